@@ -15,6 +15,7 @@ WAYS = {
         "ledger.get ledger.split ledger.subjobs ledger.mark_enqueued ledger.forget_subjobs store.check "
         "store.check#2 store.fetch store.fetch.exit store.stat store.open store.open#2 store.put "
         "store.publish store.list encoder.probe encoder.preflight encoder.keyframes "
+        "encoder.encode_set encoder.verify_set store.put#2 store.publish#2 store.publish#3 store.delete "
         "encoder.encode encoder.verify encoder.self_test scratch.job scratch.job.exit queue.send "
         "queue.ack queue.release queue.bury"
     ),

@@ -15,11 +15,13 @@ from chaos.kills.worker import KILL
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord, JobState, job_id
+from hevcq.domain.keys import MASTER, is_set, member_key
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.util.clock import SystemClock
 from hevcq.worker.scratch import Scratch
+from hevcq.worker.sets import GRACE_S, sweep_sets
 
 ZERO = (
     "lost",
@@ -30,6 +32,7 @@ ZERO = (
     "temp_files",
     "work_objects",
     "open_uploads",
+    "set_leftovers",
 )
 """The counts that end a campaign with exit code 1 unless they are 0."""
 LEFT_TO_RULES = ("work_objects", "open_uploads")
@@ -66,13 +69,17 @@ def _seen(place: Place) -> dict[str, object]:
     try:
         records = {r.source.key.rpartition("/")[2]: r for r in _all(backend)}
         Scratch(place.scratch, SystemClock()).sweep()
+        sweep_sets(backend, _ADayLater(), ["sets"])
+        in_sets = dict(_in_sets(backend))
         found = Counter(_fates(place, backend, records))
         return {
             "jobs": found.total(),
             "lost": found["lost"],
             "wrong_end": found["wrong"],
             **_publications(place, backend),
-            "partial_visible": sum(not _whole(backend, o) for o in backend.store.list("")),
+            "partial_visible": sum(not _whole(backend, o) for o in backend.store.list(""))
+            + sum(not whole for whole in in_sets.values()),
+            "set_leftovers": sum(key not in in_sets for key in _files_of_sets(backend)),
             "temp_files": len(list(place.scratch.iterdir())) + _unnamed(place, backend),
             "work_objects": len(list(backend.store.list("work/"))),
             "open_uploads": _open_uploads(place),
@@ -83,6 +90,29 @@ def _seen(place: Place) -> dict[str, object]:
 
 def _all(backend: Backend) -> Iterator[JobRecord]:
     return backend.ledger.jobs(JobFilter())
+
+
+class _ADayLater(SystemClock):
+    """A clock by which the grace of every set is over."""
+
+    def now(self) -> float:
+        return super().now() + GRACE_S + 1
+
+
+def _files_of_sets(backend: Backend) -> list[str]:
+    stored = backend.store.list("DONE/sets/")
+    return [each.key for each in stored if not each.key.endswith((MASTER, ".json"))]
+
+
+def _in_sets(backend: Backend) -> Iterator[tuple[str, bool]]:
+    """Yield the files that visible sets name by their certificates, and whether each is whole."""
+    for master in [each for each in backend.store.list("DONE/sets/") if is_set(each.key)]:
+        with backend.store.open(master.metadata["certificate"]) as stream:
+            proof = Certificate.parse(stream.read())
+        for file in proof.files:
+            key = member_key(master.key, file.name)
+            seen = backend.store.stat(key)
+            yield key, seen is not None and seen.sha256 == file.sha256 and _whole(backend, seen)
 
 
 def _fates(place: Place, backend: Backend, records: dict[str, JobRecord]) -> Iterator[str]:
@@ -118,11 +148,12 @@ def _proven(backend: Backend, record: JobRecord, content: bytes) -> bool:
     with backend.store.open(there.certificate_key) as stream:
         certificate = Certificate.parse(stream.read())
     digest = hashlib.sha256(content).hexdigest()
+    begins = b"#EXTM3U" if certificate.files else f"rendition of {digest} ".encode()
     return (
         certificate.source_sha256 == digest
         and certificate.rendition_sha256 == hashlib.sha256(rendition).hexdigest()
         and there.sha256 == certificate.rendition_sha256
-        and rendition.startswith(f"rendition of {digest} ".encode())
+        and rendition.startswith(begins)
         and len(rendition) >= (LARGE_BYTES if content.startswith(b"large") else 0)
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobState
-from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.profile import Container, Profile, QueueNumbers, Video, VideoCodec
 
 VISIBILITY_S = 4
 NUMBERS = QueueNumbers(
@@ -31,7 +31,14 @@ CUT = WHOLE.model_copy(
         "chunking": Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=20.0),
     }
 )
-PROFILES = {profile.name: profile for profile in (WHOLE, CUT)}
+SETS = WHOLE.model_copy(
+    update={
+        "name": "sets",
+        "container": Container.HLS,
+        "video": Video(codec=VideoCodec.H264, crf=28.0),
+    }
+)
+PROFILES = {profile.name: profile for profile in (WHOLE, CUT, SETS)}
 CHUNKS = 3
 
 
@@ -46,6 +53,7 @@ class Kind:
 KINDS = {
     "video": Kind("hevc", JobState.DONE),
     "cutvideo": Kind("cut", JobState.DONE),
+    "set": Kind("sets", JobState.DONE),
     "flaky": Kind("hevc", JobState.DONE),
     "cutpoison": Kind("cut", JobState.DEAD),
     "poison": Kind("hevc", JobState.DEAD),
@@ -56,7 +64,7 @@ KINDS = {
     "cutsmall": Kind("cut", JobState.SKIPPED),
     "slow": Kind("hevc", JobState.DONE),
 }
-"""Good; failing once; damaged; not worth it; more than a part of an upload; longer in work than a
+"""Good; a set of files; failing once; damaged; not worth it; more than a part of an upload; longer in work than a
 heartbeat waits. Of those that are cut:
 one chunk gets lost before the join, or the join never fits, so that the video is encoded whole."""
 FORGED = "forged"

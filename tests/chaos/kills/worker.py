@@ -101,6 +101,10 @@ class StubEncoder(FakeEncoder):
         self._fill(request)
         return report
 
+    def encode_set(self, request, *, on_progress, stop):
+        self._child(stop)
+        return super().encode_set(request, on_progress=on_progress, stop=stop)
+
     def encode_chunk(self, request, chunk_plan, chunk, *, on_progress, stop):
         if self._is(request.location, "cutpoison"):
             raise SourceDamaged("It is poison.")
