@@ -38,9 +38,20 @@ def test_a_library_asks_for_what_its_settings_say() -> None:
     assert films.library is FILMS
 
 
+def test_the_order_of_a_plain_ingest_is_asked_for_by_the_command() -> None:
+    assert Options(paths=(Path("/m"),), order="saving").request().largest_saving_first
+    assert not Options(paths=(Path("/m"),)).request().largest_saving_first
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"replace": True}, {"profiles": ("hevc",)}, {"exclude": ("a",)}, {"keep_originals": 0.0}],
+    [
+        {"replace": True},
+        {"order": "saving"},
+        {"profiles": ("hevc",)},
+        {"exclude": ("a",)},
+        {"keep_originals": 0.0},
+    ],
 )
 def test_options_that_a_library_says_itself_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="is in its settings"):

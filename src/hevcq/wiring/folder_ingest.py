@@ -30,7 +30,7 @@ from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_o
 from hevcq.usecases.ingest.uploader import UPLOADS
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
 from hevcq.usecases.libraries.budget import Budget
-from hevcq.usecases.libraries.feed import Feed
+from hevcq.usecases.libraries.feed import Feed, largest_saving_first
 from hevcq.usecases.libraries.rules import Acceptance, old_enough
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
@@ -215,7 +215,8 @@ class FolderIngest:
 
     def _queue(self, items: Sequence[Item]) -> None:
         if self.feed is None:
-            self.session.queue(items)
+            saving = self.request.largest_saving_first
+            self.session.queue(largest_saving_first(items) if saving else items)
         else:
             self.feed.add(items)
 

@@ -15,7 +15,7 @@ from hevcq.settings.libraries import Library, library_of
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.forecast import Range
 from hevcq.usecases.libraries.budget import Budget, midnight
-from hevcq.usecases.libraries.feed import Feed, hand_out
+from hevcq.usecases.libraries.feed import Feed, hand_out, largest_saving_first
 from support.clips import ManualClock
 from support.fakes.catalog import MemoryCatalog
 from support.fakes.ledger import MemoryLedger
@@ -53,6 +53,14 @@ def test_the_largest_expected_saving_goes_first_also_before_what_waits_already()
     tv.add([item("c", saves=20)])
 
     assert names(hand_out([tv], 9)) == ["b", "c", "a"]
+
+
+def test_a_plain_ingest_may_have_that_order_too_and_keeps_a_file_s_profiles_together() -> None:
+    items = [item("a", saves=10), item("b", saves=8), item("b", saves=8), item("c", saves=12)]
+
+    found = largest_saving_first(items)
+
+    assert [each.path.name for each in found] == ["b", "b", "c", "a"]
 
 
 def test_jobs_queued_earlier_need_no_turn_but_take_room() -> None:

@@ -73,7 +73,7 @@ def add(
     ] = None,
     place: Annotated[
         Literal["beside", "mirror", "replace"],
-        typer.Option(help="Where renditions go: beside, mirror or replace."),
+        typer.Option(metavar="PLACE", help="Where renditions go: beside, mirror or replace."),
     ] = "beside",
     output: Annotated[
         Path | None,

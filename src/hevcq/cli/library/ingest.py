@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -57,6 +57,10 @@ def ingest(
             help="Days to keep replaced originals (default 30).",
         ),
     ] = None,
+    order: Annotated[
+        Literal["path", "saving"],
+        typer.Option(metavar="ORDER", help="path, or saving: the largest expected saving first."),
+    ] = "path",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, change nothing.")
     ] = False,
@@ -91,6 +95,7 @@ def ingest(
         output=output,
         replace=replace,
         keep_originals=keep_originals,
+        order=order,
         dry_run=dry_run,
         no_wait=no_wait,
         skip_upload=skip_upload,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from hevcq.errors import UsageError
 from hevcq.settings.libraries import Library
@@ -34,6 +35,7 @@ class Options:
     quiet: bool = False
     verbose: bool = False
     libraries: tuple[Library, ...] = ()
+    order: Literal["path", "saving"] = "path"
 
     def requests(self) -> list[IngestRequest]:
         """Return a request for each library, or the one of the paths."""
@@ -57,6 +59,7 @@ class Options:
             no_wait=self.no_wait,
             skip_upload=self.skip_upload,
             watch=self.watch,
+            largest_saving_first=self.order == "saving",
         )
 
     def check(self) -> None:
@@ -101,7 +104,14 @@ class Options:
         ]
 
     def _library_rules(self) -> list[tuple[bool, str]]:
-        own = (self.profiles, self.include, self.exclude, self.output, self.replace)
+        own = (
+            self.order == "saving",
+            self.profiles,
+            self.include,
+            self.exclude,
+            self.output,
+            self.replace,
+        )
         limits = [
             each.name
             for each in self.libraries

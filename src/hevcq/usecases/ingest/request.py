@@ -37,6 +37,7 @@ class IngestRequest:
     skip_upload: bool = False
     watch: bool = False
     library: Library | None = None
+    largest_saving_first: bool = False
 
     def chosen_profiles(self, known: Mapping[str, Profile], usual: Sequence[str]) -> list[Profile]:
         """Return the named profiles, or the `usual` ones; all with `skip_upload`.

@@ -23,6 +23,15 @@ def expected_saving(item: Item) -> float:
     return 0.0 if item.output is None else item.size - (item.output.low + item.output.high) / 2
 
 
+def _saving_first(group: Sequence[Item]) -> float:
+    return -sum(expected_saving(each) for each in group)
+
+
+def largest_saving_first(items: Sequence[Item]) -> list[Item]:
+    """Return the items in the order of their files' expected saving, those of a file together."""
+    return [item for group in sorted(by_file(items), key=_saving_first) for item in group]
+
+
 @dataclass(slots=True)
 class Feed:
     """What waits in one library. Items queued earlier never wait: their jobs exist."""
@@ -37,9 +46,9 @@ class Feed:
         mine = list(items)
         self._known += [each for each in mine if each.disposition is not Disposition.QUEUE]
         fresh = by_file([each for each in mine if each.disposition is Disposition.QUEUE])
-        groups = [*self._waiting, *fresh]
+        groups: list[Sequence[Item]] = [*self._waiting, *fresh]
         if self.library.order == "saving":
-            groups.sort(key=lambda group: -sum(expected_saving(each) for each in group))
+            groups.sort(key=_saving_first)
         self._waiting = deque(groups)
 
     def known(self) -> list[Item]:
