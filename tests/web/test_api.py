@@ -14,6 +14,9 @@ from starlette.testclient import TestClient
 from hevcq.domain.videos.record import VideoStatus
 from hevcq.errors import SourceDamaged
 from hevcq.settings.uploads import UploadSettings
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.person import Scope
+from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.wiring.app import App
 from hevcq.wiring.videos import video_farm
 from support.videos import CLIP, VideoBench
@@ -271,3 +274,29 @@ def test_work_is_paused_and_resumed(as_person: Callable[[str], TestClient], open
     assert operator.post(f"{API}/pause", json={"running": "x"}).status_code == 422
     assert as_person("ann").post(f"{API}/pause").status_code == 403
     assert operator.post(f"{API}/resume").json() == {"closed": []}
+
+
+def test_a_token_allows_its_scopes_and_nothing_else(
+    visit: Callable[..., TestClient], bench: VideoBench, opened: App
+) -> None:
+    client = visit(auth="none")
+    tokens = ProgramTokens(SecretsFolder(opened.settings.data_dir), opened.clock)
+    token = tokens.create("t", "ann", [Scope.READ], days=1)
+    client.headers["Authorization"] = f"Bearer {token}"
+    video = bench.request()
+    where = f"{API}/videos/{video.video_id}"
+    assert client.get(where).status_code == 200
+    for method, address, body in (
+        ("PATCH", where, {"title": "x"}),
+        ("DELETE", where, None),
+        ("POST", f"{where}/publish", None),
+        ("POST", f"{API}/uploads", WANTED),
+        ("DELETE", f"{API}/uploads/{video.video_id}", None),
+        ("GET", f"{API}/jobs", None),
+        ("POST", f"{API}/pause", {}),
+    ):
+        answer = client.request(method, address, json=body)
+        assert answer.status_code == 403, address
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "3"}
+    assert client.post("/uploads", headers=tus).status_code == 403
+    assert bench.now(video) == video

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -353,3 +354,20 @@ def test_no_byte_is_read_before_the_request_was_judged(
     found = asyncio.run(each())
     assert [status for status, _ in found] == [404, 413, 415, 412, 403]
     assert [read for _, read in found] == [0] * 5
+
+
+def test_a_full_disk_keeps_what_was_written(
+    ann: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = begin(ann)
+    patch(ann, where, 0, b"01234")
+
+    def full(*_given: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as at:
+        at.setattr("hevcq.backends.embedded.videos.files.os.pwrite", full)
+        answer = patch(ann, where, 5, b"56789")
+    assert (answer.status_code, answer.json()["class"]) == (507, "disk_full")
+    assert offset(ann, where) == (200, "5")
+    assert patch(ann, where, 5, b"56789").status_code == 204

@@ -10,6 +10,7 @@ from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, UsageError
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh, rows
+from hevcq.usecases.videos.playback import play_file
 from hevcq.usecases.videos.upkeep import look_after
 from support.videos import CLIP, VideoBench
 
@@ -79,6 +80,11 @@ def test_a_job_that_was_queued_again_elsewhere_is_seen(bench: VideoBench) -> Non
     again = refresh(bench.farm, done)
     assert again.status is VideoStatus.PROCESSING
     assert again.raw_due_at is None
+    # What it made before still plays until the new one is published.
+    name = done.renditions[0].key.rpartition("/")[2]
+    assert play_file(bench.farm, again, "hevc", name).key == done.renditions[0].key
+    bench.work()
+    assert refresh(bench.farm, again).status is VideoStatus.DONE
 
 
 def test_a_cancelled_format_fails_the_video(bench: VideoBench) -> None:

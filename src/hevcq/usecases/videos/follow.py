@@ -83,12 +83,20 @@ def _noted(farm: VideoFarm, video: Video, settled: Sequence[Rendition]) -> Video
         facts["remedy"] = remedy_of(why.failure_class) if failed else ""
     if video.raw_deleted_at is None:
         facts |= _retention(farm, video, settled)
-    changed = tuple(settled) != video.renditions or any(
+    shown = _shown(video, settled)
+    changed = shown != video.renditions or any(
         getattr(video, name) != value for name, value in facts.items()
     )
     if not changed:
         return video
-    return farm.change(video, renditions=[each.model_dump() for each in settled], **facts)
+    return farm.change(video, renditions=[each.model_dump() for each in shown], **facts)
+
+
+def _shown(video: Video, settled: Sequence[Rendition]) -> tuple[Rendition, ...]:
+    """Return the entries to keep: those that settled, and what is made again but is still there."""
+    found = {each.profile: each for each in video.renditions if each.key}
+    found |= {each.profile: each for each in settled}
+    return tuple(found[name] for name in video.profiles if name in found)
 
 
 def _retention(
