@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.usecases.operations.savings import savings
 from hevcq.web.pages.board import _now
@@ -126,3 +128,20 @@ def test_an_uploaded_video_is_named_by_its_title(operator, bench):
 
     assert f'<a href="/v/{video.video_id}">The garden</a>' in html
     assert "UPLOAD/" not in html
+
+
+def test_work_is_paused_for_a_while_and_resumed(operator, farm, clock):
+    farm.queued("waiting.mp4")
+
+    done = operator.post("/board/pause", data={"for": "1h"})
+
+    html = operator.get(done.headers["location"]).text
+    assert "nothing new begins" in html
+    (held,) = farm.app.backend.pauses.pauses()
+    assert (held.by, held.until) == ("local", pytest.approx(clock.now() + 3600, abs=60))
+    assert "Resume</button>" in html
+    operator.post("/board/resume", data={"all": "yes"})
+    assert farm.app.backend.pauses.pauses() == ()
+    assert operator.post("/board/pause", data={"for": "9y"}).status_code == 400
+    again = operator.post("/board/resume", data={"all": "yes"})
+    assert "not_paused" in again.headers["location"]

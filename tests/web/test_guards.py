@@ -16,7 +16,7 @@ from hevcq.web.identity.session import seal, unseal
 from hevcq.web.server import refuse_open_doors
 from web.conftest import HERE
 
-CHANGES = ("/sign-in", "/sign-out", "/board/redrive", "/board/cancel")
+CHANGES = ("/sign-in", "/sign-out", "/board/redrive", "/board/cancel", "/board/pause")
 
 
 @pytest.mark.parametrize(

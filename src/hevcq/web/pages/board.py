@@ -27,6 +27,7 @@ from hevcq.usecases.operations.dead_letters import (
     redrive,
 )
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
+from hevcq.usecases.operations.pausing import PauseRequest, pause, resume
 from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.operations.savings import savings
 from hevcq.usecases.operations.status import Overview, overview
@@ -39,7 +40,12 @@ from hevcq.wiring.app import App, doctor_context
 MAX_RUNNING = 50
 MAX_LETTERS = 50
 MAX_REDRIVEN = 10_000
+PAUSES: dict[str, float | None] = {"": None, "1h": 3600, "8h": 28_800}
+"""How long a pause from the page may last, in seconds; None is until somebody resumes."""
 SAID = {
+    "paused": "Paused: running encodes end, nothing new begins.",
+    "resumed": "Work goes on.",
+    "not_paused": "Nothing was paused.",
     "redriven": "Sent back to the queue: {n}.",
     "gone": "Nothing was sent back: those jobs are queued, running or done already.",
     "cancelled": "Cancelled: {n}.",
@@ -56,6 +62,8 @@ def routes() -> Sequence[BaseRoute]:
         Route("/board/doctor", doctor),
         Route("/board/redrive", send_back, methods=["POST"]),
         Route("/board/cancel", stop_job, methods=["POST"]),
+        Route("/board/pause", hold, methods=["POST"]),
+        Route("/board/resume", go_on, methods=["POST"]),
     )
 
 
@@ -110,6 +118,27 @@ async def stop_job(request: Request) -> Response:
     return _back("cancelled" if count else "ended", count)
 
 
+async def hold(request: Request) -> Response:
+    """Let nothing new begin, for some time or until resumed; running encodes end."""
+    person = operator_of(request)
+    form = await read_form(request)
+    app = services_of(request).app
+    length = form.get("for", "")
+    if length not in PAUSES:
+        raise HTTPException(400, "Say for how long.")
+    wanted = PauseRequest(by=person.name, for_s=PAUSES[length])
+    await run_in_threadpool(lambda: pause(app.backend.pauses, app.clock, wanted))
+    return _back("paused", 0)
+
+
+async def go_on(request: Request) -> Response:
+    """End every pause; the hours of the settings still hold."""
+    operator_of(request)
+    app = services_of(request).app
+    ended = await run_in_threadpool(lambda: resume(app.backend.pauses, None))
+    return _back("resumed" if ended else "not_paused", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A dead letter as the board shows it."""
@@ -136,6 +165,7 @@ def _board(request: Request, services: Services) -> HTMLResponse:
         request,
         "board.html",
         now_html=_now(app),
+        paused=bool(app.backend.pauses.pauses()),
         letters=letters[:MAX_LETTERS],
         more=len(letters) > MAX_LETTERS,
         now=now,
@@ -147,7 +177,14 @@ def _board(request: Request, services: Services) -> HTMLResponse:
 
 def _now(app: App) -> str:
     """Return the part that changes: queues and running jobs."""
-    found = overview(app.backend, app.clock, limit=MAX_RUNNING, workers=app.workers_running())
+    found = overview(
+        app.backend,
+        app.clock,
+        limit=MAX_RUNNING,
+        workers=app.workers_running(),
+        hours=app.settings.schedule.hours(),
+        condition=app.condition(),
+    )
     running = [
         (
             job,

@@ -1,0 +1,135 @@
+"""Live pages: one look for all who watch, the newest text for the slow, nothing while nobody looks."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq.errors import Unavailable
+from hevcq.web.live import Hub
+
+MANY = 1000
+
+
+def texts(count: int) -> Any:
+    """Return a part whose text changes `count` times, and the number of looks at it."""
+    looks: list[int] = []
+
+    def render() -> str:
+        looks.append(1)
+        return f"text {min(len(looks), count)}"
+
+    return render, looks
+
+
+async def told(stream: AsyncIterator[Any]) -> str:
+    return str((await anext(stream)).data)
+
+
+def test_all_viewers_share_one_look_and_get_what_changed() -> None:
+    async def watch() -> None:
+        hub = Hub(0.001)
+        render, looks = texts(2)
+        streams = [hub._events("board", render) for _ in range(MANY)]
+        first = await asyncio.gather(*(told(each) for each in streams))
+        second = await asyncio.gather(*(told(each) for each in streams))
+        assert set(first) <= {"text 1", "text 2"}
+        assert set(second) == {"text 2"} or set(first) == {"text 1"}
+        assert hub.viewers == MANY
+        assert len(looks) < 100
+        for each in streams:
+            await each.aclose()  # type: ignore[attr-defined]
+        assert hub.viewers == 0
+        await asyncio.wait_for(hub._poller, 10)  # type: ignore[arg-type]
+        seen = len(looks)
+        await asyncio.sleep(0.01)
+        assert len(looks) == seen, "nobody looks, so the farm is not asked"
+
+    asyncio.run(watch())
+
+
+def test_a_slow_viewer_gets_the_newest_text_only() -> None:
+    async def watch() -> None:
+        hub = Hub(0.0001)
+        numbers = itertools.count(1)
+        stream = hub._events("board", lambda: f"text {next(numbers)}")
+        first = await told(stream)
+        while next(numbers) < 50:
+            await asyncio.sleep(0.001)
+        second = await told(stream)
+        assert int(second.split()[1]) > int(first.split()[1]) + 10
+        await stream.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(watch())
+
+
+def test_a_look_that_fails_is_tried_again_and_a_stop_ends_every_stream() -> None:
+    async def watch() -> None:
+        hub = Hub(0.001)
+        answers = iter([Unavailable("Busy."), "here"])
+
+        def render() -> str:
+            found = next(answers, "here")
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        stream = hub._events("board", render)
+        assert await told(stream) == "here"
+        hub.close_soon()
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(told(stream), 10)
+
+    asyncio.run(watch())
+
+
+def memory_and_threads(pid: int) -> tuple[int, int]:
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", text, re.M))
+    return int(found["VmRSS"]), int(found["Threads"])
+
+
+@pytest.mark.slow
+def test_a_thousand_idle_pages_cost_little_memory_and_no_thread_each(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hevcq", "--data-dir", str(tmp_path), "serve", "--port", "0"]
+    environment = {"HEVCQ_WEB__AUTH": "none", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    held: list[socket.socket] = []
+    try:
+        assert server.stderr is not None
+        found = re.search(r"127\.0\.0\.1:(\d+)", server.stderr.readline())
+        assert found
+        asked = b"GET /board/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+        def look() -> None:
+            made = socket.create_connection(("127.0.0.1", int(found[1])), timeout=120)
+            made.sendall(asked)
+            while b"Queues" not in made.recv(65_536):
+                pass
+            held.append(made)
+
+        look()
+        before = memory_and_threads(server.pid)
+        for _ in range(MANY):
+            look()
+        after = memory_and_threads(server.pid)
+        assert server.poll() is None
+        print(f"{MANY} streams: {after[0] - before[0]} KiB, {after[1] - before[1]} threads")
+        assert after[0] - before[0] < 100 * 1024
+        assert after[1] - before[1] <= 40
+        server.terminate()
+        assert server.wait(60) == 0, "and they do not hold up a stop"
+    finally:
+        for each in held:
+            each.close()
+        server.kill()
+        server.communicate()
