@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hevcq.backends.embedded.catalog import SqliteCatalog
     from hevcq.backends.embedded.database import Database
     from hevcq.backends.embedded.factory import EmbeddedBackend
+    from hevcq.domain.pause import Hours
     from hevcq.domain.profile import Profile
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
@@ -194,10 +195,17 @@ class App:
         folder = health.folder_of(str(self.settings.data_dir))
         return health.count(folder, health.node(), self.clock.now(), health.running)
 
+    @property
+    def hours(self) -> Hours:
+        """When this machine may work; a fleet's workers have their own settings."""
+        from hevcq.domain.pause import Hours
+
+        return self.settings.schedule.hours() if self.settings.backend == "embedded" else Hours()
+
     def condition(self) -> str:
         """Return why this machine's condition forbids work now, or ""; others' load is not measured."""
         settings = self.settings.schedule
-        if not settings.conditional:
+        if not settings.conditional or self.settings.backend != "embedded":
             return ""
         from hevcq.wiring.machine_condition import MachineCondition
 

@@ -14,6 +14,7 @@ from hevcq.usecases.ingest.forecast import NOTHING
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.libraries.feed import hand_out
+from hevcq.usecases.operations.pausing import PauseNotice, why_closed
 from hevcq.wiring.app import App
 from hevcq.wiring.folder_ingest import FolderIngest
 from hevcq.wiring.notify import tell_now
@@ -22,6 +23,9 @@ from hevcq.worker.signals import StopSignals
 
 LOCAL_POLL_S = 1.0
 """Longest time in seconds between reads of this machine's ledger."""
+PAUSE_EVERY_S = 1.0
+"""Seconds between looks whether work is held back; on AWS each is a read of the ledger."""
+FLEET_PAUSE_EVERY_S = 30.0
 FLEET_POLL_S = 3.0
 """Seconds between reads of a fleet's ledger: each costs read units, and jobs take minutes."""
 SAID_AFTER_S = 1.0
@@ -59,6 +63,8 @@ class IngestApplication:
         self._no_wait = any(each.no_wait for each in found)
         self._wake = threading.Event()
         self._workers: LocalWorkers | None = None
+        every_s = PAUSE_EVERY_S if self._embedded else FLEET_PAUSE_EVERY_S
+        self._pause = PauseNotice(self._why_paused, self._tell_paused, app.clock, every_s)
 
     @property
     def _embedded(self) -> bool:
@@ -151,8 +157,27 @@ class IngestApplication:
         if self._workers is not None and not self._workers.step():
             return False
         hand_out_to(self._folders, self._app, no_wait=self._no_wait)
+        if not self._no_wait:
+            self._pause.step()
         still_open = [folder.step() for folder in self._folders]
         return any(still_open)
+
+    def _why_paused(self) -> str:
+        """Return why none of these profiles' work may begin, or ""."""
+        names = [profile.name for profile in self._profiles]
+        if self._workers is not None:
+            reasons = [self._workers.why_paused(name) for name in names]
+        else:
+            now = self._app.clock.now()
+            shut = why_closed(self._app.backend.pauses, names, self._app.hours, now)
+            reasons = [each.reason for each in shut for _ in each.profiles]
+        every = len(reasons) == len(names) and all(reasons)
+        return " ".join(dict.fromkeys(reasons)) if every else ""
+
+    def _tell_paused(self, reason: str) -> None:
+        name = EventName.PAUSED if reason else EventName.RESUMED
+        words = reason.removeprefix("Paused ") or "Work may go on."  # shown behind "Paused: "
+        self._emit(IngestEvent(event=name, at=self._app.clock.now(), reason=words))
 
     def _end(self) -> None:
         """Stop everything in order, collect finished jobs, count the rest."""
@@ -248,6 +273,10 @@ class LocalWorkers:
         """Step every slot once; return whether they go on."""
         self._pool.step()
         return self._pool.error is None and not self._pool.stopped
+
+    def why_paused(self, profile: str) -> str:
+        """Return why no work of this profile may begin here, or ""."""
+        return self._pool.why_paused(profile)
 
     def finish(
         self, insisted: threading.Event, wake: threading.Event, say: Callable[[], None]

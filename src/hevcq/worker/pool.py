@@ -212,6 +212,11 @@ class WorkerPool:
                 return outcome
         return SlotOutcome.STOPPED
 
+    def why_paused(self, profile: str) -> str:
+        """Return why no work of this profile may begin now, or ""."""
+        closed = self._context.closed(profile)
+        return "" if closed is None else closed.reason
+
     def health(self) -> Health:
         """Return the state of the slots."""
         now, slots = self._context.clock.monotonic(), self._numbers.slots

@@ -63,7 +63,7 @@ def pause(
         if as_json:
             render.emit_json({"type": "pause", **made.model_dump(mode="json")})
             return
-        said = pausing.sentence(made, app.clock, app.settings.schedule.hours())
+        said = pausing.sentence(made, app.clock, app.hours)
         render.emit(f"{said} {pausing.effect(made.running)}")
 
 
@@ -78,7 +78,7 @@ def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = Fa
     with cli_of(ctx).app() as app:
         ended = pausing.resume(app.backend.pauses, _known(app, profile))
         names = list(app.profiles) if profile is None else [profile]
-        now, hours = app.clock.now(), app.settings.schedule.hours()
+        now, hours = app.clock.now(), app.hours
         left = pausing.why_closed(app.backend.pauses, names, hours, now)
     if as_json:
         for each in ended:

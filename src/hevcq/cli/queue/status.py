@@ -66,7 +66,7 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
         app.clock,
         limit=status_text.MAX_RUNNING,
         workers=app.workers_running(),
-        hours=app.settings.schedule.hours(),
+        hours=app.hours,
         condition=app.condition(),
     ).to_dict()
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed, in_words
@@ -93,6 +93,26 @@ def why_closed(
         ClosedStatus(tuple(names), found.reason, found.running.value, found.until)
         for found, names in reasons.items()
     )
+
+
+class PauseNotice:
+    """Tell when work is held back and when it goes on; `look` returns why it is, or ""."""
+
+    def __init__(
+        self, look: Callable[[], str], tell: Callable[[str], None], clock: Clock, every_s: float
+    ) -> None:
+        self._look, self._tell, self._clock, self._every_s = look, tell, clock, every_s
+        self._next, self._said = clock.monotonic(), ""
+
+    def step(self) -> None:
+        """Look, if it is time; call `tell` with the reason, or with "" once it is gone."""
+        if self._clock.monotonic() < self._next:
+            return
+        self._next = self._clock.monotonic() + self._every_s
+        found = self._look()
+        if found != self._said:
+            self._said = found
+            self._tell(found)
 
 
 def effect(running: RunningWork) -> str:

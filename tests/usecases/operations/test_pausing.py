@@ -1,0 +1,73 @@
+"""Why nothing runs is told once, and so is that work goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.pause import Hours, Pause, RunningWork
+from hevcq.errors import UsageError
+from hevcq.usecases.operations.pausing import (
+    PauseNotice,
+    PauseRequest,
+    pause,
+    resume,
+    seconds_of,
+    why_closed,
+)
+from support.clips import ManualClock
+from support.fakes.ledger import MemoryLedger
+
+PROFILES = ("hevc", "720p")
+
+
+def test_a_change_is_told_once() -> None:
+    clock, reason, told = ManualClock(), [""], list[str]()
+    notice = PauseNotice(lambda: reason[0], told.append, clock, 1.0)
+    for now in ("", "paused", "paused", "too hot", "", ""):
+        reason[0] = now
+        notice.step()
+        clock.advance(1)
+    assert told == ["paused", "too hot", ""]
+
+
+def test_it_is_not_looked_more_often_than_it_may_cost() -> None:
+    clock, looks = ManualClock(), list[float]()
+    notice = PauseNotice(lambda: looks.append(0) or "", lambda _why: None, clock, 30.0)
+    for _ in range(60):
+        notice.step()
+        clock.advance(1)
+    assert len(looks) == 2
+
+
+def test_profiles_with_one_reason_are_listed_together() -> None:
+    clock = ManualClock()
+    ledger = MemoryLedger(clock)
+    pause(ledger, clock, PauseRequest("anna", for_s=60))
+    (both,) = why_closed(ledger, PROFILES, Hours(), clock.now())
+    assert both.profiles == PROFILES
+    pause(ledger, clock, PauseRequest("ben", profile="720p", running=RunningWork.STOP))
+    one, other = why_closed(ledger, PROFILES, Hours(), clock.now())
+    assert (one.profiles, one.running) == (("hevc",), "border")
+    assert (other.profiles, other.running, other.until) == (("720p",), "stop", None)
+    assert [each.profile for each in resume(ledger, None)] == ["", "720p"]
+    assert why_closed(ledger, PROFILES, Hours(), clock.now()) == ()
+
+
+def test_freezing_is_refused_where_it_cannot_be() -> None:
+    clock = ManualClock()
+    ledger = MemoryLedger(clock)
+    with pytest.raises(UsageError, match="only for work on one machine"):
+        pause(ledger, clock, PauseRequest("a", running=RunningWork.FREEZE), can_freeze=False)
+    assert ledger.pauses() == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h30m", 9000), ("1.5h", 5400), ("1D", 86400)],
+)
+def test_a_length_of_time_is_read(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+def test_a_pause_is_a_value() -> None:
+    assert Pause(since=1.0).holds("any", 2.0)
