@@ -25,11 +25,14 @@ from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
 from hevcq.usecases.videos.context import VideoFarm
+from hevcq.usecases.videos.listing import every
 from hevcq.usecases.videos.manage import delete
 from hevcq.usecases.videos.playback import play_file
 from hevcq.usecases.videos.raw_files import delete_raw
 from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
+from hevcq.wiring.app import open_app
+from hevcq.wiring.videos import video_farm
 from support.aws.moto_server import Farm, make_farm
 from support.aws.post_policy import signed, why_refused
 from support.videos import VideoBench
@@ -282,3 +285,22 @@ def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(
     job = farm.backend.ledger.get(farm.find(video.video_id, None).renditions[0].job_id)
     assert job is not None
     assert job.state is JobState.DONE
+
+
+def test_the_program_opens_records_and_files_on_aws(
+    aws: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    app = open_app(aws.settings, aws.clock)
+    app.__dict__["profiles"] = PROFILES
+    farm = video_farm(app)
+    video = request(farm)
+    assert post(farm, video).status_code == 201
+    complete_upload(farm, video)
+    (found,) = every(farm, owner=OWNER)
+    assert found.status is VideoStatus.PROCESSING
+    assert waiting(aws) == len(PROFILES)
+    assert list(every(farm, owner="bob")) == []
+    app.close()
+    app.close()
