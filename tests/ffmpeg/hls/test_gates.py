@@ -197,3 +197,14 @@ def test_segments_of_another_picture_are_refused(made: MadeSet, tmp_path) -> Non
     ffmpeg("-i", made.request.location, "-map", "0", "-vf", "negate", "-c:a", "copy", "-c:s", "copy",
            "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "50", other)  # fmt: skip
     assert refusal(made.judge(location=str(other)))[0] is Gate.H8
+
+
+@pytest.mark.parametrize("uri", ["../v90.m3u8", "/etc/passwd", "http://a.example/v90.m3u8", ""])
+def test_a_playlist_that_leads_out_of_its_set_is_refused_before_it_is_read(
+    made: MadeSet, tmp_path, uri: str
+) -> None:
+    spoilt = made.copy(tmp_path)
+    (tmp_path / "v90.m3u8").write_bytes((spoilt / VERSION / "v90.m3u8").read_bytes())
+    changed(spoilt, MASTER, rf'URI="{VERSION}/sound1.m3u8"', f'URI="{uri}"')
+    gate, detail = refusal(made.judge(spoilt))
+    assert (gate, detail) == (Gate.H1, f"{uri!r} leads out of the set")
