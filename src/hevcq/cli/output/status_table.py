@@ -31,11 +31,16 @@ STATES = ("queued", "running", "done", "skipped", "dead")
 def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
     """Return an overview as aligned lines of at most `width` columns (None: as long as they are)."""
     columns, cells = QUEUE_COLUMNS, [_queue(queue) for queue in status["queues"]]
+    quiet = [row[0] for row in cells if not any(cell.strip("0") for cell in row[1:])]
+    if len(quiet) < len(cells):
+        cells = [row for row in cells if row[0] not in quiet]
     if not any(queue["delayed"] for queue in status["queues"]):
         at = columns.index("delayed")
         columns = (*columns[:at], *columns[at + 1 :])
         cells = [(*row[:at], *row[at + 1 :]) for row in cells]
     out = _table(columns, cells, right=True)
+    if 0 < len(quiet) < len(status["queues"]):
+        out.append(f"Nothing of {', '.join(quiet)}.")
     if status["running"]:
         rows = [_running(job) for job in status["running"]]
         columns = ("job", "profile", "phase", "done", "speed", "left", "source")
