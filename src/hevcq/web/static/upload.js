@@ -52,12 +52,13 @@ const checked = () => [...form.querySelectorAll("[name=profile]:checked")].map((
 const words = (error) => {
   const answer = error.originalResponse;
   const text = answer ? answer.getBody() : "";
-  try { const body = JSON.parse(text); return [body.title, body.detail].filter(Boolean).join(" "); } catch (_) { /* no JSON */ }
+  try { const body = JSON.parse(text); return [body.detail || body.title, body.remedy].filter(Boolean).join(" "); } catch (_) { /* no JSON */ }
   return answer && text && text.length < 300 ? text : "The server does not answer. Your upload is kept; press Resume.";
 };
 
 function begin(file) {
-  upload = new tus.Upload(file, {
+  const Upload = window.BucketUpload || tus.Upload;
+  upload = new Upload(file, {
     endpoint: "/uploads",
     chunkSize: Number(form.dataset.chunk),
     retryDelays: [0, 500, 1000, 2000, 4000, 8000, 15000, 30000],
