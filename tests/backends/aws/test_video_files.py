@@ -21,7 +21,7 @@ from contracts.backends import PROFILES
 from hevcq.backends.aws.factory import open_aws_video_files, open_aws_videos
 from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.job import JobState, Task
-from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.domain.videos.record import MAX_OWNER, Video, VideoStatus
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
 from hevcq.usecases.videos.context import VideoFarm
@@ -202,6 +202,14 @@ def test_a_kill_after_the_parts_were_joined_is_mended(
     video = request(farm)
     httpx2.put(farm.files.part_url(video, 1), content=CLIP).raise_for_status()
     farm.files.complete(video)
+    assert complete_upload(farm, video).status is VideoStatus.PROCESSING
+
+
+def test_the_longest_owner_fits_into_the_metadata(farm: VideoFarm) -> None:
+    owner = "ü" * MAX_OWNER
+    made = UploadRequest(owner=owner, name="a.mp4", size=len(CLIP), profiles=("hevc",))
+    video = request_upload(farm, made)
+    assert post(farm, video).status_code == 201
     assert complete_upload(farm, video).status is VideoStatus.PROCESSING
 
 

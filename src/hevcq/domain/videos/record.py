@@ -22,7 +22,8 @@ that ids sort by the time of their creation."""
 SLUG = r"^[a-z0-9][a-z0-9-]{0,79}$"
 MAX_TITLE = 200
 MAX_DESCRIPTION = 5_000
-MAX_OWNER = 256
+MAX_OWNER = 600
+"""An OpenID provider's issuer and subject together (the subject has at most 255 characters)."""
 MAX_FILE_NAME = 255
 
 

@@ -22,6 +22,7 @@ from hevcq.domain.videos.rules import disposition, raw_key
 from hevcq.errors import BadUpload, HevcqError, SourceChanged, SourceGone, Unavailable
 from hevcq.ports.video_files import Complete, Completion, Incomplete, UploadWay, VideoFiles, Wrong
 from hevcq.util.clock import Clock
+from hevcq.util.hashing import sha256_bytes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -34,6 +35,7 @@ PART_BYTES = 64 * MIB
 VALID_S = 3600
 """Seconds that the address of an upload is valid: S3 asks when a request begins."""
 OWNER = "owner"
+MAX_HEADER = 1_000
 GONE = frozenset({"NoSuchUpload", "404", "NotFound"})
 
 
@@ -243,8 +245,9 @@ class S3VideoFiles(VideoFiles):
 
 
 def owner_value(video: Video) -> str:
-    """Return the owner as a header's value."""
-    return quote(video.owner, safe="")
+    """Return the owner as a header's value; S3 keeps 2 KB of metadata, so a long one is a digest."""
+    quoted = quote(video.owner, safe="")
+    return quoted if len(quoted) <= MAX_HEADER else sha256_bytes(quoted.encode())
 
 
 def part_bytes(size: int) -> int:
