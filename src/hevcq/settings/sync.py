@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+RCLONE = "rclone:"
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(s|m|h|d)?")
 BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(k|m|g)(?:i?b)?(?:/s)?", re.IGNORECASE)
@@ -47,13 +48,16 @@ class SyncSettings(BaseModel):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="name in `hevcq sync NAME`"
     )
-    url: str = Field(description="address of a Nextcloud, or of a WebDAV folder")
+    url: str = Field(description="address of a Nextcloud or WebDAV folder, or rclone:NAME:PATH")
     user: str = Field(default="", description="user on the server")
     password_file: Path | None = Field(
         default=None, description="file whose first line is the (app) password"
     )
     ca_file: Path | None = Field(
         default=None, description="certificates to trust instead of the system's (PEM)"
+    )
+    rclone_config: Path | None = Field(
+        default=None, description="settings file of rclone; empty: rclone's own place"
     )
     folders: tuple[str, ...] = Field(
         min_length=1, description="folders on the server, with all that is below them"
@@ -74,9 +78,13 @@ class SyncSettings(BaseModel):
     @field_validator("url", mode="after")
     @classmethod
     def _address(cls, value: str) -> str:
+        if value.startswith(RCLONE) and ":" in value.removeprefix(RCLONE).lstrip(":"):
+            return value
         parts = urlsplit(value)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be an address such as https://cloud.example.org")
+            raise ValueError(
+                "must be an address such as https://cloud.example.org, or rclone:NAME:"
+            )
         if parts.username or parts.password:
             raise ValueError("must not hold a user or password; use user and password_file")
         if parts.query or parts.fragment:

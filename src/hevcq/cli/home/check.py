@@ -98,7 +98,7 @@ def _run(
             render.emit_json(_json(each))
     elif wrong:
         rows = [
-            (each.path, each.health.value, " ".join((each.detail, where(each.spots))).strip())
+            (each.path, each.health.value, _why(each.path, each.detail, where(each.spots)))
             for each in wrong
         ]
         render.emit_table(("file", "health", "why"), rows)
@@ -106,6 +106,12 @@ def _run(
         write_html(report, checked, shown.app.clock.now())
     cli.say(summary(checked))
     return bool(wrong)
+
+
+def _why(path: Path, detail: str, place: str) -> str:
+    """Return what is wrong, without the name that is in the row already."""
+    said = detail.removeprefix(f"{render.printable(path)} is damaged: ")
+    return f"{said[:1].upper()}{said[1:]} {place}".strip()
 
 
 def _request(

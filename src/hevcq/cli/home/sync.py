@@ -61,6 +61,7 @@ def sync(
         while watch and not dry_run and not signals.asked.is_set():
             pause = min([WATCH_S, *(max(5.0, each.settle_s / 2) for each in wanted)])
             app.clock.wait(signals.asked, pause)
+            shown.watching = True
             if not signals.asked.is_set():
                 code = _run(shown, wanted, signals.asked, dry_run=False)
     raise typer.Exit(ExitCode.INTERRUPTED if signals.asked.is_set() and not watch else code)
@@ -109,6 +110,8 @@ class _Shown:
         self._shown_at = 0.0
         self._line = False
         self._name = ""
+        self.watching = False
+        """Whether a look that found nothing new is not worth a line."""
 
     def begin(self, sync: SyncSettings) -> None:
         """Count anew."""
@@ -166,7 +169,7 @@ class _Shown:
         counted = self._counts
         parts = [f"{counted[word]} {said}" for word, said in WORDS if counted[word]]
         came = f" ({render.size(self._bytes)})" if self._bytes else ""
-        if not self._as_json and (parts or not dry_run):
+        if not self._as_json and (parts or not (dry_run or self.watching)):
             self._cli.say(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")
 
     def _clear(self) -> None:

@@ -1,0 +1,1 @@
+"""Whatever rclone reaches: S3, SFTP, Google Drive and others, by its program."""
