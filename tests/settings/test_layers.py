@@ -341,3 +341,13 @@ def test_no_usual_profile_is_refused(here: Path):
 
     with pytest.raises(ConfigError, match=r"ingest\.profiles must name at least one profile"):
         load(config=file)
+
+
+def test_the_farm_s_profiles_are_one_variable_as_terraform_writes_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    assert load().settings.aws.profiles == ()
+    monkeypatch.setenv("HEVCQ_AWS__PROFILES", "hevc,hls")
+    assert load().settings.aws.profiles == ("hevc", "hls")
+    monkeypatch.setenv("HEVCQ_AWS__PROFILES", "")
+    assert load().settings.aws.profiles == ()

@@ -35,6 +35,12 @@ PROGRAMS = frozenset({"ffmpeg", "ffprobe"})
 """Settings that name a program: with a `/` a path, else a name looked up in PATH."""
 
 
+def named(value: tuple[str, ...] | str) -> tuple[str, ...]:
+    """Return the names of a list, or of a text with commas between them, each once."""
+    names = value.split(",") if isinstance(value, str) else value
+    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
 class AwsSettings(BaseModel):
     """Where the farm is on AWS; `terraform output` prints these ready to paste."""
 
@@ -55,7 +61,8 @@ class AwsSettings(BaseModel):
         default="hevcq-",
         description="queues are named <prefix><profile>, dead letters <prefix><profile>-dlq",
     )
-    profiles: tuple[str, ...] = Field(
+    # Text too: Terraform says `hevc,720p`, where pydantic-settings takes a tuple only as JSON.
+    profiles: tuple[str, ...] | str = Field(
         default=(),
         description="profiles that have a queue and workers there; empty: each without `fleet: "
         "{deployed: false}`",
@@ -79,6 +86,11 @@ class AwsSettings(BaseModel):
         description="tag an upload hevcq=done when all its jobs are done or skipped",
     )
 
+    @field_validator("profiles", mode="after")
+    @classmethod
+    def _split(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
+        return named(value)
+
     @property
     def videos(self) -> str:
         """The table of uploaded videos."""
@@ -99,8 +111,7 @@ class IngestSettings(BaseModel):
     @field_validator("profiles", mode="after")
     @classmethod
     def _split(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
-        names = value.split(",") if isinstance(value, str) else value
-        found = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+        found = named(value)
         if not found:
             raise ValueError("must name at least one profile")
         return found
