@@ -13,6 +13,7 @@ from ffmpeg.chunking.numbered import ENCODER, PROFILE, Clip, ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
 from hevcq.errors import EncoderFailed, PartUnfit, Stopped
+from support.media_facts import profile
 
 pytestmark = pytest.mark.media
 
@@ -274,3 +275,19 @@ def test_the_whole_is_verified_as_before_without_a_plan(video):
     )
 
     assert outcome(video.verify(whole, report, None)) == (Gate.G8, Outcome.PASSED)
+
+
+@pytest.mark.parametrize("name", ["webm", "av1"])
+def test_chunks_of_newer_codecs_join_to_what_passes_every_gate(name, video, tmp_path):
+    """The parts are MP4, the rendition is WebM or Matroska: each part decodes from its first frame."""
+    loose = {"minimum_saving": None, "review_below": 0}
+    fast = {"webm": {"preset": "8"}, "av1": {"preset": "13"}}[name]
+    chunking = {"mode": "always", "min_s": 0.4, "target_s": 1.5, "max_s": 4.0}
+    recipe = profile(name, video=fast, gates=loose, chunking=chunking)
+    clip = Clip(video.source, tmp_path, recipe)
+    plan = chunks_at(recipe, clip.plan, clip.index, (0, 5, 10))
+
+    report = clip.join(plan, clip.chunk_files(plan))
+
+    results = clip.verify(clip.output(), report, plan)
+    assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in results), results

@@ -114,9 +114,10 @@ class EncodedChunk:
                 self.discarded += 1
             else:
                 self.pts.append(int(fields[1]))
-        elif fields[0] == "stream" and len(fields) >= 7:
+        elif fields[0] == "stream" and (len(fields) >= 7 or fields[1:2] == ["vp9"]):
+            # VP9 has no headers beside its frames.
             self.tick = Fraction(fields[5])
-            self.headers = "|".join([*fields[1:5], fields[6]])
+            self.headers = "|".join([*fields[1:5], *fields[6:7]])
 
 
 def encode_chunk(
