@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hevcq.domain.formats.hardware import FAMILIES, HARDWARE
 from hevcq.domain.formats.video import CONSTANT_RATE, VIDEO_FORMATS, VIDEO_HELD, Container
 from hevcq.domain.media import containers
 from hevcq.domain.profile import Profile
@@ -85,6 +86,33 @@ profile drops or converts (subtitles, fonts) are a choice of the profile, so rea
 - MP3 in AVI lies up to 25 ms late, because AVI has no place for an encoder's delay.
 - Browsers show WebM, and AV1 in MP4; they play Ogg's sound only, and no AVI.
 """
+HARDWARE_HEAD = """
+## Hardware encoders
+
+`video.encoder: auto`, or a list such as `[hevc_nvenc, hevc_qsv]`, lets a worker use the encoder of its
+graphics hardware. Software stays the default: at the same size it looks better, so hardware is a choice of
+the profile. What is in `ffmpeg -encoders` proves nothing; each allowed encoder is tried once by a worker
+(ten pictures are encoded, decoded and compared), and `hevcq doctor` says which work and why others do not.
+
+- A device that fails (no device, another driver, no answer, wrong pictures in its trial) is set aside for
+  ten minutes, doubled each time. The video is not blamed: with `video.fallback: software` it is encoded in
+  software, with `refuse` it waits for a worker that has a device.
+- A driver that allows no more sessions (GeForce: 3 to 8 in the whole system) is asked for no more than it gave.
+- The gates are the same. A rendition of a device that fails one sets the device aside, and the video is
+  encoded again in software. The certificate names the device.
+- HDR10 metadata, kept fields, kept captions and other samples than 4:2:0 of 8 or 10 bits stay in software,
+  and so do ladders; a video whose profile allows hardware is not split.
+- The quality number is `video.crf` less 4 (for AV1 on x265's scale). `video.preset` and `encoder_params`
+  are those of software only.
+- With the sandbox on, ffmpeg may control the device files of the family; a driver that needs more needs
+  `sandbox = false`.
+
+None of this was run on hardware: the commands are from the documents named in
+`src/hevcq/domain/formats/hardware.py`, and a stand-in that fails as drivers do tests the rest.
+
+| encoders | device files | validated on |
+|---|---|---|
+"""
 TAIL = """
 ## What no rendition carries
 
@@ -121,7 +149,17 @@ def document() -> str:
         if isinstance(model, type) and issubclass(model, BaseModel):
             sentence = (model.__doc__ or "").strip().splitlines()[0]
             parts += [f"\n## `{name}`\n", f"{sentence}\n", *_table(model, f"{name}.")]
-    return "\n".join([*parts, *_formats(), TAIL])
+    return "\n".join([*parts, *_formats(), *_hardware(), TAIL])
+
+
+def _hardware() -> Iterator[str]:
+    """Yield what is said of hardware encoders, with one row for each family."""
+    rows = []
+    for family, row in FAMILIES.items():
+        names = [name for name in HARDWARE if name.endswith(f"_{family}")]
+        nodes = ", ".join(f"`{node}`" for node in row.nodes) or "-"
+        rows.append(f"| {', '.join(f'`{name}`' for name in names)} | {nodes} | never run |")
+    yield HARDWARE_HEAD + "\n".join(rows)
 
 
 def _formats() -> Iterator[str]:

@@ -82,14 +82,19 @@ def test_sharp_detail_is_asked_of_good_encodes_whichever_way_the_scale_goes():
     assert not keeps_detail(VideoCodec.THEORA, 2)
 
 
-@pytest.mark.parametrize(("part", "key"), YOUNGER_KEYS)
+CHANGED = {"encoder": "auto", "fallback": "refuse"}
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [(part, key) for part, keys in YOUNGER_KEYS.items() for key in sorted(keys)]
+)
 def test_a_key_of_later_years_leaves_the_revision_of_recipes_that_do_not_use_it(part, key):
     """Revisions of hevc at 2026-11: certificates and remembered skips name them."""
     plain = profile("hevc")
     raw = plain.model_dump(mode="json")
-    assert raw[part].pop(key) == "refuse"
+    raw[part].pop(key)
     assert Profile.model_validate(raw).revision == plain.revision == "051779d3abb7"
-    assert profile("hevc", **{part: {key: "convert"}}).revision != plain.revision
+    assert profile("hevc", **{part: {key: CHANGED.get(key, "convert")}}).revision != plain.revision
 
 
 def planned(name: str, *streams: Any, chapters: int = 0, **tags: str) -> EncodePlan:

@@ -138,6 +138,7 @@ class Certificate(Frozen):
     revision: str
     ffmpeg: str = Field(description="first line of `ffmpeg -version`")
     arguments: tuple[str, ...]
+    device: str = Field(default="", description="the hardware encoder; empty: software")
     gates: tuple[GateResult, ...]
     notices: tuple[str, ...] = ()
     losses: tuple[str, ...] = Field(

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hevcq.domain.chunk_settings import Chunking
+from hevcq.domain.formats.hardware import SOFTWARE, Fallback, encoder_problem
 from hevcq.domain.formats.video import VIDEO_HELD, preset_problem, quality_problem
 from hevcq.domain.formats.video import Container as Container  # noqa: PLC0414 - asked of the profile by many
 from hevcq.domain.formats.video import VideoCodec as VideoCodec  # noqa: PLC0414
@@ -41,9 +42,12 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
 
 
-YOUNGER_KEYS = (("audio", "surround"), ("policies", "variable_rate"))
-"""Keys of the recipe that came after certificates were issued: at its default such a key is no part of
-the revision, so that renditions of before are still known as this recipe's."""
+YOUNGER_KEYS = {
+    "audio": {"surround"},
+    "policies": {"variable_rate"},
+    "video": {"encoder", "fallback"},
+}
+"""Keys that came after certificates were issued: no part of the revision while at their defaults."""
 
 
 class PixelFormatPolicy(StrEnum):
@@ -116,8 +120,17 @@ class Video(Frozen):
     preset: str = Field(
         default="medium",
         pattern=r"^([a-z]+|1?[0-9])$",
-        description="the encoder's preset: a name (hevc, h264), or a number of which higher is faster "
-        "(vp9 0 to 8, usually 4; av1 0 to 13, usually 8); theora and mpeg4 have none",
+        description="of the encoder: a name (hevc, h264), or a number, higher is faster (vp9: 0 to 8, "
+        "av1: 0 to 13); medium suits each",
+    )
+    encoder: tuple[str, ...] = Field(
+        default=(SOFTWARE,),
+        description="software, auto (any hardware encoder that works on the worker), or a list of "
+        "hardware encoders in order, e.g. [hevc_nvenc, hevc_qsv]; see Hardware encoders below",
+    )
+    fallback: Fallback = Field(
+        default=Fallback.SOFTWARE,
+        description="without a hardware encoder that can: software, or wait for a worker (refuse)",
     )
     crf: float = Field(
         ge=0,
@@ -163,6 +176,11 @@ class Video(Frozen):
         default=None, gt=0, description="longest distance between key frames in seconds"
     )
 
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @property
     def scales(self) -> bool:
         """Whether the recipe scales the picture into a box."""
@@ -185,8 +203,7 @@ class Audio(Frozen):
     )
     surround: LossPolicy = Field(
         default=LossPolicy.REFUSE,
-        description="more channels than the encoder has (libmp3lame: 2): convert (mix down to stereo), "
-        "drop, refuse",
+        description="more channels than libmp3lame's 2: convert (mix down to stereo), drop, refuse",
     )
 
 
@@ -232,7 +249,7 @@ class Policies(Frozen):
     variable_rate: LossPolicy = Field(
         default=LossPolicy.REFUSE,
         description="frames at uneven times, in a container that has one frame rate (ogg, avi): "
-        "convert (repeat or leave out frames so that each is shown when it was), or refuse",
+        "convert (repeat or leave out frames to keep their times), or refuse",
     )
     closed_captions: LossPolicy = Field(
         default=LossPolicy.KEEP,
@@ -452,12 +469,9 @@ class Profile(Frozen):
         if self.container is not Container.HLS:
             left_out.add("hls")
         recipe = self.model_dump(mode="json", exclude=left_out)
-        for part, name in YOUNGER_KEYS:
-            if (
-                getattr(getattr(self, part), name)
-                == type(getattr(self, part)).model_fields[name].default
-            ):
-                del recipe[part][name]
+        for name, section in ((name, getattr(self, name)) for name in YOUNGER_KEYS):
+            for key in YOUNGER_KEYS[name] - section.model_dump(exclude_defaults=True).keys():
+                del recipe[name][key]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     @model_validator(mode="after")
@@ -470,6 +484,7 @@ class Profile(Frozen):
             raise ValueError(f"the container {self.container} holds {held}, not {video.codec}")
         problem = preset_problem(video.codec, video.preset)
         problem = problem or quality_problem(video.codec, video.crf)
+        problem = problem or encoder_problem(video.encoder, video.codec)
         if problem:
             raise ValueError(problem)
         if self.container is Container.HLS:

@@ -6,10 +6,13 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
+from hevcq.domain.formats.hardware import SOFTWARE
 from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
@@ -44,6 +47,9 @@ from hevcq.ports.encoder import (
 from hevcq.ports.home.health import Spot
 from hevcq.util.clock import Clock
 
+if TYPE_CHECKING:
+    from hevcq.ffmpeg.hardware.devices import Devices
+
 QUESTION_S = 30.0
 """Time limit in seconds for a program to list its version, encoders or filters."""
 
@@ -65,7 +71,10 @@ class FfmpegEncoder(Encoder):
 
     def doctor(self) -> list[Check]:
         """Check both programs, their encoders and filters; see ports.encoder."""
-        return run_checks(self._tools, self._ask)
+        from hevcq.ffmpeg.hardware.jobs import hardware_checks
+
+        found = run_checks(self._tools, self._ask)
+        return [*found, *(hardware_checks(self._tools, self._ask) if found[0].ok else ())]
 
     def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
         """Generate a moving test picture; see ports.encoder."""
@@ -129,6 +138,24 @@ class FfmpegEncoder(Encoder):
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
         """Encode to `request.output`; see ports.encoder."""
+        if request.profile.video.encoder == (SOFTWARE,):
+            return self._encode(request, on_progress, stop)
+        from hevcq.ffmpeg.hardware.jobs import encode_on_device
+
+        return encode_on_device(
+            self._devices, request, lambda each: self._encode(each, on_progress, stop), stop
+        )
+
+    @cached_property
+    def _devices(self) -> Devices:
+        from hevcq.ffmpeg.hardware.devices import Devices
+        from hevcq.ffmpeg.hardware.trial import trial
+
+        return Devices(lambda name, stop: trial(self._tools, name, stop), self._tools.clock)
+
+    def _encode(
+        self, request: EncodeRequest, on_progress: OnProgress, stop: threading.Event
+    ) -> EncodeReport:
         job = FfmpegRun(self._tools, request, stop)
         with new_output(request), extracted_covers(job) as covers:
             command = encode_command(self._tools, request, covers)
@@ -212,7 +239,12 @@ class FfmpegEncoder(Encoder):
 
         with self._self_testing(stop):
             gates = verify(self._tools, request, on_progress, stop)
-        return self._sure(gates, stop)
+        gates = self._sure(gates, stop)
+        if request.report.device:
+            from hevcq.ffmpeg.hardware.jobs import judge_device
+
+            judge_device(self._devices, request, gates)
+        return gates
 
     def _sure(self, gates: tuple[GateResult, ...], stop: threading.Event) -> tuple[GateResult, ...]:
         """Return the results; raise WorkerUnfit if one failed and ffmpeg itself does not work."""

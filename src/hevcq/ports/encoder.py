@@ -76,7 +76,8 @@ class EncodeReport:
     """The result of an encode: wall and CPU time in seconds, and its error-level lines (for gate G1).
 
     `thumbnails` are files with a thumbnail of every encoded picture, one for each encoded video;
-    whoever owns the output's folder removes them with it.
+    whoever owns the output's folder removes them with it. `device` is the hardware encoder that was
+    used, "" for software.
     """
 
     arguments: tuple[str, ...]
@@ -85,6 +86,7 @@ class EncodeReport:
     stderr: tuple[str, ...]
     frames: int
     thumbnails: tuple[Path, ...] = ()
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,6 +273,7 @@ def _certificate(
         revision=claimed.profile.revision,
         ffmpeg=context.encoder.version(),
         arguments=made.report.arguments,
+        device=made.report.device,
         gates=gates,
         notices=made.plan.notices,
         losses=made.plan.losses,

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.model import KeyIndex, WholeFile
+from hevcq.domain.formats.hardware import SOFTWARE
 from hevcq.domain.media.facts import MediaInfo, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import Action, EncodePlan
 from hevcq.domain.profile import Profile
@@ -41,6 +42,11 @@ def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[WholeFile]:
     chunking = profile.chunking
     if chunking.mode is ChunkMode.OFF:
         yield WholeFile(reason="mode_off", detail="The profile's chunking.mode is off.")
+    if profile.video.encoder != (SOFTWARE,):
+        yield WholeFile(
+            reason="hardware",
+            detail="Its profile allows hardware encoders (video.encoder), and one video has one encoder.",
+        )
     if not index.keys or not index.frames:
         yield WholeFile(reason="no_frames", detail="No frame with a time was found.")
         return

@@ -187,6 +187,14 @@ class EncodePlan(Frozen):
         default=(), description="metadata whose loss forbids that the rendition replaces the source"
     )
 
+    def with_encoder(self, name: str) -> EncodePlan:
+        """Return the plan with another encoder for the main video."""
+        main = self.main_video
+        target = (main.video or self.video).model_copy(update={"encoder": name})
+        changed = main.model_copy(update={"video": target, "encoder": name})
+        streams = tuple(changed if each == main else each for each in self.streams)
+        return self.model_copy(update={"video": target, "streams": streams})
+
     def noting(self, *notices: str) -> EncodePlan:
         """Return the plan with further notices, of what only measuring the source has shown."""
         return self.model_copy(update={"notices": (*self.notices, *notices)})

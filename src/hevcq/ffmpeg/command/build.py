@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from hevcq.domain.formats.hardware import HARDWARE
 from hevcq.domain.media.containers import AVI, EXPERIMENTAL, MATROSKA, MP4, WEBM, is_mp4_family
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.media.provenance import KEY, mark, tool_mark
@@ -89,7 +90,8 @@ def _rendition_command(
 ) -> list[str]:
     plan, info = request.plan, request.info
     threads = request.threads or request.profile.bounds.threads
-    command = [*base_command(tools, threads), *source_input(request.location, info)]
+    command = [*base_command(tools, threads), *_device(plan)]
+    command += source_input(request.location, info)
     if video is not None:
         command += _chunks_input(video)
     tracks = _mapped(plan)
@@ -160,6 +162,12 @@ def source_input(location: str, info: MediaInfo) -> list[str]:
     ours = not is_url(location) or is_local_proxy(location)
     again = [] if ours else ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S]
     return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
+
+
+def _device(plan: EncodePlan) -> tuple[str, ...]:
+    """Return the options that open the device of a hardware encoder."""
+    encoder = plan.video.encoder
+    return HARDWARE[encoder][0].device if encoder in HARDWARE else ()
 
 
 def _chunks_input(video: JoinedVideo) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from hevcq.domain.formats.hardware import HARDWARE, quality_options
 from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
 from hevcq.domain.media.facts import MasteringDisplay
 from hevcq.domain.planning.encode_plan import VideoTarget
@@ -110,12 +111,29 @@ CODECS: dict[str, Codec] = {
 }
 
 
+def of_encoder(name: str) -> Codec:
+    """Return the row of an encoder; one of hardware has no parameters besides its quality."""
+    if name not in HARDWARE:
+        return CODECS[name]
+    return Codec(
+        option="",
+        base={},
+        threads=lambda _count: ({}, []),
+        mastering="",
+        light="",
+        interlaced=(),
+        quality=lambda _preset, crf: quality_options(name, float(crf)),
+    )
+
+
 def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threads: int) -> Params:
     """Return the encoder's parameters; those of the profile (`own`) take precedence.
 
     `threads` is a number of threads; 0 leaves it to the encoder.
     """
-    codec = CODECS[target.encoder]
+    codec = of_encoder(target.encoder)
+    if target.encoder in HARDWARE:
+        return {}
     params = dict(codec.base)
     if threads:
         params |= codec.threads(threads)[0]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from hevcq.domain.formats.hardware import HARDWARE
 from hevcq.domain.formats.video import encoder_preset
 from hevcq.domain.media.containers import AVI, OGG, SEAMLESS, is_mp4_family
 from hevcq.domain.media.facts import Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, StreamPlan, VideoTarget
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.codecs import (
-    CODECS,
     coded_pixel_format,
     encoder_params,
     marks_range,
+    of_encoder,
     picture_filter,
 )
 
@@ -121,18 +122,18 @@ def label_options(
 
 
 def _picture(target: VideoTarget, profile: Profile, threads: int) -> Options:
-    video, codec = profile.video, CODECS[target.encoder]
+    video, codec = profile.video, of_encoder(target.encoder)
     options = [
         ("-c", target.encoder),
         *codec.quality(encoder_preset(video.codec, video.preset), f"{video.crf:g}"),
-        ("-pix_fmt", coded_pixel_format(target)),
+        *hardware_format(target),
         # Keep frame times, in the source's time base: none is duplicated or dropped.
         ("-fps_mode", "passthrough"),
         ("-enc_time_base", str(1 / Fraction(target.rate)) if target.rate else "-1"),
     ]
     if marks_range(target):
         options.append(("-color_range", "pc"))
-    filters = picture_filter(target)
+    filters = ",".join(filter(None, [picture_filter(target), upload_filter(target)]))
     if filters:
         options.append(("-filter", filters))
     if video.keyframe_s is not None:
@@ -151,6 +152,21 @@ def _picture(target: VideoTarget, profile: Profile, threads: int) -> Options:
         words = ":".join(f"{name}={value}" for name, value in params.items())
         options.append((codec.option, words))
     return options
+
+
+def hardware_format(target: VideoTarget) -> Options:
+    """Return the pixel format to hand to the encoder; hardware surfaces get theirs by the upload."""
+    if target.encoder not in HARDWARE:
+        return [("-pix_fmt", coded_pixel_format(target))]
+    name = HARDWARE[target.encoder][0].pixel_formats[target.bit_depth]
+    return [("-pix_fmt", name)] if name else []
+
+
+def upload_filter(target: VideoTarget) -> str:
+    """Return the filter that brings pictures to the device, or ""."""
+    if target.encoder not in HARDWARE:
+        return ""
+    return HARDWARE[target.encoder][0].upload.get(target.bit_depth, "")
 
 
 def _converted(track: StreamPlan, source: Stream, muxer: str) -> Options:

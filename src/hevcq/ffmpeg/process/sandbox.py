@@ -36,6 +36,10 @@ NAMES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/e
 """What a child needs besides to fetch a URL from another machine."""
 
 
+OF_DEVICES = ("/sys", "/etc/OpenCL", "/etc/vulkan", "/etc/nvidia")
+"""What the drivers of graphics hardware read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """What a child may use besides programs and libraries: by default nothing.
@@ -44,13 +48,15 @@ class Access:
     create none. `relay` is the address of the local proxy with its secret,
     `http://user:secret@127.0.0.1:port`: the child gets it by its environment, which unlike its
     arguments only its own user can read, and may connect to that port. `network` leaves it all
-    sockets, for a URL of another machine. `confined` False means no sandbox at all.
+    sockets, for a URL of another machine. `devices` are device files (or folders of them) it may
+    control, for a hardware encoder, with what the system says of devices. `confined` False means no sandbox at all.
     """
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     relay: str = ""
     network: bool = False
+    devices: tuple[str, ...] = ()
     confined: bool = True
 
     def environment(self) -> dict[str, str]:
@@ -83,6 +89,9 @@ def _rights(access: Access, program: str) -> list[tuple[str, int]]:
     if access.network:
         rights += [(path, read) for path in NAMES]
     rights += [(PROCESSES, landlock.READ_FILE)]
+    if access.devices:
+        rights += [(path, landlock.WRITE | landlock.IOCTL_DEVICE) for path in access.devices]
+        rights += [(path, read) for path in (*access.devices, *OF_DEVICES)]
     rights += [(path, landlock.WRITE) for path in ("/dev/null", *access.writes)]
     return rights
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hevcq.domain.formats.hardware import HARDWARE
 from hevcq.errors import (
     DiskFull,
     EncoderFailed,
@@ -121,6 +122,11 @@ def run_bounded(
     largest = max(_most_bytes(request), thumbnails)
     access = access_to(job.tools, request.location, *(str(path) for path in reads), writes=writes)
     limits = replace(limits_of(request.profile.bounds, output_bytes=largest), access=access)
+    encoder = request.plan.video.encoder
+    if encoder in HARDWARE:
+        # A driver maps the device's memory, far more than it uses.
+        reached = replace(access, devices=HARDWARE[encoder][0].nodes)
+        limits = replace(limits, access=reached, memory_mib=None)
     try:
         finished = run_child(
             command,

@@ -1,0 +1,132 @@
+"""Choose the hardware encoder of a job: by trial, within its sessions, and not one that just failed.
+
+A name in `ffmpeg -encoders` proves nothing: Debian's ffmpeg lists NVENC, QSV and VAAPI on machines
+without any of them. So each is tried once in this process; a device that fails is set aside for ten
+minutes, then twice as long, and so on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from hevcq.domain.formats.hardware import HARDWARE, candidates, unsuited
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.profile import Profile
+from hevcq.util.clock import Clock
+
+SET_ASIDE_S = 600.0
+MOST_SET_ASIDE_S = 86_400.0
+
+Trial = Callable[[str, threading.Event], str]
+"""Tries an encoder by name; returns why it cannot be used, or ""."""
+
+
+@dataclass(slots=True)
+class _Device:
+    """What is known of one encoder in this process; `until` is monotonic seconds."""
+
+    tried: bool = False
+    problem: str = ""
+    until: float = 0.0
+    failures: int = 0
+    sessions: int = 0
+    most: int | None = None
+
+
+@dataclass(slots=True)
+class Devices:
+    """The hardware encoders of this process; safe for any number of threads."""
+
+    trial: Trial
+    clock: Clock
+    _devices: dict[str, _Device] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, profile: Profile, plan: EncodePlan, stop: threading.Event) -> tuple[str, str]:
+        """Reserve a session of an encoder for this job.
+
+        Returns its name, or "" and why none can be used; `release` gives the session back.
+        """
+        names = candidates(profile.video.encoder, profile.video.codec)
+        reason = plan_problem(profile, plan)
+        if reason or not names:
+            return "", reason
+        said = []
+        for name in names:
+            problem = self._usable(name, stop) or self._reserve(name)
+            if not problem:
+                return name, ""
+            said.append(f"{name}: {problem}")
+        return "", "; ".join(said)
+
+    def release(self, name: str) -> None:
+        """Give a session back."""
+        with self._lock:
+            self._of(name).sessions -= 1
+
+    def full(self, name: str) -> None:
+        """Note that the driver refused one more session: there are as many as the others hold."""
+        with self._lock:
+            device = self._of(name)
+            device.most = max(1, device.sessions - 1)
+
+    def set_aside(self, name: str, problem: str) -> None:
+        """Note that an encoder failed; it is tried again after ten minutes, doubled each time."""
+        with self._lock:
+            device = self._of(name)
+            wait = min(MOST_SET_ASIDE_S, SET_ASIDE_S * 2**device.failures)
+            device.failures += 1
+            device.tried, device.problem = True, problem
+            device.until = self.clock.monotonic() + wait
+
+    def proved(self, name: str) -> None:
+        """Note that an encode passed every gate: earlier failures no longer count."""
+        with self._lock:
+            self._of(name).failures = 0
+
+    def _of(self, name: str) -> _Device:
+        return self._devices.setdefault(name, _Device())
+
+    def _usable(self, name: str, stop: threading.Event) -> str:
+        with self._lock:
+            device = self._of(name)
+            if device.problem and self.clock.monotonic() < device.until:
+                return device.problem
+            if device.tried and not device.problem:
+                return ""
+        problem = self.trial(name, stop)
+        if problem:
+            self.set_aside(name, problem)
+            return problem
+        with self._lock:
+            device.tried, device.problem = True, ""
+        return ""
+
+    def _reserve(self, name: str) -> str:
+        with self._lock:
+            device = self._of(name)
+            if device.most is not None and device.sessions >= device.most:
+                return f"its {device.most} sessions are in use"
+            device.sessions += 1
+        return ""
+
+
+def plan_problem(profile: Profile, plan: EncodePlan) -> str:
+    """Return why a picture is not given to hardware, or "": what no driver is known to carry."""
+    target = plan.video
+    if plan.ladder is not None:
+        return "a ladder is encoded in software"
+    if target.mastering_display is not None or target.light_level is not None:
+        return "its HDR10 metadata would not be in the bitstream"
+    if target.field_order != "progressive":
+        return "its fields are kept"
+    if target.captions:
+        return "its closed captions are kept"
+    return unsuited(profile.video.codec, target.pixel_format, target.bit_depth)
+
+
+def session_refused(name: str, lines: Sequence[str]) -> bool:
+    """Return whether an encoder's lines say that its device has no more sessions."""
+    return any(each in line for line in lines for each in HARDWARE[name][0].session_full)

@@ -1,0 +1,318 @@
+"""Hardware encoders: found by trial, set aside when they fail, and never the reason a video is lost.
+
+Nothing here runs on hardware: a stand-in fails as drivers do (`support.gpu`).
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from hevcq.domain.certificate import Outcome
+from hevcq.domain.chunking.eligibility import whole_file_reason
+from hevcq.domain.chunking.model import KeyFrame, KeyIndex
+from hevcq.domain.formats.hardware import FAMILIES, HARDWARE, candidates, quality_options
+from hevcq.domain.formats.video import VideoCodec
+from hevcq.domain.media.facts import Colour
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import FailureClass, classify
+from hevcq.errors import EncoderFailed, WorkerUnfit
+from hevcq.ffmpeg.command.build import encode_command
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.hardware import trial as trials
+from hevcq.ffmpeg.hardware.devices import SET_ASIDE_S, Devices
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
+from support.clips import make_clip
+from support.gpu import gpu_ffmpeg, set_mode
+from support.media_facts import media, profile, video
+
+STOP = threading.Event()
+LOOSE = {"minimum_saving": None, "review_below": 0.0}
+NVENC = {"encoder": ["hevc_nvenc"], "preset": "ultrafast", "encoder_params": {}}
+FOUND: dict[str, str] = {
+    "hevc_nvenc": "-c:0 hevc_nvenc -rc:0 vbr -cq:0 20 -b:0 0 -preset:0 p5 -tune:0 hq "
+    "-spatial-aq:0 1 -pix_fmt:0 {8} -fps_mode:0 passthrough -enc_time_base:0 -1",
+    "hevc_qsv": "-c:0 hevc_qsv -global_quality:0 20 -preset:0 slower -fps_mode:0 passthrough "
+    "-enc_time_base:0 -1 -filter:0 format={nv},hwupload=extra_hw_frames=64",
+    "hevc_vaapi": "-c:0 hevc_vaapi -rc_mode:0 CQP -qp:0 20 -fps_mode:0 passthrough "
+    "-enc_time_base:0 -1 -filter:0 format={nv},hwupload",
+    "hevc_videotoolbox": "-c:0 hevc_videotoolbox -q:0 61 -allow_sw:0 0 -pix_fmt:0 {nv} "
+    "-fps_mode:0 passthrough -enc_time_base:0 -1",
+    "hevc_amf": "-c:0 hevc_amf -rc:0 cqp -qp_i:0 20 -qp_p:0 20 -quality:0 quality -pix_fmt:0 {nv} "
+    "-fps_mode:0 passthrough -enc_time_base:0 -1",
+}
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+@pytest.mark.parametrize("name", FOUND)
+def test_the_whole_picture_of_each_family_is_commanded(name, bits):
+    deep = {"pixel_format": "yuv420p10le", "bit_depth": 10} if bits == 10 else {}
+    recipe, info = profile("hevc", video={"encoder": [name]}), media(video(**deep))
+    plan = make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan)
+    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
+    request = EncodeRequest(recipe, plan.with_encoder(name), info, "in", Path("out"), 1.0, 1, 60.0)
+
+    words = encode_command(tools, request)
+
+    nv = {8: "nv12", 10: "p010le"}[bits]
+    wanted = FOUND[name].replace("{8}", {8: "yuv420p", 10: "p010le"}[bits]).replace("{nv}", nv)
+    begin = words.index("-c:0")
+    assert " ".join(words[begin : words.index("-tag:0")]) == wanted
+    device = FAMILIES[name.partition("_")[2]].device
+    assert " ".join(device) in " ".join(words[: words.index("-i")])
+    assert "-x265-params:0" not in words
+
+
+def test_a_quality_is_asked_of_hardware_that_makes_up_for_its_need_of_bits():
+    assert ("-cq", "20") in quality_options("hevc_nvenc", 24)
+    assert ("-cq", "24") in quality_options("av1_nvenc", 35)
+    assert ("-q", "100") not in quality_options("hevc_videotoolbox", 51)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ("h264_nvenc", "makes h264, not hevc"),
+        ("hevc_omx", "none of software, auto"),
+        (["auto", "hevc_nvenc"], "auto stands alone"),
+        ([], "names none"),
+    ],
+)
+def test_a_wrong_list_of_encoders_is_refused_with_the_profile(encoder, said):
+    with pytest.raises(ValidationError, match=said):
+        profile("hevc", video={"encoder": encoder})
+
+
+def test_auto_means_every_encoder_of_the_codec_and_software_none():
+    assert candidates(("auto",), VideoCodec.AV1) == ("av1_nvenc", "av1_qsv", "av1_vaapi", "av1_amf")
+    assert candidates(("software",), VideoCodec.HEVC) == ()
+    assert all(name.startswith(codec.value) for name, (_, codec) in HARDWARE.items())
+
+
+class FakeClock(SystemClock):
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def plan_of(**parts: Any) -> tuple[Profile, EncodePlan]:
+    recipe = profile("hevc", video={"encoder": "auto"})
+    plan = make_plan(recipe, media(video(**parts)))
+    assert isinstance(plan, EncodePlan), plan
+    return recipe, plan
+
+
+def test_a_trial_is_made_once_and_a_failed_device_waits_twice_as_long_each_time():
+    clock, tried = FakeClock(), []
+    problems = {"hevc_nvenc": "no device"}
+
+    def trial(name: str, _stop: threading.Event) -> str:
+        tried.append(name)
+        return problems.get(name, "")
+
+    devices = Devices(trial, clock)
+    assert devices.take(*plan_of(), STOP) == ("hevc_qsv", "")
+    assert devices.take(*plan_of(), STOP) == ("hevc_qsv", "")
+    assert tried == ["hevc_nvenc", "hevc_qsv"]
+    clock.now_s += SET_ASIDE_S + 1
+    devices.take(*plan_of(), STOP)
+    clock.now_s += SET_ASIDE_S + 1
+    devices.take(*plan_of(), STOP)
+    assert tried == ["hevc_nvenc", "hevc_qsv", "hevc_nvenc"], "the second wait is twice as long"
+    problems.clear()
+    clock.now_s += SET_ASIDE_S
+    assert devices.take(*plan_of(), STOP)[0] == "hevc_nvenc"
+
+
+def test_a_driver_that_refuses_a_session_is_asked_for_no_more_than_it_gave():
+    devices = Devices(lambda _name, _stop: "", FakeClock())
+    names = [devices.take(*plan_of(), STOP)[0] for _ in range(3)]
+    devices.full("hevc_nvenc")
+    devices.release("hevc_nvenc")
+
+    assert names == ["hevc_nvenc"] * 3
+    assert devices.take(*plan_of(), STOP)[0] == "hevc_qsv"
+    devices.release("hevc_nvenc")
+    assert devices.take(*plan_of(), STOP)[0] == "hevc_nvenc"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"pixel_format": "yuv422p"},
+        {
+            "pixel_format": "yuv420p10le",
+            "bit_depth": 10,
+            "colour": Colour(transfer="smpte2084"),
+            "light_level": {"max_content": 1, "max_average": 1},
+        },
+    ],
+)
+def test_what_hardware_is_not_known_to_carry_stays_in_software(parts):
+    name, reason = Devices(lambda _name, _stop: "", FakeClock()).take(*plan_of(**parts), STOP)
+
+    assert name == ""
+    assert reason
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("", ""),
+        ("trial:no device", "Cannot load libcuda.so.1"),
+        ("trial:driver mismatch", "Driver does not support the required nvenc API version"),
+        ("trial:sessions", "OpenEncodeSessionEx failed"),
+        ("trial:garbage", "its pictures are wrong"),
+        ("trial:short", "of 10 pictures 5 could be decoded"),
+        ("trial:hang", "it hangs"),
+    ],
+)
+def test_a_trial_tells_a_device_that_works_from_a_name_in_a_list(mode, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "TRIAL_S", 1.0 if mode == "trial:hang" else 60.0)
+    tools = FfmpegTools(gpu_ffmpeg(tmp_path, mode), "ffprobe", SystemClock(), sandboxed=False)
+
+    found = trials.trial(tools, "hevc_nvenc", STOP)
+
+    assert (said in found) if said else found == ""
+
+
+class Farm:
+    """A worker with a stand-in for hardware, and one clip."""
+
+    def __init__(self, folder: Path, mode: str, **video: Any) -> None:
+        self.program = gpu_ffmpeg(folder, mode)
+        self.encoder = FfmpegEncoder(self.program, "ffprobe", SystemClock(), sandboxed=False)
+        self.clip = make_clip(folder, extra=["-an"])
+        self.recipe = profile(
+            "hevc", video={**NVENC, **video}, gates=LOOSE, bounds={"stall_s": 1.0}
+        )
+        self.info = self.encoder.probe(str(self.clip), stop=STOP)
+        plan = make_plan(self.recipe, self.info)
+        assert isinstance(plan, EncodePlan)
+        self.plan, self.folder, self.made = plan, folder, 0
+
+    def encode(self) -> VerifyRequest:
+        self.made += 1
+        size = self.clip.stat().st_size
+        output = self.folder / f"out{self.made}.{self.plan.extension}"
+        request = EncodeRequest(
+            self.recipe, self.plan, self.info, str(self.clip), output, 1.0, size, 60.0
+        )
+        report = self.encoder.encode(request, on_progress=lambda _s: None, stop=STOP)
+        measured = self.encoder.measure(str(self.clip), self.info, stop=STOP)
+        return VerifyRequest(
+            self.recipe, self.plan, str(self.clip), self.info, measured, size, output, report, 60.0
+        )
+
+    def judge(self, request: VerifyRequest) -> list[str]:
+        results = self.encoder.verify(request, on_progress=lambda _s: None, stop=STOP)
+        fine = {Outcome.PASSED, Outcome.OFF}
+        return [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in fine]
+
+
+@pytest.mark.media
+def test_a_rendition_of_a_device_says_so_and_passes_the_same_gates(tmp_path):
+    farm = Farm(tmp_path, "")
+
+    request = farm.encode()
+
+    assert request.report.device == "hevc_nvenc"
+    assert "hevc_nvenc" in request.report.arguments
+    assert farm.judge(request) == []
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("mode", ["trial:no device", "job:sessions", "job:hang"])
+def test_without_a_device_the_video_is_encoded_in_software_or_waits(mode, tmp_path, monkeypatch):
+    farm = Farm(tmp_path, mode)
+
+    request = farm.encode()
+
+    assert request.report.device == ""
+    assert farm.judge(request) == []
+    farm.recipe = profile("hevc", video={**NVENC, "fallback": "refuse"}, bounds={"stall_s": 1.0})
+    with pytest.raises(WorkerUnfit, match="hevc_nvenc") as raised:
+        farm.encode()
+    assert classify(raised.value) is FailureClass.WORKER
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("kind", ["short", "garbage"])
+def test_a_device_that_spoils_a_rendition_is_set_aside_and_the_video_is_not_blamed(kind, tmp_path):
+    """The program returns 0: only the gates see it."""
+    farm = Farm(tmp_path, f"job:{kind}")
+    spoilt = farm.encode()
+    assert spoilt.report.device == "hevc_nvenc"
+
+    with pytest.raises(WorkerUnfit, match="failed gate"):
+        farm.judge(spoilt)
+
+    again = farm.encode()
+    assert again.report.device == ""
+    assert farm.judge(again) == []
+
+
+@pytest.mark.media
+def test_without_a_fallback_a_spoilt_rendition_is_judged_as_any_other(tmp_path):
+    farm = Farm(tmp_path, "job:short", fallback="refuse")
+
+    assert farm.judge(farm.encode()) != []
+
+
+@pytest.mark.media
+def test_a_device_that_vanishes_is_told_from_a_video_that_fails(tmp_path):
+    farm = Farm(tmp_path, "job:vanish")
+
+    with pytest.raises(EncoderFailed):
+        farm.encode()  # the device passes its trial still, so it is the video's failure
+
+    real = farm.encoder._devices.trial
+    farm.encoder._devices.trial = lambda name, stop: (
+        set_mode(farm.program, "trial:no device"),
+        real(name, stop),
+    )[1]
+    assert farm.encode().report.device == ""
+
+
+@pytest.mark.media
+def test_the_doctor_says_of_each_listed_encoder_whether_it_works_and_why_not(tmp_path):
+    real = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+    working = FfmpegEncoder(gpu_ffmpeg(tmp_path), "ffprobe", SystemClock(), sandboxed=False)
+
+    here = {check.name: check for check in real.doctor()}
+    there = {check.name: check for check in working.doctor()}
+
+    assert all(check.ok for name, check in here.items() if name.startswith("hardware"))
+    assert "hevc_nvenc" in there["hardware encoders"].detail
+    assert "hardware hevc_nvenc" not in there
+    problems = {name: check.detail for name, check in here.items() if name.startswith("hardware ")}
+    assert all(
+        "not usable: " in detail or name == "hardware encoders" for name, detail in problems.items()
+    )
+
+
+def test_a_video_that_hardware_may_encode_is_not_split():
+    recipe, plan = plan_of()
+    key = KeyFrame(pts=0, bytes_until_next=1, frames_until_next=1000)
+    index = KeyIndex(
+        stream_index=0, time_base="1/1", keys=(key,), end_pts=9999, frames=1000, monotonic=True
+    )
+
+    found = whole_file_reason(recipe, media(video()), plan, index)
+
+    assert found is not None
+    assert found.reason == "hardware"
