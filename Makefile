@@ -155,6 +155,7 @@ build: setup  ## wheel and source distribution
 full-build: build  ## the images too; needs a container engine
 	docker build -f docker/worker.Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) -t $(IMAGE) .
 	docker build -f docker/ingest.Dockerfile --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-ingest .
+	docker build -f docker/home.Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-home:0.1.0 .
 
 .PHONY: registry push
 

@@ -211,6 +211,32 @@ def test_a_folder_that_is_missing_is_told_once_and_taken_when_it_comes(tmp_path:
     assert len([line for line in house.said if "not looked after" in line]) == 1
 
 
+def test_a_disk_that_is_taken_out_and_put_in_again_is_watched_anew(tmp_path: Path) -> None:
+    tv = library(tmp_path, "tv")
+    tv.path.mkdir()
+    house = House(tmp_path, tv)
+
+    def taken_out(_house: House) -> None:
+        tv.path.rename(tmp_path / "away")
+        house.time_passes(house)
+
+    def another(_house: House) -> None:
+        tv.path.mkdir()
+        house.time_passes(house)
+
+    def dropped(_house: House) -> None:
+        small_clip(tv.path, name="a.mp4")
+
+    house.run(
+        lambda _house: None,
+        taken_out,
+        house.says("Library tv is not looked after now"),
+        another,
+        dropped,
+        house.placed(tv.path / "a.mp4"),
+    )
+
+
 def test_a_library_outside_its_schedule_or_budget_waits(tmp_path: Path) -> None:
     # Open for one minute of the week, which is not this one's.
     never = ["Mon 03:00-03:01"] if SystemClock().now() // 86400 % 7 != 4 else ["Tue 03:00-03:01"]

@@ -21,12 +21,14 @@ from hevcq.util.text import printable
 class FolderState:
     """What can be told of a library without opening a video; `free` is in bytes, None: unknown.
 
-    `problem` is why nothing can be ingested, or "".
+    `problem` is why nothing can be ingested, or ""; `identity` is another one once another disk or
+    folder is at the path, on which nothing is watched yet.
     """
 
     problem: str
     free: int | None
     mount: Mount
+    identity: tuple[str, int, int] = ("", 0, 0)
 
 
 def folder_state(library: Library) -> FolderState:
@@ -36,7 +38,12 @@ def folder_state(library: Library) -> FolderState:
         free: int | None = free_beside(home)
     except OSError:
         free = None
-    return FolderState(problem, free, mount_of(library.path))
+    mount = mount_of(library.path)
+    try:
+        facts = library.path.stat()
+    except OSError:
+        return FolderState(problem, free, mount)
+    return FolderState(problem, free, mount, (mount.kind, facts.st_dev, facts.st_ino))
 
 
 def _problem(library: Library) -> str:

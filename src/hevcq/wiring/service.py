@@ -21,7 +21,7 @@ from hevcq.settings.model import Settings
 from hevcq.usecases.ingest.decide import IngestPlan
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.summary import IngestSummary
-from hevcq.usecases.library_state import folder_state
+from hevcq.usecases.library_state import FolderState, folder_state
 from hevcq.util import file_lock
 from hevcq.util.log import get_logger
 from hevcq.util.systemd import Notifier
@@ -42,10 +42,10 @@ LIVE = frozenset({"libraries", "ingest", "sync"})
 
 @dataclass(slots=True)
 class Opened:
-    """A library at work; `mount` is the file system that its folder was on."""
+    """A library at work; `identity` is that of its folder when it was opened."""
 
     library: Library
-    mount: str
+    identity: tuple[str, int, int]
     folder: FolderIngest
     summary: IngestSummary
     held: ExitStack = field(default_factory=ExitStack)
@@ -170,7 +170,7 @@ class Service:
             if library is None:
                 each.leaving = True
                 each.folder.stop_looking()
-            elif library != each.library or folder_state(library).mount.kind != each.mount:
+            elif library != each.library or folder_state(library).identity != each.identity:
                 self._close(each)
         for name, library in wanted.items():
             if name in self._opened and self._opened[name].leaving:
@@ -183,7 +183,7 @@ class Service:
         try:
             if state.problem:
                 raise ConfigError(state.problem)
-            self._open(library, state.mount.kind)
+            self._open(library, state)
         except Stopped:
             raise
         except HevcqError as error:
@@ -193,11 +193,11 @@ class Service:
         else:
             self._told.pop(library.name, None)
 
-    def _open(self, library: Library, mount: str) -> None:
+    def _open(self, library: Library, state: FolderState) -> None:
         summary = IngestSummary()
         request = library_request(library, watch=True)
         folder = FolderIngest(self._app, request, self._on_event, self._signals.asked, summary)
-        opened = Opened(library, mount, folder, summary)
+        opened = Opened(library, state.identity, folder, summary)
         try:
             folder.hold(opened.held)
             folder.recover()
@@ -210,7 +210,9 @@ class Service:
         self._opened[library.name] = opened
         if isinstance(plan, IngestPlan):
             counts = {kind.value: count for kind, count in plan.counts().items()}
-            get_logger().info("library_opened", library=library.name, mount=mount, **counts)
+            get_logger().info(
+                "library_opened", library=library.name, mount=state.mount.kind, **counts
+            )
 
     def _close(self, each: Opened) -> None:
         """Let a library go; its jobs stay queued, and whoever opens it again follows them."""

@@ -48,6 +48,7 @@ def service(ctx: typer.Context, as_json: EventsAsJson = False) -> None:
 
 def _run(cli: Cli, *, as_json: bool) -> None:
     from hevcq.cli.output.live import open_display
+    from hevcq.domain.events import EventName, IngestEvent
     from hevcq.settings.model import Settings
     from hevcq.util.systemd import notifier_of
     from hevcq.wiring.app import stop_signals
@@ -62,9 +63,14 @@ def _run(cli: Cli, *, as_json: bool) -> None:
         display = open_display(
             opened.clock, as_json=as_json, quiet=cli.quiet, verbose=cli.verbose, terminal=False
         )
+
+        def emit(event: IngestEvent) -> None:
+            if as_json or cli.verbose or event.event is not EventName.SCAN_STARTED:
+                display(event)
+
         notifier = notifier_of(os.environ, os.getpid(), opened.clock)
         with display:
-            running = Service(opened, signals, Outlets(display, cli.say, notifier), reload, load)
+            running = Service(opened, signals, Outlets(emit, cli.say, notifier), reload, load)
             names = [each.name for each in opened.settings.libraries if each.watch]
             cli.say(f"Looking after {', '.join(names) or 'no library'}; Ctrl-C stops.")
             end_page = _serve_page(opened, cli) if opened.settings.service.page else None
