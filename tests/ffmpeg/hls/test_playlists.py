@@ -78,6 +78,8 @@ def test_the_peak_is_over_runs_of_about_the_target_duration() -> None:
 def test_the_frame_rate_is_the_mean_or_the_largest_of_a_varying_one() -> None:
     ntsc = [Segment(0, 1, Fraction(4004, 1000), 96, 0)] * 3
     assert frame_rate(ntsc) == 23.976
+    assert frame_rate([segment(0, 1, 2.958, 71)]) == 24.0, "in Matroska times are milliseconds"
+    assert frame_rate([segment(0, 1, 4, 66)]) == 16.5
     assert frame_rate([segment(0, 1, 4, 100), segment(0, 1, 4, 40), segment(0, 1, 4, 7)]) == 25.0
 
 

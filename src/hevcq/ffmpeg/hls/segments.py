@@ -14,6 +14,8 @@ from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
 
 SHORTEST, LONGEST = Fraction(1, 2), Fraction(3, 2)
 """A run of segments counts for the peak if it lasts this share of the target duration (RFC 8216, 4.3.4.2)."""
+_ROUNDED = 0.0004
+"""How far a measured frame rate may be off a usual one that is meant: 24 and 23.976 differ by 0.001."""
 _UNEVEN = 0.01
 """How much the frame rates of segments may differ for the video to have one rate."""
 
@@ -122,4 +124,11 @@ def frame_rate(segments: Sequence[Segment]) -> float:
     whole = [s.samples / s.seconds for s in segments[:-1] or segments if s.seconds]
     largest = max(whole, default=mean)
     varies = largest - min(whole, default=mean) > _UNEVEN * mean
-    return round(float(largest if varies else mean), 3)
+    return round(_usual(float(largest if varies else mean)), 3)
+
+
+def _usual(rate: float) -> float:
+    """Return the whole rate, or the one of NTSC, that times in milliseconds were rounded from."""
+    known = (float(round(rate)), round(rate) * 1000 / 1001)
+    nearest = min(known, key=lambda each: abs(each - rate))
+    return nearest if abs(nearest - rate) <= _ROUNDED * nearest else rate
