@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from hevcq.domain.videos.record import VideoStatus
 from hevcq.settings.model import Settings
 from hevcq.wiring.app import open_app
@@ -59,6 +61,7 @@ def ask(port: int, method: str, where: str, headers: dict[str, str], body: bytes
     return answer
 
 
+@pytest.mark.slow  # tests/web/test_browser.py has its short form, by a real browser
 def test_an_upload_resumes_after_the_server_was_killed_in_the_middle(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data) as (process, port):
