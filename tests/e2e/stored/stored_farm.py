@@ -23,6 +23,10 @@ from support.aws.moto_server import Farm, make_farm
 STORED = json.loads((HERE / "aws.json").read_text())
 
 
+def _text(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
 @dataclass(frozen=True)
 class StoredFarm:
     """The farm, and the installed command as an operator runs it."""
@@ -36,7 +40,7 @@ class StoredFarm:
         return {
             **os.environ,
             **KEYS,
-            **{f"HEVCQ_AWS__{name.upper()}": str(value) for name, value in where},
+            **{f"HEVCQ_AWS__{name.upper()}": _text(value) for name, value in where},
             "HEVCQ_BACKEND": "aws",
             "HEVCQ_DATA_DIR": str(self.folder / "data-here"),
             "HEVCQ_PROFILES_DIR": str(self.folder / "profiles"),
