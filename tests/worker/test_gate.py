@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from hevcq.domain.job import JobState
 from hevcq.domain.pause import Hours, Pause, RunningWork
 from hevcq.domain.schedule import Schedule
-from hevcq.errors import Stopped, Unavailable
+from hevcq.errors import Stopped, Unavailable, WorkerUnfit
 from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.gate import Gate
 from hevcq.worker.handler import ProfileQueue
@@ -261,3 +261,20 @@ def test_a_frozen_encode_keeps_its_lease_past_every_limit_and_goes_on(farm):
     drive(farm, 60, lambda: farm.state(source) is JobState.DONE)
     assert (farm.state(source), farm.record(source).fence) == (JobState.DONE, fence)
     ended(pool, encode, farm)
+
+
+def test_a_full_disk_and_an_unfit_worker_are_told(farm):
+    told: list[tuple[str, str]] = []
+    farm.with_context(tell=lambda name, reason: told.append((name, reason)), min_free_bytes=1 << 60)
+    farm.submit()
+    assert slot_of(farm).step() is False
+    assert told[0][0] == "disk.low"
+    assert "must stay free" in told[0][1]
+
+    def gone(*_args, **_named):
+        raise WorkerUnfit("no ffmpeg")
+
+    farm.with_context(min_free_bytes=0)
+    farm.queue.receive = gone
+    slot_of(farm).step()
+    assert told[1] == ("worker.unfit", "no ffmpeg")
