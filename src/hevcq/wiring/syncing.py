@@ -30,6 +30,7 @@ class Syncing:
         self._app, self._say, self._stop = app, say, stop
         self._told: dict[str, str] = {}
         self._noticed: set[str] = set()
+        self._repeated: set[tuple[str, str, str]] = set()
         self._thread = threading.Thread(target=self._run, name="hevcq-sync", daemon=True)
 
     def start(self) -> None:
@@ -53,7 +54,7 @@ class Syncing:
         """Run one sync once; must not raise, as nobody else would hear of it."""
         try:
             with opened(self._app, sync, self._stop) as ready:
-                Session(ready.ports, ready.job, self._tell, self._notice).run()
+                Session(ready.ports, ready.job, self._tell, self._notice, told=self._repeated).run()
         except Stopped:
             return
         except HevcqError as error:

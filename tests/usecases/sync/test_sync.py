@@ -118,6 +118,15 @@ def test_bytes_that_came_before_and_are_lost_here_stay_there(machine):
     assert "GET" not in machine.server.methods()
 
 
+def test_a_watch_tells_once_what_every_look_finds_again(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.watch = set()
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
+    assert machine.sync(settle_s=600) == []
+    machine.clock.advance(600)
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.MOVED}
+
+
 def test_other_bytes_under_the_same_name_get_a_number(machine):
     for content in (b"one", b"two", b"three"):
         machine.server.put("Camera/DSC_0001.mp4", content)

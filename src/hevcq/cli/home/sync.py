@@ -88,6 +88,7 @@ def _run(
                     shown.notice,
                     shown.progress,
                     dry_run=dry_run,
+                    told=shown.told,
                 ).run()
         except HevcqError as error:
             if isinstance(error, Unavailable) or len(wanted) > 1:
@@ -110,6 +111,8 @@ class _Shown:
         self._shown_at = 0.0
         self._line = False
         self._name = ""
+        self.told: set[tuple[str, str, str]] = set()
+        self._noticed: set[str] = set()
         self.watching = False
         """Whether a look that found nothing new is not worth a line."""
 
@@ -149,7 +152,10 @@ class _Shown:
             render.emit(f"{word}  {render.printable(each.path)}{where}{why}")
 
     def notice(self, words: str) -> None:
-        """Print what a person should know, on stderr."""
+        """Print what a person should know, on stderr; once, also if every look says it."""
+        if words in self._noticed:
+            return
+        self._noticed.add(words)
         self._clear()
         self._cli.warn(words)
 

@@ -39,6 +39,10 @@ CHECK_AGAIN_S = 7 * 86400.0
 MAX_DEPTH = 64
 
 
+REPEATED = frozenset({"waiting", "left", "failed", "refused"})
+"""Results that every look of a watch would tell again."""
+
+
 class Fate(StrEnum):
     """What became of one file; stable words."""
 
@@ -75,6 +79,8 @@ class Session:
     notice: Callable[[str], None]
     on_bytes: OnBytes = lambda _path, _have, _size: None
     dry_run: bool = False
+    told: set[tuple[str, str, str]] | None = None
+    """What earlier looks of the same watch told, which is not told again; None: tell everything."""
     unsafe: str = ""
     """Why the server's files are not deleted although asked; "" where they are."""
     _entries: dict[str, SyncEntry] = field(default_factory=dict)
@@ -83,7 +89,16 @@ class Session:
     def __post_init__(self) -> None:
         pace = Pace(self.ports.clock, self.ports.stop, self.job.bytes_s)
         self._mover = Mover(self.ports, self.job, pace, self.on_bytes)
+        self._say, self.tell = self.tell, self._tell_once
         self._left: set[tuple[str, str]] = set()
+
+    def _tell_once(self, each: Synced) -> None:
+        key = (each.path, each.fate.value, each.reason)
+        if self.told is not None and each.fate.value in REPEATED:
+            if key in self.told:
+                return
+            self.told.add(key)
+        self._say(each)
 
     def run(self) -> None:
         """Look once at every folder, and move what has settled.
