@@ -152,6 +152,12 @@ def test_a_file_name_never_becomes_a_path(bench: VideoBench, name: str, key_end:
     assert video.title.isprintable()
 
 
+@pytest.mark.parametrize("owner", ["", " ann", "a\nb", "x" * 601])
+def test_a_name_that_cannot_own_videos_is_told_so(bench: VideoBench, owner: str) -> None:
+    with pytest.raises(BadUpload, match="cannot own videos"):
+        bench.request(owner)
+
+
 def test_one_client_at_a_time_sends(bench: VideoBench) -> None:
     video = bench.request()
     with bench.farm.files.receive(video), pytest.raises(Conflict):

@@ -38,6 +38,11 @@ def is_video_id(text: str) -> bool:
     return re.fullmatch(VIDEO_ID, text) is not None
 
 
+def may_own(owner: str) -> bool:
+    """Return whether an identity can own videos: one line of printable text."""
+    return 0 < len(owner) <= MAX_OWNER and owner.isprintable() and owner == owner.strip()
+
+
 def one_line(text: str, most: int) -> str:
     """Return `text` as one line of at most `most` characters, without control characters.
 
@@ -141,7 +146,7 @@ class Video(Frozen):
     @field_validator("owner")
     @classmethod
     def _plain(cls, owner: str) -> str:
-        if not owner.isprintable() or owner != owner.strip():
+        if not may_own(owner):
             raise ValueError("must be one line of printable text")
         return owner
 

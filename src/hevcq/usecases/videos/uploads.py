@@ -15,6 +15,7 @@ from hevcq.domain.videos.record import (
     Video,
     VideoStatus,
     make_video_id,
+    may_own,
     one_line,
     paragraphs,
 )
@@ -62,6 +63,8 @@ def request_upload(farm: VideoFarm, request: UploadRequest) -> Video:
     Raises BadUpload (no byte, no profile, a key that was used for another request), UnknownProfile,
     QuotaExceeded (too large, or no room), DiskFull.
     """
+    if not may_own(request.owner):
+        raise BadUpload("This sign-in's name cannot own videos.", remedy="Tell an operator.")
     profiles = chosen(farm, request.profiles)
     _check_size(farm, request.size)
     video_id = make_video_id(farm.clock.now(), farm.chance(10))
