@@ -192,7 +192,8 @@ class IngestApplication:
                 # Jobs finished within the grace are still placed, unless a second signal came.
                 folder.session.tracker.step(self._signals.insisted)
             folder.session.finish(interrupted=asked, queued=self._no_wait)
-        tell_now(self._app)
+        if not self._signals.insisted.is_set():  # a receiver may take its time
+            tell_now(self._app)
         if error is not None:
             raise error
 
