@@ -113,7 +113,7 @@ def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
     (line,) = hevcq("plan", clip, "--profile", "hls", "--json").lines
 
     assert ran.code == 0, ran.err
-    assert "hls: encode to .m3u8" in ran.out
+    assert "hls: encode to an HLS ladder\n" in ran.out
     assert "at most 0.4 Mbit/s" in ran.out
     assert "1 rungs" not in ran.out
     assert line["extension"] == "m3u8"

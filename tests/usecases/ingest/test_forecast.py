@@ -7,17 +7,22 @@ import math
 import pytest
 from benchmarks.forecast_bench import LEAST, coverage, of_totals, recorded
 
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.ports.catalog import EncodeCost
 from hevcq.usecases.ingest.forecast import (
     MEGAPIXELS_PER_CPU_S,
     OWN_ENOUGH,
+    TABLE_ONLY,
     Range,
     Rates,
+    largest,
     megapixels,
     wall,
     work_of,
 )
 from support.ingest.values import encode_plan, media_info
+from support.media_facts import audio, media, profile, video
 
 
 def test_work_is_width_times_height_times_frames() -> None:
@@ -160,3 +165,17 @@ def test_a_fleet_takes_at_least_as_long_as_its_longest_job_takes_on_one_machine(
 
     assert fleet.low >= 10.0
     assert fleet.high >= 80.0 / 4 * 0.99
+
+
+def test_a_ladder_counts_all_its_rungs_and_may_be_larger_than_its_source() -> None:
+    info = media(video(1280, 720, average_rate="25/1"), audio(), size=400_000, duration_s=10.0)
+    plans = {name: make_plan(profile(name), info) for name in ("hls", "720p")}
+    ladder, single = plans["hls"], plans["720p"]
+    assert isinstance(ladder, EncodePlan)
+    assert isinstance(single, EncodePlan)
+    work, alone = (work_of(plan, "medium", info) for plan in (ladder, single))
+    assert 1.5 * alone.megapixels < work.megapixels < 2.5 * alone.megapixels
+    assert largest(work) == (4500 + 2000 + 1100 + 400 + 128) * 125 * 10
+    assert largest(alone) == 400_000
+    assert TABLE_ONLY.size_of(work).high > 400_000
+    assert TABLE_ONLY.total_size([work]).high > 400_000

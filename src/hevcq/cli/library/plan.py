@@ -80,7 +80,9 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     if found["action"] != "encode":
         yield f"{head} ({found['reason']}): {found['detail']}"
         return
-    yield f"{head} to .{found['extension']}, {found['chapters']} chapters"
+    chapters = f", {found['chapters']} chapters" if found["chapters"] else ""
+    made = "an HLS ladder" if found.get("rungs") else f".{found['extension']}"
+    yield f"{head} to {made}{chapters}"
     yield from _ladder(found.get("rungs", []))
     for stream in found["streams"]:
         made = "" if stream["action"] == "drop" else f" {stream['codec']}".rstrip()

@@ -11,6 +11,7 @@ from itertools import islice
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
+from hevcq.domain.planning.ladder import expected_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import Catalog, EncodeCost
@@ -167,6 +168,22 @@ NOTHING = Range(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Work(EncodeCost):
+    """A job that has not run yet: what it has to encode, without what that costs.
+
+    `most` is the largest size in bytes that the rendition can have; 0: its source's, as a larger one
+    is not kept.
+    """
+
+    most: int = 0
+
+
+def largest(job: EncodeCost) -> int:
+    """Return the largest size in bytes that the rendition of a job can have."""
+    return (job.most if isinstance(job, Work) else 0) or job.source_size
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """How own jobs lie around the model, in natural logarithms: their mean, one job's spread, and
     the spread of the mean itself."""
@@ -241,7 +258,7 @@ class Rates:
         return self.cpu_of(work_of(plan, preset, info))
 
     def size(self, plan: EncodePlan, info: MediaInfo) -> Range:
-        """Return the bytes of one rendition; never more than the source, which is kept otherwise."""
+        """Return the bytes of one rendition: never more than the source, but for a ladder."""
         return self.size_of(work_of(plan, "", info))
 
     def cpu_of(self, job: EncodeCost) -> Range:
@@ -251,7 +268,7 @@ class Rates:
     def size_of(self, job: EncodeCost) -> Range:
         """Return the bytes of the rendition of a job of which only the work is known."""
         found = self.size_fits.get(job.profile, Fit(spread=SIZE_SPREAD)).around(_size(job))
-        return Range(min(found.low, job.source_size), min(found.high, job.source_size))
+        return Range(min(found.low, largest(job)), min(found.high, largest(job)))
 
     def total_cpu(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the CPU seconds of jobs of one profile."""
@@ -265,17 +282,17 @@ class Rates:
         if not jobs:
             return NOTHING
         fit = self.size_fits.get(jobs[0].profile, Fit(spread=SIZE_SPREAD))
-        found = fit.total([(_size(job), float(job.source_size)) for job in jobs])
-        before = float(sum(job.source_size for job in jobs))
+        found = fit.total([(_size(job), float(largest(job))) for job in jobs])
+        before = float(sum(largest(job) for job in jobs))
         return Range(min(found.low, before), min(found.high, before))
 
 
 TABLE_ONLY = Rates()
 
 
-def work_of(plan: EncodePlan, preset: str, info: MediaInfo) -> EncodeCost:
-    """Return a job that has not run yet: what it has to encode, without what that costs."""
-    return EncodeCost(
+def work_of(plan: EncodePlan, preset: str, info: MediaInfo) -> Work:
+    """Return the work of a job."""
+    return Work(
         profile=plan.profile,
         encoder=plan.video.encoder,
         preset=preset,
@@ -283,7 +300,17 @@ def work_of(plan: EncodePlan, preset: str, info: MediaInfo) -> EncodeCost:
         source_size=info.size,
         output_size=0,
         cpu_s=0.0,
+        most=_most(plan, info),
     )
+
+
+def _most(plan: EncodePlan, info: MediaInfo) -> int:
+    """Return the bytes that the rungs and sounds of a ladder take at most; 0 for one file."""
+    if plan.ladder is None:
+        return 0
+    seconds = info.duration_s or FALLBACK_SECONDS
+    sounds = sum(track.bit_rate or 0 for track in plan.kept) / 8 * seconds
+    return int(sounds) + sum(expected_bytes(rung, seconds)[1] for rung in plan.ladder.rungs)
 
 
 def _cpu(job: EncodeCost) -> float:
