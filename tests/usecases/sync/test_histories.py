@@ -28,7 +28,7 @@ from support.clips import ManualClock
 from support.webdav import PASSWORD, USER, serving
 
 SETTLE_S = 600.0
-SHORT, SHORT_REAL, LONG = 25, 3, 500
+SHORT, SHORT_REAL, LONG = 12, 2, 500
 
 
 def quiet(_name: str) -> None:
