@@ -13,6 +13,7 @@ from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.ffmpeg.containers.fragments import delay, read_fragments
 from hevcq.ffmpeg.hls.read_playlists import read_media
+from hevcq.ffmpeg.hls.verify import spread
 
 SOURCE_UNCHANGED = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
 
@@ -51,6 +52,15 @@ def test_the_gates_also_run_without_the_report_of_the_encode(made: MadeSet) -> N
     report = replace(made.request.report, thumbnails=(), frames=0, stderr=())
     results = made.judge(report=report)
     require_passed([SOURCE_UNCHANGED, *results], of_set=True)
+
+
+def test_samples_are_spread_and_lie_soon_after_key_frames_of_the_source() -> None:
+    starts = [0.0, 4.0, 8.0, 12.0, 16.0, 20.0]
+    assert spread(starts, [0.0, 7.9, 19.0], 1) == [2]
+    assert spread(starts, [0.0, 7.9, 19.0], 2) == [0, 5]
+    assert spread(starts, starts, 1) in ([2], [3])
+    assert spread(starts, [], 2) == [0, 3]
+    assert spread([0.0], [0.0], 4) == [0]
 
 
 V180, SOUND, MASTER = f"{VERSION}/v180.m3u8", f"{VERSION}/sound1.m3u8", "master.m3u8"

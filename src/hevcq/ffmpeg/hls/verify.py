@@ -227,8 +227,12 @@ class _SetGates:
         """H8: a segment of each rung, cut out as a player fetches it, looks like the scaled source."""
         request, worst = self.request, 1.0
         floor = request.profile.gates.picture_floor
+        source = request.measured.track(request.plan.main_video.source_index)
+        begins = request.info.start_s or 0.0
+        keys = sorted(key - begins for key in source.keys_s) if source is not None else []
         for rung, media in self.stored.rungs:
-            for place in _spread(len(media.segments), request.profile.gates.picture_samples):
+            starts = [s.shown / media.content.timescale for s in media.segments]
+            for place in spread(starts, keys, request.profile.gates.picture_samples):
                 likeness = self._likeness(rung, media, place)
                 if likeness is None:
                     return Outcome.UNKNOWN, f"{rung.name}: segment {place + 1} cannot be compared"
@@ -276,7 +280,21 @@ def _judged(problems: Iterator[str]) -> Judged:
     return Outcome.FAILED, found[0] + more
 
 
-def _spread(segments: int, count: int) -> list[int]:
-    """Return the segments to sample, in the middle of equal shares of the video."""
-    taken = min(segments, count)
-    return [int((place + 0.5) * segments / taken) for place in range(taken)]
+def spread(starts: Sequence[float], keys: Sequence[float], count: int) -> list[int]:
+    """Return the segments to sample, one in each of equal shares of the video.
+
+    Of each share the one that begins soonest after a key frame of the source, from which the source
+    must be decoded; of equals the middlemost. Times in seconds.
+    """
+    taken, chosen = min(len(starts), count), []
+    for place in range(taken):
+        share = range(place * len(starts) // taken, (place + 1) * len(starts) // taken)
+        middle = (share[0] + share[-1]) / 2
+
+        def cost(segment: int, middle: float = middle) -> tuple[float, float]:
+            at = starts[segment]
+            behind = at - max((key for key in keys if key <= at + 0.001), default=0.0)
+            return round(behind), abs(segment - middle)
+
+        chosen.append(min(share, key=cost))
+    return chosen
