@@ -160,7 +160,7 @@ DAMAGE = {
     "no sound": {Gate.G3},
     "late sound": {Gate.G5},
 }
-COSTLY = {"pictures of another video", "late sound"}
+COSTLY = {"pictures of another video", "late sound", "a lost end"}
 SLOW = {"av1", "mkv"}
 """Formats whose damage is planted by the long tests: Matroska's is planted elsewhere as well."""
 
@@ -189,7 +189,10 @@ def test_webm_is_read_from_its_front_and_its_quality_is_not_capped(made):
     assert words[words.index("-crf:0") + 1] == "31"
 
 
-@pytest.mark.parametrize(("container", "family"), [("webm", "matroska"), ("mp4", "mov")])
+@pytest.mark.parametrize(
+    ("container", "family"),
+    [pytest.param("webm", "matroska", marks=pytest.mark.slow), ("mp4", "mov")],
+)
 def test_av1_goes_into_the_container_that_its_profile_names(container, family, source, tmp_path):
     one = encoded("av1", source, tmp_path, container=container)
 
@@ -291,6 +294,7 @@ def test_repeated_pictures_that_theora_leaves_out_are_put_back_before_they_are_c
     assert complaints(one.judge()) == []
 
 
+@pytest.mark.slow
 def test_an_end_whose_picture_only_repeats_may_not_be_cut_off_with_its_sound(tmp_path):
     one = encoded("ogg", still(tmp_path / "still.mkv"), tmp_path)
     cut = tmp_path / "cut.ogv"
@@ -302,7 +306,7 @@ def test_an_end_whose_picture_only_repeats_may_not_be_cut_off_with_its_sound(tmp
     assert results[-1].outcome is Outcome.FAILED
 
 
-@pytest.mark.parametrize("name", ["ogg", "avi"])
+@pytest.mark.parametrize("name", [pytest.param("ogg", marks=pytest.mark.slow), "avi"])
 def test_uneven_times_are_put_on_one_clock_and_said_to_be(name, tmp_path):
     """Passed through, 61 frames with a hole of 2 s would play on without it."""
     uneven = tmp_path / "uneven.mkv"
