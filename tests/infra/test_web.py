@@ -173,6 +173,7 @@ def test_only_the_page_itself_uploads_from_a_browser(both: Resources) -> None:
 
 def test_the_page_writes_nothing_but_uploads_and_workers_read_them(both: Resources) -> None:
     page = allowed(both, "module.web[0].aws_iam_role_policy.task")
+    assert only(both, "aws_dynamodb_table", "videos")["ttl"][0]["attribute_name"] == "expires_at"
     writes = [s for s in page if "s3:PutObject" in s["Action"]]
     assert all(f"/{UPLOADS}/" in json.dumps(s["Resource"]) for s in writes)
     assert "*" not in {action for s in page for action in s["Action"]}

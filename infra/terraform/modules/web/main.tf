@@ -78,6 +78,12 @@ resource "aws_dynamodb_table" "videos" {
     }
   }
 
+  # Reservations of uploads that a program asked for twice.
+  ttl {
+    attribute_name = "expires_at"
+    enabled        = true
+  }
+
   point_in_time_recovery {
     enabled = true
   }

@@ -48,10 +48,10 @@ data "aws_iam_policy_document" "task" {
     resources = ["${var.storage.input_arn}/UPLOAD/*"]
   }
 
-  # A person deletes a video with what was made of it.
+  # A video gets a picture, and a person deletes it with what was made of it.
   statement {
-    sid       = "DeleteVideos"
-    actions   = ["s3:DeleteObject"]
+    sid       = "PicturesAndDeletions"
+    actions   = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:DeleteObject"]
     resources = ["${var.storage.output_arn}/DONE/*/UPLOAD/*"]
   }
 }
