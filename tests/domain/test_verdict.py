@@ -52,6 +52,7 @@ TABLE = {
     errors.Unavailable: (LATER, C.NETWORK),
     errors.WorkerUnfit: (BACK, C.WORKER),
     errors.Stopped: (BACK, C.INTERNAL),
+    errors.Paused: (BACK, C.INTERNAL),
     errors.LeaseLost: (OFF, C.INTERNAL),
     errors.StaleFence: (OFF, C.INTERNAL),
     errors.Superseded: (BACK, C.INTERNAL),

@@ -32,7 +32,7 @@ def test_what_was_queued_is_waited_for_whatever_its_profile() -> None:
 
 
 def test_a_setting_that_names_no_profile_is_blamed_not_the_command() -> None:
-    with pytest.raises(ConfigError, match=r"ingest\.profiles names 'av1'.*Available: 1080p"):
-        chosen(("hevc", "av1"))
+    with pytest.raises(ConfigError, match=r"ingest\.profiles names 'av9'.*Available: 1080p"):
+        chosen(("hevc", "av9"))
     with pytest.raises(UnknownProfile):
-        chosen(profiles=("av1",))
+        chosen(profiles=("av9",))
