@@ -158,17 +158,18 @@ def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, folder, 
     client.headers.pop("sec-fetch-site")
 
     def get(token: str, kind: str = "Bearer") -> int:
-        return client.get("/board", headers={"Authorization": f"{kind} {token}"}).status_code
+        headers = {"Authorization": f"{kind} {token}"}
+        return client.get("/api/v1/queues", headers=headers).status_code
 
-    assert (get(reader), get(runner), get(runner, "bearer")) == (404, 200, 200)
-    assert get(runner[:-1]) == get(f"{runner}x") == get("x") == get("") == 303
-    assert get(runner, "Basic") == 303
+    assert (get(reader), get(runner), get(runner, "bearer")) == (403, 200, 200)
+    assert get(runner[:-1]) == get(f"{runner}x") == get("x") == get("") == 401
+    assert get(runner, "Basic") == 401
     bearer = {"Authorization": f"Bearer {runner}"}
-    done = client.post("/board/cancel", data={"job": "0" * 32}, headers=bearer)
-    assert done.status_code == 303, "a program says no Origin"
+    done = client.post("/api/v1/resume", headers=bearer)
+    assert done.status_code == 200, "a program says no Origin"
     assert runner.split("_", 2)[2] not in (folder.path / "tokens.json").read_text()
     tokens.revoke(runner.split("_")[1])
-    assert get(runner) == 303
+    assert get(runner) == 401
     person = tokens.person(reader)
     assert person is not None
     assert (person.owner, person.may("read"), person.may("upload")) == ("anna", True, False)
@@ -188,9 +189,42 @@ def test_a_token_ends_with_its_user(visit, folder, clock):
     client = visit(auth="users")
     bearer = {"Authorization": f"Bearer {token}"}
 
-    assert client.get("/board", headers=bearer).status_code == 200
+    def get() -> int:
+        return client.get("/api/v1/queues", headers=bearer).status_code
+
+    assert get() == 200
+    Users(folder, CHEAP).put("anna", PASSWORD, Role.USER)
+    assert get() == 403, "nobody runs the farm by a token of the time they were its operator"
     Users(folder, CHEAP).remove("anna")
-    assert client.get("/board", headers=bearer).status_code == 303
+    assert get() == 401
+
+
+def test_a_proxys_token_runs_the_farm_for_its_operators_only(visit, folder, clock):
+    tokens = ProgramTokens(folder, clock)
+    client = visit(auth="proxy", trusted_proxies=("10.0.0.1",), operators=("olga",))
+
+    def get(owner: str) -> int:
+        bearer = {"Authorization": f"Bearer {tokens.create('x', owner, {Scope.OPERATE}, days=1)}"}
+        return client.get("/api/v1/queues", headers=bearer).status_code
+
+    assert (get("olga"), get("local"), get("ben")) == (200, 200, 403)
+
+
+def test_no_page_takes_a_programs_token(visit, folder, clock, bench):
+    tokens = ProgramTokens(folder, clock)
+    video = bench.request()
+    client = visit(auth="none")
+    client.headers.pop("sec-fetch-site")
+    page = f"/v/{video.video_id}"
+
+    for scopes in ({Scope.READ}, set(Scope)):
+        bearer = {"Authorization": f"Bearer {tokens.create('x', 'ann', scopes, days=1)}"}
+        for path in ("/", "/events", "/board", page, f"{page}/events", f"{page}/poster.jpg"):
+            assert client.get(path, headers=bearer).status_code == 403, path
+        for path in (f"{page}/delete", f"{page}/edit", f"{page}/publish", "/board/pause"):
+            answer = client.post(path, data={"sure": "yes", "title": "x"}, headers=bearer)
+            assert answer.status_code == 403, path
+    assert bench.now(video) == video, "scopes are known to /api, /uploads and /media only"
 
 
 def test_a_token_is_revoked_by_a_prefix_that_means_one(folder, clock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -19,6 +20,10 @@ PUBLIC = ("/static/", "/sign-in", "/p/", "/healthz", "/favicon.ico")
 """Paths that need no sign-in: what they show is public, or is how one signs in."""
 FOR_PROGRAMS = ("/api/", "/uploads", "/media/", "/events")
 """Paths that answer 401 where a page would lead to the sign-in."""
+TAKE_TOKENS = ("/api/", "/uploads", "/media/")
+"""Paths that judge a token's scopes. A page knows none: on it a token would do all its owner may."""
+OF_TOKENS = (*TAKE_TOKENS, *PUBLIC)
+FOR_PEOPLE = "Pages are for people: a program's token is for /api/v1, /uploads and /media."
 SIGN_IN = "/sign-in"
 
 
@@ -35,7 +40,7 @@ class Gate:
         kind, _, token = connection.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             person = self._program(token.strip())
-            return person if person is not None and self.mode.knows(person.owner) else None
+            return self.mode.behind(person) if person is not None else None
         direct = self.mode.direct(connection)
         if direct is not None:
             return direct
@@ -71,6 +76,9 @@ class SignInFirst:
         if person is None and not path.startswith(PUBLIC):
             await _refusal(scope, path)(scope, receive, send)
             return
+        if person is not None and person.scopes is not None and not path.startswith(OF_TOKENS):
+            await _problem(403, FOR_PEOPLE)(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 
@@ -81,13 +89,16 @@ def _refusal(scope: Scope, path: str) -> Response:
         )
         where = SIGN_IN if after == "/" else f"{SIGN_IN}?next={quote(after, safe='/')}"
         return RedirectResponse(where, 303)
-    body: dict[str, object] = {"type": "about:blank", "title": "Unauthorized", "status": 401}
-    body["detail"] = "Sign in first."
+    return _problem(401, "Sign in first.")
+
+
+def _problem(status: int, words: str) -> Response:
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    headers = {"Connection": "close"}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(
-        body,
-        401,
-        headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
-        media_type="application/problem+json",
+        {**body, "detail": words}, status, headers, media_type="application/problem+json"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from starlette.requests import HTTPConnection
 
@@ -38,9 +39,9 @@ class Mode:
         """Return the person whom the request itself names, without a session."""
         return None
 
-    def knows(self, _owner: str) -> bool:
-        """Return whether the owner of a program's token may still use the page."""
-        return True
+    def behind(self, program: Person) -> Person | None:
+        """Return a program's token as far as its owner may still go; None if they are gone."""
+        return program
 
     def signed_out_at(self) -> str:
         """Return where to go after signing out."""
@@ -100,6 +101,11 @@ class ProxyHeader(Mode):
     def still(self, _session: Session) -> Person | None:
         """Return nobody: a session of another mode does not count."""
         return None
+
+    def behind(self, program: Person) -> Person | None:
+        """Return the token, which runs the farm only for an operator, or for this machine's."""
+        runs = program.owner in self._operators or program.owner == LOCAL_OWNER
+        return program if runs else replace(program, role=Role.USER)
 
 
 class Peers:

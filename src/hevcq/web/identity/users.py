@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
@@ -119,6 +119,9 @@ class NameAndPassword(Mode):
             return None
         return Person(user.name, user.name, user.role)
 
-    def knows(self, owner: str) -> bool:
-        """Return whether there is a user of this name."""
-        return owner in self._users.all()
+    def behind(self, program: Person) -> Person | None:
+        """Return the token, which runs the farm only for an operator; None without such a user."""
+        user = self._users.all().get(program.owner)
+        if user is None or user.role is Role.OPERATOR:
+            return program if user else None
+        return replace(program, role=Role.USER)
