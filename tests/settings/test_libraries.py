@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import ConfigError
-from hevcq.settings.libraries import Library, Rule, bits_per_second, library_of, saving, seconds
+from hevcq.settings.libraries import Library, Rule, library_of
 from hevcq.settings.loader import load
 from hevcq.settings.model import Settings
+from hevcq.settings.quantities import bits_per_second, bytes_per_second, saving, seconds
 
 TV = '[[libraries]]\nname = "tv"\npath = "tv"\n'
 
@@ -70,8 +71,15 @@ def test_a_wrong_library_is_refused_with_one_sentence(tmp_path: Path, text: str,
 
 
 def test_units_are_the_usual_ones() -> None:
-    assert [seconds(text) for text in ("", "90s", "1.5h", "2w")] == [0, 90, 5400, 1_209_600]
+    assert [seconds(text) for text in ("", "90s", "1.5h", "2h30m", "2w")] == [
+        0,
+        90,
+        5400,
+        9000,
+        1_209_600,
+    ]
     assert [bits_per_second(text) for text in ("2500kbps", "8 Mbit/s")] == [2_500_000, 8_000_000]
+    assert [bytes_per_second(text) for text in ("", "4M", "500 KiB/s")] == [0, 4 << 20, 500 << 10]
     assert [saving(text) for text in ("500MiB", "20%")] == [(500 * 2**20, 0), (0, 0.2)]
 
 

@@ -16,63 +16,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hevcq.domain.schedule import Schedule
+from hevcq.settings.quantities import bits_per_second, saving, seconds, size_bytes
 
 NAME = re.compile(r"[^\W_][\w .-]{0,62}")
 """A library's name: it is typed on the command line and is in statistics, never a path."""
-_NUMBER = r"(\d+(?:\.\d+)?) ?"
-_DURATIONS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SIZES = {
-    **{f"{letter}ib": 1024.0**n for n, letter in enumerate("kmgt", 1)},
-    **{f"{letter}b": 1000.0**n for n, letter in enumerate("kmgt", 1)},
-    "b": 1.0,
-}
-_RATES = {"kbps": 1e3, "mbps": 1e6, "kbit/s": 1e3, "mbit/s": 1e6}
-
-
-def _amount(text: str, units: dict[str, float]) -> float | None:
-    found = re.fullmatch(_NUMBER + r"([a-z/]+)", text.strip().lower())
-    return float(found[1]) * units[found[2]] if found and found[2] in units else None
-
-
-def seconds(text: str) -> float:
-    """Return a duration such as `90s`, `30m`, `12h`, `7d` or `2w` in seconds; 0 if empty.
-
-    Raises ValueError.
-    """
-    found = _amount(text, _DURATIONS) if text else 0.0
-    if found is None:
-        raise ValueError("must be a duration such as '90s', '30m', '12h', '7d' or '2w'")
-    return found
-
-
-def size_bytes(text: str) -> float:
-    """Return a size such as `500MiB` or `2GB` in bytes; 0 if empty. Raises ValueError."""
-    found = _amount(text, _SIZES) if text else 0.0
-    if found is None:
-        raise ValueError("must be a size such as '500MiB' or '2GB'")
-    return found
-
-
-def bits_per_second(text: str) -> float:
-    """Return a bit rate such as `2500kbps` or `8Mbps` in bit/s; 0 if empty. Raises ValueError."""
-    found = _amount(text, _RATES) if text else 0.0
-    if found is None:
-        raise ValueError("must be a bit rate such as '2500kbps' or '8Mbps'")
-    return found
-
-
-def saving(text: str) -> tuple[float, float]:
-    """Return a saving such as `500MiB` or `20%` as bytes and as a share (0 to 1); one of them is 0.
-
-    Raises ValueError.
-    """
-    share = re.fullmatch(_NUMBER + "%", text.strip())
-    if share and float(share[1]) < 100:
-        return 0.0, float(share[1]) / 100
-    try:
-        return size_bytes(text), 0.0
-    except ValueError as error:
-        raise ValueError("must be a size or a share, such as '500MiB' or '20%'") from error
 
 
 def _checked(read: Any) -> AfterValidator:

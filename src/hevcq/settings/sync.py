@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+from hevcq.settings.quantities import bytes_per_second, seconds
+
 RCLONE = "rclone:"
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(s|m|h|d)?")
-BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(k|m|g)(?:i?b)?(?:/s)?", re.IGNORECASE)
-
-
-def seconds(text: str) -> float:
-    """Return a duration such as `10m`, `2h` or `90s` in seconds.
-
-    Raises ValueError.
-    """
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("must be a duration such as 10m, 2h or 90s")
-    return float(match[1]) * SECONDS[match[2] or ""]
-
-
-def rate(text: str) -> float:
-    """Return a rate such as `4M` or `500K` (binary units, a second) in bytes a second; "" is 0, unlimited.
-
-    Raises ValueError.
-    """
-    if not text.strip():
-        return 0.0
-    match = _RATE.fullmatch(text.strip())
-    if match is None or float(match[1]) == 0:
-        raise ValueError("must be bytes a second such as 4M or 500K, or empty for no limit")
-    return float(match[1]) * BYTES[match[2].lower()]
 
 
 class SyncSettings(BaseModel):
@@ -126,14 +99,15 @@ class SyncSettings(BaseModel):
     @field_validator("settle", mode="before")
     @classmethod
     def _duration(cls, value: object) -> str:
-        text = str(value)
+        text = str(value).strip()
+        text = f"{text}s" if text[-1:].isdigit() else text or "none"
         seconds(text)
         return text
 
     @field_validator("limit", mode="after")
     @classmethod
     def _rate(cls, value: str) -> str:
-        rate(value)
+        bytes_per_second(value)
         return value
 
     @property
@@ -144,4 +118,4 @@ class SyncSettings(BaseModel):
     @property
     def limit_bytes_s(self) -> float:
         """Largest rate in bytes a second, 0 for none."""
-        return rate(self.limit)
+        return bytes_per_second(self.limit)

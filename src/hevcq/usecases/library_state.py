@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import humanize
-
 from hevcq.library.scanning.mounts import Mount, mount_of
 from hevcq.library.scanning.scan import Filter, Found, find
 from hevcq.ports.encoder import Check
 from hevcq.settings.libraries import Library
 from hevcq.util.host import free_beside
-from hevcq.util.text import printable
+from hevcq.util.text import printable, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def checks(library: Library, state: FolderState) -> Iterator[Check]:
         remedy = "Mount it, or correct the path or its permissions."
         yield Check(name, ok=False, detail=state.problem, remedy=remedy)
         return
-    free = "unknown" if state.free is None else humanize.naturalsize(state.free, binary=True)
+    free = "unknown" if state.free is None else size(state.free)
     yield Check(name, ok=True, detail=f"{printable(library.path)}: {free} free, {watching(state)}")
 
 

@@ -1,4 +1,4 @@
-"""Make untrusted file names and the system's errors fit for terminals, log lines and JSON."""
+"""Write for people: untrusted file names and the system's errors on one line, sizes in binary units."""
 
 from __future__ import annotations
 
@@ -29,3 +29,10 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()).rstrip(".")
+
+
+def size(count: float | None) -> str:
+    """Return bytes in binary units, `1.4 GiB`; empty for None."""
+    import humanize  # here: a worker's imports go without it
+
+    return "" if count is None else humanize.naturalsize(count, binary=True)

@@ -18,7 +18,8 @@ from hevcq.library.scanning.probe_files import PROBES_PER_SLOT
 from hevcq.library.scanning.scan import Filter, Found, Rejected, find
 from hevcq.library.scanning.unfinished import open_for_writing
 from hevcq.ports.catalog import UNPLACED
-from hevcq.settings.libraries import Library, seconds
+from hevcq.settings.libraries import Library
+from hevcq.settings.quantities import seconds
 from hevcq.usecases.ingest.decide import IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.disk_space import disk_space_of

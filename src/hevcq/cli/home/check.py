@@ -117,7 +117,7 @@ def _why(path: Path, detail: str, place: str) -> str:
 def _request(
     paths: Sequence[Path], *, decode: bool, share: str, limit: str, again: bool
 ) -> CheckRequest:
-    from hevcq.settings.sync import rate
+    from hevcq.settings.quantities import bytes_per_second
     from hevcq.usecases.health.check import CheckRequest
 
     try:
@@ -127,7 +127,7 @@ def _request(
     if not 0 < part <= 1:
         raise UsageError(f"--share {render.printable(share)} must be a share such as 1/12.")
     try:
-        bytes_s = rate(limit)
+        bytes_s = bytes_per_second(limit)
     except ValueError as error:
         raise UsageError(f"--limit {render.printable(limit)} {error}.") from error
     return CheckRequest(

@@ -15,9 +15,8 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
 from hevcq.cli.output.plan_report import total
-from hevcq.cli.output.sentences import size
 from hevcq.errors import HevcqError, UsageError
-from hevcq.util.text import printable
+from hevcq.util.text import printable, size
 
 if TYPE_CHECKING:
     from hevcq.settings.libraries import Library

@@ -14,8 +14,9 @@ import typer
 from hevcq.cli.context import cli_of
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
-from hevcq.cli.output.sentences import day, size
+from hevcq.cli.output.sentences import day
 from hevcq.errors import UsageError
+from hevcq.util.text import size
 
 if TYPE_CHECKING:
     from hevcq.usecases.history.report import Line, Report

@@ -13,7 +13,8 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
-from hevcq.cli.output.sentences import day, size
+from hevcq.cli.output.sentences import day
+from hevcq.util.text import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

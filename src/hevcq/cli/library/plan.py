@@ -13,11 +13,11 @@ import typer
 from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.output import table as render
-from hevcq.cli.output.sentences import size
 from hevcq.cli.output.status_table import duration
 from hevcq.domain.planning.encode_plan import Refuse, Skip
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.plan_file import FilePlan, plan_file
+from hevcq.util.text import size
 
 
 def plan(

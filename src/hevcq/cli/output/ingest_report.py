@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output.sentences import day, duration, size, without_path
+from hevcq.cli.output.sentences import day, duration, without_path
 from hevcq.cli.output.table import fit
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
-from hevcq.util.text import printable
+from hevcq.util.text import printable, size
 
 MOST_REASONS = 5
 MOST_ROWS = 40

@@ -17,11 +17,11 @@ from hevcq.cli.output.sentences import (
     duration,
     is_routine,
     sentence,
-    size,
 )
 from hevcq.cli.output.table import shorten
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.util.clock import Clock
+from hevcq.util.text import size
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

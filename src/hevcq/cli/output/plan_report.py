@@ -10,13 +10,12 @@ from hevcq.cli.output.ingest_report import MOST_REASONS, common_folder, skips
 from hevcq.cli.output.sentences import (
     about,
     short_about,
-    size,
     size_range,
     without_path,
 )
 from hevcq.cli.output.table import fit, wrapped
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
-from hevcq.util.text import printable
+from hevcq.util.text import printable, size
 
 MOST_LISTED = 7
 """Videos that are listed one by one unless all are asked for: the largest, which decide how long it takes."""

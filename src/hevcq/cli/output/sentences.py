@@ -7,6 +7,7 @@ from datetime import datetime
 
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.forecast import Range
+from hevcq.util.text import size
 
 _UNITS = {f"{letter}iB": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 
@@ -78,13 +79,6 @@ def without_path(path: str, reason: str) -> str:
         return f"It{rest}"
     rest = rest.lstrip(": ")
     return rest[:1].upper() + rest[1:]
-
-
-def size(count: int | None) -> str:
-    """Return bytes in binary units, empty for None."""
-    import humanize
-
-    return "" if count is None else humanize.naturalsize(count, binary=True, format="%.1f")
 
 
 def sentence(event: IngestEvent) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from hevcq.domain.keys import EVERY_PROFILE, INBOX, LIBRARY_BUCKET
-from hevcq.util.text import printable
+from hevcq.util.text import printable, size
 
 if TYPE_CHECKING:
     from hevcq.domain.job import JobRecord
@@ -161,13 +161,6 @@ def _columns(text: str) -> int:
         return len(text)
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
-
-
-def size(count: float) -> str:
-    """Return bytes as people read them, in binary units."""
-    import humanize
-
-    return humanize.naturalsize(count, binary=True)
 
 
 def ago(then: float, now: float) -> str:

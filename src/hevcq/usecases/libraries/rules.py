@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import humanize
-
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.library.scanning.scan import Found, Matcher, Rejected, RejectionCause, matcher
-from hevcq.settings.libraries import Library, Rule, bits_per_second, saving, seconds, size_bytes
+from hevcq.settings.libraries import Library, Rule
+from hevcq.settings.quantities import bits_per_second, saving, seconds, size_bytes
 from hevcq.usecases.ingest.decide import Disposition, Item, Video
 from hevcq.usecases.ingest.forecast import Rates
-from hevcq.util.text import printable
+from hevcq.util.text import printable, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class Acceptance:
         expected = item.size - (output.low + output.high) / 2
         if expected >= max(least, share * item.size):
             return item
-        about = humanize.naturalsize(max(0.0, expected), binary=True)
+        about = size(max(0.0, expected))
         return _skipped(
             item,
             f"Expected to save about {about}, less than min_saving = {self.library.min_saving} of"

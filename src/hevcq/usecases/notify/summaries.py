@@ -9,9 +9,9 @@ from hevcq.domain.job import JobState
 from hevcq.ports.home.event_log import EventLog, Happened
 from hevcq.ports.ledger import JobLedger
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.notify.words import size
 from hevcq.usecases.placement.originals import kept_originals
 from hevcq.util.clock import Clock
+from hevcq.util.text import size
 
 READER = "batch"
 BUSY_S = 60.0

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import humanize
-
 from hevcq.domain.keys import EVERY_PROFILE
 from hevcq.ports.home.event_log import Happened
 from hevcq.ports.home.receiver import Message
-from hevcq.util.text import printable
+from hevcq.util.text import printable, size
 
 TITLES: Mapping[str, str] = {
     "batch.finished": "Ingest finished",
@@ -52,11 +50,6 @@ def message_of(happened: Happened) -> Message:
         data=_data(happened, source, saved),
         path=happened.path,
     )
-
-
-def size(count: float) -> str:
-    """Return bytes for people."""
-    return str(humanize.naturalsize(count, binary=True))
 
 
 def _saved(happened: Happened) -> int | None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed, in_words
 from hevcq.errors import UsageError
 from hevcq.ports.home.pauses import Pauses
+from hevcq.settings.quantities import seconds
 from hevcq.util.clock import Clock
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST_S = 366 * 86400.0
 
 
@@ -41,13 +40,15 @@ class ClosedStatus:
 
 def seconds_of(text: str) -> float:
     """Return the seconds in `90m`, `2h`, `1d` or `2h30m`. Raises UsageError."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text.lower())
-    if not parts or "".join(number + unit for number, unit in parts) != text.lower().strip():
-        raise UsageError(f"{text!r} is not a length of time; write 30m, 2h, 1d or 2h30m.")
-    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
-    if not 0 < seconds <= LONGEST_S:
+    try:
+        found = seconds(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} is not a length of time; write 30m, 2h, 1d or 2h30m."
+        ) from error
+    if not 0 < found <= LONGEST_S:
         raise UsageError(f"{text!r} is not between a second and a year.")
-    return seconds
+    return found
 
 
 def pause(pauses: Pauses, clock: Clock, request: PauseRequest, *, can_freeze: bool = True) -> Pause:
