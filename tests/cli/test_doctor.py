@@ -285,3 +285,20 @@ def test_an_ffmpeg_that_needs_more_than_the_sandbox_allows_is_told_apart(hevcq, 
     assert lines
     assert "cannot run in the sandbox" in lines[0]
     assert "HEVCQ_SANDBOX=false" in lines[0]
+
+
+def test_the_page_is_checked_where_it_is_set_up(hevcq, fake_ffmpeg, data_dir: Path, monkeypatch):
+    fake_ffmpeg("7.1")
+    assert "sign-in" not in hevcq("doctor").out
+
+    monkeypatch.setenv("HEVCQ_WEB__AUTH", "users")
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.CONFIG
+    (line,) = wrong(ran)
+    assert line.split()[1] == "sign-in"
+    assert "hevcq web add-user" in line
+    monkeypatch.setenv("HEVCQ_WEB__AUTH", "token")
+    assert "sign-in" not in hevcq("doctor").out, "these are the defaults"
+    (data_dir / "web").mkdir()
+    assert "sign-in" in hevcq("doctor").out, "it was served once"

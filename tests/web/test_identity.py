@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from hevcq.errors import ConfigError, StorageError, UsageError
 from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.util.clock import SystemClock
-from hevcq.web.app import make_mode
+from hevcq.web.checks import make_mode
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.modes import Peers
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused

@@ -211,6 +211,11 @@ class Settings(BaseModel):
         default=60, ge=1, le=3600, description="worker: seconds between metric reports"
     )
 
+    @property
+    def has_page(self) -> bool:
+        """Whether anything of the page or its uploads is set."""
+        return self.web != WebSettings() or self.uploads != UploadSettings()
+
     @field_validator("data_dir", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:

@@ -70,6 +70,11 @@ def settings_finding(detail: str, *, wrong: bool = False, remedy: str = "") -> F
     return Finding(Area.CONFIG, Check("settings", ok=not wrong, detail=detail, remedy=remedy))
 
 
+def wrong(area: Area, name: str, error: HevcqError) -> Finding:
+    """Return the finding that a check met this error."""
+    return Finding(area, Check(name, ok=False, detail=error.message, remedy=error.remedy))
+
+
 def run_checks(context: DoctorContext) -> Iterator[Finding]:
     """Yield the result of each check, with a remedy where it failed; never raises a HevcqError."""
     settings = context.settings

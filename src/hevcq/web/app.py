@@ -19,19 +19,16 @@ from hevcq.errors import HevcqError
 from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos.picture import Pictures
-from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.web import media
 from hevcq.web.api import openapi
+from hevcq.web.checks import make_mode
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.gate import Gate, SignInFirst
 from hevcq.web.identity.limiter import Limiter
-from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
-from hevcq.web.identity.oidc import Oidc
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies
 from hevcq.web.identity.tokens import ProgramTokens
-from hevcq.web.identity.users import NameAndPassword, Users
 from hevcq.web.live import Hub
 from hevcq.web.pages import board, home, poster, upload, video
 from hevcq.web.pages.sign_in import SignIn
@@ -83,21 +80,6 @@ def create_app(app: App) -> Starlette:
         Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),
     )
     return made
-
-
-def make_mode(settings: WebSettings, folder: SecretsFolder, clock: Clock) -> Mode:
-    """Return the configured way to sign in. Raises ConfigError."""
-    match settings.auth:
-        case "none":
-            return Nobody()
-        case "proxy":
-            return ProxyHeader(settings)
-        case "users":
-            return NameAndPassword(Users(folder))
-        case "oidc":
-            return Oidc(settings, clock)
-        case "token":
-            return OneToken(folder)
 
 
 def buckets(settings: Settings) -> Sequence[str]:

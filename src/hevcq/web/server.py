@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from starlette.applications import Starlette
 
-from hevcq.errors import ConfigError, Unavailable
+from hevcq.errors import Unavailable
 from hevcq.settings.web import WebSettings
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
+from hevcq.web.checks import refuse_open_doors
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
@@ -42,15 +43,6 @@ def serve(app: App, signals: StopSignals, say: Callable[[str], None]) -> None:
         Server(application).run_until(signals, listening)
     finally:
         listening.close()
-
-
-def refuse_open_doors(settings: WebSettings) -> None:
-    """Raise ConfigError for a page that anybody in the network could use without a sign-in."""
-    if settings.auth == "none" and not is_loopback(settings.host):
-        raise ConfigError(
-            f'web.auth = "none" is for this machine only, but web.host is {settings.host}.',
-            remedy="Listen on 127.0.0.1, or choose another web.auth.",
-        )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -12,8 +12,9 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
+from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
-from hevcq.usecases.doctor import Area, Finding, run_checks, settings_finding
+from hevcq.usecases.doctor import Area, Finding, run_checks, settings_finding, wrong
 from hevcq.usecases.farm_check import FarmCheck, check_farm
 
 if TYPE_CHECKING:
@@ -89,9 +90,26 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
             from hevcq.wiring.notify import finding as receivers_finding
 
             yield receivers_finding(app)
+        yield from _page(app)
         # A farm that cannot be opened from here has been said to be so.
         if farm and sound:
             yield from check_farm(_farm(app, timeout_s))
+
+
+def _page(app: App) -> Iterator[Finding]:
+    """Yield the findings about the page, if it was set up or served once."""
+    settings = app.settings
+    if not settings.has_page and not (settings.data_dir / "web").is_dir():
+        return
+    try:
+        from hevcq.web.checks import findings
+    except ModuleNotFoundError as error:
+        raised = missing(error)
+        if not isinstance(raised, UsageError):
+            raise
+        yield wrong(Area.CONFIG, "page", raised)
+        return
+    yield from findings(app)
 
 
 def _farm(app: App, timeout_s: float | None) -> FarmCheck:

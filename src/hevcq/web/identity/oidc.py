@@ -78,6 +78,15 @@ class Oidc(Mode):
         self._keys: KeySet | None = None
         self._found_at = self._keys_at = float("-inf")
 
+    def look(self) -> None:
+        """Ask the provider for its addresses and keys. Raises ConfigError, Unavailable."""
+        for name in ("authorization_endpoint", "token_endpoint"):
+            self._endpoint(name)
+        try:
+            self._key_set(renew=False)
+        except (JoseError, ValueError) as error:
+            raise Unavailable(f"The sign-in provider's keys cannot be read: {error}.") from error
+
     def still(self, session: Session) -> Person | None:
         """Return the person, unless another provider signed them in."""
         return session.person() if session.mark == self._mark else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from hevcq.errors import UsageError
+from hevcq.errors import StorageError, UsageError
 from hevcq.web.identity.folder import SecretsFolder, digest
 from hevcq.web.identity.modes import Mode
 from hevcq.web.identity.person import Person, Role
@@ -51,10 +51,16 @@ class Users:
             stamp = self._folder.stamp(FILE)
             if stamp != self._stamp or stamp is None:
                 rows = self._folder.read(FILE).get("users", {})
-                self._known = {
-                    name: User(name, Role(row["role"]), str(row["hash"]))
-                    for name, row in rows.items()
-                }
+                try:
+                    self._known = {
+                        name: User(name, Role(row["role"]), str(row["hash"]))
+                        for name, row in rows.items()
+                    }
+                except (AttributeError, KeyError, TypeError, ValueError) as error:
+                    raise StorageError(
+                        f"{self._folder.path / FILE} is not what hevcq writes.",
+                        remedy="Restore it, or delete it and add the users again.",
+                    ) from error
                 self._stamp = stamp
             return self._known
 

@@ -31,6 +31,7 @@ from hevcq.usecases.operations.pausing import PauseRequest, pause, resume
 from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.operations.savings import savings
 from hevcq.usecases.operations.status import Overview, overview
+from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.chart import savings_chart
 from hevcq.web.rendering import page, render, time_left
@@ -85,8 +86,8 @@ async def doctor(request: Request) -> Response:
     """Run the checks of this machine and show them."""
     operator_of(request)
     app = services_of(request).app
-    findings = await run_in_threadpool(lambda: list(run_checks(doctor_context(app))))
-    return page(request, "doctor.html", findings=findings)
+    found = await run_in_threadpool(lambda: [*run_checks(doctor_context(app)), *findings(app)])
+    return page(request, "doctor.html", findings=found)
 
 
 async def send_back(request: Request) -> Response:

@@ -1,0 +1,188 @@
+"""Choose how people sign in, and check the page for `hevcq doctor`: address, sign-in, uploads."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+from hevcq.errors import ConfigError, HevcqError
+from hevcq.ports.encoder import Check
+from hevcq.settings.uploads import GIB
+from hevcq.settings.web import WebSettings
+from hevcq.usecases.doctor import Area, Finding, wrong
+from hevcq.util.clock import Clock
+from hevcq.util.text import reason_of
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
+from hevcq.web.identity.oidc import Oidc
+from hevcq.web.identity.person import Role
+from hevcq.web.identity.users import NameAndPassword, Users
+from hevcq.web.shield import host_of, is_loopback
+from hevcq.wiring.app import App
+
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - they are compared
+
+
+def findings(app: App) -> Iterator[Finding]:
+    """Yield what `hevcq doctor` finds about the page; asks the OpenID provider and the database.
+
+    Listens on nothing and makes no file. Never raises a HevcqError.
+    """
+    yield _look(Area.CONFIG, "page", lambda: _address(app.settings.web))
+    yield _look(Area.CONFIG, "sign-in", lambda: _sign_in(app))
+    yield _look(Area.FOLDER, "uploads", lambda: _uploads(app))
+    yield _look(Area.DATABASE, "videos", lambda: _videos(app))
+
+
+def refuse_open_doors(settings: WebSettings) -> None:
+    """Raise ConfigError for a page that anybody in the network could use without a sign-in."""
+    if settings.auth == "none" and not is_loopback(settings.host):
+        raise ConfigError(
+            f'web.auth = "none" is for this machine only, but web.host is {settings.host}.',
+            remedy="Listen on 127.0.0.1, or choose another web.auth.",
+        )
+
+
+def make_mode(settings: WebSettings, folder: SecretsFolder, clock: Clock) -> Mode:
+    """Return the configured way to sign in. Raises ConfigError."""
+    match settings.auth:
+        case "none":
+            return Nobody()
+        case "proxy":
+            return ProxyHeader(settings)
+        case "users":
+            return NameAndPassword(Users(folder))
+        case "oidc":
+            return Oidc(settings, clock)
+        case "token":
+            return OneToken(folder)
+
+
+def _look(area: Area, name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(area, Check(name, ok=True, detail=look()))
+    except HevcqError as error:
+        return wrong(area, name, error)
+
+
+def _address(settings: WebSettings) -> str:
+    """Return where the page is offered, and what people should know. Raises ConfigError."""
+    refuse_open_doors(settings)
+    for host in settings.hosts:
+        if not host or host_of(host) != host.lower():
+            raise ConfigError(
+                f"web.hosts lists {host!r}, which no request can name.",
+                remedy="List host names alone, such as videos.example.org, without https:// and port.",
+            )
+    _refuse_foreign(settings.host)
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    words = [settings.url or f"http://{shown}:{settings.port}"]
+    if is_loopback(settings.host):
+        return words[0] if not settings.url else f"{words[0]}, from {shown}:{settings.port}"
+    if not settings.url.startswith("https://"):
+        words.append("others in the network can reach it, unencrypted: see web.url")
+    if not settings.url and not settings.hosts:
+        words.append("by its address only: web.hosts lists no name")
+    return "; ".join(words)
+
+
+def _refuse_foreign(host: str) -> None:
+    """Raise ConfigError unless `host` is an address of this machine."""
+    if host in WILDCARDS:
+        return
+    try:
+        kind, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"web.host is {host}, which is no address of this machine: {reason_of(error)}.",
+            remedy="Set web.host to 127.0.0.1 or an address of this machine.",
+        ) from error
+
+
+def _sign_in(app: App) -> str:
+    """Return who can sign in. Raises ConfigError, StorageError, Unavailable."""
+    settings, folder = app.settings.web, SecretsFolder(app.settings.data_dir)
+    if configured := settings.session_key.get_secret_value():
+        folder.session_key(configured)
+    mode = make_mode(settings, folder, app.clock)
+    match settings.auth:
+        case "users":
+            return _users(folder)
+        case "oidc":
+            assert isinstance(mode, Oidc)
+            mode.look()
+            return f"at {settings.oidc.issuer}, which answers{_operators(settings)}"
+        case "proxy":
+            peers = ", ".join(settings.trusted_proxies)
+            return f"{settings.proxy_header} from {peers}{_operators(settings)}"
+        case "token":
+            made = "of the first start" if folder.has_sign_in_token() else "of the start to come"
+            return f"with the token {made}"
+        case "none":
+            return "nobody needs to: this machine only"
+
+
+def _users(folder: SecretsFolder) -> str:
+    found = Users(folder).all().values()
+    if not found:
+        raise ConfigError(
+            f'web.auth is "users", but nobody is in {folder.path / "users.json"}.',
+            remedy="Add people: hevcq web add-user NAME [--operator].",
+        )
+    operators = sum(user.role is Role.OPERATOR for user in found)
+    people = "1 user" if len(found) == 1 else f"{len(found)} users"
+    return f"{people}, {operators or 'none'} of them operator{'' if operators == 1 else 's'}"
+
+
+def _operators(settings: WebSettings) -> str:
+    group = settings.oidc.operator_group if settings.auth == "oidc" else ""
+    return "" if settings.operators or group else "; nobody is an operator: see web.operators"
+
+
+def _uploads(app: App) -> str:
+    """Return what may be uploaded now. Raises ConfigError where nothing is accepted, StorageError."""
+    limits, words = app.settings.uploads, []
+    if not any(profile.subscribe for profile in app.profiles.values()):
+        words.append("each upload must choose its formats: no profile is subscribed")
+    largest = limits.max_bytes
+    if 0 < limits.owner_gib * GIB < largest:
+        largest = int(limits.owner_gib * GIB)
+    usage = app.videos.usage()
+    if limits.farm_gib:
+        left = int(limits.farm_gib * GIB) - usage.size
+        if left <= 0:
+            raise ConfigError(
+                f"Videos take all of uploads.farm_gib ({limits.farm_gib:g} GiB): no upload is accepted.",
+                remedy="Delete videos, or raise the limit.",
+            )
+        largest = min(largest, left)
+    if limits.farm_open and usage.open_uploads >= limits.farm_open:
+        raise ConfigError(
+            f"{usage.open_uploads} uploads are unfinished, which is the limit: no other is accepted.",
+            remedy="Wait until they end or expire, or raise uploads.farm_open.",
+        )
+    return "; ".join([_room(app, largest), *words])
+
+
+def _room(app: App, largest: int) -> str:
+    """Return the largest video that is accepted. Raises ConfigError if the disk has no room."""
+    free = app.backend.store.free_bytes()
+    least = app.settings.min_free_mib << 20
+    if free is None or free - least >= largest:
+        return f"videos of up to {largest / GIB:.1f} GiB each"
+    if free <= least:
+        raise ConfigError(
+            "There is no free disk space for uploads in the data folder.",
+            remedy="Free some space, or set another data_dir.",
+        )
+    room = (free - least) / GIB
+    return f"videos of up to {room:.1f} GiB fit the disk; {largest / GIB:.1f} GiB are allowed"
+
+
+def _videos(app: App) -> str:
+    """Return how many records there are. Raises ConfigError if the table is missing, Unavailable."""
+    usage = app.videos.usage()
+    table = f"{app.settings.aws.videos}: " if app.settings.backend == "aws" else ""
+    return f"{table}{usage.videos} uploaded, {usage.open_uploads} of them unfinished"

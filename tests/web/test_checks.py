@@ -1,0 +1,176 @@
+"""What `hevcq doctor` says of the page: its address, its sign-in, its uploads and their records."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.settings.model import AwsSettings, Settings
+from hevcq.settings.uploads import GIB, UploadSettings
+from hevcq.settings.web import OidcSettings, WebSettings
+from hevcq.usecases.doctor import Area
+from hevcq.web.checks import findings
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.person import Role
+from hevcq.web.identity.users import Users
+from hevcq.wiring.app import open_app
+from support.aws.moto_server import clients, make_farm
+from web.conftest import CHEAP, PASSWORD
+
+
+@pytest.fixture
+def look(opened):
+    """Return a function that checks the page with other settings; it returns the checks by name."""
+
+    def check(uploads: UploadSettings | None = None, **web):
+        update = {"web": WebSettings(**web), "uploads": uploads or UploadSettings()}
+        opened.settings = opened.settings.model_copy(update=update)
+        return {found.check.name: found.check for found in findings(opened)}
+
+    return check
+
+
+def test_a_page_as_shipped_is_sound_and_checking_it_makes_no_file(look, opened):
+    checks = look()
+
+    assert {name: check.ok for name, check in checks.items()} == dict.fromkeys(
+        ("page", "sign-in", "uploads", "videos"), True
+    )
+    assert checks["page"].detail == "http://127.0.0.1:8790"
+    assert checks["videos"].detail == "0 uploaded, 0 of them unfinished"
+    assert not (opened.settings.data_dir / "web").exists()
+
+
+def test_a_page_that_anybody_could_use_is_wrong(look):
+    check = look(auth="none", host="0.0.0.0")["page"]
+
+    assert not check.ok
+    assert "this machine only" in check.detail
+    assert look(auth="none")["page"].ok
+
+
+def test_an_address_of_another_machine_is_wrong(look):
+    check = look(host="192.0.2.7")["page"]  # RFC 5737: nobody has it
+
+    assert not check.ok
+    assert "192.0.2.7" in check.detail
+
+
+def test_a_page_open_to_the_network_says_who_can_read_it(look):
+    bare = look(host="0.0.0.0")["page"]
+    assert bare.ok
+    assert "unencrypted" in bare.detail
+    assert "by its address only" in bare.detail
+
+    named = look(host="0.0.0.0", url="https://videos.example.org")["page"]
+    assert named.detail == "https://videos.example.org"
+
+
+@pytest.mark.parametrize("host", ["https://videos.example.org", "videos.example.org:8790", "a b/c"])
+def test_a_host_that_no_request_can_name_is_wrong(look, host):
+    check = look(hosts=(host,))["page"]
+
+    assert not check.ok
+    assert host in check.detail
+    assert look(hosts=("Videos.example.org",))["page"].ok
+
+
+def test_a_page_without_its_users_is_wrong(look, opened):
+    check = look(auth="users")["sign-in"]
+    assert not check.ok
+    assert "hevcq web add-user" in check.remedy
+
+    folder = SecretsFolder(opened.settings.data_dir)
+    Users(folder, CHEAP).put("anna", PASSWORD, Role.USER)
+    assert look(auth="users")["sign-in"].detail == "1 user, none of them operators"
+    Users(folder, CHEAP).put("olga", PASSWORD, Role.OPERATOR)
+    assert look(auth="users")["sign-in"].detail == "2 users, 1 of them operator"
+
+    (folder.path / "users.json").write_text(json.dumps({"users": {"anna": {"role": "king"}}}))
+    damaged = look(auth="users")["sign-in"]
+    assert not damaged.ok
+    assert "not what hevcq writes" in damaged.detail
+
+
+def test_a_proxy_or_key_that_cannot_sign_anybody_in_is_wrong(look):
+    assert "trusted_proxies" in look(auth="proxy")["sign-in"].detail
+    sound = look(auth="proxy", trusted_proxies=("127.0.0.1",))["sign-in"]
+    assert sound.ok
+    assert "nobody is an operator" in sound.detail
+    assert "32 characters" in look(session_key="short")["sign-in"].detail
+
+
+def test_a_provider_that_does_not_answer_is_wrong(look):
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        issuer = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        check = look(auth="oidc", oidc=OidcSettings(issuer=issuer, client_id="page"))["sign-in"]
+
+    assert not check.ok
+    assert "does not answer" in check.detail
+    assert "needs web.oidc.issuer" in look(auth="oidc")["sign-in"].detail
+
+
+def test_a_provider_that_answers_is_asked_for_its_keys(look):
+    import oidc_provider_mock
+
+    with oidc_provider_mock.run_server_in_thread() as server:
+        issuer = f"http://localhost:{server.server_port}"
+        oidc = OidcSettings(issuer=issuer, client_id="page", operator_group="farm")
+        check = look(auth="oidc", oidc=oidc)["sign-in"]
+
+    assert check.ok, check.detail
+    assert check.detail == f"at {issuer}, which answers"
+
+
+def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened):
+    for _ in range(2):
+        bench.request("ann", size=GIB)
+    opened.videos = bench.farm.videos
+
+    full = look(UploadSettings(farm_gib=1))["uploads"]
+    assert not full.ok
+    assert "uploads.farm_gib" in full.detail
+    busy = look(UploadSettings(farm_open=2))["uploads"]
+    assert not busy.ok
+    assert busy.detail.startswith("2 uploads are unfinished")
+    assert look(UploadSettings(farm_open=3, max_gib=0.5))["uploads"].detail.startswith(
+        "videos of up to 0.5 GiB each"
+    )
+    assert "up to 0.2 GiB" in look(UploadSettings(owner_gib=0.2))["uploads"].detail
+
+
+def test_a_disk_without_room_for_uploads_is_wrong(look, opened, monkeypatch):
+    monkeypatch.setattr(opened.backend.store, "free_bytes", lambda: 3 * GIB)
+    assert "up to 3.0 GiB fit the disk; 50.0 GiB are allowed" in look()["uploads"].detail
+
+    monkeypatch.setattr(opened.backend.store, "free_bytes", lambda: 0)
+    assert not look()["uploads"].ok
+
+
+def test_the_table_of_videos_is_looked_for_on_aws():
+    farm = make_farm(PROFILES)
+    app = open_app(farm.settings, farm.clock)
+    app.backend, app._clients = farm.backend, clients()
+    by_name = {found.check.name: found for found in findings(app)}
+    assert by_name["videos"].check.ok
+    assert by_name["videos"].check.detail.startswith("hevcq-videos: 0 uploaded")
+
+    update = {"aws": farm.settings.aws.model_copy(update={"videos_table": "elsewhere"})}
+    app = open_app(farm.settings.model_copy(update=update), farm.clock)
+    app.backend, app._clients = farm.backend, clients()
+    (missing,) = [found for found in findings(app) if found.check.name == "videos"]
+    farm.backend.close()
+
+    assert not missing.check.ok
+    assert missing.area is Area.DATABASE
+    assert "elsewhere" in missing.check.detail
+
+
+def test_settings_say_whether_there_is_a_page(tmp_path):
+    assert not Settings(data_dir=tmp_path, aws=AwsSettings(table="x")).has_page
+    assert Settings(web=WebSettings(port=1234)).has_page
+    assert Settings(uploads=UploadSettings(max_gib=1)).has_page
