@@ -15,10 +15,13 @@ from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
+from hevcq.settings.service import HealthSettings
 from hevcq.settings.sync import SyncSettings
 from hevcq.util.clock import SystemClock
 from hevcq.util.systemd import Notifier
 from hevcq.wiring.app import App, open_app
+from hevcq.wiring.health import HealthWatch
+from hevcq.wiring.notify import event_log
 from hevcq.wiring.service import LOOK_S, Outlets, Service
 from hevcq.worker.signals import StopSignals
 from support import clips
@@ -335,3 +338,38 @@ def test_two_services_of_one_data_folder_are_one_too_many(tmp_path: Path) -> Non
 
     one.run(second)
     House(tmp_path).run()
+
+
+def test_the_service_reads_a_part_each_night_and_tells_of_damage(tmp_path: Path) -> None:
+    shows = library(tmp_path, "shows", watch=False)
+    shows.path.mkdir()
+    (shows.path / "torn.mp4").write_bytes(small_clip(tmp_path, "whole.mp4").read_bytes()[:2000])
+    house = House(tmp_path, shows)
+    checks = {"share": "1", "hours": ("00:00-24:00",)}
+    house.app.settings = house.settings.model_copy(update={"health": HealthSettings(**checks)})
+
+    def told(_house: House) -> None:
+        found = event_log(house.app).after(0, 10)
+        assert [(each.name, each.source) for each in found] == [
+            ("video.damaged", str(shows.path / "torn.mp4"))
+        ]
+
+    house.run(house.says("torn.mp4 is "), house.says("Health check: 1 file read"), told)
+
+
+def test_a_health_check_that_cannot_run_is_told_once_and_not_run_when_off(tmp_path: Path) -> None:
+    shows = library(tmp_path, "shows", watch=False)
+    small_clip(tmp_path / "shows", "a.mp4")
+    house = House(tmp_path, shows)
+    said: list[str] = []
+    watch = HealthWatch(house.app, said.append, house.signals.asked)
+    watch.look()
+    assert said == [], "off unless the settings say a share"
+    health = HealthSettings(share="1", hours=("00:00-24:00",))
+    broken = {"health": health, "ffprobe": "/no/such/ffprobe"}
+    house.app.settings = house.settings.model_copy(update=broken)
+    watch.look()
+    watch.look()
+    assert len(said) == 1
+    assert said[0].startswith("Health check: ")
+    house.app.close()

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from hevcq.settings.libraries import Library, refuse_conflicts
 from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
 from hevcq.settings.schedule import ScheduleSettings
-from hevcq.settings.service import ServiceSettings
+from hevcq.settings.service import HealthSettings, ServiceSettings
 from hevcq.settings.sync import SyncSettings
 from hevcq.settings.uploads import UploadSettings
 from hevcq.settings.web import WebSettings
@@ -193,6 +193,9 @@ class Settings(BaseModel):
     )
     service: ServiceSettings = Field(
         default_factory=ServiceSettings, description="what `hevcq service` does beside"
+    )
+    health: HealthSettings = Field(
+        default_factory=HealthSettings, description="what `hevcq service` reads whole each night"
     )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")

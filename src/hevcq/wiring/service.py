@@ -28,15 +28,16 @@ from hevcq.util.systemd import Notifier
 from hevcq.util.text import printable, reason_of
 from hevcq.wiring.app import App
 from hevcq.wiring.folder_ingest import FolderIngest
+from hevcq.wiring.health import HealthWatch
 from hevcq.wiring.ingest import FLEET_POLL_S, LOCAL_POLL_S, LocalWorkers, hand_out_to
 from hevcq.wiring.syncing import Syncing
 from hevcq.worker.signals import StopSignals
 
 LOOK_S = 60.0
 """Seconds between looks whether a library's folder is there, and on the same mount as before."""
-SYNC_ENDS_S = 10.0
-"""Seconds that a running sync gets to notice the stop; what it was fetching is resumed later."""
-LIVE = frozenset({"libraries", "ingest", "sync"})
+BESIDE_ENDS_S = 10.0
+"""Seconds that a sync and a health check get to notice the stop; they go on there next time."""
+LIVE = frozenset({"libraries", "ingest", "sync", "health"})
 """Settings that a reload changes; the others are in use by open files and running encodes."""
 
 
@@ -102,7 +103,9 @@ class Service:
             self._workers = LocalWorkers(self._app, (), self._worker_event, measured=True)
             self._workers.start()
         syncing = Syncing(self._app, self._outlets.say, self._signals.asked)
+        checking = HealthWatch(self._app, self._outlets.say, self._signals.asked)
         syncing.start()
+        checking.start()
         self._outlets.notifier.ready()
         poll_s = min(LOCAL_POLL_S, self._app.settings.poll_s) if self._embedded else FLEET_POLL_S
         try:
@@ -114,7 +117,8 @@ class Service:
             pass  # told to, in a scan
         finally:
             self._end()
-            syncing.join(SYNC_ENDS_S)
+            syncing.join(BESIDE_ENDS_S)
+            checking.join(BESIDE_ENDS_S)
 
     def _alive(self) -> bool:
         """Step the workers and give a sign of life; return whether to go on."""

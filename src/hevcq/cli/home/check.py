@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,14 +117,13 @@ def _request(
     paths: Sequence[Path], *, decode: bool, share: str, limit: str, again: bool
 ) -> CheckRequest:
     from hevcq.settings.quantities import bytes_per_second
+    from hevcq.settings.service import share as share_of
     from hevcq.usecases.health.check import CheckRequest
 
     try:
-        part = Fraction(share)
-    except (ValueError, ZeroDivisionError):
-        part = Fraction(0)
-    if not 0 < part <= 1:
-        raise UsageError(f"--share {render.printable(share)} must be a share such as 1/12.")
+        part = share_of(share)
+    except ValueError as error:
+        raise UsageError(f"--share {render.printable(share)} {error}.") from error
     try:
         bytes_s = bytes_per_second(limit)
     except ValueError as error:

@@ -22,6 +22,7 @@ EVENTS: Mapping[str, str] = {
     "video.replaced": "a rendition replaced its original",
     "video.undone": "an original was put back",
     "video.expired": "a kept original was deleted at the end of its time",
+    "video.damaged": "a nightly health check found a video damaged, rotten or unreadable",
     "worker.unfit": "this machine's worker takes no more work",
     "disk.low": "there is too little disk space for new work",
     "originals.expiring": "kept originals will be deleted within days",
@@ -29,7 +30,8 @@ EVENTS: Mapping[str, str] = {
 }
 """Every event, and what it says."""
 USUAL_EVENTS = (
-    "batch.finished", "job.failed", "worker.unfit", "disk.low", "originals.expiring",
+    "batch.finished", "job.failed", "video.damaged", "worker.unfit", "disk.low",
+    "originals.expiring",
 )  # fmt: skip
 """The events that a person is told of unless the settings say otherwise."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -105,7 +105,7 @@ class HealthCheck:
         ports = self.ports
         self._pace = Pace(ports.clock, ports.stop, self.request.bytes_s)
 
-    def run(self) -> Iterator[Checked]:
+    def run(self) -> Generator[Checked, None, None]:
         """Read what is due, and yield each file once it is recorded.
 
         Raises Stopped, WorkerUnfit or StorageError; the next run of the same request goes on there.

@@ -21,6 +21,7 @@ TITLES: Mapping[str, str] = {
     "video.replaced": "Replaced",
     "video.undone": "Original is back",
     "video.expired": "Kept original deleted",
+    "video.damaged": "Damaged video",
     "worker.unfit": "Worker takes no more work",
     "disk.low": "Too little disk space",
     "originals.expiring": "Kept originals will be deleted",

@@ -1,0 +1,152 @@
+"""Read a part of the libraries each night while nothing else needs the disk, and tell what is wrong.
+
+A night's part that is interrupted goes on where it was; one that a busy machine leaves no time for
+waits for a week and is then read beside the encodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from hevcq.domain.schedule import Schedule
+from hevcq.ports.home.event_log import EventLog, Happened
+from hevcq.ports.home.health import Checked, Health, HealthRecords
+from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
+from hevcq.usecases.health.report import summary, where
+from hevcq.util.text import printable
+
+NIGHTS = 30
+"""Nights of a month: each reads this part of the month's share, and one file at least."""
+APART_S = 18 * 3600.0
+"""Seconds after a night's end before which the next does not begin: half a night is none."""
+PATIENCE_S = 7 * 86400.0
+"""Seconds since the last whole night after which encodes are not waited for."""
+LAST = "nightly: last ended"
+SINCE = "nightly: since"
+TOLD = "video.damaged"
+TOLD_ONCE_S = 86400.0
+"""Seconds within which a file is told of once: a kill between telling and recording repeats it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nights:
+    """What each night reads: `share` of the bytes a month, in the hours of `schedule`."""
+
+    roots: tuple[Path, ...]
+    share: Fraction
+    schedule: Schedule
+    bytes_s: float = 0.0
+    decode: bool = False
+
+    def request(self) -> CheckRequest:
+        """Return what one night reads."""
+        part = min(Fraction(1), self.share / NIGHTS)
+        return CheckRequest(self.roots, decode=self.decode, share=part, bytes_s=self.bytes_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What else happens here: `held` returns why nothing may be read (a pause), else ""; `busy`
+    whether this machine encodes. `say` tells a person."""
+
+    log: EventLog
+    held: Callable[[], str]
+    busy: Callable[[], bool]
+    say: Callable[[str], None]
+
+
+class NightlyCheck:
+    """Look whether something is due, and read it."""
+
+    def __init__(self, ports: HealthPorts, around: Surroundings) -> None:
+        self._around, self._records = around, ports.records
+        self._ports = replace(ports, records=Alarm(ports.records, around.log, around.say))
+
+    def step(self, nights: Nights) -> bool:
+        """Read tonight's part, if it is due; return whether it was read to its end.
+
+        It is left for later, between two files, when the hours end or something else needs the disk.
+        Raises Stopped, WorkerUnfit or StorageError.
+        """
+        if not nights.roots or nights.share <= 0 or not self._due() or not self._free(nights):
+            return False
+        check = HealthCheck(self._ports, nights.request())
+        checked: list[Checked] = []
+        with closing(check.run()) as found:
+            for each in found:
+                checked.append(each)
+                if not self._free(nights):
+                    return False
+        self._records.begin_round(LAST, self._ports.clock.now())
+        if checked or check.earlier:
+            self._around.say(f"Health check: {summary([*check.earlier, *checked])}")
+        return True
+
+    def _due(self) -> bool:
+        last = self._records.round_began(LAST)
+        return last is None or not 0 <= self._ports.clock.now() - last < APART_S
+
+    def _free(self, nights: Nights) -> bool:
+        now = self._ports.clock.now()
+        if not nights.schedule.open_at(now) or self._around.held():
+            return False
+        return now - self._since(now) >= PATIENCE_S or not self._around.busy()
+
+    def _since(self, now: float) -> float:
+        """Return when the last night ended, or when there was first something to do."""
+        last = self._records.round_began(LAST)
+        last = self._records.round_began(SINCE) if last is None else last
+        if last is None or last > now:
+            self._records.begin_round(SINCE, now)
+            return now
+        return last
+
+
+class Alarm(HealthRecords):
+    """Records that tell of each file that is newly damaged, before they remember it."""
+
+    def __init__(self, records: HealthRecords, log: EventLog, say: Callable[[str], None]) -> None:
+        self._records, self._log, self._say = records, log, say
+
+    def checked(self, paths: Sequence[Path]) -> Mapping[Path, Checked]:
+        """Look up paths."""
+        return self._records.checked(paths)
+
+    def record(self, checked: Checked) -> None:
+        """Tell, then store: a kill in between tells again instead of never."""
+        before = self._records.checked([checked.path]).get(checked.path)
+        known = before is not None and before.health is checked.health
+        changed = before is not None and before.fingerprint != checked.fingerprint
+        if checked.health is not Health.SOUND and (not known or changed):
+            self._tell(checked)
+        self._records.record(checked)
+
+    def _tell(self, checked: Checked) -> None:
+        name = printable(checked.path)
+        why = checked.detail.removeprefix(f"{name} is damaged: ")
+        why = f"{why[:1].upper()}{why[1:]} {where(checked.spots)}".strip()
+        happened = Happened(
+            TOLD,
+            checked.at,
+            source=str(checked.path),
+            reason=why,
+            failure_class=checked.health.value,
+        )
+        if self._log.add(happened, unless_within_s=TOLD_ONCE_S):
+            self._say(f"{name} is {checked.health.value}: {why}")
+
+    def round_began(self, key: str) -> float | None:
+        """Look up one round."""
+        return self._records.round_began(key)
+
+    def begin_round(self, key: str, at: float) -> None:
+        """Note a round."""
+        self._records.begin_round(key, at)
+
+    def end_round(self, key: str) -> None:
+        """Note its end."""
+        self._records.end_round(key)
