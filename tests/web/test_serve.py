@@ -35,15 +35,18 @@ def started(data_dir: Path) -> tuple[subprocess.Popen[str], str]:
     return running, running.stderr.readline()
 
 
-def test_the_first_start_prints_an_address_that_signs_in_and_sigterm_ends_it(tmp_path: Path):
+def test_a_start_without_a_terminal_says_how_to_sign_in_and_sigterm_ends_it(tmp_path: Path):
     running, said = started(tmp_path)
     try:
-        found = re.search(r"Sign in at (http://127\.0\.0\.1:\d+)/sign-in#(\S+)", said)
+        found = re.search(r"The page is at (http://127\.0\.0\.1:\d+); `hevcq (.+)` prints", said)
         assert found, said
+        assert "#" not in said, "a journal would keep the token"
+        how = [sys.executable, "-m", "hevcq", "--data-dir", str(tmp_path), *found[2].split()]
+        token = subprocess.run(how, check=True, capture_output=True, text=True).stdout.strip()
         client = httpx2.Client(base_url=found[1], headers={"Sec-Fetch-Site": "same-origin"})
         with client:
             assert client.get("/healthz").text == "ok"
-            client.post("/sign-in", data={"token": found[2]})
+            client.post("/sign-in", data={"token": token})
             assert client.get("/board").status_code == 200
             with client.stream("GET", "/board/events") as stream:
                 lines = stream.iter_lines()
@@ -56,14 +59,14 @@ def test_the_first_start_prints_an_address_that_signs_in_and_sigterm_ends_it(tmp
         running.communicate()
     mode = (tmp_path / "web" / "token.json").stat().st_mode & 0o777
     assert mode == 0o600
-    assert found[2] not in (tmp_path / "web" / "token.json").read_text()
+    assert token not in (tmp_path / "web" / "token.json").read_text()
 
 
 def test_the_token_is_shown_once(tmp_path: Path):
     folder = SecretsFolder(tmp_path)
     with listen("127.0.0.1", 0) as listening:
-        first = list(greeting(WebSettings(), folder, listening))
-        second = list(greeting(WebSettings(), folder, listening))
+        first = list(greeting(WebSettings(), folder, listening, terminal=True))
+        second = list(greeting(WebSettings(), folder, listening, terminal=True))
 
     assert "/sign-in#" in first[0]
     assert not any("#" in line for line in second)
@@ -73,9 +76,9 @@ def test_the_token_is_shown_once(tmp_path: Path):
 def test_an_address_of_the_network_without_tls_is_warned_about(tmp_path: Path):
     with listen("127.0.0.1", 0) as listening:
         settings = WebSettings(host="0.0.0.0", auth="token")
-        open_lines = list(greeting(settings, SecretsFolder(tmp_path), listening))
+        open_lines = list(greeting(settings, SecretsFolder(tmp_path), listening, terminal=False))
         behind = settings.model_copy(update={"url": "https://videos.example.org"})
-        closed_lines = list(greeting(behind, SecretsFolder(tmp_path), listening))
+        closed_lines = list(greeting(behind, SecretsFolder(tmp_path), listening, terminal=False))
 
     assert any("unencrypted" in line for line in open_lines)
     assert not any("unencrypted" in line for line in closed_lines)

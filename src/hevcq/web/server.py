@@ -28,8 +28,10 @@ STOP_S = 10
 MAX_HEADERS = 32 * 1024
 
 
-def serve(app: App, signals: StopSignals, say: Callable[[str], None]) -> None:
+def serve(app: App, signals: StopSignals, say: Callable[[str], None], *, terminal: bool) -> None:
     """Serve the page until `signals` asks for a stop; `say` is told where it is.
+
+    Only if `say` is a `terminal` is it told a token: a journal keeps what it hears.
 
     Raises ConfigError if the address may not be offered like this, and Unavailable if it is taken.
     """
@@ -38,7 +40,8 @@ def serve(app: App, signals: StopSignals, say: Callable[[str], None]) -> None:
     application = create_app(app)
     listening = listen(settings.host, settings.port)
     try:
-        for line in greeting(settings, SecretsFolder(app.settings.data_dir), listening):
+        folder = SecretsFolder(app.settings.data_dir)
+        for line in greeting(settings, folder, listening, terminal=terminal):
             say(line)
         Server(application).run_until(signals, listening)
     finally:
@@ -67,9 +70,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def greeting(
-    settings: WebSettings, folder: SecretsFolder, listening: socket.socket
+    settings: WebSettings, folder: SecretsFolder, listening: socket.socket, *, terminal: bool
 ) -> Iterator[str]:
-    """Yield what the terminal says: the page's address, and once the token."""
+    """Yield what is said at the start: the page's address, and once, on a `terminal`, the token."""
     host, port = listening.getsockname()[:2]
     shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - it is compared
     shown = f"[{shown}]" if ":" in shown else shown
@@ -78,6 +81,8 @@ def greeting(
         if folder.has_sign_in_token():
             yield f"The page is at {address}; sign in with the token of the first start."
             yield "Lost it? `hevcq web new-token` makes another."
+        elif not terminal:
+            yield f"The page is at {address}; `hevcq web new-token` prints the token to sign in with."
         else:
             yield f"Sign in at {address}/sign-in#{folder.new_sign_in_token()}"
             yield "Keep this address: it is shown only once."

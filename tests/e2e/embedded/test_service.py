@@ -63,7 +63,8 @@ def test_files_are_taken_a_bad_reload_keeps_the_settings_and_sigterm_ends_it(far
         "The settings stay as they were: Invalid settings: libraries no. 2 has no key 'plaec'"
         in (ran.err)
     )
-    assert "Sign in at http://127.0.0.1:" in ran.err
+    assert "`hevcq web new-token` prints the token to sign in with" in ran.err
+    assert "sign-in#" not in ran.err
     assert "Stopped." in ran.err
     assert farm.strays() == []
 

@@ -95,7 +95,7 @@ def _serve_page(opened: App, cli: Cli) -> Callable[[], None] | None:
 
     def run() -> None:
         try:
-            serve(opened, stop, cli.say)
+            serve(opened, stop, cli.say, terminal=sys.stderr.isatty())
         except HevcqError as error:
             cli.say(f"The page is not served: {error}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -27,7 +28,8 @@ def serve(
 ) -> None:
     """Serve the web page until stopped.
 
-    The first start prints an address with a token that signs in. Encodes run in `hevcq worker`, on
+    The first start on a terminal prints an address with a token that signs in; elsewhere (a journal,
+    a container's log) `hevcq web new-token` prints one. Encodes run in `hevcq worker`, on
     the same data folder or farm.
     """
     from hevcq.wiring.app import stop_signals
@@ -39,7 +41,7 @@ def serve(
             from hevcq.web.server import serve as serve_page
         except ModuleNotFoundError as error:
             raise missing(error) from error
-        serve_page(app, signals, cli.warn)
+        serve_page(app, signals, cli.warn, terminal=sys.stderr.isatty())
 
 
 def missing(error: ModuleNotFoundError) -> Exception:
