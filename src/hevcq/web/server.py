@@ -16,6 +16,7 @@ from hevcq.settings.web import WebSettings
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
 from hevcq.web.checks import refuse_open_doors
+from hevcq.web.connections import BoundedProtocol, raise_open_files
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
@@ -38,6 +39,7 @@ def serve(app: App, signals: StopSignals, say: Callable[[str], None], *, termina
     settings = app.settings.web
     refuse_open_doors(settings)
     application = create_app(app)
+    raise_open_files()
     listening = listen(settings.host, settings.port)
     try:
         folder = SecretsFolder(app.settings.data_dir)
@@ -104,6 +106,8 @@ class Server:
         self._server = _Quiet(
             uvicorn.Config(
                 application,
+                http=BoundedProtocol,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,

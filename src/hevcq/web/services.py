@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
@@ -21,6 +22,8 @@ from hevcq.wiring.app import App
 
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 200
+BODY_S = 30.0
+"""Seconds that the body of a form or of a call of the API may take: it is at most 64 KiB."""
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -58,18 +61,28 @@ def services_of(connection: HTTPConnection) -> Services:
     return found
 
 
+async def read_small(request: Request, most: int) -> bytes:
+    """Return a body of `most` bytes at most, which must not take long. Raises HTTPException 408, 413."""
+    body, closing = bytearray(), {"Connection": "close"}
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > most:
+                    raise HTTPException(413, "That is too large.", headers=closing)
+    except TimeoutError as error:
+        raise HTTPException(408, "The request took too long to come.", headers=closing) from error
+    return bytes(body)
+
+
 async def read_form(request: Request) -> Mapping[str, str]:
     """Return the fields of a small urlencoded form; of a repeated one the last.
 
-    Raises HTTPException 400, 413 or 415.
+    Raises HTTPException 400, 408, 413 or 415.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise HTTPException(415, "Send the form as it is on the page.")
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_FORM_BYTES:
-            raise HTTPException(413, "The form is too large.")
+    body = await read_small(request, MAX_FORM_BYTES)
     try:
         fields = parse_qsl(
             body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS

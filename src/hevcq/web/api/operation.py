@@ -19,7 +19,7 @@ from hevcq.errors import HevcqError
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.web.identity.person import Person, person_of
 from hevcq.web.problems import of_error, problem
-from hevcq.web.services import services_of
+from hevcq.web.services import read_small, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.videos import video_farm
 
@@ -162,14 +162,10 @@ def _key(request: Request) -> str:
 
 
 async def _body(request: Request, operation: Operation) -> Any:
-    """Read a small JSON body and check it. Raises HTTPException 400, 413, 415, 422."""
+    """Read a small JSON body and check it. Raises HTTPException 400, 408, 413, 415, 422."""
     if operation.body is None:
         return None
-    raw = b""
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > MAX_BODY:
-            raise HTTPException(413, "The body is too large.", headers={"Connection": "close"})
+    raw = await read_small(request, MAX_BODY)
     if not raw and not operation.body_needed:
         return operation.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
