@@ -124,7 +124,7 @@ demo-web: setup  ## the web page with sample videos and a worker, on this machin
 web-screenshots: setup  ## write the screenshots of the page in docs/images; needs chromium
 	$(BIN)/python -m scripts.write_web_screenshots
 
-demo-aws: setup  ## the farm on AWS on an emulator: three workers, a few clips; needs no account
+demo-aws: setup  ## the farm on AWS on an emulator: four workers, a few clips, an HLS ladder; needs no account
 	bash scripts/demo_aws.sh "$(BIN)" "$(MEDIA)"
 
 scale: setup  ## a million uploads in virtual time against the limits of AWS (JOBS=); needs terraform

@@ -1,8 +1,9 @@
-"""The demo of the farm on AWS, without an account: an emulator, three workers, one ingest.
+"""The demo of the farm on AWS, without an account: an emulator, four workers, two ingests.
 
 Run by `make demo-aws` (see scripts/demo_aws.sh). Starts the emulator the tests use, makes the
-farm's buckets, topic, queues and table on it, starts one worker process a profile, ingests a few
-clips over S3, shows what became of them, and stops everything it started, however it ends.
+farm's buckets, topic, queues and tables on it, starts one worker process a profile, ingests a few
+clips over S3, then one of them as an HLS ladder, shows what became of them, and stops everything it
+started, however it ends.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from hevcq.backends.aws.emulator_setup import create_resources  # noqa: E402
 from hevcq.settings.model import AwsSettings  # noqa: E402
 from hevcq.settings.profile_files import load_profiles  # noqa: E402
 
-PROFILES = ("hevc", "720p", "1080p")
+PROFILES = ("hevc", "720p", "1080p", "hls")
+HLS = "hls"
 END_S = 20
 
 
@@ -84,16 +86,51 @@ def _demo(stack: contextlib.ExitStack, hevcq: Path, media: Path, renditions: Pat
     except NotStarted as error:
         sys.exit(str(error))
     print(f"The emulator of S3, SNS, SQS and DynamoDB is at {endpoint}")
-    environment = _farm(endpoint, folder)
-    print("Made two buckets, a topic, three queues with their dead letters, and a table")
-    workers = stack.enter_context(_workers(hevcq, environment, folder))
-    print("Three workers run: " + ", ".join(f"{n} ({p})" for n, p in workers.items()))
+    settings = _farm(endpoint, folder)
+    print("Made two buckets, a topic, four queues with their dead letters, and two tables")
+    workers = stack.enter_context(_workers(hevcq, settings, folder))
+    print("Four workers run: " + ", ".join(f"{n} ({p})" for n, p in workers.items()))
     print(f"\nVideos of {media} (only read), renditions to {renditions}\n", flush=True)
     command = [str(hevcq), "ingest", str(media), "--output", str(renditions)]
-    code = subprocess.run(command, env=environment, check=False).returncode
+    code = subprocess.run(command, env=settings, check=False).returncode
+    code = _stream(command, media, renditions, settings) or code
     print("\nThe farm afterwards (hevcq status):", flush=True)
-    subprocess.run([str(hevcq), "status"], env=environment, check=False)
+    subprocess.run([str(hevcq), "status"], env=settings, check=False)
     return code
+
+
+def _stream(command: list[str], media: Path, renditions: Path, settings: Mapping[str, str]) -> int:
+    """Ingest the smallest clip as an HLS ladder, and list the set; return the exit code."""
+    clip = _smallest(media)
+    if clip is None:
+        return 0
+    print(f"\nThe smallest of them as an HLS ladder, which no upload gets unasked: {clip.name}\n")
+    sys.stdout.flush()
+    once = [command[0], "ingest", str(clip), *command[3:], "--profile", HLS]
+    code = subprocess.run(once, env=settings, check=False).returncode
+    for master in sorted(renditions.rglob("master.m3u8")):
+        print(f"\nPlayers open {master}; the files of the set beside it:")
+        for path in sorted(p for p in master.parent.rglob("*") if p.is_file()):
+            print(f"  {path.relative_to(master.parent)}  {path.stat().st_size:,} bytes")
+    return code
+
+
+def _smallest(media: Path) -> Path | None:
+    """Return the file with the smallest picture, for the demo is to be short."""
+    found: list[tuple[int, int, Path]] = []
+    for path in (p for p in media.rglob("*") if p.is_file()):
+        command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries"]
+        seen = subprocess.run(
+            [*command, "stream=width,height", "-of", "csv=p=0:s=x", str(path)],
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        ).stdout.partition("\n")[0]
+        sides = [int(side) for side in seen.strip().split("x") if side.isdigit()]
+        if len(sides) >= 2:
+            found.append((sides[0] * sides[1], path.stat().st_size, path))
+    return min(found)[2] if found else None
 
 
 def _farm(endpoint: str, folder: Path) -> dict[str, str]:
@@ -110,21 +147,27 @@ def _farm(endpoint: str, folder: Path) -> dict[str, str]:
     names.mkdir()
     for name in PROFILES:
         shutil.copy(ROOT / "workers" / f"{name}.yaml", names)
+    return environment(made, names, folder / "data")
+
+
+def environment(made: AwsSettings, profiles: Path, data: Path) -> dict[str, str]:
+    """Return the environment in which hevcq works on this farm, and on no other."""
     clean = {n: v for n, v in os.environ.items() if not n.startswith(("HEVCQ_", "AWS_"))}
-    own = {f"HEVCQ_AWS__{name.upper()}": str(value) for name, value in made.model_dump().items()}
+    told = {**made.model_dump(), "profiles": ",".join(PROFILES)}
+    own = {f"HEVCQ_AWS__{name.upper()}": str(value) for name, value in told.items()}
     return {
         **clean,
         **KEYS,
         **own,
         "AWS_EC2_METADATA_DISABLED": "true",
         "HEVCQ_BACKEND": "aws",
-        "HEVCQ_DATA_DIR": str(folder / "data"),
-        "HEVCQ_PROFILES_DIR": str(names),
+        "HEVCQ_DATA_DIR": str(data),
+        "HEVCQ_PROFILES_DIR": str(profiles),
     }
 
 
 @contextlib.contextmanager
-def _workers(hevcq: Path, environment: Mapping[str, str], folder: Path) -> Iterator[dict[str, int]]:
+def _workers(hevcq: Path, settings: Mapping[str, str], folder: Path) -> Iterator[dict[str, int]]:
     # Should the demo itself be killed, its workers are told to stop by the kernel.
     guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     started: dict[str, subprocess.Popen[bytes]] = {}
@@ -136,7 +179,7 @@ def _workers(hevcq: Path, environment: Mapping[str, str], folder: Path) -> Itera
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**environment, "HEVCQ_STOP_GRACE_S": "0"},
+                    env={**settings, "HEVCQ_STOP_GRACE_S": "0"},
                     start_new_session=True,
                 )
         yield {name: child.pid for name, child in started.items()}

@@ -10,6 +10,7 @@ import pytest
 from hevcq.errors import ConfigError
 from hevcq.settings.loader import Flag, leaves, load, variable
 from hevcq.settings.model import ANYWHERE, Settings
+from hevcq.wiring.app import open_app
 
 
 @pytest.fixture(autouse=True)
@@ -351,3 +352,12 @@ def test_the_farm_s_profiles_are_one_variable_as_terraform_writes_it(
     assert load().settings.aws.profiles == ("hevc", "hls")
     monkeypatch.setenv("HEVCQ_AWS__PROFILES", "")
     assert load().settings.aws.profiles == ()
+
+
+def test_a_list_that_names_no_profile_at_all_is_said_where_it_is(monkeypatch) -> None:
+    """It would leave a farm without profiles, and each command to say that there are none."""
+    monkeypatch.setenv("HEVCQ_BACKEND", "aws")
+    monkeypatch.setenv("HEVCQ_AWS__PROFILES", "()")
+
+    with pytest.raises(ConfigError, match=r"aws\.profiles names none of the profiles here.*hevc"):
+        _ = open_app(load().settings).profiles

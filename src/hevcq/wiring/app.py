@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from hevcq.errors import HevcqError
+from hevcq.errors import ConfigError, HevcqError
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.util.clock import Clock, SystemClock
@@ -53,11 +53,17 @@ class App:
         if self.settings.backend != "aws":
             return found
         named = self.settings.aws.profiles
-        return {
+        deployed = {
             name: profile
             for name, profile in found.items()
             if (name in named if named else profile.fleet.deployed)
         }
+        if named and not deployed:
+            raise ConfigError(
+                f"aws.profiles names none of the profiles here: {', '.join(found)}.",
+                remedy="Correct it, or set profiles_dir to the folder that has them.",
+            )
+        return deployed
 
     @cached_property
     def _embedded(self) -> EmbeddedBackend:
