@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -23,6 +24,8 @@ from hevcq.settings.web import WebSettings
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.server import greeting, listen
 
+MOST_KB = 80
+"""Kilobytes of a first visit of the home page, compressed."""
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = Path(str(files("hevcq.web").joinpath("static")))
 
@@ -142,3 +145,37 @@ def test_the_wheel_holds_templates_and_assets(tmp_path: Path):
     for folder in ("static", "templates"):
         for path in (ROOT / "src" / "hevcq" / "web" / folder).rglob("*.*"):
             assert path.relative_to(ROOT / "src").as_posix() in inside
+
+
+def test_answers_on_a_kept_connection_wait_for_no_acknowledgement():
+    """asyncio sets TCP_NODELAY only on connections of a socket that names its protocol."""
+
+    async def nodelay(listening: socket.socket) -> int:
+        reached = asyncio.get_running_loop().create_future()
+
+        def connected(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            made = writer.get_extra_info("socket")
+            reached.set_result(made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(connected, sock=listening):
+            _, writer = await asyncio.open_connection(*listening.getsockname()[:2])
+            writer.close()
+            return await asyncio.wait_for(reached, 10)
+
+    with listen("127.0.0.1", 0) as listening:
+        assert asyncio.run(nodelay(listening)) == 1
+
+
+def test_a_first_visit_of_the_home_page_is_light(operator, bench):
+    for number in range(24):
+        bench.upload(title=f"Holiday number {number}", description="By the sea. " * 9)
+
+    html = operator.get("/").text
+    assets = set(re.findall(r'(?:src|href)="(/static/[^"]+\.(?:js|css)[^"]*)"', html))
+    sent = [operator.get(address) for address in ("/", *sorted(assets))]
+
+    assert html.count("Holiday number") >= 24
+    assert len(assets) == 3, "styles and two scripts"
+    assert {each.headers["content-encoding"] for each in sent} == {"gzip"}
+    assert sum(int(each.headers["content-length"]) for each in sent) <= MOST_KB * 1000

@@ -54,8 +54,10 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raises Unavailable."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        made = socket.socket(family, socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        # asyncio sets TCP_NODELAY only where a socket names its protocol; without, each answer on a
+        # kept connection waits 40 ms for the browser's delayed acknowledgement.
+        made = socket.socket(family, kind, protocol)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(address)
