@@ -249,6 +249,27 @@ def test_what_cannot_be_undone_says_why(house, state, mode, words):
 
 
 @pytest.mark.repeats
+def test_a_folder_with_nothing_to_undo_counts_all_that_is_in_it(house):
+    for name, state, mode in (
+        ("a.mkv", PlacementState.PLACED, Mode.BESIDE),
+        ("b.mkv", PlacementState.PLACED, Mode.BESIDE),
+        ("c.mkv", PlacementState.UNDONE, Mode.REPLACE),
+        ("d.mkv", PlacementState.EXPIRED, Mode.REPLACE),
+        ("e.mkv", PlacementState.WAITING, Mode.REPLACE),
+    ):
+        house.note(video(house.root, name), state, mode)
+
+    (one,) = house.undo(house.root)
+
+    assert one.result is UndoResult.NOTHING
+    assert one.source == house.root
+    assert one.reason == (
+        f"Nothing to undo in {house.root}: 2 were not replaced (their renditions are elsewhere), "
+        "1 was already restored, 1 original was deleted (retention ended), 1 is not replaced yet."
+    )
+
+
+@pytest.mark.repeats
 def test_a_path_that_hevcq_never_saw_says_so_and_no_condition_at_all_is_an_error(house):
     (one,) = house.undo(house.root / "nowhere.mkv")
     assert "Nothing was replaced" in one.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -337,6 +338,9 @@ def test_a_plan_of_a_thousand_videos_is_one_screen_of_80_columns() -> None:
     )
     every = list(screen(plan, None, listed=True, every=True))
     assert len(every) == 1001
+    grown = {"40 % smaller to 20 % larger": (3e11, 6e11), "8 to 60 % larger": (5.4e11, 8e11)}
+    for words, size in grown.items():
+        assert f"({words})" in total(replace(plan, output=Range(*size)))
 
 
 @pytest.mark.parametrize(

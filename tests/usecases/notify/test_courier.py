@@ -12,6 +12,7 @@ from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.ports.home.event_log import Happened
 from hevcq.ports.home.receiver import Message, NotDelivered, Receiver
 from hevcq.usecases.notify.courier import RETRIES_S, Courier
+from hevcq.usecases.notify.words import message_of
 from support.clips import ManualClock
 
 
@@ -71,6 +72,12 @@ def test_each_receiver_gets_its_events_in_order_and_once_and_nothing_of_the_past
 
     assert one.taken == ["a", "b", "d"]
     assert all_of_it.taken == ["a", "b", "c", "d"]
+
+
+def test_a_percentage_says_what_it_is_of(log, clock):
+    done = Happened("job.done", clock.now(), source="/v/a.mp4", before=1000, after=200)
+
+    assert message_of(done).text == "/v/a.mp4; 1000 Bytes became 200 Bytes (80 % smaller)."
 
 
 def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothing(log, clock):

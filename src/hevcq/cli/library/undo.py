@@ -76,5 +76,9 @@ def _render(done: Undone, *, as_json: bool) -> str:
         )
     else:
         reason = f"  ({render.printable(done.reason)})" if done.reason else ""
-        render.emit(f"{done.result.value}  {render.printable(done.source)}{reason}")
+        if done.result == "nothing":
+            render.emit(render.printable(done.reason))
+        else:
+            result = done.result.value.replace("_", " ")
+            render.emit(f"{result}  {render.printable(done.source)}{reason}")
     return done.result

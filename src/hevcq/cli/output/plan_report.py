@@ -130,5 +130,14 @@ def _change(plan: IngestPlan) -> str:
     if plan.output is None or not before:
         return ""
     least, most = (round(100 * (1 - each / before)) for each in (plan.output.high, plan.output.low))
-    smaller = f"{most} %" if least == most else f"{least} to {most} %"
-    return f"{size(before)} become {size_range(plan.output)} ({smaller} smaller)"
+    if least < 0 < most:
+        change = f"{most} % smaller to {-least} % larger"
+    elif most <= 0 and least < 0:
+        change = f"{_span(-most, -least)} larger"
+    else:
+        change = f"{_span(least, most)} smaller"
+    return f"{size(before)} become {size_range(plan.output)} ({change})"
+
+
+def _span(least: int, most: int) -> str:
+    return f"{most} %" if least == most else f"{least} to {most} %"

@@ -37,7 +37,7 @@ def message_of(happened: Happened) -> Message:
     parts = [f"{what}: {happened.reason}" if what and happened.reason else what or happened.reason]
     if saved is not None and happened.name in {"job.done", "video.replaced", "video.placed"}:
         before, after = happened.before or 0, happened.after or 0
-        share = f" ({100 * saved / before:.0f} %)" if before and saved > 0 else ""
+        share = f" ({100 * saved / before:.0f} % smaller)" if before and saved > 0 else ""
         parts.append(f"{size(before)} became {size(after)}{share}")
     if happened.failure_class:
         parts.append(f"class {happened.failure_class}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 
 from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused, UsageError
@@ -205,15 +207,39 @@ def _remember(one: _Candidate, ports: LibraryPorts) -> None:
 def _nothing(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
     """Yield for each path why there is nothing to undo."""
     for path in request.paths:
-        known = next(iter(ports.catalog.placements(under=path)), None)
+        below = ports.catalog.placements(under=path)
+        known = next(below, None)
+        second = next(below, None)
         if known is None:
             reason = f"Nothing was replaced at {printable(path)}."
+            yield Undone("", path, path, UndoResult.NOTHING, reason=reason)
+        elif second is not None:
+            reason = _why_none(path, chain((known, second), below))
             yield Undone("", path, path, UndoResult.NOTHING, reason=reason)
         else:
             reason = _why_not(known)
             yield Undone(
                 known.job_id, known.source, known.target, UndoResult.NOTHING, reason=reason
             )
+
+
+def _why_none(folder: Path, placements: Iterable[Placement]) -> str:
+    """Return how many videos of a folder cannot be undone, by reason."""
+    counts = Counter(
+        placement.state if placement.mode is Mode.REPLACE else None for placement in placements
+    )
+    parts = []
+    if count := counts.pop(None, 0):
+        were, theirs = ("was", "its rendition is") if count == 1 else ("were", "their renditions are")
+        parts.append(f"{count:,} {were} not replaced ({theirs} elsewhere)")
+    if count := counts.pop(PlacementState.UNDONE, 0):
+        parts.append(f"{count:,} {'was' if count == 1 else 'were'} already restored")
+    if count := counts.pop(PlacementState.EXPIRED, 0):
+        were = "original was" if count == 1 else "originals were"
+        parts.append(f"{count:,} {were} deleted (retention ended)")
+    if count := counts.total():
+        parts.append(f"{count:,} {'is' if count == 1 else 'are'} not replaced yet")
+    return f"Nothing to undo in {printable(folder)}: {', '.join(parts)}."
 
 
 def _why_not(placement: Placement) -> str:
