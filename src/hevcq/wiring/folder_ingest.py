@@ -38,6 +38,7 @@ from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import data_folder_id
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs
+from hevcq.util.host import slowdown
 from hevcq.wiring.app import App
 from hevcq.worker.delivery.context import keep
 
@@ -101,6 +102,7 @@ class FolderIngest:
             cores=app.capacity.cores if embedded else _fleet_cores(profiles),
             machine=None if embedded else min((p.fleet.cpu for p in profiles), default=1024) / 1024,
             workers=app.capacity.slots if embedded else fleet_tasks,
+            busy=slowdown(app.capacity.cores) if embedded else 1.0,
             uploads=1 if embedded else UPLOADS,
             separate_keys=app.backend.announces_uploads and not _all_subscribed(app, profiles),
             disk_space=disk_space_of(

@@ -336,6 +336,7 @@ def test_a_plan_of_a_thousand_videos_is_one_screen_of_80_columns() -> None:
         "become 93.1 to 115.9 GiB (75 to 80 % smaller); encoding will take 1 to 2 hours."
         in total(plan)
     )
+    assert total(replace(plan, busy=2.0)).endswith("1 to 2 hours (this machine is busy now).")
     every = list(screen(plan, None, listed=True, every=True))
     assert len(every) == 1001
     grown = {"40 % smaller to 20 % larger": (3e11, 6e11), "8 to 60 % larger": (5.4e11, 8e11)}

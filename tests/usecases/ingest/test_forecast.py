@@ -11,6 +11,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ports.catalog import EncodeCost
 from hevcq.usecases.ingest.forecast import (
+    LADDER_WORK,
     MEGAPIXELS_PER_CPU_S,
     OWN_ENOUGH,
     TABLE_ONLY,
@@ -167,6 +168,31 @@ def test_a_fleet_takes_at_least_as_long_as_its_longest_job_takes_on_one_machine(
     assert fleet.high >= 80.0 / 4 * 0.99
 
 
+def test_a_busy_machine_may_take_longer_and_may_as_well_be_free_again_soon() -> None:
+    jobs = [Range(10.0, 20.0)] * 4
+
+    free, busy = wall(jobs, cores=2, workers=2), wall(jobs, cores=2, workers=2, busy=5.0)
+
+    assert busy.low == free.low
+    assert busy.high == 5 * free.high
+
+
+@pytest.mark.parametrize(
+    ("clip", "seconds", "size", "cpu_s"),
+    [((1920, 1080, "24/1"), 12.0, 9_600_000, 60.0), ((1280, 720, "25/1"), 5.28, 1_055_736, 10.4)],
+)
+def test_the_forecast_of_a_ladder_holds_for_what_was_measured(clip, seconds, size, cpu_s) -> None:
+    """Big Buck Bunny at the shipped preset: the encode, its packaging and its gates."""
+    width, height, rate = clip
+    info = media(video(width, height, average_rate=rate), audio(), size=size, duration_s=seconds)
+    plan = make_plan(profile("hls"), info)
+    assert isinstance(plan, EncodePlan)
+
+    cost = TABLE_ONLY.cpu(plan, "medium", info)
+
+    assert math.sqrt(cost.low * cost.high) == pytest.approx(cpu_s, rel=0.15)
+
+
 def test_a_ladder_counts_all_its_rungs_and_may_be_larger_than_its_source() -> None:
     info = media(video(1280, 720, average_rate="25/1"), audio(), size=400_000, duration_s=10.0)
     plans = {name: make_plan(profile(name), info) for name in ("hls", "720p")}
@@ -174,7 +200,8 @@ def test_a_ladder_counts_all_its_rungs_and_may_be_larger_than_its_source() -> No
     assert isinstance(ladder, EncodePlan)
     assert isinstance(single, EncodePlan)
     work, alone = (work_of(plan, "medium", info) for plan in (ladder, single))
-    assert 1.5 * alone.megapixels < work.megapixels < 2.5 * alone.megapixels
+    rungs = LADDER_WORK * alone.megapixels
+    assert 1.5 * rungs < work.megapixels < 2.5 * rungs
     assert largest(work) == (4500 + 2000 + 1100 + 400 + 128) * 125 * 10
     assert largest(alone) == 400_000
     assert TABLE_ONLY.size_of(work).high > 400_000

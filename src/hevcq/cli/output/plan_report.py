@@ -20,6 +20,8 @@ from hevcq.util.text import printable, size
 MOST_LISTED = 7
 """Videos that are listed one by one unless all are asked for: the largest, which decide how long it takes."""
 MOST_PROBLEMS = 4
+BUSY = 1.5
+"""How many times as long work must take beside other programs for the plan to say so."""
 VERBS: dict[Disposition, str] = {
     Disposition.QUEUE: "to encode",
     Disposition.JOIN: "queued earlier",
@@ -121,7 +123,8 @@ def total(plan: IngestPlan) -> str:
     words = f"{', '.join(counts)}."
     if plan.forecast.high > 0:
         words += f" {_change(plan) or size(plan.bytes_to_process) + ' to process'};"
-        words += f" encoding will take {about((plan.forecast.low, plan.forecast.high))}."
+        words += f" encoding will take {about((plan.forecast.low, plan.forecast.high))}"
+        words += " (this machine is busy now)." if plan.busy >= BUSY else "."
     return words
 
 

@@ -287,11 +287,15 @@ def _fold(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """What an ingest will do: how long it will take (wall seconds), and the bytes of its renditions."""
+    """What an ingest will do: how long it will take (wall seconds), and the bytes of its renditions.
+
+    `busy` is how many times as long work takes here while other programs go on.
+    """
 
     items: tuple[Item, ...]
     forecast: Range
     output: Range | None = None
+    busy: float = 1.0
 
     def counts(self) -> dict[Disposition, int]:
         """Return the number of items per disposition, in the order of the enum."""
@@ -314,11 +318,17 @@ class IngestPlan:
 
 
 def with_forecast(
-    items: Sequence[Item], rates: Rates, cores: float, workers: int, machine: float | None = None
+    items: Sequence[Item],
+    rates: Rates,
+    cores: float,
+    workers: int,
+    machine: float | None = None,
+    busy: float = 1.0,
 ) -> IngestPlan:
     """Return the plan with forecasts for each job and for all of them.
 
-    `cores` is the number of CPU cores of all workers, `machine` that of one machine (None: all).
+    `cores` is the number of CPU cores of all workers, `machine` that of one machine (None: all);
+    `busy` is how many times as long work takes here while other programs go on.
     """
     timed = [_forecast(item, rates) for item in items]
     jobs: dict[str, list[EncodeCost]] = {}
@@ -331,8 +341,9 @@ def with_forecast(
     costs = [item.cpu for item in timed if item.cpu is not None]
     return IngestPlan(
         items=tuple(timed),
-        forecast=wall(costs, cores, workers, machine, total),
+        forecast=wall(costs, cores, workers, machine, total, busy),
         output=output if costs else None,
+        busy=busy,
     )
 
 

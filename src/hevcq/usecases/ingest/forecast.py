@@ -105,6 +105,9 @@ The last four, at the shipped presets and qualities, are in relation to libx265 
 
 GATE_SHARE = 0.35
 """CPU time of pre-flight and gates as a fraction of the encode: the upper end of measurements."""
+LADDER_WORK = 1.9
+"""What a pixel of a ladder counts beside one of a single file: its key frames are close together, it
+is packaged, and gates H1 to H8 follow. Fitted to 5 s of 720p and 12 s of 1080p."""
 JOB_CPU_S = 0.35
 """CPU seconds of a job beside its pictures: programs to start, probes."""
 CPU_BY_DENSITY = 0.25
@@ -337,13 +340,14 @@ def _density(job: EncodeCost) -> float:
 def megapixels(plan: EncodePlan, info: MediaInfo) -> float:
     """Return the work of one encode in megapixels: all frames at the target size.
 
-    The rungs of a ladder are added up; one of another encoder counts by how much slower that is.
+    The rungs of a ladder are added up, each pixel as LADDER_WORK of them; one of another encoder
+    counts by how much slower that is.
     """
     seconds = info.duration_s or FALLBACK_SECONDS
     pixels = float(plan.video.width * plan.video.height)
     if plan.ladder is not None:
         own = MEGAPIXELS_PER_CPU_S[plan.video.encoder, "medium"]
-        pixels = sum(
+        pixels = LADDER_WORK * sum(
             rung.target.width * rung.target.height
             * own / MEGAPIXELS_PER_CPU_S[rung.target.encoder, "medium"]
             for rung in plan.ladder.rungs
@@ -380,13 +384,15 @@ def wall(
     workers: int,
     machine: float | None = None,
     total: Range | None = None,
+    busy: float = 1.0,
 ) -> Range:
     """Return the wall seconds of `jobs`, given in CPU seconds, on `cores` with `workers` slots.
 
     `total` is what they take together (None: from the sum of the lows to the sum of the highs).
 
     At best every core is always busy; at worst the longest job runs alone at the end. One job uses
-    at most the `machine` cores of one machine (None: all cores), however large the fleet is.
+    at most the `machine` cores of one machine (None: all cores), however large the fleet is. At
+    worst everything takes `busy` times as long, as other programs go on.
     """
     if not jobs:
         return NOTHING
@@ -397,7 +403,7 @@ def wall(
     low = max(total.low / cores, max(job.low for job in jobs) / alone)
     longest = max(job.high for job in jobs) / alone
     high = total.high / cores + longest * (1 - 1 / max(1, workers))
-    return Range(low + overhead, high + overhead * 2)
+    return Range(low + overhead, (high + overhead * 2) * max(1.0, busy))
 
 
 def _rate(info: MediaInfo) -> Fraction:

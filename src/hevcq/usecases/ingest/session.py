@@ -79,9 +79,8 @@ def as_it_is(_video: Video, item: Item) -> Item:
 
 @dataclass(frozen=True, slots=True)
 class IngestSetup:
-    """What to do. `cores`, `workers` and `machine` (the cores that one job may have, None: all)
-    only serve the forecast; `uploads` is how many files are taken in at a time; `separate_keys` is as in
-    `Enqueuer`."""
+    """What to do. `cores`, `workers`, `busy` and `machine` (the cores of one job, None: all) only serve
+    the forecast; `uploads` is how many files go in at a time; `separate_keys` is as in `Enqueuer`."""
 
     roots: tuple[Path, ...]
     profiles: tuple[Profile, ...]
@@ -91,6 +90,7 @@ class IngestSetup:
     cores: float = 1.0
     machine: float | None = None
     workers: int = 1
+    busy: float = 1.0
     uploads: int = 1
     separate_keys: bool = False
     disk_space: DiskSpace = enough_space
@@ -154,7 +154,7 @@ class Ingest:
             for item in settled
         ]
         plan = with_forecast(
-            settled, request.rates, request.cores, request.workers, request.machine
+            settled, request.rates, request.cores, request.workers, request.machine, request.busy
         )
         for item in plan.items:
             self._emit(planned_event(item, self._ports.clock.now()))

@@ -230,7 +230,9 @@ def _why_none(folder: Path, placements: Iterable[Placement]) -> str:
     )
     parts = []
     if count := counts.pop(None, 0):
-        were, theirs = ("was", "its rendition is") if count == 1 else ("were", "their renditions are")
+        were, theirs = (
+            ("was", "its rendition is") if count == 1 else ("were", "their renditions are")
+        )
         parts.append(f"{count:,} {were} not replaced ({theirs} elsewhere)")
     if count := counts.pop(PlacementState.UNDONE, 0):
         parts.append(f"{count:,} {'was' if count == 1 else 'were'} already restored")
