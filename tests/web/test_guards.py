@@ -179,6 +179,29 @@ def test_a_new_token_ends_older_sessions(operator, opened):
     assert operator.get("/board").status_code == 303
 
 
+def test_a_copy_of_a_cookie_ends_with_the_sign_out(visit, operator, opened, clock):
+    client = operator
+    thief, other = visit(), visit()
+    thief.cookies.update(client.cookies)
+    token = SecretsFolder(opened.settings.data_dir).new_sign_in_token
+    assert thief.get("/board").status_code == 200
+
+    assert client.post("/sign-out").status_code == 303
+    assert thief.get("/board").status_code == 303
+    again = token()
+    for each in (client, other):
+        assert each.post("/sign-in", data={"token": again}).status_code == 303
+    assert client.post("/sign-out").status_code == 303
+    assert other.get("/board").status_code == 200, "each sign-in is a session of its own"
+    kept = SecretsFolder(opened.settings.data_dir).read("signed-out.json")["sessions"]
+    assert len(kept) == 2
+    clock.advance(8 * 24 * 3600)
+    assert other.post("/sign-in", data={"token": again}).status_code == 303
+    assert other.post("/sign-out").status_code == 303
+    kept = SecretsFolder(opened.settings.data_dir).read("signed-out.json")["sessions"]
+    assert len(kept) == 1, "what has ended by itself is forgotten"
+
+
 def test_guessing_is_slowed_down_and_wears_off(visit, clock, opened):
     client = visit()
     token = SecretsFolder(opened.settings.data_dir).new_sign_in_token()

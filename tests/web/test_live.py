@@ -31,6 +31,10 @@ def texts(count: int) -> Any:
     return render, looks
 
 
+def signed_in() -> bool:
+    return True
+
+
 async def told(stream: AsyncIterator[Any]) -> str:
     return str((await anext(stream)).data)
 
@@ -39,7 +43,7 @@ def test_all_viewers_share_one_look_and_get_what_changed() -> None:
     async def watch() -> None:
         hub = Hub(0.001)
         render, looks = texts(2)
-        streams = [hub._events("board", render) for _ in range(MANY)]
+        streams = [hub._events("board", render, signed_in) for _ in range(MANY)]
         first = await asyncio.gather(*(told(each) for each in streams))
         second = await asyncio.gather(*(told(each) for each in streams))
         assert set(first) <= {"text 1", "text 2"}
@@ -61,7 +65,7 @@ def test_a_slow_viewer_gets_the_newest_text_only() -> None:
     async def watch() -> None:
         hub = Hub(0.0001)
         numbers = itertools.count(1)
-        stream = hub._events("board", lambda: f"text {next(numbers)}")
+        stream = hub._events("board", lambda: f"text {next(numbers)}", signed_in)
         first = await told(stream)
         while next(numbers) < 50:
             await asyncio.sleep(0.001)
@@ -83,11 +87,25 @@ def test_a_look_that_fails_is_tried_again_and_a_stop_ends_every_stream() -> None
                 raise found
             return found
 
-        stream = hub._events("board", render)
+        stream = hub._events("board", render, signed_in)
         assert await told(stream) == "here"
         hub.close_soon()
         with pytest.raises(StopAsyncIteration):
             await asyncio.wait_for(told(stream), 10)
+
+    asyncio.run(watch())
+
+
+def test_a_stream_ends_with_the_session_of_its_viewer() -> None:
+    async def watch() -> None:
+        hub = Hub(0.001)
+        numbers, answers = itertools.count(1), iter([True, True])
+        stream = hub._events("board", lambda: f"text {next(numbers)}", lambda: next(answers, False))
+        await told(stream)
+        await told(stream)
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(told(stream), 10)
+        assert hub.viewers == 0
 
     asyncio.run(watch())
 

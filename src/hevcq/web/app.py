@@ -27,7 +27,7 @@ from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.gate import Gate, SignInFirst
 from hevcq.web.identity.limiter import Limiter
 from hevcq.web.identity.person import maybe_person
-from hevcq.web.identity.session import Cookies
+from hevcq.web.identity.session import Cookies, SignedOut
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.live import Hub
 from hevcq.web.pages import board, home, poster, upload, video
@@ -55,7 +55,7 @@ def create_app(app: App) -> Starlette:
     secure = settings.url.startswith("https://")
     cookies = Cookies(folder.session_key(settings.session_key.get_secret_value()), secure=secure)
     mode, tokens = make_mode(settings, folder, app.clock), ProgramTokens(folder, app.clock)
-    gate = Gate(mode, cookies, app.clock, tokens.person)
+    gate = Gate(mode, cookies, SignedOut(folder), app.clock, tokens.person)
     hub = Hub(LOOK_S if app.settings.backend == "embedded" else LOOK_AWS_S)
     made = Starlette(
         routes=_routes(),

@@ -15,6 +15,8 @@ from hevcq.util.log import get_logger
 
 PING_S = 15
 RECONNECT_MS = 2000
+Still = Callable[[], bool]
+"""Return whether the viewer may go on looking. Blocking."""
 Render = Callable[[], str]
 """Return the part of a page that changes, as HTML. Blocking: called in a thread."""
 
@@ -42,10 +44,13 @@ class Hub:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def stream(self, key: str, render: Render) -> EventSourceResponse:
-        """Return the stream of a part; `key` names what it shows and to whom."""
+    def stream(self, key: str, render: Render, still: Still) -> EventSourceResponse:
+        """Return the stream of a part; `key` names what it shows and to whom.
+
+        `still` is asked before each text: a stream may stay open longer than its viewer's session.
+        """
         return EventSourceResponse(
-            self._events(key, render), ping=PING_S, headers={"X-Accel-Buffering": "no"}
+            self._events(key, render, still), ping=PING_S, headers={"X-Accel-Buffering": "no"}
         )
 
     @property
@@ -64,7 +69,9 @@ class Hub:
             for viewer in part.viewers:
                 _offer(viewer, None)
 
-    async def _events(self, key: str, render: Render) -> AsyncIterator[ServerSentEvent]:
+    async def _events(
+        self, key: str, render: Render, still: Still
+    ) -> AsyncIterator[ServerSentEvent]:
         self._loop = asyncio.get_running_loop()
         viewer: asyncio.Queue[str | None] = asyncio.Queue(maxsize=1)
         part = self._parts.setdefault(key, _Part(render))
@@ -75,6 +82,8 @@ class Hub:
             self._poller = asyncio.create_task(self._poll())
         try:
             while not self._closed and (text := await viewer.get()) is not None:
+                if not await run_in_threadpool(still):
+                    return
                 yield ServerSentEvent(data=text, retry=RECONNECT_MS)
         finally:
             part.viewers.discard(viewer)

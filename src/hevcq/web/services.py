@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from anyio import CapacityLimiter
+from sse_starlette import EventSourceResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 
@@ -17,7 +18,8 @@ from hevcq.util.clock import Clock
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.gate import Gate
 from hevcq.web.identity.limiter import Limiter
-from hevcq.web.live import Hub
+from hevcq.web.identity.person import person_of
+from hevcq.web.live import Hub, Render
 from hevcq.wiring.app import App
 
 MAX_FORM_BYTES = 64 * 1024
@@ -47,6 +49,11 @@ class Services:
     def settings(self) -> WebSettings:
         """The settings of the page."""
         return self.app.settings.web
+
+    def stream(self, request: HTTPConnection, key: str, render: Render) -> EventSourceResponse:
+        """Return the stream of a part, as long as the person who asked for it is signed in."""
+        person = person_of(request)
+        return self.hub.stream(key, render, lambda: self.gate.identify(request) == person)
 
     @property
     def clock(self) -> Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hevcq.util.clock import Clock
 from hevcq.web.identity.modes import Mode
 from hevcq.web.identity.person import Person
-from hevcq.web.identity.session import SESSION, Cookies, Session, as_session
+from hevcq.web.identity.session import SESSION, Cookies, Session, SignedOut, as_session
 
 PUBLIC = ("/static/", "/sign-in", "/p/", "/healthz", "/favicon.ico")
 """Paths that need no sign-in: what they show is public, or is how one signs in."""
@@ -31,9 +32,15 @@ class Gate:
     """Tell who is asking: a program by its token, a person by their session or by the proxy."""
 
     def __init__(
-        self, mode: Mode, cookies: Cookies, clock: Clock, program: Callable[[str], Person | None]
+        self,
+        mode: Mode,
+        cookies: Cookies,
+        ended: SignedOut,
+        clock: Clock,
+        program: Callable[[str], Person | None],
     ) -> None:
-        self.mode, self.cookies, self._clock, self._program = mode, cookies, clock, program
+        self.mode, self.cookies, self._ended = mode, cookies, ended
+        self._clock, self._program = clock, program
 
     def identify(self, connection: HTTPConnection) -> Person | None:
         """Return who is asking, or None. A bearer token is judged alone. Blocking."""
@@ -46,13 +53,23 @@ class Gate:
             return direct
         content = self.cookies.read(connection, SESSION, self._clock.now())
         session = as_session(content) if content is not None else None
-        return self.mode.still(session) if session is not None else None
+        if session is None or self.cookies.given(connection, SESSION) in self._ended:
+            return None
+        return self.mode.still(session)
 
     def sign_in(self, response: Response, session: Session, hours: float) -> None:
         """Set the session's cookie."""
         now = self._clock.now()
         content = {"o": session.owner, "n": session.name, "r": session.role, "m": session.mark}
+        content["i"] = secrets.token_urlsafe(9)  # tells apart what is signed out of one by one
         self.cookies.write(response, SESSION, content, until=now + hours * 3600, now=now)
+
+    def sign_out(self, connection: HTTPConnection) -> None:
+        """End the session of this request, for whoever has its cookie. Blocking."""
+        now = self._clock.now()
+        content = self.cookies.read(connection, SESSION, now)
+        if content is not None:
+            self._ended.add(self.cookies.given(connection, SESSION), content["until"], now)
 
 
 class SignInFirst:

@@ -79,7 +79,7 @@ async def events(request: Request) -> Response:
     """Stream the part of the board that changes."""
     operator_of(request)
     app = services_of(request).app
-    return services_of(request).hub.stream("board", lambda: _now(app))
+    return services_of(request).stream(request, "board", lambda: _now(app))
 
 
 async def doctor(request: Request) -> Response:

@@ -49,7 +49,7 @@ async def events(request: Request) -> Response:
     person, services = person_of(request), services_of(request)
     wanted = filter_of(request, person) or VideoFilter(owner=person.owner)
     key = f"home {wanted} {person.is_operator}"
-    return services.hub.stream(key, lambda: _videos(services.app, wanted, person))
+    return services.stream(request, key, lambda: _videos(services.app, wanted, person))
 
 
 def filter_of(request: Request, person: Person) -> VideoFilter | None:

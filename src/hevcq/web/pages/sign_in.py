@@ -113,8 +113,9 @@ class SignIn:
         return response
 
     async def leave(self, request: Request) -> Response:
-        """Sign out."""
+        """Sign out: in this browser, and of any copy of its cookie."""
         services = services_of(request)
+        await run_in_threadpool(services.gate.sign_out, request)
         where = await run_in_threadpool(services.gate.mode.signed_out_at)
         response = RedirectResponse(where, 303)
         services.gate.cookies.clear(response, SESSION)

@@ -69,7 +69,7 @@ async def events(request: Request) -> Response:
     """Stream the part of a video's page that changes."""
     farm, video = await _found(request)
     key = f"video {video.video_id}"
-    return services_of(request).hub.stream(key, partial(_formats, farm, video.video_id))
+    return services_of(request).stream(request, key, partial(_formats, farm, video.video_id))
 
 
 async def edit(request: Request) -> Response:
