@@ -43,6 +43,8 @@ most of a service. On AWS a second plan is empty."""
 
 
 MOTO_ACCOUNT = "123456789012"
+DEPLOYED = ["720p", "hevc"]
+"""Two profiles show what more would: each adds twenty resources of the same kind."""
 SIGNED = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 STATE = f"""
 bucket         = "states"
@@ -112,7 +114,7 @@ def hevcq(folder: Path, own: dict[str, str], *words: str) -> subprocess.Complete
     )
 
 
-def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, config: str) -> None:
+def ingest_through_two_workers(folder: Path, endpoint: str, profiles: Path, config: str) -> None:
     """Run `hevcq ingest` against the applied farm, with one real worker process a profile."""
     (folder / "hevcq.toml").write_text(config)
     library = folder / "library"
@@ -121,7 +123,7 @@ def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, co
     (library / "holiday.mp4").write_bytes(clip.read_bytes())
     common = {"HEVCQ_PROFILES_DIR": str(profiles), "HEVCQ_CONFIG": str(folder / "hevcq.toml")}
     workers = []
-    for name in ("hevc", "720p", "1080p"):
+    for name in DEPLOYED:
         home = folder / f"worker-{name}"
         home.mkdir()
         own = environment(home, endpoint, HEVCQ_PROFILES=name, HEVCQ_STOP_GRACE_S="1", **common)
@@ -144,11 +146,11 @@ def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, co
         for worker in workers:
             worker.terminate()
         codes = [worker.wait(timeout=60) for worker in workers]
-    logs = "".join((folder / f"worker-{n}.log").read_text() for n in ("hevc", "720p", "1080p"))
+    logs = "".join((folder / f"worker-{n}.log").read_text() for n in DEPLOYED)
     assert done.returncode == 0, done.stdout + done.stderr + logs
     assert (library / "holiday.hevc.mp4").is_file(), done.stdout + logs
     assert (library / "holiday.720p.mp4").is_file(), done.stdout + logs
-    assert len(codes) == 3
+    assert len(codes) == len(DEPLOYED)
 
 
 def guards(emulator: Emulator) -> list[str]:
@@ -202,6 +204,7 @@ def test_a_farm_is_applied_used_and_taken_down(tmp_path: Path, emulator: Emulato
     variables = [
         "tls_only=false",
         f"profiles_dir={profiles}",
+        f"profiles={json.dumps(DEPLOYED)}",
     ]
     flags = [f"-var={variable}" for variable in variables]
     unasked = ["-auto-approve", "-input=false", "-no-color", *flags]
@@ -215,7 +218,7 @@ def test_a_farm_is_applied_used_and_taken_down(tmp_path: Path, emulator: Emulato
     attach_operator_policy(emulator, terraform.run("output", "-raw", "operator_policy_arn").stdout)
     use = tmp_path / "use"
     use.mkdir()
-    ingest_through_three_workers(use, endpoint, profiles, config)
+    ingest_through_two_workers(use, endpoint, profiles, config)
     bare = terraform.run("destroy", *unasked, ok=(1,))
     unsaid = take_down(terraform, "--confirm", "hevcq", flags=flags)
     kept = guards(emulator)
