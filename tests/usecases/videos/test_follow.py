@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, UsageError
+from hevcq.ports.home.event_log import Happened
+from hevcq.usecases.notify.words import message_of
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh, rows
 from hevcq.usecases.videos.playback import play_file
@@ -142,3 +146,51 @@ def test_deleting_a_video_cancels_its_jobs(bench: VideoBench) -> None:
     assert bench.job(video, "hevc").failure_class is FailureClass.CANCELLED
     bench.work()
     assert list(bench.backend.store.list("")) == []
+
+
+def told(bench: VideoBench) -> list[Happened]:
+    """Return what the event log of the data folder has of uploaded videos."""
+    database = Database(bench.folder / "data" / "hevcq.db")
+    try:
+        every = SqliteEventLog(database, bench.clock).after(0, 100)
+    finally:
+        database.close()
+    return [event for event in every if event.video_id]
+
+
+def test_a_video_that_is_ready_is_told_of_once(bench: VideoBench) -> None:
+    video = bench.upload(title="Lake")
+    bench.work("hevc")
+    look_after(bench.farm)
+    assert told(bench) == []
+
+    bench.work("720p")
+    for _ in range(2):
+        look_after(bench.farm)
+
+    (event,) = told(bench)
+    assert (event.name, event.source, event.video_id) == ("video.ready", "Lake", video.video_id)
+    assert event.before == len(CLIP)
+    assert event.at == bench.now(video).updated_at
+    message = message_of(event)
+    assert (message.title, message.text) == ("Video ready", "Lake.")
+    assert message.data["video"] == video.video_id
+
+
+def test_a_video_that_failed_is_told_of_with_the_reason(bench: VideoBench) -> None:
+    video = bench.upload(title="Lake", profiles=("hevc",))
+    bench.encoder.errors["probe"] = [DAMAGED]
+    bench.work()
+    look_after(bench.farm)
+
+    (event,) = told(bench)
+    assert (event.name, event.failure_class) == ("video.failed", "damaged")
+    assert event.reason == bench.now(video).reason != ""
+    assert message_of(event).text.startswith("Lake: ")
+
+    dropped = bench.request(title="Sea")
+    bench.clock.advance(bench.farm.limits.expire_s + 1)
+    look_after(bench.farm)
+    assert [(each.name, each.video_id) for each in told(bench)[1:]] == [
+        ("video.failed", dropped.video_id)
+    ]

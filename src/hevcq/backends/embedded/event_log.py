@@ -16,10 +16,8 @@ from hevcq.util.clock import Clock
 EPOCH = date(1970, 1, 1)
 STATISTICS = "statistics"
 """The reader whose events are summed up; what it has not read is never deleted."""
-COLUMNS = (
-    "at, name, job_id, profile, source, path, root, reason, failure_class, before, after, cpu_s"
-)
-INSERT = f"INSERT INTO event ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+COLUMNS = "at, name, job_id, profile, source, path, root, reason, failure_class, before, after, cpu_s, video_id"
+INSERT = f"INSERT INTO event ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 RECENT = "SELECT 1 FROM event WHERE job_id = '' AND name = ? AND source = ? AND at > ? LIMIT 1"
 THERE = "SELECT job_id, name, at FROM event WHERE at BETWEEN ? AND ?"
 AFTER = f"SELECT {COLUMNS}, seq FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
@@ -197,6 +195,7 @@ def _row(happened: Happened) -> tuple[Any, ...]:
         happened.before,
         happened.after,
         happened.cpu_s,
+        happened.video_id,
     )
 
 

@@ -45,6 +45,7 @@ SCRIPTS: tuple[str, ...] = (
     "014_health.sql",
     "015_months.sql",
     "016_sync_put_back.sql",
+    "017_video_events.sql",
 )
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""

@@ -23,6 +23,8 @@ EVENTS: Mapping[str, str] = {
     "video.undone": "an original was put back",
     "video.expired": "a kept original was deleted at the end of its time",
     "video.damaged": "a nightly health check found a video damaged, rotten or unreadable",
+    "video.ready": "every format of an uploaded video ended, and none failed",
+    "video.failed": "an upload ended without a video, or a format of the video was given up",
     "worker.unfit": "this machine's worker takes no more work",
     "disk.low": "there is too little disk space for new work",
     "originals.expiring": "kept originals will be deleted within days",
@@ -41,7 +43,8 @@ class Happened:
     """One event: `name` is one of EVENTS, `at` in Unix seconds, sizes in bytes.
 
     `source` is the key or path of the source, or whom an event of the machine is about. `path` is
-    where the rendition is, in the library `root`. `seq` is 0 until it is in the log.
+    where the rendition is, in the library `root`. `video_id` is of an uploaded video, whose title is the
+    source. `seq` is 0 until it is in the log.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Happened:
     before: int | None = None
     after: int | None = None
     cpu_s: float | None = None
+    video_id: str = ""
     seq: int = 0
 
 

@@ -22,6 +22,8 @@ TITLES: Mapping[str, str] = {
     "video.undone": "Original is back",
     "video.expired": "Kept original deleted",
     "video.damaged": "Damaged video",
+    "video.ready": "Video ready",
+    "video.failed": "Video failed",
     "worker.unfit": "Worker takes no more work",
     "disk.low": "Too little disk space",
     "originals.expiring": "Kept originals will be deleted",
@@ -70,6 +72,7 @@ def _source(happened: Happened) -> str:
 def _data(happened: Happened, source: str, saved: int | None) -> dict[str, object]:
     known: dict[str, object | None] = {
         "job": happened.job_id or None,
+        "video": happened.video_id or None,
         "profile": happened.profile or None,
         "source": printable(source) or None,
         "path": None if happened.path is None else printable(str(happened.path)),
