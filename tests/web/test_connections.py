@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -123,6 +124,29 @@ def test_a_process_with_few_files_takes_fewer_connections(monkeypatch) -> None:
     limits["now"] = (256, 256)
     connections.raise_open_files()
     assert (limits["now"], connections.most_connections()) == ((256, 256), 128)
+
+
+def test_too_many_open_files_fill_no_log(capsys) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(connections.AcceptFailures())
+
+        class Full:
+            def accept(self) -> None:
+                raise OSError(errno.EMFILE, "Too many open files")
+
+            def fileno(self) -> int:
+                return 0
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "_remove_reader", lambda _fd: None)
+            patch.setattr(loop, "call_later", lambda *_given: None)
+            for _ in range(connections.AT_ONCE):
+                loop._accept_connection(asyncio.Protocol, Full(), backlog=1)  # type: ignore[attr-defined]
+        loop.call_exception_handler({"message": "something else"})
+
+    asyncio.run(run())
+    assert capsys.readouterr().out.count("Too many open files") == 1
 
 
 def test_a_form_that_comes_byte_by_byte_is_given_up(monkeypatch) -> None:

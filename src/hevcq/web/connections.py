@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from hevcq.util.log import get_logger
 from hevcq.web.shield import is_loopback
 
 HEAD_S = 15.0
 """Seconds from a request's first byte, or from the connection's start, to the end of its head."""
 FEWEST, MOST = 16, 2048
+AT_ONCE = 64
+"""Connections that wait to be taken, and are taken before the first of them is judged."""
+SAID_AGAIN_S = 60.0
+NO_MORE_FILES = "socket.accept() out of system resource"
+"""How asyncio words it; the test of this file fails if that changes."""
 
 
 def raise_open_files() -> None:
@@ -84,3 +91,18 @@ class BoundedProtocol(H11Protocol):
         self._late = None
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.abort()
+
+
+class AcceptFailures:
+    """Say once a minute that no connection can be taken; asyncio says it up to AT_ONCE times a second."""
+
+    def __init__(self) -> None:
+        self._said_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Handle what went wrong in a loop, as its exception handler."""
+        if context.get("message") != NO_MORE_FILES:
+            loop.default_exception_handler(context)
+        elif loop.time() - self._said_at >= SAID_AGAIN_S:
+            self._said_at = loop.time()
+            get_logger().warning("connections_refused", reason=str(context.get("exception", "")))

@@ -16,13 +16,12 @@ from hevcq.settings.web import WebSettings
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
 from hevcq.web.checks import refuse_open_doors
-from hevcq.web.connections import BoundedProtocol, raise_open_files
+from hevcq.web.connections import AT_ONCE, AcceptFailures, BoundedProtocol, raise_open_files
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
 from hevcq.worker.signals import StopSignals
 
-BACKLOG = 512
 KEEP_ALIVE_S = 30
 STOP_S = 10
 """Seconds that requests under way get to end; an upload resumes at what was written."""
@@ -61,7 +60,7 @@ def listen(host: str, port: int) -> socket.socket:
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(address)
-            made.listen(BACKLOG)
+            made.listen(AT_ONCE)
         except OSError:
             made.close()
             raise
@@ -110,6 +109,7 @@ class Server:
                 application,
                 http=BoundedProtocol,
                 ws="none",
+                backlog=AT_ONCE,
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
@@ -128,12 +128,16 @@ class Server:
         )
         watching.start()
         try:
-            asyncio.run(self._server.serve(sockets=[listening]))
+            asyncio.run(self._serve(listening))
         finally:
             ended.set()
             signals.ask()  # lets the watching thread go
             signals.ask()
             watching.join()
+
+    async def _serve(self, listening: socket.socket) -> None:
+        asyncio.get_running_loop().set_exception_handler(AcceptFailures())
+        await self._server.serve(sockets=[listening])
 
     def _watch(self, signals: StopSignals, ended: threading.Event) -> None:
         signals.asked.wait()
