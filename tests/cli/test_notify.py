@@ -6,15 +6,17 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from standardwebhooks import Webhook as Reference
 
 from hevcq.cli.exit_codes import ExitCode
+from hevcq.ports.home.event_log import GivenUp, Happened
 from hevcq.settings.loader import load
 from hevcq.wiring.app import open_app
-from hevcq.wiring.notify import Caretaker
+from hevcq.wiring.notify import Caretaker, event_log, receivers
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 
@@ -154,3 +156,37 @@ def test_a_new_secret_is_one_that_is_accepted(hevcq):
 
 def test_nobody_is_told_without_settings(hevcq):
     assert "Nobody is told" in hevcq("notify", "test").out
+
+
+def test_what_was_given_up_is_said_and_sent_again(hevcq, webhook, farm):
+    assert hevcq("notify", "redrive").out == "mine: nothing was given up\n"
+    opened = open_app(load().settings)
+    log, (receiver,) = event_log(opened), receivers(opened.settings, opened.clock)
+    reader = log.reader(receiver.identity)
+    log.add(Happened("disk.low", opened.clock.now(), source="here", reason="Full."))
+    seq = log.after(0, 9)[-1].seq
+    lost = GivenUp(receiver.identity, reader.seq, seq, 1, opened.clock.now())
+    log.give_up(replace(reader, seq=seq, problem="Gave up 1 message: no"), lost)
+    opened.close()
+
+    assert "1 message was given up: `hevcq notify redrive` sends" in hevcq("status").out
+    assert json.loads(hevcq("status", "--json").out)["messages_given_up"] == 1
+    assert "1 message was given up" in hevcq("doctor").out
+    webhook.status = 500
+    ran = hevcq("notify", "redrive", "mine")
+    assert (ran.code, "it answered 500" in ran.out) == (ExitCode.SOME_FAILED, True)
+    webhook.status = 204
+    webhook.got.clear()
+    assert hevcq("notify", "redrive").out == "mine: 1 sent\n"
+    assert [told["type"] for told in webhook.told] == ["disk.low"]
+    assert "given up" not in hevcq("status").out
+    assert hevcq("notify", "redrive", "yours").code == ExitCode.USAGE
+
+
+def test_what_was_given_up_for_somebody_who_is_told_no_more_is_dropped(hevcq, webhook, farm):
+    opened = open_app(load().settings)
+    log = event_log(opened)
+    log.give_up(log.reader("former"), GivenUp("former", 0, 1, 1, opened.clock.now()))
+    opened.close()
+    assert hevcq("notify", "redrive").code == 0
+    assert json.loads(hevcq("status", "--json").out)["messages_given_up"] == 0

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from hevcq.domain.videos.record import VideoStatus
 from hevcq.errors import SourceDamaged
+from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.uploads import UploadSettings
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.person import Scope
@@ -274,6 +275,21 @@ def test_work_is_paused_and_resumed(as_person: Callable[[str], TestClient], open
     assert operator.post(f"{API}/pause", json={"running": "x"}).status_code == 422
     assert as_person("ann").post(f"{API}/pause").status_code == 403
     assert operator.post(f"{API}/resume").json() == {"closed": []}
+
+
+def test_hours_of_this_machine_hold_back_its_own_work_and_no_fleet(
+    as_person: Callable[[str], TestClient], opened: App
+) -> None:
+    operator = as_person("op")
+    hour = (int(opened.clock.now() // 3600) + 12) % 24
+    shut = ScheduleSettings(windows=(f"{hour:02}:00-{hour:02}:01",), timezone="UTC")
+    opened.settings = opened.settings.model_copy(update={"schedule": shut})
+    (found,) = operator.get(f"{API}/pause").json()["closed"]
+    assert "schedule.windows" in found["reason"]
+    assert "schedule.windows" in operator.get("/board").text
+    opened.settings = opened.settings.model_copy(update={"backend": "aws"})
+    assert operator.get(f"{API}/pause").json() == {"closed": []}
+    assert "schedule.windows" not in operator.get("/board").text
 
 
 def test_a_token_allows_its_scopes_and_nothing_else(

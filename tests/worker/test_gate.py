@@ -278,3 +278,25 @@ def test_a_full_disk_and_an_unfit_worker_are_told(farm):
     farm.queue.receive = gone
     slot_of(farm).step()
     assert told[1] == ("worker.unfit", "no ffmpeg")
+
+
+def test_a_pause_of_everything_is_one_line_of_the_log_and_so_is_its_end(farm):
+    gate, profiles = Gate(farm.ledger, farm.clock), [f"p{n}" for n in range(9)]
+    with capture_logs() as logs:
+        for _ in range(2):
+            pause(farm)
+            for _ in range(3):
+                assert all(gate.closed(name, now=True) for name in profiles)
+            farm.ledger.resume(None)
+            assert not any(gate.closed(name, now=True) for name in profiles)
+    assert [line["event"] for line in logs] == ["work_paused", "work_goes_on"] * 2
+
+
+def test_pauses_of_two_profiles_are_two_lines(farm):
+    gate = Gate(farm.ledger, farm.clock)
+    pause(farm, profile="hevc")
+    pause(farm, profile="720p")
+    with capture_logs() as logs:
+        for name in ("hevc", "720p", "1080p"):
+            gate.closed(name, now=True)
+    assert [line["reason"].split()[1] for line in logs] == ["hevc", "720p"]

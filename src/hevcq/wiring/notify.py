@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hevcq.errors import ConfigError, HevcqError, UsageError
+from hevcq.errors import ConfigError, HevcqError, StorageError, UsageError
 from hevcq.settings.notify import (
     MediaServerSettings,
     NotifySettings,
@@ -22,6 +23,7 @@ from hevcq.util.text import printable, reason_of
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from hevcq.ports.encoder import Check
     from hevcq.ports.home.event_log import EventLog
     from hevcq.ports.home.receiver import Receiver
     from hevcq.settings.model import Settings
@@ -273,9 +275,7 @@ def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
     from hevcq.usecases.notify.words import message_of
 
     log, found = event_log(app), receivers(app.settings, app.clock)
-    if missing := set(names) - {each.name for each in found}:
-        known = ", ".join(each.name for each in found) or "none"
-        raise UsageError(f"No receiver is named {min(missing)}; there are: {known}.")
+    _require_known(names, found)
     message = message_of(Happened("test", app.clock.now(), reason="This is a test of hevcq."))
     results = []
     for receiver in found:
@@ -293,16 +293,65 @@ def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
     return results
 
 
+def given_up(app: App) -> int:
+    """Return how many messages were given up and can be sent again."""
+    return sum(each.messages for each in event_log(app).given_up())
+
+
+def redrive(app: App, names: Sequence[str]) -> list[tuple[str, int, str]]:
+    """Send again what the named receivers (none: all) did not take for days.
+
+    Returns for each its name, how many messages it took, and what went wrong or "". Without names
+    what nobody of the settings is to be told any more is dropped.
+    Raises UsageError for an unknown name.
+    """
+    from hevcq.usecases.notify.courier import redrive as send_again
+
+    log, found = event_log(app), receivers(app.settings, app.clock)
+    _require_known(names, found)
+    results = [
+        (each.name, *send_again(log, each)) for each in found if not names or each.name in names
+    ]
+    there = {each.identity for each in found}
+    for lost in log.given_up():
+        if not names and lost.reader not in there:
+            log.taken(lost, lost.last_seq, lost.messages)
+    return results
+
+
+def _require_known(names: Sequence[str], found: Sequence[Receiver]) -> None:
+    """Raise UsageError if a name is that of no receiver."""
+    if missing := set(names) - {each.name for each in found}:
+        known = ", ".join(each.name for each in found) or "none"
+        raise UsageError(f"No receiver is named {min(missing)}; there are: {known}.")
+
+
 def finding(app: App) -> Finding:
     """Return what `hevcq doctor` says of the receivers; sends nothing."""
     from hevcq.ports.encoder import Check
     from hevcq.usecases.doctor import Area, Finding
 
     try:
-        found = receivers(app.settings, app.clock)
+        found, lost = receivers(app.settings, app.clock), 0
+        with contextlib.suppress(StorageError):  # the check of the database says it
+            lost = given_up(app)
     except HevcqError as error:
         check = Check("messages", ok=False, detail=str(error), remedy="Correct the settings.")
     else:
+        if lost:
+            return Finding(Area.CONFIG, _lost(lost))
         names = ", ".join(receiver.name for receiver in found)
         check = Check("messages", ok=True, detail=f"to {names}; `hevcq notify test` tries them")
     return Finding(Area.CONFIG, check)
+
+
+def _lost(count: int) -> Check:
+    from hevcq.ports.encoder import Check
+
+    said = "1 message was" if count == 1 else f"{count} messages were"
+    return Check(
+        "messages",
+        ok=False,
+        detail=f"{said} given up: a receiver took none for three days",
+        remedy="Run `hevcq notify list` to see why, then `hevcq notify redrive` sends them again.",
+    )

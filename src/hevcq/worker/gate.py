@@ -40,6 +40,7 @@ class Gate:
         self._read_at: float | None = None
         self._known: tuple[Pause, ...] = ()
         self._said: dict[str, str] = {}
+        self._logged: set[str] = set()
 
     def closed(self, profile: str, *, now: bool = False) -> Closed | None:
         """Return why no work of this profile may begin, or None; with `now` the pauses are read anew.
@@ -49,10 +50,6 @@ class Gate:
         with self._lock:
             self._read(now=now)
             found = closed(profile, self._known, self._hours, self._clock.now(), self._condition())
-            said = found.reason if found is not None else ""
-            news = said != self._said.get(profile, "")
-            self._said[profile] = said
-        if news:
             self._say(profile, found)
         return found
 
@@ -66,10 +63,16 @@ class Gate:
         except HevcqError as error:
             get_logger().info("pauses_not_read", reason=str(error))
 
-    @staticmethod
-    def _say(profile: str, found: Closed | None) -> None:
-        log = get_logger(profile=profile)
-        if found is None:
-            log.info("work_goes_on")
-        else:
-            log.warning("work_paused", reason=found.reason, running=found.running.value)
+    def _say(self, profile: str, found: Closed | None) -> None:
+        """Log a change once, though every profile meets it: the reason names its profile."""
+        before, said = self._said.get(profile, ""), found.reason if found is not None else ""
+        if said == before:
+            return
+        self._said[profile] = said
+        ended = before in self._logged
+        self._logged.discard(before)
+        if found is not None and said not in self._logged:
+            self._logged.add(said)
+            get_logger().warning("work_paused", reason=said, running=found.running.value)
+        elif found is None and ended:
+            get_logger().info("work_goes_on", was=before)

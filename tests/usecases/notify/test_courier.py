@@ -11,7 +11,7 @@ from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.ports.home.event_log import Happened
 from hevcq.ports.home.receiver import Message, NotDelivered, Receiver
-from hevcq.usecases.notify.courier import RETRIES_S, Courier
+from hevcq.usecases.notify.courier import RETRIES_S, Courier, redrive
 from hevcq.usecases.notify.words import message_of
 from support.clips import ManualClock
 
@@ -96,7 +96,7 @@ def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothin
 
     waited = [later - before for before, later in itertools.pairwise(tries)]
     assert waited == pytest.approx([float(s) for s in RETRIES_S], abs=1)
-    assert "Gave up 1 messages: no" in log.reader("dead").problem
+    assert "Gave up 1 message: no" in log.reader("dead").problem
     dead.answer = lambda: None
     happen(log, clock, "b")
     told.step()
@@ -202,3 +202,67 @@ def test_the_same_trouble_of_the_machine_is_kept_once_in_a_while(log, clock):
     assert [low(), low()] == [True, False]
     clock.advance(3601)
     assert low() is True
+
+
+def given_up(log, clock, dead: Listener, *reasons: str) -> Courier:
+    """Let a receiver refuse until its messages are given up."""
+    answer, dead.answer = dead.answer, refuse()
+    told = courier(log, clock, dead)
+    happen(log, clock, *reasons)
+    for _ in range((len(RETRIES_S) + 1) * len(reasons)):
+        told.step()
+        clock.advance(max(0.0, log.reader(dead.identity).next_at - clock.now()))
+    dead.answer = answer
+    return told
+
+
+def test_what_was_given_up_is_sent_again_alone_and_once(log, clock):
+    dead = Listener("dead")
+    told = given_up(log, clock, dead, "a", "b")
+    happen(log, clock, "c")
+    told.step()
+    assert [(each.reader, each.messages) for each in log.given_up()] == [("dead", 1), ("dead", 1)]
+    assert redrive(log, dead) == (2, "")
+    assert dead.taken == ["c", "a", "b"]
+    assert redrive(log, dead) == (0, "")
+    assert log.given_up() == []
+    assert log.reader("dead").problem == ""
+    happen(log, clock, "d")
+    told.step()
+    assert dead.taken == ["c", "a", "b", "d"]
+
+
+def test_what_is_refused_again_stays_given_up(log, clock):
+    dead = Listener("dead")
+    given_up(log, clock, dead, "a", "b")
+    taken = iter([None])
+
+    def one_only() -> None:
+        if next(taken, "no") == "no":
+            raise NotDelivered("full")
+
+    dead.answer = one_only
+    assert redrive(log, dead) == (1, "full")
+    assert [each.messages for each in log.given_up()] == [1]
+    dead.answer = lambda: None
+    assert redrive(log, dead) == (1, "")
+    assert dead.taken == ["a", "b"]
+
+
+def test_what_was_given_up_is_kept_for_a_month(log, clock):
+    dead = Listener("dead")
+    given_up(log, clock, dead, "a")
+    log.reader("statistics")
+    clock.advance(8 * 86400)
+    assert log.forget(7 * 86400) == 0
+    assert redrive(log, dead) == (1, "")
+    assert log.forget(7 * 86400) == 1
+
+
+def test_after_a_month_it_is_forgotten(log, clock):
+    dead = Listener("dead")
+    given_up(log, clock, dead, "a")
+    log.reader("statistics")
+    clock.advance(31 * 86400)
+    assert log.forget(7 * 86400) == 1
+    assert log.given_up() == []

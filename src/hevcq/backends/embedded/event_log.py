@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from hevcq.backends.embedded.database import Database
-from hevcq.ports.home.event_log import DayKey, DaySum, EventLog, Happened, Reader
+from hevcq.ports.home.event_log import (
+    GIVEN_UP_S,
+    DayKey,
+    DaySum,
+    EventLog,
+    GivenUp,
+    Happened,
+    Reader,
+)
 from hevcq.util.clock import Clock
 
 EPOCH = date(1970, 1, 1)
@@ -43,8 +52,17 @@ BY_DAY = f"""SELECT day, name, {VALUES} FROM history WHERE day BETWEEN ? AND ?
 GROUP BY day, name"""  # noqa: S608 - constants only
 SUMS = """SELECT day, name, root, profile, codec, failure_class, count, before, after, cpu_s
 FROM history WHERE day BETWEEN ? AND ? ORDER BY day, name"""
+GIVE_UP = "INSERT OR REPLACE INTO event_given_up VALUES (?, ?, ?, ?, ?)"
+GIVEN_UP = (
+    "SELECT reader, after_seq, last_seq, messages, at FROM event_given_up ORDER BY at, reader"
+)
+TAKEN = """UPDATE event_given_up SET after_seq = ?, messages = MAX(messages - ?, 0)
+WHERE reader = ? AND last_seq = ?"""
+TAKEN_ALL = "DELETE FROM event_given_up WHERE after_seq >= last_seq"
+TOO_LATE = "DELETE FROM event_given_up WHERE at < ?"
 FORGET = """DELETE FROM event WHERE at < ? AND seq <=
-IFNULL((SELECT seq FROM event_reader WHERE name = ?), 0)"""
+IFNULL((SELECT seq FROM event_reader WHERE name = ?), 0) AND NOT EXISTS (SELECT 1 FROM event_given_up
+WHERE event.seq > after_seq AND event.seq <= last_seq)"""
 
 
 class SqliteEventLog(EventLog):
@@ -102,8 +120,30 @@ class SqliteEventLog(EventLog):
 
     def end(self, reader: Reader) -> None:
         """Write the row and take its mark away."""
-        place = (reader.seq, reader.tries, reader.next_at, reader.sent_at)
-        self._database.change(END, (*place, reader.problem, reader.off, reader.name))
+        self._database.change(END, _place(reader))
+
+    def give_up(self, reader: Reader, given_up: GivenUp) -> None:
+        """Write both rows."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(GIVE_UP, astuple(given_up))
+            connection.execute(END, _place(reader))
+
+        self._database.write(work)
+
+    def given_up(self) -> Sequence[GivenUp]:
+        """Look all of it up."""
+        return [GivenUp(*row) for row in self._database.rows(GIVEN_UP)]
+
+    def taken(self, given_up: GivenUp, seq: int, messages: int) -> None:
+        """Shorten the row, or delete it."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            row = (seq, messages, given_up.reader, given_up.last_seq)
+            connection.execute(TAKEN, row)
+            connection.execute(TAKEN_ALL)
+
+        self._database.write(work)
 
     def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
         """Move the reader, and add to the rows only if it moved."""
@@ -157,8 +197,19 @@ class SqliteEventLog(EventLog):
         ]
 
     def forget(self, kept_s: float) -> int:
-        """Delete in one statement."""
-        return self._database.change(FORGET, (self._clock.now() - kept_s, STATISTICS))
+        """Delete in one transaction."""
+        now = self._clock.now()
+
+        def work(connection: sqlite3.Connection) -> int:
+            connection.execute(TOO_LATE, (now - GIVEN_UP_S,))
+            return connection.execute(FORGET, (now - kept_s, STATISTICS)).rowcount
+
+        return self._database.write(work)
+
+
+def _place(reader: Reader) -> tuple[Any, ...]:
+    place = (reader.seq, reader.tries, reader.next_at, reader.sent_at)
+    return (*place, reader.problem, reader.off, reader.name)
 
 
 def _month(day: int) -> int:

@@ -46,6 +46,7 @@ SCRIPTS: tuple[str, ...] = (
     "015_months.sql",
     "016_sync_put_back.sql",
     "017_video_events.sql",
+    "018_given_up.sql",
 )
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""

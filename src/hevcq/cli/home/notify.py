@@ -63,6 +63,28 @@ def send_test(ctx: typer.Context, names: Names = None, as_json: AsJson = False) 
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
+@app.command("redrive", cls=PlainCommand)
+def send_again(ctx: typer.Context, names: Names = None, as_json: AsJson = False) -> None:
+    """Send messages again that a receiver did not take for three days.
+
+    They are kept for a month. What is refused again stays given up, and can be sent another time.
+    """
+    from hevcq.wiring.notify import redrive
+
+    with cli_of(ctx).app() as opened:
+        results = redrive(opened, names or [])
+    for name, sent, problem in results:
+        if as_json:
+            render.emit_json({"type": "redrive", "name": name, "sent": sent, "reason": problem})
+            continue
+        words = f"{sent} sent" if sent or problem else "nothing was given up"
+        render.emit(f"{render.printable(name)}: {words}{f'; {problem}' if problem else ''}")
+    if not results and not as_json:
+        render.emit(NOBODY)
+    if any(problem for *_, problem in results):
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
 def _tried(results: list[tuple[str, str]], *, as_json: bool) -> int:
     for name, problem in results:
         word = "failed" if problem else "taken"

@@ -65,6 +65,9 @@ def _troubles(status: Mapping[str, Any]) -> list[str]:
     if left:
         jobs = "1 job was" if left == 1 else f"{left} jobs were"
         out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")
+    if lost := status.get("messages_given_up", 0):
+        told = "1 message was" if lost == 1 else f"{lost} messages were"
+        out.append(f"{told} given up: `hevcq notify redrive` sends them again.")
     if status["workers"] == 0 and (waiting or left):
         out.append(NO_WORKER)
     return ["", *out] if out else []

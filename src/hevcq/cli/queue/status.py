@@ -69,11 +69,22 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
         hours=app.hours,
         condition=app.condition(),
     ).to_dict()
+    found["messages_given_up"] = _given_up(app)
     if as_json:
         render.emit_json(found)
         return
     for line in status_text.lines(found, render.screen_width(sys.stdout)):
         render.emit(line)
+
+
+def _given_up(app: App) -> int:
+    """Return how many messages were given up; opens nothing where nobody is told."""
+    settings = app.settings
+    if not (settings.notify or settings.webhook or settings.media_server):
+        return 0
+    from hevcq.wiring.notify import given_up
+
+    return given_up(app)
 
 
 def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:

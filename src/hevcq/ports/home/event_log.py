@@ -36,6 +36,8 @@ USUAL_EVENTS = (
     "originals.expiring",
 )  # fmt: skip
 """The events that a person is told of unless the settings say otherwise."""
+GIVEN_UP_S = 30 * 86400.0
+"""Seconds that messages which were given up can be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,20 @@ class Reader:
     sent_at: float = 0.0
     problem: str = ""
     off: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Messages that a reader did not take for days: of the events after `after_seq` up to `last_seq`.
+
+    `at` is when they were given up, in Unix seconds.
+    """
+
+    reader: str
+    after_seq: int
+    last_seq: int
+    messages: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +164,18 @@ class EventLog(ABC):
         """Store how far a reader is, durably, and let others work for it."""
 
     @abstractmethod
+    def give_up(self, reader: Reader, given_up: GivenUp) -> None:
+        """Do as `end`, and remember in the same transaction what was given up."""
+
+    @abstractmethod
+    def given_up(self) -> Sequence[GivenUp]:
+        """Return what was given up, for all readers, oldest first."""
+
+    @abstractmethod
+    def taken(self, given_up: GivenUp, seq: int, messages: int) -> None:
+        """Note that so many messages of it, the events up to `seq`, were taken at last or dropped."""
+
+    @abstractmethod
     def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
         """Add to the daily sums and move the reader to its `seq`, in one transaction.
 
@@ -168,4 +196,7 @@ class EventLog(ABC):
 
     @abstractmethod
     def forget(self, kept_s: float) -> int:
-        """Delete the events older than `kept_s` seconds that the statistics have; return how many."""
+        """Delete the events older than `kept_s` seconds that the statistics have; return how many.
+
+        What was given up is kept, for GIVEN_UP_S.
+        """

@@ -5,11 +5,11 @@ How far a receiver is lives in the event log, so a kill repeats at most the mess
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 
-from hevcq.ports.home.event_log import EventLog, Happened, Reader
+from hevcq.ports.home.event_log import EventLog, GivenUp, Happened, Reader
 from hevcq.ports.home.receiver import NotDelivered, Receiver
 from hevcq.usecases.notify.words import message_of
 from hevcq.util.clock import Clock
@@ -22,6 +22,7 @@ LONGEST_WAIT_S = 86_400.0
 BUSY_S = 120.0
 """Seconds for which a process works for a receiver alone: more than one delivery takes."""
 PAGE = 1000
+GAVE_UP = "Gave up"
 MOST_DELIVERIES = 20
 """Deliveries to one receiver in a row, until the others have their turn."""
 
@@ -57,49 +58,56 @@ class Courier:
         sent = 0
         while sent < MOST_DELIVERIES:
             before = mine
-            mine, delivered = self._deliver(receiver, before)
-            self._log.end(mine)
+            mine, delivered, given_up = self._deliver(receiver, before)
+            if given_up:
+                lost = GivenUp(mine.name, before.seq, mine.seq, given_up, self._clock.now())
+                self._log.give_up(mine, lost)
+            else:
+                self._log.end(mine)
             if not delivered:
                 break
             sent += 1
         return sent
 
-    def _deliver(self, receiver: Receiver, reader: Reader) -> tuple[Reader, bool]:
-        """Hand over the next messages; return how far the receiver is now, and whether it took them."""
+    def _deliver(self, receiver: Receiver, reader: Reader) -> tuple[Reader, bool, int]:
+        """Hand over the next messages; return how far the receiver is now, whether it took them, and
+        how many were given up."""
         events = self._log.after(reader.seq, PAGE)
         wanted = [event for event in events if receiver.wants(event.name)][: receiver.most]
         if not wanted:
-            return replace(reader, seq=events[-1].seq if events else reader.seq), False
+            return replace(reader, seq=events[-1].seq if events else reader.seq), False, 0
         now, due = self._clock.now(), self._due(receiver, reader, wanted[0])
         if now < due:
-            return replace(reader, next_at=due), False
+            return replace(reader, next_at=due), False, 0
         try:
             receiver.deliver([message_of(event) for event in wanted])
         except NotDelivered as error:
-            return self._failed(receiver, reader, wanted, error), False
+            return self._failed(receiver, reader, wanted, error)
         except Exception as error:  # noqa: BLE001 - a library of a service may raise anything
             get_logger().exception("receiver_broke", receiver=receiver.name)
             why = NotDelivered(f"{type(error).__name__}: {error}")
-            return self._failed(receiver, reader, wanted, why), False
+            return self._failed(receiver, reader, wanted, why)
         done = replace(reader, seq=wanted[-1].seq, tries=0, next_at=0.0, sent_at=now, problem="")
-        return done, True
+        return done, True, 0
 
     def _failed(
         self, receiver: Receiver, reader: Reader, wanted: Sequence[Happened], error: NotDelivered
-    ) -> Reader:
+    ) -> tuple[Reader, bool, int]:
         log, reason = get_logger(receiver=receiver.name), str(error)
         if error.gone:
             log.warning("receiver_off", reason=reason)
-            return replace(reader, off=reason, problem=reason)
+            return replace(reader, off=reason, problem=reason), False, 0
         if reader.tries >= len(RETRIES_S):
             log.error("message_given_up", reason=reason, messages=len(wanted))
-            given_up = f"Gave up {len(wanted)} messages: {reason}"
-            return replace(reader, seq=wanted[-1].seq, tries=0, next_at=0.0, problem=given_up)
+            told = "1 message" if len(wanted) == 1 else f"{len(wanted)} messages"
+            given_up = f"{GAVE_UP} {told}: {reason}"
+            past = replace(reader, seq=wanted[-1].seq, tries=0, next_at=0.0, problem=given_up)
+            return past, False, len(wanted)
         seconds = RETRIES_S[reader.tries] * (0.9 + 0.2 * self._random())
         asked = min(error.after_s or 0.0, LONGEST_WAIT_S)
         log.info("message_not_delivered", reason=reason, again_s=round(max(seconds, asked)))
         next_at = self._clock.now() + max(seconds, asked)
-        return replace(reader, tries=reader.tries + 1, next_at=next_at, problem=reason)
+        return replace(reader, tries=reader.tries + 1, next_at=next_at, problem=reason), False, 0
 
     def _due(self, receiver: Receiver, reader: Reader, first: Happened) -> float:
         """Return when the next messages may be sent: in Unix seconds, 0 for at once."""
@@ -112,3 +120,43 @@ class Courier:
         if due <= there:
             due += timedelta(days=1)
         return due.timestamp()
+
+
+def redrive(log: EventLog, receiver: Receiver) -> tuple[int, str]:
+    """Send again what was given up; return how many messages were taken, and what went wrong or "".
+
+    What is refused again stays given up. Raises StorageError.
+    """
+    sent = 0
+    for lost in log.given_up():
+        if lost.reader != receiver.identity:
+            continue
+        events = [event for event in _span(log, lost) if receiver.wants(event.name)]
+        while events:
+            batch, events = events[: receiver.most], events[receiver.most :]
+            mine = log.begin(receiver.identity, BUSY_S)
+            if mine is None:
+                return sent, "another process is sending to it now; run this again in two minutes"
+            try:
+                receiver.deliver([message_of(event) for event in batch])
+            except NotDelivered as error:
+                log.end(mine)
+                return sent, str(error)
+            except Exception as error:  # noqa: BLE001 - as in a delivery
+                log.end(mine)
+                return sent, f"{type(error).__name__}: {error}"
+            log.taken(lost, batch[-1].seq, len(batch))
+            log.end(replace(mine, problem="") if mine.problem.startswith(GAVE_UP) else mine)
+            sent += len(batch)
+        log.taken(lost, lost.last_seq, lost.messages)
+    return sent, ""
+
+
+def _span(log: EventLog, lost: GivenUp) -> Iterator[Happened]:
+    seq = lost.after_seq
+    while page := log.after(seq, PAGE):
+        for event in page:
+            if event.seq > lost.last_seq:
+                return
+            yield event
+        seq = page[-1].seq

@@ -138,8 +138,10 @@ def resume(call: Call) -> models.ClosedListOut:
 
 def closed(call: Call) -> models.ClosedListOut:
     """Say why no work begins now."""
-    app, hours = call.app, call.app.settings.schedule.hours()
-    found = pausing.why_closed(app.backend.pauses, app.profiles, hours, app.clock.now())
+    app, hours = call.app, call.app.hours
+    found = pausing.why_closed(
+        app.backend.pauses, app.profiles, hours, app.clock.now(), app.condition()
+    )
     return models.ClosedListOut(
         closed=[
             models.ClosedOut(

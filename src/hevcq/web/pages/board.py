@@ -183,7 +183,7 @@ def _now(app: App) -> str:
         app.clock,
         limit=MAX_RUNNING,
         workers=app.workers_running(),
-        hours=app.settings.schedule.hours(),
+        hours=app.hours,
         condition=app.condition(),
     )
     running = [
