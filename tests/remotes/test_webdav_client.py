@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import httpx2
 import pytest
 
 from hevcq.errors import ConfigError, SourceChanged, SourceGone, Unavailable, UsageError
@@ -211,3 +212,47 @@ def test_a_server_that_does_not_answer():
         pytest.raises(Unavailable, match="does not answer"),
     ):
         remote.folder("Camera")
+
+
+def told(answer: httpx2.Response) -> WebDavRemote:
+    """Return a client of a server that answers this to everything."""
+    account = Account("http://dav.example/dav", "", PASSWORD)
+    return WebDavRemote(account, httpx2.MockTransport(lambda _asked: answer))
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://[::1", "//dav.example:99999/", "http://dav.example:x/", "/\x01", "a" * 70_000],
+)
+def test_a_redirect_to_no_address_is_one_sentence(location: str) -> None:
+    answer = httpx2.Response(302, headers={"Location": location})
+    with closing(told(answer)) as remote, pytest.raises(Unavailable, match=r"dav\.example"):
+        remote.folder("")
+
+
+@pytest.mark.parametrize("length", [b"9" * 5000, b"\xb2", b"\xd9\xa3"])
+def test_a_length_that_is_no_number_is_no_length(length: bytes) -> None:
+    file = RemoteFile("a.mp4", 3, "x", None, "", ())
+    answer = httpx2.Response(
+        200, headers=[(b"Content-Length", length)], stream=httpx2.ByteStream(b"abc")
+    )
+    with closing(told(answer)) as remote, remote.read(file, 0) as found:
+        assert b"".join(found.blocks) == b"abc"
+
+
+@pytest.mark.parametrize("href", ["http://[::1/x", "//[", "/dav/%00", "/dav/..%2fx"])
+def test_an_address_that_cannot_be_read_is_refused_alone(href: str) -> None:
+    def row(address: str) -> str:
+        return (
+            f"<d:response><d:href>{address}</d:href><d:propstat><d:prop>"
+            "<d:getcontentlength>3</d:getcontentlength></d:prop>"
+            "<d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
+        )
+
+    content = f'<d:multistatus xmlns:d="DAV:">{row(href)}{row("/dav/a.mp4")}</d:multistatus>'
+    answer = httpx2.Response(207, stream=httpx2.ByteStream(content.encode()))
+    with closing(told(answer)) as remote:
+        remote._found = True
+        found = remote.folder("")
+    assert [file.path for file in found.files] == ["a.mp4"]
+    assert found.refused == (href,)

@@ -42,6 +42,7 @@ WRONG = "hevcq-not-the-version"
 FULL = frozenset({413, 507})
 """Answers of an account without room."""
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_COUNT = re.compile(r"[0-9]{1,19}")
 _BUSY = {
     423: "has it locked",
     429: "asks to slow down",
@@ -253,7 +254,7 @@ class WebDavRemote(Remote):
             if told is None or int(told[1]) != start or told[3] not in {"*", str(file.size)}:
                 raise Unavailable(f"{self.server} sent another part of {name} than asked for.")
         length = response.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) != file.size - begin:
+        if _COUNT.fullmatch(length) and int(length) != file.size - begin:
             raise SourceChanged(
                 f"{name} is listed with {file.size} bytes on {self.server}, which sends "
                 f"{int(length) + begin}."
@@ -282,10 +283,10 @@ class WebDavRemote(Remote):
     ) -> Iterator[http.Response]:
         """Send a request, following redirects on the same server only."""
         for _ in range(REDIRECTS + 1):
-            request = self._client.build_request(
-                method, address, headers=dict(headers), content=content or None
-            )
             try:
+                request = self._client.build_request(
+                    method, address, headers=dict(headers), content=content or None
+                )
                 response = self._client.send(request, stream=True)
             except (http.HTTPError, http.InvalidURL, ssl.SSLError) as error:
                 raise Unavailable(f"{self.server} does not answer: {_why(error)}.") from error
@@ -306,8 +307,12 @@ class WebDavRemote(Remote):
         raise Unavailable(f"{self.server} redirects in a circle.")
 
     def _redirected(self, address: str, location: str) -> str:
-        target = urljoin(address, location)
-        old, new = urlsplit(address), urlsplit(target)
+        try:
+            target = urljoin(address, location)
+            old, new = urlsplit(address), urlsplit(target)
+            _port(new)
+        except ValueError as error:
+            raise Unavailable(f"{self.server} redirects to what is no address.") from error
         if new.hostname != old.hostname or _port(new) != _port(old) or new.scheme != old.scheme:
             raise ConfigError(
                 f"{self.server} redirects to {printable(f'{new.scheme}://{new.netloc}')}, where the "

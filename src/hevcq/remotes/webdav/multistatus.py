@@ -93,11 +93,18 @@ def resources(content: bytes, root: tuple[str, ...]) -> Iterator[tuple[str, Reso
     """Yield each address with its resource, or None where it is not one below `root`."""
     for response in _parse(content).iter(f"{DAV}response"):
         address = (response.findtext(f"{DAV}href") or "").strip()
-        parts = parts_of(urlsplit(address).path)
+        parts = _path_of(address)
         if parts is None or parts[: len(root)] != root:
             yield address, None
             continue
         yield address, _resource(response, parts[len(root) :])
+
+
+def _path_of(address: str) -> tuple[str, ...] | None:
+    try:
+        return parts_of(urlsplit(address).path)
+    except ValueError:  # such as a bracket that is not closed in the host
+        return None
 
 
 def _parse(content: bytes) -> Element:
