@@ -233,6 +233,21 @@ def test_the_one_rate_is_the_nominal_one_unless_that_is_a_clock(nominal, average
     assert said is (average not in {"0/0", nominal})
 
 
+@pytest.mark.parametrize(
+    ("nominal", "average", "wanted"),
+    [("50/1", "25/1", "50"), ("60000/1001", "30000/1001", "60000/1001"), ("25/1", "25/1", "50")],
+)
+def test_a_camera_that_states_the_rate_of_its_fields_is_shown_at_even_times(
+    nominal, average, wanted
+):
+    """AVCHD with a packet for each field: read as frames, half of which are missing, it became 100."""
+    source = video(nominal_rate=nominal, average_rate=average, field_order="tt")
+    plan = planned("avi", source)
+
+    assert plan.video.rate == wanted
+    assert "uneven times" not in "\n".join(plan.notices)
+
+
 def test_a_full_range_picture_becomes_limited_where_the_codec_has_no_mark_and_that_is_said():
     plan = planned("ogg", video(pixel_format="yuvj420p", colour=Colour(range="pc")))
 

@@ -159,6 +159,20 @@ def test_a_turned_hue_and_another_matrix_are_told_apart_from_noise():
     assert "another matrix" in compared(muted, matrix)[0]
 
 
+def test_a_tint_of_a_nearly_grey_picture_tells_nothing_of_its_hue():
+    """The tint itself is explained by the fit's constant: what is left of colour here is noise."""
+    tinted = [
+        changed(f, slice(CELLS, 3 * CELLS), lambda p, v: 131 + (v - 120) / 40 + p % 2)
+        for f in SOURCE
+    ]
+    turned = []
+    for source, made in zip(tinted, coded(tinted), strict=True):
+        red = [value - 131 for value in source[RED]]
+        turned.append(changed(made, BLUE, lambda p, v, r=red: v - 0.4 * r[p - CELLS]))
+
+    assert compared(tinted, turned)[0] == ""
+
+
 def test_a_blurred_picture_is_told_unless_the_profile_asks_for_as_little():
     made = [
         frame[: 3 * CELLS] + bytes(value // 10 for value in frame[3 * CELLS :]) for frame in SOURCE

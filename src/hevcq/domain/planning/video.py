@@ -271,7 +271,7 @@ def constant_rate(profile: Profile, facts: VideoFacts) -> str:
     """
     if profile.container not in CONSTANT_RATE:
         return ""
-    nominal, average = rate(facts.nominal_rate), rate(facts.average_rate)
+    nominal, average = _nominal(facts), rate(facts.average_rate)
     found = nominal or average or USUAL_RATES[1]
     if found > FASTEST or found.numerator > FINEST_RATE:
         found = next((each for each in USUAL_RATES if each >= average), USUAL_RATES[-1])
@@ -281,8 +281,16 @@ def constant_rate(profile: Profile, facts: VideoFacts) -> str:
 
 def uneven(facts: VideoFacts) -> bool:
     """Return whether the header tells that frames are shown at uneven times."""
-    nominal, average = rate(facts.nominal_rate), rate(facts.average_rate)
+    nominal, average = _nominal(facts), rate(facts.average_rate)
     return bool(nominal and average) and abs(average / nominal - 1) > EVEN_SHARE
+
+
+def _nominal(facts: VideoFacts) -> Fraction:
+    """Return the nominal frames per second, 0 if unknown; cameras' AVCHD states the rate of its fields."""
+    nominal, average = rate(facts.nominal_rate), rate(facts.average_rate)
+    if not (average and facts.marked_interlaced):
+        return nominal
+    return nominal / 2 if abs(nominal / average / 2 - 1) <= EVEN_SHARE else nominal
 
 
 def evened(profile: Profile, stream: Stream, track: TrackMeasure) -> Refuse | str:

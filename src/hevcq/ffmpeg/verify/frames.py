@@ -325,7 +325,8 @@ def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
     for plane in (2, 3):
         if mean[plane][plane] > MIN_TINT**2 and fits[plane - 1][plane] < MAX_GREY:
             yield "colour is lost"
-    spread = math.sqrt(max(0.0, (mean[2][2] + mean[3][3]) / 2))
+    varied = sum(mean[plane][plane] - mean[0][plane] ** 2 for plane in (2, 3))
+    spread = math.sqrt(max(0.0, varied / 2))
     angle = abs(fits[2][2] - fits[1][3]) / 2
     if spread > MIN_COLOURS and angle > MAX_ANGLE:
         yield f"the hue is turned by {math.degrees(angle):.0f} degrees"
