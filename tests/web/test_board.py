@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from hevcq.domain.job import JobState, Phase, Progress
+from hevcq.ports.home.event_log import Happened
+from hevcq.settings.libraries import Library
 from hevcq.usecases.operations.savings import savings
 from hevcq.web.pages.board import _now
 from hevcq.web.pages.chart import savings_chart
 from hevcq.web.rendering import time_left
+from hevcq.wiring.notify import event_log
 
 
 def test_it_shows_queues_running_jobs_and_why_others_failed(operator, farm):
@@ -145,3 +149,39 @@ def test_work_is_paused_for_a_while_and_resumed(operator, farm, clock):
     assert operator.post("/board/pause", data={"for": "9y"}).status_code == 400
     again = operator.post("/board/resume", data={"all": "yes"})
     assert "not_paused" in again.headers["location"]
+
+
+def test_it_shows_libraries_with_their_state_and_the_ingests_that_ended(operator, farm, tmp_path):
+    assert "No library yet" in operator.get("/board/libraries").text
+    assert '"/board/libraries"' in operator.get("/board").text
+    there = tmp_path / "library"
+    there.mkdir(exist_ok=True)
+    found = (
+        Library(name="shows", path=there, place="beside"),
+        Library(name="gone", path=tmp_path / "<i>gone", watch=False),
+    )
+    farm.app.settings = farm.app.settings.model_copy(update={"libraries": found})
+    log, now = event_log(farm.app), farm.app.clock.now()
+    for number in range(2):
+        log.add(Happened("batch.finished", now + number, reason=f"{number} done & <u>.", before=9))
+    log.add(Happened("disk.low", now, source="me", reason="never shown here"))
+    encoded = Happened("job.done", now, job_id="a" * 32, profile="hevc", before=3000, after=1000)
+    log.add_missing([replace(encoded, source=f"TODO/all{there}/a.mkv")])
+
+    html = operator.get("/board/libraries").text
+
+    shows, gone = re.findall(r'<li class="card">\s*<h2.*?</li>', html, re.S)
+    assert "ready" in shows
+    assert "<strong>2 kB</strong> saved in 30 days:" in shows
+    assert "1 video encoded" in shows
+    assert "unusable" in gone
+    assert "is its disk mounted?" in gone
+    assert "0 videos encoded" in gone
+    assert "<i>gone" not in html
+    assert html.index("1 done &amp; &lt;u&gt;.") < html.index("0 done &amp;"), "newest first"
+    assert "never shown here" not in html
+
+
+def test_only_operators_see_the_libraries(people):
+    assert people("olga").get("/board/libraries").status_code == 200
+    assert people("anna").get("/board/libraries").status_code == 404

@@ -59,7 +59,7 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         watch_signed_out(ann, chromium, site)
         assert worker.wait(60) == 0
         mend_from_the_board(olga)
-        pages = ("/", video, f"{video}/edit", "/upload", "/board")
+        pages = ("/", video, f"{video}/edit", "/upload", "/board", "/board/libraries")
         look_at_every_page(olga, pages)
         for each in (ann, bob, olga):
             assert not each.said, "; ".join(each.said)

@@ -30,7 +30,7 @@ from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, SignedOut
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.live import Hub
-from hevcq.web.pages import board, home, poster, upload, video
+from hevcq.web.pages import board, home, libraries, poster, upload, video
 from hevcq.web.pages.sign_in import SignIn
 from hevcq.web.problems import of_error, problem, status_of
 from hevcq.web.rendering import page
@@ -127,6 +127,7 @@ def _routes() -> list[BaseRoute]:
         *poster.routes(),
         *video.routes(),
         *board.routes(),
+        *libraries.routes(),
         *Uploads().routes(),
         *media.routes(),
         *openapi.routes(),

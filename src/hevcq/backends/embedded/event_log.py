@@ -30,6 +30,8 @@ INSERT = f"INSERT INTO event ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 RECENT = "SELECT 1 FROM event WHERE job_id = '' AND name = ? AND source = ? AND at > ? LIMIT 1"
 THERE = "SELECT job_id, name, at FROM event WHERE at BETWEEN ? AND ?"
 AFTER = f"SELECT {COLUMNS}, seq FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+LATEST = f"""SELECT {COLUMNS}, seq FROM event WHERE job_id = '' AND name = ? AND source = ''
+ORDER BY at DESC LIMIT ?"""  # noqa: S608
 READER = "SELECT name, seq, tries, next_at, sent_at, problem, off FROM event_reader WHERE name = ?"
 NEW_READER = """INSERT OR IGNORE INTO event_reader (name, seq)
 SELECT ?, CASE WHEN ? THEN 0 ELSE IFNULL((SELECT MAX(seq) FROM event), 0) END"""
@@ -101,6 +103,10 @@ class SqliteEventLog(EventLog):
     def after(self, seq: int, limit: int) -> list[Happened]:
         """Read by the primary key."""
         return [_happened(row) for row in self._database.rows(AFTER, (seq, limit))]
+
+    def latest(self, name: str, limit: int) -> list[Happened]:
+        """Read by the index of the machine's events."""
+        return [_happened(row) for row in self._database.rows(LATEST, (name, limit))]
 
     def reader(self, name: str, *, from_start: bool = False) -> Reader:
         """Read the row, or add it."""

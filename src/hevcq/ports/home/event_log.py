@@ -152,6 +152,10 @@ class EventLog(ABC):
         """Return at most `limit` events after `seq`, in order."""
 
     @abstractmethod
+    def latest(self, name: str, limit: int) -> list[Happened]:
+        """Return the last events of the machine of this name about nobody, newest first."""
+
+    @abstractmethod
     def reader(self, name: str, *, from_start: bool = False) -> Reader:
         """Return a reader; a new one begins after the last event, or with the first."""
 

@@ -1,0 +1,73 @@
+"""The libraries of this machine: whether each can be read, what was made of it, and ended ingests.
+
+A page of its own, not a part of the board: a file server that is gone lets its folders hang.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from hevcq.settings.libraries import Library
+from hevcq.usecases.history.report import Line, day_of, report
+from hevcq.usecases.library_state import FolderState, folder_state, watching
+from hevcq.web.identity.person import operator_of
+from hevcq.web.rendering import page
+from hevcq.web.services import services_of
+from hevcq.wiring.app import App
+from hevcq.wiring.notify import gathered
+
+DAYS = 30
+MAX_INGESTS = 30
+INGEST = "batch.finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A library as the page shows it; `line` is of the last DAYS days."""
+
+    library: Library
+    state: FolderState
+    watched: str
+    profiles: tuple[str, ...]
+    line: Line
+
+
+def routes() -> Sequence[BaseRoute]:
+    """Return the routes of the libraries."""
+    return (Route("/board/libraries", libraries),)
+
+
+async def libraries(request: Request) -> Response:
+    """Show the libraries of the settings, and the ingests that ended within a week."""
+    operator_of(request)
+    app = services_of(request).app
+    return await run_in_threadpool(_libraries, request, app)
+
+
+def _libraries(request: Request, app: App) -> Response:
+    log, now = gathered(app), app.clock.now()
+    names = {library.path: library.name for library in app.settings.libraries}
+    last = day_of(now)
+    made = report(log, last - timedelta(days=DAYS), last, lambda key: names.get(key.root, ""))
+    lines = {line.name: line for line in made.libraries}
+    shown = [
+        _shown(app, library, lines.get(library.name, Line(library.name)))
+        for library in app.settings.libraries
+    ]
+    ended = log.latest(INGEST, MAX_INGESTS)
+    return page(request, "libraries.html", libraries=shown, ingests=ended, days=DAYS, now=now)
+
+
+def _shown(app: App, library: Library, line: Line) -> Shown:
+    state = folder_state(library)
+    watched = "not watched" if not library.watch else watching(state)
+    return Shown(
+        library, state, watched, library.profiles or tuple(app.settings.ingest.profiles), line
+    )
