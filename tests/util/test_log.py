@@ -43,6 +43,37 @@ def test_lines_below_the_level_are_not_written():
     assert stream.getvalue() == ""
 
 
+@pytest.mark.parametrize("style", ["console", "json"])
+@pytest.mark.parametrize(
+    "name", ["\x1b]0;title\x07\x1b[2J.mp4", "a\x0bfake", "a\nfake", "a\u2028b\u202e", "\udcff"]
+)
+def test_a_strangers_name_neither_breaks_a_line_nor_controls_the_terminal(style: str, name: str):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="utf-8")
+    log.configure("info", style, stream)
+
+    log.get_logger(source=name).info(name, reason=name)
+    stream.flush()
+
+    written = raw.getvalue().decode()
+    assert written.endswith("\n")
+    assert written[:-1].isprintable()
+
+
+def test_a_traceback_keeps_its_lines_and_nothing_else():
+    stream = io.StringIO()
+    log.configure("info", "console", stream)
+
+    try:
+        raise ValueError("of \x1b[2J.mp4")
+    except ValueError:
+        log.get_logger().exception("broke")
+
+    assert "Traceback (most recent call last):\n" in stream.getvalue()
+    assert r"of \x1b[2J.mp4" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
 def test_a_logger_that_was_made_before_logging_was_set_up_obeys_it():
     early = log.get_logger(job="j1")
     stream = io.StringIO()

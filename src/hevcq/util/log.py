@@ -14,8 +14,10 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
+from hevcq.util.text import printable
+
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger, Processor
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -70,12 +72,25 @@ def _set_up(level: int, style: str, out: TextIO) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *([] if style == "json" else [_for_terminals]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
+
+
+def _for_terminals(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Escape what would break a line or control a terminal: names of files and addresses are strangers'.
+
+    JSON escapes them itself, and structlog all values that are not text.
+    """
+    for name, value in line.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if name == "exception" else [value]
+            line[name] = "\n".join(map(printable, lines))
+    return line
 
 
 def bound(**names: object) -> AbstractContextManager[None]:
