@@ -13,7 +13,7 @@ import pytest
 from hevcq.domain.job import JobRecord, JobState, Source
 from hevcq.domain.profile import Profile, Video, VideoCodec
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import EncoderFailed, StorageError, Unavailable, VerificationFailed
+from hevcq.errors import ConfigError, EncoderFailed, StorageError, Unavailable, VerificationFailed
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.farm_check import FarmCheck, check_farm
@@ -167,7 +167,8 @@ def test_a_profile_that_cannot_be_uploaded_for_does_not_keep_others_from_their_c
         if name == "accept" and next(refused, False):
             raise Unavailable("S3 does not answer.", remedy="Try again.")
 
-    backend = replace(farm.backend, store=Faulty(farm.store, before=before))
+    queues = {**farm.backend.queues, "another": farm.queue}
+    backend = replace(farm.backend, store=Faulty(farm.store, before=before), queues=queues)
     other = farm.profile.model_copy(update={"name": "another"})
     profiles = {"another": other, farm.profile.name: farm.profile}
     context = FarmCheck(backend, profiles, farm.encoder, WorkedClock(farm.handle), "0a1b", 60)
@@ -178,6 +179,26 @@ def test_a_profile_that_cannot_be_uploaded_for_does_not_keep_others_from_their_c
     assert first.check.detail == "The clip stopped at the upload: S3 does not answer."
     assert first.check.remedy == "Try again."
     assert (second.check.name, second.check.ok) == ("farm: hevc", True)
+
+
+def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm: Farm) -> None:
+    class Queues(dict):
+        def __missing__(self, profile: str) -> None:
+            raise ConfigError(f"There is no queue {profile}.", remedy="Make it.")
+
+    backend = replace(farm.backend, queues=Queues(farm.backend.queues))
+    other = farm.profile.model_copy(update={"name": "another"})
+    profiles = {"another": other, farm.profile.name: farm.profile}
+    context = FarmCheck(backend, profiles, farm.encoder, WorkedClock(farm.handle), "0a1b", 60)
+
+    first, second = check_farm(context)
+
+    assert first.check.detail == "The clip stopped at the queue: There is no queue another."
+    assert first.check.remedy == "Make it."
+    assert (second.check.name, second.check.ok) == ("farm: hevc", True)
+    assert [source.key for source, _ in farm.store.marked] == [
+        "TODO/hevc/hevcq-doctor/hevc-0a1b.mp4"
+    ]
 
 
 def test_an_answer_that_fails_once_is_asked_for_again(farm: Farm) -> None:

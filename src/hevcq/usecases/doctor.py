@@ -92,6 +92,8 @@ def run_checks(context: DoctorContext) -> Iterator[Finding]:
     yield from _try(Area.FOLDER, "scratch", lambda: _folder("scratch", settings.scratch, context))
     yield from _try(Area.CLOCK, "clock", lambda: _clock(context))
     yield from _try(Area.DATABASE, "database", lambda: _database(context))
+    if settings.backend == "aws":
+        yield from _try(Area.FARM, "queues", lambda: _queues(context))
 
 
 def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Finding]:
@@ -203,3 +205,19 @@ def _database(context: DoctorContext) -> list[Check]:
         detail = "The ledger has entries from the future: this machine's clock was set back."
         return [Check("database", ok=False, detail=detail, remedy="Correct the clock.")]
     return [Check("database", ok=True, detail=f"readable, {total} jobs, {dead} of them dead")]
+
+
+def _queues(context: DoctorContext) -> list[Check]:
+    """Return a check for each profile whose queue is missing; the others go on without it."""
+    try:
+        queues = context.backend().queues
+    except HevcqError:  # the check of the database says it
+        return []
+    found = []
+    for name in context.profiles():
+        try:
+            _ = queues[name]
+        except HevcqError as error:
+            said = Check(f"queue {name}", ok=False, detail=error.message, remedy=error.remedy)
+            found.append(said)
+    return found

@@ -89,6 +89,11 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
         try:
             for name in sorted(context.profiles):
                 try:
+                    _ = context.backend.queues[name]
+                except HevcqError as error:
+                    yield _stopped(name, Stage.QUEUE, f"{error.message}", error.remedy)
+                    continue
+                try:
                     sent.append(_send(context, name, Path(folder)))
                 except HevcqError as error:
                     yield _stopped(name, Stage.UPLOAD, f"{error.message}", error.remedy)

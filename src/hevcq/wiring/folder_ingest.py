@@ -88,9 +88,15 @@ class FolderIngest:
         zone = app.settings.schedule.timezone
         return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock, zone))
 
+    def _require_queues(self) -> None:
+        """Raise ConfigError if a profile has no queue: nobody would be told of its uploads."""
+        if not self.request.skip_upload:
+            _ = [self._app.backend.queues[profile.name] for profile in self.profiles]
+
     def _build_session(self, where: Destination) -> Ingest:
         app, ports, profiles = self._app, self._ports, self.profiles
         settings, embedded = app.settings, app.settings.backend == "embedded"
+        self._require_queues()
         fleet_tasks = sum(profile.fleet.max_tasks for profile in profiles)
         rates = learned_rates(app.backend.ledger, app.catalog, profiles, make_plan)
         setup = IngestSetup(

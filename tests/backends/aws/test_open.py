@@ -13,6 +13,7 @@ from botocore.exceptions import (
     NoRegionError,
     PartialCredentialsError,
 )
+from structlog.testing import capture_logs
 
 import hevcq
 from contracts.backends import PROFILES
@@ -22,6 +23,7 @@ from hevcq.backends.aws.errors import CODES, translate_errors
 from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, HevcqError, LeaseLost, SourceGone, Unavailable
 from hevcq.settings.model import AwsSettings, Settings
+from hevcq.usecases.operations.status import overview
 from support.aws.breaking import Breaking, refusal
 from support.aws.emulator import KEYS, REGION
 from support.aws.moto_server import make_farm
@@ -69,6 +71,24 @@ def test_what_is_missing_is_said_in_one_sentence(farm, changes, sentence) -> Non
 
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_one_missing_queue_stops_its_own_profile_and_no_other(farm) -> None:
+    """At 3 a.m. the rest of the farm is to be seen, and to work."""
+    url = farm.clients.sqs.get_queue_url(QueueName=f"{farm.settings.aws.queue_prefix}hevc")
+    farm.clients.sqs.delete_queue(QueueUrl=url["QueueUrl"])
+
+    with capture_logs() as logged:
+        backend = reopened(farm)
+
+    assert set(backend.queues) == set(PROFILES) - {"hevc"}
+    assert [(each["event"], each["profile"]) for each in logged] == [("queue_missing", "hevc")]
+    shown = overview(backend, farm.clock)
+    assert "hevc" not in {each.profile for each in shown.queues}
+    with pytest.raises(
+        ConfigError, match=r"hevc: it does not exist.*take hevc out of aws\.profiles"
+    ):
+        _ = backend.queues["hevc"]
 
 
 def unseen(code: str):

@@ -29,6 +29,7 @@ from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.atomic_file import fsync_file, fsync_folder
 from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 
 MACHINE_FILE = "machine"
 """The file in the data folder that keeps this machine's name in the keys of uploads."""
@@ -39,6 +40,7 @@ MISSING: dict[str, tuple[type[HevcqError], str]] = {
     "InvalidParameter": (ConfigError, "that is not the ARN of a topic"),
 }
 
+NO_QUEUE = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
 UNSEEN = "or you do not have access to it"
 """Part of SQS's message for a queue whose URL the caller may not look up
 (https://github.com/spring-attic/spring-cloud-aws/pull/417)."""
@@ -55,9 +57,10 @@ def open_aws(
     """Open the backend on AWS, with one queue for each profile.
 
     Resources that the role may not inspect (another profile's queue, the topic) are checked at
-    first use. `clients` are closed with the backend only if they were created here; for
+    first use. A profile whose queue is missing while others are there is left out and logged; asking
+    for its queue raises ConfigError. `clients` are closed with the backend only if they were created here; for
     `caller_retries` see `make_clients`. Raises ConfigError if a credential, the region, a bucket,
-    a queue, the topic or the table is missing, Unavailable if AWS does not answer.
+    every queue, the topic or the table is missing, Unavailable if AWS does not answer.
     """
     aws = settings.aws
     if not aws.input_bucket:
@@ -142,11 +145,41 @@ def machine_name(data_dir: Path) -> str:
     return name
 
 
+class _Queues(dict[str, SqsQueue]):
+    """The queues that are there, by profile; one that is missing raises ConfigError when asked for."""
+
+    def __init__(self, found: Mapping[str, SqsQueue]) -> None:
+        super().__init__(found)
+        self._missing: dict[str, ConfigError] = {}
+
+    def __missing__(self, profile: str) -> SqsQueue:
+        if profile in self._missing:
+            raise self._missing[profile]
+        raise KeyError(profile)
+
+    def check(self) -> None:
+        """Leave out the profiles without a queue; raise ConfigError if none has one, Unavailable."""
+        for name, queue in list(self.items()):
+            try:
+                with _allowed_to_fail():
+                    queue.check()
+            except ConfigError as error:
+                if code_of(error.__cause__) not in NO_QUEUE:
+                    raise
+                remedy = f"Run `terraform apply`, or take {name} out of aws.profiles."
+                self._missing[name] = ConfigError(error.message, remedy=remedy)
+                del self[name]
+        if self._missing and not self:
+            raise next(iter(self._missing.values()))
+        for name, missing in self._missing.items():
+            get_logger().warning("queue_missing", profile=name, reason=str(missing))
+
+
 def _queues(
     clients: Clients, aws: AwsSettings, profiles: Mapping[str, Profile], clock: Clock
-) -> dict[str, SqsQueue]:
+) -> _Queues:
     known = frozenset(profiles)
-    return {
+    found = {
         name: SqsQueue(
             clients,
             aws.queue_prefix,
@@ -158,21 +191,20 @@ def _queues(
         )
         for name, profile in profiles.items()
     }
+    return _Queues(found)
 
 
 def _check(
     clients: Clients,
     aws: AwsSettings,
     buckets: Buckets,
-    queues: Mapping[str, SqsQueue],
+    queues: _Queues,
     ledger: DynamoLedger,
 ) -> None:
     for bucket in dict.fromkeys((buckets.input, buckets.output)):
         with _allowed_to_fail(), translate_errors(f"find the bucket {bucket}", MISSING):
             clients.s3.head_bucket(Bucket=bucket)
-    for queue in queues.values():
-        with _allowed_to_fail():
-            queue.check()
+    queues.check()
     if aws.topic_arn:
         with _allowed_to_fail(), translate_errors(f"find the topic {aws.topic_arn}", MISSING):
             clients.sns.get_topic_attributes(TopicArn=aws.topic_arn)

@@ -80,7 +80,7 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
     with cli.app() as app:
         sound = True
         for finding in run_checks(doctor_context(app)):
-            sound = sound and (finding.check.ok or finding.area is Area.FOLDER)
+            sound = sound and (finding.check.ok or finding.area in {Area.FOLDER, Area.FARM})
             yield finding
         if app.settings.sync:
             from hevcq.wiring.sync import findings
