@@ -17,8 +17,8 @@ from hevcq.domain.chunking.eligibility import whole_file_reason
 from hevcq.domain.chunking.model import KeyFrame, KeyIndex
 from hevcq.domain.formats.hardware import FAMILIES, HARDWARE, candidates, quality_options
 from hevcq.domain.formats.video import VideoCodec
-from hevcq.domain.media.facts import Colour
-from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.media.facts import Colour, LightLevel
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass, classify
@@ -316,3 +316,35 @@ def test_a_video_that_hardware_may_encode_is_not_split():
 
     assert found is not None
     assert found.reason == "hardware"
+
+
+HDR10 = {
+    "pixel_format": "yuv420p10le",
+    "bit_depth": 10,
+    "colour": Colour(primaries="bt2020", transfer="smpte2084", space="bt2020nc"),
+    "light_level": LightLevel(max_content=1000, max_average=400),
+}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"pixel_format": "yuv422p"}, "yuv422p is not 4:2:0"),
+        (HDR10, "HDR10 metadata"),
+    ],
+)
+def test_what_no_hardware_takes_is_refused_for_good_where_software_is_forbidden(facts, said):
+    info = media(video(**facts))
+    refusing = profile("hevc", video={**NVENC, "fallback": "refuse"})
+    plan = make_plan(refusing, info)
+    assert isinstance(plan, Refuse)
+    assert plan.policy == "video.fallback"
+    assert said in plan.detail
+    assert plan.detail.count(". ") == 0, "one sentence"
+    for allowed in ({**NVENC}, {**NVENC, "encoder": ["software"], "fallback": "refuse"}):
+        assert isinstance(make_plan(profile("hevc", video=allowed), info), EncodePlan)
+
+
+def test_what_hardware_takes_is_not_refused():
+    refusing = profile("hevc", video={**NVENC, "fallback": "refuse"})
+    assert isinstance(make_plan(refusing, media(video())), EncodePlan)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hevcq.domain.formats.hardware import SOFTWARE, Fallback, candidates, unsuited
 from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
@@ -48,7 +49,38 @@ def make_plan(profile: Profile, info: MediaInfo) -> Plan:
     skip = _skip(profile, info, main)
     if skip is not None or main is None:
         return skip or _no_video()
-    return _encode(profile, info, main)
+    plan = _encode(profile, info, main)
+    return plan if isinstance(plan, Refuse) else _only_software(profile, plan) or plan
+
+
+def hardware_problem(profile: Profile, plan: EncodePlan) -> str:
+    """Return why a picture is not given to hardware, or "": what no driver is known to carry."""
+    target, codec = plan.video, profile.video.codec
+    if not candidates(profile.video.encoder, codec):
+        return f"no hardware makes {codec}"
+    if plan.ladder is not None:
+        return "a ladder is encoded in software"
+    if target.mastering_display is not None or target.light_level is not None:
+        return "its HDR10 metadata would not be in the bitstream"
+    if target.field_order != "progressive":
+        return "its fields are kept"
+    if target.captions:
+        return "its closed captions are kept"
+    return unsuited(codec, target.pixel_format, target.bit_depth)
+
+
+def _only_software(profile: Profile, plan: EncodePlan) -> Refuse | None:
+    """Refuse what no worker's hardware takes, if the profile forbids software: it would wait for ever."""
+    wanted = profile.video
+    if wanted.encoder == (SOFTWARE,) or wanted.fallback is not Fallback.REFUSE:
+        return None
+    problem = hardware_problem(profile, plan)
+    if not problem:
+        return None
+    return Refuse(
+        policy="video.fallback",
+        detail=f"No hardware encoder takes this video: {problem}; video.fallback: software encodes it.",
+    )
 
 
 def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None:

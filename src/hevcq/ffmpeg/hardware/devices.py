@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from hevcq.domain.formats.hardware import HARDWARE, candidates, unsuited
+from hevcq.domain.formats.hardware import HARDWARE, candidates
 from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import hardware_problem
 from hevcq.domain.profile import Profile
 from hevcq.util.clock import Clock
 
@@ -50,7 +51,7 @@ class Devices:
         Returns its name, or "" and why none can be used; `release` gives the session back.
         """
         names = candidates(profile.video.encoder, profile.video.codec)
-        reason = plan_problem(profile, plan)
+        reason = hardware_problem(profile, plan)
         if reason or not names:
             return "", reason
         said = []
@@ -111,20 +112,6 @@ class Devices:
                 return f"its {device.most} sessions are in use"
             device.sessions += 1
         return ""
-
-
-def plan_problem(profile: Profile, plan: EncodePlan) -> str:
-    """Return why a picture is not given to hardware, or "": what no driver is known to carry."""
-    target = plan.video
-    if plan.ladder is not None:
-        return "a ladder is encoded in software"
-    if target.mastering_display is not None or target.light_level is not None:
-        return "its HDR10 metadata would not be in the bitstream"
-    if target.field_order != "progressive":
-        return "its fields are kept"
-    if target.captions:
-        return "its closed captions are kept"
-    return unsuited(profile.video.codec, target.pixel_format, target.bit_depth)
 
 
 def session_refused(name: str, lines: Sequence[str]) -> bool:
