@@ -180,3 +180,9 @@ def test_the_page_writes_nothing_but_uploads_and_workers_read_them(both: Resourc
     worker = allowed(both, 'worker_service["hevc"].aws_iam_role_policy.task')
     (reading,) = [s for s in worker if s.get("Sid") == "ReadInputs"]
     assert any(name.endswith(f"/{UPLOADS}/*") for name in reading["Resource"])
+
+
+@pytest.mark.slow
+def test_the_pages_videos_never_become_public_as_a_folder(terraform: Terraform) -> None:
+    said = terraform.refused(*VARIABLES, f'public_playback={{"folder":"{UPLOADS}"}}')
+    assert "private ones too" in said

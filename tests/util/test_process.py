@@ -25,6 +25,8 @@ except PermissionError:
 def test_what_the_kernel_shows_of_the_environment_holds_no_keys_and_the_process_still_has_them():
     source = str(Path(__file__).parents[2] / "src")
     keys = {"AWS_SECRET_ACCESS_KEY": "very-secret", "AWS_SESSION_TOKEN": "", "MY_TOKEN": "hidden"}
+    for name in ("HEVCQ_NOTIFY", "HEVCQ_WEBHOOK", "HEVCQ_MEDIA_SERVER", "HEVCQ_WEB__SESSION_KEY"):
+        keys[name] = f"hidden in {name}"
 
     ran = subprocess.run(
         [sys.executable, "-c", LOOK],

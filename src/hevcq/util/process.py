@@ -17,7 +17,9 @@ NO_NEW_PRIVILEGES = 38
 DROP_CAPABILITY = 24
 CAPABILITIES = range(41)
 """Numbers of prctl's options (man 2 prctl)."""
-_SECRET = re.compile(r"^AWS_|SECRET|TOKEN|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
+_SECRET = re.compile(
+    r"^AWS_|SECRET|TOKEN|PASSW|CREDENTIAL|_KEY|^HEVCQ_(NOTIFY|WEBHOOK|MEDIA_SERVER)", re.IGNORECASE
+)
 
 
 @lru_cache(maxsize=1)

@@ -22,8 +22,8 @@ variable "folder" {
   default     = "public"
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_-]*$", var.folder))
-    error_message = "folder must be one folder's name: letters, digits, hyphens and underscores."
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_-]*$", var.folder)) && var.folder != "UPLOAD"
+    error_message = "folder must be one folder's name: letters, digits, hyphens and underscores. UPLOAD holds the page's videos, private ones too."
   }
 }
 
