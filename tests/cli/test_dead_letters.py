@@ -26,7 +26,7 @@ def test_a_listing_names_source_class_and_reason(hevcq, farm):
     heading, row = ran.out.splitlines()
     assert heading.split() == ["letter", "profile", "class", "buried", "source", "reason"]
     assert "damaged" in row
-    assert str(path)[1:] in row
+    assert f"  {path}  " in row, "a path, not the key that stands for it"
     assert "bad one.mp4 broke" in row
 
 

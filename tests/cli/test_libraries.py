@@ -67,10 +67,28 @@ def test_the_same_folder_is_not_added_twice(
 
     ran = hevcq("libraries", "add", home)
 
-    assert ran.code == ExitCode.CONFIG
-    assert f"'tv' and 'tv-2' for the same folder ({home})" in ran.err
+    assert ran.code == ExitCode.USAGE
+    assert f"{home} is the library tv already." in ran.err
     assert settings_file.read_text() == before
     assert hevcq("libraries", "add", tmp_path / "nowhere").code == ExitCode.USAGE
+
+
+def test_a_refusal_speaks_of_the_command_and_blames_no_settings_file(
+    hevcq: Run, tmp_path: Path, settings_file: Path
+) -> None:
+    home = folder(tmp_path / "media/tv")
+    hevcq("libraries", "add", home)
+    before = settings_file.read_text()
+    for words, more in (
+        (f"is the parent of the library tv ({home})", [tmp_path / "media"]),
+        (f"is within the library tv ({home})", [folder(home / "inner")]),
+        ("--place mirror needs --output FOLDER", [tmp_path, "--place", "mirror"]),
+        ("--output only works with --place mirror", [tmp_path, "--output", tmp_path / "out"]),
+    ):
+        ran = hevcq("libraries", "add", *more)
+        assert (ran.code, words in ran.err) == (ExitCode.USAGE, True), ran.err
+        assert "settings" not in ran.err
+    assert settings_file.read_text() == before
 
 
 @pytest.mark.media

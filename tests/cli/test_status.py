@@ -40,7 +40,7 @@ def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_t
 
     assert ran.code == 0
     assert "1 dead letter: run" in ran.out
-    assert f"{job.job_id[:8]}  hevc     encode  42%   1.23x  12m34s" in ran.out
+    assert f"{job.job_id[:8]}  hevc     encode  42%   1.23x  12m34s  /" in ran.out
     counts = {row.split()[0]: row.split()[1:6] for row in ran.out.splitlines()[1:3]}
     assert ran.out.splitlines()[3].startswith("Nothing of 1080p, ")
     assert counts == {
@@ -108,7 +108,8 @@ def test_a_path_shows_the_jobs_of_that_file_or_folder_with_the_reason(hevcq, far
     (line,) = hevcq("status", path, path, "--json").lines
 
     assert len(table.splitlines()) == 2
-    assert "b.mp4 broke" in table
+    assert table.splitlines()[0].split() == ["job", "profile", "state", "source", "why"]
+    assert table.splitlines()[1].endswith(f"{path}  in/b.mp4 broke")
     assert (line["type"], line["state"], line["failure_class"]) == ("job", "dead", "encoder")
     assert {"doubts", "whole", "part", "split"} <= line.keys(), (
         "the names that docs/cli.md promises"

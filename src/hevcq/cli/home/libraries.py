@@ -100,6 +100,7 @@ def add(
     if not folder.is_dir():
         raise UsageError(f"No such folder: {printable(path)}.")
     settings = cli.loaded().settings
+    _refuse(folder, place, output, settings.libraries)
     file = own_file(cli.config)
     values: dict[str, object] = {
         "name": name or _free_name(folder, settings.libraries),
@@ -126,6 +127,23 @@ def add(
     if state.problem:
         cli.warn(state.problem)
     cli.say(f"See what would be done: hevcq ingest {_quoted(library.name)} --dry-run")
+
+
+def _refuse(folder: Path, place: str, output: Path | None, known: Sequence[Library]) -> None:
+    """Raise UsageError, in the words of the command, for what the settings would refuse."""
+    if place == "mirror" and output is None:
+        raise UsageError("--place mirror needs --output FOLDER, where the renditions go.")
+    if place != "mirror" and output is not None:
+        raise UsageError("--output only works with --place mirror.")
+    for each in known:
+        if each.path == folder:
+            raise UsageError(f"{printable(folder)} is the library {each.name} already.")
+        if folder.is_relative_to(each.path) or each.path.is_relative_to(folder):
+            where = "within" if folder.is_relative_to(each.path) else "the parent of"
+            raise UsageError(
+                f"{printable(folder)} is {where} the library {each.name} ({printable(each.path)}).",
+                remedy="Libraries must be separate folders.",
+            )
 
 
 def _reloaded(cli: Cli, file: Path) -> tuple[Library, ...]:

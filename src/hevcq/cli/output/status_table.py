@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hevcq.cli.output.table import fit
-from hevcq.util.text import printable
+from hevcq.cli.output.table import fit, place
 
 MAX_RUNNING = 100
 """Most running jobs shown; a fleet has more than fit a screen."""
@@ -110,7 +109,7 @@ def _running(job: Mapping[str, Any]) -> tuple[str, ...]:
         f"{job['percent'] or 0:.0f}%",
         speed,
         duration(job["eta_s"]) or "-",
-        printable(job["key"]),
+        place(job["bucket"], job["key"]),
     )
 
 

@@ -12,6 +12,7 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, PlainCommand, ProfileNames
 from hevcq.cli.output import table as render
+from hevcq.cli.output.sentences import without_path
 from hevcq.settings.profile_files import pick
 
 if TYPE_CHECKING:
@@ -125,10 +126,17 @@ def _agreed(count: int) -> bool:
 
 
 def _row(profile: str, letter: DeadLetter, now: float) -> list[str]:
-    source = letter.task.source.key if letter.task else "(unreadable message)"
+    source = _source(letter)
     when = render.ago(letter.buried_at, now)
     short = letter.letter_id[:12]
-    return [short, profile, letter.failure_class.value, when, source, letter.reason]
+    reason = without_path(source, letter.reason)
+    return [short, profile, letter.failure_class.value, when, source, reason]
+
+
+def _source(letter: DeadLetter) -> str:
+    if letter.task is None:
+        return "(unreadable message)"
+    return render.place(letter.task.source.bucket, letter.task.source.key)
 
 
 def _show(profile: str, letter: DeadLetter) -> None:
@@ -137,7 +145,7 @@ def _show(profile: str, letter: DeadLetter) -> None:
     for name in ("letter_id", "profile", "job_id", "failure_class", "attempts", "reason"):
         render.emit(f"{name}: {render.printable(facts[name])}")
     if letter.task:
-        render.emit(f"source: {render.printable(letter.task.source.key)}")
+        render.emit(f"source: {_source(letter)}")
     for line in tail:
         render.emit(f"  | {render.printable(line)}")
     render.emit(f"message: {render.printable(body)}")

@@ -12,6 +12,7 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import status_table as status_text
 from hevcq.cli.output import table as render
+from hevcq.cli.output.sentences import without_path
 
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
@@ -101,18 +102,18 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     for job in jobs:
         percent = f"{job.progress.percent:.0f}%" if job.progress and not job.finished_at else ""
         state = f"{job.state.value} {percent}".strip()
-        why = reason_in_words(job)
+        source = render.place(job.source.bucket, job.source.key)
         rows.append(
             [
                 job.job_id[:12],
                 job.profile,
                 state,
-                why,
-                render.place(job.source.bucket, job.source.key),
+                source,
+                without_path(source, reason_in_words(job)),
             ]
         )
     if rows:
-        render.emit_table(("job", "profile", "state", "why", "source"), rows)
+        render.emit_table(("job", "profile", "state", "source", "why"), rows)
     _refuse(unknown)
 
 

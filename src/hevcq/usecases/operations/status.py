@@ -53,6 +53,7 @@ class RunningStatus:
     chunks: int = 0
     chunks_done: int = 0
     alive: bool = True
+    bucket: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ def _running(backend: Backend, job: JobRecord, now: float) -> RunningStatus:
         job_id=job.job_id,
         profile=job.profile,
         key=job.source.key,
+        bucket=job.source.bucket,
         phase=progress.phase.value if progress else "",
         percent=progress.percent if progress else 0.0,
         speed=progress.speed if progress and alive else None,
