@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -373,3 +374,26 @@ def test_a_health_check_that_cannot_run_is_told_once_and_not_run_when_off(tmp_pa
     assert len(said) == 1
     assert said[0].startswith("Health check: ")
     house.app.close()
+
+
+def test_status_says_what_waits_in_a_library_until_its_hours(
+    tmp_path: Path, hevcq: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour = (int(SystemClock().now() // 3600) + 12) % 24
+    shut = f"{hour:02}:00-{hour:02}:01"
+    shows = library(tmp_path, "shows", schedule=[shut])
+    for name in ("a.mp4", "b.mp4"):
+        small_clip(tmp_path / "shows", name)
+    house = House(tmp_path, shows)
+    hours = house.settings.schedule.model_copy(update={"timezone": "UTC"})
+    house.app.settings = house.settings.model_copy(update={"schedule": hours})
+    libraries = json.dumps([{"name": "shows", "path": str(shows.path)}])
+    monkeypatch.setenv("HEVCQ_LIBRARIES", libraries)
+
+    def waits(_house: House) -> None:
+        said = hevcq("status").out
+        assert f"Library shows: 2 videos waiting; it may run only {shut} (schedule)" in said
+        assert "; it opens " in said
+
+    house.run(waits)
+    assert "waiting;" not in hevcq("status").out, "no service runs"

@@ -7,9 +7,10 @@ finished encodes are put in place and a stop is heard meanwhile too.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,48 @@ class Opened:
     leaving: bool = False
 
 
+class WaitingFile:
+    """What waits in each library's feed, in a file of the data folder for `hevcq status`.
+
+    It is written when it changes, and counts only while a service holds the lock.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path, self._lock = data_dir / "waiting.json", data_dir / "service.lock"
+        self._written: list[dict[str, object]] | None = None
+
+    def write(self, libraries: Iterable[Opened]) -> None:
+        """Write the file if anything changed; that it cannot be is logged."""
+        now = [
+            {
+                "library": each.library.name,
+                "waiting": each.folder.feed.waiting,
+                "reason": each.folder.feed.why_not(),
+            }
+            for each in libraries
+            if each.folder.feed is not None and each.folder.feed.waiting
+        ]
+        if now == self._written:
+            return
+        self._written = now
+        fresh = self._path.with_suffix(".tmp")
+        try:
+            fresh.write_text(json.dumps(now), encoding="utf-8")
+            fresh.replace(self._path)
+        except OSError as error:
+            get_logger().info("waiting_not_written", reason=reason_of(error))
+
+    def read(self) -> list[dict[str, object]]:
+        """Return what waits in the libraries of a running service; [] without one."""
+        try:
+            if not file_lock.is_locked(self._lock):
+                return []
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
 @dataclass(frozen=True, slots=True)
 class Outlets:
     """Whom the service tells: `emit` each event, `say` a person, `notifier` systemd."""
@@ -79,6 +122,7 @@ class Service:
         self._told: dict[str, str] = {}
         self._wake, self._next_look = threading.Event(), 0.0
         self._tending = False
+        self._waiting = WaitingFile(app.settings.data_dir)
         self._workers: LocalWorkers | None = None
 
     @property
@@ -149,6 +193,7 @@ class Service:
                     self._close(each)
         finally:
             self._tending = False
+        self._waiting.write(self._opened.values())
         waiting = sum(each.feed.waiting for each in folders if each.feed is not None)
         working = sum(each.session.tracker.open for each in folders)
         self._outlets.notifier.status(
@@ -257,6 +302,7 @@ class Service:
         """Stop watching, let encodes end within the grace, and put what is finished in place."""
         self._outlets.notifier.stopping()
         self._signals.asked.set()
+        self._waiting.write(())
         for each in self._opened.values():
             each.folder.end()
         error = None

@@ -169,6 +169,7 @@ def test_a_library_stops_once_it_has_saved_enough() -> None:
 def test_a_library_begins_nothing_outside_its_schedule() -> None:
     home = Household(schedule=["Mon-Sun 22:00-06:00"])
 
-    assert home.budget() == "Library tv may run only Mon-Sun 22:00-06:00 (schedule)."
+    shut = "Library tv may run only Mon-Sun 22:00-06:00 (schedule); it opens 22:00."
+    assert home.budget() == shut
     home.clock.advance(10 * 3600)  # from noon on
     assert home.budget() == ""

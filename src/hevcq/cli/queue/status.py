@@ -71,11 +71,21 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
         condition=app.condition(),
     ).to_dict()
     found["messages_given_up"] = _given_up(app)
+    found["libraries"] = _waiting(app)
     if as_json:
         render.emit_json(found)
         return
     for line in status_text.lines(found, render.screen_width(sys.stdout)):
         render.emit(line)
+
+
+def _waiting(app: App) -> list[dict[str, object]]:
+    """Return what waits in the libraries of a running service."""
+    if not app.settings.libraries:
+        return []
+    from hevcq.wiring.service import WaitingFile
+
+    return WaitingFile(app.settings.data_dir).read()
 
 
 def _given_up(app: App) -> int:

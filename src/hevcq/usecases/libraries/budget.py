@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.domain.pause import moment
 from hevcq.domain.schedule import Schedule
 from hevcq.ports.backend import Ledger
 from hevcq.ports.catalog import Catalog, PlacementState
@@ -60,8 +61,11 @@ class Budget:
 
     def _look(self) -> str:
         library, name = self._library, printable(self._library.name)
-        if not self._schedule.open_at(self._clock.now()):
-            return f"Library {name} may run only {', '.join(library.schedule)} (schedule)."
+        now = self._clock.now()
+        if not self._schedule.open_at(now):
+            opens = self._schedule.next_change(now)
+            when = f"; it opens {moment(opens, now, self._schedule.zone)}" if opens else ""
+            return f"Library {name} may run only {', '.join(library.schedule)} (schedule){when}."
         most = library.max_hours_per_day
         if most and self.hours_today() >= most:
             return f"Library {name} has used its {most:g} h of today (max_hours_per_day)."
