@@ -80,20 +80,31 @@ def holds_set(fs: FileSystem, master: Path, proof: Certificate) -> bool:
 
 
 def remove_set(fs: FileSystem, master: Path, proof: Certificate) -> None:
-    """Remove a placed set, its master playlist first; what is not certified stays, with its folder."""
+    """Remove a placed set, its master playlist first; what is not certified stays, with its folder.
+
+    So does what a link inside the set leads to, whatever the certificate lists: it is elsewhere.
+    """
     folder = master.parent
     fs.unlink(master)
     fs.fsync_dir(folder)
     below = {folder}
     for file in proof.files:
         path = folder / file.name
+        inside = {parent for parent in path.parents if folder in parent.parents}
+        if any(_is_link(fs, parent) for parent in inside):
+            continue
         if holds(fs, path, file.size, file.sha256):
             fs.unlink(path)
-        below |= {parent for parent in path.parents if folder in parent.parents}
+        below |= inside
     for empty in sorted(below, key=lambda path: len(path.parts), reverse=True):
         if fs.lstat(empty) is not None and not fs.names(empty):
             fs.rmdir(empty)
     fs.fsync_dir(folder.parent)
+
+
+def _is_link(fs: FileSystem, path: Path) -> bool:
+    facts = fs.lstat(path)
+    return facts is not None and stat.S_ISLNK(facts.st_mode)
 
 
 def _fill(temp: Path, rendition: Rendition, fetch: FetchFile, fs: FileSystem) -> tuple[str, ...]:

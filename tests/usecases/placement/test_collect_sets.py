@@ -166,6 +166,30 @@ def test_a_set_without_a_video_that_can_be_read_is_not_placed(bench: SetBench) -
     assert not (bench.media / "a.hevc.hls").exists()
 
 
+def test_a_forged_certificate_removes_nothing_behind_a_link(
+    bench: SetBench, tmp_path: Path
+) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    kept = tmp_path / "elsewhere/below/holiday.mp4"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"mine")
+    placed = bench.media / "a.hevc.hls"
+    (placed / "link").symlink_to(tmp_path / "elsewhere")
+    (record,) = (bench.media / ".hevcq/certificates").iterdir()
+    proof = Certificate.parse(record.read_bytes())
+    more = CertifiedFile(name="link/below/holiday.mp4", size=4, sha256=sha(b"mine"))
+    forged = proof.model_copy(update={"files": (*proof.files, more)})
+    record.write_bytes(forged.to_json().encode())
+
+    with pytest.raises(LibraryError):  # the link stays, and so does its folder
+        bench.collector.collect(bench.again(job, b"other"), NEVER)
+
+    assert kept.read_bytes() == b"mine"
+    assert [path.name for path in placed.iterdir()] == ["link"]
+
+
 def test_a_mirror_gets_the_folder_and_its_records(tmp_path: Path) -> None:
     out = tmp_path / "out"
     bench = SetBench(tmp_path, where=Destination(Mode.MIRROR, output=out))
