@@ -54,6 +54,7 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         worker = site.run("worker", "--drain")
         follow_to_done(ann)
         play(ann)
+        use_chapters_and_subtitles(ann)
         open_each_format(ann)
         assert bob.page.request.get(f"{site.address}{video}").status == 404
         watch_signed_out(ann, chromium, site)
@@ -152,6 +153,20 @@ def play(ann: Watched) -> None:
     ann.page.locator("button[data-plyr=play]").first.click()
     player = ann.page.locator("video")
     ann.until(lambda: player.evaluate("each => each.currentTime") > 0.2, "time advances")
+
+
+def use_chapters_and_subtitles(ann: Watched) -> None:
+    """Go to a chapter of the set, and switch its subtitles on."""
+    player = ann.page.locator("video")
+    ann.page.get_by_text("Chapters", exact=True).click()
+    pond = ann.page.get_by_role("button", name="<Pond>")
+    pond.click()
+    ann.until(lambda: player.evaluate("each => each.currentTime") >= 1.0, "the second chapter")
+    ann.until(lambda: pond.get_attribute("aria-current") == "true", "the chapter is marked")
+    ann.page.get_by_role("button", name="Gate").click()
+    player.evaluate("each => each.pause()")
+    ann.page.locator("button[data-plyr=captions]").click()
+    ann.page.locator(".plyr__captions").get_by_text("A gate").wait_for()
 
 
 def open_each_format(ann: Watched) -> None:

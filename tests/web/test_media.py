@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,8 +176,15 @@ def test_the_files_of_a_set_are_those_of_its_certificate(
     assert video.source is not None
     folder = f"DONE/hevc/UPLOAD/{video.video_id}.hls"
     master, segment = b"#EXTM3U\n", b"segment"
+    titles = [{"language": "und", "title": "The <lake>"}]
+    marks = [
+        {"chapter": 2, "start-time": 3725.5, "duration": 9.0, "titles": titles},
+        {"chapter": 1, "start-time": 0.0, "duration": 9.0, "titles": [{"title": "Start"}]},
+    ]
+    chapters = json.dumps(marks).encode()
     store.put(f"{folder}/master.m3u8", master, metadata={})
     store.put(f"{folder}/v1/v720.m4s", segment, metadata={})
+    store.put(f"{folder}/v1/chapters.json", chapters, metadata={})
     store.put(f"{folder}/v1/secret.txt", b"no", metadata={})
     claim = bench.backend.ledger.claim(video.source, "hevc", owner="w", lease_s=60)
     job = bench.job(video, "hevc")
@@ -188,10 +197,9 @@ def test_the_files_of_a_set_are_those_of_its_certificate(
         rendition_key=f"{folder}/master.m3u8",
         rendition_sha256=sha256,
         rendition_size=len(master),
-        files=(
-            CertifiedFile(
-                name="v1/v720.m4s", size=len(segment), sha256=hashlib.sha256(segment).hexdigest()
-            ),
+        files=tuple(
+            CertifiedFile(name=name, size=len(held), sha256=hashlib.sha256(held).hexdigest())
+            for name, held in (("v1/v720.m4s", segment), ("v1/chapters.json", chapters))
         ),
         profile="hevc",
         revision="r",
@@ -215,3 +223,10 @@ def test_the_files_of_a_set_are_those_of_its_certificate(
     assert ann.get(f"{where}/v1/v720.m4s").content == segment
     assert ann.get(f"{where}/v1/secret.txt").status_code == 404
     assert ann.get(f"{where}/master.certificate.json").status_code == 404
+
+    shown = ann.get(f"/v/{video.video_id}").text
+    found = re.findall(r'data-start="([^"]+)"><time>([^<]+)</time> ([^<]+)</button>', shown)
+    assert found == [("0.0", "0:00", "Start"), ("3725.5", "1:02:05", "The &lt;lake&gt;")]
+    for damaged in (b"{}", b"[1]", b"no", chapters.replace(b"3725.5", b"NaN")):
+        store.put(f"{folder}/v1/chapters.json", damaged, metadata={})
+        assert "data-start" not in ann.get(f"/v/{video.video_id}").text

@@ -53,6 +53,7 @@ def environment() -> Environment:
         when=when,
         iso=iso,
         duration=duration,
+        timecode=timecode,
         printable=printable,
         icon=icon,
         place=place,
@@ -128,6 +129,13 @@ def duration(seconds: float | None) -> str:
     if hours < 48:
         return f"{hours} h {rest} min" if rest else f"{hours} h"
     return f"{round(hours / 24)} days"
+
+
+def timecode(seconds: float) -> str:
+    """Return a place in a video as players show it: `4:05` or `1:04:05`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def place(key: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState, RenditionRef, job_id
@@ -18,6 +20,18 @@ ORIGINAL = "original"
 """The name of the uploaded file among a video's formats; a profile of that name comes first."""
 PLAYABLE = frozenset({"video/mp4", "video/webm", "video/quicktime"})
 """Types of uploaded files that a browser may show; any other is saved to a file."""
+
+
+MAX_CHAPTERS_BYTES = 1 << 20
+MAX_CHAPTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A chapter of a set: where it begins, in seconds of the video, and its title."""
+
+    start_s: float
+    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +134,27 @@ def part_of_set(farm: VideoFarm, master: str, certificate: str, name: str) -> st
     folder = master.rpartition("/")[0]
     found = (each.name for each in files if each.name.rpartition("/")[2] == name)
     return next((f"{folder}/{each}" for each in found), "")
+
+
+def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[Mark, ...]:
+    """Return the chapters of a set in their order; none if it has none, or they cannot be read."""
+    key = part_of_set(farm, master, certificate, "chapters.json")
+    if not key:
+        return ()
+    try:
+        with farm.backend.store.open(key) as stream:
+            found = json.loads(stream.read(MAX_CHAPTERS_BYTES))
+        marks = [_mark(each) for each in found[:MAX_CHAPTERS]]
+    except (HevcqError, OSError, ValueError, KeyError, TypeError, IndexError):
+        return ()
+    return tuple(sorted(marks, key=lambda mark: mark.start_s))
+
+
+def _mark(entry: dict[str, Any]) -> Mark:
+    start_s = float(entry["start-time"])
+    if not math.isfinite(start_s):
+        raise ValueError("no time")
+    return Mark(max(0.0, start_s), str(entry["titles"][0]["title"]))
 
 
 def _others(farm: VideoFarm, made: RenditionRef) -> frozenset[str]:

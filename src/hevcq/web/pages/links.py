@@ -13,7 +13,7 @@ from hevcq.domain.videos.rules import media_type
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import ProfileRow
 from hevcq.usecases.videos.picture import PLAYLIST
-from hevcq.usecases.videos.playback import ORIGINAL, part_of_set
+from hevcq.usecases.videos.playback import ORIGINAL, Mark, chapters_of_set, part_of_set
 from hevcq.usecases.videos.playback import PLAYABLE as PLAYABLE_TYPES
 
 PLAYABLE = (".mp4", ".m4v", ".webm", ".mov")
@@ -28,6 +28,7 @@ class Playing:
     playlist: str
     files: Sequence[tuple[str, str]]
     storyboard: str = ""
+    chapters: Sequence[Mark] = ()
 
     def __bool__(self) -> bool:
         """Return whether there is anything to play."""
@@ -86,16 +87,15 @@ def playing(
     return Playing(file_address(base, lists[0].profile, lists[0].key), found)
 
 
-def with_storyboard(
-    what: Playing, base: str, rows: Sequence[ProfileRow], farm: VideoFarm
-) -> Playing:
-    """Add the storyboard of the set that is played; its certificate says where it is."""
+def with_set(what: Playing, base: str, rows: Sequence[ProfileRow], farm: VideoFarm) -> Playing:
+    """Add storyboard and chapters of the set that is played; its certificate says where they are."""
     for row in rows:
         if what.playlist and what.playlist == file_address(base, row.profile, row.key):
             key = part_of_set(farm, row.key, row.certificate_key, "storyboard.vtt")
             within = key.removeprefix(row.key.rpartition("/")[0] + "/")
             board = f"{base}/{row.profile}/{quote(within)}" if key else ""
-            return replace(what, storyboard=board)
+            chapters = chapters_of_set(farm, row.key, row.certificate_key)
+            return replace(what, storyboard=board, chapters=chapters)
     return what
 
 

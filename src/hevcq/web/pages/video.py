@@ -26,7 +26,7 @@ from hevcq.web.pages.links import (
     media_base,
     original_address,
     playing,
-    with_storyboard,
+    with_set,
 )
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import read_form, services_of
@@ -149,7 +149,7 @@ async def watch(request: Request) -> Response:
     found = await run_in_threadpool(rows, farm, video)
     base = media_base(video, public=True)
     what = playing(base, video, found, farm.profiles)
-    what = await run_in_threadpool(with_storyboard, what, base, found, farm)
+    what = await run_in_threadpool(with_set, what, base, found, farm)
     return page(request, "public.html", video=video, playing=what)
 
 
@@ -187,7 +187,7 @@ def _show(request: Request, person: Person) -> Response:
         request,
         "video.html",
         video=video,
-        playing=with_storyboard(what, base, found, farm),
+        playing=with_set(what, base, found, farm),
         formats=_formats_html(farm, video, found),
         said=SAID.get(request.query_params.get("said", ""), ""),
         public=public if video.visibility is Visibility.PUBLIC else "",

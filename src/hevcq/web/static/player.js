@@ -26,3 +26,18 @@ if (playlist && window.Hls && Hls.isSupported()) {
 const last = video.querySelector("source:last-of-type");
 const unplayable = () => { document.getElementById("unplayable").hidden = false; };
 if (last && !playlist) last.addEventListener("error", unplayable);
+const chapters = document.getElementById("chapters");
+if (chapters) {
+  const marks = [...chapters.querySelectorAll("button")];
+  for (const mark of marks) {
+    mark.addEventListener("click", () => {
+      video.currentTime = Number(mark.dataset.start);
+      video.play().catch(() => {}); // a browser may refuse to; the place is right all the same
+    });
+  }
+  video.addEventListener("timeupdate", () => {
+    const now = marks.filter((mark) => Number(mark.dataset.start) <= video.currentTime + 0.05).pop();
+    for (const mark of marks) mark.setAttribute("aria-current", mark === now ? "true" : "false");
+  });
+  chapters.hidden = false;
+}
