@@ -11,8 +11,8 @@ import pytest
 from hevcq.errors import ConfigError
 from hevcq.settings.web import WebSettings
 from hevcq.web.checks import refuse_open_doors
+from hevcq.web.identity.authentication import local_path
 from hevcq.web.identity.folder import SecretsFolder
-from hevcq.web.identity.gate import local_path
 from hevcq.web.identity.session import seal, unseal
 from web.conftest import HERE
 

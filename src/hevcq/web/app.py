@@ -23,8 +23,8 @@ from hevcq.util.log import get_logger
 from hevcq.web import media
 from hevcq.web.api import openapi
 from hevcq.web.checks import make_mode
+from hevcq.web.identity.authentication import Authenticator, SignInFirst
 from hevcq.web.identity.folder import SecretsFolder
-from hevcq.web.identity.gate import Gate, SignInFirst
 from hevcq.web.identity.limiter import Limiter
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, SignedOut
@@ -55,7 +55,7 @@ def create_app(app: App) -> Starlette:
     secure = settings.url.startswith("https://")
     cookies = Cookies(folder.session_key(settings.session_key.get_secret_value()), secure=secure)
     mode, tokens = make_mode(settings, folder, app.clock), ProgramTokens(folder, app.clock)
-    gate = Gate(mode, cookies, SignedOut(folder), app.clock, tokens.person)
+    authenticator = Authenticator(mode, cookies, SignedOut(folder), app.clock, tokens.person)
     hub = Hub(LOOK_S if app.settings.backend == "embedded" else LOOK_AWS_S)
     made = Starlette(
         routes=_routes(),
@@ -65,7 +65,7 @@ def create_app(app: App) -> Starlette:
             ),
             Middleware(KnownHost, hosts=_hosts(settings)),
             Middleware(SameOrigin),
-            Middleware(SignInFirst, gate=gate),
+            Middleware(SignInFirst, authenticator=authenticator),
             Middleware(Compressed),
         ],
         lifespan=kept_up,
@@ -74,7 +74,7 @@ def create_app(app: App) -> Starlette:
     made.state.services = Services(
         app,
         folder,
-        gate,
+        authenticator,
         Limiter(app.clock),
         hub,
         Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),

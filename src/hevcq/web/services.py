@@ -15,8 +15,8 @@ from starlette.requests import HTTPConnection, Request
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos.picture import Pictures
 from hevcq.util.clock import Clock
+from hevcq.web.identity.authentication import Authenticator
 from hevcq.web.identity.folder import SecretsFolder
-from hevcq.web.identity.gate import Gate
 from hevcq.web.identity.limiter import Limiter
 from hevcq.web.identity.person import person_of
 from hevcq.web.live import Hub, Render
@@ -38,7 +38,7 @@ class Services:
 
     app: App
     folder: SecretsFolder
-    gate: Gate
+    authenticator: Authenticator
     limiter: Limiter
     hub: Hub
     pictures: Pictures
@@ -53,7 +53,7 @@ class Services:
     def stream(self, request: HTTPConnection, key: str, render: Render) -> EventSourceResponse:
         """Return the stream of a part, as long as the person who asked for it is signed in."""
         person = person_of(request)
-        return self.hub.stream(key, render, lambda: self.gate.identify(request) == person)
+        return self.hub.stream(key, render, lambda: self.authenticator.identify(request) == person)
 
     @property
     def clock(self) -> Clock:

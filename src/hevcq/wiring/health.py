@@ -83,7 +83,7 @@ class HealthWatch:
         from hevcq.backends.embedded.health_records import SqliteHealthRecords
         from hevcq.usecases.health.check import HealthPorts
         from hevcq.usecases.health.nightly import NightlyCheck, Surroundings
-        from hevcq.wiring.notify import event_log, tell_now
+        from hevcq.wiring.notify import event_log, notify_now
 
         app, settings = self._app, self._app.settings
         records = SqliteHealthRecords(app.records)
@@ -91,7 +91,7 @@ class HealthWatch:
         around = Surroundings(event_log(app), self._held, self._busy, self._say)
         read = NightlyCheck(ports, around).step(self._nights())
         if read and settings.backend == "aws":  # where no workers of this process send messages
-            tell_now(app)
+            notify_now(app)
 
     def _nights(self) -> Nights:
         from hevcq.usecases.health.nightly import Nights

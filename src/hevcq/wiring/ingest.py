@@ -17,7 +17,7 @@ from hevcq.usecases.libraries.feed import hand_out
 from hevcq.usecases.operations.pausing import PauseNotice, why_closed
 from hevcq.wiring.app import App
 from hevcq.wiring.folder_ingest import FolderIngest
-from hevcq.wiring.notify import tell_now
+from hevcq.wiring.notify import notify_now
 from hevcq.wiring.worker import build_pool
 from hevcq.worker.signals import StopSignals
 
@@ -193,7 +193,7 @@ class IngestApplication:
                 folder.session.tracker.step(self._signals.insisted)
             folder.session.finish(interrupted=asked, queued=self._no_wait)
         if not self._signals.insisted.is_set():  # a receiver may take its time
-            tell_now(self._app)
+            notify_now(self._app)
         if error is not None:
             raise error
 

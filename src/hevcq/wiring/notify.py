@@ -109,7 +109,7 @@ class Caretaker:
         self._background = Background("hevcq-messages", self._once, app.clock)
         self._started = False
 
-    def tell(self, name: str, reason: str, *, unless_within_s: float = 6 * 3600.0) -> None:
+    def notify(self, name: str, reason: str, *, unless_within_s: float = 6 * 3600.0) -> None:
         """Add an event about this machine; never raises a HevcqError."""
         import socket
 
@@ -148,7 +148,7 @@ class Caretaker:
 
         said = expiring(self._app.library_ports)
         if said:
-            self.tell("originals.expiring", said, unless_within_s=20 * 3600.0)
+            self.notify("originals.expiring", said, unless_within_s=20 * 3600.0)
 
     def look(self, _health: Health) -> None:
         """Start the thread on the first call."""
@@ -169,8 +169,8 @@ def caretaker_of(app: App) -> Caretaker | None:
     return Caretaker(app) if settings.backend == "embedded" or told else None
 
 
-def tell_now(app: App) -> None:
-    """Tell at the end of a command what happened in it; never raises a HevcqError."""
+def notify_now(app: App) -> None:
+    """Send at the end of a command what happened in it; never raises a HevcqError."""
     try:
         Caretaker(app).step()
     except HevcqError as error:

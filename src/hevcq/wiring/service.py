@@ -31,7 +31,7 @@ from hevcq.wiring.app import App
 from hevcq.wiring.folder_ingest import FolderIngest
 from hevcq.wiring.health import HealthWatch
 from hevcq.wiring.ingest import FLEET_POLL_S, LOCAL_POLL_S, LocalWorkers, hand_out_to
-from hevcq.wiring.syncing import Syncing
+from hevcq.wiring.sync_thread import SyncThread
 from hevcq.worker.signals import StopSignals
 
 LOOK_S = 60.0
@@ -146,9 +146,9 @@ class Service:
         if self._embedded:
             self._workers = LocalWorkers(self._app, (), self._worker_event, measured=True)
             self._workers.start()
-        syncing = Syncing(self._app, self._outlets.say, self._signals.asked)
+        syncs = SyncThread(self._app, self._outlets.say, self._signals.asked)
         checking = HealthWatch(self._app, self._outlets.say, self._signals.asked)
-        syncing.start()
+        syncs.start()
         checking.start()
         self._outlets.notifier.ready()
         poll_s = min(LOCAL_POLL_S, self._app.settings.poll_s) if self._embedded else FLEET_POLL_S
@@ -161,7 +161,7 @@ class Service:
             pass  # told to, in a scan
         finally:
             self._end()
-            syncing.join(BESIDE_ENDS_S)
+            syncs.join(BESIDE_ENDS_S)
             checking.join(BESIDE_ENDS_S)
 
     def _alive(self) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.profile import Profile
     from hevcq.wiring.app import App
-    from hevcq.worker.gate import Gate
+    from hevcq.worker.admission import Admission
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.health import Watcher
     from hevcq.worker.pool import Numbers, WorkerPool
@@ -54,7 +54,7 @@ def build_pool(
     from hevcq.domain.planning.planner import make_plan
     from hevcq.usecases.operations.finished_sources import SourceFinisher
     from hevcq.wiring.notify import caretaker_of
-    from hevcq.worker.delivery.context import WorkerContext, keep, tell_nobody
+    from hevcq.worker.delivery.context import WorkerContext, keep, no_notification
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
@@ -72,8 +72,8 @@ def build_pool(
         backend=backend,
         encoder=app.encoder,
         keyring=app.keyring,
-        gate=_gate(app, watching),
-        tell=caretaker.tell if caretaker else tell_nobody,
+        admission=_admission(app, watching),
+        notify=caretaker.notify if caretaker else no_notification,
         plan=make_plan,
         scratch=Scratch(settings.scratch, app.clock),
         clock=app.clock,
@@ -102,17 +102,17 @@ def _caretakers(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
     return found
 
 
-def _gate(app: App, watching: list[Watcher]) -> Gate:
+def _admission(app: App, watching: list[Watcher]) -> Admission:
     """Return what holds back work on this machine; add to `watching` what looks after it."""
     from hevcq.wiring.machine_condition import LOOK_EVERY_S, MachineCondition
-    from hevcq.worker.gate import Gate
+    from hevcq.worker.admission import Admission
     from hevcq.worker.monitoring.periodic import Periodic
 
     settings = app.settings.schedule
     condition = MachineCondition(settings)
     if settings.conditional:
         watching.append(Periodic("hevcq-condition", condition.look, app.clock, LOOK_EVERY_S))
-    return Gate(app.worker_backend.pauses, app.clock, settings.hours(), condition.reason)
+    return Admission(app.worker_backend.pauses, app.clock, settings.hours(), condition.reason)
 
 
 def run_pool(

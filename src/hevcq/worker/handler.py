@@ -91,8 +91,8 @@ class Handler:
         if lease is not None:
             lease.end(Stopped())
 
-    def mind(self, closed: Closed | None) -> None:
-        """Carry out on the running job what a closed gate (None: an open one) wants of it."""
+    def obey(self, closed: Closed | None) -> None:
+        """Carry out on the running job what a closed queue (None: an open one) asks of it."""
         with self._guard:
             lease = self._lease
         if lease is None:

@@ -29,7 +29,7 @@ QUICK_S = 1.0
 an empty queue must not keep a full one waiting, and messages that are there come at once. Not 0,
 because a short poll asks only some of SQS's servers."""
 GATE_S = 1.0
-"""Seconds between looks at a gate that is closed for a queue."""
+"""Seconds between looks at whether a closed queue is open again."""
 SHARED_S = 5.0
 """The same after a whole empty round: 12 calls a minute in total."""
 
@@ -123,7 +123,7 @@ class Poller:
             self._answered(served, seats, found)
 
     def _may_ask(self, served: ProfileQueue) -> bool:
-        """Wait while the gate is closed for this queue; return False on a stop."""
+        """Wait while this queue is closed; return False on a stop."""
         while self._context.closed(served.profile.name) is not None and not self._stop.is_set():
             self.answered_at = self._context.clock.monotonic()
             self._context.clock.wait(self._stop, GATE_S)

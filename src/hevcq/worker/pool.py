@@ -173,7 +173,7 @@ class WorkerPool:
                 worker, thread
             ):
                 self._lost_slot(slot, worker)
-            worker.mind_gate()
+            worker.obey_admission()
         now = self._context.clock.monotonic()
         if self._asked_at is not None and now - self._asked_at >= self._numbers.grace_s:
             self.insist()

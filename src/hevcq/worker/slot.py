@@ -20,7 +20,7 @@ from hevcq.worker.poller import POLL_WAIT_S, Poller, back_off
 DISK_PAUSE_S = 10.0
 """Seconds between checks of a disk that is too full for new work."""
 GATE_S = 5.0
-"""Seconds that a slot waits at a closed gate before it asks again unprompted; the pool asks more often."""
+"""Seconds that a slot waits at a closed queue before it asks again unprompted; the pool asks more often."""
 TURN_S = 5.0
 """Seconds that a slot waits for its turn before it asks again unprompted."""
 
@@ -88,13 +88,13 @@ class Slot:
         """Stop the running job and release it at once."""
         self._handler.interrupt()
 
-    def mind_gate(self) -> None:
-        """Carry out on the running job what the gate wants; wake the slot once the gate opens."""
-        if self._context.gate is None:
+    def obey_admission(self) -> None:
+        """Carry out on the running job what the admission says; wake the slot once work may begin."""
+        if self._context.admission is None:
             return
         at = self._serving
         if at is not None:
-            self._handler.mind(self._context.closed(at.profile.name))
+            self._handler.obey(self._context.closed(at.profile.name))
         elif self._shut_out and self._open():
             self._wake.set()
 
@@ -155,7 +155,7 @@ class Slot:
 
     def _ask(self, index: int, *, wait_s: float) -> tuple[ProfileQueue, Delivery] | None:
         served = self._queues[index]
-        stop = self._stop if self._context.gate is None else _Closing(self._stop, self, served)
+        stop = self._stop if self._context.admission is None else _Closing(self._stop, self, served)
         found = served.queue.receive(1, wait_s=wait_s, stop=stop)
         if not found:
             return None
@@ -179,10 +179,10 @@ class Slot:
             self._context.encode_slots.leave(self._handler.worker)
 
     def _may_ask(self, served: ProfileQueue) -> bool:
-        """Return whether the gate lets work of this queue begin, be it only parts of split videos."""
+        """Return whether the admission lets work of this queue begin, be it only parts of split videos."""
         shut = self._context.closed(served.profile.name)
         parts = shut is not None and shut.running is RunningWork.FINISH
-        if self._context.gate is not None and served.queue.picks_parts:
+        if self._context.admission is not None and served.queue.picks_parts:
             served.queue.only_parts(wanted=parts)
         return shut is None or (parts and served.queue.picks_parts)
 
@@ -192,7 +192,7 @@ class Slot:
     def _admitted(
         self, found: tuple[ProfileQueue, Delivery] | None
     ) -> tuple[ProfileQueue, Delivery] | None:
-        """Return what was received, unless the gate closed meanwhile: it then goes back at once."""
+        """Return what was received, unless its queue was closed meanwhile: it then goes back at once."""
         if found is None:
             return None
         served, delivery = found
@@ -217,7 +217,7 @@ class Slot:
         reason = self._context.disk_shortage()
         if reason:
             get_logger().warning("work_paused", reason=reason, again_s=DISK_PAUSE_S)
-            self._context.tell("disk.low", reason)
+            self._context.notify("disk.low", reason)
             self._context.clock.wait(self._stop, DISK_PAUSE_S)
         return bool(reason)
 
@@ -240,12 +240,12 @@ class Slot:
 
     def _end(self, outcome: SlotOutcome, error: BaseException) -> None:
         self.outcome, self.error = outcome, error
-        self._context.tell("worker.unfit", str(error))
+        self._context.notify("worker.unfit", str(error))
         get_logger().error(f"worker_{outcome.value}", reason=str(error))
 
 
 class _Closing(threading.Event):
-    """The stop of one receive: the slot's own, or the gate that closes for this queue."""
+    """The stop of one receive: the slot's own, or the closing of this queue."""
 
     def __init__(self, stop: threading.Event, slot: Slot, served: ProfileQueue) -> None:
         super().__init__()

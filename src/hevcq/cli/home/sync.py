@@ -84,7 +84,7 @@ def _run(
                 Session(
                     ready.ports,
                     ready.job,
-                    shown.tell,
+                    shown.on_file,
                     shown.notice,
                     shown.progress,
                     dry_run=dry_run,
@@ -127,7 +127,7 @@ class _Shown:
         """Whether a file failed or was refused."""
         return bool(self._counts["failed"] or self._counts["refused"])
 
-    def tell(self, each: Synced) -> None:
+    def on_file(self, each: Synced) -> None:
         """Print one file."""
         self._clear()
         word = each.fate.value

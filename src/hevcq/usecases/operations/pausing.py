@@ -97,23 +97,27 @@ def why_closed(
 
 
 class PauseNotice:
-    """Tell when work is held back and when it goes on; `look` returns why it is, or ""."""
+    """Report when work is held back and when it goes on; `look` returns why it is, or ""."""
 
     def __init__(
-        self, look: Callable[[], str], tell: Callable[[str], None], clock: Clock, every_s: float
+        self,
+        look: Callable[[], str],
+        on_change: Callable[[str], None],
+        clock: Clock,
+        every_s: float,
     ) -> None:
-        self._look, self._tell, self._clock, self._every_s = look, tell, clock, every_s
+        self._look, self._on_change, self._clock, self._every_s = look, on_change, clock, every_s
         self._next, self._said = clock.monotonic(), ""
 
     def step(self) -> None:
-        """Look, if it is time; call `tell` with the reason, or with "" once it is gone."""
+        """Look, if it is time; call `on_change` with the reason, or with "" once it is gone."""
         if self._clock.monotonic() < self._next:
             return
         self._next = self._clock.monotonic() + self._every_s
         found = self._look()
         if found != self._said:
             self._said = found
-            self._tell(found)
+            self._on_change(found)
 
 
 def effect(running: RunningWork) -> str:

@@ -71,11 +71,11 @@ class Synced:
 
 @dataclass
 class Session:
-    """One run of one sync; `tell` hears of each file that is not simply unchanged."""
+    """One run of one sync; `on_file` hears of each file that is not simply unchanged."""
 
     ports: SyncPorts
     job: SyncJob
-    tell: Callable[[Synced], None]
+    on_file: Callable[[Synced], None]
     notice: Callable[[str], None]
     on_bytes: OnBytes = lambda _path, _have, _size: None
     dry_run: bool = False
@@ -89,10 +89,10 @@ class Session:
     def __post_init__(self) -> None:
         pace = Pace(self.ports.clock, self.ports.stop, self.job.bytes_s)
         self._mover = Mover(self.ports, self.job, pace, self.on_bytes)
-        self._say, self.tell = self.tell, self._tell_once
+        self._say, self.on_file = self.on_file, self._once
         self._left: set[tuple[str, str]] = set()
 
-    def _tell_once(self, each: Synced) -> None:
+    def _once(self, each: Synced) -> None:
         key = (each.path, each.fate.value, each.reason)
         if self.told is not None and each.fate.value in REPEATED:
             if key in self.told:
@@ -132,7 +132,7 @@ class Session:
     def _put_back(self) -> None:
         """Put renditions of what came into their folder on the server."""
         for put in PutBack(self.ports, self.job, self._mover.pace).run(self._patient):
-            self.tell(
+            self.on_file(
                 Synced(
                     put.path,
                     put.size,
@@ -162,7 +162,7 @@ class Session:
             self._mover.pace.spend(0)
             listing = self._patient(lambda folder=folder: self.ports.remote.folder(folder))  # type: ignore[misc]
             for address in listing.refused:
-                self.tell(Synced(address, 0, Fate.REFUSED, reason="no name for a file here"))
+                self.on_file(Synced(address, 0, Fate.REFUSED, reason="no name for a file here"))
             for file in listing.files:
                 if not is_own(file.path.rpartition("/")[2]):
                     found[file.path] = file
@@ -253,18 +253,18 @@ class Session:
         if entry is not None and same and entry.stage in {Stage.LANDED, Stage.KNOWN}:
             if self.job.move:
                 said = "its bytes are here; the server's copy would be deleted"
-                self.tell(Synced(file.path, file.size, Fate.WOULD, entry.target, said))
+                self.on_file(Synced(file.path, file.size, Fate.WOULD, entry.target, said))
             return
         try:
             folder, name = self._mover.place(file.path)
         except ValueError:
             return
-        self.tell(Synced(file.path, file.size, Fate.WOULD, folder / name))
+        self.on_file(Synced(file.path, file.size, Fate.WOULD, folder / name))
 
     def _brought(self, file: RemoteFile, entry: SyncEntry) -> SyncEntry | None:
         """Fetch and land a settled file; tell why where it did not land."""
         if self.ports.clock.now() - entry.since < self.job.settle_s:
-            self.tell(Synced(file.path, file.size, Fate.WAITING))
+            self.on_file(Synced(file.path, file.size, Fate.WAITING))
             return None
         try:
             self._require_room(file)
@@ -274,7 +274,7 @@ class Session:
         except SourceChanged as error:
             again = replace(entry, since=self.ports.clock.now(), version="")
             self.ports.journal.record(self._mover.account, [again])
-            self.tell(Synced(file.path, file.size, Fate.CHANGED, reason=error.message))
+            self.on_file(Synced(file.path, file.size, Fate.CHANGED, reason=error.message))
             return None
         except (SourceUnreadable, LibraryError, Unavailable, ValueError, OSError) as error:
             self._failed(file, error)
@@ -288,7 +288,7 @@ class Session:
                 f"The disk of {printable(self.job.target)} is full.", remedy="Free some space."
             ) from error
         reason = str(error) if isinstance(error, HevcqError) else f"{reason_of(error)}."
-        self.tell(Synced(file.path, file.size, Fate.FAILED, reason=reason))
+        self.on_file(Synced(file.path, file.size, Fate.FAILED, reason=reason))
         if isinstance(error, Unavailable):
             self._broken += 1
             if self._broken >= GIVE_UP:
@@ -298,7 +298,7 @@ class Session:
         """Delete the server's copy of what landed, where that is asked and safe, and tell."""
         copied = Fate.COPIED if entry.stage is Stage.LANDED else Fate.KNOWN
         if not self._moves(file):
-            self.tell(Synced(file.path, file.size, copied, entry.target))
+            self.on_file(Synced(file.path, file.size, copied, entry.target))
             return
         if not self._mover.is_here(entry):
             if (file.path, file.version) not in self._left:
@@ -306,13 +306,13 @@ class Session:
                 said = (
                     "its bytes came before and are no longer where they landed; left on the server"
                 )
-                self.tell(Synced(file.path, file.size, Fate.LEFT, entry.target, said))
+                self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, said))
             return
         try:
             removal = self._patient(lambda: self._mover.remove(file, entry))
         except Unavailable as error:
             said = f"landed; not deleted on the server yet: {error.message}"
-            self.tell(Synced(file.path, file.size, Fate.LEFT, entry.target, said))
+            self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, said))
             return
         moved = Fate.MOVED if entry.stage is Stage.LANDED else Fate.KNOWN
         fate, said = {
@@ -324,7 +324,7 @@ class Session:
                 "landed; the server does not allow its copy to be deleted",
             ),
         }[removal]
-        self.tell(Synced(file.path, file.size, fate, entry.target, said))
+        self.on_file(Synced(file.path, file.size, fate, entry.target, said))
 
     def _require_room(self, file: RemoteFile) -> None:
         folder = self.job.target

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
-from hevcq.web.identity.gate import local_path
+from hevcq.web.identity.authentication import local_path
 from hevcq.web.identity.modes import Peers, network_of
 from hevcq.web.identity.oidc import BACK, FLOW_S, PATH, Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import maybe_person
@@ -55,7 +55,7 @@ class SignIn:
         if maybe_person(request) is not None:
             return RedirectResponse(after, 303)
         left = request.query_params.get("left") == "yes"
-        mode = services_of(request).gate.mode
+        mode = services_of(request).authenticator.mode
         elsewhere = ""
         if left and isinstance(mode, Oidc):
             elsewhere = await run_in_threadpool(mode.provider_sign_out, _here(request))
@@ -65,7 +65,7 @@ class SignIn:
         """Check the form; slow down whoever guesses."""
         services, form = services_of(request), await read_form(request)
         after = local_path(form.get("next", "/"))
-        if not services.gate.mode.fields:
+        if not services.authenticator.mode.fields:
             return _form(request, after, status=404)
         names = _names(services, request, form)
         if (wait := math.ceil(services.limiter.wait_s(*names))) > 0:
@@ -73,10 +73,10 @@ class SignIn:
             return _form(request, after, wrong, status=429, retry_s=wait)
         # Counted before the check: tries sent at the same moment must not all pass.
         services.limiter.note_failure(*names)
-        session = await run_sync(services.gate.mode.check, form, limiter=self._turns)
+        session = await run_sync(services.authenticator.mode.check, form, limiter=self._turns)
         if session is None:
             get_logger().warning("sign_in_failed", client=printable(names[0]))
-            wrong = WRONG["token" if "token" in services.gate.mode.fields else "password"]
+            wrong = WRONG["token" if "token" in services.authenticator.mode.fields else "password"]
             return _form(request, after, wrong, status=403)
         services.limiter.forget(*names)
         return signed_in(services, session, after)
@@ -84,21 +84,23 @@ class SignIn:
     async def go(self, request: Request) -> Response:
         """Start a sign-in at the provider."""
         services = services_of(request)
-        mode, now = services.gate.mode, services.clock.now()
+        mode, now = services.authenticator.mode, services.clock.now()
         if not isinstance(mode, Oidc):
             raise HTTPException(404)
         flow = Flow.start(local_path(request.query_params.get("next", "/")))
         response = RedirectResponse(await run_in_threadpool(mode.begin, flow, _here(request)), 303)
-        services.gate.cookies.write(response, FLOW, asdict(flow), until=now + FLOW_S, now=now)
+        services.authenticator.cookies.write(
+            response, FLOW, asdict(flow), until=now + FLOW_S, now=now
+        )
         return response
 
     async def come_back(self, request: Request) -> Response:
         """End a sign-in at the provider."""
         services = services_of(request)
-        mode = services.gate.mode
+        mode = services.authenticator.mode
         if not isinstance(mode, Oidc):
             raise HTTPException(404)
-        kept = services.gate.cookies.read(request, FLOW, services.clock.now())
+        kept = services.authenticator.cookies.read(request, FLOW, services.clock.now())
         try:
             if kept is None:
                 raise SignInRefused("it was not started in this browser, or took too long")
@@ -109,23 +111,23 @@ class SignIn:
             get_logger().warning("sign_in_failed", reason=printable(error))
             return _form(request, "/", "That sign-in did not work. Try again.", status=403)
         response = signed_in(services, session, local_path(str(kept["after"])))
-        services.gate.cookies.clear(response, FLOW)
+        services.authenticator.cookies.clear(response, FLOW)
         return response
 
     async def leave(self, request: Request) -> Response:
         """Sign out: in this browser, and of any copy of its cookie."""
         services = services_of(request)
-        await run_in_threadpool(services.gate.sign_out, request)
-        where = await run_in_threadpool(services.gate.mode.signed_out_at)
+        await run_in_threadpool(services.authenticator.sign_out, request)
+        where = await run_in_threadpool(services.authenticator.mode.signed_out_at)
         response = RedirectResponse(where, 303)
-        services.gate.cookies.clear(response, SESSION)
+        services.authenticator.cookies.clear(response, SESSION)
         return response
 
 
 def signed_in(services: Services, session: Session, after: str) -> Response:
     """Return the response that starts a session."""
     response = RedirectResponse(after, 303)
-    services.gate.sign_in(response, session, services.settings.session_hours)
+    services.authenticator.sign_in(response, session, services.settings.session_hours)
     return response
 
 
@@ -150,7 +152,7 @@ def _form(
     retry_s: int = 0,
     elsewhere: str = "",
 ) -> Response:
-    mode = services_of(request).gate.mode
+    mode = services_of(request).authenticator.mode
     headers = {"Retry-After": str(retry_s)} if retry_s else None
     return page(
         request,

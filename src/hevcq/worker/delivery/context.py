@@ -23,10 +23,10 @@ from hevcq.util.clock import Clock
 from hevcq.util.host import source_room
 from hevcq.util.log import get_logger
 from hevcq.util.retry import Waiting, retry_control_call
+from hevcq.worker.admission import Admission
 from hevcq.worker.delivery.fault_attribution import CircuitBreaker
 from hevcq.worker.delivery.lease import Beating, Heartbeat, Lease
 from hevcq.worker.encode_slots import EncodeSlots
-from hevcq.worker.gate import Gate
 from hevcq.worker.scratch import Scratch
 
 LEAVE_S = 2.75 * REQUEUED_CHUNK_DELAY_S
@@ -61,8 +61,8 @@ def keep(_source: Source) -> bool:
     return False
 
 
-def tell_nobody(_event: str, _reason: str) -> None:
-    """Tell nobody: the default."""
+def no_notification(_event: str, _reason: str) -> None:
+    """Do nothing: the default, by which nobody is notified."""
 
 
 def alone(_profile: Profile) -> int:
@@ -80,8 +80,8 @@ class WorkerContext:
     is requeued for another worker and recorded in `requeued_chunks`. With `sweep_on_start`, a start
     removes what killed workers left in the store for split videos. `encode_slots` limits parallel
     encodes if there are more slots. `mark_source_finished` is called with the source of every job
-    that ends well, and must not raise. `keyring` signs certificates. `gate` says whether work may
-    begin (None: always). `tell` is called with an event of this machine and its reason.
+    that ends well, and must not raise. `keyring` signs certificates. `admission` says whether work may
+    begin (None: always). `notify` is called with an event of this machine and its reason.
     """
 
     backend: Backend
@@ -102,12 +102,12 @@ class WorkerContext:
     mark_source_finished: Callable[[Source], bool] = keep
     encode_slots: EncodeSlots | None = None
     keyring: Keyring = field(default_factory=Keyring)
-    gate: Gate | None = None
-    tell: Callable[[str, str], None] = tell_nobody
+    admission: Admission | None = None
+    notify: Callable[[str, str], None] = no_notification
 
     def closed(self, profile: str, *, now: bool = False) -> Closed | None:
-        """Return why no work of this profile may begin, or None; see `gate`."""
-        return None if self.gate is None else self.gate.closed(profile, now=now)
+        """Return why no work of this profile may begin, or None; see `admission`."""
+        return None if self.admission is None else self.admission.closed(profile, now=now)
 
     def encoding(self, slot: str, check: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold one of the pool's parallel encodes inside the context; see `encode_slots`."""

@@ -11,8 +11,8 @@ from hevcq.domain.job import JobState
 from hevcq.domain.pause import Hours, Pause, RunningWork
 from hevcq.domain.schedule import Schedule
 from hevcq.errors import Stopped, Unavailable, WorkerUnfit
+from hevcq.worker.admission import Admission
 from hevcq.worker.delivery.lease import Heartbeat
-from hevcq.worker.gate import Gate
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.slot import Slot
@@ -22,7 +22,7 @@ from support.fakes.farm import Farm
 @pytest.fixture
 def farm(tmp_path) -> Farm:
     farm = Farm(tmp_path)
-    farm.with_context(gate=Gate(farm.ledger, farm.clock))
+    farm.with_context(admission=Admission(farm.ledger, farm.clock))
     return farm
 
 
@@ -118,8 +118,8 @@ def test_a_paused_slot_counts_as_polling(farm):
 def test_closed_hours_hold_work_back_until_the_window_opens(farm):
     source, slot = farm.submit(), slot_of(farm)
     hours = Hours(Schedule.parse(["22:00-06:00"], "UTC"))  # the test's clock begins at 22:13
-    gate = Gate(farm.ledger, farm.clock, hours)
-    farm.with_context(gate=gate)
+    admission = Admission(farm.ledger, farm.clock, hours)
+    farm.with_context(admission=admission)
     slot = slot_of(farm)
     farm.clock.advance(8 * 3600)
     assert slot.step() is False
@@ -265,7 +265,9 @@ def test_a_frozen_encode_keeps_its_lease_past_every_limit_and_goes_on(farm):
 
 def test_a_full_disk_and_an_unfit_worker_are_told(farm):
     told: list[tuple[str, str]] = []
-    farm.with_context(tell=lambda name, reason: told.append((name, reason)), min_free_bytes=1 << 60)
+    farm.with_context(
+        notify=lambda name, reason: told.append((name, reason)), min_free_bytes=1 << 60
+    )
     farm.submit()
     assert slot_of(farm).step() is False
     assert told[0][0] == "disk.low"
@@ -281,22 +283,22 @@ def test_a_full_disk_and_an_unfit_worker_are_told(farm):
 
 
 def test_a_pause_of_everything_is_one_line_of_the_log_and_so_is_its_end(farm):
-    gate, profiles = Gate(farm.ledger, farm.clock), [f"p{n}" for n in range(9)]
+    admission, profiles = Admission(farm.ledger, farm.clock), [f"p{n}" for n in range(9)]
     with capture_logs() as logs:
         for _ in range(2):
             pause(farm)
             for _ in range(3):
-                assert all(gate.closed(name, now=True) for name in profiles)
+                assert all(admission.closed(name, now=True) for name in profiles)
             farm.ledger.resume(None)
-            assert not any(gate.closed(name, now=True) for name in profiles)
+            assert not any(admission.closed(name, now=True) for name in profiles)
     assert [line["event"] for line in logs] == ["work_paused", "work_goes_on"] * 2
 
 
 def test_pauses_of_two_profiles_are_two_lines(farm):
-    gate = Gate(farm.ledger, farm.clock)
+    admission = Admission(farm.ledger, farm.clock)
     pause(farm, profile="hevc")
     pause(farm, profile="720p")
     with capture_logs() as logs:
         for name in ("hevc", "720p", "1080p"):
-            gate.closed(name, now=True)
+            admission.closed(name, now=True)
     assert [line["reason"].split()[1] for line in logs] == ["hevc", "720p"]

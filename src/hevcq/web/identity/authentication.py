@@ -28,8 +28,8 @@ FOR_PEOPLE = "Pages are for people: a program's token is for /api/v1, /uploads a
 SIGN_IN = "/sign-in"
 
 
-class Gate:
-    """Tell who is asking: a program by its token, a person by their session or by the proxy."""
+class Authenticator:
+    """Identify who is asking: a program by its token, a person by their session or by the proxy."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class Gate:
 class SignInFirst:
     """Let only public paths through without a sign-in; nobody else's request body is read."""
 
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
-        self._app, self._gate = app, gate
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
+        self._app, self._authenticator = app, authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Note the person in the request's state, or refuse."""
@@ -88,7 +88,7 @@ class SignInFirst:
         if path.startswith("/static/"):
             await self._app(scope, receive, send)
             return
-        person = await run_in_threadpool(self._gate.identify, connection)
+        person = await run_in_threadpool(self._authenticator.identify, connection)
         scope.setdefault("state", {})["person"] = person
         if person is None and not path.startswith(PUBLIC):
             await _refusal(scope, path)(scope, receive, send)

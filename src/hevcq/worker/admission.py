@@ -1,4 +1,4 @@
-"""The gate: whether work may begin, and what becomes of work that runs.
+"""Admit work or hold it back, and say what becomes of work that runs.
 
 It is asked before every receive, and by the pool for the work that runs. What it knows of the pauses
 is at most `Pauses.pauses_read_every_s` seconds old.
@@ -21,7 +21,7 @@ def nothing_forbids() -> str:
     return ""
 
 
-class Gate:
+class Admission:
     """Decide for each profile whether its work may begin now. Safe to use from any thread.
 
     `condition` returns a sentence while this machine forbids work, else ""; it must be quick.

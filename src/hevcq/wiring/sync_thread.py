@@ -19,8 +19,8 @@ TOLD = frozenset({"moved", "copied", "failed", "refused"})
 """What a person wants to read of a service; the rest is what waits or is known already."""
 
 
-class Syncing:
-    """Looks at each server until `stop`. The settings are read anew before each look.
+class SyncThread:
+    """Look at each server until `stop`. The settings are read anew before each look.
 
     A sync that cannot run is told once, tried again, and keeps neither the others nor the encodes
     from theirs.
@@ -54,7 +54,9 @@ class Syncing:
         """Run one sync once; must not raise, as nobody else would hear of it."""
         try:
             with opened(self._app, sync, self._stop) as ready:
-                Session(ready.ports, ready.job, self._tell, self._notice, told=self._repeated).run()
+                Session(
+                    ready.ports, ready.job, self._on_file, self._notice, told=self._repeated
+                ).run()
         except Stopped:
             return
         except HevcqError as error:
@@ -75,7 +77,7 @@ class Syncing:
             self._told[sync.name] = words
             self._say(f"Sync {printable(sync.name)}: {words}")
 
-    def _tell(self, each: Synced) -> None:
+    def _on_file(self, each: Synced) -> None:
         if each.fate.value in TOLD:
             where = "" if each.target is None else f" → {printable(each.target)}"
             why = f" ({printable(each.reason)})" if each.reason else ""
