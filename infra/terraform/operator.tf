@@ -21,6 +21,17 @@ data "aws_iam_policy_document" "operator" {
     resources = [module.ledger.table_arn, "${module.ledger.table_arn}/index/*"]
   }
 
+  # hevcq videos list and show; changes go through the page, which knows whose they are.
+  dynamic "statement" {
+    for_each = var.web == null ? [] : [1]
+
+    content {
+      sid       = "Videos"
+      actions   = ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"]
+      resources = ["${module.ledger.table_arn}-videos", "${module.ledger.table_arn}-videos/index/*"]
+    }
+  }
+
   statement {
     sid       = "List"
     actions   = ["s3:ListBucket", "s3:ListBucketVersions"]

@@ -186,3 +186,13 @@ def test_the_page_writes_nothing_but_uploads_and_workers_read_them(both: Resourc
 def test_the_pages_videos_never_become_public_as_a_folder(terraform: Terraform) -> None:
     said = terraform.refused(*VARIABLES, f'public_playback={{"folder":"{UPLOADS}"}}')
     assert "private ones too" in said
+
+
+def test_operators_list_uploaded_videos_and_leave_changes_to_the_page(both: Resources) -> None:
+    statements = json.loads(only(both, "aws_iam_policy", "operator")["policy"])["Statement"]
+
+    (videos,) = [s for s in statements if s.get("Sid") == "Videos"]
+    assert set(videos["Action"]) == {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
+    table = f"table/{AwsSettings(table='hevcq').videos}"
+    named = sorted(name.rpartition(":")[2] for name in videos["Resource"])
+    assert named == [table, f"{table}/index/*"]
