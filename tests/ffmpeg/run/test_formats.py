@@ -265,7 +265,7 @@ def test_the_whole_command_of_each_format(source):
     )
     assert found["av1"] == (
         f"-c:0 libsvtav1 -preset:0 8 -crf:0 35 -g:0 240 -pix_fmt:0 yuv420p {kept} "
-        "-svtav1-params:0 lp=2"
+        "-svtav1-params:0 fps-num=60:fps-denom=1:lp=2"
     )
     assert found["ogg"] == (
         "-c:0 libtheora -q:0 7 -g:0 240 -pix_fmt:0 yuv420p -fps_mode:0 passthrough "
@@ -304,6 +304,13 @@ def test_an_end_whose_picture_only_repeats_may_not_be_cut_off_with_its_sound(tmp
 
     assert results[-1].gate is Gate.G5
     assert results[-1].outcome is Outcome.FAILED
+
+
+def test_a_phones_clock_of_600_in_the_header_is_no_rate_that_av1_refuses(tmp_path):
+    """SVT-AV1 refuses more than 240, though its rate steers nothing at constant quality."""
+    one = encoded("av1", make_source(tmp_path / "clock.mkv", "-t", "0.2", rate=600), tmp_path)
+
+    assert complaints(one.judge()) == []
 
 
 @pytest.mark.parametrize("name", [pytest.param("ogg", marks=pytest.mark.slow), "avi"])

@@ -81,7 +81,8 @@ CODECS: dict[str, Codec] = {
     # https://gitlab.com/AOMediaCodec/SVT-AV1/-/blob/master/Docs/Parameters.md
     "libsvtav1": Codec(
         option="-svtav1-params",
-        base={},
+        # More than 240 is refused, which headers of phones' clocks say; frames keep their own times.
+        base={"fps-num": "60", "fps-denom": "1"},
         threads=lambda count: ({"lp": str(count)}, []),
         mastering="mastering-display",
         light="content-light",
