@@ -56,6 +56,11 @@ def test_only_the_pages_own_names_are_answered(visit):
         ("127.0.0.1.evil.example", 421),
         ("localhost.evil.example", 421),
         ("a@evil.example", 421),
+        ("evil.example@127.0.0.1", 421),
+        ("127.0.0.1/evil.example", 421),
+        ("127.0.0.1#.evil.example", 421),
+        ("[::1%25eth0]", 421),
+        ("127.0.0.1:8790:1", 421),
         ("", 421),
         ("videos.example.org", 200),
         ("VIDEOS.example.org.", 200),
@@ -72,6 +77,19 @@ def test_two_host_headers_are_refused(visit):
 
     got = client.get("/healthz", headers=[("Host", "127.0.0.1"), ("Host", "evil.example")])
     assert got.status_code == 421
+
+
+def test_what_is_no_request_passes_the_guards(visit):
+    with visit() as started:  # the start of the server, which its upkeep waits for
+        assert started.get("/healthz").status_code == 200
+
+
+def test_a_request_with_two_lengths_is_refused_and_its_connection_ends(visit):
+    both = {"Transfer-Encoding": "chunked", "Content-Length": "5"}
+
+    got = visit().post("/sign-in", headers=both, content=b"token=x")
+
+    assert (got.status_code, got.headers["Connection"]) == (400, "close")
 
 
 def test_every_answer_carries_the_headers_that_bind_browsers(visit):

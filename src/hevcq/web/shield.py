@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 HSTS_S = 31_536_000
+HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,255}))(?::[0-9]{0,5})?")
+"""A Host header: a name or an address with a port, without user, path or zone (RFC 9110, 7.2)."""
 
 
 def content_policy(origins: Sequence[str] = ()) -> str:
@@ -83,7 +86,16 @@ class KnownHost:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and not self._knows(Headers(scope=scope).getlist("host")):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy before this server may have taken the other of the two (RFC 9112, 6.3).
+            words = "Refused: this request has two lengths."
+            await PlainTextResponse(words, 400, {"Connection": "close"})(scope, receive, send)
+            return
+        if not self._knows(headers.getlist("host")):
             words = (
                 "This page is not offered under this host name; the setting web.hosts lists more."
             )
@@ -132,10 +144,8 @@ def _is_own(headers: Headers) -> bool:
 
 def host_of(named: str) -> str:
     """Return the host of a Host header, in lower case and without its port and brackets."""
-    try:
-        return (urlsplit(f"//{named}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    match = HOST.fullmatch(named)
+    return (match[1] or match[2]).lower().removesuffix(".") if match else ""
 
 
 def is_loopback(host: str) -> bool:
