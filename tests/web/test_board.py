@@ -176,7 +176,7 @@ def test_it_shows_libraries_with_their_state_and_the_ingests_that_ended(operator
     assert "1 video encoded" in shows
     assert "unusable" in gone
     assert "is its disk mounted?" in gone
-    assert "0 videos encoded" in gone
+    assert "Nothing encoded in 30 days." in gone
     assert "<i>gone" not in html
     assert html.index("1 done &amp; &lt;u&gt;.") < html.index("0 done &amp;"), "newest first"
     assert "never shown here" not in html
