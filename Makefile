@@ -132,11 +132,13 @@ scale: setup  ## a million uploads in virtual time against the limits of AWS (JO
 
 .PHONY: sync process trigger
 
+quoted = $(if $(1),'$(subst ','\'',$(1))')
+
 sync: setup  ## fetch what phones uploaded, as [[sync]] in the settings says (NAME=anna for one)
-	$(BIN)/hevcq sync $(NAME)
+	$(BIN)/hevcq sync $(call quoted,$(NAME))
 
 process: setup  ## encode what is new in LIBRARY=folder
-	$(BIN)/hevcq ingest $(LIBRARY)
+	$(BIN)/hevcq ingest $(call quoted,$(LIBRARY))
 
 trigger:  ## make sync, then make process
 	$(MAKE) sync

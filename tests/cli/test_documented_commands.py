@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,18 @@ def test_calls_are_found_and_a_wrong_one_is_noticed(tmp_path: Path) -> None:
     assert calls(page) == ["ingest ~/x --exclude '#a' # b", "status --jsn"]
     with pytest.raises(Exception, match="--jsn"):
         parse(["status", "--jsn"])
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["process", "LIBRARY=/srv/anna's photos"], "ingest '/srv/anna'\\''s photos'"),
+        (["process"], "ingest"),
+        (["sync", "NAME=anna"], "sync 'anna'"),
+    ],
+)
+def test_a_folder_with_a_space_or_a_quote_is_one_word_to_make(words, command):
+    ran = subprocess.run(
+        ["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[-1].split("hevcq ")[-1].strip() == command

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate
@@ -34,6 +35,8 @@ from hevcq.util.text import printable
 
 FetchFile = Callable[[str, Path], str]
 """Write a file of the set, by its name in it, to the given new path; return the SHA-256 read back."""
+FILES_AT_ONCE = 4
+"""A set has many small files, each of which costs a way to the store and back."""
 PICTURES = ".mp4"
 """The suffix of the files of a set that hold video or sound, as ordinary files do."""
 
@@ -112,14 +115,13 @@ def _fill(temp: Path, rendition: Rendition, fetch: FetchFile, fs: FileSystem) ->
     proof = rendition.certificate
     files = {each.name: (each.size, each.sha256) for each in proof.files}
     files[MASTER] = (proof.rendition_size, proof.rendition_sha256)
-    folders: set[Path] = {temp}
+    folders = dict.fromkeys([temp, *((temp / name).parent for name in files)])
     notices: dict[str, None] = {}
     fs.mkdir(temp)
-    for name, wanted in files.items():
-        path = temp / name
-        make_folders(fs, path.parent)
-        folders.add(path.parent)
-        digest = fetch(name, path)
+    for folder in folders:
+        make_folders(fs, folder)
+    for name, digest in _fetched(temp, files, fetch):
+        path, wanted = temp / name, files[name]
         facts = fs.lstat(path)
         if facts is None or (facts.st_size, digest) != wanted or not stat.S_ISREG(facts.st_mode):
             raise VerificationFailed(
@@ -134,6 +136,20 @@ def _fill(temp: Path, rendition: Rendition, fetch: FetchFile, fs: FileSystem) ->
         fs.fsync_dir(folder)
     fs.fsync_dir(temp.parent)
     return tuple(notices)
+
+
+def _fetched(temp: Path, names: Iterable[str], fetch: FetchFile) -> Iterator[tuple[str, str]]:
+    """Fetch a few files at once; yield each name with its SHA-256, in order.
+
+    After an error no other file is begun, and none is still being written when it is raised.
+    """
+    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="set-file") as pool:
+        fetching = {name: pool.submit(fetch, name, temp / name) for name in names}
+        try:
+            for name, one in fetching.items():
+                yield name, one.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _check(temp: Path, proof: Certificate, check: Check) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from hevcq.domain.certificate import (
 from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, member_key, rendition_key, set_version
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.errors import LibraryError, UsageError, VerificationFailed
+from hevcq.errors import LibraryError, Unavailable, UsageError, VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import sweep
 from hevcq.library.scanning.scan import Rejected, RejectionCause, find
@@ -376,3 +378,51 @@ def test_what_a_killed_attempt_left_in_the_store_is_no_new_rendition(bench: SetB
     assert list(bench.collector.made_again()) == []
     bench.again(job, b"other")
     assert [each.job_id for each in bench.collector.made_again()] == [job.job_id]
+
+
+def test_files_of_a_set_are_fetched_a_few_at_once(
+    bench: SetBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set in S3 has dozens of small files, each a round trip."""
+    job = bench.queue(bench.video())
+    bench.work(job)
+    store, met = bench.backend.store, threading.Barrier(2, timeout=10)
+    real = store.collect
+
+    def collect(*how: Any, **named: Any) -> str:
+        met.wait()  # breaks, if no other fetch is under way
+        return real(*how, **named)
+
+    monkeypatch.setattr(store, "collect", collect)
+    bench.collector.collect(bench.done(job), NEVER)
+    assert len(tree(bench.media / "a.hevc.hls")) == 4
+
+
+def test_one_file_that_cannot_be_fetched_ends_the_others_before_anything_is_removed(
+    bench: SetBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    store, writing, failed = bench.backend.store, threading.Semaphore(0), threading.Event()
+    real, left = store.collect, []
+
+    def collect(key: str, *how: Any, **named: Any) -> str:
+        if key.endswith("sound1.mp4"):
+            writing.acquire(timeout=10)  # another file is being written
+            failed.set()
+            raise Unavailable("The store does not answer.")
+        writing.release()
+        failed.wait(10)
+        try:
+            return real(key, *how, **named)
+        except OSError as error:
+            left.append(str(error))
+            raise
+
+    monkeypatch.setattr(store, "collect", collect)
+    with pytest.raises(Unavailable):
+        bench.collector.collect(bench.done(job), NEVER)
+    assert left == [], "a folder that is still written to was removed"
+    assert tree(bench.media) == {"a.mp4": b"clip" * 100} | {
+        name: data for name, data in tree(bench.media).items() if name.startswith(".hevcq/")
+    }
