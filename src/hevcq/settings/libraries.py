@@ -37,7 +37,7 @@ Saving = Annotated[str, _checked(saving)]
 Names = tuple[str, ...]
 
 
-class Closed(BaseModel):
+class Table(BaseModel):
     """A table of a list in the settings: frozen, and a wrong key is refused with the nearest name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +57,7 @@ def _known(model: type[BaseModel]) -> str:
     return ", ".join(model.model_fields)
 
 
-class Rule(Closed):
+class Rule(Table):
     """One rule of a library: where all its conditions hold, the video is skipped or gets a profile.
 
     Limits are inclusive. A condition on what a file does not say (a bit rate without a duration)
@@ -88,7 +88,7 @@ class Rule(Closed):
         return self
 
 
-class Library(Closed):
+class Library(Table):
     """One media folder, what is made of it, where it goes, and when."""
 
     name: str = Field(description="how commands and statistics call it")

@@ -15,20 +15,20 @@ from hevcq.wiring.sync import opened
 LOOK_S = 60.0
 """Seconds between two looks at the servers; where files settle faster, half their time."""
 LEAST_S = 5.0
-TOLD = frozenset({"moved", "copied", "failed", "refused"})
+SHOWN = frozenset({"moved", "copied", "failed", "refused"})
 """What a person wants to read of a service; the rest is what waits or is known already."""
 
 
 class SyncThread:
     """Look at each server until `stop`. The settings are read anew before each look.
 
-    A sync that cannot run is told once, tried again, and keeps neither the others nor the encodes
+    A sync that cannot run is reported once, tried again, and keeps neither the others nor the encodes
     from theirs.
     """
 
     def __init__(self, app: App, say: Callable[[str], None], stop: threading.Event) -> None:
         self._app, self._say, self._stop = app, say, stop
-        self._told: dict[str, str] = {}
+        self._complained: dict[str, str] = {}
         self._noticed: set[str] = set()
         self._repeated: set[tuple[str, str, str]] = set()
         self._thread = threading.Thread(target=self._run, name="hevcq-sync", daemon=True)
@@ -64,21 +64,21 @@ class SyncThread:
         except Exception as error:  # noqa: BLE001 - the thread must live on
             self._complain(sync, f"this is a bug: {type(error).__name__}: {error}")
         else:
-            self._told.pop(sync.name, None)
+            self._complained.pop(sync.name, None)
 
     def _notice(self, words: str) -> None:
-        """Tell a person something that each look would say again, once."""
+        """Print once what each look would say again."""
         if words not in self._noticed:
             self._noticed.add(words)
             self._say(words)
 
     def _complain(self, sync: SyncSettings, words: str) -> None:
-        if self._told.get(sync.name) != words:
-            self._told[sync.name] = words
+        if self._complained.get(sync.name) != words:
+            self._complained[sync.name] = words
             self._say(f"Sync {printable(sync.name)}: {words}")
 
     def _on_file(self, each: Synced) -> None:
-        if each.fate.value in TOLD:
+        if each.fate.value in SHOWN:
             where = "" if each.target is None else f" → {printable(each.target)}"
             why = f" ({printable(each.reason)})" if each.reason else ""
             self._say(f"{each.fate.value} {printable(each.path)}{where}{why}")
