@@ -131,6 +131,7 @@ def test_an_uploaded_video_is_named_by_its_title(operator, bench):
     html = operator.get("/board").text
 
     assert f'<a href="/v/{video.video_id}">The garden</a>' in html
+    assert f'src="/v/{video.video_id}/poster.jpg"' in html, "its picture"
     assert "UPLOAD/" not in html
 
 
