@@ -46,6 +46,7 @@ A_MINUTE = "max-age=60"
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9]{1,19}$")]
 MAX_NOTE_BYTES = 1 << 16
 PLAYLIST = "application/vnd.apple.mpegurl"
+CERTIFICATE = ".certificate.json"
 SET = "set"
 """The metadata of a master playlist that names the folder of its files."""
 
@@ -210,8 +211,25 @@ def _remove(backend: Backend, note: _Note) -> bool:
     # After the ledger: what this attempt published before it ended is visible now.
     seen = backend.store.stat(note.master)
     used = "" if seen is None else seen.metadata.get(SET, "")
-    for version in note.versions:
-        if version != used and is_set(note.master):
-            for stored in list(backend.store.list(f"{note.master.removesuffix(MASTER)}{version}/")):
-                backend.store.delete(stored.key)
+    gone = {version for version in note.versions if version != used and is_set(note.master)}
+    for version in sorted(gone):
+        for stored in list(backend.store.list(f"{note.master.removesuffix(MASTER)}{version}/")):
+            backend.store.delete(stored.key)
+    if gone:
+        _remove_certificates(backend.store, note, gone)
     return True
+
+
+def _remove_certificates(store: Store, note: _Note, gone: set[str]) -> None:
+    """Remove the certificates of removed folders, which a killed attempt left or a new set replaced."""
+    for stored in list(store.list(f"{note.master}.")):
+        if not stored.key.endswith(CERTIFICATE):
+            continue
+        with store.open(stored.key) as stream:
+            try:
+                proof = Certificate.read(stream)
+            except VerificationFailed:
+                continue  # not known to be one of these
+        folders = {file.name.partition("/")[0] for file in proof.files}
+        if proof.job_id == note.job_id and folders and folders <= gone:
+            store.delete(stored.key)
