@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -37,7 +38,8 @@ def content(*times: float, end: float, scale: int = 1000) -> FragmentedFile:
     ticks = [round(time * scale) for time in (*times, end)]
     fragments = tuple(
         Fragment(
-            start=700 + 100 * n, end=800 + 100 * n, decoded=at, shown=at, duration=after - at,
+            start=700 + 100 * n, end=800 + 100 * n, decoded=at, shown=at, shown_end=after,
+            duration=after - at,
             samples=round((after - at) / scale * 25), first_at=720 + 100 * n,
             first_end=750 + 100 * n, sync=True, time_at=0,
         )
@@ -231,3 +233,15 @@ def test_a_storyboard_says_which_part_of_which_sheet_shows_a_time() -> None:
 def test_pictures_in_one_stream_are_parted() -> None:
     one, two = b"\xff\xd8one\xff\xd9", b"\xff\xd8two\xff\xd9"
     assert list(split_jpegs(one + two + b"\xff\xd8cut")) == [one, two]
+
+
+def test_a_segment_lasts_until_the_next_one_is_shown_whatever_its_decoding_times_add_up_to() -> (
+    None
+):
+    even = content(0, 4, 8, end=9)
+    uneven = replace(
+        even, fragments=tuple(replace(f, duration=f.duration - 300) for f in even.fragments)
+    )
+
+    assert [float(s.seconds) for s in video_segments(uneven, 4)] == [4, 4, 1]
+    assert [float(s.seconds) for s in key_frames(uneven)] == [4, 4, 1]

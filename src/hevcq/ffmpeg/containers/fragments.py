@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import add
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,13 +30,16 @@ class Fragment:
     """One moof with its media. Offsets and sizes in bytes of the file, times in ticks.
 
     `decoded` is the decoding time of the first sample and `shown` its presentation time, as the edit
-    list shifts it; `first_end` is where the first sample ends, `time_at` where its time is stored.
+    list shifts it; `shown_end` is when its last picture ends, by the shortest length of its samples,
+    since uneven times do not say how long the last one stays. `duration` is the sum of the samples'
+    decoding times. `first_end` is where the first sample ends, `time_at` where its time is stored.
     """
 
     start: int
     end: int
     decoded: int
     shown: int
+    shown_end: int
     duration: int
     samples: int
     first_at: int
@@ -113,7 +117,13 @@ def delay(path: Path, found: FragmentedFile, ticks: int) -> FragmentedFile:
     ffmpeg can only write an edit list with a gap, which browsers ignore: the picture would come early.
     """
     later = tuple(
-        replace(f, decoded=f.decoded + ticks, shown=f.shown + ticks) for f in found.fragments
+        replace(
+            f,
+            decoded=f.decoded + ticks,
+            shown=f.shown + ticks,
+            shown_end=f.shown_end + ticks,
+        )
+        for f in found.fragments
     )
     with path.open("r+b") as file:
         for fragment in later:
@@ -273,6 +283,7 @@ def _fragment(file: BinaryIO, moof: Box, media: Box, track: _Track) -> Fragment:
         end=media.end,
         decoded=decoded,
         shown=decoded + run.first_delay - track.edit,
+        shown_end=decoded + run.last_end - track.edit,
         duration=run.duration,
         samples=run.count,
         first_at=first_at,
@@ -310,12 +321,16 @@ class _Run:
             at += 4
         given = [place for place in range(4) if flags & (0x100 << place)]
         layout = "".join("i" if place == 3 else "I" for place in given)
-        durations, sizes = defaults[0] * self.count, defaults[1] * self.count
+        sizes = defaults[1] * self.count
         rows = list(struct.iter_unpack(f">{layout}", run[at:])) if given else []
         if given and len(rows) != self.count:
             raise ValueError("a fragment lists fewer samples than it has")
         columns = dict(zip(given, zip(*rows, strict=True), strict=True)) if rows else {}
-        self.duration = sum(columns[0]) if 0 in columns else durations
+        lengths = columns[0] if 0 in columns else (defaults[0],) * self.count
+        delays = columns[3] if 3 in columns else (0,) * self.count
+        times = (0, *accumulate(lengths))
+        self.last_end = max(map(add, times, delays)) + min(lengths)
+        self.duration = times[-1]
         self.bytes = sum(columns[1]) if 1 in columns else sizes
         self.first_size = columns[1][0] if 1 in columns else defaults[1]
         self.first_flags = columns[2][0] if 2 in columns else first_flags

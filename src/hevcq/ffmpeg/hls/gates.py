@@ -23,7 +23,7 @@ from hevcq.ffmpeg.hls.read_playlists import (
     read_master,
     read_media,
 )
-from hevcq.ffmpeg.hls.segments import Rates, Segment, frame_rate, rates, target_duration
+from hevcq.ffmpeg.hls.segments import Rates, Segment, frame_rate, rates, target_duration, timed
 from hevcq.ports.encoder import VerifyRequest
 
 MASTER = "master.m3u8"
@@ -49,23 +49,15 @@ class Media:
     @property
     def segments(self) -> tuple[Segment, ...]:
         """What the playlist's ranges hold. Raises ValueError if they are not whole fragments."""
-        found, rest = [], list(self.content.fragments)
+        groups, rest = [], list(self.content.fragments)
         for entry in self.playlist.entries:
             group = []
             while rest and rest[0].end <= (entry.end or 0):
                 group.append(rest.pop(0))
             if not group or (group[0].start, group[-1].end) != (entry.start, entry.end):
                 raise ValueError(f"{self.name}: the range at {entry.start} is not whole fragments")
-            found.append(
-                Segment(
-                    entry.start,
-                    group[-1].end,
-                    Fraction(sum(f.duration for f in group), self.content.timescale),
-                    sum(f.samples for f in group),
-                    group[0].shown,
-                )
-            )
-        return tuple(found)
+            groups.append(group)
+        return timed(groups, self.content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Images:
         scale = rung.content.timescale
         times = [Fraction(max(0, f.shown), scale) for f in shown]
         last = fragments[-1]
-        times.append(Fraction(last.shown + last.duration, scale))
+        times.append(Fraction(last.shown_end, scale))
         index = folder / "storyboard.vtt"
         index.write_text(
             storyboard_index(times, [path.name for path in paths], (wide, high)), encoding="utf-8"

@@ -7,7 +7,7 @@ the same times in every rung, so segments do as well, whatever other key frames 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
@@ -64,28 +64,46 @@ def video_segments(file: FragmentedFile, segment_s: float) -> tuple[Segment, ...
             # One tick of grace: times were rounded to the file's time scale.
             border = ((at + 1) // step + 1) * step - 1
         groups[-1].append(fragment)
-    return tuple(_segment(group, file.timescale) for group in groups)
+    return timed(groups, file)
+
+
+def timed(groups: Sequence[Sequence[Fragment]], file: FragmentedFile) -> tuple[Segment, ...]:
+    """Return groups of fragments as segments: a picture is shown until the next one begins.
+
+    Decoding times add up to less than that where pictures are reordered at uneven times.
+    """
+    if file.channels:
+        return tuple(
+            _segment(group, Fraction(sum(f.duration for f in group), file.timescale))
+            for group in groups
+        )
+    ends = [group[0].shown for group in groups[1:]]
+    ends.append(max((f.shown_end for group in groups for f in group), default=0))
+    return tuple(
+        _segment(group, Fraction(end - group[0].shown, file.timescale))
+        for group, end in zip(groups, ends, strict=True)
+    )
 
 
 def sound_segments(file: FragmentedFile) -> tuple[Segment, ...]:
     """Return each fragment of a sound as a segment: the encoder already cut it to their length."""
-    return tuple(_segment([fragment], file.timescale) for fragment in file.fragments)
+    return timed([[fragment] for fragment in file.fragments], file)
 
 
 def key_frames(file: FragmentedFile) -> tuple[Segment, ...]:
     """Return the ranges of an I-frame playlist: each from a moof to the end of its first sample."""
-    scale = file.timescale
+    lengths = timed([[fragment] for fragment in file.fragments], file)
     return tuple(
-        Segment(f.start, f.first_end, Fraction(f.duration, scale), 1, f.shown)
-        for f in file.fragments
+        replace(segment, end=fragment.first_end, samples=1)
+        for segment, fragment in zip(lengths, file.fragments, strict=True)
     )
 
 
-def _segment(group: Sequence[Fragment], timescale: int) -> Segment:
+def _segment(group: Sequence[Fragment], seconds: Fraction) -> Segment:
     return Segment(
         start=group[0].start,
         end=group[-1].end,
-        seconds=Fraction(sum(f.duration for f in group), timescale),
+        seconds=seconds,
         samples=sum(f.samples for f in group),
         shown=group[0].shown,
     )
