@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,10 @@ from contracts.objects import accepted, content, library_file, sha, visible
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import MASTER, SET_EXTENSION, member_key, rendition_key, set_notes
+from hevcq.errors import VerificationFailed
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.place import Rendition
+from hevcq.library.place_set import place_set
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
 from support.fakes.farm import Farm, Killed
@@ -271,3 +277,35 @@ def test_a_worker_that_loses_its_lease_while_publishing_leaves_the_other_s_set(
     assert reader.files() == other
     assert farm.finished(source).state is JobState.DONE
     _only_this_set_is_left(farm, source, other)
+
+
+def test_a_set_is_fetched_a_few_files_at_once_and_one_with_other_bytes_places_nothing(
+    world: World, farm: SetFarm, tmp_path: Path
+) -> None:
+    source = farm.ingested("a")
+    assert farm.finished(source).state is JobState.DONE
+    master = farm.reader(source).master
+    certificate, met = proof(world, source, master), threading.Barrier(2, timeout=10)
+    two = {file.name for file in certificate.files[:2]}
+
+    def fetch(name: str, target: Path) -> str:
+        if name in two:
+            met.wait()  # breaks, if the other is not under way
+        key = member_key(master, name)
+        return farm.store.collect(key, target, moved=lambda _: None, stop=threading.Event())
+
+    home = tmp_path / "home"
+    home.mkdir()
+    target = home / "a.hls" / MASTER
+    rendition = Rendition(home, home / "gone.mp4", target, certificate)
+    first, *rest = certificate.files
+    wrong = certificate.model_copy(
+        update={"files": (first.model_copy(update={"sha256": "0" * 64}), *rest)}
+    )
+    with pytest.raises(VerificationFailed, match="is not what"):
+        place_set(replace(rendition, certificate=wrong), fetch, FileSystem(), lambda _: None)
+    assert not target.parent.exists()
+    met.reset()
+    place_set(rendition, fetch, FileSystem(), lambda _: None)
+    names = {path.relative_to(target.parent).as_posix() for path in target.parent.rglob("*.*")}
+    assert {MASTER, *(file.name for file in certificate.files)} <= names
