@@ -133,5 +133,5 @@ def test_no_credential_reaches_the_environment_of_any_program(tmp_path, monkeypa
     words = seen.read_text()
     assert "secret" not in words
     assert {line.partition("=")[0] for line in words.splitlines()} <= {
-        "PATH", "LANG", "HOME", "PWD", "OLDPWD", "SHLVL", "_",
+        "PATH", "LANG", "HOME", "PWD", "OLDPWD", "SHLVL", "SVT_LOG", "_",
     }  # fmt: skip

@@ -99,7 +99,8 @@ def test_a_worker_reaches_no_other_profile_and_deletes_only_work_files(
     deletes = [s for s in allowed if any("Delete" in a for a in as_list(s["Action"]) if "s3:" in a)]
     assert {a for s in deletes for a in as_list(s["Action"])} == {"s3:DeleteObject"}
     places = [name.partition("/")[2] for s in deletes for name in as_list(s["Resource"])]
-    of_replaced_sets = [f"DONE/{profile}/*/????????-*/*"] if profile == "hls" else []
+    of_a_set = ("????????-*/*", "master.m3u8.*")
+    of_replaced_sets = [f"DONE/{profile}/*/{each}" for each in of_a_set if profile == "hls"]
     assert sorted(places) == sorted([f"work/{profile}/*", *of_replaced_sets])
     assert "dynamodb:Scan" not in text
     for other in others:

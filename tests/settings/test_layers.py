@@ -306,6 +306,9 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
     samples = {"backend": "aws", "log_level": "info", "log_style": "json"}
     samples |= {
         "libraries": "[]",
+        "health.share": "1/12",
+        "health.hours": "22:00-06:00",
+        "health.limit": "4M",
         "metrics_address": "localhost:9464",
         "trusted_keys": f"ed25519:{'A' * 43}=",
     }

@@ -237,7 +237,9 @@ class SimThread:
 
 
 class SimEvent:
-    """threading.Event for greenlets."""
+    """threading.Event for greenlets, and what a lease's stop has besides."""
+
+    held, held_s = False, 0.0
 
     def __init__(self, sched: Scheduler) -> None:
         self._sched, self._set = sched, False

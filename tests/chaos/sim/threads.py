@@ -60,9 +60,11 @@ def cooperative(sched: Scheduler) -> Iterator[None]:
     from hevcq.worker.delivery import lease as heartbeat
 
     modules, before = (heartbeat, lease, loop, pool), threading
+    stop_event = lease.StopEvent
     watch, poll = pool.WATCH_S, loop.POLL_WAIT_S
     for module in modules:
         module.threading = SimThreading(sched)
+    lease.StopEvent = lambda: SimEvent(sched)
     # Idle looks cost real time and no virtual one: a world of hours needs few of them.
     pool.WATCH_S, loop.POLL_WAIT_S = 600.0, 600.0
     try:
@@ -70,4 +72,5 @@ def cooperative(sched: Scheduler) -> Iterator[None]:
     finally:
         for module in modules:
             module.threading = before
+        lease.StopEvent = stop_event
         pool.WATCH_S, loop.POLL_WAIT_S = watch, poll

@@ -116,7 +116,7 @@ def test_the_environment_is_clean(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     names = {line.split("=")[0] for line in sh("env").stdout.decode().splitlines()}
 
-    assert names <= {"PATH", "LANG", "HOME", "PWD", "OLDPWD", "SHLVL", "_"}
+    assert names <= {"PATH", "LANG", "HOME", "PWD", "OLDPWD", "SHLVL", "SVT_LOG", "_"}
 
 
 def test_arguments_are_never_read_by_a_shell():

@@ -101,14 +101,15 @@ data "aws_iam_policy_document" "task" {
     resources = ["${var.storage.output_arn}/work/${var.profile}/*"]
   }
 
-  # The files of a set that a new one replaced are in a folder of their own, named after job and fence.
+  # The files of a set that a new one replaced are in a folder of their own, named after job and
+  # fence; its certificate, named after its digest, is beside the master playlist.
   dynamic "statement" {
     for_each = var.makes_sets ? [true] : []
 
     content {
       sid       = "SweepSets"
       actions   = ["s3:DeleteObject"]
-      resources = ["${var.storage.output_arn}/DONE/${var.profile}/*/????????-*/*"]
+      resources = ["${var.storage.output_arn}/DONE/${var.profile}/*/????????-*/*", "${var.storage.output_arn}/DONE/${var.profile}/*/master.m3u8.*"]
     }
   }
 
