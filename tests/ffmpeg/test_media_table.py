@@ -170,7 +170,11 @@ def test_each_damaged_clip_is_found_damaged_and_nothing_is_left(
 @pytest.mark.media
 @pytest.mark.parametrize(
     "name",
-    ["flir-portrait-vfr-bframes.mp4", "made-vfr-gap-432p.mp4", "phone-720p-vfr-rot180.mp4"],
+    [
+        pytest.param("flir-portrait-vfr-bframes.mp4", marks=pytest.mark.slow),
+        "made-vfr-gap-432p.mp4",
+        "phone-720p-vfr-rot180.mp4",
+    ],
 )
 def test_every_frame_of_a_variable_rate_keeps_its_own_time(name: str, folder: Path) -> None:
     made = made_once(name, "hevc", folder)

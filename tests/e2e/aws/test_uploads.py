@@ -59,6 +59,7 @@ def test_an_upload_of_each_kind_reaches_all_three_profiles(fleet: Fleet, tmp_pat
     assert fleet.left_behind() == []
 
 
+@pytest.mark.slow  # that a second delivery makes no second rendition is in the contracts, too
 def test_duplicates_of_an_event_make_no_second_rendition(fleet: Fleet, tmp_path: Path) -> None:
     fleet.put("TODO/hevc/video.mp4", make_clip(tmp_path).read_bytes())
     fleet.worker("hevc")

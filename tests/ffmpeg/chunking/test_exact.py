@@ -9,7 +9,7 @@ import pytest
 from ffmpeg.chunking.numbered import KINDS, PROFILE, Clip, make_clip, numbers, times
 from hevcq.domain.chunking.planner import chunks_at
 
-FEW, MANY = 3, 15
+FEW, MANY = 2, 15
 """Random plans for each of the seven kinds of clip: 21 always, 105 in the long form."""
 
 

@@ -35,7 +35,7 @@ HEAVY = frozenset(
     {
         "bbb-1080p24-15s.mp4", "bbb-480p24-30s.mp4", "traffic-432p12.mp4",
         "gopro-480p30-tmcd-gpmd.mp4", "flir-portrait-vfr-bframes.mp4", "phone-720p30.mp4",
-        "android-720p30-rot180.mp4", "made-h264-opengop-480p24.mkv",
+        "android-720p30-rot180.mp4", "made-h264-opengop-480p24.mkv", "bbb-sar64_45-bpyramid.mp4",
     }
 )  # fmt: skip
 """Clips that are encoded in the long form only: together as costly as all the others."""
@@ -80,12 +80,12 @@ def test_a_clip_has_the_same_frames_and_times_both_ways_or_a_reason_to_stay_whol
 @pytest.mark.parametrize(
     "clip",
     [
-        "made-kitchen-sink.mkv",
         "odd-321x241-yuv444.mp4",
         "h264-high10-200x200.mp4",
         *(
             pytest.param(clip, marks=LONG)
             for clip in (
+                "made-kitchen-sink.mkv",
                 "made-kitchen-sink.mp4",
                 "made-pal-576p25-sar64_45.mkv",
                 "phone-720p-vfr-rot180.mp4",
