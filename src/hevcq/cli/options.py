@@ -18,6 +18,14 @@ EventsAsJson = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")]
+IncludeGlobs = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="GLOB", help="Only matching files (repeatable)."),
+]
+ExcludeGlobs = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="GLOB", help="Skip matching files (repeatable)."),
+]
 ProfileNames = Annotated[
     list[str] | None,
     typer.Option("--profile", "-p", metavar="NAME", help="Only this profile (repeatable)."),

@@ -11,7 +11,7 @@ import typer
 
 from hevcq.cli.context import Cli, cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, Quiet
+from hevcq.cli.options import AsJson, ExcludeGlobs, IncludeGlobs, Quiet
 from hevcq.cli.output import table as render
 from hevcq.errors import UsageError
 
@@ -35,14 +35,8 @@ def check(
     limit: Annotated[
         str, typer.Option(metavar="RATE", help="Bytes a second on average, such as 20M.")
     ] = "",
-    include: Annotated[
-        list[str] | None,
-        typer.Option("--include", metavar="GLOB", help="Only matching files (repeatable)."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", metavar="GLOB", help="Skip matching files (repeatable)."),
-    ] = None,
+    include: IncludeGlobs = None,
+    exclude: ExcludeGlobs = None,
     again: Annotated[
         bool,
         typer.Option("--again", help="Begin anew instead of going on with an interrupted run."),

@@ -9,7 +9,7 @@ import typer
 
 from hevcq.cli.context import Cli, cli_of, require_existing
 from hevcq.cli.library.ingest_options import Options, named_libraries
-from hevcq.cli.options import EventsAsJson, ProfileNames, Quiet, Verbose
+from hevcq.cli.options import EventsAsJson, ExcludeGlobs, IncludeGlobs, ProfileNames, Quiet, Verbose
 
 if TYPE_CHECKING:
     from hevcq.cli.exit_codes import ExitCode
@@ -33,14 +33,8 @@ def ingest(
             "--workers", "-w", metavar="N", min=1, help="Parallel encodes (default: automatic)."
         ),
     ] = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option("--include", metavar="GLOB", help="Only matching files (repeatable)."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", metavar="GLOB", help="Skip matching files (repeatable)."),
-    ] = None,
+    include: IncludeGlobs = None,
+    exclude: ExcludeGlobs = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Mirror the folder tree into DIR."),
