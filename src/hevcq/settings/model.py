@@ -235,8 +235,7 @@ class Settings(BaseModel):
     @field_validator("trusted_keys", mode="after")
     @classmethod
     def _keys(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
-        keys = value.split(",") if isinstance(value, str) else value
-        found = tuple(dict.fromkeys(key.strip() for key in keys if key.strip()))
+        found = named(value)
         for key in found:
             if wrong := signatures.problem(key):
                 raise ValueError(f"holds the key {key!r}, which {wrong}")
