@@ -138,9 +138,9 @@ def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened):
     assert not busy.ok
     assert busy.detail.startswith("2 uploads are unfinished")
     assert look(UploadSettings(farm_open=3, max_gib=0.5))["uploads"].detail.startswith(
-        "videos of up to 0.5 GiB each"
+        "videos of up to 512.0 MiB each"
     )
-    assert "up to 0.2 GiB" in look(UploadSettings(owner_gib=0.2))["uploads"].detail
+    assert "up to 204.8 MiB" in look(UploadSettings(owner_gib=0.2))["uploads"].detail
 
 
 def test_a_disk_without_room_for_uploads_is_wrong(look, opened, monkeypatch):

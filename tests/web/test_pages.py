@@ -171,8 +171,8 @@ def test_the_upload_page_offers_the_subscribed_formats_and_says_the_limits(peopl
     html = people("ann").get("/upload").text
 
     assert re.search(r'value="720p" checked', html)
-    assert "53.7 GB" in html
-    assert "1.1 GB left" in html
+    assert "50.0 GiB" in html
+    assert "1.0 GiB left" in html
 
 
 def test_an_unfinished_upload_says_how_it_is_resumed(people, bench):

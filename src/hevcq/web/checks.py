@@ -11,7 +11,7 @@ from hevcq.settings.uploads import GIB
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import Area, Finding, wrong
 from hevcq.util.clock import Clock
-from hevcq.util.text import reason_of
+from hevcq.util.text import reason_of, size
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
 from hevcq.web.identity.oidc import Oidc
@@ -171,14 +171,13 @@ def _room(app: App, largest: int) -> str:
     free = app.backend.store.free_bytes()
     least = app.settings.min_free_mib << 20
     if free is None or free - least >= largest:
-        return f"videos of up to {largest / GIB:.1f} GiB each"
+        return f"videos of up to {size(largest)} each"
     if free <= least:
         raise ConfigError(
             "There is no free disk space for uploads in the data folder.",
             remedy="Free some space, or set another data_dir.",
         )
-    room = (free - least) / GIB
-    return f"videos of up to {room:.1f} GiB fit the disk; {largest / GIB:.1f} GiB are allowed"
+    return f"videos of up to {size(free - least)} fit the disk; {size(largest)} are allowed"
 
 
 def _videos(app: App) -> str:

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 
 from hevcq import __version__
 from hevcq.domain.keys import EVERY_PROFILE, INBOX
-from hevcq.util.text import printable
+from hevcq.util.text import printable, size
 from hevcq.web.identity.person import Person, maybe_person
 
 STATE_ICONS = {
@@ -91,11 +91,6 @@ def asset(name: str) -> str:
     """Return the address of a static file; it changes with the file, so that browsers keep it."""
     content = files("hevcq.web").joinpath("static", name).read_bytes()
     return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
-
-
-def size(count: float | None) -> str:
-    """Return bytes as people read them: `1.4 GB`; empty for None."""
-    return "" if count is None else humanize.naturalsize(count, format="%.1f").replace(".0 ", " ")
 
 
 def ago(then: float | None, now: float) -> str:

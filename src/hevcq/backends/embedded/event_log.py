@@ -13,6 +13,7 @@ from typing import Any
 from hevcq.backends.embedded.database import Database
 from hevcq.ports.home.event_log import (
     GIVEN_UP_S,
+    INGEST_ENDED,
     DayKey,
     DaySum,
     EventLog,
@@ -31,7 +32,8 @@ RECENT = "SELECT 1 FROM event WHERE job_id = '' AND name = ? AND source = ? AND 
 THERE = "SELECT job_id, name, at FROM event WHERE at BETWEEN ? AND ?"
 AFTER = f"SELECT {COLUMNS}, seq FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 LATEST = f"""SELECT {COLUMNS}, seq FROM event WHERE job_id = '' AND name = ? AND source = ''
-ORDER BY at DESC LIMIT ?"""  # noqa: S608
+AND (? = 0 OR (at, seq) < (SELECT at, seq FROM event WHERE seq = ?))
+ORDER BY at DESC, seq DESC LIMIT ?"""  # noqa: S608
 READER = "SELECT name, seq, tries, next_at, sent_at, problem, off FROM event_reader WHERE name = ?"
 NEW_READER = """INSERT OR IGNORE INTO event_reader (name, seq)
 SELECT ?, CASE WHEN ? THEN 0 ELSE IFNULL((SELECT MAX(seq) FROM event), 0) END"""
@@ -62,7 +64,7 @@ TAKEN = """UPDATE event_given_up SET after_seq = ?, messages = MAX(messages - ?,
 WHERE reader = ? AND last_seq = ?"""
 TAKEN_ALL = "DELETE FROM event_given_up WHERE after_seq >= last_seq"
 TOO_LATE = "DELETE FROM event_given_up WHERE at < ?"
-FORGET = """DELETE FROM event WHERE at < ? AND seq <=
+FORGET = """DELETE FROM event WHERE at < ? AND name <> ? AND seq <=
 IFNULL((SELECT seq FROM event_reader WHERE name = ?), 0) AND NOT EXISTS (SELECT 1 FROM event_given_up
 WHERE event.seq > after_seq AND event.seq <= last_seq)"""
 
@@ -104,9 +106,10 @@ class SqliteEventLog(EventLog):
         """Read by the primary key."""
         return [_happened(row) for row in self._database.rows(AFTER, (seq, limit))]
 
-    def latest(self, name: str, limit: int) -> list[Happened]:
+    def latest(self, name: str, limit: int, before: int = 0) -> list[Happened]:
         """Read by the index of the machine's events."""
-        return [_happened(row) for row in self._database.rows(LATEST, (name, limit))]
+        rows = self._database.rows(LATEST, (name, before, before, limit))
+        return [_happened(row) for row in rows]
 
     def reader(self, name: str, *, from_start: bool = False) -> Reader:
         """Read the row, or add it."""
@@ -208,7 +211,7 @@ class SqliteEventLog(EventLog):
 
         def work(connection: sqlite3.Connection) -> int:
             connection.execute(TOO_LATE, (now - GIVEN_UP_S,))
-            return connection.execute(FORGET, (now - kept_s, STATISTICS)).rowcount
+            return connection.execute(FORGET, (now - kept_s, INGEST_ENDED, STATISTICS)).rowcount
 
         return self._database.write(work)
 

@@ -31,6 +31,8 @@ EVENTS: Mapping[str, str] = {
     "test": "`hevcq notify test`",
 }
 """Every event, and what it says."""
+INGEST_ENDED = "batch.finished"
+"""The event whose single ones are the history of ingests: kept for good, as the daily sums are."""
 USUAL_EVENTS = (
     "batch.finished", "job.failed", "video.damaged", "worker.unfit", "disk.low",
     "originals.expiring",
@@ -152,8 +154,11 @@ class EventLog(ABC):
         """Return at most `limit` events after `seq`, in order."""
 
     @abstractmethod
-    def latest(self, name: str, limit: int) -> list[Happened]:
-        """Return the last events of the machine of this name about nobody, newest first."""
+    def latest(self, name: str, limit: int, before: int = 0) -> list[Happened]:
+        """Return the last events of the machine of this name about nobody, newest first.
+
+        With `before`, the `seq` of one of them, those that are older than it.
+        """
 
     @abstractmethod
     def reader(self, name: str, *, from_start: bool = False) -> Reader:
@@ -202,5 +207,5 @@ class EventLog(ABC):
     def forget(self, kept_s: float) -> int:
         """Delete the events older than `kept_s` seconds that the statistics have; return how many.
 
-        What was given up is kept, for GIVEN_UP_S.
+        What was given up is kept, for GIVEN_UP_S; the ends of ingests (INGEST_ENDED) for good.
         """

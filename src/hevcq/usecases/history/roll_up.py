@@ -16,7 +16,7 @@ READER = "statistics"
 DAY_S = 86_400
 PAGE = 1000
 KEPT_S = 7 * DAY_S
-"""Seconds that single events are kept for receivers that cannot be reached."""
+"""Seconds that single events are kept for receivers that cannot be reached; ends of ingests for good."""
 COUNTED = frozenset(
     {
         "job.done",

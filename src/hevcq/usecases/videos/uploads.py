@@ -23,10 +23,10 @@ from hevcq.domain.videos.rules import claimed_type
 from hevcq.errors import BadUpload, Conflict, DiskFull, HevcqError, QuotaExceeded, UnknownProfile
 from hevcq.ports.video_files import Complete, Incomplete, Wrong
 from hevcq.ports.videos import Reservation
-from hevcq.settings.uploads import GIB
 from hevcq.usecases.operations.cancel import CancelRequest, cancel
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.util.log import get_logger
+from hevcq.util.text import size
 
 REQUEST_KEPT_S = 86_400.0
 """Seconds that an idempotency key is kept."""
@@ -103,17 +103,17 @@ def chosen(farm: VideoFarm, names: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def _check_size(farm: VideoFarm, size: int) -> None:
+def _check_size(farm: VideoFarm, count: int) -> None:
     most = farm.limits.max_bytes
-    if size < 1:
+    if count < 1:
         raise BadUpload("An upload has at least 1 byte.")
-    if size > most:
+    if count > most:
         raise QuotaExceeded(
-            f"The video has {size / GIB:.1f} GiB; {most / GIB:g} GiB are allowed.",
+            f"The video has {size(count)}; {size(most)} are allowed.",
             remedy="Upload a smaller file, or ask an operator to raise uploads.max_gib.",
         )
     free = farm.backend.store.free_bytes()
-    if free is not None and free - size < farm.least_free:
+    if free is not None and free - count < farm.least_free:
         raise DiskFull("The server has too little free disk space for this video.")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from hevcq.usecases.operations.savings import Savings
-from hevcq.web.rendering import render, size
+from hevcq.util.text import size
+from hevcq.web.rendering import render
 
 WIDTH, HEIGHT = 600, 120
 FOOT = 2

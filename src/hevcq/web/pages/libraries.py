@@ -1,4 +1,4 @@
-"""The libraries of this machine: whether each can be read, what was made of it, and ended ingests.
+"""The libraries of this machine: whether each can be read, what was made of it, and the history of ingests.
 
 A page of its own, not a part of the board: a file server that is gone lets its folders hang.
 """
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from hevcq.ports.home.event_log import INGEST_ENDED
 from hevcq.settings.libraries import Library
 from hevcq.usecases.history.report import Line, day_of, report
 from hevcq.usecases.library_state import FolderState, folder_state, watching
@@ -25,7 +26,8 @@ from hevcq.wiring.notify import gathered
 
 DAYS = 30
 MAX_INGESTS = 30
-INGEST = "batch.finished"
+MOST_SEQ = 18
+"""Digits of the number of an event in an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def routes() -> Sequence[BaseRoute]:
 
 
 async def libraries(request: Request) -> Response:
-    """Show the libraries of the settings, and the ingests that ended within a week."""
+    """Show the libraries of the settings, and the ingests that ended, newest first."""
     operator_of(request)
     app = services_of(request).app
     return await run_in_threadpool(_libraries, request, app)
@@ -61,8 +63,18 @@ def _libraries(request: Request, app: App) -> Response:
         _shown(app, library, lines.get(library.name, Line(library.name)))
         for library in app.settings.libraries
     ]
-    ended = log.latest(INGEST, MAX_INGESTS)
-    return page(request, "libraries.html", libraries=shown, ingests=ended, days=DAYS, now=now)
+    given = request.query_params.get("before", "")
+    before = int(given) if given.isascii() and given.isdecimal() and len(given) <= MOST_SEQ else 0
+    ended = log.latest(INGEST_ENDED, MAX_INGESTS + 1, before)
+    return page(
+        request,
+        "libraries.html",
+        libraries=shown,
+        ingests=ended[:MAX_INGESTS],
+        earlier=ended[MAX_INGESTS - 1].seq if len(ended) > MAX_INGESTS else 0,
+        days=DAYS,
+        now=now,
+    )
 
 
 def _shown(app: App, library: Library, line: Line) -> Shown:

@@ -15,10 +15,10 @@ let marks = [];
 let lastSaid = 0;
 
 const size = (bytes) => {
-  for (const [unit, of] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]]) {
+  for (const [unit, of] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]) {
     if (bytes >= of) return `${(bytes / of).toFixed(1)} ${unit}`;
   }
-  return `${bytes} bytes`;
+  return `${bytes} Bytes`;
 };
 const time = (s) => (s < 90 ? `${Math.ceil(s)} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${(s / 3600).toFixed(1)} h`);
 
