@@ -17,7 +17,7 @@ from pathlib import Path
 from hevcq.backends.embedded.catalog import SqliteCatalog
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
-from hevcq.ports.home.event_log import DayKey, DaySum, Happened
+from hevcq.ports.event_log import DayKey, DaySum, Happened
 from hevcq.usecases.history.report import day_of, report
 from hevcq.usecases.history.roll_up import DAY_S, READER, RollUp
 from hevcq.util.clock import SystemClock

@@ -13,7 +13,7 @@ import pytest
 from standardwebhooks import Webhook as Reference
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.ports.home.event_log import GivenUp, Happened
+from hevcq.ports.event_log import GivenUp, Happened
 from hevcq.settings.loader import load
 from hevcq.wiring.app import open_app
 from hevcq.wiring.notify import Caretaker, event_log, receivers

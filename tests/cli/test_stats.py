@@ -8,7 +8,7 @@ import io
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.home.stats import chart
+from hevcq.cli.queue.stats import chart
 from hevcq.domain.job import RenditionRef
 from hevcq.usecases.history.report import Line
 

@@ -1,4 +1,4 @@
-"""Specification of the task publisher (ports/task_publisher.py), run over every backend."""
+"""Specification of the task publisher (ports/queue.py), run over every backend."""
 
 from __future__ import annotations
 

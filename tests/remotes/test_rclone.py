@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.cli.app import run
 from hevcq.errors import ConfigError, SourceGone, Unavailable, UsageError
-from hevcq.ports.home.sync import Removal
+from hevcq.ports.sync import Removal
 from hevcq.remotes.rclone.remote import RcloneRemote
 from hevcq.settings.sync import SyncSettings
 from hevcq.wiring.sync import open_remote

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from hevcq.errors import ConfigError, SourceChanged, SourceGone, Unavailable, UsageError
-from hevcq.ports.home.sync import RemoteFile, Removal
+from hevcq.ports.sync import RemoteFile, Removal
 from hevcq.remotes.webdav.client import Account, WebDavRemote
 from support.webdav import PASSWORD, USER, changed_header, cut, serving, status, without
 

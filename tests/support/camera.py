@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hevcq.errors import SourceChanged, SourceGone, Unavailable, UsageError
-from hevcq.ports.home.sync import Body, Remote, RemoteFile, RemoteFolder, Removal
+from hevcq.ports.sync import Body, Remote, RemoteFile, RemoteFolder, Removal
 
 BLOCK = 400
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hevcq.domain.job import JobState, Phase, Progress
-from hevcq.ports.home.event_log import Happened
+from hevcq.ports.event_log import Happened
 from hevcq.settings.libraries import Library
 from hevcq.usecases.operations.savings import savings
 from hevcq.web.pages.board import _now

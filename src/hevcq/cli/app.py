@@ -33,10 +33,10 @@ COMMANDS: dict[str, Command] = {
         "Encode, verify and put in place every video below PATH.",
     ),
     "libraries": Command(
-        "hevcq.cli.home.libraries:app", "List, add and check the libraries of the settings."
+        "hevcq.cli.library.libraries:app", "List, add and check the libraries of the settings."
     ),
     "service": Command(
-        "hevcq.cli.home.service:app", "Look after the libraries of the settings until stopped."
+        "hevcq.cli.queue.service:app", "Look after the libraries of the settings until stopped."
     ),
     "collect": Command(
         "hevcq.cli.library.collect:collect",
@@ -51,17 +51,17 @@ COMMANDS: dict[str, Command] = {
         "List kept originals, and free their space.",
     ),
     "check": Command(
-        "hevcq.cli.home.check:check",
+        "hevcq.cli.library.check:check",
         "Read every video whole, and say which are damaged and where.",
     ),
     "sync": Command(
-        "hevcq.cli.home.sync:sync",
+        "hevcq.cli.library.sync:sync",
         "Copy or move files here from Nextcloud or WebDAV.",
     ),
     "worker": Command("hevcq.cli.queue.worker:worker", "Encode queued jobs until stopped."),
     "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
     "stats": Command(
-        "hevcq.cli.home.stats:stats",
+        "hevcq.cli.queue.stats:stats",
         "Show what was saved when, by library, profile and codec.",
     ),
     "pause": Command("hevcq.cli.queue.pause:pause", "Let no work begin until `hevcq resume`."),
@@ -74,7 +74,7 @@ COMMANDS: dict[str, Command] = {
     "reprocess": Command(
         "hevcq.cli.queue.reprocess:reprocess", "Queue finished or failed jobs again."
     ),
-    "notify": Command("hevcq.cli.home.notify:app", "Show and try who is told what happened."),
+    "notify": Command("hevcq.cli.queue.notify:app", "Show and try who is told what happened."),
     "serve": Command("hevcq.cli.web.serve:serve", "Serve the web page until stopped."),
     "web": Command(
         "hevcq.cli.web.accounts:app", "Manage the web page's users and programs' tokens."

@@ -44,7 +44,7 @@ from hevcq.ports.encoder import (
     TrimmedSource,
     VerifyRequest,
 )
-from hevcq.ports.home.health import Spot
+from hevcq.ports.health import Spot
 from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hevcq.ports.home.pauses import Pauses
-from hevcq.ports.ledger import JobLedger
-from hevcq.ports.queue import Queue
-from hevcq.ports.skip_memory import SkipMemory
+from hevcq.ports.ledger import JobLedger, Pauses, SkipMemory, SubjobLedger
+from hevcq.ports.queue import Queue, TaskPublisher
 from hevcq.ports.store import Store
-from hevcq.ports.subjob_ledger import SubjobLedger
-from hevcq.ports.task_publisher import TaskPublisher
 
 
 class Ledger(JobLedger, SubjobLedger, SkipMemory, Pauses):

@@ -14,7 +14,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
-from hevcq.ports.home.health import Spot
+from hevcq.ports.health import Spot
 
 
 class StopEvent(threading.Event):

@@ -1,12 +1,15 @@
-"""The ledger port: the state of every job, changed only by conditional transitions."""
+"""The ledger ports: the state of every job, changed only by conditional transitions.
+
+Beside it are the subjobs of split jobs, the content that is known not to be worth encoding, and pauses."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source
+from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source, Split
+from hevcq.domain.pause import Pause
 from hevcq.domain.verdict import FailureClass
 
 
@@ -185,3 +188,94 @@ class JobLedger(ABC):
     @abstractmethod
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by profile and state."""
+
+
+class SubjobLedger(ABC):
+    """Subjobs of split jobs. Specification, held by tests/contracts for every backend:
+
+    - A split and its subjobs exist together or not at all, for every reader: `subjobs`
+      returns those of the job's present split, and nothing else.
+    - A subjob is claimed and moved like a job, by its own identity and fences (`JobLedger`).
+    - A split's name is never used twice, so that a delivery or an attempt left over from an earlier
+      split cannot affect a later one.
+    """
+
+    @abstractmethod
+    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
+        """RUNNING to SPLIT: QUEUED subjobs for chunks of so many `frames`, and for the join, exist
+        when it returns; those of earlier splits are of no more use. The lease ends."""
+
+    @abstractmethod
+    def mark_enqueued(self, job_id: str, split: str) -> None:
+        """Record that the tasks of the split's chunks were sent; no effect once the job moved on."""
+
+    @abstractmethod
+    def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
+        """SPLIT to QUEUED: encode the job whole from now on because of `reason`; no failure counts.
+
+        Raises StaleFence unless the job is SPLIT under that very fence.
+        """
+
+    @abstractmethod
+    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
+        """Try to claim a subjob, as `JobLedger.claim` does a job; None if there is no such subjob.
+
+        The caller checks before and after that the job is still SPLIT under the same split.
+        """
+
+    @abstractmethod
+    def subjobs(self, job_id: str) -> list[JobRecord]:
+        """Return the subjobs of a SPLIT job, chunks in order and the join last; else nothing."""
+
+    def forget_subjobs(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
+        """Drop the subjobs of a job unless it is SPLIT; a backend may let them expire instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An earlier decision about the same bytes under the same recipe."""
+
+    reason: str
+    made_at: float
+
+
+class SkipMemory(ABC):
+    """Skip decisions by content. Specification, held by tests/contracts for every backend:
+
+    - A decision holds for exactly these bytes, this profile and this revision of it.
+    - The latest reason wins. Forgetting costs an encode and nothing else.
+    """
+
+    @abstractmethod
+    def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
+        """Record that these bytes under this recipe are not worth encoding again."""
+
+    @abstractmethod
+    def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
+        """Return the decision recorded for these bytes under this recipe, or None."""
+
+
+class Pauses(ABC):
+    """Hold at most one pause for each profile, and one for all profiles (named "").
+
+    Specification, held by tests/contracts for every backend: a pause or its end is durable when the
+    call returns, and every process reads it from then on. Raises StorageError or Unavailable.
+    """
+
+    pauses_read_every_s: float = 0.0
+    """Seconds that a worker may use what it read, set by the cost of a read on this backend."""
+
+    @abstractmethod
+    def pauses(self) -> tuple[Pause, ...]:
+        """Return every pause that has not ended by now, that of all profiles first."""
+
+    @abstractmethod
+    def pause(self, pause: Pause) -> None:
+        """Set the pause of its profile, in place of the one it had."""
+
+    @abstractmethod
+    def resume(self, profile: str | None) -> tuple[Pause, ...]:
+        """End the pause of this profile ("": the one of all), or with None every pause.
+
+        Return those that had not ended by themselves.
+        """

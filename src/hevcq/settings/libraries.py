@@ -1,4 +1,4 @@
-"""The libraries of a household: `[[libraries]]` in the settings, with their rules.
+"""The libraries of this machine: `[[libraries]]` in the settings, with their rules.
 
 Every key is closed: an unknown one is refused with the nearest right name. Durations, sizes and bit
 rates are text with a unit, and keep the text that the person wrote.

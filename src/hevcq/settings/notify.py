@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from hevcq.ports.home.event_log import EVENTS, USUAL_EVENTS
+from hevcq.ports.event_log import EVENTS, USUAL_EVENTS
 
 FIELDS = ("event", "title", "text", "source", "profile", "reason", "saved", "when")
 """The fields of a template."""

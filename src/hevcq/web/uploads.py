@@ -23,7 +23,7 @@ from starlette.types import Message
 
 from hevcq.domain.videos.record import Video
 from hevcq.errors import BadUpload, Conflict, HevcqError
-from hevcq.ports.video_files import Receiver
+from hevcq.ports.videos import Receiver
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.manage import delete
 from hevcq.usecases.videos.uploads import (

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.signer import Keyring, Signer
-    from hevcq.ports.video_files import VideoFiles
-    from hevcq.ports.videos import VideoRecords
+    from hevcq.ports.videos import VideoFiles, VideoRecords
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.usecases.doctor import DoctorContext
     from hevcq.worker.signals import StopSignals

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from hevcq.ports.encoder import Check
-    from hevcq.ports.home.event_log import EventLog
-    from hevcq.ports.home.receiver import Receiver
+    from hevcq.ports.event_log import EventLog
+    from hevcq.ports.receiver import Receiver
     from hevcq.settings.model import Settings
     from hevcq.usecases.doctor import Finding
     from hevcq.usecases.history.gather import LedgerGather
@@ -113,7 +113,7 @@ class Caretaker:
         """Add an event about this machine; never raises a HevcqError."""
         import socket
 
-        from hevcq.ports.home.event_log import Happened
+        from hevcq.ports.event_log import Happened
 
         happened = Happened(name, self._app.clock.now(), source=socket.gethostname(), reason=reason)
         try:
@@ -270,8 +270,8 @@ def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
     """
     from dataclasses import replace
 
-    from hevcq.ports.home.event_log import Happened
-    from hevcq.ports.home.receiver import NotDelivered
+    from hevcq.ports.event_log import Happened
+    from hevcq.ports.receiver import NotDelivered
     from hevcq.usecases.notify.words import message_of
 
     log, found = event_log(app), receivers(app.settings, app.clock)

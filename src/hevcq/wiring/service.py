@@ -1,4 +1,4 @@
-"""The service of a household: watch the libraries, run workers, read the settings again on request.
+"""The service of this machine: watch the libraries, run workers, read the settings again on request.
 
 One thread steps everything: the workers' pool, each library's session and watch, and the signs of
 life for systemd. What takes long (the first scan of a library) calls back several times a second, so

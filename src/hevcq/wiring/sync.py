@@ -18,7 +18,7 @@ from hevcq.util import file_lock
 from hevcq.util.text import printable, reason_of
 
 if TYPE_CHECKING:
-    from hevcq.ports.home.sync import Remote
+    from hevcq.ports.sync import Remote
     from hevcq.settings.sync import SyncSettings
     from hevcq.usecases.doctor import Finding
     from hevcq.usecases.sync.move import SyncJob, SyncPorts

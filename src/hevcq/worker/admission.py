@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from hevcq.domain.pause import Closed, Hours, Pause, closed
 from hevcq.errors import HevcqError
-from hevcq.ports.home.pauses import Pauses
+from hevcq.ports.ledger import Pauses
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 

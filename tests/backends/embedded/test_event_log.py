@@ -17,7 +17,7 @@ from hevcq.backends.embedded.migrations import SCRIPTS
 from hevcq.domain.job import RenditionRef, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
-from hevcq.ports.home.event_log import DayKey, DaySum
+from hevcq.ports.event_log import DayKey, DaySum
 from hevcq.settings.model import Settings
 from support.clips import ManualClock
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.ports.home.receiver import Message, NotDelivered
+from hevcq.ports.receiver import Message, NotDelivered
 from hevcq.remotes.notify.http import HttpSender
 from hevcq.remotes.notify.media_servers import KINDS, MediaServer
 from hevcq.util.clock import SystemClock

@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks import Webhook as Reference
 from standardwebhooks import WebhookVerificationError
 
-from hevcq.ports.home.receiver import Message, NotDelivered
+from hevcq.ports.receiver import Message, NotDelivered
 from hevcq.remotes.notify.http import HttpSender
 from hevcq.remotes.notify.webhook import Webhook
 from hevcq.settings.notify import signing_key

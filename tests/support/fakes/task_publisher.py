@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hevcq.domain.job import JobRecord, Source, Task, job_id
 from hevcq.errors import UnknownProfile
-from hevcq.ports.task_publisher import TaskPublisher
+from hevcq.ports.queue import TaskPublisher
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
 

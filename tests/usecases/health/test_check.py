@@ -14,7 +14,7 @@ import pytest
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.health_records import SqliteHealthRecords
 from hevcq.errors import MediaRefused, SourceDamaged, SourceUnreadable, Stopped, Unavailable
-from hevcq.ports.home.health import Checked, Depth, Health, Spot
+from hevcq.ports.health import Checked, Depth, Health, Spot
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
 from hevcq.usecases.health.report import summary, where, write_html
 from support.clips import ManualClock

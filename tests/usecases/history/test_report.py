@@ -13,7 +13,7 @@ from hevcq.domain.job import JobState, RenditionRef, Source, job_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
-from hevcq.ports.home.event_log import Happened
+from hevcq.ports.event_log import Happened
 from hevcq.usecases.history.gather import LedgerGather
 from hevcq.usecases.history.report import csv_rows, day_of, report, rows, since_of
 from hevcq.usecases.history.roll_up import RollUp

@@ -9,8 +9,8 @@ import pytest
 
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
-from hevcq.ports.home.event_log import Happened
-from hevcq.ports.home.receiver import Message, NotDelivered, Receiver
+from hevcq.ports.event_log import Happened
+from hevcq.ports.receiver import Message, NotDelivered, Receiver
 from hevcq.usecases.notify.courier import RETRIES_S, Courier, redrive
 from hevcq.usecases.notify.words import message_of
 from support.clips import ManualClock

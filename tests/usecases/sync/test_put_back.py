@@ -10,7 +10,7 @@ import pytest
 
 from hevcq.errors import Unavailable
 from hevcq.library.names import certificate_path
-from hevcq.ports.home.sync import Upload
+from hevcq.ports.sync import Upload
 from hevcq.remotes.webdav import upload
 from hevcq.remotes.webdav.client import Account, WebDavRemote
 from hevcq.usecases.sync import session

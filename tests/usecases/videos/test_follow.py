@@ -10,7 +10,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, UsageError
-from hevcq.ports.home.event_log import Happened
+from hevcq.ports.event_log import Happened
 from hevcq.usecases.notify.words import message_of
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh, rows

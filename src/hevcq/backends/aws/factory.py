@@ -24,8 +24,7 @@ from hevcq.backends.aws.videos.records import DynamoVideoRecords
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend
-from hevcq.ports.video_files import VideoFiles
-from hevcq.ports.videos import VideoRecords
+from hevcq.ports.videos import VideoFiles, VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.atomic_file import fsync_file, fsync_folder
 from hevcq.util.clock import Clock

@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hevcq.backends.aws.dynamodb.ledger import DynamoLedger, Registered
 from hevcq.domain.job import JobRecord, JobState, Source, Task
 from hevcq.errors import UnknownProfile
-from hevcq.ports.queue import Queue
-from hevcq.ports.task_publisher import TaskPublisher
+from hevcq.ports.queue import Queue, TaskPublisher
 from hevcq.util.clock import Clock
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.backends.embedded.database import Database
-from hevcq.ports.home.event_log import (
+from hevcq.ports.event_log import (
     GIVEN_UP_S,
     INGEST_ENDED,
     DayKey,

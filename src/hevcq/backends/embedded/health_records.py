@@ -11,7 +11,7 @@ from typing import Any
 
 from hevcq.backends.embedded.database import Database
 from hevcq.ports.catalog import Fingerprint
-from hevcq.ports.home.health import Checked, Depth, Health, HealthRecords, Spot
+from hevcq.ports.health import Checked, Depth, Health, HealthRecords, Spot
 
 BATCH = 500
 COLUMNS = "path, size, mtime_ns, inode, device, sha256, depth, health, detail, at, spots"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.backends.embedded.database import Database
-from hevcq.ports.home.sync import Arrival, Stage, SyncEntry, SyncJournal
+from hevcq.ports.sync import Arrival, Stage, SyncEntry, SyncJournal
 
 COLUMNS = "path, version, size, since, stage, file_id, sha256, target, detail"
 ENTRIES = f"SELECT {COLUMNS} FROM sync_entry WHERE account = ?"  # noqa: S608 - constants only

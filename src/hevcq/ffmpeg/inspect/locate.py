@@ -12,7 +12,7 @@ import threading
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.packets import read_packets
 from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
-from hevcq.ports.home.health import Spot
+from hevcq.ports.health import Spot
 
 MAX_SPOTS = 20
 APART_S = 1.0

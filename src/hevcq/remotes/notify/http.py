@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx2 as http
 
-from hevcq.ports.home.receiver import NotDelivered
+from hevcq.ports.receiver import NotDelivered
 from hevcq.util.clock import Clock
 
 TIMEOUT_S = 10.0

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from hevcq.ports.home.receiver import Message, NotDelivered, Receiver
+from hevcq.ports.receiver import Message, NotDelivered, Receiver
 from hevcq.remotes.notify.http import Answer, HttpSender
 from hevcq.remotes.notify.webhook import require_taken
 

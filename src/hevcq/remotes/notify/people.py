@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hevcq.errors import ConfigError
-from hevcq.ports.home.receiver import Message, NotDelivered, Receiver
+from hevcq.ports.receiver import Message, NotDelivered, Receiver
 
 MOST_MESSAGES = 500
 MOST_LINES = 40

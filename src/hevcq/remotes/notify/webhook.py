@@ -12,7 +12,7 @@ import hmac
 import json
 from collections.abc import Sequence
 
-from hevcq.ports.home.receiver import Message, NotDelivered, Receiver
+from hevcq.ports.receiver import Message, NotDelivered, Receiver
 from hevcq.remotes.notify.http import Answer, HttpSender
 from hevcq.util.clock import Clock
 

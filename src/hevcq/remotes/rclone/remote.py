@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from hevcq.errors import ConfigError, SourceGone, Unavailable, UsageError
-from hevcq.ports.home.sync import Body, Remote, RemoteFile, RemoteFolder, Removal
+from hevcq.ports.sync import Body, Remote, RemoteFile, RemoteFolder, Removal
 from hevcq.util.text import printable
 
 NO_FOLDER, NO_FILE = 3, 4

@@ -25,7 +25,7 @@ from hevcq.errors import (
     Unavailable,
     UsageError,
 )
-from hevcq.ports.home.sync import Body, Remote, RemoteFile, RemoteFolder, Removal, Upload
+from hevcq.ports.sync import Body, Remote, RemoteFile, RemoteFolder, Removal, Upload
 from hevcq.remotes.webdav import multistatus
 from hevcq.remotes.webdav.upload import Uploader, chunk_sizes
 from hevcq.util.text import printable, reason_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from hevcq.errors import DiskFull, SourceChanged, SourceUnreadable
-from hevcq.ports.home.sync import RemoteFile, Upload
+from hevcq.ports.sync import RemoteFile, Upload
 from hevcq.util.text import printable
 
 WHOLE_BYTES = 100 * 1024 * 1024

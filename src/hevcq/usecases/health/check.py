@@ -29,7 +29,7 @@ from hevcq.library.pace import Pace
 from hevcq.library.scanning.scan import PROBLEMS, Filter, Found, Rejected, RejectionCause, find
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.encoder import Encoder
-from hevcq.ports.home.health import Checked, Depth, Health, HealthRecords, Spot
+from hevcq.ports.health import Checked, Depth, Health, HealthRecords, Spot
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable, reason_of
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hevcq.ports.home.health import Checked, Health, Spot
+from hevcq.ports.health import Checked, Health, Spot
 from hevcq.util.text import printable
 
 PAGE = """<!doctype html>

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.home.event_log import EventLog, Happened
+from hevcq.ports.event_log import EventLog, Happened
 from hevcq.ports.ledger import JobFilter, JobLedger
 from hevcq.util.clock import Clock
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hevcq.domain.keys import EVERY_PROFILE
 from hevcq.domain.media.facts import StreamKind
 from hevcq.ports.catalog import Catalog
-from hevcq.ports.home.event_log import DayKey, DaySum, EventLog, Happened
+from hevcq.ports.event_log import DayKey, DaySum, EventLog, Happened
 
 READER = "statistics"
 DAY_S = 86_400

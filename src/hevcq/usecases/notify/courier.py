@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 
-from hevcq.ports.home.event_log import EventLog, GivenUp, Happened, Reader
-from hevcq.ports.home.receiver import NotDelivered, Receiver
+from hevcq.ports.event_log import EventLog, GivenUp, Happened, Reader
+from hevcq.ports.receiver import NotDelivered, Receiver
 from hevcq.usecases.notify.words import message_of
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from hevcq.domain.job import JobState
-from hevcq.ports.home.event_log import EventLog, Happened
+from hevcq.ports.event_log import EventLog, Happened
 from hevcq.ports.ledger import JobLedger
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.originals import kept_originals

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from hevcq.domain.keys import EVERY_PROFILE
-from hevcq.ports.home.event_log import Happened
-from hevcq.ports.home.receiver import Message
+from hevcq.ports.event_log import Happened
+from hevcq.ports.receiver import Message
 from hevcq.util.text import printable, size
 
 TITLES: Mapping[str, str] = {

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed, in_words
 from hevcq.errors import UsageError
-from hevcq.ports.home.pauses import Pauses
+from hevcq.ports.ledger import Pauses
 from hevcq.settings.quantities import seconds
 from hevcq.util.clock import Clock
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from hevcq.errors import HevcqError
 from hevcq.ports.encoder import Check
-from hevcq.ports.home.sync import RemoteOf
+from hevcq.ports.sync import RemoteOf
 from hevcq.util.text import printable
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

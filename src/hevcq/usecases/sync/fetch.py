@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from hevcq.errors import SourceChanged, SourceUnreadable, Unavailable
 from hevcq.library.pace import Pace
-from hevcq.ports.home.sync import Remote, RemoteFile
+from hevcq.ports.sync import Remote, RemoteFile
 from hevcq.util.text import printable
 
 READ = 1 << 20

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from hevcq.library.names import MAX_NAME_BYTES, OWN_PREFIX, is_own, truncate
-from hevcq.ports.home.sync import RemoteFile
+from hevcq.ports.sync import RemoteFile
 from hevcq.util.hashing import sha256_bytes
 
 ROOM = 8

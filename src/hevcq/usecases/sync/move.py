@@ -27,7 +27,7 @@ from hevcq.library.filesystem import (
 )
 from hevcq.library.names import case_twin
 from hevcq.library.pace import Pace
-from hevcq.ports.home.sync import Remote, RemoteFile, Removal, Stage, SyncEntry, SyncJournal
+from hevcq.ports.sync import Remote, RemoteFile, Removal, Stage, SyncEntry, SyncJournal
 from hevcq.usecases.sync import local_names
 from hevcq.usecases.sync.fetch import fetch
 from hevcq.usecases.sync.presence import is_here

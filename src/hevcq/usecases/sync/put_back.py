@@ -17,7 +17,7 @@ from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import fingerprint_of, open_regular, same_bytes
 from hevcq.library.pace import Pace
 from hevcq.library.scanning.scan import VIDEO_SUFFIXES
-from hevcq.ports.home.sync import Arrival, Upload
+from hevcq.ports.sync import Arrival, Upload
 from hevcq.usecases.sync import local_names
 from hevcq.usecases.sync.move import SyncJob, SyncPorts
 from hevcq.usecases.sync.presence import rendition_of

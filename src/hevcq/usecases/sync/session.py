@@ -21,7 +21,7 @@ from hevcq.errors import (
 )
 from hevcq.library.names import is_own
 from hevcq.library.pace import Pace
-from hevcq.ports.home.sync import RemoteFile, Removal, Stage, SyncEntry
+from hevcq.ports.sync import RemoteFile, Removal, Stage, SyncEntry
 from hevcq.usecases.sync.move import Mover, OnBytes, SyncJob, SyncPorts
 from hevcq.usecases.sync.put_back import PutBack
 from hevcq.util.host import free_beside

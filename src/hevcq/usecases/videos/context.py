@@ -10,8 +10,7 @@ from hevcq.domain.videos.record import Video, is_video_id
 from hevcq.errors import NoSuchVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
-from hevcq.ports.video_files import VideoFiles
-from hevcq.ports.videos import Quota, VideoRecords
+from hevcq.ports.videos import Quota, VideoFiles, VideoRecords
 from hevcq.settings.uploads import GIB, UploadSettings
 from hevcq.util.clock import Clock
 

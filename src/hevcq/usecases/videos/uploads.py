@@ -21,8 +21,7 @@ from hevcq.domain.videos.record import (
 )
 from hevcq.domain.videos.rules import claimed_type
 from hevcq.errors import BadUpload, Conflict, DiskFull, HevcqError, QuotaExceeded, UnknownProfile
-from hevcq.ports.video_files import Complete, Incomplete, Wrong
-from hevcq.ports.videos import Reservation
+from hevcq.ports.videos import Complete, Incomplete, Reservation, Wrong
 from hevcq.usecases.operations.cancel import CancelRequest, cancel
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.util.log import get_logger

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from hevcq.ports.home.event_log import INGEST_ENDED
+from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.settings.libraries import Library
 from hevcq.usecases.history.report import Line, day_of, report
 from hevcq.usecases.library_state import FolderState, folder_state, watching

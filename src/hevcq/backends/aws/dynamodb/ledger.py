@@ -61,8 +61,7 @@ from hevcq.domain.job import (
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.ports.backend import Ledger
-from hevcq.ports.ledger import Claim, Granted, JobFilter
-from hevcq.ports.skip_memory import Remembered
+from hevcq.ports.ledger import Claim, Granted, JobFilter, Remembered
 from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:

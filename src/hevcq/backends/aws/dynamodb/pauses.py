@@ -14,7 +14,7 @@ from hevcq.backends.aws.dynamodb.job_table import JobTable
 from hevcq.backends.aws.dynamodb.schema import PAUSE_PK, Item, string, text
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.pause import Pause
-from hevcq.ports.home.pauses import Pauses
+from hevcq.ports.ledger import Pauses
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 

@@ -20,7 +20,7 @@ from hevcq.domain.job import Source
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import disposition, raw_key
 from hevcq.errors import BadUpload, HevcqError, SourceChanged, SourceGone, Unavailable
-from hevcq.ports.video_files import Complete, Completion, Incomplete, UploadWay, VideoFiles, Wrong
+from hevcq.ports.videos import Complete, Completion, Incomplete, UploadWay, VideoFiles, Wrong
 from hevcq.util.clock import Clock
 from hevcq.util.hashing import sha256_bytes
 

@@ -32,8 +32,8 @@ from hevcq.ports.ledger import (
     Granted,
     Held,
     JobFilter,
+    Remembered,
 )
-from hevcq.ports.skip_memory import Remembered
 from hevcq.util.clock import Clock
 
 DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})

@@ -6,7 +6,7 @@ import sqlite3
 
 from hevcq.backends.embedded.database import Database
 from hevcq.domain.pause import Pause, RunningWork
-from hevcq.ports.home.pauses import Pauses
+from hevcq.ports.ledger import Pauses
 from hevcq.util.clock import Clock
 
 READ_EVERY_S = 0.25

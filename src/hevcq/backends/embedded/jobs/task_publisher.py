@@ -11,7 +11,7 @@ from hevcq.backends.embedded.jobs.ledger import reopen
 from hevcq.backends.embedded.jobs.queue import SqliteQueue
 from hevcq.domain.job import JobRecord, Source, Task
 from hevcq.errors import UnknownProfile
-from hevcq.ports.task_publisher import TaskPublisher
+from hevcq.ports.queue import TaskPublisher
 from hevcq.util.clock import Clock
 
 

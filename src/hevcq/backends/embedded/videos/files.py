@@ -14,7 +14,7 @@ from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import Conflict, PermanentError, SourceChanged, SourceGone
 from hevcq.ports.store import Store
-from hevcq.ports.video_files import (
+from hevcq.ports.videos import (
     Complete,
     Completion,
     Incomplete,

@@ -1,1 +1,0 @@
-"""Commands of a household: its libraries, and the service that looks after them."""
