@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 
 import pytest
@@ -133,6 +134,29 @@ def test_an_uploaded_video_is_named_by_its_title(operator, bench):
     assert f'<a href="/v/{video.video_id}">The garden</a>' in html
     assert f'src="/v/{video.video_id}/poster.jpg"' in html, "its picture"
     assert "UPLOAD/" not in html
+
+
+def test_a_running_job_of_a_library_has_a_picture_of_its_source(
+    operator, farm, people, monkeypatch
+):
+    job, blind = farm.running("film.mp4"), farm.running("odd.mp4")
+
+    def still(location: str, *, width: int, stop: threading.Event) -> bytes:
+        return b"\xff\xd8 of film" if location.endswith("film.mp4") and width < 640 else b""
+
+    monkeypatch.setattr(farm.app.encoder, "still", still)
+    address = f"/board/jobs/{job.job_id}/poster.jpg"
+
+    assert f'src="{address}"' in operator.get("/board").text
+    got = operator.get(address)
+    assert (got.content, got.headers["content-type"]) == (b"\xff\xd8 of film", "image/jpeg")
+    (kept,) = (farm.app.settings.data_dir / "web" / "pictures" / "sources").iterdir()
+    assert kept.read_bytes() == got.content
+    none = operator.get(f"/board/jobs/{blind.job_id}/poster.jpg")
+    assert none.headers["content-type"] == "image/svg+xml"
+    for odd in ("0" * 32, "..", "x"):
+        assert operator.get(f"/board/jobs/{odd}/poster.jpg").status_code == 404
+    assert people("anna").get(address).status_code == 404
 
 
 def test_work_is_paused_for_a_while_and_resumed(operator, farm, clock):

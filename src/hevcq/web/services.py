@@ -44,6 +44,8 @@ class Services:
     pictures: Pictures
     one_picture: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     """The turn to take a picture: whoever waits for it holds no thread."""
+    one_source: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    """The same for a source of a library, whose file server may hang."""
 
     @property
     def settings(self) -> WebSettings:

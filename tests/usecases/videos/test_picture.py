@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from hevcq.errors import Unavailable
-from hevcq.usecases.videos import manage
+from hevcq.usecases.videos import manage, picture
 from hevcq.usecases.videos.picture import Pictures, picture_key
 from support.fakes.encoder import FakeEncoder
 from support.videos import VideoBench
@@ -72,3 +73,44 @@ def test_what_cannot_be_pictured_is_not_tried_again(bench: VideoBench, tmp_path:
     assert pictures.take(bench.farm, video) == b""
     assert pictures.take(bench.farm, video) == b""
     assert blind.taken == 1
+
+
+def test_a_small_picture_of_a_library_file_is_taken_once_and_kept_in_the_data_folder(
+    bench: VideoBench, pictures: Pictures, camera: Camera
+) -> None:
+    source = bench.upload().source
+    assert source is not None
+    assert pictures.find_of_source(source) == b""
+
+    taken = pictures.take_of_source(bench.backend.store, source)
+
+    assert taken.startswith(JPEG)
+    assert pictures.take_of_source(bench.backend.store, source) == taken
+    assert pictures.find_of_source(source) == taken
+    assert camera.taken == 1
+    changed = source.model_copy(update={"version": "other"})
+    assert not pictures.find_of_source(changed), "another version has another picture"
+    assert pictures.take_of_source(bench.backend.store, changed) == b""
+
+
+def test_the_oldest_pictures_of_sources_make_room(
+    bench: VideoBench, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture, "MOST_KEPT", 2)
+    sources = [bench.upload().source for _ in range(3)]
+    for number, source in enumerate(sources):
+        pictures.take_of_source(bench.backend.store, source)
+        for kept in (bench.folder / "pictures" / "sources").glob(f"{source.source_id}*"):
+            os.utime(kept, (number, number))
+
+    assert [bool(pictures.find_of_source(source)) for source in sources] == [False, True, True]
+
+
+def test_a_picture_that_cannot_be_kept_is_shown_all_the_same(
+    bench: VideoBench, camera: Camera, tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "sources").write_bytes(b"a file where the folder should be")
+    pictures = Pictures(camera, tmp_path / "pictures")
+
+    assert pictures.take_of_source(bench.backend.store, bench.upload().source).startswith(JPEG)

@@ -1,28 +1,34 @@
-"""The picture of a video: of its HLS set, else one taken from the uploaded file, and kept."""
+"""The picture of a video: of its HLS set, else one taken from the uploaded file or a job's source."""
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
-from hevcq.domain.job import JobState
+from hevcq.domain.job import JobState, Source
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import output_prefix
 from hevcq.errors import HevcqError
 from hevcq.ports.encoder import Encoder
+from hevcq.ports.store import Store
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.playback import part_of_set
 from hevcq.util.log import get_logger
 
 POSTER = "poster.jpg"
 PLAYLIST = ".m3u8"
-WIDTH = 640
+WIDTH, SMALL = 640, 192
+"""Pixels: of a picture that a player shows, and of one beside a running job."""
+MOST_KEPT = 1000
+"""Pictures of jobs' sources that are kept: some 5 MiB."""
 MOST_BYTES = 4 << 20
 MOST_FAILED = 10_000
 
 
 class Pictures:
-    """Finds and takes pictures. `scratch` is a folder for what must be fetched first.
+    """Finds and takes pictures. `scratch` is a folder for what must be fetched first, and for what
+    is kept of jobs' sources, which are nobody's uploads.
 
     Take one at a time: a page of new videos asks for dozens at once.
     """
@@ -52,21 +58,67 @@ class Pictures:
             return b""
         if found := self.find(farm, video):  # taken while this call waited for its turn
             return found
-        stop = threading.Event()
+        taken = b""
         try:
-            self._scratch.mkdir(parents=True, exist_ok=True)
-            with farm.backend.store.stream(
-                source, self._scratch, moved=lambda _n: None, stop=stop
-            ) as there:
-                taken = self._encoder.still(there.location, width=WIDTH, stop=stop)
-            if taken:
+            if taken := self._taken(farm.backend.store, source, WIDTH):
                 farm.backend.store.put(picture_key(video), taken, metadata={})
         except (HevcqError, OSError) as error:
             get_logger().info("no_picture", video=video.video_id, reason=str(error))
             taken = b""
-        if not taken and len(self._failed) < MOST_FAILED:
-            self._failed.add(video.video_id)
+        if not taken:
+            self._give_up(video.video_id)
         return taken
+
+    def find_of_source(self, source: Source) -> bytes:
+        """Return the small picture that is kept of a job's source, or b""."""
+        try:
+            return self._place(source).read_bytes()
+        except OSError:
+            return b""
+
+    def take_of_source(self, store: Store, source: Source) -> bytes:
+        """Take a small picture of a job's source, keep it in the data folder and return it, or b"".
+
+        What failed once is not tried again. Raises nothing of hevcq's own.
+        """
+        if source.source_id in self._failed:
+            return b""
+        if found := self.find_of_source(source):
+            return found
+        taken = b""
+        try:
+            if taken := self._taken(store, source, SMALL):
+                self._keep(source, taken)
+        except (HevcqError, OSError) as error:
+            get_logger().info("no_picture", source=source.key, reason=str(error))
+        if not taken:
+            self._give_up(source.source_id)
+        return taken
+
+    def _taken(self, store: Store, source: Source, width: int) -> bytes:
+        stop = threading.Event()
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with store.stream(source, self._scratch, moved=lambda _n: None, stop=stop) as there:
+            return self._encoder.still(there.location, width=width, stop=stop)
+
+    def _give_up(self, name: str) -> None:
+        if len(self._failed) < MOST_FAILED:
+            self._failed.add(name)
+
+    def _place(self, source: Source) -> Path:
+        return self._scratch / "sources" / f"{source.source_id}.jpg"
+
+    def _keep(self, source: Source, picture: bytes) -> None:
+        """Write the picture, and delete the oldest of too many."""
+        place = self._place(source)
+        place.parent.mkdir(exist_ok=True)
+        temp = place.with_suffix(".tmp")
+        temp.write_bytes(picture)
+        temp.replace(place)
+        with os.scandir(place.parent) as entries:
+            kept = sorted((each.stat().st_mtime_ns, each.path) for each in entries)
+        for _, path in kept[:-MOST_KEPT]:
+            Path(path).unlink(missing_ok=True)
 
 
 def picture_key(video: Video) -> str:

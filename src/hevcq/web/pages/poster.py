@@ -1,4 +1,4 @@
-"""The picture of a video; a sign until there is one."""
+"""The picture of a video, or of a job's source; a sign until there is one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from hevcq.domain.job import JobRecord
 from hevcq.domain.videos.record import Video
+from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.web.identity.person import person_of
-from hevcq.web.services import services_of
+from hevcq.web.identity.person import operator_of, person_of
+from hevcq.web.services import Services, services_of
 from hevcq.wiring.videos import video_farm
 
 NAME = "poster.jpg"
@@ -26,7 +28,11 @@ SOON = {"Cache-Control": "private, max-age=30"}
 
 def routes() -> Sequence[BaseRoute]:
     """Return the routes of pictures."""
-    return (Route(f"/v/{{video_id}}/{NAME}", own), Route(f"/p/{{slug}}/{NAME}", public))
+    return (
+        Route(f"/v/{{video_id}}/{NAME}", own),
+        Route(f"/p/{{slug}}/{NAME}", public),
+        Route(f"/board/jobs/{{job_id}}/{NAME}", of_job),
+    )
 
 
 async def own(request: Request) -> Response:
@@ -47,11 +53,33 @@ async def public(request: Request) -> Response:
     return await _picture(request, farm, video)
 
 
+async def of_job(request: Request) -> Response:
+    """Return a small picture of a job's source."""
+    operator_of(request)
+    services, wanted = services_of(request), request.path_params["job_id"]
+    job = await run_in_threadpool(_job, services, wanted)
+    if job is None:
+        raise HTTPException(404)
+    found = await run_in_threadpool(services.pictures.find_of_source, job.source)
+    if not found:
+        take, store = services.pictures.take_of_source, services.app.backend.store
+        found = await run_sync(take, store, job.source, limiter=services.one_source)
+    return _answer(found)
+
+
+def _job(services: Services, job_id: str) -> JobRecord | None:
+    return services.app.backend.ledger.get(job_id) if JOB_ID.fullmatch(job_id) else None
+
+
 async def _picture(request: Request, farm: VideoFarm, video: Video) -> Response:
     services = services_of(request)
     found = await run_in_threadpool(services.pictures.find, farm, video)
     if not found:
         found = await run_sync(services.pictures.take, farm, video, limiter=services.one_picture)
+    return _answer(found)
+
+
+def _answer(found: bytes) -> Response:
     if found:
         return Response(found, media_type="image/jpeg", headers=KEEP)
     return Response(_placeholder(), media_type="image/svg+xml", headers=SOON)
