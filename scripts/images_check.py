@@ -17,14 +17,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "build" / "images"
 BASE = "localhost/hevcq-base:bookworm"
-WORKER, INGEST = "localhost/hevcq-worker:check", "localhost/hevcq-ingest:check"
+WORKER, INGEST, HOME = (f"localhost/hevcq-{name}:check" for name in ("worker", "ingest", "home"))
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 MOST_BYTES = 700_000_000
 """Largest size of the worker's image; it was 1.07 GB when this check was written."""
@@ -38,8 +39,12 @@ empty."""
 CLIP = (
     "ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=2",
     "-f", "lavfi", "-i", "sine=duration=2", "-c:v", "libx264", "-preset", "ultrafast", "-qp", "4",
-    "-c:a", "aac", "/scratch/media/clip.mp4",
+    "-c:a", "aac",
 )  # fmt: skip
+OWNER, GROUP, MASK = 1234, 2345, 0o027
+"""PUID, PGID and UMASK of the home image's run."""
+HOME_ENDS_S = 300.0
+"""Seconds that a step of the home image may take on a busy machine."""
 
 
 def main() -> int:
@@ -65,6 +70,9 @@ def main() -> int:
     with mounted(INGEST) as image:
         said = image.run([*image.entrypoint, "--version"]).split()
         require(said[:1] == ["hevcq"], f"the command line starts: {' '.join(said)}")
+    build("docker/home.Dockerfile", HOME, WORKER_IMAGE=WORKER, BASE_IMAGE=base)
+    with mounted(HOME) as image:
+        check_home(image)
     print("images-check: everything holds")
     return 0
 
@@ -124,8 +132,9 @@ class Image:
         self.root, self.name = root, name
         self.user = str(config["User"])
         self.entrypoint: list[str] = config["Entrypoint"]
+        self.command: list[str] = config.get("Cmd") or []
         self.health: list[str] = (config.get("Healthcheck") or {}).get("Test", [])
-        self._environment: list[str] = config["Env"]
+        self.environment: list[str] = config["Env"]
 
     def run(self, command: Sequence[str], *, check: bool = True) -> str:
         """Run a command as the image's user, with a read-only root and only /scratch to write."""
@@ -137,7 +146,7 @@ class Image:
             'exec chroot --userspec="$u:$u" "$r" /usr/bin/env -i "$@"'
         )
         inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"]
-        inside += [str(self.root), str(scratch), self.user, *self._environment, *command]
+        inside += [str(self.root), str(scratch), self.user, *self.environment, *command]
         return call(inside, check=check)
 
 
@@ -162,7 +171,7 @@ def check_content(image: Image) -> None:
     require(int(image.user) >= 10_000, f"the user is {image.user}, not root")
     require(image.health == ["CMD", "hevcq-health"], "a health check is set")
     listed = json.loads(call(["buildah", "images", "--json", image.name]))
-    size = sum(path.lstat().st_size for path in image.root.rglob("*") if not path.is_dir())
+    size = size_of(image)
     require(
         size < MOST_BYTES, f"the worker's image holds {size / 1e6:.0f} MB ({listed[0]['size']})"
     )
@@ -182,7 +191,7 @@ def check_work(image: Image) -> None:
     require(not wrong and len(lines) > 5, f"hevcq doctor: {len(lines)} checks ok {wrong or ''}")
     print("      ", next(line["detail"] for line in lines if line["name"] == "sandbox"))
     image.run(["mkdir", "/scratch/media"])
-    image.run(CLIP)
+    image.run([*CLIP, "/scratch/media/clip.mp4"])
     image.run(["hevcq", "ingest", "/scratch/media", "--profile", "hevc", "--no-wait"])
     image.run([*image.entrypoint, "hevc", "--drain"])
     image.run(["hevcq", "ingest", "/scratch/media", "--profile", "hevc", "--skip-upload"])
@@ -191,6 +200,134 @@ def check_work(image: Image) -> None:
     name = made[0].name
     said = image.run(["hevcq", "verify", "/scratch/media/clip.mp4", f"/scratch/media/{name}"])
     require(bool(said), f"hevcq verify: {said.strip().splitlines()[-1]}")
+
+
+class Home:
+    """The home image at work as compose.home.yaml runs it: a read-only root, three capabilities, no
+    network but its own, and two volumes. `media` and `data` are these volumes on this machine."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self.media, self.data = CACHE / "scratch" / "media", CACHE / "scratch" / "data"
+        self.said = CACHE / "scratch" / "said"
+        script = (
+            'set -e; r=$1; s=$2; shift 2; ip link set lo up; mount --bind "$r" "$r"; '
+            'mount --bind "$s/media" "$r/media"; mount --bind "$s/data" "$r/data"; '
+            'mount -o remount,ro,bind "$r"; mount -t proc proc "$r/proc"; mount -t tmpfs tmpfs "$r/tmp"; '
+            'mount --rbind /dev "$r/dev"; mount --rbind /sys "$r/sys"; '
+            'exec chroot "$r" /usr/bin/env -i "$@"'
+        )
+        inside = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
+        inside += ["sh", "-c", script, "sh", str(image.root), str(self.said.parent)]
+        with self.said.open("wb") as said:
+            self.process = subprocess.Popen(
+                [*inside, *self._words(*image.entrypoint, *image.command)], stdout=said, stderr=said
+            )
+
+    def _words(self, *command: str) -> list[str]:
+        asked = (f"PUID={OWNER}", f"PGID={GROUP}", f"UMASK={MASK:03o}", "HEVCQ_STOP_GRACE_S=60")
+        gives_up = ("setpriv", "--bounding-set=-all,+chown,+setgid,+setuid", "--no-new-privs")
+        return [*self._image.environment, *asked, *gives_up, *command]
+
+    def pid(self) -> str:
+        """Return the process id of the container's first process; "" before it runs."""
+        own = self.process.pid
+        return Path(f"/proc/{own}/task/{own}/children").read_text().strip()
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run a command as `docker compose exec` does."""
+        enter = ["nsenter", "--target", self.pid(), "--mount", "--pid", "--net", "--root", "--wd=/"]
+        return call([*enter, "/usr/bin/env", "-i", *self._words(*command)], check=check)
+
+    def signal(self, name: str) -> None:
+        """Send a signal as `docker compose kill --signal` does."""
+        call(["kill", "-s", name, self.pid()])
+
+    def wait(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds; end with all that was said if it never does."""
+        ends = time.monotonic() + HOME_ENDS_S
+        while not holds() and self.process.poll() is None and time.monotonic() < ends:
+            time.sleep(0.2)
+        if not holds():
+            print(self.said.read_text(), file=sys.stderr)
+        require(holds(), what)
+
+
+@contextmanager
+def at_home(image: Image) -> Iterator[Home]:
+    """Run the home image with a library of two clips; what still runs at the end is killed."""
+    scratch = CACHE / "scratch"
+    scratch.chmod(0o755)
+    os.chown(scratch, 0, 0)
+    for name in ("media/Shows", "data"):
+        (scratch / name).mkdir(parents=True)
+    for number in range(2):
+        call([*CLIP, str(scratch / "media" / "Shows" / f"{number}.mp4")])
+    for path in (scratch / "media", *(scratch / "media").rglob("*")):
+        os.chown(path, OWNER, GROUP)
+    home = Home(image)
+    try:
+        yield home
+    finally:
+        home.process.kill()
+        home.process.wait()
+
+
+def check_home(image: Image) -> None:
+    """Check that the home image serves a library and its page as the user it is told."""
+    size = size_of(image)
+    require(size < MOST_BYTES, f"the home image holds {size / 1e6:.0f} MB")
+    require((image.user, image.health) == ("0", ["CMD", "hevcq-health"]), "it starts as root once")
+    with at_home(image) as home:
+        home.wait(lambda: "Looking after" in home.said.read_text(), "the service starts")
+        home.run("hevcq", "libraries", "add", "/media/Shows", "--place", "replace")
+        before = {each: each.read_bytes() for each in (home.media / "Shows").glob("*.mp4")}
+        home.signal("HUP")
+        home.wait(
+            lambda: all(each.read_bytes() != was for each, was in before.items()),
+            f"{len(before)} clips of a library that was added are replaced",
+        )
+        probe = ("ffprobe", "-v", "error", "-show_entries", "stream=codec_name", "-of", "csv=p=0")
+        codecs = {home.run(*probe, f"/media/Shows/{each.name}").split()[0] for each in before}
+        require(codecs == {"hevc"}, "they are HEVC now")
+        check_page(home)
+        check_owners(home)
+        began = time.monotonic()
+        home.signal("TERM")
+        home.process.wait(HOME_ENDS_S)
+        took = f"{time.monotonic() - began:.1f} s"
+        require("Stopped." in home.said.read_text(), f"SIGTERM ends it in {took}")
+        require(home.process.returncode == 0, "and its exit code is 0")
+
+
+def check_page(home: Home) -> None:
+    """Check that the page and the health check answer, and that messages can be sent."""
+    python = "/opt/hevcq/bin/python"
+    asks = (
+        "from urllib.request import urlopen as o; print(o('http://127.0.0.1:8790/healthz').status)"
+    )
+    require(home.run(python, "-c", asks, check=False).strip() == "200", "/healthz answers 200")
+    said = home.run("hevcq-health").strip()
+    require(bool(said), f"hevcq-health: {said}")
+    token = home.run("hevcq", "web", "new-token").split()
+    require(bool(token), "hevcq web new-token prints what signs one in")
+    home.run(python, "-c", "import apprise")
+
+
+def check_owners(home: Home) -> None:
+    """Check that all that was made belongs to the user and group that were asked for."""
+    status = Path(f"/proc/{home.pid()}/status").read_text()
+    require(f"Uid:\t{OWNER}\t{OWNER}\t{OWNER}" in status, f"it runs as user {OWNER}")
+    made = [path for top in (home.media, home.data) for path in top.rglob("*")]
+    wrong = [each for each in made if (each.lstat().st_uid, each.lstat().st_gid) != (OWNER, GROUP)]
+    require(not wrong, f"{len(made)} files belong to {OWNER}:{GROUP} {wrong or ''}")
+    loose = [each for each in home.data.rglob("*") if each.lstat().st_mode & MASK]
+    require(not loose, f"UMASK {MASK:03o} holds for the data folder {loose or ''}")
+
+
+def size_of(image: Image) -> int:
+    """Return the bytes of an image's files."""
+    return sum(path.lstat().st_size for path in image.root.rglob("*") if not path.is_dir())
 
 
 def require(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion
