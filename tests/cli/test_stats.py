@@ -33,11 +33,11 @@ def test_what_was_saved_is_shown_with_a_chart_within_80_columns(worked):
     ran = worked("stats")
 
     assert ran.code == 0
-    assert "2 videos encoded" in ran.out
+    assert "2 renditions made" in ran.out
     assert "1.0 h of CPU" in " ".join(ran.out.split())
     assert "Skipped 1, failed 1 (encoder 1), attempts repeated 0." in ran.out
     assert "Saved by day" in ran.out
-    assert "2 videos" in ran.out
+    assert "2 made" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
     assert worked("stats").out == ran.out, "nothing is counted twice"
 
@@ -46,7 +46,7 @@ def test_json_and_csv_say_the_same(worked):
     (told,) = worked("stats", "--json").lines
     rows = list(csv.DictReader(io.StringIO(worked("stats", "--csv").out)))
 
-    assert (told["type"], told["total"]["videos"], told["skipped"]) == ("stats", 2, 1)
+    assert (told["type"], told["total"]["renditions"], told["skipped"]) == ("stats", 2, 1)
     assert told["failures"] == {"encoder": 1}
     done = [row for row in rows if row["event"] == "job.done"]
     assert sum(int(row["count"]) for row in done) == 2
@@ -55,7 +55,7 @@ def test_json_and_csv_say_the_same(worked):
 
 
 def test_only_what_happened_since_is_counted(worked):
-    assert "2 videos encoded" in worked("stats", "--since", "7d").out
+    assert "2 renditions made" in worked("stats", "--since", "7d").out
     assert worked("stats", "--since", "2999-01-01").out.startswith("Nothing was encoded yet")
     wrong = worked("stats", "--since", "lately")
     assert wrong.code == ExitCode.USAGE
@@ -74,4 +74,4 @@ def test_the_chart_keeps_its_width_and_shows_growth_without_a_bar():
     bars = [line.count("█") + line.count("#") for line in drawn]
     assert bars[0] > 30
     assert bars[1:] == [1, 0]
-    assert "-10.0 MiB" in drawn[2]
+    assert "10.0 MiB more" in drawn[2]

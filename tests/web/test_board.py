@@ -198,7 +198,7 @@ def test_it_shows_libraries_with_their_state_and_the_ingests_that_ended(operator
     shows, gone = re.findall(r'<li class="card">\s*<h2.*?</li>', html, re.S)
     assert "ready" in shows
     assert "<strong>2.0 KiB</strong> saved in 30 days:" in shows
-    assert "1 video encoded" in shows
+    assert "1 rendition made" in shows
     assert "unusable" in gone
     assert "is its disk mounted?" in gone
     assert "Nothing encoded in 30 days." in gone

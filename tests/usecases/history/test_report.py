@@ -66,7 +66,7 @@ def test_encodes_failures_and_replacements_are_counted_where_they_belong(log, cl
     made = report(log, date(2020, 1, 1), day_of(NOON), library)
 
     total = made.total
-    assert (total.videos, total.before, total.after, total.failed) == (5, 410, 180, 1)
+    assert (total.renditions, total.before, total.after, total.failed) == (5, 410, 180, 1)
     assert (total.saved, total.cpu_h) == (230, 4.1)
     assert (made.skipped, made.retries, made.replaced, made.undone, made.freed) == (1, 1, 2, 1, 60)
     assert dict(made.failures) == {"damaged": 1}
@@ -74,7 +74,7 @@ def test_encodes_failures_and_replacements_are_counted_where_they_belong(log, cl
     assert [(line.name, line.saved) for line in made.libraries] == [("/lib/shows", 240), ("-", -10)]
     assert made.since == date(2026, 10, 14)
     recent = report(log, date(2026, 11, 22), day_of(NOON), library)
-    assert recent.total.videos == 4
+    assert recent.total.renditions == 4
     assert [line.name for line in recent.days] == ["2026-11-22", "2026-11-23"]
 
 
@@ -90,6 +90,27 @@ def test_the_codec_is_that_of_the_source_as_it_was_probed(log, clock):
     RollUp(log, catalog, lambda _p: None).step()
     ((key, _value),) = rows(log, day_of(NOON), day_of(NOON))
     assert key.codec == "mpeg2video"
+
+
+def test_a_fleets_job_has_the_codec_and_library_that_its_placement_tells(log, clock):
+    from hevcq.ports.catalog import Fingerprint, Mode, Placement
+    from support.media_facts import media, video
+
+    catalog, path, still = MemoryCatalog(clock), SHOWS / "50%.mp4", Fingerprint(1, 2, 3, 4)
+    catalog.cache([(path, still, media(video(codec="mpeg4")))])
+    placed = Placement("j", SHOWS, path, still, "hevc", Mode.BESIDE, SHOWS / "50%.hevc.mp4", 30.0)
+    catalog.record_placements([placed])
+    for job in ("j", "elsewhere"):
+        key = key_for_path(str(path), namespace="0f2a")
+        log.add(
+            Happened("job.done", NOON, job_id=job, profile="hevc", source=key, before=9, after=4)
+        )
+    RollUp(log, catalog, lambda p: SHOWS if SHOWS in p.parents else None).step()
+    found = rows(log, day_of(NOON), day_of(NOON))
+    assert sorted((key.codec, str(key.root)) for key, _ in found) == [
+        ("", "-"),
+        ("mpeg4", str(SHOWS)),
+    ]
 
 
 def test_csv_has_a_row_for_each_daily_sum(log, clock):

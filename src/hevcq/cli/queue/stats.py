@@ -86,17 +86,22 @@ class _Libraries:
 
 def _text(made: Report) -> list[str]:
     total = made.total
-    if not (total.videos or total.failed or made.skipped):
+    if not (total.renditions or total.failed or made.skipped):
         return [NOTHING]
     out = [
         (
-            f"Since {made.since}: {_videos(total.videos)} encoded, {size(total.before)} became "
+            f"Since {made.since}: {_count(total.renditions, 'rendition')} made, "
+            f"{size(total.before)} became "
             f"{size(total.after)}{_share(total)}, {total.cpu_h:.1f} h of CPU."
         )
     ]
     if made.replaced:
-        back = f"; {made.undone} were put back" if made.undone else ""
-        out.append(f"Replaced {_videos(made.replaced)}: {size(max(0, made.freed))} less{back}.")
+        back = (
+            f"; {made.undone} {'was' if made.undone == 1 else 'were'} put back"
+            if made.undone
+            else ""
+        )
+        out.append(f"Replaced {_count(made.replaced, 'video')}: {_less(made.freed)}{back}.")
     classes = ", ".join(f"{name or 'other'} {n}" for name, n in made.failures.items())
     failed = f"failed {total.failed} ({classes})" if total.failed else "failed none"
     out.append(f"Skipped {made.skipped}, {failed}, attempts repeated {made.retries}.")
@@ -118,8 +123,7 @@ def _text(made: Report) -> list[str]:
         ends = "they are kept for good"
         if kept.first_end is not None and kept.last_end is not None:
             ends = f"the first goes {day(kept.first_end)}, the last {day(kept.last_end)}"
-        count = "1 original" if kept.count == 1 else f"{kept.count} originals"
-        out += ["", f"Kept: {count}, {size(kept.size)}; {ends}."]
+        out += ["", f"Kept: {_count(kept.count, 'original')}, {size(kept.size)}; {ends}."]
     return out
 
 
@@ -128,7 +132,12 @@ def chart(lines: Sequence[Line], width: int = WIDTH) -> list[str]:
     shown = list(lines)[-MOST_BARS:]
     most = max((line.saved for line in shown), default=0)
     names = max((len(line.name) for line in shown), default=0)
-    ends = [f"{_signed(line.saved):>10}  {line.videos:>6} videos" for line in shown]
+    saved = [_saved(line.saved) for line in shown]
+    wide = max(map(len, saved), default=0)
+    ends = [
+        f"{text:>{wide}}  {line.renditions:>6} made"
+        for text, line in zip(saved, shown, strict=True)
+    ]
     room = width - names - max((len(end) for end in ends), default=0) - 4
     mark = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
     out = []
@@ -143,25 +152,29 @@ def _table(title: str, lines: Sequence[Line]) -> list[str]:
     cells = [
         [
             line.name,
-            str(line.videos),
+            str(line.renditions),
             size(line.before),
             size(line.after),
-            _signed(line.saved),
+            _saved(line.saved),
             f"{line.cpu_h:.1f}",
             str(line.failed),
         ]
         for line in lines
     ]
-    columns = (title, "videos", "before", "after", "saved", "hours", "failed")
+    columns = (title, "made", "before", "after", "saved", "CPU h", "failed")
     return list(render.fit(columns, cells, WIDTH))
 
 
-def _signed(count: int) -> str:
-    return size(count) if count >= 0 else f"-{size(-count)}"
+def _saved(count: int) -> str:
+    return size(count) if count >= 0 else f"{size(-count)} more"
 
 
-def _videos(count: int) -> str:
-    return "1 video" if count == 1 else f"{count:,} videos"
+def _less(count: int) -> str:
+    return f"{size(count)} less" if count >= 0 else f"{size(-count)} more"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _share(line: Line) -> str:

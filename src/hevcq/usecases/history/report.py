@@ -23,10 +23,13 @@ CSV_COLUMNS: list[object] = [
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a report. Sizes in bytes; `saved` is of encodes, whatever became of the original."""
+    """One line of a report: the renditions that were made, several of a video with several profiles.
+
+    Sizes in bytes, each source once a rendition; `saved` whatever became of the original.
+    """
 
     name: str
-    videos: int = 0
+    renditions: int = 0
     before: int = 0
     after: int = 0
     cpu_h: float = 0.0
@@ -34,7 +37,7 @@ class Line:
 
     @property
     def saved(self) -> int:
-        """Bytes that the renditions are smaller by."""
+        """Bytes that the renditions are smaller by than their sources; negative if larger."""
         return self.before - self.after
 
     def to_dict(self) -> dict[str, object]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hevcq.domain.keys import EVERY_PROFILE
+from hevcq.domain.keys import EVERY_PROFILE, MACHINE
 from hevcq.domain.media.facts import StreamKind
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.event_log import DayKey, DaySum, EventLog, Happened
@@ -61,23 +61,27 @@ class RollUp:
         return read
 
     def _key(self, event: Happened) -> DayKey:
-        source = source_path(event)
+        source, root = self._placed(event)
         return DayKey(
             day=int(event.at // DAY_S),
             name=event.name,
-            root=self._root(event, source),
+            root=root,
             profile=event.profile,
             codec=self._codec(source),
             failure_class=event.failure_class,
         )
 
-    def _root(self, event: Happened, source: Path | None) -> Path:
-        if source is not None and (found := self._library_root(source)) is not None:
-            return found
-        if event.root is not None:
-            return event.root
+    def _placed(self, event: Happened) -> tuple[Path | None, Path]:
+        """Return an event's source in a library, None for an upload, and the library's folder.
+
+        A key does not always tell the path, and never a fleet's: the placement of this machine does.
+        """
         placement = self._catalog.placement(event.job_id) if event.job_id else None
-        return placement.root if placement is not None else Path("-")
+        source = source_path(event) if placement is None else placement.source
+        if source is not None and (found := self._library_root(source)) is not None:
+            return source, found
+        root = event.root or (placement.root if placement is not None else Path("-"))
+        return source, root
 
     def _codec(self, source: Path | None) -> str:
         """Return the codec of the source as it was last probed, or ""."""
@@ -92,11 +96,11 @@ class RollUp:
 
 
 def source_path(event: Happened) -> Path | None:
-    """Return the path of an event's source in a library; None for an upload."""
+    """Return the path of an event's source in a library; None for an upload or a fleet's job."""
     if event.name.startswith("video."):
         return Path(event.source)
     prefix = f"TODO/{EVERY_PROFILE}/"
-    if not event.source.startswith(prefix):
+    if not event.source.startswith(prefix) or event.source.startswith(f"{prefix}{MACHINE}"):
         return None
     path = Path(os.fsdecode(event.source.removeprefix(prefix).encode("utf-8", "surrogateescape")))
     return Path("/") / path
