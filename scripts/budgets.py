@@ -27,10 +27,12 @@ SMALL: dict[str, str] = {
     "src/hevcq/cli/web/serve.py": "one command",
     "src/hevcq/domain/chunk_settings.py": "below profile, which domain.chunking is above",
     "src/hevcq/domain/hls_settings.py": "below profile, as chunk_settings is",
+    "src/hevcq/domain/media/languages.py": "one decision: the tag of a language",
     "src/hevcq/domain/media/provenance.py": "one decision: the tag that marks a rendition",
     "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",
     "src/hevcq/ffmpeg/inspect/still.py": "one decision: the picture of a video",
+    "src/hevcq/ffmpeg/inspect/texts.py": "one decision: subtitles for browsers",
     "src/hevcq/library/scanning/fs_events.py": "the only user of watchfiles",
     "src/hevcq/library/scanning/unfinished.py": "one decision: what is still being written",
     "src/hevcq/ports/backend.py": "a port",
@@ -46,7 +48,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
     "src/hevcq/web/pages/chart.py": "one chart",
     "src/hevcq/web/pages/upload.py": "one page",
-    "src/hevcq/web/upkeep.py": "one thread",
     "src/hevcq/wiring/videos.py": "opened by what deals with uploaded videos only",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""

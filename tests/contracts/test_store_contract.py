@@ -46,6 +46,23 @@ def test_an_accepted_file_can_be_checked_and_fetched(world: World) -> None:
     assert path.read_bytes() == b"a clip"
 
 
+def test_a_published_object_is_streamed_for_ffmpeg(world: World) -> None:
+    scratch, store, stop = world.folder / "scratch", world.backend.store, threading.Event()
+    scratch.mkdir(exist_ok=True)
+    store.put(KEY, b"a rendition", metadata={})
+
+    with store.stream_published(KEY, scratch, stop=stop) as given:
+        assert content_of(given.location) == b"a rendition"
+
+    assert list(scratch.iterdir()) == [], "what was made for it is removed"
+    assert content(world) == b"a rendition"
+    with pytest.raises(SourceGone), store.stream_published("DONE/none", scratch, stop=stop):
+        pass
+    stop.set()
+    with pytest.raises(Stopped), store.stream_published(KEY, scratch, stop=stop):
+        pass
+
+
 def test_a_streamed_source_has_the_same_bytes(world: World) -> None:
     path, scratch = library_file(world), world.folder / "scratch"
     source, store = accepted(world, path), world.backend.store

@@ -173,13 +173,13 @@ def browser() -> Iterator[Any]:
             opened.close()
 
 
-def make_large_clip(path: Path, seconds: int = 2) -> None:
-    """Make a short clip of several megabytes that is quickly encoded: uncompressed pictures.
+def make_large_clip(path: Path, size: str = "704x576") -> None:
+    """Make a clip of two seconds that is large and quickly encoded: uncompressed pictures, 30 MB.
 
     It has two chapters and a line of subtitles.
     """
     ffmpeg = shutil.which("ffmpeg") or "ffmpeg"
-    source = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"]
+    source = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25"]
     source += ["-f", "lavfi", "-i", "sine=frequency=300"]
     words, marks = path.with_suffix(".srt"), path.with_suffix(".ffmeta")
     words.write_text("1\n00:00:00,000 --> 00:00:01,900\nA <i>gate</i>\n", encoding="utf-8")
@@ -188,5 +188,5 @@ def make_large_clip(path: Path, seconds: int = 2) -> None:
     marks.write_text(f";FFMETADATA1\n{named}", encoding="utf-8")
     source += ["-i", str(words), "-i", str(marks), "-map_metadata", "3", "-map_chapters", "3"]
     source += ["-map", "0", "-map", "1", "-map", "2", "-metadata:s:s:0", "language=eng"]
-    coded = ["-t", str(seconds), "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    coded = ["-t", "2", "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-c:a", "aac"]
     subprocess.run([ffmpeg, "-nostdin", "-v", "error", *source, *coded, str(path)], check=True)

@@ -14,7 +14,8 @@ from hevcq.web.identity.users import Users
 from support.browser import Site, Watched, browser, make_large_clip, require_chromium
 from web.conftest import CHEAP, PASSWORD
 
-UPLOAD_BYTES_S = 1_500_000
+UPLOAD_BYTES_S = 8_000_000
+LARGE_BYTES = 30_000_000
 KILLED_AT_PERCENT = 20.0
 PHONE = {"width": 320, "height": 640}
 
@@ -34,8 +35,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.mark.timeout(300)
 def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
     server = site.serve()
-    clip, notes = tmp_path / "Garden.mkv", tmp_path / "notes.mp4"
+    clip, notes, path = (tmp_path / name for name in ("Garden.mkv", "notes.mp4", "Path.mkv"))
     make_large_clip(clip)
+    assert clip.stat().st_size >= LARGE_BYTES
+    make_large_clip(path, "64x36")
     notes.write_text("This is no video.")
     with browser() as chromium:
 
@@ -46,7 +49,10 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
 
         ann = window("ann")
         server = upload_through_a_crash(site, server, ann, clip)
-        bob = window("bob")
+        bob, eve = window("bob"), window("ann")
+        eve.go("/upload")
+        eve.page.get_by_label("ladder").uncheck()
+        send(eve, path)
         video = ann.page.url.removeprefix(site.address).partition("?")[0]
         upload(bob, notes)
         send_to_a_bucket(bob, notes)
@@ -56,13 +62,14 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         play(ann)
         use_chapters_and_subtitles(ann)
         open_each_format(ann)
+        watch_an_mp4_with_subtitles(eve)
         assert bob.page.request.get(f"{site.address}{video}").status == 404
         watch_signed_out(ann, chromium, site)
         assert worker.wait(60) == 0
         mend_from_the_board(olga)
         pages = ("/", video, f"{video}/edit", "/upload", "/board", "/board/libraries")
         look_at_every_page(olga, pages)
-        for each in (ann, bob, olga):
+        for each in (ann, bob, eve, olga):
             assert not each.said, "; ".join(each.said)
     server.terminate()
     assert server.wait(60) == 0
@@ -96,6 +103,10 @@ def upload_through_a_crash(site: Site, server: Any, ann: Watched, clip: Path) ->
 
 def upload(person: Watched, path: Path) -> None:
     person.go("/upload")
+    send(person, path)
+
+
+def send(person: Watched, path: Path) -> None:
     person.page.get_by_label("Video file").set_input_files(path)
     person.page.get_by_role("button", name="Upload", exact=True).click()
     person.page.wait_for_url("**/v/*")
@@ -189,6 +200,20 @@ def open_each_format(ann: Watched) -> None:
     alone = ann.page.locator("video")
     ann.until(lambda: alone.evaluate("each => each.currentTime") > 0.2, "the MP4 plays by itself")
     ann.page.go_back()
+
+
+def watch_an_mp4_with_subtitles(eve: Watched) -> None:
+    """A video without a set has the subtitles and chapters of its MP4."""
+    eve.page.get_by_role("link", name="Open small").wait_for()
+    eve.page.reload()
+    player = eve.page.locator(".plyr video:not([data-playlist])")
+    eve.page.locator("button[data-plyr=captions]").click()
+    eve.page.locator("button[data-plyr=play]").first.click()
+    eve.page.locator(".plyr__captions").get_by_text("A gate").wait_for()
+    player.evaluate("each => each.pause()")
+    eve.page.get_by_text("Chapters", exact=True).click()
+    eve.page.get_by_role("button", name="<Pond>").click()
+    eve.until(lambda: player.evaluate("each => each.currentTime") >= 1.0, "the second chapter")
 
 
 def watch_signed_out(ann: Watched, chromium: Any, site: Site) -> None:

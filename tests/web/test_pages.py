@@ -7,9 +7,11 @@ import re
 import pytest
 
 from hevcq.domain.job import JobState
+from hevcq.domain.media.facts import Chapter
 from hevcq.domain.profile import VideoCodec
 from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, StorageError
+from hevcq.ports.encoder import TextTrack
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import ProfileRow
 from hevcq.web.pages.links import playing
@@ -284,3 +286,36 @@ def test_a_video_without_a_picture_shows_a_sign(people, bench, visit):
     slug = bench.now(video).slug
     assert visit(auth="users").get(f"/p/{slug}/poster.jpg").status_code == 200
     assert visit(auth="users").get("/p/none/poster.jpg").status_code == 404
+
+
+def test_an_mp4_is_played_with_its_subtitles_and_chapters(
+    people, bench, visit, opened, monkeypatch
+):
+    held = (
+        (
+            TextTrack("WEBVTT\n\n00:00.000 --> 00:01.000\nHi\n", "de"),
+            TextTrack("WEBVTT\n", "", '"> <b>', ("forced", "hearing_impaired")),
+        ),
+        (Chapter(start_s=65.0, end_s=70.0, title="<Pond>"),),
+    )
+    monkeypatch.setattr(opened.encoder, "texts", lambda _location, *, stop: held)
+    video = bench.done("ann")
+    ann = people("ann")
+
+    html = ann.get(f"/v/{video.video_id}").text
+
+    first = f"/media/{video.video_id}/720p/texts/0.vtt"
+    assert f'<track src="{first}" kind="subtitles" label="de" srclang="de">' in html
+    assert 'kind="captions" label="&#34;&gt; &lt;b&gt; (forced)">' in html
+    assert "<time>1:05</time> &lt;Pond&gt;" in html
+    got = ann.get(first)
+    assert (got.status_code, got.headers["content-type"]) == (200, "text/vtt; charset=utf-8")
+    assert got.text.endswith("Hi\n")
+    assert ann.get(first.replace("0.vtt", "2.vtt")).status_code == 404
+    assert people("bob").get(first).status_code == 404
+    ann.post(f"/v/{video.video_id}/publish")
+    slug = bench.now(video).slug
+    stranger = visit(auth="users")
+    assert "<track src=" in stranger.get(f"/p/{slug}").text
+    assert stranger.get(f"/p/{slug}/media/720p/texts/0.vtt").text == got.text
+    assert stranger.get(first).status_code == 401

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.formats.hardware import SOFTWARE
-from hevcq.domain.media.facts import Measurement, MediaInfo
+from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
@@ -41,6 +41,7 @@ from hevcq.ports.encoder import (
     SetFile,
     SetReport,
     SetRequest,
+    TextTrack,
     TrimmedSource,
     VerifyRequest,
 )
@@ -87,6 +88,14 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.inspect.still import still
 
         return still(self._tools, location, width, stop)
+
+    def texts(
+        self, location: str, *, stop: threading.Event
+    ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
+        """Return subtitles as WebVTT, and chapters; see ports.encoder."""
+        from hevcq.ffmpeg.inspect.texts import read_texts
+
+        return read_texts(self._tools, location, stop)
 
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:
         """Encode ten generated pictures; see ports.encoder."""

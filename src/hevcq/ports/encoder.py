@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
-from hevcq.domain.media.facts import Measurement, MediaInfo
+from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
@@ -171,6 +171,16 @@ class TrimmedSource:
 
 
 @dataclass(frozen=True, slots=True)
+class TextTrack:
+    """A subtitle track: `content` is WebVTT, `language` a tag of BCP 47 or "", `title` the file's."""
+
+    content: str
+    language: str = ""
+    title: str = ""
+    dispositions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """The result of one check of `hevcq doctor` about the encoder."""
 
@@ -213,6 +223,19 @@ class Encoder(ABC):
         For lists and players to show; an encoder that makes none returns nothing. Raises Stopped.
         """
         return b""
+
+    def texts(
+        self,
+        location: str,  # noqa: ARG002 - a hint
+        *,
+        stop: threading.Event,  # noqa: ARG002 - a hint
+    ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
+        """Return the subtitles of a video that are text, for a browser to show, and its chapters.
+
+        Reads what it needs only. An encoder that reads none returns none. Raises Stopped,
+        TransientError or PermanentError if they cannot be read.
+        """
+        return (), ()
 
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:  # noqa: B027 - a hint
         """Encode a tiny generated clip; raise WorkerUnfit if even that fails.

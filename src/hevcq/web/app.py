@@ -19,6 +19,7 @@ from hevcq.errors import HevcqError
 from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos.picture import Pictures
+from hevcq.usecases.videos.texts import TextReader
 from hevcq.util.log import get_logger
 from hevcq.web import media
 from hevcq.web.api import openapi
@@ -78,6 +79,7 @@ def create_app(app: App) -> Starlette:
         Limiter(app.clock),
         hub,
         Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),
+        TextReader(app.encoder, app.settings.data_dir / "web" / "texts"),
     )
     return made
 

@@ -20,52 +20,83 @@ from hevcq.domain.videos.rules import disposition
 from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.playback import PlayFile, open_file, play_file
+from hevcq.usecases.videos.texts import track
 from hevcq.web.identity.person import person_of
 from hevcq.web.problems import of_error, problem
 from hevcq.web.services import services_of
 from hevcq.wiring.videos import video_farm
 
 BLOCK = 256 * 1024
+Finder = Callable[[Request, VideoFarm], Video]
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def routes() -> list[BaseRoute]:
     """Return the routes of private and of public videos; a HEAD is answered like a GET."""
     return [
+        Route("/media/{video_id}/{profile}/texts/{number:int}.vtt", _private_text),
+        Route("/p/{slug}/media/{profile}/texts/{number:int}.vtt", _public_text),
         Route("/media/{video_id}/{profile}/{name:path}", _private, methods=["GET"]),
         Route("/p/{slug}/media/{profile}/{name:path}", _public, methods=["GET"]),
     ]
 
 
 async def _private(request: Request) -> Response:
-    person = person_of(request)
-    if not person.may("read"):
+    if not person_of(request).may("read"):
         return problem(403, "This token does not allow read.")
-    owner = None if person.is_operator else person.owner
-
-    def find(farm: VideoFarm) -> Video:
-        return farm.find(request.path_params["video_id"], owner)
-
-    return await _answer(request, find)
+    return await _answer(request, _own)
 
 
 async def _public(request: Request) -> Response:
-    def find(farm: VideoFarm) -> Video:
-        slug = request.path_params["slug"]
-        video = farm.videos.by_slug(slug) if re.fullmatch(SLUG, slug) else None
-        if video is None:
-            raise NoSuchVideo("There is no such video.")
-        return video
-
-    return await _answer(request, find)
+    return await _answer(request, _shared)
 
 
-async def _answer(request: Request, find: Callable[[VideoFarm], Video]) -> Response:
+async def _private_text(request: Request) -> Response:
+    if not person_of(request).may("read"):
+        return problem(403, "This token does not allow read.")
+    return await _text(request, _own)
+
+
+async def _public_text(request: Request) -> Response:
+    return await _text(request, _shared)
+
+
+def _own(request: Request, farm: VideoFarm) -> Video:
+    person = person_of(request)
+    owner = None if person.is_operator else person.owner
+    return farm.find(request.path_params["video_id"], owner)
+
+
+def _shared(request: Request, farm: VideoFarm) -> Video:
+    slug = request.path_params["slug"]
+    video = farm.videos.by_slug(slug) if re.fullmatch(SLUG, slug) else None
+    if video is None:
+        raise NoSuchVideo("There is no such video.")
+    return video
+
+
+async def _text(request: Request, find: Finder) -> Response:
+    """Return subtitles of a rendition that is one file, which its page had read."""
+    wanted = request.path_params
+
+    def work() -> str:
+        farm = video_farm(services_of(request).app)
+        return track(farm, find(request, farm), wanted["profile"], wanted["number"])
+
+    try:
+        content = await run_in_threadpool(work)
+    except HevcqError as error:
+        return of_error(error)
+    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    return Response(content, headers=headers, media_type="text/vtt")
+
+
+async def _answer(request: Request, find: Finder) -> Response:
     wanted, attachment = request.path_params, request.query_params.get("download") == "1"
 
     def work() -> tuple[VideoFarm, Video, PlayFile]:
         farm = video_farm(services_of(request).app)
-        video = find(farm)
+        video = find(request, farm)
         name = wanted["name"]
         return farm, video, play_file(farm, video, wanted["profile"], name, attachment=attachment)
 

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection, Request
 
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos.picture import Pictures
+from hevcq.usecases.videos.texts import TextReader
 from hevcq.util.clock import Clock
 from hevcq.web.identity.authentication import Authenticator
 from hevcq.web.identity.folder import SecretsFolder
@@ -42,6 +43,7 @@ class Services:
     limiter: Limiter
     hub: Hub
     pictures: Pictures
+    texts: TextReader
     one_picture: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     """The turn to take a picture: whoever waits for it holds no thread."""
     one_source: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))

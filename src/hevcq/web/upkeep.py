@@ -57,3 +57,4 @@ async def kept_up(made: Starlette) -> AsyncIterator[None]:
         yield
     finally:
         upkeep.stop()
+        made.state.services.texts.close()

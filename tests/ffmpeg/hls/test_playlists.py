@@ -10,13 +10,13 @@ from fractions import Fraction
 import pytest
 
 from hevcq.domain.media.facts import Chapter
+from hevcq.domain.media.languages import bcp47
 from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile, hevc_name
 from hevcq.ffmpeg.hls.images import split_jpegs, storyboard_index, timestamp
 from hevcq.ffmpeg.hls.playlists import (
     Master,
     Rendition,
     Variant,
-    bcp47,
     chapters_json,
     master_playlist,
     media_playlist,

@@ -13,6 +13,7 @@ from fractions import Fraction
 from urllib.parse import quote
 
 from hevcq.domain.media.facts import Chapter
+from hevcq.domain.media.languages import bcp47
 from hevcq.ffmpeg.hls.segments import NO_RATES, Rates, Segment, target_duration
 
 VERSION = 7
@@ -20,17 +21,6 @@ SOUNDS, TEXTS = "sound", "text"
 """Names of the groups of renditions."""
 RANGES = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 """VIDEO-RANGE by transfer function, as ffprobe names it."""
-_TWO_LETTERS = {
-    "ara": "ar", "bul": "bg", "cat": "ca", "ces": "cs", "cze": "cs", "chi": "zh", "zho": "zh",
-    "dan": "da", "deu": "de", "ger": "de", "dut": "nl", "nld": "nl", "ell": "el", "gre": "el",
-    "eng": "en", "est": "et", "fin": "fi", "fra": "fr", "fre": "fr", "heb": "he", "hin": "hi",
-    "hrv": "hr", "hun": "hu", "ice": "is", "isl": "is", "ind": "id", "ita": "it", "jpn": "ja",
-    "kor": "ko", "lav": "lv", "lit": "lt", "may": "ms", "msa": "ms", "nob": "nb", "nor": "no",
-    "per": "fa", "fas": "fa", "pol": "pl", "por": "pt", "ron": "ro", "rum": "ro", "rus": "ru",
-    "slk": "sk", "slo": "sk", "slv": "sl", "spa": "es", "srp": "sr", "swe": "sv", "tam": "ta",
-    "tel": "te", "tha": "th", "tur": "tr", "ukr": "uk", "urd": "ur", "vie": "vi",
-}  # fmt: skip
-"""The shortest tags of languages, which RFC 5646 asks for, by ISO 639-2 code; others stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +171,6 @@ def loudest(sounds: Sequence[Rendition]) -> Rates:
 
 def _codecs(codec: str, sounds: Sequence[Rendition]) -> str:
     return ",".join(dict.fromkeys([codec, *(sound.codec for sound in sounds)]))
-
-
-def bcp47(language: str) -> str:
-    """Return the tag of a language: two letters where it has some, "" if it is not determined."""
-    code = language.strip().lower()
-    if code in {"", "und", "mis", "mul", "zxx"} or not code.replace("-", "").isalnum():
-        return ""
-    return _TWO_LETTERS.get(code, language.strip())
 
 
 def _quoted(text: str) -> str:

@@ -15,10 +15,22 @@ from hevcq.usecases.videos.follow import ProfileRow
 from hevcq.usecases.videos.picture import PLAYLIST
 from hevcq.usecases.videos.playback import ORIGINAL, Mark, chapters_of_set, part_of_set
 from hevcq.usecases.videos.playback import PLAYABLE as PLAYABLE_TYPES
+from hevcq.usecases.videos.texts import Chapter, Texts
+from hevcq.util.text import printable
 
 PLAYABLE = (".mp4", ".m4v", ".webm", ".mov")
 CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
 """What a `<source>` says it is, so that a browser leaves out what it cannot decode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Subtitles that a player of a file may show; `kind` is HTML's."""
+
+    address: str
+    language: str
+    name: str
+    kind: str = "subtitles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,10 @@ class Playing:
     playlist: str
     files: Sequence[tuple[str, str]]
     storyboard: str = ""
-    chapters: Sequence[Mark] = ()
+    chapters: Sequence[Mark | Chapter] = ()
+    tracks: Sequence[Track] = ()
+    profile: str = ""
+    """Of the first file where no set is played: its subtitles and chapters are shown."""
 
     def __bool__(self) -> bool:
         """Return whether there is anything to play."""
@@ -83,7 +98,8 @@ def playing(
     if original and video.source is not None and media_type(video.source.key) in PLAYABLE_TYPES:
         found.append((original, media_type(video.source.key)))
     if not lists:
-        return Playing("", found)
+        best = min(files, key=rank, default=None)
+        return Playing("", found, profile=best.profile if best else "")
     return Playing(file_address(base, lists[0].profile, lists[0].key), found)
 
 
@@ -97,6 +113,18 @@ def with_set(what: Playing, base: str, rows: Sequence[ProfileRow], farm: VideoFa
             chapters = chapters_of_set(farm, row.key, row.certificate_key)
             return replace(what, storyboard=board, chapters=chapters)
     return what
+
+
+def with_texts(what: Playing, base: str, held: Texts) -> Playing:
+    """Add subtitles and chapters of the file that is played."""
+    tracks = []
+    for number, each in enumerate(held.tracks):
+        name = each.title or each.language or f"Subtitles {number + 1}"
+        named = f"{name} (forced)" if each.forced and "forced" not in name.lower() else name
+        kind = "captions" if each.captions else "subtitles"
+        address = f"{base}/{what.profile}/texts/{number}.vtt"
+        tracks.append(Track(address, each.language, printable(named), kind))
+    return replace(what, tracks=tracks, chapters=held.chapters)
 
 
 def _type(row: ProfileRow, profile: Profile | None) -> str:

@@ -27,6 +27,7 @@ from hevcq.web.pages.links import (
     original_address,
     playing,
     with_set,
+    with_texts,
 )
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import read_form, services_of
@@ -149,7 +150,7 @@ async def watch(request: Request) -> Response:
     found = await run_in_threadpool(rows, farm, video)
     base = media_base(video, public=True)
     what = playing(base, video, found, farm.profiles)
-    what = await run_in_threadpool(with_set, what, base, found, farm)
+    what = await run_in_threadpool(_whole, request, farm, video, what, found)
     return page(request, "public.html", video=video, playing=what)
 
 
@@ -187,7 +188,7 @@ def _show(request: Request, person: Person) -> Response:
         request,
         "video.html",
         video=video,
-        playing=with_set(what, base, found, farm),
+        playing=_whole(request, farm, video, what, found),
         formats=_formats_html(farm, video, found),
         said=SAID.get(request.query_params.get("said", ""), ""),
         public=public if video.visibility is Visibility.PUBLIC else "",
@@ -195,6 +196,18 @@ def _show(request: Request, person: Person) -> Response:
         original=original_address(base, video, download=True),
         whose=video.owner if video.owner != person.owner else "",
     )
+
+
+def _whole(
+    request: Request, farm: VideoFarm, video: Video, what: Playing, found: Sequence[ProfileRow]
+) -> Playing:
+    """Add what belongs to the set or the file that is played."""
+    public = request.url.path.startswith("/p/")
+    base = media_base(video, public=public)
+    if not what.profile:
+        return with_set(what, base, found, farm)
+    held = services_of(request).texts.texts(farm, video, what.profile)
+    return with_texts(what, base, held)
 
 
 def _here(request: Request) -> str:

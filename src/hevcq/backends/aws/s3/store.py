@@ -27,7 +27,7 @@ from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumab
 from hevcq.backends.aws.s3.transfer import READ_BYTES, Download, Meter, Upload, download
 from hevcq.domain.job import Source
 from hevcq.domain.keys import INBOX, UPLOADS, check_key, key_without_machine
-from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Unavailable
+from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Stopped, Unavailable
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
 from hevcq.util.atomic_file import fsync_file, fsync_folder
 from hevcq.util.clock import Clock
@@ -224,6 +224,25 @@ class S3Store(Store):
                 raise
         raw = ObjectReader(self._s3, place, (start, end), answer)
         return cast(BinaryIO, io.BufferedReader(raw, READ_BYTES))
+
+    @contextmanager
+    def stream_published(
+        self, key: str, scratch: Path, *, stop: threading.Event
+    ) -> Iterator[Input]:
+        """Serve the object by ranges through the local proxy, pinned to its bytes by the ETag.
+
+        Not by the version: who reads what is published need not be allowed to read former versions.
+        """
+        if stop.is_set():
+            raise Stopped
+        head = self._published(key)
+        pins = {"IfMatch": head["ETag"]}
+        wanted = Download(self._buckets.output, key, head["ContentLength"], pins)
+        path = scratch / f"{sha256_bytes(key.encode())[:32]}.part"
+        path.unlink(missing_ok=True)
+        meter = Meter(lambda _n: None, stop)
+        with serve_object(self._s3, wanted, path, meter, self._head_blocks) as location:
+            yield Input(location=location, path=None)
 
     def _published(self, key: str) -> HeadObjectOutputTypeDef:
         head = self._head(self._buckets.output, check_key(key))

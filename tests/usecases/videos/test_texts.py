@@ -1,0 +1,107 @@
+"""Subtitles of a rendition: read once, kept with its files, and never in the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq.domain.media.facts import Chapter
+from hevcq.errors import NoSuchVideo, SourceUnreadable
+from hevcq.ports.encoder import TextTrack
+from hevcq.usecases.videos import manage, texts
+from hevcq.usecases.videos.texts import NONE, TextReader, track
+from support.fakes.encoder import FakeEncoder
+from support.videos import VideoBench
+
+WORDS = TextTrack("WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n", "de", "Deutsch", ("forced",))
+
+
+class Librarian(FakeEncoder):
+    """Finds these words in each file, or fails, or waits for `gate`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.broken, self.gate = 0, False, threading.Event()
+        self.gate.set()
+
+    def texts(self, location: str, **_named: Any) -> Any:
+        self.read += 1
+        assert Path(location).is_file()
+        assert self.gate.wait(10)
+        if self.broken:
+            raise SourceUnreadable("no such track")
+        return (WORDS,), (
+            Chapter(start_s=0.0, end_s=1.0),
+            Chapter(start_s=1.0, end_s=2.0, title="B"),
+        )
+
+
+@pytest.fixture
+def librarian() -> Librarian:
+    return Librarian()
+
+
+@pytest.fixture
+def reader(librarian: Librarian, tmp_path: Path) -> Iterator[TextReader]:
+    made = TextReader(librarian, tmp_path / "texts")
+    yield made
+    made.close()
+
+
+def test_they_are_read_once_of_each_rendition_and_deleted_with_the_video(
+    bench: VideoBench, reader: TextReader, librarian: Librarian
+) -> None:
+    video = bench.done()
+
+    found = reader.texts(bench.farm, video, "hevc")
+
+    (only,) = found.tracks
+    assert (only.language, only.title, only.forced, only.captions) == ("de", "Deutsch", True, False)
+    assert [(each.start_s, each.title) for each in found.chapters] == [
+        (0.0, "Chapter 1"),
+        (1.0, "B"),
+    ]
+    assert reader.texts(bench.farm, video, "hevc") == found
+    assert librarian.read == 1
+    assert track(bench.farm, video, "hevc", 0) == WORDS.content
+    with pytest.raises(NoSuchVideo):
+        track(bench.farm, video, "hevc", 1)
+    with pytest.raises(NoSuchVideo):
+        track(bench.farm, video, "720p", 0)
+    kept = [each.key for each in bench.backend.store.list("") if each.key.endswith("texts.json")]
+    assert len(kept) == 1
+    manage.delete(bench.farm, video, "ann")
+    assert bench.backend.store.stat(kept[0]) is None
+
+
+def test_what_cannot_be_read_is_not_tried_again(
+    bench: VideoBench, reader: TextReader, librarian: Librarian
+) -> None:
+    librarian.broken, video = True, bench.done()
+
+    assert reader.texts(bench.farm, video, "hevc") == NONE
+    assert reader.texts(bench.farm, video, "hevc") == NONE
+    assert librarian.read == 1
+    assert reader.texts(bench.farm, bench.upload(), "hevc") == NONE, "there is no rendition yet"
+
+
+def test_a_page_does_not_wait_long_and_the_next_one_finds_them(
+    bench: VideoBench,
+    reader: TextReader,
+    librarian: Librarian,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video = bench.done()
+    monkeypatch.setattr(texts, "WAIT_S", 0.0)
+    librarian.gate.clear()
+
+    assert reader.texts(bench.farm, video, "hevc") == NONE
+    assert reader.texts(bench.farm, video, "hevc") == NONE
+    librarian.gate.set()
+    monkeypatch.setattr(texts, "WAIT_S", 10.0)
+    assert reader.texts(bench.farm, video, "hevc").tracks
+    assert librarian.read == 1, "asked for twice, read once"
