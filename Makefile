@@ -23,6 +23,8 @@ TESTERS ?= 3
 # In memory where there is room: most tests write small files and wait for each to be durable.
 MEMORY := $(shell test "$$(df --output=avail -B1 /dev/shm 2>/dev/null | tail -1)" -gt 8000000000 \
 	2>/dev/null && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
+# Compiled once and kept: three testers, and each hevcq that a test starts, would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 # For make sync and make process.
 NAME ?=
 LIBRARY ?=
@@ -37,7 +39,7 @@ CONFIRM ?=
 BASE_IMAGE ?= debian:bookworm-slim
 TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check
+.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -88,6 +90,9 @@ format: setup  ## let ruff put the code in order
 
 test: setup  ## every test that belongs to a change (T="-k words" for some)
 	$(MEMORY) $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal -m "not slow" $(T)
+
+collect: setup  ## import every test, so that make test need not compile each of them three times
+	set -o pipefail; $(BIN)/python -m pytest -q --collect-only -m "not slow" | tail -n 12
 
 coverage: setup  ## every branch of what must not break is taken by a test, or this fails
 	rm -rf build/coverage
