@@ -28,7 +28,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/domain/chunk_settings.py": "below profile, which domain.chunking is above",
     "src/hevcq/domain/hls_settings.py": "below profile, as chunk_settings is",
     "src/hevcq/domain/media/languages.py": "one decision: the tag of a language",
-    "src/hevcq/domain/media/provenance.py": "one decision: the tag that marks a rendition",
     "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",
     "src/hevcq/ffmpeg/inspect/still.py": "one decision: the picture of a video",

@@ -103,28 +103,26 @@ def test_a_unit_of_a_recording_that_does_not_begin_with_a_start_code_is_damage(
 
 def test_tables_scrambled_packets_and_a_stop_are_no_damage(tmp_path):
     path = stream(tmp_path)
-    info = ENCODER.probe(str(path), stop=threading.Event())
     content = bytearray(path.read_bytes())
     unit = beginnings(content, 0, 188)[20]
     content[unit] ^= 0x80
     content[unit - unit % 188 + 3] |= 0xC0
     path.write_bytes(content)
-    assert transport_damage(str(path), info, threading.Event()) == ""
+    assert transport_damage(str(path), threading.Event()) == ""
 
     stopped = threading.Event()
     stopped.set()
     with pytest.raises(Stopped):
-        transport_damage(str(path), info, stopped)
+        transport_damage(str(path), stopped)
 
 
 def test_an_address_that_changed_its_use_is_not_judged(tmp_path):
     path = stream(tmp_path)
-    info = ENCODER.probe(str(path), stop=threading.Event())
     content = bytearray(path.read_bytes())
     for unit in beginnings(content, 0, 188)[2:]:
         content[unit] = 0x80
     path.write_bytes(content)
-    assert transport_damage(str(path), info, threading.Event()) == ""
+    assert transport_damage(str(path), threading.Event()) == ""
 
 
 @pytest.mark.parametrize("codec", ["mp2", "ac3"])

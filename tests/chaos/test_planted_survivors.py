@@ -13,7 +13,7 @@ from hevcq.domain.profile import Bounds
 from hevcq.domain.verdict import Abandon, FailureClass, Skipped
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg.process.child import Finished
-from hevcq.ffmpeg.run.known_messages import decode_errors
+from hevcq.ffmpeg.run.messages import decode_errors
 from hevcq.ffmpeg.verify import decode as verify_decode
 from hevcq.ffmpeg.verify.picture import (
     THUMB_HEIGHT,

@@ -256,13 +256,13 @@ def sandbox_line(ran) -> str:
 def test_it_says_what_ffmpeg_is_kept_from_and_what_the_system_lacks(
     hevcq, fake_ffmpeg, monkeypatch
 ):
-    from hevcq.ffmpeg.process import landlock, seccomp
+    from hevcq.ffmpeg.process import sandbox
 
     fake_ffmpeg("7.1")
-    monkeypatch.setattr(seccomp, "available", lambda: True)
-    monkeypatch.setattr(landlock, "version", lambda: 6)
+    monkeypatch.setattr(sandbox, "seccomp_available", lambda: True)
+    monkeypatch.setattr(sandbox, "landlock_version", lambda: 6)
     assert "other files, the network" in sandbox_line(hevcq("doctor"))
-    monkeypatch.setattr(landlock, "version", lambda: 0)
+    monkeypatch.setattr(sandbox, "landlock_version", lambda: 0)
     lacking = sandbox_line(hevcq("doctor"))
     assert "not from other files (needs Landlock" in lacking
     assert lacking.startswith("ok")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
-from hevcq.domain.media.provenance import found_mark, mark, tool_mark
+from hevcq.domain.planning.metadata import found_mark, mark, tool_mark
 from support.media_facts import audio, media, video
 
 

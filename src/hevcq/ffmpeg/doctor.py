@@ -1,12 +1,30 @@
-"""Check the ffmpeg programs for `hevcq doctor`, with a remedy for each failed check."""
+"""Check the ffmpeg programs of this machine: their version and parts, and pictures that they encode.
+
+`hevcq doctor` asks; so does an encode that fails, before a video is blamed for it (a self-test).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from hevcq.errors import HevcqError, WorkerUnfit
-from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.domain.profile import Profile
+from hevcq.errors import (
+    EncoderFailed,
+    HevcqError,
+    LimitExceeded,
+    SourceDamaged,
+    SourceGone,
+    SourceUnreadable,
+    WorkerUnfit,
+)
+from hevcq.ffmpeg.command.codecs import CODECS
+from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, access_to, reading
+from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ffmpeg.process.sandbox import protections
 from hevcq.ports.encoder import Check
 from hevcq.util.process import is_closed
@@ -95,3 +113,104 @@ def _listed(
         )
         for name in names
     ]
+
+
+SELF_TEST_S = 120.0
+"""Time limit in seconds. Ten small pictures need well under one second, so a machine that exceeds
+this cannot be a worker, whatever else runs on it."""
+TEST_CLIP = "testsrc2=size=320x180:rate=25:duration=0.4"
+
+TEST_PICTURE = ("-v", "error", "-f", "lavfi", "-i", "color=size=16x16:duration=0.04")
+
+
+@contextmanager
+def self_testing(tools: FfmpegTools, stop: threading.Event) -> Iterator[None]:
+    """Test the tools before an error of the block blames a video.
+
+    Raises WorkerUnfit instead of SourceGone, SourceUnreadable or SourceDamaged if the tools fail
+    `require_working_tools`.
+    """
+    try:
+        yield
+    except (SourceGone, SourceUnreadable, SourceDamaged):
+        require_working_tools(tools, stop)
+        raise
+
+
+def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:
+    """Raise WorkerUnfit unless ffprobe and ffmpeg can each read one generated picture.
+
+    Run before a source or a rendition is rejected: a program with missing libraries rejects every
+    file. Takes about 0.1 s, and only after a failure.
+    """
+    probes = [tools.ffprobe, *TEST_PICTURE, "-show_entries", "stream=codec_name"]
+    decodes = [tools.ffmpeg, "-nostdin", *TEST_PICTURE, "-f", "md5", "-"]
+    for command, answer in ((probes, b"codec_name="), (decodes, b"MD5=")):
+        try:
+            ended = run_child(
+                command, stop=stop, limits=reading(PROBE_LIMITS, tools), deadline_s=SELF_TEST_S
+            )
+        except LimitExceeded as error:
+            raise _broken_tool(command[0], str(error)) from error
+        if ended.returncode != 0 or answer not in ended.stdout:
+            reason = ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}"
+            raise _broken_tool(command[0], reason)
+
+
+def _broken_tool(program: str, why: str) -> WorkerUnfit:
+    return WorkerUnfit(
+        f"{program} cannot read a test picture on this machine: {why}.",
+        remedy=f"See `hevcq doctor`. {INSTALL}",
+    )
+
+
+def write_test_clip(tools: FfmpegTools, target: Path, width: int, height: int) -> None:
+    """Write one second of a moving test picture as H.264; raise WorkerUnfit if ffmpeg cannot.
+
+    Of a quality that leaves every recipe something to save.
+    """
+    picture = f"testsrc2=size={width}x{height}:rate=12:duration=1"
+    command = [tools.ffmpeg, "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", picture]
+    command += ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "8", "-pix_fmt", "yuv420p"]
+    command += ["-f", "mp4", str(target)]
+    target.touch()  # the sandbox lets ffmpeg overwrite a file and create none
+    limits = ChildLimits(access=access_to(tools, writes=(target,)))
+    try:
+        ended = run_child(command, stop=threading.Event(), limits=limits, deadline_s=SELF_TEST_S)
+    except (EncoderFailed, LimitExceeded) as error:
+        raise _no_clip(str(error)) from error
+    if ended.returncode != 0:
+        raise _no_clip(ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}")
+
+
+def _no_clip(why: str) -> WorkerUnfit:
+    remedy = f"See `hevcq doctor`. {INSTALL}"
+    return WorkerUnfit(f"ffmpeg cannot make a test clip on this machine: {why}", remedy=remedy)
+
+
+def encode_self_test(
+    tools: FfmpegTools, encoder: str, profile: Profile, stop: threading.Event
+) -> None:
+    """Encode ten generated pictures within the profile's bounds; raise WorkerUnfit if that fails."""
+    base = CODECS[encoder].base
+    params = [CODECS[encoder].option, ":".join(f"{k}={v}" for k, v in base.items())] if base else []
+    command = [tools.ffmpeg, "-nostdin", "-v", "error", "-f", "lavfi", "-i", TEST_CLIP]
+    command += ["-c:v", encoder, *params, "-f", "null", "-"]
+    limits = ChildLimits(
+        nice=profile.bounds.nice,
+        memory_mib=profile.bounds.memory_mib,
+        access=access_to(tools),
+    )
+    try:
+        ended = run_child(command, stop=stop, limits=limits, deadline_s=SELF_TEST_S)
+    except (EncoderFailed, LimitExceeded) as error:
+        raise _encode_failure(str(error)) from error
+    if ended.returncode != 0:
+        raise _encode_failure(ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}")
+
+
+def _encode_failure(why: str) -> WorkerUnfit:
+    return WorkerUnfit(
+        f"ffmpeg cannot encode on this machine; ten test pictures failed after a failed job: {why}",
+        remedy=f"See `hevcq doctor`. {INSTALL}",
+    )

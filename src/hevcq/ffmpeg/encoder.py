@@ -23,7 +23,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
 from hevcq.ffmpeg.run.carry_metadata import carry_metadata
-from hevcq.ffmpeg.run.known_messages import Pass
+from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.run.runner import (
     FfmpegRun,
     create_output,
@@ -79,7 +79,7 @@ class FfmpegEncoder(Encoder):
 
     def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
         """Generate a moving test picture; see ports.encoder."""
-        from hevcq.ffmpeg.self_test import write_test_clip
+        from hevcq.ffmpeg.doctor import write_test_clip
 
         write_test_clip(self._tools, target, width, height)
 
@@ -100,7 +100,7 @@ class FfmpegEncoder(Encoder):
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:
         """Encode ten generated pictures; see ports.encoder."""
         from hevcq.domain.formats.video import encoder_of
-        from hevcq.ffmpeg.self_test import encode_self_test
+        from hevcq.ffmpeg.doctor import encode_self_test
 
         encode_self_test(self._tools, encoder_of(profile.video.codec), profile, stop)
 
@@ -257,14 +257,14 @@ class FfmpegEncoder(Encoder):
 
     def _sure(self, gates: tuple[GateResult, ...], stop: threading.Event) -> tuple[GateResult, ...]:
         """Return the results; raise WorkerUnfit if one failed and ffmpeg itself does not work."""
-        from hevcq.ffmpeg.self_test import require_working_tools
+        from hevcq.ffmpeg.doctor import require_working_tools
 
         if any(gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN} for gate in gates):
             require_working_tools(self._tools, stop)
         return gates
 
     def _self_testing(self, stop: threading.Event) -> AbstractContextManager[None]:
-        from hevcq.ffmpeg.self_test import self_testing
+        from hevcq.ffmpeg.doctor import self_testing
 
         return self_testing(self._tools, stop)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hevcq.ffmpeg.process.child import ChildLimits
-from hevcq.ffmpeg.process.output import Tail
+from hevcq.ffmpeg.process.limits import Tail
 from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ports.store import PROXY_SCHEME, PROXY_USER
 from hevcq.util.clock import Clock

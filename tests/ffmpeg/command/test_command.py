@@ -12,7 +12,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.build import cover_commands, encode_command
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name
-from hevcq.ffmpeg.run.errors import without_secrets
+from hevcq.ffmpeg.run.messages import without_secrets
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
 from support.media_facts import MKV, attachment, audio, cover, data, media, profile, subtitle, video

@@ -14,7 +14,7 @@ from chaos.damage_judge import ENCODER, profile
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.profile import LossPolicy, Policies
 from hevcq.errors import MediaRefused
-from hevcq.ffmpeg.inspect.edit_lists import edit_list_hidden_s
+from hevcq.ffmpeg.inspect.preflight import edit_list_hidden_s
 from support.clips import MEDIA
 
 STOP = threading.Event()

@@ -13,7 +13,7 @@ from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.profile import Preflight
 from hevcq.errors import SourceDamaged
-from hevcq.ffmpeg.inspect.indexes import index_damage
+from hevcq.ffmpeg.inspect.preflight import index_damage
 
 PICTURE = "testsrc2=size=160x120:rate=24:duration=2,noise=alls=8"
 MAKES = {

@@ -14,11 +14,18 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind,
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Stopped, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.measure import MAX_KEYS, PacketCounter, joined_crc32, measure
-from hevcq.ffmpeg.inspect.packets import SILENCE_S, SilenceWatchdog, read_packets
+from hevcq.ffmpeg.inspect.measure import (
+    MAX_KEYS,
+    SILENCE_S,
+    PacketCounter,
+    SilenceWatchdog,
+    joined_crc32,
+    measure,
+    read_packets,
+)
 from hevcq.ffmpeg.inspect.preflight import preflight, shortfall
 from hevcq.ffmpeg.probe.probe import probe
-from hevcq.ffmpeg.process.output import LineSplitter
+from hevcq.ffmpeg.process.limits import LineSplitter
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip, media_clip
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.containers.mp4 import has_index_first
-from hevcq.ffmpeg.probe.midstream import static_hdr
 from hevcq.ffmpeg.probe.parse import media_info
+from hevcq.ffmpeg.probe.probe import static_hdr
 
 
 def video_of(*, frames=(), **stream):

@@ -10,8 +10,7 @@ import pytest
 
 from hevcq.errors import Stopped
 from hevcq.ffmpeg.process.child import Finished, run_child
-from hevcq.ffmpeg.process.limits import ChildLimits
-from hevcq.ffmpeg.process.output import cpu_ticks
+from hevcq.ffmpeg.process.limits import ChildLimits, cpu_ticks
 from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ports.encoder import StopEvent
 

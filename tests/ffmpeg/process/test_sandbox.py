@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.ffmpeg.process import landlock, sandbox, seccomp
+from hevcq.ffmpeg.process import sandbox
 
 HOSTILE = Path(__file__).with_name("hostile.py")
 CONFINED = """
@@ -40,7 +40,8 @@ print(done.stdout.decode())
 HARMLESS = {"read its video", "write its output", "start a program"}
 NO_RIGHTS = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
 needs_landlock = pytest.mark.skipif(
-    landlock.version() < landlock.SINCE_SCOPES, reason="this kernel's Landlock cannot do all of it"
+    sandbox.landlock_version() < sandbox.SINCE_SCOPES,
+    reason="this kernel's Landlock cannot do all of it",
 )
 
 
@@ -123,9 +124,9 @@ def test_without_a_sandbox_the_parents_keys_are_still_closed_to_its_own_user(tol
 def test_where_the_kernel_has_no_landlock_the_network_and_other_processes_stay_closed(
     told, monkeypatch, tmp_path
 ):
-    if not seccomp.available():
+    if not sandbox.seccomp_available():
         pytest.skip("this system has no seccomp")
-    old = "from hevcq.ffmpeg.process import landlock; landlock.version = lambda: 0\n"
+    old = "from hevcq.ffmpeg.process import sandbox; sandbox.landlock_version = lambda: 0\n"
     monkeypatch.setattr(sys.modules[__name__], "CONFINED", old + CONFINED)
 
     could, found = tried(told)
@@ -138,43 +139,43 @@ def test_where_the_kernel_has_no_landlock_the_network_and_other_processes_stay_c
 
 def test_where_the_system_has_neither_a_child_runs_and_the_doctor_says_so(told, monkeypatch):
     none = (
-        "from hevcq.ffmpeg.process import landlock, seccomp\n"
-        "landlock.version = lambda: 0\nseccomp.available = lambda: False\n"
+        "from hevcq.ffmpeg.process import sandbox\n"
+        "sandbox.landlock_version = lambda: 0\nsandbox.seccomp_available = lambda: False\n"
     )
     monkeypatch.setattr(sys.modules[__name__], "CONFINED", none + CONFINED)
 
     could, _ = tried(told)
 
     assert could >= HARMLESS
-    monkeypatch.setattr(landlock, "version", lambda: 0)
-    monkeypatch.setattr(seccomp, "available", lambda: False)
+    monkeypatch.setattr(sandbox, "landlock_version", lambda: 0)
+    monkeypatch.setattr(sandbox, "seccomp_available", lambda: False)
     kept, left_open = sandbox.protections()
     assert kept == []
     assert any("Landlock" in line for line in left_open)
 
 
-@pytest.mark.parametrize("processor", seccomp.PROCESSORS.values(), ids=seccomp.PROCESSORS)
+@pytest.mark.parametrize("processor", sandbox.PROCESSORS.values(), ids=sandbox.PROCESSORS)
 @pytest.mark.parametrize("ipv4", [False, True])
 def test_the_filter_denies_by_number_and_lets_everything_else_pass(processor, ipv4):
-    code = seccomp.build_filter(processor, ipv4=ipv4, any_socket=False)
+    code = sandbox.build_filter(processor, ipv4=ipv4, any_socket=False)
 
     def ask(number: int, first: int = 0, second: int = 0, arch: int | None = None) -> int:
         words = {0: number, 4: processor.architecture if arch is None else arch}
         return interpreted(code, {**words, 16: first, 24: second})
 
-    assert ask(0) == ask(63) == seccomp.ALLOW
-    assert ask(0, arch=0x4000_0003) == seccomp.DENY, "32-bit calls have other numbers"
-    assert {ask(number) for number in processor.denied} == {seccomp.DENY}
-    assert ask(425) == ask(438) == seccomp.DENY
-    assert ask(436) == seccomp.ALLOW, "close_range"
-    assert ask(seccomp.CLONE3) == seccomp.UNKNOWN_CALL
-    assert ask(processor.clone, 0x003D_0F00) == seccomp.ALLOW, "a thread"
-    assert ask(processor.clone, 0x1000_0000) == seccomp.DENY, "a namespace"
-    assert ask(processor.socket, 2, 0x80001) == (seccomp.ALLOW if ipv4 else seccomp.DENY)
+    assert ask(0) == ask(63) == sandbox.ALLOW
+    assert ask(0, arch=0x4000_0003) == sandbox.DENY, "32-bit calls have other numbers"
+    assert {ask(number) for number in processor.denied} == {sandbox.DENY}
+    assert ask(425) == ask(438) == sandbox.DENY
+    assert ask(436) == sandbox.ALLOW, "close_range"
+    assert ask(sandbox.CLONE3) == sandbox.UNKNOWN_CALL
+    assert ask(processor.clone, 0x003D_0F00) == sandbox.ALLOW, "a thread"
+    assert ask(processor.clone, 0x1000_0000) == sandbox.DENY, "a namespace"
+    assert ask(processor.socket, 2, 0x80001) == (sandbox.ALLOW if ipv4 else sandbox.DENY)
     for family, kind in ((2, 2), (2, 3), (10, 1), (1, 1), (16, 3)):
-        assert ask(processor.socket, family, kind) == seccomp.DENY
-    if processor is seccomp.PROCESSORS["x86_64"]:
-        assert ask(0x4000_0000) == seccomp.DENY
+        assert ask(processor.socket, family, kind) == sandbox.DENY
+    if processor is sandbox.PROCESSORS["x86_64"]:
+        assert ask(0x4000_0000) == sandbox.DENY
 
 
 def interpreted(code: bytes, seen: dict[int, int]) -> int:
@@ -185,16 +186,16 @@ def interpreted(code: bytes, seen: dict[int, int]) -> int:
     while True:
         kind, yes, no, constant = struct.unpack_from("HBBI", code, at * 8)
         at += 1
-        if kind == seccomp.RETURN:
+        if kind == sandbox.RETURN:
             return int(constant)
-        if kind == seccomp.LOAD:
+        if kind == sandbox.LOAD:
             value = seen[constant]
-        elif kind == seccomp.AND:
+        elif kind == sandbox.AND:
             value &= constant
         else:
             met = {
-                seccomp.JUMP_EQUAL: value == constant,
-                seccomp.JUMP_FROM: value >= constant,
-                seccomp.JUMP_SET: bool(value & constant),
+                sandbox.JUMP_EQUAL: value == constant,
+                sandbox.JUMP_FROM: value >= constant,
+                sandbox.JUMP_SET: bool(value & constant),
             }[kind]
             at += yes if met else no

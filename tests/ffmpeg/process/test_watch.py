@@ -10,7 +10,7 @@ import time
 import pytest
 
 from hevcq.errors import EncoderStalled, LimitExceeded
-from hevcq.ffmpeg.process.output import CHECK_S, ChildWatchdog, StallWatchdog, cpu_ticks
+from hevcq.ffmpeg.process.limits import CHECK_S, ChildWatchdog, StallWatchdog, cpu_ticks
 from support.clips import ManualClock
 
 WHAT = "ffmpeg made no progress on video.mp4"

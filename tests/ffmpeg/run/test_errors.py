@@ -17,8 +17,15 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.run.errors import FfmpegExit, exit_error, without_secrets
-from hevcq.ffmpeg.run.known_messages import KNOWN_MESSAGES, Pass, message_text, unexpected_lines
+from hevcq.ffmpeg.run.messages import (
+    KNOWN_MESSAGES,
+    FfmpegExit,
+    Pass,
+    exit_error,
+    message_text,
+    unexpected_lines,
+    without_secrets,
+)
 from support.media_facts import audio, media, video
 
 INFO = media(video(), audio())

@@ -12,8 +12,8 @@ import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import MediaInfo, StreamKind
-from hevcq.domain.media.provenance import found_mark
 from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.build import encode_command

@@ -15,7 +15,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import HevcqError, SourceGone, Unavailable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
+from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
 from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip

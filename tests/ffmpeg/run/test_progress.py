@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.ffmpeg.run.progress import ProgressReader, parse_line
+from hevcq.ffmpeg.run.runner import ProgressReader, parse_line
 from hevcq.ports.encoder import EncodeProgress
 
 FIRST = """\

@@ -1,8 +1,13 @@
-"""Decide what becomes of tags and of metadata that ffmpeg does not copy.
+"""Decide what becomes of tags and of metadata that ffmpeg does not copy, and mark renditions by a tag.
 
 Boxes of an MP4 or MOV are carried into a rendition of the same family as they are, and tags that
 plain MP4 has no place for become iTunes' free-form entries. What has no place in the rendition is
 a loss, which `policies.metadata` names, accepts or refuses.
+
+The provenance tag names profile and revision, so that hevcq recognises its own files. Matroska and MOV
+hold a tag named `hevcq`. Plain MP4 keeps only the tags that iTunes defines, so
+its mark is the "encoding tool", which ffprobe reports as `encoder`. AVI's is `encoded_by`, and Ogg's
+tags are those of its streams.
 """
 
 from __future__ import annotations
@@ -22,8 +27,9 @@ from hevcq.domain.media.containers import (
     is_mp4_family,
 )
 from hevcq.domain.media.facts import MediaInfo, MetadataItem
-from hevcq.domain.media.provenance import KEY
 
+PROVENANCE_KEY = "hevcq"
+"""The tag that names profile and revision of a rendition."""
 MOST_CARRIED = 100_000
 """Bytes of metadata that a rendition's index gets room for: the room is made by one argument of
 ffmpeg's command, and Linux allows 131,072 bytes in an argument (MAX_ARG_STRLEN)."""
@@ -38,7 +44,9 @@ _ITUNES = frozenset(
     }
 )  # fmt: skip
 """Descriptive keys that a plain MP4 stores where players look for them."""
-_NO_LOSS = frozenset({"creation_time", "timecode", "encoder", "encoding_tool", KEY, *BRANDS})
+_NO_LOSS = frozenset(
+    {"creation_time", "timecode", "encoder", "encoding_tool", PROVENANCE_KEY, *BRANDS}
+)
 """Keys that are stored elsewhere or written anew."""
 FREE_FORM_BYTES = 8 + 28 + 12 + 16
 """Bytes of a free-form entry without its key and value."""
@@ -151,3 +159,27 @@ def missing(muxer: str, source: MediaInfo, output: MediaInfo, *, covers: bool) -
     names = {name.lower() for name in source.tags} - _NO_LOSS
     names &= TAGS.get(muxer, names)
     return gone + [f"the tag {name}" for name in sorted(names - found)]
+
+
+_TOOL_KEYS = frozenset({"encoder", "encoding_tool", "encoded_by"})
+
+
+def mark(profile: str, revision: str) -> str:
+    """Return the value of the `hevcq` tag."""
+    return f"{profile}/{revision}"
+
+
+def tool_mark(profile: str, revision: str) -> str:
+    """Return the value of the "encoding tool" tag of an MP4."""
+    return f"{PROVENANCE_KEY} {mark(profile, revision)}"
+
+
+def found_mark(info: MediaInfo) -> str | None:
+    """Return `profile/revision` if the file is a rendition made by hevcq, else None."""
+    for tags in (info.tags, *(stream.tags for stream in info.streams)):
+        for name, value in tags.items():
+            if name.lower() == PROVENANCE_KEY:
+                return value
+            if name.lower() in _TOOL_KEYS and value.startswith(f"{PROVENANCE_KEY} "):
+                return value.removeprefix(f"{PROVENANCE_KEY} ")
+    return None

@@ -13,7 +13,6 @@ from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.media.pixel_formats import same_samples
-from hevcq.domain.media.provenance import found_mark
 from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import (
     Action,
@@ -26,6 +25,7 @@ from hevcq.domain.planning.encode_plan import (
     VideoTarget,
 )
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
+from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.streams import plan_stream, plan_video
 from hevcq.domain.planning.video import smaller_than_box, uneven, uneven_words
 from hevcq.domain.profile import LossPolicy, Profile, SmallerPolicy

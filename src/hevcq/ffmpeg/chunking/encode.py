@@ -8,8 +8,13 @@ from pathlib import Path
 
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, times_sum
 from hevcq.errors import PartUnfit, SourceDamaged, WorkerUnfit
-from hevcq.ffmpeg.command.build import CHUNK_MUXER, base_command, microseconds, source_input
-from hevcq.ffmpeg.command.streams import chunk_options
+from hevcq.ffmpeg.command.build import (
+    CHUNK_MUXER,
+    base_command,
+    chunk_options,
+    microseconds,
+    source_input,
+)
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
@@ -19,7 +24,7 @@ from hevcq.ffmpeg.inputs import (
     reading,
 )
 from hevcq.ffmpeg.process.child import run_child
-from hevcq.ffmpeg.run.known_messages import unexpected_lines
+from hevcq.ffmpeg.run.messages import unexpected_lines
 from hevcq.ffmpeg.run.runner import FfmpegRun, run_with_progress
 from hevcq.ports.encoder import ChunkReport, EncodeRequest, OnProgress
 

@@ -17,7 +17,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools, access_to
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ffmpeg.process.sandbox import Access
-from hevcq.ffmpeg.run.known_messages import message_text
+from hevcq.ffmpeg.run.messages import message_text
 
 TRIAL_S = 30.0
 """Time limit of a trial in seconds: a driver that hangs is no driver."""

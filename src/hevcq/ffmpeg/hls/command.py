@@ -12,9 +12,8 @@ from pathlib import Path
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Rung, StreamPlan
 from hevcq.domain.profile import PictureMetric, Profile, VideoCodec
-from hevcq.ffmpeg.command.build import base_command, source_input
+from hevcq.ffmpeg.command.build import base_command, source_input, track_options
 from hevcq.ffmpeg.command.codecs import picture_filter
-from hevcq.ffmpeg.command.streams import track_options
 from hevcq.ffmpeg.command.thumbnails import RAW, output_graph
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest

@@ -25,7 +25,7 @@ from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.known_messages import message_text
+from hevcq.ffmpeg.run.messages import message_text
 from hevcq.ffmpeg.verify.decode import decode_problems
 from hevcq.ffmpeg.verify.gates import verify
 from hevcq.ffmpeg.verify.picture import EncodedVideo, alignments, sample_at

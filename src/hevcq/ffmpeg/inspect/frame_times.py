@@ -10,8 +10,8 @@ from array import array
 from dataclasses import dataclass, field
 
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.packets import read_packets
-from hevcq.ffmpeg.process.output import LineSplitter
+from hevcq.ffmpeg.inspect.measure import read_packets
+from hevcq.ffmpeg.process.limits import LineSplitter
 
 
 @dataclass(slots=True)

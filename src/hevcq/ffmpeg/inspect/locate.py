@@ -10,8 +10,8 @@ import re
 import threading
 
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.packets import read_packets
-from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
+from hevcq.ffmpeg.inspect.measure import read_packets
+from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
 from hevcq.ports.health import Spot
 
 MAX_SPOTS = 20

@@ -5,26 +5,39 @@ damage must be found here. The default check demuxes and decodes the sound, whic
 the encode only copies; `decode` also decodes the picture. By default corrupt bytes inside intact
 packets of the picture are found by the encode itself, which runs with -xerror, and by gate G1 in its
 error lines.
+
+Some demuxers skip what they cannot read without a word: an AVI or WMV with a broken piece decodes
+with a frame less, and an MP4 or Matroska file that lost its last bytes with a shorter last frame.
+The containers count, so what an index promises is compared with what the demuxer found.
+
+The edit lists of an MP4 or MOV may hide media that no player shows and no encode keeps. Ordinary ones
+hide very little: encoder delay of the audio, and pictures before a cut that decoding needs. Ones that hide
+more, and leave all tracks equally long, are a cut without re-encoding:
+by default what they hide is left out with a notice, and gate G5 proves that every frame that is shown
+is there. A profile may refuse that, because the cut could be reversed in the original. An edit list
+that cuts one track and not the others is more likely damage, and is always refused.
 """
 
 from __future__ import annotations
 
+import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from typing import BinaryIO
 
-from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.planning.video import evened
-from hevcq.domain.profile import Preflight, Profile
+from hevcq.domain.profile import LossPolicy, Preflight, Profile
 from hevcq.errors import MediaRefused, SourceDamaged, Unavailable
+from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import NETWORK, FfmpegTools, display_name, input_options, is_url, reading
-from hevcq.ffmpeg.inspect.edit_lists import hidden_media
-from hevcq.ffmpeg.inspect.indexes import index_damage
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.known_messages import decode_errors, message_text
+from hevcq.ffmpeg.run.messages import decode_errors, message_text
 
 TAIL_S = 0.5
 TAIL_SHARE = 0.005
@@ -82,7 +95,7 @@ def _judge(
     complaint = (
         shortfall(info, measured)
         or index_damage(location, info, measured)
-        or transport_damage(location, info, stop)
+        or (transport_damage(location, stop) if info.format_name == "mpegts" else "")
     )
     if complaint:
         raise SourceDamaged(f"{display_name(location)} is damaged: {complaint}.")
@@ -170,3 +183,221 @@ def decode_complaints(
     limits = reading(limits_of(profile.bounds), tools, location)
     done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
     return decode_errors(done.stderr, done.returncode)
+
+
+MAX_HIDDEN_S = 0.5
+"""Seconds of a track that may be hidden. On the sample clips it is 0.05 s at most."""
+MAX_APART_S = 1.0
+"""Seconds by which the ends of tracks that were cut together may differ: they are cut at packets."""
+MAX_LEAD_IN_S = 10.0
+"""Seconds that may be read only for decoding: x264's longest group of pictures at 25 fps."""
+_IGNORE_EDIT_LISTS = ("-ignore_editlist", "1")
+
+
+def hidden_media(
+    tools: FfmpegTools,
+    location: str,
+    info: MediaInfo,
+    measured: Measurement,
+    profile: Profile,
+    stop: threading.Event,
+) -> tuple[str, ...]:
+    """Return a sentence for each track of which an edit list hides much.
+
+    A track whose index names more frames than are displayed is measured again without its edit
+    list: a header alone proves nothing, and an audio packet may hold many samples. Raises
+    MediaRefused if the profile refuses hidden media.
+    """
+    if not _has_edit_lists(info):
+        return ()
+    tracks = [(s, measured.track(s.index)) for s in info.streams]
+    candidates = [(s, t) for s, t in tracks if t is not None and _may_hide_media(s, t)]
+    if not candidates:
+        return ()
+    whole = measure(tools, location, info, stop, options=_IGNORE_EDIT_LISTS)
+    notices = []
+    for stream, track in candidates:
+        everything = whole.track(stream.index)
+        hidden = 0.0 if everything is None else edit_list_hidden_s(track, everything)
+        if not hidden:
+            continue
+        if not cut_together(info, measured):
+            raise MediaRefused(
+                f"{display_name(location)}: an edit list hides {hidden:.1f} s of"
+                f" {stream.kind.value} stream {stream.index} and leaves the tracks of unequal length,"
+                " as damage would.",
+                remedy="If it plays as it should, copy it with its edit lists applied"
+                " (ffmpeg -i FILE -map 0 -c copy NEW.mkv) and encode the copy.",
+            )
+        if profile.policies.hidden_media is not LossPolicy.DROP:
+            raise MediaRefused(
+                f"{display_name(location)}: an edit list hides {hidden:.1f} s of"
+                f" {stream.kind.value} stream {stream.index}, which a rendition would lose"
+                " (policies.hidden_media).",
+                remedy="Set policies.hidden_media to drop in the profile to encode only what is shown.",
+            )
+        notices.append(
+            f"Stream {stream.index}: {hidden:.1f} s of {stream.kind.value} that the file's edit list"
+            " hides from every player are left out."
+        )
+    return tuple(notices)
+
+
+def cut_together(info: MediaInfo, measured: Measurement) -> bool:
+    """Whether the shown parts of picture and sound end together, and where the file says it ends."""
+    ends = [
+        track.end_s
+        for track in measured.tracks
+        if track.kind in {StreamKind.VIDEO, StreamKind.AUDIO} and track.end_s is not None
+    ]
+    if info.duration_s is not None:
+        ends.append(info.duration_s + (info.start_s or 0.0))
+    return bool(ends) and max(ends) - min(ends) <= MAX_APART_S
+
+
+def edit_list_hidden_s(shown: TrackMeasure, everything: TrackMeasure) -> float:
+    """Return the seconds of a track that an edit list hides; 0 within the ordinary limits."""
+    if everything.packets == 0 or everything.end_s is None or everything.first_pts_s is None:
+        return 0.0
+    packet_s = (everything.end_s - everything.first_pts_s) / everything.packets
+    return _beyond_ordinary(shown, everything.packets, packet_s)
+
+
+def _beyond_ordinary(shown: TrackMeasure, packets: int, packet_s: float) -> float:
+    missing = max(0, packets - shown.packets - shown.discarded) * packet_s
+    lead_in = shown.discarded * packet_s
+    return missing + lead_in if missing > MAX_HIDDEN_S or lead_in > MAX_LEAD_IN_S else 0.0
+
+
+def _has_edit_lists(info: MediaInfo) -> bool:
+    return info.format_name.startswith("mov,")
+
+
+def _may_hide_media(stream: Stream, track: TrackMeasure) -> bool:
+    """Whether the index names more frames than are displayed, so that a second pass is needed."""
+    if stream.kind not in {StreamKind.VIDEO, StreamKind.AUDIO} or stream.frames is None:
+        return False
+    shown_s = (track.end_s or 0.0) - (track.first_pts_s or 0.0)
+    if stream.audio is not None and stream.codec.startswith("pcm_"):
+        # The index of PCM counts samples, of which a packet holds many.
+        return stream.frames / max(1, stream.audio.sample_rate) - shown_s > MAX_HIDDEN_S
+    if track.packets == 0 or shown_s <= 0:
+        return stream.frames > track.packets
+    return _beyond_ordinary(track, stream.frames, shown_s / track.packets) > 0
+
+
+_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+"""GUIDs of the File Properties and the Data object (Advanced Systems Format, 3.2 and 5.1)."""
+_ASF_HEAD_BYTES = 1 << 20
+_BROADCAST = 1
+_UNFINISHED = 0xFFFF_0000
+"""Lengths from here on are placeholders of a recording that was never finished."""
+_READ_ENTRIES = 4096
+
+
+def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
+    """Return what is missing of what the index promises, as a clause, or ""; URLs are not read."""
+    demuxer = info.format_name.partition(",")[0]
+    look = {"avi": _avi, "asf": _asf, "mov": _boxes, "matroska": _segment}.get(demuxer)
+    if look is None or is_url(location):
+        return ""
+    with open(location, "rb") as file:
+        return look(file, info, measured)
+
+
+def _size(file: BinaryIO) -> int:
+    return file.seek(0, 2)
+
+
+def _avi(file: BinaryIO, info: MediaInfo, measured: Measurement) -> str:
+    """Compare the frames that `idx1` names, without the empty ones that repeat a picture."""
+    promised: Counter[int] = Counter()
+    for name, begin, length in _chunks(file):
+        if name == b"RIFF" and begin > 8:
+            return ""  # OpenDML: idx1 names the frames of the first part only
+        missing = begin + length - _size(file)
+        if name == b"RIFF" and missing > 1:
+            return "" if length >= _UNFINISHED else _short(missing)
+        if name == b"idx1":
+            promised.update(number for number, size in _entries(file, begin, length) if size)
+    for stream in info.of_kind(StreamKind.VIDEO):
+        track, named = measured.track(stream.index), promised[stream.index]
+        if track is not None and track.packets + track.discarded < named:
+            found = track.packets + track.discarded
+            return f"its index names {named} frames, but {found} can be read"
+    return ""
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, begin and length of the chunks of an AVI, inside its first RIFF and after it."""
+    end, at = _size(file), 0
+    while at + 12 <= end:
+        file.seek(at)
+        name, length = struct.unpack("<4sI", file.read(8))
+        yield name, at + 8, length
+        # The RIFF of a file is entered; lists of headers and frames are passed over.
+        at += 12 if at == 0 else 8 + length + (length & 1)
+
+
+def _entries(file: BinaryIO, begin: int, length: int) -> Iterator[tuple[int, int]]:
+    """Yield the stream and the size of each picture that an `idx1` names."""
+    file.seek(begin)
+    left = length
+    while left >= 16:
+        block = file.read(min(left, 16 * _READ_ENTRIES))
+        left -= len(block)
+        for name, _, _, size in struct.iter_unpack("<4sIII", block[: len(block) // 16 * 16]):
+            if name[2:] in {b"dc", b"db"} and name[:2].isdigit():
+                yield int(name[:2]), size
+        if len(block) < 16:
+            return
+
+
+def _asf(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
+    """Look for data packets that are missing, or that do not begin as all others do."""
+    head = file.read(_ASF_HEAD_BYTES)
+    facts, data = head.find(_ASF_FILE), head.find(_ASF_DATA)
+    if min(facts, data) < 0 or facts + 104 > len(head) or data + 50 > len(head):
+        return ""
+    flags, smallest, largest = struct.unpack_from("<III", head, facts + 88)
+    length, count = (
+        struct.unpack_from("<Q", head, data + 16)[0],
+        struct.unpack_from("<Q", head, data + 40)[0],
+    )
+    if flags & _BROADCAST or smallest != largest or not smallest or not count:
+        return ""
+    first = data + 50
+    whole = (min(_size(file), data + length) - first) // smallest
+    if whole < count:
+        return f"{count - whole} of its {count} data packets are missing"
+    broken = sum(1 for mark in _marks(file, first, smallest, count) if mark != head[first])
+    # Packets of several makes begin in several ways; damage is rare.
+    if 0 < broken <= max(1, count // 4):
+        return f"{broken} of its {count} data packets are broken"
+    return ""
+
+
+def _marks(file: BinaryIO, first: int, size: int, count: int) -> Iterator[int]:
+    """Yield the first byte of each data packet: the kind of its error correction."""
+    for number in range(count):
+        file.seek(first + number * size)
+        yield from file.read(1)
+
+
+def _boxes(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
+    """Look whether the media of an MP4 or MOV ends after the file does."""
+    size = _size(file)
+    media = (box for box in mp4.headers(file, 0, size) if box.kind == b"mdat")
+    return next((_short(box.end - size) for box in media if box.end > size), "")
+
+
+def _segment(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
+    """Look whether the segment of a Matroska file ends after the file does."""
+    size = _size(file)
+    tops = matroska.headers(file, 0, size)
+    return next((_short(top.end - size) for top in tops if top.number == matroska.SEGMENT), "")
+
+
+def _short(missing: int) -> str:
+    return f"its last {missing} bytes are missing" if missing > 0 else ""

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import DiskFull, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
-from hevcq.ffmpeg.inspect.packets import LIMITS
+from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.transport_stream import SYNC, packet_layout, payload_begin, pid_of
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.encoder import TrimmedSource

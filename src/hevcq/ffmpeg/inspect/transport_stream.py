@@ -13,7 +13,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
-from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import Stopped
 from hevcq.ffmpeg.inputs import is_url
 
@@ -28,12 +27,12 @@ _BEGINS = re.compile(rb"[\x40-\x7f]")
 _START_CODE = b"\x00\x00\x01"
 
 
-def transport_damage(location: str, info: MediaInfo, stop: threading.Event) -> str:
+def transport_damage(location: str, stop: threading.Event) -> str:
     """Return the damage found in a transport stream, as a clause, or "".
 
     Skips a file that does not begin with whole packets, and a URL. Raises Stopped once `stop` is set.
     """
-    if info.format_name != "mpegts" or is_url(location):
+    if is_url(location):
         return ""
     layout = packet_layout(location)
     if layout is None:

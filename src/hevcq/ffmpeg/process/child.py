@@ -24,8 +24,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hevcq.errors import EncoderFailed, MediaRefused, OutOfMemory, Stopped, WorkerUnfit
-from hevcq.ffmpeg.process.limits import NO_LIMITS, ChildLimits
-from hevcq.ffmpeg.process.output import BoundedBuffer, ChildWatchdog, LineSplitter, Tail
+from hevcq.ffmpeg.process.limits import (
+    NO_LIMITS,
+    BoundedBuffer,
+    ChildLimits,
+    ChildWatchdog,
+    LineSplitter,
+    Tail,
+)
 from hevcq.ffmpeg.process.sandbox import Access, confine_thread
 from hevcq.ports.encoder import is_held
 from hevcq.util.clock import SystemClock

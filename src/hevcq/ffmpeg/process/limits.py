@@ -1,15 +1,19 @@
-"""Limit the resources of a child process from outside."""
+"""Limit a child's resources from outside, keep its output within bounds, and watch it for stalls."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import resource
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.profile import Bounds
+from hevcq.errors import EncoderStalled, LimitExceeded
 from hevcq.ffmpeg.process.sandbox import NOTHING, Access
+from hevcq.util.clock import Clock
 
 OPEN_FILES = 256
 """Descriptors that a child may have; ffmpeg needs about ten."""
@@ -86,3 +90,168 @@ def limits_of(bounds: Bounds, *, output_bytes: int = 0) -> ChildLimits:
         output_bytes=output_bytes,
         idle_s=bounds.stall_s,
     )
+
+
+TAIL_BYTES = 32_768
+"""Bytes of stderr that are kept."""
+MAX_LINE = 65_536
+"""Bytes; a longer line is passed on in pieces."""
+MAX_STDOUT_BYTES = 64 * 2**20
+"""Limit for stdout that is returned whole."""
+
+
+class LineSplitter:
+    """Passes each complete line to `on_line`, decoded as UTF-8; invalid bytes become U+FFFD."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece."""
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        for line in whole:
+            self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
+        if len(self._rest) > MAX_LINE:
+            self.close()
+
+    def close(self) -> None:
+        """Pass on what follows the last line break."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._on_line(rest.decode("utf-8", "replace").rstrip("\r"))
+
+
+class Tail:
+    """Keeps the last lines, up to 32 KiB, and counts the dropped ones.
+
+    A carriage return overwrites its line, as on a terminal.
+    """
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._split = LineSplitter(self._add)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece."""
+        self._split.feed(chunk)
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the kept lines; the first one tells how many were dropped, if any."""
+        self._split.close()
+        if self._dropped:
+            return (f"[{self._dropped} earlier lines dropped]", *self._lines)
+        return tuple(self._lines)
+
+    def _add(self, line: str) -> None:
+        line = line.rpartition("\r")[2].rstrip()
+        if not line:
+            return
+        self._lines.append(line)
+        self._size += len(line) + 1
+        while self._size > TAIL_BYTES and len(self._lines) > 1:
+            self._size -= len(self._lines.popleft()) + 1
+            self._dropped += 1
+
+
+class BoundedBuffer:
+    """Keeps all output, up to MAX_STDOUT_BYTES."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Append a piece of output; raise LimitExceeded above 64 MiB."""
+        self.content += chunk
+        if len(self.content) > MAX_STDOUT_BYTES:
+            raise LimitExceeded(f"A program printed more than {MAX_STDOUT_BYTES >> 20} MiB.")
+
+
+CHECK_S = 0.5
+AFTER_HOLD_S = 60.0
+"""Seconds that a child which stood still gets until its progress is checked again."""
+"""Seconds between two checks of a child."""
+
+
+class StallWatchdog:
+    """Raises EncoderStalled when a state has not changed for `limit_s` seconds.
+
+    The state is anything comparable: output time, frame count, CPU time, and at the end the file,
+    which is still being written while `-movflags faststart` moves the index to the front.
+    """
+
+    def __init__(self, limit_s: float, clock: Clock) -> None:
+        self._limit_s = limit_s
+        self._clock = clock
+        self._seen: object = None
+        self._moved_at = clock.monotonic()
+
+    def check(self, state: object, what: str) -> None:
+        """Compare `state` with the last one; raise EncoderStalled with `what` as the start of its message."""
+        now = self._clock.monotonic()
+        if state != self._seen:
+            self._seen, self._moved_at = state, now
+        elif now - self._moved_at >= self._limit_s:
+            raise EncoderStalled(f"{what} for {now - self._moved_at:.0f} s.")
+
+
+class ChildWatchdog:
+    """Ends a child early by raising an error.
+
+    `deadline_s` limits its wall time, `idle_s` the time it may run without using CPU time: a child
+    that is stopped, deadlocked or waiting for a dead disk uses none. `check` is the caller's own check.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pid: int,
+        clock: Clock,
+        *,
+        deadline_s: float | None,
+        idle_s: float | None,
+        check: Callable[[], None] | None,
+    ) -> None:
+        self._name, self._pid, self._clock = name, pid, clock
+        self._started = clock.monotonic()
+        self._next_check = self._started + CHECK_S
+        self._looked = self._started
+        self._deadline_s, self._check = deadline_s, check
+        self._idle = None if idle_s is None else StallWatchdog(idle_s, clock)
+
+    def stand_still(self) -> None:
+        """Let no limit run while the child is held, nor for some time after it goes on."""
+        now = self._clock.monotonic()
+        self._started += now - max(self._looked, self._started)
+        self._looked = now
+        self._next_check = now + AFTER_HOLD_S
+
+    def check_now(self) -> None:
+        """Check the limits now; raise LimitExceeded, EncoderStalled, or what `check` raises."""
+        now = self._looked = self._clock.monotonic()
+        if self._deadline_s is not None and now - self._started >= self._deadline_s:
+            raise LimitExceeded(f"{self._name} ran for longer than {self._deadline_s:.0f} s.")
+        if now < self._next_check:
+            return
+        self._next_check = now + CHECK_S
+        if self._check is not None:
+            self._check()
+        if self._idle is not None:
+            used = cpu_ticks(self._pid)
+            if used is not None:
+                self._idle.check(used, f"{self._name} used no CPU time")
+
+
+def cpu_ticks(pid: int) -> int | None:
+    """Return the CPU time of a process and all its threads, in kernel ticks of 10 ms, or None.
+
+    (man 5 proc_pid_stat: utime and stime, fields 14 and 15; the second field is a name in brackets
+    that may contain anything.)
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    except (OSError, IndexError, ValueError):
+        return None

@@ -3,18 +3,28 @@
 ffmpeg parses whatever strangers put into a video. A flaw in one of its decoders must not give away
 the worker's keys, other people's videos, or the network. Limits are inherited, and cannot be set in
 a child between fork and exec without unsafe code in a threaded process; so a thread of its own gives
-up the rights and starts the child (about 0.3 ms).
+up the rights and starts the child (about 0.3 ms). Landlock names the files, folders and ports that are
+left (https://docs.kernel.org/userspace-api/landlock.html), seccomp the system calls that are forbidden
+(https://docs.kernel.org/userspace-api/seccomp_filter.html); neither needs root.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
 import os
+import platform
+import stat
+import struct
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hevcq.ffmpeg.process import landlock, seccomp
-from hevcq.util.process import drop_capabilities
+from hevcq.util.process import NO_NEW_PRIVILEGES, SET_SECCOMP, drop_capabilities, libc, prctl
 
 PROGRAMS = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store",
@@ -75,24 +85,24 @@ def confine_thread(access: Access, program: str) -> None:
     if not access.confined:
         return
     drop_capabilities(NEEDED)
-    if landlock.version():
+    if landlock_version():
         ports = [port] if access.relay and (port := urlsplit(access.relay).port) else []
-        landlock.restrict_thread(_rights(access, program), ports=ports, any_port=access.network)
-    if seccomp.available():
-        seccomp.restrict_thread(ipv4=bool(access.relay), any_socket=access.network)
+        allow_only(_rights(access, program), ports=ports, any_port=access.network)
+    if seccomp_available():
+        deny_calls(ipv4=bool(access.relay), any_socket=access.network)
 
 
 def _rights(access: Access, program: str) -> list[tuple[str, int]]:
-    run, read = landlock.READ, landlock.READ & ~landlock.EXECUTE
+    run, read = READ, READ & ~EXECUTE
     rights = [(path, run) for path in (*PROGRAMS, program, *_libraries(program))]
     rights += [(path, read) for path in (*DATA, *access.reads)]
     if access.network:
         rights += [(path, read) for path in NAMES]
-    rights += [(PROCESSES, landlock.READ_FILE)]
+    rights += [(PROCESSES, READ_FILE)]
     if access.devices:
-        rights += [(path, landlock.WRITE | landlock.IOCTL_DEVICE) for path in access.devices]
+        rights += [(path, WRITE | IOCTL_DEVICE) for path in access.devices]
         rights += [(path, read) for path in (*access.devices, *OF_DEVICES)]
-    rights += [(path, landlock.WRITE) for path in ("/dev/null", *access.writes)]
+    rights += [(path, WRITE) for path in ("/dev/null", *access.writes)]
     return rights
 
 
@@ -105,16 +115,195 @@ def _libraries(program: str) -> list[str]:
 
 def protections() -> tuple[list[str], list[str]]:
     """Return what this system keeps ffmpeg from, and what it cannot keep it from, with the reason."""
-    landlocked, filtered = landlock.version(), seccomp.available()
+    landlocked, filtered = landlock_version(), seccomp_available()
     kept, open_ = [], []
     for what, held, needs in (
         ("other files", landlocked > 0, "Landlock (Linux 5.13)"),
-        ("the network", filtered or landlocked >= landlock.SINCE_NETWORK, "seccomp or Linux 6.7"),
+        ("the network", filtered or landlocked >= SINCE_NETWORK, "seccomp or Linux 6.7"),
         ("memory and keys of other processes", filtered or landlocked > 0, "seccomp or Landlock"),
-        ("signals to other processes", landlocked >= landlock.SINCE_SCOPES, "Linux 6.12"),
+        ("signals to other processes", landlocked >= SINCE_SCOPES, "Linux 6.12"),
     ):
         if held:
             kept.append(what)
         else:
             open_.append(f"{what} (needs {needs})")
     return kept, open_
+
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+"""Numbers of the system calls, the same on every processor but Alpha."""
+VERSION_FLAG = 1
+PATH_BENEATH, NET_PORT = 1, 2
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+TRUNCATE, IOCTL_DEVICE = 1 << 14, 1 << 15
+ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEVICE
+"""Rights that a rule for a file may grant; the others are of folders."""
+FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
+"""Number of known rights on files for each version; 16 since version 5."""
+BIND_TCP, CONNECT_TCP = 1 << 0, 1 << 1
+SINCE_NETWORK, SINCE_SCOPES = 4, 6
+ABSTRACT_SOCKETS, SIGNALS = 1 << 0, 1 << 1
+READ = EXECUTE | READ_FILE | READ_DIR
+WRITE = READ_FILE | WRITE_FILE | TRUNCATE
+
+
+@lru_cache(maxsize=1)
+def landlock_version() -> int:
+    """Return the version of the kernel's Landlock; 0 if it has none, or forbids it here."""
+    return max(0, int(libc().syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION_FLAG)))
+
+
+def allow_only(
+    rights: Iterable[tuple[str, int]], *, ports: Iterable[int] = (), any_port: bool = False
+) -> None:
+    """Allow the calling thread these files and folders, each with its rights, and nothing else.
+
+    A path that does not exist is left out. `ports` are the TCP ports it may connect to, where the
+    kernel can tell them apart; `any_port` leaves the network alone. There is no way back. Raises
+    OSError if the kernel refuses.
+    """
+    known = landlock_version()
+    handled = (1 << FS_RIGHTS.get(known, 16)) - 1
+    network = BIND_TCP | CONNECT_TCP if known >= SINCE_NETWORK and not any_port else 0
+    scopes = ABSTRACT_SOCKETS | SIGNALS if known >= SINCE_SCOPES else 0
+    size = 8 if known < SINCE_NETWORK else 16 if known < SINCE_SCOPES else 24
+    wanted = (ctypes.c_uint64 * 3)(handled, network, scopes)
+    ruleset = _landlock_call(CREATE_RULESET, wanted, ctypes.c_size_t(size), 0)
+    try:
+        for path, allowed in rights:
+            _allow_path(ruleset, path, allowed & handled)
+        for port in ports if network else ():
+            rule = (ctypes.c_uint64 * 2)(CONNECT_TCP, port)
+            _landlock_call(ADD_RULE, ruleset, NET_PORT, rule, 0)
+        prctl(NO_NEW_PRIVILEGES, 1)
+        _landlock_call(RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+class _PathRule(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = (("allowed", ctypes.c_uint64), ("descriptor", ctypes.c_int32))
+
+
+def _allow_path(ruleset: int, path: str, allowed: int) -> None:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                allowed &= ON_FILES
+            rule = _PathRule(allowed, descriptor)
+            _landlock_call(ADD_RULE, ruleset, PATH_BENEATH, ctypes.byref(rule), 0)
+        finally:
+            os.close(descriptor)
+
+
+def _landlock_call(number: int, *arguments: object) -> int:
+    done = int(libc().syscall(number, *arguments))
+    if done < 0:
+        failed = ctypes.get_errno()
+        raise OSError(failed, f"Landlock: {os.strerror(failed)} ({errno.errorcode.get(failed)})")
+    return done
+
+
+FILTER_MODE = 2
+LOAD, AND, JUMP_EQUAL, JUMP_FROM, JUMP_SET, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
+"""Instructions of the filter language: 32-bit load, and, jump if equal, at least or set, return."""
+NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
+"""Offsets in bytes in what the filter sees of a call; of an argument its lower half."""
+ALLOW = 0x7FFF_0000
+DENY = 0x0005_0000 | errno.EACCES
+UNKNOWN_CALL = 0x0005_0000 | errno.ENOSYS
+FOREIGN = 0x4000_0000
+"""Numbers from here on are of x32, a second set of calls on x86-64."""
+IPV4, STREAM, KIND_OF_SOCKET = 2, 1, 0xF
+NAMESPACES = 0x7E02_0000
+"""The flags of clone that make a namespace."""
+NEW_CALLS = (*range(425, 434), 438, 440, 442, 443, 448, 452, 463, 466)
+"""The same numbers everywhere: io_uring, mounts, pidfd_getfd, process_madvise, quotactl_fd,
+process_mrelease, fchmodat2, setxattrat, removexattrat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """The numbers of the system calls on one kind of processor.
+
+    `denied` is ptrace, process_vm_readv and _writev, kcmp, perf_event_open, bpf, userfaultfd, the
+    keyring's three, mount, umount2, pivot_root, chroot, unshare, setns, open_by_handle_at; then
+    what changes modes, owners, times and attributes of files.
+    """
+
+    architecture: int
+    socket: int
+    clone: int
+    denied: tuple[int, ...]
+
+
+PROCESSORS = {
+    "x86_64": Processor(
+        0xC000_003E, 41, 56,
+        (101, 310, 311, 312, 298, 321, 323, 248, 249, 250, 165, 166, 155, 161, 272, 308, 304,
+         90, 91, 268, 92, 93, 94, 260, 132, 235, 261, 280, 188, 189, 190, 197, 198, 199),
+    ),
+    "aarch64": Processor(
+        0xC000_00B7, 198, 220,
+        (117, 270, 271, 272, 241, 280, 282, 217, 218, 219, 40, 39, 41, 51, 97, 268, 265,
+         52, 53, 54, 55, 88, 5, 6, 7, 14, 15, 16),
+    ),
+}  # fmt: skip
+CLONE3 = 435
+
+
+@lru_cache(maxsize=1)
+def seccomp_available() -> bool:
+    """Whether this kernel and processor can filter system calls."""
+    if platform.machine() not in PROCESSORS or sys.maxsize < 2**32:
+        return False
+    # Without a filter to read, a kernel that has filters answers EFAULT, another EINVAL.
+    prctl(SET_SECCOMP, FILTER_MODE, check=False)
+    return ctypes.get_errno() == errno.EFAULT
+
+
+def deny_calls(*, ipv4: bool = False, any_socket: bool = False) -> None:
+    """Forbid the calling thread for good the system calls that ffmpeg never needs.
+
+    They are answered with "permission denied": sockets, looking into other processes, owners, modes and
+    times of files (Landlock has no rule for them), namespaces and mounts, and io_uring, which would do any
+    of it past the filter. A list of what is forbidden, not of what is allowed: a new libc or decoder must
+    not break. `ipv4` leaves the thread TCP sockets over IPv4.
+
+    Raises OSError if the kernel refuses.
+    """
+    program = build_filter(PROCESSORS[platform.machine()], ipv4=ipv4, any_socket=any_socket)
+    code = ctypes.create_string_buffer(program, len(program))
+    head = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    prctl(NO_NEW_PRIVILEGES, 1)
+    prctl(SET_SECCOMP, FILTER_MODE, ctypes.c_char_p(head))
+
+
+@lru_cache(maxsize=4)
+def build_filter(processor: Processor, *, ipv4: bool, any_socket: bool) -> bytes:
+    """Return the filter's instructions, 8 bytes each."""
+    code = [(LOAD, 0, 0, ARCHITECTURE), (JUMP_EQUAL, 1, 0, processor.architecture), _end(DENY)]
+    code += [(LOAD, 0, 0, NUMBER)]
+    if processor is PROCESSORS["x86_64"]:
+        code += [(JUMP_FROM, 0, 1, FOREIGN), _end(DENY)]
+    # clone3 hides its flags from a filter; without it libc falls back to clone.
+    code += [(JUMP_EQUAL, 0, 1, CLONE3), _end(UNKNOWN_CALL)]
+    for number in (*processor.denied, *NEW_CALLS):
+        code += [(JUMP_EQUAL, 0, 1, number), _end(DENY)]
+    spaces = [(LOAD, 0, 0, FIRST), (JUMP_SET, 0, 1, NAMESPACES), _end(DENY), _end(ALLOW)]
+    code += [(JUMP_EQUAL, 0, len(spaces), processor.clone), *spaces]
+    if not any_socket:
+        stream = [
+            (LOAD, 0, 0, FIRST), (JUMP_EQUAL, 1, 0, IPV4), _end(DENY),
+            (LOAD, 0, 0, SECOND), (AND, 0, 0, KIND_OF_SOCKET),
+            (JUMP_EQUAL, 1, 0, STREAM), _end(DENY), _end(ALLOW),
+        ]  # fmt: skip
+        sockets = stream if ipv4 else [_end(DENY)]
+        code += [(JUMP_EQUAL, 0, len(sockets), processor.socket), *sockets]
+    return b"".join(struct.pack("HBBI", *line) for line in [*code, _end(ALLOW)])
+
+
+def _end(answer: int) -> tuple[int, int, int, int]:
+    return (RETURN, 0, 0, answer)

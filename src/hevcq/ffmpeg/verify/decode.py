@@ -20,8 +20,7 @@ from hevcq.ffmpeg.command.thumbnails import (
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import Finished, stream_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.errors import FfmpegExit, exit_error, without_secrets
-from hevcq.ffmpeg.run.known_messages import Pass, decode_errors
+from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, decode_errors, exit_error, without_secrets
 from hevcq.ports.encoder import VerifyRequest
 
 EVERYTHING = ("-map", "0:v?", "-map", "0:a?")

@@ -22,7 +22,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.preflight import decode_complaints
 from hevcq.ffmpeg.probe.probe import probe
-from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
+from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
 from hevcq.ffmpeg.verify.decode import EVERYTHING, Decoded, decode_problems, source_thumbnails
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
 from hevcq.ffmpeg.verify.picture import (
