@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -23,6 +24,15 @@ HEVC_RUNGS: Rungs = {
 }  # fmt: skip
 
 
+class Surround(StrEnum):
+    """The second group of sounds, of 5.1 channels: none, or the codec of its sounds."""
+
+    OFF = "off"
+    AAC = "aac"
+    AC3 = "ac3"
+    EAC3 = "eac3"
+
+
 class Hls(Frozen):
     """The ladder of `container: hls`. Times in seconds; a rung is named by its shorter side in pixels."""
 
@@ -38,6 +48,12 @@ class Hls(Frozen):
         description="a source more than 15 % above its highest rung also keeps its own size",
     )
     sound_kbps: int = Field(default=128, ge=32, le=512, description="AAC stereo; mono has half")
+    surround: Surround = Field(
+        default=Surround.OFF,
+        description="5.1 as a second group of sounds, in this codec; AC-3 and E-AC-3 that are in it "
+        "already are copied",
+    )
+    surround_kbps: int = Field(default=384, ge=192, le=640, description="5.1 that is encoded")
     h264_rungs: Rungs = Field(
         default=H264_RUNGS,
         description="H.264 rungs, shorter side: crf, largest rate in kbit/s (half as much again above "

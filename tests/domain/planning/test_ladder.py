@@ -167,6 +167,31 @@ def test_sounds_become_stereo_and_text_becomes_webvtt() -> None:
     assert said.count("is left out") == 2
 
 
+@pytest.mark.parametrize(
+    ("wanted", "sound", "expected"),
+    [
+        ("off", audio("ac3", 6), None),
+        ("aac", audio("aac", 6), ("aac", Action.CONVERT, 6, 384_000)),
+        ("ac3", audio("ac3", 6), ("ac3", Action.COPY, 6, None)),
+        ("ac3", audio("ac3", 5), ("ac3", Action.COPY, 5, None)),
+        ("eac3", audio("ac3", 6), ("eac3", Action.CONVERT, 6, 384_000)),
+        ("eac3", audio("eac3", 8), ("eac3", Action.CONVERT, 6, 384_000)),
+        ("eac3", audio("dts", 8), ("eac3", Action.CONVERT, 6, 384_000)),
+        ("eac3", audio("eac3", 2), None),
+        ("eac3", audio("flac", 4), None),
+    ],
+)
+def test_surround_is_a_second_form_of_the_sound_copied_where_it_can_be(
+    wanted: str, sound, expected
+) -> None:
+    made = planned(recipe(surround=wanted), video(), sound).streams[1]
+    assert (made.codec, made.channels) == ("aac", 2)
+    found = made.surround
+    assert (found and (found.codec, found.action, found.channels, found.bit_rate)) == expected
+    said = "is copied as it is" if expected and expected[1] is Action.COPY else "5.1 at 384 kbit/s"
+    assert (said in made.notice) is (expected is not None)
+
+
 def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:
     pictures = media(video(), subtitle("hdmv_pgs_subtitle"))
     refused = make_plan(recipe({"picture_subtitles": "refuse"}), pictures)

@@ -93,6 +93,21 @@ def test_sound_of_an_odd_rate_is_resampled_for_aac() -> None:
     assert "aresample=async=1:first_pts=0,aformat=channel_layouts=mono" in argv
 
 
+def test_sound_of_5_1_is_made_beside_its_stereo_mix() -> None:
+    made = command(media(video(1280, 720), audio("dts", 6), form=MKV), surround="eac3")
+    full = made[made.index("file:/out/v/sound1.mp4") + 1 :]
+    assert full[:8] == [
+        "-map", "0:1", "-c:0", "eac3", "-b:0", "384000", "-filter:0",
+        "aresample=async=1:first_pts=0,aformat=channel_layouts=5.1",
+    ]  # fmt: skip
+    assert full[-1] == "file:/out/v/surround1.mp4"
+    copy = command(media(video(1280, 720), audio("ac3", 6), form=MKV), surround="ac3")
+    full = copy[copy.index("file:/out/v/sound1.mp4") + 1 :]
+    assert full[:6] == [
+        "-map", "0:1", "-c:0", "copy", "-bsf:0", "setts=pts=PTS-STARTPTS:dts=DTS-STARTDTS",
+    ]  # fmt: skip
+
+
 def test_the_set_has_its_files_with_the_master_last(made: MadeSet) -> None:
     files = {file.name: file.content_type for file in made.report.files}
     assert list(files)[-1] == "master.m3u8"

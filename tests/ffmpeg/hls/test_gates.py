@@ -87,7 +87,7 @@ DAMAGED_TEXTS = [
     ("another size", MASTER, "RESOLUTION=320x180", "RESOLUTION=640x360", Gate.H5),
     ("another frame rate", MASTER, "FRAME-RATE=25.000", "FRAME-RATE=50.000", Gate.H5),
     ("a wrong range", MASTER, "VIDEO-RANGE=SDR", "VIDEO-RANGE=PQ", Gate.H5),
-    ("more channels", MASTER, 'CHANNELS="2"', 'CHANNELS="6"', Gate.H5),
+    ("more channels", MASTER, 'CHANNELS="1"', 'CHANNELS="6"', Gate.H5),
     ("variants without sound", MASTER, 'AUDIO="sound",', "", Gate.H5),
     ("a bit rate that is too low", MASTER, r"BANDWIDTH=\d+", "BANDWIDTH=100000", Gate.H6),
     ("a bit rate that is too high", MASTER, r"BANDWIDTH=(\d+)", r"BANDWIDTH=1\1", Gate.H6),

@@ -131,7 +131,7 @@ def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
     texts = [Rendition(f"a1-2/text{n}.m3u8", "", "en", forced=n == 2) for n in (1, 2)]
     data = [("com.apple.hls.title", "VALUE", "Ein Titel")]
     hdr = variant(codec="hvc1.2.4.L120.B0", range="smpte2084", rate=23.976)
-    text = master_playlist(Master([variant(), hdr], sounds, texts, data))
+    text = master_playlist(Master([variant(), hdr], {"sound": sounds}, texts, data))
     assert text.splitlines()[3:10] == [
         '#EXT-X-SESSION-DATA:DATA-ID="com.apple.hls.title",VALUE="Ein Titel"',
         (
@@ -165,8 +165,34 @@ def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
     assert back.independent
 
 
+def test_every_variant_is_listed_with_each_group_of_sounds_stereo_first() -> None:
+    stereo = Rendition("sound1.m3u8", "", "en", default=True, channels=2, codec="mp4a.40.2",
+                       rates=Rates(100, 90))  # fmt: skip
+    talk = replace(stereo, playlist="sound2.m3u8", title="Talk", default=False)
+    full = replace(
+        stereo, playlist="surround1.m3u8", channels=6, codec="ec-3", rates=Rates(400, 400)
+    )
+    groups = {"sound": [stereo, talk], "surround": [full, talk]}
+    small = variant(playlist="v360.m3u8", key_frames="v360-keys.m3u8")
+    back = read_master(master_playlist(Master([variant(), small], groups, [])))
+    said = [(v.uri, v.attributes["AUDIO"], v.attributes["BANDWIDTH"]) for v in back.variants]
+    assert said == [
+        ("a1-2/v720.m3u8", "sound", "1000"),
+        ("v360.m3u8", "sound", "1000"),
+        ("a1-2/v720.m3u8", "surround", "1300"),
+        ("v360.m3u8", "surround", "1300"),
+    ]
+    assert back.variants[2].attributes["CODECS"] == "avc1.640028,ec-3,mp4a.40.2"
+    assert [k.uri for k in back.key_frames] == ["a1-2/v720-keys.m3u8", "v360-keys.m3u8"]
+    names = [(r.attributes["NAME"], r.attributes["DEFAULT"], r.uri) for r in back.renditions]
+    assert names == [
+        ("en", "YES", "sound1.m3u8"), ("Talk", "NO", "sound2.m3u8"),
+        ("en", "YES", "surround1.m3u8"), ("Talk", "NO", "sound2.m3u8"),
+    ]  # fmt: skip
+
+
 def test_a_silent_video_names_no_group_and_captions_inside_are_not_denied() -> None:
-    text = master_playlist(Master([variant()], [], [], captions=True))
+    text = master_playlist(Master([variant()], {}, [], captions=True))
     assert "AUDIO" not in text
     assert "CLOSED-CAPTIONS" not in text
     assert 'CODECS="avc1.640028"' in text

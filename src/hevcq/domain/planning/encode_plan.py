@@ -145,6 +145,9 @@ class StreamPlan(Frozen):
     bit_rate: int | None = None
     channels: int | None = None
     video: VideoTarget | None = Field(default=None, description="what an encoded picture must be")
+    surround: StreamPlan | None = Field(
+        default=None, description="how an HLS ladder also holds this sound, in its group of 5.1"
+    )
     notice: str = Field(
         default="", description="the sentence shown when something is lost or changed"
     )

@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from hevcq.domain.hls_settings import Rungs
+from hevcq.domain.hls_settings import Rungs, Surround
 from hevcq.domain.media import containers
 from hevcq.domain.media import pixel_formats as pixels
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
-from hevcq.domain.planning.encode_plan import Action, Ladder, Refuse, Rung, StreamPlan, VideoTarget
+from hevcq.domain.planning.encode_plan import (
+    Action,
+    EncodePlan,
+    Ladder,
+    Refuse,
+    Rung,
+    StreamPlan,
+    VideoTarget,
+)
 from hevcq.domain.planning.streams import plan_stream
 from hevcq.domain.planning.video import HDR_TRANSFERS, SMALLEST, shown_size, target_of
 from hevcq.domain.profile import (
@@ -30,6 +38,11 @@ FAST = 30.5
 """Frames per second from which a rung's largest rate is half as much again."""
 USUAL_SHARE = 0.45
 """Share of its largest rate that a rung usually takes (Big Buck Bunny and talking heads)."""
+SURROUND_CHANNELS = 5
+"""Channels from which a sound is also kept as 5.1: front, centre and surround."""
+COPIED_BPS = 640_000
+"""Largest rate of AC-3, and a usual one of E-AC-3, in bit/s."""
+_SURROUND_NAMES = {Surround.AAC: "AAC", Surround.AC3: "AC-3", Surround.EAC3: "E-AC-3"}
 _WIDEST = 16384
 _NAMES = {VideoCodec.H264: "v", VideoCodec.HEVC: "hevc"}
 
@@ -152,13 +165,39 @@ def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Re
     kbps = profile.hls.sound_kbps if kept == 2 else profile.hls.sound_kbps // 2
     mixed = f" of {decided.channels} channels" if (decided.channels or 0) > 2 else ""
     words = "stereo" if kept == 2 else "mono"
+    surround = _surround(profile, stream)
+    also = "" if surround is None else surround.notice
     return decided.model_copy(
         update={
             "channels": kept,
             "bit_rate": kbps * 1000,
+            "surround": surround,
             "notice": f"Stream {stream.index}: audio in {stream.codec}{mixed} becomes AAC {words} at "
-            f"{kbps} kbit/s.",
+            f"{kbps} kbit/s{also}.",
         }
+    )
+
+
+def _surround(profile: Profile, stream: Stream) -> StreamPlan | None:
+    """Plan a sound's place in the group of 5.1; None if the profile or the sound has none."""
+    wanted, facts = profile.hls.surround, stream.audio
+    if wanted is Surround.OFF or facts is None or facts.channels < SURROUND_CHANNELS:
+        return None
+    dolby = (
+        wanted is not Surround.AAC
+    )  # a copy of AAC would lose what edit lists say of its priming
+    copied = dolby and stream.codec == wanted.value and facts.channels <= 6
+    kbps = profile.hls.surround_kbps
+    said = f", and {_SURROUND_NAMES[wanted]} 5.1 at {kbps} kbit/s"
+    return StreamPlan(
+        source_index=stream.index,
+        kind=StreamKind.AUDIO,
+        action=Action.COPY if copied else Action.CONVERT,
+        codec=wanted.value,
+        encoder="copy" if copied else wanted.value,
+        bit_rate=None if copied else kbps * 1000,
+        channels=facts.channels if copied else 6,
+        notice=", and is copied as it is beside it" if copied else said,
     )
 
 
@@ -199,6 +238,14 @@ def expected_bytes(rung: Rung, seconds: float) -> tuple[int, int]:
     """Return about how many bytes a rung takes, and the most that its largest rate allows."""
     most = int(rung.max_kbps * 125 * seconds)
     return int(most * USUAL_SHARE), most
+
+
+def sound_bytes(plan: EncodePlan, seconds: float) -> int:
+    """Return about how many bytes the sounds of a set take."""
+    tracks = [track for track in plan.kept if track.kind is StreamKind.AUDIO]
+    rates = [track.bit_rate or 0 for track in tracks]
+    rates += [t.surround.bit_rate or COPIED_BPS for t in tracks if t.surround is not None]
+    return int(sum(rates) / 8 * seconds)
 
 
 def worth_keeping(rates: list[tuple[str, float]], most_share: float = 0.85) -> Iterator[str]:

@@ -18,6 +18,8 @@ from hevcq.ffmpeg.command.thumbnails import RAW, output_graph
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
 
+SOUNDS, SURROUND = "sound", "surround"
+"""Names of the groups of sounds; in the second, 5.1 takes the place of its stereo mix."""
 FRAGMENTS = "+frag_keyframe+delay_moov+default_base_moof+skip_trailer"
 """A fragment for each key frame. The index is written late, so that its edit list takes out the delay
 of reordered pictures and the sound's priming; without a trailer, fragments fill the file to its end."""
@@ -39,9 +41,9 @@ class SetPaths:
         """The file of a rung."""
         return self.folder / f"{rung.name}.mp4"
 
-    def sound(self, number: int) -> Path:
-        """The file of a sound, counted from 1."""
-        return self.folder / f"sound{number}.mp4"
+    def sound(self, name: str) -> Path:
+        """The file of a sound."""
+        return self.folder / f"{name}.mp4"
 
     def text(self, number: int) -> Path:
         """The file of a subtitle track, counted from 1."""
@@ -70,6 +72,25 @@ def of_kind(plan: EncodePlan, kind: StreamKind) -> list[StreamPlan]:
     return [kept for kept in plan.kept if kept.kind is kind]
 
 
+def sounds_of(plan: EncodePlan) -> dict[str, StreamPlan]:
+    """Return the sounds by the names of their files: each of the source's, then those of 5.1."""
+    tracks = list(enumerate(of_kind(plan, StreamKind.AUDIO), 1))
+    found = {f"{SOUNDS}{number}": track for number, track in tracks}
+    found |= {f"{SURROUND}{n}": track.surround for n, track in tracks if track.surround is not None}
+    return found
+
+
+def sound_groups(plan: EncodePlan) -> dict[str, list[str]]:
+    """Return the names of the sounds in each group; a sound without 5.1 is in both alike."""
+    named = sounds_of(plan)
+    plain = [name for name in named if name.startswith(SOUNDS)]
+    groups = {SOUNDS: plain} if plain else {}
+    if len(named) > len(plain):
+        fuller = {name: name.replace(SOUNDS, SURROUND) for name in plain}
+        groups[SURROUND] = [more if more in named else name for name, more in fuller.items()]
+    return groups
+
+
 def wants_thumbnails(profile: Profile) -> bool:
     """Whether the encode writes thumbnails for gate G8."""
     return profile.gates.picture_metric is not PictureMetric.OFF
@@ -80,7 +101,7 @@ def written(request: EncodeRequest, paths: SetPaths) -> list[Path]:
     plan = request.plan
     rungs = ladder_in(plan).rungs
     found = [paths.rung(rung) for rung in rungs]
-    found += [paths.sound(n) for n, _ in enumerate(of_kind(plan, StreamKind.AUDIO), 1)]
+    found += [paths.sound(name) for name in sounds_of(plan)]
     found += [paths.text(n) for n, _ in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1)]
     if wants_thumbnails(request.profile):
         found += [paths.thumbnails(rung) for rung in rungs]
@@ -100,10 +121,10 @@ def set_command(tools: FfmpegTools, request: EncodeRequest, paths: SetPaths) -> 
         command += ["-map", f"[{rung.name}]", *_rung_options(request, rung, threads)]
         command += [*BARE, "-movflags", FRAGMENTS, "-f", "mp4", f"file:{paths.rung(rung)}"]
     length_us = str(round(ladder_in(plan).segment_s * 1_000_000))
-    for number, track in enumerate(of_kind(plan, StreamKind.AUDIO), 1):
+    for name, track in sounds_of(plan).items():
         command += ["-map", f"0:{track.source_index}", *_sound_options(track, info), *BARE]
         command += ["-movflags", SOUND_FRAGMENTS, "-frag_duration", length_us]
-        command += ["-f", "mp4", f"file:{paths.sound(number)}"]
+        command += ["-f", "mp4", f"file:{paths.sound(name)}"]
     for number, track in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1):
         command += ["-map", f"0:{track.source_index}", "-c:0", "webvtt", *BARE]
         command += ["-f", "webvtt", f"file:{paths.text(number)}"]
@@ -201,9 +222,14 @@ def _time_base(stream: Stream, rung: Rung) -> str:
 
 
 def _sound_options(track: StreamPlan, info: MediaInfo) -> list[str]:
-    """Return the options of a sound: silence fills what it begins later, and gaps on the way."""
+    """Return the options of a sound: silence fills what it begins later, and gaps on the way.
+
+    A copied one begins at 0, as the picture does, and is delayed afterwards.
+    """
+    if track.action is Action.COPY:
+        return ["-c:0", "copy", "-bsf:0", "setts=pts=PTS-STARTPTS:dts=DTS-STARTDTS"]
     source = next(s for s in info.streams if s.index == track.source_index)
-    layout = "stereo" if track.channels == 2 else "mono"
+    layout = {1: "mono", 2: "stereo"}.get(track.channels or 2, "5.1")
     filters = f"aresample=async=1:first_pts=0,aformat=channel_layouts={layout}"
     options = ["-c:0", track.encoder, "-b:0", str(track.bit_rate), "-filter:0", filters]
     rate = source.audio.sample_rate if source.audio is not None else 0

@@ -11,16 +11,20 @@ from itertools import groupby
 from pathlib import Path
 
 from hevcq.domain.media.facts import Stream, StreamKind
-from hevcq.domain.planning.encode_plan import Rung, StreamPlan
+from hevcq.domain.planning.encode_plan import Action, Rung, StreamPlan
 from hevcq.domain.planning.ladder import worth_keeping
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, delay, read_fragments
 from hevcq.ffmpeg.hls.command import (
+    SOUNDS,
+    SURROUND,
     SetPaths,
     ladder_in,
     of_kind,
     set_command,
     set_paths,
+    sound_groups,
+    sounds_of,
     wants_thumbnails,
     written,
 )
@@ -126,10 +130,7 @@ class _Package:
         """Write playlists, subtitles, chapters and images; the master playlist last."""
         self._show_in_time()
         variants = [self._variant(rung) for rung in self.rungs]
-        sounds = [
-            self._sound(number, track)
-            for number, track in enumerate(of_kind(self._plan, StreamKind.AUDIO), 1)
-        ]
+        sounds = {name: self._sound(name, track) for name, track in sounds_of(self._plan).items()}
         texts = [
             self._text(number, track)
             for number, track in enumerate(of_kind(self._plan, StreamKind.SUBTITLE), 1)
@@ -139,7 +140,10 @@ class _Package:
         self._images.storyboard(lowest, self._paths.folder)
         master = Master(
             variants=_first_to_play(variants),
-            sounds=sounds,
+            sounds={
+                group: [sounds[name] for name in names]
+                for group, names in sound_groups(self._plan).items()
+            },
             texts=texts,
             data=self._session_data(),
             captions=bool(self._plan.video.captions),
@@ -173,16 +177,18 @@ class _Package:
 
     def _show_in_time(self) -> None:
         """Delay every rung by what the picture begins later than the file."""
-        request = self._request
-        video = request.measured.track(self._plan.main_video.source_index)
-        begins = (video.first_pts_s if video is not None else None) or 0.0
-        late = max(0.0, begins - (request.encode.info.start_s or 0.0))
         for rung in self.rungs:
-            content = self._contents[rung.name]
-            ticks = round(late * content.timescale)
-            if ticks:
-                path = self._paths.rung(rung)
-                self._contents[rung.name] = delay(path, content, ticks)
+            path, content = self._paths.rung(rung), self._contents[rung.name]
+            self._contents[rung.name] = self._delayed(path, content, self._plan.main_video)
+
+    def _delayed(self, path: Path, content: FragmentedFile, track: StreamPlan) -> FragmentedFile:
+        """Delay a file that begins at 0 by what its track begins later than the source's file."""
+        request = self._request
+        source = request.measured.track(track.source_index)
+        begins = (source.first_pts_s if source is not None else None) or 0.0
+        late = max(0.0, begins - (request.encode.info.start_s or 0.0))
+        ticks = round(late * content.timescale)
+        return delay(path, content, ticks) if ticks else content
 
     def _file(self, rung: Rung) -> RungFile:
         return RungFile(self._paths.rung(rung), rung.target, self._contents[rung.name])
@@ -204,16 +210,19 @@ class _Package:
             key_rates=rates(keys),
         )
 
-    def _sound(self, number: int, track: StreamPlan) -> Rendition:
-        path = self._paths.sound(number)
+    def _sound(self, name: str, track: StreamPlan) -> Rendition:
+        path = self._paths.sound(name)
         content = self._read(path)
+        if track.action is Action.COPY:
+            content = self._delayed(path, content, track)
+        first = of_kind(self._plan, StreamKind.AUDIO)[0]
         segments = sound_segments(content)
         source = self._source(track)
         return Rendition(
             playlist=self._playlist(path.stem, content, segments),
             title=source.title,
             language=source.language,
-            default=number == 1,
+            default=track.source_index == first.source_index,
             channels=content.channels,
             codec=content.codec,
             rates=rates(segments),
@@ -271,7 +280,7 @@ class _Package:
 def content_type(name: str) -> str:
     """Return the media type of a file of a set, by its name."""
     if name.endswith(".mp4"):
-        return "audio/mp4" if name.startswith("sound") else "video/mp4"
+        return "audio/mp4" if name.startswith((SOUNDS, SURROUND)) else "video/mp4"
     return CONTENT_TYPES[Path(name).suffix]
 
 

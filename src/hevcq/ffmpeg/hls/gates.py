@@ -6,6 +6,7 @@ disk, and what is declared is measured again.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,8 +15,8 @@ from pathlib import Path
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Rung
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, read_fragments, starts_with_idr
-from hevcq.ffmpeg.hls.command import ladder_in, of_kind
-from hevcq.ffmpeg.hls.playlists import RANGES
+from hevcq.ffmpeg.hls.command import ladder_in, of_kind, sound_groups, sounds_of
+from hevcq.ffmpeg.hls.playlists import RANGES, TEXTS
 from hevcq.ffmpeg.hls.read_playlists import (
     Listed,
     MasterPlaylist,
@@ -36,11 +37,14 @@ _MOST_BYTES = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A media playlist with the file it cuts; `keys` is its I-frame playlist, of a video."""
+    """A media playlist with the file it cuts; `keys` is its I-frame playlist, of a video.
+
+    `listed` are the lines of the master playlist that name it, one for each group of sounds.
+    """
 
     name: str
     path: Path
-    listed: Listed
+    listed: tuple[Listed, ...]
     playlist: MediaPlaylist
     content: FragmentedFile
     keys: MediaPlaylist | None = None
@@ -62,11 +66,15 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class StoredSet:
-    """A set as it is on disk; `texts` are the playlists of subtitles with their files."""
+    """A set as it is on disk; `texts` are the playlists of subtitles with their files.
+
+    `groups` are the names of the sounds by their group, as planned and as listed.
+    """
 
     master: MasterPlaylist
     rungs: tuple[tuple[Rung, Media], ...]
     sounds: tuple[Media, ...]
+    groups: dict[str, list[str]]
     texts: tuple[tuple[MediaPlaylist, Path], ...]
 
 
@@ -78,8 +86,8 @@ def read_set(folder: Path, plan: EncodePlan) -> StoredSet:
     master = read_master(_text(folder / MASTER))
     by_name = {rung.name: rung for rung in ladder_in(plan).rungs}
     rungs = []
-    for listed in master.variants:
-        keys = next((k for k in master.key_frames if k.uri == _keys_of(listed.uri)), None)
+    for uri, listed in _by_uri(master.variants).items():
+        keys = next((k for k in master.key_frames if k.uri == _keys_of(uri)), None)
         media = _media(folder, listed, keys)
         if media.name not in by_name:
             raise ValueError(f"{media.name} is no rung of the plan")
@@ -88,16 +96,35 @@ def read_set(folder: Path, plan: EncodePlan) -> StoredSet:
     _require_ends(ladder_in(plan).rungs, [rung for rung, _ in rungs])
     sounds = [r for r in master.renditions if r.attributes.get("TYPE") == "AUDIO"]
     texts = [r for r in master.renditions if r.attributes.get("TYPE") == "SUBTITLES"]
-    for kind, found in ((StreamKind.AUDIO, sounds), (StreamKind.SUBTITLE, texts)):
-        wanted = len(of_kind(plan, kind))
-        if wanted != len(found):
-            raise ValueError(f"{len(found)} {kind.value} tracks are listed, not {wanted}")
+    if len(texts) != len(of_kind(plan, StreamKind.SUBTITLE)):
+        raise ValueError(f"{len(texts)} subtitle tracks are listed")
+    heard = {m.name: m for m in (_media(folder, on, None) for on in _by_uri(sounds).values())}
+    groups = sound_groups(plan)
+    _require_groups(heard, groups)
     return StoredSet(
         master,
         tuple(rungs),
-        tuple(_media(folder, listed, None) for listed in sounds),
+        tuple(heard[name] for name in sounds_of(plan)),
+        groups,
         tuple(_words(folder, listed) for listed in texts),
     )
+
+
+def _by_uri(lines: Sequence[Listed]) -> dict[str, tuple[Listed, ...]]:
+    """Return lines of a master playlist by the playlist that they name, each in its order."""
+    names = dict.fromkeys(line.uri for line in lines)
+    return {uri: tuple(line for line in lines if line.uri == uri) for uri in names}
+
+
+def _require_groups(heard: dict[str, Media], groups: dict[str, list[str]]) -> None:
+    """Require that each sound is listed once in each of its groups, and in no other."""
+    for name in dict.fromkeys([*itertools.chain.from_iterable(groups.values()), *heard]):
+        listed = heard[name].listed if name in heard else ()
+        found = [line.attributes.get("GROUP-ID", "") for line in listed]
+        wanted = [group for group, members in groups.items() if name in members]
+        if found != wanted:
+            there, due = (" and ".join(each) or "no group" for each in (found, wanted))
+            raise ValueError(f"{name} is listed in {there}, not in {due}")
 
 
 def _require_ends(planned: Sequence[Rung], found: Sequence[Rung]) -> None:
@@ -127,8 +154,8 @@ def _inside(folder: Path, uri: str) -> Path:
     return path
 
 
-def _media(folder: Path, listed: Listed, keys: Listed | None) -> Media:
-    place = _inside(folder, listed.uri)
+def _media(folder: Path, listed: tuple[Listed, ...], keys: Listed | None) -> Media:
+    place = _inside(folder, listed[0].uri)
     try:
         playlist = read_media(_text(place))
         names = {entry.uri for entry in playlist.entries} | {(playlist.head or ("", 0))[0]}
@@ -252,16 +279,17 @@ def _entry_lengths(media: Media) -> Iterator[str]:
 
 def declared(stored: StoredSet) -> Iterator[str]:
     """H5: codecs, sizes, frame rates and channels in the master playlist are those of the files."""
-    sounds = [media.content.codec for media in stored.sounds]
     for rung, media in stored.rungs:
-        content, said = media.content, media.listed.attributes
+        content = media.content
         expected = {
-            "CODECS": ",".join(dict.fromkeys([content.codec, *sounds])),
             "RESOLUTION": f"{content.width}x{content.height}",
             "FRAME-RATE": f"{frame_rate(media.segments):.3f}",
             "VIDEO-RANGE": RANGES.get(rung.target.colour.transfer, "SDR"),
         }
-        yield from _differing(rung.name, said, expected)
+        for line, beside in _with_sounds(stored, media):
+            codecs = dict.fromkeys([content.codec, *(sound.content.codec for sound in beside)])
+            said = {**expected, "CODECS": ",".join(codecs)}
+            yield from _differing(rung.name, line.attributes, said)
         if (content.width, content.height) != (rung.target.width, rung.target.height):
             yield f"{rung.name}: its picture is {content.width}x{content.height}"
         if media.keys_listed is not None:
@@ -270,12 +298,34 @@ def declared(stored: StoredSet) -> Iterator[str]:
             yield from _differing(f"{rung.name} (I-frames)", media.keys_listed.attributes, keys)
     for media in stored.sounds:
         channels = {"CHANNELS": str(media.content.channels)}
-        yield from _differing(media.name, media.listed.attributes, channels)
-    groups = {r.attributes.get("GROUP-ID") for r in stored.master.renditions}
+        for line in media.listed:
+            yield from _differing(media.name, line.attributes, channels)
+    yield from _grouped(stored)
+
+
+def _grouped(stored: StoredSet) -> Iterator[str]:
+    """Require each rung once with each group of sounds, and that the groups have the same members."""
+    sounds: list[str | None] = list(stored.groups) or [None]
     for rung, media in stored.rungs:
-        named = {media.listed.attributes.get(key) for key in ("AUDIO", "SUBTITLES")} - {None}
-        if named != groups:
+        named = [line.attributes.get("AUDIO") for line in media.listed]
+        words = {line.attributes.get("SUBTITLES") for line in media.listed}
+        if named != sounds or words != ({TEXTS} if stored.texts else {None}):
             yield f"{rung.name}: it does not name the groups of sound and subtitles"
+    own = {"GROUP-ID": "", "CHANNELS": "", "URI": ""}
+    by_group: dict[str, list[dict[str, str]]] = {group: [] for group in stored.groups}
+    for line in stored.master.renditions:
+        if line.attributes["GROUP-ID"] in by_group:
+            by_group[line.attributes["GROUP-ID"]].append(line.attributes | own)
+    if any(one != other for one, other in itertools.pairwise(by_group.values())):
+        yield "the groups of sounds do not have the same members"
+
+
+def _with_sounds(stored: StoredSet, media: Media) -> Iterator[tuple[Listed, list[Media]]]:
+    """Yield the lines of a rung, each with the sounds of the group that it names."""
+    by_name = {sound.name: sound for sound in stored.sounds}
+    for line in media.listed:
+        names = stored.groups.get(line.attributes.get("AUDIO", ""), [])
+        yield line, [by_name[name] for name in names]
 
 
 def _differing(name: str, said: dict[str, str], expected: dict[str, str]) -> Iterator[str]:
@@ -286,17 +336,22 @@ def _differing(name: str, said: dict[str, str], expected: dict[str, str]) -> Ite
 
 def bit_rates(stored: StoredSet) -> Iterator[str]:
     """H6: declared bit rates cover what is measured, by no more than a tenth."""
-    sounds = [rates(media.segments) for media in stored.sounds]
-    beside = Rates(
-        max((each.peak for each in sounds), default=0),
-        max((each.average for each in sounds), default=0),
-    )
+    measured = {media.name: rates(media.segments) for media in stored.sounds}
     for rung, media in stored.rungs:
-        together = rates(media.segments).plus(beside)
-        for key, found in (("BANDWIDTH", together.peak), ("AVERAGE-BANDWIDTH", together.average)):
-            said = media.listed.number(key)
-            if not found <= said <= LOOSE * found:
-                yield f"{rung.name}: {key} is {said:.0f}, measured {found}"
+        own = rates(media.segments)
+        for line, sounds in _with_sounds(stored, media):
+            beside = Rates(
+                max((measured[sound.name].peak for sound in sounds), default=0),
+                max((measured[sound.name].average for sound in sounds), default=0),
+            )
+            yield from _covered(rung.name, line, own.plus(beside))
+
+
+def _covered(name: str, line: Listed, rates: Rates) -> Iterator[str]:
+    for key, found in (("BANDWIDTH", rates.peak), ("AVERAGE-BANDWIDTH", rates.average)):
+        said = line.number(key)
+        if not found <= said <= LOOSE * found:
+            yield f"{name}: {key} is {said:.0f}, measured {found}"
 
 
 def _all(stored: StoredSet) -> list[Media]:

@@ -7,7 +7,7 @@ of the sound, and HEVC always gets the same CODECS.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from urllib.parse import quote
@@ -17,8 +17,8 @@ from hevcq.domain.media.languages import bcp47
 from hevcq.ffmpeg.hls.segments import NO_RATES, Rates, Segment, target_duration
 
 VERSION = 7
-SOUNDS, TEXTS = "sound", "text"
-"""Names of the groups of renditions."""
+TEXTS = "text"
+"""Name of the group of subtitles."""
 RANGES = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 """VIDEO-RANGE by transfer function, as ffprobe names it."""
 
@@ -54,10 +54,14 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """All that a master playlist lists; `data` are session data: an id, and a value or (with `:`) a URI."""
+    """All that a master playlist lists; `data` are session data: an id, and a value or (with `:`) a URI.
+
+    `sounds` are the groups of sounds by their name. They have the same members in the same order
+    (RFC 8216, 4.3.4.1.1), and every variant is listed once with each.
+    """
 
     variants: Sequence[Variant]
-    sounds: Sequence[Rendition]
+    sounds: Mapping[str, Sequence[Rendition]]
     texts: Sequence[Rendition]
     data: Sequence[tuple[str, str, str]] = ()
     captions: bool = False
@@ -104,10 +108,12 @@ def master_playlist(master: Master) -> str:
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
     for name, key, value in master.data:
         lines.append(f"#EXT-X-SESSION-DATA:DATA-ID={_quoted(name)},{key}={_quoted(value)}")
-    lines += _renditions("AUDIO", SOUNDS, master.sounds)
+    for group, sounds in master.sounds.items():
+        lines += _renditions("AUDIO", group, sounds)
     lines += _renditions("SUBTITLES", TEXTS, master.texts)
-    for variant in master.variants:
-        lines += _stream(master, variant)
+    for group in master.sounds or [""]:
+        for variant in master.variants:
+            lines += _stream(master, variant, group)
     lines += [_key_stream(variant) for variant in master.variants]
     return "\n".join([*lines, ""])
 
@@ -136,11 +142,12 @@ def unique_name(wanted: str, taken: set[str]) -> str:
     return name
 
 
-def _stream(master: Master, variant: Variant) -> list[str]:
-    together = variant.rates.plus(loudest(master.sounds))
-    words = _rate_words(together, _codecs(variant.codec, master.sounds), variant)
+def _stream(master: Master, variant: Variant, group: str) -> list[str]:
+    sounds = master.sounds.get(group, ())
+    together = variant.rates.plus(loudest(sounds))
+    words = _rate_words(together, _codecs(variant.codec, sounds), variant)
     words.insert(4, f"FRAME-RATE={variant.rate:.3f}")
-    words += [f'AUDIO="{SOUNDS}"'] if master.sounds else []
+    words += [f'AUDIO="{group}"'] if sounds else []
     words += [f'SUBTITLES="{TEXTS}"'] if master.texts else []
     words += [] if master.captions else ["CLOSED-CAPTIONS=NONE"]
     return [f"#EXT-X-STREAM-INF:{','.join(words)}", quote(variant.playlist)]

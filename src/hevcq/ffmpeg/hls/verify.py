@@ -18,7 +18,7 @@ from hevcq.domain.media.facts import StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Rung, StreamPlan
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.hls import gates
-from hevcq.ffmpeg.hls.command import bare_info, of_kind, rung_plan, rung_profile
+from hevcq.ffmpeg.hls.command import bare_info, of_kind, rung_plan, rung_profile, sounds_of
 from hevcq.ffmpeg.hls.gates import Media, StoredSet, read_set
 from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, FfmpegTools, reading
 from hevcq.ffmpeg.inspect.measure import measure
@@ -177,7 +177,7 @@ class _SetGates:
         )
 
     def _sounds(self) -> Iterator[GateResult]:
-        tracks = of_kind(self.request.plan, StreamKind.AUDIO)
+        tracks = sounds_of(self.request.plan).values()
         for track, media in zip(tracks, self.stored.sounds, strict=True):
             name = media.path.name
             yield self._result(Gate.G2, partial(self._sound_format, track, media), name)

@@ -11,7 +11,7 @@ from itertools import islice
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
-from hevcq.domain.planning.ladder import expected_bytes
+from hevcq.domain.planning.ladder import expected_bytes, sound_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import Catalog, EncodeCost
@@ -312,8 +312,9 @@ def _most(plan: EncodePlan, info: MediaInfo) -> int:
     if plan.ladder is None:
         return 0
     seconds = info.duration_s or FALLBACK_SECONDS
-    sounds = sum(track.bit_rate or 0 for track in plan.kept) / 8 * seconds
-    return int(sounds) + sum(expected_bytes(rung, seconds)[1] for rung in plan.ladder.rungs)
+    return sound_bytes(plan, seconds) + sum(
+        expected_bytes(rung, seconds)[1] for rung in plan.ladder.rungs
+    )
 
 
 def _cpu(job: EncodeCost) -> float:
