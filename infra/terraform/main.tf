@@ -85,14 +85,23 @@ module "fanout" {
   tags       = local.tags
 }
 
+# Keys and indexes are those of hevcq.backends.aws.dynamodb.schema.table_definition; a test holds both together.
 module "ledger" {
-  source = "./modules/ledger"
+  source = "./modules/table"
 
   region              = local.region
   account_id          = local.account_id
   name                = var.name
   deletion_protection = !var.force_destroy
   tags                = local.tags
+
+  attributes = { pk = "S", shard = "S", moved_at = "N", state = "S", updated_at = "N", source_key = "S" }
+  indexes = {
+    by_shard = { hash = "shard", range = "moved_at", with = ["profile", "source_key"] }
+    # Of releases before shards: jobs leave it with their next transition.
+    by_state  = { hash = "state", range = "updated_at", with = ["profile", "source_key"] }
+    by_source = { hash = "source_key" }
+  }
 }
 
 module "registry" {

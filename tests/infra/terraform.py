@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -117,32 +119,49 @@ class Terraform:
         done = self.run("plan", "-input=false", "-no-color", *flags, ok=(1,))
         return " ".join(done.stderr.replace("\u2502", " ").split())
 
-    def stand_as_if_applied(self, plan: dict[str, Any], *kinds: str) -> None:
-        """Write a state in which what a plan creates of some kinds is there.
+    def stand_as_if_applied(
+        self, changes: Iterable[dict[str, Any]], former: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Write a state in which what these changes of a plan create is there.
 
-        What AWS would name (ids, ARNs) is named after the resource's own address.
+        What AWS would name (ids, ARNs) is named after the resource. `former` are addresses that an
+        earlier release had, by those of today.
         """
         made: dict[tuple[str, ...], dict[str, Any]] = {}
-        versions = {each["address"]: each["schema_version"] for each in planned(plan)}
-        for change in plan["resource_changes"]:
-            if change["type"] not in kinds or change["mode"] != "managed":
-                continue
+        for change in changes:
             values = dict(change["change"]["after"])
             values |= dict.fromkeys(_unknown(change), f"arn:aws:ecs:::{change['name']}")
-            where = (change["module_address"], change["type"], change["name"])
+            if change["type"] == "aws_iam_role":
+                values["id"] = values["name"]
+            address = former.get(change["address"], change["address"])
+            module, _, name = address.rpartition(f".{change['type']}.")
+            where = (module, change["type"], name)
             made[where] = {
                 "module": where[0],
                 "mode": "managed",
                 "type": where[1],
                 "name": where[2],
                 "provider": f'provider["{change["provider_name"]}"]',
-                "instances": [
-                    {"schema_version": versions[change["address"]], "attributes": values}
-                ],
+                "instances": [{"schema_version": change["schema_version"], "attributes": values}],
             }
         head = {"version": 4, "terraform_version": "1.6.0", "serial": 1, "outputs": {}}
         state = {**head, "lineage": "a-test", "resources": list(made.values())}
-        (self.example / "terraform.tfstate").write_text(json.dumps(state), encoding="utf-8")
+        self.state.write_text(json.dumps(state), encoding="utf-8")
+
+    @property
+    def state(self) -> Path:
+        """Where the state is kept, if not in a bucket."""
+        return self.example / "terraform.tfstate"
+
+
+def created(plan: dict[str, Any], *kinds: str) -> list[dict[str, Any]]:
+    """Return what a plan would do to the resources of some kinds, with their schemas' versions."""
+    versions = {each["address"]: each["schema_version"] for each in planned(plan)}
+    return [
+        {**change, "schema_version": versions[change["address"]]}
+        for change in plan["resource_changes"]
+        if change["type"] in kinds and change["mode"] == "managed"
+    ]
 
 
 def planned(plan: dict[str, Any]) -> list[dict[str, Any]]:

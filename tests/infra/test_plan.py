@@ -13,7 +13,7 @@ import pytest
 
 from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
 from hevcq.settings.model import AwsSettings, Settings
-from infra.terraform import INFRA, VARIABLES, Terraform, deployed, need_terraform
+from infra.terraform import INFRA, VARIABLES, Terraform, created, deployed, need_terraform
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
@@ -200,7 +200,7 @@ def test_another_share_of_spot_leaves_the_service_and_its_tasks_in_place(
     plan: dict[str, Any], folder: Path
 ) -> None:
     other = Terraform(folder)
-    other.stand_as_if_applied(plan, "aws_ecs_cluster", "aws_ecs_service")
+    other.stand_as_if_applied(created(plan, "aws_ecs_cluster", "aws_ecs_service"))
     profile = folder / "workers" / "hevc.yaml"
     profile.write_text(profile.read_text() + "fleet: {spot_share: 100}\n")
 

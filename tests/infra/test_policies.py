@@ -30,7 +30,9 @@ def statements(resources: Resources) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def role_statements(resources: Resources, role: str, profile: str) -> list[dict[str, Any]]:
-    address = f'module.farm.module.worker_service["{profile}"].aws_iam_role_policy.{role}'
+    module = f'module.farm.module.worker_service["{profile}"]'
+    where = f"{module}.module.roles" if role == "execution" else module
+    address = f"{where}.aws_iam_role_policy.{role}"
     found = [statement for name, statement in statements(resources) if name == address]
     assert found, f"{address} has no policy that the plan can tell"
     return found

@@ -18,9 +18,11 @@ QUEUES = f"arn:aws:sqs:eu-central-1:{ACCOUNT}"
 
 
 def of_profile(resources: Resources, kind: str, name: str, profile: str) -> dict[str, Any]:
-    """Return the one resource of that kind and name in a module of that profile."""
-    ending = f'["{profile}"].{kind}.{name}'
-    (found,) = [r["values"] for r in resources if r["address"].endswith(ending)]
+    """Return the one resource of that kind and name in a module of that profile, or within."""
+    within, ending = f'["{profile}"].', f".{kind}.{name}"
+    (found,) = [
+        r["values"] for r in resources if within in r["address"] and r["address"].endswith(ending)
+    ]
     return found
 
 

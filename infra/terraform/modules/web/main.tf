@@ -3,10 +3,7 @@
 # and because it asks nothing for each request. Videos never pass through it: browsers send and fetch
 # them by signed links to the buckets. It runs the workers' image, so that one push is one release.
 
-data "aws_partition" "current" {}
-
 locals {
-  partition = data.aws_partition.current.partition
   log_group = "/${var.name}/web"
   port      = 8790
   callback  = "/sign-in/oidc/back" # hevcq.web.identity.oidc.BACK; a test holds both together
@@ -22,7 +19,7 @@ locals {
       HEVCQ_AWS__OUTPUT_BUCKET   = var.storage.output_bucket
       HEVCQ_AWS__TOPIC_ARN       = var.topic_arn
       HEVCQ_AWS__TABLE           = var.ledger_table
-      HEVCQ_AWS__VIDEOS_TABLE    = aws_dynamodb_table.videos.name
+      HEVCQ_AWS__VIDEOS_TABLE    = module.videos.table_name
       HEVCQ_AWS__QUEUE_PREFIX    = var.queue_prefix
       HEVCQ_AWS__PROFILES        = join(",", var.profiles)
       HEVCQ_WEB__HOST            = "0.0.0.0"
@@ -45,52 +42,29 @@ locals {
 }
 
 # Keys and indexes are those of hevcq.backends.aws.videos.schema.table_definition; a test holds both together.
-resource "aws_dynamodb_table" "videos" {
-  name                        = "${var.ledger_table}-videos"
-  billing_mode                = "PAY_PER_REQUEST"
-  hash_key                    = "pk"
-  deletion_protection_enabled = var.deletion_protection
-  tags                        = var.tags
+# What expires are reservations of uploads that a program asked for twice.
+module "videos" {
+  source = "../table"
 
-  dynamic "attribute" {
-    for_each = { pk = "S", owner_status = "S", video_id = "S", status = "S", due = "S", due_at = "N", slug = "S" }
+  region              = var.region
+  account_id          = var.account_id
+  name                = "${var.ledger_table}-videos"
+  deletion_protection = var.deletion_protection
+  tags                = var.tags
 
-    content {
-      name = attribute.key
-      type = attribute.value
-    }
+  attributes = { pk = "S", owner_status = "S", video_id = "S", status = "S", due = "S", due_at = "N", slug = "S" }
+  indexes = {
+    by_owner  = { hash = "owner_status", range = "video_id", with = ["words"] }
+    by_status = { hash = "status", range = "video_id", with = ["words"] }
+    by_due    = { hash = "due", range = "due_at" }
+    by_slug   = { hash = "slug" }
   }
+}
 
-  dynamic "global_secondary_index" {
-    for_each = {
-      by_owner  = { hash = "owner_status", range = "video_id", with = ["words"] }
-      by_status = { hash = "status", range = "video_id", with = ["words"] }
-      by_due    = { hash = "due", range = "due_at", with = [] }
-      by_slug   = { hash = "slug", range = null, with = [] }
-    }
-
-    content {
-      name               = global_secondary_index.key
-      hash_key           = global_secondary_index.value.hash
-      range_key          = global_secondary_index.value.range
-      projection_type    = length(global_secondary_index.value.with) > 0 ? "INCLUDE" : "KEYS_ONLY"
-      non_key_attributes = length(global_secondary_index.value.with) > 0 ? global_secondary_index.value.with : null
-    }
-  }
-
-  # Reservations of uploads that a program asked for twice.
-  ttl {
-    attribute_name = "expires_at"
-    enabled        = true
-  }
-
-  point_in_time_recovery {
-    enabled = true
-  }
-
-  server_side_encryption {
-    enabled = true
-  }
+# Of a release before, which had the table in this module: none is made anew.
+moved {
+  from = aws_dynamodb_table.videos
+  to   = module.videos.aws_dynamodb_table.this
 }
 
 resource "aws_cloudwatch_log_group" "this" {
@@ -105,8 +79,8 @@ resource "aws_ecs_task_definition" "this" {
   network_mode             = "awsvpc"
   cpu                      = "512"
   memory                   = "1024"
-  task_role_arn            = aws_iam_role.task.arn
-  execution_role_arn       = aws_iam_role.execution.arn
+  task_role_arn            = module.roles.task_role_arn
+  execution_role_arn       = module.roles.execution_role_arn
   tags                     = var.tags
 
   runtime_platform {

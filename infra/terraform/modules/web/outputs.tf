@@ -10,7 +10,7 @@ output "user_pool" {
 
 output "videos_table" {
   description = "Table of uploaded videos."
-  value       = aws_dynamodb_table.videos.name
+  value       = module.videos.table_name
 }
 
 output "service_name" {

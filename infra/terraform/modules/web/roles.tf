@@ -1,36 +1,35 @@
 # What the page may do: what an operator may, since its board does all of it, and the uploads.
 
-data "aws_iam_policy_document" "trust" {
-  statement {
-    actions = ["sts:AssumeRole"]
+module "roles" {
+  source = "../task_roles"
 
-    principals {
-      type        = "Service"
-      identifiers = ["ecs-tasks.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [var.account_id]
-    }
-  }
+  name           = "${var.name}-web"
+  region         = var.region
+  account_id     = var.account_id
+  log_group      = local.log_group
+  repository_arn = var.repository_arn
+  secrets        = values(local.secrets)
+  tags           = var.tags
 }
 
-resource "aws_iam_role" "task" {
-  name               = "${var.name}-web-task"
-  assume_role_policy = data.aws_iam_policy_document.trust.json
-  tags               = var.tags
+# Of a release before, which had them in this module.
+moved {
+  from = aws_iam_role.task
+  to   = module.roles.aws_iam_role.task
 }
 
-resource "aws_iam_role" "execution" {
-  name               = "${var.name}-web-execution"
-  assume_role_policy = data.aws_iam_policy_document.trust.json
-  tags               = var.tags
+moved {
+  from = aws_iam_role.execution
+  to   = module.roles.aws_iam_role.execution
+}
+
+moved {
+  from = aws_iam_role_policy.execution
+  to   = module.roles.aws_iam_role_policy.execution
 }
 
 resource "aws_iam_role_policy_attachment" "operator" {
-  role       = aws_iam_role.task.name
+  role       = module.roles.task_role
   policy_arn = var.operator_policy_arn
 }
 
@@ -57,44 +56,11 @@ data "aws_iam_policy_document" "task" {
 }
 
 locals {
-  table_arn = "arn:${local.partition}:dynamodb:${var.region}:${var.account_id}:table/${aws_dynamodb_table.videos.name}"
+  table_arn = module.videos.table_arn
 }
 
 resource "aws_iam_role_policy" "task" {
   name   = "web"
-  role   = aws_iam_role.task.id
+  role   = module.roles.task_role
   policy = data.aws_iam_policy_document.task.json
-}
-
-data "aws_iam_policy_document" "execution" {
-  statement {
-    sid       = "Pull"
-    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-    resources = [var.repository_arn]
-  }
-
-  # The one call that takes no resource.
-  statement {
-    sid       = "RegistryLogin"
-    actions   = ["ecr:GetAuthorizationToken"]
-    resources = ["*"]
-  }
-
-  statement {
-    sid       = "Logs"
-    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    resources = ["arn:${local.partition}:logs:${var.region}:${var.account_id}:log-group:${local.log_group}:*"]
-  }
-
-  statement {
-    sid       = "Secrets"
-    actions   = ["secretsmanager:GetSecretValue"]
-    resources = values(local.secrets)
-  }
-}
-
-resource "aws_iam_role_policy" "execution" {
-  name   = "start"
-  role   = aws_iam_role.execution.id
-  policy = data.aws_iam_policy_document.execution.json
 }

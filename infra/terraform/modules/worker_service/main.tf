@@ -68,8 +68,8 @@ resource "aws_ecs_task_definition" "this" {
   network_mode             = "awsvpc"
   cpu                      = tostring(var.fleet.cpu)
   memory                   = tostring(var.fleet.memory_mib)
-  task_role_arn            = aws_iam_role.task.arn
-  execution_role_arn       = aws_iam_role.execution.arn
+  task_role_arn            = module.roles.task_role_arn
+  execution_role_arn       = module.roles.execution_role_arn
   tags                     = var.tags
 
   runtime_platform {

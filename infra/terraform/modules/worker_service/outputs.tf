@@ -5,5 +5,5 @@ output "service_name" {
 
 output "task_role_arn" {
   description = "Role that workers have."
-  value       = aws_iam_role.task.arn
+  value       = module.roles.task_role_arn
 }

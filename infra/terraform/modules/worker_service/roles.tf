@@ -9,33 +9,31 @@ locals {
   log_group = "/${var.name}/worker"
 }
 
-data "aws_iam_policy_document" "trust" {
-  statement {
-    actions = ["sts:AssumeRole"]
+module "roles" {
+  source = "../task_roles"
 
-    principals {
-      type        = "Service"
-      identifiers = ["ecs-tasks.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [var.account_id]
-    }
-  }
+  name           = var.name
+  region         = var.region
+  account_id     = var.account_id
+  log_group      = local.log_group
+  repository_arn = var.repository_arn
+  tags           = var.tags
 }
 
-resource "aws_iam_role" "task" {
-  name               = "${var.name}-task"
-  assume_role_policy = data.aws_iam_policy_document.trust.json
-  tags               = var.tags
+# Of a release before, which had them in this module.
+moved {
+  from = aws_iam_role.task
+  to   = module.roles.aws_iam_role.task
 }
 
-resource "aws_iam_role" "execution" {
-  name               = "${var.name}-execution"
-  assume_role_policy = data.aws_iam_policy_document.trust.json
-  tags               = var.tags
+moved {
+  from = aws_iam_role.execution
+  to   = module.roles.aws_iam_role.execution
+}
+
+moved {
+  from = aws_iam_role_policy.execution
+  to   = module.roles.aws_iam_role_policy.execution
 }
 
 data "aws_iam_policy_document" "task" {
@@ -178,33 +176,6 @@ data "aws_iam_policy_document" "task" {
 
 resource "aws_iam_role_policy" "task" {
   name   = "worker"
-  role   = aws_iam_role.task.id
+  role   = module.roles.task_role
   policy = data.aws_iam_policy_document.task.json
-}
-
-data "aws_iam_policy_document" "execution" {
-  statement {
-    sid       = "Pull"
-    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-    resources = [var.repository_arn]
-  }
-
-  # The one call that takes no resource.
-  statement {
-    sid       = "RegistryLogin"
-    actions   = ["ecr:GetAuthorizationToken"]
-    resources = ["*"]
-  }
-
-  statement {
-    sid       = "Logs"
-    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    resources = ["arn:${local.partition}:logs:${var.region}:${var.account_id}:log-group:${local.log_group}:*"]
-  }
-}
-
-resource "aws_iam_role_policy" "execution" {
-  name   = "start"
-  role   = aws_iam_role.execution.id
-  policy = data.aws_iam_policy_document.execution.json
 }

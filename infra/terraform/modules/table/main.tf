@@ -1,22 +1,4 @@
-# The ledger: one table, on demand, that forgets ended jobs and can be taken back to any second.
-# Keys and indexes are those of hevcq.backends.aws.dynamodb.schema.table_definition; a test holds both together.
-
-locals {
-  attributes = {
-    pk         = "S"
-    shard      = "S"
-    moved_at   = "N"
-    state      = "S"
-    updated_at = "N"
-    source_key = "S"
-  }
-  indexes = {
-    by_shard = { hash = "shard", range = "moved_at", with = ["profile", "source_key"] }
-    # Of releases before shards: jobs leave it with their next transition.
-    by_state  = { hash = "state", range = "updated_at", with = ["profile", "source_key"] }
-    by_source = { hash = "source_key", range = null, with = [] }
-  }
-}
+# One table of the farm: on demand, forgets what says when it expires, and can be taken back to any second.
 
 data "aws_partition" "current" {}
 
@@ -28,7 +10,7 @@ resource "aws_dynamodb_table" "this" {
   tags                        = var.tags
 
   dynamic "attribute" {
-    for_each = local.attributes
+    for_each = var.attributes
 
     content {
       name = attribute.key
@@ -37,7 +19,7 @@ resource "aws_dynamodb_table" "this" {
   }
 
   dynamic "global_secondary_index" {
-    for_each = local.indexes
+    for_each = var.indexes
 
     content {
       name               = global_secondary_index.key

@@ -13,6 +13,20 @@ variable "account_id" {
   type        = string
 }
 
+variable "attributes" {
+  description = "Types (S or N) of pk and of the indexes' keys, by attribute."
+  type        = map(string)
+}
+
+variable "indexes" {
+  description = "Indexes by name: their keys, and what beside the keys they hold."
+  type = map(object({
+    hash  = string
+    range = optional(string)
+    with  = optional(list(string), [])
+  }))
+}
+
 variable "deletion_protection" {
   description = "Refuse to destroy the table."
   type        = bool
