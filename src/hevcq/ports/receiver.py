@@ -9,6 +9,9 @@ from pathlib import Path
 
 from hevcq.errors import HevcqError
 
+RETRIES_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Seconds until a failed message is sent again, as Standard Webhooks recommends: three days in all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -80,6 +80,9 @@ class VideoRecords(ABC):
     - Every method may raise StorageError or Unavailable.
     """
 
+    tells_ends: bool = False
+    """Whether a change that ends a video puts its event into the event log, in one transaction."""
+
     @abstractmethod
     def reserve(self, request: str, made: Reservation, *, expires_at: float) -> Reservation:
         """Bind a request's idempotency key (with its owner) to a video id; the first one stays.

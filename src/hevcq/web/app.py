@@ -40,6 +40,7 @@ from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_pol
 from hevcq.web.upkeep import kept_up
 from hevcq.web.uploads import Uploads
 from hevcq.wiring.app import App
+from hevcq.wiring.notify import video_messages
 
 LOOK_S, LOOK_AWS_S = 1.0, 5.0
 """Seconds between two looks at the farm while a page is open; on AWS each look costs money."""
@@ -72,6 +73,7 @@ def create_app(app: App) -> Starlette:
         lifespan=kept_up,
         exception_handlers={HTTPException: _refused, HevcqError: _failed},
     )
+    made.state.tell = video_messages(app)
     made.state.services = Services(
         app,
         folder,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from hevcq.ports.encoder import Check
-    from hevcq.ports.event_log import EventLog
+    from hevcq.ports.event_log import EventLog, Happened
     from hevcq.ports.receiver import Receiver
     from hevcq.settings.model import Settings
     from hevcq.usecases.doctor import Finding
@@ -167,6 +167,20 @@ def caretaker_of(app: App) -> Caretaker | None:
     settings = app.settings
     told = settings.notify or settings.webhook or settings.media_server
     return Caretaker(app) if settings.backend == "embedded" or told else None
+
+
+def video_messages(app: App) -> Callable[[Happened], bool] | None:
+    """Return what tells of the ends of videos where their records are shared by several servers.
+
+    None if the event log does (a data folder), or nobody wants to know. Raises ConfigError.
+    """
+    from hevcq.usecases.notify.direct import DirectMessages
+
+    if app.settings.backend == "embedded":
+        return None
+    ends = ("video.ready", "video.failed")
+    found = [each for each in receivers(app.settings, app.clock) if any(map(each.wants, ends))]
+    return DirectMessages(found) if found else None
 
 
 def notify_now(app: App) -> None:

@@ -24,6 +24,7 @@ from hevcq.domain.job import JobState, Task
 from hevcq.domain.videos.record import MAX_OWNER, Video, VideoStatus
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
+from hevcq.ports.event_log import Happened
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.listing import every
 from hevcq.usecases.videos.manage import delete
@@ -62,6 +63,27 @@ def farm(aws: Farm) -> VideoFarm:
         clock=aws.clock,
         chance=lambda count: next(numbers).to_bytes(count),
     )
+
+
+def test_of_two_servers_one_tells_of_a_videos_end(aws: Farm, farm: VideoFarm) -> None:
+    told: list[str] = []
+
+    def tell(happened: Happened) -> bool:
+        look_after(farm, tell)  # the other server, at the same time
+        told.append(f"{happened.name} {happened.source}")
+        return True
+
+    late = request(farm, title="Late")
+    aws.clock.advance(3 * 86_400.0)
+    look_after(farm, tell)
+    assert told == []
+    look_after(farm, tell)
+    look_after(farm, tell)
+    assert told == ["video.failed Late"]
+    found = farm.videos.get(late.video_id)
+    assert found is not None
+    assert found.untold is None
+    assert list(farm.videos.due(aws.clock.now() + 9e9)) == []
 
 
 def request(farm: VideoFarm, size: int = len(CLIP), **facts: Any) -> Video:

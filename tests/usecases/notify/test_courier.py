@@ -10,8 +10,8 @@ import pytest
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.ports.event_log import Happened
-from hevcq.ports.receiver import Message, NotDelivered, Receiver
-from hevcq.usecases.notify.courier import RETRIES_S, Courier, redrive
+from hevcq.ports.receiver import RETRIES_S, Message, NotDelivered, Receiver
+from hevcq.usecases.notify.courier import Courier, redrive
 from hevcq.usecases.notify.words import message_of
 from support.clips import ManualClock
 

@@ -112,13 +112,22 @@ class Rendition(Frozen):
     checked_at: float | None = None
 
 
+class Untold(Frozen):
+    """An end that receivers are to be told of: when it came, and the next try. Times in Unix seconds."""
+
+    at: float
+    next_at: float
+    tries: int = Field(default=0, ge=0, description="tries that failed")
+
+
 class Video(Frozen):
     """An uploaded video.
 
     `source` is known once the upload is complete and was checked. `raw_due_at` is when the uploaded
     file may be deleted, None while it may not; `raw_leaving` says that it is being deleted, so that no
     job is queued again for it; `raw_deleted_at` when it was. `done_at` is when all renditions were
-    published. `revision` counts the changes: a change is refused if another came first.
+    published. `untold` is the end that nobody was told of yet, where the records tell nobody by
+    themselves. `revision` counts the changes: a change is refused if another came first.
     """
 
     video_id: str = Field(pattern=VIDEO_ID)
@@ -141,6 +150,7 @@ class Video(Frozen):
     raw_due_at: float | None = None
     raw_leaving: bool = False
     raw_deleted_at: float | None = None
+    untold: Untold | None = None
     revision: int = Field(default=1, ge=1)
 
     @field_validator("owner")
@@ -169,12 +179,23 @@ class Video(Frozen):
 
     @property
     def due_at(self) -> float | None:
-        """When the video wants a look: the end of its upload's time, its jobs, its raw file."""
+        """When the video wants a look: the end of its upload's time, its jobs, its raw file, its message."""
         if self.status is VideoStatus.UPLOADING:
             return self.upload.expires_at
         if self.status is VideoStatus.PROCESSING:
             return self.created_at
+        wanted = (self.raw_look_at, self.untold.next_at if self.untold else None)
+        return min((at for at in wanted if at is not None), default=None)
+
+    @property
+    def raw_look_at(self) -> float | None:
+        """When it is to be seen whether the uploaded file may go; None if it is gone, or must stay."""
         return self.raw_due_at if self.raw_deleted_at is None else None
+
+    @property
+    def stored(self) -> str:
+        """The record as JSON; without `untold` where there is none, for releases that do not know it."""
+        return self.model_dump_json(exclude=None if self.untold else {"untold"})
 
     @property
     def search_text(self) -> str:

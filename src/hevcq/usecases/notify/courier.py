@@ -10,13 +10,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 
 from hevcq.ports.event_log import EventLog, GivenUp, Happened, Reader
-from hevcq.ports.receiver import NotDelivered, Receiver
+from hevcq.ports.receiver import RETRIES_S, NotDelivered, Receiver
 from hevcq.usecases.notify.words import message_of
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
-RETRIES_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""Seconds until a failed message is sent again, as Standard Webhooks recommends: three days in all."""
 LONGEST_WAIT_S = 86_400.0
 """Most seconds that a receiver may ask to wait (Retry-After)."""
 BUSY_S = 120.0

@@ -45,7 +45,7 @@ def message_of(happened: Happened) -> Message:
         parts.append(f"class {happened.failure_class}")
     text = "; ".join(part for part in parts if part)
     return Message(
-        message_id=f"hevcq-{happened.seq}-{int(happened.at * 1000)}",
+        message_id=f"hevcq-{happened.video_id or happened.seq}-{int(happened.at * 1000)}",
         event=happened.name,
         at=happened.at,
         title=TITLES.get(happened.name, happened.name),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hevcq.domain.profile import Profile
-from hevcq.domain.videos.record import Video, is_video_id
+from hevcq.domain.videos.record import Video, VideoStatus, is_video_id
 from hevcq.errors import NoSuchVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
@@ -52,6 +52,13 @@ class VideoFarm:
         return video
 
     def change(self, video: Video, **facts: object) -> Video:
-        """Update some facts of the record; raises Conflict."""
-        checked = {**video.model_dump(), **facts, "updated_at": self.clock.now()}
+        """Update some facts of the record; raises Conflict.
+
+        A video that ends by it is to be told of, unless its records tell by themselves.
+        """
+        now, status = self.clock.now(), facts.get("status", video.status)
+        if status is not video.status and not self.videos.tells_ends:
+            ended = status in {VideoStatus.DONE, VideoStatus.FAILED}
+            facts["untold"] = {"at": now, "next_at": now} if ended else None
+        checked = {**video.model_dump(), **facts, "updated_at": now}
         return self.videos.update(Video.model_validate(checked))

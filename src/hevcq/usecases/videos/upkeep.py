@@ -1,9 +1,13 @@
-"""Look after videos while nobody watches: end uploads, follow jobs, delete what may go."""
+"""Look after videos while nobody watches: end uploads, follow jobs, tell their ends, delete what may go."""
 
 from __future__ import annotations
 
-from hevcq.domain.videos.record import Video, VideoStatus
+from collections.abc import Callable
+
+from hevcq.domain.videos.record import Untold, Video, VideoStatus
 from hevcq.errors import Conflict, HevcqError
+from hevcq.ports.event_log import Happened
+from hevcq.ports.receiver import RETRIES_S
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import refresh
 from hevcq.usecases.videos.raw_files import delete_raw
@@ -14,10 +18,14 @@ EVERY_S = 5.0
 """Seconds between two looks in a data folder: each reads the jobs of the videos under way."""
 EVERY_AWS_S = 60.0
 """The same on AWS, where a look costs a query, and a read for each job."""
+TELLING_S = 600.0
+"""Seconds for which one server alone tells of an end: if it dies, another one does it again."""
+Tell = Callable[[Happened], bool]
+"""Tell whoever wants it of an event; return whether nobody is left who is to be told."""
 
 
-def look_after(farm: VideoFarm) -> int:
-    """Look once at every video that is due; return how many were.
+def look_after(farm: VideoFarm, tell: Tell | None = None) -> int:
+    """Look once at every video that is due; return how many were. None to `tell`: nobody wants it.
 
     An error with one video is logged and keeps no other from its turn.
     """
@@ -25,7 +33,7 @@ def look_after(farm: VideoFarm) -> int:
     for video in farm.videos.due(farm.clock.now()):
         count += 1
         try:
-            _look(farm, video)
+            _look(farm, video, tell)
         except Conflict:
             continue  # somebody else is at it
         except HevcqError as error:
@@ -33,7 +41,11 @@ def look_after(farm: VideoFarm) -> int:
     return count
 
 
-def _look(farm: VideoFarm, video: Video) -> None:
+def _look(farm: VideoFarm, video: Video, tell: Tell | None) -> None:
+    if video.untold is not None and video.untold.next_at <= farm.clock.now():
+        video = _told(farm, video, video.untold, tell)
+        if video.due_at is None or video.due_at > farm.clock.now():
+            return
     match video.status:
         case VideoStatus.UPLOADING:
             expire_upload(farm, video)
@@ -42,5 +54,40 @@ def _look(farm: VideoFarm, video: Video) -> None:
         case _:
             # What the record says may be old: a job of it may be queued again since.
             now = refresh(farm, video)
-            if now.due_at is not None and now.due_at <= farm.clock.now():
+            if now.raw_look_at is not None and now.raw_look_at <= farm.clock.now():
                 delete_raw(farm, now)
+
+
+def _told(farm: VideoFarm, video: Video, end: Untold, tell: Tell | None) -> Video:
+    """Tell of a video's end, at least once: of several servers by the one whose claim holds.
+
+    The record is the outbox, so that a server that dies loses nothing. Raises Conflict.
+    """
+
+    def noted(video: Video, untold: Untold | None) -> Video:
+        return farm.videos.update(video.model_copy(update={"untold": untold}))
+
+    if tell is None:
+        return noted(video, None)
+    claim = end.model_copy(update={"next_at": farm.clock.now() + TELLING_S})
+    video = noted(video, claim)
+    if tell(_happened(video, end)):
+        return noted(video, None)
+    if end.tries >= len(RETRIES_S):
+        get_logger().error("message_given_up", video=video.video_id)
+        return noted(video, None)
+    later = farm.clock.now() + RETRIES_S[end.tries]
+    return noted(video, Untold(at=end.at, next_at=later, tries=end.tries + 1))
+
+
+def _happened(video: Video, end: Untold) -> Happened:
+    """Return the event, as the trigger of a data folder writes it."""
+    return Happened(
+        "video.ready" if video.status is VideoStatus.DONE else "video.failed",
+        end.at,
+        source=video.title,
+        reason=video.reason,
+        failure_class=video.failure_class.value if video.failure_class else "",
+        before=video.upload.size,
+        video_id=video.video_id,
+    )

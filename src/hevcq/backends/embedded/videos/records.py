@@ -42,6 +42,8 @@ RESERVED = "SELECT video_id, digest FROM video_request WHERE request = ?"
 class SqliteVideoRecords(VideoRecords):
     """One row for each video, with its record as JSON."""
 
+    tells_ends = True  # by a trigger
+
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 
@@ -159,7 +161,7 @@ def _values(video: Video) -> tuple[Any, ...]:
         video.search_text,
         video.charged_bytes,
         video.revision,
-        video.model_dump_json(),
+        video.stored,
     )
 
 

@@ -1,0 +1,156 @@
+"""The end of a video is told where no data folder does it: at least once, by one server at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.ports.event_log import Happened
+from hevcq.ports.receiver import RETRIES_S, Message, NotDelivered, Receiver
+from hevcq.usecases.notify.direct import DirectMessages
+from hevcq.usecases.videos import manage
+from hevcq.usecases.videos.upkeep import TELLING_S, look_after
+from support.videos import VideoBench
+
+DAY_S = 86_400.0
+
+
+class Listener(Receiver):
+    """Takes messages, or fails with each of `errors` first."""
+
+    def __init__(self, name: str = "one", *events: str) -> None:
+        self.name = self.identity = name
+        self.events = frozenset(events or ("video.ready", "video.failed"))
+        self.errors: list[Exception] = []
+        self.taken: list[Message] = []
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.taken += messages
+
+
+@pytest.fixture
+def shared(bench: VideoBench, monkeypatch: pytest.MonkeyPatch) -> VideoBench:
+    """A farm whose records tell nobody by themselves, as on AWS."""
+    monkeypatch.setattr(bench.farm.videos, "tells_ends", False)
+    return bench
+
+
+def test_a_video_that_is_ready_is_told_once(shared: VideoBench) -> None:
+    one, other = Listener(), Listener("other", "job.failed")
+    video = shared.done(title="The garden")
+    assert shared.now(video).untold is not None
+
+    for _ in range(3):
+        look_after(shared.farm, DirectMessages([one, other]))
+
+    (message,) = one.taken
+    assert (message.event, message.text) == ("video.ready", "The garden.")
+    assert message.data["video"] == video.video_id
+    assert other.taken == []
+    after = shared.now(video)
+    assert (after.untold, after.updated_at) == (None, video.updated_at)
+
+
+def test_a_failed_upload_is_told_with_its_reason(shared: VideoBench) -> None:
+    one, video = Listener(), shared.request()
+    shared.clock.advance(3 * DAY_S)
+
+    look_after(shared.farm, DirectMessages([one]))
+    look_after(shared.farm, DirectMessages([one]))
+
+    (message,) = one.taken
+    assert message.event == "video.failed"
+    assert message.data["reason"] == shared.now(video).reason
+
+
+def test_where_nobody_wants_it_nothing_is_kept(shared: VideoBench) -> None:
+    video = shared.done()
+    look_after(shared.farm)
+    assert shared.now(video).untold is None
+    assert shared.now(video).raw_due_at == video.raw_due_at
+
+
+def test_a_receiver_that_fails_is_tried_again_and_the_others_once(shared: VideoBench) -> None:
+    down, up = Listener("down"), Listener("up")
+    tell, video = DirectMessages([down, up]), shared.done()
+    down.errors = [NotDelivered("no"), RuntimeError("a library broke")]
+    for wait_s in (0, *RETRIES_S[:2]):
+        shared.clock.advance(wait_s)
+        look_after(shared.farm, tell)
+    assert (len(down.taken), len(up.taken)) == (1, 1)
+    assert down.taken[0].message_id == up.taken[0].message_id
+    assert shared.now(video).untold is None
+
+
+def test_after_three_days_it_is_given_up_and_nothing_else_waits_for_it(shared: VideoBench) -> None:
+    down, video = Listener(), shared.done()
+    down.errors = [NotDelivered("no")] * 50
+    tell = DirectMessages([down])
+    for wait_s in (0, *RETRIES_S):
+        shared.clock.advance(wait_s)
+        assert shared.raw(video).exists(), "a message deletes nothing early"
+        look_after(shared.farm, tell)
+    assert shared.now(video).untold is None
+    assert len(down.errors) == 50 - len(RETRIES_S) - 1
+    assert shared.now(video).raw_due_at == video.raw_due_at
+    shared.clock.advance(8 * DAY_S)
+    look_after(shared.farm, tell)
+    assert shared.now(video).raw_deleted_at is not None or shared.now(video).raw_due_at is not None
+
+
+def test_one_server_tells_and_another_does_if_it_dies(shared: VideoBench) -> None:
+    class Killed(BaseException):
+        pass
+
+    one, video = Listener(), shared.done()
+
+    def dies(_happened: Happened) -> bool:
+        look_after(shared.farm, DirectMessages([one]))  # another server, meanwhile
+        raise Killed
+
+    with pytest.raises(Killed):
+        look_after(shared.farm, dies)
+    assert one.taken == [], "the claim holds"
+    shared.clock.advance(TELLING_S)
+    look_after(shared.farm, DirectMessages([one]))
+    assert len(one.taken) == 1
+    assert shared.now(video).untold is None
+
+
+def test_a_video_that_is_made_again_is_told_again_and_of_what_it_is_now(shared: VideoBench) -> None:
+    one, video = Listener(), shared.upload()
+    manage.stop(shared.farm, video, "ann")
+    failed: Video = shared.now(video)
+    assert failed.status is VideoStatus.FAILED
+    assert failed.untold is not None
+    manage.retry(shared.farm, failed, "ann")
+    assert shared.now(video).untold is None
+    shared.work()
+
+    look_after(shared.farm, DirectMessages([one]))
+    look_after(shared.farm, DirectMessages([one]))
+
+    assert [message.event for message in one.taken] == ["video.ready"]
+
+
+def test_a_receiver_that_is_gone_is_asked_no_more(shared: VideoBench) -> None:
+    gone = Listener()
+    gone.errors = [NotDelivered("410", gone=True)]
+    tell = DirectMessages([gone])
+    for _ in range(2):
+        shared.done()
+        look_after(shared.farm, tell)
+    assert gone.taken == []
+
+
+def test_a_data_folder_tells_by_its_event_log(bench: VideoBench) -> None:
+    video = bench.done()
+    assert bench.now(video).untold is None
+    assert '"untold"' not in bench.now(video).stored, "a former release reads the record"
+    told = replace(bench.farm)
+    assert look_after(told, DirectMessages([Listener()])) == 0
