@@ -236,7 +236,7 @@ class Home:
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run a command as `docker compose exec` does."""
-        enter = ["nsenter", "--target", self.pid(), "--mount", "--pid", "--net", "--root", "--wd=/"]
+        enter = ["nsenter", "--target", self.pid(), "--mount", "--pid", "--net", "--root", "--wd"]
         return call([*enter, "/usr/bin/env", "-i", *self._words(*command)], check=check)
 
     def signal(self, name: str) -> None:

@@ -5,7 +5,7 @@ library where HEVCQ_DATA_DIR is set, so that it is quick beside encodes that use
 """
 
 # pathlib and typing would cost `hevcq-health` milliseconds of start-up time:
-# ruff: noqa: PTH103, PTH105, PTH108, PTH109, PTH111, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH103, PTH105, PTH108, PTH111, PTH118, PTH120, PTH208
 from __future__ import annotations
 
 import json
@@ -52,7 +52,7 @@ def data_dir(arguments: Sequence[str]) -> str | None:
     """
     given = arguments[0] if arguments else os.environ.get("HEVCQ_DATA_DIR")
     if given:
-        return os.path.join(os.getcwd(), os.path.expanduser(given))
+        return os.path.abspath(os.path.expanduser(given))
     from hevcq.errors import ConfigError
     from hevcq.settings.loader import load
 

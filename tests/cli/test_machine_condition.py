@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from hevcq.errors import WorkerUnfit
@@ -11,8 +13,23 @@ from hevcq.util.machine_state import CpuTimes
 from hevcq.wiring.machine_condition import MachineCondition, run_command
 
 
+def always(settings: ScheduleSettings) -> Callable[[], ScheduleSettings]:
+    return lambda: settings
+
+
+def test_other_settings_begin_anew():
+    now = [ScheduleSettings(gate_command="/bin/may")]
+    condition = MachineCondition(lambda: now[0], lambda _argv: 1)
+    condition.look()
+    assert "says no" in condition.reason()
+    now[0] = ScheduleSettings()
+    assert condition.reason() == ""
+    now[0] = ScheduleSettings(gate_command="/bin/other")
+    assert condition.reason().startswith("Waiting for the first answer")
+
+
 def test_nothing_is_looked_at_without_settings():
-    condition = MachineCondition(ScheduleSettings())
+    condition = MachineCondition(always(ScheduleSettings()))
     condition.look()
     assert condition.reason() == ""
     assert ScheduleSettings().conditional is False
@@ -25,7 +42,9 @@ def test_work_waits_for_the_first_answer_and_obeys_each_later_one():
         asked.append(argv)
         return next(answers)
 
-    condition = MachineCondition(ScheduleSettings(gate_command="/bin/may run 'now please'"), ask)
+    condition = MachineCondition(
+        always(ScheduleSettings(gate_command="/bin/may run 'now please'")), ask
+    )
     assert condition.reason().startswith("Waiting for the first answer")
     condition.look()
     assert condition.reason().endswith("says no (exit code 1).")
@@ -41,7 +60,7 @@ def test_a_command_that_cannot_be_asked_forbids_work():
     def ask(_argv: list[str]) -> int:
         raise WorkerUnfit("it is gone")
 
-    condition = MachineCondition(ScheduleSettings(gate_command="/bin/may"), ask)
+    condition = MachineCondition(always(ScheduleSettings(gate_command="/bin/may")), ask)
     condition.look()
     assert condition.reason() == "schedule.gate_command cannot be asked: it is gone"
 
@@ -54,7 +73,7 @@ def test_a_real_command_is_run(command, code):
 def test_others_use_of_the_cpu_is_measured_without_our_own(monkeypatch):
     looks = iter([CpuTimes(100, 50, 40), CpuTimes(200, 140, 120), CpuTimes(300, 220, 130)])
     monkeypatch.setattr(machine_state, "cpu_times", lambda: next(looks))
-    condition = MachineCondition(ScheduleSettings(max_other_cpu_percent=30))
+    condition = MachineCondition(always(ScheduleSettings(max_other_cpu_percent=30)))
     condition.look()
     assert condition.reason() == "", "one look alone tells nothing"
     condition.look()
@@ -74,7 +93,7 @@ def test_the_own_use_is_part_of_what_the_machine_used():
 @pytest.mark.parametrize(("battery", "held"), [(True, True), (False, False), (None, False)])
 def test_on_battery_work_waits_only_if_the_machine_tells(monkeypatch, battery, held):
     monkeypatch.setattr(machine_state, "on_battery", lambda: battery)
-    condition = MachineCondition(ScheduleSettings(on_battery=False))
+    condition = MachineCondition(always(ScheduleSettings(on_battery=False)))
     condition.look()
     assert bool(condition.reason()) is held
 
@@ -82,7 +101,7 @@ def test_on_battery_work_waits_only_if_the_machine_tells(monkeypatch, battery, h
 @pytest.mark.parametrize(("heat", "held"), [(90.0, True), (80.0, False), (None, False)])
 def test_a_hot_machine_waits_only_if_it_tells(monkeypatch, heat, held):
     monkeypatch.setattr(machine_state, "hottest_c", lambda: heat)
-    condition = MachineCondition(ScheduleSettings(max_temperature_c=85))
+    condition = MachineCondition(always(ScheduleSettings(max_temperature_c=85)))
     condition.look()
     assert bool(condition.reason()) is held
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
+from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.service import HealthSettings
 from hevcq.settings.sync import SyncSettings
 from hevcq.util.clock import SystemClock
@@ -189,11 +192,41 @@ def test_a_bad_file_and_a_missing_profile_keep_the_old_settings(tmp_path: Path) 
         house.change(libraries=(library(tmp_path, "films", profiles=["nope"]),)),
         house.says("Library films names the profile 'nope', but there is no such profile."),
         house.change(workers=2),
-        house.says("Changed too, but in use until the next start: workers."),
+        house.says("Changed too, but used only from the next start: workers."),
     )
 
     assert house.app.settings.libraries == (tv,)
     assert house.app.settings.workers == 1
+
+
+def test_hours_and_recipes_are_taken_by_a_reload_and_a_new_profile_is_not(tmp_path: Path) -> None:
+    tv = library(tmp_path, "tv")
+    tv.path.mkdir()
+    house = House(tmp_path, tv)
+    days = [f"{datetime.fromtimestamp(time.time() + n * 86_400, UTC):%a}" for n in (3, 4)]
+    shut = ScheduleSettings(windows=tuple(f"{day} 00:00-24:00" for day in days), timezone="UTC")
+    house.settings = house.app.settings = house.settings.model_copy(update={"schedule": shut})
+    clip, recipe = small_clip(tv.path, name="a.mp4"), tmp_path / "profiles" / "hevc.yaml"
+
+    def rewrite(_house: House) -> None:
+        assert house.app.backend.queues["hevc"].depth().ready == 1
+        recipe.write_text(recipe.read_text().replace("crf: 34", "crf: 40"))
+        (recipe.parent / "more.yaml").write_text(recipe.read_text().replace("hevc", "more", 1))
+
+    def still_waits(_house: House) -> None:
+        assert house.app.backend.queues["hevc"].depth().ready == 1
+        assert house.app.profiles["hevc"].video.crf == 40
+        assert "more" not in house.app.profiles
+
+    house.run(
+        rewrite,
+        house.change(),
+        house.says("Profiles read again: hevc; running encodes keep theirs."),
+        house.says("Changed too, but used only from the next start: profile more."),
+        still_waits,
+        house.change(schedule=ScheduleSettings()),
+        house.placed(clip),
+    )
 
 
 def test_a_folder_that_is_missing_is_told_once_and_taken_when_it_comes(tmp_path: Path) -> None:

@@ -311,3 +311,11 @@ def test_the_check_loads_only_the_standard_library():
 
     assert ran.stdout.split() == ["hevcq"]
     assert health.USAGE.startswith("usage")
+
+
+def test_an_absolute_folder_is_found_also_where_the_current_one_is_gone(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert health.data_dir([str(tmp_path)]) == str(tmp_path)

@@ -118,7 +118,7 @@ def test_a_paused_slot_counts_as_polling(farm):
 def test_closed_hours_hold_work_back_until_the_window_opens(farm):
     source, slot = farm.submit(), slot_of(farm)
     hours = Hours(Schedule.parse(["22:00-06:00"], "UTC"))  # the test's clock begins at 22:13
-    admission = Admission(farm.ledger, farm.clock, hours)
+    admission = Admission(farm.ledger, farm.clock, lambda: hours)
     farm.with_context(admission=admission)
     slot = slot_of(farm)
     farm.clock.advance(8 * 3600)

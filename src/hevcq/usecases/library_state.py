@@ -57,8 +57,20 @@ def _problem(library: Library) -> str:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not os.access(there, os.W_OK | os.X_OK):
+        if _read_only(there):
+            return (
+                f"{printable(home)} is mounted read-only here. Under systemd or Docker: install the"
+                " unit again (`hevcq service install`), or mount the folder for writing."
+            )
         return f"{printable(home)} cannot be written: give this user write permission."
     return ""
+
+
+def _read_only(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def checks(library: Library, state: FolderState) -> Iterator[Check]:

@@ -96,7 +96,8 @@ def greeting(
             "Others in the network can reach it, unencrypted: put a reverse proxy with TLS before"
             " it, and set web.url."
         )
-    yield "Ctrl-C stops."
+    if terminal:
+        yield "Ctrl-C stops."
 
 
 class Server:

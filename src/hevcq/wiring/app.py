@@ -46,8 +46,25 @@ class App:
         self.clock: Clock = clock if clock is not None else SystemClock()
 
     @cached_property
-    def profiles(self) -> Mapping[str, Profile]:
-        """Every profile by name; on AWS those that have a queue there."""
+    def profiles(self) -> dict[str, Profile]:
+        """Every profile by name; on AWS those that have a queue there. Change none but by `take`."""
+        return self.read_profiles()
+
+    def take(self, found: Mapping[str, Profile]) -> tuple[list[str], list[str]]:
+        """Use changed profiles from now on; return their names, and those that need a new start.
+
+        One that is new, gone or has other numbers of its queue needs one: queues are opened once.
+        """
+        known, taken = self.profiles, list[str]()
+        later = sorted(found.keys() ^ known.keys())
+        for name in found.keys() & known.keys():
+            if found[name] != known[name]:
+                (taken if found[name].queue == known[name].queue else later).append(name)
+        known.update({name: found[name] for name in taken})  # in place: others hold it too
+        return sorted(taken), sorted(later)
+
+    def read_profiles(self) -> dict[str, Profile]:
+        """Read the profile files; raises ConfigError."""
         found = load_profiles(profile_folder(self.settings))
         if self.settings.backend != "aws":
             return found
@@ -214,7 +231,7 @@ class App:
             return ""
         from hevcq.wiring.machine_condition import MachineCondition
 
-        condition = MachineCondition(settings)
+        condition = MachineCondition(lambda: settings)
         condition.look()
         return condition.reason()
 

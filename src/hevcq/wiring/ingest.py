@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener, OnEvent
@@ -274,6 +274,10 @@ class LocalWorkers:
         """Step every slot once; return whether they go on."""
         self._pool.step()
         return self._pool.error is None and not self._pool.stopped
+
+    def change_profiles(self, profiles: Mapping[str, Profile]) -> None:
+        """Let jobs that begin from now on follow these profiles; running ones keep theirs."""
+        self._pool.change_profiles(profiles)
 
     def why_paused(self, profile: str) -> str:
         """Return why no work of this profile may begin here, or ""."""

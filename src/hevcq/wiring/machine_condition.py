@@ -25,26 +25,39 @@ UNASKED = "Waiting for the first answer of schedule.gate_command."
 class MachineCondition:
     """Look at this machine when told to; `reason` says why it forbids work, or is empty.
 
+    `settings` returns those in force; others than before begin anew.
+
     Before the first look it forbids work if a gate command is set. What the machine does not tell
     forbids nothing; a command that cannot be run forbids work, because its answer is unknown.
     """
 
     def __init__(
-        self, settings: ScheduleSettings, ask: Callable[[list[str]], int] | None = None
+        self,
+        settings: Callable[[], ScheduleSettings],
+        ask: Callable[[list[str]], int] | None = None,
     ) -> None:
-        self._settings, self._ask = settings, ask if ask is not None else run_command
+        self._wanted, self._ask = settings, ask if ask is not None else run_command
         self._before: CpuTimes | None = None
-        self._looks = 0
+        self._begin(settings())
+
+    def _begin(self, settings: ScheduleSettings) -> None:
+        self._settings, self._looks, self._reason = settings, 0, ""
         self._commanded = UNASKED if settings.gate_command else ""
-        self._reason = ""
+
+    def _current(self) -> ScheduleSettings:
+        settings = self._wanted()
+        if settings != self._settings:
+            self._begin(settings)
+        return settings
 
     def reason(self) -> str:
         """Return why this machine forbids work, as of the last look, or ""."""
+        self._current()
         return self._commanded or self._reason
 
     def look(self) -> None:
         """Look at everything that the settings limit; ask the command every third time."""
-        settings = self._settings
+        settings = self._current()
         if settings.gate_command and self._looks % round(COMMAND_EVERY_S / LOOK_EVERY_S) == 0:
             self._commanded = self._answer(settings.gate_command)
         self._looks += 1

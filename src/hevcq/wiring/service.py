@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener
+from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Stopped, StorageError, Unavailable
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
@@ -38,7 +39,7 @@ LOOK_S = 60.0
 """Seconds between looks whether a library's folder is there, and on the same mount as before."""
 BESIDE_ENDS_S = 10.0
 """Seconds that a sync and a health check get to notice the stop; they go on there next time."""
-LIVE = frozenset({"libraries", "ingest", "sync", "health"})
+LIVE = frozenset({"libraries", "ingest", "sync", "health", "schedule"})
 """Settings that a reload changes; the others are in use by open files and running encodes."""
 
 
@@ -196,8 +197,9 @@ class Service:
         self._waiting.write(self._opened.values())
         waiting = sum(each.feed.waiting for each in folders if each.feed is not None)
         working = sum(each.session.tracker.open for each in folders)
+        libraries = "1 library" if len(folders) == 1 else f"{len(folders)} libraries"
         self._outlets.notifier.status(
-            f"{len(folders)} libraries; {working} queued or encoding, {waiting} waiting."
+            f"{libraries}; {working} queued or encoding, {waiting} waiting."
         )
 
     def _on_event(self, event: IngestEvent) -> None:
@@ -279,19 +281,34 @@ class Service:
         self._outlets.notifier.reloading()
         old = self._app.settings
         try:
-            new = self._load()
+            new, profiles = self._load(), self._app.read_profiles()
             self._require_sound(new.libraries)
         except HevcqError as error:
             self._warn(f"The settings stay as they were: {error}")
         else:
             later = [name for name in Settings.model_fields if _differs(name, old, new)]
             self._app.settings = old.model_copy(update={n: getattr(new, n) for n in LIVE})
+            later += self._take_profiles(profiles, anew=old.schedule != new.schedule)
             self._open_and_close()
             names = [each.name for each in new.libraries]
             self._outlets.say(f"Settings read again; libraries: {', '.join(names) or 'none'}.")
             if later:
-                self._warn(f"Changed too, but in use until the next start: {', '.join(later)}.")
+                self._warn(f"Changed too, but used only from the next start: {', '.join(later)}.")
         self._outlets.notifier.ready()
+
+    def _take_profiles(self, found: Mapping[str, Profile], *, anew: bool) -> list[str]:
+        """Use changed profiles; return what needs a new start. Libraries then open anew, or if `anew`."""
+        taken, later = self._app.take(found)
+        if taken:
+            self._outlets.say(
+                f"Profiles read again: {', '.join(taken)}; running encodes keep theirs."
+            )
+            if self._workers is not None:
+                self._workers.change_profiles(self._app.profiles)
+        if taken or anew:
+            for each in [each for each in self._opened.values() if not each.leaving]:
+                self._close(each)
+        return [f"profile {name}" for name in later]
 
     def _warn(self, words: str) -> None:
         if self._app.settings.log_style == "json":

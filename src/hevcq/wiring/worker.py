@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from hevcq.errors import ConfigError, HevcqError
@@ -104,15 +104,18 @@ def _caretakers(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
 
 def _admission(app: App, watching: list[Watcher]) -> Admission:
     """Return what holds back work on this machine; add to `watching` what looks after it."""
+    from hevcq.settings.schedule import ScheduleSettings
     from hevcq.wiring.machine_condition import LOOK_EVERY_S, MachineCondition
     from hevcq.worker.admission import Admission
     from hevcq.worker.monitoring.periodic import Periodic
 
-    settings = app.settings.schedule
-    condition = MachineCondition(settings)
-    if settings.conditional:
-        watching.append(Periodic("hevcq-condition", condition.look, app.clock, LOOK_EVERY_S))
-    return Admission(app.worker_backend.pauses, app.clock, settings.hours(), condition.reason)
+    def schedule() -> ScheduleSettings:
+        return app.settings.schedule  # a service reads them again
+
+    parsed, condition = lru_cache(maxsize=1)(ScheduleSettings.hours), MachineCondition(schedule)
+    watching.append(Periodic("hevcq-condition", condition.look, app.clock, LOOK_EVERY_S))
+    pauses = app.worker_backend.pauses
+    return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason)
 
 
 def run_pool(

@@ -24,18 +24,19 @@ def nothing_forbids() -> str:
 class Admission:
     """Decide for each profile whether its work may begin now. Safe to use from any thread.
 
-    `condition` returns a sentence while this machine forbids work, else ""; it must be quick.
+    `hours` returns the hours in force; `condition` returns a sentence while this machine forbids
+    work, else "". Both must be quick.
     """
 
     def __init__(
         self,
         pauses: Pauses,
         clock: Clock,
-        hours: Hours | None = None,
+        hours: Callable[[], Hours] = Hours,
         condition: Callable[[], str] = nothing_forbids,
     ) -> None:
         self._pauses, self._clock = pauses, clock
-        self._hours, self._condition = hours if hours is not None else Hours(), condition
+        self._hours, self._condition = hours, condition
         self._lock = threading.Lock()
         self._read_at: float | None = None
         self._known: tuple[Pause, ...] = ()
@@ -49,7 +50,8 @@ class Admission:
         """
         with self._lock:
             self._read(now=now)
-            found = closed(profile, self._known, self._hours, self._clock.now(), self._condition())
+            at, hours = self._clock.now(), self._hours()
+            found = closed(profile, self._known, hours, at, self._condition())
             self._say(profile, found)
         return found
 

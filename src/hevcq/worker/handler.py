@@ -55,9 +55,9 @@ MAX_HELD_DELAY_S = 3600.0
 """Longest delay in seconds of a delivery whose job another worker holds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class ProfileQueue:
-    """A queue and the profile of its tasks."""
+    """A queue and the profile of its tasks; a job keeps the profile with which it began."""
 
     profile: Profile
     queue: Queue

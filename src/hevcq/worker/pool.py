@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.context import WorkerContext
@@ -63,7 +64,7 @@ class WorkerPool:
             if self._encode_slots is not None
             else context
         )
-        self._numbers, self._watchers = numbers, tuple(watchers)
+        self._numbers, self._watchers, self._served = numbers, tuple(watchers), tuple(queues)
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
@@ -211,6 +212,11 @@ class WorkerPool:
             if outcome in outcomes:
                 return outcome
         return SlotOutcome.STOPPED
+
+    def change_profiles(self, profiles: Mapping[str, Profile]) -> None:
+        """Let jobs that begin from now on follow these profiles, by name; running ones keep theirs."""
+        for served in self._served:
+            served.profile = profiles.get(served.profile.name, served.profile)
 
     def why_paused(self, profile: str) -> str:
         """Return why no work of this profile may begin now, or ""."""

@@ -72,7 +72,8 @@ def _run(cli: Cli, *, as_json: bool) -> None:
         with display:
             running = Service(opened, signals, Outlets(emit, cli.say, notifier), reload, load)
             names = [each.name for each in opened.settings.libraries if each.watch]
-            cli.say(f"Looking after {', '.join(names) or 'no library'}; Ctrl-C stops.")
+            ends = "; Ctrl-C stops" if sys.stderr.isatty() else ""
+            cli.say(f"Looking after {', '.join(names) or 'no library'}{ends}.")
             end_page = _serve_page(opened, cli) if opened.settings.service.page else None
             try:
                 running.run()

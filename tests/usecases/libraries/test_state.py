@@ -1,0 +1,34 @@
+"""What is told of a library's folder before anything in it is opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hevcq.settings.libraries import Library
+from hevcq.usecases import library_state
+from hevcq.usecases.library_state import folder_state
+
+
+def shows(folder: Path) -> Library:
+    return Library.model_validate({"name": "shows", "path": folder})
+
+
+def test_a_folder_that_can_be_written_has_no_problem(tmp_path: Path) -> None:
+    assert folder_state(shows(tmp_path)).problem == ""
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [(os.ST_RDONLY, "is mounted read-only here"), (0, "give this user write permission")],
+)
+def test_a_read_only_mount_is_told_from_a_missing_permission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int, words: str
+) -> None:
+    monkeypatch.setattr(library_state.os, "access", lambda _path, mode: not mode & os.W_OK)
+    monkeypatch.setattr(library_state, "free_beside", lambda _path: 1)
+    monkeypatch.setattr(library_state.os, "statvfs", lambda _path: SimpleNamespace(f_flag=flag))
+    assert words in folder_state(shows(tmp_path)).problem
