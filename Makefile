@@ -6,6 +6,8 @@ T ?=
 
 MEDIA ?=
 LIVES ?= 1000000
+# For make audit: an offline copy of the advisories
+ADVISORIES ?=
 JOBS ?= 1000000
 CHAOS_SECONDS ?= 28800
 MINUTES ?= 120
@@ -56,7 +58,7 @@ install: setup  ## the same as setup
 lock:  ## renew requirements/*.txt after a change of pyproject.toml (UPGRADE=1 takes the newest versions)
 	bash scripts/lock.sh "$(PY)" "$(TOOLS)"
 
-lowest:  ## the short suite on the lowest versions that pyproject.toml allows
+lowest:  ## what meets dependencies, on the lowest versions that pyproject.toml allows (minutes)
 	bash scripts/lowest.sh "$(PY)" "$(TOOLS)"
 
 $(TOOLS)/.ready: requirements/tools.txt
@@ -68,8 +70,8 @@ sbom: $(TOOLS)/.ready  ## a list of all that the wheel needs, as CycloneDX JSON 
 	mkdir -p build
 	$(TOOLS)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
 
-audit: $(TOOLS)/.ready  ## known vulnerabilities of what the images contain; asks a service over the network
-	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/runtime.txt
+audit: setup $(TOOLS)/.ready  ## known vulnerabilities of what the images contain; asks PyPI, or reads ADVISORIES=folder
+	$(BIN)/python scripts/audit.py --pip-audit $(TOOLS)/bin/pip-audit --advisories "$(ADVISORIES)"
 
 images-check: setup  ## build the images with buildah, as root, and let them encode a clip; needs no engine
 	$(BIN)/python scripts/images_check.py $(if $(CHECK_BASE),--base $(CHECK_BASE))
