@@ -86,6 +86,7 @@ def online(program: str, locks: Sequence[Path]) -> list[Finding]:
         answers = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError) as error:
         reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        reason = reason.rpartition("Caused by ")[2]
         raise Refused(
             f"PyPI's service for advisories cannot be reached ({reason[:200]}). {OFFLINE}"
         ) from error
@@ -128,6 +129,8 @@ def offline(place: Path, packages: set[tuple[str, str]]) -> tuple[list[Finding],
 
 def records(place: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the advisories of a folder or a zip; raise Refused if it cannot be read."""
+    if not place.exists():
+        raise Refused(f"{place}: no such file or folder.")
     try:
         if place.is_dir():
             for path in sorted(place.rglob("*")):

@@ -19,7 +19,11 @@ mkdir -p build
 "$tools/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes --requirement build/lowest-dev.txt
 "$tools/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
 grep -oE '^[a-z0-9_.-]+==[^ ;]+' "$wanted"
-# Old versions use what newer ones of their own dependencies call deprecated.
+# Old versions use what newer ones of their own dependencies call deprecated; two documents are
+# written by pydantic of the locked version.
 timeout "${SECONDS_AT_MOST:-1800}" "$venv/bin/python" -m pytest -q -n "${TESTERS:-2}" --dist worksteal \
   -p no:cacheprovider -W ignore::DeprecationWarning -m "not slow and not media and not terraform" \
-  tests/settings tests/util tests/cli tests/ops tests/web tests/remotes tests/contracts tests/domain/test_certificate.py --ignore tests/web/test_browser.py
+  tests/settings tests/util tests/cli tests/ops tests/web tests/remotes tests/contracts tests/domain/test_certificate.py \
+  --ignore tests/web/test_browser.py \
+  --deselect tests/web/test_api.py::test_the_description_in_the_docs_is_that_of_the_code \
+  --deselect "tests/cli/test_profiles.py::test_what_is_written_from_the_program_is_up_to_date[write_profiles_doc]"

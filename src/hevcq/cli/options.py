@@ -42,6 +42,12 @@ OfJob = Annotated[str | None, typer.Option("--job", metavar="ID", help="Job id o
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Maximum number.")]
 
 _REWORDED = (
+    # typer 0.26 says it in click's words, later releases in pydantic's.
+    (r"^'.*' is not a valid integer(?: range)?\.$", "must be a whole number."),
+    (r"^'.*' is not a valid float(?: range)?\.$", "must be a number."),
+    (r"^\S+ is not in the range x>=(\S+?)\.$", r"must be at least \1."),
+    (r"^\S+ is not in the range x<=(\S+?)\.$", r"must be at most \1."),
+    (r"^\S+ is not in the range (\S+?)<=x<=(\S+?)\.$", r"must be between \1 and \2."),
     (r"^Input should be a valid integer.*", "must be a whole number."),
     (r"^Input should be a valid number.*", "must be a number."),
     (r"^Input should be greater than or equal to (\S+)$", r"must be at least \1."),

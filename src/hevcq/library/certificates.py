@@ -18,8 +18,10 @@ from hevcq.errors import VerificationFailed
 from hevcq.library.filesystem import open_regular, record_names
 from hevcq.library.names import (
     CERTIFICATE_NAME,
+    RECORDS,
     certificate_beside,
     certificates_folder,
+    own_folder,
 )
 
 
@@ -42,6 +44,7 @@ class Certificates:
         self._homes = tuple(homes)
         self._listed: dict[Path, tuple[_Entry, ...]] = {}
         self._above: dict[Path, tuple[Path, ...]] = {}
+        self._behind_link: dict[Path, bool] = {}
 
     def of_rendition(self, path: Path, size: int, *, beside: bool = True) -> Iterator[Certificate]:
         """Yield the valid certificates that may be of the rendition at `path` with `size` bytes.
@@ -65,6 +68,20 @@ class Certificates:
         """
         for home in self._homes_of(path):
             yield from _read(e.path for e in self._entries(home) if e.source_size == size)
+
+    def behind_link(self, path: Path) -> bool:
+        """Return whether the records of a library above `path` are behind a symbolic link.
+
+        Nothing can be put in place there: whoever made the link would choose what is written where.
+        """
+        return any(self._linked(home) for home in path.parents)
+
+    def _linked(self, home: Path) -> bool:
+        if home not in self._behind_link:
+            own = own_folder(home)
+            places = (own, *(own / name for name in RECORDS))
+            self._behind_link[home] = any(place.is_symlink() for place in places)
+        return self._behind_link[home]
 
     def _homes_of(self, path: Path) -> tuple[Path, ...]:
         folder = path.parent

@@ -64,7 +64,9 @@ def _set_up(level: int, style: str, out: TextIO) -> None:
     renderer: Processor = (
         structlog.processors.JSONRenderer(sort_keys=True)
         if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=out.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[

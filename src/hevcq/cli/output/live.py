@@ -316,7 +316,8 @@ def scanning(board: Board, now: float) -> str:
     if not board.scanned:
         return "Scanning…"
     took = duration(max(0.0, now - board.scan_began))
-    return f"Scanning: {board.scanned:,} videos looked at, {took}"
+    videos = "video" if board.scanned == 1 else "videos"
+    return f"Scanning: {board.scanned:,} {videos} looked at, {took}"
 
 
 def picture(board: Board, now: float, width: int) -> RenderableType:

@@ -265,6 +265,11 @@ def _free(
                 f"{printable(target.parent)} is not writable; allow this user to write there, or use"
                 " --output."
             )
+        case TargetState.LINKED:
+            reason = (
+                "The library's .hevcq, or a folder in it, is a symbolic link; remove the link, or put"
+                " the folder itself in its place."
+            )
         case TargetState.OURS:
             reason = why_not(target, item.path, item.size)
             if not reason:

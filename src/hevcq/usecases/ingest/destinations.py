@@ -16,13 +16,15 @@ from hevcq.ports.catalog import Mode
 
 
 class TargetState(StrEnum):
-    """What is at a target; TWIN is the rendition of another video of that name."""
+    """What is at a target; TWIN is the rendition of another video of that name, LINKED a library
+    whose records are behind a symbolic link."""
 
     FREE = "free"
     OURS = "ours"
     TWIN = "twin"
     STRANGER = "stranger"
     READ_ONLY = "read_only"
+    LINKED = "linked"
 
 
 InspectTarget = Callable[[Path, Path, int], TargetState]

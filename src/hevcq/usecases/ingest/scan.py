@@ -88,6 +88,8 @@ def inspect_target(
     """
     if not _writable(target.parent):
         return TargetState.READ_ONLY
+    if certificates.behind_link(target):
+        return TargetState.LINKED
     try:
         facts = target.lstat()
     except (FileNotFoundError, NotADirectoryError):
