@@ -23,6 +23,7 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.profile_files import load_profiles
 from hevcq.util.clock import SystemClock
+from support import forkserver
 from support.aws.emulator import KEYS, REGION, Emulator
 
 # The real names with small boxes, because what fits into the box already is skipped.
@@ -125,7 +126,7 @@ class Fleet(Farm):
             "HEVCQ_LOG_STYLE": "json",
         }
         with path.open("w") as log:
-            child = subprocess.Popen(
+            child = forkserver.start(
                 [str(HEVCQ), "--data-dir", str(self.data), "worker", *profiles, "--workers", "1"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from support import forkserver
 from support.clips import make_clip
+from support.forkserver import HEVCQ
 
-HEVCQ = Path(sys.executable).with_name("hevcq")
 PATIENCE_S = 90.0
 PROFILE = """
 name: {name}
@@ -94,7 +94,7 @@ class Farm:
             "HEVCQ_POLL_S": "0.1",
             **(env or {}),
         }
-        child = subprocess.Popen(
+        child = forkserver.start(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ import pytest
 
 from e2e.embedded.farm import HEVCQ, Farm, alive, children_of, until
 from hevcq.cli.exit_codes import ExitCode
+from support import forkserver
 
 pytestmark = pytest.mark.media
 
@@ -48,7 +49,7 @@ class Worker:
             "HEVCQ_WORKERS": "1",
         }
         with self.log.open("w") as log:
-            self.child = subprocess.Popen(
+            self.child = forkserver.start(
                 commands[how],
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -14,11 +14,13 @@ from typing import Any
 from moto.backends import get_backend
 
 from e2e.stored.relocate import HERE
-from e2e.stored.stored_folder import HEVCQ, PATIENCE_S
+from e2e.stored.stored_folder import PATIENCE_S
 from hevcq.settings.profile_files import load_profiles
 from hevcq.util.clock import SystemClock
+from support import forkserver
 from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm
+from support.forkserver import HEVCQ
 
 STORED = json.loads((HERE / "aws.json").read_text())
 
@@ -50,14 +52,7 @@ class StoredFarm:
 
     def run(self, *words: object) -> subprocess.CompletedProcess[str]:
         command = [str(HEVCQ), *(str(word) for word in words)]
-        done = subprocess.run(
-            command,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = forkserver.run(command, PATIENCE_S, env=self.environment, text=True)
         assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
         return done
 

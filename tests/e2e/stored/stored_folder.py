@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.stored.relocate import relocate
+from support import forkserver
+from support.forkserver import HEVCQ
 
-HEVCQ = Path(sys.executable).with_name("hevcq")
 PATIENCE_S = 120
 
 
@@ -42,14 +42,7 @@ class StoredFolder:
             "HEVCQ_LOG_STYLE": "json",
         }
         command = [str(HEVCQ), *(str(word) for word in words)]
-        done = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = forkserver.run(command, PATIENCE_S, env=environment, text=True)
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return done
 
