@@ -21,10 +21,13 @@ from hevcq.settings.model import Settings
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.service import HealthSettings
 from hevcq.settings.sync import SyncSettings
+from hevcq.usecases.ingest.request import library_request
+from hevcq.usecases.libraries.waiting import waiting
 from hevcq.util.clock import SystemClock
 from hevcq.util.systemd import Notifier
 from hevcq.wiring.app import App, open_app
 from hevcq.wiring.health import HealthWatch
+from hevcq.wiring.ingest import IngestApplication
 from hevcq.wiring.notify import event_log
 from hevcq.wiring.service import LOOK_S, Outlets, Service
 from hevcq.worker.signals import StopSignals
@@ -407,6 +410,56 @@ def test_a_health_check_that_cannot_run_is_told_once_and_not_run_when_off(tmp_pa
     assert len(said) == 1
     assert said[0].startswith("Health check: ")
     house.app.close()
+
+
+def test_a_file_that_cannot_be_encoded_is_told_once(tmp_path: Path) -> None:
+    tv = library(tmp_path, "tv")
+    tv.path.mkdir()
+    torn, late = tv.path / "torn.mp4", tv.path / "late.mkv"
+    torn.write_bytes(b"no video at all" * 99)
+    house = House(tmp_path, tv)
+
+    def drop(_house: House) -> None:
+        late.write_bytes(b"nor is this" * 99)
+
+    def told(*paths: Path) -> Step:
+        def step(_house: House) -> None:
+            found = [e.path for e in house.events if e.event is EventName.FILE_UNUSABLE]
+            assert found == [str(path) for path in paths]
+            log = event_log(house.app)
+            assert [
+                each.source for each in log.after(0, 9) if each.name == "video.unusable"
+            ] == found
+
+        return step
+
+    house.run(told(torn), drop, told(torn, late))
+    again = House(tmp_path, tv)
+    again.run(again.time_passes, again.change(), again.says("Settings read again"))
+    assert not [e for e in again.events if e.event is EventName.FILE_UNUSABLE]
+
+
+def test_an_ingest_that_watches_says_what_waits(tmp_path: Path) -> None:
+    hour = (int(SystemClock().now() // 3600) + 12) % 24
+    shows = library(tmp_path, "shows", schedule=[f"{hour:02}:00-{hour:02}:01"])
+    small_clip(shows.path, "a.mp4")
+    house, found = House(tmp_path, shows), list[dict[str, object]]()
+    hours = house.settings.schedule.model_copy(update={"timezone": "UTC"})
+    house.app.settings = house.settings.model_copy(update={"schedule": hours})
+
+    def look() -> None:
+        if rows := waiting(house.settings.data_dir):
+            found[:] = rows
+            house.signals.ask()
+
+    house.clock.steps = iter(lambda: look, None)
+    ingest = IngestApplication(
+        house.app, [library_request(shows, watch=True)], house.events.append, house.signals
+    )
+    ingest.work(ingest.plan().items)
+    house.app.close()
+    assert [(each["library"], each["waiting"]) for each in found] == [("shows", 1)]
+    assert list((house.settings.data_dir / "waiting").iterdir()) == []
 
 
 def test_status_says_what_waits_in_a_library_until_its_hours(

@@ -26,6 +26,7 @@ class EventName(StrEnum):
     SCAN_STARTED = "scan_started"
     SCAN_PROGRESS = "scan_progress"
     FILE_PLANNED = "file_planned"
+    FILE_UNUSABLE = "file_unusable"
     PLAN = "plan"
     UPLOAD_PROGRESS = "upload_progress"
     JOB_QUEUED = "job_queued"

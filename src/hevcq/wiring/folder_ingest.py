@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
-from hevcq.domain.events import Listener
+from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
@@ -20,13 +20,18 @@ from hevcq.library.scanning.unfinished import open_for_writing
 from hevcq.ports.catalog import UNPLACED
 from hevcq.settings.libraries import Library
 from hevcq.settings.quantities import seconds
-from hevcq.usecases.ingest.decide import IngestPlan, Item
+from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.disk_space import disk_space_of
 from hevcq.usecases.ingest.forecast import Rates, learned_rates
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.scan import Scanner, inspect_target
-from hevcq.usecases.ingest.session import Accept, Ingest, IngestSetup, as_it_is
+from hevcq.usecases.ingest.session import (
+    Accept,
+    Ingest,
+    IngestSetup,
+    as_it_is,
+)
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.ingest.uploader import UPLOADS
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
@@ -39,6 +44,7 @@ from hevcq.usecases.placement.lock import data_folder_id
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.host import slowdown
+from hevcq.util.text import printable
 from hevcq.wiring.app import App
 from hevcq.worker.delivery.context import keep
 
@@ -47,6 +53,9 @@ SHARE_RESCAN_S = 300.0
 RESCAN_S = 3600.0
 """Seconds between scans of a library whose changes are reported: an event may be lost."""
 NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
+
+UNUSABLE_AGAIN_S = 7 * 86_400.0
+"""Seconds in which a service that starts anew does not tell again of a file that cannot be encoded."""
 
 
 class FolderIngest:
@@ -250,9 +259,32 @@ class FolderIngest:
             return
         plan = self._plan_of(new)
         self._summary.add_planned(plan)
+        self.tell_unusable(plan)
         follows = self.session.tracker.follows
         # A job that ended meanwhile, and is about to be put in place, looks like one left behind.
         self._queue([item for item in plan.items if not follows(item.job_id)])
+
+    def tell_unusable(self, plan: IngestPlan, *, once: bool = False) -> None:
+        """Tell of each file that cannot be encoded; with `once`, not again of one told of before."""
+        found = plan.of(Disposition.REFUSE, Disposition.UNREADABLE)
+        if not found:
+            return
+        from hevcq.ports.event_log import Happened
+        from hevcq.wiring.notify import event_log
+
+        log, now = event_log(self._app), self._app.clock.now()
+        for item in found:
+            what = Happened("video.unusable", now, source=str(item.path), reason=item.reason)
+            new = log.add(what, unless_within_s=UNUSABLE_AGAIN_S)
+            if new or not once:
+                said = IngestEvent(
+                    event=EventName.FILE_UNUSABLE,
+                    at=now,
+                    path=printable(item.path),
+                    profile=item.profile.name if item.profile else None,
+                    reason=item.reason,
+                )
+                self._emit(said)
 
     def leave_what_may_not_begin(self) -> None:
         """Count as skipped what the library may not begin now, unless it is watched: then it waits."""

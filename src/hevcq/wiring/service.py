@@ -7,10 +7,9 @@ finished encodes are put in place and a stop is heard meanwhile too.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from hevcq.settings.model import Settings
 from hevcq.usecases.ingest.decide import IngestPlan
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.summary import IngestSummary
+from hevcq.usecases.libraries.waiting import WaitingFile
 from hevcq.usecases.library_state import FolderState, folder_state
 from hevcq.util import file_lock
 from hevcq.util.log import get_logger
@@ -53,48 +53,6 @@ class Opened:
     summary: IngestSummary
     held: ExitStack = field(default_factory=ExitStack)
     leaving: bool = False
-
-
-class WaitingFile:
-    """What waits in each library's feed, in a file of the data folder for `hevcq status`.
-
-    It is written when it changes, and counts only while a service holds the lock.
-    """
-
-    def __init__(self, data_dir: Path) -> None:
-        self._path, self._lock = data_dir / "waiting.json", data_dir / "service.lock"
-        self._written: list[dict[str, object]] | None = None
-
-    def write(self, libraries: Iterable[Opened]) -> None:
-        """Write the file if anything changed; that it cannot be is logged."""
-        now = [
-            {
-                "library": each.library.name,
-                "waiting": each.folder.feed.waiting,
-                "reason": each.folder.feed.why_not(),
-            }
-            for each in libraries
-            if each.folder.feed is not None and each.folder.feed.waiting
-        ]
-        if now == self._written:
-            return
-        self._written = now
-        fresh = self._path.with_suffix(".tmp")
-        try:
-            fresh.write_text(json.dumps(now), encoding="utf-8")
-            fresh.replace(self._path)
-        except OSError as error:
-            get_logger().info("waiting_not_written", reason=reason_of(error))
-
-    def read(self) -> list[dict[str, object]]:
-        """Return what waits in the libraries of a running service; [] without one."""
-        try:
-            if not file_lock.is_locked(self._lock):
-                return []
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return []
-        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +95,7 @@ class Service:
         libraries that cannot be, WorkerUnfit if nothing can be encoded here, and what ended the
         workers before their time.
         """
-        with _alone(self._app.settings.data_dir):
+        with _alone(self._app.settings.data_dir), self._waiting.held():
             self._run()
 
     def _run(self) -> None:
@@ -194,8 +152,9 @@ class Service:
                     self._close(each)
         finally:
             self._tending = False
-        self._waiting.write(self._opened.values())
-        waiting = sum(each.feed.waiting for each in folders if each.feed is not None)
+        feeds = [each.feed for each in folders if each.feed is not None]
+        self._waiting.write(feeds)
+        waiting = sum(each.waiting for each in feeds)
         working = sum(each.session.tracker.open for each in folders)
         libraries = "1 library" if len(folders) == 1 else f"{len(folders)} libraries"
         self._outlets.notifier.status(
@@ -260,6 +219,7 @@ class Service:
             raise
         self._opened[library.name] = opened
         if isinstance(plan, IngestPlan):
+            folder.tell_unusable(plan, once=True)
             counts = {kind.value: count for kind, count in plan.counts().items()}
             get_logger().info(
                 "library_opened", library=library.name, mount=state.mount.kind, **counts

@@ -11,7 +11,9 @@ from hevcq.util.text import size
 
 _UNITS = {f"{letter}iB": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 
-SHOWN_WHEN_QUIET = frozenset({EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED})
+SHOWN_WHEN_QUIET = frozenset(
+    {EventName.FILE_UNUSABLE, EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED}
+)
 """Events that --quiet still prints."""
 VERBOSE_ONLY = frozenset({EventName.JOB_QUEUED, EventName.JOB_PROGRESS, EventName.UPLOAD_PROGRESS})
 """Events that only --verbose prints."""
@@ -114,6 +116,7 @@ def _reason(event: IngestEvent) -> str:
 
 _PLAIN = frozenset({EventName.PAUSED, EventName.RESUMED, EventName.STOPPING, EventName.RECOVERED})
 _WORDS: dict[EventName, Callable[[IngestEvent], str]] = {
+    EventName.FILE_UNUSABLE: lambda e: f"not encoded: {_reason(e)}",
     EventName.JOB_DONE: _shrunk,
     EventName.PLACED: _placed,
     EventName.JOB_SKIPPED: lambda e: f"skipped: {e.reason}",

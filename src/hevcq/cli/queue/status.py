@@ -83,9 +83,9 @@ def _waiting(app: App) -> list[dict[str, object]]:
     """Return what waits in the libraries of a running service."""
     if not app.settings.libraries:
         return []
-    from hevcq.wiring.service import WaitingFile
+    from hevcq.usecases.libraries.waiting import waiting
 
-    return WaitingFile(app.settings.data_dir).read()
+    return waiting(app.settings.data_dir)
 
 
 def _given_up(app: App) -> int:

@@ -21,6 +21,7 @@ TITLES: Mapping[str, str] = {
     "video.replaced": "Replaced",
     "video.undone": "Original is back",
     "video.expired": "Kept original deleted",
+    "video.unusable": "Video that cannot be encoded",
     "video.damaged": "Damaged video",
     "video.ready": "Video ready",
     "video.failed": "Video failed",
