@@ -39,7 +39,7 @@ def looks_like_a_path(word: str) -> bool:
     first = word.split("/", maxsplit=1)[0]
     if "/" not in word:
         return Path(word).suffix == ".py"
-    made_by_a_run = word.startswith("benchmarks/out")
+    made_by_a_run = word.startswith(("benchmarks/out", "build/"))
     return not made_by_a_run and ((ROOT / first).is_dir() or (SOURCE / first).is_dir())
 
 

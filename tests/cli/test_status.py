@@ -16,7 +16,8 @@ from hevcq.backends.embedded.migrations import SCRIPTS
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import status_table as status_text
 from hevcq.domain.job import Phase, Progress
-from support.media_facts import SHIPPED
+from hevcq.library.filesystem import fingerprint_of
+from support.media_facts import SHIPPED, media, video
 
 
 def test_a_new_folder_shows_every_profile_at_zero(hevcq):
@@ -163,6 +164,29 @@ def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(he
     assert "a.mp4" in ran.out
     assert ran.err == "hevcq: No job for /nope; `hevcq ingest` queues new files.\n"
     assert hevcq("status", "/nope", "--json").code == ExitCode.USAGE
+
+
+def test_a_file_that_was_refused_or_skipped_without_a_job_says_why(hevcq, farm, tmp_path):
+    bad, own, grown = (tmp_path / name for name in ("bad.mp4", "own.mp4", "grown.mp4"))
+    for path in (bad, own, grown):
+        path.write_bytes(b"x")
+    facts = media(video(codec="hevc"))
+    found = [(bad, f"{bad} is no video."), (own, facts), (grown, facts)]
+    marks = [(path, fingerprint_of(path.lstat()), each) for path, each in found]
+    farm.app.catalog.cache(marks)
+    grown.write_bytes(b"another")
+
+    ran = hevcq("status", str(bad), str(own))
+    read = hevcq("status", "--json", str(bad), str(own)).lines
+
+    assert ran.code == ExitCode.OK
+    assert "It is no video." in ran.out
+    assert "Already HEVC." in ran.out
+    assert [(each["type"], each["state"]) for each in read] == [
+        ("file", "refused"),
+        ("file", "skipped"),
+    ]
+    assert "No job for" in hevcq("status", str(grown)).err
 
 
 def test_a_job_whose_worker_was_killed_waits_again_and_is_not_nearly_done(hevcq, farm):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +18,7 @@ from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
 
 if TYPE_CHECKING:
+    from hevcq.usecases.operations.status import Unqueued
     from hevcq.wiring.app import App
 
 MAX_DEAD_LETTERS_CHECKED = 500
@@ -106,6 +110,8 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     if as_json:
         for job in jobs:
             render.emit_json({"type": "job", **job.model_dump(mode="json", by_alias=True)})
+        for each in _without_job(app, unknown):
+            render.emit_json({"type": "file", **asdict(each)})
         _refuse(unknown)
         return
     rows = []
@@ -113,18 +119,29 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
         percent = f"{job.progress.percent:.0f}%" if job.progress and not job.finished_at else ""
         state = f"{job.state.value} {percent}".strip()
         source = render.place(job.source.bucket, job.source.key)
-        rows.append(
-            [
-                job.job_id[:12],
-                job.profile,
-                state,
-                source,
-                without_path(source, reason_in_words(job)),
-            ]
-        )
+        why = without_path(source, reason_in_words(job))
+        rows.append([job.job_id[:12], job.profile, state, source, why])
+    for each in _without_job(app, unknown):
+        why = without_path(each.path, each.reason)
+        rows.append(["", each.profile, each.state, render.printable(each.path), why])
     if rows:
         render.emit_table(("job", "profile", "state", "source", "why"), rows)
     _refuse(unknown)
+
+
+def _without_job(app: App, unknown: list[str]) -> list[Unqueued]:
+    """Return what an ingest found of files that it made no job of; remove them from `unknown`."""
+    from hevcq.usecases.operations.status import unqueued
+
+    profiles = [app.profiles[name] for name in app.settings.ingest.profiles if name in app.profiles]
+    told: list[Unqueued] = []
+    for name in list(unknown):
+        path = Path(os.path.abspath(name))  # noqa: PTH100 - links stay unresolved
+        found = list(unqueued(app.catalog, profiles, path))
+        if found:
+            unknown.remove(name)
+        told.extend(found)
+    return told
 
 
 def _refuse(unknown: list[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.pause import Hours
-from hevcq.domain.planning.encode_plan import skip_in_words
+from hevcq.domain.planning.encode_plan import Refuse, Skip, skip_in_words
+from hevcq.domain.profile import Profile
 from hevcq.domain.split_progress import split_progress
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
@@ -75,6 +77,19 @@ class Overview:
         return {"type": "status", **asdict(self)}
 
 
+@dataclass(frozen=True, slots=True)
+class Unqueued:
+    """A file that an ingest looked at and made no job of, and why: `state` is skipped or refused.
+
+    `profile` is "" if no profile takes it.
+    """
+
+    path: str
+    profile: str
+    state: str
+    reason: str
+
+
 def overview(
     backend: Backend,
     clock: Clock,
@@ -135,6 +150,28 @@ def jobs_of(
                 yield job
         if not known and unknown is not None:
             unknown.append(name)
+
+
+def unqueued(catalog: Catalog, profiles: Iterable[Profile], path: Path) -> Iterator[Unqueued]:
+    """Yield why a file that an ingest looked at has no job; nothing if it changed since."""
+    from hevcq.domain.planning.planner import make_plan  # a plain `hevcq status` starts without it
+    from hevcq.library.filesystem import fingerprint_of, same_bytes
+
+    seen, facts = catalog.cached([path]).get(path, (None, ""))
+    try:
+        if seen is None or not same_bytes(seen, fingerprint_of(path.lstat())):
+            return
+    except OSError:
+        return
+    if isinstance(facts, str):
+        yield Unqueued(str(path), "", "refused", facts)
+        return
+    for profile in profiles:
+        plan = make_plan(profile, facts)
+        if isinstance(plan, Skip):
+            yield Unqueued(str(path), profile.name, "skipped", plan.detail)
+        elif isinstance(plan, Refuse):
+            yield Unqueued(str(path), profile.name, "refused", f"{plan.detail} ({plan.policy})")
 
 
 def reason_in_words(job: JobRecord) -> str:
