@@ -35,6 +35,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/library/scanning/unfinished.py": "one decision: what is still being written",
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
+    "src/hevcq/usecases/libraries/shown.py": "shared by page and API",
     "src/hevcq/usecases/notify/direct.py": "one decision: messages without the event log",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/usecases/videos/listing.py": "one decision: how videos are listed to programs",
@@ -45,6 +46,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
     "src/hevcq/web/pages/chart.py": "one chart",
     "src/hevcq/web/pages/upload.py": "one page",
+    "src/hevcq/web/pages/libraries.py": "one page",
     "src/hevcq/wiring/videos.py": "opened by what deals with uploaded videos only",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""

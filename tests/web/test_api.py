@@ -11,15 +11,23 @@ import pytest
 from scripts.write_openapi import TARGET, rendered
 from starlette.testclient import TestClient
 
+from hevcq.domain.job import Phase, Progress
 from hevcq.domain.videos.record import VideoStatus
 from hevcq.errors import SourceDamaged
+from hevcq.ports.encoder import Check
+from hevcq.ports.event_log import Happened
+from hevcq.settings.libraries import Library
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.uploads import UploadSettings
+from hevcq.usecases.doctor import Area, Finding
+from hevcq.web.api import board
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.person import Scope
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.wiring.app import App
+from hevcq.wiring.notify import event_log
 from hevcq.wiring.videos import video_farm
+from support.jobs import Farm
 from support.videos import CLIP, VideoBench
 
 API = "/api/v1"
@@ -316,3 +324,85 @@ def test_a_token_allows_its_scopes_and_nothing_else(
     tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "3"}
     assert client.post("/uploads", headers=tus).status_code == 403
     assert bench.now(video) == video
+
+
+def test_programs_see_what_the_board_shows(
+    as_person: Callable[[str], TestClient], opened: App, farm: Farm, tmp_path: Path
+) -> None:
+    job = farm.running("film.mp4")
+    progress = Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0, eta_s=600.0)
+    opened.backend.ledger.progress(job.job_id, job.fence, progress)
+    farm.done("made.mp4")
+    log, now = event_log(opened), opened.clock.now()
+    for number in range(3):
+        log.add(Happened("batch.finished", now + number, reason=f"{number} done.", before=9))
+    (tmp_path / "shows").mkdir()
+    opened.settings = opened.settings.model_copy(
+        update={"libraries": (Library(name="shows", path=tmp_path / "shows", place="beside"),)}
+    )
+    operator = as_person("op")
+
+    (running,) = operator.get(f"{API}/running").json()["running"]
+    assert (running["id"], running["speed"], running["alive"]) == (job.job_id, 2.0, True)
+    assert 500 < running["least_left_s"] < 900 < running["most_left_s"] < 1200
+    saved = operator.get(f"{API}/savings").json()
+    assert (saved["jobs"], len(saved["days"]), saved["complete"]) == (1, 30, True)
+    (library,) = operator.get(f"{API}/libraries").json()["libraries"]
+    assert (library["name"], library["problem"], library["encoded"]) == ("shows", "", 0)
+    first = operator.get(f"{API}/ingests?limit=2").json()
+    assert [each["result"] for each in first["ingests"]] == ["2 done.", "1 done."]
+    last = operator.get(f"{API}/ingests?limit=2&cursor={first['cursor']}").json()
+    assert ([each["result"] for each in last["ingests"]], last["cursor"]) == (["0 done."], "")
+    assert operator.get(f"{API}/messages").json() == {"receivers": []}
+    bob = as_person("bob")
+    for what in ("running", "savings", "libraries", "ingests", "doctor", "messages"):
+        assert bob.get(f"{API}/{what}").status_code == 403, what
+
+
+def test_programs_check_the_machine(
+    as_person: Callable[[str], TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = Finding(
+        Area.ENCODER, Check("ffmpeg", ok=False, detail="is missing", remedy="Install it.")
+    )
+    monkeypatch.setattr(board, "run_checks", lambda _context: [bad])
+
+    found = as_person("op").get(f"{API}/doctor").json()
+
+    assert not found["ok"]
+    assert found["findings"][0] == {
+        "area": bad.area.value,
+        "name": "ffmpeg",
+        "ok": False,
+        "detail": "is missing",
+        "remedy": "Install it.",
+    }
+    assert "uploads" in [each["name"] for each in found["findings"]]
+
+
+def test_programs_send_all_dead_letters_of_a_profile_back(
+    as_person: Callable[[str], TestClient], farm: Farm
+) -> None:
+    farm.buried("a.mp4")
+    farm.buried("b.mp4", profile="720p")
+    operator, where = as_person("op"), f"{API}/dead-letters/redrive"
+
+    assert operator.post(where, json={"profile": "hevc"}).json() == {"redriven": 1}
+    assert operator.post(where).json() == {"redriven": 1}
+    assert operator.post(where).json() == {"redriven": 0}
+    assert operator.post(where, json={"profile": "none"}).status_code == 422
+    assert as_person("bob").post(where).status_code == 403
+
+
+def test_a_list_of_jobs_goes_on_after_its_last_one(
+    as_person: Callable[[str], TestClient], farm: Farm
+) -> None:
+    made = [farm.queued(f"{number}.mp4")[1][0].job_id for number in range(5)]
+    operator, found, cursor = as_person("op"), [], ""
+    while True:
+        page = operator.get(f"{API}/jobs?limit=2&cursor={cursor}").json()
+        found += [each["id"] for each in page["jobs"]]
+        cursor = page["cursor"]
+        if not cursor:
+            break
+    assert found == made[::-1]

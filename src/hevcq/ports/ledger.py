@@ -57,7 +57,8 @@ class JobFilter:
     """Select jobs: a record matches if it meets every given condition.
 
     `updated_after` is in Unix seconds. An empty `states` matches every state, and an
-    empty `key_prefixes` every key.
+    empty `key_prefixes` every key. `before` is the time and the id of the job that a page of a listing
+    ended with: what follows it there. If that job has moved since, jobs of its time may come again.
     """
 
     states: frozenset[JobState] = field(default_factory=frozenset)
@@ -65,6 +66,7 @@ class JobFilter:
     source_key: str | None = None
     key_prefixes: tuple[str, ...] = ()
     updated_after: float | None = None
+    before: tuple[float, str] | None = None
 
     def matches(self, record: JobRecord) -> bool:
         """Return whether the record meets every given condition."""

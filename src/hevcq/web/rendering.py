@@ -144,16 +144,24 @@ def icon(state: str) -> str:
     return STATE_ICONS.get(state, "•")
 
 
-def time_left(phase: str, percent: float, eta_s: float | None) -> str:
-    """Return the range of time until a job ends: `12 to 20 min`; empty if it is unknown.
+def seconds_left(phase: str, percent: float, eta_s: float | None) -> tuple[float, float] | None:
+    """Return the least and the most seconds until a job ends; None if it is unknown.
 
     The encoder knows the rest of its phase; the checks after an encode take part of its time again.
     """
     if eta_s is None:
-        return ""
+        return None
     whole = eta_s / max(0.05, 1 - percent / 100)
     after = whole * AFTER_ENCODE if phase == "encode" else 0.0
-    least, most = duration(eta_s * FASTER + after / 2), duration(eta_s * SLOWER + after)
+    return eta_s * FASTER + after / 2, eta_s * SLOWER + after
+
+
+def time_left(phase: str, percent: float, eta_s: float | None) -> str:
+    """Return the range of time until a job ends: `12 to 20 min`; empty if it is unknown."""
+    span = seconds_left(phase, percent, eta_s)
+    if span is None:
+        return ""
+    least, most = duration(span[0]), duration(span[1])
     if least == most:
         return f"about {most}"
     number, _, unit = least.partition(" ")

@@ -308,6 +308,9 @@ class MemoryLedger(Ledger):
         with self._lock:
             records = [r for r in self._records.values() if r.subjob is None]
         records.sort(key=lambda r: (-r.updated_at, r.job_id))
+        if wanted.before is not None:
+            at, last = wanted.before
+            records = [r for r in records if (-r.updated_at, r.job_id) > (-at, last)]
         return (record for record in records if wanted.matches(record))
 
     def note_letter(self, job_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from itertools import dropwhile, islice
+from itertools import islice
 
 from hevcq.domain.job import JobRecord
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
@@ -26,6 +26,7 @@ from hevcq.web.api import models
 from hevcq.web.api.operation import Call, Operation
 
 UNKNOWN = "There is no such job."
+MAX_REDRIVEN = 10_000
 
 
 def queues(call: Call) -> models.QueuesOut:
@@ -50,20 +51,16 @@ def queues(call: Call) -> models.QueuesOut:
 def jobs(call: Call) -> models.JobPage:
     """List jobs, most recently changed first; the cursor is the time and id of the last one."""
     query: models.JobQuery = call.query
+    last, _, last_id = query.cursor.partition("-")
     wanted = JobFilter(
-        states=frozenset([query.state] if query.state else []), profile=query.profile
+        states=frozenset([query.state] if query.state else []),
+        profile=query.profile,
+        before=(float(last), last_id) if last_id else None,
     )
-    found = call.app.backend.ledger.jobs(wanted)
-    if query.cursor:
-        last, _, last_id = query.cursor.partition("-")
-        found = dropwhile(
-            lambda job: job.updated_at >= float(last) and job.job_id != last_id, found
-        )
-        found = (job for job in found if job.job_id != last_id)
-    page = list(islice(found, query.limit + 1))
+    page = list(islice(call.app.backend.ledger.jobs(wanted), query.limit + 1))
     shown = page[: query.limit]
     more = len(page) > query.limit
-    cursor = f"{shown[-1].updated_at:.6f}-{shown[-1].job_id}" if more else ""
+    cursor = f"{shown[-1].updated_at!r}-{shown[-1].job_id}" if more else ""
     return models.JobPage(jobs=[job_out(each) for each in shown], cursor=cursor)
 
 
@@ -187,6 +184,18 @@ def redrive_letter(call: Call) -> None:
         raise Conflict("The job was done meanwhile; delete the dead letter.")
 
 
+def redrive_letters(call: Call) -> models.RedrivenOut:
+    """Send the dead letters of a profile, or all, back to their queues."""
+    names = [_known(call, call.body.profile)] if call.body.profile else []
+    request = RedriveRequest(
+        DeadLetterFilter(names, limit=MAX_REDRIVEN), who=call.person.name, why="redrive by the API"
+    )
+    results = redrive(call.app.backend, request, clock=call.app.clock, stop=threading.Event())
+    return models.RedrivenOut(
+        redriven=sum(each.result is RedriveResult.REDRIVEN for each in results)
+    )
+
+
 def _letter_out(profile: str, letter: DeadLetter) -> models.LetterOut:
     task = letter.task
     return models.LetterOut(
@@ -297,6 +306,18 @@ OPERATIONS = (
         letters,
         answer=models.LettersOut,
         query=models.LetterQuery,
+        operators=True,
+    ),
+    Operation(
+        "POST",
+        "/dead-letters/redrive",
+        "redriveDeadLetters",
+        "Send all dead letters back, or those of a profile",
+        "operate",
+        redrive_letters,
+        answer=models.RedrivenOut,
+        body=models.RedriveIn,
+        body_needed=False,
         operators=True,
     ),
     Operation(

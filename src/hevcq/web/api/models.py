@@ -249,6 +249,154 @@ class LettersOut(BaseModel):
     letters: list[LetterOut]
 
 
+class RedriveIn(BaseModel):
+    """The profile whose dead letters are meant; none: all."""
+
+    model_config = Strict
+
+    profile: ProfileName | None = None
+
+
+class RedrivenOut(BaseModel):
+    """How many dead letters went back to their queues."""
+
+    redriven: int
+
+
+class RunningQuery(BaseModel):
+    """How many running jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
+
+
+class RunningOut(BaseModel):
+    """A running job; `percent` is that of the phase, `speed` 1 at real time.
+
+    It ends in between `least_left_s` and `most_left_s` seconds (null: unknown). One that is not
+    `alive` lost its worker, and the next one takes it up.
+    """
+
+    id: str
+    profile: str
+    source: str
+    phase: str
+    percent: float
+    speed: float | None
+    least_left_s: float | None
+    most_left_s: float | None
+    chunks: int
+    chunks_done: int
+    alive: bool
+
+
+class RunningListOut(BaseModel):
+    """Running jobs."""
+
+    running: list[RunningOut]
+
+
+class DayOut(BaseModel):
+    """Bytes saved on a day (UTC); negative: the renditions were larger."""
+
+    day: str
+    saved: int
+
+
+class SavingsOut(BaseModel):
+    """Bytes of sources and renditions of 30 days; not `complete` if only the newest were counted."""
+
+    jobs: int
+    before: int
+    after: int
+    saved: int
+    complete: bool
+    days: list[DayOut]
+
+
+class LibraryOut(BaseModel):
+    """A library; `problem` says why it cannot be used, or is empty.
+
+    `encoded`, `failed` and `saved` (bytes) are of the last days; `free` bytes are on its disk.
+    """
+
+    name: str
+    path: str
+    place: str
+    profiles: list[str]
+    watched: bool
+    problem: str
+    free: int | None
+    encoded: int
+    failed: int
+    saved: int
+
+
+class LibrariesOut(BaseModel):
+    """The libraries of the settings, and of how many days their numbers are."""
+
+    libraries: list[LibraryOut]
+    days: int
+
+
+class IngestQuery(BaseModel):
+    """Which ingests."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cursor: str = Field(default="", pattern=r"^$|^[1-9][0-9]{0,17}$")
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
+
+
+class IngestOut(BaseModel):
+    """An ingest that ended: its result in words, and the bytes of its sources and renditions."""
+
+    at: float
+    result: str
+    before: int | None
+    after: int | None
+
+
+class IngestPage(BaseModel):
+    """Ingests, newest first; `cursor` asks for the next page, "" at the end."""
+
+    ingests: list[IngestOut]
+    cursor: str
+
+
+class FindingOut(BaseModel):
+    """One check; `remedy` is what to do if it is not `ok`."""
+
+    area: str
+    name: str
+    ok: bool
+    detail: str
+    remedy: str
+
+
+class FindingsOut(BaseModel):
+    """What `hevcq doctor` finds."""
+
+    ok: bool
+    findings: list[FindingOut]
+
+
+class ReceiverOut(BaseModel):
+    """A receiver of messages: its events, how many wait, and what went wrong last."""
+
+    name: str
+    events: list[str]
+    waiting: int
+    problem: str
+
+
+class ReceiversOut(BaseModel):
+    """Everybody who is told."""
+
+    receivers: list[ReceiverOut]
+
+
 class PauseIn(BaseModel):
     """A pause of one profile, or of all; without `for_s` until it is resumed."""
 

@@ -13,13 +13,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.videos.record import VIDEO_ID
-from hevcq.web.api import farm, videos
+from hevcq.web.api import board, farm, videos
 from hevcq.web.api.models import Problem
 from hevcq.web.api.operation import JSON, PREFIX, Operation
 from hevcq.web.api.operation import routes as routes_of
 from hevcq.web.problems import MEDIA_TYPE
 
-OPERATIONS: tuple[Operation, ...] = (*videos.OPERATIONS, *farm.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *videos.OPERATIONS,
+    *farm.OPERATIONS,
+    *board.OPERATIONS,
+)
 REF = "#/components/schemas/{model}"
 ALWAYS = {401: "Nobody signed in", 403: "Not allowed", 503: "Try again later"}
 WORDS = {

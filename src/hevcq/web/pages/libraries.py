@@ -6,8 +6,6 @@ A page of its own, not a part of the board: a file server that is gone lets its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -15,9 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.ports.event_log import INGEST_ENDED
-from hevcq.settings.libraries import Library
-from hevcq.usecases.history.report import Line, day_of, report
-from hevcq.usecases.library_state import FolderState, folder_state, watching
+from hevcq.usecases.libraries.shown import libraries_of
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import services_of
@@ -28,17 +24,6 @@ DAYS = 30
 MAX_INGESTS = 30
 MOST_SEQ = 18
 """Digits of the number of an event in an address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A library as the page shows it; `line` is of the last DAYS days."""
-
-    library: Library
-    state: FolderState
-    watched: str
-    profiles: tuple[str, ...]
-    line: Line
 
 
 def routes() -> Sequence[BaseRoute]:
@@ -55,14 +40,7 @@ async def libraries(request: Request) -> Response:
 
 def _libraries(request: Request, app: App) -> Response:
     log, now = gathered(app), app.clock.now()
-    names = {library.path: library.name for library in app.settings.libraries}
-    last = day_of(now)
-    made = report(log, last - timedelta(days=DAYS), last, lambda key: names.get(key.root, ""))
-    lines = {line.name: line for line in made.libraries}
-    shown = [
-        _shown(app, library, lines.get(library.name, Line(library.name)))
-        for library in app.settings.libraries
-    ]
+    shown = libraries_of(app.settings, log, now, DAYS)
     given = request.query_params.get("before", "")
     before = int(given) if given.isascii() and given.isdecimal() and len(given) <= MOST_SEQ else 0
     ended = log.latest(INGEST_ENDED, MAX_INGESTS + 1, before)
@@ -74,12 +52,4 @@ def _libraries(request: Request, app: App) -> Response:
         earlier=ended[MAX_INGESTS - 1].seq if len(ended) > MAX_INGESTS else 0,
         days=DAYS,
         now=now,
-    )
-
-
-def _shown(app: App, library: Library, line: Line) -> Shown:
-    state = folder_state(library)
-    watched = "not watched" if not library.watch else watching(state)
-    return Shown(
-        library, state, watched, library.profiles or tuple(app.settings.ingest.profiles), line
     )

@@ -12,6 +12,7 @@ as well and in no index, so its transitions cost 1 unit each.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from hevcq.backends.aws.dynamodb.counts import JobCounts
@@ -38,6 +39,7 @@ from hevcq.backends.aws.dynamodb.schema import (
     float_of,
     former_remembered_pk,
     job_pk,
+    moved_in,
     new_item,
     number,
     record_of,
@@ -351,6 +353,12 @@ class DynamoLedger(DynamoPauses, Ledger):
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield the matching records, most recently moved first, page by page."""
+        if wanted.before is not None:
+            # The listing is by the last transition; progress since then shows in `updated_at`.
+            at, job_id = wanted.before
+            item = self._jobs.job_item(job_id)
+            at = min(at, at if item is None else moved_in(item))
+            wanted = replace(wanted, before=(at, job_id))
         return self._queries.jobs(wanted)
 
     def note_letter(self, job_id: str) -> None:

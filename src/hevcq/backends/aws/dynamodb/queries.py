@@ -28,6 +28,9 @@ from hevcq.ports.ledger import JobFilter
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
+Span = tuple[float | None, float | None]
+"""Moved later than the first and not after the second, in Unix seconds."""
+ALL: Span = (None, None)
 PAGE = 100
 """The limit of DynamoDB's BatchGetItem, in items."""
 UNPROCESSED_ROUNDS = 8
@@ -47,7 +50,7 @@ class JobQueries:
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield the matching records, most recently moved first."""
         if wanted.source_key is not None:
-            entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, None))
+            entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, ALL))
             records = sorted(self._read(entries), key=lambda r: (-r.updated_at, r.job_id))
             yield from (record for record in records if wanted.matches(record))
             return
@@ -63,8 +66,13 @@ class JobQueries:
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
         """Merge the entries of all states, newest first; each partition is already in that order."""
         states = [state for state in JobState if not wanted.states or state in wanted.states]
-        streams = self._partitions(states, wanted.updated_after)
-        merged = heapq.merge(*streams, key=lambda e: (-moved_in(e), string(e, "pk")))
+        span = (wanted.updated_after, wanted.before[0] if wanted.before else None)
+        streams = self._partitions(states, span)
+        merged: Iterator[Item] = heapq.merge(
+            *streams, key=lambda e: (-moved_in(e), string(e, "pk"))
+        )
+        if wanted.before is not None:
+            merged = _following(merged, *wanted.before)
         prefixes = wanted.key_prefixes or ("",)
         return (
             entry
@@ -75,15 +83,15 @@ class JobQueries:
 
     def in_state(self, state: JobState, after: float | None = None) -> Iterator[Item]:
         """Yield the index entries of a state that moved later than `after` (Unix seconds)."""
-        return chain.from_iterable(self._partitions([state], after))
+        return chain.from_iterable(self._partitions([state], (after, None)))
 
-    def _partitions(self, states: Sequence[JobState], after: float | None) -> list[Iterator[Item]]:
+    def _partitions(self, states: Sequence[JobState], span: Span) -> list[Iterator[Item]]:
         shards = [
-            self._pages(BY_SHARD, "shard", shard, after) for s in states for shard in shards_of(s)
+            self._pages(BY_SHARD, "shard", shard, span) for s in states for shard in shards_of(s)
         ]
         if not self._has_old_entries():
             return shards
-        return shards + [self._pages(BY_STATE, "state", s.value, after) for s in states]
+        return shards + [self._pages(BY_STATE, "state", s.value, span) for s in states]
 
     def _has_old_entries(self) -> bool:
         """Return whether any job has not moved since a release before shards; one read."""
@@ -96,7 +104,7 @@ class JobQueries:
                 raise
         return bool(answer["Items"])
 
-    def _pages(self, index: str, name: str, value: str, after: float | None) -> Iterator[Item]:
+    def _pages(self, index: str, name: str, value: str, span: Span) -> Iterator[Item]:
         asked: dict[str, Any] = {
             "TableName": self._table,
             "IndexName": index,
@@ -105,10 +113,16 @@ class JobQueries:
             "ExpressionAttributeValues": {":v": text(value)},
             "ScanIndexForward": False,
         }
-        if after is not None:
-            moved = "moved_at" if index == BY_SHARD else "updated_at"
-            asked["KeyConditionExpression"] += f" AND {moved} > :after"
-            asked["ExpressionAttributeValues"][":after"] = number(after)
+        moved, (after, until) = "moved_at" if index == BY_SHARD else "updated_at", span
+        values = {":after": after, ":until": until}
+        given = {name: number(each) for name, each in values.items() if each is not None}
+        if given:  # BETWEEN takes its ends with it; the filter leaves the first one out again
+            words = {":after": f"{moved} > :after", ":until": f"{moved} <= :until"}
+            both = f"{moved} BETWEEN :after AND :until"
+            asked["KeyConditionExpression"] += (
+                f" AND {both if len(given) == 2 else words[min(given)]}"
+            )
+            asked["ExpressionAttributeValues"] |= given
         while True:
             with translate_errors(f"list the jobs in {self._table}"):
                 answer = self._db.query(**asked)
@@ -145,3 +159,16 @@ class JobQueries:
             if not asked:
                 return found
         raise Unavailable(f"DynamoDB did not read all jobs of a page of {self._table}.")
+
+
+def _following(entries: Iterator[Item], at: float, job_id: str) -> Iterator[Item]:
+    """Yield what comes after a job that moved at `at`; if it is not there, all that moved then."""
+    same: list[Item] = []
+    for entry in entries:
+        if moved_in(entry) < at:
+            entries = chain([entry], entries)
+            break
+        same.append(entry)
+    ids = [string(entry, "pk").rpartition("#")[2] for entry in same]
+    yield from same[ids.index(job_id) + 1 if job_id in ids else 0 :]
+    yield from entries

@@ -167,6 +167,10 @@ def subjobs(connection: sqlite3.Connection, job_id: str) -> list[JobRecord]:
     return [record(row) for row in connection.execute(SUBJOBS, (job_id, job.split.name))]
 
 
+SEQ = "SELECT seq FROM job WHERE job_id = ?"
+MAX_SEQ = 2**63 - 1
+
+
 def pages(database: Database, wanted: JobFilter, state: JobState | None) -> Iterator[Row]:
     """Yield (updated_at, seq, columns) of matching jobs in `state`, or in any, newest first."""
     where, values = _conditions(wanted, state)
@@ -176,6 +180,10 @@ def pages(database: Database, wanted: JobFilter, state: JobState | None) -> Iter
         f"ORDER BY updated_at DESC, seq DESC LIMIT {PAGE}"
     )
     bound = {**values, "updated_at": float("inf"), "seq": 0}
+    if wanted.before is not None:
+        at, job_id = wanted.before
+        there = database.row(SEQ, (job_id,))
+        bound |= {"updated_at": at, "seq": MAX_SEQ if there is None else there[0]}
     while True:
         rows = database.rows(sql, bound)
         for row in rows:
