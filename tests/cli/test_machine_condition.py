@@ -20,7 +20,7 @@ def always(settings: ScheduleSettings) -> Callable[[], ScheduleSettings]:
 def test_other_settings_begin_anew():
     now = [ScheduleSettings(gate_command="/bin/may")]
     condition = MachineCondition(lambda: now[0], lambda _argv: 1)
-    condition.look()
+    condition.check()
     assert "says no" in condition.reason()
     now[0] = ScheduleSettings()
     assert condition.reason() == ""
@@ -30,7 +30,7 @@ def test_other_settings_begin_anew():
 
 def test_nothing_is_looked_at_without_settings():
     condition = MachineCondition(always(ScheduleSettings()))
-    condition.look()
+    condition.check()
     assert condition.reason() == ""
     assert ScheduleSettings().conditional is False
 
@@ -46,12 +46,12 @@ def test_work_waits_for_the_first_answer_and_obeys_each_later_one():
         always(ScheduleSettings(gate_command="/bin/may run 'now please'")), ask
     )
     assert condition.reason().startswith("Waiting for the first answer")
-    condition.look()
+    condition.check()
     assert condition.reason().endswith("says no (exit code 1).")
     for _ in range(2):
-        condition.look()
+        condition.check()
         assert "exit code 1" in condition.reason(), "it is asked once a minute"
-    condition.look()
+    condition.check()
     assert condition.reason() == ""
     assert asked == [["/bin/may", "run", "now please"]] * 2
 
@@ -61,7 +61,7 @@ def test_a_command_that_cannot_be_asked_forbids_work():
         raise WorkerUnfit("it is gone")
 
     condition = MachineCondition(always(ScheduleSettings(gate_command="/bin/may")), ask)
-    condition.look()
+    condition.check()
     assert condition.reason() == "schedule.gate_command cannot be asked: it is gone"
 
 
@@ -74,11 +74,11 @@ def test_others_use_of_the_cpu_is_measured_without_our_own(monkeypatch):
     looks = iter([CpuTimes(100, 50, 40), CpuTimes(200, 140, 120), CpuTimes(300, 220, 130)])
     monkeypatch.setattr(machine_state, "cpu_times", lambda: next(looks))
     condition = MachineCondition(always(ScheduleSettings(max_other_cpu_percent=30)))
-    condition.look()
+    condition.check()
     assert condition.reason() == "", "one look alone tells nothing"
-    condition.look()
+    condition.check()
     assert condition.reason() == "", "90 of 100 were used, 80 of them by us"
-    condition.look()
+    condition.check()
     assert condition.reason().startswith("Other programs use 70 % of the CPU")
 
 
@@ -94,7 +94,7 @@ def test_the_own_use_is_part_of_what_the_machine_used():
 def test_on_battery_work_waits_only_if_the_machine_tells(monkeypatch, battery, held):
     monkeypatch.setattr(machine_state, "on_battery", lambda: battery)
     condition = MachineCondition(always(ScheduleSettings(on_battery=False)))
-    condition.look()
+    condition.check()
     assert bool(condition.reason()) is held
 
 
@@ -102,7 +102,7 @@ def test_on_battery_work_waits_only_if_the_machine_tells(monkeypatch, battery, h
 def test_a_hot_machine_waits_only_if_it_tells(monkeypatch, heat, held):
     monkeypatch.setattr(machine_state, "hottest_c", lambda: heat)
     condition = MachineCondition(always(ScheduleSettings(max_temperature_c=85)))
-    condition.look()
+    condition.check()
     assert bool(condition.reason()) is held
 
 

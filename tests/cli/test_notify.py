@@ -16,7 +16,7 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.ports.event_log import GivenUp, Happened
 from hevcq.settings.loader import load
 from hevcq.wiring.app import open_app
-from hevcq.wiring.notify import Caretaker, event_log, receivers
+from hevcq.wiring.notify import EventWatcher, event_log, receivers
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 
@@ -86,9 +86,9 @@ def test_a_receiver_that_refuses_is_a_failure_with_its_reason(hevcq, webhook):
 
 
 def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_and_410_ends_it(hevcq, webhook, farm):
-    caretaker = Caretaker(open_app(load().settings))
+    watcher = EventWatcher(open_app(load().settings))
     farm.buried("a.mp4")
-    caretaker.step()
+    watcher.step()
     events = [told["type"] for told in webhook.told]
     assert events == ["job.failed", "batch.finished"]
     assert webhook.told[0]["data"]["source"].endswith("a.mp4")
@@ -96,11 +96,11 @@ def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_and_410_ends_it(hevcq
 
     webhook.status = 410
     farm.buried("b.mp4")
-    caretaker.step()
+    watcher.step()
     assert "off: Not taken: it wants nothing more (410)." in hevcq("notify", "list").out
     webhook.status = 204
     assert hevcq("notify", "test").code == 0
-    caretaker.step()
+    watcher.step()
     assert [told["type"] for told in webhook.told[-2:]] == ["job.failed", "batch.finished"]
 
 

@@ -400,13 +400,13 @@ def test_a_health_check_that_cannot_run_is_told_once_and_not_run_when_off(tmp_pa
     house = House(tmp_path, shows)
     said: list[str] = []
     watch = HealthWatch(house.app, said.append, house.signals.asked)
-    watch.look()
+    watch.check()
     assert said == [], "off unless the settings say a share"
     health = HealthSettings(share="1", hours=("00:00-24:00",))
     broken = {"health": health, "ffprobe": "/no/such/ffprobe"}
     house.app.settings = house.settings.model_copy(update=broken)
-    watch.look()
-    watch.look()
+    watch.check()
+    watch.check()
     assert len(said) == 1
     assert said[0].startswith("Health check: ")
     house.app.close()

@@ -41,7 +41,7 @@ class Metered:
         self.event(EventName.JOB_DONE, rendition=ref)
 
     def lines(self) -> list[dict]:
-        return [checked(line) for line in lines(self.batch.take(), self.clock.now())]
+        return [checked(line) for line in lines(self.batch.drain(), self.clock.now())]
 
     def text(self) -> dict[str, float]:
         return parsed(generate_latest(self.totals.registry()).decode())

@@ -32,7 +32,7 @@ def asked(folder: Path, clock: ManualClock, *, alive=lambda _pid: True) -> tuple
 
 def written(folder: Path, clock: ManualClock, seen: Health = WELL, pid: int = 41) -> HealthFile:
     file = HealthFile(folder, NODE, pid, clock)
-    file.look(seen)
+    file.observe(seen)
     return file
 
 
@@ -144,7 +144,7 @@ def test_one_sick_worker_among_several_is_named(tmp_path):
 def test_another_machines_and_a_dead_processs_files_are_not_asked(tmp_path):
     clock = ManualClock()
     mine = os.getpid()
-    HealthFile(tmp_path, "other", 42, clock).look(changed(alive=0))
+    HealthFile(tmp_path, "other", 42, clock).observe(changed(alive=0))
     written(tmp_path, clock, pid=mine)
     folder = health.folder_of(str(tmp_path))
     health.write(health.file_of(str(tmp_path), NODE, 41), {})
@@ -171,11 +171,11 @@ def test_the_file_is_written_every_few_seconds_and_never_half(tmp_path):
     file = written(tmp_path, clock)
     path = Path(health.file_of(str(tmp_path), NODE, 41))
     first = path.stat().st_ino
-    file.look(changed(handled=8))
+    file.observe(changed(handled=8))
     assert json.loads(path.read_text())["handled"] == 7
 
     clock.advance(health.EVERY_S)
-    file.look(changed(handled=8))
+    file.observe(changed(handled=8))
 
     assert json.loads(path.read_text())["handled"] == 8
     assert path.stat().st_ino != first, "written in place, so a reader may see half of it"
@@ -187,7 +187,7 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_harms_nothing(tmp_path
     (tmp_path / "health").write_text("a file where the folder should be")
     file = HealthFile(tmp_path, NODE, 41, clock)
     for _ in range(3):
-        file.look(WELL)
+        file.observe(WELL)
         clock.advance(health.EVERY_S)
     file.close()
 
@@ -224,7 +224,7 @@ def test_a_watcher_that_breaks_does_not_break_the_pool(tmp_path):
     class Broken:
         looks = 0
 
-        def look(self, _health: Health) -> None:
+        def observe(self, _health: Health) -> None:
             self.looks += 1
             raise ZeroDivisionError
 

@@ -301,7 +301,7 @@ def test_the_last_report_is_written_when_the_worker_ends(tmp_path):
     metered, written = Metered(), []
     depth = Depth(ready=0, in_flight=0, delayed=0, dead=0)
     report = report_of(Farm(tmp_path), metered, Queue(*[depth] * 9), written)
-    report.look(Health(slots=1, alive=1, handled=0, oldest_poll_s=0))
+    report.observe(Health(slots=1, alive=1, handled=0, oldest_poll_s=0))
     metered.done()
     report.close()
 
@@ -380,8 +380,8 @@ def test_a_worker_whose_metrics_are_only_read_writes_no_lines_and_serves_until_i
     report = MetricsReport(metered.meter, [], outlets, metered.clock, every_s=60)
     metered.done()
 
-    report.look(HEALTH)
-    report.look(HEALTH)
+    report.observe(HEALTH)
+    report.observe(HEALTH)
     found = read(exposition, "127.0.0.1")
     report.close()
 

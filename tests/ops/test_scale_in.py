@@ -36,7 +36,7 @@ class Guarded(ScaleInGuard):
         self._thread.wake = lambda: None
 
     def see(self, busy: int) -> float:
-        self.look(Health(slots=4, alive=4, handled=0, oldest_poll_s=0, busy=busy))
+        self.observe(Health(slots=4, alive=4, handled=0, oldest_poll_s=0, busy=busy))
         return self.step()
 
 

@@ -51,7 +51,7 @@ def test_lists_and_reads_whole_and_from_the_middle(files, tmp_path):
     assert listed.folders == ("Camera/2024",)
     (file,) = listed.files
     assert (file.path, file.size) == ("Camera/-a b.mp4", len(content))
-    assert remote.look(file.path) == file
+    assert remote.stat(file.path) == file
     with remote.read(file, 1000) as body:
         assert body.start == 1000
         assert b"".join(body.blocks) == content[1000:]
@@ -64,7 +64,7 @@ def test_lists_and_reads_whole_and_from_the_middle(files, tmp_path):
 @needs_rclone
 def test_what_is_not_there_is_told(files, tmp_path):
     remote = opened(tmp_path)
-    assert remote.look("Camera/a") is None
+    assert remote.stat("Camera/a") is None
     with pytest.raises(UsageError, match="no folder Other"):
         remote.folder("Other")
     with pytest.raises(ConfigError, match="rclone config"):

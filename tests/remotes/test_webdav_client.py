@@ -55,7 +55,7 @@ def test_lists_a_folder_with_what_tells_versions_apart(server, remote):
     assert '"' not in file.etag
     assert file.file_id
     assert file.modified
-    assert remote.look(file.path) == file
+    assert remote.stat(file.path) == file
     assert body(remote, file) == (0, b"12345")
 
 
@@ -92,7 +92,7 @@ def test_a_file_that_is_gone(server, remote):
     (server.root / "Camera/a").unlink()
     with pytest.raises(SourceGone):
         body(remote, file)
-    assert remote.look("Camera/a") is None
+    assert remote.stat("Camera/a") is None
     assert remote.remove(file) is Removal.GONE
 
 

@@ -68,7 +68,7 @@ class MemoryRemote(Remote):
             raise UsageError("no such folder")
         return RemoteFolder(files=tuple(map(self._file, sorted(self.stored))))
 
-    def look(self, path: str) -> RemoteFile | None:
+    def stat(self, path: str) -> RemoteFile | None:
         return self._file(path) if path in self.stored else None
 
     @contextmanager

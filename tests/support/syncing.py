@@ -55,7 +55,7 @@ class Machine:
             given = {"folders": ("Camera",), "target": self.target, **job}
             ready = SyncJob("anna", move=move, settle_s=settle_s, **given)
             run = Session(ports, ready, self.told.append, self.notices.append, dry_run=dry_run)
-            run.told = self.watch
+            run.reported = self.watch
             if self.on_bytes is not None:
                 run._mover.on_bytes = self.on_bytes
             run.run()

@@ -40,7 +40,7 @@ def test_an_idle_pool_looks_for_work_with_as_many_slots_as_it_encodes(encode_slo
 
 def test_one_more_is_taken_once_the_encode_is_about_to_end(encode_slots):
     encode_slots.enter("a")
-    encode_slots.took("a")
+    encode_slots.received("a")
     assert not encode_slots.enter("b"), "the first job is not even encoding"
     with encode_slots.encoding("a", fine):
         assert not encode_slots.enter("b"), "nobody knows when it ends"
@@ -49,7 +49,7 @@ def test_one_more_is_taken_once_the_encode_is_about_to_end(encode_slots):
         encode_slots.expect("a", AHEAD_S)
         assert encode_slots.enter("b")
         assert not encode_slots.enter("c"), "one ahead, not two"
-    encode_slots.took("b")
+    encode_slots.received("b")
 
     assert not encode_slots.enter("c"), "the next one is about to encode"
 
@@ -58,7 +58,7 @@ def test_a_slot_that_waits_for_its_turn_is_rung_when_it_may_come(encode_slots):
     rung = []
     encode_slots.listen(lambda: rung.append("now"))
     encode_slots.enter("a")
-    encode_slots.took("a")
+    encode_slots.received("a")
     with encode_slots.encoding("a", fine):
         encode_slots.expect("a", AHEAD_S + 1)
         assert rung == []

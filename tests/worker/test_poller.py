@@ -174,7 +174,7 @@ def test_a_message_that_a_stopped_poll_brings_goes_back_at_once(farm) -> None:
     served.queue.receive = receive
     submit(farm, 1, served.queue.name)
     receivers.start()
-    assert receivers.take() is None
+    assert receivers.next_delivery() is None
 
     for thread in receivers._threads:
         thread.join(10)

@@ -96,7 +96,7 @@ class Remote(ABC):
         """
 
     @abstractmethod
-    def look(self, path: str) -> RemoteFile | None:
+    def stat(self, path: str) -> RemoteFile | None:
         """Return the file that is at a path now, or None."""
 
     @abstractmethod

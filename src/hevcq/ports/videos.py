@@ -171,9 +171,9 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """`came` of the declared bytes are there; more may follow."""
+    """`received` of the declared bytes are there; more may follow."""
 
-    came: int
+    received: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ class VideoFiles(ABC):
         """Return the signed URL of one part (1 to 10,000). Raises BadUpload."""
         raise BadUpload("This upload is not sent in parts.")
 
-    def parts_came(self, video: Video) -> Mapping[int, int]:  # noqa: ARG002 - as above
+    def received_parts(self, video: Video) -> Mapping[int, int]:  # noqa: ARG002 - as above
         """Return the sizes of the parts that came, by number."""
         return {}
 
@@ -245,7 +245,7 @@ class VideoFiles(ABC):
         raise BadUpload("The bytes of this upload go to the address it was given.")
 
     @abstractmethod
-    def came(self, video: Video) -> int:
+    def received_bytes(self, video: Video) -> int:
         """Return how many bytes of an unfinished upload came, durable or not."""
 
     @abstractmethod

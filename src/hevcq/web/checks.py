@@ -112,7 +112,7 @@ def _sign_in(app: App) -> str:
             return _users(folder)
         case "oidc":
             assert isinstance(mode, Oidc)
-            mode.look()
+            mode.check_provider()
             return f"at {settings.oidc.issuer}, which answers{_operators(settings)}"
         case "proxy":
             peers = ", ".join(settings.trusted_proxies)

@@ -255,7 +255,7 @@ def _came(farm: VideoFarm, video: Video) -> int:
         with farm.files.receive(video) as receiver:
             came = receiver.sync()
     except Conflict:  # still being sent; whoever resumes takes it over, and is told the offset
-        return farm.files.came(video)
+        return farm.files.received_bytes(video)
     if came >= video.upload.size:
         _complete(farm, video)
     return came

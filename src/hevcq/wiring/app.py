@@ -232,7 +232,7 @@ class App:
         from hevcq.wiring.machine_condition import MachineCondition
 
         condition = MachineCondition(lambda: settings)
-        condition.look()
+        condition.check()
         return condition.reason()
 
     def close(self) -> None:
@@ -260,11 +260,11 @@ def open_app(
 def doctor_context(app: App) -> DoctorContext:
     """Return what the checks of this machine need; each is opened by the check that asks for it."""
     from hevcq.usecases.doctor import DoctorContext
-    from hevcq.usecases.placement.lived_time import look
+    from hevcq.usecases.placement.lived_time import measure
 
     def clock_problem() -> str:
         try:
-            return look(app.catalog, app.clock).problem
+            return measure(app.catalog, app.clock).problem
         except HevcqError:  # the check of the database says it
             return ""
 

@@ -61,10 +61,10 @@ class HealthWatch:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.look()
+            self.check()
             self._app.clock.wait(self._stop, LOOK_S)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Read what is due; must not raise, as nobody else would hear of it."""
         if not self._app.settings.health.share:
             return

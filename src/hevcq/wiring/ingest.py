@@ -65,7 +65,7 @@ class IngestApplication:
         self._wake = threading.Event()
         self._workers: LocalWorkers | None = None
         every_s = PAUSE_EVERY_S if self._embedded else FLEET_PAUSE_EVERY_S
-        self._pause = PauseNotice(self._why_paused, self._tell_paused, app.clock, every_s)
+        self._pause = PauseNotice(self._why_paused, self._report_paused, app.clock, every_s)
 
     @property
     def _embedded(self) -> bool:
@@ -179,7 +179,7 @@ class IngestApplication:
         every = len(reasons) == len(names) and all(reasons)
         return " ".join(dict.fromkeys(reasons)) if every else ""
 
-    def _tell_paused(self, reason: str) -> None:
+    def _report_paused(self, reason: str) -> None:
         name = EventName.PAUSED if reason else EventName.RESUMED
         words = reason.removeprefix("Paused ") or "Work may go on."  # shown behind "Paused: "
         self._emit(IngestEvent(event=name, at=self._app.clock.now(), reason=words))

@@ -55,7 +55,7 @@ class MachineCondition:
         self._current()
         return self._commanded or self._reason
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Look at everything that the settings limit; ask the command every third time."""
         settings = self._current()
         if settings.gate_command and self._looks % round(COMMAND_EVERY_S / LOOK_EVERY_S) == 0:

@@ -86,8 +86,8 @@ def _gather(app: App, log: EventLog) -> LedgerGather | None:
     return LedgerGather(log, app.backend.ledger, app.clock)
 
 
-class Caretaker:
-    """Sum up and tell what happened, in a thread of its own; a watcher of a pool."""
+class EventWatcher:
+    """Sum up events and send their messages, in a thread of its own; a watcher of a pool."""
 
     def __init__(self, app: App) -> None:
         from hevcq.usecases.notify.courier import Courier
@@ -150,7 +150,7 @@ class Caretaker:
         if said:
             self.notify("originals.expiring", said, unless_within_s=20 * 3600.0)
 
-    def look(self, _health: Health) -> None:
+    def observe(self, _health: Health) -> None:
         """Start the thread on the first call."""
         if not self._started:
             self._started = True
@@ -162,11 +162,11 @@ class Caretaker:
             self._background.close(PATIENCE_S)
 
 
-def caretaker_of(app: App) -> Caretaker | None:
-    """Return the caretaker of a pool; None for a fleet's worker that tells nobody, and keeps no log."""
+def event_watcher(app: App) -> EventWatcher | None:
+    """Return what sends the events of a pool; None for a fleet's worker that tells nobody, and keeps no log."""
     settings = app.settings
-    told = settings.notify or settings.webhook or settings.media_server
-    return Caretaker(app) if settings.backend == "embedded" or told else None
+    receives = settings.notify or settings.webhook or settings.media_server
+    return EventWatcher(app) if settings.backend == "embedded" or receives else None
 
 
 def video_messages(app: App) -> Callable[[Happened], bool] | None:
@@ -186,7 +186,7 @@ def video_messages(app: App) -> Callable[[Happened], bool] | None:
 def notify_now(app: App) -> None:
     """Send at the end of a command what happened in it; never raises a HevcqError."""
     try:
-        Caretaker(app).step()
+        EventWatcher(app).step()
     except HevcqError as error:
         get_logger().warning("messages_wait", reason=str(error))
 
@@ -203,40 +203,40 @@ def receivers(settings: Settings, clock: Clock) -> list[Receiver]:
     ]
 
 
-def _people(told: NotifySettings) -> Receiver:
+def _people(settings: NotifySettings) -> Receiver:
     from hevcq.remotes.notify.people import People
 
-    url = _secret(told.url, told.url_file, "[[notify]] url_file", str)
+    url = _secret(settings.url, settings.url_file, "[[notify]] url_file", str)
     return People(
-        told.name,
+        settings.name,
         url,
-        frozenset(told.events),
-        told.template,
-        every_s=told.every_s,
-        daily_at=told.daily_at,
+        frozenset(settings.events),
+        settings.template,
+        every_s=settings.every_s,
+        daily_at=settings.daily_at,
     )
 
 
-def _webhook(told: WebhookSettings, clock: Clock) -> Receiver:
+def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
     _require_http()
     from hevcq.remotes.notify.http import HttpSender
     from hevcq.remotes.notify.webhook import Webhook
 
-    key = _secret(told.secret, told.secret_file, "[[webhook]] secret_file", signing_key)
-    sender = HttpSender(clock, private=told.allow_private)
-    name = told.name or told.url.split("://")[1].split("/")[0]
-    return Webhook(name, told.url, key, frozenset(told.events), sender, clock)
+    key = _secret(settings.secret, settings.secret_file, "[[webhook]] secret_file", signing_key)
+    sender = HttpSender(clock, private=settings.allow_private)
+    name = settings.name or settings.url.split("://")[1].split("/")[0]
+    return Webhook(name, settings.url, key, frozenset(settings.events), sender, clock)
 
 
-def _media_server(told: MediaServerSettings, clock: Clock) -> Receiver:
+def _media_server(settings: MediaServerSettings, clock: Clock) -> Receiver:
     _require_http()
     from hevcq.remotes.notify.http import HttpSender
     from hevcq.remotes.notify.media_servers import KINDS
 
-    key = _secret(told.key, told.key_file, "[[media_server]] key_file", str)
+    key = _secret(settings.key, settings.key_file, "[[media_server]] key_file", str)
     sender = HttpSender(clock, private=True, most_answer=MOST_ANSWER)
-    pairs = [pair.partition("=")[::2] for pair in told.paths]
-    return KINDS[told.kind](told.url, key, sender, pairs)
+    pairs = [pair.partition("=")[::2] for pair in settings.paths]
+    return KINDS[settings.kind](settings.url, key, sender, pairs)
 
 
 def _require_http() -> None:

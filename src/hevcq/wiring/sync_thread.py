@@ -46,16 +46,16 @@ class SyncThread:
             wanted = self._app.settings.sync
             for each in wanted:
                 if not self._stop.is_set():
-                    self.look(each)
+                    self.check(each)
             pause_s = min([LOOK_S, *(max(LEAST_S, each.settle_s / 2) for each in wanted)])
             self._app.clock.wait(self._stop, pause_s)
 
-    def look(self, sync: SyncSettings) -> None:
+    def check(self, sync: SyncSettings) -> None:
         """Run one sync once; must not raise, as nobody else would hear of it."""
         try:
             with opened(self._app, sync, self._stop) as ready:
                 Session(
-                    ready.ports, ready.job, self._on_file, self._notice, told=self._repeated
+                    ready.ports, ready.job, self._on_file, self._notice, reported=self._repeated
                 ).run()
         except Stopped:
             return

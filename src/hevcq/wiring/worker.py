@@ -53,7 +53,7 @@ def build_pool(
     from hevcq.domain.events import ignore
     from hevcq.domain.planning.planner import make_plan
     from hevcq.usecases.operations.finished_sources import SourceFinisher
-    from hevcq.wiring.notify import caretaker_of
+    from hevcq.wiring.notify import event_watcher
     from hevcq.worker.delivery.context import WorkerContext, keep, no_notification
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.pool import WorkerPool
@@ -63,8 +63,8 @@ def build_pool(
     app.keyring.prepare()  # a key that cannot be used must not cost an encode
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
-    emit, caretaker = on_event or ignore, caretaker_of(app)
-    watching = [*watchers(app), *_caretakers(app, wanted), *([caretaker] if caretaker else [])]
+    emit, events = on_event or ignore, event_watcher(app)
+    watching = [*watchers(app), *_maintenance(app, wanted), *([events] if events else [])]
     if measured and (settings.metrics_emf or settings.metrics_address):
         emit, report = _with_metrics(app, emit, served)
         watching.append(report)
@@ -73,7 +73,7 @@ def build_pool(
         encoder=app.encoder,
         keyring=app.keyring,
         admission=_admission(app, watching),
-        notify=caretaker.notify if caretaker else no_notification,
+        notify=events.notify if events else no_notification,
         plan=make_plan,
         scratch=Scratch(settings.scratch, app.clock),
         clock=app.clock,
@@ -90,14 +90,14 @@ def build_pool(
     return WorkerPool(context, served, _numbers(app), watching)
 
 
-def _caretakers(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
+def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
     """Return what looks after the backend now and then beside the work."""
     from hevcq.usecases.operations.expired_messages import ExpiredMessages
     from hevcq.worker.monitoring.periodic import Periodic
 
     backend, found = app.worker_backend, _set_sweeper(app, wanted)
     if backend.external_dlq:
-        look = ExpiredMessages(backend, [each.name for each in wanted]).look
+        look = ExpiredMessages(backend, [each.name for each in wanted]).check
         found.append(Periodic("hevcq-given-up", look, app.clock, EXPIRED_MESSAGES_CHECK_S))
     return found
 
@@ -113,7 +113,7 @@ def _admission(app: App, watching: list[Watcher]) -> Admission:
         return app.settings.schedule  # a service reads them again
 
     parsed, condition = lru_cache(maxsize=1)(ScheduleSettings.hours), MachineCondition(schedule)
-    watching.append(Periodic("hevcq-condition", condition.look, app.clock, LOOK_EVERY_S))
+    watching.append(Periodic("hevcq-condition", condition.check, app.clock, LOOK_EVERY_S))
     pauses = app.worker_backend.pauses
     return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason)
 

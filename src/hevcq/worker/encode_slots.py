@@ -66,7 +66,7 @@ class EncodeSlots:
         encoding = all(at is _At.ENCODING for at in self._at.values())
         return encoding and min(self._eta.values(), default=AHEAD_S + 1) <= AHEAD_S
 
-    def took(self, slot: str) -> None:
+    def received(self, slot: str) -> None:
         """Record that the slot received a delivery."""
         with self._changed:
             self._at[slot] = _At.READYING

@@ -1,7 +1,7 @@
 """Long-poll several queues at once, for services that charge for every receive (SQS).
 
-One thread per queue receives messages, but never more than there are free slots: a waiting slot has
-a seat, a receive reserves seats, and every message goes to a seat at once. So no message waits in
+One thread per queue receives messages, but never more than there are free slots: a slot that waits
+is reserved by a receive, and every message goes to such a slot at once. So no message waits in
 this process while its visibility timeout runs, none is received only to be released, and a stop
 takes no longer than the polls in progress.
 """
@@ -35,7 +35,7 @@ SHARED_S = 5.0
 
 
 @dataclass(eq=False)
-class _Seat:
+class _Waiter:
     """A waiting slot; ended by a message, an error or the time `until` (monotonic seconds)."""
 
     until: float
@@ -53,7 +53,7 @@ class Poller:
         self.answered_at = context.clock.monotonic()
         self._context, self._queues, self._stop = context, tuple(queues), stop
         self._changed = threading.Condition()
-        self._free: deque[_Seat] = deque()
+        self._free: deque[_Waiter] = deque()
         # All queues line up at once: the first to start must not get a long poll for that reason.
         self._line: deque[ProfileQueue] = deque(self._queues)
         self._empty = 0
@@ -82,45 +82,47 @@ class Poller:
         with self._changed:
             self._changed.notify_all()
 
-    def take(self) -> tuple[ProfileQueue, Delivery] | None:
+    def next_delivery(self) -> tuple[ProfileQueue, Delivery] | None:
         """Wait for a message for one slot; return None after `TAKE_S` or on a stop.
 
         Raises any error of a receive except TransientError.
         """
         clock = self._context.clock
-        seat = _Seat(clock.monotonic() + TAKE_S)
+        waiter = _Waiter(clock.monotonic() + TAKE_S)
         with self._changed:
-            self._free.append(seat)
+            self._free.append(waiter)
             self._changed.notify_all()
-            while not seat.ended:
-                if seat in self._free and (self._stop.is_set() or clock.monotonic() >= seat.until):
-                    self._free.remove(seat)
+            while not waiter.ended:
+                if waiter in self._free and (
+                    self._stop.is_set() or clock.monotonic() >= waiter.until
+                ):
+                    self._free.remove(waiter)
                     return None
-                # Wait while a receive has this seat: a message may be on its way to it.
-                clock.wait_on(self._changed, max(0.05, seat.until - clock.monotonic()))
-        if seat.error is not None:
-            raise seat.error
-        return seat.found
+                # Wait while a receive reserves this waiter: a message may be on its way to it.
+                clock.wait_on(self._changed, max(0.05, waiter.until - clock.monotonic()))
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.found
 
     def _run(self, served: ProfileQueue) -> None:
         errors = 0
-        while self._may_ask(served) and (asked := self._seats(served)) is not None:
-            seats, wait_s = asked
+        while self._may_ask(served) and (asked := self._waiters(served)) is not None:
+            waiters, wait_s = asked
             try:
-                found = served.queue.receive(len(seats), wait_s=wait_s, stop=self._stop)
+                found = served.queue.receive(len(waiters), wait_s=wait_s, stop=self._stop)
             except TransientError as error:
-                self._give(seats, [])
+                self._give(waiters, [])
                 back_off(self._context, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
             except Exception as error:  # noqa: BLE001 - a slot raises it
-                seats[0].error, seats[0].ended = error, True
-                self._give(seats[1:], [])
+                waiters[0].error, waiters[0].ended = error, True
+                self._give(waiters[1:], [])
                 back_off(self._context, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
             errors = 0
-            self._answered(served, seats, found)
+            self._answered(served, waiters, found)
 
     def _may_ask(self, served: ProfileQueue) -> bool:
         """Wait while this queue is closed; return False on a stop."""
@@ -129,8 +131,8 @@ class Poller:
             self._context.clock.wait(self._stop, GATE_S)
         return not self._stop.is_set()
 
-    def _seats(self, served: ProfileQueue) -> tuple[list[_Seat], float] | None:
-        """Wait for this queue's turn and a free slot; return its seats and the poll time in seconds.
+    def _waiters(self, served: ProfileQueue) -> tuple[list[_Waiter], float] | None:
+        """Wait for this queue's turn and a free slot; return the slots that wait, and the poll time in seconds.
 
         Returns None on a stop. Waiting queues share the free slots, longest waiting first.
         """
@@ -147,15 +149,17 @@ class Poller:
                 self._line.remove(served)
                 return None
             share = max(1, len(self._free) // len(self._line))
-            seats = [self._free.popleft() for _ in range(share)]
+            waiters = [self._free.popleft() for _ in range(share)]
             self._line.popleft()
             self._changed.notify_all()
             if len(self._free) >= len(self._line):
-                return seats, served.queue.long_poll_s
+                return waiters, served.queue.long_poll_s
             quick = self._empty < len(self._queues)
-            return seats, min(QUICK_S if quick else SHARED_S, served.queue.long_poll_s)
+            return waiters, min(QUICK_S if quick else SHARED_S, served.queue.long_poll_s)
 
-    def _answered(self, served: ProfileQueue, seats: list[_Seat], found: list[Delivery]) -> None:
+    def _answered(
+        self, served: ProfileQueue, waiters: list[_Waiter], found: list[Delivery]
+    ) -> None:
         self.answered_at = self._context.clock.monotonic()
         if self._stop.is_set():
             for delivery in found:
@@ -163,19 +167,19 @@ class Poller:
             found = []
         with self._changed:
             self._empty = 0 if found else self._empty + 1
-        self._give(seats, [(served, delivery) for delivery in found])
+        self._give(waiters, [(served, delivery) for delivery in found])
 
-    def _give(self, seats: list[_Seat], found: list[tuple[ProfileQueue, Delivery]]) -> None:
-        """Assign the messages to seats; a seat without one waits on unless its time is up."""
+    def _give(self, waiters: list[_Waiter], found: list[tuple[ProfileQueue, Delivery]]) -> None:
+        """Assign the messages to waiters; a waiter without one waits on unless its time is up."""
         now = self._context.clock.monotonic()
         with self._changed:
-            for seat, message in zip(seats, found, strict=False):
-                seat.found, seat.ended = message, True
-            for seat in reversed(seats[len(found) :]):
-                if self._stop.is_set() or now >= seat.until:
-                    seat.ended = True
+            for waiter, message in zip(waiters, found, strict=False):
+                waiter.found, waiter.ended = message, True
+            for waiter in reversed(waiters[len(found) :]):
+                if self._stop.is_set() or now >= waiter.until:
+                    waiter.ended = True
                 else:
-                    self._free.appendleft(seat)
+                    self._free.appendleft(waiter)
             self._changed.notify_all()
 
     def _release(self, served: ProfileQueue, delivery: Delivery) -> None:

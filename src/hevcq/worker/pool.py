@@ -113,7 +113,7 @@ class WorkerPool:
             thread.start()
         if self._receivers is not None:
             self._receivers.start()
-        self._tell_watchers()
+        self._notify_watchers()
 
     def run(self, signals: StopSignals) -> SlotOutcome:
         """Work until a stop is requested or no work is possible; return the outcome."""
@@ -178,7 +178,7 @@ class WorkerPool:
         now = self._context.clock.monotonic()
         if self._asked_at is not None and now - self._asked_at >= self._numbers.grace_s:
             self.insist()
-        self._tell_watchers()
+        self._notify_watchers()
 
     @property
     def stopped(self) -> bool:
@@ -238,12 +238,12 @@ class WorkerPool:
             stopping=self._asked_at is not None,
         )
 
-    def _tell_watchers(self) -> None:
+    def _notify_watchers(self) -> None:
         if not self._watchers:
             return
         health = self.health()
         for watcher in self._watchers:
-            self._guarded(watcher, partial(watcher.look, health))
+            self._guarded(watcher, partial(watcher.observe, health))
 
     def _close_watchers(self) -> None:
         for watcher in self._watchers:

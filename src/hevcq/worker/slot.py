@@ -122,7 +122,7 @@ class Slot:
             return False
         self.busy, self._serving = True, found[0]
         if self._context.encode_slots is not None:
-            self._context.encode_slots.took(self._handler.worker)
+            self._context.encode_slots.received(self._handler.worker)
         try:
             with bound(**_names(*found)):
                 self._note(self._handler.process(*found))
@@ -138,7 +138,7 @@ class Slot:
         The starting queue moves on with every delivery, so none can starve another.
         """
         if self._receivers is not None:
-            return self._receivers.take()
+            return self._receivers.next_delivery()
         if len(self._queues) == 1:
             return self._ask(0, wait_s=POLL_WAIT_S)
         self._wake.clear()

@@ -204,8 +204,8 @@ def test_a_large_video_comes_in_parts_of_signed_lengths(
             farm.files.part_url(video, number)
 
     httpx2.put(urls[1], content=b"1" * 5 * MIB).raise_for_status()
-    assert farm.files.parts_came(video) == {1: 5 * MIB}
-    assert farm.files.came(video) == 5 * MIB
+    assert farm.files.received_parts(video) == {1: 5 * MIB}
+    assert farm.files.received_bytes(video) == 5 * MIB
     with pytest.raises(BadUpload, match="5,242,880 of 6,291,456"):
         complete_upload(farm, video)
     httpx2.put(urls[2], content=b"2" * MIB).raise_for_status()

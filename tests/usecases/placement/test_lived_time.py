@@ -10,7 +10,7 @@ import pytest
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import LivedTime, Mode
 from hevcq.usecases.ingest.destinations import Destination
-from hevcq.usecases.placement.lived_time import DAY_S, MAX_OFF_S, advanced, look, observe
+from hevcq.usecases.placement.lived_time import DAY_S, MAX_OFF_S, advanced, measure, observe
 from hevcq.usecases.placement.recover import recover
 from hevcq.util.clock import EARLIEST, SystemClock
 from support.clips import ManualClock
@@ -163,14 +163,14 @@ def test_what_passed_is_what_the_kernel_counted_and_little_of_the_rest(change, g
 
 def test_a_look_records_nothing() -> None:
     catalog, clock = MemoryCatalog(ManualClock()), ManualClock(EARLIEST)
-    assert look(catalog, clock).problem == ""
+    assert measure(catalog, clock).problem == ""
     assert catalog.lived() is None
     observe(catalog, clock)
     clock.jump_wall(9 * DAY_S)
 
-    assert "set forward by 9 days" in look(catalog, clock).problem
+    assert "set forward by 9 days" in measure(catalog, clock).problem
     assert "set forward by 9 days" in observe(catalog, clock).problem
-    assert look(catalog, clock).problem == ""
+    assert measure(catalog, clock).problem == ""
 
 
 def test_the_machines_own_clock_counts_on_and_knows_its_start() -> None:

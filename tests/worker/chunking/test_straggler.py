@@ -168,7 +168,7 @@ class TestHandedOn(HandsOn):
 def test_a_slot_whose_encode_ended_expects_nothing_more():
     encode_slots = EncodeSlots(1, ManualClock(auto=True))
     encode_slots.enter("a")
-    encode_slots.took("a")
+    encode_slots.received("a")
 
     encode_slots.expect("a", 1.0)
 

@@ -78,7 +78,7 @@ def test_a_queued_job_that_the_queue_gave_up_is_dead_with_the_reason(farm) -> No
     give_up(farm)
     assert farm.state(source) is JobState.QUEUED
 
-    assert ExpiredMessages(farm.backend).look() == 1
+    assert ExpiredMessages(farm.backend).check() == 1
 
     assert dead(farm, source) == GIVEN_UP
     assert farm.record(source).reason == farm.letters()[0].reason
@@ -89,12 +89,12 @@ def test_one_whose_last_worker_vanished_is_dead_once_its_lease_is_over(farm) -> 
     give_up(farm)
     farm.ledger.claim(source, farm.profile.name, owner="gone", lease_s=60.0)
     look = ExpiredMessages(farm.backend)
-    assert look.look() == 0
+    assert look.check() == 0
     assert farm.state(source) is JobState.RUNNING
 
     farm.clock.advance(61)
 
-    assert look.look() == 1, "it was too early, and is asked again although no letter is new"
+    assert look.check() == 1, "it was too early, and is asked again although no letter is new"
     assert dead(farm, source) == GIVEN_UP
 
 
@@ -103,7 +103,7 @@ def test_a_chunk_that_the_queue_gave_up_ends_its_video(farm) -> None:
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
     assert farm.state(source) is JobState.SPLIT
 
-    assert ExpiredMessages(farm.backend).look() == 1
+    assert ExpiredMessages(farm.backend).check() == 1
 
     assert dead(farm, source) == GIVEN_UP
 
@@ -115,7 +115,7 @@ def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm) -> None:
     while farm.chunks(source)[1].state is not JobState.DONE:
         farm.handle()
 
-    assert ExpiredMessages(farm.backend).look() == 0
+    assert ExpiredMessages(farm.backend).check() == 0
     assert farm.state(source) is JobState.SPLIT
 
 
@@ -133,7 +133,7 @@ def test_the_message_that_split_a_video_is_needed_only_until_the_chunks_are_sent
 def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm) -> None:
     source = farm.submit()
     give_up(farm)
-    ExpiredMessages(farm.backend).look()
+    ExpiredMessages(farm.backend).check()
 
     moved_back(farm)
 
@@ -143,7 +143,7 @@ def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm) -> None:
 def test_moved_back_by_the_service_a_given_up_chunk_brings_its_video_back(farm) -> None:
     source = farm.split()
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
-    ExpiredMessages(farm.backend).look()
+    ExpiredMessages(farm.backend).check()
     farm.clock.advance(1e6)
     while (delivery := farm.receive()) is not None:
         farm.do(delivery)
@@ -158,7 +158,7 @@ def test_recorded_too_early_a_job_with_another_message_is_done_all_the_same(farm
     source = farm.submit()
     give_up(farm)
     farm.queue.send([letter_of(farm, source).task])
-    ExpiredMessages(farm.backend).look()
+    ExpiredMessages(farm.backend).check()
     assert dead(farm, source) == GIVEN_UP
 
     assert farm.until_settled(source).state is JobState.DONE
@@ -170,7 +170,7 @@ def test_what_a_worker_buried_is_left_as_it_is(farm) -> None:
     record = farm.until_settled(source)
     assert record.state is JobState.DEAD
 
-    assert ExpiredMessages(farm.backend).look() == 0
+    assert ExpiredMessages(farm.backend).check() == 0
     assert farm.record(source) == record
 
 
@@ -184,10 +184,10 @@ def test_letters_are_listed_only_where_there_are_more_than_before(farm) -> None:
     look = ExpiredMessages(replace(farm.backend, queues={farm.queue.name: queue}))
 
     for _ in range(FULL_CHECK_EVERY):
-        look.look()
+        look.check()
     assert len(listings) == 1
 
-    look.look()
+    look.check()
     assert len(listings) == 2, "now and then all the same"
 
 
@@ -204,7 +204,7 @@ def test_a_queue_that_does_not_answer_is_looked_at_again(farm) -> None:
     queue = Faulty(farm.queue, before=fails)
     look = ExpiredMessages(replace(farm.backend, queues={farm.queue.name: queue}))
 
-    assert (look.look(), look.look()) == (0, 1)
+    assert (look.check(), look.check()) == (0, 1)
     assert dead(farm, source) == GIVEN_UP
 
 
@@ -212,7 +212,7 @@ def test_where_queue_and_ledger_are_one_there_is_nothing_to_look_for(farm) -> No
     source = farm.submit()
     give_up(farm)
 
-    assert ExpiredMessages(replace(farm.backend, external_dlq=False)).look() == 0
+    assert ExpiredMessages(replace(farm.backend, external_dlq=False)).check() == 0
     assert farm.state(source) is JobState.QUEUED
 
 
@@ -232,7 +232,7 @@ def test_a_worker_looks_at_its_start_and_then_every_so_often(farm) -> None:
     assert watcher._once() == 900.0
     assert len(looks) == 1
 
-    watcher.look(Health(slots=1, alive=1, handled=0, oldest_poll_s=0.0))
+    watcher.observe(Health(slots=1, alive=1, handled=0, oldest_poll_s=0.0))
     watcher.close()
     count = len(looks)
     watcher._once()

@@ -51,7 +51,7 @@ def test_a_periodic_thing_begins_once_however_often_the_pool_looks():
 
     tidy = Periodic("tidy", step, clock, every_s=60)
     for _ in range(3):
-        tidy.look(HEALTH)
+        tidy.observe(HEALTH)
     clock.until_waiting()
     clock.advance(59)
     assert len(done) == 1

@@ -88,7 +88,7 @@ def _run(
                     shown.notice,
                     shown.progress,
                     dry_run=dry_run,
-                    told=shown.told,
+                    reported=shown.reported,
                 ).run()
         except HevcqError as error:
             if isinstance(error, Unavailable) or len(wanted) > 1:
@@ -111,7 +111,7 @@ class _Shown:
         self._shown_at = 0.0
         self._line = False
         self._name = ""
-        self.told: set[tuple[str, str, str]] = set()
+        self.reported: set[tuple[str, str, str]] = set()
         self._noticed: set[str] = set()
         self.watching = False
         """Whether a look that found nothing new is not worth a line."""

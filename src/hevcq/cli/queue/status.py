@@ -51,7 +51,7 @@ def status(
     with cli_of(ctx).app() as app:
         expired = ExpiredMessages(app.backend, most=MAX_DEAD_LETTERS_CHECKED)
         while True:
-            expired.look()
+            expired.check()
             if watch and sys.stdout.isatty():
                 render.emit(CLEAR)
             _show(app, names or [], as_json=as_json)

@@ -66,7 +66,7 @@ class RcloneRemote(Remote):
                 files.append(file)
         return RemoteFolder(tuple(folders), tuple(files), tuple(refused))
 
-    def look(self, path: str) -> RemoteFile | None:
+    def stat(self, path: str) -> RemoteFile | None:
         """Look by `rclone lsjson --stat`."""
         code, item, said = self._json(["lsjson", "--stat", self._address(path)])
         if code in {NO_FOLDER, NO_FILE}:

@@ -105,7 +105,7 @@ class WebDavRemote(Remote):
         asked = tuple(part for part in path.split("/") if part)
         return multistatus.folder_of(response, root, asked)
 
-    def look(self, path: str) -> RemoteFile | None:
+    def stat(self, path: str) -> RemoteFile | None:
         """Look by PROPFIND with Depth 0."""
         response = self._propfind(path, "0")
         if response is None:
@@ -146,7 +146,7 @@ class WebDavRemote(Remote):
         if not 200 <= status < 300:
             self._refuse_if_busy(status)
             return f"it allows no file to be made in {printable(folder) or '/'} (HTTP {status})"
-        made = self.look(path)
+        made = self.stat(path)
         if made is None or not made.etag:
             self._status("DELETE", path, {})
             return "it gives no ETags"
@@ -155,16 +155,16 @@ class WebDavRemote(Remote):
             self._status("DELETE", path, {})
             return "it deletes a file whatever version was asked for (it ignores If-Match)"
         removed = self._status("DELETE", path, _if_match(made.etag))
-        if self.look(path) is None:
+        if self.stat(path) is None:
             return ""
         return f"it does not delete a file by its own ETag (HTTP {removed})"
 
     def put(self, path: str, content: Upload) -> bool:
         """PUT with If-None-Match, or in chunks where a Nextcloud takes them."""
-        if self.look(path) is not None:
+        if self.stat(path) is not None:
             return False
         made = Uploader(self._base, self._send, self._chunks).put(path, content)
-        now = self.look(path)
+        now = self.stat(path)
         if made and (now is None or now.size != content.size):
             raise SourceChanged(f"{printable(path)} did not arrive whole on {self.server}.")
         return made

@@ -122,10 +122,10 @@ class Alarm(HealthRecords):
         known = before is not None and before.health is checked.health
         changed = before is not None and before.fingerprint != checked.fingerprint
         if checked.health is not Health.SOUND and (not known or changed):
-            self._tell(checked)
+            self._report(checked)
         self._records.record(checked)
 
-    def _tell(self, checked: Checked) -> None:
+    def _report(self, checked: Checked) -> None:
         name = printable(checked.path)
         why = checked.detail.removeprefix(f"{name} is damaged: ")
         why = f"{why[:1].upper()}{why[1:]} {where(checked.spots)}".strip()

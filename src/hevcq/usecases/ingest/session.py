@@ -116,7 +116,7 @@ class Ingest:
         self.summary = request.summary
         clock, backend = ports.clock, ports.backend
         names = [profile.name for profile in request.profiles]
-        sweep = ExpiredMessages(backend, names).look
+        sweep = ExpiredMessages(backend, names).check
         self.tracker = JobTracker(backend.ledger, collector, self.summary, emit, clock, sweep=sweep)
         self.tracker.learn = self._learn
         enqueuer = Enqueuer(ports, request.where, emit, separate_keys=request.separate_keys)

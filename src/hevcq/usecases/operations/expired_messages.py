@@ -42,7 +42,7 @@ class ExpiredMessages:
         self._dead: dict[str, int] = {}
         self._early: dict[str, DeadLetter] = {}
 
-    def look(self) -> int:
+    def check(self) -> int:
         """Record expired messages; return how many jobs. Errors are logged, and retried next time."""
         if not self._backend.external_dlq:
             return 0

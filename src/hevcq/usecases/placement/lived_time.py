@@ -50,7 +50,7 @@ def observe(catalog: Catalog, clock: Clock) -> Lived:
     return lived
 
 
-def look(catalog: Catalog, clock: Clock) -> Lived:
+def measure(catalog: Catalog, clock: Clock) -> Lived:
     """Return what `observe` would, and record nothing."""
     return _lived(catalog, clock)[1]
 

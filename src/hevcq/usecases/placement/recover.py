@@ -50,7 +50,7 @@ def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> Non
     follow_replaced(ports, folders)
     lived = observe(ports.catalog, ports.clock)
     if lived.problem:
-        _tell(ports, emit, lived.problem)
+        _report(ports, emit, lived.problem)
     for folder in folders:
         swap = ports.open_swap(folder)
         try:
@@ -58,10 +58,10 @@ def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> Non
         except HevcqError as error:
             words = [str(error)]
         for reason in words:
-            _tell(ports, emit, reason)
+            _report(ports, emit, reason)
 
 
-def _tell(ports: LibraryPorts, emit: Listener, reason: str) -> None:
+def _report(ports: LibraryPorts, emit: Listener, reason: str) -> None:
     emit(IngestEvent(event=EventName.RECOVERED, at=ports.clock.now(), reason=reason))
 
 

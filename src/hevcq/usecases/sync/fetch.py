@@ -116,7 +116,7 @@ def _write(out: BinaryIO, block: bytes) -> None:
 
 def _compare_listing(remote: Remote, file: RemoteFile, part: Path) -> None:
     """Raise SourceChanged unless the server still has this version: not all honour If-Match."""
-    now = remote.look(file.path)
+    now = remote.stat(file.path)
     if now is None or (now.version, now.size) != (file.version, file.size):
         part.unlink(missing_ok=True)
         raise SourceChanged(f"{printable(file.path)} was changed while it was fetched.")

@@ -96,7 +96,7 @@ class PutBack:
 
     def _is_there(self, path: str, upload: Upload) -> bool:
         """Return whether exactly this came already, by an upload that was not recorded."""
-        found = self.ports.remote.look(path)
+        found = self.ports.remote.stat(path)
         return (
             found is not None
             and found.size == upload.size

@@ -40,7 +40,7 @@ MAX_DEPTH = 64
 
 
 REPEATED = frozenset({"waiting", "left", "failed", "refused"})
-"""Results that every look of a watch would tell again."""
+"""Results that every round of a watch would report again."""
 
 
 class Fate(StrEnum):
@@ -79,8 +79,8 @@ class Session:
     notice: Callable[[str], None]
     on_bytes: OnBytes = lambda _path, _have, _size: None
     dry_run: bool = False
-    told: set[tuple[str, str, str]] | None = None
-    """What earlier looks of the same watch told, which is not told again; None: tell everything."""
+    reported: set[tuple[str, str, str]] | None = None
+    """What earlier rounds of the same watch reported, which is not repeated; None: report everything."""
     unsafe: str = ""
     """Why the server's files are not deleted although asked; "" where they are."""
     _entries: dict[str, SyncEntry] = field(default_factory=dict)
@@ -94,10 +94,10 @@ class Session:
 
     def _once(self, each: Synced) -> None:
         key = (each.path, each.fate.value, each.reason)
-        if self.told is not None and each.fate.value in REPEATED:
-            if key in self.told:
+        if self.reported is not None and each.fate.value in REPEATED:
+            if key in self.reported:
                 return
-            self.told.add(key)
+            self.reported.add(key)
         self._say(each)
 
     def run(self) -> None:
@@ -240,10 +240,10 @@ class Session:
             if brought is None:
                 return
             entry = self._entries[file.path] = brought
-            self._tell_landed(file, entry)
+            self._report_landed(file, entry)
             return
         if entry.stage in {Stage.LANDED, Stage.KNOWN} and self._moves(file):
-            self._tell_landed(file, entry)
+            self._report_landed(file, entry)
 
     def _moves(self, file: RemoteFile) -> bool:
         return self.job.move and not self.unsafe and bool(file.etag)
@@ -262,7 +262,7 @@ class Session:
         self.on_file(Synced(file.path, file.size, Fate.WOULD, folder / name))
 
     def _brought(self, file: RemoteFile, entry: SyncEntry) -> SyncEntry | None:
-        """Fetch and land a settled file; tell why where it did not land."""
+        """Fetch and land a settled file; report why where it did not land."""
         if self.ports.clock.now() - entry.since < self.job.settle_s:
             self.on_file(Synced(file.path, file.size, Fate.WAITING))
             return None
@@ -294,8 +294,8 @@ class Session:
             if self._broken >= GIVE_UP:
                 raise error
 
-    def _tell_landed(self, file: RemoteFile, entry: SyncEntry) -> None:
-        """Delete the server's copy of what landed, where that is asked and safe, and tell."""
+    def _report_landed(self, file: RemoteFile, entry: SyncEntry) -> None:
+        """Delete the server's copy of what landed, where that is asked and safe, and report it."""
         copied = Fate.COPIED if entry.stage is Stage.LANDED else Fate.KNOWN
         if not self._moves(file):
             self.on_file(Synced(file.path, file.size, copied, entry.target))

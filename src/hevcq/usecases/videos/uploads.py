@@ -185,7 +185,7 @@ def complete_upload(farm: VideoFarm, video: Video) -> Video:
     found = farm.files.complete(video)
     if isinstance(found, Incomplete):
         raise BadUpload(
-            f"{found.came:,} of {video.upload.size:,} bytes came.", remedy="Send the rest."
+            f"{found.received:,} of {video.upload.size:,} bytes came.", remedy="Send the rest."
         )
     if isinstance(found, Wrong):
         fail_upload(farm, video, found.why)

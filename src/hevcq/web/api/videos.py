@@ -74,7 +74,7 @@ def _own(call: Call) -> Video:
 
 def _upload_out(call: Call, video: Video) -> models.UploadOut:
     way = call.farm.files.way(video)
-    came = call.farm.files.came(video) if video.open else video.upload.size
+    came = call.farm.files.received_bytes(video) if video.open else video.upload.size
     return models.UploadOut(
         video=video_out(video, []),
         way=models.WayOut(
@@ -120,7 +120,7 @@ def sign_parts(call: Call) -> models.PartsOut:
         raise BadUpload("This upload has ended.")
     files = call.farm.files
     urls = {str(number): files.part_url(video, number) for number in call.body.numbers}
-    came = {str(number): size for number, size in files.parts_came(video).items()}
+    came = {str(number): size for number, size in files.received_parts(video).items()}
     return models.PartsOut(urls=urls, came=came)
 
 

@@ -78,7 +78,7 @@ class Oidc(Mode):
         self._keys: KeySet | None = None
         self._found_at = self._keys_at = float("-inf")
 
-    def look(self) -> None:
+    def check_provider(self) -> None:
         """Ask the provider for its addresses and keys. Raises ConfigError, Unavailable."""
         for name in ("authorization_endpoint", "token_endpoint"):
             self._endpoint(name)

@@ -154,7 +154,7 @@ class Letter:
 def _board(request: Request, services: Services) -> HTMLResponse:
     app = services.app
     # Letters that a service made by itself are recorded first, as `hevcq status` does.
-    ExpiredMessages(app.backend, most=MAX_LETTERS).look()
+    ExpiredMessages(app.backend, most=MAX_LETTERS).check()
     found = find(app.backend.queues, DeadLetterFilter(limit=MAX_LETTERS + 1))
     letters = [
         _letter(app, profile, letter)

@@ -89,11 +89,11 @@ class ChunkJob(Subjob):
         sha256 = sha256_file(output, self._lease.check, missing=Unavailable)
         key, size = self._key(chunk), output.stat().st_size
         name = f"{key}.{sha256[:16]}.json"
-        told = self._told(report, sha256, size)
+        record = self._chunk_record(report, sha256, size)
         self._lease.check()
         self._context.retry_control_call(
             lambda: self._store.put(
-                name, told.model_dump_json().encode(), metadata={"job": self._job.job_id}
+                name, record.model_dump_json().encode(), metadata={"job": self._job.job_id}
             )
         )
         metadata = {
@@ -116,7 +116,7 @@ class ChunkJob(Subjob):
         self._store.publish(publication)
         return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
 
-    def _told(self, report: ChunkReport, sha256: str, size: int) -> ChunkRecord:
+    def _chunk_record(self, report: ChunkReport, sha256: str, size: int) -> ChunkRecord:
         return ChunkRecord(
             part_id=self._task.unit_id,
             sha256=sha256,
@@ -143,21 +143,21 @@ class ChunkJob(Subjob):
         if seen is None or not name or seen.metadata.get("job") != self._task.unit_id:
             return None
         try:
-            told = ChunkRecord.parse(self._small(name))
-            _require_exact(chunk, told.frames, told.first_pts, told.last_pts)
+            record = ChunkRecord.parse(self._small(name))
+            _require_exact(chunk, record.frames, record.first_pts, record.last_pts)
             with self._store.open(key) as stream:
                 sha256, size = sha256_stream(stream, self._lease.check)
         except (PartUnfit, SourceGone) as error:
             get_logger(job=self._job.job_id).warning("part_not_adopted", reason=str(error))
             return None
-        if not self._is_this(told, seen, sha256, size):
+        if not self._is_this(record, seen, sha256, size):
             return None
-        return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name), told.cpu_s
+        return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name), record.cpu_s
 
-    def _is_this(self, told: ChunkRecord, seen: StoredObject, sha256: str, size: int) -> bool:
-        same = (told.sha256, told.size, seen.sha256) == (sha256, size, sha256)
-        mine = told.part_id == self._task.unit_id
-        return same and mine and told.ffmpeg == self._context.encoder.version()
+    def _is_this(self, record: ChunkRecord, seen: StoredObject, sha256: str, size: int) -> bool:
+        same = (record.sha256, record.size, seen.sha256) == (sha256, size, sha256)
+        mine = record.part_id == self._task.unit_id
+        return same and mine and record.ffmpeg == self._context.encoder.version()
 
 
 def _require_exact(chunk: Chunk, frames: int, first_pts: int, last_pts: int) -> None:

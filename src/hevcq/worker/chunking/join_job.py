@@ -61,9 +61,9 @@ class JoinJob(Subjob):
             self._require_free_space(copied + 2 * sizes, self.part)
             self._report.phase(Phase.FETCH)
             files = [self._collected(part, folder) for part in chunks]
-            told = [self._told(part) for part in chunks]
+            records = [self._chunk_record(part) for part in chunks]
             with self._fetched(folder) as (_path, location):
-                made = self._prove(video, location, files, told, key)
+                made = self._prove(video, location, files, records, key)
             # The source is released before the publication, so that another can be fetched meanwhile.
             return made if isinstance(made, Skipped) else self._publish(video, made)
 
@@ -88,7 +88,7 @@ class JoinJob(Subjob):
                 problem = "is gone from the store"
         raise self._again(number, f"Chunk {number + 1} {problem}.")
 
-    def _told(self, part: JobRecord) -> ChunkRecord:
+    def _chunk_record(self, part: JobRecord) -> ChunkRecord:
         number = _number(part)
         key = part.rendition.certificate_key if part.rendition is not None else ""
         try:
@@ -159,7 +159,7 @@ class JoinJob(Subjob):
         video: SplitPlan,
         location: str,
         files: list[Path],
-        told: list[ChunkRecord],
+        records: list[ChunkRecord],
         key: str,
     ) -> Made | Skipped:
         output = files[0].parent / f"rendition.{video.plan.extension}"
@@ -174,7 +174,7 @@ class JoinJob(Subjob):
             file=output,
             source_sha256=video.source_sha256,
             plan=video.plan,
-            report=_summed(report, told),
+            report=_summed(report, records),
             gates=gates,
             verify_s=seconds,
         )
@@ -190,14 +190,14 @@ def _number(part: JobRecord) -> int:
     return part.subjob.chunk if part.subjob is not None and part.subjob.chunk is not None else 0
 
 
-def _summed(joined: EncodeReport, told: list[ChunkRecord]) -> EncodeReport:
+def _summed(joined: EncodeReport, records: list[ChunkRecord]) -> EncodeReport:
     """Return the rendition's report: the commands, seconds and CPU seconds of chunks and join."""
     words: list[str] = []
-    for part in told:
+    for part in records:
         words += [*part.arguments, "&&"]
     return replace(
         joined,
         arguments=(*words, *joined.arguments),
-        seconds=joined.seconds + sum(part.seconds for part in told),
-        cpu_s=joined.cpu_s + sum(part.cpu_s for part in told),
+        seconds=joined.seconds + sum(part.seconds for part in records),
+        cpu_s=joined.cpu_s + sum(part.cpu_s for part in records),
     )

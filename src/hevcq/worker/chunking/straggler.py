@@ -24,22 +24,22 @@ class StragglerWatch:
         self, context: WorkerContext, video: SplitPlan, chunk: Chunk, lease: Lease, fence: Fence
     ) -> None:
         self._video, self._chunk, self._lease = video, chunk, lease
-        self._fence, self._clock, self._handed_on = fence, context.clock, context.requeued_chunks
+        self._fence, self._clock, self._requeued = fence, context.clock, context.requeued_chunks
         self._subjobs = context.backend.subjobs
         self._began = self._clock.monotonic()
         self._next_s = LOOK_S
 
-    def watched(self, told: OnProgress) -> OnProgress:
-        """Return a callback that calls `told`, then checks the chunk."""
+    def watched(self, on_progress: OnProgress) -> OnProgress:
+        """Return a callback that calls `on_progress`, then checks the chunk."""
 
-        def on_progress(now: EncodeProgress) -> None:
-            told(now)
+        def watching(now: EncodeProgress) -> None:
+            on_progress(now)
             elapsed = self._clock.monotonic() - self._began
             if elapsed >= self._next_s and self._fence.number == 1:
                 self._next_s = elapsed + LOOK_S
                 self._look(now.fraction, elapsed)
 
-        return on_progress
+        return watching
 
     def _look(self, share: float, elapsed_s: float) -> None:
         log = get_logger(job=self._video.job_id, chunk=self._chunk.index)
@@ -50,7 +50,7 @@ class StragglerWatch:
             return
         if is_straggler(self._chunk.cost, share, elapsed_s, done):
             log.warning("chunk_handed_on", share=round(share, 3), elapsed_s=round(elapsed_s, 1))
-            self._handed_on.note(self._fence.job_id, self._clock.monotonic())
+            self._requeued.note(self._fence.job_id, self._clock.monotonic())
             self._lease.end(Trailing())
 
     def _done(self) -> list[tuple[float, float]]:

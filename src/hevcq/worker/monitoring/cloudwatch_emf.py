@@ -45,7 +45,7 @@ class Batch:
         with self._guard:
             self._gauges.pop((metric, labels), None)
 
-    def take(self) -> dict[tuple[Metric, Labels], list[float]]:
+    def drain(self) -> dict[tuple[Metric, Labels], list[float]]:
         """Return the values since the last call, and the current gauges."""
         with self._guard:
             taken, self._values = self._values, {}

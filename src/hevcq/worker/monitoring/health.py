@@ -34,7 +34,7 @@ class Health:
 class Watcher(Protocol):
     """Receives the state of the pool several times a second."""
 
-    def look(self, health: Health) -> None:
+    def observe(self, health: Health) -> None:
         """Take the state; must return quickly. Its exceptions are only logged."""
 
     def close(self) -> None:
@@ -51,7 +51,7 @@ class HealthFile:
         self._due: float | None = None
         self._failed = False
 
-    def look(self, health: Health) -> None:
+    def observe(self, health: Health) -> None:
         """Write the file if it is due."""
         now = self._clock.monotonic()
         if self._due is not None and now < self._due:

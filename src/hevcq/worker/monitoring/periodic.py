@@ -80,7 +80,7 @@ class Periodic:
             self._action()
         return self._every_s
 
-    def look(self, _health: Health) -> None:
+    def observe(self, _health: Health) -> None:
         """Start the thread on the first call."""
         if not self._started:
             self._started = True

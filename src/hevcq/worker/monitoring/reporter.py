@@ -48,7 +48,7 @@ class MetricsReport:
         self._started = False
         self._thread = Background("hevcq-metrics-report", self.step, clock)
 
-    def look(self, health: Health) -> None:
+    def observe(self, health: Health) -> None:
         """Record the state of the slots."""
         self._meter.slots(health)
         if not self._started:
@@ -67,7 +67,7 @@ class MetricsReport:
             self._count(served)
         batch, write = self._outlets.batch, self._outlets.write
         if batch is not None and write is not None:
-            for line in lines(batch.take(), self._clock.now()):
+            for line in lines(batch.drain(), self._clock.now()):
                 write(line)
         return self._every_s
 

@@ -43,7 +43,7 @@ class ScaleInGuard:
         self._due = -math.inf
         self._thread = Background("hevcq-scale-in", self.step, clock)
 
-    def look(self, health: Health) -> None:
+    def observe(self, health: Health) -> None:
         """Record whether any slot is busy."""
         busy = health.busy > 0
         if busy is not self._busy:

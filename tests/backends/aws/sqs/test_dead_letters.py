@@ -259,7 +259,7 @@ def test_its_job_is_recorded_as_dead_and_the_letter_stays(farm) -> None:
     source = given_up(farm)
     assert record(farm, source).state is JobState.QUEUED
 
-    assert ExpiredMessages(farm.backend).look() == 1
+    assert ExpiredMessages(farm.backend).check() == 1
 
     found = record(farm, source)
     assert (found.state, found.failure_class, found.reason) == (
@@ -296,7 +296,7 @@ def test_an_ingest_that_waits_for_it_ends_with_the_reason(farm) -> None:
 
 def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:
     source, queue = given_up(farm), farm.backend.queues["hevc"]
-    ExpiredMessages(farm.backend).look()
+    ExpiredMessages(farm.backend).check()
     (dead,) = letters(queue)
     farm.put_body("hevc", dead.body)
     queue.purge(dead)
@@ -313,7 +313,7 @@ def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:
 def test_the_worker_that_looks_needs_no_more_than_its_role_allows(farm) -> None:
     given_up(farm)
     with iam.recorded(farm.clients.sqs, farm.clients.dynamodb) as calls:
-        ExpiredMessages(farm.backend, ["hevc"]).look()
+        ExpiredMessages(farm.backend, ["hevc"]).check()
 
     used = {grant for call in calls for grant in iam.needed(*call)}
     policy = iam.allowed("modules/worker_service/roles.tf", "task")

@@ -45,7 +45,7 @@ def test_a_backlog_of_twice_the_retention_loses_nothing(farm, queue) -> None:
 
 
 def test_without_renewal_sqs_would_have_deleted_them(farm, queue, monkeypatch) -> None:
-    monkeypatch.setattr(renewal.Renewal, "look", lambda _self, _received: None)
+    monkeypatch.setattr(renewal.Renewal, "check", lambda _self, _received: None)
     queue.send([task(f"TODO/all/{n}.mp4") for n in range(COUNT)])
 
     assert len(served(farm, queue, days=2 * RETENTION_S / DAY, each_day=2)) < COUNT

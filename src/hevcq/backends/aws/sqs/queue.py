@@ -129,7 +129,7 @@ class SqsQueue(Queue):
         handed_out = min(now, asked + wait)
         messages = answer.get("Messages", [])
         found = [self._delivery(message, handed_out, now) for message in messages]
-        self._renewal.look(messages)
+        self._renewal.check(messages)
         return found
 
     def _delivery(self, message: MessageTypeDef, handed_out: float, now: float) -> Delivery:

@@ -39,7 +39,7 @@ class Renewal:
         self._after_s = retention_s * SHARE
         self._next_look = float("-inf")
 
-    def look(self, received: Sequence[MessageTypeDef]) -> None:
+    def check(self, received: Sequence[MessageTypeDef]) -> None:
         """Renew what waits if one of the `received` messages is old; log errors, raise none."""
         if self._clock.monotonic() < self._next_look or not any(map(self._is_old, received)):
             return

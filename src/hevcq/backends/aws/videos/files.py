@@ -98,14 +98,14 @@ class S3VideoFiles(VideoFiles):
         with translate_errors(f"sign a part of the upload {video.video_id}"):
             return self._s3.generate_presigned_url("upload_part", wanted, ExpiresIn=VALID_S)
 
-    def parts_came(self, video: Video) -> Mapping[int, int]:
+    def received_parts(self, video: Video) -> Mapping[int, int]:
         """List the parts of a multipart upload."""
         parts = self._parts(video) if video.upload.multipart_id else []
         return {part["PartNumber"]: part["Size"] for part in parts or []}
 
-    def came(self, video: Video) -> int:
+    def received_bytes(self, video: Video) -> int:
         """Add up the parts; a POST comes as a whole."""
-        return sum(self.parts_came(video).values())
+        return sum(self.received_parts(video).values())
 
     def complete(self, video: Video) -> Completion:
         """Join the parts if there are any, then compare size and owner of the object and pin it."""

@@ -61,7 +61,7 @@ class FolderVideoFiles(VideoFiles):
             finally:
                 os.close(descriptor)
 
-    def came(self, video: Video) -> int:
+    def received_bytes(self, video: Video) -> int:
         """Look at the file's size."""
         path = self._path(video)
         with file_errors("looked at", path):
@@ -72,7 +72,7 @@ class FolderVideoFiles(VideoFiles):
 
     def complete(self, video: Video) -> Completion:
         """Compare the file's size with the declared one, make it durable and link it as a source."""
-        path, size, came = self._path(video), video.upload.size, self.came(video)
+        path, size, came = self._path(video), video.upload.size, self.received_bytes(video)
         if came < size:
             return Incomplete(came)
         if came > size:
