@@ -6,7 +6,17 @@ import random
 
 import pytest
 
-from ffmpeg.chunking.numbered import KINDS, PROFILE, Clip, make_clip, numbers, times
+from ffmpeg.chunking.numbered import (
+    BASE,
+    KINDS,
+    PROFILE,
+    X264,
+    Clip,
+    ffmpeg,
+    make_clip,
+    numbers,
+    times,
+)
 from hevcq.domain.chunking.planner import chunks_at
 
 FEW, MANY = 2, 15
@@ -52,3 +62,19 @@ def test_each_part_says_where_it_begins_and_ends(video):
     assert [r.last_pts for r in reports] == [c.last_pts for c in plan.chunks]
     assert len({r.headers for r in reports}) == 1
     assert all(r.size > 0 for r in reports)
+
+
+@pytest.mark.media
+def test_a_video_that_slows_down_at_a_cut_is_joined(tmp_path):
+    """Long pictures after short ones: the second part's decoding would begin within the first."""
+    slowing = f"{BASE},trim=end_frame=72,settb=1/1000,setpts='if(lt(N,48),N*17,816+(N-48)*150)'"
+    options = ("-fps_mode", "passthrough", *X264, "-bf", "3", "-enc_time_base", "1/1000")
+    ffmpeg("-f", "lavfi", "-i", slowing, *options, tmp_path / "slowing.mkv")
+    clip = Clip(tmp_path / "slowing.mkv", tmp_path)
+    plan = chunks_at(PROFILE, clip.plan, clip.index, (0, 4))
+    assert plan.chunks[1].first_frame == 48
+
+    clip.join(plan, clip.chunk_files(plan))
+
+    assert times(clip.output()) == times(clip.source)
+    assert numbers(clip.output()) == list(range(72))

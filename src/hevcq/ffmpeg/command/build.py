@@ -303,6 +303,9 @@ _LAYOUTS = {
 """Replacements of layouts that libopus rejects and that few players decode in AAC."""
 
 Options = list[tuple[str, str]]
+RISING = ("-bsf", r"setts=pts=PTS:dts=if(eq(N\,0)\,DTS\,max(DTS\,PREV_OUTDTS+1))")
+"""Let decoding times rise where chunks meet. Each chunk is decoded ahead by its own first pictures' lengths:
+where long pictures follow short ones it would begin before the one before has ended, and the muxer ends."""
 
 
 def track_options(
@@ -332,7 +335,7 @@ def track_options(
 
 def joined_options(track: StreamPlan, source: Stream, *, muxer: str) -> Options:
     """Return the options of a video stream that is copied from its encoded chunks."""
-    made: Options = [("-c", "copy")]
+    made: Options = [("-c", "copy"), RISING]
     if track.video is not None and is_mp4_family(muxer):
         made.append(("-tag", track.video.tag))
     return [*made, _disposition(source)]
