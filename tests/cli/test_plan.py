@@ -120,4 +120,25 @@ def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
     (rung,) = line["rungs"]
     assert rung["name"].startswith("v")
     assert 0 < rung["bytes"] < rung["most_bytes"]
-    assert line["whole"]["reason"] == "ladder"
+    assert line["whole"]["reason"] == "too_short"
+
+
+def test_the_chunks_of_a_ladder_begin_at_its_segments(hevcq, tmp_path: Path, monkeypatch):
+    """Its source has a key frame each 0.2 s, but segments begin each second."""
+    video, folder = make_keyed(tmp_path / "video.mp4"), tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "small.yaml").write_text(
+        "name: small\ndescription: for tests\ncontainer: hls\nvideo: {codec: h264, crf: 30}\n"
+        "hls: {segment_s: 1, keyframe_s: 0.5, h264_rungs: {120: [30, 200]}}\n"
+        "chunking: {mode: always, min_s: 0.7, target_s: 1.2, max_s: 3}\n"
+        "gates: {minimum_saving: null}\n"
+    )
+    monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(folder))
+
+    (line,) = hevcq("plan", video, "--json").lines
+
+    starts = [chunk["start_s"] for chunk in line["chunks"]]
+    assert len(starts) > 1
+    assert set(starts) <= {0.0, 1.0, 2.0}
+    assert sum(chunk["frames"] for chunk in line["chunks"]) == 75
+    assert line["whole"] is None

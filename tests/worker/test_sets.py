@@ -37,17 +37,6 @@ def test_what_the_encode_of_a_set_notices_is_said_and_certified(farm):
     assert Certificate.parse(farm.store.content(name)).notices == farm.encoder.set_notices
 
 
-def test_a_set_of_a_long_video_is_made_whole(farm):
-    farm.with_context(slots_per_job=lambda _profile: 8)
-    source = farm.submit()
-
-    farm.handle()
-
-    assert farm.state(source) is JobState.DONE
-    assert "keyframes" not in farm.encoder.calls
-    assert farm.store.stat(farm.key(source)) is not None
-
-
 def test_one_bad_rung_buries_the_job_and_publishes_nothing(farm):
     bad = GateResult(gate=Gate.G4, outcome=Outcome.FAILED, detail="broken", file="v240.mp4")
     farm.encoder.gates = (*passed(), bad)

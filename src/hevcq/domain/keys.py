@@ -32,6 +32,8 @@ MASTER = "master.m3u8"
 """The name of a set's master playlist, which makes the set visible: it is published last."""
 SET_EXTENSION = "m3u8"
 """The extension of a rendition that is a set of files: a folder with its master playlist in it."""
+SET_VERSION = r"[0-9a-f]{8}-[0-9]{1,19}(-[0-9]{1,19})?"
+"""What names of `set_version` look like."""
 ROOM_IN_SET = 160
 """Bytes of a key that the names below a set's folder may take."""
 
@@ -95,17 +97,22 @@ def is_set(key: str) -> bool:
     return key.endswith(f"/{MASTER}")
 
 
-def set_version(job_id: str, fence: int) -> str:
+def set_version(job_id: str, fence: int, join: int = 0) -> str:
     """Return the name of the folder of all files of a set but its master playlist.
 
     No other attempt writes there, so what a player reads never changes.
     """
-    return f"{job_id[:8]}-{fence}"
+    return f"{job_id[:8]}-{_attempt(fence, join)}"
+
+
+def _attempt(fence: int, join: int) -> str:
+    """Return the name of one attempt: joins of a split job share its fence, and have their own."""
+    return f"{fence}-{join}" if join else f"{fence}"
 
 
 def is_set_version(name: str) -> bool:
     """Return whether a name is one of `set_version`."""
-    return re.fullmatch(r"[0-9a-f]{8}-[0-9]{1,19}", name) is not None
+    return re.fullmatch(SET_VERSION, name) is not None
 
 
 def member_key(master: str, name: str) -> str:
@@ -164,9 +171,9 @@ def set_notes(profile: str) -> str:
     return f"{WORK}/{profile}/{SETS}/"
 
 
-def set_note_key(profile: str, job_id: str, fence: int) -> str:
+def set_note_key(profile: str, job_id: str, fence: int, join: int = 0) -> str:
     """Return the key of the note that one attempt writes about the sets it may leave."""
-    return check_key(f"{set_notes(profile)}{job_id}-{fence}.json")
+    return check_key(f"{set_notes(profile)}{job_id}-{_attempt(fence, join)}.json")
 
 
 def work_folder(job_id: str, profile: str) -> str:

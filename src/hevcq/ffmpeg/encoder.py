@@ -14,6 +14,7 @@ from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.formats.hardware import SOFTWARE
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
+from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
@@ -197,12 +198,19 @@ class FfmpegEncoder(Encoder):
         with self._self_testing(stop):
             return self._sure(verify_set(self._tools, request, files, on_progress, stop), stop)
 
-    def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
-        """Read the video's packets once and index its key frames; see ports.encoder."""
+    def keyframes(
+        self,
+        location: str,
+        info: MediaInfo,
+        *,
+        stop: threading.Event,
+        ladder: Ladder | None = None,
+    ) -> KeyIndex:
+        """Read the video's packets once and index where it can be cut; see ports.encoder."""
         from hevcq.ffmpeg.chunking.keyframes import keyframes
 
         with self._self_testing(stop):
-            return keyframes(self._tools, location, info, stop)
+            return keyframes(self._tools, location, info, ladder, stop)
 
     def encode_chunk(
         self,
@@ -220,7 +228,11 @@ class FfmpegEncoder(Encoder):
             self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDSTREAM
         )
         with new_output(request):
-            return encode_chunk(job, chunk_plan, chunk, on_progress)
+            if request.plan.ladder is None:
+                return encode_chunk(job, chunk_plan, chunk, on_progress)
+            from hevcq.ffmpeg.hls.chunks import encode_rungs
+
+            return encode_rungs(job, chunk_plan, chunk, on_progress)
 
     def join(
         self,
@@ -239,6 +251,21 @@ class FfmpegEncoder(Encoder):
             report = join(job, chunk_plan, chunk_files, covers, on_progress)
             carry_metadata(request)
             return report
+
+    def join_set(
+        self,
+        request: SetRequest,
+        chunk_plan: ChunkPlan,
+        chunk_files: Sequence[Path],
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> SetReport:
+        """Join the chunk files of a ladder to a set; see ports.encoder."""
+        from hevcq.ffmpeg.hls.chunks import join_set
+
+        job = FfmpegRun(self._tools, request.encode, stop)
+        return join_set(job, request, chunk_plan, chunk_files, on_progress)
 
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event

@@ -11,7 +11,7 @@ from pathlib import Path
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ports.health import Spot
@@ -325,8 +325,17 @@ class Encoder(ABC):
         raise WorkerUnfit("This encoder makes one file of a video, and no HLS.")
 
     @abstractmethod
-    def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
+    def keyframes(
+        self,
+        location: str,
+        info: MediaInfo,
+        *,
+        stop: threading.Event,
+        ladder: Ladder | None = None,
+    ) -> KeyIndex:
         """Read the packets of the first video stream once, without decoding, and index its key frames.
+
+        Those of a `ladder` are the places where its segments begin, whatever the source has there.
 
         Raises SourceUnreadable if there is no such stream or it cannot be opened, SourceGone,
         Unavailable or Stopped.
@@ -344,7 +353,8 @@ class Encoder(ABC):
     ) -> ChunkReport:
         """Encode the video frames of one chunk, and nothing else, to `request.output`.
 
-        `request` is that of the whole job except for its output; progress is that of the chunk.
+        `request` is that of the whole job except for its output; progress is that of the chunk. Of a
+        ladder the output holds every rung, as streams of one file, which is decoded for only once.
         Compares frames and times of the encoded chunk with the plan, and removes the output on any
         error. Raises what `encode` raises, and PartUnfit if the encoded chunk differs from the plan
         or the encode reported an error: the chunk is then encoded again, and if that does not help,
@@ -367,6 +377,23 @@ class Encoder(ABC):
         The report's frames are those of the video. Removes the output on any error. Raises what
         `encode` raises, and PartUnfit if a chunk is missing or does not match the others.
         """
+
+    def join_set(
+        self,
+        request: SetRequest,  # noqa: ARG002 - only for encoders that make sets
+        chunk_plan: ChunkPlan,  # noqa: ARG002
+        chunk_files: Sequence[Path],  # noqa: ARG002
+        *,
+        on_progress: OnProgress,  # noqa: ARG002
+        stop: threading.Event,  # noqa: ARG002
+    ) -> SetReport:
+        """Join the chunk files of a ladder, in the plan's order, to the set that `encode_set` makes.
+
+        Copies the pictures of each rung; sounds, subtitles, playlists and images are made as by
+        `encode_set`. Removes the folder on any error. Raises what `join` raises, and WorkerUnfit if
+        this encoder makes no sets.
+        """
+        raise WorkerUnfit("This encoder makes one file of a video, and no HLS.")
 
     @abstractmethod
     def verify(

@@ -76,14 +76,23 @@ def plan_file(
     `slots_per_job` says how many slots may share a video, as the workers are told; the chunks are
     then those that the workers will cut.
 
-    Reads the packets of the file once if any profile would encode it. Raises SourceUnreadable,
+    Reads the packets of the file once if any profile would encode it, and once more if another makes a
+    ladder. Raises SourceUnreadable,
     WorkerUnfit (no ffmpeg) or Stopped.
     """
     info = encoder.probe(location, stop=stop)
     plans = [(profile, make_plan(profile, info)) for profile in profiles]
-    encodes = any(isinstance(plan, EncodePlan) for _, plan in plans)
-    index = encoder.keyframes(location, info, stop=stop) if encodes else None
-    found = [_split(profile, info, plan, index, slots_per_job(profile)) for profile, plan in plans]
+    indexes: dict[tuple[float, ...], KeyIndex] = {}
+    found = []
+    for profile, plan in plans:
+        index = None
+        if isinstance(plan, EncodePlan):
+            ladder = plan.ladder
+            grid = () if ladder is None else (ladder.segment_s, ladder.keyframe_s)
+            if grid not in indexes:
+                indexes[grid] = encoder.keyframes(location, info, stop=stop, ladder=ladder)
+            index = indexes[grid]
+        found.append(_split(profile, info, plan, index, slots_per_job(profile)))
     return [replace(each, rungs=tuple(_rungs(each.plan, info))) for each in found]
 
 

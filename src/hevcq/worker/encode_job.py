@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import kept_original
-from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
@@ -136,8 +135,7 @@ class EncodeJob(Job):
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
         subject = replace(subject, plan=subject.plan.noting(*measured.notices))
-        whole = subject.is_trimmed or subject.plan.ladder is not None
-        split = None if whole else self._split_where_it_pays(subject, measured)
+        split = None if subject.is_trimmed else self._split_where_it_pays(subject, measured)
         if split is not None:
             return split
         with self._context.encoding(self.claimed.worker, self._lease.check):
@@ -231,19 +229,6 @@ class EncodeJob(Job):
         output is normally no larger than its source.
         """
         self._require_free_space(self._source.size, self._source.key)
-
-    def _notice(self, notices: tuple[str, ...]) -> None:
-        for sentence in notices:
-            self._context.emit(
-                JobEvent(
-                    kind=EventName.JOB_NOTICE,
-                    job_id=self._task.job_id,
-                    source=self._source,
-                    profile=self._profile.name,
-                    worker=self.claimed.worker,
-                    reason=sentence,
-                )
-            )
 
 
 def _duration(measured: Measurement, info: MediaInfo) -> float | None:

@@ -148,7 +148,8 @@ def _same_bytes(certificate: Certificate, seen: StoredObject, sha256: str, size:
 class Made:
     """An encode that is not yet published, with its gate results; `verify_s` in seconds.
 
-    For a set, `file` is the master playlist, and `members` are the other files beside it.
+    For a set, `file` is the master playlist, and `members` are the other files beside it; `join` is
+    the fence of the join that made it, if one did.
     """
 
     key: str
@@ -159,6 +160,7 @@ class Made:
     gates: tuple[GateResult, ...]
     verify_s: float
     members: tuple[SetFile, ...] = ()
+    join: int = 0
 
 
 def publish(
@@ -177,7 +179,7 @@ def publish(
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED, seconds=seconds)
     gates = (unchanged, *made.gates)
     require_passed(gates, of_set=bool(made.members))
-    files = SetPublication(context, claimed, made.key, made.file.parent) if made.members else None
+    files = _set_of(context, claimed, made)
     unsigned = _certificate(context, claimed, made, gates, files)
     certificate = context.retry_control_call(lambda: context.keyring.signed(unsigned))
     sha256, size = certificate.rendition_sha256, certificate.total_size
@@ -210,6 +212,12 @@ def publish(
     if files is not None:
         files.done()
     return RenditionRef(key=made.key, size=size, sha256=sha256, certificate_key=name)
+
+
+def _set_of(context: WorkerContext, claimed: ClaimedTask, made: Made) -> SetPublication | None:
+    if not made.members:
+        return None
+    return SetPublication(context, claimed, made.key, made.file.parent, made.join)
 
 
 def _recheck(context: WorkerContext, claimed: ClaimedTask, made: Made, there: StoredObject) -> None:

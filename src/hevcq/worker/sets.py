@@ -19,6 +19,7 @@ from hevcq.domain.certificate import Certificate, CertifiedFile
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import (
     MASTER,
+    SET_VERSION,
     is_set,
     member_key,
     set_note_key,
@@ -43,7 +44,7 @@ FOR_EVER = "public, max-age=31536000, immutable"
 """How long players may keep a file that never changes under its name."""
 A_MINUTE = "max-age=60"
 """How long players may keep the master playlist, which a new set replaces."""
-Version = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9]{1,19}$")]
+Version = Annotated[str, StringConstraints(pattern=f"^{SET_VERSION}$")]
 MAX_NOTE_BYTES = 1 << 16
 PLAYLIST = "application/vnd.apple.mpegurl"
 CERTIFICATE = ".certificate.json"
@@ -65,15 +66,18 @@ class _Note(Frozen):
 
 
 class SetPublication:
-    """The publication of one set by one attempt, from `folder`; its master playlist goes last."""
+    """The publication of one set by one attempt, from `folder`; its master playlist goes last.
+
+    `join` is the join's own fence, if the video was split; else 0.
+    """
 
     def __init__(
-        self, context: WorkerContext, claimed: ClaimedTask, master: str, folder: Path
+        self, context: WorkerContext, claimed: ClaimedTask, master: str, folder: Path, join: int
     ) -> None:
         self._context, self._claimed = context, claimed
-        self._master, self._folder = master, folder
+        self._master, self._folder, self._join = master, folder, join
         self._job_id, self._fence = claimed.task.job_id, claimed.fence.number
-        self._version = set_version(self._job_id, self._fence)
+        self._version = set_version(self._job_id, self._fence, join)
         self._files: list[tuple[SetFile, CertifiedFile]] = []
         self._replaced: tuple[str, ...] = ()
 
@@ -145,7 +149,7 @@ class SetPublication:
 
     @property
     def _key(self) -> str:
-        return set_note_key(self._claimed.profile.name, self._job_id, self._fence)
+        return set_note_key(self._claimed.profile.name, self._job_id, self._fence, self._join)
 
     def _note(self, *versions: str) -> None:
         note = _Note(
@@ -206,7 +210,8 @@ def _sweep(backend: Backend, key: str, before: float) -> None:
 def _remove(backend: Backend, note: _Note) -> bool:
     """Remove the note's folders but the one in use; return False if its attempt is still publishing."""
     job = backend.ledger.get(note.job_id)
-    if job is not None and job.state is JobState.RUNNING and job.fence == note.fence:
+    at_work = {JobState.RUNNING, JobState.SPLIT}
+    if job is not None and job.state in at_work and job.fence == note.fence:
         return False
     # After the ledger: what this attempt published before it ended is visible now.
     seen = backend.store.stat(note.master)

@@ -136,7 +136,7 @@ class VideoEncoder(SimEncoder):
         bad = job.quirk is Quirk.BAD_JOIN and request.chunks is not None
         return BAD_GATE if bad else gates
 
-    def keyframes(self, location: str, info, *, stop) -> KeyIndex:
+    def keyframes(self, location: str, info, *, stop, ladder=None) -> KeyIndex:
         job = self._job(location)
         self._take(job.seconds / 100, stop)
         return video_index(job.length)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from hevcq.domain.chunking.eligibility import whole_file_reason
-from hevcq.domain.chunking.model import KeyIndex
 from hevcq.domain.hls_settings import Hls
 from hevcq.domain.media.facts import Colour
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Refuse
@@ -201,15 +199,6 @@ def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:
     assert isinstance(second, Refuse)
     camera = planned(recipe(), video(), data("gpmd"))
     assert [s.action for s in camera.streams] == [Action.ENCODE, Action.DROP]
-
-
-def test_a_ladder_is_not_split_into_chunks_of_one_file() -> None:
-    info = media(video())
-    plan = planned(recipe(), video())
-    index = KeyIndex(stream_index=0, time_base="1/25", frames=1, keys=(), end_pts=1, monotonic=True)
-    why = whole_file_reason(recipe(), info, plan, index)
-    assert why is not None
-    assert why.reason == "ladder"
 
 
 @pytest.mark.parametrize(

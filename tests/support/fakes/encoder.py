@@ -260,17 +260,22 @@ class FakeEncoder(Encoder):
             folder.rmdir()
             raise
         digest = hashlib.sha256(Path(request.encode.location).read_bytes() + self.salt.encode())
+        report = EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
+        return self._written(request, digest.hexdigest(), report)
+
+    def _written(self, request: SetRequest, digest: str, report: EncodeReport) -> SetReport:
+        """Write the files of a set, which depend on `digest`."""
+        folder = request.encode.output
         names = [f"{request.version}/{rung}" for rung in RUNGS]
         (folder / request.version).mkdir()
         for name in names:
-            (folder / f"{name}.mp4").write_bytes(f"{name[-4:]} {digest.hexdigest()}".encode())
+            (folder / f"{name}.mp4").write_bytes(f"{name[-4:]} {digest}".encode())
             (folder / f"{name}.m3u8").write_text(f"#EXTM3U\n{name[-4:]}.mp4\n")
         master = "".join(f"#EXT-X-STREAM-INF:BANDWIDTH=1\n{name}.m3u8\n" for name in names)
         (folder / "master.m3u8").write_text(f"#EXTM3U\n{master}")
         files = [SetFile(f"{name}.mp4", "video/mp4") for name in names]
         playlists = [f"{name}.m3u8" for name in names] + ["master.m3u8"]
         files += [SetFile(name, "application/vnd.apple.mpegurl") for name in playlists]
-        report = EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
         return SetReport(tuple(files), report, self.set_notices)
 
     def verify_set(
@@ -287,7 +292,14 @@ class FakeEncoder(Encoder):
         of_set = tuple(GateResult(gate=g, outcome=Outcome.PASSED) for g in OF_SETS)
         return (*self.gates, *of_set)
 
-    def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
+    def keyframes(
+        self,
+        location: str,
+        info: MediaInfo,
+        *,
+        stop: threading.Event,
+        ladder: Ladder | None = None,
+    ) -> KeyIndex:
         self._step("keyframes", stop)
         return self.index
 
@@ -335,14 +347,32 @@ class FakeEncoder(Encoder):
     ) -> EncodeReport:
         assert not request.output.exists(), "the output must not exist yet"
         self._step("join", stop)
-        for chunk, part in zip(chunk_plan.chunks, parts, strict=True):
-            expected = f"part {chunk.index} {chunk_plan.digest} ".encode()
-            if not part.is_file() or not part.read_bytes().startswith(expected):
-                raise PartUnfit(f"{part.name} is not part {chunk.index}.", index=chunk.index)
+        whole = _joined(chunk_plan, parts)
         on_progress(EncodeProgress(0.5, 5.0, chunk_plan.frames // 2, 100.0, 7))
-        whole = hashlib.sha256(b"".join(part.read_bytes() for part in parts))
-        request.output.write_bytes(b"rendition " + whole.hexdigest().encode())
+        request.output.write_bytes(b"rendition " + whole.encode())
         return EncodeReport(("ffmpeg", "-f", "concat"), 0.1, 0.1, (), chunk_plan.frames)
+
+    def join_set(
+        self,
+        request: SetRequest,
+        chunk_plan: ChunkPlan,
+        parts: Sequence[Path],
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> SetReport:
+        """Write the set of the parts' content."""
+        folder = request.encode.output
+        folder.mkdir()  # must not exist yet
+        try:
+            self._step("join", stop)
+            whole = _joined(chunk_plan, parts)
+        except BaseException:
+            folder.rmdir()
+            raise
+        on_progress(EncodeProgress(0.5, 5.0, chunk_plan.frames // 2, 100.0, 7))
+        report = EncodeReport(("ffmpeg", "-f", "concat"), 0.1, 0.1, (), chunk_plan.frames)
+        return self._written(request, whole, report)
 
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
@@ -350,6 +380,15 @@ class FakeEncoder(Encoder):
         self._step("verify", stop)
         on_progress(EncodeProgress(0.5, 5.0, 125, 10.0, 0))
         return self.gates
+
+
+def _joined(chunk_plan: ChunkPlan, parts: Sequence[Path]) -> str:
+    """Return a digest of all parts; raise PartUnfit if one is not what the plan says."""
+    for chunk, part in zip(chunk_plan.chunks, parts, strict=True):
+        expected = f"part {chunk.index} {chunk_plan.digest} ".encode()
+        if not part.is_file() or not part.read_bytes().startswith(expected):
+            raise PartUnfit(f"{part.name} is not part {chunk.index}.", index=chunk.index)
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 
 def _measured(info: MediaInfo) -> Measurement:

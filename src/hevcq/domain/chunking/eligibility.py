@@ -27,8 +27,6 @@ def whole_file_reason(
     main = next((s for s in info.streams if s.index == index.stream_index), None)
     if main is None or main.video is None or plan.main_video.source_index != index.stream_index:
         return WholeFile(reason="no_video", detail="The packets seen are not those of the video.")
-    if plan.ladder is not None:
-        return WholeFile(reason="ladder", detail="The rungs of an HLS ladder are encoded together.")
     found = [
         *_by_choice(profile, index),
         *_by_picture(main.codec, main.video, plan),

@@ -45,13 +45,20 @@ class KeyFrame(Frozen):
     leading: int = Field(
         default=0, description="frames stored after it but shown before it: an open group"
     )
+    seek_s: float | None = Field(
+        default=None, description="of a place on a grid: how to land on the key frame before it"
+    )
+    forced: tuple[int, ...] = Field(
+        default=(), description="of a place on a grid: the output's key frames until the next"
+    )
 
 
 class KeyIndex(Frozen):
     """Key frame index of a video, from one pass over its packets. Discarded frames are not counted.
 
     The first entry of `keys` stands for the first frame presented, which after an edit list need
-    not be a key frame. `end_pts` is the end of the last frame, in ticks.
+    not be a key frame. `end_pts` is the end of the last frame, in ticks. The index of a ladder has the
+    places of its grid for `keys` (`grid.on_grid`).
     """
 
     stream_index: int
@@ -96,6 +103,9 @@ class Chunk(Frozen):
         default=False, description="frames stored at its start are shown before it, and dropped"
     )
     cost: float = Field(default=0.0, description="share of the video's expected encoding time")
+    forced: tuple[int, ...] = Field(
+        default=(), description="of a ladder: times of the key frames that every rung has, in ticks"
+    )
 
 
 class ChunkPlan(Frozen):
@@ -123,6 +133,21 @@ class WholeFile(Frozen):
 
     reason: str = Field(description="a stable word, e.g. `too_short`")
     detail: str = Field(description="one sentence for people")
+
+
+def seek_s(index: KeyIndex, place: int) -> float:
+    """Return the seek time in seconds at which the demuxer lands on that key frame.
+
+    A time slightly after a key frame still lands on it, because seeking goes back to a key frame.
+    """
+    key = index.keys[place]
+    late = index.seek_early_s
+    if index.seek_by_dts and key.dts is not None:
+        return float(key.dts * index.tick) + late
+    at = float(key.pts * index.tick)
+    if place + 1 < len(index.keys):
+        late = min(late, float((index.keys[place + 1].pts - key.pts) * index.tick) / 2)
+    return at + late
 
 
 def plan_digest(revision: str, threads: int, index: KeyIndex, boundaries: Iterable[int]) -> str:

@@ -18,6 +18,7 @@ from hevcq.domain.chunking.model import (
     KeyIndex,
     WholeFile,
     plan_digest,
+    seek_s,
     times_sum,
 )
 from hevcq.domain.media.facts import MediaInfo
@@ -111,19 +112,11 @@ def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int
         bytes=size,
         times=sum(key.times for key in held) & ((1 << 64) - 1),
         cost=share_of_work(frames / index.frames, size / all_bytes if all_bytes else 0.0),
+        forced=tuple(pts for key in held for pts in key.forced),
     )
 
 
-def _seek(index: KeyIndex, place: int) -> float:
-    """Return the seek time in seconds at which the demuxer lands on that key frame.
-
-    A time slightly after a key frame still lands on it, because seeking goes back to a key frame.
-    """
+def _seek(index: KeyIndex, place: int) -> float | None:
+    """Return where the chunk that begins at that place is decoded from; None for the start."""
     key = index.keys[place]
-    late = index.seek_early_s
-    if index.seek_by_dts and key.dts is not None:
-        return float(key.dts * index.tick) + late
-    at = float(key.pts * index.tick)
-    if place + 1 < len(index.keys):
-        late = min(late, float((index.keys[place + 1].pts - key.pts) * index.tick) / 2)
-    return at + late
+    return key.seek_s if key.forced else seek_s(index, place)

@@ -26,7 +26,7 @@ from hevcq.ffmpeg.inputs import (
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import unexpected_lines
 from hevcq.ffmpeg.run.runner import FfmpegRun, run_with_progress
-from hevcq.ports.encoder import ChunkReport, EncodeRequest, OnProgress
+from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, OnProgress
 
 
 def chunk_command(
@@ -38,16 +38,27 @@ def chunk_command(
     the timestamps of the file, and `-noaccurate_seek` leaves dropping frames to the trim.
     """
     profile, target = request.profile, request.plan.video
-    threads = request.threads or profile.chunking.threads or profile.bounds.threads
-    command = [*base_command(tools, threads), "-copyts"]
-    if chunk.seek_s is not None:
-        command += ["-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{chunk.seek_s:.6f}"]
-    command += source_input(request.location, request.info)
+    threads = chunk_threads(request)
+    command = chunk_input(tools, request, chunk)
     command += ["-map", f"0:{plan.stream_index}", "-map_metadata", "-1", "-map_chapters", "-1"]
     trim = trim_filter(plan, chunk)
     for name, value in chunk_options(target, profile, threads=threads, trim=trim):
         command += [f"{name}:0", value]
     return [*command, "-f", CHUNK_MUXER, f"file:{request.output}"]
+
+
+def chunk_threads(request: EncodeRequest) -> int:
+    """Return the encoder's number of threads of one chunk; 0 leaves it to the encoder."""
+    profile = request.profile
+    return request.threads or profile.chunking.threads or profile.bounds.threads
+
+
+def chunk_input(tools: FfmpegTools, request: EncodeRequest, chunk: Chunk) -> list[str]:
+    """Return the beginning of a chunk's command: it opens the source at the key frame to decode from."""
+    command = [*base_command(tools, chunk_threads(request)), "-copyts"]
+    if chunk.seek_s is not None:
+        command += ["-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{chunk.seek_s:.6f}"]
+    return [*command, *source_input(request.location, request.info)]
 
 
 def trim_filter(plan: ChunkPlan, chunk: Chunk) -> str:
@@ -122,7 +133,8 @@ class EncodedChunk:
         elif fields[0] == "stream" and (len(fields) >= 7 or fields[1:2] == ["vp9"]):
             # VP9 has no headers beside its frames.
             self.tick = Fraction(fields[5])
-            self.headers = "|".join([*fields[1:5], *fields[6:7]])
+            headers = "|".join([*fields[1:5], *fields[6:7]])
+            self.headers = f"{self.headers} {headers}".strip()
 
 
 def encode_chunk(
@@ -135,7 +147,15 @@ def encode_chunk(
     """
     request = job.request
     command = chunk_command(job.tools, request, plan, chunk)
-    name = f"Chunk {chunk.index + 1} of {len(plan.chunks)} of {display_name(request.location)}"
+    report = run_chunk(job, command, plan, chunk, on_progress)
+    return checked_chunk(job, report, plan, chunk)
+
+
+def run_chunk(
+    job: FfmpegRun, command: list[str], plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
+) -> EncodeReport:
+    """Run the command of one chunk; raise PartUnfit if ffmpeg complains of anything."""
+    name = _name(job, plan, chunk)
     try:
         report = run_with_progress(job, command, plan.seconds(chunk), on_progress)
     except SourceDamaged as error:
@@ -148,48 +168,63 @@ def encode_chunk(
             index=chunk.index,
             tail=report.stderr,
         )
-    encoded = read_chunk_file(job, request.output)
-    problem = chunk_problem(encoded, plan, chunk)
-    if problem:
-        raise PartUnfit(f"{name} {problem}.", index=chunk.index, tail=report.stderr)
+    return report
+
+
+def checked_chunk(
+    job: FfmpegRun, report: EncodeReport, plan: ChunkPlan, chunk: Chunk, streams: int = 1
+) -> ChunkReport:
+    """Compare every video stream of an encoded chunk with its plan; raise PartUnfit if one differs."""
+    output = job.request.output
+    for stream in range(streams):
+        encoded = read_chunk_file(job, output, stream)
+        problem = chunk_problem(encoded, plan, chunk)
+        if problem:
+            which = f", stream {stream}," if streams > 1 else ""
+            name = f"{_name(job, plan, chunk)}{which}"
+            raise PartUnfit(f"{name} {problem}.", index=chunk.index, tail=report.stderr)
     return ChunkReport(
         arguments=report.arguments,
         seconds=report.seconds,
         cpu_s=report.cpu_s,
         stderr=report.stderr,
-        frames=len(encoded.pts),
+        frames=chunk.frames,
         first_pts=chunk.start_pts,
         last_pts=chunk.last_pts,
-        size=request.output.stat().st_size,
-        headers=encoded.headers,
+        size=output.stat().st_size,
+        headers=chunk_headers(job, output),
     )
 
 
-def read_chunk_file(job: FfmpegRun, path: Path) -> EncodedChunk:
-    """Read the packets of a chunk file; raise PartUnfit if ffprobe cannot read it."""
-    return _read_chunk(job.tools, job, path, packets=True)
+def _name(job: FfmpegRun, plan: ChunkPlan, chunk: Chunk) -> str:
+    return f"Chunk {chunk.index + 1} of {len(plan.chunks)} of {display_name(job.request.location)}"
+
+
+def read_chunk_file(job: FfmpegRun, path: Path, stream: int = 0) -> EncodedChunk:
+    """Read the packets of a video stream of a chunk file; raise PartUnfit if ffprobe cannot read it."""
+    return _read_chunk(job, path, f"v:{stream}", packets=True)
 
 
 def chunk_headers(job: FfmpegRun, path: Path) -> str:
-    """Return the digest of a chunk file's headers without reading its packets.
+    """Return the digests of the headers of a chunk file's streams without reading its packets.
 
     Raises PartUnfit if ffprobe cannot read the file.
     """
-    return _read_chunk(job.tools, job, path, packets=False).headers
+    return _read_chunk(job, path, "v", packets=False).headers
 
 
-def _read_chunk(tools: FfmpegTools, job: FfmpegRun, path: Path, *, packets: bool) -> EncodedChunk:
+def _read_chunk(job: FfmpegRun, path: Path, streams: str, *, packets: bool) -> EncodedChunk:
     encoded = EncodedChunk()
     entries = "stream=codec_name,pix_fmt,width,height,time_base,extradata_hash"
     argv = [
-        tools.ffprobe, "-v", "error", "-select_streams", "v:0", "-show_data_hash", "sha256",
+        job.tools.ffprobe, "-v", "error", "-select_streams", streams, "-show_data_hash", "sha256",
         "-show_entries", f"packet=pts,flags:{entries}" if packets else entries,
         "-of", "csv=p=1:nk=1", *input_options(str(path)),
     ]  # fmt: skip
     done = run_child(
         argv,
         stop=job.stop,
-        limits=reading(PROBE_LIMITS, tools, str(path)),
+        limits=reading(PROBE_LIMITS, job.tools, str(path)),
         on_line=encoded.line,
         deadline_s=PROBE_DEADLINE_S,
     )

@@ -35,8 +35,8 @@ def join(
     name = display_name(request.location)
     if len(chunk_files) != len(plan.chunks):
         raise PartUnfit(f"{name} has {len(chunk_files)} chunk files, expected {len(plan.chunks)}.")
-    _require_same_headers(job, plan, chunk_files)
-    with _listing(
+    require_same_headers(job, plan, chunk_files)
+    with chunk_listing(
         request.output, concat_list(plan, [path.absolute() for path in chunk_files])
     ) as path:
         video = JoinedVideo(listing=path, offset_s=offset(plan, request.info))
@@ -66,7 +66,7 @@ def offset(plan: ChunkPlan, info: MediaInfo) -> Fraction:
     return plan.chunks[0].start_pts * plan.tick - start
 
 
-def _require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path]) -> None:
+def require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path]) -> None:
     """Raise PartUnfit unless all chunks have the same headers: the join keeps only the first's."""
     first = ""
     for chunk, path in zip(plan.chunks, chunk_files, strict=True):
@@ -82,7 +82,7 @@ def _require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence
 
 
 @contextlib.contextmanager
-def _listing(output: Path, content: bytes) -> Iterator[Path]:
+def chunk_listing(output: Path, content: bytes) -> Iterator[Path]:
     """Write the list to a uniquely named file beside the output, and remove it at the end."""
     descriptor, name = tempfile.mkstemp(prefix=".parts-", suffix=".ffconcat", dir=output.parent)
     path = Path(name)

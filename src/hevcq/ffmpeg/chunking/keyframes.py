@@ -1,4 +1,4 @@
-"""Index the key frames of a video: the places where it can be cut."""
+"""Index the key frames of a video, or the grid of its HLS ladder: the places where it can be cut."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from hevcq.domain.chunking.planner import KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.errors import SourceUnreadable
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.frame_times import FrameTimes, frame_times
@@ -33,12 +34,21 @@ def first_video_stream(info: MediaInfo, location: str) -> Stream:
 
 
 def keyframes(
-    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
+    tools: FfmpegTools,
+    location: str,
+    info: MediaInfo,
+    ladder: Ladder | None,
+    stop: threading.Event,
 ) -> KeyIndex:
-    """Index the video's key frames; see ports.encoder for what it raises."""
+    """Index the video's key frames; see ports.encoder."""
     video = first_video_stream(info, location)
     times, problems = frame_times(tools, location, video.index, stop)
-    return build_key_index(video, info, times, problems)
+    index = build_key_index(video, info, times, problems)
+    if ladder is None:
+        return index
+    from hevcq.domain.chunking.grid import on_grid
+
+    return on_grid(index, sorted(times.pts), dict(zip(times.pts, times.sizes, strict=True)), ladder)
 
 
 def build_key_index(

@@ -112,7 +112,7 @@ def _rendition_command(
     command = [*base_command(tools, threads), *_device(plan)]
     command += source_input(request.location, info)
     if video is not None:
-        command += _chunks_input(video)
+        command += chunks_input(video)
     tracks = _mapped(plan)
     for track in tracks:
         joined = video is not None and track == plan.main_video
@@ -189,7 +189,8 @@ def _device(plan: EncodePlan) -> tuple[str, ...]:
     return HARDWARE[encoder][0].device if encoder in HARDWARE else ()
 
 
-def _chunks_input(video: JoinedVideo) -> list[str]:
+def chunks_input(video: JoinedVideo) -> list[str]:
+    """Return the options that open the list of a video's chunks as one input."""
     offset = ["-itsoffset", microseconds(video.offset_s)] if video.offset_s else []
     whitelists = ["-format_whitelist", f"concat,{CHUNK_DEMUXER}", "-protocol_whitelist", "file"]
     return [*offset, *whitelists, "-f", "concat", "-safe", "0", "-i", f"file:{video.listing}"]

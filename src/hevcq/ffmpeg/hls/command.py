@@ -12,9 +12,9 @@ from pathlib import Path
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Rung, StreamPlan
 from hevcq.domain.profile import PictureMetric, Profile, VideoCodec
-from hevcq.ffmpeg.command.build import base_command, source_input, track_options
+from hevcq.ffmpeg.command.build import Options, base_command, source_input, track_options
 from hevcq.ffmpeg.command.codecs import picture_filter
-from hevcq.ffmpeg.command.thumbnails import RAW, output_graph
+from hevcq.ffmpeg.command.thumbnails import RAW, output_graph, source_graph
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
 
@@ -118,8 +118,16 @@ def set_command(tools: FfmpegTools, request: EncodeRequest, paths: SetPaths) -> 
     for rung in rungs:
         command += ["-filter_complex", _graph(rung, video, thumbnails=thumbnails)]
     for rung in rungs:
-        command += ["-map", f"[{rung.name}]", *_rung_options(request, rung, threads)]
+        command += ["-map", f"[{rung.name}]"]
+        command += [w for n, v in rung_options(request, rung, threads) for w in (f"{n}:0", v)]
         command += [*BARE, "-movflags", FRAGMENTS, "-f", "mp4", f"file:{paths.rung(rung)}"]
+    return [*command, *side_outputs(request, paths)]
+
+
+def side_outputs(request: EncodeRequest, paths: SetPaths) -> list[str]:
+    """Return the outputs besides the rungs: sounds, subtitles, and thumbnails, which have graphs."""
+    plan, info = request.plan, request.info
+    command: list[str] = []
     length_us = str(round(ladder_in(plan).segment_s * 1_000_000))
     for name, track in sounds_of(plan).items():
         command += ["-map", f"0:{track.source_index}", *_sound_options(track, info), *BARE]
@@ -128,7 +136,7 @@ def set_command(tools: FfmpegTools, request: EncodeRequest, paths: SetPaths) -> 
     for number, track in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1):
         command += ["-map", f"0:{track.source_index}", "-c:0", "webvtt", *BARE]
         command += ["-f", "webvtt", f"file:{paths.text(number)}"]
-    for rung in rungs if thumbnails else ():
+    for rung in ladder_in(plan).rungs if wants_thumbnails(request.profile) else ():
         command += ["-map", f"[{_thumbs(rung)}]", *RAW, f"file:{paths.thumbnails(rung)}"]
     return command
 
@@ -146,6 +154,11 @@ def _graph(rung: Rung, stream: int, *, thumbnails: bool) -> str:
     return (
         f"[0:{stream}]{chain},split[{rung.name}][{side}];[{side}]{output_graph()}[{_thumbs(rung)}]"
     )
+
+
+def thumbnail_graph(rung: Rung, stream: int) -> str:
+    """Return the filters of a rung that is only looked at: it was encoded before."""
+    return f"[0:{stream}]{source_graph(rung.target)}[{_thumbs(rung)}]"
 
 
 def _thumbs(rung: Rung) -> str:
@@ -196,23 +209,22 @@ def bare_info(info: MediaInfo, video: int) -> MediaInfo:
     return info.model_copy(update={"streams": streams, "tags": {}, "chapters": (), "metadata": ()})
 
 
-def _rung_options(request: EncodeRequest, rung: Rung, threads: int) -> list[str]:
+def rung_options(request: EncodeRequest, rung: Rung, threads: int) -> Options:
+    """Return the options of a rung's stream; the caller appends the stream's number to each name."""
     track = rung_plan(request.plan, rung).main_video
     source = bare_info(request.info, track.source_index)
     stream = next(s for s in source.streams if s.index == track.source_index)
     profile = rung_profile(request.profile, rung)
     options = track_options(track, stream, profile, muxer="mp4", threads=threads)
-    command = []
+    made = []
     for name, value in options:
         if name == "-filter":  # it is in the graph
             continue
-        words = _time_base(stream, rung) if name == "-enc_time_base" else value
-        command += [f"{name}:0", words]
+        made.append((name, _time_base(stream, rung) if name == "-enc_time_base" else value))
     if rung.target.codec == VideoCodec.HEVC:
         # Else x265 makes a plain I picture of a key frame that follows a scene cut by min-keyint.
-        command += ["-forced-idr:0", "1"]
-    largest = ["-maxrate:0", f"{rung.max_kbps}k", "-bufsize:0", f"{rung.max_kbps * BUFFER_S}k"]
-    return [*command, *largest]
+        made.append(("-forced-idr", "1"))
+    return [*made, ("-maxrate", f"{rung.max_kbps}k"), ("-bufsize", f"{rung.max_kbps * BUFFER_S}k")]
 
 
 def _time_base(stream: Stream, rung: Rung) -> str:

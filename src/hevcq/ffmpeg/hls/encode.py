@@ -48,7 +48,7 @@ from hevcq.ffmpeg.hls.segments import (
 )
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ports.encoder import OnProgress, SetFile, SetReport, SetRequest
+from hevcq.ports.encoder import EncodeReport, OnProgress, SetFile, SetReport, SetRequest
 
 MASTER = "master.m3u8"
 PLAYLIST, TEXT, JPEG, JSON = (
@@ -67,7 +67,7 @@ def encode_set(
     """Encode the ladder to the folder of the request; see ports.encoder."""
     encode = request.encode
     paths = set_paths(encode, request.version)
-    with _new_folder(encode.output, paths):
+    with new_folder(encode.output, paths):
         files = written(encode, paths)
         for path in files:
             create_output(path)
@@ -78,20 +78,26 @@ def encode_set(
             on_progress,
             writes=files,
         )
-        package = _Package(request, paths, Images(tools, encode.profile, stop))
-        package.write()
-        thumbnails = tuple(
-            paths.thumbnails(rung) for rung in package.rungs if wants_thumbnails(encode.profile)
-        )
-        return SetReport(
-            files=tuple(package.files()),
-            report=replace(report, thumbnails=thumbnails),
-            notices=package.notices,
-        )
+        return packaged(request, paths, report, Images(tools, encode.profile, stop))
+
+
+def packaged(
+    request: SetRequest, paths: SetPaths, report: EncodeReport, images: Images
+) -> SetReport:
+    """Make everything of a set that is made of its encoded files, which are at `paths`."""
+    package = _Package(request, paths, images)
+    package.write()
+    wanted = wants_thumbnails(request.encode.profile)
+    thumbnails = tuple(paths.thumbnails(rung) for rung in package.rungs if wanted)
+    return SetReport(
+        files=tuple(package.files()),
+        report=replace(report, thumbnails=thumbnails),
+        notices=package.notices,
+    )
 
 
 @contextlib.contextmanager
-def _new_folder(folder: Path, paths: SetPaths) -> Iterator[None]:
+def new_folder(folder: Path, paths: SetPaths) -> Iterator[None]:
     """Create the folders of a set, raise EncoderFailed if there is one; remove all if the block fails."""
     try:
         folder.mkdir()

@@ -8,10 +8,10 @@ from pathlib import Path
 from hevcq.domain.certificate import GateResult, kept_original
 from hevcq.domain.chunking.split_plan import ChunkRecord, SplitPlan
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, subjob_id
-from hevcq.domain.keys import chunk_name, rendition_key
+from hevcq.domain.keys import MASTER, chunk_name, rendition_key, set_version
 from hevcq.domain.verdict import Done, Skipped, Verdict
-from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed
-from hevcq.ports.encoder import EncodeReport, VerifyRequest
+from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, VerificationFailed
+from hevcq.ports.encoder import EncodeReport, SetReport, SetRequest, VerifyRequest
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import enqueue_chunks
 from hevcq.worker.chunking.subjob import Subjob
@@ -115,30 +115,35 @@ class JoinJob(Subjob):
 
     def _joined(
         self, video: SplitPlan, location: str, files: list[Path], output: Path
-    ) -> EncodeReport:
+    ) -> SetReport:
         self._report.phase(Phase.JOIN)
+        encoder, chunks, stop = self._context.encoder, video.chunks, self._lease.stop
         request = self._request(video, location, output)
+        on_progress = self._report.encoding(Phase.JOIN, video.duration_s)
         try:
-            report = self._context.encoder.join(
-                request,
-                video.chunks,
-                files,
-                on_progress=self._report.encoding(Phase.JOIN, video.duration_s),
-                stop=self._lease.stop,
-            )
+            if video.plan.ladder is None:
+                one = encoder.join(request, chunks, files, on_progress=on_progress, stop=stop)
+                made = SetReport((), one)
+            else:
+                fence, own = self._job.fence, self.claimed.fence.number
+                version = set_version(self._job.job_id, fence, own)
+                wanted = SetRequest(request, video.measured, version)
+                made = encoder.join_set(wanted, chunks, files, on_progress=on_progress, stop=stop)
+                self._notice(made.notices)
         except PartUnfit as error:
             if error.index is None or self._lease.cause is not None:
                 raise
             raise self._again(error.index, str(error)) from error
         self._lease.check()
+        report = made.report
         if report.frames != video.chunks.frames:
             raise PartUnfit(
                 f"The joined video has {report.frames} frames, not {video.chunks.frames}."
             )
-        return report
+        return made
 
     def _verified(
-        self, video: SplitPlan, location: str, output: Path, report: EncodeReport
+        self, video: SplitPlan, location: str, output: Path, made: SetReport
     ) -> tuple[tuple[GateResult, ...], float]:
         request = VerifyRequest(
             profile=video.recipe,
@@ -148,11 +153,11 @@ class JoinJob(Subjob):
             measured=video.measured,
             source_size=self._source.size,
             output=output,
-            report=report,
+            report=made.report,
             max_seconds=self._lease.left_s,
             chunks=video.chunks,
         )
-        return self._verify(request, video.duration_s)
+        return self._verify(request, video.duration_s, made.files)
 
     def _prove(
         self,
@@ -164,26 +169,45 @@ class JoinJob(Subjob):
     ) -> Made | Skipped:
         output = files[0].parent / f"rendition.{video.plan.extension}"
         with self._context.encoding(self.claimed.worker, self._lease.check):
-            report = self._joined(video, location, files, output)
-            gates, seconds = self._verified(video, location, output, report)
+            made = self._joined(video, location, files, output)
+            gates, seconds = self._verified(video, location, output, made)
         reason = kept_original(gates)
         if reason is not None:
             return self._remember_skip(video.source_sha256, video.recipe, reason)
         return Made(
             key=key,
-            file=output,
+            file=output / MASTER if made.files else output,
             source_sha256=video.source_sha256,
-            plan=video.plan,
-            report=_summed(report, records),
+            plan=video.plan.noting(*made.notices),
+            report=_summed(made.report, records),
             gates=gates,
             verify_s=seconds,
+            members=tuple(file for file in made.files if file.name != MASTER),
+            join=self.claimed.fence.number,
         )
 
     def _publish(self, video: SplitPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)
         claimed = ClaimedTask(self._task, video.recipe, self._lease, job, self.claimed.worker)
-        rendition = publish(self._context, claimed, made, self._report)
+        try:
+            rendition = publish(self._context, claimed, made, self._report)
+        except StaleFence as refused:
+            self._require_replaceable(made, refused)
+            raise
         return self._complete(rendition, made.report.cpu_s)
+
+    def _require_replaceable(self, made: Made, refused: StaleFence) -> None:
+        """Raise PartUnfit if an earlier join of this split published a set that was not adopted.
+
+        All joins have the job's fence, and no two sets the same bytes: only a whole encode, which has a
+        fence of its own, can replace it. Were this attempt a stale one, the ledger would refuse that.
+        """
+        job = self._context.retry_control_call(lambda: self._ledger.get(self._job.job_id))
+        mine = job is not None and (job.state, job.fence) == (JobState.SPLIT, self._job.fence)
+        if made.members and mine:
+            raise PartUnfit(f"{made.key} holds a set of an earlier join that is not intact.") from (
+                refused
+            )
 
 
 def _number(part: JobRecord) -> int:

@@ -63,7 +63,9 @@ class Splitter:
             # The worker that abandoned the split may have been killed before its sweep.
             sweep(self._context, job)
             return None
-        index = self._context.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
+        index = self._context.encoder.keyframes(
+            location, info, stop=self._claimed.lease.stop, ladder=plan.ladder
+        )
         made = plan_chunks(self._profile, info, plan, index, workers_hint=slots_per_job)
         if isinstance(made, WholeFile):
             get_logger(job=self._task.job_id).info("video_whole", why=made.reason)

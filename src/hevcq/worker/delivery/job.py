@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hevcq.domain.certificate import GateResult
+from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason
@@ -99,6 +100,20 @@ class Job(ABC):
         """
         record_verdict(self.transitions, verdict)
         return verdict
+
+    def _notice(self, notices: tuple[str, ...]) -> None:
+        """Tell people what the rendition does not keep, sentence by sentence."""
+        for sentence in notices:
+            self._context.emit(
+                JobEvent(
+                    kind=EventName.JOB_NOTICE,
+                    job_id=self._task.job_id,
+                    source=self._source,
+                    profile=self._profile.name,
+                    worker=self.claimed.worker,
+                    reason=sentence,
+                )
+            )
 
     def _require_free_space(self, size: int, name: str) -> None:
         """Raise DiskFull unless scratch and store have `size` bytes free beyond the reserve."""

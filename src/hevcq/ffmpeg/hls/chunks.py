@@ -1,0 +1,162 @@
+"""Encode all rungs of a chunk of a ladder with one decode, and join such chunks to a set.
+
+A chunk is one file with a stream for each rung, so it is stored, found again and replaced like the
+chunk of any other video. The join copies each stream to its rung's file; everything else of the set
+is made from the source, as by a whole encode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from hevcq.domain.chunking.planner import Chunk, ChunkPlan
+from hevcq.domain.planning.encode_plan import Rung
+from hevcq.errors import PartUnfit
+from hevcq.ffmpeg.chunking.encode import (
+    checked_chunk,
+    chunk_input,
+    chunk_threads,
+    concat_list,
+    run_chunk,
+    trim_filter,
+)
+from hevcq.ffmpeg.chunking.join import chunk_listing, require_same_headers
+from hevcq.ffmpeg.command.build import (
+    CHUNK_MUXER,
+    QUEUE_PACKETS,
+    RISING,
+    JoinedVideo,
+    base_command,
+    chunks_input,
+    source_input,
+)
+from hevcq.ffmpeg.command.codecs import picture_filter
+from hevcq.ffmpeg.hls.command import (
+    BARE,
+    FRAGMENTS,
+    SetPaths,
+    ladder_in,
+    rung_options,
+    set_paths,
+    side_outputs,
+    thumbnail_graph,
+    wants_thumbnails,
+    written,
+)
+from hevcq.ffmpeg.hls.encode import new_folder, packaged
+from hevcq.ffmpeg.hls.images import Images
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name
+from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
+from hevcq.ports.encoder import (
+    ChunkReport,
+    EncodeRequest,
+    OnProgress,
+    SetReport,
+    SetRequest,
+)
+
+LEAST_SCALE = 10_000
+"""The time scale that ffmpeg gives an MP4 track is its time base's, doubled until it is this fine."""
+
+
+def rungs_command(
+    tools: FfmpegTools, request: EncodeRequest, plan: ChunkPlan, chunk: Chunk
+) -> list[str]:
+    """Return the command that encodes the frames of one chunk in every rung, from time 0.
+
+    Key frames are forced at the times of the plan, because the expression of a whole encode counts
+    from the start of the video.
+    """
+    rungs, threads = ladder_in(request.plan).rungs, chunk_threads(request)
+    command = chunk_input(tools, request, chunk)
+    for rung in rungs:
+        chain = ",".join(filter(None, [trim_filter(plan, chunk), picture_filter(rung.target)]))
+        command += ["-filter_complex", f"[0:{plan.stream_index}]{chain}[{rung.name}]"]
+    for number, rung in enumerate(rungs):
+        command += ["-map", f"[{rung.name}]"]
+        for name, value in rung_options(request, rung, threads):
+            words = ",".join(_moments(plan, chunk)) if name == "-force_key_frames" else value
+            command += [f"{name}:{number}", words]
+    command += ["-map_metadata", "-1", "-map_chapters", "-1"]
+    command += ["-max_muxing_queue_size", QUEUE_PACKETS]
+    return [*command, "-f", CHUNK_MUXER, f"file:{request.output}"]
+
+
+def _moments(plan: ChunkPlan, chunk: Chunk) -> Iterator[str]:
+    """Yield the times of a chunk's key frames in seconds, rounded down to ffmpeg's microseconds.
+
+    Rounded up, the picture itself would come before its time, and the next one would be the key.
+    """
+    for pts in chunk.forced:
+        moment = int((pts - chunk.start_pts) * plan.tick * 1_000_000)
+        yield f"{moment // 1_000_000}.{moment % 1_000_000:06d}"
+
+
+def encode_rungs(
+    job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
+) -> ChunkReport:
+    """Encode one chunk of a ladder to `job.request.output`.
+
+    Raises what `chunking.encode.encode_chunk` raises.
+    """
+    command = rungs_command(job.tools, job.request, plan, chunk)
+    report = run_chunk(job, command, plan, chunk, on_progress)
+    rungs = ladder_in(job.request.plan).rungs
+    return checked_chunk(job, report, plan, chunk, streams=len(rungs))
+
+
+def join_command(job: FfmpegRun, paths: SetPaths, video: JoinedVideo, tick: Fraction) -> list[str]:
+    """Return the command that writes every rung from its chunks, and all else from the source.
+
+    The thumbnails of gate G8 come from a decode of the source from its start, so that what a chunk's
+    decoder got wrong in the middle is seen.
+    """
+    request = job.request
+    rungs, threads = ladder_in(request.plan).rungs, request.threads
+    command = base_command(job.tools, threads or request.profile.bounds.threads)
+    command += [*source_input(request.location, request.info), *chunks_input(video)]
+    stream = request.plan.main_video.source_index
+    for rung in rungs if wants_thumbnails(request.profile) else ():
+        command += ["-filter_complex", thumbnail_graph(rung, stream)]
+    for number, rung in enumerate(rungs):
+        command += ["-map", f"1:{number}", "-c:0", "copy", f"{RISING[0]}:0", RISING[1]]
+        command += ["-tag:0", rung.target.tag]
+        command += ["-disposition:0", "0", "-video_track_timescale", str(_scale(tick, rung)), *BARE]
+        command += ["-movflags", FRAGMENTS, "-f", "mp4", f"file:{paths.rung(rung)}"]
+    return [*command, *side_outputs(request, paths)]
+
+
+def _scale(tick: Fraction, rung: Rung) -> int:
+    """Return the time scale of a rung's file, as a whole encode gives it."""
+    scale = (tick / rung.target.frames_per_frame).denominator
+    while scale < LEAST_SCALE:
+        scale *= 2
+    return scale
+
+
+def join_set(
+    job: FfmpegRun,
+    request: SetRequest,
+    plan: ChunkPlan,
+    chunk_files: Sequence[Path],
+    on_progress: OnProgress,
+) -> SetReport:
+    """Join the chunks of a ladder to the set in the request's folder; see ports.encoder."""
+    encode = request.encode
+    name = display_name(encode.location)
+    if len(chunk_files) != len(plan.chunks):
+        raise PartUnfit(f"{name} has {len(chunk_files)} chunk files, expected {len(plan.chunks)}.")
+    require_same_headers(job, plan, chunk_files)
+    listing = concat_list(plan, [path.absolute() for path in chunk_files])
+    paths = set_paths(encode, request.version)
+    with new_folder(encode.output, paths), chunk_listing(encode.output, listing) as path:
+        files = written(encode, paths)
+        for file in files:
+            create_output(file)
+        command = join_command(job, paths, JoinedVideo(path, Fraction(0)), plan.tick)
+        report = run_with_progress(
+            job, command, encode.duration_s, on_progress, reads=[path, *chunk_files], writes=files
+        )
+        return packaged(request, paths, report, Images(job.tools, encode.profile, job.stop))

@@ -1,0 +1,218 @@
+"""A ladder in chunks: the frames, times, segments and key frames of a whole encode, in every rung."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.chunking.numbered import BASE, BITS, KINDS, X264, ffmpeg, make_clip, numbers
+from ffmpeg.hls.conftest import VERSION, MadeSet, encoded_set, recipe
+from ffmpeg.verify.conftest import ENCODER
+from hevcq.domain.certificate import Gate, Outcome
+from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
+from hevcq.domain.profile import Profile
+from hevcq.errors import PartUnfit
+from hevcq.ffmpeg.containers.fragments import read_fragments
+from hevcq.ffmpeg.hls import chunks
+from hevcq.ffmpeg.hls.chunks import rungs_command
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ports.encoder import EncodeRequest, SetRequest
+from hevcq.util.clock import SystemClock
+
+pytestmark = pytest.mark.media
+STOP = threading.Event()
+SLOWING = "settb=1/1000,setpts='if(lt(N,120),N*17,2040+(N-120)*150)/1000/TB'"
+"""Long pictures after short ones: a chunk's first decoding times lie before the end of the one before."""
+RATES = {"23.976": "24000/1001", "29.97": "30000/1001", "50": "50", "59.94": "60000/1001"}
+
+
+def parts_of(whole: MadeSet, folder: Path, plan: ChunkPlan) -> tuple[EncodeRequest, list[Path]]:
+    """Encode every chunk of a plan; return the request of the join, and the chunk files."""
+    known = whole.request
+    request = EncodeRequest(
+        profile=known.profile, plan=known.plan, info=known.info, location=known.location,
+        output=folder / "set", duration_s=known.info.duration_s, source_size=known.source_size,
+        max_seconds=300,
+    )  # fmt: skip
+    files = []
+    for chunk in plan.chunks:
+        files.append(folder / f"{chunk.index}.part")
+        ENCODER.encode_chunk(
+            replace(request, output=files[-1]), plan, chunk, on_progress=lambda _: None, stop=STOP
+        )
+    return request, files
+
+
+def planned(whole: MadeSet, *, each: int = 1) -> ChunkPlan:
+    """Cut the source of a set at every segment, or at each so many."""
+    known = whole.request
+    index = ENCODER.keyframes(known.location, known.info, stop=STOP, ladder=known.plan.ladder)
+    return chunks_at(known.profile, known.plan, index, tuple(range(0, len(index.keys), each)))
+
+
+def joined(whole: MadeSet, folder: Path, plan: ChunkPlan) -> MadeSet:
+    """Make the same set again, in chunks."""
+    request, files = parts_of(whole, folder, plan)
+    wanted = SetRequest(request, whole.request.measured, VERSION)
+    report = ENCODER.join_set(wanted, plan, files, on_progress=lambda _: None, stop=STOP)
+    known = replace(whole.request, output=request.output, report=report.report, chunks=plan)
+    return MadeSet(known, report)
+
+
+def packets(path: Path) -> tuple[list[int], list[int]]:
+    """Return the presentation times of a file, ascending, and its decoding times as stored."""
+    asked = ["-show_entries", "packet=pts,dts", "-of", "csv=p=0", str(path)]
+    ran = subprocess.run(["ffprobe", "-v", "error", *asked], check=True, capture_output=True)
+    assert not ran.stderr
+    rows = [line.split(b",") for line in ran.stdout.split()]
+    return sorted(int(row[0]) for row in rows), [int(row[1]) for row in rows]
+
+
+def borders(playlist: Path) -> list[float]:
+    """Return the lengths of a playlist's segments, but for the last, whose end is guessed."""
+    lines = playlist.read_text().splitlines()
+    return [float(x[8:].strip(",")) for x in lines if x.startswith("#EXTINF:")][:-1]
+
+
+def require_alike(whole: MadeSet, split: MadeSet, *, key_frames: bool = True) -> None:
+    """Require the same files, frames, times, segments and gates."""
+    assert [file.name for file in split.report.files] == [file.name for file in whole.report.files]
+    for path in sorted(whole.folder.glob("*.mp4")):
+        other = split.folder / path.name
+        one, two = read_fragments(path), read_fragments(other)
+        assert (one.samples, one.timescale) == (two.samples, two.timescale), path.name
+        shown, _ = packets(path)
+        again, decoded = packets(other)
+        assert again == shown, path.name
+        assert decoded == sorted(set(decoded)), path.name
+        assert borders(other.with_suffix(".m3u8")) == borders(path.with_suffix(".m3u8")), path.name
+        if key_frames:
+            assert [f.shown for f in two.fragments] == [f.shown for f in one.fragments], path.name
+    found = split.judge()
+    assert {gate.outcome for gate in found} <= {Outcome.PASSED, Outcome.OFF}, found
+    assert found[-1].gate is Gate.G8
+
+
+def test_a_ladder_in_chunks_has_the_frames_and_segments_of_the_whole(made: MadeSet, tmp_path):
+    """H.264 and HEVC, two languages, subtitles and chapters; the source has a key frame each 2 s."""
+    split = joined(made, tmp_path, planned(made))
+
+    require_alike(made, split)
+    for name in ("text1.vtt", "chapters.json"):
+        assert (split.folder / name).read_text() == (made.folder / name).read_text()
+    assert (split.folder / "sound1.mp4").read_bytes() == (made.folder / "sound1.mp4").read_bytes()
+    assert split.report.report.frames == 150
+    assert not list(tmp_path.glob(".parts-*"))
+
+
+def test_every_rung_of_a_chunk_is_compared_with_its_plan(made: MadeSet, tmp_path, monkeypatch):
+    """That the first stream of a chunk is right does not excuse the others."""
+    plan = planned(made)
+    request = replace(parts_request(made), output=tmp_path / "1.part")
+    real = chunks.rungs_command
+
+    def one_short(*known: object) -> list[str]:
+        return [word.replace(f":end_pts={plan.chunks[1].end_pts},", ":end_pts=2983,")
+                if word.endswith("[hevc90]") else word for word in real(*known)]  # fmt: skip
+
+    monkeypatch.setattr(chunks, "rungs_command", one_short)
+    with pytest.raises(PartUnfit, match="stream 2, has 24 frames, expected 50"):
+        ENCODER.encode_chunk(request, plan, plan.chunks[1], on_progress=lambda _: None, stop=STOP)
+    assert not request.output.exists()
+
+
+def parts_request(whole: MadeSet) -> EncodeRequest:
+    known = whole.request
+    return EncodeRequest(
+        profile=known.profile, plan=known.plan, info=known.info, location=known.location,
+        output=Path("/nowhere"), duration_s=known.info.duration_s, source_size=known.source_size,
+        max_seconds=300, threads=1,
+    )  # fmt: skip
+
+
+def test_a_chunk_decodes_once_and_is_told_its_key_frames(made: MadeSet):
+    plan = planned(made)
+    request = replace(parts_request(made), location="/in.mkv")
+    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
+    argv = rungs_command(tools, request, plan, plan.chunks[1])
+
+    assert argv.count("-i") == 1
+    graphs = [argv[n + 1] for n, word in enumerate(argv) if word == "-filter_complex"]
+    start, end = plan.chunks[1].start_pts, plan.chunks[1].end_pts
+    trim = f"[0:0]settb=1/1000,trim=start_pts={start}:end_pts={end},setpts=PTS-STARTPTS"
+    assert graphs == [
+        f"{trim}[v180]",
+        f"{trim},scale=160:90:flags=bicubic,setsar=1/1[v90]",
+        f"{trim},scale=160:90:flags=bicubic,setsar=1/1[hevc90]",
+    ]
+    for number in range(3):
+        assert argv[argv.index(f"-force_key_frames:{number}") + 1] == "0.000000,1.000000"
+    assert argv[-2:] == ["mp4", "file:/nowhere"]
+
+
+@pytest.mark.slow
+def test_a_chunk_of_other_headers_is_not_joined(made: MadeSet, tmp_path):
+    plan = planned(made, each=2)
+    request, files = parts_of(made, tmp_path, plan)
+    other = replace(request, profile=recipe(hevc=True, h264_rungs={180: (24, 900), 90: (28, 90)}))
+    faster = other.profile.video.model_copy(update={"preset": "veryfast"})
+    other = replace(other, profile=other.profile.model_copy(update={"video": faster}))
+    files[1].unlink()
+    ENCODER.encode_chunk(
+        replace(other, output=files[1]), plan, plan.chunks[1], on_progress=lambda _: None, stop=STOP
+    )
+
+    with pytest.raises(PartUnfit, match="Chunk 2 has other headers"):
+        ENCODER.join_set(
+            SetRequest(request, made.request.measured, VERSION), plan, files,
+            on_progress=lambda _: None, stop=STOP,
+        )  # fmt: skip
+    assert not request.output.exists()
+
+
+def numbered_recipe() -> Profile:
+    """Return a ladder for clips whose pictures carry their number, with B-frames."""
+    profile = recipe(h264_rungs={64: (20, 900)}, hevc=True, hevc_rungs={64: (22, 900)})
+    preset = profile.video.model_copy(update={"preset": "veryfast"})
+    return profile.model_copy(update={"video": preset})
+
+
+def slowing(folder: Path) -> Path:
+    """Make a clip that slows down at 2 s, in the middle of a cut."""
+    picture = f"{BASE},{SLOWING}"
+    options = (*X264, "-bf", "3", "-enc_time_base", "1/1000")
+    ffmpeg("-f", "lavfi", "-i", picture, "-fps_mode", "passthrough", *options, folder / "s.mkv")
+    return folder / "s.mkv"
+
+
+def at_rate(rate: str, folder: Path) -> Path:
+    """Make a clip of one rate, whose key frames lie nowhere near the grid."""
+    picture = BASE.replace("rate=25:duration=9.6", f"rate={RATES[rate]}:duration=7")
+    assert picture != BASE
+    ffmpeg("-f", "lavfi", "-i", picture, *X264[:-4], "-g", "41", folder / "r.mp4")
+    return folder / "r.mp4"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*KINDS, *RATES, "slowing"])
+def test_whatever_the_rate_a_ladder_in_chunks_is_frame_exact(kind: str, tmp_path: Path):
+    if kind == "slowing":
+        source = slowing(tmp_path)
+    else:
+        source = at_rate(kind, tmp_path) if kind in RATES else make_clip(kind, tmp_path)
+    for name in ("whole", "split"):
+        (tmp_path / name).mkdir()
+    whole = encoded_set(source, tmp_path / "whole", numbered_recipe())
+
+    split = joined(whole, tmp_path / "split", planned(whole))
+
+    require_alike(whole, split)
+    shown = numbers(source)
+    assert len(shown) > 200
+    assert max(shown) < 1 << BITS
+    for rung in ("v64", "hevc64"):
+        assert numbers(split.folder / f"{rung}.mp4") == shown

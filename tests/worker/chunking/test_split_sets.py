@@ -1,0 +1,206 @@
+"""A set whose video is split: joined, proven and published as a whole, whatever is killed or lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
+from hevcq.domain.events import EventName
+from hevcq.domain.job import JobState, Source
+from hevcq.domain.keys import MASTER, is_set_version, set_notes
+from hevcq.errors import PartUnfit
+from hevcq.worker.scratch import Scratch
+from hevcq.worker.sets import GRACE_S, sweep_sets
+from support.fakes.backend import HLS
+from support.fakes.encoder import RUNGS, passed
+from support.fakes.videofarm import CHUNKED, CHUNKS, EmbeddedVideoFarm, VideoFarm
+
+LADDER = HLS.model_copy(update={"chunking": CHUNKED.chunking})
+JOIN = (
+    "queue.receive ledger.claim_subjob store.open ledger.subjobs store.stat scratch.job "
+    "store.collect store.collect#3 store.fetch encoder.join_set encoder.verify_set "
+    "store.fetch.exit store.put store.put#2 store.publish store.publish#2 store.publish#3 "
+    "store.delete ledger.complete store.delete#2 ledger.forget_subjobs "
+    "scratch.job.exit queue.ack"
+)
+CHUNK = "store.stream encoder.encode_chunk store.put store.publish ledger.complete queue.ack"
+
+
+@pytest.fixture
+def farm(tmp_path) -> VideoFarm:
+    return VideoFarm(tmp_path, LADDER)
+
+
+def in_use(farm: VideoFarm, source: Source) -> set[str]:
+    """Return the folders that the visible master playlist's files are in."""
+    with farm.store.open(farm.key(source)) as stream:
+        lines = stream.read().decode().split()
+    return {line.partition("/")[0] for line in lines if line.endswith(".m3u8")}
+
+
+def proven(farm: VideoFarm, source: Source) -> Certificate:
+    """Require one whole set, each file of which the certificate names; return the certificate."""
+    rendition = farm.record(source).rendition
+    assert rendition is not None
+    with farm.store.open(rendition.certificate_key) as stream:
+        certificate = Certificate.parse(stream.read())
+    (version,) = in_use(farm, source)
+    folder = farm.key(source).removesuffix(MASTER)
+    wanted = {f"{version}/{rung}.{kind}" for rung in RUNGS for kind in ("mp4", "m3u8")}
+    assert {file.name for file in certificate.files} == wanted
+    for file in certificate.files:
+        seen = farm.store.stat(f"{folder}{file.name}")
+        assert seen is not None
+        assert (seen.sha256, seen.size) == (file.sha256, file.size)
+    assert farm.store.stat(farm.key(source)).sha256 == rendition.sha256
+    assert farm.kept(source) == []
+    return certificate
+
+
+def spoil(farm: VideoFarm, key: str) -> None:
+    """Give a stored object other bytes under the metadata that it has."""
+    farm.store.put(key, b"rotten", metadata=farm.store.stat(key).metadata)
+
+
+def test_a_set_is_made_by_its_chunks_and_their_join(farm):
+    farm.encoder.set_notices = ("v240 is left out.",)
+    source = farm.chunked()
+
+    farm.handle()
+
+    assert farm.state(source) is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS
+    assert "encode" not in farm.encoder.calls
+    certificate = proven(farm, source)
+    assert certificate.notices == ("v240 is left out.",)
+    assert [e.reason for e in farm.events if e.kind is EventName.JOB_NOTICE] == [
+        "v240 is left out."
+    ]
+    assert sum(word.startswith("part ") for word in certificate.arguments) == CHUNKS
+
+
+@pytest.mark.repeats
+@pytest.mark.parametrize(
+    "backend", [VideoFarm, pytest.param(EmbeddedVideoFarm, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize(
+    ("step", "site"),
+    [*(("join", site) for site in JOIN.split()), *(("chunk", site) for site in CHUNK.split())],
+)
+def test_a_kill_at_any_point_leaves_one_whole_set(tmp_path, backend, step, site, side):
+    if (site, side) == ("queue.receive", "before"):
+        return  # there is nothing to lose yet
+    farm = backend(tmp_path, LADDER)
+    source = farm.chunked() if step == "join" else farm.split()
+
+    assert farm.killed_at(f"{site}:{side}"), "the scenario does not come to the point"
+    farm.clock.advance(LADDER.queue.visibility_s + 1)
+    record = farm.until_settled(source, rounds=120)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") <= CHUNKS + 1
+    proven(farm, source)
+    Scratch(farm.folder / "scratch", farm.clock).sweep()
+    assert farm.scratch_files() == []
+    # What the killed attempt left goes once its grace is over; what players see stays.
+    farm.clock.advance(GRACE_S + 1)
+    sweep_sets(farm.backend, farm.clock, [LADDER.name])
+    folder = farm.key(source).removesuffix(MASTER)
+    left = {each.key.removeprefix(folder).partition("/")[0] for each in farm.store.list(folder)}
+    assert {name for name in left if is_set_version(name)} == in_use(farm, source)
+    assert list(farm.store.list(set_notes(LADDER.name))) == []
+    proven(farm, source)
+    if isinstance(farm, EmbeddedVideoFarm):
+        farm.opened.close()
+
+
+def test_two_joins_of_one_split_never_write_to_one_folder(farm):
+    """They share the job's fence; a player may have the first one's playlists already."""
+    source = farm.chunked()
+    assert farm.killed_at("store.publish#2:after")
+    first = {key.split("/")[-2] for key, _, _ in farm.store.published if key.endswith(".mp4")}
+    farm.clock.advance(LADDER.queue.visibility_s + 1)
+
+    farm.until_settled(source)
+
+    assert len(first) == 1
+    assert in_use(farm, source).isdisjoint(first)
+
+
+def test_the_set_of_a_join_that_is_still_publishing_is_not_swept(farm):
+    """The job is split all that time, not running."""
+    source, seen = farm.chunked(), []
+
+    def come_to(point: str) -> None:
+        if point.endswith("store.publish#2:after") and not seen:
+            before = [each.key for each in farm.store.list("DONE/")]
+            farm.clock.advance(GRACE_S + 1)
+            sweep_sets(farm.backend, farm.clock, [LADDER.name])
+            seen.extend((before, [each.key for each in farm.store.list("DONE/")]))
+
+    farm.come_to(come_to)
+    farm.handle()
+
+    assert len(seen[0]) == 3, "two files and the certificate"
+    assert seen[1] == seen[0]
+    assert farm.until_settled(source).state is JobState.DONE
+
+
+def test_a_set_that_was_published_but_not_recorded_is_adopted(farm):
+    source = farm.chunked()
+    assert farm.killed_at("store.delete:before"), "after the master playlist"
+    farm.clock.advance(LADDER.queue.visibility_s + 1)
+
+    assert farm.until_settled(source).state is JobState.DONE
+    assert farm.encoder.calls.count("join") == 1
+    proven(farm, source)
+
+
+def test_a_set_that_cannot_be_adopted_is_replaced_by_a_whole_encode(farm):
+    """Another join has the same fence, which may not replace what that fence published."""
+    source = farm.chunked()
+    assert farm.killed_at("store.delete:before"), "after the master playlist"
+    (version,) = in_use(farm, source)
+    spoil(farm, f"{farm.key(source).removesuffix(MASTER)}{version}/{RUNGS[0]}.mp4")
+    farm.clock.advance(LADDER.queue.visibility_s + 1)
+
+    record = farm.until_settled(source, rounds=60)
+
+    assert record.state is JobState.DONE, record.reason
+    assert farm.encoder.calls.count("encode") == 1
+    assert in_use(farm, source) != {version}
+    proven(farm, source)
+
+
+@pytest.mark.parametrize("damage", ["gone", "other bytes"])
+def test_a_lost_or_damaged_chunk_of_a_ladder_is_encoded_again(farm, damage):
+    source = farm.chunked()
+    key = farm.chunks(source)[1].rendition.key
+    if damage == "gone":
+        farm.store.delete(key)
+    else:
+        spoil(farm, key)
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+    proven(farm, source)
+
+
+@pytest.mark.parametrize("why", ["never fits", "fails a gate"])
+def test_a_ladder_whose_chunks_never_fit_is_encoded_whole(farm, why):
+    source = farm.chunked()
+    if why == "never fits":
+        farm.encoder.errors["join"] = [PartUnfit("never")] * 9
+    else:
+        bad = GateResult(gate=Gate.G8, outcome=Outcome.FAILED, detail="a seam", file="v240.mp4")
+        farm.encoder.gates = passed(bad)
+        farm.encoder.during["encode"] = lambda: setattr(farm.encoder, "gates", passed())
+
+    record = farm.until_settled(source, rounds=60)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 1
+    proven(farm, source)
