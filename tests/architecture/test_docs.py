@@ -86,7 +86,7 @@ def test_every_path_of_the_map_is_there_and_it_stays_short() -> None:
     assert [word for word in paths if not is_there(word)] == []
     assert all(TICKED.search(row[2]) for row in rows)
     assert len(rows) >= 40
-    assert len(text.splitlines()) <= 85
+    assert len(text.splitlines()) <= 60
 
 
 def test_the_tree_of_the_architecture_is_every_room_and_no_other() -> None:

@@ -7,14 +7,11 @@ from collections.abc import Callable
 
 from hevcq.errors import HevcqError, Stopped
 from hevcq.settings.sync import SyncSettings
-from hevcq.usecases.sync.session import Session, Synced
+from hevcq.usecases.sync.session import Session, Synced, pause_s
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
 from hevcq.wiring.sync import opened
 
-LOOK_S = 60.0
-"""Seconds between two looks at the servers; where files settle faster, half their time."""
-LEAST_S = 5.0
 SHOWN = frozenset({"moved", "copied", "failed", "refused"})
 """What a person wants to read of a service; the rest is what waits or is known already."""
 
@@ -47,8 +44,7 @@ class SyncThread:
             for each in wanted:
                 if not self._stop.is_set():
                     self.check(each)
-            pause_s = min([LOOK_S, *(max(LEAST_S, each.settle_s / 2) for each in wanted)])
-            self._app.clock.wait(self._stop, pause_s)
+            self._app.clock.wait(self._stop, pause_s(each.settle_s for each in wanted))
 
     def check(self, sync: SyncSettings) -> None:
         """Run one sync once; must not raise, as nobody else would hear of it."""

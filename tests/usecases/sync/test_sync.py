@@ -390,3 +390,10 @@ def test_the_pace_saves_nothing_up():
     before = clock.monotonic()
     pace.spend(200)
     assert clock.monotonic() - before == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("settle_s", "pause_s"), [((), 60.0), ((600.0,), 60.0), ((600.0, 30.0), 15.0), ((1.0,), 5.0)]
+)
+def test_a_watch_looks_twice_while_a_file_settles_and_never_without_a_rest(settle_s, pause_s):
+    assert session.pause_s(settle_s) == pause_s

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hevcq.usecases.sync.session import Synced
     from hevcq.wiring.app import App
 
-WATCH_S = 60.0
-"""Seconds between two looks of --watch; where files settle faster, that often."""
 SHOWN_EVERY_S = 0.5
 SILENT = frozenset({"waiting", "known"})
 """What a person reads only as a number at the end."""
@@ -49,6 +47,7 @@ def sync(
     another. With mode = "move" the server's copy is deleted after the local one was read again, and
     only if it is still the version that was fetched. After an interruption, run the same command.
     """
+    from hevcq.usecases.sync.session import pause_s
     from hevcq.wiring.app import stop_signals
     from hevcq.wiring.sync import chosen
 
@@ -59,8 +58,7 @@ def sync(
         shown = _Shown(cli, app, as_json=as_json)
         code = _run(shown, wanted, signals.asked, dry_run=dry_run)
         while watch and not dry_run and not signals.asked.is_set():
-            pause = min([WATCH_S, *(max(5.0, each.settle_s / 2) for each in wanted)])
-            app.clock.wait(signals.asked, pause)
+            app.clock.wait(signals.asked, pause_s(each.settle_s for each in wanted))
             shown.watching = True
             if not signals.asked.is_set():
                 code = _run(shown, wanted, signals.asked, dry_run=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -37,10 +37,17 @@ GIVE_UP = 3
 CHECK_AGAIN_S = 7 * 86400.0
 """Seconds for which it is believed that a server deletes safely."""
 MAX_DEPTH = 64
+ROUND_S, LEAST_ROUND_S = 60.0, 5.0
+"""Most and fewest seconds between two rounds of a watch."""
 
 
 REPEATED = frozenset({"waiting", "left", "failed", "refused"})
 """Results that every round of a watch would report again."""
+
+
+def pause_s(settle_s: Iterable[float]) -> float:
+    """Return the seconds between two rounds of a watch: half the shortest settling time, within limits."""
+    return min([ROUND_S, *(max(LEAST_ROUND_S, each / 2) for each in settle_s)])
 
 
 class Fate(StrEnum):
