@@ -18,7 +18,7 @@ class Ledger(JobLedger, SubjobLedger, SkipMemory, Pauses):
 class Backend:
     """Hold the queues by profile name, with their ledger, store and task publisher.
 
-    `subjobs`, `skips` and `pauses` are the same object as `ledger`, each as its own port. `owner` names this
+    `subjobs` and `pauses` are the same object as `ledger`, each as its own port. `owner` names this
     process in leases. `close` closes connections and stops threads; it may be called twice.
     `announces_uploads`: accepting a source already queues it (S3 notifications).
     `external_dlq`: the queue service itself moves a message to the dead-letter queue after too many
@@ -40,11 +40,6 @@ class Backend:
     @property
     def subjobs(self) -> SubjobLedger:
         """The ledger of the chunks and joins of split jobs."""
-        return self.ledger
-
-    @property
-    def skips(self) -> SkipMemory:
-        """The memory of sources that are not worth encoding."""
         return self.ledger
 
     @property

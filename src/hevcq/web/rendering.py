@@ -94,19 +94,19 @@ def asset(name: str) -> str:
 
 
 def ago(then: float | None, now: float) -> str:
-    """Return how long ago a wall time was: `5 minutes ago`."""
+    """Return how long ago a wall time was: `5 minutes ago`. Both are Unix seconds."""
     if then is None:
         return ""
     return humanize.naturaltime(max(0.0, now - then)).replace("now", "just now")
 
 
 def when(then: float) -> str:
-    """Return a wall time as a date and time in UTC."""
+    """Return a wall time, `then` in Unix seconds, as a date and time in UTC."""
     return datetime.fromtimestamp(then, UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0")
 
 
 def iso(then: float) -> str:
-    """Return a wall time for a `datetime` attribute."""
+    """Return a wall time, `then` in Unix seconds, for a `datetime` attribute."""
     return datetime.fromtimestamp(then, UTC).isoformat(timespec="seconds")
 
 
@@ -147,6 +147,7 @@ def icon(state: str) -> str:
 def seconds_left(phase: str, percent: float, eta_s: float | None) -> tuple[float, float] | None:
     """Return the least and the most seconds until a job ends; None if it is unknown.
 
+    `percent` is that of the phase, 0 to 100, `eta_s` the seconds that it still takes.
     The encoder knows the rest of its phase; the checks after an encode take part of its time again.
     """
     if eta_s is None:
@@ -157,7 +158,10 @@ def seconds_left(phase: str, percent: float, eta_s: float | None) -> tuple[float
 
 
 def time_left(phase: str, percent: float, eta_s: float | None) -> str:
-    """Return the range of time until a job ends: `12 to 20 min`; empty if it is unknown."""
+    """Return the range of time until a job ends: `12 to 20 min`; empty if it is unknown.
+
+    `percent` and `eta_s` are those of its phase, as for `seconds_left`.
+    """
     span = seconds_left(phase, percent, eta_s)
     if span is None:
         return ""

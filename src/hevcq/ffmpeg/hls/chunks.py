@@ -111,7 +111,7 @@ def join_command(job: FfmpegRun, paths: SetPaths, video: JoinedVideo, tick: Frac
     """Return the command that writes every rung from its chunks, and all else from the source.
 
     The thumbnails of gate G8 come from a decode of the source from its start, so that what a chunk's
-    decoder got wrong in the middle is seen.
+    decoder got wrong in the middle is seen. `tick` is the seconds of one unit of the chunks' times.
     """
     request = job.request
     rungs, threads = ladder_in(request.plan).rungs, request.threads
@@ -143,7 +143,10 @@ def join_set(
     chunk_files: Sequence[Path],
     on_progress: OnProgress,
 ) -> SetReport:
-    """Join the chunks of a ladder to the set in the request's folder; see ports.encoder."""
+    """Join the chunks of a ladder to the set in the request's folder; see ports.encoder.
+
+    Raises PartUnfit for a chunk that does not fit, and EncoderFailed.
+    """
     encode = request.encode
     name = display_name(encode.location)
     if len(chunk_files) != len(plan.chunks):

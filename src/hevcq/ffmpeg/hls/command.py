@@ -157,7 +157,10 @@ def _graph(rung: Rung, stream: int, *, thumbnails: bool) -> str:
 
 
 def thumbnail_graph(rung: Rung, stream: int) -> str:
-    """Return the filters of a rung that is only looked at: it was encoded before."""
+    """Return the filters of a rung that is only looked at: it was encoded before.
+
+    `stream` is the number of the video in the source.
+    """
     return f"[0:{stream}]{source_graph(rung.target)}[{_thumbs(rung)}]"
 
 
@@ -203,14 +206,20 @@ def rung_plan(plan: EncodePlan, rung: Rung) -> EncodePlan:
 
 
 def bare_info(info: MediaInfo, video: int) -> MediaInfo:
-    """Return the facts of a source without what a rung does not hold: its tags, chapters and labels."""
+    """Return the facts of a source without what a rung does not hold: its tags, chapters and labels.
+
+    `video` is the number of the stream that is encoded.
+    """
     plain = {"language": "", "title": "", "tags": {}, "dispositions": ()}
     streams = tuple(s.model_copy(update=plain) if s.index == video else s for s in info.streams)
     return info.model_copy(update={"streams": streams, "tags": {}, "chapters": (), "metadata": ()})
 
 
 def rung_options(request: EncodeRequest, rung: Rung, threads: int) -> Options:
-    """Return the options of a rung's stream; the caller appends the stream's number to each name."""
+    """Return the options of a rung's stream; the caller appends the stream's number to each name.
+
+    `threads` is the encoder's; 0 leaves the number to it.
+    """
     track = rung_plan(request.plan, rung).main_video
     source = bare_info(request.info, track.source_index)
     stream = next(s for s in source.streams if s.index == track.source_index)

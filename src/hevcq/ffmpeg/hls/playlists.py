@@ -68,7 +68,10 @@ class Master:
 
 
 def media_playlist(uri: str, head: int, segments: Sequence[Segment], *, keys: bool = False) -> str:
-    """Return the playlist of one file by byte ranges; with `keys` an I-frame playlist."""
+    """Return the playlist of one file by byte ranges; with `keys` an I-frame playlist.
+
+    `head` is the bytes of its initialisation section.
+    """
     lines = _head(target_duration(segments))
     lines += ["#EXT-X-I-FRAMES-ONLY"] if keys else []
     place = quote(uri)

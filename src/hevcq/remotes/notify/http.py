@@ -53,7 +53,10 @@ def refused(address: str, *, private: bool) -> str:
 
 
 class HttpSender:
-    """Send requests; the name of a host is resolved once, and that address is the one connected to."""
+    """Send requests; the name of a host is resolved once, and that address is the one connected to.
+
+    `private` allows addresses of the local network; `most_answer` is in bytes.
+    """
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ class RcloneRemote(Remote):
         return f"rclone|{self._place}"
 
     def folder(self, path: str) -> RemoteFolder:
-        """List by `rclone lsjson`."""
+        """List by `rclone lsjson`. Raises as the port says."""
         code, listed, said = self._json(["lsjson", self._address(path)])
         if code == NO_FOLDER:
             raise UsageError(
@@ -67,7 +67,7 @@ class RcloneRemote(Remote):
         return RemoteFolder(tuple(folders), tuple(files), tuple(refused))
 
     def stat(self, path: str) -> RemoteFile | None:
-        """Look by `rclone lsjson --stat`."""
+        """Look by `rclone lsjson --stat`. Raises as the port says."""
         code, item, said = self._json(["lsjson", "--stat", self._address(path)])
         if code in {NO_FOLDER, NO_FILE}:
             return None
@@ -77,7 +77,7 @@ class RcloneRemote(Remote):
 
     @contextlib.contextmanager
     def read(self, file: RemoteFile, start: int) -> Iterator[Body]:
-        """Read by `rclone cat`; whether it was this version is for the caller to look at."""
+        """Read by `rclone cat`, from byte `start` on; whether it was this version is for the caller to look at."""
         blocks: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
         enough = threading.Event()
         arguments = ["cat", "--offset", str(start), self._address(file.path)]

@@ -94,7 +94,7 @@ class WebDavRemote(Remote):
         return printable(urlsplit(self._base).netloc)
 
     def folder(self, path: str) -> RemoteFolder:
-        """List by PROPFIND with Depth 1, never deeper."""
+        """List by PROPFIND with Depth 1, never deeper. Raises UsageError if there is no such folder."""
         response = self._propfind(path, "1")
         if response is None:
             raise UsageError(
@@ -116,7 +116,7 @@ class WebDavRemote(Remote):
 
     @contextlib.contextmanager
     def read(self, file: RemoteFile, start: int) -> Iterator[Body]:
-        """GET with If-Match, and with Range from the second part on."""
+        """GET with If-Match, and with Range where `start`, in bytes, is not 0. Raises as the port says."""
         headers = _if_match(file.etag)
         if start:
             headers["Range"] = f"bytes={start}-"
@@ -160,7 +160,10 @@ class WebDavRemote(Remote):
         return f"it does not delete a file by its own ETag (HTTP {removed})"
 
     def put(self, path: str, content: Upload) -> bool:
-        """PUT with If-None-Match, or in chunks where a Nextcloud takes them."""
+        """PUT with If-None-Match, or in chunks where a Nextcloud takes them.
+
+        Raises SourceChanged if the server has fewer or more bytes afterwards.
+        """
         if self.stat(path) is not None:
             return False
         made = Uploader(self._base, self._send, self._chunks).put(path, content)

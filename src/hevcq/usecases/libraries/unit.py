@@ -145,7 +145,10 @@ def install(file: Path, text: str) -> bool:
 
 
 def uninstall(file: Path) -> bool:
-    """Remove the unit and what enables it; return whether there was one. Raises as `install`."""
+    """Remove the unit and what enables it; return whether there was one.
+
+    Raises UsageError for a file that is not from hevcq, and StorageError.
+    """
     try:
         if not file.exists():
             return False

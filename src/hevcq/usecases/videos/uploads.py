@@ -87,7 +87,10 @@ def request_upload(farm: VideoFarm, request: UploadRequest) -> Video:
 
 
 def chosen(farm: VideoFarm, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the profiles of an upload: the named ones, else the subscribed ones."""
+    """Return the profiles of an upload: the named ones, else the subscribed ones.
+
+    Raises UnknownProfile, and BadUpload if none is left.
+    """
     for name in names:
         if name not in farm.profiles:
             known = ", ".join(sorted(farm.profiles))

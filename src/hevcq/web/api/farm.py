@@ -94,7 +94,7 @@ def show_job(call: Call) -> models.JobOut:
 
 
 def cancel(call: Call) -> models.JobOut:
-    """Cancel a job."""
+    """Cancel a job. Raises Conflict if it has ended."""
     job = _job(call)
     for each in cancel_jobs(call.app.backend, CancelRequest([job.job_id], who=call.person.name)):
         if each.result is CancelResult.ENDED:
@@ -103,7 +103,7 @@ def cancel(call: Call) -> models.JobOut:
 
 
 def reprocess(call: Call) -> models.JobOut:
-    """Queue a finished, skipped or failed job again."""
+    """Queue a finished, skipped or failed job again. Raises Conflict if it is in no such state."""
     job = _job(call)
     request = ReprocessRequest([job.job_id], who=call.person.name)
     for each in reprocess_jobs(call.app.backend, request):
@@ -170,7 +170,7 @@ def letters(call: Call) -> models.LettersOut:
 
 
 def redrive_letter(call: Call) -> None:
-    """Send a dead letter back to its queue."""
+    """Send a dead letter back to its queue. Raises NoSuchVideo, Conflict."""
     request = RedriveRequest(
         DeadLetterFilter(letter=call.path["id"], limit=1), who=call.person.name
     )

@@ -106,7 +106,10 @@ def begin_upload(call: Call) -> models.UploadOut:
 
 
 def show_upload(call: Call) -> models.UploadOut:
-    """Show how an upload goes on: new signed addresses, and how many bytes came."""
+    """Show how an upload goes on: new signed addresses, and how many bytes came.
+
+    Raises NoSuchVideo once it has ended.
+    """
     video = _own(call)
     if not video.open:
         raise NoSuchVideo("There is no such unfinished upload.")
@@ -114,7 +117,7 @@ def show_upload(call: Call) -> models.UploadOut:
 
 
 def sign_parts(call: Call) -> models.PartsOut:
-    """Sign the addresses of some parts."""
+    """Sign the addresses of some parts. Raises BadUpload once the upload has ended."""
     video = _own(call)
     if not video.open:
         raise BadUpload("This upload has ended.")
@@ -130,7 +133,7 @@ def complete(call: Call) -> models.VideoOut:
 
 
 def drop_upload(call: Call) -> None:
-    """Drop an unfinished upload."""
+    """Drop an unfinished upload. Raises Conflict if it is complete."""
     video = _own(call)
     if video.source is not None:
         raise Conflict("The upload is complete.", remedy="Delete the video.")
@@ -160,7 +163,7 @@ def show_video(call: Call) -> models.VideoOut:
 
 
 def change_video(call: Call) -> models.VideoOut:
-    """Change title or description."""
+    """Change title or description. Raises Conflict if another request did meanwhile."""
     video, wanted = _found(call), call.body
     if call.expected not in (None, video.revision):
         raise Conflict("The video was changed meanwhile.", remedy="Read it again.")
@@ -169,7 +172,7 @@ def change_video(call: Call) -> models.VideoOut:
 
 
 def delete_video(call: Call) -> None:
-    """Delete a video with all its files."""
+    """Delete a video with all its files. Raises Conflict if it was changed meanwhile."""
     video = _found(call)
     if call.expected not in (None, video.revision):
         raise Conflict("The video was changed meanwhile.", remedy="Read it again.")

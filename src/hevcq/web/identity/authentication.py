@@ -58,7 +58,7 @@ class Authenticator:
         return self.mode.still(session)
 
     def sign_in(self, response: Response, session: Session, hours: float) -> None:
-        """Set the session's cookie."""
+        """Set the session's cookie, which ends after so many `hours`."""
         now = self._clock.now()
         content = {"o": session.owner, "n": session.name, "r": session.role, "m": session.mark}
         content["i"] = secrets.token_urlsafe(9)  # tells apart what is signed out of one by one

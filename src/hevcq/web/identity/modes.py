@@ -76,7 +76,10 @@ class Nobody(Mode):
 
 
 class ProxyHeader(Mode):
-    """A reverse proxy signs people in and names them in a header, which only it may set."""
+    """A reverse proxy signs people in and names them in a header, which only it may set.
+
+    Raises ConfigError if no proxy is trusted.
+    """
 
     def __init__(self, settings: WebSettings) -> None:
         if not settings.trusted_proxies:

@@ -62,7 +62,10 @@ class Flow:
 
 
 class Oidc(Mode):
-    """An OpenID provider, e.g. Keycloak, Authentik or a Cognito user pool."""
+    """An OpenID provider, e.g. Keycloak, Authentik or a Cognito user pool.
+
+    Raises ConfigError for settings without an address and a client, or with an address that is not safe.
+    """
 
     start = PATH
 

@@ -56,7 +56,10 @@ class ProgramTokens:
         return self._known
 
     def create(self, name: str, owner: str, scopes: Collection[Scope], days: float) -> str:
-        """Make a token and return it: it is shown this once. Raises UsageError, StorageError."""
+        """Make a token that is valid for `days`, and return it: it is shown this once.
+
+        Raises UsageError, StorageError.
+        """
         if not name.strip() or not name.isprintable() or not scopes:
             raise UsageError("A token needs a name and at least one scope.")
         token_id, secret = secrets.token_hex(ID_BYTES), secrets.token_urlsafe(TOKEN_BYTES)

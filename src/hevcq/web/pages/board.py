@@ -91,7 +91,7 @@ async def doctor(request: Request) -> Response:
 
 
 async def send_back(request: Request) -> Response:
-    """Redrive one dead letter, or all of a profile and class."""
+    """Redrive one dead letter, or all of a profile and class. Raises HTTPException 400."""
     person = operator_of(request)
     form = await read_form(request)
     app = services_of(request).app
@@ -107,7 +107,7 @@ async def send_back(request: Request) -> Response:
 
 
 async def stop_job(request: Request) -> Response:
-    """Cancel one job."""
+    """Cancel one job. Raises HTTPException 400."""
     person = operator_of(request)
     form = await read_form(request)
     app = services_of(request).app
@@ -120,7 +120,10 @@ async def stop_job(request: Request) -> Response:
 
 
 async def hold(request: Request) -> Response:
-    """Let nothing new begin, for some time or until resumed; running encodes end."""
+    """Let nothing new begin, for some time or until resumed; running encodes end.
+
+    Raises HTTPException 400.
+    """
     person = operator_of(request)
     form = await read_form(request)
     app = services_of(request).app

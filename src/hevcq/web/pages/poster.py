@@ -45,7 +45,7 @@ async def own(request: Request) -> Response:
 
 
 async def public(request: Request) -> Response:
-    """Return the picture of a public video."""
+    """Return the picture of a public video. Raises HTTPException 404."""
     farm = await run_in_threadpool(video_farm, services_of(request).app)
     video = await run_in_threadpool(farm.videos.by_slug, request.path_params["slug"])
     if video is None:
@@ -54,7 +54,7 @@ async def public(request: Request) -> Response:
 
 
 async def of_job(request: Request) -> Response:
-    """Return a small picture of a job's source."""
+    """Return a small picture of a job's source. Raises HTTPException 404."""
     operator_of(request)
     services, wanted = services_of(request), request.path_params["job_id"]
     job = await run_in_threadpool(_job, services, wanted)

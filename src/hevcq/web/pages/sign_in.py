@@ -82,7 +82,7 @@ class SignIn:
         return signed_in(services, session, after)
 
     async def go(self, request: Request) -> Response:
-        """Start a sign-in at the provider."""
+        """Start a sign-in at the provider. Raises HTTPException 404 where there is none."""
         services = services_of(request)
         mode, now = services.authenticator.mode, services.clock.now()
         if not isinstance(mode, Oidc):
@@ -95,7 +95,7 @@ class SignIn:
         return response
 
     async def come_back(self, request: Request) -> Response:
-        """End a sign-in at the provider."""
+        """End a sign-in at the provider. Raises SignInRefused, HTTPException 404."""
         services = services_of(request)
         mode = services.authenticator.mode
         if not isinstance(mode, Oidc):

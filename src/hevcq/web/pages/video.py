@@ -123,7 +123,7 @@ async def unpublish(request: Request) -> Response:
 
 
 async def delete(request: Request) -> Response:
-    """Delete a video, if the box says so."""
+    """Delete a video, if the box says so. Raises HTTPException 400."""
     form = await read_form(request)
     farm, video = await _found(request)
     if form.get("sure") != "yes":
@@ -142,7 +142,7 @@ async def certificate(request: Request) -> Response:
 
 
 async def watch(request: Request) -> Response:
-    """Show a public video to anybody; it says nothing about who owns it."""
+    """Show a public video to anybody; it says nothing about who owns it. Raises HTTPException 404."""
     farm = await run_in_threadpool(video_farm, services_of(request).app)
     video = await run_in_threadpool(farm.videos.by_slug, request.path_params["slug"])
     if video is None:

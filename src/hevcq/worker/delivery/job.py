@@ -22,7 +22,7 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import DiskFull, Unavailable
 from hevcq.ports.encoder import SetFile, VerifyRequest
-from hevcq.ports.ledger import Granted
+from hevcq.ports.ledger import Granted, SkipMemory
 from hevcq.ports.store import Input
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
@@ -72,7 +72,7 @@ class Job(ABC):
         self._task, self._profile = claimed.task, claimed.profile
         self._lease, self._source = claimed.lease, claimed.task.source
         self._store, self._ledger = context.backend.store, context.backend.ledger
-        self._skips = context.backend.skips
+        self._skips: SkipMemory = context.backend.ledger
         self.transitions = LedgerTransitions(context, claimed.lease, claimed.fence)
         self._report = self._reporter()
 
