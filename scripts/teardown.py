@@ -25,7 +25,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 FARM = "module.farm"
 GUARD = f"{FARM}.module.teardown_guard.terraform_data.guard"
-KEPT = (f"{FARM}.module.storage", f"{FARM}.module.ledger")
+KEPT = (f"{FARM}.module.storage.", f"{FARM}.module.ledger.")
+PAGE = f"{FARM}.module.web[0]"
+USERS = f"{PAGE}.aws_cognito_user_pool.this"
+PAGE_KEPT = (f"{PAGE}.module.videos.", USERS)
 COUNTED = 100_000
 """Versions that are counted in a bucket before "more than" is said."""
 NO_IMAGE = "-var=image=hevcq-worker:teardown"
@@ -65,10 +68,10 @@ class Farm:
                 urls, ("tasks", "dead letters", "undelivered uploads"), strict=True
             ):
                 yield from self._queue(url, f"{what} of {profile}")
-        if _there(lambda: self.client("dynamodb").scan(TableName=self.names["table"], Limit=1))[
-            "Items"
-        ]:
-            yield Holding(f"table {self.names['table']}: job records")
+        yield from self._table("table", "job records")
+        if self.page:
+            yield from self._table("videos_table", "records of uploaded videos")
+            yield from self._users()
         for profile, service in self.names["services"].items():
             if tasks := self.tasks(service):
                 yield Holding(
@@ -97,6 +100,21 @@ class Farm:
         count = sum(int(value) for value in found["Attributes"].values())
         if count:
             yield Holding(f"queue {url.rsplit('/', 1)[1]}: {count} {what}")
+
+    @property
+    def page(self) -> bool:
+        """Whether the farm has the page; one that was applied before does not say."""
+        return bool(self.names.get("videos_table"))
+
+    def _table(self, name: str, what: str) -> Iterator[Holding]:
+        table = self.names[name]
+        if _there(lambda: self.client("dynamodb").scan(TableName=table, Limit=1))["Items"]:
+            yield Holding(f"table {table}: {what}")
+
+    def _users(self) -> Iterator[Holding]:
+        pool = self.names["user_pool"]
+        if pool and self.client("cognito-idp").list_users(UserPoolId=pool, Limit=1)["Users"]:
+            yield Holding(f"user pool {pool}: people who sign in to the page")
 
     def tasks(self, service: str) -> list[str]:
         """Return the ARNs of a service's tasks."""
@@ -165,12 +183,12 @@ class Terraform:
         environment = {**os.environ, "HEVCQ_TEARDOWN": self.name}
         subprocess.run([*self._command, *arguments], env=environment, check=True)
 
-    def forget(self, *modules: str) -> None:
-        """Take modules out of the state, so that a destroy leaves them where they are."""
+    def forget(self, *places: str) -> None:
+        """Take modules and resources out of the state, so that a destroy leaves them where they are."""
         listed = subprocess.run(
             [*self._command, "state", "list"], capture_output=True, text=True, check=True
         )
-        if known := [each for each in modules if f"{each}." in listed.stdout]:
+        if known := [each.rstrip(".") for each in places if each in listed.stdout]:
             self.run("state", "rm", *known)
 
     def change(self, action: str, *flags: str) -> None:
@@ -214,11 +232,13 @@ def take_down(wanted: argparse.Namespace) -> None:
         raise Refused(WHAT_NOW)
     _confirm(terraform.name, wanted)
     farm.empty_hands()
-    targets = [f"-target={FARM}.module.registry"]
+    # AWS deletes a load balancer of the page only once its protection is lifted, too.
+    targets = [f"-target={FARM}.module.registry", *[f"-target={PAGE}.aws_lb.this"] * farm.page]
     if wanted.data == "keep":
-        terraform.forget(*KEPT)
+        terraform.forget(*KEPT, *PAGE_KEPT)
     else:
         targets.append(f"-target={FARM}.module.ledger")
+        targets += [f"-target={each.rstrip('.')}" for each in PAGE_KEPT if farm.page]
         # Only if something is to be deleted: else a bucket that got a video meanwhile refuses to go.
         if data:
             targets.append(f"-target={FARM}.module.storage.aws_s3_bucket.this")
@@ -248,7 +268,8 @@ def _confirm(name: str, wanted: argparse.Namespace) -> None:
 
 def _say_what_is_left(farm: Farm, wanted: argparse.Namespace) -> None:
     if wanted.data == "keep":
-        kept = ", ".join(farm.names[each] for each in ("input_bucket", "output_bucket", "table"))
+        names = ("input_bucket", "output_bucket", "table", "videos_table", "user_pool")
+        kept = ", ".join(farm.names[each] for each in names if farm.names.get(each))
         print(f"The farm is gone. In the account stay, and cost storage: {kept}.")
     else:
         print(

@@ -283,6 +283,8 @@ module "teardown_guard" {
     input_bucket    = module.storage.input_bucket
     output_bucket   = module.storage.output_bucket
     table           = module.ledger.table_name
+    videos_table    = join("", module.web[*].videos_table)
+    user_pool       = join("", module.web[*].user_pool)
     repository      = module.registry.repository_name
     cluster         = aws_ecs_cluster.this.name
     services        = { for profile, service in module.worker_service : profile => service.service_name }

@@ -22,7 +22,7 @@ TERRAFORM = """#!/bin/sh
 shift
 case "$1 $2" in
   "show -json") cat "$NAMES"; exit ;;
-  "state list") echo module.farm.module.storage.aws_s3_bucket.this; exit ;;
+  "state list") cat "$LISTED"; exit ;;
 esac
 echo "$HEVCQ_TEARDOWN $*" >> "$RECORD"
 """
@@ -123,6 +123,8 @@ def destroy(
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setenv("NAMES", str(tmp_path / "names.json"))
     monkeypatch.setenv("RECORD", str(record))
+    (tmp_path / "listed").write_text("module.farm.module.storage.aws_s3_bucket.this\n")
+    monkeypatch.setenv("LISTED", str(tmp_path / "listed"))
 
     def run(*arguments: str) -> tuple[int, list[str]]:
         code = teardown.main(["--folder", str(tmp_path), *arguments])
@@ -194,6 +196,70 @@ def test_keeping_takes_buckets_and_records_out_of_what_is_destroyed(
     assert "module.storage" not in told[1]
     assert told[2].startswith("farm destroy ")
     assert "cost storage: farm-in, farm-out, farm" in capsys.readouterr().out
+
+
+@pytest.fixture
+def page(names: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Make what the page has beside the farm: a video, somebody who signs in; return all names."""
+    dynamodb = boto3.client("dynamodb", region_name=REGION)
+    dynamodb.create_table(
+        TableName="farm-videos",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    dynamodb.put_item(TableName="farm-videos", Item={"pk": {"S": "video"}})
+    cognito = boto3.client("cognito-idp", region_name=REGION)
+    pool = cognito.create_user_pool(PoolName="farm")["UserPool"]["Id"]
+    cognito.admin_create_user(UserPoolId=pool, Username="ann@example.org")
+    return names | {"videos_table": "farm-videos", "user_pool": pool}
+
+
+@pytest.fixture
+def destroy_page(
+    page: dict[str, Any], destroy: Callable[..., tuple[int, list[str]]], tmp_path: Path
+) -> Callable[..., tuple[int, list[str]]]:
+    (tmp_path / "names.json").write_text(json.dumps(state_of(page)))
+    with (tmp_path / "listed").open("a") as listed:
+        listed.write("module.farm.module.web[0].aws_cognito_user_pool.this[0]\n")
+        listed.write("module.farm.module.web[0].module.videos.aws_dynamodb_table.this\n")
+    return destroy
+
+
+def test_a_page_that_is_used_is_left_as_it_is(
+    page: dict[str, Any],
+    destroy_page: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert destroy_page("--confirm", "farm") == (1, [])
+
+    said = capsys.readouterr().out
+    assert "table farm-videos: records of uploaded videos" in said
+    assert f"user pool {page['user_pool']}: people who sign in to the page" in said
+
+
+def test_keeping_leaves_videos_and_people_too(
+    page: dict[str, Any],
+    destroy_page: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, told = destroy_page("--data", "keep", "--confirm", "farm")
+
+    assert code == 0
+    for kept in ("module.videos", "aws_cognito_user_pool.this"):
+        assert f" module.farm.module.web[0].{kept}" in told[0]
+        assert kept not in told[1]
+    assert "-target=module.farm.module.web[0].aws_lb.this" in told[1]
+    assert f"farm-videos, {page['user_pool']}" in capsys.readouterr().out
+
+
+def test_deleting_lifts_the_protections_of_the_page(destroy_page: Callable[..., Any]) -> None:
+    code, told = destroy_page("--data", "delete", "--confirm", "farm")
+
+    assert code == 0
+    for part in ("module.videos", "aws_cognito_user_pool.this", "aws_lb.this"):
+        assert f"-target=module.farm.module.web[0].{part}" in told[0]
+    assert told[1].startswith("farm destroy ")
 
 
 def test_an_empty_farms_buckets_are_never_emptied(destroy: Callable[..., Any]) -> None:
