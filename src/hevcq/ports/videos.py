@@ -283,3 +283,17 @@ class VideoFiles(ABC):
         It is served under `name` and as `media_type`, whatever was claimed of the file.
         """
         return None
+
+    def origins(self) -> tuple[str, ...]:
+        """Return the origins, such as `https://bucket.example`, that pages send to and play from.
+
+        Empty where all goes through this program.
+        """
+        return ()
+
+    def refusals(self, origin: str) -> Iterator[str]:  # noqa: ARG002 - only where bytes go elsewhere
+        """Yield what a page at `origin` is not allowed to do there, each as a sentence.
+
+        Asks as a browser does.
+        """
+        yield from ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -16,7 +15,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hevcq.errors import HevcqError
-from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
@@ -51,20 +49,19 @@ RAW = ("/api/", "/media/", "/uploads", "/p/")
 
 
 def create_app(app: App) -> Starlette:
-    """Return the application. Raises ConfigError or StorageError."""
+    """Return the application. Raises ConfigError, StorageError, or Unavailable on AWS."""
     settings = app.settings.web
     folder = SecretsFolder(app.settings.data_dir)
     secure = settings.url.startswith("https://")
     cookies = Cookies(folder.session_key(settings.session_key.get_secret_value()), secure=secure)
     mode, tokens = make_mode(settings, folder, app.clock), ProgramTokens(folder, app.clock)
     authenticator = Authenticator(mode, cookies, SignedOut(folder), app.clock, tokens.person)
+    policy = content_policy(() if app.settings.backend == "embedded" else app.video_files.origins())
     hub = Hub(LOOK_S if app.settings.backend == "embedded" else LOOK_AWS_S)
     made = Starlette(
         routes=_routes(),
         middleware=[
-            Middleware(
-                SecurityHeaders, policy=content_policy(buckets(app.settings)), secure=secure
-            ),
+            Middleware(SecurityHeaders, policy=policy, secure=secure),
             Middleware(KnownHost, hosts=_hosts(settings)),
             Middleware(SameOrigin),
             Middleware(SignInFirst, authenticator=authenticator),
@@ -84,19 +81,6 @@ def create_app(app: App) -> Starlette:
         TextReader(app.encoder, app.settings.data_dir / "web" / "texts"),
     )
     return made
-
-
-def buckets(settings: Settings) -> Sequence[str]:
-    """Return the origins that pages upload to and play from besides the page itself."""
-    if settings.backend == "embedded":
-        return ()
-    aws = settings.aws
-    if aws.endpoint_url:
-        parts = urlsplit(aws.endpoint_url)
-        return (f"{parts.scheme}://{parts.netloc}",)
-    names = dict.fromkeys(name for name in (aws.input_bucket, aws.output_bucket) if name)
-    region = f".{aws.region}" if aws.region else ""
-    return tuple(f"https://{name}.s3{region}.amazonaws.com" for name in names)
 
 
 class Compressed:

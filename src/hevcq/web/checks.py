@@ -32,6 +32,8 @@ def findings(app: App) -> Iterator[Finding]:
     yield _look(Area.CONFIG, "sign-in", lambda: _sign_in(app))
     yield _look(Area.FOLDER, "uploads", lambda: _uploads(app))
     yield _look(Area.DATABASE, "videos", lambda: _videos(app))
+    if app.settings.backend == "aws":
+        yield _look(Area.CONFIG, "browsers", lambda: _browsers(app))
 
 
 def refuse_open_doors(settings: WebSettings) -> None:
@@ -75,15 +77,21 @@ def _address(settings: WebSettings) -> str:
                 remedy="List host names alone, such as videos.example.org, without https:// and port.",
             )
     _refuse_foreign(settings.host)
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    words = [settings.url or f"http://{shown}:{settings.port}"]
+    words = [_shown(settings)]
     if is_loopback(settings.host):
-        return words[0] if not settings.url else f"{words[0]}, from {shown}:{settings.port}"
+        own = _shown(settings, url="").removeprefix("http://")
+        return words[0] if not settings.url else f"{words[0]}, from {own}"
     if not settings.url.startswith("https://"):
         words.append("others in the network can reach it, unencrypted: see web.url")
     if not settings.url and not settings.hosts:
         words.append("by its address only: web.hosts lists no name")
     return "; ".join(words)
+
+
+def _shown(settings: WebSettings, url: str | None = None) -> str:
+    """Return the page's address: `url`, by default the configured one, or that of this machine."""
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return (settings.url if url is None else url) or f"http://{shown}:{settings.port}"
 
 
 def _refuse_foreign(host: str) -> None:
@@ -178,6 +186,18 @@ def _room(app: App, largest: int) -> str:
             remedy="Free some space, or set another data_dir.",
         )
     return f"videos of up to {size(free - least)} fit the disk; {size(largest)} are allowed"
+
+
+def _browsers(app: App) -> str:
+    """Return where browsers send and fetch videos. Raises ConfigError if a bucket forbids it."""
+    origin = _shown(app.settings.web)
+    if refused := list(app.video_files.refusals(origin)):
+        raise ConfigError(
+            " ".join(refused),
+            remedy="Apply Terraform with that address as web.url, or add the rules of docs/farm/deploy.md"
+            " to the bucket.",
+        )
+    return f"from {origin} straight to {', '.join(app.video_files.origins())}"
 
 
 def _videos(app: App) -> str:

@@ -18,13 +18,16 @@ import httpx2
 import pytest
 
 from contracts.backends import PROFILES
+from hevcq.backends.aws.clients import make_clients
 from hevcq.backends.aws.factory import open_aws_video_files, open_aws_videos
+from hevcq.backends.aws.s3.store import Buckets
 from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.job import JobState, Task
-from hevcq.domain.videos.record import MAX_OWNER, Video, VideoStatus
+from hevcq.domain.videos.record import MAX_OWNER, Upload, Video, VideoStatus
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
 from hevcq.ports.event_log import Happened
+from hevcq.settings.model import AwsSettings
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.listing import every
 from hevcq.usecases.videos.manage import delete
@@ -34,8 +37,10 @@ from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
 from hevcq.wiring.app import open_app
 from hevcq.wiring.videos import video_farm
+from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm
 from support.aws.post_policy import signed, why_refused
+from support.clips import ManualClock
 from support.videos import VideoBench
 
 pytestmark = pytest.mark.aws
@@ -334,3 +339,45 @@ def test_the_program_opens_records_and_files_on_aws(
     assert list(every(farm, owner="bob")) == []
     app.close()
     app.close()
+
+
+@pytest.mark.parametrize("region", ["eu-central-1", "us-east-1"])
+@pytest.mark.parametrize("bucket", ["uploads", "our.uploads"])
+def test_browsers_are_sent_where_the_pages_policy_lets_them_go(
+    region: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the addresses of AWS itself: nothing is sent there."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    where = AwsSettings(region=region, input_bucket=bucket, output_bucket="out")
+    made = make_clients(where)
+    files = s3_files.S3VideoFiles(
+        made.s3, Buckets(bucket, "out"), ManualClock(1_800_000_000.0), link_s=60
+    )
+    most = s3_files.MAX_FORM_BYTES
+    small, large = (
+        Video(
+            video_id="01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            owner=OWNER,
+            title="a",
+            created_at=0.0,
+            updated_at=0.0,
+            profiles=("hevc",),
+            upload=Upload(name="a.mp4", size=size, expires_at=1.0, multipart_id="u"),
+        )
+        for size in (most, most + 1)
+    )
+
+    part = files.part_url(large, 1)
+    links = [
+        files.way(small).url,
+        part,
+        files.link("DONE/a", name="a", media_type="", attachment=False),
+    ]
+
+    origins = files.origins()
+    made.close()
+    for link in links:
+        assert "{0.scheme}://{0.netloc}".format(urlsplit(link or "")) in origins
+        assert f".{region}.amazonaws.com/" in (link or "")
+    assert "content-length" in parse_qs(urlsplit(part).query)["X-Amz-SignedHeaders"][0]

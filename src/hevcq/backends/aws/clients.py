@@ -82,9 +82,7 @@ def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clie
                 remedy="Set AWS_PROFILE, run `aws sso login`, or give the task a role.",
             )
         where: dict[str, Any] = {"endpoint_url": settings.endpoint_url or None}
-        style: dict[str, Any] = (
-            {"s3": {"addressing_style": "path"}} if settings.endpoint_url else {}
-        )
+        style = _s3_style(settings)
         control = _control_config() if caller_retries else _config(READ_TIMEOUT_S)
         return Clients(
             s3=session.client("s3", config=_config(S3_READ_TIMEOUT_S, **style), **where),
@@ -100,6 +98,17 @@ def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clie
                 else None
             ),
         )
+
+
+def _s3_style(settings: AwsSettings) -> dict[str, Any]:
+    """Return how S3 is addressed, and how links are signed.
+
+    By itself botocore signs links to the global endpoint, which redirects to buckets of other regions,
+    as no page's policy allows; and in us-east-1 by a version that signs no length.
+    """
+    style = "path" if settings.endpoint_url else "virtual"
+    regional = {"addressing_style": style, "us_east_1_regional_endpoint": "regional"}
+    return {"s3": regional, "signature_version": "s3v4"}
 
 
 def make_kms_client(settings: AwsSettings) -> Any:

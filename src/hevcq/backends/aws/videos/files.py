@@ -8,21 +8,28 @@ part signed. S3 enforces this at the upload; `complete` looks again at what is t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import HTTPClientError
+from botocore.httpsession import URLLib3Session
 
 from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3.presence import find_object
 from hevcq.backends.aws.s3.store import Buckets
 from hevcq.domain.job import Source
+from hevcq.domain.keys import OUTBOX, UPLOADS
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import disposition, raw_key
 from hevcq.errors import BadUpload, HevcqError, SourceChanged, SourceGone, Unavailable
 from hevcq.ports.videos import Complete, Completion, Incomplete, UploadWay, VideoFiles, Wrong
 from hevcq.util.clock import Clock
 from hevcq.util.hashing import sha256_bytes
+from hevcq.util.text import reason_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -34,6 +41,8 @@ MAX_PARTS = 10_000
 PART_BYTES = 64 * MIB
 VALID_S = 3600
 """Seconds that the address of an upload is valid: S3 asks when a request begins."""
+PREFLIGHT_S = 10
+"""Seconds for an answer about CORS."""
 OWNER = "owner"
 MAX_HEADER = 1_000
 GONE = frozenset({"NoSuchUpload", "404", "NotFound"})
@@ -240,8 +249,58 @@ class S3VideoFiles(VideoFiles):
             raise Unavailable("S3 signed no link.")
         return url
 
+    def origins(self) -> tuple[str, ...]:
+        """Return where signed links to the two buckets lead."""
+        return tuple(dict.fromkeys(map(_origin, self._addresses())))
+
+    def refusals(self, origin: str) -> Iterator[str]:
+        """Send the requests that browsers send before they upload and play."""
+        upload, play = self._addresses()
+        asked = [("POST", "", upload), ("PUT", "", upload), ("GET", "range", play)]
+        buckets = (self._buckets.input, self._buckets.input, self._buckets.output)
+        for (method, header, address), bucket in zip(asked, buckets, strict=True):
+            if not _allowed(origin, method, header, address):
+                what = "play videos of" if header else "send videos to"
+                yield (
+                    f"Browsers may not {what} the bucket {bucket} from pages at {origin}: its CORS"
+                    f" rules do not allow {method} from there."
+                )
+
+    def _addresses(self) -> tuple[str, str]:
+        """Return the addresses of an upload and of a published file, unsigned."""
+        keys = ((self._buckets.input, f"{UPLOADS}/cors"), (self._buckets.output, f"{OUTBOX}/cors"))
+        with translate_errors("find the addresses of the buckets"):
+            upload, play = (
+                self._s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key})
+                for bucket, key in keys
+            )
+        return upload.partition("?")[0], play.partition("?")[0]
+
     def _place(self, video: Video) -> dict[str, Any]:
         return {"Bucket": self._buckets.input, "Key": raw_key(video)}
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _allowed(origin: str, method: str, header: str, address: str) -> bool:
+    """Return whether a preflight request is answered with this origin. Raises Unavailable."""
+    headers = {"Origin": origin, "Access-Control-Request-Method": method}
+    if header:
+        headers["Access-Control-Request-Headers"] = header
+    request = AWSRequest("OPTIONS", address, headers=headers).prepare()
+    try:
+        answer = URLLib3Session(timeout=PREFLIGHT_S).send(request)
+    except HTTPClientError as error:
+        raise Unavailable(
+            f"{_origin(address)} does not answer, where browsers send videos: {reason_of(error)}.",
+            remedy="Look at this machine's way to the internet, and at aws.region.",
+        ) from error
+    return answer.status_code < HTTPStatus.BAD_REQUEST and answer.headers.get(
+        "Access-Control-Allow-Origin"
+    ) in (origin, "*")
 
 
 def owner_value(video: Video) -> str:

@@ -1,0 +1,166 @@
+"""The page of a farm on AWS in a real browser: uploads straight to a bucket that is as strict as S3."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.backends.aws.videos import files as s3_files
+from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.settings.web import WebSettings
+from hevcq.usecases.videos.listing import every
+from hevcq.web.app import create_app
+from hevcq.web.checks import findings
+from hevcq.web.server import Server, listen
+from hevcq.wiring.app import App, open_app
+from hevcq.wiring.videos import video_farm
+from hevcq.worker.signals import StopSignals
+from support.aws.emulator import KEYS
+from support.aws.moto_server import Farm, make_farm
+from support.aws.strict_s3 import StrictS3, strict_s3
+from support.browser import Watched, browser, require_chromium
+
+pytestmark = [pytest.mark.aws, pytest.mark.timeout(180)]
+PART_BYTES = 5 << 20
+"""The least that S3 takes for a part but the last."""
+FORM_BYTES = PART_BYTES
+
+
+@pytest.fixture
+def aws() -> Iterator[Farm]:
+    farm = make_farm(PROFILES)
+    yield farm
+    farm.backend.close()
+
+
+@pytest.fixture
+def bucket(aws: Farm) -> Iterator[tuple[StrictS3, str]]:
+    with strict_s3(aws.clients.s3) as served:
+        yield served
+
+
+def allow(aws: Farm, origin: str) -> None:
+    """Give the buckets the rules that Terraform gives them."""
+    rules = {
+        "uploads": {
+            "AllowedMethods": ["POST", "PUT"],
+            "AllowedHeaders": ["*"],
+            "ExposeHeaders": ["ETag"],
+        },
+        "out": {"AllowedMethods": ["GET", "HEAD"], "AllowedHeaders": ["Range"]},
+    }
+    for name, rule in rules.items():
+        listed = [{"AllowedOrigins": [origin], **rule}]
+        aws.clients.s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": listed})  # type: ignore[typeddict-item]
+
+
+@pytest.fixture
+def page(
+    aws: Farm, bucket: tuple[StrictS3, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[App, str]]:
+    """Serve the page in this process; yield its app and its address."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    listening = listen("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    here = {"endpoint_url": bucket[1], "profiles": tuple(PROFILES)}
+    settings = aws.settings.model_copy(
+        update={
+            "web": WebSettings(auth="none", port=port),
+            "aws": aws.settings.aws.model_copy(update=here),
+            "min_free_mib": 0,
+        }
+    )
+    app = open_app(settings)
+    signals = StopSignals()
+    server = Server(create_app(app))
+    thread = threading.Thread(target=server.run_until, args=(signals, listening))
+    thread.start()
+    try:
+        yield app, f"http://127.0.0.1:{port}"
+    finally:
+        signals.ask()
+        thread.join()
+        listening.close()
+        app.close()
+
+
+@contextmanager
+def window(address: str) -> Iterator[Watched]:
+    require_chromium()
+    with browser() as chromium:
+        yield Watched(chromium.new_context(), address)
+
+
+def choose(person: Watched, path: Path) -> None:
+    person.go("/upload")
+    person.page.get_by_label("Video file").set_input_files(path)
+    person.page.get_by_role("button", name="Upload", exact=True).click()
+
+
+def came(app: App, title: str) -> tuple[Video, bytes]:
+    """Return a video's record, and what is in the bucket for it."""
+    (video,) = [each for each in every(video_farm(app)) if each.title == title]
+    assert video.source is not None
+    with app.video_files.open_raw(video) as raw:
+        return video, raw.read()
+
+
+def test_a_browser_sends_a_form_and_parts_to_the_bucket(
+    page: tuple[App, str],
+    bucket: tuple[StrictS3, str],
+    aws: Farm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, address = page
+    monkeypatch.setattr(s3_files, "MAX_FORM_BYTES", FORM_BYTES)
+    monkeypatch.setattr(s3_files, "PART_BYTES", PART_BYTES)
+    small, large = tmp_path / "small.mp4", tmp_path / "large.mp4"
+    small.write_bytes(b"small" * 1000)
+    large.write_bytes(bytes(range(256)) * ((2 * PART_BYTES + 1000) // 256))
+    with window(address) as ann:
+        ann.forgive = True
+        choose(ann, small)
+        ann.page.locator('#sending[data-state="failed"]').wait_for()
+        assert bucket[0].refused[-1] == f"CORS: POST from {address}"
+        ann.forgive = False
+        allow(aws, address)
+        ann.page.get_by_role("button", name="Resume").click()
+        ann.page.wait_for_url("**/v/*")
+        bucket[0].refused.clear()
+        choose(ann, large)
+        ann.page.wait_for_url("**/v/*")
+        assert not ann.said, "; ".join(ann.said)
+
+    assert bucket[0].refused == []
+    methods = [method for method, _path in bucket[0].served]
+    assert methods == ["POST", "PUT", "PUT", "PUT"]
+    for path in (small, large):
+        video, content = came(app, path.stem)
+        assert content == path.read_bytes()
+        assert video.status is VideoStatus.PROCESSING
+
+
+def test_the_doctor_asks_the_buckets_as_a_browser_does(page: tuple[App, str], aws: Farm) -> None:
+    app, address = page
+
+    def browsers() -> Any:
+        (found,) = [each.check for each in findings(app) if each.check.name == "browsers"]
+        return found
+
+    before = browsers()
+    assert not before.ok
+    assert f"may not send videos to the bucket uploads from pages at {address}" in before.detail
+    assert "may not play videos of the bucket out" in before.detail
+    assert "web.url" in before.remedy
+    allow(aws, "https://another.example")
+    assert not browsers().ok
+    allow(aws, address)
+    assert browsers().ok
