@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 
@@ -43,11 +44,24 @@ def test_says_which_are_damaged_and_where(library, tmp_path, capsys):
     assert 0 < spot["time_s"] < 2
     assert abs(spot["byte"] - size / 2) < size / 4
     assert "picture.mp4" in page.read_text()
+    assert run([*call, "--html", str(page)]) == 1
+    assert f"Report written to {page}." in capsys.readouterr().err
     assert run(call) == 1
     said = capsys.readouterr()
     assert "picture.mp4  damaged" in said.out
     assert "3 files read: 1 sound, 1 damaged, 1 unreadable." in said.err
     assert run([*call, "--include", "sound.mp4"]) == 0
+
+
+def test_a_file_that_was_cut_off_is_damaged_where_it_ends(tmp_path, capsys):
+    whole = make_clip(tmp_path, name="whole.mkv", seconds=2, size="160x90")
+    torn = tmp_path / "torn.mkv"
+    torn.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    assert run(["--data-dir", str(tmp_path / "data"), "check", str(torn)]) == 1
+    said = capsys.readouterr().out
+    found = re.search(r"File ended prematurely, at 0:00:0(1\.\d) \(byte (\d+)\)\.", said)
+    assert found, said
+    assert torn.stat().st_size / 2 < int(found[2]) < torn.stat().st_size
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ def test_a_listing_names_each_profile_and_whether_uploads_want_it(hevcq):
     assert ran.code == 0
     rows = [line.split()[:2] for line in ran.out.splitlines()[1:]]
     assert [row[0] for row in rows] == SHIPPED
-    wanted = {row[0] for row in rows if row[1] == "yes"}
-    assert wanted == {"1080p", "720p", "hevc"}, "no upload makes more than these unasked"
     found = hevcq("profiles", "list", "--json").lines
+    wanted = {line["name"] for line in found if line["subscribe"]}
+    assert wanted == {"1080p", "720p", "hevc"}, "no upload makes more than these unasked"
+    assert "uploads" not in ran.out, "at home there is no inbox"
     assert [line["name"] for line in found] == SHIPPED
     assert all(len(line["revision"]) == 12 for line in found)
     costs = {line["name"]: (line["minute_cpu_s"], line["minute_bytes"]) for line in found}

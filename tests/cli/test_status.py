@@ -43,7 +43,7 @@ def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_t
     assert "1 dead letter: run" in ran.out
     assert f"{job.job_id[:8]}  hevc     encode  42%   1.23x  12m34s  /" in ran.out
     counts = {row.split()[0]: row.split()[1:6] for row in ran.out.splitlines()[1:3]}
-    assert ran.out.splitlines()[3].startswith("Nothing of 1080p, ")
+    assert ran.out.splitlines()[3].startswith("No jobs of 1080p, ")
     assert counts == {
         "720p": ["1", "0", "0", "0", "0"],
         "hevc": ["1", "1", "0", "1", "1"],
@@ -143,8 +143,8 @@ def test_jobs_of_a_profile_whose_file_is_gone_are_still_shown(hevcq, farm, tmp_p
 
     rows = hevcq("status").out.splitlines()[1:]
 
-    assert [row.split()[:2] for row in rows] == [["720p", "1"], ["Nothing", "of"]]
-    assert rows[1] == "Nothing of hevc."
+    assert [row.split()[:2] for row in rows] == [["720p", "1"], ["No", "jobs"]]
+    assert rows[1] == "No jobs of hevc."
 
 
 @pytest.mark.parametrize(

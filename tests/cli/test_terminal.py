@@ -23,7 +23,7 @@ def test_purge_asks_and_a_no_deletes_nothing(hevcq, farm, terminal, monkeypatch)
 
     ran = hevcq("dead-letters", "purge")
 
-    assert asked == ["Permanently delete 1 dead letters?"]
+    assert asked == ["Permanently delete 1 dead letter?"]
     assert ran.err == "Nothing deleted.\n"
     assert farm.app.backend.queues["hevc"].depth().dead == 1
 
@@ -52,6 +52,34 @@ def test_a_table_on_a_terminal_keeps_markup_and_control_characters_as_text(monke
     out = capsys.readouterr().out
     assert r"[red]a\x1b[2J\n.mp4" in out
     assert "\x1b[2J" not in out
+
+
+def test_a_message_fits_the_terminal_and_what_is_copied_stays_whole():
+    path = "/srv/media/" + "long" * 20
+    said = (
+        f"Paused; `hevcq resume --profile 720p` ends it, or remove the file {path} when it is old."
+    )
+    lines = render.paragraph(said, 40).split("\n")
+    assert [line for line in lines if len(line) > 40] == [f"  {path}"]
+    assert any("`hevcq resume --profile 720p`" in line for line in lines)
+    assert " ".join(line.strip() for line in lines) == said
+    assert render.paragraph(said, None) == said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("doctor",), ("notify", "list"), ("notify", "test"), ("pause", "--for", "2h"), ("status",)],
+)
+def test_a_terminal_of_80_columns_is_never_overrun(hevcq, farm, monkeypatch, words):
+    for number in range(3):
+        farm.buried(f"A rather long name of a series - S01E{number:02} - and its title, too.mp4")
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    ran = hevcq(*words)
+    lines = [line for line in (ran.out + ran.err).splitlines() if " " in line.strip()]
+    assert lines
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_a_plain_table_is_aligned_and_has_no_trailing_blanks():

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hevcq import __version__
-from hevcq.cli.context import Cli
+from hevcq.cli.context import Cli, fitting
 from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.errors import HevcqError
 from hevcq.util.text import printable
@@ -223,7 +223,7 @@ def report_error(error: BaseException, *, verbose: bool = False) -> ExitCode:
         said = f"{where}{error.strerror}."
     if code is ExitCode.INTERNAL:
         said = f"this is a bug: {type(error).__name__}: {said} (--verbose shows the traceback)"
-    print(f"hevcq: {said}", file=sys.stderr)  # noqa: T201 - the one place that prints errors
+    print(fitting(f"hevcq: {said}"), file=sys.stderr)  # noqa: T201 - the one place that prints errors
     return code
 
 

@@ -78,12 +78,21 @@ class Cli:
     @staticmethod
     def warn(words: str) -> None:
         """Print a message on stderr, also with --quiet."""
-        print(words, file=sys.stderr)  # noqa: T201 - the one place that prints messages
+        print(fitting(words), file=sys.stderr)  # noqa: T201 - the one place that prints messages
+
+
+def fitting(words: str) -> str:
+    """Return a message in lines that fit the terminal that stderr is; unchanged for a file or pipe."""
+    if not sys.stderr.isatty():
+        return words
+    from hevcq.cli.output.table import paragraph, screen_width
+
+    return paragraph(words, screen_width(sys.stderr))
 
 
 def complain(words: str) -> None:
     """Print on stderr why nothing happens, also with --quiet."""
-    print(f"hevcq: {words}", file=sys.stderr, flush=True)  # noqa: T201 - a wait must be explained
+    print(fitting(f"hevcq: {words}"), file=sys.stderr, flush=True)  # noqa: T201 - a wait must be explained
 
 
 def require_existing(paths: Iterable[Path]) -> None:

@@ -26,6 +26,7 @@ from hevcq.settings.model import Settings
 from hevcq.usecases.library_state import checks, folder_state
 from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, free_beside, source_room
+from hevcq.util.text import counted
 
 MAX_SKEW_S = 5.0
 """Largest difference of file times and this machine's clock: leases compare wall times."""
@@ -204,7 +205,9 @@ def _database(context: DoctorContext) -> list[Check]:
     if newest is not None and newest.updated_at > context.clock.now() + 60:
         detail = "The ledger has entries from the future: this machine's clock was set back."
         return [Check("database", ok=False, detail=detail, remedy="Correct the clock.")]
-    return [Check("database", ok=True, detail=f"readable, {total} jobs, {dead} of them dead")]
+    return [
+        Check("database", ok=True, detail=f"readable, {counted(total, 'job')}, {dead} of them dead")
+    ]
 
 
 def _queues(context: DoctorContext) -> list[Check]:

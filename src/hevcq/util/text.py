@@ -1,4 +1,4 @@
-"""Write for people: untrusted file names and the system's errors on one line, sizes in binary units."""
+"""Write for people: untrusted file names and the system's errors on one line, counts, sizes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()).rstrip(".")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 video`, `1,234 videos`."""
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def size(count: float | None) -> str:

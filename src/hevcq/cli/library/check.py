@@ -13,6 +13,7 @@ from hevcq.cli.context import Cli, cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ExcludeGlobs, IncludeGlobs, Quiet
 from hevcq.cli.output import table as render
+from hevcq.cli.output.sentences import without_path
 from hevcq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,14 +98,17 @@ def _run(
         render.emit_table(("file", "health", "why"), rows)
     if report is not None:
         write_html(report, checked, shown.app.clock.now())
+        cli.say(f"Report written to {render.printable(report.absolute())}.")
     cli.say(summary(checked))
     return bool(wrong)
 
 
 def _why(path: Path, detail: str, place: str) -> str:
     """Return what is wrong, without the name that is in the row already."""
-    said = detail.removeprefix(f"{render.printable(path)} is damaged: ")
-    return f"{said[:1].upper()}{said[1:]} {place}".strip()
+    name = render.printable(path)
+    said = without_path(name, detail.removeprefix(f"{name} is damaged: "))
+    said = f"{said[:1].upper()}{said[1:]}"
+    return f"{said.rstrip('.')}, {place}." if place else said
 
 
 def _request(

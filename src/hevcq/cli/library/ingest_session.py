@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import typer
 
+from hevcq.cli.context import fitting
 from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.cli.library.ingest_options import Options
 from hevcq.cli.output import ingest_report as report
@@ -157,4 +158,4 @@ def _emit_summary(
 def say(options: Options, words: str) -> None:
     """Print a message on stderr, unless --quiet or --json."""
     if not options.quiet and not options.as_json:
-        typer.echo(words, err=True)
+        typer.echo(fitting(words), err=True)

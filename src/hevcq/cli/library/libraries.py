@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
+TEXT_AT = 7
+"""Column at which the text of `libraries check` begins."""
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="NAME", help="Only these (default: all).")
 ]
@@ -223,16 +226,19 @@ def _plan(app: App, library: Library) -> IngestPlan | str:
 def _show(library: Library, state: FolderState, plan: IngestPlan | str) -> None:
     from hevcq.usecases.library_state import checks
 
+    width = render.screen_width(sys.stdout)
     if isinstance(plan, str) and not state.problem:
-        render.emit(f"WRONG  {library.name}  {plan}")
+        render.emit(render.paragraph(f"WRONG  {library.name}  {plan}", width, TEXT_AT))
         return
     for each in checks(library, state):
         word = "ok   " if each.ok else "WRONG"
         text = each.detail if each.ok else f"{each.detail} {each.remedy}"
-        render.emit(f"{word}  {library.name}  {text}")
+        render.emit(render.paragraph(f"{word}  {library.name}  {text}", width, TEXT_AT))
     if not isinstance(plan, str):
         videos = len({item.path for item in plan.items if item.info is not None})
-        render.emit(f"       {'1 video' if videos == 1 else f'{videos:,} videos'}. {total(plan)}")
+        count = "1 video" if videos == 1 else f"{videos:,} videos"
+        said = f"{' ' * TEXT_AT}{count}. {total(plan)}"
+        render.emit(render.paragraph(said, width, TEXT_AT))
 
 
 def _as_json(library: Library, state: FolderState, plan: IngestPlan | str) -> dict[str, object]:

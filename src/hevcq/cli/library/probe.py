@@ -12,6 +12,7 @@ from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.output.status_table import duration
+from hevcq.util.text import counted
 
 if TYPE_CHECKING:
     from hevcq.domain.media.facts import MediaInfo, Stream
@@ -38,9 +39,8 @@ def probe(
 
 def _lines(info: MediaInfo) -> list[str]:
     length = duration(info.duration_s) or "unknown length"
-    lines = [
-        f"{info.format_name}, {length}, {render.size(info.size)}, {len(info.chapters)} chapters"
-    ]
+    chapters = counted(len(info.chapters), "chapter")
+    lines = [f"{info.format_name}, {length}, {render.size(info.size)}, {chapters}"]
     for stream in info.streams:
         parts = [f"#{stream.index} {stream.kind.value}", stream.codec, *_facts(stream)]
         parts += [part for part in (stream.language, stream.title) if part]
@@ -63,5 +63,5 @@ def _facts(stream: Stream) -> list[str]:
         }
         facts += [name for name, there in named.items() if there]
     if audio := stream.audio:
-        facts += [f"{audio.channels} channels", audio.layout, f"{audio.sample_rate} Hz"]
+        facts += [counted(audio.channels, "channel"), audio.layout, f"{audio.sample_rate} Hz"]
     return [fact for fact in facts if fact]

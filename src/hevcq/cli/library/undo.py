@@ -77,7 +77,7 @@ def _render(done: Undone, *, as_json: bool) -> str:
     else:
         reason = f"  ({render.printable(done.reason)})" if done.reason else ""
         if done.result == "nothing":
-            render.emit(render.printable(done.reason))
+            render.emit_sentence(render.printable(done.reason))
         else:
             result = done.result.value.replace("_", " ")
             render.emit(f"{result}  {render.printable(done.source)}{reason}")

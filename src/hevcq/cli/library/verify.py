@@ -103,8 +103,8 @@ def _print(report: VerifyFilesReport, about: str, *, passed: bool) -> None:
     rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", _of_file(g)] for g in ordered]
     render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
     if passed:
-        render.emit(f"All {'' if report.complete else 'available '}checks passed. {about}")
+        render.emit_sentence(f"All {'' if report.complete else 'available '}checks passed. {about}")
     elif report.passed:
-        render.emit(f"Verification failed: {about[0].lower()}{about[1:]}")
+        render.emit_sentence(f"Verification failed: {about[0].lower()}{about[1:]}")
     else:
         render.emit("Verification failed.")

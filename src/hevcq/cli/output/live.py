@@ -316,8 +316,8 @@ def scanning(board: Board, now: float) -> str:
     if not board.scanned:
         return "Scanning…"
     took = duration(max(0.0, now - board.scan_began))
-    videos = "video" if board.scanned == 1 else "videos"
-    return f"Scanning: {board.scanned:,} {videos} looked at, {took}"
+    videos = "1 video" if board.scanned == 1 else f"{board.scanned:,} videos"
+    return f"Scanning: {videos} so far, {took}"
 
 
 def picture(board: Board, now: float, width: int) -> RenderableType:

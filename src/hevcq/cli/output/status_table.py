@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hevcq.cli.output.table import fit, place
+from hevcq.cli.output.table import fit, paragraph, place
 from hevcq.util.text import printable
 
 MAX_RUNNING = 100
@@ -40,12 +40,12 @@ def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
         cells = [(*row[:at], *row[at + 1 :]) for row in cells]
     out = _table(columns, cells, right=True)
     if 0 < len(quiet) < len(status["queues"]):
-        out.append(f"Nothing of {', '.join(quiet)}.")
+        out.append(paragraph(f"No jobs of {', '.join(quiet)}.", width))
     if status["running"]:
         rows = [_running(job) for job in status["running"]]
         columns = ("job", "profile", "phase", "done", "speed", "left", "source")
         out += ["", *fit(columns, rows, width)]
-    out += _troubles(status)
+    out += [paragraph(line, width) for line in _troubles(status)]
     dead = sum(queue["dead_letters"] for queue in status["queues"])
     if dead:
         plural = "s" if dead > 1 else ""

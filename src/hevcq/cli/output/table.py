@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -23,8 +24,10 @@ __all__ = [
     "emit",
     "emit_json",
     "emit_result",
+    "emit_sentence",
     "emit_table",
     "fit",
+    "paragraph",
     "place",
     "plain_table",
     "printable",
@@ -34,10 +37,12 @@ __all__ = [
     "wrapped",
 ]
 
-NAMES = frozenset({"file", "source", "target", "value", "from"})
+NAMES = frozenset({"file", "folder", "source", "target", "value", "from"})
 """Columns whose cells may be cut in the middle."""
 SENTENCES = frozenset({"why", "note", "reason", "detail", "meaning", "description"})
 """Last columns that go below their row where there is no room beside it."""
+KEPT_SPACE = "\x00"
+"""Stands for a space at which no line may be broken; printable text does not hold it."""
 LEAST_NAME = 12
 WIDEST = 64
 """Columns are aligned up to so many characters: one name of 255 must not push every row away."""
@@ -46,6 +51,11 @@ WIDEST = 64
 def emit(line: str = "") -> None:
     """Print one line of data."""
     typer.echo(line)
+
+
+def emit_sentence(words: str) -> None:
+    """Print a sentence on stdout, in lines that fit the terminal if there is one."""
+    typer.echo(paragraph(words, screen_width(sys.stdout)))
 
 
 def emit_json(value: Mapping[str, object]) -> None:
@@ -80,7 +90,10 @@ def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json:
         emit_json({"type": kind, **facts, "result": result, "detail": detail})
         return
     more = f"  ({printable(detail)})" if detail else ""
-    emit(f"{result}  {job.profile}  {place(job.source.bucket, job.source.key)}{more}")
+    source, width = place(job.source.bucket, job.source.key), screen_width(sys.stdout)
+    if width is not None:
+        source = shorten(source, max(LEAST_NAME, width - len(f"{result}  {job.profile}  {more}")))
+    emit(f"{result}  {job.profile}  {source}{more}")
 
 
 def plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
@@ -148,6 +161,24 @@ def wrapped(line: str, width: int | None) -> list[str]:
         subsequent_indent=indent,
         break_on_hyphens=False,
     )
+
+
+def paragraph(text: str, width: int | None, indent: int = 2) -> str:
+    """Return a message in lines of at most `width` columns; None: as it is.
+
+    What stands in backticks and paths are not broken: they are copied.
+    """
+    if width is None or _columns(text) <= width:
+        return text
+    whole = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", KEPT_SPACE), text)
+    lines = textwrap.wrap(
+        whole,
+        max(width, 2 * indent),
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return "\n".join(lines).replace(KEPT_SPACE, " ")
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:

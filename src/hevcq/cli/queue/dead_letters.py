@@ -14,6 +14,7 @@ from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, PlainCommand, Profi
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
 from hevcq.settings.profile_files import pick
+from hevcq.util.text import counted
 
 if TYPE_CHECKING:
     from hevcq.usecases.operations.dead_letters import DeadLetter
@@ -122,7 +123,7 @@ def _profiles(opened: App, names: list[str] | None) -> list[str]:
 def _agreed(count: int) -> bool:
     if not sys.stdin.isatty():
         return False  # nobody to ask: only --yes confirms
-    return typer.confirm(f"Permanently delete {count} dead letters?", err=True)
+    return typer.confirm(f"Permanently delete {counted(count, 'dead letter')}?", err=True)
 
 
 def _row(profile: str, letter: DeadLetter, now: float) -> list[str]:

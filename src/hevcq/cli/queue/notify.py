@@ -78,9 +78,11 @@ def send_again(ctx: typer.Context, names: Names = None, as_json: AsJson = False)
             render.emit_json({"type": "redrive", "name": name, "sent": sent, "reason": problem})
             continue
         words = f"{sent} sent" if sent or problem else "nothing was given up"
-        render.emit(f"{render.printable(name)}: {words}{f'; {problem}' if problem else ''}")
+        render.emit_sentence(
+            f"{render.printable(name)}: {words}{f'; {problem}' if problem else ''}"
+        )
     if not results and not as_json:
-        render.emit(NOBODY)
+        render.emit_sentence(NOBODY)
     if any(problem for *_, problem in results):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -91,9 +93,11 @@ def _tried(results: list[tuple[str, str]], *, as_json: bool) -> int:
         if as_json:
             render.emit_json({"type": "notify", "name": name, "result": word, "reason": problem})
         else:
-            render.emit(f"{word}  {render.printable(name)}{f': {problem}' if problem else ''}")
+            render.emit_sentence(
+                f"{word}  {render.printable(name)}{f': {problem}' if problem else ''}"
+            )
     if not results and not as_json:
-        render.emit(NOBODY)
+        render.emit_sentence(NOBODY)
     return sum(bool(problem) for _, problem in results)
 
 

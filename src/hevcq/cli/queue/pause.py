@@ -64,7 +64,7 @@ def pause(
             render.emit_json({"type": "pause", **made.model_dump(mode="json")})
             return
         said = pausing.sentence(made, app.clock, app.hours)
-        render.emit(f"{said} {pausing.effect(made.running)}")
+        render.emit_sentence(f"{said} {pausing.effect(made.running)}")
 
 
 def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = False) -> None:
@@ -84,9 +84,9 @@ def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = Fa
         for each in ended:
             render.emit_json({"type": "resume", **each.model_dump(mode="json")})
         return
-    render.emit("Work may go on." if ended else "Nothing was paused.")
+    render.emit_sentence("Work may go on." if ended else "Nothing was paused.")
     for shut in left:
-        render.emit(f"{', '.join(shut.profiles)}: {shut.reason}")
+        render.emit_sentence(f"{', '.join(shut.profiles)}: {shut.reason}")
 
 
 def _known(app: App, profile: str | None) -> str | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hevcq.cli.context import Cli, cli_of
+from hevcq.util.text import counted
 
 
 def worker(
@@ -35,7 +36,7 @@ def worker(
     with stop_signals() as signals, cli.app(**_flags(cli, workers)) as app:
         pool = build_pool(app, profiles or (), measured=True)
         if app.settings.log_style == "console":  # a JSON log has its own line
-            cli.say(f"Running {app.capacity.slots} encode slots; Ctrl-C stops.")
+            cli.say(f"Running {counted(app.capacity.slots, 'encode slot')}; Ctrl-C stops.")
         run_pool(pool, app, signals, drain=(profiles or sorted(app.profiles)) if drain else ())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,8 @@ CODES = {
     Area.FARM: ExitCode.SOME_FAILED,
 }
 """The exit code is that of the first area with a problem."""
+TEXT_AT = 25
+"""Column at which the text of a line begins."""
 
 
 def doctor(
@@ -126,4 +129,5 @@ def _render(finding: Finding, *, as_json: bool) -> None:
         return
     word = "ok   " if check.ok else "WRONG"
     text = f"{check.detail} {check.remedy}".strip() if not check.ok else check.detail
-    render.emit(f"{word}  {check.name:<16}  {render.printable(text)}")
+    line = f"{word}  {check.name:<16}  {render.printable(text)}"
+    render.emit(render.paragraph(line, render.screen_width(sys.stdout), TEXT_AT))

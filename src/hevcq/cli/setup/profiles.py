@@ -31,12 +31,13 @@ app = typer.Typer(
 def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the profiles: what each gives, and about what it costs.
 
-    Those that are subscribed encode every upload below TODO/all/. CPU time (gates included) and size
+    On aws, `uploads` says whether it encodes every upload below TODO/all/. CPU time (gates included) and size
     are of one minute of 1080p, by the table that estimates start from.
     """
     from hevcq.usecases.ingest.forecast import minute_cost
 
     with cli_of(ctx).app() as opened:
+        fleet = opened.settings.backend == "aws"  # at home nothing is uploaded to TODO/all/
         found = [(name, opened.profiles[name]) for name in sorted(opened.profiles)]
     rows = []
     for name, each in found:
@@ -48,10 +49,11 @@ def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
             render.emit_json({"type": "profile", **facts, "revision": each.revision, **costs})
             continue
         shown = [f"{cost[0]:.0f} s", render.size(cost[1])] if cost else ["-", "-"]
-        wanted = "yes" if each.subscribe else "no"
-        rows.append([name, wanted, *shown, each.revision, each.description])
+        wanted = ["yes" if each.subscribe else "no"] if fleet else []
+        rows.append([name, *wanted, *shown, each.revision, each.description])
     if not as_json:
-        columns = ("profile", "subscribed", "CPU/min", "size/min", "revision", "description")
+        uploads = ["uploads"] if fleet else []
+        columns = ["profile", *uploads, "CPU/min", "size/min", "revision", "description"]
         render.emit_table(columns, rows)
 
 

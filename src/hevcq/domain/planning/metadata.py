@@ -27,6 +27,7 @@ from hevcq.domain.media.containers import (
     is_mp4_family,
 )
 from hevcq.domain.media.facts import MediaInfo, MetadataItem
+from hevcq.util.text import counted
 
 PROVENANCE_KEY = "hevcq"
 """The tag that names profile and revision of a rendition."""
@@ -122,7 +123,7 @@ def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:
         names = {name.lower() for name in info.tags} - (_NO_LOSS - {"creation_time"}) - TAGS[muxer]
         yield from (f"the tag {name}" for name in sorted(names))
     if info.chapters and muxer not in CHAPTERED:
-        yield f"{len(info.chapters)} chapters"
+        yield counted(len(info.chapters), "chapter")
     for stream in info.streams:
         if stream.language not in {"", "und"} and muxer not in LABELLED:
             yield f"language ({stream.language}) of stream {stream.index}"

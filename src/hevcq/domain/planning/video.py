@@ -207,11 +207,11 @@ def _pixel_format(profile: Profile, facts: VideoFacts) -> Pixels | Refuse:
     )
     if found is not None:
         return found
-    return Refuse(
-        policy="video.pixel_format",
-        detail=f"The pixel format {facts.pixel_format or 'unknown'} cannot become what "
-        f"{encoder_of(profile.video.codec)} takes without losing something.",
-    )
+    why = "Its pixel format cannot be told, as in a file that was cut off."
+    if facts.pixel_format:
+        taken = f"{encoder_of(profile.video.codec)} takes without losing something"
+        why = f"The pixel format {facts.pixel_format} cannot become what {taken}."
+    return Refuse(policy="video.pixel_format", detail=why)
 
 
 def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:

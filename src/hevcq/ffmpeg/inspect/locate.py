@@ -23,6 +23,8 @@ SHOW = (
     ("packet=codec_type,stream_index,pts_time,pos"
     ":frame=stream_index,best_effort_timestamp_time,pkt_pos:log=message"), "-of", "compact=p=1:nk=0",
 )  # fmt: skip
+ENDS_EARLY = re.compile(r"prematurely|partial file|[Tt]runcat")
+"""What a demuxer says at the end of a file that lacks the rest, beside no frame."""
 NO_SOUND = "a packet of sound that does not decode"
 _FIELD = re.compile(
     rb"\|(codec_type|stream_index|pts_time|pos|best_effort_timestamp_time|pkt_pos)=([^|\n]*)"
@@ -31,12 +33,17 @@ _MESSAGE = b"message="
 
 
 def locate_damage(tools: FfmpegTools, location: str, stop: threading.Event) -> tuple[Spot, ...]:
-    """Return at most MAX_SPOTS spots, in the order of the file; none if no frame complains.
+    """Return at most MAX_SPOTS spots, in the order of the file; none if nothing tells a place.
+
+    A file that ends too early has its spot where its last frame is.
 
     Raises what `read_packets` raises.
     """
     spots = Spots()
-    read_packets(tools, location, SHOW, spots, stop, packets_seen=lambda: True)
+    said = read_packets(tools, location, SHOW, spots, stop, packets_seen=lambda: True)
+    ends = [line for line in said if ENDS_EARLY.search(line)]
+    if ends and not spots.found:
+        return (Spot(spots.last_s, spots.last_byte, message_text(ends[0])),)
     return tuple(spots.found)
 
 
@@ -48,6 +55,8 @@ class Spots:
         self._rest = b""
         self._time: float | None = None
         self._byte: int | None = None
+        self.last_s: float | None = None
+        self.last_byte: int | None = None
         self._silent: dict[bytes, tuple[float | None, int | None]] = {}
         self._heard: set[bytes] = set()
 
@@ -74,6 +83,8 @@ class Spots:
             self._heard.add(stream)
             self._time = _number(told.get(b"best_effort_timestamp_time"))
             self._byte = _whole(told.get(b"pkt_pos"))
+            self.last_s = max(self.last_s or 0.0, self._time or 0.0)
+            self.last_byte = max(self.last_byte or 0, self._byte or 0)
         _, found, message = line.partition(_MESSAGE)
         if found:
             self._complaint(message.decode("utf-8", "replace"))
