@@ -128,6 +128,7 @@ def test_the_full_decode_asks_for_every_picture_and_every_sound(monkeypatch, tmp
     (argv,) = seen
     maps = [argv[place + 1] for place, word in enumerate(argv) if word == "-map"]
     assert maps == ["0:v?", "0:a?"]
+    assert "-threads" not in argv
 
 
 def test_a_decoder_that_fails_without_a_word_is_a_complaint():

@@ -76,6 +76,14 @@ def test_one_decode_feeds_every_rung_sound_and_subtitle() -> None:
     ]  # fmt: skip
 
 
+def test_one_thread_filters_unless_pictures_are_deinterlaced() -> None:
+    """Slices of thumbnails cost more to hand out than to filter."""
+    argv = command(media(video(1280, 720)))
+    assert argv[argv.index("-filter_complex_threads") + 1] == "1"
+    fields = command(media(video(1280, 720, time_base="1/50", field_order="tt")))
+    assert "-filter_complex_threads" not in fields
+
+
 def test_hevc_has_closed_groups_of_pictures_and_apples_tag() -> None:
     argv = command(media(video(1280, 720, time_base="1/50", field_order="tt")), hevc=True)
     hevc = argv[argv.index("[hevc90]") :]

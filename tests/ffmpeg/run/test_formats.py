@@ -21,6 +21,7 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
+from support.clips import media_clip
 from support.media_facts import profile
 
 pytestmark = pytest.mark.media
@@ -330,6 +331,17 @@ def test_uneven_times_are_put_on_one_clock_and_said_to_be(name, tmp_path):
     assert one.output.duration_s == pytest.approx(3.0, abs=0.15)
     with pytest.raises(MediaRefused, match="variable_rate"):
         encoded(name, uneven, tmp_path, policies={"variable_rate": "refuse"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ogg", "avi"])
+def test_a_stream_copied_cut_of_a_phones_video_passes_every_gate(name, tmp_path):
+    """ffmpeg holds its last picture for a mean frame, here 0.24 s, as its length is not stored."""
+    cut = tmp_path / "cut.mp4"
+    ffmpeg("-i", media_clip("flir-portrait-vfr-bframes.mp4"), "-t", "3", "-map", "0:v", "-map", "0:a",
+           "-c", "copy", cut)  # fmt: skip
+
+    assert complaints(encoded(name, cut, tmp_path).judge()) == []
 
 
 def test_a_picture_that_begins_late_is_held_from_the_start_of_an_avi(tmp_path):

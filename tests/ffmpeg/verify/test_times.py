@@ -112,6 +112,27 @@ def test_each_field_becomes_a_frame_at_full_rate(monkeypatch, frames, good):
     assert (compare((V,), (made,), streams=(clip(field_order="bb"),)) == []) is good
 
 
+@pytest.mark.parametrize(
+    ("frames", "good"), [(74, True), (76, True), (81, True), (82, True), (84, False), (73, False)]
+)
+def test_at_an_even_rate_the_last_picture_may_be_held_for_a_mean_frame(monkeypatch, frames, good):
+    """A cut of a phone's video: how long its last picture stays is not stored."""
+    rate = 24000 / 1001
+    monkeypatch.setitem(globals(), "TARGET", TARGET.model_copy(update={"rate": "24000/1001"}))
+    source = counted(0, StreamKind.VIDEO, 13, last=3.123, end=3.125)
+    made = counted(0, StreamKind.VIDEO, frames, last=(frames - 1) / rate, end=frames / rate)
+
+    assert (compare((source,), (made,), streams=(clip(),)) == []) is good
+
+
+def test_at_an_even_rate_the_last_picture_may_be_held_for_a_second_at_most(monkeypatch):
+    monkeypatch.setitem(globals(), "TARGET", TARGET.model_copy(update={"rate": "25/1"}))
+    source = counted(0, StreamKind.VIDEO, 2, last=30.0, end=30.04)
+    for frames, good in ((751, True), (775, True), (780, False), (1501, False)):
+        made = counted(0, StreamKind.VIDEO, frames, last=(frames - 1) / 25, end=frames / 25)
+        assert (compare((source,), (made,), streams=(clip(),)) == []) is good
+
+
 def test_a_shift_of_everything_is_no_problem():
     def moved(track):
         return track.model_copy(

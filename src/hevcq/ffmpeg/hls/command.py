@@ -112,7 +112,8 @@ def set_command(tools: FfmpegTools, request: EncodeRequest, paths: SetPaths) -> 
     """Return the command that encodes every rung, sound and subtitle track of the plan."""
     plan, info = request.plan, request.info
     threads = request.threads or request.profile.bounds.threads
-    command = [*base_command(tools, threads), *source_input(request.location, info)]
+    command = [*base_command(tools, threads), *_filter_threads(plan)]
+    command += source_input(request.location, info)
     rungs, video = ladder_in(plan).rungs, plan.main_video.source_index
     thumbnails = wants_thumbnails(request.profile)
     for rung in rungs:
@@ -139,6 +140,16 @@ def side_outputs(request: EncodeRequest, paths: SetPaths) -> list[str]:
     for rung in ladder_in(plan).rungs if wants_thumbnails(request.profile) else ():
         command += ["-map", f"[{_thumbs(rung)}]", *RAW, f"file:{paths.thumbnails(rung)}"]
     return command
+
+
+def _filter_threads(plan: EncodePlan) -> list[str]:
+    """Return how many threads filter: one, unless the pictures are deinterlaced or their tones mapped.
+
+    Slices of thumbnails and of small pictures cost more to hand out than to filter: with a thread for
+    each core thumbnails take twice the CPU.
+    """
+    heavy = any(r.target.deinterlace or r.target.tone_map for r in ladder_in(plan).rungs)
+    return [] if heavy else ["-filter_complex_threads", "1"]
 
 
 def _graph(rung: Rung, stream: int, *, thumbnails: bool) -> str:

@@ -295,7 +295,12 @@ class _Gates:
                 self.tools,
                 self.request,
                 self.stop,
-                Decoded(stream.index, take, target.rate if repeats else ""),
+                Decoded(
+                    stream.index,
+                    take,
+                    target.rate if repeats else "",
+                    target.width * target.height,
+                ),
                 deadline_s=self._left(),
                 maps=maps,
             )

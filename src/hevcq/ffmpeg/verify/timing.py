@@ -23,6 +23,9 @@ COPIED_OFFSET_S = 0.012
 pre-skip of 6.5 ms, which containers count differently."""
 EVENED_FRAMES = 2
 """Frames more or fewer at a constant rate: the first and the last one are rounded to its ticks."""
+LONGEST_HELD_S = 1.0
+"""Seconds for which the last picture may be held at a constant rate, at most its source's mean frame:
+how long a last picture stays is not stored, and ffmpeg takes the mean for it."""
 UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
 """Demuxers whose presentation times are guesses."""
 _PAIRED_FIELDS = frozenset({"h264", "mpeg2video", "vc1", "mpeg1video"})
@@ -149,13 +152,27 @@ def _encoded_frames(pair: TrackPair, frames: int) -> Iterator[str]:
 
 
 def _evened_frames(pair: TrackPair, rate: Fraction, made: int) -> Iterator[str]:
-    """Require as many frames as a constant rate has from the first of the source to its last."""
+    """Require as many frames as a constant rate has from the first of the source to its last.
+
+    The last may be held as long as a frame of the source stays in the mean.
+    """
     source = pair.source
     if made == source.packets or source.first_pts_s is None or source.last_pts_s is None:
         return
     wanted = round((source.last_pts_s - source.first_pts_s) * float(rate)) + 1
-    if abs(made - wanted) > EVENED_FRAMES:
+    held = int(_held_s(pair) * rate) + 1
+    if not wanted - EVENED_FRAMES <= made <= wanted + max(EVENED_FRAMES, held):
         yield f"{made} frames at {float(rate):.6g} per second, expected {wanted}"
+
+
+def _held_s(pair: TrackPair) -> Fraction:
+    """Return for how many seconds the last picture may be held where times are made even; else 0."""
+    source = pair.source
+    evened = pair.kept.video is not None and bool(pair.kept.video.rate)
+    if not evened or source.first_pts_s is None or source.last_pts_s is None or source.packets < 2:
+        return Fraction(0)
+    mean = (source.last_pts_s - source.first_pts_s) / (source.packets - 1)
+    return Fraction(max(0.0, min(mean, LONGEST_HELD_S)))
 
 
 def _copied(compared: TimingInputs, pair: TrackPair) -> Iterator[str]:
@@ -268,7 +285,13 @@ def _times(pair: TrackPair, shift: float, drift_s: float) -> Iterator[str]:
             continue
         if after is None:
             yield f"its time is unknown where it {word}"
-        elif pair.leaves_repeats and word == "ends" and after - shift < before:
-            continue
-        elif abs(after - shift - before) > allowed:
+        elif not _lies_well(pair, word, after - shift - before, allowed):
             yield f"{word} at {after - shift:.3f} s, not {before:.3f} s"
+
+
+def _lies_well(pair: TrackPair, word: str, late: float, allowed: float) -> bool:
+    """Return whether a first or last time may be so late, or early; all in seconds."""
+    if word == "ends":
+        held = float(_held_s(pair))
+        return late <= allowed + held and (pair.leaves_repeats or late >= -allowed)
+    return abs(late) <= allowed
