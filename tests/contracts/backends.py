@@ -16,11 +16,12 @@ import pytest
 from hevcq.domain.job import Source, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.videos.record import Video as UploadedVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.queue import Queue
 from hevcq.ports.store import Input
-from hevcq.ports.videos import VideoRecords
+from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
 from hevcq.settings.model import Settings
 from support.clips import ManualClock
 
@@ -58,6 +59,10 @@ class World:
     backend: Backend
     catalog: Catalog | None = None
     videos: VideoRecords | None = None
+    files: VideoFiles | None = None
+    accounts: Accounts | None = None
+    upload: Callable[[UploadedVideo, bytes], None] = lambda video, content: None
+    """Send bytes to where the page told a client to send them; they replace what came before."""
     can: frozenset[str] = frozenset()
     put_body: Callable[[str, str], None] = lambda queue, body: None
     register_many: Callable[[Iterable[tuple[Source, str]]], object] = lambda pairs: None
@@ -112,9 +117,18 @@ def open_embedded(folder: Path) -> World:
     from hevcq.backends.embedded.database import DATABASE, Database
     from hevcq.backends.embedded.factory import open_embedded
     from hevcq.backends.embedded.jobs.message_table import Outgoing, send
+    from hevcq.backends.embedded.videos.files import FolderVideoFiles
+    from hevcq.web.identity.folder import SecretsFolder
 
     clock = ManualClock()
     opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, clock)
+    files = FolderVideoFiles(folder / "data" / "videos", opened.backend.store)
+
+    def upload(video: UploadedVideo, content: bytes) -> None:
+        with files.receive(video) as receiver:
+            receiver.cut(0)
+            receiver.append(content)
+            receiver.sync()
 
     def put_body(queue: str, body: str) -> None:
         database = Database(folder / "data" / DATABASE)
@@ -126,6 +140,9 @@ def open_embedded(folder: Path) -> World:
         backend=opened.backend,
         catalog=opened.catalog,
         videos=opened.videos,
+        files=files,
+        accounts=SecretsFolder(folder / "data"),
+        upload=upload,
         can=frozenset({SIGNALS, BULK, LATE, LINKS}),
         put_body=put_body,
         register_many=opened.backend.ledger.register_many,
@@ -149,15 +166,31 @@ class CloudWorld(World):
 
 
 def open_aws(folder: Path) -> World:
-    from hevcq.backends.aws.factory import open_aws_videos
+    from hevcq.backends.aws.factory import (
+        open_aws_accounts,
+        open_aws_video_files,
+        open_aws_videos,
+    )
     from support.aws.moto_server import make_farm
 
     farm = make_farm(PROFILES, input_bucket=LIBRARY_BUCKET)
     s3 = farm.clients.s3
+    files = open_aws_video_files(farm.settings, farm.clock, farm.clients)
+
+    def upload(video: UploadedVideo, content: bytes) -> None:
+        import httpx2
+
+        way = files.way(video)
+        sent = httpx2.post(way.url, data=dict(way.fields), files={"file": content})
+        assert sent.status_code == 201
+
     return CloudWorld(
         clock=farm.clock,
         backend=farm.backend,
         videos=open_aws_videos(farm.settings, farm.clients),
+        files=files,
+        accounts=open_aws_accounts(farm.settings, farm.clients),
+        upload=upload,
         put_body=farm.put_body,
         close=farm.backend.close,
         folder=folder,

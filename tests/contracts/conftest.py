@@ -20,6 +20,12 @@ def local(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     yield from _opened(request.param, tmp_path)
 
 
+@pytest.fixture(params=[each for each in BACKENDS if each.values != ("memory",)])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """Where a page is served: it keeps uploads and accounts in no memory."""
+    yield from _opened(str(request.param), tmp_path)
+
+
 def _opened(name: str, folder: Path) -> Iterator[World]:
     found = OPENERS[name](folder)
     try:

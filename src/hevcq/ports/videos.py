@@ -1,4 +1,4 @@
-"""The ports of uploaded videos: their records, where their bytes land, and how they are played."""
+"""The ports of the page: records of uploaded videos, where their bytes land, and who may sign in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from enum import StrEnum
+from typing import Any, BinaryIO
 
 from hevcq.domain.job import Source
 from hevcq.domain.videos.record import Video, VideoStatus
@@ -297,3 +298,54 @@ class VideoFiles(ABC):
         Asks as a browser does.
         """
         yield from ()
+
+
+class AccountKind(StrEnum):
+    """What a row is about: a user, a program's token, a session that was signed out of, the sign-in token."""
+
+    USER = "users"
+    PROGRAM = "tokens"
+    ENDED = "signed-out"
+    SIGN_IN = "sign-in"
+
+
+class Accounts(ABC):
+    """Rows about who may use the page, by kind and key. tests/contracts checks this specification:
+
+    - What a call put or removed, every server sees when the call returns.
+    - Rows that are put at the same time are all kept.
+    - A row is JSON, and what people type is in it as a digest only.
+    - Every method may raise StorageError or Unavailable.
+    """
+
+    where: str = ""
+    """Where the rows are, for messages."""
+
+    @abstractmethod
+    def all(self, kind: AccountKind) -> Mapping[str, Mapping[str, Any]]:
+        """Return the rows of a kind by key. Another server may show a change a second later."""
+
+    @abstractmethod
+    def get(self, kind: AccountKind, key: str) -> Mapping[str, Any] | None:
+        """Return a row, as last written, or None."""
+
+    @abstractmethod
+    def put(
+        self,
+        kind: AccountKind,
+        key: str,
+        row: Mapping[str, Any],
+        *,
+        expires_at: float | None = None,
+    ) -> bool:
+        """Add or replace a row; return whether it is new.
+
+        After `expires_at` (Unix seconds) it may be forgotten.
+        """
+
+    @abstractmethod
+    def remove(self, kind: AccountKind, key: str) -> bool:
+        """Remove a row; return whether there was one."""
+
+    def forget(self, kind: AccountKind, now: float) -> None:  # noqa: B027 - where nothing else does
+        """Forget rows whose time ended before `now` (Unix seconds)."""

@@ -21,7 +21,7 @@ from hevcq.usecases.videos.texts import TextReader
 from hevcq.util.log import get_logger
 from hevcq.web import media
 from hevcq.web.api import openapi
-from hevcq.web.checks import make_mode
+from hevcq.web.checks import accounts_of, make_mode
 from hevcq.web.identity.authentication import Authenticator, SignInFirst
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.limiter import Limiter
@@ -54,8 +54,9 @@ def create_app(app: App) -> Starlette:
     folder = SecretsFolder(app.settings.data_dir)
     secure = settings.url.startswith("https://")
     cookies = Cookies(folder.session_key(settings.session_key.get_secret_value()), secure=secure)
-    mode, tokens = make_mode(settings, folder, app.clock), ProgramTokens(folder, app.clock)
-    authenticator = Authenticator(mode, cookies, SignedOut(folder), app.clock, tokens.person)
+    accounts = accounts_of(app)
+    mode, tokens = make_mode(settings, accounts, app.clock), ProgramTokens(accounts, app.clock)
+    authenticator = Authenticator(mode, cookies, SignedOut(accounts), app.clock, tokens.person)
     policy = content_policy(() if app.settings.backend == "embedded" else app.video_files.origins())
     hub = Hub(LOOK_S if app.settings.backend == "embedded" else LOOK_AWS_S)
     made = Starlette(
@@ -73,7 +74,6 @@ def create_app(app: App) -> Starlette:
     made.state.tell = video_messages(app)
     made.state.services = Services(
         app,
-        folder,
         authenticator,
         Limiter(app.clock),
         hub,

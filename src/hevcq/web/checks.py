@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 
 from hevcq.errors import ConfigError, HevcqError
 from hevcq.ports.encoder import Check
+from hevcq.ports.videos import Accounts
 from hevcq.settings.uploads import GIB
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import Area, Finding, wrong
 from hevcq.util.clock import Clock
 from hevcq.util.text import reason_of, size
-from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.folder import SecretsFolder, SignInToken
 from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
 from hevcq.web.identity.oidc import Oidc
 from hevcq.web.identity.person import Role
@@ -45,7 +46,12 @@ def refuse_open_doors(settings: WebSettings) -> None:
         )
 
 
-def make_mode(settings: WebSettings, folder: SecretsFolder, clock: Clock) -> Mode:
+def accounts_of(app: App) -> Accounts:
+    """Return who may use the page: of the data folder, or where several servers share them."""
+    return app.shared_accounts or SecretsFolder(app.settings.data_dir)
+
+
+def make_mode(settings: WebSettings, accounts: Accounts, clock: Clock) -> Mode:
     """Return the configured way to sign in. Raises ConfigError."""
     match settings.auth:
         case "none":
@@ -53,11 +59,11 @@ def make_mode(settings: WebSettings, folder: SecretsFolder, clock: Clock) -> Mod
         case "proxy":
             return ProxyHeader(settings)
         case "users":
-            return NameAndPassword(Users(folder))
+            return NameAndPassword(Users(accounts))
         case "oidc":
             return Oidc(settings, clock)
         case "token":
-            return OneToken(folder)
+            return OneToken(accounts)
 
 
 def _look(area: Area, name: str, look: Callable[[], str]) -> Finding:
@@ -111,13 +117,13 @@ def _refuse_foreign(host: str) -> None:
 
 def _sign_in(app: App) -> str:
     """Return who can sign in. Raises ConfigError, StorageError, Unavailable."""
-    settings, folder = app.settings.web, SecretsFolder(app.settings.data_dir)
+    settings, accounts = app.settings.web, accounts_of(app)
     if configured := settings.session_key.get_secret_value():
-        folder.session_key(configured)
-    mode = make_mode(settings, folder, app.clock)
+        SecretsFolder(app.settings.data_dir).session_key(configured)
+    mode = make_mode(settings, accounts, app.clock)
     match settings.auth:
         case "users":
-            return _users(folder)
+            return _users(accounts)
         case "oidc":
             assert isinstance(mode, Oidc)
             mode.check_provider()
@@ -126,17 +132,19 @@ def _sign_in(app: App) -> str:
             peers = ", ".join(settings.trusted_proxies)
             return f"{settings.proxy_header} from {peers}{_operators(settings)}"
         case "token":
-            made = "of the first start" if folder.has_sign_in_token() else "of the start to come"
+            made = (
+                "of the first start" if SignInToken(accounts).exists() else "of the start to come"
+            )
             return f"with the token {made}"
         case "none":
             return "nobody needs to: this machine only"
 
 
-def _users(folder: SecretsFolder) -> str:
-    found = Users(folder).all().values()
+def _users(accounts: Accounts) -> str:
+    found = Users(accounts).all().values()
     if not found:
         raise ConfigError(
-            f'web.auth is "users", but nobody is in {folder.path / "users.json"}.',
+            f'web.auth is "users", but nobody is in {accounts.where}.',
             remedy="Add people: hevcq web add-user NAME [--operator].",
         )
     operators = sum(user.role is Role.OPERATOR for user in found)

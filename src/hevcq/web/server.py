@@ -12,12 +12,13 @@ import uvicorn
 from starlette.applications import Starlette
 
 from hevcq.errors import Unavailable
+from hevcq.ports.videos import Accounts
 from hevcq.settings.web import WebSettings
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
-from hevcq.web.checks import refuse_open_doors
+from hevcq.web.checks import accounts_of, refuse_open_doors
 from hevcq.web.connections import AT_ONCE, AcceptFailures, BoundedProtocol, raise_open_files
-from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.folder import SignInToken
 from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
 from hevcq.worker.signals import StopSignals
@@ -41,8 +42,8 @@ def serve(app: App, signals: StopSignals, say: Callable[[str], None], *, termina
     raise_open_files()
     listening = listen(settings.host, settings.port)
     try:
-        folder = SecretsFolder(app.settings.data_dir)
-        for line in greeting(settings, folder, listening, terminal=terminal):
+        accounts = accounts_of(app)
+        for line in greeting(settings, accounts, listening, terminal=terminal):
             say(line)
         Server(application).run_until(signals, listening)
     finally:
@@ -73,7 +74,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def greeting(
-    settings: WebSettings, folder: SecretsFolder, listening: socket.socket, *, terminal: bool
+    settings: WebSettings, accounts: Accounts, listening: socket.socket, *, terminal: bool
 ) -> Iterator[str]:
     """Yield what is said at the start: the page's address, and once, on a `terminal`, the token."""
     host, port = listening.getsockname()[:2]
@@ -81,13 +82,13 @@ def greeting(
     shown = f"[{shown}]" if ":" in shown else shown
     address = settings.url or f"http://{shown}:{port}"
     if settings.auth == "token":
-        if folder.has_sign_in_token():
+        if SignInToken(accounts).exists():
             yield f"The page is at {address}; sign in with the token of the first start."
             yield "Lost it? `hevcq web new-token` makes another."
         elif not terminal:
             yield f"The page is at {address}; `hevcq web new-token` prints the token to sign in with."
         else:
-            yield f"Sign in at {address}/sign-in#{folder.new_sign_in_token()}"
+            yield f"Sign in at {address}/sign-in#{SignInToken(accounts).new()}"
             yield "Keep this address: it is shown only once."
     else:
         yield f"The page is at {address}."

@@ -17,7 +17,6 @@ from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
 from hevcq.util.clock import Clock
 from hevcq.web.identity.authentication import Authenticator
-from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.limiter import Limiter
 from hevcq.web.identity.person import person_of
 from hevcq.web.live import Hub, Render
@@ -38,7 +37,6 @@ class Services:
     """
 
     app: App
-    folder: SecretsFolder
     authenticator: Authenticator
     limiter: Limiter
     hub: Hub

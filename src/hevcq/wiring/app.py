@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.signer import Keyring, Signer
-    from hevcq.ports.videos import VideoFiles, VideoRecords
+    from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.usecases.doctor import DoctorContext
     from hevcq.worker.signals import StopSignals
@@ -120,6 +120,15 @@ class App:
         from hevcq.backends.aws.factory import open_aws_videos
 
         return open_aws_videos(self.settings, self._clients)
+
+    @cached_property
+    def shared_accounts(self) -> Accounts | None:
+        """Who may use the page, where its servers share no data folder; else None."""
+        if self.settings.backend == "embedded":
+            return None
+        from hevcq.backends.aws.factory import open_aws_accounts
+
+        return open_aws_accounts(self.settings, self._clients)
 
     @cached_property
     def video_files(self) -> VideoFiles:

@@ -19,12 +19,13 @@ from hevcq.backends.aws.s3.store import Buckets, S3Store
 from hevcq.backends.aws.sqs.message_parser import Recipient
 from hevcq.backends.aws.sqs.queue import SqsQueue
 from hevcq.backends.aws.task_publisher import AwsTaskPublisher
+from hevcq.backends.aws.videos.accounts import DynamoAccounts
 from hevcq.backends.aws.videos.files import S3VideoFiles
 from hevcq.backends.aws.videos.records import DynamoVideoRecords
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend
-from hevcq.ports.videos import VideoFiles, VideoRecords
+from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.atomic_file import fsync_file, fsync_folder
 from hevcq.util.clock import Clock
@@ -106,6 +107,11 @@ def open_aws(
 def open_aws_videos(settings: Settings, clients: Clients) -> VideoRecords:
     """Return the records of uploaded videos; their table is met at the first use."""
     return DynamoVideoRecords(clients.dynamodb, settings.aws.videos, lambda: uuid.uuid4().hex)
+
+
+def open_aws_accounts(settings: Settings, clients: Clients) -> Accounts:
+    """Return who may use the page, which all of its servers share."""
+    return DynamoAccounts(clients.dynamodb, settings.aws.videos)
 
 
 def open_aws_video_files(settings: Settings, clock: Clock, clients: Clients) -> VideoFiles:

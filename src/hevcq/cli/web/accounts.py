@@ -14,9 +14,9 @@ from hevcq.cli.web.serve import missing
 from hevcq.errors import UsageError
 
 if TYPE_CHECKING:
-    from hevcq.web.identity.folder import SecretsFolder
     from hevcq.web.identity.tokens import ProgramTokens
     from hevcq.web.identity.users import Users
+    from hevcq.wiring.app import App
 
 app = typer.Typer(
     help="Manage the web page's users and programs' tokens.",
@@ -84,7 +84,11 @@ def new_token(ctx: typer.Context) -> None:
 
     The former token and every session end.
     """
-    render.emit(_folder(ctx).new_sign_in_token())
+    opened = _opened(ctx)
+    from hevcq.web.checks import accounts_of
+    from hevcq.web.identity.folder import SignInToken
+
+    render.emit(SignInToken(accounts_of(opened)).new())
 
 
 @tokens.command("create", cls=PlainCommand)
@@ -153,28 +157,28 @@ def revoke_token(
     cli_of(ctx).say(f"Token {gone.token_id} ({render.printable(gone.name)}) revoked.")
 
 
-def _folder(ctx: typer.Context) -> SecretsFolder:
+def _opened(ctx: typer.Context) -> App:
     try:
-        from hevcq.web.identity.folder import SecretsFolder
-        from hevcq.web.identity.users import Users as _  # noqa: F401 - also asks for argon2
+        from hevcq.web.identity.users import Users as _  # noqa: F401 - asks for argon2
     except ModuleNotFoundError as error:
         raise missing(error) from error
-    return SecretsFolder(cli_of(ctx).settings().data_dir)
+    return ctx.with_resource(cli_of(ctx).app())
 
 
 def _users(ctx: typer.Context) -> Users:
-    folder = _folder(ctx)
+    app = _opened(ctx)
+    from hevcq.web.checks import accounts_of
     from hevcq.web.identity.users import Users
 
-    return Users(folder)
+    return Users(accounts_of(app))
 
 
 def _tokens(ctx: typer.Context) -> ProgramTokens:
-    folder = _folder(ctx)
-    from hevcq.util.clock import SystemClock
+    app = _opened(ctx)
+    from hevcq.web.checks import accounts_of
     from hevcq.web.identity.tokens import ProgramTokens
 
-    return ProgramTokens(folder, SystemClock())
+    return ProgramTokens(accounts_of(app), app.clock)
 
 
 def _password() -> str:

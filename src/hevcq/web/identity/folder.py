@@ -1,4 +1,4 @@
-"""The folder of the page's secrets: session key, sign-in token, users and programs' tokens."""
+"""Who may use the page, as files of the data folder; the key that signs sessions, and the sign-in token."""
 
 from __future__ import annotations
 
@@ -7,25 +7,114 @@ import hmac
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hevcq.errors import ConfigError, StorageError
+from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.util import file_lock
 from hevcq.util.atomic_file import replace_durably
 
 FOLDER = "web"
 TOKEN_BYTES = 24
 KEY_BYTES = 32
+UNTIL = "until"
 
 
-class SecretsFolder:
-    """Files of mode 0600 in `data_dir`/web. Values that people type are stored as digests only."""
+FILES = {
+    AccountKind.USER: ("users.json", "users"),
+    AccountKind.PROGRAM: ("tokens.json", "tokens"),
+    AccountKind.ENDED: ("signed-out.json", "sessions"),
+    AccountKind.SIGN_IN: ("token.json", ""),
+}
+"""The file of each kind, and the name of its rows there; the sign-in token is a file by itself."""
+MOST_ENDED = 10_000
+"""Sessions remembered at most; those that end first by themselves are forgotten first."""
+SIGN_IN_KEY = "token"
+
+
+class SecretsFolder(Accounts):
+    """Files of mode 0600 in `data_dir`/web, read again when another process replaced them."""
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FOLDER
+        self.where = str(self.path)
+        self._lock = threading.Lock()
+        self._known: dict[AccountKind, tuple[tuple[int, int], dict[str, dict[str, Any]]]] = {}
+
+    def all(self, kind: AccountKind) -> Mapping[str, Mapping[str, Any]]:
+        """Return the rows of the file."""
+        with self._lock:
+            stamp, known = self.stamp(FILES[kind][0]), self._known.get(kind)
+            if stamp is None:
+                return {}
+            if known is None or known[0] != stamp:
+                known = self._known[kind] = stamp, self._rows(kind)
+            return known[1]
+
+    def get(self, kind: AccountKind, key: str) -> Mapping[str, Any] | None:
+        """Look into the file."""
+        return self.all(kind).get(key)
+
+    def put(
+        self,
+        kind: AccountKind,
+        key: str,
+        row: Mapping[str, Any],
+        *,
+        expires_at: float | None = None,
+    ) -> bool:
+        """Replace the file with one that has the row."""
+        given = dict(row) if expires_at is None else {**row, UNTIL: expires_at}
+        with self.locked():
+            rows = self._rows(kind)
+            self._replace(kind, {**rows, key: given})
+        return key not in rows
+
+    def remove(self, kind: AccountKind, key: str) -> bool:
+        """Replace the file with one that has no such row."""
+        with self.locked():
+            rows = self._rows(kind)
+            if rows.pop(key, None) is None:
+                return False
+            self._replace(kind, rows)
+        return True
+
+    def forget(self, kind: AccountKind, now: float) -> None:
+        """Replace the file if any row's time has ended."""
+        with self.locked():
+            rows = self._rows(kind)
+            kept = {key: row for key, row in rows.items() if row.get(UNTIL, now) >= now}
+            if len(kept) < len(rows):
+                self._replace(kind, kept)
+
+    def _rows(self, kind: AccountKind) -> dict[str, dict[str, Any]]:
+        """Return the rows of a file in the form of the port. Raises StorageError."""
+        name, part = FILES[kind]
+        content = self.read(name)
+        if not part:
+            return {SIGN_IN_KEY: content} if content else {}
+        rows = content.get(part, {})
+        if not isinstance(rows, dict):
+            rows = {}
+        if kind is AccountKind.ENDED:
+            return {key: {UNTIL: until} for key, until in rows.items()}
+        if not all(isinstance(row, dict) for row in rows.values()):
+            raise StorageError(f"{self.path / name} is not what hevcq writes.")
+        return rows
+
+    def _replace(self, kind: AccountKind, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        name, part = FILES[kind]
+        content: Mapping[str, Any] = {part: rows}
+        if not part:
+            content = rows.get(SIGN_IN_KEY, {})
+        if kind is AccountKind.ENDED:
+            latest = sorted(rows.items(), key=lambda each: each[1][UNTIL])[-MOST_ENDED:]
+            content = {part: {key: row[UNTIL] for key, row in latest}}
+        self.write(name, content)
 
     def read(self, name: str) -> dict[str, Any]:
         """Return a JSON file's content, or {} if there is none. Raises StorageError if unreadable."""
@@ -91,23 +180,43 @@ class SecretsFolder:
         return bytes.fromhex(found)
 
     def new_sign_in_token(self) -> str:
-        """Make the token of mode `token`, remember its digest, and return it: once only."""
-        token = secrets.token_urlsafe(TOKEN_BYTES)
-        self.write("token.json", {"sha256": digest(token)})
-        return token
-
-    def has_sign_in_token(self) -> bool:
-        """Return whether a sign-in token was made before."""
-        return bool(self.read("token.json").get("sha256"))
+        """Make the token of mode `token`; see `SignInToken`."""
+        return SignInToken(self).new()
 
     def is_sign_in_token(self, token: str) -> bool:
         """Return whether `token` is the sign-in token."""
-        known = self.read("token.json").get("sha256")
-        return isinstance(known, str) and hmac.compare_digest(known, digest(token))
+        return SignInToken(self).fits(token)
 
-    def token_mark(self) -> str:
-        """Return what changes with the sign-in token, so that a new one ends older sessions."""
-        return str(self.read("token.json").get("sha256", ""))[:12]
+
+class SignInToken:
+    """The token of mode `token`; only its digest is kept."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
+    def new(self) -> str:
+        """Make another token, and return it: once only."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        self._accounts.put(AccountKind.SIGN_IN, SIGN_IN_KEY, {"sha256": digest(token)})
+        return token
+
+    def exists(self) -> bool:
+        """Return whether a token was made before."""
+        return bool(self._sha256())
+
+    def fits(self, token: str) -> bool:
+        """Return whether `token` is the sign-in token."""
+        known = self._sha256()
+        return bool(known) and hmac.compare_digest(known, digest(token))
+
+    def mark(self) -> str:
+        """Return what changes with the token, so that a new one ends older sessions."""
+        return self._sha256()[:12]
+
+    def _sha256(self) -> str:
+        row = self._accounts.get(AccountKind.SIGN_IN, SIGN_IN_KEY) or {}
+        found = row.get("sha256")
+        return found if isinstance(found, str) else ""
 
 
 def digest(token: str) -> str:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from starlette.requests import HTTPConnection
 
 from hevcq.errors import ConfigError
+from hevcq.ports.videos import Accounts
 from hevcq.settings.web import WebSettings
-from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.folder import SignInToken
 from hevcq.web.identity.person import LOCAL_OWNER, Person, Role
 from hevcq.web.identity.session import Session
 
@@ -53,18 +54,18 @@ class OneToken(Mode):
 
     fields = ("token",)
 
-    def __init__(self, folder: SecretsFolder) -> None:
-        self._folder = folder
+    def __init__(self, accounts: Accounts) -> None:
+        self._token = SignInToken(accounts)
 
     def check(self, given: Mapping[str, str]) -> Session | None:
         """Return the session if the token is right."""
-        if not self._folder.is_sign_in_token(given.get("token", "").strip()):
+        if not self._token.fits(given.get("token", "").strip()):
             return None
-        return Session(LOCAL.owner, LOCAL.name, LOCAL.role, self._folder.token_mark())
+        return Session(LOCAL.owner, LOCAL.name, LOCAL.role, self._token.mark())
 
     def still(self, session: Session) -> Person | None:
         """Return the person unless a new token was made since."""
-        return LOCAL if session.mark == self._folder.token_mark() else None
+        return LOCAL if session.mark == self._token.mark() else None
 
 
 class Nobody(Mode):

@@ -13,14 +13,12 @@ from typing import Any
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from hevcq.web.identity.folder import SecretsFolder, digest
+from hevcq.ports.videos import AccountKind, Accounts
+from hevcq.web.identity.folder import digest
 from hevcq.web.identity.person import Person, Role
 
 SESSION = "session"
 MAX_COOKIE = 4096
-ENDED = "signed-out.json"
-MOST_ENDED = 10_000
-"""Sessions remembered at most; those that end first by themselves are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,31 +92,20 @@ class Cookies:
 class SignedOut:
     """Sessions that were signed out of before their end: a copy of the cookie is worth nothing then.
 
-    Kept as digests in the folder until the sessions would have ended by themselves.
+    Kept as digests until the sessions would have ended by themselves.
     """
 
-    def __init__(self, folder: SecretsFolder) -> None:
-        self._folder = folder
-        self._stamp: tuple[int, int] | None = None
-        self._known: Mapping[str, float] = {}
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
 
     def add(self, cookie: str, until: float, now: float) -> None:
-        """Remember that a session ended. Raises StorageError."""
-        with self._folder.locked():
-            rows = {key: end for key, end in self._rows().items() if end > now}
-            latest = sorted({**rows, digest(cookie): until}.items(), key=lambda row: row[1])
-            self._folder.write(ENDED, {"sessions": dict(latest[-MOST_ENDED:])})
+        """Remember that a session ended. Raises StorageError, Unavailable."""
+        self._accounts.forget(AccountKind.ENDED, now)
+        self._accounts.put(AccountKind.ENDED, digest(cookie), {}, expires_at=until)
 
     def __contains__(self, cookie: str) -> bool:
-        """Return whether somebody signed out of this session. Raises StorageError."""
-        stamp = self._folder.stamp(ENDED)
-        if stamp != self._stamp:
-            self._known, self._stamp = self._rows(), stamp
-        return digest(cookie) in self._known
-
-    def _rows(self) -> Mapping[str, float]:
-        rows = self._folder.read(ENDED).get("sessions", {})
-        return rows if isinstance(rows, dict) else {}
+        """Return whether somebody signed out of this session. Raises StorageError, Unavailable."""
+        return self._accounts.get(AccountKind.ENDED, digest(cookie)) is not None
 
 
 def seal(key: bytes, purpose: str, content: Mapping[str, Any]) -> str:

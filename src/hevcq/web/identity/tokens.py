@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from hevcq.errors import UsageError
+from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.util.clock import Clock
-from hevcq.web.identity.folder import TOKEN_BYTES, SecretsFolder, digest
+from hevcq.web.identity.folder import TOKEN_BYTES, digest
 from hevcq.web.identity.person import Person, Role, Scope
 
-FILE = "tokens.json"
 PREFIX = "hevcq"
 ID_BYTES = 6
 TEXT = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * ID_BYTES}}})_([A-Za-z0-9_-]{{20,64}})")
@@ -22,7 +22,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class ProgramToken:
-    """A token as the file knows it: `expires` is wall seconds, `sha256` that of its secret."""
+    """A token as it is kept: `expires` is wall seconds, `sha256` that of its secret."""
 
     token_id: str
     name: str
@@ -40,20 +40,15 @@ class ProgramToken:
 
 
 class ProgramTokens:
-    """The tokens of one folder."""
+    """The tokens of programs that may use the page."""
 
-    def __init__(self, folder: SecretsFolder, clock: Clock) -> None:
-        self._folder, self._clock = folder, clock
-        self._stamp: tuple[int, int] | None = None
-        self._known: Mapping[str, ProgramToken] = {}
+    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+        self._accounts, self._clock = accounts, clock
 
     def all(self) -> Mapping[str, ProgramToken]:
         """Return the tokens by id, ended ones included. Raises StorageError."""
-        stamp = self._folder.stamp(FILE)
-        if stamp != self._stamp or stamp is None:
-            self._known = {key: _parsed(key, row) for key, row in self._rows().items()}
-            self._stamp = stamp
-        return self._known
+        rows = self._accounts.all(AccountKind.PROGRAM)
+        return {key: _parsed(key, row) for key, row in rows.items()}
 
     def create(self, name: str, owner: str, scopes: Collection[Scope], days: float) -> str:
         """Make a token that is valid for `days`, and return it: it is shown this once.
@@ -72,33 +67,26 @@ class ProgramTokens:
             "expires": now + days * DAY_S,
             "sha256": digest(secret),
         }
-        with self._folder.locked():
-            self._folder.write(FILE, {"tokens": {**self._rows(), token_id: row}})
+        self._accounts.put(AccountKind.PROGRAM, token_id, row)
         return f"{PREFIX}_{token_id}_{secret}"
 
     def revoke(self, token_id: str) -> ProgramToken:
         """Delete a token, which refuses it at once. Raises UsageError, StorageError."""
-        with self._folder.locked():
-            rows = dict(self._rows())
-            found = [key for key in rows if token_id and key.startswith(token_id)]
-            if len(found) != 1:
-                what = "No token" if not found else "Several tokens begin with"
-                raise UsageError(f"{what} {token_id!r}.", remedy="See `hevcq web token list`.")
-            gone = _parsed(found[0], rows.pop(found[0]))
-            self._folder.write(FILE, {"tokens": rows})
-        return gone
+        rows = self.all()
+        found = [key for key in rows if token_id and key.startswith(token_id)]
+        if len(found) != 1 or not self._accounts.remove(AccountKind.PROGRAM, found[0]):
+            what = "No token" if len(found) < 2 else "Several tokens begin with"
+            raise UsageError(f"{what} {token_id!r}.", remedy="See `hevcq web token list`.")
+        return rows[found[0]]
 
     def person(self, text: str) -> Person | None:
         """Return who has this token, or None if it is wrong, revoked or has ended."""
         match = TEXT.fullmatch(text)
-        known = self.all().get(match[1]) if match else None
+        row = self._accounts.get(AccountKind.PROGRAM, match[1]) if match else None
+        known = _parsed(match[1], row) if match and row is not None else None
         if match is None or known is None or known.expires <= self._clock.now():
             return None
         return known.person if hmac.compare_digest(known.sha256, digest(match[2])) else None
-
-    def _rows(self) -> dict[str, dict[str, object]]:
-        rows = self._folder.read(FILE).get("tokens", {})
-        return rows if isinstance(rows, dict) else {}
 
 
 def _parsed(token_id: str, row: Mapping[str, object]) -> ProgramToken:

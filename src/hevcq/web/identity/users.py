@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from hevcq.errors import StorageError, UsageError
-from hevcq.web.identity.folder import SecretsFolder, digest
+from hevcq.ports.videos import AccountKind, Accounts
+from hevcq.web.identity.folder import digest
 from hevcq.web.identity.modes import Mode
 from hevcq.web.identity.person import Person, Role
 from hevcq.web.identity.session import Session
 
-FILE = "users.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 MIN_PASSWORD, MAX_PASSWORD = 10, 1024
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A row of the file; `hash` is argon2's encoded form, with its own salt and cost."""
+    """A user; `hash` is argon2's encoded form, with its own salt and cost."""
 
     name: str
     role: Role
@@ -36,33 +36,31 @@ class User:
 
 
 class Users:
-    """The users of one folder; the file is read again when it was replaced."""
+    """The users of the page."""
 
-    def __init__(self, folder: SecretsFolder, hasher: PasswordHasher | None = None) -> None:
-        self._folder, self._lock = folder, threading.Lock()
+    def __init__(self, accounts: Accounts, hasher: PasswordHasher | None = None) -> None:
+        self._accounts = accounts
         self._hasher = hasher if hasher is not None else PasswordHasher()
-        self._stamp: tuple[int, int] | None = None
-        self._known: dict[str, User] = {}
         self._decoy = ""
 
     def all(self) -> Mapping[str, User]:
         """Return the users by name. Raises StorageError."""
-        with self._lock:
-            stamp = self._folder.stamp(FILE)
-            if stamp != self._stamp or stamp is None:
-                rows = self._folder.read(FILE).get("users", {})
-                try:
-                    self._known = {
-                        name: User(name, Role(row["role"]), str(row["hash"]))
-                        for name, row in rows.items()
-                    }
-                except (AttributeError, KeyError, TypeError, ValueError) as error:
-                    raise StorageError(
-                        f"{self._folder.path / FILE} is not what hevcq writes.",
-                        remedy="Restore it, or delete it and add the users again.",
-                    ) from error
-                self._stamp = stamp
-            return self._known
+        rows = self._accounts.all(AccountKind.USER)
+        return {name: self._user(name, row) for name, row in rows.items()}
+
+    def get(self, name: str) -> User | None:
+        """Return a user, or None. Raises StorageError."""
+        row = self._accounts.get(AccountKind.USER, name) if NAME.fullmatch(name) else None
+        return None if row is None else self._user(name, row)
+
+    def _user(self, name: str, row: Mapping[str, Any]) -> User:
+        try:
+            return User(name, Role(row["role"]), str(row["hash"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"The user {name} in {self._accounts.where} is not what hevcq writes.",
+                remedy="Remove the user, and add it again.",
+            ) from error
 
     def put(self, name: str, password: str, role: Role) -> bool:
         """Add a user, or give one a new password and role; return whether the name is new.
@@ -75,23 +73,17 @@ class Users:
             )
         if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
             raise UsageError(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
-        row = {"role": role, "hash": self._hasher.hash(password)}
-        with self._folder.locked():
-            rows = self._folder.read(FILE).get("users", {})
-            self._folder.write(FILE, {"users": {**rows, name: row}})
-        return name not in rows
+        row = {"role": role.value, "hash": self._hasher.hash(password)}
+        return self._accounts.put(AccountKind.USER, name, row)
 
     def remove(self, name: str) -> None:
         """Remove a user, which ends their sessions. Raises UsageError, StorageError."""
-        with self._folder.locked():
-            rows = dict(self._folder.read(FILE).get("users", {}))
-            if rows.pop(name, None) is None:
-                raise UsageError(f"No user {name!r}.")
-            self._folder.write(FILE, {"users": rows})
+        if not NAME.fullmatch(name) or not self._accounts.remove(AccountKind.USER, name):
+            raise UsageError(f"No user {name!r}.")
 
     def check(self, name: str, password: str) -> User | None:
         """Return the user if the password is right; an unknown name takes as long as a wrong one."""
-        user = self.all().get(name)
+        user = self.get(name)
         if len(password) > MAX_PASSWORD:
             return None
         try:
@@ -106,7 +98,7 @@ class Users:
 
 
 class NameAndPassword(Mode):
-    """Users of the file `web/users.json`, which `hevcq web add-user` writes."""
+    """Users that `hevcq web add-user` added."""
 
     fields = ("name", "password")
 
@@ -120,14 +112,14 @@ class NameAndPassword(Mode):
 
     def still(self, session: Session) -> Person | None:
         """Return the person unless they were removed, or have a new password or role."""
-        user = self._users.all().get(session.owner)
+        user = self._users.get(session.owner)
         if user is None or user.mark != session.mark:
             return None
         return Person(user.name, user.name, user.role)
 
     def behind(self, program: Person) -> Person | None:
         """Return the token, which runs the farm only for an operator; None without such a user."""
-        user = self._users.all().get(program.owner)
+        user = self._users.get(program.owner)
         if user is None or user.role is Role.OPERATOR:
             return program if user else None
         return replace(program, role=Role.USER)

@@ -1,0 +1,142 @@
+"""What every place of uploaded files promises (ports/videos.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from contracts.backends import World
+from hevcq.domain.videos.record import Upload, Video, make_video_id
+from hevcq.domain.videos.rules import raw_key
+from hevcq.errors import BadUpload, Conflict, HevcqError, SourceChanged, SourceGone
+from hevcq.ports.videos import Complete, Incomplete, VideoFiles, Wrong
+
+CLIP = b"a video's bytes"
+
+
+def video(number: int = 1, **facts: Any) -> Video:
+    upload = {"name": "A b.MOV", "size": len(CLIP), "media_type": "video/quicktime"}
+    return Video(
+        video_id=make_video_id(1_700_000_000.0, number.to_bytes(10)),
+        owner=facts.pop("owner", "ann"),
+        title="Holiday",
+        created_at=1.0,
+        updated_at=1.0,
+        profiles=("hevc",),
+        upload=Upload(**{**upload, "expires_at": 9e9, **facts}),
+    )
+
+
+@pytest.fixture
+def files(served: World) -> VideoFiles:
+    assert served.files is not None
+    return served.files
+
+
+def begun(files: VideoFiles, made: Video) -> Video:
+    """Prepare an upload as the use case does: its record keeps what it was given."""
+    upload = made.upload.model_copy(update={"multipart_id": files.prepare(made)})
+    return made.model_copy(update={"upload": upload})
+
+
+def done(served: World, files: VideoFiles, made: Video) -> Video:
+    """Upload a whole video."""
+    made = begun(files, made)
+    served.upload(made, CLIP)
+    found = files.complete(made)
+    assert isinstance(found, Complete)
+    return made.model_copy(update={"source": found.source})
+
+
+def test_a_whole_upload_becomes_a_source_and_comes_back(served: World, files: VideoFiles) -> None:
+    made = begun(files, video())
+    assert files.prepare(made) == made.upload.multipart_id, "to prepare again is harmless"
+    assert files.complete(made) == Incomplete(0)
+    assert files.way(made).kind == ("tus" if files.receives else "form")
+    served.upload(made, CLIP)
+
+    found = files.complete(made)
+
+    assert isinstance(found, Complete)
+    assert (found.source.key, found.source.size) == (raw_key(made), len(CLIP))
+    assert files.complete(made) == found, "it may be repeated"
+    whole = made.model_copy(update={"source": found.source})
+    with files.open_raw(whole) as stream:
+        assert stream.read() == CLIP
+    with files.open_raw(whole, start=8) as stream:
+        assert stream.read(3) == CLIP[8:11]
+    served.backend.store.check(found.source)
+
+
+def test_bytes_of_another_size_never_become_a_source(served: World, files: VideoFiles) -> None:
+    for number, content in enumerate((CLIP[:5], CLIP + b"and more"), 1):
+        made = begun(files, video(number, size=len(CLIP)))
+        try:
+            served.upload(made, content)
+        except AssertionError:  # refused as it came
+            continue
+        found = files.complete(made)
+        short = len(content) < len(CLIP)
+        assert isinstance(found, (Incomplete, Wrong) if short else Wrong)
+
+
+def test_a_discarded_upload_leaves_nothing(served: World, files: VideoFiles) -> None:
+    made = begun(files, video())
+    served.upload(made, CLIP)
+    files.discard(made)
+    assert files.came(made) == 0
+    assert files.complete(made) == Incomplete(0)
+    files.discard(made)
+    other = video(2)
+    files.discard(other)
+
+
+def test_one_upload_is_not_anothers(served: World, files: VideoFiles) -> None:
+    one, two = begun(files, video(1)), begun(files, video(2, owner="bob"))
+    served.upload(one, CLIP)
+    assert files.complete(two) == Incomplete(0)
+    files.discard(two)
+    assert isinstance(files.complete(one), Complete)
+
+
+def test_the_uploaded_file_is_deleted_once_and_only_if_it_is_the_one(
+    served: World, files: VideoFiles
+) -> None:
+    made = done(served, files, video())
+    assert made.source is not None
+    other = made.source.model_copy(update={"version": "1-2-3"})
+    with pytest.raises((SourceChanged, SourceGone)):
+        files.open_raw(made.model_copy(update={"source": other}))
+    files.delete_raw(made)
+    files.delete_raw(made)
+    with pytest.raises(SourceGone):
+        files.open_raw(made)
+    with pytest.raises(HevcqError):
+        served.backend.store.check(made.source)
+
+
+def test_what_was_not_completed_cannot_be_read(files: VideoFiles) -> None:
+    made = begun(files, video())
+    with pytest.raises(SourceGone):
+        files.open_raw(made)
+    files.delete_raw(made)
+
+
+def test_bytes_go_where_the_way_says_and_nowhere_else(files: VideoFiles) -> None:
+    made = begun(files, video())
+    if files.receives:
+        with files.receive(made) as receiver:
+            receiver.append(CLIP[:4])
+            assert (receiver.sync(), receiver.offset) == (4, 4)
+            with pytest.raises(Conflict), files.receive(made):
+                pass
+        assert files.came(made) == 4
+        assert files.way(made).url.endswith(made.video_id)
+    else:
+        with pytest.raises(BadUpload), files.receive(made):
+            pass
+        assert files.way(made).fields["key"] == raw_key(made)
+    with pytest.raises(BadUpload):
+        files.part_url(made, 1)
+    assert files.parts_came(made) == {}

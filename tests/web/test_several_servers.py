@@ -1,0 +1,134 @@
+"""Two servers of one farm, as behind a load balancer: what one did, the other one knows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from contracts.backends import PROFILES
+from hevcq.settings.web import WebSettings
+from hevcq.web.app import create_app
+from hevcq.web.checks import accounts_of, findings
+from hevcq.web.identity.folder import SecretsFolder, SignInToken
+from hevcq.web.identity.person import Role, Scope
+from hevcq.web.identity.tokens import ProgramTokens
+from hevcq.web.identity.users import Users
+from hevcq.wiring.app import App, open_app
+from support.aws.moto_server import make_farm
+from support.clips import ManualClock
+from web.conftest import CHEAP, HERE, PASSWORD, SAME
+
+pytestmark = pytest.mark.aws
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[App]]:
+    """Two servers on one farm, each with a disk of its own."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    farm, opened = make_farm(PROFILES, clock=ManualClock(1_800_000_000.0, auto=True)), []
+    for number in range(2):
+        folder = tmp_path / f"disk{number}"
+        app = open_app(farm.settings.model_copy(update={"data_dir": folder}), farm.clock)
+        app.__dict__["profiles"] = PROFILES
+        opened.append(app)
+    yield opened
+    for app in opened:
+        app.close()
+    farm.backend.close()
+
+
+@pytest.fixture
+def browse(servers: list[App]) -> Iterator[Callable[..., list[TestClient]]]:
+    """Return a function that opens a browser at each server."""
+    clients: list[TestClient] = []
+
+    def make(**web: Any) -> list[TestClient]:
+        for app in servers:
+            settings = WebSettings(**{"session_key": KEY, **web})
+            app.settings = app.settings.model_copy(update={"web": settings})
+            made = TestClient(create_app(app), base_url=HERE, headers=SAME, follow_redirects=False)
+            clients.append(made)
+        return clients
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def sign_in(one: TestClient, two: TestClient, **form: str) -> None:
+    """Sign in at the first server; the browser has the cookie for both."""
+    assert one.post("/sign-in", data=form).status_code == 303
+    two.cookies.update(one.cookies)
+    for client in (one, two):
+        assert client.get("/upload").status_code == 200
+
+
+def test_a_session_and_its_sign_out_hold_on_every_server(
+    servers: list[App], browse: Callable[..., list[TestClient]]
+) -> None:
+    one, two = browse(auth="users")
+    Users(accounts_of(servers[0]), CHEAP).put("anna", PASSWORD, Role.USER)
+    assert not (servers[0].settings.data_dir / "web" / "users.json").exists()
+    assert two.post("/sign-in", data={"name": "anna", "password": "another"}).status_code == 403
+    sign_in(one, two, name="anna", password=PASSWORD)
+    copy = dict(one.cookies)
+
+    assert two.post("/sign-out").status_code == 303
+
+    two.cookies.update(copy)
+    assert one.get("/upload").status_code == two.get("/upload").status_code == 303
+
+
+def test_a_removed_user_is_gone_on_every_server(
+    servers: list[App], browse: Callable[..., list[TestClient]]
+) -> None:
+    one, two = browse(auth="users")
+    Users(accounts_of(servers[0]), CHEAP).put("anna", PASSWORD, Role.USER)
+    sign_in(two, one, name="anna", password=PASSWORD)
+    (found,) = [each for each in findings(servers[1]) if each.check.name == "sign-in"]
+    assert found.check.detail.startswith("1 user, none of them operator")
+
+    Users(accounts_of(servers[1])).remove("anna")
+
+    assert one.get("/upload").status_code == two.get("/upload").status_code == 303
+    (found,) = [each for each in findings(servers[0]) if each.check.name == "sign-in"]
+    assert "the table" in found.check.detail
+
+
+def test_a_programs_token_and_its_end_hold_on_every_server(
+    servers: list[App], browse: Callable[..., list[TestClient]]
+) -> None:
+    one, two = browse(auth="none")
+    tokens = [ProgramTokens(accounts_of(app), app.clock) for app in servers]
+    token = tokens[0].create("backup", "ann", [Scope.READ], 30)
+    given = {"Authorization": f"Bearer {token}"}
+    for client in (one, two):
+        assert client.get("/api/v1/videos", headers=given).status_code == 200
+    (listed,) = tokens[1].all()
+    tokens[1].revoke(listed)
+    for client in (one, two):
+        assert client.get("/api/v1/videos", headers=given).status_code == 401
+
+
+def test_the_sign_in_token_is_the_same_on_every_server(
+    servers: list[App], browse: Callable[..., list[TestClient]]
+) -> None:
+    one, two = browse()
+    token = SignInToken(accounts_of(servers[0])).new()
+    sign_in(two, one, token=token)
+    SignInToken(accounts_of(servers[1])).new()
+    assert one.get("/board").status_code == two.get("/board").status_code == 303
+
+
+def test_servers_of_one_data_folder_share_its_files(tmp_path: Path) -> None:
+    one, two = SecretsFolder(tmp_path), SecretsFolder(tmp_path)
+    Users(one, CHEAP).put("anna", PASSWORD, Role.USER)
+    assert Users(two, CHEAP).check("anna", PASSWORD) is not None
+    Users(two).remove("anna")
+    assert Users(one, CHEAP).check("anna", PASSWORD) is None
