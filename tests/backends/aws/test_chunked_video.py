@@ -23,6 +23,14 @@ from support.aws.moto_server import make_farm
 from support.clips import make_clip
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 from worker.chunking.test_chunk_kills import CASES, costs_at_most_one_chunk
+from worker.chunking.test_split_sets import (
+    CHUNK,
+    JOIN,
+    LADDER,
+    leaves_one_whole_set,
+    proven,
+    replaced_by_a_whole_encode,
+)
 from worker.chunking.test_straggler import HandsOn, handing_on
 
 POINTS = (
@@ -169,6 +177,56 @@ def test_a_split_video_needs_nothing_that_the_task_role_does_not_allow(farm):
     assert {grant for grant in used if not iam.covered(grant, policy)} == set()
     actions = {action for action, _ in used}
     assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:DeleteObject"} <= actions
+
+
+@pytest.mark.aws
+def test_a_split_ladder_needs_nothing_that_the_task_role_does_not_allow(tmp_path):
+    farm = CloudVideoFarm(tmp_path, LADDER)
+    source, made = farm.submit(), farm.cloud.clients
+    with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
+        for _ in range(CHUNKS + 2):
+            assert farm.handle() is not None
+    assert farm.state(source) is JobState.DONE
+    proven(farm, source)
+
+    policy = iam.allowed("modules/worker_service/roles.tf", "task", LADDER.name)
+    used = {grant for call in calls for grant in iam.needed(*call)}
+    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    farm.backend.close()
+
+
+LADDER_POINTS = [
+    (step, f"{site}:{side}")
+    for step, sites in (("join", JOIN), ("chunk", CHUNK))
+    for site in sites.split()
+    for side in ("before", "after")
+    if (site, side) != ("queue.receive", "before")
+]
+AMID = ("join", "store.publish#3:after")
+"""In the middle of the files of a set; `make long` takes every point."""
+
+
+@pytest.mark.aws
+@pytest.mark.parametrize(
+    ("step", "point"),
+    [AMID, *(pytest.param(*one, marks=pytest.mark.slow) for one in LADDER_POINTS if one != AMID)],
+)
+def test_a_kill_at_any_point_on_aws_leaves_one_whole_set(tmp_path, step, point):
+    farm = CloudVideoFarm(tmp_path, LADDER)
+
+    leaves_one_whole_set(farm, step, point)
+
+    farm.backend.close()
+
+
+@pytest.mark.aws
+@pytest.mark.slow
+def test_a_set_on_aws_that_cannot_be_adopted_is_replaced_by_a_whole_encode(tmp_path):
+    farm = CloudVideoFarm(tmp_path, LADDER)
+
+    replaced_by_a_whole_encode(farm)
+
+    farm.backend.close()
 
 
 @pytest.mark.aws

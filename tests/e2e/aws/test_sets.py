@@ -8,6 +8,7 @@ import pytest
 
 from e2e.aws.fleet import Fleet
 from e2e.embedded.farm import until
+from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.keys import MASTER, is_set, member_key
 
 pytestmark = [pytest.mark.aws, pytest.mark.media, pytest.mark.slow]
@@ -57,6 +58,37 @@ def test_a_worker_killed_while_it_publishes_a_set_is_replaced_by_another(sets: F
     assert (again.code, again.named("job_queued")) == (0, [])
     assert sets.open_uploads() == []
     assert sets.strays() == []
+
+
+def test_the_hls_of_a_long_video_is_shared_by_workers_one_of_which_is_killed(fleet: Fleet) -> None:
+    # Segments of a second, and chunks of two: what a video of ten minutes has by default.
+    short = "hls: {segment_s: 1, keyframe_s: 0.5}\nchunking: {mode: always, min_s: 1, target_s: 2, max_s: 3}"
+    fleet.recipe(PROFILE, container=f"hls\n{short}", video="codec: h264, crf: 30")
+    video = fleet.clip("long.mp4", seconds=9)
+    first, second = fleet.worker(PROFILE), fleet.worker(PROFILE)
+    queued = fleet.ingest("--profile", PROFILE, "--no-wait")
+    assert queued.code == 0, queued.err
+
+    def chunks() -> list[JobRecord]:
+        split = [job for job in fleet.jobs() if job.state is JobState.SPLIT]
+        parts = fleet.backend.subjobs.subjobs(split[0].job_id) if split else []
+        return [part for part in parts if part.state is JobState.DONE]
+
+    until(lambda: len(chunks()) >= 1, timeout=90)
+    first.kill()
+    first.wait()
+    ran = fleet.ingest("--profile", PROFILE, "--skip-upload")
+
+    assert ran.code == 0, ran.out + ran.err + fleet.log()
+    (job,) = fleet.jobs()
+    assert job.split is not None, "it was not given up for a whole encode"
+    assert job.split.chunks >= 3
+    placed = video.with_name("long.720p.hls")
+    checked = fleet.run("verify", video, placed)
+    assert checked.code == 0, checked.out + checked.err
+    assert f"video,{225}" in packets(str(placed / MASTER))
+    assert fleet.stop(second) == 0
+    assert fleet.strays() == []
 
 
 def test_a_bucket_serves_a_set_with_types_and_times_for_players(sets: Fleet) -> None:

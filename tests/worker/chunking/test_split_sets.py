@@ -92,9 +92,18 @@ def test_a_kill_at_any_point_leaves_one_whole_set(tmp_path, backend, step, site,
     if (site, side) == ("queue.receive", "before"):
         return  # there is nothing to lose yet
     farm = backend(tmp_path, LADDER)
+
+    leaves_one_whole_set(farm, step, f"{site}:{side}")
+
+    if isinstance(farm, EmbeddedVideoFarm):
+        farm.opened.close()
+
+
+def leaves_one_whole_set(farm: VideoFarm, step: str, point: str) -> None:
+    """Kill a worker at a point of a chunk or the join; one set is made, and nothing else is left."""
     source = farm.chunked() if step == "join" else farm.split()
 
-    assert farm.killed_at(f"{site}:{side}"), "the scenario does not come to the point"
+    assert farm.killed_at(point), "the scenario does not come to the point"
     farm.clock.advance(LADDER.queue.visibility_s + 1)
     record = farm.until_settled(source, rounds=120)
 
@@ -111,8 +120,6 @@ def test_a_kill_at_any_point_leaves_one_whole_set(tmp_path, backend, step, site,
     assert {name for name in left if is_set_version(name)} == in_use(farm, source)
     assert list(farm.store.list(set_notes(LADDER.name))) == []
     proven(farm, source)
-    if isinstance(farm, EmbeddedVideoFarm):
-        farm.opened.close()
 
 
 def test_two_joins_of_one_split_never_write_to_one_folder(farm):
@@ -159,6 +166,10 @@ def test_a_set_that_was_published_but_not_recorded_is_adopted(farm):
 
 def test_a_set_that_cannot_be_adopted_is_replaced_by_a_whole_encode(farm):
     """Another join has the same fence, which may not replace what that fence published."""
+    replaced_by_a_whole_encode(farm)
+
+
+def replaced_by_a_whole_encode(farm: VideoFarm) -> None:
     source = farm.chunked()
     assert farm.killed_at("store.delete:before"), "after the master playlist"
     (version,) = in_use(farm, source)
