@@ -6,18 +6,22 @@ import hashlib
 import os
 import threading
 
+import httpx2
 import pytest
 
 from hevcq.errors import DiskFull, Stopped, Unavailable, UsageError
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.pace import Pace
+from hevcq.remotes.webdav import client
 from hevcq.usecases.sync import session
+from hevcq.usecases.sync.fetch import LEAST_BYTES, Patience
 from hevcq.usecases.sync.session import Fate
 from support.clips import ManualClock
 from support.syncing import VIDEO, Machine
 from support.webdav import (
     changed_header,
     cut,
+    paused,
     serving,
     status,
     times,
@@ -47,6 +51,45 @@ def test_a_moved_file_is_here_and_gone_there(machine):
     assert (machine.target / "2024/a b.mp4").stat().st_mtime == 1_600_000_000
     assert machine.server.files() == {}
     assert machine.sync() == []
+
+
+class Slow:
+    """Blocks that each take their time."""
+
+    def __init__(self, clock: ManualClock, *takes: tuple[bytes, float]) -> None:
+        self.clock, self.takes = clock, takes
+
+    def __iter__(self):
+        for block, seconds in self.takes:
+            self.clock.advance(seconds)
+            yield block
+
+
+def test_a_server_that_pauses_is_waited_for_and_one_that_trickles_is_left():
+    clock = ManualClock()
+    pauses = Slow(clock, (bytes(LEAST_BYTES), 200.0), (bytes(LEAST_BYTES), 200.0), (b"x", 59.0))
+    assert sum(map(len, Patience(clock).each(pauses))) == 2 * LEAST_BYTES + 1
+    came, clock = [], ManualClock()
+
+    def take() -> None:
+        for block in Patience(clock).each(Slow(clock, *[(b"x", 50.0)] * 9)):
+            came.append(block)
+            clock.advance(1000.0)  # a limit of our own, or a slow disk, is not the server's
+
+    with pytest.raises(Unavailable, match="sent 6 bytes in 300 s; the next try goes on"):
+        take()
+    assert len(came) == 6
+
+
+def test_a_server_that_stops_in_the_middle_is_gone_on_with(machine, monkeypatch):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    monkeypatch.setattr(client, "TIMEOUT", httpx2.Timeout(0.2))
+    stuck = threading.Event()
+    machine.server.faults.append(times(1, paused(5, stuck)))
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    stuck.set()
+    assert machine.files() == {"a.mp4": VIDEO}
+    assert any("HTTP_RANGE" in each for each in machine.server.headers)
 
 
 def test_a_copied_file_stays_there_and_is_fetched_once(machine):

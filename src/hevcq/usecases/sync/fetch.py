@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -12,11 +12,41 @@ from typing import BinaryIO
 from hevcq.errors import SourceChanged, SourceUnreadable, Unavailable
 from hevcq.library.pace import Pace
 from hevcq.ports.sync import Remote, RemoteFile
+from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
 READ = 1 << 20
 STATED = ("sha256", "sha1", "md5")
 """Checksums that a server may state, best first; one of them is compared."""
+
+
+SLOW_S = 300.0
+LEAST_BYTES = 256 * 1024
+"""A server that sends fewer bytes than these in SLOW_S seconds of waiting for it is asked anew, and then
+left until the next look: it would keep all others waiting, for days at worst. What came is kept."""
+
+
+class Patience:
+    """Measure how long one server is waited for. Raises Unavailable when it is too slow."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._waited_s, self._came = clock, 0.0, 0
+
+    def each(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the blocks; what is done with them between is no waiting."""
+        coming, asked = iter(blocks), self._clock.monotonic()
+        for block in coming:
+            self._waited_s += self._clock.monotonic() - asked
+            self._came += len(block)
+            yield block
+            if self._came >= LEAST_BYTES:
+                self._waited_s, self._came = 0.0, 0
+            elif self._waited_s >= SLOW_S:
+                raise Unavailable(
+                    f"The server sent {self._came} bytes in {self._waited_s:.0f} s;"
+                    " the next try goes on from there."
+                )
+            asked = self._clock.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +110,7 @@ def _fill(
             out.truncate()
             have = 0
             sums[:] = [hashlib.new(each.name, usedforsecurity=False) for each in sums]
-        for block in body.blocks:
+        for block in Patience(pace.clock).each(body.blocks):
             have += len(block)
             if have > file.size:
                 raise SourceChanged(f"{printable(file.path)} is longer than it was listed.")
