@@ -1,7 +1,7 @@
 """The farm that terraform makes in an emulator: applied, looked at again, used, and taken down.
 
 One test, because each step stands on the one before; about five minutes, nearly all of it the
-provider's own waiting.
+provider's own waiting. The other way to take it down is a long form.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ most of a service, and what is said of a rule that names another security group.
 MOTO_ACCOUNT = "123456789012"
 DEPLOYED = ["720p", "hevc"]
 """Two profiles show what more would: each adds twenty resources of the same kind."""
+BUCKETS = (f"hevcq-in-{MOTO_ACCOUNT}", f"hevcq-out-{MOTO_ACCOUNT}")
+PROTECTED = ["TLS only", "Enabled", "closed"] * len(BUCKETS)
+UNASKED = ["-auto-approve", "-input=false", "-no-color"]
 SIGNED = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
 STATE = f"""
 bucket         = "states"
@@ -159,7 +162,12 @@ def ingest_through_two_workers(folder: Path, endpoint: str, profiles: Path, conf
 def guards(emulator: Emulator) -> list[str]:
     """Return what still protects the buckets."""
     s3, found = emulator.clients.s3, []
-    for bucket in (f"hevcq-in-{MOTO_ACCOUNT}", f"hevcq-out-{MOTO_ACCOUNT}"):
+    for bucket in BUCKETS:
+        try:
+            policy = s3.get_bucket_policy(Bucket=bucket)["Policy"]
+        except s3.exceptions.ClientError:  # no policy at all
+            policy = ""
+        found.append("TLS only" if "aws:SecureTransport" in policy else "any transport")
         found.append(s3.get_bucket_versioning(Bucket=bucket).get("Status", "off"))
         blocked = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
         found.append("closed" if all(blocked.values()) else "open")
@@ -197,6 +205,15 @@ def registry_first(terraform: Terraform, unasked: list[str]) -> str:
     return f"{url}:4f1c2d3"
 
 
+def farm_of(folder: Path, emulator: Emulator, profiles: Path) -> tuple[Terraform, list[str]]:
+    """Return the example with its state in a bucket of the emulator, and its variables."""
+    location = {"LocationConstraint": REGION}
+    emulator.clients.s3.create_bucket(Bucket="states", CreateBucketConfiguration=location)
+    settings = {"AWS_ENDPOINT_URL": emulator.endpoint, "AWS_REGION": REGION}
+    terraform = Terraform(folder, settings, STATE)
+    return terraform, [f"profiles_dir={profiles}", f"profiles={json.dumps(DEPLOYED)}"]
+
+
 @pytest.mark.parametrize(
     "whole", [pytest.param(False, id="farm"), pytest.param(True, id="page", marks=pytest.mark.slow)]
 )
@@ -206,19 +223,13 @@ def test_a_farm_is_applied_used_and_taken_down(
     """With its protections at their defaults, its state in a bucket, and all that its use leaves behind."""
     endpoint = emulator.endpoint
     profiles = quick_profiles(tmp_path / "profiles")
-    location = {"LocationConstraint": REGION}
-    emulator.clients.s3.create_bucket(Bucket="states", CreateBucketConfiguration=location)
-    terraform = Terraform(tmp_path, {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION}, STATE)
+    terraform, variables = farm_of(tmp_path, emulator, profiles)
     account = Account(emulator)
-    page = [f"web={json.dumps(account.web())}", "public_playback={}"]
-    variables = [
-        *(page if whole else []),
-        "tls_only=false",
-        f"profiles_dir={profiles}",
-        f"profiles={json.dumps(DEPLOYED)}",
-    ]
+    # The stand-in of CloudFront holds every reader to the buckets' policies, and comes without TLS.
+    page = [f"web={json.dumps(account.web())}", "public_playback={}", "tls_only=false"]
+    variables = [*(page if whole else []), *variables]
     flags = [f"-var={variable}" for variable in variables]
-    unasked = ["-auto-approve", "-input=false", "-no-color", *flags]
+    unasked = [*UNASKED, *flags]
 
     image = registry_first(terraform, unasked)
     terraform.run("apply", *unasked)
@@ -248,8 +259,61 @@ def test_a_farm_is_applied_used_and_taken_down(
     assert "so nothing was destroyed" in bare.stdout + bare.stderr
     assert unsaid[0] == 1
     assert "bucket hevcq-out-" in unsaid[1]
-    assert kept == ["Enabled", "closed"] * 2
+    assert kept == (["any transport", *PROTECTED[1:3]] * len(BUCKETS) if whole else PROTECTED)
     assert {address: names for address, names in after.items() if names} == {}
     assert meant[0] == 0, meant[1]
     assert "values" not in left
     assert [b["Name"] for b in emulator.clients.s3.list_buckets()["Buckets"]] == ["states"]
+
+
+def hold_everything(emulator: Emulator, policy: str) -> None:
+    """Leave what use leaves: versions, waiting tasks, job records, and the policy in every hand."""
+    clients = emulator.clients
+    for bucket in BUCKETS:
+        for body in (b"first", b"second"):
+            clients.s3.put_object(Bucket=bucket, Key="TODO/all/a.mp4", Body=body)
+    for url in clients.sqs.list_queues()["QueueUrls"]:
+        clients.sqs.send_message(QueueUrl=url, MessageBody="{}")
+    clients.dynamodb.put_item(TableName="hevcq", Item={"pk": {"S": "job"}})
+    iam = boto3.client("iam", endpoint_url=emulator.endpoint, region_name=REGION, **SIGNED)
+    iam.create_group(GroupName="editors")
+    iam.attach_group_policy(GroupName="editors", PolicyArn=policy)
+    iam.create_user(UserName="ann")
+    iam.attach_user_policy(UserName="ann", PolicyArn=policy)
+    trust = {"Version": "2012-10-17", "Statement": []}
+    iam.create_role(RoleName="uploads", AssumeRolePolicyDocument=json.dumps(trust))
+    iam.attach_role_policy(RoleName="uploads", PolicyArn=policy)
+
+
+@pytest.mark.slow
+def test_a_used_farm_is_taken_down_and_what_it_holds_stays(
+    tmp_path: Path, emulator: Emulator
+) -> None:
+    """Protections at their defaults, data everywhere, the operator policy in three hands: DATA=keep."""
+    clients = emulator.clients
+    terraform, variables = farm_of(tmp_path, emulator, quick_profiles(tmp_path / "profiles"))
+    flags = [f"-var={variable}" for variable in [*variables, "image=hevcq-worker:test"]]
+    terraform.run("apply", *UNASKED, *flags)
+    hold_everything(emulator, terraform.run("output", "-raw", "operator_policy_arn").stdout)
+    bare = terraform.run("destroy", *UNASKED, *flags, ok=(1,))
+    unsaid = take_down(terraform, flags=flags)
+    another = take_down(terraform, "--data", "keep", "--confirm", "another", flags=flags)
+    untouched = drifted(terraform.plan(*variables, "image=hevcq-worker:test"))
+    kept = take_down(terraform, "--data", "keep", "--confirm", "hevcq", flags=flags)
+    versions = [clients.s3.list_object_versions(Bucket=name)["Versions"] for name in BUCKETS]
+    left = json.loads(terraform.run("show", "-json").stdout)
+
+    assert "so nothing was destroyed" in bare.stdout + bare.stderr
+    for words in ("bucket hevcq-in-", "bucket hevcq-out-", "queue hevcq-hevc", "table hevcq"):
+        assert words in unsaid[1]
+    for hand in ("the group editors", "the user ann", "the role uploads"):
+        assert hand in unsaid[1]
+    assert (unsaid[0], another[0]) == (1, 1)
+    assert "nothing was changed" in unsaid[1] + another[1]
+    assert {address: names for address, names in untouched.items() if names} == {}
+    assert kept[0] == 0, kept[1]
+    assert guards(emulator) == PROTECTED
+    assert [len(found) for found in versions] == [2, 2]
+    assert clients.dynamodb.scan(TableName="hevcq")["Count"] == 1
+    assert "values" not in left
+    assert "QueueUrls" not in clients.sqs.list_queues()

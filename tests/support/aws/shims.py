@@ -41,6 +41,7 @@ def apply() -> None:
         quick_counts,
         redrive_allow,
         scaling_tags,
+        transport,
     ):
         if shim.__name__ not in _done:
             shim()
@@ -193,3 +194,24 @@ def scaling_tags() -> None:
     ApplicationAutoScalingResponse.list_tags_for_resource = lambda self: '{"Tags": {}}'
     ApplicationAutoScalingResponse.tag_resource = lambda self: "{}"
     ApplicationAutoScalingResponse.untag_resource = lambda self: "{}"
+
+
+def transport() -> None:
+    """AWS denies by a bucket's TLS policy whoever comes without TLS; moto denies everybody, because
+    it knows no aws:SecureTransport. Whoever asks it counts as coming with TLS."""
+    import json
+
+    from moto.iam.access_control import IAMPolicy, PermissionResult
+    from moto.s3.models import FakeBucket
+
+    without = {"Bool": {"aws:SecureTransport": "false"}}
+
+    def with_tls(self, action, resource):
+        policy = json.loads(self.policy) if self.policy is not None else {"Statement": []}
+        kept = [each for each in policy["Statement"] if each.get("Condition") != without]
+        if not kept:
+            return PermissionResult.NEUTRAL
+        rest = IAMPolicy(json.dumps({**policy, "Statement": kept}))
+        return rest.is_action_permitted(action, resource)
+
+    FakeBucket.get_permission = with_tls

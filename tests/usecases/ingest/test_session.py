@@ -304,20 +304,6 @@ def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: 
     assert list(Swap(root, bench.clock).kept()) == []
 
 
-@pytest.mark.parametrize("linked", [".hevcq", ".hevcq/certificates", ".hevcq/journal"])
-def test_nothing_is_encoded_for_a_library_whose_records_are_behind_a_link(
-    bench: Bench, tmp_path: Path, linked: str
-) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (bench.media / linked).parent.mkdir(exist_ok=True)
-    (bench.media / linked).symlink_to(tmp_path / "elsewhere")
-
-    (item,) = session(bench).plan(videos(bench, "a.mp4")).items
-
-    assert item.disposition is Disposition.REFUSE
-    assert "is a symbolic link; remove the link" in item.reason
-
-
 def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
     item = bench.video()
     job = bench.queue(item)

@@ -356,3 +356,36 @@ def test_after_an_old_database_came_back_its_jobs_are_done_or_said_and_no_dead_l
         j for j in library.bench.backend.ledger.jobs(JobFilter()) if j.state is JobState.QUEUED
     ]
     assert len(queued) == changed
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_is_to_be_made_again_is_encoded_although_its_rendition_is_in_place(
+    done: Library, *, moved: bool
+) -> None:
+    if moved:
+        done.move()
+        done.ingest()
+    (job, _) = done.bench.backend.ledger.jobs(JobFilter())
+    assert done.bench.backend.task_publisher.requeue(job, who="me", why="better recipe")
+    name = "tv/a.mkv" if job.source.key.endswith("a.mkv") else "tv/b.mkv"
+
+    assert done.item(name).disposition is Disposition.JOIN
+    assert done.ingest() == {"done_earlier": 2}
+    again = done.bench.backend.ledger.get(job.job_id)
+    assert again is not None
+    assert (again.state, again.fence) == (JobState.DONE, job.fence + 1)
+
+
+@pytest.mark.parametrize("linked", [".hevcq", ".hevcq/certificates", ".hevcq/journal"])
+def test_nothing_is_encoded_for_a_library_whose_records_are_behind_a_link(
+    library: Library, linked: str
+) -> None:
+    library.put("a.mkv", b"first" * 100)
+    (library.bench.folder / "elsewhere").mkdir()
+    (library.root / linked).parent.mkdir(exist_ok=True)
+    (library.root / linked).symlink_to(library.bench.folder / "elsewhere")
+
+    item = library.item("a.mkv")
+
+    assert item.disposition is Disposition.REFUSE
+    assert "is a symbolic link; remove the link" in item.reason

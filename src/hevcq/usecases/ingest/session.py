@@ -413,17 +413,17 @@ class Ingest:
 
     def _in_place(self, item: Item, settle: Callable[[Item], Item]) -> Item:
         """Return a queued job as done if its rendition is in place, as after an old database was
-        restored; `settle` decides it as for a new job."""
-        job = None
-        if item.disposition is Disposition.JOIN and item.target is not None:
-            job = self._ports.backend.ledger.get(item.job_id)
-        if job is None or job.state is not JobState.QUEUED or item.moved is not None:
+        restored; `settle` decides as for a new job. What is to be made again is not done."""
+        if item.disposition is not Disposition.JOIN or item.moved is not None:
+            return item
+        job = self._ports.backend.ledger.get(item.job_id)
+        known = self._ports.catalog.placement(item.job_id)
+        waits = known is not None and known.state in UNPLACED
+        if job is None or job.state is not JobState.QUEUED or known is None or not waits:
             return item
         tried = settle(replace(item, disposition=Disposition.QUEUE))
-        known = self._ports.catalog.placement(item.job_id)
-        if tried.disposition is not Disposition.DONE or known is None:
-            return item
-        return replace(tried, moved=known, placement=None)
+        done = tried.disposition is Disposition.DONE
+        return replace(tried, moved=known, placement=None) if done else item
 
     def _compared(self, known: Known) -> Known:
         """Add why a rendition that is still in place no longer has the bytes that were put there."""
