@@ -11,6 +11,7 @@ import pytest
 
 from hevcq.backends.embedded.signing_key import FileSigner
 from hevcq.cli.exit_codes import ExitCode
+from hevcq.settings.loader import variable
 
 LISTS = "libx265 libx264 aac mov_text srt ssim scale bwdif"
 
@@ -302,3 +303,22 @@ def test_the_page_is_checked_where_it_is_set_up(hevcq, fake_ffmpeg, data_dir: Pa
     assert "sign-in" not in hevcq("doctor").out, "these are the defaults"
     (data_dir / "web").mkdir()
     assert "sign-in" in hevcq("doctor").out, "it was served once"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "check"),
+    [
+        ("workers", "many", "settings"),
+        ("profiles_dir", "/nowhere", "profiles"),
+        ("ingest.profiles", "nope", "profiles"),
+        ("libraries", '[{"name": "a", "path": "/", "profiles": ["nope"]}]', "profiles"),
+        ("scratch_dir", "/proc/none", "scratch"),
+        ("schedule.gate_command", "/no/such/program", "schedule"),
+    ],
+)
+def test_the_doctor_finds_what_cannot_be(hevcq, fake_ffmpeg, monkeypatch, key, value, check):
+    fake_ffmpeg("7.1")
+    monkeypatch.setenv(variable(key), value)
+    ran = hevcq("doctor", "--json")
+    assert ran.code != ExitCode.OK
+    assert check in [line["name"] for line in ran.lines if not line["ok"]]

@@ -26,7 +26,7 @@ from hevcq.settings.model import Settings
 from hevcq.usecases.library_state import checks, folder_state
 from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, free_beside, source_room
-from hevcq.util.text import counted
+from hevcq.util.text import counted, printable
 
 MAX_SKEW_S = 5.0
 """Largest difference of file times and this machine's clock: leases compare wall times."""
@@ -112,7 +112,14 @@ def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Fin
 
 
 def _profiles(context: DoctorContext) -> list[Check]:
-    names = ", ".join(sorted(context.profiles()))
+    settings, known = context.settings, context.profiles()
+    named = dict.fromkeys(settings.ingest.profiles, "ingest.profiles")
+    for each in settings.libraries:
+        named |= dict.fromkeys((*each.profiles, *each.chosen), f"The library {each.name}")
+    names = ", ".join(sorted(known))
+    for name in named.keys() - known.keys():
+        wrong_name = f"{named[name]} names the profile {printable(name)!r}, which there is not."
+        return [Check("profiles", ok=False, detail=wrong_name, remedy=f"Available: {names}.")]
     return [Check("profiles", ok=True, detail=names)]
 
 

@@ -1,0 +1,42 @@
+"""Every setting is shown by `config show`, and a wrong value of it is found by `hevcq doctor`."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.errors import ConfigError
+from hevcq.settings.loader import leaves, load, variable
+from hevcq.settings.model import Settings
+
+KEYS = [key for key, _ in leaves(Settings)]
+NONSENSE = "no\tsuch thing"
+TAKES_ANY = {
+    # a check of its own looks at what is there
+    "data_dir", "scratch_dir", "profiles_dir", "ffmpeg", "ffprobe", "ingest.profiles", "aws.profiles",
+    "schedule.gate_command", "web.host", "web.hosts",
+    # only the service that is named can say
+    "aws.region", "aws.endpoint_url", "aws.input_bucket", "aws.output_bucket", "aws.topic_arn",
+    "aws.table", "aws.videos_table", "aws.queue_prefix", "aws.signing_key", "web.oidc.issuer",
+    "web.oidc.client_id", "web.oidc.client_secret", "web.oidc.groups_claim",
+    "web.oidc.operator_group", "web.oidc.logout_url",
+    # names and secrets are what a person says they are
+    "web.operators", "web.session_key",
+}  # fmt: skip
+
+
+def test_config_show_lists_every_setting_with_its_origin(hevcq):
+    shown = {line["key"]: line for line in hevcq("config", "show", "--json").lines}
+    assert set(shown) >= set(KEYS)
+    assert all(shown[key]["origin"] for key in KEYS)
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in TAKES_ANY])
+def test_a_wrong_value_is_refused_by_the_name_of_its_setting(key, monkeypatch):
+    monkeypatch.setenv(variable(key), NONSENSE)
+    with pytest.raises(ConfigError) as refused:
+        load()
+    assert key in str(refused.value) or variable(key) in str(refused.value)
+
+
+def test_those_that_take_any_text_are_settings():
+    assert set(KEYS) >= TAKES_ANY
