@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moto import mock_aws
+from moto.core.models import MockAWS
 
-from infra.terraform import VARIABLES, Terraform, planned
+from infra.terraform import VARIABLES, Terraform, need_terraform, planned
+from support.once import made_once
 
 
 @pytest.fixture(scope="session")
@@ -16,13 +21,33 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 
 
 @pytest.fixture(scope="session")
-def plan(terraform: Terraform) -> dict[str, Any]:
-    return terraform.plan(*VARIABLES)
+def plan(request: pytest.FixtureRequest) -> dict[str, Any]:
+    def make(path: Path) -> None:
+        terraform: Terraform = request.getfixturevalue("terraform")
+        path.write_text(json.dumps(terraform.plan(*VARIABLES)), encoding="utf-8")
+
+    need_terraform()
+    return json.loads(made_once("plan", make, ".json").read_bytes())
 
 
 @pytest.fixture(scope="session")
 def resources(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return planned(plan)
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[MockAWS]:
+    """An emulated account: one session for a module, since making one takes 0.3 s of CPU."""
+    with mock_aws() as mocked:
+        yield mocked
+
+
+@pytest.fixture
+def emulated(account: MockAWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account as a new one, signed in to."""
+    account.reset()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
 
 
 @pytest.fixture

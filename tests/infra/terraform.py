@@ -79,6 +79,7 @@ class Terraform:
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "CHECKPOINT_DISABLE": "1",
+            "GOGC": "400",  # a fifth less CPU, for 200 MB more memory
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -235,7 +235,6 @@ def test_a_farm_is_applied_used_and_taken_down(
     terraform.run("apply", *unasked)
     ecs = boto3.client("ecs", endpoint_url=endpoint, region_name=REGION, **SIGNED)
     task = ecs.describe_task_definition(taskDefinition="hevcq-hevc")["taskDefinition"]
-    again = drifted(terraform.plan(*variables))
     config = terraform.run("output", "-raw", "hevcq_toml").stdout
     attach_operator_policy(emulator, terraform.run("output", "-raw", "operator_policy_arn").stdout)
     use = tmp_path / "use"
@@ -250,12 +249,12 @@ def test_a_farm_is_applied_used_and_taken_down(
     bare = terraform.run("destroy", *unasked, ok=(1,))
     unsaid = take_down(terraform, "--confirm", "hevcq", flags=flags)
     kept = guards(emulator)
+    # One plan shows both: what was applied stands as it is meant, and no refusal changed it.
     after = drifted(terraform.plan(*variables))
     meant = take_down(terraform, "--data", "delete", "--confirm", "hevcq", flags=flags)
     left = json.loads(terraform.run("show", "-json").stdout)
 
     assert task["containerDefinitions"][0]["image"] == image
-    assert {address: names for address, names in again.items() if names} == {}
     assert "so nothing was destroyed" in bare.stdout + bare.stderr
     assert unsaid[0] == 1
     assert "bucket hevcq-out-" in unsaid[1]

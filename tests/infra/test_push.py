@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
-from moto import mock_aws
 from scripts import push_image
 
 HOST = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
@@ -22,13 +20,9 @@ case "$1" in "$FAILS") exit 1 ;; esac
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        client = boto3.client("ecr", region_name="eu-central-1")
-        client.create_repository(repositoryName="hevcq-worker", imageTagMutability="IMMUTABLE")
-        yield
+def registry(emulated: None) -> None:
+    client = boto3.client("ecr", region_name="eu-central-1")
+    client.create_repository(repositoryName="hevcq-worker", imageTagMutability="IMMUTABLE")
 
 
 @pytest.fixture

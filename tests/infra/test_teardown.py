@@ -6,13 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 from scripts import teardown
 
 from infra.terraform import INFRA, need_terraform
@@ -29,15 +28,8 @@ echo "$HEVCQ_TEARDOWN $*" >> "$RECORD"
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def names(emulated: None) -> dict[str, Any]:
     """Make what a farm of one profile consists of; return its names."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
-        yield made()
-
-
-def made() -> dict[str, Any]:
     s3, sqs, iam = (boto3.client(each, region_name=REGION) for each in ("s3", "sqs", "iam"))
     for bucket in ("farm-in", "farm-out"):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.util.clock import Clock
+from support.once import made_once
 
 MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 PATIENCE_S = 30.0
@@ -111,36 +110,26 @@ def media_clip(name: str) -> Path:
     return path
 
 
-_made: dict[tuple[tuple[str, object], ...], Path] = {}
-_made_lock = threading.Lock()
-_folder: list[Path] = []
-
-
 def make_clip(folder: Path, **options: object) -> Path:
     """Generate a tiny clip in `folder` and return its path.
 
     Options: `name` ("clip.mp4"; its suffix picks the container), `seconds` (1), `size`
     ("160x120"), `rate` (25), `audio` (True), `codec` ("libx264"), `pixel_format` ("yuv420p"),
     `crf` (10, so that a re-encode can be smaller), `extra` (more output arguments). Equal clips
-    are encoded once a session and copied.
+    are encoded once a run of the suite and copied.
     """
     if shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed")
     name = str(options.pop("name", "clip.mp4"))
     key = (*sorted((k, repr(v)) for k, v in options.items()), ("suffix", Path(name).suffix))
-    with _made_lock:
-        if key not in _made:
-            _made[key] = _encode(f"{len(_made)}{Path(name).suffix}", options)
+    made = made_once(key, lambda path: _encode(path, options), Path(name).suffix)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / name
-    shutil.copyfile(_made[key], target)
+    shutil.copyfile(made, target)
     return target
 
 
-def _encode(name: str, options: dict[str, object]) -> Path:
-    if not _folder:
-        _folder.append(Path(tempfile.mkdtemp(prefix="hevcq-test-clips-")))
-        atexit.register(shutil.rmtree, _folder[0], ignore_errors=True)
+def _encode(target: Path, options: dict[str, object]) -> None:
     seconds, rate = options.get("seconds", 1), options.get("rate", 25)
     source = f"testsrc2=size={options.get('size', '160x120')}:rate={rate}:duration={seconds}"
     command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source]
@@ -151,6 +140,4 @@ def _encode(name: str, options: dict[str, object]) -> Path:
     if codec in {"libx264", "libx265"}:
         command += ["-preset", "ultrafast", "-crf", str(options.get("crf", 10))]
     command += [str(word) for word in options.get("extra", ())]
-    target = _folder[0] / name
     subprocess.run([*command, str(target)], check=True, stdin=subprocess.DEVNULL, timeout=120)
-    return target

@@ -19,8 +19,8 @@ from ffmpeg.chunking.numbered import (
 )
 from hevcq.domain.chunking.planner import chunks_at
 
-FEW, MANY = 2, 15
-"""Random plans for each of the seven kinds of clip: 21 always, 105 in the long form."""
+FEW, MANY = 1, 15
+"""Random plans for each of the seven kinds of clip: 7 always, 105 in the long form."""
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -42,7 +42,7 @@ def test_random_plans_keep_every_frame_once_in_order_and_on_time(video, plans):
     # When it is cut at any of its key frames, in any number of parts
     choose = random.Random(len(shown) + plans)
     for _ in range(plans):
-        cuts = choose.sample(range(1, len(video.index.keys)), choose.randint(1, 4))
+        cuts = choose.sample(range(1, len(video.index.keys)), choose.randint(2, 4))
         plan = chunks_at(PROFILE, video.plan, video.index, (0, *sorted(cuts)))
         report = video.join(plan, video.chunk_files(plan))
         # Then the joined video is the source

@@ -270,8 +270,18 @@ def judged(pair: Pair, output: Path | None = None) -> tuple[Gate, Outcome, str]:
     return last.gate, last.outcome, last.detail
 
 
-@pytest.mark.parametrize("make", AVI)
-@pytest.mark.parametrize("seconds", [0.8, 5.0])
+@pytest.mark.parametrize(
+    ("make", "seconds"),
+    [
+        *((make, 0.8) for make in AVI),
+        ("packed B-frames", 5.0),
+        *(
+            pytest.param(make, 5.0, marks=pytest.mark.slow)
+            for make in AVI
+            if make != "packed B-frames"
+        ),
+    ],
+)
 def test_a_clean_rendition_of_an_avi_is_compared_picture_by_picture(tmp_path, make, seconds):
     pair = encoded(made(tmp_path, "video.avi", seconds, *AVI[make], "-g", "25"), tmp_path)
 
