@@ -81,7 +81,7 @@ class VideoRecords(ABC):
     - Every method may raise StorageError or Unavailable.
     """
 
-    tells_ends: bool = False
+    sends_ends: bool = False
     """Whether a change that ends a video puts its event into the event log, in one transaction."""
 
     @abstractmethod

@@ -71,7 +71,7 @@ def create_app(app: App) -> Starlette:
         lifespan=kept_up,
         exception_handlers={HTTPException: _refused, HevcqError: _failed},
     )
-    made.state.tell = video_messages(app)
+    made.state.send_event = video_messages(app)
     made.state.services = Services(
         app,
         authenticator,

@@ -51,7 +51,7 @@ async def kept_up(made: Starlette) -> AsyncIterator[None]:
     """Look after videos as long as the application runs."""
     app: App = made.state.services.app
     every_s = EVERY_S if app.settings.backend == "embedded" else EVERY_AWS_S
-    upkeep = Upkeep(app, lambda: look_after(video_farm(app), made.state.tell), every_s)
+    upkeep = Upkeep(app, lambda: look_after(video_farm(app), made.state.send_event), every_s)
     upkeep.start()
     try:
         yield

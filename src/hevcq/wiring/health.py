@@ -48,7 +48,7 @@ class HealthWatch:
 
     def __init__(self, app: App, say: Callable[[str], None], stop: threading.Event) -> None:
         self._app, self._say, self._stop = app, say, stop
-        self._told = ""
+        self._reported = ""
         self._thread = threading.Thread(target=self._run, name="hevcq-health", daemon=True)
 
     def start(self) -> None:
@@ -77,7 +77,7 @@ class HealthWatch:
         except Exception as error:  # noqa: BLE001 - the thread must live on
             self._complain(f"this is a bug: {type(error).__name__}: {error}")
         else:
-            self._told = ""
+            self._reported = ""
 
     def _check(self) -> None:
         from hevcq.backends.embedded.health_records import SqliteHealthRecords
@@ -124,6 +124,6 @@ class HealthWatch:
         return any(state is JobState.RUNNING and count for (_, state), count in counts.items())
 
     def _complain(self, words: str) -> None:
-        if self._told != words:
-            self._told = words
+        if self._reported != words:
+            self._reported = words
             self._say(f"Health check: {words}")

@@ -78,7 +78,7 @@ class Service:
         self._app, self._signals, self._outlets = app, signals, outlets
         self._reload, self._load = reload, load
         self._opened: dict[str, Opened] = {}
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._wake, self._next_look = threading.Event(), 0.0
         self._tending = False
         self._waiting = WaitingFile(app.settings.data_dir)
@@ -197,11 +197,11 @@ class Service:
         except Stopped:
             raise
         except HevcqError as error:
-            if self._told.get(library.name) != str(error):
-                self._told[library.name] = str(error)
+            if self._reported.get(library.name) != str(error):
+                self._reported[library.name] = str(error)
                 self._warn(f"Library {printable(library.name)} is not looked after now: {error}")
         else:
-            self._told.pop(library.name, None)
+            self._reported.pop(library.name, None)
 
     def _open(self, library: Library, state: FolderState) -> None:
         summary = IngestSummary()

@@ -87,7 +87,7 @@ def test_of_two_servers_one_tells_of_a_videos_end(aws: Farm, farm: VideoFarm) ->
     assert told == ["video.failed Late"]
     found = farm.videos.get(late.video_id)
     assert found is not None
-    assert found.untold is None
+    assert found.unsent is None
     assert list(farm.videos.due(aws.clock.now() + 9e9)) == []
 
 

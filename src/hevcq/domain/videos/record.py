@@ -112,8 +112,8 @@ class Rendition(Frozen):
     checked_at: float | None = None
 
 
-class Untold(Frozen):
-    """An end that receivers are to be told of: when it came, and the next try. Times in Unix seconds."""
+class Unsent(Frozen):
+    """An end whose event is yet to be sent: when it came, and the next try. Times in Unix seconds."""
 
     at: float
     next_at: float
@@ -126,7 +126,7 @@ class Video(Frozen):
     `source` is known once the upload is complete and was checked. `raw_due_at` is when the uploaded
     file may be deleted, None while it may not; `raw_leaving` says that it is being deleted, so that no
     job is queued again for it; `raw_deleted_at` when it was. `done_at` is when all renditions were
-    published. `untold` is the end that nobody was told of yet, where the records tell nobody by
+    published. `unsent` is the end whose event is yet to be sent, where the records write none by
     themselves. `revision` counts the changes: a change is refused if another came first.
     """
 
@@ -150,7 +150,7 @@ class Video(Frozen):
     raw_due_at: float | None = None
     raw_leaving: bool = False
     raw_deleted_at: float | None = None
-    untold: Untold | None = None
+    unsent: Unsent | None = None
     revision: int = Field(default=1, ge=1)
 
     @field_validator("owner")
@@ -184,7 +184,7 @@ class Video(Frozen):
             return self.upload.expires_at
         if self.status is VideoStatus.PROCESSING:
             return self.created_at
-        wanted = (self.raw_look_at, self.untold.next_at if self.untold else None)
+        wanted = (self.raw_look_at, self.unsent.next_at if self.unsent else None)
         return min((at for at in wanted if at is not None), default=None)
 
     @property
@@ -194,8 +194,8 @@ class Video(Frozen):
 
     @property
     def stored(self) -> str:
-        """The record as JSON; without `untold` where there is none, for releases that do not know it."""
-        return self.model_dump_json(exclude=None if self.untold else {"untold"})
+        """The record as JSON; without `unsent` where there is none, for releases that do not know it."""
+        return self.model_dump_json(exclude=None if self.unsent else {"unsent"})
 
     @property
     def search_text(self) -> str:

@@ -69,7 +69,7 @@ class WebDavRemote(Remote):
     """Files of one WebDAV account. The address may be that of a Nextcloud itself."""
 
     def __init__(self, account: Account, transport: http.BaseTransport | None = None) -> None:
-        self._told = account
+        self._account = account
         self._base = f"{account.url.rstrip('/')}/"
         self._client = http.Client(
             auth=(account.user, account.password) if account.user else None,
@@ -85,8 +85,8 @@ class WebDavRemote(Remote):
     @property
     def account(self) -> str:
         """The address without its scheme, and the user."""
-        parts = urlsplit(self._told.url)
-        return f"{(parts.hostname or '').lower()}:{parts.port or ''}{parts.path.rstrip('/')}|{self._told.user}"
+        parts = urlsplit(self._account.url)
+        return f"{(parts.hostname or '').lower()}:{parts.port or ''}{parts.path.rstrip('/')}|{self._account.user}"
 
     @property
     def server(self) -> str:
@@ -223,8 +223,8 @@ class WebDavRemote(Remote):
         if self._found:
             return
         told = self._base
-        if "/remote.php/" not in told and self._told.user:
-            inside = f"{told}{NEXTCLOUD}/{quote(self._told.user, safe='')}/"
+        if "/remote.php/" not in told and self._account.user:
+            inside = f"{told}{NEXTCLOUD}/{quote(self._account.user, safe='')}/"
             with self._open("PROPFIND", told, {"Depth": "0"}, multistatus.REQUEST) as plain:
                 listed = plain.status_code == 207
             if not listed:
@@ -296,7 +296,7 @@ class WebDavRemote(Remote):
             try:
                 if response.status_code == 401:
                     raise ConfigError(
-                        f"{self.server} does not accept the user {printable(self._told.user)!r} "
+                        f"{self.server} does not accept the user {printable(self._account.user)!r} "
                         "with that password.",
                         remedy="Check `user` and `password_file` (Nextcloud: an app password).",
                     )

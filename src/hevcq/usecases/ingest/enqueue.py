@@ -155,16 +155,16 @@ class UploadProgress:
 
     def __init__(self, item: Item, emit: Listener, clock: Clock) -> None:
         self._item, self._emit, self._clock = item, emit, clock
-        self._last, self._told = clock.monotonic(), False
+        self._last, self._reported = clock.monotonic(), False
 
     def __call__(self, count: int) -> None:
         """Emit that `count` bytes are uploaded, unless the last event was just now."""
         now = self._clock.monotonic()
         size = self._item.size
-        due = now - self._last >= self.STEP_S or (self._told and count >= size)
+        due = now - self._last >= self.STEP_S or (self._reported and count >= size)
         if not size or not due:
             return
-        self._last, self._told = now, True
+        self._last, self._reported = now, True
         self._emit(
             IngestEvent(
                 event=EventName.UPLOAD_PROGRESS,

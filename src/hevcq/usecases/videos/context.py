@@ -54,11 +54,11 @@ class VideoFarm:
     def change(self, video: Video, **facts: object) -> Video:
         """Update some facts of the record; raises Conflict.
 
-        A video that ends by it is to be told of, unless its records tell by themselves.
+        A video that ends by it is an event to send, unless its records write it by themselves.
         """
         now, status = self.clock.now(), facts.get("status", video.status)
-        if status is not video.status and not self.videos.tells_ends:
+        if status is not video.status and not self.videos.sends_ends:
             ended = status in {VideoStatus.DONE, VideoStatus.FAILED}
-            facts["untold"] = {"at": now, "next_at": now} if ended else None
+            facts["unsent"] = {"at": now, "next_at": now} if ended else None
         checked = {**video.model_dump(), **facts, "updated_at": now}
         return self.videos.update(Video.model_validate(checked))

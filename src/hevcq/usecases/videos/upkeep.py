@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hevcq.domain.videos.record import Untold, Video, VideoStatus
+from hevcq.domain.videos.record import Unsent, Video, VideoStatus
 from hevcq.errors import Conflict, HevcqError
 from hevcq.ports.event_log import Happened
 from hevcq.ports.receiver import RETRIES_S
@@ -18,13 +18,13 @@ EVERY_S = 5.0
 """Seconds between two looks in a data folder: each reads the jobs of the videos under way."""
 EVERY_AWS_S = 60.0
 """The same on AWS, where a look costs a query, and a read for each job."""
-TELLING_S = 600.0
+SENDING_S = 600.0
 """Seconds for which one server alone tells of an end: if it dies, another one does it again."""
-Tell = Callable[[Happened], bool]
-"""Tell whoever wants it of an event; return whether nobody is left who is to be told."""
+SendEvent = Callable[[Happened], bool]
+"""Send an event to whoever wants it; return whether no receiver is left."""
 
 
-def look_after(farm: VideoFarm, tell: Tell | None = None) -> int:
+def look_after(farm: VideoFarm, send: SendEvent | None = None) -> int:
     """Look once at every video that is due; return how many were. None to `tell`: nobody wants it.
 
     An error with one video is logged and keeps no other from its turn.
@@ -33,7 +33,7 @@ def look_after(farm: VideoFarm, tell: Tell | None = None) -> int:
     for video in farm.videos.due(farm.clock.now()):
         count += 1
         try:
-            _look(farm, video, tell)
+            _look(farm, video, send)
         except Conflict:
             continue  # somebody else is at it
         except HevcqError as error:
@@ -41,9 +41,9 @@ def look_after(farm: VideoFarm, tell: Tell | None = None) -> int:
     return count
 
 
-def _look(farm: VideoFarm, video: Video, tell: Tell | None) -> None:
-    if video.untold is not None and video.untold.next_at <= farm.clock.now():
-        video = _told(farm, video, video.untold, tell)
+def _look(farm: VideoFarm, video: Video, send: SendEvent | None) -> None:
+    if video.unsent is not None and video.unsent.next_at <= farm.clock.now():
+        video = _sent(farm, video, video.unsent, send)
         if video.due_at is None or video.due_at > farm.clock.now():
             return
     match video.status:
@@ -58,29 +58,29 @@ def _look(farm: VideoFarm, video: Video, tell: Tell | None) -> None:
                 delete_raw(farm, now)
 
 
-def _told(farm: VideoFarm, video: Video, end: Untold, tell: Tell | None) -> Video:
-    """Tell of a video's end, at least once: of several servers by the one whose claim holds.
+def _sent(farm: VideoFarm, video: Video, end: Unsent, send: SendEvent | None) -> Video:
+    """Send the event of a video's end, at least once: of several servers, the one whose claim holds does.
 
     The record is the outbox, so that a server that dies loses nothing. Raises Conflict.
     """
 
-    def noted(video: Video, untold: Untold | None) -> Video:
-        return farm.videos.update(video.model_copy(update={"untold": untold}))
+    def noted(video: Video, unsent: Unsent | None) -> Video:
+        return farm.videos.update(video.model_copy(update={"unsent": unsent}))
 
-    if tell is None:
+    if send is None:
         return noted(video, None)
-    claim = end.model_copy(update={"next_at": farm.clock.now() + TELLING_S})
+    claim = end.model_copy(update={"next_at": farm.clock.now() + SENDING_S})
     video = noted(video, claim)
-    if tell(_happened(video, end)):
+    if send(_happened(video, end)):
         return noted(video, None)
     if end.tries >= len(RETRIES_S):
         get_logger().error("message_given_up", video=video.video_id)
         return noted(video, None)
     later = farm.clock.now() + RETRIES_S[end.tries]
-    return noted(video, Untold(at=end.at, next_at=later, tries=end.tries + 1))
+    return noted(video, Unsent(at=end.at, next_at=later, tries=end.tries + 1))
 
 
-def _happened(video: Video, end: Untold) -> Happened:
+def _happened(video: Video, end: Unsent) -> Happened:
     """Return the event, as the trigger of a data folder writes it."""
     return Happened(
         "video.ready" if video.status is VideoStatus.DONE else "video.failed",

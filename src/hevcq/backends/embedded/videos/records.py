@@ -42,7 +42,7 @@ RESERVED = "SELECT video_id, digest FROM video_request WHERE request = ?"
 class SqliteVideoRecords(VideoRecords):
     """One row for each video, with its record as JSON."""
 
-    tells_ends = True  # by a trigger
+    sends_ends = True  # by a trigger
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock

@@ -12,7 +12,7 @@ from hevcq.ports.event_log import Happened
 from hevcq.ports.receiver import RETRIES_S, Message, NotDelivered, Receiver
 from hevcq.usecases.notify.direct import DirectMessages
 from hevcq.usecases.videos import manage
-from hevcq.usecases.videos.upkeep import TELLING_S, look_after
+from hevcq.usecases.videos.upkeep import SENDING_S, look_after
 from support.videos import VideoBench
 
 DAY_S = 86_400.0
@@ -36,14 +36,14 @@ class Listener(Receiver):
 @pytest.fixture
 def shared(bench: VideoBench, monkeypatch: pytest.MonkeyPatch) -> VideoBench:
     """A farm whose records tell nobody by themselves, as on AWS."""
-    monkeypatch.setattr(bench.farm.videos, "tells_ends", False)
+    monkeypatch.setattr(bench.farm.videos, "sends_ends", False)
     return bench
 
 
 def test_a_video_that_is_ready_is_told_once(shared: VideoBench) -> None:
     one, other = Listener(), Listener("other", "job.failed")
     video = shared.done(title="The garden")
-    assert shared.now(video).untold is not None
+    assert shared.now(video).unsent is not None
 
     for _ in range(3):
         look_after(shared.farm, DirectMessages([one, other]))
@@ -53,7 +53,7 @@ def test_a_video_that_is_ready_is_told_once(shared: VideoBench) -> None:
     assert message.data["video"] == video.video_id
     assert other.taken == []
     after = shared.now(video)
-    assert (after.untold, after.updated_at) == (None, video.updated_at)
+    assert (after.unsent, after.updated_at) == (None, video.updated_at)
 
 
 def test_a_failed_upload_is_told_with_its_reason(shared: VideoBench) -> None:
@@ -71,7 +71,7 @@ def test_a_failed_upload_is_told_with_its_reason(shared: VideoBench) -> None:
 def test_where_nobody_wants_it_nothing_is_kept(shared: VideoBench) -> None:
     video = shared.done()
     look_after(shared.farm)
-    assert shared.now(video).untold is None
+    assert shared.now(video).unsent is None
     assert shared.now(video).raw_due_at == video.raw_due_at
 
 
@@ -84,7 +84,7 @@ def test_a_receiver_that_fails_is_tried_again_and_the_others_once(shared: VideoB
         look_after(shared.farm, tell)
     assert (len(down.taken), len(up.taken)) == (1, 1)
     assert down.taken[0].message_id == up.taken[0].message_id
-    assert shared.now(video).untold is None
+    assert shared.now(video).unsent is None
 
 
 def test_after_three_days_it_is_given_up_and_nothing_else_waits_for_it(shared: VideoBench) -> None:
@@ -95,7 +95,7 @@ def test_after_three_days_it_is_given_up_and_nothing_else_waits_for_it(shared: V
         shared.clock.advance(wait_s)
         assert shared.raw(video).exists(), "a message deletes nothing early"
         look_after(shared.farm, tell)
-    assert shared.now(video).untold is None
+    assert shared.now(video).unsent is None
     assert len(down.errors) == 50 - len(RETRIES_S) - 1
     assert shared.now(video).raw_due_at == video.raw_due_at
     shared.clock.advance(8 * DAY_S)
@@ -116,10 +116,10 @@ def test_one_server_tells_and_another_does_if_it_dies(shared: VideoBench) -> Non
     with pytest.raises(Killed):
         look_after(shared.farm, dies)
     assert one.taken == [], "the claim holds"
-    shared.clock.advance(TELLING_S)
+    shared.clock.advance(SENDING_S)
     look_after(shared.farm, DirectMessages([one]))
     assert len(one.taken) == 1
-    assert shared.now(video).untold is None
+    assert shared.now(video).unsent is None
 
 
 def test_a_video_that_is_made_again_is_told_again_and_of_what_it_is_now(shared: VideoBench) -> None:
@@ -127,9 +127,9 @@ def test_a_video_that_is_made_again_is_told_again_and_of_what_it_is_now(shared: 
     manage.stop(shared.farm, video, "ann")
     failed: Video = shared.now(video)
     assert failed.status is VideoStatus.FAILED
-    assert failed.untold is not None
+    assert failed.unsent is not None
     manage.retry(shared.farm, failed, "ann")
-    assert shared.now(video).untold is None
+    assert shared.now(video).unsent is None
     shared.work()
 
     look_after(shared.farm, DirectMessages([one]))
@@ -150,7 +150,7 @@ def test_a_receiver_that_is_gone_is_asked_no_more(shared: VideoBench) -> None:
 
 def test_a_data_folder_tells_by_its_event_log(bench: VideoBench) -> None:
     video = bench.done()
-    assert bench.now(video).untold is None
-    assert '"untold"' not in bench.now(video).stored, "a former release reads the record"
+    assert bench.now(video).unsent is None
+    assert '"unsent"' not in bench.now(video).stored, "a former release reads the record"
     told = replace(bench.farm)
     assert look_after(told, DirectMessages([Listener()])) == 0
