@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from hevcq.domain.job import JobState
-from hevcq.errors import DatabaseDamaged, Unavailable
+from hevcq.errors import ConfigError, DatabaseDamaged, Unavailable
 from hevcq.ports.ledger import JobFilter
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.poller import Poller
@@ -207,6 +208,48 @@ def test_a_queue_that_fails_is_left_alone_and_the_others_are_served(farm) -> Non
     end(farm, pool)
     tried = sum(1 for name, _, _ in farm.receives if name == "720p")
     assert 0 < tried < len(farm.receives) / 2
+
+
+def test_a_queue_that_vanishes_is_named_once_and_the_others_are_served(farm) -> None:
+    gone = {"720p"}
+
+    def vanished(name: str, _limit: int) -> None:
+        if name in gone:
+            raise ConfigError("AWS could not find the queue")
+
+    pool = pool_of(farm, watched(farm, vanished), 2)
+    submit(farm, 3)
+    with capture_logs() as logged:
+        pool.start()
+        drive(farm, pool, lambda: done(farm) == 6)
+        began = farm.clock.monotonic()
+        drive(farm, pool, lambda: farm.clock.monotonic() > began + 200, step_s=1.0)
+        assert not pool.stopped
+        gone.clear()
+        drive(farm, pool, lambda: done(farm) == 9)
+        assert end(farm, pool) is SlotOutcome.STOPPED
+
+    said = [(e["event"], e["profile"]) for e in logged if e["event"].startswith("queue_")]
+    assert said == [("queue_gone", "720p"), ("queue_back", "720p")]
+
+
+def test_a_worker_whose_last_queue_vanishes_ends(farm) -> None:
+    gone: set[str] = {"720p"}
+
+    def vanished(name: str, _limit: int) -> None:
+        if name in gone:
+            raise ConfigError(f"AWS could not find the queue {name}")
+
+    pool = pool_of(farm, watched(farm, vanished), 2)
+    submit(farm, 1, "hevc")
+    pool.start()
+    drive(farm, pool, lambda: done(farm) == 1)
+
+    gone.update(NAMES)
+    drive(farm, pool, lambda: pool.stopped)
+
+    assert pool.finish() is SlotOutcome.UNFIT
+    assert isinstance(pool.error, ConfigError)
 
 
 def test_where_no_queue_answers_the_pool_is_seen_to_be_unwell(farm) -> None:

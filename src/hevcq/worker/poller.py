@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hevcq.errors import HevcqError, TransientError
+from hevcq.errors import ConfigError, HevcqError, TransientError
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.util.retry import POLL_FAILED
@@ -32,6 +32,8 @@ GATE_S = 1.0
 """Seconds between looks at whether a closed queue is open again."""
 SHARED_S = 5.0
 """The same after a whole empty round: 12 calls a minute in total."""
+GONE_S = 60.0
+"""Seconds between looks at whether a queue that was deleted is there again."""
 
 
 @dataclass(eq=False)
@@ -57,6 +59,7 @@ class Poller:
         # All queues line up at once: the first to start must not get a long poll for that reason.
         self._line: deque[ProfileQueue] = deque(self._queues)
         self._empty = 0
+        self._gone: set[ProfileQueue] = set()
         self._threads = [
             threading.Thread(
                 target=self._run,
@@ -85,7 +88,8 @@ class Poller:
     def next_delivery(self) -> tuple[ProfileQueue, Delivery] | None:
         """Wait for a message for one slot; return None after `TAKE_S` or on a stop.
 
-        Raises any error of a receive except TransientError.
+        Raises any error of a receive except TransientError, and ConfigError only where every queue
+        is gone.
         """
         clock = self._context.clock
         waiter = _Waiter(clock.monotonic() + TAKE_S)
@@ -110,6 +114,13 @@ class Poller:
             waiters, wait_s = asked
             try:
                 found = served.queue.receive(len(waiters), wait_s=wait_s, stop=self._stop)
+            except ConfigError as error:
+                if not self._go_on_without(served, error):
+                    waiters[0].error, waiters[0].ended = error, True
+                    waiters = waiters[1:]
+                self._give(waiters, [])
+                self._context.clock.wait(self._stop, GONE_S)
+                continue
             except TransientError as error:
                 self._give(waiters, [])
                 back_off(self._context, self._stop, error, errors, profile=served.profile.name)
@@ -123,6 +134,15 @@ class Poller:
                 continue
             errors = 0
             self._answered(served, waiters, found)
+
+    def _go_on_without(self, served: ProfileQueue, error: ConfigError) -> bool:
+        """Say once that a queue is gone; return whether another one is left."""
+        with self._changed:
+            if served not in self._gone:
+                self._gone.add(served)
+                log = get_logger(profile=served.profile.name)
+                log.error("queue_gone", reason=str(error), again_s=GONE_S)
+            return len(self._gone) < len(self._queues)
 
     def _may_ask(self, served: ProfileQueue) -> bool:
         """Wait while this queue is closed; return False on a stop."""
@@ -167,6 +187,10 @@ class Poller:
             found = []
         with self._changed:
             self._empty = 0 if found else self._empty + 1
+            back = served in self._gone
+            self._gone.discard(served)
+        if back:
+            get_logger(profile=served.profile.name).info("queue_back")
         self._give(waiters, [(served, delivery) for delivery in found])
 
     def _give(self, waiters: list[_Waiter], found: list[tuple[ProfileQueue, Delivery]]) -> None:

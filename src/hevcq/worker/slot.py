@@ -9,7 +9,14 @@ from enum import StrEnum
 from hevcq.domain.job import TaskKind
 from hevcq.domain.pause import RunningWork
 from hevcq.domain.verdict import Release
-from hevcq.errors import DatabaseBusy, HevcqError, StorageError, TransientError, WorkerUnfit
+from hevcq.errors import (
+    ConfigError,
+    DatabaseBusy,
+    HevcqError,
+    StorageError,
+    TransientError,
+    WorkerUnfit,
+)
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import bound, get_logger
 from hevcq.worker.delivery.context import WorkerContext
@@ -110,7 +117,7 @@ class Slot:
             if self._paused() or not self._in_turn():
                 return False
             found = self._admitted(self._receive())
-        except (TransientError, StorageError, WorkerUnfit) as error:
+        except (ConfigError, TransientError, StorageError, WorkerUnfit) as error:
             self._out_of_turn()
             self._failed(error)
             return False
@@ -231,8 +238,9 @@ class Slot:
             self._context.clock.wait(self._stop, min(self._poll_s, given.delay_s))
 
     def _failed(self, error: HevcqError) -> None:
-        """Back off after a service error; end the slot if database or scratch is damaged."""
-        if isinstance(error, (StorageError, WorkerUnfit)) and not isinstance(error, DatabaseBusy):
+        """Back off after a service error; end the slot if database, scratch or farm are not usable."""
+        lasting = (ConfigError, StorageError, WorkerUnfit)
+        if isinstance(error, lasting) and not isinstance(error, DatabaseBusy):
             self._end(SlotOutcome.UNFIT, error)
             return
         back_off(self._context, self._stop, error, self._errors)

@@ -83,6 +83,16 @@ if the caller may not list the bucket (https://docs.aws.amazon.com/AmazonS3/late
 so a denial is retried a bounded number of times. Other codes (throttling, 5xx, new ones) become
 Unavailable: an unknown code never means success."""
 
+_SIGN_IN = "Sign in again (`aws sso login`), or look at AWS_PROFILE."
+REMEDIES: Mapping[str, str] = {
+    "it does not exist in this account and region": "Run `terraform apply`, or look at aws.region and "
+    "the names in [aws]: `terraform output` prints them.",
+    "AWS does not accept the credentials": _SIGN_IN,
+    "access is denied: the role lacks a permission, or the object is gone": "Look at the policies of "
+    "whoever asked: `terraform output operator_policy_arn` is what people need.",
+}
+"""What to do, by the meaning of an error code."""
+
 
 def code_of(error: BaseException | None) -> str:
     """Return the service's error code, or "" if `error` is not a service's answer."""
@@ -106,14 +116,17 @@ def translate_errors(
         code = code_of(error)
         kind, meaning = {**CODES, **(also or {})}.get(code, (Unavailable, ""))
         detail = meaning or str(error.response.get("Error", {}).get("Message", "")) or "no reason"
-        raise kind(f"AWS could not {what}: {detail} ({code}).") from error
+        remedy = REMEDIES.get(meaning, "")
+        raise kind(f"AWS could not {what}: {detail} ({code}).", remedy=remedy) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise ConfigError(
             "There are no AWS credentials.",
             remedy="Set AWS_PROFILE, run `aws sso login`, or give the task a role.",
         ) from error
     except (CredentialRetrievalError, TokenRetrievalError, ProfileNotFound) as error:
-        raise ConfigError(f"The AWS credentials cannot be read: {error}.") from error
+        raise ConfigError(
+            f"The AWS credentials cannot be read: {error}.", remedy=_SIGN_IN
+        ) from error
     except (NoRegionError, InvalidRegionError) as error:
         raise ConfigError(
             "There is no usable AWS region.", remedy="Set aws.region or AWS_REGION."
