@@ -10,7 +10,8 @@ from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import Chapter
 from hevcq.domain.profile import VideoCodec
 from hevcq.domain.videos.record import VideoStatus, Visibility
-from hevcq.errors import SourceDamaged, StorageError
+from hevcq.domain.videos.rules import own_name
+from hevcq.errors import SourceDamaged, SourceUnreadable, StorageError
 from hevcq.ports.encoder import TextTrack
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import ProfileRow
@@ -319,3 +320,34 @@ def test_an_mp4_is_played_with_its_subtitles_and_chapters(
     assert "<track src=" in stranger.get(f"/p/{slug}").text
     assert stranger.get(f"/p/{slug}/media/720p/texts/0.vtt").text == got.text
     assert stranger.get(first).status_code == 401
+
+
+def test_a_file_that_is_no_video_is_named_as_its_owner_knows_it_and_is_not_played(people, bench):
+    bench.encoder.errors["probe"] = [
+        SourceUnreadable(f"/srv/my data/videos/{name} is a text file, not a video.")
+        for name in (["01MCC5RM000000000000000001.mov"] * 2)
+    ]
+    video = bench.upload("ann", name="Notes.mov")
+    bench.work()
+
+    html = people("ann").get(f"/v/{video.video_id}").text
+
+    assert bench.now(video).status is VideoStatus.FAILED
+    assert "Notes.mov is a text file, not a video." in html
+    assert "/srv/" not in html
+    assert "<video" not in html
+    assert html.count("Upload a file that is a video") == 1, "what to do is said once"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("/a b/videos/ID.mov is no video.", "My clip.mov is no video."),
+        ("hevc: UPLOAD/ID.mov is gone.", "hevc: My clip.mov is gone."),
+        ("/tmp/x: full. /data/videos/ID.mov waits.", "/tmp/x: full. My clip.mov waits."),
+        ("Nothing of it.", "Nothing of it."),
+    ],
+)
+def test_words_about_an_upload_name_the_file_of_its_owner(bench, words, said):
+    video = bench.request("ann", name="My clip.mov")
+    assert own_name(video, words.replace("ID", video.video_id)) == said

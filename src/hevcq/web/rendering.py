@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse
 
 from hevcq import __version__
 from hevcq.domain.keys import EVERY_PROFILE, INBOX
+from hevcq.domain.videos.rules import own_name
 from hevcq.util.text import printable, size
 from hevcq.web.identity.person import Person, maybe_person
 
@@ -57,6 +58,9 @@ def environment() -> Environment:
         printable=printable,
         icon=icon,
         place=place,
+        base=base,
+        folder=folder,
+        own_name=own_name,
     )
     made.globals.update(asset=asset, version=__version__, pages_of=pages_of)
     return made
@@ -137,6 +141,16 @@ def place(key: str) -> str:
     """Return a source's key as people know it: a library file's is its path."""
     inbox = f"{INBOX}/{EVERY_PROFILE}/"
     return printable(f"/{key.removeprefix(inbox)}" if key.startswith(inbox) else key)
+
+
+def base(path: str) -> str:
+    """Return the last part of a path or key."""
+    return path.rstrip("/").rpartition("/")[2] or path
+
+
+def folder(path: str) -> str:
+    """Return all but the last part of a path or key."""
+    return path.rstrip("/").rpartition("/")[0]
 
 
 def icon(state: str) -> str:

@@ -69,6 +69,16 @@ def output_prefix(video: Video, profile: str) -> str:
     return f"{OUTBOX}/{profile}/{UPLOADS}/{video.video_id}"
 
 
+def own_name(video: Video, words: str) -> str:
+    """Return a sentence about the uploaded file with its name on its owner's machine.
+
+    Workers know it by a path of the server, which says nothing to whoever uploaded it.
+    """
+    name = one_line(video.upload.name, 100)
+    path = rf"(?:(?<!\S)/[^:]*?)?\S*{video.video_id}(?:\.[A-Za-z0-9]{{1,8}})?"
+    return re.sub(path, lambda _found: name, words)
+
+
 def claimed_type(claim: str, name: str) -> str:
     """Return the media type to sign an upload for: the claimed or guessed one if it is a video's."""
     for each in (claim, mimetypes.guess_type(name)[0] or ""):

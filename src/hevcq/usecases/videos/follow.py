@@ -11,7 +11,7 @@ from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.split_progress import split_progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import Rendition, Video, VideoStatus
-from hevcq.domain.videos.rules import remedy_of, standing
+from hevcq.domain.videos.rules import own_name, remedy_of, standing
 from hevcq.errors import Conflict, HevcqError
 from hevcq.usecases.placement.lived_time import observe
 from hevcq.usecases.videos.context import VideoFarm
@@ -76,7 +76,7 @@ def _noted(farm: VideoFarm, video: Video, settled: Sequence[Rendition]) -> Video
     facts: dict[str, object] = {"status": status, "reason": "", "remedy": "", "failure_class": None}
     if why is not None:
         failed = [each for each in settled if each.state is JobState.DEAD]
-        words = why.reason
+        words = own_name(video, why.reason)
         if failed and len(video.profiles) > 1:
             words = f"{len(failed)} of {len(video.profiles)} formats failed. {why.profile}: {words}"
         facts |= {"reason": words, "failure_class": why.failure_class if failed else None}
@@ -179,7 +179,7 @@ def _settled_row(video: Video, made: Rendition) -> ProfileRow:
         certificate_key=made.certificate_key,
         size=made.size,
         saved=1 - made.size / video.upload.size if made.size else None,
-        reason=made.reason,
+        reason=own_name(video, made.reason),
         failure_class=made.failure_class,
         remedy=remedy_of(made.failure_class) if dead else "",
     )

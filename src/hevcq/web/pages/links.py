@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile, VideoCodec
+from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import media_type
 from hevcq.usecases.videos.context import VideoFarm
@@ -94,13 +95,18 @@ def playing(
         (file_address(base, row.profile, row.key), _type(row, profiles.get(row.profile)))
         for row in sorted(files, key=rank)
     ]
-    original = original_address(base, video)
+    original = original_address(base, video) if not _is_none(rows) else ""
     if original and video.source is not None and media_type(video.source.key) in PLAYABLE_TYPES:
         found.append((original, media_type(video.source.key)))
     if not lists:
         best = min(files, key=rank, default=None)
         return Playing("", found, profile=best.profile if best else "")
     return Playing(file_address(base, lists[0].profile, lists[0].key), found)
+
+
+def _is_none(rows: Sequence[ProfileRow]) -> bool:
+    """Return whether no format found a video in the uploaded file."""
+    return bool(rows) and all(row.failure_class is FailureClass.UNREADABLE for row in rows)
 
 
 def with_set(what: Playing, base: str, rows: Sequence[ProfileRow], farm: VideoFarm) -> Playing:

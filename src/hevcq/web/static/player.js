@@ -24,7 +24,11 @@ if (playlist && window.Hls && Hls.isSupported()) {
   video.src = playlist;
 }
 const last = video.querySelector("source:last-of-type");
-const unplayable = () => { document.getElementById("unplayable").hidden = false; };
+const unplayable = () => {
+  document.getElementById("unplayable").hidden = false;
+  video.closest(".plyr").hidden = true;
+  document.querySelector(".player").classList.add("without");
+};
 if (last && !playlist) last.addEventListener("error", unplayable);
 const chapters = document.getElementById("chapters");
 if (chapters) {
