@@ -25,7 +25,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/cli/queue/worker.py": "one command",
     "src/hevcq/cli/setup/config.py": "one command",
     "src/hevcq/cli/web/serve.py": "one command",
-    "src/hevcq/domain/chunk_settings.py": "below profile, which domain.chunking is above",
     "src/hevcq/domain/media/languages.py": "one decision: the tag of a language",
     "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",

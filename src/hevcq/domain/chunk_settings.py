@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from hevcq.domain.model import Frozen
+
+FORMER_LEAST = "least_film_s"
+"""What profiles of earlier releases call `least_video_s`."""
 
 
 class ChunkMode(StrEnum):
@@ -27,19 +31,32 @@ class Chunking(Frozen):
 
     mode: ChunkMode = Field(
         default=ChunkMode.AUTO,
-        description="auto: videos of at least least_film_s; always: all that can be split; or off",
+        description="auto: videos of at least least_video_s; always: all that can be split; or off",
     )
     min_s: float = Field(default=20.0, gt=0, description="shortest chunk, in seconds of video")
     target_s: float = Field(default=60.0, gt=0, description="chunk of a video of even difficulty")
     max_s: float = Field(
         default=180.0, gt=0, description="longest chunk; only a longer gap between key frames is"
     )
-    least_film_s: float = Field(
+    least_video_s: float = Field(
         default=600.0, ge=0, description="auto: shorter videos are encoded whole"
     )
     threads: int = Field(
         default=0, ge=0, le=64, description="encoder threads of one chunk; 0: as bounds.threads"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_names(cls, keys: object) -> object:
+        """Read the key of profiles that were written for an earlier hevcq."""
+        if not isinstance(keys, Mapping) or FORMER_LEAST not in keys:
+            return keys
+        if "least_video_s" in keys:
+            raise ValueError(
+                f"{FORMER_LEAST} is the former name of least_video_s; keep one of them"
+            )
+        named = {name: value for name, value in keys.items() if name != FORMER_LEAST}
+        return {**named, "least_video_s": keys[FORMER_LEAST]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -92,7 +92,7 @@ def test_the_chunks_of_a_video_share_a_group_and_carry_the_split(farm):
 def test_a_video_is_split_where_its_profile_asks_for_it_and_it_pays(
     tmp_path, mode, least_s, slots_per_job, splits
 ):
-    chunking = Chunking(mode=mode, min_s=10, target_s=20, max_s=20, least_film_s=least_s)
+    chunking = Chunking(mode=mode, min_s=10, target_s=20, max_s=20, least_video_s=least_s)
     farm = VideoFarm(tmp_path, CHUNKED.model_copy(update={"chunking": chunking}))
     farm.with_context(slots_per_job=lambda _profile: slots_per_job)
 

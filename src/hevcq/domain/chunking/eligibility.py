@@ -49,11 +49,11 @@ def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[WholeFile]:
         yield WholeFile(reason="no_frames", detail="No frame with a time was found.")
         return
     length = float((index.end_pts - index.keys[0].pts) * index.tick)
-    if chunking.mode is ChunkMode.AUTO and length < chunking.least_film_s:
+    if chunking.mode is ChunkMode.AUTO and length < chunking.least_video_s:
         yield WholeFile(
             reason="too_short",
-            detail=f"It lasts {length:.0f} s; videos from {chunking.least_film_s:.0f} s on are "
-            "split (chunking.least_film_s).",
+            detail=f"It lasts {length:.0f} s; videos from {chunking.least_video_s:.0f} s on are "
+            "split (chunking.least_video_s).",
         )
     elif length < 2 * chunking.min_s:
         yield WholeFile(

@@ -75,7 +75,7 @@ class Splitter:
     def _pays(self, duration_s: float | None, slots_per_job: int) -> bool:
         chunking = self._profile.chunking
         if chunking.mode is ChunkMode.AUTO:
-            return slots_per_job > 1 and (duration_s or 0.0) >= chunking.least_film_s
+            return slots_per_job > 1 and (duration_s or 0.0) >= chunking.least_video_s
         return chunking.mode is ChunkMode.ALWAYS
 
     def carry_out(self, chunks: ChunkPlan, request: SplitRequest) -> Done | Release:
