@@ -85,18 +85,23 @@ def test_the_codec_is_that_of_the_source_as_it_was_probed(log, clock):
     from hevcq.ports.catalog import Fingerprint
 
     path = Path("/lib/shows/a.mp4")
-    catalog.cache([(path, Fingerprint(1, 2, 3, 4), media(video(codec="mpeg2video")))])
+    catalog.cache([(path, Fingerprint(100, 2, 3, 4), media(video(codec="mpeg2video")))])
     ended(log, NOON, before=100, after=40)
     RollUp(log, catalog, lambda _p: None).step()
     ((key, _value),) = rows(log, day_of(NOON), day_of(NOON))
     assert key.codec == "mpeg2video"
+    catalog.cache([(path, Fingerprint(40, 2, 3, 4), media(video(codec="hevc")))])
+    ended(log, NOON + DAY, before=100, after=40)
+    RollUp(log, catalog, lambda _p: None).step()
+    ((key, _value),) = rows(log, day_of(NOON + DAY), day_of(NOON + DAY))
+    assert key.codec == "", "what replaced the source is not the source"
 
 
 def test_a_fleets_job_has_the_codec_and_library_that_its_placement_tells(log, clock):
     from hevcq.ports.catalog import Fingerprint, Mode, Placement
     from support.media_facts import media, video
 
-    catalog, path, still = MemoryCatalog(clock), SHOWS / "50%.mp4", Fingerprint(1, 2, 3, 4)
+    catalog, path, still = MemoryCatalog(clock), SHOWS / "50%.mp4", Fingerprint(9, 2, 3, 4)
     catalog.cache([(path, still, media(video(codec="mpeg4")))])
     placed = Placement("j", SHOWS, path, still, "hevc", Mode.BESIDE, SHOWS / "50%.hevc.mp4", 30.0)
     catalog.record_placements([placed])

@@ -280,6 +280,9 @@ def test_a_scan_is_shown_before_its_first_file_and_counts_after_it() -> None:
     board.apply(event(EventName.SCAN_STARTED, at=100.0))
     board.apply(event(EventName.SCAN_PROGRESS, counts={"files": 1}))
     assert drawn(board) == "Scanning: 1 video so far, 0:00:10"
+    unannounced = Board()
+    unannounced.apply(event(EventName.SCAN_PROGRESS, at=108.0, counts={"files": 1}))
+    assert drawn(unannounced) == "Scanning: 1 video so far, 0:00:02"
     board.apply(event(EventName.SCAN_PROGRESS, counts={"files": 1234}))
     assert drawn(board) == "Scanning: 1,234 videos so far, 0:00:10"
     board.apply(event(EventName.PLAN, forecast_s=(1.0, 2.0)))

@@ -115,7 +115,8 @@ def add(
     if profile:
         values["profiles"] = list(profile)
     if keep_originals is not None:
-        values["keep_originals"] = keep_originals
+        days = int(keep_originals) if keep_originals.is_integer() else keep_originals
+        values["keep_originals"] = days
     append_table(file, "libraries", values)
     library = next(each for each in _reloaded(cli, file) if each.name == values["name"])
     count, total_size = count_videos(folder, settings.data_dir)

@@ -126,6 +126,8 @@ class Board:
         elif event.event is EventName.SCAN_STARTED:
             self.scanned, self.scan_began = 0, event.at
         else:
+            if self.scanned is None:  # its beginning was not shown
+                self.scan_began = event.at
             self.scanned = (event.counts or {}).get("files", 0)
 
     def _plan(self, event: IngestEvent, key: tuple[str, str]) -> None:

@@ -67,7 +67,7 @@ class RollUp:
             name=event.name,
             root=root,
             profile=event.profile,
-            codec=self._codec(source),
+            codec=self._codec(source, event.before),
             failure_class=event.failure_class,
         )
 
@@ -83,14 +83,15 @@ class RollUp:
         root = event.root or (placement.root if placement is not None else Path("-"))
         return source, root
 
-    def _codec(self, source: Path | None) -> str:
-        """Return the codec of the source as it was last probed, or ""."""
-        if source is None:
+    def _codec(self, source: Path | None, size: int | None) -> str:
+        """Return the codec of the source of `size` bytes as it was last probed, or "".
+
+        A rendition that replaced it has another size, and may have been probed since.
+        """
+        known = None if source is None else self._catalog.cached([source]).get(source)
+        if known is None or isinstance(known[1], str) or size not in {None, known[0].size}:
             return ""
-        known = self._catalog.cached([source]).get(source)
-        info = known[1] if known is not None else ""
-        if isinstance(info, str):
-            return ""
+        info = known[1]
         videos = info.of_kind(StreamKind.VIDEO)
         return videos[0].codec if videos else ""
 
