@@ -67,7 +67,7 @@ def test_one_decode_feeds_every_rung_sound_and_subtitle() -> None:
         *rung("v720", "22", 4500),
         *rung("v360", "23", 1100),
         "-map", "0:1", "-c:0", "aac", "-b:0", "128000", "-filter:0",
-        "aresample=async=1:first_pts=0,aformat=channel_layouts=stereo",
+        "aresample=async=1:min_hard_comp=0.01:first_pts=0,aformat=channel_layouts=stereo",
         "-map_metadata", "-1", "-map_chapters", "-1", "-movflags",
         "+delay_moov+default_base_moof+skip_trailer", "-frag_duration", "4000000", "-f", "mp4",
         "file:/out/v/sound1.mp4",
@@ -98,7 +98,7 @@ def test_sound_of_an_odd_rate_is_resampled_for_aac() -> None:
     low = low.model_copy(update={"audio": low.audio.model_copy(update={"sample_rate": 11025})})
     argv = command(media(video(1280, 720), low, form=MKV))
     assert argv[argv.index("-ar:0") + 1] == "48000"
-    assert "aresample=async=1:first_pts=0,aformat=channel_layouts=mono" in argv
+    assert "aresample=async=1:min_hard_comp=0.01:first_pts=0,aformat=channel_layouts=mono" in argv
 
 
 def test_sound_of_5_1_is_made_beside_its_stereo_mix() -> None:
@@ -106,7 +106,7 @@ def test_sound_of_5_1_is_made_beside_its_stereo_mix() -> None:
     full = made[made.index("file:/out/v/sound1.mp4") + 1 :]
     assert full[:8] == [
         "-map", "0:1", "-c:0", "eac3", "-b:0", "384000", "-filter:0",
-        "aresample=async=1:first_pts=0,aformat=channel_layouts=5.1",
+        "aresample=async=1:min_hard_comp=0.01:first_pts=0,aformat=channel_layouts=5.1",
     ]  # fmt: skip
     assert full[-1] == "file:/out/v/surround1.mp4"
     copy = command(media(video(1280, 720), audio("ac3", 6), form=MKV), surround="ac3")

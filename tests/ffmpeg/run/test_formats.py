@@ -333,6 +333,19 @@ def test_uneven_times_are_put_on_one_clock_and_said_to_be(name, tmp_path):
         encoded(name, uneven, tmp_path, policies={"variable_rate": "refuse"})
 
 
+@pytest.mark.parametrize("name", ["avi", pytest.param("ogg", marks=pytest.mark.slow)])
+def test_a_short_gap_in_the_sound_is_filled_before_it_is_heard(name, tmp_path):
+    """Left to itself ffmpeg fills gaps of 0.1 s and more only, and what follows comes early."""
+    holed = tmp_path / "holed.mkv"
+    sound = ("anoisesrc=duration=12:amplitude=0.4:sample_rate=48000,"
+             "volume='0.3+0.7*gt(mod(t,0.7),0.3)':eval=frame,asetpts='PTS+0.06*gt(T,1)/TB'")  # fmt: skip
+    picture = "testsrc2=size=64x48:rate=5:duration=12"
+    ffmpeg("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound, "-c:v", "libx264", "-preset",
+           "ultrafast", "-c:a", "flac", holed)  # fmt: skip
+
+    assert complaints(encoded(name, holed, tmp_path).judge()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ogg", "avi"])
 def test_a_stream_copied_cut_of_a_phones_video_passes_every_gate(name, tmp_path):

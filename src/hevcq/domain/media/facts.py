@@ -222,6 +222,11 @@ class TrackMeasure(Frozen):
     kind: StreamKind
     packets: int = Field(description="without packets flagged discard")
     bytes: int = 0
+    tiny: int = Field(
+        default=0,
+        exclude=True,
+        description="packets of `packets` that may hold no picture at all, by their size; not stored",
+    )
     first_pts_s: float | None = None
     last_pts_s: float | None = Field(default=None, description="start of the last-shown packet")
     end_s: float | None = Field(default=None, description="last pts plus its duration")

@@ -440,7 +440,7 @@ def _converted(track: StreamPlan, source: Stream, muxer: str) -> Options:
         layout = "stereo"
     filters = [] if layout is None else [f"aformat=channel_layouts={layout}"]
     if muxer in SEAMLESS and track.kind is StreamKind.AUDIO:
-        filters.append("aresample=async=1:first_pts=0")
+        filters.append("aresample=async=1:min_hard_comp=0.01:first_pts=0")
     if filters:
         options.append(("-filter", ",".join(filters)))
     return options

@@ -262,7 +262,7 @@ def _sound_options(track: StreamPlan, info: MediaInfo) -> list[str]:
         return ["-c:0", "copy", "-bsf:0", "setts=pts=PTS-STARTPTS:dts=DTS-STARTDTS"]
     source = next(s for s in info.streams if s.index == track.source_index)
     layout = {1: "mono", 2: "stereo"}.get(track.channels or 2, "5.1")
-    filters = f"aresample=async=1:first_pts=0,aformat=channel_layouts={layout}"
+    filters = f"aresample=async=1:min_hard_comp=0.01:first_pts=0,aformat=channel_layouts={layout}"
     options = ["-c:0", track.encoder, "-b:0", str(track.bit_rate), "-filter:0", filters]
     rate = source.audio.sample_rate if source.audio is not None else 0
     return options if rate in _AAC_RATES else [*options, "-ar:0", "48000"]

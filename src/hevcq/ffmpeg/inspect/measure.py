@@ -21,6 +21,8 @@ from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
 
 MAX_KEYS = 1024
 """Most key-frame times kept per track; above it only every second, fourth and so on is kept."""
+TINY_BYTES = 19
+"""Largest packet of MPEG-4 that may be a picture which is not coded (libavcodec's MAX_NVOP_SIZE)."""
 _NONE = b"N/A"
 
 
@@ -79,11 +81,13 @@ class _Counted:
         "monotonic",
         "packets",
         "times",
+        "tiny",
         "untimed",
     )
 
     def __init__(self) -> None:
         self.packets = 0
+        self.tiny = 0
         self.bytes = 0
         self.digest = 0
         self.content = 0
@@ -185,6 +189,7 @@ class PacketCounter:
         if b"D" in flags:
             track.discarded += 1
             return
+        track.tiny += self._last_size <= TINY_BYTES
         track.packet(
             None if pts == _NONE else int(pts),
             None if dts == _NONE else int(dts),
@@ -225,6 +230,7 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
         index=index,
         kind=stream.kind if stream is not None else StreamKind.DATA,
         packets=counted.packets,
+        tiny=counted.tiny,
         bytes=counted.bytes,
         first_pts_s=seconds(counted.first),
         last_pts_s=seconds(counted.last),

@@ -33,7 +33,7 @@ from hevcq.domain.profile import LossPolicy, Preflight, Profile
 from hevcq.errors import MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import NETWORK, FfmpegTools, display_name, input_options, is_url, reading
-from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.inspect.measure import LIMITS, measure
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -67,7 +67,42 @@ def preflight(
         *hidden_media(tools, location, info, measured, profile, stop),
         *_evened(location, info, measured, profile),
     )
+    measured = _with_pictures(tools, location, info, measured, stop)
     return measured.model_copy(update={"notices": (*measured.notices, *notices)})
+
+
+def _with_pictures(
+    tools: FfmpegTools,
+    location: str,
+    info: MediaInfo,
+    measured: Measurement,
+    stop: threading.Event,
+) -> Measurement:
+    """Count the pictures of MPEG-4 video by decoding it, if some packets may hold none.
+
+    DivX and Xvid store a dropped picture as a packet that says "not coded", and those that follow two
+    pictures in one packet (packed B-frames) alike; which of them hold no picture only a decoder knows.
+    """
+    tracks = list(measured.tracks)
+    for place, track in enumerate(tracks):
+        stream = next((s for s in info.streams if s.index == track.index), None)
+        if stream is None or stream.codec != "mpeg4" or not track.tiny:
+            continue
+        shown = _decoded_pictures(tools, location, track.index, stop)
+        if track.packets - track.tiny <= shown < track.packets:
+            tracks[place] = track.model_copy(update={"packets": shown})
+    return measured.model_copy(update={"tracks": tuple(tracks)})
+
+
+def _decoded_pictures(tools: FfmpegTools, location: str, index: int, stop: threading.Event) -> int:
+    """Return the number of pictures that a decoder makes of a stream; 0 if that cannot be told."""
+    argv = [
+        tools.ffprobe, "-v", "error", "-select_streams", str(index), "-count_frames",
+        "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", *input_options(location),
+    ]  # fmt: skip
+    done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location))
+    found = done.stdout.decode("ascii", "replace").strip(" ,\n")
+    return int(found) if done.returncode == 0 and found.isdigit() else 0
 
 
 def _evened(
