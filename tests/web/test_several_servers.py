@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from contracts.backends import PROFILES
+from hevcq.settings.notify import WebhookSettings
 from hevcq.settings.web import WebSettings
+from hevcq.usecases.videos.upkeep import look_after
+from hevcq.usecases.videos.uploads import UploadRequest, request_upload
 from hevcq.web.app import create_app
 from hevcq.web.checks import accounts_of, findings
 from hevcq.web.identity.folder import SecretsFolder, SignInToken
@@ -18,6 +25,8 @@ from hevcq.web.identity.person import Role, Scope
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import Users
 from hevcq.wiring.app import App, open_app
+from hevcq.wiring.notify import video_messages
+from hevcq.wiring.videos import video_farm
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock
 from web.conftest import CHEAP, HERE, PASSWORD, SAME
@@ -124,6 +133,58 @@ def test_the_sign_in_token_is_the_same_on_every_server(
     sign_in(two, one, token=token)
     SignInToken(accounts_of(servers[1])).new()
     assert one.get("/board").status_code == two.get("/board").status_code == 303
+
+
+class Hook(ThreadingHTTPServer):
+    """Takes what a webhook sends."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, Any]]] = []
+        super().__init__(("127.0.0.1", 0), Taker)
+
+
+class Taker(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append((self.headers["webhook-id"], json.loads(body)))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+def test_the_end_of_a_video_is_told_by_one_of_the_servers(servers: list[App]) -> None:
+    hook = Hook()
+    thread = threading.Thread(target=hook.serve_forever, args=(0.01,))
+    thread.start()
+    told = WebhookSettings(
+        url=f"http://127.0.0.1:{hook.server_port}/in",
+        secret=SecretStr(f"whsec_{'MDEy' * 8}"),
+        events=("video.failed",),
+        allow_private=True,
+    )
+    for app in servers:
+        app.settings = app.settings.model_copy(update={"webhook": (told,)})
+    tells = [video_messages(app) for app in servers]
+    video = request_upload(
+        video_farm(servers[0]), UploadRequest(owner="ann", name="Garden.mov", size=9)
+    )
+    servers[0].clock.advance(3 * 86_400.0)  # type: ignore[attr-defined]
+
+    for _ in range(2):
+        for app, tell in zip(servers, tells, strict=True):
+            look_after(video_farm(app), tell)
+
+    hook.shutdown()
+    thread.join()
+    hook.server_close()
+    ((name, message),) = hook.got
+    assert name.startswith(f"hevcq-{video.video_id}-")
+    assert (message["type"], message["data"]["video"]) == ("video.failed", video.video_id)
+    assert message["data"]["source"] == "Garden"
 
 
 def test_servers_of_one_data_folder_share_its_files(tmp_path: Path) -> None:
