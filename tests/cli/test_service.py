@@ -480,6 +480,7 @@ def test_status_says_what_waits_in_a_library_until_its_hours(
         said = hevcq("status").out
         assert f"Library shows: 2 videos waiting; it may run only {shut} (schedule)" in said
         assert "; it opens " in said
+        assert waiting(house.settings.data_dir)
 
     house.run(waits)
     assert "waiting;" not in hevcq("status").out, "no service runs"

@@ -11,6 +11,9 @@ import pytest
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.ports.event_log import Happened
 from hevcq.settings.libraries import Library
+from hevcq.usecases.ingest.decide import Disposition, Item
+from hevcq.usecases.libraries.feed import Feed
+from hevcq.usecases.libraries.waiting import WaitingFile
 from hevcq.usecases.operations.savings import savings
 from hevcq.web.pages.board import _now
 from hevcq.web.pages.chart import savings_chart
@@ -205,6 +208,14 @@ def test_it_shows_libraries_with_their_state_and_the_ingests_that_ended(operator
     assert "<i>gone" not in html
     assert html.index("1 done &amp; &lt;u&gt;.") < html.index("0 done &amp;"), "newest first"
     assert "never shown here" not in html
+    shut = Feed(found[0], lambda: "Library shows may run only at night (schedule).")
+    shut.add([Item(path=there / "a.mkv", size=1, disposition=Disposition.QUEUE)])
+    file = WaitingFile(farm.app.settings.data_dir)
+    with file.held():
+        file.write([shut])
+        text = operator.get("/board/libraries").text
+    assert "1 video waiting; it may run only at night (schedule)." in text
+    assert "waiting;" not in operator.get("/board/libraries").text
 
 
 def test_it_keeps_the_history_of_ingests_and_pages_through_it(operator, farm):

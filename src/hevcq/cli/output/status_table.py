@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hevcq.cli.output.table import fit, paragraph, place
+from hevcq.usecases.libraries.waiting import words
 from hevcq.util.text import printable
 
 MAX_RUNNING = 100
@@ -65,23 +66,14 @@ def _troubles(status: Mapping[str, Any]) -> list[str]:
     if left:
         jobs = "1 job was" if left == 1 else f"{left} jobs were"
         out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")
-    out += [_waiting(each) for each in status.get("libraries", ())]
+    for each in status.get("libraries", ()):
+        out.append(f"Library {printable(each['library'])}: {words(each)}")
     if lost := status.get("messages_given_up", 0):
         told = "1 message was" if lost == 1 else f"{lost} messages were"
         out.append(f"{told} given up: `hevcq notify redrive` sends them again.")
     if status["workers"] == 0 and (waiting or left):
         out.append(NO_WORKER)
     return ["", *out] if out else []
-
-
-def _waiting(library: Mapping[str, Any]) -> str:
-    """Return a sentence about what a library holds back."""
-    count, name = library["waiting"], printable(library["library"])
-    videos = "1 video" if count == 1 else f"{count:,} videos"
-    why = library["reason"].removeprefix(f"Library {name} ")
-    return f"Library {name}: {videos} waiting; " + (
-        f"it {why}" if why else "queued a few at a time."
-    )
 
 
 def duration(seconds: float | None) -> str:

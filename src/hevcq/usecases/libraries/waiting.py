@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hevcq.usecases.libraries.feed import Feed
 from hevcq.util import file_lock
 from hevcq.util.log import get_logger
-from hevcq.util.text import reason_of
+from hevcq.util.text import counted, printable, reason_of
 
 FOLDER = "waiting"
 Rows = list[dict[str, object]]
@@ -76,6 +77,15 @@ def waiting(data_dir: Path) -> Rows:
         except (OSError, ValueError, TypeError):
             continue  # nothing waits there yet, or it has just ended
     return found
+
+
+def words(row: Mapping[str, Any]) -> str:
+    """Return what waits in one library, and why: `2 videos waiting; it may run only at night.`"""
+    name = printable(row["library"])
+    why = row["reason"].removeprefix(f"Library {name} ")
+    return f"{counted(row['waiting'], 'video')} waiting; " + (
+        f"it {why}" if why else "queued a few at a time."
+    )
 
 
 def _remove(*paths: Path) -> None:

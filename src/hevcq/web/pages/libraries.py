@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.libraries.shown import libraries_of
+from hevcq.usecases.libraries.waiting import waiting, words
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import services_of
@@ -48,6 +49,7 @@ def _libraries(request: Request, app: App) -> Response:
         request,
         "libraries.html",
         libraries=shown,
+        waiting={str(each["library"]): words(each) for each in waiting(app.settings.data_dir)},
         ingests=ended[:MAX_INGESTS],
         earlier=ended[MAX_INGESTS - 1].seq if len(ended) > MAX_INGESTS else 0,
         days=DAYS,
