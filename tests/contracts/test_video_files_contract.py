@@ -85,7 +85,7 @@ def test_a_discarded_upload_leaves_nothing(served: World, files: VideoFiles) -> 
     made = begun(files, video())
     served.upload(made, CLIP)
     files.discard(made)
-    assert files.came(made) == 0
+    assert files.received_bytes(made) == 0
     assert files.complete(made) == Incomplete(0)
     files.discard(made)
     other = video(2)
@@ -131,7 +131,7 @@ def test_bytes_go_where_the_way_says_and_nowhere_else(files: VideoFiles) -> None
             assert (receiver.sync(), receiver.offset) == (4, 4)
             with pytest.raises(Conflict), files.receive(made):
                 pass
-        assert files.came(made) == 4
+        assert files.received_bytes(made) == 4
         assert files.way(made).url.endswith(made.video_id)
     else:
         with pytest.raises(BadUpload), files.receive(made):
@@ -139,4 +139,4 @@ def test_bytes_go_where_the_way_says_and_nowhere_else(files: VideoFiles) -> None
         assert files.way(made).fields["key"] == raw_key(made)
     with pytest.raises(BadUpload):
         files.part_url(made, 1)
-    assert files.parts_came(made) == {}
+    assert files.received_parts(made) == {}
