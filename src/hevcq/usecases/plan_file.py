@@ -100,7 +100,7 @@ def _rungs(plan: Plan, info: MediaInfo) -> Iterator[PlannedRung]:
     if not isinstance(plan, EncodePlan) or plan.ladder is None:
         return
     for rung in plan.ladder.rungs:
-        usual, most = expected_bytes(rung, info.duration_s or 0.0)
+        usual, most = expected_bytes(rung, info)
         target = rung.target
         yield PlannedRung(
             name=rung.name,

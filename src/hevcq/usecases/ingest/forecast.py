@@ -11,7 +11,7 @@ from itertools import islice
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
-from hevcq.domain.planning.ladder import expected_bytes, sound_bytes
+from hevcq.domain.planning.ladder import expected_set_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import Catalog, EncodeCost
@@ -175,10 +175,11 @@ class Work(EncodeCost):
     """A job that has not run yet: what it has to encode, without what that costs.
 
     `most` is the largest size in bytes that the rendition can have; 0: its source's, as a larger one
-    is not kept.
+    is not kept. `usual` is what a ladder usually takes; 0: what the table says.
     """
 
     most: int = 0
+    usual: int = 0
 
 
 def largest(job: EncodeCost) -> int:
@@ -189,11 +190,12 @@ def largest(job: EncodeCost) -> int:
 @dataclass(frozen=True, slots=True)
 class Fit:
     """How own jobs lie around the model, in natural logarithms: their mean, one job's spread, and
-    the spread of the mean itself."""
+    the spread of the mean itself; `own` says whether there are enough of them."""
 
     offset: float = 0.0
     spread: float = 0.0
     shared: float = TABLE_SPREAD
+    own: bool = False
 
     @classmethod
     def of(cls, residuals: Sequence[float], spread: float) -> Fit:
@@ -205,7 +207,10 @@ class Fit:
         squares = sum((each - mean) ** 2 for each in residuals) + PRIOR_JOBS * spread**2
         own = math.sqrt(squares / (count + PRIOR_JOBS - 1))
         return cls(
-            offset=mean, spread=own, shared=math.hypot(own / math.sqrt(count), LIBRARY_SPREAD)
+            offset=mean,
+            spread=own,
+            shared=math.hypot(own / math.sqrt(count), LIBRARY_SPREAD),
+            own=True,
         )
 
     def around(self, expected: float) -> Range:
@@ -270,7 +275,8 @@ class Rates:
 
     def size_of(self, job: EncodeCost) -> Range:
         """Return the bytes of the rendition of a job of which only the work is known."""
-        found = self.size_fits.get(job.profile, Fit(spread=SIZE_SPREAD)).around(_size(job))
+        fit = self.size_fits.get(job.profile, Fit(spread=SIZE_SPREAD))
+        found = fit.around(_expected_size(job, fit))
         return Range(min(found.low, largest(job)), min(found.high, largest(job)))
 
     def total_cpu(self, jobs: Sequence[EncodeCost]) -> Range:
@@ -285,7 +291,7 @@ class Rates:
         if not jobs:
             return NOTHING
         fit = self.size_fits.get(jobs[0].profile, Fit(spread=SIZE_SPREAD))
-        found = fit.total([(_size(job), float(largest(job))) for job in jobs])
+        found = fit.total([(_expected_size(job, fit), float(largest(job))) for job in jobs])
         before = float(sum(largest(job) for job in jobs))
         return Range(min(found.low, before), min(found.high, before))
 
@@ -295,6 +301,7 @@ TABLE_ONLY = Rates()
 
 def work_of(plan: EncodePlan, preset: str, info: MediaInfo) -> Work:
     """Return the work of a job."""
+    usual, most = _ladder_sizes(plan, info)
     return Work(
         profile=plan.profile,
         encoder=plan.video.encoder,
@@ -303,18 +310,16 @@ def work_of(plan: EncodePlan, preset: str, info: MediaInfo) -> Work:
         source_size=info.size,
         output_size=0,
         cpu_s=0.0,
-        most=_most(plan, info),
+        most=most,
+        usual=usual,
     )
 
 
-def _most(plan: EncodePlan, info: MediaInfo) -> int:
-    """Return the bytes that the rungs and sounds of a ladder take at most; 0 for one file."""
+def _ladder_sizes(plan: EncodePlan, info: MediaInfo) -> tuple[int, int]:
+    """Return the bytes that a ladder usually takes, and at most; zeros for one file."""
     if plan.ladder is None:
-        return 0
-    seconds = info.duration_s or FALLBACK_SECONDS
-    return sound_bytes(plan, seconds) + sum(
-        expected_bytes(rung, seconds)[1] for rung in plan.ladder.rungs
-    )
+        return 0, 0
+    return expected_set_bytes(plan, info, info.duration_s or FALLBACK_SECONDS)
 
 
 def _cpu(job: EncodeCost) -> float:
@@ -329,6 +334,15 @@ def _size(job: EncodeCost) -> float:
     """Return the bytes of a rendition by the table."""
     bits = USUAL_OUTPUT[job.encoder] * (_density(job) / USUAL_DENSITY) ** SIZE_BY_DENSITY
     return float(bits * job.megapixels * 1e6 / 8)
+
+
+def _expected_size(job: EncodeCost, fit: Fit) -> float:
+    """Return the bytes of a rendition before the fit: of a ladder by its rungs, unless own jobs are known.
+
+    What those took is known against the table alone.
+    """
+    usual = job.usual if isinstance(job, Work) else 0
+    return float(usual) if usual and not fit.own else _size(job)
 
 
 def _density(job: EncodeCost) -> float:
