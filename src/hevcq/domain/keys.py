@@ -34,6 +34,8 @@ SET_EXTENSION = "m3u8"
 """The extension of a rendition that is a set of files: a folder with its master playlist in it."""
 SET_VERSION = r"[0-9a-f]{8}-[0-9]{1,19}(-[0-9]{1,19})?"
 """What names of `set_version` look like."""
+SET_FOLDER = "set"
+"""The metadata of a master playlist that names the folder of its files."""
 ROOM_IN_SET = 160
 """Bytes of a key that the names below a set's folder may take."""
 

@@ -205,12 +205,14 @@ def watchers(app: App) -> list[Watcher]:
 
 
 def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
-    """Return the watcher that removes replaced sets of files; none for profiles that make no sets."""
+    """Return the watcher that removes replaced sets of files; none where no profile makes sets."""
     from hevcq.domain.profile import Container
     from hevcq.worker.monitoring.periodic import Periodic
     from hevcq.worker.sets import sweep_sets
 
-    names = [profile.name for profile in profiles if profile.container is Container.HLS]
+    # On one machine every worker may; on AWS each has its own profile's rights.
+    here = app.profiles.values() if app.settings.backend == "embedded" else profiles
+    names = [profile.name for profile in here if profile.container is Container.HLS]
     sweep = partial(sweep_sets, app.worker_backend, app.clock, names)
     return [Periodic("hevcq-sets", sweep, app.clock, SETS_EVERY_S)] if names else []
 

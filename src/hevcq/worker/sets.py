@@ -19,6 +19,7 @@ from hevcq.domain.certificate import Certificate, CertifiedFile
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import (
     MASTER,
+    SET_FOLDER,
     SET_VERSION,
     is_set,
     member_key,
@@ -48,8 +49,6 @@ Version = Annotated[str, StringConstraints(pattern=f"^{SET_VERSION}$")]
 MAX_NOTE_BYTES = 1 << 16
 PLAYLIST = "application/vnd.apple.mpegurl"
 CERTIFICATE = ".certificate.json"
-SET = "set"
-"""The metadata of a master playlist that names the folder of its files."""
 
 
 class _Note(Frozen):
@@ -124,14 +123,14 @@ class SetPublication:
 
         def recheck(there: StoredObject) -> None:
             publication.recheck(there)
-            found = there.metadata.get(SET, "")
+            found = there.metadata.get(SET_FOLDER, "")
             if found and found != self._version:
                 self._replaced = (found,)
                 self._note(self._version, found)
 
         return replace(
             publication,
-            metadata={**publication.metadata, SET: self._version},
+            metadata={**publication.metadata, SET_FOLDER: self._version},
             recheck=recheck,
             content_type=PLAYLIST,
             cache_control=A_MINUTE,
@@ -215,7 +214,7 @@ def _remove(backend: Backend, note: _Note) -> bool:
         return False
     # After the ledger: what this attempt published before it ended is visible now.
     seen = backend.store.stat(note.master)
-    used = "" if seen is None else seen.metadata.get(SET, "")
+    used = "" if seen is None else seen.metadata.get(SET_FOLDER, "")
     gone = {version for version in note.versions if version != used and is_set(note.master)}
     for version in sorted(gone):
         for stored in list(backend.store.list(f"{note.master.removesuffix(MASTER)}{version}/")):

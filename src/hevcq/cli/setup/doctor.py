@@ -16,7 +16,7 @@ from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
 from hevcq.usecases.doctor import Area, Finding, run_checks, settings_finding, wrong
-from hevcq.usecases.farm_check import FarmCheck, check_farm
+from hevcq.usecases.farm_check import FarmCheck, check_farm, tidy_sets
 
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
@@ -96,7 +96,9 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
         yield from _page(app)
         # A farm that cannot be opened from here has been said to be so.
         if farm and sound:
-            yield from check_farm(_farm(app, timeout_s))
+            context = _farm(app, timeout_s)
+            yield from check_farm(context)
+            yield from tidy_sets(context)
 
 
 def _page(app: App) -> Iterator[Finding]:
