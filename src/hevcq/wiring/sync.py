@@ -50,7 +50,7 @@ def chosen(settings: Sequence[SyncSettings], names: Sequence[str]) -> list[SyncS
     for name in names:
         if name not in known:
             raise UsageError(
-                f"There is no sync {printable(name)!r}.", remedy=f"There are: {', '.join(known)}."
+                f"There is no sync {printable(name)!r}.", remedy=f"Available: {', '.join(known)}."
             )
     return [known[name] for name in dict.fromkeys(names)] or list(settings)
 
