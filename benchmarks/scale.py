@@ -1,6 +1,7 @@
 """What a day of uploads does to queue, ledger and fleet: the real code against the services' limits.
 
-Run as `python -m benchmarks.scale [JOBS]` (default 20,000 jobs a run; `make scale` takes a million).
+Run as `python -m benchmarks.scale [JOBS]` (default 20,000 jobs a run; `make scale` takes a million, in
+8 minutes of CPU).
 It plans the example offline, which needs terraform and its provider.
 
 Real are the reading of S3's event, the routing to a profile, the ledger's claim and end of each job
