@@ -133,10 +133,13 @@ def test_bytes_go_where_the_way_says_and_nowhere_else(files: VideoFiles) -> None
                 pass
         assert files.received_bytes(made) == 4
         assert files.way(made).url.endswith(made.video_id)
+        assert files.origins() == ()
+        assert list(files.refusals("https://videos.example")) == []
     else:
         with pytest.raises(BadUpload), files.receive(made):
             pass
         assert files.way(made).fields["key"] == raw_key(made)
+        assert any(files.way(made).url.startswith(each) for each in files.origins())
     with pytest.raises(BadUpload):
         files.part_url(made, 1)
     assert files.received_parts(made) == {}

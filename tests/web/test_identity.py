@@ -18,10 +18,11 @@ from hevcq.errors import ConfigError, StorageError, UsageError
 from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.util.clock import SystemClock
 from hevcq.web.checks import make_mode
-from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.folder import SecretsFolder, digest
 from hevcq.web.identity.modes import Peers
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Role, Scope
+from hevcq.web.identity.session import SignedOut
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import Users
 from web.conftest import CHEAP
@@ -425,3 +426,22 @@ def test_a_provider_is_reached_by_https_only(clock):
     for issuer in ("http://login.example.org", "", "ftp://x"):
         with pytest.raises(ConfigError):
             Oidc(WebSettings(**settings_for(issuer)), clock)
+
+
+def test_the_files_of_a_former_release_still_count(folder, clock):
+    folder.write("users.json", {"users": {"anna": {"role": "user", "hash": CHEAP.hash(PASSWORD)}}})
+    row = {"name": "backup", "owner": "anna", "scopes": ["read"], "created": 1.0, "expires": 9e9}
+    secret = "s" * 32
+    folder.write("tokens.json", {"tokens": {"0" * 12: {**row, "sha256": digest(secret)}}})
+    folder.write("signed-out.json", {"sessions": {digest("a cookie"): clock.now() + 60}})
+    folder.write("token.json", {"sha256": digest("the token")})
+
+    assert Users(folder, CHEAP).check("anna", PASSWORD) is not None
+    person = ProgramTokens(folder, clock).person(f"hevcq_{'0' * 12}_{secret}")
+    assert person is not None
+    assert person.owner == "anna"
+    assert "a cookie" in SignedOut(folder)
+    assert "another" not in SignedOut(folder)
+    assert folder.is_sign_in_token("the token")
+    SignedOut(folder).add("another", clock.now() + 60, clock.now())
+    assert folder.read("signed-out.json")["sessions"][digest("another")] == clock.now() + 60
