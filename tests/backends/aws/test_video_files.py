@@ -7,6 +7,7 @@ asserted, and a checker of the documented rules stands in for S3.
 from __future__ import annotations
 
 import itertools
+import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,24 +24,29 @@ from hevcq.backends.aws.factory import open_aws_video_files, open_aws_videos
 from hevcq.backends.aws.s3.store import Buckets
 from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.job import JobState, Task
-from hevcq.domain.videos.record import MAX_OWNER, Upload, Video, VideoStatus
+from hevcq.domain.videos.record import MAX_OWNER, Rendition, Upload, Video, VideoStatus
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
+from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.event_log import Happened
 from hevcq.settings.model import AwsSettings
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.listing import every
 from hevcq.usecases.videos.manage import delete
+from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.playback import play_file
 from hevcq.usecases.videos.raw_files import delete_raw
+from hevcq.usecases.videos.texts import TextReader
 from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
+from hevcq.util.clock import SystemClock
+from hevcq.util.hashing import sha256_bytes
 from hevcq.wiring.app import open_app
 from hevcq.wiring.videos import video_farm
 from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm
 from support.aws.post_policy import signed, why_refused
-from support.clips import ManualClock
+from support.clips import ManualClock, make_clip
 from support.videos import VideoBench
 
 pytestmark = pytest.mark.aws
@@ -381,3 +387,37 @@ def test_browsers_are_sent_where_the_pages_policy_lets_them_go(
         assert "{0.scheme}://{0.netloc}".format(urlsplit(link or "")) in origins
         assert f".{region}.amazonaws.com/" in (link or "")
     assert "content-length" in parse_qs(urlsplit(part).query)["X-Amz-SignedHeaders"][0]
+
+
+@pytest.mark.media
+def test_pictures_and_subtitles_are_read_from_the_buckets_by_ranges(
+    aws: Farm, farm: VideoFarm, tmp_path: Path
+) -> None:
+    words, clip = tmp_path / "words.srt", tmp_path / "clip.mp4"
+    words.write_text("1\n00:00:00,250 --> 00:00:00,900\nHello\n", encoding="utf-8")
+    command = ["ffmpeg", "-v", "error", "-i", str(make_clip(tmp_path, name="mute.mp4"))]
+    command += ["-i", str(words), "-c", "copy", "-c:s", "mov_text", str(clip)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    content, encoder = clip.read_bytes(), FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+    aws.clients.s3.put_object(Bucket="uploads", Key="TODO/box/clip.mp4", Body=content)
+    (source,) = aws.backend.store.sources("TODO/box/")
+    pictures = Pictures(encoder, tmp_path / "pictures")
+
+    assert pictures.take_of_source(aws.backend.store, source).startswith(b"\xff\xd8")
+
+    video = request(farm, profiles=("hevc",))
+    assert post(farm, video).status_code == 201
+    video = complete_upload(farm, video)
+    key = f"DONE/hevc/UPLOAD/{video.video_id}.mp4"
+    aws.backend.store.put(key, content, metadata={})
+    made = Rendition(
+        profile="hevc", job_id="j", state=JobState.DONE, key=key, sha256=sha256_bytes(content)
+    )
+    video = farm.change(video, renditions=[made.model_dump()])
+    reader = TextReader(encoder, tmp_path / "texts")
+    found = reader.texts(farm, video, "hevc")
+    reader.close()
+    assert [each.content.partition("\n\n")[2] for each in found.tracks] == [
+        "00:00.250 --> 00:00.900\nHello\n"
+    ]
+    assert list((tmp_path / "texts").iterdir()) == []
