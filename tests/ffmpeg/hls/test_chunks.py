@@ -14,6 +14,7 @@ from ffmpeg.hls.conftest import VERSION, MadeSet, encoded_set, recipe
 from ffmpeg.verify.conftest import ENCODER
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
+from hevcq.domain.hls_settings import Surround
 from hevcq.domain.profile import Profile
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg.containers.fragments import read_fragments
@@ -195,6 +196,26 @@ def at_rate(rate: str, folder: Path) -> Path:
     assert picture != BASE
     ffmpeg("-f", "lavfi", "-i", picture, *X264[:-4], "-g", "41", folder / "r.mp4")
     return folder / "r.mp4"
+
+
+@pytest.mark.slow
+def test_both_groups_of_sounds_are_made_by_the_join(tmp_path):
+    """5.1 beside stereo: one encoded, one copied from the source."""
+    source = tmp_path / "source.mkv"
+    sound = ("-f", "lavfi", "-i", "anoisesrc=duration=4:amplitude=0.1", "-ac", "6")
+    ffmpeg("-f", "lavfi", "-i", BASE.replace("duration=9.6", "duration=4"), *sound, *X264,
+           "-c:a", "ac3", source)  # fmt: skip
+    for name in ("whole", "split"):
+        (tmp_path / name).mkdir()
+    profile = numbered_recipe()
+    hls = profile.hls.model_copy(update={"surround": Surround.AC3})
+    whole = encoded_set(source, tmp_path / "whole", profile.model_copy(update={"hls": hls}))
+
+    split = joined(whole, tmp_path / "split", planned(whole))
+
+    require_alike(whole, split)
+    for name in ("sound1.mp4", "surround1.mp4"):
+        assert (split.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 @pytest.mark.slow
