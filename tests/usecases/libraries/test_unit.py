@@ -106,3 +106,12 @@ def test_a_file_of_somebody_else_is_neither_changed_nor_removed(tmp_path: Path) 
     assert file.read_text() == "[Service]\nExecStart=/mine\n"
     with pytest.raises(StorageError, match="Cannot write"):
         install(file / "below", "x")
+
+
+def test_a_system_unit_makes_its_data_folder_as_the_user_before_the_limits_hold(
+    tmp_path: Path,
+) -> None:
+    made = f"{tmp_path}/data {tmp_path}/data/scratch"
+    line = f"ExecStartPre=-+/usr/sbin/runuser -u media -- mkdir -p -m 700 -- {made}"
+    assert line in unit(tmp_path, "media").text().splitlines()
+    assert "ExecStartPre" not in unit(tmp_path).text()

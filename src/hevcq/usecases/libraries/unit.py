@@ -75,7 +75,7 @@ class Unit:
             "CPUWeight=20",
         ]
         if system:
-            service[1:1] = [f"User={self.account}"]
+            service[1:1] = [f"User={self.account}", self._makes()]
         parts = ["# What it may not do", _ANYWHERE]
         if system:
             writable = " ".join(quoted(f"-{each}") for each in self.written())
@@ -97,6 +97,16 @@ class Unit:
             f"WantedBy={'multi-user.target' if system else 'default.target'}",
         ]
         return "\n".join(lines) + "\n"
+
+    def _makes(self) -> str:
+        """Return the line that makes hevcq's own folders where they are missing.
+
+        Outside the limits, which hold for folders that are there; and as the user, because what is in
+        a person's home is theirs to lead elsewhere.
+        """
+        found = dict.fromkeys((self.settings.data_dir, self.settings.scratch))
+        own = " ".join(quoted(str(each)) for each in found)
+        return f"ExecStartPre=-+/usr/sbin/runuser -u {self.account} -- mkdir -p -m 700 -- {own}"
 
     def written(self) -> Sequence[Path]:
         """Return the folders that the service writes, each once."""
