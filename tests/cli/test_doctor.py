@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ import pytest
 from hevcq.backends.embedded.signing_key import FileSigner
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.settings.loader import variable
+from hevcq.settings.model import AwsSettings, Settings
+from hevcq.settings.profile_files import installed_folder, load_profile
+from hevcq.usecases.doctor import run_checks
+from hevcq.wiring.app import doctor_context, open_app
 
 LISTS = "libx265 libx264 aac mov_text srt ssim scale bwdif"
 
@@ -303,6 +308,15 @@ def test_the_page_is_checked_where_it_is_set_up(hevcq, fake_ffmpeg, data_dir: Pa
     assert "sign-in" not in hevcq("doctor").out, "these are the defaults"
     (data_dir / "web").mkdir()
     assert "sign-in" in hevcq("doctor").out, "it was served once"
+
+
+@pytest.mark.parametrize(("backend", "sound"), [("aws", True), ("embedded", False)])
+def test_a_farm_for_uploads_needs_no_profile_of_ingest(hevcq, backend, sound):
+    hls = {"hls": load_profile(installed_folder() / "hls.yaml")}
+    settings = Settings(backend=backend, aws=AwsSettings(input_bucket="b", topic_arn="t"))
+    context = replace(doctor_context(open_app(settings)), profiles=lambda: hls)
+    found = next(iter(run_checks(context))).check
+    assert (found.name, found.ok) == ("profiles", sound)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,8 @@ def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Fin
 
 def _profiles(context: DoctorContext) -> list[Check]:
     settings, known = context.settings, context.profiles()
-    named = dict.fromkeys(settings.ingest.profiles, "ingest.profiles")
+    here = settings.backend == "embedded"  # a farm may be for uploads only
+    named = dict.fromkeys(settings.ingest.profiles if here else (), "ingest.profiles")
     for each in settings.libraries:
         named |= dict.fromkeys((*each.profiles, *each.chosen), f"The library {each.name}")
     names = ", ".join(sorted(known))
