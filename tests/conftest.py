@@ -6,10 +6,14 @@ import gc
 import itertools
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from support.webdav import WebDav
 
 # No deadline, because a loaded machine is no defect; and the same examples in every run, so that
 # a change is judged by what it changes.
@@ -54,6 +58,21 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> Non
         monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
     # Without a credentials file or an instance to ask, boto3 must never look for either.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="module")
+def _webdav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDav]:
+    from support.webdav import serving
+
+    with serving(tmp_path_factory.mktemp("webdav")) as started:
+        yield started
+
+
+@pytest.fixture
+def webdav(_webdav: WebDav) -> WebDav:
+    """A real WebDAV server with nothing on it, started once a module."""
+    _webdav.reset()
+    return _webdav
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from standardwebhooks import Webhook as Reference
@@ -17,48 +15,19 @@ from hevcq.ports.event_log import GivenUp, Happened
 from hevcq.settings.loader import load
 from hevcq.wiring.app import open_app
 from hevcq.wiring.notify import EventWatcher, event_log, receivers
+from support.standin import WebhookTaker, running
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 
 
-class Server(ThreadingHTTPServer):
-    def __init__(self) -> None:
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.status = 204
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def told(self) -> list[dict]:
-        return [json.loads(body) for _, body in self.got]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.got.append((dict(self.headers), body))
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_args: object) -> None:
-        """Say nothing."""
+@pytest.fixture
+def server() -> Iterator[WebhookTaker]:
+    with running(WebhookTaker()) as taker:
+        yield taker
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    found = Server()
-    thread = threading.Thread(target=found.serve_forever, args=(0.01,))
-    thread.start()
-    yield found
-    found.shutdown()
-    thread.join()
-    found.server_close()
-
-
-@pytest.fixture
-def webhook(server, monkeypatch) -> Server:
+def webhook(server, monkeypatch) -> WebhookTaker:
     told = {
         "name": "mine",
         "url": f"http://127.0.0.1:{server.server_port}/in",

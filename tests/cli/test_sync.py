@@ -7,19 +7,12 @@ import json
 import pytest
 
 from hevcq.cli.app import run
-from support.webdav import PASSWORD, serving, without
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("webdav")) as started:
-        yield started
+from support.webdav import PASSWORD, without
 
 
 @pytest.fixture
-def server(running):
-    running.reset()
-    return running
+def server(webdav):
+    return webdav
 
 
 @pytest.fixture

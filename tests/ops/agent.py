@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+from support.standin import Quiet, running
 
 PATH = "/api/1234/task-protection/v1/state"
 
@@ -30,11 +31,11 @@ class Agent(ThreadingHTTPServer):
         return [bool(wanted["ProtectionEnabled"]) for wanted in self.asked]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet):
     def do_PUT(self) -> None:
         agent = self.server
         assert isinstance(agent, Agent)
-        wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        wanted = json.loads(self.body())
         assert self.path == PATH, self.path
         agent.asked.append(wanted)
         answer = json.dumps({"protection": wanted}).encode()
@@ -44,25 +45,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             answer = given
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_words: object) -> None:
-        """Say nothing."""
+        self.reply(200, answer)
 
 
 @contextmanager
 def agent() -> Iterator[Agent]:
     """Serve until the block ends."""
-    server = Agent()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with running(Agent()) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)

@@ -13,16 +13,9 @@ from hevcq.remotes.webdav.client import Account, WebDavRemote
 from support.webdav import PASSWORD, USER, changed_header, cut, serving, status, without
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("webdav")) as started:
-        yield started
-
-
 @pytest.fixture
-def server(running):
-    running.reset()
-    return running
+def server(webdav):
+    return webdav
 
 
 @pytest.fixture

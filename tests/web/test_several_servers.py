@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from hevcq.wiring.notify import video_messages
 from hevcq.wiring.videos import video_farm
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock
+from support.standin import WebhookTaker, running
 from web.conftest import CHEAP, HERE, PASSWORD, SAME
 
 pytestmark = pytest.mark.aws
@@ -135,31 +133,8 @@ def test_the_sign_in_token_is_the_same_on_every_server(
     assert one.get("/board").status_code == two.get("/board").status_code == 303
 
 
-class Hook(ThreadingHTTPServer):
-    """Takes what a webhook sends."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[str, dict[str, Any]]] = []
-        super().__init__(("127.0.0.1", 0), Taker)
-
-
-class Taker(BaseHTTPRequestHandler):
-    server: Hook
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((self.headers["webhook-id"], json.loads(body)))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_args: object) -> None:
-        """Say nothing."""
-
-
 def test_the_end_of_a_video_is_told_by_one_of_the_servers(servers: list[App]) -> None:
-    hook = Hook()
-    thread = threading.Thread(target=hook.serve_forever, args=(0.01,))
-    thread.start()
+    hook = WebhookTaker()
     told = WebhookSettings(
         url=f"http://127.0.0.1:{hook.server_port}/in",
         secret=SecretStr(f"whsec_{'MDEy' * 8}"),
@@ -174,15 +149,13 @@ def test_the_end_of_a_video_is_told_by_one_of_the_servers(servers: list[App]) ->
     )
     servers[0].clock.advance(3 * 86_400.0)  # type: ignore[attr-defined]
 
-    for _ in range(2):
-        for app, tell in zip(servers, tells, strict=True):
-            look_after(video_farm(app), tell)
+    with running(hook):
+        for _ in range(2):
+            for app, tell in zip(servers, tells, strict=True):
+                look_after(video_farm(app), tell)
 
-    hook.shutdown()
-    thread.join()
-    hook.server_close()
-    ((name, message),) = hook.got
-    assert name.startswith(f"hevcq-{video.video_id}-")
+    ((headers, _),), (message,) = hook.got, hook.told
+    assert headers["webhook-id"].startswith(f"hevcq-{video.video_id}-")
     assert (message["type"], message["data"]["video"]) == ("video.failed", video.video_id)
     assert message["data"]["source"] == "Garden"
 

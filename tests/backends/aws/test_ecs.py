@@ -4,43 +4,33 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 
 import pytest
 
 from hevcq.backends.aws.task_protection import TaskProtection
 from hevcq.errors import ConfigError
+from support.standin import Quiet, running
 
 
-class Agent(http.server.BaseHTTPRequestHandler):
+class Agent(Quiet):
     """Answers as the ECS agent does; `server.answer` is what it says, "ok" to obey."""
 
     def do_PUT(self) -> None:
-        wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        wanted = json.loads(self.body())
         self.server.asked.append((self.path, wanted))
         answer = self.server.answer
         if answer == "ok":
             state = {"ProtectionEnabled": wanted["ProtectionEnabled"], "TaskArn": "arn:task"}
             answer = json.dumps({"requestID": "r", "protection": state}).encode()
-        self.send_response(200 if self.server.answer == "ok" else 400)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_words: object) -> None:
-        pass
+        self.reply(200 if self.server.answer == "ok" else 400, answer)
 
 
 @pytest.fixture
 def agent():
     server = http.server.HTTPServer(("127.0.0.1", 0), Agent)
     server.asked, server.answer = [], "ok"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running(server):
+        yield server
 
 
 def protection(agent) -> TaskProtection:

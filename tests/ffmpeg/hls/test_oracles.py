@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 from ffmpeg.hls.conftest import MadeSet, encoded_set, recipe
 from hevcq.ffmpeg.hls.read_playlists import read_master
 from support.clips import media_clip
+from support.standin import running
 
 pytestmark = pytest.mark.slow
 CHROMIUM = "/usr/bin/chromium"
@@ -197,13 +197,8 @@ def served(request) -> Iterator[str]:
         pytest.skip("hls.js is not among the page's files")
     made: MadeSet = request.getfixturevalue("ladder")
     handler = functools.partial(Pages, root=made.request.output, script=script.read_bytes())
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/"
-    server.shutdown()
-    thread.join(timeout=10)
-    server.server_close()
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
 
 
 def test_a_browser_starts_switches_up_seeks_and_ends_without_an_error(served: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from hevcq.ffmpeg.inspect.preflight import preflight
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
+from support.standin import Quiet, running
 
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 PROFILE = Profile(name="p", description="d", video=Video(codec="hevc", crf=24))
@@ -26,7 +27,7 @@ PROFILE = Profile(name="p", description="d", video=Video(codec="hevc", crf=24))
 def served(content: bytes, *, status: int = 200, cut: int | None = None) -> Iterator[str]:
     """Serve `content`; with `cut`, hang up after so many bytes of each answer."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             start = int(
                 (self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0]
@@ -40,18 +41,8 @@ def served(content: bytes, *, status: int = 200, cut: int | None = None) -> Iter
             self.wfile.write(content[start:end])
             self.close_connection = True
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}/video.mkv?X-Amz-Signature=secret"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

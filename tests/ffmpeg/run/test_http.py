@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
 from support.media_facts import profile
+from support.standin import Quiet, running
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 
@@ -40,29 +41,19 @@ class Shelf:
 
     @contextmanager
     def open(self) -> Iterator[str]:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
+        with running(ThreadingHTTPServer(("127.0.0.1", 0), self._handler())) as server:
             yield f"http://127.0.0.1:{server.server_port}/video.mkv?X-Signature=secret"
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[Quiet]:
         shelf = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
                 shelf.asked += 1
                 if shelf.status != 200:
-                    self.send_response(shelf.status)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
+                    self.reply(shelf.status)
                     return
                 wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
                 start, whole = int(wanted.group(1)), len(shelf.content)
@@ -79,9 +70,6 @@ class Shelf:
                     self.wfile.write(body)
                 except ConnectionError:
                     self.close_connection = True
-
-            def log_message(self, *_args: object) -> None:
-                """Say nothing."""
 
         return Handler
 

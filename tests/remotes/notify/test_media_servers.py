@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from hevcq.ports.receiver import Message, NotDelivered
 from hevcq.remotes.notify.http import HttpSender
 from hevcq.remotes.notify.media_servers import KINDS, MediaServer
 from hevcq.util.clock import SystemClock
+from support.standin import Quiet, running
 
 MOVED = Message("1", "video.replaced", 1.0, "", "", {}, Path("/media/Videos/Nord Kap/a.mp4"))
 PLEX = {
@@ -50,35 +50,24 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Quiet):
     server: StandIn
 
     def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         self.server.calls.append((self.command, self.path, json.loads(body) if body else None))
         known = any(self.headers.get(name) == value for name, value in KEYS.items())
         found = (self.command, self.path) in ANSWERS
-        self.send_response(401 if not known else 404 if not found else 200)
         told = json.dumps(ANSWERS[self.command, self.path]).encode() if known and found else b""
-        self.send_header("Content-Length", str(len(told)))
-        self.end_headers()
-        self.wfile.write(told)
+        self.reply(401 if not known else 404 if not found else 200, told)
 
     do_GET = do_POST = answer
-
-    def log_message(self, *_args: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def server() -> Iterator[StandIn]:
-    found = StandIn()
-    thread = threading.Thread(target=found.serve_forever, args=(0.01,))
-    thread.start()
-    yield found
-    found.shutdown()
-    thread.join()
-    found.server_close()
+    with running(StandIn()) as found:
+        yield found
 
 
 def made(server: StandIn, kind: str, key: str = "k1") -> MediaServer:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from support.standin import Quiet, running
 
 LIES = ("ignores-range", "wrong-content-range", "no-content-range", "short-body", "other-etag",
         "other-length", "other-size")  # fmt: skip
@@ -45,14 +46,8 @@ def lying_s3() -> Iterator[LyingS3]:
     server = _Server(("127.0.0.1", 0), _Handler)
     server.world = world  # type: ignore[attr-defined]
     world.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with running(server):
         yield world
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -60,15 +55,12 @@ class _Server(ThreadingHTTPServer):
         """Print nothing: a client hangs up on a lie."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Quiet):
     protocol_version = "HTTP/1.1"
 
     @property
     def world(self) -> LyingS3:
         return self.server.world  # type: ignore[attr-defined]
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-        pass
 
     def _found(self) -> tuple[str, bytes, dict[str, str]] | None:
         place = unquote(urlsplit(self.path).path).lstrip("/")

@@ -18,22 +18,15 @@ from hevcq.usecases.sync.session import Fate
 from support.clips import ManualClock
 from support.library import certificate
 from support.syncing import VIDEO, Machine
-from support.webdav import PASSWORD, USER, serving, status, times
+from support.webdav import PASSWORD, USER, status, times
 
 FILES = "/remote.php/dav/files/anna"
 UPLOADS = "/remote.php/dav/uploads/anna"
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("webdav")) as started:
-        yield started
-
-
 @pytest.fixture
-def server(running):
-    running.reset()
-    return running
+def server(webdav):
+    return webdav
 
 
 @pytest.fixture

@@ -22,23 +22,15 @@ from support.webdav import (
     changed_header,
     cut,
     paused,
-    serving,
     status,
     times,
     without,
 )
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("webdav")) as started:
-        yield started
-
-
 @pytest.fixture
-def machine(running, tmp_path):
-    running.reset()
-    made = Machine(running, tmp_path, ManualClock(auto=True))
+def machine(webdav, tmp_path):
+    made = Machine(webdav, tmp_path, ManualClock(auto=True))
     made.target.mkdir()
     return made
 
