@@ -4,6 +4,10 @@ The names are those of `fakes.crashing`. What is rarer than these (a third readi
 older rendition is replaced, a join that is buried) is killed at where a campaign comes to it.
 """
 
+OF_SETS = (
+    "encoder.encode_set encoder.verify_set store.put#2 store.publish#2 store.publish#3 store.delete"
+)
+"""What only the encode of a set comes to: its notes, its files, its master playlist."""
 WAYS = {
     "": (
         "queue.receive queue.extend queue.ack queue.release queue.bury ledger.get ledger.renew "
@@ -15,7 +19,7 @@ WAYS = {
         "ledger.get ledger.split ledger.subjobs ledger.mark_enqueued ledger.forget_subjobs store.check "
         "store.check#2 store.fetch store.fetch.exit store.stat store.open store.open#2 store.put "
         "store.publish store.list encoder.probe encoder.preflight encoder.keyframes "
-        "encoder.encode_set encoder.verify_set store.put#2 store.publish#2 store.publish#3 store.delete "
+        f"{OF_SETS} "
         "encoder.encode encoder.verify encoder.self_test scratch.job scratch.job.exit queue.send "
         "queue.ack queue.release queue.bury"
     ),
@@ -45,3 +49,9 @@ def points(*kinds: str) -> tuple[str, ...]:
     """Return both points of every call in these kinds of work."""
     calls = [f"{kind}/{call}".lstrip("/") for kind in kinds for call in WAYS[kind].split()]
     return tuple(f"{call}:{side}" for call in calls for side in ("before", "after"))
+
+
+def points_of_sets() -> tuple[str, ...]:
+    """Return both points of every call on the way of a set, from its encode to its end."""
+    calls = f"{OF_SETS} store.put store.publish store.stat ledger.complete".split()
+    return tuple(f"encode/{call}:{side}" for call in calls for side in ("before", "after"))

@@ -53,6 +53,20 @@ def test_killed_and_stopped_workers_lose_double_and_leave_nothing(
     assert ("taken_over_s_most" in counts) == bool(takeovers)
 
 
+@pytest.mark.aws
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_workers_killed_at_every_point_of_a_set_on_aws_lose_double_and_leave_nothing():
+    counts, code, log = campaign(
+        "--backend", "aws", "--sets", "--kills", 100, "--stops", 2, "--takeovers", 0, most_s=880
+    )
+
+    assert code == 0, (counts, log)
+    assert counts["points_missed"] == [], counts
+    for name in ("lost", "wrong_end", "double_published", "partial_visible", "set_leftovers"):
+        assert counts[name] == 0, (name, counts, log)
+
+
 @pytest.mark.media
 @pytest.mark.parametrize(
     ("backend", "kills"),

@@ -168,7 +168,9 @@ def test_every_code_has_its_error_and_its_meaning(code: str) -> None:
     with pytest.raises(kind) as caught, translate_errors("do this"):
         raise refusal(code)
 
-    assert str(caught.value) == f"AWS could not do this: {meaning} ({code})."
+    assert caught.value.message == f"AWS could not do this: {meaning} ({code})."
+    if kind in (ConfigError, Unavailable):
+        assert caught.value.remedy or "set it by NTP" in meaning, "somebody has to do something"
     assert caught.value.__cause__ is not None
 
 

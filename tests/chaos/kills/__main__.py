@@ -40,6 +40,7 @@ def _asked() -> argparse.Namespace:
         "--minutes", type=float, default=math.inf, help="end the kills after so many"
     )
     parser.add_argument("--real", action="store_true", help="real ffmpeg, killed and frozen itself")
+    parser.add_argument("--sets", action="store_true", help="sets of files only, and their points")
     parser.add_argument("--takeovers", type=int, default=10, help="measured at the end")
     return parser.parse_args()
 
@@ -54,7 +55,10 @@ def _stub(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str
 
     began = time.monotonic()
     with _place(asked, folder, PROFILES) as place:
-        campaign = Campaign(place, asked.kills, asked.stops, asked.seed, asked.minutes * 60)
+        most_s = asked.minutes * 60
+        campaign = Campaign(
+            place, asked.kills, asked.stops, asked.seed, most_s, sets_only=asked.sets
+        )
         campaign.run()
         took = sorted(campaign.seconds_until_taken_over(asked.takeovers))
         counts = {"backend": asked.backend, "seed": asked.seed} | tally(campaign)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from chaos.kills.places import Place, apart
 from chaos.kills.videos import FORGED, KINDS, VISIBILITY_S, kind_of
 from chaos.kills.worker import KILL, MOST_LATE_S, STOP, TERM, Orders, work
-from chaos.points import WAYS, points
+from chaos.points import WAYS, points, points_of_sets
 from hevcq.domain.job import SETTLED, Source, Task, TaskKind
 from hevcq.ports.ledger import JobFilter
 
@@ -72,7 +72,8 @@ class Child:
 class Campaign:
     """Runs workers at a place until `kills` and `stops` are done and no job is left.
 
-    Wanted are the points where fewest died so far, so that every one is come to in the end.
+    Wanted are the points where fewest died so far, so that every one is come to in the end. With
+    `sets_only`, no other videos come in, and the points are those on their way.
     """
 
     place: Place
@@ -80,6 +81,7 @@ class Campaign:
     stops: int
     seed: int
     most_s: float = math.inf
+    sets_only: bool = False
     ended: Counter[str] = field(default_factory=Counter)
     children: list[Child] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
@@ -87,7 +89,7 @@ class Campaign:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self.mark = f"{os.getpid() % 100_000:05d}{self.seed % 100:02d}"
-        self.points = wanted(on_aws=self.place.on_aws)
+        self.points = points_of_sets() if self.sets_only else wanted(on_aws=self.place.on_aws)
         self._number = self._submitted = self._read = 0
 
     def run(self) -> None:
@@ -111,7 +113,7 @@ class Campaign:
         def bring() -> None:
             backend = self.place.open()
             for number in range(self._submitted, self._submitted + count):
-                kind = list(KINDS)[number % len(KINDS)]
+                kind = "set" if self.sets_only else list(KINDS)[number % len(KINDS)]
                 path = self.place.videos / f"{kind}-{number}.mp4"
                 path.write_bytes(f"{kind} {number} of {self.mark}".encode() * 50)
                 self.place.submit(backend, path, KINDS[kind].profile)
@@ -167,7 +169,9 @@ class Campaign:
                 return Orders(GIVEN_BACK & never, told_at="queue.receive:after"), PATIENCE_S
             case 7 if FOUND & never:
                 return Orders(never | {"chunk/store.publish:after"}), PATIENCE_S
-            case 0 | 6 | 7 | 9 as turn if never and (turn in {6, 7} or len(never) > FEW):
+            case 0 | 6 | 7 | 9 as turn if never and (
+                turn in {6, 7} or len(never) > FEW or self.sets_only
+            ):
                 return Orders(never), AIM_S if self.place.on_aws else PATIENCE_S
             case _:
                 return Orders(self._fewest()), PATIENCE_S

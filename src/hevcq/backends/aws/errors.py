@@ -84,12 +84,14 @@ so a denial is retried a bounded number of times. Other codes (throttling, 5xx, 
 Unavailable: an unknown code never means success."""
 
 _SIGN_IN = "Sign in again (`aws sso login`), or look at AWS_PROFILE."
+_REACH = "Look at this machine's network, aws.region and aws.endpoint_url."
 REMEDIES: Mapping[str, str] = {
     "it does not exist in this account and region": "Run `terraform apply`, or look at aws.region and "
     "the names in [aws]: `terraform output` prints them.",
     "AWS does not accept the credentials": _SIGN_IN,
     "access is denied: the role lacks a permission, or the object is gone": "Look at the policies of "
-    "whoever asked: `terraform output operator_policy_arn` is what people need.",
+    "whoever asked: `terraform output operator_policy_arn` is what people need, a worker's role comes "
+    "with `terraform apply`.",
 }
 """What to do, by the meaning of an error code."""
 
@@ -132,4 +134,6 @@ def translate_errors(
             "There is no usable AWS region.", remedy="Set aws.region or AWS_REGION."
         ) from error
     except BotoCoreError as error:
-        raise Unavailable(f"AWS could not be reached to {what}: {error}.") from error
+        raise Unavailable(
+            f"AWS could not be reached to {what}: {str(error).rstrip('.')}.", remedy=_REACH
+        ) from error
