@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -216,6 +217,15 @@ def test_each_code_of_sqlite_has_its_error(path: Path, code: int, kind: type) ->
 
     assert type(translated(error, path)) is kind
     assert str(path) in str(translated(error, path))
+
+
+def test_a_failed_write_on_a_full_disk_is_said_to_be_that(path: Path, monkeypatch) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    for free, kind in ((0, DiskFull), (1 << 20, StorageError)):
+        room = SimpleNamespace(f_bavail=free, f_frsize=1)
+        monkeypatch.setattr("hevcq.backends.embedded.errors.os.statvfs", lambda _p, room=room: room)
+        assert type(translated(error, path)) is kind
 
 
 def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> None:

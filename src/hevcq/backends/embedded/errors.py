@@ -26,6 +26,8 @@ from hevcq.util.text import printable
 T = TypeVar("T")
 SAID_AFTER_S = 1.5
 """Seconds of waiting for another process's lock after which a person is told."""
+LEAST_ROOM = 128 * 1024
+"""Bytes: a write-ahead log and its index grow by less at a time."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -54,7 +56,9 @@ def translated(error: sqlite3.Error, path: Path) -> HevcqError:
                 f"The database {path} stayed locked by another process for too long.",
                 remedy="Look for a stopped or hanging hevcq process, then try again.",
             )
-        case sqlite3.SQLITE_FULL:
+        case code if code == sqlite3.SQLITE_FULL or (
+            code == sqlite3.SQLITE_IOERR and _is_full(path.parent)
+        ):
             return DiskFull(
                 f"The disk of {path} is full; nothing was recorded.", remedy="Free some space."
             )
@@ -70,6 +74,15 @@ def translated(error: sqlite3.Error, path: Path) -> HevcqError:
             )
         case _:
             return StorageError(f"The database {path} cannot be used: {error}.")
+
+
+def _is_full(folder: Path) -> bool:
+    """Return whether a disk has no room left: then SQLite fails to enlarge what it maps (IOERR)."""
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return False
+    return room.f_bavail * room.f_frsize < LEAST_ROOM
 
 
 @contextmanager
