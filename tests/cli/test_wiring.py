@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from hevcq.domain.profile import Fleet
 from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.wiring.app import open_app
-from hevcq.wiring.worker import build_pool, slots_per_job
+from hevcq.wiring.worker import ORIGINALS_FIRST_S, build_pool, slots_per_job, watchers
+from hevcq.worker.monitoring.periodic import Periodic
+from support.clips import ManualClock
 from support.fakes.backend import HEVC, memory_backend
 from support.media_facts import SHIPPED
 
@@ -118,3 +121,19 @@ def test_a_video_is_shared_by_a_process_s_slots_and_on_aws_by_the_fleet_s(backen
     profile = HEVC.model_copy(update={"fleet": Fleet(max_tasks=tasks)})
 
     assert slots_per_job(Settings(backend=backend), 3, profile) == shared
+
+
+def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path: Path, monkeypatch):
+    freed, clock = threading.Event(), ManualClock()
+    monkeypatch.setattr("hevcq.usecases.placement.originals.free_due", lambda _ports: freed.set())
+    app = open_app(Settings(data_dir=tmp_path / "data"), clock)
+    (upkeep,) = (each for each in watchers(app) if isinstance(each, Periodic))
+
+    upkeep.observe(None)  # type: ignore[arg-type]
+    clock.until_waiting()
+    assert not freed.is_set()
+    clock.advance(ORIGINALS_FIRST_S)
+
+    assert freed.wait(5)
+    upkeep.close()
+    app.close()
