@@ -59,8 +59,18 @@ QUESTION_S = 30.0
 class FfmpegEncoder(Encoder):
     """Encodes with the `ffmpeg` and `ffprobe` programs; safe for any number of threads."""
 
-    def __init__(self, ffmpeg: str, ffprobe: str, clock: Clock, *, sandboxed: bool = True) -> None:
+    def __init__(
+        self,
+        ffmpeg: str,
+        ffprobe: str,
+        clock: Clock,
+        *,
+        sandboxed: bool = True,
+        notes: Path | None = None,
+    ) -> None:
+        """Use these programs; in the folder `notes` the processes of a machine tell of devices."""
         self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed)
+        self._notes = notes
         self._version = ""
 
     def version(self) -> str:
@@ -161,7 +171,9 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.hardware.devices import Devices
         from hevcq.ffmpeg.hardware.trial import trial
 
-        return Devices(lambda name, stop: trial(self._tools, name, stop), self._tools.clock)
+        return Devices(
+            lambda name, stop: trial(self._tools, name, stop), self._tools.clock, self._notes
+        )
 
     def _encode(
         self, request: EncodeRequest, on_progress: OnProgress, stop: threading.Event

@@ -188,6 +188,7 @@ class App:
             self.settings.ffprobe,
             self.clock,
             sandboxed=self.settings.sandbox,
+            notes=self.settings.data_dir / "devices",
         )
 
     @cached_property

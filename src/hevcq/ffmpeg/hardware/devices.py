@@ -2,16 +2,23 @@
 
 A name in `ffmpeg -encoders` proves nothing: Debian's ffmpeg lists NVENC, QSV and VAAPI on machines
 without any of them. So each is tried once in this process; a device that fails is set aside for ten
-minutes, then twice as long, and so on.
+minutes, then twice as long, and so on. One whose rendition failed a gate passes its trial: it is set
+aside for all processes of the machine, by a note in their data folder.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
 
 from hevcq.domain.formats.hardware import HARDWARE, candidates
+from hevcq.domain.model import Frozen
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import hardware_problem
 from hevcq.domain.profile import Profile
@@ -22,6 +29,14 @@ MOST_SET_ASIDE_S = 86_400.0
 
 Trial = Callable[[str, threading.Event], str]
 """Tries an encoder by name; returns why it cannot be used, or ""."""
+
+
+class _Note(Frozen):
+    """That a device of this machine is set aside, for all processes; `until` is seconds since the epoch."""
+
+    problem: str
+    until: float
+    failures: int
 
 
 @dataclass(slots=True)
@@ -38,10 +53,14 @@ class _Device:
 
 @dataclass(slots=True)
 class Devices:
-    """The hardware encoders of this process; safe for any number of threads."""
+    """The hardware encoders of this process; safe for any number of threads.
+
+    `notes` is the folder with what other processes of the machine found (None: nobody tells).
+    """
 
     trial: Trial
     clock: Clock
+    notes: Path | None = None
     _devices: dict[str, _Device] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -82,15 +101,54 @@ class Devices:
             device.tried, device.problem = True, problem
             device.until = self.clock.monotonic() + wait
 
+    def set_aside_for_all(self, name: str, problem: str) -> None:
+        """Note the same for every process of this machine, whose trials would not notice."""
+        note = self._note(name)
+        with self._lock:
+            self._of(name).failures = max(self._of(name).failures, note.failures if note else 0)
+        self.set_aside(name, problem)
+        if self.notes is None:
+            return
+        with self._lock:
+            device = self._of(name)
+            left = device.until - self.clock.monotonic()
+            told = _Note(problem=problem, until=self.clock.now() + left, failures=device.failures)
+        # A note that cannot be written is missed by the others only: each finds out by itself.
+        with contextlib.suppress(OSError):
+            self.notes.mkdir(parents=True, exist_ok=True)
+            part = self.notes / f".{name}.{os.getpid()}.{threading.get_ident()}"
+            part.write_text(told.model_dump_json(), encoding="utf-8")
+            part.replace(self._place(self.notes, name))
+
     def proved(self, name: str) -> None:
         """Note that an encode passed every gate: earlier failures no longer count."""
         with self._lock:
             self._of(name).failures = 0
+        if self.notes is not None:
+            with contextlib.suppress(OSError):
+                self._place(self.notes, name).unlink(missing_ok=True)
+
+    def _note(self, name: str) -> _Note | None:
+        """Return what a process of this machine noted of a device; None if nothing can be read."""
+        if self.notes is None:
+            return None
+        try:
+            return _Note.model_validate_json(self._place(self.notes, name).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    @staticmethod
+    def _place(folder: Path, name: str) -> Path:
+        return folder / f"{name}.json"
 
     def _of(self, name: str) -> _Device:
         return self._devices.setdefault(name, _Device())
 
     def _usable(self, name: str, stop: threading.Event) -> str:
+        note = self._note(name)
+        # The clock may have been set back since: no note holds for longer than the longest wait.
+        if note is not None and 0 < note.until - self.clock.now() <= MOST_SET_ASIDE_S:
+            return note.problem
         with self._lock:
             device = self._of(name)
             if device.problem and self.clock.monotonic() < device.until:

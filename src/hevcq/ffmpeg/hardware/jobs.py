@@ -74,7 +74,7 @@ def judge_device(devices: Devices, request: VerifyRequest, gates: tuple[GateResu
     if not bad:
         devices.proved(name)
         return
-    devices.set_aside(name, f"its rendition failed gate {bad[0].gate.value}")
+    devices.set_aside_for_all(name, f"its rendition failed gate {bad[0].gate.value}")
     if request.profile.video.fallback is Fallback.SOFTWARE:
         raise WorkerUnfit(
             f"{name} made a rendition of {display_name(request.location)} that failed gate "
