@@ -190,6 +190,8 @@ def check_work(image: Image) -> None:
     wrong = [f"{line['name']}: {line['detail']}" for line in lines if not line["ok"]]
     require(not wrong and len(lines) > 5, f"hevcq doctor: {len(lines)} checks ok {wrong or ''}")
     print("      ", next(line["detail"] for line in lines if line["name"] == "sandbox"))
+    image.run(["python", "-c", "import hevcq.web.server"])
+    require(bool(image.run(["hevcq", "serve", "--help"])), "the page is in the worker's image")
     image.run(["mkdir", "/scratch/media"])
     image.run([*CLIP, "/scratch/media/clip.mp4"])
     image.run(["hevcq", "ingest", "/scratch/media", "--profile", "hevc", "--no-wait"])
