@@ -79,6 +79,8 @@ LONG = frozenset(
     }
 )
 """Encoded by `make long`: ordinary videos of many pictures, more than half of the table's CPU."""
+REPEATED = frozenset({("bbb-720p25-5s.mp4", "hevc"), ("sony-1080i50-avchd.mts", "1080p")})
+"""Encoded by `make long`: the short form encodes the clip by another profile, its like by this one."""
 
 
 def slow_if(long: bool, *values: object) -> object:
