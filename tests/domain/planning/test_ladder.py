@@ -186,7 +186,9 @@ def test_surround_is_a_second_form_of_the_sound_copied_where_it_can_be(
     assert (made.codec, made.channels) == ("aac", 2)
     found = made.surround
     assert (found and (found.codec, found.action, found.channels, found.bit_rate)) == expected
-    said = "is copied as it is" if expected and expected[1] is Action.COPY else "5.1 at 384 kbit/s"
+    said = (
+        "is also kept as it is" if expected and expected[1] is Action.COPY else "5.1 at 384 kbit/s"
+    )
     assert (said in made.notice) is (expected is not None)
 
 

@@ -206,7 +206,7 @@ def _surround(profile: Profile, stream: Stream) -> StreamPlan | None:
         encoder="copy" if copied else wanted.value,
         bit_rate=None if copied else kbps * 1000,
         channels=facts.channels if copied else 6,
-        notice=", and is copied as it is beside it" if copied else said,
+        notice=", and is also kept as it is" if copied else said,
     )
 
 
