@@ -100,7 +100,7 @@ def require_alike(whole: MadeSet, split: MadeSet, *, key_frames: bool = True) ->
 
 def test_a_ladder_in_chunks_has_the_frames_and_segments_of_the_whole(made: MadeSet, tmp_path):
     """H.264 and HEVC, two languages, subtitles and chapters; the source has a key frame each 2 s."""
-    split = joined(made, tmp_path, planned(made))
+    split = joined(made, tmp_path, planned(made, each=2))
 
     require_alike(made, split)
     for name in ("text1.vtt", "chapters.json"):

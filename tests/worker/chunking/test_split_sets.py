@@ -23,6 +23,14 @@ JOIN = (
     "store.delete ledger.complete store.delete#2 ledger.forget_subjobs "
     "scratch.job.exit queue.ack"
 )
+OF_SETS = {
+    "encoder.join_set",
+    "store.publish#2",
+    "store.publish#3",
+    "store.delete",
+    "ledger.complete",
+}
+"""Calls that a set's join makes otherwise than that of one file, and those around its last file."""
 CHUNK = "store.stream encoder.encode_chunk store.put store.publish ledger.complete queue.ack"
 
 
@@ -86,7 +94,11 @@ def test_a_set_is_made_by_its_chunks_and_their_join(farm):
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize(
     ("step", "site"),
-    [*(("join", site) for site in JOIN.split()), *(("chunk", site) for site in CHUNK.split())],
+    [
+        ("join", site) if site in OF_SETS else pytest.param("join", site, marks=pytest.mark.slow)
+        for site in JOIN.split()
+    ]
+    + [pytest.param("chunk", site, marks=pytest.mark.slow) for site in CHUNK.split()],
 )
 def test_a_kill_at_any_point_leaves_one_whole_set(tmp_path, backend, step, site, side):
     if (site, side) == ("queue.receive", "before"):
