@@ -21,7 +21,7 @@ mkdir -p build
 grep -oE '^[a-z0-9_.-]+==[^ ;]+' "$wanted"
 # Old versions use what newer ones of their own dependencies call deprecated; two documents are
 # written by pydantic of the locked version.
-timeout "${SECONDS_AT_MOST:-1800}" "$venv/bin/python" -m pytest -q -n "${TESTERS:-2}" --dist worksteal \
+timeout "${SECONDS_AT_MOST:-1200}" "$venv/bin/python" -m pytest -q -n "${TESTERS:-2}" --dist worksteal \
   -p no:cacheprovider -W ignore::DeprecationWarning -m "not slow and not media and not terraform" \
   tests/settings tests/util tests/cli tests/ops tests/web tests/remotes tests/contracts tests/domain/test_certificate.py \
   --ignore tests/web/test_browser.py \
