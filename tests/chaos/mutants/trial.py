@@ -88,9 +88,18 @@ def _started(root: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
         "PATH": os.environ["PATH"],
         "HOME": str(root),
         "PYTHONPATH": str(root / "src"),
-        "PYTHONPYCACHEPREFIX": str(root / ".compiled"),
     }
-    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = [
+        "-x",
+        "-q",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:schemathesis",
+    ]
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *arguments],
         cwd=root,
