@@ -175,8 +175,12 @@ def test_a_pause_that_cannot_be_read_changes_nothing(farm):
         raise Unavailable("no answer")
 
     farm.ledger.pauses = down
-    assert slot.step() is False
+    with capture_logs() as logged:
+        for _ in range(3):
+            farm.clock.advance(60)
+            assert slot.step() is False
     assert farm.state(source) is JobState.QUEUED
+    assert [e["event"] for e in logged if e["event"] == "pauses_not_read"] == ["pauses_not_read"]
 
 
 @pytest.mark.parametrize("running", [RunningWork.BORDER, RunningWork.FINISH])

@@ -10,6 +10,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.keys import MASTER, set_notes
 from hevcq.errors import StaleFence
 from hevcq.ports.encoder import SetFile, SetReport
+from hevcq.usecases.operations.left_sets import LEFT_S, remove_left_sets
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
 from support.fakes.encoder import passed
@@ -124,6 +125,22 @@ def test_a_note_of_the_set_in_use_removes_none_of_it(farm):
 
     assert stored(farm) == files
     assert list(farm.store.list(set_notes(HLS.name))) == []
+
+
+def test_a_set_of_long_ago_that_was_just_replaced_stays_for_its_players(farm):
+    source = farm.submit()
+    farm.until_settled(source)
+    before = set(stored(farm))
+    farm.clock.advance(LEFT_S + 1)
+    farm.profile = HLS.model_copy(update={"video": HLS.video.model_copy(update={"crf": 20.0})})
+    farm.encoder.salt = "again"
+    farm.backend.task_publisher.requeue(farm.record(source), who="a person", why="again")
+    farm.until_settled(source)
+
+    assert remove_left_sets(farm.store, farm.clock, [HLS.name]).sets == 0
+    assert before < set(stored(farm))
+    farm.clock.advance(LEFT_S + 1)
+    assert remove_left_sets(farm.store, farm.clock, [HLS.name]).sets == 1
 
 
 NOTE = (

@@ -40,6 +40,7 @@ class Admission:
         self._lock = threading.Lock()
         self._read_at: float | None = None
         self._known: tuple[Pause, ...] = ()
+        self._unread = ""
         self._said: dict[str, str] = {}
         self._logged: set[str] = set()
 
@@ -61,9 +62,12 @@ class Admission:
             return
         self._read_at = at
         try:
-            self._known = self._pauses.pauses()
+            self._known, self._unread = self._pauses.pauses(), ""
         except HevcqError as error:
-            get_logger().info("pauses_not_read", reason=str(error))
+            # Once an outage: it is read every few seconds.
+            if str(error) != self._unread:
+                get_logger().info("pauses_not_read", reason=str(error))
+            self._unread = str(error)
 
     def _say(self, profile: str, found: Closed | None) -> None:
         """Log a change once, though every profile meets it: the reason names its profile."""

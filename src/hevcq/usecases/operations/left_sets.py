@@ -43,7 +43,7 @@ def remove_left_sets(store: Store, clock: Clock, profiles: Iterable[str]) -> Lef
     for profile in profiles:
         for master, members in groupby(store.list(f"{OUTBOX}/{profile}/"), _master_of):
             if master:
-                _remove(store, profile, master, list(members), before, left)
+                _remove_unused(store, profile, master, list(members), before, left)
     return left
 
 
@@ -56,7 +56,7 @@ def _master_of(stored: StoredObject) -> str:
     return ""
 
 
-def _remove(
+def _remove_unused(
     store: Store,
     profile: str,
     master: str,
@@ -82,7 +82,7 @@ def _remove(
                 store.delete(file.key)
             left.sets += 1
             left.size += sum(file.size for file in files)
-            left.certificates += _remove_certificates(store, master, version)
+            left.certificates += _remove_proofs(store, master, version)
 
 
 def _made_by(store: Store, key: str, profile: str, version: str) -> bool:
@@ -99,7 +99,7 @@ def _made_by(store: Store, key: str, profile: str, version: str) -> bool:
     )
 
 
-def _remove_certificates(store: Store, master: str, version: str) -> int:
+def _remove_proofs(store: Store, master: str, version: str) -> int:
     found = [
         stored.key
         for stored in store.list(f"{master}.")
