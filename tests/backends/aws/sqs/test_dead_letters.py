@@ -280,7 +280,7 @@ def test_an_ingest_that_waits_for_it_ends_with_the_reason(farm) -> None:
         tally,
         lambda _event: None,
         farm.clock,
-        sweep=ExpiredMessages(farm.backend, ["hevc"]).look,
+        sweep=ExpiredMessages(farm.backend, ["hevc"]).check,
     )
     follower.add(Queued(item, record(farm, source)))
     follower.step(NEVER)
