@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from hevcq.domain.schedule import Schedule
 from hevcq.settings.quantities import bits_per_second, saving, seconds, size_bytes
 
+KEEP_DAYS = 30.0
+"""Days that a replaced original is kept unless the library or --keep-originals says otherwise."""
 NAME = re.compile(r"[^\W_][\w .-]{0,62}")
 """A library's name: it is typed on the command line and is in statistics, never a path."""
 
@@ -98,7 +100,7 @@ class Library(Table):
         default="beside", description="where renditions go"
     )
     output: Path | None = Field(default=None, description="the folder of `mirror`")
-    keep_originals: float = Field(default=30, ge=0, description="days; only for `replace`")
+    keep_originals: float = Field(default=KEEP_DAYS, ge=0, description="days; only for `replace`")
     include: Names = Field(default=(), description="only matching files")
     exclude: Names = Field(default=(), description="not these files")
     min_age: Duration = Field(default="", description="leave younger files alone, e.g. 7d")

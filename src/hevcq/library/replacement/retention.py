@@ -16,8 +16,6 @@ from hevcq.util.text import printable
 
 DAY_S = 86_400.0
 TOO_EARLY = "Its days are over by the clock, but this machine was seen running for {:.1f} of {:g} days only."
-KEEP_DAYS = 30.0
-"""Days that a replaced original is kept, unless --keep-originals says otherwise."""
 
 
 class Expiry(StrEnum):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hevcq.domain.keys import MASTER, SET_EXTENSION
 from hevcq.library.names import SET_SUFFIX
-from hevcq.library.replacement.retention import KEEP_DAYS
 from hevcq.ports.catalog import Mode
+from hevcq.settings.libraries import KEEP_DAYS
 
 
 class TargetState(StrEnum):

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from hevcq.domain.profile import Container, Profile
 from hevcq.errors import ConfigError, UsageError
-from hevcq.library.replacement.retention import KEEP_DAYS
 from hevcq.ports.catalog import Mode
-from hevcq.settings.libraries import Library
+from hevcq.settings.libraries import KEEP_DAYS, Library
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.ingest.destinations import Destination
 
