@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from hevcq.errors import (
     ConfigError,
@@ -17,6 +18,9 @@ from hevcq.errors import (
     UsageError,
     WorkerUnfit,
 )
+
+if TYPE_CHECKING:
+    from hevcq.usecases.ingest.summary import IngestSummary
 
 
 class ExitCode(IntEnum):
@@ -73,6 +77,13 @@ def exit_code(error: BaseException) -> ExitCode:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         return ExitCode.STORAGE if full else ExitCode.UNAVAILABLE
     return ExitCode.INTERNAL
+
+
+def ingest_exit_code(summary: IngestSummary) -> ExitCode:
+    """Return the exit code of an ingest that ended: interrupted, some failed or were refused, or ok."""
+    if summary.interrupted:
+        return ExitCode.INTERRUPTED
+    return ExitCode.OK if summary.all_good else ExitCode.SOME_FAILED
 
 
 def table() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.exit_codes import ExitCode, ingest_exit_code
 from hevcq.cli.output import ingest_report as report
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
@@ -199,7 +199,7 @@ def test_what_is_skipped_refused_or_no_video_is_told_counted_and_never_queued(
     ingest.summary.add_planned(plan)
 
     assert ingest.summary.counts() == {IngestOutcome.SKIPPED: 2, IngestOutcome.REFUSED: 2}
-    assert report.code(ingest.summary) is ExitCode.SOME_FAILED
+    assert ingest_exit_code(ingest.summary) is ExitCode.SOME_FAILED
     assert bench.backend.ledger.counts() == {}
     planned = [event for event in bench.events if event.event is EventName.FILE_PLANNED]
     assert all(event.reason for event in planned)
@@ -366,7 +366,7 @@ def test_the_exit_code_says_how_it_ended(
 ) -> None:
     result = IngestResult(path=Path("/f/a.mp4"), profile="hevc", outcome=outcome)
 
-    assert report.code(IngestSummary([result], interrupted=interrupted)) is expected
+    assert ingest_exit_code(IngestSummary([result], interrupted=interrupted)) is expected
 
 
 def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:

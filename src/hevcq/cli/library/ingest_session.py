@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import typer
 
 from hevcq.cli.context import fitting
-from hevcq.cli.exit_codes import ExitCode, exit_code
+from hevcq.cli.exit_codes import ExitCode, exit_code, ingest_exit_code
 from hevcq.cli.library.ingest_options import Options
 from hevcq.cli.output import ingest_report as report
 from hevcq.cli.output import table as render
@@ -108,7 +108,7 @@ def _dry(
         for line in screen(first, width, listed=True, every=options.verbose):
             render.emit(line)
         say(options, total(first))
-    code = report.code(summary)
+    code = ingest_exit_code(summary)
     _emit_summary(app, summary, code, display, 0.0)
     return code
 
@@ -125,7 +125,7 @@ def print_result(
 
     `began` is when the ingest began, in monotonic seconds.
     """
-    code = exit_code(error) if error is not None else report.code(summary)
+    code = exit_code(error) if error is not None else ingest_exit_code(summary)
     _emit_summary(app, summary, code, display, app.clock.monotonic() - began)
     if not options.as_json and summary.results:
         if not options.quiet:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output.sentences import day, duration, without_path
 from hevcq.cli.output.table import fit
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
@@ -147,10 +146,3 @@ def _until(replaced: Sequence[IngestResult], now: float, kept: int, saved: int) 
     return (
         f"The originals ({size(kept)}) are kept until {until}; {size(saved)} are free then. {look}"
     )
-
-
-def code(summary: IngestSummary) -> ExitCode:
-    """Return the exit code: interrupted, some failed, or ok."""
-    if summary.interrupted:
-        return ExitCode.INTERRUPTED
-    return ExitCode.OK if summary.all_good else ExitCode.SOME_FAILED
