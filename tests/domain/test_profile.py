@@ -57,9 +57,9 @@ def test_numbers_at_their_bounds_are_taken(numbers):
 
 
 def test_the_verdicts_limits_are_the_profiles_own():
-    numbers = QueueNumbers(max_failures=2, max_crashes=4, backoff_base_s=1, backoff_cap_s=9)
+    numbers = QueueNumbers(max_failures=2, backoff_base_s=1, backoff_cap_s=9)
     limits = numbers.limits
-    assert (limits.max_failures, limits.max_crashes) == (2, 4)
+    assert limits.max_failures == 2
     assert (limits.backoff_base_s, limits.backoff_cap_s) == (1, 9)
 
 

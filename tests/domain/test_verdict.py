@@ -152,7 +152,7 @@ def test_the_last_failure_that_is_allowed_buries_only_what_counts(kind):
 
 
 def test_a_single_allowed_failure_buries_at_once():
-    limits = Limits(max_failures=1)
+    limits = LIMITS.model_copy(update={"max_failures": 1})
     assert isinstance(verdict(EncoderFailed(), failures=0, limits=limits, jitter=0), Bury)
 
 

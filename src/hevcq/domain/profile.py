@@ -390,7 +390,6 @@ class QueueNumbers(Frozen):
         """The limits that the verdict depends on."""
         return Limits(
             max_failures=self.max_failures,
-            max_crashes=self.max_crashes,
             backoff_base_s=self.backoff_base_s,
             backoff_cap_s=self.backoff_cap_s,
         )

@@ -112,12 +112,11 @@ Verdict = Done | Skipped | RetryIn | Bury | Release | Abandon
 
 
 class Limits(Frozen):
-    """The limits of a profile that the verdict depends on."""
+    """The limits of a profile (`QueueNumbers` has their defaults) that the verdict depends on."""
 
-    max_failures: int = Field(default=3, ge=1)
-    max_crashes: int = Field(default=3, ge=1)
-    backoff_base_s: float = Field(default=30.0, gt=0)
-    backoff_cap_s: float = Field(default=3600.0, gt=0)
+    max_failures: int = Field(ge=1)
+    backoff_base_s: float = Field(gt=0)
+    backoff_cap_s: float = Field(gt=0)
 
 
 _CLASSES: tuple[tuple[type[HevcqError], FailureClass], ...] = (
