@@ -118,14 +118,14 @@ def _open_rclone(sync: SyncSettings, stop: threading.Event) -> Remote:
     from hevcq.ffmpeg.process.child import find_program, stream_child
     from hevcq.ffmpeg.process.limits import ChildLimits
     from hevcq.ffmpeg.process.sandbox import Access
-    from hevcq.remotes.rclone.remote import RcloneRemote
+    from hevcq.remotes.rclone.remote import EVERY_CALL, RcloneRemote
 
     try:
         program = find_program("rclone")
     except WorkerUnfit as error:
         raise ConfigError("The program rclone was not found.", remedy="Install rclone.") from error
     own = platformdirs.user_config_path("rclone", appauthor=False) / "rclone.conf"
-    fixed = ["--config", str(sync.rclone_config or own), "--ask-password=false", "--retries", "1"]
+    fixed = ["--config", str(sync.rclone_config or own), *EVERY_CALL]
     limits = ChildLimits(access=Access(confined=False))
 
     def run(arguments: Sequence[str], on_chunk: Callable[[bytes], None]) -> tuple[int, str]:

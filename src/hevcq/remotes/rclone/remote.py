@@ -20,6 +20,8 @@ from hevcq.util.text import printable
 
 NO_FOLDER, NO_FILE = 3, 4
 """Exit codes of rclone (https://rclone.org/docs/#exit-code)."""
+EVERY_CALL = ("--ask-password=false", "--retries", "1")
+"""Options of every call: it asks nobody, and is tried once, because the sync tries again."""
 AHEAD = 16
 """Blocks of at most 64 KiB that wait for whoever reads them."""
 LISTING_BYTES = 256 * 1024 * 1024
