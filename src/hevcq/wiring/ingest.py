@@ -13,7 +13,7 @@ from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan, Item
 from hevcq.usecases.ingest.forecast import NOTHING
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.summary import IngestSummary
-from hevcq.usecases.libraries.feed import hand_out
+from hevcq.usecases.libraries.feed import hand_out, most_queued
 from hevcq.usecases.libraries.waiting import WaitingFile
 from hevcq.usecases.operations.pausing import PauseNotice, why_closed
 from hevcq.wiring.app import App
@@ -33,10 +33,6 @@ SAID_AFTER_S = 1.0
 """Seconds after which an ingest says that it waits for an encode of another folder."""
 STOP_POLL_S = 0.1
 """Seconds between checks of stopping workers, so that a second signal acts at once."""
-QUEUED_AHEAD = 2
-"""Jobs of libraries in the queue beyond two for each slot, so that no slot waits for the next."""
-FLEET_QUEUED = 1000
-"""Jobs of libraries in a fleet's queue: its depth is what scales the fleet."""
 
 
 class IngestApplication:
@@ -250,9 +246,7 @@ def hand_out_to(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> 
     if not feeding:
         return
     feeds = [each.feed for each in feeding.values() if each.feed is not None]
-    most = FLEET_QUEUED
-    if app.settings.backend == "embedded":
-        most = 2 * app.capacity.slots + QUEUED_AHEAD
+    most = most_queued(app.capacity.slots if app.settings.backend == "embedded" else None)
     ahead = sum(one.session.uploader.left + one.session.tracker.open for one in folders)
     room = sum(each.waiting for each in feeds)
     for feed, items in hand_out(feeds, room if no_wait else min(room, most - ahead)):

@@ -15,7 +15,7 @@ from hevcq.settings.libraries import Library, library_of
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.forecast import Range
 from hevcq.usecases.libraries.budget import Budget, midnight
-from hevcq.usecases.libraries.feed import Feed, hand_out, largest_saving_first
+from hevcq.usecases.libraries.feed import Feed, hand_out, largest_saving_first, most_queued
 from support.clips import ManualClock
 from support.fakes.catalog import MemoryCatalog
 from support.fakes.ledger import MemoryLedger
@@ -45,6 +45,11 @@ def test_the_higher_priority_takes_the_room_first() -> None:
     assert names(hand_out([low, high], 1)) == ["h3"]
     assert names(hand_out([low, high], 9)) == ["l2"]
     assert hand_out([low, high], 9) == []
+
+
+def test_the_queue_is_just_deep_enough_that_no_slot_waits_and_a_fleet_grows() -> None:
+    assert [most_queued(slots) for slots in (1, 8)] == [4, 18]
+    assert most_queued(None) > most_queued(64)
 
 
 def test_the_largest_expected_saving_goes_first_also_before_what_waits_already() -> None:

@@ -14,6 +14,10 @@ from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import TO_PROCESS, Disposition, Item
 from hevcq.usecases.ingest.enqueue import by_file
 
+QUEUED_AHEAD = 2
+"""Jobs of libraries in the queue beyond two for each slot, so that no slot waits for the next."""
+FLEET_QUEUED = 1000
+"""Jobs of libraries in a fleet's queue: its depth is what scales the fleet."""
 WhyNot = Callable[[], str]
 """Return why a library may not begin anything now, as one sentence; "" if it may."""
 
@@ -70,6 +74,11 @@ class Feed:
         left = [item for group in self._waiting for item in group]
         self._waiting.clear()
         return left
+
+
+def most_queued(slots: int | None) -> int:
+    """Return how many jobs of libraries may be in the queue: for `slots` here, None for a fleet."""
+    return FLEET_QUEUED if slots is None else 2 * slots + QUEUED_AHEAD
 
 
 def hand_out(feeds: Sequence[Feed], room: int) -> list[tuple[Feed, list[Item]]]:
