@@ -132,7 +132,7 @@ OPERATIONS = (
         "GET",
         "/savings",
         "showSavings",
-        "What was saved in 30 days, by day",
+        f"What was saved in {DAYS} days, by day",
         "operate",
         saved,
         answer=models.SavingsOut,

@@ -305,7 +305,7 @@ class DayOut(BaseModel):
 
 
 class SavingsOut(BaseModel):
-    """Bytes of sources and renditions of 30 days; not `complete` if only the newest were counted."""
+    """Bytes of sources and renditions of the last days; not `complete` if only the newest were counted."""
 
     jobs: int
     before: int

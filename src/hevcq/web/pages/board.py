@@ -29,7 +29,7 @@ from hevcq.usecases.operations.dead_letters import (
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.operations.pausing import PauseRequest, pause, resume
 from hevcq.usecases.operations.reprocess import JOB_ID
-from hevcq.usecases.operations.savings import savings
+from hevcq.usecases.operations.savings import DAYS, savings
 from hevcq.usecases.operations.status import Overview, overview
 from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
@@ -176,6 +176,7 @@ def _board(request: Request, services: Services) -> HTMLResponse:
         said=_said(request),
         saved=saved,
         chart=savings_chart(saved),
+        days=DAYS,
     )
 
 
