@@ -121,7 +121,7 @@ class Table:
             self.throttles += 1
             raise ClientError({"Error": {"Code": "ThrottlingException"}}, "UpdateItem")
         self.written.update(places)
-        self.units += 1 + len(places) + (old is None)
+        self.units += 1 + len(places) + (2 if old is None else 0)
         self.items[new["pk"]["S"]] = new
 
     def forget(self, job_id: str) -> None:
@@ -188,7 +188,13 @@ class Fleet:
         self.world = World({}, hours=0)
         self.clock, self.table = ManualClock(start=0.0), Table()
         tokens = itertools.count()
-        self.ledger = DynamoLedger(self.table, "hevcq", self.clock, lambda: str(next(tokens)))  # type: ignore[arg-type]
+        self.ledger = DynamoLedger(
+            self.table,  # type: ignore[arg-type]
+            "hevcq",
+            self.clock,
+            lambda: str(next(tokens)),
+            bucket="uploads",
+        )
         self.recipient = Recipient(profile="hevc", subscribed=True, known=KNOWN, bucket="uploads")
         self.queue: collections.deque[tuple[float, int]] = collections.deque()
         self.working: list[tuple[float, int, Task, int]] = []

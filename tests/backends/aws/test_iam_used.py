@@ -254,6 +254,7 @@ def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     backend = farm.backend
     overview(backend, farm.clock)
     list(backend.ledger.jobs(JobFilter(source_key=done.source.key)))
+    assert done in backend.ledger.jobs(JobFilter(key_prefixes=("TODO/",)))
     with backend.store.open(done.rendition.certificate_key) as file:
         file.read()
     target = folder / "collected.mp4"

@@ -70,9 +70,7 @@ def open_aws(
     used = clients if clients is not None else make_clients(aws, caller_retries=caller_retries)
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
     queues = _queues(used, aws, profiles, clock)
-    ledger = DynamoLedger(
-        used.dynamodb, aws.table, clock, lambda: uuid.uuid4().hex, tuple(profiles)
-    )
+    ledger = _ledger(used, aws, profiles, clock)
     uploads = UploadJournal(settings.data_dir / "uploads")
     store = S3Store(used.s3, buckets, clock, uploads, tag_done=aws.tag_done, control=used.control)
     kept_s = {name: float(profile.queue.retention_s) for name, profile in profiles.items()}
@@ -197,6 +195,19 @@ def _queues(
         for name, profile in profiles.items()
     }
     return _Queues(found)
+
+
+def _ledger(
+    clients: Clients, aws: AwsSettings, profiles: Mapping[str, Profile], clock: Clock
+) -> DynamoLedger:
+    return DynamoLedger(
+        clients.dynamodb,
+        aws.table,
+        clock,
+        lambda: uuid.uuid4().hex,
+        tuple(profiles),
+        bucket=aws.input_bucket,
+    )
 
 
 def _check(

@@ -1,10 +1,10 @@
 """The ledger ports over one DynamoDB table, by conditional writes alone.
 
 Write units of a job whose item is at most 1 KiB (a job with a long key takes 2 instead of 1):
-registration 3 (table and two indexes) and each transition 3 (the table, and the old and new entry
-of `by_shard`), so 9 for a job that succeeds at once. A claim of an unknown job registers it in the same
-write, so an upload whose event comes first takes 6. A running job adds 1 for each heartbeat and at
-most 1 every PROGRESS_EVERY_S seconds: an hour's encode with a 60 s heartbeat costs 9 + 60 + 120.
+registration 4 (table and three indexes) and each transition 3 (the table, and the old and new entry
+of `by_shard`), so 10 for a job that succeeds at once. A claim of an unknown job registers it in the same
+write, so an upload whose event comes first takes 7. A running job adds 1 for each heartbeat and at
+most 1 every PROGRESS_EVERY_S seconds: an hour's encode with a 60 s heartbeat costs 10 + 60 + 120.
 A claim reads one item. There are no transactions, because each job is one item. A subjob is one item
 as well and in no index, so its transitions cost 1 unit each.
 """
@@ -95,11 +95,13 @@ class DynamoLedger(DynamoPauses, Ledger):
         clock: Clock,
         tokens: Callable[[], str],
         profiles: Sequence[str] = (),
+        *,
+        bucket: str,
     ) -> None:
-        """`profiles` are those whose jobs are looked for by their id alone."""
+        """`profiles` are those whose jobs are looked for by their id alone; `bucket` has all sources."""
         self._clock = clock
         self._jobs = JobTable(client, table, clock, tokens, profiles)
-        self._queries = JobQueries(client, table, self._jobs.found_at)
+        self._queries = JobQueries(client, table, bucket, self._jobs.found_at)
         self._counts = JobCounts(client, table, self._queries, clock)
         self._subjobs = SubjobTable(self._jobs, self._queries)
 

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.dynamodb.schema import (
+    BY_FOLDER,
     BY_SHARD,
     BY_SOURCE,
     BY_STATE,
@@ -22,7 +23,7 @@ from hevcq.backends.aws.dynamodb.schema import (
 )
 from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.domain.job import JobRecord, JobState
-from hevcq.errors import Unavailable
+from hevcq.errors import HevcqError, Unavailable
 from hevcq.ports.ledger import JobFilter
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ ALL: Span = (None, None)
 PAGE = 100
 """The limit of DynamoDB's BatchGetItem, in items."""
 UNPROCESSED_ROUNDS = 8
+NO_INDEX = ("ValidationException", "ResourceNotFoundException")
+"""Answers to a query of an index that is not there, or that DynamoDB still fills."""
+MANY = 10_000
+"""Jobs of a folder that are sorted in memory (about 40 MB). More are found by reading the whole index by time,
+4,000 entries a request: that is little beside reading these jobs themselves, 100 a request."""
 
 
 class JobQueries:
@@ -43,14 +49,19 @@ class JobQueries:
     ConfigError and Unavailable.
     """
 
-    def __init__(self, client: DynamoDBClient, table: str, found_at: Callable[[str], None]) -> None:
-        """`found_at` is called with the key of each item that is read."""
-        self._db, self._table, self._found_at = client, table, found_at
+    def __init__(
+        self, client: DynamoDBClient, table: str, bucket: str, found_at: Callable[[str], None]
+    ) -> None:
+        """`bucket` is that of all sources; `found_at` is called with the key of each item that is read."""
+        self._db, self._table, self._bucket, self._found_at = client, table, bucket, found_at
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield the matching records, most recently moved first."""
-        if wanted.source_key is not None:
+        if wanted.source_key is None:
+            entries = self._in_folders(wanted)
+        else:
             entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, ALL))
+        if entries is not None:
             records = sorted(self._read(entries), key=lambda r: (-r.updated_at, r.job_id))
             yield from (record for record in records if wanted.matches(record))
             return
@@ -62,6 +73,34 @@ class JobQueries:
                 there = (record.job_id, record.state.value) in seen_in
                 if there and wanted.matches(record):
                     yield record
+
+    def _in_folders(self, wanted: JobFilter) -> list[Item] | None:
+        """Return the entries of the wanted folders, in no order of time.
+
+        Returns None where the jobs are to be found by time: no folder or a page is asked for, the
+        folders hold more than MANY jobs, or the table has no such index yet.
+        """
+        if not wanted.key_prefixes or "" in wanted.key_prefixes or wanted.before is not None:
+            return None
+        entries = chain.from_iterable(self._below(prefix) for prefix in wanted.key_prefixes)
+        try:
+            found = list(islice(entries, MANY + 1))
+        except HevcqError as error:
+            if code_of(error.__cause__) in NO_INDEX:  # or no table: the listing by time says so
+                return None
+            raise
+        return found if len(found) <= MANY else None
+
+    def _below(self, prefix: str) -> Iterator[Item]:
+        return self._answers(
+            {
+                "TableName": self._table,
+                "IndexName": BY_FOLDER,
+                "KeyConditionExpression": "#b = :b AND begins_with(#k, :k)",
+                "ExpressionAttributeNames": {"#b": "bucket", "#k": "source_key"},
+                "ExpressionAttributeValues": {":b": text(self._bucket), ":k": text(prefix)},
+            }
+        )
 
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
         """Merge the entries of all states, newest first; each partition is already in that order."""
@@ -123,6 +162,9 @@ class JobQueries:
                 f" AND {both if len(given) == 2 else words[min(given)]}"
             )
             asked["ExpressionAttributeValues"] |= given
+        return self._answers(asked)
+
+    def _answers(self, asked: dict[str, Any]) -> Iterator[Item]:
         while True:
             with translate_errors(f"list the jobs in {self._table}"):
                 answer = self._db.query(**asked)
@@ -138,12 +180,14 @@ class JobQueries:
     def _read(self, entries: Sequence[Item]) -> list[JobRecord]:
         """Return the jobs of index entries by consistent reads, each once, in the entries' order."""
         keys = list(dict.fromkeys(string(entry, "pk") for entry in entries))
-        items: dict[str, Item] = {}
+        records: list[JobRecord] = []
         for start in range(0, len(keys), PAGE):
-            items.update(self._batch(keys[start : start + PAGE]))
-        for key in items:
-            self._found_at(key)
-        return [record_of(items[key]) for key in keys if key in items]
+            page = keys[start : start + PAGE]
+            items = self._batch(page)
+            for key in items:
+                self._found_at(key)
+            records += [record_of(items[key]) for key in page if key in items]
+        return records
 
     def _batch(self, keys: Sequence[str]) -> dict[str, Item]:
         found: dict[str, Item] = {}

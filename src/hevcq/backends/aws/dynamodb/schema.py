@@ -4,16 +4,21 @@ One table, keyed by `pk`: `<profile>#job#<job id>` for jobs, `<profile>#part#<pa
 a split job, `<profile>#same#<sha256>#<revision>` for sources not worth encoding, `count#<state>` for the
 jobs that ended on earlier days. IAM holds the writes of a profile's workers to keys that begin with the
 profile's name (`dynamodb:LeadingKeys`). The keys of releases before lack the name; their items are
-still read, and written where they are. Two indexes: `by_shard` (state and shard, then the time of the last transition,
-with the profile and the source's key) and `by_source` (the source's key). Nothing in them changes
-between transitions, so a heartbeat or a record of progress is one write. A subjob lacks the indexed
-attributes, so it appears in no listing and no count.
+still read, and written where they are. Three indexes: `by_shard` (state and shard, then the time of the
+last transition, with the profile and the source's key), `by_source` (the source's key) and `by_folder`
+(the bucket, then the source's key). Nothing in them changes between transitions, so a heartbeat or a
+record of progress is one write. A subjob lacks the indexed attributes, so it appears in no listing and
+no count.
 
 A partition of an index takes 1,000 writes a second, and one whose entries come in the order of time
 is not split under load
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html). So
 each state has SHARDS partitions. Jobs that a release before shards wrote are in `by_state`, and move
 with their next transition.
+
+`by_folder` has no shards: it is written once a job, not at transitions, and its entries come in the
+order of paths, not of time, so DynamoDB may split it under load. Both of its attributes are in every job
+that any release wrote, so DynamoDB itself fills it where it is added to a table of before.
 """
 
 from __future__ import annotations
@@ -43,6 +48,7 @@ SHARDS = 4
 BY_STATE = "by_state"
 """The index of releases before shards: only jobs that did not move since are in it."""
 BY_SOURCE = "by_source"
+BY_FOLDER = "by_folder"
 TTL = "expires_at"
 LETTER = "letter"
 """Set on a dead job whose dead letter was sent."""
@@ -72,6 +78,7 @@ def table_definition(name: str) -> CreateTableInputTypeDef:
             {"AttributeName": "state", "AttributeType": "S"},
             {"AttributeName": "updated_at", "AttributeType": "N"},
             {"AttributeName": "source_key", "AttributeType": "S"},
+            {"AttributeName": "bucket", "AttributeType": "S"},
         ],
         "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
         "GlobalSecondaryIndexes": [
@@ -80,6 +87,14 @@ def table_definition(name: str) -> CreateTableInputTypeDef:
             {
                 "IndexName": BY_SOURCE,
                 "KeySchema": [{"AttributeName": "source_key", "KeyType": "HASH"}],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            },
+            {
+                "IndexName": BY_FOLDER,
+                "KeySchema": [
+                    {"AttributeName": "bucket", "KeyType": "HASH"},
+                    {"AttributeName": "source_key", "KeyType": "RANGE"},
+                ],
                 "Projection": {"ProjectionType": "KEYS_ONLY"},
             },
         ],

@@ -1,0 +1,146 @@
+"""A folder's jobs by the index of folders: what a listing reads, and tables that lack the index."""
+
+from __future__ import annotations
+
+import pytest
+
+from backends.aws.dynamodb.test_dynamodb import SOURCE
+from hevcq.backends.aws.dynamodb.schema import BY_FOLDER, new_item, table_definition
+from hevcq.domain.job import JobState, Source, job_id
+from hevcq.errors import ConfigError, Unavailable
+from hevcq.ports.ledger import JobFilter
+from support.aws.breaking import Breaking, refusal
+
+pytestmark = pytest.mark.aws
+SUMMER = JobFilter(key_prefixes=("TODO/all/summer/", "TODO/hevc/summer/"))
+
+
+@pytest.fixture
+def ledger(farm):
+    """The ledger over a client that a test can watch and break."""
+    found = farm.backend.ledger
+    found._jobs.db = found._queries._db = Breaking(farm.clients.dynamodb)
+    return found
+
+
+def of(folder: str, count: int) -> list[Source]:
+    return [SOURCE.model_copy(update={"key": f"TODO/all/{folder}/{n}.mp4"}) for n in range(count)]
+
+
+def put(farm, sources: list[Source]) -> None:
+    """Write items as every release did: none has an attribute that is there for the index alone."""
+    items = [
+        new_item(source, "hevc", job_id(source, "hevc"), 1_000.0 + n)
+        for n, source in enumerate(sources)
+    ]
+    for start in range(0, len(items), 25):
+        asked = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
+        farm.clients.dynamodb.batch_write_item(RequestItems={"hevcq": asked})
+
+
+def listed(ledger, wanted: JobFilter = SUMMER) -> tuple[list[str], int]:
+    """Return the keys of a listing, and how many entries and items it read."""
+    read = []
+
+    def kept(real, **asked):
+        answer = real(**asked)
+        read.extend(answer.get("Items", []) or answer["Responses"]["hevcq"])
+        return answer
+
+    def query(real, **asked):
+        assert "FilterExpression" not in asked, "what a filter leaves out is read all the same"
+        answer = real(**asked)
+        read.extend(answer["Items"])
+        return answer
+
+    ledger._queries._db.plan.update(query=[query] * 500, batch_get_item=[kept] * 500)
+    keys = [record.source.key for record in ledger.jobs(wanted)]
+    ledger._queries._db.plan.clear()
+    return keys, len(read)
+
+
+def test_ten_jobs_of_a_thousand_are_found_by_reading_ten(farm, ledger) -> None:
+    own = of("summer", 10)
+    put(farm, of("winter", 990) + own)
+
+    keys, read = listed(ledger)
+
+    assert keys == [source.key for source in reversed(own)]
+    assert read == 20, "an entry and an item of each"
+
+
+def test_an_index_that_is_not_there_or_still_being_filled_is_done_without(farm, ledger) -> None:
+    definition = table_definition("hevcq")
+    definition["GlobalSecondaryIndexes"] = [
+        index for index in definition["GlobalSecondaryIndexes"] if index["IndexName"] != BY_FOLDER
+    ]
+    definition["AttributeDefinitions"] = [
+        each for each in definition["AttributeDefinitions"] if each["AttributeName"] != "bucket"
+    ]
+    farm.clients.dynamodb.delete_table(TableName="hevcq")
+    farm.clients.dynamodb.create_table(**definition)
+    put(farm, of("winter", 3) + of("summer", 2))
+
+    assert listed(ledger)[0] == ["TODO/all/summer/1.mp4", "TODO/all/summer/0.mp4"]
+
+    farm.clients.dynamodb.update_table(
+        TableName="hevcq",
+        AttributeDefinitions=table_definition("hevcq")["AttributeDefinitions"],
+        GlobalSecondaryIndexUpdates=[
+            {"Create": index}
+            for index in table_definition("hevcq")["GlobalSecondaryIndexes"]
+            if index["IndexName"] == BY_FOLDER
+        ],
+    )
+    keys, read = listed(ledger)
+    assert (keys, read) == (["TODO/all/summer/1.mp4", "TODO/all/summer/0.mp4"], 4)
+
+
+def test_a_listing_that_is_refused_is_not_called_an_empty_folder(farm, ledger) -> None:
+    put(farm, of("summer", 1))
+    ledger._queries._db.plan["query"] = [refusal("AccessDeniedException")]
+
+    with pytest.raises(Unavailable, match="list the jobs"):
+        list(ledger.jobs(SUMMER))
+
+
+@pytest.mark.parametrize("answer", ["ValidationException", "ResourceNotFoundException"])
+def test_each_answer_of_a_missing_index_leads_to_the_listing_by_time(farm, ledger, answer) -> None:
+    put(farm, of("winter", 2) + of("summer", 1))
+    ledger._queries._db.plan["query"] = [refusal(answer)]
+
+    assert [job.source.key for job in ledger.jobs(SUMMER)] == ["TODO/all/summer/0.mp4"]
+
+
+def test_a_table_that_is_gone_is_one_sentence_for_a_folder_too(farm, ledger) -> None:
+    farm.clients.dynamodb.delete_table(TableName="hevcq")
+
+    with pytest.raises(ConfigError, match="list the jobs in hevcq: it does not exist"):
+        list(ledger.jobs(SUMMER))
+
+
+def test_a_folder_of_too_many_jobs_to_sort_is_listed_by_time(farm, ledger, monkeypatch) -> None:
+    put(farm, of("winter", 5) + of("summer", 4))
+    newest_first = [source.key for source in reversed(of("summer", 4))]
+
+    monkeypatch.setattr("hevcq.backends.aws.dynamodb.queries.MANY", 4)
+    assert listed(ledger) == (newest_first, 8)
+    monkeypatch.setattr("hevcq.backends.aws.dynamodb.queries.MANY", 3)
+    keys, read = listed(ledger)
+
+    assert keys == newest_first
+    assert read > 8
+
+
+def test_an_entry_of_a_folder_stays_as_it_is_from_claim_to_end(farm, ledger) -> None:
+    def entries() -> list:
+        return farm.clients.dynamodb.scan(TableName="hevcq", IndexName=BY_FOLDER)["Items"]
+
+    ledger.register(SOURCE, ["hevc"])
+    (there,) = entries()
+    ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
+    ledger.skip(job_id(SOURCE, "hevc"), 1, "small")
+
+    assert entries() == [there]
+    assert set(there) == {"pk", "bucket", "source_key"}
+    assert ledger.get(job_id(SOURCE, "hevc")).state is JobState.SKIPPED
