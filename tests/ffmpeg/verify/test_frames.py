@@ -151,12 +151,27 @@ def test_a_turned_hue_and_another_matrix_are_told_apart_from_noise():
     for source, made in zip(muted, coded(muted), strict=True):
         red = [value - 128 for value in source[RED]]
         blue = [value - 128 for value in source[BLUE]]
-        turned.append(changed(made, BLUE, lambda p, v, r=red: v - 0.2 * r[p - CELLS]))
+        half = changed(made, BLUE, lambda p, v, r=red: v - 0.2 * r[p - CELLS])
+        turned.append(changed(half, RED, lambda p, v, b=blue: v + 0.2 * b[p - 2 * CELLS]))
         matrix.append(changed(made, LUMA, lambda p, v, r=red, b=blue: v - 0.2 * r[p] - 0.12 * b[p]))
 
     assert compared(muted, coded(muted))[0] == ""
     assert "the hue is turned" in compared(muted, turned)[0]
     assert "another matrix" in compared(muted, matrix)[0]
+
+
+def test_a_faint_tint_that_is_flattened_beside_a_red_car_is_no_turn_of_the_hue():
+    """An encoder that drops what nobody sees changes one plane as if the other explained it."""
+    source, made = [], []
+    for frame in SOURCE:
+        grey = changed(frame, BLUE, lambda p, _: 126 + p % CELLS % 5)
+        grey = changed(grey, RED, lambda p, _: 126 + p % CELLS % 5)
+        flat = changed(grey, slice(CELLS, 3 * CELLS), lambda _, v: 128 + (v - 128) * 0.4)
+        car = slice(2 * CELLS + 60, 2 * CELLS + 64)
+        source.append(changed(grey, car, lambda _p, _v: 156))
+        made.append(changed(flat, car, lambda _p, _v: 156))
+
+    assert compared(source, made)[0] == ""
 
 
 def test_a_tint_of_a_nearly_grey_picture_tells_nothing_of_its_hue():

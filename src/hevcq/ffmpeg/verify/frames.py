@@ -325,11 +325,26 @@ def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
     for plane in (2, 3):
         if mean[plane][plane] > MIN_TINT**2 and fits[plane - 1][plane] < MAX_GREY:
             yield "colour is lost"
-    varied = sum(mean[plane][plane] - mean[0][plane] ** 2 for plane in (2, 3))
-    spread = math.sqrt(max(0.0, varied / 2))
-    angle = abs(fits[2][2] - fits[1][3]) / 2
-    if spread > MIN_COLOURS and angle > MAX_ANGLE:
+    angle = _turn(mean, [[value / part.fitted for value in row] for row in part.answers], fits)
+    if angle > MAX_ANGLE:
         yield f"the hue is turned by {math.degrees(angle):.0f} degrees"
+
+
+def _turn(mean: list[list[float]], answers: list[list[float]], fits: list[list[float]]) -> float:
+    """Return the turn of the hue in radians; 0.0 where there is too little colour to tell.
+
+    A turn moves each chroma plane by the other, in opposite directions, and by the same share where
+    colours are strong as where they are faint. The fit alone takes a faint tint that is flattened beside
+    a strong colour for one, the turn that fits best alone an uneven loss of colour; so both must see it.
+    """
+    varied = sum(mean[plane][plane] - mean[0][plane] ** 2 for plane in (2, 3))
+    if math.sqrt(max(0.0, varied / 2)) <= MIN_COLOURS:
+        return 0.0
+    red_by_blue = answers[2][2] - answers[2][0] * mean[0][2]
+    blue_by_red = answers[1][3] - answers[1][0] * mean[0][3]
+    best = (red_by_blue - blue_by_red) / varied
+    fitted = (fits[2][2] - fits[1][3]) / 2
+    return min(abs(best), abs(fitted)) if best * fitted > 0 else 0.0
 
 
 def _explained(mean: list[list[float]], fit: list[float]) -> float:
