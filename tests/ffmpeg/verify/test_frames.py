@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import random
+import subprocess
 from dataclasses import replace
 
 import pytest
 
-from ffmpeg.verify.conftest import Pair, encoded, ffmpeg, make_source
+from ffmpeg.verify.conftest import PROFILE, Pair, encoded, ffmpeg, make_source
 from ffmpeg.verify.test_damage import COPY, SAME_TIMES, X265, caught
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.formats.video import VideoCodec, keeps_detail
-from hevcq.ffmpeg.command.thumbnails import CELLS, RECORD_BYTES
+from hevcq.ffmpeg.command.thumbnails import CELLS, RAW, RECORD_BYTES, output_graph
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
+from support.clips import media_clip
 
 PIXELS = 1280 * 720
 
@@ -279,4 +281,34 @@ def test_grain_at_a_high_rate_is_no_damage(tmp_path):
     *_, last = encoded(
         make_source(tmp_path, "grain.mkv", picture=grain, extra=extra), tmp_path
     ).judge()
+    assert last.outcome is Outcome.PASSED, last.detail
+
+
+@pytest.mark.parametrize("size", ["1920x1080", "640x360"])
+def test_a_thumbnail_holds_exact_means_of_large_pictures(size):
+    """Means that are 5 steps off make a fade rest and jump, and a frame of it look like its neighbour."""
+    levels = (16, 17, 18, 120, 235)
+    flat = f"color=s={size}:r=25:d=0.04,format=yuv420p,lutyuv=y={{0}}:u=140:v=90[p{{0}}]"
+    inputs = "".join(f"[p{level}]" for level in levels)
+    pictures = ";".join([*map(flat.format, levels), f"{inputs}concat=n={len(levels)}"])
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", pictures]
+    command += ["-filter:v", output_graph(), *RAW, "pipe:1"]
+    made = subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE).stdout
+
+    assert len(made) == len(levels) * RECORD_BYTES
+    for place, level in enumerate(levels):
+        frame = made[place * RECORD_BYTES :][:RECORD_BYTES]
+        assert {*frame[LUMA]} == {level}
+        assert {*frame[BLUE]} == {140}
+        assert {*frame[RED]} == {90}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crf", [20, 28])
+def test_a_dark_opening_in_1080_lines_is_no_dropped_frame(tmp_path, crf):
+    """Its first second, cut by stream copy: x265 keeps a frame whose fade is less than a step."""
+    cut = tmp_path / "opening.mkv"
+    ffmpeg("-i", media_clip("bbb-1080p24-15s.mp4"), "-map", "0:v", "-t", "1", "-c", "copy", cut)
+    video = PROFILE.video.model_copy(update={"preset": "fast", "crf": crf})
+    *_, last = encoded(cut, tmp_path, PROFILE.model_copy(update={"video": video})).judge()
     assert last.outcome is Outcome.PASSED, last.detail

@@ -19,6 +19,7 @@ from itertools import pairwise
 from hevcq.domain.media.facts import TrackMeasure
 from hevcq.domain.planning.encode_plan import StreamPlan, VideoTarget
 from hevcq.ffmpeg.command.codecs import compared_pixel_format, picture_filter
+from hevcq.ffmpeg.command.thumbnails import MEANS
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -232,7 +233,7 @@ def sample_graph(
     Trimming in the graph is exact where seeking is not. The output side begins a little early:
     ssim pairs each source frame with the output frame displayed at its time.
     """
-    thumb = f"scale={THUMB_WIDTH}:{THUMB_HEIGHT}:flags=area,format=yuv420p"
+    thumb = f"scale={THUMB_WIDTH}:{THUMB_HEIGHT}:flags={MEANS},format=yuv420p"
     alike = f"setsar=1,format={compared_pixel_format(target)}"
     there = [f"trim=start={max(0.0, moments[0]) - 0.0005:.6f}", picture_filter(target), alike]
     there += [f"trim=end_frame={frames}", _from(moments[0] - NUDGE_S), "split"]
