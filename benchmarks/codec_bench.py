@@ -51,6 +51,8 @@ def main(vmaf: str) -> int:
     """Measure every clip, print the figures and write them."""
     rows: list[dict[str, object]] = []
     found: dict[str, list[float]] = {}
+    if not all((MEDIA / name).is_file() for name in CLIPS):
+        raise SystemExit(f"the sample clips are not all in {MEDIA}")
     for name in CLIPS:
         with tempfile.TemporaryDirectory() as folder:
             made = {codec: encodes(MEDIA / name, codec, Path(folder), vmaf) for codec in ENCODERS}

@@ -1,7 +1,7 @@
 """CPU of an HLS ladder: one decode against an encode for each rung, and what hevcq adds to it.
 
-Run as `python benchmarks/hls_bench.py VIDEO [PRESET]`. CPU seconds of child processes and of this one;
-wall times would say nothing on a shared machine.
+Run as `python benchmarks/hls_bench.py [VIDEO [PRESET]]`; without a video, 30 s are made. CPU seconds of
+child processes and of this one; wall times would say nothing on a shared machine.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.measured import clip
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
@@ -144,4 +146,6 @@ def cpu_of(work: Callable[[], T]) -> tuple[float, T]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "medium")
+    with tempfile.TemporaryDirectory() as place:
+        given = Path(sys.argv[1]) if len(sys.argv) > 1 else clip(Path(place), 30, "1280x720")
+        main(given, sys.argv[2] if len(sys.argv) > 2 else "medium")

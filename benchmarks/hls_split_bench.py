@@ -1,8 +1,8 @@
 """An HLS ladder in chunks against the whole: CPU of each step, frames, times and bytes of each rung.
 
-Run as `python benchmarks/hls_split_bench.py VIDEO [PRESET] [WORKERS]`. CPU seconds of child processes
-and of this one; wall times would say nothing on a shared machine. The chunks are those that so many
-workers get, but at most 8 s long, so that a short clip has several.
+Run as `python benchmarks/hls_split_bench.py [VIDEO [PRESET [WORKERS]]]`; without a video, 30 s are made.
+CPU seconds of child processes and of this one; wall times would say nothing on a shared machine. The
+chunks are those that so many workers get, but at most 8 s long, so that a short clip has several.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.hls_bench import ENCODER, VERSION, cpu_of
+from benchmarks.measured import clip
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, plan_chunks
@@ -132,5 +133,7 @@ def _ignore(_state: object) -> None:
 
 
 if __name__ == "__main__":
-    words = [*sys.argv[2:], *("medium", "2")[len(sys.argv) - 2 :]]
-    main(Path(sys.argv[1]), words[0], int(words[1]))
+    words = [*sys.argv[2:], *("medium", "2")[max(0, len(sys.argv) - 2) :]]
+    with tempfile.TemporaryDirectory() as place:
+        given = Path(sys.argv[1]) if len(sys.argv) > 1 else clip(Path(place), 30, "852x480")
+        main(given, words[0], int(words[1]))
