@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 _NUMBER = r"(\d{1,15}(?:\.\d{1,6})?) ?"
 _DURATIONS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -59,6 +62,15 @@ def bytes_per_second(text: str) -> float:
     if not found:
         raise ValueError("must be bytes a second such as 4M or 500K, or empty for no limit")
     return found
+
+
+def _rate(text: str) -> str:
+    bytes_per_second(text)
+    return text
+
+
+ByteRate = Annotated[str, AfterValidator(_rate)]
+"""A setting that `bytes_per_second` reads; another text is refused when the settings are."""
 
 
 def saving(text: str) -> tuple[float, float]:

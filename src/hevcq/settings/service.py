@@ -8,7 +8,7 @@ from fractions import Fraction
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hevcq.domain.schedule import Schedule
-from hevcq.settings.quantities import bytes_per_second
+from hevcq.settings.quantities import ByteRate, bytes_per_second
 
 AT_NIGHT = ("01:00-06:00",)
 
@@ -48,7 +48,9 @@ class HealthSettings(BaseModel):
         default=(),
         description="hours in which it is read; empty: schedule.windows, else 01:00-06:00",
     )
-    limit: str = Field(default="20M", description="most bytes a second on average; empty: no limit")
+    limit: ByteRate = Field(
+        default="20M", description="most bytes a second on average; empty: no limit"
+    )
     decode: bool = Field(default=False, description="decode every picture, not only packets")
 
     @field_validator("share", mode="after")
@@ -65,12 +67,6 @@ class HealthSettings(BaseModel):
         found = tuple(text.strip() for text in texts if text.strip())
         Schedule.parse(found)
         return found
-
-    @field_validator("limit", mode="after")
-    @classmethod
-    def _limit(cls, value: str) -> str:
-        bytes_per_second(value)
-        return value
 
     @property
     def part(self) -> Fraction:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hevcq.settings.quantities import bytes_per_second, seconds
+from hevcq.settings.quantities import ByteRate, bytes_per_second, seconds
 
 RCLONE = "rclone:"
 
@@ -46,7 +46,7 @@ class SyncSettings(BaseModel):
         default="",
         description="folder on the server that renditions of its videos are put into; empty: none",
     )
-    limit: str = Field(default="", description="bytes a second, such as 4M; empty: no limit")
+    limit: ByteRate = Field(default="", description="bytes a second, such as 4M; empty: no limit")
 
     @field_validator("url", mode="after")
     @classmethod
@@ -103,12 +103,6 @@ class SyncSettings(BaseModel):
         text = f"{text}s" if text[-1:].isdigit() else text or "none"
         seconds(text)
         return text
-
-    @field_validator("limit", mode="after")
-    @classmethod
-    def _rate(cls, value: str) -> str:
-        bytes_per_second(value)
-        return value
 
     @property
     def settle_s(self) -> float:

@@ -310,10 +310,8 @@ def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
     if part.fitted < MIN_FITTED * CELLS:
         return
     mean = [[value / part.fitted for value in row] for row in part.products]
-    fits = [
-        solved([row[:] for row in mean], [value / part.fitted for value in answers])
-        for answers in part.answers
-    ]
+    answers = [[value / part.fitted for value in row] for row in part.answers]
+    fits = [solved([row[:] for row in mean], row[:]) for row in answers]
     offset, gain = fits[0][0], fits[0][1]
     level = math.sqrt(max(0.0, offset**2 + 2 * offset * gain * mean[0][1] + gain**2 * mean[1][1]))
     if level > MAX_LEVEL + slack / 2:
@@ -325,7 +323,7 @@ def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
     for plane in (2, 3):
         if mean[plane][plane] > MIN_TINT**2 and fits[plane - 1][plane] < MAX_GREY:
             yield "colour is lost"
-    angle = _turn(mean, [[value / part.fitted for value in row] for row in part.answers], fits)
+    angle = _turn(mean, answers, fits)
     if angle > MAX_ANGLE:
         yield f"the hue is turned by {math.degrees(angle):.0f} degrees"
 
