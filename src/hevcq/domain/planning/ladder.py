@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
+from hevcq.domain.formats import video as formats
 from hevcq.domain.hls_settings import Rungs, Surround
 from hevcq.domain.media import containers
-from hevcq.domain.media import pixel_formats as pixels
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import (
     Action,
@@ -123,7 +123,7 @@ def _rung_profile(profile: Profile, facts: VideoFacts, codec: VideoCodec, side: 
 
 def _pixel_format(facts: VideoFacts, codec: VideoCodec) -> PixelFormatPolicy:
     """Keep HEVC's 8 or 10 bits in 4:2:0, and HDR as it is; else 8-bit 4:2:0, which all players show."""
-    kept = pixels.FORMATS.get(facts.pixel_format)
+    kept = formats.PIXEL_FORMATS.get(facts.pixel_format)
     if codec is VideoCodec.HEVC and kept is not None and kept.family == "420" and kept.bits <= 10:
         return PixelFormatPolicy.KEEP
     return PixelFormatPolicy.YUV420P

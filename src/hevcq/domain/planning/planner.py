@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hevcq.domain.formats.hardware import SOFTWARE, Fallback, candidates, unsuited
-from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec
+from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec, same_samples
 from hevcq.domain.media import containers
 from hevcq.domain.media.containers import found_mark
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
-from hevcq.domain.media.pixel_formats import same_samples
 from hevcq.domain.planning.encode_plan import (
     Action,
     EncodePlan,

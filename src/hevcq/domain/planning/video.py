@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from hevcq.domain.formats.video import CONSTANT_RATE, VIDEO_FORMATS, VideoCodec, encoder_of
-from hevcq.domain.media import pixel_formats as pixels
+from hevcq.domain.formats import video as formats
+from hevcq.domain.formats.video import CONSTANT_RATE, VIDEO_FORMATS, Pixels, VideoCodec, encoder_of
 from hevcq.domain.media.facts import Colour, Stream, TrackMeasure, VideoFacts
-from hevcq.domain.media.pixel_formats import Pixels
 from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
 from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy, Profile
 
@@ -201,9 +200,9 @@ def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
 def _pixel_format(profile: Profile, facts: VideoFacts) -> Pixels | Refuse:
     wanted = profile.video.pixel_format
     found = (
-        pixels.kept(facts.pixel_format, profile.video.codec)
+        formats.kept(facts.pixel_format, profile.video.codec)
         if wanted is PixelFormatPolicy.KEEP
-        else pixels.plain(facts.pixel_format)
+        else formats.plain(facts.pixel_format)
     )
     if found is not None:
         return found
@@ -227,7 +226,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     tone_map = _maps_tones(profile, facts)
     static_hdr = chosen.bits >= 10 and not tone_map
     full = not tone_map and (
-        chosen.family == "gbr" or pixels.full_range(facts.pixel_format, facts.colour.range)
+        chosen.family == "gbr" or formats.full_range(facts.pixel_format, facts.colour.range)
     )
     limit_range = full and not VIDEO_FORMATS[codec].described
     full = full and not limit_range
@@ -236,7 +235,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         codec=codec.value,
         width=width + right,
         height=height + bottom,
-        pixel_format=pixels.reported(chosen, codec, full=full),
+        pixel_format=formats.reported(chosen, codec, full=full),
         bit_depth=chosen.bits,
         sample_aspect=f"{aspect.numerator}:{aspect.denominator}",
         rotation=0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.media import pixel_formats as pixels
+from hevcq.domain.formats import video as formats
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import VideoCodec
@@ -23,7 +23,7 @@ from support.media_facts import MKV, audio, data, media, profile, video
     ],
 )
 def test_samples_are_kept_where_the_encoder_takes_them(source, hevc, h264):
-    held = [pixels.kept(source, codec) for codec in (VideoCodec.HEVC, VideoCodec.H264)]
+    held = [formats.kept(source, codec) for codec in (VideoCodec.HEVC, VideoCodec.H264)]
 
     assert [found.name if found else None for found in held] == [hevc, h264]
 
