@@ -8,7 +8,7 @@ from pathlib import Path
 
 LOOK = """
 import os
-from hevcq.util.process import close_to_others, is_closed
+from hevcq.util.host import close_to_others, is_closed
 before = is_closed()
 close_to_others(os.environ)
 with open("/proc/self/fd/0"):

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from hevcq.util.process import close_to_others
+from hevcq.util.host import close_to_others
 
 
 def main() -> int:

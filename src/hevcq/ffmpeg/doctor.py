@@ -27,7 +27,7 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ffmpeg.process.sandbox import protections
 from hevcq.ports.encoder import Check
-from hevcq.util.process import is_closed
+from hevcq.util.host import is_closed
 
 OLDEST_VERSION = (5, 1)
 """The oldest supported ffmpeg: the commands use `-fps_mode`, which is new in 5.1."""

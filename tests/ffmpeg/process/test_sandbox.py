@@ -20,7 +20,7 @@ CONFINED = """
 import json, sys, threading
 from hevcq.ffmpeg.process.child import ChildLimits, run_child
 from hevcq.ffmpeg.process.sandbox import Access
-from hevcq.util.process import close_to_others
+from hevcq.util.host import close_to_others
 import os
 close_to_others(os.environ)
 told = json.loads(sys.argv[1])

@@ -24,7 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hevcq.util.process import NO_NEW_PRIVILEGES, SET_SECCOMP, drop_capabilities, libc, prctl
+from hevcq.util.host import NO_NEW_PRIVILEGES, SET_SECCOMP, drop_capabilities, libc, prctl
 
 PROGRAMS = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store",
