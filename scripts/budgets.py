@@ -38,7 +38,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/notify/direct.py": "one decision: messages without the event log",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/usecases/videos/listing.py": "one decision: how videos are listed to programs",
-    "src/hevcq/util/hashing.py": "one of each: SHA-256",
     "src/hevcq/util/machine_state.py": "one decision: what else this machine does",
     "src/hevcq/library/pace.py": "one of each: a rate",
     "src/hevcq/util/text.py": "one of each: printable text",

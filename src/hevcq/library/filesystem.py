@@ -19,8 +19,8 @@ from pathlib import Path
 from hevcq.errors import Stopped
 from hevcq.library.metadata import copy_metadata
 from hevcq.ports.catalog import Fingerprint
-from hevcq.util import atomic_file
-from hevcq.util.hashing import sha256_bytes, sha256_stream
+from hevcq.util import file_io
+from hevcq.util.file_io import sha256_bytes, sha256_stream
 
 BLOCK = 1 << 20
 NO_REPLACE, EXCHANGE = 1, 2
@@ -126,11 +126,11 @@ class FileSystem:
 
     def fsync_file(self, path: Path) -> None:
         """Make the bytes and metadata of a file durable."""
-        atomic_file.fsync_file(path)
+        file_io.fsync_file(path)
 
     def fsync_dir(self, folder: Path) -> None:
         """Make the names in a folder durable."""
-        atomic_file.fsync_folder(folder)
+        file_io.fsync_folder(folder)
 
     def digest(self, path: Path) -> str:
         """Return the hexadecimal SHA-256 of a regular file.
@@ -178,7 +178,7 @@ def write_durably(fs: FileSystem, path: Path, content: bytes) -> None:
     """Write a small file of hevcq's atomically, durable when this returns."""
     temp = temp_of(path)
     fs.write(temp, content)
-    atomic_file.replace_durably(temp, path, fs)
+    file_io.replace_durably(temp, path, fs)
 
 
 def move_new(fs: FileSystem, old: Path, new: Path) -> None:

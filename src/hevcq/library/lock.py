@@ -15,7 +15,7 @@ from pathlib import Path
 from hevcq.errors import SwapRefused, Unavailable
 from hevcq.library.names import RECORDS, own_folder
 from hevcq.util import file_lock
-from hevcq.util.atomic_file import fsync_folder
+from hevcq.util.file_io import fsync_folder
 from hevcq.util.file_lock import LocksUnsupported
 from hevcq.util.text import printable
 

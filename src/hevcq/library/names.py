@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from hevcq.domain.keys import MASTER, is_set_version
-from hevcq.util.hashing import sha256_bytes
+from hevcq.util.file_io import sha256_bytes
 
 OWN_FOLDER = ".hevcq"
 OWN_PREFIX = ".hevcq-"

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from hevcq.domain.job import Source
 from hevcq.errors import Stopped
-from hevcq.util.hashing import sha256_bytes
+from hevcq.util.file_io import sha256_bytes
 
 COPIED_BYTES = 1 << 20
 

@@ -15,7 +15,7 @@ from tomlkit.items import AoT
 
 from hevcq.errors import ConfigError
 from hevcq.settings.loader import FILE_NAME, load
-from hevcq.util.atomic_file import replace_durably
+from hevcq.util.file_io import replace_durably
 from hevcq.util.text import reason_of
 
 

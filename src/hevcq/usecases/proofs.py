@@ -25,7 +25,7 @@ from hevcq.ports.catalog import Catalog, HashedFile, Placement, PlacementState
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.signer import Keyring
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
-from hevcq.util.hashing import sha256_bytes
+from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 

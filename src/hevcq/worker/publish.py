@@ -30,7 +30,7 @@ from hevcq.errors import (
 )
 from hevcq.ports.encoder import EncodeReport, SetFile
 from hevcq.ports.store import Publication, StoredObject
-from hevcq.util.hashing import sha256_stream
+from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext

@@ -28,7 +28,7 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.util import file_lock, hashing
+from hevcq.util import file_io, file_lock
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
@@ -193,7 +193,7 @@ def sha256_file(
     network drive).
     """
     try:
-        return hashing.sha256_file(path, check)
+        return file_io.sha256_file(path, check)
     except FileNotFoundError as error:
         raise missing(f"{path} no longer exists.") from error
     except (PermissionError, IsADirectoryError) as error:

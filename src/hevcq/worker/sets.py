@@ -33,7 +33,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import SetFile
 from hevcq.ports.store import Publication, Store, StoredObject
 from hevcq.util.clock import Clock
-from hevcq.util.hashing import sha256_stream
+from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext

@@ -40,7 +40,7 @@ from hevcq.usecases.videos.texts import TextReader
 from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
 from hevcq.util.clock import SystemClock
-from hevcq.util.hashing import sha256_bytes
+from hevcq.util.file_io import sha256_bytes
 from hevcq.wiring.app import open_app
 from hevcq.wiring.videos import video_farm
 from support.aws.emulator import KEYS

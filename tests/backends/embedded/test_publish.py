@@ -28,7 +28,7 @@ import hashlib, os, signal
 from hevcq.backends.embedded.store import files
 from hevcq.backends.embedded.database import Database
 from hevcq.ports.store import Publication
-from hevcq.util import atomic_file
+from hevcq.util import file_io
 store, file = backend.store, Path(sys.argv[1]).parent / "encode"
 content = b"new rendition" * 100
 file.write_bytes(content)
@@ -42,7 +42,7 @@ def numbered(owner, name):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **named)
     setattr(owner, name, call)
-for owner, name in ((files, "link"), (atomic_file, "fsync_file"), (Database, "write"), (Path, "unlink"),
+for owner, name in ((files, "link"), (file_io, "fsync_file"), (Database, "write"), (Path, "unlink"),
                     (Path, "mkdir"), (Path, "write_text")):
     numbered(owner, name)
 store.publish(Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), "j", 2))

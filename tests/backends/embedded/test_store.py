@@ -25,7 +25,7 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.store import Publication
-from hevcq.util import atomic_file
+from hevcq.util import file_io
 
 STOP = threading.Event()
 
@@ -120,7 +120,7 @@ def test_a_disk_that_fails_while_publishing_loses_nothing(
         raise OSError(code, os.strerror(code), str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(atomic_file, "fsync_file", fail)
+        patched.setattr(file_io, "fsync_file", fail)
         with pytest.raises(kind, match="cannot be"):
             publish(store, tmp_path / "y", NEW, fence=2)
 
@@ -137,7 +137,7 @@ def test_a_full_disk_while_collecting_leaves_nothing_at_the_target(
     def fail(*_args: object, **_named: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic_file, "fsync_file", fail)
+    monkeypatch.setattr(file_io, "fsync_file", fail)
     with pytest.raises(DiskFull, match="out"):
         store.collect("DONE/a", tmp_path / "out", moved=nothing, stop=STOP)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from chaos.powercut.disk import Disk, Loss, write
 from hevcq.backends.embedded.database import DATABASE, Database
-from hevcq.util import atomic_file
+from hevcq.util import file_io
 
 FULL = 2
 LOG = f"{DATABASE}-wal"
@@ -65,7 +65,7 @@ class Recorder:
         self._note()
 
     def install(self, monkeypatch) -> None:
-        sync, write = atomic_file.fsync_file, Database.write
+        sync, write = file_io.fsync_file, Database.write
 
         def synced(path: Path) -> None:
             self._look()
@@ -84,7 +84,7 @@ class Recorder:
                     self._safe = len(self._read(LOG))
                 self._look()
 
-        monkeypatch.setattr(atomic_file, "fsync_file", synced)
+        monkeypatch.setattr(file_io, "fsync_file", synced)
         monkeypatch.setattr(Database, "write", written)
 
     def _look(self) -> None:

@@ -27,8 +27,8 @@ from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
-from hevcq.util.atomic_file import fsync_file, fsync_folder
 from hevcq.util.clock import Clock
+from hevcq.util.file_io import fsync_file, fsync_folder
 from hevcq.util.log import get_logger
 
 MACHINE_FILE = "machine"

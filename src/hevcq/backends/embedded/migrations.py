@@ -18,7 +18,7 @@ from hevcq.backends.embedded.errors import (
 )
 from hevcq.errors import DatabaseTooNew
 from hevcq.util import file_lock
-from hevcq.util.atomic_file import replace_durably
+from hevcq.util.file_io import replace_durably
 
 APPLICATION_ID = 0x68657663
 """The file's mark, "hevc" (https://www.sqlite.org/pragma.html#pragma_application_id)."""

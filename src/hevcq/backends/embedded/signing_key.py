@@ -16,7 +16,7 @@ from hevcq.errors import ConfigError
 from hevcq.library.filesystem import open_regular
 from hevcq.ports.signer import Signer
 from hevcq.util import file_lock, signatures
-from hevcq.util.atomic_file import replace_durably
+from hevcq.util.file_io import replace_durably
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 

@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import MetadataItem
-from hevcq.util.hashing import sha256_bytes
+from hevcq.util.file_io import sha256_bytes
 
 MOST_BYTES = 1 << 24
 """Largest table, in bytes, that is read; typical ones have some kilobytes."""

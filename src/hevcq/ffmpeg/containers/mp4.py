@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import MetadataItem
-from hevcq.util.hashing import sha256_bytes
+from hevcq.util.file_io import sha256_bytes
 
 MOST_BYTES = 1 << 24
 """Largest box, in bytes, that is read or carried; metadata of cameras has some kilobytes."""

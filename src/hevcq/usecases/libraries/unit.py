@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hevcq.errors import StorageError, UsageError
 from hevcq.settings.model import Settings
-from hevcq.util.atomic_file import fsync_folder, replace_durably
+from hevcq.util.file_io import fsync_folder, replace_durably
 
 NAME = "hevcq.service"
 MARK = "# Written by `hevcq service install`; `hevcq service uninstall` removes it."

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.errors import Unavailable
-from hevcq.util import atomic_file, file_lock
+from hevcq.util import file_io, file_lock
 
 NAME = "placing.lock"
 IDENTITY = "id"
@@ -30,7 +30,7 @@ def data_folder_id(data_dir: Path) -> str:
             found = secrets.token_hex(16)
             temp = path.with_name(f"{IDENTITY}.new")
             temp.write_text(found, encoding="ascii")
-            atomic_file.replace_durably(temp, path)
+            file_io.replace_durably(temp, path)
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from hevcq.library.names import MAX_NAME_BYTES, OWN_PREFIX, is_own, truncate
 from hevcq.ports.sync import RemoteFile
-from hevcq.util.hashing import sha256_bytes
+from hevcq.util.file_io import sha256_bytes
 
 ROOM = 8
 """Bytes kept free for a number: ` (9999)` and one more."""

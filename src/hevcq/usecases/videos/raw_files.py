@@ -10,7 +10,7 @@ from hevcq.settings.uploads import DAY_S
 from hevcq.usecases.placement.lived_time import observe
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import kept_name
-from hevcq.util.hashing import sha256_stream
+from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
 
 LOOK_AGAIN_S = DAY_S

@@ -16,7 +16,7 @@ from typing import Any
 from hevcq.errors import ConfigError, StorageError
 from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.util import file_lock
-from hevcq.util.atomic_file import replace_durably
+from hevcq.util.file_io import replace_durably
 
 FOLDER = "web"
 TOKEN_BYTES = 24

@@ -16,7 +16,7 @@ from hevcq.domain.verdict import Done, Verdict
 from hevcq.errors import PartUnfit, SourceGone, Unavailable
 from hevcq.ports.encoder import ChunkReport
 from hevcq.ports.store import Publication, StoredObject
-from hevcq.util.hashing import sha256_stream
+from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
 from hevcq.worker.chunking.straggler import StragglerWatch

@@ -20,7 +20,7 @@ from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Supersed
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Input
-from hevcq.util.hashing import sha256_bytes
+from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import PLAN, subjob_task
 from hevcq.worker.delivery.claim import ClaimedTask

@@ -20,7 +20,7 @@ from hevcq.errors import (
 )
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.clock import Clock
-from hevcq.util.hashing import sha256_file
+from hevcq.util.file_io import sha256_file
 from hevcq.util.log import get_logger
 from hevcq.util.retry import RetryPolicy
 

@@ -29,9 +29,8 @@ from hevcq.domain.job import Source
 from hevcq.domain.keys import INBOX, UPLOADS, check_key, key_without_machine
 from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Stopped, Unavailable
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
-from hevcq.util.atomic_file import fsync_file, fsync_folder
 from hevcq.util.clock import Clock
-from hevcq.util.hashing import sha256_bytes, sha256_file
+from hevcq.util.file_io import fsync_file, fsync_folder, sha256_bytes, sha256_file
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

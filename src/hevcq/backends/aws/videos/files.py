@@ -28,7 +28,7 @@ from hevcq.domain.videos.rules import disposition, raw_key
 from hevcq.errors import BadUpload, HevcqError, SourceChanged, SourceGone, Unavailable
 from hevcq.ports.videos import Complete, Completion, Incomplete, UploadWay, VideoFiles, Wrong
 from hevcq.util.clock import Clock
-from hevcq.util.hashing import sha256_bytes
+from hevcq.util.file_io import sha256_bytes
 from hevcq.util.text import reason_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from hevcq.backends.embedded.errors import file_errors
 from hevcq.errors import LibraryError, Stopped
-from hevcq.util import atomic_file
-from hevcq.util.hashing import sha256_file
+from hevcq.util import file_io
+from hevcq.util.file_io import sha256_file
 from hevcq.util.text import printable
 
 BLOCK = 4 * 1024 * 1024
@@ -149,8 +149,8 @@ def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event
                 f"{printable(target)} exists already and was left as it is."
             ) from error
         try:
-            atomic_file.fsync_file(target)
-            atomic_file.fsync_file(target.parent)
+            file_io.fsync_file(target)
+            file_io.fsync_file(target.parent)
             return sha256_file(target, lambda: _check_stop(stop))
         except BaseException:
             target.unlink(missing_ok=True)

@@ -36,9 +36,9 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
-from hevcq.util import atomic_file
+from hevcq.util import file_io
 from hevcq.util.clock import Clock
-from hevcq.util.hashing import sha256_bytes, sha256_file
+from hevcq.util.file_io import sha256_bytes, sha256_file
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class FileStore(Store):
         with file_errors("created", folder):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                atomic_file.fsync_file(folder.parent)
+                file_io.fsync_file(folder.parent)
 
     @property
     def unfinished(self) -> bool:
@@ -196,7 +196,7 @@ class FileStore(Store):
         try:
             with file_errors("written", wanted.file):
                 wanted.file.write_bytes(content)
-                atomic_file.fsync_file(wanted.file)
+                file_io.fsync_file(wanted.file)
             stored = self._stored(key, version.name, len(content), wanted)
             self._write_meta(stored)
             old = self._database.write(lambda c: object_metadata.write(c, stored, "", 0))
@@ -309,7 +309,7 @@ class FileStore(Store):
             files.copy_new(file, data, moved=lambda _: None, stop=publication.stop)
             if sha256_file(data, lambda: None) != publication.sha256:
                 raise StorageError(f"The copy of {file} does not have the bytes of the original.")
-        atomic_file.fsync_file(data)
+        file_io.fsync_file(data)
         return data.stat().st_size
 
     def _write_meta(self, stored: StoredObject) -> None:
@@ -322,9 +322,9 @@ class FileStore(Store):
         }
         with file_errors("written", version):
             (version / "meta.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            atomic_file.fsync_file(version / "meta.json")
+            file_io.fsync_file(version / "meta.json")
             for folder in (version, *list(version.parents)[:3]):
-                atomic_file.fsync_file(folder)
+                file_io.fsync_file(folder)
 
     def _discard(self, key: str, version: str | None) -> None:
         if version is not None:

@@ -24,7 +24,7 @@ from hevcq.ports.videos import (
     Wrong,
 )
 from hevcq.util import file_lock
-from hevcq.util.atomic_file import fsync_file, fsync_folder
+from hevcq.util.file_io import fsync_file, fsync_folder
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
