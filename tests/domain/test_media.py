@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.media.containers import found_mark, mark, tool_mark
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
+from hevcq.domain.planning.metadata import found_mark, mark, tool_mark
 from support.media_facts import audio, media, video
 
 

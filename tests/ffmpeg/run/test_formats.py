@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media.containers import found_mark
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.build import encode_command

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from hevcq.domain.formats.hardware import SOFTWARE, Fallback, candidates, unsuited
 from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec, same_samples
 from hevcq.domain.media import containers
-from hevcq.domain.media.containers import found_mark
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
+from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import (
     Action,
     EncodePlan,
@@ -24,6 +24,7 @@ from hevcq.domain.planning.encode_plan import (
     VideoTarget,
 )
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
+from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.streams import plan_stream, plan_video
 from hevcq.domain.planning.video import smaller_than_box, uneven, uneven_words
 from hevcq.domain.profile import LossPolicy, Profile, SmallerPolicy
@@ -151,9 +152,9 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         streams.append(decided)
     numbered = _numbered(streams)
     covers = any(s.kind is StreamKind.PICTURE and s.position is not None for s in numbered)
-    lost = (*containers.losses(muxer, info, covers=covers), *_undescribed(numbered, info))
+    lost = (*metadata.losses(muxer, info, covers=covers), *_undescribed(numbered, info))
     if lost and profile.policies.metadata is LossPolicy.REFUSE:
-        return Refuse(policy="policies.metadata", detail=containers.in_words(lost))
+        return Refuse(policy="policies.metadata", detail=metadata.in_words(lost))
     picture = next(s.video for s in numbered if s.source_index == main.index and s.video)
     return EncodePlan(
         profile=profile.name,
@@ -163,7 +164,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         video=picture,
         streams=numbered,
         chapters=len(info.chapters) if muxer in containers.CHAPTERED else 0,
-        notices=(*_notices(info, numbered), *([containers.in_words(lost)] if lost else [])),
+        notices=(*_notices(info, numbered), *([metadata.in_words(lost)] if lost else [])),
         losses=lost if profile.policies.metadata is LossPolicy.KEEP else (),
     )
 

@@ -14,22 +14,20 @@ from pathlib import Path
 
 from hevcq.domain.formats.hardware import HARDWARE
 from hevcq.domain.formats.video import encoder_preset
-from hevcq.domain.media import containers
 from hevcq.domain.media.containers import (
     AVI,
     EXPERIMENTAL,
     MATROSKA,
     MP4,
     OGG,
-    PROVENANCE_KEY,
     SEAMLESS,
     WEBM,
     is_mp4_family,
-    mark,
-    tool_mark,
 )
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.planning.metadata import PROVENANCE_KEY, mark, tool_mark
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.codecs import (
     coded_pixel_format,
@@ -168,12 +166,12 @@ def cover_commands(
 def _room(plan: EncodePlan, info: MediaInfo) -> list[str]:
     """Return the tag that makes the index large enough for what is carried into it afterwards."""
     covers = plan.has_covers
-    needed = containers.room_for(plan.muxer, info, covers=covers)
+    needed = metadata.room_for(plan.muxer, info, covers=covers)
     if not needed:
         return []
     used = {name.partition("-")[0].lower() for name in info.tags}
     key = next((name for name in _UNUSED if name not in used), "")
-    if containers.uses_quicktime_keys(plan.muxer, info.tags, covers=covers):
+    if metadata.uses_quicktime_keys(plan.muxer, info.tags, covers=covers):
         key = "hevcq.room"
     return ["-metadata", f"{key}={ROOM}{'.' * (needed + SPARE)}"] if key else []
 
@@ -244,10 +242,10 @@ def _timecode(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> str:
 
 
 def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
-    tags = dict.fromkeys((name for name in info.tags if name.lower() in containers.BRANDS), "")
+    tags = dict.fromkeys((name for name in info.tags if name.lower() in metadata.BRANDS), "")
     if is_mp4_family(plan.muxer) and "timecode" in info.tags:
         tags["timecode"] = ""
-    if plan.muxer == MP4 and not containers.uses_quicktime_keys(
+    if plan.muxer == MP4 and not metadata.uses_quicktime_keys(
         plan.muxer, info.tags, covers=plan.has_covers
     ):
         tags["encoding_tool"] = tool_mark(plan.profile, plan.revision)
@@ -264,7 +262,7 @@ def _muxer(request: EncodeRequest) -> list[str]:
     if any((plan.muxer, stream.codec) in EXPERIMENTAL for stream in plan.kept):
         options += ["-strict", "experimental"]
     flags = ["faststart"] if request.profile.faststart else []
-    if containers.uses_quicktime_keys(plan.muxer, request.info.tags, covers=plan.has_covers):
+    if metadata.uses_quicktime_keys(plan.muxer, request.info.tags, covers=plan.has_covers):
         flags.append("use_metadata_tags")
     if plan.muxer == AVI:
         # Sound that begins before 0 (an encoder's delay) would shift the picture by empty chunks.

@@ -12,9 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from hevcq.domain.media.containers import carried, free_form, is_mp4_family
+from hevcq.domain.media.containers import is_mp4_family
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.metadata import carried, free_form
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
 from hevcq.ffmpeg.containers.mp4 import Box, Found, children, metadata

@@ -16,10 +16,8 @@ from hevcq.domain.media.containers import (
     LABELLED,
     READ_AS,
     TAGS,
-    file_tags,
     is_matroska_family,
     is_mp4_family,
-    missing,
 )
 from hevcq.domain.media.facts import (
     Colour,
@@ -31,6 +29,7 @@ from hevcq.domain.media.facts import (
     VideoFacts,
 )
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.planning.metadata import file_tags, missing
 
 _REMADE = frozenset({"tmcd", "text"})
 """Data tracks that the MP4 muxer adds by itself: the time code and the chapter titles."""

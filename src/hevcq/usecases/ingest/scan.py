@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.keys import key_for_path, key_without_machine
-from hevcq.domain.media.containers import in_words
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan
+from hevcq.domain.planning.metadata import in_words
 from hevcq.errors import BadKey, SwapRefused
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, is_fine_time, size_of

@@ -17,8 +17,8 @@ from pathlib import Path
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.keys import LIBRARY_BUCKET
-from hevcq.domain.media.containers import found_mark
 from hevcq.domain.planning.encode_plan import Planner
+from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.library.certificates import Certificates
