@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from hevcq.domain.profile import Profile
@@ -16,9 +15,6 @@ from hevcq.errors import (
     EncoderFailed,
     HevcqError,
     LimitExceeded,
-    SourceDamaged,
-    SourceGone,
-    SourceUnreadable,
     WorkerUnfit,
 )
 from hevcq.ffmpeg.command.codecs import CODECS
@@ -121,20 +117,6 @@ this cannot be a worker, whatever else runs on it."""
 TEST_CLIP = "testsrc2=size=320x180:rate=25:duration=0.4"
 
 TEST_PICTURE = ("-v", "error", "-f", "lavfi", "-i", "color=size=16x16:duration=0.04")
-
-
-@contextmanager
-def self_testing(tools: FfmpegTools, stop: threading.Event) -> Iterator[None]:
-    """Test the tools before an error of the block blames a video.
-
-    Raises WorkerUnfit instead of SourceGone, SourceUnreadable or SourceDamaged if the tools fail
-    `require_working_tools`.
-    """
-    try:
-        yield
-    except (SourceGone, SourceUnreadable, SourceDamaged):
-        require_working_tools(tools, stop)
-        raise
 
 
 def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from hevcq.domain.formats.hardware import SOFTWARE
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.domain.profile import Profile
-from hevcq.errors import WorkerUnfit
+from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.thumbnails import thumbnail_files, thumbnail_outputs
 from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, require_supported_version, run_checks
@@ -302,10 +302,20 @@ class FfmpegEncoder(Encoder):
             require_working_tools(self._tools, stop)
         return gates
 
-    def _self_testing(self, stop: threading.Event) -> AbstractContextManager[None]:
-        from hevcq.ffmpeg.doctor import self_testing
+    @contextmanager
+    def _self_testing(self, stop: threading.Event) -> Iterator[None]:
+        """Test the tools before an error of the block blames a video.
 
-        return self_testing(self._tools, stop)
+        Raises WorkerUnfit instead of SourceGone, SourceUnreadable or SourceDamaged if the tools fail
+        `require_working_tools`.
+        """
+        try:
+            yield
+        except (SourceGone, SourceUnreadable, SourceDamaged):
+            from hevcq.ffmpeg.doctor import require_working_tools
+
+            require_working_tools(self._tools, stop)
+            raise
 
     def _ask(self, program: str, *question: str) -> str:
         """Return the output of a program asked about itself; raise WorkerUnfit if it cannot run."""

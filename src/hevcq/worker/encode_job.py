@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import kept_original
+from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
@@ -135,7 +136,7 @@ class EncodeJob(Job):
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
         subject = replace(subject, plan=subject.plan.noting(*measured.notices))
-        split = None if subject.is_trimmed else self._split_where_it_pays(subject, measured)
+        split = self._split_where_it_pays(subject, measured)
         if split is not None:
             return split
         with self._context.encoding(self.claimed.worker, self._lease.check):
@@ -149,20 +150,33 @@ class EncodeJob(Job):
     def _split_where_it_pays(
         self, subject: _Subject, measured: Measurement
     ) -> Done | Release | None:
-        """Split the video into chunks for many workers; return None if it is to be encoded here."""
+        """Split the video into chunks for many workers; return None if it is to be encoded here.
+
+        Its length decides first: an index of key frames costs a pass over all packets.
+        """
+        duration_s = _duration(measured, subject.info)
+        if subject.is_trimmed or not self._may_pay(duration_s):
+            return None
         request = SplitRequest(
             location=subject.location,
             info=subject.info,
             plan=subject.plan,
             measured=measured,
             source_sha256=subject.sha256,
-            duration_s=_duration(measured, subject.info),
+            duration_s=duration_s,
         )
         verdict = self._split(self._context, self, request)
         if verdict is not None:
             self.is_split = True
             self._notice(subject.plan.notices)
         return verdict
+
+    def _may_pay(self, duration_s: float | None) -> bool:
+        chunking = self._profile.chunking
+        if chunking.mode is ChunkMode.AUTO:
+            several = self._context.slots_per_job(self._profile) > 1
+            return several and (duration_s or 0.0) >= chunking.least_video_s
+        return chunking.mode is ChunkMode.ALWAYS
 
     def _make(self, subject: _Subject, measured: Measurement, key: str) -> Made | Skipped:
         made = self._encode(subject, measured)

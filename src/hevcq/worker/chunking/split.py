@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.chunking.schedule import longest_first
 from hevcq.domain.chunking.split_plan import SplitPlan
@@ -46,17 +45,8 @@ class Splitter:
         self._context, self._claimed, self._transitions = context, claimed, transitions
         self._task, self._profile = claimed.task, claimed.profile
 
-    def plan(
-        self, location: str, info: MediaInfo, plan: EncodePlan, duration_s: float | None
-    ) -> ChunkPlan | None:
-        """Return where to cut the video, or None if it is to be encoded whole.
-
-        `duration_s` decides first whether a split can pay: the key frame index costs a pass over
-        all packets.
-        """
-        slots_per_job = self._context.slots_per_job(self._profile)
-        if not self._pays(duration_s, slots_per_job):
-            return None
+    def plan(self, location: str, info: MediaInfo, plan: EncodePlan) -> ChunkPlan | None:
+        """Return where to cut the video, or None if it is to be encoded whole."""
         ledger = self._context.backend.ledger
         job = self._context.retry_control_call(lambda: ledger.get(self._task.job_id))
         if job is not None and job.do_not_split_reason:
@@ -66,17 +56,12 @@ class Splitter:
         index = self._context.encoder.keyframes(
             location, info, stop=self._claimed.lease.stop, ladder=plan.ladder
         )
+        slots_per_job = self._context.slots_per_job(self._profile)
         made = plan_chunks(self._profile, info, plan, index, workers_hint=slots_per_job)
         if isinstance(made, WholeFile):
             get_logger(job=self._task.job_id).info("video_whole", why=made.reason)
             return None
         return made
-
-    def _pays(self, duration_s: float | None, slots_per_job: int) -> bool:
-        chunking = self._profile.chunking
-        if chunking.mode is ChunkMode.AUTO:
-            return slots_per_job > 1 and (duration_s or 0.0) >= chunking.least_video_s
-        return chunking.mode is ChunkMode.ALWAYS
 
     def carry_out(self, chunks: ChunkPlan, request: SplitRequest) -> Done | Release:
         """Split the job and queue its chunks; return Release if they are not queued yet.
@@ -130,14 +115,14 @@ class Splitter:
 def split_video(
     context: WorkerContext, job: SplittableJob, request: SplitRequest
 ) -> Done | Release | None:
-    """Split a job's video into chunks for many workers if that pays, else return None.
+    """Split a job's video into chunks for many workers if it can be cut, else return None.
 
     Release means that the job is split but its chunks are not queued yet. Raises StaleFence if
     this attempt no longer owns the job, and Unavailable or StorageError if store or ledger does not
     answer.
     """
     splitter = Splitter(context, job.claimed, job.transitions)
-    chunks = splitter.plan(request.location, request.info, request.plan, request.duration_s)
+    chunks = splitter.plan(request.location, request.info, request.plan)
     return None if chunks is None else splitter.carry_out(chunks, request)
 
 
