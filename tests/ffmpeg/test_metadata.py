@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import struct
-import threading
 from pathlib import Path
 
 import pytest
 
-from hevcq.domain.certificate import Outcome
-from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
+from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.planning.planner import make_plan
-from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.verify.streams import stream_problems
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
-from hevcq.util.clock import SystemClock
 from support.clips import make_clip
 from support.media_facts import profile
+from support.rendition import box, planned, probed, rendition
 
 pytestmark = pytest.mark.media
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
-RECIPE = {"preset": "ultrafast", "crf": 30}
-GATES = {"minimum_saving": None, "review_below": 0.0, "picture_samples": 1}
 XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + b"<x:xmpmeta>4 stars</x:xmpmeta>" * 9
-
-
-def box(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def with_boxes(clip: Path, *, user_data: bytes = b"", entries: bytes = b"", after: bytes = b""):
@@ -53,30 +41,6 @@ def with_boxes(clip: Path, *, user_data: bytes = b"", entries: bytes = b"", afte
 
 def clip_of(folder: Path, name: str = "a.mp4", extra: tuple[str, ...] = ()) -> Path:
     return make_clip(folder, name=name, size="64x64", seconds=1, extra=["-an", *extra])
-
-
-def planned(clip: Path, **more) -> tuple[MediaInfo, EncodePlan]:
-    info = ENCODER.probe(str(clip), stop=threading.Event())
-    plan = make_plan(profile(video=RECIPE, gates=GATES, **more), info)
-    assert isinstance(plan, EncodePlan), plan
-    return info, plan
-
-
-def rendition(clip: Path, **more) -> tuple[Path, MediaInfo]:
-    """Encode a clip; every gate must pass."""
-    stop, recipe = threading.Event(), profile(video=RECIPE, gates=GATES, **more)
-    info, plan = planned(clip, **more)
-    output = clip.with_name(f"out.{plan.extension}")
-    size = clip.stat().st_size
-    measured = ENCODER.preflight(str(clip), info, recipe, stop=stop)
-    encode = EncodeRequest(recipe, plan, info, str(clip), output, info.duration_s, size, 60.0)
-    report = ENCODER.encode(encode, on_progress=lambda _state: None, stop=stop)
-    assert all(len(word) < 1000 for word in report.arguments)
-    verify = VerifyRequest(recipe, plan, str(clip), info, measured, size, output, report, 60.0)
-    results = ENCODER.verify(verify, on_progress=lambda _state: None, stop=stop)
-    allowed = {Outcome.PASSED, Outcome.OFF}
-    assert [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in allowed] == []
-    return output, ENCODER.probe(str(output), stop=stop)
 
 
 CAMERA = box(b"smta", b"\0\0\0\0Samsung's own") + box(b"HMMT", b"\0\0\0\x02highlights")
@@ -179,4 +143,4 @@ def test_damaged_boxes_end_the_reading_without_an_error(tmp_path: Path, cut: int
     clip = with_boxes(clip_of(tmp_path), user_data=CAMERA[:-4])
     clip.write_bytes(clip.read_bytes() + box(b"uuid", XMP)[:cut])
 
-    assert ENCODER.probe(str(clip), stop=threading.Event()).streams
+    assert probed(clip).streams

@@ -98,7 +98,13 @@ def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
     recipe = profile(video={"encoder_params": {"aq-mode": 3}})
     info = media(
         video(tags={"BPS-eng": "9000", "_STATISTICS_TAGS": "BPS", "HANDLER_NAME": "x"}),
-        audio("opus", dispositions=("comment", "not_known_yet"), language="fra", title="Talk"),
+        audio(
+            "opus",
+            dispositions=("comment", "not_known_yet"),
+            language="fra",
+            title="Talk",
+            tags={"title": "Talk"},
+        ),
         subtitle("subrip", dispositions=("default", "forced")),
         attachment(),
         cover(tags={"filename": "cover.jpg"}),
@@ -314,7 +320,9 @@ def test_tags_go_where_the_most_of_them_survive(tags, covers: bool, flags: str) 
 
 
 def test_a_title_in_mp4_is_written_where_players_show_it() -> None:
-    info = media(video(), subtitle("subrip", title="Directors"), form=MKV)
+    info = media(
+        video(), subtitle("subrip", title="Directors", tags={"title": "Directors"}), form=MKV
+    )
 
     assert "handler_name=Directors" in command(info, profile("1080p"))
 

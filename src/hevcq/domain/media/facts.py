@@ -98,6 +98,10 @@ class VideoFacts(Frozen):
         default="", description="size, sample aspect and pixels that some pictures change to"
     )
     spherical: bool = Field(default=False, description="360 or 180 degrees: mapped onto a sphere")
+    crop: str = Field(
+        default="",
+        description="what players cut off, in pixels: left,top,right,bottom, maybe fractions; of local files",
+    )
 
     @property
     def marked_interlaced(self) -> bool:
@@ -118,6 +122,12 @@ class VideoFacts(Frozen):
     def misordered(self) -> bool:
         """Whether its pictures show the other field order than the file is marked with."""
         return bool(self.seen_order) and self.seen_order[-1] != self.field_order[-1:]
+
+    @property
+    def edges(self) -> tuple[Fraction, Fraction, Fraction, Fraction]:
+        """What players cut off at the left, top, right and bottom, in pixels."""
+        left, top, right, bottom = map(Fraction, (self.crop or "0,0,0,0").split(","))
+        return left, top, right, bottom
 
     @property
     def display_size(self) -> tuple[int, int]:
@@ -150,6 +160,10 @@ class Stream(Frozen):
     frames: int | None = Field(default=None, description="as the header claims: never proof")
     bit_rate: int | None = None
     language: str = ""
+    language_tag: str = Field(
+        default="",
+        description="the language by BCP 47, where the container says it; of local files",
+    )
     title: str = ""
     tags: dict[str, str] = Field(default_factory=dict)
     dispositions: tuple[str, ...] = ()

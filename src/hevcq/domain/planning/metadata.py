@@ -13,20 +13,25 @@ tags are those of its streams.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from math import floor
 
 from hevcq.domain.media.containers import (
     CHAPTERED,
     FLAGS,
     LABELLED,
     MARKS,
+    MATROSKA,
     MP4,
     OGG,
     SEAMLESS,
+    TAGGED,
     TAGS,
     is_mp4_family,
 )
-from hevcq.domain.media.facts import MediaInfo, MetadataItem
+from hevcq.domain.media.facts import MediaInfo, MetadataItem, Stream, StreamKind, VideoFacts
+from hevcq.domain.planning.encode_plan import StreamPlan, VideoTarget
 from hevcq.util.text import counted
 
 PROVENANCE_KEY = "hevcq"
@@ -51,7 +56,16 @@ _NO_LOSS = frozenset(
 """Keys that are stored elsewhere or written anew."""
 FREE_FORM_BYTES = 8 + 28 + 12 + 16
 """Bytes of a free-form entry without its key and value."""
+CLEAN_APERTURE_BYTES = 40
 _SHOWN = 5
+
+Streams = Sequence[StreamPlan]
+"""The plans of all streams of the source."""
+
+
+def has_covers(streams: Streams) -> bool:
+    """Whether the rendition holds cover art."""
+    return any(s.kind is StreamKind.PICTURE and s.position is not None for s in streams)
 
 
 def uses_quicktime_keys(muxer: str, tags: Mapping[str, str], *, covers: bool) -> bool:
@@ -80,18 +94,21 @@ def free_form(muxer: str, info: MediaInfo, *, covers: bool) -> dict[str, str]:
     }
 
 
-def carried(muxer: str, info: MediaInfo, *, covers: bool) -> tuple[MetadataItem, ...]:
+def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem, ...]:
     """Return the metadata that a rendition of this muxer gets as the source holds it."""
     if not is_mp4_family(muxer):
         return ()
-    places = {"movie"}
-    if not uses_quicktime_keys(muxer, info.tags, covers=covers):
+    places = {"movie", "index"}
+    if not uses_quicktime_keys(muxer, info.tags, covers=has_covers(streams)):
         places.add("movie list")
-    kept, room = [], MOST_CARRIED
+    kept, room = [], MOST_CARRIED - _own_bytes(muxer, info, streams)
     for item in info.metadata:
         # An entry of QuickTime's table means something only with its table of keys.
         numbered = item.name.startswith("00")
-        if item.place in places and item.size <= room and not numbered:
+        # A box within another is carried as what it says (`kept_language`, `kept_crop`), or not at all.
+        own = item.place.removesuffix(" itself").count(" ") == 1
+        inside = item.place in places or (own and _track_of(item, info, streams) is not None)
+        if inside and item.readable and item.size <= room and not numbered:
             kept.append(item)
             room -= item.size
         elif item.place == "file" and item.readable:
@@ -99,20 +116,118 @@ def carried(muxer: str, info: MediaInfo, *, covers: bool) -> tuple[MetadataItem,
     return tuple(kept)
 
 
-def room_for(muxer: str, info: MediaInfo, *, covers: bool) -> int:
+def _of_a_track(item: MetadataItem) -> bool:
+    return item.place.startswith("track ")
+
+
+def _track_of(item: MetadataItem, info: MediaInfo, streams: Streams) -> StreamPlan | None:
+    """Return the plan of the kept track that a piece of metadata belongs to."""
+    if not _of_a_track(item):
+        return None
+    number = int(item.place.split()[1])
+    tracks = tracks_of(info)
+    index = tracks[number].index if number < len(tracks) else None
+    kept = (s for s in streams if s.source_index == index and s.position is not None)
+    return next(kept, None)
+
+
+def tracks_of(info: MediaInfo) -> list[Stream]:
+    """Return the streams that are tracks, in file order: covers and attachments are none."""
+    other = {StreamKind.PICTURE, StreamKind.ATTACHMENT}
+    return [stream for stream in info.streams if stream.kind not in other]
+
+
+def room_for(muxer: str, info: MediaInfo, streams: Streams) -> int:
     """Return how many bytes the index needs for what is carried into it; 0 for nothing."""
-    items = carried(muxer, info, covers=covers)
+    if not is_mp4_family(muxer):
+        return 0
+    items = carried(muxer, info, streams)
     bytes_needed = sum(item.size for item in items if item.place != "file")
-    for name, value in free_form(muxer, info, covers=covers).items():
-        bytes_needed += FREE_FORM_BYTES + len(f"{name}{value}".encode("utf-8", "surrogateescape"))
-    return min(bytes_needed, MOST_CARRIED)
+    # A track without user data gets some.
+    bytes_needed += 8 * sum(map(_of_a_track, items))
+    return min(bytes_needed + _own_bytes(muxer, info, streams), MOST_CARRIED)
 
 
-def losses(muxer: str, info: MediaInfo, *, covers: bool) -> tuple[str, ...]:
+def _own_bytes(muxer: str, info: MediaInfo, streams: Streams) -> int:
+    """Return how many bytes the entries have that hevcq writes by itself."""
+    needed = 0
+    for name, value in free_form(muxer, info, covers=has_covers(streams)).items():
+        needed += FREE_FORM_BYTES + len(f"{name}{value}".encode("utf-8", "surrogateescape"))
+    for stream in streams:
+        source = next(s for s in info.streams if s.index == stream.source_index)
+        language, crop = kept_language(muxer, stream, source), kept_crop(muxer, stream, source)
+        needed += (13 + len(language) if language else 0) + (CLEAN_APERTURE_BYTES if crop else 0)
+    return needed
+
+
+def kept_language(muxer: str, stream: StreamPlan, source: Stream) -> str:
+    """Return the language by BCP 47 that a track of the rendition says, "" for none."""
+    tracks = {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}
+    held = muxer in TAGGED and stream.position is not None and stream.kind in tracks
+    return source.language_tag if held else ""
+
+
+def kept_crop(muxer: str, stream: StreamPlan, source: Stream) -> str:
+    """Return what players cut off of a picture of the rendition, "" for nothing.
+
+    The same part of the picture is shown as of the source. Matroska counts whole pixels: rather less
+    than one more is shown than one less.
+    """
+    facts = source.video
+    if facts is None or not facts.crop or muxer not in TAGGED or stream.position is None:
+        return ""
+    if facts.mirrored or stream.kind is not StreamKind.VIDEO:
+        return ""
+    edges = facts.edges if stream.video is None else _encoded(facts, stream.video)
+    if muxer == MATROSKA:
+        edges = [Fraction(floor(edge)) for edge in edges]
+    return ",".join(map(str, edges)) if any(edges) else ""
+
+
+def _encoded(facts: VideoFacts, target: VideoTarget) -> list[Fraction]:
+    """Return the edges of an encoded picture: turned upright, scaled and padded as the picture is."""
+    edges, width, height = list(facts.edges), facts.width, facts.height
+    for _ in range(facts.rotation // 90):
+        edges, width, height = [edges[3], *edges[:3]], height, width
+    wide = Fraction(target.width - target.pad_right, width)
+    high = Fraction(target.height - target.pad_bottom, height)
+    left, top, right, bottom = edges
+    return [
+        left * wide,
+        top * high,
+        right * wide + target.pad_right,
+        bottom * high + target.pad_bottom,
+    ]
+
+
+def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
     """Return what a rendition of this muxer cannot hold, each as a name with its place."""
-    kept = carried(muxer, info, covers=covers)
-    lost = (item for item in info.metadata if not item.reported and item not in kept)
-    return (*(f"{item.name} of the {item.place}" for item in lost), *_unstored(muxer, info))
+    kept = carried(muxer, info, streams)
+    lost = (
+        item
+        for item in info.metadata
+        if not item.reported
+        and item not in kept
+        # What is said of a track that is left out goes with it.
+        and (not _of_a_track(item) or _track_of(item, info, streams) is not None)
+    )
+    return (
+        *(f"{item.name} of the {item.place}" for item in lost),
+        *_unstored(muxer, info),
+        *_unmarked(muxer, info, streams),
+    )
+
+
+def _unmarked(muxer: str, info: MediaInfo, streams: Streams) -> Iterator[str]:
+    """Yield the languages by BCP 47 and the crops that are not carried."""
+    for stream in streams:
+        source = next(s for s in info.streams if s.index == stream.source_index)
+        if stream.position is None:
+            continue
+        if "-" in source.language_tag and not kept_language(muxer, stream, source):
+            yield f"language {source.language_tag} of stream {stream.source_index}"
+        if source.video is not None and source.video.crop and not kept_crop(muxer, stream, source):
+            yield f"crop of the picture of stream {stream.source_index}"
 
 
 def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:
@@ -148,12 +263,12 @@ def file_tags(muxer: str, info: MediaInfo) -> Mapping[str, str]:
     return {name: value for stream in info.streams[:1] for name, value in stream.tags.items()}
 
 
-def missing(muxer: str, source: MediaInfo, output: MediaInfo, *, covers: bool) -> list[str]:
+def missing(muxer: str, source: MediaInfo, output: MediaInfo, streams: Streams) -> list[str]:
     """Return the tags and metadata that the rendition should hold as the source does, and lacks."""
     there = {item.digest for item in output.metadata}
     gone = [
         f"{item.name} of the {item.place}"
-        for item in carried(muxer, source, covers=covers)
+        for item in carried(muxer, source, streams)
         if not item.reported and item.digest not in there
     ]
     found = {name.lower() for name in file_tags(muxer, output)}

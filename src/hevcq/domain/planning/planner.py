@@ -151,8 +151,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
             return decided
         streams.append(decided)
     numbered = _numbered(streams)
-    covers = any(s.kind is StreamKind.PICTURE and s.position is not None for s in numbered)
-    lost = (*metadata.losses(muxer, info, covers=covers), *_undescribed(numbered, info))
+    lost = (*metadata.losses(muxer, info, numbered), *_undescribed(numbered, info))
     if lost and profile.policies.metadata is LossPolicy.REFUSE:
         return Refuse(policy="policies.metadata", detail=metadata.in_words(lost))
     picture = next(s.video for s in numbered if s.source_index == main.index and s.video)

@@ -165,13 +165,12 @@ def cover_commands(
 
 def _room(plan: EncodePlan, info: MediaInfo) -> list[str]:
     """Return the tag that makes the index large enough for what is carried into it afterwards."""
-    covers = plan.has_covers
-    needed = metadata.room_for(plan.muxer, info, covers=covers)
+    needed = metadata.room_for(plan.muxer, info, plan.streams)
     if not needed:
         return []
     used = {name.partition("-")[0].lower() for name in info.tags}
     key = next((name for name in _UNUSED if name not in used), "")
-    if metadata.uses_quicktime_keys(plan.muxer, info.tags, covers=covers):
+    if metadata.uses_quicktime_keys(plan.muxer, info.tags, covers=plan.has_covers):
         key = "hevcq.room"
     return ["-metadata", f"{key}={ROOM}{'.' * (needed + SPARE)}"] if key else []
 
@@ -364,7 +363,9 @@ def label_options(
 ) -> list[str]:
     """Return the tags of one output stream as `key=value`; an empty value removes the tag."""
     tags = {}
-    if source.title and is_mp4_family(muxer):
+    if source.title and "title" not in map(str.lower, source.tags):
+        tags["title"] = source.title  # the name of an MP4's track, which ffmpeg does not read
+    elif source.title and is_mp4_family(muxer):
         # ffmpeg writes an MP4 track's title but does not read it; players show the handler name.
         tags["handler_name"] = source.title
     if source.language:

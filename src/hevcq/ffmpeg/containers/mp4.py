@@ -6,9 +6,11 @@ reading without an error: whether a file can be read is decided by ffprobe.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import takewhile
 from typing import BinaryIO
 
@@ -18,6 +20,10 @@ from hevcq.util.file_io import sha256_bytes
 MOST_BYTES = 1 << 24
 """Largest box, in bytes, that is read or carried; metadata of cameras has some kilobytes."""
 _MOST_BOXES = 20_000
+LANGUAGE_TAG = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
+"""A language by BCP 47 (RFC 5646), by its letters."""
+ENTRY = 8 + 78
+"""Bytes of a video's sample description before its boxes."""
 _STRUCTURE = frozenset(
     b"ftyp moov mdat free skip wide pnot PICT moof mfra sidx ssix styp prft emsg pdin junk jP\x20\x20"
     .split()
@@ -44,6 +50,7 @@ _NAMES = {
     b"auth": "author", b"GPMF": "GoPro's telemetry", b"FIRM": "GoPro's firmware",
     b"HMMT": "GoPro's highlights", b"LENS": "GoPro's lens", b"SETT": "GoPro's settings",
     b"MUID": "GoPro's media id", b"GUMI": "GoPro's unique id", b"clap": "clean aperture",
+    b"meta": "metadata",
     b"elng": "extended language", b"sefd": "Samsung's extra data",
 }  # fmt: skip
 
@@ -137,31 +144,91 @@ def _movie(file: BinaryIO, moov: Box) -> Iterator[Found]:
 
 
 def _track(file: BinaryIO, trak: Box, place: str) -> Iterator[Found]:
+    """Yield what a track says beside its name, language and crop (`tracks`)."""
     for box in children(file, trak.payload, trak.end):
         if box.kind == b"udta":
-            yield from _user_data(file, box, place)
-        elif box.kind == b"meta":
-            yield from _items(file, box, place)
+            for inner in children(file, box.payload, box.end):
+                yield from _found(file, inner, place)
+        elif box.kind == b"meta" or (box.kind == b"uuid" and not _is_index(file, box)):
+            yield from _found(file, box, f"{place} itself")
         elif box.kind == b"mdia":
             for inner in children(file, box.payload, box.end):
-                if inner.kind == b"elng":
+                if inner.kind == b"elng" and not _language(file, inner):
                     yield from _found(file, inner, f"{place} media")
-            yield from _clean_aperture(file, box, place)
+            if _crop(file, box) is None:
+                for _size, clap in _apertures(file, box):
+                    yield from _found(file, clap, f"{place} sample description")
 
 
-def _clean_aperture(file: BinaryIO, mdia: Box, place: str) -> Iterator[Found]:
-    """Yield the clean aperture of a video track, if it is smaller than the picture."""
-    for entry in _inside(file, mdia, [b"minf", b"stbl", b"stsd"], 8):
+def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
+    """Return each track's name, language by BCP 47 and crop, where it has them, by their field."""
+    return [
+        _said(file, trak)
+        for moov in children(file, 0, size)
+        if moov.kind == b"moov"
+        for trak in children(file, moov.payload, moov.end)
+        if trak.kind == b"trak"
+    ]
+
+
+def _said(file: BinaryIO, trak: Box) -> dict[str, str]:
+    said = {}
+    for name in _inside(file, trak, [b"udta"], 0):
+        if name.kind == b"name":
+            said["title"] = _bytes(file, name).rstrip(b"\0").decode("utf-8", "replace")
+    for box in _inside(file, trak, [b"mdia"], 0):
+        if box.kind == b"elng":
+            said["language_tag"] = _language(file, box)
+    for box in children(file, trak.payload, trak.end):
+        if box.kind == b"mdia":
+            said["crop"] = _crop(file, box) or ""
+    return {field: value for field, value in said.items() if value}
+
+
+def _language(file: BinaryIO, elng: Box) -> str:
+    text = _bytes(file, elng)[4:].rstrip(b"\0").decode("ascii", "replace")
+    return text if LANGUAGE_TAG.fullmatch(text) else ""
+
+
+def _crop(file: BinaryIO, mdia: Box) -> str | None:
+    """Return what the clean aperture cuts off, "" for nothing, None if that cannot be told."""
+    found = list(_apertures(file, mdia))
+    edges = {_edges(_bytes(file, clap), *size) for size, clap in found}
+    if not edges:
+        return ""
+    one = edges.pop()
+    if edges or one is None or len(found) < len(list(_entries(file, mdia))):
+        return None
+    return ",".join(map(str, one)) if any(one) else ""
+
+
+def _edges(clap: bytes, width: int, height: int) -> tuple[Fraction, ...] | None:
+    """Return the pixels left, above, right and below a clean aperture (ISO/IEC 14496-12, 12.1.4)."""
+    if len(clap) != 32:
+        return None
+    numbers = struct.unpack(">IIIIiIiI", clap)
+    if not all(numbers[1::2]):
+        return None
+    wide, high, across, down = map(Fraction, numbers[::2], numbers[1::2])
+    left, top = (width - wide) / 2 + across, (height - high) / 2 + down
+    edges = (left, top, width - wide - left, height - high - top)
+    return edges if wide and high and min(edges) >= 0 else None
+
+
+def _entries(file: BinaryIO, mdia: Box) -> Iterator[Box]:
+    yield from _inside(file, mdia, [b"minf", b"stbl", b"stsd"], 8)
+
+
+def _apertures(file: BinaryIO, mdia: Box) -> Iterator[tuple[tuple[int, int], Box]]:
+    """Yield the size of each picture that has a clean aperture, and its box."""
+    if not any(box.kind == b"vmhd" for box in _inside(file, mdia, [b"minf"], 0)):
+        return
+    for entry in _entries(file, mdia):
         file.seek(entry.payload + 24)
         size = file.read(4)
-        for box in children(file, entry.payload + 78, entry.end):
-            if box.kind != b"clap" or box.end - box.payload < 16 or len(size) < 4:
-                continue
-            file.seek(box.payload)
-            wide, wide_by, high, high_by = struct.unpack(">4I", file.read(16))
-            width, height = struct.unpack(">2H", size)
-            if (wide, high) != (width * wide_by, height * high_by):
-                yield from _found(file, box, f"{place} sample description")
+        for box in children(file, entry.start + ENTRY, entry.end):
+            if box.kind == b"clap" and len(size) == 4:
+                yield struct.unpack(">2H", size), box
 
 
 def _inside(file: BinaryIO, box: Box, path: list[bytes], skip: int) -> Iterator[Box]:
@@ -213,6 +280,11 @@ def _found(file: BinaryIO, box: Box, place: str) -> Iterator[Found]:
         yield Found(_item(box.kind, payload, place, size, sha256_bytes(data)), data)
 
 
+def _bytes(file: BinaryIO, box: Box) -> bytes:
+    file.seek(box.payload)
+    return file.read(min(box.end - box.payload, MOST_BYTES))
+
+
 def _item(kind: bytes, payload: bytes, place: str, size: int, digest: str) -> MetadataItem:
     code = kind.decode("mac-roman")
     if kind == b"uuid":
@@ -228,8 +300,6 @@ def _new(box: bytes, reported: Collection[str]) -> bool:
     kind, payload = box[4:8], box[8:]
     if kind in _NUMBERS or (kind[0] == 0 and payload[8:12] in _NUMERIC):
         return False
-    if kind == b"elng":
-        return b"-" in payload
     return not any(matches(payload) for matches in map(_holds, reported))
 
 

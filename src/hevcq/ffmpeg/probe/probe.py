@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hevcq.domain.media.facts import LightLevel, MasteringDisplay, MediaInfo, Stream, StreamKind
+from hevcq.domain.planning.metadata import tracks_of
 from hevcq.errors import SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import (
@@ -107,11 +108,12 @@ def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
     reported = {
         value for tags in (info.tags, *(s.tags for s in info.streams)) for value in tags.values()
     }
-    index_first = False
+    index_first, said = False, list[dict[str, str]]()
     try:
         with open(location, "rb") as file:
             if "mp4" in info.format_name.split(","):
                 index_first = mp4.has_index_first(file, info.size)
+                said = mp4.tracks(file, info.size)
                 found = [piece.item for piece in mp4.metadata(file, info.size, reported)]
             elif "matroska" in info.format_name.split(","):
                 found = matroska.unreported(file, info.size)
@@ -121,7 +123,28 @@ def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
         raise SourceUnreadable(
             f"{display_name(location)} cannot be read: {_why(error)}."
         ) from error
-    return info.model_copy(update={"metadata": tuple(found), "index_first": index_first})
+    more = {"metadata": tuple(found), "index_first": index_first}
+    return _with_tracks(info.model_copy(update=more), said)
+
+
+def _with_tracks(info: MediaInfo, said: list[dict[str, str]]) -> MediaInfo:
+    """Add what the file says of its tracks beside ffprobe's facts, if there are as many."""
+    tracks = tracks_of(info)
+    if not any(said) or len(said) != len(tracks):
+        return info
+    changed = {
+        track.index: _with_words(track, words) for track, words in zip(tracks, said, strict=True)
+    }
+    streams = tuple(changed.get(stream.index, stream) for stream in info.streams)
+    return info.model_copy(update={"streams": streams})
+
+
+def _with_words(track: Stream, words: dict[str, str]) -> Stream:
+    own: dict[str, object] = {n: words[n] for n in words if n in {"title", "language_tag"}}
+    picture = {n: words[n] for n in words if n in {"crop", "sample_aspect"}}
+    if track.video is not None and picture:
+        own["video"] = track.video.model_copy(update=picture)
+    return track.model_copy(update=own)
 
 
 def _check_file(location: str) -> None:

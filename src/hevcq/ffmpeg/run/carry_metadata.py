@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from hevcq.domain.media.containers import is_mp4_family
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.metadata import carried, free_form
+from hevcq.domain.planning.metadata import (
+    carried,
+    free_form,
+    kept_crop,
+    kept_language,
+    tracks_of,
+)
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
-from hevcq.ffmpeg.containers.mp4 import Box, Found, children, metadata
+from hevcq.ffmpeg.containers.mp4 import ENTRY, Box, Found, children, metadata
 from hevcq.ffmpeg.inputs import display_name, is_url
 from hevcq.ports.encoder import EncodeRequest
 
@@ -35,15 +44,14 @@ def carry_metadata(request: EncodeRequest) -> None:
     if not is_mp4_family(plan.muxer):
         return
     found = _wanted(request.location, plan, info)
-    tags = [_free_form(*tag) for tag in free_form(plan.muxer, info, covers=plan.has_covers).items()]
     after = [piece.box for piece in found if piece.item.place == "file"]
-    inside = [piece for piece in found if piece.item.place != "file"]
-    if not (inside or tags or after):
+    index = _Index.planned(plan, info, [p for p in found if p.item.place != "file"])
+    if index.is_empty and not after:
         return
     try:
         with request.output.open("r+b") as file:
-            if inside or tags:
-                _fill_room(file, request.output, inside, tags)
+            if not index.is_empty:
+                _fill_room(file, request.output, index)
             file.seek(0, 2)
             for box in after:
                 file.write(box)
@@ -52,40 +60,153 @@ def carry_metadata(request: EncodeRequest) -> None:
         raise EncoderFailed(f"Metadata cannot be written to {request.output}: {reason}.") from error
 
 
+@dataclass(slots=True)
+class _Track:
+    """What one track gets: boxes of its user data, boxes of its own, its language and its crop."""
+
+    user_data: list[bytes] = field(default_factory=list)
+    own: list[bytes] = field(default_factory=list)
+    language: str = ""
+    crop: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.user_data or self.own or self.language or self.crop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What the index gets; `tracks` are in the order of the rendition's."""
+
+    user_data: list[bytes]
+    entries: list[bytes]
+    own: list[bytes]
+    tracks: list[_Track]
+
+    @property
+    def is_empty(self) -> bool:
+        mine = (self.user_data, self.entries, self.own)
+        return not any(mine) and all(track.is_empty for track in self.tracks)
+
+    @classmethod
+    def planned(cls, plan: EncodePlan, info: MediaInfo, found: Sequence[Found]) -> Self:
+        def of(place: str) -> list[bytes]:
+            return [piece.box for piece in found if piece.item.place == place]
+
+        number = {stream.index: n for n, stream in enumerate(tracks_of(info))}
+        tracks = []
+        for stream in plan.kept:
+            if stream.source_index not in number:
+                continue
+            source = next(s for s in info.streams if s.index == stream.source_index)
+            place = f"track {number[stream.source_index]}"
+            tracks.append(
+                _Track(
+                    of(place),
+                    of(f"{place} itself"),
+                    kept_language(plan.muxer, stream, source),
+                    kept_crop(plan.muxer, stream, source),
+                )
+            )
+        tags = free_form(plan.muxer, info, covers=plan.has_covers)
+        entries = [*of("movie list"), *(_free_form(*tag) for tag in tags.items())]
+        return cls(of("movie"), entries, of("index"), tracks)
+
+
 def _wanted(location: str, plan: EncodePlan, info: MediaInfo) -> list[Found]:
-    wanted = {item.digest for item in carried(plan.muxer, info, covers=plan.has_covers)}
+    wanted = {(item.place, item.digest) for item in carried(plan.muxer, info, plan.streams)}
     if not wanted or is_url(location):
         return []
     try:
         with Path(location).open("rb") as file:
-            return [piece for piece in metadata(file, info.size) if piece.item.digest in wanted]
+            found = list(metadata(file, info.size))
     except OSError as error:
         raise SourceUnreadable(f"{display_name(location)} can no longer be read.") from error
+    return [piece for piece in found if (piece.item.place, piece.item.digest) in wanted]
 
 
-def _fill_room(file: BinaryIO, path: Path, found: Sequence[Found], tags: Sequence[bytes]) -> None:
-    size = path.stat().st_size
-    udta = next(
-        (
-            inner
-            for box in children(file, 0, size)
-            if box.kind == b"moov"
-            for inner in children(file, box.payload, box.end)
-            if inner.kind == b"udta"
-        ),
-        None,
-    )
-    if udta is None:
-        raise EncoderFailed(f"The index of {path} has no place for metadata.")
-    entries = [piece.box for piece in found if piece.item.place == "movie list"]
-    boxes = [piece.box for piece in found if piece.item.place == "movie"]
-    content = _user_data(file, udta, boxes, [*entries, *tags])
-    free = udta.end - udta.start - len(content)
-    if free < 8:
-        raise EncoderFailed(f"The index of {path} has no room for {-free} bytes of metadata.")
-    content += struct.pack(">I4s", free, b"free") + bytes(free - 8)
-    file.seek(udta.start)
-    file.write(struct.pack(">I", len(content)) + content[4:])
+def _fill_room(file: BinaryIO, path: Path, index: _Index) -> None:
+    """Write the index anew, as long as before: what is added takes from the room in its user data."""
+    moov = next((b for b in children(file, 0, path.stat().st_size) if b.kind == b"moov"), None)
+    if moov is None:
+        raise EncoderFailed(f"{path} has no index that could hold metadata.")
+    file.seek(moov.payload)
+    old = file.read(moov.end - moov.payload)
+    content, room = _filled(old, index)
+    free = len(old) - len(content)
+    if room is None or free < 8:
+        raise EncoderFailed(f"The index of {path} has no room for {8 - free} bytes of metadata.")
+    # The room is the last box of the user data.
+    size = struct.unpack_from(">I", content, room)[0]
+    spare = struct.pack(">I4s", free, b"free") + bytes(free - 8)
+    struct.pack_into(">I", content, room, size + free)
+    content[room + size : room + size] = spare
+    file.seek(moov.payload)
+    file.write(content)
+
+
+def _filled(old: bytes, index: _Index) -> tuple[bytearray, int | None]:
+    """Return the payload of an index with what is carried, and where its user data begin in it."""
+    file, content, room = BytesIO(old), bytearray(), None
+    tracks = iter(index.tracks)
+    for box in children(file, 0, len(old)):
+        if box.kind == b"udta":
+            room = len(content)
+            content += _user_data(file, box, index.user_data, index.entries)
+        elif box.kind == b"trak":
+            content += _track(file, box, next(tracks, _Track()))
+        else:
+            content += _whole(file, box)
+    return content + b"".join(index.own), room
+
+
+def _track(file: BinaryIO, trak: Box, added: _Track) -> bytes:
+    if added.is_empty:
+        return _whole(file, trak)
+    parts, boxes = [], list(children(file, trak.payload, trak.end))
+    for box in boxes:
+        if box.kind == b"udta":
+            there = [_whole(file, inner) for inner in children(file, box.payload, box.end)]
+            parts.append(_box(b"udta", [*there, *_new(added.user_data, there)]))
+        elif box.kind == b"mdia":
+            parts.append(_media(file, box, added))
+        else:
+            parts.append(_whole(file, box))
+    if added.user_data and not any(box.kind == b"udta" for box in boxes):
+        parts.append(_box(b"udta", added.user_data))
+    return _box(b"trak", [*parts, *added.own])
+
+
+def _media(file: BinaryIO, box: Box, added: _Track) -> bytes:
+    """Return the media box with its language, and its sample description with its crop."""
+    parts = []
+    for inner in children(file, box.payload, box.end):
+        if inner.kind == b"elng" and added.language:
+            continue
+        if inner.kind in {b"minf", b"stbl"} and added.crop:
+            parts.append(_media(file, inner, replace(added, language="")))
+        elif inner.kind == b"stsd" and added.crop:
+            file.seek(inner.payload)
+            entries = children(file, inner.payload + 8, inner.end)
+            head = file.read(8)
+            parts.append(_box(b"stsd", [head, *(_cropped(file, e, added.crop) for e in entries)]))
+        else:
+            parts.append(_whole(file, inner))
+        if inner.kind == b"mdhd" and added.language:
+            parts.append(_box(b"elng", [bytes(4), added.language.encode(), b"\0"]))
+    return _box(box.kind, parts)
+
+
+def _cropped(file: BinaryIO, entry: Box, crop: str) -> bytes:
+    """Return the description of a picture with a clean aperture (ISO/IEC 14496-12, 12.1.4)."""
+    whole = _whole(file, entry)
+    width, height = struct.unpack_from(">2H", whole, 32)
+    left, top, right, bottom = map(Fraction, crop.split(","))
+    sides = (width - left - right, height - top - bottom, (left - right) / 2, (top - bottom) / 2)
+    numbers = [part for side in sides for part in (side.numerator, side.denominator)]
+    clap = _box(b"clap", [struct.pack(">IIIIiIiI", *numbers)])
+    boxes = [b for b in children(file, entry.start + ENTRY, entry.end) if b.kind != b"clap"]
+    return _box(entry.kind, [whole[8:ENTRY], *(_whole(file, b) for b in boxes), clap])
 
 
 def _user_data(file: BinaryIO, udta: Box, boxes: list[bytes], entries: list[bytes]) -> bytes:

@@ -29,7 +29,7 @@ from hevcq.domain.media.facts import (
     VideoFacts,
 )
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
-from hevcq.domain.planning.metadata import file_tags, missing
+from hevcq.domain.planning.metadata import file_tags, kept_crop, kept_language, missing
 
 _REMADE = frozenset({"tmcd", "text"})
 """Data tracks that the MP4 muxer adds by itself: the time code and the chapter titles."""
@@ -147,7 +147,7 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
         origin = next(s for s in source.streams if s.index == kept.source_index)
         found = _stream_problems(plan.muxer, kept, origin, stream)
         problems += [f"stream {place}: {problem}" for problem in found]
-    gone = missing(plan.muxer, source, output, covers=plan.has_covers)
+    gone = missing(plan.muxer, source, output, plan.streams)
     if gone:
         problems.append(f"it lacks {', '.join(gone)}")
     return [
@@ -166,8 +166,12 @@ def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream)
     labelled = muxer in LABELLED and _THREE_LETTERS.match(origin.language)
     if is_matroska_family(muxer) or labelled:
         yield from _same("language", origin.language, made.language)
-    if is_matroska_family(muxer) and kept.kind is not StreamKind.PICTURE:
-        yield from _same("title", origin.title, made.title)
+    titled = is_matroska_family(muxer) or (is_mp4_family(muxer) and origin.title)
+    if titled and kept.kind is not StreamKind.PICTURE and "\ufffd" not in origin.title:
+        yield from _same("title", _words(origin.title), _words(made.title))
+    yield from _same("language tag", kept_language(muxer, kept, origin), made.language_tag)
+    if made.video is not None:
+        yield from _same("crop of the picture", kept_crop(muxer, kept, origin), made.video.crop)
     if kept.kind in {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}:
         yield from _dispositions(muxer, origin, made)
     if kept.kind is StreamKind.ATTACHMENT:

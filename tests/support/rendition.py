@@ -1,0 +1,94 @@
+"""Encode a clip whole, with every gate, as the tests of metadata want it; and put boxes into clips."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from hevcq.domain.certificate import Outcome
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
+from support.media_facts import profile
+
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+RECIPE = {"preset": "ultrafast", "crf": 30}
+GATES = {"minimum_saving": None, "review_below": 0.0, "picture_samples": 1}
+
+
+def probed(clip: Path) -> MediaInfo:
+    return ENCODER.probe(str(clip), stop=threading.Event())
+
+
+def planned(clip: Path, **more) -> tuple[MediaInfo, EncodePlan]:
+    info = probed(clip)
+    plan = make_plan(profile(**_parts(more)), info)
+    assert isinstance(plan, EncodePlan), plan
+    return info, plan
+
+
+def rendition(clip: Path, **more) -> tuple[Path, MediaInfo]:
+    """Encode a clip; every gate must pass."""
+    stop, recipe = threading.Event(), profile(**_parts(more))
+    info, plan = planned(clip, **more)
+    output = clip.with_name(f"out.{plan.extension}")
+    size = clip.stat().st_size
+    measured = ENCODER.preflight(str(clip), info, recipe, stop=stop)
+    encode = EncodeRequest(recipe, plan, info, str(clip), output, info.duration_s, size, 60.0)
+    report = ENCODER.encode(encode, on_progress=lambda _state: None, stop=stop)
+    assert all(len(word) < 1000 for word in report.arguments)
+    verify = VerifyRequest(recipe, plan, str(clip), info, measured, size, output, report, 60.0)
+    results = ENCODER.verify(verify, on_progress=lambda _state: None, stop=stop)
+    allowed = {Outcome.PASSED, Outcome.OFF}
+    assert [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in allowed] == []
+    return output, ENCODER.probe(str(output), stop=stop)
+
+
+def _parts(more: dict) -> dict:
+    return {"gates": GATES, **more, "video": {**RECIPE, **more.get("video", {})}}
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def put(data: bytes, path: Sequence[bytes | tuple[bytes, int]], new: bytes) -> bytes:
+    """Return boxes with `new` at the end of one, given by the kinds on the way (and which of a kind)."""
+    if not path:
+        return data + new
+    head = path[0] if isinstance(path[0], tuple) else (path[0], 0)
+    at = seen = 0
+    while at < len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if kind == head[0]:
+            if seen == head[1]:
+                before = {b"stsd": 8, b"avc1": 78, b"mp4v": 78, b"hvc1": 78}.get(kind, 0) + 8
+                inner = put(data[at + before : at + size], path[1:], new)
+                whole = box(kind, data[at + 8 : at + before] + inner)
+                return data[:at] + whole + data[at + size :]
+            seen += 1
+        at += size
+    return data + box(head[0], put(b"", path[1:], new))
+
+
+def add_boxes(clip: Path, *added: tuple[Sequence[bytes | tuple[bytes, int]], bytes]) -> Path:
+    """Add boxes to an MP4 or MOV whose index is its last box."""
+    data = clip.read_bytes()
+    for path, new in added:
+        data = put(data, path, new)
+    clip.write_bytes(data)
+    return clip
+
+
+def clap(width: int, height: int, across: int = 0, down: int = 0) -> bytes:
+    """Return a clean aperture; `across` and `down` are of its centre, in half pixels."""
+    return box(b"clap", struct.pack(">IIIIiIiI", width, 1, height, 1, across, 2, down, 2))
+
+
+def elng(language: str) -> bytes:
+    return box(b"elng", bytes(4) + language.encode() + b"\0")
