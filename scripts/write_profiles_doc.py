@@ -136,6 +136,12 @@ pictures and in key frames at twelve places throughout the video. What appears o
 is missed, for example an advertisement of half a minute in another shape. A video whose shape or
 size is seen to change is refused.
 
+Captions that the encoder cannot carry become a text track of each channel that holds text (CC1 to
+CC4), read from CEA-608 with the times of the pictures; places, colours and what only CEA-708 says
+are not kept. G5 reads the source's captions a second time and compares words, number and times.
+This decodes the video two or three times more, which no other video pays. A ladder carries captions
+in its H.264.
+
 Sound that the container cannot hold is converted to `audio.codec`, which loses quality: PCM in an
 MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such videos as they are. A
 further video stream is judged only by its header and the video's first pictures.

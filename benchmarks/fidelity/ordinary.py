@@ -256,7 +256,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("empty-second-video.mov", spliced.empty_second_video),
     Ordinary("subtitles-webvtt.mkv", spliced.with_webvtt),
     Ordinary("subtitles-webvtt.webm", spliced.with_webvtt),
-    Ordinary("captions.mp4", spliced.with_captions, ("refused:policies.closed_captions", ENCODED)),
+    Ordinary("captions.mp4", spliced.with_captions, BOTH),
     # Recordings of television.
     Ordinary("recording-cut.ts", spliced.recording_cut),
     Ordinary("recording-cut-mpeg2.ts", spliced.recording_cut_mpeg2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -86,17 +87,18 @@ def _tone(path: Path) -> Path:
 
 
 def _captioned(stream: bytes) -> bytes:
-    """Insert an SEI with caption pairs after each access unit delimiter."""
+    """Insert an SEI with caption pairs in front of the first slice of each picture."""
     words = [b"\x94\x20", b"\x94\x70", b"HE", b"LL", b"O\x80", b"\x94\x2f"]
-    parts = stream.split(b"\x00\x00\x00\x01")
-    made, shown = [], 0
+    parts = (part for part in re.split(rb"\x00\x00\x00?\x01", stream) if part)
+    made, shown, waits = [], 0, False
     for part in parts:
-        made.append(part)
-        if part and part[0] & 0x1F == 9:
+        waits = waits or part[0] & 0x1F == 9
+        if waits and part[0] & 0x1F in {1, 5}:
             pair = _with_parity(words[shown]) if shown < len(words) else b"\x80\x80"
             made.append(_caption_unit(pair))
-            shown += 1
-    return b"\x00\x00\x00\x01".join(made)
+            shown, waits = shown + 1, False
+        made.append(part)
+    return b"".join(b"\x00\x00\x00\x01" + part for part in made)
 
 
 def _with_parity(pair: bytes) -> bytes:

@@ -97,6 +97,16 @@ def test_a_key_of_later_years_leaves_the_revision_of_recipes_that_do_not_use_it(
     assert profile("hevc", **{part: {key: CHANGED.get(key, "convert")}}).revision != plain.revision
 
 
+def test_a_default_that_serves_what_was_refused_leaves_the_revision_as_it_was():
+    plain = profile("hevc")
+    keep = profile("hevc", policies={"closed_captions": "keep"})
+
+    assert plain.policies.closed_captions == "convert"
+    assert plain.revision == "051779d3abb7" != keep.revision
+    dropped = profile("hevc", policies={"closed_captions": "drop"})
+    assert len({plain.revision, keep.revision, dropped.revision}) == 3
+
+
 def planned(name: str, *streams: Any, chapters: int = 0, **tags: str) -> EncodePlan:
     plan = make_plan(profile(name), media(*streams, chapters=chapters, tags=tags))
     assert isinstance(plan, EncodePlan), plan

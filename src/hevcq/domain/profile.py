@@ -48,6 +48,7 @@ YOUNGER_KEYS = {
     "video": {"encoder", "fallback"},
 }
 """Keys that came after certificates were issued: no part of the revision while at their defaults."""
+FORMER_CAPTIONS = {"convert": "keep", "keep": "convert"}  # the default was keep, and refused more
 
 
 class PixelFormatPolicy(StrEnum):
@@ -233,8 +234,7 @@ class Policies(Frozen):
         "SDR); one without such a layer is always refused",
     )
     hdr10_plus: LossPolicy = Field(
-        default=LossPolicy.REFUSE,
-        description="HDR10+: refuse, or drop its dynamic metadata and keep the HDR10 picture",
+        default=LossPolicy.REFUSE, description="HDR10+: refuse, or drop and keep the HDR10 picture"
     )
     hdr: LossPolicy = Field(
         default=LossPolicy.KEEP,
@@ -243,8 +243,7 @@ class Policies(Frozen):
     interlaced: LossPolicy = Field(
         default=LossPolicy.KEEP,
         description="what is truly interlaced: keep fields (libx264 only), convert (deinterlace), or "
-        "refuse; pictures that are merely marked as interlaced are encoded as the progressive ones "
-        "they are",
+        "refuse; what is merely marked as interlaced is encoded as the progressive video it is",
     )
     variable_rate: LossPolicy = Field(
         default=LossPolicy.REFUSE,
@@ -252,9 +251,9 @@ class Policies(Frozen):
         "convert (repeat or leave out frames to keep their times), or refuse",
     )
     closed_captions: LossPolicy = Field(
-        default=LossPolicy.KEEP,
-        description="captions inside the video (CEA-608 and 708): keep where the encoder can (libx264) "
-        "and refuse elsewhere, drop, or refuse",
+        default=LossPolicy.CONVERT,
+        description="captions inside the video (CEA-608 and 708): convert (carry them if libx264 encodes "
+        "it, else make a text track of each channel), keep (carry them, or refuse), drop, or refuse",
     )
     metadata: LossPolicy = Field(
         default=LossPolicy.KEEP,
@@ -468,9 +467,11 @@ class Profile(Frozen):
         if self.container is not Container.HLS:
             left_out.add("hls")
         recipe = self.model_dump(mode="json", exclude=left_out)
-        for name, section in ((name, getattr(self, name)) for name in YOUNGER_KEYS):
-            for key in YOUNGER_KEYS[name] - section.model_dump(exclude_defaults=True).keys():
+        for name, keys in YOUNGER_KEYS.items():
+            for key in keys - getattr(self, name).model_dump(exclude_defaults=True).keys():
                 del recipe[name][key]
+        said = recipe["policies"]["closed_captions"]
+        recipe["policies"]["closed_captions"] = FORMER_CAPTIONS.get(said, said)
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -179,14 +179,28 @@ class FfmpegEncoder(Encoder):
         self, request: EncodeRequest, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
         job = FfmpegRun(self._tools, request, stop)
-        with new_output(request), extracted_covers(job) as covers:
-            command = encode_command(self._tools, request, covers)
+        with (
+            new_output(request),
+            extracted_covers(job) as covers,
+            self._captions(request, stop) as captions,
+        ):
+            command = encode_command(self._tools, request, covers, captions)
             for path in thumbnail_files(request):
                 create_output(path)
             command += thumbnail_outputs(request)
-            report = run_with_progress(job, command, request.duration_s, on_progress, reads=covers)
+            reads = [*covers, *captions]
+            report = run_with_progress(job, command, request.duration_s, on_progress, reads=reads)
             carry_metadata(request)
             return replace(report, thumbnails=thumbnail_files(request))
+
+    def _captions(
+        self, request: EncodeRequest, stop: threading.Event
+    ) -> AbstractContextManager[list[Path]]:
+        if not request.plan.captions:
+            return nullcontext([])
+        from hevcq.ffmpeg.inspect.captions import extracted_captions
+
+        return extracted_captions(self._tools, request, stop)
 
     def encode_set(
         self, request: SetRequest, *, on_progress: OnProgress, stop: threading.Event
@@ -256,11 +270,16 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
     ) -> EncodeReport:
         """Join the chunk files with the source's other streams; see ports.encoder."""
-        from hevcq.ffmpeg.chunking.join import join
+        from hevcq.ffmpeg.chunking.join import Sidecars, join
 
         job = FfmpegRun(self._tools, request, stop)
-        with new_output(request), extracted_covers(job) as covers:
-            report = join(job, chunk_plan, chunk_files, covers, on_progress)
+        with (
+            new_output(request),
+            extracted_covers(job) as covers,
+            self._captions(request, stop) as captions,
+        ):
+            sidecars = Sidecars(covers, captions)
+            report = join(job, chunk_plan, chunk_files, sidecars, on_progress)
             carry_metadata(request)
             return report
 

@@ -135,7 +135,7 @@ class EncodeJob(Job):
         measured = self._context.encoder.preflight(
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
-        subject = replace(subject, plan=subject.plan.noting(*measured.notices))
+        subject = replace(subject, plan=subject.plan.after(measured))
         split = self._split_where_it_pays(subject, measured)
         if split is not None:
             return split

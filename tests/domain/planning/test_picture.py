@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay
+from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay, Measurement
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, VideoTarget
 from hevcq.domain.planning.planner import make_plan
 from support.media_facts import audio, media, profile, video
@@ -148,9 +148,7 @@ def test_hdr_is_refused_by_a_profile_that_makes_sdr(transfer: str) -> None:
     assert refused("720p", video(colour=Colour(transfer=transfer))) == "policies.hdr"
 
 
-@pytest.mark.parametrize(
-    "name", ["dolby_vision", "hdr10_plus", "closed_captions", "stereo_3d", "spherical"]
-)
+@pytest.mark.parametrize("name", ["dolby_vision", "hdr10_plus", "stereo_3d", "spherical"])
 def test_what_no_encoder_carries_needs_leave_to_be_dropped(name: str) -> None:
     stream = video(dolby_base="hlg", **{name: True})
 
@@ -170,7 +168,36 @@ def test_captions_are_carried_by_libx264_and_by_it_alone() -> None:
     assert refused("720p", stream, policies={"closed_captions": "refuse"}) == (
         "policies.closed_captions"
     )
-    assert refused("hevc", stream) == "policies.closed_captions"
+    assert refused("hevc", stream, policies={"closed_captions": "keep"}) == (
+        "policies.closed_captions"
+    )
+
+
+def test_captions_become_text_where_the_encoder_loses_them_and_the_container_holds_text() -> None:
+    stream = video(closed_captions=True)
+    plan = make_plan(profile("hevc"), media(stream, audio()))
+
+    assert isinstance(plan, EncodePlan)
+    assert (plan.captions, plan.video.captions) == (("CC1",), False)
+    assert plan.notices == (
+        "Stream 0: closed captions become a text track, without their places and colours.",
+    )
+    found = plan.after(Measurement(tracks=(), captions=("CC1", "CC3"), notices=("Said.",)))
+    assert (found.captions, found.notices[-1]) == (("CC1", "CC3"), "Said.")
+    assert plan.after(Measurement(tracks=())).captions == ("CC1",), "what was not looked for stays"
+    assert refused("avi", stream, policies={"closed_captions": "convert"}) == (
+        "policies.closed_captions"
+    )
+
+
+def test_a_ladder_keeps_captions_in_its_h264_and_is_refused_where_it_has_none() -> None:
+    stream = video(closed_captions=True)
+
+    assert target("hls", stream, hls={"hevc": True}).captions is True
+    hdr = video(closed_captions=True, colour=HDR, pixel_format="yuv420p10le", bit_depth=10)
+    assert refused("hls", hdr, hls={"hevc": True}, policies={"hdr": "keep"}) == (
+        "policies.closed_captions"
+    )
 
 
 def test_captions_are_not_said_twice_by_a_frame_of_each_field() -> None:

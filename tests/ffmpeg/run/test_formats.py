@@ -86,6 +86,7 @@ def encoded(name: str, source: Path, folder: Path, **parts: Any) -> Made:
     plan = make_plan(recipe, info)
     assert isinstance(plan, EncodePlan), plan
     measured = ENCODER.preflight(str(source), info, recipe, stop=stop)
+    plan = plan.after(measured)
     output, size = folder / f"{source.stem}.{name}.{plan.extension}", source.stat().st_size
     place = str(source), output, info.duration_s, size, 60.0
     report = ENCODER.encode(

@@ -275,6 +275,10 @@ class Measurement(Frozen):
     notices: tuple[str, ...] = Field(
         default=(), description="what of the source is left out, found by measuring; for people"
     )
+    captions: tuple[str, ...] | None = Field(
+        default=None,
+        description="channels of closed captions that hold text, such as CC1; empty: not looked for",
+    )
 
     def track(self, index: int) -> TrackMeasure | None:
         """Return the measurement of the stream with that index, or None if the pass did not see it."""

@@ -11,7 +11,14 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay, MediaInfo, StreamKind
+from hevcq.domain.media.facts import (
+    Colour,
+    LightLevel,
+    MasteringDisplay,
+    Measurement,
+    MediaInfo,
+    StreamKind,
+)
 from hevcq.domain.model import Frozen
 from hevcq.domain.profile import Profile
 
@@ -182,6 +189,10 @@ class EncodePlan(Frozen):
         default=None, description="the rungs, if the rendition is a set of files for HLS"
     )
     streams: tuple[StreamPlan, ...] = Field(description="every source stream, in source order")
+    captions: tuple[str, ...] = Field(
+        default=(),
+        description="channels of the video's closed captions that become text tracks, after the others",
+    )
     chapters: int = Field(default=0, description="chapters the output must have")
     notices: tuple[str, ...] = Field(
         default=(), description="what is changed or dropped, for people"
@@ -202,6 +213,12 @@ class EncodePlan(Frozen):
         """Return the plan with further notices, of what only measuring the source has shown."""
         return self.model_copy(update={"notices": (*self.notices, *notices)})
 
+    def after(self, measured: Measurement) -> EncodePlan:
+        """Return the plan with what measuring the source has shown: notices, channels of captions."""
+        found = measured.captions if self.captions and measured.captions is not None else None
+        plan = self if found is None else self.model_copy(update={"captions": found})
+        return plan.noting(*measured.notices)
+
     @property
     def kept(self) -> tuple[StreamPlan, ...]:
         """The plans of the output's streams, in output order."""
@@ -217,6 +234,17 @@ class EncodePlan(Frozen):
     def main_video(self) -> StreamPlan:
         """The plan of the main video stream."""
         return next(s for s in self.kept if s.kind is StreamKind.VIDEO)
+
+
+def caption_title(channel: str) -> str:
+    """Return the title of the text track that is made of a channel of captions."""
+    return f"Closed captions ({channel})"
+
+
+def caption_language(info: MediaInfo, channel: str) -> str:
+    """Return the language of a channel: of CC1 that of the first sound, by rule; of others none is known."""
+    sounds = [s.language for s in info.of_kind(StreamKind.AUDIO) if s.language]
+    return sounds[0] if sounds and channel == "CC1" else "und"
 
 
 Plan = Skip | Refuse | EncodePlan

@@ -70,6 +70,13 @@ def ladder_of(profile: Profile, main: Stream) -> Ladder | Refuse:
             if isinstance(target, Refuse):
                 return target
             rungs.append(_rung(codec, target, rate, main.video))
+    converted = profile.policies.closed_captions is LossPolicy.CONVERT
+    if main.video.closed_captions and converted and not any(r.target.captions for r in rungs):
+        return Refuse(
+            policy="policies.closed_captions",
+            detail="The picture carries closed captions, which a ladder of HEVC alone would lose; set "
+            "policies.closed_captions to drop to encode without them.",
+        )
     settings = profile.hls
     return Ladder(rungs=tuple(rungs), segment_s=settings.segment_s, keyframe_s=settings.keyframe_s)
 

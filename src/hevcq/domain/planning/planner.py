@@ -26,7 +26,12 @@ from hevcq.domain.planning.encode_plan import (
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
 from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.streams import plan_stream, plan_video
-from hevcq.domain.planning.video import smaller_than_box, uneven, uneven_words
+from hevcq.domain.planning.video import (
+    captions_become_text,
+    smaller_than_box,
+    uneven,
+    uneven_words,
+)
 from hevcq.domain.profile import LossPolicy, Profile, SmallerPolicy
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
@@ -154,6 +159,9 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
     lost = (*metadata.losses(muxer, info, numbered), *_undescribed(numbered, info))
     if lost and profile.policies.metadata is LossPolicy.REFUSE:
         return Refuse(policy="policies.metadata", detail=metadata.in_words(lost))
+    captions = _captions(profile, main)
+    if captions and muxer not in containers.SUBTITLE_ENCODERS:
+        return _refused_text(muxer)
     picture = next(s.video for s in numbered if s.source_index == main.index and s.video)
     return EncodePlan(
         profile=profile.name,
@@ -162,9 +170,27 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         extension=containers.EXTENSIONS[muxer],
         video=picture,
         streams=numbered,
+        captions=captions,
         chapters=len(info.chapters) if muxer in containers.CHAPTERED else 0,
-        notices=(*_notices(info, numbered), *([metadata.in_words(lost)] if lost else [])),
+        notices=(
+            *_notices(info, numbered, texts=captions),
+            *([metadata.in_words(lost)] if lost else []),
+        ),
         losses=lost if profile.policies.metadata is LossPolicy.KEEP else (),
+    )
+
+
+def _captions(profile: Profile, main: Stream) -> tuple[str, ...]:
+    """Return the channel of captions that is to become text; which others there are only reading shows."""
+    wanted = main.video is not None and captions_become_text(profile, main.video)
+    return ("CC1",) if wanted else ()
+
+
+def _refused_text(muxer: str) -> Refuse:
+    return Refuse(
+        policy="policies.closed_captions",
+        detail=f"The picture carries closed captions, and {containers.NAMES[muxer]} holds no text track "
+        "for them; set policies.closed_captions to drop to encode without them.",
     )
 
 
@@ -228,14 +254,17 @@ def _numbered(streams: list[StreamPlan]) -> tuple[StreamPlan, ...]:
     )
 
 
-def _notices(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> tuple[str, ...]:
+def _notices(
+    info: MediaInfo, streams: tuple[StreamPlan, ...], *, texts: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     found = [stream.notice for stream in streams if stream.notice]
     for stream in streams:
         source = next(s for s in info.streams if s.index == stream.source_index).video
         if stream.video is None or source is None:
             continue
         said = (*_changed(stream.video, source), *_field_notices(stream.video, source))
-        said += tuple(_lost(stream.video, source))
+        said += tuple(_lost(stream.video, source, as_text=bool(texts)))
+        texts = ()  # they are those of the first video alone
         found += [f"Stream {stream.source_index}: {words}." for words in said]
     return tuple(found)
 
@@ -267,14 +296,16 @@ def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
         yield "its fields are marked in the wrong order; the right one is used"
 
 
-def _lost(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+def _lost(target: VideoTarget, source: VideoFacts, *, as_text: bool) -> Iterator[str]:
     if target.tone_map:
         yield "its HDR tones are mapped to SDR"
     if source.dolby_vision:
         yield f"Dolby Vision is left out; its base layer ({source.dolby_base.upper()}) is what remains"
     if source.hdr10_plus:
         yield "HDR10+ dynamic metadata is left out"
-    if target.captions is False:
+    if target.captions is False and as_text:
+        yield "closed captions become a text track, without their places and colours"
+    elif target.captions is False:
         yield "closed captions are left out"
     if source.stereo_3d:
         yield "the mark of its stereoscopic layout is left out"

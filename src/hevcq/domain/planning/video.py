@@ -123,16 +123,29 @@ def _refused_uneven(profile: Profile, facts: VideoFacts) -> Refuse | None:
 
 
 def _refused_captions(profile: Profile, facts: VideoFacts) -> Refuse | None:
-    """Refuse captions inside the video unless the encoder carries them: libx265 of ffmpeg 5.1 does not."""
+    """Refuse captions inside the video if the profile does, or if they could neither stay nor become text."""
     policy, encoder = profile.policies.closed_captions, encoder_of(profile.video.codec)
-    carried = policy is LossPolicy.KEEP and profile.video.codec is VideoCodec.H264
-    if not facts.closed_captions or carried or policy is LossPolicy.DROP:
+    if not facts.closed_captions or policy in {LossPolicy.DROP, LossPolicy.CONVERT}:
+        return None
+    if _carries_captions(profile):
         return None
     return Refuse(
         policy="policies.closed_captions",
         detail=f"The picture carries closed captions, which {encoder} would lose; set "
-        "policies.closed_captions to drop to encode without them.",
+        "policies.closed_captions to convert to make text of them, or to drop to encode without them.",
     )
+
+
+def captions_become_text(profile: Profile, facts: VideoFacts) -> bool:
+    """Return whether the captions inside this video are to be kept as text tracks."""
+    converted = profile.policies.closed_captions is LossPolicy.CONVERT
+    return facts.closed_captions and converted and not _carries_captions(profile)
+
+
+def _carries_captions(profile: Profile) -> bool:
+    """Return whether the encoder writes captions into its pictures: libx265 of ffmpeg 5.1 does not."""
+    allowed = profile.policies.closed_captions in {LossPolicy.KEEP, LossPolicy.CONVERT}
+    return allowed and profile.video.codec is VideoCodec.H264
 
 
 def _refused_dolby(facts: VideoFacts) -> Refuse | None:
@@ -222,7 +235,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         (width, height), aspect = scale
     right = width % 2 if chosen.even[0] else 0
     bottom = height % 2 if chosen.even[1] else 0
-    captions = facts.closed_captions and profile.policies.closed_captions is LossPolicy.KEEP
+    captions = facts.closed_captions and _carries_captions(profile)
     tone_map = _maps_tones(profile, facts)
     static_hdr = chosen.bits >= 10 and not tone_map
     full = not tone_map and (

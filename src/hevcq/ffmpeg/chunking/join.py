@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,11 +20,19 @@ from hevcq.ffmpeg.run.runner import FfmpegRun, run_with_progress
 from hevcq.ports.encoder import EncodeReport, OnProgress
 
 
+@dataclass(frozen=True, slots=True)
+class Sidecars:
+    """Files made of the source for the join: its covers, and a WebVTT file of each channel of captions."""
+
+    covers: Sequence[Path]
+    captions: Sequence[Path] = ()
+
+
 def join(
     job: FfmpegRun,
     plan: ChunkPlan,
     chunk_files: Sequence[Path],
-    covers: Sequence[Path],
+    sidecars: Sidecars,
     on_progress: OnProgress,
 ) -> EncodeReport:
     """Write `job.request.output` from the chunk files.
@@ -40,13 +49,13 @@ def join(
         request.output, concat_list(plan, [path.absolute() for path in chunk_files])
     ) as path:
         video = JoinedVideo(listing=path, offset_s=offset(plan, request.info))
-        command = join_command(job.tools, request, covers, video)
+        command = join_command(job.tools, request, sidecars.covers, video, sidecars.captions)
         report = run_with_progress(
             job,
             command,
             request.duration_s,
             on_progress,
-            reads=[path, *chunk_files, *covers],
+            reads=[path, *chunk_files, *sidecars.covers, *sidecars.captions],
         )
     if report.frames != plan.frames:
         raise PartUnfit(

@@ -21,12 +21,20 @@ from hevcq.domain.media.containers import (
     MP4,
     OGG,
     SEAMLESS,
+    SUBTITLE_ENCODERS,
     WEBM,
     is_mp4_family,
 )
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning import metadata
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.planning.encode_plan import (
+    Action,
+    EncodePlan,
+    StreamPlan,
+    VideoTarget,
+    caption_language,
+    caption_title,
+)
 from hevcq.domain.planning.metadata import PROVENANCE_KEY, mark, tool_mark
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.codecs import (
@@ -44,6 +52,9 @@ QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+erro
 PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
 QUEUE_PACKETS = "16384"
 """Packets that a stream may buffer for a sparse one before ffmpeg fails (default 128)."""
+WEBVTT_INPUT = (
+    "-format_whitelist", "webvtt", "-f", "webvtt", "-protocol_whitelist", "file", "-i"
+)  # fmt: skip
 CHUNK_MUXER = "mp4"
 """Chunks are MP4: it holds the output of all our encoders, with exact times in any time base."""
 CHUNK_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -77,23 +88,31 @@ class JoinedVideo:
 
 
 def encode_command(
-    tools: FfmpegTools, request: EncodeRequest, covers: Sequence[Path] = ()
+    tools: FfmpegTools,
+    request: EncodeRequest,
+    covers: Sequence[Path] = (),
+    captions: Sequence[Path] = (),
 ) -> list[str]:
     """Return the command that encodes `request.output`.
 
-    `covers` are the files made by `cover_commands`, in the order of the plan's covers.
+    `covers` are the files made by `cover_commands`, in the order of the plan's covers; `captions` are
+    WebVTT files, in the order of the plan's.
     """
-    return _rendition_command(tools, request, covers, None)
+    return _rendition_command(tools, request, covers, captions)
 
 
 def join_command(
-    tools: FfmpegTools, request: EncodeRequest, covers: Sequence[Path], video: JoinedVideo
+    tools: FfmpegTools,
+    request: EncodeRequest,
+    covers: Sequence[Path],
+    video: JoinedVideo,
+    captions: Sequence[Path] = (),
 ) -> list[str]:
     """Return the command that writes `request.output` with the picture copied from its chunks.
 
     All other streams are mapped, encoded and tagged as in `encode_command`.
     """
-    return _rendition_command(tools, request, covers, video)
+    return _rendition_command(tools, request, covers, captions, video)
 
 
 def base_command(tools: FfmpegTools, threads: int) -> list[str]:
@@ -105,7 +124,11 @@ def base_command(tools: FfmpegTools, threads: int) -> list[str]:
 
 
 def _rendition_command(
-    tools: FfmpegTools, request: EncodeRequest, covers: Sequence[Path], video: JoinedVideo | None
+    tools: FfmpegTools,
+    request: EncodeRequest,
+    covers: Sequence[Path],
+    captions: Sequence[Path],
+    video: JoinedVideo | None = None,
 ) -> list[str]:
     plan, info = request.plan, request.info
     threads = request.threads or request.profile.bounds.threads
@@ -113,10 +136,12 @@ def _rendition_command(
     command += source_input(request.location, info)
     if video is not None:
         command += chunks_input(video)
+    command += [word for path in captions for word in (*WEBVTT_INPUT, f"file:{path}")]
     tracks = _mapped(plan)
     for track in tracks:
         joined = video is not None and track == plan.main_video
         command += ["-map", "1:0" if joined else f"0:{track.source_index}"]
+    command += _caption_maps(plan, captions, 1 if video is None else 2)
     # Explicit, because ffmpeg's default copy of the global tags omits the creation time.
     command += ["-map_metadata", "0", "-map_chapters", "0"]
     for place, track in enumerate(tracks):
@@ -136,7 +161,8 @@ def _rendition_command(
         timecode = _timecode(plan, info, track)
         for label in label_options(track, source, muxer=plan.muxer, timecode=timecode):
             command += [f"-metadata:s:{place}", label]
-    command += _attached(plan, info, covers, len(tracks))
+    command += _caption_options(plan, info, len(tracks))
+    command += _attached(plan, info, covers, len(tracks) + len(plan.captions))
     return [
         *command,
         *_global_tags(plan, info),
@@ -227,6 +253,27 @@ def _attached(plan: EncodePlan, info: MediaInfo, covers: Sequence[Path], place: 
         name = _stream(info, track).tags.get("filename", f"cover.{extension}")
         where = f"-metadata:s:{place + offset}"
         options += ["-attach", f"file:{path}", where, f"filename={name}", where, f"mimetype={mime}"]
+    return options
+
+
+def _caption_maps(plan: EncodePlan, captions: Sequence[Path], first: int) -> list[str]:
+    if len(plan.captions) != len(captions):
+        raise ValueError(
+            f"{len(plan.captions)} caption texts are planned, {len(captions)} were given"
+        )
+    return [w for number, _ in enumerate(captions, first) for w in ("-map", f"{number}:0")]
+
+
+def _caption_options(plan: EncodePlan, info: MediaInfo, place: int) -> list[str]:
+    """Return the options of the text tracks, which follow the source's streams."""
+    options: list[str] = []
+    for number, channel in enumerate(plan.captions, place):
+        options += [f"-c:{number}", SUBTITLE_ENCODERS[plan.muxer][1]]
+        options += [f"-disposition:{number}", "hearing_impaired"]
+        labels = {"language": caption_language(info, channel)}
+        labels["handler_name" if is_mp4_family(plan.muxer) else "title"] = caption_title(channel)
+        for key, value in labels.items():
+            options += [f"-metadata:s:{number}", f"{key}={value}"]
     return options
 
 

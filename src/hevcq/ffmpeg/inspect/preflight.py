@@ -26,9 +26,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from hevcq.domain.formats.video import Container
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Refuse
-from hevcq.domain.planning.video import evened
+from hevcq.domain.planning.video import captions_become_text, evened
 from hevcq.domain.profile import LossPolicy, Preflight, Profile
 from hevcq.errors import MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
@@ -68,7 +69,24 @@ def preflight(
         *_evened(location, info, measured, profile),
     )
     measured = _with_pictures(tools, location, info, measured, stop)
-    return measured.model_copy(update={"notices": (*measured.notices, *notices)})
+    found: dict[str, object] = {"notices": (*measured.notices, *notices)}
+    captioned = _captioned(info, profile)
+    if captioned is not None:
+        from hevcq.ffmpeg.inspect.captions import found_captions
+
+        found["captions"] = channels = found_captions(tools, location, info, captioned.index, stop)
+        if not channels:
+            found["notices"] = (*measured.notices, *notices, "Its closed captions hold no text.")
+    return measured.model_copy(update=found)
+
+
+def _captioned(info: MediaInfo, profile: Profile) -> Stream | None:
+    """Return the video whose captions are to become text, or None."""
+    videos = (s for s in info.of_kind(StreamKind.VIDEO) if not s.pictureless)
+    main = next(videos, None)
+    if main is None or main.video is None or profile.container is Container.HLS:
+        return None
+    return main if captions_become_text(profile, main.video) else None
 
 
 def _with_pictures(

@@ -35,7 +35,12 @@ from hevcq.ffmpeg.verify.picture import (
 )
 from hevcq.ffmpeg.verify.seams import PresentationTimes, compare_frame_times, seam_problems
 from hevcq.ffmpeg.verify.sound import MAX_OFFSET_S, envelope, offset_s
-from hevcq.ffmpeg.verify.streams import output_streams, plan_problems, stream_problems
+from hevcq.ffmpeg.verify.streams import (
+    caption_streams,
+    output_streams,
+    plan_problems,
+    stream_problems,
+)
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest, held_s
 
@@ -151,7 +156,7 @@ class _Gates:
             self.shown, problems = compare_frame_times(
                 self.tools, request, (video.index, video.tick), self.stop
             )
-        return _judged(problems or self._late_sounds())
+        return _judged(problems or self._late_sounds() or self._wrong_captions())
 
     def _late_sounds(self) -> list[str]:
         """Return the encoded sounds that lie off the source's against the picture."""
@@ -170,6 +175,24 @@ class _Gates:
             if late is not None and abs(late) > allowed:
                 problems.append(f"audio track {kept.position} is {late:+.3f} s off the picture")
         return problems
+
+    def _wrong_captions(self) -> list[str]:
+        """Return how the text of captions differs from the source's captions."""
+        request = self.request
+        if not request.plan.captions:
+            return []
+        from hevcq.ffmpeg.inspect.captions import CaptionTracks, caption_problems
+
+        before = request.measured.track(request.plan.main_video.source_index)
+        after = self.made.track(self._video().index)
+        if before is None or after is None:
+            return ["the times of captions cannot be compared"]
+        made = caption_streams(request.plan, self.output)
+        numbers = {name: each.index for name, each in zip(request.plan.captions, made, strict=True)}
+        shift_s = (after.first_pts_s or 0.0) - (before.first_pts_s or 0.0)
+        tracks = CaptionTracks(str(request.output), numbers, shift_s)
+        source = request.location, request.info, request.plan.main_video.source_index
+        return list(caption_problems(self.tools, source, tracks, self.stop))
 
     def _picture_moved_s(self) -> float:
         """Return by how many seconds the picture begins later in the output than in the source."""

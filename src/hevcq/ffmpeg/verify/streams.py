@@ -15,6 +15,7 @@ from hevcq.domain.media.containers import (
     FLAGS,
     LABELLED,
     READ_AS,
+    SUBTITLE_ENCODERS,
     TAGS,
     is_matroska_family,
     is_mp4_family,
@@ -28,7 +29,14 @@ from hevcq.domain.media.facts import (
     StreamKind,
     VideoFacts,
 )
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.planning.encode_plan import (
+    Action,
+    EncodePlan,
+    StreamPlan,
+    VideoTarget,
+    caption_language,
+    caption_title,
+)
 from hevcq.domain.planning.metadata import file_tags, kept_crop, kept_language, missing
 
 _REMADE = frozenset({"tmcd", "text"})
@@ -39,6 +47,22 @@ CHAPTER_S = 0.05
 
 def output_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
     """Return the output's streams that correspond to `plan.kept`, in that order."""
+    made, first = _made(plan, output), _first_caption(plan)
+    return made[:first] + made[first + len(plan.captions) :]
+
+
+def caption_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
+    """Return the text tracks that were made of captions: they follow the tracks of the source."""
+    first = _first_caption(plan)
+    return _made(plan, output)[first : first + len(plan.captions)]
+
+
+def _first_caption(plan: EncodePlan) -> int:
+    files = {StreamKind.ATTACHMENT, StreamKind.PICTURE}
+    return sum(kept.kind not in files for kept in plan.kept)
+
+
+def _made(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
     if not is_mp4_family(plan.muxer):
         return output.streams
     return tuple(
@@ -147,6 +171,7 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
         origin = next(s for s in source.streams if s.index == kept.source_index)
         found = _stream_problems(plan.muxer, kept, origin, stream)
         problems += [f"stream {place}: {problem}" for problem in found]
+    problems += _caption_problems(plan, source, output)
     gone = missing(plan.muxer, source, output, plan.streams)
     if gone:
         problems.append(f"it lacks {', '.join(gone)}")
@@ -156,6 +181,18 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
         *_title(source.tags, file_tags(plan.muxer, output)),
         *_creation_time(plan.muxer, source.tags, file_tags(plan.muxer, output)),
     ]
+
+
+def _caption_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> Iterator[str]:
+    made = caption_streams(plan, output)
+    if len(made) != len(plan.captions):
+        yield f"{len(made)} text tracks of captions, expected {len(plan.captions)}"
+    for channel, stream in zip(plan.captions, made, strict=False):
+        wanted = SUBTITLE_ENCODERS[plan.muxer][0], caption_language(source, channel)
+        found = stream.codec, stream.language or "und"
+        yield from _same(f"text of captions {channel}", wanted, found)
+        if is_matroska_family(plan.muxer):
+            yield from _same("title", caption_title(channel), stream.title)
 
 
 def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream) -> Iterator[str]:

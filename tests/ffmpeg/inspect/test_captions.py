@@ -1,0 +1,169 @@
+"""Closed captions become text tracks where the encoder cannot carry them, and the gates read both."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.run.test_formats import ENCODER, Made, complaints, encoded
+from ffmpeg.verify.conftest import ffmpeg
+from hevcq.domain.media.facts import StreamKind
+from hevcq.errors import MediaRefused
+from hevcq.ffmpeg.inspect.captions import CaptionPairs, spoken
+from support.captions import (
+    at_frame,
+    captioned,
+    command,
+    erased,
+    letters,
+    rolled,
+    shown,
+    with_parity,
+)
+from support.media_facts import profile
+
+ENGLISH = at_frame((2, shown("HELLO WORLD")), (30, shown("It's TWO", "lines & < 3")), (60, erased()),
+                   (70, shown("LAST ONE")))  # fmt: skip
+ALSO = at_frame((10, rolled("HOLA MUNDO", 3)), (50, rolled("ADIOS", 3)), (80, erased(3)))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    name = "it's [odd]: a, b; 100%\\ .mp4"
+    return captioned(tmp_path_factory.mktemp("captions") / name, ENGLISH, ALSO)
+
+
+@pytest.fixture(scope="module")
+def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return encoded("hevc", source, tmp_path_factory.mktemp("made"))
+
+
+def texts(path: Path, track: int, folder: Path) -> list[str]:
+    """Return the blocks of a text track, as another program reads it."""
+    ffmpeg("-i", path, "-map", f"0:s:{track}", "-f", "srt", folder / "read.srt")
+    return [
+        " ".join(b.split("\n", 1)[1].split())
+        for b in (folder / "read.srt").read_text().split("\n\n")
+        if b
+    ]
+
+
+def test_captions_become_a_text_track_of_each_channel_with_the_times_of_their_pictures(
+    made, tmp_path
+):
+    assert complaints(made.judge()) == []
+    assert made.request.plan.captions == ("CC1", "CC3")
+    assert any("become a text track" in notice for notice in made.request.plan.notices)
+    found = [
+        (s.codec, s.language, s.tags["handler_name"])
+        for s in made.output.of_kind(StreamKind.SUBTITLE)
+    ]
+    assert found == [
+        ("mov_text", "eng", "Closed captions (CC1)"),
+        ("mov_text", "", "Closed captions (CC3)"),
+    ]
+    words = texts(made.request.output, 0, tmp_path)
+    # Each appears with the first of the two commands that show it, and goes with the next.
+    assert words == [
+        "00:00:00,480 --> 00:00:01,840 HELLO WORLD",
+        "00:00:01,840 --> 00:00:02,400 It’s TWO lines & < 3",
+        "00:00:03,120 --> 00:00:04,000 LAST ONE",
+    ]
+    assert any("HOLA MUNDO" in block for block in texts(made.request.output, 1, tmp_path))
+
+
+def test_matroska_gets_them_as_subrip_before_its_attachments(source, tmp_path):
+    mkv, font = tmp_path / "with-font.mkv", tmp_path / "a.ttf"
+    font.write_bytes(b"not really a font")
+    ffmpeg("-i", source, "-c", "copy", "-attach", font, "-metadata:s:t", "mimetype=application/x-truetype-font",
+           mkv)  # fmt: skip
+
+    one = encoded("hevc", mkv, tmp_path)
+
+    assert complaints(one.judge()) == []
+    assert [s.codec for s in one.output.of_kind(StreamKind.SUBTITLE)] == ["subrip", "subrip"]
+    assert len(one.output.of_kind(StreamKind.ATTACHMENT)) == 1
+
+
+def test_an_encoder_that_carries_captions_makes_no_text_of_them(source, tmp_path):
+    one = encoded("720p", source, tmp_path)
+
+    assert complaints(one.judge()) == []
+    assert one.request.plan.captions == ()
+    assert one.output.of_kind(StreamKind.SUBTITLE) == ()
+    (picture,) = one.output.of_kind(StreamKind.VIDEO)
+    assert picture.video is not None
+    assert picture.video.closed_captions
+
+
+def test_captions_without_a_word_leave_no_track_and_are_said(tmp_path):
+    empty = captioned(tmp_path / "empty.mp4", [], seconds=1)
+
+    one = encoded("hevc", empty, tmp_path)
+
+    assert complaints(one.judge()) == []
+    assert one.output.of_kind(StreamKind.SUBTITLE) == ()
+    assert "Its closed captions hold no text." in one.request.plan.notices
+
+
+def test_captions_that_are_in_cea_708_alone_are_refused_before_the_encode(tmp_path):
+    digital = captioned(tmp_path / "digital.mp4", [], digital=b"\x02\x21", seconds=1)
+    info = ENCODER.probe(str(digital), stop=threading.Event())
+
+    with pytest.raises(MediaRefused, match=r"digital\.mp4.*CEA-708 only.*closed_captions to drop"):
+        ENCODER.preflight(str(digital), info, profile("hevc"), stop=threading.Event())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("s/WORLD/WORD/", "words are missing"),
+        ("s/00:00:01,840 --/00:00:01,910 --/", "where the source shows none"),
+        ("/LAST/d", "LAST"),
+    ],
+)
+def test_the_gate_sees_a_wrong_word_a_late_cue_and_a_lost_one(made, tmp_path, change, complaint):
+    srt, spoilt = tmp_path / "cc.srt", tmp_path / "spoilt.mp4"
+    ffmpeg("-i", made.request.output, "-map", "0:s:0", srt)
+    text = srt.read_text()
+    if change.startswith("s"):
+        _, old, new, _ = change.split("/")
+        assert old in text
+        text = text.replace(old, new)
+    else:
+        text = "\n\n".join(block for block in text.split("\n\n") if "LAST" not in block)
+    srt.write_text(text)
+    ffmpeg("-i", made.request.output, "-i", srt, "-map", "0:v", "-map", "0:a", "-map", "1:s", "-map", "0:s:1",
+           "-c", "copy", "-c:s:0", "mov_text", "-metadata:s:s:0", "language=eng", spoilt)  # fmt: skip
+
+    found = complaints(Made(replace(made.request, output=spoilt)).judge())
+
+    assert any(complaint in each and "captions CC1" in each for each in found), found
+
+
+def test_channels_are_told_apart_and_words_read_without_the_decoder():
+    pairs = CaptionPairs()
+    both = [*shown("ONE"), *shown("TWO", channel=2), command(0x2A), *letters("TEXT SERVICE")]
+    for place, pair in enumerate(both):
+        pairs.feed(place * 0.04, b"\xfc" + with_parity(pair))
+    data = [b"\x01\x03", b"Na", b"me", b"\x0f\x1d", *rolled("TRES", 3), *rolled("CUATRO", 4)]
+    for place, pair in enumerate(data):
+        pairs.feed(place * 0.04, b"\xfd" + with_parity(pair))
+
+    said = {name: spoken(found).words for name, found in pairs.channels.items()}
+
+    assert said == {"CC1": {"ONE"}, "CC2": {"TWO"}, "CC3": {"TRES"}, "CC4": {"CUATRO"}}
+    assert spoken(pairs.channels["CC1"]).captions == 1
+    assert not pairs.is_digital
+
+
+def test_letters_taken_back_and_captions_never_shown_are_no_words():
+    pairs = CaptionPairs()
+    written = [*letters("CATS"), command(0x21), *shown("DOG"), command(0x20), *letters("NEVER")]
+    for place, pair in enumerate(written):
+        pairs.feed(place * 0.04, b"\xfc" + with_parity(pair))
+
+    assert spoken(pairs.channels["CC1"]).words == {"CAT", "DOG"}
