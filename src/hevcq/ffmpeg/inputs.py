@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
-from collections.abc import Iterable
+import select
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from hevcq.ffmpeg.process.child import ChildLimits
-from hevcq.ffmpeg.process.limits import Tail
+from hevcq.errors import Stopped, WorkerUnfit
+from hevcq.ffmpeg.process.child import TICK_S, ChildLimits, find_program, nowhere, start_child
+from hevcq.ffmpeg.process.limits import MAX_STDOUT_BYTES, Tail
 from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ports.store import PROXY_SCHEME, PROXY_USER
-from hevcq.util.clock import Clock
-from hevcq.util.text import printable
+from hevcq.util.clock import Clock, SystemClock
+from hevcq.util.log import get_logger
+from hevcq.util.text import printable, reason_of
 
 DEMUXERS = (
     # Video containers; no playlists, image sequences, texts or devices.
@@ -37,18 +48,22 @@ PROBE_DEADLINE_S = 120.0
 NETWORK = ("[https", "[http", "[tcp", "[tls")
 """Prefixes of the lines that ffmpeg's network protocols print."""
 
+_CLOCK = SystemClock()
+
 
 @dataclass(frozen=True, slots=True)
 class FfmpegTools:
     """The ffmpeg and ffprobe programs (a name on the PATH, or a path), and a clock.
 
-    `sandboxed` says whether they run in a sandbox (the setting `sandbox`).
+    `sandboxed` says whether they run in a sandbox (the setting `sandbox`), `served` whether questions
+    about files may go to a process that stays (see `Demuxers`) and not to an ffprobe of their own.
     """
 
     ffmpeg: str
     ffprobe: str
     clock: Clock
     sandboxed: bool = True
+    served: bool = True
 
 
 def is_url(location: str) -> bool:
@@ -127,3 +142,310 @@ def strip_name(lines: Iterable[str], location: str) -> str:
     shown = display_name(location) if is_url(location) else f"file:{location}"
     named.feed(os.fsencode(shown))
     return "\n".join(lines).replace("\n".join(named.lines()), "")
+
+
+BOOT = """
+import sys, types
+for name in "hevcq", "hevcq.ffmpeg", "hevcq.ffmpeg.probe":
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = sys.argv[1:]
+from hevcq.ffmpeg.probe.demuxer import main
+main()
+"""
+"""Runs `probe/demuxer.py` without the packages above it, of which the sandbox shows nothing."""
+LIBRARY = b"libavformat.so.59"
+"""The library whose structures `probe.libav` describes, as a program names it that uses it."""
+SERVED_LIMITS = ChildLimits(nice=5, memory_mib=2048, output_bytes=0, cpu_s=7200)
+SERVED_DEADLINE_S = 30.0
+"""Seconds for an answer, after which ffprobe is asked, with a deadline of its own."""
+START_S = 15.0
+RETIRED_S = 1800.0
+"""CPU seconds after which such a process is followed by a new one."""
+
+
+class Served:
+    """A child that stays, and answers one question after another on a socket, its standard input.
+
+    A message is its length in 4 bytes, the most significant first, and JSON; before the length of an
+    answer stands `L` for lines that belong to it, or `A` for its end. Used by one thread at a time.
+    """
+
+    def __init__(self, argv: Sequence[str], limits: ChildLimits) -> None:
+        """Start it. Raises WorkerUnfit if that is not possible."""
+        self.channel, theirs = socket.socketpair()
+        try:
+            self._child = start_child(argv, limits, nowhere, theirs.fileno())
+        except BaseException:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()
+
+    def ask(
+        self,
+        question: Mapping[str, object] | None,
+        descriptor: int | None = None,
+        *,
+        stop: threading.Event,
+        deadline_s: float | None,
+        on_lines: Callable[[bytes], None] = nowhere,
+        check: Callable[[], None] | None = None,
+    ) -> dict[str, Any] | None:
+        """Send a question, or none, and return the answer; None if it is dead, or says what it should not.
+
+        `descriptor` is lent to it. Raises Stopped, or what `on_lines` or `check` raises; it has to be
+        ended after that, as after None.
+        """
+        until = None if deadline_s is None else _CLOCK.monotonic() + deadline_s
+        try:
+            if question is not None:
+                message = json.dumps(question).encode()
+                lent = [] if descriptor is None else [descriptor]
+                socket.send_fds(self.channel, [len(message).to_bytes(4, "big") + message], lent)
+            while True:
+                if stop.is_set():
+                    raise Stopped
+                head = self._receive(5, stop, until, check)
+                body = self._receive(int.from_bytes(head[1:], "big"), stop, until, check)
+                if head[:1] == b"A":
+                    answer = json.loads(body)
+                    return answer if isinstance(answer, dict) else None
+                on_lines(body)
+        except (OSError, EOFError, ValueError):
+            return None
+
+    def _receive(
+        self,
+        size: int,
+        stop: threading.Event,
+        until: float | None,
+        check: Callable[[], None] | None,
+    ) -> bytes:
+        if size > MAX_STDOUT_BYTES:
+            raise EOFError
+        data = bytearray()
+        while len(data) < size:
+            if select.select([self.channel], [], [], TICK_S)[0]:
+                piece = self.channel.recv(size - len(data))
+                if not piece:
+                    raise EOFError
+                data += piece
+                continue
+            if stop.is_set():
+                raise Stopped
+            if until is not None and _CLOCK.monotonic() >= until:
+                raise EOFError
+            if check is not None:
+                check()
+        return bytes(data)
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self.channel.close()
+        try:
+            self._child.end_group()
+        finally:
+            self._child.close()
+
+    def forget(self) -> None:
+        """Leave it to the process that forked this one."""
+        self.channel.close()
+        self._child.forget()
+
+
+class Demuxers:
+    """The processes that stay and answer questions about files; at most one for each processor.
+
+    They load the libraries that ffprobe would load each time (see `probe.demuxer`). One is used by one
+    asker at a time, ends with this process, by itself when it is not asked any more, and at once when
+    it does not answer as it should.
+    """
+
+    def __init__(self, ffprobe: str, *, sandboxed: bool) -> None:
+        """Start none yet. They must be of the very build of `ffprobe`."""
+        self._ffprobe, self._sandboxed = ffprobe, sandboxed
+        self.why_not = ""
+        self._most = len(os.sched_getaffinity(0))
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+        atexit.register(self.close)
+
+    def _forget(self) -> None:
+        for served in getattr(self, "_all", ()):
+            served.forget()
+        self._free: list[Served] = []
+        self._all: set[Served] = set()
+        self._starting = 0
+        self._changed = threading.Condition()
+
+    def close(self) -> None:
+        """End those that nobody uses."""
+        with self._changed:
+            ended, self._free = self._free, []
+            self._all.difference_update(ended)
+        for served in ended:
+            served.end()
+
+    def available(self, stop: threading.Event) -> bool:
+        """Whether there is one; `why_not` tells why there is none."""
+        served = self.borrow(stop)
+        if served is not None:
+            self.give_back(served, well=True)
+        return served is not None
+
+    def borrow(self, stop: threading.Event) -> Served | None:
+        """Return one to ask, for this thread only; None if ffprobe has to be asked. Raises Stopped."""
+        with self._changed:
+            while True:
+                if stop.is_set():
+                    raise Stopped
+                if self._free or self.why_not or len(self._all) + self._starting < self._most:
+                    break
+                self._changed.wait(TICK_S)
+            if self.why_not:
+                return None
+            if self._free:
+                return self._free.pop()
+            self._starting += 1
+        served = None
+        try:
+            served = self._started(stop)
+        finally:
+            with self._changed:
+                self._starting -= 1
+                if served is not None:
+                    self._all.add(served)
+                self._changed.notify()
+        return served
+
+    def give_back(self, served: Served, *, well: bool) -> None:
+        """Take one back; end it unless it is well."""
+        with self._changed:
+            if served not in self._all:
+                return  # borrowed before a fork
+            if well:
+                self._free.append(served)
+            else:
+                self._all.discard(served)
+            self._changed.notify()
+        if not well:
+            served.end()
+
+    def _started(self, stop: threading.Event) -> Served | None:
+        home = str(Path(__file__).parent / "probe")
+        access = Access(reads=(home,), confined=self._sandboxed)
+        argv = [os.path.realpath(sys.executable), "-I", "-S", "-c", BOOT, home]
+        try:
+            program = Path(find_program(self._ffprobe)).read_bytes()
+            if LIBRARY not in program:
+                raise WorkerUnfit(f"{self._ffprobe} does not use {LIBRARY.decode()}")
+            served = Served(argv, replace(SERVED_LIMITS, access=access))
+        except (OSError, WorkerUnfit) as error:
+            self.why_not = reason_of(error)
+            return None
+        try:
+            self.why_not = _unlike(program, served.ask(None, stop=stop, deadline_s=START_S))
+        except BaseException:
+            served.end()
+            raise
+        if self.why_not:
+            served.end()
+            return None
+        return served
+
+
+def _unlike(program: bytes, told: Mapping[str, object] | None) -> str:
+    """Return why the libraries are not those that ffprobe loads, or ""."""
+    if told is None:
+        return "ffprobe's libraries cannot be loaded by themselves"
+    if all(str(told.get(what)).encode() in program for what in ("version", "configuration")):
+        return ""
+    return "ffprobe is of another build than the system's libraries"
+
+
+@cache
+def demuxers(ffprobe: str, *, sandboxed: bool) -> Demuxers:
+    """Return the processes of this process that answer in this program's place."""
+    return Demuxers(ffprobe, sandboxed=sandboxed)
+
+
+class Demuxed:
+    """A file that is open in one of the `Demuxers` as long as this lasts, to be asked about."""
+
+    def __init__(self, tools: FfmpegTools, location: str, stop: threading.Event) -> None:
+        """Open the file here, so that all answers are of the same one. Raises Stopped."""
+        self._stop, self._name = stop, os.fsencode(f"file:{location}").hex()
+        self._served: Served | None = None
+        self._well, self._open, self._over = True, False, False
+        may = tools.served and not is_url(location)
+        self._descriptor = _opened(location) if may else None
+        if self._descriptor is None:
+            return
+        self._pool = demuxers(tools.ffprobe, sandboxed=tools.sandboxed)
+        try:
+            self._served = self._pool.borrow(stop)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._open and self._well:
+            self._put({"ask": "close"}, None)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        if self._served is not None:
+            self._pool.give_back(self._served, well=self._well)
+
+    def ask(
+        self,
+        ask: str,
+        question: Mapping[str, object],
+        *,
+        deadline_s: float | None = SERVED_DEADLINE_S,
+        on_lines: Callable[[bytes], None] = nowhere,
+        check: Callable[[], None] | None = None,
+    ) -> dict[str, Any] | None:
+        """Return the answer; None if ffprobe has to be asked this, and whatever else of the file.
+
+        Raises Stopped, and what `on_lines` or `check` raises.
+        """
+        if self._served is None or self._over:
+            return None
+        whole = {"ask": ask, **question}
+        if not self._open:
+            whole |= {"name": self._name, "formats": DEMUXERS}
+        answer = self._put(whole, deadline_s, on_lines, check)
+        self._over = answer is None or "unsure" in answer
+        return None if self._over else answer
+
+    def _put(
+        self,
+        question: Mapping[str, object],
+        deadline_s: float | None,
+        on_lines: Callable[[bytes], None] = nowhere,
+        check: Callable[[], None] | None = None,
+    ) -> dict[str, Any] | None:
+        assert self._served is not None
+        lent, self._open, self._well = None if self._open else self._descriptor, True, False
+        answer = self._served.ask(
+            question, lent, stop=self._stop, deadline_s=deadline_s, on_lines=on_lines, check=check
+        )
+        if answer is None:
+            get_logger().warning("demuxer_lost", question=question["ask"])
+        else:
+            self._well = float(answer.get("cpu_s", RETIRED_S)) < RETIRED_S
+        return answer
+
+
+def _opened(location: str) -> int | None:
+    try:
+        descriptor = os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None

@@ -25,6 +25,7 @@ from hevcq.ffmpeg.inputs import (
     NETWORK,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
+    Demuxed,
     FfmpegTools,
     display_name,
     input_options,
@@ -71,15 +72,21 @@ def probe(
     exist, Unavailable if a URL does not answer; their messages name the file.
     """
     _check_file(location)
-    info = _probed(tools, location, stop, midstream=midstream)
+    with Demuxed(tools, location, stop) as file:
+        info = _probed(tools, location, file, stop, midstream=midstream)
+    if midstream and any(s.video is not None and s.video.marked_interlaced for s in info.streams):
+        info = with_fields_seen(tools, location, info, stop)
+    info = _with_h264_hdr(tools, location, info, stop)
     return info if is_url(location) else _with_structure(location, info)
 
 
 def _probed(
-    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool
+    tools: FfmpegTools, location: str, file: Demuxed, stop: threading.Event, *, midstream: bool
 ) -> MediaInfo:
-    probed_child = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
-    probed = _parsed(probed_child, location)
+    probed = file.ask("look", {"packets": PROBE_PACKETS})
+    if probed is None:
+        first = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
+        probed = _parsed(first, location)
     info = media_info(probed)
     if not info.streams:
         raise SourceUnreadable(f"{display_name(location)} has no streams.")
@@ -91,16 +98,25 @@ def _probed(
             )
         return info
     if not any(f.get("stream_index") == main.index for f in probed.get("frames", ())):
-        again = ["-select_streams", str(main.index), "-read_intervals", f"%+#{MAIN_VIDEO_PACKETS}"]
-        more = _parsed(_ask(tools, location, again, stop), location)
-        probed = {**probed, "frames": more.get("frames", ())}
+        frames = _first_frames(tools, location, file, main, stop)
+        probed = {**probed, "frames": frames}
         info = media_info(probed)
-    later = midstream_frames(tools, location, info, main, stop) if midstream else []
-    if later:
-        info = media_info({**probed, "midstream_frames": later})
-    if midstream and any(s.video is not None and s.video.marked_interlaced for s in info.streams):
-        info = with_fields_seen(tools, location, info, stop)
-    return _with_h264_hdr(tools, location, info, stop)
+    later = midstream_frames(tools, location, file, info, main, stop) if midstream else []
+    return media_info({**probed, "midstream_frames": later}) if later else info
+
+
+def _first_frames(
+    tools: FfmpegTools, location: str, file: Demuxed, video: Stream, stop: threading.Event
+) -> list[Mapping[str, Any]]:
+    """Return the facts of the first frames of a video whose packets come late."""
+    places = [[None, MAIN_VIDEO_PACKETS]]
+    question = {"stream": video.index, "places": places, "nokey": False, "again": True}
+    told = file.ask("frames", question)
+    if told is None:
+        packets = ["-read_intervals", f"%+#{MAIN_VIDEO_PACKETS}"]
+        asked = _ask(tools, location, ["-select_streams", str(video.index), *packets], stop)
+        told = _parsed(asked, location)
+    return list(told.get("frames", ()))
 
 
 def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
@@ -377,7 +393,12 @@ _SEEKING = frozenset({"mpegts", "mpeg"})
 
 
 def midstream_frames(
-    tools: FfmpegTools, location: str, info: MediaInfo, video: Stream, stop: threading.Event
+    tools: FfmpegTools,
+    location: str,
+    file: Demuxed,
+    info: MediaInfo,
+    video: Stream,
+    stop: threading.Event,
 ) -> list[Mapping[str, Any]]:
     """Return ffprobe's facts of key frames at places spread over the video; none if it is short.
 
@@ -390,10 +411,16 @@ def midstream_frames(
     seeking = _SEEKING.intersection(info.format_name.split(","))
     packets = SEEKING_PACKETS if seeking else LANDING_PACKETS
     start, share = max(0.0, info.start_s or 0.0), length / PLACES
-    places = [f"{start + (place + 0.5) * share:.3f}%+#{packets}" for place in range(PLACES)]
+    places = [f"{start + (place + 0.5) * share:.3f}" for place in range(PLACES)]
+    ticks = [[round(float(place) * 1e6), packets] for place in places]
+    question = {"stream": video.index, "places": ticks, "nokey": True, "again": False}
+    told = file.ask("frames", question)
+    if told is not None:
+        return list(told["frames"])
+    intervals = ",".join(f"{place}%+#{packets}" for place in places)
     argv = [
         tools.ffprobe, "-v", "error", "-threads", "1", "-skip_frame", "nokey", "-of", "json",
-        "-select_streams", str(video.index), "-read_intervals", ",".join(places),
+        "-select_streams", str(video.index), "-read_intervals", intervals,
         "-show_entries", FRAME_ENTRIES, *input_options(location),
     ]  # fmt: skip
     probed_child = run_child(

@@ -43,8 +43,10 @@ __all__ = [
     "ChildLimits",
     "Finished",
     "find_program",
+    "nowhere",
     "run_child",
     "shell_command",
+    "start_child",
     "stream_child",
 ]
 
@@ -139,7 +141,7 @@ def stream_child(
     """
     if stop.is_set():
         raise Stopped
-    child = _start(argv, limits, on_chunk)
+    child = start_child(argv, limits, on_chunk)
     watch = ChildWatchdog(
         child.name, child.pid, _CLOCK, deadline_s=deadline_s, idle_s=limits.idle_s, check=check
     )
@@ -159,7 +161,7 @@ def stream_child(
     )
 
 
-def _require_own_end(child: _Child) -> None:
+def _require_own_end(child: Child) -> None:
     if child.returncode == -signal.SIGKILL:
         if child.oom_kills is not None and oom_kills() == child.oom_kills:
             why = f"{child.name} was killed from outside; memory had not run out."
@@ -176,7 +178,7 @@ def shell_command(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def _supervise(child: _Child, stop: threading.Event, watch: ChildWatchdog) -> None:
+def _supervise(child: Child, stop: threading.Event, watch: ChildWatchdog) -> None:
     while not child.exited:
         child.pump(TICK_S)
         if child.exited:
@@ -190,7 +192,11 @@ def _supervise(child: _Child, stop: threading.Event, watch: ChildWatchdog) -> No
     child.end_group()
 
 
-class _Child:
+def nowhere(_chunk: bytes) -> None:
+    """Discard output."""
+
+
+class Child:
     """A started child and its open descriptors; used by one thread only."""
 
     def __init__(self, starter: _Starter, name: str, on_chunk: Callable[[bytes], None]) -> None:
@@ -241,7 +247,7 @@ class _Child:
         """Discard further output of stdout."""
         for descriptor, sink in self._sinks.items():
             if sink != self.tail.feed:
-                self._sinks[descriptor] = _nowhere
+                self._sinks[descriptor] = nowhere
 
     def end_group(self) -> None:
         """End the whole process group: TERM, wait, KILL; read the remaining output, and reap."""
@@ -276,6 +282,13 @@ class _Child:
         if self._pidfd is not None:
             os.close(self._pidfd)
 
+    def forget(self) -> None:
+        """Leave the child to the process that forked this one."""
+        self._popen.returncode = 0  # or Popen would warn that it still runs
+        for pipe in (self._popen.stdout, self._popen.stderr):
+            if pipe is not None:
+                pipe.close()
+
     def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         until = _CLOCK.monotonic() + seconds
         while not done() and _CLOCK.monotonic() < until:
@@ -297,15 +310,14 @@ class _Child:
 _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
-def _nowhere(_chunk: bytes) -> None:
-    """Discard output."""
-
-
 class _Starter:
     """Starts a child in a confined thread, which waits: the child's death signal is bound to it."""
 
-    def __init__(self, command: Sequence[str], program: str, access: Access) -> None:
+    def __init__(
+        self, command: Sequence[str], program: str, access: Access, stdin: int = subprocess.DEVNULL
+    ) -> None:
         self._command, self._program, self._access = command, program, access
+        self._stdin = stdin
         self._answer: queue.SimpleQueue[subprocess.Popen[bytes] | BaseException] = (
             queue.SimpleQueue()
         )
@@ -335,7 +347,7 @@ class _Starter:
             confine_thread(self._access, self._program)
             popen = subprocess.Popen(
                 self._command,
-                stdin=subprocess.DEVNULL,
+                stdin=self._stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
@@ -349,12 +361,18 @@ class _Starter:
         self._over.wait()
 
 
-def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes], None]) -> _Child:
+def start_child(
+    argv: Sequence[str],
+    limits: ChildLimits,
+    on_chunk: Callable[[bytes], None],
+    stdin: int = subprocess.DEVNULL,
+) -> Child:
+    """Start a program; `stdin` is a descriptor. Raises WorkerUnfit or MediaRefused as `run_child` does."""
     program = find_program(argv[0])
     command = [*_with_death_signal(program), *argv[1:]]
     try:
-        child = _Child(
-            _Starter(command, program, limits.access),
+        child = Child(
+            _Starter(command, program, limits.access, stdin),
             os.path.basename(program),  # noqa: PTH119 - a name
             on_chunk,
         )

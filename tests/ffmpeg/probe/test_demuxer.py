@@ -1,0 +1,290 @@
+"""The process that answers in ffprobe's place: the same facts, or ffprobe itself; never another file's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.errors import SourceUnreadable, Stopped
+from hevcq.ffmpeg import inputs
+from hevcq.ffmpeg.inputs import Demuxed, Demuxers, FfmpegTools
+from hevcq.ffmpeg.probe.probe import PROBE_PACKETS, probe
+from hevcq.util.clock import SystemClock
+from support.clips import MEDIA, make_clip
+
+FFPROBE = FfmpegTools("ffmpeg", "ffprobe", SystemClock(), served=False)
+SERVED = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
+LOOK = {"packets": PROBE_PACKETS}
+SMALL = 120_000
+"""Bytes: what is smaller is compared by make test, the rest by make long."""
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Demuxers]:
+    """One of the test's own, which may be broken."""
+    made = Demuxers("ffprobe", sandboxed=True)
+    monkeypatch.setattr(inputs, "demuxers", lambda *_, **__: made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each question was answered."""
+    seen: list[bool] = []
+    real = Demuxed.ask
+
+    def ask(self, *rest, **options):
+        answer = real(self, *rest, **options)
+        seen.append(answer is not None)
+        return answer
+
+    monkeypatch.setattr(Demuxed, "ask", ask)
+    return seen
+
+
+def told(tools: FfmpegTools, path: Path) -> MediaInfo | str:
+    try:
+        return probe(tools, str(path), threading.Event())
+    except SourceUnreadable as error:
+        return str(error)
+
+
+def pid_of(pool: Demuxers) -> int:
+    (one,) = pool._all
+    return one._child.pid
+
+
+def samples() -> list[object]:
+    names = sorted(MEDIA.iterdir()) if MEDIA.is_dir() else []
+    return [
+        pytest.param(path, marks=[pytest.mark.slow] if path.stat().st_size > SMALL else [])
+        for path in names
+        if path.suffix != ".md"
+    ]
+
+
+@pytest.mark.parametrize("path", samples(), ids=lambda path: path.name)
+def test_the_facts_of_a_sample_are_those_of_ffprobe(path):
+    assert told(SERVED, path) == told(FFPROBE, path)
+
+
+XVID = {"codec": "mpeg4", "extra": ("-vtag", "XVID", "-bf", "2")}
+MPEG2 = {"codec": "mpeg2video", "extra": ("-c:a", "mp2")}
+LATER = {"seconds": 3}
+TAGGED = ("-metadata", "title=Zürich \U0001f600\nand\ton", "-metadata:s:a", "language=deu")
+COLOURS = (
+    "-colorspace", "bt709", "-color_trc", "bt709", "-color_primaries", "bt709", "-color_range", "tv",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mp4", {"extra": TAGGED, **LATER}),
+        ("a.mov", {"extra": (*COLOURS, "-c:a", "pcm_s16le")}),
+        ("b.mov", {"codec": "prores_ks", "pixel_format": "yuv422p10le"}),
+        ("a.mkv", {"codec": "libx265", "pixel_format": "yuv420p10le", "extra": TAGGED, **LATER}),
+        ("b.mkv", {"extra": ("-c:a", "flac", "-aspect", "16:9", "-disposition:a", "forced")}),
+        ("a.webm", {"codec": "libvpx", "extra": ("-c:a", "libopus", "-deadline", "realtime")}),
+        ("a.avi", {**XVID, **LATER}),
+        ("a.ts", LATER),
+        ("b.ts", {"codec": "mpeg2video"}),
+        ("a.mpg", {**MPEG2, **LATER}),
+        ("a.flv", {}),
+        ("a.wmv", {"codec": "wmv2", "extra": ("-c:a", "wmav2")}),
+    ],
+)
+def test_the_facts_of_each_container_are_those_of_ffprobe(tmp_path, asked, name, options):
+    clip = make_clip(tmp_path, name=name, **options)
+    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert asked[0], "it was ffprobe that answered"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"extra": ("-metadata", "title=\ufffe")},
+        {"codec": "libvpx-vp9", "extra": ("-row-mt", "1", "-deadline", "realtime")},
+        {"codec": "ffv1", "pixel_format": "gray16le"},
+    ],
+)
+def test_the_facts_of_odd_files_are_those_of_ffprobe(tmp_path, options):
+    clip = make_clip(tmp_path, name="odd.mkv", **options)
+    assert told(SERVED, clip) == told(FFPROBE, clip)
+
+
+def test_a_container_that_was_not_compared_is_left_to_ffprobe(tmp_path, asked):
+    clip = make_clip(tmp_path, name="clip.nut")
+    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert not any(asked)
+
+
+def test_what_a_library_complains_of_is_left_to_ffprobe(tmp_path, asked):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    whole = clip.read_bytes()
+    at = whole.index(b"mdat") + 5_000
+    clip.write_bytes(whole[:at] + bytes(400) + whole[at + 400 :])
+    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert not any(asked)
+
+
+@pytest.mark.parametrize("name", ["two\nlines.mp4", os.fsdecode(b"\xff\xfe odd.mp4"), "-i %d.mp4"])
+def test_any_name_is_asked_about(tmp_path, asked, name):
+    clip = make_clip(tmp_path, name="clip.mp4").rename(tmp_path / name)
+    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert asked[0]
+
+
+def test_all_answers_are_of_the_file_that_was_opened(tmp_path):
+    clip = make_clip(tmp_path, name="clip.mp4", seconds=2)
+    other = make_clip(tmp_path, name="other.mp4", size="64x64")
+    with Demuxed(SERVED, str(clip), threading.Event()) as file:
+        before = file.ask("look", LOOK)
+        other.replace(clip)
+        question = {"stream": 0, "places": [[1_000_000, 8]], "nokey": True, "again": False}
+        later = file.ask("frames", question)
+    assert before is not None
+    assert later is not None
+    assert {frame["width"] for frame in (*before["frames"], *later["frames"])} == {160}
+    assert told(SERVED, clip).streams[0].video.width == 64
+
+
+def test_a_file_that_shrinks_is_left_to_ffprobe(tmp_path):
+    clip = make_clip(tmp_path, name="clip.ts", seconds=3)
+    with Demuxed(SERVED, str(clip), threading.Event()) as file:
+        assert file.ask("look", LOOK) is not None
+        os.truncate(clip, 1000)
+    assert told(SERVED, clip) == told(FFPROBE, clip)
+
+
+def test_one_that_dies_is_followed_by_ffprobe_and_then_by_another(tmp_path, pool):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    with Demuxed(SERVED, str(clip), threading.Event()) as file:
+        first = pid_of(pool)
+        os.kill(first, signal.SIGKILL)
+        assert file.ask("look", LOOK) is None
+        assert file.ask("look", LOOK) is None
+    assert not pool._all
+    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert pid_of(pool) != first
+
+
+def test_one_that_hangs_is_ended_at_its_deadline(tmp_path, pool):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    with Demuxed(SERVED, str(clip), threading.Event()) as file:
+        os.kill(pid_of(pool), signal.SIGSTOP)
+        assert file.ask("look", LOOK, deadline_s=0.1) is None
+    assert not pool._all
+
+
+@pytest.mark.parametrize(
+    "says", [b"A\x00\x00\x00\x03{}!", b"A\x00\x00\x00\x02[]", b"A\xff\xff\xff\xff", b"A\x00"]
+)
+def test_garbage_is_no_answer(tmp_path, pool, monkeypatch, says):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    with Demuxed(SERVED, str(clip), threading.Event()) as file:
+        (one,) = pool._all
+        ours, theirs = inputs.socket.socketpair()
+        theirs.sendall(says)
+        theirs.shutdown(inputs.socket.SHUT_WR)
+        one.channel.close()
+        monkeypatch.setattr(one, "channel", ours)
+        assert file.ask("look", LOOK) is None
+        theirs.close()
+    assert not pool._all
+
+
+def test_without_enough_memory_ffprobe_is_asked(tmp_path, pool, monkeypatch):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    monkeypatch.setattr(inputs, "SERVED_LIMITS", inputs.ChildLimits(memory_mib=64))
+    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert pool.why_not
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("#!/bin/sh\n", "does not use"), ("#!/bin/sh\n# libavformat.so.59\n", "another build")],
+)
+def test_another_ffprobe_than_the_libraries_is_started_itself(tmp_path, text, why):
+    program = tmp_path / "ffprobe"
+    program.write_text(text)
+    program.chmod(0o755)
+    pool = Demuxers(str(program), sandboxed=True)
+    assert not pool.available(threading.Event())
+    assert why in pool.why_not
+
+
+def test_a_stop_ends_the_wait_for_an_answer(tmp_path, pool):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    stop = threading.Event()
+    with Demuxed(SERVED, str(clip), stop) as file:
+        os.kill(pid_of(pool), signal.SIGSTOP)
+        threading.Timer(0.05, stop.set).start()
+        with pytest.raises(Stopped):
+            file.ask("look", LOOK)
+    assert not pool._all
+
+
+def test_many_files_are_asked_about_at_once(tmp_path, pool):
+    clip = make_clip(tmp_path, name="clip.mp4", size="64x64", audio=False)
+    for number in range(300):
+        os.link(clip, tmp_path / f"{number}.mp4")
+    before = told(SERVED, clip)
+    with ThreadPoolExecutor(4) as askers:
+        found = list(askers.map(lambda n: told(SERVED, tmp_path / f"{n}.mp4"), range(300)))
+    assert all(info == before for info in found)
+    assert 0 < len(pool._all) <= len(os.sched_getaffinity(0))
+
+
+def test_a_fork_starts_its_own(tmp_path, pool):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    facts, first = told(SERVED, clip), pid_of(pool)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            status = 0 if told(SERVED, clip) == facts and pid_of(pool) != first else 2
+            pool.close()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert told(SERVED, clip) == facts
+    assert pid_of(pool) == first
+
+
+ASKING = """
+import os, sys, threading
+from hevcq.ffmpeg import inputs
+pool = inputs.demuxers("ffprobe", sandboxed=True)
+assert pool.available(threading.Event()), pool.why_not
+(one,) = pool._all
+print(one._child.pid, flush=True)
+if sys.argv[1] == "kill":
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("how", ["kill", "exit"])
+def test_it_ends_with_the_process_that_asks(how):
+    asking = subprocess.Popen([sys.executable, "-c", ASKING, how], stdout=subprocess.PIPE)
+    assert asking.stdout is not None
+    served = int(asking.stdout.readline())
+    try:
+        watched = os.pidfd_open(served)
+    except ProcessLookupError:
+        watched = -1
+    asking.wait(30)
+    asking.stdout.close()
+    if watched >= 0:
+        assert inputs.select.select([watched], [], [], 30)[0], "it outlived the asker"
+        os.close(watched)
