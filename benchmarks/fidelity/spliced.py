@@ -144,7 +144,28 @@ def recording_torn_end(path: Path) -> None:
 
 def recording_joined(path: Path) -> None:
     """Two recordings in one file: the clock starts anew in the middle."""
-    path.write_bytes(_recording(path, _GOPS, seconds="2") + _recording(path, _GOPS, seconds="2"))
+    path.write_bytes(b"".join(joined_parts(path)))
+
+
+def joined_parts(path: Path) -> tuple[bytes, bytes]:
+    """The two recordings of `recording_joined`."""
+    return _recording(path, _GOPS, seconds="2"), _recording(path, _GOPS, seconds="1")
+
+
+def recording_joined_channels(path: Path) -> None:
+    """Recordings of two channels in one file: other streams, and a clock that is hours ahead."""
+    there = ("-mpegts_start_pid", "0x300", "-mpegts_service_id", "9", "-output_ts_offset", "9000")
+    one, other = (_recording(path, _GOPS, *more, seconds="2") for more in ((), there))
+    path.write_bytes(one + other + one)
+
+
+def recording_joined_cut(path: Path) -> None:
+    """Parts of MPEG-2 that begin between key frames and end inside a picture, where the clock wraps."""
+    near = ("-output_ts_offset", str((1 << 33) / 90_000 - 2.5))
+    one, other = (
+        _recording(path, _MPEG2, *more, seconds="3") for more in (near, ("-output_ts_offset", "70"))
+    )
+    path.write_bytes(_cut(one, 0.1, 0.83) + _cut(other, 0.17, 0.83) + _cut(one, 0.3, 1))
 
 
 def two_programmes(path: Path) -> None:

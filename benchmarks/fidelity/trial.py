@@ -73,16 +73,17 @@ def run_trial(
     stop = threading.Event()
     try:
         info = ENCODER.probe(str(source), stop=stop)
-        trimmed = ENCODER.trim_recording(str(source), info, folder, stop=stop)
-        if trimmed is not None:  # as the default of policies.ragged_ends
+        trimmed = ENCODER.trim_recording(str(source), info, profile.policies, folder, stop=stop)
+        if trimmed is not None:
             source = trimmed.path
             info = ENCODER.probe(str(source), stop=stop)
+        said = trimmed.notices if trimmed is not None else ()
         plan = make_plan(profile, info)
         if isinstance(plan, Skip):
             return Trial(f"skip:{plan.reason.value}", plan.detail, info=info)
         if isinstance(plan, Refuse):
             return Trial(f"refused:{plan.policy}", plan.detail, info=info)
-        return _encoded(source, profile, folder, (info, plan), spoil)
+        return _encoded(source, profile, folder, (info, plan.noting(*said)), spoil)
     except HevcqError as error:
         return Trial(f"error:{type(error).__name__}", error.message)
 

@@ -58,11 +58,12 @@ def test_a_profile_may_refuse_ragged_recordings(farm):
     farm.encoder.trimmed = (b"whole pictures", ())
     policies = farm.profile.policies.model_copy(update={"ragged_ends": "refuse"})
     farm.profile = farm.profile.model_copy(update={"policies": policies})
-    farm.submit()
+    source = farm.submit()
 
-    farm.handle()
+    assert farm.handle().verdict == Done()
 
-    assert "trim" not in farm.encoder.calls
+    made = farm.store.content(farm.key(source))
+    assert made != b"rendition " + sha256(b"whole pictures").hexdigest().encode()
 
 
 def test_the_display_hears_of_each_step_in_order_with_the_rendition_at_the_end(farm):

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -44,7 +44,7 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 
 YOUNGER_KEYS = {
     "audio": {"surround"},
-    "policies": {"variable_rate"},
+    "policies": {"clock_jumps", "variable_rate"},
     "video": {"encoder", "fallback"},
 }
 """Keys that came after certificates were issued: no part of the revision while at their defaults."""
@@ -86,13 +86,6 @@ class AudioPolicy(StrEnum):
 
     COPY = "copy"
     ENCODE = "encode"
-
-
-class RaggedEnds(StrEnum):
-    """Trim a recording to its whole pictures, or take it as it is, damage included."""
-
-    TRIM = "trim"
-    REFUSE = "refuse"
 
 
 class Preflight(StrEnum):
@@ -262,10 +255,15 @@ class Policies(Frozen):
     )
     stereo_3d: LossPolicy = Field(default=LossPolicy.REFUSE, description="stereoscopic sources")
     spherical: LossPolicy = Field(default=LossPolicy.REFUSE, description="360 degree sources")
-    ragged_ends: RaggedEnds = Field(
-        default=RaggedEnds.TRIM,
+    ragged_ends: Literal["trim", "refuse"] = Field(
+        default="trim",
         description="a transport stream that begins between key frames or ends inside a picture, as "
         "recordings do: trim it to whole pictures and say how many were left out, or refuse it as damaged",
+    )
+    clock_jumps: Literal["close", "refuse"] = Field(
+        default="close",
+        description="a transport stream whose clock jumps, as in recordings that were joined: let its "
+        "parts follow each other without a gap, sound in step, or refuse it",
     )
     hidden_media: LossPolicy = Field(
         default=LossPolicy.DROP,

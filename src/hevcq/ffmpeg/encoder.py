@@ -15,7 +15,7 @@ from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.formats.hardware import SOFTWARE
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder
-from hevcq.domain.profile import Profile
+from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.thumbnails import thumbnail_files, thumbnail_outputs
@@ -123,14 +123,20 @@ class FfmpegEncoder(Encoder):
             return probe(self._tools, location, stop)
 
     def trim_recording(
-        self, location: str, info: MediaInfo, folder: Path, *, stop: threading.Event
+        self,
+        location: str,
+        info: MediaInfo,
+        policies: Policies,
+        folder: Path,
+        *,
+        stop: threading.Event,
     ) -> TrimmedSource | None:
-        """Write the whole pictures of a recording with ragged ends; see ports.encoder."""
+        """Write the whole pictures of a recording, with one clock; see ports.encoder."""
         if info.format_name != "mpegts":
             return None
-        from hevcq.ffmpeg.inspect.recording import trim_recording
+        from hevcq.ffmpeg.inspect.joined import whole_recording
 
-        return trim_recording(self._tools, location, info, folder, stop)
+        return whole_recording(self._tools, location, info, policies, folder, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         """Read every packet once and measure each track; see ports.encoder."""

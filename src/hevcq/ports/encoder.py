@@ -12,7 +12,7 @@ from hevcq.domain.certificate import GateResult
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
-from hevcq.domain.profile import Profile
+from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ports.health import Spot
 
@@ -164,7 +164,7 @@ class VerifyRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrimmedSource:
-    """A copy of a recording with its whole pictures only; `notices` say what was left out."""
+    """A copy of a recording: its whole pictures only, on one clock; `notices` say what was changed."""
 
     path: Path
     notices: tuple[str, ...]
@@ -246,11 +246,18 @@ class Encoder(ABC):
 
     @abstractmethod
     def trim_recording(
-        self, location: str, info: MediaInfo, folder: Path, *, stop: threading.Event
+        self,
+        location: str,
+        info: MediaInfo,
+        policies: Policies,
+        folder: Path,
+        *,
+        stop: threading.Event,
     ) -> TrimmedSource | None:
-        """Write the whole pictures of a recording with ragged ends to `folder`; None for any other.
+        """Write the whole pictures of a recording, with one clock, to `folder`; None if it has both.
 
-        Raises DiskFull, or OSError if the source cannot be read.
+        `policies` says what of that is done. Raises MediaRefused or SourceDamaged if the parts of a
+        joined recording do not fit together, DiskFull, or OSError if the source cannot be read.
         """
 
     @abstractmethod

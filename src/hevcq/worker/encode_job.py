@@ -12,7 +12,6 @@ from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason
-from hevcq.domain.profile import RaggedEnds
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import EncodeRequest, SetReport, SetRequest, VerifyRequest
@@ -105,10 +104,10 @@ class EncodeJob(Job):
 
     def _trimmed(self, subject: _Subject) -> _Subject:
         """Return the subject with a recording's whole pictures only; the digest stays the source's."""
-        if self._profile.policies.ragged_ends is not RaggedEnds.TRIM:
-            return subject
         encoder, stop = self._context.encoder, self._lease.stop
-        trimmed = encoder.trim_recording(subject.location, subject.info, subject.folder, stop=stop)
+        trimmed = encoder.trim_recording(
+            subject.location, subject.info, self._profile.policies, subject.folder, stop=stop
+        )
         if trimmed is None:
             return subject
         location = str(trimmed.path)

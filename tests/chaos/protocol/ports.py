@@ -200,7 +200,7 @@ class RunEncoder:
     def probe(self, location: str, *, stop):
         return INFO
 
-    def trim_recording(self, location: str, info, folder, *, stop) -> None:
+    def trim_recording(self, location: str, info, policies, folder, *, stop) -> None:
         """No video here is a recording."""
 
     def preflight(self, location: str, info, profile, *, stop):

@@ -26,7 +26,7 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
-from hevcq.domain.profile import Container, Profile
+from hevcq.domain.profile import Container, Policies, Profile
 from hevcq.errors import PartUnfit, SourceUnreadable, Stopped
 from hevcq.ports.encoder import (
     Check,
@@ -211,11 +211,17 @@ class FakeEncoder(Encoder):
         return self.info
 
     def trim_recording(
-        self, location: str, info: MediaInfo, folder: Path, *, stop: threading.Event
+        self,
+        location: str,
+        info: MediaInfo,
+        policies: Policies,
+        folder: Path,
+        *,
+        stop: threading.Event,
     ) -> TrimmedSource | None:
         """Write `trimmed`, the bytes and notices of a recording's whole pictures, where a test set it."""
         self._step("trim", stop)
-        if self.trimmed is None:
+        if self.trimmed is None or policies.ragged_ends == "refuse":
             return None
         (folder / "recording.ts").write_bytes(self.trimmed[0])
         return TrimmedSource(folder / "recording.ts", self.trimmed[1])

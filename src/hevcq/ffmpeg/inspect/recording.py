@@ -8,6 +8,7 @@ so damage anywhere else is found in it as in any other source.
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -30,17 +31,19 @@ MOST_EARLY = 600
 TAIL_PACKETS = 65_536
 """Transport packets, 12 MB, in which the last picture must begin."""
 BLOCK_BYTES = 1 << 22
-_ANSWER_S = 120.0
-_PAYLOAD_BYTES = 184
+ANSWER_S = 120.0
+_ADAPTATION_SIZES = ((0x10, 6), (0x08, 6), (0x04, 1))
+"""Flags of the adaptation field, and the bytes that PCR, OPCR and splice countdown take in it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Packet:
-    """A demuxed packet of the main video: its place in the file in bytes, time in ticks, and key flag."""
+class HeadPacket:
+    """A demuxed packet: its place in the file in bytes, time and duration in ticks, and key flag."""
 
     place: int | None
     pts: int | None
     key: bool
+    duration: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def trim_recording(
     if layout is None:
         return None
     head, pid = _head(tools, location, videos[0], stop)
-    ends = _ends(location, head, (*layout, pid))
+    size = os.stat(location).st_size  # noqa: PTH116 - any bytes a name can hold
+    ends = ends_of(location, head, (*layout, pid), (0, size))
     if ends is None:
         return None
     path = folder / "recording.ts"
@@ -92,27 +96,39 @@ def _notices(video: Stream, ends: Ends) -> Iterator[str]:
     early = ends.early + len(ends.leading)
     where = f"Stream {video.index}:"
     if early:
-        yield f"{where} {_pictures(early)} left out: the recording begins between key frames."
+        yield f"{where} {pictures_words(early)} left out: the recording begins between key frames."
     if ends.late:
         yield f"{where} the last picture is left out: the recording ends inside it."
     elif ends.unfinished:
         yield "The last piece of sound or data is left out: the recording ends inside it."
 
 
-def _pictures(count: int) -> str:
+def pictures_words(count: int) -> str:
+    """Return how many pictures come before the first whole one, up to and with the verb."""
     if count == 1:
         return "1 picture before the first whole one is"
     return f"{count} pictures before the first whole one are"
 
 
-def _ends(location: str, head: list[_Packet], layout: tuple[int, int, int]) -> Ends | None:
-    """Return where whole pictures begin and end; None if nothing needs to be left out."""
+def ends_of(
+    location: str,
+    head: list[HeadPacket],
+    layout: tuple[int, int, int],
+    span: tuple[int, int],
+    *,
+    cut: bool = False,
+) -> Ends | None:
+    """Return where the whole pictures between two places begin and end; None if nothing must go.
+
+    `cut` says that pictures right after the first key frame may refer to others even if it comes
+    first.
+    """
     first = next((number for number, packet in enumerate(head) if packet.key), None)
     if first is None or first > MOST_EARLY:
         return None
     offset, length, pid = layout
-    begin, leading = 0, frozenset[int]()
-    if first > 0:
+    begin, leading = span[0], frozenset[int]()
+    if first > 0 or cut:
         key = head[first]
         if key.place is None or key.pts is None:
             return None
@@ -125,31 +141,33 @@ def _ends(location: str, head: list[_Packet], layout: tuple[int, int, int]) -> E
             for packet in head[first + 1 : following]
             if packet.pts is not None and packet.place is not None and packet.pts < key.pts
         )
-    size = Path(location).stat().st_size
-    whole = size // length * length
+    size = span[1] - span[0]
+    whole = span[0] + size // length * length
     with open(location, "rb") as file:
-        unfinished = _unfinished(file, whole, (offset, length))
-    if not first and not unfinished and whole == size:
+        unfinished = _unfinished(file, (span[0], whole), (offset, length))
+    if not first and not leading and not unfinished and whole == span[1]:
         return None
     return Ends(begin, leading, unfinished, whole, early=first, late=int(pid in unfinished))
 
 
 def _head(
     tools: FfmpegTools, location: str, video: Stream, stop: threading.Event
-) -> tuple[list[_Packet], int]:
+) -> tuple[list[HeadPacket], int]:
     """Return the first packets of the video, and its PID."""
     argv = [
         tools.ffprobe, "-v", "quiet", "-select_streams", str(video.index),
         "-read_intervals", f"%+#{HEAD_PACKETS}", "-show_entries", "packet=pts,pos,flags:stream=id",
         "-of", "csv=p=1:nk=1", *input_options(location),
     ]  # fmt: skip
-    found: list[_Packet] = []
+    found: list[HeadPacket] = []
     pids = [-1]
 
     def take(line: str) -> None:
         kind, *fields = line.split(",")
         if kind == "packet" and len(fields) >= 3:
-            found.append(_Packet(_number(fields[1]), _number(fields[0]), "K" in fields[2]))
+            found.append(
+                HeadPacket(whole_number(fields[1]), whole_number(fields[0]), "K" in fields[2])
+            )
         elif kind == "stream" and fields and fields[0].startswith("0x"):
             pids[0] = int(fields[0], 16)
 
@@ -158,26 +176,28 @@ def _head(
         stop=stop,
         limits=reading(LIMITS, tools, location),
         on_line=take,
-        deadline_s=_ANSWER_S,
+        deadline_s=ANSWER_S,
     )
     return found, pids[0]
 
 
-def _number(text: str) -> int | None:
+def whole_number(text: str) -> int | None:
+    """Return a whole number that ffprobe wrote, or None for `N/A`."""
     try:
         return int(text)
     except ValueError:
         return None
 
 
-def _unfinished(file: BinaryIO, end: int, layout: tuple[int, int]) -> dict[int, int]:
-    """Return the place of the last unit of each PID whose unit is cut off by the end of the file.
+def _unfinished(file: BinaryIO, span: tuple[int, int], layout: tuple[int, int]) -> dict[int, int]:
+    """Return the place of the last unit of each PID whose unit is cut off by the end of the span.
 
     A unit with a length is compared with it. One without (video) ends with a packet that is stuffed;
     a packet full to its end is followed by more.
     """
     offset, length = layout
-    start = max(0, end - TAIL_PACKETS * length)
+    end = span[1]
+    start = max(span[0], end - TAIL_PACKETS * length)
     file.seek(start)
     data = file.read(end - start)
     units: dict[int, int] = {}
@@ -196,12 +216,23 @@ def _unfinished(file: BinaryIO, end: int, layout: tuple[int, int]) -> dict[int, 
             announced = int.from_bytes(payload[4:6], "big")
             wanted[pid] = announced + 6 if announced else 0
         held[pid] += len(payload)
-        full[pid] = len(payload) == _PAYLOAD_BYTES
+        full[pid] = not _is_stuffed(packet)
     return {
         pid: place
         for pid, place in units.items()
         if (held[pid] < wanted[pid] if wanted[pid] else full[pid])
     }
+
+
+def _is_stuffed(packet: bytes) -> bool:
+    """Whether a packet is filled up, as only the last one of a unit is; a clock in it is no filling."""
+    if not packet[3] & 0x20:
+        return False
+    length, flags = packet[4], packet[5]
+    used = 1 + sum(size for flag, size in _ADAPTATION_SIZES if flags & flag)
+    for flag in (0x02, 0x01):
+        used += 1 + packet[5 + used] if flags & flag and 5 + used < 188 else 0
+    return length == 0 or length > used
 
 
 def _copy(
@@ -253,13 +284,13 @@ def _copy_head(
             if packet[offset + 1] & 0x40:
                 dropping = place in leading
             if was and not dropping:
-                target.write(_announcing_gap(packet, offset))
+                target.write(announcing_gap(packet, offset))
             if dropping:
                 continue
         target.write(packet)
     following = source.read(length) if dropping else b""
     if len(following) == length:
-        target.write(_announcing_gap(following, offset))
+        target.write(announcing_gap(following, offset))
 
 
 def _next_unit(source: BinaryIO, place: int, layout: tuple[int, int, int], end: int) -> int:
@@ -274,7 +305,7 @@ def _next_unit(source: BinaryIO, place: int, layout: tuple[int, int, int], end: 
     return end
 
 
-def _announcing_gap(following: bytes, offset: int) -> bytes:
+def announcing_gap(following: bytes, offset: int) -> bytes:
     """Return a packet without payload that announces a gap in the counter before `following`.
 
     It has the discontinuity indicator (ISO/IEC 13818-1, 2.4.3.5), so that no packet counts as lost.

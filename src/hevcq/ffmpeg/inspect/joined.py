@@ -1,0 +1,460 @@
+"""Join the parts of a recording whose clock jumps, so that one clock runs through all of it.
+
+A copy is written in which each part is trimmed to its whole pictures and its times are moved by one
+number, the same for picture, sound and text, so that they stay in step on both sides of a joint. The
+moves are computed from what was measured; the copy is read again and each of its times compared with
+the computed one. It is the copy that is encoded and judged, as for a trimmed recording.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median_low
+from typing import BinaryIO
+
+from hevcq.domain.media.facts import MediaInfo, StreamKind
+from hevcq.domain.profile import Policies
+from hevcq.errors import DiskFull, MediaRefused, SourceDamaged, Stopped
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
+from hevcq.ffmpeg.inspect.measure import LIMITS
+from hevcq.ffmpeg.inspect.parts import Part, Writer, mapping
+from hevcq.ffmpeg.inspect.recording import (
+    ANSWER_S,
+    HEAD_PACKETS,
+    MOST_EARLY,
+    TAIL_PACKETS,
+    Ends,
+    HeadPacket,
+    ends_of,
+    pictures_words,
+    trim_recording,
+    whole_number,
+)
+from hevcq.ffmpeg.inspect.transport_stream import (
+    CLOCK_HZ,
+    SYNC,
+    WRAP,
+    Clocks,
+    Run,
+    Units,
+    chain,
+    jumps,
+    packet_layout,
+    payload_begin,
+    pid_of,
+    read_clocks,
+    step,
+)
+from hevcq.ffmpeg.process.child import run_child
+from hevcq.ports.encoder import TrimmedSource
+
+BACK_PACKETS = 4096
+"""Packets before the first one with a new clock among which the border of two parts is looked for."""
+NAMED = 5
+"""Joints whose times a notice names."""
+FRAME = CLOCK_HZ // 25
+"""Ticks of a picture where there is only one to measure."""
+_BLOCK = 8192
+_IDR = {"0x1b ": rb"\x00\x00\x01[\x25\x45\x65]", "0x24 ": rb"\x00\x00\x01[\x26\x28].[\x80-\xff]"}
+"""What the unit of an IDR picture holds in H.264 and HEVC, by the coding of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """What all steps need of a recording."""
+
+    tools: FfmpegTools
+    location: str
+    layout: tuple[int, int]
+    folder: Path
+    stop: threading.Event
+    trims: bool
+
+
+def whole_recording(
+    tools: FfmpegTools,
+    location: str,
+    info: MediaInfo,
+    policies: Policies,
+    folder: Path,
+    stop: threading.Event,
+) -> TrimmedSource | None:
+    """Write a recording with one clock and whole pictures to `folder`; None if it has both already.
+
+    Raises MediaRefused if its parts do not fit together or the policy refuses them, SourceDamaged,
+    Stopped once `stop` is set, DiskFull, and OSError.
+    """
+    layout = None if is_url(location) or info.format_name != "mpegts" else packet_layout(location)
+    if layout is None:
+        return None
+    trims = policies.ragged_ends == "trim"
+    found = read_clocks(location, layout, stop)
+    joined = any(len(chain(found, pid)) > 1 for pid in found.videos)
+    pid = main_pid(tools, location, info, stop) if joined else None
+    runs = chain(found, pid) if pid is not None else []
+    if len(runs) < 2:
+        return trim_recording(tools, location, info, folder, stop) if trims else None
+    if policies.clock_jumps == "refuse":
+        raise MediaRefused(
+            f"{display_name(location)}: its clock jumps {_times_words(_lengths(found, runs))}, as in a "
+            "recording that was joined from several (policies.clock_jumps).",
+            remedy="Set policies.clock_jumps to close to encode its parts one after the other.",
+        )
+    return _join(_Recording(tools, location, layout, folder, stop, trims), found, runs)
+
+
+def main_pid(
+    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
+) -> int | None:
+    """Return the PID of the first video, or None if ffprobe names none."""
+    videos = info.of_kind(StreamKind.VIDEO)
+    if not videos:
+        return None
+    argv = [
+        tools.ffprobe, "-v", "quiet", "-select_streams", str(videos[0].index),
+        "-show_entries", "stream=id", "-of", "csv=p=0:nk=1", *input_options(location),
+    ]  # fmt: skip
+    done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location), deadline_s=ANSWER_S)
+    words = done.stdout.decode("ascii", "replace").replace(",", " ").split()
+    return int(words[-1], 16) if words and words[-1].startswith("0x") else None
+
+
+def _lengths(found: Clocks, runs: list[Run]) -> list[float]:
+    """Return about when each part after the first begins, in seconds from the beginning."""
+    begins, total = [], 0
+    for run in runs[:-1]:
+        times = found.units[run.pid].times
+        total += max(0, step(times[run.first], times[run.after - 1]))
+        begins.append(total / CLOCK_HZ)
+    return begins
+
+
+def _times_words(times: list[float]) -> str:
+    words = [_clock(time) for time in times[:NAMED]]
+    more = len(times) - len(words)
+    last = f"{more} more times" if more else words.pop()
+    return f"at {', '.join(words)} and {last}" if words else f"at {last}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+def _join(recording: _Recording, found: Clocks, runs: list[Run]) -> TrimmedSource:
+    parts, lost, unlike = _parts(recording, found, runs)
+    parts = _moved(parts, found)
+    path = recording.folder / "recording.ts"
+    try:
+        with open(recording.location, "rb") as source, path.open("wb") as target:
+            begun = set[int]()
+            for part in parts:
+                _copy(recording, (source, target), part, found, begun)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        name = display_name(recording.location)
+        raise DiskFull(f"The disk filled up while {name} was joined.") from error
+    _prove(recording, path, found, parts)
+    return TrimmedSource(path=path, notices=tuple(_notices(parts, lost, unlike)))
+
+
+def _parts(
+    recording: _Recording, found: Clocks, runs: list[Run]
+) -> tuple[list[Part], int, list[str]]:
+    """Return the parts with whole pictures, the number of pictures without, and what is left out."""
+    borders = [0, *(_border(recording, found, a, b) for a, b in pairwise(runs))]
+    borders.append(os.stat(recording.location).st_size)  # noqa: PTH116 - any bytes a name can hold
+    main = found.programme(runs[0].pid, 0, borders[1])
+    parts: list[Part] = []
+    lost, unlike = 0, list[str]()
+    for number, run in enumerate(runs):
+        span = borders[number], borders[number + 1]
+        head = _packets(recording, recording.location, span[0], HEAD_PACKETS)
+        own = [packet for packet in head.get(run.pid, ()) if (packet.place or 0) < span[1]]
+        own = _entries(recording, own, found.coding(run.pid)) if number else own
+        if not any(packet.key for packet in own[: MOST_EARLY + 1]):
+            if run.after - run.first > MOST_EARLY:
+                raise SourceDamaged(
+                    f"{display_name(recording.location)} is damaged: one of the {len(runs)} parts it was "
+                    f"joined from has no whole picture among its first {MOST_EARLY}."
+                )
+            lost += run.after - run.first
+            continue
+        ends = _ends(recording, own, run.pid, span, cut=number > 0)
+        here = found.programme(run.pid, *span)
+        pids, missing = mapping(recording.location, main, here, (runs[0].pid, run.pid))
+        if missing:
+            begin = sum(_lengths(found, runs)[number - 1 : number])
+            unlike.append(f"From {_clock(begin)} on, {missing}.")
+        parts.append(_measured(recording, Part(run, ends, pids, {}, {}), found))
+    if not parts:
+        raise SourceDamaged(
+            f"{display_name(recording.location)} is damaged: it has no whole picture."
+        )
+    return parts, lost, unlike
+
+
+def _border(recording: _Recording, found: Clocks, one: Run, other: Run) -> int:
+    """Return where a part ends and the next begins, in bytes.
+
+    It is where the counters of packets do not go on, else before the tables and the first unit, of
+    picture or sound, that has the new clock.
+    """
+    old, new = found.units[one.pid], found.units[other.pid]
+    begin, end = old.places[one.after - 1], new.places[other.first]
+    video_begin, video_end = old.places[one.first], end
+    for units in (found.units[pid] for pid in found.sounds):
+        near = (n for n in jumps(units) if video_begin < units.places[n - 1])
+        number = max((n for n in near if units.places[n] < video_end), default=None)
+        if number is not None:
+            begin, end = max(begin, units.places[number - 1]), min(end, units.places[number])
+    offset, length = recording.layout
+    start = max(0, begin - BACK_PACKETS * length) // length * length
+    with open(recording.location, "rb") as file:
+        file.seek(start)
+        data = file.read(end - start)
+    counters: dict[int, int] = {}
+    border = begin
+    for at in range(0, len(data), length):
+        packet = data[at + offset : at + offset + 188]
+        pid, counter = pid_of(packet), packet[3] & 0x0F
+        if packet[0] != SYNC or not packet[3] & 0x10 or pid not in found.units:
+            continue
+        goes_on = (counter - counters.get(pid, counter)) % 16 <= 1
+        if start + at > begin and not goes_on:
+            break
+        counters[pid] = counter
+        border = start + at + length
+    return border
+
+
+def _ends(
+    recording: _Recording, head: list[HeadPacket], pid: int, span: tuple[int, int], *, cut: bool
+) -> Ends:
+    whole = Ends(span[0], frozenset(), {}, span[1], early=0, late=0)
+    if not recording.trims:
+        return whole
+    key = next(packet for packet in head if packet.key)
+    closed = _closed(_unit(recording, key))
+    layout = (*recording.layout, pid)
+    return ends_of(recording.location, head, layout, span, cut=cut and not closed) or whole
+
+
+def _entries(recording: _Recording, head: list[HeadPacket], coding: str) -> list[HeadPacket]:
+    """Return the packets with those alone as key frames at which a decoder can begin in the middle.
+
+    ffmpeg's decoders of H.264 and HEVC go on with the order of the pictures before, unless a key
+    frame is an IDR picture; where none is, all key frames stay.
+    """
+    wanted = _IDR.get(coding)
+    if wanted is None:
+        return head
+    begins = [p.key and re.search(wanted, _unit(recording, p), re.DOTALL) is not None
+              for p in head[: MOST_EARLY + 1]]  # fmt: skip
+    if not any(begins):
+        return head
+    return [replace(packet, key=key) for packet, key in zip(head, begins, strict=False)]
+
+
+def _closed(unit: bytes) -> bool:
+    """Whether the unit begins a group of MPEG-2 whose first pictures need none before it."""
+    group = unit.find(b"\x00\x00\x01\xb8")
+    return 0 <= group < len(unit) - 7 and bool(unit[group + 7] & 0x40)
+
+
+def _unit(recording: _Recording, head: HeadPacket) -> bytes:
+    """Return the unit at the place of a demuxed packet."""
+    offset, length = recording.layout
+    if head.place is None:
+        return b""
+    with open(recording.location, "rb") as file:
+        file.seek(head.place // length * length)
+        data = file.read(BACK_PACKETS * length)
+    pid, unit = pid_of(data[offset:]), bytearray()
+    for at in range(0, len(data) - length + 1, length):
+        packet = data[at + offset : at + offset + 188]
+        if pid_of(packet) == pid:
+            if at and packet[1] & 0x40:
+                break
+            unit += packet[payload_begin(packet) :]
+    return bytes(unit)
+
+
+def _packets(
+    recording: _Recording, location: str, begin: int, count: int
+) -> dict[int, list[HeadPacket]]:
+    """Return packets of the file from a place on, by PID; `count` 0 reads all."""
+    tools = recording.tools
+    argv = [
+        tools.ffprobe, "-v", "quiet", *(["-skip_initial_bytes", str(begin)] if begin else []),
+        *(["-read_intervals", f"%+#{count}"] if count else []), "-show_entries",
+        "packet=stream_index,pts,duration,pos,flags:stream=index,id", "-of", "csv=p=1:nk=1",
+        *input_options(location),
+    ]  # fmt: skip
+    found: dict[str, list[HeadPacket]] = {}
+    pids: dict[int, list[HeadPacket]] = {}
+
+    def take(line: str) -> None:
+        kind, *fields = line.split(",")
+        if kind == "packet" and len(fields) >= 5:
+            index, pts, duration, place, flags = fields[:5]
+            packet = HeadPacket(
+                whole_number(place), whole_number(pts), "K" in flags, whole_number(duration) or 0
+            )
+            found.setdefault(index, []).append(packet)
+        elif kind == "stream" and len(fields) >= 2 and fields[1].startswith("0x"):
+            pids[int(fields[1], 16)] = found.get(fields[0], [])
+
+    limits = reading(LIMITS, tools, location)
+    run_child(argv, stop=recording.stop, limits=limits, on_line=take, deadline_s=ANSWER_S)
+    return pids
+
+
+def _measured(recording: _Recording, part: Part, found: Clocks) -> Part:
+    """Return the part with the first and the last time of each stream in which sound or picture is."""
+    offset, length = recording.layout
+    ends = part.ends
+    heads = _packets(recording, recording.location, ends.begin, HEAD_PACKETS)
+    tail = recording.folder / "tail.ts"
+    start = max(ends.begin, ends.end - TAIL_PACKETS * length)
+    with open(recording.location, "rb") as source, tail.open("wb") as target:
+        source.seek(start)
+        for place in range(start, ends.end - length + 1, length):
+            packet = source.read(length)
+            if place < ends.unfinished.get(pid_of(packet[offset:]), ends.end):
+                target.write(packet)
+    tails = _packets(recording, str(tail), 0, 0)
+    tail.unlink()
+    table = found.programme(part.run.pid, ends.begin, ends.end)
+    shown = {e.pid for e in table if e.audio} | {part.run.pid}
+    starts, stops = dict[int, int](), dict[int, int]()
+    for pid in sorted(shown):
+        target_pid = part.kept(pid)
+        first = _first(heads.get(pid, []), ends)
+        last = _last(tails.get(pid, []), part.run.pid == pid)
+        if target_pid is not None and first is not None and last is not None:
+            starts[target_pid], stops[target_pid] = first % WRAP, last % WRAP
+    return replace(part, starts=starts, stops=stops)
+
+
+def _first(packets: list[HeadPacket], ends: Ends) -> int | None:
+    times = [
+        packet.pts
+        for packet in packets[: MOST_EARLY // 2]
+        if packet.pts is not None
+        and (packet.place is None or ends.begin <= packet.place < ends.end)
+        and packet.place not in ends.leading
+    ]
+    return min(times, default=None)
+
+
+def _last(packets: list[HeadPacket], picture: bool) -> int | None:  # noqa: FBT001
+    """Return when the last packet of a stream ends; a picture is shown as long as most are."""
+    times = sorted(packet.pts for packet in packets if packet.pts is not None)
+    if not times:
+        return None
+    if picture:
+        steps = [after - before for before, after in pairwise(times)]
+        return times[-1] + (median_low(steps) if steps else FRAME)
+    return max(p.pts + p.duration for p in packets if p.pts is not None)
+
+
+def _moved(parts: list[Part], found: Clocks) -> list[Part]:
+    """Return the parts with their moves: none begins before the one before it has ended in all streams."""
+    whole = sum(step_sum(found, part.run) for part in parts) + 60 * CLOCK_HZ
+    first = min(parts[0].starts.values(), default=0)
+    move = (CLOCK_HZ - first) % WRAP if first + whole >= WRAP else 0
+    moved = [replace(parts[0], move=move)]
+    for part in parts[1:]:
+        before = moved[-1]
+        both = before.stops.keys() & part.starts.keys()
+        later = max(step(part.starts[pid], before.stops[pid]) for pid in both)
+        moved.append(replace(part, move=(before.move + later) % WRAP))
+    return moved
+
+
+def step_sum(found: Clocks, run: Run) -> int:
+    """Return the length of a run in ticks, whatever its length."""
+    times = found.units[run.pid].times[run.first : run.after]
+    return sum(step(one, other) for one, other in pairwise(times))
+
+
+def _copy(
+    recording: _Recording,
+    files: tuple[BinaryIO, BinaryIO],
+    part: Part,
+    found: Clocks,
+    begun: set[int],
+) -> None:
+    """Write the packets of a part with their times moved, without those that belong to no whole unit.
+
+    `begun` are the PIDs of the copy that earlier parts have written: their counters do not go on.
+    """
+    offset, length = recording.layout
+    source, target = files
+    writer = Writer(part, found, offset, begun)
+    place = part.ends.begin
+    source.seek(place)
+    while place + length <= part.ends.end:
+        if recording.stop.is_set():
+            raise Stopped
+        block = source.read(min(_BLOCK * length, part.ends.end - place) // length * length)
+        if not block:
+            raise OSError("the recording became shorter while it was read")
+        made = bytearray()
+        for at in range(0, len(block), length):
+            made += writer.taken(block[at : at + length], place + at)
+        target.write(made)
+        place += len(block)
+    begun |= {kept for pid in writer.begun if (kept := part.kept(pid)) is not None}
+
+
+def _prove(recording: _Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
+    """Read the copy again: each unit of picture and sound must be there, once, at its computed time."""
+    made = read_clocks(str(path), recording.layout, recording.stop)
+    for pid in parts[0].starts:
+        expected = [
+            (time + part.move) % WRAP
+            for part in parts
+            for own, units in found.units.items()
+            if part.kept(own) == pid
+            for place, time in zip(units.places, units.times, strict=True)
+            if part.holds(own, place)
+        ]
+        units = made.units.get(pid, Units())
+        # The first pictures of a part are decoded while the last ones before it are shown.
+        units.decoding = pid != parts[0].run.pid
+        if list(units.times) != expected or jumps(units, reorders=True):
+            raise MediaRefused(
+                f"{display_name(recording.location)}: its clock jumps, and the parts could not be "
+                "joined so that picture and sound stay in step.",
+                remedy="Copy each part into a file of its own, and encode those.",
+            )
+
+
+def _notices(parts: list[Part], lost: int, unlike: list[str]) -> Iterator[str]:
+    main = parts[0].run.pid
+    if len(parts) > 1:
+        begin = parts[0].starts[main] + parts[0].move
+        times = [step(begin % WRAP, (p.starts[main] + p.move) % WRAP) / CLOCK_HZ for p in parts[1:]]
+        yield (
+            f"The recording was joined from {len(parts)} parts: its clock jumps {_times_words(times)}. "
+            "They follow each other without a gap."
+        )
+    early = sum(part.ends.early + len(part.ends.leading) for part in parts) + lost
+    if early:
+        yield f"{pictures_words(early)} left out: its parts begin between key frames."
+    late = sum(part.ends.late for part in parts)
+    if late:
+        pictures = "1 last picture is" if late == 1 else f"{late} last pictures are"
+        yield f"{pictures} left out: its parts end inside them."
+    yield from unlike

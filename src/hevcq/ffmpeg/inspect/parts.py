@@ -1,0 +1,145 @@
+"""The parts of a joined recording: what of each is kept, on which PID of the copy, and how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hevcq.errors import MediaRefused
+from hevcq.ffmpeg.inputs import display_name
+from hevcq.ffmpeg.inspect.recording import Ends, announcing_gap
+from hevcq.ffmpeg.inspect.transport_stream import (
+    SYNC,
+    WRAP,
+    Clocks,
+    Elementary,
+    Programme,
+    Run,
+    payload_begin,
+    pid_of,
+    unit_times,
+    write_time,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a recording: its video run, where it lies, what of it is whole, and its own PIDs.
+
+    `pids` are those of the copy by those of the part; None takes all as they are. `move` is added
+    to its times, in ticks.
+    """
+
+    run: Run
+    ends: Ends
+    pids: dict[int, int] | None
+    starts: dict[int, int]
+    stops: dict[int, int]
+    move: int = 0
+
+    def kept(self, pid: int) -> int | None:
+        """Return the PID in the copy, or None for packets that are left out."""
+        return pid if self.pids is None else self.pids.get(pid)
+
+    def holds(self, pid: int, place: int) -> bool:
+        """Whether the unit that begins at a place is one of those that are kept."""
+        ends = self.ends
+        leading = pid == self.run.pid and place in ends.leading
+        return (
+            ends.begin <= place < min(ends.end, ends.unfinished.get(pid, ends.end)) and not leading
+        )
+
+
+def mapping(
+    location: str, main: Programme, here: Programme, pids: tuple[int, int]
+) -> tuple[dict[int, int] | None, str]:
+    """Return the PIDs of the first part by those of this one, and what has no counterpart, as a clause."""
+    if main == here and pids[0] == pids[1]:
+        return None, ""
+    wanted = {e.pid: e for e in main}
+    picture = next((e for e in here if e.pid == pids[1]), None)
+    if picture is None or picture.coding != wanted[pids[0]].coding:
+        raise MediaRefused(
+            f"{display_name(location)}: it was joined from recordings whose pictures are coded "
+            "differently, which one video cannot be.",
+            remedy="Cut it where the channel changes, and encode each part by itself.",
+        )
+    found = {pids[1]: pids[0]}
+    for same_language in (True, False):
+        for sound in (e for e in here if e.audio and e.pid not in found):
+            free = [e for e in main if e.audio and e.pid not in found.values()]
+            like = (e for e in free if e.coding == sound.coding)
+            taken = next(
+                (e for e in like if not same_language or e.language == sound.language), None
+            )
+            if taken is not None:
+                found[sound.pid] = taken.pid
+    rest = [e for e in here if e.pid not in found]
+    silent = [e for e in main if e.audio and e.pid not in found.values()]
+    return found, " and ".join(_missing(rest, silent))
+
+
+def _missing(rest: list[Elementary], silent: list[Elementary]) -> Iterator[str]:
+    if rest:
+        kinds = [_kind(e) for e in rest]
+        more = (
+            f"{len(rest)} streams ({', '.join(kinds)}) are" if len(rest) > 1 else f"{kinds[0]} is"
+        )
+        yield f"{more} left out, which the beginning of the recording does not have"
+    if silent:
+        yield f"{len(silent)} of its sound tracks {'is' if len(silent) == 1 else 'are'} silent"
+
+
+def _kind(stream: Elementary) -> str:
+    word = "sound" if stream.audio else "video" if stream.video else "text or data"
+    return f"{word} in {stream.language}" if stream.language else word
+
+
+class Writer:
+    """Takes the packets of a part one by one, and returns what is written of each."""
+
+    def __init__(self, part: Part, found: Clocks, offset: int, begun: set[int]) -> None:
+        self._part, self._found, self._offset = part, found, offset
+        self._earlier, self.begun = begun, set[int]()
+        self._dropping = False
+
+    def taken(self, packet: bytes, place: int) -> bytes:
+        """Return what is written of a packet."""
+        part, offset = self._part, self._offset
+        pid, begins = pid_of(packet[offset:]), packet[offset + 1] & 0x40
+        kept = part.kept(pid)
+        if kept is None or packet[offset] != SYNC:
+            return b""
+        body = retimed(packet[offset : offset + 188], kept, part.move)
+        made = packet[:offset] + body + packet[offset + 188 :]
+        if pid not in self._found.units:
+            return made
+        was, picture = self._dropping, pid == part.run.pid
+        if picture and begins:
+            self._dropping = place in part.ends.leading
+        unfinished = place >= part.ends.unfinished.get(pid, part.ends.end)
+        if unfinished or (picture and self._dropping) or (pid not in self.begun and not begins):
+            return b""
+        gap = (picture and was) or (pid not in self.begun and kept in self._earlier)
+        self.begun.add(pid)
+        return announcing_gap(made, offset) + made if gap else made
+
+
+def retimed(packet: bytes, pid: int, move: int) -> bytes:
+    """Return a packet with another PID, and its clock and times moved."""
+    if pid == pid_of(packet) and not (move and (packet[3] & 0x20 or packet[1] & 0x40)):
+        return packet
+    data = bytearray(packet)
+    data[1] = packet[1] & 0xE0 | pid >> 8
+    data[2] = pid & 0xFF
+    if packet[3] & 0x20 and packet[4] > 6 and packet[5] & 0x10:
+        base = (int.from_bytes(packet[6:10], "big") << 1 | packet[10] >> 7) + move
+        data[6:10] = (base % WRAP >> 1).to_bytes(4, "big")
+        data[10] = (base & 1) << 7 | packet[10] & 0x7F
+    times = unit_times(packet) if packet[1] & 0x40 else None
+    if times is not None:
+        at = payload_begin(packet) + 9
+        write_time(data, at, (times[0] + move) % WRAP)
+        if times[1] is not None:
+            write_time(data, at + 5, (times[1] + move) % WRAP)
+    return bytes(data)

@@ -1,0 +1,180 @@
+"""A recording that was joined from several gets one clock: every picture once, in order, sound in step."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from array import array
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from benchmarks.fidelity import ordinary, spliced
+from benchmarks.fidelity.served import named
+
+from hevcq.domain.profile import Policies
+from hevcq.errors import MediaRefused
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.inspect.transport_stream import (
+    WRAP,
+    Clocks,
+    Elementary,
+    Units,
+    chain,
+    read_clocks,
+    runs_of,
+)
+from hevcq.ports.encoder import TrimmedSource
+from hevcq.util.clock import SystemClock
+
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+STOP = threading.Event()
+FRAME = 3600
+SECOND = 90_000
+
+
+def recording(name: str, folder: Path) -> Path:
+    path = ordinary.make(named(name), folder)
+    assert path is not None
+    return path
+
+
+def whole(path: Path, folder: Path, **policies: str) -> TrimmedSource | None:
+    folder.mkdir(exist_ok=True)
+    info = ENCODER.probe(str(path), stop=STOP)
+    chosen = Policies.model_validate(policies)
+    return ENCODER.trim_recording(str(path), info, chosen, folder, stop=STOP)
+
+
+def frames(path: Path, kind: str) -> tuple[list[int], list[str]]:
+    """Return time in ticks, and MD5, of each decoded frame; nothing may be complained of."""
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-nostdin",
+        "-copyts",
+        "-i",
+        str(path),
+        "-map",
+        f"0:{kind}:0",
+    ]
+    command += ["-fps_mode", "passthrough", "-enc_time_base", "1:90000", "-f", "framemd5", "-"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    lines = [line.split(",") for line in done.stdout.splitlines() if not line.startswith("#")]
+    return [int(fields[2]) for fields in lines], [fields[-1].strip() for fields in lines]
+
+
+def test_each_picture_is_there_once_and_sound_keeps_its_place_at_the_joint(tmp_path) -> None:
+    parts = []
+    for number, data in enumerate(spliced.joined_parts(tmp_path / "x.ts")):
+        parts.append(tmp_path / f"part{number}.ts")
+        parts[-1].write_bytes(data)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+    made = whole(joined, tmp_path / "scratch")
+
+    assert made is not None
+    assert made.notices == (
+        (
+            "The recording was joined from 2 parts: its clock jumps at 0:02. They follow each other "
+            "without a gap."
+        ),
+    )
+    times, pictures = frames(made.path, "v")
+    assert pictures == [md5 for part in parts for md5 in frames(part, "v")[1]]
+    steps = [after - before for before, after in pairwise(times)]
+    first = len(frames(parts[0], "v")[1])
+    assert {*steps[: first - 1], *steps[first:]} == {FRAME}
+    assert FRAME <= steps[first - 1] <= 2 * FRAME, "one picture, or until the sound has ended"
+    sound = made_units(made.path, audio=True)
+    own = [made_units(part, audio=True) for part in parts]
+    assert len(sound) == sum(map(len, own)), "each unit of sound once"
+    for place, at, part in ((0, 0, 0), (first, len(own[0]), 1)):
+        before = own[part][0] - frames(parts[part], "v")[0][0]
+        assert sound[at] - times[place] == before, "sound lies against the picture as it did"
+
+
+def made_units(path: Path, *, audio: bool) -> list[int]:
+    found = read_clocks(str(path), (0, 188), STOP)
+    pid = min(found.sounds if audio else found.videos)
+    return list(found.units[pid].times)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("recording-joined-channels.ts", "joined from 3 parts: its clock jumps at 0:02 and 0:04."),
+        ("recording-joined-cut.ts", "joined from 3 parts: its clock jumps at 0:02 and 0:04."),
+    ],
+)
+def test_parts_of_other_channels_and_ragged_ones_follow_each_other(tmp_path, name, said) -> None:
+    source = recording(name, tmp_path)
+
+    made = whole(source, tmp_path / "scratch")
+
+    assert made is not None
+    assert said in made.notices[0]
+    times, pictures = frames(made.path, "v")
+    assert all(FRAME <= step <= 3 * FRAME for step in map(int.__sub__, times[1:], times))
+    assert len(pictures) == len(made_units(made.path, audio=False))
+    assert len(ENCODER.probe(str(made.path), stop=STOP).streams) == 2
+
+
+def test_a_profile_may_refuse_a_clock_that_jumps(tmp_path) -> None:
+    with pytest.raises(
+        MediaRefused, match=r"its clock jumps at 0:02, .*policies\.clock_jumps"
+    ) as e:
+        whole(recording("recording-joined.ts", tmp_path), tmp_path / "s", clock_jumps="refuse")
+
+    assert "close" in str(e.value.remedy)
+
+
+def test_parts_that_are_coded_differently_are_no_one_video(tmp_path) -> None:
+    joined = recording("recording-joined.ts", tmp_path)
+    joined.write_bytes(
+        joined.read_bytes() + recording("recording-whole-mpeg2.ts", tmp_path).read_bytes()
+    )
+
+    with pytest.raises(MediaRefused, match="pictures are coded differently"):
+        whole(joined, tmp_path / "scratch")
+
+
+def units(*times: float, begin: int = 0) -> Units:
+    ticks = array("q", [round(time * SECOND) % WRAP for time in times])
+    return Units(array("q", range(begin, begin + len(times))), ticks, decoding=True)
+
+
+def runs(*times: float) -> list[tuple[int, int]]:
+    return [(run.first, run.after) for run in runs_of(1, units(*times))]
+
+
+def steps(begin: float, count: int) -> list[float]:
+    return [begin + number / 25 for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (steps(1, 50), [(0, 50)]),
+        (steps((1 << 33) / 90_000 - 1, 50), [(0, 50)]),
+        ([*steps(1, 20), *steps(9, 20)], [(0, 40)]),
+        ([*steps(1, 20), *steps(30, 20)], [(0, 20), (20, 40)]),
+        ([*steps(100, 20), *steps(1, 20)], [(0, 20), (20, 40)]),
+        ([*steps(1, 20), 5000.0, *steps(1.8, 20)], [(0, 41)]),
+        ([*steps(1, 20), *steps(50, 20), *steps(1, 20)], [(0, 20), (20, 40), (40, 60)]),
+    ],
+    ids=["even", "wrap", "lost signal", "forward", "back", "broken time stamp", "twice"],
+)
+def test_where_a_clock_jumps(times, expected) -> None:
+    assert runs(*times) == expected
+
+
+def test_a_programme_beside_the_first_is_no_part_of_it() -> None:
+    table = tuple(Elementary(pid, "0x2 ", "", video=True, audio=False) for pid in (1, 2, 3))
+    found = Clocks({1: units(*steps(1, 50)), 2: units(*steps(70, 50)), 3: units(*steps(9, 9), begin=50)},
+                   [(0, table)])  # fmt: skip
+
+    assert [run.pid for run in chain(found, 1)] == [1, 3]
