@@ -25,7 +25,8 @@ if ! "$python" -m venv "$venv" 2>/dev/null; then
   }
 fi
 # Versions and hashes of requirements/dev.txt (make lock renews it); then hevcq itself, editable.
-"$venv/bin/python" -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+# Compiled is what is imported, when it is: all of it would be 20 s of CPU.
+"$venv/bin/python" -m pip install --quiet --no-compile --require-hashes --requirement requirements/dev.txt
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 # For the browser tests of make test, which are skipped without it; never asks for a password.
 if [ ! -x /usr/bin/chromium ] && [ "$(id -u)" = 0 ]; then

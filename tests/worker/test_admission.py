@@ -255,6 +255,8 @@ def test_a_frozen_encode_keeps_its_lease_past_every_limit_and_goes_on(farm):
             if lease._queue_until != before:
                 break
             wait.wait(0.001)
+        else:
+            pytest.fail("the lease was not extended")
     assert (farm.state(source), farm.record(source).fence) == (JobState.RUNNING, fence)
     assert not encode.stop.is_set()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from .mutant import Mutant, Tree
 
 ROOT = Path(__file__).resolve().parents[3]
-COPIED = ("src", "tests", "workers", "pyproject.toml")
+COPIED = ("src", "tests", "benchmarks", "scripts", "workers", "pyproject.toml")
 MOST_S = 60.0
 TESTS_FAILED = 1
 """pytest's exit code where tests ran and some failed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import itertools
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import pytest
 from hevcq.errors import HevcqError, StorageError, UndoRefused
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.names import certificate_beside
+from hevcq.library.replacement.journal import Journal
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
@@ -39,6 +41,24 @@ def clock():
 
 def replaced(made, clock):
     return Swap(made.root, clock).replace(made.change, made.fetch)
+
+
+def test_beside_an_interrupted_swap_an_original_is_kept_in_a_folder_of_its_own(tmp_path, clock):
+    """The other has its place by its record only: nothing lies there yet."""
+    interrupted, made = video(tmp_path, "tv/first.mkv"), video(tmp_path)
+    journal = Journal(tmp_path, MortalFileSystem())
+    for call in itertools.count(1):
+        with pytest.raises(Killed):
+            Swap(tmp_path, clock, MortalFileSystem(call)).replace(
+                interrupted.change, interrupted.fetch
+            )
+        if list(journal.under_way()):
+            break
+
+    done = replaced(made, clock)
+
+    assert made.change.certificate.job_id in str(done.retained.relative_to(tmp_path))
+    assert done.retained.read_bytes() == ORIGINAL
 
 
 def test_an_undo_of_an_edited_rendition_is_refused_and_both_stay(tmp_path, clock):

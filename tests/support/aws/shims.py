@@ -163,7 +163,7 @@ def quick_counts() -> None:
 
     def kept(self, queue_name, message):
         kept_s = self.get_queue(queue_name).message_retention_period
-        return kept_s + message.sent_timestamp / 1000 > models.unix_time()
+        return kept_s * 1000 + message.sent_timestamp > models.unix_time_millis()
 
     models.SQSBackend.get_queue_attributes = at_once
     models.SQSBackend.is_message_valid_based_on_retention_period = kept

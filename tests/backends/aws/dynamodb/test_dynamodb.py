@@ -83,6 +83,20 @@ def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledg
     assert ledger.get(JOB).state is JobState.DONE
 
 
+def test_a_job_that_another_registers_meanwhile_is_returned_as_it_is(ledger) -> None:
+    def overtaken(real, **asked):
+        found = real(**asked)
+        claim(ledger)
+        return found
+
+    ledger._jobs.db.plan["get_item"] = [overtaken]
+
+    (record,) = ledger.register(SOURCE, ["hevc"])
+
+    assert (record.state, record.fence) == (JobState.RUNNING, 1)
+    assert ledger.get(JOB) == record
+
+
 def test_a_transition_whose_answer_was_lost_counts_as_made(ledger) -> None:
     claim(ledger)
     ledger._jobs.db.plan["update_item"] = [sent_again]
