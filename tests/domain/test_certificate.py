@@ -24,7 +24,7 @@ from hevcq.domain.certificate import (
 )
 from hevcq.domain.job import Source
 from hevcq.errors import NeedsReview, VerificationFailed
-from hevcq.util import signatures
+from hevcq.ports import signer
 
 ALL = tuple(GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED)
 
@@ -146,29 +146,29 @@ def test_a_certificate_is_read_from_a_stream_and_a_giant_is_not():
         Certificate.read(io.BytesIO(whole.to_json().encode() + b" " * MAX_BYTES))
 
 
-PRIVATE = signatures.make_private_key()
-KEY = signatures.public_key(PRIVATE)
+PRIVATE = signer.make_private_key()
+KEY = signer.public_key(PRIVATE)
 
 
 def signed(certificate: Certificate, private: bytes = PRIVATE) -> Certificate:
-    value = signatures.sign(private, certificate.signed_content())
-    signature = Signature(key=signatures.public_key(private), value=value)
+    value = signer.sign(private, certificate.signed_content())
+    signature = Signature(key=signer.public_key(private), value=value)
     return certificate.model_copy(update={"signature": signature})
 
 
 def test_a_signed_certificate_is_trusted_however_often_it_is_written_again():
     again = Certificate.parse(Certificate.parse(signed(certificate()).to_json()).to_json())
 
-    assert again.standing({KEY}) is Standing.TRUSTED
-    assert again.standing({KEY, "ed25519:other"}) is Standing.TRUSTED
+    assert signer.standing(again, {KEY}) is Standing.TRUSTED
+    assert signer.standing(again, {KEY, "ed25519:other"}) is Standing.TRUSTED
 
 
 def test_an_unsigned_certificate_and_one_of_an_unknown_key_are_not_trusted():
-    stranger = signed(certificate(), signatures.make_private_key())
+    stranger = signed(certificate(), signer.make_private_key())
 
-    assert certificate().standing({KEY}) is Standing.UNKNOWN
-    assert stranger.standing({KEY}) is Standing.UNKNOWN
-    assert signed(certificate()).standing(()) is Standing.UNKNOWN
+    assert signer.standing(certificate(), {KEY}) is Standing.UNKNOWN
+    assert signer.standing(stranger, {KEY}) is Standing.UNKNOWN
+    assert signer.standing(signed(certificate()), ()) is Standing.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_an_unsigned_certificate_and_one_of_an_unknown_key_are_not_trusted():
 def test_a_certificate_edited_after_it_was_signed_is_forged(change: dict[str, object]):
     edited = signed(certificate()).model_copy(update=change)
 
-    assert Certificate.parse(edited.to_json()).standing({KEY}) is Standing.FORGED
+    assert signer.standing(Certificate.parse(edited.to_json()), {KEY}) is Standing.FORGED
 
 
 def test_a_field_of_a_later_release_is_kept_with_its_signature():
@@ -194,7 +194,7 @@ def test_a_field_of_a_later_release_is_kept_with_its_signature():
     again = Certificate.parse(Certificate.parse(later.to_json()).to_json())
 
     assert json.loads(again.to_json())["frames"] == "abc"
-    assert again.standing({KEY}) is Standing.TRUSTED
+    assert signer.standing(again, {KEY}) is Standing.TRUSTED
 
 
 def test_a_field_that_a_later_release_adds_breaks_no_signature_of_before():
@@ -213,9 +213,9 @@ def test_a_set_reads_back_with_the_digest_of_each_file():
     assert Certificate.parse(made.to_json()) == made
     assert made.total_size == 5 + 7
     value = signed(made)
-    assert value.standing([KEY]) is Standing.TRUSTED
+    assert signer.standing(value, [KEY]) is Standing.TRUSTED
     other = value.model_copy(update={"files": (RUNG.model_copy(update={"sha256": "d" * 64}),)})
-    assert other.standing([KEY]) is Standing.FORGED
+    assert signer.standing(other, [KEY]) is Standing.FORGED
 
 
 @pytest.mark.parametrize("gate", REQUIRED_OF_SETS)

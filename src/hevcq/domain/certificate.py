@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import BinaryIO, Literal
 
@@ -13,7 +13,6 @@ from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.domain.model import Frozen
 from hevcq.errors import BadKey, NeedsReview, VerificationFailed
-from hevcq.util import signatures
 from hevcq.util.text import encodable
 
 MAX_BYTES = 1 << 24
@@ -80,7 +79,7 @@ class GateResult(Frozen):
 
 
 class Signature(Frozen):
-    """The signature of a certificate; see `util.signatures` for both formats."""
+    """The signature of a certificate; see `ports.signer` for both formats."""
 
     key: str = Field(description="public key, `<algorithm>:<base64>`")
     value: str = Field(description="base64")
@@ -175,17 +174,6 @@ class Certificate(Frozen):
         content = self.model_dump(mode="json", exclude={"signature"}, exclude_defaults=True)
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return b"hevcq certificate 1\n" + text.encode()
-
-    def standing(self, trusted: Collection[str]) -> Standing:
-        """Return TRUSTED if one of the public keys `trusted` signed exactly this certificate.
-
-        FORGED if it names such a key and the signature does not fit; UNKNOWN if it is unsigned, as
-        those of earlier releases are, or signed by another key.
-        """
-        if self.signature is None or self.signature.key not in trusted:
-            return Standing.UNKNOWN
-        fits = signatures.verify(self.signature.key, self.signed_content(), self.signature.value)
-        return Standing.TRUSTED if fits else Standing.FORGED
 
     @classmethod
     def parse(cls, text: str | bytes) -> Certificate:

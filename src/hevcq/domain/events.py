@@ -92,10 +92,6 @@ OnEvent = Callable[[JobEvent], None]
 """Called from worker threads; must return quickly. Its exceptions are logged and suppressed."""
 
 
-def ignore(_event: JobEvent) -> None:
-    """Discard a worker's event."""
-
-
 class IngestEvent(Frozen):
     """One event of an ingest. Sizes in bytes, times in seconds; `at` counts from the Unix epoch.
 

@@ -15,7 +15,6 @@ from hevcq.settings.service import HealthSettings, ServiceSettings
 from hevcq.settings.sync import SyncSettings
 from hevcq.settings.uploads import UploadSettings
 from hevcq.settings.web import WebSettings
-from hevcq.util import signatures
 
 ANYWHERE = frozenset(
     {
@@ -236,8 +235,10 @@ class Settings(BaseModel):
     @classmethod
     def _keys(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
         found = named(value)
+        if found:
+            from hevcq.ports.signer import problem  # here: most commands go without certificates
         for key in found:
-            if wrong := signatures.problem(key):
+            if wrong := problem(key):
                 raise ValueError(f"holds the key {key!r}, which {wrong}")
         return found
 

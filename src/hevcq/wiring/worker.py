@@ -50,11 +50,10 @@ def build_pool(
     `measured` exports metrics as configured; `hevcq worker` sets it, `hevcq ingest` does not. Raises
     UnknownProfile, or ConfigError if the metrics cannot be served or the signing key cannot be used.
     """
-    from hevcq.domain.events import ignore
     from hevcq.domain.planning.planner import make_plan
     from hevcq.usecases.operations.finished_sources import SourceFinisher
     from hevcq.wiring.notify import event_watcher
-    from hevcq.worker.delivery.context import WorkerContext, keep, no_notification
+    from hevcq.worker.delivery.context import WorkerContext, ignore, keep, no_notification
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch

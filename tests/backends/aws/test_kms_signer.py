@@ -9,9 +9,9 @@ from hevcq.backends.aws.clients import make_kms_client
 from hevcq.backends.aws.kms_signer import KmsSigner
 from hevcq.domain.certificate import Certificate, Standing
 from hevcq.errors import ConfigError, Unavailable
+from hevcq.ports import signer as signatures
 from hevcq.ports.signer import Keyring
 from hevcq.settings.model import AwsSettings, Settings
-from hevcq.util import signatures
 from hevcq.wiring.app import open_app
 from support.aws.emulator import KEYS, REGION
 from support.aws.moto_server import endpoint

@@ -13,8 +13,8 @@ from hevcq.backends.embedded import signing_key
 from hevcq.backends.embedded.signing_key import FILE, FileSigner
 from hevcq.domain.certificate import Standing
 from hevcq.errors import ConfigError, Unavailable
+from hevcq.ports import signer as signatures
 from hevcq.ports.signer import Keyring
-from hevcq.util import signatures
 from support.library import certificate
 
 
@@ -43,7 +43,7 @@ def test_two_that_need_a_key_at_once_agree_on_one(tmp_path: Path, monkeypatch: p
             threads[1].start()
         return made()
 
-    monkeypatch.setattr(signing_key.signatures, "make_private_key", make)
+    monkeypatch.setattr(signing_key.signer, "make_private_key", make)
     threads = [threading.Thread(target=each.prepare) for each in (first, second)]
     threads[0].start()
     threads[0].join()

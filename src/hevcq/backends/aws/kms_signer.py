@@ -12,8 +12,8 @@ from typing import Any
 
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.errors import ConfigError
+from hevcq.ports import signer
 from hevcq.ports.signer import Signer
-from hevcq.util import signatures
 
 ALGORITHM = "ECDSA_SHA_256"
 MISSING = {
@@ -55,7 +55,7 @@ class KmsSigner(Signer):
                 MessageType="DIGEST",
                 SigningAlgorithm=ALGORITHM,
             )
-        return signatures.encoded(answer["Signature"])
+        return signer.encoded(answer["Signature"])
 
     def _ask(self) -> str:
         with translate_errors(f"read the public key of the KMS key {self._key_id}", MISSING):
@@ -65,4 +65,4 @@ class KmsSigner(Signer):
                 f"The KMS key {self._key_id} cannot make {ALGORITHM} signatures.",
                 remedy="Use a key with key usage SIGN_VERIFY and key spec ECC_NIST_P256.",
             )
-        return signatures.public_text(signatures.ECDSA_P256, answer["PublicKey"])
+        return signer.public_text(signer.ECDSA_P256, answer["PublicKey"])

@@ -14,8 +14,9 @@ from pathlib import Path
 from hevcq.backends.embedded.errors import file_errors
 from hevcq.errors import ConfigError
 from hevcq.library.filesystem import open_regular
+from hevcq.ports import signer
 from hevcq.ports.signer import Signer
-from hevcq.util import file_lock, signatures
+from hevcq.util import file_lock
 from hevcq.util.file_io import replace_durably
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -40,7 +41,7 @@ class FileSigner(Signer):
     def public_key(self) -> str:
         """Read the key at first use; a missing file is no error."""
         pem = self._load()
-        return "" if pem is None else signatures.public_key(pem)
+        return "" if pem is None else signer.public_key(pem)
 
     def prepare(self) -> None:
         """Read the key, or make it under a lock, so that two processes agree on one."""
@@ -48,7 +49,7 @@ class FileSigner(Signer):
 
     def sign(self, content: bytes) -> str:
         """Sign with ed25519."""
-        return signatures.sign(self._need(), content)
+        return signer.sign(self._need(), content)
 
     def _need(self) -> bytes:
         pem = self._load()
@@ -71,7 +72,7 @@ class FileSigner(Signer):
         except OSError as error:
             raise self._unusable((error.strerror or str(error)).lower()) from error
         try:
-            signatures.public_key(pem)
+            signer.public_key(pem)
         except ValueError as error:
             raise self._unusable("it holds no ed25519 key") from error
         if mode & 0o077:
@@ -86,7 +87,7 @@ class FileSigner(Signer):
                 found = self._load()
                 if found is not None:
                     return found
-                pem, new = signatures.make_private_key(), self._path.with_name(f"{FILE}.new")
+                pem, new = signer.make_private_key(), self._path.with_name(f"{FILE}.new")
                 new.unlink(missing_ok=True)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 with os.fdopen(os.open(new, flags, 0o600), "wb") as file:

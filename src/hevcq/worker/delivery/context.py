@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from hevcq.domain.events import JobEvent, OnEvent, ignore
+from hevcq.domain.events import JobEvent, OnEvent
 from hevcq.domain.job import Source
 from hevcq.domain.pause import Closed
 from hevcq.domain.planning.encode_plan import Planner
@@ -59,6 +59,10 @@ Result = TypeVar("Result")
 def keep(_source: Source) -> bool:
     """Return False: the default, which keeps every finished source."""
     return False
+
+
+def ignore(_event: JobEvent) -> None:
+    """Discard a worker's event: the default, by which nothing is shown."""
 
 
 def no_notification(_event: str, _reason: str) -> None:

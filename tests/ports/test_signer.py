@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hevcq.util import signatures
+from hevcq.ports import signer as signatures
 
 PRIVATE = signatures.make_private_key()
 KEY = signatures.public_key(PRIVATE)
