@@ -13,7 +13,7 @@ from backends.embedded.objects import NEW, OLD, publish, read, versions
 from contracts.backends import source
 from contracts.objects import nothing, sha
 from hevcq.backends.embedded.factory import OBJECTS
-from hevcq.backends.embedded.store import files, metadata
+from hevcq.backends.embedded.store import files
 from hevcq.errors import (
     DiskFull,
     LibraryError,
@@ -207,7 +207,7 @@ def test_each_failure_to_look_at_a_source_has_its_error(
     def fail(*_args: object) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(metadata.os, "open", fail)
+    monkeypatch.setattr(files.os, "open", fail)
     with pytest.raises(kind, match=r"video\.mp4"):
         store.accept(path, "TODO/all/x", moved=nothing, stop=STOP)
 

@@ -1,4 +1,7 @@
-"""Link or copy a whole file into place, and read ranges of one."""
+"""Follow sources to their library files, link or copy a whole file into place, and read ranges of one.
+
+A source is a library file, linked by its path and pinned by size, modification time and inode.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,27 @@ import fcntl
 import io
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from hevcq.backends.embedded.errors import file_errors
-from hevcq.errors import LibraryError, Stopped
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.errors import file_errors, source_error
+from hevcq.domain.job import Source, file_version
+from hevcq.domain.keys import LIBRARY_BUCKET, check_key
+from hevcq.errors import (
+    LibraryError,
+    PermanentError,
+    SourceChanged,
+    SourceGone,
+    SourceUnreadable,
+    Stopped,
+)
 from hevcq.util import file_io
+from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_file
 from hevcq.util.text import printable
 
@@ -29,6 +44,10 @@ CANNOT_COPY_RANGE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM}
 )
 NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
+LINK_SOURCE = """INSERT INTO source (source_id, path, size, mtime_ns, inode, device, accepted_at)
+VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id) DO UPDATE SET path = excluded.path,
+device = excluded.device, accepted_at = excluded.accepted_at"""
+FIND_SOURCE = "SELECT path FROM source WHERE source_id = ?"
 
 Moved = Callable[[int], None]
 
@@ -195,3 +214,77 @@ def open_range(path: Path, start: int, end: int | None) -> BinaryIO:
     if start == 0 and (end is None or end >= size):
         return file
     return io.BufferedReader(_Range(file, start, size if end is None else min(end, size)))
+
+
+class Sources:
+    """Map sources to library files. Library files are never copied or changed."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def accept(self, path: Path, key: str) -> Source:
+        """Link the file at `path`; raise SourceGone or SourceUnreadable if it cannot be read."""
+        check_key(key)
+        path = path.absolute()
+        facts = _checked_facts(path)
+        source = Source(bucket=LIBRARY_BUCKET, key=key, version=_version(facts), size=facts.st_size)
+        values = (
+            source.source_id,
+            os.fsencode(path),
+            facts.st_size,
+            facts.st_mtime_ns,
+            facts.st_ino,
+            facts.st_dev,
+            self._clock.now(),
+        )
+        # Not durable by itself: the publisher's commit that queues the source carries it along.
+        self._database.change(LINK_SOURCE, values, durable=False)
+        return source
+
+    def follow(self, source: Source, path: Path) -> None:
+        """Link a source to the new path of its file; do nothing if the file there is another one."""
+        try:
+            facts = _checked_facts(path.absolute())
+        except PermanentError:
+            return
+        if source.bucket == LIBRARY_BUCKET and _version(facts) == source.version:
+            self.accept(path, source.key)
+
+    def path(self, source: Source) -> Path:
+        """Return the source's file after checking that it is still the same version.
+
+        Raises SourceGone, SourceChanged or SourceUnreadable. The device number is recorded but
+        not compared: it may change when the machine starts again.
+        """
+        row = None
+        if source.bucket == LIBRARY_BUCKET:
+            row = self._database.row(FIND_SOURCE, (source.source_id,))
+        if row is None:
+            raise SourceGone(f"The source {source.key!r} is not known in this data folder.")
+        path = Path(os.fsdecode(row[0]))
+        facts = _checked_facts(path)
+        if _version(facts) != source.version or facts.st_size != source.size:
+            raise SourceChanged(
+                f"The source {printable(path)} was replaced or written to since it was queued."
+            )
+        return path
+
+
+def _version(facts: os.stat_result) -> str:
+    return file_version(facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+def _checked_facts(path: Path) -> os.stat_result:
+    try:
+        # Opening proves the right to read; O_NONBLOCK, so that a named pipe cannot hang us.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise source_error(error, path) from error
+    try:
+        facts = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        raise SourceUnreadable(f"The source {printable(path)} is not a file.")
+    return facts

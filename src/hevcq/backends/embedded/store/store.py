@@ -16,14 +16,14 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.errors import file_errors
 from hevcq.backends.embedded.store import files
-from hevcq.backends.embedded.store import metadata as object_metadata
-from hevcq.backends.embedded.store.metadata import Sources
+from hevcq.backends.embedded.store.files import Sources
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.errors import (
@@ -43,6 +43,72 @@ from hevcq.util.file_io import sha256_bytes, sha256_file
 T = TypeVar("T")
 
 WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
+PAGE = 500
+
+COLUMNS = "key, version, size, sha256, metadata, modified_at"
+FIND = f"SELECT {COLUMNS}, job_id, fence FROM object WHERE key = ?"  # noqa: S608 - constants
+LIST = f"""SELECT {COLUMNS} FROM object WHERE key > :after AND key >= :prefix
+AND substr(key, 1, length(:prefix)) = :prefix ORDER BY key LIMIT {PAGE}"""  # noqa: S608
+WRITE = """INSERT INTO object (key, version, size, sha256, metadata, modified_at, job_id, fence)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+DELETE = "DELETE FROM object WHERE key = ? RETURNING version"
+DISCARD = "INSERT INTO discarded (key, version) VALUES (?, ?)"
+DISCARDED = "SELECT key, version FROM discarded"
+FORGET = "DELETE FROM discarded WHERE version = ?"
+GRANTED = "SELECT fence FROM job WHERE job_id = ?"
+NAMED = "SELECT 1 FROM object WHERE key = ? AND version = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleObject:
+    """A visible object, with the job and fence that published it."""
+
+    stored: StoredObject
+    job_id: str
+    fence: int
+
+
+def stale(there: VisibleObject, publication: Publication) -> bool:
+    """Return whether the same job already published under the same or a later fence."""
+    return there.job_id == publication.job_id and there.fence >= publication.fence
+
+
+def granted_since(connection: sqlite3.Connection, publication: Publication) -> int | None:
+    """Return the fence that the ledger granted after the publication's, or None."""
+    row = connection.execute(GRANTED, (publication.job_id,)).fetchone()
+    return int(row[0]) if row is not None and row[0] > publication.fence else None
+
+
+def visible_object(connection: sqlite3.Connection, key: str) -> VisibleObject | None:
+    """Return the object at `key`, or None."""
+    row = connection.execute(FIND, (key,)).fetchone()
+    return None if row is None else VisibleObject(stored_object(row[:6]), row[6], row[7])
+
+
+def stored_object(row: tuple[Any, ...]) -> StoredObject:
+    """Return the object of a row that was selected as COLUMNS."""
+    key, version, size, sha256, metadata, modified_at = row
+    return StoredObject(key, version, size, sha256, json.loads(metadata), modified_at)
+
+
+def make_visible(
+    connection: sqlite3.Connection, stored: StoredObject, job_id: str, fence: int
+) -> str | None:
+    """Make a version visible; return the previous one, recorded as discarded."""
+    old = discard_object(connection, stored.key)
+    metadata = json.dumps(dict(stored.metadata), sort_keys=True)
+    head = (stored.key, stored.version, stored.size, stored.sha256, metadata)
+    connection.execute(WRITE, (*head, stored.modified_at, job_id, fence))
+    return old
+
+
+def discard_object(connection: sqlite3.Connection, key: str) -> str | None:
+    """Remove the row of `key`; return its version, recorded as discarded."""
+    row = connection.execute(DELETE, (key,)).fetchone()
+    if row is None:
+        return None
+    connection.execute(DISCARD, (key, row[0]))
+    return str(row[0])
 
 
 class FileStore(Store):
@@ -135,7 +201,7 @@ class FileStore(Store):
         key = check_key(publication.key)
         there = self._find(key)
         if there is not None:
-            if object_metadata.stale(there, publication):
+            if stale(there, publication):
                 return self._already_published(there, publication)
             publication.recheck(there.stored)
         version = self._new_version(key)
@@ -157,9 +223,7 @@ class FileStore(Store):
         self._discard(key, old)
         return visible
 
-    def _already_published(
-        self, there: object_metadata.VisibleObject, publication: Publication
-    ) -> StoredObject:
+    def _already_published(self, there: VisibleObject, publication: Publication) -> StoredObject:
         if there.stored.sha256 != publication.sha256:
             raise StaleFence(
                 f"{publication.key!r} was published under fence {there.fence}; "
@@ -175,16 +239,14 @@ class FileStore(Store):
         self._write_meta(stored)
 
         def work(connection: sqlite3.Connection) -> tuple[StoredObject, str | None]:
-            there = object_metadata.find(connection, stored.key)
-            if there is not None and object_metadata.stale(there, publication):
+            there = visible_object(connection, stored.key)
+            if there is not None and stale(there, publication):
                 return self._already_published(there, publication), None
-            later = object_metadata.granted_since(connection, publication)
+            later = granted_since(connection, publication)
             if later is not None:
                 # Ledger and store are one database: a zombie's rendition is never seen at all.
                 raise StaleFence(f"The job of {stored.key!r} went on under fence {later}.")
-            return stored, object_metadata.write(
-                connection, stored, publication.job_id, publication.fence
-            )
+            return stored, make_visible(connection, stored, publication.job_id, publication.fence)
 
         return self._database.write(work)
 
@@ -199,7 +261,7 @@ class FileStore(Store):
                 file_io.fsync_file(wanted.file)
             stored = self._stored(key, version.name, len(content), wanted)
             self._write_meta(stored)
-            old = self._database.write(lambda c: object_metadata.write(c, stored, "", 0))
+            old = self._database.write(lambda c: make_visible(c, stored, "", 0))
         except BaseException:
             self._withdraw(key, version)
             raise
@@ -216,16 +278,16 @@ class FileStore(Store):
         """Page through the rows in key order."""
         after = ""
         while True:
-            rows = self._database.rows(object_metadata.LIST, {"after": after, "prefix": prefix})
-            yield from (object_metadata.stored_object(row) for row in rows)
-            if len(rows) < object_metadata.PAGE:
+            rows = self._database.rows(LIST, {"after": after, "prefix": prefix})
+            yield from (stored_object(row) for row in rows)
+            if len(rows) < PAGE:
                 return
             after = rows[-1][0]
 
     def delete(self, key: str) -> bool:
         """Remove the row, then the bytes."""
         check_key(key)
-        old = self._database.write(lambda c: object_metadata.delete(c, key))
+        old = self._database.write(lambda c: discard_object(c, key))
         if old is not None:
             self._discard(key, old)
         return old is not None
@@ -259,22 +321,22 @@ class FileStore(Store):
 
     def tidy(self) -> None:
         """Remove replaced or deleted versions that were left behind."""
-        for key, version in self._database.rows(object_metadata.DISCARDED):
+        for key, version in self._database.rows(DISCARDED):
             self._discard(key, version)
 
     def sweep(self, owner: str) -> None:
         """Remove the versions that a dead process left unpublished."""
         for version in self._folder.glob(f"??/*/{owner}-*"):
             key = _key_of(version)
-            if key is not None and self._database.row(object_metadata.NAMED, (key, version.name)):
+            if key is not None and self._database.row(NAMED, (key, version.name)):
                 continue
             shutil.rmtree(version, ignore_errors=True)
             _prune(version.parent)
 
-    def _find(self, key: str) -> object_metadata.VisibleObject | None:
-        return self._database.read(lambda c: object_metadata.find(c, key))
+    def _find(self, key: str) -> VisibleObject | None:
+        return self._database.read(lambda c: visible_object(c, key))
 
-    def _expect(self, key: str) -> object_metadata.VisibleObject:
+    def _expect(self, key: str) -> VisibleObject:
         found = self._find(check_key(key))
         if found is None:
             raise SourceGone(f"There is no object {key!r}.")
@@ -330,7 +392,7 @@ class FileStore(Store):
         if version is not None:
             self._remove(key, version)
             with suppress(HevcqError):  # The note stays, and the next start heeds it.
-                self._database.change(object_metadata.FORGET, (version,), durable=False)
+                self._database.change(FORGET, (version,), durable=False)
 
     def _withdraw(self, key: str, version: Path) -> None:
         """Remove a version after a failure, unless it became the visible one all the same.
@@ -339,7 +401,7 @@ class FileStore(Store):
         be told, the folder stays for the sweep after this process.
         """
         with suppress(HevcqError):
-            if self._database.row(object_metadata.NAMED, (key, version.name)) is None:
+            if self._database.row(NAMED, (key, version.name)) is None:
                 self._remove(key, version.name)
             self._unfinished.discard(version.name)
 
