@@ -222,11 +222,11 @@ def test_a_video_that_is_not_swept_is_noticed(monkeypatch):
 
 
 def test_tasks_of_videos_without_their_group_are_noticed(monkeypatch):
-    from hevcq.backends.embedded.jobs import message_table
+    from hevcq.backends.embedded.jobs import tables
 
     def alone(tasks):
-        return [message_table.Outgoing(task.body()) for task in tasks]
+        return [tables.Outgoing(task.body()) for task in tasks]
 
-    monkeypatch.setattr(message_table, "outgoing", alone)
+    monkeypatch.setattr(tables, "outgoing", alone)
 
     _broken("pushed ahead", seeds=range(EMBEDDED_EVERY, EMBEDDED_EVERY * SEEDS, EMBEDDED_EVERY))

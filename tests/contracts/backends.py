@@ -116,7 +116,7 @@ def open_memory(folder: Path) -> World:
 def open_embedded(folder: Path) -> World:
     from hevcq.backends.embedded.database import DATABASE, Database
     from hevcq.backends.embedded.factory import open_embedded
-    from hevcq.backends.embedded.jobs.message_table import Outgoing, send
+    from hevcq.backends.embedded.jobs.tables import Outgoing, send
     from hevcq.backends.embedded.videos.files import FolderVideoFiles
     from hevcq.web.identity.folder import SecretsFolder
 

@@ -16,7 +16,7 @@ import pytest
 from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S, source, task
 from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
-from hevcq.backends.embedded.jobs.message_table import Outgoing, send
+from hevcq.backends.embedded.jobs.tables import Outgoing, send
 from hevcq.backends.embedded.liveness import Liveness
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass

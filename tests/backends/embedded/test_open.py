@@ -82,7 +82,7 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
     from hevcq.backends.embedded.jobs import task_publisher
 
     opened, calls = opener(), []
-    real = task_publisher.message_table.send
+    real = task_publisher.tables.send
 
     def fail(connection, queue: str, *args, **named) -> None:
         calls.append(queue)
@@ -90,7 +90,7 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
             raise sqlite3.OperationalError("the disk went away")
         real(connection, queue, *args, **named)
 
-    monkeypatch.setattr(task_publisher.message_table, "send", fail)
+    monkeypatch.setattr(task_publisher.tables, "send", fail)
     with pytest.raises(StorageError):
         opened.backend.task_publisher.publish(source(), ["hevc", "720p"], announced=False)
 

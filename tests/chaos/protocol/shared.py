@@ -39,7 +39,7 @@ from chaos.protocol.videos import (
     spent_beside,
 )
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.jobs import message_table
+from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.domain.verdict import Bury, FailureClass
@@ -275,7 +275,7 @@ class SqliteShared(Shared):
             )
         for failure_class in classes_of(video):
             letter = ("hevc", BODY, JOB, "so", failure_class, MAX_RECEIVES, "[]", "", BASE)
-            connection.execute(message_table.INSERT_DEAD_LETTER, letter)
+            connection.execute(tables.INSERT_DEAD_LETTER, letter)
         made = DIGESTS[record.made] if record.made else None
         lease = BASE + record.lease_s if record.state == "running" else 0.0
         connection.execute(

@@ -19,7 +19,7 @@ from chaos.protocol.shared import MemoryShared, SqliteShared
 from chaos.protocol.trouble import Spare
 from chaos.protocol.values import MAX_RECEIVES
 from chaos.sim.campaign import silent
-from hevcq.backends.embedded.jobs import message_table
+from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import SqliteQueue
 from hevcq.domain.verdict import FailureClass
@@ -219,7 +219,7 @@ def test_the_embedded_ledger_takes_such_a_letter_back(tmp_path):
 
 
 def test_a_letter_that_the_embedded_ledger_does_not_take_back_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(message_table, "DELETE_OBSOLETE_LETTERS", "SELECT 1")
+    monkeypatch.setattr(tables, "DELETE_OBSOLETE_LETTERS", "SELECT 1")
     shared = SqliteShared(tmp_path, max_receives=2)
 
     assert "no good end" in violated(EXPIRY._replace(skews=EVEN), shared)

@@ -173,12 +173,12 @@ class SqliteSide(Side):
         """SQLite never shows a message that is held."""
 
     def send_body(self, name: str, body: str, delay_s: float) -> None:
-        from hevcq.backends.embedded.jobs import message_table
+        from hevcq.backends.embedded.jobs import tables
 
         now = self._clocks[self.queues[name]].now()
-        batch = [message_table.Outgoing(body)]
+        batch = [tables.Outgoing(body)]
         self._database.write(
-            lambda c: message_table.send(c, name, batch, now=now, delay_s=delay_s), durable=False
+            lambda c: tables.send(c, name, batch, now=now, delay_s=delay_s), durable=False
         )
 
     def has_message(self, queue: SqliteQueue, job_id: str) -> bool:
@@ -195,6 +195,6 @@ class SqliteSide(Side):
 
 
 def _job_of(body: str) -> str:
-    from hevcq.backends.embedded.jobs.message_table import job_of
+    from hevcq.backends.embedded.jobs.tables import job_of
 
     return job_of(body)

@@ -12,7 +12,7 @@ from hevcq.backends.embedded.catalog import SqliteCatalog
 from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.errors import damaged, file_errors, log_notice
 from hevcq.backends.embedded.jobs import ledger as ledger_sql
-from hevcq.backends.embedded.jobs import message_table
+from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
@@ -136,10 +136,10 @@ def free_owner(
 
     def work(connection: sqlite3.Connection) -> None:
         if died_alone:
-            connection.execute(message_table.FREE_OWNER, (owner,))
+            connection.execute(tables.FREE_OWNER, (owner,))
             connection.execute(ledger_sql.FREE_OWNER, {"owner": owner})
         else:
-            connection.execute(message_table.INTERRUPT_OWNER, (owner,))
+            connection.execute(tables.INTERRUPT_OWNER, (owner,))
             connection.execute(ledger_sql.INTERRUPT_OWNER, {"owner": owner, "now": now})
 
     database.write(work)
@@ -152,13 +152,13 @@ def recall_too_late(database: Database, now: float, longest_s: float) -> None:
     clock ran 60 days ahead would last for 60 days.
     """
     last = now + longest_s
-    if database.row(message_table.TOO_LATE, (last,)) is not None:
-        database.write(lambda c: c.execute(message_table.RECALL_TOO_LATE, (now, last)))
+    if database.row(tables.TOO_LATE, (last,)) is not None:
+        database.write(lambda c: c.execute(tables.RECALL_TOO_LATE, (now, last)))
 
 
 def holds(database: Database, owner: str) -> bool:
     """Return whether the owner still holds a delivery or a lease."""
-    queued = database.row(message_table.HELD_BY, (owner,))
+    queued = database.row(tables.HELD_BY, (owner,))
     running = database.row(ledger_sql.HELD_BY, {"owner": owner})
     return queued is not None or running is not None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.jobs import job_table, message_table
+from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.pauses import SqlitePauses
 from hevcq.domain.job import (
     SETTLED,
@@ -141,14 +141,14 @@ class SqliteLedger(SqlitePauses, Ledger):
         """Insert the missing jobs in one transaction."""
         now = self._clock.now()
         return self._database.write(
-            lambda c: [job_table.ensured(c, source, profile, now) for profile in profiles]
+            lambda c: [tables.ensured_job(c, source, profile, now) for profile in profiles]
         )
 
     def register_many(self, wanted: Iterable[tuple[Source, str]]) -> int:
         """Insert many jobs in one transaction; return the number of new ones."""
         now, listed = self._clock.now(), list(wanted)
         return self._database.write(
-            lambda c: sum(job_table.insert(c, source, profile, now) for source, profile in listed)
+            lambda c: sum(tables.insert_job(c, source, profile, now) for source, profile in listed)
         )
 
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
@@ -160,7 +160,7 @@ class SqliteLedger(SqlitePauses, Ledger):
         """
 
         def work(connection: sqlite3.Connection) -> Claim:
-            found = job_table.ensured(connection, source, profile, self._clock.now())
+            found = tables.ensured_job(connection, source, profile, self._clock.now())
             return self._granted(connection, found, owner, lease_s)
 
         return self._database.write(work, durable=False)
@@ -187,7 +187,7 @@ class SqliteLedger(SqlitePauses, Ledger):
         """Grant the next fence of a subjob as `claim` does."""
 
         def work(connection: sqlite3.Connection) -> Claim | None:
-            found = job_table.find(connection, subjob_id)
+            found = tables.find_job(connection, subjob_id)
             return None if found is None else self._granted(connection, found, owner, lease_s)
 
         return self._database.write(work, durable=False)
@@ -200,10 +200,10 @@ class SqliteLedger(SqlitePauses, Ledger):
         now = self._clock.now()
 
         def work(connection: sqlite3.Connection) -> bool:
-            found = job_table.find(connection, job_id)
+            found = tables.find_job(connection, job_id)
             if found is None or found.fence != fence:
                 return False
-            return job_table.split_job(connection, found, split, frames, now)
+            return tables.split_job(connection, found, split, frames, now)
 
         self._forget_phase(job_id, fence)
         if not self._database.write(work):
@@ -211,21 +211,19 @@ class SqliteLedger(SqlitePauses, Ledger):
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
         """Record that the tasks of the split were sent."""
-        self._database.change(job_table.MARK_ENQUEUED, (job_id, split))
+        self._database.change(tables.MARK_ENQUEUED, (job_id, split))
 
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
         """Move the job from SPLIT to QUEUED."""
-        self._transition(job_table.ABANDON_SPLIT, job_id, fence, {"reason": reason})
+        self._transition(tables.ABANDON_SPLIT, job_id, fence, {"reason": reason})
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
         """Read the subjobs by index."""
-        return self._database.read(lambda c: job_table.subjobs(c, job_id))
+        return self._database.read(lambda c: tables.subjobs(c, job_id))
 
     def forget_subjobs(self, job_id: str) -> None:
         """Delete the subjobs, not durably: rows that a power cut restores are harmless."""
-        self._database.change(
-            job_table.DELETE_SUBJOBS_UNLESS_SPLIT, {"job_id": job_id}, durable=False
-        )
+        self._database.change(tables.DELETE_SUBJOBS_UNLESS_SPLIT, {"job_id": job_id}, durable=False)
 
     def _dead_owner(self, found: JobRecord) -> str | None:
         running = found.state is JobState.RUNNING
@@ -297,7 +295,7 @@ class SqliteLedger(SqlitePauses, Ledger):
         durable: bool = True,
     ) -> None:
         bound = {**values, "job_id": job_id, "fence": fence, "now": self._clock.now()}
-        run = message_table.finish if sql in {COMPLETE, SKIP} else sqlite3.Connection.execute
+        run = tables.finish if sql in {COMPLETE, SKIP} else sqlite3.Connection.execute
         moved = self._database.write(lambda c: run(c, sql, bound).rowcount, durable=durable)
         if moved != 1 or sql not in {RENEW, PROGRESS}:
             self._forget_phase(job_id, fence)
@@ -312,7 +310,7 @@ class SqliteLedger(SqlitePauses, Ledger):
         """Move the job from QUEUED, or RUNNING without a live lease, to DEAD."""
 
         def work(connection: sqlite3.Connection) -> bool:
-            found = job_table.find(connection, job_id)
+            found = tables.find_job(connection, job_id)
             if found is None:
                 return False
             values = {
@@ -344,7 +342,7 @@ class SqliteLedger(SqlitePauses, Ledger):
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return the record of a job, or None if it is unknown."""
-        return self._database.read(lambda c: job_table.find(c, job_id))
+        return self._database.read(lambda c: tables.find_job(c, job_id))
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Page by descending (updated_at, seq), with one index scan per state, and merge the pages.
@@ -352,9 +350,9 @@ class SqliteLedger(SqlitePauses, Ledger):
         A job that changes during the listing may appear at its old position or not at all.
         """
         states: list[JobState | None] = list(wanted.states) or [None]
-        walks = [job_table.pages(self._database, wanted, state) for state in states]
+        walks = [tables.job_pages(self._database, wanted, state) for state in states]
         for _updated_at, _seq, row in heapq.merge(*walks, reverse=True, key=lambda item: item[:2]):
-            yield job_table.record(row)
+            yield tables.job_record(row)
 
     def note_letter(self, job_id: str) -> None:
         """Do nothing: the letters are rows beside the jobs."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.jobs import job_table, message_table
+from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.ledger import BURY_UNCLAIMED
-from hevcq.backends.embedded.jobs.message_table import ClaimedMessage, Receipt
+from hevcq.backends.embedded.jobs.tables import ClaimedMessage, Receipt
 from hevcq.domain.job import Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost
@@ -85,7 +85,7 @@ class SqliteQueue(Queue):
         self._parts_only = False
 
     def prefer(self, job_id: str) -> None:
-        """Remember the job; see `message_table.claim`."""
+        """Remember the job; see `tables.claim_messages`."""
         with self._condition:
             self._preferred.add(job_id)
 
@@ -107,10 +107,10 @@ class SqliteQueue(Queue):
         for task in tasks:
             if task.profile != self.name:
                 raise BadMessage(f"A task of {task.profile!r} does not belong in {self.name!r}.")
-        batch, now = message_table.outgoing(tasks), self._clock.now()
+        batch, now = tables.outgoing(tasks), self._clock.now()
 
         def work(connection: sqlite3.Connection) -> None:
-            message_table.send(connection, self.name, batch, now=now, delay_s=delay_s)
+            tables.send(connection, self.name, batch, now=now, delay_s=delay_s)
 
         self._database.write(work)
         self.notify(len(batch))
@@ -173,11 +173,11 @@ class SqliteQueue(Queue):
             now = self._clock.now()
             kept: list[ClaimedMessage] = []
             while len(kept) < limit:
-                order = message_table.Order(
+                order = tables.Order(
                     self.name, limit - len(kept), self._owner, preferred, self._parts_only
                 )
                 until = now + self._config.visibility_s
-                taken = message_table.claim(connection, order, now=now, until=until)
+                taken = tables.claim_messages(connection, order, now=now, until=until)
                 if not taken:
                     break
                 for one in taken:
@@ -201,8 +201,8 @@ class SqliteQueue(Queue):
         of a done job leaves no dead letter.
         """
         why, task = (
-            message_table.bury_exhausted(connection, taken, now=now),
-            message_table.task_of(taken.body),
+            tables.bury_exhausted(connection, taken, now=now),
+            tables.task_of(taken.body),
         )
         if task is None:
             return
@@ -215,8 +215,8 @@ class SqliteQueue(Queue):
         }
         connection.execute(BURY_UNCLAIMED, values)
         part = {**values, "part": task.unit_id, "split": task.split}
-        connection.execute(job_table.BURY_SPLIT_JOB, part)
-        message_table.delete_obsolete_letters(connection, task.job_id)
+        connection.execute(tables.BURY_SPLIT_JOB, part)
+        tables.delete_obsolete_letters(connection, task.job_id)
 
     def _delivery(self, taken: ClaimedMessage, deadline: float) -> Delivery:
         tasks: tuple[Task, ...] = ()
@@ -249,22 +249,22 @@ class SqliteQueue(Queue):
         receipt = _receipt(delivery)
         deadline = self._clock.monotonic() + seconds
         values = (self._clock.now() + seconds, self._owner, receipt.number, receipt.held)
-        if not self._change(message_table.EXTEND, values, durable=False):
+        if not self._change(tables.EXTEND, values, durable=False):
             raise LeaseLost(f"The receipt of message {delivery.message_id} is stale.")
         return deadline
 
     def ack(self, delivery: Delivery) -> bool:
         """Delete the message durably."""
         receipt = _receipt(delivery)
-        return self._change(message_table.ACK, (receipt.number, receipt.held))
+        return self._change(tables.ACK, (receipt.number, receipt.held))
 
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
         """Return the message to the queue, visible after `delay_s` seconds, and wake a consumer."""
         receipt = _receipt(delivery)
-        state = message_table.DELAYED if delay_s > 0 else message_table.READY
+        state = tables.DELAYED if delay_s > 0 else tables.READY
         visible_at = self._clock.now() + max(0.0, delay_s)
         values = (state, visible_at, receipt.number, receipt.held)
-        given = self._change(message_table.RELEASE, values)
+        given = self._change(tables.RELEASE, values)
         if given:
             self.notify()
         return given
@@ -272,7 +272,7 @@ class SqliteQueue(Queue):
     def bury(self, delivery: Delivery, why: Bury) -> bool:
         """Move the message to the dead letters in one transaction."""
         receipt, now = _receipt(delivery), self._clock.now()
-        return self._database.write(lambda c: message_table.bury(c, receipt, why, now=now))
+        return self._database.write(lambda c: tables.bury(c, receipt, why, now=now))
 
     def _change(self, sql: str, values: tuple[Any, ...], *, durable: bool = True) -> bool:
         return self._database.change(sql, values, durable=durable) == 1
@@ -309,7 +309,7 @@ class SqliteQueue(Queue):
     def redrive(self, letter: DeadLetter) -> bool:
         """Delete the letter and insert a new message in one transaction."""
         number, now = int(letter.letter_id), self._clock.now()
-        sent = self._database.write(lambda c: message_table.redrive(c, self.name, number, now=now))
+        sent = self._database.write(lambda c: tables.redrive(c, self.name, number, now=now))
         if sent:
             self.notify()
         return sent

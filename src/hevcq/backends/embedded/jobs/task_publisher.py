@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.jobs import job_table, message_table
+from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.ledger import reopen
 from hevcq.backends.embedded.jobs.queue import SqliteQueue
 from hevcq.domain.job import JobRecord, Source, Task
@@ -42,11 +42,11 @@ class SqliteTaskPublisher(TaskPublisher):
         def work(connection: sqlite3.Connection) -> list[JobRecord]:
             new.clear()
             for profile in profiles:
-                if job_table.insert(connection, source, profile, now):
+                if tables.insert_job(connection, source, profile, now):
                     new.append(profile)
-                    task = message_table.outgoing([Task(source=source, profile=profile)])
-                    message_table.send(connection, profile, task, now=now)
-            return [job_table.ensured(connection, source, profile, now) for profile in profiles]
+                    task = tables.outgoing([Task(source=source, profile=profile)])
+                    tables.send(connection, profile, task, now=now)
+            return [tables.ensured_job(connection, source, profile, now) for profile in profiles]
 
         found = self._database.write(work)
         for profile in new:
@@ -56,12 +56,12 @@ class SqliteTaskPublisher(TaskPublisher):
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
         """Reopen the job and send its task in one transaction; return False if it is not settled."""
         queue, now = self._known(job.profile), self._clock.now()
-        task = message_table.outgoing([Task(source=job.source, profile=job.profile)])
+        task = tables.outgoing([Task(source=job.source, profile=job.profile)])
 
         def work(connection: sqlite3.Connection) -> bool:
             if not reopen(connection, job.job_id, who, why, now):
                 return False
-            message_table.send(connection, job.profile, task, now=now)
+            tables.send(connection, job.profile, task, now=now)
             return True
 
         sent = self._database.write(work)
