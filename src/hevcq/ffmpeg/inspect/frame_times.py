@@ -10,7 +10,7 @@ from array import array
 from dataclasses import dataclass, field
 
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.measure import read_packets
+from hevcq.ffmpeg.inspect.measure import demux_packets, read_packets
 from hevcq.ffmpeg.process.limits import LineSplitter
 
 
@@ -77,6 +77,10 @@ def frame_times(
 
     Raises SourceUnreadable, SourceGone or Unavailable as `read_packets` does.
     """
+    times = FrameTimes()
+    question = {"stream": stream_index, "named": "packet", "hashed": False}
+    if demux_packets(tools, location, question, LineSplitter(times.line), stop):
+        return times, ()
     times = FrameTimes()
     lines = LineSplitter(times.line)
     show = [

@@ -1,20 +1,20 @@
 """Measure the tracks of a file in one demux pass over every packet, in little memory.
 
-ffprobe prints a short line for each packet (about 3 s of CPU for a video of two hours), which is
-counted at once and not kept.
+ffprobe, or its libraries in a process that stays, prints a short line for each packet (about 3 s of
+CPU for a video of two hours), which is counted at once and not kept.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
 from zlib import crc32
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.errors import Unavailable
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, reading
+from hevcq.ffmpeg.inputs import Demuxed, FfmpegTools, display_name, input_options, reading
 from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import ChildLimits, stream_child
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
@@ -41,12 +41,19 @@ def measure(
     opened, Unavailable if it sends no more data.
     """
     started = tools.clock.monotonic()
-    counter = PacketCounter(frozenset(s.index for s in info.streams if _repacketed(s.codec)))
-    show = [
-        "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
-        "-show_data_hash", "crc32", "-of", "csv=p=0:nk=1", *options,
-    ]  # fmt: skip
-    errors = read_packets(tools, location, show, counter, stop, packets_seen=lambda: counter.tracks)
+    repacketed = frozenset(s.index for s in info.streams if _repacketed(s.codec))
+    counter = PacketCounter(repacketed)
+    errors: tuple[str, ...] = ()
+    question = {"stream": None, "named": "", "hashed": True}
+    if options or not demux_packets(tools, location, question, counter, stop):
+        counter = PacketCounter(repacketed)
+        show = [
+            "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
+            "-show_data_hash", "crc32", "-of", "csv=p=0:nk=1", *options,
+        ]  # fmt: skip
+        errors = read_packets(
+            tools, location, show, counter, stop, packets_seen=lambda: counter.tracks
+        )
     return Measurement(
         tracks=tuple(
             _track(index, counted, info) for index, counted in sorted(counter.tracks.items())
@@ -252,13 +259,37 @@ LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
 
 
 class PacketReader(Protocol):
-    """Consumes ffprobe's output."""
+    """Consumes ffprobe's output, or what `demux_packets` gets in its place."""
 
     def feed(self, chunk: bytes) -> None:
         """Consume the next bytes."""
 
     def close(self) -> None:
         """Consume a last line without a line break."""
+
+
+def demux_packets(
+    tools: FfmpegTools,
+    location: str,
+    question: Mapping[str, object],
+    reader: PacketReader,
+    stop: threading.Event,
+) -> bool:
+    """Let ffprobe's libraries tell of every packet what `read_packets` would make ffprobe print.
+
+    Return whether they did, and without a complaint; if not, what the reader got is void, and ffprobe has
+    to be asked. Raises Unavailable if the file gives no more bytes.
+    """
+    watchdog = SilenceWatchdog(tools, location)
+
+    def feed(lines: bytes) -> None:
+        watchdog.reset()
+        reader.feed(lines)
+
+    with Demuxed(tools, location, stop) as file:
+        answer = file.ask("packets", question, deadline_s=None, on_lines=feed, check=watchdog.check)
+    reader.close()
+    return answer is not None
 
 
 def read_packets(

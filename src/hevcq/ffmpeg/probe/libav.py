@@ -250,6 +250,7 @@ class OpenFile:
             Stream.from_address(self.format.streams[number])
             for number in range(self.format.nb_streams)
         ]
+        self.discarded = [stream.discard for stream in self.streams]  # e.g. titles of chapters
         self.parameters = [Parameters.from_address(stream.codecpar) for stream in self.streams]
 
     def _read(self, _opaque: int | None, buffer: int, size: int) -> int:
@@ -293,7 +294,8 @@ class OpenFile:
     def only(self, index: int | None) -> None:
         """Read the packets of this stream only, or of all."""
         for number, stream in enumerate(self.streams):
-            stream.discard = DISCARD_ALL if index is not None and number != index else 0
+            others = index is not None and number != index
+            stream.discard = DISCARD_ALL if others else self.discarded[number]
 
     def packets(self) -> Iterator[Any]:
         """Yield each packet, in the same place; it lasts until the next. Raises Unsure on a broken read."""
