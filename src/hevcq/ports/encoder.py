@@ -28,16 +28,6 @@ class StopEvent(threading.Event):
     held_s = 0.0
 
 
-def is_held(stop: threading.Event) -> bool:
-    """Return whether programs that obey `stop` are to stand still."""
-    return isinstance(stop, StopEvent) and stop.held
-
-
-def held_s(stop: threading.Event) -> float:
-    """Return for how many seconds the programs that obey `stop` stood still until now."""
-    return stop.held_s if isinstance(stop, StopEvent) else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class EncodeProgress:
     """Progress of an encode: times in seconds, `fraction` of the expected output time (0 to 1).

@@ -31,9 +31,9 @@ from hevcq.ffmpeg.process.limits import (
     ChildWatchdog,
     LineSplitter,
     Tail,
+    is_held,
 )
 from hevcq.ffmpeg.process.sandbox import Access, confine_thread
-from hevcq.ports.encoder import is_held
 from hevcq.util.clock import SystemClock
 from hevcq.util.host import oom_kills
 from hevcq.util.log import get_logger

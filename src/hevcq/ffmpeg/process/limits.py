@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from hevcq.domain.profile import Bounds
 from hevcq.errors import EncoderStalled, LimitExceeded
 from hevcq.ffmpeg.process.sandbox import NOTHING, Access
+from hevcq.ports.encoder import StopEvent
 from hevcq.util.clock import Clock
 
 OPEN_FILES = 256
@@ -255,3 +257,13 @@ def cpu_ticks(pid: int) -> int | None:
         return int(fields[11]) + int(fields[12])
     except (OSError, IndexError, ValueError):
         return None
+
+
+def is_held(stop: threading.Event) -> bool:
+    """Return whether programs that obey `stop` are to stand still."""
+    return isinstance(stop, StopEvent) and stop.held
+
+
+def held_s(stop: threading.Event) -> float:
+    """Return for how many seconds the programs that obey `stop` stood still until now."""
+    return stop.held_s if isinstance(stop, StopEvent) else 0.0

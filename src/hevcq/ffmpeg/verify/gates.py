@@ -22,6 +22,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.preflight import decode_complaints
 from hevcq.ffmpeg.probe.probe import probe
+from hevcq.ffmpeg.process.limits import held_s
 from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
 from hevcq.ffmpeg.verify.decode import EVERYTHING, Decoded, decode_problems, source_thumbnails
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
@@ -42,7 +43,7 @@ from hevcq.ffmpeg.verify.streams import (
     stream_problems,
 )
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
-from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest, held_s
+from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
