@@ -52,6 +52,8 @@ class Trial:
     info: MediaInfo | None = None
     plan: EncodePlan | None = None
     gates: tuple[GateResult, ...] = field(default=())
+    cpu_s: float = 0.0
+    frames: int = 0
 
 
 def recipe(name: str, **parts: dict[str, Any]) -> Profile:
@@ -119,4 +121,4 @@ def _encoded(
     wrong = [gate for gate in gates if gate.outcome not in {Outcome.PASSED, Outcome.OFF}]
     outcome = f"failed:{wrong[0].gate.value}" if wrong else "encoded"
     detail = wrong[0].detail if wrong else " ".join(plan.notices)
-    return Trial(outcome, detail, output, info, plan, gates)
+    return Trial(outcome, detail, output, info, plan, gates, report.cpu_s, report.frames)

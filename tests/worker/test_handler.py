@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from hevcq.domain.certificate import Certificate, Gate
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.domain.verdict import Done, FailureClass, Skipped
+
+TOO_LARGE = GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER, detail="about 130 %")
 
 
 def test_a_source_becomes_one_certified_rendition_and_its_message_is_acked(farm):
@@ -179,3 +181,52 @@ def test_the_ledger_hears_of_progress_and_is_not_written_for_each_line(farm):
     farm.handle()
 
     assert written == ["fetch", "probe", "preflight", "encode", "verify", "publish"]
+
+
+def test_a_long_video_that_is_bound_to_be_too_large_is_known_by_samples(farm):
+    farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": 600.0})
+    farm.encoder.sampled = (TOO_LARGE,)
+    first = farm.submit("a.mp4")
+    farm.handle()
+    second = farm.submit("copy.mp4")
+
+    farm.handle()
+
+    assert farm.record(first).reason == "not_smaller: about 130 %"
+    assert farm.record(second).reason == "remembered: about 130 %"
+    assert farm.encoder.calls.count("samples") == 1
+    assert "encode" not in farm.encoder.calls
+    assert farm.scratch_files() == []
+
+
+def test_a_short_video_is_encoded_without_samples(farm):
+    farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": 599.0})
+    farm.encoder.sampled = (TOO_LARGE,)
+    farm.submit()
+
+    assert farm.handle().verdict == Done()
+    assert "samples" not in farm.encoder.calls
+
+
+def test_a_long_video_whose_sample_is_a_wrong_picture_is_not_encoded(farm):
+    farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": 7200.0})
+    wrong = GateResult(gate=Gate.G8, outcome=Outcome.FAILED, detail="colour is lost")
+    farm.encoder.sampled = (wrong,)
+    farm.submit()
+
+    farm.handle()
+
+    assert "encode" not in farm.encoder.calls
+    assert farm.letters()[0].failure_class is FailureClass.VERIFICATION
+    assert "G8 picture: colour is lost" in farm.letters()[0].reason
+
+
+def test_a_long_video_that_may_pass_is_encoded_after_its_samples(farm):
+    farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": 600.0})
+    farm.submit()
+
+    assert farm.handle().verdict == Done()
+    assert [call for call in farm.encoder.calls if call in {"samples", "encode"}] == [
+        "samples",
+        "encode",
+    ]

@@ -160,6 +160,14 @@ class FfmpegEncoder(Encoder):
 
         return locate_damage(self._tools, location, stop)
 
+    def try_samples(
+        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
+    ) -> tuple[GateResult, ...]:
+        """Encode some seconds of a long video and judge them; see ports.encoder."""
+        from hevcq.ffmpeg.verify.samples import try_samples
+
+        return try_samples(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), measured)
+
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:

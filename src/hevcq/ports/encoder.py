@@ -16,6 +16,9 @@ from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ports.health import Spot
 
+SAMPLED_FROM_S = 600.0
+"""Length of a video from which some seconds of it are encoded first."""
+
 
 class StopEvent(threading.Event):
     """The stop of one delivery, which may also freeze its programs.
@@ -280,6 +283,20 @@ class Encoder(ABC):
         """Return where in a damaged file the damage is, as far as that can be found.
 
         Decodes the whole file. The default finds nothing.
+        """
+        return ()
+
+    def try_samples(
+        self,
+        request: EncodeRequest,  # noqa: ARG002 - a hint
+        measured: Measurement,  # noqa: ARG002
+        *,
+        stop: threading.Event,  # noqa: ARG002
+    ) -> tuple[GateResult, ...]:
+        """Encode some seconds of a long video; return the gate that the whole is bound not to pass.
+
+        Returns () if it may pass, or nothing is known. `request.output` is a scratch file, which is gone
+        afterwards. The default knows nothing. Raises Stopped, OutOfMemory, DiskFull or WorkerUnfit.
         """
         return ()
 

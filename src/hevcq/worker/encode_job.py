@@ -14,7 +14,13 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
-from hevcq.ports.encoder import EncodeRequest, SetReport, SetRequest, VerifyRequest
+from hevcq.ports.encoder import (
+    SAMPLED_FROM_S,
+    EncodeRequest,
+    SetReport,
+    SetRequest,
+    VerifyRequest,
+)
 from hevcq.ports.ledger import Granted
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
@@ -135,11 +141,43 @@ class EncodeJob(Job):
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
         subject = replace(subject, plan=subject.plan.after(measured))
+        too_large = self._sampled(subject, measured)
+        if too_large is not None:
+            return too_large
         split = self._split_where_it_pays(subject, measured)
         if split is not None:
             return split
         with self._context.encoding(self.claimed.worker, self._lease.check):
             return self._make(subject, measured, key)
+
+    def _sampled(self, subject: _Subject, measured: Measurement) -> Skipped | None:
+        """Encode some seconds of a long video first; return None unless the whole is bound to be too large.
+
+        Raises VerificationFailed if even a few seconds become a wrong picture.
+        """
+        if (_duration(measured, subject.info) or 0.0) < SAMPLED_FROM_S:
+            return None
+        request = replace(self._request(subject, measured), output=subject.folder / "sample.mkv")
+        with self._context.encoding(self.claimed.worker, self._lease.check):
+            gates = self._context.encoder.try_samples(request, measured, stop=self._lease.stop)
+        self._lease.check()
+        reason = kept_original(gates)
+        if reason is None:
+            return None
+        return self._remember_skip(subject.sha256, self._profile, reason)
+
+    def _request(self, subject: _Subject, measured: Measurement) -> EncodeRequest:
+        return EncodeRequest(
+            profile=self._profile,
+            plan=subject.plan,
+            info=subject.info,
+            location=subject.location,
+            output=subject.output,
+            duration_s=_duration(measured, subject.info),
+            source_size=self._source.size,
+            max_seconds=self._lease.left_s,
+            threads=self._profile.bounds.threads or self._context.threads,
+        )
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self.transitions.complete(rendition, cpu_s=cpu_s)
@@ -211,19 +249,8 @@ class EncodeJob(Job):
         self._require_room()
         self._notice(subject.plan.notices)
         self._report.phase(Phase.ENCODE)
-        duration = _duration(measured, subject.info)
-        request = EncodeRequest(
-            profile=self._profile,
-            plan=subject.plan,
-            info=subject.info,
-            location=subject.location,
-            output=subject.output,
-            duration_s=duration,
-            source_size=self._source.size,
-            max_seconds=self._lease.left_s,
-            threads=self._profile.bounds.threads or self._context.threads,
-        )
-        on_progress = self._report.encoding(Phase.ENCODE, duration)
+        request = self._request(subject, measured)
+        on_progress = self._report.encoding(Phase.ENCODE, request.duration_s)
         if subject.plan.ladder is None:
             made = SetReport((), encoder.encode(request, on_progress=on_progress, stop=stop))
         else:

@@ -176,6 +176,7 @@ class FakeEncoder(Encoder):
         self.during: dict[str, Callable[[], None]] = {}
         self.index = fake_index()
         self.gates = passed()
+        self.sampled: tuple[GateResult, ...] = ()
         self.salt = ""
         self.trimmed: tuple[bytes, tuple[str, ...]] | None = None
         self.steps = 4
@@ -235,6 +236,13 @@ class FakeEncoder(Encoder):
     ) -> Measurement:
         self._step("preflight", stop)
         return _measured(info)
+
+    def try_samples(
+        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
+    ) -> tuple[GateResult, ...]:
+        """Answer `sampled`; see ports.encoder."""
+        self._step("samples", stop)
+        return self.sampled
 
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
@@ -399,7 +407,9 @@ def _joined(chunk_plan: ChunkPlan, parts: Sequence[Path]) -> str:
 
 def _measured(info: MediaInfo) -> Measurement:
     tracks = tuple(
-        TrackMeasure(index=s.index, kind=s.kind, packets=250, first_pts_s=0.0, end_s=10.0)
+        TrackMeasure(
+            index=s.index, kind=s.kind, packets=250, first_pts_s=0.0, end_s=info.duration_s
+        )
         for s in info.streams
     )
     return Measurement(tracks=tracks)

@@ -1,0 +1,144 @@
+"""Spoil a rendition in eleven ways, each held against the source's thumbnails as gate G8 does.
+
+One decode of the rendition through the spoiling filters gives the thumbnails of six wrong pictures;
+frames that are dropped, doubled or black are made of the thumbnails themselves, which is the same.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.fidelity.trial import MOST_S, Trial
+from hevcq.domain.formats.video import keeps_detail
+from hevcq.domain.profile import Profile
+from hevcq.ffmpeg.command.thumbnails import CELLS, RAW, RECORD_BYTES, output_graph
+from hevcq.ffmpeg.verify import frames
+from hevcq.ffmpeg.verify.frames import COLOURS, MIN_MOTION, FrameComparison
+
+BLUR = "half resolution"
+FILTERS = {
+    "clean": "null",
+    "grey": "hue=s=0",
+    "hue turned by 12 degrees": "hue=h=12",
+    "matrix 601 taken for 709": "colormatrix=bt601:bt709",
+    "7 % darker": "lutyuv=y=val-maxval*17/235",
+    BLUR: "scale=iw/2:ih/2,scale=iw*2:ih*2",
+}
+"""Wrong pictures by the filter that makes them."""
+BLACK = bytes([16] * CELLS + [128] * 2 * CELLS + [0] * CELLS)
+STEPS = range(2, 9)
+"""Steps to a neighbour, the largest of a cell, at which a frame is doubled alone."""
+LIMITS = (5, 4, 3)
+"""Limits of the step (MIN_STEP) that are tried."""
+AROUND = 14
+"""Frames on either side of a doubled one that the comparison sees."""
+Records = list[bytes]
+Found = dict[str, dict[str, Any]]
+
+
+def spoilt(trial: Trial, profile: Profile) -> tuple[Found, dict[str, dict[str, int]]]:
+    """Return whether each damage is caught, and which limits catch a doubled frame, by its step.
+
+    Beside it how far the damage moves the worst frame. Where no frame moves, none is doubled.
+    """
+    assert trial.output is not None
+    assert trial.plan is not None
+    source = _records(Path(f"{trial.output}.thumbnails0").read_bytes())
+    made = {name: _records(data) for name, data in _decoded(trial.output).items()}
+    judge = _Judge(source, profile, trial.plan.video.width * trial.plan.video.height)
+    clean = made.pop("clean")
+    moved = max(range(1, len(clean)), key=lambda n: _moves(source, n)[1], default=0)
+    if moved and _moves(source, moved)[0] >= MIN_MOTION:
+        made["neighbour doubled"] = [*clean[:moved], clean[moved - 1], *clean[moved + 1 :]]
+        begin, end = max(0, moved - len(clean) // 4), min(len(clean) - 1, moved + len(clean) // 4)
+        gone = [*clean[:begin], *clean[begin + 1 : end + 1], *clean[end:]]
+        made["one frame dropped, another doubled"] = gone
+    middle, tail = len(clean) // 2, len(clean) - len(clean) // 4
+    for name, begin, end in (
+        ("one black frame", middle, middle + 1),
+        ("five black frames", middle, min(len(clean), middle + 5)),
+        ("a black tail", tail, len(clean)),
+    ):
+        made[name] = [*clean[:begin], *[BLACK] * (end - begin), *clean[end:]]
+    found = {
+        name: {"caught": judge.refuses(records), "steps": _apart(records, clean)}
+        for name, records in made.items()
+    }
+    return found, _doubled(judge, clean)
+
+
+def _apart(one: Records, other: Records) -> float:
+    """Return how far the worst frame is off: root mean square of luma and chroma, in steps."""
+    return round(max(_steps(a, b)[0] for a, b in zip(one, other, strict=True)), 2)
+
+
+class _Judge:
+    """Holds renditions against one source."""
+
+    def __init__(self, source: Records, profile: Profile, pixels: int) -> None:
+        self.source = source
+        self._pixels = pixels
+        self._detail = keeps_detail(profile.video.codec, profile.video.crf)
+
+    def refuses(self, made: Sequence[bytes], part: slice = slice(None)) -> bool:
+        """Return whether gate G8 refuses these thumbnails of a rendition."""
+        source = io.BytesIO(b"".join(self.source[part]))
+        whole = self._detail and part == slice(None)
+        comparison = FrameComparison(source.read, self._pixels, judges_detail=whole)
+        comparison.feed(b"".join(made[part]))
+        return bool(comparison.close())
+
+
+def _doubled(judge: _Judge, clean: Records) -> dict[str, dict[str, int]]:
+    """Double one frame alone at each step there is; say by step which limits refuse it.
+
+    `honest` says which limits refuse the rendition as it is.
+    """
+    places: dict[int, int] = {}
+    for place in range(1, len(clean)):
+        motion, step = _moves(judge.source, place)
+        if motion >= MIN_MOTION and step in STEPS:
+            places.setdefault(step, place)
+    found: dict[str, dict[str, int]] = {"honest": {}}
+    shipped = frames.MIN_STEP
+    for limit in LIMITS:
+        frames.MIN_STEP = limit
+        found["honest"][str(limit)] = int(judge.refuses(clean))
+        for step, place in places.items():
+            made = [*clean[:place], clean[place - 1], *clean[place + 1 :]]
+            part = slice(max(0, place - AROUND), place + AROUND)
+            found.setdefault(str(step), {})[str(limit)] = int(judge.refuses(made, part))
+    frames.MIN_STEP = shipped
+    return found
+
+
+def _moves(source: Records, place: int) -> tuple[float, int]:
+    """Return the step from the frame before; see `_steps`."""
+    return _steps(source[place - 1], source[place])
+
+
+def _steps(one: bytes, other: bytes) -> tuple[float, int]:
+    """Return the difference of two thumbnails: root mean square, and the largest of a cell."""
+    steps = [abs(a - b) for a, b in zip(one[:COLOURS], other[:COLOURS], strict=True)]
+    return math.sqrt(sum(step * step for step in steps) / COLOURS), max(steps)
+
+
+def _decoded(rendition: Path) -> dict[str, bytes]:
+    """Return the thumbnails of the rendition's pictures through each filter, by one decode."""
+    argv = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-i", str(rendition)]
+    files = {name: rendition.with_name(f"spoilt{n}.raw") for n, name in enumerate(FILTERS)}
+    for name, graph in FILTERS.items():
+        argv += ["-map", "0:v:0", "-filter:v", f"{graph},{output_graph()}", *RAW, str(files[name])]
+    subprocess.run(argv, check=True, timeout=MOST_S)
+    return {name: path.read_bytes() for name, path in files.items()}
+
+
+def _records(data: bytes) -> Records:
+    return [data[at : at + RECORD_BYTES] for at in range(0, len(data), RECORD_BYTES)]

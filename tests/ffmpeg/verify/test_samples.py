@@ -1,0 +1,172 @@
+"""Some seconds of a long video say early that the whole is bound to fail, and only then."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.media.facts import StreamKind, TrackMeasure
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.errors import EncoderFailed, OutOfMemory, Stopped
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.verify import samples
+from hevcq.ffmpeg.verify.samples import MOST, SAMPLE_S, sample_times
+from hevcq.ports.encoder import EncodeRequest
+from hevcq.util.clock import SystemClock
+from support.media_facts import profile
+
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+LOUD = "testsrc2=size=160x90:rate=10:duration=12,noise=alls=30:allf=t"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("sampled")
+
+
+def source(folder: Path, crf: int, name: str) -> Path:
+    """Return 12 s of noise with a key frame each second, encoded once at that quality."""
+    target = folder / f"{crf}-{name}"
+    if not target.exists():
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", LOUD]
+        command += ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-crf", str(crf)]
+        subprocess.run([*command, str(target)], check=True, timeout=60)
+    return target
+
+
+def tried(
+    path: Path, folder: Path, crf: int, stop: threading.Event | None = None, **parts: Any
+) -> tuple[GateResult, ...]:
+    video = {"preset": "ultrafast", "crf": crf, **parts.pop("video", {})}
+    recipe = profile("hevc", video=video, **parts)
+    stop = stop or threading.Event()
+    info = ENCODER.probe(str(path), stop=threading.Event())
+    measured = ENCODER.measure(str(path), info, stop=threading.Event())
+    plan = make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan)
+    request = EncodeRequest(
+        profile=recipe,
+        plan=plan,
+        info=info,
+        location=str(path),
+        output=folder / "sample.mkv",
+        duration_s=info.duration_s,
+        source_size=path.stat().st_size,
+        max_seconds=60.0,
+    )
+    try:
+        return ENCODER.try_samples(request, measured, stop=stop)
+    finally:
+        assert not list(folder.glob("sample.mkv*"))
+
+
+@pytest.mark.media
+def test_a_video_that_only_grows_is_known_by_a_few_seconds(folder: Path) -> None:
+    (result,) = tried(source(folder, 45, "small.mp4"), folder, 10)
+
+    assert (result.gate, result.outcome) == (Gate.G6, Outcome.NOT_SMALLER)
+    share = int(result.detail.removeprefix("about ").partition("%")[0])
+    assert share > 150, result.detail
+    assert result.detail.endswith("of the original's size by 3 samples of 2 s, limit 95.0%")
+
+
+@pytest.mark.media
+def test_a_video_that_shrinks_is_encoded_after_its_first_sample(folder: Path, monkeypatch) -> None:
+    counted = []
+    real = samples._sampled
+    monkeypatch.setattr(samples, "_sampled", lambda *a: counted.append(a) or real(*a))
+
+    assert tried(source(folder, 10, "large.mp4"), folder, 40) == ()
+    assert len(counted) == 1
+
+
+@pytest.mark.media
+def test_where_any_size_is_welcome_none_is_too_large(folder: Path) -> None:
+    found = tried(source(folder, 45, "small.mp4"), folder, 10, gates={"minimum_saving": None})
+
+    assert found == ()
+
+
+@pytest.mark.media
+def test_a_sample_that_loses_its_colours_is_a_wrong_picture(folder: Path, monkeypatch) -> None:
+    real = samples.chunk_options
+
+    def grey(*given: Any, trim: str, **more: Any) -> Any:
+        return real(*given, trim=f"{trim},hue=s=0", **more)
+
+    monkeypatch.setattr(samples, "chunk_options", grey)
+
+    (result,) = tried(source(folder, 10, "large.mp4"), folder, 30)
+
+    assert (result.gate, result.outcome) == (Gate.G8, Outcome.FAILED)
+    assert result.detail.startswith("a sample of 2 s at 6 s is wrong: ")
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("small.avi", {}), ("small.mp4", {"video": {"encoder": "auto"}})],
+    ids=["times that are not stored", "a device may encode it"],
+)
+def test_what_cannot_be_sampled_is_left_to_the_gates(folder: Path, name: str, parts) -> None:
+    assert tried(source(folder, 45, name), folder, 10, **parts) == ()
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("error", [EncoderFailed("No."), OutOfMemory("No memory.")])
+def test_a_sample_that_fails_says_nothing_but_that_memory_is_short(
+    folder: Path, monkeypatch, error: EncoderFailed
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(samples, "run_with_progress", fail)
+    path = source(folder, 45, "small.mp4")
+    if isinstance(error, OutOfMemory):
+        with pytest.raises(OutOfMemory):
+            tried(path, folder, 10)
+    else:
+        assert tried(path, folder, 10) == ()
+
+
+@pytest.mark.media
+def test_a_stop_ends_the_samples(folder: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+
+    with pytest.raises(Stopped):
+        tried(source(folder, 45, "small.mp4"), folder, 10, stop)
+
+
+def track(length_s: float, keys: tuple[float, ...]) -> TrackMeasure:
+    return TrackMeasure(
+        index=0,
+        kind=StreamKind.VIDEO,
+        packets=1,
+        first_pts_s=0.0,
+        last_pts_s=length_s,
+        keys_s=keys,
+    )
+
+
+def test_samples_begin_at_key_frames_all_over_the_video_the_middle_first() -> None:
+    times = sample_times(track(7200.0, tuple(range(0, 7200, 10))))
+
+    assert len(times) == MOST
+    assert times[0] == 3600.0
+    assert sorted(times) == [720.0, 2160.0, 3600.0, 5040.0, 6480.0]
+
+
+@pytest.mark.parametrize("keys", [(), (600.0 - SAMPLE_S / 2,)])
+def test_a_video_without_a_key_frame_before_its_end_is_not_sampled(keys) -> None:
+    assert sample_times(track(600.0, keys)) == []
+
+
+def test_one_key_frame_is_one_sample_which_proves_nothing_of_the_rest() -> None:
+    assert sample_times(track(600.0, (0.0,))) == [0.0]
