@@ -52,7 +52,7 @@ def shown(facts: VideoFacts) -> tuple[Fraction, ...]:
     return (*corners, shape)
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
+@pytest.mark.parametrize("name", [pytest.param("a.mp4", marks=pytest.mark.slow), "a.mov"])
 def test_names_languages_apertures_and_boxes_of_tracks_are_carried(tmp_path, name) -> None:
     clip = marked(two_tracks(tmp_path, name))
 

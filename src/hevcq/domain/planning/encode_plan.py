@@ -96,6 +96,9 @@ class VideoTarget(Frozen):
     rotation: int = Field(description="what the output's rotation must read: 0 when turned upright")
     field_order: str = "progressive"
     scale: bool = False
+    set_aspect: bool = Field(
+        default=False, description="whether ffmpeg may read another sample aspect than the true one"
+    )
     pad_right: int = Field(default=0, description="columns repeated: 4:2:0 holds even sizes only")
     pad_bottom: int = Field(default=0, description="rows repeated: 4:2:0 holds even sizes only")
     deinterlace: bool = False

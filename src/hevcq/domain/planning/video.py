@@ -253,6 +253,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         sample_aspect=f"{aspect.numerator}:{aspect.denominator}",
         rotation=0,
         scale=scale is not None,
+        set_aspect=bool(facts.crop),
         pad_right=right,
         pad_bottom=bottom,
         captions=captions if facts.closed_captions else None,

@@ -253,6 +253,8 @@ def _attached(plan: EncodePlan, info: MediaInfo, covers: Sequence[Path], place: 
         name = _stream(info, track).tags.get("filename", f"cover.{extension}")
         where = f"-metadata:s:{place + offset}"
         options += ["-attach", f"file:{path}", where, f"filename={name}", where, f"mimetype={mime}"]
+        if _stream(info, track).title:
+            options += [where, f"title={_stream(info, track).title}"]
     return options
 
 

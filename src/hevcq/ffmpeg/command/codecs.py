@@ -213,7 +213,11 @@ def picture_filter(target: VideoTarget) -> str:
         filters.append(f"fps={target.rate}:start_time=0")
     if target.scale:
         filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
-        filters.append(f"setsar={target.sample_aspect.replace(':', '/')}")
+    if target.scale or target.set_aspect:
+        aspect = target.sample_aspect.replace(":", "/")
+        # The filter's own limit is 100.
+        most = ":max=65535" if max(map(int, aspect.split("/"))) > 100 else ""
+        filters.append(f"setsar={aspect}{most}")
     if target.tone_map:
         filters.append(tone_map_filter(target))
     if target.pad_right or target.pad_bottom:

@@ -8,24 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import takewhile
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import MetadataItem
+from hevcq.ffmpeg.containers.mp4 import LANGUAGE_TAG, Found
 from hevcq.util.file_io import sha256_bytes
 
 MOST_BYTES = 1 << 24
 """Largest table, in bytes, that is read; typical ones have some kilobytes."""
 _MOST_ELEMENTS = 20_000
-SEGMENT, _CLUSTER, _SEEK_HEAD = 0x18538067, 0x1F43B675, 0x114D9B74
+SEGMENT, CLUSTER, SEEK_HEAD, INFO = 0x18538067, 0x1F43B675, 0x114D9B74, 0x1549A966
 _SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
-_TRACKS, _TRACK, _VIDEO, _LANGUAGE = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D
-_CROPS = {0x54AA, 0x54BB, 0x54CC, 0x54DD}
-_CHAPTERS, _EDITION, _ORDERED = 0x1043A770, 0x45B9, 0x45DD
-_TAGS, _TAG, _TARGETS = 0x1254C367, 0x7373, 0x63C0
-_OF_PARTS = {0x63C4: "chapters", 0x63C9: "editions", 0x63C6: "attachments"}
-_ATTACHMENTS, _FILE, _DESCRIPTION = 0x1941A469, 0x61A7, 0x467E
-_TABLES = (_TRACKS, _CHAPTERS, _TAGS, _ATTACHMENTS)
+VOID, CRC = 0xEC, 0xBF
+TRACKS, TRACK, VIDEO, LANGUAGE = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D
+TRACK_ID, _TRACK_TYPE = 0x73C5, 0x83
+_READ_TYPES = (1, 2, 0x11, 0x21)
+"""Types of tracks that ffmpeg makes streams of: video, audio, subtitles, metadata."""
+CROPS = {"left": 0x54CC, "top": 0x54BB, "right": 0x54DD, "bottom": 0x54AA}
+WIDTH, HEIGHT, DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2
+CHAPTERS, _EDITION, _ORDERED, _HIDDEN_EDITION = 0x1043A770, 0x45B9, 0x45DD, 0x45BD
+_ATOM, _HIDDEN, _CHAPTER_DISPLAY, _SEGMENT_LINK = 0xB6, 0x98, 0x80, 0x6E67
+TAGS, TAG, TARGETS, SIMPLE, NAME, TEXT = 0x1254C367, 0x7373, 0x63C0, 0x67C8, 0x45A3, 0x4487
+_LEVEL, LEVEL_NAME, _TAG_LANGUAGE, _BINARY = 0x68CA, 0x63CA, 0x447B, 0x4485
+CHAPTER_IDS, ATTACHMENT_ID, TAGGED_TRACK = {0x63C4, 0x63C9}, 0x63C6, 0x63C5
+_USUAL_LEVEL = 50
+ATTACHMENTS = 0x1941A469
+MOST_ASPECT = 255
+"""Largest denominator of a sample aspect, as ffmpeg reads one of Matroska."""
+_TABLES = (TRACKS, CHAPTERS, TAGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +83,96 @@ def _number(head: bytes, *, keep_marker: bool) -> tuple[int, int]:
     return (value if keep_marker else value & ((1 << 7 * length) - 1)), length
 
 
-def unreported(file: BinaryIO, size: int) -> list[MetadataItem]:
-    """Return the metadata of a Matroska file that no tag of ffprobe holds."""
-    for top in elements(file, 0, size):
-        if top.number == SEGMENT:
-            return [item for table in _tables(file, top) for item in _read(file, table)]
-    return []
+def metadata(file: BinaryIO, size: int) -> Iterator[Found]:
+    """Yield what ffmpeg does not copy of the tables of a Matroska file: chapters and odd tags."""
+    numbers = {
+        value_of(file, track, TRACK_ID): number
+        for number, track in enumerate(read_tracks(file, size))
+    }
+    for number, track in enumerate(read_tracks(file, size)):
+        yield from _senseless(file, track, f"track {number}")
+    for table in _tables_of(file, size):
+        if table.number == CHAPTERS:
+            yield _chapters(file, table)
+        elif table.number == TAGS:
+            tags = [tag for tag in elements(file, table.start, table.end) if tag.number == TAG]
+            found = [piece for tag in tags for piece in _tag(file, tag, numbers)]
+            # ffmpeg merges the tags of all levels: one that it could copy alone needs its place too.
+            structured = any(not p.item.reported and p.item.place == "file" for p in found)
+            yield from (piece for piece in found if structured or not piece.item.reported)
+
+
+def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
+    """Return each track's language by BCP 47 and crop, where it has them, by their field."""
+    return [_said(file, track) for track in read_tracks(file, size)]
+
+
+def read_tracks(file: BinaryIO, size: int) -> list[Element]:
+    """Return the tracks that ffmpeg makes streams of."""
+    return [
+        track
+        for table in _tables_of(file, size)
+        if table.number == TRACKS
+        for track in elements(file, table.start, table.end)
+        if track.number == TRACK and value_of(file, track, _TRACK_TYPE) in _READ_TYPES
+    ]
+
+
+def _said(file: BinaryIO, track: Element) -> dict[str, str]:
+    said = {}
+    for element in elements(file, track.start, track.end):
+        if element.number == LANGUAGE:
+            text = _bytes(file, element).rstrip(b"\0").decode("ascii", "replace")
+            said["language_tag"] = text if LANGUAGE_TAG.fullmatch(text) else ""
+        elif element.number == VIDEO:
+            said |= _shown(file, element)
+    return {field: value for field, value in said.items() if value}
+
+
+def _shown(file: BinaryIO, video: Element) -> dict[str, str]:
+    """Return the crop of a picture and, with one, the sample aspect.
+
+    The display size is that of the cropped picture (RFC 9559, 11.1), but ffmpeg takes it for the whole's.
+    """
+    values = {e.number: _number_of(_bytes(file, e)) for e in elements(file, video.start, video.end)}
+    left, top, right, bottom = (values.get(CROPS[side], 0) for side in CROPS)
+    width = values.get(WIDTH, 0) - left - right
+    height = values.get(HEIGHT, 0) - top - bottom
+    if not (left or top or right or bottom) or width <= 0 or height <= 0:
+        return {}
+    wide, high = values.get(DISPLAY_WIDTH, width), values.get(DISPLAY_HEIGHT, height)
+    aspect = Fraction(wide * height, high * width) if wide and high else Fraction(1)
+    aspect = aspect.limit_denominator(MOST_ASPECT)
+    return {
+        "crop": f"{left},{top},{right},{bottom}",
+        "sample_aspect": f"{aspect.numerator}:{aspect.denominator}",
+    }
+
+
+def _senseless(file: BinaryIO, track: Element, place: str) -> Iterator[Found]:
+    """Yield a language that is none, and a crop of more than the picture: neither is carried."""
+    said = _said(file, track)
+    for element in elements(file, track.start, track.end):
+        if element.number == LANGUAGE and any(_bytes(file, element)):
+            if "language_tag" not in said:
+                yield _named(file, element, place, "language")
+        elif element.number == VIDEO and "crop" not in said:
+            for part in elements(file, element.start, element.end):
+                if part.number in CROPS.values() and any(_bytes(file, part)):
+                    yield _named(file, part, place, "crop of the picture")
+
+
+def _named(file: BinaryIO, element: Element, place: str, name: str) -> Found:
+    content = _bytes(file, element)
+    digest = sha256_bytes(content)
+    return Found(
+        MetadataItem(place=place, name=name, size=len(content), digest=digest, readable=False), b""
+    )
+
+
+def _tables_of(file: BinaryIO, size: int) -> list[Element]:
+    segment = next((e for e in elements(file, 0, size) if e.number == SEGMENT), None)
+    return _tables(file, segment) if segment is not None else []
 
 
 def _tables(file: BinaryIO, segment: Element) -> list[Element]:
@@ -84,10 +180,10 @@ def _tables(file: BinaryIO, segment: Element) -> list[Element]:
     found: dict[int, Element] = {}
     wanted: list[int] = []
     for element in elements(file, segment.start, segment.end):
-        if element.number == _CLUSTER:
+        if element.number == CLUSTER:
             break
-        if element.number == _SEEK_HEAD:
-            wanted += _positions(file, element)
+        if element.number == SEEK_HEAD:
+            wanted += [at for number, at in seeks(file, element) if number in _TABLES]
         elif element.number in _TABLES:
             found[element.start] = element
     for position in wanted:
@@ -97,79 +193,131 @@ def _tables(file: BinaryIO, segment: Element) -> list[Element]:
     return [table for table in found.values() if table.end - table.start <= 64 * MOST_BYTES]
 
 
-def _positions(file: BinaryIO, head: Element) -> Iterator[int]:
+def seeks(file: BinaryIO, head: Element) -> Iterator[tuple[int, int]]:
+    """Yield the ids of the tables in a seek head, and their positions from the segment's start."""
     for seek in elements(file, head.start, head.end):
-        values = {e.number: _bytes(file, e) for e in elements(file, seek.start, seek.end)}
-        if seek.number == _SEEK and int.from_bytes(values.get(_SEEK_ID, b""), "big") in _TABLES:
-            yield int.from_bytes(values.get(_SEEK_POSITION, b""), "big")
+        if seek.number == _SEEK:
+            yield value_of(file, seek, _SEEK_ID), value_of(file, seek, _SEEK_POSITION)
 
 
-def _read(file: BinaryIO, table: Element) -> Iterator[MetadataItem]:
-    inner = list(elements(file, table.start, table.end))
-    if table.number == _TRACKS:
-        tracks = [element for element in inner if element.number == _TRACK]
-        for place, track in enumerate(tracks):
-            yield from _track(file, track, f"track {place}")
-    elif table.number == _CHAPTERS:
-        yield from _editions(file, [element for element in inner if element.number == _EDITION])
-    elif table.number == _ATTACHMENTS:
-        for element in inner:
-            yield from _described(file, element)
+def seek(number: int, position: int) -> bytes:
+    """Return an entry of a seek head; all are of one length."""
+    place = pack(_SEEK_POSITION, position.to_bytes(8, "big"))
+    return pack(_SEEK, pack(_SEEK_ID, number.to_bytes(4, "big")) + place)
+
+
+def _chapters(file: BinaryIO, table: Element) -> Found:
+    """Return the chapters as a whole; ffmpeg copies one edition's times and one title of each."""
+    editions = [e for e in elements(file, table.start, table.end) if e.number == _EDITION]
+    inside = [e for edition in editions for e in elements(file, edition.start, edition.end)]
+    flags = {e.number for e in inside if any(_bytes(file, e))}
+    atoms = [e for e in inside if e.number == _ATOM]
+    of_atoms = [list(elements(file, atom.start, atom.end)) for atom in atoms]
+    parts = {e.number for each in of_atoms for e in each if any(_bytes(file, e))}
+    titles = max((sum(e.number == _CHAPTER_DISPLAY for e in each) for each in of_atoms), default=0)
+    if len(editions) > 1:
+        name = f"{len(editions)} editions"
+    elif flags & {_ORDERED, _HIDDEN_EDITION} or parts & {_SEGMENT_LINK}:
+        name = "order (ordered edition)"
+    elif parts & {_ATOM, _HIDDEN} or titles > 1:
+        name = "nested or hidden entries, or further titles"
     else:
-        for element in inner:
-            yield from _tag(file, element)
+        name = ""
+    content = b"".join(whole(file, e) for e in elements(file, table.start, table.end)
+                       if e.number not in {CRC, VOID})  # fmt: skip
+    item = MetadataItem(
+        place="chapters",
+        name=name or "table",
+        size=len(content),
+        digest=sha256_bytes(content),
+        reported=not name,
+        readable=table.end - table.start < MOST_BYTES,
+    )
+    return Found(item, content)
 
 
-def _track(file: BinaryIO, track: Element, place: str) -> Iterator[MetadataItem]:
-    for element in elements(file, track.start, track.end):
-        if element.number == _LANGUAGE and b"-" in _bytes(file, element):
-            yield _item(file, element, place, f"language {_text(file, element)}")
-        elif element.number == _VIDEO:
-            for setting in elements(file, element.start, element.end):
-                if setting.number in _CROPS and any(_bytes(file, setting)):
-                    yield _item(file, setting, place, "crop of the picture")
-
-
-def _editions(file: BinaryIO, editions: list[Element]) -> Iterator[MetadataItem]:
-    for number, edition in enumerate(editions):
-        ordered = any(
-            element.number == _ORDERED and any(_bytes(file, element))
-            for element in elements(file, edition.start, edition.end)
-        )
-        if number:
-            yield _item(file, edition, "chapters", "a further edition of the chapters")
-        elif ordered:
-            yield _item(file, edition, "chapters", "the order of the chapters (ordered edition)")
-
-
-def _described(file: BinaryIO, attached: Element) -> Iterator[MetadataItem]:
-    if attached.number == _FILE:
-        for element in elements(file, attached.start, attached.end):
-            if element.number == _DESCRIPTION:
-                name = f"description of an attachment ({_text(file, element)})"
-                yield _item(file, element, "attachments", name)
-
-
-def _tag(file: BinaryIO, tag: Element) -> Iterator[MetadataItem]:
-    if tag.number != _TAG:
+def _tag(file: BinaryIO, tag: Element, tracks: dict[int, int]) -> Iterator[Found]:
+    """Yield a tag, unless ffmpeg copies it as it is."""
+    parts = list(elements(file, tag.start, tag.end))
+    targets = [t for e in parts if e.number == TARGETS for t in elements(file, e.start, e.end)]
+    ids = [t for t in targets if t.number in {*CHAPTER_IDS, ATTACHMENT_ID, TAGGED_TRACK}]
+    ids = [t for t in ids if any(_bytes(file, t))]
+    level = {t.number: _bytes(file, t) for t in targets}
+    usual = _number_of(level.get(_LEVEL, bytes([_USUAL_LEVEL]))) == _USUAL_LEVEL
+    odd = not usual or bool(level.get(LEVEL_NAME, b"").rstrip(b"\0"))
+    simple = [e for e in parts if e.number == SIMPLE]
+    odd = odd or any(_is_nested(file, each) for each in simple)
+    kinds = {t.number for t in ids}
+    if not simple or (kinds - CHAPTER_IDS and not odd):
         return
-    for element in elements(file, tag.start, tag.end):
-        if element.number != _TARGETS:
-            continue
-        for target in elements(file, element.start, element.end):
-            if target.number in _OF_PARTS and any(_bytes(file, target)):
-                yield _item(file, tag, "tags", f"tags of {_OF_PARTS[target.number]}")
-                return
+    # Tracks and attachments get new numbers in the rendition, chapters keep theirs.
+    kept = [whole(file, t) for t in targets if t.number not in {ATTACHMENT_ID, TAGGED_TRACK, CRC}]
+    content = pack(TARGETS, b"".join(kept)) + b"".join(whole(file, each) for each in simple)
+    number = tracks.get(_number_of(_bytes(file, ids[0]))) if len(ids) == 1 else None
+    if not ids:
+        place, name = "file", "structured tags"
+    elif kinds <= CHAPTER_IDS:
+        place, name = "chapters", "tags"
+    elif kinds == {TAGGED_TRACK} and number is not None:
+        place, name = f"track {number}", "structured tags"
+    else:
+        place, name = "file", "structured tags of several parts"
+    size, held = tag.end - tag.start, not name.endswith("parts")
+    item = MetadataItem(
+        place=place,
+        name=name,
+        size=size + 32,
+        digest=sha256_bytes(content),
+        reported=not (odd or kinds),
+        readable=held and size < MOST_BYTES,
+    )
+    yield Found(item, content)
 
 
-def _item(file: BinaryIO, element: Element, place: str, name: str) -> MetadataItem:
-    content = _bytes(file, element)
-    return MetadataItem(place=place, name=name, size=len(content), digest=sha256_bytes(content))
+def _is_nested(file: BinaryIO, simple: Element) -> bool:
+    """Return whether a tag has parts, or a value that is no text or in a regional language."""
+    parts = list(elements(file, simple.start, simple.end))
+    return any(e.number in {SIMPLE, _BINARY} for e in parts) or any(
+        e.number == _TAG_LANGUAGE and b"-" in _bytes(file, e) for e in parts
+    )
 
 
-def _text(file: BinaryIO, element: Element) -> str:
-    text = _bytes(file, element).rstrip(b"\0").decode("utf-8", "replace")
-    return "".join(c for c in text if c.isprintable())[:80]
+def pack(number: int, content: bytes) -> bytes:
+    """Return an element with this id and content."""
+    size = len(content)
+    length = next(n for n in range(1, 9) if size < (1 << 7 * n) - 1)
+    name = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return name + (size | 1 << 7 * length).to_bytes(length, "big") + content
+
+
+def whole(file: BinaryIO, element: Element) -> bytes:
+    """Return an element with its id, and its size written as short as it can be."""
+    return pack(element.number, _bytes(file, element))
+
+
+def value_of(file: BinaryIO, parent: Element, number: int) -> int:
+    """Return the value of a part of an element, 0 if there is none."""
+    found = (e for e in elements(file, parent.start, parent.end) if e.number == number)
+    return next((_number_of(_bytes(file, e)) for e in found), 0)
+
+
+def pack_number(number: int, value: int) -> bytes:
+    """Return an element that holds a number."""
+    return pack(number, value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big"))
+
+
+def number_of(file: BinaryIO, element: Element) -> int:
+    """Return the number that an element holds."""
+    return _number_of(_bytes(file, element))
+
+
+def text_of(file: BinaryIO, element: Element) -> str:
+    """Return the text that an element holds."""
+    return _bytes(file, element).rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _number_of(content: bytes) -> int:
+    return int.from_bytes(content[:8], "big")
 
 
 def _bytes(file: BinaryIO, element: Element) -> bytes:

@@ -132,7 +132,8 @@ def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
                 said = mp4.tracks(file, info.size)
                 found = [piece.item for piece in mp4.metadata(file, info.size, reported)]
             elif "matroska" in info.format_name.split(","):
-                found = matroska.unreported(file, info.size)
+                said = matroska.tracks(file, info.size)
+                found = [piece.item for piece in matroska.metadata(file, info.size)]
             else:
                 return info
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Carry into a rendition the metadata of an MP4 or MOV that ffmpeg does not copy.
+"""Carry into a rendition the metadata that ffmpeg does not copy; into Matroska by `carry_matroska`.
 
 ffmpeg writes the index with a tag that only makes room (`build._room`). The room is then filled in
 place: the index keeps its size, so no offset in it changes and nothing is written twice.
@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from hevcq.domain.media.containers import is_mp4_family
+from hevcq.domain.media.containers import MATROSKA, is_mp4_family
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.metadata import (
@@ -23,10 +23,12 @@ from hevcq.domain.planning.metadata import (
     free_form,
     kept_crop,
     kept_language,
+    room_for,
     tracks_of,
 )
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
+from hevcq.ffmpeg.containers import matroska
 from hevcq.ffmpeg.containers.mp4 import ENTRY, Box, Found, children, metadata
 from hevcq.ffmpeg.inputs import display_name, is_url
 from hevcq.ports.encoder import EncodeRequest
@@ -36,11 +38,15 @@ _TEXT = struct.pack(">II", 1, 0)
 
 
 def carry_metadata(request: EncodeRequest) -> None:
-    """Add the source's boxes and free-form tags to `request.output`, an MP4 or MOV.
+    """Add the source's boxes, tags and words on tracks to `request.output`.
 
     Raises SourceUnreadable and EncoderFailed. Gate G3 finds what did not arrive.
     """
     plan, info = request.plan, request.info
+    if plan.muxer == MATROSKA and room_for(plan.muxer, info, plan.streams):
+        from hevcq.ffmpeg.run.carry_matroska import carry_into_matroska
+
+        carry_into_matroska(request, _wanted(request.location, plan, info))
     if not is_mp4_family(plan.muxer):
         return
     found = _wanted(request.location, plan, info)
@@ -68,6 +74,7 @@ class _Track:
     own: list[bytes] = field(default_factory=list)
     language: str = ""
     crop: str = ""
+    aspect: str = "1:1"
 
     @property
     def is_empty(self) -> bool:
@@ -100,12 +107,14 @@ class _Index:
                 continue
             source = next(s for s in info.streams if s.index == stream.source_index)
             place = f"track {number[stream.source_index]}"
+            shape = stream.video or source.video
             tracks.append(
                 _Track(
                     of(place),
                     of(f"{place} itself"),
                     kept_language(plan.muxer, stream, source),
                     kept_crop(plan.muxer, stream, source),
+                    shape.sample_aspect if shape is not None else "1:1",
                 )
             )
         tags = free_form(plan.muxer, info, covers=plan.has_covers)
@@ -119,7 +128,8 @@ def _wanted(location: str, plan: EncodePlan, info: MediaInfo) -> list[Found]:
         return []
     try:
         with Path(location).open("rb") as file:
-            found = list(metadata(file, info.size))
+            read = matroska.metadata if plan.muxer == MATROSKA else metadata
+            found = list(read(file, info.size))
     except OSError as error:
         raise SourceUnreadable(f"{display_name(location)} can no longer be read.") from error
     return [piece for piece in found if (piece.item.place, piece.item.digest) in wanted]
@@ -189,7 +199,7 @@ def _media(file: BinaryIO, box: Box, added: _Track) -> bytes:
             file.seek(inner.payload)
             entries = children(file, inner.payload + 8, inner.end)
             head = file.read(8)
-            parts.append(_box(b"stsd", [head, *(_cropped(file, e, added.crop) for e in entries)]))
+            parts.append(_box(b"stsd", [head, *(_cropped(file, e, added) for e in entries)]))
         else:
             parts.append(_whole(file, inner))
         if inner.kind == b"mdhd" and added.language:
@@ -197,16 +207,19 @@ def _media(file: BinaryIO, box: Box, added: _Track) -> bytes:
     return _box(box.kind, parts)
 
 
-def _cropped(file: BinaryIO, entry: Box, crop: str) -> bytes:
+def _cropped(file: BinaryIO, entry: Box, added: _Track) -> bytes:
     """Return the description of a picture with a clean aperture (ISO/IEC 14496-12, 12.1.4)."""
     whole = _whole(file, entry)
     width, height = struct.unpack_from(">2H", whole, 32)
-    left, top, right, bottom = map(Fraction, crop.split(","))
+    left, top, right, bottom = map(Fraction, added.crop.split(","))
     sides = (width - left - right, height - top - bottom, (left - right) / 2, (top - bottom) / 2)
     numbers = [part for side in sides for part in (side.numerator, side.denominator)]
     clap = _box(b"clap", [struct.pack(">IIIIiIiI", *numbers)])
-    boxes = [b for b in children(file, entry.start + ENTRY, entry.end) if b.kind != b"clap"]
-    return _box(entry.kind, [whole[8:ENTRY], *(_whole(file, b) for b in boxes), clap])
+    # A copied picture would keep what ffmpeg takes for the shape of its samples.
+    pasp = _box(b"pasp", [struct.pack(">2I", *map(int, added.aspect.split(":")))])
+    boxes = children(file, entry.start + ENTRY, entry.end)
+    kept = [_whole(file, b) for b in boxes if b.kind not in {b"clap", b"pasp"}]
+    return _box(entry.kind, [whole[8:ENTRY], *kept, pasp, clap])
 
 
 def _user_data(file: BinaryIO, udta: Box, boxes: list[bytes], entries: list[bytes]) -> bytes:

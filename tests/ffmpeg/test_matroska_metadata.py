@@ -1,0 +1,222 @@
+"""What Matroska says beside ffmpeg's tags arrives in Matroska, and in MP4 where that has a place."""
+
+from __future__ import annotations
+
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.metadata import losses
+from support.clips import make_clip
+from support.matroska import (
+    ATOM,
+    CHAPTERS,
+    CLUSTER,
+    CRC,
+    EDITION,
+    LANGUAGE,
+    SEEK_HEAD,
+    SEGMENT,
+    SIMPLE,
+    TAG,
+    TAGS,
+    TARGETS,
+    TRACK,
+    TRACKS,
+    element,
+    inside,
+    number,
+    read,
+    shown,
+    with_tables,
+)
+from support.rendition import add_boxes, clap, elng, planned, probed, rendition
+
+pytestmark = pytest.mark.media
+HALF = 500_000_000
+"""Half a second, in Matroska's nanoseconds."""
+
+
+def clip_of(folder: Path, **options) -> Path:
+    labels = [
+        "-metadata",
+        "director=D",
+        "-metadata:s:1",
+        "language=por",
+        "-metadata:s:1",
+        "title=Talk",
+    ]
+    more = options.pop("extra", ())
+    return make_clip(
+        folder, name="a.mkv", size="64x48", seconds=1, extra=[*labels, *more], **options
+    )
+
+
+def crop(left: int, top: int, right: int, bottom: int, *display: int) -> bytes:
+    sizes = [element(kind, size) for kind, size in zip((0x54B0, 0x54BA), display, strict=False)]
+    edges = zip((0x54CC, 0x54BB, 0x54DD, 0x54AA), (left, top, right, bottom), strict=True)
+    return b"".join([*(element(kind, size) for kind, size in edges), *sizes])
+
+
+def atom(uid: int, start: int, end: int, *titles: tuple[str, str], more: bytes = b"") -> bytes:
+    shown_as = [element(0x80, element(0x85, text), element(0x437C, code)) for text, code in titles]
+    times = element(0x91, start) + element(0x92, end)
+    return element(ATOM, element(0x73C4, uid), times, *shown_as, more)
+
+
+BIG = 0xFEDC_BA98_7654_3210
+EDITIONS = element(
+    CHAPTERS,
+    element(
+        EDITION,
+        element(0x45BC, 77) + element(0x45DB, 1),
+        atom(BIG, 0, HALF, ("One", "eng"), ("Eins", "ger")),
+        atom(BIG + 1, HALF, 2 * HALF, ("Two", "eng"), more=element(0x98, 1)),
+    ),
+    element(
+        EDITION,
+        element(0x45BC, 78) + element(0x45DD, 1),
+        atom(5, HALF, 2 * HALF, ("Later first", "eng")),
+        atom(6, 0, HALF, ("Then", "eng")),
+    ),
+)
+
+
+def tag(targets: bytes, *simple: bytes) -> bytes:
+    return element(TAG, element(TARGETS, targets), *simple)
+
+
+def simple(name: str, value: str, *parts: bytes) -> bytes:
+    return element(SIMPLE, element(0x45A3, name), element(0x4487, value), *parts)
+
+
+COLLECTION = tag(element(0x68CA, 70) + element(0x63CA, "COLLECTION"), simple("TITLE", "The saga"))
+ACTOR = simple("ACTOR", "A. Person", simple("CHARACTER", "The Hero"))
+
+
+def test_editions_structured_tags_and_languages_stay_as_they_are(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path)
+    sound = number(inside(clip.read_bytes(), SEGMENT, TRACKS, TRACK)[1], 0x73C5)
+    tags = element(
+        TAGS,
+        COLLECTION,
+        tag(b"", simple("DIRECTOR", "D"), simple("ENCODER", "of before")),
+        tag(b"", ACTOR),
+        tag(element(0x63C4, BIG), simple("MOOD", "calm")),
+        tag(element(0x63C9, 78), simple("TITLE", "Director's cut")),
+        tag(element(0x63C5, sound) + element(0x68CA, 30), ACTOR),
+    )
+    languages = {0: element(LANGUAGE, "de-CH"), 1: element(LANGUAGE, "pt-BR")}
+    with_tables(clip, EDITIONS, tags, tracks=languages, without=(TAGS, CHAPTERS))
+
+    info, plan = planned(clip)
+    output, made = rendition(clip)
+
+    data = output.read_bytes()
+    assert plan.losses == ()
+    assert [s.language_tag for s in made.streams] == ["de-CH", "pt-BR"]
+    kept = {i.digest for i in info.metadata if not (i.reported and i.place == "file")}
+    assert len(kept) == 6
+    assert kept <= {i.digest for i in made.metadata}
+    assert b"of before" not in data
+    assert [c.title for c in made.chapters] == [c.title for c in info.chapters]
+    (table,) = inside(data, SEGMENT, CHAPTERS)
+    assert [e for e in read(table) if e[0] != CRC] == list(read(inside(EDITIONS, CHAPTERS)[0]))
+    written = inside(data, SEGMENT, TAGS, TAG)
+    names = [inside(each, SIMPLE, 0x45A3) for each in written]
+    assert sum(b"ACTOR" in each for each in names) == 2
+    assert not [n for each in names for n in each if b"/" in n]
+    assert [b"HEVCQ"] in [[n for n in each if n == b"HEVCQ"] for each in names]
+    ids = [number(each, 0x73C5) for each in inside(data, SEGMENT, TRACKS, TRACK)]
+    (of_sound,) = [t for t in written if number(t, TARGETS, 0x68CA) == 30]
+    assert number(of_sound, TARGETS, 0x63C5) == ids[1]
+    assert b"makes room" not in data
+    assert_sound_structure(data)
+
+
+def assert_sound_structure(data: bytes) -> None:
+    """The seek head leads to each table, and each checksum is right."""
+    ((segment),) = inside(data, SEGMENT)
+    for seek in inside(segment, SEEK_HEAD, 0x4DBB):
+        kind, at = inside(seek, 0x53AB)[0], number(seek, 0x53AC)
+        assert segment[at : at + len(kind)] == kind
+    checked = 0
+    for kind, content in read(segment):
+        first = next(read(content), (0, b"")) if kind != CLUSTER else (0, b"")
+        if first[0] == CRC:
+            assert first[1] == zlib.crc32(content[6:]).to_bytes(4, "little"), hex(kind)
+            checked += 1
+    assert checked >= 4
+
+
+@pytest.mark.parametrize(
+    ("edges", "display"),
+    [
+        # The default, square samples of what is left, and said so, which ffmpeg takes for others.
+        pytest.param((8, 4, 8, 4), (), marks=pytest.mark.slow),
+        pytest.param((8, 4, 8, 4), (48, 40), marks=pytest.mark.slow),
+        ((8, 0, 8, 0), (64, 48)),  # what is left is stretched
+        ((0, 6, 0, 6), (1000, 333)),  # by no whole number
+    ],
+)
+def test_the_same_part_is_shown_in_the_same_shape(tmp_path, edges, display) -> None:
+    clip = with_tables(clip_of(tmp_path, audio=False), video=crop(*edges, *display))
+
+    output, made = rendition(clip)
+
+    assert shown(output)[:4] == shown(clip)[:4]
+    assert float(shown(output)[4]) == pytest.approx(float(shown(clip)[4]), rel=1e-4)
+    assert made.streams[0].video.crop == ",".join(map(str, edges))
+
+
+def test_a_crop_and_a_language_become_mp4s_own(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path)
+    with_tables(clip, tracks={1: element(LANGUAGE, "pt-BR")}, video=crop(8, 4, 8, 4, 48, 40))
+
+    output, made = rendition(clip, container="mp4")
+
+    picture, sound = made.streams
+    assert (picture.video.crop, picture.video.sample_aspect) == ("8,4,8,4", "1:1")
+    assert (sound.language_tag, sound.language, sound.title) == ("pt-BR", "por", "Talk")
+    assert b"clap" in output.read_bytes()
+
+
+def test_an_aperture_a_language_and_a_name_become_matroskas_own(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path, name="a.mp4", size="64x48", seconds=1, extra=["-vf", "setsar=10/11"])
+    picture = (b"moov", (b"trak", 0), b"mdia")
+    sample = (*picture, b"minf", b"stbl", b"stsd", b"avc1")
+    sound = (b"moov", (b"trak", 1))
+    name = b"\0\0\0\x0cnameTalk"
+    add_boxes(
+        clip, (sample, clap(53, 48, across=1)), (picture, elng("de-CH")), ((*sound, b"udta"), name)
+    )
+
+    output, made = rendition(clip, container="mkv")
+
+    # 5.5 pixels left of the centre's half pixel: 6 and 5; 53 x 48 samples of 10:11 are shown.
+    assert probed(clip).streams[0].video.crop == "6,0,5,0"
+    assert shown(output) == (Fraction(6, 64), 0, Fraction(59, 64), 1, Fraction(53 * 10, 48 * 11))
+    assert [s.language_tag for s in made.streams] == ["de-CH", ""]
+    assert made.streams[1].title == "Talk"
+
+
+def test_what_mp4_has_no_place_for_is_named(tmp_path: Path) -> None:
+    clip = with_tables(clip_of(tmp_path), EDITIONS, element(TAGS, COLLECTION))
+
+    info, plan = planned(clip, container="mp4")
+
+    assert plan.losses == ("2 editions of the chapters", "structured tags of the file")
+    assert losses("webm", info, plan.streams)[:2] == plan.losses
+
+
+def test_chapters_of_a_file_that_begins_late_are_not_carried_as_they_are(tmp_path: Path) -> None:
+    """ffmpeg lets it begin at 0, so their times would be wrong."""
+    clip = with_tables(clip_of(tmp_path), EDITIONS)
+    info, plan = planned(clip)
+    late: MediaInfo = info.model_copy(update={"start_s": 3.0})
+
+    assert losses("matroska", info, plan.streams) == ()
+    assert losses("matroska", late, plan.streams) == ("2 editions of the chapters",)
