@@ -168,6 +168,37 @@ def recording_joined_cut(path: Path) -> None:
     path.write_bytes(_cut(one, 0.1, 0.83) + _cut(other, 0.17, 0.83) + _cut(one, 0.3, 1))
 
 
+def changing(path: Path, *shapes: tuple[str, str], coded: tuple[str, ...] = _MPEG2) -> None:
+    """One video whose size and sample aspect change on the way, as between programmes and films."""
+    parts = [path.with_suffix(f".part{place}.ts") for place in range(len(shapes))]
+    for part, (size, aspect) in zip(parts, shapes, strict=True):
+        ffmpeg(*video(size, seconds="1"), "-vf", f"setsar={aspect}", *coded, "-c:a", "mp2",
+               "-f", "mpegts", part)  # fmt: skip
+    listing = path.with_suffix(".txt")
+    listing.write_text("".join(f"file '{part}'\n" for part in parts))
+    # Each key frame carries its own parameters, as in broadcasts.
+    headers = ("-bsf:v", "dump_extra") if coded is _GOPS else ()
+    ffmpeg("-f", "concat", "-safe", "0", "-i", listing, "-map", "0:v", "-map", "0:a", "-c", "copy",
+           *headers, path)  # fmt: skip
+    for left in (*parts, listing):
+        left.unlink()
+
+
+def aspect_changes(path: Path) -> None:
+    """4:3 and 16:9 in turn, with the same pixels."""
+    changing(path, ("176x144", "12/11"), ("176x144", "16/11"), ("176x144", "12/11"))
+
+
+def size_changes(path: Path) -> None:
+    """A narrower picture in between, as channels send to save bits."""
+    changing(path, ("176x144", "16/11"), ("128x144", "2/1"))
+
+
+def size_changes_h264(path: Path) -> None:
+    """A call or a stream whose resolution was changed on the way."""
+    changing(path, ("160x96", "1/1"), ("192x112", "1/1"), coded=_GOPS)
+
+
 def two_programmes(path: Path) -> None:
     """A multiplex with two programmes; the first is what a person recorded."""
     ffmpeg(*video(), *video(), "-map", "0", "-map", "1", "-map", "2", "-map", "3", *_GOPS,

@@ -82,7 +82,12 @@ def test_sharp_detail_is_asked_of_good_encodes_whichever_way_the_scale_goes():
     assert not keeps_detail(VideoCodec.THEORA, 2)
 
 
-CHANGED = {"encoder": "auto", "fallback": "refuse"}
+CHANGED = {
+    "clock_jumps": "refuse",
+    "encoder": "auto",
+    "fallback": "refuse",
+    "size_changes": "refuse",
+}
 
 
 @pytest.mark.parametrize(

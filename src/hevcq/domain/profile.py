@@ -44,7 +44,7 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 
 YOUNGER_KEYS = {
     "audio": {"surround"},
-    "policies": {"clock_jumps", "variable_rate"},
+    "policies": {"clock_jumps", "size_changes", "variable_rate"},
     "video": {"encoder", "fallback"},
 }
 """Keys that came after certificates were issued: no part of the revision while at their defaults."""
@@ -257,18 +257,20 @@ class Policies(Frozen):
     spherical: LossPolicy = Field(default=LossPolicy.REFUSE, description="360 degree sources")
     ragged_ends: Literal["trim", "refuse"] = Field(
         default="trim",
-        description="a transport stream that begins between key frames or ends inside a picture, as "
-        "recordings do: trim it to whole pictures and say how many were left out, or refuse it as damaged",
+        description="a transport stream that begins between key frames or ends inside a picture: trim it "
+        "to its whole pictures and say how many were left out, or refuse it as damaged",
     )
     clock_jumps: Literal["close", "refuse"] = Field(
         default="close",
-        description="a transport stream whose clock jumps, as in recordings that were joined: let its "
-        "parts follow each other without a gap, sound in step, or refuse it",
+        description="a clock that jumps, as in joined recordings: close the gap, sound in step, or refuse",
+    )
+    size_changes: Literal["fit", "refuse"] = Field(
+        default="fit",
+        description="pictures of several sizes or aspects: fit all into the largest, or refuse them",
     )
     hidden_media: LossPolicy = Field(
         default=LossPolicy.DROP,
-        description="what an edit list of an MP4 or MOV hides, beyond 0.5 s and the one group of "
-        "pictures that decoding needs: drop it (no player shows it), or refuse",
+        description="what an edit list hides, beyond 0.5 s and what decoding needs: drop it, or refuse",
     )
 
 

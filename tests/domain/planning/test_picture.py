@@ -296,12 +296,20 @@ def test_fields_that_are_turned_or_scaled_are_refused_rather_than_mangled() -> N
         (video(16384, 16384), "bounds.max_pixels"),
         (video(rotation=45), "video"),
         (video(turned_by_pictures=True), "video"),
-        (video(becomes="720x576 64:45 yuv420p"), "video"),
+        (video(becomes="720x576 64:45 yuv422p"), "video"),
+        (video(becomes="720x576 64:45 yuv420p", rotation=90), "video"),
         (video(codec="unknown"), "video"),
     ],
 )
 def test_pictures_that_cannot_be(stream, policy: str) -> None:
     assert refused("hevc", stream) == policy
+
+
+def test_a_profile_may_refuse_a_picture_that_changes_its_size() -> None:
+    changing = video(720, 576, becomes="544x576 64:45 yuv420p, 720x576 16:15 yuv420p")
+
+    assert target("hevc", changing).fit == "720x576 1:1"
+    assert refused("hevc", changing, policies={"size_changes": "refuse"}) == "policies.size_changes"
 
 
 @pytest.mark.parametrize("aspect", ["0:1", "x:y", "", "1:0"])

@@ -263,18 +263,18 @@ def plan_of(path: Path) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "policy"),
+    ("first", "then", "fit"),
     [
-        ({"extra": ["-aspect", "4:3"]}, {"extra": ["-aspect", "16:9"]}, "video"),
-        ({"size": "160x120"}, {"size": "320x240"}, "video"),
+        ({"extra": ["-aspect", "4:3"]}, {"extra": ["-aspect", "16:9"]}, "160x120 1:1"),
+        ({"size": "160x120"}, {"size": "320x240"}, "320x240 1:1"),
     ],
     ids=["another shape", "another size"],
 )
-def test_what_comes_after_another_programme_is_seen(first, then, policy, tmp_path) -> None:
+def test_what_comes_after_another_programme_is_seen(first, then, fit, tmp_path) -> None:
     plan = plan_of(recording(tmp_path, first, then))
 
-    assert not isinstance(plan, EncodePlan)
-    assert getattr(plan, "policy", plan) == policy
+    assert isinstance(plan, EncodePlan)
+    assert plan.video.fit == fit
 
 
 def test_fields_that_come_after_another_programme_are_seen(tmp_path) -> None:

@@ -73,6 +73,10 @@ def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Who
         yield WholeFile(
             reason="interlaced", detail="It is interlaced: a cut could part a pair of fields."
         )
+    if plan.video.fit:
+        yield WholeFile(
+            reason="size_changes", detail="The size or aspect of its picture changes on the way."
+        )
     if codec in _REPEATING:
         yield WholeFile(
             reason="repeated_fields",

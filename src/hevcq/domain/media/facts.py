@@ -95,7 +95,8 @@ class VideoFacts(Frozen):
     closed_captions: bool = False
     stereo_3d: bool = False
     becomes: str = Field(
-        default="", description="size, sample aspect and pixels that some pictures change to"
+        default="",
+        description="size, sample aspect and pixels of pictures unlike those that the other facts tell of",
     )
     spherical: bool = Field(default=False, description="360 or 180 degrees: mapped onto a sphere")
     crop: str = Field(

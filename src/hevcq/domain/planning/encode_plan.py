@@ -95,6 +95,10 @@ class VideoTarget(Frozen):
     sample_aspect: str
     rotation: int = Field(description="what the output's rotation must read: 0 when turned upright")
     field_order: str = "progressive"
+    fit: str = Field(
+        default="",
+        description="WxH num:den into which each picture is fitted, as its size or aspect changes",
+    )
     scale: bool = False
     set_aspect: bool = Field(
         default=False, description="whether ffmpeg may read another sample aspect than the true one"

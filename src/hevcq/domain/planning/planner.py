@@ -28,6 +28,7 @@ from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.streams import plan_stream, plan_video
 from hevcq.domain.planning.video import (
     captions_become_text,
+    fitted_words,
     smaller_than_box,
     uneven,
     uneven_words,
@@ -270,6 +271,8 @@ def _notices(
 
 
 def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+    if target.fit:
+        yield fitted_words(source)
     if target.rate and uneven(source):
         yield uneven_words(target.rate)
     if target.limit_range:

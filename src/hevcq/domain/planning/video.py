@@ -72,11 +72,11 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
             detail=f"The picture is to be shown turned by {facts.rotation} degrees; only quarter "
             "turns can be carried.",
         )
-    if facts.becomes:
+    if facts.becomes and not fits(facts):
         return Refuse(
             policy="video",
-            detail=f"The picture is {size} at first and becomes {facts.becomes} on the way, which "
-            "one picture cannot be; cut the video where it changes.",
+            detail=f"Pictures of {size} {facts.pixel_format} and of {facts.becomes} are in it, "
+            "which one picture cannot be; cut the video where it changes.",
         )
     if facts.turned_by_pictures:
         # ffmpeg 5.1 rotates the pictures that carry such a message and leaves the others unchanged.
@@ -86,6 +86,22 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
             "orientation), which cannot be carried; say it in the file's header instead.",
         )
     return None
+
+
+def fits(facts: VideoFacts) -> bool:
+    """Return whether pictures of several sizes or aspects can be fitted into one: all else is alike."""
+    alike = all(other.endswith(f" {facts.pixel_format}") for other in facts.becomes.split(", "))
+    return alike and not facts.rotation and not facts.mirrored
+
+
+def fitted_words(facts: VideoFacts) -> str:
+    """Return what becomes of a picture whose size or aspect changes, as a clause."""
+    shapes = [" ".join(other.split(" ")[:2]) for other in facts.becomes.split(", ")]
+    return (
+        f"its size or aspect changes: {' and '.join(shapes)} (size, sample aspect) is fitted into "
+        f"{facts.width}x{facts.height} {facts.sample_aspect}, undistorted, with black bars where the "
+        "shape differs"
+    )
 
 
 def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
@@ -105,6 +121,13 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
                 detail=f"The picture carries {what}, which the encode would lose; set "
                 f"policies.{name} to drop to encode without it.",
             )
+    if facts.becomes and policies.size_changes == "refuse":
+        return Refuse(
+            policy="policies.size_changes",
+            detail=f"The size or aspect of the picture changes ({facts.width}x{facts.height} "
+            f"{facts.sample_aspect}, {facts.becomes}); set policies.size_changes to fit to encode "
+            "all of it in one size.",
+        )
     return (
         _refused_captions(profile, facts)
         or _refused_dolby(facts)
@@ -252,6 +275,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         bit_depth=chosen.bits,
         sample_aspect=f"{aspect.numerator}:{aspect.denominator}",
         rotation=0,
+        fit=f"{facts.width}x{facts.height} {facts.sample_aspect}" if facts.becomes else "",
         scale=scale is not None,
         set_aspect=bool(facts.crop),
         pad_right=right,

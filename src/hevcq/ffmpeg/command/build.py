@@ -43,6 +43,7 @@ from hevcq.ffmpeg.command.codecs import (
     marks_range,
     of_encoder,
     picture_filter,
+    steady_filters,
 )
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
 from hevcq.ports.encoder import EncodeRequest
@@ -205,7 +206,8 @@ def source_input(location: str, info: MediaInfo) -> list[str]:
     """Return the options that open the source with only the demuxer that the probe found."""
     ours = not is_url(location) or is_local_proxy(location)
     again = [] if ours else ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S]
-    return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
+    steady = steady_filters(info)
+    return [*again, *steady, "-format_whitelist", info.format_name, *input_options(location)[2:]]
 
 
 def _device(plan: EncodePlan) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from hevcq.domain.formats.hardware import HARDWARE, quality_options
 from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
-from hevcq.domain.media.facts import MasteringDisplay
+from hevcq.domain.media.facts import MasteringDisplay, MediaInfo
 from hevcq.domain.planning.encode_plan import VideoTarget
 
 Params = dict[str, str]
@@ -184,6 +184,26 @@ def deinterlace_filter(target: VideoTarget) -> str:
     return f"bwdif=mode={mode}:parity={order}:deint=all"
 
 
+_ALIKE = 1.005
+"""Factor by which aspects may differ without bars: sizes are rounded to whole pixels."""
+
+
+def fit_filter(target: VideoTarget) -> str:
+    """Return the filters that fit pictures of any size and aspect into one, undistorted.
+
+    Offsets are even, and fields are scaled apart, so that no line changes its field.
+    """
+    size, _, aspect = target.fit.partition(" ")
+    (width, _, height), sample = size.partition("x"), aspect.replace(":", "/")
+    shown = f"{width}*{sample}/{height}"
+    wide = f"if(gte(dar*{_ALIKE},{shown}),{width},round({height}*dar/({sample})/4)*4)"
+    high = f"if(gte({shown}*{_ALIKE},dar),{height},round({width}*{sample}/dar/4)*4)"
+    fields = ":interl=1" if target.deinterlace or target.field_order != "progressive" else ""
+    scaled = f"scale=w='{wide}':h='{high}':eval=frame:flags=bicubic{fields}"
+    bars = f"pad={width}:{height}:floor((ow-iw)/4)*2:floor((oh-ih)/4)*2:eval=frame"
+    return f"{scaled},{bars},setsar={sample}"
+
+
 def tone_map_filter(target: VideoTarget) -> str:
     """Return the filters that map BT.2020 PQ or HLG to BT.709 in linear light."""
     return ",".join(
@@ -203,7 +223,7 @@ def picture_filter(target: VideoTarget) -> str:
 
     ffmpeg applies the rotation by itself, before these filters.
     """
-    filters = []
+    filters = [fit_filter(target)] if target.fit else []
     if target.deinterlace:
         filters.append(deinterlace_filter(target))
     elif target.unmark_fields:
@@ -251,3 +271,9 @@ def compared_pixel_format(target: VideoTarget) -> str:
     looks.
     """
     return coded_pixel_format(target).replace("gbrp", "yuv444p")
+
+
+def steady_filters(info: MediaInfo) -> list[str]:
+    """Return the option of an input whose pictures change their size: filters adapt, and keep state."""
+    changes = any(stream.video is not None and stream.video.becomes for stream in info.streams)
+    return ["-reinit_filter", "0"] if changes else []

@@ -96,31 +96,58 @@ def _with_pictures(
     measured: Measurement,
     stop: threading.Event,
 ) -> Measurement:
-    """Count the pictures of MPEG-4 video by decoding it, if some packets may hold none.
+    """Count the pictures by decoding where some packets may show none.
 
     DivX and Xvid store a dropped picture as a packet that says "not coded", and those that follow two
     pictures in one packet (packed B-frames) alike; which of them hold no picture only a decoder knows.
+    ffmpeg's decoder of MPEG-2 forgets the last picture before a change of size or aspect.
     """
-    tracks = list(measured.tracks)
+    tracks, notices = list(measured.tracks), list(measured.notices)
     for place, track in enumerate(tracks):
         stream = next((s for s in info.streams if s.index == track.index), None)
-        if stream is None or stream.codec != "mpeg4" or not track.tiny:
+        resizes = stream is not None and stream.video is not None and bool(stream.video.becomes)
+        if stream is None or not (track.tiny if stream.codec == "mpeg4" else resizes):
             continue
-        shown = _decoded_pictures(tools, location, track.index, stop)
-        if track.packets - track.tiny <= shown < track.packets:
+        if stream.codec not in {"mpeg4", "mpeg2video", "mpeg1video"}:
+            continue
+        shown, changes = _decoded_pictures(tools, location, track.index, stop)
+        most = track.tiny if stream.codec == "mpeg4" else changes
+        if track.packets - most <= shown < track.packets:
+            if stream.codec != "mpeg4":
+                lost = track.packets - shown
+                notices.append(
+                    f"Stream {track.index}: {lost} of {track.packets} pictures, the last before a change"
+                    " of size or aspect, cannot be decoded by ffmpeg and are left out."
+                )
             tracks[place] = track.model_copy(update={"packets": shown})
-    return measured.model_copy(update={"tracks": tuple(tracks)})
+    return measured.model_copy(update={"tracks": tuple(tracks), "notices": tuple(notices)})
 
 
-def _decoded_pictures(tools: FfmpegTools, location: str, index: int, stop: threading.Event) -> int:
-    """Return the number of pictures that a decoder makes of a stream; 0 if that cannot be told."""
+def _decoded_pictures(
+    tools: FfmpegTools, location: str, index: int, stop: threading.Event
+) -> tuple[int, int]:
+    """Return how many pictures a decoder makes of a stream, and how often size or aspect changes.
+
+    Both are 0 if that cannot be told.
+    """
     argv = [
-        tools.ffprobe, "-v", "error", "-select_streams", str(index), "-count_frames",
-        "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", *input_options(location),
+        tools.ffprobe, "-v", "error", "-select_streams", str(index), "-show_entries",
+        "frame=width,height,sample_aspect_ratio", "-of", "csv=p=0", *input_options(location),
     ]  # fmt: skip
-    done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location))
-    found = done.stdout.decode("ascii", "replace").strip(" ,\n")
-    return int(found) if done.returncode == 0 and found.isdigit() else 0
+    shapes: list[str] = []
+    pictures = 0
+
+    def take(line: str) -> None:
+        nonlocal pictures
+        shape = ",".join(line.split(",")[:3])
+        if shape.partition(",")[0].isdigit():
+            pictures += 1
+            if shapes[-1:] != [shape]:
+                shapes.append(shape)
+
+    limits = reading(LIMITS, tools, location)
+    done = run_child(argv, stop=stop, limits=limits, on_line=take)
+    return (pictures, max(0, len(shapes) - 1)) if done.returncode == 0 else (0, 0)
 
 
 def _evened(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -97,7 +98,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
     rotation, mirrored = _orientation(side.get("Display Matrix"))
     turns = _orientation(side.get("3x3 displaymatrix", side.get("Display Matrix")))
     pixel_format = _pixel_format(raw)
-    return VideoFacts(
+    found = VideoFacts(
         width=_whole(raw.get("width")) or 0,
         height=_whole(raw.get("height")) or 0,
         pixel_format=pixel_format,
@@ -126,8 +127,8 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         or any("Closed Captions" in name for name in side),
         stereo_3d=_stereo(side.get("Stereo 3D")),
         spherical="Spherical Mapping" in side,
-        becomes=_becomes([*frames, *later]),
     )
+    return found.model_copy(update=_lasting(_shapes(frames, later)))
 
 
 def _dolby_base(record: Json | None) -> str:
@@ -180,15 +181,41 @@ def _orientation(matrix: Json | None) -> tuple[int, bool]:
     return rotation, mirrored
 
 
-def _becomes(frames: list[Json]) -> str:
-    """Return the size, aspect and format of the first frame that differs from the first one, or ""."""
-    shapes = [
-        f"{frame.get('width')}x{frame.get('height')} {_aspect(frame.get('sample_aspect_ratio'))} "
-        f"{frame.get('pix_fmt')}"
-        for frame in frames
-        if frame.get("width")
-    ]
-    return next((shape for shape in shapes if shape != shapes[0]), "")
+def _shapes(frames: list[Json], later: list[Json]) -> Counter[tuple[int, int, str, str]]:
+    """Return how often each size, sample aspect and pixel format was seen, in the order of the video.
+
+    The first pictures count as one, like those of each place further on.
+    """
+    first, others = (
+        [
+            (
+                _whole(frame.get("width")) or 0,
+                _whole(frame.get("height")) or 0,
+                _aspect(frame.get("sample_aspect_ratio")),
+                str(frame.get("pix_fmt")),
+            )
+            for frame in seen
+            if frame.get("width")
+        ]
+        for seen in (frames, later)
+    )
+    return Counter([*dict.fromkeys(first), *others])
+
+
+def _lasting(shapes: Counter[tuple[int, int, str, str]]) -> dict[str, Any]:
+    """Return the facts of a picture whose size or aspect changes: the largest, then the most seen."""
+    if len(shapes) < 2:
+        return {}
+    lasting = max(shapes, key=lambda shape: (shape[0] * shape[1], shapes[shape]))
+    others = [f"{w}x{h} {aspect} {pixels}" for w, h, aspect, pixels in shapes
+              if (w, h, aspect, pixels) != lasting]  # fmt: skip
+    width, height, aspect, _ = lasting
+    return {
+        "width": width,
+        "height": height,
+        "sample_aspect": aspect,
+        "becomes": ", ".join(others),
+    }
 
 
 def _field_order(raw: Json, frames: list[Json], later: list[Json]) -> str:

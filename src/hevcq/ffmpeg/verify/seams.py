@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from hevcq.domain.chunking.planner import ChunkPlan
 from hevcq.domain.planning.encode_plan import VideoTarget
-from hevcq.ffmpeg.command.codecs import coded_pixel_format, picture_filter
+from hevcq.ffmpeg.command.codecs import coded_pixel_format, picture_filter, steady_filters
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.inspect.frame_times import FrameTimes, frame_times
 from hevcq.ffmpeg.process.child import run_child
@@ -160,7 +160,8 @@ def _seam_command(
     there, here, _, frames = sample
     return [
         tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-hide_banner", "-copyts",
-        *seek_options(there - preroll_of(request)), *input_options(request.location),
+        *seek_options(there - preroll_of(request)), *steady_filters(request.info),
+        *input_options(request.location),
         *seek_options(here), *input_options(str(request.output)),
         "-filter_complex", seam_graph(video, sample), "-map", "[out]",
         "-frames:v", str(frames), "-fps_mode", "passthrough", "-f", "null", "-",
