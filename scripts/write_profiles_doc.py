@@ -82,11 +82,36 @@ With `--replace` a rendition takes an original's place only if it is smaller and
 tracks have marks that it has no place for (comment, hearing impaired). Streams that a policy of the
 profile drops or converts (subtitles, fonts) are a choice of the profile, so read it first.
 
+Of what files say of themselves, ffmpeg copies a part. hevcq writes the rest into the rendition where there
+is a place for it, reads it back, and fails the gate G3 if something is missing; what has no place is named
+as above. From URLs (a farm on S3) only what ffmpeg reports is known.
+
+| | MP4, MOV → MP4, MOV | Matroska → Matroska | MP4, MOV → Matroska | Matroska → MP4 |
+|---|---|---|---|---|
+| title, artist, date, GPS position, creation time and other plain tags | yes | yes | yes | yes, in free-form entries where iTunes has no field |
+| XMP, Samsung's, GoPro's and other boxes of the file | as they are | | named | |
+| iTunes' fields (sort fields, ratings, store numbers) | as they are | | what ffmpeg reads as tags; else named | |
+| Apple's and Android's keys (`com.apple.…`) | yes | | as tags | yes |
+| name of a track | `name` | its title | its title | `name`, and the handler's name |
+| language by BCP 47 (`pt-BR`) | `elng` | LanguageBCP47 | LanguageBCP47 | `elng` |
+| what players cut off of the picture | clean aperture (`clap`) | PixelCrop, display size | PixelCrop, display size | `clap`, `pasp` |
+| other boxes of a track | as they are | | named | |
+| chapters: times and titles | yes | yes | yes | yes |
+| several editions, ordered or hidden chapters, chapters in chapters, titles in several languages, tags of chapters | | as they are, if the file begins at 0 s; else named | | named |
+| tags of levels (70: a series), tags in tags, in regional languages or binary; tags of tracks likewise | | as they are | | named |
+| marks of tracks (default, forced, commentary, original, for the deaf or the blind) | yes | yes | yes | default, forced, commentary, for the deaf or the blind; others named |
+| more than 100,000 bytes of boxes and structured tags together | named | named | | |
+
+A crop is carried, not cut: it is scaled and turned as the picture is, and the rendition shows the same part in
+the same shape. Matroska counts whole pixels, so up to one pixel more may be shown at an edge there. ffmpeg 5.1
+takes the display size of a cropped Matroska picture for that of the whole, which shows it distorted; hevcq
+reads it as Matroska means it.
+
 - Ogg and AVI count frames: every frame is put on one rate, and a picture that begins late is shown from
   the start. Theora leaves repeated pictures out; they are put back before each picture is compared.
 - MP3 in AVI lies up to 25 ms late, because AVI has no place for an encoder's delay.
 - Browsers show WebM, and AV1 in MP4; they play Ogg's sound only, and no AVI.
-"""
+"""  # noqa: E501 - rows of a table are lines
 HARDWARE_HEAD = """
 ## Hardware encoders
 
@@ -133,8 +158,8 @@ following has no policy and is dropped silently:
 
 Shape, size, fields, captions, stereoscopic marks and dynamic HDR are looked for in the first
 pictures and in key frames at twelve places throughout the video. What appears only between these
-is missed, for example an advertisement of half a minute in another shape. A video whose shape or
-size is seen to change is refused.
+is missed, for example an advertisement of half a minute in another shape, which is then stretched. A
+video whose shape or size is seen to change is fitted into one size (`policies.size_changes`).
 
 Captions that the encoder cannot carry become a text track of each channel that holds text (CC1 to
 CC4), read from CEA-608 with the times of the pictures; places, colours and what only CEA-708 says
