@@ -15,6 +15,7 @@ from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.formats.hardware import SOFTWARE
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder
+from hevcq.domain.planning.metadata import needs_carrying
 from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
@@ -23,7 +24,6 @@ from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, require_supported_version, run
 from hevcq.ffmpeg.inputs import FfmpegTools, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
-from hevcq.ffmpeg.run.carry_metadata import carry_metadata
 from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.run.runner import (
     FfmpegRun,
@@ -204,7 +204,7 @@ class FfmpegEncoder(Encoder):
             command += thumbnail_outputs(request)
             reads = [*covers, *captions]
             report = run_with_progress(job, command, request.duration_s, on_progress, reads=reads)
-            carry_metadata(request)
+            _carry_metadata(request)
             return replace(report, thumbnails=thumbnail_files(request))
 
     def _captions(
@@ -294,7 +294,7 @@ class FfmpegEncoder(Encoder):
         ):
             sidecars = Sidecars(covers, captions)
             report = join(job, chunk_plan, chunk_files, sidecars, on_progress)
-            carry_metadata(request)
+            _carry_metadata(request)
             return report
 
     def join_set(
@@ -360,6 +360,15 @@ class FfmpegEncoder(Encoder):
                 raise WorkerUnfit(f"{program} cannot run in the sandbox: {why}.", remedy=LET_OUT)
             raise WorkerUnfit(f"{program} cannot run: {why}.", remedy=INSTALL)
         return answer.stdout.decode("utf-8", "replace")
+
+
+def _carry_metadata(request: EncodeRequest) -> None:
+    """Add to the output what ffmpeg did not copy, if the source has any."""
+    plan = request.plan
+    if needs_carrying(plan.muxer, request.info, plan.streams):
+        from hevcq.ffmpeg.run.carry_metadata import carry_metadata
+
+        carry_metadata(request)
 
 
 def _answer(tools: FfmpegTools, program: str, question: Sequence[str]) -> Finished:

@@ -171,6 +171,12 @@ def room_for(muxer: str, info: MediaInfo, streams: Streams) -> int:
     return min(bytes_needed, MOST_CARRIED)
 
 
+def needs_carrying(muxer: str, info: MediaInfo, streams: Streams) -> bool:
+    """Return whether a rendition gets anything that ffmpeg neither copies nor writes by itself."""
+    at_end = (item.place == "file" for item in carried(muxer, info, streams))
+    return room_for(muxer, info, streams) > 0 or any(at_end)
+
+
 def _own_bytes(muxer: str, info: MediaInfo, streams: Streams) -> int:
     """Return how many bytes the entries have that hevcq writes by itself."""
     needed = 0
