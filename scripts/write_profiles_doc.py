@@ -99,7 +99,9 @@ as above. From URLs (a farm on S3) only what ffmpeg reports is known.
 | chapters: times and titles | yes | yes | yes | yes |
 | several editions, ordered or hidden chapters, chapters in chapters, titles in several languages, tags of chapters | | as they are, if the file begins at 0 s; else named | | named |
 | tags of levels (70: a series), tags in tags, in regional languages or binary; tags of tracks likewise | | as they are | | named |
-| marks of tracks (default, forced, commentary, original, for the deaf or the blind) | yes | yes | yes | default, forced, commentary, for the deaf or the blind; others named |
+| links to other files (the file's id, the file before and after it, its family) | | as they are | | named |
+| marks of tracks: default, forced, commentary, dubbed, for the deaf or the blind | MP4: yes; MOV: default, others named | yes | yes | yes |
+| marks of tracks: original language (Matroska), captions, descriptions (MP4) | MP4: yes; MOV: named | yes | named | named |
 | more than 100,000 bytes of boxes and structured tags together | named | named | | |
 
 A crop is carried, not cut: it is scaled and turned as the picture is, and the rendition shows the same part in
@@ -111,7 +113,7 @@ reads it as Matroska means it.
   the start. Theora leaves repeated pictures out; they are put back before each picture is compared.
 - MP3 in AVI lies up to 25 ms late, because AVI has no place for an encoder's delay.
 - Browsers show WebM, and AV1 in MP4; they play Ogg's sound only, and no AVI.
-"""  # noqa: E501 - rows of a table are lines
+"""  # noqa: E501 - rows of a table
 HARDWARE_HEAD = """
 ## Hardware encoders
 
@@ -158,8 +160,8 @@ following has no policy and is dropped silently:
 
 Shape, size, fields, captions, stereoscopic marks and dynamic HDR are looked for in the first
 pictures and in key frames at twelve places throughout the video. What appears only between these
-is missed, for example an advertisement of half a minute in another shape, which is then stretched. A
-video whose shape or size is seen to change is fitted into one size (`policies.size_changes`).
+is missed, for example an advertisement of half a minute in another shape. A video whose shape or
+size is seen to change is refused.
 
 Captions that the encoder cannot carry become a text track of each channel that holds text (CC1 to
 CC4), read from CEA-608 with the times of the pictures; places, colours and what only CEA-708 says

@@ -10,6 +10,7 @@ import pytest
 
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.metadata import losses
+from hevcq.ffmpeg.run.carry_matroska import flat_names
 from support.clips import make_clip
 from support.matroska import (
     ATOM,
@@ -17,6 +18,7 @@ from support.matroska import (
     CLUSTER,
     CRC,
     EDITION,
+    INFO,
     LANGUAGE,
     SEEK_HEAD,
     SEGMENT,
@@ -93,6 +95,8 @@ def simple(name: str, value: str, *parts: bytes) -> bytes:
     return element(SIMPLE, element(0x45A3, name), element(0x4487, value), *parts)
 
 
+LINKS = element(0x73A4, bytes(range(16))) + element(0x3EB923, bytes(range(16, 32)))
+"""The file's id, and that of the file that is played after it."""
 COLLECTION = tag(element(0x68CA, 70) + element(0x63CA, "COLLECTION"), simple("TITLE", "The saga"))
 ACTOR = simple("ACTOR", "A. Person", simple("CHARACTER", "The Hero"))
 
@@ -110,7 +114,7 @@ def test_editions_structured_tags_and_languages_stay_as_they_are(tmp_path: Path)
         tag(element(0x63C5, sound) + element(0x68CA, 30), ACTOR),
     )
     languages = {0: element(LANGUAGE, "de-CH"), 1: element(LANGUAGE, "pt-BR")}
-    with_tables(clip, EDITIONS, tags, tracks=languages, without=(TAGS, CHAPTERS))
+    with_tables(clip, EDITIONS, tags, tracks=languages, info=LINKS, without=(TAGS, CHAPTERS))
 
     info, plan = planned(clip)
     output, made = rendition(clip)
@@ -119,7 +123,9 @@ def test_editions_structured_tags_and_languages_stay_as_they_are(tmp_path: Path)
     assert plan.losses == ()
     assert [s.language_tag for s in made.streams] == ["de-CH", "pt-BR"]
     kept = {i.digest for i in info.metadata if not (i.reported and i.place == "file")}
-    assert len(kept) == 6
+    assert len(kept) == 7
+    assert inside(data, SEGMENT, INFO, 0x73A4) == [bytes(range(16))]
+    assert inside(data, SEGMENT, INFO, 0x3EB923) == [bytes(range(16, 32))]
     assert kept <= {i.digest for i in made.metadata}
     assert b"of before" not in data
     assert [c.title for c in made.chapters] == [c.title for c in info.chapters]
@@ -201,6 +207,27 @@ def test_an_aperture_a_language_and_a_name_become_matroskas_own(tmp_path: Path) 
     assert shown(output) == (Fraction(6, 64), 0, Fraction(59, 64), 1, Fraction(53 * 10, 48 * 11))
     assert [s.language_tag for s in made.streams] == ["de-CH", ""]
     assert made.streams[1].title == "Talk"
+
+
+def test_tags_within_tags_without_end_are_read_to_an_end(tmp_path: Path) -> None:
+    deep = b""
+    for _ in range(2000):
+        deep = element(SIMPLE, deep)
+    clip = with_tables(clip_of(tmp_path, audio=False), element(TAGS, tag(b"", deep)))
+
+    assert len(probed(clip).metadata) >= 1
+    (content,) = inside(tag(b"", simple("A", "b", simple("C", "d"), deep)), TAG)
+    assert {"A", "A/C"} <= flat_names(content)
+
+
+def test_a_marked_original_language_stays_or_is_named(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path, extra=("-disposition:1", "original"))
+    _, plan = planned(clip, container="mp4")
+
+    _, made = rendition(clip)
+
+    assert "original" in made.streams[1].dispositions
+    assert plan.losses == ("the mark original of stream 1",)
 
 
 def test_what_mp4_has_no_place_for_is_named(tmp_path: Path) -> None:

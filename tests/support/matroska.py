@@ -9,6 +9,7 @@ from pathlib import Path
 SEGMENT, SEEK_HEAD, CLUSTER, CUES, VOID, CRC = (
     0x18538067, 0x114D9B74, 0x1F43B675, 0x1C53BB6B, 0xEC, 0xBF,
 )  # fmt: skip
+INFO = 0x1549A966
 TRACKS, TRACK, VIDEO = 0x1654AE6B, 0xAE, 0xE0
 CHAPTERS, EDITION, ATOM = 0x1043A770, 0x45B9, 0xB6
 TAGS, TAG, TARGETS, SIMPLE = 0x1254C367, 0x7373, 0x63C0, 0x67C8
@@ -74,11 +75,15 @@ def with_tables(
     *more: bytes,
     tracks: dict[int, bytes] | None = None,
     video: bytes = b"",
+    info: bytes = b"",
     without: tuple[int, ...] = (),
 ) -> Path:
     """Add tables, parts of tracks by their number, and parts of the first track's picture."""
 
     def change(kind: int, content: bytes) -> bytes | None:
+        if kind == INFO and info:
+            fresh = [(n, part) for n, part in read(content) if n not in {CRC, 0x73A4}]
+            return b"".join(element(n, part) for n, part in fresh) + info
         if kind != TRACKS:
             return None if kind in without else content
         entries = [part for number, part in read(content) if number == TRACK]

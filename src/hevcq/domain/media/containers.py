@@ -98,11 +98,16 @@ LABELLED = frozenset({MP4, MOV, MATROSKA, WEBM, OGG})
 """Muxers that write the language of a track."""
 TAGGED = frozenset({MP4, MOV, MATROSKA})
 """Muxers whose tracks get a language by BCP 47 and a crop, which ffmpeg does not write."""
-MARKS = frozenset({"forced", "comment", "hearing_impaired", "visual_impaired"})
+MARKS = frozenset(
+    {
+        "forced", "comment", "hearing_impaired", "visual_impaired", "original", "dub", "captions",
+        "descriptions",
+    }
+)  # fmt: skip
 FLAGS: dict[str, frozenset[str]] = {
-    MATROSKA: MARKS | {"default"},
+    MATROSKA: MARKS - {"captions", "descriptions"} | {"default"},
     WEBM: frozenset({"default", "forced"}),
-    MP4: MARKS | {"default"},
+    MP4: MARKS - {"original"} | {"default"},
     MOV: frozenset({"default"}),
 }
 """Dispositions that a container can store (tested with ffmpeg 5.1)."""

@@ -73,7 +73,8 @@ MIME = {
 SPARE = 64
 """Bytes of room beside the boxes: a filling box has at least eight."""
 ROOM = "hevcq makes room for metadata here: "
-_UNUSED = ("synopsis", "lyrics", "grouping", "network", "show", "keywords", "description")
+_UNUSED = ("synopsis", "lyrics", "grouping", "network", "show", "keywords", "description", "composer",
+           "copyright", "episode_id", "album_artist", "artist", "album", "genre")  # fmt: skip
 """Keys of iTunes' list, of which one that the source does not use may hold the room."""
 
 

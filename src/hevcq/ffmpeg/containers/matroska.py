@@ -37,7 +37,11 @@ _USUAL_LEVEL = 50
 ATTACHMENTS = 0x1941A469
 MOST_ASPECT = 255
 """Largest denominator of a sample aspect, as ffmpeg reads one of Matroska."""
-_TABLES = (TRACKS, CHAPTERS, TAGS)
+_TABLES = (INFO, TRACKS, CHAPTERS, TAGS)
+LINKS = {0x73A4, 0x7384, 0x3CB923, 0x3C83AB, 0x3EB923, 0x3E83BB, 0x4444, 0x6924}
+"""The file's unique id and name, those of the file before and after it, its family, and translations of
+chapters."""
+_LINKING = LINKS - {0x73A4, 0x7384}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,11 @@ def metadata(file: BinaryIO, size: int) -> Iterator[Found]:
     }
     for number, track in enumerate(read_tracks(file, size)):
         yield from _senseless(file, track, f"track {number}")
-    for table in _tables_of(file, size):
-        if table.number == CHAPTERS:
+    tables = _tables_of(file, size)
+    for table in tables:
+        if table.number == INFO:
+            yield from _links(file, table, [each for each in tables if each.number == CHAPTERS])
+        elif table.number == CHAPTERS:
             yield _chapters(file, table)
         elif table.number == TAGS:
             tags = [tag for tag in elements(file, table.start, table.end) if tag.number == TAG]
@@ -204,6 +211,25 @@ def seek(number: int, position: int) -> bytes:
     """Return an entry of a seek head; all are of one length."""
     place = pack(_SEEK_POSITION, position.to_bytes(8, "big"))
     return pack(_SEEK, pack(_SEEK_ID, number.to_bytes(4, "big")) + place)
+
+
+def _links(file: BinaryIO, info: Element, chapters: list[Element]) -> Iterator[Found]:
+    """Yield what links a file to others that are played with it, if it is or plays one (RFC 9559, 17)."""
+    parts = [e for e in elements(file, info.start, info.end) if e.number in LINKS]
+    plays = any(
+        element.number == _SEGMENT_LINK
+        for table in chapters
+        for edition in elements(file, table.start, table.end)
+        for atom in elements(file, edition.start, edition.end)
+        for element in elements(file, atom.start, atom.end)
+    )
+    if plays or any(part.number in _LINKING for part in parts):
+        content = b"".join(whole(file, part) for part in parts)
+        digest = sha256_bytes(content)
+        item = MetadataItem(
+            place="segment", name="links to other files", size=len(content), digest=digest
+        )
+        yield Found(item, content)
 
 
 def _chapters(file: BinaryIO, table: Element) -> Found:

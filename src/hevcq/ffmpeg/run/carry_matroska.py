@@ -23,6 +23,8 @@ from hevcq.ports.encoder import EncodeRequest
 
 _OURS = {"ENCODER", PROVENANCE_KEY.upper()}
 """Tags of the file that a rendition has anew."""
+_MOST_PARTS = 16
+"""Tags within tags that are looked into; real ones have two or three."""
 _RATIO = 3
 """Unit of a display size that is an aspect ratio."""
 
@@ -72,6 +74,7 @@ def _tables(
 ) -> list[tuple[int, bytes]]:
     """Return the tables by their ids, with what is carried."""
     chapters = [p.box for p in found if p.item.place == "chapters" and _is(p, mkv.CHAPTERS)]
+    links = b"".join(piece.box for piece in found if piece.item.place == "segment")
     made = []
     for table in tables:
         if table.number in {mkv.SEEK_HEAD, mkv.VOID, mkv.CRC}:
@@ -83,6 +86,10 @@ def _tables(
         content = _raw(file, table)
         if table.number == mkv.TRACKS:
             content = _checked(mkv.TRACKS, b"".join(_tracks(file, request, table)))
+        elif table.number == mkv.INFO and links:
+            gone = {mkv.CRC, *mkv.LINKS}
+            parts = [e for e in elements(file, table.start, table.end) if e.number not in gone]
+            content = _checked(mkv.INFO, b"".join(whole(file, e) for e in parts) + links)
         elif table.number == mkv.TAGS:
             ids = _track_ids(file, tables)
             tags = b"".join(_tags(file, request, found, table, ids))
@@ -201,7 +208,7 @@ def _tags(
     ids: list[int],
 ) -> Iterator[bytes]:
     """Yield the tags that ffmpeg wrote, without the room and what stands for a carried tag; then those."""
-    carried = [piece for piece in found if _is(piece, mkv.TAGS)]
+    carried = [p for p in found if p.item.place != "segment" and _is(p, mkv.TAGS)]
     chapters = any(piece.item.place == "chapters" for piece in found)
     of_file = [piece.box for piece in carried if piece.item.place == "file"]
     places = {ids[at]: f"track {n}" for at, (n, _) in enumerate(_kept(request)) if at < len(ids)}
@@ -216,7 +223,7 @@ def _tags(
             next((mkv.number_of(file, t) for t in inside), 0), "" if inside else "file"
         )
         boxes = of_file if place == "file" else [p.box for p in carried if p.item.place == place]
-        gone = {name for box in boxes for name in _names(box)} - (
+        gone = {name for box in boxes for name in flat_names(box)} - (
             _OURS if place == "file" else set()
         )
         simple = [e for e in elements(file, tag.start, tag.end) if e.number == mkv.SIMPLE]
@@ -231,7 +238,7 @@ def _tags(
         yield pack(mkv.TAG, content)
 
 
-def _names(box: bytes) -> set[str]:
+def flat_names(box: bytes) -> set[str]:
     """Return the names that ffmpeg gives the values of a tag: the level and the parts by slashes."""
     file = BytesIO(box)
     level = ""
@@ -248,7 +255,8 @@ def _flat(file: BinaryIO, parent: Element, prefix: str) -> Iterator[str]:
             parts = elements(file, simple.start, simple.end)
             name = next((mkv.text_of(file, e) for e in parts if e.number == mkv.NAME), "")
             yield f"{prefix}{name}".upper()
-            yield from _flat(file, simple, f"{prefix}{name}/")
+            if prefix.count("/") < _MOST_PARTS:
+                yield from _flat(file, simple, f"{prefix}{name}/")
 
 
 def _stands_for(file: BinaryIO, simple: Element, gone: set[str]) -> bool:
