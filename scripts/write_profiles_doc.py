@@ -169,6 +169,15 @@ are not kept. G5 reads the source's captions a second time and compares words, n
 This decodes the video two or three times more, which no other video pays. A ladder carries captions
 in its H.264.
 
+A telecine (24 frames a second shown as 60 fields) is inverted where each repeated field of the file
+is the one that it repeats, from the first frame to the last. Then fixed places decide which fields
+make a frame, not the pictures. An edit, or a title that moves with each field, makes it interlaced
+video, which is deinterlaced, and the plan says where it breaks; HLS, and a video whose size changes
+or whose captions its encoder carries, are always deinterlaced. To find that out the video is decoded
+once more before its encode. Where the file begins or ends between the two fields of a frame, the
+single field is left out. A DVD whose frames are only flagged to be repeated holds them once, and
+keeps their times.
+
 Sound that the container cannot hold is converted to `audio.codec`, which loses quality: PCM in an
 MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such videos as they are. A
 further video stream is judged only by its header and the video's first pictures.

@@ -10,7 +10,7 @@ from typing import Any
 
 from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
@@ -103,6 +103,7 @@ def _encoded(
     for left in (output, *folder.glob(f"{output.name}.thumbnails*")):
         left.unlink(missing_ok=True)
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
+    info, plan = plan_measured(make_plan, profile, decided, measured)
     request = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source), output=output,
         duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MOST_S,

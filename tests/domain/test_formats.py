@@ -83,6 +83,7 @@ def test_sharp_detail_is_asked_of_good_encodes_whichever_way_the_scale_goes():
 
 
 CHANGED = {
+    "invert_telecine": False,
     "clock_jumps": "refuse",
     "encoder": "auto",
     "fallback": "refuse",

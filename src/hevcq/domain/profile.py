@@ -45,7 +45,7 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 YOUNGER_KEYS = {
     "audio": {"surround"},
     "policies": {"clock_jumps", "size_changes", "variable_rate"},
-    "video": {"encoder", "fallback"},
+    "video": {"encoder", "fallback", "invert_telecine"},
 }
 """Keys that came after certificates were issued: no part of the revision while at their defaults."""
 FORMER_CAPTIONS = {"convert": "keep", "keep": "convert"}  # the default was keep, and refused more
@@ -159,6 +159,9 @@ class Video(Frozen):
         description="with policies.interlaced: convert: a frame of each field (50i becomes 50p), or "
         "one frame of each pair of fields (25p), which halves the motion",
     )
+    invert_telecine: bool = Field(
+        default=True, description="restore the 24 frames a second of a steady telecine; see below"
+    )
     square_pixels: bool = Field(default=False, description="scale to a sample aspect ratio of 1:1")
     skip_codecs: tuple[str, ...] = Field(
         default=(), description="sources in these codecs are skipped: nothing to gain"
@@ -218,9 +221,7 @@ class Policies(Frozen):
         default=LossPolicy.DROP, description="timecode, GPS and camera data the muxer cannot write"
     )
     cover_art: LossPolicy = Field(default=LossPolicy.KEEP, description="attached pictures")
-    extra_video: LossPolicy = Field(
-        default=LossPolicy.KEEP, description="second and further video streams"
-    )
+    extra_video: LossPolicy = Field(default=LossPolicy.KEEP, description="further video streams")
     dolby_vision: LossPolicy = Field(
         default=LossPolicy.REFUSE,
         description="Dolby Vision: refuse, or drop its metadata and keep the base layer (HDR10, HLG or "
@@ -403,9 +404,7 @@ class Fleet(Frozen):
         "`profiles` names none",
     )
     cpu: int = Field(default=4096, description="Fargate CPU units; 1024 is one vCPU")
-    memory_mib: int = Field(
-        default=8192, description="Fargate memory, of a size that goes with `cpu`"
-    )
+    memory_mib: int = Field(default=8192, description="Fargate memory, a size that goes with `cpu`")
     scratch_gib: int = Field(default=100, ge=21, le=200, description="Fargate ephemeral storage")
     architecture: str = Field(
         default="x86_64", pattern=r"^(x86_64|arm64)$", description="x86_64 or arm64"
@@ -464,8 +463,7 @@ class Profile(Frozen):
     def revision(self) -> str:
         """The recipe's digest of 12 digits; it excludes how the work is divided among workers."""
         left_out = {"chunking", "queue", "fleet", "description", "subscribe"}
-        if self.container is not Container.HLS:
-            left_out.add("hls")
+        left_out |= set() if self.container is Container.HLS else {"hls"}
         recipe = self.model_dump(mode="json", exclude=left_out)
         for name, keys in YOUNGER_KEYS.items():
             for key in keys - getattr(self, name).model_dump(exclude_defaults=True).keys():
@@ -476,14 +474,15 @@ class Profile(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.video.max_width is None) != (self.video.max_height is None):
-            raise ValueError("video.max_width and video.max_height come together")
         video = self.video
+        if (video.max_width is None) != (video.max_height is None):
+            raise ValueError("video.max_width and video.max_height come together")
         if video.codec not in VIDEO_HELD[self.container]:
             held = ", ".join(sorted(VIDEO_HELD[self.container]))
             raise ValueError(f"the container {self.container} holds {held}, not {video.codec}")
-        problem = preset_problem(video.codec, video.preset)
-        problem = problem or quality_problem(video.codec, video.crf)
+        problem = preset_problem(video.codec, video.preset) or quality_problem(
+            video.codec, video.crf
+        )
         problem = problem or encoder_problem(video.encoder, video.codec)
         if problem:
             raise ValueError(problem)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.keys import MASTER
-from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import SourceUnreadable, UsageError
@@ -139,6 +139,7 @@ def verify_files(
             remedy="Name the rendition's profile with --profile.",
         )
     measured = encoder.preflight(location, info, request.profile, stop=stop)
+    info, plan = plan_measured(make_plan, request.profile, (info, plan), measured)
     check = VerifyRequest(
         profile=request.profile,
         plan=plan,
@@ -154,7 +155,7 @@ def verify_files(
     digests = _digests(request, stop)
     gates = [*digests, *(_honest(result, request) for result in results)]
     said = _picture_notice(encoder, request, digests, results)
-    return VerifyFilesReport(tuple(gates), (*plan.notices, *measured.notices, *said))
+    return VerifyFilesReport(tuple(gates), (*plan.notices, *said))
 
 
 def _verified(

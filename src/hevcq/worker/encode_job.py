@@ -11,7 +11,13 @@ from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
-from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason
+from hevcq.domain.planning.encode_plan import (
+    EncodePlan,
+    Refuse,
+    Skip,
+    SkipReason,
+    plan_measured,
+)
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import (
@@ -140,7 +146,9 @@ class EncodeJob(Job):
         measured = self._context.encoder.preflight(
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
-        subject = replace(subject, plan=subject.plan.after(measured))
+        decided = subject.info, subject.plan
+        info, plan = plan_measured(self._context.plan, self._profile, decided, measured)
+        subject = replace(subject, info=info, plan=plan)
         too_large = self._sampled(subject, measured)
         if too_large is not None:
             return too_large

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.certificate import GateResult
-from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, Video
 from hevcq.ffmpeg.encoder import FfmpegEncoder
@@ -84,6 +84,7 @@ def encoded(source: Path, folder: Path, profile: Profile = PROFILE) -> Pair:
     plan = make_plan(profile, info)
     assert isinstance(plan, EncodePlan), plan
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
+    info, plan = plan_measured(make_plan, profile, (info, plan), measured)
     size = source.stat().st_size
     output = folder / f"{source.stem}-made.{plan.extension}"
     report = ENCODER.encode(

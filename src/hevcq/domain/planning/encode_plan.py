@@ -8,15 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from fractions import Fraction
 
 from pydantic import Field
 
 from hevcq.domain.media.facts import (
+    Cadence,
     Colour,
     LightLevel,
     MasteringDisplay,
     Measurement,
     MediaInfo,
+    Stream,
     StreamKind,
 )
 from hevcq.domain.model import Frozen
@@ -113,6 +116,9 @@ class VideoTarget(Frozen):
         default=None,
         description="the field order to deinterlace by; empty: as each frame is marked",
     )
+    telecine: Cadence | None = Field(
+        default=None, description="the telecine that is inverted: repeated fields are left out"
+    )
     unmark_fields: bool = Field(
         default=False, description="progressive pictures lose the source's mark of interlaced ones"
     )
@@ -139,8 +145,15 @@ class VideoTarget(Frozen):
 
     @property
     def frames_per_frame(self) -> int:
-        """Frames that the encode makes of each frame of the source."""
+        """Frames that the encode makes of each frame of the source, or of each original one of a telecine."""
         return 2 if self.field_rate else 1
+
+    def tick(self, source: Stream) -> Fraction:
+        """Return the seconds in which the times of the encoded frames are whole."""
+        if self.telecine is not None:
+            return self.telecine.tick
+        # The second field of a frame is shown between two ticks of the source.
+        return source.tick / self.frames_per_frame
 
 
 class StreamPlan(Frozen):
@@ -258,3 +271,19 @@ Plan = Skip | Refuse | EncodePlan
 
 Planner = Callable[[Profile, MediaInfo], Plan]
 """Makes the plan for a source from a profile and its facts: `domain.planning.planner.make_plan`."""
+
+
+def plan_measured(
+    planner: Planner, profile: Profile, decided: tuple[MediaInfo, EncodePlan], measured: Measurement
+) -> tuple[MediaInfo, EncodePlan]:
+    """Return the facts and the plan of a source with what only measuring it has shown.
+
+    Another plan follows where a telecine was found steady, or not; further notices stay.
+    """
+    known, plan = decided
+    info = measured.seen_in(known)
+    if info is not known:
+        before, again = planner(profile, known), planner(profile, info)
+        if isinstance(before, EncodePlan) and isinstance(again, EncodePlan):
+            plan = again.noting(*(said for said in plan.notices if said not in before.notices))
+    return info, plan.after(measured)

@@ -7,6 +7,7 @@ change or omission is a notice in the plan.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from hevcq.domain.formats.hardware import SOFTWARE, Fallback, candidates, unsuited
 from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec, same_samples
@@ -289,6 +290,13 @@ def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
 
 
 def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+    if target.telecine is not None:
+        shown = float(Fraction(target.telecine.rate) * 4 / 5)
+        yield f"telecined; its original {shown:.6g} frames per second are restored"
+        if target.telecine.halves:
+            yield "one field alone, half a picture, is left out where the telecine is cut off"
+    elif target.deinterlace and source.unsteady:
+        yield f"telecined, but {source.unsteady}, so it is treated as interlaced"
     if target.field_rate:
         yield "deinterlaced to full rate, a frame of each field"
     elif target.deinterlace:

@@ -8,7 +8,14 @@ from __future__ import annotations
 from fractions import Fraction
 
 from hevcq.domain.formats import video as formats
-from hevcq.domain.formats.video import CONSTANT_RATE, VIDEO_FORMATS, Pixels, VideoCodec, encoder_of
+from hevcq.domain.formats.video import (
+    CONSTANT_RATE,
+    VIDEO_FORMATS,
+    Container,
+    Pixels,
+    VideoCodec,
+    encoder_of,
+)
 from hevcq.domain.media.facts import Colour, Stream, TrackMeasure, VideoFacts
 from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
 from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy, Profile
@@ -312,6 +319,8 @@ def constant_rate(profile: Profile, facts: VideoFacts) -> str:
     found = nominal or average or USUAL_RATES[1]
     if found > FASTEST or found.numerator > FINEST_RATE:
         found = next((each for each in USUAL_RATES if each >= average), USUAL_RATES[-1])
+    if facts.cadence is not None and inverts_telecine(profile, facts):
+        return str(Fraction(facts.cadence.rate) * 4 / 5)
     twice = profile.video.deinterlace is DeinterlaceRate.FIELD and facts.interlaced
     return str(found * 2 if twice else found)
 
@@ -378,6 +387,8 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
         return {"unmark_fields": facts.marked_interlaced}
     if profile.policies.interlaced is LossPolicy.KEEP:
         return {"field_order": facts.field_order}
+    if facts.cadence is not None and inverts_telecine(profile, facts):
+        return {"telecine": facts.cadence}
     every_field = profile.video.deinterlace is DeinterlaceRate.FIELD
     return {
         "deinterlace": True,
@@ -385,6 +396,18 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
         "field_rate": every_field and not captions,
         "top_field_first": facts.top_field_first if facts.seen_order else None,
     }
+
+
+def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
+    """Return whether a telecine is to be inverted, if it is steady throughout the video.
+
+    Captions that are kept are spread over all frames. Fields of 4:2:0 need lines in fours.
+    """
+    captions = facts.closed_captions and _carries_captions(profile)
+    wanted = profile.video.invert_telecine and profile.policies.interlaced is LossPolicy.CONVERT
+    able = profile.container is not Container.HLS and facts.height % 4 == 0
+    able = able and not captions and not facts.becomes
+    return facts.telecined and facts.interlaced and wanted and able
 
 
 def _maps_tones(profile: Profile, facts: VideoFacts) -> bool:

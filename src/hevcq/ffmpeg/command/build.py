@@ -371,9 +371,8 @@ def track_options(
         made: Options = [("-c", "copy")]
     elif track.video is not None:
         made = _picture(track.video, profile, threads)
-        if track.video.field_rate and not track.video.rate:
-            # The second field of a frame is shown between two ticks of the source.
-            tick = source.tick / 2
+        tick = track.video.tick(source)
+        if tick != source.tick and not track.video.rate:
             made = [(n, f"{tick.numerator}:{tick.denominator}" if n == "-enc_time_base" else v)
                     for n, v in made]  # fmt: skip
         if is_mp4_family(muxer):

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from hevcq.domain.formats.hardware import HARDWARE, quality_options
 from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
-from hevcq.domain.media.facts import MasteringDisplay, MediaInfo
+from hevcq.domain.media.facts import Cadence, MasteringDisplay, MediaInfo
 from hevcq.domain.planning.encode_plan import VideoTarget
 
 Params = dict[str, str]
@@ -204,6 +204,32 @@ def fit_filter(target: VideoTarget) -> str:
     return f"{scaled},{bars},setsar={sample}"
 
 
+def inverse_telecine_filter(cadence: Cadence) -> str:
+    """Return the filters that put the two fields of each original frame together again.
+
+    They know only the places of the repeated fields, nothing of the pictures, so the same frames come
+    out in every run. Times are even, from the file's first frame on. The filter `telecine` leaves
+    out one of five frames and is what tells the encoder the new rate; it takes the first time for one
+    in longer ticks, of which it makes five quarters.
+    """
+    first, step, frame = cadence.steps
+    torn = cadence.left_out if cadence.torn is None else cadence.torn
+    lead = ("top", "bottom") if cadence.top_leads else ("bottom", "top")
+    branches = []
+    for side, out in zip(lead, (cadence.left_out, torn), strict=True):
+        # A leading field that is torn off at the very beginning has no other half.
+        begin = 1 if side == lead[0] and cadence.torn == 0 else 0
+        kept = "".join("0" if (begin + place) % 5 == out else "2" for place in range(5))
+        late = "select='gt(n\\,0)'," if begin else ""
+        branches.append(
+            f"[{side}]field={side},{late}telecine=pattern={kept},settb={cadence.tick},"
+            f"setpts=STARTPTS*4/5+{first - begin * frame}+{step}*N[{side}kept]"
+        )
+    even = f"settb={cadence.tick},setpts=floor(STARTPTS/20)*20+{frame}*N,split[top][bottom]"
+    woven = "[topkept][bottomkept]vstack=shortest=1,il=luma_mode=interleave:chroma_mode=interleave"
+    return ";".join([even, *branches, woven])
+
+
 def tone_map_filter(target: VideoTarget) -> str:
     """Return the filters that map BT.2020 PQ or HLG to BT.709 in linear light."""
     return ",".join(
@@ -224,7 +250,9 @@ def picture_filter(target: VideoTarget) -> str:
     ffmpeg applies the rotation by itself, before these filters.
     """
     filters = [fit_filter(target)] if target.fit else []
-    if target.deinterlace:
+    if target.telecine is not None:
+        filters.append(inverse_telecine_filter(target.telecine))
+    elif target.deinterlace:
         filters.append(deinterlace_filter(target))
     elif target.unmark_fields:
         filters.append("setfield=prog")

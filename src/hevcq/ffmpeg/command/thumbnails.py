@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hevcq.domain.media.facts import StreamKind
+from hevcq.domain.media.facts import Cadence, StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import PictureMetric
 from hevcq.ffmpeg.command.codecs import picture_filter
@@ -69,7 +69,27 @@ def source_graph(target: VideoTarget) -> str:
 
     The pictures are scaled as those that are encoded: what scaling changes is no fault of the encode.
     """
-    return _graph(picture_filter(target))
+    if target.telecine is None:
+        return _graph(picture_filter(target))
+    plain = picture_filter(target.model_copy(update={"telecine": None}))
+    return _graph(",".join(filter(None, [_original_frames(target.telecine), plain])))
+
+
+def _original_frames(cadence: Cadence) -> str:
+    """Return the filters that find the original frames of a telecine without those of the encode.
+
+    Where a frame of the file has both fields of one, it is taken as it is. One in four at most has its
+    fields in two frames. So a frame that the encode lost, or put together wrongly, is missed here.
+    """
+    whole = "+".join(f"eq(mod(n\\,5)\\,{n})" for n in range(5) if cadence.is_whole(n))
+    if cadence.torn is None:
+        return f"setpts=N,select='{whole}'"
+    mode = "t" if cadence.top_leads else "b"
+    return (
+        f"setpts=N,split[each][late];[each]select='{whole}'[whole];"
+        f"[late]phase={mode},select='gt(n\\,0)*eq(mod(n\\,5)\\,{cadence.torn})'[torn];"
+        "[whole][torn]interleave"
+    )
 
 
 def output_graph(rate: str = "") -> str:

@@ -249,7 +249,7 @@ def rung_options(request: EncodeRequest, rung: Rung, threads: int) -> Options:
 
 def _time_base(stream: Stream, rung: Rung) -> str:
     """Return the source's time base, which a filter graph of several outputs does not know."""
-    tick = stream.tick / rung.target.frames_per_frame
+    tick = rung.target.tick(stream)
     return f"{tick.numerator}:{tick.denominator}"
 
 

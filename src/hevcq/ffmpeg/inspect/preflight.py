@@ -29,7 +29,7 @@ from typing import BinaryIO
 from hevcq.domain.formats.video import Container
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Refuse
-from hevcq.domain.planning.video import captions_become_text, evened
+from hevcq.domain.planning.video import captions_become_text, evened, inverts_telecine
 from hevcq.domain.profile import LossPolicy, Preflight, Profile
 from hevcq.errors import MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
@@ -77,6 +77,10 @@ def preflight(
         found["captions"] = channels = found_captions(tools, location, info, captioned.index, stop)
         if not channels:
             found["notices"] = (*measured.notices, *notices, "Its closed captions hold no text.")
+    if any(s.video is not None and inverts_telecine(profile, s.video) for s in info.streams):
+        from hevcq.ffmpeg.inspect.telecine import with_cadence
+
+        found["tracks"] = with_cadence(tools, location, info, measured.tracks, profile, stop)
     return measured.model_copy(update=found)
 
 

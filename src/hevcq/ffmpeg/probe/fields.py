@@ -32,18 +32,27 @@ MAX_COMBED = 0.04
 """Share of decided frames that may look combed in progressive video: noise and sharp edges."""
 CLEAR_ORDER = 4
 """One field order must be seen so many times as often as the other to overrule the mark."""
+MIN_REPEATS = 0.04
+"""Share of frames whose top field repeats, and of those whose bottom field does, from which a video may
+be a telecine: one has 0.2 of each, less where nothing moves, and interlaced video none."""
+_REPEATS = re.compile(r"Repeated Fields: Neither:\s*(\d+) Top:\s*(\d+) Bottom:\s*(\d+)")
 _SEEN = re.compile(
-    r"Multi frame detection: TFF:\s*(\d+) BFF:\s*(\d+) Progressive:\s*(\d+) Undetermined:\s*(\d+)"
+    r"Multi frame detection: TFF:\s*(\d+) BFF:\s*(\d+) Progressive:\s*(\d+) Undetermined"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class FieldsSeen:
-    """Frames in which idet saw the top or bottom field first, or no fields at all."""
+    """Frames in which idet saw the top or bottom field first, or no fields at all.
+
+    `repeats` are those whose top and whose bottom field repeats, `others` those of which neither does.
+    """
 
     top_first: int = 0
     bottom_first: int = 0
     progressive: int = 0
+    repeats: tuple[int, int] = (0, 0)
+    others: int = 0
 
     @property
     def is_progressive(self) -> bool:
@@ -51,6 +60,11 @@ class FieldsSeen:
         combed = self.top_first + self.bottom_first
         judged = combed + self.progressive
         return judged >= MIN_JUDGED and combed <= MAX_COMBED * judged
+
+    @property
+    def is_telecined(self) -> bool:
+        """Whether both fields repeat now and then, as those of a telecine do."""
+        return min(self.repeats) > MIN_REPEATS * (self.others + sum(self.repeats))
 
     @property
     def order(self) -> str:
@@ -93,20 +107,26 @@ def _looked_at(
     seen = fields_seen(done.stderr)
     if stream.video is None:
         return stream
-    found = {"progressive_pictures": seen.is_progressive, "seen_order": seen.order}
+    found = {
+        # Of a telecine idet calls the frames with fields of two progressive if they are few.
+        "progressive_pictures": seen.is_progressive and not seen.is_telecined,
+        "seen_order": seen.order,
+        "telecined": seen.is_telecined,
+    }
     return stream.model_copy(update={"video": stream.video.model_copy(update=found)})
 
 
 def fields_seen(lines: tuple[str, ...]) -> FieldsSeen:
     """Return the sum of idet's results in ffmpeg's lines."""
-    top = bottom = progressive = 0
-    for line in lines:
-        found = _SEEN.search(line)
-        if found:
-            top += int(found[1])
-            bottom += int(found[2])
-            progressive += int(found[3])
-    return FieldsSeen(top, bottom, progressive)
+    top, bottom, progressive = _added_up(_SEEN, lines)
+    others, *repeats = _added_up(_REPEATS, lines)
+    return FieldsSeen(top, bottom, progressive, (repeats[0], repeats[1]), others)
+
+
+def _added_up(pattern: re.Pattern[str], lines: tuple[str, ...]) -> list[int]:
+    """Return the sums of the three numbers that a pattern finds in lines."""
+    found = [match.groups() for line in lines if (match := pattern.search(line))]
+    return [sum(int(numbers[place]) for numbers in found) for place in range(3)]
 
 
 def _command(tools: FfmpegTools, location: str, info: MediaInfo, stream: Stream) -> list[str]:

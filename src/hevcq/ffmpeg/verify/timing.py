@@ -106,11 +106,28 @@ def _pairs(compared: TimingInputs) -> tuple[list[TrackPair], list[str]]:
             problems.append(f"{kept.kind.value} track {kept.position} is empty")
             continue
         origin = next(s for s in compared.source.streams if s.index == kept.source_index)
-        before = _led_in(compared, kept, before)
+        before, origin = _restored(kept, _led_in(compared, kept, before), origin)
         # Theora makes an empty packet of a repeated picture, which ffmpeg's Ogg muxer leaves out.
         repeats = compared.plan.muxer == OGG and kept.kind is StreamKind.VIDEO
         pairs.append(TrackPair(kept, origin, before, after, stream.tick, repeats))
     return pairs, problems
+
+
+def _restored(kept: StreamPlan, track: TrackMeasure, origin: Stream) -> tuple[TrackMeasure, Stream]:
+    """Return the track as inverting its telecine must leave it: so many frames, at these times."""
+    cadence = kept.video.telecine if kept.video is not None else None
+    if cadence is None or track.first_pts_s is None:
+        return track, origin
+    first, step, _ = cadence.steps
+    times = tuple(range(first, first + step * cadence.restored, step))
+    begin = track.first_pts_s + float(first * cadence.tick)
+    last = begin + float((times[-1] - first) * cadence.tick) if times else begin
+    made = {"packets": len(times), "times": times, "first_pts_s": begin, "last_pts_s": last}
+    progressive = None
+    if origin.video is not None:
+        progressive = origin.video.model_copy(update={"field_order": "progressive"})
+    stream = {"time_base": str(cadence.tick), "video": progressive}
+    return track.model_copy(update=made), origin.model_copy(update=stream)
 
 
 def _led_in(compared: TimingInputs, kept: StreamPlan, track: TrackMeasure) -> TrackMeasure:

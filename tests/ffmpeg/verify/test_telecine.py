@@ -1,0 +1,110 @@
+"""The gates of an inverted telecine: so many frames, at these times, each put together rightly."""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tests.ffmpeg.verify.conftest import Pair, encoded
+from tests.support.media_facts import profile
+
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.media.facts import Cadence
+from hevcq.ffmpeg.command.codecs import inverse_telecine_filter
+
+MPEG2 = ("-c:v", "mpeg2video", "-q:v", "3", "-g", "12", "-bf", "2", "-flags", "+ildct+ilme")
+PROFILE = profile(
+    "hevc", video={"preset": "ultrafast"}, gates={"minimum_saving": None, "review_below": 0.0}
+)
+FRAMES, CUT = 72, 3
+"""Original frames in the source, and telecined frames that it lacks at its beginning."""
+STEADY = Cadence(top=4, bottom=1, frames=87, rate="30000/1001")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Pair:
+    folder = tmp_path_factory.mktemp("telecine")
+    source = folder / "cut.mkv"
+    graph = (
+        "testsrc2=s=192x108:r=24000/1001:d=3,gblur=sigma=2,telecine=pattern=23,"
+        f"select='gte(n\\,{CUT})',setpts=PTS-STARTPTS,format=yuv420p"
+    )
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-filter_complex", graph, "-f", "lavfi", "-i", "sine=d=3",
+         *MPEG2, "-top", "1", "-c:a", "ac3", "-map", "0:a", source],
+        check=True,
+    )  # fmt: skip
+    return encoded(source, folder, PROFILE)
+
+
+def problem(results: tuple[GateResult, ...]) -> tuple[Gate, str] | None:
+    wrong = [r for r in results if r.outcome not in {Outcome.PASSED, Outcome.OFF}]
+    return (wrong[0].gate, wrong[0].detail) if wrong else None
+
+
+def spoilt(pair: Pair, name: str, graph: str) -> Path:
+    """Encode the source by other filters, with everything else as in the rendition."""
+    path = pair.good.with_name(f"{name}{pair.good.suffix}")
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-y", "-i", pair.request.location, "-i", pair.good,
+         "-map", "0:v", "-map", "1:a", "-map_metadata", "1", "-map_metadata:s:0", "1:s:0",
+         "-c:a", "copy", "-vf", graph, "-fps_mode", "passthrough", "-enc_time_base", "1:120000",
+         "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error", path],
+        check=True,
+    )  # fmt: skip
+    return path
+
+
+def test_a_telecine_that_was_cut_loses_one_field_and_keeps_its_times(pair: Pair) -> None:
+    assert pair.request.plan.video.telecine == STEADY
+    assert problem(pair.judge()) is None
+
+    asked = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries",
+             "packet=pts_time:stream=avg_frame_rate", "-of", "csv=p=0", pair.good]  # fmt: skip
+    lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    times = sorted(float(line) for line in lines if "/" not in line)
+    assert "24000/1001" in lines
+    assert len(times) == STEADY.restored == FRAMES - CUT
+    steps = [after - before for before, after in pairwise(times)]
+    assert all(abs(step - 1001 / 24000) < 0.0011 for step in steps)
+
+
+WRONG = {
+    "of another phase": inverse_telecine_filter(STEADY.model_copy(update={"top": 3, "bottom": 0})),
+    "with fields of two": inverse_telecine_filter(STEADY).replace("gt(n\\,0)", "1"),
+    "with a frame doubled and one lost": inverse_telecine_filter(STEADY)
+    + ",select='not(eq(n,20))',loop=1:1:50,setpts=15015+5005*N",
+    "at the rate of the file": "setfield=prog",
+}
+
+
+QUICK = "with a frame doubled and one lost"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow]) for name in WRONG],
+)
+def test_frames_that_were_put_together_wrongly_are_found(pair: Pair, name: str) -> None:
+    found = problem(pair.judge(spoilt(pair, name.replace(" ", "-"), WRONG[name])))
+
+    assert found is not None
+    assert found[0] in {Gate.G5, Gate.G8}, found
+
+
+@pytest.mark.slow
+def test_the_honest_filters_pass_the_same_way(pair: Pair) -> None:
+    path = spoilt(pair, "honest", inverse_telecine_filter(STEADY))
+
+    assert problem(pair.judge(path)) is None
+
+
+def test_the_gates_do_not_trust_the_filters_of_the_encode(pair: Pair) -> None:
+    """The pictures to compare with are found by other filters, so a wrong one shows."""
+    wrong = inverse_telecine_filter(STEADY).replace("il=luma_mode=interleave", "il=luma_swap=1")
+    found = problem(pair.judge(spoilt(pair, "swapped", wrong)))
+
+    assert found is not None
+    assert found[0] is Gate.G8, found
