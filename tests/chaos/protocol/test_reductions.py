@@ -28,6 +28,8 @@ SMALL = (
     Scope("shown again", 1, Spare(shown_again=1)),
     Scope("two jobs, a stop", 2, Spare(stops=1), tick_s=20.0),
 )
+LONG = {"an expiry", "shown again"}
+"""Scopes of the long form only: their plain searches cost twice as much as those of all the others."""
 STOP = Scope("a stop, a late answer", 1, Spare(stops=1, slow=1))
 
 
@@ -44,7 +46,13 @@ def searched(scope: Scope) -> Iterator[tuple[Search, Search]]:
         automaton.close()
 
 
-@pytest.mark.parametrize("scope", SMALL, ids=lambda scope: scope.name)
+@pytest.mark.parametrize(
+    "scope",
+    [
+        pytest.param(scope, id=scope.name, marks=[pytest.mark.slow] * (scope.name in LONG))
+        for scope in SMALL
+    ],
+)
 def test_what_is_taken_for_the_same_goes_on_alike(scope):
     """Each scene of a plain search has its normal form's moves, trouble, faults and ends."""
     with searched(scope) as (plain, reduced):

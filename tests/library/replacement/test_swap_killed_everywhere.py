@@ -31,6 +31,8 @@ LAYOUTS = {
 SIGKILLED = ("same name", "new suffix, originals on another device")
 """Layouts that also the short form kills by a real signal; it breaks off at each call of all."""
 MOST_CALLS = 400
+# Before a call is where the call before it ended: make test takes "after" for both, make long each.
+MOMENTS = [pytest.param("before", marks=pytest.mark.slow), "after", "torn"]
 
 
 @pytest.fixture(params=LAYOUTS, ids=str)
@@ -101,7 +103,7 @@ def settled(made, before: tuple, options: dict) -> str:
     return "rendition"
 
 
-@pytest.mark.parametrize("when", ["before", "after", "torn"])
+@pytest.mark.parametrize("when", MOMENTS)
 def test_a_swap_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, layout, when):
     ends = set()
     for number in range(1, MOST_CALLS):
@@ -120,7 +122,7 @@ def test_a_swap_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, l
     assert number > 30
 
 
-@pytest.mark.parametrize("when", ["before", "after", "torn"])
+@pytest.mark.parametrize("when", MOMENTS)
 def test_an_undo_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, layout, when):
     ends = set()
     for number in range(1, MOST_CALLS):
@@ -140,7 +142,7 @@ def test_an_undo_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, 
     assert when == "torn" or "rendition" in ends
 
 
-@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.slow), "after", "torn"])
+@pytest.mark.parametrize("when", MOMENTS)
 def test_a_recovery_killed_at_any_call_is_finished_by_the_next(tmp_path, layout, when):
     for victim in (34, 42):
         for number in range(1, MOST_CALLS):
@@ -235,7 +237,7 @@ def in_a_child(work) -> int:
     [pytest.param(n, marks=() if n in SIGKILLED else pytest.mark.slow) for n in LAYOUTS],
     indirect=True,
 )
-@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.slow), "after"])
+@pytest.mark.parametrize("when", MOMENTS[:2])
 def test_a_real_sigkill_at_any_call_of_a_swap_loses_nothing(tmp_path, layout, when):
     for number in range(1, MOST_CALLS):
         made, options = prepare(tmp_path, number, layout)
