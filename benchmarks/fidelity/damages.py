@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import HevcqError
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from tests.support.avi import open_dml
 
 SIZE, RATE, SECONDS = (320, 180), 25, 4
 MADE = (
@@ -150,7 +152,30 @@ def damaged_sources(folder: Path) -> dict[str, Path]:
         content[begin : begin + length] = bytes(length)
         path.write_bytes(content)
         made[name] = path
-    return made
+    return made | {"Matroska": _matroska_hole(folder), "OpenDML AVI": _open_dml_hole(folder)}
+
+
+def _matroska_hole(folder: Path) -> Path:
+    """Overwrite a cluster that the Cues name by an empty element, which demuxers pass over."""
+    path = folder / "hole.mkv"
+    ffmpeg("-f", "lavfi", "-i", MADE, "-c:v", "libx264", "-preset", "ultrafast", "-g", 12,
+           "-cluster_time_limit", 400, path)  # fmt: skip
+    content = bytearray(path.read_bytes())
+    begin, end = [found.start() for found in re.finditer(rb"\x1f\x43\xb6\x75", content)][3:5]
+    content[begin:end] = b"\xec\x01" + (end - begin - 9).to_bytes(7, "big") + bytes(end - begin - 9)
+    path.write_bytes(content)
+    return path
+
+
+def _open_dml_hole(folder: Path) -> Path:
+    """Let a frame of the second part of an AVI be junk, which its own index still names."""
+    plain, path = folder / "plain.avi", folder / "parts.avi"
+    ffmpeg("-f", "lavfi", "-i", MADE, "-c:v", "mjpeg", "-q:v", 4, "-pix_fmt", "yuvj420p", plain)
+    content = bytearray(open_dml(plain, path, 60).read_bytes())
+    begin = content.index(b"00dc", content.index(b"AVIX") + 40_000)
+    content[begin : begin + 4] = b"JUNK"
+    path.write_bytes(content)
+    return path
 
 
 def _avi_frame(content: bytes, number: int) -> tuple[int, int]:

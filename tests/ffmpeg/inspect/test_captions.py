@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,15 @@ import pytest
 
 from ffmpeg.run.test_formats import ENCODER, Made, complaints, encoded
 from ffmpeg.verify.conftest import ffmpeg
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.health_records import SqliteHealthRecords
 from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.inspect.captions import CaptionPairs, spoken
+from hevcq.ports.health import Health
+from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
+from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
+from hevcq.util.clock import SystemClock
 from support.captions import (
     at_frame,
     captioned,
@@ -109,8 +116,14 @@ def test_captions_without_a_word_leave_no_track_and_are_said(tmp_path):
     assert "Its closed captions hold no text." in one.request.plan.notices
 
 
-def test_captions_that_are_in_cea_708_alone_are_refused_before_the_encode(tmp_path):
-    digital = captioned(tmp_path / "digital.mp4", [], digital=b"\x02\x21", seconds=1)
+@pytest.fixture
+def digital(tmp_path: Path) -> Path:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    return captioned(folder / "digital.mp4", [], digital=b"\x02\x21", seconds=1)
+
+
+def test_captions_that_are_in_cea_708_alone_are_refused_before_the_encode(digital):
     info = ENCODER.probe(str(digital), stop=threading.Event())
 
     with pytest.raises(MediaRefused, match=r"digital\.mp4.*CEA-708 only.*closed_captions to drop"):
@@ -142,6 +155,26 @@ def test_the_gate_sees_a_wrong_word_a_late_cue_and_a_lost_one(made, tmp_path, ch
     found = complaints(Made(replace(made.request, output=spoilt)).judge())
 
     assert any(complaint in each and "captions CC1" in each for each in found), found
+
+
+def test_verifying_two_files_compares_their_captions_too(made):
+    asked = made.request
+    pair = VerifyFilesRequest(Path(asked.location), asked.output, asked.profile)
+
+    report = verify_files(ENCODER, pair, stop=threading.Event())
+
+    # Without a certificate there is no log of the encode to read.
+    assert [each for each in complaints(report.gates) if not each.startswith("G1")] == []
+
+
+def test_a_check_of_health_asks_for_no_text(digital, tmp_path):
+    with closing(Database(tmp_path / "hevcq.db")) as database:
+        ports = HealthPorts(
+            ENCODER, SqliteHealthRecords(database), SystemClock(), threading.Event()
+        )
+        (found,) = HealthCheck(ports, CheckRequest((digital.parent,)), lambda *_: None).run()
+
+    assert found.health is Health.SOUND
 
 
 def test_channels_are_told_apart_and_words_read_without_the_decoder():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from hevcq.domain.certificate import Outcome
 from hevcq.domain.profile import Preflight
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.inspect.preflight import index_damage
+from support.avi import open_dml
 
 PICTURE = "testsrc2=size=160x120:rate=24:duration=2,noise=alls=8"
 MAKES = {
@@ -143,3 +145,119 @@ def test_damage_of_the_picture_alone_is_not_blamed_on_the_source(folder, tmp_pat
     spoilt = tmp_path / "spoilt-output.mkv"
     spoilt.write_bytes(content)
     assert pair.judge(spoilt)[-1].outcome is Outcome.FAILED
+
+
+@pytest.fixture(scope="module")
+def parts(folder) -> Path:
+    """Return an AVI of two parts with 24 frames each."""
+    plain = folder / "plain.avi"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", PICTURE, "-c:v", "mjpeg", "-q:v", "4"]
+    subprocess.run([*command, "-pix_fmt", "yuvj420p", plain], check=True, timeout=60)
+    return open_dml(plain, folder / "parts.avi", 24)
+
+
+def test_a_sound_avi_of_several_parts_is_not_refused(parts, tmp_path):
+    preflight(parts)
+    content = bytearray(parts.read_bytes())
+    for at in (found.start() for found in re.finditer(b"ix00", content)):
+        content[at : at + 4] = b"JUNK"
+    (tmp_path / "no-index.avi").write_bytes(content)
+    preflight(tmp_path / "no-index.avi")
+
+
+def test_a_frame_that_is_held_in_a_later_part_is_not_missed(folder, tmp_path):
+    held = tmp_path / "held.avi"
+    picture = f"{PICTURE},select=not(between(n\\,30\\,35))"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", picture, "-fps_mode", "passthrough"]
+    subprocess.run([*command, "-c:v", "mpeg4", held], check=True, timeout=60)
+    preflight(open_dml(held, tmp_path / "parts.avi", 24))
+
+
+@pytest.mark.parametrize(
+    ("what", "complaint"),
+    [
+        ("frame lost", "its index names 48 frames, but 47"),
+        ("header", "its header promises 60 frames, but 48"),
+        ("end lost", "its last [0-9]+ bytes are missing"),
+        ("part lost", "its index names a part at byte [0-9]+, behind its end"),
+    ],
+)
+def test_an_avi_of_several_parts_that_promises_more_than_it_has_is_damaged(
+    parts, tmp_path, what, complaint
+):
+    content, spoilt = bytearray(parts.read_bytes()), tmp_path / "spoilt.avi"
+    at = content.index(b"AVIX")
+    if what == "frame lost":
+        begin = content.index(b"00dc", content.index(b"00dc", at) + 4)
+        length = 8 + int.from_bytes(content[begin + 4 : begin + 8], "little")
+        content[begin : begin + length] = bytes(length)
+        content[begin : begin + 8] = b"JUNK" + (length - 8).to_bytes(4, "little")
+    elif what == "header":
+        for place in (content.index(b"dmlh") + 8, content.index(b"strh") + 40):
+            content[place : place + 4] = (60).to_bytes(4, "little")
+    else:
+        del content[at - 8 if what == "part lost" else -500 :]
+    spoilt.write_bytes(content)
+
+    with pytest.raises(SourceDamaged):
+        preflight(spoilt)
+    info = ENCODER.probe(str(parts), stop=threading.Event())
+    measured = ENCODER.measure(str(spoilt), info, stop=threading.Event())
+    assert re.match(complaint, index_damage(str(spoilt), info, measured))
+
+
+@pytest.fixture(scope="module")
+def clusters(folder) -> Path:
+    """Return a Matroska of eight clusters, its Cues in front."""
+    target = folder / "clusters.mkv"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", PICTURE, "-c:v", "libx264", "-g", "6"]
+    command += ["-preset", "ultrafast", "-cluster_time_limit", "200", "-cues_to_front", "1"]
+    subprocess.run([*command, "-reserve_index_space", "0", target], check=True, timeout=60)
+    return target
+
+
+CLUSTER, UNKNOWN = b"\x1f\x43\xb6\x75", b"\x01" + b"\xff" * 7
+
+
+def clusters_of(content: bytes) -> list[int]:
+    return [found.start() for found in re.finditer(re.escape(CLUSTER), content)]
+
+
+def test_clusters_that_the_cues_name_and_the_file_does_not_have_are_damage(clusters, tmp_path):
+    content, spoilt = bytearray(clusters.read_bytes()), tmp_path / "hole.mkv"
+    begin, end = clusters_of(content)[3:5]
+    # What overwrote it is an empty element, which every demuxer passes over without a word.
+    content[begin:end] = b"\xec\x01" + (end - begin - 9).to_bytes(7, "big") + bytes(end - begin - 9)
+    spoilt.write_bytes(content)
+    with pytest.raises(SourceDamaged, match=r"its index names \d+ clusters, and 1 of them are not"):
+        preflight(spoilt)
+
+
+def test_cues_that_point_behind_the_end_of_a_file_of_unknown_length_are_damage(clusters, tmp_path):
+    content, spoilt = bytearray(clusters.read_bytes()), tmp_path / "cut.mkv"
+    at = content.index(b"\x18\x53\x80\x67") + 4
+    content[at : at + 8] = UNKNOWN
+    spoilt.write_bytes(content)
+    preflight(spoilt)
+    spoilt.write_bytes(content[: clusters_of(content)[5]])
+    info = ENCODER.probe(str(spoilt), stop=threading.Event())
+    measured = ENCODER.measure(str(spoilt), info, stop=threading.Event())
+    assert re.search(r"not there, behind its end", index_damage(str(spoilt), info, measured))
+
+
+def test_cues_that_are_absent_stale_or_not_needed_prove_nothing(clusters, tmp_path):
+    content, odd = clusters.read_bytes(), tmp_path / "odd.mkv"
+    cues = content.index(b"\x1c\x53\xbb\x6b")
+    stale = bytearray(content)
+    for found in re.finditer(rb"\xf1[\x81-\x84]", content[cues : clusters_of(content)[0]]):
+        stale[cues + found.end()] ^= 0x55
+    odd.write_bytes(stale)
+    preflight(odd)  # a tool moved the clusters and left the index as it was
+
+    live = tmp_path / "live.mkv"
+    done = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", clusters, "-c", "copy", "-f", "matroska", "-"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    live.write_bytes(done.stdout)
+    preflight(live)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -375,9 +374,6 @@ _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 """GUIDs of the File Properties and the Data object (Advanced Systems Format, 3.2 and 5.1)."""
 _ASF_HEAD_BYTES = 1 << 20
 _BROADCAST = 1
-_UNFINISHED = 0xFFFF_0000
-"""Lengths from here on are placeholders of a recording that was never finished."""
-_READ_ENTRIES = 4096
 
 
 def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
@@ -395,47 +391,12 @@ def _size(file: BinaryIO) -> int:
 
 
 def _avi(file: BinaryIO, info: MediaInfo, measured: Measurement) -> str:
-    """Compare the frames that `idx1` names, without the empty ones that repeat a picture."""
-    promised: Counter[int] = Counter()
-    for name, begin, length in _chunks(file):
-        if name == b"RIFF" and begin > 8:
-            return ""  # OpenDML: idx1 names the frames of the first part only
-        missing = begin + length - _size(file)
-        if name == b"RIFF" and missing > 1:
-            return "" if length >= _UNFINISHED else _short(missing)
-        if name == b"idx1":
-            promised.update(number for number, size in _entries(file, begin, length) if size)
-    for stream in info.of_kind(StreamKind.VIDEO):
-        track, named = measured.track(stream.index), promised[stream.index]
-        if track is not None and track.packets + track.discarded < named:
-            found = track.packets + track.discarded
-            return f"its index names {named} frames, but {found} can be read"
-    return ""
+    """Compare the frames that the indexes name, without the empty ones that repeat a picture."""
+    from hevcq.ffmpeg.containers.avi import missing_frames
 
-
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, begin and length of the chunks of an AVI, inside its first RIFF and after it."""
-    end, at = _size(file), 0
-    while at + 12 <= end:
-        file.seek(at)
-        name, length = struct.unpack("<4sI", file.read(8))
-        yield name, at + 8, length
-        # The RIFF of a file is entered; lists of headers and frames are passed over.
-        at += 12 if at == 0 else 8 + length + (length & 1)
-
-
-def _entries(file: BinaryIO, begin: int, length: int) -> Iterator[tuple[int, int]]:
-    """Yield the stream and the size of each picture that an `idx1` names."""
-    file.seek(begin)
-    left = length
-    while left >= 16:
-        block = file.read(min(left, 16 * _READ_ENTRIES))
-        left -= len(block)
-        for name, _, _, size in struct.iter_unpack("<4sIII", block[: len(block) // 16 * 16]):
-            if name[2:] in {b"dc", b"db"} and name[:2].isdigit():
-                yield int(name[:2]), size
-        if len(block) < 16:
-            return
+    tracks = (measured.track(stream.index) for stream in info.of_kind(StreamKind.VIDEO))
+    found = {track.index: track.packets + track.discarded for track in tracks if track is not None}
+    return missing_frames(file, _size(file), found)
 
 
 def _asf(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
@@ -476,11 +437,16 @@ def _boxes(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
     return next((_short(box.end - size) for box in media if box.end > size), "")
 
 
-def _segment(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
-    """Look whether the segment of a Matroska file ends after the file does."""
+def _segment(file: BinaryIO, _info: MediaInfo, measured: Measurement) -> str:
+    """Look whether the segment of a Matroska file ends after the file does, and whether its Cues hold."""
+    from hevcq.ffmpeg.containers.cues import broken_cues
+
     size = _size(file)
     tops = matroska.headers(file, 0, size)
-    return next((_short(top.end - size) for top in tops if top.number == matroska.SEGMENT), "")
+    segment = next((top for top in tops if top.number == matroska.SEGMENT), None)
+    short = _short(segment.end - size) if segment is not None else ""
+    ends = [track.end_s for track in measured.tracks if track.end_s is not None]
+    return short or broken_cues(file, size, max(ends, default=None))
 
 
 def _short(missing: int) -> str:

@@ -15,7 +15,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.profile import Gates, Preflight, Profile, Video, VideoCodec
+from hevcq.domain.profile import (
+    Gates,
+    LossPolicy,
+    Policies,
+    Preflight,
+    Profile,
+    Video,
+    VideoCodec,
+)
 from hevcq.errors import (
     HevcqError,
     Interruption,
@@ -280,4 +288,5 @@ def _profile(depth: Depth) -> Profile:
         description="reads a source whole",
         video=Video(codec=VideoCodec.HEVC, crf=24.0),
         gates=Gates(preflight=preflight),
+        policies=Policies(closed_captions=LossPolicy.DROP),
     )
