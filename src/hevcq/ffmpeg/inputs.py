@@ -159,6 +159,8 @@ SERVED_LIMITS = ChildLimits(nice=5, memory_mib=2048, output_bytes=0, cpu_s=7200)
 SERVED_DEADLINE_S = 30.0
 """Seconds for an answer, after which ffprobe is asked, with a deadline of its own."""
 START_S = 15.0
+WAIT_S = 1.0
+"""Seconds to wait for one that is busy, as with the sound of a long video."""
 RETIRED_S = 1800.0
 """CPU seconds after which such a process is followed by a new one."""
 
@@ -291,16 +293,19 @@ class Demuxers:
         served = self.borrow(stop)
         if served is not None:
             self.give_back(served, well=True)
-        return served is not None
+        return not self.why_not
 
     def borrow(self, stop: threading.Event) -> Served | None:
         """Return one to ask, for this thread only; None if ffprobe has to be asked. Raises Stopped."""
+        until = _CLOCK.monotonic() + WAIT_S
         with self._changed:
             while True:
                 if stop.is_set():
                     raise Stopped
                 if self._free or self.why_not or len(self._all) + self._starting < self._most:
                     break
+                if _CLOCK.monotonic() >= until:
+                    return None
                 self._changed.wait(TICK_S)
             if self.why_not:
                 return None

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -139,6 +140,30 @@ def test_the_facts_of_each_container_are_those_of_ffprobe(tmp_path, asked, name,
 )
 def test_the_facts_of_odd_files_are_those_of_ffprobe(tmp_path, options):
     alike(make_clip(tmp_path, name="odd.mkv", **options))
+
+
+def test_damaged_sound_is_left_to_ffmpeg(tmp_path):
+    clip = make_clip(tmp_path, name="clip.mp4", extra=("-movflags", "+faststart"))
+    packets = subprocess.run(
+        ["ffprobe", "-v", "error", "-select_streams", "a", "-show_entries", "packet=pos", "-of",
+         "csv=p=0", clip], capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    whole = clip.read_bytes()
+    with Demuxed(SERVED, str(clip), threading.Event()) as file:
+        assert file.ask("sound", {}) == {"packets": len(packets), "cpu_s": ANY}
+    at = int(packets[9].strip(","))
+    clip.write_bytes(whole[:at] + b"\xff" * 60 + whole[at + 60 :])
+    with Demuxed(SERVED, str(clip), threading.Event()) as file:
+        assert file.ask("sound", {}) is None
+
+
+def test_a_busy_one_is_not_waited_for(tmp_path, pool, monkeypatch):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    monkeypatch.setattr(inputs, "WAIT_S", 0.0)
+    pool._most = 1
+    with Demuxed(SERVED, str(clip), threading.Event()):
+        assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert pid_of(pool)
 
 
 def test_a_container_that_was_not_compared_is_left_to_ffprobe(tmp_path, asked):

@@ -32,7 +32,15 @@ from hevcq.domain.planning.video import captions_become_text, evened, inverts_te
 from hevcq.domain.profile import LossPolicy, Preflight, Profile
 from hevcq.errors import MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
-from hevcq.ffmpeg.inputs import NETWORK, FfmpegTools, display_name, input_options, is_url, reading
+from hevcq.ffmpeg.inputs import (
+    NETWORK,
+    Demuxed,
+    FfmpegTools,
+    display_name,
+    input_options,
+    is_url,
+    reading,
+)
 from hevcq.ffmpeg.inspect.measure import LIMITS, measure
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
@@ -185,7 +193,10 @@ def _judge(
     if profile.gates.preflight is Preflight.DECODE:
         _decode(tools, location, profile, stop, ("-map", "0:v?", "-map", "0:a?"))
     elif info.of_kind(StreamKind.AUDIO) and not RAGGED.intersection(info.format_name.split(",")):
-        _decode(tools, location, profile, stop, ("-map", "0:a"))
+        with Demuxed(tools, location, stop) as file:
+            sound = file.ask("sound", {}, deadline_s=profile.queue.max_job_s)
+        if sound is None:
+            _decode(tools, location, profile, stop, ("-map", "0:a"))
 
 
 def _judge_lines(location: str, lines: tuple[str, ...]) -> None:

@@ -37,7 +37,7 @@ END_OF_FILE = -int.from_bytes(b"EOF ", "little")
 TRY_AGAIN = -11
 IO_ERROR = -5
 SEEK_SIZE, SEEK_FORCE = 0x10000, 0x20000
-KEY, DISCARDED = 1, 4  # flags of a packet
+KEY, CORRUPT, DISCARDED = 1, 2, 4  # flags of a packet
 DISCARD_ALL = 48
 ERRORS = 16  # the level of the log
 STREAM_MATRIX, FRAME_MATRIX = 5, 6
@@ -327,14 +327,11 @@ class OpenFile:
 
 
 class Decoders:
-    """The video decoders of an open file, for what only the first pictures tell."""
+    """The decoders of an open file, for one kind of streams."""
 
-    def __init__(self, file: OpenFile, *, nokey: bool) -> None:
+    def __init__(self, file: OpenFile, kind: int, wanted: Mapping[str, str]) -> None:
         self.file, self.av = file, file.av
-        # What is left out of a picture here, no fact depends on.
-        self.wanted = {"threads": "1", "skip_loop_filter": "all", "skip_idct": "all"}
-        if nokey:
-            self.wanted["skip_frame"] = "nokey"
+        self.kind, self.wanted = kind, {"threads": "1", **wanted}
         self.open: dict[int, Any] = {}
 
     def _decoder(self, index: int) -> Any:
@@ -358,9 +355,9 @@ class Decoders:
         for context in self.open.values():
             self.av.avcodec_free_context(byref(context))
 
-    def feed(self, index: int, packet: Any) -> Iterator[dict[str, Any]]:
-        """Yield the facts of the frames that a packet completes; None for a packet flushes."""
-        if self.file.parameters[index].codec_type != VIDEO:
+    def feed(self, index: int, packet: Any) -> Iterator[int]:
+        """Yield the stream's index for each frame that a packet completes; None for a packet flushes."""
+        if self.file.parameters[index].codec_type != self.kind:
             return
         decoder, frame, new = self._decoder(index), self.file.frame, True
         while True:
@@ -373,20 +370,21 @@ class Decoders:
                     raise Unsure("a packet cannot be decoded")
             answer = self.av.avcodec_receive_frame(decoder, frame)
             if answer < 0 and answer not in {TRY_AGAIN, END_OF_FILE}:
-                raise Unsure("a picture cannot be decoded")
+                raise Unsure("a frame cannot be decoded")
             if answer >= 0:
-                yield self._facts(index)
+                yield index
             elif not new:
                 return
 
-    def flush(self) -> Iterator[dict[str, Any]]:
-        """Yield the facts of the frames that the decoders still hold, and let them start anew."""
+    def flush(self) -> Iterator[int]:
+        """Yield the indexes of the frames that the decoders still hold, and let them start anew."""
         for index in range(len(self.file.streams)):
             if index in self.open:
                 yield from self.feed(index, None)
                 self.av.avcodec_flush_buffers(self.open[index])
 
-    def _facts(self, index: int) -> dict[str, Any]:
+    def picture(self, index: int) -> dict[str, Any]:
+        """Return what ffprobe prints of the picture that was decoded last."""
         frame = Frame.from_address(self.file.frame.value)
         facts: dict[str, Any] = {
             "media_type": "video", "stream_index": index, "width": frame.width, "height": frame.height,
@@ -402,11 +400,9 @@ class Decoders:
             if data.type not in PLAIN_FRAME_DATA:
                 raise Unsure(f"frames have side data {data.type}")
             named = {"side_data_type": text(self.av.av_frame_side_data_name(data.type))}
-            side.append({**named, **(self._matrix(data.data) if data.type == FRAME_MATRIX else {})})
+            turned = matrix(self.av, data.data) if data.type == FRAME_MATRIX else {}
+            side.append({**named, **turned})
         return {**facts, "side_data_list": side} if side else facts
-
-    def _matrix(self, data: int) -> dict[str, Any]:
-        return matrix(self.av, data)
 
 
 def matrix(av: Libraries, data: int) -> dict[str, Any]:
