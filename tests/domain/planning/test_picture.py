@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay, Measurement
+from hevcq.domain.media.facts import Cadence, Colour, LightLevel, MasteringDisplay, Measurement
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, VideoTarget
 from hevcq.domain.planning.planner import make_plan
 from support.media_facts import audio, media, profile, video
@@ -321,3 +321,34 @@ def test_unknown_colour_words_are_not_passed_on() -> None:
     words = Colour(range="unknown", space="reserved", transfer="unspecified", primaries="bt709")
 
     assert target("hevc", video(colour=words)).colour == Colour(primaries="bt709")
+
+
+def test_interlaced_pictures_without_a_mark_are_deinterlaced_or_kept_as_they_are() -> None:
+    unmarked = video(720, 576, interlaced_pictures=True, seen_order="bb")
+
+    made = target("hevc", unmarked)
+    kept = target("hevc", unmarked, policies={"interlaced": "keep"})
+
+    assert (made.deinterlace, made.field_rate, made.top_field_first) == (True, True, False)
+    assert (kept.deinterlace, kept.field_order, kept.unmark_fields) == (False, "progressive", False)
+    assert refused("hevc", unmarked, policies={"interlaced": "refuse"}) == "policies.interlaced"
+
+
+def test_a_telecine_is_inverted_where_all_of_it_can_be() -> None:
+    cadence = Cadence(top=2, bottom=4, frames=90, rate="30000/1001")
+    facts = {"field_order": "tt", "telecined": True, "cadence": cadence}
+
+    def inverted(name: str = "hevc", height: int = 480, **changes: object) -> bool:
+        parts = {k: changes.pop(k) for k in ("policies", "video") if k in changes}
+        return target(name, video(720, height, **(facts | changes)), **parts).telecine is not None
+
+    assert inverted()
+    assert inverted("720p")
+    assert not inverted(height=486)
+    assert not inverted(cadence=None)
+    assert not inverted(video={"invert_telecine": False})
+    assert not inverted(becomes="704x480 1:1 yuv420p")
+    assert not inverted(
+        video={"codec": "h264"}, closed_captions=True, policies={"closed_captions": "keep"}
+    )
+    assert target("avi", video(720, 480, **facts)).rate == "24000/1001"

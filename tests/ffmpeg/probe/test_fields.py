@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 
 import pytest
+from tests.support.media_facts import profile, video
 
+from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.probe.fields import FieldsSeen, fields_seen
+from hevcq.ffmpeg.probe.fields import FieldsSeen, fields_seen, may_be_interlaced
 from hevcq.util.clock import SystemClock
 
 LINE = "[Parsed_idet_1 @ 0x55] Multi frame detection: TFF:{:>6} BFF:{:>6} Progressive:{:>6} Undetermined:{:>6}"
@@ -47,6 +50,69 @@ def test_what_is_not_marked_is_not_looked_at(tmp_path) -> None:
     )
 
 
+WOVEN = (
+    "testsrc2=s={size}:r=50:d=2,gblur=sigma=2,tinterlace=mode=interleave_{first},setfield={mark}"
+)
+MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p")
+
+
+def made(path, graph: str, *options: str):
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, *options, path], check=True
+    )
+    encoder = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+    info = encoder.probe(str(path), stop=threading.Event())
+    plan = make_plan(profile("hevc"), info)
+    return info.streams[0].video, plan
+
+
+@pytest.mark.parametrize(("first", "mark", "tff"), [("top", "bff", True), ("bottom", "tff", False)])
+def test_fields_in_another_order_than_marked_are_deinterlaced_as_they_are_seen(
+    tmp_path, first, mark, tff
+) -> None:
+    graph = WOVEN.format(size="192x108", first=first, mark=mark)
+    order = ("-flags", "+ildct+ilme", "-top", "1" if mark == "tff" else "0")
+    facts, plan = made(tmp_path / "wrong.mkv", graph, *MPEG2, *order)
+
+    assert facts.field_order[-1] == mark[0]
+    assert (plan.video.deinterlace, plan.video.top_field_first) == (True, tff)
+    assert "its fields are marked in the wrong order; the right one is used" in plan.notices[-1]
+
+
+def test_interlaced_pictures_of_television_are_seen_without_a_mark(tmp_path) -> None:
+    graph = WOVEN.format(size="96x576", first="top", mark="prog")
+    facts, plan = made(tmp_path / "rip.avi", graph, "-c:v", "mpeg4", "-q:v", "3")
+
+    assert not facts.marked_interlaced
+    assert (facts.interlaced, facts.seen_order, facts.misordered) == (True, "tt", False)
+    assert (plan.video.deinterlace, plan.video.top_field_first) == (True, True)
+    assert "not marked as interlaced, but its pictures are" in plan.notices[-1]
+
+
+def test_hard_edges_are_no_fields(tmp_path) -> None:
+    facts, _ = made(tmp_path / "drawn.mkv", "testsrc2=s=96x576:r=25:d=2", *MPEG2)
+
+    assert (facts.marked_interlaced, facts.interlaced, facts.seen_order) == (False, False, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "looked"),
+    [
+        ({}, True),
+        ({"height": 1080}, False),
+        ({"height": 1080, "field_order": "tt"}, True),
+        ({"average_rate": "24/1"}, False),
+        ({"average_rate": "30000/1001"}, True),
+        ({"average_rate": "0/0"}, False),
+        ({"codec": "hevc"}, False),
+    ],
+)
+def test_only_what_television_records_is_looked_at_without_a_mark(changes, looked) -> None:
+    stream = video(**{"width": 720, "height": 576, "average_rate": "25/1", **changes})
+
+    assert may_be_interlaced(stream) is looked
+
+
 def test_the_results_of_all_places_are_added_up() -> None:
     lines = (LINE.format(1, 2, 30, 4), "[null @ 0x1] something else", LINE.format(10, 0, 3, 0))
 
@@ -68,3 +134,24 @@ def test_the_results_of_all_places_are_added_up() -> None:
 )
 def test_doubt_is_left_with_the_mark(seen: FieldsSeen, progressive: bool, order: str) -> None:
     assert (seen.is_progressive, seen.order) == (progressive, order)
+
+
+@pytest.mark.parametrize(
+    ("seen", "interlaced", "telecined"),
+    [
+        (FieldsSeen(top_first=90, progressive=10), True, False),
+        (FieldsSeen(top_first=89, progressive=11), False, False),
+        (FieldsSeen(top_first=11), False, False),
+        (FieldsSeen(top_first=30, progressive=70, repeats=(20, 20), others=60), True, True),
+        (FieldsSeen(top_first=19, progressive=81, repeats=(20, 20), others=60), False, True),
+        (FieldsSeen(top_first=90, progressive=10, repeats=(40, 2), others=58), True, False),
+    ],
+)
+def test_without_a_mark_nearly_all_pictures_must_show_fields(seen, interlaced, telecined) -> None:
+    assert (seen.is_interlaced, seen.is_telecined) == (interlaced, telecined)
+
+
+def test_repeated_fields_are_added_up_too() -> None:
+    line = "[Parsed_idet_0 @ 0x55] Repeated Fields: Neither:    54 Top:    18 Bottom:    17"
+
+    assert fields_seen((line, line)) == FieldsSeen(repeats=(36, 34), others=108)

@@ -149,6 +149,9 @@ class VideoFacts(Frozen):
     progressive_pictures: bool = Field(
         default=False, description="whether its pictures are progressive, though marked interlaced"
     )
+    interlaced_pictures: bool = Field(
+        default=False, description="whether its pictures are interlaced, though not marked so"
+    )
     seen_order: str = Field(
         default="", description="the field order that its pictures clearly show: tt, bb or empty"
     )
@@ -196,8 +199,10 @@ class VideoFacts(Frozen):
 
     @property
     def interlaced(self) -> bool:
-        """Whether the video is interlaced: it is marked so, and its pictures were not seen to differ."""
-        return self.marked_interlaced and not self.progressive_pictures
+        """Whether the video is interlaced: it is marked so or not, unless its pictures were seen to differ."""
+        return self.interlaced_pictures or (
+            self.marked_interlaced and not self.progressive_pictures
+        )
 
     @property
     def top_field_first(self) -> bool:
@@ -207,7 +212,8 @@ class VideoFacts(Frozen):
     @property
     def misordered(self) -> bool:
         """Whether its pictures show the other field order than the file is marked with."""
-        return bool(self.seen_order) and self.seen_order[-1] != self.field_order[-1:]
+        seen = self.seen_order if self.marked_interlaced else ""
+        return bool(seen) and seen[-1] != self.field_order[-1:]
 
     @property
     def edges(self) -> tuple[Fraction, Fraction, Fraction, Fraction]:

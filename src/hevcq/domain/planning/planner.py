@@ -303,6 +303,10 @@ def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
         yield "deinterlaced, one frame of each pair of fields"
     elif target.unmark_fields:
         yield "marked as interlaced, but its pictures are progressive; encoded so"
+    if source.interlaced_pictures:
+        kept = not target.deinterlace and target.telecine is None
+        end = "; encoded as they are" if kept else ""
+        yield f"not marked as interlaced, but its pictures are{end}"
     if target.deinterlace and source.misordered:
         yield "its fields are marked in the wrong order; the right one is used"
 

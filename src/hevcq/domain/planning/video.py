@@ -223,9 +223,9 @@ def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
     no picture timing for `pic-struct=3`, so tag and picture would disagree (measured with the
     trace_headers filter). libx264 marks them correctly, unless the video is scaled or rotated.
     """
-    if not facts.interlaced:
-        return None
     policy = profile.policies.interlaced
+    if not facts.interlaced or (policy is LossPolicy.KEEP and not facts.marked_interlaced):
+        return None
     turned = facts.rotation != 0 or facts.mirrored
     if policy is LossPolicy.CONVERT and not turned:
         return None
@@ -347,7 +347,14 @@ def evened(profile: Profile, stream: Stream, track: TrackMeasure) -> Refuse | st
     facts = stream.video
     found = constant_rate(profile, facts) if facts is not None else ""
     times = track.times
-    if facts is None or not found or uneven(facts) or facts.marked_interlaced or len(times) < 2:
+    if (
+        facts is None
+        or not found
+        or uneven(facts)
+        or facts.marked_interlaced
+        or facts.interlaced
+        or len(times) < 2
+    ):
         return ""
     wanted = round((times[-1] - times[0]) * stream.tick * Fraction(found)) + 1
     if abs(wanted - len(times)) <= max(1, EVEN_SHARE * wanted):
@@ -385,6 +392,8 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
     """Return what becomes of the fields of a video that is marked as interlaced."""
     if not facts.interlaced:
         return {"unmark_fields": facts.marked_interlaced}
+    if profile.policies.interlaced is LossPolicy.KEEP and not facts.marked_interlaced:
+        return {}
     if profile.policies.interlaced is LossPolicy.KEEP:
         return {"field_order": facts.field_order}
     if facts.cadence is not None and inverts_telecine(profile, facts):
