@@ -268,6 +268,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("recording-aspect-changes.ts", spliced.aspect_changes),
     Ordinary("recording-size-changes.ts", spliced.size_changes),
     Ordinary("dvd-aspect-changes.vob", spliced.aspect_changes),
+    Ordinary("camera-turned-fields.mp4", spliced.turned_fields),
     Ordinary("stream-size-changes.mkv", spliced.size_changes_h264),
     Ordinary("stream-size-changes.mp4", spliced.size_changes_h264),
     Ordinary("recording-clock-wrap.ts", spliced.clock_wrap),

@@ -199,6 +199,15 @@ def size_changes_h264(path: Path) -> None:
     changing(path, ("160x96", "1/1"), ("192x112", "1/1"), coded=_GOPS)
 
 
+def turned_fields(path: Path) -> None:
+    """A camera that was held upright and records fields."""
+    stored = path.with_suffix(".stored.mp4")
+    weave = "tinterlace=mode=interleave_top,fieldorder=tff,format=yuv420p"
+    ffmpeg(*video(rate="50"), "-vf", weave, *_GOPS, "-flags", "+ildct+ilme", "-c:a", "aac", stored)
+    ffmpeg("-i", stored, "-c", "copy", "-metadata:s:v:0", "rotate=90", path)
+    stored.unlink()
+
+
 def two_programmes(path: Path) -> None:
     """A multiplex with two programmes; the first is what a person recorded."""
     ffmpeg(*video(), *video(), "-map", "0", "-map", "1", "-map", "2", "-map", "3", *_GOPS,

@@ -280,11 +280,20 @@ def test_fields_are_taken_in_the_order_that_is_seen(marked, seen, top_first, sai
 def test_fields_that_are_turned_or_scaled_are_refused_rather_than_mangled() -> None:
     turned = video(field_order="tt", rotation=90)
 
-    assert refused("720p", turned) == "policies.interlaced"
     keep = {"policies": {"interlaced": "keep"}}
     assert refused("hevc", turned, video={"codec": "h264"}, **keep) == "policies.interlaced"
     kept = {"policies": {"interlaced": "keep"}}
     assert refused("720p", video(field_order="tt"), **kept) == "policies.interlaced"
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [({"rotation": 90}, "90"), ({"rotation": 180, "mirrored": True}, "180m"), ({}, "")],
+)
+def test_fields_that_are_turned_are_deinterlaced_as_they_are_stored(facts, expected) -> None:
+    made = target("hevc", video(field_order="tt", **facts))
+
+    assert (made.deinterlace, made.turned_fields) == (True, expected)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,11 @@ class VideoTarget(Frozen):
     telecine: Cadence | None = Field(
         default=None, description="the telecine that is inverted: repeated fields are left out"
     )
+    turned_fields: str = Field(
+        default="",
+        description="degrees clockwise, with `m` if mirrored, by which ffmpeg turns the picture before "
+        "its filters: turned back to be deinterlaced; empty: not turned, or no fields",
+    )
     unmark_fields: bool = Field(
         default=False, description="progressive pictures lose the source's mark of interlaced ones"
     )

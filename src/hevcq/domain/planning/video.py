@@ -227,7 +227,7 @@ def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
     if not facts.interlaced or (policy is LossPolicy.KEEP and not facts.marked_interlaced):
         return None
     turned = facts.rotation != 0 or facts.mirrored
-    if policy is LossPolicy.CONVERT and not turned:
+    if policy is LossPolicy.CONVERT:
         return None
     h264 = profile.video.codec is VideoCodec.H264
     if policy is LossPolicy.KEEP and h264 and not turned and not profile.video.scales:
@@ -399,8 +399,10 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
     if facts.cadence is not None and inverts_telecine(profile, facts):
         return {"telecine": facts.cadence}
     every_field = profile.video.deinterlace is DeinterlaceRate.FIELD
+    turn = f"{facts.rotation}{'m' if facts.mirrored else ''}"
     return {
         "deinterlace": True,
+        "turned_fields": "" if turn == "0" else turn,
         # A frame of each field would say each caption twice.
         "field_rate": every_field and not captions,
         "top_field_first": facts.top_field_first if facts.seen_order else None,
@@ -415,7 +417,8 @@ def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
     captions = facts.closed_captions and _carries_captions(profile)
     wanted = profile.video.invert_telecine and profile.policies.interlaced is LossPolicy.CONVERT
     able = profile.container is not Container.HLS and facts.height % 4 == 0
-    able = able and not captions and not facts.becomes
+    upright = not facts.rotation and not facts.mirrored
+    able = able and upright and not captions and not facts.becomes
     return facts.telecined and facts.interlaced and wanted and able
 
 

@@ -181,7 +181,23 @@ def deinterlace_filter(target: VideoTarget) -> str:
     """Return the filter that makes a frame of each field, or of each pair: times stay the source's."""
     mode = "send_field" if target.field_rate else "send_frame"
     order = {None: "auto", True: "tff", False: "bff"}[target.top_field_first]
-    return f"bwdif=mode={mode}:parity={order}:deint=all"
+    found = f"bwdif=mode={mode}:parity={order}:deint=all"
+    if not target.turned_fields:
+        return found
+    back, upright = _TURNS[target.turned_fields]
+    return f"{back},{found},{upright}"
+
+
+_TURNS = {
+    "90": ("transpose=cclock", "transpose=clock"),
+    "180": ("hflip,vflip", "hflip,vflip"),
+    "270": ("transpose=clock", "transpose=cclock"),
+    "0m": ("vflip", "vflip"),
+    "90m": ("transpose=cclock_flip", "transpose=cclock_flip"),
+    "180m": ("hflip", "hflip"),
+    "270m": ("transpose=clock_flip", "transpose=clock_flip"),
+}
+"""The filters that turn a picture back as it is stored, and upright again as ffmpeg had turned it."""
 
 
 _ALIKE = 1.005

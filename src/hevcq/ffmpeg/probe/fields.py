@@ -178,7 +178,8 @@ def _command(tools: FfmpegTools, location: str, info: MediaInfo, stream: Stream)
     for place in range(places):
         at = length * (place + 0.5) / places if places > 1 else 0.0
         seek = ["-noaccurate_seek", "-ss", f"{at:.3f}"] if at else []
-        command += [*seek, *input_options(location)]
+        # Fields of a picture that is turned first would be columns, which idet does not look for.
+        command += ["-noautorotate", *seek, *input_options(location)]
     graph = ";".join(
         f"[{place}:{stream.index}]trim=end_frame={frames},idet{clear}[f{place}]"
         for place in range(places)
