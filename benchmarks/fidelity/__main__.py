@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.fidelity import damages, gates_cpu, served
+from benchmarks.fidelity import damages, gates_cpu, metadata, served
 
-FIGURES = (served.figure, damages.figure, gates_cpu.figure)
+FIGURES = (served.figure, damages.figure, metadata.figure, gates_cpu.figure)
 """The figures in the order in which they are printed."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.fidelity import ordinary
+from benchmarks.fidelity import metadata, ordinary
 from benchmarks.fidelity.served import is_served, named
 from benchmarks.fidelity.trial import Trial, recipe, run_trial
 
@@ -42,6 +42,18 @@ def test_an_ordinary_file_is_served(name: str, tmp_path) -> None:
 )
 def test_only_a_rendition_or_an_expected_skip_counts_as_served(outcome, expected, served) -> None:
     assert is_served(Trial(outcome), expected) is served
+
+
+@pytest.mark.slow
+@pytest.mark.media
+def test_no_kind_of_metadata_is_lost_without_a_word(tmp_path) -> None:
+    assert metadata.figure(tmp_path).value == "39 carried, 13 named, 0 lost"
+
+
+def test_metadata_of_a_file_that_is_not_served_counts_as_lost() -> None:
+    found = metadata.fates(Trial("failed:G3"), metadata.BOXES)
+
+    assert all(fate.startswith(metadata.LOST) for fate in found.values())
 
 
 def test_each_ordinary_file_has_its_own_name() -> None:
