@@ -113,6 +113,13 @@ def test_a_default_that_serves_what_was_refused_leaves_the_revision_as_it_was():
     assert len({plain.revision, keep.revision, dropped.revision}) == 3
 
 
+def test_a_rendition_as_small_as_it_may_be_leaves_the_revision_as_it_was():
+    said = profile("hevc", gates={"review_below": 0.02})
+
+    assert profile("hevc").gates.review_below is None
+    assert profile("hevc").revision == "051779d3abb7" != said.revision
+
+
 def planned(name: str, *streams: Any, chapters: int = 0, **tags: str) -> EncodePlan:
     plan = make_plan(profile(name), media(*streams, chapters=chapters, tags=tags))
     assert isinstance(plan, EncodePlan), plan

@@ -289,12 +289,12 @@ class Gates(Frozen):
         lt=1,
         description="G6: share that must be saved, else the original is kept; empty: any size",
     )
-    review_below: float = Field(
-        default=0.03,
+    review_below: float | None = Field(
+        default=None,
         ge=0,
         lt=1,
-        description="G7: a rendition under this share of the source is held for review; the share "
-        "falls with the pixels of a picture that is made smaller",
+        description="G7: a rendition under this share of the source, times the share of pixels kept, is "
+        "held for review; empty: 0.03 where G8 is off, else none, because every frame is compared",
     )
     picture_metric: PictureMetric = Field(
         default=PictureMetric.FRAMES,
@@ -470,6 +470,8 @@ class Profile(Frozen):
                 del recipe[name][key]
         said = recipe["policies"]["closed_captions"]
         recipe["policies"]["closed_captions"] = FORMER_CAPTIONS.get(said, said)
+        if self.gates.review_below is None:
+            recipe["gates"]["review_below"] = 0.03  # the default was stricter
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import pytest
 from ffmpeg.verify.conftest import PROFILE, encoded, ffmpeg, make_source
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import Measurement
+from hevcq.domain.profile import Gates
 
 COPY = ("-map", "0", "-dn", "-c", "copy")
 X265 = (
@@ -211,6 +212,18 @@ def test_an_output_that_saves_too_little_is_not_worth_it(pair):
 def test_an_output_too_small_to_be_true_waits_for_a_person(pair):
     last = pair.judge(profile=pair.with_gates(review_below=0.99))[-1]
     assert (last.gate, last.outcome) == (Gate.G7, Outcome.REVIEW)
+
+
+@pytest.mark.parametrize(
+    ("metric", "outcome"), [("off", Outcome.REVIEW), ("frames", Outcome.PASSED)]
+)
+def test_a_mezzanine_may_shrink_to_a_hundredth_where_every_frame_is_compared(pair, metric, outcome):
+    gates = Gates(minimum_saving=None, picture_metric=metric)
+    shrunk = PROFILE.model_copy(update={"gates": gates})
+
+    found = pair.judge(profile=shrunk, source_size=100 * pair.good.stat().st_size)
+
+    assert next(result.outcome for result in found if result.gate is Gate.G7) is outcome
 
 
 def test_one_flipped_bit_is_caught_anywhere_in_a_video_whose_pictures_carry_their_hash(tmp_path):

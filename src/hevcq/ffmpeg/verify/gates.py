@@ -47,6 +47,8 @@ from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
+REVIEW_BELOW = 0.03
+"""Share of the source's size below which an output whose pictures nobody compares is held for review."""
 DECODE_SHARE = 0.7
 """Share of the verification that is done once G4 has decoded everything; G8's samples follow.
 
@@ -229,16 +231,22 @@ class _Gates:
         return Outcome.PASSED, f"{share:.1%} of the source's size"
 
     def sanity(self) -> Judged:
-        """G7: hold an implausibly small output for review."""
+        """G7: hold an implausibly small output for review, unless every frame is compared."""
         lowest = self.request.profile.gates.review_below
         before, after = self.request.source_size, self.request.output.stat().st_size
         if lowest == 0:
             return Outcome.OFF, ""
+        if lowest is None:
+            lowest = 0.0 if self._compares_frames() else REVIEW_BELOW
         # A ninth of the pixels needs far fewer bytes, and that is plausible.
         if after < lowest * before * self._pixels_kept():
             share = after / before
             return Outcome.REVIEW, f"only {share:.1%} of the source's size is left"
         return PASSED
+
+    def _compares_frames(self) -> bool:
+        metric = self.request.profile.gates.picture_metric
+        return metric is not PictureMetric.OFF and bool(encoded_videos(self.request.plan))
 
     def _pixels_kept(self) -> float:
         """Return the share of the source's pixels that the video was to keep, at most 1."""
@@ -257,7 +265,7 @@ class _Gates:
         The thumbnails of its pictures are compared with the source's on the way, for G8.
         """
         videos = encoded_videos(self.request.plan)
-        if self.request.profile.gates.picture_metric is PictureMetric.OFF or not videos:
+        if not self._compares_frames():
             problems = decode_problems(
                 self.tools, self.request, self.stop, None, deadline_s=self._left()
             )
