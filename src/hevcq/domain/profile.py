@@ -293,8 +293,7 @@ class Gates(Frozen):
         default=None,
         ge=0,
         lt=1,
-        description="G7: a rendition under this share of the source, times the share of pixels kept, is "
-        "held for review; empty: 0.03 where G8 is off, else none, because every frame is compared",
+        description="G7: less of the source, by its pixels kept, is reviewed; empty: 0.03 if G8 is off",
     )
     picture_metric: PictureMetric = Field(
         default=PictureMetric.FRAMES,
