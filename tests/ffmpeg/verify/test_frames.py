@@ -109,6 +109,14 @@ def test_a_doubled_frame_is_told():
     assert compared(source, made)[0].startswith("frame 12 shows the source's frame before it")
 
 
+def test_a_doubled_frame_is_told_where_a_cell_moves_by_four_steps():
+    source = pictures(20, speed=4.0)
+    assert max(abs(a - b) for a, b in zip(source[11], source[12], strict=True)) == 4
+    made = coded([*source[:12], source[11], *source[13:]])
+    assert compared(source, made)[0].startswith("frame 12 shows the source's frame before it")
+    assert compared(source, coded(source))[0] == ""
+
+
 def test_a_frame_that_stays_where_next_to_nothing_moves_is_what_encoders_do_in_dark_fades():
     source = pictures(20, speed=2.0)
     assert compared(source, coded([*source[:12], source[11], *source[13:]]))[0] == ""
