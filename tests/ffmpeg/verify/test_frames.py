@@ -206,6 +206,19 @@ def test_a_blurred_picture_is_told_unless_the_profile_asks_for_as_little():
     assert compared(SOURCE, made, crf=40)[0] == ""
 
 
+@pytest.mark.parametrize(("left", "blurred"), [(31, True), (120, False)])
+def test_text_that_keeps_a_quarter_of_its_edges_is_blurred(left, blurred):
+    text = [frame[: 3 * CELLS] + bytes([120] * CELLS) for frame in SOURCE]
+    made = [frame[: 3 * CELLS] + bytes([left] * CELLS) for frame in SOURCE]
+    assert ("it is blurred" in compared(text, made)[0]) is blurred
+
+
+def test_strong_grain_may_lose_more_of_its_detail_than_text():
+    grain = [frame[: 3 * CELLS] + bytes([60] * CELLS) for frame in SOURCE]
+    made = [frame[: 3 * CELLS] + bytes([15] * CELLS) for frame in SOURCE]
+    assert compared(grain, made)[0] == ""
+
+
 def test_a_source_without_detail_cannot_lose_it():
     soft = [frame[: 3 * CELLS] + bytes([3] * CELLS) for frame in SOURCE]
     made = [frame[: 3 * CELLS] + bytes(CELLS) for frame in SOURCE]

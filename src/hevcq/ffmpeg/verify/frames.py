@@ -61,6 +61,9 @@ RUN_WINDOW, RUN_FRAMES = 12, 6
 MIN_DETAIL, MIN_KEPT = 6.0, 0.16
 """Sharp detail of the source from which it is judged, and the least share of it that must be left: half
 resolution keeps 0.13 at most, CRF 28 0.27 and more even of grain."""
+TEXT_DETAIL, MIN_TEXT_KEPT = 90.0, 0.4
+"""The same of text on a screen, whose edges are as strong as a cell can say: at half resolution it keeps
+0.26, encoded 0.98 and more. Noise is weaker: film grain has 25 at most."""
 MAX_GREY, MIN_TINT = -0.75, 0.8
 """Change of the strength of colour, and the chroma in steps from which it is judged."""
 SEGMENT_FRAMES = 96
@@ -157,7 +160,7 @@ class FrameComparison:
             self._note(f"the picture ends after {self._frames} frames, before the source's")
         if not self._problem and self._rest:
             self._note("the decoded pictures end inside a frame")
-        if not self._problem and self._judges_detail and self.detail < MIN_KEPT:
+        if not self._problem and self._judges_detail and self.detail < self._least_kept():
             self._note(
                 f"only {self.detail:.0%} of the source's sharp detail is left: it is blurred"
             )
@@ -170,6 +173,10 @@ class FrameComparison:
         if source < MIN_DETAIL * TOP_CELLS * max(1, self._frames):
             return 1.0
         return made / source
+
+    def _least_kept(self) -> float:
+        is_text = self._kept[0] >= TEXT_DETAIL * TOP_CELLS * max(1, self._frames)
+        return MIN_TEXT_KEPT if is_text else MIN_KEPT
 
     def facts(self) -> PictureFacts:
         """Return what was found."""
