@@ -55,6 +55,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     _made(
         "xvid-bframes.avi", "-c:v", "mpeg4", "-vtag", "XVID", "-bf", "2", "-q:v", "4", "-c:a", "mp2"
     ),
+    Ordinary("divx-packed.mp4", spliced.packed_divx),
     _made("divx3.avi", "-c:v", "msmpeg4", "-q:v", "4", "-c:a", "libmp3lame"),
     _made(
         "camera-mjpeg.avi",

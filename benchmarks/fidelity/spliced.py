@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.support.avi import pack, rewritten
+
 TS_PACKET = 188
 _AUDIO_TONE = "sine=frequency=440:sample_rate=48000"
 AUDIO = ("-shortest",)
@@ -77,6 +79,17 @@ def with_captions(path: Path) -> None:
     ffmpeg("-f", "h264", "-r", "25", "-i", captioned, "-i", _tone(path), "-c:v", "copy", "-c:a",
            "aac", "-shortest", path)  # fmt: skip
     for left in (bare, captioned, path.with_suffix(".wav")):
+        left.unlink()
+
+
+def packed_divx(path: Path) -> None:
+    """DivX whose P and B pictures share packets, copied from its AVI into another container."""
+    plain, packed = path.with_suffix(".plain.avi"), path.with_suffix(".packed.avi")
+    ffmpeg(*video(), *AUDIO, "-c:v", "mpeg4", "-q:v", "3", "-bf", "1", "-vtag", "DX50", "-c:a",
+           "libmp3lame", plain)  # fmt: skip
+    rewritten(plain, packed, pack)
+    ffmpeg("-fflags", "+genpts", "-i", packed, "-c", "copy", path)
+    for left in (plain, packed):
         left.unlink()
 
 

@@ -1,12 +1,16 @@
-"""AVI files of several parts (OpenDML), which ffmpeg writes from a gigabyte on, made of a few frames."""
+"""AVI files that ffmpeg does not write: of several parts (OpenDML) of a few frames, and DivX's packed pictures."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 RESERVED = 8192
+START = b"\0\0\1\xb6"
+NOT_CODED = START + int("0101000001001111", 2).to_bytes(2, "big")
+"""A P picture at no later second, its time of 5 bits (25 a second), not coded, stuffing (14496-2, 6.2.5)."""
+I_PICTURE, B_PICTURE = 0, 2
 
 
 def chunks(body: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:
@@ -68,3 +72,49 @@ def _header(header: bytes, indexes: list[tuple[int, int, int]], frames: int) -> 
             made += chunk(name, body)
     made += chunk(b"LIST", b"odml" + chunk(b"dmlh", struct.pack("<I", frames).ljust(248, b"\0")))
     return chunk(b"LIST", made)
+
+
+def coding(packet: bytes) -> int:
+    """Return how the first picture of a packet is coded; -1 if there is none."""
+    at = packet.find(START)
+    return packet[at + 4] >> 6 if at >= 0 else -1
+
+
+def rewritten(source: Path, target: Path, change: Callable[[list[bytes]], None]) -> Path:
+    """Write an AVI of DivX whose video packets were changed, with an index of its own."""
+    data = source.read_bytes()
+    own = data[data.index(b"Lavc") :][:13]
+    top = list(chunks(data.replace(own, b"DivX503b1393p"), 12))
+    (movi,) = (body for kind, body in top if kind == b"LIST" and body.startswith(b"movi"))
+    inside = list(chunks(movi, 4))
+    pictures = [body for kind, body in inside if kind == b"00dc"]
+    change(pictures)
+    left = iter(pictures)
+    inside = [(kind, next(left) if kind == b"00dc" else body) for kind, body in inside]
+    index, at = b"", 4
+    for kind, body in inside:
+        key = kind != b"00dc" or coding(body) == I_PICTURE
+        index += struct.pack("<4s3I", kind, 0x10 if key else 0, at, len(body))
+        at += 8 + len(body) + len(body) % 2
+    rest = [each for each in top if each[0] not in {b"idx1", b"LIST"} or each[1][:4] == b"hdrl"]
+    whole = _stored([*rest, (b"LIST", b"movi" + _stored(inside)), (b"idx1", index)])
+    target.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(whole)) + b"AVI " + whole)
+    return target
+
+
+def pack(pictures: list[bytes]) -> None:
+    """Put each B picture into the packet before it, as DivX does."""
+    for place in range(1, len(pictures)):
+        if coding(pictures[place]) == B_PICTURE:
+            pictures[place - 1] += pictures[place]
+            pictures[place] = NOT_CODED
+
+
+def drop(pictures: list[bytes]) -> None:
+    """Store three pictures as "not coded", as DivX and Xvid do with repeated ones."""
+    for place in (10, 11, 20):
+        pictures[place] = NOT_CODED
+
+
+def _stored(found: list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(chunk(name, body) for name, body in found)

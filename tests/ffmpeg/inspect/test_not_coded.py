@@ -7,9 +7,8 @@ coded" (N-VOP). The user data say so, which ffmpeg's filter mpeg4_unpack_bframes
 
 from __future__ import annotations
 
-import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,70 +16,8 @@ import pytest
 from ffmpeg.run.test_formats import complaints, encoded
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
 from hevcq.errors import SourceDamaged
+from support.avi import drop, pack, rewritten
 from support.media_facts import profile
-
-START = b"\0\0\1\xb6"
-NOT_CODED = START + int("0101000001001111", 2).to_bytes(2, "big")
-"""A P picture at no later second, its time of 5 bits (25 a second), not coded, stuffing (14496-2, 6.2.5)."""
-I_PICTURE, B_PICTURE = 0, 2
-Chunk = tuple[bytes, bytes]
-
-
-def chunks(body: bytes, at: int) -> Iterator[Chunk]:
-    """Yield name and content of the chunks of a RIFF list."""
-    while at + 8 <= len(body):
-        size = struct.unpack_from("<I", body, at + 4)[0]
-        yield body[at : at + 4], body[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
-
-
-def coding(packet: bytes) -> int:
-    """Return how the first picture of a packet is coded; -1 if there is none."""
-    at = packet.find(START)
-    return packet[at + 4] >> 6 if at >= 0 else -1
-
-
-def stored(found: list[Chunk]) -> bytes:
-    """Return chunks as they are stored: with their size, and padded to even ones."""
-    return b"".join(
-        k + struct.pack("<I", len(body)) + body + bytes(len(body) % 2) for k, body in found
-    )
-
-
-def rewritten(source: Path, target: Path, change: Callable[[list[bytes]], None]) -> Path:
-    """Write an AVI of DivX whose video packets were changed, with an index of its own."""
-    data = source.read_bytes()
-    own = data[data.index(b"Lavc") :][:13]
-    top = list(chunks(data.replace(own, b"DivX503b1393p"), 12))
-    (movi,) = (body for kind, body in top if kind == b"LIST" and body.startswith(b"movi"))
-    inside = list(chunks(movi, 4))
-    pictures = [body for kind, body in inside if kind == b"00dc"]
-    change(pictures)
-    left = iter(pictures)
-    inside = [(kind, next(left) if kind == b"00dc" else body) for kind, body in inside]
-    index, at = b"", 4
-    for kind, body in inside:
-        key = kind != b"00dc" or coding(body) == I_PICTURE
-        index += struct.pack("<4s3I", kind, 0x10 if key else 0, at, len(body))
-        at += 8 + len(body) + len(body) % 2
-    rest = [each for each in top if each[0] not in {b"idx1", b"LIST"} or each[1][:4] == b"hdrl"]
-    whole = stored([*rest, (b"LIST", b"movi" + stored(inside)), (b"idx1", index)])
-    target.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(whole)) + b"AVI " + whole)
-    return target
-
-
-def pack(pictures: list[bytes]) -> None:
-    """Put each B picture into the packet before it, as DivX does."""
-    for place in range(1, len(pictures)):
-        if coding(pictures[place]) == B_PICTURE:
-            pictures[place - 1] += pictures[place]
-            pictures[place] = NOT_CODED
-
-
-def drop(pictures: list[bytes]) -> None:
-    """Store three pictures as "not coded", as DivX and Xvid do with repeated ones."""
-    for place in (10, 11, 20):
-        pictures[place] = NOT_CODED
 
 
 def divx(folder: Path, change: Callable[[list[bytes]], None], *options: str) -> Path:
@@ -133,3 +70,38 @@ def test_a_picture_that_is_lost_besides_is_still_damage(tmp_path: Path) -> None:
     info = ENCODER.probe(str(source), stop=stop)
     with pytest.raises(SourceDamaged, match="its index names 50 frames"):
         ENCODER.preflight(str(source), info, profile("hevc"), stop=stop)
+
+
+def remuxed(source: Path, name: str) -> Path:
+    """Copy an AVI into another container, as many did with their downloads."""
+    target = source.with_name(name)
+    ffmpeg("-fflags", "+genpts", "-i", source, "-c", "copy", target)
+    return target
+
+
+@pytest.mark.parametrize("name", ["mp4", pytest.param("mkv", marks=pytest.mark.slow)])
+def test_packed_b_frames_in_another_container_get_the_times_that_its_packets_have(
+    name: str, tmp_path: Path
+) -> None:
+    """The decoder takes the time of the picture behind for the first B picture; MP4 then refused both."""
+    source = remuxed(divx(tmp_path, pack, "-bf", "1"), f"packed.{name}")
+
+    one = encoded("hevc", source, tmp_path)
+
+    assert complaints(one.judge()) == []
+    assert one.request.report.frames == 50
+    assert [number for number, _ in one.request.plan.video.retimed] == [1]
+    before = one.request.measured.track(0)
+    after = ENCODER.measure(str(one.request.output), one.output, stop=threading.Event()).track(0)
+    assert before is not None
+    assert after is not None
+    ticks = one.request.info.streams[0].tick, one.output.streams[0].tick
+    assert [t * ticks[0] for t in before.times] == [t * ticks[1] for t in after.times]
+
+
+@pytest.mark.slow
+def test_pictures_that_are_not_coded_in_an_mp4_are_none_that_a_rendition_lacks(tmp_path) -> None:
+    one = encoded("hevc", remuxed(divx(tmp_path, drop, "-bf", "0"), "drop.mp4"), tmp_path)
+
+    assert complaints(one.judge()) == []
+    assert (one.request.report.frames, one.request.plan.video.retimed) == (47, ())

@@ -12,7 +12,7 @@ import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import MediaInfo, StreamKind
-from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import MediaRefused
@@ -86,7 +86,7 @@ def encoded(name: str, source: Path, folder: Path, **parts: Any) -> Made:
     plan = make_plan(recipe, info)
     assert isinstance(plan, EncodePlan), plan
     measured = ENCODER.preflight(str(source), info, recipe, stop=stop)
-    plan = plan.after(measured)
+    info, plan = plan_measured(make_plan, recipe, (info, plan), measured)
     output, size = folder / f"{source.stem}.{name}.{plan.extension}", source.stat().st_size
     place = str(source), output, info.duration_s, size, 60.0
     report = ENCODER.encode(

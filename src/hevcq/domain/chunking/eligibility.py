@@ -82,6 +82,11 @@ def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Who
             reason="repeated_fields",
             detail=f"Its codec {codec} may repeat fields, which moves the frames after them.",
         )
+    if plan.video.retimed:
+        yield WholeFile(
+            reason="wrong_times",
+            detail="Its decoder gives pictures wrong times, which are mended by counting from its start.",
+        )
     if plan.video.rate:
         yield WholeFile(
             reason="one_rate",

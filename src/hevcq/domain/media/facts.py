@@ -164,6 +164,11 @@ class VideoFacts(Frozen):
     unsteady: str = Field(
         default="", description="why its telecine is not inverted, once it is measured: a clause"
     )
+    retimed: tuple[tuple[int, int], ...] = Field(
+        default=(),
+        description="pictures, counted from 0, that a decoder gives a wrong time, once it is measured, "
+        "each with the right one in ticks from the first's",
+    )
     rotation: int = Field(default=0, description="degrees clockwise to turn for display: 0..359")
     mirrored: bool = False
     turned_by_pictures: bool = Field(
@@ -355,6 +360,9 @@ class TrackMeasure(Frozen):
     )
     cadence: Cadence | None = Field(default=None, description="of a steady telecine")
     unsteady: str = Field(default="", description="why a telecine is not inverted: a clause")
+    retimed: tuple[tuple[int, int], ...] = Field(
+        default=(), description="pictures that a decoder gives a wrong time; see VideoFacts"
+    )
     keys_s: tuple[float, ...] = Field(
         default=(), exclude=True, description="times of key frames, a thousand at most; not stored"
     )
@@ -379,15 +387,21 @@ class Measurement(Frozen):
         return next((track for track in self.tracks if track.index == index), None)
 
     def seen_in(self, info: MediaInfo) -> MediaInfo:
-        """Return the facts with what measuring alone shows of a telecine; unchanged if it shows nothing."""
-        found = {t.index: t for t in self.tracks if t.cadence is not None or t.unsteady}
+        """Return the facts with what measuring alone shows of videos; unchanged if it shows nothing."""
+        found = {
+            t.index: t for t in self.tracks if t.cadence is not None or t.unsteady or t.retimed
+        }
         if not found:
             return info
         streams = []
         for stream in info.streams:
             track, video = found.get(stream.index), stream.video
             if track is not None and video is not None:
-                shown = {"cadence": track.cadence, "unsteady": track.unsteady}
+                shown = {
+                    "cadence": track.cadence,
+                    "unsteady": track.unsteady,
+                    "retimed": track.retimed,
+                }
                 stream = stream.model_copy(update={"video": video.model_copy(update=shown)})  # noqa: PLW2901
             streams.append(stream)
         return info.model_copy(update={"streams": tuple(streams)})

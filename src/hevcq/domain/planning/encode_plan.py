@@ -135,6 +135,9 @@ class VideoTarget(Frozen):
         default="",
         description="the one frame rate that frames are put at, num/den; empty: times are kept",
     )
+    retimed: tuple[tuple[int, int], ...] = Field(
+        default=(), description="pictures that get another time than the decoder's; see VideoFacts"
+    )
     limit_range: bool = Field(
         default=False,
         description="full-range samples become limited-range ones: the codec has no mark for them",
@@ -283,7 +286,8 @@ def plan_measured(
 ) -> tuple[MediaInfo, EncodePlan]:
     """Return the facts and the plan of a source with what only measuring it has shown.
 
-    Another plan follows where a telecine was found steady, or not; further notices stay.
+    Another plan follows where a telecine was found steady, or not, or pictures with wrong times; further
+    notices stay.
     """
     known, plan = decided
     info = measured.seen_in(known)

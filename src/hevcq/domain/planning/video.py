@@ -59,7 +59,9 @@ def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
     if refused is not None:
         return refused
     chosen = _pixel_format(profile, facts)
-    return chosen if isinstance(chosen, Refuse) else _target(profile, facts, chosen)
+    if isinstance(chosen, Refuse):
+        return chosen
+    return _target(profile, facts, chosen).model_copy(update={"retimed": facts.retimed})
 
 
 def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:

@@ -265,7 +265,8 @@ def picture_filter(target: VideoTarget) -> str:
 
     ffmpeg applies the rotation by itself, before these filters.
     """
-    filters = [fit_filter(target)] if target.fit else []
+    filters = [retiming_filter(target)] if target.retimed else []
+    filters += [fit_filter(target)] if target.fit else []
     if target.telecine is not None:
         filters.append(inverse_telecine_filter(target.telecine))
     elif target.deinterlace:
@@ -293,6 +294,14 @@ def picture_filter(target: VideoTarget) -> str:
         made = "limited" if target.limit_range else "full"
         filters.append(f"scale=in_range=full:out_range={made},format={target.pixel_format}")
     return ",".join(filters)
+
+
+def retiming_filter(target: VideoTarget) -> str:
+    """Return the filter that gives pictures the times that the decoder got wrong."""
+    time = "PTS"
+    for number, ticks in target.retimed:
+        time = rf"if(eq(N\,{number})\,STARTPTS+{ticks}\,{time})"
+    return f"setpts={time}"
 
 
 def marks_range(target: VideoTarget) -> bool:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from hevcq.domain.formats.video import Container
@@ -55,6 +55,8 @@ On intact sample clips the largest difference is 0.09 s (an AAC track's padding)
 INDEXED = frozenset({"mov", "matroska", "avi", "asf", "mxf", "flv"})
 """Containers whose header states a duration; for others ffprobe estimates it."""
 
+MOST_RETIMED = 32
+"""Pictures whose times are mended: of more it is not the packing that is wrong."""
 RAGGED = frozenset({"mpegts", "mpeg"})
 """Containers of recordings, which begin and end inside a unit: their sound is decoded with the result."""
 
@@ -121,7 +123,11 @@ def _with_pictures(
             continue
         if stream.codec not in {"mpeg4", "mpeg2video", "mpeg1video"}:
             continue
-        shown, changes = _decoded_pictures(tools, location, track.index, stop)
+        times, changes = _decoded_pictures(tools, location, track.index, stop)
+        shown = len(times)
+        retimed = tuple(_retimed(track.times, times)) if stream.codec == "mpeg4" else ()
+        if 0 < len(retimed) <= MOST_RETIMED:
+            tracks[place] = track.model_copy(update={"retimed": retimed})
         most = track.tiny if stream.codec == "mpeg4" else changes
         if track.packets - most <= shown < track.packets:
             if stream.codec != "mpeg4":
@@ -134,31 +140,46 @@ def _with_pictures(
     return measured.model_copy(update={"tracks": tuple(tracks), "notices": tuple(notices)})
 
 
+def _retimed(times: Sequence[int], shown: Sequence[int | None]) -> Iterator[tuple[int, int]]:
+    """Yield the pictures that the decoder gives another time than the container, with its time.
+
+    A packed packet has the time of the picture behind its first one. The decoder believes times until one
+    goes backwards, and then the order of the packets; so only the first such picture gets a wrong one.
+    """
+    if len(times) == len(shown) and times[:1] == tuple(shown[:1]):
+        wrong = (
+            (n, right)
+            for n, (right, found) in enumerate(zip(times, shown, strict=True))
+            if right != found
+        )
+        yield from ((number, right - times[0]) for number, right in wrong)
+
+
 def _decoded_pictures(
     tools: FfmpegTools, location: str, index: int, stop: threading.Event
-) -> tuple[int, int]:
-    """Return how many pictures a decoder makes of a stream, and how often size or aspect changes.
+) -> tuple[list[int | None], int]:
+    """Return the times of the pictures that a decoder makes, in ticks, and changes of size or aspect.
 
-    Both are 0 if that cannot be told.
+    There are none if that cannot be told.
     """
     argv = [
         tools.ffprobe, "-v", "error", "-select_streams", str(index), "-show_entries",
-        "frame=width,height,sample_aspect_ratio", "-of", "csv=p=0", *input_options(location),
+        "frame=best_effort_timestamp,width,height,sample_aspect_ratio", "-of", "csv=p=0", *input_options(location),
     ]  # fmt: skip
     shapes: list[str] = []
-    pictures = 0
+    times: list[int | None] = []
 
     def take(line: str) -> None:
-        nonlocal pictures
-        shape = ",".join(line.split(",")[:3])
+        time, _, rest = line.partition(",")
+        shape = ",".join(rest.split(",")[:3])
         if shape.partition(",")[0].isdigit():
-            pictures += 1
+            times.append(int(time) if time.lstrip("-").isdigit() else None)
             if shapes[-1:] != [shape]:
                 shapes.append(shape)
 
     limits = reading(LIMITS, tools, location)
     done = run_child(argv, stop=stop, limits=limits, on_line=take)
-    return (pictures, max(0, len(shapes) - 1)) if done.returncode == 0 else (0, 0)
+    return (times, max(0, len(shapes) - 1)) if done.returncode == 0 else ([], 0)
 
 
 def _evened(

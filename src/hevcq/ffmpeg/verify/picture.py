@@ -239,6 +239,8 @@ def sample_graph(
     """
     thumb = f"scale={THUMB_WIDTH}:{THUMB_HEIGHT}:flags={MEANS},format=yuv420p"
     alike = f"setsar=1,format={compared_pixel_format(target)}"
+    # Pictures are counted from the sample on here, and only their order matters.
+    target = target.model_copy(update={"retimed": ()})
     there = [f"trim=start={max(0.0, moments[0]) - 0.0005:.6f}", picture_filter(target), alike]
     if target.telecine is not None:
         there[:2] = reversed(there[:2])
