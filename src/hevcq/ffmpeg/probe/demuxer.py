@@ -24,6 +24,7 @@ from ctypes import c_size_t, c_void_p
 from typing import Any
 
 from hevcq.ffmpeg.probe.libav import (
+    CHEAPLY,
     CODECS,
     CORRUPT,
     DISCARD_ALL,
@@ -213,27 +214,34 @@ def frames_of(
     Without microseconds it is read on from where it is. `nokey` decodes key frames only.
     """
     found: list[dict[str, Any]] = []
-    # What is left out of a picture here, no fact depends on.
-    cheaply = {"skip_loop_filter": "all", "skip_idct": "all"}
-    decoders = Decoders(file, VIDEO, {**cheaply, **({"skip_frame": "nokey"} if nokey else {})})
+    decoders = Decoders(file, VIDEO, {**CHEAPLY, **({"skip_frame": "nokey"} if nokey else {})})
     file.only(stream)
     try:
         for start, count in places:
             if start is not None:
                 file.seek(start)
-            seen = 0
-            for packet in file.packets():
-                if stream is not None and packet.stream_index != stream:
-                    continue
-                if count is not None and seen >= count:
-                    break
-                seen += 1
-                for index in decoders.feed(packet.stream_index, file.packet):
-                    found.append(decoders.picture(index))
-            found.extend(decoders.picture(index) for index in decoders.flush())
+            with file.kept(stream, count) as kept:
+                plain = {index for index, _ in kept if file.is_plain(index, kept)}
+                found.extend(header_picture(file, index) for index in sorted(plain))
+                for index, packet in kept:
+                    if index not in plain:
+                        found.extend(decoders.picture(n) for n in decoders.feed(index, packet))
+                found.extend(decoders.picture(index) for index in decoders.flush())
     finally:
         decoders.close()
     return found
+
+
+def header_picture(file: OpenFile, index: int) -> dict[str, Any]:
+    """Return what ffprobe prints of a picture about which nothing is told but by the header."""
+    known = file.parameters[index]
+    told: dict[str, Any] = {
+        "media_type": "video", "stream_index": index, "width": known.width, "height": known.height,
+        "pix_fmt": text(file.av.av_get_pix_fmt_name(known.format)),
+        "interlaced_frame": 0, "top_field_first": 0,
+    }  # fmt: skip
+    aspect = file.shape(index, None)
+    return {**told, "sample_aspect_ratio": aspect} if aspect else told
 
 
 def packet_lines(file: OpenFile, question: Json, send: Callable[[bytes], None]) -> int:

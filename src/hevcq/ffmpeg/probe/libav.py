@@ -6,6 +6,7 @@ a major version of a library they stay where they are. It imports nothing of hev
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
@@ -26,6 +27,8 @@ from ctypes import (
     c_void_p,
 )
 from typing import Any
+
+from hevcq.ffmpeg.probe.plain_pictures import PlainPictures
 
 LIBRARIES = {"avutil": 57, "avcodec": 59, "avformat": 59}
 """Major versions of the libraries whose structures are described here: those of ffmpeg 5.1."""
@@ -59,6 +62,10 @@ CODECS = frozenset(
 
 
 VIDEO = 0  # AVMEDIA_TYPE_VIDEO
+
+
+CHEAPLY = {"threads": "1", "skip_loop_filter": "all", "skip_idct": "all"}
+"""Options of decoders for what a picture is: no fact depends on what is left out of it."""
 
 
 class Unsure(Exception):
@@ -105,7 +112,7 @@ Parameters = _layout(
 LAYOUT_OFFSET = 144
 Packet = _layout(
     pts=(8, c_int64), dts=(16, c_int64), data=(24, c_void_p), size=(32, c_int), stream_index=(36, c_int),
-    flags=(40, c_int), duration=(64, c_int64),
+    flags=(40, c_int), side_data_elems=(56, c_int), duration=(64, c_int64),
 )  # fmt: skip
 Frame = _layout(
     width=(104, c_int), height=(108, c_int), format=(116, c_int), interlaced=(188, c_int),
@@ -152,7 +159,7 @@ class Libraries:
             ("avio_alloc_context", c_void_p), ("avformat_alloc_context", c_void_p),
             ("avcodec_find_decoder", c_void_p), ("avcodec_alloc_context3", c_void_p),
             ("avcodec_descriptor_get", c_void_p), ("av_packet_alloc", c_void_p),
-            ("av_frame_alloc", c_void_p), ("av_dict_get", c_void_p),
+            ("av_frame_alloc", c_void_p), ("av_packet_clone", c_void_p), ("av_dict_get", c_void_p),
         ):  # fmt: skip
             getattr(self, name).restype = answer
 
@@ -198,6 +205,7 @@ class OpenFile:
         self.av, self.descriptor = av, descriptor
         self.size = os.fstat(descriptor).st_size
         self.at, self.failed = 0, False
+        self._plain: dict[int, PlainPictures] = {}
         self._name = bytes.fromhex(question["name"])
         self._formats = question["formats"]
         self._callbacks = (_READ(self._read), _SEEK(self._seek))
@@ -240,7 +248,7 @@ class OpenFile:
         count = self.format.nb_streams
         each = (c_void_p * max(1, count))()
         for number in range(count):
-            each[number] = self.av.options({"threads": "1"}).value
+            each[number] = self.av.options(CHEAPLY).value
         found = self.av.avformat_find_stream_info(self._context, each)
         for number in range(count):
             self.av.av_dict_free(byref(each, number * ctypes.sizeof(c_void_p)))
@@ -310,6 +318,44 @@ class OpenFile:
                 forget(self.packet)
         if self.failed or answer != END_OF_FILE:
             raise Unsure(f"av_read_frame answered {answer}")
+
+    @contextlib.contextmanager
+    def kept(self, stream: int | None, count: int | None) -> Iterator[list[tuple[int, Any]]]:
+        """Yield copies of the next packets with the indexes of their streams, as many as ffprobe takes."""
+        held: list[tuple[int, Any]] = []
+        seen = 0
+        try:
+            for packet in self.packets():
+                if stream is not None and packet.stream_index != stream:
+                    continue
+                if count is not None and seen >= count:
+                    break
+                seen += 1
+                if self.parameters[packet.stream_index].codec_type == VIDEO:
+                    copy = c_void_p(self.av.av_packet_clone(self.packet))
+                    if not copy:
+                        raise MemoryError
+                    held.append((packet.stream_index, copy))
+            yield held
+        finally:
+            for _, copy in held:
+                self.av.av_packet_free(byref(copy))
+
+    def is_plain(self, index: int, kept: list[tuple[int, Any]]) -> bool:
+        """Whether decoding these packets of a stream would tell nothing that its header does not."""
+        if index not in self._plain:
+            known = self.parameters[index]
+            header = (
+                ctypes.string_at(known.extradata, known.extradata_size) if known.extradata else b""
+            )
+            codec = self.av.avcodec_get_name(known.codec_id).decode()
+            self._plain[index] = PlainPictures(codec, header)
+        return all(
+            not packet.side_data_elems
+            and packet.size > 0
+            and self._plain[index].are_plain(memory(packet.data, packet.size, READABLE))
+            for packet in (Packet.from_address(copy.value) for at, copy in kept if at == index)
+        )
 
     def seek(self, microseconds: int) -> None:
         """Seek as ffprobe does for an interval."""
