@@ -142,6 +142,11 @@ def test_parts_that_are_coded_differently_are_no_one_video(tmp_path) -> None:
         whole(joined, tmp_path / "scratch")
 
 
+def test_a_part_from_which_no_decoder_goes_on_is_refused_before_an_encode(tmp_path) -> None:
+    with pytest.raises(MediaRefused, match=r"cannot decode after others: \d+ of \d+ pictures"):
+        whole(recording("recording-joined-lost.ts", tmp_path), tmp_path / "scratch")
+
+
 def units(*times: float, begin: int = 0) -> Units:
     ticks = array("q", [round(time * SECOND) % WRAP for time in times])
     return Units(array("q", range(begin, begin + len(times))), ticks, decoding=True)

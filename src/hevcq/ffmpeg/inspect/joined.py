@@ -164,6 +164,8 @@ def _join(recording: _Recording, found: Clocks, runs: list[Run]) -> TrimmedSourc
         name = display_name(recording.location)
         raise DiskFull(f"The disk filled up while {name} was joined.") from error
     _prove(recording, path, found, parts)
+    if not all(part.enters for part in parts):
+        _require_pictures(recording, path, found, parts)
     return TrimmedSource(path=path, notices=tuple(_notices(parts, lost, unlike)))
 
 
@@ -180,7 +182,7 @@ def _parts(
         span = borders[number], borders[number + 1]
         head = _packets(recording, recording.location, span[0], HEAD_PACKETS)
         own = [packet for packet in head.get(run.pid, ()) if (packet.place or 0) < span[1]]
-        own = _entries(recording, own, found.coding(run.pid)) if number else own
+        own, enters = _entries(recording, own, found.coding(run.pid)) if number else (own, True)
         if not any(packet.key for packet in own[: MOST_EARLY + 1]):
             if run.after - run.first > MOST_EARLY:
                 raise SourceDamaged(
@@ -195,7 +197,7 @@ def _parts(
         if missing:
             begin = sum(_lengths(found, runs)[number - 1 : number])
             unlike.append(f"From {_clock(begin)} on, {missing}.")
-        parts.append(_measured(recording, Part(run, ends, pids, {}, {}), found))
+        parts.append(_measured(recording, Part(run, ends, pids, {}, {}, enters=enters), found))
     if not parts:
         raise SourceDamaged(
             f"{display_name(recording.location)} is damaged: it has no whole picture."
@@ -249,20 +251,24 @@ def _ends(
     return ends_of(recording.location, head, layout, span, cut=cut and not closed) or whole
 
 
-def _entries(recording: _Recording, head: list[HeadPacket], coding: str) -> list[HeadPacket]:
+def _entries(
+    recording: _Recording, head: list[HeadPacket], coding: str
+) -> tuple[list[HeadPacket], bool]:
     """Return the packets with those alone as key frames at which a decoder can begin in the middle.
 
     ffmpeg's decoders of H.264 and HEVC go on with the order of the pictures before, unless a key
-    frame is an IDR picture; where none is, all key frames stay.
+    frame is an IDR picture; where none is, all key frames stay, and False is returned.
     """
     wanted = _IDR.get(coding)
     if wanted is None:
-        return head
-    begins = [p.key and re.search(wanted, _unit(recording, p), re.DOTALL) is not None
-              for p in head[: MOST_EARLY + 1]]  # fmt: skip
+        return head, True
+    begins = [
+        packet.key and re.search(wanted, _unit(recording, packet), re.DOTALL) is not None
+        for packet in head[: MOST_EARLY + 1]
+    ]
     if not any(begins):
-        return head
-    return [replace(packet, key=key) for packet, key in zip(head, begins, strict=False)]
+        return head, False
+    return [replace(packet, key=key) for packet, key in zip(head, begins, strict=False)], True
 
 
 def _closed(unit: bytes) -> bool:
@@ -439,6 +445,31 @@ def _prove(recording: _Recording, path: Path, found: Clocks, parts: list[Part]) 
                 "joined so that picture and sound stay in step.",
                 remedy="Copy each part into a file of its own, and encode those.",
             )
+
+
+def _require_pictures(recording: _Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
+    """Decode the copy and count: a decoder may lose pictures where a part begins without an IDR picture."""
+    tools, main = recording.tools, parts[0].run.pid
+    argv = [
+        tools.ffprobe, "-v", "quiet", "-count_frames", "-select_streams", f"i:{main}", "-show_entries",
+        "stream=nb_read_frames", "-of", "csv=p=0:nk=1", *input_options(str(path)),
+    ]  # fmt: skip
+    limits = reading(LIMITS, tools, str(path))
+    done = run_child(argv, stop=recording.stop, limits=limits)
+    words = done.stdout.decode("ascii", "replace").replace(",", " ").split()
+    shown = int(words[-1]) if words and words[-1].isdigit() else 0
+    held = sum(
+        part.holds(part.run.pid, place)
+        for part in parts
+        for place in found.units[part.run.pid].places
+    )
+    if shown not in {held, (held + 1) // 2}:
+        raise MediaRefused(
+            f"{display_name(recording.location)}: it was joined from {len(parts)} recordings, of which one"
+            f" begins with pictures that ffmpeg cannot decode after others: {shown} of {held} pictures"
+            " would be left.",
+            remedy="Copy each part into a file of its own, and encode those.",
+        )
 
 
 def _notices(parts: list[Part], lost: int, unlike: list[str]) -> Iterator[str]:

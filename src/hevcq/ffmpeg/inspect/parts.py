@@ -27,7 +27,7 @@ class Part:
     """A part of a recording: its video run, where it lies, what of it is whole, and its own PIDs.
 
     `pids` are those of the copy by those of the part; None takes all as they are. `move` is added
-    to its times, in ticks.
+    to its times, in ticks. `enters` says whether every decoder can begin there in the middle.
     """
 
     run: Run
@@ -36,6 +36,7 @@ class Part:
     starts: dict[int, int]
     stops: dict[int, int]
     move: int = 0
+    enters: bool = True
 
     def kept(self, pid: int) -> int | None:
         """Return the PID in the copy, or None for packets that are left out."""

@@ -216,7 +216,7 @@ def _unfinished(file: BinaryIO, span: tuple[int, int], layout: tuple[int, int]) 
             announced = int.from_bytes(payload[4:6], "big")
             wanted[pid] = announced + 6 if announced else 0
         held[pid] += len(payload)
-        full[pid] = not _is_stuffed(packet)
+        full[pid] = not is_stuffed(packet)
     return {
         pid: place
         for pid, place in units.items()
@@ -224,7 +224,7 @@ def _unfinished(file: BinaryIO, span: tuple[int, int], layout: tuple[int, int]) 
     }
 
 
-def _is_stuffed(packet: bytes) -> bool:
+def is_stuffed(packet: bytes) -> bool:
     """Whether a packet is filled up, as only the last one of a unit is; a clock in it is no filling."""
     if not packet[3] & 0x20:
         return False
@@ -232,7 +232,7 @@ def _is_stuffed(packet: bytes) -> bool:
     used = 1 + sum(size for flag, size in _ADAPTATION_SIZES if flags & flag)
     for flag in (0x02, 0x01):
         used += 1 + packet[5 + used] if flags & flag and 5 + used < 188 else 0
-    return length == 0 or length > used
+    return length == 0 or flags == 0 or length > used
 
 
 def _copy(
