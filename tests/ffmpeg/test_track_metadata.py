@@ -70,6 +70,10 @@ def test_names_languages_apertures_and_boxes_of_tracks_are_carried(tmp_path, nam
         (i.place, i.digest) for i in made.metadata
     }
     assert plan.losses == ()
+    assert {"language pt-BR of stream 1", "crop 10,2,6,2 of the picture of stream 0"} <= set(
+        plan.carried
+    )
+    assert "GoPro's lens (LENS) of the track 0" in plan.carried
     data = output.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
     assert b"makes room" not in data

@@ -7,6 +7,7 @@ from hashlib import sha256
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
+from hevcq.domain.media.facts import MetadataItem
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.domain.verdict import Done, FailureClass, Skipped
 
@@ -54,6 +55,25 @@ def test_of_a_ragged_recording_the_whole_pictures_are_encoded_and_the_rest_is_sa
     assert "7 pictures left out." in certificate.notices
     assert certificate.source_sha256 != sha256(b"whole pictures").hexdigest()
     assert farm.scratch_files() == []
+
+
+def test_the_certificate_says_which_metadata_was_carried_and_which_was_lost(farm):
+    first, *rest = farm.encoder.info.streams
+    lost = MetadataItem(place="chapters", name="2 editions", size=99, digest="d")
+    farm.encoder.info = farm.encoder.info.model_copy(
+        update={
+            "streams": (first.model_copy(update={"language_tag": "de-CH"}), *rest),
+            "metadata": (lost,),
+        }
+    )
+    source = farm.submit()
+
+    farm.handle()
+
+    name = farm.record(source).rendition.certificate_key
+    certificate = Certificate.parse(farm.store.content(name))
+    assert certificate.carried == ("language de-CH of stream 0",)
+    assert certificate.losses == ("2 editions of the chapters",)
 
 
 def test_a_profile_may_refuse_ragged_recordings(farm):

@@ -140,6 +140,9 @@ class Certificate(Frozen):
     device: str = Field(default="", description="the hardware encoder; empty: software")
     gates: tuple[GateResult, ...]
     notices: tuple[str, ...] = ()
+    carried: tuple[str, ...] = Field(
+        default=(), description="metadata that ffmpeg does not copy, and gate G3 found carried"
+    )
     losses: tuple[str, ...] = Field(
         default=(), description="metadata whose loss forbids that the rendition replaces its source"
     )
@@ -150,7 +153,7 @@ class Certificate(Frozen):
     cpu_s: float = Field(default=0.0, description="CPU seconds of the encode")
     signature: Signature | None = None
 
-    @field_validator("arguments", "notices", "losses", mode="after")
+    @field_validator("arguments", "notices", "carried", "losses", mode="after")
     @classmethod
     def _printable(cls, words: tuple[str, ...]) -> tuple[str, ...]:
         """Escape bytes of file names that are not UTF-8 as `\\xNN`, because JSON cannot hold them."""

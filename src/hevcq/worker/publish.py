@@ -284,6 +284,7 @@ def _certificate(
         device=made.report.device,
         gates=gates,
         notices=made.plan.notices,
+        carried=made.plan.carried,
         losses=made.plan.losses,
         hevcq_version=__version__,
         made_at=context.clock.now(),

@@ -225,6 +225,9 @@ class EncodePlan(Frozen):
     notices: tuple[str, ...] = Field(
         default=(), description="what is changed or dropped, for people"
     )
+    carried: tuple[str, ...] = Field(
+        default=(), description="metadata that ffmpeg does not copy, and the rendition holds"
+    )
     losses: tuple[str, ...] = Field(
         default=(), description="metadata whose loss forbids that the rendition replaces the source"
     )

@@ -62,6 +62,8 @@ TABLES_BYTES = 512
 """Bytes by which Matroska's list of tables, lengths and checksums may grow."""
 CHAPTERS_MOVED_S = 0.0005
 _SHOWN = 5
+_MOST_NAMED = 50
+"""Pieces that a certificate names; an editor may leave hundreds."""
 
 Streams = Sequence[StreamPlan]
 """The plans of all streams of the source."""
@@ -245,6 +247,21 @@ def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
         *_unstored(muxer, info),
         *_unmarked(muxer, info, streams),
     )
+
+
+def ledger(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
+    """Return what the rendition holds beside what ffmpeg copies, each as a name with its place."""
+    items = (item for item in carried(muxer, info, streams) if not item.reported)
+    names = [f"{item.name} of the {item.place}" for item in items]
+    names += [f"the tag {tag}" for tag in free_form(muxer, info, covers=has_covers(streams))]
+    for stream in streams:
+        source = next(s for s in info.streams if s.index == stream.source_index)
+        language = kept_language(muxer, stream, source)
+        names += [f"language {language} of stream {source.index}"] if language else []
+        crop = kept_crop(muxer, stream, source)
+        names += [f"crop {crop} of the picture of stream {source.index}"] if crop else []
+    more = (f"{len(names) - _MOST_NAMED} more",) if len(names) > _MOST_NAMED else ()
+    return (*names[:_MOST_NAMED], *more)
 
 
 def _unmarked(muxer: str, info: MediaInfo, streams: Streams) -> Iterator[str]:

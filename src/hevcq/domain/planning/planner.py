@@ -178,6 +178,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
             *_notices(info, numbered, texts=captions),
             *([metadata.in_words(lost)] if lost else []),
         ),
+        carried=metadata.ledger(muxer, info, numbered),
         losses=lost if profile.policies.metadata is LossPolicy.KEEP else (),
     )
 
