@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.run.test_formats import ENCODER, Made, complaints, encoded
+from ffmpeg.run.test_http import Shelf
 from ffmpeg.verify.conftest import ffmpeg
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.health_records import SqliteHealthRecords
 from hevcq.domain.media.facts import StreamKind
-from hevcq.errors import MediaRefused
-from hevcq.ffmpeg.inspect.captions import CaptionPairs, spoken
+from hevcq.errors import MediaRefused, Unavailable
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.inspect.captions import CaptionPairs, found_captions, spoken
 from hevcq.ports.health import Health
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
@@ -32,6 +34,7 @@ from support.captions import (
 )
 from support.media_facts import profile
 
+TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 ENGLISH = at_frame((2, shown("HELLO WORLD")), (30, shown("It's TWO", "lines & < 3")), (60, erased()),
                    (70, shown("LAST ONE")))  # fmt: skip
 ALSO = at_frame((10, rolled("HOLA MUNDO", 3)), (50, rolled("ADIOS", 3)), (80, erased(3)))
@@ -175,6 +178,23 @@ def test_a_check_of_health_asks_for_no_text(digital, tmp_path):
         (found,) = HealthCheck(ports, CheckRequest((digital.parent,)), lambda *_: None).run()
 
     assert found.health is Health.SOUND
+
+
+def test_captions_of_a_source_over_http_are_read_as_those_of_a_file(source):
+    with Shelf(source.read_bytes()).open() as url:
+        info = ENCODER.probe(url, stop=threading.Event())
+        measured = ENCODER.preflight(url, info, profile("hevc"), stop=threading.Event())
+
+    assert measured.captions == ("CC1", "CC3")
+
+
+def test_captions_that_a_lost_connection_cut_off_are_not_taken_for_all(source):
+    shelf = Shelf(source.read_bytes())
+    with shelf.open() as url:
+        info = ENCODER.probe(url, stop=threading.Event())
+        shelf.cut_after, shelf.cuts = len(shelf.content) // 3, 1000
+        with pytest.raises(Unavailable):
+            found_captions(TOOLS, url, info, 0, threading.Event())
 
 
 def test_channels_are_told_apart_and_words_read_without_the_decoder():

@@ -22,8 +22,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.errors import MediaRefused, SourceUnreadable
+from hevcq.errors import MediaRefused, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.inputs import (
+    NETWORK,
     PROBE_LIMITS,
     RW_TIMEOUT_US,
     FfmpegTools,
@@ -177,7 +178,10 @@ def _end_caption(found: Spoken, text: str, *, counts: bool) -> None:
 def read_pairs(
     tools: FfmpegTools, location: str, info: MediaInfo, index: int, stop: threading.Event
 ) -> CaptionPairs:
-    """Decode a video and return its captions. Raises SourceUnreadable, or what a child raises."""
+    """Decode a video and return its captions.
+
+    Raises SourceUnreadable, Unavailable if the network failed, or what a child raises.
+    """
     argv = [
         tools.ffprobe, "-v", "error", "-f", "lavfi", "-i", _graph(location, info, index),
         "-select_streams", "s", "-show_entries", "packet=pts_time,data", "-show_data",
@@ -198,6 +202,11 @@ def read_pairs(
 
     done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location), on_line=take)
     found.feed(time_s, bytes(data))
+    if is_url(location) and any(line.startswith(NETWORK) for line in done.stderr):
+        # To the filter a lost connection is the end of the video.
+        raise Unavailable(
+            f"{display_name(location)} could not be read to its end for its captions."
+        )
     if done.returncode != 0:
         raise SourceUnreadable(f"The captions of {display_name(location)} cannot be read.")
     return found
