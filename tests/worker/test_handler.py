@@ -9,6 +9,7 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.media.facts import MetadataItem
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.verdict import Done, FailureClass, Skipped
 
 TOO_LARGE = GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER, detail="about 130 %")
@@ -58,14 +59,13 @@ def test_of_a_ragged_recording_the_whole_pictures_are_encoded_and_the_rest_is_sa
 
 
 def test_the_certificate_says_which_metadata_was_carried_and_which_was_lost(farm):
-    first, *rest = farm.encoder.info.streams
     lost = MetadataItem(place="chapters", name="2 editions", size=99, digest="d")
+    first, *rest = farm.encoder.info.streams
+    streams = (first.model_copy(update={"language_tag": "de-CH"}), *rest)
     farm.encoder.info = farm.encoder.info.model_copy(
-        update={
-            "streams": (first.model_copy(update={"language_tag": "de-CH"}), *rest),
-            "metadata": (lost,),
-        }
+        update={"streams": streams, "metadata": (lost,)}
     )
+    farm.with_context(plan=make_plan)
     source = farm.submit()
 
     farm.handle()
