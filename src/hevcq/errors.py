@@ -33,7 +33,7 @@ HevcqError
 │   ├── LeaseLost
 │   ├── StaleFence
 │   ├── Superseded
-│   └── Trailing
+│   └── StragglerRequeued
 ├── StorageError
 │   ├── DatabaseDamaged
 │   ├── DatabaseTooNew
@@ -215,7 +215,7 @@ class Superseded(Interruption):
     """The split job that this part belongs to ended, or goes on without it."""
 
 
-class Trailing(Interruption):
+class StragglerRequeued(Interruption):
     """This worker is several times slower with its chunk than others were; another takes it."""
 
 

@@ -56,7 +56,7 @@ TABLE = {
     errors.LeaseLost: (OFF, C.INTERNAL),
     errors.StaleFence: (OFF, C.INTERNAL),
     errors.Superseded: (BACK, C.INTERNAL),
-    errors.Trailing: (BACK, C.INTERNAL),
+    errors.StragglerRequeued: (BACK, C.INTERNAL),
     errors.DatabaseDamaged: (BACK, C.DISK),
     errors.DatabaseTooNew: (BACK, C.DISK),
     errors.DatabaseBusy: (BACK, C.DISK),

@@ -48,13 +48,13 @@ def test_a_failed_job_is_sent_back_with_its_name_on_record(operator, farm):
 
     done = operator.post("/board/redrive", data={"letter": letter, "profile": "hevc"})
 
-    assert done.headers["location"] == "/board?said=redriven&n=1"
+    assert done.headers["location"] == "/board?notice=redriven&n=1"
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.QUEUED
     assert farm.app.backend.queues["hevc"].depth().dead == 1
     after = operator.get(done.headers["location"]).text
     assert "Sent back to the queue: 1." in after
     again = operator.post("/board/redrive", data={"letter": letter, "profile": "hevc"})
-    assert again.headers["location"].startswith("/board?said=gone")
+    assert again.headers["location"].startswith("/board?notice=gone")
 
 
 def test_all_failed_jobs_are_sent_back_at_once(operator, farm):
@@ -63,7 +63,7 @@ def test_all_failed_jobs_are_sent_back_at_once(operator, farm):
 
     assert operator.post("/board/redrive", data={"letter": ""}).status_code == 400
     done = operator.post("/board/redrive", data={"all": "yes"})
-    assert done.headers["location"] == "/board?said=redriven&n=2"
+    assert done.headers["location"] == "/board?notice=redriven&n=2"
 
 
 def test_a_running_job_is_cancelled(operator, farm):
@@ -71,10 +71,10 @@ def test_a_running_job_is_cancelled(operator, farm):
 
     done = operator.post("/board/cancel", data={"job": job.job_id})
 
-    assert done.headers["location"] == "/board?said=cancelled&n=1"
+    assert done.headers["location"] == "/board?notice=cancelled&n=1"
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.DEAD
     again = operator.post("/board/cancel", data={"job": job.job_id})
-    assert again.headers["location"].startswith("/board?said=ended")
+    assert again.headers["location"].startswith("/board?notice=ended")
 
 
 def test_a_cancel_takes_one_job_and_never_a_folder(operator, farm):
@@ -87,7 +87,7 @@ def test_a_cancel_takes_one_job_and_never_a_folder(operator, farm):
 
 
 def test_the_words_after_a_change_are_not_the_addresss(operator):
-    html = operator.get("/board?said=<b>x&n=<b>").text
+    html = operator.get("/board?notice=<b>x&n=<b>").text
 
     assert "<b>" not in html
 

@@ -217,13 +217,15 @@ def report_error(error: BaseException, *, verbose: bool = False) -> ExitCode:
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     code = exit_code(error)
-    said = printable(" ".join(str(error).split()))
+    sentence = printable(" ".join(str(error).split()))
     if isinstance(error, OSError) and error.strerror:  # e.g. stdout on a full disk
         where = f"{printable(error.filename)}: " if error.filename else ""
-        said = f"{where}{error.strerror}."
+        sentence = f"{where}{error.strerror}."
     if code is ExitCode.INTERNAL:
-        said = f"this is a bug: {type(error).__name__}: {said} (--verbose shows the traceback)"
-    print(fitting(f"hevcq: {said}"), file=sys.stderr)  # noqa: T201 - the one place that prints errors
+        sentence = (
+            f"this is a bug: {type(error).__name__}: {sentence} (--verbose shows the traceback)"
+        )
+    print(fitting(f"hevcq: {sentence}"), file=sys.stderr)  # noqa: T201 - the one place that prints errors
     return code
 
 

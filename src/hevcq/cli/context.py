@@ -45,9 +45,9 @@ class Cli:
         for key, (name, value) in flags.items():
             if value is not None:
                 given[key] = Flag(name, value)
-        told = self._loaded is not None
+        loaded_before = self._loaded is not None
         self._loaded = load(given, config=self.config)
-        for notice in () if told else self._loaded.notices:
+        for notice in () if loaded_before else self._loaded.notices:
             self.warn(notice)
         return self._loaded
 

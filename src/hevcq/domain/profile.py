@@ -467,8 +467,8 @@ class Profile(Frozen):
         for name, keys in YOUNGER_KEYS.items():
             for key in keys - getattr(self, name).model_dump(exclude_defaults=True).keys():
                 del recipe[name][key]
-        said = recipe["policies"]["closed_captions"]
-        recipe["policies"]["closed_captions"] = FORMER_CAPTIONS.get(said, said)
+        value = recipe["policies"]["closed_captions"]
+        recipe["policies"]["closed_captions"] = FORMER_CAPTIONS.get(value, value)
         if self.gates.review_below is None:
             recipe["gates"]["review_below"] = 0.03  # the default was stricter
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

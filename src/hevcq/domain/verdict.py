@@ -28,7 +28,7 @@ from hevcq.errors import (
     SourceUnreadable,
     StaleFence,
     StorageError,
-    Trailing,
+    StragglerRequeued,
     Unavailable,
     VerificationFailed,
     WorkerUnfit,
@@ -185,7 +185,7 @@ def verdict(
         case Handling.HANDS_OFF:
             return Abandon(reason=reason)
         case Handling.GIVE_BACK:
-            if isinstance(error, Trailing):
+            if isinstance(error, StragglerRequeued):
                 # Without a delay this same worker would receive it again.
                 return Release(reason=reason, delay_s=REQUEUED_CHUNK_DELAY_S)
             waits = isinstance(error, (DiskFull, StorageError))

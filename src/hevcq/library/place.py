@@ -293,10 +293,10 @@ def remove_temp(temp: Path, fs: FileSystem) -> bool:
 def _temps_of_note(home: Path, note: bytes | None) -> list[Path]:
     """Return the temporary files that a dead holder's note lists; other names are ignored."""
     try:
-        told = json.loads(note) if note else []
+        noted = json.loads(note) if note else []
     except (ValueError, RecursionError):
         return []
-    names = told if isinstance(told, list) else [told]  # an older hevcq wrote a single name
+    names = noted if isinstance(noted, list) else [noted]  # an older hevcq wrote a single name
     found = [_own_temp(home, name) for name in names if isinstance(name, str)]
     return [path for path in found if path is not None]
 

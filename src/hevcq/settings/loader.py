@@ -291,6 +291,6 @@ def problem_text(problem: ErrorDetails) -> str:
     expected = _TYPES.get(kind.split("_")[0])
     if expected is not None and kind.endswith(("_type", "_parsing", "_from_float")):
         return f"must be {expected}{got}"
-    said = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ")
     table = isinstance(problem.get("input"), dict | tuple | list)  # too long to repeat
-    return f"{said[:1].lower()}{said[1:]}{'' if table and said != problem['msg'] else got}"
+    return f"{message[:1].lower()}{message[1:]}{'' if table and message != problem['msg'] else got}"

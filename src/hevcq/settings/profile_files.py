@@ -102,11 +102,11 @@ def explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False):
         where = ".".join(str(part) for part in problem["loc"]) or "file"
-        said = problem_text(problem)
+        message = problem_text(problem)
         if problem["type"] == "extra_forbidden":
             near = _nearest(problem["loc"])
-            said = "unknown key" + (f"; did you mean {near!r}?" if near else "")
-        lines.append(f"{where}: {said}")
+            message = "unknown key" + (f"; did you mean {near!r}?" if near else "")
+        lines.append(f"{where}: {message}")
     return "; ".join(lines)
 
 

@@ -229,6 +229,6 @@ def _queues(context: DoctorContext) -> list[Check]:
         try:
             _ = queues[name]
         except HevcqError as error:
-            said = Check(f"queue {name}", ok=False, detail=error.message, remedy=error.remedy)
-            found.append(said)
+            check = Check(f"queue {name}", ok=False, detail=error.message, remedy=error.remedy)
+            found.append(check)
     return found

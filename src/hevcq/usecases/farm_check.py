@@ -121,8 +121,8 @@ def tidy_sets(context: FarmCheck) -> Iterator[Finding]:
     except HevcqError as error:
         yield wrong(Area.FARM, name, error)
         return
-    said = f"{left.sets} removed ({size(left.size)})" if left.sets else "none is left over"
-    yield _finding(name, ok=True, detail=said)
+    detail = f"{left.sets} removed ({size(left.size)})" if left.sets else "none is left over"
+    yield _finding(name, ok=True, detail=detail)
 
 
 def _send(context: FarmCheck, name: str, folder: Path) -> Sent:

@@ -121,12 +121,12 @@ class Proofs:
         """Return the set's folder, with a file that is missing or has other bytes, in words; or ""."""
         for file in proof.files:
             path = rendition.parent / file.name
-            said = f"{printable(rendition.parent)} (its file {printable(path.name)})"
+            place = f"{printable(rendition.parent)} (its file {printable(path.name)})"
             try:
                 if self.digest(path) != file.sha256:
-                    return said
+                    return place
             except FileNotFoundError:
-                return said
+                return place
         return ""
 
     def remember(self, rendition: Path, proof: Certificate) -> None:

@@ -154,8 +154,8 @@ def verify_files(
     results = _verified(encoder, check, request, on_progress=on_progress, stop=stop)
     digests = _digests(request, stop)
     gates = [*digests, *(_honest(result, request) for result in results)]
-    said = _picture_notice(encoder, request, digests, results)
-    return VerifyFilesReport(tuple(gates), (*plan.notices, *said))
+    notices = _picture_notice(encoder, request, digests, results)
+    return VerifyFilesReport(tuple(gates), (*plan.notices, *notices))
 
 
 def _verified(

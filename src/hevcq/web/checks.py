@@ -29,12 +29,12 @@ def findings(app: App) -> Iterator[Finding]:
 
     Listens on nothing and makes no file. Never raises a HevcqError.
     """
-    yield _look(Area.CONFIG, "page", lambda: _address(app.settings.web))
-    yield _look(Area.CONFIG, "sign-in", lambda: _sign_in(app))
-    yield _look(Area.FOLDER, "uploads", lambda: _uploads(app))
-    yield _look(Area.DATABASE, "videos", lambda: _videos(app))
+    yield _checked(Area.CONFIG, "page", lambda: _address(app.settings.web))
+    yield _checked(Area.CONFIG, "sign-in", lambda: _sign_in(app))
+    yield _checked(Area.FOLDER, "uploads", lambda: _uploads(app))
+    yield _checked(Area.DATABASE, "videos", lambda: _videos(app))
     if app.settings.backend == "aws":
-        yield _look(Area.CONFIG, "browsers", lambda: _browsers(app))
+        yield _checked(Area.CONFIG, "browsers", lambda: _browsers(app))
 
 
 def refuse_open_doors(settings: WebSettings) -> None:
@@ -66,7 +66,7 @@ def make_mode(settings: WebSettings, accounts: Accounts, clock: Clock) -> Mode:
             return OneToken(accounts)
 
 
-def _look(area: Area, name: str, look: Callable[[], str]) -> Finding:
+def _checked(area: Area, name: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(area, Check(name, ok=True, detail=look()))
     except HevcqError as error:

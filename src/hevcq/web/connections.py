@@ -17,7 +17,7 @@ HEAD_S = 15.0
 FEWEST, MOST = 16, 2048
 AT_ONCE = 64
 """Connections that wait to be taken, and are taken before the first of them is judged."""
-SAID_AGAIN_S = 60.0
+WARN_AGAIN_S = 60.0
 NO_MORE_FILES = "socket.accept() out of system resource"
 """How asyncio words it; the test of this file fails if that changes."""
 
@@ -97,12 +97,12 @@ class AcceptFailures:
     """Say once a minute that no connection can be taken; asyncio says it up to AT_ONCE times a second."""
 
     def __init__(self) -> None:
-        self._said_at = float("-inf")
+        self._warned_at = float("-inf")
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Handle what went wrong in a loop, as its exception handler."""
         if context.get("message") != NO_MORE_FILES:
             loop.default_exception_handler(context)
-        elif loop.time() - self._said_at >= SAID_AGAIN_S:
-            self._said_at = loop.time()
+        elif loop.time() - self._warned_at >= WARN_AGAIN_S:
+            self._warned_at = loop.time()
             get_logger().warning("connections_refused", reason=str(context.get("exception", "")))

@@ -51,10 +51,13 @@ def error_class(error: HevcqError) -> str:
 def of_error(error: HevcqError, *, headers: Mapping[str, str] | None = None) -> Response:
     """Return the problem of an error. Those of the server's own settings and disk stay in its log."""
     status = status_of(error)
-    said, remedy = error.message, error.remedy
+    sentence, remedy = error.message, error.remedy
     if status >= 500 and not isinstance(error, DiskFull):
-        said, remedy = "The server cannot do this just now.", "Try again later, or ask an operator."
-    return problem(status, said, kind=error_class(error), remedy=remedy, headers=headers)
+        sentence, remedy = (
+            "The server cannot do this just now.",
+            "Try again later, or ask an operator.",
+        )
+    return problem(status, sentence, kind=error_class(error), remedy=remedy, headers=headers)
 
 
 def problem(

@@ -199,12 +199,12 @@ class FolderIngest:
         if self.request.skip_upload:
             self._planned = self.session.waiting()
             return self._planned
-        found = self._watch.first() if self._watch is not None else self._look()
+        found = self._watch.first() if self._watch is not None else self._scan()
         plan = self._plan_of(found)
         self._planned = plan.items
         return plan
 
-    def _look(self) -> Iterator[Found | Rejected]:
+    def _scan(self) -> Iterator[Found | Rejected]:
         found = find(list(self.request.roots), self._chosen)
         library = self.request.library
         if library is not None and library.min_age:
@@ -217,7 +217,7 @@ class FolderIngest:
         settle_s = SETTLE_S if library is None else seconds(library.settle)
         look_s = LOOK_S if library is None else _rescan_s(library)
         self._watch = Watch(
-            self._look, self._app.clock, settle_s=settle_s, look_s=look_s, busy=open_for_writing
+            self._scan, self._app.clock, settle_s=settle_s, look_s=look_s, busy=open_for_writing
         )
         self._changes = ChangeListener(roots, self._watch.signal)
         self._changes.start()
@@ -277,14 +277,14 @@ class FolderIngest:
             what = Happened("video.unusable", now, source=str(item.path), reason=item.reason)
             new = log.add(what, unless_within_s=UNUSABLE_AGAIN_S)
             if new or not once:
-                said = IngestEvent(
+                event = IngestEvent(
                     event=EventName.FILE_UNUSABLE,
                     at=now,
                     path=printable(item.path),
                     profile=item.profile.name if item.profile else None,
                     reason=item.reason,
                 )
-                self._emit(said)
+                self._emit(event)
 
     def leave_what_may_not_begin(self) -> None:
         """Count as skipped what the library may not begin now, unless it is watched: then it waits."""

@@ -29,7 +29,7 @@ PAUSE_EVERY_S = 1.0
 FLEET_PAUSE_EVERY_S = 30.0
 FLEET_POLL_S = 3.0
 """Seconds between reads of a fleet's ledger: each costs read units, and jobs take minutes."""
-SAID_AFTER_S = 1.0
+ANNOUNCED_AFTER_S = 1.0
 """Seconds after which an ingest says that it waits for an encode of another folder."""
 STOP_POLL_S = 0.1
 """Seconds between checks of stopping workers, so that a second signal acts at once."""
@@ -289,13 +289,13 @@ class LocalWorkers:
 
         `say` is called once if that takes long.
         """
-        pool, said = self._pool, False
+        pool, is_announced = self._pool, False
         pool.drain()
         since = self._clock.monotonic()
         while not pool.stopped and not insisted.is_set():
             pool.step()
-            if not said and self._clock.monotonic() - since > SAID_AFTER_S:
-                said = True
+            if not is_announced and self._clock.monotonic() - since > ANNOUNCED_AFTER_S:
+                is_announced = True
                 say()
             self._clock.wait(wake, STOP_POLL_S)
             wake.clear()

@@ -146,9 +146,9 @@ class EventWatcher:
         self._next_originals = now + ORIGINALS_EVERY_S
         from hevcq.usecases.notify.summaries import expiring
 
-        said = expiring(self._app.library_ports)
-        if said:
-            self.notify("originals.expiring", said, unless_within_s=20 * 3600.0)
+        sentence = expiring(self._app.library_ports)
+        if sentence:
+            self.notify("originals.expiring", sentence, unless_within_s=20 * 3600.0)
 
     def observe(self, _health: Health) -> None:
         """Start the thread on the first call."""
@@ -362,10 +362,10 @@ def finding(app: App) -> Finding:
 def _lost(count: int) -> Check:
     from hevcq.ports.encoder import Check
 
-    said = "1 message was" if count == 1 else f"{count} messages were"
+    messages = "1 message was" if count == 1 else f"{count} messages were"
     return Check(
         "messages",
         ok=False,
-        detail=f"{said} given up: a receiver took none for three days",
+        detail=f"{messages} given up: a receiver took none for three days",
         remedy="Run `hevcq notify list` to see why, then `hevcq notify redrive` sends them again.",
     )

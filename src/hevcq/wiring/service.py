@@ -272,7 +272,7 @@ class Service:
 
     def _warn(self, words: str) -> None:
         if self._app.settings.log_style == "json":
-            get_logger().warning("service", said=words)
+            get_logger().warning("service", message=words)
         self._outlets.say(words)
 
     def _end(self) -> None:

@@ -41,7 +41,7 @@ class Admission:
         self._read_at: float | None = None
         self._known: tuple[Pause, ...] = ()
         self._unread = ""
-        self._said: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
         self._logged: set[str] = set()
 
     def closed(self, profile: str, *, now: bool = False) -> Closed | None:
@@ -71,14 +71,14 @@ class Admission:
 
     def _say(self, profile: str, found: Closed | None) -> None:
         """Log a change once, though every profile meets it: the reason names its profile."""
-        before, said = self._said.get(profile, ""), found.reason if found is not None else ""
-        if said == before:
+        before, reason = self._reasons.get(profile, ""), found.reason if found is not None else ""
+        if reason == before:
             return
-        self._said[profile] = said
+        self._reasons[profile] = reason
         ended = before in self._logged
         self._logged.discard(before)
-        if found is not None and said not in self._logged:
-            self._logged.add(said)
-            get_logger().warning("work_paused", reason=said, running=found.running.value)
+        if found is not None and reason not in self._logged:
+            self._logged.add(reason)
+            get_logger().warning("work_paused", reason=reason, running=found.running.value)
         elif found is None and ended:
             get_logger().info("work_goes_on", was=before)

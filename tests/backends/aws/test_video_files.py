@@ -403,7 +403,7 @@ def test_pictures_and_subtitles_are_read_from_the_buckets_by_ranges(
     (source,) = aws.backend.store.sources("TODO/box/")
     pictures = Pictures(encoder, tmp_path / "pictures")
 
-    assert pictures.take_of_source(aws.backend.store, source).startswith(b"\xff\xd8")
+    assert pictures.make_of_source(aws.backend.store, source).startswith(b"\xff\xd8")
 
     video = request(farm, profiles=("hevc",))
     assert post(farm, video).status_code == 201

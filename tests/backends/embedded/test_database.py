@@ -246,7 +246,7 @@ def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> No
 def test_a_locked_database_is_said_once_and_the_next_wait_is_short(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_errors, "SAID_AFTER_S", 0.1)
+    monkeypatch.setattr(embedded_errors, "REPORTED_AFTER_S", 0.1)
     Database(path).close()
     said: list[str] = []
     database = Database(path, busy_s=1.0, notice=said.append)
@@ -267,7 +267,7 @@ def test_a_locked_database_is_said_once_and_the_next_wait_is_short(
 
 
 def test_a_wait_for_another_start_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrations, "SAID_AFTER_S", 0.05)
+    monkeypatch.setattr(migrations, "REPORTED_AFTER_S", 0.05)
     lock = file_lock.acquire(path.with_name(f"{path.name}.lock"))
     told = threading.Event()
     opening = threading.Thread(target=lambda: Database(path, notice=lambda _: told.set()).close())

@@ -46,10 +46,10 @@ def test_a_picture_is_taken_of_the_upload_once_and_deleted_with_the_video(
     video = bench.upload()
     assert pictures.find(bench.farm, video) == b""
 
-    taken = pictures.take(bench.farm, video)
+    taken = pictures.make(bench.farm, video)
 
     assert taken.startswith(JPEG)
-    assert pictures.find(bench.farm, video) == pictures.take(bench.farm, video) == taken
+    assert pictures.find(bench.farm, video) == pictures.make(bench.farm, video) == taken
     assert camera.taken == 1
     manage.delete(bench.farm, video, "ann")
     assert bench.backend.store.stat(picture_key(video)) is None
@@ -60,8 +60,8 @@ def test_an_upload_that_is_unfinished_or_gone_has_none(
 ) -> None:
     gone = bench.farm.change(bench.done(), raw_deleted_at=1.0)
 
-    assert pictures.take(bench.farm, bench.request()) == b""
-    assert pictures.take(bench.farm, gone) == b""
+    assert pictures.make(bench.farm, bench.request()) == b""
+    assert pictures.make(bench.farm, gone) == b""
     assert camera.taken == 0
 
 
@@ -70,8 +70,8 @@ def test_what_cannot_be_pictured_is_not_tried_again(bench: VideoBench, tmp_path:
     pictures = Pictures(blind, tmp_path)
     video = bench.upload()
 
-    assert pictures.take(bench.farm, video) == b""
-    assert pictures.take(bench.farm, video) == b""
+    assert pictures.make(bench.farm, video) == b""
+    assert pictures.make(bench.farm, video) == b""
     assert blind.taken == 1
 
 
@@ -82,15 +82,15 @@ def test_a_small_picture_of_a_library_file_is_taken_once_and_kept_in_the_data_fo
     assert source is not None
     assert pictures.find_of_source(source) == b""
 
-    taken = pictures.take_of_source(bench.backend.store, source)
+    taken = pictures.make_of_source(bench.backend.store, source)
 
     assert taken.startswith(JPEG)
-    assert pictures.take_of_source(bench.backend.store, source) == taken
+    assert pictures.make_of_source(bench.backend.store, source) == taken
     assert pictures.find_of_source(source) == taken
     assert camera.taken == 1
     changed = source.model_copy(update={"version": "other"})
     assert not pictures.find_of_source(changed), "another version has another picture"
-    assert pictures.take_of_source(bench.backend.store, changed) == b""
+    assert pictures.make_of_source(bench.backend.store, changed) == b""
 
 
 def test_the_oldest_pictures_of_sources_make_room(
@@ -99,7 +99,7 @@ def test_the_oldest_pictures_of_sources_make_room(
     monkeypatch.setattr(picture, "MOST_KEPT", 2)
     sources = [bench.upload().source for _ in range(3)]
     for number, source in enumerate(sources):
-        pictures.take_of_source(bench.backend.store, source)
+        pictures.make_of_source(bench.backend.store, source)
         for kept in (bench.folder / "pictures" / "sources").glob(f"{source.source_id}*"):
             os.utime(kept, (number, number))
 
@@ -113,4 +113,4 @@ def test_a_picture_that_cannot_be_kept_is_shown_all_the_same(
     (tmp_path / "pictures" / "sources").write_bytes(b"a file where the folder should be")
     pictures = Pictures(camera, tmp_path / "pictures")
 
-    assert pictures.take_of_source(bench.backend.store, bench.upload().source).startswith(JPEG)
+    assert pictures.make_of_source(bench.backend.store, bench.upload().source).startswith(JPEG)

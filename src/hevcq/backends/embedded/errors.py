@@ -24,7 +24,7 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
 T = TypeVar("T")
-SAID_AFTER_S = 1.5
+REPORTED_AFTER_S = 1.5
 """Seconds of waiting for another process's lock after which a person is told."""
 LEAST_ROOM = 128 * 1024
 """Bytes: a write-ahead log and its index grow by less at a time."""
@@ -131,7 +131,7 @@ class Patience:
 
     def __init__(self, path: Path, busy_s: float, notice: Callable[[str], None]) -> None:
         self._path, self._notice = path, notice
-        self.step_s = min(busy_s, SAID_AFTER_S)
+        self.step_s = min(busy_s, REPORTED_AFTER_S)
         self._all = max(1, round(busy_s / self.step_s)) if self.step_s > 0 else 1
         self._tries = self._all
 

@@ -46,8 +46,8 @@ class Liveness:
 
     def _hold(self) -> int:
         descriptor = file_lock.acquire(self._path(self.owner))
-        told = f"{os.getpid()} {self._clock.boot() or '-'} {oom_kills() or 0}\n"
-        os.write(descriptor, told.encode())
+        line = f"{os.getpid()} {self._clock.boot() or '-'} {oom_kills() or 0}\n"
+        os.write(descriptor, line.encode())
         return descriptor
 
     def _path(self, owner: str) -> Path:

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hevcq.backends.embedded.errors import (
-    SAID_AFTER_S,
+    REPORTED_AFTER_S,
     Patience,
     damaged,
     file_errors,
@@ -110,13 +110,13 @@ def _alone(path: Path, patience: Patience) -> Iterator[None]:
     with file_errors("opened", lock):
         descriptor = file_lock.try_acquire(lock)
         if descriptor is None:
-            told = threading.Timer(SAID_AFTER_S, patience.say)
-            told.daemon = True
-            told.start()
+            reminder = threading.Timer(REPORTED_AFTER_S, patience.say)
+            reminder.daemon = True
+            reminder.start()
             try:
                 descriptor = file_lock.acquire(lock)
             finally:
-                told.cancel()
+                reminder.cancel()
     try:
         yield
     finally:

@@ -106,9 +106,9 @@ def _run(
 def _why(path: Path, detail: str, place: str) -> str:
     """Return what is wrong, without the name that is in the row already."""
     name = render.printable(path)
-    said = without_path(name, detail.removeprefix(f"{name} is damaged: "))
-    said = f"{said[:1].upper()}{said[1:]}"
-    return f"{said.rstrip('.')}, {place}." if place else said
+    text = without_path(name, detail.removeprefix(f"{name} is damaged: "))
+    text = f"{text[:1].upper()}{text[1:]}"
+    return f"{text.rstrip('.')}, {place}." if place else text
 
 
 def _request(
@@ -146,14 +146,14 @@ def _filtered(
 def _json(each: object) -> dict[str, object]:
     from dataclasses import asdict
 
-    told = asdict(each)  # type: ignore[call-overload]  # faces know no ports
-    mark = told.pop("fingerprint")
+    row = asdict(each)  # type: ignore[call-overload]  # faces know no ports
+    mark = row.pop("fingerprint")
     return {
         "type": "health",
-        **told,
-        "path": os.fspath(told["path"]),
+        **row,
+        "path": os.fspath(row["path"]),
         "size": mark["size"],
-        "spots": list(told["spots"]),
+        "spots": list(row["spots"]),
     }
 
 

@@ -238,8 +238,8 @@ def _show(library: Library, state: FolderState, plan: IngestPlan | str) -> None:
     if not isinstance(plan, str):
         videos = len({item.path for item in plan.items if item.info is not None})
         count = "1 video" if videos == 1 else f"{videos:,} videos"
-        said = f"{' ' * TEXT_AT}{count}. {total(plan)}"
-        render.emit(render.paragraph(said, width, TEXT_AT))
+        text = f"{' ' * TEXT_AT}{count}. {total(plan)}"
+        render.emit(render.paragraph(text, width, TEXT_AT))
 
 
 def _as_json(library: Library, state: FolderState, plan: IngestPlan | str) -> dict[str, object]:

@@ -171,7 +171,7 @@ class _Shown:
         """Print the line at the end."""
         self._clear()
         counted = self._counts
-        parts = [f"{counted[word]} {said}" for word, said in WORDS if counted[word]]
+        parts = [f"{counted[word]} {words}" for word, words in WORDS if counted[word]]
         came = f" ({render.size(self._bytes)})" if self._bytes else ""
         if not self._as_json and (parts or not (dry_run or self.watching)):
             self._cli.say(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")

@@ -63,8 +63,8 @@ def pause(
         if as_json:
             render.emit_json({"type": "pause", **made.model_dump(mode="json")})
             return
-        said = pausing.sentence(made, app.clock, app.hours)
-        render.emit_sentence(f"{said} {pausing.effect(made.running)}")
+        sentence = pausing.sentence(made, app.clock, app.hours)
+        render.emit_sentence(f"{sentence} {pausing.effect(made.running)}")
 
 
 def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = False) -> None:

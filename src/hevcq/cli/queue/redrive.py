@@ -70,8 +70,8 @@ def redrive(
         counts = _carry_out(app, cli, request, signals.asked, as_json=as_json)
         stopped = signals.asked.is_set()
         idle = counts.get("redriven", 0) > 0 and app.workers_running() == 0
-    said = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
-    cli.say(f"{said}." if said else "No matching dead letter.")
+    summary = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
+    cli.say(f"{summary}." if summary else "No matching dead letter.")
     if idle:
         cli.say(NO_WORKER)
     if stopped:

@@ -134,14 +134,14 @@ def _without_job(app: App, unknown: list[str]) -> list[Unqueued]:
     from hevcq.usecases.operations.status import unqueued
 
     profiles = [app.profiles[name] for name in app.settings.ingest.profiles if name in app.profiles]
-    told: list[Unqueued] = []
+    found_without: list[Unqueued] = []
     for name in list(unknown):
         path = Path(os.path.abspath(name))  # noqa: PTH100 - links stay unresolved
         found = list(unqueued(app.catalog, profiles, path))
         if found:
             unknown.remove(name)
-        told.extend(found)
-    return told
+        found_without.extend(found)
+    return found_without
 
 
 def _refuse(unknown: list[str]) -> None:

@@ -204,7 +204,7 @@ def _surround(profile: Profile, stream: Stream) -> StreamPlan | None:
     )  # a copy of AAC would lose what edit lists say of its priming
     copied = dolby and stream.codec == wanted.value and facts.channels <= 6
     kbps = profile.hls.surround_kbps
-    said = f", and {_SURROUND_NAMES[wanted]} 5.1 at {kbps} kbit/s"
+    notice = f", and {_SURROUND_NAMES[wanted]} 5.1 at {kbps} kbit/s"
     return StreamPlan(
         source_index=stream.index,
         kind=StreamKind.AUDIO,
@@ -213,7 +213,7 @@ def _surround(profile: Profile, stream: Stream) -> StreamPlan | None:
         encoder="copy" if copied else wanted.value,
         bit_rate=None if copied else kbps * 1000,
         channels=facts.channels if copied else 6,
-        notice=", and is also kept as it is" if copied else said,
+        notice=", and is also kept as it is" if copied else notice,
     )
 
 

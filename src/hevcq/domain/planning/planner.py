@@ -265,10 +265,10 @@ def _notices(
         source = next(s for s in info.streams if s.index == stream.source_index).video
         if stream.video is None or source is None:
             continue
-        said = (*_changed(stream.video, source), *_field_notices(stream.video, source))
-        said += tuple(_lost(stream.video, source, as_text=bool(texts)))
+        details = (*_changed(stream.video, source), *_field_notices(stream.video, source))
+        details += tuple(_lost(stream.video, source, as_text=bool(texts)))
         texts = ()  # they are those of the first video alone
-        found += [f"Stream {stream.source_index}: {words}." for words in said]
+        found += [f"Stream {stream.source_index}: {words}." for words in details]
     return tuple(found)
 
 

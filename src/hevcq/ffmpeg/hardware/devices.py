@@ -73,13 +73,13 @@ class Devices:
         reason = hardware_problem(profile, plan)
         if reason or not names:
             return "", reason
-        said = []
+        problems = []
         for name in names:
             problem = self._usable(name, stop) or self._reserve(name)
             if not problem:
                 return name, ""
-            said.append(f"{name}: {problem}")
-        return "", "; ".join(said)
+            problems.append(f"{name}: {problem}")
+        return "", "; ".join(problems)
 
     def release(self, name: str) -> None:
         """Give a session back."""
@@ -112,12 +112,12 @@ class Devices:
         with self._lock:
             device = self._of(name)
             left = device.until - self.clock.monotonic()
-            told = _Note(problem=problem, until=self.clock.now() + left, failures=device.failures)
+            shared = _Note(problem=problem, until=self.clock.now() + left, failures=device.failures)
         # A note that cannot be written is missed by the others only: each finds out by itself.
         with contextlib.suppress(OSError):
             self.notes.mkdir(parents=True, exist_ok=True)
             part = self.notes / f".{name}.{os.getpid()}.{threading.get_ident()}"
-            part.write_text(told.model_dump_json(), encoding="utf-8")
+            part.write_text(shared.model_dump_json(), encoding="utf-8")
             part.replace(self._place(self.notes, name))
 
     def proved(self, name: str) -> None:

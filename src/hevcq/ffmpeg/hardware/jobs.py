@@ -93,8 +93,8 @@ def hardware_checks(tools: FfmpegTools, ask: Callable[..., str]) -> list[Check]:
     stop = threading.Event()
     tried = {name: trial(tools, name, stop) for name in HARDWARE if name in listed}
     works = [name for name, problem in tried.items() if not problem]
-    said = ", ".join(works) if works else "none works here; software is used"
-    found = [Check(name="hardware encoders", ok=True, detail=said)]
+    detail = ", ".join(works) if works else "none works here; software is used"
+    found = [Check(name="hardware encoders", ok=True, detail=detail)]
     return found + [
         Check(name=f"hardware {name}", ok=True, detail=f"not usable: {problem}")
         for name, problem in tried.items()

@@ -37,7 +37,7 @@ def trial(tools: FfmpegTools, name: str, stop: threading.Event) -> str:
         try:
             made = _run(tools, trial_command(tools, name, output), name, output, stop)
             if made.returncode != 0 or made.stderr:
-                return _said(made)
+                return _reason_of(made)
             seen = _run(tools, compare_command(tools, output), name, output, stop)
         except LimitExceeded:
             return f"it hangs: ten pictures took more than {TRIAL_S:g} s"
@@ -82,7 +82,7 @@ def _run(
     return run_child(command, stop=stop, limits=limits, deadline_s=TRIAL_S)
 
 
-def _said(made: Finished) -> str:
+def _reason_of(made: Finished) -> str:
     lines = [message_text(line) for line in made.stderr if message_text(line)]
     return lines[0] if lines else f"exit code {made.returncode}"
 

@@ -98,13 +98,13 @@ def read_set(folder: Path, plan: EncodePlan) -> StoredSet:
     texts = [r for r in master.renditions if r.attributes.get("TYPE") == "SUBTITLES"]
     if len(texts) != len(of_kind(plan, StreamKind.SUBTITLE)):
         raise ValueError(f"{len(texts)} subtitle tracks are listed")
-    heard = {m.name: m for m in (_media(folder, on, None) for on in _by_uri(sounds).values())}
+    audios = {m.name: m for m in (_media(folder, on, None) for on in _by_uri(sounds).values())}
     groups = sound_groups(plan)
-    _require_groups(heard, groups)
+    _require_groups(audios, groups)
     return StoredSet(
         master,
         tuple(rungs),
-        tuple(heard[name] for name in sounds_of(plan)),
+        tuple(audios[name] for name in sounds_of(plan)),
         groups,
         tuple(_words(folder, listed) for listed in texts),
     )
@@ -116,10 +116,10 @@ def _by_uri(lines: Sequence[Listed]) -> dict[str, tuple[Listed, ...]]:
     return {uri: tuple(line for line in lines if line.uri == uri) for uri in names}
 
 
-def _require_groups(heard: dict[str, Media], groups: dict[str, list[str]]) -> None:
+def _require_groups(audios: dict[str, Media], groups: dict[str, list[str]]) -> None:
     """Require that each sound is listed once in each of its groups, and in no other."""
-    for name in dict.fromkeys([*itertools.chain.from_iterable(groups.values()), *heard]):
-        listed = heard[name].listed if name in heard else ()
+    for name in dict.fromkeys([*itertools.chain.from_iterable(groups.values()), *audios]):
+        listed = audios[name].listed if name in audios else ()
         found = [line.attributes.get("GROUP-ID", "") for line in listed]
         wanted = [group for group, members in groups.items() if name in members]
         if found != wanted:
@@ -271,7 +271,7 @@ def _entry_lengths(media: Media) -> Iterator[str]:
     ):
         if abs(entry.seconds - segment.seconds) > ROUNDING_S:
             found = f"{float(entry.seconds):.6f} s, not {float(segment.seconds):.6f} s"
-            yield f"{media.name}: segment {number} is said to last {found}"
+            yield f"{media.name}: segment {number} is declared to last {found}"
             return
     if media.playlist.target < target_duration(media.segments) or not media.playlist.ended:
         yield f"{media.name}: its target duration or its end is wrong"
@@ -288,8 +288,8 @@ def declared(stored: StoredSet) -> Iterator[str]:
         }
         for line, beside in _with_sounds(stored, media):
             codecs = dict.fromkeys([content.codec, *(sound.content.codec for sound in beside)])
-            said = {**expected, "CODECS": ",".join(codecs)}
-            yield from _differing(rung.name, line.attributes, said)
+            declared = {**expected, "CODECS": ",".join(codecs)}
+            yield from _differing(rung.name, line.attributes, declared)
         if (content.width, content.height) != (rung.target.width, rung.target.height):
             yield f"{rung.name}: its picture is {content.width}x{content.height}"
         if media.keys_listed is not None:
@@ -328,10 +328,10 @@ def _with_sounds(stored: StoredSet, media: Media) -> Iterator[tuple[Listed, list
         yield line, [by_name[name] for name in names]
 
 
-def _differing(name: str, said: dict[str, str], expected: dict[str, str]) -> Iterator[str]:
+def _differing(name: str, declared: dict[str, str], expected: dict[str, str]) -> Iterator[str]:
     for key, value in expected.items():
-        if said.get(key) != value:
-            yield f"{name}: {key} is {said.get(key, 'missing')}, not {value}"
+        if declared.get(key) != value:
+            yield f"{name}: {key} is {declared.get(key, 'missing')}, not {value}"
 
 
 def bit_rates(stored: StoredSet) -> Iterator[str]:
@@ -349,9 +349,9 @@ def bit_rates(stored: StoredSet) -> Iterator[str]:
 
 def _covered(name: str, line: Listed, rates: Rates) -> Iterator[str]:
     for key, found in (("BANDWIDTH", rates.peak), ("AVERAGE-BANDWIDTH", rates.average)):
-        said = line.number(key)
-        if not found <= said <= LOOSE * found:
-            yield f"{name}: {key} is {said:.0f}, measured {found}"
+        declared = line.number(key)
+        if not found <= declared <= LOOSE * found:
+            yield f"{name}: {key} is {declared:.0f}, measured {found}"
 
 
 def _all(stored: StoredSet) -> list[Media]:

@@ -40,8 +40,8 @@ def locate_damage(tools: FfmpegTools, location: str, stop: threading.Event) -> t
     Raises what `read_packets` raises.
     """
     spots = Spots()
-    said = read_packets(tools, location, SHOW, spots, stop, packets_seen=lambda: True)
-    ends = [line for line in said if ENDS_EARLY.search(line)]
+    complaints = read_packets(tools, location, SHOW, spots, stop, packets_seen=lambda: True)
+    ends = [line for line in complaints if ENDS_EARLY.search(line)]
     if ends and not spots.found:
         return (Spot(spots.last_s, spots.last_byte, message_text(ends[0])),)
     return tuple(spots.found)
@@ -74,15 +74,15 @@ class Spots:
 
     def _line(self, line: bytes) -> None:
         kind, _, rest = line.partition(b"|")
-        told = {match[1]: match[2] for match in _FIELD.finditer(b"|" + rest)}
-        stream = told.get(b"stream_index", b"")
-        if kind == b"packet" and told.get(b"codec_type") == b"audio":
-            self._packet(stream, _number(told.get(b"pts_time")), _whole(told.get(b"pos")))
+        fields = {match[1]: match[2] for match in _FIELD.finditer(b"|" + rest)}
+        stream = fields.get(b"stream_index", b"")
+        if kind == b"packet" and fields.get(b"codec_type") == b"audio":
+            self._packet(stream, _number(fields.get(b"pts_time")), _whole(fields.get(b"pos")))
         elif kind == b"frame":
             self._silent.pop(stream, None)
             self._heard.add(stream)
-            self._time = _number(told.get(b"best_effort_timestamp_time"))
-            self._byte = _whole(told.get(b"pkt_pos"))
+            self._time = _number(fields.get(b"best_effort_timestamp_time"))
+            self._byte = _whole(fields.get(b"pkt_pos"))
             self.last_s = max(self.last_s or 0.0, self._time or 0.0)
             self.last_byte = max(self.last_byte or 0, self._byte or 0)
         _, found, message = line.partition(_MESSAGE)

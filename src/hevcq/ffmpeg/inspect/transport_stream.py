@@ -298,10 +298,10 @@ def _programme(section: bytes) -> Programme:
     while at + 5 <= len(section):
         kind, pid = section[at], int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF
         end = at + 5 + int.from_bytes(section[at + 3 : at + 5], "big") % 4096
-        told = dict(_descriptors(section[at + 5 : end]))
-        private = next((name for tag, name in _PRIVATE_AUDIO.items() if tag in told), "")
+        descriptors = dict(_descriptors(section[at + 5 : end]))
+        private = next((name for tag, name in _PRIVATE_AUDIO.items() if tag in descriptors), "")
         audio = kind in _AUDIO_TYPES or (kind == _PRIVATE and bool(private))
-        language = told.get(_LANGUAGE, b"")[:3].decode("latin-1")
+        language = descriptors.get(_LANGUAGE, b"")[:3].decode("latin-1")
         found.append(Elementary(pid, f"{kind:#x} {private}", language, kind in VIDEO_TYPES, audio))
         at = end
     return tuple(found)

@@ -81,7 +81,7 @@ def _chunk(
     files = [item for item in chunk if isinstance(item, Found)]
     known = catalog.cached([item.path for item in files]) if files else {}
     unknown = [item for item in files if _recall(item, known) is None]
-    futures = {item.path: pool.submit(_look, item, inspect) for item in unknown}
+    futures = {item.path: pool.submit(_probed, item, inspect) for item in unknown}
     learnt: list[Learnt] = []
     due = clock.monotonic() + KEEP_EVERY_S
     try:
@@ -128,7 +128,7 @@ def _remember(item: Found, result: Inspected | Rejected, learnt: list[Learnt]) -
         learnt.append((item.path, item.fingerprint, result.reason))
 
 
-def _look(item: Found, inspect: Inspect) -> Inspected | Rejected:
+def _probed(item: Found, inspect: Inspect) -> Inspected | Rejected:
     try:
         info = inspect(item.path)
     except (Interruption, WorkerUnfit):

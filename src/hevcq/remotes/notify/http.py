@@ -123,11 +123,11 @@ class HttpSender:
         return found[0]
 
     def _after(self, answer: http.Response) -> float | None:
-        told = answer.headers.get("Retry-After", "").strip()
-        if told.isdigit():
-            return float(told)
+        retry_after = answer.headers.get("Retry-After", "").strip()
+        if retry_after.isdigit():
+            return float(retry_after)
         try:
-            return max(0.0, parsedate_to_datetime(told).timestamp() - self._clock.now())
+            return max(0.0, parsedate_to_datetime(retry_after).timestamp() - self._clock.now())
         except (TypeError, ValueError):
             return None
 

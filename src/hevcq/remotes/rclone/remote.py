@@ -48,14 +48,14 @@ class RcloneRemote(Remote):
 
     def folder(self, path: str) -> RemoteFolder:
         """List by `rclone lsjson`. Raises as the port says."""
-        code, listed, said = self._json(["lsjson", self._address(path)])
+        code, listed, errors = self._json(["lsjson", self._address(path)])
         if code == NO_FOLDER:
             raise UsageError(
                 f"{printable(self._place)} has no folder {printable(path) or '/'}.",
                 remedy="Check `folders` and `url` of this sync.",
             )
         if code != 0 or not isinstance(listed, list):
-            raise self._failed(said)
+            raise self._failed(errors)
         folders, files, refused = [], [], []
         for item in listed:
             name = str(item.get("Name", ""))
@@ -70,11 +70,11 @@ class RcloneRemote(Remote):
 
     def stat(self, path: str) -> RemoteFile | None:
         """Look by `rclone lsjson --stat`. Raises as the port says."""
-        code, item, said = self._json(["lsjson", "--stat", self._address(path)])
+        code, item, errors = self._json(["lsjson", "--stat", self._address(path)])
         if code in {NO_FOLDER, NO_FILE}:
             return None
         if code != 0:
-            raise self._failed(said)
+            raise self._failed(errors)
         return _file(path, item) if isinstance(item, dict) and not item.get("IsDir") else None
 
     @contextlib.contextmanager
@@ -111,9 +111,9 @@ class RcloneRemote(Remote):
             raise _Enough
 
         try:
-            code, said = self._run(arguments, give)
+            code, errors = self._run(arguments, give)
             gone = SourceGone(f"{printable(file.path)} is no longer on {printable(self._place)}.")
-            give(None if code == 0 else gone if code == NO_FILE else self._failed(said))
+            give(None if code == 0 else gone if code == NO_FILE else self._failed(errors))
         except _Enough:
             return
         except BaseException as error:  # noqa: BLE001 - raised by whoever reads
@@ -140,17 +140,17 @@ class RcloneRemote(Remote):
             if len(content) > LISTING_BYTES:
                 raise Unavailable(f"{printable(self._place)} has a listing without end.")
 
-        code, said = self._run(arguments, keep)
+        code, errors = self._run(arguments, keep)
         try:
-            return code, json.loads(content) if code == 0 else None, said
+            return code, json.loads(content) if code == 0 else None, errors
         except ValueError as error:
             raise Unavailable(
                 f"rclone's listing of {printable(self._place)} is cut off."
             ) from error
 
-    def _failed(self, said: str) -> Unavailable | ConfigError:
-        why = printable(said) or "it does not say why"
-        if "didn't find section in config file" in said:
+    def _failed(self, errors: str) -> Unavailable | ConfigError:
+        why = printable(errors) or "it does not say why"
+        if "didn't find section in config file" in errors:
             return ConfigError(
                 f"rclone has no remote {printable(self._place)}.",
                 remedy="Make it: `rclone config`.",
@@ -167,13 +167,17 @@ def _taken(blocks: queue.Queue[bytes | BaseException | None]) -> Iterator[bytes]
 
 def _file(path: str, item: dict[str, Any]) -> RemoteFile | None:
     """Return the file, or None without a size, as of Google's own documents."""
-    size, told, identity = item.get("Size"), str(item.get("ModTime", "")), str(item.get("ID", ""))
+    size, mod_time, identity = (
+        item.get("Size"),
+        str(item.get("ModTime", "")),
+        str(item.get("ID", "")),
+    )
     if not isinstance(size, int) or size < 0:
         return None
     try:
-        modified = datetime.fromisoformat(told).timestamp()
+        modified = datetime.fromisoformat(mod_time).timestamp()
     except ValueError:
         modified = None
     return RemoteFile(
-        path, size, etag=f"{told} {identity}".strip(), modified=modified, file_id=identity
+        path, size, etag=f"{mod_time} {identity}".strip(), modified=modified, file_id=identity
     )

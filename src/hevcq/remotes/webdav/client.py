@@ -222,10 +222,10 @@ class WebDavRemote(Remote):
         """Use the files of a Nextcloud if its own address was given."""
         if self._found:
             return
-        told = self._base
-        if "/remote.php/" not in told and self._account.user:
-            inside = f"{told}{NEXTCLOUD}/{quote(self._account.user, safe='')}/"
-            with self._open("PROPFIND", told, {"Depth": "0"}, multistatus.REQUEST) as plain:
+        base = self._base
+        if "/remote.php/" not in base and self._account.user:
+            inside = f"{base}{NEXTCLOUD}/{quote(self._account.user, safe='')}/"
+            with self._open("PROPFIND", base, {"Depth": "0"}, multistatus.REQUEST) as plain:
                 listed = plain.status_code == 207
             if not listed:
                 with self._open("PROPFIND", inside, {"Depth": "0"}, multistatus.REQUEST) as there:
@@ -246,15 +246,19 @@ class WebDavRemote(Remote):
         if status not in {200, 206}:
             self._refuse_if_busy(status)
             raise SourceUnreadable(f"{self.server} refuses to send {name} (HTTP {status}).")
-        said = multistatus.etag(response.headers.get("ETag"))
-        if file.etag and said and said != file.etag:
+        etag = multistatus.etag(response.headers.get("ETag"))
+        if file.etag and etag and etag != file.etag:
             raise SourceChanged(f"{name} was changed on {self.server} meanwhile.")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise SourceUnreadable(f"{self.server} sends {name} compressed, although not asked to.")
         begin = start if status == 206 else 0
         if status == 206:
-            told = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if told is None or int(told[1]) != start or told[3] not in {"*", str(file.size)}:
+            content_range = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if (
+                content_range is None
+                or int(content_range[1]) != start
+                or content_range[3] not in {"*", str(file.size)}
+            ):
                 raise Unavailable(f"{self.server} sent another part of {name} than asked for.")
         length = response.headers.get("Content-Length", "")
         if _COUNT.fullmatch(length) and int(length) != file.size - begin:

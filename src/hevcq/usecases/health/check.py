@@ -143,15 +143,15 @@ class HealthCheck:
     def _round(self) -> str:
         """Return what identifies the same request: whoever gives it again goes on with it."""
         asked = self.request
-        told = [
+        facts = [
             *sorted(map(os.fsencode, asked.roots)),
             asked.depth.encode(),
             str(asked.share).encode(),
         ]
-        told += [
+        facts += [
             each.encode("utf-8", "surrogateescape") for each in (*asked.include, "", *asked.exclude)
         ]
-        return hashlib.sha256(b"\0".join(told)).hexdigest()
+        return hashlib.sha256(b"\0".join(facts)).hexdigest()
 
     def _found(self) -> Iterator[_Due]:
         """Yield every video below the roots, renditions too, and what cannot be read as one."""
@@ -246,8 +246,8 @@ class HealthCheck:
         start = (info.start_s if info else None) or 0.0
         ragged = info is not None and info.format_name in RAGGED and fresh.depth is Depth.DECODE
         if ragged and spots and all(_at_start(spot, start) for spot in spots):
-            said = "It begins inside a picture, as recordings do."
-            return replace(fresh, health=Health.SOUND, detail=said)
+            detail = "It begins inside a picture, as recordings do."
+            return replace(fresh, health=Health.SOUND, detail=detail)
         return replace(fresh, health=Health.DAMAGED, detail=error.message, spots=spots)
 
     def _spots(self, path: Path) -> tuple[Spot, ...]:

@@ -38,9 +38,9 @@ def where(spots: Sequence[Spot]) -> str:
 def summary(checked: Sequence[Checked]) -> str:
     """Return the counts as a sentence."""
     counts = Counter(each.health for each in checked)
-    told = [f"{counts[health]:,} {health.value}" for health in Health if counts[health]]
+    by_health = [f"{counts[health]:,} {health.value}" for health in Health if counts[health]]
     files = "1 file" if len(checked) == 1 else f"{len(checked):,} files"
-    return f"{files} read: {', '.join(told)}." if checked else "No file was due."
+    return f"{files} read: {', '.join(by_health)}." if checked else "No file was due."
 
 
 def write_html(path: Path, checked: Sequence[Checked], at: float) -> None:

@@ -117,8 +117,8 @@ def since_of(text: str, now: float) -> date:
             return max(FIRST, today - timedelta(days=int(span[1]) * SPANS[span[2]]))
         return date.fromisoformat(text.strip())
     except ValueError as error:
-        said = f"{text!r} is no time to begin at; write 90d, 8w, 6m, 2y or 2026-01-31."
-        raise UsageError(said) from error
+        problem = f"{text!r} is no time to begin at; write 90d, 8w, 6m, 2y or 2026-01-31."
+        raise UsageError(problem) from error
 
 
 def rows(log: EventLog, since: date, until: date) -> list[tuple[DayKey, DaySum]]:

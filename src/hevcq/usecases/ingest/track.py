@@ -280,7 +280,7 @@ class JobTracker:
         )
 
     def _say(self, name: EventName, item: Item, **fields: object) -> None:
-        said = {key: value for key, value in fields.items() if value is not None}
+        known = {key: value for key, value in fields.items() if value is not None}
         base = {
             "event": name,
             "at": self._clock.now(),
@@ -288,7 +288,7 @@ class JobTracker:
             "profile": item.profile.name if item.profile else None,
             "job": item.job_id or None,
         }
-        self._emit(IngestEvent.model_validate(base | said))
+        self._emit(IngestEvent.model_validate(base | known))
 
 
 def _speaks_of_space(reason: str) -> bool:

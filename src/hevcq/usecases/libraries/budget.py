@@ -17,7 +17,7 @@ from hevcq.settings.libraries import Library
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
-LOOK_S = 30.0
+MEASURED_EVERY_S = 30.0
 """Seconds for which an answer counts: reading it costs a walk over the library's placements."""
 IN_PLACE = frozenset({PlacementState.PLACED, PlacementState.REPLACED, PlacementState.EXPIRED})
 GIB = 1024**3
@@ -56,10 +56,10 @@ class Budget:
         if not (library.schedule or library.max_hours_per_day or library.stop_when_saved_gib):
             return ""
         if now >= self._until:
-            self._answer, self._until = self._look(), now + LOOK_S
+            self._answer, self._until = self._measured(), now + MEASURED_EVERY_S
         return self._answer
 
-    def _look(self) -> str:
+    def _measured(self) -> str:
         library, name = self._library, printable(self._library.name)
         now = self._clock.now()
         if not self._schedule.open_at(now):

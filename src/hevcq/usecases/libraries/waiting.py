@@ -70,8 +70,8 @@ def waiting(data_dir: Path) -> Rows:
         path = lock.with_suffix(".json")
         try:
             if file_lock.is_locked(lock):
-                said = json.loads(path.read_text(encoding="utf-8"))
-                found += [each for each in said if isinstance(each, dict)]
+                listed = json.loads(path.read_text(encoding="utf-8"))
+                found += [each for each in listed if isinstance(each, dict)]
             else:
                 _remove(path, path.with_suffix(".tmp"), lock)
         except (OSError, ValueError, TypeError):

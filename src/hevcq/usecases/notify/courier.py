@@ -97,8 +97,8 @@ class Courier:
             return replace(reader, off=reason, problem=reason), False, 0
         if reader.tries >= len(RETRIES_S):
             log.error("message_given_up", reason=reason, messages=len(wanted))
-            told = "1 message" if len(wanted) == 1 else f"{len(wanted)} messages"
-            given_up = f"{GAVE_UP} {told}: {reason}"
+            messages = "1 message" if len(wanted) == 1 else f"{len(wanted)} messages"
+            given_up = f"{GAVE_UP} {messages}: {reason}"
             past = replace(reader, seq=wanted[-1].seq, tries=0, next_at=0.0, problem=given_up)
             return past, False, len(wanted)
         seconds = RETRIES_S[reader.tries] * (0.9 + 0.2 * self._random())

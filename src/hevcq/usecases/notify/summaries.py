@@ -40,12 +40,12 @@ class BatchWatch:
         while page := self._log.after(seq, PAGE):
             found += [event for event in page if event.name in ENDS]
             seq = page[-1].seq
-        told = any(event.name != "job.skipped" for event in found)
+        is_worth_sending = any(event.name != "job.skipped" for event in found)
         # Told twice after a kill here, which is better than never.
-        if told:
+        if is_worth_sending:
             self._log.add(self._summary(found))
         self._log.end(replace(reader, seq=seq))
-        return told
+        return is_worth_sending
 
     def _is_open(self) -> bool:
         return any(count for (_, state), count in self._ledger.counts().items() if state in OPEN)

@@ -47,12 +47,12 @@ class ExpiredMessages:
         if not self._backend.external_dlq:
             return 0
         try:
-            return self._look()
+            return self._record_expired()
         except HevcqError as error:
             get_logger().warning("given_up_not_looked_for", reason=str(error))
             return 0
 
-    def _look(self) -> int:
+    def _record_expired(self) -> int:
         whole, self._looks = self._looks % FULL_CHECK_EVERY == 0, self._looks + 1
         early, self._early = list(self._early.values()), {}
         marked = sum(self.note(letter) for letter in early)

@@ -67,7 +67,7 @@ class SourceFinisher:
             collected = self._catalog is not None
             return self._backend.store.mark_source_finished(source, collected=collected)
         except HevcqError as error:
-            get_logger().warning("source_not_let_go", source=source.key, reason=str(error))
+            get_logger().warning("source_not_marked_finished", source=source.key, reason=str(error))
             return False
 
     def _collected(self, jobs: tuple[JobRecord, ...]) -> bool:

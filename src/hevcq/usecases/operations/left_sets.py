@@ -91,11 +91,11 @@ def _made_by(store: Store, key: str, profile: str, version: str) -> bool:
     if seen is None:
         return True
     job, _, attempt = version.partition("-")
-    said = seen.metadata
+    metadata = seen.metadata
     return (
-        said.get("job", "").startswith(job)
-        and said.get("fence") == attempt.partition("-")[0]
-        and said.get("profile") == profile
+        metadata.get("job", "").startswith(job)
+        and metadata.get("fence") == attempt.partition("-")[0]
+        and metadata.get("profile") == profile
     )
 
 

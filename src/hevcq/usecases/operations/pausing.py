@@ -107,7 +107,7 @@ class PauseNotice:
         every_s: float,
     ) -> None:
         self._look, self._on_change, self._clock, self._every_s = look, on_change, clock, every_s
-        self._next, self._said = clock.monotonic(), ""
+        self._next, self._last = clock.monotonic(), ""
 
     def step(self) -> None:
         """Look, if it is time; call `on_change` with the reason, or with "" once it is gone."""
@@ -115,8 +115,8 @@ class PauseNotice:
             return
         self._next = self._clock.monotonic() + self._every_s
         found = self._look()
-        if found != self._said:
-            self._said = found
+        if found != self._last:
+            self._last = found
             self._on_change(found)
 
 

@@ -88,10 +88,10 @@ def _same_start(before: LivedTime, seen: LivedTime) -> bool:
 
 
 def _problem(before: LivedTime | None, now: LivedTime) -> str:
-    said = "Set it, e.g. with NTP; until then no kept original is deleted."
+    remedy = "Set it, e.g. with NTP; until then no kept original is deleted."
     if now.wall < EARLIEST:
         day = datetime.fromtimestamp(max(0.0, now.wall), UTC).strftime("%Y-%m-%d")
-        return f"The clock of this machine is wrong: it says {day}. {said}"
+        return f"The clock of this machine is wrong: it says {day}. {remedy}"
     if before is not None and _same_start(before, now):
         jump = (now.wall - before.wall) - (now.uptime_s - before.uptime_s)
         if abs(jump) > JUMP_S:

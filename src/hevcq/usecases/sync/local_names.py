@@ -76,8 +76,8 @@ def arriving(account: str, boot: str, file: RemoteFile) -> str:
     Another version has another name, so that bytes of two never mix. So has each start of the machine:
     after a power cut the end of a file that nobody made durable may be zeros.
     """
-    told = "\0".join((file.path, file.version, str(file.size), boot))
-    return f"{parts_prefix(account)}{_digest(told)[:32]}.part"
+    identity = "\0".join((file.path, file.version, str(file.size), boot))
+    return f"{parts_prefix(account)}{_digest(identity)[:32]}.part"
 
 
 def _digest(text: str) -> str:

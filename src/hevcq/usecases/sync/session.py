@@ -259,8 +259,8 @@ class Session:
         same = entry is not None and (entry.version, entry.size) == (file.version, file.size)
         if entry is not None and same and entry.stage in {Stage.LANDED, Stage.KNOWN}:
             if self.job.move:
-                said = "its bytes are here; the server's copy would be deleted"
-                self.on_file(Synced(file.path, file.size, Fate.WOULD, entry.target, said))
+                detail = "its bytes are here; the server's copy would be deleted"
+                self.on_file(Synced(file.path, file.size, Fate.WOULD, entry.target, detail))
             return
         try:
             folder, name = self._mover.place(file.path)
@@ -310,19 +310,19 @@ class Session:
         if not self._mover.is_here(entry):
             if (file.path, file.version) not in self._left:
                 self._left.add((file.path, file.version))
-                said = (
+                detail = (
                     "its bytes came before and are no longer where they landed; left on the server"
                 )
-                self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, said))
+                self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, detail))
             return
         try:
             removal = self._patient(lambda: self._mover.remove(file, entry))
         except Unavailable as error:
-            said = f"landed; not deleted on the server yet: {error.message}"
-            self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, said))
+            detail = f"landed; not deleted on the server yet: {error.message}"
+            self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, detail))
             return
         moved = Fate.MOVED if entry.stage is Stage.LANDED else Fate.KNOWN
-        fate, said = {
+        fate, detail = {
             Removal.REMOVED: (moved, ""),
             Removal.GONE: (moved, "the server's copy was gone already"),
             Removal.CHANGED: (Fate.CHANGED, "landed; the server has another version by now"),
@@ -331,7 +331,7 @@ class Session:
                 "landed; the server does not allow its copy to be deleted",
             ),
         }[removal]
-        self.on_file(Synced(file.path, file.size, fate, entry.target, said))
+        self.on_file(Synced(file.path, file.size, fate, entry.target, detail))
 
     def _require_room(self, file: RemoteFile) -> None:
         folder = self.job.target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from hevcq.domain.job import JobState, Source
@@ -46,28 +47,17 @@ class Pictures:
                     return found
         return _read(farm, picture_key(video))
 
-    def take(self, farm: VideoFarm, video: Video) -> bytes:
-        """Take a picture of the uploaded file, keep it and return it, or b"".
-
-        What failed once is not tried again. Raises nothing of hevcq's own.
-        """
-        source = video.source
+    def make(self, farm: VideoFarm, video: Video) -> bytes:
+        """Make a picture of the uploaded file, keep it and return it, or b""; see `_once`."""
+        source, store = video.source, farm.backend.store
         if source is None or not video.raw_kept or video.raw_leaving:
             return b""
-        if video.video_id in self._failed:
-            return b""
-        if found := self.find(farm, video):  # taken while this call waited for its turn
-            return found
-        taken = b""
-        try:
-            if taken := self._taken(farm.backend.store, source, WIDTH):
-                farm.backend.store.put(picture_key(video), taken, metadata={})
-        except (HevcqError, OSError) as error:
-            get_logger().info("no_picture", video=video.video_id, reason=str(error))
-            taken = b""
-        if not taken:
-            self._give_up(video.video_id)
-        return taken
+        return self._once(
+            video.video_id,
+            find=lambda: self.find(farm, video),
+            make=lambda: self._still(store, source, WIDTH),
+            keep=lambda made: store.put(picture_key(video), made, metadata={}),
+        )
 
     def find_of_source(self, source: Source) -> bytes:
         """Return the small picture that is kept of a job's source, or b""."""
@@ -76,26 +66,42 @@ class Pictures:
         except OSError:
             return b""
 
-    def take_of_source(self, store: Store, source: Source) -> bytes:
-        """Take a small picture of a job's source, keep it in the data folder and return it, or b"".
+    def make_of_source(self, store: Store, source: Source) -> bytes:
+        """Make a small picture of a job's source, keep it in the data folder; see `_once`."""
+        return self._once(
+            source.source_id,
+            find=lambda: self.find_of_source(source),
+            make=lambda: self._still(store, source, SMALL),
+            keep=lambda made: self._keep(source, made),
+        )
+
+    def _once(
+        self,
+        name: str,
+        *,
+        find: Callable[[], bytes],
+        make: Callable[[], bytes],
+        keep: Callable[[bytes], object],
+    ) -> bytes:
+        """Return the picture that another call made meanwhile, or make and keep it; b"" for none.
 
         What failed once is not tried again. Raises nothing of hevcq's own.
         """
-        if source.source_id in self._failed:
+        if name in self._failed:
             return b""
-        if found := self.find_of_source(source):
+        if found := find():
             return found
-        taken = b""
+        made = b""
         try:
-            if taken := self._taken(store, source, SMALL):
-                self._keep(source, taken)
+            if made := make():
+                keep(made)
+                return made
         except (HevcqError, OSError) as error:
-            get_logger().info("no_picture", source=source.key, reason=str(error))
-        if not taken:
-            self._give_up(source.source_id)
-        return taken
+            get_logger().info("no_picture", of=name, reason=str(error))
+        self._give_up(name)
+        return made
 
-    def _taken(self, store: Store, source: Source, width: int) -> bytes:
+    def _still(self, store: Store, source: Source, width: int) -> bytes:
         stop = threading.Event()
         self._scratch.mkdir(parents=True, exist_ok=True)
         with store.stream(source, self._scratch, moved=lambda _n: None, stop=stop) as there:

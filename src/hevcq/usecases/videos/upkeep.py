@@ -33,7 +33,7 @@ def look_after(farm: VideoFarm, send: SendEvent | None = None) -> int:
     for video in farm.videos.due(farm.clock.now()):
         count += 1
         try:
-            _look(farm, video, send)
+            _look_after(farm, video, send)
         except Conflict:
             continue  # somebody else is at it
         except HevcqError as error:
@@ -41,7 +41,7 @@ def look_after(farm: VideoFarm, send: SendEvent | None = None) -> int:
     return count
 
 
-def _look(farm: VideoFarm, video: Video, send: SendEvent | None) -> None:
+def _look_after(farm: VideoFarm, video: Video, send: SendEvent | None) -> None:
     if video.unsent is not None and video.unsent.next_at <= farm.clock.now():
         video = _sent(farm, video, video.unsent, send)
         if video.due_at is None or video.due_at > farm.clock.now():

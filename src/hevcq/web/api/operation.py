@@ -193,8 +193,8 @@ def _parsed(model: type[BaseModel] | None, given: Mapping[str, str], where: str)
 
 
 def _explained(error: ValidationError, where: str) -> str:
-    said = []
+    problems = []
     for each in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
         at = ".".join(str(part)[:40] for part in each["loc"]) or where
-        said.append(f"{at}: {each['msg']}")
-    return "; ".join(said).encode("utf-8", "backslashreplace").decode() + "."
+        problems.append(f"{at}: {each['msg']}")
+    return "; ".join(problems).encode("utf-8", "backslashreplace").decode() + "."

@@ -43,7 +43,7 @@ MAX_LETTERS = 50
 MAX_REDRIVEN = 10_000
 PAUSES: dict[str, float | None] = {"": None, "1h": 3600, "8h": 28_800}
 """How long a pause from the page may last, in seconds; None is until somebody resumes."""
-SAID = {
+NOTICES = {
     "paused": "Paused: running encodes end, nothing new begins.",
     "resumed": "Work goes on.",
     "not_paused": "Nothing was paused.",
@@ -173,7 +173,7 @@ def _board(request: Request, services: Services) -> HTMLResponse:
         letters=letters[:MAX_LETTERS],
         more=len(letters) > MAX_LETTERS,
         now=now,
-        said=_said(request),
+        notice=_notice(request),
         saved=saved,
         chart=savings_chart(saved),
         days=DAYS,
@@ -233,11 +233,11 @@ def _redriven(app: App, wanted: DeadLetterFilter, who: str) -> int:
     return sum(each.result is RedriveResult.REDRIVEN for each in results)
 
 
-def _back(said: str, count: int) -> Response:
-    return RedirectResponse(f"/board?said={said}&n={count}", 303)
+def _back(notice: str, count: int) -> Response:
+    return RedirectResponse(f"/board?notice={notice}&n={count}", 303)
 
 
-def _said(request: Request) -> str:
+def _notice(request: Request) -> str:
     number = request.query_params.get("n", "0")
-    words = SAID.get(request.query_params.get("said", ""), "")
+    words = NOTICES.get(request.query_params.get("notice", ""), "")
     return words.format(n=int(number) if number.isascii() and number.isdigit() else 0)

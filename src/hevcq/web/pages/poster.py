@@ -62,8 +62,8 @@ async def of_job(request: Request) -> Response:
         raise HTTPException(404)
     found = await run_in_threadpool(services.pictures.find_of_source, job.source)
     if not found:
-        take, store = services.pictures.take_of_source, services.app.backend.store
-        found = await run_sync(take, store, job.source, limiter=services.one_source)
+        make, store = services.pictures.make_of_source, services.app.backend.store
+        found = await run_sync(make, store, job.source, limiter=services.one_source)
     return _answer(found)
 
 
@@ -75,7 +75,7 @@ async def _picture(request: Request, farm: VideoFarm, video: Video) -> Response:
     services = services_of(request)
     found = await run_in_threadpool(services.pictures.find, farm, video)
     if not found:
-        found = await run_sync(services.pictures.take, farm, video, limiter=services.one_picture)
+        found = await run_sync(services.pictures.make, farm, video, limiter=services.one_picture)
     return _answer(found)
 
 

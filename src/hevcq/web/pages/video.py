@@ -34,7 +34,7 @@ from hevcq.web.services import read_form, services_of
 from hevcq.wiring.videos import video_farm
 
 PATH = "/v/{video_id}"
-SAID = {
+NOTICES = {
     "retried": "Queued again.",
     "stopped": "Cancelled.",
     "published": "Anybody with the public address can watch this video now.",
@@ -166,7 +166,7 @@ def _find(request: Request, person: Person) -> tuple[VideoFarm, Video]:
 
 
 async def _change(
-    request: Request, how: Callable[[VideoFarm, Video, str], object], said: str
+    request: Request, how: Callable[[VideoFarm, Video, str], object], notice: str
 ) -> Response:
     """Change the video and show it again; a refusal is told on its page."""
     farm, video = await _found(request)
@@ -174,7 +174,7 @@ async def _change(
         await run_in_threadpool(how, farm, video, person_of(request).name)
     except UsageError as error:
         raise HTTPException(409, str(error)) from error
-    return RedirectResponse(f"/v/{video.video_id}?said={said}", 303)
+    return RedirectResponse(f"/v/{video.video_id}?notice={notice}", 303)
 
 
 def _show(request: Request, person: Person) -> Response:
@@ -190,7 +190,7 @@ def _show(request: Request, person: Person) -> Response:
         video=video,
         playing=_whole(request, farm, video, what, found),
         formats=_formats_html(farm, video, found),
-        said=SAID.get(request.query_params.get("said", ""), ""),
+        notice=NOTICES.get(request.query_params.get("notice", ""), ""),
         public=public if video.visibility is Visibility.PUBLIC else "",
         now=farm.clock.now(),
         original=original_address(base, video, download=True),

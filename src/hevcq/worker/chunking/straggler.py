@@ -10,7 +10,7 @@ from hevcq.domain.chunking.planner import Chunk
 from hevcq.domain.chunking.schedule import LOOK_S, is_straggler
 from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState
-from hevcq.errors import HevcqError, Trailing
+from hevcq.errors import HevcqError, StragglerRequeued
 from hevcq.ports.encoder import EncodeProgress, OnProgress
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.context import WorkerContext
@@ -37,21 +37,21 @@ class StragglerWatch:
             elapsed = self._clock.monotonic() - self._began
             if elapsed >= self._next_s and self._fence.number == 1:
                 self._next_s = elapsed + LOOK_S
-                self._look(now.fraction, elapsed)
+                self._check(now.fraction, elapsed)
 
         return watching
 
-    def _look(self, share: float, elapsed_s: float) -> None:
+    def _check(self, share: float, elapsed_s: float) -> None:
         log = get_logger(job=self._video.job_id, chunk=self._chunk.index)
         try:
             done = self._done()
         except HevcqError as error:
-            log.debug("parts_not_looked_at", reason=str(error))
+            log.debug("subjobs_not_read", reason=str(error))
             return
         if is_straggler(self._chunk.cost, share, elapsed_s, done):
-            log.warning("chunk_handed_on", share=round(share, 3), elapsed_s=round(elapsed_s, 1))
+            log.warning("straggler_requeued", share=round(share, 3), elapsed_s=round(elapsed_s, 1))
             self._requeued.note(self._fence.job_id, self._clock.monotonic())
-            self._lease.end(Trailing())
+            self._lease.end(StragglerRequeued())
 
     def _done(self) -> list[tuple[float, float]]:
         """Return the cost and the time in seconds of each chunk that is done."""

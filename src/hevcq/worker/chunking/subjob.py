@@ -43,11 +43,11 @@ class SubjobReporter(Reporter):
         self.part = label(claimed.task, split)
         self._job_id, self._split = claimed.task.job_id, split.name
 
-    def _look(self) -> None:
+    def _check_still_wanted(self) -> None:
         try:
             job = self._fence.ledger.get(self._job_id)
         except HevcqError as error:
-            get_logger(job=self._job_id).debug("job_not_looked_at", reason=str(error))
+            get_logger(job=self._job_id).debug("job_not_read", reason=str(error))
             return
         if job is None or job.split is None or not _is_split(job, self._split):
             self._lease.end(Superseded())

@@ -42,8 +42,8 @@ def emit_started(
     context: WorkerContext, claimed: ClaimedTask, delivery: Delivery, *, part: str = ""
 ) -> None:
     """Report that a job or a subjob was claimed."""
-    said = {"part": part} if part else {}
-    _log(claimed).info(EventName.JOB_STARTED.value, attempt=delivery.attempt, **said)
+    fields = {"part": part} if part else {}
+    _log(claimed).info(EventName.JOB_STARTED.value, attempt=delivery.attempt, **fields)
     task = claimed.task
     context.emit(
         JobEvent(
@@ -183,7 +183,7 @@ class Reporter:
             self._lease.end(error)
         except (TransientError, StorageError) as error:
             get_logger(job=self._task.job_id).debug("progress_not_written", reason=str(error))
-        self._look()
+        self._check_still_wanted()
 
     def _expect(self, progress: Progress) -> None:
         """Report when the running encode should end; one in verification counts as ended."""
@@ -193,7 +193,7 @@ class Reporter:
         if encode_slots is not None and eta_s is not None:
             encode_slots.expect(self._worker, eta_s)
 
-    def _look(self) -> None:
+    def _check_still_wanted(self) -> None:
         """Check whether the work is still wanted; called after every progress write to the ledger."""
 
 

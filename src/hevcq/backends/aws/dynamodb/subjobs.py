@@ -67,13 +67,13 @@ class SubjobTable:
         job = self._jobs.get(job_id)
         if job is None or job.split is None or job.split.name != split:
             return
-        told = job.split.model_copy(update={"announced": True})
+        enqueued = job.split.model_copy(update={"announced": True})
         as_split = {
             "state": text(JobState.SPLIT.value),
             "split": text(job.split.model_dump_json()),
         }
         self._jobs.change(
-            job_id, ConditionalUpdate(as_split, {"split": text(told.model_dump_json())})
+            job_id, ConditionalUpdate(as_split, {"split": text(enqueued.model_dump_json())})
         )
 
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:

@@ -114,8 +114,8 @@ class DynamoVideoRecords(VideoRecords):
             raise Conflict(f"There is a video {video.video_id} already.")
         if any(refused):
             owner, farm = self.usage(video.owner), self.usage()
-            said = exceeded(quota, owner, farm, size) or "A limit is reached."
-            raise QuotaExceeded(said, remedy=QUOTA_REMEDY)
+            problem = exceeded(quota, owner, farm, size) or "A limit is reached."
+            raise QuotaExceeded(problem, remedy=QUOTA_REMEDY)
 
     def get(self, video_id: str) -> Video | None:
         """Read one item consistently."""

@@ -137,7 +137,7 @@ class SqliteQueue(Queue):
             if waited and stop.is_set():
                 return []
             with self._condition:
-                heard = self._notifications
+                seen = self._notifications
             ready, due = (True, None) if notified else self._peek()
             if ready or (due is not None and due <= self._clock.now()):
                 found = self._claim(limit)
@@ -146,17 +146,17 @@ class SqliteQueue(Queue):
             left = end - self._clock.monotonic()
             if stop.is_set() or left <= 0 or limit < 1:
                 return []
-            waited, notified = True, not notified and self._wait(heard, left, due)
+            waited, notified = True, not notified and self._wait(seen, left, due)
 
-    def _wait(self, heard: int, left: float, due: float | None) -> bool:
+    def _wait(self, seen: int, left: float, due: float | None) -> bool:
         """Wait for a notification or a deadline; return whether one came, to save a query."""
         pause = min(left, self._config.poll_s, SLICE_S)
         if due is not None:
             pause = min(pause, max(0.0, due - self._clock.now()))
         with self._condition:
-            if self._notifications == heard:
+            if self._notifications == seen:
                 self._clock.wait_on(self._condition, pause)
-            return self._notifications != heard
+            return self._notifications != seen
 
     def _peek(self) -> tuple[bool, float | None]:
         # Two index lookups on a read connection: an idle consumer never takes the write lock.

@@ -64,8 +64,8 @@ class SqliteVideoRecords(VideoRecords):
             if connection.execute(GET, (video.video_id,)).fetchone() is not None:
                 raise Conflict(f"There is a video {video.video_id} already.")
             owner, farm = _usage(connection, video.owner), _usage(connection, None)
-            if said := exceeded(quota, owner, farm, video.charged_bytes):
-                raise QuotaExceeded(said, remedy=QUOTA_REMEDY)
+            if problem := exceeded(quota, owner, farm, video.charged_bytes):
+                raise QuotaExceeded(problem, remedy=QUOTA_REMEDY)
             connection.execute(ADD, (video.video_id, *_values(video)))
 
         self._database.write(work)
