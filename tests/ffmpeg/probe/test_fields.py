@@ -10,7 +10,7 @@ from tests.support.media_facts import profile, video
 
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.probe.fields import FieldsSeen, fields_seen, may_be_interlaced
+from hevcq.ffmpeg.probe.fields import FieldsSeen, fields_seen
 from hevcq.util.clock import SystemClock
 
 LINE = "[Parsed_idet_1 @ 0x55] Multi frame detection: TFF:{:>6} BFF:{:>6} Progressive:{:>6} Undetermined:{:>6}"
@@ -110,7 +110,7 @@ def test_hard_edges_are_no_fields(tmp_path) -> None:
 def test_only_what_television_records_is_looked_at_without_a_mark(changes, looked) -> None:
     stream = video(**{"width": 720, "height": 576, "average_rate": "25/1", **changes})
 
-    assert may_be_interlaced(stream) is looked
+    assert stream.may_be_interlaced is looked
 
 
 def test_the_results_of_all_places_are_added_up() -> None:

@@ -15,6 +15,13 @@ from pydantic import Field
 
 from hevcq.domain.model import Frozen
 
+UNMARKED_LINES, UNMARKED_RATES = frozenset({480, 486, 576}), (25.0, 30000 / 1001, 30.0)
+"""Lines and frames per second of a video that may be interlaced without a mark: television's."""
+MAX_OFF = 0.005
+"""Share by which a frame rate may differ from television's."""
+PROGRESSIVE_CODECS = frozenset({"hevc", "vp8", "vp9", "av1", "theora"})
+"""Codecs that nobody records interlaced video in."""
+
 
 class StreamKind(StrEnum):
     """What a stream carries. A picture is cover art: one image, not a video."""
@@ -276,6 +283,19 @@ class Stream(Frozen):
             and not self.frames
             and not (self.video is not None and self.video.pixel_format)
         )
+
+    @property
+    def may_be_interlaced(self) -> bool:
+        """Whether its pictures decide if it is interlaced: it is marked so, or of television's size."""
+        video = self.video
+        if video is None or self.pictureless or self.kind is not StreamKind.VIDEO:
+            return False
+        if video.marked_interlaced:
+            return True
+        frames, _, seconds = video.average_rate.partition("/")
+        shown = int(frames) / int(seconds) if frames.isdigit() and seconds.strip("0") else 0.0
+        usual = any(abs(shown / rate - 1) < MAX_OFF for rate in UNMARKED_RATES)
+        return usual and video.height in UNMARKED_LINES and self.codec not in PROGRESSIVE_CODECS
 
     @property
     def tick(self) -> Fraction:

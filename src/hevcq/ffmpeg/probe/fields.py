@@ -12,7 +12,7 @@ import re
 import threading
 from dataclasses import dataclass
 
-from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.errors import EncoderFailed, LimitExceeded
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
@@ -28,12 +28,7 @@ FRAMES_PER_PLACE = 50
 """Decoded frames at each place: 2 s of 25 per second, about 0.3 s of CPU at 1080i."""
 SHORT_S = 10.0
 """Seconds below which one place, the beginning, is enough; it is looked at for as many frames."""
-UNMARKED_LINES, UNMARKED_RATES = frozenset({480, 486, 576}), (25.0, 30000 / 1001, 30.0)
-"""Lines and frames per second of a video that is looked at without a mark."""
 UNMARKED_FRAMES = 16
-MAX_OFF = 0.005
-PROGRESSIVE_CODECS = frozenset({"hevc", "vp8", "vp9", "av1", "theora"})
-"""Codecs that nobody records interlaced video in."""
 UNMARKED_CLEAR = 1.5
 """idet's threshold without a mark. At its 1.04 hard edges look like combs: 54 of 60 frames of a drawn
 test picture, and none at 1.5, where of two interlaced cameras' frames 12 in 13 and all do."""
@@ -107,25 +102,12 @@ def with_fields_seen(
         update={
             "streams": tuple(
                 _looked_at(tools, location, info, stream, stop)
-                if may_be_interlaced(stream)
+                if stream.may_be_interlaced
                 else stream
                 for stream in info.streams
             )
         }
     )
-
-
-def may_be_interlaced(stream: Stream) -> bool:
-    """Return whether the pictures of a stream are looked at: it is marked, or of television's size."""
-    video = stream.video
-    if video is None or stream.pictureless or stream.kind is not StreamKind.VIDEO:
-        return False
-    if video.marked_interlaced:
-        return True
-    frames, _, seconds = video.average_rate.partition("/")
-    shown = int(frames) / int(seconds) if frames.isdigit() and seconds.strip("0") else 0.0
-    usual = any(abs(shown / rate - 1) < MAX_OFF for rate in UNMARKED_RATES)
-    return usual and video.height in UNMARKED_LINES and stream.codec not in PROGRESSIVE_CODECS
 
 
 def _looked_at(

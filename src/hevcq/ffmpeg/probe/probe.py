@@ -33,7 +33,7 @@ from hevcq.ffmpeg.inputs import (
     reading,
     strip_name,
 )
-from hevcq.ffmpeg.probe.fields import may_be_interlaced, with_fields_seen
+from hevcq.ffmpeg.probe.fields import with_fields_seen
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.process.child import Finished, run_child
 
@@ -74,7 +74,7 @@ def probe(
     _check_file(location)
     with Demuxed(tools, location, stop) as file:
         info = _probed(tools, location, file, stop, midstream=midstream)
-    if midstream and any(map(may_be_interlaced, info.streams)):
+    if midstream and any(stream.may_be_interlaced for stream in info.streams):
         info = with_fields_seen(tools, location, info, stop)
     info = _with_h264_hdr(tools, location, info, stop)
     return info if is_url(location) else _with_structure(location, info)
