@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,17 @@ def require_existing(paths: Iterable[Path]) -> None:
             raise UsageError(f"No such file or folder: {printable(path)}.") from error
         except OSError:
             continue  # whoever opens it knows what to say
+
+
+def require_queued(app: App, paths: Iterable[Path]) -> None:
+    """Raise UsageError for the first path at which there is nothing, and below which nothing was queued.
+
+    What was queued may have been moved or deleted since.
+    """
+    for path in paths:
+        whole = Path(os.path.abspath(path))  # noqa: PTH100 - links stay unresolved
+        if next(iter(app.catalog.placements(under=whole)), None) is None:
+            require_existing([path])
 
 
 def cli_of(ctx: typer.Context) -> Cli:

@@ -173,6 +173,24 @@ def test_what_waits_for_a_profile_that_is_gone_is_no_success(farm: Farm, words: 
     assert "Queued videos need a removed profile (mine). Restore its file" in ran.err
 
 
+@pytest.mark.parametrize("words", [["collect"], ["ingest", "--skip-upload"]])
+def test_collecting_below_a_folder_that_is_not_there_is_a_mistake(
+    farm: Farm, words: list[str]
+) -> None:
+    ran = farm.run(*words, farm.folder / "nope")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "No such file or folder" in ran.err
+
+
+def test_collecting_what_was_queued_and_is_gone_since_is_no_mistake(farm: Farm) -> None:
+    clip = farm.clip("video.mp4")
+    assert farm.ingest("--no-wait").code == 0
+    clip.unlink()
+
+    assert farm.run("collect", clip).code == 0
+
+
 def test_quiet_says_nothing_when_all_is_well(farm: Farm) -> None:
     farm.clip("a.mp4")
 

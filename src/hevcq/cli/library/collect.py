@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import cli_of, require_queued
 from hevcq.cli.options import EventsAsJson, Quiet, Verbose
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def collect(
         verbose=verbose or cli.verbose,
     )
     with cli.app() as app:
+        require_queued(app, options.paths)
         raise typer.Exit(_collect(app, options))
 
 

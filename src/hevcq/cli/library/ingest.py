@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of, require_existing
+from hevcq.cli.context import Cli, cli_of, require_existing, require_queued
 from hevcq.cli.library.ingest_options import Options, named_libraries
 from hevcq.cli.options import EventsAsJson, ExcludeGlobs, IncludeGlobs, ProfileNames, Quiet, Verbose
 
@@ -117,4 +117,6 @@ def _run(cli: Cli, options: Options) -> ExitCode:
         # The display already shows what the log would repeat.
         flags["log_level"] = ("(default with a display)", "error")
     with cli.app(**flags) as app:
+        if options.skip_upload:
+            require_queued(app, options.paths)
         return run_shown(app, options)
