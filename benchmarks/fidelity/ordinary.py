@@ -263,6 +263,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("recording-cut-mpeg2.ts", spliced.recording_cut_mpeg2),
     Ordinary("recording-torn-end.ts", spliced.recording_torn_end),
     Ordinary("recording-joined.ts", spliced.recording_joined),
+    Ordinary("recording-segments.ts", spliced.recording_segments),
     Ordinary("recording-joined-channels.ts", spliced.recording_joined_channels),
     Ordinary("recording-joined-cut.ts", spliced.recording_joined_cut),
     Ordinary("recording-joined-open.ts", spliced.recording_joined_open),

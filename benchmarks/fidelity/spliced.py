@@ -165,6 +165,17 @@ def joined_parts(path: Path) -> tuple[bytes, bytes]:
     return _recording(path, _GOPS, seconds="2"), _recording(path, _GOPS, seconds="1")
 
 
+def recording_segments(path: Path) -> None:
+    """Segments of a broadcast or stream put together: each counts its packets from 0."""
+    names = path.with_name(f"{path.stem}.%d.part")
+    ffmpeg(*video(seconds="4"), "-map", "0", "-map", "1", *_GOPS, "-c:a", "mp2", "-f", "segment",
+           "-segment_time", "1.6", "-segment_format", "mpegts", names)  # fmt: skip
+    parts = sorted(path.parent.glob(f"{path.stem}.*.part"))
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    for part in parts:
+        part.unlink()
+
+
 def recording_joined_channels(path: Path) -> None:
     """Recordings of two channels in one file: other streams, and a clock that is hours ahead."""
     there = ("-mpegts_start_pid", "0x300", "-mpegts_service_id", "9", "-output_ts_offset", "9000")

@@ -123,6 +123,26 @@ def test_parts_of_other_channels_and_ragged_ones_follow_each_other(tmp_path, nam
     assert len(ENCODER.probe(str(made.path), stop=STOP).streams) == 2
 
 
+def test_segments_put_together_are_whole_and_keep_their_times(tmp_path) -> None:
+    source = recording("recording-segments.ts", tmp_path)
+
+    made = whole(source, tmp_path / "scratch", clock_jumps="refuse")
+
+    assert made is not None
+    assert made.notices == ()
+    for kind in ("v", "a"):
+        assert frames(made.path, kind) == frames(source, kind)
+    ended = [
+        subprocess.run(
+            ["ffmpeg", "-v", "quiet", "-xerror", "-i", str(path), "-f", "null", "-"],
+            check=False,
+            timeout=60,
+        ).returncode
+        for path in (source, made.path)
+    ]
+    assert ended == [1, 0], "of the source packets seem to be missing, which ends an encode"
+
+
 def test_a_profile_may_refuse_a_clock_that_jumps(tmp_path) -> None:
     with pytest.raises(
         MediaRefused, match=r"its clock jumps at 0:02, .*policies\.clock_jumps"

@@ -12,7 +12,6 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +23,7 @@ from hevcq.domain.profile import Policies
 from hevcq.errors import DiskFull, MediaRefused, SourceDamaged, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
-from hevcq.ffmpeg.inspect.parts import Part, Writer, mapping
+from hevcq.ffmpeg.inspect.parts import Part, Writer, clock_words, mapping, notices, times_words
 from hevcq.ffmpeg.inspect.recording import (
     ANSWER_S,
     HEAD_PACKETS,
@@ -33,7 +32,6 @@ from hevcq.ffmpeg.inspect.recording import (
     Ends,
     HeadPacket,
     ends_of,
-    pictures_words,
     trim_recording,
     whole_number,
 )
@@ -45,6 +43,7 @@ from hevcq.ffmpeg.inspect.transport_stream import (
     Run,
     Units,
     chain,
+    follows,
     jumps,
     packet_layout,
     payload_begin,
@@ -57,8 +56,6 @@ from hevcq.ports.encoder import TrimmedSource
 
 BACK_PACKETS = 4096
 """Packets before the first one with a new clock among which the border of two parts is looked for."""
-NAMED = 5
-"""Joints whose times a notice names."""
 FRAME = CLOCK_HZ // 25
 """Ticks of a picture where there is only one to measure."""
 _BLOCK = 8192
@@ -101,9 +98,14 @@ def whole_recording(
     runs = chain(found, pid) if pid is not None else []
     if len(runs) < 2:
         return trim_recording(tools, location, info, folder, stop) if trims else None
-    if policies.clock_jumps == "refuse":
+    jumps_at = [
+        time
+        for time, (one, other) in zip(_lengths(found, runs), pairwise(runs), strict=True)
+        if not follows(found, one, other)
+    ]
+    if policies.clock_jumps == "refuse" and jumps_at:
         raise MediaRefused(
-            f"{display_name(location)}: its clock jumps {_times_words(_lengths(found, runs))}, as in a "
+            f"{display_name(location)}: its clock jumps {times_words(jumps_at)}, as in a "
             "recording that was joined from several (policies.clock_jumps).",
             remedy="Set policies.clock_jumps to close to encode its parts one after the other.",
         )
@@ -136,19 +138,6 @@ def _lengths(found: Clocks, runs: list[Run]) -> list[float]:
     return begins
 
 
-def _times_words(times: list[float]) -> str:
-    words = [_clock(time) for time in times[:NAMED]]
-    more = len(times) - len(words)
-    last = f"{more} more times" if more else words.pop()
-    return f"at {', '.join(words)} and {last}" if words else f"at {last}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, left = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
-
-
 def _join(recording: _Recording, found: Clocks, runs: list[Run]) -> TrimmedSource:
     parts, lost, unlike = _parts(recording, found, runs)
     parts = _moved(parts, found)
@@ -166,7 +155,7 @@ def _join(recording: _Recording, found: Clocks, runs: list[Run]) -> TrimmedSourc
     _prove(recording, path, found, parts)
     if not all(part.enters for part in parts):
         _require_pictures(recording, path, found, parts)
-    return TrimmedSource(path=path, notices=tuple(_notices(parts, lost, unlike)))
+    return TrimmedSource(path=path, notices=tuple(notices(found, parts, lost, unlike)))
 
 
 def _parts(
@@ -178,12 +167,15 @@ def _parts(
     main = found.programme(runs[0].pid, 0, borders[1])
     parts: list[Part] = []
     lost, unlike = 0, list[str]()
+    goes_on = [False, *(follows(found, one, other) for one, other in pairwise(runs)), False]
     for number, run in enumerate(runs):
         span = borders[number], borders[number + 1]
+        cut = number > 0 and not goes_on[number]
         head = _packets(recording, recording.location, span[0], HEAD_PACKETS)
         own = [packet for packet in head.get(run.pid, ()) if (packet.place or 0) < span[1]]
-        own, enters = _entries(recording, own, found.coding(run.pid)) if number else (own, True)
-        if not any(packet.key for packet in own[: MOST_EARLY + 1]):
+        own, enters = _entries(recording, own, found.coding(run.pid)) if cut else (own, True)
+        keyed = any(packet.key for packet in own[: MOST_EARLY + 1])
+        if not keyed and not goes_on[number]:
             if run.after - run.first > MOST_EARLY:
                 raise SourceDamaged(
                     f"{display_name(recording.location)} is damaged: one of the {len(runs)} parts it was "
@@ -191,12 +183,15 @@ def _parts(
                 )
             lost += run.after - run.first
             continue
-        ends = _ends(recording, own, run.pid, span, cut=number > 0)
+        ends = Ends(span[0], frozenset(), {}, span[1], early=0, late=0)
+        if recording.trims and keyed:
+            trimmed = _ends(recording, own, run.pid, span, cut=cut) or ends
+            ends = _joined_ends(ends, trimmed, (goes_on[number], goes_on[number + 1]))
         here = found.programme(run.pid, *span)
         pids, missing = mapping(recording.location, main, here, (runs[0].pid, run.pid))
         if missing:
             begin = sum(_lengths(found, runs)[number - 1 : number])
-            unlike.append(f"From {_clock(begin)} on, {missing}.")
+            unlike.append(f"From {clock_words(begin)} on, {missing}.")
         parts.append(_measured(recording, Part(run, ends, pids, {}, {}, enters=enters), found))
     if not parts:
         raise SourceDamaged(
@@ -241,14 +236,20 @@ def _border(recording: _Recording, found: Clocks, one: Run, other: Run) -> int:
 
 def _ends(
     recording: _Recording, head: list[HeadPacket], pid: int, span: tuple[int, int], *, cut: bool
-) -> Ends:
-    whole = Ends(span[0], frozenset(), {}, span[1], early=0, late=0)
-    if not recording.trims:
-        return whole
+) -> Ends | None:
     key = next(packet for packet in head if packet.key)
     closed = _closed(_unit(recording, key))
     layout = (*recording.layout, pid)
-    return ends_of(recording.location, head, layout, span, cut=cut and not closed) or whole
+    return ends_of(recording.location, head, layout, span, cut=cut and not closed)
+
+
+def _joined_ends(whole: Ends, trimmed: Ends, goes_on: tuple[bool, bool]) -> Ends:
+    """Return the ends of a part; where the clock goes on from the part before, or into the next, all is kept."""
+    if goes_on[0]:
+        trimmed = replace(trimmed, begin=whole.begin, leading=whole.leading, early=0)
+    if goes_on[1]:
+        trimmed = replace(trimmed, unfinished={}, end=whole.end, late=0)
+    return trimmed
 
 
 def _entries(
@@ -384,6 +385,8 @@ def _moved(parts: list[Part], found: Clocks) -> list[Part]:
         before = moved[-1]
         both = before.stops.keys() & part.starts.keys()
         later = max(step(part.starts[pid], before.stops[pid]) for pid in both)
+        if later < 0 and follows(found, before.run, part.run):
+            later = 0  # lost signal: the gap is true
         moved.append(replace(part, move=(before.move + later) % WRAP))
     return moved
 
@@ -470,22 +473,3 @@ def _require_pictures(recording: _Recording, path: Path, found: Clocks, parts: l
             " would be left.",
             remedy="Copy each part into a file of its own, and encode those.",
         )
-
-
-def _notices(parts: list[Part], lost: int, unlike: list[str]) -> Iterator[str]:
-    main = parts[0].run.pid
-    if len(parts) > 1:
-        begin = parts[0].starts[main] + parts[0].move
-        times = [step(begin % WRAP, (p.starts[main] + p.move) % WRAP) / CLOCK_HZ for p in parts[1:]]
-        yield (
-            f"The recording was joined from {len(parts)} parts: its clock jumps {_times_words(times)}. "
-            "They follow each other without a gap."
-        )
-    early = sum(part.ends.early + len(part.ends.leading) for part in parts) + lost
-    if early:
-        yield f"{pictures_words(early)} left out: its parts begin between key frames."
-    late = sum(part.ends.late for part in parts)
-    if late:
-        pictures = "1 last picture is" if late == 1 else f"{late} last pictures are"
-        yield f"{pictures} left out: its parts end inside them."
-    yield from unlike

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.inputs import display_name
-from hevcq.ffmpeg.inspect.recording import Ends, announcing_gap
+from hevcq.ffmpeg.inspect.recording import Ends, announcing_gap, pictures_words
 from hevcq.ffmpeg.inspect.transport_stream import (
+    CLOCK_HZ,
     SYNC,
     WRAP,
     Clocks,
     Elementary,
     Programme,
     Run,
+    follows,
     payload_begin,
     pid_of,
+    step,
     unit_times,
     write_time,
 )
+
+NAMED = 5
+"""Joints whose times a notice names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +151,39 @@ def retimed(packet: bytes, pid: int, move: int) -> bytes:
         if times[1] is not None:
             write_time(data, at + 5, (times[1] + move) % WRAP)
     return bytes(data)
+
+
+def times_words(times: list[float]) -> str:
+    """Return when something happens, as `at 0:02, 0:05 and 3 more times`; times are in seconds."""
+    words = [clock_words(time) for time in times[:NAMED]]
+    more = len(times) - len(words)
+    last = f"{more} more times" if more else words.pop()
+    return f"at {', '.join(words)} and {last}" if words else f"at {last}"
+
+
+def clock_words(seconds: float) -> str:
+    """Return seconds as minutes and seconds, with hours where there are any."""
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+def notices(found: Clocks, parts: list[Part], lost: int, unlike: list[str]) -> Iterator[str]:
+    """Yield what is said of a joined recording: its joints, and what is left out beside them."""
+    main = parts[0].run.pid
+    joints = [two for one, two in pairwise(parts) if not follows(found, one.run, two.run)]
+    if joints:
+        begin = parts[0].starts[main] + parts[0].move
+        times = [step(begin % WRAP, (p.starts[main] + p.move) % WRAP) / CLOCK_HZ for p in joints]
+        yield (
+            f"The recording was joined from {len(joints) + 1} parts: its clock jumps {times_words(times)}. "
+            "They follow each other without a gap."
+        )
+    early = sum(part.ends.early + len(part.ends.leading) for part in parts) + lost
+    if early:
+        yield f"{pictures_words(early)} left out: its parts begin between key frames."
+    late = sum(part.ends.late for part in parts)
+    if late:
+        pictures = "1 last picture is" if late == 1 else f"{late} last pictures are"
+        yield f"{pictures} left out: its parts end inside them."
+    yield from unlike

@@ -15,8 +15,9 @@ import os
 import re
 import threading
 from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -48,6 +49,8 @@ _PRIVATE = 0x06
 _PRIVATE_AUDIO = {0x6A: "ac3", 0x7A: "eac3", 0x7B: "dts", 0x7C: "aac"}
 """Descriptors that name the sound in a private stream (ETSI EN 300 468, table 12)."""
 _LANGUAGE = 0x0A
+_NEAR = 16
+"""Packets after a table among which the first unit of a joined file begins."""
 _TABLE_PACKETS = 4096
 """Packets after the first one of a table among which the rest of it is looked for."""
 
@@ -156,10 +159,14 @@ Programme = tuple[Elementary, ...]
 
 @dataclass(slots=True)
 class Clocks:
-    """What one reading of a transport stream found: units by PID, and each table when it first came."""
+    """What one reading of a transport stream found: units by PID, and each table when it first came.
+
+    `breaks` are places of tables at which the counters of packets begin anew.
+    """
 
     units: dict[int, Units] = field(default_factory=dict)
     tables: list[tuple[int, Programme]] = field(default_factory=list)
+    breaks: list[int] = field(default_factory=list)
 
     @property
     def videos(self) -> set[int]:
@@ -213,12 +220,38 @@ def read_clocks(location: str, layout: tuple[int, int], stop: threading.Event) -
                 times = unit_times(packet)
                 if times is not None:
                     _count(found, pid_of(packet), begin + at, times)
-                elif _is_map(packet) and seen.get(pid_of(packet)) != packet[4:]:
-                    seen[pid_of(packet)] = packet[4:]
-                    section = _section(block, at, layout)
-                    found.tables.append((begin + at, _programme(section)))
+                elif _is_map(packet):
+                    if _begins_anew(block, at, layout, found.units.keys()):
+                        found.breaks.append(begin + at)
+                    if seen.get(pid_of(packet)) != packet[4:]:
+                        seen[pid_of(packet)] = packet[4:]
+                        section = _section(block, at, layout)
+                        found.tables.append((begin + at, _programme(section)))
             begin += len(block)
     return found
+
+
+def _begins_anew(block: bytes, at: int, layout: tuple[int, int], pids: Collection[int]) -> bool:
+    """Whether units begin right after a table with counters that do not go on, as where files are joined."""
+    offset, length = layout
+    begun: dict[int, int] = {}
+    for place in range(at + length, min(at + _NEAR * length, len(block) - length + 1), length):
+        packet = block[place + offset : place + offset + 188]
+        pid = pid_of(packet)
+        if pid in pids and pid not in begun:
+            if not packet[1] & 0x40 or (packet[3] & 0x20 and packet[4] and packet[5] & 0x80):
+                return False
+            begun[pid] = packet[3] & 0x0F
+    anew = False
+    for place in range(at - length, max(-1, at - _TABLE_PACKETS * length), -length):
+        header = block[place + offset : place + offset + 4]
+        if not begun:
+            break
+        if header[3] & 0x10 and pid_of(header) in begun:
+            if (begun.pop(pid_of(header)) - header[3]) % 16 == 1:
+                return False
+            anew = True
+    return anew
 
 
 def _count(found: Clocks, pid: int, place: int, times: tuple[int, int | None]) -> None:
@@ -324,8 +357,8 @@ def jumps(units: Units, *, reorders: bool = False) -> list[int]:
     ]
 
 
-def runs_of(pid: int, units: Units) -> list[Run]:
-    """Return the runs of a video's units between its jumps; a broken time stamp begins none."""
+def runs_of(pid: int, units: Units, breaks: Collection[int] = ()) -> list[Run]:
+    """Return the runs of a video's units between jumps and breaks; a broken time stamp begins none."""
     borders = [0, *jumps(units, reorders=True), len(units.times)]
     place = 1
     while place + 1 < len(borders) - 1:
@@ -335,12 +368,13 @@ def runs_of(pid: int, units: Units) -> list[Run]:
             del borders[place : place + 2]
         else:
             place += 1
-    return [Run(pid, one, other) for one, other in pairwise(borders) if other > one]
+    borders += [bisect_left(units.places, place) for place in breaks]
+    return [Run(pid, one, other) for one, other in pairwise(sorted(set(borders))) if other > one]
 
 
 def chain(clocks: Clocks, main: int) -> list[Run]:
     """Return the runs of the video that is shown, one after the other; its PID may change on the way."""
-    runs = [run for pid in clocks.videos for run in runs_of(pid, clocks.units[pid])]
+    runs = [run for pid in clocks.videos for run in runs_of(pid, clocks.units[pid], clocks.breaks)]
 
     def begin(run: Run) -> int:
         return clocks.units[run.pid].places[run.first]
@@ -360,3 +394,11 @@ def chain(clocks: Clocks, main: int) -> list[Run]:
             break
         found.append(following)
     return found
+
+
+def follows(clocks: Clocks, one: Run, other: Run) -> bool:
+    """Return whether the clock of one run goes on in the other, at once or after a gap of seconds."""
+    if one.pid != other.pid:
+        return False
+    times = clocks.units[one.pid].times
+    return 0 <= step(times[one.after - 1], times[other.first]) < FORWARD_S * CLOCK_HZ
