@@ -6,11 +6,18 @@ import threading
 
 import pytest
 
+from cli.redriving import WHY, bury
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output.status_table import NO_WORKER
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Selection
+from hevcq.usecases.operations.dead_letters import (
+    DeadLetterFilter,
+    RedriveRequest,
+    RedriveResult,
+    redrive,
+)
 
 
 def letters(farm, profile: str = "hevc") -> list:
@@ -201,6 +208,21 @@ def test_a_long_redrive_says_how_far_it_is(hevcq, farm):
     ran = hevcq("redrive", "--dlq")
 
     assert ran.err.splitlines() == ["25 of about 26 dead letters.", "26 redriven.", NO_WORKER]
+
+
+def test_a_task_that_has_two_letters_is_sent_back_once(backend, clock):
+    """It failed again at once: sent back for each letter, it would never end."""
+    bury(backend, "TODO/all/a.mp4")
+    queue = backend.queues["hevc"]
+    (letter,) = queue.dead_letters(Selection())
+    queue.send_body(letter.body)
+    (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
+    queue.bury(delivery, WHY)
+
+    request = RedriveRequest(DeadLetterFilter(), who="a person")
+    sent = [each.result for each in redrive(backend, request, clock=clock, stop=threading.Event())]
+
+    assert sent == [RedriveResult.REDRIVEN, RedriveResult.TWICE]
 
 
 def test_redrive_by_job_takes_that_job_alone(hevcq, farm):

@@ -52,6 +52,23 @@ def bench(tmp_path: Path, opened: App) -> Iterator[VideoBench]:
     made.close()
 
 
+@pytest.fixture
+def as_person(visit: Callable[..., TestClient]) -> Callable[[str], TestClient]:
+    """Return a function that gives a person, known by a proxy, a browser; op is an operator."""
+
+    def make(name: str) -> TestClient:
+        client = visit(auth="proxy", trusted_proxies=("127.0.0.1",), operators=("op",))
+        client.headers["Remote-User"] = name
+        return client
+
+    return make
+
+
+@pytest.fixture
+def ann(as_person: Callable[[str], TestClient]) -> TestClient:
+    return as_person("ann")
+
+
 PASSWORD = "correct horse battery"
 
 

@@ -39,21 +39,6 @@ def bench(opened: App, tmp_path: Path) -> VideoBench:
     return VideoBench(tmp_path, video_farm(opened))
 
 
-@pytest.fixture
-def as_person(visit: Callable[..., TestClient]) -> Callable[[str], TestClient]:
-    def make(name: str) -> TestClient:
-        client = visit(auth="proxy", trusted_proxies=("127.0.0.1",), operators=("op",))
-        client.headers["Remote-User"] = name
-        return client
-
-    return make
-
-
-@pytest.fixture
-def ann(as_person: Callable[[str], TestClient]) -> TestClient:
-    return as_person("ann")
-
-
 def test_the_description_in_the_docs_is_that_of_the_code() -> None:
     assert TARGET.read_text(encoding="utf-8") == rendered(), "run scripts/write_openapi.py"
 

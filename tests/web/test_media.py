@@ -32,16 +32,6 @@ def bench(opened: App, tmp_path: Path) -> VideoBench:
     return VideoBench(tmp_path, video_farm(opened))
 
 
-@pytest.fixture
-def as_person(visit: Callable[..., TestClient]) -> Callable[[str], TestClient]:
-    def make(name: str) -> TestClient:
-        client = visit(auth="proxy", trusted_proxies=("127.0.0.1",), operators=("op",))
-        client.headers["Remote-User"] = name
-        return client
-
-    return make
-
-
 def address(video: Video, profile: str = "hevc") -> str:
     (made,) = [each for each in video.renditions if each.profile == profile]
     return f"/media/{video.video_id}/{profile}/{made.key.rpartition('/')[2]}"

@@ -26,21 +26,6 @@ CHUNK = {**V, "Content-Type": "application/offset+octet-stream"}
 
 
 @pytest.fixture
-def as_person(visit: Callable[..., TestClient]) -> Callable[[str], TestClient]:
-    def make(name: str) -> TestClient:
-        client = visit(auth="proxy", trusted_proxies=("127.0.0.1",))
-        client.headers["Remote-User"] = name
-        return client
-
-    return make
-
-
-@pytest.fixture
-def ann(as_person: Callable[[str], TestClient]) -> TestClient:
-    return as_person("ann")
-
-
-@pytest.fixture
 def farm_of(opened: App) -> Callable[[], VideoFarm]:
     return lambda: video_farm(opened)
 

@@ -143,6 +143,21 @@ def test_a_set_of_long_ago_that_was_just_replaced_stays_for_its_players(farm):
     assert remove_left_sets(farm.store, farm.clock, [HLS.name]).sets == 1
 
 
+def test_a_set_of_which_a_file_is_new_is_not_taken_for_left(farm):
+    """It may be under way: its first files can be older than the time that says so."""
+    source = farm.submit()
+    farm.until_settled(source)
+    farm.store.delete(farm.key(source))
+    *_, newest = sorted(key for key in stored(farm) if "certificate" not in key)
+    content, metadata = farm.store.content(newest), farm.store.stat(newest).metadata
+    farm.clock.advance(LEFT_S + 1)
+    farm.store.put(newest, content, metadata=metadata)
+
+    assert remove_left_sets(farm.store, farm.clock, [HLS.name]).sets == 0
+    farm.clock.advance(LEFT_S + 1)
+    assert remove_left_sets(farm.store, farm.clock, [HLS.name]).sets == 1
+
+
 NOTE = (
     '{"master":"DONE/hls/a.mp4/master.m3u8","job_id":"j","fence":1,"versions":["%s"],"noted_at":1}'
 )

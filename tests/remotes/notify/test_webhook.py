@@ -73,7 +73,12 @@ def test_the_request_goes_to_the_address_that_was_looked_up_under_its_own_name()
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(500, "answered 500"), (404, "answered 404"), (302, "redirects are not followed")],
+    [
+        (500, "answered 500"),
+        (404, "answered 404"),
+        (300, "redirects are not followed"),
+        (302, "redirects are not followed"),
+    ],
 )
 def test_what_is_no_success_is_sent_again_and_no_redirect_is_followed(status, says) -> None:
     server = Server(status, {"location": "https://hooks.example.org/other"})

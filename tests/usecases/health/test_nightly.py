@@ -81,6 +81,12 @@ def test_a_month_of_nights_reads_the_share_and_each_file_once(house):
     assert len(house.encoder.calls) > 0, "a small share still reads one file a night"
 
 
+def test_a_clock_that_was_set_back_is_no_reason_to_wait_until_it_has_caught_up(house):
+    assert house.step()
+    house.clock.jump_wall(-3 * DAY)
+    assert house.step()
+
+
 def test_it_reads_in_its_hours_only_and_not_while_paused(house):
     house.clock.advance(5 * 3600)
     assert not house.step()

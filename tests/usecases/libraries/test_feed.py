@@ -15,14 +15,20 @@ from hevcq.settings.libraries import Library, library_of
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.forecast import Range
 from hevcq.usecases.libraries.budget import Budget, midnight
-from hevcq.usecases.libraries.feed import Feed, hand_out, largest_saving_first, most_queued
+from hevcq.usecases.libraries.feed import (
+    Feed,
+    expected_saving,
+    hand_out,
+    largest_saving_first,
+    most_queued,
+)
 from support.clips import ManualClock
 from support.fakes.catalog import MemoryCatalog
 from support.fakes.ledger import MemoryLedger
 
 
 def item(name: str, kind: Disposition = Disposition.QUEUE, saves: float = 0.0) -> Item:
-    output = Range(1000 - saves, 1000 - saves)
+    output = Range(900 - saves, 1100 - saves)
     return Item(path=Path("/media", name), size=1000, disposition=kind, output=output)
 
 
@@ -57,6 +63,7 @@ def test_the_largest_expected_saving_goes_first_also_before_what_waits_already()
     tv.add([item("a", saves=10), item("b", saves=30)])
     tv.add([item("c", saves=20)])
 
+    assert expected_saving(item("d", saves=30)) == 30
     assert names(hand_out([tv], 9)) == ["b", "c", "a"]
 
 

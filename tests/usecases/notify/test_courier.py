@@ -80,6 +80,14 @@ def test_a_percentage_says_what_it_is_of(log, clock):
     assert message_of(done).text == "/v/a.mp4; 1000 Bytes became 200 Bytes (80 % smaller)."
 
 
+def test_messages_of_one_second_have_names_of_their_own(clock):
+    """A video that failed and was ready at once is two messages to who drops what it had before."""
+    moments = (clock.now(), clock.now() + 0.002)
+    told = [message_of(Happened("video.failed", at, video_id="v")) for at in moments]
+
+    assert len({message.message_id for message in told}) == 2
+
+
 def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothing(log, clock):
     dead, alive = Listener("dead"), Listener("alive")
     dead.answer = refuse()

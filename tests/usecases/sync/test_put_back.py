@@ -51,9 +51,9 @@ def encode(machine: Machine, name: str, content: bytes) -> bytes:
 
 
 def test_a_rendition_is_put_back_once(server, machine):
-    server.put("Camera/2024/a b.mp4", VIDEO)
+    server.put("Camera/2024/a b.MP4", VIDEO)
     machine.sync(put_back="Encoded")
-    rendition = encode(machine, "2024/a b.mp4", VIDEO)
+    rendition = encode(machine, "2024/a b.MP4", VIDEO)
     (told,) = machine.sync(put_back="Encoded")
     assert told.fate is Fate.PUT_BACK
     assert server.files() == {"Encoded/2024/a b.hevc.mp4": rendition}

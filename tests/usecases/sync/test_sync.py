@@ -290,6 +290,25 @@ def test_a_full_account_is_emptied_if_it_deleted_safely_before(machine):
     assert machine.fates() == {"Camera/b.mp4": Fate.MOVED}
 
 
+@pytest.mark.parametrize("passed_s", [60, -session.CHECK_AGAIN_S])
+def test_whether_deleting_is_safe_is_asked_again_after_a_clock_was_set_back(machine, passed_s):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.sync()
+    machine.clock.jump_wall(passed_s)
+    machine.server.put("Camera/b.mp4", VIDEO[1:])
+    machine.server.faults.append(without("If-Match"))
+
+    assert machine.fates() == {"Camera/b.mp4": Fate.MOVED if passed_s > 0 else Fate.COPIED}
+
+
+def test_folders_within_folders_are_entered_to_a_depth_that_ends(machine):
+    paths = ["/".join(["Camera", *["in"] * depth, "a.mp4"]) for depth in (0, session.MAX_DEPTH)]
+    for path in (*paths, paths[1].replace("a.mp4", "in/a.mp4")):
+        machine.server.put(path, path.encode())
+
+    assert set(machine.fates()) == set(paths)
+
+
 def test_a_locked_file_is_deleted_later(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     machine.sync(move=False)

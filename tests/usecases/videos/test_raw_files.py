@@ -215,6 +215,19 @@ def test_a_longer_retention_counts_for_videos_of_before(bench: VideoBench) -> No
     assert not bench.raw(video).exists()
 
 
+def test_a_shorter_retention_counts_for_no_video_of_before(bench: VideoBench) -> None:
+    bench.limit(raw_retention_days=30)
+    video = bench.done()
+    bench.limit(raw_retention_days=1)
+    later(bench, 5)
+
+    delete_raw(bench.farm, bench.now(video))
+
+    assert bench.raw(video).exists()
+    later(bench, 26)
+    assert not bench.raw(video).exists()
+
+
 def test_a_job_queued_while_the_renditions_are_read_keeps_it(bench: VideoBench) -> None:
     bench.limit(raw_retention_days=0)
     video = bench.done()

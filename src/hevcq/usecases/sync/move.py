@@ -12,6 +12,7 @@ Whatever happens, the bytes are on the server until after step 4.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -210,7 +211,7 @@ class Mover:
 
 def _is_file_of(fs: FileSystem, path: Path, size: int) -> bool:
     facts = fs.lstat(path)
-    return facts is not None and facts.st_size == size and path.is_file() and not path.is_symlink()
+    return facts is not None and stat.S_ISREG(facts.st_mode) and facts.st_size == size
 
 
 def _forget(path: Path) -> None:
