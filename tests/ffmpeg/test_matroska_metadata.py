@@ -231,7 +231,7 @@ def test_a_marked_original_language_stays_or_is_named(tmp_path: Path) -> None:
 
 
 def test_what_mp4_has_no_place_for_is_named(tmp_path: Path) -> None:
-    clip = with_tables(clip_of(tmp_path), EDITIONS, element(TAGS, COLLECTION))
+    clip = with_tables(clip_of(tmp_path), EDITIONS, element(TAGS, COLLECTION, COLLECTION))
 
     info, plan = planned(clip, container="mp4")
 

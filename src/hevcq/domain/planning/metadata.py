@@ -242,11 +242,9 @@ def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
         # What is said of a track that is left out goes with it.
         and (not _of_a_track(item) or _track_of(item, info, streams) is not None)
     )
-    return (
-        *(f"{item.name} of the {item.place}" for item in lost),
-        *_unstored(muxer, info),
-        *_unmarked(muxer, info, streams),
-    )
+    named = (f"{item.name} of the {item.place}" for item in lost)
+    every = (*named, *_unstored(muxer, info), *_unmarked(muxer, info, streams))
+    return tuple(dict.fromkeys(every))
 
 
 def ledger(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
@@ -260,6 +258,7 @@ def ledger(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
         names += [f"language {language} of stream {source.index}"] if language else []
         crop = kept_crop(muxer, stream, source)
         names += [f"crop {crop} of the picture of stream {source.index}"] if crop else []
+    names = list(dict.fromkeys(names))
     more = (f"{len(names) - _MOST_NAMED} more",) if len(names) > _MOST_NAMED else ()
     return (*names[:_MOST_NAMED], *more)
 
