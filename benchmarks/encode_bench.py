@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.measured import Usage, clip, ingest, ratio, repeat, report, run
+from benchmarks.measured import Usage, clip, encode_only, ingest, ratio, repeat, report, run
 from hevcq.domain.profile import Bounds
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +36,7 @@ def one(command: list[str], library: Path, folder: Path) -> tuple[Usage, dict[st
 
 def bare(arguments: list[str], output: Path) -> list[str]:
     """Return the certificate's command with its output moved, as nice as hevcq makes it."""
-    return ["nice", "-n", str(Bounds().nice), *arguments[:-1], f"file:{output}"]
+    return ["nice", "-n", str(Bounds().nice), *encode_only(arguments, output)]
 
 
 def arguments_of(certificate: dict[str, object]) -> list[str]:
@@ -54,7 +54,7 @@ def long_enough(source: Path, folder: Path) -> tuple[Path, list[str]]:
         library.mkdir()
         repeat(source, library / source.name, times)
         arguments = arguments_of(one(WITHOUT_GATES, library, folder)[1])
-        output = folder / f"bare{Path(arguments[-1]).suffix}"
+        output = folder / "bare.mp4"
         took = run(bare(arguments, output)).wall_s
         output.unlink()
         if took >= LONG_S:
@@ -65,7 +65,7 @@ def long_enough(source: Path, folder: Path) -> tuple[Path, list[str]]:
 def measured(rounds: int, library: Path, folder: Path, arguments: list[str]) -> Seen:
     """Run bare ffmpeg, hevcq without gates and hevcq in turn; return their usage and certificates."""
     seen: Seen = {"bare": [], "without": [], "with": []}
-    output = folder / f"bare{Path(arguments[-1]).suffix}"
+    output = folder / "bare.mp4"
     for number in range(rounds):
         for kind in list(seen)[:: -1 if number % 2 else 1]:
             if kind == "bare":
@@ -73,7 +73,8 @@ def measured(rounds: int, library: Path, folder: Path, arguments: list[str]) -> 
                 output.unlink()
                 continue
             usage, certificate = one(WITHOUT_GATES if kind == "without" else HEVCQ, library, folder)
-            assert arguments_of(certificate)[:-1] == arguments[:-1]
+            made = arguments_of(certificate)
+            assert encode_only(made, output) == encode_only(arguments, output)
             seen[kind].append((usage, certificate))
     return seen
 

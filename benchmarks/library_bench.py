@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.measured import Usage, clip, ingest, ratio, report, run
+from benchmarks.measured import Usage, clip, encode_only, ingest, ratio, report, run
 
 from hevcq.domain.profile import Bounds
 
@@ -53,7 +53,7 @@ def bare(commands: list[list[str]], folder: Path) -> Usage:
     outputs, lines = folder / "bare", folder / "commands"
     shutil.rmtree(outputs, ignore_errors=True)
     outputs.mkdir()
-    renamed = [[*c[:-1], f"file:{outputs}/{i}.mp4"] for i, c in enumerate(commands)]
+    renamed = [encode_only(c, outputs / f"{i}.mp4") for i, c in enumerate(commands)]
     lines.write_text("\n".join(shlex.quote(shlex.join(each)) for each in renamed))
     xargs = ["xargs", "-P", "2", "-n", "1", "-a", str(lines), "sh", "-c", 'exec sh -c "$0"']
     usage = run(["nice", "-n", str(Bounds().nice), *xargs])

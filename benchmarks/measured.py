@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 OUT = Path(__file__).resolve().parent / "out"
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
@@ -137,3 +140,16 @@ def repeat(source: Path, target: Path, times: int) -> None:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-stream_loop", str(times - 1)]
     copied = ["-i", str(source), "-map", "0:v", "-map", "0:a?", "-c", "copy", str(target)]
     subprocess.run([*command, *copied], check=True)
+
+
+def own_cpu_s() -> float:
+    """Return the CPU seconds of this process, its ended children, and those that stay (ffmpeg.inputs)."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    stays = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children())
+    return time.process_time() + used.ru_utime + used.ru_stime + stays
+
+
+def encode_only(arguments: list[str], output: Path) -> list[str]:
+    """Return a certificate's command with its rendition moved, and without the thumbnails beside it."""
+    place = next(n for n, word in enumerate(arguments) if Path(word).stem == "rendition")
+    return [*arguments[:place], f"file:{output}"]

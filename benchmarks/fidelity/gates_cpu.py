@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 from benchmarks.fidelity.damages import ffmpeg
 from benchmarks.fidelity.trial import ENCODER, MOST_S, Figure, recipe
+from benchmarks.measured import own_cpu_s
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.command.build import encode_command
@@ -30,19 +29,13 @@ LONG_S, SHORT_S, SAID_S = 4, 1, 60
 FIXED_GOAL_S = 0.15
 
 
-def cpu_s() -> float:
-    """Return the CPU seconds of this process and its ended children."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + used.ru_utime + used.ru_stime
-
-
 def run(command: list[str]) -> float:
     """Run a program, and return its CPU seconds."""
-    before = cpu_s()
+    before = own_cpu_s()
     subprocess.run(
         command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=MOST_S
     )
-    return cpu_s() - before
+    return own_cpu_s() - before
 
 
 def spent(folder: Path, size: str, seconds: int, preset: str) -> tuple[float, float]:
@@ -61,20 +54,20 @@ def spent(folder: Path, size: str, seconds: int, preset: str) -> tuple[float, fl
         "-pix_fmt", "yuv420p", "-c:a", "aac", source,
     )  # fmt: skip
     stop, profile = threading.Event(), recipe("hevc", video={"preset": preset})
-    before = cpu_s()
+    before = own_cpu_s()
     info = ENCODER.probe(str(source), stop=stop)
     plan = make_plan(profile, info)
     if not isinstance(plan, EncodePlan):
         raise TypeError(f"{source.name} is not encoded: {plan.detail}")
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
-    gates_cpu = cpu_s() - before
+    gates_cpu = own_cpu_s() - before
     request = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source),
         output=folder / "made.mp4", duration_s=info.duration_s,
         source_size=source.stat().st_size, max_seconds=MOST_S,
     )  # fmt: skip
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
-    before = cpu_s()
+    before = own_cpu_s()
     gates = ENCODER.verify(
         VerifyRequest(
             profile=profile, plan=plan, location=str(source), info=info, measured=measured,
@@ -83,7 +76,7 @@ def spent(folder: Path, size: str, seconds: int, preset: str) -> tuple[float, fl
         on_progress=lambda _: None,
         stop=stop,
     )  # fmt: skip
-    gates_cpu += cpu_s() - before
+    gates_cpu += own_cpu_s() - before
     if len(gates) < 8:
         raise RuntimeError(f"{source.name}: {gates[-1].detail}")
     decode = ["ffmpeg", "-v", "error", "-i", str(source), "-map", "0:v", "-f", "null", "-"]

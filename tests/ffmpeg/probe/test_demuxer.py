@@ -102,6 +102,8 @@ XVID = {"codec": "mpeg4", "extra": ("-vtag", "XVID", "-bf", "2")}
 MPEG2 = {"codec": "mpeg2video", "extra": ("-c:a", "mp2")}
 LATER = {"seconds": 3}
 TAGGED = ("-metadata", "title=Zürich \U0001f600\nand\ton", "-metadata:s:a", "language=deu")
+MASTER = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+HDR = ("-x265-params", f"log-level=none:hdr10=1:max-cll=1000,400:master-display={MASTER}")
 COLOURS = (
     "-colorspace", "bt709", "-color_trc", "bt709", "-color_primaries", "bt709", "-color_range", "tv",
 )  # fmt: skip
@@ -120,6 +122,8 @@ COLOURS = (
         ("a.ts", LATER),
         ("b.ts", {"codec": "mpeg2video"}),
         ("a.mpg", {**MPEG2, **LATER}),
+        ("c.mkv", {"codec": "libx265", "pixel_format": "yuv420p10le", "extra": HDR}),
+        ("c.mp4", {"codec": "libx265", "pixel_format": "yuv420p10le", "extra": (*HDR, *COLOURS)}),
         ("a.flv", {}),
         ("a.wmv", {"codec": "wmv2", "extra": ("-c:a", "wmav2")}),
     ],

@@ -34,9 +34,8 @@ from hevcq.ffmpeg.probe.libav import (
     LAYOUT_OFFSET,
     NO_TIME,
     PACKET_DATA_BYTES,
-    PLAIN_STREAM_DATA,
     READABLE,
-    STREAM_MATRIX,
+    STREAM_DATA,
     VIDEO,
     Chapter,
     Decoders,
@@ -46,8 +45,8 @@ from hevcq.ffmpeg.probe.libav import (
     PacketData,
     Ratio,
     Unsure,
-    matrix,
     memory,
+    side_data,
     text,
 )
 
@@ -157,10 +156,8 @@ def _ratio(ratio: Ratio) -> str:
 
 def _side_data(av: Libraries, first: int, number: int) -> dict[str, Any]:
     data = PacketData.from_address(first + number * PACKET_DATA_BYTES)
-    if data.type not in PLAIN_STREAM_DATA:
-        raise Unsure(f"a stream has side data {data.type}")
     named = {"side_data_type": text(av.av_packet_side_data_name(data.type))}
-    return {**named, **(matrix(av, data.data) if data.type == STREAM_MATRIX else {})}
+    return {**named, **side_data(av, STREAM_DATA.get(data.type), data)}
 
 
 def _video(file: OpenFile, index: int, codec: str) -> dict[str, Any]:

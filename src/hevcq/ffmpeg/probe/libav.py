@@ -43,12 +43,16 @@ SEEK_SIZE, SEEK_FORCE = 0x10000, 0x20000
 KEY, CORRUPT, DISCARDED = 1, 2, 4  # flags of a packet
 DISCARD_ALL = 48
 ERRORS = 16  # the level of the log
-STREAM_MATRIX, FRAME_MATRIX = 5, 6
-"""Side data that holds the display matrix, of a stream and of a frame."""
-PLAIN_STREAM_DATA = frozenset({STREAM_MATRIX, 10})
-"""Side data of a stream that may be answered here; 10 holds the buffer sizes, which nobody asks for."""
-PLAIN_FRAME_DATA = frozenset({FRAME_MATRIX, 0, 7, 12, 16, 20})
-"""The same of a frame: also pan and scan, active format, time codes (12, 16), and an encoder's note (20)."""
+STREAM_DATA = {5: "matrix", 10: "", 20: "mastering", 22: "light", 29: "dolby"}
+"""Side data of a stream that may be answered here, and how it is read: the display matrix, the sizes of
+buffers, the mastering display, the content's light level, and Dolby Vision's record."""
+FRAME_DATA = {6: "matrix", 11: "mastering", 14: "light"} | dict.fromkeys(
+    (0, 1, 7, 12, 16, 17, 20, 23, 24), ""
+)
+"""The same of a frame: also pan and scan, captions, active format, time codes (12, 16), HDR10+ (17), an
+encoder's note (20) and Dolby Vision's (23, 24), of which only the name is asked for."""
+PRIMARIES = ("red_x", "red_y", "green_x", "green_y", "blue_x", "blue_y",
+             "white_point_x", "white_point_y")  # fmt: skip
 FORMATS = frozenset(
     {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "mpegts", "mpeg", "asf"}
 )
@@ -443,12 +447,30 @@ class Decoders:
         side = []
         for number in range(frame.nb_side_data):
             data = FrameData.from_address(frame.side_data[number])
-            if data.type not in PLAIN_FRAME_DATA:
-                raise Unsure(f"frames have side data {data.type}")
             named = {"side_data_type": text(self.av.av_frame_side_data_name(data.type))}
-            turned = matrix(self.av, data.data) if data.type == FRAME_MATRIX else {}
-            side.append({**named, **turned})
+            side.append({**named, **side_data(self.av, FRAME_DATA.get(data.type), data)})
         return {**facts, "side_data_list": side} if side else facts
+
+
+def side_data(av: Libraries, kind: str | None, data: Any) -> dict[str, Any]:
+    """Return what ffprobe prints of side data, as far as it is asked for; `kind` None is unknown."""
+    if kind is None:
+        raise Unsure(f"there is side data {data.type}")
+    if kind == "matrix":
+        return matrix(av, data.data)
+    if kind == "dolby":
+        record = (c_ubyte * 8).from_address(data.data)
+        return {"dv_bl_signal_compatibility_id": record[7]}
+    if kind == "light":
+        content, average = (c_uint * 2).from_address(data.data)
+        return {"max_content": content, "max_average": average}
+    if kind == "mastering":
+        known = (c_int * 2).from_address(data.data + 80)
+        names = [*PRIMARIES] if known[0] else []
+        names += ["min_luminance", "max_luminance"] if known[1] else []
+        ratios = (Ratio * 10).from_address(data.data)[0 if known[0] else 8 :]
+        return {name: f"{r.num}/{r.den}" for name, r in zip(names, ratios, strict=False)}
+    return {}
 
 
 def matrix(av: Libraries, data: int) -> dict[str, Any]:
