@@ -1,12 +1,13 @@
 """What the shipped profiles give: VMAF, bytes, time and the gates' word on each of some 40 clips.
 
 Run as `python benchmarks/quality_bench.py [WORD…] [--profile hevc] [--crf 20,24] [--preset slow]
-[--damages] [--keep FOLDER]`; without arguments the profile hevc as shipped. Words choose clips by name
-or class. Each clip of four seconds goes through hevcq's own encoder with every gate on. VMAF
-(v0.6.1, at the video's own size, every frame) is measured by an ffmpeg with libvmaf: that of the
-package imageio-ffmpeg, or HEVCQ_METRIC_FFMPEG. It only measures and never encodes. `--damages` spoils
-each rendition in eleven ways and asks gate G8 for each. Results are kept in `--keep` (default:
-benchmarks/out/quality), so that an interrupted run goes on where it was; `--table` only prints them.
+[--damages] [--keep FOLDER]`; without arguments the profile hevc as shipped. docs/quality.md has the
+results. Words choose clips by name or class. Each clip of four seconds goes through hevcq's own encoder
+with every gate on. VMAF (v0.6.1, at the video's own size, every frame) is measured by an ffmpeg with
+libvmaf: that of the package imageio-ffmpeg, or HEVCQ_METRIC_FFMPEG. It only measures and never encodes.
+`--damages` spoils each rendition in up to ten ways and asks gate G8 for each. Results are kept in
+`--keep` (default: benchmarks/out/quality), so that an interrupted run goes on where it was; `--table`
+only prints them.
 """
 
 from __future__ import annotations
@@ -146,12 +147,18 @@ def one(clip: QualityClip, source: Path, profile: Profile, means: tuple[Path, st
     row["size"] = f"{trial.plan.video.width}x{trial.plan.video.height}"
     row["gates"] = trial.gates[-1].detail
     row["cpu_s"], row["frames"] = round(trial.cpu_s, 2), trial.frames
-    if clip.is_sdr:
+    # Of a picture that was made smaller VMAF says nothing of the encode alone.
+    sizes = {
+        (s.video.width, s.video.height)
+        for s in (trial.info.streams if trial.info else ())
+        if s.video
+    }
+    if clip.is_sdr and (trial.plan.video.width, trial.plan.video.height) in sizes:
         row["vmaf"] = vmaf(metric, source, trial.output)
     if damages and trial.outcome == "encoded":
         row["damages"], row["doubled"] = spoilt(trial, profile)
         blurred = row["damages"][BLUR]
-        if not blurred["caught"] and clip.is_sdr:
+        if not blurred["caught"] and row["vmaf"]:
             blurred["vmaf"] = vmaf(metric, source, source, FILTERS[BLUR])["mean"]
     return row
 
@@ -217,8 +224,8 @@ def _missed(name: str, found: Row) -> str:
 
 
 def is_unseen(found: Row) -> bool:
-    """Return whether the blur of the source scores better than most encodes: there is no such detail."""
-    return bool(found.get("vmaf", 0.0) >= UNSEEN)
+    """Return whether nobody sees it: less than one step of 255, or a blur where no such detail is."""
+    return bool(found["vmaf"] >= UNSEEN if "vmaf" in found else found["steps"] < 1.0)
 
 
 def summed(rows: Sequence[Row]) -> int:

@@ -1,6 +1,6 @@
-"""Spoil a rendition in eleven ways, each held against the source's thumbnails as gate G8 does.
+"""Spoil a rendition in ten ways, each held against the source's thumbnails as gate G8 does.
 
-One decode of the rendition through the spoiling filters gives the thumbnails of six wrong pictures;
+One decode of the rendition through the spoiling filters gives the thumbnails of five wrong pictures;
 frames that are dropped, doubled or black are made of the thumbnails themselves, which is the same.
 """
 
