@@ -9,6 +9,7 @@ import pytest
 
 from hevcq.errors import ConfigError, SourceChanged, SourceGone, Unavailable, UsageError
 from hevcq.ports.sync import RemoteFile, Removal
+from hevcq.remotes.webdav import client
 from hevcq.remotes.webdav.client import Account, WebDavRemote
 from support.webdav import PASSWORD, USER, changed_header, cut, serving, status, without
 
@@ -96,12 +97,20 @@ def test_a_wrong_length_is_no_version_of_the_file(server, remote):
         body(remote, file)
 
 
-def test_another_part_than_asked_for_is_refused(server, remote):
+@pytest.mark.parametrize("told", ["bytes 3-9/10", "bytes 4-9/11"])
+def test_another_part_than_asked_for_is_refused(server, remote, told):
     server.put("Camera/a", b"0123456789")
     file = only(remote)
-    server.faults.append(changed_header("GET", "Content-Range", "bytes 3-9/10"))
+    server.faults.append(changed_header("GET", "Content-Range", told))
     with pytest.raises(Unavailable, match="another part"):
         body(remote, file, 4)
+
+
+def test_a_listing_without_end_is_not_read(server, remote, monkeypatch):
+    monkeypatch.setattr(client, "LISTING_BYTES", 100)
+    server.put("Camera/a", b"0123456789")
+    with pytest.raises(Unavailable, match="without end"):
+        only(remote)
 
 
 def test_a_cut_connection_is_unavailable(server, remote):

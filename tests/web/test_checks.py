@@ -141,6 +141,7 @@ def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened):
         "videos of up to 512.0 MiB each"
     )
     assert "up to 204.8 MiB" in look(UploadSettings(owner_gib=0.2))["uploads"].detail
+    assert "up to 512.0 MiB" in look(UploadSettings(owner_gib=2, max_gib=0.5))["uploads"].detail
 
 
 def test_a_disk_without_room_for_uploads_is_wrong(look, opened, monkeypatch):

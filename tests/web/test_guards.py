@@ -220,6 +220,14 @@ def test_a_copy_of_a_cookie_ends_with_the_sign_out(visit, operator, opened, cloc
     assert len(kept) == 1, "what has ended by itself is forgotten"
 
 
+def test_a_cookie_that_a_browser_kept_too_long_is_worth_nothing(visit, operator, clock):
+    kept = "; ".join(f"{name}={text}" for name, text in operator.cookies.items())
+    late = visit()
+    assert late.get("/board", headers={"Cookie": kept}).status_code == 200
+    clock.advance(8 * 24 * 3600)
+    assert late.get("/board", headers={"Cookie": kept}).status_code == 303
+
+
 def test_guessing_is_slowed_down_and_wears_off(visit, clock, opened):
     client = visit()
     token = SecretsFolder(opened.settings.data_dir).new_sign_in_token()
