@@ -333,3 +333,50 @@ def test_a_dark_opening_in_1080_lines_is_no_dropped_frame(tmp_path, crf):
     video = PROFILE.video.model_copy(update={"preset": "fast", "crf": crf})
     *_, last = encoded(cut, tmp_path, PROFILE.model_copy(update={"video": video})).judge()
     assert last.outcome is Outcome.PASSED, last.detail
+
+
+def test_a_blue_sky_whose_colour_follows_its_luma_has_no_other_brightness_or_matrix():
+    """A fit of all planes sets brightness against colour there, in pictures that hardly differ."""
+    chance = random.Random(5)
+    source, made = [], []
+    for _ in range(96):
+        luma = [chance.choice([150, 214, 216, 218, 220]) for _ in range(CELLS)]
+        extra = [int(chance.random() < 0.08) for _ in range(CELLS)]
+        blue = [
+            round(188 - (value - 217) * 0.6) + more for value, more in zip(luma, extra, strict=True)
+        ]
+        red = [round(100 + (value - 217) * 0.3) for value in luma]
+        detail = [20] * CELLS
+        source.append(bytes([*luma, *blue, *red, *detail]))
+        off = [value - more for value, more in zip(luma, extra, strict=True)]
+        made.append(bytes([*off, *blue, *red, *detail]))
+
+    assert compared(source, made)[0] == ""
+    darker = [changed(frame, LUMA, lambda _, value: value - 3) for frame in made]
+    assert compared(source, darker)[0] != ""
+
+
+def specks(detail: int) -> list[bytes]:
+    chance = random.Random(6)
+    cells = [[chance.randint(30, 60) for _ in range(CELLS)] for _ in range(30)]
+    return [bytes([*luma, *[128] * 2 * CELLS, *[detail] * CELLS]) for luma in cells]
+
+
+@pytest.mark.parametrize(
+    ("detail", "steps", "problem"),
+    [
+        (120, 3, ""),
+        (120, -3, "luma is 3.0 steps off"),
+        (120, 8, "is another picture"),
+        (40, 3, "luma is 3.0 steps off"),
+    ],
+    ids=["what an encoder makes grey", "away from grey", "more than that", "of ordinary detail"],
+)
+def test_black_and_white_specks_may_turn_a_little_grey(detail: int, steps: int, problem: str):
+    source = specks(detail)
+    made = [changed(frame, LUMA, lambda _, value: value + steps) for frame in source]
+
+    found = compared(source, made)[0]
+
+    assert problem in found
+    assert bool(found) == bool(problem)
