@@ -79,6 +79,15 @@ def test_names_languages_apertures_and_boxes_of_tracks_are_carried(tmp_path, nam
     assert b"makes room" not in data
 
 
+@pytest.mark.parametrize(
+    ("content", "title"), [(b"\0\x04\x15\xc7Talk", "Talk"), (b"Ta\0lk\0", "Talk"), (b"\0\0", "")]
+)
+def test_a_name_in_quicktimes_form_or_with_nuls_is_read(tmp_path, content, title) -> None:
+    clip = add_boxes(two_tracks(tmp_path, audio=False), ((*VIDEO, b"udta"), box(b"name", content)))
+
+    assert probed(clip).streams[0].title == title
+
+
 def test_a_clean_aperture_is_scaled_as_the_picture_is(tmp_path: Path) -> None:
     clip = add_boxes(two_tracks(tmp_path, audio=False), ((*VIDEO, *ENTRY), clap(48, 60, across=4)))
 

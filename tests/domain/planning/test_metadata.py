@@ -61,6 +61,26 @@ def test_matroska_shows_up_to_a_pixel_more_never_less() -> None:
     assert kept_crop(plan.muxer, plan.main_video, source) == "5,2,6,0"
 
 
+def test_odd_fractions_of_a_pixel_fit_into_32_bits() -> None:
+    source = video(1919, 1079, crop="8000000001/4000000000,1/3,7/65521,1/7")
+    plan = planned(source, container="mp4", video={"max_width": 1280, "max_height": 720})
+
+    crop = kept_crop(plan.muxer, plan.main_video, source)
+
+    left, top, right, bottom = map(Fraction, crop.split(","))
+    sums = [left + right, (left - right) / 2, top + bottom, (top - bottom) / 2]
+    assert all(max(abs(s.numerator), s.denominator) < 2**31 for s in sums)
+    assert float(left) == pytest.approx(2 * plan.video.width / 1919, abs=1 / 180)
+
+
+@pytest.mark.parametrize("crop", ["700,0,700,0", "0,4611686018427387904,0,0"])
+def test_a_crop_of_more_than_ffmpegs_picture_is_named(crop: str) -> None:
+    for container in ("mp4", "mkv"):
+        assert planned(video(640, 480, crop=crop), container=container).losses == (
+            "crop of the picture of stream 0",
+        )
+
+
 @pytest.mark.parametrize(("facts", "container"), [({"mirrored": True}, "mp4"), ({}, "avi")])
 def test_a_crop_that_cannot_be_carried_is_named(facts: dict, container: str) -> None:
     source = video(640, 480, crop="8,0,8,0", **facts)

@@ -62,6 +62,8 @@ TABLES_BYTES = 512
 """Bytes by which Matroska's list of tables, lengths and checksums may grow."""
 CHAPTERS_MOVED_S = 0.0005
 _SHOWN = 5
+_FINEST = 180
+"""Parts of a pixel that a clean aperture tells apart: its fractions have 32 bits, and hold two edges each."""
 _MOST_NAMED = 50
 """Pieces that a certificate names; an editor may leave hundreds."""
 
@@ -209,9 +211,15 @@ def kept_crop(muxer: str, stream: StreamPlan, source: Stream) -> str:
         return ""
     if facts.mirrored or stream.kind is not StreamKind.VIDEO:
         return ""
+    made = stream.video or facts
     edges = facts.edges if stream.video is None else _encoded(facts, stream.video)
     if muxer == MATROSKA:
         edges = [Fraction(floor(edge)) for edge in edges]
+    else:
+        edges = [edge.limit_denominator(_FINEST) for edge in edges]
+    left, top, right, bottom = edges
+    if min(edges) < 0 or left + right >= made.width or top + bottom >= made.height:
+        return ""
     return ",".join(map(str, edges)) if any(edges) else ""
 
 

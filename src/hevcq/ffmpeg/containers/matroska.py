@@ -150,6 +150,8 @@ def _shown(file: BinaryIO, video: Element) -> dict[str, str]:
     wide, high = values.get(DISPLAY_WIDTH, width), values.get(DISPLAY_HEIGHT, height)
     aspect = Fraction(wide * height, high * width) if wide and high else Fraction(1)
     aspect = aspect.limit_denominator(MOST_ASPECT)
+    if not Fraction(1, MOST_ASPECT) <= aspect <= MOST_ASPECT:
+        return {}
     return {
         "crop": f"{left},{top},{right},{bottom}",
         "sample_aspect": f"{aspect.numerator}:{aspect.denominator}",

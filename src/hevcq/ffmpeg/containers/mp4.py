@@ -175,7 +175,7 @@ def _said(file: BinaryIO, trak: Box) -> dict[str, str]:
     said = {}
     for name in _inside(file, trak, [b"udta"], 0):
         if name.kind == b"name":
-            said["title"] = _bytes(file, name).rstrip(b"\0").decode("utf-8", "replace")
+            said["title"] = _name(_bytes(file, name))
     for box in _inside(file, trak, [b"mdia"], 0):
         if box.kind == b"elng":
             said["language_tag"] = _language(file, box)
@@ -183,6 +183,16 @@ def _said(file: BinaryIO, trak: Box) -> dict[str, str]:
         if box.kind == b"mdia":
             said["crop"] = _crop(file, box) or ""
     return {field: value for field, value in said.items() if value}
+
+
+def _name(content: bytes) -> str:
+    """Return a track's name, plain or as QuickTime's text with its length and language before it.
+
+    No program takes an argument with a NUL.
+    """
+    if int.from_bytes(content[:2], "big") == len(content) - 4:
+        content = content[4:]
+    return content.decode("utf-8", "replace").replace("\0", "")
 
 
 def _language(file: BinaryIO, elng: Box) -> str:
