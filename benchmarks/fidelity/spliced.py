@@ -161,8 +161,9 @@ def recording_joined(path: Path) -> None:
 
 
 def joined_parts(path: Path) -> tuple[bytes, bytes]:
-    """The two recordings of `recording_joined`."""
-    return _recording(path, _GOPS, seconds="2"), _recording(path, _GOPS, seconds="1")
+    """The two recordings of `recording_joined`; the sound of the first lasts longer than its picture."""
+    first = _recording(path, _GOPS, "-af", "apad=pad_dur=0.15", seconds="2")
+    return first, _recording(path, _GOPS, seconds="1")
 
 
 def recording_segments(path: Path) -> None:

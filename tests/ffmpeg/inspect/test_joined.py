@@ -15,10 +15,13 @@ from benchmarks.fidelity.served import named
 from hevcq.domain.profile import Policies
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.inspect.parts import Part, notices
+from hevcq.ffmpeg.inspect.recording import Ends
 from hevcq.ffmpeg.inspect.transport_stream import (
     WRAP,
     Clocks,
     Elementary,
+    Run,
     Units,
     chain,
     read_clocks,
@@ -88,7 +91,7 @@ def test_each_picture_is_there_once_and_sound_keeps_its_place_at_the_joint(tmp_p
     steps = [after - before for before, after in pairwise(times)]
     first = len(frames(parts[0], "v")[1])
     assert {*steps[: first - 1], *steps[first:]} == {FRAME}
-    assert FRAME <= steps[first - 1] <= 2 * FRAME, "one picture, or until the sound has ended"
+    assert FRAME < steps[first - 1] <= 5 * FRAME, "until the sound has ended"
     sound = made_units(made.path, audio=True)
     own = [made_units(part, audio=True) for part in parts]
     assert len(sound) == sum(map(len, own)), "each unit of sound once"
@@ -203,3 +206,16 @@ def test_a_programme_beside_the_first_is_no_part_of_it() -> None:
                    [(0, table)])  # fmt: skip
 
     assert [run.pid for run in chain(found, 1)] == [1, 3]
+
+
+def test_a_picture_that_stays_long_at_a_joint_is_said() -> None:
+    found = Clocks({1: units(*steps(100, 20), *steps(1, 20))})
+    whole_file = Ends(0, frozenset(), {}, 40, early=0, late=0)
+    one = Part(Run(1, 0, 20), whole_file, None, {1: 0}, {1: 20 * FRAME})
+    two = Part(Run(1, 20, 40), whole_file, None, {1: 0}, {1: 20 * FRAME}, move=20 * FRAME + SECOND)
+
+    (said,) = notices(found, [one, two], 0, [])
+
+    assert said.endswith(
+        "jumps at 0:02. Until the sound there begins or ends, a picture stays for up to 1.0 s."
+    )

@@ -350,6 +350,11 @@ def _measured(recording: _Recording, part: Part, found: Clocks) -> Part:
         last = _last(tails.get(pid, []), part.run.pid == pid)
         if target_pid is not None and first is not None and last is not None:
             starts[target_pid], stops[target_pid] = first % WRAP, last % WRAP
+    if part.kept(part.run.pid) not in starts:
+        raise SourceDamaged(
+            f"{display_name(recording.location)} is damaged: one of the parts it was joined from has no "
+            "picture with a time."
+        )
     return replace(part, starts=starts, stops=stops)
 
 

@@ -25,6 +25,8 @@ from hevcq.ffmpeg.inspect.transport_stream import (
     write_time,
 )
 
+HELD_S = 0.2
+"""Seconds for which a picture may stay at a joint unsaid: players show worse between two channels."""
 NAMED = 5
 """Joints whose times a notice names."""
 
@@ -171,13 +173,18 @@ def clock_words(seconds: float) -> str:
 def notices(found: Clocks, parts: list[Part], lost: int, unlike: list[str]) -> Iterator[str]:
     """Yield what is said of a joined recording: its joints, and what is left out beside them."""
     main = parts[0].run.pid
+    held = [
+        step((one.stops[main] + one.move) % WRAP, (two.starts[main] + two.move) % WRAP) / CLOCK_HZ
+        for one, two in pairwise(parts)
+        if not follows(found, one.run, two.run)
+    ]
     joints = [two for one, two in pairwise(parts) if not follows(found, one.run, two.run)]
     if joints:
         begin = parts[0].starts[main] + parts[0].move
         times = [step(begin % WRAP, (p.starts[main] + p.move) % WRAP) / CLOCK_HZ for p in joints]
         yield (
             f"The recording was joined from {len(joints) + 1} parts: its clock jumps {times_words(times)}. "
-            "They follow each other without a gap."
+            + _closed_words(max(held))
         )
     early = sum(part.ends.early + len(part.ends.leading) for part in parts) + lost
     if early:
@@ -187,3 +194,10 @@ def notices(found: Clocks, parts: list[Part], lost: int, unlike: list[str]) -> I
         pictures = "1 last picture is" if late == 1 else f"{late} last pictures are"
         yield f"{pictures} left out: its parts end inside them."
     yield from unlike
+
+
+def _closed_words(held_s: float) -> str:
+    """Return how the parts follow each other, given for how long a picture stays at a joint at most."""
+    if held_s < HELD_S:
+        return "They follow each other without a gap."
+    return f"Until the sound there begins or ends, a picture stays for up to {held_s:.1f} s."
