@@ -11,6 +11,7 @@ import pytest
 from hevcq.errors import ConfigError
 from hevcq.settings.web import WebSettings
 from hevcq.web.checks import refuse_open_doors
+from hevcq.web.identity import limiter
 from hevcq.web.identity.authentication import local_path
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.session import seal, unseal
@@ -226,6 +227,19 @@ def test_a_cookie_that_a_browser_kept_too_long_is_worth_nothing(visit, operator,
     assert late.get("/board", headers={"Cookie": kept}).status_code == 200
     clock.advance(8 * 24 * 3600)
     assert late.get("/board", headers={"Cookie": kept}).status_code == 303
+
+
+def test_guesses_under_ever_other_names_fill_no_memory(clock, monkeypatch):
+    monkeypatch.setattr(limiter, "MOST_NAMES", 2)
+    guesses = limiter.Limiter(clock, tries=1, per_s=60.0)
+    for name in ("first", "second", "third"):
+        guesses.note_failure(name)
+
+    assert [guesses.wait_s(name) > 0 for name in ("first", "second", "third")] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_guessing_is_slowed_down_and_wears_off(visit, clock, opened):

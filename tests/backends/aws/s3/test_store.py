@@ -315,6 +315,15 @@ def test_a_range_beyond_the_end_is_empty(store) -> None:
             assert file.read() == expected
 
 
+def test_of_an_upload_that_was_replaced_only_the_newest_version_is_listed(farm, store) -> None:
+    for key, body in (("a.mp4", b"old"), ("a.mp4", b"newer"), ("folder/", b"")):
+        farm.clients.s3.put_object(Bucket="uploads", Key=f"TODO/all/{key}", Body=body)
+
+    (source,) = store.sources("TODO/")
+
+    assert (source.key, source.size) == ("TODO/all/a.mp4", len(b"newer"))
+
+
 def test_an_object_that_goes_while_it_is_listed_is_left_out(farm, store) -> None:
     for name in "abc":
         store.put(f"work/{name}", b"x", metadata={})
