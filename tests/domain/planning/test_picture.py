@@ -357,6 +357,8 @@ def test_a_telecine_is_inverted_where_all_of_it_can_be() -> None:
     assert not inverted(cadence=None)
     assert not inverted(video={"invert_telecine": False})
     assert not inverted(becomes="704x480 1:1 yuv420p")
+    assert not inverted(rotation=180)
+    assert not inverted(mirrored=True)
     assert not inverted(
         video={"codec": "h264"}, closed_captions=True, policies={"closed_captions": "keep"}
     )

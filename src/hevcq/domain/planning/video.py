@@ -414,7 +414,8 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
 def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
     """Return whether a telecine is to be inverted, if it is steady throughout the video.
 
-    Captions that are kept are spread over all frames. Fields of 4:2:0 need lines in fours.
+    Captions that are kept are spread over all frames, what is turned has its fields in columns, and fields
+    of 4:2:0 need lines in fours.
     """
     captions = facts.closed_captions and _carries_captions(profile)
     wanted = profile.video.invert_telecine and profile.policies.interlaced is LossPolicy.CONVERT
