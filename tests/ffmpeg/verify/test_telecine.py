@@ -152,5 +152,6 @@ def test_frames_that_are_only_flagged_to_be_repeated_are_encoded_once(tmp_path) 
     assert (made.request.plan.video.telecine, made.request.plan.video.deinterlace) == (None, False)
     assert problem(made.judge()) is None
     assert made.request.report.frames == 60
-    track = ENCODER.measure(str(made.good), made.request.info, stop=threading.Event()).tracks[0]
+    stop, path = threading.Event(), str(made.good)
+    track = ENCODER.measure(path, ENCODER.probe(path, stop=stop), stop=stop).tracks[0]
     assert track.last_pts_s - track.first_pts_s > 2.3  # 60 frames at 30 a second last for 2.0 s
