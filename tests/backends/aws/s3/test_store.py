@@ -128,6 +128,19 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(store, large, tmp_path)
     assert any(start % (5 * MIB) == 2 * MIB + 7 for start in starts), starts
 
 
+def test_what_breaks_three_times_is_read_all_the_same(store, tmp_path) -> None:
+    small = tmp_path / "small.mp4"
+    small.write_bytes(b"x" * 1000)
+    source = accept(store, small)
+    store.put("work/x", b"y" * 1000, metadata={})
+
+    store._s3.plan["get_object"] = [tear(10)] * 3
+    assert fetch(store, source, tmp_path) == small.read_bytes()
+    store._s3.plan["get_object"] = [cut_to(0)] * 3
+    with store.open("work/x") as file:
+        assert file.read() == b"y" * 1000
+
+
 def test_a_download_that_breaks_too_often_gives_up_and_leaves_no_file(
     store, large, tmp_path
 ) -> None:
