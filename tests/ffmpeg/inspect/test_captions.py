@@ -98,6 +98,7 @@ def test_matroska_gets_them_as_subrip_before_its_attachments(source, tmp_path):
     assert len(one.output.of_kind(StreamKind.ATTACHMENT)) == 1
 
 
+@pytest.mark.slow
 def test_an_encoder_that_carries_captions_makes_no_text_of_them(source, tmp_path):
     one = encoded("720p", source, tmp_path)
 
@@ -137,8 +138,12 @@ def test_captions_that_are_in_cea_708_alone_are_refused_before_the_encode(digita
     ("change", "complaint"),
     [
         ("s/WORLD/WORD/", "words are missing"),
-        ("s/00:00:01,840 --/00:00:01,910 --/", "where the source shows none"),
-        ("/LAST/d", "LAST"),
+        pytest.param(
+            "s/00:00:01,840 --/00:00:01,910 --/",
+            "where the source shows none",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("/LAST/d", "LAST", marks=pytest.mark.slow),
     ],
 )
 def test_the_gate_sees_a_wrong_word_a_late_cue_and_a_lost_one(made, tmp_path, change, complaint):
@@ -160,6 +165,7 @@ def test_the_gate_sees_a_wrong_word_a_late_cue_and_a_lost_one(made, tmp_path, ch
     assert any(complaint in each and "captions CC1" in each for each in found), found
 
 
+@pytest.mark.slow
 def test_verifying_two_files_compares_their_captions_too(made):
     asked = made.request
     pair = VerifyFilesRequest(Path(asked.location), asked.output, asked.profile)
