@@ -359,11 +359,11 @@ class Demuxers:
         return served
 
 
-def _unlike(program: bytes, told: Mapping[str, object] | None) -> str:
+def _unlike(program: bytes, answer: Mapping[str, object] | None) -> str:
     """Return why the libraries are not those that ffprobe loads, or ""."""
-    if told is None:
+    if answer is None:
         return "ffprobe's libraries cannot be loaded by themselves"
-    if all(str(told.get(what)).encode() in program for what in ("version", "configuration")):
+    if all(str(answer.get(what)).encode() in program for what in ("version", "configuration")):
         return ""
     return "ffprobe is of another build than the system's libraries"
 

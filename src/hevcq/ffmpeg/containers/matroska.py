@@ -111,7 +111,7 @@ def metadata(file: BinaryIO, size: int) -> Iterator[Found]:
 
 def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
     """Return each track's language by BCP 47 and crop, where it has them, by their field."""
-    return [_said(file, track) for track in read_tracks(file, size)]
+    return [_described(file, track) for track in read_tracks(file, size)]
 
 
 def read_tracks(file: BinaryIO, size: int) -> list[Element]:
@@ -125,15 +125,15 @@ def read_tracks(file: BinaryIO, size: int) -> list[Element]:
     ]
 
 
-def _said(file: BinaryIO, track: Element) -> dict[str, str]:
-    said = {}
+def _described(file: BinaryIO, track: Element) -> dict[str, str]:
+    described = {}
     for element in elements(file, track.start, track.end):
         if element.number == LANGUAGE:
             text = _bytes(file, element).rstrip(b"\0").decode("ascii", "replace")
-            said["language_tag"] = text if LANGUAGE_TAG.fullmatch(text) else ""
+            described["language_tag"] = text if LANGUAGE_TAG.fullmatch(text) else ""
         elif element.number == VIDEO:
-            said |= _shown(file, element)
-    return {field: value for field, value in said.items() if value}
+            described |= _shown(file, element)
+    return {field: value for field, value in described.items() if value}
 
 
 def _shown(file: BinaryIO, video: Element) -> dict[str, str]:
@@ -160,12 +160,12 @@ def _shown(file: BinaryIO, video: Element) -> dict[str, str]:
 
 def _senseless(file: BinaryIO, track: Element, place: str) -> Iterator[Found]:
     """Yield a language that is none, and a crop of more than the picture: neither is carried."""
-    said = _said(file, track)
+    described = _described(file, track)
     for element in elements(file, track.start, track.end):
         if element.number == LANGUAGE and any(_bytes(file, element)):
-            if "language_tag" not in said:
+            if "language_tag" not in described:
                 yield _named(file, element, place, "language")
-        elif element.number == VIDEO and "crop" not in said:
+        elif element.number == VIDEO and "crop" not in described:
             for part in elements(file, element.start, element.end):
                 if part.number in CROPS.values() and any(_bytes(file, part)):
                     yield _named(file, part, place, "crop of the picture")

@@ -163,7 +163,7 @@ def _track(file: BinaryIO, trak: Box, place: str) -> Iterator[Found]:
 def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
     """Return each track's name, language by BCP 47 and crop, where it has them, by their field."""
     return [
-        _said(file, trak)
+        _described(file, trak)
         for moov in children(file, 0, size)
         if moov.kind == b"moov"
         for trak in children(file, moov.payload, moov.end)
@@ -171,18 +171,18 @@ def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
     ]
 
 
-def _said(file: BinaryIO, trak: Box) -> dict[str, str]:
-    said = {}
+def _described(file: BinaryIO, trak: Box) -> dict[str, str]:
+    described = {}
     for name in _inside(file, trak, [b"udta"], 0):
         if name.kind == b"name":
-            said["title"] = _name(_bytes(file, name))
+            described["title"] = _name(_bytes(file, name))
     for box in _inside(file, trak, [b"mdia"], 0):
         if box.kind == b"elng":
-            said["language_tag"] = _language(file, box)
+            described["language_tag"] = _language(file, box)
     for box in children(file, trak.payload, trak.end):
         if box.kind == b"mdia":
-            said["crop"] = _crop(file, box) or ""
-    return {field: value for field, value in said.items() if value}
+            described["crop"] = _crop(file, box) or ""
+    return {field: value for field, value in described.items() if value}
 
 
 def _name(content: bytes) -> str:

@@ -392,15 +392,15 @@ def caption_problems(
     location, info, index = source
     pairs = read_pairs(tools, location, info, index, stop)
     for name, stream in tracks.streams.items():
-        said = spoken(pairs.channels[name])
+        expected = spoken(pairs.channels[name])
         cues = _read_webvtt(tools, tracks.path, (), ("-map", f"0:{stream}"), stop)
-        found = _differences(said, cues, tracks.shift_s)
+        found = _differences(expected, cues, tracks.shift_s)
         yield from (f"captions {name}: {problem}" for problem in found)
 
 
-def _differences(said: Spoken, cues: Sequence[Cue], shift_s: float) -> Iterator[str]:
+def _differences(expected: Spoken, cues: Sequence[Cue], shift_s: float) -> Iterator[str]:
     shown = {word for cue in cues for word in _WORD.findall(cue.text)}
-    plain = {word for word in said.words if _WORD.fullmatch(word)}
+    plain = {word for word in expected.words if _WORD.fullmatch(word)}
     if not cues:
         yield "the track is empty"
         return
@@ -408,9 +408,12 @@ def _differences(said: Spoken, cues: Sequence[Cue], shift_s: float) -> Iterator[
     if len(missing) > MISREAD * len(plain) or len(added) > MISREAD * len(plain):
         odd = sorted(missing or added)[0]
         yield f"{len(missing)} of {len(plain)} words are missing, {len(added)} are others ({odd!r})"
-    if said.captions is not None and abs(len(cues) - said.captions) > MISREAD * said.captions:
-        yield f"{len(cues)} captions of {said.captions}"
-    times = sorted(said.times)
+    if (
+        expected.captions is not None
+        and abs(len(cues) - expected.captions) > MISREAD * expected.captions
+    ):
+        yield f"{len(cues)} captions of {expected.captions}"
+    times = sorted(expected.times)
     for cue in cues:
         late = min(
             (abs(cue.begin - shift_s - time_s) for time_s in _near(times, cue, shift_s)),

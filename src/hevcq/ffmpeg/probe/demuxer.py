@@ -80,15 +80,15 @@ def facts_of(file: OpenFile) -> dict[str, Any]:
     """Return what ffprobe prints of the format, the streams and the chapters."""
     av, form = file.av, file.format
     microseconds = Ratio(1, 1_000_000)
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "format_name": file.name, "nb_programs": form.nb_programs, "size": str(file.size),
         "tags": av.tags(form.metadata),
     }  # fmt: skip
     for name, ticks in (("start_time", form.start_time), ("duration", form.duration)):
         if ticks != NO_TIME:
-            told[name] = _time(ticks, microseconds)
+            facts[name] = _time(ticks, microseconds)
     if form.bit_rate > 0:
-        told["bit_rate"] = str(form.bit_rate)
+        facts["bit_rate"] = str(form.bit_rate)
     chapters = []
     for number in range(form.nb_chapters):
         chapter = Chapter.from_address(form.chapters[number])
@@ -98,14 +98,14 @@ def facts_of(file: OpenFile) -> dict[str, Any]:
         }
         chapters.append({**times, "tags": av.tags(chapter.metadata)})
     streams = [_stream(file, index) for index in range(len(file.streams))]
-    return {"format": told, "streams": streams, "chapters": chapters}
+    return {"format": facts, "streams": streams, "chapters": chapters}
 
 
 def _stream(file: OpenFile, index: int) -> dict[str, Any]:
     av, stream, known = file.av, file.streams[index], file.parameters[index]
     fourcc = ctypes.create_string_buffer(32)
     av.av_fourcc_make_string(fourcc, known.codec_tag)
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "index": index, "codec_tag_string": fourcc.value.decode(),
         "time_base": _ratio(stream.time_base), "r_frame_rate": _ratio(stream.r_frame_rate),
         "avg_frame_rate": _ratio(stream.avg_frame_rate), "tags": av.tags(stream.metadata),
@@ -117,37 +117,37 @@ def _stream(file: OpenFile, index: int) -> dict[str, Any]:
         raise Unsure("a disposition is not known")
     descriptor = av.avcodec_descriptor_get(known.codec_id)
     if descriptor:
-        told["codec_name"] = Descriptor.from_address(descriptor).name.decode()
+        facts["codec_name"] = Descriptor.from_address(descriptor).name.decode()
     if known.codec_type in KINDS:
-        told["codec_type"] = KINDS[known.codec_type]
+        facts["codec_type"] = KINDS[known.codec_type]
     profile = av.avcodec_profile_name(known.codec_id, known.profile)
     if profile or known.profile != UNKNOWN_PROFILE:
-        told["profile"] = profile.decode() if profile else str(known.profile)
-    told.update(_sizes(stream, known))
+        facts["profile"] = profile.decode() if profile else str(known.profile)
+    facts.update(_sizes(stream, known))
     if known.codec_type == VIDEO:
-        told.update(_video(file, index, str(told.get("codec_name", ""))))
+        facts.update(_video(file, index, str(facts.get("codec_name", ""))))
     elif known.codec_type == AUDIO:
-        told.update(_audio(file, known))
+        facts.update(_audio(file, known))
     elif known.codec_type == ATTACHMENT and known.extradata_size > 0:
         import hashlib
 
         held = ctypes.string_at(known.extradata, known.extradata_size)
-        told["extradata_hash"] = f"SHA256:{hashlib.sha256(held).hexdigest()}"
+        facts["extradata_hash"] = f"SHA256:{hashlib.sha256(held).hexdigest()}"
     side = [_side_data(av, stream.side_data, number) for number in range(stream.nb_side_data)]
-    return {**told, "side_data_list": side} if side else told
+    return {**facts, "side_data_list": side} if side else facts
 
 
 def _sizes(stream: Any, known: Any) -> dict[str, Any]:
-    told = {
+    facts = {
         name: _time(ticks, stream.time_base)
         for name, ticks in (("start_time", stream.start_time), ("duration", stream.duration))
         if ticks != NO_TIME
     }
     if stream.nb_frames:
-        told["nb_frames"] = str(stream.nb_frames)
+        facts["nb_frames"] = str(stream.nb_frames)
     if known.bit_rate > 0:
-        told["bit_rate"] = str(known.bit_rate)
-    return told
+        facts["bit_rate"] = str(known.bit_rate)
+    return facts
 
 
 def _ratio(ratio: Ratio) -> str:
@@ -167,16 +167,16 @@ def _video(file: OpenFile, index: int, codec: str) -> dict[str, Any]:
     pixels = av.av_get_pix_fmt_name(known.format)
     if not pixels or not known.width:
         raise Unsure("the picture's format is not known")
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "width": known.width,
         "height": known.height,
         "pix_fmt": pixels.decode(),
     }
     if known.field_order in FIELD_ORDERS:
-        told["field_order"] = FIELD_ORDERS[known.field_order]
+        facts["field_order"] = FIELD_ORDERS[known.field_order]
     aspect = file.shape(index, None)
     if aspect:
-        told["sample_aspect_ratio"] = aspect
+        facts["sample_aspect_ratio"] = aspect
     for name, value, unspecified, naming in (
         ("color_range", known.color_range, 0, av.av_color_range_name),
         ("color_space", known.color_space, 2, av.av_color_space_name),
@@ -186,21 +186,21 @@ def _video(file: OpenFile, index: int, codec: str) -> dict[str, Any]:
     ):
         named = naming(value)
         if named and value != unspecified:
-            told[name] = named.decode()
-    return told
+            facts[name] = named.decode()
+    return facts
 
 
 def _audio(file: OpenFile, known: Any) -> dict[str, Any]:
-    told: dict[str, Any] = {"sample_rate": str(known.sample_rate), "channels": known.channels}
+    facts: dict[str, Any] = {"sample_rate": str(known.sample_rate), "channels": known.channels}
     samples = file.av.av_get_sample_fmt_name(known.format)
     if samples:
-        told["sample_fmt"] = samples.decode()
+        facts["sample_fmt"] = samples.decode()
     if known.layout_order:
         text = ctypes.create_string_buffer(512)
         place = c_void_p(ctypes.addressof(known) + LAYOUT_OFFSET)
         file.av.av_channel_layout_describe(place, text, c_size_t(len(text)))
-        told["channel_layout"] = text.value.decode()
-    return told
+        facts["channel_layout"] = text.value.decode()
+    return facts
 
 
 def frames_of(
@@ -232,13 +232,13 @@ def frames_of(
 def header_picture(file: OpenFile, index: int) -> dict[str, Any]:
     """Return what ffprobe prints of a picture about which nothing is told but by the header."""
     known = file.parameters[index]
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "media_type": "video", "stream_index": index, "width": known.width, "height": known.height,
         "pix_fmt": text(file.av.av_get_pix_fmt_name(known.format)),
         "interlaced_frame": 0, "top_field_first": 0,
     }  # fmt: skip
     aspect = file.shape(index, None)
-    return {**told, "sample_aspect_ratio": aspect} if aspect else told
+    return {**facts, "sample_aspect_ratio": aspect} if aspect else facts
 
 
 def packet_lines(file: OpenFile, question: Json, send: Callable[[bytes], None]) -> int:
@@ -309,11 +309,11 @@ class Server:
 
     def introduce(self) -> None:
         """Tell of which build the libraries are."""
-        told = {
+        facts = {
             "version": self.av.av_version_info().decode(),
             "configuration": self.av.avformat_configuration().decode(),
         }
-        self.send(b"A", json.dumps(told).encode())
+        self.send(b"A", json.dumps(facts).encode())
 
     def serve(self) -> None:
         """Answer until nobody asks any more."""
@@ -362,10 +362,10 @@ class Server:
 
     def complained(self) -> bool:
         """Whether a library printed an error since the last time."""
-        said = False
+        is_noted = False
         while select.select([self.complaints], [], [], 0)[0] and os.read(self.complaints, 65_536):
-            said = True
-        return said
+            is_noted = True
+        return is_noted
 
     def receive(self) -> tuple[Json | None, list[int]]:
         """Return the next question with the descriptors that came with it; None if there is none."""
@@ -393,10 +393,10 @@ class Server:
 def main() -> None:
     """Answer on the socket that is the standard input; print why if that is not possible."""
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, 0)
-    complaints, said = os.pipe()
-    os.set_blocking(said, False)
+    complaints, written = os.pipe()
+    os.set_blocking(written, False)
     server = Server(channel, complaints)
     server.introduce()
-    os.dup2(said, 2)
+    os.dup2(written, 2)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         server.serve()

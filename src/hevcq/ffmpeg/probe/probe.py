@@ -111,12 +111,12 @@ def _first_frames(
     """Return the facts of the first frames of a video whose packets come late."""
     places = [[None, MAIN_VIDEO_PACKETS]]
     question = {"stream": video.index, "places": places, "nokey": False, "again": True}
-    told = file.ask("frames", question)
-    if told is None:
+    answer = file.ask("frames", question)
+    if answer is None:
         packets = ["-read_intervals", f"%+#{MAIN_VIDEO_PACKETS}"]
         asked = _ask(tools, location, ["-select_streams", str(video.index), *packets], stop)
-        told = _parsed(asked, location)
-    return list(told.get("frames", ()))
+        answer = _parsed(asked, location)
+    return list(answer.get("frames", ()))
 
 
 def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
@@ -124,15 +124,15 @@ def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
     reported = {
         value for tags in (info.tags, *(s.tags for s in info.streams)) for value in tags.values()
     }
-    index_first, said = False, list[dict[str, str]]()
+    index_first, described = False, list[dict[str, str]]()
     try:
         with open(location, "rb") as file:
             if "mp4" in info.format_name.split(","):
                 index_first = mp4.has_index_first(file, info.size)
-                said = mp4.tracks(file, info.size)
+                described = mp4.tracks(file, info.size)
                 found = [piece.item for piece in mp4.metadata(file, info.size, reported)]
             elif "matroska" in info.format_name.split(","):
-                said = matroska.tracks(file, info.size)
+                described = matroska.tracks(file, info.size)
                 found = [piece.item for piece in matroska.metadata(file, info.size)]
             else:
                 return info
@@ -141,16 +141,17 @@ def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
             f"{display_name(location)} cannot be read: {_why(error)}."
         ) from error
     more = {"metadata": tuple(found), "index_first": index_first}
-    return _with_tracks(info.model_copy(update=more), said)
+    return _with_tracks(info.model_copy(update=more), described)
 
 
-def _with_tracks(info: MediaInfo, said: list[dict[str, str]]) -> MediaInfo:
+def _with_tracks(info: MediaInfo, described: list[dict[str, str]]) -> MediaInfo:
     """Add what the file says of its tracks beside ffprobe's facts, if there are as many."""
     tracks = tracks_of(info)
-    if not any(said) or len(said) != len(tracks):
+    if not any(described) or len(described) != len(tracks):
         return info
     changed = {
-        track.index: _with_words(track, words) for track, words in zip(tracks, said, strict=True)
+        track.index: _with_words(track, words)
+        for track, words in zip(tracks, described, strict=True)
     }
     streams = tuple(changed.get(stream.index, stream) for stream in info.streams)
     return info.model_copy(update={"streams": streams})
@@ -415,9 +416,9 @@ def midstream_frames(
     places = [f"{start + (place + 0.5) * share:.3f}" for place in range(PLACES)]
     ticks = [[round(float(place) * 1e6), packets] for place in places]
     question = {"stream": video.index, "places": ticks, "nokey": True, "again": False}
-    told = file.ask("frames", question)
-    if told is not None:
-        return list(told["frames"])
+    answer = file.ask("frames", question)
+    if answer is not None:
+        return list(answer["frames"])
     intervals = ",".join(f"{place}%+#{packets}" for place in places)
     argv = [
         tools.ffprobe, "-v", "error", "-threads", "1", "-skip_frame", "nokey", "-of", "json",

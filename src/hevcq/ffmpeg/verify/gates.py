@@ -98,7 +98,7 @@ def _judged(problems: list[str]) -> Judged:
     return Outcome.FAILED, message_text(problems[0]) + more
 
 
-def _said(facts: PictureFacts) -> str:
+def _described(facts: PictureFacts) -> str:
     return (
         f"{facts.frames} frames compared: luma {facts.mean:.2f} steps off on average,"
         f" {facts.worst:.1f} at worst, {facts.detail:.0%} of sharp detail kept"
@@ -357,19 +357,19 @@ class _Gates:
         for problem, _ in self.compared:
             if problem:
                 return Outcome.FAILED, problem
-        said = [_said(facts) for _, facts in self.compared]
+        details = [_described(facts) for _, facts in self.compared]
         if metric is PictureMetric.SSIM:
             outcome, detail = self._sampled()
             if outcome is not Outcome.PASSED:
                 return outcome, detail
-            said.append(detail)
+            details.append(detail)
         if self.shown is not None:
             target = self.request.plan.main_video.video or self.request.plan.video
             video = target, self._video().index
             for problem in seam_problems(self.tools, self.request, self.shown, video, self.stop):
                 if problem:
                     return Outcome.FAILED, problem
-        return Outcome.PASSED, "; ".join(said)
+        return Outcome.PASSED, "; ".join(details)
 
     def _sampled(self) -> Judged:
         """Require the SSIM floor of every sample, and motion where the source moves."""
