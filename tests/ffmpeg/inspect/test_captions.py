@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,7 +179,11 @@ def test_verifying_two_files_compares_their_captions_too(made):
 def test_a_check_of_health_asks_for_no_text(digital, tmp_path):
     with closing(Database(tmp_path / "hevcq.db")) as database:
         ports = HealthPorts(
-            ENCODER, SqliteHealthRecords(database), SystemClock(), threading.Event()
+            ENCODER,
+            SqliteHealthRecords(database),
+            SystemClock(),
+            threading.Event(),
+            lambda _: nullcontext(tmp_path),
         )
         (found,) = HealthCheck(ports, CheckRequest((digital.parent,)), lambda *_: None).run()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,14 @@ import pytest
 
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.health_records import SqliteHealthRecords
-from hevcq.errors import MediaRefused, SourceDamaged, SourceUnreadable, Stopped, Unavailable
+from hevcq.errors import (
+    DiskFull,
+    MediaRefused,
+    SourceDamaged,
+    SourceUnreadable,
+    Stopped,
+    Unavailable,
+)
 from hevcq.ports.health import Checked, Depth, Health, Spot
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
 from hevcq.usecases.health.report import summary, where, write_html
@@ -46,6 +54,7 @@ class Library:
     clock: ManualClock = field(default_factory=lambda: ManualClock(auto=True))
     stop: threading.Event = field(default_factory=threading.Event)
     last: HealthCheck | None = None
+    free_bytes: int = 1 << 20
 
     def put(self, name: str, content: bytes = b"sound") -> Path:
         path = self.folder / "library" / name
@@ -61,12 +70,19 @@ class Library:
             file.write(content)
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
+    @contextmanager
+    def scratch(self, needed_bytes: int):
+        if needed_bytes > self.free_bytes:
+            raise DiskFull("There is no room for a copy.")
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            yield Path(folder)
+
     def check(self, on_file=lambda *_: None, **request) -> dict[str, Checked]:
         self.encoder.calls.clear()
         self.clock.advance(100)
         with closing(Database(self.folder / "hevcq.db")) as database:
             records = SqliteHealthRecords(database)
-            ports = HealthPorts(self.encoder, records, self.clock, self.stop)
+            ports = HealthPorts(self.encoder, records, self.clock, self.stop, self.scratch)
             asked = CheckRequest((self.folder / "library",), **request)
             self.last = HealthCheck(ports, asked, on_file)
             return {each.path.name: each for each in self.last.run()}
@@ -226,6 +242,48 @@ def test_a_recording_that_begins_inside_a_picture_is_sound(library):
     library.put("b.ts", b"damaged!")
     library.encoder.spots = (Spot(10.5, 400, "missing reference"), Spot(60.0, 9000, "error"))
     assert library.check(decode=True)["b.ts"].health is Health.DAMAGED
+
+
+@pytest.fixture
+def recording(library):
+    """Return a library of one recording that is damaged unless it is trimmed."""
+    library.put("a.ts", b"damaged")
+    library.encoder.info = INFO.model_copy(update={"format_name": "mpegts"})
+    library.encoder.trimmed = (b"whole", ("The recording was joined from 2 parts.",))
+    library.encoder.spots = (Spot(60.0, 9000, "error"),)
+    return library
+
+
+def test_ragged_ends_and_joints_that_an_encode_leaves_out_are_no_damage(recording):
+    assert recording.check()["a.ts"].health is Health.SOUND
+    assert recording.read() == ["demux a.ts", "demux recording.ts"]
+    assert recording.check()["a.ts"].health is Health.SOUND
+    assert recording.read() == [], "remembered"
+
+
+def test_damage_between_ragged_ends_is_found_and_named_by_the_files_own_name(recording):
+    recording.encoder.trimmed = (b"damaged, too", ())
+    checked = recording.check()["a.ts"]
+    assert checked.health is Health.DAMAGED
+    assert checked.detail.startswith(f"{checked.path} is damaged: ")
+    assert checked.spots == (Spot(60.0, None, "error"),), "its bytes are counted in a copy"
+
+
+@pytest.mark.parametrize("error", [MediaRefused("out of step"), SourceDamaged("no whole picture")])
+def test_a_recording_whose_parts_no_encode_would_join_stays_damaged(recording, error):
+    recording.encoder.errors["trim"] = [error]
+    checked = recording.check()["a.ts"]
+    assert checked.health is Health.DAMAGED
+    assert "it says so" in checked.detail
+    assert checked.spots == recording.encoder.spots
+
+
+def test_a_full_scratch_folder_blames_no_recording_for_ever(recording):
+    recording.free_bytes = 3
+    checked = recording.check()["a.ts"]
+    assert (checked.health, checked.detail) == (Health.UNREADABLE, "There is no room for a copy.")
+    recording.free_bytes = 1 << 20
+    assert recording.check()["a.ts"].health is Health.SOUND
 
 
 def test_the_page_escapes_what_files_are_called(tmp_path, library):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +48,9 @@ class House:
         return self.busy()
 
     def step(self, share: Fraction = Fraction(1)) -> bool:
-        ports = HealthPorts(self.encoder, self.records, self.clock, self.stop)
+        ports = HealthPorts(
+            self.encoder, self.records, self.clock, self.stop, lambda _: nullcontext(self.folder)
+        )
         around = Surroundings(self.log, lambda: self.held, self._busy, self.said.append)
         schedule = Schedule.parse(("01:00-06:00",), "UTC")
         return NightlyCheck(ports, around).step(Nights((self.folder,), share, schedule))

@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -43,6 +44,9 @@ from hevcq.util.text import printable, reason_of
 
 READ = 1 << 20
 RAGGED = frozenset({"mpegts", "mpeg"})
+TRIMMED = frozenset({"mpegts"})
+"""Containers that an encode trims to whole pictures, and whose parts it joins."""
+AS_RECORDED = "Only its ends or joints are ragged, as those of recordings are."
 RAGGED_S = 1.5
 """Seconds at the start of a recording in which pictures may lack what was before them."""
 ROTTEN = (
@@ -77,12 +81,16 @@ class CheckRequest:
 
 @dataclass(frozen=True, slots=True)
 class HealthPorts:
-    """What a check works with."""
+    """What a check works with.
+
+    `scratch` creates an empty folder for so many bytes, removed afterwards, or raises DiskFull.
+    """
 
     encoder: Encoder
     records: HealthRecords
     clock: Clock
     stop: threading.Event
+    scratch: Callable[[int], AbstractContextManager[Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,24 +230,59 @@ class HealthCheck:
 
     def _judged(self, fresh: Checked) -> Checked:
         """Let ffmpeg read the file whole, and return what it found."""
-        location, stop = str(fresh.path), self.ports.stop
         info: MediaInfo | None = None
         try:
-            info = self.ports.encoder.probe(location, stop=stop)
-            self.ports.encoder.preflight(location, info, _profile(fresh.depth), stop=stop)
-        except MediaRefused:
-            pass  # a policy of encodes, no damage
-        except SourceDamaged as error:
-            return self._damaged(fresh, info, error)
+            try:
+                info = self.ports.encoder.probe(str(fresh.path), stop=self.ports.stop)
+                self._preflight(fresh, str(fresh.path), info)
+            except SourceDamaged as error:
+                return self._as_recorded(fresh, info, error)
         except SourceUnreadable as error:
             return replace(fresh, health=Health.UNREADABLE, detail=error.message)
         except (Interruption, WorkerUnfit):
             raise
+        except MediaRefused:
+            pass  # a policy of encodes, no damage
         except HevcqError as error:
             return replace(fresh, health=Health.UNREADABLE, detail=str(error), sha256="")
         finally:
             self._pace.spend(fresh.fingerprint.size)  # ffmpeg read it at its own speed
         return replace(fresh, health=Health.SOUND, detail="")
+
+    def _preflight(self, fresh: Checked, location: str, info: MediaInfo) -> None:
+        profile, stop = _profile(fresh.depth), self.ports.stop
+        self.ports.encoder.preflight(location, info, profile, stop=stop)
+
+    def _as_recorded(self, fresh: Checked, info: MediaInfo | None, error: SourceDamaged) -> Checked:
+        """Judge a recording without its ragged ends and joints, by the copy that an encode makes.
+
+        What no encode would accept stays damaged. Raises DiskFull if there is no room for the copy.
+        """
+        if info is None or info.format_name not in TRIMMED:
+            return self._damaged(fresh, info, error)
+        encoder, stop = self.ports.encoder, self.ports.stop
+        policies, location = _profile(fresh.depth).policies, str(fresh.path)
+        with self.ports.scratch(fresh.fingerprint.size) as folder:
+            try:
+                copy = encoder.trim_recording(location, info, policies, folder, stop=stop)
+            except (MediaRefused, SourceDamaged):
+                return self._damaged(fresh, info, error)
+            except OSError as problem:
+                why = f"{printable(fresh.path)} cannot be read: {reason_of(problem)}."
+                return replace(fresh, detail=why, sha256="")
+            if copy is None:
+                return self._damaged(fresh, info, error)
+            self._pace.spend(2 * fresh.fingerprint.size)  # it was read, and is read again
+            try:
+                made = encoder.probe(str(copy.path), stop=stop)
+                self._preflight(fresh, str(copy.path), made)
+            except (SourceDamaged, SourceUnreadable) as found:
+                what = found.message.partition(" is damaged: ")[2]
+                detail = f"{printable(fresh.path)} is damaged: {what}" if what else error.message
+                # Bytes are counted in the copy, which has fewer.
+                spots = tuple(replace(spot, byte=None) for spot in self._spots(copy.path))
+                return replace(fresh, health=Health.DAMAGED, detail=detail, spots=spots)
+        return replace(fresh, health=Health.SOUND, detail=AS_RECORDED)
 
     def _damaged(self, fresh: Checked, info: MediaInfo | None, error: SourceDamaged) -> Checked:
         spots = self._spots(fresh.path)
