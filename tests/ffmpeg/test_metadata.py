@@ -11,7 +11,7 @@ from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.verify.streams import stream_problems
 from support.clips import make_clip
-from support.media_facts import profile
+from support.media_facts import audio, media, profile, video
 from support.rendition import box, planned, probed, rendition
 
 pytestmark = pytest.mark.media
@@ -145,3 +145,17 @@ def test_damaged_boxes_end_the_reading_without_an_error(tmp_path: Path, cut: int
     clip.write_bytes(clip.read_bytes() + box(b"uuid", XMP)[:cut])
 
     assert probed(clip).streams
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize(("late_s", "said"), [(0.03, False), (0.2, True), (-0.2, True)])
+def test_a_chapter_that_begins_elsewhere_fails_the_stream_ledger(container, late_s, said) -> None:
+    info = media(video(), audio(), chapters=2)
+    plan = make_plan(profile(container=container), info)
+    first, second = info.chapters
+    moved = second.model_copy(update={"start_s": second.start_s + late_s})
+    output = info.model_copy(update={"chapters": (first, moved)})
+
+    found = [each for each in stream_problems(plan, info, output) if "chapter 2 starts" in each]
+
+    assert bool(found) is said

@@ -61,18 +61,19 @@ def captioned(
     *,
     digital: bytes = b"",
     seconds: float = 4,
+    rate: str = "25",
     options: Sequence[str] = ("-bf", "0"),
 ) -> Path:
-    """Write H.264 of 25 pictures a second with a tone, whose fields carry these pairs.
+    """Write H.264 of `rate` pictures a second with a tone, whose fields carry these pairs.
 
     `digital` is a packet of CEA-708 of two bytes for the first picture.
     """
     bare, marked = path.with_suffix(".bare.h264"), path.with_suffix(".cc.h264")
-    picture = f"testsrc2=size=160x90:rate=25:duration={seconds}"
+    picture = f"testsrc2=size=160x90:rate={rate}:duration={seconds}"
     _ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p",
             "-g", "25", *options, "-x264-params", "aud=1", str(bare))  # fmt: skip
     marked.write_bytes(with_user_data(bare.read_bytes(), first, second, digital))
-    _ffmpeg("-f", "h264", "-r", "25", "-i", str(marked), "-f", "lavfi", "-i",
+    _ffmpeg("-f", "h264", "-r", rate, "-i", str(marked), "-f", "lavfi", "-i",
             f"sine=frequency=440:duration={seconds}", "-c:v", "copy", "-c:a", "aac", "-metadata:s:a:0",
             "language=eng", str(path))  # fmt: skip
     bare.unlink()

@@ -184,6 +184,14 @@ def test_what_was_sealed_for_one_purpose_is_none_for_another():
     assert unseal(b"key", "session", sealed) is None
 
 
+def test_a_cookie_that_is_longer_than_browsers_keep_is_not_even_looked_at():
+    fits, longer = (seal(b"key", "oidc", {"a": "x" * count}) for count in (3000, 3100))
+
+    assert len(fits) <= 4096 < len(longer)
+    assert unseal(b"key", "oidc", fits) == {"a": "x" * 3000}
+    assert unseal(b"key", "oidc", longer) is None
+
+
 def test_a_session_ends_with_its_time_and_with_a_new_token(operator, clock, opened):
     clock.advance(167 * 3600)
     assert operator.get("/board").status_code == 200

@@ -67,6 +67,10 @@ def test_frames_that_an_edit_list_hides_do_not_count_and_the_video_begins_after_
         (("packet,0,0,1,9,K_", "packet,1,0,1,9,__"), {"monotonic": False}),
         (("packet,0,0,1,9,K_", "packet,0,1,1,9,__"), {"monotonic": False}),
         (("packet,0,5,1,9,K_", "packet,1,4,1,9,__"), {"monotonic": False}),
+        (
+            ("packet,0,5,1,9,K_", "packet,1,4,1,9,__", "packet,2,6,1,9,__"),
+            {"monotonic": False},
+        ),
         (("packet,0,0,1,9,K_", "packet,N/A,1,1,9,__"), {"missing_pts": 1}),
         (("packet,0,0,1,9,__", "packet,1,1,1,9,K_"), {"starts_with_key": False}),
         (("packet,3,0,1,9,K_", "packet,1,1,1,9,__"), {"starts_with_key": False}),

@@ -6,6 +6,7 @@ import threading
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ from hevcq.backends.embedded.health_records import SqliteHealthRecords
 from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import MediaRefused, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.captions import CaptionPairs, found_captions, spoken
+from hevcq.ffmpeg.inspect.captions import CaptionPairs, extracted_captions, found_captions, spoken
 from hevcq.ports.health import Health
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
@@ -83,6 +84,24 @@ def test_captions_become_a_text_track_of_each_channel_with_the_times_of_their_pi
         "00:00:03,120 --> 00:00:04,000 LAST ONE",
     ]
     assert any("HOLA MUNDO" in block for block in texts(made.request.output, 1, tmp_path))
+
+
+def test_a_cue_has_the_time_of_its_picture_to_the_millisecond(tmp_path):
+    words = at_frame((1, shown("ONE")), (17, erased()))
+    path = captioned(tmp_path / "ntsc.mp4", words, seconds=1, rate="30000/1001")
+    stop = threading.Event()
+    request = SimpleNamespace(
+        info=ENCODER.probe(str(path), stop=stop),
+        plan=SimpleNamespace(captions=("CC1",), main_video=SimpleNamespace(source_index=0)),
+        location=str(path),
+        output=tmp_path / "made.mp4",
+    )
+
+    with extracted_captions(TOOLS, request, stop) as (text,):
+        cue = text.read_text().split("\n")[2]
+
+    # Shown by the 8th picture and erased by the 18th; a picture lasts 1001/30000 s.
+    assert cue == "00:00:00.234 --> 00:00:00.567"
 
 
 def test_matroska_gets_them_as_subrip_before_its_attachments(source, tmp_path):

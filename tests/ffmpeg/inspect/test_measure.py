@@ -333,3 +333,11 @@ def test_an_end_that_is_not_well_is_a_complaint_whatever_came_before(tmp_path, s
 def test_a_pass_that_fails_before_the_first_packet_refuses_the_video(tmp_path, script, error):
     with pytest.raises(error):
         passed_over(tmp_path, f"{script.replace('HERE', str(tmp_path))} >&2; exit 1")
+
+
+def test_the_last_picture_is_the_one_shown_last_whatever_is_stored_behind_it():
+    counter = PacketCounter()
+    counter.feed(b"0,0,-2,1,9,K_\n0,4,-1,1,9,__\n0,2,0,1,9,__\n0,1,1,1,9,__\n0,3,2,1,9,__\n")
+    video = counter.tracks[0]
+
+    assert (video.first, video.last, video.end) == (0, 4, 5)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,8 +21,17 @@ from hevcq.domain.media.facts import (
 )
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import PictureMetric
-from hevcq.ffmpeg.verify.picture import Sample, freeze_problem, sample_times
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.verify.picture import (
+    EncodedVideo,
+    Sample,
+    freeze_problem,
+    sample_at,
+    sample_times,
+)
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
+from hevcq.util.clock import SystemClock
+from support.media_facts import profile
 
 TARGET = VideoTarget(
     encoder="libx265", codec="hevc", width=64, height=64, pixel_format="yuv420p", bit_depth=8,
@@ -238,6 +249,28 @@ def test_a_picture_that_stands_still_is_seen_only_where_the_source_moves():
     assert "at 0.0 s" in freeze_problem([sample(0, (10, 10), (20, 11))])
     assert "from 0.0 s to 5.0 s" in freeze_problem([sample(0, (10, 10)), sample(5, (30, 10))])
     assert freeze_problem([sample(0, (10, 10)), sample(5)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "found"), [("0.987", 0.987), ("-0.2", -0.2), ("nan", None), ("inf", None)]
+)
+def test_a_likeness_that_is_no_number_is_unknown_and_not_perfect(tmp_path, told, found):
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\necho '[ssim] [info] SSIM Y:1 All:{told} (9)' >&2\n")
+    program.chmod(0o755)
+    kept = StreamPlan(
+        source_index=0, kind=StreamKind.VIDEO, action=Action.ENCODE, position=0, video=TARGET
+    )
+    info = MediaInfo(format_name="mov,mp4", streams=(clip(),))
+    request = SimpleNamespace(
+        profile=profile(), info=info, measured=Measurement(tracks=(V,)), max_seconds=60.0,
+        location=str(tmp_path / "a.mp4"), output=tmp_path / "b.mp4",
+    )  # fmt: skip
+    tools = FfmpegTools(str(program), "ffprobe", SystemClock())
+
+    sample = sample_at(tools, request, EncodedVideo(kept, V), (1.0, 1.0, 2), threading.Event())
+
+    assert sample.ssim == found
 
 
 MOVING = "testsrc2=size=176x144:rate=25"
