@@ -124,7 +124,7 @@ def _caption_unit(pair: bytes) -> bytes:
     return b"\x06\x04" + bytes([len(payload)]) + payload + b"\x80"
 
 
-def _recording(path: Path, coded: tuple[str, ...], *more: str, seconds: str = "4") -> bytes:
+def recorded(path: Path, coded: tuple[str, ...], *more: str, seconds: str = "4") -> bytes:
     whole = path.with_suffix(".whole.ts")
     # A broadcaster sends its tables and the clock often; a receiver may begin anywhere.
     ffmpeg(*video(seconds=seconds), *coded, "-c:a", "mp2", *more, "-f", "mpegts",
@@ -141,17 +141,17 @@ def _cut(data: bytes, begin: float, end: float) -> bytes:
 
 def recording_cut(path: Path) -> None:
     """A recording that begins between key frames and ends inside a picture."""
-    path.write_bytes(_cut(_recording(path, _GOPS), 0.17, 0.83))
+    path.write_bytes(_cut(recorded(path, _GOPS), 0.17, 0.83))
 
 
 def recording_cut_mpeg2(path: Path) -> None:
     """The same of standard-definition television: MPEG-2 with open groups of pictures."""
-    path.write_bytes(_cut(_recording(path, _MPEG2), 0.17, 0.83))
+    path.write_bytes(_cut(recorded(path, _MPEG2), 0.17, 0.83))
 
 
 def recording_torn_end(path: Path) -> None:
     """A recorder that lost its power: the last transport packet is not whole."""
-    data = _recording(path, _GOPS)
+    data = recorded(path, _GOPS)
     path.write_bytes(data[: int(len(data) * 0.8) // TS_PACKET * TS_PACKET + 77])
 
 
@@ -162,8 +162,8 @@ def recording_joined(path: Path) -> None:
 
 def joined_parts(path: Path) -> tuple[bytes, bytes]:
     """The two recordings of `recording_joined`; the sound of the first lasts longer than its picture."""
-    first = _recording(path, _GOPS, "-af", "apad=pad_dur=0.15", seconds="2")
-    return first, _recording(path, _GOPS, seconds="1")
+    first = recorded(path, _GOPS, "-af", "apad=pad_dur=0.15", seconds="2")
+    return first, recorded(path, _GOPS, seconds="1")
 
 
 def recording_segments(path: Path) -> None:
@@ -180,7 +180,7 @@ def recording_segments(path: Path) -> None:
 def recording_joined_channels(path: Path) -> None:
     """Recordings of two channels in one file: other streams, and a clock that is hours ahead."""
     there = ("-mpegts_start_pid", "0x300", "-mpegts_service_id", "9", "-output_ts_offset", "9000")
-    one, other = (_recording(path, _GOPS, *more, seconds="2") for more in ((), there))
+    one, other = (recorded(path, _GOPS, *more, seconds="2") for more in ((), there))
     path.write_bytes(one + other + one)
 
 
@@ -188,7 +188,7 @@ def recording_joined_cut(path: Path) -> None:
     """Parts of MPEG-2 that begin between key frames and end inside a picture, where the clock wraps."""
     near = ("-output_ts_offset", str((1 << 33) / 90_000 - 2.5))
     one, other = (
-        _recording(path, _MPEG2, *more, seconds="3") for more in (near, ("-output_ts_offset", "70"))
+        recorded(path, _MPEG2, *more, seconds="3") for more in (near, ("-output_ts_offset", "70"))
     )
     path.write_bytes(_cut(one, 0.1, 0.83) + _cut(other, 0.17, 0.83) + _cut(one, 0.3, 1))
 
@@ -196,7 +196,7 @@ def recording_joined_cut(path: Path) -> None:
 def recording_joined_open(path: Path, keys: str = "20") -> None:
     """Parts of H.264 without an IDR picture but the first, as broadcasts in high definition have."""
     coded = (*_GOPS, "-x264-params", f"open-gop=1:keyint={keys}:bframes=2")
-    one = _recording(path, coded, seconds="3")
+    one = recorded(path, coded, seconds="3")
     path.write_bytes(_cut(one, 0, 0.9) + _cut(one, 0.2, 0.7))
 
 

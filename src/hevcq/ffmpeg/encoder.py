@@ -120,7 +120,8 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.probe.probe import probe
 
         with self._self_testing(stop):
-            return probe(self._tools, location, stop)
+            info = probe(self._tools, location, stop)
+        return _with_length(location, info) if info.format_name == "mpegts" else info
 
     def trim_recording(
         self,
@@ -360,6 +361,17 @@ class FfmpegEncoder(Encoder):
                 raise WorkerUnfit(f"{program} cannot run in the sandbox: {why}.", remedy=LET_OUT)
             raise WorkerUnfit(f"{program} cannot run: {why}.", remedy=INSTALL)
         return answer.stdout.decode("utf-8", "replace")
+
+
+def _with_length(location: str, info: MediaInfo) -> MediaInfo:
+    """Correct the length of a recording that was joined: ffprobe takes the last time less the first."""
+    from hevcq.ffmpeg.inspect.transport_stream import length_over_jumps
+
+    try:
+        length = length_over_jumps(location)
+    except OSError:
+        return info  # whoever reads the pictures tells of it
+    return info if length is None else info.model_copy(update={"duration_s": length})
 
 
 def _carry_metadata(request: EncodeRequest) -> None:

@@ -15,6 +15,7 @@ from benchmarks.fidelity.served import named
 from hevcq.domain.profile import Policies
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.inspect import transport_stream
 from hevcq.ffmpeg.inspect.parts import Part, notices
 from hevcq.ffmpeg.inspect.recording import Ends
 from hevcq.ffmpeg.inspect.transport_stream import (
@@ -98,6 +99,23 @@ def test_each_picture_is_there_once_and_sound_keeps_its_place_at_the_joint(tmp_p
     for place, at, part in ((0, 0, 0), (first, len(own[0]), 1)):
         before = own[part][0] - frames(parts[part], "v")[0][0]
         assert sound[at] - times[place] == before, "sound lies against the picture as it did"
+
+
+@pytest.mark.parametrize("whole_bytes", [1 << 24, 0])
+def test_the_length_of_a_joined_recording_is_that_of_its_parts(tmp_path, monkeypatch, whole_bytes):
+    monkeypatch.setattr(transport_stream, "WHOLE_BYTES", whole_bytes)
+    monkeypatch.setattr(transport_stream, "PLACE_BYTES", 8 << 10)
+    there = ("-output_ts_offset", "9000")
+    one, other = (
+        spliced.recorded(tmp_path / "x.ts", ("-c:v", "mpeg2video", "-q:v", "4"), *more, seconds="2")
+        for more in ((), there)
+    )
+    (tmp_path / "one.ts").write_bytes(one)
+    for parts, seconds in (([one, other], 4), ([one, other, one], 6), ([one, one, one], 6)):
+        joined = tmp_path / "joined.ts"
+        joined.write_bytes(b"".join(parts))
+        assert ENCODER.probe(str(joined), stop=STOP).duration_s == pytest.approx(seconds, abs=0.3)
+    assert transport_stream.length_over_jumps(str(tmp_path / "one.ts")) is None
 
 
 def made_units(path: Path, *, audio: bool) -> list[int]:

@@ -19,7 +19,9 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, starmap
+from statistics import median
+from typing import BinaryIO
 
 from hevcq.errors import Stopped
 from hevcq.ffmpeg.inputs import is_url
@@ -43,6 +45,13 @@ REORDERED = CLOCK_HZ // 2
 """Ticks by which pictures without decoding times may go backwards."""
 SPIKE_UNITS = 8
 """Units above which a run of other times is a part, and no broken time stamp."""
+WHOLE_BYTES = 16 << 20
+"""Bytes up to which a file is read whole for its length."""
+PLACES = 32
+PLACE_BYTES = 512 << 10
+"""Places, and bytes at each, at which a larger one is looked at: a unit of a picture begins there."""
+UNEVEN = 6
+"""Times the usual step between two places above which one is looked at more closely."""
 VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, 0x1B, 0x24, 0x42, 0xD1, 0xEA})
 _AUDIO_TYPES = frozenset({0x03, 0x04, 0x0F, 0x11, 0x81, 0x82, 0x84, 0x85, 0x86, 0x87})
 _PRIVATE = 0x06
@@ -402,3 +411,79 @@ def follows(clocks: Clocks, one: Run, other: Run) -> bool:
         return False
     times = clocks.units[one.pid].times
     return 0 <= step(times[one.after - 1], times[other.first]) < FORWARD_S * CLOCK_HZ
+
+
+def length_over_jumps(location: str) -> float | None:
+    """Return about how many seconds a transport stream lasts whose clock jumps; None if it does not, or for a URL.
+
+    A large one is looked at in some places first.
+    """
+    layout = None if is_url(location) else packet_layout(location)
+    if layout is None:
+        return None
+    size = os.stat(location).st_size  # noqa: PTH116 - any bytes a name can hold
+    if size > WHOLE_BYTES:
+        return _sampled_length(location, layout, size)
+    found = read_clocks(location, layout, threading.Event())
+    main = max(found.videos, key=lambda pid: len(found.units[pid].times), default=None)
+    runs = chain(found, main) if main is not None else []
+    if all(follows(found, one, other) for one, other in pairwise(runs)):
+        return None
+    times = [found.units[run.pid].times[run.first : run.after] for run in runs]
+    ticks = sum(step(one, other) for part in times for one, other in pairwise(part))
+    return ticks / CLOCK_HZ
+
+
+def _sampled_length(location: str, layout: tuple[int, int], size: int) -> float | None:
+    """Return the length by the times at places spread over the file; None if no jump is between them.
+
+    Where a step is odd for its bytes, more places are looked at, down to each unit.
+    """
+    length, total, jumped, far = layout[1], 0, False, FORWARD_S * CLOCK_HZ
+    places = [size * number // PLACES // length * length for number in range(PLACES)]
+    with open(location, "rb") as file:
+        seen = [(place, _units_at(file, place, PLACE_BYTES, layout)) for place in places]
+        left = list(
+            pairwise([*seen, (size, _units_at(file, size - PLACE_BYTES, PLACE_BYTES, layout))])
+        )
+        steps = [_shared_step(one, other) for (_, one), (_, other) in left]
+        usual = median([each for each in steps if each is not None and each > 0] or [0])
+        while left:
+            (begin, one), (end, other) = left.pop()
+            ticks = _shared_step(one, other)
+            if ticks is not None and 0 <= ticks * size <= UNEVEN * usual * PLACES * (end - begin):
+                total += ticks
+            elif end - begin > PLACE_BYTES:
+                middle = (begin + end) // 2 // length * length
+                between = middle, _units_at(file, middle, PLACE_BYTES, layout)
+                left += [((begin, one), between), (between, (end, other))]
+            else:
+                units = _units_at(file, begin, end - begin, layout)
+                main = max(units, key=lambda pid: len(units[pid].times), default=-1)
+                times = [*units.get(main, Units()).times, *other.get(main, Units()).times[:1]]
+                good = [each for each in starmap(step, pairwise(times)) if -REORDERED <= each < far]
+                jumped = jumped or len(good) < len(times) - 1 or main not in other
+                total += sum(good)
+    return total / CLOCK_HZ if jumped else None
+
+
+def _units_at(file: BinaryIO, place: int, count: int, layout: tuple[int, int]) -> dict[int, Units]:
+    """Return the units of pictures that begin in so many bytes from a place on, by PID."""
+    offset, length = layout
+    place = place // length * length
+    file.seek(place)
+    data, found = file.read(count // length * length), Clocks()
+    for hit in _BEGINS.finditer(data[offset + 1 :: length]):
+        at = hit.start() * length
+        packet = data[at + offset : at + offset + 188]
+        times = unit_times(packet) if len(packet) == 188 and packet[0] == SYNC else None
+        # 1110 xxxx are pictures (ISO/IEC 13818-1, table 2-22).
+        if times is not None and packet[payload_begin(packet) + 3] & 0xF0 == 0xE0:
+            _count(found, pid_of(packet), place + at, times)
+    return found.units
+
+
+def _shared_step(one: dict[int, Units], other: dict[int, Units]) -> int | None:
+    """Return the step of a stream that is at both places; None if there is none."""
+    pid = next(iter(one.keys() & other.keys()), None)
+    return None if pid is None else step(one[pid].times[0], other[pid].times[0])
