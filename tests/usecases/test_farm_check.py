@@ -16,7 +16,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, EncoderFailed, StorageError, Unavailable, VerificationFailed
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.farm_check import FarmCheck, check_farm
+from hevcq.usecases.farm_check import FarmCheck, check_farm, tidy_sets
 from support.clips import ManualClock
 from support.fakes.backend import HLS, Faulty
 from support.fakes.farm import Farm
@@ -253,3 +253,122 @@ def test_the_clip_is_larger_than_the_box_of_a_profile_that_scales(farm: Farm) ->
     checked(farm)
 
     assert seen == [b"2560x1440"]
+
+
+def dark(farm: Farm, *calls: str) -> Backend:
+    """Return a backend whose ledger answers none of these calls."""
+
+    def before(name: str) -> None:
+        if name in calls:
+            raise Unavailable("DynamoDB does not answer.", remedy="Try again.")
+
+    return replace(farm.backend, ledger=Faulty(farm.ledger, before=before))
+
+
+def test_a_ledger_that_never_answers_stops_at_the_queue_and_what_is_left_is_said(
+    farm: Farm,
+) -> None:
+    context = FarmCheck(
+        dark(farm, "get"), {"hevc": farm.profile}, farm.encoder, farm.clock, "0a1b", 6
+    )
+
+    stopped, left = check_farm(context)
+
+    assert stopped.check.detail == "The clip stopped at the queue: DynamoDB does not answer."
+    assert stopped.check.remedy == "Try again."
+    assert (left.check.name, left.check.ok) == ("farm: tidying up", False)
+    assert left.check.detail == "hevc: DynamoDB does not answer."
+    assert len(farm.store.marked) == 1
+
+
+def test_a_ledger_that_forgets_the_job_stops_at_the_queue(farm: Farm) -> None:
+    forgetful = SimpleNamespace(get=lambda _job: None)
+
+    ((ok, detail),) = checked(farm, backend=replace(farm.backend, ledger=forgetful), timeout_s=4)
+
+    assert (ok, detail) == (
+        False,
+        "The clip stopped at the queue: the ledger forgot its job.",
+    )
+
+
+def test_a_clip_that_is_skipped_says_that_publishing_was_not_tried(farm: Farm) -> None:
+    def skip() -> None:
+        for job in farm.ledger.jobs(JobFilter()):
+            if job.state is JobState.QUEUED:
+                fence = farm.ledger.claim(job.source, "hevc", owner="w", lease_s=60).fence
+                farm.ledger.skip(job.job_id, fence, "not smaller")
+
+    context = FarmCheck(
+        farm.backend, {"hevc": farm.profile}, farm.encoder, WorkedClock(skip), "0a1b", 60
+    )
+
+    (found,) = check_farm(context)
+
+    assert found.check.ok
+    assert found.check.detail == ("queue and worker answer; publishing was not tried: not smaller")
+
+
+def test_a_clip_that_a_worker_has_in_hand_too_long_is_said_with_its_phase(farm: Farm) -> None:
+    def begin() -> None:
+        for job in farm.ledger.jobs(JobFilter()):
+            if job.state is JobState.QUEUED:
+                farm.ledger.claim(job.source, "hevc", owner="w", lease_s=60)
+
+    context = FarmCheck(
+        farm.backend, {"hevc": farm.profile}, farm.encoder, WorkedClock(begin), "0a1b", 6
+    )
+
+    (found,) = check_farm(context)
+
+    assert not found.check.ok
+    assert found.check.detail.startswith(
+        "The clip stopped at the worker: after 6 s a worker has it"
+    )
+
+
+def test_a_profile_that_scales_gets_a_clip_that_is_larger_than_its_box(farm: Farm) -> None:
+    box = farm.profile.video.model_copy(update={"max_width": 960, "max_height": 540})
+    farm.profile = farm.profile.model_copy(update={"video": box})
+    sizes: list[tuple[int, int]] = []
+    write = farm.encoder.write_test_clip
+
+    def noted(target: Path, *, width: int, height: int) -> None:
+        sizes.append((width, height))
+        write(target, width=width, height=height)
+
+    farm.encoder.write_test_clip = noted
+    assert checked(farm)[0][0]
+    assert sizes == [(1280, 720)]
+
+
+@pytest.mark.parametrize(("announces", "patience_s"), [(False, 120.0), (True, 1200.0)])
+def test_a_fleet_gets_more_time_than_workers_of_this_machine(
+    farm: Farm, *, announces: bool, patience_s: float
+) -> None:
+    backend = replace(farm.backend, announces_uploads=announces)
+    context = FarmCheck(backend, {}, farm.encoder, farm.clock, "0a1b")
+    assert context.patience_s == patience_s
+
+
+def sets_tidied(farm: Farm, backend: Backend | None = None) -> list[tuple[bool, str]]:
+    profiles = {farm.profile.name: farm.profile}
+    context = FarmCheck(backend or farm.backend, profiles, farm.encoder, farm.clock, "0a1b")
+    return [(found.check.ok, found.check.detail) for found in tidy_sets(context)]
+
+
+def test_sets_of_files_are_looked_for_only_where_a_profile_makes_them(tmp_path: Path) -> None:
+    assert sets_tidied(Farm(tmp_path / "files")) == []
+    assert sets_tidied(Farm(tmp_path / "sets", HLS)) == [(True, "none is left over")]
+
+
+def test_a_store_that_does_not_answer_is_a_finding(tmp_path: Path) -> None:
+    farm = Farm(tmp_path, HLS)
+
+    def before(_name: str) -> None:
+        raise Unavailable("S3 does not answer.")
+
+    backend = replace(farm.backend, store=Faulty(farm.store, before=before))
+    ((ok, detail),) = sets_tidied(farm, backend)
+    assert not ok
+    assert "S3 does not answer." in detail

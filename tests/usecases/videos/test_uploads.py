@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from hevcq.domain.job import JobState
@@ -13,11 +16,18 @@ from hevcq.errors import (
     HevcqError,
     NoSuchVideo,
     QuotaExceeded,
+    Unavailable,
     UnknownProfile,
 )
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.videos.upkeep import look_after
-from hevcq.usecases.videos.uploads import complete_upload, prolong
+from hevcq.usecases.videos.uploads import (
+    MAX_REQUEST_KEY,
+    complete_upload,
+    expire_upload,
+    fail_upload,
+    prolong,
+)
 from support.videos import CLIP, VideoBench
 
 HOUR_S = 3600.0
@@ -203,3 +213,146 @@ def test_one_whose_bytes_all_came_before_a_kill_is_completed_instead(bench: Vide
     look_after(bench.farm)
     assert bench.now(video).status is VideoStatus.PROCESSING
     assert bench.job(bench.now(video), "hevc").state is JobState.QUEUED
+
+
+def test_a_request_key_that_is_too_long_is_refused(bench: VideoBench) -> None:
+    with pytest.raises(BadUpload, match="at most 255 characters"):
+        bench.request(request_key="k" * (MAX_REQUEST_KEY + 1))
+    assert bench.request(request_key="k" * MAX_REQUEST_KEY).open
+
+
+def test_an_upload_for_no_profile_at_all_is_refused(bench: VideoBench) -> None:
+    none = {
+        name: profile.model_copy(update={"subscribe": False})
+        for name, profile in bench.farm.profiles.items()
+    }
+    bench.farm = replace(bench.farm, profiles=none)
+    with pytest.raises(BadUpload, match="none is subscribed"):
+        bench.request()
+    assert bench.request(profiles=("hevc", "hevc")).profiles == ("hevc",)
+
+
+def test_a_request_sent_twice_at_once_is_one_upload(bench: VideoBench) -> None:
+    create = bench.farm.videos.create
+
+    def create_twice(*given: object) -> None:
+        create(*given)
+        create(*given)
+
+    bench.farm.videos.create = create_twice  # type: ignore[method-assign]
+    video = bench.request(request_key="k1")
+    assert bench.now(video) == video
+    assert bench.farm.videos.usage("ann").videos == 1
+
+
+def test_an_upload_without_a_place_for_its_bytes_leaves_no_record(bench: VideoBench) -> None:
+    prepare = bench.farm.files.prepare
+
+    def unanswered(_video: object) -> str:
+        raise Unavailable("no answer")
+
+    bench.farm.files.prepare = unanswered  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="no answer"):
+        bench.request(request_key="k1")
+    assert bench.farm.videos.usage("ann").videos == 0
+
+    bench.farm.files.prepare = prepare  # type: ignore[method-assign]
+    video = bench.request(request_key="k1")
+    bench.send(video)
+    assert complete_upload(bench.farm, video).source is not None
+
+
+def test_where_parts_are_sent_their_name_is_kept_and_asked_for_once(bench: VideoBench) -> None:
+    asked: list[str] = []
+
+    def prepared(video) -> str:
+        asked.append(video.video_id)
+        return "m1"
+
+    bench.farm.files.prepare = prepared  # type: ignore[method-assign]
+    video = bench.request(request_key="k1")
+    assert bench.request(request_key="k1") == video
+    assert bench.now(video).upload.multipart_id == "m1"
+    assert asked == [video.video_id]
+
+
+def test_a_request_for_an_upload_that_failed_returns_it_as_it_is(bench: VideoBench) -> None:
+    video = fail_upload(bench.farm, bench.request(request_key="k1"), "The line broke.")
+    assert bench.request(request_key="k1") == video
+    with pytest.raises(BadUpload, match="The line broke"):
+        complete_upload(bench.farm, video)
+
+
+def meanwhile(bench: VideoBench, act: Callable[[], object]) -> None:
+    """Let another process act just before the next change of a record, once."""
+    update = bench.farm.videos.update
+
+    def later(video):
+        bench.farm.videos.update = update  # type: ignore[method-assign]
+        act()
+        return update(video)
+
+    bench.farm.videos.update = later  # type: ignore[method-assign]
+
+
+def test_an_upload_that_is_deleted_while_it_is_queued_leaves_no_work(bench: VideoBench) -> None:
+    video = bench.request()
+    bench.send(video)
+    meanwhile(bench, lambda: bench.farm.videos.delete(bench.now(video)))
+
+    with pytest.raises(Conflict):
+        complete_upload(bench.farm, video)
+
+    states = {job.state for job in bench.backend.ledger.jobs(JobFilter())}
+    assert states == {JobState.DEAD}
+    assert bench.farm.videos.get(video.video_id) is None
+    assert not bench.raw(video).exists()
+
+
+def test_two_that_complete_an_upload_at_once_queue_it_once(bench: VideoBench) -> None:
+    video = bench.request()
+    bench.send(video)
+    meanwhile(bench, lambda: complete_upload(bench.farm, video))
+
+    done = complete_upload(bench.farm, video)
+
+    assert done == bench.now(video)
+    assert done.status is VideoStatus.PROCESSING
+    assert sorted(jobs(bench)) == ["720p", "hevc"]
+
+
+def test_an_upload_that_is_renamed_while_it_is_queued_keeps_both_changes(
+    bench: VideoBench,
+) -> None:
+    video = bench.request()
+    bench.send(video)
+    meanwhile(bench, lambda: bench.farm.change(bench.now(video), title="Renamed"))
+
+    done = complete_upload(bench.farm, video)
+
+    assert (done.title, done.status) == ("Renamed", VideoStatus.PROCESSING)
+    assert sorted(jobs(bench)) == ["720p", "hevc"]
+
+
+def test_an_upload_that_failed_while_it_is_queued_stays_failed(bench: VideoBench) -> None:
+    video = bench.request()
+    bench.send(video)
+    changes = {"status": VideoStatus.FAILED, "reason": "ended"}
+    meanwhile(bench, lambda: bench.farm.change(bench.now(video), **changes))
+
+    assert complete_upload(bench.farm, video).reason == "ended"
+
+
+def test_an_upload_is_not_ended_before_its_time(bench: VideoBench) -> None:
+    video = bench.request()
+    assert expire_upload(bench.farm, video) == video
+    assert bench.now(video).open
+
+
+def test_an_upload_with_more_bytes_than_declared_expires_with_that_reason(
+    bench: VideoBench,
+) -> None:
+    video = bench.request(size=5)
+    bench.send(video)
+    bench.clock.advance(49 * HOUR_S)
+    assert "5 were declared" in expire_upload(bench.farm, video).reason

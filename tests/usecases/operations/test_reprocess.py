@@ -1,0 +1,279 @@
+"""`hevcq reprocess`: what is queued again, what is only said, and what was never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.job import JobRecord, JobState, Source, job_id
+from hevcq.domain.keys import rendition_key
+from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import PlacementState
+from hevcq.ports.queue import Selection
+from hevcq.usecases.operations.reprocess import (
+    Reprocessed,
+    ReprocessRequest,
+    ReprocessResult,
+    filters,
+    jobs_named,
+    reprocess,
+    reprocess_missing,
+)
+from support.fakes.backend import HEVC, memory_backend
+from support.fakes.store import MemoryStore
+from support.ingest.run import NEVER, Bench
+
+UNSUBSCRIBED = HEVC.model_copy(update={"name": "av1", "subscribe": False})
+SUBSCRIBED = HEVC.model_copy(update={"subscribe": True})
+
+
+class Inbox(MemoryStore):
+    """A store that others upload to directly, as a bucket is."""
+
+    def sources(self, prefix: str) -> Iterator[Source]:
+        for (bucket, key), (version, content) in sorted(self._sources.items()):
+            if key.startswith(prefix):
+                yield Source(bucket=bucket, key=key, version=version, size=len(content))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path)
+    made.backend = memory_backend(made.clock, {"hevc": SUBSCRIBED, "av1": UNSUBSCRIBED})
+    made.backend = replace(made.backend, store=Inbox(made.clock))
+    made.wire()
+    return made
+
+
+def job_of(backend: Backend, key: str, profile: str = "hevc") -> JobRecord:
+    source = backend.store.add_source(key, key.encode())
+    (job,) = backend.task_publisher.publish(source, [profile], announced=False)
+    return job
+
+
+def dead(backend: Backend, key: str, profile: str = "hevc") -> JobRecord:
+    job = job_of(backend, key, profile)
+    fence = backend.ledger.claim(job.source, profile, owner="w", lease_s=60).fence
+    backend.ledger.bury(job.job_id, fence, "broke", FailureClass.ENCODER)
+    (delivery,) = backend.queues[profile].receive(1, wait_s=0, stop=NEVER)
+    backend.queues[profile].bury(delivery, Bury(reason="broke", failure_class=FailureClass.ENCODER))
+    return job
+
+
+def state(backend: Backend, job: JobRecord) -> JobState:
+    return backend.ledger.get(job.job_id).state
+
+
+def letters(backend: Backend) -> int:
+    return sum(len(list(q.dead_letters(Selection()))) for q in backend.queues.values())
+
+
+def again(bench: Bench, *names: str, **more) -> list[ReprocessResult]:
+    request = ReprocessRequest(names, who="me", **more)
+    return [done.result for done in reprocess(bench.backend, request, bench.catalog)]
+
+
+def missing(
+    bench: Bench,
+    *names: str,
+    profiles: tuple[Profile, ...] = (SUBSCRIBED, UNSUBSCRIBED),
+    only: Sequence[str] = (),
+    **more,
+) -> list[Reprocessed]:
+    known = {profile.name: profile for profile in profiles}
+    request = ReprocessRequest(names, only, who="me", **more)
+    return list(reprocess_missing(bench.backend, request, known, bench.catalog))
+
+
+def test_a_dead_job_is_queued_again_and_its_letter_goes(bench: Bench) -> None:
+    job, other = dead(bench.backend, "TODO/all/a.mp4"), dead(bench.backend, "TODO/all/b.mp4")
+
+    assert again(bench, job.job_id) == [ReprocessResult.QUEUED]
+
+    assert (state(bench.backend, job), state(bench.backend, other)) == (
+        JobState.QUEUED,
+        JobState.DEAD,
+    )
+    assert not list(bench.backend.queues["hevc"].dead_letters(Selection(job_id=job.job_id)))
+    assert letters(bench.backend) == 1
+
+
+def test_a_dry_run_changes_nothing(bench: Bench) -> None:
+    job = dead(bench.backend, "TODO/all/a.mp4")
+
+    assert again(bench, "TODO/all/", dry_run=True) == [ReprocessResult.WOULD_QUEUE]
+    assert state(bench.backend, job) is JobState.DEAD
+    assert letters(bench.backend) == 1
+
+
+def test_a_source_that_is_gone_is_said_and_its_job_and_letter_stay(bench: Bench) -> None:
+    job = dead(bench.backend, "TODO/all/a.mp4")
+    bench.backend.store.remove_source(job.source)
+
+    (done,) = reprocess(bench.backend, ReprocessRequest([job.source.key]), bench.catalog)
+
+    assert done.result is ReprocessResult.SOURCE_CHANGED
+    assert "a.mp4" in done.detail
+    assert state(bench.backend, job) is JobState.DEAD
+    assert letters(bench.backend) == 1
+
+
+def test_only_the_named_profiles_and_states_are_queued(bench: Bench) -> None:
+    dead(bench.backend, "TODO/all/a.mp4")
+    dead(bench.backend, "TODO/all/a.mp4", "av1")
+    job_of(bench.backend, "TODO/all/waits.mp4")
+
+    assert again(bench, "TODO/all/", profiles=["av1"], exact=True) == [ReprocessResult.QUEUED]
+    assert again(bench, "TODO/all/", states=frozenset({JobState.DONE}), exact=True) == []
+    assert again(bench, "TODO/all/waits.mp4") == [ReprocessResult.WAITING]
+    assert again(bench, "TODO/all/waits.mp4", exact=True) == []
+
+
+def test_two_at_once_queue_it_once_and_its_letter_is_left_to_the_first(bench: Bench) -> None:
+    job = dead(bench.backend, "TODO/all/a.mp4")
+    bench.backend.task_publisher.requeue = lambda *_, **__: False
+
+    (done,) = reprocess(bench.backend, ReprocessRequest([job.job_id]))
+
+    assert (done.result, done.detail) == (
+        ReprocessResult.WAITING,
+        "another process queued it first",
+    )
+    assert letters(bench.backend) == 1
+
+
+def test_an_unknown_job_id_is_a_file_name(bench: Bench) -> None:
+    assert list(jobs_named(bench.backend, "0" * 32, bench.catalog)) == []
+
+
+def test_the_job_of_a_video_that_was_moved_is_found_at_its_new_path_once(bench: Bench) -> None:
+    bench.backend = memory_backend(bench.clock)
+    bench.wire()
+    job = bench.queue(bench.video())
+    new = bench.media / "renamed.mp4"
+
+    assert [j.job_id for j in jobs_named(bench.backend, str(bench.media), bench.catalog)] == [
+        job.job_id
+    ]
+    (bench.media / "a.mp4").rename(new)
+    assert list(jobs_named(bench.backend, str(new))) == []
+    assert [j.job_id for j in jobs_named(bench.backend, str(new), bench.catalog)] == [job.job_id]
+
+
+def test_a_placement_whose_job_the_ledger_forgot_names_no_job(bench: Bench) -> None:
+    bench.backend = memory_backend(bench.clock)
+    bench.wire()
+    bench.queue(bench.video())
+    backend = memory_backend(bench.clock)
+
+    assert list(jobs_named(backend, str(bench.media), bench.catalog)) == []
+
+
+def test_the_root_folder_means_every_key_of_this_machine(bench: Bench) -> None:
+    (shared,) = filters("/", replace(bench.backend, namespace=lambda: "nas"))
+    (alone,) = filters("/", bench.backend)
+
+    assert all(prefix.rstrip("/").endswith("nas") for prefix in shared.key_prefixes)
+    assert sorted(alone.key_prefixes) == ["TODO/all/", "TODO/av1/", "TODO/hevc/"]
+
+
+def test_an_upload_without_a_job_is_queued_for_the_profiles_that_want_it(bench: Bench) -> None:
+    lost = bench.backend.store.add_source("TODO/all/lost.mp4", b"lost")
+    own = bench.backend.store.add_source("TODO/av1/own.mp4", b"own")
+
+    planned = missing(bench, "TODO/", dry_run=True)
+
+    assert {(d.job.source, d.job.profile) for d in planned} == {(lost, "hevc"), (own, "av1")}
+    assert {d.result for d in planned} == {ReprocessResult.WOULD_QUEUE}
+    assert bench.backend.ledger.get(job_id(lost, "hevc")) is None
+
+    assert [d.job.source for d in missing(bench, "TODO/", profiles=(SUBSCRIBED,))] == [lost, own]
+    assert bench.backend.ledger.get(job_id(lost, "hevc")).state is JobState.QUEUED
+    (rest,) = missing(bench, "TODO/")
+    assert (rest.job.source, rest.job.profile, rest.detail) == (own, "av1", "no job yet")
+    assert missing(bench, "TODO/") == []
+
+
+def test_only_the_named_key_and_profile_are_looked_at(bench: Bench) -> None:
+    bench.backend.store.add_source("TODO/all/a.mp4", b"a")
+    bench.backend.store.add_source("TODO/all/a.mp4.part", b"another")
+
+    (found,) = missing(bench, "TODO/all/a.mp4")
+    assert found.job.source.key == "TODO/all/a.mp4"
+    assert missing(bench, "TODO/", only=["av1"]) == []
+    (other,) = missing(bench, "TODO/", only=["hevc"])
+    assert other.job.source.key == "TODO/all/a.mp4.part"
+
+
+def test_one_whose_rendition_is_published_is_not_encoded_again(bench: Bench) -> None:
+    source = bench.backend.store.add_source("TODO/all/a.mp4", b"a")
+    key = rendition_key(source.key, "hevc", "mp4")
+    bench.backend.store.put(key, b"small", metadata={"job": job_id(source, "hevc")})
+    assert missing(bench, "TODO/") == []
+
+    bench.backend.store.put(key, b"small", metadata={"job": "of another version"})
+    assert [d.job.source for d in missing(bench, "TODO/")] == [source]
+
+
+@pytest.mark.parametrize(
+    ("there", "again"),
+    [
+        ("in the store", False),
+        ("nowhere", True),
+        ("refused", True),
+        ("placed", False),
+        ("placed and lost", True),
+        ("undone", False),
+    ],
+)
+def test_a_done_job_is_queued_only_where_its_rendition_is_missing(
+    tmp_path: Path, there: str, *, again: bool
+) -> None:
+    bench = Bench(tmp_path)
+    job = bench.queue(bench.video())
+    ref = bench.work(job)
+    placed = bench.catalog.placement(job.job_id)
+    if there != "in the store":
+        bench.backend.store.delete(ref.key)
+    states = {
+        "refused": PlacementState.REFUSED,
+        "placed": PlacementState.PLACED,
+        "placed and lost": PlacementState.PLACED,
+        "undone": PlacementState.UNDONE,
+    }
+    if there in states:
+        bench.catalog.record_placements([replace(placed, state=states[there])])
+    if there == "placed":
+        placed.target.write_bytes(b"small")
+
+    done = missing(bench, str(bench.media), profiles=(HEVC,))
+
+    assert [d.result for d in done] == [ReprocessResult.QUEUED] * again
+    assert state(bench.backend, job) is (JobState.QUEUED if again else JobState.DONE)
+
+
+def test_among_the_missing_dead_ones_are_queued_and_skipped_ones_are_not(bench: Bench) -> None:
+    skipped = job_of(bench.backend, "TODO/all/s.mp4")
+    fence = bench.backend.ledger.claim(skipped.source, "hevc", owner="w", lease_s=60).fence
+    bench.backend.ledger.skip(skipped.job_id, fence, "not smaller")
+    (delivery,) = bench.backend.queues["hevc"].receive(1, wait_s=0, stop=NEVER)
+    bench.backend.queues["hevc"].ack(delivery)
+    broken = dead(bench.backend, "TODO/all/b.mp4")
+
+    assert [d.job.job_id for d in missing(bench, "TODO/")] == [broken.job_id]
+    assert state(bench.backend, skipped) is JobState.SKIPPED
+
+
+def test_a_message_that_expired_is_sent_again_and_others_are_in_progress(bench: Bench) -> None:
+    job = job_of(bench.backend, "TODO/all/a.mp4")
+    assert missing(bench, "TODO/") == []
+    bench.backend.task_publisher.message_expired = lambda one: one.job_id == job.job_id
+
+    (found,) = missing(bench, "TODO/", states=frozenset(JobState), dry_run=True)
+
+    assert (found.job.job_id, found.result) == (job.job_id, ReprocessResult.WOULD_QUEUE)

@@ -1,0 +1,212 @@
+"""`hevcq verify`: which certificate is believed, and what is said of files that are not as certified."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.certificate import REQUIRED, Certificate, CertifiedFile, Gate, GateResult, Outcome
+from hevcq.domain.job import Task
+from hevcq.domain.planning import planner
+from hevcq.errors import SourceUnreadable, UsageError, VerificationFailed
+from hevcq.library.names import certificate_beside, certificate_path
+from hevcq.usecases import verify_files as use_case
+from hevcq.usecases.verify_files import (
+    VerifyFilesReport,
+    VerifyFilesRequest,
+    read_certificate,
+    rendition_at,
+    verify_files,
+)
+from support.fakes.backend import HEVC, HLS
+from support.fakes.encoder import FakeEncoder, fake_plan
+
+NEVER = threading.Event()
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Pair:
+    """A source, its rendition, and certificates where a test puts them."""
+
+    def __init__(self, root: Path, rendition: str = "a.hevc.mp4") -> None:
+        self.root = root
+        self.source, self.rendition = root / "a.mp4", root / rendition
+        self.source.write_bytes(b"source" * 100)
+        self.rendition.parent.mkdir(parents=True, exist_ok=True)
+        self.rendition.write_bytes(b"rendition")
+        self.proof = self.certified()
+
+    def certified(self, **changes: object) -> Certificate:
+        body = {"bucket": "b", "key": "TODO/a.mp4", "version": "1", "size": 600}
+        task = Task.model_validate({"source": body, "profile": "hevc"})
+        gates = tuple(GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED)
+        facts = {
+            "job_id": task.job_id,
+            "fence": 1,
+            "source": task.source,
+            "source_sha256": digest(self.source),
+            "rendition_key": "DONE/hevc/a.mp4.mp4",
+            "rendition_sha256": digest(self.rendition),
+            "rendition_size": 9,
+            "profile": "hevc",
+            "revision": HEVC.revision,
+            "ffmpeg": "ffmpeg",
+            "arguments": ("ffmpeg",),
+            "gates": gates,
+            "hevcq_version": "0",
+            "made_at": 1.0,
+        }
+        return Certificate(**{**facts, **changes})
+
+    def keep(self, proof: Certificate) -> Path:
+        sizes = proof.rendition_size, self.source.stat().st_size
+        path = certificate_path(self.root, proof.rendition_sha256, sizes, proof.job_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(proof.to_json())
+        return path
+
+    def found(self, named: Path | None = None) -> Certificate | None:
+        return read_certificate(self.rendition, named, self.source)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return Pair(tmp_path)
+
+
+def test_without_any_certificate_there_is_none(pair: Pair) -> None:
+    assert pair.found() is None
+    assert read_certificate(pair.root / "no" / "such.mp4", None) is None
+
+
+def test_the_certificate_in_the_library_or_beside_it_is_found(pair: Pair) -> None:
+    certificate_beside(pair.rendition).write_text(pair.proof.to_json())
+    assert pair.found() == pair.proof
+    certificate_beside(pair.rendition).unlink()
+
+    pair.keep(pair.proof)
+    assert pair.found() == pair.proof
+
+
+def test_a_rendition_that_was_cut_short_does_not_pass_for_one_without_a_certificate(
+    pair: Pair,
+) -> None:
+    pair.keep(pair.proof)
+    pair.rendition.write_bytes(b"rendi")
+
+    assert pair.found() == pair.proof
+    pair.source.unlink()
+    assert pair.found() is None
+
+
+def test_the_source_of_another_profile_certifies_nothing(pair: Pair) -> None:
+    pair.keep(pair.certified(profile="av1"))
+    pair.rendition.write_bytes(b"rendi")
+
+    assert pair.found() is None
+
+
+def test_of_several_certificates_that_of_these_bytes_is_believed(pair: Pair) -> None:
+    other = pair.certified(rendition_sha256="0" * 64, job_id="f" * 32)
+    pair.keep(other)
+    pair.keep(pair.proof)
+    assert pair.found() == pair.proof
+
+    pair.rendition.write_bytes(b"Rendition")
+    assert pair.found() in {other, pair.proof}
+
+
+def test_a_named_certificate_that_cannot_be_read_or_is_none_is_said(pair: Pair) -> None:
+    path = pair.root / "proof.json"
+    with pytest.raises(UsageError, match=r"Cannot read the certificate .*proof\.json: No such"):
+        pair.found(path)
+    path.write_text('{"not": "one"}')
+    with pytest.raises(VerificationFailed):
+        pair.found(path)
+    path.write_text(pair.proof.to_json())
+    assert pair.found(path) == pair.proof
+
+
+def test_a_folder_of_a_set_means_its_master_playlist(tmp_path: Path) -> None:
+    assert rendition_at(tmp_path) == tmp_path
+    (tmp_path / "master.m3u8").write_text("#EXTM3U")
+    assert rendition_at(tmp_path) == tmp_path / "master.m3u8"
+
+
+@pytest.fixture
+def of_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    monkeypatch.setattr(use_case, "make_plan", fake_plan)
+    monkeypatch.setattr(planner, "make_plan", fake_plan)
+    pair = Pair(tmp_path, "a.hls/master.m3u8")
+    chunk = tmp_path / "a.hls" / "v360" / "1.m4s"
+    chunk.parent.mkdir()
+    chunk.write_bytes(b"chunk")
+    file = CertifiedFile(name="v360/1.m4s", size=5, sha256=digest(chunk))
+    pair.proof = pair.certified(files=(file,), profile="hls")
+    return pair
+
+
+def verified(
+    pair: Pair, proof: Certificate | None, profile=HLS, encoder: FakeEncoder | None = None
+) -> VerifyFilesReport:
+    request = VerifyFilesRequest(pair.source, pair.rendition, profile, proof)
+    return verify_files(encoder or FakeEncoder(), request, stop=NEVER)
+
+
+def test_a_set_is_verified_whole_with_the_digest_of_each_file(of_set: Pair) -> None:
+    report = verified(of_set, of_set.proof)
+    assert report.passed
+    assert [g.file for g in report.gates if g.gate is Gate.G9] == ["", "1.m4s"]
+
+    (of_set.rendition.parent / "v360" / "1.m4s").write_bytes(b"other")
+    (failed,) = verified(of_set, of_set.proof).failures
+    assert (failed.gate, failed.file, failed.detail) == (
+        Gate.G9,
+        "1.m4s",
+        "digest differs from the certificate",
+    )
+
+
+def test_a_file_of_a_set_that_is_gone_fails_it(of_set: Pair) -> None:
+    encoder = FakeEncoder()
+    encoder.verify_set = lambda *_, **__: ()
+    (of_set.rendition.parent / "v360" / "1.m4s").unlink()
+
+    report = verified(of_set, of_set.proof, encoder=encoder)
+
+    assert [g.file for g in report.failures] == ["1.m4s"]
+
+
+def test_a_set_without_a_certificate_is_verified_by_the_files_that_are_there(of_set: Pair) -> None:
+    report = verified(of_set, None)
+    assert report.passed
+    assert not report.complete
+
+
+def test_a_set_and_one_file_are_told_apart(of_set: Pair) -> None:
+    with pytest.raises(UsageError, match="is a set of files, which the profile hevc does not make"):
+        verified(of_set, None, HEVC)
+    of_set.rendition = of_set.root / "a.mp4"
+    with pytest.raises(UsageError, match="is one file, which the profile hls does not make"):
+        verified(of_set, None)
+
+
+def test_a_gate_that_the_certificate_does_not_record_is_unknown(pair: Pair) -> None:
+    proof = pair.certified(gates=tuple(g for g in pair.proof.gates if g.gate is not Gate.G1))
+    report = verified(pair, proof, HEVC)
+    first = next(g for g in report.gates if g.gate is Gate.G1)
+    assert (first.outcome, first.detail) == (Outcome.UNKNOWN, "not certified")
+    assert not report.passed
+
+
+def test_a_source_that_goes_while_it_is_verified_is_named(pair: Pair) -> None:
+    encoder = FakeEncoder()
+    encoder.during["preflight"] = pair.source.unlink
+    with pytest.raises(SourceUnreadable, match=r"Cannot read .*a\.mp4: No such file"):
+        verified(pair, None, HEVC, encoder)
