@@ -1,0 +1,388 @@
+"""What the gates conclude from what each of them finds: first failure ends, unknown never passes."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
+from hevcq.domain.planning.encode_plan import Action
+from hevcq.domain.profile import Gates, PictureMetric
+from hevcq.errors import SourceDamaged, SourceUnreadable, Stopped
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.inspect import captions
+from hevcq.ffmpeg.verify import gates
+from hevcq.ffmpeg.verify.frames import PictureFacts
+from hevcq.ffmpeg.verify.picture import Sample
+from hevcq.ports.encoder import EncodeReport, VerifyRequest
+from support.clips import ManualClock
+from support.fakes.backend import HEVC
+from support.fakes.encoder import INFO, fake_plan
+
+MADE = Measurement(
+    tracks=(
+        TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=250, first_pts_s=0.0),
+        TrackMeasure(index=1, kind=StreamKind.AUDIO, packets=400, first_pts_s=0.0),
+    )
+)
+FACTS = PictureFacts(frames=250, digest="aa", mean=0.5, worst=2.0, detail=0.9)
+
+
+class Bench:
+    """A request whose output is sound; a test spoils one of the things that a gate looks at."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+        self.output = folder / "out.mp4"
+        self.output.write_bytes(b"x" * 500)
+        self.progress: list[float] = []
+        self.request = VerifyRequest(
+            profile=HEVC,
+            plan=fake_plan(HEVC, INFO),
+            location="/media/a.mp4",
+            info=INFO,
+            measured=MADE,
+            source_size=1000,
+            output=self.output,
+            report=EncodeReport(arguments=(), seconds=1.0, cpu_s=1.0, stderr=(), frames=250),
+            max_seconds=60.0,
+        )
+        self.compared = ("", FACTS)
+        self.answer("probe", INFO)
+        self.answer("plan_problems", [])
+        self.answer("stream_problems", [])
+        self.answer("measure", MADE)
+        self.answer("time_problems", [])
+        self.answer("envelope", ())
+        self.answer("offset_s", None)
+        self.answer("decode_problems", [])
+        self.answer("decode_complaints", [])
+        self.answer("seam_problems", [])
+        self.answer("take_samples", [self.sample(1.0)])
+        self.set("source_thumbnails", lambda *_, **__: nullcontext(lambda _size: b""))
+        self.set("FrameComparison", self._comparison)
+
+    def _comparison(self, *_: object, **__: object) -> SimpleNamespace:
+        problem, facts = self.compared
+        return SimpleNamespace(
+            feed=lambda _chunk: None, frames=125, close=lambda: problem, facts=lambda: facts
+        )
+
+    @staticmethod
+    def sample(ssim: float | None, at_s: float = 1.0, pairs: tuple = ()) -> Sample:
+        return Sample(at_s, ssim, pairs)
+
+    def set(self, name: str, function: object) -> None:
+        self._patch.setattr(gates, name, function)
+
+    def answer(self, name: str, found: object) -> None:
+        self.set(name, lambda *_, **__: found)
+
+    def gates(self, **changes: object) -> None:
+        profile = HEVC.model_copy(update={"gates": Gates(**changes)})
+        self.request = replace(self.request, profile=profile)
+
+    def plan(self, **changes: object) -> None:
+        self.request = replace(self.request, plan=self.request.plan.model_copy(update=changes))
+
+    def encode_sound(self) -> None:
+        picture, sound = self.request.plan.streams
+        made = sound.model_copy(update={"action": Action.ENCODE, "encoder": "aac"})
+        self.plan(streams=(picture, made))
+
+    def verify(self) -> tuple[GateResult, ...]:
+        tools = FfmpegTools("ffmpeg", "ffprobe", ManualClock(auto=True))
+        told = lambda progress: self.progress.append(progress.fraction)  # noqa: E731
+        return gates.verify(tools, self.request, told, threading.Event())
+
+    def last(self) -> tuple[Gate, Outcome, str]:
+        found = self.verify()[-1]
+        return found.gate, found.outcome, found.detail
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(tmp_path, monkeypatch)
+
+
+def test_a_sound_output_passes_every_gate(bench: Bench) -> None:
+    found = bench.verify()
+
+    assert [each.gate for each in found] == [
+        Gate.G1,
+        Gate.G2,
+        Gate.G3,
+        Gate.G5,
+        Gate.G6,
+        Gate.G7,
+        Gate.G4,
+        Gate.G8,
+    ]
+    assert {each.outcome for each in found} == {Outcome.PASSED}
+    assert (found[-1].digest, found[-1].detail) == (
+        "aa",
+        "250 frames compared: luma 0.50 steps off on average, 2.0 at worst, 90% of sharp detail kept",
+    )
+    assert found[4].detail == "50.0% of the source's size"
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "gate"),
+    [
+        ("plan_problems", Gate.G2),
+        ("stream_problems", Gate.G3),
+        ("time_problems", Gate.G5),
+        ("decode_problems", Gate.G4),
+    ],
+)
+def test_the_first_gate_that_fails_is_the_last_that_runs(
+    bench: Bench, looked_at: str, gate: Gate
+) -> None:
+    bench.answer(looked_at, ["one thing", "another"])
+    assert bench.last() == (gate, Outcome.FAILED, "one thing (and 1 more)")
+
+
+def test_a_line_that_the_encoder_printed_fails_before_anything_is_read(bench: Bench) -> None:
+    report = replace(bench.request.report, stderr=("[h264 @ 0x1] broken picture",))
+    bench.request = replace(bench.request, report=report)
+    (only,) = bench.verify()
+    assert (only.gate, only.outcome) == (Gate.G1, Outcome.FAILED)
+
+
+def test_an_output_that_cannot_be_read_fails_and_a_stop_is_passed_on(bench: Bench) -> None:
+    def unreadable(*_: object, **__: object) -> None:
+        raise SourceUnreadable("no moov")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise Stopped
+
+    bench.set("measure", unreadable)
+    assert bench.last() == (Gate.G5, Outcome.FAILED, "the output cannot be read: no moov")
+    bench.set("measure", stopped)
+    with pytest.raises(Stopped):
+        bench.verify()
+
+
+def test_a_source_that_was_not_measured_is_unknown(bench: Bench) -> None:
+    bench.request = replace(bench.request, measured=Measurement(tracks=()))
+    assert bench.last() == (Gate.G5, Outcome.UNKNOWN, "the source was not measured")
+
+
+def test_encoded_sound_must_lie_where_the_picture_is(bench: Bench) -> None:
+    bench.encode_sound()
+    bench.answer("offset_s", 0.25)
+    assert bench.last() == (Gate.G5, Outcome.FAILED, "audio track 1 is +0.250 s off the picture")
+    bench.answer("offset_s", 0.01)
+    assert bench.last()[1] is Outcome.PASSED
+    bench.answer("offset_s", None)
+    assert bench.last()[1] is Outcome.PASSED
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rate", "moved_s"),
+    [
+        (1.0, 1.5, "", 0.5),
+        (1.0, 1.5, "25/1", 1.5),
+        (None, 1.5, "", 1.5),
+        (1.0, None, "", -1.0),
+    ],
+)
+def test_sound_is_compared_where_the_picture_went(
+    bench: Bench, before: float | None, after: float | None, rate: str, moved_s: float
+) -> None:
+    def measured(first_s: float | None) -> Measurement:
+        picture = MADE.tracks[0].model_copy(update={"first_pts_s": first_s})
+        return MADE.model_copy(update={"tracks": (picture,)})
+
+    given: list[float] = []
+    bench.encode_sound()
+    bench.plan(video=bench.request.plan.video.model_copy(update={"rate": rate}))
+    bench.request = replace(bench.request, measured=measured(before))
+    bench.answer("measure", measured(after))
+    bench.set("offset_s", lambda _a, _b, moved: given.append(moved))
+    bench.verify()
+    assert given == [moved_s]
+
+
+def test_where_the_picture_was_not_measured_nothing_is_said_to_have_moved(bench: Bench) -> None:
+    given: list[float] = []
+    bench.encode_sound()
+    bench.request = replace(
+        bench.request, measured=MADE.model_copy(update={"tracks": MADE.tracks[1:]})
+    )
+    bench.set("offset_s", lambda _a, _b, moved: given.append(moved))
+    bench.verify()
+    assert given == [0.0]
+
+
+def test_the_text_of_captions_is_compared(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.plan(captions=("CC1",))
+    text = INFO.streams[1].model_copy(
+        update={"index": 2, "kind": StreamKind.SUBTITLE, "codec": "mov_text", "audio": None}
+    )
+    bench.answer("probe", INFO.model_copy(update={"streams": (*INFO.streams, text)}))
+    seen: list[object] = []
+
+    def problems(_tools: object, _source: object, tracks: object, _stop: object) -> list[str]:
+        seen.append(tracks)
+        return ["CC1 lost a line"]
+
+    monkeypatch.setattr(captions, "caption_problems", problems)
+    assert bench.last() == (Gate.G5, Outcome.FAILED, "CC1 lost a line")
+    assert seen == [captions.CaptionTracks(str(bench.output), {"CC1": 2}, 0.0)]
+
+    bench.answer("measure", MADE.model_copy(update={"tracks": MADE.tracks[1:]}))
+    assert bench.last()[2] == "the times of captions cannot be compared"
+
+
+@pytest.mark.parametrize(
+    ("changes", "source", "size", "said"),
+    [
+        ({"minimum_saving": None}, 1000, 900, (Gate.G6, Outcome.OFF, "any size is welcome")),
+        ({}, 0, 900, (Gate.G6, Outcome.UNKNOWN, "the source's size is unknown")),
+        (
+            {},
+            1000,
+            951,
+            (Gate.G6, Outcome.NOT_SMALLER, "95.1% of the original's size, limit 95.0%"),
+        ),
+        ({}, 1000, 950, (Gate.G6, Outcome.PASSED, "95.0% of the source's size")),
+        ({"review_below": 0}, 1000, 1, (Gate.G7, Outcome.OFF, "")),
+        ({}, 1000, 1, (Gate.G7, Outcome.PASSED, "")),
+        ({"review_below": 0.5}, 1000, 499, (Gate.G7, Outcome.REVIEW, "only 49.9% of the source's")),
+        (
+            {"picture_metric": "off"},
+            1000,
+            29,
+            (Gate.G7, Outcome.REVIEW, "only 2.9% of the source's"),
+        ),
+        ({"picture_metric": "off"}, 1000, 30, (Gate.G7, Outcome.PASSED, "")),
+    ],
+)
+def test_sizes_are_judged(
+    bench: Bench, changes: dict, source: int, size: int, said: tuple[Gate, Outcome, str]
+) -> None:
+    bench.gates(**changes)
+    bench.request = replace(bench.request, source_size=source)
+    bench.output.write_bytes(b"x" * size)
+    found = next(each for each in bench.verify() if each.gate is said[0])
+    assert found.outcome is said[1]
+    assert found.detail.startswith(said[2])
+
+
+@pytest.mark.parametrize(("width", "outcome"), [(3200, Outcome.PASSED), (0, Outcome.REVIEW)])
+def test_a_picture_of_fewer_pixels_may_be_smaller(
+    bench: Bench, width: int, outcome: Outcome
+) -> None:
+    bench.gates(review_below=0.5)
+    bench.output.write_bytes(b"x" * 100)
+    picture = INFO.streams[0].model_copy(
+        update={"video": INFO.streams[0].video.model_copy(update={"width": width})}
+    )
+    info = INFO.model_copy(update={"streams": (picture, INFO.streams[1])})
+    bench.request = replace(bench.request, info=info)
+    found = next(each for each in bench.verify() if each.gate is Gate.G7)
+    assert found.outcome is outcome
+
+
+def test_without_a_comparison_the_output_is_decoded_and_the_picture_is_off(bench: Bench) -> None:
+    bench.gates(picture_metric=PictureMetric.OFF)
+    assert bench.last() == (Gate.G8, Outcome.OFF, "")
+    assert bench.progress == [gates.DECODE_SHARE]
+
+
+def test_copied_sound_that_does_not_decode_in_the_source_is_the_sources_damage(
+    bench: Bench,
+) -> None:
+    bench.answer("decode_problems", ["[aac @ 0x1] channel element is not allocated"])
+    bench.answer("decode_complaints", ["[aac @ 0x2] channel element is not allocated"])
+    with pytest.raises(SourceDamaged, match=r"a\.mp4 is damaged: .*not allocated"):
+        bench.verify()
+
+    bench.answer("decode_complaints", ["[aac @ 0x2] something else"])
+    assert bench.last()[:2] == (Gate.G4, Outcome.FAILED)
+    bench.answer("decode_complaints", ["[aac @ 0x2] channel element is not allocated"])
+    bench.encode_sound()
+    assert bench.last()[:2] == (Gate.G4, Outcome.FAILED)
+
+
+def test_a_picture_that_differs_fails_with_where(bench: Bench) -> None:
+    bench.compared = ("frame 3 differs", FACTS)
+    assert bench.last() == (Gate.G8, Outcome.FAILED, "frame 3 differs")
+
+
+def test_progress_is_told_while_pictures_are_compared(bench: Bench) -> None:
+    def decode(_tools: object, _request: object, _stop: object, decoded, **_: object) -> list[str]:
+        decoded.take(b"picture")
+        return []
+
+    bench.set("decode_problems", decode)
+    assert bench.last()[1] is Outcome.PASSED
+    assert bench.progress == [gates.DECODE_SHARE / 2, gates.DECODE_SHARE]
+
+
+def test_seams_of_chunks_are_judged_more_closely(bench: Bench) -> None:
+    bench.request = replace(bench.request, chunks=SimpleNamespace())
+    bench.answer("compare_frame_times", (None, ["frame 9 is late"]))
+    assert bench.last() == (Gate.G5, Outcome.FAILED, "frame 9 is late")
+
+    bench.answer("compare_frame_times", (SimpleNamespace(), []))
+    bench.answer("seam_problems", ["", "the seam at 4.0 s shows"])
+    assert bench.last() == (Gate.G8, Outcome.FAILED, "the seam at 4.0 s shows")
+    bench.answer("seam_problems", ["", ""])
+    assert bench.last()[1] is Outcome.PASSED
+
+
+DARK, LIGHT = bytes(1024), b"\xff" * 1024
+
+
+@pytest.mark.parametrize(
+    ("samples", "outcome", "words"),
+    [
+        ([(0.99, 1.0), (0.95, 2.0)], Outcome.PASSED, "worst SSIM 0.9500 of the samples"),
+        ([(0.99, 1.0), (0.5, 2.0)], Outcome.FAILED, "SSIM 0.5000 at 2.0 s, required 0.88"),
+        ([(None, 1.0)], Outcome.UNKNOWN, "the sample at 1.0 s cannot be compared"),
+        ([], Outcome.UNKNOWN, "no sample could be taken"),
+    ],
+)
+def test_every_sample_must_reach_the_floor(
+    bench: Bench, samples: list, outcome: Outcome, words: str
+) -> None:
+    bench.gates(picture_metric=PictureMetric.SSIM)
+    bench.answer("take_samples", [bench.sample(ssim, at_s) for ssim, at_s in samples])
+    gate, found, detail = bench.last()
+    assert (gate, found) == (Gate.G8, outcome)
+    assert words in detail
+
+
+def test_a_video_passes_in_the_first_alignment_in_which_all_samples_do(bench: Bench) -> None:
+    bench.gates(picture_metric=PictureMetric.SSIM)
+    answers = iter([[bench.sample(0.4)], [bench.sample(0.9)]])
+    bench.set("take_samples", lambda *_, **__: next(answers))
+    assert bench.last()[1] is Outcome.PASSED
+
+    answers = iter([[bench.sample(0.4)], [bench.sample(0.3)]])
+    assert bench.last() == (Gate.G8, Outcome.FAILED, "SSIM 0.4000 at 1.0 s, required 0.88")
+    bench.answer("alignments", ())
+    assert bench.last() == (Gate.G8, Outcome.UNKNOWN, "no sample could be taken")
+
+
+def test_a_picture_that_stands_still_where_the_source_moves_fails(bench: Bench) -> None:
+    bench.gates(picture_metric=PictureMetric.SSIM)
+    still = bench.sample(0.95, 1.0, ((DARK, DARK), (LIGHT, DARK)))
+    bench.answer("take_samples", [still])
+    gate, outcome, detail = bench.last()
+    assert (gate, outcome) == (Gate.G8, Outcome.FAILED)
+    assert "stands still" in detail
+
+
+def test_a_video_track_that_was_not_measured_cannot_be_sampled(bench: Bench) -> None:
+    bench.gates(picture_metric=PictureMetric.SSIM)
+    bench.answer("measure", MADE.model_copy(update={"tracks": MADE.tracks[1:]}))
+    assert bench.last() == (Gate.G8, Outcome.UNKNOWN, "video track 0 was not measured")
