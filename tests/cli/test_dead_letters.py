@@ -18,6 +18,7 @@ from hevcq.usecases.operations.dead_letters import (
     RedriveResult,
     redrive,
 )
+from hevcq.util.clock import SystemClock
 
 
 def letters(farm, profile: str = "hevc") -> list:
@@ -247,3 +248,25 @@ def test_quiet_leaves_the_words_out(hevcq, farm):
 
     assert ran.err == ""
     assert ran.out.startswith("redriven  hevc  TODO/all/")
+
+
+def test_a_rate_is_kept_between_letters_and_a_stop_leaves_the_rest_and_says_so(
+    hevcq, farm, monkeypatch
+):
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        farm.buried(name)
+    waited = []
+
+    def wait(_clock: object, stop: threading.Event, seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            stop.set()
+
+    monkeypatch.setattr(SystemClock, "wait", wait)
+
+    ran = hevcq("redrive", "--dlq", "--rate", "4")
+
+    assert waited == [0.25, 0.25]
+    assert ran.code == ExitCode.INTERRUPTED
+    assert ran.err.startswith("2 redriven.\n")
+    assert len(letters(farm)) == 1

@@ -122,3 +122,27 @@ def test_a_check_says_what_would_be_done_and_what_is_wrong(hevcq: Run, tmp_path:
     assert unknown.code == ExitCode.USAGE
     assert "No library named nope. Known: gone, tv." in unknown.err
     assert "library gone" in hevcq("doctor").out
+
+
+def test_originals_may_be_kept_for_half_a_day(
+    hevcq: Run, tmp_path: Path, settings_file: Path
+) -> None:
+    ran = hevcq(
+        "libraries", "add", folder(tmp_path / "tv"), "--place", "replace", "--keep-originals", 0.5
+    )
+
+    assert ran.code == ExitCode.OK, ran.err
+    (library,) = load(config=settings_file).settings.libraries
+    assert library.keep_originals == 0.5
+
+
+def test_a_library_that_cannot_be_planned_is_wrong_though_its_folder_is_well(
+    hevcq: Run, tmp_path: Path
+) -> None:
+    hevcq("libraries", "add", folder(tmp_path / "tv"), "--profile", "gone")
+
+    ran = hevcq("libraries", "check")
+
+    assert ran.code == ExitCode.SOME_FAILED
+    assert "WRONG  tv  " in ran.out
+    assert "gone" in ran.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,8 @@ def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
     assert line["whole"] is None
     assert len(chunks) > 1
     assert f"in {len(chunks)} chunks:" in ran.out
+    numbers = re.findall(r"^    (\d+): from ", ran.out, re.MULTILINE)
+    assert numbers == [str(number) for number in range(1, len(chunks) + 1)]
     assert sum(chunk["frames"] for chunk in chunks) == 75
     assert sum(chunk["cost"] for chunk in chunks) == pytest.approx(1, abs=1e-4)
     assert [chunk["index"] for chunk in chunks] == list(range(len(chunks)))

@@ -75,3 +75,17 @@ def test_the_chart_keeps_its_width_and_shows_growth_without_a_bar():
     assert bars[0] > 30
     assert bars[1:] == [1, 0]
     assert "10.0 MiB more" in drawn[2]
+
+
+def test_of_many_months_the_chart_shows_the_newest():
+    drawn = chart([Line(f"{2020 + n // 12}-{n % 12 + 1:02}", 1, 100, 50) for n in range(30)])
+
+    assert (len(drawn), drawn[0][:7], drawn[-1][:7]) == (24, "2020-07", "2022-06")
+
+
+def test_renditions_that_are_larger_are_said_to_be_more(hevcq, farm):
+    job = farm.running("a.mp4")
+    larger = MADE.model_copy(update={"size": 2 * job.source.size})
+    farm.app.backend.ledger.complete(job.job_id, job.fence, larger, cpu_s=1.0)
+
+    assert "(100 % more)" in hevcq("stats").out

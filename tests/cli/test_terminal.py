@@ -103,3 +103,11 @@ def test_one_name_of_255_characters_pushes_no_other_row():
 )
 def test_names_are_shown_as_text(name: str, shown: str):
     assert render.printable(name) == shown
+
+
+def test_wide_letters_count_for_two_columns_where_a_name_is_cut():
+    cut = render.shorten("映" * 15, 20)
+
+    assert cut.count("…") == 1
+    assert 2 * cut.count("映") + 1 <= 20
+    assert render.shorten("映" * 10, 20) == "映" * 10

@@ -186,6 +186,15 @@ def test_pcm_is_compared_by_its_samples_whatever_its_packets(form):
     ]
 
 
+@pytest.mark.parametrize(("late_s", "said"), [(0.01, False), (0.05, True), (-0.05, True)])
+def test_a_copied_sound_that_is_moved_against_the_picture_is_a_problem(late_s, said):
+    stored = {"first_stored_s": 0.0, "last_stored_s": 9.96}
+    moved = {name: time + late_s for name, time in stored.items()}
+    before, after = (A.model_copy(update=times) for times in (stored, moved))
+
+    assert bool(compare((V, before), (V, after))) is said
+
+
 def test_an_encoded_sound_is_held_to_its_end():
     made = A.model_copy(update={"packets": 480, "end_s": 10.1})
     assert compare((V, A), (V, made), second=Action.CONVERT) == []

@@ -398,3 +398,7 @@ def test_a_folder_brings_back_what_was_replaced_in_parts_of_it_that_were_roots(h
     }
     assert looks(moved / whole.source.relative_to(house.root)) == before
     assert looks(moved / inner.source.relative_to(house.root)) == inner_before
+
+
+def test_a_job_of_which_nothing_is_kept_is_a_failure_to_undo_it(hevcq):
+    assert hevcq("--job", "a" * 26)[0] == ExitCode.SOME_FAILED
