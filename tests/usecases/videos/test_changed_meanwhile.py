@@ -1,0 +1,199 @@
+"""Videos that others change at the same time, and records that a ledger or a store forgot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from hevcq.domain.job import JobState
+from hevcq.domain.videos.record import VideoStatus
+from hevcq.errors import BadUpload, Conflict, NoSuchVideo, Unavailable, UsageError
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.videos import manage
+from hevcq.usecases.videos.follow import refresh, rows, settled_rows
+from hevcq.usecases.videos.playback import (
+    chapters_of_set,
+    part_of_set,
+    play_file,
+)
+from hevcq.usecases.videos.raw_files import delete_raw, why_kept, why_not_settled, why_too_early
+from support.fakes.backend import Faulty
+from support.videos import VideoBench
+
+
+def meanwhile(bench: VideoBench, act: Callable[[], object], call: str = "update") -> None:
+    """Let another process act just before the next call of the records, once."""
+    records = bench.farm.videos
+    real = getattr(records, call)
+
+    def later(video):
+        setattr(records, call, real)
+        act()
+        return real(video)
+
+    setattr(records, call, later)
+
+
+class Forgetful:
+    """A ledger that knows no job any more, as AWS half a year later."""
+
+    def get(self, _job: str) -> None:
+        return None
+
+
+def forgotten(bench: VideoBench) -> None:
+    backend = replace(bench.farm.backend, ledger=Forgetful())
+    bench.farm = replace(bench.farm, backend=backend)
+
+
+def test_an_upload_that_is_not_complete_has_no_jobs_to_follow_stop_or_repeat(
+    bench: VideoBench,
+) -> None:
+    video = bench.request()
+    assert refresh(bench.farm, video) == video
+    assert rows(bench.farm, video) == settled_rows(video) == []
+    assert manage.stop(bench.farm, video, "ann") == video
+    with pytest.raises(BadUpload, match="was not completed"):
+        manage.retry(bench.farm, video, "ann")
+    assert why_not_settled(bench.farm, video) == "the video is uploading"
+    assert delete_raw(bench.farm, video) == video
+    manage.delete(bench.farm, video, "ann")
+    assert bench.farm.videos.get(video.video_id) is None
+
+
+def test_what_the_ledger_forgot_stays_as_it_was_last_seen(bench: VideoBench) -> None:
+    video = bench.done()
+    forgotten(bench)
+    assert refresh(bench.farm, video) == video
+    assert [row.state for row in rows(bench.farm, video)] == [JobState.DONE] * 2
+    unseen = video.model_copy(update={"renditions": ()})
+    assert rows(bench.farm, unseen) == []
+    assert why_kept(bench.farm, video).startswith("the ledger does not know the job of ")
+
+
+def test_a_record_that_changed_meanwhile_is_read_again(bench: VideoBench) -> None:
+    video = bench.upload()
+    bench.work()
+    meanwhile(bench, lambda: bench.farm.change(bench.now(video), title="Renamed"))
+    assert refresh(bench.farm, video).title == "Renamed"
+    assert refresh(bench.farm, bench.now(video)).status is VideoStatus.DONE
+
+
+def test_nothing_is_repeated_where_nothing_failed(bench: VideoBench) -> None:
+    video = bench.done()
+    with pytest.raises(UsageError, match="No format of this video failed"):
+        manage.retry(bench.farm, video, "ann")
+    assert bench.now(video).status is VideoStatus.DONE
+
+
+def test_publishing_twice_keeps_the_address_and_unpublishing_twice_is_harmless(
+    bench: VideoBench,
+) -> None:
+    video = manage.publish(bench.farm, bench.upload())
+    assert manage.publish(bench.farm, video) == video
+    private = manage.unpublish(bench.farm, video)
+    assert manage.unpublish(bench.farm, private) == private
+
+
+def test_a_video_that_changes_while_it_is_deleted_is_deleted(bench: VideoBench) -> None:
+    video = bench.upload()
+    meanwhile(bench, lambda: bench.farm.change(bench.now(video), title="Renamed"), "delete")
+    manage.delete(bench.farm, video, "ann")
+    assert bench.farm.videos.get(video.video_id) is None
+    assert {job.state for job in bench.backend.ledger.jobs(JobFilter())} == {JobState.DEAD}
+
+
+def test_a_video_that_two_delete_at_once_is_gone(bench: VideoBench) -> None:
+    video = bench.upload()
+
+    def changed_and_deleted() -> None:
+        bench.farm.videos.delete(bench.farm.change(bench.now(video), title="Renamed"))
+
+    meanwhile(bench, changed_and_deleted, "delete")
+    manage.delete(bench.farm, video, "ann")
+    assert bench.farm.videos.get(video.video_id) is None
+
+
+def test_a_video_that_somebody_keeps_changing_is_not_deleted(bench: VideoBench) -> None:
+    video = bench.upload()
+    bench.farm.videos.delete = refused  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="is being changed by somebody else"):
+        manage.delete(bench.farm, video, "ann")
+    assert bench.now(video).title
+
+
+def refused(_video: object) -> None:
+    raise Conflict("changed")
+
+
+def test_an_uploaded_file_that_was_deleted_is_not_played_or_deleted_again(
+    bench: VideoBench,
+) -> None:
+    video = bench.done()
+    assert play_file(bench.farm, video, "original", video.source.key.rpartition("/")[2]).raw
+    leaving = bench.farm.change(video, raw_leaving=True)
+    with pytest.raises(NoSuchVideo, match="no such file"):
+        play_file(bench.farm, leaving, "original", video.source.key.rpartition("/")[2])
+    with pytest.raises(BadUpload, match="was deleted"):
+        manage.retry(bench.farm, leaving, "ann")
+    gone = bench.farm.change(leaving, raw_deleted_at=1.0)
+    assert delete_raw(bench.farm, gone) == gone
+
+
+def test_only_what_was_published_is_played(bench: VideoBench) -> None:
+    video = bench.upload()
+    with pytest.raises(NoSuchVideo, match="no such format of this video yet"):
+        play_file(bench.farm, video, "hevc", "a.mp4")
+    bench.work()
+    done = refresh(bench.farm, video)
+    made = done.renditions[0]
+    name = made.key.rpartition("/")[2]
+    assert play_file(bench.farm, done, made.profile, name).key == made.key
+    with pytest.raises(NoSuchVideo, match="no such file"):
+        play_file(bench.farm, done, made.profile, "../secret")
+    bench.backend.store.delete(made.key)
+    with pytest.raises(NoSuchVideo, match="no such file"):
+        play_file(bench.farm, done, made.profile, name)
+
+
+def test_a_set_whose_certificate_is_gone_has_no_parts(bench: VideoBench) -> None:
+    video = bench.done()
+    made = video.renditions[0]
+    assert part_of_set(bench.farm, made.key, made.certificate_key, "storyboard.jpg") == ""
+    assert part_of_set(bench.farm, made.key, "no/such", "storyboard.jpg") == ""
+    assert chapters_of_set(bench.farm, made.key, "no/such") == ()
+
+
+def test_a_store_that_does_not_answer_keeps_the_uploaded_file(bench: VideoBench) -> None:
+    video = bench.done()
+
+    def before(name: str) -> None:
+        if name == "open":
+            raise Unavailable("no answer")
+
+    store = Faulty(bench.farm.backend.store, before=before)
+    farm = replace(bench.farm, backend=replace(bench.farm.backend, store=store))
+    assert why_kept(farm, video).endswith(": no answer")
+    assert bench.raw(video).exists()
+
+
+def test_an_uploaded_file_goes_only_when_all_is_known_and_over(bench: VideoBench) -> None:
+    video = bench.done()
+    assert why_too_early(bench.farm, video) == "its retention has not ended"
+    open_ended = video.model_copy(update={"raw_due_at": None})
+    assert why_too_early(bench.farm, open_ended) == "not every rendition is published"
+    bench.clock.advance(400 * 86_400.0)
+    farm = replace(bench.farm, catalog=None)
+    assert why_too_early(farm, video) == ""
+
+
+def test_a_video_that_is_renamed_while_its_file_is_to_go_keeps_it_for_now(
+    bench: VideoBench,
+) -> None:
+    bench.limit(raw_retention_days=0)
+    video = bench.done()
+    meanwhile(bench, lambda: bench.farm.change(bench.now(video), title="Renamed"))
+    assert delete_raw(bench.farm, video).title == "Renamed"
+    assert bench.raw(video).exists()
