@@ -1,0 +1,92 @@
+"""`hevcq sync check`: what would stop a sync, and what is unwise about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hevcq.errors import Unavailable
+from hevcq.ports.encoder import Check
+from hevcq.usecases.sync.checks import SyncCheck, check_sync
+
+
+class Server:
+    """Lists two files; `unsafe` is why it cannot be trusted to delete."""
+
+    def __init__(self, unsafe: str = "", error: Exception | None = None) -> None:
+        self.unsafe, self.error, self.closed = unsafe, error, False
+
+    def folder(self, _path: str) -> SimpleNamespace:
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(files=(1, 2))
+
+    def unsafe_to_remove(self, _folder: str, _token: str) -> str:
+        return self.unsafe
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def checked(folder: Path, server: Server, **changes: object) -> Check:
+    wanted = SyncCheck(
+        name="phone",
+        url="https://cloud.example",
+        folders=("Camera",),
+        target=folder,
+        move=True,
+        password_file=None,
+        remote=lambda: server,
+        token=lambda: "probe",
+    )
+    return check_sync(replace(wanted, **changes))
+
+
+def test_a_sync_that_would_run_says_what_it_does(tmp_path: Path) -> None:
+    server = Server()
+    found = checked(tmp_path, server)
+    assert (found.ok, found.detail) == (True, "moves, 2 files at the top of its folders")
+    assert checked(tmp_path, server, move=False).detail.startswith("copies, 2 files")
+    assert server.closed
+
+
+def test_a_target_that_is_not_there_is_said_before_the_server_is_asked(tmp_path: Path) -> None:
+    found = checked(tmp_path / "gone", Server(error=AssertionError()))
+    assert not found.ok
+    assert "There is no writable folder" in found.detail
+
+
+def test_a_server_that_does_not_answer_is_said_and_closed(tmp_path: Path) -> None:
+    server = Server(error=Unavailable("no answer", remedy="Look at it."))
+    found = checked(tmp_path, server)
+    assert (found.ok, found.detail, found.remedy) == (False, "no answer", "Look at it.")
+    assert server.closed
+
+
+def test_a_server_that_deletes_unsafely_only_gets_copies(tmp_path: Path) -> None:
+    found = checked(tmp_path, Server("it ignores If-Match"))
+    assert not found.ok
+    assert found.detail.endswith("can't be trusted to delete, it ignores If-Match.")
+    assert checked(tmp_path, Server("it ignores If-Match"), move=False).ok
+
+
+@pytest.mark.parametrize(
+    ("url", "mode", "notes"),
+    [
+        ("http://cloud.example", 0o600, "; the password is sent unencrypted (http)"),
+        ("http://127.0.0.1:8080", 0o600, ""),
+        ("https://cloud.example", 0o644, "; other users may read "),
+    ],
+)
+def test_what_is_unwise_is_noted(tmp_path: Path, url: str, mode: int, notes: str) -> None:
+    password = tmp_path / "password"
+    password.touch()
+    password.chmod(mode)
+    found = checked(tmp_path, Server(), url=url, password_file=password)
+    assert found.ok
+    said = found.detail.removeprefix("moves, 2 files at the top of its folders")
+    assert said.startswith(notes)
+    assert bool(said) is bool(notes)
