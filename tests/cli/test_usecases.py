@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,10 @@ def certify(source: Path, rendition: Path) -> Certificate:
 
 
 def check(pair: VerifyFilesRequest, encoder: FakeEncoder, stop: threading.Event | None = None):
-    return verify_files(encoder, pair, on_progress=lambda _p: None, stop=stop or threading.Event())
+    stop = stop or threading.Event()
+    return verify_files(
+        encoder, pair, on_progress=lambda _p: None, stop=stop, scratch=lambda _: nullcontext(Path())
+    )
 
 
 def test_without_a_certificate_the_encode_log_is_said_to_be_unknown(videos):

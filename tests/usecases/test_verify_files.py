@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from hevcq.domain.certificate import REQUIRED, Certificate, CertifiedFile, Gate, GateResult, Outcome
 from hevcq.domain.job import Task
 from hevcq.domain.planning import planner
-from hevcq.errors import SourceUnreadable, UsageError, VerificationFailed
+from hevcq.errors import SourceDamaged, SourceUnreadable, UsageError, VerificationFailed
 from hevcq.library.names import certificate_beside, certificate_path
+from hevcq.ports.encoder import VerifyRequest
 from hevcq.usecases import verify_files as use_case
 from hevcq.usecases.verify_files import (
     VerifyFilesReport,
@@ -22,7 +25,7 @@ from hevcq.usecases.verify_files import (
     verify_files,
 )
 from support.fakes.backend import HEVC, HLS
-from support.fakes.encoder import FakeEncoder, fake_plan
+from support.fakes.encoder import INFO, FakeEncoder, fake_plan
 
 NEVER = threading.Event()
 
@@ -156,7 +159,9 @@ def verified(
     pair: Pair, proof: Certificate | None, profile=HLS, encoder: FakeEncoder | None = None
 ) -> VerifyFilesReport:
     request = VerifyFilesRequest(pair.source, pair.rendition, profile, proof)
-    return verify_files(encoder or FakeEncoder(), request, stop=NEVER)
+    return verify_files(
+        encoder or FakeEncoder(), request, stop=NEVER, scratch=lambda _: nullcontext(pair.root)
+    )
 
 
 def test_a_set_is_verified_whole_with_the_digest_of_each_file(of_set: Pair) -> None:
@@ -210,3 +215,54 @@ def test_a_source_that_goes_while_it_is_verified_is_named(pair: Pair) -> None:
     encoder.during["preflight"] = pair.source.unlink
     with pytest.raises(SourceUnreadable, match=r"Cannot read .*a\.mp4: No such file"):
         verified(pair, None, HEVC, encoder)
+
+
+@pytest.fixture
+def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pair, FakeEncoder]:
+    monkeypatch.setattr(use_case, "make_plan", fake_plan)
+    monkeypatch.setattr(planner, "make_plan", fake_plan)
+    encoder = FakeEncoder()
+    encoder.info = INFO.model_copy(update={"format_name": "mpegts"})
+    encoder.trimmed = (b"whole", ("The recording was joined from 2 parts.",))
+    return Pair(tmp_path), encoder
+
+
+def test_a_recording_is_judged_by_the_copy_that_was_encoded(recording) -> None:
+    pair, encoder = recording
+    spare = pair.root / "scratch"
+    judged: list[VerifyRequest] = []
+    verify = encoder.verify
+
+    @contextmanager
+    def scratch(needed_bytes: int):
+        assert needed_bytes == 600
+        spare.mkdir()
+        yield spare
+        shutil.rmtree(spare)
+
+    def look(request, **ports):
+        judged.append(request)
+        assert Path(request.location).read_bytes() == b"whole"
+        return verify(request, **ports)
+
+    encoder.verify = look
+    request = VerifyFilesRequest(pair.source, pair.rendition, HEVC, pair.proof)
+    report = verify_files(encoder, request, stop=NEVER, scratch=scratch)
+
+    assert report.passed
+    assert report.notices == ("The recording was joined from 2 parts.",)
+    assert [(each.location, each.source_size) for each in judged] == [
+        (str(spare / "recording.ts"), 600)
+    ]
+    assert not spare.exists()
+
+
+def test_damage_in_the_copy_of_a_recording_is_said_of_the_source(recording) -> None:
+    pair, encoder = recording
+
+    def damaged(location: str, *_: object, **__: object):
+        raise SourceDamaged(f"{location} is damaged: a picture is torn.")
+
+    encoder.preflight = damaged
+    with pytest.raises(SourceDamaged, match=r"a\.mp4 is damaged: a picture is torn\.$"):
+        verified(pair, pair.proof, HEVC, encoder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,6 +154,12 @@ class VerifyRequest:
     report: EncodeReport
     max_seconds: float
     chunks: ChunkPlan | None = None
+
+
+TRIMMED = frozenset({"mpegts"})
+"""Containers that an encode trims to whole pictures, and whose parts it joins."""
+SpareFolder = Callable[[int], AbstractContextManager[Path]]
+"""Creates an empty folder for so many bytes, removed afterwards; raises DiskFull."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
 from hevcq.library.names import shown_path
 from hevcq.ports.catalog import Catalog, HashedFile, Placement, PlacementState
-from hevcq.ports.encoder import Encoder
+from hevcq.ports.encoder import Encoder, SpareFolder
 from hevcq.ports.signer import Keyring
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
 from hevcq.util.file_io import sha256_bytes
@@ -44,6 +44,7 @@ class Proofs:
     keyring: Keyring
     encoder: Encoder
     profiles: Mapping[str, Profile]
+    scratch: SpareFolder
     stop: threading.Event = field(default_factory=threading.Event)
     signatures_replace: bool = True
 
@@ -82,7 +83,7 @@ class Proofs:
         get_logger(source=printable(source)).info("rendition_checked_again")
         request = VerifyFilesRequest(source, rendition, profile, proof)
         try:
-            report = verify_files(self.encoder, request, stop=self.stop)
+            report = verify_files(self.encoder, request, stop=self.stop, scratch=self.scratch)
         except Interruption:
             raise
         except (PermanentError, UsageError) as error:

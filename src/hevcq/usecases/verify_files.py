@@ -11,19 +11,22 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.keys import MASTER
+from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
-from hevcq.errors import SourceUnreadable, UsageError
+from hevcq.errors import SourceDamaged, SourceUnreadable, UsageError
 from hevcq.library.certificates import Certificates, certificate_at
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import SET_SUFFIX
 from hevcq.ports.encoder import (
+    TRIMMED,
     EncodeProgress,
     Encoder,
     EncodeReport,
     OnProgress,
     SetFile,
+    SpareFolder,
     VerifyRequest,
 )
 
@@ -123,21 +126,61 @@ def verify_files(
     request: VerifyFilesRequest,
     *,
     stop: threading.Event,
+    scratch: SpareFolder,
     on_progress: OnProgress = _ignore,
 ) -> VerifyFilesReport:
     """Check the certificate's digests (where there is one), then run gates G1 to G8.
 
+    A recording is judged by the copy with whole pictures and one clock of which an encode is made,
+    in a folder of `scratch`.
+
     Raises UsageError when the profile would not encode this source, SourceUnreadable or
-    SourceDamaged when the source itself is not whole.
+    SourceDamaged when the source itself is not whole, and DiskFull without room for the copy.
     """
     location = str(request.source)
     info = encoder.probe(location, stop=stop)
+    plan = _planned(request, info)
+    if info.format_name not in TRIMMED:
+        results, notices = _judged(encoder, request, (location, info, plan), on_progress, stop)
+        return _reported(encoder, request, results, notices, stop)
+    with scratch(_size(request.source)) as folder:
+        try:
+            copy = encoder.trim_recording(
+                location, info, request.profile.policies, folder, stop=stop
+            )
+        except OSError as error:
+            raise SourceUnreadable(f"Cannot read {request.source}: {error.strerror}.") from error
+        if copy is not None:
+            location = str(copy.path)
+            info = encoder.probe(location, stop=stop)
+            plan = _planned(request, info).noting(*copy.notices)
+        try:
+            results, notices = _judged(encoder, request, (location, info, plan), on_progress, stop)
+        except SourceDamaged as error:
+            said = error.message.replace(location, str(request.source))
+            raise SourceDamaged(said, remedy=error.remedy) from error
+    return _reported(encoder, request, results, notices, stop)
+
+
+def _planned(request: VerifyFilesRequest, info: MediaInfo) -> EncodePlan:
     plan = make_plan(request.profile, info)
-    if not isinstance(plan, EncodePlan):
-        raise UsageError(
-            f"The profile {request.profile.name} would not encode {request.source}: {plan.detail}",
-            remedy="Name the rendition's profile with --profile.",
-        )
+    if isinstance(plan, EncodePlan):
+        return plan
+    raise UsageError(
+        f"The profile {request.profile.name} would not encode {request.source}: {plan.detail}",
+        remedy="Name the rendition's profile with --profile.",
+    )
+
+
+def _judged(
+    encoder: Encoder,
+    request: VerifyFilesRequest,
+    subject: tuple[str, MediaInfo, EncodePlan],
+    on_progress: OnProgress,
+    stop: threading.Event,
+) -> tuple[tuple[GateResult, ...], tuple[str, ...]]:
+    """Return the gates' results, and the notices of the plan by which they judged."""
+    location, info, plan = subject
     measured = encoder.preflight(location, info, request.profile, stop=stop)
     info, plan = plan_measured(make_plan, request.profile, (info, plan), measured)
     check = VerifyRequest(
@@ -152,10 +195,20 @@ def verify_files(
         max_seconds=float(request.profile.queue.max_job_s),
     )
     results = _verified(encoder, check, request, on_progress=on_progress, stop=stop)
+    return results, plan.notices
+
+
+def _reported(
+    encoder: Encoder,
+    request: VerifyFilesRequest,
+    results: Sequence[GateResult],
+    noted: Sequence[str],
+    stop: threading.Event,
+) -> VerifyFilesReport:
     digests = _digests(request, stop)
     gates = [*digests, *(_honest(result, request) for result in results)]
     notices = _picture_notice(encoder, request, digests, results)
-    return VerifyFilesReport(tuple(gates), (*plan.notices, *notices))
+    return VerifyFilesReport(tuple(gates), (*noted, *notices))
 
 
 def _verified(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hevcq.errors import ConfigError, HevcqError
+from hevcq.errors import ConfigError, DiskFull, HevcqError
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.util.clock import Clock, SystemClock
@@ -95,6 +97,24 @@ class App:
         from hevcq.backends.aws.factory import open_aws
 
         return open_aws(self.settings, self.profiles, self.clock)
+
+    @contextmanager
+    def scratch(self, needed_bytes: int) -> Iterator[Path]:
+        """Create an empty folder in the scratch folder, and remove it afterwards; raise DiskFull if it is full.
+
+        A worker's sweep removes what a kill leaves.
+        """
+        from hevcq.worker.scratch import Scratch
+
+        with closing(Scratch(self.settings.scratch, self.clock)) as own:
+            least = needed_bytes + (self.settings.min_free_mib << 20)
+            if own.free_bytes() < least:
+                raise DiskFull(
+                    "Its check needs a copy of it without what the recorder left broken at the ends, "
+                    f"and the scratch folder has less than {least >> 20} MiB free."
+                )
+            with own.job("check") as folder:
+                yield folder
 
     @cached_property
     def worker_backend(self) -> Backend:

@@ -131,11 +131,9 @@ class FolderIngest:
             if settings.aws.tag_done
             else keep
         )
+        known = app.catalog, app.keyring, app.encoder, app.profiles, app.scratch
         proofs = Proofs(
-            app.catalog,
-            app.keyring,
-            app.encoder,
-            app.profiles,
+            *known,
             stop=self._stop,
             signatures_replace=embedded or not settings.aws.verify_before_replace,
         )

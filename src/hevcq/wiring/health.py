@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hevcq.domain.job import JobState
 from hevcq.domain.pause import Hours, closed
-from hevcq.errors import DiskFull, HevcqError, Stopped
+from hevcq.errors import HevcqError, Stopped
 from hevcq.usecases.library_state import folder_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from hevcq.usecases.health.check import CheckRequest, HealthCheck
     from hevcq.usecases.health.nightly import Nights
@@ -38,29 +36,9 @@ def open_check(
     from hevcq.usecases.health.check import HealthCheck, HealthPorts
 
     app.encoder.version()  # no file is blamed for an ffmpeg that is not there
-    ports = HealthPorts(
-        app.encoder, SqliteHealthRecords(app.records), app.clock, stop, partial(scratch, app)
-    )
+    records = SqliteHealthRecords(app.records)
+    ports = HealthPorts(app.encoder, records, app.clock, stop, app.scratch)
     return HealthCheck(ports, request, on_file)
-
-
-@contextmanager
-def scratch(app: App, needed_bytes: int) -> Iterator[Path]:
-    """Create an empty folder in the scratch folder, and remove it afterwards; raise DiskFull if it is full.
-
-    A worker's sweep removes what a kill leaves.
-    """
-    from hevcq.worker.scratch import Scratch
-
-    with closing(Scratch(app.settings.scratch, app.clock)) as own:
-        least = needed_bytes + (app.settings.min_free_mib << 20)
-        if own.free_bytes() < least:
-            raise DiskFull(
-                "Its check needs a copy of it without what the recorder left broken at the ends, and "
-                f"the scratch folder has less than {least >> 20} MiB free."
-            )
-        with own.job("check") as folder:
-            yield folder
 
 
 class HealthWatch:
@@ -110,7 +88,7 @@ class HealthWatch:
 
         app, settings = self._app, self._app.settings
         records = SqliteHealthRecords(app.records)
-        ports = HealthPorts(app.encoder, records, app.clock, self._stop, partial(scratch, app))
+        ports = HealthPorts(app.encoder, records, app.clock, self._stop, app.scratch)
         around = Surroundings(event_log(app), self._held, self._busy, self._say)
         read = NightlyCheck(ports, around).step(self._nights())
         if read and settings.backend == "aws":  # where no workers of this process send messages

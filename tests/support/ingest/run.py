@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, rendition_key
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode
+from hevcq.ports.encoder import SpareFolder
 from hevcq.ports.ledger import Granted
 from hevcq.ports.signer import Keyring
 from hevcq.ports.store import Publication
@@ -59,7 +61,8 @@ class Bench:
     def wire(self) -> None:
         """(Re)build the use case over the ports, as a new process does."""
         self.ports = Ports(self.catalog, self.clock, self.folder / "data", self.backend)
-        self.proofs = Proofs(self.catalog, self.keyring, self.encoder, {HEVC.name: HEVC})
+        spare: SpareFolder = lambda _: nullcontext(self.folder)  # noqa: E731
+        self.proofs = Proofs(self.catalog, self.keyring, self.encoder, {HEVC.name: HEVC}, spare)
         self.collector = Collector(self.ports, self.proofs, discard=self.discard)
         tell = self.events.append
         ledger = self.backend.ledger

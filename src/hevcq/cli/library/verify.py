@@ -61,7 +61,7 @@ def verify(
         (picked,) = pick(app.profiles, [name])
         pair = VerifyFilesRequest(source.absolute(), rendition.absolute(), picked, proof)
         stop = threading.Event()
-        report = verify_files(app.encoder, pair, stop=stop)
+        report = verify_files(app.encoder, pair, stop=stop, scratch=app.scratch)
         standing = app.keyring.standing(proof) if proof is not None else None
     passed = report.passed and standing is not Standing.FORGED
     if as_json:

@@ -10,7 +10,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -37,15 +36,13 @@ from hevcq.library.filesystem import fingerprint_of, forget_cached, open_regular
 from hevcq.library.pace import Pace
 from hevcq.library.scanning.scan import PROBLEMS, Filter, Found, Rejected, RejectionCause, find
 from hevcq.ports.catalog import Fingerprint
-from hevcq.ports.encoder import Encoder
+from hevcq.ports.encoder import TRIMMED, Encoder, SpareFolder
 from hevcq.ports.health import Checked, Depth, Health, HealthRecords, Spot
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable, reason_of
 
 READ = 1 << 20
 RAGGED = frozenset({"mpegts", "mpeg"})
-TRIMMED = frozenset({"mpegts"})
-"""Containers that an encode trims to whole pictures, and whose parts it joins."""
 AS_RECORDED = "Only its ends or joints are ragged, as those of recordings are."
 RAGGED_S = 1.5
 """Seconds at the start of a recording in which pictures may lack what was before them."""
@@ -81,16 +78,13 @@ class CheckRequest:
 
 @dataclass(frozen=True, slots=True)
 class HealthPorts:
-    """What a check works with.
-
-    `scratch` creates an empty folder for so many bytes, removed afterwards, or raises DiskFull.
-    """
+    """What a check works with."""
 
     encoder: Encoder
     records: HealthRecords
     clock: Clock
     stop: threading.Event
-    scratch: Callable[[int], AbstractContextManager[Path]]
+    scratch: SpareFolder
 
 
 @dataclass(frozen=True, slots=True)
