@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import Any
 
 import pytest
+from benchmarks.autoscaling import Expression
 
 from hevcq.worker.monitoring.metrics import METRICS, NAMESPACE
 from infra.terraform import ALARM_TOPIC, ROOT, deployed
@@ -120,6 +122,18 @@ def test_a_standstill_is_seen_where_tasks_wait_and_nobody_runs(alarms: Alarms) -
                 "ApproximateNumberOfMessagesNotVisible": queue,
                 "RunningTaskCount": {"ClusterName": "hevcq", "ServiceName": f"hevcq-{profile}"},
             }
+
+
+def test_a_late_count_of_tasks_is_none_only_while_nothing_is_in_work(alarms: Alarms) -> None:
+    for profile, name in product(PROFILES, ("no-progress", "from-zero")):
+        queries = alarms[f"hevcq-{profile}-{name}"]["metric_query"]
+        (expression,) = [query["expression"] for query in queries if query["expression"]]
+        counts = {
+            "waiting": [3.0, 3.0, 3.0, 3.0, 0.0],
+            "inwork": [0.0, 0.0, 2.0, 0.0, 0.0],
+            "running": [0.0, None, None, 1.0, 0.0],
+        }
+        assert Expression(expression).over(counts) == [3.0, 3.0, 0.0, 0.0, 0.0]
 
 
 def test_a_budget_tells_before_and_when_it_is_spent(resources: Resources) -> None:

@@ -51,6 +51,27 @@ def swapped(name: str) -> Callable[[Values], None]:
     return lambda found: found.update({name: other(found[name])})
 
 
+def told(name: str, value: str) -> Callable[[Values], None]:
+    """Return an edit that tells a worker another value."""
+
+    def change(document: Any) -> None:
+        next(e for e in document[0]["environment"] if e["name"] == name).update(value=value)
+
+    return contained(change)
+
+
+def contained(change: Callable[[Any], None]) -> Callable[[Values], None]:
+    """Return an edit of a task's containers."""
+    return lambda v: v.update(container_definitions=edited(v["container_definitions"], change))
+
+
+def counting(expression: str) -> Callable[[Values], None]:
+    """Return an edit of what an alarm reckons."""
+    return lambda v: next(q for q in v["metric_query"] if q["expression"]).update(
+        expression=expression
+    )
+
+
 def elsewhere(**dimensions: str) -> Callable[[Values], None]:
     return lambda found: found["dimensions"].update(dimensions)
 
@@ -233,6 +254,36 @@ MISTAKES: dict[str, tuple[str, Callable[[Values], None]]] = {
         lambda v: v["network_configuration"][0].update(assign_public_ip=False),
     ),
     "a service that another share of Spot replaces": (SERVICE, put(force_new_deployment=False)),
+    "a queue that keeps uploads back": (f"{HEVC_QUEUE}aws_sqs_queue.this", put(delay_seconds=900)),
+    "work that never expires": (
+        OUTPUT_RULES,
+        lambda v: rule(v, "expire-work").update(status="Disabled"),
+    ),
+    "overwritten renditions that stay for ever": (
+        OUTPUT_RULES,
+        lambda v: rule(v, "abort-unfinished-uploads").update(noncurrent_version_expiration=[]),
+    ),
+    "overwritten renditions that are gone the next day": (
+        OUTPUT_RULES,
+        lambda v: rule(v, "abort-unfinished-uploads")["noncurrent_version_expiration"][0].update(
+            noncurrent_days=1
+        ),
+    ),
+    "a task without its scratch": (TASK, contained(lambda d: d[0].update(mountPoints=[]))),
+    "many workers in a task": (TASK, told("HEVCQ_WORKERS", "8")),
+    "a grace that outlasts the task": (TASK, told("HEVCQ_STOP_GRACE_S", "600")),
+    "tasks asked for again before they count": (
+        'worker_service["hevc"].aws_appautoscaling_policy.backlog_per_task[0]',
+        lambda v: v["target_tracking_scaling_policy_configuration"][0].update(scale_out_cooldown=0),
+    ),
+    "a task more whenever a count is late": (
+        f'worker_service["hevc"].{ALARM}.waiting_and_nobody_runs["from-zero"]',
+        counting("IF(FILL(running, 0) < 1 AND waiting > 0, waiting, 0)"),
+    ),
+    "no first task where a count is missing": (
+        f'worker_service["hevc"].{ALARM}.waiting_and_nobody_runs["from-zero"]',
+        counting("IF(running < 1 AND waiting > 0 AND inwork < 1, waiting, 0)"),
+    ),
     "open ports": (
         'worker_service["hevc"].aws_vpc_security_group_egress_rule.tls',
         put(from_port=0),

@@ -258,3 +258,51 @@ def test_a_service_may_lose_every_old_task_only_when_it_is_idle(resources: Resou
         if resource["type"] == "aws_ecs_service":
             assert resource["values"]["deployment_minimum_healthy_percent"] == 0
             assert resource["values"]["force_new_deployment"] is True
+
+
+def test_nothing_waits_that_need_not(resources: Resources) -> None:
+    for profile in PROFILES:
+        queue = of_profile(resources, "aws_sqs_queue", "this", profile)
+        assert not queue["delay_seconds"]
+
+
+def test_every_lifecycle_rule_is_on_and_an_overwritten_rendition_stays_a_month(
+    resources: Resources,
+) -> None:
+    assert {r["status"] for b in ("input", "output") for r in rules(resources, b)} == {"Enabled"}
+    kept = {
+        narrowed(rule)[0]: each["noncurrent_days"]
+        for rule in rules(resources, "output")
+        for each in rule["noncurrent_version_expiration"]
+    }
+    assert kept == {"": 30, f"{WORK}/": 1}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_task_is_one_worker_with_its_scratch_and_time_to_stop(
+    resources: Resources, profile: str
+) -> None:
+    task = of_profile(resources, "aws_ecs_task_definition", "this", profile)
+    (worker,) = json.loads(task["container_definitions"])
+    told = {item["name"]: item["value"] for item in worker["environment"]}
+
+    assert [each["name"] for each in task["volume"]] == ["scratch"]
+    assert worker["mountPoints"] == [
+        {"sourceVolume": "scratch", "containerPath": told["HEVCQ_DATA_DIR"], "readOnly": False}
+    ]
+    assert told["HEVCQ_WORKERS"] == "1"
+    assert float(told["HEVCQ_STOP_GRACE_S"]) < worker["stopTimeout"]
+    assert worker["healthCheck"]["retries"] >= 3
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_tasks_just_asked_for_are_counted_before_more_are(
+    resources: Resources, profile: str
+) -> None:
+    """A task starts in 2 minutes, and its number comes 3 minutes late."""
+    following = of_profile(resources, "aws_appautoscaling_policy", "backlog_per_task[0]", profile)
+    first = of_profile(resources, "aws_appautoscaling_policy", "from_zero[0]", profile)
+
+    tracking = following["target_tracking_scaling_policy_configuration"][0]
+    assert tracking["scale_out_cooldown"] >= 300
+    assert first["step_scaling_policy_configuration"][0]["cooldown"] >= 300

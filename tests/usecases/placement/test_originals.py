@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.cli.app import run
+from hevcq.cli.exit_codes import ExitCode
 from hevcq.library.replacement.retention import Expiry
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.destinations import Destination
@@ -110,3 +112,21 @@ def test_while_the_clock_is_wrong_the_reason_is_the_clock(bench: Bench) -> None:
     (again,) = free_originals(bench.ports)
     assert again.reason.startswith("Its days are over by the clock, but")
     assert again.reason.endswith("for 0.0 of 1 days only.")
+
+
+def test_the_command_deletes_nothing_early_without_a_yes_and_fails_where_an_original_stays(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = bench.media / "tv"
+    call = ["--data-dir", str(bench.folder / "other"), "originals", "expire", str(place), "--now"]
+
+    assert run(call) == ExitCode.SOME_FAILED
+    assert "Nothing was deleted: confirm with --yes." in capfd.readouterr().err
+    (kept,) = kept_originals(bench.ports, [place])
+    rendition = kept.record.target.read_bytes()
+    kept.record.target.unlink()
+    assert run([*call, "--yes"]) == ExitCode.SOME_FAILED
+    assert len(list(kept_originals(bench.ports, [place]))) == 1
+    kept.record.target.write_bytes(rendition)
+    assert run([*call, "--yes"]) == ExitCode.OK
+    assert list(kept_originals(bench.ports, [place])) == []

@@ -45,6 +45,35 @@ def test_a_moved_file_is_here_and_gone_there(machine):
     assert machine.sync() == []
 
 
+def test_a_file_is_durable_before_it_has_its_name_and_its_name_before_the_server_loses_it(
+    machine, monkeypatch
+):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    order = []
+
+    def noted(owner: type, name: str, what: str) -> None:
+        real = getattr(owner, name)
+
+        def call(self, *given, **more):
+            order.append((what, given[0]))
+            return real(self, *given, **more)
+
+        monkeypatch.setattr(owner, name, call)
+
+    noted(FileSystem, "fsync_file", "bytes")
+    noted(FileSystem, "rename_new", "named")
+    noted(FileSystem, "fsync_dir", "folder")
+    noted(client.WebDavRemote, "remove", "removed")
+
+    machine.sync()
+
+    (part,) = (path for what, path in order if what == "named")
+    named = order.index(("named", part))
+    assert order.index(("bytes", part)) < named
+    after = [what for what, path in order[named:] if what == "removed" or path == machine.target]
+    assert after.index("folder") < after.index("removed")
+
+
 class Slow:
     """Blocks that each take their time."""
 
