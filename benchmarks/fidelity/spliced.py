@@ -166,6 +166,20 @@ def joined_parts(path: Path) -> tuple[bytes, bytes]:
     return first, recorded(path, _GOPS, seconds="1")
 
 
+def joined_titles(path: Path) -> None:
+    """Two titles of a DVD in one file: the clock of the second begins anew."""
+    path.write_bytes(b"".join(title(path, seconds) for seconds in ("2", "1")))
+
+
+def title(path: Path, seconds: str, *more: str) -> bytes:
+    """Return a program stream of MPEG-2 with sound that lasts as long."""
+    whole = path.with_suffix(".title.vob")
+    ffmpeg(*video("176x144", seconds=seconds), *_MPEG2, "-c:a", "ac3", *more, whole)
+    data = whole.read_bytes()
+    whole.unlink()
+    return data
+
+
 def recording_segments(path: Path) -> None:
     """Segments of a broadcast or stream put together: each counts its packets from 0."""
     names = path.with_name(f"{path.stem}.%d.part")

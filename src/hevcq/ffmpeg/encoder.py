@@ -96,7 +96,7 @@ class FfmpegEncoder(Encoder):
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
         """Return one picture as JPEG; see ports.encoder."""
-        from hevcq.ffmpeg.inspect.still import still
+        from hevcq.ffmpeg.inspect.texts import still
 
         return still(self._tools, location, width, stop)
 
@@ -133,6 +133,10 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
     ) -> TrimmedSource | None:
         """Write the whole pictures of a recording, with one clock; see ports.encoder."""
+        if info.format_name == "mpeg":
+            from hevcq.ffmpeg.inspect.program_stream import joined_program_stream
+
+            return joined_program_stream(self._tools, location, info, policies, folder, stop)
         if info.format_name != "mpegts":
             return None
         from hevcq.ffmpeg.inspect.joined import whole_recording

@@ -64,7 +64,7 @@ _IDR = {"0x1b ": rb"\x00\x00\x01[\x25\x45\x65]", "0x24 ": rb"\x00\x00\x01[\x26\x
 
 
 @dataclass(frozen=True, slots=True)
-class _Recording:
+class Recording:
     """What all steps need of a recording."""
 
     tools: FfmpegTools
@@ -103,13 +103,18 @@ def whole_recording(
         for time, (one, other) in zip(_lengths(found, runs), pairwise(runs), strict=True)
         if not follows(found, one, other)
     ]
-    if policies.clock_jumps == "refuse" and jumps_at:
+    refuse_jumps(location, policies, jumps_at)
+    return _join(Recording(tools, location, layout, folder, stop, trims), found, runs)
+
+
+def refuse_jumps(location: str, policies: Policies, times: list[float]) -> None:
+    """Raise MediaRefused if the policy wants no clock that jumps; times are in seconds."""
+    if policies.clock_jumps == "refuse" and times:
         raise MediaRefused(
-            f"{display_name(location)}: its clock jumps {times_words(jumps_at)}, as in a "
+            f"{display_name(location)}: its clock jumps {times_words(times)}, as in a "
             "recording that was joined from several (policies.clock_jumps).",
             remedy="Set policies.clock_jumps to close to encode its parts one after the other.",
         )
-    return _join(_Recording(tools, location, layout, folder, stop, trims), found, runs)
 
 
 def main_pid(
@@ -138,7 +143,7 @@ def _lengths(found: Clocks, runs: list[Run]) -> list[float]:
     return begins
 
 
-def _join(recording: _Recording, found: Clocks, runs: list[Run]) -> TrimmedSource:
+def _join(recording: Recording, found: Clocks, runs: list[Run]) -> TrimmedSource:
     parts, lost, unlike = _parts(recording, found, runs)
     parts = _moved(parts, found)
     path = recording.folder / "recording.ts"
@@ -159,7 +164,7 @@ def _join(recording: _Recording, found: Clocks, runs: list[Run]) -> TrimmedSourc
 
 
 def _parts(
-    recording: _Recording, found: Clocks, runs: list[Run]
+    recording: Recording, found: Clocks, runs: list[Run]
 ) -> tuple[list[Part], int, list[str]]:
     """Return the parts with whole pictures, the number of pictures without, and what is left out."""
     borders = [0, *(_border(recording, found, a, b) for a, b in pairwise(runs))]
@@ -171,7 +176,7 @@ def _parts(
     for number, run in enumerate(runs):
         span = borders[number], borders[number + 1]
         cut = number > 0 and not goes_on[number]
-        head = _packets(recording, recording.location, span[0], HEAD_PACKETS)
+        head = packets_from(recording, recording.location, span[0], HEAD_PACKETS)
         own = [packet for packet in head.get(run.pid, ()) if (packet.place or 0) < span[1]]
         own, enters = _entries(recording, own, found.coding(run.pid)) if cut else (own, True)
         keyed = any(packet.key for packet in own[: MOST_EARLY + 1])
@@ -200,7 +205,7 @@ def _parts(
     return parts, lost, unlike
 
 
-def _border(recording: _Recording, found: Clocks, one: Run, other: Run) -> int:
+def _border(recording: Recording, found: Clocks, one: Run, other: Run) -> int:
     """Return where a part ends and the next begins, in bytes.
 
     It is where the counters of packets do not go on, else before the tables and the first unit, of
@@ -235,7 +240,7 @@ def _border(recording: _Recording, found: Clocks, one: Run, other: Run) -> int:
 
 
 def _ends(
-    recording: _Recording, head: list[HeadPacket], pid: int, span: tuple[int, int], *, cut: bool
+    recording: Recording, head: list[HeadPacket], pid: int, span: tuple[int, int], *, cut: bool
 ) -> Ends | None:
     key = next(packet for packet in head if packet.key)
     closed = _closed(_unit(recording, key))
@@ -253,7 +258,7 @@ def _joined_ends(whole: Ends, trimmed: Ends, goes_on: tuple[bool, bool]) -> Ends
 
 
 def _entries(
-    recording: _Recording, head: list[HeadPacket], coding: str
+    recording: Recording, head: list[HeadPacket], coding: str
 ) -> tuple[list[HeadPacket], bool]:
     """Return the packets with those alone as key frames at which a decoder can begin in the middle.
 
@@ -278,7 +283,7 @@ def _closed(unit: bytes) -> bool:
     return 0 <= group < len(unit) - 7 and bool(unit[group + 7] & 0x40)
 
 
-def _unit(recording: _Recording, head: HeadPacket) -> bytes:
+def _unit(recording: Recording, head: HeadPacket) -> bytes:
     """Return the unit at the place of a demuxed packet."""
     offset, length = recording.layout
     if head.place is None:
@@ -296,8 +301,8 @@ def _unit(recording: _Recording, head: HeadPacket) -> bytes:
     return bytes(unit)
 
 
-def _packets(
-    recording: _Recording, location: str, begin: int, count: int
+def packets_from(
+    recording: Recording, location: str, begin: int, count: int
 ) -> dict[int, list[HeadPacket]]:
     """Return packets of the file from a place on, by PID; `count` 0 reads all."""
     tools = recording.tools
@@ -326,11 +331,11 @@ def _packets(
     return pids
 
 
-def _measured(recording: _Recording, part: Part, found: Clocks) -> Part:
+def _measured(recording: Recording, part: Part, found: Clocks) -> Part:
     """Return the part with the first and the last time of each stream in which sound or picture is."""
     offset, length = recording.layout
     ends = part.ends
-    heads = _packets(recording, recording.location, ends.begin, HEAD_PACKETS)
+    heads = packets_from(recording, recording.location, ends.begin, HEAD_PACKETS)
     tail = recording.folder / "tail.ts"
     start = max(ends.begin, ends.end - TAIL_PACKETS * length)
     with open(recording.location, "rb") as source, tail.open("wb") as target:
@@ -339,7 +344,7 @@ def _measured(recording: _Recording, part: Part, found: Clocks) -> Part:
             packet = source.read(length)
             if place < ends.unfinished.get(pid_of(packet[offset:]), ends.end):
                 target.write(packet)
-    tails = _packets(recording, str(tail), 0, 0)
+    tails = packets_from(recording, str(tail), 0, 0)
     tail.unlink()
     table = found.programme(part.run.pid, ends.begin, ends.end)
     shown = {e.pid for e in table if e.audio} | {part.run.pid}
@@ -347,7 +352,7 @@ def _measured(recording: _Recording, part: Part, found: Clocks) -> Part:
     for pid in sorted(shown):
         target_pid = part.kept(pid)
         first = _first(heads.get(pid, []), ends)
-        last = _last(tails.get(pid, []), part.run.pid == pid)
+        last = last_time(tails.get(pid, []), part.run.pid == pid)
         if target_pid is not None and first is not None and last is not None:
             starts[target_pid], stops[target_pid] = first % WRAP, last % WRAP
     if part.kept(part.run.pid) not in starts:
@@ -369,7 +374,7 @@ def _first(packets: list[HeadPacket], ends: Ends) -> int | None:
     return min(times, default=None)
 
 
-def _last(packets: list[HeadPacket], picture: bool) -> int | None:  # noqa: FBT001
+def last_time(packets: list[HeadPacket], picture: bool) -> int | None:  # noqa: FBT001
     """Return when the last packet of a stream ends; a picture is shown as long as most are."""
     times = sorted(packet.pts for packet in packets if packet.pts is not None)
     if not times:
@@ -403,7 +408,7 @@ def step_sum(found: Clocks, run: Run) -> int:
 
 
 def _copy(
-    recording: _Recording,
+    recording: Recording,
     files: tuple[BinaryIO, BinaryIO],
     part: Part,
     found: Clocks,
@@ -432,7 +437,7 @@ def _copy(
     begun |= {kept for pid in writer.begun if (kept := part.kept(pid)) is not None}
 
 
-def _prove(recording: _Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
+def _prove(recording: Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
     """Read the copy again: each unit of picture and sound must be there, once, at its computed time."""
     made = read_clocks(str(path), recording.layout, recording.stop)
     for pid in parts[0].starts:
@@ -455,7 +460,7 @@ def _prove(recording: _Recording, path: Path, found: Clocks, parts: list[Part]) 
             )
 
 
-def _require_pictures(recording: _Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
+def _require_pictures(recording: Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
     """Decode the copy and count: a decoder may lose pictures where a part begins without an IDR picture."""
     tools, main = recording.tools, parts[0].run.pid
     argv = [

@@ -182,10 +182,7 @@ def notices(found: Clocks, parts: list[Part], lost: int, unlike: list[str]) -> I
     if joints:
         begin = parts[0].starts[main] + parts[0].move
         times = [step(begin % WRAP, (p.starts[main] + p.move) % WRAP) / CLOCK_HZ for p in joints]
-        yield (
-            f"The recording was joined from {len(joints) + 1} parts: its clock jumps {times_words(times)}. "
-            + _closed_words(max(held))
-        )
+        yield joints_words(times, max(held))
     early = sum(part.ends.early + len(part.ends.leading) for part in parts) + lost
     if early:
         yield f"{pictures_words(early)} left out: its parts begin between key frames."
@@ -194,6 +191,15 @@ def notices(found: Clocks, parts: list[Part], lost: int, unlike: list[str]) -> I
         pictures = "1 last picture is" if late == 1 else f"{late} last pictures are"
         yield f"{pictures} left out: its parts end inside them."
     yield from unlike
+
+
+def joints_words(times: list[float], held_s: float) -> str:
+    """Return where a recording was joined, and how its parts follow each other; times are in seconds."""
+    parts = len(times) + 1
+    return (
+        f"The recording was joined from {parts} parts: its clock jumps {times_words(times)}. "
+        + _closed_words(held_s)
+    )
 
 
 def _closed_words(held_s: float) -> str:
