@@ -60,6 +60,7 @@ def test_a_video_that_was_not_worth_it_is_not_encoded_again_under_another_name(t
 def test_the_length_of_a_video_is_what_was_measured_whatever_its_header_says(tmp_path):
     farm, asked = Farm(tmp_path), []
     farm.encoder.info = INFO.model_copy(update={"duration_s": 5_000.0})
+    farm.encoder.measured_s = 10.0
     encode = farm.encoder.encode
     farm.encoder.encode = lambda request, **more: (asked.append(request), encode(request, **more))[
         1

@@ -74,6 +74,14 @@ def test_no_false_alarm_when_the_picture_is_scaled_and_deinterlaced(tmp_path, in
     accepted(pair)
 
 
+def test_no_false_alarm_for_a_mark_that_mp4_reads_as_two(tmp_path):
+    source = make_source(
+        tmp_path, "deaf.mkv", picture="testsrc2=size=320x180:rate=25:duration=2",
+        extra=("-t", "2", "-disposition:s:0", "hearing_impaired"),
+    )  # fmt: skip
+    accepted(encoded(source, tmp_path, SMALL))
+
+
 def test_no_false_alarm_when_the_picture_is_turned(tmp_path):
     upright = make_source(tmp_path, "upright.mp4")
     turned = tmp_path / "turned.mp4"

@@ -176,6 +176,7 @@ class FakeEncoder(Encoder):
         self.during: dict[str, Callable[[], None]] = {}
         self.index = fake_index()
         self.gates = passed()
+        self.measured_s: float | None = None
         self.sampled: tuple[GateResult, ...] = ()
         self.salt = ""
         self.trimmed: tuple[bytes, tuple[str, ...]] | None = None
@@ -229,13 +230,13 @@ class FakeEncoder(Encoder):
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         self._step("measure", stop)
-        return _measured(info)
+        return _measured(info, self.measured_s)
 
     def preflight(
         self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
     ) -> Measurement:
         self._step("preflight", stop)
-        return _measured(info)
+        return _measured(info, self.measured_s)
 
     def try_samples(
         self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
@@ -405,11 +406,10 @@ def _joined(chunk_plan: ChunkPlan, parts: Sequence[Path]) -> str:
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 
-def _measured(info: MediaInfo) -> Measurement:
+def _measured(info: MediaInfo, seconds: float | None = None) -> Measurement:
+    end_s = info.duration_s if seconds is None else seconds
     tracks = tuple(
-        TrackMeasure(
-            index=s.index, kind=s.kind, packets=250, first_pts_s=0.0, end_s=info.duration_s
-        )
+        TrackMeasure(index=s.index, kind=s.kind, packets=250, first_pts_s=0.0, end_s=end_s)
         for s in info.streams
     )
     return Measurement(tracks=tracks)

@@ -111,6 +111,8 @@ FLAGS: dict[str, frozenset[str]] = {
     MOV: frozenset({"default"}),
 }
 """Dispositions that a container can store (tested with ffmpeg 5.1)."""
+SAME_MARK = {"captions": "hearing_impaired", "descriptions": "visual_impaired"}
+"""Dispositions that MP4 stores as one mark: a track written with either is read with both (ffmpeg 5.1)."""
 SEAMLESS = frozenset({OGG, AVI})
 """Muxers that count samples instead of recording times: sound that begins late is led in by silence, and
 gaps within it are filled."""

@@ -14,7 +14,9 @@ from hevcq.domain.media.containers import (
     DEMUXERS,
     FLAGS,
     LABELLED,
+    MP4,
     READ_AS,
+    SAME_MARK,
     SUBTITLE_ENCODERS,
     TAGS,
     is_matroska_family,
@@ -225,10 +227,16 @@ def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream)
 def _dispositions(muxer: str, origin: Stream, made: Stream) -> Iterator[str]:
     held = FLAGS.get(muxer, frozenset())
     wanted, found = held.intersection(origin.dispositions), held.intersection(made.dispositions)
+    if muxer == MP4:
+        wanted, found = map(_as_one, (wanted, found))
     # The MP4 muxer enables the first track of a kind, which reads as "default".
     added = found - wanted - ({"default"} if is_mp4_family(muxer) else set())
     if wanted - found or added:
         yield _differs("dispositions", sorted(wanted), sorted(found))
+
+
+def _as_one(marks: frozenset[str]) -> frozenset[str]:
+    return frozenset(SAME_MARK.get(mark, mark) for mark in marks)
 
 
 def _chapter_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> Iterator[str]:
