@@ -81,7 +81,6 @@ def house(tmp_path):
     return House(tmp_path)
 
 
-@pytest.mark.repeats
 def test_a_thousand_videos_come_back_as_they_were(house):
     before = {}
     for number in range(1000):
@@ -100,7 +99,6 @@ def test_a_thousand_videos_come_back_as_they_were(house):
     assert here == set(before)
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("named", ["source", "target", "folder", "job", "start of job", "since"])
 def test_an_original_comes_back_by_any_of_its_names(house, named):
     made, before = house.replace("tv/video.avi", "video.mkv")
@@ -120,7 +118,6 @@ def test_an_original_comes_back_by_any_of_its_names(house, named):
     assert house.catalog.placement(job).state is PlacementState.UNDONE
 
 
-@pytest.mark.repeats
 def test_only_what_was_replaced_since_then_comes_back(house):
     old, _ = house.replace("old.mkv")
     house.clock.advance(3 * DAY)
@@ -133,7 +130,6 @@ def test_only_what_was_replaced_since_then_comes_back(house):
     assert old.source.read_bytes() == RENDITION
 
 
-@pytest.mark.repeats
 def test_every_condition_must_hold(house):
     one, _ = house.replace("a/one.mkv")
     other, _ = house.replace("b/other.mkv")
@@ -143,7 +139,6 @@ def test_every_condition_must_hold(house):
     assert one.source.read_bytes() == other.source.read_bytes() == RENDITION
 
 
-@pytest.mark.repeats
 def test_a_dry_run_says_what_would_come_back_and_touches_nothing(house):
     made, _ = house.replace("video.mkv")
     edited, _ = house.replace("edited.mkv")
@@ -158,7 +153,6 @@ def test_a_dry_run_says_what_would_come_back_and_touches_nothing(house):
     assert made.target.read_bytes() == RENDITION
 
 
-@pytest.mark.repeats
 def test_one_refusal_keeps_no_other_from_coming_back(house):
     edited, _ = house.replace("edited.mkv")
     made, before = house.replace("video.mkv")
@@ -173,7 +167,6 @@ def test_one_refusal_keeps_no_other_from_coming_back(house):
     assert state is PlacementState.REPLACED
 
 
-@pytest.mark.repeats
 def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
     made, before = house.replace("tv/video.avi", "video.mkv")
     house.catalog = MemoryCatalog(house.clock)
@@ -185,7 +178,6 @@ def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
     assert looks(made.source) == before
 
 
-@pytest.mark.repeats
 def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
     made, before = house.replace("video.mkv")
     job = made.change.certificate.job_id
@@ -198,7 +190,6 @@ def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
     assert looks(made.source) == before
 
 
-@pytest.mark.repeats
 def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
     made = video(house.root, "video.mkv")
 
@@ -217,7 +208,6 @@ def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
     assert made.source.read_bytes() == ORIGINAL
 
 
-@pytest.mark.repeats
 def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
     made, _ = house.replace("video.mkv")
     Swap(house.root, house.clock).expire(house.clock.now() + 31 * DAY, for_ever)
@@ -229,7 +219,6 @@ def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
     assert made.target.read_bytes() == RENDITION
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("state", "mode", "words"),
     [
@@ -248,7 +237,6 @@ def test_what_cannot_be_undone_says_why(house, state, mode, words):
     assert words in one.reason
 
 
-@pytest.mark.repeats
 def test_a_folder_with_nothing_to_undo_counts_all_that_is_in_it(house):
     for name, state, mode in (
         ("a.mkv", PlacementState.PLACED, Mode.BESIDE),
@@ -269,7 +257,6 @@ def test_a_folder_with_nothing_to_undo_counts_all_that_is_in_it(house):
     )
 
 
-@pytest.mark.repeats
 def test_a_path_that_hevcq_never_saw_says_so_and_no_condition_at_all_is_an_error(house):
     (one,) = house.undo(house.root / "nowhere.mkv")
     assert "Nothing was replaced" in one.reason
@@ -280,7 +267,6 @@ def test_a_path_that_hevcq_never_saw_says_so_and_no_condition_at_all_is_an_error
 NOW = 1_700_000_000.0
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -296,14 +282,12 @@ def test_a_moment_is_a_duration_or_an_iso_time(text, expected):
     assert parse_since(text, NOW) == expected
 
 
-@pytest.mark.repeats
 @pytest.mark.parametrize("text", ["", "yesterday", "2x", "-2d", "2023-13-01", "1e99d"])
 def test_any_other_moment_is_refused(text):
     with pytest.raises(UsageError, match="neither"):
         parse_since(text, NOW)
 
 
-@pytest.mark.repeats
 def test_a_path_through_a_link_is_the_one_a_scan_names(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -325,7 +309,6 @@ def hevcq(tmp_path, capfd):
     return call
 
 
-@pytest.mark.repeats
 def test_the_command_restores_and_its_exit_code_says_so(house, tmp_path, hevcq):
     made, before = house.replace(os.fsdecode(b"bad\xff name.mkv"))
     edited, _ = house.replace("edited.mkv")

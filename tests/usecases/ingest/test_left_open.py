@@ -1,0 +1,78 @@
+"""An ingest that does not wait to the end: what is finished is placed, and the rest is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.ports.catalog import PlacementState
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.ingest.decide import Disposition, Video
+from hevcq.usecases.ingest.scan import inspect_target
+from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from hevcq.usecases.ingest.summary import IngestOutcome
+from support.fakes.backend import HEVC
+from support.ingest.run import NEVER, Bench
+from support.ingest.values import encode_plan, video
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def plain(_profile: object, _info: object) -> EncodePlan:
+    return encode_plan()
+
+
+def session(bench: Bench) -> Ingest:
+    request = IngestSetup(
+        roots=(bench.media,), profiles=(HEVC,), where=bench.where, planner=plain, cores=2.0
+    )
+    tell = bench.events.append
+    return Ingest(bench.ports, request, bench.collector, tell, inspect_target, bench.proofs)
+
+
+def videos(bench: Bench, *names: str) -> list[Video]:
+    for name in names:
+        (bench.media / name).write_bytes(b"clip" * 100)
+    return [video(bench.media / name, root=bench.media) for name in names]
+
+
+def test_what_is_finished_is_put_in_place_once_and_the_rest_stays_queued(bench: Bench) -> None:
+    ingest = session(bench)
+    plan = ingest.plan(videos(bench, "a.mp4", "b.mp4"))
+    for item in plan.of(Disposition.QUEUE):
+        ingest.uploader.submit([[item]])
+        ingest.uploader.step([item], NEVER)
+    first, second = bench.backend.ledger.jobs(JobFilter())
+    bench.work(first)
+
+    again = session(bench)
+    again.collect_finished(NEVER)
+
+    states = {p.job_id: p.state for p in bench.catalog.placements()}
+    assert states == {
+        first.job_id: PlacementState.PLACED,
+        second.job_id: PlacementState.WAITING,
+    }
+    assert not again.open
+
+
+@pytest.mark.parametrize(
+    ("queued", "outcome"), [(True, IngestOutcome.QUEUED), (False, IngestOutcome.OPEN)]
+)
+def test_what_is_left_open_is_counted_as_it_was_asked_for(
+    bench: Bench, outcome: IngestOutcome, *, queued: bool
+) -> None:
+    ingest = session(bench)
+    (item,) = ingest.plan(videos(bench, "a.mp4")).of(Disposition.QUEUE)
+    ingest.uploader.step([item], NEVER)
+    assert ingest.open
+
+    ingest.finish(interrupted=True, queued=queued)
+
+    assert ingest.summary.interrupted
+    assert ingest.summary.counts() == {outcome: 1}

@@ -1,0 +1,77 @@
+"""`hevcq status PATH`: why a file that an ingest looked at has no job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hevcq.library.filesystem import fingerprint_of
+from hevcq.usecases.operations.status import Unqueued, jobs_of, unqueued
+from support.clips import ManualClock
+from support.fakes.backend import HEVC, memory_backend
+from support.fakes.catalog import MemoryCatalog
+from support.fakes.encoder import INFO
+
+SKIPPING = HEVC.model_copy(
+    update={"name": "skips", "video": HEVC.video.model_copy(update={"skip_codecs": ("h264",)})}
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "a.mp4"
+    found.write_bytes(b"clip")
+    return found
+
+
+def why(path: Path, facts: object, *profiles) -> list[Unqueued]:
+    catalog = MemoryCatalog(ManualClock())
+    if facts is not None:
+        catalog.cache([(path, fingerprint_of(path.lstat()), facts)])
+    return list(unqueued(catalog, profiles, path))
+
+
+def test_a_file_that_no_ingest_saw_has_no_reason(path: Path) -> None:
+    assert why(path, None, HEVC) == []
+
+
+def test_a_file_that_could_not_be_read_is_refused_with_the_reason(path: Path) -> None:
+    (found,) = why(path, "moov is missing", HEVC)
+    assert found == Unqueued(str(path), "", "refused", "moov is missing")
+
+
+def test_each_profile_that_skips_it_says_why(path: Path) -> None:
+    (found,) = why(path, INFO, HEVC, SKIPPING)
+    assert (found.profile, found.state) == ("skips", "skipped")
+    assert found.reason
+
+
+def test_a_policy_that_refuses_it_is_named(path: Path) -> None:
+    video, sound = INFO.streams
+    strange = INFO.model_copy(update={"streams": (video.model_copy(update={"codec": ""}), sound)})
+    (found,) = why(path, strange, HEVC)
+    assert (found.profile, found.state) == ("hevc", "refused")
+    assert found.reason.endswith("in a codec that ffmpeg does not know. (video)")
+
+
+def test_of_a_file_that_changed_or_went_since_nothing_is_said(path: Path) -> None:
+    catalog = MemoryCatalog(ManualClock())
+    catalog.cache([(path, fingerprint_of(path.lstat()), "moov is missing")])
+    path.write_bytes(b"whole again")
+    assert list(unqueued(catalog, [HEVC], path)) == []
+    path.unlink()
+    assert list(unqueued(catalog, [HEVC], path)) == []
+
+
+def test_a_job_that_two_names_find_is_listed_once_and_a_name_without_one_is_said() -> None:
+    clock = ManualClock()
+    backend = memory_backend(clock)
+    source = backend.store.add_source("TODO/all/a.mp4", b"clip")
+    (job,) = backend.task_publisher.publish(source, ["hevc"], announced=False)
+    names, unknown = [job.job_id, "TODO/all/", "TODO/no"], list[str]()
+
+    found = list(jobs_of(backend, MemoryCatalog(clock), names, unknown))
+
+    assert [each.job_id for each in found] == [job.job_id]
+    assert unknown == ["TODO/no"]
