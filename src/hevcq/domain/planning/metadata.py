@@ -13,6 +13,7 @@ tags are those of its streams.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import floor
@@ -39,6 +40,8 @@ PROVENANCE_KEY = "hevcq"
 MOST_CARRIED = 100_000
 """Bytes of metadata that a rendition's index gets room for: the room is made by one argument of
 ffmpeg's command, and Linux allows 131,072 bytes in an argument (MAX_ARG_STRLEN)."""
+LIST = "movie list"
+"""The place of iTunes' tags."""
 BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
 _QUICKTIME = re.compile(r"^com\.(apple|android)\.")
 """Keys that exist only in QuickTime's own metadata table."""
@@ -76,24 +79,50 @@ def has_covers(streams: Streams) -> bool:
     return any(s.kind is StreamKind.PICTURE and s.position is not None for s in streams)
 
 
-def uses_quicktime_keys(muxer: str, tags: Mapping[str, str], *, covers: bool) -> bool:
+def uses_quicktime_keys(muxer: str, info: MediaInfo, *, covers: bool) -> bool:
     """Whether tags go into QuickTime's metadata table, which stores any key but no cover.
 
     For MP4 that is so if the source has keys of that table, or none that players look for in the
-    usual place.
+    usual place, and no list of iTunes'.
     """
     if muxer != MP4:
         return is_mp4_family(muxer)
     if covers:
         return False
-    names = {name.partition("-")[0].lower() for name in tags} - _NO_LOSS
+    names = {name.partition("-")[0].lower() for name in info.tags} - _NO_LOSS
     odd = names - _ITUNES
-    return any(_QUICKTIME.match(name) for name in names) or (bool(odd) and odd == names)
+    if any(_QUICKTIME.match(name) for name in names):
+        return True
+    return bool(odd) and odd == names and not _listed(info)
+
+
+def _numbered(item: MetadataItem) -> bool:
+    """Whether it is an entry of QuickTime's table, which means something only with its table of keys."""
+    return item.name.startswith("00")
+
+
+def _listed(info: MediaInfo) -> tuple[MetadataItem, ...]:
+    """Return the entries of iTunes' list of an MP4 that has no other table of tags."""
+    items = tuple(item for item in info.metadata if item.place == LIST)
+    mixed = any(_numbered(item) or not item.readable for item in items)
+    small = sum(item.size for item in items) <= MOST_CARRIED // 2
+    mp4 = MP4 in info.format_name.split(",")
+    return items if mp4 and small and not mixed else ()
+
+
+def whole_list(muxer: str, info: MediaInfo, *, covers: bool) -> tuple[MetadataItem, ...]:
+    """Return the entries of iTunes' list that the rendition holds instead of what ffmpeg makes of them.
+
+    ffmpeg keeps one value of an entry and writes some by another type.
+    """
+    if muxer != MP4 or uses_quicktime_keys(muxer, info, covers=covers):
+        return ()
+    return _listed(info)
 
 
 def free_form(muxer: str, info: MediaInfo, *, covers: bool) -> dict[str, str]:
     """Return the tags that the rendition holds as free-form entries, because MP4 has no other place."""
-    if muxer != MP4 or uses_quicktime_keys(muxer, info.tags, covers=covers):
+    if muxer != MP4 or uses_quicktime_keys(muxer, info, covers=covers) or _listed(info):
         return {}
     return {
         name: value
@@ -110,16 +139,15 @@ def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem
     if not is_mp4_family(muxer) or MP4 not in family:
         return ()
     places = {"movie", "index"}
-    if not uses_quicktime_keys(muxer, info.tags, covers=has_covers(streams)):
-        places.add("movie list")
+    if not uses_quicktime_keys(muxer, info, covers=has_covers(streams)):
+        places.add(LIST)
     kept, room = [], MOST_CARRIED - _own_bytes(muxer, info, streams)
-    for item in info.metadata:
-        # An entry of QuickTime's table means something only with its table of keys.
-        numbered = item.name.startswith("00")
+    # The list comes first: it is carried whole or not at all.
+    for item in sorted(info.metadata, key=lambda item: item.place != LIST):
         # A box within another is carried as what it says (`kept_language`, `kept_crop`), or not at all.
         own = item.place.removesuffix(" itself").count(" ") == 1
         inside = item.place in places or (own and _track_of(item, info, streams) is not None)
-        if inside and item.readable and item.size <= room and not numbered:
+        if inside and item.readable and item.size <= room and not _numbered(item):
             kept.append(item)
             room -= item.size
         elif item.place == "file" and item.readable:
@@ -324,10 +352,26 @@ def missing(muxer: str, source: MediaInfo, output: MediaInfo, streams: Streams) 
         for item in carried(muxer, source, streams)
         if not item.reported and item.digest not in there
     ]
+    gone += [name for name in uneven(muxer, source, output, streams)[0] if name not in gone]
     found = {name.lower() for name in file_tags(muxer, output)}
     names = {name.lower() for name in source.tags} - _NO_LOSS
     names &= TAGS.get(muxer, names)
     return gone + [f"the tag {name}" for name in sorted(names - found)]
+
+
+def uneven(
+    muxer: str, source: MediaInfo, output: MediaInfo, streams: Streams
+) -> tuple[list[str], list[str]]:
+    """Return which entries of iTunes' list the rendition lacks, and which it has beyond the source's.
+
+    Each entry counts by itself: one that is there twice is one too many.
+    """
+    wanted = whole_list(muxer, source, covers=has_covers(streams))
+    made = [item for item in output.metadata if item.place == LIST] if wanted else []
+    counts = [Counter(item.digest for item in items) for items in (wanted, made)]
+    names = {item.digest: f"{item.name} of the {LIST}" for item in (*made, *wanted)}
+    lost, added = counts[0] - counts[1], counts[1] - counts[0]
+    return [names[digest] for digest in lost], [names[digest] for digest in added]
 
 
 _TOOL_KEYS = frozenset({"encoder", "encoding_tool", "encoded_by"})

@@ -197,8 +197,9 @@ def _room(plan: EncodePlan, info: MediaInfo) -> list[str]:
     if not needed:
         return []
     used = {name.partition("-")[0].lower() for name in info.tags}
-    key = next((name for name in _UNUSED if name not in used), "")
-    if metadata.uses_quicktime_keys(plan.muxer, info.tags, covers=plan.has_covers):
+    replaced = metadata.whole_list(plan.muxer, info, covers=plan.has_covers)
+    key = next((name for name in _UNUSED if name not in used), _UNUSED[0] if replaced else "")
+    if metadata.uses_quicktime_keys(plan.muxer, info, covers=plan.has_covers):
         key = "hevcq.room"
     return ["-metadata", f"{key}={ROOM}{'.' * (needed + SPARE)}"] if key else []
 
@@ -297,7 +298,7 @@ def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
     if is_mp4_family(plan.muxer) and "timecode" in info.tags:
         tags["timecode"] = ""
     if plan.muxer == MP4 and not metadata.uses_quicktime_keys(
-        plan.muxer, info.tags, covers=plan.has_covers
+        plan.muxer, info, covers=plan.has_covers
     ):
         tags["encoding_tool"] = tool_mark(plan.profile, plan.revision)
     elif plan.muxer == AVI:
@@ -313,7 +314,7 @@ def _muxer(request: EncodeRequest) -> list[str]:
     if any((plan.muxer, stream.codec) in EXPERIMENTAL for stream in plan.kept):
         options += ["-strict", "experimental"]
     flags = ["faststart"] if request.profile.faststart else []
-    if metadata.uses_quicktime_keys(plan.muxer, request.info.tags, covers=plan.has_covers):
+    if metadata.uses_quicktime_keys(plan.muxer, request.info, covers=plan.has_covers):
         flags.append("use_metadata_tags")
     if plan.muxer == AVI:
         # Sound that begins before 0 (an encoder's delay) would shift the picture by empty chunks.

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from itertools import takewhile
 from typing import BinaryIO
 
@@ -41,7 +42,7 @@ _PLAIN = frozenset(b"free skip wide chpl hnti hdlr keys mean name titl tmcd covr
     b"\xa9too", b"\xa9enc", b"\xa9swr", b"\xa9xsp", b"\x00\x00\x00\x00", b"vndr",
 }  # fmt: skip
 """Children that hold no metadata, are streams or chapters to ffmpeg, or name the writing program."""
-_NUMBERS = frozenset(b"trkn disk tmpo cpil rtng stik pgap hdvd gnre pcst loci".split())
+_NUMBERS = frozenset(b"trkn disk tmpo cpil rtng stik pgap hdvd gnre pcst loci tvsn tves".split())
 """Children with binary values that ffmpeg reports (libavformat/mov.c, mov_read_udta_string)."""
 _NUMERIC = frozenset(number.to_bytes(4, "big") for number in (21, 22, 23))
 """Well-known types of integers and floats, which ffmpeg reports of QuickTime's keys."""
@@ -310,6 +311,11 @@ def _new(box: bytes, reported: Collection[str]) -> bool:
     kind, payload = box[4:8], box[8:]
     if kind in _NUMBERS or (kind[0] == 0 and payload[8:12] in _NUMERIC):
         return False
+    if payload[4:8] == b"data":
+        # Of an entry with several values ffmpeg reports one.
+        values = list(children(BytesIO(payload), 0, len(payload)))
+        if len(values) > 1:
+            return True
     return not any(matches(payload) for matches in map(_holds, reported))
 
 

@@ -25,6 +25,7 @@ from hevcq.domain.planning.metadata import (
     kept_language,
     room_for,
     tracks_of,
+    whole_list,
 )
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
@@ -35,6 +36,8 @@ from hevcq.ports.encoder import EncodeRequest
 
 _TEXT = struct.pack(">II", 1, 0)
 """Type (UTF-8) and locale of a value in iTunes' list."""
+_OURS = frozenset({b"\xa9too", b"covr"})
+"""Entries that are written anew where a list is carried whole: our mark, and covers, which are streams."""
 
 
 def carry_metadata(request: EncodeRequest) -> None:
@@ -89,6 +92,8 @@ class _Index:
     entries: list[bytes]
     own: list[bytes]
     tracks: list[_Track]
+    is_whole: bool
+    """Whether `entries` take the place of those that ffmpeg wrote."""
 
     @property
     def is_empty(self) -> bool:
@@ -119,7 +124,8 @@ class _Index:
             )
         tags = free_form(plan.muxer, info, covers=plan.has_covers)
         entries = [*of("movie list"), *(_free_form(*tag) for tag in tags.items())]
-        return cls(of("movie"), entries, of("index"), tracks)
+        is_whole = bool(whole_list(plan.muxer, info, covers=plan.has_covers))
+        return cls(of("movie"), entries, of("index"), tracks, is_whole)
 
 
 def _wanted(location: str, plan: EncodePlan, info: MediaInfo) -> list[Found]:
@@ -162,7 +168,7 @@ def _filled(old: bytes, index: _Index) -> tuple[bytearray, int | None]:
     for box in children(file, 0, len(old)):
         if box.kind == b"udta":
             room = len(content)
-            content += _user_data(file, box, index.user_data, index.entries)
+            content += _user_data(file, box, index)
         elif box.kind == b"trak":
             content += _track(file, box, next(tracks, _Track()))
         else:
@@ -222,18 +228,18 @@ def _cropped(file: BinaryIO, entry: Box, added: _Track) -> bytes:
     return _box(entry.kind, [whole[8:ENTRY], *kept, pasp, clap])
 
 
-def _user_data(file: BinaryIO, udta: Box, boxes: list[bytes], entries: list[bytes]) -> bytes:
+def _user_data(file: BinaryIO, udta: Box, index: _Index) -> bytes:
     """Return the user data with what is carried, and without the tag that made the room."""
     kept = []
     for box in children(file, udta.payload, udta.end):
         if box.kind == b"meta":
-            kept.append(_table(file, box, entries))
+            kept.append(_table(file, box, index))
         else:
             kept.append(_whole(file, box))
-    return _box(b"udta", chain(kept, _new(boxes, kept)))
+    return _box(b"udta", chain(kept, _new(index.user_data, kept)))
 
 
-def _table(file: BinaryIO, meta: Box, entries: list[bytes]) -> bytes:
+def _table(file: BinaryIO, meta: Box, index: _Index) -> bytes:
     """Return the metadata table; ffmpeg writes it as a full box in MP4 and in MOV."""
     kept = []
     for box in children(file, meta.payload + 4, meta.end):
@@ -242,7 +248,10 @@ def _table(file: BinaryIO, meta: Box, entries: list[bytes]) -> bytes:
             continue
         listed = [_whole(file, entry) for entry in children(file, box.payload, box.end)]
         listed = [entry for entry in listed if ROOM.encode() not in entry]
-        kept.append(_box(b"ilst", chain(listed, _new(entries, listed))))
+        if index.is_whole:
+            listed = [entry for entry in listed if entry[4:8] in _OURS]
+        added = index.entries if index.is_whole else _new(index.entries, listed)
+        kept.append(_box(b"ilst", chain(listed, added)))
     return _box(b"meta", [bytes(4), *kept])
 
 

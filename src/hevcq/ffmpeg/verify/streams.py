@@ -39,7 +39,13 @@ from hevcq.domain.planning.encode_plan import (
     caption_language,
     caption_title,
 )
-from hevcq.domain.planning.metadata import file_tags, kept_crop, kept_language, missing
+from hevcq.domain.planning.metadata import (
+    file_tags,
+    kept_crop,
+    kept_language,
+    missing,
+    uneven,
+)
 
 _REMADE = frozenset({"tmcd", "text"})
 """Data tracks that the MP4 muxer adds by itself: the time code and the chapter titles."""
@@ -177,6 +183,9 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
     gone = missing(plan.muxer, source, output, plan.streams)
     if gone:
         problems.append(f"it lacks {', '.join(gone)}")
+    added = uneven(plan.muxer, source, output, plan.streams)[1]
+    if added:
+        problems.append(f"it has {', '.join(added)}, which the source has not")
     return [
         *problems,
         *_chapter_problems(plan, source, output),
