@@ -322,6 +322,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("recording-aspect-changes.ts", spliced.aspect_changes),
     Ordinary("recording-size-changes.ts", spliced.size_changes),
     Ordinary("dvd-aspect-changes.vob", spliced.aspect_changes),
+    Ordinary("dvd-aspect-changes.mkv", spliced.aspect_changes),
     Ordinary("dvd-joined-titles.vob", spliced.joined_titles),
     Ordinary("camera-turned-fields.mp4", spliced.turned_fields),
     Ordinary("stream-size-changes.mkv", spliced.size_changes_h264),

@@ -6,6 +6,7 @@ CPU for a video of two hours), which is counted at once and not kept.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -13,8 +14,8 @@ from typing import Protocol
 from zlib import crc32
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
-from hevcq.errors import Unavailable
-from hevcq.ffmpeg.inputs import Demuxed, FfmpegTools, display_name, input_options, reading
+from hevcq.errors import Stopped, Unavailable
+from hevcq.ffmpeg.inputs import Demuxed, FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import ChildLimits, stream_child
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
@@ -255,6 +256,7 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
 
 SILENCE_S = 120.0
 """Seconds without output after which a pass counts as stalled: a dead network folder or disk."""
+_SEQUENCE = re.compile(rb"\x00\x00\x01\xb3(.{4})", re.DOTALL)
 LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
 
 
@@ -346,3 +348,23 @@ class SilenceWatchdog:
         """Raise Unavailable if the timer was not reset for SILENCE_S seconds."""
         if self._clock.monotonic() - self._last > SILENCE_S:
             raise Unavailable(f"{display_name(self._location)} sent no data for {SILENCE_S:.0f} s.")
+
+
+def sequence_changes(location: str, stop: threading.Event) -> int:
+    """Return how often size or aspect change in the sequence headers of an MPEG-2 or MPEG-1 video; URLs 0.
+
+    A container with an aspect of its own (Matroska, MP4) hides it from whoever asks for frames.
+    """
+    if is_url(location):
+        return 0
+    found, rest = list[bytes](), b""
+    with open(location, "rb") as file:
+        while block := file.read(1 << 22):
+            if stop.is_set():
+                raise Stopped
+            for header in _SEQUENCE.finditer(rest + block):
+                shape = header[1][:3] + bytes([header[1][3] >> 4])
+                if found[-1:] != [shape]:
+                    found.append(shape)
+            rest = (rest + block)[-7:]
+    return max(0, len(found) - 1)

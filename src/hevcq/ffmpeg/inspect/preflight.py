@@ -41,7 +41,7 @@ from hevcq.ffmpeg.inputs import (
     is_url,
     reading,
 )
-from hevcq.ffmpeg.inspect.measure import LIMITS, measure
+from hevcq.ffmpeg.inspect.measure import LIMITS, measure, sequence_changes
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -119,16 +119,19 @@ def _with_pictures(
     for place, track in enumerate(tracks):
         stream = next((s for s in info.streams if s.index == track.index), None)
         resizes = stream is not None and stream.video is not None and bool(stream.video.becomes)
-        if stream is None or not (track.tiny if stream.codec == "mpeg4" else resizes):
+        if stream is None or stream.codec not in {"mpeg4", "mpeg2video", "mpeg1video"}:
             continue
-        if stream.codec not in {"mpeg4", "mpeg2video", "mpeg1video"}:
+        hidden = 0
+        if stream.codec != "mpeg4" and not resizes and info.format_name not in RAGGED:
+            hidden = sequence_changes(location, stop)
+        if not (track.tiny if stream.codec == "mpeg4" else resizes or hidden):
             continue
         times, changes = _decoded_pictures(tools, location, track.index, stop)
         shown = len(times)
         retimed = tuple(_retimed(track.times, times)) if stream.codec == "mpeg4" else ()
         if 0 < len(retimed) <= MOST_RETIMED:
             tracks[place] = track.model_copy(update={"retimed": retimed})
-        most = track.tiny if stream.codec == "mpeg4" else changes
+        most = track.tiny if stream.codec == "mpeg4" else max(changes, hidden)
         if track.packets - most <= shown < track.packets:
             if stream.codec != "mpeg4":
                 lost = track.packets - shown
