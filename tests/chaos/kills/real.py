@@ -122,7 +122,7 @@ class RealKills:
             self.counts["ffmpeg_killed"] += 1
 
     def _freeze_ffmpeg(self) -> None:
-        _, pid = self._at_work("libx265")
+        _, pid = self._at_work("-progress")  # an encode, not the trial of the encoder before it
         began = time.monotonic()
         if kill(pid, signal.SIGSTOP):
             noticed = self._gone([pid], 10 * STALL_S + 10)
