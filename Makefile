@@ -104,6 +104,7 @@ coverage: setup  ## every branch of what must not break is taken by a test, or t
 	$(BIN)/coverage run -m pytest -q -n 2 --dist worksteal -m "not slow and not media and not repeats" $(COVERING)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+	$(BIN)/coverage report --include='src/hevcq/usecases/**/*.py' --fail-under=86
 
 chaos: setup  ## the fault campaign's long form: a million simulated job lives (LIVES=, CHAOS_SECONDS=)
 	$(BIN)/python -m tests.chaos.sim --lives $(LIVES) --seconds $(CHAOS_SECONDS)
