@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def writing(path: Path, **limits) -> ChildLimits:
 def children() -> set[int]:
     found = set()
     for task in Path("/proc/self/task").iterdir():
-        found.update(int(pid) for pid in (task / "children").read_text().split())
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended since
+            found.update(int(pid) for pid in (task / "children").read_text().split())
     return found
 
 
@@ -60,8 +62,9 @@ def nothing_left_behind():
         children(),
     )
     yield
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert threading.active_count() == threads
+    # Fewer where something that an earlier test left idle has ended meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert threading.active_count() <= threads
     assert children() <= before
 
 
