@@ -112,6 +112,10 @@ class SourceUnreadable(PermanentError):
     """The source cannot be opened or is not a video."""
 
 
+INTACT_COPY = "Replace it with an intact copy and ingest it again."
+"""What to do about a damaged file of a library."""
+
+
 class SourceDamaged(PermanentError):
     """The source is damaged: packets are missing or do not decode."""
 

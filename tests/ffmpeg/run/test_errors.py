@@ -21,6 +21,7 @@ from hevcq.ffmpeg.run.messages import (
     KNOWN_MESSAGES,
     FfmpegExit,
     Pass,
+    damaged,
     exit_error,
     message_text,
     unexpected_lines,
@@ -142,8 +143,8 @@ def test_an_exit_of_0_is_no_failure_unless_the_source_complained() -> None:
     assert ending("[mp4 @ 0x1] [error] something odd", returncode=0) is None
     harmless = "[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] Referenced QT chapter track not found"
     assert ending(harmless, returncode=0) is None
-    damaged = ending("[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] File ended prematurely", returncode=0)
-    assert isinstance(damaged, SourceDamaged)
+    broken = ending("[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] File ended prematurely", returncode=0)
+    assert isinstance(broken, SourceDamaged)
 
 
 def test_what_nobody_knows_is_a_failure_of_the_encoder_with_everything_to_repeat_it() -> None:
@@ -245,3 +246,37 @@ def test_another_error_of_x265_is_suspicious():
 )
 def test_a_sentence_for_people_names_no_address(line, words):
     assert message_text(line) == words
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "[h264 @ 0x5581] [error] cbp too large (749) at 13 8",
+            "its picture data cannot be decoded (ffmpeg: cbp too large (749) at 13 8)",
+        ),
+        (
+            "[mpeg2video @ 0x5581] [error] ac-tex damaged at 14 7",
+            "its picture data cannot be decoded (ffmpeg: ac-tex damaged at 14 7)",
+        ),
+        (
+            "[aac @ 0x55] [error] channel element 3.12 is not allocated",
+            "its sound data cannot be decoded (ffmpeg: channel element 3.12 is not allocated)",
+        ),
+        (
+            "[matroska,webm @ 0x1] [error] 0x00 at pos 15 (0xf) invalid as first byte",
+            "the structure of the file is broken (ffmpeg: 0x00 at pos 15 (0xf) invalid as first byte)",
+        ),
+        (
+            "[error] Error while decoding stream #0:0: Invalid data found",
+            "a part of it cannot be read (ffmpeg: Error while decoding stream #0:0: Invalid data found)",
+        ),
+    ],
+)
+def test_a_damaged_source_is_explained_in_plain_words_with_one_advice(line: str, said: str) -> None:
+    error = damaged("/in/video.mp4", line)
+
+    assert str(error) == (
+        f"/in/video.mp4 is damaged: {said}. Replace it with an intact copy and ingest it again."
+    )
+    assert f"{said[:-1]}; 2 more errors)" in str(damaged("/in/video.mp4", line, 2))

@@ -10,6 +10,7 @@ import pytest
 from hevcq.domain.job import JobRecord, JobState, Source
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.domain.verdict import FailureClass
+from hevcq.errors import INTACT_COPY
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.ingest import decide as decide_
 from hevcq.usecases.ingest.decide import (
@@ -113,12 +114,37 @@ def test_what_the_ledger_knows_decides(
 
 
 def test_a_dead_job_says_how_to_try_it_again() -> None:
-    known = Known(placement(PlacementState.WAITING), job(JobState.DEAD, "It is damaged."))
+    known = Known(placement(PlacementState.WAITING), job(JobState.DEAD, "It crashed."))
 
     item = decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE)
 
-    assert "It is damaged." in item.reason
+    assert "It crashed." in item.reason
     assert "hevcq redrive --dlq --job j1" in item.reason
+
+
+@pytest.mark.parametrize(
+    ("of_class", "helps"),
+    [
+        (FailureClass.DAMAGED, "Replace it with an intact copy and ingest it again."),
+        (
+            FailureClass.UNSUPPORTED,
+            "Choose another profile, or change that setting of this one, then",
+        ),
+    ],
+)
+@pytest.mark.parametrize("reason", ["It has a fault.", f"It has a fault. {INTACT_COPY}"])
+def test_a_fault_that_stays_is_not_sent_back(
+    of_class: FailureClass, helps: str, reason: str
+) -> None:
+    dead = job(JobState.DEAD, reason).model_copy(update={"failure_class": of_class})
+
+    item = decide(
+        video(VIDEO), HEVC, encode_plan(), Known(placement(PlacementState.WAITING), dead), BESIDE
+    )
+
+    assert item.reason.count(helps) == 1
+    assert "Retry" not in item.reason
+    assert ("redrive" in item.reason) == (of_class is FailureClass.UNSUPPORTED)
 
 
 def test_a_cancelled_job_has_no_letter_to_send_back() -> None:

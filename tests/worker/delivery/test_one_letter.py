@@ -42,4 +42,16 @@ def test_a_reason_names_the_source_and_no_scratch_path(farm):
 
     (letter,) = farm.letters()
     named = f"{source.key} is damaged: {source.key}, the temporary file output.mp4."
-    assert letter.reason == farm.record(source).reason == named
+    assert letter.reason == farm.record(source).reason
+    assert letter.reason.startswith(named)
+
+
+def test_the_trimmed_copy_of_a_recording_is_named_as_the_recording(farm):
+    source = farm.submit("TODO/all/tv.ts")
+    place = farm.context.scratch.folder / "hevcq-12-1" / f"{farm.record(source).job_id}-1"
+    farm.encoder.errors["preflight"] = [SourceDamaged(f"{place}/recording.ts is damaged: so.")]
+
+    farm.handle()
+
+    (letter,) = farm.letters()
+    assert letter.reason.startswith(f"{source.key} is damaged: so.")

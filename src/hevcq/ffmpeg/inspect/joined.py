@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.profile import Policies
-from hevcq.errors import DiskFull, MediaRefused, SourceDamaged, Stopped
+from hevcq.errors import INTACT_COPY, DiskFull, MediaRefused, SourceDamaged, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.parts import Part, Writer, clock_words, mapping, notices, times_words
@@ -184,7 +184,8 @@ def _parts(
             if run.after - run.first > MOST_EARLY:
                 raise SourceDamaged(
                     f"{display_name(recording.location)} is damaged: one of the {len(runs)} parts it was "
-                    f"joined from has no whole picture among its first {MOST_EARLY}."
+                    f"joined from has no whole picture among its first {MOST_EARLY}.",
+                    remedy=INTACT_COPY,
                 )
             lost += run.after - run.first
             continue
@@ -200,7 +201,8 @@ def _parts(
         parts.append(_measured(recording, Part(run, ends, pids, {}, {}, enters=enters), found))
     if not parts:
         raise SourceDamaged(
-            f"{display_name(recording.location)} is damaged: it has no whole picture."
+            f"{display_name(recording.location)} is damaged: it has no whole picture.",
+            remedy=INTACT_COPY,
         )
     return parts, lost, unlike
 
@@ -358,7 +360,8 @@ def _measured(recording: Recording, part: Part, found: Clocks) -> Part:
     if part.kept(part.run.pid) not in starts:
         raise SourceDamaged(
             f"{display_name(recording.location)} is damaged: one of the parts it was joined from has no "
-            "picture with a time."
+            "picture with a time.",
+            remedy=INTACT_COPY,
         )
     return replace(part, starts=starts, stops=stops)
 

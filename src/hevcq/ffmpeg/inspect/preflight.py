@@ -30,7 +30,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind,
 from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.planning.video import captions_become_text, evened, inverts_telecine
 from hevcq.domain.profile import LossPolicy, Preflight, Profile
-from hevcq.errors import MediaRefused, SourceDamaged, Unavailable
+from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import (
     NETWORK,
@@ -45,7 +45,7 @@ from hevcq.ffmpeg.inspect.measure import LIMITS, measure, sequence_changes
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.messages import decode_errors, message_text
+from hevcq.ffmpeg.run.messages import damaged, decode_errors, message_text
 
 TAIL_S = 0.5
 TAIL_SHARE = 0.005
@@ -213,7 +213,9 @@ def _judge(
         or (transport_damage(location, stop) if info.format_name == "mpegts" else "")
     )
     if complaint:
-        raise SourceDamaged(f"{display_name(location)} is damaged: {complaint}.")
+        raise SourceDamaged(
+            f"{display_name(location)} is damaged: {complaint}.", remedy=INTACT_COPY
+        )
     if profile.gates.preflight is Preflight.DECODE:
         _decode(tools, location, profile, stop, ("-map", "0:v?", "-map", "0:a?"))
     elif info.of_kind(StreamKind.AUDIO) and not RAGGED.intersection(info.format_name.split(",")):
@@ -230,11 +232,7 @@ def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
         raise Unavailable(
             f"{display_name(location)} could not be read to its end: {message_text(lines[0])}."
         )
-    more = f" (and {len(lines) - 1} more errors)" if len(lines) > 1 else ""
-    raise SourceDamaged(
-        f"{display_name(location)} is damaged: {message_text(lines[0])}{more}.",
-        remedy="Replace the file with an intact copy; the original was not touched.",
-    )
+    raise damaged(location, lines[0], len(lines) - 1)
 
 
 def shortfall(info: MediaInfo, measured: Measurement) -> str:

@@ -19,6 +19,7 @@ from enum import StrEnum
 
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import (
+    INTACT_COPY,
     DiskFull,
     EncoderFailed,
     HevcqError,
@@ -200,6 +201,23 @@ _DAMAGE = re.compile(
     r"corrupt (?:input packet|decoded frame)|Error while decoding stream|Invalid data found when processing input|"
     r"Error submitting (?:a )?packet to (?:the )?decoder|decode error rate|Decoding error"
 )
+_PICTURE = (
+    r"h26[134]\w*|hevc\w*|vvc\w*|mpeg[124](?:video)?|msmpeg4\w*|wmv\d\w*|vc1\w*|vp\d\w*|libvpx\S*|"
+    r"av1|lib(?:dav1d|aom|gav1)\S*|theora|rv\d+|m?jpeg\w*|dvvideo|prores\w*|dnxhd|svq\d|indeo\d|"
+    r"cinepak|huffyuv|ffvhuff|ffv1|dirac|cavs|snow|qtrle|rawvideo|png|gif|utvideo|magicyuv"
+)
+_SOUND = (
+    r"aac\w*|e?ac3\w*|mp[123](?:float|adu\w*|on4\w*)?|(?:ad)?pcm_\w+|(?:lib)?(?:vorbis|opus|speex)|"
+    r"flac|alac|dca|truehd|mlp|wma\w+|amr\w+|cook|ra_\d+|sipr|atrac\w+|ape|wavpack|tta|qdm\w+|gsm\w*"
+)
+_CONTAINER = r"\S*,\S*|avi|mpegts|mpeg|mpegvideo|asf\w*|rm|ogg|mxf\w*|wtv|gxf|nut|dv|in#\d+"
+_PARTS = (
+    (re.compile(_PICTURE), "its picture data cannot be decoded"),
+    (re.compile(_SOUND), "its sound data cannot be decoded"),
+    (re.compile(_CONTAINER), "the structure of the file is broken"),
+)
+"""What a component of ffmpeg reads, by its name; a name with commas is a demuxer's."""
+_UNTOLD = "a part of it cannot be read"
 _PHRASES = {
     signal.SIGSEGV: "crashed (segmentation fault)",
     signal.SIGABRT: "gave up (abort)",
@@ -238,7 +256,7 @@ def exit_error(ended: FfmpegExit) -> HevcqError | None:
     name = display_name(ended.location)
     if ended.returncode == 0:
         complaint = _complaint(ended)
-        return _damaged(name, complaint) if complaint is not None else None
+        return damaged(ended.location, complaint) if complaint is not None else None
     by_signal = _by_signal(ended, name) if ended.returncode < 0 else None
     return by_signal or _by_text(ended, name) or _unexplained(ended, f"ffmpeg failed on {name}")
 
@@ -299,7 +317,7 @@ def _by_source(ended: FfmpegExit, name: str) -> HevcqError | None:
         why = _sentence(about) or _sentence(ended.stderr)
         return Unavailable(f"{name} could not be read to its end: {why}.")
     complaint = _complaint(ended)
-    return _damaged(name, complaint) if complaint is not None else None
+    return damaged(ended.location, complaint) if complaint is not None else None
 
 
 def _searchable(ended: FfmpegExit, lines: Sequence[str]) -> str:
@@ -334,10 +352,18 @@ def _complaint(ended: FfmpegExit) -> str | None:
     return None
 
 
-def _damaged(name: str, line: str) -> SourceDamaged:
+def damaged(location: str, line: str, others: int = 0) -> SourceDamaged:
+    """Return the error of a source of which ffmpeg reported this line, and so many others.
+
+    The sentence says what cannot be read: ffmpeg's words alone tell most people nothing.
+    """
+    speaker = _COMPONENT.match(line)
+    name = speaker["name"].rpartition("/")[2].removeprefix("dec:") if speaker is not None else ""
+    what = next((words for known, words in _PARTS if known.fullmatch(name)), _UNTOLD)
+    more = f"; {others} more error{'s' if others > 1 else ''}" if others else ""
     return SourceDamaged(
-        f"{name} is damaged: {_plain(line)}.",
-        remedy="Get the file again from its origin; this copy plays with gaps, if at all.",
+        f"{display_name(location)} is damaged: {what} (ffmpeg: {_plain(line)}{more}).",
+        remedy=INTACT_COPY,
     )
 
 

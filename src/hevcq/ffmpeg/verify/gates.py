@@ -16,14 +16,14 @@ from hevcq.domain.media.containers import LATE_SOUND_S, OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
 from hevcq.domain.profile import PictureMetric
-from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable
+from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.thumbnails import encoded_videos
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.preflight import decode_complaints
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.limits import held_s
-from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
+from hevcq.ffmpeg.run.messages import Pass, damaged, message_text, unexpected_lines
 from hevcq.ffmpeg.verify.decode import EVERYTHING, Decoded, decode_problems, source_thumbnails
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
 from hevcq.ffmpeg.verify.picture import (
@@ -295,10 +295,7 @@ class _Gates:
         )
         texts = {message_text(line) for line in there}
         if texts and message_text(problems[0]) in texts:
-            raise SourceDamaged(
-                f"{display_name(request.location)} is damaged: {message_text(problems[0])}.",
-                remedy="Replace the file with an intact copy; the original was not touched.",
-            )
+            raise damaged(request.location, problems[0])
 
     def _compared_decode(self, kept: StreamPlan, maps: tuple[str, ...]) -> list[str]:
         """Decode the output once, and compare one video's pictures on the way."""

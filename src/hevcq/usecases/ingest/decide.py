@@ -13,6 +13,7 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
+from hevcq.errors import INTACT_COPY
 from hevcq.ports.catalog import UNPLACED, EncodeCost, Fingerprint, Mode, Placement, PlacementState
 from hevcq.usecases.ingest.destinations import (
     Destination,
@@ -155,14 +156,26 @@ def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Desti
             words = skip_in_words(job.reason)[1]
             return replace(item, disposition=Disposition.SKIP, reason=words)
         case JobState.DEAD:
-            cancelled = job.failure_class is FailureClass.CANCELLED  # has no dead letter
-            how = "reprocess" if cancelled else f"redrive --dlq --job {job.job_id}"
-            reason = f"{job.reason} Retry with `hevcq {how}`."
+            reason = f"{job.reason} {_what_helps(job)}".strip()
             return replace(item, disposition=Disposition.FAILED, reason=reason)
         case JobState.QUEUED | JobState.RUNNING | JobState.SPLIT:
             return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")
         case JobState.DONE:
             return _from_done(item, known, job, where)
+
+
+def _what_helps(job: JobRecord) -> str:
+    """Return what to do about a failed job: a retry does not help where the fault is in the source."""
+    again = f"`hevcq redrive --dlq --job {job.job_id}`"
+    match job.failure_class:
+        case FailureClass.CANCELLED:  # has no dead letter
+            return "Retry with `hevcq reprocess`."
+        case FailureClass.DAMAGED:
+            return "" if INTACT_COPY in job.reason else INTACT_COPY
+        case FailureClass.UNSUPPORTED:
+            return f"Choose another profile, or change that setting of this one, then {again}."
+        case _:
+            return f"Retry with {again}."
 
 
 def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> Item:

@@ -84,10 +84,15 @@ def _named(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Ex
     source, folder = claimed.task.source, re.escape(str(context.scratch.folder))
     below = rf"{folder}/hevcq-\d+-\d+/[^/\s]+/"
     fetched = re.compile(rf"(?:{below})?\b{source.source_id}(?:\.[A-Za-z0-9]{{1,8}}\b)?")
+    copied = re.compile(
+        rf"{below}recording\.ts\b"
+    )  # the source without what a recording has too much
     other = re.compile(rf"{below}([^/\s'\":,;]+)")
 
     def named(text: str) -> str:
-        return other.sub(r"the temporary file \1", fetched.sub(lambda _found: source.key, text))
+        for of_source in fetched, copied:
+            text = of_source.sub(lambda _found: source.key, text)
+        return other.sub(r"the temporary file \1", text)
 
     error.message = named(error.message)
     error.args = (error.message, *error.args[1:])
