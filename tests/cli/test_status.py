@@ -15,7 +15,7 @@ from hevcq import health
 from hevcq.backends.embedded.migrations import SCRIPTS
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import status_table as status_text
-from hevcq.domain.job import Phase, Progress
+from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.library.filesystem import fingerprint_of
 from support.media_facts import SHIPPED, media, video
 
@@ -115,6 +115,21 @@ def test_a_path_shows_the_jobs_of_that_file_or_folder_with_the_reason(hevcq, far
     assert {"doubts", "whole", "part", "split"} <= line.keys(), (
         "the names that docs/cli.md promises"
     )
+
+
+def test_what_a_finished_rendition_lacks_of_its_source_is_said(hevcq, farm):
+    job = farm.running("in/a.ts")
+    said = ("10 pictures are left out.", "Two joints were closed.")
+    made = RenditionRef(
+        key="DONE/a.mkv", size=1, sha256="0" * 64, certificate_key="c", notices=said
+    )
+    farm.app.backend.ledger.complete(job.job_id, job.fence, made, cpu_s=1.0)
+
+    table = hevcq("status", job.job_id).out
+    (line,) = hevcq("status", job.job_id, "--json").lines
+
+    assert table.rstrip().endswith(" ".join(said))
+    assert line["rendition"]["notices"] == list(said)
 
 
 def test_watch_looks_again_until_it_is_stopped(hevcq, monkeypatch):

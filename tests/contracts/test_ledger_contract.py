@@ -28,7 +28,13 @@ from hevcq.ports.queue import Selection
 LEASE_S = 60
 
 
-RENDITION = RenditionRef(key="DONE/hevc/a.mp4", size=5, sha256="ab" * 32, certificate_key="c.json")
+RENDITION = RenditionRef(
+    key="DONE/hevc/a.mp4",
+    size=5,
+    sha256="ab" * 32,
+    certificate_key="c.json",
+    notices=("Stream 0: the last picture is left out.", 'Its "captions" – none.'),
+)
 
 
 JOB = job_id(source(), "hevc")

@@ -21,6 +21,8 @@ MAX_BODY_BYTES = 262_144
 MAX_SIZE = 2**63 - 1
 """Largest file size in bytes, and the largest integer that SQLite stores."""
 MAX_CHUNK = 2**31 - 1
+MOST_NOTICES, LONGEST_NOTICE = 20, 500
+"""Notices that the record of a job keeps, and characters of each."""
 
 
 def file_version(size: int, mtime_ns: int, inode: int) -> str:
@@ -192,12 +194,23 @@ class Progress(Frozen):
 
 
 class RenditionRef(Frozen):
-    """The location of a published rendition, and its size in bytes."""
+    """The location of a published rendition, and its size in bytes.
+
+    `notices` are sentences on what it does not keep of its source, as in its certificate: the
+    first MOST_NOTICES. A release before recorded none.
+    """
 
     key: str
     size: int = Field(ge=0, description="bytes")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     certificate_key: str
+    notices: tuple[str, ...] = ()
+
+    @field_validator("notices", mode="after")
+    @classmethod
+    def _few(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # A record of a ledger is small (DynamoDB: 400 KB); the certificate has all of them.
+        return tuple(each[:LONGEST_NOTICE] for each in value[:MOST_NOTICES])
 
 
 class Split(Frozen):

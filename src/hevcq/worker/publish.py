@@ -88,9 +88,17 @@ def adopt(
     if not _same_bytes(certificate, seen, sha256, size):
         get_logger(job=task.job_id).warning("rendition_not_adopted", reason="other bytes")
         return None
-    size = certificate.total_size
-    rendition = RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
-    return Adopted(rendition, certificate.cpu_s)
+    return Adopted(_reference(certificate, name), certificate.cpu_s)
+
+
+def _reference(certificate: Certificate, name: str) -> RenditionRef:
+    return RenditionRef(
+        key=certificate.rendition_key,
+        size=certificate.total_size,
+        sha256=certificate.rendition_sha256,
+        certificate_key=name,
+        notices=certificate.notices,
+    )
 
 
 def require_own_place(
@@ -182,7 +190,7 @@ def publish(
     files = _set_of(context, claimed, made)
     unsigned = _certificate(context, claimed, made, gates, files)
     certificate = context.retry_control_call(lambda: context.keyring.signed(unsigned))
-    sha256, size = certificate.rendition_sha256, certificate.total_size
+    sha256 = certificate.rendition_sha256
     name = certificate_key(made.key, sha256)
     claimed.lease.check()
     # The certificate first: a rendition is never visible without it. It stays if publication is
@@ -211,7 +219,7 @@ def publish(
     _publish(context, publication)
     if files is not None:
         files.done()
-    return RenditionRef(key=made.key, size=size, sha256=sha256, certificate_key=name)
+    return _reference(certificate, name)
 
 
 def _set_of(context: WorkerContext, claimed: ClaimedTask, made: Made) -> SetPublication | None:

@@ -87,7 +87,9 @@ class Bench:
         assert isinstance(granted, Granted)
         return granted.fence
 
-    def work(self, job: JobRecord, content: bytes = b"small") -> RenditionRef:
+    def work(
+        self, job: JobRecord, content: bytes = b"small", notices: tuple[str, ...] = ()
+    ) -> RenditionRef:
         """Do what a worker does: publish a rendition with its certificate and complete the job."""
         fence = self.claim(job)
         digest = hashlib.sha256(content).hexdigest()
@@ -100,7 +102,13 @@ class Bench:
         file.write_bytes(content)
         metadata = {"job": job.job_id, "certificate": proof_key}
         self.backend.store.publish(Publication(key, file, digest, job.job_id, fence, metadata))
-        ref = RenditionRef(key=key, size=len(content), sha256=digest, certificate_key=proof_key)
+        ref = RenditionRef(
+            key=key,
+            size=len(content),
+            sha256=digest,
+            certificate_key=proof_key,
+            notices=notices,
+        )
         self.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)
         return ref
 

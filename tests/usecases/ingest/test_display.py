@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from hevcq.cli.output import ingest_report as report
 from hevcq.cli.output.live import (
     Board,
     JsonLines,
@@ -26,6 +27,7 @@ from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import UploadProgress
 from hevcq.usecases.ingest.forecast import Range
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult
 from support.clips import ManualClock
 
 
@@ -361,3 +363,34 @@ def test_a_name_is_cut_in_its_middle_to_the_columns_there_are(
     name: str, width: int, shown: str
 ) -> None:
     assert shorten(name, width) == shown
+
+
+def test_what_encodes_changed_is_told_once_a_kind_at_80_columns() -> None:
+    cut = "Stream 0: {} pictures before the first whole one are left out: it begins between key frames."
+    done = [
+        IngestResult(
+            Path(f"/f/{n}.ts"), "hevc", IngestOutcome.PLACED, notices=(cut.format(n + 2), "Closed.")
+        )
+        for n in range(3)
+    ]
+    plain = IngestResult(Path("/f/a.mp4"), "hevc", IngestOutcome.PLACED)
+
+    assert list(report.changes([plain], 80)) == []
+    lines = list(report.changes([plain, *done], 80))
+
+    assert lines == [
+        "0.ts and 2 like it: Stream 0: 2 pictures before the first whole one are left",
+        "  out: it begins between key frames.",
+        "0.ts and 2 like it: Closed.",
+        "`hevcq status FILE` says what was changed in a file.",
+    ]
+
+
+def test_of_many_kinds_of_changes_the_common_ones_are_told() -> None:
+    said = tuple(f"Kind {letter}." for letter in "abcdefg")
+    many = IngestResult(Path("/f/a.ts"), "hevc", IngestOutcome.PLACED, notices=said)
+
+    *told, last = report.changes([many], 80)
+
+    assert len(told) == report.MOST_REASONS
+    assert last.startswith("… and 2 more. ")

@@ -19,6 +19,7 @@ from hevcq.usecases.ingest.track import SWEEP_S
 from hevcq.usecases.ingest.watch_folder import ScanSchedule, SettlingFiles
 from support.fakes.backend import HEVC, Faulty
 from support.ingest.run import NEVER, Bench
+from support.ingest.values import encode_plan
 
 
 @pytest.fixture
@@ -114,6 +115,21 @@ def test_a_done_job_is_collected_told_and_counted_once(bench: Bench) -> None:
     assert bench.summary.results[0].saved == 400 - 5
     assert (bench.summary.saved, bench.summary.added) == (0, 5)
     assert bench.tracker.open == 0
+
+
+def test_what_only_measuring_showed_is_told_with_the_rendition_and_not_what_the_plan_said(
+    bench: Bench,
+) -> None:
+    item = bench.video()
+    planned = encode_plan().noting("The plan said it.")
+    item = replace(item, plan=planned)
+    job = bench.queue(item)
+    bench.work(job, notices=("The plan said it.", "The last picture is left out."))
+
+    bench.tracker.step(NEVER)
+
+    (result,) = bench.summary.results
+    assert result.notices == bench.events[-1].notices == ("The last picture is left out.",)
 
 
 def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Bench) -> None:

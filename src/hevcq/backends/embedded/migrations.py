@@ -47,6 +47,7 @@ SCRIPTS: tuple[str, ...] = (
     "016_sync_put_back.sql",
     "017_video_events.sql",
     "018_given_up.sql",
+    "019_notices.sql",
 )
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""

@@ -132,6 +132,8 @@ def print_result(
             width = render.screen_width(sys.stdout)
             for line in report.table(summary.results, width, every=options.verbose):
                 render.emit(line)
+            for line in report.changes(summary.results, width):
+                render.emit(line)
         say(options, report.total(summary))
         for line in report.space(summary, app.clock.now()):
             say(options, line)

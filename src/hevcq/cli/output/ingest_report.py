@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hevcq.cli.output.sentences import day, duration, without_path
-from hevcq.cli.output.table import fit
+from hevcq.cli.output.table import fit, wrapped
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.util.text import printable, size
 
@@ -62,6 +62,25 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
         yield f"… and {hidden:,} more (--verbose lists all)"
     if skipped and not every:
         yield from skips([result.reason for result in skipped])
+
+
+def changes(results: Sequence[IngestResult], width: int | None) -> Iterator[str]:
+    """Yield what renditions lack of their sources that no dry run could say, each kind once."""
+    kinds: dict[str, dict[str, str]] = {}
+    for each in results:
+        for notice in each.notices:
+            kinds.setdefault(re.sub(r"\d+(\.\d+)?", "#", notice), {})[printable(each.path.name)] = (
+                notice
+            )
+    common = sorted(kinds.values(), key=len, reverse=True)
+    for files in common[:MOST_REASONS]:
+        name, notice = next(iter(files.items()))
+        more = f" and {len(files) - 1:,} like it" if len(files) > 1 else ""
+        yield from wrapped(f"{name}{more}: {notice}", width)
+    left = sum(len(files) for files in common[MOST_REASONS:])
+    also = f"… and {left:,} more. " if left else ""
+    if common:
+        yield f"{also}`hevcq status FILE` says what was changed in a file."
 
 
 def skips(reasons: Sequence[str]) -> Iterator[str]:

@@ -45,7 +45,8 @@ PLANNED_OUTCOMES: dict[Disposition, IngestOutcome] = {
 class IngestResult:
     """One line of the closing table. Sizes in bytes, `seconds` the wall time of the encode.
 
-    `mode` is where it was placed now, `keep_days` how long a replaced original is kept.
+    `mode` is where it was placed now, `keep_days` how long a replaced original is kept. `notices`
+    say what it lacks of its source that only measuring has shown: the plan did not say it.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class IngestResult:
     seconds: float | None = None
     mode: Mode | None = None
     keep_days: float = 0.0
+    notices: tuple[str, ...] = ()
 
     @property
     def saved(self) -> int:

@@ -250,7 +250,7 @@ class JobTracker:
             entry.item,
             target=printable(done.target),
             mode=done.mode.value,
-            notices=done.notices or None,
+            notices=(*_only_measured(entry), *done.notices) or None,
         )
 
     def _end(
@@ -276,6 +276,7 @@ class JobTracker:
                 seconds=_seconds(entry.job),
                 mode=None if placed is None else placed.mode,
                 keep_days=0.0 if placed is None else placed.keep_days,
+                notices=() if placed is None else _only_measured(entry),
             )
         )
 
@@ -293,6 +294,13 @@ class JobTracker:
 
 def _speaks_of_space(reason: str) -> bool:
     return "space" in reason.lower()
+
+
+def _only_measured(entry: _Open) -> tuple[str, ...]:
+    """Return the notices of an encode that its plan did not have: the dry run could not say them."""
+    made, plan = entry.job.rendition, entry.item.plan
+    planned = () if plan is None else plan.notices
+    return () if made is None else tuple(each for each in made.notices if each not in planned)
 
 
 def _seconds(job: JobRecord) -> float | None:

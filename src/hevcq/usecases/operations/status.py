@@ -175,7 +175,9 @@ def unqueued(catalog: Catalog, profiles: Iterable[Profile], path: Path) -> Itera
 
 
 def reason_in_words(job: JobRecord) -> str:
-    """Return the reason for a job's state as a sentence, or ""."""
+    """Return the reason for a job's state, of a finished one what its rendition lacks, or ""."""
+    if job.state is JobState.DONE and job.rendition is not None:
+        return " ".join(job.rendition.notices)
     return skip_in_words(job.reason)[1]
 
 

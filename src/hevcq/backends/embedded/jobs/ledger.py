@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ PROGRESS = """UPDATE job SET phase = :phase, percent = :percent, speed = :speed,
 WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
 COMPLETE = """UPDATE job SET state = 'done', owner = '', lease_until = 0, phase = NULL,
 reason = '', failure_class = NULL, rendition_key = :key, rendition_size = :size,
-rendition_sha256 = :sha256, certificate_key = :certificate, cpu_s = :cpu_s,
+rendition_sha256 = :sha256, certificate_key = :certificate, notices = :notices, cpu_s = :cpu_s,
 finished_at = :now, updated_at = :now
 WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
 SKIP = """UPDATE job SET state = 'skipped', owner = '', lease_until = 0, phase = NULL,
@@ -80,7 +81,8 @@ REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0, doubts =
 interruptions = 0,
 reason = 'reopened by ' || :who || ': ' || :why,
 failure_class = NULL, rendition_key = NULL, rendition_size = NULL, rendition_sha256 = NULL,
-split = NULL, whole = '', certificate_key = NULL, cpu_s = NULL, started_at = NULL, finished_at = NULL, updated_at = :now
+split = NULL, whole = '', certificate_key = NULL, notices = '[]', cpu_s = NULL,
+started_at = NULL, finished_at = NULL, updated_at = :now
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
 FREE_OWNER = """UPDATE job SET lease_until = 0 WHERE state = 'running'
 AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
@@ -256,6 +258,7 @@ class SqliteLedger(SqlitePauses, Ledger):
             "size": rendition.size,
             "sha256": rendition.sha256,
             "certificate": rendition.certificate_key,
+            "notices": json.dumps(rendition.notices),
             "cpu_s": cpu_s,
         }
         self._transition(COMPLETE, job_id, fence, values)

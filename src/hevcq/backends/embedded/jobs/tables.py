@@ -46,7 +46,7 @@ COLUMNS = (
     "job_id, bucket, key, version, size, profile, state, fence, failures, crashes, owner, "
     "lease_until, phase, percent, speed, eta_s, reason, failure_class, rendition_key, "
     "rendition_size, rendition_sha256, certificate_key, created_at, updated_at, started_at, "
-    "finished_at, cpu_s, split, whole, parent, part_split, chunk, frames, doubts"
+    "finished_at, cpu_s, split, whole, parent, part_split, chunk, frames, doubts, notices"
 )
 BY_ID = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"  # noqa: S608 - constants only
 INSERT_JOB = """INSERT INTO job
@@ -81,18 +81,13 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
     """Return the record of a row selected as COLUMNS."""
     (name, bucket, key, version, size, profile, state, fence, failures, crashes) = row[:10]
     (owner, lease_until, phase, percent, speed, eta_s, reason, failure_class) = row[10:18]
-    (rendition_key, rendition_size, sha256, certificate) = row[18:22]
     (created_at, updated_at, started_at, finished_at, cpu_s) = row[22:27]
-    (split, whole, parent, part_split, chunk, frames, suspected_worker_faults) = row[27:]
-    progress = rendition = part = None
+    (split, whole, parent, part_split, chunk, frames, suspected_worker_faults, notices) = row[27:]
+    progress = part = None
     if parent:
         part = SubjobOf(job_id=parent, split=part_split, chunk=chunk, frames=frames)
     if phase is not None:
         progress = Progress(phase=Phase(phase), percent=percent, speed=speed, eta_s=eta_s)
-    if rendition_key is not None:
-        rendition = RenditionRef(
-            key=rendition_key, size=rendition_size, sha256=sha256, certificate_key=certificate
-        )
     return JobRecord(
         job_id=name,
         source=Source(bucket=bucket, key=key, version=version, size=size),
@@ -107,7 +102,7 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
         progress=progress,
         reason=reason,
         failure_class=FailureClass(failure_class) if failure_class else None,
-        rendition=rendition,
+        rendition=_rendition(row[18:22], notices),
         created_at=created_at,
         updated_at=updated_at,
         started_at=started_at,
@@ -116,6 +111,16 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
         split=Split.model_validate_json(split) if split else None,
         subjob=part,
         do_not_split_reason=whole,
+    )
+
+
+def _rendition(made: tuple[Any, ...], notices: str) -> RenditionRef | None:
+    key, size, sha256, certificate = made
+    if key is None:
+        return None
+    said = tuple(json.loads(notices))
+    return RenditionRef(
+        key=key, size=size, sha256=sha256, certificate_key=certificate, notices=said
     )
 
 
