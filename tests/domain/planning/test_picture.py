@@ -332,6 +332,22 @@ def test_unknown_colour_words_are_not_passed_on() -> None:
     assert target("hevc", video(colour=words)).colour == Colour(primaries="bt709")
 
 
+def test_what_is_done_with_a_telecine_is_not_promised_before_its_cadence_was_measured() -> None:
+    facts = {"field_order": "tt", "telecined": True}
+    undecided = "deinterlaced, or brought back to film rate where its cadence is steady"
+
+    def said(**measured: str) -> tuple[str, ...]:
+        made = make_plan(profile("hevc"), media(video(720, 480, **facts, **measured), audio()))
+        assert isinstance(made, EncodePlan)
+        return made.notices
+
+    before, after = said(), said(unsteady="its cadence is not clear")
+
+    assert undecided in before[0]
+    assert len(before) == 1
+    assert after[-1].endswith("deinterlaced to full rate, a frame of each field.")
+
+
 def test_interlaced_pictures_without_a_mark_are_deinterlaced_or_kept_as_they_are() -> None:
     unmarked = video(720, 576, interlaced_pictures=True, seen_order="bb")
 

@@ -30,6 +30,7 @@ from hevcq.domain.planning.streams import plan_stream, plan_video
 from hevcq.domain.planning.video import (
     captions_become_text,
     fitted_words,
+    inverts_telecine,
     smaller_than_box,
     uneven,
     uneven_words,
@@ -175,7 +176,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         captions=captions,
         chapters=len(info.chapters) if muxer in containers.CHAPTERED else 0,
         notices=(
-            *_notices(info, numbered, texts=captions),
+            *_notices(profile, info, numbered, texts=captions),
             *([metadata.in_words(lost)] if lost else []),
         ),
         carried=metadata.ledger(muxer, info, numbered),
@@ -229,7 +230,7 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
         ladder=ladder,
         streams=tuple(sorted(numbered, key=lambda stream: stream.source_index)),
         chapters=len(info.chapters),
-        notices=_notices(info, numbered),
+        notices=_notices(profile, info, numbered),
         losses=("all that HLS does not carry",),
     )
 
@@ -258,14 +259,20 @@ def _numbered(streams: list[StreamPlan]) -> tuple[StreamPlan, ...]:
 
 
 def _notices(
-    info: MediaInfo, streams: tuple[StreamPlan, ...], *, texts: tuple[str, ...] = ()
+    profile: Profile,
+    info: MediaInfo,
+    streams: tuple[StreamPlan, ...],
+    *,
+    texts: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     found = [stream.notice for stream in streams if stream.notice]
     for stream in streams:
         source = next(s for s in info.streams if s.index == stream.source_index).video
         if stream.video is None or source is None:
             continue
-        details = (*_changed(stream.video, source), *_field_notices(stream.video, source))
+        undecided = inverts_telecine(profile, source)
+        fields = _field_notices(stream.video, source, undecided=undecided)
+        details = (*_changed(stream.video, source), *fields)
         details += tuple(_lost(stream.video, source, as_text=bool(texts)))
         texts = ()  # they are those of the first video alone
         found += [f"Stream {stream.source_index}: {words}." for words in details]
@@ -290,7 +297,7 @@ def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
         )
 
 
-def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+def _field_notices(target: VideoTarget, source: VideoFacts, *, undecided: bool) -> Iterator[str]:
     if target.telecine is not None:
         shown = float(Fraction(target.telecine.rate) * 4 / 5)
         yield f"telecined; its original {shown:.6g} frames per second are restored"
@@ -298,7 +305,12 @@ def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
             yield "one field alone, half a picture, is left out where the telecine is cut off"
     elif target.deinterlace and source.unsteady:
         yield f"telecined, but {source.unsteady}, so it is treated as interlaced"
-    if target.field_rate:
+    if undecided and target.telecine is None and target.deinterlace and not source.unsteady:
+        yield (
+            "deinterlaced, or brought back to film rate where its cadence is steady: decided when it"
+            " is encoded"
+        )
+    elif target.field_rate:
         yield "deinterlaced to full rate, a frame of each field"
     elif target.deinterlace:
         yield "deinterlaced, one frame of each pair of fields"
