@@ -11,6 +11,7 @@ from chaos.damage import Findings, clean_sources, inputs, outputs, prepare, repo
 from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import ENCODER, judge, profile, run
 from hevcq.errors import SourceDamaged, Stopped
+from hevcq.ffmpeg.inspect.recording import announcing_gap
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 
 
@@ -114,6 +115,68 @@ def test_tables_scrambled_packets_and_a_stop_are_no_damage(tmp_path):
     stopped.set()
     with pytest.raises(Stopped):
         transport_damage(str(path), stopped)
+
+
+def in_unit(content: bytes, pid: int) -> list[int]:
+    """Where the packets of a stream are that go on with a unit."""
+    return [
+        place
+        for place in range(0, len(content), 188)
+        if int.from_bytes(content[place + 1 : place + 3], "big") & 0x5FFF == pid
+        and content[place + 3] & 0x10
+    ]
+
+
+@pytest.mark.parametrize("pid", [0x100, 0x101], ids=["picture", "sound"])
+def test_packets_that_are_missing_inside_a_unit_are_damage_unless_that_is_announced(tmp_path, pid):
+    # Given a recording, in which one packet in the middle goes missing or comes twice
+    path = stream(tmp_path, "-b:a", "256k")
+    content = path.read_bytes()
+    places = in_unit(content, pid)
+    here = places[len(places) // 2]
+    twice = content[: here + 188] + content[here:]
+    path.write_bytes(twice)
+    assert transport_damage(str(path), threading.Event()) == ""
+
+    path.write_bytes(content[:here] + content[here + 188 :])
+    said = "packets of its picture or sound are missing in 1 place"
+    assert transport_damage(str(path), threading.Event()) == said
+    with pytest.raises(SourceDamaged, match=said):
+        preflight(path)
+
+    # When the counter is announced to be new, or a unit begins with another, nothing is missing
+    follower = next(place for place in places if place > here)
+    gap = announcing_gap(content[follower : follower + 188], 0)
+    path.write_bytes(content[:here] + gap + content[here + 188 :])
+    assert transport_damage(str(path), threading.Event()) == ""
+    begun = next(b - b % 188 for b in beginnings(content, 0, 188)[9:] if pid_at(content, b) == pid)
+    last = max(place for place in in_unit(content, pid) if place < begun)
+    assert content[last + 3] & 0x20  # stuffed: the unit is whole
+    skipped = bytearray(content)
+    for place in (
+        place for place in range(begun, len(content), 188) if pid_at(content, place) == pid
+    ):
+        skipped[place + 3] = content[place + 3] & 0xF0 | (content[place + 3] + 5) & 0x0F
+    path.write_bytes(skipped)
+    assert transport_damage(str(path), threading.Event()) == ""
+
+    # When the end of the unit before is missing too, something is
+    path.write_bytes(skipped[:last] + skipped[last + 188 :])
+    assert transport_damage(str(path), threading.Event()) == said
+
+
+def test_counters_that_are_wrong_everywhere_are_the_manner_of_a_multiplexer(tmp_path):
+    path = stream(tmp_path)
+    content = bytearray(path.read_bytes())
+    for number, place in enumerate(in_unit(content, 0x100)):
+        content[place + 3] = content[place + 3] & 0xF0 | number * 3 & 0x0F
+    path.write_bytes(content)
+    assert transport_damage(str(path), threading.Event()) == ""
+
+
+def pid_at(content: bytes, place: int) -> int:
+    start = place - place % 188
+    return int.from_bytes(content[start + 1 : start + 3], "big") & 0x1FFF
 
 
 def test_an_address_that_changed_its_use_is_not_judged(tmp_path):

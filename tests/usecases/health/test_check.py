@@ -235,13 +235,20 @@ def test_the_rate_is_kept_on_average(library):
 
 
 def test_a_recording_that_begins_inside_a_picture_is_sound(library):
+    library.put("a.mpg", b"damaged")
+    library.encoder.info = INFO.model_copy(update={"format_name": "mpeg", "start_s": 10.0})
+    library.encoder.spots = (Spot(10.5, 400, "missing reference"),)
+    assert library.check(decode=True)["a.mpg"].health is Health.SOUND
+    library.put("b.mpg", b"damaged!")
+    library.encoder.spots = (Spot(10.5, 400, "missing reference"), Spot(60.0, 9000, "error"))
+    assert library.check(decode=True)["b.mpg"].health is Health.DAMAGED
+
+
+def test_damage_near_the_start_of_a_recording_without_ragged_ends_is_damage(library):
     library.put("a.ts", b"damaged")
     library.encoder.info = INFO.model_copy(update={"format_name": "mpegts", "start_s": 10.0})
     library.encoder.spots = (Spot(10.5, 400, "missing reference"),)
-    assert library.check(decode=True)["a.ts"].health is Health.SOUND
-    library.put("b.ts", b"damaged!")
-    library.encoder.spots = (Spot(10.5, 400, "missing reference"), Spot(60.0, 9000, "error"))
-    assert library.check(decode=True)["b.ts"].health is Health.DAMAGED
+    assert library.check(decode=True)["a.ts"].health is Health.DAMAGED
 
 
 @pytest.fixture

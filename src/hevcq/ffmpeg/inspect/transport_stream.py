@@ -1,7 +1,8 @@
 """Read a transport stream's packets: damage that its demuxer does not report, and its clocks.
 
-A transport stream has no header with a duration. Two signs of damage are certain: it ends inside a
-packet, or a payload unit of video or audio does not begin with a start code. The demuxer drops the
+A transport stream has no header with a duration. Three signs of damage are certain: it ends inside a
+packet, a payload unit of video or audio does not begin with a start code, or the packets inside one do
+not count on. The demuxer drops the
 incomplete packet, and appends a picture without its beginning to the one before.
 
 Recordings that were joined (`cat one.ts two.ts`), and those of a receiver that changed its channel or
@@ -24,6 +25,7 @@ from statistics import median
 from typing import BinaryIO
 
 from hevcq.errors import Stopped
+from hevcq.ffmpeg.containers.unindexed import lost_packets
 from hevcq.ffmpeg.inputs import is_url
 
 PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
@@ -77,7 +79,8 @@ def transport_damage(location: str, stop: threading.Event) -> str:
     first, length = layout
     if os.stat(location).st_size % length:  # noqa: PTH116 - any bytes a name can hold
         return "it ends inside a packet, so it was truncated"
-    return _lost_start(_packets(location, first, length, stop))
+    lost = _lost_start(_packets(location, first, length, stop))
+    return lost or lost_packets(location, layout, stop)
 
 
 def packet_layout(location: str) -> tuple[int, int] | None:
@@ -251,13 +254,15 @@ def _begins_anew(block: bytes, at: int, layout: tuple[int, int], pids: Collectio
             if not packet[1] & 0x40 or (packet[3] & 0x20 and packet[4] and packet[5] & 0x80):
                 return False
             begun[pid] = packet[3] & 0x0F
-    anew = False
+    anew, zeros = False, not any(begun.values())
     for place in range(at - length, max(-1, at - _TABLE_PACKETS * length), -length):
         header = block[place + offset : place + offset + 4]
         if not begun:
             break
         if header[3] & 0x10 and pid_of(header) in begun:
-            if (begun.pop(pid_of(header)) - header[3]) % 16 == 1:
+            on = (begun.pop(pid_of(header)) - header[3]) % 16 == 1
+            # A unit that is not filled up goes on: packets are missing, unless all is counted from 0.
+            if on or not (zeros or header[3] & 0x20):
                 return False
             anew = True
     return anew

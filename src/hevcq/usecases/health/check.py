@@ -42,10 +42,10 @@ from hevcq.util.clock import Clock
 from hevcq.util.text import printable, reason_of
 
 READ = 1 << 20
-RAGGED = frozenset({"mpegts", "mpeg"})
+RAGGED = frozenset({"mpeg"})
 AS_RECORDED = "Only its ends or joints are ragged, as those of recordings are."
 RAGGED_S = 1.5
-"""Seconds at the start of a recording in which pictures may lack what was before them."""
+"""Seconds at the start of a recording that no encode trims in which pictures may lack what was before them."""
 ROTTEN = (
     "Its bytes changed, though neither time nor size did: bit rot. Put a copy back; "
     "if you changed it on purpose, `touch` it."
