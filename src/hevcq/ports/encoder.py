@@ -156,7 +156,7 @@ class VerifyRequest:
     chunks: ChunkPlan | None = None
 
 
-TRIMMED = frozenset({"mpegts"})
+TRIMMED = frozenset({"mpegts", "mpeg"})
 """Containers that an encode trims to whole pictures, and whose parts it joins."""
 SpareFolder = Callable[[int], AbstractContextManager[Path]]
 """Creates an empty folder for so many bytes, removed afterwards; raises DiskFull."""
