@@ -42,16 +42,33 @@ def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_said(hevcq, cli
     assert ran.code == 0, ran.err
     assert "hevc: encode to .mp4" in ran.out
     assert "#0 video: encode hevc" in ran.out
-    assert "in one piece (too_short)" in ran.out
+    assert "in one piece" not in ran.out
+    asked = hevcq("plan", clip, "--profile", "hevc", "--verbose").out
+    assert "in one piece (too_short)" in asked
     assert (line["type"], line["action"], line["path"]) == ("plan", "encode", str(clip))
     assert (line["chunks"], line["whole"]["reason"]) == ([], "too_short")
 
 
-def test_every_profile_is_planned_unless_one_is_named(hevcq, clip: Path):
+def test_the_profiles_of_an_ingest_are_planned_unless_others_are_named(hevcq, clip: Path):
     lines = hevcq("plan", clip, "--json").lines
+    every = [word for name in SHIPPED for word in ("-p", name)]
+    named = hevcq("plan", clip, "--json", *every).lines
 
-    found = {line["profile"]: line["action"] for line in lines}
-    assert found == dict.fromkeys(SHIPPED, "encode")
+    assert [(line["profile"], line["action"]) for line in lines] == [("hevc", "encode")]
+    assert {each["profile"]: each["action"] for each in named} == dict.fromkeys(SHIPPED, "encode")
+
+
+def test_several_files_are_planned_under_their_names(hevcq, clip: Path):
+    other = clip.with_name("other.mp4")
+    other.write_bytes(clip.read_bytes())
+
+    ran = hevcq("plan", clip, other)
+
+    assert ran.code == 0, ran.err
+    assert f"{clip}:\nhevc: encode to .mp4" in ran.out
+    assert f"{other}:\nhevc: encode to .mp4" in ran.out
+    lines = hevcq("plan", clip, other, "--json").lines
+    assert [line["path"] for line in lines] == [str(clip), str(other)]
 
 
 @pytest.mark.usefixtures("splitting")
@@ -60,8 +77,8 @@ def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
     folder.mkdir()
     keyed = make_keyed(folder / "keyed.mp4")
 
-    ran = hevcq("plan", keyed)
-    (line,) = hevcq("plan", keyed, "--json").lines
+    ran = hevcq("plan", keyed, "-p", "small")
+    (line,) = hevcq("plan", keyed, "-p", "small", "--json").lines
 
     chunks = line["chunks"]
     assert ran.code == 0, ran.err
@@ -79,7 +96,7 @@ def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
 def test_planning_writes_no_rendition_and_queues_nothing(hevcq, clip: Path):
     before = sorted(path.name for path in clip.parent.iterdir())
 
-    assert hevcq("plan", clip).code == 0
+    assert hevcq("plan", clip, "-p", "small").code == 0
 
     assert sorted(path.name for path in clip.parent.iterdir()) == before
     (status,) = hevcq("status", "--json").lines

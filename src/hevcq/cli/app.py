@@ -83,7 +83,7 @@ COMMANDS: dict[str, Command] = {
     "profiles": Command(
         "hevcq.cli.setup.profiles:app", "List, show, copy and validate encoding profiles."
     ),
-    "plan": Command("hevcq.cli.library.plan:plan", "Show how a file would be encoded."),
+    "plan": Command("hevcq.cli.library.plan:plan", "Show how files would be encoded."),
     "probe": Command("hevcq.cli.library.probe:probe", "Show what a media file contains."),
     "verify": Command("hevcq.cli.library.verify:verify", "Check a rendition against its source."),
     "doctor": Command(

@@ -22,7 +22,7 @@ from hevcq.cli.output.live import (
 )
 from hevcq.cli.output.plan_report import screen, total
 from hevcq.cli.output.sentences import about, duration, sentence, without_path
-from hevcq.cli.output.table import shorten
+from hevcq.cli.output.table import ending, shorten
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import UploadProgress
@@ -394,3 +394,25 @@ def test_of_many_kinds_of_changes_the_common_ones_are_told() -> None:
 
     assert len(told) == report.MOST_REASONS
     assert last.startswith("… and 2 more. ")
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (40, "/tmp/library/series one/trunc.avi"),
+        (25, "…/series one/trunc.avi"),
+        (16, "…/trunc.avi"),
+        (8, "tru….avi"),
+    ],
+)
+def test_of_a_path_its_name_and_its_last_folder_are_kept(width: int, shown: str) -> None:
+    assert ending("/tmp/library/series one/trunc.avi", width) == shown
+
+
+def test_a_failed_video_keeps_its_name_however_long_the_reason() -> None:
+    out = io.StringIO()
+    live = Live(ManualClock(), Console(file=out, width=80))
+    path = "/tmp/a library/of several/series one/trunc_faststart.avi"
+    live(event(EventName.JOB_FAILED, path=path, reason="word " * 40, failure_class="damaged"))
+
+    assert out.getvalue().startswith("…/series one/trunc_faststart.avi [hevc]: failed")

@@ -241,7 +241,7 @@ def test_two_sources_that_would_replace_each_other_are_refused() -> None:
 
     assert first.disposition is Disposition.QUEUE
     assert second.disposition is Disposition.REFUSE
-    assert "rename one" in second.reason
+    assert second.reason == "/videos/a.avi becomes /videos/a.mkv too; rename one of these sources."
 
 
 def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> None:
@@ -249,6 +249,12 @@ def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> 
 
     assert items[0].disposition is Disposition.REFUSE
     assert "/videos/a.hevc.mkv already exists" in items[0].reason
+    assert items[0].reason.endswith("rename or move one of the two, or use --output.")
+    where = Destination(Mode.REPLACE)
+    (replaces,) = settle_targets(
+        [queued("/videos/a.avi", where=where)], where, lambda *_: TargetState.STRANGER
+    )
+    assert replaces.reason.endswith("or ingest without --replace.")
 
 
 def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None:

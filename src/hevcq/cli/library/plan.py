@@ -1,4 +1,4 @@
-"""`hevcq plan`: show how a file would be encoded and split, without doing it."""
+"""`hevcq plan`: show how files would be encoded and split, without doing it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hevcq.cli.context import cli_of, require_existing
-from hevcq.cli.options import AsJson, ProfileNames
+from hevcq.cli.options import AsJson, ProfileNames, Verbose
 from hevcq.cli.output import table as render
 from hevcq.cli.output.status_table import duration
 from hevcq.domain.planning.encode_plan import Refuse, Skip
@@ -19,30 +19,50 @@ from hevcq.settings.profile_files import pick
 from hevcq.usecases.plan_file import FilePlan, plan_file
 from hevcq.util.text import size
 
+if TYPE_CHECKING:
+    from hevcq.wiring.app import App
+
 
 def plan(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The file to inspect.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="The files to inspect.")],
     profile: ProfileNames = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how a file would be encoded.
+    """Show how files would be encoded.
 
-    Prints whether it is skipped, refused or encoded, each stream's fate, and the chunks.
+    Prints whether each is skipped, refused or encoded, each stream's fate, and the chunks; with
+    --verbose also why it is not split. The profiles are those that `hevcq ingest` would use
+    (ingest.profiles), unless --profile names others.
     """
-    require_existing([file])
-    with cli_of(ctx).app() as app:
-        picked = pick(app.profiles, profile or sorted(app.profiles))
-        plans = plan_file(
-            app.encoder, str(file.absolute()), picked, threading.Event(), app.slots_per_job
-        )
-    for each in plans:
-        found = facts(each)
-        if as_json:
-            render.emit_json({"type": "plan", "path": str(file), **found})
-        else:
-            for line in _lines(found):
-                render.emit(render.printable(line))
+    require_existing(files)
+    cli = cli_of(ctx)
+    with cli.app() as app:
+        picked = pick(app.profiles, profile or _usual(app))
+        for file in files:
+            plans = plan_file(
+                app.encoder, str(file.absolute()), picked, threading.Event(), app.slots_per_job
+            )
+            if len(files) > 1 and not as_json:
+                render.emit(f"{render.printable(file)}:")
+            for each in plans:
+                _show(file, facts(each), as_json=as_json, verbose=verbose or cli.verbose)
+
+
+def _usual(app: App) -> list[str]:
+    """Return the profiles of an ingest, or all where none of those is installed."""
+    return [name for name in app.settings.ingest.profiles if name in app.profiles] or sorted(
+        app.profiles
+    )
+
+
+def _show(file: Path, found: dict[str, Any], *, as_json: bool, verbose: bool) -> None:
+    if as_json:
+        render.emit_json({"type": "plan", "path": str(file), **found})
+        return
+    for line in _lines(found, verbose=verbose):
+        render.emit(render.printable(line))
 
 
 def facts(planned: FilePlan) -> dict[str, Any]:
@@ -75,7 +95,7 @@ def _ladder(rungs: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {count}: about {size(whole)}, at most {size(most)}"
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def _lines(found: dict[str, Any], *, verbose: bool) -> Iterator[str]:
     head = f"{found['profile']}: {found['action']}"
     if found["action"] != "encode":
         yield f"{head} ({found['reason']}): {found['detail']}"
@@ -89,7 +109,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"  #{stream['source_index']} {stream['kind']}: {stream['action']}{made}"
     for notice in found["notices"]:
         yield f"  {notice}"
-    if found.get("whole"):
+    if verbose and found.get("whole"):
         yield f"  in one piece ({found['whole']['reason']}): {found['whole']['detail']}"
     chunks = found.get("chunks", [])
     if chunks:

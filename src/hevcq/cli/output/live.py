@@ -18,7 +18,7 @@ from hevcq.cli.output.sentences import (
     is_routine,
     sentence,
 )
-from hevcq.cli.output.table import shorten
+from hevcq.cli.output.table import ending, shorten
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.util.clock import Clock
 from hevcq.util.text import size
@@ -173,6 +173,7 @@ class Board:
 
 BAR = 14
 LEAST_PATH = 16
+LEAST_FAILED = 40
 NARROW = 70
 """Below this many columns the bar is left out."""
 LOG_PROGRESS_S = 30.0
@@ -356,7 +357,8 @@ def _one_line(event: IngestEvent, words: str, width: int) -> str:
     if not event.path or not words.startswith(event.path) or len(words) <= width:
         return words
     rest = words.removeprefix(event.path)
-    return shorten(event.path, max(LEAST_PATH, width - len(rest))) + rest
+    failed = event.event is EventName.JOB_FAILED  # takes several lines anyway
+    return ending(event.path, max(LEAST_FAILED if failed else LEAST_PATH, width - len(rest))) + rest
 
 
 def _short(row: Row, width: int) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "emit_result",
     "emit_sentence",
     "emit_table",
+    "ending",
     "fit",
     "paragraph",
     "place",
@@ -147,6 +148,18 @@ def shorten(name: str, width: int) -> str:
             break
         head += character
     return f"{head}…{tail}"
+
+
+def ending(path: str, width: int) -> str:
+    """Return a path cut to `width` columns: its last folder and name if they fit, else the name's ends."""
+    if _columns(path) <= width:
+        return path
+    folder, _, name = path.rpartition("/")
+    if _columns(name) + 2 > width:
+        return shorten(name, width)
+    near = f"{folder.rpartition('/')[2]}/{name}"
+    kept = near if _columns(near) + 2 <= width else name
+    return f"…/{kept}"
 
 
 def wrapped(line: str, width: int | None) -> list[str]:

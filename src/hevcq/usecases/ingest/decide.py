@@ -227,7 +227,7 @@ def settle_targets(
     first's rendition exists already. A new job whose target is an unrelated file is refused before
     it is encoded.
     """
-    taken: set[str] = set()
+    taken: dict[str, Path] = {}
     result = []
     for item in items:
         if item.disposition not in TO_PROCESS or item.target is None:
@@ -237,16 +237,19 @@ def settle_targets(
         if settled.target is not None:
             settled = _free(settled, where, inspect_target, why_not)
             if settled.disposition is not Disposition.REFUSE and settled.target is not None:
-                taken.add(_fold(settled.target))
+                taken[_fold(settled.target)] = item.path
         result.append(settled)
     return result
 
 
-def _untangled(item: Item, where: Destination, taken: set[str]) -> Item:
-    if item.target is None or _fold(item.target) not in taken:
+def _untangled(item: Item, where: Destination, taken: Mapping[str, Path]) -> Item:
+    other = taken.get(_fold(item.target)) if item.target is not None else None
+    if other is None:
         return item
     if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
-        reason = f"Another source has the same target {printable(item.target)}; rename one of them."
+        reason = (
+            f"{printable(other)} becomes {printable(item.target)} too; rename one of these sources."
+        )
         return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
     return replace(item, target=_longer(item, where))
 
@@ -289,9 +292,11 @@ def _free(
                 reason = f"Done earlier: {printable(target)} has a certificate."
                 return replace(item, disposition=Disposition.DONE, reason=reason)
         case TargetState.STRANGER | TargetState.TWIN if target != item.path:
+            replacing = where.mode is Mode.REPLACE
+            helps = "ingest without --replace" if replacing else "use --output"
             reason = (
                 f"{printable(target)} already exists and isn't recognised as this video's rendition;"
-                " move it away, or use --output."
+                f" rename or move one of the two, or {helps}."
             )
         case _:
             return item
