@@ -6,6 +6,7 @@ import subprocess
 import threading
 
 import pytest
+from tests.support.clips import media_clip
 from tests.support.media_facts import profile, video
 
 from hevcq.domain.planning.planner import make_plan
@@ -93,6 +94,44 @@ def test_hard_edges_are_no_fields(tmp_path) -> None:
     facts, _ = made(tmp_path / "drawn.mkv", "testsrc2=s=96x576:r=25:d=2", *MPEG2)
 
     assert (facts.marked_interlaced, facts.interlaced, facts.seen_order) == (False, False, "")
+
+
+def test_hard_edges_that_are_marked_as_fields_are_no_fields(tmp_path) -> None:
+    """Small pictures of hard edges show fields of both orders; interlaced video has one."""
+    graph = "testsrc2=s=320x180:r=25:d=3,setfield=tff"
+    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-x264opts", "tff=1")
+    facts, plan = made(tmp_path / "drawn.mkv", graph, *x264)
+
+    assert (facts.marked_interlaced, facts.interlaced) == (True, False)
+    assert plan.video.deinterlace is False
+
+
+def test_fields_of_hard_edges_in_small_pictures_stay_fields(tmp_path) -> None:
+    graph = "testsrc2=s=320x180:r=50:d=2,tinterlace=interleave_top,setfield=tff"
+    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-x264opts", "tff=1")
+    facts, plan = made(tmp_path / "woven.mkv", graph, *x264)
+
+    assert (facts.interlaced, facts.seen_order) == (True, "tt")
+    assert plan.video.deinterlace is True
+
+
+def test_fields_of_two_orders_one_after_another_stay_fields(tmp_path) -> None:
+    """Tapes of two cameras in one file: both orders are seen, and each clearly."""
+    fields = "testsrc2=s=320x180:r=50:d=2,tinterlace=interleave_{},setfield=tff"
+    graph = f"{fields.format('top')}[a];{fields.format('bottom')}[b];[a][b]concat"
+    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-x264opts", "tff=1")
+    facts, plan = made(tmp_path / "joined.mkv", graph, *x264)
+
+    assert (facts.interlaced, facts.progressive_pictures) == (True, False)
+    assert plan.video.deinterlace is True
+
+
+@pytest.mark.parametrize("name", ["sony-1080i50-avchd.mts", "made-h264-1080i25-tff.mp4"])
+def test_real_interlaced_video_stays_interlaced(name) -> None:
+    encoder = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+    facts = encoder.probe(str(media_clip(name)), stop=threading.Event()).streams[0].video
+
+    assert (facts.interlaced, facts.seen_order) == (True, "tt")
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,10 @@ FRAMES_PER_PLACE = 50
 SHORT_S = 10.0
 """Seconds below which one place, the beginning, is enough; it is looked at for as many frames."""
 UNMARKED_FRAMES = 16
-UNMARKED_CLEAR = 1.5
-"""idet's threshold without a mark. At its 1.04 hard edges look like combs: 54 of 60 frames of a drawn
-test picture, and none at 1.5, where of two interlaced cameras' frames 12 in 13 and all do."""
+CLEAR = 1.5
+"""idet's threshold without a mark, and where both field orders are seen. At its 1.04 hard edges look like
+combs: 54 of 60 frames of a drawn test picture, and none at 1.5, where of two interlaced cameras' frames
+12 in 13 and all do."""
 MIN_COMBED, MIN_COMBED_TELECINED = 0.9, 0.2
 """Share of decided frames that must be combed without a mark, and with the repeated fields of a telecine."""
 MIN_JUDGED = 12
@@ -68,6 +69,12 @@ class FieldsSeen:
         combed = self.top_first + self.bottom_first
         judged = combed + self.progressive
         return judged >= MIN_JUDGED and combed <= MAX_COMBED * judged
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether both field orders are seen and neither clearly, which true fields do not show."""
+        both = self.top_first + self.bottom_first
+        return both >= MIN_JUDGED and not self.order and not self.is_progressive
 
     @property
     def is_interlaced(self) -> bool:
@@ -113,16 +120,25 @@ def with_fields_seen(
 def _looked_at(
     tools: FfmpegTools, location: str, info: MediaInfo, stream: Stream, stop: threading.Event
 ) -> Stream:
-    argv = _command(tools, location, info, stream)
-    try:
-        limits = reading(PROBE_LIMITS, tools, location)
+    marked = stream.video is not None and stream.video.marked_interlaced
+    limits = reading(PROBE_LIMITS, tools, location)
+
+    def look(*, clearly: bool) -> FieldsSeen:
+        argv = _command(tools, location, info, stream, clearly=clearly)
         done = run_child(argv, stop=stop, limits=limits, deadline_s=PROBE_DEADLINE_S)
+        return fields_seen(done.stderr)
+
+    try:
+        seen = look(clearly=not marked)
+        if marked and seen.is_mixed:
+            # Hard edges look like fields of both orders; only what is clear without doubt overrules the mark.
+            again = look(clearly=True)
+            seen = again if again.is_progressive else seen
     except (EncoderFailed, LimitExceeded):
         return stream
-    seen = fields_seen(done.stderr)
     if stream.video is None:
         return stream
-    if not stream.video.marked_interlaced:
+    if not marked:
         if not seen.is_interlaced:
             return stream
         unmarked = {"interlaced_pictures": True, "seen_order": seen.order}
@@ -150,12 +166,14 @@ def _added_up(pattern: re.Pattern[str], lines: tuple[str, ...]) -> list[int]:
     return [sum(int(numbers[place]) for numbers in found) for place in range(3)]
 
 
-def _command(tools: FfmpegTools, location: str, info: MediaInfo, stream: Stream) -> list[str]:
+def _command(
+    tools: FfmpegTools, location: str, info: MediaInfo, stream: Stream, *, clearly: bool
+) -> list[str]:
     length = info.duration_s or 0.0
     places = PLACES if length >= SHORT_S else 1
     marked = stream.video is not None and stream.video.marked_interlaced
     frames = (FRAMES_PER_PLACE if marked else UNMARKED_FRAMES) * PLACES // places
-    clear = "" if marked else f"=intl_thres={UNMARKED_CLEAR}"
+    clear = f"=intl_thres={CLEAR}" if clearly else ""
     command = [tools.ffmpeg, "-v", "info", "-nostdin", "-nostats", "-hide_banner"]
     for place in range(places):
         at = length * (place + 0.5) / places if places > 1 else 0.0
