@@ -12,10 +12,12 @@ import pytest
 
 from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded
 from hevcq.domain.certificate import Outcome
+from hevcq.domain.media.facts import Measurement
 from hevcq.domain.profile import Preflight
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.inspect.preflight import index_damage
 from support.avi import open_dml
+from support.fakes.encoder import FakeEncoder
 
 PICTURE = "testsrc2=size=160x120:rate=24:duration=2,noise=alls=8"
 MAKES = {
@@ -261,3 +263,40 @@ def test_cues_that_are_absent_stale_or_not_needed_prove_nothing(clusters, tmp_pa
     )  # fmt: skip
     live.write_bytes(done.stdout)
     preflight(live)
+
+
+def end_of(path: Path, content: bytes, name: str) -> str:
+    path.write_bytes(content)
+    info = FakeEncoder().info.model_copy(update={"format_name": name})
+    return index_damage(str(path), info, Measurement(tracks=()))
+
+
+@pytest.mark.parametrize(("lines", "frame"), [(0x00, 120_000), (0x80, 144_000)])
+def test_a_raw_dv_that_ends_inside_a_frame_was_cut(tmp_path, lines, frame):
+    head = bytes([0x1F, 0x07, 0x00, 0x3F | lines])
+    whole = head + bytes(3 * frame - 4)
+    assert end_of(tmp_path / "a.dv", whole, "dv") == ""
+    for lost in (1, frame // 3, frame - 1):
+        cut = end_of(tmp_path / "a.dv", whole[:-lost], "dv")
+        assert cut == "it ends inside a frame, so it was cut"
+    # A file that does not begin with a frame is not judged by its size
+    assert end_of(tmp_path / "a.dv", b"\xff" + whole, "dv") == ""
+    assert end_of(tmp_path / "a.dv", b"", "dv") == ""
+
+
+def page(flags: int, *segments: int) -> bytes:
+    media = b"".join(b"OggS"[:4].ljust(length, b"m") for length in segments)
+    return b"OggS\0" + bytes([flags]) + bytes(20) + bytes([len(segments), *segments]) + media
+
+
+@pytest.mark.parametrize("count", [1, 5, 20])
+def test_an_ogg_that_ends_inside_a_page_was_cut_and_one_without_a_mark_of_its_end_was_not(
+    tmp_path, count
+):
+    whole = page(2, 30) + page(0, *[255] * 80, 7) * count
+    assert end_of(tmp_path / "a.ogv", whole, "ogg") == ""
+    assert end_of(tmp_path / "a.ogv", whole + page(4, 9), "ogg") == ""
+    for lost in (1, 1000, len(page(0, *[255] * 80, 7)) - 5, len(page(0, *[255] * 80, 7)) - 2):
+        cut = end_of(tmp_path / "a.ogv", whole[:-lost], "ogg")
+        assert cut == "it ends inside a page, so it was cut"
+    assert end_of(tmp_path / "a.ogv", whole + b"ID3 or other words behind it", "ogg") == ""

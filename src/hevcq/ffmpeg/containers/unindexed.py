@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import BinaryIO
 
 from hevcq.errors import Stopped
 
@@ -13,6 +14,37 @@ _SOUND_OR_PICTURE = range(0xC0, 0xF0)
 """Stream ids of sound and pictures (ISO/IEC 13818-1, table 2-22)."""
 _MANNER = 50
 """Of more than one packet in so many the counter is wrong by the manner of the multiplexer."""
+
+_DV_FRAME_BYTES = {0x00: 120_000, 0x80: 144_000}
+"""Bytes of a frame of 525 and of 625 lines, by a bit of its first block; DVCPRO has multiples of them
+(IEC 61834-2)."""
+_OGG_HEAD_BYTES = 27 + 255
+"""Bytes of the longest head of a page (RFC 3533)."""
+
+
+def ends_inside_frame(file: BinaryIO, size: int) -> str:
+    """Return whether raw DV ends inside a frame, as a clause, or "" if not or if it is no whole DV."""
+    head = file.read(4)
+    if len(head) < 4 or head[0] & 0xE0 or size % _DV_FRAME_BYTES[head[3] & 0x80] == 0:
+        return ""
+    return "it ends inside a frame, so it was cut"
+
+
+def ends_inside_page(file: BinaryIO, size: int) -> str:
+    """Return whether an Ogg ends inside a page, as a clause, or "".
+
+    A last page without the mark of the end is none: what is recorded live has no such mark.
+    """
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(_OGG_HEAD_BYTES)
+        if not head.startswith(b"OggS"):
+            # Other words behind the last page, or a page that is broken, which its demuxer says.
+            return "it ends inside a page, so it was cut" if b"OggS".startswith(head) else ""
+        count = head[26] if len(head) > 26 else 0
+        at += 27 + count + sum(head[27 : 27 + count])
+    return "it ends inside a page, so it was cut" if at > size else ""
 
 
 def lost_packets(location: str, layout: tuple[int, int], stop: threading.Event) -> str:

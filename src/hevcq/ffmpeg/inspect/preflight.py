@@ -412,7 +412,9 @@ _BROADCAST = 1
 def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
     """Return what is missing of what the index promises, as a clause, or ""; URLs are not read."""
     demuxer = info.format_name.partition(",")[0]
-    look = {"avi": _avi, "asf": _asf, "mov": _boxes, "matroska": _segment}.get(demuxer)
+    look = {
+        "avi": _avi, "asf": _asf, "mov": _boxes, "matroska": _segment, "dv": _end, "ogg": _end,
+    }.get(demuxer)  # fmt: skip
     if look is None or is_url(location):
         return ""
     with open(location, "rb") as file:
@@ -480,6 +482,16 @@ def _segment(file: BinaryIO, _info: MediaInfo, measured: Measurement) -> str:
     short = _short(segment.end - size) if segment is not None else ""
     ends = [track.end_s for track in measured.tracks if track.end_s is not None]
     return short or broken_cues(file, size, max(ends, default=None))
+
+
+def _end(file: BinaryIO, info: MediaInfo, _measured: Measurement) -> str:
+    """Look whether a file without an index ends inside a frame of DV or a page of Ogg."""
+    from hevcq.ffmpeg.containers import unindexed
+
+    look = unindexed.ends_inside_frame if info.format_name == "dv" else unindexed.ends_inside_page
+    size = _size(file)
+    file.seek(0)
+    return look(file, size)
 
 
 def _short(missing: int) -> str:
