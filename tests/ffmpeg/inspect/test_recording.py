@@ -45,6 +45,14 @@ def pictures(path: Path) -> tuple[list[str], str]:
     return [line.rpartition(",")[2] for line in lines], done.stderr
 
 
+def sound_times(path: Path) -> list[int]:
+    """Return when each packet of sound is heard, in 1/90000 s."""
+    command = ["ffprobe", "-v", "quiet", "-select_streams", "a:0", "-show_entries", "packet=pts"]
+    command += ["-of", "csv=p=0:nk=1", str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    return [int(line.strip(",")) for line in done.stdout.split() if line.strip(",")]
+
+
 def preflight(path: Path) -> None:
     info = ENCODER.probe(str(path), stop=STOP)
     ENCODER.preflight(str(path), info, PROFILE, stop=STOP)
@@ -53,8 +61,8 @@ def preflight(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "lost", "said"),
     [
-        ("recording-cut.ts", 1, 2),
-        ("recording-cut-mpeg2.ts", 1, 2),
+        ("recording-cut.ts", 1, 3),
+        ("recording-cut-mpeg2.ts", 1, 3),
         ("recording-torn-end.ts", 1, 1),
     ],
 )
@@ -77,10 +85,21 @@ def test_whole_pictures_are_kept_and_the_others_counted(tmp_path, name, lost, sa
 
 
 def test_the_notices_count_what_was_left_out(tmp_path) -> None:
-    made = trimmed(recording("recording-cut-mpeg2.ts", tmp_path), tmp_path / "scratch")
+    source = recording("recording-cut-mpeg2.ts", tmp_path)
+
+    made = trimmed(source, tmp_path / "scratch")
 
     assert made is not None
-    assert made.notices == (f"Stream 0: {EARLY.format('6 pictures', 'are')}", TORN)
+    before, after = sound_times(source), sound_times(made.path)
+    lost = before.index(after[0])
+    seconds = (after[0] - before[0]) / 90_000
+    said = f"{lost} packets of sound ({seconds:.2f} s) before the first whole picture are left out."
+    assert lost == 6
+    assert made.notices == (
+        f"Stream 0: {EARLY.format('6 pictures', 'are')}",
+        TORN,
+        f"Stream 1: {said}",
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,13 @@ from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import DiskFull, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
-from hevcq.ffmpeg.inspect.transport_stream import SYNC, packet_layout, payload_begin, pid_of
+from hevcq.ffmpeg.inspect.transport_stream import (
+    CLOCK_HZ,
+    SYNC,
+    packet_layout,
+    payload_begin,
+    pid_of,
+)
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.encoder import TrimmedSource
 
@@ -89,7 +95,25 @@ def trim_recording(
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
         raise DiskFull(f"The disk filled up while {display_name(location)} was trimmed.") from error
-    return TrimmedSource(path=path, notices=tuple(_notices(videos[0], ends)))
+    sounds = info.of_kind(StreamKind.AUDIO) if ends.begin else ()
+    silenced = (_sound_left_out(_head(tools, location, s, stop)[0], s, ends.begin) for s in sounds)
+    said = (*_notices(videos[0], ends), *filter(None, silenced))
+    return TrimmedSource(path=path, notices=said)
+
+
+def _sound_left_out(head: list[HeadPacket], sound: Stream, begin: int) -> str:
+    """Return what is said of the sound before the place where the whole pictures begin, or ""."""
+    # A packet without a place belongs to the unit of the one before it.
+    kept = next((n for n, p in enumerate(head) if p.place is not None and p.place >= begin), None)
+    if not kept:
+        return ""
+    first, following = head[0].pts, head[kept].pts
+    seconds = ""
+    if first is not None and following is not None:
+        seconds = f" ({(following - first) / CLOCK_HZ:.2f} s)"
+    packets = "1 packet of sound" if kept == 1 else f"{kept} packets of sound"
+    end = "is left out" if kept == 1 else "are left out"
+    return f"Stream {sound.index}: {packets}{seconds} before the first whole picture {end}."
 
 
 def _notices(video: Stream, ends: Ends) -> Iterator[str]:
@@ -151,11 +175,11 @@ def ends_of(
 
 
 def _head(
-    tools: FfmpegTools, location: str, video: Stream, stop: threading.Event
+    tools: FfmpegTools, location: str, stream: Stream, stop: threading.Event
 ) -> tuple[list[HeadPacket], int]:
-    """Return the first packets of the video, and its PID."""
+    """Return the first packets of a stream, and its PID."""
     argv = [
-        tools.ffprobe, "-v", "quiet", "-select_streams", str(video.index),
+        tools.ffprobe, "-v", "quiet", "-select_streams", str(stream.index),
         "-read_intervals", f"%+#{HEAD_PACKETS}", "-show_entries", "packet=pts,pos,flags:stream=id",
         "-of", "csv=p=1:nk=1", *input_options(location),
     ]  # fmt: skip
