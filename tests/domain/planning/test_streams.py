@@ -295,3 +295,21 @@ def test_subtitles_that_ffmpeg_cannot_read_are_left_out_by_policy() -> None:
 
     assert isinstance(made, EncodePlan)
     assert "TTML subtitles (stpp)" in made.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("programs", "policy", "said"), [(2, "drop", 1), (1, "drop", 0), (2, "keep", 0)]
+)
+def test_the_sound_of_a_programme_whose_picture_is_left_out_is_named(
+    programs: int, policy: str, said: int
+) -> None:
+    found = media(video(), audio(), video(), audio(), form="mpegts", programs=programs)
+
+    made = make_plan(profile(policies={"extra_video": policy}), found)
+
+    assert isinstance(made, EncodePlan)
+    assert sum("holds 2 programmes" in notice for notice in made.notices) == said
+    lone = media(video(), audio(), video(), form="mpegts", programs=2)
+    one_sound = make_plan(profile(policies={"extra_video": policy}), lone)
+    assert isinstance(one_sound, EncodePlan)
+    assert not any("programmes" in notice for notice in one_sound.notices)
