@@ -58,6 +58,21 @@ def preflight(path: Path) -> None:
     ENCODER.preflight(str(path), info, PROFILE, stop=STOP)
 
 
+def test_a_piece_of_a_packet_at_the_end_is_said_to_be_left_out(tmp_path) -> None:
+    source = tmp_path / "a.ts"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=size=64x48:duration=1"]
+    subprocess.run([*command, "-c:v", "mpeg2video", source], check=True, timeout=60)
+    source.write_bytes(source.read_bytes() + b"\x47" + bytes(50))
+    with pytest.raises(SourceDamaged, match="ends inside a packet"):
+        preflight(source)
+
+    made = trimmed(source, tmp_path / "scratch")
+
+    assert made is not None
+    assert made.notices == ("The last 51 bytes are left out: the recording ends inside a packet.",)
+    preflight(made.path)
+
+
 @pytest.mark.parametrize(
     ("name", "lost", "said"),
     [

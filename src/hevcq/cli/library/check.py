@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from hevcq.usecases.health.check import CheckRequest, HealthCheck
     from hevcq.wiring.app import App
 
+REMARKS = 5
+"""Sound files of which a remark is printed; the JSON has all."""
+
 
 def check(
     ctx: typer.Context,
@@ -96,6 +99,9 @@ def _run(
             for each in wrong
         ]
         render.emit_table(("file", "health", "why"), rows)
+    remarks = [each for each in checked if each.health.value == "sound" and each.detail]
+    for each in [] if as_json else remarks[:REMARKS]:
+        cli.say(f"{render.printable(each.path)} is sound. {render.printable(each.detail)}")
     if report is not None:
         write_html(report, checked, shown.app.clock.now())
         cli.say(f"Report written to {render.printable(report.absolute())}.")

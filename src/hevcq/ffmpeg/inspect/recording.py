@@ -58,7 +58,7 @@ class Ends:
 
     `leading` are the places of pictures right after the first key frame that refer to what is
     before it. `unfinished` has the place of the last unit of each PID that is not whole. `early`
-    counts the pictures before the first key frame.
+    counts the pictures before the first key frame, and `torn` the bytes of a packet cut off at the end.
     """
 
     begin: int
@@ -67,6 +67,7 @@ class Ends:
     end: int
     early: int
     late: int
+    torn: int = 0
 
 
 def trim_recording(
@@ -125,6 +126,8 @@ def _notices(video: Stream, ends: Ends) -> Iterator[str]:
         yield f"{where} the last picture is left out: the recording ends inside it."
     elif ends.unfinished:
         yield "The last piece of sound or data is left out: the recording ends inside it."
+    elif ends.torn:
+        yield f"The last {ends.torn} bytes are left out: the recording ends inside a packet."
 
 
 def pictures_words(count: int) -> str:
@@ -171,7 +174,8 @@ def ends_of(
         unfinished = _unfinished(file, (span[0], whole), (offset, length))
     if not first and not leading and not unfinished and whole == span[1]:
         return None
-    return Ends(begin, leading, unfinished, whole, early=first, late=int(pid in unfinished))
+    late, torn = int(pid in unfinished), span[1] - whole
+    return Ends(begin, leading, unfinished, whole, first, late, torn)
 
 
 def _head(

@@ -276,7 +276,7 @@ class HealthCheck:
                 # Bytes are counted in the copy, which has fewer.
                 spots = tuple(replace(spot, byte=None) for spot in self._spots(copy.path))
                 return replace(fresh, health=Health.DAMAGED, detail=detail, spots=spots)
-        return replace(fresh, health=Health.SOUND, detail=AS_RECORDED)
+        return replace(fresh, health=Health.SOUND, detail=" ".join(copy.notices) or AS_RECORDED)
 
     def _damaged(self, fresh: Checked, info: MediaInfo | None, error: SourceDamaged) -> Checked:
         spots = self._spots(fresh.path)
