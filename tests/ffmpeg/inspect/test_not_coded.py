@@ -59,6 +59,26 @@ def test_pictures_that_are_not_coded_are_none_that_a_rendition_lacks(
         assert one.request.report.frames == 47
 
 
+def test_xvid_that_leaves_its_first_places_empty_is_encoded_as_it_is_shown(tmp_path: Path) -> None:
+    """libxvid's B-frames: the second packet lies four places behind the first."""
+    source = tmp_path / "xvid.avi"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=2", "-f", "lavfi", "-i", "sine=duration=2",
+           "-c:v", "libxvid", "-bf", "2", "-c:a", "libmp3lame", source)  # fmt: skip
+
+    one = encoded("hevc", source, tmp_path)
+
+    assert complaints(one.judge()) == []
+    measured = ENCODER.preflight(
+        str(one.request.output), one.output, profile("hevc"), stop=threading.Event()
+    )
+    track, made = one.request.measured.track(0), measured.track(0)
+    assert track is not None
+    assert made is not None
+    assert track.first_pts_s == made.first_pts_s == pytest.approx(0.16)
+    assert track.last_pts_s == made.last_pts_s
+    assert track.packets == one.request.report.frames
+
+
 def test_a_picture_that_is_lost_besides_is_still_damage(tmp_path: Path) -> None:
     source = divx(tmp_path, drop, "-bf", "0")
     content = bytearray(source.read_bytes())
