@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Protocol
 from zlib import crc32
 
-from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
+from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.errors import Stopped, Unavailable
 from hevcq.ffmpeg.inputs import Demuxed, FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.probe.probe import probe_error
@@ -368,3 +368,15 @@ def sequence_changes(location: str, stop: threading.Event) -> int:
                     found.append(shape)
             rest = (rest + block)[-7:]
     return max(0, len(found) - 1)
+
+
+def shown_span(times: Sequence[int | None], stream: Stream) -> dict[str, float]:
+    """Return when the first and last pictures are shown, where the container has decoding times only.
+
+    Xvid leaves first places of an AVI empty: players show a picture when the next packet comes.
+    """
+    if times[0] is None:
+        return {}
+    last = [time + len(times) - 1 - n for n, time in enumerate(times) if time is not None][-1]
+    seconds = {"first_pts_s": times[0], "last_pts_s": last, "end_s": last + 1}
+    return {name: float(ticks * stream.tick) for name, ticks in seconds.items()}

@@ -41,7 +41,7 @@ from hevcq.ffmpeg.inputs import (
     is_url,
     reading,
 )
-from hevcq.ffmpeg.inspect.measure import LIMITS, measure, sequence_changes
+from hevcq.ffmpeg.inspect.measure import LIMITS, measure, sequence_changes, shown_span
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -141,20 +141,8 @@ def _with_pictures(
                 )
             tracks[place] = track.model_copy(update={"packets": shown})
         if shown and track.packets - most <= shown <= track.packets and not track.times:
-            tracks[place] = tracks[place].model_copy(update=_shown_span(times, stream))
+            tracks[place] = tracks[place].model_copy(update=shown_span(times, stream))
     return measured.model_copy(update={"tracks": tuple(tracks), "notices": tuple(notices)})
-
-
-def _shown_span(times: Sequence[int | None], stream: Stream) -> dict[str, float]:
-    """Return when the first and last pictures are shown, where the container has decoding times only.
-
-    Xvid leaves first places of an AVI empty: players show a picture when the next packet comes.
-    """
-    if times[0] is None:
-        return {}
-    last = [time + len(times) - 1 - n for n, time in enumerate(times) if time is not None][-1]
-    seconds = {"first_pts_s": times[0], "last_pts_s": last, "end_s": last + 1}
-    return {name: float(ticks * stream.tick) for name, ticks in seconds.items()}
 
 
 def _retimed(times: Sequence[int], shown: Sequence[int | None]) -> Iterator[tuple[int, int]]:
