@@ -76,9 +76,11 @@ def test_each_finished_format_is_linked_as_it_becomes_available(people, bench):
     assert ann.get(page).text.count("waiting for a worker") == 2
     assert "<video" not in ann.get(page).text
 
+    bench.encoder.trimmed = (b"whole pictures", ("8 pictures <are> left out.",))
     bench.work("720p")
 
     html = ann.get(page).text
+    assert "8 pictures &lt;are&gt; left out." in html
     assert html.count("waiting for a worker") == 1
     key = bench.job(video, "720p").rendition.key
     name = key.rpartition("/")[2]

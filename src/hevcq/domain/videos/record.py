@@ -95,7 +95,7 @@ class Upload(Frozen):
 
 
 class Rendition(Frozen):
-    """What one profile made of the video, once its job settled.
+    """What one profile made of the video, once its job settled. `notices`: see RenditionRef.
 
     `checked_at` is when the published bytes were last read back and found to be those of the ledger.
     """
@@ -110,6 +110,7 @@ class Rendition(Frozen):
     reason: str = ""
     failure_class: FailureClass | None = None
     checked_at: float | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Unsent(Frozen):

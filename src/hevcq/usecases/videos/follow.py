@@ -39,6 +39,7 @@ class ProfileRow:
     reason: str = ""
     failure_class: FailureClass | None = None
     remedy: str = ""
+    notices: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the documented JSON form."""
@@ -182,6 +183,7 @@ def _settled_row(video: Video, made: Rendition) -> ProfileRow:
         reason=own_name(video, made.reason),
         failure_class=made.failure_class,
         remedy=remedy_of(made.failure_class) if dead else "",
+        notices=made.notices,
     )
 
 
@@ -206,6 +208,7 @@ def _rendition(farm: VideoFarm, record: JobRecord, known: Rendition | None) -> R
         certificate_key=made.certificate_key,
         size=_total_size(farm, made.certificate_key) or made.size,
         sha256=made.sha256,
+        notices=made.notices,
     )
 
 
