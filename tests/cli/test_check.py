@@ -63,7 +63,7 @@ def test_a_file_that_was_cut_off_is_damaged_where_it_ends(tmp_path, capsys):
     torn.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     assert run(["--data-dir", str(tmp_path / "data"), "check", str(torn)]) == 1
     said = capsys.readouterr().out
-    found = re.search(r"File ended prematurely, at 0:00:0(1\.\d) \(byte (\d+)\)\.", said)
+    found = re.search(r"File ended prematurely\), at 0:00:0(1\.\d) \(byte (\d+)\)\.", said)
     assert found, said
     assert torn.stat().st_size / 2 < int(found[2]) < torn.stat().st_size
 
