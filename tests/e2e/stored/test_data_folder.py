@@ -17,7 +17,8 @@ from hevcq.domain.keys import key_for_path
 pytestmark = pytest.mark.media
 
 STORED_FFMPEG = "5.1.9-0+deb12u1"
-DAMAGE = "is damaged: Invalid NAL unit size"
+STORED_DAMAGE = "is damaged: Invalid NAL unit size"
+DAMAGE = "Invalid NAL unit size"
 
 
 def names(events: list[dict[str, object]], event: str) -> dict[str, str]:
@@ -76,7 +77,7 @@ class TestWhatIsShown:
         (letter,) = stored.lines("dead-letters", "list")
         assert letter["failure_class"] == "damaged"
         shown = stored.run("dead-letters", "show", letter["letter_id"])
-        assert f"{stored.library / 'damaged.mkv'} {DAMAGE}" in shown
+        assert f"{stored.library / 'damaged.mkv'} {STORED_DAMAGE}" in shown
         body = json.loads(shown.partition("message: ")[2])
         assert body["source"]["key"].endswith("/lib/damaged.mkv")
 

@@ -265,7 +265,8 @@ def sample_graph(
 
 
 def _from(moment: float) -> str:
-    return f"setpts=PTS-({moment:.6f})/TB"
+    # An AVI counts in whole pictures: half of one would be rounded to the neighbour.
+    return f"settb=AVTB,setpts=PTS-({moment:.6f})/TB"
 
 
 def _sample(at: float, done: Finished) -> Sample:
