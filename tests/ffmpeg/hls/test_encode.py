@@ -161,7 +161,7 @@ def test_a_scene_cut_just_before_the_grid_does_not_take_its_key_frame_away(tmp_p
     source = tmp_path / "cut.mkv"
     cut = (
         "testsrc2=size=160x90:rate=25:duration=1.5,format=yuv420p,negate[a];"
-        "gradients=size=160x90:rate=25:c0=white:c1=yellow:duration=1.5,format=yuv420p[b];[a][b]concat"
+        "gradients=size=160x90:rate=25:seed=1:c0=white:c1=yellow:duration=1.5,format=yuv420p[b];[a][b]concat"
     )
     ffmpeg("-f", "lavfi", "-i", cut, "-c:v", "libx264", "-preset", "ultrafast", source)
     profile = recipe(h264_rungs={90: RUNGS[90]}, hevc=True, segment_s=2, keyframe_s=2)
