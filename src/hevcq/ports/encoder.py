@@ -156,6 +156,8 @@ class VerifyRequest:
     chunks: ChunkPlan | None = None
 
 
+COPIED_AS = "recording"
+"""The name, without its suffix, of the copy that `trim_recording` writes."""
 TRIMMED = frozenset({"mpegts", "mpeg"})
 """Containers that an encode trims to whole pictures, and whose parts it joins."""
 SpareFolder = Callable[[int], AbstractContextManager[Path]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hevcq.domain.job import Task
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import SourceDamaged
@@ -46,10 +48,11 @@ def test_a_reason_names_the_source_and_no_scratch_path(farm):
     assert letter.reason.startswith(named)
 
 
-def test_the_trimmed_copy_of_a_recording_is_named_as_the_recording(farm):
+@pytest.mark.parametrize("copy", ["recording.ts", "recording.mpg"])
+def test_the_copy_of_a_recording_is_named_as_the_recording(farm, copy):
     source = farm.submit("TODO/all/tv.ts")
     place = farm.context.scratch.folder / "hevcq-12-1" / f"{farm.record(source).job_id}-1"
-    farm.encoder.errors["preflight"] = [SourceDamaged(f"{place}/recording.ts is damaged: so.")]
+    farm.encoder.errors["preflight"] = [SourceDamaged(f"{place}/{copy} is damaged: so.")]
 
     farm.handle()
 

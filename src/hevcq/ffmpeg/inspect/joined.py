@@ -8,7 +8,6 @@ the computed one. It is the copy that is encoded and judged, as for a trimmed re
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import threading
@@ -20,7 +19,7 @@ from typing import BinaryIO
 
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.profile import Policies
-from hevcq.errors import INTACT_COPY, DiskFull, MediaRefused, SourceDamaged, Stopped
+from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.parts import Part, Writer, clock_words, mapping, notices, times_words
@@ -31,6 +30,7 @@ from hevcq.ffmpeg.inspect.recording import (
     TAIL_PACKETS,
     Ends,
     HeadPacket,
+    copying,
     ends_of,
     trim_recording,
     whole_number,
@@ -52,7 +52,7 @@ from hevcq.ffmpeg.inspect.transport_stream import (
     step,
 )
 from hevcq.ffmpeg.process.child import run_child
-from hevcq.ports.encoder import TrimmedSource
+from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 
 BACK_PACKETS = 4096
 """Packets before the first one with a new clock among which the border of two parts is looked for."""
@@ -146,17 +146,10 @@ def _lengths(found: Clocks, runs: list[Run]) -> list[float]:
 def _join(recording: Recording, found: Clocks, runs: list[Run]) -> TrimmedSource:
     parts, lost, unlike = _parts(recording, found, runs)
     parts = _moved(parts, found)
-    path = recording.folder / "recording.ts"
-    try:
-        with open(recording.location, "rb") as source, path.open("wb") as target:
-            begun = set[int]()
-            for part in parts:
-                _copy(recording, (source, target), part, found, begun)
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        name = display_name(recording.location)
-        raise DiskFull(f"The disk filled up while {name} was joined.") from error
+    path, begun = recording.folder / f"{COPIED_AS}.ts", set[int]()
+    with copying(recording.location, path, "joined") as files:
+        for part in parts:
+            _copy(recording, files, part, found, begun)
     _prove(recording, path, found, parts)
     if not all(part.enters for part in parts):
         _require_pictures(recording, path, found, parts)

@@ -7,7 +7,6 @@ with a picture that needs none before it. It is the copy that is encoded and jud
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from bisect import bisect_left, bisect_right
@@ -19,11 +18,11 @@ from typing import BinaryIO
 
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Policies
-from hevcq.errors import DiskFull, MediaRefused, Stopped
+from hevcq.errors import MediaRefused, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, is_url
 from hevcq.ffmpeg.inspect.joined import Recording, last_time, packets_from, refuse_jumps
 from hevcq.ffmpeg.inspect.parts import joints_words
-from hevcq.ffmpeg.inspect.recording import HEAD_PACKETS
+from hevcq.ffmpeg.inspect.recording import HEAD_PACKETS, copying
 from hevcq.ffmpeg.inspect.transport_stream import (
     CLOCK_HZ,
     FORWARD_S,
@@ -37,7 +36,7 @@ from hevcq.ffmpeg.inspect.transport_stream import (
     step,
     write_time,
 )
-from hevcq.ports.encoder import TrimmedSource
+from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 
 PACK, END, PRIVATE = 0xBA, 0xB9, 0xBD
 TAIL_BYTES = 4 << 20
@@ -108,15 +107,9 @@ def joined_program_stream(
     refuse_jumps(location, policies, times)
     for each in pieces[1:]:
         _require_closed(location, each.begin, video)
-    path = folder / "recording.mpg"
-    try:
-        with open(location, "rb") as source, path.open("wb") as target:
-            _write(source, target, pieces, stop)
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        name = display_name(location)
-        raise DiskFull(f"The disk filled up while {name} was joined.") from error
+    path = folder / f"{COPIED_AS}.mpg"
+    with copying(location, path, "joined") as (source, target):
+        _write(source, target, pieces, stop)
     _prove(recording, path, found, pieces)
     ends = [(each.stops[video] + each.move) % WRAP for each in pieces]
     held = max(step(end, begin) for end, begin in zip(ends[:-1], shown[1:], strict=True))

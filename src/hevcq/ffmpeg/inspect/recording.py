@@ -12,6 +12,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -28,7 +29,7 @@ from hevcq.ffmpeg.inspect.transport_stream import (
     pid_of,
 )
 from hevcq.ffmpeg.process.child import run_child
-from hevcq.ports.encoder import TrimmedSource
+from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 
 HEAD_PACKETS = 6000
 """Demuxed packets among which the first key frame must be: a minute of video with sound."""
@@ -70,6 +71,21 @@ class Ends:
     torn: int = 0
 
 
+@contextmanager
+def copying(location: str, path: Path, done: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Open a recording and its copy; `done` says what becomes of it in the sentence of a full disk.
+
+    Raises DiskFull if the copy does not fit, and OSError.
+    """
+    try:
+        with open(location, "rb") as source, path.open("wb") as target:
+            yield source, target
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise DiskFull(f"The disk filled up while {display_name(location)} was {done}.") from error
+
+
 def trim_recording(
     tools: FfmpegTools, location: str, info: MediaInfo, folder: Path, stop: threading.Event
 ) -> TrimmedSource | None:
@@ -88,14 +104,9 @@ def trim_recording(
     ends = ends_of(location, head, (*layout, pid), (0, size))
     if ends is None:
         return None
-    path = folder / "recording.ts"
-    try:
-        with open(location, "rb") as source, path.open("wb") as target:
-            _copy(source, target, ends, (*layout, pid), stop)
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise DiskFull(f"The disk filled up while {display_name(location)} was trimmed.") from error
+    path = folder / f"{COPIED_AS}.ts"
+    with copying(location, path, "trimmed") as (source, target):
+        _copy(source, target, ends, (*layout, pid), stop)
     sounds = info.of_kind(StreamKind.AUDIO) if ends.begin else ()
     silenced = (_sound_left_out(_head(tools, location, s, stop)[0], s, ends.begin) for s in sounds)
     said = (*_notices(videos[0], ends), *filter(None, silenced))

@@ -63,7 +63,6 @@ AUDIO, ATTACHMENT = 1, 4
 KINDS = {0: "video", 1: "audio", 2: "data", 3: "subtitle", 4: "attachment"}
 FIELD_ORDERS = {1: "progressive", 2: "tt", 3: "bb", 4: "tb", 5: "bt"}
 UNKNOWN_PROFILE = -99
-ATTACHED_PICTURE = 0x400
 DISPOSITIONS = {
     0x1: "default", 0x2: "dub", 0x4: "original", 0x8: "comment", 0x10: "lyrics", 0x20: "karaoke",
     0x40: "forced", 0x80: "hearing_impaired", 0x100: "visual_impaired", 0x200: "clean_effects",

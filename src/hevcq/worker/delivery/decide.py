@@ -24,6 +24,7 @@ from hevcq.errors import (
     StorageError,
     WorkerUnfit,
 )
+from hevcq.ports.encoder import COPIED_AS
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
@@ -84,9 +85,7 @@ def _named(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Ex
     source, folder = claimed.task.source, re.escape(str(context.scratch.folder))
     below = rf"{folder}/hevcq-\d+-\d+/[^/\s]+/"
     fetched = re.compile(rf"(?:{below})?\b{source.source_id}(?:\.[A-Za-z0-9]{{1,8}}\b)?")
-    copied = re.compile(
-        rf"{below}recording\.ts\b"
-    )  # the source without what a recording has too much
+    copied = re.compile(rf"{below}{COPIED_AS}\.[a-z]+\b")
     other = re.compile(rf"{below}([^/\s'\":,;]+)")
 
     def named(text: str) -> str:
