@@ -7,6 +7,7 @@ import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -242,10 +243,9 @@ def test_a_disk_that_fails_is_told_apart_from_one_that_is_full(
 ):
     fake_ffmpeg("7.1")
 
-    def fail(_descriptor: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("hevcq.usecases.doctor.os.fsync", fail)
+    monkeypatch.setattr(
+        "hevcq.usecases.doctor.os.fsync", Mock(side_effect=OSError(number, os.strerror(number)))
+    )
 
     lines = [line for line in wrong(hevcq("doctor")) if "data_dir" in line]
 

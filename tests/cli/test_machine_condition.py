@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 
@@ -57,10 +58,10 @@ def test_work_waits_for_the_first_answer_and_obeys_each_later_one():
 
 
 def test_a_command_that_cannot_be_asked_forbids_work():
-    def ask(_argv: list[str]) -> int:
-        raise WorkerUnfit("it is gone")
-
-    condition = MachineCondition(always(ScheduleSettings(gate_command="/bin/may")), ask)
+    condition = MachineCondition(
+        always(ScheduleSettings(gate_command="/bin/may")),
+        Mock(side_effect=WorkerUnfit("it is gone")),
+    )
     condition.check()
     assert condition.reason() == "schedule.gate_command cannot be asked: it is gone"
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -128,10 +129,7 @@ def test_every_exit_code_is_in_the_table_with_its_meaning():
 
 
 def break_status(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def broken(*_args: object, **_named: object) -> None:
-        raise error
-
-    monkeypatch.setattr("hevcq.cli.queue.status._show", broken)
+    monkeypatch.setattr("hevcq.cli.queue.status._show", Mock(side_effect=error))
 
 
 def test_an_error_is_one_sentence_and_a_trace_only_with_verbose(hevcq, monkeypatch):

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -20,10 +21,7 @@ from support.library import video
 
 
 def fault(number: int):
-    def call(*_args, **_options):
-        raise OSError(number, os.strerror(number))
-
-    return call
+    return Mock(side_effect=OSError(number, os.strerror(number)))
 
 
 WAYS = {

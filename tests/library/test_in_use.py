@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -61,10 +62,9 @@ def test_a_lock_file_that_a_killed_process_left_holds_nobody_up(tmp_path: Path) 
 
 
 def test_where_no_lock_can_be_made_an_ingest_goes_on(tmp_path: Path, monkeypatch) -> None:
-    def refuse(*_: object, **__: object) -> int:
-        raise PermissionError(13, os.strerror(13))
-
-    monkeypatch.setattr("hevcq.util.file_lock.share", refuse)
+    monkeypatch.setattr(
+        "hevcq.util.file_lock.share", Mock(side_effect=PermissionError(13, os.strerror(13)))
+    )
 
     with in_use([tmp_path], "one", "a"), in_use([tmp_path], "two", "b"):
         pass

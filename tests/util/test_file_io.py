@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -51,11 +52,8 @@ def test_what_the_check_raises_ends_the_reading(tmp_path):
     path = tmp_path / "video"
     path.write_bytes(b"x")
 
-    def stop():
-        raise InterruptedError
-
     with pytest.raises(InterruptedError):
-        sha256_file(path, stop)
+        sha256_file(path, Mock(side_effect=InterruptedError))
     with pytest.raises(FileNotFoundError):
         sha256_file(tmp_path / "none", lambda: None)
 

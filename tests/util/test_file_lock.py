@@ -7,6 +7,7 @@ import fcntl
 import os
 import threading
 from contextlib import closing
+from unittest.mock import Mock
 
 import pytest
 
@@ -122,10 +123,7 @@ def test_a_link_in_a_locks_place_is_not_followed(path, tmp_path):
 def test_a_file_system_without_locks_says_so_and_leaks_no_descriptor(
     monkeypatch, path, take, number
 ):
-    def flock(_descriptor, _how):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(number, os.strerror(number))))
     before = len(os.listdir("/proc/self/fd"))
 
     with pytest.raises(LocksUnsupported) as caught:

@@ -8,6 +8,7 @@ import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from httpx2 import Response
@@ -347,11 +348,11 @@ def test_a_full_disk_keeps_what_was_written(
     where = begin(ann)
     patch(ann, where, 0, b"01234")
 
-    def full(*_given: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as at:
-        at.setattr("hevcq.backends.embedded.videos.files.os.pwrite", full)
+        at.setattr(
+            "hevcq.backends.embedded.videos.files.os.pwrite",
+            Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")),
+        )
         answer = patch(ann, where, 5, b"56789")
     assert (answer.status_code, answer.json()["class"]) == (507, "disk_full")
     assert offset(ann, where) == (200, "5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -171,10 +172,7 @@ def test_a_pause_that_cannot_be_read_changes_nothing(farm):
     assert slot.step() is False
     source = farm.submit()
 
-    def down():
-        raise Unavailable("no answer")
-
-    farm.ledger.pauses = down
+    farm.ledger.pauses = Mock(side_effect=Unavailable("no answer"))
     with capture_logs() as logged:
         for _ in range(3):
             farm.clock.advance(60)
@@ -279,11 +277,8 @@ def test_a_full_disk_and_an_unfit_worker_are_told(farm):
     assert told[0][0] == "disk.low"
     assert "must stay free" in told[0][1]
 
-    def gone(*_args, **_named):
-        raise WorkerUnfit("no ffmpeg")
-
     farm.with_context(min_free_bytes=0)
-    farm.queue.receive = gone
+    farm.queue.receive = Mock(side_effect=WorkerUnfit("no ffmpeg"))
     slot_of(farm).step()
     assert told[1] == ("worker.unfit", "no ffmpeg")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from unittest.mock import Mock
 
 import pytest
 
@@ -58,10 +58,7 @@ def _published(farm: Farm) -> Source:
 def _too_late(farm: Farm) -> Source:
     """The message was held for as long as one may be before its job could be claimed."""
 
-    def claim(*_args: object, **_named: object) -> NoReturn:
-        raise LimitExceeded("The message was held for too long.")
-
-    farm.ledger.claim = claim
+    farm.ledger.claim = Mock(side_effect=LimitExceeded("The message was held for too long."))
     return farm.submit()
 
 

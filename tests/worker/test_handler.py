@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from unittest.mock import Mock
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.events import EventName
@@ -109,10 +110,7 @@ def test_the_display_hears_of_each_step_in_order_with_the_rendition_at_the_end(f
 
 
 def test_a_display_that_breaks_does_not_break_the_work(farm):
-    def broken(_event):
-        raise RuntimeError("no terminal")
-
-    farm.with_context(on_event=broken)
+    farm.with_context(on_event=Mock(side_effect=RuntimeError("no terminal")))
     source = farm.submit()
 
     farm.handle()

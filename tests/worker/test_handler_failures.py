@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -151,11 +152,8 @@ def test_a_store_that_does_not_answer_leaves_a_failure_what_it_was(farm, monkeyp
     check = farm.store.check
 
     def answers_once(asked):
-        monkeypatch.setattr(farm.store, "check", silent)
+        monkeypatch.setattr(farm.store, "check", Mock(side_effect=Unavailable("No answer.")))
         check(asked)
-
-    def silent(_source):
-        raise Unavailable("No answer.")
 
     monkeypatch.setattr(farm.store, "check", answers_once)
     farm.encoder.errors["preflight"] = [SourceDamaged("A slice is missing.")]
@@ -243,11 +241,11 @@ def test_an_error_nobody_named_is_retried_as_internal(farm):
 
 
 def test_a_ledger_that_does_not_answer_costs_the_job_nothing(farm):
-    def down(*_args, **_named):
-        raise Unavailable("The ledger did not answer.")
-
     source = farm.submit()
-    real, farm.ledger.claim = farm.ledger.claim, down
+    real, farm.ledger.claim = (
+        farm.ledger.claim,
+        Mock(side_effect=Unavailable("The ledger did not answer.")),
+    )
 
     handled = farm.handle()
 
@@ -258,10 +256,7 @@ def test_a_ledger_that_does_not_answer_costs_the_job_nothing(farm):
 
 
 def raising(error):
-    def call(*_args, **_named):
-        raise error
-
-    return call
+    return Mock(side_effect=error)
 
 
 def test_a_defect_in_a_claim_gives_the_message_back_and_is_logged_with_its_trace(farm):

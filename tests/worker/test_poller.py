@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -253,10 +254,7 @@ def test_a_worker_whose_last_queue_vanishes_ends(farm) -> None:
 
 
 def test_where_no_queue_answers_the_pool_is_seen_to_be_unwell(farm) -> None:
-    def fails(_name: str, _limit: int) -> None:
-        raise Unavailable("no answer")
-
-    pool = pool_of(farm, watched(farm, fails), 2)
+    pool = pool_of(farm, watched(farm, Mock(side_effect=Unavailable("no answer"))), 2)
     pool.start()
 
     drive(farm, pool, lambda: pool.health().oldest_poll_s > 300, step_s=1.0)

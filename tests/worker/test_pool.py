@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -167,10 +168,7 @@ def test_a_slot_that_dies_is_noticed_and_the_others_go_on(farm):
     pool = pool_of(farm, slots=2)
     broken = pool.workers[0]
 
-    def defect():
-        raise ZeroDivisionError("a defect")
-
-    broken.step = defect
+    broken.step = Mock(side_effect=ZeroDivisionError("a defect"))
     pool.start()
     pause = threading.Event()
     for _ in range(2000):

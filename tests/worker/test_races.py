@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -235,10 +236,7 @@ def test_the_heartbeat_is_joined_before_the_delivery_is_settled(farm):
 def test_a_queue_that_does_not_take_the_ack_loses_nothing(farm):
     source = farm.submit()
 
-    def down(_delivery):
-        raise Unavailable("no answer")
-
-    real, farm.queue.ack = farm.queue.ack, down
+    real, farm.queue.ack = farm.queue.ack, Mock(side_effect=Unavailable("no answer"))
 
     assert not farm.handle().settled
     farm.queue.ack = real

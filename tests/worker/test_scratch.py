@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -168,20 +169,16 @@ def _failing(real, times):
     ],
 )
 def test_each_trouble_with_the_folder_has_its_own_name(scratch, monkeypatch, number, kind):
-    def mkdir(_self, **_named):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(Path, "mkdir", Mock(side_effect=OSError(number, os.strerror(number))))
 
     with pytest.raises(kind, match="scratch folder"), scratch.job("a"):
         pass
 
 
 def test_a_file_system_without_locks_is_refused_with_the_way_out(scratch, monkeypatch):
-    def flock(*_args):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setattr(
+        "fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
+    )
 
     with pytest.raises(WorkerUnfit, match="scratch_dir"), scratch.job("a"):
         pass

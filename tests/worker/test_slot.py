@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -86,10 +87,7 @@ def test_a_send_to_any_queue_wakes_a_slot_that_waits_for_all_of_them(farm):
 
 
 def test_a_queue_that_fails_is_polled_again_later_and_later(farm):
-    def down(*_args, **_named):
-        raise Unavailable("no answer")
-
-    real, farm.queue.receive = farm.queue.receive, down
+    real, farm.queue.receive = farm.queue.receive, Mock(side_effect=Unavailable("no answer"))
     worker = worker_of(farm)
     times = []
     for _ in range(8):
@@ -110,10 +108,7 @@ def test_the_time_of_the_last_poll_stands_still_while_polls_fail(farm):
     worker.step()
     seen = worker.last_poll
 
-    def down(*_args, **_named):
-        raise DatabaseBusy("locked")
-
-    farm.queue.receive = down
+    farm.queue.receive = Mock(side_effect=DatabaseBusy("locked"))
     worker.step()
 
     assert worker.last_poll == seen
@@ -122,10 +117,7 @@ def test_the_time_of_the_last_poll_stands_still_while_polls_fail(farm):
 
 @pytest.mark.parametrize("error", [DatabaseDamaged("bad page"), WorkerUnfit("read-only scratch")])
 def test_what_does_not_come_back_takes_the_slot_out(farm, error):
-    def down(*_args, **_named):
-        raise error
-
-    farm.queue.receive = down
+    farm.queue.receive = Mock(side_effect=error)
     worker = worker_of(farm)
 
     worker.step()
@@ -178,10 +170,7 @@ def test_run_ends_when_told_to_and_takes_nothing_new(farm):
 
 
 def test_a_defect_in_the_loop_is_not_swallowed(farm):
-    def broken(*_args, **_named):
-        raise ZeroDivisionError
-
-    farm.queue.receive = broken
+    farm.queue.receive = Mock(side_effect=ZeroDivisionError)
     worker = worker_of(farm)
 
     with pytest.raises(ZeroDivisionError):

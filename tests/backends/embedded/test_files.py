@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -29,16 +30,13 @@ def test_a_copy_is_whole_on_any_file_system(
     (tmp_path / "in").write_bytes(content)
     real = os.open
 
-    def refuse(*_args: object) -> int:
-        raise OSError(errno.EXDEV, "no")
-
     def open_(path: object, flags: int, mode: int = 0o777) -> int:
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise OSError(errno.EOPNOTSUPP, "no")
         return real(path, flags, mode)
 
     if not kernel:
-        monkeypatch.setattr(os, "copy_file_range", refuse)
+        monkeypatch.setattr(os, "copy_file_range", Mock(side_effect=OSError(errno.EXDEV, "no")))
     if not nameless:
         monkeypatch.setattr(os, "open", open_)
     files.copy_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP)
@@ -57,11 +55,8 @@ def test_a_file_system_without_links_still_gets_a_whole_copy_and_keeps_what_is_t
             raise OSError(errno.EOPNOTSUPP, "no")
         return real(path, flags, mode)
 
-    def no_links(*_args: object, **_named: object) -> None:
-        raise OSError(errno.EPERM, "no")
-
     monkeypatch.setattr(os, "open", open_)
-    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "no")))
     (tmp_path / "in").write_bytes(OLD)
 
     assert files.place_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP) == sha(OLD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -112,11 +113,8 @@ def test_a_commit_that_fails_withdraws_the_bytes(
         "put": lambda: store.put("DONE/a", NEW, metadata={}),
     }
 
-    def fail(*_args: object, **_named: object) -> None:
-        raise DatabaseBusy
-
     with monkeypatch.context() as patched:
-        patched.setattr(store._database, "write", fail)
+        patched.setattr(store._database, "write", Mock(side_effect=DatabaseBusy))
         with pytest.raises(DatabaseBusy):
             calls[how]()
 
@@ -131,11 +129,8 @@ def test_a_publication_that_cannot_clean_up_after_itself_still_succeeds(
     store = opened.backend.store
     publish(store, tmp_path / "x")
 
-    def fail(*_args: object, **_named: object) -> None:
-        raise DatabaseBusy
-
     with monkeypatch.context() as patched:
-        patched.setattr(store._database, "change", fail)
+        patched.setattr(store._database, "change", Mock(side_effect=DatabaseBusy))
         publish(store, tmp_path / "y", NEW, fence=2)
 
     assert read(store) == NEW

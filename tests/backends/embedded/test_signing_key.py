@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -90,10 +91,9 @@ def test_a_key_that_cannot_be_used_is_one_sentence_with_a_remedy(tmp_path: Path,
 def test_a_denied_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     FileSigner(tmp_path).prepare()
 
-    def denied(*_args: object, **_more: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(signing_key, "open_regular", denied)
+    monkeypatch.setattr(
+        signing_key, "open_regular", Mock(side_effect=PermissionError(13, "Permission denied"))
+    )
 
     with pytest.raises(ConfigError, match=r"cannot be used: permission denied\. Give this user"):
         FileSigner(tmp_path).public_key()

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -134,10 +135,9 @@ def test_a_full_disk_while_collecting_leaves_nothing_at_the_target(
 ) -> None:
     publish(store, tmp_path / "x")
 
-    def fail(*_args: object, **_named: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(file_io, "fsync_file", fail)
+    monkeypatch.setattr(
+        file_io, "fsync_file", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    )
     with pytest.raises(DiskFull, match="out"):
         store.collect("DONE/a", tmp_path / "out", moved=nothing, stop=STOP)
 
@@ -204,10 +204,7 @@ def test_each_failure_to_look_at_a_source_has_its_error(
     path = tmp_path / "video.mp4"
     path.write_bytes(b"a clip")
 
-    def fail(*_args: object) -> int:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(files.os, "open", fail)
+    monkeypatch.setattr(files.os, "open", Mock(side_effect=OSError(code, os.strerror(code))))
     with pytest.raises(kind, match=r"video\.mp4"):
         store.accept(path, "TODO/all/x", moved=nothing, stop=STOP)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import httpx2
 import pytest
@@ -127,11 +128,8 @@ def test_a_host_without_an_address_and_a_broken_line_are_not_delivered() -> None
     with pytest.raises(NotDelivered, match="has no address"):
         hook(Server(), addresses=[]).deliver([MESSAGE])
 
-    def broken(_request):
-        raise httpx2.ConnectError("refused")
-
     with pytest.raises(NotDelivered, match="did not answer: ConnectError"):
-        hook(broken).deliver([MESSAGE])
+        hook(Mock(side_effect=httpx2.ConnectError("refused"))).deliver([MESSAGE])
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_AAAA", "abc", f"whsec_{'!' * 40}"])

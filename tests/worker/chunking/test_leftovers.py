@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from hevcq.domain.job import JobState, job_id, subjob_id
@@ -113,10 +115,7 @@ def test_a_worker_that_starts_tidies_where_its_store_expires_nothing(farm):
 
 
 def test_a_store_that_does_not_answer_does_not_keep_a_worker_from_starting(farm, monkeypatch):
-    def away(_prefix):
-        raise Unavailable("no answer")
-
-    monkeypatch.setattr(farm.store, "list", away)
+    monkeypatch.setattr(farm.store, "list", Mock(side_effect=Unavailable("no answer")))
 
     sweep_leftovers(farm.context)
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from contextlib import contextmanager
+from unittest.mock import Mock
 
 import pytest
 
@@ -80,12 +81,9 @@ def test_a_chunk_goes_on_while_nobody_can_say_whether_its_job_does(farm):
     source, get = farm.split(), farm.ledger.get
     real = farm.encoder.encode_chunk
 
-    def away(job):
-        raise Unavailable("no answer")
-
     def encode_chunk(*args, **more):
         farm.clock.advance(6)
-        farm.ledger.get = away
+        farm.ledger.get = Mock(side_effect=Unavailable("no answer"))
         try:
             return real(*args, **more)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -143,11 +144,8 @@ class HandsOn:
     def test_a_ledger_that_does_not_answer_the_look_ends_nothing(self, farm, monkeypatch):
         paced, source = split(farm, {4: [5.0, 1.0]})
 
-        def silent(_job_id):
-            raise Unavailable("no answer")
-
         with monkeypatch.context() as patched:
-            patched.setattr(farm.ledger, "subjobs", silent)
+            patched.setattr(farm.ledger, "subjobs", Mock(side_effect=Unavailable("no answer")))
             patched.setattr(
                 "hevcq.worker.chunking.chunk_job.send_join", lambda _context, _task: None
             )

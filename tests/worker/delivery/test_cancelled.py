@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from hevcq.domain.job import JobState, job_id
@@ -123,10 +125,7 @@ def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelle
     farm = VideoFarm(tmp_path)
     split, waiting = farm.split(), farm.submit("b.mp4")
 
-    def denied(_prefix):
-        raise Unavailable("access is denied")
-
-    listing, farm.store.list = farm.store.list, denied
+    listing, farm.store.list = farm.store.list, Mock(side_effect=Unavailable("access is denied"))
     order = CancelRequest([source.key for source in (split, waiting)], who="ana")
     results = [done.result for done in cancel(farm.backend, order)]
     farm.store.list = listing

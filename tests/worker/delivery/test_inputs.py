@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from hevcq.errors import LeaseLost, SourceGone, SourceUnreadable, Unavailable
@@ -12,11 +14,8 @@ def test_a_lost_lease_ends_the_hashing(tmp_path):
     path = tmp_path / "video"
     path.write_bytes(b"x")
 
-    def lost():
-        raise LeaseLost
-
     with pytest.raises(LeaseLost):
-        sha256_file(path, lost)
+        sha256_file(path, Mock(side_effect=LeaseLost))
 
 
 def test_what_cannot_be_hashed_is_named(tmp_path):

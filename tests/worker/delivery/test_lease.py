@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -92,10 +93,7 @@ def test_a_beat_that_fails_is_retried_soon_and_the_lease_recovers(held):
 
 
 def test_beats_that_fail_until_the_deadline_lose_the_lease_on_time(held):
-    def extend(*_args):
-        raise Unavailable("no answer")
-
-    held.queue.extend = extend
+    held.queue.extend = Mock(side_effect=Unavailable("no answer"))
     began = held.clock.monotonic()
     while held.lease.alive():
         held.clock.advance(held.beat())
@@ -107,10 +105,7 @@ def test_beats_that_fail_until_the_deadline_lose_the_lease_on_time(held):
 def test_a_failing_ledger_loses_the_lease_although_the_queue_answers(held):
     held.claim()
 
-    def renew(*_args, **_named):
-        raise Unavailable("no answer")
-
-    held.ledger.renew = renew
+    held.ledger.renew = Mock(side_effect=Unavailable("no answer"))
     for _ in range(1000):
         if not held.lease.alive():
             break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from hevcq.domain.events import EventName
@@ -63,10 +65,7 @@ def test_a_transfer_of_nothing_is_complete(reporting):
 def test_progress_that_cannot_be_written_costs_nothing(reporting):
     farm, lease, reporter = reporting
 
-    def down(*_args):
-        raise Unavailable("no answer")
-
-    farm.ledger.progress = down
+    farm.ledger.progress = Mock(side_effect=Unavailable("no answer"))
     reporter.phase(Phase.PROBE)
 
     assert lease.alive()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from hevcq.domain.job import JobState
@@ -159,11 +161,8 @@ def test_a_failure_that_is_surely_not_the_machines_asks_for_no_trial(farm, error
 
 
 def test_a_trial_that_is_stopped_says_nothing(farm):
-    def stopped(*_args, **_named):
-        raise Stopped
-
     farm.encoder.errors["encode"] = [EncoderFailed("broke")]
-    farm.encoder.self_test = stopped
+    farm.encoder.self_test = Mock(side_effect=Stopped)
     farm.doubt(farm.record(farm.submit()).job_id)
 
     handled = farm.handle()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -134,12 +135,9 @@ def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_
 def test_a_worker_killed_before_the_tag_leaves_it_to_the_next_delivery(farm, tmp_path) -> None:
     source = upload(farm)
 
-    def kill(_source: Source) -> bool:
-        raise Killed
-
     Shift(farm, tmp_path).do("hevc")
     with pytest.raises(Killed):
-        Shift(farm, tmp_path / "doomed", mark_source_finished=kill).do("720p")
+        Shift(farm, tmp_path / "doomed", mark_source_finished=Mock(side_effect=Killed)).do("720p")
     assert (states(farm), tags(farm, source)) == ({JobState.DONE}, {})
 
     farm.clock.advance(3600)

@@ -7,6 +7,7 @@ import io
 import os
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -207,10 +208,11 @@ def test_a_full_disk_is_named_and_leaves_no_file(store, large, tmp_path, monkeyp
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
-    def full(_handle, _start, _count):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(transfer.os, "posix_fallocate", full)
+    monkeypatch.setattr(
+        transfer.os,
+        "posix_fallocate",
+        Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")),
+    )
 
     with pytest.raises(DiskFull):
         fetch(store, source, scratch)
