@@ -1,7 +1,5 @@
 """Check that the files and packages named in the documents exist."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

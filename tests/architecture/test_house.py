@@ -1,7 +1,5 @@
 """Check the architecture: import layers, size budgets, and who reads time and environment."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Limit the files that a reader must open to follow one plain encode from receive to settlement."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Check that `make coverage` leaves out only code that cannot run."""
 
-from __future__ import annotations
-
 import ast
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """Traps for hostile files: a listener nobody may reach, a secret nobody may open, boxes to forge."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import socket

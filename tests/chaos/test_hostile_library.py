@@ -1,7 +1,5 @@
 """Links, planted names and forged proofs in a person's folders: nothing outside is ever written."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Files that want more than to be encoded: to read others, to reach a server, to fill the machine."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from pathlib import Path

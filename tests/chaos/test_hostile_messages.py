@@ -1,7 +1,5 @@
 """Forged events and messages: whatever arrives becomes tasks for this farm, or a named reason."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import string

@@ -1,7 +1,5 @@
 """Names, titles and the environment: data stays data from the source to the rendition."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

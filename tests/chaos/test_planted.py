@@ -1,7 +1,5 @@
 """The mutants still apply to this tree, wherever its files lie, and tests see a sample of them."""
 
-from __future__ import annotations
-
 import ast
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests that a planted bug asked for: without them it would have survived, or cost an encode."""
 
-from __future__ import annotations
-
 import threading
 from types import SimpleNamespace
 

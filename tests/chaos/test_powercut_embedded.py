@@ -1,7 +1,5 @@
 """A data folder loses power at every step of accept, claim, publish, complete and settle."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from pathlib import Path

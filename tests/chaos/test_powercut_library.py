@@ -1,7 +1,5 @@
 """A swap and an undo lose power at every step: an intact original or a rendition is found again."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

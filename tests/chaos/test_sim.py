@@ -1,7 +1,5 @@
 """The simulation's short form: worlds by seed, replayed byte for byte, and broken code is noticed."""
 
-from __future__ import annotations
-
 import math
 import os
 import subprocess

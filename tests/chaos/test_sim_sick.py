@@ -1,7 +1,5 @@
 """One sick worker of four, simulated: it takes itself out, and no job ends because of it."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """Split videos, receivers and stages in the simulation's short form, and that it sees what is wrong."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Run the whole program in this process, over a real data folder of its own."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A dead letter, for the tests of what sends them back."""
 
-from __future__ import annotations
-
 import threading
 
 from hevcq.domain.verdict import Bury, FailureClass

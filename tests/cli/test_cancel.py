@@ -1,7 +1,5 @@
 """Cancel: by path, folder, key or job; what had ended is left as it is."""
 
-from __future__ import annotations
-
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
 

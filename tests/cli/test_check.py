@@ -1,7 +1,5 @@
 """`hevcq check` with ffmpeg, as a person runs it."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

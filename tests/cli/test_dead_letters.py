@@ -1,7 +1,5 @@
 """Dead letters: listed, shown, purged, sent back."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """Doctor, and a data folder that cannot be used: a sentence, a way out, an exit code."""
 
-from __future__ import annotations
-
 import errno
 import os
 import sqlite3

@@ -1,7 +1,5 @@
 """Every command line that the pages for people show is one that hevcq takes."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

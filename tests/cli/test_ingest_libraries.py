@@ -1,7 +1,5 @@
 """`hevcq ingest` without a path, with a library's name, and with a path of that name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`hevcq libraries`: list, add and check."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What this machine's condition forbids: a gate command, others' CPU use, battery, heat."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from unittest.mock import Mock
 

@@ -1,7 +1,5 @@
 """Worker, probe and verify with the real ffmpeg on tiny clips."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

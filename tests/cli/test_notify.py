@@ -1,7 +1,5 @@
 """`hevcq notify`, and messages of real work to a server on this machine."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Iterator

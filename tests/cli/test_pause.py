@@ -1,7 +1,5 @@
 """`hevcq pause` and `hevcq resume`: what they say, what status says, and what is refused."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode

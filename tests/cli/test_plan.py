@@ -1,7 +1,5 @@
 """`hevcq plan`: what would become of a file, said and as JSON, with nothing done."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

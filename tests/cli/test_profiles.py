@@ -1,7 +1,5 @@
 """Profiles, probe, and the pages and tables that are written from the models."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import subprocess

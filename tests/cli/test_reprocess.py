@@ -1,7 +1,5 @@
 """Reprocess: finished and failed sources go back, by path, folder, key or job."""
 
-from __future__ import annotations
-
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
 from hevcq.ports.queue import Selection

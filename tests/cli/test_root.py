@@ -1,7 +1,5 @@
 """The root: help, version, exit codes, one sentence for each error."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

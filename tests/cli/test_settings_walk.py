@@ -1,7 +1,5 @@
 """Every setting is shown by `config show`, and a wrong value of it is found by `hevcq doctor`."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.errors import ConfigError

@@ -1,7 +1,5 @@
 """`hevcq stats`: what it prints for people and programs, within 80 columns."""
 
-from __future__ import annotations
-
 import csv
 import io
 

@@ -1,7 +1,5 @@
 """Status: what is waiting, running and dead, for every state a folder can be in."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import subprocess

@@ -1,7 +1,5 @@
 """`hevcq sync` and its check in `hevcq doctor`, as a person runs them."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

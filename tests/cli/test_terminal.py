@@ -1,7 +1,5 @@
 """What is different when a person sits at a terminal."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

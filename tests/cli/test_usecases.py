@@ -1,7 +1,5 @@
 """What redrive, reprocess and verify promise, over the memory ports and a fake encoder."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import nullcontext
 from pathlib import Path

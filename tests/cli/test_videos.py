@@ -1,7 +1,5 @@
 """`hevcq videos`: list, show, publish and delete what was uploaded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`hevcq web`: users, the sign-in token and programs' tokens from the command line."""
 
-from __future__ import annotations
-
 import io
 
 from hevcq.cli.exit_codes import ExitCode

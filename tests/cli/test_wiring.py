@@ -1,7 +1,5 @@
 """The app opens what is used, once, and closes what it opened."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

@@ -5,8 +5,6 @@ a marker where it needs one). Where a backend cannot do something that only a te
 capability out of `can`; the tests that need it then skip with a reason. There is no `if` on a name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path

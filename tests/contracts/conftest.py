@@ -1,7 +1,5 @@
 """The worlds the suites run in; `contracts.backends` says which there are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Values and verbs that the contract suites of the queue share."""
 
-from __future__ import annotations
-
 import threading
 
 from contracts.backends import World

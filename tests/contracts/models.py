@@ -1,7 +1,5 @@
 """The models that queues are held against, and what all models have in common."""
 
-from __future__ import annotations
-
 import tempfile
 import threading
 from dataclasses import dataclass

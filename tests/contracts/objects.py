@@ -1,7 +1,5 @@
 """Values and verbs that the contract suites of the store share."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What every place of users, tokens and ended sessions promises (ports/videos.py)."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

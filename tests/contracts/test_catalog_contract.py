@@ -1,7 +1,5 @@
 """What every catalog promises (ports/catalog.py)."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The statistics get the ends of jobs from every backend: by their events, or from the ledger."""
 
-from __future__ import annotations
-
 from contracts.backends import World, source
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog

@@ -1,7 +1,5 @@
 """What every ledger promises (ports/ledger.py), over every backend."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """What every ledger promises of its listings: a page goes on where the one before ended."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from contracts.backends import World, source

@@ -1,7 +1,5 @@
 """What every home of pauses must do: one for each profile and one for all, until it ends."""
 
-from __future__ import annotations
-
 from contracts.backends import World
 from hevcq.domain.pause import Pause, RunningWork
 

@@ -1,7 +1,5 @@
 """What every queue promises (ports/queue.py), over every backend."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 

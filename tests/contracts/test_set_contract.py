@@ -1,7 +1,5 @@
 """What every backend promises of a rendition of several files: the old set, the new one, or none."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace

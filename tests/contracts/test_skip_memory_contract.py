@@ -1,7 +1,5 @@
 """What every skip memory must do: remember by content, profile and revision."""
 
-from __future__ import annotations
-
 import pytest
 
 from contracts.backends import World

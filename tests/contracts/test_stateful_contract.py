@@ -3,8 +3,6 @@
 STATEFUL_EXAMPLES says how many sequences are tried of each (`make chaos` asks for many more).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import dataclass, field

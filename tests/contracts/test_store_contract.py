@@ -1,7 +1,5 @@
 """What every store promises (ports/store.py), over every backend."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """What every ledger promises about split jobs and their parts (ports/ledger.py), over every backend."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

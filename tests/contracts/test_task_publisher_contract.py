@@ -1,7 +1,5 @@
 """Specification of the task publisher (ports/queue.py), run over every backend."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """What every place of uploaded files promises (ports/videos.py)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

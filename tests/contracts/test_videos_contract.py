@@ -1,7 +1,5 @@
 """What every store of uploaded videos' records promises (ports/videos.py)."""
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A certificate proves every required gate or nothing: unknown and missing count as failed."""
 
-from __future__ import annotations
-
 import io
 import json
 

@@ -1,7 +1,5 @@
 """When an upload may go: nobody who wants it waits for it, failed at it, or all passed it over."""
 
-from __future__ import annotations
-
 import pytest
 
 from contracts.backends import PROFILES

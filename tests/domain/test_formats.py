@@ -1,7 +1,5 @@
 """What a recipe may ask of a codec and a container, and what is said of a format's losses."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

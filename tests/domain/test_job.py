@@ -1,7 +1,5 @@
 """Sources, jobs, tasks and states: identities that hold, bodies that cannot be forged into harm."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """Keys: which are safe, which profile an upload wants, and where its rendition goes."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

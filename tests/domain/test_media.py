@@ -1,7 +1,5 @@
 """Facts that are worked out of others: how large a picture is shown, which track was measured."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure

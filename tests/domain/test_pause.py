@@ -1,7 +1,5 @@
 """Why no work may begin: a person, the hours, the machine; and what becomes of running work."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

@@ -1,7 +1,5 @@
 """Which pixel format holds a source's samples, per encoder."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.formats import video as formats

@@ -1,7 +1,5 @@
 """A profile's numbers are checked together, and its revision follows the recipe alone."""
 
-from __future__ import annotations
-
 import pytest
 from pydantic import ValidationError
 

@@ -1,7 +1,5 @@
 """Windows of time: over midnight, over a week, at both changes of the clock, and what is refused."""
 
-from __future__ import annotations
-
 import random
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo

@@ -1,7 +1,5 @@
 """The arithmetic of a telecine, against one that is acted out field by field."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from itertools import product
 

@@ -1,7 +1,5 @@
 """What becomes of a delivery, for every leaf of the error tree: a new error needs a row here."""
 
-from __future__ import annotations
-
 import inspect
 
 import pytest

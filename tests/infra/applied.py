@@ -1,7 +1,5 @@
 """What the page and public playback are once they were applied, asked of the emulator itself."""
 
-from __future__ import annotations
-
 import json
 from fnmatch import fnmatchcase
 from typing import Any

@@ -1,7 +1,5 @@
 """One offline plan, shared by the tests that read it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Run terraform offline for tests: a provider from a local folder, one run at a time."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Every alarm of the metrics page is in the plan, on the right numbers, and tells the right people."""
 
-from __future__ import annotations
-
 import re
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """The Terraform documents agree with the code, and so do its defaults."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What terraform would make, read from an offline plan: the promises of AWS's semantics as facts."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Kinds of mistakes planted into the plan: each is seen by a test of the plan."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import json

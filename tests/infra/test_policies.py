@@ -1,7 +1,5 @@
 """Every policy statement of the plan, held against least privilege."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

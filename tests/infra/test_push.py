@@ -1,7 +1,5 @@
 """What `make push` builds, how it is named, and when it refuses: an emulated registry, a recorded engine."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Days of uploads in virtual time: the ledger's real claims against the limits of its index."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

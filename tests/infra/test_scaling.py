@@ -1,7 +1,5 @@
 """The plan's own scaling formulas, played through in virtual time with late and missing metrics."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """The farm is taken down in an order that fails before it harms."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

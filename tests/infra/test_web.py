@@ -1,7 +1,5 @@
 """The page and public playback in the plan: off unless asked for, narrow where they are there."""
 
-from __future__ import annotations
-
 import json
 import re
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """Who points at whom in the plan: each message, letter and upload goes where it is looked for."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The file system seam: renames that never overwrite, and what a file is besides its bytes."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """One data folder at a time works in a library; processes of one data folder share it."""
 
-from __future__ import annotations
-
 import os
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A library whose `.hevcq` is a link (an unpacked archive may bring one) gets nothing written through it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A rendition is placed whole, proven and never over another file; two at once place it once."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """The task-protection endpoint of an ECS agent, on 127.0.0.1."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

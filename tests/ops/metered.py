@@ -1,7 +1,5 @@
 """A meter with both of its sinks, and readers that hold its output to the formats."""
 
-from __future__ import annotations
-
 import json
 
 from prometheus_client import generate_latest

@@ -1,7 +1,5 @@
 """`make audit` says what is known of the locked versions, or that it cannot be known."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path

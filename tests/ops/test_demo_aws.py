@@ -1,7 +1,5 @@
 """The demo of the farm works on the profiles that it made queues for, whoever runs it."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

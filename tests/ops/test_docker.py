@@ -1,7 +1,5 @@
 """The images and compose.yaml: what can be said of them without a container engine."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

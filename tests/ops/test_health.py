@@ -1,7 +1,5 @@
 """The health file and the command that reads it: what is well, what is not, and why."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

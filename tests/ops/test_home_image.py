@@ -1,7 +1,5 @@
 """The home image and its compose file: the entry gives up root, and says what it cannot use."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

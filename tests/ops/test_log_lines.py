@@ -1,7 +1,5 @@
 """JSON log lines: whoever writes one while a job is in hand, it says which job that is."""
 
-from __future__ import annotations
-
 import io
 import json
 import threading

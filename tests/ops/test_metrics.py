@@ -1,7 +1,5 @@
 """Metrics: what a worker's events come to, as EMF lines and as Prometheus text."""
 
-from __future__ import annotations
-
 import re
 import socket
 import threading

@@ -1,7 +1,5 @@
 """docs/farm/operations.md names only what there is: whoever is paged has no time for a wrong page."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

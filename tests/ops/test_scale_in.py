@@ -1,7 +1,5 @@
 """Scale-in protection: on with the first work in hand, off with the last, and never in the way."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 

@@ -1,7 +1,5 @@
 """What is installed is what was locked: every package with its hash, and bounds that mean something."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

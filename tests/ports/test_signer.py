@@ -1,7 +1,5 @@
 """A signature fits one key and one content, and nothing malformed verifies anything."""
 
-from __future__ import annotations
-
 import base64
 
 import pytest

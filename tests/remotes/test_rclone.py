@@ -1,7 +1,5 @@
 """Files of an rclone remote, by the real program where it is installed."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 

@@ -1,7 +1,5 @@
 """The WebDAV client against a real server and its faults."""
 
-from __future__ import annotations
-
 from contextlib import closing
 
 import httpx2

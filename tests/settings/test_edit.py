@@ -1,7 +1,5 @@
 """A change of the settings file keeps what the person wrote, and never leaves a broken file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

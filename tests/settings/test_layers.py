@@ -1,7 +1,5 @@
 """Which layer wins, and where each value is said to come from."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

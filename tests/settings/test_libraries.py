@@ -1,7 +1,5 @@
 """Libraries in the settings: what is read, and each wrong one refused with one sentence."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

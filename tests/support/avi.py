@@ -1,7 +1,5 @@
 """AVI files that ffmpeg does not write: of several parts (OpenDML) of a few frames, and DivX's packed pictures."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A real page in a real browser: the program's own server and worker as processes, and Chromium."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

@@ -1,7 +1,5 @@
 """A model of a phone's camera and of the server that it uploads to, and kills at any port call."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Clips with closed captions (CEA-608 and 708 in A/53 user data), which no command of ffmpeg makes."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Sequence

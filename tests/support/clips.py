@@ -1,7 +1,5 @@
 """What every test may use: a clock that a test moves, real sample clips, and generated ones."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import threading

@@ -6,8 +6,6 @@ streams and signals that Popen would give it. It runs the installed script from 
 Whatever a fork could not reproduce is started by Popen itself: see `_forkable`.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import ctypes

@@ -4,8 +4,6 @@ Its mode is the text of the file `<program>.mode`: `trial:` or `job:` and one of
 from trials by the trial's size of picture. What it prints was recorded, or is quoted from issues.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

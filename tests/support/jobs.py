@@ -1,7 +1,5 @@
 """Make jobs end one way or another, through the real ports of an opened app."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Callable

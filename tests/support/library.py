@@ -1,7 +1,5 @@
 """Tiny libraries, certificates and file systems that die: what the library tests share."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

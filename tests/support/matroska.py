@@ -1,7 +1,5 @@
 """Read and write Matroska elements by hand (RFC 8794), apart from the code under test."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path

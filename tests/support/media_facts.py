@@ -1,7 +1,5 @@
 """Facts of imagined files, in one line each, and the profiles that come with hevcq."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hevcq.domain.media.facts import AudioFacts, Chapter, MediaInfo, Stream, StreamKind, VideoFacts

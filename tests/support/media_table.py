@@ -4,8 +4,6 @@ Words: `encoded` (and verified), `skip:<reason>`, `refused:<policy>`, `unreadabl
 why), `damaged` (planned, then found damaged by the pre-flight or by the encode itself).
 """
 
-from __future__ import annotations
-
 import pytest
 
 PROFILES = ("hevc", "720p", "1080p")

@@ -1,7 +1,5 @@
 """Make what many tests need once for all testers of one run: whoever is first makes it, others wait."""
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import functools

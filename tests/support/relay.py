@@ -1,7 +1,5 @@
 """Ask the local proxy of a source as ffmpeg does: through it, with its password."""
 
-from __future__ import annotations
-
 import base64
 from http.client import HTTPResponse
 from typing import cast

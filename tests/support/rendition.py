@@ -1,7 +1,5 @@
 """Encode a clip whole, with every gate, as the tests of metadata want it; and put boxes into clips."""
 
-from __future__ import annotations
-
 import struct
 import threading
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """HTTP servers that stand in for others': how each is run, and a handler that logs nothing."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A machine that syncs from a WebDAV server of this process, one run after another."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import closing
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A farm of uploaded videos in a data folder: real records, files and queues, a pretended encoder."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 from collections.abc import Callable

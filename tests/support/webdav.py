@@ -1,7 +1,5 @@
 """A real WebDAV server (wsgidav on cheroot) in this process, with the faults of real ones."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import threading

@@ -1,7 +1,5 @@
 """The machine's clock as the rest of the farm is handed it."""
 
-from __future__ import annotations
-
 import threading
 
 from hevcq.util.clock import SystemClock

@@ -1,7 +1,5 @@
 """Files are hashed in blocks, stoppable between them, and synced through a descriptor of their own."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -1,7 +1,5 @@
 """A lock excludes others, dies with its descriptor, and is never held on a file without a name."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

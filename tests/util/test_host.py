@@ -1,7 +1,5 @@
 """How many encodes a machine carries."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What a log line carries, and where it goes."""
 
-from __future__ import annotations
-
 import io
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """A process that holds keys is closed to the others of its user."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """When a failed call is made again, how long is waited between, and what ends it."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

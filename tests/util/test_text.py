@@ -1,7 +1,5 @@
 """Untrusted names as text that breaks no line, terminal or JSON document."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The page over a real data folder of its own, asked in this process."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The API: whose videos, what is refused and how it is said, pages, tags, keys, and its description."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The API does what its description says, whatever it is sent (schemathesis, in a short form)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The operator's board: what it shows, and that its buttons do what the commands do."""
 
-from __future__ import annotations
-
 import re
 import threading
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """One evening with the page, in a real browser: upload, follow, watch, share, and mend what failed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

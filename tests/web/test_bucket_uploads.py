@@ -1,7 +1,5 @@
 """The page of a farm on AWS in a real browser: uploads straight to a bucket that is as strict as S3."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

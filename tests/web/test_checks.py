@@ -1,7 +1,5 @@
 """What `hevcq doctor` says of the page: its address, its sign-in, its uploads and their records."""
 
-from __future__ import annotations
-
 import json
 import socket
 

@@ -1,7 +1,5 @@
 """What somebody who has not signed in can hold of the server."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable

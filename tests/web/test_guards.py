@@ -1,7 +1,5 @@
 """The guards in front of every request, tried as an attacker would."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Every way to sign in, over the page; the OpenID provider is a real server on this machine."""
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Iterator

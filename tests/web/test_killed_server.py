@@ -1,7 +1,5 @@
 """An upload goes on where it was after kill -9 of the server, byte for byte."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import os

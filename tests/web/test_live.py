@@ -1,7 +1,5 @@
 """Live pages: one look for all who watch, the newest text for the slow, nothing while nobody looks."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import re

@@ -1,7 +1,5 @@
 """Renditions by ranges, under their own names and types, to those who may watch them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The pages of videos: who sees what, what each state shows, and what the buttons do."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """`hevcq serve` as a person starts it, what it prints, how it stops, and what it is made of."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

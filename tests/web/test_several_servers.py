@@ -1,7 +1,5 @@
 """Two servers of one farm, as behind a load balancer: what one did, the other one knows at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Uploads by tus: whose, how many bytes, resumed, taken over, ended."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import errno

@@ -1,7 +1,5 @@
 """The farm that most tests of a worker use: fakes in memory, and a clock that moves when told to."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A paused worker: nothing begins; what runs ends, stops uncounted, or stands still with its lease."""
 
-from __future__ import annotations
-
 import threading
 from unittest.mock import Mock
 

@@ -1,7 +1,5 @@
 """How crash points are named, and that a kill at one is like the end of a process."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.errors import Unavailable

@@ -1,7 +1,5 @@
 """A kill before and after every call of a whole job: nothing lost, twice, half made or left over."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from unittest.mock import Mock

@@ -1,7 +1,5 @@
 """Jobs are fetched and published while others encode: who may, when, and what a stop does to them."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """What a handler does with one delivery when all goes well, or for a reason that is known."""
 
-from __future__ import annotations
-
 from hashlib import sha256
 from unittest.mock import Mock
 

@@ -1,7 +1,5 @@
 """What a handler does with one delivery that fails: classified once, and the right one pays."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import contextmanager
 from unittest.mock import Mock

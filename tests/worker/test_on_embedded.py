@@ -1,7 +1,5 @@
 """The worker over the real embedded backend: only the encoder is a fake."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """Several queues where each look costs money: long polls side by side, as far as slots are free."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from unittest.mock import Mock

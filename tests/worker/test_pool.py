@@ -1,7 +1,5 @@
 """A pool of slots: the written order of stopping, and slots that die are noticed."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,7 +1,5 @@
 """A published rendition is adopted only if it is this job's, proven, and whole: else encoded again."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

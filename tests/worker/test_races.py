@@ -1,7 +1,5 @@
 """Lost leases, zombies, duplicates, stops and races: one rendition, and nobody settles twice."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import replace
 from unittest.mock import Mock

@@ -1,7 +1,5 @@
 """Uploads of other folders of the inbox may come to one name: no video takes another's place."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.job import JobState, Source

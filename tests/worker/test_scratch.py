@@ -1,7 +1,5 @@
 """Scratch: each process has a locked folder; what dead processes left is swept, nothing else is."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """Jobs whose rendition is a set of files: judged as a whole, made whole, and never published in part."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome

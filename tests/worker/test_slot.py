@@ -1,7 +1,5 @@
 """A slot's loop: fair, patient with services, out of the way when it is unfit."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import replace
 from unittest.mock import Mock

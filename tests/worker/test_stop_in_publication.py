@@ -1,7 +1,5 @@
 """A publication may take minutes where renditions travel: a stop or a lost lease ends it."""
 
-from __future__ import annotations
-
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import Abandon, Release
 from hevcq.errors import LeaseLost, Stopped

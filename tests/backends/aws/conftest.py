@@ -1,7 +1,5 @@
 """A farm on the emulator with a clock that moves by itself where code waits, and its parts."""
 
-from __future__ import annotations
-
 import pytest
 
 from contracts.backends import PROFILES

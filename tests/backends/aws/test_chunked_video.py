@@ -1,7 +1,5 @@
 """A video in chunks on the emulator: SQS, DynamoDB and S3 carry its parts to one rendition."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The longest time of a worker's control calls, against what leases and stops leave for them."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.backends.aws.clients import (

@@ -1,7 +1,5 @@
 """Task protection against a small agent: it never fails a job."""
 
-from __future__ import annotations
-
 import http.server
 import json
 

@@ -1,7 +1,5 @@
 """The emulator's process: made ready, closed, and never outliving whoever started it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The way of a video on AWS: boto3 upload, S3 event, SNS, SQS, the real worker and ffmpeg, S3."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import threading

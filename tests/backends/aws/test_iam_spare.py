@@ -1,7 +1,5 @@
 """No policy allows an action that src never asks for: each granted action is one of its calls."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

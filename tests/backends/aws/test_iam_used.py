@@ -1,7 +1,5 @@
 """Every call that a worker and an operator make is allowed by their Terraform policies."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import threading

@@ -1,7 +1,5 @@
 """Certificates signed by a KMS key: the private key stays there, and anyone can verify."""
 
-from __future__ import annotations
-
 import pytest
 from botocore.exceptions import ClientError
 

@@ -1,7 +1,5 @@
 """What is missing is said in one sentence; what may not be looked at is left to its first use."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

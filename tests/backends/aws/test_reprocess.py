@@ -1,7 +1,5 @@
 """Uploads that no job knows of are found in the bucket and queued; what is known is left alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -4,8 +4,6 @@ moto enforces neither policies nor signed lengths, and S3 itself was not asked: 
 asserted, and a checker of the documented rules stands in for S3.
 """
 
-from __future__ import annotations
-
 import itertools
 import subprocess
 import threading

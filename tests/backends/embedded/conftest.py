@@ -1,7 +1,5 @@
 """A data folder, and workers of it in processes of their own that a test can kill."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

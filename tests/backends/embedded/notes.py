@@ -1,7 +1,5 @@
 """A table of a database's tests, and a look at it."""
 
-from __future__ import annotations
-
 from hevcq.backends.embedded.database import Database
 
 NOTE = "CREATE TABLE note (text TEXT NOT NULL);"

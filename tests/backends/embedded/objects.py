@@ -1,7 +1,5 @@
 """Renditions in the embedded store: verbs that its tests share."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from contracts.objects import sha

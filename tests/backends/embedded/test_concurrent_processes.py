@@ -1,7 +1,5 @@
 """What two processes or threads do to each other at just the wrong moment, and nonsense in rows."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import sqlite3

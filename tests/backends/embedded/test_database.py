@@ -1,7 +1,5 @@
 """The database file: refused when it is not sound, migrated when old, shared between threads."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import threading

@@ -1,7 +1,5 @@
 """Events are written with what they tell of; old folders get those that can be derived."""
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A file is linked or copied whole, on any file system."""
 
-from __future__ import annotations
-
 import errno
 import os
 import threading

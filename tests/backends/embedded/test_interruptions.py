@@ -1,7 +1,5 @@
 """What a death says of the job: one that outlived others' eyes or memory is a crash, the rest is none."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

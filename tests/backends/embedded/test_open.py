@@ -1,7 +1,5 @@
 """Opening a data folder, looking at it lightly, and what the ledger keeps to itself."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A publication is one commit: whatever happens around it, a reader sees the old object or the new."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from pathlib import Path

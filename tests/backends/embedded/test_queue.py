@@ -1,7 +1,5 @@
 """What only the embedded queue promises: fair rounds, refusals, cheap counting."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """One database, many threads: they share transactions and fail apart."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor

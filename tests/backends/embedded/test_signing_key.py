@@ -1,7 +1,5 @@
 """The data folder's signing key: made once, private, and a clear sentence where it cannot be used."""
 
-from __future__ import annotations
-
 import os
 import stat
 import threading

@@ -1,7 +1,5 @@
 """What only the embedded store promises: nothing of a crash stays, any name, any file system."""
 
-from __future__ import annotations
-
 import errno
 import os
 import threading

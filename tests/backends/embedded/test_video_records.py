@@ -1,7 +1,5 @@
 """The records of uploaded videos in SQLite: the price of a page among many."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

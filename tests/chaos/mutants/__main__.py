@@ -8,8 +8,6 @@ a mutant survived, hung or broke its tree, or if a test chosen for one fails wit
 takes on an idle one.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

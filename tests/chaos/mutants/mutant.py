@@ -5,8 +5,6 @@ below `src` it is defined, and compared as a syntax tree: a module may be moved 
 code laid out anew, without an edit here.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Run a mutant's test in a copy of the tree, with the mutant in it."""
 
-from __future__ import annotations
-
 import os
 import resource
 import shutil

@@ -6,8 +6,6 @@ after each commit the level is read back from the writing connection itself, and
 leaves of the log is all of it up to the last commit that was synced, and any part of the rest.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -13,8 +13,6 @@ An fsync of a folder makes the changes of names in it durable, with those they b
 is one change. That is what POSIX promises at least and what journalling file systems keep.
 """
 
-from __future__ import annotations
-
 import os
 import random
 from dataclasses import dataclass, field

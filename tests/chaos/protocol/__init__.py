@@ -4,8 +4,6 @@ settling, and the production queue and ledger rules, searched state by state.
 `python -m tests.chaos.protocol` searches every scope and prints how many states each has.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -5,8 +5,6 @@ jobs and three expiries, and --said tells how far it is. --plain takes no two st
 and needs several times as much of both.
 """
 
-from __future__ import annotations
-
 import argparse
 import resource
 import tempfile

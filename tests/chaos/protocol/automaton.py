@@ -25,8 +25,6 @@ two waits nothing comes in but the answer, the time, and what the other thread d
 said here, as a count of its heartbeats, would come to different marks there.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any

@@ -4,8 +4,6 @@ What a worker may do depends on itself and on its video alone. So each such move
 and kept in a table, by numbers of videos and of workers (`scenes` puts them together).
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from chaos.protocol.automaton import Automaton

@@ -18,8 +18,6 @@ What `scenes.Scenes` adds: which of two jobs is called the first makes no differ
 treats all jobs alike. The two workers cannot be exchanged: their clocks differ.
 """
 
-from __future__ import annotations
-
 import math
 
 from chaos.protocol.farm import SETTLED, Scope, Worker

@@ -5,8 +5,6 @@ is worked out once for each scene of it, and a state of the whole farm is two nu
 what trouble may still come.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

@@ -6,8 +6,6 @@ clocks differ: a claim that has run out by the one still lives by the other. Tic
 that age away.
 """
 
-from __future__ import annotations
-
 from chaos.protocol.farm import Scope
 from chaos.protocol.trouble import Spare
 

@@ -8,8 +8,6 @@ Reductions by independent steps would save nothing here: a step of one job's wor
 the other's may come in either order, but a tick may come between them, and time passes for both.
 """
 
-from __future__ import annotations
-
 from array import array
 from bisect import bisect_right
 from collections import Counter

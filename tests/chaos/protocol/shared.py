@@ -5,8 +5,6 @@ a ledger and a store, makes one call, and reads back what became of it. So the r
 searched are those of the backend itself, its SQL included.
 """
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from typing import Any

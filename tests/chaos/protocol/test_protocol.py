@@ -1,7 +1,5 @@
 """Every interleaving of the lease protocol's short scopes is sound, and a broken rule is found."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from random import Random

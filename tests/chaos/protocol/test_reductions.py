@@ -1,7 +1,5 @@
 """What the search takes for the same goes on alike; a plain search ends as a reduced one does."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What may go wrong, how often it still may, and what one more of it leaves."""
 
-from __future__ import annotations
-
 import itertools
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """What the search, the workers and the shared side speak of: one video a job, one message a video."""
 
-from __future__ import annotations
-
 import hashlib
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """One job as a plain value, and the real records that it is made into."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from chaos.protocol.values import BASE, DIGESTS, FENCES, SOURCE, TASK

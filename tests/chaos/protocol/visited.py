@@ -1,7 +1,5 @@
 """Numbers of 64 bits by the order in which they were met: a dictionary of a sixth of its size."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterable
 

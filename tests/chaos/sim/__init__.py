@@ -3,8 +3,6 @@
 `python -m tests.chaos.sim --seed N` replays one world and prints the end of its trace.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -8,8 +8,6 @@
 --videos              every world has split videos, receivers or stages
 """
 
-from __future__ import annotations
-
 import argparse
 
 import chaos.sim

@@ -1,7 +1,5 @@
 """What a service or the way to it answers when a call fails: botocore's errors, turned by our own code."""
 
-from __future__ import annotations
-
 import random
 from typing import NoReturn
 

@@ -1,7 +1,5 @@
 """The shared side of a world: queues and ledger in memory, or the production SQL over SQLite."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Many worlds, on several cores, counted; a seed that breaks is printed with the end of its trace."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import itertools

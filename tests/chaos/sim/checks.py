@@ -1,7 +1,5 @@
 """What must hold after every single effect, and what must hold once a world is quiet."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

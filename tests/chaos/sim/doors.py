@@ -1,7 +1,5 @@
 """The ports as one simulated process reaches them: late, twice, not at all, or with its last breath."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """The story of one world: sources arrive, trouble happens, then all heals and must become quiet."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """One worker process of a world: the production pool, handler and lease on simulated parts."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

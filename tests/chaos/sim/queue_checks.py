@@ -1,7 +1,5 @@
 """What must hold of the messages of split videos: joins, fair share, and what becomes of the last."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 
 from chaos.sim.checks import Checks, _name, require

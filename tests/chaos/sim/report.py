@@ -1,7 +1,5 @@
 """The figures of a campaign as a table for people."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 from chaos.points import WAYS, points

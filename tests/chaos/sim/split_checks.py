@@ -1,7 +1,5 @@
 """What must hold of split videos, of receivers and of stages, after every effect and at the end."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any

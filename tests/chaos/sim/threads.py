@@ -1,7 +1,5 @@
 """What the production modules get instead of `threading`: the scheduler's locks, events and threads."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

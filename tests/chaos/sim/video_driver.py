@@ -1,7 +1,5 @@
 """The story of a world of split videos: what else arrives there, and what else goes wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from chaos.sim.driver import Driver

@@ -1,7 +1,5 @@
 """A worker process of a world with split videos, receivers or stages, and the ports it reaches."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Imagined videos and their key frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

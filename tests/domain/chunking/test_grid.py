@@ -1,7 +1,5 @@
 """Where a ladder may be cut: at the segments that a whole encode would begin, whatever the rate."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """How soon many workers end a video: the planner's chunks, in its order, in virtual time."""
 
-from __future__ import annotations
-
 import heapq
 
 import pytest

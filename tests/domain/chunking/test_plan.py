@@ -1,7 +1,5 @@
 """Where a video is cut: every frame in one chunk, within the bounds, by equal work."""
 
-from __future__ import annotations
-
 import random
 from fractions import Fraction
 

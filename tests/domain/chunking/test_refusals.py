@@ -1,7 +1,5 @@
 """What is encoded whole, and the word for why."""
 
-from __future__ import annotations
-
 import pytest
 
 from domain.chunking.indexes import chunky, clip, every, index, planned

@@ -1,7 +1,5 @@
 """How a seam is judged: its worst frame against the worst of what surrounds it."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """When a chunk is given to another worker: only if this one is far slower than all the others."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.chunking.schedule import LEAST_DONE, is_straggler

@@ -1,7 +1,5 @@
 """Which rungs a source gets, and what becomes of its sound and subtitles in HLS."""
 
-from __future__ import annotations
-
 import pytest
 from pydantic import ValidationError
 

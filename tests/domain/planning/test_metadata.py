@@ -1,7 +1,5 @@
 """The crop of a rendition shows the same part of the picture as the source's, whatever is done to it."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

@@ -1,7 +1,5 @@
 """What the picture must become, and when it is refused."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.media.facts import Cadence, Colour, LightLevel, MasteringDisplay, Measurement

@@ -1,7 +1,5 @@
 """What is skipped, and the sentence that says why."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason, skip_in_words

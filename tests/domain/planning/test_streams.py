@@ -1,7 +1,5 @@
 """What becomes of everything beside the picture: no stream is lost without a named policy."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -3,8 +3,6 @@
 What a power cut takes is shown elsewhere, on a disk that is modelled: tests/chaos/powercut.
 """
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -5,8 +5,6 @@ replacement. It ends when the person removes or replaces what he sees at that pa
 takes its own rendition away again, or when an original's time was over as `expire` ran.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

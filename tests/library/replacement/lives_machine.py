@@ -1,7 +1,5 @@
 """A library whose life hypothesis makes up: what a person does in it, and how hevcq is run there."""
 
-from __future__ import annotations
-
 import errno
 import math
 import os

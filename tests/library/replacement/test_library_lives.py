@@ -5,8 +5,6 @@ LIFE_EXAMPLES says how many lives are tried of each kind of file system, and ask
 where one breaks; without it a few are tried, and one that breaks is told as it was.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

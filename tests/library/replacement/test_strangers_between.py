@@ -1,7 +1,5 @@
 """Somebody else works in the library between a kill and the next start."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

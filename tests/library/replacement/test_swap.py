@@ -1,7 +1,5 @@
 """What a swap refuses, what it keeps, and that an undo brings back the very same file."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import json

@@ -1,7 +1,5 @@
 """What an undo refuses and restores, when an original goes for good, and odd records."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import errno

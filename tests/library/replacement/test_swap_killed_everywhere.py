@@ -1,7 +1,5 @@
 """A swap or an undo is ended at every system call, in every way; then hevcq starts again."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

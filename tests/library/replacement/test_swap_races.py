@@ -1,7 +1,5 @@
 """Bytes that are not the certified ones, strangers in the last moment, and the order of it all."""
 
-from __future__ import annotations
-
 import os
 import threading
 

@@ -1,7 +1,5 @@
 """A kill left a swap, an undo or an expiry unfinished, and the library goes on before any start."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """`hevcq undo`: by path, by job and by moment, a thousand videos, and with the catalog lost."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Which folders are watched by events, and which have to be looked through."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

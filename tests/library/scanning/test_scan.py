@@ -1,7 +1,5 @@
 """A scan finds every video and never leaves the library; the second one probes nothing."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import threading

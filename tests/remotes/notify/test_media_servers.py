@@ -1,7 +1,5 @@
 """Media servers: the documented call of each, against a stand-in that refuses any other."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer

@@ -1,7 +1,5 @@
 """Webhooks: signed as the reference library checks, never redirected, to public addresses only."""
 
-from __future__ import annotations
-
 import base64
 import json
 from datetime import UTC, datetime

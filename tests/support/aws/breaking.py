@@ -1,7 +1,5 @@
 """A client whose calls a test can watch, break before they happen, or break after they have."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

@@ -7,8 +7,6 @@ ETag, and the deletion of a distribution that is enabled.
 (https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_Operations.html)
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 import threading

@@ -1,7 +1,5 @@
 """An upload by a form, as a browser does it."""
 
-from __future__ import annotations
-
 import urllib.request
 
 

@@ -4,8 +4,6 @@ A grant is (action, place): a place is a word for one of the farm's resources, s
 "dlq", "table", "input" (the bucket itself) or "output:DONE/hevc/" (objects below a prefix).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

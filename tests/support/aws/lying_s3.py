@@ -1,7 +1,5 @@
 """A small S3 on 127.0.0.1 that can lie: about ranges, versions and lengths, and by 403 for absence."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator

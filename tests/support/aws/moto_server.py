@@ -3,8 +3,6 @@
 Time in SQS is a test's ManualClock: moto asks one function for it, so that nothing sleeps.
 """
 
-from __future__ import annotations
-
 import atexit
 import functools
 import itertools

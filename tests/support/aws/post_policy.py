@@ -3,8 +3,6 @@
 The rules: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

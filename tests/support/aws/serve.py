@@ -4,8 +4,6 @@ Prints its address as one line, then serves on 127.0.0.1 until its standard inpu
 that it cannot outlive whoever started it (`emulator.py` beside it).
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

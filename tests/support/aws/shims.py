@@ -6,8 +6,6 @@ CompleteMultipartUpload (a duplicate event), stale receipts that still work, Sta
 that is not there.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

@@ -6,8 +6,6 @@ addresses to their signature with the headers it names.
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html)
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import io

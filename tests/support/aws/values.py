@@ -1,7 +1,5 @@
 """Values and verbs that the tests of the queue on AWS share."""
 
-from __future__ import annotations
-
 import threading
 
 from hevcq.domain.job import Source, Task

@@ -1,7 +1,5 @@
 """The memory ports as one backend, and a proxy that fails any port's calls on command."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

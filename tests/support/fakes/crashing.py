@@ -18,8 +18,6 @@ makes back into the worker lies inside another (`ledger.progress` inside `encode
 third `store.check` inside `store.publish`), and so does its kill.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """An encoder that runs no child: it writes bytes derived from the source, or fails on command."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Callable, Sequence

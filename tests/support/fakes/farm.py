@@ -1,7 +1,5 @@
 """A whole farm in memory: backend, encoder, scratch and one worker's handler, on one clock."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A ledger in memory."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """A queue in memory."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """A store in memory."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools

@@ -1,7 +1,5 @@
 """A task publisher in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from hevcq.domain.job import JobRecord, Source, Task, job_id

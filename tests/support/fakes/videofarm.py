@@ -1,7 +1,5 @@
 """A farm whose videos are split: the memory farm with chunking always on, and short chunks."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The records of uploaded videos in memory."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """A media folder, memory ports and a collector, for the tests of queueing, following and placing."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """Media facts, plans and scanned videos for the tests of the ingest."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hevcq.domain.media.facts import AudioFacts, MediaInfo, Stream, StreamKind, VideoFacts

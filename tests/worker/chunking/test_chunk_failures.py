@@ -1,7 +1,5 @@
 """Chunks and joins that fail, vanish, come too late or do not fit: what it costs, and who is told."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """A kill before and after every call of split, chunk and join, and every call of every port failing once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """A video in chunks: split, encoded by parts, joined once, whatever order its messages come in."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 

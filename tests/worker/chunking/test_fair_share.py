@@ -1,7 +1,5 @@
 """Short jobs are not stuck behind a video's chunks: two videos and ten short jobs on four workers."""
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import threading

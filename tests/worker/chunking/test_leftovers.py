@@ -1,7 +1,5 @@
 """What killed workers leave below work/ is removed, and what is still needed is not."""
 
-from __future__ import annotations
-
 from unittest.mock import Mock
 
 import pytest

@@ -1,7 +1,5 @@
 """Splits that something outside went wrong with: plans and reports lost, ledgers away, races ended."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

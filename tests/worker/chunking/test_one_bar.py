@@ -1,7 +1,5 @@
 """A video that is shared out is one bar: its chunks added up by their frames, then its join."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

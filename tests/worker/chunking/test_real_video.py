@@ -1,7 +1,5 @@
 """A real video in real chunks, by a real pool over the embedded backend: every frame once, in order."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """A set whose video is split: joined, proven and published as a whole, whatever is killed or lost."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome

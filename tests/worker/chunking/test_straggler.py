@@ -1,7 +1,5 @@
 """A worker that is far slower than the others gives its chunk up, once, and nothing is counted."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from unittest.mock import Mock
 

@@ -1,7 +1,5 @@
 """What is not exactly the plan's is never joined: parts, their bytes, their source, their sum."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """A cancelled job stops its workers, publishes nothing, and leaves no message behind."""
 
-from __future__ import annotations
-
 from unittest.mock import Mock
 
 import pytest

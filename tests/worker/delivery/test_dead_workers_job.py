@@ -1,7 +1,5 @@
 """What a dead worker had in hand is begun again by another within 1.2 times its lease."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.job import JobState, Source, job_id

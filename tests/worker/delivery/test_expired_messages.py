@@ -1,7 +1,5 @@
 """What a queue gives up by itself is recorded by whoever looks, and can still be brought back."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

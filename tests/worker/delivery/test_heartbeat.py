@@ -1,7 +1,5 @@
 """The heartbeat's thread: beats on time, dies loudly, and is gone before anything is settled."""
 
-from __future__ import annotations
-
 import threading
 
 from hevcq.errors import LeaseLost

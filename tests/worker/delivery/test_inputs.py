@@ -1,7 +1,5 @@
 """Digests of inputs: a lost lease ends the hashing, and what cannot be read is named."""
 
-from __future__ import annotations
-
 from unittest.mock import Mock
 
 import pytest

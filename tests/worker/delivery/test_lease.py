@@ -1,7 +1,5 @@
 """A lease keeps its own deadline: nothing is published or settled once it may be somebody else's."""
 
-from __future__ import annotations
-
 import threading
 from unittest.mock import Mock
 

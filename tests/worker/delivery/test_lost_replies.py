@@ -1,7 +1,5 @@
 """Every call of every port fails once: its request is lost, or its effect happened and its reply is."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """A dead job has one dead letter, and its reason names the source."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.job import Task

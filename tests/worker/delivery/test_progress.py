@@ -1,7 +1,5 @@
 """A job's progress: written as often as the ledger asks, within bounds, and ended by a lost lease."""
 
-from __future__ import annotations
-
 from unittest.mock import Mock
 
 import pytest

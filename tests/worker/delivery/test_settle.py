@@ -1,7 +1,5 @@
 """What becomes of a delivery with several tasks, and that each verdict settles exactly once."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn, Skipped

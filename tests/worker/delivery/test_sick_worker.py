@@ -1,7 +1,5 @@
 """Whose fault a failure is: a sick worker is taken out and costs no job an attempt, poison ends."""
 
-from __future__ import annotations
-
 from unittest.mock import Mock
 
 import pytest

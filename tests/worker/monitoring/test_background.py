@@ -1,7 +1,5 @@
 """What runs beside the work may break or hang, and neither stops it nor is stopped by it."""
 
-from __future__ import annotations
-
 import threading
 
 from hevcq.worker.monitoring.health import Health

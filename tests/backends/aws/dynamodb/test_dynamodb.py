@@ -1,7 +1,5 @@
 """What DynamoDB alone can do to a ledger: lost replies, lagging indexes, costs, pages, races."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

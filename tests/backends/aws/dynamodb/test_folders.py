@@ -1,7 +1,5 @@
 """A folder's jobs by the index of folders: what a listing reads, and tables that lack the index."""
 
-from __future__ import annotations
-
 import pytest
 
 from backends.aws.dynamodb.test_dynamodb import SOURCE

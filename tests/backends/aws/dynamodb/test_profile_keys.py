@@ -1,7 +1,5 @@
 """Keys by profile: a worker writes only below its own, and jobs of releases before still work."""
 
-from __future__ import annotations
-
 import pytest
 
 from backends.aws.dynamodb.test_dynamodb import JOB, REF, SOURCE

@@ -1,7 +1,5 @@
 """The index of states in shards: old items are read, and a count reads no day twice."""
 
-from __future__ import annotations
-
 import pytest
 
 from backends.aws.dynamodb.test_dynamodb import REF, SOURCE

@@ -1,7 +1,5 @@
 """The tag by which the input bucket lets a source go: only when all is settled well, on that version."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from unittest.mock import Mock

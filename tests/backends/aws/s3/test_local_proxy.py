@@ -1,7 +1,5 @@
 """A source read by ranges: only what is asked for comes, it is never other bytes, and never fewer."""
 
-from __future__ import annotations
-
 import random
 import threading
 import urllib.error

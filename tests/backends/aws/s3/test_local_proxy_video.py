@@ -1,7 +1,5 @@
 """Chunks of a video over the relay: the same parts, from little more than their share of its bytes."""
 
-from __future__ import annotations
-
 import io
 import threading
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A server that answers a range with other bytes: asked again, then a network error, never damage."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import random

@@ -1,7 +1,5 @@
 """Publishing on S3 against lost replies, conflicts and zombies."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from dataclasses import replace

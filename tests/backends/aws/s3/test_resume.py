@@ -1,7 +1,5 @@
 """An upload that was cut off goes on part by part, of the same bytes or not at all."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """What S3 alone can do to a store: parts, lost replies, conflicts, broken streams, archives."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

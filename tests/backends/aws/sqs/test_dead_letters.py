@@ -1,7 +1,5 @@
 """Dead letters over SQS: listed without being lost, redriven by us or by SQS, killed in between."""
 
-from __future__ import annotations
-
 import json
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bodies of every kind become tasks, or a named reason; never an exception."""
 
-from __future__ import annotations
-
 import json
 import random
 

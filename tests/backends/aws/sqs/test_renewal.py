@@ -1,7 +1,5 @@
 """What waits longer than SQS keeps a message is sent anew, in virtual time."""
 
-from __future__ import annotations
-
 import pytest
 
 from contracts.backends import PROFILES

@@ -1,7 +1,5 @@
 """What SQS alone can do to a queue: lost replies, throttles, late answers and the 12 hours."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """Publishing on AWS when a send fails or the process dies in the middle."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest
