@@ -36,12 +36,12 @@ def main() -> int:
     arguments = sys.argv[1:]
     if len(arguments) > 1 or any(word.startswith("-") for word in arguments):
         helped = arguments in (["-h"], ["--help"])
-        return _say(f"{USAGE}\n{__doc__}" if helped else USAGE, 0 if helped else 2)
+        return _print(f"{USAGE}\n{__doc__}" if helped else USAGE, 0 if helped else 2)
     folder = data_dir(arguments)
     if folder is None:
         return 1
     well, sentence = examine(folder_of(folder), node(), SystemClock().monotonic(), running)
-    return _say(sentence, 0 if well else 1)
+    return _print(sentence, 0 if well else 1)
 
 
 def data_dir(arguments: Sequence[str]) -> str | None:
@@ -66,7 +66,7 @@ def data_dir(arguments: Sequence[str]) -> str | None:
     return str(loaded.settings.data_dir)
 
 
-def _say(sentence: str, code: int) -> int:
+def _print(sentence: str, code: int) -> int:
     sys.stdout.write(f"{sentence}\n")
     return code
 

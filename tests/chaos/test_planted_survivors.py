@@ -135,7 +135,7 @@ def test_a_decoder_that_fails_without_a_word_is_a_complaint():
     assert decode_errors((), 69) == ("decoding ended with exit code 69",)
 
 
-def test_an_output_that_stands_still_while_the_source_moves_is_told():
+def test_an_output_that_stands_still_while_the_source_moves_is_reported():
     moving = Sample(1.0, 1.0, ((DARK, DARK), (GREY, GREY)))
     stuck = Sample(2.0, 1.0, ((DARK, DARK), (GREY, DARK)))
 

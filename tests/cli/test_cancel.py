@@ -51,7 +51,7 @@ def test_a_dry_run_changes_nothing(hevcq, farm):
     assert state(farm, job) is JobState.QUEUED
 
 
-def test_a_name_that_matches_nothing_is_told(hevcq, farm):
+def test_a_name_that_matches_nothing_is_reported(hevcq, farm):
     farm.queued("a.mp4")
 
     ran = hevcq("cancel", "elsewhere")

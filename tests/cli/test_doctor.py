@@ -220,7 +220,7 @@ def test_a_damaged_database_is_one_sentence_with_the_way_out(hevcq, data_dir: Pa
     assert (data_dir / "hevcq.db").read_bytes() == damage
 
 
-def test_doctor_tells_of_a_damaged_database_and_leaves_it(hevcq, fake_ffmpeg, data_dir: Path):
+def test_doctor_reports_a_damaged_database_and_leaves_it(hevcq, fake_ffmpeg, data_dir: Path):
     fake_ffmpeg("7.1")
     data_dir.mkdir()
     (data_dir / "hevcq.db").write_bytes(b"this is no database" * 1000)

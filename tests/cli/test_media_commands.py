@@ -184,7 +184,7 @@ def test_a_worker_for_an_unknown_profile_is_a_usage_error(hevcq):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_worker_that_is_told_to_stop_ends_well(data_dir: Path, number: signal.Signals):
+def test_an_idle_worker_that_is_asked_to_stop_ends_well(data_dir: Path, number: signal.Signals):
     command = [sys.executable, "-m", "hevcq"]
     worker = subprocess.Popen(
         [*command, "worker", "--workers", "1"], stderr=subprocess.PIPE, text=True, env=os.environ

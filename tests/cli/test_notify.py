@@ -56,10 +56,10 @@ def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_and_410_ends_it(hevcq
     watcher = EventWatcher(open_app(load().settings))
     farm.buried("a.mp4")
     watcher.step()
-    events = [told["type"] for told in webhook.told]
+    events = [told["type"] for told in webhook.reported]
     assert events == ["job.failed", "batch.finished"]
-    assert webhook.told[0]["data"]["source"].endswith("a.mp4")
-    assert "1 failed" in webhook.told[1]["data"]["reason"]
+    assert webhook.reported[0]["data"]["source"].endswith("a.mp4")
+    assert "1 failed" in webhook.reported[1]["data"]["reason"]
 
     webhook.status = 410
     farm.buried("b.mp4")
@@ -68,15 +68,15 @@ def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_and_410_ends_it(hevcq
     webhook.status = 204
     assert hevcq("notify", "test").code == 0
     watcher.step()
-    assert [told["type"] for told in webhook.told[-2:]] == ["job.failed", "batch.finished"]
+    assert [told["type"] for told in webhook.reported[-2:]] == ["job.failed", "batch.finished"]
 
 
-def test_people_are_told_by_apprise(hevcq, server, monkeypatch, farm):
+def test_people_are_notified_by_apprise(hevcq, server, monkeypatch, farm):
     url = f"json://127.0.0.1:{server.server_port}"
     told = {"url": url, "events": ["job.failed"], "template": "{source} broke: {reason}"}
     monkeypatch.setenv("HEVCQ_NOTIFY", json.dumps([told]))
     assert hevcq("notify", "test").out == "taken  json\n"
-    assert server.told[0]["title"] == "hevcq: Test message"
+    assert server.reported[0]["title"] == "hevcq: Test message"
 
 
 @pytest.mark.parametrize(
@@ -121,11 +121,11 @@ def test_a_new_secret_is_one_that_is_accepted(hevcq):
     assert len(signing_key(hevcq("notify", "secret").out.strip())) == 32
 
 
-def test_nobody_is_told_without_settings(hevcq):
-    assert "Nobody is told" in hevcq("notify", "test").out
+def test_nobody_is_notified_without_settings(hevcq):
+    assert "Nobody is notified" in hevcq("notify", "test").out
 
 
-def test_what_was_given_up_is_said_and_sent_again(hevcq, webhook, farm):
+def test_what_was_given_up_is_reported_and_sent_again(hevcq, webhook, farm):
     assert hevcq("notify", "redrive").out == "mine: nothing was given up\n"
     opened = open_app(load().settings)
     log, (receiver,) = event_log(opened), receivers(opened.settings, opened.clock)
@@ -145,12 +145,12 @@ def test_what_was_given_up_is_said_and_sent_again(hevcq, webhook, farm):
     webhook.status = 204
     webhook.got.clear()
     assert hevcq("notify", "redrive").out == "mine: 1 sent\n"
-    assert [told["type"] for told in webhook.told] == ["disk.low"]
+    assert [told["type"] for told in webhook.reported] == ["disk.low"]
     assert "given up" not in hevcq("status").out
     assert hevcq("notify", "redrive", "yours").code == ExitCode.USAGE
 
 
-def test_what_was_given_up_for_somebody_who_is_told_no_more_is_dropped(hevcq, webhook, farm):
+def test_what_was_given_up_for_a_receiver_that_is_gone_is_dropped(hevcq, webhook, farm):
     opened = open_app(load().settings)
     log = event_log(opened)
     log.give_up(log.reader("former"), GivenUp("former", 0, 1, 1, opened.clock.now()))

@@ -33,7 +33,7 @@ def splitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(folder))
 
 
-def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_said(hevcq, clip: Path):
+def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_reported(hevcq, clip: Path):
     ran = hevcq("plan", clip, "--profile", "hevc")
     (line,) = hevcq("plan", clip, "--profile", "hevc", "--json").lines
 

@@ -92,7 +92,7 @@ def test_a_job_that_waits_already_is_said_to(hevcq, farm):
     assert "queued already" in ran.out
 
 
-def test_a_name_nobody_knows_is_said_and_fails(hevcq):
+def test_a_name_nobody_knows_is_reported_and_fails(hevcq):
     ran = hevcq("reprocess", "nowhere.mp4")
 
     assert ran.code == ExitCode.SOME_FAILED

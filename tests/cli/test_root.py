@@ -377,7 +377,7 @@ def test_help_names_what_to_type_and_no_types(hevcq, monkeypatch, name: str):
         (("redrive", "--class", "x"), "'--class': 'x' is not one of 'message', "),
     ],
 )
-def test_a_wrong_value_is_told_in_words(hevcq, arguments, said):
+def test_a_wrong_value_is_reported_in_words(hevcq, arguments, said):
     ran = hevcq(*arguments)
 
     assert ran.code == ExitCode.USAGE

@@ -232,7 +232,7 @@ def test_hours_and_recipes_are_taken_by_a_reload_and_a_new_profile_is_not(tmp_pa
     )
 
 
-def test_a_folder_that_is_missing_is_told_once_and_taken_when_it_comes(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_reported_once_and_taken_when_it_comes(tmp_path: Path) -> None:
     tv = library(tmp_path, "tv")
     house = House(tmp_path, tv)
 
@@ -336,7 +336,7 @@ def test_a_unit_for_the_machine_is_never_made_of_the_wrong_person_s_settings(
     assert hevcq("service", "install", "--as", "bob").code == ExitCode.USAGE
 
 
-def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_told_once(
+def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_reported_once(
     tmp_path: Path,
 ) -> None:
     camera = library(tmp_path, "camera", place="replace")
@@ -377,7 +377,7 @@ def test_two_services_of_one_data_folder_are_one_too_many(tmp_path: Path) -> Non
     House(tmp_path).run()
 
 
-def test_the_service_reads_a_part_each_night_and_tells_of_damage(tmp_path: Path) -> None:
+def test_the_service_reads_a_part_each_night_and_reports_damage(tmp_path: Path) -> None:
     shows = library(tmp_path, "shows", watch=False)
     shows.path.mkdir()
     (shows.path / "torn.mp4").write_bytes(small_clip(tmp_path, "whole.mp4").read_bytes()[:2000])
@@ -385,16 +385,18 @@ def test_the_service_reads_a_part_each_night_and_tells_of_damage(tmp_path: Path)
     checks = {"share": "1", "hours": ("00:00-24:00",)}
     house.app.settings = house.settings.model_copy(update={"health": HealthSettings(**checks)})
 
-    def told(_house: House) -> None:
+    def reported(_house: House) -> None:
         found = event_log(house.app).after(0, 10)
         assert [(each.name, each.source) for each in found] == [
             ("video.damaged", str(shows.path / "torn.mp4"))
         ]
 
-    house.run(house.says("torn.mp4 is "), house.says("Health check: 1 file read"), told)
+    house.run(house.says("torn.mp4 is "), house.says("Health check: 1 file read"), reported)
 
 
-def test_a_health_check_that_cannot_run_is_told_once_and_not_run_when_off(tmp_path: Path) -> None:
+def test_a_health_check_that_cannot_run_is_reported_once_and_not_run_when_off(
+    tmp_path: Path,
+) -> None:
     shows = library(tmp_path, "shows", watch=False)
     small_clip(tmp_path / "shows", "a.mp4")
     house = House(tmp_path, shows)
@@ -412,7 +414,7 @@ def test_a_health_check_that_cannot_run_is_told_once_and_not_run_when_off(tmp_pa
     house.app.close()
 
 
-def test_a_file_that_cannot_be_encoded_is_told_once(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_encoded_is_reported_once(tmp_path: Path) -> None:
     tv = library(tmp_path, "tv")
     tv.path.mkdir()
     torn, late = tv.path / "torn.mp4", tv.path / "late.mkv"
@@ -422,7 +424,7 @@ def test_a_file_that_cannot_be_encoded_is_told_once(tmp_path: Path) -> None:
     def drop(_house: House) -> None:
         late.write_bytes(b"nor is this" * 99)
 
-    def told(*paths: Path) -> Step:
+    def reported(*paths: Path) -> Step:
         def step(_house: House) -> None:
             found = [e.path for e in house.events if e.event is EventName.FILE_UNUSABLE]
             assert found == [str(path) for path in paths]
@@ -433,7 +435,7 @@ def test_a_file_that_cannot_be_encoded_is_told_once(tmp_path: Path) -> None:
 
         return step
 
-    house.run(told(torn), drop, told(torn, late))
+    house.run(reported(torn), drop, reported(torn, late))
     again = House(tmp_path, tv)
     again.run(again.time_passes, again.change(), again.says("Settings read again"))
     assert not [e for e in again.events if e.event is EventName.FILE_UNUSABLE]

@@ -115,7 +115,7 @@ def test_a_path_shows_the_jobs_of_that_file_or_folder_with_the_reason(hevcq, far
     )
 
 
-def test_what_a_finished_rendition_lacks_of_its_source_is_said(hevcq, farm):
+def test_what_a_finished_rendition_lacks_of_its_source_is_reported(hevcq, farm):
     job = farm.running("in/a.ts")
     said = ("10 pictures are left out.", "Two joints were closed.")
     made = RenditionRef(

@@ -100,7 +100,7 @@ class SetFarm(Farm):
         """Handle a delivery; call `come_to` at each point after the gates, and count them."""
         seen = [0]
 
-        def told(point: str) -> None:
+        def reported(point: str) -> None:
             if point.endswith("encoder.verify_set:after"):
                 seen[0] = 1
             elif seen[0]:
@@ -108,7 +108,7 @@ class SetFarm(Farm):
                 come_to(seen[0], point)
 
         before = self.context
-        self.come_to(told)
+        self.come_to(reported)
         try:
             self.handle("first:0")
         except Killed:

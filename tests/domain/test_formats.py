@@ -269,7 +269,7 @@ def test_a_camera_that_states_the_rate_of_its_fields_is_shown_at_even_times(
     assert "uneven times" not in "\n".join(plan.notices)
 
 
-def test_a_full_range_picture_becomes_limited_where_the_codec_has_no_mark_and_that_is_said():
+def test_a_full_range_picture_becomes_limited_where_the_codec_has_no_mark_and_that_is_reported():
     plan = planned("ogg", video(pixel_format="yuvj420p", colour=Colour(range="pc")))
 
     assert plan.video.limit_range

@@ -61,7 +61,7 @@ def test_the_page_says_how_many_metrics_are_billed(alarms: Alarms) -> None:
     assert f"these are {sum(counts) + bands} for each profile" in page()
 
 
-def test_an_alarm_tells_the_topic_unless_the_page_says_nobody(alarms: Alarms) -> None:
+def test_an_alarm_notifies_the_topic_unless_the_page_names_nobody(alarms: Alarms) -> None:
     for name, whom in documented().items():
         for profile in PROFILES:
             told = alarms[f"hevcq-{profile}-{name}"]["alarm_actions"] or []

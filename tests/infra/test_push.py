@@ -75,7 +75,7 @@ def push(root: Path, *more: str, repository: str = REPOSITORY) -> tuple[int, str
     return code, written.read_text() if written.is_file() else ""
 
 
-def told(record: Path) -> list[str]:
+def reported(record: Path) -> list[str]:
     return record.read_text().splitlines() if record.is_file() else []
 
 
@@ -88,7 +88,7 @@ def test_a_push_builds_for_the_fleet_and_names_the_image_by_its_commit(
 
     options = "--platform linux/amd64 -f docker/worker.Dockerfile"
     assert (code, written) == (0, f'image = "{image}"\n')
-    assert told(record) == [
+    assert reported(record) == [
         f"docker login --username AWS --password-stdin {HOST}",
         f"docker build {options} --build-arg BASE_IMAGE=python:pinned -t {image} .",
         f"docker push {image}",
@@ -115,7 +115,7 @@ def test_a_fleet_of_two_architectures_gets_one_name_with_both(
             f"{engine} build {both} --manifest {image} .",
             f"{engine} manifest push --all {image} docker://{image}",
         ]
-    assert told(record)[1:] == wanted
+    assert reported(record)[1:] == wanted
 
 
 def test_a_commit_that_is_in_the_registry_is_not_built_again(checkout: Path, record: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_commit_that_is_in_the_registry_is_not_built_again(checkout: Path, rec
     )
 
     assert push(checkout) == (0, f'image = "{REPOSITORY}:{tag}"\n')
-    assert told(record) == []
+    assert reported(record) == []
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_what_is_not_committed_is_not_pushed_under_the_commits_name(
 
     assert push(checkout) == (1, "")
     assert f"commit or remove {changed} first" in capsys.readouterr().err
-    assert told(record) == []
+    assert reported(record) == []
 
 
 def test_what_is_not_in_the_image_need_not_be_committed(checkout: Path) -> None:

@@ -43,7 +43,7 @@ def test_late_and_missing_metrics_start_no_more_tasks_than_are_needed(
 
 
 @pytest.mark.terraform
-def test_a_farm_at_zero_starts_although_no_count_of_tasks_is_told(rules: Rules) -> None:
+def test_a_farm_at_zero_starts_although_no_count_of_tasks_is_reported(rules: Rules) -> None:
     for seen in outcomes(rules, "12, no zero told"):
         assert seen.first_task_s <= 9 * 60
         assert seen.needed_s <= 16 * 60

@@ -261,7 +261,7 @@ def test_an_empty_farms_buckets_are_never_emptied(destroy: Callable[..., Any]) -
 
 
 @pytest.mark.parametrize("said", ["", "another"])
-def test_nothing_is_changed_until_the_farms_name_is_said(
+def test_nothing_is_changed_until_the_farms_name_is_typed(
     names: dict[str, Any],
     destroy: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,

@@ -148,7 +148,7 @@ def test_a_certificate_that_cannot_be_written_leaves_no_temporary_file(tmp_path)
     assert number > 10
 
 
-def test_a_full_disk_is_told_as_such_and_leaves_nothing_wrong(tmp_path):
+def test_a_full_disk_is_reported_as_such_and_leaves_nothing_wrong(tmp_path):
     for number in range(1, 100):
         made = video(tmp_path / str(number), "video.avi", "new/video.hevc.mkv")
         fs = FailingFileSystem(number, 28)

@@ -180,7 +180,7 @@ def test_the_file_is_written_every_few_seconds_and_never_half(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_a_folder_that_cannot_be_written_is_said_once_and_harms_nothing(tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_is_reported_once_and_harms_nothing(tmp_path, capsys):
     clock = ManualClock()
     (tmp_path / "health").write_text("a file where the folder should be")
     file = HealthFile(tmp_path, NODE, 41, clock)
@@ -250,7 +250,7 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_the_command_asks_the_folder_it_is_told_or_that_of_the_variable(tmp_path):
+def test_the_command_asks_the_folder_it_is_given_or_that_of_the_variable(tmp_path):
     file = health.file_of(str(tmp_path), health.node(), os.getpid())
     facts = {"slots": 1, "alive": 1, "handled": 0, "oldest_poll_s": 0, "busy": 0, "stopping": False}
     with open("/proc/uptime", encoding="ascii") as uptime:

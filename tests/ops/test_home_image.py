@@ -74,7 +74,7 @@ def test_the_program_runs_as_the_user_and_group_and_with_the_mask_that_were_name
 
 
 @as_root
-def test_a_data_volume_of_somebody_else_is_not_taken_but_told(place: Path) -> None:
+def test_a_data_volume_of_somebody_else_is_not_taken_but_reported(place: Path) -> None:
     (place / "data" / "hevcq.db").touch()
 
     code, said, error = start(place, PUID="12345", PGID="12345")
@@ -93,7 +93,7 @@ def test_a_data_volume_of_somebody_else_is_not_taken_but_told(place: Path) -> No
         pytest.param({"PUID": "0"}, "PUID must not be 0", marks=as_root),
     ],
 )
-def test_a_wrong_variable_is_told_and_nothing_starts(
+def test_a_wrong_variable_is_reported_and_nothing_starts(
     place: Path, variables: dict[str, str], said: str
 ) -> None:
     code, out, error = start(place, **variables)

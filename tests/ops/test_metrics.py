@@ -282,7 +282,7 @@ def test_a_report_counts_the_queues_and_writes_lines_at_its_pace(tmp_path):
     assert {"JobsEnded", "QueueReady", "QueueOldestSeconds"} <= names
 
 
-def test_a_queue_that_does_not_answer_is_said_once_and_the_rest_is_reported(tmp_path, capsys):
+def test_a_queue_that_does_not_answer_is_reported_once_and_the_rest_is_reported(tmp_path, capsys):
     metered, written = Metered(), []
     queue = Queue(*[Unavailable("SQS does not answer.")] * 3)
     report = report_of(Farm(tmp_path), metered, queue, written)

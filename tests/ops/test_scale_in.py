@@ -199,7 +199,7 @@ def test_the_agent_is_asked_where_ecs_says_there_is_one(tmp_path, monkeypatch):
     assert "ScaleInGuard" in names(tmp_path)
 
 
-def test_an_address_that_is_none_is_said_and_the_worker_works_without(
+def test_an_address_that_is_none_is_reported_and_the_worker_works_without(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("ECS_AGENT_URI", "ftp://nowhere")

@@ -60,7 +60,7 @@ def test_lists_and_reads_whole_and_from_the_middle(files, tmp_path):
 
 
 @needs_rclone
-def test_what_is_not_there_is_told(files, tmp_path):
+def test_what_is_not_there_is_reported(files, tmp_path):
     remote = opened(tmp_path)
     assert remote.stat("Camera/a") is None
     with pytest.raises(UsageError, match="no folder Other"):

@@ -175,7 +175,7 @@ def test_a_folder_that_is_not_there_is_named(remote):
         remote.folder("Other")
 
 
-def test_a_wrong_password_is_said_and_not_shown(server):
+def test_a_wrong_password_is_reported_and_not_shown(server):
     with (
         closing(WebDavRemote(Account(server.url, USER, "s3cret-word"))) as remote,
         pytest.raises(ConfigError) as caught,
@@ -214,7 +214,7 @@ def test_a_server_that_does_not_answer():
         remote.folder("Camera")
 
 
-def told(answer: httpx2.Response) -> WebDavRemote:
+def reported(answer: httpx2.Response) -> WebDavRemote:
     """Return a client of a server that answers this to everything."""
     account = Account("http://dav.example/dav", "", PASSWORD)
     return WebDavRemote(account, httpx2.MockTransport(lambda _asked: answer))
@@ -226,7 +226,7 @@ def told(answer: httpx2.Response) -> WebDavRemote:
 )
 def test_a_redirect_to_no_address_is_one_sentence(location: str) -> None:
     answer = httpx2.Response(302, headers={"Location": location})
-    with closing(told(answer)) as remote, pytest.raises(Unavailable, match=r"dav\.example"):
+    with closing(reported(answer)) as remote, pytest.raises(Unavailable, match=r"dav\.example"):
         remote.folder("")
 
 
@@ -236,7 +236,7 @@ def test_a_length_that_is_no_number_is_no_length(length: bytes) -> None:
     answer = httpx2.Response(
         200, headers=[(b"Content-Length", length)], stream=httpx2.ByteStream(b"abc")
     )
-    with closing(told(answer)) as remote, remote.read(file, 0) as found:
+    with closing(reported(answer)) as remote, remote.read(file, 0) as found:
         assert b"".join(found.blocks) == b"abc"
 
 
@@ -251,7 +251,7 @@ def test_an_address_that_cannot_be_read_is_refused_alone(href: str) -> None:
 
     content = f'<d:multistatus xmlns:d="DAV:">{row(href)}{row("/dav/a.mp4")}</d:multistatus>'
     answer = httpx2.Response(207, stream=httpx2.ByteStream(content.encode()))
-    with closing(told(answer)) as remote:
+    with closing(reported(answer)) as remote:
         remote._found = True
         found = remote.folder("")
     assert [file.path for file in found.files] == ["a.mp4"]

@@ -227,7 +227,7 @@ def test_variables_that_are_not_settings_are_left_alone(monkeypatch: pytest.Monk
     assert load().settings == Settings()
 
 
-def test_a_wrong_value_is_told_with_its_key_and_its_origin(monkeypatch: pytest.MonkeyPatch):
+def test_a_wrong_value_is_reported_with_its_key_and_its_origin(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HEVCQ_WORKERS", "many")
 
     with pytest.raises(
@@ -237,7 +237,7 @@ def test_a_wrong_value_is_told_with_its_key_and_its_origin(monkeypatch: pytest.M
         load()
 
 
-def test_every_wrong_value_is_told_at_once(here: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_wrong_value_is_reported_at_once(here: Path, monkeypatch: pytest.MonkeyPatch):
     file = write(here / "my.toml", 'backend = "azure"\n[aws]\ntable = 3')
     monkeypatch.setenv("HEVCQ_CONFIG", str(file))
     monkeypatch.setenv("HEVCQ_POLL_S", "-1")
@@ -270,7 +270,7 @@ def test_an_empty_folder_is_the_default_and_never_the_current_one(
 
 
 @pytest.mark.parametrize("content", [b"workers = ", b"\xff\xfe", b"[aws\n"])
-def test_a_file_that_is_no_toml_is_told_by_name(here: Path, content: bytes):
+def test_a_file_that_is_no_toml_is_reported_by_name(here: Path, content: bytes):
     (here / "hevcq.toml").write_bytes(content)
 
     with pytest.raises(ConfigError, match=r"Cannot read the settings file .*hevcq\.toml"):
@@ -355,7 +355,7 @@ def test_the_farm_s_profiles_are_one_variable_as_terraform_writes_it(
     assert load().settings.aws.profiles == ()
 
 
-def test_a_list_that_names_no_profile_at_all_is_said_where_it_is(monkeypatch) -> None:
+def test_a_list_that_names_no_profile_at_all_is_reported_where_it_is(monkeypatch) -> None:
     """It would leave a farm without profiles, and each command to say that there are none."""
     monkeypatch.setenv("HEVCQ_BACKEND", "aws")
     monkeypatch.setenv("HEVCQ_AWS__PROFILES", "()")

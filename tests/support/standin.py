@@ -47,7 +47,7 @@ class WebhookTaker(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Taker)
 
     @property
-    def told(self) -> list[dict[str, Any]]:
+    def reported(self) -> list[dict[str, Any]]:
         return [json.loads(body) for _, body in self.got]
 
 

@@ -59,7 +59,7 @@ def nothing_left(farm: Farm) -> bool:
     return not [*farm.store.list("DONE/"), *farm.letters()] and not depth.ready + depth.in_flight
 
 
-def test_a_clip_that_is_published_is_said_to_be_and_taken_away(farm: Farm) -> None:
+def test_a_clip_that_is_published_is_reported_and_taken_away(farm: Farm) -> None:
     ((ok, detail),) = checked(farm)
 
     assert ok
@@ -265,7 +265,7 @@ def dark(farm: Farm, *calls: str) -> Backend:
     return replace(farm.backend, ledger=Faulty(farm.ledger, before=before))
 
 
-def test_a_ledger_that_never_answers_stops_at_the_queue_and_what_is_left_is_said(
+def test_a_ledger_that_never_answers_stops_at_the_queue_and_what_is_left_is_reported(
     farm: Farm,
 ) -> None:
     context = FarmCheck(
@@ -309,7 +309,7 @@ def test_a_clip_that_is_skipped_says_that_publishing_was_not_tried(farm: Farm) -
     assert found.check.detail == ("queue and worker answer; publishing was not tried: not smaller")
 
 
-def test_a_clip_that_a_worker_has_in_hand_too_long_is_said_with_its_phase(farm: Farm) -> None:
+def test_a_clip_that_a_worker_has_in_hand_too_long_is_reported_with_its_phase(farm: Farm) -> None:
     def begin() -> None:
         for job in farm.ledger.jobs(JobFilter()):
             if job.state is JobState.QUEUED:

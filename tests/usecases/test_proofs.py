@@ -251,7 +251,7 @@ def test_a_certificate_that_goes_while_it_is_compared_is_one_sentence(
     assert f"{target} cannot be read" in item.reason
 
 
-def test_hashing_stops_when_told_to(bench: Bench, target: Path) -> None:
+def test_hashing_stops_when_asked_to(bench: Bench, target: Path) -> None:
     forget(bench)
     stop = threading.Event()
     stop.set()

@@ -125,7 +125,7 @@ def test_of_several_certificates_that_of_these_bytes_is_believed(pair: Pair) -> 
     assert pair.found() in {other, pair.proof}
 
 
-def test_a_named_certificate_that_cannot_be_read_or_is_none_is_said(pair: Pair) -> None:
+def test_a_named_certificate_that_cannot_be_read_or_is_none_is_reported(pair: Pair) -> None:
     path = pair.root / "proof.json"
     with pytest.raises(UsageError, match=r"Cannot read the certificate .*proof\.json: No such"):
         pair.found(path)

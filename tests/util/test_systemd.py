@@ -25,7 +25,7 @@ def listening(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, s
         yield heard, address
 
 
-def said(heard: socket.socket) -> list[str]:
+def reported(heard: socket.socket) -> list[str]:
     found = []
     while True:
         try:
@@ -45,7 +45,7 @@ def test_each_state_is_one_datagram(listening: tuple[socket.socket, str]) -> Non
     tell.alive()
     tell.stopping()
 
-    assert said(heard) == [
+    assert reported(heard) == [
         "READY=1",
         "STATUS=two lines",
         "RELOADING=1\nMONOTONIC_USEC=1000000000",
@@ -64,7 +64,7 @@ def test_signs_of_life_come_three_times_in_the_interval_and_not_more_often(
         tell.alive()
         clock.advance(1)
 
-    assert said(heard) == ["WATCHDOG=1"] * 6
+    assert reported(heard) == ["WATCHDOG=1"] * 6
 
 
 def test_the_environment_says_where_and_how_often(listening: tuple[socket.socket, str]) -> None:
@@ -73,10 +73,10 @@ def test_the_environment_says_where_and_how_often(listening: tuple[socket.socket
     given = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "7"}
 
     notifier_of(given, 7, clock).alive()
-    assert said(heard) == ["WATCHDOG=1"]
+    assert reported(heard) == ["WATCHDOG=1"]
     notifier_of(given, 8, clock).alive()
     notifier_of({**given, "WATCHDOG_USEC": "often"}, 7, clock).alive()
-    assert said(heard) == []
+    assert reported(heard) == []
 
 
 def test_without_systemd_nothing_is_sent_and_nothing_fails(tmp_path: Path) -> None:

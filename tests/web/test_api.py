@@ -74,7 +74,7 @@ def test_a_video_from_its_upload_to_its_end(
     assert ann.get(f"{API}/usage").json()["videos"] == 0
 
 
-def test_a_failure_is_told_and_retried(ann: TestClient, bench: VideoBench) -> None:
+def test_a_failure_is_reported_and_retried(ann: TestClient, bench: VideoBench) -> None:
     video = bench.upload(profiles=("hevc",))
     bench.encoder.errors["probe"] = [SourceDamaged("Two packets are missing.")]
     bench.work("hevc")
@@ -209,7 +209,7 @@ def test_a_body_that_is_no_request_is_refused(
     assert answer.json()["status"] == status
 
 
-def test_quotas_are_said_with_what_is_left(opened: App, as_person: Any) -> None:
+def test_quotas_are_reported_with_what_is_left(opened: App, as_person: Any) -> None:
     limits = UploadSettings(owner_open=1)
     opened.settings = opened.settings.model_copy(update={"uploads": limits})
     ann = as_person("ann")

@@ -123,7 +123,7 @@ def test_nobody_sees_a_page_before_signing_in(visit):
         assert got.headers["location"].startswith("/sign-in")
 
 
-def test_a_program_is_told_401_and_its_body_is_not_read(visit):
+def test_a_program_gets_401_and_its_body_is_not_read(visit):
     def body() -> Iterator[bytes]:
         raise AssertionError("the body was read")
         yield b"first"

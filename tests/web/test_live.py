@@ -33,7 +33,7 @@ def signed_in() -> bool:
     return True
 
 
-async def told(stream: AsyncIterator[Any]) -> str:
+async def reported(stream: AsyncIterator[Any]) -> str:
     return str((await anext(stream)).data)
 
 
@@ -42,8 +42,8 @@ def test_all_viewers_share_one_look_and_get_what_changed() -> None:
         hub = Hub(0.001)
         render, looks = texts(2)
         streams = [hub._events("board", render, signed_in) for _ in range(MANY)]
-        first = await asyncio.gather(*(told(each) for each in streams))
-        second = await asyncio.gather(*(told(each) for each in streams))
+        first = await asyncio.gather(*(reported(each) for each in streams))
+        second = await asyncio.gather(*(reported(each) for each in streams))
         assert set(first) <= {"text 1", "text 2"}
         assert set(second) == {"text 2"} or set(first) == {"text 1"}
         assert hub.viewers == MANY
@@ -64,10 +64,10 @@ def test_a_slow_viewer_gets_the_newest_text_only() -> None:
         hub = Hub(0.0001)
         numbers = itertools.count(1)
         stream = hub._events("board", lambda: f"text {next(numbers)}", signed_in)
-        first = await told(stream)
+        first = await reported(stream)
         while next(numbers) < 50:
             await asyncio.sleep(0.001)
-        second = await told(stream)
+        second = await reported(stream)
         assert int(second.split()[1]) > int(first.split()[1]) + 10
         await stream.aclose()  # type: ignore[attr-defined]
 
@@ -86,10 +86,10 @@ def test_a_look_that_fails_is_tried_again_and_a_stop_ends_every_stream() -> None
             return found
 
         stream = hub._events("board", render, signed_in)
-        assert await told(stream) == "here"
+        assert await reported(stream) == "here"
         hub.close_soon()
         with pytest.raises(StopAsyncIteration):
-            await asyncio.wait_for(told(stream), 10)
+            await asyncio.wait_for(reported(stream), 10)
 
     asyncio.run(watch())
 
@@ -99,10 +99,10 @@ def test_a_stream_ends_with_the_session_of_its_viewer() -> None:
         hub = Hub(0.001)
         numbers, answers = itertools.count(1), iter([True, True])
         stream = hub._events("board", lambda: f"text {next(numbers)}", lambda: next(answers, False))
-        await told(stream)
-        await told(stream)
+        await reported(stream)
+        await reported(stream)
         with pytest.raises(StopAsyncIteration):
-            await asyncio.wait_for(told(stream), 10)
+            await asyncio.wait_for(reported(stream), 10)
         assert hub.viewers == 0
 
     asyncio.run(watch())

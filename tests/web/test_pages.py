@@ -92,7 +92,7 @@ def test_each_finished_format_is_linked_as_it_becomes_available(people, bench):
     assert ann.get(f"{page}/gone/certificate").status_code == 404
 
 
-def test_a_failure_is_told_with_what_to_do_and_retried(people, bench):
+def test_a_failure_is_reported_with_what_to_do_and_retried(people, bench):
     video = bench.upload("ann")
     bench.encoder.errors["probe"] = [SourceDamaged("Two packets are missing.")]
     bench.work()

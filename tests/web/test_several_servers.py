@@ -131,7 +131,7 @@ def test_the_sign_in_token_is_the_same_on_every_server(
     assert one.get("/board").status_code == two.get("/board").status_code == 303
 
 
-def test_the_end_of_a_video_is_told_by_one_of_the_servers(servers: list[App]) -> None:
+def test_the_end_of_a_video_is_reported_by_one_of_the_servers(servers: list[App]) -> None:
     hook = WebhookTaker()
     told = WebhookSettings(
         url=f"http://127.0.0.1:{hook.server_port}/in",
@@ -152,7 +152,7 @@ def test_the_end_of_a_video_is_told_by_one_of_the_servers(servers: list[App]) ->
             for app, tell in zip(servers, tells, strict=True):
                 look_after(video_farm(app), tell)
 
-    ((headers, _),), (message,) = hook.got, hook.told
+    ((headers, _),), (message,) = hook.got, hook.reported
     assert headers["webhook-id"].startswith(f"hevcq-{video.video_id}-")
     assert (message["type"], message["data"]["video"]) == ("video.failed", video.video_id)
     assert message["data"]["source"] == "Garden"

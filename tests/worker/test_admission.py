@@ -265,7 +265,7 @@ def test_a_frozen_encode_keeps_its_lease_past_every_limit_and_goes_on(farm):
     ended(pool, encode, farm)
 
 
-def test_a_full_disk_and_an_unfit_worker_are_told(farm):
+def test_a_full_disk_and_an_unfit_worker_are_reported(farm):
     told: list[tuple[str, str]] = []
     farm.with_context(
         notify=lambda name, reason: told.append((name, reason)), min_free_bytes=1 << 60

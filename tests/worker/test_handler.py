@@ -42,7 +42,7 @@ def test_a_source_becomes_one_certified_rendition_and_its_message_is_acked(farm)
     assert [h.joined for h in farm.heartbeats] == [1]
 
 
-def test_of_a_ragged_recording_the_whole_pictures_are_encoded_and_the_rest_is_said(farm):
+def test_of_a_ragged_recording_the_whole_pictures_are_encoded_and_the_rest_is_reported(farm):
     farm.encoder.trimmed = (b"whole pictures", ("7 pictures left out.",))
     source = farm.submit()
 

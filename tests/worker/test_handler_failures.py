@@ -123,7 +123,7 @@ def test_a_source_replaced_during_the_encode_is_not_published(farm):
 @pytest.mark.parametrize(
     "error", [SourceDamaged("A slice is missing."), EncoderFailed("x265 broke.")], ids=str
 )
-def test_what_a_source_fails_after_it_changed_is_told_as_the_change(farm, step, error):
+def test_what_a_source_fails_after_it_changed_is_reported_as_the_change(farm, step, error):
     source = farm.submit()
     farm.encoder.during[step] = lambda: farm.store.add_source(source.key, b"other bytes")
     farm.encoder.errors[step] = [error]
@@ -135,7 +135,7 @@ def test_what_a_source_fails_after_it_changed_is_told_as_the_change(farm, step, 
     assert farm.record(source).failure_class is FailureClass.CHANGED
 
 
-def test_a_gate_that_a_source_fails_because_it_went_is_told_as_gone(farm):
+def test_a_gate_that_a_source_fails_because_it_went_is_reported_as_gone(farm):
     source = farm.submit()
     farm.encoder.during["verify"] = lambda: farm.store.remove_source(source)
     farm.encoder.gates = passed(GateResult(gate=Gate.G8, outcome=Outcome.UNKNOWN))
@@ -379,7 +379,7 @@ def test_a_repeated_transition_that_did_not_arrive_is_not_taken_for_one_that_did
     assert farm.queue.settled == []
 
 
-def test_what_an_encode_changes_is_told_before_it_begins(farm):
+def test_what_an_encode_changes_is_reported_before_it_begins(farm):
     plan = lambda profile, info: fake_plan(profile, info).model_copy(  # noqa: E731
         update={"notices": ("The GPS track is dropped.",)}
     )

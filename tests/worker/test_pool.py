@@ -295,7 +295,7 @@ def test_a_second_signal_does_not_make_the_pool_spin_while_work_ends(farm):
     assert looks[3] - looks[0] >= 0.5, "time passes between two looks"
 
 
-def test_after_a_hangup_nothing_more_is_said_on_the_terminal(tmp_path):
+def test_after_a_hangup_nothing_more_is_reported_on_the_terminal(tmp_path):
     terminal = os.open(tmp_path / "terminal", os.O_CREAT | os.O_WRONLY)
     try:
         with StopSignals() as signals:

@@ -268,7 +268,7 @@ def test_a_disk_that_is_only_full_now_does_not(tmp_path, monkeypatch):
     assert said.endswith("room for sources of up to 0 MiB in each of 2 slots.")
 
 
-def test_what_there_is_room_for_is_said_in_one_sentence(tmp_path, monkeypatch):
+def test_what_there_is_room_for_is_reported_in_one_sentence(tmp_path, monkeypatch):
     farm = Farm(tmp_path)
     farm.with_context(min_free_bytes=GIB)
     disk(monkeypatch, total=100 * GIB, free=9 * GIB)

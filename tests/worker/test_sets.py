@@ -24,7 +24,7 @@ def stored(farm: Farm) -> list[str]:
     return [each.key for each in farm.store.list("DONE/")]
 
 
-def test_what_the_encode_of_a_set_notices_is_said_and_certified(farm):
+def test_what_the_encode_of_a_set_notices_is_reported_and_certified(farm):
     farm.encoder.set_notices = ("The rung v240 was dropped.",)
     source = farm.submit()
 

@@ -153,7 +153,7 @@ def test_a_full_disk_pauses_the_slot_before_it_takes_anything(farm):
     assert worker.step() is True
 
 
-def test_run_ends_when_told_to_and_takes_nothing_new(farm):
+def test_run_ends_when_asked_to_and_takes_nothing_new(farm):
     farm.submit("a.mp4")
     second = farm.submit("b.mp4")
     stop = threading.Event()

@@ -74,7 +74,9 @@ COMMANDS: dict[str, Command] = {
     "reprocess": Command(
         "hevcq.cli.queue.reprocess:reprocess", "Queue finished or failed jobs again."
     ),
-    "notify": Command("hevcq.cli.queue.notify:app", "Show and try who is told what happened."),
+    "notify": Command(
+        "hevcq.cli.queue.notify:app", "Show who is notified of what, and send a test message."
+    ),
     "serve": Command("hevcq.cli.web.serve:serve", "Serve the web page until stopped."),
     "web": Command(
         "hevcq.cli.web.accounts:app", "Manage the web page's users and programs' tokens."

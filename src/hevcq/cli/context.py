@@ -71,7 +71,7 @@ class Cli:
         finally:
             app.close()
 
-    def say(self, words: str) -> None:
+    def echo(self, words: str) -> None:
         """Print a message on stderr, unless --quiet."""
         if not self.quiet:
             self.warn(words)

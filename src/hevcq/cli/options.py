@@ -65,7 +65,7 @@ class PlainCommand(TyperCommand):
         return [self.options_metavar or "", *(_as_typed(each) for each in _arguments(self))]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments; a wrong value is told in words, whatever the library's are."""
+        """Parse the arguments; a wrong value is refused in words, whatever the library's are."""
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:

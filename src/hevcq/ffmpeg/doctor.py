@@ -56,7 +56,7 @@ def run_checks(tools: FfmpegTools, ask: RunProgram) -> list[Check]:
 
 
 def sandbox_check(*, sandboxed: bool) -> Check:
-    """Return what ffmpeg is kept from on this system; what the system lacks is said, but not wrong."""
+    """Return what ffmpeg is kept from on this system; what the system lacks is reported, but is no fault."""
     if not sandboxed:
         detail = "off (setting sandbox): ffmpeg may use all files of this user, and the network"
         return Check(name="sandbox", ok=True, detail=detail)

@@ -68,7 +68,7 @@ class FfmpegEncoder(Encoder):
         sandboxed: bool = True,
         notes: Path | None = None,
     ) -> None:
-        """Use these programs; in the folder `notes` the processes of a machine tell of devices."""
+        """Use these programs; in the folder `notes` the processes of a machine share what they found of devices."""
         self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed)
         self._notes = notes
         self._version = ""
@@ -374,7 +374,7 @@ def _with_length(location: str, info: MediaInfo) -> MediaInfo:
     try:
         length = length_over_jumps(location)
     except OSError:
-        return info  # whoever reads the pictures tells of it
+        return info  # whoever reads the pictures reports it
     return info if length is None else info.model_copy(update={"duration_s": length})
 
 

@@ -289,7 +289,7 @@ class Demuxers:
             served.end()
 
     def available(self, stop: threading.Event) -> bool:
-        """Whether there is one; `why_not` tells why there is none."""
+        """Whether there is one; `why_not` is the reason why there is none."""
         served = self.borrow(stop)
         if served is not None:
             self.give_back(served, well=True)

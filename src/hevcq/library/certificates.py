@@ -1,7 +1,7 @@
 """Find the certificate of a rendition or a source by content, wherever the files were moved to.
 
 Certificates are in `<root>/.hevcq/certificates`. Their names hold the sizes of rendition and source,
-so one listing tells which few of them must be read. Older releases wrote them beside the rendition;
+so one listing shows which few of them must be read. Older releases wrote them beside the rendition;
 those are still found there.
 """
 
@@ -27,7 +27,7 @@ from hevcq.library.names import (
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A certificate's file, with the sizes that its name tells (in bytes)."""
+    """A certificate's file, with the sizes that its name holds (in bytes)."""
 
     path: Path
     rendition_size: int

@@ -239,7 +239,7 @@ def is_fine_time(mtime_ns: int) -> bool:
 
 
 def size_of(path: Path) -> int:
-    """Return the size of a file in bytes, 0 if it cannot be told. Does not follow links."""
+    """Return the size of a file in bytes, 0 if it is unknown. Does not follow links."""
     try:
         return path.lstat().st_size
     except OSError:

@@ -81,7 +81,7 @@ def root_lock(root: Path) -> Iterator[None]:
 
 @contextmanager
 def in_use(homes: Iterable[Path], user: str, where: str) -> Iterator[None]:
-    """Hold libraries for one data folder: `user` is its identity, `where` tells people which it is.
+    """Hold libraries for one data folder: `user` is its identity, `where` names it to people.
 
     Processes of one data folder share a library; of two data folders each would encode the same
     videos, and meet when they put them in place. Libraries above a given one are held too. Raises
@@ -125,7 +125,7 @@ def _hold(root: Path, user: bytes) -> int | None:
 
 @contextmanager
 def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None]]:
-    """Hold the placement lock of one job below `root`; `note` tells a later sweep what to remove.
+    """Hold the placement lock of one job below `root`; `note` names what a later sweep is to remove.
 
     Yield a function that removes the lock file `<root>/.hevcq/busy/<job id>` with the note; call it
     when nothing is left to sweep. Raises Unavailable if another holder is alive, SwapRefused if

@@ -38,7 +38,7 @@ USUAL_EVENTS = (
     "batch.finished", "job.failed", "video.damaged", "worker.unfit", "disk.low",
     "originals.expiring",
 )  # fmt: skip
-"""The events that a person is told of unless the settings say otherwise."""
+"""The events of which a person is notified unless the settings say otherwise."""
 GIVEN_UP_S = 30 * 86400.0
 """Seconds that messages which were given up can be sent again."""
 

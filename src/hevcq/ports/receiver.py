@@ -1,4 +1,4 @@
-"""The receiver port: who is told what happened, over the network."""
+"""The receiver port: who is notified of what happened, over the network."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Receiver(ABC):
     daily_at: int | None = None
 
     def wants(self, event: str) -> bool:
-        """Return whether it is told of this event."""
+        """Return whether it wants this event."""
         return event in self.events
 
     @abstractmethod

@@ -82,7 +82,7 @@ class Rule(Table):
     profile: str = Field(default="", description="encode such videos by this profile alone")
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> Self:
+    def _exactly_one_action(self) -> Self:
         if self.skip == bool(self.profile):
             raise ValueError("must say either `skip = true` or `profile = …`")
         if not self.model_fields_set - {"skip", "profile"}:

@@ -179,10 +179,10 @@ class Settings(BaseModel):
         description="[[sync]]: folders of a Nextcloud or WebDAV account to copy or move here",
     )
     notify: tuple[NotifySettings, ...] = Field(
-        default=(), description="[[notify]]: people who are told, by apprise"
+        default=(), description="[[notify]]: people to notify, by apprise"
     )
     webhook: tuple[WebhookSettings, ...] = Field(
-        default=(), description="[[webhook]]: programs that are told, by signed requests"
+        default=(), description="[[webhook]]: programs to notify, by signed requests"
     )
     media_server: tuple[MediaServerSettings, ...] = Field(
         default=(), description="[[media_server]]: Jellyfin, Plex, Sonarr and Radarr to refresh"
@@ -250,7 +250,7 @@ class Settings(BaseModel):
 
     @field_validator("sync", mode="after")
     @classmethod
-    def _told_apart(cls, value: tuple[SyncSettings, ...]) -> tuple[SyncSettings, ...]:
+    def _unique_names(cls, value: tuple[SyncSettings, ...]) -> tuple[SyncSettings, ...]:
         names = [each.name for each in value]
         if len(set(names)) < len(names):
             raise ValueError("must have a different name for each [[sync]]")

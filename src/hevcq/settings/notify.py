@@ -1,4 +1,4 @@
-"""Settings of who is told what happened: people, programs (webhooks), media servers."""
+"""Settings of the receivers of events: people, programs (webhooks), media servers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Listed(BaseModel):
 
 
 class NotifySettings(_Listed):
-    """A person or a group that is told by a service that apprise knows."""
+    """A person or a group that is notified by a service that apprise knows."""
 
     name: str = Field(default="", pattern=rf"{NAME}|^$", description="name for people")
     url: SecretStr = Field(default=SecretStr(""), description="address as apprise writes it")
@@ -95,7 +95,7 @@ class NotifySettings(_Listed):
 
 
 class WebhookSettings(_Listed):
-    """A program that is told by signed requests (Standard Webhooks)."""
+    """A program that is notified by signed requests (Standard Webhooks)."""
 
     name: str = Field(default="", pattern=rf"{NAME}|^$", description="name for people")
     url: str = Field(description="address that messages are posted to")

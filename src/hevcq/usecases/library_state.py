@@ -17,7 +17,7 @@ from hevcq.util.text import printable, size
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """What can be told of a library without opening a video; `free` is in bytes, None: unknown.
+    """What is known of a library without opening a video; `free` is in bytes, None: unknown.
 
     `problem` is why nothing can be ingested, or ""; `identity` is another one once another disk or
     folder is at the path, on which nothing is watched yet.

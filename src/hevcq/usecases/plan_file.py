@@ -73,7 +73,7 @@ def plan_file(
 ) -> list[FilePlan]:
     """Return the plan of each profile for the file at `location`.
 
-    `slots_per_job` says how many slots may share a video, as the workers are told; the chunks are
+    `slots_per_job` says how many slots may share a video, as it is set for the workers; the chunks are
     then those that the workers will cut.
 
     Reads the packets of the file once if any profile would encode it, and once more if another makes a

@@ -157,8 +157,8 @@ def verify_files(
         try:
             results, notices = _judged(encoder, request, (location, info, plan), on_progress, stop)
         except SourceDamaged as error:
-            said = error.message.replace(location, str(request.source))
-            raise SourceDamaged(said, remedy=error.remedy) from error
+            words = error.message.replace(location, str(request.source))
+            raise SourceDamaged(words, remedy=error.remedy) from error
     return _reported(encoder, request, results, notices, stop)
 
 

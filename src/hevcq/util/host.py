@@ -145,7 +145,7 @@ def _words(file: Path) -> list[str]:
 
 
 def oom_kills() -> int | None:
-    """Return how many processes the kernel killed for want of memory since it started, if it tells."""
+    """Return how many processes the kernel killed for want of memory since it started, None if unknown."""
     try:
         lines = VMSTAT.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):

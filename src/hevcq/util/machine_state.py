@@ -45,7 +45,7 @@ def cpu_times() -> CpuTimes:
 
 
 def on_battery() -> bool | None:
-    """Return whether this machine runs on battery, or None if it does not tell."""
+    """Return whether this machine runs on battery, or None if unknown."""
     read = getattr(psutil, "sensors_battery", None)
     found = read() if read is not None else None
     return None if found is None or found.power_plugged is None else not found.power_plugged

@@ -29,10 +29,10 @@ STOP_S = 10
 MAX_HEADERS = 32 * 1024
 
 
-def serve(app: App, signals: StopSignals, say: Callable[[str], None], *, terminal: bool) -> None:
-    """Serve the page until `signals` asks for a stop; `say` is told where it is.
+def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, terminal: bool) -> None:
+    """Serve the page until `signals` asks for a stop; `echo` prints its address.
 
-    Only if `say` is a `terminal` is it told a token: a journal keeps what it hears.
+    The token is printed only on a `terminal`: a journal keeps its lines.
 
     Raises ConfigError if the address may not be offered like this, and Unavailable if it is taken.
     """
@@ -44,7 +44,7 @@ def serve(app: App, signals: StopSignals, say: Callable[[str], None], *, termina
     try:
         accounts = accounts_of(app)
         for line in greeting(settings, accounts, listening, terminal=terminal):
-            say(line)
+            echo(line)
         Server(application).run_until(signals, listening)
     finally:
         listening.close()
@@ -76,7 +76,7 @@ def listen(host: str, port: int) -> socket.socket:
 def greeting(
     settings: WebSettings, accounts: Accounts, listening: socket.socket, *, terminal: bool
 ) -> Iterator[str]:
-    """Yield what is said at the start: the page's address, and once, on a `terminal`, the token."""
+    """Yield the lines printed at the start: the page's address, and once, on a `terminal`, the token."""
     host, port = listening.getsockname()[:2]
     shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - it is compared
     shown = f"[{shown}]" if ":" in shown else shown

@@ -58,12 +58,12 @@ class _Turn:
 
     task: asyncio.Task[object]
     receiving: bool = False
-    taken: bool = False
+    taken_over: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def take(self) -> None:
-        """Tell the request to keep what came and end."""
-        self.taken = True
+    def take_over(self) -> None:
+        """Ask the request to keep what came and end."""
+        self.taken_over = True
         if self.receiving:
             self.task.cancel()
 
@@ -162,7 +162,7 @@ class Uploads:
             await run_in_threadpool(opened.__exit__, None, None, None)
         if body.lied:
             return _closing(413, "More bytes came than the upload was declared with.")
-        if turn.taken:
+        if turn.taken_over:
             return _closing(409, "Another request took this upload over.")
         if body.offset == video.upload.size:
             await run_in_threadpool(_complete, farm, video)
@@ -190,7 +190,7 @@ class Uploads:
         turn = self._turns.get(video_id)
         if turn is None:
             return True
-        turn.take()
+        turn.take_over()
         try:
             async with asyncio.timeout(TAKE_OVER_S):
                 await turn.ended.wait()
@@ -207,7 +207,7 @@ async def _pour(request: Request, receiver: Receiver, room: int, turn: _Turn) ->
     start, block, more = receiver.offset, bytearray(), True
     came, body = 0, _Body(start)
     try:
-        while more and not body.lied and not turn.taken:
+        while more and not body.lied and not turn.taken_over:
             message = await _next(request, turn)
             if message is None or message["type"] == "http.disconnect":
                 body.gone = True
@@ -237,7 +237,7 @@ async def _next(request: Request, turn: _Turn) -> Message | None:
     except TimeoutError:
         return None
     except asyncio.CancelledError:
-        if not turn.taken:
+        if not turn.taken_over:
             raise
         turn.task.uncancel()
         return None
@@ -254,7 +254,7 @@ def _came(farm: VideoFarm, video: Video) -> int:
     try:
         with farm.files.receive(video) as receiver:
             came = receiver.sync()
-    except Conflict:  # still being sent; whoever resumes takes it over, and is told the offset
+    except Conflict:  # still being sent; whoever resumes takes it over, and gets the offset
         return farm.files.received_bytes(video)
     if came >= video.upload.size:
         _complete(farm, video)

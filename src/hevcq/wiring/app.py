@@ -49,21 +49,21 @@ class App:
 
     @cached_property
     def profiles(self) -> dict[str, Profile]:
-        """Every profile by name; on AWS those that have a queue there. Change none but by `take`."""
+        """Every profile by name; on AWS those that have a queue there. Change none but by `adopt_profiles`."""
         return self.read_profiles()
 
-    def take(self, found: Mapping[str, Profile]) -> tuple[list[str], list[str]]:
+    def adopt_profiles(self, found: Mapping[str, Profile]) -> tuple[list[str], list[str]]:
         """Use changed profiles from now on; return their names, and those that need a new start.
 
         One that is new, gone or has other numbers of its queue needs one: queues are opened once.
         """
-        known, taken = self.profiles, list[str]()
+        known, adopted = self.profiles, list[str]()
         later = sorted(found.keys() ^ known.keys())
         for name in found.keys() & known.keys():
             if found[name] != known[name]:
-                (taken if found[name].queue == known[name].queue else later).append(name)
-        known.update({name: found[name] for name in taken})  # in place: others hold it too
-        return sorted(taken), sorted(later)
+                (adopted if found[name].queue == known[name].queue else later).append(name)
+        known.update({name: found[name] for name in adopted})  # in place: others hold it too
+        return sorted(adopted), sorted(later)
 
     def read_profiles(self) -> dict[str, Profile]:
         """Read the profile files; raises ConfigError."""
@@ -282,7 +282,7 @@ def open_app(
 ) -> App:
     """Return the app of these settings without opening anything.
 
-    `notice` is told what a step waits for (default: the log).
+    `notice` gets what a step waits for (default: the log).
     """
     return App(settings, clock, notice)
 

@@ -55,7 +55,7 @@ RESCAN_S = 3600.0
 NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
 
 UNUSABLE_AGAIN_S = 7 * 86_400.0
-"""Seconds in which a service that starts anew does not tell again of a file that cannot be encoded."""
+"""Seconds in which a service that starts anew does not report a file again that cannot be encoded."""
 
 
 class FolderIngest:
@@ -98,7 +98,7 @@ class FolderIngest:
         return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock, zone))
 
     def _require_queues(self) -> None:
-        """Raise ConfigError if a profile has no queue: nobody would be told of its uploads."""
+        """Raise ConfigError if a profile has no queue: no message would come of its uploads."""
         if not self.request.skip_upload:
             _ = [self._app.backend.queues[profile.name] for profile in self.profiles]
 
@@ -190,7 +190,7 @@ class FolderIngest:
     def plan(self) -> IngestPlan | Sequence[Item]:
         """Return what there is to do: a plan of what a scan found, or what was queued before.
 
-        Starts listening to the folders if they are to be watched. Raises Stopped if told to stop.
+        Starts listening to the folders if they are to be watched. Raises Stopped if asked to stop.
         """
         if self.request.watch:
             self._start_watching()
@@ -243,7 +243,7 @@ class FolderIngest:
             return self.session.uploader.busy or self._waiting
         if self._changes is not None and self._changes.failed and self._watch is not None:
             self._watch.look_at_least_every(SHARE_RESCAN_S)
-        self._take_new()
+        self._queue_new()
         still_open = self.session.step(self._stop)
         return still_open or self._watch is not None or self._waiting
 
@@ -251,19 +251,19 @@ class FolderIngest:
     def _waiting(self) -> bool:
         return self.feed is not None and self.feed.waiting > 0
 
-    def _take_new(self) -> None:
+    def _queue_new(self) -> None:
         new = self._watch.step() if self._watch is not None else []
         if not new:
             return
         plan = self._plan_of(new)
         self._summary.add_planned(plan)
-        self.tell_unusable(plan)
+        self.report_unusable(plan)
         follows = self.session.tracker.follows
         # A job that ended meanwhile, and is about to be put in place, looks like one left behind.
         self._queue([item for item in plan.items if not follows(item.job_id)])
 
-    def tell_unusable(self, plan: IngestPlan, *, once: bool = False) -> None:
-        """Tell of each file that cannot be encoded; with `once`, not again of one told of before."""
+    def report_unusable(self, plan: IngestPlan, *, once: bool = False) -> None:
+        """Record an event of each file that cannot be encoded; with `once`, none that was recorded before."""
         found = plan.of(Disposition.REFUSE, Disposition.UNREADABLE)
         if not found:
             return
@@ -316,7 +316,7 @@ def _rescan_s(library: Library) -> float:
     """Return the seconds between scans of a library in which nothing is reported to change."""
     if not mount_of(library.path).gives_events:
         return SHARE_RESCAN_S
-    matures_s = seconds(library.min_age)  # of which no event tells
+    matures_s = seconds(library.min_age)  # which no event announces
     return min(RESCAN_S, max(SHARE_RESCAN_S, matures_s)) if matures_s else RESCAN_S
 
 

@@ -44,11 +44,11 @@ def open_check(
 class HealthWatch:
     """Reads a part of the libraries each night beside a service, in a thread, until `stop`.
 
-    The settings are read anew before each look. What goes wrong is told once.
+    The settings are read anew before each look. A failure is reported once.
     """
 
-    def __init__(self, app: App, say: Callable[[str], None], stop: threading.Event) -> None:
-        self._app, self._say, self._stop = app, say, stop
+    def __init__(self, app: App, echo: Callable[[str], None], stop: threading.Event) -> None:
+        self._app, self._echo, self._stop = app, echo, stop
         self._reported = ""
         self._thread = threading.Thread(target=self._run, name="hevcq-health", daemon=True)
 
@@ -89,7 +89,7 @@ class HealthWatch:
         app, settings = self._app, self._app.settings
         records = SqliteHealthRecords(app.records)
         ports = HealthPorts(app.encoder, records, app.clock, self._stop, app.scratch)
-        around = Surroundings(event_log(app), self._held, self._busy, self._say)
+        around = Surroundings(event_log(app), self._held, self._busy, self._echo)
         read = NightlyCheck(ports, around).step(self._nights())
         if read and settings.backend == "aws":  # where no workers of this process send messages
             notify_now(app)
@@ -127,4 +127,4 @@ class HealthWatch:
     def _complain(self, words: str) -> None:
         if self._reported != words:
             self._reported = words
-            self._say(f"Health check: {words}")
+            self._echo(f"Health check: {words}")

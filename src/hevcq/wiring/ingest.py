@@ -101,7 +101,7 @@ class IngestApplication:
     def plan(self) -> IngestPlan | Sequence[Item]:
         """Return what there is to do: a plan of what a scan found, or what was queued before.
 
-        Starts listening to the folders if they are to be watched. Raises Stopped if told to stop.
+        Starts listening to the folders if they are to be watched. Raises Stopped if asked to stop.
         """
         plans = [folder.plan() for folder in self._folders]
         if len(plans) == 1:
@@ -115,7 +115,7 @@ class IngestApplication:
         )
 
     def work(self, items: Sequence[Item]) -> None:
-        """Queue what was planned, the `items`, and follow it to its end, or until told to stop.
+        """Queue what was planned, the `items`, and follow it to its end, or until asked to stop.
 
         Raises what ended the intake or the workers before their time, after all has stopped.
         """
@@ -185,7 +185,7 @@ class IngestApplication:
         asked = self._signals.asked.is_set()
         try:
             if asked:
-                self._say_stop()
+                self._emit_stopping()
         finally:  # also if emitting fails, work returns to its queue
             error = self._stop(asked=asked)
         for folder in self._folders:
@@ -205,7 +205,7 @@ class IngestApplication:
         if self._workers is None:
             return None
         if not asked and not any(folder.session.open for folder in self._folders):
-            self._workers.finish(self._signals.insisted, self._wake, self._say_waiting)
+            self._workers.finish(self._signals.insisted, self._wake, self._emit_waiting)
         return self._workers.stop(self._signals.insisted, self._wake)
 
     def _worker_event(self, event: JobEvent) -> None:
@@ -216,7 +216,7 @@ class IngestApplication:
         else:
             self._wake.set()
 
-    def _say_waiting(self) -> None:
+    def _emit_waiting(self) -> None:
         words = "Done here. An encode of another folder is finishing; Ctrl-C stops it."
         now = self._app.clock.now()
         self._emit(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
@@ -231,7 +231,7 @@ class IngestApplication:
         depths = [self._app.backend.queues[profile.name].depth() for profile in self._profiles]
         return sum(depth.ready + depth.delayed for depth in depths)
 
-    def _say_stop(self) -> None:
+    def _emit_stopping(self) -> None:
         grace = self._app.settings.stop_grace_s
         words = f"Stopping: encodes get {grace:.0f} s to finish. Ctrl-C again to stop now."
         if not any(folder.session.tracker.open for folder in self._folders):
@@ -283,11 +283,11 @@ class LocalWorkers:
         return self._pool.why_paused(profile)
 
     def finish(
-        self, insisted: threading.Event, wake: threading.Event, say: Callable[[], None]
+        self, insisted: threading.Event, wake: threading.Event, on_wait: Callable[[], None]
     ) -> None:
         """Let running encodes end, those of other folders; begin nothing. Return early if `insisted`.
 
-        `say` is called once if that takes long.
+        `on_wait` is called once if that takes long.
         """
         pool, is_announced = self._pool, False
         pool.drain()
@@ -296,14 +296,14 @@ class LocalWorkers:
             pool.step()
             if not is_announced and self._clock.monotonic() - since > ANNOUNCED_AFTER_S:
                 is_announced = True
-                say()
+                on_wait()
             self._clock.wait(wake, STOP_POLL_S)
             wake.clear()
 
     def stop(self, insisted: threading.Event, wake: threading.Event) -> BaseException | None:
         """Let running encodes end within the grace, or at once when `insisted`.
 
-        Return what ended the workers before they were told to stop, if anything did. `wake` cuts
+        Return what ended the workers before they were asked to stop, if anything did. `wake` cuts
         the pause between two looks short.
         """
         pool = self._pool

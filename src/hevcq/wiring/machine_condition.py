@@ -23,11 +23,11 @@ UNASKED = "Waiting for the first answer of schedule.gate_command."
 
 
 class MachineCondition:
-    """Look at this machine when told to; `reason` says why it forbids work, or is empty.
+    """Look at this machine when asked; `reason` says why it forbids work, or is empty.
 
     `settings` returns those in force; others than before begin anew.
 
-    Before the first look it forbids work if a gate command is set. What the machine does not tell
+    Before the first look it forbids work if a gate command is set. What the machine does not report
     forbids nothing; a command that cannot be run forbids work, because its answer is unknown.
     """
 

@@ -1,4 +1,4 @@
-"""Build who is told what happened, and what looks after it beside the work."""
+"""Build the receivers of events, and what sends to them beside the work."""
 
 from __future__ import annotations
 
@@ -99,9 +99,7 @@ class EventWatcher:
         self._batch = BatchWatch(self._log, app.worker_backend.ledger, app.clock)
         found = receivers(settings, app.clock)
         self._gather = _gather(app, self._log)
-        if (
-            self._gather is not None
-        ):  # before the receivers begin: they are told nothing of the past
+        if self._gather is not None:  # before the receivers begin: they get nothing of the past
             self._gather.step()
         zone = settings.schedule.hours().schedule.zone
         self._courier = Courier(self._log, found, app.clock, random.random, zone) if found else None
@@ -163,14 +161,14 @@ class EventWatcher:
 
 
 def event_watcher(app: App) -> EventWatcher | None:
-    """Return what sends the events of a pool; None for a fleet's worker that tells nobody, and keeps no log."""
+    """Return what sends the events of a pool; None for a fleet's worker, which notifies nobody and keeps no log."""
     settings = app.settings
     receives = settings.notify or settings.webhook or settings.media_server
     return EventWatcher(app) if settings.backend == "embedded" or receives else None
 
 
 def video_messages(app: App) -> Callable[[Happened], bool] | None:
-    """Return what tells of the ends of videos where their records are shared by several servers.
+    """Return what reports the ends of videos where their records are shared by several servers.
 
     None if the event log does (a data folder), or nobody wants to know. Raises ConfigError.
     """
@@ -192,7 +190,7 @@ def notify_now(app: App) -> None:
 
 
 def receivers(settings: Settings, clock: Clock) -> list[Receiver]:
-    """Return everybody who is told.
+    """Return all receivers.
 
     Raises ConfigError if a secret cannot be read, an address is none, or a package is missing.
     """
@@ -316,7 +314,7 @@ def redrive(app: App, names: Sequence[str]) -> list[tuple[str, int, str]]:
     """Send again what the named receivers (none: all) did not take for days.
 
     Returns for each its name, how many messages it took, and what went wrong or "". Without names
-    what nobody of the settings is to be told any more is dropped.
+    what no receiver of the settings is to get any more is dropped.
     Raises UsageError for an unknown name.
     """
     from hevcq.usecases.notify.courier import redrive as send_again

@@ -57,10 +57,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Whom the service tells: `emit` each event, `say` a person, `notifier` systemd."""
+    """Where the service reports: `emit` gets each event, `echo` a line for a person, `notifier` is systemd."""
 
     emit: Listener
-    say: Callable[[str], None]
+    echo: Callable[[str], None]
     notifier: Notifier
 
 
@@ -89,7 +89,7 @@ class Service:
         return self._app.settings.backend == "embedded"
 
     def run(self) -> None:
-        """Work until told to stop.
+        """Work until asked to stop.
 
         Raises Unavailable if a service is at work with this data folder already, ConfigError for
         libraries that cannot be, WorkerUnfit if nothing can be encoded here, and what ended the
@@ -105,8 +105,8 @@ class Service:
         if self._embedded:
             self._workers = LocalWorkers(self._app, (), self._worker_event, measured=True)
             self._workers.start()
-        syncs = SyncThread(self._app, self._outlets.say, self._signals.asked)
-        checking = HealthWatch(self._app, self._outlets.say, self._signals.asked)
+        syncs = SyncThread(self._app, self._outlets.echo, self._signals.asked)
+        checking = HealthWatch(self._app, self._outlets.echo, self._signals.asked)
         syncs.start()
         checking.start()
         self._outlets.notifier.ready()
@@ -117,7 +117,7 @@ class Service:
                 self._app.clock.wait(self._wake, poll_s)
                 self._wake.clear()
         except Stopped:
-            pass  # told to, in a scan
+            pass  # asked to stop in a scan
         finally:
             self._end()
             syncs.join(BESIDE_ENDS_S)
@@ -147,7 +147,7 @@ class Service:
             hand_out_to(folders, self._app, no_wait=False)
             for each in list(self._opened.values()):
                 each.folder.step()
-                each.summary.results.clear()  # told by events; it would grow for years
+                each.summary.results.clear()  # reported as events; it would grow for years
                 if each.leaving and not each.folder.session.open:
                     self._close(each)
         finally:
@@ -219,7 +219,7 @@ class Service:
             raise
         self._opened[library.name] = opened
         if isinstance(plan, IngestPlan):
-            folder.tell_unusable(plan, once=True)
+            folder.report_unusable(plan, once=True)
             counts = {kind.value: count for kind, count in plan.counts().items()}
             get_logger().info(
                 "library_opened", library=library.name, mount=state.mount.kind, **counts
@@ -248,24 +248,24 @@ class Service:
         else:
             later = [name for name in Settings.model_fields if _differs(name, old, new)]
             self._app.settings = old.model_copy(update={n: getattr(new, n) for n in LIVE})
-            later += self._take_profiles(profiles, anew=old.schedule != new.schedule)
+            later += self._adopt_profiles(profiles, anew=old.schedule != new.schedule)
             self._open_and_close()
             names = [each.name for each in new.libraries]
-            self._outlets.say(f"Settings read again; libraries: {', '.join(names) or 'none'}.")
+            self._outlets.echo(f"Settings read again; libraries: {', '.join(names) or 'none'}.")
             if later:
                 self._warn(f"Changed too, but used only from the next start: {', '.join(later)}.")
         self._outlets.notifier.ready()
 
-    def _take_profiles(self, found: Mapping[str, Profile], *, anew: bool) -> list[str]:
+    def _adopt_profiles(self, found: Mapping[str, Profile], *, anew: bool) -> list[str]:
         """Use changed profiles; return what needs a new start. Libraries then open anew, or if `anew`."""
-        taken, later = self._app.take(found)
-        if taken:
-            self._outlets.say(
-                f"Profiles read again: {', '.join(taken)}; running encodes keep theirs."
+        adopted, later = self._app.adopt_profiles(found)
+        if adopted:
+            self._outlets.echo(
+                f"Profiles read again: {', '.join(adopted)}; running encodes keep theirs."
             )
             if self._workers is not None:
                 self._workers.change_profiles(self._app.profiles)
-        if taken or anew:
+        if adopted or anew:
             for each in [each for each in self._opened.values() if not each.leaving]:
                 self._close(each)
         return [f"profile {name}" for name in later]
@@ -273,7 +273,7 @@ class Service:
     def _warn(self, words: str) -> None:
         if self._app.settings.log_style == "json":
             get_logger().warning("service", message=words)
-        self._outlets.say(words)
+        self._outlets.echo(words)
 
     def _end(self) -> None:
         """Stop watching, let encodes end within the grace, and put what is finished in place."""
@@ -296,7 +296,7 @@ class Service:
 
 @contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
-    """Be the only service of a data folder: two would tell everything twice."""
+    """Be the only service of a data folder: two would report everything twice."""
     path = data_dir / "service.lock"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,8 @@ class SyncThread:
     from theirs.
     """
 
-    def __init__(self, app: App, say: Callable[[str], None], stop: threading.Event) -> None:
-        self._app, self._say, self._stop = app, say, stop
+    def __init__(self, app: App, echo: Callable[[str], None], stop: threading.Event) -> None:
+        self._app, self._echo, self._stop = app, echo, stop
         self._complained: dict[str, str] = {}
         self._noticed: set[str] = set()
         self._repeated: set[tuple[str, str, str]] = set()
@@ -63,18 +63,18 @@ class SyncThread:
             self._complained.pop(sync.name, None)
 
     def _notice(self, words: str) -> None:
-        """Print once what each look would say again."""
+        """Print once what each look would repeat."""
         if words not in self._noticed:
             self._noticed.add(words)
-            self._say(words)
+            self._echo(words)
 
     def _complain(self, sync: SyncSettings, words: str) -> None:
         if self._complained.get(sync.name) != words:
             self._complained[sync.name] = words
-            self._say(f"Sync {printable(sync.name)}: {words}")
+            self._echo(f"Sync {printable(sync.name)}: {words}")
 
     def _on_file(self, each: Synced) -> None:
         if each.fate.value in SHOWN:
             where = "" if each.target is None else f" → {printable(each.target)}"
             why = f" ({printable(each.reason)})" if each.reason else ""
-            self._say(f"{each.fate.value} {printable(each.path)}{where}{why}")
+            self._echo(f"{each.fate.value} {printable(each.path)}{where}{why}")

@@ -53,7 +53,7 @@ class Admission:
             self._read(now=now)
             at, hours = self._clock.now(), self._hours()
             found = closed(profile, self._known, hours, at, self._condition())
-            self._say(profile, found)
+            self._log_change(profile, found)
         return found
 
     def _read(self, *, now: bool) -> None:
@@ -69,7 +69,7 @@ class Admission:
                 get_logger().info("pauses_not_read", reason=str(error))
             self._unread = str(error)
 
-    def _say(self, profile: str, found: Closed | None) -> None:
+    def _log_change(self, profile: str, found: Closed | None) -> None:
         """Log a change once, though every profile meets it: the reason names its profile."""
         before, reason = self._reasons.get(profile, ""), found.reason if found is not None else ""
         if reason == before:

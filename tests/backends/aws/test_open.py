@@ -63,7 +63,7 @@ def reopened(farm, **changes):
         ),
     ],
 )
-def test_what_is_missing_is_said_in_one_sentence(farm, changes, sentence) -> None:
+def test_what_is_missing_is_reported_in_one_sentence(farm, changes, sentence) -> None:
     with pytest.raises(ConfigError) as caught:
         reopened(farm, **changes)
 

@@ -74,20 +74,20 @@ def farm(aws: Farm) -> VideoFarm:
     )
 
 
-def test_of_two_servers_one_tells_of_a_videos_end(aws: Farm, farm: VideoFarm) -> None:
+def test_of_two_servers_one_reports_a_videos_end(aws: Farm, farm: VideoFarm) -> None:
     told: list[str] = []
 
-    def tell(happened: Happened) -> bool:
-        look_after(farm, tell)  # the other server, at the same time
+    def report(happened: Happened) -> bool:
+        look_after(farm, report)  # the other server, at the same time
         told.append(f"{happened.name} {happened.source}")
         return True
 
     late = request(farm, title="Late")
     aws.clock.advance(3 * 86_400.0)
-    look_after(farm, tell)
+    look_after(farm, report)
     assert told == []
-    look_after(farm, tell)
-    look_after(farm, tell)
+    look_after(farm, report)
+    look_after(farm, report)
     assert told == ["video.failed Late"]
     found = farm.videos.get(late.video_id)
     assert found is not None

@@ -241,7 +241,7 @@ def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> No
     Database(path).close()
 
 
-def test_a_locked_database_is_said_once_and_the_next_wait_is_short(
+def test_a_locked_database_is_reported_once_and_the_next_wait_is_short(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded_errors, "REPORTED_AFTER_S", 0.1)
@@ -264,7 +264,7 @@ def test_a_locked_database_is_said_once_and_the_next_wait_is_short(
     database.close()
 
 
-def test_a_wait_for_another_start_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_another_start_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrations, "REPORTED_AFTER_S", 0.05)
     lock = file_lock.acquire(path.with_name(f"{path.name}.lock"))
     told = threading.Event()

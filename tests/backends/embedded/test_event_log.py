@@ -86,7 +86,9 @@ def test_what_is_undone_with_its_transaction_leaves_no_event(opened, log) -> Non
     assert names(log) == []
 
 
-def test_a_placement_is_told_once_for_each_state_with_any_bytes_in_its_name(opened, log) -> None:
+def test_a_placement_is_reported_once_for_each_state_with_any_bytes_in_its_name(
+    opened, log
+) -> None:
     job, fence = claimed(opened, "a")
     opened.backend.ledger.complete(job, fence, RENDITION, cpu_s=1)
     for state in (
@@ -103,9 +105,7 @@ def test_a_placement_is_told_once_for_each_state_with_any_bytes_in_its_name(open
     assert (event.before, event.after, event.at) == (100, 40, 9.0)
 
 
-def test_an_old_folder_gets_what_can_be_derived_and_no_receiver_is_told_of_it(
-    clock, tmp_path
-) -> None:
+def test_an_old_folder_gets_what_can_be_derived_and_no_receiver_gets_it(clock, tmp_path) -> None:
     at = next(n for n, name in enumerate(SCRIPTS) if name.endswith("_events.sql"))
     path = tmp_path / DATABASE
     Database(path, scripts=SCRIPTS[:at]).close()

@@ -86,7 +86,7 @@ def test_a_key_that_cannot_be_used_is_one_sentence_with_a_remedy(tmp_path: Path,
         assert "\n" not in str(caught.value)
 
 
-def test_a_denied_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_denied_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     FileSigner(tmp_path).prepare()
 
     monkeypatch.setattr(

@@ -68,7 +68,7 @@ class RealKills:
             self._finish()
         finally:
             self._crew._end_all()
-        return self._told()
+        return self._reported()
 
     def _submit(self) -> None:
         path = make_clip(
@@ -149,7 +149,7 @@ class RealKills:
         while self._crew.children and time.monotonic() < late:
             self._crew._look()
 
-    def _told(self) -> dict[str, object]:
+    def _reported(self) -> dict[str, object]:
         notes = [line.split() for line in (self.place.folder / "notes").read_text().splitlines()]
         classes = Counter(w[3] for w in notes if w[0] in {"job_retry", "job_buried"})
         answer = self.place.folder / "tally.json"

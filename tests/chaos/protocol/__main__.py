@@ -33,7 +33,7 @@ def main() -> None:
             if not scope.name.startswith(asked.scope):
                 continue
             began, cpu = time.monotonic(), time.process_time()
-            said = tell if asked.said else quiet
+            said = report if asked.said else quiet
             found = search(scope, shared, reduced=not asked.plain, said=said)
             wall, cpu = time.monotonic() - began, time.process_time() - cpu
             most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -41,7 +41,7 @@ def main() -> None:
         embedded.close()
 
 
-def tell(line: str) -> None:
+def report(line: str) -> None:
     print(line, flush=True)
 
 

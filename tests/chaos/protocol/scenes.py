@@ -106,7 +106,7 @@ class Scenes:
             self.busy.append(bool(scene.workers[0]) | bool(scene.workers[1]) << 1)
         return found
 
-    def told(self, scene: Scene, elsewhere: int) -> Iterator[Move]:
+    def reported(self, scene: Scene, elsewhere: int) -> Iterator[Move]:
         """Yield what may happen to a scene while some workers (as bits) are on the other job."""
         farm, video = self.farm, scene.video
         for number, worker in enumerate(scene.workers):
@@ -159,7 +159,7 @@ class Scenes:
         scene = self.values[key >> 2]
         if scene is None:
             return LedgerTransitions((), (), "")
-        told = list(self.told(scene, key & 3))
+        told = list(self.reported(scene, key & 3))
         free = [move for move in told if move.kind == FREE]
         fault = next((f"{move.what}: {move.fault}" for move in free if move.fault), "")
         dear = tuple(move for move in told if move.kind != FREE)

@@ -216,23 +216,23 @@ class Search:
         while way[-1] != FIRST:
             way.append(bisect_right(self._ends_at, self._next.index(way[-1])))
         way.reverse()
-        return "\n".join([*map(self._said_of, way, way[1:]), self._shown_as(number)])
+        return "\n".join([*map(self._reported_of, way, way[1:]), self._shown_as(number)])
 
-    def _said_of(self, here: int, there: int) -> str:
+    def _reported_of(self, here: int, there: int) -> str:
         wanted = self._visited.states[there]
-        for after, what in self._told(here):
+        for after, what in self._reported(here):
             if after == wanted:
                 return what
         return f"{self._farm.scope.tick_s:.0f} s pass"
 
-    def _told(self, here: int) -> Iterator[tuple[int, str]]:
+    def _reported(self, here: int) -> Iterator[tuple[int, str]]:
         state, scenes = self._visited.states[here], self.scenes
         one, two, spare = state & SCENE, state >> SCENE_BITS & SCENE, state >> SPARE
         for name, job, other in (("one", one, two), ("the other", two, one)):
             scene = scenes.values[job]
             if scene is None:
                 continue
-            for kind, after, killed, what, _ in scenes.told(scene, scenes.busy[other]):
+            for kind, after, killed, what, _ in scenes.reported(scene, scenes.busy[other]):
                 left = spare if kind < 0 else self._spent[spare][kind]
                 beside = other if killed < 0 else scenes.killed[killed, other]
                 if left >= 0:

@@ -126,7 +126,7 @@ def differing(known: Scenes, scene: Scene) -> Iterator[str]:
 
 
 def after(known: Scenes, scene: Scene, elsewhere: int) -> Iterator[tuple]:
-    for move in known.told(scene, elsewhere):
+    for move in known.reported(scene, elsewhere):
         yield move.kind, known.normal(move.scene), move.killed, bool(move.fault)
 
 

@@ -186,7 +186,7 @@ class VideoEncoder(SimEncoder):
             whole *= SLOWED
         for number in range(1, SLICES):
             self._take(whole / SLICES, stop)
-            turn.tell(on_progress, number / SLICES, whole, stop)
+            turn.report(on_progress, number / SLICES, whole, stop)
             if number > 1:
                 continue
             if job.nature is Nature.KILLER and world.random.random() < 0.5:
@@ -220,7 +220,7 @@ class _Turn:
         self._last = self._machine.world.sched.now
         self._unwanted = 0
 
-    def tell(self, on_progress, share: float, whole: float, stop) -> None:
+    def report(self, on_progress, share: float, whole: float, stop) -> None:
         """Report how far it is, and count the looks that its job was not asked in vain."""
         world = self._machine.world
         record = world.ledger.get(self.job.job_id)

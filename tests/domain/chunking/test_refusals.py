@@ -63,7 +63,7 @@ def test_times_that_cannot_be_trusted_keep_it_whole(facts, word):
     assert found.reason == word
 
 
-def test_a_jump_is_told_in_its_own_words():
+def test_a_jump_is_reported_in_its_own_words():
     held = index(every(2, 1200), 1200, notes=("its times jump by 12.0 s",))
     recipe, info = chunky(), clip()
 

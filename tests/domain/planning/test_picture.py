@@ -334,12 +334,12 @@ def test_what_is_done_with_a_telecine_is_not_promised_before_its_cadence_was_mea
     facts = {"field_order": "tt", "telecined": True}
     undecided = "deinterlaced, or brought back to film rate where its cadence is steady"
 
-    def said(**measured: str) -> tuple[str, ...]:
+    def reported(**measured: str) -> tuple[str, ...]:
         made = make_plan(profile("hevc"), media(video(720, 480, **facts, **measured), audio()))
         assert isinstance(made, EncodePlan)
         return made.notices
 
-    before, after = said(), said(unsteady="its cadence is not clear")
+    before, after = reported(), reported(unsteady="its cadence is not clear")
 
     assert undecided in before[0]
     assert len(before) == 1

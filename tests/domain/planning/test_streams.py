@@ -236,7 +236,7 @@ _ANY = st.sampled_from(
     st.sampled_from(["hevc", "720p", "1080p"]),
     st.sampled_from([MKV, "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "avi"]),
 )
-def test_every_stream_is_accounted_for_and_every_loss_is_said(streams, name, form) -> None:
+def test_every_stream_is_accounted_for_and_every_loss_is_reported(streams, name, form) -> None:
     found = media(*streams, form=form)
 
     made = make_plan(profile(name), found)

@@ -124,7 +124,7 @@ def test_an_unreadable_file_is_named_with_the_remedy(farm: Farm) -> None:
     assert (farm.media / "good.hevc.mp4").is_file()
 
 
-def test_a_read_only_library_is_said_before_anything_is_encoded(farm: Farm) -> None:
+def test_a_read_only_library_is_reported_before_anything_is_encoded(farm: Farm) -> None:
     farm.clip("a.mp4")
     farm.prefix = bound_by_permissions()
     farm.media.chmod(0o500)
@@ -245,7 +245,7 @@ def test_a_hard_linked_original_is_encoded_but_not_replaced(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize("variable", ["HEVCQ_FFMPEG", "HEVCQ_FFPROBE"])
-def test_a_missing_ffmpeg_is_said_at_once_with_the_way_out(farm: Farm, variable: str) -> None:
+def test_a_missing_ffmpeg_is_reported_at_once_with_the_way_out(farm: Farm, variable: str) -> None:
     farm.clip("a.mp4")
 
     ran = farm.ingest(env={variable: "no-such-program"})

@@ -77,7 +77,7 @@ def test_frames_that_an_edit_list_hides_do_not_count_and_the_video_begins_after_
         ((), {"keys": (), "frames": 0}),
     ],
 )
-def test_what_is_broken_is_said(lines, broken):
+def test_what_is_broken_is_reported(lines, broken):
     found = read(*lines)
 
     assert {name: getattr(found, name) for name in broken} == broken

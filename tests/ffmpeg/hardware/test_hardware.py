@@ -127,39 +127,39 @@ def test_a_trial_is_made_once_and_a_failed_device_waits_twice_as_long_each_time(
         return problems.get(name, "")
 
     devices = Devices(trial, clock)
-    assert devices.take(*plan_of(), STOP) == ("hevc_qsv", "")
-    assert devices.take(*plan_of(), STOP) == ("hevc_qsv", "")
+    assert devices.reserve(*plan_of(), STOP) == ("hevc_qsv", "")
+    assert devices.reserve(*plan_of(), STOP) == ("hevc_qsv", "")
     assert tried == ["hevc_nvenc", "hevc_qsv"]
     clock.now_s += SET_ASIDE_S + 1
-    devices.take(*plan_of(), STOP)
+    devices.reserve(*plan_of(), STOP)
     clock.now_s += SET_ASIDE_S + 1
-    devices.take(*plan_of(), STOP)
+    devices.reserve(*plan_of(), STOP)
     assert tried == ["hevc_nvenc", "hevc_qsv", "hevc_nvenc"], "the second wait is twice as long"
     problems.clear()
     clock.now_s += SET_ASIDE_S
-    assert devices.take(*plan_of(), STOP)[0] == "hevc_nvenc"
+    assert devices.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
 
 
 def test_a_device_with_a_wrong_rendition_is_set_aside_by_every_process_of_the_machine(tmp_path):
     """Its trial passes, so each process would make a wrong rendition of its own, and one more when restarted."""
     clock, notes = FakeClock(), tmp_path / "data" / "devices"
     one, other = (Devices(lambda _name, _stop: "", clock, notes) for _ in range(2))
-    assert other.take(*plan_of(), STOP)[0] == "hevc_nvenc"
+    assert other.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
 
     one.set_aside_for_all("hevc_nvenc", "its rendition failed gate G8")
 
-    assert [d.take(*plan_of(), STOP)[0] for d in (one, other)] == ["hevc_qsv"] * 2
+    assert [d.reserve(*plan_of(), STOP)[0] for d in (one, other)] == ["hevc_qsv"] * 2
     restarted = Devices(lambda _name, _stop: "", clock, notes)
-    assert restarted.take(*plan_of(), STOP)[0] == "hevc_qsv"
+    assert restarted.reserve(*plan_of(), STOP)[0] == "hevc_qsv"
     clock.now_s += SET_ASIDE_S + 1
-    assert restarted.take(*plan_of(), STOP)[0] == "hevc_nvenc"
+    assert restarted.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
 
     restarted.set_aside_for_all("hevc_nvenc", "its rendition failed gate G8")
 
     clock.now_s += SET_ASIDE_S + 1
-    assert other.take(*plan_of(), STOP)[0] == "hevc_qsv", "the second wait is twice as long"
+    assert other.reserve(*plan_of(), STOP)[0] == "hevc_qsv", "the second wait is twice as long"
     clock.now_s += SET_ASIDE_S
-    assert other.take(*plan_of(), STOP)[0] == "hevc_nvenc"
+    assert other.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
     other.proved("hevc_nvenc")
     assert list(notes.iterdir()) == []
 
@@ -171,24 +171,24 @@ def test_a_note_that_cannot_be_read_written_or_true_sets_nothing_aside_for_other
     for content in ("{", '{"problem": "x", "until": 1e11, "failures": 1}'):
         note.write_text(content)
         other = Devices(lambda _name, _stop: "", clock, notes)
-        assert other.take(*plan_of(), STOP)[0] == "hevc_nvenc"
+        assert other.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     one = Devices(lambda _name, _stop: "", clock, blocked)
     one.set_aside_for_all("hevc_nvenc", "its rendition failed gate G8")
-    assert one.take(*plan_of(), STOP)[0] == "hevc_qsv"
+    assert one.reserve(*plan_of(), STOP)[0] == "hevc_qsv"
 
 
 def test_a_driver_that_refuses_a_session_is_asked_for_no_more_than_it_gave():
     devices = Devices(lambda _name, _stop: "", FakeClock())
-    names = [devices.take(*plan_of(), STOP)[0] for _ in range(3)]
+    names = [devices.reserve(*plan_of(), STOP)[0] for _ in range(3)]
     devices.full("hevc_nvenc")
     devices.release("hevc_nvenc")
 
     assert names == ["hevc_nvenc"] * 3
-    assert devices.take(*plan_of(), STOP)[0] == "hevc_qsv"
+    assert devices.reserve(*plan_of(), STOP)[0] == "hevc_qsv"
     devices.release("hevc_nvenc")
-    assert devices.take(*plan_of(), STOP)[0] == "hevc_nvenc"
+    assert devices.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_driver_that_refuses_a_session_is_asked_for_no_more_than_it_gave():
     ],
 )
 def test_what_hardware_is_not_known_to_carry_stays_in_software(parts):
-    name, reason = Devices(lambda _name, _stop: "", FakeClock()).take(*plan_of(**parts), STOP)
+    name, reason = Devices(lambda _name, _stop: "", FakeClock()).reserve(*plan_of(**parts), STOP)
 
     assert name == ""
     assert reason

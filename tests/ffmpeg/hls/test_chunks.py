@@ -135,7 +135,7 @@ def parts_request(whole: MadeSet) -> EncodeRequest:
     )  # fmt: skip
 
 
-def test_a_chunk_decodes_once_and_is_told_its_key_frames(made: MadeSet):
+def test_a_chunk_decodes_once_and_gets_its_key_frames(made: MadeSet):
     plan = planned(made)
     request = replace(parts_request(made), location="/in.mkv")
     tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())

@@ -129,7 +129,7 @@ def test_an_encoder_that_carries_captions_makes_no_text_of_them(source, tmp_path
     assert picture.video.closed_captions
 
 
-def test_captions_without_a_word_leave_no_track_and_are_said(tmp_path):
+def test_captions_without_a_word_leave_no_track_and_are_reported(tmp_path):
     empty = captioned(tmp_path / "empty.mp4", [], seconds=1)
 
     one = encoded("hevc", empty, tmp_path)

@@ -226,7 +226,7 @@ def test_a_programme_beside_the_first_is_no_part_of_it() -> None:
     assert [run.pid for run in chain(found, 1)] == [1, 3]
 
 
-def test_a_picture_that_stays_long_at_a_joint_is_said() -> None:
+def test_a_picture_that_stays_long_at_a_joint_is_reported() -> None:
     found = Clocks({1: units(*steps(100, 20), *steps(1, 20))})
     whole_file = Ends(0, frozenset(), {}, 40, early=0, late=0)
     one = Part(Run(1, 0, 20), whole_file, None, {1: 0}, {1: 20 * FRAME})

@@ -55,7 +55,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return seen
 
 
-def told(tools: FfmpegTools, path: Path) -> MediaInfo | str:
+def reported(tools: FfmpegTools, path: Path) -> MediaInfo | str:
     try:
         return probe(tools, str(path), threading.Event())
     except SourceUnreadable as error:
@@ -64,8 +64,8 @@ def told(tools: FfmpegTools, path: Path) -> MediaInfo | str:
 
 def alike(path: Path) -> None:
     """Compare facts, packets and frame times."""
-    info = told(FFPROBE, path)
-    assert told(SERVED, path) == info
+    info = reported(FFPROBE, path)
+    assert reported(SERVED, path) == info
     if isinstance(info, str):
         return
     stop = threading.Event()
@@ -166,13 +166,13 @@ def test_a_busy_one_is_not_waited_for(tmp_path, pool, monkeypatch):
     monkeypatch.setattr(inputs, "WAIT_S", 0.0)
     pool._most = 1
     with Demuxed(SERVED, str(clip), threading.Event()):
-        assert told(SERVED, clip) == told(FFPROBE, clip)
+        assert reported(SERVED, clip) == reported(FFPROBE, clip)
     assert pid_of(pool)
 
 
 def test_a_container_that_was_not_compared_is_left_to_ffprobe(tmp_path, asked):
     clip = make_clip(tmp_path, name="clip.nut")
-    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert reported(SERVED, clip) == reported(FFPROBE, clip)
     assert not any(asked)
 
 
@@ -181,14 +181,14 @@ def test_what_a_library_complains_of_is_left_to_ffprobe(tmp_path, asked):
     whole = clip.read_bytes()
     at = whole.index(b"mdat") + 5_000
     clip.write_bytes(whole[:at] + bytes(400) + whole[at + 400 :])
-    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert reported(SERVED, clip) == reported(FFPROBE, clip)
     assert not any(asked)
 
 
 @pytest.mark.parametrize("name", ["two\nlines.mp4", os.fsdecode(b"\xff\xfe odd.mp4"), "-i %d.mp4"])
 def test_any_name_is_asked_about(tmp_path, asked, name):
     clip = make_clip(tmp_path, name="clip.mp4").rename(tmp_path / name)
-    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert reported(SERVED, clip) == reported(FFPROBE, clip)
     assert asked[0]
 
 
@@ -203,7 +203,7 @@ def test_all_answers_are_of_the_file_that_was_opened(tmp_path):
     assert before is not None
     assert later is not None
     assert {frame["width"] for frame in (*before["frames"], *later["frames"])} == {160}
-    assert told(SERVED, clip).streams[0].video.width == 64
+    assert reported(SERVED, clip).streams[0].video.width == 64
 
 
 def test_a_file_that_shrinks_is_left_to_ffprobe(tmp_path):
@@ -211,7 +211,7 @@ def test_a_file_that_shrinks_is_left_to_ffprobe(tmp_path):
     with Demuxed(SERVED, str(clip), threading.Event()) as file:
         assert file.ask("look", LOOK) is not None
         os.truncate(clip, 1000)
-    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert reported(SERVED, clip) == reported(FFPROBE, clip)
 
 
 def test_one_that_dies_is_followed_by_ffprobe_and_then_by_another(tmp_path, pool):
@@ -222,7 +222,7 @@ def test_one_that_dies_is_followed_by_ffprobe_and_then_by_another(tmp_path, pool
         assert file.ask("look", LOOK) is None
         assert file.ask("look", LOOK) is None
     assert not pool._all
-    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert reported(SERVED, clip) == reported(FFPROBE, clip)
     assert pid_of(pool) != first
 
 
@@ -254,7 +254,7 @@ def test_garbage_is_no_answer(tmp_path, pool, monkeypatch, says):
 def test_without_enough_memory_ffprobe_is_asked(tmp_path, pool, monkeypatch):
     clip = make_clip(tmp_path, name="clip.mp4")
     monkeypatch.setattr(inputs, "SERVED_LIMITS", inputs.ChildLimits(memory_mib=64))
-    assert told(SERVED, clip) == told(FFPROBE, clip)
+    assert reported(SERVED, clip) == reported(FFPROBE, clip)
     assert pool.why_not
 
 
@@ -286,26 +286,26 @@ def test_many_files_are_asked_about_at_once(tmp_path, pool):
     clip = make_clip(tmp_path, name="clip.mp4", size="64x64", audio=False)
     for number in range(300):
         os.link(clip, tmp_path / f"{number}.mp4")
-    before = told(SERVED, clip)
+    before = reported(SERVED, clip)
     with ThreadPoolExecutor(4) as askers:
-        found = list(askers.map(lambda n: told(SERVED, tmp_path / f"{n}.mp4"), range(300)))
+        found = list(askers.map(lambda n: reported(SERVED, tmp_path / f"{n}.mp4"), range(300)))
     assert all(info == before for info in found)
     assert 0 < len(pool._all) <= len(os.sched_getaffinity(0))
 
 
 def test_a_fork_starts_its_own(tmp_path, pool):
     clip = make_clip(tmp_path, name="clip.mp4")
-    facts, first = told(SERVED, clip), pid_of(pool)
+    facts, first = reported(SERVED, clip), pid_of(pool)
     child = os.fork()
     if not child:
         status = 1
         try:
-            status = 0 if told(SERVED, clip) == facts and pid_of(pool) != first else 2
+            status = 0 if reported(SERVED, clip) == facts and pid_of(pool) != first else 2
             pool.close()
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert told(SERVED, clip) == facts
+    assert reported(SERVED, clip) == facts
     assert pid_of(pool) == first
 
 

@@ -108,7 +108,7 @@ def test_a_small_thing_that_stands_still_is_caught_although_the_mean_hides_it(tm
     assert "frame 2 " in last.detail
 
 
-def test_progress_is_told_and_a_stop_is_obeyed(pair):
+def test_progress_is_reported_and_a_stop_is_obeyed(pair):
     seen: list[float] = []
     request = replace(pair.request, profile=pair.with_gates(picture_metric=PictureMetric.SSIM))
     ENCODER.verify(request, on_progress=lambda p: seen.append(p.fraction), stop=threading.Event())

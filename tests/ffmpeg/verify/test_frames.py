@@ -91,25 +91,25 @@ def test_an_honest_encode_is_told_apart_from_nothing_and_has_its_digest():
     assert facts.digest == again.digest != other.digest
 
 
-def test_one_other_frame_is_told():
+def test_one_other_frame_is_reported():
     made = coded(SOURCE)
     made[17] = bytes([16] * CELLS + [128] * 2 * CELLS + [0] * CELLS)
     assert compared(SOURCE, made)[0].startswith("frame 17 is another picture")
 
 
-def test_a_wrong_part_of_a_frame_is_told():
+def test_a_wrong_part_of_a_frame_is_reported():
     made = coded(SOURCE)
     made[3] = changed(made[3], slice(40, 43), lambda _, value: value + 50)
     assert compared(SOURCE, made)[0].startswith("frame 3 differs in a part by 5")
 
 
-def test_a_doubled_frame_is_told():
+def test_a_doubled_frame_is_reported():
     source = pictures(20, speed=6.0)
     made = coded([*source[:12], source[11], *source[13:]])
     assert compared(source, made)[0].startswith("frame 12 shows the source's frame before it")
 
 
-def test_a_doubled_frame_is_told_where_a_cell_moves_by_four_steps():
+def test_a_doubled_frame_is_reported_where_a_cell_moves_by_four_steps():
     source = pictures(20, speed=4.0)
     assert max(abs(a - b) for a, b in zip(source[11], source[12], strict=True)) == 4
     made = coded([*source[:12], source[11], *source[13:]])
@@ -122,13 +122,13 @@ def test_a_frame_that_stays_where_next_to_nothing_moves_is_what_encoders_do_in_d
     assert compared(source, coded([*source[:12], source[11], *source[13:]]))[0] == ""
 
 
-def test_a_dropped_frame_is_told_although_a_later_one_is_doubled():
+def test_a_dropped_frame_is_reported_although_a_later_one_is_doubled():
     made = coded(SOURCE[:8] + SOURCE[9:20] + SOURCE[19:])
     assert len(made) == len(SOURCE)
     assert compared(SOURCE, made)[0].startswith("frame 8 shows the source's frame after it")
 
 
-def test_frames_a_step_early_are_told_by_many_where_one_proves_nothing():
+def test_frames_a_step_early_are_reported_by_many_where_one_proves_nothing():
     slow = pictures(40, speed=1.7)
     assert compared(slow, coded(slow, noise=1.0))[0] == ""
     assert "one was dropped or doubled" in compared(slow, coded(slow[1:] + slow[-1:], noise=1.0))[0]
@@ -149,7 +149,7 @@ def test_a_still_picture_shows_no_order_and_is_no_problem():
     ],
     ids=["darker", "flatter", "nearly grey", "bluer"],
 )
-def test_changed_colours_are_told(planes, change, words):
+def test_changed_colours_are_reported(planes, change, words):
     muted = [changed(f, slice(CELLS, 3 * CELLS), lambda _, v: 128 + (v - 120) / 5) for f in SOURCE]
     made = [changed(frame, planes, change) for frame in coded(muted)]
     assert words in compared(muted, made)[0]
@@ -198,7 +198,7 @@ def test_a_tint_of_a_nearly_grey_picture_tells_nothing_of_its_hue():
     assert compared(tinted, turned)[0] == ""
 
 
-def test_a_blurred_picture_is_told_unless_the_profile_asks_for_as_little():
+def test_a_blurred_picture_is_reported_unless_the_profile_asks_for_as_little():
     made = [
         frame[: 3 * CELLS] + bytes(value // 10 for value in frame[3 * CELLS :]) for frame in SOURCE
     ]
@@ -226,7 +226,7 @@ def test_a_source_without_detail_cannot_lose_it():
     assert (problem, facts.detail) == ("", 1.0)
 
 
-def test_a_picture_that_ends_early_or_late_is_told():
+def test_a_picture_that_ends_early_or_late_is_reported():
     made = coded(SOURCE)
     assert "ends after 29 frames" in compared(SOURCE, made[:-1])[0]
     assert "more frames than the 29" in compared(SOURCE[:-1], made)[0]

@@ -317,9 +317,9 @@ def test_a_picture_that_differs_fails_with_where(bench: Bench) -> None:
     assert bench.last() == (Gate.G8, Outcome.FAILED, "frame 3 differs")
 
 
-def test_progress_is_told_while_pictures_are_compared(bench: Bench) -> None:
+def test_progress_is_reported_while_pictures_are_compared(bench: Bench) -> None:
     def decode(_tools: object, _request: object, _stop: object, decoded, **_: object) -> list[str]:
-        decoded.take(b"picture")
+        decoded.on_bytes(b"picture")
         return []
 
     bench.set("decode_problems", decode)

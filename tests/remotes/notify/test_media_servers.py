@@ -104,7 +104,7 @@ def test_after_a_replacement_the_server_is_told_of_the_file_as_it_sees_it(server
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_wrong_key_is_said_and_a_right_one_passes_the_test(server, kind) -> None:
+def test_a_wrong_key_is_reported_and_a_right_one_passes_the_test(server, kind) -> None:
     made(server, kind).test(MOVED)
     with pytest.raises(NotDelivered, match="answered 401"):
         made(server, kind, "wrong").test(MOVED)

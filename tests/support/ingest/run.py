@@ -139,5 +139,5 @@ class Bench:
     def ends(self) -> dict[IngestOutcome, int]:
         return self.summary.counts()
 
-    def said(self) -> list[str]:
+    def reported(self) -> list[str]:
         return [event.event.value for event in self.events]

@@ -106,7 +106,7 @@ def test_a_sound_library_is_sound(library):
     }
 
 
-def test_damage_is_said_with_its_place(library):
+def test_damage_is_reported_with_its_place(library):
     library.put("a.mp4", b"damaged")
     library.encoder.spots = (Spot(12.44, 4096, "error while decoding MB 7 4"),)
     checked = library.check()["a.mp4"]
@@ -154,7 +154,7 @@ def test_an_edited_file_is_no_rot(library):
     assert library.read() == ["demux a.mp4"]
 
 
-def test_a_disk_that_returns_no_bytes_is_told_and_the_digest_kept(library, monkeypatch):
+def test_a_disk_that_returns_no_bytes_is_reported_and_the_digest_kept(library, monkeypatch):
     path = library.put("a.mp4", b"sound 1")
     library.check()
     with monkeypatch.context() as patched:

@@ -60,7 +60,7 @@ class House:
         return [call.split()[1] for call in self.encoder.calls if " " in call]
 
     @property
-    def told(self) -> list[tuple[str, str, str]]:
+    def reported(self) -> list[tuple[str, str, str]]:
         happened = self.log.after(0, 100)
         return [(each.name, Path(each.source).name, each.failure_class) for each in happened]
 
@@ -112,11 +112,11 @@ def test_encodes_are_waited_for_between_files_and_a_week_at_most(house):
     assert sorted(house.read) == [f"{number:02}.mp4" for number in range(30)], "goes on, none twice"
 
 
-def test_damage_and_rot_are_told_once_each(house):
+def test_damage_and_rot_are_reported_once_each(house):
     (house.folder / "03.mp4").write_bytes(b"damaged")
     everything = Fraction(30)
     assert house.step(everything)
-    assert house.told == [("video.damaged", "03.mp4", "damaged")]
+    assert house.reported == [("video.damaged", "03.mp4", "damaged")]
     assert house.said[0].endswith("03.mp4 is damaged: It says so.")
     rotten = house.folder / "04.mp4"
     facts = rotten.stat()
@@ -126,12 +126,10 @@ def test_damage_and_rot_are_told_once_each(house):
     for _ in range(2):
         house.clock.advance(DAY)
         assert house.step(everything)
-    assert house.told[1:] == [("video.damaged", "04.mp4", "rotten")]
+    assert house.reported[1:] == [("video.damaged", "04.mp4", "rotten")]
 
 
-def test_a_kill_between_telling_and_recording_tells_and_records_at_the_next_start(
-    house, monkeypatch
-):
+def test_a_kill_between_report_and_record_reports_and_records_at_the_next_start(house, monkeypatch):
     (house.folder / "00.mp4").write_bytes(b"damaged")
 
     def killed(_checked):
@@ -142,7 +140,7 @@ def test_a_kill_between_telling_and_recording_tells_and_records_at_the_next_star
         house.step()
     monkeypatch.undo()
     assert house.step()
-    assert house.told == [("video.damaged", "00.mp4", "damaged")]
+    assert house.reported == [("video.damaged", "00.mp4", "damaged")]
     assert house.records.checked([house.folder / "00.mp4"])
 
 

@@ -144,7 +144,7 @@ def test_log_lines_say_as_much_as_was_asked_for(quiet: bool, verbose: bool, said
     assert "It is damaged." in out.getvalue()
 
 
-def test_log_lines_tell_the_progress_of_all_now_and_then() -> None:
+def test_log_lines_give_the_progress_of_all_now_and_then() -> None:
     out, clock = io.StringIO(), ManualClock()
     show = LogLines(clock, out=out)
     show(event(EventName.JOB_QUEUED))
@@ -165,7 +165,7 @@ def test_without_a_terminal_there_is_no_live_display() -> None:
 
 
 @pytest.mark.parametrize("name", list(EventName))
-def test_every_event_can_be_told_or_left_out_but_never_breaks(name: EventName) -> None:
+def test_every_event_can_be_shown_or_left_out_but_never_breaks(name: EventName) -> None:
     bare = IngestEvent(event=name, at=1.0)
     Board().apply(bare)
 
@@ -232,7 +232,7 @@ def upload_percents(steps: list[tuple[float, int]], item: Item = ITEM) -> list[f
     return [event.percent for event in told]
 
 
-def test_it_is_told_twice_a_second_and_once_more_at_the_end() -> None:
+def test_it_is_reported_twice_a_second_and_once_more_at_the_end() -> None:
     assert upload_percents([(0.1, 10), (0.5, 100), (0.1, 200), (0.5, 700), (0.1, 1000)]) == [
         10,
         70,
@@ -365,7 +365,7 @@ def test_a_name_is_cut_in_its_middle_to_the_columns_there_are(
     assert shorten(name, width) == shown
 
 
-def test_what_encodes_changed_is_told_once_a_kind_at_80_columns() -> None:
+def test_what_encodes_changed_is_reported_once_a_kind_at_80_columns() -> None:
     cut = "Stream 0: {} pictures before the first whole one are left out: it begins between key frames."
     done = [
         IngestResult(
@@ -386,7 +386,7 @@ def test_what_encodes_changed_is_told_once_a_kind_at_80_columns() -> None:
     ]
 
 
-def test_of_many_kinds_of_changes_the_common_ones_are_told() -> None:
+def test_of_many_kinds_of_changes_the_common_ones_are_reported() -> None:
     said = tuple(f"Kind {letter}." for letter in "abcdefg")
     many = IngestResult(Path("/f/a.ts"), "hevc", IngestOutcome.PLACED, notices=said)
 

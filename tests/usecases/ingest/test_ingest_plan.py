@@ -181,7 +181,7 @@ def test_what_is_in_place_keeps_its_place_whatever_the_command_says() -> None:
     [Destination(Mode.REPLACE), Destination(Mode.MIRROR, output=Path("/out"))],
     ids=["replace", "output"],
 )
-def test_what_is_in_place_elsewhere_is_not_told_as_done_where_it_is_wanted(
+def test_what_is_in_place_elsewhere_is_not_reported_as_done_where_it_is_wanted(
     where: Destination,
 ) -> None:
     known = Known(placement(PlacementState.PLACED), job(JobState.DONE))

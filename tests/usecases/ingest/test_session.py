@@ -87,7 +87,7 @@ def test_the_second_run_finds_everything_done(bench: Bench) -> None:
     assert plan.counts() == {Disposition.DONE: 2}
 
 
-def test_a_rendition_that_is_gone_is_not_told_as_if_it_were_there(bench: Bench) -> None:
+def test_a_rendition_that_is_gone_is_not_reported_as_if_it_were_there(bench: Bench) -> None:
     found = videos(bench, "a.mp4")
     first = session(bench)
     run(bench, first, first.plan(found))
@@ -182,7 +182,7 @@ def test_waiting_for_what_was_queued_keeps_the_place_that_was_asked_for_then(
     assert second.summary.counts() == {IngestOutcome.PLACED: 1}
 
 
-def test_what_is_skipped_refused_or_no_video_is_told_counted_and_never_queued(
+def test_what_is_skipped_refused_or_no_video_is_reported_counted_and_never_queued(
     bench: Bench,
 ) -> None:
     plans = {
@@ -334,7 +334,7 @@ def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
     assert inspect_target(target, item.path, item.size, Certificates()) is TargetState.STRANGER
 
 
-def test_want_of_space_is_told_when_it_begins_and_when_it_ends() -> None:
+def test_want_of_space_is_reported_when_it_begins_and_when_it_ends() -> None:
     clock, told, answers = ManualClock(), [], ["", "full", "full", "", ""]
     watch = DiskSpaceMonitor(lambda: answers.pop(0), told.append, clock)
     for _ in range(5):

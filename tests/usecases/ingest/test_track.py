@@ -103,21 +103,21 @@ def test_a_placement_that_another_ingest_finished_is_never_set_back(bench: Bench
     assert placement.state is PlacementState.PLACED
 
 
-def test_a_done_job_is_collected_told_and_counted_once(bench: Bench) -> None:
+def test_a_done_job_is_collected_reported_and_counted_once(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
 
     bench.tracker.step(NEVER)
     bench.tracker.step(NEVER)
 
-    assert bench.said() == ["job_queued", "job_done", "placed"]
+    assert bench.reported() == ["job_queued", "job_done", "placed"]
     assert bench.ends() == {IngestOutcome.PLACED: 1}
     assert bench.summary.results[0].saved == 400 - 5
     assert (bench.summary.saved, bench.summary.added) == (0, 5)
     assert bench.tracker.open == 0
 
 
-def test_what_only_measuring_showed_is_told_with_the_rendition_and_not_what_the_plan_said(
+def test_what_only_measuring_showed_is_reported_with_the_rendition_and_not_what_the_plan_said(
     bench: Bench,
 ) -> None:
     item = bench.video()
@@ -163,7 +163,7 @@ def test_a_job_taken_over_whose_message_was_kept_too_long_is_queued_anew(
     assert asked == [queued.job.job_id] * message_expired
 
 
-def test_progress_is_told_when_it_changes_and_only_then(bench: Bench) -> None:
+def test_progress_is_reported_when_it_changes_and_only_then(bench: Bench) -> None:
     job = bench.queue(bench.video())
     fence = bench.claim(job)
     for percent in (10.0, 10.0, 20.0):
@@ -189,7 +189,7 @@ def test_the_ledgers_older_progress_never_sets_an_own_job_back(bench: Bench) -> 
     assert told == [10.0, 50.0]
 
 
-def test_a_job_that_another_worker_took_over_is_told_by_the_ledger_again(bench: Bench) -> None:
+def test_a_job_that_another_worker_took_over_is_reported_by_the_ledger_again(bench: Bench) -> None:
     job = bench.queue(bench.video())
     fence = bench.claim(job)
     bench.tracker.step(NEVER)
@@ -204,7 +204,7 @@ def test_a_job_that_another_worker_took_over_is_told_by_the_ledger_again(bench: 
     assert told == [50.0, 5.0]
 
 
-def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) -> None:
+def test_a_skip_a_failure_and_a_retry_are_reported_with_their_reasons(bench: Bench) -> None:
     jobs = {name: bench.queue(bench.video(name)) for name in ("s.mp4", "d.mp4", "r.mp4")}
     ledger = bench.backend.ledger
     fences = {name: bench.claim(job) for name, job in jobs.items()}
@@ -221,12 +221,12 @@ def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) 
     assert told["job_skipped"].skip == "not_smaller"
     assert told["job_failed"].failure_class == "damaged"
     assert told["job_retry"].reason == "ffmpeg broke"
-    assert bench.said().count("job_retry") == 1
+    assert bench.reported().count("job_retry") == 1
     assert bench.ends() == {IngestOutcome.SKIPPED: 1, IngestOutcome.FAILED: 1}
     assert bench.tracker.open == 1
 
 
-def test_work_that_pauses_for_want_of_space_is_told_as_a_pause(bench: Bench) -> None:
+def test_work_that_pauses_for_want_of_space_is_reported_as_a_pause(bench: Bench) -> None:
     job = bench.queue(bench.video())
     fence = bench.claim(job)
     bench.tracker.step(NEVER)
@@ -234,7 +234,7 @@ def test_work_that_pauses_for_want_of_space_is_told_as_a_pause(bench: Bench) -> 
 
     bench.tracker.step(NEVER)
 
-    assert bench.said()[-1] == "paused"
+    assert bench.reported()[-1] == "paused"
     assert bench.tracker.open == 1
 
 
@@ -262,19 +262,19 @@ def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -
     bench.encoder.errors["probe"] = [DiskFull("no room"), DiskFull("no room")]
 
     bench.tracker.step(NEVER)
-    assert "paused" not in bench.said()
+    assert "paused" not in bench.reported()
     bench.tracker.step(NEVER)
     assert bench.encoder.calls.count("probe") == 1
     bench.clock.advance(1.0)
     bench.tracker.step(NEVER)
-    assert bench.said()[-1] == "paused"
+    assert bench.reported()[-1] == "paused"
     bench.clock.advance(10.0)
     bench.tracker.step(NEVER)
 
     assert bench.ends() == {IngestOutcome.PLACED: 1}
 
 
-def test_a_disk_that_stays_full_is_told_of_once_for_each_reason(bench: Bench) -> None:
+def test_a_disk_that_stays_full_is_reported_once_for_each_reason(bench: Bench) -> None:
     bench.work(bench.queue(bench.video()))
     words = ["no room", "no room", "no room", "no room", "less room", "less room"]
     bench.encoder.errors["probe"] = [DiskFull(word) for word in words]
@@ -287,14 +287,14 @@ def test_a_disk_that_stays_full_is_told_of_once_for_each_reason(bench: Bench) ->
     assert paused == ["no room", "less room"]
 
 
-def test_a_rendition_without_a_place_is_told_and_counted_as_not_placed(bench: Bench) -> None:
+def test_a_rendition_without_a_place_is_reported_and_counted_as_not_placed(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
     (bench.media / "a.hevc.mp4").write_text("a treasure")
 
     bench.tracker.step(NEVER)
 
-    assert bench.said()[-1] == "place_failed"
+    assert bench.reported()[-1] == "place_failed"
     assert bench.ends() == {IngestOutcome.NOT_PLACED: 1}
     assert bench.tracker.open == 0
 
@@ -402,7 +402,7 @@ def test_a_change_of_time_alone_counts_as_growing() -> None:
 
 def test_a_file_that_was_taken_comes_again_when_it_changes() -> None:
     settling = SettlingFiles(settle_s=5.0)
-    settling.take(bytes_now(10))
+    settling.mark_handled(bytes_now(10))
 
     assert settling.observe(bytes_now(10), now=0.0) == []
     assert settling.observe(bytes_now(20), now=1.0) == []
@@ -420,7 +420,7 @@ def test_a_file_that_vanished_while_growing_is_forgotten() -> None:
 
 def test_a_file_that_was_done_and_came_back_is_new_again() -> None:
     settling = SettlingFiles(settle_s=5.0)
-    settling.take(bytes_now(10))
+    settling.mark_handled(bytes_now(10))
     settling.observe({}, now=0.0)
     settling.observe(bytes_now(10), now=1.0)
 

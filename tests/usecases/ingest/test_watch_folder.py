@@ -64,7 +64,7 @@ def test_names_of_unfinished_files_are_known(
     assert unfinished_by_name(name, beside) is unfinished
 
 
-def test_an_unfinished_video_is_told_and_taken_once_it_is_renamed(tmp_path: Path) -> None:
+def test_an_unfinished_video_is_reported_and_taken_once_it_is_renamed(tmp_path: Path) -> None:
     part = tmp_path / "a.mp4.part"
     part.write_bytes(b"half")
     (tmp_path / "notes.txt.part").write_bytes(b"half")

@@ -41,7 +41,7 @@ def test_a_read_only_mount_is_told_from_a_missing_permission(
     assert words in folder_state(shows(tmp_path)).problem
 
 
-def test_a_folder_that_is_not_there_or_is_a_file_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_or_is_a_file_is_reported(tmp_path: Path) -> None:
     gone = folder_state(shows(tmp_path / "gone"))
     assert "is not there: is its disk mounted?" in gone.problem
     assert gone.identity == ("", 0, 0)
@@ -54,7 +54,7 @@ def test_a_folder_that_is_not_there_or_is_a_file_is_said(tmp_path: Path) -> None
     assert check.remedy.startswith("Mount it")
 
 
-def test_a_folder_that_cannot_be_read_is_said(
+def test_a_folder_that_cannot_be_read_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library_state.os, "access", lambda _path, mode: not mode & os.R_OK)

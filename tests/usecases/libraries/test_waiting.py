@@ -15,7 +15,7 @@ def feed(count: int) -> SimpleNamespace:
     return SimpleNamespace(library=library, waiting=count, why_not=lambda: ROW["reason"])
 
 
-def test_what_waits_is_told_while_the_process_runs(tmp_path: Path) -> None:
+def test_what_waits_is_reported_while_the_process_runs(tmp_path: Path) -> None:
     file = WaitingFile(tmp_path)
     assert waiting(tmp_path) == []
     with file.held():

@@ -20,7 +20,7 @@ from support.fakes.ledger import MemoryLedger
 PROFILES = ("hevc", "720p")
 
 
-def test_a_change_is_told_once() -> None:
+def test_a_change_is_reported_once() -> None:
     clock, reason, told = ManualClock(), [""], list[str]()
     notice = PauseNotice(lambda: reason[0], told.append, clock, 1.0)
     for now in ("", "paused", "paused", "too hot", "", ""):

@@ -111,7 +111,7 @@ def test_a_dry_run_changes_nothing(bench: Bench) -> None:
     assert letters(bench.backend) == 1
 
 
-def test_a_source_that_is_gone_is_said_and_its_job_and_letter_stay(bench: Bench) -> None:
+def test_a_source_that_is_gone_is_reported_and_its_job_and_letter_stay(bench: Bench) -> None:
     job = dead(bench.backend, "TODO/all/a.mp4")
     bench.backend.store.remove_source(job.source)
 

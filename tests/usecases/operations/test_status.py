@@ -55,7 +55,7 @@ def test_a_policy_that_refuses_it_is_named(path: Path) -> None:
     assert found.reason.endswith("in a codec that ffmpeg does not know. (video)")
 
 
-def test_of_a_file_that_changed_or_went_since_nothing_is_said(path: Path) -> None:
+def test_of_a_file_that_changed_or_went_since_nothing_is_reported(path: Path) -> None:
     catalog = MemoryCatalog(ManualClock())
     catalog.cache([(path, fingerprint_of(path.lstat()), "moov is missing")])
     path.write_bytes(b"whole again")
@@ -64,7 +64,7 @@ def test_of_a_file_that_changed_or_went_since_nothing_is_said(path: Path) -> Non
     assert list(unqueued(catalog, [HEVC], path)) == []
 
 
-def test_a_job_that_two_names_find_is_listed_once_and_a_name_without_one_is_said() -> None:
+def test_a_job_that_two_names_find_is_listed_once_and_a_name_without_one_is_reported() -> None:
     clock = ManualClock()
     backend = memory_backend(clock)
     source = backend.store.add_source("TODO/all/a.mp4", b"clip")

@@ -65,7 +65,7 @@ def test_days_count_though_hevcq_ran_only_at_both_ends(house: House) -> None:
     assert not house.kept
 
 
-def test_one_start_60_days_ahead_deletes_nothing_and_is_said(house: House) -> None:
+def test_one_start_60_days_ahead_deletes_nothing_and_is_reported(house: House) -> None:
     house.clock.jump_wall(60 * DAY_S)
 
     said = house.start()

@@ -23,7 +23,7 @@ def test_an_identity_that_cannot_be_one_is_made_anew(tmp_path: Path, content: by
     assert data_folder_id(tmp_path).isalnum()
 
 
-def test_a_data_folder_that_is_a_file_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_a_data_folder_that_is_a_file_is_reported_with_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "data"
     file.touch()
     lock = placement_lock(file)

@@ -330,7 +330,7 @@ def test_another_video_of_the_same_size_is_not_taken_for_the_restored_one(tmp_pa
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["rendition in place", "file replaced"])
-def test_after_an_old_database_came_back_its_jobs_are_done_or_said_and_no_dead_letters(
+def test_after_an_old_database_came_back_its_jobs_are_done_or_reported_and_no_dead_letters(
     library: Library, *, changed: bool
 ) -> None:
     path = library.put("a.mkv", b"first" * 100)

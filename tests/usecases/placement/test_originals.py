@@ -88,7 +88,7 @@ def test_an_original_whose_rendition_is_gone_is_never_freed(bench: Bench) -> Non
     assert [each.record.source.name for each in kept_originals(bench.ports)] == ["a.mp4"]
 
 
-def test_a_damaged_record_in_one_library_is_told_and_the_others_are_freed(
+def test_a_damaged_record_in_one_library_is_reported_and_the_others_are_freed(
     bench: Bench, tmp_path: Path
 ) -> None:
     (tmp_path / "other/.hevcq/kept").mkdir(parents=True)

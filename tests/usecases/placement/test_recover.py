@@ -40,7 +40,7 @@ def bench(tmp_path: Path) -> Bench:
     return bench
 
 
-def test_the_error_of_one_folder_is_told_and_the_others_are_recovered(bench: Bench) -> None:
+def test_the_error_of_one_folder_is_reported_and_the_others_are_recovered(bench: Bench) -> None:
     broken = bench.folder / "broken"
     (broken / ".hevcq" / "originals").mkdir(parents=True)
     ports = Ports(bench.catalog, bench.clock, bench.folder / "data")

@@ -53,13 +53,13 @@ def test_a_sync_that_would_run_says_what_it_does(tmp_path: Path) -> None:
     assert server.closed
 
 
-def test_a_target_that_is_not_there_is_said_before_the_server_is_asked(tmp_path: Path) -> None:
+def test_a_target_that_is_not_there_is_reported_before_the_server_is_asked(tmp_path: Path) -> None:
     found = checked(tmp_path / "gone", Server(error=AssertionError()))
     assert not found.ok
     assert "There is no writable folder" in found.detail
 
 
-def test_a_server_that_does_not_answer_is_said_and_closed(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_reported_and_closed(tmp_path: Path) -> None:
     server = Server(error=Unavailable("no answer", remedy="Look at it."))
     found = checked(tmp_path, server)
     assert (found.ok, found.detail, found.remedy) == (False, "no answer", "Look at it.")

@@ -85,7 +85,7 @@ def test_a_file_without_a_certificate_is_not_put_back(server, machine):
     assert machine.sync(put_back="Encoded") == []
 
 
-def test_an_account_without_room_is_told_and_tried_again(server, machine):
+def test_an_account_without_room_is_reported_and_tried_again(server, machine):
     server.put("Camera/a.mp4", VIDEO)
     machine.sync(put_back="Encoded")
     encode(machine, "a.mp4", VIDEO)

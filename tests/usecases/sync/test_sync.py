@@ -182,7 +182,7 @@ def test_bytes_that_came_before_and_are_lost_here_stay_there(machine):
     assert "GET" not in machine.server.methods()
 
 
-def test_a_watch_tells_once_what_every_look_finds_again(machine):
+def test_a_watch_reports_once_what_every_look_finds_again(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     machine.watch = set()
     assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
@@ -294,7 +294,7 @@ def test_a_file_that_changes_before_it_is_deleted_is_kept_twice(machine):
     assert machine.server.files() == {}
 
 
-def test_a_server_that_ignores_if_match_gets_copies_only_and_it_is_said(machine):
+def test_a_server_that_ignores_if_match_gets_copies_only_and_it_is_reported(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     machine.server.faults.append(without("If-Match"))
     assert machine.fates() == {"Camera/a.mp4": Fate.COPIED}

@@ -47,7 +47,7 @@ def test_a_video_is_done_when_every_profile_is(bench: VideoBench) -> None:
     assert bench.farm.videos.usage("ann").size == len(CLIP) + made
 
 
-def test_what_a_format_lacks_of_its_upload_is_said(bench: VideoBench) -> None:
+def test_what_a_format_lacks_of_its_upload_is_reported(bench: VideoBench) -> None:
     video = bench.upload()
     bench.encoder.trimmed = (CLIP, ("8 pictures are left out.",))
     bench.work("hevc")
@@ -61,7 +61,7 @@ def test_what_a_format_lacks_of_its_upload_is_said(bench: VideoBench) -> None:
     assert "8 pictures are left out." not in said["720p"]
 
 
-def test_a_failure_is_told_with_its_class_and_what_to_do(bench: VideoBench) -> None:
+def test_a_failure_is_reported_with_its_class_and_what_to_do(bench: VideoBench) -> None:
     video = bench.upload()
     bench.encoder.errors["probe"] = [DAMAGED]
     bench.work()
@@ -162,7 +162,7 @@ def test_deleting_a_video_cancels_its_jobs(bench: VideoBench) -> None:
     assert list(bench.backend.store.list("")) == []
 
 
-def told(bench: VideoBench) -> list[Happened]:
+def reported(bench: VideoBench) -> list[Happened]:
     """Return what the event log of the data folder has of uploaded videos."""
     database = Database(bench.folder / "data" / "hevcq.db")
     try:
@@ -172,17 +172,17 @@ def told(bench: VideoBench) -> list[Happened]:
     return [event for event in every if event.video_id]
 
 
-def test_a_video_that_is_ready_is_told_of_once(bench: VideoBench) -> None:
+def test_a_video_that_is_ready_is_reported_once(bench: VideoBench) -> None:
     video = bench.upload(title="Lake")
     bench.work("hevc")
     look_after(bench.farm)
-    assert told(bench) == []
+    assert reported(bench) == []
 
     bench.work("720p")
     for _ in range(2):
         look_after(bench.farm)
 
-    (event,) = told(bench)
+    (event,) = reported(bench)
     assert (event.name, event.source, event.video_id) == ("video.ready", "Lake", video.video_id)
     assert event.before == len(CLIP)
     assert event.at == bench.now(video).updated_at
@@ -191,13 +191,13 @@ def test_a_video_that_is_ready_is_told_of_once(bench: VideoBench) -> None:
     assert message.data["video"] == video.video_id
 
 
-def test_a_video_that_failed_is_told_of_with_the_reason(bench: VideoBench) -> None:
+def test_a_video_that_failed_is_reported_with_the_reason(bench: VideoBench) -> None:
     video = bench.upload(title="Lake", profiles=("hevc",))
     bench.encoder.errors["probe"] = [DAMAGED]
     bench.work()
     look_after(bench.farm)
 
-    (event,) = told(bench)
+    (event,) = reported(bench)
     assert (event.name, event.failure_class) == ("video.failed", "damaged")
     assert event.reason == bench.now(video).reason != ""
     assert message_of(event).text.startswith("Lake: ")
@@ -205,6 +205,6 @@ def test_a_video_that_failed_is_told_of_with_the_reason(bench: VideoBench) -> No
     dropped = bench.request(title="Sea")
     bench.clock.advance(bench.farm.limits.expire_s + 1)
     look_after(bench.farm)
-    assert [(each.name, each.video_id) for each in told(bench)[1:]] == [
+    assert [(each.name, each.video_id) for each in reported(bench)[1:]] == [
         ("video.failed", dropped.video_id)
     ]

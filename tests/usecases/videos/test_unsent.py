@@ -40,7 +40,7 @@ def shared(bench: VideoBench, monkeypatch: pytest.MonkeyPatch) -> VideoBench:
     return bench
 
 
-def test_a_video_that_is_ready_is_told_once(shared: VideoBench) -> None:
+def test_a_video_that_is_ready_is_reported_once(shared: VideoBench) -> None:
     one, other = Listener(), Listener("other", "job.failed")
     video = shared.done(title="The garden")
     assert shared.now(video).unsent is not None
@@ -56,7 +56,7 @@ def test_a_video_that_is_ready_is_told_once(shared: VideoBench) -> None:
     assert (after.unsent, after.updated_at) == (None, video.updated_at)
 
 
-def test_a_failed_upload_is_told_with_its_reason(shared: VideoBench) -> None:
+def test_a_failed_upload_is_reported_with_its_reason(shared: VideoBench) -> None:
     one, video = Listener(), shared.request()
     shared.clock.advance(3 * DAY_S)
 
@@ -103,7 +103,7 @@ def test_after_three_days_it_is_given_up_and_nothing_else_waits_for_it(shared: V
     assert shared.now(video).raw_deleted_at is not None or shared.now(video).raw_due_at is not None
 
 
-def test_one_server_tells_and_another_does_if_it_dies(shared: VideoBench) -> None:
+def test_one_server_reports_it_and_another_does_if_it_dies(shared: VideoBench) -> None:
     class Killed(BaseException):
         pass
 
@@ -122,7 +122,9 @@ def test_one_server_tells_and_another_does_if_it_dies(shared: VideoBench) -> Non
     assert shared.now(video).unsent is None
 
 
-def test_a_video_that_is_made_again_is_told_again_and_of_what_it_is_now(shared: VideoBench) -> None:
+def test_a_video_that_is_made_again_is_reported_again_and_of_what_it_is_now(
+    shared: VideoBench,
+) -> None:
     one, video = Listener(), shared.upload()
     manage.stop(shared.farm, video, "ann")
     failed: Video = shared.now(video)

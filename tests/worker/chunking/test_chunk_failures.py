@@ -106,13 +106,13 @@ def test_a_chunk_stops_once_its_job_is_dead(farm):
     encode_chunk = farm.encoder.encode_chunk
 
     def cancelled(request, plan, chunk, *, on_progress, stop):
-        def told(progress):
+        def reported(progress):
             farm.ledger.bury(job, fence, "cancelled", FailureClass.INTERNAL)
             farm.clock.advance(6)
             on_progress(progress)
             stopped.append(stop.is_set())
 
-        return encode_chunk(request, plan, chunk, on_progress=told, stop=stop)
+        return encode_chunk(request, plan, chunk, on_progress=reported, stop=stop)
 
     farm.encoder.encode_chunk = cancelled
     handled = farm.handle()

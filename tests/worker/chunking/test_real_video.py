@@ -50,14 +50,16 @@ def test_a_video_of_many_key_frames_is_joined_to_every_frame_at_its_time(tmp_pat
     source = backend.store.accept(clip, key, moved=lambda _n: None, stop=done)
     backend.task_publisher.publish(source, ["hevc"], announced=False)
 
-    def told(event):
+    def reported(event):
         seen.append(event)
         if event.kind in {EventName.JOB_DONE, EventName.JOB_BURIED, EventName.JOB_SKIPPED}:
             done.set()
 
     scratch = Scratch(tmp_path / "scratch", clock)
     encoder = FfmpegEncoder("ffmpeg", "ffprobe", clock)
-    context = WorkerContext(backend, encoder, make_plan, scratch, clock, threads=1, on_event=told)
+    context = WorkerContext(
+        backend, encoder, make_plan, scratch, clock, threads=1, on_event=reported
+    )
     pool = WorkerPool(context, [ProfileQueue(PROFILE, backend.queues["hevc"])], Numbers(slots=2))
     pool.start()
     assert done.wait(120)

@@ -7,7 +7,7 @@ from hevcq.worker.monitoring.periodic import AFTER_DEFECT_S, Background, Periodi
 from support.clips import ManualClock
 
 
-def test_a_step_that_breaks_is_told_and_tried_again_a_minute_later(capsys):
+def test_a_step_that_breaks_is_reported_and_tried_again_a_minute_later(capsys):
     clock, seen, done = ManualClock(), [], threading.Event()
 
     def step() -> float:

@@ -47,8 +47,8 @@ class Database:
     """A database file in WAL mode. Safe to use from any thread; `close` may be called twice.
 
     Raises DatabaseDamaged, DatabaseTooNew, DatabaseBusy, DiskFull or StorageError from every
-    method; `busy_s` is the longest wait for another process's lock, in seconds, and `notice` is
-    told of a wait that takes longer than a moment.
+    method; `busy_s` is the longest wait for another process's lock, in seconds, and `notice`
+    gets the sentence of a wait that takes longer than a moment.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from hevcq.util.text import printable
 
 T = TypeVar("T")
 REPORTED_AFTER_S = 1.5
-"""Seconds of waiting for another process's lock after which a person is told."""
+"""Seconds of waiting for another process's lock after which the wait is reported."""
 LEAST_ROOM = 128 * 1024
 """Bytes: a write-ahead log and its index grow by less at a time."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -123,7 +123,7 @@ def log_notice(words: str) -> None:
 
 
 class Patience:
-    """Wait for another process's lock, up to `busy_s` seconds a step, and say so after the first 1.5.
+    """Wait for another process's lock, up to `busy_s` seconds a step, and report it after the first 1.5.
 
     Once that was in vain, the next steps try only once, so that a command ends instead of waiting
     anew at each of its steps; the first success restores the whole wait.
@@ -148,12 +148,12 @@ class Patience:
                     self._tries = 1
                     raise
                 if left == tries - 1:
-                    self.say()
+                    self.announce()
             else:
                 self._tries = self._all
                 break
         return result
 
-    def say(self) -> None:
-        """Tell what this process waits for."""
+    def announce(self) -> None:
+        """Report what this process waits for."""
         self._notice(f"Waiting: another program has locked the database {self._path}.")

@@ -53,7 +53,7 @@ def open_embedded(
 ) -> EmbeddedBackend:
     """Open or create the data folder, and free what dead processes held.
 
-    A new folder gets mode 0700; `notice` is told of a wait for a locked database.
+    A new folder gets mode 0700; `notice` gets the sentence of a wait for a locked database.
     Raises DatabaseDamaged (also if renditions exist without the database that names them),
     DatabaseTooNew, DatabaseBusy, DiskFull or StorageError.
     """

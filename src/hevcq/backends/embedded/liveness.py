@@ -110,7 +110,7 @@ class Liveness:
     def reap(self, free: Callable[[str, bool], None], *, now: bool = False) -> None:
         """Call `free` for each dead owner, then forget it; at most every `interval_s` unless `now`.
 
-        `free` is also told whether the owner died alone: then its jobs may have killed it. If this
+        `free` also gets whether the owner died alone: then its jobs may have killed it. If this
         process dies in between, the owner is found and freed again.
         """
         if not now and self._clock.monotonic() < self._next_reap:

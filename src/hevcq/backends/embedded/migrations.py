@@ -111,7 +111,7 @@ def _alone(path: Path, patience: Patience) -> Iterator[None]:
     with file_errors("opened", lock):
         descriptor = file_lock.try_acquire(lock)
         if descriptor is None:
-            reminder = threading.Timer(REPORTED_AFTER_S, patience.say)
+            reminder = threading.Timer(REPORTED_AFTER_S, patience.announce)
             reminder.daemon = True
             reminder.start()
             try:

@@ -101,11 +101,11 @@ def _run(
         render.emit_table(("file", "health", "why"), rows)
     remarks = [each for each in checked if each.health.value == "sound" and each.detail]
     for each in [] if as_json else remarks[:REMARKS]:
-        cli.say(f"{render.printable(each.path)} is sound. {render.printable(each.detail)}")
+        cli.echo(f"{render.printable(each.path)} is sound. {render.printable(each.detail)}")
     if report is not None:
         write_html(report, checked, shown.app.clock.now())
-        cli.say(f"Report written to {render.printable(report.absolute())}.")
-    cli.say(summary(checked))
+        cli.echo(f"Report written to {render.printable(report.absolute())}.")
+    cli.echo(summary(checked))
     return bool(wrong)
 
 

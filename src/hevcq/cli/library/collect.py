@@ -47,7 +47,7 @@ def collect(
 
 
 def _collect(app: App, options: Options) -> ExitCode:
-    from hevcq.cli.library.ingest_session import create_display, print_result, say
+    from hevcq.cli.library.ingest_session import create_display, echo, print_result
     from hevcq.wiring.app import stop_signals
     from hevcq.wiring.ingest import IngestApplication
 
@@ -58,7 +58,7 @@ def _collect(app: App, options: Options) -> ExitCode:
             ingest.recover()
             ingest.collect_finished()
     if not ingest.summary.results:
-        say(options, "Nothing to collect.")
+        echo(options, "Nothing to collect.")
     code = print_result(app, ingest.summary, options, display, began)
     ingest.require_profiles()
     return code

@@ -43,7 +43,7 @@ def run_shown(app: App, options: Options) -> ExitCode:
             first = ingest.plan()
         items = _announced(ingest.summary, first, options)
         if options.watch:
-            say(options, "Watching for new files; Ctrl-C stops.")
+            echo(options, "Watching for new files; Ctrl-C stops.")
         if options.dry_run:
             return _dry(app, ingest.summary, first, options, display)
         try:
@@ -56,7 +56,7 @@ def run_shown(app: App, options: Options) -> ExitCode:
     left = ingest.others_queued()
     if left:
         videos = "1 task" if left == 1 else f"{left:,} tasks"
-        say(options, f"{videos} of other folders left in the queue; `hevcq worker` does them.")
+        echo(options, f"{videos} of other folders left in the queue; `hevcq worker` does them.")
     if options.skip_upload:
         ingest.require_profiles()
     return code
@@ -78,7 +78,7 @@ def _announced(
 ) -> Sequence[Item]:
     """Print the plan; return its items."""
     if not isinstance(first, IngestPlan):
-        say(options, f"{len(first)} queued earlier, not in place yet.")
+        echo(options, f"{len(first)} queued earlier, not in place yet.")
         return first
     summary.add_planned(first)
     if options.dry_run:
@@ -88,11 +88,11 @@ def _announced(
             for line in problem(item):
                 typer.echo(line, err=True)
     if not first.of(*TO_PROCESS) and not options.watch:
-        return first.items  # the closing table tells it all
+        return first.items  # the closing table shows it all
     width = render.screen_width(sys.stderr)
     for line in screen(first, width, listed=options.verbose, every=options.verbose):
-        say(options, line)
-    say(options, total(first))
+        echo(options, line)
+    echo(options, total(first))
     return first.items
 
 
@@ -107,7 +107,7 @@ def _dry(
         width = render.screen_width(sys.stdout)
         for line in screen(first, width, listed=True, every=options.verbose):
             render.emit(line)
-        say(options, total(first))
+        echo(options, total(first))
     code = ingest_exit_code(summary)
     _emit_summary(app, summary, code, display, 0.0)
     return code
@@ -134,11 +134,11 @@ def print_result(
                 render.emit(line)
             for line in report.changes(summary.results, width):
                 render.emit(line)
-        say(options, report.total(summary))
+        echo(options, report.total(summary))
         for line in report.space(summary, app.clock.now()):
-            say(options, line)
+            echo(options, line)
     if summary.interrupted:
-        say(options, "Interrupted; run the same command to resume.")
+        echo(options, "Interrupted; run the same command to resume.")
     return code
 
 
@@ -157,7 +157,7 @@ def _emit_summary(
     )
 
 
-def say(options: Options, words: str) -> None:
+def echo(options: Options, words: str) -> None:
     """Print a message on stderr, unless --quiet or --json."""
     if not options.quiet and not options.as_json:
         typer.echo(fitting(words), err=True)

@@ -62,7 +62,7 @@ def list_libraries(ctx: typer.Context, as_json: AsJson = False) -> None:
     if rows:
         render.emit_table(("library", "folder", "place", "profiles", "priority", "watched"), rows)
     else:
-        cli.say("No library yet; `hevcq libraries add PATH` adds one.")
+        cli.echo("No library yet; `hevcq libraries add PATH` adds one.")
 
 
 @app.command("add", cls=PlainCommand)
@@ -126,11 +126,11 @@ def add(
         render.emit_json({"type": "library", **library.model_dump(mode="json"), **facts})
         return
     videos = "1 video file" if count == 1 else f"{count:,} video files"
-    cli.say(f"Added library {library.name} to {file}.")
-    cli.say(f"{printable(folder)}: {videos}, {size(total_size)}; {watching(state)}.")
+    cli.echo(f"Added library {library.name} to {file}.")
+    cli.echo(f"{printable(folder)}: {videos}, {size(total_size)}; {watching(state)}.")
     if state.problem:
         cli.warn(state.problem)
-    cli.say(f"See what would be done: hevcq ingest {_quoted(library.name)} --dry-run")
+    cli.echo(f"See what would be done: hevcq ingest {_quoted(library.name)} --dry-run")
 
 
 def _refuse(folder: Path, place: str, output: Path | None, known: Sequence[Library]) -> None:
@@ -183,7 +183,7 @@ def check(ctx: typer.Context, names: Names = None, as_json: AsJson = False) -> N
         )
     chosen = [known[each.casefold()] for each in names] if names else list(known.values())
     if not chosen:
-        cli.say("No library yet; `hevcq libraries add PATH` adds one.")
+        cli.echo("No library yet; `hevcq libraries add PATH` adds one.")
     with cli.app(log_level=("(default with a display)", "error")) as opened:
         for library, state, plan in _states(opened, chosen):
             if state.problem or isinstance(plan, str):

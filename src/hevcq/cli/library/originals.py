@@ -53,7 +53,7 @@ def list_originals(ctx: typer.Context, paths: Paths = None, as_json: AsJson = Fa
         columns = ("file", "size", "replaced", "kept until")
         for line in render.fit(columns, rows, render.screen_width(sys.stdout)):
             render.emit(line)
-    cli.say(_total(kept, paths or ()))
+    cli.echo(_total(kept, paths or ()))
 
 
 @app.command("expire", cls=PlainCommand)
@@ -78,14 +78,14 @@ def expire(
         if now and not yes:
             kept = list(kept_originals(opened.library_ports, places))
             if kept and not _agreed(kept):
-                cli.say("Nothing was deleted: confirm with --yes.")
+                cli.echo("Nothing was deleted: confirm with --yes.")
                 raise typer.Exit(ExitCode.SOME_FAILED)
         done = list(free_originals(opened.library_ports, places, at_once=now))
     for each in done:
         _show(each, as_json=as_json)
     gone = [each for each in done if each.is_gone]
     freed = size(sum(each.size for each in gone)) or "0 B"
-    cli.say(f"{_originals(len(gone))} deleted, {freed} freed." if gone else "Nothing to free.")
+    cli.echo(f"{_originals(len(gone))} deleted, {freed} freed." if gone else "Nothing to free.")
     if len(gone) < len(done):
         raise typer.Exit(ExitCode.SOME_FAILED)
 

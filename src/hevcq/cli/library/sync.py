@@ -174,7 +174,7 @@ class _Shown:
         parts = [f"{counted[word]} {words}" for word, words in WORDS if counted[word]]
         came = f" ({render.size(self._bytes)})" if self._bytes else ""
         if not self._as_json and (parts or not (dry_run or self.watching)):
-            self._cli.say(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")
+            self._cli.echo(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")
 
     def _clear(self) -> None:
         if self._line:

@@ -56,7 +56,7 @@ def undo(
     if UndoResult.REFUSED in results:
         raise typer.Exit(ExitCode.REFUSED)
     if not results:
-        cli.say("Nothing to undo: no matching original is kept.")
+        cli.echo("Nothing to undo: no matching original is kept.")
     if UndoResult.NOTHING in results or (not results and job is not None):
         raise typer.Exit(ExitCode.SOME_FAILED)
 

@@ -177,7 +177,7 @@ LEAST_FAILED = 40
 NARROW = 70
 """Below this many columns the bar is left out."""
 LOG_PROGRESS_S = 30.0
-"""How often a log line tells the progress of all, where there is no terminal."""
+"""How often a log line gives the progress of all, where there is no terminal."""
 FRAMES_PER_SECOND = 4
 
 
@@ -194,7 +194,7 @@ class Display(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End showing; what was said stays."""
+        """End showing; the printed lines stay."""
         return
 
     @abstractmethod
@@ -233,10 +233,10 @@ class LogLines(Display):
         with self._lock:
             self._board.apply(event)
             if self._speaks(event):
-                self._say(sentence(event))
+                self._print(sentence(event))
             if not self._quiet and self._clock.monotonic() >= self._next:
                 self._next = self._clock.monotonic() + LOG_PROGRESS_S
-                self._say(self._progress())
+                self._print(self._progress())
 
     def _progress(self) -> str | None:
         if self._board.scanned is not None:
@@ -248,7 +248,7 @@ class LogLines(Display):
             return event.event in SHOWN_WHEN_QUIET
         return self._verbose or not is_routine(event)
 
-    def _say(self, words: str | None) -> None:
+    def _print(self, words: str | None) -> None:
         if words:
             self._out.write(words + "\n")
             self._out.flush()

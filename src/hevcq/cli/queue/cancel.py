@@ -49,5 +49,5 @@ def cancel(
             render.emit_result("cancel", done.job, word, done.detail, as_json=as_json)
             counts[done.result] += 1
     if not any(counts.values()):
-        cli.say(NO_MATCH)
+        cli.echo(NO_MATCH)
         raise typer.Exit(ExitCode.SOME_FAILED)

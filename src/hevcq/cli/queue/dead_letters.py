@@ -51,7 +51,7 @@ def list_letters(
         now = opened.clock.now()
         rows = [_row(name, letter, now) for name, letter in found]
         if not rows:
-            cli_of(ctx).say("No dead letters.")
+            cli_of(ctx).echo("No dead letters.")
             return
         render.emit_table(("letter", "profile", "class", "buried", "source", "reason"), rows)
 
@@ -101,10 +101,10 @@ def purge(
         wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
         count = sum(1 for _ in find(opened.backend.queues, wanted))
         if count and not yes and not _agreed(count):
-            cli.say("Nothing deleted.")
+            cli.echo("Nothing deleted.")
             raise typer.Exit(ExitCode.SOME_FAILED)
         gone = sum(there for _, _, there in list(purge_letters(opened.backend.queues, wanted)))
-        cli.say(f"{gone} dead letter{'' if gone == 1 else 's'} deleted.")
+        cli.echo(f"{gone} dead letter{'' if gone == 1 else 's'} deleted.")
 
 
 def letter_json(profile: str, letter: DeadLetter) -> dict[str, object]:

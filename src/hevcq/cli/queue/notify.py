@@ -1,4 +1,4 @@
-"""`hevcq notify`: who is told what happened; try them, and make a secret for a webhook."""
+"""`hevcq notify`: show who is notified of what, test it, make a secret for a webhook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
 
 app = typer.Typer(
-    help="Show and try who is told what happened.",
+    help="Show who is notified of what, and send a test message.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -22,12 +22,12 @@ app = typer.Typer(
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="NAME", help="Only these (default: all).")
 ]
-NOBODY = "Nobody is told: the settings have no [[notify]], [[webhook]] or [[media_server]]."
+NOBODY = "Nobody is notified: the settings have no [[notify]], [[webhook]] or [[media_server]]."
 
 
 @app.command("list", cls=PlainCommand)
 def list_receivers(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List who is told of what, and what went wrong last."""
+    """List who is notified of what, and what went wrong last."""
     from hevcq.wiring.notify import states
 
     cli = cli_of(ctx)
@@ -38,7 +38,7 @@ def list_receivers(ctx: typer.Context, as_json: AsJson = False) -> None:
             render.emit_json({"type": "receiver", **each})
         return
     if not found:
-        cli.say(NOBODY)
+        cli.echo(NOBODY)
         return
     rows = [
         [each["name"], ", ".join(each["events"]), str(each["waiting"]), each["problem"]]
@@ -49,7 +49,7 @@ def list_receivers(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command("test", cls=PlainCommand)
 def send_test(ctx: typer.Context, names: Names = None, as_json: AsJson = False) -> None:
-    """Send a test message to everybody who is told.
+    """Send a test message to every receiver.
 
     A media server is only asked whether it answers and takes the key. A webhook that was switched off
     by its answer 410 is switched on again if it takes the test.

@@ -43,8 +43,8 @@ def pause(
     """Let no work begin until `hevcq resume`.
 
     Encodes that run end, but no further chunk of a split video begins. Every process on the data
-    folder, or the whole farm, obeys within seconds. On AWS chunks are not told from other work before
-    they are received, so there --after-current does the same as without.
+    folder, or the whole farm, obeys within seconds. On AWS a chunk looks like any other task until it is
+    received, so --after-current changes nothing there.
     """
     from hevcq.usecases.operations import pausing
 

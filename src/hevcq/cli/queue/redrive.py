@@ -71,9 +71,9 @@ def redrive(
         stopped = signals.asked.is_set()
         idle = counts.get("redriven", 0) > 0 and app.workers_running() == 0
     summary = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
-    cli.say(f"{summary}." if summary else "No matching dead letter.")
+    cli.echo(f"{summary}." if summary else "No matching dead letter.")
     if idle:
-        cli.say(NO_WORKER)
+        cli.echo(NO_WORKER)
     if stopped:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
@@ -101,7 +101,7 @@ def _carry_out(
         word = each.result.value
         counts[word] = counts.get(word, 0) + 1
         if number % REPORT_EVERY == 0:
-            cli.say(f"{number} of about {total} dead letters.")
+            cli.echo(f"{number} of about {total} dead letters.")
     return counts
 
 

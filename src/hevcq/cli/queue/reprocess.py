@@ -83,9 +83,9 @@ def reprocess(
             seen.append(done)
         idle = app.workers_running() == 0
     if idle and any(done.result is ReprocessResult.QUEUED for done in seen):
-        cli.say(NO_WORKER)
+        cli.echo(NO_WORKER)
     if not seen:
-        cli.say(NOTHING_FAILED if failed or missing else NO_MATCH)
+        cli.echo(NOTHING_FAILED if failed or missing else NO_MATCH)
     if (not seen and not (failed or missing)) or any(
         done.result is ReprocessResult.SOURCE_CHANGED for done in seen
     ):

@@ -70,17 +70,17 @@ def _run(cli: Cli, *, as_json: bool) -> None:
 
         notifier = notifier_of(os.environ, os.getpid(), opened.clock)
         with display:
-            running = Service(opened, signals, Outlets(emit, cli.say, notifier), reload, load)
+            running = Service(opened, signals, Outlets(emit, cli.echo, notifier), reload, load)
             names = [each.name for each in opened.settings.libraries if each.watch]
             ends = "; Ctrl-C stops" if sys.stderr.isatty() else ""
-            cli.say(f"Looking after {', '.join(names) or 'no library'}{ends}.")
+            cli.echo(f"Looking after {', '.join(names) or 'no library'}{ends}.")
             end_page = _serve_page(opened, cli) if opened.settings.service.page else None
             try:
                 running.run()
             finally:
                 if end_page is not None:
                     end_page()
-        cli.say("Stopped.")
+        cli.echo("Stopped.")
 
 
 def _serve_page(opened: App, cli: Cli) -> Callable[[], None] | None:
@@ -96,9 +96,9 @@ def _serve_page(opened: App, cli: Cli) -> Callable[[], None] | None:
 
     def run() -> None:
         try:
-            serve(opened, stop, cli.say, terminal=sys.stderr.isatty())
+            serve(opened, stop, cli.echo, terminal=sys.stderr.isatty())
         except HevcqError as error:
-            cli.say(f"The page is not served: {error}")
+            cli.echo(f"The page is not served: {error}")
 
     thread = threading.Thread(target=run, name="hevcq-page", daemon=True)
     thread.start()
@@ -135,20 +135,20 @@ def install(
     file = units.unit_file(system=system, config_home=_config_home())
     if dry_run:
         typer.echo(unit.text(), nl=False)
-        cli.say(f"This would be {file}.")
+        cli.echo(f"This would be {file}.")
         return
     changed = units.install(file, unit.text())
     who = f"as {unit.account}" if system else "as you, while you are logged in"
-    cli.say(f"{'Wrote' if changed else 'Nothing to change in'} {file}.")
-    cli.say(f"It runs `hevcq service` {who}, at the lowest priority, restarted when it fails.")
+    cli.echo(f"{'Wrote' if changed else 'Nothing to change in'} {file}.")
+    cli.echo(f"It runs `hevcq service` {who}, at the lowest priority, restarted when it fails.")
     if not unit.settings.libraries:
-        cli.say("There is no library yet; `hevcq libraries add PATH` adds one.")
+        cli.echo("There is no library yet; `hevcq libraries add PATH` adds one.")
     mine = "" if system else " --user"
-    cli.say(f"Next: systemctl{mine} daemon-reload && systemctl{mine} enable --now hevcq")
+    cli.echo(f"Next: systemctl{mine} daemon-reload && systemctl{mine} enable --now hevcq")
     if not system:
-        cli.say('Also when you are logged out: loginctl enable-linger "$USER"')
-    cli.say(f"What it does: journalctl{mine} -u hevcq -f")
-    cli.say(f"After a change of the settings: systemctl{mine} reload hevcq")
+        cli.echo('Also when you are logged out: loginctl enable-linger "$USER"')
+    cli.echo(f"What it does: journalctl{mine} -u hevcq -f")
+    cli.echo(f"After a change of the settings: systemctl{mine} reload hevcq")
 
 
 @app.command("uninstall", cls=PlainCommand)
@@ -159,11 +159,11 @@ def uninstall(ctx: typer.Context, system: System = False) -> None:
     cli = cli_of(ctx)
     file = units.unit_file(system=system, config_home=_config_home())
     if not units.uninstall(file):
-        cli.say(f"There is no {file}.")
+        cli.echo(f"There is no {file}.")
         return
     mine = "" if system else " --user"
-    cli.say(f"Removed {file}.")
-    cli.say(f"Next: systemctl{mine} stop hevcq; systemctl{mine} daemon-reload")
+    cli.echo(f"Removed {file}.")
+    cli.echo(f"Next: systemctl{mine} stop hevcq; systemctl{mine} daemon-reload")
 
 
 def _unit(cli: Cli, *, system: bool, account: str | None, writes: bool) -> Unit:

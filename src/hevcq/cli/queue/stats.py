@@ -41,7 +41,7 @@ def stats(
     """Show what was saved when, by library, profile and codec.
 
     From daily sums that are kept for good. A data folder of an earlier release has what its jobs and
-    placements still tell. On AWS the sums are kept on this machine; its ledger forgets an ended job
+    placements still show. On AWS the sums are kept on this machine; its ledger forgets an ended job
     after half a year, so run this at least that often. Days are in UTC.
     """
     from hevcq.usecases.history import report as history

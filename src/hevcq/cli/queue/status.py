@@ -93,7 +93,7 @@ def _waiting(app: App) -> list[dict[str, object]]:
 
 
 def _given_up(app: App) -> int:
-    """Return how many messages were given up; opens nothing where nobody is told."""
+    """Return how many messages were given up; opens nothing where nobody is notified."""
     settings = app.settings
     if not (settings.notify or settings.webhook or settings.media_server):
         return 0

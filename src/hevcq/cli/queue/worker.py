@@ -36,7 +36,7 @@ def worker(
     with stop_signals() as signals, cli.app(**_flags(cli, workers)) as app:
         pool = build_pool(app, profiles or (), measured=True)
         if app.settings.log_style == "console":  # a JSON log has its own line
-            cli.say(f"Running {counted(app.capacity.slots, 'encode slot')}; Ctrl-C stops.")
+            cli.echo(f"Running {counted(app.capacity.slots, 'encode slot')}; Ctrl-C stops.")
         run_pool(pool, app, signals, drain=(profiles or sorted(app.profiles)) if drain else ())
 
 

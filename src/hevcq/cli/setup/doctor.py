@@ -94,7 +94,7 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
 
             yield receivers_finding(app)
         yield from _page(app)
-        # A farm that cannot be opened from here has been said to be so.
+        # A farm that cannot be opened from here is reported already.
         if farm and sound:
             context = _farm(app, timeout_s)
             yield from check_farm(context)

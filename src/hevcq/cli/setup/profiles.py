@@ -129,4 +129,4 @@ def init(
         render.emit(f"{'copied' if new else 'kept  '}  {render.printable(copied)}")
     used = profile_folder(cli.settings())
     if used != target:
-        cli.say(f"hevcq uses {used}; set profiles_dir = {str(target)!r} to use these.")
+        cli.echo(f"hevcq uses {used}; set profiles_dir = {str(target)!r} to use these.")

@@ -51,7 +51,7 @@ def add_user(
     users = _users(ctx)
     password = _password()
     new = users.put(name, password, Role.OPERATOR if operator else Role.USER)
-    cli_of(ctx).say(f"User {name} {'added' if new else 'changed'}.")
+    cli_of(ctx).echo(f"User {name} {'added' if new else 'changed'}.")
 
 
 @app.command("remove-user", cls=PlainCommand)
@@ -63,7 +63,7 @@ def remove_user(
     Their videos stay.
     """
     _users(ctx).remove(name)
-    cli_of(ctx).say(f"User {name} removed.")
+    cli_of(ctx).echo(f"User {name} removed.")
 
 
 @app.command(cls=PlainCommand)
@@ -75,7 +75,7 @@ def users(ctx: typer.Context, as_json: AsJson = False) -> None:
     if found and not as_json:
         render.emit_table(("user", "role"), [[user.name, user.role.value] for user in found])
     if not found:
-        cli_of(ctx).say("No users; `hevcq web add-user NAME` adds one.")
+        cli_of(ctx).echo("No users; `hevcq web add-user NAME` adds one.")
 
 
 @app.command("new-token", cls=PlainCommand)
@@ -145,7 +145,7 @@ def list_tokens(ctx: typer.Context, as_json: AsJson = False) -> None:
     if rows and not as_json:
         render.emit_table(("token", "name", "owner", "scopes", "left"), rows)
     if not rows:
-        cli_of(ctx).say("No tokens.")
+        cli_of(ctx).echo("No tokens.")
 
 
 @tokens.command("revoke", cls=PlainCommand)
@@ -154,7 +154,7 @@ def revoke_token(
 ) -> None:
     """Revoke a program's token at once."""
     gone = _tokens(ctx).revoke(token)
-    cli_of(ctx).say(f"Token {gone.token_id} ({render.printable(gone.name)}) revoked.")
+    cli_of(ctx).echo(f"Token {gone.token_id} ({render.printable(gone.name)}) revoked.")
 
 
 def _opened(ctx: typer.Context) -> App:

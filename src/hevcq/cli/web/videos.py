@@ -65,7 +65,7 @@ def list_videos(
         now = farm.clock.now()
         rows = [_row(each, now) for each in found]
         if not rows:
-            cli_of(ctx).say("No videos.")
+            cli_of(ctx).echo("No videos.")
             return
         render.emit_table(("video", "status", "size", "uploaded", "owner", "name", "reason"), rows)
 
@@ -108,7 +108,7 @@ def publish(
         if as_json:
             render.emit_json(video_json(found, settled_rows(found)))
         elif found.slug is None:
-            cli_of(ctx).say("The video is private.")
+            cli_of(ctx).echo("The video is private.")
         else:
             render.emit(f"/p/{found.slug}")
 
@@ -130,11 +130,11 @@ def delete(
 
         found = [farm.find(each, None) for each in videos]
         if not yes and not _agreed(found):
-            cli.say("Nothing deleted.")
+            cli.echo("Nothing deleted.")
             raise typer.Exit(ExitCode.SOME_FAILED)
         for each in found:
             manage.delete(farm, each, current_user())
-            cli.say(f"Deleted {each.video_id} ({render.printable(each.title)}).")
+            cli.echo(f"Deleted {each.video_id} ({render.printable(each.title)}).")
 
 
 @contextmanager

@@ -179,7 +179,7 @@ class VideoFacts(Frozen):
     rotation: int = Field(default=0, description="degrees clockwise to turn for display: 0..359")
     mirrored: bool = False
     turned_by_pictures: bool = Field(
-        default=False, description="whether pictures say another turn than the file does"
+        default=False, description="whether pictures carry another rotation than the file does"
     )
     average_rate: str = Field(default="0/0", description="frames per second, num/den")
     nominal_rate: str = Field(default="0/0", description="frames per second, num/den")
@@ -196,7 +196,7 @@ class VideoFacts(Frozen):
     stereo_3d: bool = False
     becomes: str = Field(
         default="",
-        description="size, sample aspect and pixels of pictures unlike those that the other facts tell of",
+        description="size, sample aspect and pixels of pictures unlike those that the other facts describe",
     )
     spherical: bool = Field(default=False, description="360 or 180 degrees: mapped onto a sphere")
     crop: str = Field(

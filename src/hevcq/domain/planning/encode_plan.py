@@ -297,5 +297,5 @@ def plan_measured(
     if info is not known:
         before, again = planner(profile, known), planner(profile, info)
         if isinstance(before, EncodePlan) and isinstance(again, EncodePlan):
-            plan = again.noting(*(said for said in plan.notices if said not in before.notices))
+            plan = again.noting(*(each for each in plan.notices if each not in before.notices))
     return info, plan.after(measured)

@@ -275,7 +275,7 @@ def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
         for item in info.metadata
         if not item.reported
         and item not in kept
-        # What is said of a track that is left out goes with it.
+        # The tags of a track that is left out go with it.
         and (not _of_a_track(item) or _track_of(item, info, streams) is not None)
     )
     named = (f"{item.name} of the {item.place}" for item in lost)

@@ -281,7 +281,7 @@ def _notices(
 
 
 def _other_programmes(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> Iterator[str]:
-    """Yield what is said where another programme's picture is left out, and its sound is not."""
+    """Yield the notice where another programme's picture is left out, and its sound is not."""
     left_out = any(s.kind is StreamKind.VIDEO and s.action is Action.DROP for s in streams)
     sounds = sum(s.kind is StreamKind.AUDIO and s.action is not Action.DROP for s in streams)
     if info.programs > 1 and left_out and sounds > 1:

@@ -27,7 +27,7 @@ USUAL_RATES = tuple(
     Fraction(num, den)
     for num, den in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60, 1))
 )
-"""Frame rates for a video whose own cannot be told, in frames per second."""
+"""Frame rates for a video whose own is unknown, in frames per second."""
 FASTEST, FINEST_RATE = 120, 65_535
 """Largest frame rate that is believed, and its largest numerator: MPEG-4 Part 2 has 16 bits for it."""
 EVEN_SHARE = 0.005
@@ -251,7 +251,7 @@ def _pixel_format(profile: Profile, facts: VideoFacts) -> Pixels | Refuse:
     )
     if found is not None:
         return found
-    why = "Its pixel format cannot be told, as in a file that was cut off."
+    why = "Its pixel format is unknown, as in a file that was cut off."
     if facts.pixel_format:
         taken = f"{encoder_of(profile.video.codec)} takes without losing something"
         why = f"The pixel format {facts.pixel_format} cannot become what {taken}."
@@ -328,7 +328,7 @@ def constant_rate(profile: Profile, facts: VideoFacts) -> str:
 
 
 def uneven(facts: VideoFacts) -> bool:
-    """Return whether the header tells that frames are shown at uneven times."""
+    """Return whether the header shows that frames are shown at uneven times."""
     nominal, average = _nominal(facts), rate(facts.average_rate)
     return bool(nominal and average) and abs(average / nominal - 1) > EVEN_SHARE
 

@@ -225,7 +225,7 @@ def inverse_telecine_filter(cadence: Cadence) -> str:
 
     They know only the places of the repeated fields, nothing of the pictures, so the same frames come
     out in every run. Times are even, from the file's first frame on. The filter `telecine` leaves
-    out one of five frames and is what tells the encoder the new rate; it takes the first time for one
+    out one of five frames and is what gives the encoder the new rate; it takes the first time for one
     in longer ticks, of which it makes five quarters.
     """
     first, step, frame = cadence.steps

@@ -202,7 +202,7 @@ def _language(file: BinaryIO, elng: Box) -> str:
 
 
 def _crop(file: BinaryIO, mdia: Box) -> str | None:
-    """Return what the clean aperture cuts off, "" for nothing, None if that cannot be told."""
+    """Return what the clean aperture cuts off, "" for nothing, None if that is unknown."""
     found = list(_apertures(file, mdia))
     edges = {_edges(_bytes(file, clap), *size) for size, clap in found}
     if not edges:

@@ -1,4 +1,4 @@
-"""Find what is missing of files that have no index to tell it: transport streams, raw DV and Ogg."""
+"""Find what is missing of files that have no index to show it: transport streams, raw DV and Ogg."""
 
 from __future__ import annotations
 

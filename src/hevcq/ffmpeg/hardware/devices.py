@@ -55,7 +55,7 @@ class _Device:
 class Devices:
     """The hardware encoders of this process; safe for any number of threads.
 
-    `notes` is the folder with what other processes of the machine found (None: nobody tells).
+    `notes` is the folder with what other processes of the machine found (None: nothing is shared).
     """
 
     trial: Trial
@@ -64,7 +64,7 @@ class Devices:
     _devices: dict[str, _Device] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, profile: Profile, plan: EncodePlan, stop: threading.Event) -> tuple[str, str]:
+    def reserve(self, profile: Profile, plan: EncodePlan, stop: threading.Event) -> tuple[str, str]:
         """Reserve a session of an encoder for this job.
 
         Returns its name, or "" and why none can be used; `release` gives the session back.

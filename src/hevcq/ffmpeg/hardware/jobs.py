@@ -20,7 +20,7 @@ REMEDY = (
     "videos without one."
 )
 _BY_DEVICE = (EncoderFailed, OutOfMemory, WorkerUnfit)
-"""Errors that a device may cause; those about the source are told by its demuxer and decoder."""
+"""Errors that a device may cause; those about the source come from its demuxer and decoder."""
 
 
 def encode_on_device(
@@ -30,7 +30,7 @@ def encode_on_device(
 
     Raises WorkerUnfit if none works and the profile does not fall back, and what `encode` raises.
     """
-    name, reason = devices.take(request.profile, request.plan, stop)
+    name, reason = devices.reserve(request.profile, request.plan, stop)
     if name:
         try:
             there = replace(request, plan=request.plan.with_encoder(name))

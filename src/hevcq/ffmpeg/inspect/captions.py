@@ -190,7 +190,7 @@ def read_pairs(
     found = CaptionPairs()
     time_s, data = 0.0, bytearray()
 
-    def take(line: str) -> None:
+    def on_line(line: str) -> None:
         nonlocal time_s
         matched = _DATA.match(line)
         if matched is not None:
@@ -200,7 +200,7 @@ def read_pairs(
             data.clear()
             time_s = _seconds(line.removeprefix("pts_time=").strip(), time_s)
 
-    done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location), on_line=take)
+    done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location), on_line=on_line)
     found.feed(time_s, bytes(data))
     if is_url(location) and any(line.startswith(NETWORK) for line in done.stderr):
         # To the filter a lost connection is the end of the video.

@@ -310,7 +310,7 @@ def packets_from(
     found: dict[str, list[HeadPacket]] = {}
     pids: dict[int, list[HeadPacket]] = {}
 
-    def take(line: str) -> None:
+    def on_line(line: str) -> None:
         kind, *fields = line.split(",")
         if kind == "packet" and len(fields) >= 5:
             index, pts, duration, place, flags = fields[:5]
@@ -322,7 +322,7 @@ def packets_from(
             pids[int(fields[1], 16)] = found.get(fields[0], [])
 
     limits = reading(LIMITS, tools, location)
-    run_child(argv, stop=recording.stop, limits=limits, on_line=take, deadline_s=ANSWER_S)
+    run_child(argv, stop=recording.stop, limits=limits, on_line=on_line, deadline_s=ANSWER_S)
     return pids
 
 

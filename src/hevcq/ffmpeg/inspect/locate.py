@@ -33,7 +33,7 @@ _MESSAGE = b"message="
 
 
 def locate_damage(tools: FfmpegTools, location: str, stop: threading.Event) -> tuple[Spot, ...]:
-    """Return at most MAX_SPOTS spots, in the order of the file; none if nothing tells a place.
+    """Return at most MAX_SPOTS spots, in the order of the file; none if no place is known.
 
     A file that ends too early has its spot where its last frame is.
 

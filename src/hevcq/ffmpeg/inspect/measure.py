@@ -277,7 +277,7 @@ def demux_packets(
     reader: PacketReader,
     stop: threading.Event,
 ) -> bool:
-    """Let ffprobe's libraries tell of every packet what `read_packets` would make ffprobe print.
+    """Read with ffprobe's libraries what `read_packets` would make ffprobe print of every packet.
 
     Return whether they did, and without a complaint; if not, what the reader got is void, and ffprobe has
     to be asked. Raises Unavailable if the file gives no more bytes.

@@ -171,7 +171,7 @@ def clock_words(seconds: float) -> str:
 
 
 def notices(found: Clocks, parts: list[Part], lost: int, unlike: list[str]) -> Iterator[str]:
-    """Yield what is said of a joined recording: its joints, and what is left out beside them."""
+    """Yield the notices of a joined recording: its joints, and what is left out beside them."""
     main = parts[0].run.pid
     held = [
         step((one.stops[main] + one.move) % WRAP, (two.starts[main] + two.move) % WRAP) / CLOCK_HZ

@@ -165,7 +165,7 @@ def _decoded_pictures(
 ) -> tuple[list[int | None], int]:
     """Return the times of the pictures that a decoder makes, in ticks, and changes of size or aspect.
 
-    There are none if that cannot be told.
+    There are none if that is unknown.
     """
     argv = [
         tools.ffprobe, "-v", "error", "-select_streams", str(index), "-show_entries",
@@ -174,7 +174,7 @@ def _decoded_pictures(
     shapes: list[str] = []
     times: list[int | None] = []
 
-    def take(line: str) -> None:
+    def on_line(line: str) -> None:
         time, _, rest = line.partition(",")
         shape = ",".join(rest.split(",")[:3])
         if shape.partition(",")[0].isdigit():
@@ -183,14 +183,14 @@ def _decoded_pictures(
                 shapes.append(shape)
 
     limits = reading(LIMITS, tools, location)
-    done = run_child(argv, stop=stop, limits=limits, on_line=take)
+    done = run_child(argv, stop=stop, limits=limits, on_line=on_line)
     return (times, max(0, len(shapes) - 1)) if done.returncode == 0 else ([], 0)
 
 
 def _evened(
     location: str, info: MediaInfo, measured: Measurement, profile: Profile
 ) -> Iterator[str]:
-    """Yield what is said of a video whose times are uneven, where the container has one frame rate."""
+    """Yield the notice of a video whose times are uneven, where the container has one frame rate."""
     for stream in info.of_kind(StreamKind.VIDEO):
         track = measured.track(stream.index)
         found = evened(profile, stream, track) if track is not None else ""

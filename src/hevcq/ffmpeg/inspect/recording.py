@@ -109,12 +109,12 @@ def trim_recording(
         _copy(source, target, ends, (*layout, pid), stop)
     sounds = info.of_kind(StreamKind.AUDIO) if ends.begin else ()
     silenced = (_sound_left_out(_head(tools, location, s, stop)[0], s, ends.begin) for s in sounds)
-    said = (*_notices(videos[0], ends), *filter(None, silenced))
-    return TrimmedSource(path=path, notices=said)
+    notices = (*_notices(videos[0], ends), *filter(None, silenced))
+    return TrimmedSource(path=path, notices=notices)
 
 
 def _sound_left_out(head: list[HeadPacket], sound: Stream, begin: int) -> str:
-    """Return what is said of the sound before the place where the whole pictures begin, or ""."""
+    """Return the notice of the sound before the place where the whole pictures begin, or ""."""
     # A packet without a place belongs to the unit of the one before it.
     kept = next((n for n, p in enumerate(head) if p.place is not None and p.place >= begin), None)
     if not kept:
@@ -201,7 +201,7 @@ def _head(
     found: list[HeadPacket] = []
     pids = [-1]
 
-    def take(line: str) -> None:
+    def on_line(line: str) -> None:
         kind, *fields = line.split(",")
         if kind == "packet" and len(fields) >= 3:
             found.append(
@@ -214,7 +214,7 @@ def _head(
         argv,
         stop=stop,
         limits=reading(LIMITS, tools, location),
-        on_line=take,
+        on_line=on_line,
         deadline_s=ANSWER_S,
     )
     return found, pids[0]

@@ -2,7 +2,7 @@
 
 A program of its own, run by `inputs.Demuxers` in ffprobe's sandbox: it may open no video, but gets
 each as an open descriptor. Debian's ffprobe takes 57 ms of CPU to start, for 215 libraries; here that
-is paid once. It tells what `ffprobe -of json` tells of the same file, asked in the same way, because it
+is paid once. It returns what `ffprobe -of json` prints of the same file, asked in the same way, because it
 calls the same functions of the same libraries in the same order (fftools/ffprobe.c); whatever it has not
 been compared on, and whatever any library complains of, it leaves to ffprobe: `Unsure`.
 
@@ -58,7 +58,7 @@ SENT_BYTES = 65_536
 """Bytes of packet lines that are sent together."""
 
 HEAD = 4
-"""Bytes that tell the length of what follows, the most significant first."""
+"""Bytes that hold the length of what follows, the most significant first."""
 AUDIO, ATTACHMENT = 1, 4
 KINDS = {0: "video", 1: "audio", 2: "data", 3: "subtitle", 4: "attachment"}
 FIELD_ORDERS = {1: "progressive", 2: "tt", 3: "bb", 4: "tb", 5: "bt"}
@@ -229,7 +229,7 @@ def frames_of(
 
 
 def header_picture(file: OpenFile, index: int) -> dict[str, Any]:
-    """Return what ffprobe prints of a picture about which nothing is told but by the header."""
+    """Return what ffprobe prints of a picture of which only the header is known."""
     known = file.parameters[index]
     facts: dict[str, Any] = {
         "media_type": "video", "stream_index": index, "width": known.width, "height": known.height,

@@ -77,7 +77,7 @@ class Unsure(Exception):
 
 
 def _layout(**fields: tuple[int, Any]) -> Any:
-    """Return a structure with these fields at these offsets, and nothing told of what is between."""
+    """Return a structure with these fields at these offsets, and nothing declared between them."""
     described: list[tuple[str, Any]] = []
     at = 0
     for name, (offset, kind) in sorted(fields.items(), key=lambda item: item[1][0]):
@@ -346,7 +346,7 @@ class OpenFile:
                 self.av.av_packet_free(byref(copy))
 
     def is_plain(self, index: int, kept: list[tuple[int, Any]]) -> bool:
-        """Whether decoding these packets of a stream would tell nothing that its header does not."""
+        """Whether decoding these packets of a stream would show nothing that its header does not."""
         if index not in self._plain:
             known = self.parameters[index]
             header = (

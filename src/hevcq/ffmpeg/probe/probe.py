@@ -120,7 +120,7 @@ def _first_frames(
 
 
 def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
-    """Add what only the structure of the file tells: metadata, and where an MP4 has its index."""
+    """Add what only the structure of the file shows: metadata, and where an MP4 has its index."""
     reported = {
         value for tags in (info.tags, *(s.tags for s in info.streams)) for value in tags.values()
     }
@@ -221,7 +221,7 @@ def _parsed(probed_child: Finished, location: str) -> dict[str, Any]:
 def probe_error(
     location: str, stderr: Sequence[str]
 ) -> SourceUnreadable | SourceGone | Unavailable:
-    """Return the error that tells, from ffprobe's lines, why a location could not be opened."""
+    """Return the error that explains, by ffprobe's lines, why a location could not be opened."""
     name = display_name(location)
     for line in stderr:
         found = _NOT_LISTED.match(line)

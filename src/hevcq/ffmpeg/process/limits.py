@@ -141,7 +141,7 @@ class Tail:
         self._split.feed(chunk)
 
     def lines(self) -> tuple[str, ...]:
-        """Return the kept lines; the first one tells how many were dropped, if any."""
+        """Return the kept lines; the first one counts those that were dropped, if any."""
         self._split.close()
         if self._dropped:
             return (f"[{self._dropped} earlier lines dropped]", *self._lines)

@@ -355,7 +355,7 @@ def _complaint(ended: FfmpegExit) -> str | None:
 def damaged(location: str, line: str, others: int = 0) -> SourceDamaged:
     """Return the error of a source of which ffmpeg reported this line, and so many others.
 
-    The sentence says what cannot be read: ffmpeg's words alone tell most people nothing.
+    The sentence says what cannot be read: ffmpeg's words alone mean nothing to most people.
     """
     speaker = _COMPONENT.match(line)
     name = speaker["name"].rpartition("/")[2].removeprefix("dec:") if speaker is not None else ""

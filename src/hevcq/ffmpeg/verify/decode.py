@@ -34,7 +34,7 @@ class Decoded:
     """Where the thumbnails of one video stream of the output go as it is decoded."""
 
     stream: int
-    take: Callable[[bytes], None]
+    on_bytes: Callable[[bytes], None]
     rate: str = ""
     """Frame rate at which repeated pictures, which the file leaves out, are put back."""
     pixels: int = 0
@@ -68,7 +68,7 @@ def decode_problems(
         argv,
         stop=stop,
         limits=reading(limits_of(request.profile.bounds), tools, str(request.output)),
-        on_chunk=decoded.take if decoded is not None else _ignore,
+        on_chunk=decoded.on_bytes if decoded is not None else _ignore,
         deadline_s=deadline_s,
     )
     return list(decode_errors(done.stderr, done.returncode))

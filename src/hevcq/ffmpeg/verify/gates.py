@@ -315,7 +315,7 @@ class _Gates:
                 holds_last=repeats,
             )
 
-            def take(chunk: bytes) -> None:
+            def on_bytes(chunk: bytes) -> None:
                 comparison.feed(chunk)
                 if not self.compared:
                     self._report(DECODE_SHARE * min(1.0, comparison.frames / expected))
@@ -326,7 +326,7 @@ class _Gates:
                 self.stop,
                 Decoded(
                     stream.index,
-                    take,
+                    on_bytes,
                     target.rate if repeats else "",
                     target.width * target.height,
                 ),

@@ -122,13 +122,13 @@ def seam_problems(
         )
         found: list[float] = []
 
-        def take(line: str, found: list[float] = found) -> None:
+        def on_line(line: str, found: list[float] = found) -> None:
             match = _FRAME.match(line)
             if match:
                 found.append(float(match.group(1)))
 
         done = run_child(
-            argv, stop=stop, limits=limits, on_line=take, deadline_s=request.max_seconds
+            argv, stop=stop, limits=limits, on_line=on_line, deadline_s=request.max_seconds
         )
         name = f"the seam at {float(chunk.start_pts * plan.tick):.1f} s"
         if done.returncode != 0 or len(found) != count:

@@ -78,7 +78,7 @@ def envelope(
 
 
 def offset_s(source: Sequence[int], made: Sequence[int], expected_s: float = 0.0) -> float | None:
-    """Return by how many seconds sound is late against `expected_s`, or None if that cannot be told.
+    """Return by how many seconds sound is late against `expected_s`, or None if that is unknown.
 
     A steady tone and silence have no place in time.
     """

@@ -76,7 +76,7 @@ def expire(
 ) -> Iterator[Expired]:
     """Remove the originals whose `keep_days` are over at `now` (wall seconds); yield each.
 
-    The clock alone deletes nothing: `kept_s` tells for how many seconds an original was kept by what
+    The clock alone deletes nothing: `kept_s` returns for how many seconds an original was kept by what
     the machine has lived through, and one for which these are too few is NOT_LIVED. An original is
     removed only while its rendition is in place, byte for byte; else it stays.
     A kill between removing an original and its record is finished by the next call.

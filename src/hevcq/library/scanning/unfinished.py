@@ -34,7 +34,7 @@ def unfinished_by_name(name: str, beside: Collection[str]) -> bool:
 def open_for_writing(paths: Collection[Path]) -> frozenset[Path]:
     """Return which of these files a process of this machine has open for writing.
 
-    Only what this user may see is told: a writer of another user, another container or another
+    Only what this user may see is reported: a writer of another user, another container or another
     machine is not found, for which there is the time that a file must stay unchanged.
     """
     wanted = {os.path.realpath(path): path for path in paths}

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 from hevcq.ports.receiver import Message, NotDelivered, Receiver
 from hevcq.remotes.notify.http import Answer, HttpSender
-from hevcq.remotes.notify.webhook import require_taken
+from hevcq.remotes.notify.webhook import require_accepted
 
 CHANGED = frozenset({"video.replaced", "video.undone", "video.placed"})
 """The events after which a media server has something to read again."""
@@ -55,7 +55,7 @@ class MediaServer(Receiver):
         if body is not None:
             sent["content-type"], content = "application/json", json.dumps(body).encode()
         answer = self._sender.send(method, f"{self._url}{path}", headers=sent, content=content)
-        require_taken(_keep_trying(answer))
+        require_accepted(_keep_trying(answer))
         try:
             return json.loads(answer.body) if answer.body else None
         except ValueError as error:
@@ -107,7 +107,7 @@ class Plex(MediaServer):
 
     def _read(self, path: str) -> None:
         answer = self._sender.send("GET", f"{self._url}{path}", headers={"x-plex-token": self._key})
-        require_taken(_keep_trying(answer))
+        require_accepted(_keep_trying(answer))
 
 
 class Sonarr(MediaServer):

@@ -49,7 +49,7 @@ class Webhook(Receiver):
                 "webhook-timestamp": stamp,
                 "webhook-signature": signature(self._key, message.message_id, stamp, body),
             }
-            require_taken(self._sender.send("POST", self._url, headers=headers, content=body))
+            require_accepted(self._sender.send("POST", self._url, headers=headers, content=body))
 
 
 def signature(key: bytes, message_id: str, stamp: str, body: bytes) -> str:
@@ -59,7 +59,7 @@ def signature(key: bytes, message_id: str, stamp: str, body: bytes) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-def require_taken(answer: Answer) -> None:
+def require_accepted(answer: Answer) -> None:
     """Raise NotDelivered unless the answer says that the message was taken; a redirect says no."""
     if answer.ok:
         return

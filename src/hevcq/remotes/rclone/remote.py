@@ -88,7 +88,7 @@ class RcloneRemote(Remote):
         )
         reader.start()
         try:
-            yield Body(start, _taken(blocks))
+            yield Body(start, _blocks_of(blocks))
         finally:
             enough.set()
             with contextlib.suppress(queue.Empty):
@@ -158,7 +158,7 @@ class RcloneRemote(Remote):
         return Unavailable(f"rclone cannot read {printable(self._place)}: {why}.")
 
 
-def _taken(blocks: queue.Queue[bytes | BaseException | None]) -> Iterator[bytes]:
+def _blocks_of(blocks: queue.Queue[bytes | BaseException | None]) -> Iterator[bytes]:
     while (block := blocks.get()) is not None:
         if isinstance(block, BaseException):
             raise block

@@ -161,7 +161,7 @@ def _time(text: str) -> float | None:
 
 
 def _checksums(prop: Element | None) -> tuple[tuple[str, str], ...]:
-    """Read `<oc:checksum>SHA1:… MD5:…</oc:checksum>`, what the uploader said of the bytes."""
+    """Read `<oc:checksum>SHA1:… MD5:…</oc:checksum>`, what the uploader wrote of the bytes."""
     words = "" if prop is None else " ".join(prop.itertext())
     pairs = (word.partition(":") for word in words.split())
     return tuple(

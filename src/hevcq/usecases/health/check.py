@@ -51,7 +51,7 @@ ROTTEN = (
     "if you changed it on purpose, `touch` it."
 )
 JUDGED = frozenset({Health.SOUND, Health.DAMAGED})
-"""What ffmpeg said of bytes, which it would say again."""
+"""What ffmpeg found of bytes, which it would find again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Read a part of the libraries each night while nothing else needs the disk, and tell what is wrong.
+"""Read a part of the libraries each night while nothing else needs the disk, and report what is wrong.
 
 A night's part that is interrupted goes on where it was; one that a busy machine leaves no time for
 waits for a week and is then read beside the encodes.
@@ -29,7 +29,7 @@ LAST = "nightly: last ended"
 SINCE = "nightly: since"
 TOLD = "video.damaged"
 TOLD_ONCE_S = 86400.0
-"""Seconds within which a file is told of once: a kill between telling and recording repeats it."""
+"""Seconds within which a file is reported once: a kill between report and record repeats it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Nights:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What else happens here: `held` returns why nothing may be read (a pause), else ""; `busy`
-    whether this machine encodes. `say` tells a person."""
+    whether this machine encodes. `echo` prints a line for a person."""
 
     log: EventLog
     held: Callable[[], str]
     busy: Callable[[], bool]
-    say: Callable[[str], None]
+    echo: Callable[[str], None]
 
 
 class NightlyCheck:
@@ -64,7 +64,7 @@ class NightlyCheck:
 
     def __init__(self, ports: HealthPorts, around: Surroundings) -> None:
         self._around, self._records = around, ports.records
-        self._ports = replace(ports, records=Alarm(ports.records, around.log, around.say))
+        self._ports = replace(ports, records=Alarm(ports.records, around.log, around.echo))
 
     def step(self, nights: Nights) -> bool:
         """Read tonight's part, if it is due; return whether it was read to its end.
@@ -83,7 +83,7 @@ class NightlyCheck:
                     return False
         self._records.begin_round(LAST, self._ports.clock.now())
         if checked or check.earlier:
-            self._around.say(f"Health check: {summary([*check.earlier, *checked])}")
+            self._around.echo(f"Health check: {summary([*check.earlier, *checked])}")
         return True
 
     def _due(self) -> bool:
@@ -107,17 +107,17 @@ class NightlyCheck:
 
 
 class Alarm(HealthRecords):
-    """Records that tell of each file that is newly damaged, before they remember it."""
+    """Records that report each newly damaged file before they remember it."""
 
-    def __init__(self, records: HealthRecords, log: EventLog, say: Callable[[str], None]) -> None:
-        self._records, self._log, self._say = records, log, say
+    def __init__(self, records: HealthRecords, log: EventLog, echo: Callable[[str], None]) -> None:
+        self._records, self._log, self._echo = records, log, echo
 
     def checked(self, paths: Sequence[Path]) -> Mapping[Path, Checked]:
         """Look up paths."""
         return self._records.checked(paths)
 
     def record(self, checked: Checked) -> None:
-        """Tell, then store: a kill in between tells again instead of never."""
+        """Report, then store: a kill in between reports twice instead of never."""
         before = self._records.checked([checked.path]).get(checked.path)
         known = before is not None and before.health is checked.health
         changed = before is not None and before.fingerprint != checked.fingerprint
@@ -137,7 +137,7 @@ class Alarm(HealthRecords):
             failure_class=checked.health.value,
         )
         if self._log.add(happened, unless_within_s=TOLD_ONCE_S):
-            self._say(f"{name} is {checked.health.value}: {why}")
+            self._echo(f"{name} is {checked.health.value}: {why}")
 
     def round_began(self, key: str) -> float | None:
         """Look up one round."""

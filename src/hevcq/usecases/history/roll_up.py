@@ -74,7 +74,7 @@ class RollUp:
     def _placed(self, event: Happened) -> tuple[Path | None, Path]:
         """Return an event's source in a library, None for an upload, and the library's folder.
 
-        A key does not always tell the path, and never a fleet's: the placement of this machine does.
+        A key does not always give the path, and never a fleet's: the placement of this machine does.
         """
         placement = self._catalog.placement(event.job_id) if event.job_id else None
         source = source_path(event) if placement is None else placement.source

@@ -132,7 +132,7 @@ class Ingest:
 
         Raises Stopped when `stop` is set while a moved file is read.
         """
-        self._say(EventName.SCAN_STARTED)
+        self._emit_event(EventName.SCAN_STARTED)
         known = placements_by_source(self._placements())
         listed = list(self._listed(found))
         finder = RenditionFinder(_renditions(listed), stop or threading.Event())
@@ -158,7 +158,7 @@ class Ingest:
         )
         for item in plan.items:
             self._emit(planned_event(item, self._ports.clock.now()))
-        self._say(
+        self._emit_event(
             EventName.PLAN,
             counts={kind.value: count for kind, count in plan.counts().items()},
             size=plan.bytes_to_process,
@@ -261,7 +261,7 @@ class Ingest:
             yield each
             if self._ports.clock.monotonic() >= due:
                 due = self._ports.clock.monotonic() + SCAN_REPORT_S
-                self._say(EventName.SCAN_PROGRESS, counts={"files": number})
+                self._emit_event(EventName.SCAN_PROGRESS, counts={"files": number})
 
     def _items(
         self,
@@ -445,7 +445,7 @@ class Ingest:
             with suppress(HevcqError):
                 self._ports.catalog.record_encode_cost(job.job_id, cost)
 
-    def _say(self, name: EventName, **fields: object) -> None:
+    def _emit_event(self, name: EventName, **fields: object) -> None:
         base = {"event": name, "at": self._ports.clock.now()}
         self._emit(IngestEvent.model_validate(base | fields))
 

@@ -27,7 +27,7 @@ from hevcq.util.text import printable
 SLACK_S = 60.0
 """Largest clock difference between machines without missing a change."""
 SWEEP_S = 30.0
-"""Seconds between reads of every open job by id, whatever the listing by time said."""
+"""Seconds between reads of every open job by id, whatever the listing by time returned."""
 WORKED_ON = frozenset({JobState.RUNNING, JobState.SPLIT})
 GO_ON = "Not finished; run the same command to resume."
 RETRY_FIRST_S = 0.5
@@ -91,7 +91,7 @@ class JobTracker:
         """Track one more job."""
         with self._lock:
             self._open[queued.job.job_id] = _Open(queued.item, queued.job)
-        self._say(EventName.JOB_QUEUED, queued.item, job=queued.job.job_id)
+        self._emit_event(EventName.JOB_QUEUED, queued.item, job=queued.job.job_id)
 
     def step(self, stop: threading.Event) -> None:
         """Handle the changes since the last call; collect finished renditions."""
@@ -157,12 +157,12 @@ class JobTracker:
                 self._collector.mark_source_finished(job.source)
                 code, words = skip_in_words(job.reason)
                 self._end(entry, IngestOutcome.SKIPPED, words)
-                self._say(EventName.JOB_SKIPPED, entry.item, reason=words, skip=code)
+                self._emit_event(EventName.JOB_SKIPPED, entry.item, reason=words, skip=code)
             case JobState.DEAD:
                 why = job.failure_class.value if job.failure_class else None
                 reason = job.reason or "The job failed."
                 self._end(entry, IngestOutcome.FAILED, reason)
-                self._say(EventName.JOB_FAILED, entry.item, reason=reason, failure_class=why)
+                self._emit_event(EventName.JOB_FAILED, entry.item, reason=reason, failure_class=why)
             case JobState.QUEUED if job.reason and job.reason != before.reason:
                 self._waiting(entry, job)
             case JobState.RUNNING:
@@ -175,7 +175,7 @@ class JobTracker:
     def _waiting(self, entry: _Open, job: JobRecord) -> None:
         full = job.failure_class is FailureClass.DISK or _speaks_of_space(job.reason)
         name = EventName.PAUSED if full else EventName.JOB_RETRY
-        self._say(name, entry.item, reason=job.reason)
+        self._emit_event(name, entry.item, reason=job.reason)
 
     def _running(self, entry: _Open, before: JobRecord) -> None:
         if entry.job.fence != before.fence:
@@ -195,7 +195,7 @@ class JobTracker:
         if entry.shown == progress:
             return
         entry.shown = progress
-        self._say(
+        self._emit_event(
             EventName.JOB_PROGRESS,
             entry.item,
             phase=progress.phase.value,
@@ -218,16 +218,16 @@ class JobTracker:
             entry.tries += 1
             if entry.tries > 1 and entry.paused != str(error):
                 entry.paused = str(error)
-                self._say(EventName.PAUSED, entry.item, reason=entry.paused)
+                self._emit_event(EventName.PAUSED, entry.item, reason=entry.paused)
         except HevcqError as error:
             self._end(entry, IngestOutcome.NOT_PLACED, str(error))
-            self._say(EventName.PLACE_FAILED, entry.item, reason=str(error))
+            self._emit_event(EventName.PLACE_FAILED, entry.item, reason=str(error))
         else:
             self._placed(entry, done)
 
     def _placed(self, entry: _Open, done: Collected) -> None:
         entry.item = replace(entry.item, target=done.target)
-        self._say(
+        self._emit_event(
             EventName.JOB_DONE,
             entry.item,
             size=entry.item.size,
@@ -245,7 +245,7 @@ class JobTracker:
             return
         self.learn(entry.item, entry.job)
         self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done.size, done)
-        self._say(
+        self._emit_event(
             EventName.PLACED,
             entry.item,
             target=printable(done.target),
@@ -280,7 +280,7 @@ class JobTracker:
             )
         )
 
-    def _say(self, name: EventName, item: Item, **fields: object) -> None:
+    def _emit_event(self, name: EventName, item: Item, **fields: object) -> None:
         known = {key: value for key, value in fields.items() if value is not None}
         base = {
             "event": name,
@@ -297,7 +297,7 @@ def _speaks_of_space(reason: str) -> bool:
 
 
 def _only_measured(entry: _Open) -> tuple[str, ...]:
-    """Return the notices of an encode that its plan did not have: the dry run could not say them."""
+    """Return the notices of an encode that its plan did not have: the dry run could not show them."""
     made, plan = entry.job.rendition, entry.item.plan
     planned = () if plan is None else plan.notices
     return () if made is None else tuple(each for each in made.notices if each not in planned)

@@ -121,7 +121,7 @@ class Uploader:
         Raises StorageError.
         """
         try:
-            self._take(group, stop)
+            self._queue_group(group, stop)
         except Interruption:
             self._waiting.put(group)
             return
@@ -134,7 +134,7 @@ class Uploader:
         with self._lock:
             self._left -= 1
 
-    def _take(self, group: Sequence[Item], stop: threading.Event) -> None:
+    def _queue_group(self, group: Sequence[Item], stop: threading.Event) -> None:
         fresh = [item for item in group if item.disposition is Disposition.QUEUE]
         for item in group:
             if item.disposition is Disposition.QUEUE:

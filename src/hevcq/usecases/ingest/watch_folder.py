@@ -34,15 +34,15 @@ class SettlingFiles:
     def __init__(self, settle_s: float = SETTLE_S) -> None:
         self._settle_s = settle_s
         self._growing: dict[Path, _Seen] = {}
-        self._taken: dict[Path, Fingerprint] = {}
+        self._handled: dict[Path, Fingerprint] = {}
 
-    def take(self, found: Mapping[Path, Fingerprint]) -> None:
+    def mark_handled(self, found: Mapping[Path, Fingerprint]) -> None:
         """Mark files as handled: they are returned again only if they change."""
-        self._taken.update(found)
+        self._handled.update(found)
 
     def not_yet(self, path: Path, fingerprint: Fingerprint, now: float) -> None:
         """Let a file that `observe` returned settle once more, from the start."""
-        self._taken.pop(path, None)
+        self._handled.pop(path, None)
         self._growing[path] = _Seen(fingerprint, now)
 
     def observe(self, found: Mapping[Path, Fingerprint], now: float) -> list[Path]:
@@ -52,7 +52,7 @@ class SettlingFiles:
         """
         ready = []
         for path, fingerprint in found.items():
-            if self._taken.get(path) == fingerprint:
+            if self._handled.get(path) == fingerprint:
                 self._growing.pop(path, None)
                 continue
             seen = self._growing.get(path)
@@ -62,20 +62,20 @@ class SettlingFiles:
                 ready.append(path)
         self._forget(found)
         for path in ready:
-            self._taken[path] = self._growing.pop(path).fingerprint
+            self._handled[path] = self._growing.pop(path).fingerprint
         return ready
 
     @property
     def unsettled(self) -> int:
-        """Number of files that are still growing or too recent to tell."""
+        """Number of files that are still growing or too recent to know."""
         return len(self._growing)
 
     def _forget(self, found: Iterable[Path]) -> None:
         here = set(found)
         for gone in self._growing.keys() - here:
             del self._growing[gone]
-        for gone in self._taken.keys() - here:
-            del self._taken[gone]
+        for gone in self._handled.keys() - here:
+            del self._handled[gone]
 
 
 class ScanSchedule:
@@ -105,7 +105,7 @@ REST = 10.0
 Look = Callable[[], Iterable[Found | Rejected]]
 """Walks the folders once, without opening files."""
 Busy = Callable[[Collection[Path]], Collection[Path]]
-"""Returns which of the files a process is writing, as far as that can be told."""
+"""Returns which of the files a process is writing, as far as that can be seen."""
 
 
 class Watch:
@@ -142,9 +142,9 @@ class Watch:
                 growing[each.path] = each.fingerprint
             else:
                 complete.append(each)
-        taken = {each.path: each.fingerprint for each in complete if isinstance(each, Found)}
-        self._settling.take(taken)
-        self._settling.observe(taken | growing, self._clock.monotonic())
+        handled = {each.path: each.fingerprint for each in complete if isinstance(each, Found)}
+        self._settling.mark_handled(handled)
+        self._settling.observe(handled | growing, self._clock.monotonic())
         return complete
 
     def step(self) -> list[Found]:

@@ -65,7 +65,7 @@ class Feed:
         """Number of files that wait for their turn."""
         return len(self._waiting)
 
-    def take(self) -> Sequence[Item]:
+    def next_items(self) -> Sequence[Item]:
         """Return the items of the next file."""
         return self._waiting.popleft()
 
@@ -92,7 +92,7 @@ def hand_out(feeds: Sequence[Feed], room: int) -> list[tuple[Feed, list[Item]]]:
         items = feed.known()
         room -= sum(1 for item in items if item.disposition in TO_PROCESS)
         while feed.waiting and room > 0 and not feed.why_not():
-            group = feed.take()
+            group = feed.next_items()
             items += group
             room -= len(group)
         if items:

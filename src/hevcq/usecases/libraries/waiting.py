@@ -31,7 +31,7 @@ class WaitingFile:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let the file count within; that it cannot be is logged, and nothing is told."""
+        """Let the file count within; if it cannot be, that is logged, and no event is recorded."""
         lock = None
         try:
             self._lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ class Courier:
         self._log, self._receivers, self._clock = log, tuple(receivers), clock
         self._random, self._zone = random, zone
         for receiver in self._receivers:
-            log.reader(receiver.identity)  # from now on it is told, not of the past
+            log.reader(receiver.identity)  # it gets what comes from now on, nothing of the past
 
     def step(self) -> int:
         """Send what is due; return the number of deliveries. Raises StorageError."""

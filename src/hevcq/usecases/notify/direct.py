@@ -13,14 +13,14 @@ MOST_REMEMBERED = 10_000
 
 
 class DirectMessages:
-    """Hand each event to every receiver that wants it; who took it is not told again by this process.
+    """Hand each event to every receiver that wants it; who accepted it gets it once from this process.
 
     Messages go out one by one, also where the settings gather those of a day.
     """
 
     def __init__(self, receivers: Sequence[Receiver]) -> None:
         self._receivers = tuple(receivers)
-        self._took: dict[tuple[str, str], None] = {}
+        self._accepted: dict[tuple[str, str], None] = {}
         self._off: set[str] = set()
 
     def __call__(self, happened: Happened) -> bool:
@@ -28,9 +28,9 @@ class DirectMessages:
         message = message_of(happened)
         left = 0
         for receiver in self._receivers:
-            took = (receiver.identity, message.message_id)
+            key = (receiver.identity, message.message_id)
             wanted = receiver.wants(happened.name) and receiver.identity not in self._off
-            if not wanted or took in self._took:
+            if not wanted or key in self._accepted:
                 continue
             log = get_logger(receiver=receiver.name)
             try:
@@ -46,7 +46,7 @@ class DirectMessages:
                 log.exception("receiver_broke")
                 left += 1
             else:
-                self._took[took] = None
-                if len(self._took) > MOST_REMEMBERED:
-                    del self._took[next(iter(self._took))]
+                self._accepted[key] = None
+                if len(self._accepted) > MOST_REMEMBERED:
+                    del self._accepted[next(iter(self._accepted))]
         return not left

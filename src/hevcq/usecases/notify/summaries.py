@@ -1,4 +1,4 @@
-"""What is told of many videos at once: a finished batch, and kept originals whose time ends soon."""
+"""Messages about many videos at once: a finished batch, and kept originals whose time ends soon."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def fetch(
 ) -> Fetched:
     """Bring `part` to the whole of this version of `file`, and return its digest.
 
-    `on_bytes` is told how much of the file is there. Raises what `Remote.read` raises, SourceChanged
+    `on_bytes` gets how much of the file is there. Raises what `Remote.read` raises, SourceChanged
     if what came is not what was listed, and SourceUnreadable if it is not what the server's checksum
     says; the part is removed then. Unavailable leaves the part, which the next call resumes.
     """

@@ -67,7 +67,7 @@ class SyncJob:
 
 @dataclass
 class Mover:
-    """Moves the files of one sync, one at a time; `on_bytes` is told how much of a file came."""
+    """Moves the files of one sync, one at a time; `on_bytes` gets how much of a file came."""
 
     ports: SyncPorts
     job: SyncJob

@@ -96,7 +96,7 @@ class Session:
     def __post_init__(self) -> None:
         pace = Pace(self.ports.clock, self.ports.stop, self.job.bytes_s)
         self._mover = Mover(self.ports, self.job, pace, self.on_bytes)
-        self._say, self.on_file = self.on_file, self._once
+        self._report_file, self.on_file = self.on_file, self._once
         self._left: set[tuple[str, str]] = set()
 
     def _once(self, each: Synced) -> None:
@@ -105,7 +105,7 @@ class Session:
             if key in self.reported:
                 return
             self.reported.add(key)
-        self._say(each)
+        self._report_file(each)
 
     def run(self) -> None:
         """Look once at every folder, and move what has settled.

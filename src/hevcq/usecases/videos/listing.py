@@ -1,4 +1,4 @@
-"""List videos page by page, and tell them in the documented JSON form."""
+"""List videos page by page, and render them in the documented JSON form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look after videos while nobody watches: end uploads, follow jobs, tell their ends, delete what may go."""
+"""Look after videos while nobody watches: end uploads, follow jobs, report their ends, delete what may go."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERY_S = 5.0
 EVERY_AWS_S = 60.0
 """The same on AWS, where a look costs a query, and a read for each job."""
 SENDING_S = 600.0
-"""Seconds for which one server alone tells of an end: if it dies, another one does it again."""
+"""Seconds for which one server alone reports an end: if it dies, another one does it again."""
 SendEvent = Callable[[Happened], bool]
 """Send an event to whoever wants it; return whether no receiver is left."""
 

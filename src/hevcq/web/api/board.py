@@ -110,7 +110,7 @@ def doctor(call: Call) -> models.FindingsOut:
 
 
 def messages(call: Call) -> models.ReceiversOut:
-    """List who is told of what happens, what waits for them, and what went wrong last."""
+    """List the receivers of notifications, what waits for them, and what went wrong last."""
     return models.ReceiversOut(
         receivers=[models.ReceiverOut.model_validate(each) for each in states(call.app)]
     )
@@ -173,7 +173,7 @@ OPERATIONS = (
         "GET",
         "/messages",
         "listReceivers",
-        "Who is told what happens",
+        "Receivers of notifications",
         "operate",
         messages,
         answer=models.ReceiversOut,

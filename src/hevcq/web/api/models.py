@@ -392,7 +392,7 @@ class ReceiverOut(BaseModel):
 
 
 class ReceiversOut(BaseModel):
-    """Everybody who is told."""
+    """All receivers of notifications."""
 
     receivers: list[ReceiverOut]
 

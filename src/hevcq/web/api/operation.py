@@ -73,7 +73,7 @@ class Operation:
 
 
 def routes(operations: Sequence[Operation]) -> list[BaseRoute]:
-    """Return a route for each address, so that an unknown method is told the known ones."""
+    """Return a route for each address, so that the answer to an unknown method names the known ones."""
     by_path: dict[str, dict[str, Operation]] = {}
     for each in operations:
         by_path.setdefault(each.address, {})[each.method] = each

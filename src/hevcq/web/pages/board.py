@@ -52,7 +52,7 @@ NOTICES = {
     "cancelled": "Cancelled: {n}.",
     "ended": "That job had ended already.",
 }
-"""What a redirect after a change tells; only its number comes from the address."""
+"""The message that a redirect after a change shows; only its number comes from the address."""
 
 
 def routes() -> Sequence[BaseRoute]:

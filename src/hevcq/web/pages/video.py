@@ -168,7 +168,7 @@ def _find(request: Request, person: Person) -> tuple[VideoFarm, Video]:
 async def _change(
     request: Request, how: Callable[[VideoFarm, Video, str], object], notice: str
 ) -> Response:
-    """Change the video and show it again; a refusal is told on its page."""
+    """Change the video and show it again; a refusal is shown on its page."""
     farm, video = await _found(request)
     try:
         await run_in_threadpool(how, farm, video, person_of(request).name)

@@ -16,7 +16,7 @@ def sweep(context: WorkerContext, ended: JobRecord, *, forget: bool = True) -> N
     the objects of that split are then known to be in use.
 
     `forget` must be False for a dead job, which keeps the records: if a kill prevented the burial of
-    a subjob's delivery, its record tells the next delivery that it is to be buried.
+    a subjob's delivery, its record marks the next delivery as one to bury.
     """
     store, ledger = context.backend.store, context.backend.ledger
     try:

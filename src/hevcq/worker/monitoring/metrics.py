@@ -65,7 +65,7 @@ ENCODE_SPEED = Metric(
     Kind.SUMMARY,
     Unit.NONE,
     PROFILE,
-    "seconds of video a second, as ffmpeg last said it, one value for each finished encode",
+    "seconds of video a second, as ffmpeg last printed it, one value for each finished encode",
 )
 PHASE_SECONDS = Metric(
     "PhaseSeconds",

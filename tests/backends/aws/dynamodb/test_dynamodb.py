@@ -186,7 +186,7 @@ def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
     assert isinstance(claim(ledger, "second"), Held)
 
 
-def test_a_new_phase_is_told_at_once(ledger) -> None:
+def test_a_new_phase_is_reported_at_once(ledger) -> None:
     claim(ledger)
 
     ledger.progress(JOB, 1, Progress(phase=Phase.ENCODE, percent=1))

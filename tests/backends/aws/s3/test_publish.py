@@ -228,11 +228,11 @@ def test_an_upload_that_another_attempt_aborts_is_made_anew(
 def test_a_stop_ends_a_publication_between_two_parts(farm, store, large) -> None:
     stop = threading.Event()
 
-    def told(real, **asked):
+    def reported(real, **asked):
         stop.set()
         return real(**asked)
 
-    store._s3.plan["upload_part"] = [told]
+    store._s3.plan["upload_part"] = [reported]
     wanted = Publication("DONE/hevc/l.mp4", large, sha(large.read_bytes()), "j", 1, stop=stop)
 
     with pytest.raises(Stopped):
@@ -246,11 +246,11 @@ def test_a_stop_ends_a_publication_between_two_parts(farm, store, large) -> None
 def test_a_stop_that_comes_as_a_rendition_becomes_visible_is_too_late(store, tmp_path) -> None:
     stop = threading.Event()
 
-    def told(real, **asked):
+    def reported(real, **asked):
         stop.set()
         return real(**asked)
 
-    store._s3.plan["put_object"] = [told]
+    store._s3.plan["put_object"] = [reported]
 
     made = store.publish(replace(publication(tmp_path), stop=stop))
 
@@ -260,11 +260,11 @@ def test_a_stop_that_comes_as_a_rendition_becomes_visible_is_too_late(store, tmp
 def test_a_stop_ends_a_publication_that_meets_conflicts(store, tmp_path) -> None:
     stop = threading.Event()
 
-    def told(_real, **_asked):
+    def reported(_real, **_asked):
         stop.set()
         raise refusal("ConditionalRequestConflict", 409)
 
-    store._s3.plan["put_object"] = [told, refusal("ConditionalRequestConflict", 409)]
+    store._s3.plan["put_object"] = [reported, refusal("ConditionalRequestConflict", 409)]
 
     with pytest.raises(Stopped):
         store.publish(replace(publication(tmp_path), stop=stop))

@@ -220,7 +220,7 @@ class SqsQueue(Queue):
 
     def _settle(self, delivery: Delivery, carry_out: Callable[[Receipt], None]) -> bool:
         """Settle a delivery once; after an error the receipt stays live for another attempt."""
-        receipt = self._receipts.take(delivery.receipt, self._clock.monotonic())
+        receipt = self._receipts.pop(delivery.receipt, self._clock.monotonic())
         if receipt is None:
             return False
         try:

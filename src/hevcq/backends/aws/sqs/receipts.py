@@ -1,7 +1,7 @@
 """Track the receipts of this process with deadlines of our own, because SQS does not enforce them.
 
 SQS may accept a receipt handle although the message was delivered to another consumer since: an
-old handle can extend or release the new owner's message. So SQS does not tell that a lease is lost.
+old handle can extend or release the new owner's message. So SQS does not show that a lease is lost.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class ReceiptBook:
             receipt = self._receipts.get(handle)
             return receipt if receipt is not None and now < receipt.deadline else None
 
-    def take(self, handle: str, now: float) -> Receipt | None:
+    def pop(self, handle: str, now: float) -> Receipt | None:
         """Remove and return the live receipt: of two threads that settle it, only one gets it."""
         with self._lock:
             receipt = self._receipts.pop(handle, None)
             return receipt if receipt is not None and now < receipt.deadline else None
 
     def put_back(self, handle: str, receipt: Receipt) -> None:
-        """Undo `take` after a settlement that failed."""
+        """Undo `pop` after a settlement that failed."""
         with self._lock:
             self._receipts[handle] = receipt
 

@@ -118,9 +118,9 @@ def _rendition(made: tuple[Any, ...], notices: str) -> RenditionRef | None:
     key, size, sha256, certificate = made
     if key is None:
         return None
-    said = tuple(json.loads(notices))
+    known = tuple(json.loads(notices))
     return RenditionRef(
-        key=key, size=size, sha256=sha256, certificate_key=certificate, notices=said
+        key=key, size=size, sha256=sha256, certificate_key=certificate, notices=known
     )
 
 

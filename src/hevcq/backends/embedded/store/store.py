@@ -397,8 +397,8 @@ class FileStore(Store):
     def _withdraw(self, key: str, version: Path) -> None:
         """Remove a version after a failure, unless it became the visible one all the same.
 
-        A commit may go through and still raise (an interrupt, a failing disk); where that cannot
-        be told, the folder stays for the sweep after this process.
+        A commit may go through and still raise (an interrupt, a failing disk); where that is
+        unknown, the folder stays for the sweep after this process.
         """
         with suppress(HevcqError):
             if self._database.row(NAMED, (key, version.name)) is None:
