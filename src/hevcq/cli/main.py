@@ -18,7 +18,9 @@ def main() -> int:
 
         return run(sys.argv[1:])
     except KeyboardInterrupt:  # also while the program is still being imported
-        return 130  # ExitCode.INTERRUPTED
+        from hevcq.cli.exit_codes import ExitCode
+
+        return ExitCode.INTERRUPTED
     finally:
         # The exit code is decided: another Ctrl-C while the interpreter ends must not change it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,12 +1,16 @@
-"""Read durations, sizes and rates that a person wrote with a unit."""
+"""Read durations, past times, sizes and rates that a person wrote."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator
+
+from hevcq.errors import UsageError
 
 _NUMBER = r"(\d{1,15}(?:\.\d{1,6})?) ?"
 _DURATIONS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -33,6 +37,24 @@ def seconds(text: str) -> float:
     if re.fullmatch(f"(?:{_NUMBER}[smhdw])*", text.strip().lower()) is None:
         raise ValueError("must be a duration such as '90s', '30m', '2h30m', '7d' or '2w'")
     return sum(float(number) * _DURATIONS[unit] for number, unit in parts)
+
+
+def past_time(text: str, now: float) -> float:
+    """Return the time that `text` means; it and `now` are wall seconds.
+
+    A duration (`90m`, `12h`, `2d`, `1w`) counts back from now; an ISO date or time is local unless it
+    names a zone. Raises UsageError.
+    """
+    with contextlib.suppress(ValueError):
+        if text.strip():
+            return now - seconds(text)
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            f"{text!r} is neither a duration nor a date.",
+            remedy="Use 90m, 12h, 2d, 1w, 2026-01-31 or 2026-01-31T18:00.",
+        ) from error
 
 
 def size_bytes(text: str) -> float:

@@ -14,7 +14,7 @@ from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path, parse_since, undo
+from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path, undo
 from support.clips import ManualClock
 from support.fakes.catalog import MemoryCatalog
 from support.library import (
@@ -260,30 +260,6 @@ def test_a_path_that_hevcq_never_saw_says_so_and_no_condition_at_all_is_an_error
     assert "Nothing was replaced" in one.reason
     with pytest.raises(UsageError):
         house.undo()
-
-
-NOW = 1_700_000_000.0
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("90m", NOW - 5400),
-        ("12H", NOW - 43_200),
-        (" 2d ", NOW - 172_800),
-        ("1.5w", NOW - 907_200),
-        ("2023-11-14T22:13:20+00:00", NOW),
-        ("2023-11-14T22:13:20Z", NOW),
-    ],
-)
-def test_a_moment_is_a_duration_or_an_iso_time(text, expected):
-    assert parse_since(text, NOW) == expected
-
-
-@pytest.mark.parametrize("text", ["", "yesterday", "2x", "-2d", "2023-13-01", "1e99d"])
-def test_any_other_moment_is_refused(text):
-    with pytest.raises(UsageError, match="neither"):
-        parse_since(text, NOW)
 
 
 def test_a_path_through_a_link_is_the_one_a_scan_names(tmp_path):

@@ -40,7 +40,8 @@ def undo(
     Name, times, rights and attributes are restored too. A rendition that was changed since, or
     another file in its place, is never touched.
     """
-    from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path, parse_since
+    from hevcq.settings.quantities import past_time
+    from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path
     from hevcq.usecases.placement.undo import undo as restore
 
     cli = cli_of(ctx)
@@ -48,7 +49,7 @@ def undo(
         request = UndoRequest(
             paths=tuple(library_path(Path(path)) for path in paths or ()),
             job=job,
-            since=parse_since(since, app.clock.now()) if since else None,
+            since=past_time(since, app.clock.now()) if since else None,
             dry_run=dry_run,
         )
         undone = restore(request, app.library_ports)

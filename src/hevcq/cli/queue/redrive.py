@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,9 +43,9 @@ def redrive(
     ] = None,
     limit: Limit = None,
     rate: Annotated[
-        float,
-        typer.Option("--rate", metavar="N", min=0, help="Maximum per second (0: no limit)."),
-    ] = 0.0,
+        float | None,
+        typer.Option("--rate", metavar="N", min=0, help="Maximum per second (default: no limit)."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be sent back.")
     ] = False,
@@ -57,16 +58,17 @@ def redrive(
     """
     if not dlq:
         raise UsageError("Add --dlq to confirm redriving dead letters.")
+    from hevcq.settings.quantities import past_time
     from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest
-    from hevcq.usecases.placement.undo import parse_since
     from hevcq.wiring.app import stop_signals
 
     cli = cli_of(ctx)
     with stop_signals() as signals, cli.app() as app:
         names = [found.name for found in pick(app.profiles, profile or [])]
-        before = parse_since(older_than, app.clock.now()) if older_than else None
+        before = past_time(older_than, app.clock.now()) if older_than else None
         wanted = DeadLetterFilter(names, failure_class, job, limit=limit, buried_before=before)
-        request = RedriveRequest(wanted, who=current_user(), dry_run=dry_run, rate=rate)
+        request = RedriveRequest(wanted, who=current_user(), dry_run=dry_run)
+        request = request if rate is None else replace(request, rate=rate)
         counts = _carry_out(app, cli, request, signals.asked, as_json=as_json)
         stopped = signals.asked.is_set()
         idle = counts.get("redriven", 0) > 0 and app.workers_running() == 0

@@ -18,7 +18,7 @@ from hevcq.cli.options import EventsAsJson, PlainCommand
 from hevcq.errors import HevcqError, UsageError
 
 if TYPE_CHECKING:
-    from hevcq.usecases.libraries.unit import Unit
+    from hevcq.usecases.libraries.systemd_unit import Unit
     from hevcq.wiring.app import App
 
 app = typer.Typer(
@@ -126,7 +126,7 @@ def install(
     Says how to start it. A unit for the machine may write only the data folder and the libraries;
     install it again after a library was added.
     """
-    from hevcq.usecases.libraries import unit as units
+    from hevcq.usecases.libraries import systemd_unit as units
 
     cli = cli_of(ctx)
     if account and not system:
@@ -154,7 +154,7 @@ def install(
 @app.command("uninstall", cls=PlainCommand)
 def uninstall(ctx: typer.Context, system: System = False) -> None:
     """Remove the systemd unit; libraries, settings and data stay."""
-    from hevcq.usecases.libraries import unit as units
+    from hevcq.usecases.libraries import systemd_unit as units
 
     cli = cli_of(ctx)
     file = units.unit_file(system=system, config_home=_config_home())
@@ -168,7 +168,7 @@ def uninstall(ctx: typer.Context, system: System = False) -> None:
 
 def _unit(cli: Cli, *, system: bool, account: str | None, writes: bool) -> Unit:
     from hevcq.settings.edit import own_file
-    from hevcq.usecases.libraries.unit import Unit
+    from hevcq.usecases.libraries.systemd_unit import Unit
 
     by_sudo = os.environ.get("SUDO_USER", "")
     if system and writes and os.geteuid() != 0:

@@ -12,6 +12,7 @@ from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import UsageError
+from hevcq.web.identity.tokens import MOST_DAYS, USUAL_DAYS
 
 if TYPE_CHECKING:
     from hevcq.web.identity.tokens import ProgramTokens
@@ -107,8 +108,9 @@ def create_token(
         str, typer.Option("--owner", metavar="NAME", help="Whose videos it is about.")
     ] = "local",
     days: Annotated[
-        float, typer.Option("--days", metavar="N", min=0.01, max=3650, help="Days until it ends.")
-    ] = 90,
+        float,
+        typer.Option("--days", metavar="N", min=0.01, max=MOST_DAYS, help="Days until it ends."),
+    ] = USUAL_DAYS,
 ) -> None:
     """Make a token for a program and print it.
 

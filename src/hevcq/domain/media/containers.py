@@ -120,9 +120,6 @@ TAGS: dict[str, frozenset[str]] = {
     AVI: frozenset({"title", "artist", "comment", "copyright", "date", "genre", "album"})
 }
 """The only tags that a container stores; one that is not listed stores any."""
-LATE_SOUND_S = {AVI: 0.03}
-"""Seconds by which encoded sound lies late, because a container cannot say what its encoder put in front
-(LAME: 1,105 samples)."""
 
 DATA_TAGS: dict[str, frozenset[str]] = {
     MP4: frozenset({"gpmd"}),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, Rung, StreamPlan
 from hevcq.domain.planning.ladder import worth_keeping
@@ -50,7 +51,6 @@ from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ports.encoder import EncodeReport, OnProgress, SetFile, SetReport, SetRequest
 
-MASTER = "master.m3u8"
 PLAYLIST, TEXT, JPEG, JSON = (
     "application/vnd.apple.mpegurl", "text/vtt", "image/jpeg", "application/json",
 )  # fmt: skip

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Rung
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, read_fragments, starts_with_idr
 from hevcq.ffmpeg.hls.command import ladder_in, of_kind, sound_groups, sounds_of
-from hevcq.ffmpeg.hls.playlists import RANGES, TEXTS
+from hevcq.ffmpeg.hls.playlists import RANGES, TEXTS, written_rate
 from hevcq.ffmpeg.hls.read_playlists import (
     Listed,
     MasterPlaylist,
@@ -27,7 +28,6 @@ from hevcq.ffmpeg.hls.read_playlists import (
 from hevcq.ffmpeg.hls.segments import Rates, Segment, frame_rate, rates, target_duration, timed
 from hevcq.ports.encoder import VerifyRequest
 
-MASTER = "master.m3u8"
 LOOSE = 1.1
 """How much larger than what is measured a declared bit rate may be."""
 ROUNDING_S = Fraction(1, 1_000_000)
@@ -283,7 +283,7 @@ def declared(stored: StoredSet) -> Iterator[str]:
         content = media.content
         expected = {
             "RESOLUTION": f"{content.width}x{content.height}",
-            "FRAME-RATE": f"{frame_rate(media.segments):.3f}",
+            "FRAME-RATE": written_rate(frame_rate(media.segments)),
             "VIDEO-RANGE": RANGES.get(rung.target.colour.transfer, "SDR"),
         }
         for line, beside in _with_sounds(stored, media):

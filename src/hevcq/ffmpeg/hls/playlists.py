@@ -145,11 +145,16 @@ def unique_name(wanted: str, taken: set[str]) -> str:
     return name
 
 
+def written_rate(rate: float) -> str:
+    """Return frames per second as FRAME-RATE has them: with three decimals (RFC 8216, 4.3.4.2)."""
+    return f"{rate:.3f}"
+
+
 def _stream(master: Master, variant: Variant, group: str) -> list[str]:
     sounds = master.sounds.get(group, ())
     together = variant.rates.plus(loudest(sounds))
     words = _rate_words(together, _codecs(variant.codec, sounds), variant)
-    words.insert(4, f"FRAME-RATE={variant.rate:.3f}")
+    words.insert(4, f"FRAME-RATE={written_rate(variant.rate)}")
     words += [f'AUDIO="{group}"'] if sounds else []
     words += [f'SUBTITLES="{TEXTS}"'] if master.texts else []
     words += [] if master.captions else ["CLOSED-CAPTIONS=NONE"]

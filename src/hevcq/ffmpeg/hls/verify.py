@@ -29,7 +29,7 @@ from hevcq.ffmpeg.run.messages import message_text
 from hevcq.ffmpeg.verify.decode import decode_problems
 from hevcq.ffmpeg.verify.gates import verify
 from hevcq.ffmpeg.verify.picture import EncodedVideo, alignments, sample_at
-from hevcq.ffmpeg.verify.sound import MAX_OFFSET_S, envelope, offset_s
+from hevcq.ffmpeg.verify.sound import ENCODED_OFFSET_S, envelope, offset_s
 from hevcq.ffmpeg.verify.timing import PADDING_SAMPLES
 from hevcq.ports.encoder import EncodeProgress, OnProgress, SetFile, VerifyRequest
 
@@ -211,7 +211,7 @@ class _SetGates:
             # ffmpeg moves a file to 0 that begins before it, as AAC with its priming does.
             -(info.start_s or 0.0),
         )
-        if late is not None and abs(late) > MAX_OFFSET_S:
+        if late is not None and abs(late) > ENCODED_OFFSET_S:
             return Outcome.FAILED, f"it is {late:+.3f} s off the source"
         return Outcome.PASSED, ""
 

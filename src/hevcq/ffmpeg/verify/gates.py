@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.formats.video import keeps_detail
-from hevcq.domain.media.containers import LATE_SOUND_S, OGG
+from hevcq.domain.media.containers import OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
 from hevcq.domain.profile import PictureMetric
@@ -35,7 +35,12 @@ from hevcq.ffmpeg.verify.picture import (
     take_samples,
 )
 from hevcq.ffmpeg.verify.seams import PresentationTimes, compare_frame_times, seam_problems
-from hevcq.ffmpeg.verify.sound import MAX_OFFSET_S, envelope, offset_s
+from hevcq.ffmpeg.verify.sound import (
+    ENCODED_OFFSET_S,
+    LATE_BY_CONTAINER_S,
+    envelope,
+    offset_s,
+)
 from hevcq.ffmpeg.verify.streams import (
     caption_streams,
     output_streams,
@@ -174,7 +179,7 @@ class _Gates:
                 envelope(self.tools, request, (str(request.output), stream.index), self.stop),
                 self._picture_moved_s(),
             )
-            allowed = MAX_OFFSET_S + LATE_SOUND_S.get(request.plan.muxer, 0.0)
+            allowed = ENCODED_OFFSET_S + LATE_BY_CONTAINER_S.get(request.plan.muxer, 0.0)
             if late is not None and abs(late) > allowed:
                 problems.append(f"audio track {kept.position} is {late:+.3f} s off the picture")
         return problems

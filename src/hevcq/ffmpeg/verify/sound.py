@@ -1,4 +1,4 @@
-"""Gate G5 for sound that is encoded anew: its loudness over time lies where the source's does.
+"""Gate G5: how late sound may be against the picture, and how late sound is that was encoded anew.
 
 First and last times of an encoded track vary by encoder delay and padding. So both tracks are
 decoded to their envelope, and the loudest changes are looked for in the other one.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from operator import mul
 from statistics import median
 
+from hevcq.domain.media.containers import AVI
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import stream_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -29,8 +30,14 @@ MAX_LAG = 60
 """Values by which sound is looked for earlier and later: 0.3 s."""
 SURE = 0.7
 """Correlation from which a window was found again."""
-MAX_OFFSET_S = 0.022
+COPIED_OFFSET_S = 0.012
+"""Seconds by which copying may move a track against the picture: roundings to milliseconds, and Opus's
+pre-skip of 6.5 ms, which containers count differently."""
+ENCODED_OFFSET_S = 0.022
 """Seconds by which encoded sound may lie off; honest encodes stay below 0.01."""
+LATE_BY_CONTAINER_S = {AVI: 0.03}
+"""Seconds by which encoded sound may lie later still, because a container cannot say what its encoder put
+in front (LAME: 1,105 samples)."""
 
 
 class Envelope:

@@ -16,6 +16,7 @@ from hevcq.domain.media.containers import (
     LABELLED,
     MP4,
     READ_AS,
+    REMADE_TAGS,
     SAME_MARK,
     SUBTITLE_ENCODERS,
     TAGS,
@@ -47,8 +48,6 @@ from hevcq.domain.planning.metadata import (
     uneven,
 )
 
-_REMADE = frozenset({"tmcd", "text"})
-"""Data tracks that the MP4 muxer adds by itself: the time code and the chapter titles."""
 _THREE_LETTERS = re.compile(r"^[a-z]{3}$")
 CHAPTER_S = 0.05
 
@@ -76,7 +75,7 @@ def _made(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
     return tuple(
         stream
         for stream in output.streams
-        if stream.kind is not StreamKind.DATA or stream.codec_tag not in _REMADE
+        if stream.kind is not StreamKind.DATA or stream.codec_tag not in REMADE_TAGS
     )
 
 

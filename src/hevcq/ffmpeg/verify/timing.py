@@ -14,20 +14,17 @@ from math import lcm
 from hevcq.domain.media.containers import OGG, SEAMLESS
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
+from hevcq.ffmpeg.verify.picture import UNTIMED
+from hevcq.ffmpeg.verify.sound import COPIED_OFFSET_S
 from hevcq.ffmpeg.verify.streams import output_streams
 
 PADDING_SAMPLES = 2048
 """An audio encoder may start and end up to two frames of 1024 samples off the source."""
-COPIED_OFFSET_S = 0.012
-"""Seconds by which copying may move a track against the picture: roundings to milliseconds, and Opus's
-pre-skip of 6.5 ms, which containers count differently."""
 EVENED_FRAMES = 2
 """Frames more or fewer at a constant rate: the first and the last one are rounded to its ticks."""
 LONGEST_HELD_S = 1.0
 """Seconds for which the last picture may be held at a constant rate, at most its source's mean frame:
 how long a last picture stays is not stored, and ffmpeg takes the mean for it."""
-UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
-"""Demuxers whose presentation times are guesses."""
 _PAIRED_FIELDS = frozenset({"h264", "mpeg2video", "vc1", "mpeg1video"})
 """Codecs that may store each field in its own packet: two packets then make one frame."""
 _REFRAMED = frozenset({"mpegts", "mpeg", "aac", "h264", "hevc", "ogg", "asf", "rm", "flv", "avi"})

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from hevcq.domain.keys import MASTER, SET_EXTENSION
-from hevcq.library.names import SET_SUFFIX
+from hevcq.library.names import MAX_NAME_BYTES, SET_SUFFIX
 from hevcq.ports.catalog import Mode
 from hevcq.settings.libraries import KEEP_DAYS
 
@@ -31,8 +31,6 @@ InspectTarget = Callable[[Path, Path, int], TargetState]
 """Called with target, source and the source's size in bytes."""
 WhyNotOurs = Callable[[Path, Path, int], str]
 """Called as InspectTarget where a certificate says OURS; returns why it or the bytes do not count, or ""."""
-MAX_NAME_BYTES = 255
-"""The longest file name on ext4, XFS, btrfs, APFS and NTFS."""
 ROOM_FOR_COMPANIONS = 40
 """Bytes of a name left for the suffixes of the certificate and temporary files beside it."""
 

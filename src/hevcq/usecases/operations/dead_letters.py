@@ -18,6 +18,8 @@ from hevcq.util.clock import Clock
 
 __all__ = ["DeadLetter", "DeadLetterFilter", "find", "purge"]
 
+MAX_REDRIVEN = 10_000
+"""Dead letters that one press of a button, or one request to the API, sends back at most."""
 ID_DIGITS = 32
 """Digits of a full job id; fewer are a prefix."""
 

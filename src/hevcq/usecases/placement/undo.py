@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lock import placement_lock
 from hevcq.util.text import printable
 
-UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 PER_FILE = (LibraryError, TransientError, StorageError)
 """Errors of one file: the others go on."""
 
@@ -94,24 +92,6 @@ def library_path(given: Path) -> Path:
     if given.is_dir() or not given.name:
         return Path(os.path.realpath(given))
     return Path(os.path.realpath(given.parent)) / given.name
-
-
-def parse_since(text: str, now: float) -> float:
-    """Return the time that `text` means; it and `now` are wall seconds.
-
-    A duration (`90m`, `12h`, `2d`, `1w`) counts back from now; an ISO date or time is local unless it
-    names a zone. Raises UsageError.
-    """
-    duration = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip().lower())
-    if duration:
-        return now - float(duration[1]) * UNIT_S[duration[2]]
-    try:
-        return datetime.fromisoformat(text.strip()).astimezone().timestamp()
-    except (ValueError, OverflowError, OSError) as error:
-        raise UsageError(
-            f"{text!r} is neither a duration nor a date.",
-            remedy="Use 90m, 12h, 2d, 1w, 2026-01-31 or 2026-01-31T18:00.",
-        ) from error
 
 
 def _candidates(request: UndoRequest, ports: LibraryPorts) -> list[_Candidate]:

@@ -19,7 +19,7 @@ PLAYLIST = media_type("a.m3u8")
 ORIGINAL = "original"
 """The name of the uploaded file among a video's formats; a profile of that name comes first."""
 PLAYABLE = frozenset({"video/mp4", "video/webm", "video/quicktime"})
-"""Types of uploaded files that a browser may show; any other is saved to a file."""
+"""Types of files that a browser may play; an uploaded file of any other is saved to disk."""
 
 
 MAX_CHAPTERS_BYTES = 1 << 20

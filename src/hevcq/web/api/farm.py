@@ -12,6 +12,7 @@ from hevcq.usecases.operations import pausing
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult
 from hevcq.usecases.operations.cancel import cancel as cancel_jobs
 from hevcq.usecases.operations.dead_letters import (
+    MAX_REDRIVEN,
     DeadLetter,
     DeadLetterFilter,
     RedriveRequest,
@@ -26,7 +27,6 @@ from hevcq.web.api import models
 from hevcq.web.api.operation import Call, Operation
 
 UNKNOWN = "There is no such job."
-MAX_REDRIVEN = 10_000
 
 
 def queues(call: Call) -> models.QueuesOut:

@@ -19,6 +19,7 @@ from hevcq.errors import HevcqError
 from hevcq.usecases.doctor import run_checks
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
 from hevcq.usecases.operations.dead_letters import (
+    MAX_REDRIVEN,
     DeadLetter,
     DeadLetterFilter,
     RedriveRequest,
@@ -40,7 +41,6 @@ from hevcq.wiring.app import App, doctor_context
 
 MAX_RUNNING = 50
 MAX_LETTERS = 50
-MAX_REDRIVEN = 10_000
 PAUSES: dict[str, float | None] = {"": None, "1h": 3600, "8h": 28_800}
 """How long a pause from the page may last, in seconds; None is until somebody resumes."""
 NOTICES = {

@@ -15,13 +15,13 @@ from starlette.routing import BaseRoute, Route
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.libraries.shown import libraries_of
 from hevcq.usecases.libraries.waiting import waiting, words
+from hevcq.usecases.operations.savings import DAYS
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.notify import gathered
 
-DAYS = 30
 MAX_INGESTS = 30
 MOST_SEQ = 18
 """Digits of the number of an event in an address."""

@@ -14,12 +14,16 @@ from hevcq.domain.videos.rules import media_type
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import ProfileRow
 from hevcq.usecases.videos.picture import PLAYLIST
-from hevcq.usecases.videos.playback import ORIGINAL, Mark, chapters_of_set, part_of_set
-from hevcq.usecases.videos.playback import PLAYABLE as PLAYABLE_TYPES
+from hevcq.usecases.videos.playback import (
+    ORIGINAL,
+    PLAYABLE,
+    Mark,
+    chapters_of_set,
+    part_of_set,
+)
 from hevcq.usecases.videos.texts import Chapter, Texts
 from hevcq.util.text import printable
 
-PLAYABLE = (".mp4", ".m4v", ".webm", ".mov")
 CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
 """What a `<source>` says it is, so that a browser leaves out what it cannot decode."""
 
@@ -84,7 +88,7 @@ def playing(
     """
     done = [row for row in rows if row.state is JobState.DONE and row.key]
     lists = [row for row in done if row.key.endswith(PLAYLIST)]
-    files = [row for row in done if row.key.lower().endswith(PLAYABLE)]
+    files = [row for row in done if media_type(row.key) in PLAYABLE]
 
     def rank(row: ProfileRow) -> tuple[bool, int]:
         profile = profiles.get(row.profile)
@@ -96,7 +100,7 @@ def playing(
         for row in sorted(files, key=rank)
     ]
     original = original_address(base, video) if not _is_none(rows) else ""
-    if original and video.source is not None and media_type(video.source.key) in PLAYABLE_TYPES:
+    if original and video.source is not None and media_type(video.source.key) in PLAYABLE:
         found.append((original, media_type(video.source.key)))
     if not lists:
         best = min(files, key=rank, default=None)

@@ -12,7 +12,7 @@ import pytest
 from hevcq.errors import StorageError, UsageError
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
-from hevcq.usecases.libraries.unit import Unit, install, quoted, uninstall, unit_file
+from hevcq.usecases.libraries.systemd_unit import Unit, install, quoted, uninstall, unit_file
 
 ODD = 'My "100 %" $videos'
 
