@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.fidelity import spliced
+from benchmarks.fidelity import broadcast, spliced
 from benchmarks.fidelity.spliced import AUDIO, ffmpeg, video
 
 SHARED_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "media"
@@ -328,6 +328,9 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("stream-size-changes.mkv", spliced.size_changes_h264),
     Ordinary("stream-size-changes.mp4", spliced.size_changes_h264),
     Ordinary("recording-clock-wrap.ts", spliced.clock_wrap),
+    Ordinary("recording-teletext.ts", broadcast.with_teletext),
+    Ordinary("recording-data.ts", broadcast.with_data),
+    Ordinary("recording-late-sound.ts", broadcast.with_late_sound),
     _made("recording-whole.ts", *GOPS, "-c:a", "mp2"),
     _made("recording-whole-mpeg2.ts", *MPEG2, "-c:a", "mp2"),
 )

@@ -11,7 +11,7 @@ from tests.support.avi import pack, rewritten
 TS_PACKET = 188
 _AUDIO_TONE = "sine=frequency=440:sample_rate=48000"
 AUDIO = ("-shortest",)
-_GOPS = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-g", "20",
+GOPS = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-g", "20",
          "-bf", "2")  # fmt: skip
 _MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p", "-g", "12", "-bf", "2")
 _VTT = "WEBVTT\n\n00:00.100 --> 00:00.700\none\n\n00:00.900 --> 00:01.500 align:start\ntwo\n"
@@ -32,7 +32,7 @@ def video(size: str = "160x120", rate: str = "25", seconds: str = "2") -> tuple[
 def cut_without_encoding(path: Path) -> None:
     """A phone's cut: the run-up of seconds since the key frame stays in the file, hidden."""
     whole = path.with_suffix(".whole" + path.suffix)
-    ffmpeg(*video(seconds="5"), *_GOPS, "-g", "100", "-keyint_min", "100", "-c:a", "aac", whole)
+    ffmpeg(*video(seconds="5"), *GOPS, "-g", "100", "-keyint_min", "100", "-c:a", "aac", whole)
     ffmpeg("-ss", "2.2", "-i", whole, "-c", "copy", path)
     whole.unlink()
 
@@ -51,7 +51,7 @@ def with_webvtt(path: Path) -> None:
     text = path.with_suffix(".vtt")
     text.write_text(_VTT)
     codec = ("-c:v", "libvpx", "-b:v", "200k", "-deadline", "realtime", "-c:a", "libvorbis")
-    coded = codec if path.suffix == ".webm" else (*_GOPS, "-c:a", "aac")
+    coded = codec if path.suffix == ".webm" else (*GOPS, "-c:a", "aac")
     ffmpeg(
         *video(), "-i", text, "-map", "0", "-map", "1", "-map", "2", *coded, "-c:s", "copy", path
     )
@@ -60,7 +60,7 @@ def with_webvtt(path: Path) -> None:
 
 def empty_second_video(path: Path) -> None:
     """A file whose second video track has no picture at all, as some editors leave it."""
-    ffmpeg(*video(), "-map", "0:v", "-map", "1:a", "-map", "0:v", *_GOPS, "-c:a", "aac",
+    ffmpeg(*video(), "-map", "0:v", "-map", "1:a", "-map", "0:v", *GOPS, "-c:a", "aac",
            "-frames:v:1", "1", path)  # fmt: skip
     data = bytearray(path.read_bytes())
     track = data.rindex(b"vide")
@@ -74,7 +74,7 @@ def empty_second_video(path: Path) -> None:
 def with_captions(path: Path) -> None:
     """Closed captions (CEA-608 in A/53 user data) in the SEI of every picture of an H.264 video."""
     bare, captioned = path.with_suffix(".bare.h264"), path.with_suffix(".cc.h264")
-    ffmpeg(*video()[:4], *_GOPS, "-bf", "0", "-x264-params", "aud=1", bare)
+    ffmpeg(*video()[:4], *GOPS, "-bf", "0", "-x264-params", "aud=1", bare)
     captioned.write_bytes(_captioned(bare.read_bytes()))
     ffmpeg("-f", "h264", "-r", "25", "-i", captioned, "-i", _tone(path), "-c:v", "copy", "-c:a",
            "aac", "-shortest", path)  # fmt: skip
@@ -141,7 +141,7 @@ def _cut(data: bytes, begin: float, end: float) -> bytes:
 
 def recording_cut(path: Path) -> None:
     """A recording that begins between key frames and ends inside a picture."""
-    path.write_bytes(_cut(recorded(path, _GOPS), 0.17, 0.83))
+    path.write_bytes(_cut(recorded(path, GOPS), 0.17, 0.83))
 
 
 def recording_cut_mpeg2(path: Path) -> None:
@@ -151,7 +151,7 @@ def recording_cut_mpeg2(path: Path) -> None:
 
 def recording_torn_end(path: Path) -> None:
     """A recorder that lost its power: the last transport packet is not whole."""
-    data = recorded(path, _GOPS)
+    data = recorded(path, GOPS)
     path.write_bytes(data[: int(len(data) * 0.8) // TS_PACKET * TS_PACKET + 77])
 
 
@@ -162,8 +162,8 @@ def recording_joined(path: Path) -> None:
 
 def joined_parts(path: Path) -> tuple[bytes, bytes]:
     """The two recordings of `recording_joined`; the sound of the first lasts longer than its picture."""
-    first = recorded(path, _GOPS, "-af", "apad=pad_dur=0.15", seconds="2")
-    return first, recorded(path, _GOPS, seconds="1")
+    first = recorded(path, GOPS, "-af", "apad=pad_dur=0.15", seconds="2")
+    return first, recorded(path, GOPS, seconds="1")
 
 
 def joined_titles(path: Path) -> None:
@@ -183,7 +183,7 @@ def title(path: Path, seconds: str, *more: str) -> bytes:
 def recording_segments(path: Path) -> None:
     """Segments of a broadcast or stream put together: each counts its packets from 0."""
     names = path.with_name(f"{path.stem}.%d.part")
-    ffmpeg(*video(seconds="4"), "-map", "0", "-map", "1", *_GOPS, "-c:a", "mp2", "-f", "segment",
+    ffmpeg(*video(seconds="4"), "-map", "0", "-map", "1", *GOPS, "-c:a", "mp2", "-f", "segment",
            "-segment_time", "1.6", "-segment_format", "mpegts", names)  # fmt: skip
     parts = sorted(path.parent.glob(f"{path.stem}.*.part"))
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -194,7 +194,7 @@ def recording_segments(path: Path) -> None:
 def recording_joined_channels(path: Path) -> None:
     """Recordings of two channels in one file: other streams, and a clock that is hours ahead."""
     there = ("-mpegts_start_pid", "0x300", "-mpegts_service_id", "9", "-output_ts_offset", "9000")
-    one, other = (recorded(path, _GOPS, *more, seconds="2") for more in ((), there))
+    one, other = (recorded(path, GOPS, *more, seconds="2") for more in ((), there))
     path.write_bytes(one + other + one)
 
 
@@ -209,7 +209,7 @@ def recording_joined_cut(path: Path) -> None:
 
 def recording_joined_open(path: Path, keys: str = "20") -> None:
     """Parts of H.264 without an IDR picture but the first, as broadcasts in high definition have."""
-    coded = (*_GOPS, "-x264-params", f"open-gop=1:keyint={keys}:bframes=2")
+    coded = (*GOPS, "-x264-params", f"open-gop=1:keyint={keys}:bframes=2")
     one = recorded(path, coded, seconds="3")
     path.write_bytes(_cut(one, 0, 0.9) + _cut(one, 0.2, 0.7))
 
@@ -228,7 +228,7 @@ def changing(path: Path, *shapes: tuple[str, str], coded: tuple[str, ...] = _MPE
     listing = path.with_suffix(".txt")
     listing.write_text("".join(f"file '{part}'\n" for part in parts))
     # Each key frame carries its own parameters, as in broadcasts.
-    headers = ("-bsf:v", "dump_extra") if coded is _GOPS else ()
+    headers = ("-bsf:v", "dump_extra") if coded is GOPS else ()
     ffmpeg("-f", "concat", "-safe", "0", "-i", listing, "-map", "0:v", "-map", "0:a", "-c", "copy",
            *headers, path)  # fmt: skip
     for left in (*parts, listing):
@@ -247,26 +247,26 @@ def size_changes(path: Path) -> None:
 
 def size_changes_h264(path: Path) -> None:
     """A call or a stream whose resolution was changed on the way."""
-    changing(path, ("160x96", "1/1"), ("192x112", "1/1"), coded=_GOPS)
+    changing(path, ("160x96", "1/1"), ("192x112", "1/1"), coded=GOPS)
 
 
 def turned_fields(path: Path) -> None:
     """A camera that was held upright and records fields."""
     stored = path.with_suffix(".stored.mp4")
     weave = "tinterlace=mode=interleave_top,fieldorder=tff,format=yuv420p"
-    ffmpeg(*video(rate="50"), "-vf", weave, *_GOPS, "-flags", "+ildct+ilme", "-c:a", "aac", stored)
+    ffmpeg(*video(rate="50"), "-vf", weave, *GOPS, "-flags", "+ildct+ilme", "-c:a", "aac", stored)
     ffmpeg("-i", stored, "-c", "copy", "-metadata:s:v:0", "rotate=90", path)
     stored.unlink()
 
 
 def two_programmes(path: Path) -> None:
     """A multiplex with two programmes; the first is what a person recorded."""
-    ffmpeg(*video(), *video(), "-map", "0", "-map", "1", "-map", "2", "-map", "3", *_GOPS,
+    ffmpeg(*video(), *video(), "-map", "0", "-map", "1", "-map", "2", "-map", "3", *GOPS,
            "-c:a", "mp2", "-program", "title=One:st=0:st=1", "-program", "title=Two:st=2:st=3",
            "-f", "mpegts", path)  # fmt: skip
 
 
 def clock_wrap(path: Path) -> None:
     """A recording during which the 33-bit clock wraps, as it does every 26.5 hours."""
-    ffmpeg(*video(seconds="4"), *_GOPS, "-c:a", "mp2", "-output_ts_offset", str((1 << 33) / 90_000 - 3.5),
+    ffmpeg(*video(seconds="4"), *GOPS, "-c:a", "mp2", "-output_ts_offset", str((1 << 33) / 90_000 - 3.5),
            "-f", "mpegts", path)  # fmt: skip

@@ -14,6 +14,7 @@ CHEAP = (
     "empty-second-video.mov",
     "dvd-flagged.vob",
     "dvd-rip.mkv",
+    "recording-teletext.ts",
 )
 """Clips with the profile hevc: one of each way that only a whole encode shows."""
 
@@ -27,6 +28,8 @@ DEAR = (
     "camera-pcm.mov",
     "mp2.mp4",
     "phone-cut.mov",
+    "recording-data.ts",
+    "recording-late-sound.ts",
 )
 """Oddities that were refused once."""
 

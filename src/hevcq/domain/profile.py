@@ -218,7 +218,7 @@ class Policies(Frozen):
         default=LossPolicy.REFUSE, description="fonts the container cannot hold"
     )
     data_streams: LossPolicy = Field(
-        default=LossPolicy.DROP, description="timecode, GPS and camera data the muxer cannot write"
+        default=LossPolicy.DROP, description="timecode, camera data, teletext that has no place"
     )
     cover_art: LossPolicy = Field(default=LossPolicy.KEEP, description="attached pictures")
     extra_video: LossPolicy = Field(default=LossPolicy.KEEP, description="further video streams")

@@ -100,6 +100,15 @@ def test_a_regional_language_is_named_where_it_has_no_place(tag: str, lost: bool
     assert (f"language {tag} of stream 1" in losses("webm", info, streams)) is lost
 
 
+@pytest.mark.parametrize(
+    ("marks", "lost"), [(("descriptions", "visual_impaired"), False), (("descriptions",), True)]
+)
+def test_a_mark_is_no_loss_where_another_says_the_same(marks: tuple[str, ...], lost: bool) -> None:
+    info = media(video(), audio(dispositions=marks), form=MKV)
+
+    assert ("the mark descriptions of stream 1" in losses("matroska", info, ())) is lost
+
+
 def test_boxes_are_carried_from_mp4_alone() -> None:
     """What Matroska says of its file lies in no box."""
     tags = MetadataItem(place="file", name="structured tags", size=90, digest="d")

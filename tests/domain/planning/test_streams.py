@@ -4,11 +4,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, Refuse, StreamPlan
+from hevcq.domain.media.facts import (
+    AudioFacts,
+    Measurement,
+    MediaInfo,
+    StreamKind,
+    TrackMeasure,
+)
+from hevcq.domain.planning.encode_plan import (
+    Action,
+    EncodePlan,
+    Refuse,
+    StreamPlan,
+    plan_measured,
+)
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
-from support.media_facts import MKV, attachment, audio, cover, data, media, profile, subtitle, video
+from hevcq.errors import MediaRefused
+from support.media_facts import (
+    MKV,
+    SHIPPED,
+    attachment,
+    audio,
+    cover,
+    data,
+    media,
+    profile,
+    subtitle,
+    video,
+)
 
 
 def second(found: MediaInfo, recipe: Profile) -> StreamPlan:
@@ -137,6 +161,69 @@ def test_picture_subtitles_into_mp4_follow_their_policy(codec: str) -> None:
     assert refused(found, profile(container="mp4")) == "policies.picture_subtitles"
     recipe = profile(container="mp4", policies={"picture_subtitles": "drop"})
     assert second(found, recipe).action is Action.DROP
+
+
+SENT = {"start_s": 1.4, "duration_s": 9.0}
+SILENT = AudioFacts(channels=0, sample_rate=0)
+BROADCAST = [
+    (subtitle("dvb_teletext", language="deu,deu,fra", **SENT), "teletext (deu, fra), which only"),
+    (subtitle("dvb_teletext", start_s=1.3, duration_s=9.4), "announced, and of which nothing"),
+    (audio("mp3").model_copy(update={"audio": SILENT}), "announced, and of which nothing"),
+    (data("", language="deu"), "data or sound (deu) that ffmpeg cannot read"),
+]
+"""Streams of a broadcast that no rendition holds, each with what is said of it."""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(("stream", "said"), BROADCAST, ids=["sent", "empty", "silent", "private"])
+def test_what_only_a_broadcast_holds_is_left_out_by_every_profile(name, stream, said) -> None:
+    found = media(video(), stream, form="mpegts", start_s=1.3, duration_s=9.4)
+
+    plan = make_plan(profile(name), found)
+
+    assert isinstance(plan, EncodePlan), plan
+    assert plan.streams[1].action is Action.DROP
+    assert said in plan.streams[1].notice
+    lost = [loss for loss in plan.losses if loss.startswith(("teletext of", "stream 1 (deu)"))]
+    assert len(lost) == (stream.language != "" and name != "hls")
+
+
+@pytest.mark.parametrize(
+    ("stream", "unsupported", "losses"),
+    [
+        (BROADCAST[1][0], "convert", 1),
+        (BROADCAST[2][0], "drop", 0),
+        (BROADCAST[2][0], "convert", None),
+    ],
+)
+def test_what_is_sent_late_in_a_broadcast_is_not_called_empty(stream, unsupported, losses) -> None:
+    found = media(video(), stream, form="mpegts", start_s=1.3, duration_s=9.4)
+    recipe = profile(audio={"unsupported": unsupported})
+    seen = Measurement(tracks=(TrackMeasure(index=1, kind=stream.kind, packets=9),))
+    decided = found, make_plan(recipe, found)
+
+    if losses is None:
+        with pytest.raises(MediaRefused, match=r"begins so late .*audio\.unsupported"):
+            plan_measured(make_plan, recipe, decided, seen)
+        return
+    _, plan = plan_measured(make_plan, recipe, decided, seen)
+    assert (len(plan.losses), "nothing" in plan.notices[0]) == (losses, False)
+
+
+@pytest.mark.parametrize("policy", ["keep", "drop", "refuse"])
+def test_a_stream_that_begins_after_what_was_probed_is_a_loss(policy: str) -> None:
+    found = media(video(), form="mpegts")
+    recipe = profile(policies={"metadata": policy})
+    seen = Measurement(tracks=(TrackMeasure(index=1, kind=StreamKind.DATA, packets=9),))
+    decided = found, make_plan(recipe, found)
+
+    if policy == "refuse":
+        with pytest.raises(MediaRefused, match=r"stream 1, which begins later .*policies.metadata"):
+            plan_measured(make_plan, recipe, decided, seen)
+        return
+    _, plan = plan_measured(make_plan, recipe, decided, seen)
+    assert plan.notices == ("Stream 1, which begins later in the recording, is left out.",)
+    assert bool(plan.losses) is (policy == "keep")
 
 
 @pytest.mark.parametrize("policy", ["keep", "refuse"])

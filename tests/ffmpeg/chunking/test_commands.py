@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,13 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.chunking.encode import chunk_command, concat_list
 from hevcq.ffmpeg.chunking.join import offset
-from hevcq.ffmpeg.command.build import JoinedVideo, encode_command, join_command, microseconds
+from hevcq.ffmpeg.command.build import (
+    JoinedVideo,
+    encode_command,
+    join_command,
+    microseconds,
+    source_input,
+)
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
@@ -180,12 +187,24 @@ def test_a_folder_that_the_list_cannot_hold_is_refused(mark):
 
 
 @pytest.mark.parametrize(
-    ("start_s", "expected"), [(None, "0.000000"), (0.0, "0.000000"), (-1.4, "1.400000")]
+    ("start_s", "form", "expected", "steady"),
+    [
+        (None, MP4, "0.000000", None),
+        (0.0, MP4, "0.000000", None),
+        (-1.4, MP4, "1.400000", None),
+        (0.0, "mpegts", "0.000000", "0.000001"),
+        # Teletext, which is not mapped, begins first; ffmpeg alone would begin with the sound.
+        (-1.4, "mpegts", "0.000000", "-1.400000"),
+    ],
 )
-def test_the_picture_comes_as_much_later_as_in_the_source(start_s, expected):
-    asked = request(plain(), media(video(), audio(), start_s=start_s))
+def test_the_picture_comes_as_much_later_as_in_the_source(start_s, form, expected, steady):
+    tracks = video(start_s=0.0), audio(start_s=0.6)
+    asked = request(plain(), media(*tracks, start_s=start_s, form=form))
 
-    assert microseconds(offset(split(asked, 2), asked.info)) == expected
+    assert microseconds(offset(split(asked, 2), asked)) == expected
+    options = source_input("a", asked.info, asked.plan.mapped)
+    assert dict(pairwise(options)).get("-itsoffset") == steady
+    assert "-itsoffset" not in source_input("a", asked.info)
 
 
 def test_a_negative_offset_is_written_with_its_sign():

@@ -65,9 +65,8 @@ layers 2 and 3, and every decoder of layer 3 decodes layer 2 (ISO/IEC 14496-1, o
 TEXT_SUBTITLES = frozenset(
     {"subrip", "ass", "ssa", "webvtt", "mov_text", "text", "srt", "eia_608", "microdvd", "sami"}
 )
-PICTURE_SUBTITLES = frozenset(
-    {"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub", "dvb_teletext"}
-)
+TELETEXT = "dvb_teletext"
+"""Pages of text and subtitles beside a broadcast, which only transport streams hold."""
 SUBTITLES: dict[str, frozenset[str]] = {
     MP4: frozenset({"mov_text"}),
     MOV: frozenset({"mov_text"}),

@@ -8,6 +8,7 @@ one makes every catalog probe its files again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from fractions import Fraction
 
@@ -21,6 +22,8 @@ MAX_OFF = 0.005
 """Share by which a frame rate may differ from television's."""
 PROGRESSIVE_CODECS = frozenset({"hevc", "vp8", "vp9", "av1", "theora"})
 """Codecs that nobody records interlaced video in."""
+DISCONTINUOUS = frozenset({"mpegts", "mpeg", "ogg", "flv"})
+"""Demuxers of which ffmpeg moves to 0 the first of the streams it maps, else of all (AVFMT_TS_DISCONT)."""
 
 
 class StreamKind(StrEnum):
@@ -345,6 +348,22 @@ class MediaInfo(Frozen):
         """Return the streams of one kind, in file order."""
         return tuple(stream for stream in self.streams if stream.kind is kind)
 
+    def unsent(self, stream: Stream) -> bool:
+        """Whether a broadcast announces the stream, and nothing of it was found.
+
+        ffprobe gives such a stream the times of the file.
+        """
+        if stream.audio is not None:
+            return not stream.audio.sample_rate and not stream.frames
+        same = (stream.start_s, stream.duration_s) == (self.start_s, self.duration_s)
+        return stream.kind is StreamKind.SUBTITLE and same and not stream.frames
+
+    def origin_s(self, mapped: Collection[int]) -> float:
+        """Return the time that ffmpeg moves to 0 when it maps the streams with these indexes."""
+        begins = [s.start_s for s in self.streams if s.index in mapped and s.start_s is not None]
+        start = self.start_s or 0.0
+        return max(start, min(begins)) if begins and self.format_name in DISCONTINUOUS else start
+
 
 class TrackMeasure(Frozen):
     """The counts of a demux pass for one stream. Times are in seconds, from packet timestamps."""
@@ -406,15 +425,24 @@ class Measurement(Frozen):
         """Return the measurement of the stream with that index, or None if the pass did not see it."""
         return next((track for track in self.tracks if track.index == index), None)
 
+    def unknown_in(self, info: MediaInfo) -> tuple[int, ...]:
+        """Return the indexes of the streams that the facts do not have: they begin after what was probed."""
+        known = {stream.index for stream in info.streams}
+        return tuple(t.index for t in self.tracks if t.index not in known and t.packets)
+
     def seen_in(self, info: MediaInfo) -> MediaInfo:
-        """Return the facts with what measuring alone shows of videos; unchanged if it shows nothing."""
+        """Return the facts with what measuring alone shows; unchanged if it shows nothing."""
         found = {
             t.index: t for t in self.tracks if t.cadence is not None or t.unsteady or t.retimed
         }
-        if not found:
+        packets = {t.index: t.packets for t in self.tracks if t.packets}
+        late = {s.index for s in info.streams if info.unsent(s)} & packets.keys()
+        if not found and not late:
             return info
         streams = []
         for stream in info.streams:
+            if stream.index in late:
+                stream = stream.model_copy(update={"frames": packets[stream.index]})  # noqa: PLW2901
             track, video = found.get(stream.index), stream.video
             if track is not None and video is not None:
                 shown = {

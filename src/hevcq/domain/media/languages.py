@@ -21,3 +21,9 @@ def bcp47(language: str) -> str:
     if code in {"", "und", "mis", "mul", "zxx"} or not code.replace("-", "").isalnum():
         return ""
     return _TWO_LETTERS.get(code, language.strip())
+
+
+def in_brackets(languages: str) -> str:
+    """Return the languages of a stream, which ffprobe parts by commas, in brackets behind a space, or ""."""
+    names = dict.fromkeys(name for name in languages.split(",") if name not in {"", "und"})
+    return f" ({', '.join(names)})" if names else ""

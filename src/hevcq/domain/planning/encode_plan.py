@@ -6,7 +6,7 @@ These are the values; the pure function `domain.planning.planner.make_plan` make
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from fractions import Fraction
 
@@ -23,7 +23,8 @@ from hevcq.domain.media.facts import (
     StreamKind,
 )
 from hevcq.domain.model import Frozen
-from hevcq.domain.profile import Profile
+from hevcq.domain.profile import LossPolicy, Profile
+from hevcq.errors import MediaRefused
 
 
 class SkipReason(StrEnum):
@@ -244,6 +245,18 @@ class EncodePlan(Frozen):
         """Return the plan with further notices, of what only measuring the source has shown."""
         return self.model_copy(update={"notices": (*self.notices, *notices)})
 
+    def without(self, late: Sequence[int], profile: Profile) -> EncodePlan:
+        """Return the plan where streams begin after what was probed: it holds none of them, and says so.
+
+        Raises MediaRefused if the profile refuses such a loss.
+        """
+        lost = tuple(f"stream {index}, which begins later in the recording" for index in late)
+        if lost and profile.policies.metadata is LossPolicy.REFUSE:
+            raise MediaRefused(f"A rendition would lose {', '.join(lost)} (policies.metadata).")
+        kept = lost if profile.policies.metadata is LossPolicy.KEEP else ()
+        noted = self.noting(*(f"{name[0].upper()}{name[1:]}, is left out." for name in lost))
+        return noted.model_copy(update={"losses": (*self.losses, *kept)})
+
     def after(self, measured: Measurement) -> EncodePlan:
         """Return the plan with what measuring the source has shown: notices, channels of captions."""
         found = measured.captions if self.captions and measured.captions is not None else None
@@ -255,6 +268,11 @@ class EncodePlan(Frozen):
         """The plans of the output's streams, in output order."""
         live = [stream for stream in self.streams if stream.position is not None]
         return tuple(sorted(live, key=lambda stream: stream.position or 0))
+
+    @property
+    def mapped(self) -> frozenset[int]:
+        """The indexes of the source's streams that the output holds."""
+        return frozenset(stream.source_index for stream in self.kept)
 
     @property
     def has_covers(self) -> bool:
@@ -289,13 +307,16 @@ def plan_measured(
 ) -> tuple[MediaInfo, EncodePlan]:
     """Return the facts and the plan of a source with what only measuring it has shown.
 
-    Another plan follows where a telecine was found steady, or not, or pictures with wrong times; further
-    notices stay.
+    Another plan follows where a telecine was found steady, or not, or pictures with wrong times, or a
+    stream of which the beginning of the file has nothing; further notices stay. Raises MediaRefused if a
+    policy refuses what was found.
     """
     known, plan = decided
     info = measured.seen_in(known)
     if info is not known:
         before, again = planner(profile, known), planner(profile, info)
+        if isinstance(again, Refuse):
+            raise MediaRefused(f"{again.detail} ({again.policy})")
         if isinstance(before, EncodePlan) and isinstance(again, EncodePlan):
             plan = again.noting(*(each for each in plan.notices if each not in before.notices))
-    return info, plan.after(measured)
+    return info, plan.without(measured.unknown_in(info), profile).after(measured)

@@ -161,7 +161,7 @@ def plan_set_stream(profile: Profile, info: MediaInfo, stream: Stream) -> Stream
     match stream.kind:
         case StreamKind.AUDIO:
             return _sound(profile, info, stream)
-        case StreamKind.SUBTITLE:
+        case StreamKind.SUBTITLE if stream.codec != containers.TELETEXT:
             return _subtitle(profile, stream)
         case StreamKind.VIDEO if profile.policies.extra_video is not LossPolicy.DROP:
             return _refused(stream, "policies.extra_video", "a further video stream")

@@ -26,12 +26,15 @@ from hevcq.domain.media.containers import (
     MATROSKA,
     MP4,
     OGG,
+    SAME_MARK,
     SEAMLESS,
     TAGGED,
     TAGS,
+    TELETEXT,
     is_mp4_family,
 )
 from hevcq.domain.media.facts import MediaInfo, MetadataItem, Stream, StreamKind, VideoFacts
+from hevcq.domain.media.languages import in_brackets
 from hevcq.domain.planning.encode_plan import StreamPlan, VideoTarget
 from hevcq.util.text import counted
 
@@ -283,6 +286,19 @@ def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
     return tuple(dict.fromkeys(every))
 
 
+def left_behind(info: MediaInfo) -> Iterator[str]:
+    """Yield the streams of a broadcast that no rendition holds and somebody may miss.
+
+    A private stream with a language is sound that ffmpeg does not know, such as Dolby AC-4.
+    """
+    for stream in info.streams:
+        named = in_brackets(stream.language)
+        if stream.codec == TELETEXT and not info.unsent(stream):
+            yield f"teletext of stream {stream.index}{named}"
+        elif stream.kind is StreamKind.DATA and stream.codec == "bin_data" and named:
+            yield f"stream {stream.index}{named}, which ffmpeg cannot read"
+
+
 def ledger(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
     """Return what the rendition holds beside what ffmpeg copies, each as a name with its place."""
     items = (item for item in carried(muxer, info, streams) if not item.reported)
@@ -324,7 +340,9 @@ def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:
         if stream.language not in {"", "und"} and muxer not in LABELLED:
             yield f"language ({stream.language}) of stream {stream.index}"
         held = FLAGS.get(muxer, frozenset())
-        for mark in sorted(MARKS.intersection(stream.dispositions) - held):
+        marks = MARKS.intersection(stream.dispositions)
+        same = {mark for mark in marks if SAME_MARK.get(mark) in marks & held}
+        for mark in sorted(marks - held - same):
             yield f"the mark {mark} of stream {stream.index}"
         if stream.title and muxer not in CHAPTERED:
             yield f"title of stream {stream.index}"

@@ -160,8 +160,9 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         streams.append(decided)
     numbered = _numbered(streams)
     lost = (*metadata.losses(muxer, info, numbered), *_undescribed(numbered, info))
-    if lost and profile.policies.metadata is LossPolicy.REFUSE:
-        return Refuse(policy="policies.metadata", detail=metadata.in_words(lost))
+    missed = (*lost, *metadata.left_behind(info))
+    if missed and profile.policies.metadata is LossPolicy.REFUSE:
+        return Refuse(policy="policies.metadata", detail=metadata.in_words(missed))
     captions = _captions(profile, main)
     if captions and muxer not in containers.SUBTITLE_ENCODERS:
         return _refused_text(muxer)
@@ -180,7 +181,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
             *([metadata.in_words(lost)] if lost else []),
         ),
         carried=metadata.ledger(muxer, info, numbered),
-        losses=lost if profile.policies.metadata is LossPolicy.KEEP else (),
+        losses=missed if profile.policies.metadata is LossPolicy.KEEP else (),
     )
 
 

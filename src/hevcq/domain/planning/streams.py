@@ -10,6 +10,7 @@ from typing import assert_never
 
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import AudioFacts, MediaInfo, Stream, StreamKind
+from hevcq.domain.media.languages import in_brackets
 from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
 from hevcq.domain.planning.video import target_of
 from hevcq.domain.profile import AudioPolicy, LossPolicy, Profile
@@ -44,9 +45,9 @@ def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -
         case StreamKind.VIDEO:
             return _extra_video(profile, stream, muxer)
         case StreamKind.AUDIO:
-            return _audio(profile, stream, muxer)
+            return _not_probed(profile, info, stream) or _audio(profile, stream, muxer)
         case StreamKind.SUBTITLE:
-            return _subtitle(profile, stream, muxer)
+            return _subtitle(profile, info, stream, muxer)
         case StreamKind.PICTURE:
             return _cover(profile, stream, muxer)
         case StreamKind.ATTACHMENT:
@@ -96,6 +97,18 @@ def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if stream.codec in profile.video.skip_codecs and stream.codec in containers.VIDEO[muxer]:
         return _copy(stream)
     return plan_video(profile, stream, muxer)
+
+
+def _not_probed(profile: Profile, info: MediaInfo, stream: Stream) -> Decision | None:
+    """Decide on sound that a broadcast announces and sends late or never; None if it is known."""
+    if info.unsent(stream):
+        return _drop(stream, "sound that is announced, and of which nothing was sent")
+    if stream.audio is None or stream.audio.sample_rate:
+        return None
+    what = "sound that begins so late that ffmpeg does not know what it is"
+    if profile.audio.unsupported is LossPolicy.DROP:
+        return _drop(stream, what)
+    return _refuse(stream, "audio.unsupported", what)
 
 
 def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
@@ -169,7 +182,13 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     )
 
 
-def _subtitle(profile: Profile, stream: Stream, muxer: str) -> Decision:
+def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:
+    if stream.codec == containers.TELETEXT:
+        if info.unsent(stream):
+            return _drop(stream, "teletext that is announced, and of which nothing was sent")
+        what = f"teletext{in_brackets(stream.language)}, which only transport streams hold"
+        named = ("data_streams", what)
+        return _by_policy(stream, profile.policies.data_streams, named, held=False)
     if stream.codec in containers.SUBTITLES[muxer]:
         return _copy(stream)
     text = stream.codec in containers.TEXT_SUBTITLES
@@ -219,6 +238,8 @@ def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Deci
         return _drop(stream, "the chapter titles track, which is kept as chapters")
     held = tag in containers.DATA_TAGS[muxer]
     what = f"a data track ({tag or stream.codec})"
+    if stream.codec == "bin_data" and in_brackets(stream.language):
+        what = f"data or sound{in_brackets(stream.language)} that ffmpeg cannot read"
     return _by_policy(stream, policy, ("data_streams", what), held=held, drops_held=False)
 
 

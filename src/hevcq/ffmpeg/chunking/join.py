@@ -11,13 +11,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from hevcq.domain.chunking.planner import ChunkPlan
-from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg.chunking.encode import chunk_headers, concat_list
 from hevcq.ffmpeg.command.build import JoinedVideo, join_command
 from hevcq.ffmpeg.inputs import display_name
 from hevcq.ffmpeg.run.runner import FfmpegRun, run_with_progress
-from hevcq.ports.encoder import EncodeReport, OnProgress
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def join(
     with chunk_listing(
         request.output, concat_list(plan, [path.absolute() for path in chunk_files])
     ) as path:
-        video = JoinedVideo(listing=path, offset_s=offset(plan, request.info))
+        video = JoinedVideo(listing=path, offset_s=offset(plan, request))
         command = join_command(job.tools, request, sidecars.covers, video, sidecars.captions)
         report = run_with_progress(
             job,
@@ -65,13 +64,14 @@ def join(
     return report
 
 
-def offset(plan: ChunkPlan, info: MediaInfo) -> Fraction:
-    """Return the time of the first frame, in seconds from the source's start time.
+def offset(plan: ChunkPlan, request: EncodeRequest) -> Fraction:
+    """Return the time of the first frame, in seconds from the first one of what is mapped.
 
     ffmpeg shifts an input so that it starts at 0. The chunks start at 0 as well, so they need the
     delay of the picture within the source.
     """
-    start = Fraction(round((info.start_s or 0.0) * 1_000_000), 1_000_000)
+    start_s = request.info.origin_s(request.plan.mapped)
+    start = Fraction(round(start_s * 1_000_000), 1_000_000)
     return plan.chunks[0].start_pts * plan.tick - start
 
 

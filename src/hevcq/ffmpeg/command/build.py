@@ -7,7 +7,7 @@ left to ffmpeg's defaults.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -44,6 +44,7 @@ from hevcq.ffmpeg.command.codecs import (
     of_encoder,
     picture_filter,
     steady_filters,
+    steady_start,
 )
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
 from hevcq.ports.encoder import EncodeRequest
@@ -135,7 +136,7 @@ def _rendition_command(
     plan, info = request.plan, request.info
     threads = request.threads or request.profile.bounds.threads
     command = [*base_command(tools, threads), *_device(plan)]
-    command += source_input(request.location, info)
+    command += source_input(request.location, info, plan.mapped if video is not None else ())
     if video is not None:
         command += chunks_input(video)
     command += [word for path in captions for word in (*WEBVTT_INPUT, f"file:{path}")]
@@ -204,11 +205,11 @@ def _room(plan: EncodePlan, info: MediaInfo) -> list[str]:
     return ["-metadata", f"{key}={ROOM}{'.' * (needed + SPARE)}"] if key else []
 
 
-def source_input(location: str, info: MediaInfo) -> list[str]:
-    """Return the options that open the source with only the demuxer that the probe found."""
+def source_input(location: str, info: MediaInfo, kept: Collection[int] = ()) -> list[str]:
+    """Return the options that open the source with only the demuxer of the probe; see steady_start."""
     ours = not is_url(location) or is_local_proxy(location)
     again = [] if ours else ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S]
-    steady = steady_filters(info)
+    steady = [*steady_filters(info), *steady_start(info, kept)]
     return [*again, *steady, "-format_whitelist", info.format_name, *input_options(location)[2:]]
 
 

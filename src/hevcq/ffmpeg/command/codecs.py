@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fractions import Fraction
 
 from hevcq.domain.formats.hardware import HARDWARE, quality_options
 from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
-from hevcq.domain.media.facts import Cadence, MasteringDisplay, MediaInfo
+from hevcq.domain.media.facts import DISCONTINUOUS, Cadence, MasteringDisplay, MediaInfo
 from hevcq.domain.planning.encode_plan import VideoTarget
 
 Params = dict[str, str]
@@ -330,3 +330,13 @@ def steady_filters(info: MediaInfo) -> list[str]:
     """Return the option of an input whose pictures change their size: filters adapt, and keep state."""
     changes = any(stream.video is not None and stream.video.becomes for stream in info.streams)
     return ["-reinit_filter", "0"] if changes else []
+
+
+def steady_start(info: MediaInfo, kept: Collection[int]) -> list[str]:
+    """Return the option of an input of which a command does not map every kept stream, to begin as if it did.
+
+    ffmpeg would move the first of those that are mapped to 0, unless the input has an offset of its own.
+    """
+    if not kept or info.format_name not in DISCONTINUOUS:
+        return []
+    return ["-itsoffset", f"{(info.start_s or 0.0) - info.origin_s(kept) or 0.000_001:.6f}"]

@@ -116,7 +116,8 @@ def join_command(job: FfmpegRun, paths: SetPaths, video: JoinedVideo, tick: Frac
     request = job.request
     rungs, threads = ladder_in(request.plan).rungs, request.threads
     command = base_command(job.tools, threads or request.profile.bounds.threads)
-    command += [*source_input(request.location, request.info), *chunks_input(video)]
+    command += source_input(request.location, request.info, request.plan.mapped)
+    command += chunks_input(video)
     stream = request.plan.main_video.source_index
     for rung in rungs if wants_thumbnails(request.profile) else ():
         command += ["-filter_complex", thumbnail_graph(rung, stream)]

@@ -192,7 +192,7 @@ class _Package:
         request = self._request
         source = request.measured.track(track.source_index)
         begins = (source.first_pts_s if source is not None else None) or 0.0
-        late = max(0.0, begins - (request.encode.info.start_s or 0.0))
+        late = max(0.0, begins - request.encode.info.origin_s(self._plan.mapped))
         ticks = round(late * content.timescale)
         return delay(path, content, ticks) if ticks else content
 
@@ -267,7 +267,9 @@ class _Package:
             data.append(("com.apple.hls.title", "VALUE", info.tags["title"].strip()))
         if info.chapters:
             path = self._paths.folder / "chapters.json"
-            path.write_text(chapters_json(info.chapters, info.start_s or 0.0), encoding="utf-8")
+            path.write_text(
+                chapters_json(info.chapters, info.origin_s(self._plan.mapped)), encoding="utf-8"
+            )
             data.append(("com.apple.hls.chapters", "URI", f"{version}/{path.name}"))
         return data
 

@@ -29,7 +29,7 @@ from hevcq.ffmpeg.run.messages import message_text
 from hevcq.ffmpeg.verify.decode import decode_problems
 from hevcq.ffmpeg.verify.gates import verify
 from hevcq.ffmpeg.verify.picture import EncodedVideo, alignments, sample_at
-from hevcq.ffmpeg.verify.sound import ENCODED_OFFSET_S, envelope, offset_s
+from hevcq.ffmpeg.verify.sound import ENCODED_OFFSET_S, envelope, lead_s, offset_s
 from hevcq.ffmpeg.verify.timing import PADDING_SAMPLES
 from hevcq.ports.encoder import EncodeProgress, OnProgress, SetFile, VerifyRequest
 
@@ -202,14 +202,14 @@ class _SetGates:
         stream = info.streams[0]
         allowed = request.profile.gates.drift_s
         allowed += PADDING_SAMPLES / max(1, stream.audio.sample_rate if stream.audio else 1)
-        ends = (source.end_s or 0.0) - (request.info.start_s or 0.0)
+        ends = (source.end_s or 0.0) - request.info.origin_s(request.plan.mapped)
         if made.end_s is None or abs(made.end_s - ends) > allowed:
             return Outcome.FAILED, f"it ends at {made.end_s} s, not {ends:.3f} s"
         late = offset_s(
             envelope(self.tools, request, (request.location, track.source_index), self.stop),
             envelope(self.tools, request, (str(media.path), 0), self.stop),
             # ffmpeg moves a file to 0 that begins before it, as AAC with its priming does.
-            -(info.start_s or 0.0),
+            lead_s(request, track.source_index) - (info.start_s or 0.0),
         )
         if late is not None and abs(late) > ENCODED_OFFSET_S:
             return Outcome.FAILED, f"it is {late:+.3f} s off the source"
@@ -228,7 +228,7 @@ class _SetGates:
         request, worst = self.request, 1.0
         floor = request.profile.gates.picture_floor
         source = request.measured.track(request.plan.main_video.source_index)
-        begins = request.info.start_s or 0.0
+        begins = request.info.origin_s(request.plan.mapped)
         keys = sorted(key - begins for key in source.keys_s) if source is not None else []
         for rung, media in self.stored.rungs:
             starts = [s.shown / media.content.timescale for s in media.segments]

@@ -39,6 +39,7 @@ from hevcq.ffmpeg.verify.sound import (
     ENCODED_OFFSET_S,
     LATE_BY_CONTAINER_S,
     envelope,
+    lead_s,
     offset_s,
 )
 from hevcq.ffmpeg.verify.streams import (
@@ -177,7 +178,7 @@ class _Gates:
             late = offset_s(
                 envelope(self.tools, request, (request.location, kept.source_index), self.stop),
                 envelope(self.tools, request, (str(request.output), stream.index), self.stop),
-                self._picture_moved_s(),
+                self._picture_moved_s() + lead_s(request, kept.source_index),
             )
             allowed = ENCODED_OFFSET_S + LATE_BY_CONTAINER_S.get(request.plan.muxer, 0.0)
             if late is not None and abs(late) > allowed:
@@ -209,7 +210,7 @@ class _Gates:
         after = self.made.track(self._video().index)
         if before is None or after is None:
             return 0.0
-        there = (before.first_pts_s or 0.0) - (request.info.start_s or 0.0)
+        there = (before.first_pts_s or 0.0) - request.info.origin_s(request.plan.mapped)
         if request.plan.video.rate:
             there = 0.0  # its first frame is held from the start of the file
         return (after.first_pts_s or 0.0) - (self.output.start_s or 0.0) - there

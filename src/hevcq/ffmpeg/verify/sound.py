@@ -84,6 +84,12 @@ def envelope(
     return found.values
 
 
+def lead_s(request: VerifyRequest, index: int) -> float:
+    """Return by how many seconds the envelope of a source's track begins later than the source's file."""
+    info = request.info
+    return info.origin_s({index}) - info.origin_s(request.plan.mapped)
+
+
 def offset_s(source: Sequence[int], made: Sequence[int], expected_s: float = 0.0) -> float | None:
     """Return by how many seconds sound is late against `expected_s`, or None if that is unknown.
 

@@ -1,0 +1,241 @@
+"""What a broadcaster sends beside picture and sound, which ffmpeg cannot make: teletext, splice marks, tables.
+
+A stream is added to a transport stream of one programme: an entry in its map, and packets after pictures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.fidelity.spliced import GOPS, ffmpeg, recorded, video
+
+TS_PACKET = 188
+_MAP_PID = 0x1000
+"""Where ffmpeg puts the map of the first programme."""
+_VIDEO_PID = 0x100
+_HAMMING = (
+    0x15,
+    0x02,
+    0x49,
+    0x5E,
+    0x64,
+    0x73,
+    0x38,
+    0x2F,
+    0xD0,
+    0xC7,
+    0x8C,
+    0x9B,
+    0xA1,
+    0xB6,
+    0xFD,
+    0xEA,
+)
+"""Nibbles of teletext, protected against errors (ETSI EN 300 706, 8.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A stream to add: PID, kind and descriptors of its entry in the map, and what follows each picture.
+
+    `unit` takes the picture's number and time in ticks and returns a PES packet or a section, b""
+    for none; None makes a stream that is announced and never comes.
+    """
+
+    pid: int
+    kind: int
+    descriptors: bytes
+    unit: Callable[[int, int], bytes] | None = None
+
+
+def with_streams(data: bytes, *added: Added) -> bytes:
+    """Return a transport stream with more streams in it."""
+    made, counters, pictures = bytearray(), Counter[int](), 0
+    waiting: list[bytes] = []
+    for at in range(0, len(data), TS_PACKET):
+        packet = data[at : at + TS_PACKET]
+        pid = (packet[1] & 0x1F) << 8 | packet[2]
+        if pid == _MAP_PID:
+            packet = _with_entries(packet, added)
+        if pid == _VIDEO_PID and packet[1] & 0x40:
+            made += b"".join(waiting)
+            time = _time(packet)
+            units = [(each.pid, each.unit(pictures, time)) for each in added if each.unit]
+            waiting = [p for pid, unit in units if unit for p in _packets(pid, unit, counters)]
+            pictures += 1
+        made += packet
+    return bytes(made) + b"".join(waiting)
+
+
+def descriptor(tag: int, body: bytes) -> bytes:
+    """Return a descriptor of a map."""
+    return bytes([tag, len(body)]) + body
+
+
+def teletext(pid: int = 0x200, *, sent: bool = True) -> Added:
+    """Teletext: the general pages, German, and subtitles in German and for the hard of hearing in French."""
+    pages = b"deu\x09\x00" + b"deu\x11\x50" + b"fra\x28\x88"
+    return Added(pid, 0x06, descriptor(0x56, pages), _pages if sent else None)
+
+
+def dvb_subtitles(pid: int = 0x210) -> Added:
+    """DVB subtitles that are announced and never come, as most programmes have."""
+    return Added(pid, 0x06, descriptor(0x59, b"deu\x10\x00\x01\x00\x01"))
+
+
+def splices(pid: int = 0x220) -> Added:
+    """SCTE 35: marks where advertisements begin, in sections."""
+    null = bytes.fromhex("fc3011000000000000000000fff0000000007a4fbfff")
+    return Added(
+        pid, 0x86, descriptor(0x05, b"CUEI"), lambda n, _: b"" if n % 25 else b"\x00" + null
+    )
+
+
+def carousel(pid: int = 0x230) -> Added:
+    """An HbbTV application: an object carousel in sections."""
+    body = descriptor(0x52, b"\x70") + descriptor(0x13, bytes(4))
+    section = b"\x3b" + (0xB000 | 200).to_bytes(2, "big") + bytes(200)
+    return Added(pid, 0x0B, body, lambda n, _: b"" if n % 10 else b"\x00" + section)
+
+
+def application_table(pid: int = 0x240) -> Added:
+    """The table that announces an HbbTV application."""
+    section = b"\x74" + (0xB000 | 40).to_bytes(2, "big") + bytes(40)
+    return Added(
+        pid,
+        0x05,
+        descriptor(0x6F, b"\x00\x10\xe1"),
+        lambda n, _: b"" if n % 10 else b"\x00" + section,
+    )
+
+
+def timed_id3(pid: int = 0x250) -> Added:
+    """Timed ID3, as in segments of HLS: what song plays."""
+    body = descriptor(0x26, b"\xff\xffID3 \xffID3 \x00\x0f")
+    frame = b"TIT2" + (6).to_bytes(4, "big") + bytes(2) + b"\x03Song\x00"
+    tag = b"ID3\x04\x00\x00" + len(frame).to_bytes(4, "big") + frame
+    return Added(pid, 0x15, body, lambda n, time: b"" if n % 25 else _pes(0xBD, time, tag))
+
+
+def klv(pid: int = 0x260) -> Added:
+    """Metadata of a flying camera (SMPTE 336)."""
+    body = bytes.fromhex("060e2b34020b01010e01030101000000") + b"\x04\x01\x02\x03\x04"
+    return Added(pid, 0x06, descriptor(0x05, b"KLVA"), lambda n, time: _pes(0xBD, time, body))
+
+
+def private(pid: int = 0x270) -> Added:
+    """A stream whose kind nobody but its sender knows."""
+    return Added(
+        pid, 0x06, b"", lambda n, time: b"" if n % 5 else _pes(0xBD, time, bytes(range(90)))
+    )
+
+
+def unreadable_sound(pid: int = 0x280) -> Added:
+    """Dolby AC-4, which ffmpeg does not decode, beside sound that it does."""
+    frame = b"\xac\x40" + (300).to_bytes(2, "big") + bytes(300)
+    body = descriptor(0x7F, b"\x15\x00") + descriptor(0x0A, b"deu\x00")
+    return Added(pid, 0x06, body, lambda n, time: _pes(0xBD, time, frame))
+
+
+def silent_sound(pid: int = 0x290) -> Added:
+    """A second sound, audio description, that is announced and never comes."""
+    return Added(pid, 0x04, descriptor(0x0A, b"deu\x03"))
+
+
+def _pages(number: int, time: int) -> bytes:
+    """Return a PES packet of teletext: a header row and a row of text (ETSI EN 300 472)."""
+    page, magazine = (0x50, 2) if number % 2 else (0x00, 1)
+    header = [page & 15, page >> 4, 0, 0, 0, 4 if magazine == 2 else 0, 0, 0]
+    rows = (
+        (0, bytes(_HAMMING[n] for n in header) + _odd(b"TEXT     ".ljust(32))),
+        (20, _odd(b"\x0b\x0bHello teletext\x0a\x0a".ljust(40))),
+    )
+    units = b"\x10"
+    for row, body in rows:
+        address = bytes([_HAMMING[magazine | (row & 1) << 3], _HAMMING[row >> 1]])
+        raw = bytes([0xE4]) + bytes(int(f"{b:08b}"[::-1], 2) for b in address + body)
+        units += bytes([0x03 if magazine == 2 else 0x02, 0x2C, 0xE0 | 7 + row % 9]) + raw
+    units += b"\xff\x2c" + b"\xff" * 44
+    return _pes(0xBD, time, units, header=36)
+
+
+def _odd(text: bytes) -> bytes:
+    return bytes(b | (0 if b.bit_count() % 2 else 0x80) for b in text)
+
+
+def _pes(stream_id: int, time: int, body: bytes, header: int = 5) -> bytes:
+    stamp = bytes([0x21 | time >> 29 & 0x0E, time >> 22 & 0xFF, time >> 14 & 0xFE | 1, time >> 7 & 0xFF,
+                   time << 1 & 0xFE | 1])  # fmt: skip
+    rest = b"\x84\x80" + bytes([header]) + stamp + b"\xff" * (header - 5) + body
+    return b"\x00\x00\x01" + bytes([stream_id]) + len(rest).to_bytes(2, "big") + rest
+
+
+def _packets(pid: int, unit: bytes, counters: Counter[int]) -> Iterator[bytes]:
+    for at in range(0, len(unit), 184):
+        part = unit[at : at + 184]
+        stuffing = 184 - len(part)
+        field = (
+            b""
+            if not stuffing
+            else bytes([stuffing - 1]) + (b"\x00" + b"\xff" * (stuffing - 2))[: stuffing - 1]
+        )
+        flags = (0x30 if stuffing else 0x10) | counters[pid]
+        counters[pid] = (counters[pid] + 1) % 16
+        yield bytes([0x47, (0 if at else 0x40) | pid >> 8, pid & 0xFF, flags]) + field + part
+
+
+def _with_entries(packet: bytes, added: tuple[Added, ...]) -> bytes:
+    """Return the packet of a map with more entries."""
+    length = int.from_bytes(packet[6:8], "big") & 0xFFF
+    entries = b"".join(
+        bytes([each.kind]) + (0xE000 | each.pid).to_bytes(2, "big")
+        + (0xF000 | len(each.descriptors)).to_bytes(2, "big") + each.descriptors
+        for each in added
+    )  # fmt: skip
+    body = packet[8 : 8 + length - 4] + entries
+    section = packet[5:6] + (0xB000 | len(body) + 4).to_bytes(2, "big") + body
+    section += crc(section).to_bytes(4, "big")
+    return (packet[:5] + section).ljust(TS_PACKET, b"\xff")
+
+
+def crc(data: bytes) -> int:
+    """Return the checksum of a table (CRC-32/MPEG-2)."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value & 0x80000000 else 0)) & 0xFFFFFFFF
+    return value
+
+
+def _time(packet: bytes) -> int:
+    at = 9 + (5 + packet[4] if packet[3] & 0x20 else 4)
+    return (
+        (packet[at] & 0x0E) << 29
+        | packet[at + 1] << 22
+        | (packet[at + 2] & 0xFE) << 14
+        | packet[at + 3] << 7
+        | packet[at + 4] >> 1
+    )
+
+
+def with_teletext(path: Path) -> None:
+    """What a European broadcaster sends: teletext, subtitles and sound that are only announced, tables."""
+    added = (teletext(), dvb_subtitles(), silent_sound(), carousel(), application_table())
+    path.write_bytes(with_streams(recorded(path, GOPS, seconds="2"), *added))
+
+
+def with_data(path: Path) -> None:
+    """Data beside the picture: splice marks, song titles, a flight's metadata, sound nobody decodes."""
+    added = (splices(), timed_id3(), klv(), private(), unreadable_sound())
+    path.write_bytes(with_streams(recorded(path, GOPS, seconds="2"), *added))
+
+
+def with_late_sound(path: Path) -> None:
+    """Sound in LATM, as in Scandinavia, that begins after the picture and changes its loudness."""
+    loud = "aevalsrc='random(0)*sin(2764*t)*gt(mod(t*t*3\\,1)\\,0.5)':s=48000:d=3"
+    ffmpeg(*video(seconds="3")[:4], "-itsoffset", "0.25", "-f", "lavfi", "-i", loud, *GOPS,
+           "-c:a", "aac", "-mpegts_flags", "latm", path)  # fmt: skip
