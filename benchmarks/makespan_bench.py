@@ -27,9 +27,9 @@ from benchmarks.measured import report
 from hevcq.util.clock import Clock
 from hevcq.domain.chunking.planner import KeyFrame, KeyIndex
 from hevcq.domain.chunking.boundaries import choose_boundaries
-from hevcq.domain.chunking.schedule import longest_first
+from hevcq.domain.chunking.chunk_count import longest_first
 from hevcq.domain.chunk_settings import Chunking
-from hevcq.domain.chunking.schedule import LOOK_S, is_straggler
+from hevcq.worker.chunking.straggler import LOOK_S, is_straggler
 from hevcq.domain.job import Source, Task, TaskKind
 from hevcq.domain.verdict import REQUEUED_CHUNK_DELAY_S
 from hevcq.backends.embedded.factory import open_embedded

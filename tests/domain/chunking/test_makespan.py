@@ -8,7 +8,7 @@ from benchmarks.makespan_bench import bound, chunks_of, imagined, one
 from domain.chunking.indexes import every
 from domain.chunking.test_plan import lengths, plan
 from hevcq.domain.chunk_settings import Chunking
-from hevcq.domain.chunking.schedule import best_cut, expected_time, longest_first, ways_to_cut
+from hevcq.domain.chunking.chunk_count import best_cut, expected_time, longest_first, ways_to_cut
 
 pytestmark = pytest.mark.repeats
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hevcq.cli.output.sentences import day, duration, without_path
 from hevcq.cli.output.table import fit, wrapped
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
+from hevcq.usecases.ingest.summary import GOOD, IngestOutcome, IngestResult, IngestSummary
 from hevcq.util.text import printable, size
 
 MOST_REASONS = 5
@@ -27,14 +27,6 @@ WORDS: dict[IngestOutcome, str] = {
     IngestOutcome.QUEUED: "queued",
     IngestOutcome.OPEN: "not finished",
 }
-FINE = frozenset(
-    {
-        IngestOutcome.PLACED,
-        IngestOutcome.EARLIER,
-        IngestOutcome.SKIPPED,
-        IngestOutcome.QUEUED,
-    }
-)
 
 
 def table(results: Sequence[IngestResult], width: int | None, *, every: bool) -> Iterator[str]:
@@ -48,7 +40,7 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
     if not every:
         ordered = [result for result in ordered if result.outcome is not IngestOutcome.SKIPPED]
         if len(ordered) > MOST_ROWS:
-            ordered = [result for result in ordered if result.outcome not in FINE]
+            ordered = [result for result in ordered if result.outcome not in GOOD]
     # A file or a mail keeps every problem; a terminal would scroll the first ones away.
     hidden = 0 if every or width is None else max(0, len(ordered) - MOST_ROWS)
     ordered = ordered[: len(ordered) - hidden]

@@ -12,8 +12,8 @@ from bisect import bisect_left
 from itertools import accumulate, pairwise
 
 from hevcq.domain.chunk_settings import Chunking
+from hevcq.domain.chunking.chunk_count import best_cut, goals_of, ways_to_cut
 from hevcq.domain.chunking.model import KeyIndex
-from hevcq.domain.chunking.schedule import best_cut, goals_of, ways_to_cut
 
 FIXED = 0.5
 """Share of the work in proportion to frames; the rest is in proportion to the source's bytes. Fitted

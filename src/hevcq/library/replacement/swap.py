@@ -33,6 +33,7 @@ from hevcq.library.replacement.preconditions import (
     require_replaceable,
     require_unchanged,
 )
+from hevcq.library.replacement.restored_originals import forget_undone
 from hevcq.library.replacement.retention import (
     Expired,
     Usage,
@@ -42,8 +43,7 @@ from hevcq.library.replacement.retention import (
     usage,
 )
 from hevcq.library.replacement.steps import RecoveryOutcome, Steps
-from hevcq.library.replacement.undo import UndoSteps
-from hevcq.library.replacement.undone import forget_undone
+from hevcq.library.replacement.undo_steps import UndoSteps
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable, reason_of

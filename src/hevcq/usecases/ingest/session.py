@@ -23,7 +23,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
-from hevcq.library.replacement.undone import UndoneOriginals
+from hevcq.library.replacement.restored_originals import UndoneOriginals
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.ports.ledger import Granted
 from hevcq.usecases.context import Ports

@@ -16,7 +16,7 @@ from hevcq.util.text import size
 READER = "batch"
 BUSY_S = 60.0
 PAGE = 1000
-SOON_S = 3 * 86_400.0
+SOON_DAYS = 3
 OPEN = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.SPLIT})
 ENDS = {"job.done": "done", "job.skipped": "skipped", "job.failed": "failed"}
 
@@ -74,7 +74,7 @@ def expiring(ports: LibraryPorts) -> str:
 
     Raises StorageError if a record cannot be read.
     """
-    until = ports.clock.now() + SOON_S
+    until = ports.clock.now() + SOON_DAYS * 86_400.0
     found = [
         kept
         for kept in kept_originals(ports)
@@ -84,4 +84,4 @@ def expiring(ports: LibraryPorts) -> str:
         return ""
     count = "1 original" if len(found) == 1 else f"{len(found)} originals"
     freed = size(sum(kept.size for kept in found))
-    return f"{count} ({freed}) will be deleted within 3 days; `hevcq originals list` names them."
+    return f"{count} ({freed}) will be deleted within {SOON_DAYS} days; `hevcq originals list` names them."

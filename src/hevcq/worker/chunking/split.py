@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from hevcq.domain.chunking.chunk_count import longest_first
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
-from hevcq.domain.chunking.schedule import longest_first
 from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState, Split, Task, TaskKind
 from hevcq.domain.keys import work_folder, work_key

@@ -6,8 +6,10 @@ machine are slow together. A chunk is requeued only once: under its second fence
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import median
+
 from hevcq.domain.chunking.planner import Chunk
-from hevcq.domain.chunking.schedule import LOOK_S, is_straggler
 from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, StragglerRequeued
@@ -15,6 +17,15 @@ from hevcq.ports.encoder import EncodeProgress, OnProgress
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Fence, Lease
+
+SLOWER = 3.0
+"""A straggler takes this many times longer than expected; the model is off by a fifth, not two thirds."""
+LEAST_DONE = 3
+"""Chunks that must be done before another chunk is compared with them."""
+WORTH = 1.5
+"""The rest of a straggler takes this many times longer here than the whole chunk elsewhere."""
+LOOK_S = 10.0
+"""Seconds between checks of a chunk being encoded; each check reads the records of the parts."""
 
 
 class StragglerWatch:
@@ -63,3 +74,21 @@ class StragglerWatch:
             if part.started_at is not None and part.finished_at is not None:
                 found.append((chunks[number].cost, part.finished_at - part.started_at))
         return found
+
+
+def is_straggler(
+    cost: float, share: float, elapsed_s: float, done: Sequence[tuple[float, float]]
+) -> bool:
+    """Return whether a chunk is a straggler, from its modelled cost and its encoded share (0 to 1).
+
+    `done` holds the cost and the duration in seconds of each finished chunk of the video.
+    """
+    known = [seconds / each for each, seconds in done if each > 0 and seconds > 0]
+    if len(known) < LEAST_DONE or cost <= 0:
+        return False
+    expected = median(known) * cost
+    if share <= 0:
+        # Lookahead delays the first frame, so its absence says nothing about the speed.
+        return elapsed_s > expected
+    whole = elapsed_s / share
+    return whole > SLOWER * expected and whole - elapsed_s > WORTH * expected

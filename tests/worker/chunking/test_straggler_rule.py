@@ -2,7 +2,7 @@
 
 import pytest
 
-from hevcq.domain.chunking.schedule import LEAST_DONE, is_straggler
+from hevcq.worker.chunking.straggler import LEAST_DONE, is_straggler
 
 EVEN = [(0.1, 60.0)] * LEAST_DONE
 

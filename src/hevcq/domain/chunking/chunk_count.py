@@ -14,7 +14,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from itertools import accumulate
-from statistics import median
 
 from hevcq.domain.chunk_settings import Chunking
 
@@ -94,31 +93,3 @@ def _time(costs: Sequence[float], order: Sequence[int], workers: int, throw: int
         took = costs[place] * (1 + DOUBT * (2 * doubt - 1) * 3**0.5)
         heapq.heapreplace(free, free[0] + took)
     return max(free)
-
-
-SLOWER = 3.0
-"""A straggler takes this many times longer than expected; the model is off by a fifth, not two thirds."""
-LEAST_DONE = 3
-"""Chunks that must be done before another chunk is compared with them."""
-WORTH = 1.5
-"""The rest of a straggler takes this many times longer here than the whole chunk elsewhere."""
-LOOK_S = 10.0
-"""Seconds between checks of a chunk being encoded; each check reads the records of the parts."""
-
-
-def is_straggler(
-    cost: float, share: float, elapsed_s: float, done: Sequence[tuple[float, float]]
-) -> bool:
-    """Return whether a chunk is a straggler, from its modelled cost and its encoded share (0 to 1).
-
-    `done` holds the cost and the duration in seconds of each finished chunk of the video.
-    """
-    known = [seconds / each for each, seconds in done if each > 0 and seconds > 0]
-    if len(known) < LEAST_DONE or cost <= 0:
-        return False
-    expected = median(known) * cost
-    if share <= 0:
-        # Lookahead delays the first frame, so its absence says nothing about the speed.
-        return elapsed_s > expected
-    whole = elapsed_s / share
-    return whole > SLOWER * expected and whole - elapsed_s > WORTH * expected

@@ -7,9 +7,9 @@ from pathlib import Path
 from hevcq.errors import UndoRefused
 from hevcq.library.filesystem import FileSystem, move_new
 from hevcq.library.replacement.journal import Journal, Record
+from hevcq.library.replacement.restored_originals import note_undone
 from hevcq.library.replacement.retention import prune
 from hevcq.library.replacement.steps import RecoveryOutcome, Steps
-from hevcq.library.replacement.undone import note_undone
 from hevcq.util.text import printable
 
 
