@@ -292,11 +292,10 @@ def left_behind(info: MediaInfo) -> Iterator[str]:
     A private stream with a language is sound that ffmpeg does not know, such as Dolby AC-4.
     """
     for stream in info.streams:
-        named = in_brackets(stream.language)
         if stream.codec == TELETEXT and not info.unsent(stream):
-            yield f"teletext of stream {stream.index}{named}"
-        elif stream.kind is StreamKind.DATA and stream.codec == "bin_data" and named:
-            yield f"stream {stream.index}{named}, which ffmpeg cannot read"
+            yield f"teletext of stream {stream.index}{in_brackets(stream.language)}"
+        elif stream.kind is StreamKind.DATA and stream.codec == "bin_data" and stream.language:
+            yield f"stream {stream.index}{in_brackets(stream.language)}, which ffmpeg cannot read"
 
 
 def ledger(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:

@@ -238,7 +238,7 @@ def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Deci
         return _drop(stream, "the chapter titles track, which is kept as chapters")
     held = tag in containers.DATA_TAGS[muxer]
     what = f"a data track ({tag or stream.codec})"
-    if stream.codec == "bin_data" and in_brackets(stream.language):
+    if stream.codec == "bin_data" and stream.language:
         what = f"data or sound{in_brackets(stream.language)} that ffmpeg cannot read"
     return _by_policy(stream, policy, ("data_streams", what), held=held, drops_held=False)
 
