@@ -53,7 +53,7 @@ class Machine:
             given = {"folders": ("Camera",), "target": self.target, **job}
             ready = SyncJob("anna", move=move, settle_s=settle_s, **given)
             run = Session(ports, ready, self.told.append, self.notices.append, dry_run=dry_run)
-            run.reported = self.watch
+            run.reported = set() if self.watch is None else self.watch
             if self.on_bytes is not None:
                 run._mover.on_bytes = self.on_bytes
             run.run()

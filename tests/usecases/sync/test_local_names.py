@@ -41,8 +41,12 @@ def test_long_names_stay_apart_and_keep_their_suffix():
     assert len(os.fsencode(one)) <= MAX_NAME_BYTES
 
 
-def test_the_text_direction_cannot_be_reversed():
-    assert safe_name("a\u202e4pm.exe") == "a_4pm.exe"
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [("a\u202e4pm.exe", "a_4pm.exe"), ("..", "_.."), (".hevcq-a.part", "_.hevcq-a.part")],
+)
+def test_a_name_leads_nowhere_and_reads_as_it_is(name, safe):
+    assert safe_name(name) == safe
 
 
 @pytest.mark.parametrize(

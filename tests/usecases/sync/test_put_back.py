@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import threading
 from contextlib import closing
+from itertools import islice
 
 import pytest
 
-from hevcq.errors import Unavailable
+from hevcq.errors import SourceChanged, SourceUnreadable, Unavailable
 from hevcq.library.names import certificate_path
+from hevcq.library.pace import Pace
 from hevcq.ports.sync import Upload
 from hevcq.remotes.webdav import upload
 from hevcq.remotes.webdav.client import Account, WebDavRemote
-from hevcq.usecases.sync import session
+from hevcq.usecases.sync import local_names, put_back, session
+from hevcq.usecases.sync.put_back import PutBack
 from hevcq.usecases.sync.session import Fate
 from support.clips import ManualClock
 from support.library import certificate
@@ -27,13 +32,6 @@ UPLOADS = "/remote.php/dav/uploads/anna"
 @pytest.fixture
 def server(webdav):
     return webdav
-
-
-@pytest.fixture
-def machine(server, tmp_path):
-    made = Machine(server, tmp_path, ManualClock(auto=True))
-    made.target.mkdir()
-    return made
 
 
 def encode(machine: Machine, name: str, content: bytes) -> bytes:
@@ -75,6 +73,46 @@ def test_nothing_on_the_server_is_overwritten(server, machine):
         "Encoded/a.hevc.mp4": b"another",
         "Encoded/a.hevc (2).mp4": rendition,
     }
+
+
+def test_a_rendition_without_a_free_name_is_told_as_failed(server, machine, monkeypatch):
+    server.put("Camera/a.mp4", VIDEO)
+    machine.sync(put_back="Encoded")
+    encode(machine, "a.mp4", VIDEO)
+    server.put("Encoded/a.hevc.mp4", b"another")
+    monkeypatch.setattr(local_names, "MAX_NUMBER", 1)
+    (told,) = machine.sync(put_back="Encoded")
+    assert (told.fate, told.reason) == (Fate.FAILED, "It has no free name left on the server.")
+    assert server.files() == {"Encoded/a.hevc.mp4": b"another"}
+
+
+def test_of_another_target_only_the_name_is_kept_and_only_videos_go_back(server, machine, tmp_path):
+    for name in ("a.mp4", "note.txt"):
+        server.put(f"Camera/2024/{name}", VIDEO + name.encode())
+    machine.sync(put_back="Encoded")
+    for name in ("a.mp4", "note.txt"):
+        encode(machine, f"2024/{name}", VIDEO + name.encode())
+    (tmp_path / "other").mkdir()
+    assert machine.fates(put_back="Encoded", target=tmp_path / "other") == {
+        "Encoded/a.hevc.mp4": Fate.PUT_BACK
+    }
+
+
+@pytest.mark.parametrize(
+    ("sent", "error", "words"),
+    [(0, SourceChanged, "changed while it was put back"), (1, SourceUnreadable, "ended early")],
+)
+def test_a_rendition_that_changes_while_it_is_sent_is_no_upload(
+    tmp_path, monkeypatch, sent, error, words
+):
+    (rendition := tmp_path / "a.hevc.mp4").write_bytes(VIDEO)
+    monkeypatch.setattr(put_back, "READ", 1000)
+    pace = Pace(ManualClock(), threading.Event(), 0.0)
+    blocks = PutBack(None, None, pace)._upload(rendition).blocks(0, len(VIDEO))
+    assert len(b"".join(islice(blocks, sent))) == sent * 1000
+    os.truncate(rendition, 1000)
+    with pytest.raises(error, match=words):
+        list(blocks)
 
 
 def test_a_file_without_a_certificate_is_not_put_back(server, machine):

@@ -17,7 +17,7 @@ from hevcq.usecases.sync import session
 from hevcq.usecases.sync.fetch import LEAST_BYTES, Patience
 from hevcq.usecases.sync.session import Fate
 from support.clips import ManualClock
-from support.syncing import VIDEO, Machine
+from support.syncing import VIDEO
 from support.webdav import (
     changed_header,
     cut,
@@ -26,13 +26,6 @@ from support.webdav import (
     times,
     without,
 )
-
-
-@pytest.fixture
-def machine(webdav, tmp_path):
-    made = Machine(webdav, tmp_path, ManualClock(auto=True))
-    made.target.mkdir()
-    return made
 
 
 def test_a_moved_file_is_here_and_gone_there(machine):
@@ -420,6 +413,10 @@ def test_a_dry_run_changes_nothing(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     assert machine.fates(dry_run=True) == {"Camera/a.mp4": Fate.WOULD}
     assert machine.files() == {}
+    machine.sync(move=False)
+    assert machine.sync(dry_run=True, move=False) == []
+    (told,) = machine.sync(dry_run=True)
+    assert "would be deleted" in told.reason
     assert "DELETE" not in machine.server.methods()
     assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
 

@@ -172,12 +172,11 @@ class Mover:
 
     def is_here(self, entry: SyncEntry) -> bool:
         """Return whether the entry's bytes are still on this machine, or a rendition of them."""
-        if entry.target is None:
-            return False
-        key = (entry.target, entry.sha256)
-        if key in self._proved and _is_file_of(self.ports.fs, entry.target, entry.size):
-            return True
-        return is_here(self.ports.fs, entry.target, entry.size, entry.sha256)
+        fs, target = self.ports.fs, entry.target
+        return target is not None and (
+            ((target, entry.sha256) in self._proved and _is_file_of(fs, target, entry.size))
+            or is_here(fs, target, entry.size, entry.sha256)
+        )
 
     def remove(self, file: RemoteFile, entry: SyncEntry) -> Removal:
         """Delete this version on the server; the entry goes, the memory of its bytes stays.

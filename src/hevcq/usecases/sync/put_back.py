@@ -17,7 +17,7 @@ from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import fingerprint_of, open_regular, same_bytes
 from hevcq.library.pace import Pace
 from hevcq.library.scanning.scan import VIDEO_SUFFIXES
-from hevcq.ports.sync import Arrival, Upload
+from hevcq.ports.sync import Upload
 from hevcq.usecases.sync import local_names
 from hevcq.usecases.sync.move import SyncJob, SyncPorts
 from hevcq.usecases.sync.presence import rendition_of
@@ -62,13 +62,13 @@ class PutBack:
             )
             if rendition is None:
                 continue
-            put = self._one(rendition, arrival, patient)
+            put = self._one(rendition, patient)
             if not put.reason:
                 now = self.ports.clock.now()
                 self.ports.journal.record_put_back(account, arrival.sha256, put.path, now)
             yield put
 
-    def _one(self, rendition: Path, arrival: Arrival, patient: Patient) -> Put:
+    def _one(self, rendition: Path, patient: Patient) -> Put:
         *parents, name = self._parts(rendition)
         path = "/".join((self.job.put_back, *parents, name))
         size = 0
@@ -87,7 +87,7 @@ class PutBack:
             return Put(path, rendition, size, str(error))
         except OSError as error:
             return Put(path, rendition, size, f"{printable(rendition)}: {reason_of(error)}.")
-        return Put(path, arrival.target, size, "It has no free name left on the server.")
+        return Put(path, rendition, size, "It has no free name left on the server.")
 
     def _parts(self, rendition: Path) -> tuple[str, ...]:
         if self.job.target in rendition.parents:

@@ -86,8 +86,8 @@ class Session:
     notice: Callable[[str], None]
     on_bytes: OnBytes = lambda _path, _have, _size: None
     dry_run: bool = False
-    reported: set[tuple[str, str, str]] | None = None
-    """What earlier rounds of the same watch reported, which is not repeated; None: report everything."""
+    reported: set[tuple[str, str, str]] = field(default_factory=set)
+    """What earlier rounds of the same watch reported, which is not repeated."""
     unsafe: str = ""
     """Why the server's files are not deleted although asked; "" where they are."""
     _entries: dict[str, SyncEntry] = field(default_factory=dict)
@@ -97,11 +97,10 @@ class Session:
         pace = Pace(self.ports.clock, self.ports.stop, self.job.bytes_s)
         self._mover = Mover(self.ports, self.job, pace, self.on_bytes)
         self._report_file, self.on_file = self.on_file, self._once
-        self._left: set[tuple[str, str]] = set()
 
     def _once(self, each: Synced) -> None:
         key = (each.path, each.fate.value, each.reason)
-        if self.reported is not None and each.fate.value in REPEATED:
+        if each.fate.value in REPEATED:
             if key in self.reported:
                 return
             self.reported.add(key)
@@ -113,12 +112,7 @@ class Session:
         Raises ConfigError, UsageError, Unavailable, DiskFull, StorageError or Stopped; what was done
         until then is done.
         """
-        if not self.job.target.is_dir():
-            # Never made here: below an unmounted disk it would be another folder.
-            raise UsageError(
-                f"There is no folder {printable(self.job.target)} for the files of {self.job.name}.",
-                remedy="Make it once, or mount its disk.",
-            )
+        self._require_target()
         account = self._mover.account
         self._entries = dict(self.ports.journal.entries(account))
         self._broken = 0
@@ -135,6 +129,14 @@ class Session:
             self._one(file)
         if self.job.put_back and not self.dry_run:
             self._put_back()
+
+    def _require_target(self) -> None:
+        if not self.job.target.is_dir():
+            # Never made here: below an unmounted disk it would be another folder.
+            raise UsageError(
+                f"There is no folder {printable(self.job.target)} for the files of {self.job.name}.",
+                remedy="Make it once, or mount its disk.",
+            )
 
     def _put_back(self) -> None:
         """Put renditions of what came into their folder on the server."""
@@ -308,12 +310,8 @@ class Session:
             self.on_file(Synced(file.path, file.size, copied, entry.target))
             return
         if not self._mover.is_here(entry):
-            if (file.path, file.version) not in self._left:
-                self._left.add((file.path, file.version))
-                detail = (
-                    "its bytes came before and are no longer where they landed; left on the server"
-                )
-                self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, detail))
+            detail = "its bytes came before and are no longer where they landed; left on the server"
+            self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, detail))
             return
         try:
             removal = self._patient(lambda: self._mover.remove(file, entry))
@@ -334,10 +332,8 @@ class Session:
         self.on_file(Synced(file.path, file.size, fate, entry.target, detail))
 
     def _require_room(self, file: RemoteFile) -> None:
-        folder = self.job.target
-        while not folder.exists():
-            folder = folder.parent
-        if free_beside(folder) < file.size + self.job.least_free:
+        self._require_target()
+        if free_beside(self.job.target) < file.size + self.job.least_free:
             raise DiskFull(
                 f"Too little space in {printable(self.job.target)} for {printable(file.path)} "
                 f"({file.size} bytes, and min_free_mib to spare).",
