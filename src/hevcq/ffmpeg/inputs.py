@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from hevcq.errors import Stopped, WorkerUnfit
 from hevcq.ffmpeg.process.child import TICK_S, ChildLimits, find_program, nowhere, start_child
-from hevcq.ffmpeg.process.limits import MAX_STDOUT_BYTES, Tail
+from hevcq.ffmpeg.process.limits import MAX_STDOUT_BYTES, Tail, usage
 from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ports.store import PROXY_SCHEME, PROXY_USER
 from hevcq.util.clock import Clock, SystemClock
@@ -161,8 +161,9 @@ SERVED_DEADLINE_S = 30.0
 START_S = 15.0
 WAIT_S = 1.0
 """Seconds to wait for one that is busy, as with the sound of a long video."""
-RETIRED_S = 1800.0
-"""CPU seconds after which such a process is followed by a new one."""
+RETIRED_S, RETIRED_MIB = 1800.0, 512
+"""CPU seconds, and memory it keeps, after which such a process is followed by a new one: what the
+libraries leak would else come near its limit, where they may leave facts out."""
 
 
 class Served:
@@ -205,15 +206,15 @@ class Served:
                 lent = [] if descriptor is None else [descriptor]
                 socket.send_fds(self.channel, [len(message).to_bytes(4, "big") + message], lent)
             while True:
-                if stop.is_set():
-                    raise Stopped
                 head = self._receive(5, stop, until, check)
                 body = self._receive(int.from_bytes(head[1:], "big"), stop, until, check)
                 if head[:1] == b"A":
                     answer = json.loads(body)
                     return answer if isinstance(answer, dict) else None
+                if head[:1] != b"L":
+                    return None
                 on_lines(body)
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, RecursionError):
             return None
 
     def _receive(
@@ -227,19 +228,25 @@ class Served:
             raise EOFError
         data = bytearray()
         while len(data) < size:
-            if select.select([self.channel], [], [], TICK_S)[0]:
-                piece = self.channel.recv(size - len(data))
-                if not piece:
-                    raise EOFError
-                data += piece
-                continue
+            says = select.select([self.channel], [], [], TICK_S)[0]
+            # Also of one that never falls silent: it could speak for ever, byte by byte.
             if stop.is_set():
                 raise Stopped
             if until is not None and _CLOCK.monotonic() >= until:
                 raise EOFError
             if check is not None:
                 check()
+            if says:
+                piece = self.channel.recv(size - len(data))
+                if not piece:
+                    raise EOFError
+                data += piece
         return bytes(data)
+
+    def is_spent(self) -> bool:
+        """Whether it has used so much CPU, or keeps so much memory, that a new one shall follow."""
+        used = usage(self._child.pid)
+        return used is None or used.cpu_s >= RETIRED_S or used.resident_mib >= RETIRED_MIB
 
     def end(self) -> None:
         """End it, whatever it does."""
@@ -363,7 +370,8 @@ def _unlike(program: bytes, answer: Mapping[str, object] | None) -> str:
     """Return why the libraries are not those that ffprobe loads, or ""."""
     if answer is None:
         return "ffprobe's libraries cannot be loaded by themselves"
-    if all(str(answer.get(what)).encode() in program for what in ("version", "configuration")):
+    told = [answer.get(what) for what in ("version", "configuration")]
+    if all(isinstance(one, str) and one and os.fsencode(one) in program for one in told):
         return ""
     return "ffprobe is of another build than the system's libraries"
 
@@ -397,12 +405,15 @@ class Demuxed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._open and self._well:
-            self._put({"ask": "close"}, None)
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        if self._served is not None:
-            self._pool.give_back(self._served, well=self._well)
+        try:
+            if self._open and self._well:
+                self._put({"ask": "close"}, SERVED_DEADLINE_S)
+        finally:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+            if self._served is not None:
+                well = self._well and not self._served.is_spent()
+                self._pool.give_back(self._served, well=well)
 
     def ask(
         self,
@@ -438,11 +449,21 @@ class Demuxed:
         answer = self._served.ask(
             question, lent, stop=self._stop, deadline_s=deadline_s, on_lines=on_lines, check=check
         )
-        if answer is None:
+        self._well = answer is not None and _is_answer(str(question["ask"]), answer)
+        if not self._well:
             get_logger().warning("demuxer_lost", question=question["ask"])
-        else:
-            self._well = float(answer.get("cpu_s", RETIRED_S)) < RETIRED_S
+            return None
         return answer
+
+
+def _is_answer(ask: str, answer: Mapping[str, object]) -> bool:
+    """Whether it holds what the reader of the answer takes for granted."""
+    if "unsure" in answer or ask == "close":
+        return True
+    if ask in {"sound", "packets"}:
+        return isinstance(answer.get("packets"), int)
+    frames = answer.get("frames")
+    return isinstance(frames, list) and all(isinstance(frame, dict) for frame in frames)
 
 
 def _opened(location: str) -> int | None:

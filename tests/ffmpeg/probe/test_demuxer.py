@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest.mock import ANY
+from types import SimpleNamespace
 
 import pytest
 
 from hevcq.domain.media.facts import MediaInfo, StreamKind
-from hevcq.errors import SourceUnreadable, Stopped
+from hevcq.errors import SourceUnreadable
 from hevcq.ffmpeg import inputs
 from hevcq.ffmpeg.inputs import Demuxed, Demuxers, FfmpegTools
 from hevcq.ffmpeg.inspect.frame_times import frame_times
 from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.probe import demuxer
 from hevcq.ffmpeg.probe.probe import PROBE_PACKETS, probe
 from hevcq.util.clock import SystemClock
 from support.clips import MEDIA, make_clip
 
 FFPROBE = FfmpegTools("ffmpeg", "ffprobe", SystemClock(), served=False)
 SERVED = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
+FORKED = FfmpegTools("ffmpeg", "ffprobe", SystemClock(), sandboxed=False)
+"""By a fork of the tests, which `make coverage` sees; see `forked`."""
 LOOK = {"packets": PROBE_PACKETS}
 SMALL = 60_000
 """Bytes: what is smaller is compared by make test, the rest by make long."""
@@ -55,6 +59,44 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return seen
 
 
+def fork(idle_s: float = demuxer.IDLE_S) -> SimpleNamespace:
+    """Fork what the child runs, before it could inherit the asker's end; `start` is as `start_child`."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            _, (channel,), *_ = socket.recv_fds(theirs, 1, 1)
+            os.dup2(channel, 0)
+            os.closerange(channel, channel + 1)
+            demuxer.IDLE_S = idle_s
+            demuxer.main()
+            status = 0
+        finally:
+            os._exit(status)
+    theirs.close()
+
+    def start(_argv: object, _limits: object, _sink: object, stdin: int) -> SimpleNamespace:
+        socket.send_fds(ours, [b"x"], [stdin])
+        ours.close()
+        return child
+
+    child = SimpleNamespace(pid=pid, status=None, close=lambda: None, start=start)
+    child.end_group = lambda: setattr(child, "status", os.waitpid(pid, 0)[1])
+    return child
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[None]:
+    """Let a fork of the tests answer FORKED: there the libraries run under coverage as well."""
+    pool = inputs.demuxers("ffprobe", sandboxed=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "start_child", fork().start)
+        assert pool.available(threading.Event()), pool.why_not
+    yield
+    pool.close()
+
+
 def reported(tools: FfmpegTools, path: Path) -> MediaInfo | str:
     try:
         return probe(tools, str(path), threading.Event())
@@ -65,18 +107,19 @@ def reported(tools: FfmpegTools, path: Path) -> MediaInfo | str:
 def alike(path: Path) -> None:
     """Compare facts, packets and frame times."""
     info = reported(FFPROBE, path)
-    assert reported(SERVED, path) == info
     if isinstance(info, str):
+        assert reported(SERVED, path) == info
         return
     stop = threading.Event()
-    one, other = (measure(tools, str(path), info, stop) for tools in (SERVED, FFPROBE))
-    assert one.tracks == other.tracks
-    assert len(one.errors) == len(other.errors)  # which name addresses in memory
-    for stream in info.of_kind(StreamKind.VIDEO):
-        times, other_times = (
-            frame_times(tools, str(path), stream.index, stop) for tools in (SERVED, FFPROBE)
-        )
-        assert times[0] == other_times[0]
+    other = measure(FFPROBE, str(path), info, stop)
+    videos = [stream.index for stream in info.of_kind(StreamKind.VIDEO)]
+    other_times = [frame_times(FFPROBE, str(path), video, stop)[0] for video in videos]
+    for tools in (SERVED, FORKED):
+        assert reported(tools, path) == info
+        one = measure(tools, str(path), info, stop)
+        assert one.tracks == other.tracks
+        assert len(one.errors) == len(other.errors)  # which name addresses in memory
+        assert [frame_times(tools, str(path), video, stop)[0] for video in videos] == other_times
 
 
 def pid_of(pool: Demuxers) -> int:
@@ -93,6 +136,7 @@ def samples() -> list[object]:
     ]
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("path", samples(), ids=lambda path: path.name)
 def test_the_facts_of_a_sample_are_those_of_ffprobe(path):
     alike(path)
@@ -109,6 +153,7 @@ COLOURS = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -134,6 +179,7 @@ def test_the_facts_of_each_container_are_those_of_ffprobe(tmp_path, asked, name,
     assert any(asked), "it was ffprobe that answered"
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     "options",
     [
@@ -154,7 +200,7 @@ def test_damaged_sound_is_left_to_ffmpeg(tmp_path):
     ).stdout.split()  # fmt: skip
     whole = clip.read_bytes()
     with Demuxed(SERVED, str(clip), threading.Event()) as file:
-        assert file.ask("sound", {}) == {"packets": len(packets), "cpu_s": ANY}
+        assert file.ask("sound", {}) == {"packets": len(packets)}
     at = int(packets[9].strip(","))
     clip.write_bytes(whole[:at] + b"\xff" * 60 + whole[at + 60 :])
     with Demuxed(SERVED, str(clip), threading.Event()) as file:
@@ -226,29 +272,15 @@ def test_one_that_dies_is_followed_by_ffprobe_and_then_by_another(tmp_path, pool
     assert pid_of(pool) != first
 
 
-def test_one_that_hangs_is_ended_at_its_deadline(tmp_path, pool):
-    clip = make_clip(tmp_path, name="clip.mp4")
-    with Demuxed(SERVED, str(clip), threading.Event()) as file:
-        os.kill(pid_of(pool), signal.SIGSTOP)
-        assert file.ask("look", LOOK, deadline_s=0.1) is None
-    assert not pool._all
-
-
-@pytest.mark.parametrize(
-    "says", [b"A\x00\x00\x00\x03{}!", b"A\x00\x00\x00\x02[]", b"A\xff\xff\xff\xff", b"A\x00"]
-)
-def test_garbage_is_no_answer(tmp_path, pool, monkeypatch, says):
-    clip = make_clip(tmp_path, name="clip.mp4")
-    with Demuxed(SERVED, str(clip), threading.Event()) as file:
-        (one,) = pool._all
-        ours, theirs = inputs.socket.socketpair()
-        theirs.sendall(says)
-        theirs.shutdown(inputs.socket.SHUT_WR)
-        one.channel.close()
-        monkeypatch.setattr(one, "channel", ours)
-        assert file.ask("look", LOOK) is None
-        theirs.close()
-    assert not pool._all
+def test_one_that_nobody_asks_ends_by_itself(monkeypatch):
+    child = fork(idle_s=0.0)
+    monkeypatch.setattr(inputs, "start_child", child.start)
+    served = inputs.Served([], inputs.SERVED_LIMITS)
+    introduced = served.ask(None, stop=threading.Event(), deadline_s=60)
+    child.end_group()
+    served.channel.close()
+    assert introduced["version"]
+    assert child.status == 0
 
 
 def test_without_enough_memory_ffprobe_is_asked(tmp_path, pool, monkeypatch):
@@ -269,17 +301,6 @@ def test_another_ffprobe_than_the_libraries_is_started_itself(tmp_path, text, wh
     pool = Demuxers(str(program), sandboxed=True)
     assert not pool.available(threading.Event())
     assert why in pool.why_not
-
-
-def test_a_stop_ends_the_wait_for_an_answer(tmp_path, pool):
-    clip = make_clip(tmp_path, name="clip.mp4")
-    stop = threading.Event()
-    with Demuxed(SERVED, str(clip), stop) as file:
-        os.kill(pid_of(pool), signal.SIGSTOP)
-        threading.Timer(0.05, stop.set).start()
-        with pytest.raises(Stopped):
-            file.ask("look", LOOK)
-    assert not pool._all
 
 
 def test_many_files_are_asked_about_at_once(tmp_path, pool):

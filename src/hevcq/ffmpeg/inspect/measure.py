@@ -283,15 +283,18 @@ def demux_packets(
     to be asked. Raises Unavailable if the file gives no more bytes.
     """
     watchdog = SilenceWatchdog(tools, location)
+    got = 0
 
     def feed(lines: bytes) -> None:
+        nonlocal got
         watchdog.reset()
+        got += lines.count(b"\n")
         reader.feed(lines)
 
     with Demuxed(tools, location, stop) as file:
         answer = file.ask("packets", question, deadline_s=None, on_lines=feed, check=watchdog.check)
     reader.close()
-    return answer is not None
+    return answer is not None and answer["packets"] == got
 
 
 def read_packets(

@@ -241,7 +241,7 @@ def header_picture(file: OpenFile, index: int) -> dict[str, Any]:
 
 
 def packet_lines(file: OpenFile, question: Json, send: Callable[[bytes], None]) -> int:
-    """Send a line of each packet as ffprobe prints it in CSV, and return how many there were."""
+    """Send a line of each packet as ffprobe prints it in CSV, and return the number of lines."""
     stream, named, hashed = question["stream"], question["named"], question["hashed"]
     file.only(stream)
     lines: list[str] = []
@@ -266,6 +266,7 @@ def packet_lines(file: OpenFile, question: Json, send: Callable[[bytes], None]) 
             lines, size = [], 0
     if named and stream is not None:
         lines.append(f"stream,{file.parameters[stream].video_delay}")
+        count += 1
     send("\n".join([*lines, ""]).encode() if lines else b"")
     return count
 
@@ -324,11 +325,10 @@ class Server:
                 answer = self.answer(question, descriptors)
                 if self.complained():
                     raise Unsure("a library complained")
-            except (Unsure, MemoryError, ValueError, KeyError, ctypes.ArgumentError) as error:
-                answer = {"unsure": str(error) or type(error).__name__}
+            except Unsure as error:  # any other error ends this process, whatever state it is in
+                answer = {"unsure": str(error)}
                 self.close_file()
             self.complained()
-            answer["cpu_s"] = sum(os.times()[:2])
             self.send(b"A", json.dumps(answer).encode())
 
     def answer(self, question: Json, descriptors: list[int]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hevcq.domain.profile import Bounds
 from hevcq.errors import EncoderStalled, LimitExceeded
@@ -172,9 +173,10 @@ class BoundedBuffer:
 
 
 CHECK_S = 0.5
+"""Seconds between two checks of a child."""
 AFTER_HOLD_S = 60.0
 """Seconds that a child which stood still gets until its progress is checked again."""
-"""Seconds between two checks of a child."""
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class StallWatchdog:
@@ -241,22 +243,30 @@ class ChildWatchdog:
         if self._check is not None:
             self._check()
         if self._idle is not None:
-            used = cpu_ticks(self._pid)
+            used = usage(self._pid)
             if used is not None:
-                self._idle.check(used, f"{self._name} used no CPU time")
+                self._idle.check(used.cpu_s, f"{self._name} used no CPU time")
 
 
-def cpu_ticks(pid: int) -> int | None:
-    """Return the CPU time of a process and all its threads, in kernel ticks of 10 ms, or None.
+class Usage(NamedTuple):
+    """CPU seconds that a process and all its threads used, and the memory that it has now."""
 
-    (man 5 proc_pid_stat: utime and stime, fields 14 and 15; the second field is a name in brackets
-    that may contain anything.)
+    cpu_s: float
+    resident_mib: float
+
+
+def usage(pid: int) -> Usage | None:
+    """Return what a process has used, or None if it cannot be looked at.
+
+    (man 5 proc_pid_stat: utime, stime and rss, fields 14, 15 and 24; the second field is a name in
+    brackets that may contain anything.)
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return int(fields[11]) + int(fields[12])
+        ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
     except (OSError, IndexError, ValueError):
         return None
+    return Usage(ticks / TICKS_PER_S, pages * resource.getpagesize() / 2**20)
 
 
 def is_held(stop: threading.Event) -> bool:
