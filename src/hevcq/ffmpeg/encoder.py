@@ -96,7 +96,7 @@ class FfmpegEncoder(Encoder):
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
         """Return one picture as JPEG; see ports.encoder."""
-        from hevcq.ffmpeg.inspect.texts import still
+        from hevcq.ffmpeg.inspect.picture_and_texts import still
 
         return still(self._tools, location, width, stop)
 
@@ -104,7 +104,7 @@ class FfmpegEncoder(Encoder):
         self, location: str, *, stop: threading.Event
     ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
         """Return subtitles as WebVTT, and chapters; see ports.encoder."""
-        from hevcq.ffmpeg.inspect.texts import read_texts
+        from hevcq.ffmpeg.inspect.picture_and_texts import read_texts
 
         return read_texts(self._tools, location, stop)
 

@@ -39,6 +39,8 @@ LOOK_S = 60.0
 """Seconds between looks whether a library's folder is there, and on the same mount as before."""
 BESIDE_ENDS_S = 10.0
 """Seconds that a sync and a health check get to notice the stop; they go on there next time."""
+PAGE_ENDS_S = 15.0
+"""Seconds that the page gets to end its requests when the service stops."""
 LIVE = frozenset({"libraries", "ingest", "sync", "health", "schedule"})
 """Settings that a reload changes; the others are in use by open files and running encodes."""
 

@@ -27,8 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-PAGE_ENDS_S = 15.0
-"""Seconds that the page gets to end its requests when the service stops."""
 System = Annotated[
     bool, typer.Option("--system/--user", help="For the whole machine, or for you (default).")
 ]
@@ -86,6 +84,7 @@ def _run(cli: Cli, *, as_json: bool) -> None:
 def _serve_page(opened: App, cli: Cli) -> Callable[[], None] | None:
     """Serve the page in a thread, if its packages are there; return what ends it."""
     from hevcq.wiring.app import stop_signals
+    from hevcq.wiring.service import PAGE_ENDS_S
 
     try:
         from hevcq.web.server import serve
