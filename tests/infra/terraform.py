@@ -82,6 +82,9 @@ class Terraform:
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
             "TF_IN_AUTOMATION": "1",
+            # The provider waits for most of what it makes; what a destroy reads was read just before.
+            "TF_CLI_ARGS_apply": "-parallelism=60",
+            "TF_CLI_ARGS_destroy": "-parallelism=60 -refresh=false",
             **(environment or {}),
         }
         more = []

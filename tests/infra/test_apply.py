@@ -249,11 +249,11 @@ def test_a_farm_is_applied_used_and_taken_down(
     terraform.run("apply", *unasked)
     ecs = boto3.client("ecs", endpoint_url=endpoint, region_name=REGION, **SIGNED)
     task = ecs.describe_task_definition(taskDefinition="hevcq-hevc")["taskDefinition"]
-    config = terraform.run("output", "-raw", "hevcq_toml").stdout
-    attach_operator_policy(emulator, terraform.run("output", "-raw", "operator_policy_arn").stdout)
+    outputs = json.loads(terraform.run("output", "-json").stdout)
+    attach_operator_policy(emulator, outputs["operator_policy_arn"]["value"])
     use = tmp_path / "use"
     use.mkdir()
-    ingest_through_two_workers(use, endpoint, profiles, config)
+    ingest_through_two_workers(use, endpoint, profiles, outputs["hevcq_toml"]["value"])
     buckets = [f"hevcq-in-{MOTO_ACCOUNT}", f"hevcq-out-{MOTO_ACCOUNT}"]
     assert_published(account, buckets[1])
     if whole:
@@ -265,13 +265,13 @@ def test_a_farm_is_applied_used_and_taken_down(
     # One plan shows both: what was applied stands as it is meant, and no refusal changed it.
     after = drifted(terraform.plan(*variables))
     meant = take_down(terraform, "--data", "delete", "--confirm", "hevcq", flags=flags)
-    left = json.loads(terraform.run("show", "-json").stdout)
+    left = terraform.run("state", "list").stdout
 
     assert task["containerDefinitions"][0]["image"] == image
     assert kept == (["any transport", *PROTECTED[1:3]] * len(BUCKETS) if whole else PROTECTED)
     assert {address: names for address, names in after.items() if names} == {}
     assert meant[0] == 0, meant[1]
-    assert "values" not in left
+    assert left == ""
     assert [b["Name"] for b in emulator.clients.s3.list_buckets()["Buckets"]] == ["states"]
 
 
@@ -310,7 +310,7 @@ def test_a_used_farm_is_taken_down_and_what_it_holds_stays(
     untouched = drifted(terraform.plan(*variables, "image=hevcq-worker:test"))
     kept = take_down(terraform, "--data", "keep", "--confirm", "hevcq", flags=flags)
     versions = [clients.s3.list_object_versions(Bucket=name)["Versions"] for name in BUCKETS]
-    left = json.loads(terraform.run("show", "-json").stdout)
+    left = terraform.run("state", "list").stdout
 
     assert "so nothing was destroyed" in bare.stdout + bare.stderr
     for words in ("bucket hevcq-in-", "bucket hevcq-out-", "queue hevcq-hevc", "table hevcq"):
@@ -324,5 +324,5 @@ def test_a_used_farm_is_taken_down_and_what_it_holds_stays(
     assert guards(emulator) == PROTECTED
     assert [len(found) for found in versions] == [2, 2]
     assert clients.dynamodb.scan(TableName="hevcq")["Count"] == 1
-    assert "values" not in left
+    assert left == ""
     assert "QueueUrls" not in clients.sqs.list_queues()

@@ -65,6 +65,15 @@ class Tree:
         """Return the file that changes and what it becomes.
 
         Raises:
+            ValueError: As `place`, or it changes nothing.
+        """
+        path, change = self.place(mutant)
+        return path, change()
+
+    def place(self, mutant: Mutant) -> tuple[Path, Change]:
+        """Return the file that changes and what gives its changed content.
+
+        Raises:
             ValueError: The mutant applies nowhere, or at more than one place.
         """
         found = [
@@ -72,8 +81,7 @@ class Tree:
         ]
         if len(found) != 1:
             raise ValueError(f"{mutant.name}: applies {len(found)} times in {mutant.symbol}")
-        ((path, change),) = found
-        return path, change()
+        return found[0]
 
     def _files(self, mutant: Mutant) -> list[Path]:
         if _is_data(mutant):
@@ -139,7 +147,12 @@ def _changes(mutant: Mutant, path: Path) -> Iterator[Change]:
     places = _in_strings if mutant.text else _in_code
     for symbol in _named(tree).get(mutant.symbol, ()):
         for spelled in _spellings(mutant, tree):
-            yield from (partial(_unparsed, tree, change) for change in places(symbol, spelled))
+            for change in places(symbol, spelled):
+                yield partial(_unparsed, source, _outermost(tree, symbol), change)
+
+
+def _outermost(tree: ast.Module, symbol: ast.stmt) -> ast.stmt:
+    return next(each for each in reversed(tree.body) if each.lineno <= symbol.lineno)
 
 
 def _spellings(mutant: Mutant, tree: ast.Module) -> Iterator[Mutant]:
@@ -154,11 +167,16 @@ def _spellings(mutant: Mutant, tree: ast.Module) -> Iterator[Mutant]:
                 yield replace(mutant, old=old, new=new)
 
 
-def _unparsed(tree: ast.Module, change: Callable[[], None]) -> str:
+def _unparsed(source: str, statement: ast.stmt, change: Callable[[], None]) -> str:
+    """Return the source with one statement of its module changed; all others stay as they are."""
+    lines, before = source.splitlines(), ast.unparse(statement)
     change()
-    changed = ast.unparse(tree)
-    compile(changed, "mutant", "exec")
-    return changed
+    after = ast.unparse(statement)
+    compile(after, "mutant", "exec")
+    if after == before:
+        raise ValueError(f"nothing is changed in {before}")
+    first = min(each.lineno for each in (statement, *getattr(statement, "decorator_list", ())))
+    return "\n".join([*lines[: first - 1], after, *lines[statement.end_lineno :]])
 
 
 def _words(mutant: Mutant, text: str) -> Iterator[re.Match[str]]:
@@ -207,5 +225,11 @@ def _in_fields(symbol: ast.stmt, old: ast.expr, new: ast.expr) -> Iterator[Calla
                 yield partial(setattr, parent, name, new)
 
 
-def _same(one: object, other: ast.AST) -> bool:
-    return type(one) is type(other) and ast.dump(one) == ast.dump(other)
+def _same(one: object, other: object) -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, ast.AST):
+        return all(_same(getattr(one, n, None), getattr(other, n, None)) for n in one._fields)
+    return one == other
