@@ -239,3 +239,14 @@ def with_late_sound(path: Path) -> None:
     loud = "aevalsrc='random(0)*sin(2764*t)*gt(mod(t*t*3\\,1)\\,0.5)':s=48000:d=3"
     ffmpeg(*video(seconds="3")[:4], "-itsoffset", "0.25", "-f", "lavfi", "-i", loud, *GOPS,
            "-c:a", "aac", "-mpegts_flags", "latm", path)  # fmt: skip
+
+
+def with_changing_sound(path: Path) -> None:
+    """Sound in AC-3 that is stereo, 5.1 for a film, and stereo again."""
+    sounds, raw = b"", path.with_suffix(".ac3")
+    for channels in (2, 6, 2):
+        ffmpeg(*video(seconds="0.96")[4:], "-ac", channels, raw)
+        sounds += raw.read_bytes()
+    raw.write_bytes(sounds)
+    ffmpeg(*video(seconds="3")[:4], "-i", raw, *GOPS, "-c:a", "copy", path)
+    raw.unlink()

@@ -331,6 +331,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("recording-teletext.ts", broadcast.with_teletext),
     Ordinary("recording-data.ts", broadcast.with_data),
     Ordinary("recording-late-sound.ts", broadcast.with_late_sound),
+    Ordinary("recording-changing-sound.ts", broadcast.with_changing_sound),
     _made("recording-whole.ts", *GOPS, "-c:a", "mp2"),
     _made("recording-whole-mpeg2.ts", *MPEG2, "-c:a", "mp2"),
 )

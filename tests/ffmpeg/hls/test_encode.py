@@ -101,6 +101,16 @@ def test_sound_of_an_odd_rate_is_resampled_for_aac() -> None:
     assert "aresample=async=1:min_hard_comp=0.01:first_pts=0,aformat=channel_layouts=mono" in argv
 
 
+@pytest.mark.parametrize(("form", "start_s", "led_in"), [("mpegts", 0.9, False),
+                                                       ("mpegts", 1.1, True), (MKV, 0.9, True)])  # fmt: skip
+def test_silence_leads_in_only_sound_that_may_begin_late(form, start_s, led_in) -> None:
+    """The filters of a recording's sound begin anew in the middle where its channels change."""
+    tracks = video(1280, 720, start_s=1.0), audio("ac3", 2, start_s=start_s)
+    argv = command(media(*tracks, form=form, start_s=min(1.0, start_s)))
+
+    assert (":first_pts=0" in next(w for w in argv if w.startswith("aresample"))) is led_in
+
+
 def test_sound_of_5_1_is_made_beside_its_stereo_mix() -> None:
     made = command(media(video(1280, 720), audio("dts", 6), form=MKV), surround="eac3")
     full = made[made.index("file:/out/v/sound1.mp4") + 1 :]

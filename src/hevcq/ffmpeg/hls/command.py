@@ -131,7 +131,7 @@ def side_outputs(request: EncodeRequest, paths: SetPaths) -> list[str]:
     command: list[str] = []
     length_us = str(round(ladder_in(plan).segment_s * 1_000_000))
     for name, track in sounds_of(plan).items():
-        command += ["-map", f"0:{track.source_index}", *_sound_options(track, info), *BARE]
+        command += ["-map", f"0:{track.source_index}", *_sound_options(track, plan, info), *BARE]
         command += ["-movflags", SOUND_FRAGMENTS, "-frag_duration", length_us]
         command += ["-f", "mp4", f"file:{paths.sound(name)}"]
     for number, track in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1):
@@ -253,7 +253,7 @@ def _time_base(stream: Stream, rung: Rung) -> str:
     return f"{tick.numerator}:{tick.denominator}"
 
 
-def _sound_options(track: StreamPlan, info: MediaInfo) -> list[str]:
+def _sound_options(track: StreamPlan, plan: EncodePlan, info: MediaInfo) -> list[str]:
     """Return the options of a sound: silence fills what it begins later, and gaps on the way.
 
     A copied one begins at 0, as the picture does, and is delayed afterwards.
@@ -262,7 +262,10 @@ def _sound_options(track: StreamPlan, info: MediaInfo) -> list[str]:
         return ["-c:0", "copy", "-bsf:0", "setts=pts=PTS-STARTPTS:dts=DTS-STARTDTS"]
     source = next(s for s in info.streams if s.index == track.source_index)
     layout = {1: "mono", 2: "stereo"}.get(track.channels or 2, "5.1")
-    filters = f"aresample=async=1:min_hard_comp=0.01:first_pts=0,aformat=channel_layouts={layout}"
+    # Where the channels of a recording change, ffmpeg begins its filters anew, and with them this silence.
+    earliest = info.format_name == "mpegts" and source.start_s == info.origin_s(plan.mapped)
+    led_in = "" if earliest else ":first_pts=0"
+    filters = f"aresample=async=1:min_hard_comp=0.01{led_in},aformat=channel_layouts={layout}"
     options = ["-c:0", track.encoder, "-b:0", str(track.bit_rate), "-filter:0", filters]
     rate = source.audio.sample_rate if source.audio is not None else 0
     return options if rate in _AAC_RATES else [*options, "-ar:0", "48000"]
