@@ -142,12 +142,16 @@ def test_a_registering_claim_whose_answer_was_lost_is_ours(ledger) -> None:
     assert claim(ledger) == Granted(fence=1, failures=0, crashes=0)
 
 
-def test_a_registering_claim_that_is_overtaken_is_refused(farm, ledger) -> None:
+@pytest.mark.parametrize("write", ["put_item", "update_item"])
+def test_a_claim_that_is_overtaken_looks_again_and_is_refused(farm, ledger, write) -> None:
+    if write == "update_item":
+        ledger.register(SOURCE, ["hevc"])
+
     def overtaken(real, **asked):
         assert claim(ledger, "quicker") == Granted(1, 0, 0)
         return real(**asked)
 
-    ledger._jobs.db.plan["put_item"] = [overtaken]
+    ledger._jobs.db.plan[write] = [overtaken]
 
     assert claim(ledger) == Held(farm.clock.now() + 60)
 
@@ -159,18 +163,6 @@ def test_a_claim_that_got_no_answer_at_all_may_be_made_again(ledger) -> None:
         claim(ledger)
 
     assert claim(ledger) == Granted(fence=2, failures=0, crashes=0)
-
-
-def test_a_claim_that_is_overtaken_looks_again(farm, ledger) -> None:
-    ledger.register(SOURCE, ["hevc"])
-
-    def overtaken(real, **asked):
-        assert claim(ledger, "quicker") == Granted(1, 0, 0)
-        return real(**asked)
-
-    ledger._jobs.db.plan["update_item"] = [overtaken]
-
-    assert claim(ledger) == Held(farm.clock.now() + 60)
 
 
 def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
@@ -374,27 +366,23 @@ def reporter(farm) -> Reporter:
     return Reporter(context, lease, task, Fence(ledger, JOB, claim.fence), "w")
 
 
-def test_words_of_one_phase_are_written_once_in_a_while(farm, reporter) -> None:
+@pytest.mark.parametrize(
+    ("reports", "every_s", "writes", "last"),
+    [(10, PROGRESS_EVERY_S / 5, 2, 50), (3600, 1.0, 120, None)],
+    ids=["some words", "an hour"],
+)
+def test_progress_of_one_phase_is_written_once_in_a_while(
+    farm, reporter, reports, every_s, writes, last
+) -> None:
     ledger = farm.backend.ledger
     before = ledger._jobs.db.count("update_item")
 
-    for percent in range(10):
-        reporter.percent(Phase.ENCODE, percent)
-        farm.clock.advance(PROGRESS_EVERY_S / 5)
+    for report in range(reports):
+        reporter.percent(Phase.ENCODE, 100 * report / reports)
+        farm.clock.advance(every_s)
 
-    assert ledger._jobs.db.count("update_item") - before == 2
-    assert ledger.get(JOB).progress.percent == 5
-
-
-def test_an_hour_of_progress_costs_120_writes(farm, reporter) -> None:
-    ledger = farm.backend.ledger
-    before = ledger._jobs.db.count("update_item")
-
-    for second in range(3600):
-        reporter.percent(Phase.ENCODE, second / 36)
-        farm.clock.advance(1)
-
-    assert ledger._jobs.db.count("update_item") - before == 120
+    assert ledger._jobs.db.count("update_item") - before == writes
+    assert last is None or ledger.get(JOB).progress.percent == last
 
 
 FRAMES = [50, 50, 20]

@@ -34,6 +34,16 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def put(farm, content: bytes, *, fence: str, job: str = "j") -> None:
+    """Write an object behind the store's back, with what a publication of this fence says."""
+    said = {
+        object_metadata.JOB: job,
+        object_metadata.FENCE: fence,
+        object_metadata.SHA256: sha(content),
+    }
+    farm.clients.s3.put_object(Bucket="out", Key="DONE/hevc/a.mp4", Body=content, Metadata=said)
+
+
 def test_a_publication_whose_answer_was_lost_is_found_and_not_made_twice(store, tmp_path) -> None:
     wanted = publication(tmp_path)
     store._s3.plan["put_object"] = [("after", refusal("ConditionalRequestConflict", 409))]
@@ -47,13 +57,7 @@ def test_a_publication_whose_answer_was_lost_is_found_and_not_made_twice(store, 
 def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path) -> None:
     def overtaken(real, **asked):
         assert asked["IfNoneMatch"] == "*"
-        other = publication(tmp_path, b"other", job="another job")
-        metadata = {
-            object_metadata.JOB: other.job_id,
-            object_metadata.FENCE: "9",
-            object_metadata.SHA256: other.sha256,
-        }
-        farm.clients.s3.put_object(Bucket="out", Key=other.key, Body=b"other", Metadata=metadata)
+        put(farm, b"other", fence="9", job="another job")
         return real(**asked)
 
     store._s3.plan["put_object"] = [overtaken]
@@ -66,14 +70,7 @@ def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path
 
 def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_path) -> None:
     def overtaken(real, **asked):
-        metadata = {
-            object_metadata.JOB: "j",
-            object_metadata.FENCE: "2",
-            object_metadata.SHA256: sha(b"newer"),
-        }
-        farm.clients.s3.put_object(
-            Bucket="out", Key="DONE/hevc/a.mp4", Body=b"newer", Metadata=metadata
-        )
+        put(farm, b"newer", fence="2")
         return real(**asked)
 
     store._s3.plan["put_object"] = [overtaken]
@@ -89,14 +86,7 @@ def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_
 
 @pytest.mark.parametrize("fence", ["9" * 20, "9" * 1500, "no number", "-1", "1.5", ""])
 def test_a_fence_that_is_none_outranks_what_comes(farm, store, tmp_path, fence) -> None:
-    metadata = {
-        object_metadata.JOB: "j",
-        object_metadata.FENCE: fence,
-        object_metadata.SHA256: sha(b"forged"),
-    }
-    farm.clients.s3.put_object(
-        Bucket="out", Key="DONE/hevc/a.mp4", Body=b"forged", Metadata=metadata
-    )
+    put(farm, b"forged", fence=fence)
     wanted = publication(tmp_path, fence=3)
 
     with pytest.raises(StaleFence):

@@ -64,6 +64,15 @@ def kill_at(store, number: int) -> None:
     store._s3.plan["upload_part"] = [maybe] * 100
 
 
+def killed(process, video: Path, number: int = 4):
+    """Upload with a process that dies at part `number`, and return its store."""
+    store = process()
+    kill_at(store, number)
+    with pytest.raises(Killed):
+        accept(store, video)
+    return store
+
+
 def sent(store) -> list[int]:
     return sorted(c["PartNumber"] for name, c in store._s3.calls if name == "upload_part")
 
@@ -80,10 +89,7 @@ def notes(farm) -> list[Path]:
 
 
 def test_a_new_process_sends_only_the_parts_that_are_missing(farm, process, video) -> None:
-    first = process()
-    kill_at(first, 4)
-    with pytest.raises(Killed):
-        accept(first, video)
+    killed(process, video)
     assert open_parts(farm) == [KEY]
 
     second, told = process(), []
@@ -97,14 +103,10 @@ def test_a_new_process_sends_only_the_parts_that_are_missing(farm, process, vide
     assert (open_parts(farm), notes(farm)) == ([], [])
 
 
-def test_killed_again_and_again_each_part_is_sent_once(farm, process, video) -> None:
+def test_killed_again_and_again_each_part_is_sent_once(process, video) -> None:
     every = []
     for number in (2, 4, 6):
-        store = process()
-        kill_at(store, number)
-        with pytest.raises(Killed):
-            accept(store, video)
-        every += [n for n in sent(store) if n < number]
+        every += [n for n in sent(killed(process, video, number)) if n < number]
     last = process()
     accept(last, video)
 
@@ -130,10 +132,7 @@ def test_a_stop_or_an_outage_keeps_the_parts_for_the_next_time(farm, process, vi
 def test_a_file_that_changed_between_is_begun_anew_and_the_old_parts_are_aborted(
     farm, process, video
 ) -> None:
-    first = process()
-    kill_at(first, 4)
-    with pytest.raises(Killed):
-        accept(first, video)
+    killed(process, video)
     changed = bytearray(video.read_bytes())
     changed[10] ^= 1
     video.write_bytes(changed)
@@ -163,10 +162,7 @@ def test_a_file_that_changes_while_it_is_uploaded_leaves_nothing_open(farm, proc
 
 
 def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, video) -> None:
-    first = process()
-    kill_at(first, 4)
-    with pytest.raises(Killed):
-        accept(first, video)
+    killed(process, video)
     (upload,) = farm.clients.s3.list_multipart_uploads(Bucket="uploads")["Uploads"]
     farm.clients.s3.upload_part(
         Bucket="uploads",
@@ -185,10 +181,7 @@ def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, vid
 
 
 def test_an_upload_that_the_buckets_rule_aborted_is_begun_anew(farm, process, video) -> None:
-    first = process()
-    kill_at(first, 4)
-    with pytest.raises(Killed):
-        accept(first, video)
+    killed(process, video)
     (upload,) = farm.clients.s3.list_multipart_uploads(Bucket="uploads")["Uploads"]
     farm.clients.s3.abort_multipart_upload(Bucket="uploads", Key=KEY, UploadId=upload["UploadId"])
 
@@ -229,10 +222,7 @@ def test_a_completion_whose_answer_was_lost_is_found_and_not_repeated(farm, proc
 def test_what_nobody_will_go_on_with_is_aborted_by_the_next_upload(
     farm, process, video, tmp_path
 ) -> None:
-    first = process()
-    kill_at(first, 3)
-    with pytest.raises(Killed):
-        accept(first, video)
+    killed(process, video, 3)
     video.unlink()
     other = tmp_path / "other.mp4"
     other.write_bytes(b"small")
@@ -258,10 +248,7 @@ def test_two_processes_upload_one_key_and_neither_spoils_the_other(farm, process
 
 
 def test_a_note_cut_off_by_a_kill_is_no_note(farm, process, video) -> None:
-    first = process()
-    kill_at(first, 3)
-    with pytest.raises(Killed):
-        accept(first, video)
+    killed(process, video, 3)
     (note,) = notes(farm)
     note.write_bytes(note.read_bytes()[:40])
 

@@ -49,36 +49,27 @@ def test_a_send_that_fails_fails_the_publication_and_again_sends_what_is_missing
     assert ready(farm) == [1, 1]
 
 
-def test_a_kill_before_the_send_is_made_up_for_by_publishing_again(farm) -> None:
-    farm.backend.queues["hevc"]._sqs.plan["send_message_batch"] = [Killed()]
-
+@pytest.mark.parametrize(
+    ("call", "begun", "sent", "in_the_end"),
+    [
+        ("send_message_batch", False, [0, 0], [1, 1]),
+        ("update_item", False, [1, 0], [2, 1]),
+        ("update_item", True, [1, 0], [1, 1]),
+    ],
+    ids=["before the send", "after the send", "after the send of a job that has begun"],
+)
+def test_a_kill_is_made_up_for_by_publishing_again(farm, call, begun, sent, in_the_end) -> None:
+    for port in (farm.backend.queues["hevc"]._sqs, farm.backend.ledger._jobs.db):
+        port.plan[call] = [Killed()]
     with pytest.raises(Killed):
         publish(farm)
-    assert ready(farm) == [0, 0]
-    publish(farm)
-
-    assert ready(farm) == [1, 1]
-
-
-def test_a_kill_after_the_send_sends_twice_and_never_loses(farm) -> None:
-    farm.backend.ledger._jobs.db.plan["update_item"] = [Killed()]
-
-    with pytest.raises(Killed):
-        publish(farm)
-    publish(farm)
-
-    assert ready(farm) == [2, 1]
-
-
-def test_a_job_that_a_worker_has_begun_is_not_sent_again(farm) -> None:
-    farm.backend.ledger._jobs.db.plan["update_item"] = [Killed()]
-    with pytest.raises(Killed):
-        publish(farm)
-    farm.backend.ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
+    assert ready(farm) == sent
+    if begun:
+        farm.backend.ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
 
     publish(farm)
 
-    assert ready(farm) == [1, 1]
+    assert ready(farm) == in_the_end
 
 
 def test_an_announced_source_is_registered_and_nothing_is_sent(farm) -> None:
