@@ -1,7 +1,6 @@
 """A farm of uploaded videos in a data folder: real records, files and queues, a pretended encoder."""
 
 import itertools
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +16,9 @@ from hevcq.settings.uploads import UploadSettings
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import refresh
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.scratch import Scratch
 from support.clips import ManualClock
-from support.fakes.encoder import FakeEncoder, fake_plan
-from support.fakes.farm import NoHeartbeat
+from support.fakes.encoder import FakeEncoder
+from support.fakes.farm import FakeWorker
 
 CLIP = b"a video's bytes"
 
@@ -75,19 +71,8 @@ class VideoBench:
 
     def work(self, *profiles: str) -> None:
         """Let a worker of these profiles (none: all) take what is visible."""
-        context = WorkerContext(
-            backend=self.backend,
-            encoder=self.encoder,
-            plan=fake_plan,
-            scratch=Scratch(self.folder / "scratch", self.clock),
-            clock=self.clock,
-            random=lambda: 0.5,
-            heartbeat=NoHeartbeat,
-        )
-        for name in profiles or self.farm.profiles:
-            served = ProfileQueue(self.farm.profiles[name], self.backend.queues[name])
-            for delivery in served.queue.receive(10, wait_s=0, stop=threading.Event()):
-                Handler(context, "w:0").process(served, delivery)
+        worker = FakeWorker(self.backend, self.folder, self.clock, self.encoder)
+        worker.do(*(self.farm.profiles[name] for name in profiles or self.farm.profiles))
 
     def done(self, owner: str = "ann", **facts: Any) -> Video:
         """Return a video with all its renditions."""

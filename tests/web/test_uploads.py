@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import errno
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,19 +15,14 @@ from starlette.testclient import TestClient
 
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.ports.ledger import JobFilter
+from hevcq.ports.videos import VideoFilter
 from hevcq.settings.uploads import UploadSettings
-from hevcq.usecases.videos.context import VideoFarm
 from hevcq.web import uploads as tus
 from hevcq.wiring.app import App
 from hevcq.wiring.videos import video_farm
 
 V = {"Tus-Resumable": "1.0.0"}
 CHUNK = {**V, "Content-Type": "application/offset+octet-stream"}
-
-
-@pytest.fixture
-def farm_of(opened: App) -> Callable[[], VideoFarm]:
-    return lambda: video_farm(opened)
 
 
 def metadata(**facts: str) -> dict[str, str]:
@@ -52,14 +48,8 @@ def offset(client: TestClient, where: str) -> tuple[int, str]:
 
 
 def one(opened: App) -> Video:
-    (video,) = video_farm(opened).videos.page(tus_filter()).videos
+    (video,) = video_farm(opened).videos.page(VideoFilter()).videos
     return video
-
-
-def tus_filter() -> Any:
-    from hevcq.ports.videos import VideoFilter
-
-    return VideoFilter()
 
 
 def test_an_upload_in_two_requests_is_queued(ann: TestClient, opened: App) -> None:
@@ -80,7 +70,7 @@ def test_an_upload_in_two_requests_is_queued(ann: TestClient, opened: App) -> No
         job.source,
         opened.settings.scratch,
         moved=lambda _n: None,
-        stop=__import__("threading").Event(),
+        stop=threading.Event(),
     ) as given:
         assert given.path is not None
         assert given.path.read_bytes() == b"0123456789"
@@ -269,29 +259,22 @@ def test_a_body_that_is_longer_than_declared_leaves_nothing(ann: TestClient) -> 
     assert offset(ann, where) == (200, "2")
 
 
-def test_a_broken_connection_keeps_what_came(ann: TestClient) -> None:
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_connection_that_breaks_or_falls_silent_keeps_what_came(
+    ann: TestClient, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    if silent:
+        monkeypatch.setattr(tus, "IDLE_S", 0.05)
     where = begin(ann)
 
     async def breaks() -> None:
         line = Line(ann.app, where, 0)
         async with line.open():
             line.feed(b"0123")
-            line.hang_up()
+            if not silent:
+                line.hang_up()
 
     asyncio.run(breaks())
-    assert offset(ann, where) == (200, "4")
-
-
-def test_a_silent_client_is_given_up(ann: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tus, "IDLE_S", 0.05)
-    where = begin(ann)
-
-    async def silent() -> None:
-        line = Line(ann.app, where, 0)
-        async with line.open():
-            line.feed(b"0123")
-
-    asyncio.run(silent())
     assert offset(ann, where) == (200, "4")
 
 

@@ -26,16 +26,12 @@ from hevcq.usecases.operations.left_sets import LEFT_S, remove_left_sets
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
 from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
 from hevcq.usecases.operations.status import overview
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.scratch import Scratch
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.aws import iam
 from support.aws.moto_server import Farm
-from support.aws.values import take
 from support.clips import ManualClock
-from support.fakes.encoder import FakeEncoder, fake_plan
-from support.fakes.farm import NoHeartbeat
+from support.fakes.encoder import FakeEncoder
+from support.fakes.farm import FakeWorker
 
 pytestmark = pytest.mark.aws
 NEVER = threading.Event()
@@ -57,16 +53,11 @@ def put(farm: Farm, key: str) -> None:
 
 def work(farm: Farm, folder: Path, encoder: FakeEncoder) -> None:
     """Handle what the queue brings, and what comes back later."""
-    scratch = Scratch(folder / "scratch", farm.clock)
-    parts = (farm.backend, encoder, fake_plan, scratch, farm.clock)
-    context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat)
-    queue = farm.backend.queues["hevc"]
-    handler = Handler(context, farm.backend.owner)
+    worker = FakeWorker(farm.backend, folder, farm.clock, encoder)
     for _ in range(5):
-        for delivery in take(queue):
-            handler.process(ProfileQueue(PROFILES["hevc"], queue), delivery)
+        worker.do(PROFILES["hevc"])
         farm.clock.advance(3600)
-    scratch.close()
+    worker.context.scratch.close()
 
 
 def published_large(farm: Farm, folder: Path, key: str, *, stopped: bool) -> None:

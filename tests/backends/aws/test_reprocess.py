@@ -14,12 +14,8 @@ from hevcq.usecases.operations.reprocess import (
     jobs_named,
     reprocess_missing,
 )
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.scratch import Scratch
 from support.aws.values import take
-from support.fakes.encoder import FakeEncoder, fake_plan
-from support.fakes.farm import NoHeartbeat
+from support.fakes.farm import FakeWorker
 
 pytestmark = pytest.mark.aws
 
@@ -162,14 +158,9 @@ def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) ->
 
 def worked_off(farm, folder) -> None:
     """Have a worker make what is queued."""
-    scratch = Scratch(folder / "scratch", farm.clock)
-    parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
-    context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat)
-    for name in ("hevc", "720p"):
-        queue = farm.backend.queues[name]
-        for delivery in take(queue):
-            Handler(context, "w:0").process(ProfileQueue(PROFILES[name], queue), delivery)
-    scratch.close()
+    worker = FakeWorker(farm.backend, folder, farm.clock)
+    worker.do(PROFILES["hevc"], PROFILES["720p"])
+    worker.context.scratch.close()
 
 
 @pytest.mark.parametrize("key", ["TODO/all/a video+é.mp4", "TODO/all/" + "é" * 507])

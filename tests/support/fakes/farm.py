@@ -10,8 +10,10 @@ from pathlib import Path
 from hevcq.domain.events import JobEvent
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import rendition_key
-from hevcq.domain.profile import Container
+from hevcq.domain.profile import Container, Profile
+from hevcq.ports.backend import Backend
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
+from hevcq.util.clock import Clock
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Lease
 from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
@@ -33,6 +35,30 @@ class NoHeartbeat:
 
     def join(self) -> None:
         self.joined += 1
+
+
+class FakeWorker:
+    """One worker process over any backend, which only pretends to encode."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        folder: Path,
+        clock: Clock,
+        encoder: FakeEncoder | None = None,
+        **parts,
+    ) -> None:
+        self.encoder = encoder or FakeEncoder()
+        scratch = Scratch(folder / "scratch", clock)
+        parts = {"threads": 1, "random": lambda: 0.5, "heartbeat": NoHeartbeat, **parts}
+        self.context = WorkerContext(backend, self.encoder, fake_plan, scratch, clock, **parts)
+
+    def do(self, *profiles: Profile, name: str = "w:0") -> None:
+        """Handle what is visible now in the queues of these profiles."""
+        for profile in profiles:
+            served = ProfileQueue(profile, self.context.backend.queues[profile.name])
+            for delivery in served.queue.receive(10, wait_s=0, stop=threading.Event()):
+                Handler(self.context, name).process(served, delivery)
 
 
 class Killed(BaseException):

@@ -14,15 +14,12 @@ from hevcq.errors import SourceDamaged
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.breaking import Breaking, broken
 from support.aws.moto_server import Farm, make_farm
 from support.aws.values import Killed, take
-from support.fakes.encoder import FakeEncoder, fake_plan
-from support.fakes.farm import NoHeartbeat
+from support.fakes.encoder import FakeEncoder
+from support.fakes.farm import FakeWorker
 
 pytestmark = pytest.mark.aws
 KEY = "TODO/all/a.mp4"
@@ -41,23 +38,15 @@ def farm():
     found.backend.close()
 
 
-class Shift:
-    """One worker process of the farm: `do` handles what is in a queue now."""
+class Shift(FakeWorker):
+    """One worker process of the farm: `do` handles what is in queues now."""
 
-    def __init__(
-        self, farm: Farm, folder: Path, encoder: FakeEncoder | None = None, **context
-    ) -> None:
-        self.farm, self.encoder = farm, encoder or FakeEncoder()
-        wanted = {"mark_source_finished": SourceFinisher(farm.backend, PROFILES), **context}
-        scratch = Scratch(folder / "scratch", farm.clock)
-        parts = (farm.backend, self.encoder, fake_plan, scratch, farm.clock)
-        self.context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat, **wanted)
+    def __init__(self, farm: Farm, folder: Path, encoder: FakeEncoder | None = None, **parts):
+        wanted = {"mark_source_finished": SourceFinisher(farm.backend, PROFILES), **parts}
+        super().__init__(farm.backend, folder, farm.clock, encoder, **wanted)
 
-    def do(self, *profiles: str) -> None:
-        for name in profiles:
-            queue = self.farm.backend.queues[name]
-            for delivery in take(queue):
-                Handler(self.context, "w").process(ProfileQueue(PROFILES[name], queue), delivery)
+    def do(self, *names: str) -> None:
+        super().do(*(PROFILES[name] for name in names))
 
 
 def upload(farm: Farm, content: bytes = b"clip", **more) -> Source:

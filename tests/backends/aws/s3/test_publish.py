@@ -13,13 +13,9 @@ from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Stopped, Unavailable, VerificationFailed
 from hevcq.ports.store import Publication
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.scratch import Scratch
 from support.aws.breaking import broken, refusal
-from support.aws.values import open_parts, take
-from support.fakes.encoder import FakeEncoder, fake_plan
-from support.fakes.farm import NoHeartbeat
+from support.aws.values import open_parts
+from support.fakes.farm import FakeWorker
 
 pytestmark = pytest.mark.aws
 
@@ -273,26 +269,19 @@ def upload(farm, content: bytes):
 
 @pytest.mark.parametrize("moment", ["before_the_look", "before_the_write"])
 def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_path, moment) -> None:
-    store, queue = farm.backend.store, farm.backend.queues["hevc"]
-    scratch = Scratch(tmp_path / "scratch", farm.clock)
-    parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
-    context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat)
+    store, worker = farm.backend.store, FakeWorker(farm.backend, tmp_path, farm.clock)
     sources = [upload(farm, b"the first clip")]
-
-    def work(worker: str) -> None:
-        (delivery,) = take(queue)
-        Handler(context, worker).process(ProfileQueue(PROFILES["hevc"], queue), delivery)
 
     def overtaken(*asked):
         setattr(*place, whole)
         sources.append(upload(farm, b"the second clip"))
-        work("quick:0")
+        worker.do(PROFILES["hevc"], name="quick:0")
         return whole(*asked)
 
     place = (store, "publish") if moment == "before_the_look" else (store._publisher, "_upload")
     whole = getattr(*place)
     setattr(*place, overtaken)
-    work("slow:0")
+    worker.do(PROFILES["hevc"], name="slow:0")
 
     first, second = (farm.backend.ledger.get(job_id(source, "hevc")) for source in sources)
     assert second.state is JobState.DONE

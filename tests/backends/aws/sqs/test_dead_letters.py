@@ -23,14 +23,10 @@ from hevcq.usecases.operations.dead_letters import (
     redrive,
 )
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.values import DAMAGED, Killed, bury_many, letters, one, take, task
-from support.fakes.encoder import FakeEncoder, fake_plan
-from support.fakes.farm import NoHeartbeat
+from support.fakes.farm import FakeWorker
 
 pytestmark = pytest.mark.aws
 
@@ -299,11 +295,7 @@ def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:
     farm.put_body("hevc", dead.body)
     queue.purge(dead)
 
-    scratch = Scratch(tmp_path / "scratch", farm.clock)
-    parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
-    handler = Handler(WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat), "w")
-    for delivery in take(queue):
-        handler.process(ProfileQueue(PROFILES["hevc"], queue), delivery)
+    FakeWorker(farm.backend, tmp_path, farm.clock).do(PROFILES["hevc"])
 
     assert record(farm, source).state is JobState.DONE
 
