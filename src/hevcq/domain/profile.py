@@ -28,7 +28,6 @@ MAX_VISIBILITY_S = 43_200
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html)."""
 MAX_RETENTION_S = 1_209_600
 """SQS's longest retention in seconds, 14 days."""
-
 FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
     256: (512, 1024, 2048),
     512: range(1024, 4096 + 1, 1024),
@@ -40,8 +39,8 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 }
 """The MiB of memory that Fargate offers, by CPU units
 (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
-
-
+REVIEW_BELOW = 0.03
+"""Share of the source's size below which a rendition whose pictures nobody compares is reviewed."""
 YOUNGER_KEYS = {
     "audio": {"surround"},
     "policies": {"clock_jumps", "size_changes", "variable_rate"},
@@ -293,7 +292,7 @@ class Gates(Frozen):
         default=None,
         ge=0,
         lt=1,
-        description="G7: less of the source, by its pixels kept, is reviewed; empty: 0.03 if G8 is off",
+        description=f"G7: less of the source, by its pixels kept, is reviewed; empty: {REVIEW_BELOW} if G8 is off",
     )
     picture_metric: PictureMetric = Field(
         default=PictureMetric.FRAMES,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hevcq.domain.media.facts import Cadence, Colour, LightLevel, MasteringDisplay, Measurement
+from hevcq.domain.media.cadence import Cadence
+from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay, Measurement
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, VideoTarget
 from hevcq.domain.planning.planner import make_plan
 from support.media_facts import audio, media, profile, video

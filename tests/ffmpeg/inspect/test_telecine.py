@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tests.support.media_facts import profile
 
-from hevcq.domain.media.facts import Cadence, MediaInfo, TrackMeasure
+from hevcq.domain.media.cadence import Cadence
+from hevcq.domain.media.facts import MediaInfo, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.command.codecs import inverse_telecine_filter

@@ -12,7 +12,7 @@ from tests.ffmpeg.verify.conftest import ENCODER, Pair, encoded
 from tests.support.media_facts import profile
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media.facts import Cadence
+from hevcq.domain.media.cadence import Cadence
 from hevcq.ffmpeg.command.codecs import inverse_telecine_filter
 
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "3", "-g", "12", "-bf", "2", "-flags", "+ildct+ilme")

@@ -12,8 +12,8 @@ from fractions import Fraction
 
 from pydantic import Field
 
+from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import (
-    Cadence,
     Colour,
     LightLevel,
     MasteringDisplay,

@@ -9,7 +9,8 @@ from fractions import Fraction
 
 from hevcq.domain.formats.hardware import HARDWARE, quality_options
 from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
-from hevcq.domain.media.facts import DISCONTINUOUS, Cadence, MasteringDisplay, MediaInfo
+from hevcq.domain.media.cadence import Cadence
+from hevcq.domain.media.facts import DISCONTINUOUS, MasteringDisplay, MediaInfo
 from hevcq.domain.planning.encode_plan import VideoTarget
 
 Params = dict[str, str]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hevcq.domain.media.facts import Cadence, StreamKind
+from hevcq.domain.media.cadence import Cadence
+from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import PictureMetric
 from hevcq.ffmpeg.command.codecs import picture_filter

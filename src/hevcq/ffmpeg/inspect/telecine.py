@@ -15,7 +15,8 @@ from collections import Counter, deque
 from fractions import Fraction
 from heapq import nsmallest
 
-from hevcq.domain.media.facts import Cadence, MediaInfo, Stream, StreamKind, TrackMeasure
+from hevcq.domain.media.cadence import Cadence
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.video import inverts_telecine
 from hevcq.domain.profile import Profile
 from hevcq.errors import EncoderFailed

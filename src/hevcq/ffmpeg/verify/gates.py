@@ -15,7 +15,7 @@ from hevcq.domain.formats.video import keeps_detail
 from hevcq.domain.media.containers import OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
-from hevcq.domain.profile import PictureMetric
+from hevcq.domain.profile import REVIEW_BELOW, PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.thumbnails import encoded_videos
 from hevcq.ffmpeg.inputs import FfmpegTools
@@ -53,8 +53,6 @@ from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
-REVIEW_BELOW = 0.03
-"""Share of the source's size below which an output whose pictures nobody compares is held for review."""
 DECODE_SHARE = 0.7
 """Share of the verification that is done once G4 has decoded everything; G8's samples follow.
 

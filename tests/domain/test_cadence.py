@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from hevcq.domain.media.facts import Cadence
+from hevcq.domain.media.cadence import Cadence
 
 
 def shown(pattern: str, lead: str, cut: int, frames: int) -> list[tuple[int, int]]:
