@@ -27,11 +27,13 @@ from hevcq.ffmpeg.inspect.recording import (
     ANSWER_S,
     HEAD_PACKETS,
     MOST_EARLY,
+    SHORTER,
     TAIL_PACKETS,
     Ends,
     HeadPacket,
     copying,
     ends_of,
+    read_packet,
     trim_recording,
     whole_number,
 )
@@ -336,7 +338,7 @@ def _measured(recording: Recording, part: Part, found: Clocks) -> Part:
     with open(recording.location, "rb") as source, tail.open("wb") as target:
         source.seek(start)
         for place in range(start, ends.end - length + 1, length):
-            packet = source.read(length)
+            packet = read_packet(source, length)
             if place < ends.unfinished.get(pid_of(packet[offset:]), ends.end):
                 target.write(packet)
     tails = packets_from(recording, str(tail), 0, 0)
@@ -424,7 +426,7 @@ def _copy(
             raise Stopped
         block = source.read(min(_BLOCK * length, part.ends.end - place) // length * length)
         if not block:
-            raise OSError("the recording became shorter while it was read")
+            raise OSError(SHORTER)
         made = bytearray()
         for at in range(0, len(block), length):
             made += writer.taken(block[at : at + length], place + at)

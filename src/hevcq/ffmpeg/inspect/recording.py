@@ -39,6 +39,7 @@ TAIL_PACKETS = 65_536
 """Transport packets, 12 MB, in which the last picture must begin."""
 BLOCK_BYTES = 1 << 22
 ANSWER_S = 120.0
+SHORTER = "the recording became shorter while it was read"
 _ADAPTATION_SIZES = ((0x10, 6), (0x08, 6), (0x04, 1))
 """Flags of the adaptation field, and the bytes that PCR, OPCR and splice countdown take in it."""
 
@@ -274,6 +275,14 @@ def is_stuffed(packet: bytes) -> bool:
     return length == 0 or flags == 0 or length > used
 
 
+def read_packet(source: BinaryIO, length: int) -> bytes:
+    """Read one packet. Raises OSError where the file ends before it, which was longer before."""
+    packet = source.read(length)
+    if len(packet) < length:
+        raise OSError(SHORTER)
+    return packet
+
+
 def _copy(
     source: BinaryIO,
     target: BinaryIO,
@@ -295,11 +304,11 @@ def _copy(
             raise Stopped
         block = source.read(min(BLOCK_BYTES, left))
         if not block:
-            raise OSError("the recording became shorter while it was read")
+            raise OSError(SHORTER)
         target.write(block)
         left -= len(block)
     for place in range(tail_begin, ends.end, length):
-        packet = source.read(length)
+        packet = read_packet(source, length)
         own = pid_of(packet[offset:])
         if place < ends.unfinished.get(own, ends.end):
             target.write(packet)
@@ -317,7 +326,7 @@ def _copy_head(
     source.seek(span[0])
     dropping = False
     for place in range(span[0], span[1], length):
-        packet = source.read(length)
+        packet = read_packet(source, length)
         if pid_of(packet[offset:]) == pid:
             was = dropping
             if packet[offset + 1] & 0x40:
@@ -337,7 +346,7 @@ def _next_unit(source: BinaryIO, place: int, layout: tuple[int, int, int], end: 
     offset, length, pid = layout
     source.seek(place)
     while place < end:
-        packet = source.read(length)
+        packet = read_packet(source, length)
         if pid_of(packet[offset:]) == pid and packet[offset + 1] & 0x40:
             return place
         place += length

@@ -1,0 +1,274 @@
+"""Files whose boxes, elements and chunks are odd or cut off are read as far as they make sense."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import Stopped
+from hevcq.ffmpeg.containers import avi, cues, matroska, mp4, unindexed
+from hevcq.ffmpeg.containers.matroska import CHAPTERS, INFO, SEGMENT, TAGS, TRACKS
+from support.avi import chunk
+from support.matroska import ATOM, CLUSTER, CUES, EDITION, SIMPLE, TAG, TARGETS, TRACK, element
+from support.rendition import box, clap, elng
+
+HANDLER = box(b"hdlr", bytes(8) + b"mdta" + bytes(13))
+
+
+def entry(*boxes: bytes, video: bool = True) -> bytes:
+    """Return the media box of a picture of 64x48, with these boxes in its sample description."""
+    sample = box(b"avc1", bytes(24) + struct.pack(">2H", 64, 48) + bytes(50) + b"".join(boxes))
+    table = box(b"stbl", box(b"stsd", bytes(8) + sample))
+    return box(b"mdia", box(b"minf", (box(b"vmhd", b"") if video else b"") + table))
+
+
+def movie(*parts: bytes) -> bytes:
+    return box(b"moov", b"".join(parts))
+
+
+def named(data: bytes) -> list[tuple[str, str]]:
+    return [(f.item.place, f.item.name) for f in mp4.metadata(BytesIO(data), len(data))]
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (box(b"LENS", b"x" * 9) + b"\0\0\0\x09", [("file", "GoPro's lens (LENS)")]),
+        (struct.pack(">I4s", 0, b"LENS") + b"to the end", [("file", "GoPro's lens (LENS)")]),
+        (struct.pack(">I4sQ", 1, b"LENS", 20) + b"long", [("file", "GoPro's lens (LENS)")]),
+        (box(b"free", b"") * 20_000 + box(b"LENS", b"beyond all that is read"), []),
+        (box(b"\0\1\2\3", b"no kind that is written") + box(b"uuid", mp4._PIFF[0]), []),
+        (box(b"uuid", mp4._XMP + b"<x/>"), [("file", "XMP")]),
+        (movie(box(b"uuid", bytes(16) + b"x")), [("index", "uuid " + "00" * 16)]),
+        (movie(box(b"uuid", mp4._PIFF[1])), []),
+        (
+            movie(box(b"meta", HANDLER + box(b"xml ", b"<x/>") + box(b"idat", b"x"))),
+            [("movie table", "xml ")],
+        ),
+        (movie(box(b"trak", box(b"mdia", elng("?")))), [("track 0 media", "extended language (elng)")]),
+    ],
+    ids=["torn", "to its end", "64 bits", "many", "index", "xmp", "editor", "piff", "table", "language"],
+)  # fmt: skip
+def test_metadata_of_an_mp4_is_found_up_to_the_first_box_that_does_not_fit(data, found) -> None:
+    assert named(data) == found
+
+
+def test_a_box_that_is_too_large_to_carry_is_named_but_not_read() -> None:
+    head = struct.pack(">I4s", mp4.MOST_BYTES + 1, b"LENS")
+
+    (found,) = mp4.metadata(BytesIO(head + bytes(mp4.MOST_BYTES - 7)), mp4.MOST_BYTES + 1)
+
+    assert (found.box, found.item.readable, found.item.size) == (b"", False, mp4.MOST_BYTES + 1)
+    assert list(mp4.headers(BytesIO(b"cut"), 0, 100)) == [], "a file that became shorter"
+
+
+ZERO = struct.pack(">IIIIiIiI", 48, 0, 40, 1, 0, 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("media", "described"),
+    [
+        (entry(clap(48, 40)), {"crop": "8,4,8,4"}),
+        (entry(clap(64, 48)), {}),
+        (entry(box(b"clap", ZERO)), None),
+        (entry(box(b"clap", b"\1" * 30)), None),
+        (entry(clap(48, 40), clap(32, 40)), None),
+        (entry(box(b"pasp", bytes(8))), {}),
+        (entry(clap(48, 40), video=False), {}),
+    ],
+    ids=["crop", "whole", "zero", "short", "two", "none", "sound"],
+)
+def test_a_crop_is_told_only_where_it_can_be_understood(media, described) -> None:
+    data = movie(box(b"trak", media))
+
+    assert mp4.tracks(BytesIO(data), len(data)) == [described or {}]
+    odd = [("track 0 sample description", "clean aperture (clap)")]
+    assert set(named(data)) == ({*odd} if described is None else set())
+
+
+def test_a_track_says_its_name_and_language() -> None:
+    plain = box(b"udta", box(b"name", b"Plain"))
+    words = box(b"udta", box(b"name", b"\0\x04\x15\xc7Talk") + box(b"LENS", b"x"))
+    data = movie(box(b"trak", words + box(b"mdia", elng("de-CH"))), box(b"trak", plain))
+
+    described = mp4.tracks(BytesIO(data), len(data))
+
+    assert described == [{"title": "Talk", "language_tag": "de-CH"}, {"title": "Plain"}]
+
+
+def mkv(*tables: bytes) -> BytesIO:
+    return BytesIO(element(SEGMENT, *tables))
+
+
+def kinds(file: BytesIO) -> list[tuple[str, str]]:
+    items = [found.item for found in matroska.metadata(file, len(file.getvalue()))]
+    return [(item.place, item.name) for item in items if not item.reported]
+
+
+def atoms(*content: bytes) -> bytes:
+    return element(CHAPTERS, element(EDITION, *content))
+
+
+def track(*parts: bytes, uid: int = 7) -> bytes:
+    return element(TRACK, element(0x73C5, uid), element(0x83, 1), *parts)
+
+
+def tag(*ids: int) -> bytes:
+    targets = [element(0x63C5 if n < 50 else 0x63C4, n) for n in ids]
+    level = element(0x68CA, 30)
+    return element(TAG, element(TARGETS, level, *targets), element(SIMPLE, element(0x45A3, "A")))
+
+
+def picture(left: int, width: int, *display: int) -> bytes:
+    sizes = [element(kind, size) for kind, size in zip((0x54B0, 0x54BA), display, strict=False)]
+    parts = [element(0xB0, width), element(0xBA, 48), element(0x54CC, left), *sizes]
+    return element(0xE0, *parts)
+
+
+CROP = ("track 0", "crop of the picture")
+
+
+@pytest.mark.parametrize(
+    ("tables", "found"),
+    [
+        ([element(SEGMENT - 1, b"")], []),
+        ([element(TRACKS, track(element(0x22B59D, "??")))], [("track 0", "language")]),
+        ([element(TRACKS, track(picture(0, 64)))], []),
+        ([element(TRACKS, track(picture(8, 64)))], []),
+        ([element(TRACKS, track(picture(8, 8)))], [CROP]),
+        ([element(TRACKS, track(picture(8, 64, 9000, 1)))], [CROP]),
+        ([element(INFO, element(0x73A4, b"i"))], []),
+        ([element(INFO, element(0x3EB923, b"n"))], [("segment", "links to other files")]),
+        ([atoms(element(ATOM, b""))], []),
+        ([atoms(element(0x45DD, 1))], [("chapters", "order (ordered edition)")]),
+        (
+            [atoms(element(ATOM, element(ATOM, b"x")))],
+            [("chapters", "nested or hidden entries, or further titles")],
+        ),
+        ([element(CHAPTERS, *[element(EDITION, b"")] * 2)], [("chapters", "2 editions")]),
+        ([element(TAGS, tag())], [("file", "structured tags")]),
+        ([element(TAGS, tag(90))], [("chapters", "tags")]),
+        ([element(TRACKS, track()), element(TAGS, tag(7))], [("track 0", "structured tags")]),
+        ([element(TAGS, tag(7))], [("file", "structured tags of several parts")]),
+        ([element(TAGS, element(TAG, element(TARGETS, b"")))], []),
+    ],
+)
+def test_what_a_matroska_says_beside_ffmpegs_tags_is_named(tables, found) -> None:
+    assert kinds(mkv(*tables)) == found
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0\0", b"\x1a\x45", b"\x1a\x45\xdf\xa3", b"\xec\x80" * 20_001 + b"\x1a"]
+)
+def test_elements_that_are_cut_off_or_without_end_stop_the_reading(data) -> None:
+    assert matroska.tracks(BytesIO(data), len(data)) == []
+
+
+def test_tables_behind_the_clusters_are_found_by_the_seek_head_alone() -> None:
+    language = element(TRACKS, track(element(0x22B59D, "pt-BR")))
+    for position, tracks in ((0, []), (len(element(CLUSTER, b"")), [{"language_tag": "pt-BR"}])):
+        head = element(0x114D9B74, matroska.seek(TRACKS, 0))
+        head = element(0x114D9B74, matroska.seek(TRACKS, len(head) + position))
+        file = mkv(head, element(CLUSTER, b""), language)
+        assert matroska.tracks(file, len(file.getvalue())) == tracks
+
+
+def index(at: int, time: int) -> bytes:
+    return element(CUES, element(0xBB, element(0xB3, time), element(0xB7, element(0xF1, at))))
+
+
+@pytest.mark.parametrize(
+    ("data", "broken"),
+    [
+        (b"no Matroska", ""),
+        (element(SEGMENT, index(0, 0)), ""),
+        (element(SEGMENT, index(51, 9000), element(CLUSTER, b"")), "a picture at 9.00 s, but it ends"),
+        (element(SEGMENT, index(51, 2000), element(CLUSTER, b"")), ""),
+    ],
+    ids=["other", "all stale", "late", "sound"],
+)  # fmt: skip
+def test_cues_behind_the_last_packet_prove_that_it_is_missing(data, broken) -> None:
+    found = cues.broken_cues(BytesIO(data), len(data), 2.0)
+
+    assert broken in found
+    assert bool(found) == bool(broken)
+
+
+def header(*stream: bytes) -> bytes:
+    kind = chunk(b"strh", b"vids" + bytes(28) + struct.pack("<I", 5) + bytes(20))
+    odd = chunk(b"JUNK", b"") + chunk(b"LIST", b"odd ")
+    return chunk(b"LIST", b"hdrl" + odd + chunk(b"LIST", b"strl" + kind + b"".join(stream)))
+
+
+def indx(kind: int, entries: bytes, *, used: int) -> bytes:
+    return chunk(b"indx", struct.pack("<HBBI4s12x", 4, 0, kind, used, b"00dc") + entries)
+
+
+CHUNKS = struct.pack("<II", 8, 100) * 3
+IDX1 = chunk(b"idx1", struct.pack("<4sIII", b"00dc", 16, 4, 9) * 2 + b"cut")
+
+
+@pytest.mark.parametrize(
+    ("parts", "packets", "missing"),
+    [
+        (b"RIF", 0, ""),
+        (chunk(b"RIFF", b"AVI " + b"LIST"), 0, ""),
+        (chunk(b"RIFF", b"AVI " + header(indx(1, CHUNKS, used=3))), 3, ""),
+        (chunk(b"RIFF", b"AVI " + header(indx(1, CHUNKS, used=3))), 2, "names 3 frames, but 2"),
+        (chunk(b"RIFF", b"AVI " + header(indx(9, CHUNKS, used=3))), 0, ""),
+        (chunk(b"RIFF", b"AVI " + header() + IDX1), 1, "names 2 frames, but 1"),
+        (chunk(b"RIFF", b"AVI " + chunk(b"LIST", b"hdrl".ljust(4_200_000)) + IDX1), 1, "names 2 frames"),
+    ],
+    ids=["no list", "torn", "own index", "frame lost", "odd index", "old index", "vast header"],
+)  # fmt: skip
+def test_an_avi_is_held_against_each_kind_of_index(parts, packets, missing) -> None:
+    found = avi.missing_frames(BytesIO(parts), len(parts), {0: packets})
+
+    assert missing in found
+    assert bool(found) == bool(missing)
+
+
+def test_a_file_that_became_shorter_ends_the_reading() -> None:
+    short = BytesIO(chunk(b"RIFF", b"AVI " + IDX1))
+
+    assert list(avi._chunks(short, 0, 999))[1:] == []
+    many = struct.pack("<4sIII", b"00dc", 16, 4, 9) * 4097
+    assert len(list(avi._entries(BytesIO(many), 0, len(many) + 99))) == 4097
+
+
+def packet(counter: int, *, pid: int = 0x100, flags: int = 0x10, begins: bool = False) -> bytes:
+    """Return a transport packet; with an adaptation field (0x20) it says that its counter jumps."""
+    head = bytes([0x47, (0x40 if begins else 0) | pid >> 8, pid & 0xFF, flags | counter % 16])
+    body = b"\x01\x80" if flags & 0x20 else b""
+    return (head + body + (b"\0\0\1\xe0" if begins else b"")).ljust(188, b"\xff")
+
+
+PLAIN = [packet(0, begins=True), *map(packet, range(1, 60))]
+
+
+@pytest.mark.parametrize(
+    ("packets", "lost"),
+    [
+        (PLAIN, ""),
+        ([*PLAIN[:20], *PLAIN[22:]], "missing in 1 place"),
+        ([*PLAIN[:20], b"\0" * 188, *PLAIN[20:]], ""),
+        ([*PLAIN[:20], packet(21, flags=0x20), *PLAIN[22:]], ""),
+        ([*PLAIN[:20], packet(21, flags=0), *PLAIN[22:]], "missing in 1 place"),
+    ],
+    ids=["whole", "two lost", "out of sync", "announced", "no payload"],
+)
+def test_packets_are_missing_where_a_counter_jumps_unannounced(
+    tmp_path: Path, packets, lost
+) -> None:
+    path, stop = tmp_path / "a.ts", threading.Event()
+    path.write_bytes(b"".join(packets))
+
+    assert lost in (found := unindexed.lost_packets(str(path), (0, 188), stop))
+    assert bool(found) == bool(lost)
+    stop.set()
+    with pytest.raises(Stopped):
+        unindexed.lost_packets(str(path), (0, 188), stop)
