@@ -241,7 +241,7 @@ class WorkedClock(ManualClock):
 def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     """Everything that status, collect, dead-letters, redrive and reprocess ask of AWS."""
     backend = farm.backend
-    overview(backend, farm.clock)
+    overview(backend, farm.clock, limit=9)
     list(backend.ledger.jobs(JobFilter(source_key=done.source.key)))
     assert done in backend.ledger.jobs(JobFilter(key_prefixes=("TODO/",)))
     with backend.store.open(done.rendition.certificate_key) as file:

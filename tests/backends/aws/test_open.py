@@ -81,7 +81,7 @@ def test_one_missing_queue_stops_its_own_profile_and_no_other(farm) -> None:
 
     assert set(backend.queues) == set(PROFILES) - {"hevc"}
     assert [(each["event"], each["profile"]) for each in logged] == [("queue_missing", "hevc")]
-    shown = overview(backend, farm.clock)
+    shown = overview(backend, farm.clock, limit=9)
     assert "hevc" not in {each.profile for each in shown.queues}
     with pytest.raises(
         ConfigError, match=r"hevc: it does not exist.*take hevc out of aws\.profiles"

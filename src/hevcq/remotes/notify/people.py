@@ -26,7 +26,7 @@ class People(Receiver):
         events: frozenset[str],
         template: str = "",
         *,
-        every_s: float = 60.0,
+        every_s: float,
         daily_at: int | None = None,
     ) -> None:  # fmt: skip
         """Raise ConfigError if apprise is not installed, or does not know the address."""

@@ -94,7 +94,7 @@ def overview(
     backend: Backend,
     clock: Clock,
     *,
-    limit: int = 100,
+    limit: int,
     workers: int | None = None,
     hours: Hours | None = None,
     condition: str = "",
