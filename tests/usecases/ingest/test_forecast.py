@@ -14,15 +14,18 @@ from hevcq.ports.catalog import EncodeCost
 from hevcq.usecases.ingest.forecast import (
     LADDER_WORK,
     MEGAPIXELS_PER_CPU_S,
+    NOTHING,
     OWN_ENOUGH,
     TABLE_ONLY,
     Range,
     Rates,
     largest,
     megapixels,
+    minute_cost,
     wall,
     work_of,
 )
+from support.fakes.backend import HEVC
 from support.ingest.values import encode_plan, media_info
 from support.media_facts import audio, media, profile, video
 
@@ -101,6 +104,20 @@ def test_too_few_or_empty_own_jobs_leave_the_table_in_force() -> None:
     for rates in (few, empty):
         assert rates.cpu(plan, "medium", info) == Rates().cpu(plan, "medium", info)
         assert rates.size(plan, info) == Rates().size(plan, info)
+
+
+def test_a_minute_costs_something_where_it_is_encoded_and_nothing_where_it_is_skipped() -> None:
+    found = minute_cost(HEVC)
+    skipping = HEVC.video.model_copy(update={"skip_codecs": ("mpeg2video",)})
+
+    assert found is not None
+    assert min(found) > 0
+    assert minute_cost(HEVC.model_copy(update={"video": skipping})) is None
+
+
+def test_no_jobs_and_jobs_without_work_cost_nothing() -> None:
+    assert (Rates().total_cpu([]), Rates().total_size([])) == (NOTHING, NOTHING)
+    assert Rates().total_size([EncodeCost("hevc", "libx265", "medium", 0.0, 0, 0, 0.0)]) == NOTHING
 
 
 def test_own_jobs_of_one_profile_say_nothing_of_another() -> None:

@@ -110,7 +110,9 @@ def test_what_the_ledger_knows_decides(
 ) -> None:
     known = Known(placement(placed) if placed else None, job(state, "not smaller"))
 
-    assert decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE).disposition is expected
+    skip = Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already.")
+    for plan in (encode_plan(), skip):  # what is known of its job counts more
+        assert decide(video(VIDEO), HEVC, plan, known, BESIDE).disposition is expected
 
 
 def test_a_dead_job_says_how_to_try_it_again() -> None:
@@ -255,6 +257,8 @@ def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> 
         [queued("/videos/a.avi", where=where)], where, lambda *_: TargetState.STRANGER
     )
     assert replaces.reason.endswith("or ingest without --replace.")
+    (locked,) = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.READ_ONLY)
+    assert locked.reason.startswith("/videos is not writable; allow this user")
 
 
 def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from hevcq.domain.events import EventName
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.ports.catalog import PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, Video
+from hevcq.usecases.ingest.disk_space import DiskSpaceMonitor, disk_space_of
 from hevcq.usecases.ingest.scan import inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.ingest.summary import IngestOutcome
+from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import encode_plan, video
@@ -61,6 +66,22 @@ def test_what_is_finished_is_put_in_place_once_and_the_rest_stays_queued(bench: 
     assert not again.open
 
 
+def test_nothing_is_put_in_place_once_a_stop_is_asked_for(bench: Bench) -> None:
+    ingest = session(bench)
+    (item,) = ingest.plan(videos(bench, "a.mp4")).of(Disposition.QUEUE)
+    ingest.uploader.step([item], NEVER)
+    (job,) = bench.backend.ledger.jobs(JobFilter())
+    bench.work(job)
+    (stop := threading.Event()).set()
+
+    again = session(bench)
+    again.collect_finished(stop)
+
+    (placement,) = bench.catalog.placements()
+    assert placement.state is PlacementState.WAITING
+    assert again.summary.counts() == {}
+
+
 @pytest.mark.parametrize(
     ("queued", "outcome"), [(True, IngestOutcome.QUEUED), (False, IngestOutcome.OPEN)]
 )
@@ -76,3 +97,27 @@ def test_what_is_left_open_is_counted_as_it_was_asked_for(
 
     assert ingest.summary.interrupted
     assert ingest.summary.counts() == {outcome: 1}
+
+
+def test_want_of_space_is_reported_when_it_begins_and_when_it_ends() -> None:
+    clock, told, answers = ManualClock(), [], ["", "full", "full", "", ""]
+    watch = DiskSpaceMonitor(lambda: answers.pop(0), told.append, clock)
+    for _ in range(5):
+        watch.step()
+        watch.step()
+        clock.advance(5.0)
+
+    assert [event.event for event in told] == [EventName.PAUSED, EventName.RESUMED]
+    assert answers == []
+
+
+@pytest.mark.parametrize(("stored", "least", "says"), [(7, 8, "store"), (8, 8, ""), (None, 8, ""),
+                                                      (None, 1 << 60, "scratch folder")])  # fmt: skip
+def test_the_disk_that_is_short_of_space_is_named(
+    tmp_path: Path, stored: int | None, least: int, says: str
+) -> None:
+    store = SimpleNamespace(free_bytes=lambda: stored)
+
+    found = disk_space_of(store, tmp_path, least)()
+
+    assert (bool(found), says in found) == (bool(says), True)

@@ -20,15 +20,13 @@ from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, UnusableFile, Video
 from hevcq.usecases.ingest.destinations import Destination, TargetState
-from hevcq.usecases.ingest.disk_space import DiskSpaceMonitor
 from hevcq.usecases.ingest.forecast import OWN_ENOUGH, TABLE_ONLY, learned_rates
 from hevcq.usecases.ingest.scan import inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.util.clock import EARLIEST
-from support.clips import ManualClock
-from support.fakes.backend import HEVC
+from support.fakes.backend import HEVC, Faulty
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import encode_plan, media_info, video
 
@@ -232,9 +230,22 @@ def test_jobs_of_before_costs_were_recorded_refine_the_forecast_too(bench: Bench
     assert learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain) == recorded
 
 
-def test_a_source_whose_bytes_are_not_known_any_more_refines_nothing(bench: Bench) -> None:
+@pytest.mark.parametrize("lost", ["facts", "placement", "costs"])
+def test_a_source_of_which_not_all_is_known_any_more_refines_nothing(
+    bench: Bench, lost: str
+) -> None:
+    found = videos(bench, *[f"{number}.mp4" for number in range(OWN_ENOUGH)])
+    if lost != "facts":
+        bench.catalog.cache([(v.path, v.fingerprint, media_info()) for v in found])
     ingest = session(bench)
-    run(bench, ingest, ingest.plan(videos(bench, *[f"{n}.mp4" for n in range(OWN_ENOUGH)])))
+    run(bench, ingest, ingest.plan(found))
+    if lost == "placement":
+        bench.catalog.placement = lambda _job: None  # type: ignore[method-assign]
+    if lost == "costs":  # as of a job that another program finished
+        ledger = Faulty(bench.backend.ledger)
+        jobs = [job.model_copy(update={"cpu_s": None}) for job in ledger.jobs(JobFilter())]
+        ledger.jobs = lambda _wanted: iter(jobs)
+        bench.backend = replace(bench.backend, ledger=ledger)
     bench.catalog.encode_costs = lambda _profile, _limit: {}  # type: ignore[method-assign]
 
     assert learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain) == TABLE_ONLY
@@ -332,18 +343,6 @@ def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
     target.write_bytes(b"other")
     target.write_bytes(b"other length")
     assert inspect_target(target, item.path, item.size, Certificates()) is TargetState.STRANGER
-
-
-def test_want_of_space_is_reported_when_it_begins_and_when_it_ends() -> None:
-    clock, told, answers = ManualClock(), [], ["", "full", "full", "", ""]
-    watch = DiskSpaceMonitor(lambda: answers.pop(0), told.append, clock)
-    for _ in range(5):
-        watch.step()
-        watch.step()
-        clock.advance(5.0)
-
-    assert [event.event for event in told] == [EventName.PAUSED, EventName.RESUMED]
-    assert answers == []
 
 
 @pytest.mark.parametrize(

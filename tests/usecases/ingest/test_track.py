@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +104,20 @@ def test_a_placement_that_another_ingest_finished_is_never_set_back(bench: Bench
     assert placement.state is PlacementState.PLACED
 
 
+def test_a_job_without_a_place_or_a_queue_here_is_followed_as_it_is(bench: Bench) -> None:
+    item = bench.video()
+    job = bench.queue(item)
+    before = bench.catalog.placement(job.job_id)
+    bench.backend = replace(bench.backend, queues={})
+    bench.wire()
+
+    followed = bench.enqueuer.adopt(replace(item, job_id=job.job_id, target=None))
+
+    assert followed is not None
+    assert followed.job == job
+    assert bench.catalog.placement(job.job_id) == before
+
+
 def test_a_done_job_is_collected_reported_and_counted_once(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
@@ -172,8 +187,45 @@ def test_progress_is_reported_when_it_changes_and_only_then(bench: Bench) -> Non
         bench.tracker.note(job.job_id, progress)
         bench.tracker.step(NEVER)
 
+    bench.tracker.note("a job that nobody follows", Progress(phase=Phase.ENCODE, percent=30.0))
+
     told = [event.percent for event in bench.events if event.event == "job_progress"]
     assert told == [10.0, 20.0]
+
+
+def test_a_job_that_only_waits_or_has_no_progress_yet_is_not_reported(bench: Bench) -> None:
+    bench.queue(bench.video("waits.mp4"))
+    bench.claim(bench.queue(bench.video("begins.mp4")))
+    bench.clock.advance(SWEEP_S)
+    before = bench.reported()
+    bench.tracker.step(NEVER)
+
+    assert bench.reported() == before
+    assert bench.tracker.open == 2
+
+
+def test_a_job_that_begins_anew_has_no_progress_to_report(bench: Bench) -> None:
+    job = bench.queue(bench.video())
+    fence, ledger = bench.claim(job), bench.backend.ledger
+    ledger.progress(job.job_id, fence, Progress(phase=Phase.ENCODE, percent=10.0))
+    bench.tracker.step(NEVER)
+    ledger.interrupt(job.job_id, fence, "")
+    bench.claim(job)
+    bench.tracker.step(NEVER)
+
+    assert bench.reported().count("job_progress") == 1
+
+
+def test_a_stop_is_heeded_between_two_jobs(bench: Bench) -> None:
+    ledger = bench.backend.ledger
+    for job in [bench.queue(bench.video(name)) for name in ("a.mp4", "b.mp4")]:
+        ledger.skip(job.job_id, bench.claim(job), "not smaller")
+    (stop := threading.Event()).set()
+
+    bench.tracker.step(stop)
+    assert bench.tracker.open == 1
+    bench.tracker.step(NEVER)
+    assert bench.ends() == {IngestOutcome.SKIPPED: 2}
 
 
 def test_the_ledgers_older_progress_never_sets_an_own_job_back(bench: Bench) -> None:

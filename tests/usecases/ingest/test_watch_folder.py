@@ -77,6 +77,17 @@ def test_an_unfinished_video_is_reported_and_taken_once_it_is_renamed(tmp_path: 
     assert names(look(tmp_path)()) == ["a.mp4"]
 
 
+def test_a_folder_is_not_scanned_before_its_time(tmp_path: Path) -> None:
+    clock, scans = ManualClock(2e9), []
+    watch = Watch(lambda: scans.append(clock.now()) or [], clock, settle_s=5, look_s=60)
+    watch.first()
+    for seconds in (0, 1, 59):
+        clock.advance(seconds)
+        watch.step()
+
+    assert scans[1:] == [2e9, 2e9 + 60]
+
+
 def test_scans_of_a_large_library_leave_ten_times_their_own_time_between_them() -> None:
     looks = ScanSchedule(settle_s=5.0, look_s=30.0)
     looks.due(0.0, signalled=False, unsettled=0)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import assert_never
 
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.media.facts import MediaInfo
@@ -136,7 +137,8 @@ def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Dest
         return replace(
             item, disposition=Disposition.REFUSE, reason=f"{plan.detail} ({plan.policy})"
         )
-    return replace(item, plan=plan, target=_target(item, plan.extension, where))
+    target = where.target(item.path, item.root, profile.name, plan.extension)
+    return replace(item, plan=plan, target=target)
 
 
 def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Destination) -> Item:
@@ -150,7 +152,8 @@ def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Desti
             or placement.state in UNPLACED
             or not (done or where.has(placement.mode, placement.target))
         ):
-            item = replace(item, target=_target(item, plan.extension, where))
+            target = where.target(item.path, item.root, job.profile, plan.extension)
+            item = replace(item, target=target)
     match job.state:
         case JobState.SKIPPED:
             words = skip_in_words(job.reason)[1]
@@ -162,6 +165,8 @@ def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Desti
             return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")
         case JobState.DONE:
             return _from_done(item, known, job, where)
+        case _:
+            assert_never(job.state)
 
 
 def _what_helps(job: JobRecord) -> str:
@@ -212,12 +217,6 @@ def _made_again(placement: Placement, job: JobRecord) -> bool:
     return placement.sha256 not in {"", job.rendition.sha256}
 
 
-def _target(item: Item, extension: str, where: Destination) -> Path | None:
-    if item.profile is None:
-        return None
-    return where.target(item.path, item.root, item.profile.name, extension)
-
-
 def settle_targets(
     items: Iterable[Item], where: Destination, inspect_target: InspectTarget, why_not: WhyNotOurs
 ) -> list[Item]:
@@ -235,7 +234,7 @@ def settle_targets(
             continue
         settled = _untangled(item, where, taken)
         if settled.target is not None:
-            settled = _free(settled, where, inspect_target, why_not)
+            settled = _free(settled, settled.target, where, inspect_target, why_not)
             if settled.disposition is not Disposition.REFUSE and settled.target is not None:
                 taken[_fold(settled.target)] = item.path
         result.append(settled)
@@ -246,12 +245,13 @@ def _untangled(item: Item, where: Destination, taken: Mapping[str, Path]) -> Ite
     other = taken.get(_fold(item.target)) if item.target is not None else None
     if other is None:
         return item
-    if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
+    longer = _longer(item, where)
+    if longer is None:
         reason = (
             f"{printable(other)} becomes {printable(item.target)} too; rename one of these sources."
         )
         return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
-    return replace(item, target=_longer(item, where))
+    return replace(item, target=longer)
 
 
 def _longer(item: Item, where: Destination) -> Path | None:
@@ -264,15 +264,16 @@ def _longer(item: Item, where: Destination) -> Path | None:
 
 
 def _free(
-    item: Item, where: Destination, inspect_target: InspectTarget, why_not: WhyNotOurs
+    item: Item,
+    target: Path,
+    where: Destination,
+    inspect_target: InspectTarget,
+    why_not: WhyNotOurs,
 ) -> Item:
-    target = item.target
-    if target is None:
-        return item
     claim = inspect_target(target, item.path, item.size)
     longer = _longer(item, where) if claim is TargetState.TWIN else None
     if longer is not None and longer != target:
-        return _free(replace(item, target=longer), where, inspect_target, why_not)
+        return _free(replace(item, target=longer), longer, where, inspect_target, why_not)
     if item.disposition is not Disposition.QUEUE:
         return item
     match claim:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -51,11 +51,8 @@ class Enqueuer:
         """
         if not self._separate_keys:
             return self._enqueue(items, EVERY_PROFILE, stop)
-        queued: list[Queued] = []
-        for item in items:
-            if item.profile is not None:
-                queued += self._enqueue([item], item.profile.name, stop)
-        return queued
+        wanted = [(item, item.profile.name) for item in items if item.profile is not None]
+        return [each for item, name in wanted for each in self._enqueue([item], name, stop)]
 
     def _enqueue(self, items: Sequence[Item], folder: str, stop: threading.Event) -> list[Queued]:
         path = items[0].path
@@ -64,12 +61,12 @@ class Enqueuer:
         key = key_for_path(os.fspath(path), folder, self._ports.backend.namespace())
         source = accept(path, key, moved=moved, stop=stop)
         self._unchanged(items[0])
+        by_profile = {item.profile.name: item for item in items if item.profile is not None}
         with placement_lock(self._ports.data_dir):
             self._note(items, source)
-            for item in items:
-                if item.profile is not None:
-                    self._prefer(job_id(source, item.profile.name), item.profile.name)
-            jobs = self._publish(items, source)
+            for profile in by_profile:
+                self._prefer(job_id(source, profile), profile)
+            jobs = self._publish(by_profile, source)
         return [Queued(replace(item, job_id=job.job_id), job) for item, job in jobs]
 
     def adopt(self, item: Item) -> Queued | None:
@@ -122,8 +119,9 @@ class Enqueuer:
         job = self._ports.backend.ledger.get(name)
         return job is not None and job.state is JobState.DONE
 
-    def _publish(self, items: Sequence[Item], source: Source) -> list[tuple[Item, JobRecord]]:
-        by_profile = {item.profile.name: item for item in items if item.profile is not None}
+    def _publish(
+        self, by_profile: Mapping[str, Item], source: Source
+    ) -> list[tuple[Item, JobRecord]]:
         jobs = self._ports.backend.task_publisher.publish(
             source, list(by_profile), announced=self._ports.backend.announces_uploads
         )

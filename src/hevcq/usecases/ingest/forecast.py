@@ -423,9 +423,7 @@ def wall(
 
 def _rate(info: MediaInfo) -> Fraction:
     for stream in info.of_kind(StreamKind.VIDEO):
-        if stream.video is None:
-            continue
-        num, _, den = stream.video.average_rate.partition("/")
+        num, _, den = (stream.video.average_rate if stream.video else "").partition("/")
         if num.isdigit() and den.isdigit() and int(num) and int(den):
             rate = Fraction(int(num), int(den))
             return rate if rate <= FASTEST_RATE else USUAL_RATE

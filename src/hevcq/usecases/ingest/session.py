@@ -354,14 +354,12 @@ class Ingest:
 
     def _follow(self, items: Sequence[Item]) -> None:
         """Record the new paths of moved videos, and let their jobs read from there."""
-        moved = [item for item in items if item.moved is not None]
+        moved = [(item, item.moved) for item in items if item.moved is not None]
         if not moved:
             return
         catalog, backend = self._ports.catalog, self._ports.backend
         with placement_lock(self._ports.data_dir):
-            for item in moved:
-                if item.moved is None:
-                    continue
+            for item, was in moved:
                 if item.placement is not None:
                     catalog.record_placements([item.placement])
                     job = backend.ledger.get(item.placement.job_id)
@@ -369,8 +367,8 @@ class Ingest:
                         backend.store.follow(job.source, item.path)
                     continue
                 words = item.reason or f"Queued anew as {printable(item.path)}."
-                self._retire(item.moved.job_id, words)
-                over = replace(item.moved, state=PlacementState.EXPIRED, detail=words)
+                self._retire(was.job_id, words)
+                over = replace(was, state=PlacementState.EXPIRED, detail=words)
                 catalog.record_placements([over])
 
     def _retire(self, job_id: str, words: str) -> None:

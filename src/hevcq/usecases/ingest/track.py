@@ -181,18 +181,17 @@ class JobTracker:
         if entry.job.fence != before.fence:
             entry.local = False
         # The ledger lags behind this process's own workers: the bar would jump back.
-        if entry.job.progress is not None and not entry.local:
+        if not entry.local:
             self._progress(entry, entry.job.progress)
 
     def _shared(self, entry: _Open) -> None:
         """Emit one progress for a split video, summed over its chunks."""
         entry.local = False
         found = split_progress(entry.job, self._ledger.subjobs(entry.job.job_id))
-        if found is not None:
-            self._progress(entry, found.progress)
+        self._progress(entry, found.progress if found is not None else None)
 
-    def _progress(self, entry: _Open, progress: Progress) -> None:
-        if entry.shown == progress:
+    def _progress(self, entry: _Open, progress: Progress | None) -> None:
+        if progress is None or entry.shown == progress:
             return
         entry.shown = progress
         self._emit_event(
