@@ -69,6 +69,21 @@ def test_several_files_are_planned_under_their_names(hevcq, clip: Path):
     assert [line["path"] for line in lines] == [str(clip), str(other)]
 
 
+def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip: Path):
+    text = clip.with_name("a.mp4")
+    text.write_text("no video")
+
+    ran = hevcq("plan", text, clip)
+
+    assert ran.code == ExitCode.SOME_FAILED, ran.err
+    assert f"{text}:\n  cannot be planned: {text} is a text file" in ran.out
+    assert f"{clip}:\nhevc: encode to .mp4" in ran.out
+    failed, planned = hevcq("plan", text, clip, "--json").lines
+    assert (failed["action"], failed["reason"]) == ("fail", "SourceUnreadable")
+    assert planned["action"] == "encode"
+    assert hevcq("plan", text).code != ExitCode.OK
+
+
 @pytest.mark.usefixtures("splitting")
 def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
     folder = tmp_path / "videos"

@@ -121,7 +121,7 @@ class FfmpegEncoder(Encoder):
 
         with self._self_testing(stop):
             info = probe(self._tools, location, stop)
-        return _with_length(location, info) if info.format_name == "mpegts" else info
+        return _with_length(location, info) if info.format_name in {"mpegts", "mpeg"} else info
 
     def trim_recording(
         self,
@@ -142,6 +142,19 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.inspect.joined import whole_recording
 
         return whole_recording(self._tools, location, info, policies, folder, stop)
+
+    def joints(self, location: str, info: MediaInfo, *, stop: threading.Event) -> str:
+        """Return where a recording was joined, as a sentence; see ports.encoder."""
+        if info.format_name not in {"mpegts", "mpeg"}:
+            return ""
+        from hevcq.ffmpeg.inspect import joined, program_stream
+        from hevcq.ffmpeg.inspect.parts import joined_words
+
+        if info.format_name == "mpegts":
+            times = joined.joint_times(self._tools, location, info, stop)
+        else:
+            times = program_stream.joint_times(location, stop)
+        return joined_words(times) if times else ""
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         """Read every packet once and measure each track; see ports.encoder."""
@@ -369,10 +382,11 @@ class FfmpegEncoder(Encoder):
 
 def _with_length(location: str, info: MediaInfo) -> MediaInfo:
     """Correct the length of a recording that was joined: ffprobe takes the last time less the first."""
-    from hevcq.ffmpeg.inspect.transport_stream import length_over_jumps
+    from hevcq.ffmpeg.inspect import program_stream, transport_stream
 
+    look = program_stream if info.format_name == "mpeg" else transport_stream
     try:
-        length = length_over_jumps(location)
+        length = look.length_over_jumps(location)
     except OSError:
         return info  # whoever reads the pictures reports it
     return info if length is None else info.model_copy(update={"duration_s": length})

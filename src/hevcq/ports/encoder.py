@@ -263,6 +263,10 @@ class Encoder(ABC):
         """
 
     @abstractmethod
+    def joints(self, location: str, info: MediaInfo, *, stop: threading.Event) -> str:
+        """Return where a recording was joined from several, as a sentence, or "". Raises OSError."""
+
+    @abstractmethod
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         """Probe a file and return its typed facts.
 

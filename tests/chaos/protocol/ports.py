@@ -200,6 +200,9 @@ class RunEncoder:
     def probe(self, location: str, *, stop):
         return INFO
 
+    def joints(self, location: str, info, *, stop) -> str:
+        return ""
+
     def trim_recording(self, location: str, info, policies, folder, *, stop) -> None:
         """No video here is a recording."""
 

@@ -114,7 +114,9 @@ def test_the_length_of_a_joined_recording_is_that_of_its_parts(tmp_path, monkeyp
     for parts, seconds in (([one, other], 4), ([one, other, one], 6), ([one, one, one], 6)):
         joined = tmp_path / "joined.ts"
         joined.write_bytes(b"".join(parts))
-        assert ENCODER.probe(str(joined), stop=STOP).duration_s == pytest.approx(seconds, abs=0.3)
+        info = ENCODER.probe(str(joined), stop=STOP)
+        assert info.duration_s == pytest.approx(seconds, abs=0.3)
+        assert f"joined from {len(parts)} parts" in ENCODER.joints(str(joined), info, stop=STOP)
     assert transport_stream.length_over_jumps(str(tmp_path / "one.ts")) is None
 
 

@@ -12,6 +12,7 @@ from benchmarks.fidelity import spliced
 from ffmpeg.inspect.test_joined import ENCODER, frames
 from hevcq.domain.profile import Policies
 from hevcq.errors import MediaRefused
+from hevcq.ffmpeg.inspect import program_stream, transport_stream
 from hevcq.ffmpeg.inspect.program_stream import read_packs
 
 STOP = threading.Event()
@@ -35,7 +36,9 @@ def sounds(path) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("offset", ["0", "3000"])
-def test_titles_that_were_joined_follow_each_other_with_every_picture_and_sound(tmp_path, offset):
+def test_titles_that_were_joined_follow_each_other_with_every_picture_and_sound(
+    tmp_path, monkeypatch, offset
+):
     paths = [tmp_path / "one.vob", tmp_path / "two.vob"]
     paths[0].write_bytes(spliced.title(tmp_path / "x", "1"))
     paths[1].write_bytes(spliced.title(tmp_path / "x", "1", "-output_ts_offset", offset))
@@ -61,6 +64,16 @@ def test_titles_that_were_joined_follow_each_other_with_every_picture_and_sound(
     with pytest.raises(MediaRefused, match="clock jumps at 0:01"):
         whole(joined, tmp_path / "scratch", clock_jumps="refuse")
     assert whole(paths[0], tmp_path / "scratch") is None
+    for whole_bytes, off in ((1 << 24, 0.3), (0, 0.6)):  # clocks begin before pictures
+        monkeypatch.setattr(program_stream, "WHOLE_BYTES", whole_bytes)
+        monkeypatch.setattr(transport_stream, "PLACE_BYTES", 4 << 10)
+        info = ENCODER.probe(str(joined), stop=STOP)
+        assert info.duration_s == pytest.approx(2, abs=off)
+        assert program_stream.length_over_jumps(str(paths[0])) is None
+    assert ENCODER.joints(str(joined), info, stop=STOP).endswith(
+        "2 parts: its clock jumps at 0:01."
+    )
+    assert not ENCODER.joints(str(paths[0]), info, stop=STOP)
 
 
 def test_a_part_that_begins_inside_a_group_of_pictures_is_refused_before_the_encode(tmp_path):

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hevcq.cli.context import cli_of, require_existing
+from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames, Verbose
 from hevcq.cli.output import table as render
 from hevcq.cli.output.status_table import duration
 from hevcq.domain.planning.encode_plan import Refuse, Skip
+from hevcq.errors import HevcqError, PermanentError, TransientError
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.plan_file import FilePlan, plan_file
 from hevcq.util.text import size
@@ -34,20 +36,38 @@ def plan(
 
     Prints whether each is skipped, refused or encoded, each stream's fate, and the chunks; with
     --verbose also why it is not split. The profiles are those that `hevcq ingest` would use
-    (ingest.profiles), unless --profile names others.
+    (ingest.profiles), unless --profile names others. A file that cannot be planned does not keep
+    others from it.
     """
     require_existing(files)
-    cli = cli_of(ctx)
+    cli, failed = cli_of(ctx), 0
     with cli.app() as app:
         picked = pick(app.profiles, profile or _usual(app))
         for file in files:
-            plans = plan_file(
-                app.encoder, str(file.absolute()), picked, threading.Event(), app.slots_per_job
-            )
+            try:
+                plans = plan_file(
+                    app.encoder, str(file.absolute()), picked, threading.Event(), app.slots_per_job
+                )
+            except (PermanentError, TransientError) as error:
+                if len(files) == 1:
+                    raise
+                failed += 1
+                _show_failure(file, error, as_json=as_json)
+                continue
             if len(files) > 1 and not as_json:
                 render.emit(f"{render.printable(file)}:")
             for each in plans:
                 _show(file, facts(each), as_json=as_json, verbose=verbose or cli.verbose)
+    raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
+
+
+def _show_failure(file: Path, error: HevcqError, *, as_json: bool) -> None:
+    if as_json:
+        found = {"action": "fail", "reason": type(error).__name__, "detail": str(error)}
+        render.emit_json({"type": "plan", "path": str(file), **found})
+    else:
+        render.emit(f"{render.printable(file)}:")
+        render.emit(render.printable(f"  cannot be planned: {error}"))
 
 
 def _usual(app: App) -> list[str]:

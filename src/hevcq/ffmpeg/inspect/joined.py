@@ -22,7 +22,16 @@ from hevcq.domain.profile import Policies
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
-from hevcq.ffmpeg.inspect.parts import Part, Writer, clock_words, mapping, notices, times_words
+from hevcq.ffmpeg.inspect.parts import (
+    Part,
+    Writer,
+    clock_words,
+    jump_times,
+    lengths_before,
+    mapping,
+    notices,
+    refuse_jumps,
+)
 from hevcq.ffmpeg.inspect.recording import (
     ANSWER_S,
     HEAD_PACKETS,
@@ -94,29 +103,33 @@ def whole_recording(
     if layout is None:
         return None
     trims = policies.ragged_ends == "trim"
-    found = read_clocks(location, layout, stop)
-    joined = any(len(chain(found, pid)) > 1 for pid in found.videos)
-    pid = main_pid(tools, location, info, stop) if joined else None
-    runs = chain(found, pid) if pid is not None else []
+    found, runs = _runs(tools, location, info, layout, stop)
     if len(runs) < 2:
         return trim_recording(tools, location, info, folder, stop) if trims else None
-    jumps_at = [
-        time
-        for time, (one, other) in zip(_lengths(found, runs), pairwise(runs), strict=True)
-        if not follows(found, one, other)
-    ]
-    refuse_jumps(location, policies, jumps_at)
+    refuse_jumps(location, policies, jump_times(found, runs))
     return _join(Recording(tools, location, layout, folder, stop, trims), found, runs)
 
 
-def refuse_jumps(location: str, policies: Policies, times: list[float]) -> None:
-    """Raise MediaRefused if the policy wants no clock that jumps; times are in seconds."""
-    if policies.clock_jumps == "refuse" and times:
-        raise MediaRefused(
-            f"{display_name(location)}: its clock jumps {times_words(times)}, as in a "
-            "recording that was joined from several (policies.clock_jumps).",
-            remedy="Set policies.clock_jumps to close to encode its parts one after the other.",
-        )
+def joint_times(
+    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
+) -> list[float]:
+    """Return about when the clock of a transport stream jumps, in seconds. Raises Stopped, and OSError."""
+    layout = None if is_url(location) else packet_layout(location)
+    return jump_times(*_runs(tools, location, info, layout, stop)) if layout is not None else []
+
+
+def _runs(
+    tools: FfmpegTools,
+    location: str,
+    info: MediaInfo,
+    layout: tuple[int, int],
+    stop: threading.Event,
+) -> tuple[Clocks, list[Run]]:
+    """Return the clocks of a transport stream, and the runs of its first video; none if it has one clock."""
+    found = read_clocks(location, layout, stop)
+    joined = any(len(chain(found, pid)) > 1 for pid in found.videos)
+    pid = main_pid(tools, location, info, stop) if joined else None
+    return found, chain(found, pid) if pid is not None else []
 
 
 def main_pid(
@@ -133,16 +146,6 @@ def main_pid(
     done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location), deadline_s=ANSWER_S)
     words = done.stdout.decode("ascii", "replace").replace(",", " ").split()
     return int(words[-1], 16) if words and words[-1].startswith("0x") else None
-
-
-def _lengths(found: Clocks, runs: list[Run]) -> list[float]:
-    """Return about when each part after the first begins, in seconds from the beginning."""
-    begins, total = [], 0
-    for run in runs[:-1]:
-        times = found.units[run.pid].times
-        total += max(0, step(times[run.first], times[run.after - 1]))
-        begins.append(total / CLOCK_HZ)
-    return begins
 
 
 def _join(recording: Recording, found: Clocks, runs: list[Run]) -> TrimmedSource:
@@ -191,7 +194,7 @@ def _parts(
         here = found.programme(run.pid, *span)
         pids, missing = mapping(recording.location, main, here, (runs[0].pid, run.pid))
         if missing:
-            begin = sum(_lengths(found, runs)[number - 1 : number])
+            begin = sum(lengths_before(found, runs)[number - 1 : number])
             unlike.append(f"From {clock_words(begin)} on, {missing}.")
         parts.append(_measured(recording, Part(run, ends, pids, {}, {}, enters=enters), found))
     if not parts:

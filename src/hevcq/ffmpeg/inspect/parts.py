@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hevcq.domain.profile import Policies
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.inputs import display_name
 from hevcq.ffmpeg.inspect.recording import Ends, announcing_gap, pictures_words
@@ -155,6 +156,32 @@ def retimed(packet: bytes, pid: int, move: int) -> bytes:
     return bytes(data)
 
 
+def refuse_jumps(location: str, policies: Policies, times: list[float]) -> None:
+    """Raise MediaRefused if the policy wants no clock that jumps; times are in seconds."""
+    if policies.clock_jumps == "refuse" and times:
+        raise MediaRefused(
+            f"{display_name(location)}: its clock jumps {times_words(times)}, as in a "
+            "recording that was joined from several (policies.clock_jumps).",
+            remedy="Set policies.clock_jumps to close to encode its parts one after the other.",
+        )
+
+
+def lengths_before(found: Clocks, runs: list[Run]) -> list[float]:
+    """Return about when each part after the first begins, in seconds from the beginning."""
+    begins, total = [], 0
+    for run in runs[:-1]:
+        times = found.units[run.pid].times
+        total += max(0, step(times[run.first], times[run.after - 1]))
+        begins.append(total / CLOCK_HZ)
+    return begins
+
+
+def jump_times(found: Clocks, runs: list[Run]) -> list[float]:
+    """Return about when the clock jumps, in seconds from the beginning."""
+    pairs = zip(lengths_before(found, runs), pairwise(runs), strict=True) if runs else ()
+    return [time for time, (one, other) in pairs if not follows(found, one, other)]
+
+
 def times_words(times: list[float]) -> str:
     """Return when something happens, as `at 0:02, 0:05 and 3 more times`; times are in seconds."""
     words = [clock_words(time) for time in times[:NAMED]]
@@ -195,11 +222,13 @@ def notices(found: Clocks, parts: list[Part], lost: int, unlike: list[str]) -> I
 
 def joints_words(times: list[float], held_s: float) -> str:
     """Return where a recording was joined, and how its parts follow each other; times are in seconds."""
+    return f"{joined_words(times)} {_closed_words(held_s)}"
+
+
+def joined_words(times: list[float]) -> str:
+    """Return where a recording was joined; times are in seconds."""
     parts = len(times) + 1
-    return (
-        f"The recording was joined from {parts} parts: its clock jumps {times_words(times)}. "
-        + _closed_words(held_s)
-    )
+    return f"The recording was joined from {parts} parts: its clock jumps {times_words(times)}."
 
 
 def _closed_words(held_s: float) -> str:

@@ -8,11 +8,12 @@ with a picture that needs none before it. It is the copy that is encoded and jud
 from __future__ import annotations
 
 import os
+import re
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,19 +21,21 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Policies
 from hevcq.errors import MediaRefused, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, is_url
-from hevcq.ffmpeg.inspect.joined import Recording, last_time, packets_from, refuse_jumps
-from hevcq.ffmpeg.inspect.parts import joints_words
+from hevcq.ffmpeg.inspect.joined import Recording, last_time, packets_from
+from hevcq.ffmpeg.inspect.parts import joints_words, refuse_jumps
 from hevcq.ffmpeg.inspect.recording import HEAD_PACKETS, copying
 from hevcq.ffmpeg.inspect.transport_stream import (
     CLOCK_HZ,
     FORWARD_S,
     START_CODE,
+    WHOLE_BYTES,
     WRAP,
     Run,
     Units,
     jumps,
     read_time,
     runs_of,
+    sampled_length,
     step,
     write_time,
 )
@@ -43,6 +46,7 @@ TAIL_BYTES = 4 << 20
 """Bytes at the end of a part in which the last picture and sound are."""
 HEAD_BYTES = 1 << 20
 _GROUP, _PICTURE = b"\x00\x00\x01\xb8", b"\x00\x00\x01\x00"
+_PACK = re.compile(rb"\x00\x00\x01\xba(?:[\x44-\x7f]|[\x21-\x2f]).{9}", re.DOTALL)
 _VIDEOS = range(0x1E0, 0x1F0)
 HEAD_UNITS = 300
 """Demuxed packets of a stream among which its first time is."""
@@ -114,6 +118,43 @@ def joined_program_stream(
     ends = [(each.stops[video] + each.move) % WRAP for each in pieces]
     held = max(step(end, begin) for end, begin in zip(ends[:-1], shown[1:], strict=True))
     return TrimmedSource(path=path, notices=(joints_words(times, held / CLOCK_HZ),))
+
+
+def joint_times(location: str, stop: threading.Event) -> list[float]:
+    """Return about when the clock of a program stream jumps, in seconds. Raises Stopped, and OSError."""
+    return _lengths(location, stop)[:-1]
+
+
+def _lengths(location: str, stop: threading.Event) -> list[float]:
+    """Return about when each part of a program stream ends, in seconds from the beginning."""
+    units = read_packs(location, stop).units
+    video = units.get(min((number for number in units if number in _VIDEOS), default=-1), Units())
+    lasting = (step(video.times[r.first], video.times[r.after - 1]) for r in runs_of(-1, video))
+    return [ticks / CLOCK_HZ for ticks in accumulate(lasting)]
+
+
+def length_over_jumps(location: str) -> float | None:
+    """Return about how many seconds a program stream lasts whose clock jumps; None if it does not, or for a URL.
+
+    A large one is looked at in some places.
+    """
+    size = 0 if is_url(location) else os.stat(location).st_size  # noqa: PTH116 - any bytes
+    if size > WHOLE_BYTES:
+        return sampled_length(location, (0, 1), size, _clocks_at)
+    ends = _lengths(location, threading.Event()) if size else []
+    return ends[-1] if len(ends) > 1 else None
+
+
+def _clocks_at(
+    file: BinaryIO, place: int, count: int, _layout: tuple[int, int]
+) -> dict[int, Units]:
+    """Return the clocks of the packs that begin in so many bytes from a place on, as of one stream."""
+    file.seek(place)
+    data, units = file.read(count), Units()
+    for hit in _PACK.finditer(data):
+        units.places.append(place + hit.start())
+        units.times.append(_clock(hit.group()))
+    return {0: units} if units.times else {}
 
 
 def read_packs(location: str, stop: threading.Event) -> Packs:

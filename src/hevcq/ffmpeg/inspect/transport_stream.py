@@ -18,7 +18,7 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise, starmap
 from statistics import median
@@ -54,6 +54,7 @@ PLACE_BYTES = 512 << 10
 """Places, and bytes at each, at which a larger one is looked at: a unit of a picture begins there."""
 UNEVEN = 6
 """Times the usual step between two places above which one is looked at more closely."""
+Look = Callable[[BinaryIO, int, int, tuple[int, int]], "dict[int, Units]"]
 VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, 0x1B, 0x24, 0x42, 0xD1, 0xEA})
 _AUDIO_TYPES = frozenset({0x03, 0x04, 0x0F, 0x11, 0x81, 0x82, 0x84, 0x85, 0x86, 0x87})
 _PRIVATE = 0x06
@@ -428,7 +429,7 @@ def length_over_jumps(location: str) -> float | None:
         return None
     size = os.stat(location).st_size  # noqa: PTH116 - any bytes a name can hold
     if size > WHOLE_BYTES:
-        return _sampled_length(location, layout, size)
+        return sampled_length(location, layout, size, _units_at)
     found = read_clocks(location, layout, threading.Event())
     main = max(found.videos, key=lambda pid: len(found.units[pid].times), default=None)
     runs = chain(found, main) if main is not None else []
@@ -439,18 +440,17 @@ def length_over_jumps(location: str) -> float | None:
     return ticks / CLOCK_HZ
 
 
-def _sampled_length(location: str, layout: tuple[int, int], size: int) -> float | None:
+def sampled_length(location: str, layout: tuple[int, int], size: int, look: Look) -> float | None:
     """Return the length by the times at places spread over the file; None if no jump is between them.
 
-    Where a step is odd for its bytes, more places are looked at, down to each unit.
+    `look` returns the units that begin in so many bytes from a place on. Where a step is odd for its
+    bytes, more places are looked at, down to each unit.
     """
     length, total, jumped, far = layout[1], 0, False, FORWARD_S * CLOCK_HZ
     places = [size * number // PLACES // length * length for number in range(PLACES)]
     with open(location, "rb") as file:
-        seen = [(place, _units_at(file, place, PLACE_BYTES, layout)) for place in places]
-        left = list(
-            pairwise([*seen, (size, _units_at(file, size - PLACE_BYTES, PLACE_BYTES, layout))])
-        )
+        seen = [(place, look(file, place, PLACE_BYTES, layout)) for place in places]
+        left = list(pairwise([*seen, (size, look(file, size - PLACE_BYTES, PLACE_BYTES, layout))]))
         steps = [_shared_step(one, other) for (_, one), (_, other) in left]
         usual = median([each for each in steps if each is not None and each > 0] or [0])
         while left:
@@ -460,10 +460,10 @@ def _sampled_length(location: str, layout: tuple[int, int], size: int) -> float 
                 total += ticks
             elif end - begin > PLACE_BYTES:
                 middle = (begin + end) // 2 // length * length
-                between = middle, _units_at(file, middle, PLACE_BYTES, layout)
+                between = middle, look(file, middle, PLACE_BYTES, layout)
                 left += [((begin, one), between), (between, (end, other))]
             else:
-                units = _units_at(file, begin, end - begin, layout)
+                units = look(file, begin, end - begin, layout)
                 main = max(units, key=lambda pid: len(units[pid].times), default=-1)
                 times = [*units.get(main, Units()).times, *other.get(main, Units()).times[:1]]
                 good = [each for each in starmap(step, pairwise(times)) if -REORDERED <= each < far]
