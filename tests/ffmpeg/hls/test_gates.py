@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ffmpeg.hls.conftest import VERSION, MadeSet
-from ffmpeg.verify.conftest import ffmpeg
+from ffmpeg.verify.conftest import ENCODER, ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
+from hevcq.domain.media.facts import Measurement
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.containers.fragments import delay, read_fragments
+from hevcq.ffmpeg.hls import images, verify
 from hevcq.ffmpeg.hls.read_playlists import read_media
 from hevcq.ffmpeg.hls.verify import spread
+from hevcq.ffmpeg.process.child import Finished
+from hevcq.ports.encoder import VerifyRequest
 
 SOURCE_UNCHANGED = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
 
@@ -76,6 +84,18 @@ DAMAGED_TEXTS = [
     ("a rung that is not listed", MASTER, rf"#EXT-X-STREAM-INF[^\n]*\n{VERSION}/v90.m3u8\n", "",
      Gate.H1),
     ("a sound that is not listed", MASTER, r"#EXT-X-MEDIA:TYPE=AUDIO[^\n]*\n", "", Gate.H1),
+    ("a rung that is not planned", MASTER, rf"\n{VERSION}/v90.m3u8", rf"\n{VERSION}/sound1.m3u8",
+     Gate.H1),
+    ("a playlist that is not there", MASTER, rf"\n{VERSION}/v90.m3u8", rf"\n{VERSION}/v91.m3u8",
+     Gate.H1),
+    ("subtitles that are not listed", MASTER, r"#EXT-X-MEDIA:TYPE=SUBTITLES[^\n]*\n", "", Gate.H1),
+    ("subtitles of another name", f"{VERSION}/text1.m3u8", "text1.vtt", "text2.vtt", Gate.H1),
+    ("a playlist of two files", V180, r"\nv180.mp4\n", r"\nv90.mp4\n", Gate.H1),
+    ("a gap between ranges", V180, r"BYTERANGE:(\d+)@(\d+)\n", r"BYTERANGE:\1@1\2\n", Gate.H1),
+    ("two initializations", V180, r"(#EXT-X-MAP[^\n]*\n)", r"\1\1", Gate.H1),
+    ("no list of I-frames", MASTER, r"#EXT-X-I-FRAME-STREAM-INF[^\n]*\n", "", Gate.H1),
+    ("I-frames of another initialization", f"{VERSION}/v180-keys.m3u8", r'="(\d)(\d+)@0"', r'="\2@0"',
+     Gate.H1),
     ("an unknown tag", V180, "#EXT-X-ENDLIST", "#EXT-X-DISCONTINUITY\n#EXT-X-ENDLIST", Gate.H1),
     ("segments that are not called independent", MASTER, "#EXT-X-INDEPENDENT-SEGMENTS\n", "",
      Gate.H2),
@@ -177,6 +197,100 @@ def test_a_ladder_without_its_last_segments_is_refused(made: MadeSet, tmp_path) 
     gate, detail = refusal(made.judge(spoilt, report=replace(made.request.report, frames=0)))
     assert gate is Gate.H4
     assert "4.000 s long, not 6.0" in detail
+
+
+def unmeasured(request: VerifyRequest) -> Measurement:
+    """Return what was measured of the picture, and nothing of any sound."""
+    return Measurement(tracks=request.measured.tracks[:1])
+
+
+def cut_short(request: VerifyRequest) -> Measurement:
+    tracks = [
+        t.model_copy(update={"end_s": (t.end_s or 0) + 2 * t.index})
+        for t in request.measured.tracks
+    ]
+    return Measurement(tracks=tuple(tracks))
+
+
+@pytest.mark.parametrize(
+    ("change", "gate", "words"),
+    [
+        (lambda _: {"measured": Measurement(tracks=())}, Gate.H4, "the source was not measured"),
+        (lambda r: {"report": replace(r.report, frames=1)}, Gate.H4, "v180: 150 frames, not 1"),
+        (lambda r: {"plan": smaller(r.plan)}, Gate.H5, "v180: its picture is 320x180"),
+        (lambda r: {"measured": unmeasured(r)}, Gate.G5, "the source's sound was not measured"),
+        (lambda r: {"measured": cut_short(r)}, Gate.G5, "it ends at"),
+    ],
+    ids=["unmeasured", "frames", "size", "sound unmeasured", "sound cut short"],
+)
+def test_a_set_that_is_not_what_was_planned_and_measured_is_refused(
+    made: MadeSet, monkeypatch, change, gate, words
+) -> None:
+    monkeypatch.setattr(verify._SetGates, "_packets", counted)
+    found, detail = refusal(made.judge(**change(made.request)))
+    assert found is gate
+    assert words in detail
+
+
+def smaller(plan: EncodePlan) -> EncodePlan:
+    rung, *others = plan.ladder.rungs
+    target = rung.target.model_copy(update={"width": 318})
+    rungs = (rung.model_copy(update={"target": target}), *others)
+    return plan.model_copy(update={"ladder": plan.ladder.model_copy(update={"rungs": rungs})})
+
+
+def counted(_gates: object, place: Path) -> str:
+    return str(read_fragments(place.with_suffix(".mp4")).samples)
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (Finished(0, b"3,\n", (), 0, 0), "v180.m3u8 reads as 3, not 150 packets"),
+        (Finished(0, b"150\n", ("[hls @ 0x1] bad",), 0, 0), "v180.m3u8 reads as bad, not"),
+        (Finished(9, b"", (), 0, 0), "v180.m3u8 reads as exit code 9, not"),
+    ],
+)
+def test_a_playlist_that_players_read_otherwise_is_refused(made, monkeypatch, ended, words) -> None:
+    monkeypatch.setattr(verify, "run_child", lambda *_, **__: ended)
+    gate, detail = refusal(made.judge())
+    assert gate is Gate.H7
+    assert words in detail
+
+
+def test_a_sound_of_another_kind_and_a_sample_that_cannot_be_compared_are_refused(
+    made: MadeSet, monkeypatch
+) -> None:
+    monkeypatch.setattr(verify._SetGates, "_packets", counted)
+    monkeypatch.setattr(verify._SetGates, "_sounds", lambda _: ())
+    monkeypatch.setattr(verify, "sample_at", lambda *_: SimpleNamespace(ssim=None))
+    assert refusal(made.judge()) == (Gate.H8, "v180: segment 2 cannot be compared")
+    monkeypatch.undo()
+    monkeypatch.setattr(verify._SetGates, "_packets", counted)
+    monkeypatch.setattr(verify, "probe", lambda *_, **__: SimpleNamespace(streams=()))
+    found = refusal(made.judge())
+    assert found == (Gate.G2, "sound1.mp4 it is not one aac track of 1 channels")
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (Finished(0, b"", (), 0, 0), ["No poster could be made", "has 0 sheets for 6 key frames"]),
+        (
+            Finished(1, b"", ("no room",), 0, 0),
+            ["v180.part cannot be made: no room", "v180.mp4 cannot be made: no room"],
+        ),
+    ],
+    ids=["nothing", "failed"],
+)
+def test_images_that_cannot_be_made_end_the_encode(made, monkeypatch, tmp_path, ended, words):
+    monkeypatch.setattr(images, "run_child", lambda *_, **__: ended)
+    path = made.folder / "v180.mp4"
+    rung = images.RungFile(path, made.request.plan.ladder.rungs[0].target, read_fragments(path))
+    maker = images.Images(ENCODER._tools, made.request.profile, threading.Event())
+    for make, word in zip((maker.poster, maker.storyboard), words, strict=True):
+        with pytest.raises(EncoderFailed, match=word):
+            make(rung, tmp_path / "v180.jpg")
 
 
 def test_a_rung_with_damaged_pictures_is_refused_by_its_name(made: MadeSet, tmp_path) -> None:

@@ -1,0 +1,333 @@
+"""What programs answer of odd sources, and sources whose bytes are odd, are read for what they are."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from contextlib import nullcontext
+from functools import partial
+from io import BytesIO
+from types import SimpleNamespace
+
+import pytest
+
+from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
+from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
+from hevcq.domain.profile import Policies
+from hevcq.errors import EncoderFailed, MediaRefused, SourceUnreadable, Stopped, Unavailable
+from hevcq.ffmpeg.inspect import captions, locate, measure, preflight, telecine
+from hevcq.ffmpeg.inspect import program_stream as ps
+from hevcq.ffmpeg.process.child import Finished
+from hevcq.ports.health import Spot
+from support.captions import command, letters, shown
+from support.media_facts import audio, profile, video
+from support.transport import SECOND
+
+URL = "http://127.0.0.1:9/a.ts"
+BAD = "[h264 @ 0x1] error while decoding MB 3 4"
+
+
+def frame(stream: int, time: str, place: int, message: str = "") -> str:
+    said = f"|message={message}" if message else ""
+    return f"frame|stream_index={stream}|best_effort_timestamp_time={time}|pkt_pos={place}{said}\n"
+
+
+def sound(time: str, place: int) -> str:
+    return f"packet|codec_type=audio|stream_index=1|pts_time={time}|pos={place}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaints", "spots"),
+    [
+        ([], (), ()),
+        ([frame(0, "0.5", 100), "packet|codec_type=video|stream_index=0\n"], (), ()),
+        ([frame(0, "N/A", 100, BAD)], (), (Spot(None, 100, BAD[13:]),)),
+        ([frame(0, f"{n}", n, BAD) for n in range(30)], (), tuple(Spot(n, n, BAD[13:]) for n in range(20))),
+        ([frame(0, "1.0", 7, BAD), frame(0, "1.9", 8, BAD)], (), (Spot(1.0, 7, BAD[13:]),)),
+        (
+            [sound("0.1", 1), frame(1, "0.1", 1), sound("0.2", 2), sound("0.3", 3), frame(1, "0.3", 3).strip()],
+            (),
+            (Spot(0.2, 2, locate.NO_SOUND),),
+        ),
+        ([sound("0.1", 1), sound("0.2", 2), frame(1, "0.2", 2)], (), ()),
+        ([frame(0, "2.5", 90), frame(0, "2.4", 80)], ("[mov @ 0x1] partial file",), (Spot(2.5, 90, "partial file"),)),
+        ([frame(0, "1", 7, BAD)], ("partial file",), (Spot(1.0, 7, BAD[13:]),)),
+    ],
+    ids=["empty", "sound file", "no time", "many", "near", "mute", "primed", "cut", "cut and broken"],
+)  # fmt: skip
+def test_damage_is_where_a_frame_complains(monkeypatch, lines, complaints, spots) -> None:
+    def read_packets(_tools, _location, _show, reader, _stop, *, packets_seen):
+        data = "".join(lines).encode()
+        for at in range(0, len(data), 37):
+            reader.feed(data[at : at + 37])
+        reader.close()
+        assert packets_seen()
+        return complaints
+
+    monkeypatch.setattr(locate, "read_packets", read_packets)
+
+    assert locate.locate_damage(TOOLS, "a.mkv", STOP) == spots
+
+
+def pairs(*listed: bytes) -> list[tuple[float, captions.Pair]]:
+    return [(number / 25, tuple(pair)) for number, pair in enumerate(listed)]
+
+
+RESUME, HIDDEN, SHOW, ROLL = command(0x20), command(0x2E), command(0x2F), command(0x25)
+
+
+@pytest.mark.parametrize(
+    ("listed", "words", "count"),
+    [
+        ([RESUME, *letters("BAD"), HIDDEN, *letters("GOOD"), SHOW], {"GOOD"}, 1),
+        ([ROLL, *letters("ROLL"), command(0x2D), *shown("HELLO")], {"ROLL", "HELLO"}, None),
+    ],
+    ids=["erased before it was shown", "rolled and shown"],
+)
+def test_captions_are_the_words_that_were_shown(listed, words, count) -> None:
+    found = captions.spoken(pairs(*listed))
+
+    assert (found.words, found.captions) == (words, count)
+
+
+def test_captions_without_a_mark_or_inside_a_packet_of_cea_708_are_passed_over() -> None:
+    found = captions.CaptionPairs()
+    found.feed(0.0, bytes([0xF8, 0xC8, 0xC8, 0xFE, 0xC8, 0xC8]))
+
+    assert found.channels["CC1"] == []
+    assert not found.is_digital
+    found.feed(0.0, bytes([0xFC, 0xC8, 0xC8]))
+    assert found.channels["CC1"] == [(0.0, (0x48, 0x48))]
+
+
+def answering(*answers: Finished):
+    left = iter(answers)
+    return lambda *_, **__: next(left)
+
+
+WELL, BROKEN = Finished(0, b"WEBVTT\n", (), 0, 0), Finished(1, b"", ("bad",), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "error", "words"),
+    [
+        ([BROKEN], SourceUnreadable, r"The captions of .*a\.ts cannot be read"),
+        ([WELL, BROKEN], SourceUnreadable, r"The text of .*CC1\.scc cannot be read"),
+        ([WELL, WELL], MediaRefused, r"no text could be made of its closed captions \(CC1\)"),
+    ],
+    ids=["captions", "text", "nothing"],
+)
+def test_captions_of_which_no_text_can_be_made_end_the_job(
+    tmp_path, monkeypatch, answers, error, words
+):
+    monkeypatch.setattr(captions, "run_child", answering(*answers))
+    plan = SimpleNamespace(captions=("CC1",), main_video=SimpleNamespace(source_index=0))
+    facts = info(video()).model_copy(update={"duration_s": None})
+    request = SimpleNamespace(plan=plan, info=facts, location="a.ts", output=tmp_path / "out.mp4")
+
+    with pytest.raises(error, match=words), captions.extracted_captions(TOOLS, request, STOP):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+SAID = captions.Spoken({"HELLO", "YOU"}, [1.0], 1)
+
+
+@pytest.mark.parametrize(
+    ("expected", "cues", "problems"),
+    [
+        (SAID, [captions.Cue(1.0, 2.0, "HELLO YOU")], []),
+        (SAID, [], ["the track is empty"]),
+        (SAID, [captions.Cue(1.0, 2.0, "HELLO"), captions.Cue(1.0, 2.0, "YOU")], ["2 captions of 1"]),
+        (captions.Spoken({"HELLO"}, [], None), [captions.Cue(1.0, 2.0, "HELLO")],
+         ["'HELLO' is shown at 1.000 s, where the source shows none"]),
+    ],
+    ids=["same", "empty", "two", "never"],
+)  # fmt: skip
+def test_a_text_track_is_compared_with_the_captions(expected, cues, problems) -> None:
+    assert list(captions._differences(expected, cues, 0.0)) == problems
+
+
+PULLED = video(1920, 1080, telecined=True, field_order="tt", time_base="1/30000")
+HEVC = profile("hevc", policies={"interlaced": "convert"})
+EVEN = tuple(1001 * number for number in range(40))
+
+
+def changes(count: int, top: int = 2, bottom: int = 4) -> bytes:
+    """Return the changes of the fields of so many frames, with these fields of five repeated."""
+    cells = [[0 if n % 5 == place else 30 for place in (top, bottom)] for n in range(1, count)]
+    return b"".join(bytes([each]) * telecine.CELLS for frame in cells for each in frame)
+
+
+COMBED = "Single frame detection: TFF:   {} BFF:   0 Progressive:  30 Undetermined: 0"
+CALM = COMBED.format(0)
+
+
+@pytest.mark.parametrize(
+    ("times", "answers", "found"),
+    [
+        (EVEN, [changes(40), changes(40)], "30000/1001"),
+        ((0, 500, 9000), [], "its frames are shown at uneven times"),
+        (EVEN, [changes(40, 3, 3)], "its cadence is not clear"),
+        (EVEN, [changes(300, 9, 9), changes(3000, 9, 9), changes(40, 9, 9)], "its cadence is not clear"),
+        (EVEN, [changes(300, 9, 9), changes(40), changes(40)], "30000/1001"),
+        (EVEN, [b"\0" * 80 * telecine.CELLS], "its cadence is not clear"),
+        (EVEN, [changes(40), changes(39)], "39 frames come out of 40"),
+        (EVEN, [changes(40), changes(40), COMBED.format(9)], "its frames look interlaced"),
+        (EVEN, [changes(40), changes(40, 1, 3)], "its cadence breaks at 0.1 s"),
+    ],
+    ids=["steady", "uneven", "same place", "never clear", "clear later", "still", "fewer", "combed", "broken"],
+)  # fmt: skip
+def test_a_cadence_holds_for_the_whole_video_or_is_none(monkeypatch, times, answers, found) -> None:
+    left = [each for each in answers if isinstance(each, bytes)]
+    said = next((each for each in answers if isinstance(each, str)), CALM)
+
+    def stream_child(_argv, *, on_chunk, **_):
+        on_chunk(left.pop(0))
+        return Finished(0, b"", (said,), 0, 0)
+
+    monkeypatch.setattr(telecine, "stream_child", stream_child)
+    track = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=len(times), times=times)
+
+    (made,) = telecine.with_cadence(TOOLS, "a.mkv", info(PULLED), (track,), HEVC, STOP)
+
+    assert found in (made.unsteady or made.cadence.rate)
+    assert left == []
+
+
+def test_only_a_telecined_video_that_was_measured_is_looked_at(monkeypatch) -> None:
+    track = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=40, times=EVEN)
+    look = partial(telecine.with_cadence, TOOLS, "a.mkv", profile=HEVC, stop=STOP)
+
+    assert look(info=info(video()), tracks=(track,)) == (track,)
+    assert look(info=info(PULLED), tracks=()) == ()
+    monkeypatch.setattr(telecine, "stream_child", lambda *_, **__: BROKEN)
+    with pytest.raises(EncoderFailed, match=r"The fields of a\.mkv could not be compared"):
+        look(info=info(PULLED), tracks=(track,))
+
+
+def clocked(time: int) -> bytes:
+    """Return five bytes of MPEG-1 with a time and its marks."""
+    coded = [time >> 29 & 0x0E | 0x21, time >> 22 & 0xFF, time >> 14 & 0xFE | 1]
+    return bytes([*coded, time >> 7 & 0xFF, time << 1 & 0xFE | 1])
+
+
+def mpeg1(time: int, content: bytes = bytes(12), *, stuffing: int = 0) -> bytes:
+    """Return a pack of MPEG-1 with one packet of a picture."""
+    body = b"\xff" * stuffing + clocked(time) + content
+    packet = b"\0\0\1\xe0" + len(body).to_bytes(2, "big") + body
+    return b"\0\0\1\xba" + clocked(time) + b"\x80\0\1" + packet
+
+
+END = b"\0\0\1\xb9"
+
+
+@pytest.mark.parametrize(
+    ("data", "times"),
+    [
+        (mpeg1(SECOND) + mpeg1(2 * SECOND, stuffing=3), [SECOND, 2 * SECOND]),
+        (mpeg1(SECOND) + END + mpeg1(2 * SECOND) + END, [SECOND, 2 * SECOND]),
+        (mpeg1(SECOND) + b"other words", []),
+        (mpeg1(SECOND) + b"\0\0\1\x42 no packet", []),
+    ],
+    ids=["filled up", "ends twice", "other words", "no packet"],
+)
+def test_a_program_stream_is_read_pack_by_pack(tmp_path, data, times) -> None:
+    path, stop = tmp_path / "a.mpg", threading.Event()
+    path.write_bytes(data)
+
+    found = ps.read_packs(str(path), stop)
+
+    assert [list(units.times) for units in found.units.values()] == [times] * bool(times)
+    stop.set()
+    with pytest.raises(Stopped):
+        ps.read_packs(str(path), stop)
+    for location, name in ((URL, "mpeg"), (str(path), "mpegts")):
+        facts = MediaInfo(streams=(), **{**PROGRAM, "format_name": name})
+        assert ps.joined_program_stream(TOOLS, location, facts, Policies(), tmp_path, STOP) is None
+
+
+def group(closed: int, kind: int, order: int = 2) -> bytes:
+    """Return the begin of a group with its first picture: I is 1, P is 2."""
+    start = b"\0\0\1\xb8\0\0\0" + bytes([closed << 6])
+    return start + b"\0\0\1\0" + bytes([order >> 2, (order & 3) << 6 | kind << 3]) + bytes(9)
+
+
+@pytest.mark.parametrize(
+    ("data", "fits"),
+    [
+        (mpeg1(0, group(1, 1)), True),
+        (mpeg1(0, group(0, 1, order=0)) + b"no pack", True),
+        (mpeg1(0, group(0, 1)), False),
+        (mpeg1(0, group(1, 2)), False),
+        (b"no pack" + mpeg1(0, group(1, 1)), False),
+    ],
+    ids=["closed", "first", "open", "no I", "no pack"],
+)
+def test_a_part_must_begin_with_a_picture_that_needs_none_before_it(tmp_path, data, fits) -> None:
+    path = tmp_path / "a.mpg"
+    path.write_bytes(data)
+    refused = pytest.raises(MediaRefused, match="begins anew inside a group of pictures")
+    with nullcontext() if fits else refused:
+        ps._require_closed(str(path), 0, 0x1E0)
+
+
+def test_a_copy_of_a_program_stream_that_is_not_what_was_computed_is_refused(tmp_path) -> None:
+    path, piece = tmp_path / "a.mpg", ps._Piece(0, {}, {})
+    path.write_bytes(mpeg1(SECOND) + mpeg1(2 * SECOND))
+    found = ps.read_packs(str(path), STOP)
+    recording = ps.Recording(TOOLS, str(path), (0, 0), tmp_path, STOP, trims=False)
+    ps._prove(recording, path, found, [piece])
+    path.write_bytes(mpeg1(SECOND) + mpeg1(3 * SECOND))
+
+    with pytest.raises(MediaRefused, match="so that picture and sound stay in step"):
+        ps._prove(recording, path, found, [piece])
+    with pytest.raises(OSError, match="the recording changed while it was read"):
+        ps._write(BytesIO(b"no pack at all"), BytesIO(), [piece], STOP)
+
+
+def asf(flags: int = 0, sizes: tuple[int, int] = (8, 8), count: int = 2, packets: int = 2) -> bytes:
+    facts = preflight._ASF_FILE + bytes(72) + struct.pack("<III", flags, *sizes) + bytes(16)
+    length = 50 + packets * 8
+    data = preflight._ASF_DATA + struct.pack("<Q", length) + bytes(16) + struct.pack("<Q", count)
+    return facts + data + bytes(2) + b"\x82".ljust(8, b"x") * packets
+
+
+@pytest.mark.parametrize(
+    ("data", "damage"),
+    [
+        (asf(), ""),
+        (asf(count=3), "1 of its 3 data packets are missing"),
+        (asf(count=3, flags=1), ""),
+        (asf(count=3, sizes=(8, 9)), ""),
+        (asf(count=3)[:100], ""),
+    ],
+    ids=["whole", "lost", "live", "uneven", "no data"],
+)
+def test_an_asf_is_held_against_the_packets_it_promises(tmp_path, data, damage) -> None:
+    path = tmp_path / "a.wmv"
+    path.write_bytes(data)
+    facts = MediaInfo(streams=(), **{**PROGRAM, "format_name": "asf"})
+
+    assert preflight.index_damage(str(path), facts, Measurement(tracks=())) == damage
+    assert preflight.index_damage(URL, facts, Measurement(tracks=())) == ""
+
+
+def test_what_was_not_measured_or_is_not_read_hides_nothing(tmp_path) -> None:
+    shown_track = TrackMeasure(
+        index=0, kind=StreamKind.VIDEO, packets=9, end_s=9.0, first_pts_s=0.0
+    )
+    empty = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=0)
+    facts = info(video(frames=5), audio()).model_copy(update={"duration_s": None})
+    assert preflight.cut_together(facts, Measurement(tracks=(shown_track,)))
+    assert preflight.edit_list_hidden_s(shown_track, empty) == 0.0
+    assert preflight._may_hide_media(facts.streams[0], empty)
+    assert measure.shown_span([None, 1, 2], facts.streams[0]) == {}
+    assert measure.sequence_changes(URL, STOP) == 0
+    with pytest.raises(Unavailable, match="could not be read to its end: Connection reset"):
+        preflight._judge_lines(URL, ("[tcp @ 0x1] Connection reset",))
+    path, stop = tmp_path / "a.mpg", threading.Event()
+    path.write_bytes(b"x")
+    stop.set()
+    with pytest.raises(Stopped):
+        measure.sequence_changes(str(path), stop)
