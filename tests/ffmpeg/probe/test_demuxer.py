@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.errors import SourceUnreadable
 from hevcq.ffmpeg import inputs
@@ -69,7 +70,7 @@ def fork(idle_s: float = demuxer.IDLE_S) -> SimpleNamespace:
             _, (channel,), *_ = socket.recv_fds(theirs, 1, 1)
             os.dup2(channel, 0)
             os.closerange(channel, channel + 1)
-            demuxer.IDLE_S = idle_s
+            demuxer.IDLE_S, demuxer.SENT_BYTES = idle_s, 1000
             demuxer.main()
             status = 0
         finally:
@@ -186,24 +187,39 @@ def test_the_facts_of_each_container_are_those_of_ffprobe(tmp_path, asked, name,
         {"extra": ("-metadata", "title=\ufffe")},
         {"codec": "libvpx-vp9", "extra": ("-row-mt", "1", "-deadline", "realtime")},
         {"codec": "ffv1", "pixel_format": "gray16le"},
+        {"codec": "utvideo", "pixel_format": "yuv422p", "extra": ("-live", "1")},
+        {"extra": ("-attach", __file__, "-metadata:s:t", "mimetype=font/ttf")},
     ],
 )
 def test_the_facts_of_odd_files_are_those_of_ffprobe(tmp_path, options):
     alike(make_clip(tmp_path, name="odd.mkv", **options))
 
 
-def test_damaged_sound_is_left_to_ffmpeg(tmp_path):
+@pytest.mark.usefixtures("forked")
+def test_the_facts_of_chapters_and_broken_tags_are_those_of_ffprobe(tmp_path):
+    clip = make_clip(tmp_path, name="clip.mkv", extra=("-metadata", "title=XXXXYYYY"))
+    (tmp_path / "chapters").write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/10\nSTART=1\nEND=5\n")
+    chapters = tmp_path / "chapters.mkv"
+    ffmpeg("-i", clip, "-i", tmp_path / "chapters", "-map_chapters", "1", "-c", "copy", chapters)
+    alike(chapters)
+    clip.write_bytes(clip.read_bytes().replace(b"XXXXYYYY", b"a\xff\xfe\x80bcde"))
+    alike(clip)
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("tools", [SERVED, FORKED], ids=["child", "fork"])
+def test_damaged_sound_is_left_to_ffmpeg(tmp_path, tools):
     clip = make_clip(tmp_path, name="clip.mp4", extra=("-movflags", "+faststart"))
     packets = subprocess.run(
         ["ffprobe", "-v", "error", "-select_streams", "a", "-show_entries", "packet=pos", "-of",
          "csv=p=0", clip], capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     whole = clip.read_bytes()
-    with Demuxed(SERVED, str(clip), threading.Event()) as file:
+    with Demuxed(tools, str(clip), threading.Event()) as file:
         assert file.ask("sound", {}) == {"packets": len(packets)}
     at = int(packets[9].strip(","))
     clip.write_bytes(whole[:at] + b"\xff" * 60 + whole[at + 60 :])
-    with Demuxed(SERVED, str(clip), threading.Event()) as file:
+    with Demuxed(tools, str(clip), threading.Event()) as file:
         assert file.ask("sound", {}) is None
 
 
@@ -216,19 +232,32 @@ def test_a_busy_one_is_not_waited_for(tmp_path, pool, monkeypatch):
     assert pid_of(pool)
 
 
-def test_a_container_that_was_not_compared_is_left_to_ffprobe(tmp_path, asked):
-    clip = make_clip(tmp_path, name="clip.nut")
-    assert reported(SERVED, clip) == reported(FFPROBE, clip)
-    assert not any(asked)
-
-
-def test_what_a_library_complains_of_is_left_to_ffprobe(tmp_path, asked):
-    clip = make_clip(tmp_path, name="clip.mp4")
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("name", ["clip.nut", "damaged.mp4"])
+def test_what_was_not_compared_or_a_library_complains_of_is_left_to_ffprobe(tmp_path, asked, name):
+    clip = make_clip(tmp_path, name=name)
     whole = clip.read_bytes()
-    at = whole.index(b"mdat") + 5_000
-    clip.write_bytes(whole[:at] + bytes(400) + whole[at + 400 :])
-    assert reported(SERVED, clip) == reported(FFPROBE, clip)
+    if name == "damaged.mp4":
+        at = whole.index(b"mdat") + 5_000
+        clip.write_bytes(whole[:at] + bytes(400) + whole[at + 400 :])
+    facts = reported(FFPROBE, clip)
+    assert [reported(tools, clip) for tools in (SERVED, FORKED)] == [facts] * 2
+    assert len(asked) > 2
     assert not any(asked)
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_file_is_opened_again_where_that_is_asked_and_never_guessed(tmp_path):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    packets = {"stream": 5, "named": "", "hashed": False}
+    frames = {"stream": 0, "places": [[None, 12]], "nokey": False, "again": True}
+    with Demuxed(FORKED, str(clip), threading.Event()) as file:
+        first = file.ask("frames", frames)
+        assert first == file.ask("frames", frames)
+        assert first["frames"]
+        assert file.ask("packets", packets) == {"packets": 0}
+        file._put({"ask": "close"}, None)
+        assert file.ask("packets", packets) is None
 
 
 @pytest.mark.parametrize("name", ["two\nlines.mp4", os.fsdecode(b"\xff\xfe odd.mp4"), "-i %d.mp4"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.containers.mp4 import has_index_first
+from hevcq.ffmpeg.probe.libav import PRIMARIES
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.probe.probe import static_hdr
 
@@ -89,6 +90,14 @@ def test_stereo_and_dolby_vision_are_seen():
     assert video_of(side_data_list=stereo).stereo_3d
     assert not video_of(side_data_list=[{"side_data_type": "Stereo 3D", "type": "2D"}]).stereo_3d
     assert video_of(codec_tag_string="dvh1").dolby_vision
+
+
+def test_a_mastering_display_with_a_value_missing_is_none():
+    named = {"side_data_type": "Mastering display metadata"}
+    whole = dict.fromkeys((*PRIMARIES, "min_luminance", "max_luminance"), "1/2")
+    assert video_of(side_data_list=[{**named, **whole}]).mastering_display.white_x == "1/2"
+    del whole["white_point_y"]
+    assert video_of(side_data_list=[{**named, **whole}]).mastering_display is None
 
 
 def test_an_unknown_kind_of_stream_is_data():

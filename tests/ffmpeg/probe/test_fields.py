@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from unittest.mock import Mock
 
 import pytest
 from tests.support.clips import media_clip
 from tests.support.media_facts import profile, video
 
 from hevcq.domain.planning.planner import make_plan
+from hevcq.errors import LimitExceeded
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.probe import fields
 from hevcq.ffmpeg.probe.fields import FieldsSeen, fields_seen
+from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.util.clock import SystemClock
 
 LINE = "[Parsed_idet_1 @ 0x55] Multi frame detection: TFF:{:>6} BFF:{:>6} Progressive:{:>6} Undetermined:{:>6}"
@@ -194,3 +199,14 @@ def test_repeated_fields_are_added_up_too() -> None:
     line = "[Parsed_idet_0 @ 0x55] Repeated Fields: Neither:    54 Top:    18 Bottom:    17"
 
     assert fields_seen((line, line)) == FieldsSeen(repeats=(36, 34), others=108)
+
+
+def test_one_that_cannot_be_looked_at_keeps_its_mark(monkeypatch):
+    marked = media_info({"streams": [
+        {"index": 0, "codec_type": "video", "pix_fmt": "yuv420p", "field_order": "tt"},
+        {"index": 1, "codec_type": "audio"},
+    ]})  # fmt: skip
+    monkeypatch.setattr(fields, "run_child", Mock(side_effect=LimitExceeded("too long")))
+    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
+    assert fields.with_fields_seen(tools, "/x.mkv", marked, threading.Event()) == marked
+    assert fields.run_child.called

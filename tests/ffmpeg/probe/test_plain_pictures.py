@@ -85,6 +85,29 @@ def test_interlaced_h264_is_not_plain(tmp_path):
     assert not plain.are_plain(packet(found[5]))
 
 
+@pytest.mark.parametrize(
+    ("profile", "order", "whole"),
+    [
+        (66, "10101", True),  # order 0 with its number of bits
+        (66, "10100", False),
+        (66, "0111", True),  # order 2 has none
+        (66, "0101", False),  # order 1 is long
+        (100, "10101", True),
+        (244, "10101", True),
+    ],
+)
+def test_whole_frames_are_found_behind_every_kind_of_header(profile, order, whole):
+    chroma = {66: "", 100: "0101100", 244: "0010001100"}[profile]
+    order, frames = order[:-1], order[-1]
+    bits = f"{profile:08b}{0:016b}1{chroma}1{order}{'1011'}{frames}"
+    sequence = bytes([7]) + int(f"{bits:0<64}", 2).to_bytes(8, "big")
+    assert is_progressive(sequence) is whole
+    scaled = bits.replace(f"1{chroma}1", f"1{chroma[:-1]}11", 1)
+    assert not chroma or not is_progressive(
+        bytes([7]) + int(f"{scaled:0<64}", 2).to_bytes(8, "big")
+    )
+
+
 def test_two_sequences_or_none_or_another_codec_are_not_plain(frame):
     for codec, header in (
         ("h264", avc(frame[7], frame[7], frame[8])),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import socket
 import struct
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -17,8 +20,10 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceGone, SourceUnreadable, Stopped, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.probe import probe as probing
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.probe.probe import probe
+from hevcq.ffmpeg.process.child import Finished
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip, media_clip
 from support.media_facts import profile
@@ -211,12 +216,12 @@ def test_a_link_to_itself_is_refused(tmp_path):
         look(tmp_path / "loop.mp4")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_says_what_to_do(tmp_path):
-    clip = make_clip(tmp_path, name="clip.mp4")
-    clip.chmod(0)
-    with pytest.raises(SourceUnreadable, match="right to read"):
-        look(clip)
+def test_a_file_that_may_not_be_read_says_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    monkeypatch.setattr(os, "open", Mock(side_effect=PermissionError))  # root may read everything
+    with pytest.raises(SourceUnreadable, match="may not be read") as caught:
+        look(tmp_path / "clip.mp4")
+    assert "right to read" in caught.value.remedy
 
 
 def test_a_name_with_a_null_byte_is_refused():
@@ -373,3 +378,101 @@ def _put_into_track(clip: Path, box: bytes) -> None:
         struct.pack_into(">I", content, at, struct.unpack_from(">I", content, at)[0] + len(box))
     content[end:end] = box
     clip.write_bytes(bytes(content))
+
+
+PICTURE = {"index": 0, "codec_type": "video", "width": 64, "height": 64}
+ANSWER = json.dumps({"streams": [PICTURE], "format": {"duration": "9.0"}})
+FRAME = json.dumps({"frames": [{"stream_index": 0, "interlaced_frame": 1, "top_field_first": 1}]})
+
+
+def answers(monkeypatch, *printed: str) -> Mock:
+    """Let ffprobe print these, one after another."""
+    ends = [Finished(0, text.encode(), (), 0.0, 0.0) for text in printed]
+    ran = Mock(side_effect=ends)
+    monkeypatch.setattr(probing, "run_child", ran)
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("printed", "sentence"),
+    [
+        ('{"streams": [', "ffprobe's output is incomplete"),
+        ('{"streams": []}', "video.mkv has no streams"),
+        ("[]", "video.mkv has no streams"),
+        ('{"streams": [{"index": 0, "codec_type": "video"}]}', "picture of unknown size"),
+    ],
+)
+def test_an_answer_of_ffprobe_that_tells_of_no_video_says_so(monkeypatch, printed, sentence):
+    answers(monkeypatch, printed)
+    nobody = Mock(**{"ask.return_value": None})
+    with pytest.raises(SourceUnreadable, match=sentence):
+        probing._probed(TOOLS, "/video.mkv", nobody, threading.Event(), midstream=True)
+
+
+@pytest.mark.parametrize(
+    ("later", "order"),
+    [(FRAME, "tt"), ("{", "progressive"), ("[]", "progressive"), ("{}", "progressive")],
+)
+def test_pictures_that_come_late_are_asked_for_and_may_be_missing(monkeypatch, later, order):
+    ran = answers(monkeypatch, ANSWER, "{}", later)
+    nobody = Mock(**{"ask.return_value": None})
+    info = probing._probed(TOOLS, "/video.mkv", nobody, threading.Event(), midstream=True)
+    assert info.streams[0].video.field_order == order
+    assert ["-select_streams" in call.args[0] for call in ran.call_args_list] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("location", "lines", "error", "sentence"),
+    [
+        ("http://h/x.mkv?s", ["Server returned 404 Not Found"], SourceGone, "x.mkv is not there"),
+        ("http://h/x.mkv?s", ["Server returned 5XX"], Unavailable, "cannot be fetched"),
+        ("http://h/x.mkv?s", ["Invalid data found"], SourceUnreadable, "Invalid data found"),
+        (
+            "http://h/x.mkv?s",
+            ["http://other/x.mkv?secret: odd"],
+            SourceUnreadable,
+            "no reason given",
+        ),
+        ("/none.mkv", ["file:/none.mkv: No such file or directory"], SourceGone, "is not there"),
+        ("/none.mkv", [], SourceUnreadable, "no reason given"),
+        ("/none.mkv", ["file:/none.mkv: Odd"], SourceUnreadable, "read as a video: Odd"),
+        ("/none.mkv", ["[nsv @ 0x1] Format not on whitelist"], SourceUnreadable, "open \\(nsv\\)"),
+        ("/none.mkv", ["[gif @ 0x1] Format not on whitelist"], SourceUnreadable, "picture \\(gif"),
+    ],
+)
+def test_a_failure_of_ffprobe_is_put_in_one_sentence(location, lines, error, sentence):
+    found = probing.probe_error(location, lines)
+    assert type(found) is error
+    assert re.search(sentence, found.message)
+
+
+@pytest.mark.parametrize(
+    ("end", "printed"), [(0, b"\0\0\1\x65no message"), (1, b"")], ids=["no-hdr", "fails"]
+)
+def test_h264_without_static_hdr_keeps_its_facts(monkeypatch, end, printed):
+    hdr = {**PICTURE, "codec_name": "h264", "color_transfer": "smpte2084"}
+    info = media_info({"streams": [hdr, {"index": 1, "codec_type": "audio"}]})
+    monkeypatch.setattr(probing, "run_child", lambda *_, **__: Finished(end, printed, (), 0.0, 0.0))
+    if end:
+        with pytest.raises(SourceUnreadable, match="no reason given"):
+            probing._with_h264_hdr(TOOLS, "/video.mkv", info, threading.Event())
+    else:
+        assert probing._with_h264_hdr(TOOLS, "/video.mkv", info, threading.Event()) == info
+
+
+@pytest.mark.parametrize("name", ["mp4", "matroska", "avi"])
+def test_a_file_that_goes_while_it_is_looked_at_is_said_to_be_unreadable(tmp_path, name):
+    info = media_info({"streams": [PICTURE], "format": {"format_name": name, "size": "9"}})
+    with pytest.raises(SourceUnreadable, match=r"gone cannot be read: No such file"):
+        probing._with_structure(str(tmp_path / "gone"), info)
+    (tmp_path / "clip").write_bytes(bytes(9))
+    assert probing._with_structure(str(tmp_path / "clip"), info).streams == info.streams
+
+
+def test_what_a_file_says_of_its_tracks_is_put_beside_ffprobes_facts():
+    info = media_info({"streams": [PICTURE, {"index": 1, "codec_type": "audio"}]})
+    words = [{"crop": "1:2:3:4", "title": "a"}, {"crop": "5", "language_tag": "de-CH"}]
+    picture, sound = probing._with_tracks(info, words).streams
+    assert (picture.video.crop, picture.title, sound.language_tag) == ("1:2:3:4", "a", "de-CH")
+    assert probing._with_tracks(info, words[:1]) == info
+    assert probing._with_tracks(info, [{}, {}]) == info

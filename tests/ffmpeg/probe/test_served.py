@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,6 +19,7 @@ from hevcq.ffmpeg import inputs
 from hevcq.ffmpeg.inputs import Demuxed, Demuxers, FfmpegTools
 from hevcq.ffmpeg.inspect.measure import demux_packets
 from hevcq.ffmpeg.process.limits import Usage
+from hevcq.ports.store import PROXY_SCHEME
 from hevcq.util.clock import SystemClock
 
 LOOK = {"packets": 1}
@@ -208,3 +210,23 @@ def test_without_a_process_ffprobe_is_asked_and_the_reason_is_kept(played, monke
     assert played.pool.borrow(threading.Event()) is None
     assert played.pool.why_not == "python cannot be started"
     assert played.pool.borrow(threading.Event()) is None
+
+
+def test_what_is_no_plain_file_or_was_stopped_is_not_lent(tmp_path, played):
+    stop, before = threading.Event(), len(os.listdir("/proc/self/fd"))
+    for name in (tmp_path, tmp_path / "none", "a\0b", "http://127.0.0.1:9/x.mp4"):
+        with Demuxed(played.tools, str(name), stop) as file:
+            assert file.ask("look", LOOK) is None
+    played.pool.give_back(Mock(), well=True)  # borrowed before a fork
+    assert not played.pool._all
+    stop.set()
+    with pytest.raises(Stopped):
+        Demuxed(played.tools, played.program, stop)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_proxys_password_goes_by_the_environment_only(played):
+    access = inputs.access_to(played.tools, f"{PROXY_SCHEME}127.0.0.1:80/x.mkv?word", "/a.srt")
+    assert access.relay == "http://hevcq:word@127.0.0.1:80"
+    assert (access.reads, access.network) == (("/a.srt",), False)
+    assert inputs.access_to(played.tools, "https://h/x.mkv").network

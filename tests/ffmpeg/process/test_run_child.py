@@ -10,10 +10,12 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
+from hevcq.errors import LimitExceeded, MediaRefused, Stopped, WorkerUnfit
+from hevcq.ffmpeg.process import child
 from hevcq.ffmpeg.process.child import ChildLimits, run_child, stream_child
 from hevcq.ffmpeg.process.sandbox import Access
 
@@ -297,3 +299,60 @@ def test_many_at_once_from_many_threads_leave_nothing():
     for thread in threads:
         thread.join()
     assert results == [5] * 40
+
+
+@pytest.mark.parametrize(
+    ("argv", "refusal", "error", "sentence"),
+    [
+        (["true", "x" * 200_000], None, MediaRefused, "too long for this system"),
+        (["true", "a\0b"], None, WorkerUnfit, "cannot be started: embedded null byte"),
+        (["true"], PermissionError(1, "Landlock: no"), WorkerUnfit, "Landlock: no"),
+    ],
+)
+def test_what_cannot_be_started_says_why(monkeypatch, argv, refusal, error, sentence):
+    monkeypatch.setattr(child, "confine_thread", Mock(side_effect=refusal))
+    with pytest.raises(error, match=sentence):
+        run_child(argv, stop=threading.Event())
+
+
+@pytest.mark.parametrize("missing", ["setpriv", "sh", ""])
+def test_a_child_runs_as_well_without_what_binds_it_to_its_parent(monkeypatch, missing):
+    real = child._found
+    monkeypatch.setattr(child, "_found", lambda name: None if name == missing else real(name))
+    assert child._with_death_signal("/x")[0] == ("/x" if missing == "setpriv" else real("setpriv"))
+    assert (child.STARTER in child._with_death_signal("/x")) is (missing == "")
+    assert sh("exit 3").returncode == 3
+
+
+def test_where_the_system_has_no_descriptor_of_a_process_its_end_is_seen(monkeypatch):
+    monkeypatch.setattr(os, "pidfd_open", Mock(side_effect=OSError))
+    assert sh("exec >&- 2>&-; sleep 0.1; exit 7").returncode == 7
+    left = child.start_child(["true"], child.NO_LIMITS, child.nowhere)
+    left.forget()
+    left._starter.end()
+    os.waitpid(left.pid, 0)
+
+
+def test_a_child_that_cannot_be_killed_is_given_up(monkeypatch):
+    monkeypatch.setattr(child, "TERM_GRACE_S", 0.0)
+    monkeypatch.setattr(child, "KILL_WAIT_S", 0.0)
+    stuck = child.start_child(["sleep", "60"], child.NO_LIMITS, child.nowhere)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "killpg", Mock(side_effect=PermissionError))
+        stuck.end_group()
+    assert not stuck.exited
+    stuck.close()
+    os.killpg(stuck.pid, signal.SIGKILL)
+    os.waitpid(stuck.pid, 0)
+    stuck._popen.returncode = -9
+
+
+def test_an_interruption_while_a_child_starts_leaves_none():
+    access = Access(confined=False)
+    starter = child._Starter([*child._with_death_signal("/bin/sleep"), "60"], "sleep", access)
+    starter._answer = Mock(**{"get.side_effect": KeyboardInterrupt})
+    with pytest.raises(KeyboardInterrupt):
+        starter.popen()
+    starter._thread.join()
+    ((popen,), _) = starter._answer.put.call_args
+    assert popen.returncode == -signal.SIGKILL

@@ -120,7 +120,9 @@ def with_fields_seen(
 def _looked_at(
     tools: FfmpegTools, location: str, info: MediaInfo, stream: Stream, stop: threading.Event
 ) -> Stream:
-    marked = stream.video is not None and stream.video.marked_interlaced
+    video = stream.video
+    assert video is not None  # or it could not be interlaced
+    marked = video.marked_interlaced
     limits = reading(PROBE_LIMITS, tools, location)
 
     def look(*, clearly: bool) -> FieldsSeen:
@@ -136,21 +138,19 @@ def _looked_at(
             seen = again if again.is_progressive else seen
     except (EncoderFailed, LimitExceeded):
         return stream
-    if stream.video is None:
-        return stream
     if not marked:
         if not seen.is_interlaced:
             return stream
         unmarked = {"interlaced_pictures": True, "seen_order": seen.order}
         unmarked |= {"telecined": seen.is_telecined}
-        return stream.model_copy(update={"video": stream.video.model_copy(update=unmarked)})
+        return stream.model_copy(update={"video": video.model_copy(update=unmarked)})
     found = {
         # Of a telecine idet calls the frames with fields of two progressive if they are few.
         "progressive_pictures": seen.is_progressive and not seen.is_telecined,
         "seen_order": seen.order,
         "telecined": seen.is_telecined,
     }
-    return stream.model_copy(update={"video": stream.video.model_copy(update=found)})
+    return stream.model_copy(update={"video": video.model_copy(update=found)})
 
 
 def fields_seen(lines: tuple[str, ...]) -> FieldsSeen:

@@ -51,6 +51,8 @@ FRAME_DATA = {6: "matrix", 11: "mastering", 14: "light"} | dict.fromkeys(
 )
 """The same of a frame: also pan and scan, captions, active format, time codes (12, 16), HDR10+ (17), an
 encoder's note (20) and Dolby Vision's (23, 24), of which only the name is asked for."""
+LEAST = {"matrix": 36, "dolby": 8, "light": 8, "mastering": 88, "": 0}
+"""Bytes that are read of each of them: some containers store it as it is, however short."""
 PRIMARIES = ("red_x", "red_y", "green_x", "green_y", "blue_x", "blue_y",
              "white_point_x", "white_point_y")  # fmt: skip
 FORMATS = frozenset(
@@ -127,7 +129,7 @@ Chapter = _layout(
 )
 PacketData = _layout(data=(0, c_void_p), size=(8, c_size_t), type=(16, c_int))
 PACKET_DATA_BYTES = 24
-FrameData = _layout(type=(0, c_int), data=(8, c_void_p))
+FrameData = _layout(type=(0, c_int), data=(8, c_void_p), size=(16, c_size_t))
 Entry = _layout(key=(0, c_char_p), value=(8, c_char_p))
 Named = _layout(name=(0, c_char_p))
 Descriptor = _layout(name=(8, c_char_p))
@@ -233,6 +235,8 @@ class OpenFile:
                 buffer, ROOM, 0, None, self._callbacks[0], None, self._callbacks[1]
             )
         )
+        if not self._pb:
+            raise MemoryError  # avformat would open the file by its name
         FormatContext.from_address(context.value).pb = self._pb.value
         options = av.options(
             {"format_whitelist": self._formats, "protocol_whitelist": "file", "scan_all_pmts": "1"}
@@ -454,8 +458,8 @@ class Decoders:
 
 def side_data(av: Libraries, kind: str | None, data: Any) -> dict[str, Any]:
     """Return what ffprobe prints of side data, as far as it is asked for; `kind` None is unknown."""
-    if kind is None:
-        raise Unsure(f"there is side data {data.type}")
+    if kind is None or data.size < LEAST[kind]:
+        raise Unsure(f"there is side data {data.type}, of {data.size} bytes")
     if kind == "matrix":
         return matrix(av, data.data)
     if kind == "dolby":

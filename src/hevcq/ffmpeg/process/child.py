@@ -179,7 +179,7 @@ def shell_command(argv: Sequence[str]) -> str:
 
 
 def _supervise(child: Child, stop: threading.Event, watch: ChildWatchdog) -> None:
-    while not child.exited:
+    while True:
         child.pump(TICK_S)
         if child.exited:
             break
@@ -216,9 +216,9 @@ class Child:
         self._poll = select.poll()
         self._pidfd = _pidfd(popen.pid)
         self._sinks: dict[int, Callable[[bytes], None]] = {}
-        for pipe, sink in ((popen.stdout, on_chunk), (popen.stderr, self.tail.feed)):
-            if pipe is not None:
-                self._sinks[pipe.fileno()] = sink
+        self._pipes = [pipe for pipe in (popen.stdout, popen.stderr) if pipe is not None]
+        for pipe, sink in zip(self._pipes, (on_chunk, self.tail.feed), strict=True):
+            self._sinks[pipe.fileno()] = sink
         for descriptor in (*self._sinks, *([self._pidfd] if self._pidfd is not None else [])):
             self._poll.register(descriptor, select.POLLIN)
 
@@ -276,18 +276,18 @@ class Child:
     def close(self) -> None:
         """Close every descriptor, and end the thread that started the child."""
         self._starter.end()
-        for pipe in (self._popen.stdout, self._popen.stderr):
-            if pipe is not None:
-                pipe.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
+        self._close()
 
     def forget(self) -> None:
         """Leave the child to the process that forked this one."""
         self._popen.returncode = 0  # or Popen would warn that it still runs
-        for pipe in (self._popen.stdout, self._popen.stderr):
-            if pipe is not None:
-                pipe.close()
+        self._close()
+
+    def _close(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
 
     def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         until = _CLOCK.monotonic() + seconds
@@ -322,6 +322,7 @@ class _Starter:
             queue.SimpleQueue()
         )
         self._over = threading.Event()
+        self._is_interrupted = False
         self._thread = threading.Thread(target=self._run, name="child-starter", daemon=True)
 
     def popen(self) -> subprocess.Popen[bytes]:
@@ -330,7 +331,8 @@ class _Starter:
         try:
             answer = self._answer.get()
         except BaseException:
-            self._over.set()  # interrupted: the child, if there is one, dies with its thread
+            self._is_interrupted = True
+            self._over.set()
             raise
         if isinstance(answer, BaseException):
             self.end()
@@ -359,6 +361,9 @@ class _Starter:
             return
         self._answer.put(popen)
         self._over.wait()
+        if self._is_interrupted:  # it may have started after this thread ended, and gets no signal
+            with popen:
+                popen.kill()
 
 
 def start_child(
