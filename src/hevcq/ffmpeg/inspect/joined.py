@@ -31,6 +31,8 @@ from hevcq.ffmpeg.inspect.parts import (
     mapping,
     notices,
     refuse_jumps,
+    silence_words,
+    sound_before,
 )
 from hevcq.ffmpeg.inspect.recording import (
     ANSWER_S,
@@ -169,7 +171,7 @@ def _parts(
     borders.append(os.stat(recording.location).st_size)  # noqa: PTH116 - any bytes a name can hold
     main = found.programme(runs[0].pid, 0, borders[1])
     parts: list[Part] = []
-    lost, unlike = 0, list[str]()
+    lost, unlike, silent = 0, list[str](), 0
     goes_on = [False, *(follows(found, one, other) for one, other in pairwise(runs)), False]
     for number, run in enumerate(runs):
         span = borders[number], borders[number + 1]
@@ -186,11 +188,13 @@ def _parts(
                     remedy=INTACT_COPY,
                 )
             lost += run.after - run.first
+            silent += sound_before(found, span, span[1])
             continue
         ends = Ends(span[0], frozenset(), {}, span[1], early=0, late=0)
         if recording.trims and keyed:
             trimmed = _ends(recording, own, run.pid, span, cut=cut) or ends
             ends = _joined_ends(ends, trimmed, (goes_on[number], goes_on[number + 1]))
+        silent += sound_before(found, span, ends.begin)
         here = found.programme(run.pid, *span)
         pids, missing = mapping(recording.location, main, here, (runs[0].pid, run.pid))
         if missing:
@@ -202,7 +206,7 @@ def _parts(
             f"{display_name(recording.location)} is damaged: it has no whole picture.",
             remedy=INTACT_COPY,
         )
-    return parts, lost, unlike
+    return parts, lost, [*silence_words(silent), *unlike]
 
 
 def _border(recording: Recording, found: Clocks, one: Run, other: Run) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -180,6 +181,23 @@ def jump_times(found: Clocks, runs: list[Run]) -> list[float]:
     """Return about when the clock jumps, in seconds from the beginning."""
     pairs = zip(lengths_before(found, runs), pairwise(runs), strict=True) if runs else ()
     return [time for time, (one, other) in pairs if not follows(found, one, other)]
+
+
+def sound_before(found: Clocks, span: tuple[int, int], begin: int) -> int:
+    """Return for how many ticks there is sound in a part, between two places, before that with which it begins."""
+    longest = 0
+    for units in (found.units[pid] for pid in found.sounds):
+        first, kept, end = (bisect_left(units.places, place) for place in (span[0], begin, span[1]))
+        if first < kept:
+            following = kept if kept < end else kept - 1
+            longest = max(longest, step(units.times[first], units.times[following]))
+    return longest
+
+
+def silence_words(ticks: int) -> Iterator[str]:
+    """Yield what is said of the sound that is left out where parts begin."""
+    if ticks:
+        yield f"{ticks / CLOCK_HZ:.2f} s of sound before the first whole pictures of its parts is left out."
 
 
 def times_words(times: list[float]) -> str:
