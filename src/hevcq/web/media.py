@@ -21,7 +21,7 @@ from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.playback import PlayFile, open_file, play_file
 from hevcq.usecases.videos.texts import track
-from hevcq.web.identity.person import person_of
+from hevcq.web.identity.person import Scope, person_of
 from hevcq.web.problems import of_error, problem
 from hevcq.web.services import services_of
 from hevcq.wiring.videos import video_farm
@@ -42,8 +42,7 @@ def routes() -> list[BaseRoute]:
 
 
 async def _private(request: Request) -> Response:
-    if not person_of(request).may("read"):
-        return problem(403, "This token does not allow read.")
+    person_of(request).require(Scope.READ)
     return await _answer(request, _own)
 
 
@@ -52,8 +51,7 @@ async def _public(request: Request) -> Response:
 
 
 async def _private_text(request: Request) -> Response:
-    if not person_of(request).may("read"):
-        return problem(403, "This token does not allow read.")
+    person_of(request).require(Scope.READ)
     return await _text(request, _own)
 
 

@@ -311,8 +311,7 @@ def parse_metadata(header: str) -> dict[str, str]:
 def _checked(request: Request, scope: str) -> Person:
     """Return who is asking; refuse other versions and parts of the protocol that are not offered."""
     person = person_of(request)
-    if not person.may(scope):
-        raise HTTPException(403, f"This token does not allow {scope}.")
+    person.require(scope)
     if request.headers.get("tus-resumable") != VERSION:
         raise HTTPException(412, f"Tus-Resumable must be {VERSION}.", headers=OFFERS)
     for name in REFUSED:

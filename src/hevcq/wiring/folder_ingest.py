@@ -33,7 +33,7 @@ from hevcq.usecases.ingest.session import (
     as_it_is,
 )
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
-from hevcq.usecases.ingest.uploader import UPLOADS
+from hevcq.usecases.ingest.uploader import NOT_QUEUED, UPLOADS
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
 from hevcq.usecases.libraries.budget import Budget
 from hevcq.usecases.libraries.feed import Feed, largest_saving_first
@@ -308,8 +308,7 @@ class FolderIngest:
         self.session.uploader.join()
         left = self.feed.drop() if self.feed is not None and self._watch is None else ()
         for item in left:
-            words = "Not queued; run the same command to resume."
-            self._summary.add(result_of(item, IngestOutcome.OPEN, words))
+            self._summary.add(result_of(item, IngestOutcome.OPEN, NOT_QUEUED))
 
 
 def _rescan_s(library: Library) -> float:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import NoCredentialsError, NoRegionError
 
 import hevcq
 from hevcq.backends.aws.errors import translate_errors
-from hevcq.errors import ConfigError
 from hevcq.settings.model import AwsSettings
 
 if TYPE_CHECKING:
@@ -75,12 +75,9 @@ def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clie
     with translate_errors("start a session"):
         session = boto3.Session(region_name=settings.region or None)
         if session.region_name is None:
-            raise ConfigError("There is no AWS region.", remedy="Set aws.region or AWS_REGION.")
+            raise NoRegionError
         if session.get_credentials() is None:
-            raise ConfigError(
-                "There are no AWS credentials.",
-                remedy="Set AWS_PROFILE, run `aws sso login`, or give the task a role.",
-            )
+            raise NoCredentialsError
         where: dict[str, Any] = {"endpoint_url": settings.endpoint_url or None}
         style = _s3_style(settings)
         control = _control_config() if caller_retries else _config(READ_TIMEOUT_S)

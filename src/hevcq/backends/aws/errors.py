@@ -131,7 +131,7 @@ def translate_errors(
         ) from error
     except (NoRegionError, InvalidRegionError) as error:
         raise ConfigError(
-            "There is no usable AWS region.", remedy="Set aws.region or AWS_REGION."
+            "There is no AWS region.", remedy="Set aws.region or AWS_REGION."
         ) from error
     except BotoCoreError as error:
         raise Unavailable(

@@ -67,6 +67,7 @@ from hevcq.ffmpeg.inspect.transport_stream import (
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 
+EACH_BY_ITSELF = "Copy each part into a file of its own, and encode those."
 BACK_PACKETS = 4096
 """Packets before the first one with a new clock among which the border of two parts is looked for."""
 FRAME = CLOCK_HZ // 25
@@ -458,11 +459,16 @@ def _prove(recording: Recording, path: Path, found: Clocks, parts: list[Part]) -
         # The first pictures of a part are decoded while the last ones before it are shown.
         units.decoding = pid != parts[0].run.pid
         if list(units.times) != expected or jumps(units, reorders=True):
-            raise MediaRefused(
-                f"{display_name(recording.location)}: its clock jumps, and the parts could not be "
-                "joined so that picture and sound stay in step.",
-                remedy="Copy each part into a file of its own, and encode those.",
-            )
+            raise out_of_step(recording.location)
+
+
+def out_of_step(location: str) -> MediaRefused:
+    """Return the refusal of a recording whose parts could not be joined with sound in step."""
+    return MediaRefused(
+        f"{display_name(location)}: its clock jumps, and the parts could not be joined so that picture"
+        " and sound stay in step.",
+        remedy=EACH_BY_ITSELF,
+    )
 
 
 def _require_pictures(recording: Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
@@ -486,5 +492,5 @@ def _require_pictures(recording: Recording, path: Path, found: Clocks, parts: li
             f"{display_name(recording.location)}: it was joined from {len(parts)} recordings, of which one"
             f" begins with pictures that ffmpeg cannot decode after others: {shown} of {held} pictures"
             " would be left.",
-            remedy="Copy each part into a file of its own, and encode those.",
+            remedy=EACH_BY_ITSELF,
         )

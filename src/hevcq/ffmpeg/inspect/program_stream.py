@@ -21,7 +21,13 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Policies
 from hevcq.errors import MediaRefused, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, is_url
-from hevcq.ffmpeg.inspect.joined import Recording, last_time, packets_from
+from hevcq.ffmpeg.inspect.joined import (
+    EACH_BY_ITSELF,
+    Recording,
+    last_time,
+    out_of_step,
+    packets_from,
+)
 from hevcq.ffmpeg.inspect.parts import joints_words, refuse_jumps
 from hevcq.ffmpeg.inspect.recording import HEAD_PACKETS, copying
 from hevcq.ffmpeg.inspect.transport_stream import (
@@ -50,7 +56,6 @@ _PACK = re.compile(rb"\x00\x00\x01\xba(?:[\x44-\x7f]|[\x21-\x2f]).{9}", re.DOTAL
 _VIDEOS = range(0x1E0, 0x1F0)
 HEAD_UNITS = 300
 """Demuxed packets of a stream among which its first time is."""
-REMEDY = "Copy each part into a file of its own, and encode those."
 _SUBPICTURES = range(0x20, 0x40)
 
 
@@ -268,7 +273,7 @@ def _one_after_another(pieces: list[_Piece], location: str) -> list[_Piece]:
             raise MediaRefused(
                 f"{display_name(location)}: it was joined from parts with different tracks, which one "
                 "video cannot hold.",
-                remedy=REMEDY,
+                remedy=EACH_BY_ITSELF,
             )
         later = max(step(piece.starts[each], before.stops[each]) for each in piece.starts)
         moved.append(replace(piece, move=(before.move + later) % WRAP))
@@ -294,7 +299,7 @@ def _require_closed(location: str, begin: int, video: int) -> None:
     raise MediaRefused(
         f"{display_name(location)}: its clock begins anew inside a group of pictures, of which some"
         " cannot be decoded.",
-        remedy=REMEDY,
+        remedy=EACH_BY_ITSELF,
     )
 
 
@@ -337,8 +342,4 @@ def _prove(recording: Recording, path: Path, found: Packs, pieces: list[_Piece])
         own.decoding = False
         odd = number in made.shown and jumps(own, reorders=True)
         if list(own.times) != expected or odd:
-            raise MediaRefused(
-                f"{display_name(recording.location)}: its clock jumps, and the parts could not be "
-                "joined so that picture and sound stay in step.",
-                remedy=REMEDY,
-            )
+            raise out_of_step(recording.location)

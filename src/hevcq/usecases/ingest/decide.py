@@ -25,6 +25,8 @@ from hevcq.usecases.ingest.destinations import (
 from hevcq.usecases.ingest.forecast import NOTHING, Range, Rates, wall, work_of
 from hevcq.util.text import printable
 
+NOT_IN_PLACE = "Encoded earlier, not yet in place."
+
 
 class Disposition(StrEnum):
     """What an ingest does with one file for one profile; values are stable, also in `--json`."""
@@ -186,9 +188,7 @@ def _what_helps(job: JobRecord) -> str:
 def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> Item:
     placement = known.placement
     if placement is None or placement.state in UNPLACED or _made_again(placement, job):
-        return replace(
-            item, disposition=Disposition.COLLECT, reason="Encoded earlier, not yet in place."
-        )
+        return replace(item, disposition=Disposition.COLLECT, reason=NOT_IN_PLACE)
     place = printable(placement.target)
     if placement.state is not PlacementState.PLACED:
         undone = placement.state is PlacementState.UNDONE

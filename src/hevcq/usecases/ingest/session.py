@@ -28,6 +28,7 @@ from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.ports.ledger import Granted
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import (
+    NOT_IN_PLACE,
     TO_PROCESS,
     Disposition,
     IngestPlan,
@@ -197,8 +198,9 @@ class Ingest:
             if item.job_id not in planned:
                 job = self._ports.backend.ledger.get(item.job_id)
                 if job is not None and job.state is JobState.DONE:
-                    reason = "Encoded earlier, not yet in place."
-                    found.append(replace(item, disposition=Disposition.COLLECT, reason=reason))
+                    found.append(
+                        replace(item, disposition=Disposition.COLLECT, reason=NOT_IN_PLACE)
+                    )
         return found
 
     def collect_finished(self, stop: threading.Event) -> None:

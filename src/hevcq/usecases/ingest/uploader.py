@@ -18,6 +18,7 @@ from hevcq.util.text import printable
 
 UPLOADS = 4
 """Files uploaded at a time: enough to fill a line while one of them is slow. Linking needs one."""
+NOT_QUEUED = "Not queued; run the same command to resume."
 STEP_S = 0.2
 
 
@@ -96,11 +97,7 @@ class Uploader:
             except queue.Empty:
                 return
             for item in group:
-                self._summary.add(
-                    result_of(
-                        item, IngestOutcome.OPEN, "Not queued; run the same command to resume."
-                    )
-                )
+                self._summary.add(result_of(item, IngestOutcome.OPEN, NOT_QUEUED))
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():

@@ -107,8 +107,7 @@ class _Endpoint:
 
 
 def _allowed(operation: Operation, person: Person) -> Person:
-    if not person.may(operation.scope):
-        raise HTTPException(403, f"This token does not allow {operation.scope}.")
+    person.require(operation.scope)
     if operation.operators and not person.is_operator:
         raise HTTPException(403, "This is for operators.")
     return person

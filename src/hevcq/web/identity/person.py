@@ -49,6 +49,11 @@ class Person:
         """Return whether the token allows `scope`."""
         return self.scopes is None or scope in self.scopes
 
+    def require(self, scope: str) -> None:
+        """Raise HTTPException 403 unless the token allows `scope`."""
+        if not self.may(scope):
+            raise HTTPException(403, f"This token does not allow {scope}.")
+
 
 def person_of(connection: HTTPConnection) -> Person:
     """Return who is asking. Raises HTTPException 401 if nobody signed in."""
