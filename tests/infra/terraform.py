@@ -29,6 +29,8 @@ VARIABLES = (
     'budget={"monthly_usd":100,"emails":["a@example.org"]}',
 )
 """What an offline plan of the example needs."""
+OTHERS = ("hevc", "720p", "hls", "webm")
+"""Not the profiles that get a queue by themselves: one is left out, and another comes."""
 
 
 def deployed() -> dict[str, Profile]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.terraform import VARIABLES, Terraform, deployed, planned
+from infra.terraform import OTHERS, deployed, planned
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
@@ -129,25 +129,21 @@ def test_a_worker_tags_nothing_unless_the_farm_says_so(resources: Resources, pro
 
 
 def test_with_a_signing_key_workers_sign_by_it_and_operators_only_read_its_public_half(
-    terraform: Terraform,
+    changed: dict[str, Any],
 ) -> None:
-    plan = terraform.plan(*VARIABLES, "sign_certificates=true")
-
-    (key,) = [each["values"] for each in planned(plan) if each["type"] == "aws_kms_key"]
+    (key,) = [each["values"] for each in planned(changed) if each["type"] == "aws_kms_key"]
     assert (key["key_usage"], key["customer_master_key_spec"]) == ("SIGN_VERIFY", "ECC_NIST_P256")
     allowed = {
         change["address"]: actions
-        for change in plan["resource_changes"]
+        for change in changed["resource_changes"]
         if change["type"] == "aws_iam_policy_document"
         for statement in change["change"]["after"]["statement"] or ()
         if "kms:GetPublicKey" in (actions := statement["actions"] or [])
     }
-    workers = (
-        f'module.farm.module.worker_service["{PROFILES[0]}"].data.aws_iam_policy_document.task'
-    )
+    workers = 'module.farm.module.worker_service["hevc"].data.aws_iam_policy_document.task'
     assert sorted(allowed[workers]) == ["kms:GetPublicKey", "kms:Sign"]
     assert allowed["module.farm.data.aws_iam_policy_document.operator"] == ["kms:GetPublicKey"]
-    assert len(allowed) == len(PROFILES) + 1
+    assert len(allowed) == len(OTHERS) + 1
 
 
 def test_no_key_is_made_unless_the_farm_says_so(resources: Resources) -> None:
