@@ -178,6 +178,13 @@ class FfmpegEncoder(Encoder):
 
         return locate_damage(self._tools, location, stop)
 
+    @property
+    def sampled_from_s(self) -> float:
+        """The length from which some seconds of a video are tried; see ports.encoder."""
+        from hevcq.ffmpeg.verify.samples import SAMPLED_FROM_S
+
+        return SAMPLED_FROM_S
+
     def try_samples(
         self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
     ) -> tuple[GateResult, ...]:

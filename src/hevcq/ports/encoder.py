@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,9 +17,6 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
 from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ports.health import Spot
-
-SAMPLED_FROM_S = 600.0
-"""Length of a video from which some seconds of it are encoded first."""
 
 
 class StopEvent(threading.Event):
@@ -298,6 +296,11 @@ class Encoder(ABC):
         Decodes the whole file. The default finds nothing.
         """
         return ()
+
+    @property
+    def sampled_from_s(self) -> float:
+        """Seconds of video from which `try_samples` is asked. The default asks of no video."""
+        return math.inf
 
     def try_samples(
         self,

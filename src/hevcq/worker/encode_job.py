@@ -21,7 +21,6 @@ from hevcq.domain.planning.encode_plan import (
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import (
-    SAMPLED_FROM_S,
     EncodeRequest,
     SetReport,
     SetRequest,
@@ -163,7 +162,7 @@ class EncodeJob(Job):
 
         Raises VerificationFailed if even a few seconds become a wrong picture.
         """
-        if (_duration(measured, subject.info) or 0.0) < SAMPLED_FROM_S:
+        if (_duration(measured, subject.info) or 0.0) < self._context.encoder.sampled_from_s:
             return None
         request = replace(self._request(subject, measured), output=subject.folder / "sample.mkv")
         with self._context.encoding(self.claimed.worker, self._lease.check):

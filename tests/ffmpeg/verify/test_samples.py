@@ -74,6 +74,7 @@ def test_a_video_that_only_grows_is_known_by_a_few_seconds(folder: Path) -> None
     share = int(result.detail.removeprefix("about ").partition("%")[0])
     assert share > 150, result.detail
     assert result.detail.endswith("of the original's size by 3 samples of 2 s, limit 95.0%")
+    assert ENCODER.sampled_from_s == 600, "as docs/architecture.md says"
 
 
 @pytest.mark.media

@@ -239,6 +239,8 @@ class FakeEncoder(Encoder):
         self._step("preflight", stop)
         return _measured(info, self.measured_s)
 
+    sampled_from_s = 600.0
+
     def try_samples(
         self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
     ) -> tuple[GateResult, ...]:

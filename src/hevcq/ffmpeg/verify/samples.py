@@ -28,6 +28,8 @@ from hevcq.ffmpeg.verify.frames import FrameComparison
 from hevcq.ffmpeg.verify.picture import UNINDEXED, UNTIMED, seek_options
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
 
+SAMPLED_FROM_S = 600.0
+"""Length of a video from which some seconds of it are encoded first."""
 SAMPLE_S = 2.0
 """Seconds of a sample. A short encode costs half as much again for each second."""
 EVERY_S = 200.0
