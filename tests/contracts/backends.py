@@ -15,7 +15,7 @@ from hevcq.domain.job import Source, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
 from hevcq.domain.videos.record import Video as UploadedVideo
-from hevcq.ports.backend import Backend
+from hevcq.ports.backend import Backend, Ledger
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.queue import Queue
 from hevcq.ports.store import Input
@@ -70,6 +70,10 @@ class World:
     @property
     def queue(self) -> Queue:
         return self.backend.queues["hevc"]
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.backend.ledger
 
     def advance(self, seconds: float) -> None:
         """Let time pass, for the backend and whatever serves it."""

@@ -11,7 +11,7 @@ MADE = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key
 
 
 def test_each_end_of_a_job_is_found_in_the_ledger_once(world: World) -> None:
-    ledger = world.backend.ledger
+    ledger = world.ledger
     log = SqliteEventLog(Database(world.folder / "history.db"), world.clock)
     gather = LedgerGather(log, ledger, world.clock)
     for name in "abc":

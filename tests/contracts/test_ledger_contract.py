@@ -61,7 +61,7 @@ SETTLING = {"complete": JobState.DONE, "skip": JobState.SKIPPED, "bury": JobStat
 
 
 def claim(world: World, owner: str = "a") -> Claim:
-    return world.backend.ledger.claim(source(), "hevc", owner=owner, lease_s=LEASE_S)
+    return world.ledger.claim(source(), "hevc", owner=owner, lease_s=LEASE_S)
 
 
 def granted(world: World, owner: str = "a") -> Granted:
@@ -71,32 +71,32 @@ def granted(world: World, owner: str = "a") -> Granted:
 
 
 def job(world: World) -> JobRecord:
-    found = world.backend.ledger.get(JOB)
+    found = world.ledger.get(JOB)
     assert found is not None
     return found
 
 
 def test_registering_makes_a_queued_record_for_each_profile(world: World) -> None:
-    found = world.backend.ledger.register(source(), ["hevc", "720p"])
+    found = world.ledger.register(source(), ["hevc", "720p"])
 
     assert [(r.profile, r.state, r.source) for r in found] == [
         ("hevc", JobState.QUEUED, source()),
         ("720p", JobState.QUEUED, source()),
     ]
-    assert [world.backend.ledger.get(record.job_id) for record in found] == found
+    assert [world.ledger.get(record.job_id) for record in found] == found
 
 
 def test_registering_again_changes_nothing(world: World) -> None:
-    world.backend.ledger.register(source(), ["hevc"])
+    world.ledger.register(source(), ["hevc"])
     fence = granted(world).fence
 
-    (again,) = world.backend.ledger.register(source(), ["hevc"])
+    (again,) = world.ledger.register(source(), ["hevc"])
 
     assert (again.state, again.fence) == (JobState.RUNNING, fence)
 
 
 def test_a_job_nobody_knows_is_none(world: World) -> None:
-    assert world.backend.ledger.get("0" * 32) is None
+    assert world.ledger.get("0" * 32) is None
 
 
 def test_a_claim_registers_an_unknown_job_and_writes_the_attempt_before_the_work(
@@ -134,7 +134,7 @@ def test_a_renewed_lease_holds_longer(world: World) -> None:
     fence = granted(world, "a").fence
     world.advance(LEASE_S - 5)
 
-    world.backend.ledger.renew(JOB, fence, lease_s=LEASE_S)
+    world.ledger.renew(JOB, fence, lease_s=LEASE_S)
 
     world.advance(LEASE_S - 5)
     assert isinstance(claim(world, "b"), Held)
@@ -173,7 +173,7 @@ def test_nothing_moves_a_job_that_is_not_running(world: World, ending: str, call
 def test_nothing_moves_a_job_that_was_never_claimed(world: World, call: str) -> None:
     with pytest.raises(StaleFence):
         FENCED[call](world, 1)
-    world.backend.ledger.register(source(), ["hevc"])
+    world.ledger.register(source(), ["hevc"])
     with pytest.raises(StaleFence):
         FENCED[call](world, 0)
 
@@ -225,9 +225,8 @@ def test_an_interruption_is_neither_a_failure_nor_a_crash(world: World) -> None:
 
 
 def test_a_doubt_is_counted_by_itself_until_the_job_is_reopened(world: World) -> None:
-    ledger = world.backend.ledger
     for suspected_worker_faults in (1, 2):
-        ledger.interrupt(
+        world.ledger.interrupt(
             JOB, granted(world).fence, "perhaps the worker's", suspected_worker_fault=True
         )
         assert (job(world).state, job(world).suspected_worker_faults) == (
@@ -239,14 +238,14 @@ def test_a_doubt_is_counted_by_itself_until_the_job_is_reopened(world: World) ->
     ENDINGS["interrupt"](world, granted(world).fence)
     assert granted(world) == Granted(fence=5, failures=1, crashes=0, suspected_worker_faults=2)
     ENDINGS["bury"](world, 5)
-    assert ledger.reopen(JOB, who="a person", why="to see")
+    assert world.ledger.reopen(JOB, who="a person", why="to see")
     assert granted(world) == Granted(fence=6, failures=0, crashes=0, suspected_worker_faults=0)
 
 
 def test_progress_is_shown_and_never_changes_a_state(world: World) -> None:
     fence = granted(world).fence
 
-    world.backend.ledger.progress(JOB, fence, HALF)
+    world.ledger.progress(JOB, fence, HALF)
 
     assert (job(world).progress, job(world).state) == (HALF, JobState.RUNNING)
     ENDINGS["complete"](world, fence)
@@ -254,7 +253,7 @@ def test_progress_is_shown_and_never_changes_a_state(world: World) -> None:
 
 
 def test_a_new_attempt_starts_without_the_progress_of_the_last(world: World) -> None:
-    world.backend.ledger.progress(JOB, granted(world, "a").fence, HALF)
+    world.ledger.progress(JOB, granted(world, "a").fence, HALF)
     world.advance(LEASE_S + 1)
     granted(world, "b")
 
@@ -262,23 +261,22 @@ def test_a_new_attempt_starts_without_the_progress_of_the_last(world: World) -> 
 
 
 def test_the_queue_may_bury_a_job_that_nobody_holds(world: World) -> None:
-    ledger = world.backend.ledger
-    assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False, "unknown"
+    assert world.ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False, "unknown"
     granted(world, "a")
-    assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False, "held"
+    assert world.ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False, "held"
     world.advance(LEASE_S + 1)
 
-    assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is True
+    assert world.ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is True
 
     assert (job(world).state, job(world).failure_class) == (JobState.DEAD, FailureClass.RECEIVES)
-    assert ledger.bury_unclaimed(JOB, "again", FailureClass.RECEIVES) is False, "settled"
+    assert world.ledger.bury_unclaimed(JOB, "again", FailureClass.RECEIVES) is False, "settled"
     assert job(world).reason == "given up"
 
 
 def test_a_queued_job_may_be_buried_unclaimed(world: World) -> None:
-    world.backend.ledger.register(source(), ["hevc"])
+    world.ledger.register(source(), ["hevc"])
 
-    assert world.backend.ledger.bury_unclaimed(JOB, "lost", FailureClass.RECEIVES) is True
+    assert world.ledger.bury_unclaimed(JOB, "lost", FailureClass.RECEIVES) is True
     assert job(world).state is JobState.DEAD
 
 
@@ -291,7 +289,7 @@ def test_a_settled_job_can_be_reopened_with_fresh_counts_and_its_fence_kept(
     ENDINGS[ending](world, fence)
     assert job(world).state is SETTLING[ending]
 
-    assert world.backend.ledger.reopen(JOB, who="me", why="a better preset") is True
+    assert world.ledger.reopen(JOB, who="me", why="a better preset") is True
 
     record = job(world)
     assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
@@ -302,11 +300,11 @@ def test_a_settled_job_can_be_reopened_with_fresh_counts_and_its_fence_kept(
 
 
 def test_only_a_settled_job_can_be_reopened(world: World) -> None:
-    assert world.backend.ledger.reopen(JOB, who="me", why="x") is False
-    world.backend.ledger.register(source(), ["hevc"])
-    assert world.backend.ledger.reopen(JOB, who="me", why="x") is False
+    assert world.ledger.reopen(JOB, who="me", why="x") is False
+    world.ledger.register(source(), ["hevc"])
+    assert world.ledger.reopen(JOB, who="me", why="x") is False
     granted(world)
-    assert world.backend.ledger.reopen(JOB, who="me", why="x") is False
+    assert world.ledger.reopen(JOB, who="me", why="x") is False
 
 
 def test_one_fence_is_granted_once_however_many_ask(world: World) -> None:
@@ -328,18 +326,17 @@ def test_one_fence_is_granted_once_however_many_ask(world: World) -> None:
 
 
 def test_jobs_are_listed_newest_change_first_by_every_given_condition(world: World) -> None:
-    ledger = world.backend.ledger
     for name in ("x/1", "x/2", "y/3"):
-        ledger.register(source(name), ["hevc", "720p"])
+        world.ledger.register(source(name), ["hevc", "720p"])
         world.advance(10)
-    fence = ledger.claim(source("x/1"), "hevc", owner="a", lease_s=60)
+    fence = world.ledger.claim(source("x/1"), "hevc", owner="a", lease_s=60)
     assert isinstance(fence, Granted)
-    ledger.skip(job_id(source("x/1"), "hevc"), fence.fence, "small")
-    middle = ledger.get(job_id(source("x/2"), "hevc"))
+    world.ledger.skip(job_id(source("x/1"), "hevc"), fence.fence, "small")
+    middle = world.ledger.get(job_id(source("x/2"), "hevc"))
     assert middle is not None
 
     def listed(**wanted: object) -> list[tuple[str, str]]:
-        return [(r.source.key[9:-4], r.profile) for r in ledger.jobs(JobFilter(**wanted))]
+        return [(r.source.key[9:-4], r.profile) for r in world.ledger.jobs(JobFilter(**wanted))]
 
     every = listed()
     assert len(every) == 6
@@ -360,10 +357,10 @@ def test_jobs_are_listed_newest_change_first_by_every_given_condition(world: Wor
 
 def test_jobs_are_counted_by_profile_and_state(world: World) -> None:
     for number in range(3):
-        world.backend.ledger.register(source(number), ["hevc", "720p"])
-    world.backend.ledger.claim(source(1), "hevc", owner="a", lease_s=60)
+        world.ledger.register(source(number), ["hevc", "720p"])
+    world.ledger.claim(source(1), "hevc", owner="a", lease_s=60)
 
-    counts = {key: count for key, count in world.backend.ledger.counts().items() if count}
+    counts = {key: count for key, count in world.ledger.counts().items() if count}
 
     assert counts == {
         ("hevc", JobState.QUEUED): 2,
@@ -377,11 +374,11 @@ def test_listing_pages_through_many_jobs_without_loading_them_all(world: World) 
     total = 100_000
     world.register_many((source(number), "hevc") for number in range(total))
 
-    listing = world.backend.ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))
+    listing = world.ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))
     seen = {next(listing).job_id for _ in range(5_000)}
 
     assert len(seen) == 5_000, "no job comes twice across pages"
-    assert world.backend.ledger.counts() == {("hevc", JobState.QUEUED): total}
+    assert world.ledger.counts() == {("hevc", JobState.QUEUED): total}
 
 
 WHY = "Cancelled by ana."
@@ -391,7 +388,7 @@ SPLIT = Split(name="d-1", chunks=2, frames=20, seconds=2.0, plan_sha256="0" * 64
 
 
 def cancelled(world: World) -> None:
-    assert world.backend.ledger.cancel(JOB, WHY)
+    assert world.ledger.cancel(JOB, WHY)
     assert (job(world).state, job(world).reason) == (JobState.DEAD, WHY)
     assert job(world).failure_class is FailureClass.CANCELLED
     assert (job(world).owner, job(world).progress, job(world).lease_until) == ("", None, 0.0)
@@ -400,10 +397,10 @@ def cancelled(world: World) -> None:
 
 
 def test_a_job_that_waits_is_cancelled(world: World) -> None:
-    world.backend.ledger.register(source(), ["hevc"])
+    world.ledger.register(source(), ["hevc"])
 
     cancelled(world)
-    assert world.backend.ledger.counts() == {("hevc", JobState.DEAD): 1}
+    assert world.ledger.counts() == {("hevc", JobState.DEAD): 1}
 
 
 @pytest.mark.parametrize("call", FENCED)
@@ -417,7 +414,7 @@ def test_who_holds_a_cancelled_job_under_a_live_lease_is_refused(world: World, c
 
 
 def test_a_split_job_is_cancelled_and_its_parts_cannot_end_it_any_more(world: World) -> None:
-    ledger, fence = world.backend.ledger, granted(world).fence
+    ledger, fence = world.ledger, granted(world).fence
     ledger.split(JOB, fence, SPLIT, [10, 10])
 
     cancelled(world)
@@ -432,16 +429,15 @@ def test_a_job_that_ended_stays_as_it_is(world: World, call: str) -> None:
     ENDINGS[call](world, granted(world).fence)
     before = job(world)
 
-    assert not world.backend.ledger.cancel(JOB, WHY)
+    assert not world.ledger.cancel(JOB, WHY)
     assert job(world) == before
 
 
 def test_a_job_nobody_knows_and_a_part_are_not_cancelled(world: World) -> None:
-    ledger = world.backend.ledger
-    assert not ledger.cancel("0" * 32, WHY)
-    ledger.split(JOB, granted(world).fence, SPLIT, [10, 10])
+    assert not world.ledger.cancel("0" * 32, WHY)
+    world.ledger.split(JOB, granted(world).fence, SPLIT, [10, 10])
 
-    assert not ledger.cancel(subjob_id(JOB, SPLIT.name, 0), WHY)
+    assert not world.ledger.cancel(subjob_id(JOB, SPLIT.name, 0), WHY)
     assert job(world).state is JobState.SPLIT
 
 
@@ -449,14 +445,14 @@ def test_a_cancelled_job_can_be_queued_again_under_a_higher_fence(world: World) 
     fence = granted(world).fence
     cancelled(world)
 
-    assert world.backend.ledger.reopen(JOB, who="ana", why="wanted after all")
+    assert world.ledger.reopen(JOB, who="ana", why="wanted after all")
     found = claim(world, "b")
     assert isinstance(found, Granted)
     assert found.fence > fence
 
 
 def test_a_dead_job_has_its_letter_until_it_is_reopened(world: World) -> None:
-    ledger, queue = world.backend.ledger, world.backend.queues["hevc"]
+    ledger, queue = world.ledger, world.backend.queues["hevc"]
     queue.send([Task(source=source(), profile="hevc")])
     (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
     fence = granted(world).fence
@@ -482,10 +478,10 @@ def test_a_reopened_job_has_no_crashes_any_more(world: World) -> None:
     granted(world, "a")
     world.advance(LEASE_S + 1)
     fence = granted(world, "b").fence
-    world.backend.ledger.bury(JOB, fence, "it crashed", FailureClass.CRASHED)
+    world.ledger.bury(JOB, fence, "it crashed", FailureClass.CRASHED)
     assert job(world).crashes == 1
 
-    assert world.backend.ledger.reopen(JOB, who="me", why="more memory") is True
+    assert world.ledger.reopen(JOB, who="me", why="more memory") is True
 
     assert job(world).crashes == 0
     assert granted(world, "c").crashes == 0

@@ -8,7 +8,7 @@ from hevcq.ports.ledger import Granted, JobFilter
 
 
 def test_a_listing_goes_on_after_any_of_its_jobs(world: World) -> None:
-    ledger = world.backend.ledger
+    ledger = world.ledger
     for number in range(2):
         ledger.register(source(number), ["hevc", "720p"])
         world.advance(10)
@@ -33,28 +33,27 @@ def test_a_listing_goes_on_after_any_of_its_jobs(world: World) -> None:
 
 
 def test_a_folder_lists_its_own_jobs_alone_whatever_became_of_them(world: World) -> None:
-    ledger = world.backend.ledger
     inside = [source("a/1"), source("a/b/2"), source("a/b/c/3")]
     for each in [*inside, source("a"), source("ab/4"), source("b/a/5"), source("A/6")]:
-        ledger.register(each, ["hevc"])
+        world.ledger.register(each, ["hevc"])
         world.advance(10)
     for each in (inside[1], inside[0]):
-        granted = ledger.claim(each, "hevc", owner="a", lease_s=60)
+        granted = world.ledger.claim(each, "hevc", owner="a", lease_s=60)
         assert isinstance(granted, Granted)
         world.advance(10)
-    ledger.skip(job_id(inside[1], "hevc"), 1, "small")
+    world.ledger.skip(job_id(inside[1], "hevc"), 1, "small")
 
     def listed(*folders: str, **wanted: Any) -> list[str]:
         prefixes = tuple(f"TODO/all/{folder}" for folder in folders)
-        found = ledger.jobs(JobFilter(key_prefixes=prefixes, **wanted))
+        found = world.ledger.jobs(JobFilter(key_prefixes=prefixes, **wanted))
         return [job.source.key[9:-4] for job in found]
 
     assert listed("a/") == ["a/b/2", "a/1", "a/b/c/3"]
     assert listed("a/b/", "a/", "none/") == ["a/b/2", "a/1", "a/b/c/3"], "each of them once"
     assert listed("a/", states=frozenset({JobState.RUNNING, JobState.DEAD})) == ["a/1"]
     assert listed("a/", profile="720p") == []
-    first, *others = ledger.jobs(JobFilter(key_prefixes=("TODO/all/a/",)))
+    first, *others = world.ledger.jobs(JobFilter(key_prefixes=("TODO/all/a/",)))
     assert listed("a/", before=(first.updated_at, first.job_id)) == [
         job.source.key[9:-4] for job in others
     ]
-    assert len(list(ledger.jobs(JobFilter(key_prefixes=("",))))) == 7
+    assert len(list(world.ledger.jobs(JobFilter(key_prefixes=("",))))) == 7

@@ -6,7 +6,7 @@ from contracts.backends import World
 
 
 def test_a_decision_about_bytes_is_remembered_for_its_recipe_only(world: World) -> None:
-    skips = world.backend.ledger
+    skips = world.ledger
     skips.remember("ab" * 32, "hevc", "r1", "not smaller")
 
     found = skips.recall("ab" * 32, "hevc", "r1")

@@ -49,7 +49,7 @@ class LedgerMachine(Machine):
 
     @initialize()
     def begin(self) -> None:
-        self.ledger, self.jobs = self.world.backend.ledger, {1: Entry(), 2: Entry()}
+        self.ledger, self.jobs = self.world.ledger, {1: Entry(), 2: Entry()}
         for number in self.jobs:
             self.ledger.register(source(number), ["hevc"])
 

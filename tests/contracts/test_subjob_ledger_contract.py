@@ -36,19 +36,19 @@ def split_of(name: str = NAME) -> Split:
 
 
 def granted(world: World, owner: str = "a") -> Granted:
-    found = world.backend.ledger.claim(source(), "hevc", owner=owner, lease_s=LEASE_S)
+    found = world.ledger.claim(source(), "hevc", owner=owner, lease_s=LEASE_S)
     assert isinstance(found, Granted)
     return found
 
 
 def part(world: World, name: str = FIRST, owner: str = "a") -> Granted:
-    found = world.backend.subjobs.claim_subjob(name, owner=owner, lease_s=LEASE_S)
+    found = world.ledger.claim_subjob(name, owner=owner, lease_s=LEASE_S)
     assert isinstance(found, Granted)
     return found
 
 
 def record(world: World, name: str = JOB) -> JobRecord:
-    found = world.backend.ledger.get(name)
+    found = world.ledger.get(name)
     assert found is not None
     return found
 
@@ -57,7 +57,7 @@ def record(world: World, name: str = JOB) -> JobRecord:
 def split(world: World) -> int:
     """A split job; its fence."""
     fence = granted(world).fence
-    world.backend.subjobs.split(JOB, fence, split_of(), FRAMES)
+    world.ledger.split(JOB, fence, split_of(), FRAMES)
     return fence
 
 
@@ -70,7 +70,7 @@ def test_a_split_job_says_how_and_has_no_worker(world: World, split: int) -> Non
 
 
 def test_a_split_job_has_queued_parts_in_order_and_the_join_last(world: World, split: int) -> None:
-    parts = world.backend.subjobs.subjobs(JOB)
+    parts = world.ledger.subjobs(JOB)
 
     assert [(p.subjob.chunk, p.subjob.frames) for p in parts if p.subjob] == [
         (0, 100),
@@ -86,21 +86,21 @@ def test_a_split_under_a_stale_fence_is_refused_and_makes_no_parts(world: World)
     fence = granted(world).fence
 
     with pytest.raises(StaleFence):
-        world.backend.subjobs.split(JOB, fence + 1, split_of(), FRAMES)
+        world.ledger.split(JOB, fence + 1, split_of(), FRAMES)
 
     assert record(world).state is JobState.RUNNING
-    assert world.backend.subjobs.subjobs(JOB) == []
+    assert world.ledger.subjobs(JOB) == []
 
 
 def test_a_job_is_not_split_twice_under_one_fence(world: World, split: int) -> None:
     with pytest.raises(StaleFence):
-        world.backend.subjobs.split(JOB, split, split_of("other-1"), FRAMES)
+        world.ledger.split(JOB, split, split_of("other-1"), FRAMES)
 
     assert record(world).split == split_of()
 
 
 def test_a_claim_of_a_split_job_says_that_it_is_split(world: World, split: int) -> None:
-    found = world.backend.ledger.claim(source(), "hevc", owner="b", lease_s=LEASE_S)
+    found = world.ledger.claim(source(), "hevc", owner="b", lease_s=LEASE_S)
 
     assert isinstance(found, AlreadySplit)
     assert found.record == record(world)
@@ -108,12 +108,11 @@ def test_a_claim_of_a_split_job_says_that_it_is_split(world: World, split: int) 
 
 @pytest.mark.parametrize("call", ["renew", "progress", "fail", "interrupt"])
 def test_who_split_a_job_has_no_more_say_over_it(world: World, split: int, call: str) -> None:
-    ledger = world.backend.ledger
     calls: dict[str, Callable[[], None]] = {
-        "renew": lambda: ledger.renew(JOB, split, lease_s=LEASE_S),
-        "progress": lambda: ledger.progress(JOB, split, HALF),
-        "fail": lambda: ledger.fail(JOB, split, "it failed", FailureClass.ENCODER),
-        "interrupt": lambda: ledger.interrupt(JOB, split, "stopped"),
+        "renew": lambda: world.ledger.renew(JOB, split, lease_s=LEASE_S),
+        "progress": lambda: world.ledger.progress(JOB, split, HALF),
+        "fail": lambda: world.ledger.fail(JOB, split, "it failed", FailureClass.ENCODER),
+        "interrupt": lambda: world.ledger.interrupt(JOB, split, "stopped"),
     }
 
     with pytest.raises(StaleFence):
@@ -125,18 +124,18 @@ def test_who_split_a_job_has_no_more_say_over_it(world: World, split: int, call:
 def test_the_announcement_of_a_split_is_kept_and_that_of_another_is_not(
     world: World, split: int
 ) -> None:
-    world.backend.subjobs.mark_enqueued(JOB, "another-9")
+    world.ledger.mark_enqueued(JOB, "another-9")
     assert record(world).split == split_of()
 
-    world.backend.subjobs.mark_enqueued(JOB, NAME)
-    world.backend.subjobs.mark_enqueued(JOB, NAME)
+    world.ledger.mark_enqueued(JOB, NAME)
+    world.ledger.mark_enqueued(JOB, NAME)
 
     assert record(world).split == split_of().model_copy(update={"announced": True})
 
 
 def test_parts_are_in_no_listing_and_no_count(world: World, split: int) -> None:
     part(world)
-    ledger = world.backend.ledger
+    ledger = world.ledger
 
     assert [job.job_id for job in ledger.jobs(JobFilter())] == [JOB]
     assert list(ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED, JobState.RUNNING})))) == []
@@ -146,7 +145,7 @@ def test_parts_are_in_no_listing_and_no_count(world: World, split: int) -> None:
 
 def test_a_part_is_claimed_once_while_its_lease_lives(world: World, split: int) -> None:
     first = part(world)
-    again = world.backend.subjobs.claim_subjob(FIRST, owner="b", lease_s=LEASE_S)
+    again = world.ledger.claim_subjob(FIRST, owner="b", lease_s=LEASE_S)
 
     assert (first.fence, first.failures, first.crashes) == (1, 0, 0)
     assert isinstance(again, Held)
@@ -163,14 +162,14 @@ def test_a_part_whose_worker_vanished_is_granted_again_and_counts_a_crash(
 
     assert (second.fence, second.crashes) == (2, 1)
     with pytest.raises(StaleFence):
-        world.backend.ledger.complete(FIRST, 1, PART, cpu_s=1.0)
+        world.ledger.complete(FIRST, 1, PART, cpu_s=1.0)
 
 
 def test_a_part_that_nobody_knows_is_not_granted(world: World, split: int) -> None:
     unknown = subjob_id(JOB, NAME, 77)
 
-    assert world.backend.subjobs.claim_subjob(unknown, owner="a", lease_s=LEASE_S) is None
-    assert world.backend.ledger.get(unknown) is None
+    assert world.ledger.claim_subjob(unknown, owner="a", lease_s=LEASE_S) is None
+    assert world.ledger.get(unknown) is None
 
 
 def test_a_part_is_renewed_and_reports_progress_under_its_own_fence(
@@ -178,37 +177,34 @@ def test_a_part_is_renewed_and_reports_progress_under_its_own_fence(
 ) -> None:
     fence = part(world).fence
     world.advance(LEASE_S - 1)
-    world.backend.ledger.renew(FIRST, fence, lease_s=LEASE_S)
-    world.backend.ledger.progress(FIRST, fence, HALF)
+    world.ledger.renew(FIRST, fence, lease_s=LEASE_S)
+    world.ledger.progress(FIRST, fence, HALF)
     world.advance(LEASE_S - 1)
 
-    assert isinstance(
-        world.backend.subjobs.claim_subjob(FIRST, owner="b", lease_s=LEASE_S), Held
-    ), "it was renewed"
+    assert isinstance(world.ledger.claim_subjob(FIRST, owner="b", lease_s=LEASE_S), Held), (
+        "it was renewed"
+    )
     assert record(world, FIRST).progress == HALF
 
 
 def test_a_part_that_is_done_keeps_its_object_and_is_settled(world: World, split: int) -> None:
-    world.backend.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
+    world.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
 
-    first, *others = world.backend.subjobs.subjobs(JOB)
+    first, *others = world.ledger.subjobs(JOB)
     assert (first.state, first.rendition, first.cpu_s) == (JobState.DONE, PART, 2.5)
     assert {p.state for p in others} == {JobState.QUEUED}
-    assert isinstance(
-        world.backend.subjobs.claim_subjob(FIRST, owner="b", lease_s=LEASE_S), AlreadySettled
-    )
+    assert isinstance(world.ledger.claim_subjob(FIRST, owner="b", lease_s=LEASE_S), AlreadySettled)
 
 
 def test_failures_interruptions_and_burials_count_for_a_part_alone(
     world: World, split: int
 ) -> None:
-    ledger = world.backend.ledger
-    ledger.fail(FIRST, part(world).fence, "once", FailureClass.ENCODER)
-    ledger.interrupt(FIRST, part(world).fence, "stopped")
+    world.ledger.fail(FIRST, part(world).fence, "once", FailureClass.ENCODER)
+    world.ledger.interrupt(FIRST, part(world).fence, "stopped")
     third = part(world)
     assert (third.fence, third.failures, third.crashes) == (3, 1, 0)
 
-    ledger.bury(FIRST, third.fence, "for good", FailureClass.ENCODER)
+    world.ledger.bury(FIRST, third.fence, "for good", FailureClass.ENCODER)
 
     dead = record(world, FIRST)
     assert (dead.state, dead.reason, dead.failure_class) == (
@@ -221,9 +217,9 @@ def test_failures_interruptions_and_burials_count_for_a_part_alone(
 
 
 def test_a_finished_part_can_be_asked_for_again(world: World, split: int) -> None:
-    world.backend.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
+    world.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
 
-    assert world.backend.ledger.reopen(FIRST, who="a worker", why="its object is gone")
+    assert world.ledger.reopen(FIRST, who="a worker", why="its object is gone")
 
     again = part(world, owner="b")
     assert (again.fence, record(world, FIRST).rendition) == (2, None)
@@ -231,11 +227,10 @@ def test_a_finished_part_can_be_asked_for_again(world: World, split: int) -> Non
 
 @pytest.mark.parametrize("end", ["complete", "skip", "bury"])
 def test_a_split_job_ends_under_its_own_fence_alone(world: World, split: int, end: str) -> None:
-    ledger = world.backend.ledger
     ends: dict[str, Callable[[int], None]] = {
-        "complete": lambda fence: ledger.complete(JOB, fence, RENDITION, cpu_s=9.0),
-        "skip": lambda fence: ledger.skip(JOB, fence, "not smaller"),
-        "bury": lambda fence: ledger.bury(JOB, fence, "chunk 1", FailureClass.DAMAGED),
+        "complete": lambda fence: world.ledger.complete(JOB, fence, RENDITION, cpu_s=9.0),
+        "skip": lambda fence: world.ledger.skip(JOB, fence, "not smaller"),
+        "bury": lambda fence: world.ledger.bury(JOB, fence, "chunk 1", FailureClass.DAMAGED),
     }
     with pytest.raises(StaleFence):
         ends[end](split - 1)
@@ -246,17 +241,15 @@ def test_a_split_job_ends_under_its_own_fence_alone(world: World, split: int, en
 
     wanted = {"complete": JobState.DONE, "skip": JobState.SKIPPED, "bury": JobState.DEAD}
     assert record(world).state is wanted[end]
-    assert ledger.subjobs(JOB) == []
+    assert world.ledger.subjobs(JOB) == []
     with pytest.raises(StaleFence):
         ends[end](split)
 
 
 def test_of_two_parts_that_end_a_job_at_once_one_alone_does(world: World, split: int) -> None:
-    ledger = world.backend.ledger
-
     def bury(number: int) -> bool:
         try:
-            ledger.bury(JOB, split, f"chunk {number}", FailureClass.ENCODER)
+            world.ledger.bury(JOB, split, f"chunk {number}", FailureClass.ENCODER)
         except StaleFence:
             return False
         return True
@@ -271,13 +264,12 @@ def test_of_two_parts_that_end_a_job_at_once_one_alone_does(world: World, split:
 def test_of_all_parts_that_end_at_once_one_at_least_sees_the_set_complete(
     world: World, split: int
 ) -> None:
-    ledger = world.backend.ledger
     names = [subjob_id(JOB, NAME, n) for n in range(3)]
     fences = [part(world, name, owner=f"w{n}").fence for n, name in enumerate(names)]
 
     def finish(number: int) -> bool:
-        ledger.complete(names[number], fences[number], PART, cpu_s=1.0)
-        return all(p.state is JobState.DONE for p in ledger.subjobs(JOB)[:-1])
+        world.ledger.complete(names[number], fences[number], PART, cpu_s=1.0)
+        return all(p.state is JobState.DONE for p in world.ledger.subjobs(JOB)[:-1])
 
     with ThreadPoolExecutor(3) as pool:
         saw = list(pool.map(finish, range(3)))
@@ -286,11 +278,10 @@ def test_of_all_parts_that_end_at_once_one_at_least_sees_the_set_complete(
 
 
 def test_a_split_that_is_given_up_is_queued_to_be_encoded_whole(world: World, split: int) -> None:
-    ledger = world.backend.ledger
     with pytest.raises(StaleFence):
-        ledger.abandon_split(JOB, split + 1, "its parts do not fit")
+        world.ledger.abandon_split(JOB, split + 1, "its parts do not fit")
 
-    ledger.abandon_split(JOB, split, "its parts do not fit")
+    world.ledger.abandon_split(JOB, split, "its parts do not fit")
 
     job = record(world)
     assert (job.state, job.do_not_split_reason, job.split) == (
@@ -299,53 +290,48 @@ def test_a_split_that_is_given_up_is_queued_to_be_encoded_whole(world: World, sp
         None,
     )
     assert (job.failures, job.crashes) == (0, 0)
-    assert ledger.subjobs(JOB) == []
+    assert world.ledger.subjobs(JOB) == []
     assert granted(world, "b").fence == split + 1
     with pytest.raises(StaleFence):
-        ledger.abandon_split(JOB, split, "twice")
+        world.ledger.abandon_split(JOB, split, "twice")
 
 
 def test_a_second_split_has_parts_of_its_own(world: World, split: int) -> None:
-    ledger = world.backend.ledger
     zombie = part(world)
-    ledger.bury(JOB, split, "broken", FailureClass.ENCODER)
-    assert ledger.reopen(JOB, who="a person", why="repaired")
+    world.ledger.bury(JOB, split, "broken", FailureClass.ENCODER)
+    assert world.ledger.reopen(JOB, who="a person", why="repaired")
     assert record(world).split is None
     fence = granted(world, "b").fence
 
-    ledger.split(JOB, fence, split_of("0123456789abcdef-2"), (90, 60, 25))
+    world.ledger.split(JOB, fence, split_of("0123456789abcdef-2"), (90, 60, 25))
 
-    ids = {p.job_id for p in ledger.subjobs(JOB)}
+    ids = {p.job_id for p in world.ledger.subjobs(JOB)}
     assert FIRST not in ids
     with contextlib.suppress(StaleFence):
-        ledger.complete(FIRST, zombie.fence, PART, cpu_s=1.0)
-    assert {p.state for p in ledger.subjobs(JOB)} == {JobState.QUEUED}
+        world.ledger.complete(FIRST, zombie.fence, PART, cpu_s=1.0)
+    assert {p.state for p in world.ledger.subjobs(JOB)} == {JobState.QUEUED}
 
 
 def test_reopening_lets_a_job_be_split_again(world: World, split: int) -> None:
-    ledger = world.backend.ledger
-    ledger.abandon_split(JOB, split, "its parts do not fit")
-    ledger.bury(JOB, granted(world).fence, "broken", FailureClass.ENCODER)
+    world.ledger.abandon_split(JOB, split, "its parts do not fit")
+    world.ledger.bury(JOB, granted(world).fence, "broken", FailureClass.ENCODER)
 
-    ledger.reopen(JOB, who="a person", why="repaired")
+    world.ledger.reopen(JOB, who="a person", why="repaired")
 
     assert (record(world).do_not_split_reason, record(world).split) == ("", None)
 
 
 def test_a_split_job_is_not_given_up_by_the_queue_nor_reopened(world: World, split: int) -> None:
-    ledger = world.backend.ledger
-
-    assert not ledger.bury_unclaimed(JOB, "received too often", FailureClass.RECEIVES)
-    assert not ledger.reopen(JOB, who="a person", why="impatient")
+    assert not world.ledger.bury_unclaimed(JOB, "received too often", FailureClass.RECEIVES)
+    assert not world.ledger.reopen(JOB, who="a person", why="impatient")
     assert record(world).state is JobState.SPLIT
 
 
 def test_forgetting_parts_leaves_their_job_alone(world: World, split: int) -> None:
-    ledger = world.backend.ledger
-    ledger.complete(JOB, split, RENDITION, cpu_s=9.0)
+    world.ledger.complete(JOB, split, RENDITION, cpu_s=9.0)
 
-    ledger.forget_subjobs(JOB)
-    ledger.forget_subjobs(JOB)
+    world.ledger.forget_subjobs(JOB)
+    world.ledger.forget_subjobs(JOB)
 
     assert record(world).state is JobState.DONE
-    assert [job.job_id for job in ledger.jobs(JobFilter())] == [JOB]
+    assert [job.job_id for job in world.ledger.jobs(JobFilter())] == [JOB]

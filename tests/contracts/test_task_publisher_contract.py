@@ -21,10 +21,9 @@ def publish(world: World, name: object = 1, profiles: tuple[str, ...] = ("hevc",
 
 
 def settle(world: World, profile: str = "hevc") -> None:
-    ledger = world.backend.ledger
-    claim = ledger.claim(source(), profile, owner="a", lease_s=60)
+    claim = world.ledger.claim(source(), profile, owner="a", lease_s=60)
     assert isinstance(claim, Granted)
-    ledger.skip(job_id(source(), profile), claim.fence, "small")
+    world.ledger.skip(job_id(source(), profile), claim.fence, "small")
 
 
 def test_every_named_profile_gets_the_source_once(world: World) -> None:
@@ -43,7 +42,7 @@ def test_a_profile_that_is_not_named_gets_nothing(world: World) -> None:
     publish(world, profiles=("720p",))
 
     assert take(world, "hevc") == []
-    assert world.backend.ledger.get(job_id(source(), "hevc")) is None
+    assert world.ledger.get(job_id(source(), "hevc")) is None
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "settled"])
@@ -51,7 +50,7 @@ def test_a_job_that_is_known_is_not_queued_again(world: World, state: str) -> No
     publish(world)
     assert len(take(world, "hevc")) == 1
     if state == "running":
-        world.backend.ledger.claim(source(), "hevc", owner="a", lease_s=60)
+        world.ledger.claim(source(), "hevc", owner="a", lease_s=60)
     if state == "settled":
         settle(world)
 
@@ -78,7 +77,7 @@ def test_an_unknown_profile_fails_the_whole_publication(world: World) -> None:
         publish(world, profiles=("hevc", "nonsense"))
 
     assert take(world, "hevc") == []
-    assert list(world.backend.ledger.jobs(JobFilter())) == []
+    assert list(world.ledger.jobs(JobFilter())) == []
 
 
 def test_the_same_source_published_by_two_at_once_is_queued_once(world: World) -> None:
@@ -98,20 +97,20 @@ def test_the_same_source_published_by_two_at_once_is_queued_once(world: World) -
         found += batch
     # A second message of a job is harmless (the ledger settles it) but must not be the rule.
     assert {d.tasks[0].job_id for d in found} == {task(n).job_id for n in range(10)}
-    assert len(list(world.backend.ledger.jobs(JobFilter()))) == 10
+    assert len(list(world.ledger.jobs(JobFilter()))) == 10
 
 
 def test_a_settled_job_is_requeued_with_its_task(world: World) -> None:
     publish(world, profiles=("hevc",))
     world.backend.queues["hevc"].ack(take(world, "hevc")[0])
     settle(world)
-    (job,) = world.backend.ledger.jobs(JobFilter())
+    (job,) = world.ledger.jobs(JobFilter())
 
     assert world.backend.task_publisher.requeue(job, who="me", why="again") is True
 
     (delivery,) = take(world, "hevc")
     assert (delivery.tasks, delivery.attempt) == ((task(),), 1)
-    reopened = world.backend.ledger.get(job.job_id)
+    reopened = world.ledger.get(job.job_id)
     assert reopened is not None
     assert reopened.state is JobState.QUEUED
 

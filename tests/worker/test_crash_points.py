@@ -48,8 +48,7 @@ def _stopped(farm: Farm) -> Source:
 
 def _published(farm: Farm) -> Source:
     source = farm.submit()
-    assert farm.killed_at("store.publish:after")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at("store.publish:after")
     return source
 
 
@@ -128,8 +127,7 @@ def test_a_kill_at_any_point_leaves_the_job_to_the_next_worker(tmp_path, name, p
     farm, scenario = Farm(tmp_path), SCENARIOS[name]
     source = scenario.prepare(farm)
 
-    assert farm.killed_at(point), "the scenario does not meet the point"
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at(point)
     record = farm.until_settled(source)
 
     assert record.state is scenario.end
@@ -161,8 +159,7 @@ def _one_proven_rendition_or_none(farm: Farm, source: Source, end: JobState) -> 
 def test_a_kill_is_counted_as_a_crash_once(tmp_path, point):
     farm = Farm(tmp_path)
     source = farm.submit()
-    assert farm.killed_at(point)
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at(point)
 
     record = farm.until_settled(source)
 

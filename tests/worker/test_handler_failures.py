@@ -215,8 +215,7 @@ def test_a_worker_without_an_encoder_gives_the_work_back_at_once_and_takes_itsel
 def test_vanished_attempts_are_counted_and_parked_after_max_crashes(farm):
     source = farm.submit()
     for _ in range(3):
-        assert farm.killed_at("encoder.encode:before")
-        farm.clock.advance(farm.profile.queue.visibility_s + 1)
+        farm.vanish_at("encoder.encode:before")
 
     farm.handle()
 
@@ -253,13 +252,9 @@ def test_a_ledger_that_does_not_answer_costs_the_job_nothing(farm):
     assert (record.state, record.failures, record.crashes) == (JobState.DONE, 0, 0)
 
 
-def raising(error):
-    return Mock(side_effect=error)
-
-
 def test_a_defect_in_a_claim_gives_the_message_back_and_is_logged_with_its_trace(farm):
     source = farm.submit()
-    real, farm.ledger.claim = farm.ledger.claim, raising(KeyError("a defect"))
+    real, farm.ledger.claim = farm.ledger.claim, Mock(side_effect=KeyError("a defect"))
 
     with capture_logs() as lines:
         handled = farm.handle()
@@ -272,7 +267,7 @@ def test_a_defect_in_a_claim_gives_the_message_back_and_is_logged_with_its_trace
 
 def test_a_job_that_was_never_claimed_is_never_buried_for_a_ledger_that_is_away(farm):
     farm.submit()
-    farm.ledger.claim = raising(Unavailable("no answer"))
+    farm.ledger.claim = Mock(side_effect=Unavailable("no answer"))
 
     delays = []
     for _ in range(9):
@@ -287,7 +282,7 @@ def test_a_job_that_was_never_claimed_is_never_buried_for_a_ledger_that_is_away(
 @pytest.mark.parametrize("call", ["claim", "recall"])
 def test_a_damaged_database_takes_the_worker_out_and_buries_nothing(farm, call):
     farm.submit()
-    setattr(farm.ledger, call, raising(DatabaseDamaged("bad page")))
+    setattr(farm.ledger, call, Mock(side_effect=DatabaseDamaged("bad page")))
 
     handled = farm.handle()
 
@@ -298,8 +293,8 @@ def test_a_damaged_database_takes_the_worker_out_and_buries_nothing(farm, call):
 
 def test_a_dead_letter_is_written_even_if_the_ledger_cannot_hear_of_it(farm):
     farm.submit()
-    farm.ledger.claim = raising(LimitExceeded("held for too long"))
-    farm.ledger.bury_unclaimed = raising(Unavailable("no answer"))
+    farm.ledger.claim = Mock(side_effect=LimitExceeded("held for too long"))
+    farm.ledger.bury_unclaimed = Mock(side_effect=Unavailable("no answer"))
 
     assert farm.handle().settled
 
@@ -331,7 +326,7 @@ def test_a_verdict_that_cannot_be_recorded_settles_nothing_and_is_found_again(fa
     farm.doubt(farm.record(source).job_id)
     farm.encoder.errors["preflight"] = [trouble] * 2
     real = getattr(farm.ledger, call)
-    setattr(farm.ledger, call, raising(Unavailable("no answer")))
+    setattr(farm.ledger, call, Mock(side_effect=Unavailable("no answer")))
 
     handled = farm.handle()
 
@@ -438,7 +433,7 @@ def test_a_stop_event_of_one_job_does_not_reach_the_next(farm):
 
 def test_a_rendition_under_a_fence_that_was_never_granted_is_for_a_person(farm):
     source = farm.submit()
-    farm.store.publish = raising(StaleFence("It was published under fence 9."))
+    farm.store.publish = Mock(side_effect=StaleFence("It was published under fence 9."))
 
     handled = farm.handle()
 

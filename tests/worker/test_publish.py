@@ -93,8 +93,7 @@ def test_a_farm_that_signs_adopts_what_it_signed_and_signs_what_it_publishes(tmp
     ring = Keyring(FileSigner(tmp_path / "keys"))
     farm.with_context(keyring=ring)
     source = farm.submit()
-    assert farm.killed_at("ledger.complete:before")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at("ledger.complete:before")
 
     record = farm.until_settled(source)
 

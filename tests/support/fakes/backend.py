@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hevcq.domain.profile import Container, Profile, Video, VideoCodec
+from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import Clock
 from support.fakes.ledger import MemoryLedger
@@ -46,6 +47,18 @@ def memory_backend(
         task_publisher=task_publisher,
         close=lambda: None,
     )
+
+
+class Outage:
+    """A hook of `Faulty` that gets no answer from the first `times` calls of one method."""
+
+    def __init__(self, call: str, times: int) -> None:
+        self.call, self.left = call, times
+
+    def __call__(self, name: str) -> None:
+        if name == self.call and self.left:
+            self.left -= 1
+            raise Unavailable(f"{name} got no answer.")
 
 
 class Faulty:

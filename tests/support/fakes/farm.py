@@ -19,7 +19,7 @@ from hevcq.worker.delivery.lease import Lease
 from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
 from support.clips import ManualClock
-from support.fakes.backend import HEVC, memory_backend
+from support.fakes.backend import HEVC, Faulty, Outage, memory_backend
 from support.fakes.crashing import Calls, ComeTo
 from support.fakes.encoder import FakeEncoder, fake_plan
 
@@ -135,6 +135,16 @@ class Farm:
         """Have `told` called at every crash point that a worker comes to from now on."""
         self.context = Calls(told).context(self.context)
 
+    def break_port(self, port: str, side: str, outage: Outage) -> None:
+        """Let calls of a port fail from now on: `before` they arrive, or `after` they took effect."""
+        whole = self.context.backend
+        if port == "queue":
+            queues = {n: Faulty(q, **{side: outage}) for n, q in whole.queues.items()}
+            self.with_context(backend=replace(whole, queues=queues))
+        else:
+            broken = Faulty(getattr(whole, port), **{side: outage})
+            self.with_context(backend=replace(whole, **{port: broken}))
+
     def submit(self, name: str = "a.mp4", content: bytes = b"clip") -> Source:
         """Upload a source and queue its job."""
         source = self.store.add_source(f"TODO/all/{name}", content)
@@ -189,6 +199,11 @@ class Farm:
             self.context = before
         return bool(reached)
 
+    def vanish_at(self, point: str) -> None:
+        """Let a worker be killed at this point, and its lease run out."""
+        assert self.killed_at(point), "the delivery does not come to the point"
+        self.clock.advance(self.profile.queue.visibility_s + 1)
+
     def until_settled(self, source: Source, *, rounds: int = 40) -> JobRecord:
         """Handle what becomes visible, moving time on, until the queue is empty."""
         for _ in range(rounds):
@@ -230,6 +245,5 @@ def adoptable(folder: Path) -> Farm:
     """Return a farm whose only job, `source`, was killed between publishing and completing."""
     farm = Farm(folder)
     farm.source = farm.submit()
-    assert farm.killed_at("ledger.complete:before")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at("ledger.complete:before")
     return farm

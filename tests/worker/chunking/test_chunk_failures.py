@@ -20,11 +20,6 @@ from support.fakes.encoder import passed
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
 
-@pytest.fixture
-def farm(tmp_path):
-    return VideoFarm(tmp_path)
-
-
 def test_a_chunk_that_fails_is_tried_again_alone(farm):
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [EncoderFailed("once")]
@@ -140,8 +135,7 @@ def test_a_stop_in_mid_chunk_gives_the_chunk_back_at_once_and_uncounted(farm):
 
 def test_a_worker_that_vanishes_costs_one_chunk_and_a_crash_of_that_chunk(farm):
     source = farm.split()
-    assert farm.killed_at("encoder.encode_chunk:after")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at("encoder.encode_chunk:after")
 
     record = farm.until_settled(source)
 
@@ -283,25 +277,23 @@ def test_a_joined_video_that_fails_a_gate_is_never_seen_and_is_encoded_whole(far
     assert farm.encoder.calls.count("encode") == 1
 
 
-def test_a_whole_video_that_fails_its_gate_as_well_is_buried(farm):
+@pytest.mark.parametrize(
+    ("error", "failure_class", "encodes"),
+    [
+        (VerificationFailed("bad"), FailureClass.VERIFICATION, 1),
+        (NeedsReview("too small"), FailureClass.REVIEW, 0),
+    ],
+    ids=["a whole video that fails its gate as well", "one that a person should look at"],
+)
+def test_a_video_that_does_not_pass_is_buried(farm, error, failure_class, encodes):
     source = farm.chunked()
-    farm.encoder.errors["verify"] = [VerificationFailed("bad")] * 9
+    farm.encoder.errors["verify"] = [error] * 9
 
     record = farm.until_settled(source)
 
-    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.VERIFICATION)
-    assert len(farm.letters()) == 1
-    assert farm.renditions() == []
-
-
-def test_a_joined_video_that_a_person_should_look_at_is_buried_for_that(farm):
-    source = farm.chunked()
-    farm.encoder.errors["verify"] = [NeedsReview("too small")]
-
-    record = farm.until_settled(source)
-
-    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.REVIEW)
-    assert "encode" not in farm.encoder.calls
+    assert (record.state, record.failure_class) == (JobState.DEAD, failure_class)
+    assert farm.encoder.calls.count("encode") == encodes
+    assert (len(farm.letters()), farm.renditions()) == (1, [])
 
 
 def test_a_joined_video_that_is_not_smaller_is_skipped_and_remembered(farm):

@@ -1,16 +1,16 @@
 """A kill before and after every call of split, chunk and join, and every call of every port failing once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from benchmarks.kill_bench import KILLS, lives
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source
-from hevcq.errors import PartUnfit, SourceDamaged, Unavailable
+from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.worker.scratch import Scratch
-from support.fakes.backend import Faulty
+from support.fakes.backend import Outage
 from support.fakes.encoder import passed
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
@@ -21,8 +21,7 @@ def _job(farm: VideoFarm) -> Source:
 
 def _announced_again(farm: VideoFarm) -> Source:
     source = farm.submit()
-    assert farm.killed_at("queue.send:before")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at("queue.send:before")
     return source
 
 
@@ -168,8 +167,7 @@ def costs_at_most_one_chunk(farm: VideoFarm, name: str, point: str) -> Source:
     scenario = SCENARIOS[name]
     source = scenario.prepare(farm)
 
-    assert farm.killed_at(point), "the scenario does not come to the point"
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at(point)
     record = farm.until_settled(source, rounds=120)
 
     assert record.state is scenario.end
@@ -276,26 +274,6 @@ LIVES: dict[str, Callable[[VideoFarm], Source]] = {
 }
 
 
-class _Outage:
-    def __init__(self, call: str, times: int) -> None:
-        self.call, self.left = call, times
-
-    def __call__(self, name: str) -> None:
-        if name == self.call and self.left:
-            self.left -= 1
-            raise Unavailable(f"{name} got no answer.")
-
-
-def _break(farm: VideoFarm, port: str, side: str, outage: _Outage) -> None:
-    whole = farm.context.backend
-    if port == "queue":
-        queues = {n: Faulty(q, **{side: outage}) for n, q in whole.queues.items()}
-        farm.with_context(backend=replace(whole, queues=queues))
-    else:
-        broken = Faulty(getattr(whole, port), **{side: outage})
-        farm.with_context(backend=replace(whole, **{port: broken}))
-
-
 @pytest.mark.repeats
 @pytest.mark.parametrize("life", LIVES)
 @pytest.mark.parametrize("times", [1, 4])
@@ -311,7 +289,7 @@ def test_no_lost_request_or_reply_loses_or_doubles_a_video(tmp_path, port, call,
         # join that misses a part has spent one of them before it fetches.
         short = life == "never fits" or (life, call) == ("lost part", "fetch")
         times = min(times, 1 if short else 2)
-    _break(farm, port, side, _Outage(call, times))
+    farm.break_port(port, side, Outage(call, times))
 
     record = farm.until_settled(source, rounds=200)
 

@@ -15,11 +15,6 @@ from support.fakes.farm import Farm
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 
 
-@pytest.fixture
-def farm(tmp_path):
-    return VideoFarm(tmp_path)
-
-
 def test_a_video_becomes_one_rendition_by_its_chunks_and_their_join(farm):
     source = farm.submit()
 

@@ -189,8 +189,7 @@ def test_a_start_that_read_a_job_before_it_was_split_again_leaves_its_parts_alon
 
 def test_what_an_attempt_left_that_never_split_goes_once_its_job_is_queued(farm):
     source = farm.submit()
-    assert farm.killed_at("store.put:after")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at("store.put:after")
     fence = farm.record(source).fence
     farm.ledger.interrupt(farm.record(source).job_id, fence, "stopped")
 

@@ -6,20 +6,13 @@ import json
 from contextlib import contextmanager
 from unittest.mock import Mock
 
-import pytest
-
 from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState, TaskKind, job_id
 from hevcq.domain.verdict import Done, RetryIn
 from hevcq.errors import PartUnfit, Unavailable
 from hevcq.ports.ledger import Granted
 from hevcq.worker.chunking.subjob import MAX_PLAN_BYTES
-from support.fakes.videofarm import CHUNKS, VideoFarm
-
-
-@pytest.fixture
-def farm(tmp_path):
-    return VideoFarm(tmp_path)
+from support.fakes.videofarm import CHUNKS
 
 
 def plan_key(farm, source) -> str:

@@ -57,8 +57,12 @@ def split(farm, slow: dict[int, list[float]], done: int = CHUNKS - 1) -> tuple[P
     return paced, source
 
 
-class HandsOn:
-    """What holds over every backend; whoever inherits brings a `farm` that hands on."""
+class TestHandedOn:
+    """In memory and in a data folder."""
+
+    @pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
+    def farm(self, request, tmp_path):
+        return handing_on(request.param(tmp_path))
 
     def test_a_chunk_that_trails_is_released_uncounted_and_another_worker_ends_it(self, farm):
         paced, source = split(farm, {4: [5.0, 1.0]})
@@ -114,30 +118,21 @@ class HandsOn:
         assert farm.chunks(source)[4].state is JobState.DONE
         assert paced.begun.count(4) == 2
 
-    def test_a_chunk_that_is_hard_wherever_it_is_encoded_is_handed_on_once(self, farm):
-        paced, source = split(farm, {4: [5.0, 5.0]})
+    @pytest.mark.parametrize(
+        ("chunk", "slow", "done", "fleet", "begun"),
+        [
+            pytest.param(4, [5.0, 5.0], 4, True, 2, id="one hard for all is handed on once"),
+            pytest.param(4, [2.5, 1.0], 4, True, 1, id="others are hardly faster"),
+            pytest.param(0, [5.0, 1.0], 0, True, 1, id="the first ones are measured by nobody"),
+            pytest.param(4, [5.0, 1.0], 4, False, 1, id="slots of one machine hand nothing on"),
+        ],
+    )
+    def test_a_chunk_is_handed_on_only_where_that_pays(self, farm, chunk, slow, done, fleet, begun):
+        farm.with_context(requeue_stragglers=fleet)
+        paced, source = split(farm, {chunk: slow}, done=done)
 
         assert farm.until_settled(source).state is JobState.DONE
-        assert paced.begun.count(4) == 2
-
-    def test_a_chunk_stays_where_the_others_are_hardly_faster(self, farm):
-        paced, source = split(farm, {4: [2.5, 1.0]})
-
-        assert farm.until_settled(source).state is JobState.DONE
-        assert paced.begun.count(4) == 1
-
-    def test_the_first_chunks_of_a_video_are_measured_by_nobody(self, farm):
-        paced, source = split(farm, {0: [5.0, 1.0]}, done=0)
-
-        assert farm.until_settled(source).state is JobState.DONE
-        assert paced.begun.count(0) == 1
-
-    def test_slots_of_one_machine_hand_nothing_on(self, farm):
-        farm.with_context(requeue_stragglers=False)
-        paced, source = split(farm, {4: [5.0, 1.0]})
-
-        assert farm.until_settled(source).state is JobState.DONE
-        assert paced.begun.count(4) == 1
+        assert paced.begun.count(chunk) == begun
 
     def test_a_ledger_that_does_not_answer_the_look_ends_nothing(self, farm, monkeypatch):
         paced, source = split(farm, {4: [5.0, 1.0]})
@@ -151,14 +146,6 @@ class HandsOn:
 
         assert paced.begun.count(4) == 1
         assert farm.chunks(source)[4].state is JobState.DONE
-
-
-class TestHandedOn(HandsOn):
-    """In memory and in a data folder."""
-
-    @pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
-    def farm(self, request, tmp_path) -> VideoFarm:
-        return handing_on(request.param(tmp_path))
 
 
 def test_a_slot_whose_encode_ended_expects_nothing_more():

@@ -12,11 +12,6 @@ from hevcq.errors import SourceDamaged
 from support.fakes.videofarm import CHUNKS, VideoFarm
 
 
-@pytest.fixture
-def farm(tmp_path):
-    return VideoFarm(tmp_path)
-
-
 def once(farm, step, change) -> None:
     """Change what the encoder's next call of a step returns."""
     real = getattr(farm.encoder, step)
@@ -90,8 +85,7 @@ def left(tmp_path):
     """A farm whose first chunk was published, and whose worker died before it could say so."""
     farm = VideoFarm(tmp_path)
     farm.source = farm.split()
-    assert farm.killed_at("store.publish:after")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at("store.publish:after")
     return farm
 
 
@@ -154,8 +148,7 @@ def test_a_part_in_any_doubt_is_encoded_again(left, doubt):
 def test_a_video_that_was_published_and_not_recorded_is_not_joined_again(tmp_path):
     farm = VideoFarm(tmp_path)
     source = farm.chunked()
-    assert farm.killed_at("store.publish:after")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at("store.publish:after")
 
     assert farm.until_settled(source).state is JobState.DONE
 
@@ -187,8 +180,7 @@ def test_a_chunk_of_an_older_split_has_a_later_one_announced_whose_own_message_i
     source = farm.split()
     old = farm.task(source, 0)
     farm.begun_anew(source)
-    assert farm.killed_at("queue.send:before")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.vanish_at("queue.send:before")
     farm.queue.ack(farm.receive())
     assert farm.quiet()
     farm.queue.send([old])
