@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hevcq.cli.app import run
+from hevcq.domain.job import JobRecord, JobState
 from hevcq.ports.backend import Backend
 from hevcq.settings.model import Settings
 from hevcq.wiring.app import App, open_app
@@ -62,6 +63,10 @@ def opened(data_dir: Path) -> Iterator[App]:
 @pytest.fixture
 def farm(opened: App, tmp_path: Path) -> Farm:
     return Farm(opened, tmp_path / "library")
+
+
+def state(farm: Farm, job: JobRecord) -> JobState:
+    return farm.app.backend.ledger.get(job.job_id).state
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
 """Cancel: by path, folder, key or job; what had ended is left as it is."""
 
+from cli.conftest import state
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
-
-
-def state(farm, job) -> JobState:
-    return farm.app.backend.ledger.get(job.job_id).state
 
 
 def test_a_folder_is_cancelled_and_what_had_ended_there_is_only_named(hevcq, farm):

@@ -1,12 +1,9 @@
 """Reprocess: finished and failed sources go back, by path, folder, key or job."""
 
+from cli.conftest import state
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
 from hevcq.ports.queue import Selection
-
-
-def state(farm, job) -> JobState:
-    return farm.app.backend.ledger.get(job.job_id).state
 
 
 def test_a_skipped_file_is_queued_again_by_its_path(hevcq, farm, monkeypatch):

@@ -77,19 +77,15 @@ def test_the_version_is_the_packages(hevcq):
     assert (ran.code, ran.out) == (0, f"hevcq {package.__version__}\n")
 
 
-def test_a_misspelt_command_gets_the_nearest_one(hevcq):
-    ran = hevcq("colect")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["colect"], "Did you mean 'collect'?"), (["status", "--jason"], "--jason")],
+)
+def test_a_misspelt_command_or_option_is_a_usage_error(hevcq, words, said):
+    ran = hevcq(*words)
 
-    assert ran.code == ExitCode.USAGE
-    assert "Did you mean 'collect'?" in ran.err
-    assert ran.out == ""
-
-
-def test_a_wrong_option_is_a_usage_error(hevcq):
-    ran = hevcq("status", "--jason")
-
-    assert ran.code == ExitCode.USAGE
-    assert "--jason" in ran.err
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
+    assert said in ran.err
 
 
 @pytest.mark.parametrize(
@@ -143,31 +139,32 @@ def test_an_error_is_one_sentence_and_a_trace_only_with_verbose(hevcq, monkeypat
     assert ran.out == loud.out == ""
 
 
-def test_a_bug_is_called_one(hevcq, monkeypatch):
-    break_status(monkeypatch, KeyError("nope"))
-
-    ran = hevcq("status")
-
-    assert ran.code == ExitCode.INTERNAL
-    assert ran.err == "hevcq: this is a bug: KeyError: 'nope' (--verbose shows the traceback)\n"
+BUG = "this is a bug: KeyError: 'nope' (--verbose shows the traceback)"
 
 
-def test_ctrl_c_ends_with_130_and_no_trace(hevcq, monkeypatch):
-    break_status(monkeypatch, KeyboardInterrupt())
-
-    ran = hevcq("status")
-
-    assert ran.code == ExitCode.INTERRUPTED
-    assert "Traceback" not in ran.err
-
-
-def test_a_reader_that_goes_away_is_no_error_message(hevcq, monkeypatch):
-    break_status(monkeypatch, BrokenPipeError(32, "Broken pipe"))
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyError("nope"), ExitCode.INTERNAL, f"hevcq: {BUG}\n"),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED, None),
+        (BrokenPipeError(32, "Broken pipe"), ExitCode.PIPE, ""),
+        (
+            errors.UsageError("There is no \x1b[2J\udcff file."),
+            ExitCode.USAGE,
+            "hevcq: There is no \\x1b[2J\\xff file.\n",
+        ),
+    ],
+    ids=["a bug is called one", "Ctrl-C", "a reader that goes away", "control characters"],
+)
+def test_each_end_has_its_words_and_no_trace(hevcq, monkeypatch, error, code, said):
+    break_status(monkeypatch, error)
     monkeypatch.setattr("hevcq.cli.app._drop_stdout", lambda: None)
 
     ran = hevcq("status")
 
-    assert (ran.code, ran.err) == (ExitCode.PIPE, "")
+    assert ran.code == code
+    assert said is None or ran.err == said
+    assert "Traceback" not in ran.err
 
 
 def test_a_settings_file_named_by_flag_is_read(hevcq, tmp_path: Path):
@@ -296,12 +293,6 @@ def test_a_process_without_standard_streams_works_as_with_null_ones(
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
-
-
-def test_a_control_character_in_an_error_stays_off_the_terminal(hevcq, monkeypatch):
-    break_status(monkeypatch, errors.UsageError("There is no \x1b[2J\udcff file."))
-
-    assert hevcq("status").err == "hevcq: There is no \\x1b[2J\\xff file.\n"
 
 
 @pytest.mark.parametrize("command", ["status", "reprocess"])

@@ -73,43 +73,34 @@ def test_a_strangers_file_at_the_originals_path_stays_and_the_original_is_kept(t
     assert made.source.read_bytes() == ORIGINAL
 
 
-def test_the_same_with_originals_on_another_device_leaves_no_second_copy(tmp_path):
-    made = video(tmp_path, "video.mkv")
-    away = {"other_device": tmp_path / ".hevcq/originals", "no_exchange": True}
+class DiesAside(MortalFileSystem):
+    """Dies as soon as an original was moved aside, or its name was exchanged."""
 
-    class DiesAside(MortalFileSystem):
-        def rename_new(self, old, new):
-            super().rename_new(old, new)
-            if old == made.source:
-                self.die("rename_new")
+    def __init__(self, original, **options) -> None:
+        super().__init__(**options)
+        self.original = original
 
-    with pytest.raises(Killed):
-        swap_of(made, DiesAside(**away)).replace(made.change, made.fetch)
-    made.source.write_bytes(STRANGER)
+    def rename_new(self, old, new):
+        super().rename_new(old, new)
+        if old == self.original:
+            self.die("rename_new")
 
-    assert recovered(made, MortalFileSystem(**away)) is RecoveryOutcome.HELD
-
-    assert made.source.read_bytes() == STRANGER
-    assert strays(tmp_path) == []
-    (kept,) = swap_of(made).kept()
-    assert kept.retained.read_bytes() == ORIGINAL
+    def exchange(self, one, other):
+        return super().exchange(one, other) and self.die("exchange")
 
 
-def test_a_file_saved_over_the_rendition_after_the_exchange_stays_and_the_original_is_kept(
-    tmp_path,
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_a_file_saved_in_the_originals_place_stays_and_one_copy_of_the_original_is_kept(
+    tmp_path, exchanged
 ):
     made = video(tmp_path, "video.mkv")
-
-    class DiesAfterTheExchange(MortalFileSystem):
-        def exchange(self, one, other):
-            super().exchange(one, other)
-            return self.die("exchange")
-
+    away = {"other_device": tmp_path / ".hevcq/originals", "no_exchange": True}
+    way = {} if exchanged else away
     with pytest.raises(Killed):
-        swap_of(made, DiesAfterTheExchange()).replace(made.change, made.fetch)
+        swap_of(made, DiesAside(made.source, **way)).replace(made.change, made.fetch)
     made.source.write_bytes(STRANGER)
 
-    assert recovered(made) is RecoveryOutcome.HELD
+    assert recovered(made, MortalFileSystem(**way)) is RecoveryOutcome.HELD
 
     assert made.source.read_bytes() == STRANGER
     assert strays(tmp_path) == []
@@ -242,14 +233,8 @@ def test_a_folder_that_is_away_at_the_next_start_is_waited_for_and_settled_when_
     tmp_path,
 ):
     made = video(tmp_path / "library", "tv/video.mkv")
-
-    class DiesAfterTheExchange(MortalFileSystem):
-        def exchange(self, one, other):
-            super().exchange(one, other)
-            return self.die("exchange")
-
     with pytest.raises(Killed):
-        swap_of(made, DiesAfterTheExchange()).replace(made.change, made.fetch)
+        swap_of(made, DiesAside(made.source)).replace(made.change, made.fetch)
     made.source.parent.rename(tmp_path / "away")
 
     (found,) = swap_of(made).recover()

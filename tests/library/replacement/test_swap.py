@@ -103,11 +103,46 @@ def test_a_second_replace_is_refused_once_the_rendition_was_edited(tmp_path, clo
     assert made.target.read_bytes() == b"edited"
 
 
-def test_a_hard_linked_original_is_refused(tmp_path, clock):
-    made = video(tmp_path)
-    os.link(made.source, tmp_path / "second name.avi")
+def a_folder_instead(made) -> None:
+    made.source.unlink()
+    made.source.mkdir()
 
-    assert "2 names (hard links)" in refused(made, clock)
+
+@pytest.mark.parametrize(
+    ("meanwhile", "said"),
+    [
+        (
+            lambda made: os.link(made.source, made.root / "second name.avi"),
+            "2 names (hard links)",
+        ),
+        (lambda made: made.source.unlink(), "no longer exists"),
+        (a_folder_instead, "not a regular file"),
+    ],
+    ids=["a hard link", "gone", "a folder in its place"],
+)
+def test_an_original_that_is_no_file_of_its_own_is_refused(tmp_path, clock, meanwhile, said):
+    made = video(tmp_path)
+    meanwhile(made)
+
+    assert said in refused(made, clock)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("video.mkv", "already exists"),
+        ("VIDEO.mkv", "VIDEO.mkv"),
+        ("video.MKV", "video.MKV"),
+    ],
+)
+def test_a_strangers_file_at_the_target_or_its_twin_by_case_is_refused_and_kept(
+    tmp_path, clock, name, said
+):
+    made = video(tmp_path, "video.avi", "video.mkv")
+    (tmp_path / name).write_bytes(b"a stranger's")
+
+    assert said in refused(made, clock)
+    assert (tmp_path / name).read_bytes() == b"a stranger's"
 
 
 @pytest.mark.parametrize("how", ["grown", "touched", "replaced"])
@@ -135,13 +170,6 @@ def test_an_original_changed_within_its_size_and_times_is_refused_by_its_digest(
     assert "SHA-256" in refused(made, clock)
 
 
-def test_an_original_that_is_gone_is_refused(tmp_path, clock):
-    made = video(tmp_path)
-    made.source.unlink()
-
-    assert "no longer exists" in refused(made, clock)
-
-
 def test_a_symlink_in_the_originals_place_is_refused(tmp_path, clock):
     made = video(tmp_path)
     elsewhere = tmp_path / "elsewhere.avi"
@@ -150,30 +178,6 @@ def test_a_symlink_in_the_originals_place_is_refused(tmp_path, clock):
 
     assert "symbolic link" in refused(made, clock)
     assert elsewhere.read_bytes() == ORIGINAL
-
-
-def test_a_folder_in_the_originals_place_is_refused(tmp_path, clock):
-    made = video(tmp_path)
-    made.source.unlink()
-    made.source.mkdir()
-
-    assert "not a regular file" in refused(made, clock)
-
-
-def test_a_strangers_file_at_the_target_is_refused_and_kept(tmp_path, clock):
-    made = video(tmp_path, "video.avi", "video.mkv")
-    made.target.write_bytes(b"a stranger's")
-
-    assert "already exists" in refused(made, clock)
-    assert made.target.read_bytes() == b"a stranger's"
-
-
-@pytest.mark.parametrize("twin", ["VIDEO.mkv", "video.MKV"])
-def test_a_name_that_differs_only_by_case_from_the_target_is_refused(tmp_path, clock, twin):
-    made = video(tmp_path, "video.avi", "video.mkv")
-    (tmp_path / twin).write_bytes(b"a twin")
-
-    assert twin in refused(made, clock)
 
 
 def test_a_target_that_is_the_original_in_another_case_is_refused(tmp_path, clock):

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,29 +19,45 @@ def clock():
     return ManualClock()
 
 
-def test_bytes_that_are_not_the_certified_ones_never_reach_the_library(tmp_path, clock):
+def others(new) -> str:
+    new.write_bytes(b"55 bytes")
+    return sha(b"55 bytes")
+
+
+def rotting(new) -> str:
+    new.write_bytes(RENDITION[::-1])
+    return sha(RENDITION)
+
+
+def gone(new) -> str:
+    new.write_bytes(b"half")
+    raise SourceGone("The object is gone.")
+
+
+@pytest.mark.parametrize(
+    ("fetch", "check", "error"),
+    [
+        (others, None, VerificationFailed("G9")),
+        (rotting, None, SwapRefused("G9")),
+        (gone, None, SourceGone("The object is gone.")),
+        (
+            None,
+            Mock(side_effect=VerificationFailed("It does not play.")),
+            VerificationFailed("play"),
+        ),
+    ],
+    ids=["not the certified bytes", "they rot after the transfer", "gone", "they do not play"],
+)
+def test_bytes_that_are_not_a_proven_rendition_never_reach_the_library(
+    tmp_path, clock, fetch, check, error
+):
     made = video(tmp_path)
+    given = [check] if check else []
 
-    def stub(new):
-        new.write_bytes(b"55 bytes")
-        return sha(b"55 bytes")
-
-    with pytest.raises(VerificationFailed, match="G9"):
-        Swap(tmp_path, clock).replace(made.change, stub)
+    with pytest.raises(type(error), match=str(error)):
+        Swap(tmp_path, clock).replace(made.change, fetch or made.fetch, *given)
     assert made.source.read_bytes() == ORIGINAL
     assert strays(tmp_path) == []
-
-
-def test_bytes_that_rot_between_the_transfer_and_the_swap_are_refused(tmp_path, clock):
-    made = video(tmp_path)
-
-    def rotting(new):
-        new.write_bytes(RENDITION[::-1])
-        return sha(RENDITION)
-
-    with pytest.raises(SwapRefused, match="G9"):
-        Swap(tmp_path, clock).replace(made.change, rotting)
-    assert made.source.read_bytes() == ORIGINAL
 
 
 def test_an_edit_meanwhile_that_hides_behind_its_size_and_time_is_not_replaced(tmp_path, clock):
@@ -58,30 +75,6 @@ def test_an_edit_meanwhile_that_hides_behind_its_size_and_time_is_not_replaced(t
         Swap(tmp_path, clock).replace(made.change, edited)
     assert made.source.read_bytes() == b"EDITED" + ORIGINAL[6:]
     assert made.source.stat().st_mtime_ns == before.st_mtime_ns
-    assert strays(tmp_path) == []
-
-
-def test_a_check_that_fails_at_the_final_place_stops_the_swap(tmp_path, clock):
-    made = video(tmp_path)
-
-    def check(path):
-        raise VerificationFailed(f"{path.name} does not play.")
-
-    with pytest.raises(VerificationFailed, match="does not play"):
-        Swap(tmp_path, clock).replace(made.change, made.fetch, check)
-    assert made.source.read_bytes() == ORIGINAL
-    assert strays(tmp_path) == []
-
-
-def test_an_error_of_the_store_leaves_no_temporary_file(tmp_path, clock):
-    made = video(tmp_path)
-
-    def gone(new):
-        new.write_bytes(b"half")
-        raise SourceGone("The object is gone.")
-
-    with pytest.raises(SourceGone):
-        Swap(tmp_path, clock).replace(made.change, gone)
     assert strays(tmp_path) == []
 
 
