@@ -178,15 +178,6 @@ def test_the_same_part_is_shown_in_the_same_shape(tmp_path, edges, display) -> N
     assert made.streams[0].video.crop == ",".join(map(str, edges))
 
 
-def test_a_shape_that_no_picture_has_is_not_taken_over(tmp_path: Path) -> None:
-    clip = with_tables(clip_of(tmp_path, audio=False), video=crop(8, 0, 8, 0, 2**62, 1))
-
-    info, plan = planned(clip)
-
-    assert info.streams[0].video.crop == ""
-    assert set(plan.losses) == {"crop of the picture of the track 0"}
-
-
 def test_a_crop_and_a_language_become_mp4s_own(tmp_path: Path) -> None:
     clip = clip_of(tmp_path)
     with_tables(clip, tracks={1: element(LANGUAGE, "pt-BR")}, video=crop(8, 4, 8, 4, 48, 40))

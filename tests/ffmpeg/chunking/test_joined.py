@@ -96,27 +96,6 @@ def test_frames_at_other_times_are_found(video, plan, tmp_path):
     assert "is shown" in results[-1].detail
 
 
-def test_a_plan_for_another_video_is_found_by_its_frames(video, plan):
-    report = video.join(plan, video.chunk_files(plan))
-    other = plan.model_copy(update={"frames": plan.frames + 1})
-
-    results = video.verify(video.output(), report, other)
-
-    assert outcome(results) == (Gate.G5, Outcome.FAILED)
-    assert "planned" in results[-1].detail
-
-
-def test_a_seam_elsewhere_than_planned_is_found(video, plan):
-    report = video.join(plan, video.chunk_files(plan))
-    moved = plan.chunks[1].model_copy(update={"first_frame": plan.chunks[1].first_frame + 3})
-    other = plan.model_copy(update={"chunks": (plan.chunks[0], moved, plan.chunks[2])})
-
-    results = video.verify(video.output(), report, other)
-
-    assert outcome(results) == (Gate.G5, Outcome.FAILED)
-    assert "chunk 2 does not begin" in results[-1].detail
-
-
 def test_a_missing_part_is_named_and_leaves_no_output(video, plan, tmp_path):
     first, _, third = video.chunk_files(plan)
 
@@ -162,19 +141,11 @@ def test_a_part_given_twice_makes_too_many_frames_or_too_few(video, plan):
         video.join(short, [first, second, first], "twice")
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"frames": 49}, "has 50 frames, expected 49"),
-        ({"times": 1}, "times that differ"),
-        ({"last_pts": 1}, "spans"),
-    ],
-)
-def test_a_part_that_is_not_what_the_plan_says_does_not_count(video, plan, change, words):
-    wrong = plan.chunks[1].model_copy(update=change)
+def test_a_part_that_is_not_what_the_plan_says_does_not_count(video, plan):
+    wrong = plan.chunks[1].model_copy(update={"frames": 49})
     output = video.folder / "wrong.part"
 
-    with pytest.raises(PartUnfit, match=words) as caught:
+    with pytest.raises(PartUnfit, match="has 50 frames, expected 49") as caught:
         ENCODER.encode_chunk(
             video.request(output), plan, wrong, on_progress=lambda _: None, stop=threading.Event()
         )

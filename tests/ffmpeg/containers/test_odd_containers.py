@@ -74,13 +74,15 @@ ZERO = struct.pack(">IIIIiIiI", 48, 0, 40, 1, 0, 1, 0, 1)
     [
         (entry(clap(48, 40)), {"crop": "8,4,8,4"}),
         (entry(clap(64, 48)), {}),
+        (entry(clap(80, 48)), None),
+        (entry(clap(48, 40, across=40)), None),
         (entry(box(b"clap", ZERO)), None),
         (entry(box(b"clap", b"\1" * 30)), None),
         (entry(clap(48, 40), clap(32, 40)), None),
         (entry(box(b"pasp", bytes(8))), {}),
         (entry(clap(48, 40), video=False), {}),
     ],
-    ids=["crop", "whole", "zero", "short", "two", "none", "sound"],
+    ids=["crop", "whole", "larger", "beside", "zero", "short", "two", "none", "sound"],
 )
 def test_a_crop_is_told_only_where_it_can_be_understood(media, described) -> None:
     data = movie(box(b"trak", media))
@@ -91,7 +93,7 @@ def test_a_crop_is_told_only_where_it_can_be_understood(media, described) -> Non
 
 
 def test_a_track_says_its_name_and_language() -> None:
-    plain = box(b"udta", box(b"name", b"Plain"))
+    plain = box(b"udta", box(b"name", b"Pl\0ain\0"))
     words = box(b"udta", box(b"name", b"\0\x04\x15\xc7Talk") + box(b"LENS", b"x"))
     data = movie(box(b"trak", words + box(b"mdia", elng("de-CH"))), box(b"trak", plain))
 

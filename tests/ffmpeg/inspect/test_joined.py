@@ -180,16 +180,6 @@ def test_a_profile_may_refuse_a_clock_that_jumps(tmp_path) -> None:
     assert "close" in str(e.value.remedy)
 
 
-def test_parts_that_are_coded_differently_are_no_one_video(tmp_path) -> None:
-    joined = recording("recording-joined.ts", tmp_path)
-    joined.write_bytes(
-        joined.read_bytes() + recording("recording-whole-mpeg2.ts", tmp_path).read_bytes()
-    )
-
-    with pytest.raises(MediaRefused, match="pictures are coded differently"):
-        whole(joined, tmp_path / "scratch")
-
-
 def test_a_part_from_which_no_decoder_goes_on_is_refused_before_an_encode(tmp_path) -> None:
     with pytest.raises(MediaRefused, match=r"cannot decode after others: \d+ of \d+ pictures"):
         whole(recording("recording-joined-lost.ts", tmp_path), tmp_path / "scratch")

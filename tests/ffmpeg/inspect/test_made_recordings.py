@@ -121,6 +121,14 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path, probe, parts, chan
         whole(path, tmp_path)
 
 
+def test_parts_that_are_coded_differently_are_no_one_video(tmp_path, probe) -> None:
+    path = tmp_path / "joined.ts"
+    path.write_bytes(part(100, WHOLE) + part(1, WHOLE, coding=("mpeg2", "aac")))
+
+    with pytest.raises(MediaRefused, match="pictures are coded differently"):
+        whole(path, tmp_path)
+
+
 @pytest.mark.parametrize("call", [0, 7])
 def test_a_stop_ends_the_joining(tmp_path, probe, call) -> None:
     path, stop = tmp_path / "joined.ts", threading.Event()

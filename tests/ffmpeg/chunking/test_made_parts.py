@@ -1,0 +1,139 @@
+"""Packets and frame times that differ from a plan of chunks, told without an encode."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from types import SimpleNamespace
+
+import pytest
+
+from domain.chunking.indexes import chunky, clip, every, index, planned
+from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
+from hevcq.errors import PartUnfit, SourceUnreadable
+from hevcq.ffmpeg.chunking import encode
+from hevcq.ffmpeg.chunking.keyframes import first_video_stream
+from hevcq.ffmpeg.inspect.frame_times import FrameTimes
+from hevcq.ffmpeg.process.child import Finished
+from hevcq.ffmpeg.run.messages import Pass
+from hevcq.ffmpeg.verify import seams
+from support.media_facts import audio, media
+
+STREAM = "stream,h264,yuv420p,64,48,1/1000,SHA256:abc"
+MS = Fraction(1, 1000)
+TIMES = list(range(0, 8000, 40))
+
+
+@pytest.fixture(scope="module")
+def plan() -> ChunkPlan:
+    """Return a plan of two chunks of four seconds, 100 frames each."""
+    recipe, facts = chunky(), clip()
+    return chunks_at(recipe, planned(recipe, facts), index(every(4, 8), 8), (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ([f"packet,{at},K_" for at in TIMES[:100]], ""),
+        ([f"packet,{at},K_" for at in TIMES[:99]], "has 99 frames, expected 100"),
+        ([f"packet,{at},KD" for at in TIMES[:99]] + ["packet,N/A,__"], "has 100 frames without a display time"),
+        ([f"packet,{at + 1},K_" for at in TIMES[:100]], "spans 1 to 3961, expected 0 to 3960"),
+        ([f"packet,{at + (at == 40)},K_" for at in TIMES[:100]], "has frame times that differ from the source's"),
+    ],
+)  # fmt: skip
+def test_an_encoded_chunk_is_held_against_its_plan(plan, lines, problem) -> None:
+    found = encode.EncodedChunk()
+    for line in ["", "stream,h264", *lines, STREAM]:
+        found.line(line)
+
+    assert found.headers == "h264|yuv420p|64|48|SHA256:abc"
+    assert encode.chunk_problem(found, plan, plan.chunks[0]) == problem
+    if not problem:
+        found.tick = Fraction(1, 1500)
+        odd = encode.chunk_problem(found, plan, plan.chunks[0])
+        assert odd == "has frame times that are not multiples of the source's time base"
+
+
+def test_a_chunk_of_which_ffmpeg_complains_is_unfit(plan, monkeypatch) -> None:
+    report = SimpleNamespace(stderr=("[libx265 @ 0x1] [error] something is wrong",))
+    monkeypatch.setattr(encode, "run_with_progress", lambda *_: report)
+    job = SimpleNamespace(ffmpeg_pass=Pass.ENCODE, request=SimpleNamespace(location="a.mp4"))
+
+    with pytest.raises(PartUnfit, match=r"while encoding chunk 1 of 2 of a\.mp4: .*wrong"):
+        encode.run_chunk(job, [], plan, plan.chunks[0], lambda _: None)
+
+
+def test_a_file_without_a_video_has_no_key_frames() -> None:
+    with pytest.raises(SourceUnreadable, match=r"a\.mka has no video stream"):
+        first_video_stream(media(audio()), "a.mka")
+
+
+def shown_as(output: list[int], source: list[int] = TIMES, tick: Fraction = MS):
+    return seams.PresentationTimes(source, output, MS, tick)
+
+
+@pytest.mark.parametrize(
+    ("shown", "problems"),
+    [
+        (shown_as(TIMES), []),
+        (shown_as([at * 90 for at in TIMES], tick=MS / 90), []),
+        (shown_as([round(at * 0.6) for at in TIMES], tick=Fraction(1, 600)), []),
+        (shown_as(TIMES[:-1]), ["199 frames of 200"]),
+        (shown_as(TIMES, TIMES[:-1]), ["the source has 199 frames, but 200 were planned"]),
+        (shown_as([*TIMES[:9], 361, *TIMES[10:]]), ["frame 9 is shown +0.001000 s off"]),
+    ],
+)
+def test_frames_are_shown_when_the_sources_are(plan, shown, problems) -> None:
+    assert list(seams._time_problems(shown, plan)) == problems
+
+
+@pytest.mark.parametrize(
+    ("keys", "frames", "problems"),
+    [
+        ((0, 4000), 200, []),
+        ((0,), 200, ["chunk 2 does not begin with a key frame at frame 100"]),
+        ((0,), 100, []),
+    ],
+)
+def test_each_chunk_begins_with_a_key_frame(plan, keys, frames, problems) -> None:
+    output = FrameTimes()
+    for at in keys:
+        output.line(f"packet,{at},{at},40,9,K_")
+
+    assert list(seams._chunk_start_problems(output, shown_as(TIMES[:frames]), plan)) == problems
+
+
+SEAM = "the seam at 4.0 s"
+
+
+@pytest.mark.parametrize(
+    ("scores", "code", "problems"),
+    [
+        (["0.99"] * 32, 0, [""]),
+        (["0.99"] * 15 + ["0.90"] + ["0.99"] * 16, 0, [f"{SEAM} is 0.090 SSIM below its surroundings"]),
+        (["0.99"] * 15 + ["nan"] + ["0.99"] * 16, 0, [f"{SEAM} is 0.990 SSIM below its surroundings"]),
+        (["0.99"] * 31, 0, [f"{SEAM} cannot be compared"]),
+        (["0.99"] * 32, 1, [f"{SEAM} cannot be compared"]),
+    ],
+    ids=["intact", "worse", "nan", "fewer", "failed"],
+)  # fmt: skip
+def test_a_seam_is_compared_with_what_surrounds_it(
+    plan, monkeypatch, scores, code, problems
+) -> None:
+    def run_child(_argv, *, on_line, **_):
+        for number, score in enumerate(scores):
+            on_line(f"n:{number} Y:1 All:{score} (9)")
+            on_line("of something else")
+        return Finished(code, b"", (), 0, 0)
+
+    for name in ("_seam_command", "reading", "limits_of"):
+        monkeypatch.setattr(seams, name, lambda *_: None)
+    monkeypatch.setattr(seams, "run_child", run_child)
+    asked = SimpleNamespace(
+        chunks=plan, location="a", output="b", profile=SimpleNamespace(bounds=None), max_seconds=9
+    )
+
+    found = seams.seam_problems(None, asked, shown_as(TIMES), (None, 0), None)
+
+    assert list(found) == problems
+    asked.chunks = None
+    assert list(seams.seam_problems(None, asked, shown_as(TIMES), (None, 0), None)) == []

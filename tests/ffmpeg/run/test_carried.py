@@ -1,0 +1,201 @@
+"""What is carried into a rendition takes the room that was made for it, and nothing else is moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hevcq.domain.media.facts import MetadataItem
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.errors import DiskFull, EncoderFailed
+from hevcq.ffmpeg.command.build import ROOM
+from hevcq.ffmpeg.containers.mp4 import Found
+from hevcq.ffmpeg.run import carry_metadata as mp4
+from hevcq.ffmpeg.run.carry_matroska import carry_into_matroska
+from hevcq.ffmpeg.run.runner import create_output
+from support.matroska import (
+    CLUSTER,
+    INFO,
+    LANGUAGE,
+    SEEK_HEAD,
+    SEGMENT,
+    SIMPLE,
+    TAG,
+    TAGS,
+    TARGETS,
+    TRACK,
+    TRACKS,
+    VOID,
+    element,
+    inside,
+    number,
+    read,
+)
+from support.media_facts import MKV, audio, media, profile, video
+from support.rendition import box, elng
+
+
+def asked(path: Path, aspect: str = "1:1", language: str = "pt-BR") -> SimpleNamespace:
+    """Return what carrying wants of a request: Matroska with a crop, and a sound in Brazilian."""
+    picture = video(64, 48, crop="8,0,8,0", sample_aspect=aspect)
+    info = media(picture, audio(language_tag=language, language="por"), form=MKV)
+    plan = make_plan(profile(container="mkv"), info)
+    assert isinstance(plan, EncodePlan), plan
+    return SimpleNamespace(output=path, info=info, plan=plan, location=str(path))
+
+
+def tag(name: str, value: str) -> bytes:
+    text = element(SIMPLE, element(0x45A3, name), element(0x4487, value))
+    return element(TAG, element(TARGETS, b""), text)
+
+
+SIZE = element(0xB0, 64) + element(0xBA, 48)
+PICTURE = element(TRACK, element(0x73C5, 1), element(0x83, 1), element(0xE0, SIZE))
+SOUND = element(TRACK, element(0x73C5, 2), element(0x83, 2), element(LANGUAGE, "por"))
+HEAD = element(SEEK_HEAD, bytes(4) and element(VOID, bytes(90)))
+LIST = element(TRACKS, PICTURE, SOUND)
+
+
+def stored(path: Path, *tables: bytes, media_after: bytes = element(CLUSTER, b"media")) -> bytes:
+    path.write_bytes(element(0x1A45DFA3, b"") + element(SEGMENT, *tables, media_after))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("aspect", "room", "display", "left"),
+    [
+        ("1:1", 200, (0, 0, 0), []),
+        ("4:3", 200, (64, 48, 0), ["TITLE"]),
+        ("10:11", 400, (10, 11, 3), ["TITLE"]),
+    ],
+)
+def test_a_crop_and_a_language_take_the_room_of_a_tag(
+    tmp_path, aspect, room, display, left
+) -> None:
+    path = tmp_path / "a.mkv"
+    tags = [tag(name, "My video") for name in left]
+    before = stored(path, HEAD, LIST, element(TAGS, tag("X", ROOM + room * "r"), *tags))
+
+    carry_into_matroska(asked(path, aspect=aspect), [])
+
+    after = path.read_bytes()
+    assert len(after) == len(before)
+    assert after.index(b"media") == before.index(b"media")
+    picture, sound = inside(after, SEGMENT, TRACKS, TRACK)
+    assert [number(picture, 0xE0, kind) for kind in (0x54CC, 0x54BB, 0x54DD, 0x54AA)] == [
+        8,
+        0,
+        8,
+        0,
+    ]
+    assert tuple(number(picture, 0xE0, kind) for kind in (0x54B0, 0x54BA, 0x54B2)) == display
+    assert inside(sound, LANGUAGE) == [b"pt-BR"]
+    assert inside(after, SEGMENT, TAGS, TAG, SIMPLE, 0x45A3) == [name.encode() for name in left]
+    assert bool(inside(after, SEGMENT, TAGS)) == bool(left)
+
+
+def test_room_is_filled_up_to_the_last_bytes_or_refused(tmp_path: Path) -> None:
+    """A void element has two bytes at least, and another form from ten bytes on."""
+    path, refused, voids = tmp_path / "a.mkv", [], []
+    request = asked(path, language="pt-BR-x-of-the-South-and-others-beside-it")
+    for room in range(30):
+        stored(path, element(SEEK_HEAD, bytes(room)), LIST)
+        try:
+            carry_into_matroska(request, [])
+        except EncoderFailed as error:
+            refused.append(str(error))
+            continue
+        kinds = [kind for kind, _ in read(inside(path.read_bytes(), SEGMENT)[0])]
+        assert kinds[-2:] == [VOID, CLUSTER]
+        voids.append(len(inside(path.read_bytes(), SEGMENT, VOID)[0]))
+    assert refused[-1] == f"{path} has no room for 1 bytes of metadata."
+    assert voids == [*range(8), *range(1, 18)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        element(0x1A45DFA3, b""),
+        element(SEGMENT, HEAD),
+        element(SEGMENT, element(INFO, b""), element(CLUSTER, b"")),
+    ],
+    ids=["empty", "no segment", "no cluster", "no list"],
+)
+def test_a_matroska_without_a_list_of_its_tables_is_no_rendition(tmp_path, data) -> None:
+    (tmp_path / "a.mkv").write_bytes(data)
+
+    with pytest.raises(EncoderFailed, match="does not begin with a list of its tables"):
+        carry_into_matroska(asked(tmp_path / "a.mkv"), [])
+
+
+def added(**own) -> mp4._Index:
+    given = {"user_data": [], "entries": [], "own": [], "tracks": [], "is_whole": False}
+    return mp4._Index(**{**given, **own})
+
+
+MOVIE = box(b"udta", box(b"free", bytes(200)))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "made"),
+    [
+        (b"", box(b"udta", box(b"LENS", b"x"))),
+        (box(b"udta", box(b"name", b"n")), box(b"udta", box(b"name", b"n") + box(b"LENS", b"x"))),
+        (box(b"mdia", elng("por") + box(b"mdhd", b"h")),
+         box(b"mdia", box(b"mdhd", b"h") + elng("pt-BR")) + box(b"udta", box(b"LENS", b"x"))),
+    ],
+    ids=["none", "there", "language"],
+)  # fmt: skip
+def test_a_track_gets_its_boxes_and_its_language_once(boxes, made) -> None:
+    index = added(tracks=[mp4._Track([box(b"LENS", b"x")], language="pt-BR")])
+
+    content, room = mp4._filled(box(b"trak", boxes) + MOVIE, index)
+
+    assert bytes(content) == box(b"trak", made) + MOVIE
+    assert content[room:] == MOVIE
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (box(b"mdat", b"media"), "has no index that could hold metadata"),
+        (box(b"moov", b""), "has no room for 17 bytes of metadata"),
+        (box(b"moov", box(b"udta", b"")), "has no room for 17 bytes of metadata"),
+    ],
+    ids=["no index", "no user data", "full"],
+)
+def test_an_index_without_room_is_no_rendition(tmp_path, data, words) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(data)
+
+    with path.open("r+b") as file, pytest.raises(EncoderFailed, match=words):
+        mp4._fill_room(file, path, added(own=[box(b"LENS", b"x")]))
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("place", ["file", ""])
+def test_boxes_of_the_file_follow_the_media(tmp_path, monkeypatch, place) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(box(b"mdat", b"media"))
+    piece = Found(MetadataItem(place=place, name="LENS", size=9, digest="d"), box(b"LENS", b"x"))
+    monkeypatch.setattr(mp4, "_wanted", lambda *_: [piece])
+    request = asked(path)
+    request.info = media(video(64, 48))
+    request.plan = make_plan(profile(), request.info)
+
+    mp4.carry_metadata(request)
+
+    assert path.read_bytes() == box(b"mdat", b"media") + (piece.box if place else b"")
+
+
+def test_an_output_that_cannot_be_made_for_want_of_room_is_a_full_disk(monkeypatch) -> None:
+    def touch(_path, exist_ok):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(DiskFull, match="There is no room to create"):
+        create_output(Path("a.mkv"))
