@@ -266,8 +266,8 @@ class Inspector:
         return MediaInfo(format_name="matroska", size=path.stat().st_size)
 
 
-def surveyed(root, catalog, inspector, **options):
-    return list(probe_files(find([root]), catalog, inspector, **options))
+def surveyed(root, catalog, inspector, threads=4, **options):
+    return list(probe_files(find([root]), catalog, inspector, threads=threads, **options))
 
 
 def test_a_second_survey_of_ten_thousand_files_probes_nothing(tmp_path):

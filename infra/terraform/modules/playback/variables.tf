@@ -19,7 +19,6 @@ variable "profiles" {
 variable "folder" {
   description = "Uploads below TODO/<profile>/<folder>/ (or TODO/all/<folder>/) become public."
   type        = string
-  default     = "public"
 
   validation {
     condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_-]*$", var.folder)) && var.folder != "UPLOAD"
@@ -30,25 +29,21 @@ variable "folder" {
 variable "allowed_origins" {
   description = "Sites whose players may read, e.g. https://www.example.org; * for every site."
   type        = list(string)
-  default     = ["*"]
 }
 
 variable "aliases" {
   description = "Names of your own for the distribution; they need certificate_arn."
   type        = list(string)
-  default     = []
 }
 
 variable "certificate_arn" {
   description = "ACM certificate of us-east-1 for the aliases; empty: CloudFront's own name."
   type        = string
-  default     = ""
 }
 
 variable "price_class" {
   description = "Edge locations: PriceClass_100 (Europe, North America), PriceClass_200 or PriceClass_All."
   type        = string
-  default     = "PriceClass_100"
 }
 
 variable "tags" {

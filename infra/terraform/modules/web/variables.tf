@@ -36,7 +36,6 @@ variable "session_key_secret_arn" {
 variable "cognito" {
   description = "Make a Cognito user pool for signing in; otherwise oidc names a provider."
   type        = bool
-  default     = false
 }
 
 variable "oidc" {
@@ -48,43 +47,36 @@ variable "oidc" {
     operator_group = string
     logout_url     = string
   })
-  default = { issuer = "", client_id = "", groups_claim = "", operator_group = "", logout_url = "" }
 }
 
 variable "oidc_secret_arn" {
   description = "Secrets Manager secret with the client's secret; empty for a public client."
   type        = string
-  default     = ""
 }
 
 variable "operators" {
   description = "People (verified e-mail or sub) who are operators beside the provider's group."
   type        = list(string)
-  default     = []
 }
 
 variable "allowed_cidrs" {
   description = "Networks that may open the page."
   type        = list(string)
-  default     = ["0.0.0.0/0"]
 }
 
 variable "trusted_proxies" {
   description = "Networks of the load balancer, whose word on a visitor's address counts for the limit on sign-ins."
   type        = list(string)
-  default     = []
 }
 
 variable "tasks" {
   description = "Tasks that serve the page."
   type        = number
-  default     = 1
 }
 
 variable "architecture" {
   description = "Processor of the image: x86_64 or arm64."
   type        = string
-  default     = "x86_64"
 }
 
 variable "image" {

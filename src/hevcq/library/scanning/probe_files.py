@@ -52,7 +52,7 @@ def probe_files(
     catalog: Catalog,
     inspect: Inspect,
     *,
-    threads: int = 4,
+    threads: int,
     batch: int = BATCH,
     clock: Clock | None = None,
 ) -> Iterator[Inspected | Rejected]:

@@ -45,7 +45,7 @@ class Scanner:
     catalog: Catalog
     encoder: Encoder
     chosen: Filter
-    threads: int = 4
+    threads: int
 
     def scan(
         self, roots: Sequence[Path], stop: threading.Event
