@@ -57,12 +57,8 @@ def split(farm, slow: dict[int, list[float]], done: int = CHUNKS - 1) -> tuple[P
     return paced, source
 
 
-class TestHandedOn:
-    """In memory and in a data folder."""
-
-    @pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
-    def farm(self, request, tmp_path):
-        return handing_on(request.param(tmp_path))
+class HandsOn:
+    """What holds over every backend; whoever inherits brings a `farm` that hands on."""
 
     def test_a_chunk_that_trails_is_released_uncounted_and_another_worker_ends_it(self, farm):
         paced, source = split(farm, {4: [5.0, 1.0]})
@@ -146,6 +142,14 @@ class TestHandedOn:
 
         assert paced.begun.count(4) == 1
         assert farm.chunks(source)[4].state is JobState.DONE
+
+
+class TestHandedOn(HandsOn):
+    """In memory and in a data folder."""
+
+    @pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
+    def farm(self, request, tmp_path):
+        return handing_on(request.param(tmp_path))
 
 
 def test_a_slot_whose_encode_ended_expects_nothing_more():
