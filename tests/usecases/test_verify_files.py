@@ -266,3 +266,48 @@ def test_damage_in_the_copy_of_a_recording_is_said_of_the_source(recording) -> N
     encoder.preflight = damaged
     with pytest.raises(SourceDamaged, match=r"a\.mp4 is damaged: a picture is torn\.$"):
         verified(pair, pair.proof, HEVC, encoder)
+
+
+def test_a_recording_of_which_no_copy_is_made_is_judged_itself(recording) -> None:
+    pair, encoder = recording
+    encoder.trimmed = None
+    report = verified(pair, pair.proof, HEVC, encoder)
+    assert (report.passed, report.notices) == (True, ())
+
+
+def test_a_profile_that_would_not_encode_the_source_is_named(pair: Pair) -> None:
+    video = HEVC.video.model_copy(update={"skip_codecs": ("h264",)})
+    skips = HEVC.model_copy(update={"video": video})
+    with pytest.raises(UsageError, match=r"The profile hevc would not encode .*a\.mp4: "):
+        verified(pair, pair.proof, skips)
+
+
+@pytest.mark.parametrize(
+    ("now", "ffmpeg", "says"),
+    [
+        (
+            "aa",
+            "ffmpeg version fake",
+            ("a.hevc.mp4: its bytes have changed, but every frame is the certified one.",),
+        ),
+        ("bb", "ffmpeg version fake", ("a.hevc.mp4: its picture is not the certified one.",)),
+        ("", "ffmpeg version fake", ()),
+        ("aa", "another ffmpeg", ()),
+    ],
+)
+def test_of_changed_bytes_it_is_said_whether_they_show_the_certified_picture(
+    pair: Pair, now: str, ffmpeg: str, says: tuple[str, ...]
+) -> None:
+    def pictured(digest: str) -> tuple[GateResult, ...]:
+        pairs = [(gate, digest if gate is Gate.G8 else "") for gate in REQUIRED]
+        return tuple(GateResult(gate=g, outcome=Outcome.PASSED, digest=d) for g, d in pairs)
+
+    proof = pair.certified(gates=pictured("aa"), ffmpeg=ffmpeg)
+    pair.rendition.write_bytes(b"Rendition")
+    encoder = FakeEncoder()
+    encoder.gates = pictured(now)
+
+    report = verified(pair, proof, HEVC, encoder)
+
+    assert not report.passed
+    assert report.notices == says

@@ -218,21 +218,34 @@ def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
 
 
 @pytest.mark.parametrize(
-    ("state", "mode", "words"),
+    ("state", "mode", "words", "of_two"),
     [
-        (PlacementState.UNDONE, Mode.REPLACE, "already restored"),
-        (PlacementState.EXPIRED, Mode.REPLACE, "retention ended"),
-        (PlacementState.WAITING, Mode.REPLACE, "not replaced"),
-        (PlacementState.PLACED, Mode.BESIDE, "was not replaced"),
+        (PlacementState.UNDONE, Mode.REPLACE, "already restored", "2 were already restored"),
+        (
+            PlacementState.EXPIRED,
+            Mode.REPLACE,
+            "retention ended",
+            "2 originals were deleted (retention ended)",
+        ),
+        (PlacementState.WAITING, Mode.REPLACE, "not replaced", "2 are not replaced yet"),
+        (
+            PlacementState.PLACED,
+            Mode.BESIDE,
+            "was not replaced",
+            "2 were not replaced (their renditions are elsewhere)",
+        ),
     ],
 )
-def test_what_cannot_be_undone_says_why(house, state, mode, words):
-    house.note(video(house.root, "video.mkv"), state, mode)
+def test_what_cannot_be_undone_says_why(house, state, mode, words, of_two):
+    for name in ("video.mkv", "tv/b.mkv"):
+        house.note(video(house.root, name), state, mode)
 
     (one,) = house.undo(house.root / "video.mkv")
+    (both,) = house.undo(house.root)
 
-    assert one.result is UndoResult.NOTHING
+    assert (one.result, both.result) == (UndoResult.NOTHING, UndoResult.NOTHING)
     assert words in one.reason
+    assert both.reason == f"Nothing to undo in {house.root}: {of_two}."
 
 
 def test_a_folder_with_nothing_to_undo_counts_all_that_is_in_it(house):

@@ -213,6 +213,18 @@ def test_a_share_takes_what_was_read_longest_ago_and_twelve_take_all(library):
         seen += found
     assert sorted(seen) == [f"{number:02}.mp4" for number in range(24)]
     assert sorted(library.check(share=Fraction(1, 12))) == ["00.mp4", "01.mp4"]
+    assert len(library.check(share=Fraction(99, 100))) == 24
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"another length")])
+def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_check(library, change):
+    path, _ = library.put("a.mp4"), library.put("b.mp4")
+    (path.parent / "link.mp4").symlink_to(path)
+
+    found = library.check(on_file=lambda number, *_: number == 1 and change(path))
+
+    assert list(found) == ["b.mp4"]
+    assert ("a.mp4" in library.check()) is path.exists()
 
 
 def test_an_interrupted_share_ends_with_the_same_share(library):
@@ -292,6 +304,10 @@ def test_a_full_scratch_folder_blames_no_recording_for_ever(recording):
     assert (checked.health, checked.detail) == (Health.UNREADABLE, "There is no room for a copy.")
     recording.free_bytes = 1 << 20
     assert recording.check()["a.ts"].health is Health.SOUND
+
+
+def test_a_place_without_a_time_is_a_byte():
+    assert where((Spot(None, 7, "torn"),)) == "at byte 7"
 
 
 def test_the_page_escapes_what_files_are_called(tmp_path, library):

@@ -69,5 +69,13 @@ def test_a_length_of_time_is_read(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
 
 
+@pytest.mark.parametrize(
+    ("text", "says"), [("soon", "is not a length"), ("0s", "not between"), ("9000h", "not between")]
+)
+def test_what_is_no_length_of_a_pause_is_refused(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        seconds_of(text)
+
+
 def test_a_pause_is_a_value() -> None:
     assert Pause(since=1.0).holds("any", 2.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hevcq.backends.embedded.database import Database
@@ -12,7 +14,7 @@ from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.event_log import Happened
 from hevcq.usecases.notify.words import message_of
-from hevcq.usecases.videos import manage
+from hevcq.usecases.videos import listing, manage
 from hevcq.usecases.videos.follow import refresh, rows
 from hevcq.usecases.videos.playback import play_file
 from hevcq.usecases.videos.upkeep import look_after
@@ -208,3 +210,25 @@ def test_a_video_that_failed_is_reported_with_the_reason(bench: VideoBench) -> N
     assert [(each.name, each.video_id) for each in reported(bench)[1:]] == [
         ("video.failed", dropped.video_id)
     ]
+
+
+@pytest.mark.parametrize(("limit", "count"), [(None, 3), (0, 0), (2, 2), (3, 3), (9, 3)])
+def test_videos_are_listed_newest_first_over_many_pages(
+    bench: VideoBench, monkeypatch: pytest.MonkeyPatch, limit: int | None, count: int
+) -> None:
+    monkeypatch.setattr(listing, "MAX_PAGE", 2)
+    made = []
+    for _ in range(3):
+        made.append(bench.upload().video_id)
+        bench.clock.advance(1)
+    bench.upload("bob")
+
+    found = [video.video_id for video in listing.every(bench.farm, owner="ann", limit=limit)]
+
+    assert found == made[::-1][:count]
+
+
+def test_a_video_is_done_where_no_catalog_counts_the_time_that_was_lived(bench: VideoBench) -> None:
+    bench.farm = replace(bench.farm, catalog=None)
+    done = bench.done()
+    assert (done.status, done.done_at is not None) == (VideoStatus.DONE, True)

@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.errors import Unavailable
 from hevcq.usecases.videos import manage, picture
-from hevcq.usecases.videos.picture import Pictures, picture_key
+from hevcq.usecases.videos.picture import PLAYLIST, Pictures, picture_key
 from support.fakes.encoder import FakeEncoder
 from support.videos import VideoBench
 
@@ -114,3 +114,34 @@ def test_a_picture_that_cannot_be_kept_is_shown_all_the_same(
     pictures = Pictures(camera, tmp_path / "pictures")
 
     assert pictures.make_of_source(bench.backend.store, bench.upload().source).startswith(JPEG)
+
+
+@pytest.mark.parametrize(("poster", "found"), [("a.hls/poster.jpg", JPEG), ("gone.jpg", b"")])
+def test_the_poster_of_a_set_is_the_picture(
+    bench: VideoBench,
+    pictures: Pictures,
+    monkeypatch: pytest.MonkeyPatch,
+    poster: str,
+    found: bytes,
+) -> None:
+    monkeypatch.setattr(picture, "part_of_set", lambda *_: poster)
+    bench.backend.store.put("a.hls/poster.jpg", JPEG, metadata={})
+    video = bench.done()
+    file, other = video.renditions
+    of_set = other.model_copy(update={"key": f"a.hls/{PLAYLIST}"})
+
+    assert pictures.find(bench.farm, video) == b"", "one file has no poster"
+    video = video.model_copy(update={"renditions": (file, of_set)})
+    assert pictures.find(bench.farm, video) == found
+
+
+def test_of_many_that_cannot_be_pictured_only_some_are_remembered(
+    bench: VideoBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture, "MOST_FAILED", 1)
+    blind = Camera(b"")
+    pictures, videos = Pictures(blind, tmp_path), [bench.upload(), bench.upload()]
+    for video in (*videos, *videos):
+        assert pictures.make(bench.farm, video) == b""
+
+    assert blind.taken == 3

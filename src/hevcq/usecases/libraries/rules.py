@@ -36,11 +36,10 @@ def facts_of(relative: str, size: int, age_s: float, info: MediaInfo) -> Facts:
     seconds_long = info.duration_s or 0.0
     rate = size * 8 / seconds_long if seconds_long > 0 else None
     stream = next(iter(info.of_kind(StreamKind.VIDEO)), None)
-    facts = Facts(relative, size, age_s, bit_rate=rate)
-    if stream is None:
-        return facts
-    shown = stream.video.display_size if stream.video is not None else (None, None)
-    return replace(facts, codec=stream.codec, width=shown[0], height=shown[1])
+    codec = stream.codec if stream is not None else ""
+    picture = stream.video if stream is not None else None
+    shown = picture.display_size if picture is not None else (None, None)
+    return Facts(relative, size, age_s, codec, rate, *shown)
 
 
 def first_match(rules: Sequence[Rule], facts: Facts) -> int | None:

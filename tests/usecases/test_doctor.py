@@ -1,0 +1,63 @@
+"""What the doctor finds of settings, clocks and queues that no command line here can have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import Unavailable, UnknownProfile
+from hevcq.ports.signer import Keyring
+from hevcq.settings.model import Settings
+from hevcq.settings.schedule import ScheduleSettings
+from hevcq.usecases.doctor import DoctorContext, run_checks
+from hevcq.util.clock import EARLIEST
+from support.clips import ManualClock
+from support.fakes.backend import HEVC, memory_backend
+from support.fakes.encoder import FakeEncoder
+
+AWS = {"backend": "aws"}
+ALWAYS = {"schedule": ScheduleSettings(windows=("Mon-Sun 00:00-24:00",))}
+
+
+class NoQueue(dict):
+    def __getitem__(self, name: str):
+        raise UnknownProfile(f"There is no queue of {name}.", remedy="Run terraform apply.")
+
+
+def away():
+    raise Unavailable("DynamoDB does not answer.")
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "check", "says"),
+    [
+        (AWS, {}, "database", "ok readable, 0 jobs, 0 of them dead"),
+        (AWS, {"queues": NoQueue()}, "queue hevc", "no There is no queue of hevc."),
+        (AWS, {"backend": away}, "database", "no DynamoDB does not answer."),
+        (ALWAYS, {}, "schedule", "ok Mon-Sun 00:00-24:00: open"),
+        ({}, {"clock_problem": lambda: "It jumped."}, "clock", "no It jumped."),
+        ({}, {}, "certificates", "ok not signed (aws.signing_key is empty)"),
+    ],
+)
+def test_what_the_doctor_finds(tmp_path: Path, settings, changes, check: str, says: str) -> None:
+    clock = ManualClock(EARLIEST + 1)
+    backend = replace(memory_backend(clock), **{k: v for k, v in changes.items() if k == "queues"})
+    given = Settings(data_dir=tmp_path, min_free_mib=0, **settings)
+    context = DoctorContext(
+        given,
+        clock,
+        lambda: {"hevc": HEVC},
+        FakeEncoder,
+        lambda: backend,
+        lambda: Keyring(None),
+        str,
+    )
+    context = replace(context, **{k: v for k, v in changes.items() if k != "queues"})
+
+    found = {each.check.name: each.check for each in run_checks(context)}
+
+    assert f"{'ok' if found[check].ok else 'no'} {found[check].detail}".startswith(says)
+    assert ("data_dir" in found) is (settings != AWS)
+    assert [name for name in found if name.startswith("queue")] in ([], [check])
