@@ -5,21 +5,22 @@ from __future__ import annotations
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media.facts import StreamKind, TrackMeasure
+from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import EncoderFailed, OutOfMemory, Stopped
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.verify import samples
-from hevcq.ffmpeg.verify.samples import MOST, SAMPLE_S, sample_times
+from hevcq.ffmpeg.verify.samples import LEAST, MOST, SAMPLE_S, sample_times
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
-from support.media_facts import profile
+from support.media_facts import audio, media, profile, video
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 LOUD = "testsrc2=size=160x90:rate=10:duration=12,noise=alls=30:allf=t"
@@ -171,3 +172,78 @@ def test_a_video_without_a_key_frame_before_its_end_is_not_sampled(keys) -> None
 
 def test_one_key_frame_is_one_sample_which_proves_nothing_of_the_rest() -> None:
     assert sample_times(track(600.0, (0.0,))) == [0.0]
+
+
+def job(tmp_path: Path, **parts: Any) -> SimpleNamespace:
+    """Return what samples want of an encode whose sound is copied."""
+    recipe, info = profile("hevc", **parts), media(video(), audio())
+    request = SimpleNamespace(
+        profile=recipe, plan=make_plan(recipe, info), info=info, location="a.mp4",
+        output=tmp_path / "sample.mkv", source_size=1_000_000, threads=0,
+    )  # fmt: skip
+    return SimpleNamespace(request=request, tools=ENCODER._tools, stop=threading.Event())
+
+
+def tracks(keys: int) -> Measurement:
+    """Return 1000 frames of 500 bytes each, and a sound of 100 kB."""
+    times = tuple(float(n) for n in range(keys))
+    picture = TrackMeasure(
+        index=0, kind=StreamKind.VIDEO, packets=1000, bytes=500_000, keys_s=times,
+        first_pts_s=0.0, last_pts_s=600.0,
+    )  # fmt: skip
+    return Measurement(
+        tracks=(picture, TrackMeasure(index=1, kind=StreamKind.AUDIO, packets=9, bytes=100_000))
+    )
+
+
+LINES = ["0,900,K_", "0,100,__", "1,1500,K_", "1,500,__", "2,9999,__", "0,N/A,__", ""]
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys", "found"),
+    [
+        # 4 key frames of 900 bytes and 996 of 100 are 103,200; of the source 100 of 1500 and 900 of 500.
+        (LINES, 100, (0.1860, 0.2032)),
+        # Of 500 key frames some may not be named: in this sample two of three frames are.
+        ([*LINES, "1,1500,K_"], 500, (0.1442, 0.2032)),
+        (LINES[1:], 100, None),
+        (LINES[:3], 100, None),
+    ],
+    ids=["all keys", "thinned keys", "no key", "keys alone"],
+)
+def test_the_size_of_the_whole_is_computed_from_a_samples_packets(
+    tmp_path, monkeypatch, lines, keys, found
+) -> None:
+    def run_child(_argv, *, on_line, **_):
+        for line in lines:
+            on_line(line)
+
+    monkeypatch.setattr(samples, "run_child", run_child)
+    measured = tracks(keys)
+
+    shares = samples._shares(job(tmp_path), measured, measured.tracks[0])
+
+    assert (shares and (shares.by_source, shares.by_frames)) == (
+        found and pytest.approx(found, abs=1e-4)
+    )
+
+
+@pytest.mark.parametrize("count", [LEAST - 1, LEAST])
+def test_too_few_samples_say_nothing_of_the_size(tmp_path, monkeypatch, count) -> None:
+    monkeypatch.setattr(samples, "sample_times", lambda _: [1.0] * count)
+    monkeypatch.setattr(samples, "_sampled", lambda *_: samples._Shares(1.5, 1.5))
+
+    assert len(samples.try_samples(job(tmp_path), tracks(9))) == (count == LEAST)
+
+
+@pytest.mark.parametrize(
+    ("complaint", "found"), [("[hevc @ 0x1] [error] bad", None), ("", "share")]
+)
+def test_a_sample_of_which_ffmpeg_complains_says_nothing(tmp_path, monkeypatch, complaint, found):
+    asked = job(tmp_path, gates={"picture_metric": "off"})
+    report = SimpleNamespace(stderr=(complaint,) if complaint else ())
+    monkeypatch.setattr(samples, "run_with_progress", lambda *_, **__: report)
+    monkeypatch.setattr(samples, "_shares", lambda *_: "share")
+
+    assert samples._sampled(asked, tracks(9), tracks(9).tracks[0], 1.0) == found
+    assert list(tmp_path.iterdir()) == []

@@ -144,6 +144,44 @@ def test_at_an_even_rate_the_last_picture_may_be_held_for_a_second_at_most(monke
         assert (compare((source,), (made,), streams=(clip(),)) == []) is good
 
 
+def shown_at(*times: int) -> TrackMeasure:
+    """Return a picture with frames at these milliseconds."""
+    last = times[-1] / 1000
+    return counted(0, StreamKind.VIDEO, len(times), last=last, end=last + 0.04, times=times)
+
+
+FIELDS = (0, 20, 40, 60, 80, 100, 120, 140)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes", "problems"),
+    [
+        ((0, 40, 80), (0, 40, 80), {}, []),
+        ((0, 40, 80), (0, 45, 80), {}, ["frame 1 is shown +0.0050 s off"]),
+        (FIELDS, (0, 40, 80, 120), {}, []),
+        (FIELDS, (0, 40, 85, 120), {}, ["frame 2 is shown -0.0150 s off"]),
+        (FIELDS, (0, 40, 80, 160), {}, ["frame 3 is shown +0.0200 s off"]),
+        ((0, 40, 80), (0, 20, 40, 60, 80, 100), {"field_rate": True}, []),
+        (FIELDS, FIELDS, {"field_rate": True}, []),
+        ((0, 45, 80), (0, 40, 80), {"rate": "25/1"}, []),
+    ],
+    ids=["same", "late", "fields", "a field late", "beyond", "full rate", "fields kept", "even"],
+)
+def test_each_frame_is_shown_when_the_sources_is(monkeypatch, before, after, changes, problems):
+    monkeypatch.setitem(globals(), "TARGET", TARGET.model_copy(update=changes))
+    found = compare((shown_at(*before),), (shown_at(*after),), streams=(clip(field_order="tt"),))
+
+    assert [each.partition(": ")[2] for each in found] == problems
+
+
+def test_data_and_sounds_without_a_time_are_held_to_no_time():
+    timeless = A.model_copy(update={"first_pts_s": None, "end_s": None})
+    late = A.model_copy(update={"first_pts_s": 3.0, "end_s": 13.0})
+    assert compare((V, timeless), (V, late), second=Action.ENCODE) == []
+    data = Stream(index=1, kind=StreamKind.DATA, codec="bin_data")
+    assert compare((V, A), (V, late), streams=(clip(), data)) == []
+
+
 def test_a_shift_of_everything_is_no_problem():
     def moved(track):
         return track.model_copy(

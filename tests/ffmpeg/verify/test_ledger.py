@@ -1,0 +1,122 @@
+"""Gates G2 and G3 by facts alone: what a rendition says of itself, beside its plan and its source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hevcq.domain.media.facts import Chapter, LightLevel, MasteringDisplay, MediaInfo, Stream
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.ffmpeg.verify import streams
+from support.media_facts import MKV, audio, media, profile, subtitle, video
+
+DISPLAY = MasteringDisplay(
+    red_x="34000/50000", red_y="16000/50000", green_x="13250/50000", green_y="34500/50000",
+    blue_x="7500/50000", blue_y="3000/50000", white_x="15635/50000", white_y="16450/50000",
+    min_luminance="1/10000", max_luminance="10000000/10000",
+)  # fmt: skip
+LIGHT = LightLevel(max_content=1000, max_average=400)
+
+
+def rendition(**facts: Any) -> Stream:
+    facts = {"sample_aspect": "1:1"} | facts
+    own = {"mastering_display": DISPLAY, "light_level": LIGHT} | facts
+    return video(64, 48, codec="hevc", codec_tag="hvc1", **own)
+
+
+@pytest.fixture
+def plan() -> EncodePlan:
+    made = make_plan(profile(), media(video(64, 48)))
+    assert isinstance(made, EncodePlan)
+    promised = {"mastering_display": DISPLAY, "light_level": LIGHT}
+    target = made.video.model_copy(update=promised)
+    kept = made.streams[0].model_copy(update={"video": target})
+    return made.model_copy(update={"video": target, "streams": (kept,)})
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        ([rendition()], ""),
+        ([audio()], "stream 0 is not a video stream"),
+        ([], "stream 0 is not a video stream"),
+        ([rendition(mastering_display=None)], "stream 0: the mastering display"),
+        ([rendition(mastering_display=DISPLAY.model_copy(update={"red_x": "1/2"}))], "stream 0: the mastering display"),
+        ([rendition(mastering_display=DISPLAY.model_copy(update={"red_x": "17/25"}))], ""),
+        ([rendition(light_level=None)], "stream 0: the light level"),
+    ],
+    ids=["same", "sound", "nothing", "no display", "other display", "shortened", "no light"],
+)  # fmt: skip
+def test_a_picture_is_held_to_its_target(plan, made, problem) -> None:
+    found = streams.plan_problems(plan, media(*made))
+
+    assert [each[: len(problem)] for each in found] == [problem] * bool(problem)
+
+
+MARKED = (
+    Chapter(start_s=0.0, end_s=5.0, title="One"),
+    Chapter(start_s=5.0, end_s=9.0, title="Two"),
+)
+
+
+def marked(start_s: float, title: str = "Two") -> tuple[Chapter, ...]:
+    return MARKED[0], Chapter(start_s=start_s, end_s=9.0, title=title)
+
+
+@pytest.mark.parametrize(
+    ("chapters", "problems"),
+    [
+        (MARKED, []),
+        (MARKED[:1], ["the number of chapters"]),
+        (marked(5.0, "Second"), ["the title of chapter 2"]),
+        (marked(7.5), ["chapter 2 starts at 7.50 s, not 5.00 s"]),
+    ],
+    ids=["same", "fewer", "renamed", "moved"],
+)
+def test_chapters_keep_their_titles_and_times(plan, chapters, problems) -> None:
+    plan = plan.model_copy(update={"chapters": 2})
+    source, made = (
+        MediaInfo(format_name="mov,mp4", streams=(), chapters=c) for c in (MARKED, chapters)
+    )
+
+    found = list(streams._chapter_problems(plan, source, made))
+
+    assert [each[: len(problem)] for each, problem in zip(found, problems, strict=True)] == problems
+
+
+@pytest.mark.parametrize(
+    ("source", "made", "muxer", "count"),
+    [
+        ({"title": "A"}, {"title": "B"}, "mp4", 1),
+        ({"title": "A\ufffd"}, {"title": "B"}, "mp4", 0),
+        ({"creation_time": "2020-02-02T10:00:00Z"}, {}, "mp4", 1),
+        ({"creation_time": "2020-02-02T10:00:00Z"}, {}, "avi", 0),
+        ({"creation_time": "yesterday"}, {}, "mp4", 0),
+    ],
+    ids=["title", "no text", "time", "no place", "no time"],
+)
+def test_a_title_and_a_time_of_recording_are_kept_where_they_can_be(source, made, muxer, count):
+    found = [*streams._title(source, made), *streams._creation_time(muxer, source, made)]
+
+    assert len(found) == count
+
+
+@pytest.mark.parametrize(
+    ("tracks", "problem"),
+    [
+        ([subtitle("subrip", title="Closed captions (CC1)")], ""),
+        ([subtitle("subrip", title="Other")], "the title"),
+        ([subtitle("ass", title="Closed captions (CC1)")], "the text of captions CC1"),
+        ([], "0 text tracks of captions, expected 1"),
+    ],
+    ids=["there", "renamed", "other format", "lost"],
+)
+def test_captions_have_a_text_track_each(tracks, problem) -> None:
+    source = media(video(64, 48), form=MKV)
+    plan = make_plan(profile(container="mkv"), source).model_copy(update={"captions": ("CC1",)})
+
+    found = list(streams._caption_problems(plan, source, media(rendition(), *tracks, form=MKV)))
+
+    assert [each[: len(problem)] for each in found] == [problem] * bool(problem)
