@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -192,10 +193,11 @@ def test_boxes_of_the_file_follow_the_media(tmp_path, monkeypatch, place) -> Non
     assert path.read_bytes() == box(b"mdat", b"media") + (piece.box if place else b"")
 
 
-def test_an_output_that_cannot_be_made_for_want_of_room_is_a_full_disk(monkeypatch) -> None:
+@pytest.mark.parametrize(("number", "full"), [(28, True), (122, True), (13, False)])
+def test_an_output_for_which_there_is_no_room_is_a_full_disk(monkeypatch, number, full) -> None:
     def touch(_path, exist_ok):
-        raise OSError(28, "No space left on device")
+        raise OSError(number, "No")
 
     monkeypatch.setattr(Path, "touch", touch)
-    with pytest.raises(DiskFull, match="There is no room to create"):
+    with pytest.raises(DiskFull, match="There is no room to create") if full else nullcontext():
         create_output(Path("a.mkv"))

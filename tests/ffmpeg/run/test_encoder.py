@@ -21,11 +21,16 @@ from hevcq.errors import (
     Stopped,
     WorkerUnfit,
 )
+from hevcq.ffmpeg import doctor, inputs
+from hevcq.ffmpeg import encoder as encoder_module
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.hls.command import ladder_in
+from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.encoder import EncodeProgress, EncodeRequest
+from hevcq.ports.store import PROXY_SCHEME
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip
-from support.media_facts import profile
+from support.media_facts import media, profile, video
 
 QUICK = {"preset": "ultrafast"}
 
@@ -339,3 +344,67 @@ def test_the_doctor_says_which_encoder_is_missing(tmp_path: Path) -> None:
 
     assert "encoder libx265" in missing
     assert "encoder libx264" not in missing
+
+
+@pytest.mark.parametrize(
+    ("codes", "sandboxed", "words"),
+    [
+        ((0,), True, "5.1"),
+        ((1, 0), True, "ffmpeg cannot run in the sandbox: it is broken."),
+        ((1, 1), True, "ffmpeg cannot run: it is broken."),
+        ((1,), False, "ffmpeg cannot run: it is broken."),
+    ],
+    ids=["well", "sandbox", "broken", "broken outside"],
+)
+def test_a_program_is_asked_once_and_what_ails_it_is_said(monkeypatch, codes, sandboxed, words):
+    left = [
+        Finished(code, b"ffmpeg version 5.1\n", ("it is broken",) if code else (), 0, 0)
+        for code in codes
+    ]
+    monkeypatch.setattr(encoder_module, "_answer", lambda *_: left.pop(0))
+    asked = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock(), sandboxed=sandboxed)
+    if codes[0]:
+        with pytest.raises(WorkerUnfit, match=words):
+            asked.version()
+    else:
+        assert words in asked.version() == asked.version()
+    assert left == []
+
+
+OPEN = "this process is open to others of its user"
+
+
+@pytest.mark.parametrize(
+    ("kept", "open_", "closed", "words"),
+    [
+        (None, (), True, "off (setting sandbox): ffmpeg may use all files of this user, and the network"),
+        ((), (), True, "none on this system"),
+        (("other files",), (), True, "ffmpeg is kept from other files"),
+        (("files",), ("sockets",), False, f"ffmpeg is kept from files; not from sockets; {OPEN}"),
+    ],
+    ids=["off", "none", "whole", "open"],
+)  # fmt: skip
+def test_what_ffmpeg_is_kept_from_is_said(monkeypatch, kept, open_, closed, words) -> None:
+    monkeypatch.setattr(doctor, "protections", lambda: (kept, open_))
+    monkeypatch.setattr(doctor, "is_closed", lambda: closed)
+
+    assert doctor.sandbox_check(sandboxed=kept is not None).detail == words
+
+
+def test_a_relay_is_reached_with_its_password_and_no_other_place() -> None:
+    tools = encoder()._tools
+
+    relayed = inputs.access_to(tools, f"{PROXY_SCHEME}127.0.0.1:9/a.mp4?secret")
+
+    assert (relayed.relay, relayed.network) == ("http://hevcq:secret@127.0.0.1:9", False)
+    assert inputs.access_to(tools, "https://example.org/a.mp4").network
+
+
+def test_only_a_plain_file_is_opened_to_be_looked_at(tmp_path: Path) -> None:
+    assert inputs._opened(str(tmp_path)) is None
+    assert inputs._opened(str(tmp_path / "gone")) is None
+
+
+def test_of_an_encode_without_a_ladder_no_set_is_made() -> None:
+    with pytest.raises(ValueError, match="the plan has no ladder"):
+        ladder_in(make_plan(profile(), media(video())))

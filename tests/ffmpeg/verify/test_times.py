@@ -10,6 +10,7 @@ import pytest
 
 from ffmpeg.verify.conftest import Pair, encoded, ffmpeg
 from hevcq.domain.certificate import Gate, Outcome
+from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import (
     AudioFacts,
     Measurement,
@@ -21,12 +22,14 @@ from hevcq.domain.media.facts import (
 )
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import PictureMetric
+from hevcq.ffmpeg.command.codecs import inverse_telecine_filter
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.verify.picture import (
     EncodedVideo,
     Sample,
     freeze_problem,
     sample_at,
+    sample_graph,
     sample_times,
 )
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
@@ -172,6 +175,15 @@ def test_each_frame_is_shown_when_the_sources_is(monkeypatch, before, after, cha
     found = compare((shown_at(*before),), (shown_at(*after),), streams=(clip(field_order="tt"),))
 
     assert [each.partition(": ")[2] for each in found] == problems
+
+
+def test_a_telecine_is_inverted_before_a_sample_is_cut_out_of_it():
+    cadence = Cadence(top=2, bottom=4, frames=90, rate="30000/1001")
+    target = TARGET.model_copy(update={"telecine": cadence})
+
+    words = sample_graph(target, (0, 0), (1.0, 1.0), 5)
+
+    assert words.index(inverse_telecine_filter(cadence)) < words.index("trim=start")
 
 
 def test_data_and_sounds_without_a_time_are_held_to_no_time():
