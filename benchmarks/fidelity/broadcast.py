@@ -250,3 +250,23 @@ def with_changing_sound(path: Path) -> None:
     raw.write_bytes(sounds)
     ffmpeg(*video(seconds="3")[:4], "-i", raw, *GOPS, "-c:a", "copy", path)
     raw.unlink()
+
+
+def with_sound_that_comes_later(path: Path) -> None:
+    """A second sound that is announced from the start and sent after seven seconds, as a description is."""
+    raw = path.with_suffix(".mp2")
+    ffmpeg(*video(seconds="10")[4:], "-ac", "2", "-b:a", "64k", raw)
+    sound = raw.read_bytes()
+    raw.unlink()
+    frames = [sound[at : at + 192] for at in range(0, len(sound), 192)]
+
+    def unit(number: int, _time: int) -> bytes:
+        """Three frames of 24 ms after every 72 ms of pictures, from 1.4 s on, where ffmpeg begins."""
+        turn, place = divmod(number - 175, 9)
+        if turn < 0 or place not in (0, 2, 4, 5, 7):
+            return b""
+        place = turn * 5 + (0, 2, 4, 5, 7).index(place)
+        return _pes(0xC1, 756_000 + place * 6480, b"".join(frames[place * 3 : place * 3 + 3]))
+
+    late = Added(0x290, 0x04, descriptor(0x0A, b"deu\x03"), unit)
+    path.write_bytes(with_streams(recorded(path, GOPS, seconds="10"), late))

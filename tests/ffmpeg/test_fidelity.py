@@ -30,6 +30,7 @@ DEAR = (
     "phone-cut.mov",
     "recording-data.ts",
     "recording-late-sound.ts",
+    "recording-sound-comes-later.ts",
 )
 """Oddities that were refused once."""
 

@@ -45,6 +45,8 @@ the kernel lets the buffer grow to megabytes."""
 PROBE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=120)
 """Limits of a child that only reads: it may not write any file."""
 PROBE_DEADLINE_S = 120.0
+FAR_BYTES, FAR_S = 256 << 20, 3 * 3600.0
+"""Bytes and seconds into a recording in which a sound is looked for that it announces; usual are 5 MB and 5 s."""
 NETWORK = ("[https", "[http", "[tcp", "[tls")
 """Prefixes of the lines that ffmpeg's network protocols print."""
 
@@ -121,6 +123,13 @@ def input_options(location: str) -> list[str]:
         protocols = "https,tls,tcp" if location.startswith("https://") else "http,tcp"
         return [*options, "-protocol_whitelist", protocols, *timeout, "-i", location]
     return [*options, "-protocol_whitelist", "file", "-i", f"file:{location}"]
+
+
+def looking_far(late_s: float) -> list[str]:
+    """Return the options of an input that let ffmpeg look so many seconds into it for streams; 0: as usual."""
+    if not late_s:
+        return []
+    return ["-analyzeduration", str(round((late_s + 2) * 1_000_000)), "-probesize", str(FAR_BYTES)]
 
 
 def display_name(location: str) -> str:

@@ -207,6 +207,23 @@ def test_the_picture_comes_as_much_later_as_in_the_source(start_s, form, expecte
     assert "-itsoffset" not in source_input("a", asked.info)
 
 
+@pytest.mark.parametrize(
+    ("start_s", "form", "seconds"),
+    [
+        (9.4, "mpegts", "10000000"),
+        (9.4, "mpeg", "10000000"),
+        (9.4, MKV, None),
+        (2.0, "mpegts", None),
+    ],
+)
+def test_ffmpeg_looks_as_far_into_a_recording_as_its_last_sound_begins(start_s, form, seconds):
+    late = media(
+        video(start_s=1.4), audio(start_s=1.4), audio(start_s=start_s), start_s=1.4, form=form
+    )
+
+    assert dict(pairwise(source_input("a", late))).get("-analyzeduration") == seconds
+
+
 def test_a_negative_offset_is_written_with_its_sign():
     assert microseconds(Fraction(-3, 2)) == "-1.500000"
 

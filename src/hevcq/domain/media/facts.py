@@ -23,6 +23,8 @@ MAX_OFF = 0.005
 """Share by which a frame rate may differ from television's."""
 PROGRESSIVE_CODECS = frozenset({"hevc", "vp8", "vp9", "av1", "theora"})
 """Codecs that nobody records interlaced video in."""
+RECORDINGS, LATE_S = frozenset({"mpegts", "mpeg"}), 2.0
+"""Demuxers without a list of streams, and the seconds after which ffmpeg may know nothing of a sound in them."""
 DISCONTINUOUS = frozenset({"mpegts", "mpeg", "ogg", "flv"})
 """Demuxers of which ffmpeg moves to 0 the first of the streams it maps, else of all (AVFMT_TS_DISCONT)."""
 
@@ -282,6 +284,15 @@ class MediaInfo(Frozen):
             return not stream.audio.sample_rate and not stream.frames
         same = (stream.start_s, stream.duration_s) == (self.start_s, self.duration_s)
         return stream.kind is StreamKind.SUBTITLE and same and not stream.frames
+
+    @property
+    def late_s(self) -> float:
+        """Seconds into a recording after which its last sound begins, if ffmpeg has to look for it; else 0."""
+        begins = [
+            s.start_s - (self.start_s or 0.0) for s in self.of_kind(StreamKind.AUDIO) if s.start_s
+        ]
+        last = max(begins, default=0.0)
+        return last if self.format_name in RECORDINGS and last >= LATE_S else 0.0
 
     def origin_s(self, mapped: Collection[int]) -> float:
         """Return the time that ffmpeg moves to 0 when it maps the streams with these indexes."""

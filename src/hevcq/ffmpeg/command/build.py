@@ -43,8 +43,7 @@ from hevcq.ffmpeg.command.codecs import (
     marks_range,
     of_encoder,
     picture_filter,
-    steady_filters,
-    steady_start,
+    steady_options,
 )
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
 from hevcq.ports.encoder import EncodeRequest
@@ -209,7 +208,7 @@ def source_input(location: str, info: MediaInfo, kept: Collection[int] = ()) -> 
     """Return the options that open the source with only the demuxer of the probe; see steady_start."""
     ours = not is_url(location) or is_local_proxy(location)
     again = [] if ours else ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S]
-    steady = [*steady_filters(info), *steady_start(info, kept)]
+    steady = steady_options(info, kept)
     return [*again, *steady, "-format_whitelist", info.format_name, *input_options(location)[2:]]
 
 

@@ -12,6 +12,7 @@ from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
 from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import DISCONTINUOUS, MasteringDisplay, MediaInfo
 from hevcq.domain.planning.encode_plan import VideoTarget
+from hevcq.ffmpeg.inputs import looking_far
 
 Params = dict[str, str]
 
@@ -331,6 +332,11 @@ def steady_filters(info: MediaInfo) -> list[str]:
     """Return the option of an input whose pictures change their size: filters adapt, and keep state."""
     changes = any(stream.video is not None and stream.video.becomes for stream in info.streams)
     return ["-reinit_filter", "0"] if changes else []
+
+
+def steady_options(info: MediaInfo, kept: Collection[int]) -> list[str]:
+    """Return the options of an input: steady filters and start, and how far to look for its sounds."""
+    return [*steady_filters(info), *steady_start(info, kept), *looking_far(info.late_s)]
 
 
 def steady_start(info: MediaInfo, kept: Collection[int]) -> list[str]:

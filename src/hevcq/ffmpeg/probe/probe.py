@@ -17,11 +17,19 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hevcq.domain.media.facts import LightLevel, MasteringDisplay, MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import (
+    RECORDINGS,
+    LightLevel,
+    MasteringDisplay,
+    MediaInfo,
+    Stream,
+    StreamKind,
+)
 from hevcq.domain.planning.metadata import tracks_of
 from hevcq.errors import SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import (
+    FAR_S,
     NETWORK,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
@@ -30,6 +38,7 @@ from hevcq.ffmpeg.inputs import (
     display_name,
     input_options,
     is_url,
+    looking_far,
     reading,
     strip_name,
 )
@@ -88,6 +97,10 @@ def _probed(
         first = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
         probed = _parsed(first, location)
     info = media_info(probed)
+    if info.format_name in RECORDINGS and any(map(info.unsent, info.of_kind(StreamKind.AUDIO))):
+        further = [*looking_far(FAR_S), "-read_intervals", f"%+#{PROBE_PACKETS}"]
+        probed = _parsed(_ask(tools, location, further, stop), location)
+        info = media_info(probed)
     if not info.streams:
         raise SourceUnreadable(f"{display_name(location)} has no streams.")
     main = next((s for s in info.of_kind(StreamKind.VIDEO) if s.video and s.video.width), None)

@@ -14,7 +14,7 @@ from operator import mul
 from statistics import median
 
 from hevcq.domain.media.containers import AVI
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options, looking_far, reading
 from hevcq.ffmpeg.process.child import stream_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.verify.decode import require_success
@@ -67,8 +67,9 @@ def envelope(
     """
     location, stream = place
     found = Envelope()
+    far = looking_far(request.info.late_s if location == request.location else 0.0)
     argv = [
-        tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", *input_options(location),
+        tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", *far, *input_options(location),
         "-map", f"0:{stream}",
         "-af", f"aresample={SAMPLE_RATE}:async=1:min_hard_comp=0.005:first_pts=0,aformat=channel_layouts=mono",
         "-f", "s16le", "pipe:1",
