@@ -31,7 +31,7 @@ def campaign(*words: object, most_s: int = 280) -> tuple[dict, int, str]:
 
 @pytest.mark.parametrize(
     ("backend", "kills", "stops", "points", "takeovers"),
-    [("embedded", 70, 3, 15, 1), pytest.param("aws", 10, 1, 1, 0, marks=pytest.mark.aws)],
+    [("embedded", 40, 3, 15, 1), pytest.param("aws", 5, 1, 1, 0, marks=pytest.mark.aws)],
 )
 def test_killed_and_stopped_workers_lose_double_and_leave_nothing(
     backend, kills, stops, points, takeovers

@@ -46,7 +46,8 @@ class Mutant:
 
 def _read(page: Path) -> list[Mutant]:
     # Every value is a string: BaseLoader takes none for a number or a truth value.
-    listed = yaml.load(page.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    plain = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    listed = yaml.load(page.read_text(encoding="utf-8"), Loader=plain)
     return [Mutant(**one) for one in listed]
 
 
