@@ -94,7 +94,6 @@ def test_validate_without_files_checks_those_of_this_set_up(hevcq, tmp_path: Pat
 
 def load_script(name: str):
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

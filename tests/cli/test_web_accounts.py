@@ -20,7 +20,6 @@ def test_a_user_is_added_changed_listed_and_removed(hevcq, data_dir, monkeypatch
         {"type": "user", "name": "anna", "role": "operator"}
     ]
     user = Users(SecretsFolder(data_dir)).check("anna", "correct horse battery")
-    assert user is not None
     assert user.role is Role.OPERATOR
 
     assert hevcq("web", "remove-user", "anna").code == 0
@@ -52,7 +51,6 @@ def test_a_programs_token_is_made_listed_and_revoked(hevcq, data_dir):
     ).out.strip()
     tokens = ProgramTokens(SecretsFolder(data_dir), SystemClock())
     person = tokens.person(token)
-    assert person is not None
     assert (person.owner, person.scopes) == ("anna", frozenset({"read", "upload"}))
 
     (listed,) = hevcq("web", "token", "list", "--json").lines

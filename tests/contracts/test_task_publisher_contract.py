@@ -111,7 +111,6 @@ def test_a_settled_job_is_requeued_with_its_task(world: World) -> None:
     (delivery,) = take(world, "hevc")
     assert (delivery.tasks, delivery.attempt) == ((task(),), 1)
     reopened = world.ledger.get(job.job_id)
-    assert reopened is not None
     assert reopened.state is JobState.QUEUED
 
 

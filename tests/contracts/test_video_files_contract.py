@@ -102,7 +102,6 @@ def test_the_uploaded_file_is_deleted_once_and_only_if_it_is_the_one(
     served: World, files: VideoFiles
 ) -> None:
     made = done(served, files, video())
-    assert made.source is not None
     other = made.source.model_copy(update={"version": "1-2-3"})
     with pytest.raises((SourceChanged, SourceGone)):
         files.open_raw(made.model_copy(update={"source": other}))

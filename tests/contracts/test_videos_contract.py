@@ -156,7 +156,6 @@ def test_quotas_are_kept_by_the_creation_itself(records: VideoRecords) -> None:
     with pytest.raises(QuotaExceeded, match="2 unfinished uploads"):
         records.create(video(3, size=1), quota)
     two = records.get(video(2).video_id)
-    assert two is not None
     records.update(two.model_copy(update={"status": VideoStatus.PROCESSING}))
     with pytest.raises(QuotaExceeded, match="500 are left"):
         records.create(video(3, size=501), quota)

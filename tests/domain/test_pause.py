@@ -22,7 +22,6 @@ def test_a_pause_closes_its_profile_until_it_ends_and_says_who_set_it() -> None:
 
     found = closed("hevc", [pause], ALWAYS, NOON + 1)
 
-    assert found is not None
     assert found.reason == "Profile hevc is paused by anna until 13:30; `hevcq resume` ends it."
     assert (found.running, found.until) == (RunningWork.BORDER, NOON + 5400)
     assert closed("720p", [pause], ALWAYS, NOON + 1) is None
@@ -32,7 +31,6 @@ def test_a_pause_closes_its_profile_until_it_ends_and_says_who_set_it() -> None:
 def test_closed_hours_say_when_they_open() -> None:
     found = closed("hevc", [], NIGHTS, NOON)
 
-    assert found is not None
     assert found.reason == "Outside the hours of schedule.windows. It opens 22:00."
     assert (found.running, found.until) == (RunningWork.FREEZE, NOON + 10 * 3600)
 
@@ -46,10 +44,8 @@ def test_of_several_reasons_the_strictest_decides_and_the_last_end_counts(
         Pause(profile="hevc", since=NOON, until=NOON + 120, running=RunningWork.STOP),
     ]
     found = closed("hevc", pauses, NIGHTS, NOON)
-    assert found is not None
     assert (found.running, found.until) == (RunningWork.STOP, NOON + 10 * 3600)
     with_condition = closed("hevc", pauses, NIGHTS, NOON, "It is hot.")
-    assert with_condition is not None
     assert with_condition.until is None
     assert with_condition.reason.endswith("It is hot.")
 
@@ -58,5 +54,4 @@ def test_an_end_on_another_day_is_named_with_its_day() -> None:
     for days, said in ((1, "until Tue 12:00"), (30, "until 2026-12-23 12:00")):
         pause = Pause(since=NOON, until=NOON + days * 86400)
         found = closed("hevc", [pause], ALWAYS, NOON)
-        assert found is not None
         assert said in found.reason

@@ -100,7 +100,6 @@ class Site:
     def serve(self) -> subprocess.Popen[str]:
         """Start the page, and wait until it says where it is."""
         running = self.run("serve", "--port", str(self.port))
-        assert running.stderr is not None
         line = running.stderr.readline()
         assert self.address in line, line + running.stderr.read()
         threading.Thread(target=running.stderr.read, daemon=True).start()

@@ -118,6 +118,4 @@ class Farm:
         assert how(queue, delivery)
 
     def _now(self, job: JobRecord) -> JobRecord:
-        found = self.app.backend.ledger.get(job.job_id)
-        assert found is not None
-        return found
+        return self.app.backend.ledger.get(job.job_id)

@@ -82,16 +82,12 @@ class VideoBench:
 
     def now(self, video: Video) -> Video:
         """Return the record as it is."""
-        found = self.farm.videos.get(video.video_id)
-        assert found is not None
-        return found
+        return self.farm.videos.get(video.video_id)
 
     def job(self, video: Video, profile: str) -> JobRecord:
         """Return the ledger's record."""
         assert video.source is not None
-        found = self.backend.ledger.get(job_id(video.source, profile))
-        assert found is not None
-        return found
+        return self.backend.ledger.get(job_id(video.source, profile))
 
     def raw(self, video: Video) -> Path:
         """Return where the uploaded file is."""

@@ -170,7 +170,6 @@ def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, folder, 
     tokens.revoke(runner.split("_")[1])
     assert get(runner) == 401
     person = tokens.person(reader)
-    assert person is not None
     assert (person.owner, person.may("read"), person.may("upload")) == ("anna", True, False)
     clock.advance(86_401)
     assert tokens.person(reader) is None
@@ -436,7 +435,6 @@ def test_the_files_of_a_former_release_still_count(folder, clock):
 
     assert Users(folder, CHEAP).check("anna", PASSWORD) is not None
     person = ProgramTokens(folder, clock).person(f"hevcq_{'0' * 12}_{secret}")
-    assert person is not None
     assert person.owner == "anna"
     assert "a cookie" in SignedOut(folder)
     assert "another" not in SignedOut(folder)

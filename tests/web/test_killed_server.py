@@ -92,7 +92,6 @@ def test_an_upload_resumes_after_the_server_was_killed_in_the_middle(tmp_path: P
 
     app = open_app(Settings(data_dir=data))
     video = app.videos.get(where.rpartition("/")[2])
-    assert video is not None
     assert video.status is VideoStatus.PROCESSING
     assert file.read_bytes() == CONTENT
     assert {job.source.size for job in app.backend.ledger.jobs(_every())} == {len(CONTENT)}

@@ -121,7 +121,6 @@ def test_a_thousand_idle_pages_cost_little_memory_and_no_thread_each(tmp_path: P
     server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     held: list[socket.socket] = []
     try:
-        assert server.stderr is not None
         found = re.search(r"127\.0\.0\.1:(\d+)", server.stderr.readline())
         assert found
         asked = b"GET /board/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

@@ -32,7 +32,6 @@ def started(data_dir: Path) -> tuple[subprocess.Popen[str], str]:
     """Start the page on a free port; return it with the sentence that names its address."""
     command = [sys.executable, "-m", "hevcq", "--data-dir", str(data_dir), "serve", "--port", "0"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert running.stderr is not None
     return running, running.stderr.readline()
 
 

@@ -72,7 +72,6 @@ def test_an_upload_in_two_requests_is_queued(ann: TestClient, opened: App) -> No
         moved=lambda _n: None,
         stop=threading.Event(),
     ) as given:
-        assert given.path is not None
         assert given.path.read_bytes() == b"0123456789"
     assert offset(ann, where) == (200, "10")
     assert patch(ann, where, 10, b"").status_code == 409
@@ -123,7 +122,6 @@ def test_names_with_header_and_path_tricks_stay_names(ann: TestClient, opened: A
     assert patch(ann, where, 0, b"0123456789").status_code == 204
     video = one(opened)
     assert video.title == "x Set-Cookie: a=b"
-    assert video.source is not None
     assert video.source.key == f"UPLOAD/{video.video_id}.mp4"
 
 

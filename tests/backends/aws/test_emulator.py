@@ -31,7 +31,6 @@ def test_an_emulator_looks_at_no_account_and_ends_when_its_starter_is_killed() -
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert starter.stdout is not None
     ready = starter.stdout.readline()
 
     starter.kill()

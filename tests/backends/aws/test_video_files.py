@@ -90,7 +90,6 @@ def test_of_two_servers_one_reports_a_videos_end(aws: Farm, farm: VideoFarm) -> 
     look_after(farm, report)
     assert told == ["video.failed Late"]
     found = farm.videos.get(late.video_id)
-    assert found is not None
     assert found.unsent is None
     assert list(farm.videos.due(aws.clock.now() + 9e9)) == []
 
@@ -187,7 +186,6 @@ def test_another_size_or_owner_than_declared_ends_the_upload(aws: Farm, farm: Vi
         with pytest.raises(BadUpload, match=r"16 bytes came|not uploaded by the owner"):
             complete_upload(farm, video)
         after = farm.videos.get(video.video_id)
-        assert after is not None
         assert after.status is VideoStatus.FAILED
     assert waiting(aws) == 0
     versions = aws.clients.s3.list_object_versions(Bucket="uploads")
@@ -261,7 +259,6 @@ def test_an_unfinished_upload_expires_with_its_parts(
     aws.clock.advance(49 * 3600)
     look_after(farm)
     after = farm.videos.get(video.video_id)
-    assert after is not None
     assert after.status is VideoStatus.FAILED
     assert aws.clients.s3.list_multipart_uploads(Bucket="uploads").get("Uploads", []) == []
     assert farm.videos.usage().size == 0
@@ -322,7 +319,6 @@ def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(
     assert left.get("Versions", []) == []
     assert not [s for s in farm.backend.store.list("DONE/") if other.video_id in s.key]
     job = farm.backend.ledger.get(farm.find(video.video_id, None).renditions[0].job_id)
-    assert job is not None
     assert job.state is JobState.DONE
 
 

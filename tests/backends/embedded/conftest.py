@@ -48,7 +48,6 @@ class Other:
         )
 
     def line(self) -> str:
-        assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
     def kill(self) -> None:
@@ -57,7 +56,6 @@ class Other:
 
     def finish(self) -> int:
         """Let a process that hangs go on, and return its exit code."""
-        assert self.process.stdin is not None
         self.process.stdin.close()
         return self.process.wait(timeout=30)
 

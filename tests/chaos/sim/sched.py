@@ -94,7 +94,6 @@ class Scheduler:
     def block(self, until: float, *events: SimEvent) -> None:
         """Suspend the current thread until a time, or until one of the events is set."""
         thread = self.current
-        assert thread is not None
         process = thread.process
         if process.dead:
             raise Killed

@@ -35,7 +35,6 @@ class _ThreadFace:
         return None if self._thread is None else 1
 
     def start(self) -> None:
-        assert self._sched.current is not None
         process = self._sched.current.process
         name = f"{process.name}/{self.name.removeprefix('hevcq-')}"
         self._thread = self._sched.spawn(process, self._target, name)

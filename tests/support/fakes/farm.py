@@ -216,9 +216,7 @@ class Farm:
 
     def record(self, source: Source) -> JobRecord:
         """Return the job's record."""
-        found = self.ledger.get(job_id(source, self.profile.name))
-        assert found is not None
-        return found
+        return self.ledger.get(job_id(source, self.profile.name))
 
     def state(self, source: Source) -> JobState:
         """Return the job's state."""

@@ -58,7 +58,6 @@ class VideoFarm(Farm):
     def task(self, source: Source, chunk: int | None) -> Task:
         """Return the task of a part under the job's present split."""
         split = self.record(source).split
-        assert split is not None
         return Task(
             kind=TaskKind.JOIN if chunk is None else TaskKind.CHUNK,
             source=source,

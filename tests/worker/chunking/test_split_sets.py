@@ -47,7 +47,6 @@ def in_use(farm: VideoFarm, source: Source) -> set[str]:
 def proven(farm: VideoFarm, source: Source) -> Certificate:
     """Require one whole set, each file of which the certificate names; return the certificate."""
     rendition = farm.record(source).rendition
-    assert rendition is not None
     with farm.store.open(rendition.certificate_key) as stream:
         certificate = Certificate.parse(stream.read())
     (version,) = in_use(farm, source)
@@ -56,7 +55,6 @@ def proven(farm: VideoFarm, source: Source) -> Certificate:
     assert {file.name for file in certificate.files} == wanted
     for file in certificate.files:
         seen = farm.store.stat(f"{folder}{file.name}")
-        assert seen is not None
         assert (seen.sha256, seen.size) == (file.sha256, file.size)
     assert farm.store.stat(farm.key(source)).sha256 == rendition.sha256
     assert farm.kept(source) == []

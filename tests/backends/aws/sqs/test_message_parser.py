@@ -251,7 +251,6 @@ def delivery(body: str) -> Delivery:
 def test_a_letter_carries_body_reason_class_attempts_and_tail() -> None:
     found = dead_letters.decode(dead_letters.encode(delivery("body é \n"), WHY, 12.5))
 
-    assert found is not None
     assert (found.original(), found.reason, found.failure_class) == (
         "body é \n",
         "it is broken",
@@ -283,7 +282,6 @@ def test_an_oversize_body_that_does_not_shrink_keeps_its_beginning_and_its_size(
 
     found = dead_letters.decode(dead_letters.encode(delivery(body), WHY, 1.0))
 
-    assert found is not None
     assert (found.form, body.startswith(found.original())) == ("head", True)
     assert found.body_bytes == len(body.encode())
 
@@ -295,7 +293,6 @@ def test_the_last_lines_of_a_long_tail_are_kept() -> None:
     text = dead_letters.encode(delivery("b"), why, 1.0)
     found = dead_letters.decode(text)
 
-    assert found is not None
     assert found.tail[-1] == "last"
     assert len(text.encode()) < dead_letters.ROOM_BYTES
 
