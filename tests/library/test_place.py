@@ -62,25 +62,18 @@ def test_placing_it_again_changes_nothing_and_fetches_nothing(tmp_path):
     assert proof_of(made).exists()
 
 
-def test_a_strangers_file_at_the_target_is_never_overwritten(tmp_path):
-    made = video(tmp_path, "video.avi", "video.hevc.mkv")
-    made.target.write_bytes(b"a stranger's")
-
-    with pytest.raises(LibraryError, match="was not overwritten"):
-        place(beside(made), made.fetch, FileSystem())
-    assert made.target.read_bytes() == b"a stranger's"
-    assert not proof_of(made).exists()
-
-
-def test_a_strangers_file_that_comes_in_the_last_moment_is_never_overwritten(tmp_path):
+@pytest.mark.parametrize("when", ["before", "in the last moment"])
+def test_a_strangers_file_at_the_target_is_never_overwritten(tmp_path, when):
     made = video(tmp_path, "video.avi", "video.hevc.mkv")
 
     def fetch(new):
         made.target.write_bytes(b"a stranger's")
         return made.fetch(new)
 
+    if when == "before":
+        made.target.write_bytes(b"a stranger's")
     with pytest.raises(LibraryError, match="was not overwritten"):
-        place(beside(made), fetch, FileSystem())
+        place(beside(made), made.fetch if when == "before" else fetch, FileSystem())
     assert made.target.read_bytes() == b"a stranger's"
     assert not proof_of(made).exists()
     assert strays(tmp_path) == []
@@ -121,25 +114,17 @@ def test_a_placement_killed_at_any_call_shows_all_or_nothing_and_is_swept(tmp_pa
     assert number > 10
 
 
-@pytest.mark.parametrize("when", ["before", "after", "torn"])
-def test_a_placement_killed_at_any_call_and_never_repeated_leaves_no_temporary_file(tmp_path, when):
+BROKEN = {"end": OSError(errno.EIO, os.strerror(errno.EIO), "x")}
+
+
+@pytest.mark.parametrize("how", [("before",), ("after",), ("torn",), BROKEN], ids=str)
+def test_a_placement_that_ends_at_any_call_and_is_never_repeated_leaves_no_temporary_file(
+    tmp_path, how
+):
     for number in range(1, 200):
         made = video(tmp_path / str(number), "tv/video.avi", "video.hevc.mkv")
-        fs = MortalFileSystem(number, when)
-        with contextlib.suppress(Killed):
-            place(beside(made), made.fetch, fs)
-        sweep(made.root, FileSystem())
-        assert strays(made.root) == []
-        if fs.count < number:
-            break
-    assert number > 10
-
-
-def test_a_certificate_that_cannot_be_written_leaves_no_temporary_file(tmp_path):
-    for number in range(1, 100):
-        made = video(tmp_path / str(number), "video.avi", "video.hevc.mkv")
-        fs = MortalFileSystem(number, end=OSError(errno.EIO, os.strerror(errno.EIO), "x"))
-        with contextlib.suppress(HevcqError):
+        fs = MortalFileSystem(number, **how) if how is BROKEN else MortalFileSystem(number, *how)
+        with contextlib.suppress(Killed, HevcqError):
             place(beside(made), made.fetch, fs)
         sweep(made.root, FileSystem())
         assert strays(made.root) == []

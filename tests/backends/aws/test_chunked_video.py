@@ -79,6 +79,19 @@ def farm(tmp_path):
     found.backend.close()
 
 
+def recorded(farm: CloudVideoFarm):
+    made = farm.cloud.clients
+    return iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb)
+
+
+def allowed(calls: list, file: str, role: str, *profile: str) -> set[iam.Grant]:
+    """Require that a role of Terraform allows each of these calls; return what they need."""
+    policy = iam.allowed(file, role, *profile)
+    used = {grant for call in calls for grant in iam.needed(*call)}
+    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    return used
+
+
 def is_whole(farm: CloudVideoFarm, source: Source) -> None:
     """One proven rendition, and nothing left of how it was made."""
     record = farm.record(source)
@@ -163,34 +176,22 @@ def test_parts_that_never_fit_have_the_video_on_aws_encoded_whole(farm):
 
 
 @pytest.mark.aws
-def test_a_split_video_needs_nothing_that_the_task_role_does_not_allow(farm):
-    source, made = farm.submit(), farm.cloud.clients
-    with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
+@pytest.mark.parametrize("kind", ["farm", "ladder"])
+def test_a_split_video_needs_nothing_that_the_task_role_does_not_allow(request, kind):
+    farm = request.getfixturevalue(kind)
+    source = farm.submit()
+    with recorded(farm) as calls:
         for _ in range(CHUNKS + 2):
             assert farm.handle() is not None
-    is_whole(farm, source)
+    if kind == "farm":
+        is_whole(farm, source)
+    else:
+        assert farm.state(source) is JobState.DONE
+        proven(farm, source)
 
-    policy = iam.allowed("modules/worker_service/roles.tf", "task")
-    used = {grant for call in calls for grant in iam.needed(*call)}
-    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    used = allowed(calls, "modules/worker_service/roles.tf", "task", farm.profile.name)
     actions = {action for action, _ in used}
     assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:DeleteObject"} <= actions
-
-
-@pytest.mark.aws
-def test_a_split_ladder_needs_nothing_that_the_task_role_does_not_allow(tmp_path):
-    farm = CloudVideoFarm(tmp_path, LADDER)
-    source, made = farm.submit(), farm.cloud.clients
-    with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
-        for _ in range(CHUNKS + 2):
-            assert farm.handle() is not None
-    assert farm.state(source) is JobState.DONE
-    proven(farm, source)
-
-    policy = iam.allowed("modules/worker_service/roles.tf", "task", LADDER.name)
-    used = {grant for call in calls for grant in iam.needed(*call)}
-    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
-    farm.backend.close()
 
 
 LADDER_POINTS = [
@@ -204,42 +205,38 @@ AMID = ("join", "store.publish#3:after")
 """In the middle of the files of a set; `make long` takes every point."""
 
 
+@pytest.fixture
+def ladder(tmp_path):
+    found = CloudVideoFarm(tmp_path, LADDER)
+    yield found
+    found.backend.close()
+
+
 @pytest.mark.aws
 @pytest.mark.parametrize(
     ("step", "point"),
     [AMID, *(pytest.param(*one, marks=pytest.mark.slow) for one in LADDER_POINTS if one != AMID)],
 )
-def test_a_kill_at_any_point_on_aws_leaves_one_whole_set(tmp_path, step, point):
-    farm = CloudVideoFarm(tmp_path, LADDER)
-
-    leaves_one_whole_set(farm, step, point)
-
-    farm.backend.close()
+def test_a_kill_at_any_point_on_aws_leaves_one_whole_set(ladder, step, point):
+    leaves_one_whole_set(ladder, step, point)
 
 
 @pytest.mark.aws
 @pytest.mark.slow
-def test_a_set_on_aws_that_cannot_be_adopted_is_replaced_by_a_whole_encode(tmp_path):
-    farm = CloudVideoFarm(tmp_path, LADDER)
-
-    replaced_by_a_whole_encode(farm)
-
-    farm.backend.close()
+def test_a_set_on_aws_that_cannot_be_adopted_is_replaced_by_a_whole_encode(ladder):
+    replaced_by_a_whole_encode(ladder)
 
 
 @pytest.mark.aws
 def test_an_operator_may_cancel_a_split_video_and_clear_away_its_parts(farm):
-    source, made = farm.split(), farm.cloud.clients
+    source = farm.split()
     farm.handle()
-    order = CancelRequest([source.key], who="me")
-    with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
-        (cancelled,) = cancel(farm.backend, order)
+    with recorded(farm) as calls:
+        (cancelled,) = cancel(farm.backend, CancelRequest([source.key], who="me"))
 
     assert cancelled.result is CancelResult.CANCELLED
     assert farm.kept(source) == []
-    policy = iam.allowed("operator.tf", "operator")
-    used = {grant for call in calls for grant in iam.needed(*call)}
-    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    allowed(calls, "operator.tf", "operator")
 
 
 @pytest.mark.aws
@@ -330,11 +327,5 @@ class TestHandedOn(HandsOn):
 @pytest.mark.aws
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "point"), CASES)
-def test_a_kill_at_any_point_on_aws_costs_at_most_one_chunk_and_loses_nothing(
-    tmp_path, name, point
-):
-    farm = CloudVideoFarm(tmp_path)
-
+def test_a_kill_at_any_point_on_aws_costs_at_most_one_chunk_and_loses_nothing(farm, name, point):
     costs_at_most_one_chunk(farm, name, point)
-
-    farm.backend.close()

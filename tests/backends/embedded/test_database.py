@@ -45,27 +45,41 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(
     assert path.read_bytes() == content
 
 
-def test_another_program_s_database_is_refused(path: Path) -> None:
+def others(path: Path) -> None:
     with raw(path) as connection:
         connection.execute("CREATE TABLE message (id)")
 
-    with pytest.raises(DatabaseDamaged, match="not one that hevcq made"):
+
+@pytest.mark.parametrize(
+    ("put", "said"),
+    [
+        (others, "not one that hevcq made"),
+        (lambda path: path.mkdir(), "not a file"),
+        (lambda path: path.with_name("hevcq.db-wal").write_bytes(b"the last records"), "missing"),
+    ],
+    ids=["another program's", "a folder", "a log without its database"],
+)
+def test_what_is_no_database_of_hevcqs_is_refused_and_none_is_made(path: Path, put, said) -> None:
+    put(path)
+
+    with pytest.raises(DatabaseDamaged, match=said):
         Database(path)
 
-
-def test_a_folder_in_its_place_is_refused(path: Path) -> None:
-    path.mkdir()
-
-    with pytest.raises(DatabaseDamaged, match="not a file"):
-        Database(path)
+    assert path.exists() == (said != "missing")
 
 
-def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: Database) -> None:
+def damaged(path: Path, database: Database) -> bytes:
+    """Fill a database, close it and damage some of its pages; return what the file holds then."""
     database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
     database.close()
     content = bytearray(path.read_bytes())
     content[4096 * 40 : 4096 * 60] = b"\x5a" * (4096 * 20)
     path.write_bytes(content)
+    return bytes(content)
+
+
+def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: Database) -> None:
+    content = damaged(path, database)
 
     with pytest.raises(DatabaseDamaged):
         Database(path, scripts=("001_jobs.sql", NOTE))
@@ -85,27 +99,13 @@ def test_a_truncated_database_is_refused(path: Path, database: Database) -> None
 
 
 def test_damage_met_later_is_named_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = Database(path, scripts=("001_jobs.sql", NOTE))
-    database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
-    database.close()
-    content = bytearray(path.read_bytes())
-    content[4096 * 40 : 4096 * 60] = b"\x5a" * (4096 * 20)
-    path.write_bytes(content)
+    damaged(path, Database(path, scripts=("001_jobs.sql", NOTE)))
     monkeypatch.setattr(migrations, "CHECKED_BYTES", 0)
 
     late = Database(path, scripts=("001_jobs.sql", NOTE))
     with pytest.raises(DatabaseDamaged):
         notes(late)
     late.close()
-
-
-def test_a_log_without_its_database_is_refused(path: Path) -> None:
-    path.with_name("hevcq.db-wal").write_bytes(b"the last records")
-
-    with pytest.raises(DatabaseDamaged, match="missing"):
-        Database(path)
-
-    assert not path.exists()
 
 
 def test_a_sound_database_passes_the_check(path: Path, database: Database) -> None:

@@ -73,6 +73,10 @@ class House:
     def undo(self, *paths: Path, **options):
         return list(undo(UndoRequest(paths=paths, **options), self.ports))
 
+    def lose_the_catalog(self) -> None:
+        self.catalog = MemoryCatalog(self.clock)
+        self.ports = dataclasses.replace(self.ports, catalog=self.catalog)
+
 
 @pytest.fixture
 def house(tmp_path):
@@ -116,14 +120,19 @@ def test_an_original_comes_back_by_any_of_its_names(house, named):
     assert house.catalog.placement(job).state is PlacementState.UNDONE
 
 
-def test_only_what_was_replaced_since_then_comes_back(house):
+@pytest.mark.parametrize("catalog", ["there", "lost"])
+def test_only_what_was_replaced_since_then_comes_back(house, catalog):
     old, _ = house.replace("old.mkv")
     house.clock.advance(3 * DAY)
     new, before = house.replace("new.mkv")
+    named = []
+    if catalog == "lost":
+        house.lose_the_catalog()
+        named = [house.root]
 
-    (one,) = house.undo(since=house.clock.now() - DAY)
+    (one,) = house.undo(*named, since=house.clock.now() - DAY)
 
-    assert one.source == new.source
+    assert (one.source, one.result) == (new.source, UndoResult.RESTORED)
     assert looks(new.source) == before
     assert old.source.read_bytes() == RENDITION
 
@@ -167,8 +176,7 @@ def test_one_refusal_keeps_no_other_from_coming_back(house):
 
 def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
     made, before = house.replace("tv/video.avi", "video.mkv")
-    house.catalog = MemoryCatalog(house.clock)
-    house.ports = dataclasses.replace(house.ports, catalog=house.catalog)
+    house.lose_the_catalog()
 
     (one,) = house.undo(made.source)
 
@@ -312,11 +320,6 @@ def test_the_command_restores_and_its_exit_code_says_so(house, tmp_path, hevcq):
     assert hevcq()[0] == ExitCode.USAGE
 
 
-def lose_the_catalog(house: House) -> None:
-    house.catalog = MemoryCatalog(house.clock)
-    house.ports = dataclasses.replace(house.ports, catalog=house.catalog)
-
-
 def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(house):
     made, before = house.replace("video.mkv")
     house.clock.advance(60)
@@ -328,7 +331,7 @@ def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(ho
     )
     again = Video(house.root, change, RENDITION, smaller, os.lstat(made.target))
     Swap(house.root, house.clock, QuickFileSystem()).replace(change, again.fetch)
-    lose_the_catalog(house)
+    house.lose_the_catalog()
 
     results = house.undo(made.source)
 
@@ -340,25 +343,12 @@ def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(ho
     assert looks(made.source) == before
 
 
-def test_without_a_catalog_a_moment_still_keeps_older_replacements_from_coming_back(house):
-    old, _ = house.replace("old.mkv")
-    house.clock.advance(3 * DAY)
-    new, before = house.replace("new.mkv")
-    lose_the_catalog(house)
-
-    (one,) = house.undo(house.root, since=house.clock.now() - DAY)
-
-    assert (one.source, one.result) == (new.source, UndoResult.RESTORED)
-    assert looks(new.source) == before
-    assert old.source.read_bytes() == RENDITION
-
-
 def test_a_folder_brings_back_what_was_replaced_in_parts_of_it_that_were_roots(house):
     whole, before = house.replace("a.mkv")
     (house.root / "tv").mkdir()
     inner, inner_before = House(house.root / "tv").replace("b.mkv")
     moved = house.root.rename(house.root.with_name("moved"))
-    lose_the_catalog(house)
+    house.lose_the_catalog()
 
     results = house.undo(moved)
 
