@@ -6,7 +6,8 @@ import ctypes
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,21 +17,11 @@ import pytest
 
 from hevcq.ffmpeg.inputs import DEMUXERS
 from hevcq.ffmpeg.probe import demuxer, libav
-from hevcq.ffmpeg.probe.demuxer import decode_sound, facts_of, frames_of, packet_lines
-from hevcq.ffmpeg.probe.libav import (
-    CORRUPT,
-    END_OF_FILE,
-    NO_TIME,
-    TRY_AGAIN,
-    Decoders,
-    Libraries,
-    OpenFile,
-    Ratio,
-    Unsure,
-    side_data,
-)
+from hevcq.ffmpeg.probe.demuxer import facts_of, frames_of, packet_lines
+from hevcq.ffmpeg.probe.libav import Libraries, OpenFile, Ratio, Unsure
 from support.clips import make_clip
 
+AGAIN = libav.TRY_AGAIN
 QUESTION = {"name": b"file:clip.mkv".hex(), "formats": DEMUXERS}
 
 
@@ -58,9 +49,8 @@ class Failing:
         self._av, self._answers = av, answers
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._answers:
-            return Mock(side_effect=lambda *_: self._answers[name])
-        return getattr(self._av, name)
+        answer = self._answers
+        return (lambda *_: answer[name]) if name in answer else getattr(self._av, name)
 
 
 def opened(av: Any, clip: Path) -> OpenFile:
@@ -107,39 +97,34 @@ def test_a_function_that_fails_leaves_the_file_to_ffprobe(av, clip, function, an
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def change(**fields: Any) -> Callable[[Any], None]:
-    return lambda target: [setattr(target, name, value) for name, value in fields.items()]
-
-
 @pytest.mark.parametrize(
-    ("where", "index", "fields", "why"),
+    ("where", "name", "value", "why"),
     [
-        ("streams", 0, {"disposition": 0x1000}, "a disposition is not known"),
-        ("parameters", 0, {"width": 0}, "the picture's format is not known"),
-        ("parameters", 0, {"codec_id": 0}, "the codec  was not compared|the codec none"),
+        ("streams", "disposition", 0x1000, "a disposition is not known"),
+        ("parameters", "width", 0, "the picture's format is not known"),
+        ("parameters", "codec_id", 0, "the codec  was not compared|the codec none"),
     ],
 )
-def test_facts_that_ffprobe_may_print_otherwise_are_left_to_it(file, where, index, fields, why):
-    change(**fields)(getattr(file, where)[index])
+def test_facts_that_ffprobe_may_print_otherwise_are_left_to_it(file, where, name, value, why):
+    setattr(getattr(file, where)[0], name, value)
     with pytest.raises(Unsure, match=why):
         facts_of(file)
 
 
 def test_facts_that_a_file_does_not_hold_are_left_out(av, clip):
     file = opened(Failing(av, av_guess_sample_aspect_ratio=Ratio(0, 1)), clip)
-    file.format.duration = file.format.start_time = NO_TIME
-    file.format.bit_rate = 0
-    change(sample_rate=8000, format=-1, layout_order=0, profile=7)(file.parameters[1])
-    change(field_order=2, profile=-99)(file.parameters[0])
+    picture, sound = file.parameters
+    file.format.duration = file.format.start_time = libav.NO_TIME
+    file.format.bit_rate = sound.layout_order = 0
+    sound.format, sound.profile, picture.profile, picture.field_order = -1, 7, -99, 2
     found = look(file)
     assert not {"duration", "start_time", "bit_rate"} & set(found["format"])
-    picture, sound = found["streams"]
-    assert not {"sample_fmt", "channel_layout"} & set(sound)
-    assert (sound["sample_rate"], sound["profile"]) == ("8000", "7")
-    assert not {"sample_aspect_ratio", "profile"} & set(picture)
-    assert picture["field_order"] == "tt"
+    first, second = found["streams"]
+    assert not {"sample_fmt", "channel_layout"} & set(second)
+    assert not {"sample_aspect_ratio", "profile"} & set(first)
+    assert (first["field_order"], second["profile"]) == ("tt", "7")
     assert all("sample_aspect_ratio" not in frame for frame in found["frames"])
-    file.parameters[1].codec_type = -1
+    sound.codec_type = -1
     assert "codec_type" not in facts_of(file)["streams"][1]
     file.close()
 
@@ -148,12 +133,12 @@ def test_a_broken_disk_is_no_end_of_the_file(file):
     real, file.descriptor = file.descriptor, -1
     room = ctypes.create_string_buffer(10)
     assert file._read(None, ctypes.addressof(room), 10) == libav.IO_ERROR
-    assert (file._seek(None, -1, 0), file._seek(None, 5, 0), file._seek(None, 0, 2)) == (
-        -22, 5, file.size,
-    )  # fmt: skip
-    with pytest.raises(Unsure, match="av_read_frame"):
-        list(file.packets())
+    asked = (file._seek(None, at, how) for at, how in ((-1, 0), (5, 0), (0, 2)))
+    assert list(asked) == [-22, 5, file.size]
     file.descriptor = real
+    file.again()
+    with pytest.raises(Unsure, match="av_read_frame"):
+        list(file.packets())  # though avformat took it for the end
 
 
 def test_packets_of_other_streams_are_passed_over_and_a_new_stream_is_left_to_ffprobe(file):
@@ -170,36 +155,25 @@ def test_packets_of_other_streams_are_passed_over_and_a_new_stream_is_left_to_ff
         list(file.packets())
 
 
-SOUND = {"stream_index": 0, "dts": 5, "flags": 0}
-
-
 @pytest.mark.parametrize(
-    ("packets", "decoded", "why"),
+    ("times", "flags", "decoded", "why"),
     [
-        ([SOUND, {**SOUND, "dts": 6}], [0], ""),
-        ([SOUND, {**SOUND, "dts": 4}], [0], "not in the order"),
-        ([{**SOUND, "dts": NO_TIME}], [0], "not in the order"),
-        ([{**SOUND, "flags": CORRUPT}], [0], "is corrupt"),
-        ([SOUND], [], "a track holds no sound"),
+        ([5, 6], 0, [0], ""), ([5, 4], 0, [0], "not in the order"), ([5], 0, [], "holds no sound"),
+        ([libav.NO_TIME], 0, [0], "not in the order"), ([5], libav.CORRUPT, [0], "is corrupt"),
     ],
-)
+)  # fmt: skip
 def test_sound_counts_only_where_every_packet_is_as_it_should_be(
-    monkeypatch, packets, decoded, why
+    monkeypatch, times, flags, decoded, why
 ):
     decoders = Mock(open=decoded)
     decoders.feed.return_value = decoders.flush.return_value = ["a frame"]
     monkeypatch.setattr(demuxer, "Decoders", Mock(return_value=decoders))
-    file: Any = SimpleNamespace(
-        streams=[Mock(discard=0), Mock(discard=0)],
-        parameters=[SimpleNamespace(codec_type=1), SimpleNamespace(codec_type=0)],
-        packets=lambda: [SimpleNamespace(**packet) for packet in packets],
-        packet=None,
-    )
-    if why:
-        with pytest.raises(Unsure, match=why):
-            decode_sound(file)
-    else:
-        assert decode_sound(file) == len(packets)
+    packets = [SimpleNamespace(stream_index=0, dts=time, flags=flags) for time in times]
+    kinds = [SimpleNamespace(codec_type=kind) for kind in (1, 0)]
+    file: Any = Mock(streams=[Mock(discard=0), Mock(discard=0)], parameters=kinds)
+    file.packets.return_value = packets
+    with pytest.raises(Unsure, match=why) if why else nullcontext():
+        assert demuxer.decode_sound(file) == len(packets)
     assert [stream.discard for stream in file.streams] == [0, libav.DISCARD_ALL]
     assert decoders.close.called
 
@@ -207,64 +181,47 @@ def test_sound_counts_only_where_every_packet_is_as_it_should_be(
 @pytest.mark.parametrize(
     ("sends", "receives", "frames"),
     [
-        ([0], [0, 0, TRY_AGAIN], 2),
-        ([TRY_AGAIN, 0], [0, TRY_AGAIN], 1),
-        ([TRY_AGAIN, 0], [TRY_AGAIN, TRY_AGAIN], 0),
-        ([END_OF_FILE], [0, END_OF_FILE], 1),
+        ([0], [0, 0, AGAIN], 2), ([AGAIN, 0], [0, AGAIN], 1), ([AGAIN, 0], [AGAIN, AGAIN], 0),
+        ([libav.END_OF_FILE], [0, libav.END_OF_FILE], 1),
     ],
-)
+)  # fmt: skip
 def test_a_decoder_is_fed_and_emptied_as_ffprobe_does(sends, receives, frames):
-    av = Mock(**{
-        "avcodec_send_packet.side_effect": sends, "avcodec_receive_frame.side_effect": receives,
-    })  # fmt: skip
+    send, receive = Mock(side_effect=sends), Mock(side_effect=receives)
     kinds = [SimpleNamespace(codec_type=0), SimpleNamespace(codec_type=1)]
-    decoders = Decoders(SimpleNamespace(av=av, parameters=kinds, frame=None), 0, {})  # type: ignore[arg-type]
+    file: Any = Mock(parameters=kinds)
+    file.av.avcodec_send_packet, file.av.avcodec_receive_frame = send, receive
+    decoders = libav.Decoders(file, 0, {})
     decoders.open = {0: Mock()}
-    assert list(decoders.feed(1, None)) == []
-    assert list(decoders.feed(0, None)) == [0] * frames
-    assert (av.avcodec_send_packet.call_count, av.avcodec_receive_frame.call_count) == (
-        len(sends), len(receives),
-    )  # fmt: skip
-
-
-def made(kind: str) -> bytes:
-    numbers = {
-        "matrix": [0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30], "dolby": [0, 4 << 24],
-        "light": [1000, 400], "mastering": [*range(20), 1, 0], "": [],
-    }  # fmt: skip
-    return b"".join(number.to_bytes(4, "little", signed=True) for number in numbers[kind])
+    assert (list(decoders.feed(1, None)), list(decoders.feed(0, None))) == ([], [0] * frames)
+    assert (send.call_count, receive.call_count) == (len(sends), len(receives))
 
 
 @pytest.mark.parametrize(
-    ("kind", "found"),
+    ("kind", "numbers", "found"),
     [
-        ("dolby", {"dv_bl_signal_compatibility_id": 4}),
-        ("light", {"max_content": 1000, "max_average": 400}),
-        ("mastering", {"red_x": "0/1", "white_point_y": "14/15"}),
-        ("matrix", {"rotation": -90}),
-        ("", {}),
+        ("dolby", [0, 4 << 24], {"dv_bl_signal_compatibility_id": 4}),
+        ("light", [1000, 400], {"max_content": 1000, "max_average": 400}),
+        ("mastering", [*range(20), 1, 0], {"red_x": "0/1", "white_point_y": "14/15"}),
+        ("mastering", [*range(20), 0, 1], {"min_luminance": "16/17", "max_luminance": "18/19"}),
+        ("matrix", [0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30], {"rotation": -90}),
+        ("matrix", [0] * 9, {"rotation": 0}),
+        ("", [], {}),
     ],
 )
-def test_side_data_is_read_unless_it_is_too_short(kind, found):
-    av: Any = Mock(**{"av_display_rotation_get.return_value": -90.0})
-    room = ctypes.create_string_buffer(made(kind), max(1, len(made(kind))))
-    held = {"data": ctypes.addressof(room), "type": 5}
-    read = side_data(av, kind, SimpleNamespace(size=len(made(kind)), **held))
+def test_side_data_is_read_unless_it_is_too_short(kind, numbers, found):
+    turned = found.get("rotation") or math.nan
+    av: Any = Mock(**{"av_display_rotation_get.return_value": turned})
+    stored = b"".join(number.to_bytes(4, "little", signed=True) for number in numbers)
+    room = ctypes.create_string_buffer(stored, len(stored) + 1)
+    data = SimpleNamespace(data=ctypes.addressof(room), type=5, size=len(stored))
+    read = libav.side_data(av, kind, data)
     assert {name: read[name] for name in found} == found
-    assert ("min_luminance" in read, len(read) == 8) == (False, kind == "mastering")
+    assert len(read) == (
+        8 if "red_x" in found else 2 if found.get("rotation", 1) != 1 else len(found)
+    )
+    data.size -= 1
     with pytest.raises(Unsure, match="there is side data 5"):
-        side_data(av, kind or None, SimpleNamespace(size=len(made(kind)) - 1, **held))
-
-
-def test_a_matrix_that_turns_nothing_and_luminance_alone(av):
-    room = ctypes.create_string_buffer(made("mastering")[:80] + bytes(4) + b"\1\0\0\0")
-    held = SimpleNamespace(data=ctypes.addressof(room), size=88, type=20)
-    assert side_data(av, "mastering", held) == {
-        "min_luminance": "16/17", "max_luminance": "18/19",
-    }  # fmt: skip
-    none: Any = Mock(**{"av_display_rotation_get.return_value": math.nan})
-    assert side_data(none, "matrix", held)["rotation"] == 0
-    assert (libav.text(None), libav.text(b"x")) == ("unknown", "x")
+        libav.side_data(av, kind or None, data)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -23,6 +25,9 @@ from hevcq.ports.store import PROXY_SCHEME
 from hevcq.util.clock import SystemClock
 
 LOOK = {"packets": 1}
+OURS = {"version": "5.1.9", "configuration": "--enable-all"}
+PROGRAM = "#!/bin/sh\n# libavformat.so.59 5.1.9 --enable-all\n"
+FRAMES = b'{"frames": []}'
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -34,11 +39,12 @@ class Played:
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         program = folder / "ffprobe"
-        program.write_text("#!/bin/sh\n# libavformat.so.59 5.1.9 --enable-all\n")
+        program.write_text(PROGRAM)
         program.chmod(0o755)
         self.program, self.pid, self.ended = str(program), 0, 0
-        self.introduced: object = {"version": "5.1.9", "configuration": "--enable-all"}
-        self.first = lambda: None
+        self.introduced: object = OURS
+        self.sent: list[tuple[bytes, bytes]] = []
+        self.stop = threading.Event()
         self.pool = Demuxers(self.program, sandboxed=False)
         self.tools = FfmpegTools("ffmpeg", self.program, SystemClock())
         patch.setattr(inputs, "start_child", self.start)
@@ -47,13 +53,10 @@ class Played:
 
     def start(self, _argv: object, _limits: object, _sink: object, stdin: int) -> Played:
         self.channel = socket.socket(fileno=os.dup(stdin))
-        self.sends(b"A", self.introduced)
-        self.first()
+        self.channel.sendall(message(b"A", json.dumps(self.introduced).encode()))
+        self.channel.sendall(b"".join(message(*one) for one in self.sent))
+        self.stop.set()
         return self
-
-    def sends(self, kind: bytes, content: object) -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.channel.sendall(message(kind, body))
 
     def end_group(self) -> None:
         self.ended += 1
@@ -82,38 +85,39 @@ class Trickle(socket.socket):
         return super().recv(1)
 
 
-ANSWER = message(b"A", b'{"frames": []}')
+ANSWER = message(b"A", FRAMES)
+
+
+def look(played: Played, stop: threading.Event | None = None, **options: Any) -> object:
+    with Demuxed(played.tools, played.program, stop or threading.Event()) as file:
+        return file.ask("look", LOOK, **options)
 
 
 @pytest.mark.parametrize(
     "sent",
     [
         b"", b"A\0", ANSWER[:-1], b"A\xff\xff\xff\xff" + ANSWER, message(b"L", b"x\n") + b"A",
-        message(b"X", b"") + ANSWER, message(b"A", b"{}!"), message(b"A", b"[]"), message(b"A", b"[" * 65_536),
-        message(b"A", b"{}"), message(b"A", b'{"frames": {}}'), message(b"A", b'{"frames": [1]}'),
-        message(b"A", b'{"packets": "1"}'), message(b"A", b'{"frames": null}'),
+        message(b"X", b"") + ANSWER,
+        *(message(b"A", body) for body in (
+            b"{}!", b"[]", b"[" * 65_536, b"{}", b'{"frames": {}}', b'{"frames": [1]}',
+            b'{"packets": "1"}', b'{"frames": null}',
+        )),
     ],
 )  # fmt: skip
-def test_a_lie_or_a_torn_answer_is_no_answer_and_the_liar_is_ended(tmp_path, played, sent):
+def test_a_lie_or_a_torn_answer_is_no_answer_and_the_liar_is_ended(played, sent):
     with Demuxed(played.tools, played.program, threading.Event()) as file:
         played.channel.sendall(sent)
         played.channel.shutdown(socket.SHUT_WR)
-        assert file.ask("look", LOOK) is None
-        assert file.ask("look", LOOK) is None
-    assert played.ended == 1
-    assert not played.pool._all
+        assert [file.ask("look", LOOK) for _ in range(2)] == [None, None]
+    assert (played.ended, played.pool._all) == (1, set())
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
 def test_packets_that_do_not_add_up_are_void(played, wrong):
     heard: list[bytes] = []
     reader = SimpleNamespace(feed=heard.append, close=lambda: None)
-    played.first = lambda: [
-        played.sends(kind, content)
-        for kind, content in (
-            (b"L", b"0,1\n0,2\n"), (b"L", b"0,3\n"), (b"A", {"packets": 3 + wrong}), (b"A", {})
-        )
-    ]  # fmt: skip
+    end = b'{"packets": %d}' % (3 + wrong)
+    played.sent = [(b"L", b"0,1\n0,2\n"), (b"L", b"0,3\n"), (b"A", end), (b"A", b"{}")]
     question = {"stream": None, "named": "", "hashed": False}
     found = demux_packets(played.tools, played.program, question, reader, threading.Event())
     assert found is not bool(wrong)
@@ -121,7 +125,7 @@ def test_packets_that_do_not_add_up_are_void(played, wrong):
 
 
 @pytest.mark.usefixtures("hours")
-@pytest.mark.parametrize("sent", [message(b"A", b'{"frames": []}' + b" " * 50), b""])
+@pytest.mark.parametrize("sent", [message(b"A", FRAMES + b" " * 50), b""])
 def test_one_that_speaks_byte_by_byte_or_not_at_all_is_ended_at_its_deadline(played, sent):
     with Demuxed(played.tools, played.program, threading.Event()) as file:
         (one,) = played.pool._all
@@ -132,84 +136,69 @@ def test_one_that_speaks_byte_by_byte_or_not_at_all_is_ended_at_its_deadline(pla
 
 
 def test_its_asker_is_heard_while_it_speaks(played):
-    def check() -> None:
-        raise Unavailable("silence")
-
-    with Demuxed(played.tools, played.program, threading.Event()) as file:
-        played.sends(b"A", {"frames": []})
-        with pytest.raises(Unavailable):
-            file.ask("look", LOOK, check=check)
+    played.sent = [(b"A", FRAMES)]
+    with pytest.raises(Unavailable):
+        look(played, check=Mock(side_effect=Unavailable("silence")))
     assert not played.pool._all
 
 
 @pytest.mark.usefixtures("hours")
-@pytest.mark.parametrize("stopped", [True, False])
-def test_one_that_does_not_let_a_file_go_is_ended(played, monkeypatch, stopped):
+@pytest.mark.parametrize("stops", [Stopped, None])
+def test_one_that_does_not_let_a_file_go_is_ended(played, monkeypatch, stops):
     monkeypatch.setattr(inputs, "SERVED_DEADLINE_S", 2)
     stop, before = threading.Event(), len(os.listdir("/proc/self/fd"))
-
-    def look() -> None:
-        with Demuxed(played.tools, played.program, stop) as file:
-            played.sends(b"A", {"frames": []})
-            assert file.ask("look", LOOK, deadline_s=60) == {"frames": []}
-            if stopped:
-                stop.set()
-
-    if stopped:
-        with pytest.raises(Stopped):
-            look()
-    else:
-        look()
+    played.sent = [(b"L", b""), (b"A", FRAMES)]
+    with (
+        pytest.raises(stops) if stops else nullcontext(),
+        Demuxed(played.tools, played.program, stop) as file,
+    ):
+        assert file.ask("look", LOOK, deadline_s=60) == {"frames": []}
+        if stops:
+            stop.set()
     assert not played.pool._all
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize(
     ("used", "stays"),
-    [
-        (Usage(1799.0, 511.0), True), (Usage(1800.0, 1.0), False), (Usage(1.0, 512.0), False),
-        (None, False),
-    ],
-)  # fmt: skip
+    [(Usage(1799.0, 511.0), 1), (Usage(1800.0, 1.0), 0), (Usage(1.0, 512.0), 0), (None, 0)],
+)
 def test_one_that_is_spent_is_followed_by_a_new_one(played, monkeypatch, used, stays):
-    monkeypatch.setattr(inputs, "usage", lambda pid: used)
-    with Demuxed(played.tools, played.program, threading.Event()) as file:
-        played.sends(b"A", {"frames": []})
-        played.sends(b"A", {})
-        assert file.ask("look", LOOK) is not None
+    monkeypatch.setattr(inputs, "usage", lambda _pid: used)
+    played.sent = [(b"A", FRAMES), (b"A", b"{}")]
+    assert look(played) is not None
     assert len(played.pool._all) == stays
 
 
 @pytest.mark.parametrize(
-    "introduced",
-    [{"version": "5.1.8", "configuration": "--enable-all"}, {"version": "", "configuration": ""},
-     {"version": "5.1.9"}, {"version": 5, "configuration": "--enable-all"}],
+    ("introduced", "text", "why"),
+    [
+        ({**OURS, "version": "5.1.8"}, PROGRAM, "another build"),
+        ({"version": "", "configuration": ""}, PROGRAM, "another build"),
+        ({"version": "5.1.9"}, PROGRAM, "another build"), ({**OURS, "version": 5}, PROGRAM, "another build"),
+        (OURS, "#!/bin/sh", "does not use"),
+    ],
 )  # fmt: skip
-def test_libraries_of_another_build_are_not_asked(played, introduced):
+def test_another_ffprobe_than_the_libraries_is_started_itself(played, introduced, text, why):
     played.introduced = introduced
+    Path(played.program).write_text(text)
     assert not played.pool.available(threading.Event())
-    assert "another build" in played.pool.why_not
-    assert played.ended == 1
+    assert why in played.pool.why_not
+    assert played.ended == (text == PROGRAM)
 
 
 def test_a_stop_ends_one_that_only_begins(played):
-    stop = threading.Event()
-    played.first = stop.set
-    with pytest.raises(Stopped):
-        played.pool.borrow(stop)
-    with pytest.raises(Stopped):
-        played.pool.borrow(stop)
+    played.stop = stop = threading.Event()
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            played.pool.borrow(stop)
     assert played.ended == 1
 
 
 def test_without_a_process_ffprobe_is_asked_and_the_reason_is_kept(played, monkeypatch):
-    def refuse(*_: object) -> None:
-        raise WorkerUnfit("python cannot be started")
-
-    monkeypatch.setattr(inputs, "start_child", refuse)
-    assert played.pool.borrow(threading.Event()) is None
-    assert played.pool.why_not == "python cannot be started"
-    assert played.pool.borrow(threading.Event()) is None
+    monkeypatch.setattr(inputs, "start_child", Mock(side_effect=WorkerUnfit("no python")))
+    assert [played.pool.borrow(threading.Event()) for _ in range(2)] == [None, None]
+    assert (played.pool.why_not, inputs.start_child.call_count) == ("no python", 1)
 
 
 def test_what_is_no_plain_file_or_was_stopped_is_not_lent(tmp_path, played):
@@ -218,7 +207,7 @@ def test_what_is_no_plain_file_or_was_stopped_is_not_lent(tmp_path, played):
         with Demuxed(played.tools, str(name), stop) as file:
             assert file.ask("look", LOOK) is None
     played.pool.give_back(Mock(), well=True)  # borrowed before a fork
-    assert not played.pool._all
+    assert (played.pool._all, played.ended) == (set(), 0)
     stop.set()
     with pytest.raises(Stopped):
         Demuxed(played.tools, played.program, stop)

@@ -332,12 +332,10 @@ def _read_h264_hdr(
     if first.returncode != 0:
         raise probe_error(location, first.stderr)
     mastering, light = static_hdr(first.stdout)
-    if stream.video is None or (mastering is None and light is None):
-        return stream
-    video = stream.video.model_copy(
-        update={"mastering_display": mastering, "light_level": stream.video.light_level or light}
-    )
-    return stream.model_copy(update={"video": video})
+    video = stream.video
+    assert video is not None  # or it could not lack anything
+    found = {"mastering_display": mastering, "light_level": video.light_level or light}
+    return stream.model_copy(update={"video": video.model_copy(update=found)})
 
 
 _SEI_UNIT = 6
