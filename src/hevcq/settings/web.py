@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
+TOKEN_DAYS, MOST_TOKEN_DAYS = 90, 3650
+"""Days that a program's token is valid unless somebody says otherwise, and at most."""
+
 
 def _words(value: object) -> object:
     """Split `a, b` as a variable gives it; a file gives a list."""

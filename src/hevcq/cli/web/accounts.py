@@ -12,7 +12,7 @@ from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import UsageError
-from hevcq.web.identity.tokens import MOST_DAYS, USUAL_DAYS
+from hevcq.settings.web import MOST_TOKEN_DAYS, TOKEN_DAYS
 
 if TYPE_CHECKING:
     from hevcq.web.identity.tokens import ProgramTokens
@@ -109,8 +109,10 @@ def create_token(
     ] = "local",
     days: Annotated[
         float,
-        typer.Option("--days", metavar="N", min=0.01, max=MOST_DAYS, help="Days until it ends."),
-    ] = USUAL_DAYS,
+        typer.Option(
+            "--days", metavar="N", min=0.01, max=MOST_TOKEN_DAYS, help="Days until it ends."
+        ),
+    ] = TOKEN_DAYS,
 ) -> None:
     """Make a token for a program and print it.
 

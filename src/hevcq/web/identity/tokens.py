@@ -17,8 +17,6 @@ from hevcq.web.identity.person import Person, Role, Scope
 PREFIX = "hevcq"
 ID_BYTES = 6
 TEXT = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * ID_BYTES}}})_([A-Za-z0-9_-]{{20,64}})")
-USUAL_DAYS, MOST_DAYS = 90, 3650
-"""Days that a token is valid unless somebody says otherwise, and at most."""
 DAY_S = 86_400
 
 
