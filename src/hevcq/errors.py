@@ -26,6 +26,7 @@ HevcqError
 │   ├── DiskFull
 │   ├── Conflict
 │   └── Unavailable
+│       └── AccessDenied
 ├── WorkerUnfit                 this worker cannot do any job (no ffmpeg, no encoder)
 ├── Interruption                neither failure nor poison: the work goes back as it was
 │   ├── Stopped
@@ -47,7 +48,11 @@ An error carries data; its message is one sentence that says what, which file, a
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a disk, or a quota, that has no space left."""
 
 
 class HevcqError(Exception):
@@ -183,12 +188,21 @@ class DiskFull(TransientError):
     """The disk has too little free space for this work."""
 
 
+def is_full(error: BaseException) -> bool:
+    """Return whether an error says that a disk, or a quota, has no space left."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
 class Conflict(TransientError):
     """A record was changed by somebody else meanwhile."""
 
 
 class Unavailable(TransientError):
     """A service or file system that hevcq needs did not answer."""
+
+
+class AccessDenied(Unavailable):
+    """A service refused a request: the account or role lacks a right for it."""
 
 
 class WorkerUnfit(HevcqError):

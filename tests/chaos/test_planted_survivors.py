@@ -140,4 +140,4 @@ def test_an_output_that_stands_still_while_the_source_moves_is_reported():
     stuck = Sample(2.0, 1.0, ((DARK, DARK), (GREY, DARK)))
 
     assert freeze_problem([moving]) == ""
-    assert "stands still at 2.0 s" in freeze_problem([moving, stuck])
+    assert "stands still at 0:00:02.0" in freeze_problem([moving, stuck])

@@ -48,6 +48,7 @@ TABLE = {
     errors.DiskFull: (BACK, C.DISK),
     errors.Conflict: (LATER, C.INTERNAL),
     errors.Unavailable: (LATER, C.NETWORK),
+    errors.AccessDenied: (LATER, C.NETWORK),
     errors.WorkerUnfit: (BACK, C.WORKER),
     errors.Stopped: (BACK, C.INTERNAL),
     errors.Paused: (BACK, C.INTERNAL),

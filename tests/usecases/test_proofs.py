@@ -185,7 +185,10 @@ def test_a_swapped_rendition_whose_certificate_lost_its_signature_is_compared_by
     item = planned(bench)
 
     assert item.disposition is Disposition.REFUSE
-    assert "failed a new check (G4 full decode: it does not decode)" in item.reason
+    assert (
+        "failed a new check (The new file cannot be decoded without errors (G4): it does not decode)"
+        in item.reason
+    )
 
 
 def test_an_unsigned_rendition_of_before_is_compared_by_the_gates_once(

@@ -59,11 +59,13 @@ def test_a_video_from_its_upload_to_its_end(
     assert [each["state"] for each in done.json()["formats"]] == ["queued"]
     assert ann.post(f"{API}/uploads/{video_id}/complete").status_code == 200
 
+    bench.encoder.trimmed = (CLIP, ("8 pictures are left out.",))
     bench.work("hevc")
     shown = ann.get(f"{API}/videos/{video_id}").json()
     assert shown["status"] == "done"
     (made,) = shown["formats"]
     assert ann.get(made["url"]).status_code == 200
+    assert "8 pictures are left out." in made["notices"]
     assert made["saved"] == pytest.approx(1 - made["size"] / len(CLIP))
     public = ann.post(f"{API}/videos/{video_id}/publish").json()
     name = made["url"].rpartition("/")[2]

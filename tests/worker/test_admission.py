@@ -273,7 +273,7 @@ def test_a_full_disk_and_an_unfit_worker_are_reported(farm):
     farm.submit()
     assert slot_of(farm).step() is False
     assert told[0][0] == "disk.low"
-    assert "must stay free" in told[0][1]
+    assert "Low disk space" in told[0][1]
 
     farm.with_context(min_free_bytes=0)
     farm.queue.receive = Mock(side_effect=WorkerUnfit("no ffmpeg"))

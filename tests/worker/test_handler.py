@@ -234,7 +234,7 @@ def test_a_long_video_whose_sample_is_a_wrong_picture_is_not_encoded(farm):
 
     assert "encode" not in farm.encoder.calls
     assert farm.letters()[0].failure_class is FailureClass.VERIFICATION
-    assert "G8 picture: colour is lost" in farm.letters()[0].reason
+    assert "(G8): colour is lost" in farm.letters()[0].reason
 
 
 def test_a_long_video_that_may_pass_is_encoded_after_its_samples(farm):

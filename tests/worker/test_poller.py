@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hevcq.domain.job import JobState
-from hevcq.errors import ConfigError, DatabaseDamaged, Unavailable
+from hevcq.errors import AccessDenied, ConfigError, DatabaseDamaged, Unavailable
 from hevcq.ports.ledger import JobFilter
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.poller import Poller
@@ -258,6 +258,27 @@ def test_where_no_queue_answers_the_pool_is_seen_to_be_unwell(farm) -> None:
     drive(farm, pool, lambda: pool.health().oldest_poll_s > 300, step_s=1.0)
 
     end(farm, pool)
+
+
+@pytest.mark.parametrize("admitted", [0, 1])
+def test_a_pool_ends_only_where_every_queue_denies_it_from_the_start(farm, admitted) -> None:
+    def denied(name: str, _limit: int) -> None:
+        if name not in NAMES[:admitted]:
+            raise AccessDenied("AWS could not receive: access is denied.")
+
+    pool = pool_of(farm, watched(farm, denied), 2)
+    pool.start()
+    began = farm.clock.monotonic()
+
+    if admitted:
+        drive(farm, pool, lambda: farm.clock.monotonic() > began + 300, step_s=1.0)
+        assert pool.error is None
+        end(farm, pool)
+        return
+    drive(farm, pool, lambda: pool.stopped, step_s=1.0)
+    assert pool.finish() is SlotOutcome.UNFIT
+    assert "access is denied" in str(pool.error)
+    assert farm.clock.monotonic() - began <= 240
 
 
 def test_an_error_that_does_not_pass_takes_the_worker_out(farm) -> None:

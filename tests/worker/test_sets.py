@@ -45,7 +45,7 @@ def test_one_bad_rung_buries_the_job_and_publishes_nothing(farm):
 
     assert record.state is JobState.DEAD
     (letter,) = farm.letters()
-    assert "G4 full decode (v240.mp4): broken" in letter.reason
+    assert "(G4, v240.mp4): broken" in letter.reason
     assert stored(farm) == []
 
 

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from hevcq.domain.job import JobState
 from hevcq.errors import (
+    AccessDenied,
     DatabaseBusy,
     DatabaseDamaged,
     DiskFull,
@@ -17,6 +18,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.worker.handler import Handler, ProfileQueue
+from hevcq.worker.poller import MOST_DENIED
 from hevcq.worker.slot import Slot, SlotOutcome
 from support.fakes.backend import HEVC, memory_backend
 from support.fakes.farm import Farm
@@ -113,6 +115,24 @@ def test_the_time_of_the_last_poll_stands_still_while_polls_fail(farm):
     assert worker.outcome is SlotOutcome.RUNNING
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_worker_that_no_queue_ever_admits_ends_soon_and_one_that_worked_goes_on(farm, answered):
+    worker = worker_of(farm)
+    if answered:
+        worker.step()
+    farm.queue.receive = Mock(side_effect=AccessDenied("AWS could not receive: access is denied."))
+    began = farm.clock.monotonic()
+    for _ in range(MOST_DENIED):
+        assert worker.outcome is SlotOutcome.RUNNING
+        worker.step()
+
+    assert worker.outcome is (SlotOutcome.RUNNING if answered else SlotOutcome.UNFIT)
+    if not answered:
+        assert isinstance(worker.error, WorkerUnfit)
+        assert "access is denied" in str(worker.error)
+        assert farm.clock.monotonic() - began <= 120
+
+
 @pytest.mark.parametrize("error", [DatabaseDamaged("bad page"), WorkerUnfit("read-only scratch")])
 def test_what_does_not_come_back_takes_the_slot_out(farm, error):
     farm.queue.receive = Mock(side_effect=error)
@@ -148,7 +168,7 @@ def test_a_full_disk_pauses_the_slot_before_it_takes_anything(farm):
 
     assert farm.queue.depth().ready == 1
     assert [line["event"] for line in lines] == ["work_paused"]
-    assert "1 MiB free; 2 MiB must stay free" in lines[0]["reason"]
+    assert "1 MiB free for the store, 2 MiB required" in lines[0]["reason"]
     farm.store.free = None
     assert worker.step() is True
 

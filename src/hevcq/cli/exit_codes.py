@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from hevcq.errors import (
     TransientError,
     UsageError,
     WorkerUnfit,
+    is_full,
 )
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ def exit_code(error: BaseException) -> ExitCode:
         if isinstance(error, kind):
             return code
     if isinstance(error, OSError):  # e.g. stdout is a file on a full disk
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        return ExitCode.STORAGE if full else ExitCode.UNAVAILABLE
+        return ExitCode.STORAGE if is_full(error) else ExitCode.UNAVAILABLE
     return ExitCode.INTERNAL
 
 

@@ -202,6 +202,32 @@ class Certificate(Frozen):
         return cls.parse(content)
 
 
+MEANINGS = {
+    Gate.G0: "The source changed while it was encoded",
+    Gate.G1: "ffmpeg reported an error while it encoded",
+    Gate.G2: "The new video does not have the planned format",
+    Gate.G3: "The tracks, tags or chapters of the new file are not as planned",
+    Gate.G4: "The new file cannot be decoded without errors",
+    Gate.G5: "Picture or sound of the new file is not complete, or not in time with the source",
+    Gate.G6: "The new file is not smaller",
+    Gate.G7: "The new file is suspiciously small",
+    Gate.G8: "The new picture is not like the source's",
+    Gate.H1: "The playlists do not point at whole segments",
+    Gate.H2: "A segment cannot be played by itself",
+    Gate.H3: "The sizes are not cut at the same times",
+    Gate.H4: "A playlist is not as long as the video",
+    Gate.H5: "A playlist declares another codec or size than the video has",
+    Gate.H6: "A playlist declares another bit rate than the video has",
+    Gate.H7: "A playlist cannot be read from start to end",
+    Gate.H8: "The picture of a size is not like the source's",
+}
+"""What it means that a gate did not pass, in words for a person."""
+ORIGINAL_KEPT = (
+    "The new file was discarded and the original is unchanged. Try it once more; if it fails again,"
+    " keep the original."
+)
+
+
 def require_passed(results: Iterable[GateResult], *, of_set: bool = False) -> None:
     """Require that every required gate passed; a missing gate counts as failed.
 
@@ -213,17 +239,18 @@ def require_passed(results: Iterable[GateResult], *, of_set: bool = False) -> No
     for gate in REQUIRED_OF_SETS if of_set else REQUIRED:
         mine = [result for result in found if result.gate is gate]
         if not mine:
-            raise VerificationFailed(f"{gate.value}: the gate did not run.")
+            raise VerificationFailed(f"The check {gate.value} did not run.")
         for result in mine:
             off = result.outcome is Outcome.OFF and gate not in NEVER_OFF
             if not off and result.outcome is not Outcome.PASSED:
-                raise VerificationFailed(
-                    f"{_named(result)}: {result.detail or result.outcome.value}."
-                )
+                raise VerificationFailed(failure(result), remedy=ORIGINAL_KEPT)
 
 
-def _named(result: GateResult) -> str:
-    return f"{result.gate.value} ({result.file})" if result.file else result.gate.value
+def failure(result: GateResult) -> str:
+    """Return one sentence about a gate that did not pass: what is wrong, which gate, where."""
+    what = MEANINGS.get(result.gate, result.gate.value)
+    where = f"{result.gate.name}, {result.file}" if result.file else result.gate.name
+    return f"{what} ({where}): {result.detail or result.outcome.value}."
 
 
 def kept_original(results: Iterable[GateResult]) -> str | None:
@@ -236,14 +263,14 @@ def kept_original(results: Iterable[GateResult]) -> str | None:
     found = tuple(results)
     for result in found:
         if result.outcome in {Outcome.FAILED, Outcome.UNKNOWN}:
-            raise VerificationFailed(f"{_named(result)}: {result.detail or result.outcome}.")
+            raise VerificationFailed(failure(result), remedy=ORIGINAL_KEPT)
     for result in found:
         if result.outcome is Outcome.NOT_SMALLER:
             return result.detail or "The rendition is not smaller by the profile's minimum."
     for result in found:
         if result.outcome is Outcome.REVIEW:
             raise NeedsReview(
-                f"{result.gate.value}: {result.detail or 'too good to be true'}.",
+                failure(result),
                 remedy="Look at the source and the profile, then reprocess or keep the original.",
             )
     return None

@@ -18,7 +18,14 @@ from pathlib import Path
 
 from hevcq.domain.certificate import MAX_BYTES as MAX_CERTIFICATE_BYTES
 from hevcq.domain.certificate import Certificate, Gate
-from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
+from hevcq.errors import (
+    DiskFull,
+    HevcqError,
+    LibraryError,
+    Unavailable,
+    VerificationFailed,
+    is_full,
+)
 from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
@@ -44,7 +51,6 @@ Fetch = Callable[[Path], str]
 """Write the rendition to the given new path; return the SHA-256 of the bytes read back."""
 Check = Callable[[Path], None]
 """Probe the collected file once more. Raises VerificationFailed."""
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 BROKEN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO})
 
 
@@ -148,7 +154,7 @@ def library_errors(path: Path) -> Iterator[None]:
 def library_error(path: Path, error: OSError) -> HevcqError:
     """Return the DiskFull, Unavailable or LibraryError for an OSError about `path`."""
     why = (error.strerror or str(error)).lower()
-    if error.errno in FULL:
+    if is_full(error):
         return DiskFull(f"No space left for {printable(path)}.", remedy="Free some space.")
     if error.errno in BROKEN:
         return Unavailable(f"The file system of {printable(path)} failed: {why}.")
@@ -255,8 +261,9 @@ def _require_certified(temp: Path, digest: str, proof: Certificate, fs: FileSyst
     size = None if facts is None else facts.st_size
     if size != proof.rendition_size or digest != proof.rendition_sha256:
         raise VerificationFailed(
-            f"{Gate.G9.value}: {printable(temp)} has {size} bytes and SHA-256 {digest[:16]}…, but the"
-            f" certificate says {proof.rendition_size} and {proof.rendition_sha256[:16]}….",
+            f"{printable(temp)} is not the rendition that was checked ({Gate.G9.name}): it has {size} bytes and"
+            f" SHA-256 {digest[:16]}…, its certificate says {proof.rendition_size} and"
+            f" {proof.rendition_sha256[:16]}….",
             remedy="Nothing was written; run the same command again.",
         )
 

@@ -125,8 +125,8 @@ def _fill(temp: Path, rendition: Rendition, fetch: FetchFile, fs: FileSystem) ->
         facts = fs.lstat(path)
         if facts is None or (facts.st_size, digest) != wanted or not stat.S_ISREG(facts.st_mode):
             raise VerificationFailed(
-                f"{Gate.G9.value}: {name} of the rendition of {printable(rendition.source)} is not what"
-                " its certificate says; nothing was written.",
+                f"{name} of the rendition of {printable(rendition.source)} is not what its certificate"
+                f" says ({Gate.G9.name}); nothing was written.",
                 remedy=f"Make it again: `hevcq reprocess {proof.job_id}`, then the same command.",
             )
         if fs.lstat(rendition.source) is not None:
@@ -162,4 +162,4 @@ def _check(temp: Path, proof: Certificate, check: Check) -> None:
             failed = error
     if found:
         raise failed
-    raise VerificationFailed(f"{Gate.G9.value}: the certificate names no video file of the set.")
+    raise VerificationFailed(f"The certificate names no video file of the set ({Gate.G9.name}).")

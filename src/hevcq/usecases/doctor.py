@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from hevcq.domain.job import JobState
 from hevcq.domain.pause import moment
 from hevcq.domain.profile import Profile
-from hevcq.errors import HevcqError
+from hevcq.errors import HevcqError, is_full
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Check, Encoder
 from hevcq.ports.ledger import JobFilter
@@ -103,8 +102,7 @@ def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Fin
     except HevcqError as error:
         checks = [Check(name, ok=False, detail=error.message, remedy=error.remedy)]
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        remedy = "Free some space." if full else "Check the folder and its permissions."
+        remedy = "Free some space." if is_full(error) else "Check the folder and its permissions."
         detail = f"{error.strerror or error}."
         checks = [Check(name, ok=False, detail=detail, remedy=remedy)]
     for check in checks:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hevcq.domain.certificate import Certificate, Standing
+from hevcq.domain.certificate import Certificate, Standing, failure
 from hevcq.domain.job import file_version
 from hevcq.domain.profile import Profile
 from hevcq.errors import Interruption, PermanentError, UsageError, VerificationFailed
@@ -89,7 +89,7 @@ class Proofs:
         except (PermanentError, UsageError) as error:
             return error.message
         failed = report.failures
-        return f"{failed[0].gate.value}: {failed[0].detail}" if failed else ""
+        return failure(failed[0]).rstrip(".") if failed else ""
 
     def why_changed(self, placement: Placement) -> str:
         """Return why the rendition at a placement's target is no longer the placed one, or "".

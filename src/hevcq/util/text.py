@@ -36,6 +36,19 @@ def counted(number: int, noun: str) -> str:
     return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def moment(seconds: float, decimals: int = 1) -> str:
+    """Return a place in a video, `0:12:34.5` (hours, minutes, seconds)."""
+    ticks = round(abs(seconds) * 10**decimals)
+    minutes, left = divmod(ticks, 60 * 10**decimals)
+    rest = f"{left / 10**decimals:0{3 + decimals if decimals else 2}.{decimals}f}"
+    return f"{'-' if seconds < 0 and ticks else ''}{minutes // 60}:{minutes % 60:02d}:{rest}"
+
+
+def lateness(seconds: float, decimals: int) -> str:
+    """Return a difference of times in words: `0.250 s too late`, `0.0400 s too early`."""
+    return f"{abs(seconds):.{decimals}f} s too {'late' if seconds > 0 else 'early'}"
+
+
 def size(count: float | None) -> str:
     """Return bytes in binary units, `1.4 GiB`; empty for None."""
     import humanize  # here: a worker's imports go without it

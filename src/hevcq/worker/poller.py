@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hevcq.errors import ConfigError, HevcqError, TransientError
+from hevcq.errors import AccessDenied, ConfigError, HevcqError, TransientError, WorkerUnfit
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.util.retry import POLL_FAILED
@@ -32,6 +32,10 @@ GATE_S = 1.0
 """Seconds between looks at whether a closed queue is open again."""
 SHARED_S = 5.0
 """The same after a whole empty round: 12 calls a minute in total."""
+MOST_DENIED = 8
+"""Denials in a row after which a worker that no queue ever answered ends: within two minutes of its
+start, long enough for a policy that was just attached to take effect. One that was answered before
+goes on trying, because its running jobs would be lost."""
 GONE_S = 60.0
 """Seconds between looks at whether a queue that was deleted is there again."""
 
@@ -60,6 +64,8 @@ class Poller:
         self._line: deque[ProfileQueue] = deque(self._queues)
         self._empty = 0
         self._gone: set[ProfileQueue] = set()
+        self._refused: set[ProfileQueue] = set()
+        self._was_answered = False
         self._threads = [
             threading.Thread(
                 target=self._run,
@@ -122,6 +128,9 @@ class Poller:
                 self._context.clock.wait(self._stop, GONE_S)
                 continue
             except TransientError as error:
+                if isinstance(error, AccessDenied) and self._is_refused(served, errors + 1):
+                    waiters[0].error, waiters[0].ended = refused(error), True
+                    waiters = waiters[1:]
                 self._give(waiters, [])
                 back_off(self._context, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
@@ -132,8 +141,15 @@ class Poller:
                 back_off(self._context, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
-            errors = 0
+            errors, self._was_answered = 0, True
             self._answered(served, waiters, found)
+
+    def _is_refused(self, served: ProfileQueue, denials: int) -> bool:
+        """Return whether every queue of this worker denied access from its start on."""
+        with self._changed:
+            if denials >= MOST_DENIED:
+                self._refused.add(served)
+            return not self._was_answered and len(self._refused) == len(self._queues)
 
     def _go_on_without(self, served: ProfileQueue, error: ConfigError) -> bool:
         """Say once that a queue is gone; return whether another one is left."""
@@ -212,6 +228,14 @@ class Poller:
         except HevcqError as error:
             # The message returns by itself when its visibility timeout ends.
             get_logger(queue=delivery.queue).warning("not_released", reason=str(error))
+
+
+def refused(error: AccessDenied) -> WorkerUnfit:
+    """Return the error that ends a worker whose role may not read its queues."""
+    return WorkerUnfit(
+        f"This worker may not read its queues, and ends after {MOST_DENIED} attempts. {error.message}",
+        remedy=error.remedy,
+    )
 
 
 def back_off(

@@ -27,13 +27,13 @@ from hevcq.errors import (
     SourceUnreadable,
     Unavailable,
     WorkerUnfit,
+    is_full,
 )
 from hevcq.util import file_io, file_lock
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
 _LOCK_NAME = re.compile(r"hevcq-\d+-\d+\.lock")
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Scratch:
@@ -168,7 +168,7 @@ def _translated(folder: Path) -> Iterator[None]:
 
 def _named(folder: Path, error: OSError) -> HevcqError:
     why = error.strerror or str(error)
-    if error.errno in _FULL:
+    if is_full(error):
         return DiskFull(f"The scratch folder {folder} is full.", remedy="Free some space there.")
     if error.errno in {errno.ENOLCK, errno.EOPNOTSUPP}:
         return WorkerUnfit(

@@ -10,6 +10,7 @@ from hevcq.domain.job import TaskKind
 from hevcq.domain.pause import RunningWork
 from hevcq.domain.verdict import Release
 from hevcq.errors import (
+    AccessDenied,
     ConfigError,
     DatabaseBusy,
     HevcqError,
@@ -22,7 +23,7 @@ from hevcq.util.log import bound, get_logger
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.settle import send_afresh
 from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
-from hevcq.worker.poller import POLL_WAIT_S, Poller, back_off
+from hevcq.worker.poller import MOST_DENIED, POLL_WAIT_S, Poller, back_off, refused
 
 DISK_PAUSE_S = 10.0
 """Seconds between checks of a disk that is too full for new work."""
@@ -67,7 +68,7 @@ class Slot:
         self._context, self._handler, self._queues = context, handler, tuple(queues)
         self._poll_s, self._receivers = poll_s, receivers
         self._turn = 0
-        self._errors = 0
+        self._errors, self._answered = 0, False
         self._serving: ProfileQueue | None = None
         self._shut_out = False
         self._wake = threading.Event()
@@ -121,7 +122,7 @@ class Slot:
             self._out_of_turn()
             self._failed(error)
             return False
-        self._errors = 0
+        self._errors, self._answered = 0, True
         receivers, now = self._receivers, self._context.clock.monotonic()
         self.last_poll = now if receivers is None else receivers.answered_at
         if found is None:
@@ -243,8 +244,11 @@ class Slot:
         if isinstance(error, lasting) and not isinstance(error, DatabaseBusy):
             self._end(SlotOutcome.UNFIT, error)
             return
-        back_off(self._context, self._stop, error, self._errors)
         self._errors += 1
+        if isinstance(error, AccessDenied) and not self._answered and self._errors >= MOST_DENIED:
+            self._end(SlotOutcome.UNFIT, refused(error))
+            return
+        back_off(self._context, self._stop, error, self._errors - 1)
 
     def _end(self, outcome: SlotOutcome, error: BaseException) -> None:
         self.outcome, self.error = outcome, error

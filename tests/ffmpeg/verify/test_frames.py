@@ -100,7 +100,7 @@ def test_one_other_frame_is_reported():
 def test_a_wrong_part_of_a_frame_is_reported():
     made = coded(SOURCE)
     made[3] = changed(made[3], slice(40, 43), lambda _, value: value + 50)
-    assert compared(SOURCE, made)[0].startswith("frame 3 differs in a part by 5")
+    assert compared(SOURCE, made)[0].startswith("frame 3 differs in one area by 5")
 
 
 def test_a_doubled_frame_is_reported():
@@ -142,8 +142,8 @@ def test_a_still_picture_shows_no_order_and_is_no_problem():
 @pytest.mark.parametrize(
     ("planes", "change", "words"),
     [
-        (LUMA, lambda _, value: value - 1.6, "brightness is"),
-        (LUMA, lambda _, value: 126 + (value - 126) * 0.96, "brightness is"),
+        (LUMA, lambda _, value: value - 1.6, "brightness or contrast is"),
+        (LUMA, lambda _, value: 126 + (value - 126) * 0.96, "brightness or contrast is"),
         (slice(CELLS, 3 * CELLS), lambda _, value: 128 + (value - 128) * 0.2, "colour"),
         (BLUE, lambda _, value: value + 6, "colours are"),
     ],
@@ -366,9 +366,9 @@ def specks(detail: int) -> list[bytes]:
     ("detail", "steps", "problem"),
     [
         (120, 3, ""),
-        (120, -3, "luma is 3.0 steps off"),
+        (120, -3, "brightness is off by 3.0 of 255"),
         (120, 8, "is another picture"),
-        (40, 3, "luma is 3.0 steps off"),
+        (40, 3, "brightness is off by 3.0 of 255"),
     ],
     ids=["what an encoder makes grey", "away from grey", "more than that", "of ordinary detail"],
 )

@@ -103,7 +103,7 @@ def test_equal_tracks_have_no_problem():
 
 @pytest.mark.parametrize("packets", [249, 251, 125])
 def test_one_frame_more_or_less_is_a_problem(packets):
-    assert "frames of 250" in compare((V, A), (counted(0, StreamKind.VIDEO, packets), A))[0]
+    assert "the source 250" in compare((V, A), (counted(0, StreamKind.VIDEO, packets), A))[0]
 
 
 def test_two_fields_may_become_one_frame_but_only_of_an_interlaced_source():
@@ -160,10 +160,10 @@ FIELDS = (0, 20, 40, 60, 80, 100, 120, 140)
     ("before", "after", "changes", "problems"),
     [
         ((0, 40, 80), (0, 40, 80), {}, []),
-        ((0, 40, 80), (0, 45, 80), {}, ["frame 1 is shown +0.0050 s off"]),
+        ((0, 40, 80), (0, 45, 80), {}, ["frame 1 (at 0:00:00.0) is shown 0.0050 s too late"]),
         (FIELDS, (0, 40, 80, 120), {}, []),
-        (FIELDS, (0, 40, 85, 120), {}, ["frame 2 is shown -0.0150 s off"]),
-        (FIELDS, (0, 40, 80, 160), {}, ["frame 3 is shown +0.0200 s off"]),
+        (FIELDS, (0, 40, 85, 120), {}, ["frame 2 (at 0:00:00.1) is shown 0.0150 s too early"]),
+        (FIELDS, (0, 40, 80, 160), {}, ["frame 3 (at 0:00:00.1) is shown 0.0200 s too late"]),
         ((0, 40, 80), (0, 20, 40, 60, 80, 100), {"field_rate": True}, []),
         (FIELDS, FIELDS, {"field_rate": True}, []),
         ((0, 45, 80), (0, 40, 80), {"rate": "25/1"}, []),
@@ -210,7 +210,7 @@ def test_discarded_packets_may_stay_or_go_but_no_other():
         assert compare((V, source), (V, A.model_copy(update={"packets": packets}))) == []
     for packets in (467, 471):
         made = A.model_copy(update={"packets": packets})
-        assert f"{packets} packets of 468" in compare((V, source), (V, made))[0]
+        assert f"{packets} data packets, the source 468" in compare((V, source), (V, made))[0]
 
 
 def test_other_bytes_in_as_many_packets_are_other_packets():
@@ -229,10 +229,10 @@ def test_pcm_is_compared_by_its_samples_whatever_its_packets(form):
 
     assert compare((V, pcm(50, "a:9")), (V, pcm(48, "a:9")), form=form) == []
     other = compare((V, pcm(50, "a:9")), (V, pcm(50, "b:9")), form=form)
-    assert other == ["audio track 1: its content is not that of the source"]
+    assert other == ["audio track 1: it was copied, but its content is not that of the source"]
     hidden = pcm(48, "b:9", discarded=0)
     assert compare((V, pcm(50, "a:9", discarded=1)), (V, hidden), form=form) == [
-        "audio track 1: 48 packets of 50"
+        "audio track 1: it was copied, but has 48 data packets, the source 50"
     ]
 
 
@@ -249,7 +249,7 @@ def test_an_encoded_sound_is_held_to_its_end():
     made = A.model_copy(update={"packets": 480, "end_s": 10.1})
     assert compare((V, A), (V, made), second=Action.CONVERT) == []
     early = A.model_copy(update={"packets": 480, "end_s": 9.5})
-    assert "ends at 9.500 s" in compare((V, A), (V, early), second=Action.CONVERT)[0]
+    assert "ends at 0:00:09.500" in compare((V, A), (V, early), second=Action.CONVERT)[0]
 
 
 def test_an_empty_or_missing_track_is_a_problem():
@@ -263,9 +263,9 @@ def test_a_track_whose_source_was_empty_may_be_empty():
 
 def test_times_that_nobody_knows_are_a_problem():
     made = A.model_copy(update={"end_s": None})
-    assert "its time is unknown where it ends" in compare((V, A), (V, made))[0]
+    assert "the time at which it ends is unknown" in compare((V, A), (V, made))[0]
     unknown = V.model_copy(update={"first_pts_s": None})
-    assert compare((V, A), (unknown, A)) == ["the video's packets have no times"]
+    assert compare((V, A), (unknown, A)) == ["the video has no times that could be compared"]
 
 
 def test_decoding_times_that_go_back_are_a_problem():
@@ -305,8 +305,10 @@ def test_a_picture_that_stands_still_is_seen_only_where_the_source_moves():
 
     assert freeze_problem([sample(0, (10, 10), (20, 20)), sample(5, (30, 30), (40, 40))]) == ""
     assert freeze_problem([sample(0, (10, 10), (10, 10)), sample(5, (10, 10))]) == ""
-    assert "at 0.0 s" in freeze_problem([sample(0, (10, 10), (20, 11))])
-    assert "from 0.0 s to 5.0 s" in freeze_problem([sample(0, (10, 10)), sample(5, (30, 10))])
+    assert "at 0:00:00.0," in freeze_problem([sample(0, (10, 10), (20, 11))])
+    assert "from 0:00:00.0 to 0:00:05.0" in freeze_problem(
+        [sample(0, (10, 10)), sample(5, (30, 10))]
+    )
     assert freeze_problem([sample(0, (10, 10)), sample(5)]) == ""
 
 

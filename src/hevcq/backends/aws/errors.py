@@ -18,6 +18,7 @@ from botocore.exceptions import (
 )
 
 from hevcq.errors import (
+    AccessDenied,
     ConfigError,
     HevcqError,
     LeaseLost,
@@ -75,7 +76,7 @@ CODES: Mapping[str, tuple[type[HevcqError], str]] = {
     ),
     **dict.fromkeys(
         DENIED,
-        (Unavailable, "access is denied: the role lacks a permission, or the object is gone"),
+        (AccessDenied, "access is denied: the role lacks a permission, or the object is gone"),
     ),
 }
 """Maps a service's error code to hevcq's error and its meaning. S3 answers 403 for a missing key

@@ -49,7 +49,7 @@ class AwsTaskPublisher(TaskPublisher):
         names = list(dict.fromkeys(profiles))
         for name in names:
             if name not in self._queues:
-                raise UnknownProfile(f"There is no queue for the profile {name!r}.")
+                raise _no_queue(name)
         if announced and not self._announced_before(source):
             return self._ledger.register(source, names)
         jobs = [self._ledger.registered(source, name, unsent=True) for name in names]
@@ -65,7 +65,7 @@ class AwsTaskPublisher(TaskPublisher):
         UnknownProfile, Unavailable.
         """
         if job.profile not in self._queues:
-            raise UnknownProfile(f"There is no queue for the profile {job.profile!r}.")
+            raise _no_queue(job.profile)
         if not self._ledger.reopened(job.job_id, who=who, why=why, unsent=True):
             seen = self._ledger.seen(job.job_id)
             if seen is None or not self._needs_message(seen):
@@ -93,3 +93,10 @@ class AwsTaskPublisher(TaskPublisher):
         self._ledger.sent(job.job_id)
         if self.message_expired(job):
             self._ledger.sent_anew(job)
+
+
+def _no_queue(profile: str) -> UnknownProfile:
+    return UnknownProfile(
+        f"There is no queue for the profile {profile!r}.",
+        remedy="Run `terraform apply` to deploy it, then repeat the request; or choose another profile.",
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hevcq.errors import (
+    FULL,
     DatabaseBusy,
     DatabaseDamaged,
     DiskFull,
@@ -28,7 +29,6 @@ REPORTED_AFTER_S = 1.5
 """Seconds of waiting for another process's lock after which the wait is reported."""
 LEAST_ROOM = 128 * 1024
 """Bytes: a write-ahead log and its index grow by less at a time."""
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
@@ -100,7 +100,7 @@ def file_error(error: OSError, what: str, path: Path) -> HevcqError:
     if error.errno in {errno.EEXIST, errno.ENOTDIR}:
         why = "it, or a folder above it, is a file"
     sentence = f"{printable(path)} cannot be {what}: {why}."
-    if error.errno in FULL:
+    if error.errno in FULL | {errno.EFBIG}:
         return DiskFull(sentence, remedy="Free some space.")
     if error.errno in DENIED:
         return StorageError(sentence, remedy="Check the rights of the folder.")

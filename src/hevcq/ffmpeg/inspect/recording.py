@@ -7,7 +7,6 @@ so damage anywhere else is found in it as in any other source.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections import Counter
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
-from hevcq.errors import DiskFull, Stopped
+from hevcq.errors import DiskFull, Stopped, is_full
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.transport_stream import (
@@ -82,7 +81,7 @@ def copying(location: str, path: Path, done: str) -> Iterator[tuple[BinaryIO, Bi
         with open(location, "rb") as source, path.open("wb") as target:
             yield source, target
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if not is_full(error):
             raise
         raise DiskFull(f"The disk filled up while {display_name(location)} was {done}.") from error
 

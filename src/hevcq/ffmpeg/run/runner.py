@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from hevcq.errors import (
     SourceUnreadable,
     Unavailable,
     WorkerUnfit,
+    is_full,
 )
 from hevcq.ffmpeg.command.build import QUIET, ROOM, cover_commands
 from hevcq.ffmpeg.command.thumbnails import MAX_RATE, RECORD_BYTES, thumbnail_files
@@ -79,7 +79,7 @@ def create_output(path: Path) -> None:
     except FileExistsError as error:
         raise EncoderFailed(f"{path} exists already and is not overwritten.") from error
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if is_full(error):
             raise DiskFull(f"There is no room to create {path}.") from error
 
 

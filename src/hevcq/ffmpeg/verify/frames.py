@@ -115,6 +115,7 @@ class FrameComparison:
     `read` returns the next bytes of the source's thumbnails. `pixels` is the size of the picture;
     sharp detail is judged if the encode was to keep it. If the rendition leaves out repeated pictures,
     its last one is held to the source's end (`holds_last`): it must be what the source still shows.
+    `when` names the time of a frame by its number, or is empty.
     """
 
     def __init__(
@@ -124,8 +125,9 @@ class FrameComparison:
         *,
         judges_detail: bool = True,
         holds_last: bool = False,
+        when: Callable[[int], str] = lambda _frame: "",
     ) -> None:
-        self._read = read
+        self._read, self._when = read, when
         self._holds_last, self._last = holds_last, b""
         self._slack = NOISE_STEPS / math.sqrt(max(1.0, pixels / CELLS))
         self._judges_detail = judges_detail
@@ -191,6 +193,10 @@ class FrameComparison:
             self._frames, self._digest.hexdigest(), mean, self._worst, min(1.0, self.detail)
         )
 
+    def _named(self, frame: int) -> str:
+        at = self._when(frame)
+        return f"frame {frame} (at {at})" if at else f"frame {frame}"
+
     def _note(self, problem: str) -> None:
         self._problem = self._problem or problem
 
@@ -236,9 +242,14 @@ class FrameComparison:
         varies = sum(map(mul, plane, plane)) - total * total / CELLS
         unlike = squares > 0.5 * varies
         if rms > MAX_RMS + self._slack or (unlike and rms > MAX_RMS_UNLIKE + self._slack):
-            self._note(f"frame {self._frames} is another picture (luma is {rms:.1f} steps off)")
+            self._note(
+                f"{self._named(self._frames)} is another picture than the source's"
+                f" (brightness off by {rms:.1f} of 255)"
+            )
         elif cell > MAX_CELL + 3 * self._slack:
-            self._note(f"frame {self._frames} differs in a part by {cell} steps")
+            self._note(
+                f"{self._named(self._frames)} differs in one area by {cell} of 255 (brightness or colour)"
+            )
 
     def _judge_place(self, source: bytes, off: Plane) -> None:
         """Look whether the frame is rather the one before or after its own."""
@@ -271,7 +282,9 @@ class FrameComparison:
 
     def _misplaced(self, frame: int, direction: int) -> None:
         word = "before" if direction < 0 else "after"
-        self._note(f"frame {frame} shows the source's frame {word} it: one was dropped or doubled")
+        self._note(
+            f"{self._named(frame)} shows the source's frame {word} it: one was dropped or doubled"
+        )
 
     def _collect(self, source: bytes, made: bytes, off: Plane) -> None:
         part = self._segment
@@ -313,7 +326,7 @@ class FrameComparison:
         part, self._segment = self._segment, _Segment(first=self._frames)
         if part.frames and not self._problem:
             for problem in _segment_problems(part, self._slack / 2):
-                self._note(f"{problem} from frame {part.first} on")
+                self._note(f"{problem} from {self._named(part.first)} on")
                 return
 
 
@@ -321,9 +334,9 @@ def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
     luma, blue, red = (value / part.frames for value in part.absolute)
     greyed = _greyed(part)
     if luma > MAX_LUMA + slack + greyed:
-        yield f"luma is {luma:.1f} steps off"
+        yield f"brightness is off by {luma:.1f} of 255"
     if max(blue, red) > MAX_CHROMA + slack:
-        yield f"colours are {max(blue, red):.1f} steps off"
+        yield f"colours are off by {max(blue, red):.1f} of 255"
     if part.fitted < MIN_FITTED * CELLS:
         return
     mean = [[value / part.fitted for value in row] for row in part.products]
@@ -331,11 +344,11 @@ def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
     fits = [solved([row[:] for row in mean], row[:]) for row in answers]
     level = _level(mean, answers[0], fits[0])
     if level > MAX_LEVEL + slack / 2 + greyed:
-        yield f"brightness is {level:.1f} steps off"
+        yield f"brightness or contrast is off by {level:.1f} of 255"
     by_chroma = min(_explained(mean, fits[0]), math.sqrt(part.squares / part.fitted))
     strength = math.hypot(fits[0][2], fits[0][3])
     if strength > MATRIX_STRENGTH and by_chroma > max(MAX_MATRIX, MATRIX_SHARE * luma):
-        yield "colours were converted by another matrix"
+        yield "colours were converted by another matrix than the source's"
     for plane in (2, 3):
         if mean[plane][plane] > MIN_TINT**2 and fits[plane - 1][plane] < MAX_GREY:
             yield "colour is lost"

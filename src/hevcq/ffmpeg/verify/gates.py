@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.formats.video import keeps_detail
 from hevcq.domain.media.containers import OGG
-from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
 from hevcq.domain.profile import REVIEW_BELOW, PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
@@ -50,6 +50,7 @@ from hevcq.ffmpeg.verify.streams import (
 )
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
+from hevcq.util.text import lateness, moment
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
@@ -84,7 +85,7 @@ def verify(
         try:
             outcome, detail = judge()
         except (SourceUnreadable, SourceGone) as error:
-            outcome, detail = Outcome.FAILED, f"the output cannot be read: {error.message}"
+            outcome, detail = Outcome.FAILED, f"the new file cannot be read: {error.message}"
         seconds = tools.clock.monotonic() - began
         digest = gates.compared[0][1].digest if gate is Gate.G8 and gates.compared else ""
         results.append(
@@ -104,7 +105,7 @@ def _judged(problems: list[str]) -> Judged:
 
 def _described(facts: PictureFacts) -> str:
     return (
-        f"{facts.frames} frames compared: luma {facts.mean:.2f} steps off on average,"
+        f"{facts.frames} frames compared: brightness {facts.mean:.2f} of 255 off on average,"
         f" {facts.worst:.1f} at worst, {facts.detail:.0%} of sharp detail kept"
     )
 
@@ -145,7 +146,7 @@ class _Gates:
         """G5: compare measured packets and times of every track with the source's."""
         request = self.request
         if not request.measured.tracks:
-            return Outcome.UNKNOWN, "the source was not measured"
+            return Outcome.UNKNOWN, "the times of the source were not measured"
         self.made = measure(self.tools, str(request.output), self.output, self.stop)
         problems = time_problems(
             TimingInputs(
@@ -180,7 +181,9 @@ class _Gates:
             )
             allowed = ENCODED_OFFSET_S + LATE_BY_CONTAINER_S.get(request.plan.muxer, 0.0)
             if late is not None and abs(late) > allowed:
-                problems.append(f"audio track {kept.position} is {late:+.3f} s off the picture")
+                problems.append(
+                    f"audio track {kept.position} is {lateness(late, 3)} for the picture"
+                )
         return problems
 
     def _wrong_captions(self) -> list[str]:
@@ -317,6 +320,7 @@ class _Gates:
                 target.width * target.height,
                 judges_detail=keeps_detail(video.codec, video.crf),
                 holds_last=repeats,
+                when=self._when(track, stream),
             )
 
             def on_bytes(chunk: bytes) -> None:
@@ -339,6 +343,16 @@ class _Gates:
             )
             self.compared.append((comparison.close(), comparison.facts()))
         return problems
+
+    @staticmethod
+    def _when(track: TrackMeasure | None, stream: Stream) -> Callable[[int], str]:
+        """Return a function that names the time of a frame by its number, "" where it is unknown."""
+        times = track.times if track is not None else ()
+
+        def when(frame: int) -> str:
+            return moment(times[frame] * float(stream.tick)) if frame < len(times) else ""
+
+        return when
 
     def _report(self, fraction: float) -> None:
         out_time_s = fraction * (self.output.duration_s or 0.0)
@@ -395,7 +409,7 @@ class _Gates:
             first = first or samples
             if samples[0] is not Outcome.FAILED:
                 break
-        return first or (Outcome.UNKNOWN, "no sample could be taken")
+        return first or (Outcome.UNKNOWN, "no picture could be read to compare it")
 
     def _samples(self, kept: StreamPlan, alignment: Alignment) -> list[Sample] | Judged:
         """Return the samples of one video in one alignment, or the judgement that ends the gate."""
@@ -404,7 +418,7 @@ class _Gates:
         track = self.made.track(made[place].index) if place < len(made) else None
         samples: list[Sample] = []
         if track is None:
-            return Outcome.UNKNOWN, f"video track {place} was not measured"
+            return Outcome.UNKNOWN, f"the times of video track {place} were not measured"
         for sample in take_samples(
             self.tools,
             self.request,
@@ -413,14 +427,14 @@ class _Gates:
             deadline_s=self._left(),
         ):
             if sample.ssim is None:
-                return Outcome.UNKNOWN, f"the sample at {sample.at_s:.1f} s cannot be compared"
+                return Outcome.UNKNOWN, f"the picture at {moment(sample.at_s)} cannot be compared"
             if sample.ssim < floor:
-                found = f"SSIM {sample.ssim:.4f} at {sample.at_s:.1f} s"
-                return Outcome.FAILED, f"{found}, required {floor}"
+                found = f"the picture at {moment(sample.at_s)} is too unlike the source's"
+                return Outcome.FAILED, f"{found} (SSIM {sample.ssim:.4f}, required {floor})"
             samples.append(sample)
             self.sampled += 1
             self._report_sampled()
-        return samples or (Outcome.UNKNOWN, "no sample could be taken")
+        return samples or (Outcome.UNKNOWN, "no picture could be read to compare it")
 
     def _left(self) -> float:
         stood_still = held_s(self.stop) - self.held_before

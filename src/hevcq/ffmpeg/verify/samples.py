@@ -27,6 +27,7 @@ from hevcq.ffmpeg.verify.decode import Decoded, decode_problems
 from hevcq.ffmpeg.verify.frames import FrameComparison
 from hevcq.ffmpeg.verify.picture import UNINDEXED, UNTIMED, seek_options
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
+from hevcq.util.text import moment
 
 SAMPLED_FROM_S = 600.0
 """Length of a video from which some seconds of it are encoded first."""
@@ -104,7 +105,7 @@ def try_samples(job: FfmpegRun, measured: Measurement) -> tuple[GateResult, ...]
             return ()
         seconds = job.tools.clock.monotonic() - began
         if isinstance(found, str):
-            detail = f"a sample of {SAMPLE_S:g} s at {at:.0f} s is wrong: {found}"
+            detail = f"a trial encode of {SAMPLE_S:g} s at {moment(at, 0)} went wrong: {found}"
             wrong = GateResult(gate=Gate.G8, outcome=Outcome.FAILED, detail=detail, seconds=seconds)
             return (wrong,)
         if found is None or found.by_source <= most + MARGIN:
@@ -115,7 +116,7 @@ def try_samples(job: FfmpegRun, measured: Measurement) -> tuple[GateResult, ...]
         return ()
     share = min(share, sum(each.by_source for each in shares) / len(shares))
     detail = (
-        f"about {share:.0%} of the original's size by {len(shares)} samples of {SAMPLE_S:g} s,"
+        f"about {share:.0%} of the original's size by {len(shares)} trial encodes of {SAMPLE_S:g} s,"
         f" limit {most:.1%}"
     )
     large = GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER, detail=detail, seconds=seconds)

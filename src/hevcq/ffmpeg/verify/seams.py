@@ -22,6 +22,7 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.verify.picture import HOLD_LAST_FRAME, NUDGE_S, preroll_of, seek_options
 from hevcq.ports.encoder import VerifyRequest
+from hevcq.util.text import lateness, moment
 
 FRAMES_PER_SIDE = 16
 """Frames compared on each side of a seam."""
@@ -72,7 +73,7 @@ def _time_problems(shown: PresentationTimes, plan: ChunkPlan) -> Iterator[str]:
         yield f"the source has {len(shown.source)} frames, but {plan.frames} were planned"
         return
     if len(shown.output) != plan.frames:
-        yield f"{len(shown.output)} frames of {plan.frames}"
+        yield f"it has {len(shown.output)} frames, the source {plan.frames}"
         return
     ratio = shown.source_tick / shown.output_tick
     # A container with a coarser time base rounds each time once: two of them differ by one tick at most.
@@ -81,7 +82,8 @@ def _time_problems(shown: PresentationTimes, plan: ChunkPlan) -> Iterator[str]:
     for frame, (before, after) in enumerate(zip(shown.source, shown.output, strict=True)):
         late = (after - first_out) - (before - first_in) * ratio
         if abs(late) > allowed:
-            yield f"frame {frame} is shown {float(late * shown.output_tick):+.6f} s off"
+            at, off = moment(float(before * shown.source_tick)), float(late * shown.output_tick)
+            yield f"frame {frame} (at {at}) is shown {lateness(off, 6)}"
             return
 
 
@@ -93,7 +95,8 @@ def _chunk_start_problems(
         if chunk.first_frame >= len(shown.output):
             return
         if shown.output[chunk.first_frame] not in keys:
-            yield f"chunk {chunk.index + 1} does not begin with a key frame at frame {chunk.first_frame}"
+            at = moment(float(chunk.start_pts * plan.tick))
+            yield f"chunk {chunk.index + 1} does not begin with a key frame (frame {chunk.first_frame}, at {at})"
             return
 
 
@@ -130,12 +133,15 @@ def seam_problems(
         done = run_child(
             argv, stop=stop, limits=limits, on_line=on_line, deadline_s=request.max_seconds
         )
-        name = f"the seam at {float(chunk.start_pts * plan.tick):.1f} s"
+        name = f"the seam of two chunks at {moment(float(chunk.start_pts * plan.tick))}"
         if done.returncode != 0 or len(found) != count:
             yield f"{name} cannot be compared"
         else:
             far = ssim_drop(found, chunk.first_frame - first)
-            yield f"{name} is {far:.3f} SSIM below its surroundings" if far > MAX_SSIM_DROP else ""
+            lost = (
+                f"{name} is less like the source than the pictures around it (SSIM {far:.3f} lower)"
+            )
+            yield lost if far > MAX_SSIM_DROP else ""
 
 
 def ssim_drop(found: list[float], seam: int) -> float:

@@ -47,9 +47,11 @@ from hevcq.domain.planning.metadata import (
     missing,
     uneven,
 )
+from hevcq.util.text import moment
 
 _THREE_LETTERS = re.compile(r"^[a-z]{3}$")
 CHAPTER_S = 0.05
+_FIELDS = {"": "progressive", "t": "top field first", "b": "bottom field first"}
 
 
 def output_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
@@ -92,11 +94,11 @@ def plan_problems(plan: EncodePlan, output: MediaInfo) -> list[str]:
         target = kept.video or plan.video
         stream = made[place] if place < len(made) else None
         if stream is None or stream.video is None:
-            problems.append(f"stream {place} is not a video stream")
+            problems.append(f"track {place} is no video")
             continue
         tag = target.tag if is_mp4_family(plan.muxer) else ""
         found = [*_codec(target, stream, tag), *_picture(target, stream.video)]
-        problems += [f"stream {place}: {problem}" for problem in found]
+        problems += [f"video track {place}: {problem}" for problem in found]
     return problems
 
 
@@ -111,24 +113,24 @@ def _picture(target: VideoTarget, found: VideoFacts) -> Iterator[str]:
     yield from _same("size", size, f"{found.width}x{found.height}")
     yield from _same("pixel format", _plain(target.pixel_format), _plain(found.pixel_format))
     yield from _same("bit depth", target.bit_depth, found.bit_depth)
-    yield from _same("sample aspect", target.sample_aspect, found.sample_aspect)
+    yield from _same("shape of a pixel (sample aspect)", target.sample_aspect, found.sample_aspect)
     yield from _same("rotation", target.rotation, found.rotation)
-    yield from _same("mirroring", expected=False, found=found.mirrored)
-    yield from _same(
-        "field order", _shown_first(target.field_order), _shown_first(found.field_order)
-    )
+    if found.mirrored:
+        yield "the picture is mirrored"
+    wanted, made = (_FIELDS[_shown_first(each.field_order)] for each in (target, found))
+    yield from _same("order of fields", wanted, made)
     yield from _colour(target.colour, found.colour)
-    if target.captions is not None:
-        yield from _same("presence of closed captions", target.captions, found.closed_captions)
+    if target.captions is not None and target.captions != found.closed_captions:
+        yield "closed captions were lost" if target.captions else "it has closed captions"
     if _display(target.mastering_display) != _display(found.mastering_display):
-        yield _differs("mastering display", target.mastering_display, found.mastering_display)
+        yield _differs("HDR mastering display", target.mastering_display, found.mastering_display)
     if _light(target.light_level) != _light(found.light_level):
-        yield _differs("light level", target.light_level, found.light_level)
+        yield _differs("HDR light level", target.light_level, found.light_level)
 
 
 def _colour(promised: Colour, found: Colour) -> Iterator[str]:
-    full = promised.range == "pc"
-    yield from _same("full range", full, found.range == "pc")
+    wanted, made = ("full" if each.range == "pc" else "limited" for each in (promised, found))
+    yield from _same("range of brightness", wanted, made)
     for name in ("space", "transfer", "primaries"):
         wanted = getattr(promised, name)
         if wanted:
@@ -172,12 +174,12 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
     made = output_streams(plan, output)
     if len(made) != len(plan.kept):
         kinds = ", ".join(f"{stream.kind.value} {stream.codec}" for stream in made)
-        return [f"{len(made)} streams ({kinds}), expected {len(plan.kept)}"]
+        return [f"it has {len(made)} tracks ({kinds}), but {len(plan.kept)} were to be kept"]
     problems = []
     for place, (kept, stream) in enumerate(zip(plan.kept, made, strict=True)):
         origin = next(s for s in source.streams if s.index == kept.source_index)
         found = _stream_problems(plan.muxer, kept, origin, stream)
-        problems += [f"stream {place}: {problem}" for problem in found]
+        problems += [f"{kept.kind.value} track {place}: {problem}" for problem in found]
     problems += _caption_problems(plan, source, output)
     gone = missing(plan.muxer, source, output, plan.streams)
     if gone:
@@ -196,11 +198,13 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
 def _caption_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> Iterator[str]:
     made = caption_streams(plan, output)
     if len(made) != len(plan.captions):
-        yield f"{len(made)} text tracks of captions, expected {len(plan.captions)}"
+        yield f"it has {len(made)} text tracks of captions, not {len(plan.captions)}"
     for channel, stream in zip(plan.captions, made, strict=False):
         wanted = SUBTITLE_ENCODERS[plan.muxer][0], caption_language(source, channel)
         found = stream.codec, stream.language or "und"
-        yield from _same(f"text of captions {channel}", wanted, found)
+        yield from _same(
+            f"text track of captions {channel}", " in ".join(wanted), " in ".join(found)
+        )
         if is_matroska_family(plan.muxer):
             yield from _same("title", caption_title(channel), stream.title)
 
@@ -240,7 +244,7 @@ def _dispositions(muxer: str, origin: Stream, made: Stream) -> Iterator[str]:
     # The MP4 muxer enables the first track of a kind, which reads as "default".
     added = found - wanted - ({"default"} if is_mp4_family(muxer) else set())
     if wanted - found or added:
-        yield _differs("dispositions", sorted(wanted), sorted(found))
+        yield f"it is marked as {_listed(found)}, not as {_listed(wanted)}"
 
 
 def _as_one(marks: frozenset[str]) -> frozenset[str]:
@@ -256,7 +260,7 @@ def _chapter_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) ->
         yield from _same(f"title of chapter {number}", _words(old.title), _words(new.title))
         late = abs(new.start_s - old.start_s) - abs(shift) - abs(source.start_s or 0.0)
         if late > CHAPTER_S:
-            yield f"chapter {number} starts at {new.start_s:.2f} s, not {old.start_s:.2f} s"
+            yield f"chapter {number} starts at {moment(new.start_s, 2)}, not {moment(old.start_s, 2)}"
 
 
 def _title(source: Mapping[str, str], output: Mapping[str, str]) -> Iterator[str]:
@@ -298,4 +302,12 @@ def _same(name: str, expected: object, found: object) -> Iterator[str]:
 
 
 def _differs(name: str, expected: object, found: object) -> str:
-    return f"the {name} is {found!s}, not {expected!s}"
+    return f"the {name} is {_shown(found)}, not {_shown(expected)}"
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None or value == "" else str(value)
+
+
+def _listed(marks: frozenset[str] | set[str]) -> str:
+    return " and ".join(sorted(marks)) or "nothing"

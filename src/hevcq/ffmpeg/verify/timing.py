@@ -17,6 +17,7 @@ from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
 from hevcq.ffmpeg.verify.picture import UNTIMED
 from hevcq.ffmpeg.verify.sound import COPIED_OFFSET_S
 from hevcq.ffmpeg.verify.streams import output_streams
+from hevcq.util.text import lateness, moment
 
 PADDING_SAMPLES = 2048
 """An audio encoder may start and end up to two frames of 1024 samples off the source."""
@@ -72,11 +73,11 @@ class TimingInputs:
 def time_problems(compared: TimingInputs) -> list[str]:
     """Return the differences between the source's packets and the output's, as clauses."""
     if compared.made.errors:
-        return [f"reading it reports an error: {compared.made.errors[0]}"]
+        return [f"reading the new file reports an error: {compared.made.errors[0]}"]
     pairs, problems = _pairs(compared)
     main = next((p for p in pairs if p.kept == compared.plan.main_video), None)
     if main is None or main.source.first_pts_s is None or main.made.first_pts_s is None:
-        return [*problems, "the video's packets have no times"]
+        return [*problems, "the video has no times that could be compared"]
     shift = main.made.first_pts_s - main.source.first_pts_s
     for pair in pairs:
         found = [*_counts(compared, pair, pair is main), *_times(pair, shift, compared.drift_s)]
@@ -144,14 +145,14 @@ def _counts(compared: TimingInputs, pair: TrackPair, is_main: bool) -> Iterator[
     elif pair.kept.kind is StreamKind.VIDEO:
         yield from _encoded_frames(pair, compared.frames if is_main else 0)
     if not pair.made.monotonic_dts and pair.kept.kind in {StreamKind.VIDEO, StreamKind.AUDIO}:
-        yield "decoding times go backwards"
+        yield "the times at which it is decoded go backwards"
 
 
 def _encoded_frames(pair: TrackPair, frames: int) -> Iterator[str]:
     made, source = pair.made.packets + pair.made.discarded, pair.source.packets
     rate = Fraction(pair.kept.video.rate or 0) if pair.kept.video is not None else Fraction(0)
     if frames and made != frames and not (pair.leaves_repeats and made < frames):
-        yield f"{made} frames, but {frames} were encoded"
+        yield f"it has {made} frames, but {frames} were encoded"
     if rate:
         yield from _evened_frames(pair, rate, frames if pair.leaves_repeats and frames else made)
         return
@@ -161,8 +162,8 @@ def _encoded_frames(pair: TrackPair, frames: int) -> Iterator[str]:
     # Deinterlaced to full rate, each field of a frame becomes a frame.
     times = pair.kept.video.frames_per_frame if pair.kept.video is not None else 1
     if not fewest * times <= made <= source * times or made % times:
-        promised = f", {times} for each" if times > 1 else ""
-        yield f"{made} frames of {source}{promised}"
+        promised = f", and {times} are made of each" if times > 1 else ""
+        yield f"it has {made} frames, the source {source}{promised}"
 
 
 def _evened_frames(pair: TrackPair, rate: Fraction, made: int) -> Iterator[str]:
@@ -176,7 +177,7 @@ def _evened_frames(pair: TrackPair, rate: Fraction, made: int) -> Iterator[str]:
     wanted = round((source.last_pts_s - source.first_pts_s) * float(rate)) + 1
     held = int(_held_s(pair) * rate) + 1
     if not wanted - EVENED_FRAMES <= made <= wanted + max(EVENED_FRAMES, held):
-        yield f"{made} frames at {float(rate):.6g} per second, expected {wanted}"
+        yield f"it has {made} frames; at {float(rate):.6g} a second it should have {wanted}"
 
 
 def _held_s(pair: TrackPair) -> Fraction:
@@ -194,20 +195,20 @@ def _copied(compared: TimingInputs, pair: TrackPair) -> Iterator[str]:
     if pair.source.content and pair.made.content and not pair.source.discarded:
         # Muxers cut PCM, and merge PGS, into packets of their own, so the bytes are compared instead.
         if pair.source.content != pair.made.content:
-            yield "its content is not that of the source"
+            yield "it was copied, but its content is not that of the source"
         return
     total = pair.made.packets + pair.made.discarded
     if not pair.source.packets <= total <= pair.source.packets + pair.source.discarded:
-        yield f"{total} packets of {pair.source.packets}"
+        yield f"it was copied, but has {total} data packets, the source {pair.source.packets}"
         return
     demuxer = compared.source.format_name.partition(",")[0]
     same_count = total == pair.source.packets + pair.source.discarded
     reframed = demuxer in _REFRAMED and not _plain(demuxer, pair.origin.codec)
     if same_count and not reframed and pair.origin.codec not in _REPACKED:
         if not pair.source.digest or not pair.made.digest:
-            yield "its bytes could not be compared with the source"
+            yield "it was copied, but its bytes could not be compared with the source's"
         elif pair.source.digest != pair.made.digest:
-            yield "its bytes are not those of the source"
+            yield "it was copied, but its bytes are not those of the source"
 
 
 def _plain(demuxer: str, codec: str) -> bool:
@@ -242,7 +243,8 @@ def frame_time_problems(pair: TrackPair) -> Iterator[str]:
             place = frame
         late = found - (before[place] - before[0]) * step
         if abs(late) > allowed:
-            yield f"frame {frame} is shown {late / scale:+.4f} s off"
+            at = moment(before[place] * step / scale)
+            yield f"frame {frame} (at {at}) is shown {lateness(late / scale, 4)}"
             return
 
 
@@ -274,7 +276,7 @@ def _offset(pair: TrackPair, shift: float) -> Iterator[str]:
         if before is not None and after is not None:
             late = after - shift - before
             if abs(late) > COPIED_OFFSET_S:
-                yield f"{word} {late:+.3f} s off against the picture"
+                yield f"{word} {lateness(late, 3)} for the picture"
                 return
 
 
@@ -298,9 +300,10 @@ def _times(pair: TrackPair, shift: float, drift_s: float) -> Iterator[str]:
         if before is None:
             continue
         if after is None:
-            yield f"its time is unknown where it {word}"
+            yield f"the time at which it {word} is unknown"
         elif not _lies_well(pair, word, after - shift - before, allowed):
-            yield f"{word} at {after - shift:.3f} s, not {before:.3f} s"
+            made, wanted = moment(after - shift, 3), moment(before, 3)
+            yield f"{word} at {made}, in the source at {wanted}"
 
 
 def _lies_well(pair: TrackPair, word: str, late: float, allowed: float) -> bool:

@@ -68,7 +68,7 @@ def require_unchanged(fs: FileSystem, source: Path, seen: Fingerprint) -> os.sta
         raise SwapRefused(f"{printable(source)} is not a regular file.")
     if not same_bytes(fingerprint_of(facts), seen):
         raise SwapRefused(
-            f"{Gate.G0.value}: {printable(source)} changed since it was scanned; it was left unchanged.",
+            f"{printable(source)} changed since it was scanned ({Gate.G0.name}); it was left as it is.",
             remedy="Run the same command again to encode it as it is now.",
         )
     return facts

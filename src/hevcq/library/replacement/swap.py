@@ -182,7 +182,10 @@ class Swap:
         with staged(rendition, fetch, self._fs, check) as (new, notices):
             # Read again here: bytes have been seen to change between a verdict and a swap.
             if not holds_rendition(self._fs, new, change.certificate):
-                raise SwapRefused(f"{Gate.G9.value}: {printable(new)} is not what was certified.")
+                raise SwapRefused(
+                    f"{printable(new)} is not the rendition that was checked ({Gate.G9.name}); nothing was replaced.",
+                    remedy="Run the same command again.",
+                )
             with root_lock(self.root):
                 _require_untouched(change, before, require_replaceable(self._fs, self.root, change))
                 record = self._record(change, new)
@@ -225,8 +228,8 @@ class Swap:
     def _require_certified_source(self, change: Replacement, before: os.stat_result) -> None:
         if self._fs.digest(change.source) != change.certificate.source_sha256:
             raise SwapRefused(
-                f"{Gate.G0.value}: {printable(change.source)} is not the file that was encoded (its"
-                " SHA-256 differs); it was left unchanged.",
+                f"{printable(change.source)} is not the file that was encoded (its SHA-256 differs,"
+                f" {Gate.G0.name}); it was left as it is.",
                 remedy="Run the same command again to encode it as it is now.",
             )
         now = require_unchanged(self._fs, change.source, change.fingerprint)
@@ -309,8 +312,8 @@ def _require_untouched(change: Replacement, before: os.stat_result, now: os.stat
     """Raise SwapRefused if the file was written to: size and mtime can be reset, ctime cannot."""
     if now.st_ctime_ns != before.st_ctime_ns:
         raise SwapRefused(
-            f"{Gate.G0.value}: {printable(change.source)} was modified while it was being replaced;"
-            " it was left unchanged.",
+            f"{printable(change.source)} was modified while it was being replaced ({Gate.G0.name});"
+            " it was left as it is.",
             remedy="Run the same command again.",
         )
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hevcq.ports.health import Checked, Health, Spot
-from hevcq.util.text import printable
+from hevcq.util.text import moment, printable
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Health of a library</title>
@@ -62,8 +62,7 @@ def _place(spot: Spot) -> str:
     byte = "" if spot.byte is None else f"byte {spot.byte}"
     if spot.time_s is None:
         return f"at {byte}"
-    minutes, seconds = divmod(max(0.0, spot.time_s), 60)
-    time = f"{int(minutes) // 60}:{int(minutes) % 60:02d}:{seconds:04.1f}"
+    time = moment(max(0.0, spot.time_s))
     return f"at {time} ({byte})" if byte else f"at {time}"
 
 

@@ -178,8 +178,8 @@ class Collector:
             raise self._lost(placement, "The finished rendition", error) from error
         if digest != ref.sha256:
             raise VerificationFailed(
-                f"{Gate.G9.value}: the finished rendition of {printable(placement.source)} was damaged"
-                " in the store (its SHA-256 differs); nothing was written.",
+                f"The finished rendition of {printable(placement.source)} was damaged"
+                f" in the store (its SHA-256 differs, {Gate.G9.name}); nothing was written.",
                 remedy=_make_again(placement),
             )
         return digest
@@ -263,8 +263,8 @@ class Collector:
             raise self._lost(placement, "The certificate of the rendition", error) from error
         if proof.job_id != placement.job_id or proof.rendition_sha256 != ref.sha256:
             raise VerificationFailed(
-                f"{Gate.G9.value}: the certificate does not match the rendition of"
-                f" {printable(placement.source)}.",
+                f"The certificate is not that of the rendition of {printable(placement.source)}"
+                f" ({Gate.G9.name}); nothing was written.",
                 remedy=_make_again(placement),
             )
         return proof
@@ -273,7 +273,8 @@ class Collector:
         info = self._proofs.encoder.probe(str(target), stop=stop)
         if not info.of_kind(StreamKind.VIDEO):
             raise VerificationFailed(
-                f"{Gate.G9.value}: {printable(target)} has no readable video after being put in place."
+                f"{printable(target)} has no readable video after it was put in place ({Gate.G9.name}).",
+                remedy="Run the same command again.",
             )
 
     @staticmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hevcq.errors import (
+    FULL,
     DiskFull,
     HevcqError,
     LibraryError,
@@ -29,7 +30,6 @@ from hevcq.util.retry import RetryPolicy
 from hevcq.util.text import printable, reason_of
 
 Result = TypeVar("Result")
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 RETRY = RetryPolicy(base_s=2.0, cap_s=30.0, attempts=4, jitter=0.0)
 """For a file whose transfer broke off; each attempt goes on where the last one ended."""
 GIVE_UP = 3
@@ -292,7 +292,7 @@ class Session:
         return brought
 
     def _failed(self, file: RemoteFile, error: Exception) -> None:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and error.errno in FULL | {errno.EFBIG}:
             raise DiskFull(
                 f"The disk of {printable(self.job.target)} is full.", remedy="Free some space."
             ) from error

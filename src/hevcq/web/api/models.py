@@ -81,6 +81,7 @@ class FormatOut(BaseModel):
     reason: str
     failure_class: FailureClass | None
     remedy: str
+    notices: list[str] = Field(description="what it lacks of the upload")
     url: str
 
 

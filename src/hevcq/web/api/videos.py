@@ -54,6 +54,7 @@ def _format_out(video: Video, row: ProfileRow) -> models.FormatOut:
         reason=row.reason,
         failure_class=row.failure_class,
         remedy=row.remedy,
+        notices=list(row.notices),
         url=f"/media/{video.video_id}/{row.profile}/{name}" if played else "",
     )
 

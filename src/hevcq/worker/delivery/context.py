@@ -20,7 +20,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.signer import Keyring
 from hevcq.util.clock import Clock
-from hevcq.util.host import source_room
+from hevcq.util.host import disk_shortage, source_room
 from hevcq.util.log import get_logger
 from hevcq.util.retry import Waiting, retry_control_call
 from hevcq.worker.admission import Admission
@@ -161,13 +161,7 @@ class WorkerContext:
         store = self.backend.store.free_bytes()
         if store is not None:
             free["store"] = store
-        for name, bytes_free in free.items():
-            if bytes_free < self.min_free_bytes:
-                return (
-                    f"The disk of the {name} has {bytes_free >> 20} MiB free; "
-                    f"{self.min_free_bytes >> 20} MiB must stay free."
-                )
-        return ""
+        return disk_shortage(free, self.min_free_bytes)
 
 
 def _without_answer(error: BaseException) -> bool:

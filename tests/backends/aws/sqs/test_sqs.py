@@ -9,7 +9,7 @@ from e2e.embedded.farm import until
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.profile import MAX_VISIBILITY_S, QueueNumbers
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import ConfigError, LeaseLost, Unavailable
+from hevcq.errors import AccessDenied, ConfigError, LeaseLost, Unavailable
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.util.clock import SystemClock
@@ -161,11 +161,16 @@ def test_the_message_of_a_new_dead_letter_is_deleted_with_patience(queue, lost, 
     assert (depth.in_flight, depth.dead) == (left, 1)
 
 
-def test_a_receive_without_an_answer_is_not_repeated_by_itself(queue) -> None:
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(("after", broken()), Unavailable), (refusal("AccessDenied", 403), AccessDenied)],
+    ids=["lost", "denied"],
+)
+def test_a_receive_that_fails_is_not_repeated_by_itself(queue, answer, kind) -> None:
     queue.send([task()])
-    queue._polls.plan["receive_message"] = [("after", broken())]
+    queue._polls.plan["receive_message"] = [answer]
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(kind):
         take(queue)
 
     assert queue._polls.count("receive_message") == 1

@@ -80,7 +80,7 @@ def test_an_announced_source_is_registered_and_nothing_is_sent(farm) -> None:
 
 
 def test_an_unknown_profile_registers_and_sends_nothing(farm) -> None:
-    with pytest.raises(UnknownProfile):
+    with pytest.raises(UnknownProfile, match="terraform apply"):
         farm.backend.task_publisher.publish(SOURCE, ["hevc", "none"], announced=False)
 
     assert farm.backend.ledger.get(job_id(SOURCE, "hevc")) is None

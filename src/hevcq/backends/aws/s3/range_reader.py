@@ -6,7 +6,6 @@ different content.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import threading
@@ -18,7 +17,7 @@ from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3.metadata import pinned
 from hevcq.backends.aws.s3.ranges import range_header, require_range
 from hevcq.backends.aws.s3.transfer import Download, Meter, fetch_span, write_at
-from hevcq.errors import DiskFull, Unavailable
+from hevcq.errors import DiskFull, Unavailable, is_full
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -149,7 +148,7 @@ class SparseFile:
 
 
 def _named(error: BaseException, job: Download) -> BaseException:
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if is_full(error):
         return DiskFull(f"There is no room for what is read of {job.key!r}.")
     return error
 

@@ -7,7 +7,6 @@ multipart upload nor a file; `resumable_upload` keeps the parts for the next att
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 import os
 import threading
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3.ranges import range_header, require_range
-from hevcq.errors import DiskFull, HevcqError, SourceGone, Stopped, Unavailable
+from hevcq.errors import DiskFull, HevcqError, SourceGone, Stopped, Unavailable, is_full
 from hevcq.ports.store import Transferred
 from hevcq.util.log import get_logger
 
@@ -272,7 +271,7 @@ def download(s3: S3Client, job: Download, path: Path, meter: Meter) -> None:
     except BaseException as error:
         if made:
             path.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if is_full(error):
             raise DiskFull(f"There is no room for {job.size} bytes in {path.parent}.") from error
         raise
 

@@ -71,5 +71,8 @@ class SqliteTaskPublisher(TaskPublisher):
 
     def _known(self, profile: str) -> SqliteQueue:
         if profile not in self._queues:
-            raise UnknownProfile(f"There is no queue for the profile {profile!r}.")
+            raise UnknownProfile(
+                f"There is no queue for the profile {profile!r}.",
+                remedy="Restart this process if the profile is new; or choose another profile.",
+            )
         return self._queues[profile]
