@@ -20,12 +20,12 @@ STATE ?=
 TF_INIT = $(TF) init -input=false $(if $(STATE),-backend-config=$(STATE)) $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
 # What takes every branch; tests marked as repeating a way at each of its steps need not.
 COVERING := $(addprefix tests/,domain worker contracts library ops backends settings usecases ffmpeg chaos/test_hostile_library.py)
-# One more than two cores: many tests wait (for a provider, a child, a lease) and leave theirs idle.
-TESTERS ?= 3
+# Two more than two cores: many tests wait (for a provider, a child, a lease) and leave theirs idle.
+TESTERS ?= 4
 # In memory where there is room: most tests write small files and wait for each to be durable.
 MEMORY := $(shell test "$$(df --output=avail -B1 /dev/shm 2>/dev/null | tail -1)" -gt 8000000000 \
 	2>/dev/null && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
-# Compiled once and kept: three testers, and each hevcq that a test starts, would compile it again.
+# Compiled once and kept: each tester, and each hevcq that a test starts, would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 # For make sync and make process.
 NAME ?=

@@ -77,8 +77,15 @@ LONG = frozenset(
     }
 )
 """Encoded by `make long`: ordinary videos of many pictures, more than half of the table's CPU."""
-REPEATED = frozenset({("bbb-720p25-5s.mp4", "hevc"), ("sony-1080i50-avchd.mts", "1080p")})
-"""Encoded by `make long`: the short form encodes the clip by another profile, its like by this one."""
+REPEATED = frozenset(
+    {
+        ("bbb-720p25-5s.mp4", "hevc"),
+        ("made-h264-opengop-480p24.mkv", "hevc"),
+        ("made-pal-576p25-sar64_45.mkv", "hevc"),
+        ("sony-1080i50-avchd.mts", "1080p"),
+    }
+)
+"""Encoded by `make long`: the short form encodes the clip by another profile, or its like by this one."""
 
 
 def slow_if(long: bool, *values: object) -> object:
