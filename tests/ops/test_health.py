@@ -34,64 +34,46 @@ def written(folder: Path, clock: ManualClock, seen: Health = WELL, pid: int = 41
     return file
 
 
-def test_a_worker_that_polls_and_lives_is_well(tmp_path):
+LATE = health.MAX_POLL_S + 1
+OVER = health.STALE_S + 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "later_s", "said"),
+    [
+        ({"busy": 1}, 0, "1 well: 1 jobs running, 7 handled."),
+        ({}, health.STALE_S, "1 well: 0 jobs running, 7 handled."),
+        ({}, OVER, "Worker 41 is not well: it last showed itself 121 s ago."),
+        ({"busy": 2}, OVER, "Worker 41 is not well: it last showed itself 121 s ago."),
+        ({"alive": 0}, 0, "Worker 41 is not well: none of its 2 slots is alive."),
+        ({"alive": 0, "stopping": True}, 0, "1 well: "),
+        ({"oldest_poll_s": LATE}, 0, "no queue has answered a slot of it for 301 s"),
+        ({"oldest_poll_s": LATE, "busy": 1}, 0, "1 well: "),
+        ({"oldest_poll_s": LATE - 11}, 0, "1 well: "),
+        ({"oldest_poll_s": LATE - 11}, 11, "no queue has answered a slot of it for 301 s"),
+    ],
+    ids=[
+        "it polls and lives",
+        "its file is as old as it may be",
+        "its file is no longer written",
+        "busy, but its own loop hangs",
+        "no slot is alive",
+        "no slot is alive, for it is ending",
+        "its poll is older than the bound",
+        "a long job is no poll",
+        "its poll is as old as it may be",
+        "time since the file was written counts towards the age of the poll",
+    ],
+)
+def test_a_worker_is_well_while_it_shows_itself_and_polls(tmp_path, facts, later_s, said):
     clock = ManualClock()
-    written(tmp_path, clock, changed(busy=1))
-
-    assert asked(tmp_path, clock) == (True, "1 well: 1 jobs running, 7 handled.")
-
-
-def test_a_file_that_is_no_longer_written_is_a_worker_that_hangs(tmp_path):
-    clock = ManualClock()
-    written(tmp_path, clock)
-    clock.advance(health.STALE_S)
-    assert asked(tmp_path, clock)[0]
-    clock.advance(1)
+    written(tmp_path, clock, changed(**facts))
+    clock.advance(later_s)
 
     well, sentence = asked(tmp_path, clock)
 
-    assert not well
-    assert sentence == "Worker 41 is not well: it last showed itself 121 s ago."
-
-
-def test_even_a_busy_worker_is_not_well_once_its_own_loop_hangs(tmp_path):
-    clock = ManualClock()
-    written(tmp_path, clock, changed(busy=2))
-    clock.advance(health.STALE_S + 1)
-
-    assert not asked(tmp_path, clock)[0]
-
-
-def test_no_live_slot_is_not_well_unless_the_worker_is_ending(tmp_path):
-    clock = ManualClock()
-    written(tmp_path, clock, changed(alive=0))
-    assert asked(tmp_path, clock) == (
-        False,
-        "Worker 41 is not well: none of its 2 slots is alive.",
-    )
-
-    written(tmp_path, clock, changed(alive=0, stopping=True))
-    assert asked(tmp_path, clock)[0]
-
-
-def test_a_poll_older_than_the_bound_is_not_well_but_a_long_job_is_no_poll(tmp_path):
-    clock = ManualClock()
-    late = health.MAX_POLL_S + 1
-    written(tmp_path, clock, changed(oldest_poll_s=late))
-    well, sentence = asked(tmp_path, clock)
-    assert (well, "no queue has answered a slot of it for 301 s" in sentence) == (False, True)
-
-    written(tmp_path, clock, changed(oldest_poll_s=late, busy=1))
-    assert asked(tmp_path, clock)[0]
-
-
-def test_time_since_the_file_was_written_counts_towards_the_age_of_the_poll(tmp_path):
-    clock = ManualClock()
-    written(tmp_path, clock, changed(oldest_poll_s=health.MAX_POLL_S - 10))
-    assert asked(tmp_path, clock)[0]
-    clock.advance(11)
-
-    assert not asked(tmp_path, clock)[0]
+    assert well == said.startswith("1 well: ")
+    assert said in sentence
 
 
 def test_a_correction_of_the_wall_time_harms_nobody(tmp_path):

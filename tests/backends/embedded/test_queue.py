@@ -38,19 +38,19 @@ def send(queue: Queue, *names: str) -> None:
     queue.send([task(name, group=name[0] if name[0].islower() else "") for name in names])
 
 
-def test_tasks_without_a_group_are_served_in_order_of_sending(queue: Queue) -> None:
-    send(queue, "1", "2", "3")
-    send(queue, "4")
+@pytest.mark.parametrize(
+    ("sent", "served"),
+    [
+        ("1 2 3, 4", "1 2 3 4"),
+        ("a1 a2 a3 a4, b1 b2, c1", "a1 a2 b1 c1 a3 b2 a4"),
+    ],
+    ids=["without groups in order of sending", "groups that wait take turns"],
+)
+def test_tasks_are_served_in_a_fair_order(queue: Queue, sent: str, served: str) -> None:
+    for batch in sent.split(", "):
+        send(queue, *batch.split())
 
-    assert order(queue) == ["1", "2", "3", "4"]
-
-
-def test_groups_that_wait_take_turns(queue: Queue) -> None:
-    send(queue, "a1", "a2", "a3", "a4")
-    send(queue, "b1", "b2")
-    send(queue, "c1")
-
-    assert order(queue) == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
+    assert order(queue) == served.split()
 
 
 def test_a_join_goes_before_the_chunks_of_other_videos(queue: Queue) -> None:
@@ -227,35 +227,30 @@ def test_two_that_see_one_task_do_not_both_get_it(queue: Queue, monkeypatch) -> 
     assert take(queue) == []
 
 
-def test_a_message_that_is_given_up_buries_its_job_too(opener, clock) -> None:
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_message_that_is_given_up_buries_its_job_too_unless_a_lease_lives(
+    opener, clock, alive
+) -> None:
     """Found by the simulation: the dead letter was there, and the ledger said RUNNING for ever."""
     backend = opener().backend
     backend.queues["hevc"].send([task("1")])
     for _ in range(MAX_RECEIVES):
         (held,) = take(backend.queues["hevc"])
         job = held.tasks[0]
-        backend.ledger.claim(job.source, "hevc", owner="gone", lease_s=VISIBILITY_S)
+        if not alive:
+            backend.ledger.claim(job.source, "hevc", owner="gone", lease_s=VISIBILITY_S)
         clock.advance(VISIBILITY_S + 1)
+    if alive:
+        backend.ledger.claim(job.source, "hevc", owner="alive", lease_s=VISIBILITY_S)
 
     assert take(backend.queues["hevc"]) == []
 
     record = backend.ledger.get(job.job_id)
+    if alive:
+        assert record.state is JobState.RUNNING
+        return
     assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.RECEIVES)
     assert record.reason == "Received 3 times without being settled."
-
-
-def test_a_message_that_is_given_up_leaves_a_job_with_a_live_lease_alone(opener, clock) -> None:
-    backend = opener().backend
-    backend.queues["hevc"].send([task("1")])
-    for _ in range(MAX_RECEIVES):
-        (held,) = take(backend.queues["hevc"])
-        clock.advance(VISIBILITY_S + 1)
-    job = held.tasks[0]
-    backend.ledger.claim(job.source, "hevc", owner="alive", lease_s=VISIBILITY_S)
-
-    assert take(backend.queues["hevc"]) == []
-
-    assert backend.ledger.get(job.job_id).state is JobState.RUNNING
 
 
 def split_job(backend):
