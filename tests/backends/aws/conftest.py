@@ -30,6 +30,14 @@ def queue(farm):
 
 
 @pytest.fixture
+def ledger(farm):
+    """The ledger over a client that a test can watch and break."""
+    found = farm.backend.ledger
+    found._jobs.db = found._queries._db = Breaking(farm.clients.dynamodb)
+    return found
+
+
+@pytest.fixture
 def store(farm, monkeypatch):
     """The store, with a breakable client and small parts."""
     monkeypatch.setattr(transfer, "PART_BYTES", LEAST_PART)

@@ -29,6 +29,7 @@ from hevcq.usecases.operations.status import overview
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.aws import iam
 from support.aws.moto_server import Farm
+from support.aws.values import put
 from support.clips import ManualClock
 from support.fakes.encoder import FakeEncoder
 from support.fakes.farm import FakeWorker
@@ -45,10 +46,6 @@ def clients(farm: Farm) -> tuple:
 
 def grants(calls: list) -> set[iam.Grant]:
     return {grant for call in calls for grant in iam.needed(*call)}
-
-
-def put(farm: Farm, key: str) -> None:
-    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"clip " + key.encode())
 
 
 def work(farm: Farm, folder: Path, encoder: FakeEncoder) -> None:

@@ -14,7 +14,7 @@ from hevcq.usecases.operations.reprocess import (
     jobs_named,
     reprocess_missing,
 )
-from support.aws.values import take
+from support.aws.values import put, take
 from support.fakes.farm import FakeWorker
 
 pytestmark = pytest.mark.aws
@@ -23,10 +23,6 @@ pytestmark = pytest.mark.aws
 class NoCatalog:
     def placement(self, _job_id: str) -> None:
         return None
-
-
-def put(farm, key: str) -> None:
-    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"clip of " + key.encode())
 
 
 def lose_the_events(farm) -> None:

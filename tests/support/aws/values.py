@@ -1,10 +1,12 @@
 """Values and verbs that the tests of the queue on AWS share."""
 
 import threading
+from pathlib import Path
 
 from hevcq.domain.job import Source, Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, Selection
+from hevcq.ports.store import Store
 
 DAMAGED = Bury(reason="it is damaged é", failure_class=FailureClass.DAMAGED, tail=("last line",))
 
@@ -29,6 +31,16 @@ def one(queue: Queue) -> Delivery:
 
 def letters(queue: Queue) -> list[DeadLetter]:
     return list(queue.dead_letters(Selection()))
+
+
+def accept(store: Store, path: Path, key: str = "TODO/all/a.mp4", **more) -> Source:
+    """Upload a file; `more` takes the place of a stop that never comes and of nobody told."""
+    return store.accept(path, key, **{"moved": lambda _n: None, "stop": threading.Event(), **more})
+
+
+def put(farm, key: str) -> None:
+    """Upload a clip as a person does, whose event is announced."""
+    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"clip of " + key.encode())
 
 
 def open_parts(farm) -> list[str]:

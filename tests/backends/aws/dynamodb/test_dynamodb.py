@@ -45,13 +45,6 @@ def farm():
     found.backend.close()
 
 
-@pytest.fixture
-def ledger(farm):
-    found = farm.backend.ledger
-    found._jobs.db = found._queries._db = Breaking(farm.clients.dynamodb)
-    return found
-
-
 def claim(ledger, owner: str = "w", lease_s: float = 60):
     return ledger.claim(SOURCE, "hevc", owner=owner, lease_s=lease_s)
 

@@ -7,18 +7,10 @@ from hevcq.backends.aws.dynamodb.schema import BY_FOLDER, new_item, table_defini
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.ports.ledger import JobFilter
-from support.aws.breaking import Breaking, refusal
+from support.aws.breaking import refusal
 
 pytestmark = pytest.mark.aws
 SUMMER = JobFilter(key_prefixes=("TODO/all/summer/", "TODO/hevc/summer/"))
-
-
-@pytest.fixture
-def ledger(farm):
-    """The ledger over a client that a test can watch and break."""
-    found = farm.backend.ledger
-    found._jobs.db = found._queries._db = Breaking(farm.clients.dynamodb)
-    return found
 
 
 def of(folder: str, count: int) -> list[Source]:

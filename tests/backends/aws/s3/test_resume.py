@@ -14,7 +14,7 @@ from hevcq.backends.aws.s3 import transfer
 from hevcq.backends.aws.s3.transfer import UploadedPart
 from hevcq.errors import SourceChanged, Stopped, Unavailable
 from support.aws.breaking import Breaking, broken, refusal
-from support.aws.values import Killed, open_parts
+from support.aws.values import Killed, accept, open_parts
 
 pytestmark = pytest.mark.aws
 KEY = "TODO/all/a.mp4"
@@ -46,11 +46,6 @@ def process(farm, store):
         return found
 
     return start
-
-
-def accept(store, path: Path, key: str = KEY, **more):
-    arguments = {"moved": lambda _n: None, "stop": threading.Event(), **more}
-    return store.accept(path, key, **arguments)
 
 
 def kill_at(store, number: int) -> None:

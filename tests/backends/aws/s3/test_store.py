@@ -26,15 +26,10 @@ from hevcq.errors import (
     Unavailable,
 )
 from support.aws.breaking import refusal
-from support.aws.values import open_parts
+from support.aws.values import accept, open_parts
 
 pytestmark = pytest.mark.aws
 MIB = 1024 * 1024
-
-
-def accept(store, path: Path, key: str = "TODO/all/a.mp4", **more):
-    arguments = {"moved": lambda _n: None, "stop": threading.Event(), **more}
-    return store.accept(path, key, **arguments)
 
 
 def fetch(store, source, scratch: Path) -> bytes:
