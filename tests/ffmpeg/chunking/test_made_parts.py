@@ -77,9 +77,12 @@ def shown_as(output: list[int], source: list[int] = TIMES, tick: Fraction = MS):
         (shown_as(TIMES), []),
         (shown_as([at * 90 for at in TIMES], tick=MS / 90), []),
         (shown_as([round(at * 0.6) for at in TIMES], tick=Fraction(1, 600)), []),
-        (shown_as(TIMES[:-1]), ["199 frames of 200"]),
+        (shown_as(TIMES[:-1]), ["it has 199 frames, the source 200"]),
         (shown_as(TIMES, TIMES[:-1]), ["the source has 199 frames, but 200 were planned"]),
-        (shown_as([*TIMES[:9], 361, *TIMES[10:]]), ["frame 9 is shown +0.001000 s off"]),
+        (
+            shown_as([*TIMES[:9], 361, *TIMES[10:]]),
+            ["frame 9 (at 0:00:00.4) is shown 0.001000 s too late"],
+        ),
     ],
 )
 def test_frames_are_shown_when_the_sources_are(plan, shown, problems) -> None:
@@ -90,7 +93,7 @@ def test_frames_are_shown_when_the_sources_are(plan, shown, problems) -> None:
     ("keys", "frames", "problems"),
     [
         ((0, 4000), 200, []),
-        ((0,), 200, ["chunk 2 does not begin with a key frame at frame 100"]),
+        ((0,), 200, ["chunk 2 does not begin with a key frame (frame 100, at 0:00:04.0)"]),
         ((0,), 100, []),
     ],
 )
@@ -102,15 +105,16 @@ def test_each_chunk_begins_with_a_key_frame(plan, keys, frames, problems) -> Non
     assert list(seams._chunk_start_problems(output, shown_as(TIMES[:frames]), plan)) == problems
 
 
-SEAM = "the seam at 4.0 s"
+SEAM = "the seam of two chunks at 0:00:04.0"
+UNLIKE = f"{SEAM} is less like the source than the pictures around it"
 
 
 @pytest.mark.parametrize(
     ("scores", "code", "problems"),
     [
         (["0.99"] * 32, 0, [""]),
-        (["0.99"] * 15 + ["0.90"] + ["0.99"] * 16, 0, [f"{SEAM} is 0.090 SSIM below its surroundings"]),
-        (["0.99"] * 15 + ["nan"] + ["0.99"] * 16, 0, [f"{SEAM} is 0.990 SSIM below its surroundings"]),
+        (["0.99"] * 15 + ["0.90"] + ["0.99"] * 16, 0, [f"{UNLIKE} (SSIM 0.090 lower)"]),
+        (["0.99"] * 15 + ["nan"] + ["0.99"] * 16, 0, [f"{UNLIKE} (SSIM 0.990 lower)"]),
         (["0.99"] * 31, 0, [f"{SEAM} cannot be compared"]),
         (["0.99"] * 32, 1, [f"{SEAM} cannot be compared"]),
     ],

@@ -40,12 +40,12 @@ def plan() -> EncodePlan:
     ("made", "problem"),
     [
         ([rendition()], ""),
-        ([audio()], "stream 0 is not a video stream"),
-        ([], "stream 0 is not a video stream"),
-        ([rendition(mastering_display=None)], "stream 0: the mastering display"),
-        ([rendition(mastering_display=DISPLAY.model_copy(update={"red_x": "1/2"}))], "stream 0: the mastering display"),
+        ([audio()], "track 0 is no video"),
+        ([], "track 0 is no video"),
+        ([rendition(mastering_display=None)], "video track 0: the HDR master"),
+        ([rendition(mastering_display=DISPLAY.model_copy(update={"red_x": "1/2"}))], "video track 0: the HDR master"),
         ([rendition(mastering_display=DISPLAY.model_copy(update={"red_x": "17/25"}))], ""),
-        ([rendition(light_level=None)], "stream 0: the light level"),
+        ([rendition(light_level=None)], "video track 0: the HDR light level"),
     ],
     ids=["same", "sound", "nothing", "no display", "other display", "shortened", "no light"],
 )  # fmt: skip
@@ -71,7 +71,7 @@ def marked(start_s: float, title: str = "Two") -> tuple[Chapter, ...]:
         (MARKED, []),
         (MARKED[:1], ["the number of chapters"]),
         (marked(5.0, "Second"), ["the title of chapter 2"]),
-        (marked(7.5), ["chapter 2 starts at 7.50 s, not 5.00 s"]),
+        (marked(7.5), ["chapter 2 starts at 0:00:07.50, not 0:00:05.00"]),
     ],
     ids=["same", "fewer", "renamed", "moved"],
 )
@@ -108,8 +108,8 @@ def test_a_title_and_a_time_of_recording_are_kept_where_they_can_be(source, made
     [
         ([subtitle("subrip", title="Closed captions (CC1)")], ""),
         ([subtitle("subrip", title="Other")], "the title"),
-        ([subtitle("ass", title="Closed captions (CC1)")], "the text of captions CC1"),
-        ([], "0 text tracks of captions, expected 1"),
+        ([subtitle("ass", title="Closed captions (CC1)")], "the text track of captions CC1"),
+        ([], "it has 0 text tracks of captions, not 1"),
     ],
     ids=["there", "renamed", "other format", "lost"],
 )

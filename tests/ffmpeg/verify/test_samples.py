@@ -74,7 +74,7 @@ def test_a_video_that_only_grows_is_known_by_a_few_seconds(folder: Path) -> None
     assert (result.gate, result.outcome) == (Gate.G6, Outcome.NOT_SMALLER)
     share = int(result.detail.removeprefix("about ").partition("%")[0])
     assert share > 150, result.detail
-    assert result.detail.endswith("of the original's size by 3 samples of 2 s, limit 95.0%")
+    assert result.detail.endswith("of the original's size by 3 trial encodes of 2 s, limit 95.0%")
     assert ENCODER.sampled_from_s == 600, "as docs/architecture.md says"
 
 
@@ -107,7 +107,7 @@ def test_a_sample_that_loses_its_colours_is_a_wrong_picture(folder: Path, monkey
     (result,) = tried(source(folder, 10, "large.mp4"), folder, 30)
 
     assert (result.gate, result.outcome) == (Gate.G8, Outcome.FAILED)
-    assert result.detail.startswith("a sample of 2 s at 6 s is wrong: ")
+    assert result.detail.startswith("a trial encode of 2 s at 0:00:06 went wrong: ")
 
 
 @pytest.mark.media
