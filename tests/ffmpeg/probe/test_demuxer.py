@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,6 +25,7 @@ from hevcq.ffmpeg.inspect.frame_times import frame_times
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.probe import demuxer
 from hevcq.ffmpeg.probe.probe import PROBE_PACKETS, probe
+from hevcq.ffmpeg.process import sandbox
 from hevcq.util.clock import SystemClock
 from support.clips import MEDIA, make_clip
 
@@ -346,6 +348,49 @@ def test_a_fork_starts_its_own(tmp_path, pool):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert reported(SERVED, clip) == facts
     assert pid_of(pool) == first
+
+
+HOSTILE = """
+import json, os, resource, socket
+def may(attempt, *arguments):
+    try:
+        attempt(*arguments)
+    except OSError:
+        return False
+    return True
+while resource.getrlimit(resource.RLIMIT_NOFILE)[0] != 256:
+    pass  # limits are set from outside
+kinds = resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE
+found = {
+    "may": [may(open, VIDEO), may(open, VIDEO + ".new", "wb"), may(os.listdir, "/"),
+            may(socket.socket), may(socket.socket, socket.AF_UNIX)],
+    "descriptors": [number for number in range(256) if may(os.fstat, number)],
+    "limits": [resource.getrlimit(kind)[1] for kind in kinds], "variables": sorted({*os.environ} - {"PWD"}),
+    "privileges": open("/proc/self/status").read().partition("NoNewPrivs:")[2].split()[0],
+}
+body = json.dumps(found).encode()
+os.write(0, b"A" + len(body).to_bytes(4, "big") + body)
+"""
+
+
+@pytest.mark.skipif(
+    not (sandbox.landlock_version() and sandbox.seccomp_available()),
+    reason="this kernel has no Landlock or no seccomp",
+)
+def test_one_that_a_video_took_over_has_only_what_it_was_lent(tmp_path, pool, monkeypatch):
+    video = tmp_path / "video.mkv"
+    video.write_bytes(b"x")
+    video.chmod(0o666)
+    took_over = Mock(return_value="it was taken over")
+    monkeypatch.setattr(inputs, "_unlike", took_over)
+    monkeypatch.setattr(inputs, "BOOT", HOSTILE.replace("VIDEO", repr(str(video))))
+    with video.open("rb") as kept:
+        os.set_inheritable(kept.fileno(), True)
+        assert not pool.available(threading.Event())
+    assert took_over.call_args.args[1] == {
+        "may": [False] * 5, "descriptors": [0, 1, 2], "limits": [2048 << 20, 0, 0],
+        "variables": ["HOME", "LANG", "PATH", "SVT_LOG"], "privileges": "1",
+    }  # fmt: skip
 
 
 ASKING = """
