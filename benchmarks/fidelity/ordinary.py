@@ -315,9 +315,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("recording-joined-channels.ts", spliced.recording_joined_channels),
     Ordinary("recording-joined-cut.ts", spliced.recording_joined_cut),
     Ordinary("recording-joined-open.ts", spliced.recording_joined_open),
-    Ordinary(
-        "recording-joined-lost.ts", spliced.recording_joined_lost, ("error:MediaRefused",) * 2
-    ),
+    Ordinary("recording-joined-lost.ts", spliced.recording_joined_lost),
     Ordinary("recording-two-programmes.ts", spliced.two_programmes),
     Ordinary("recording-aspect-changes.ts", spliced.aspect_changes),
     Ordinary("recording-size-changes.ts", spliced.size_changes),

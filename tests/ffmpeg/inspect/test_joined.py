@@ -180,9 +180,20 @@ def test_a_profile_may_refuse_a_clock_that_jumps(tmp_path) -> None:
     assert "close" in str(e.value.remedy)
 
 
-def test_a_part_from_which_no_decoder_goes_on_is_refused_before_an_encode(tmp_path) -> None:
+def test_a_part_without_an_idr_picture_begins_where_a_decoder_goes_on(tmp_path) -> None:
+    source = recording("recording-joined-lost.ts", tmp_path)
+    coded = (*spliced.GOPS, "-x264-params", "open-gop=1:keyint=12:bframes=2")
+    (tmp_path / "one.ts").write_bytes(spliced.recorded(source, coded, seconds="3"))
+
+    made = whole(source, tmp_path / "scratch")
+
+    assert made is not None
+    assert made.notices[1].startswith("31 pictures before the first whole one are left out")
+    pictures = frames(made.path, "v")[1]
+    assert len(pictures) == len(made_units(made.path, audio=False))
+    assert set(pictures) <= set(frames(tmp_path / "one.ts", "v")[1]), "none is a mix of two parts"
     with pytest.raises(MediaRefused, match=r"cannot decode after others: \d+ of \d+ pictures"):
-        whole(recording("recording-joined-lost.ts", tmp_path), tmp_path / "scratch")
+        whole(source, tmp_path / "scratch", ragged_ends="refuse")
 
 
 def packet(pid: int, counter: int, *, begins: bool = False, full: bool = True, gap: bool = False):

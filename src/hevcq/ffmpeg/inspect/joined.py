@@ -25,6 +25,7 @@ from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.parts import (
     Part,
     Writer,
+    begins_closed,
     clock_words,
     jump_times,
     lengths_before,
@@ -65,6 +66,7 @@ from hevcq.ffmpeg.inspect.transport_stream import (
     step,
 )
 from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.run.messages import decode_errors
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 
 EACH_BY_ITSELF = "Copy each part into a file of its own, and encode those."
@@ -72,7 +74,8 @@ BACK_PACKETS = 4096
 """Packets before the first one with a new clock among which the border of two parts is looked for."""
 FRAME = CLOCK_HZ // 25
 """Ticks of a picture where there is only one to measure."""
-_BLOCK = 8192
+_BLOCK, MOST_PASSED = 8192, 8
+"""Packets copied at once; key frames of a part without an IDR picture passed over for one in order."""
 _IDR = {"0x1b ": rb"\x00\x00\x01[\x25\x45\x65]", "0x24 ": rb"\x00\x00\x01[\x26\x28].[\x80-\xff]"}
 """What the unit of an IDR picture holds in H.264 and HEVC, by the coding of the stream."""
 
@@ -87,6 +90,7 @@ class Recording:
     folder: Path
     stop: threading.Event
     trims: bool
+    passed: int = 0
 
 
 def whole_recording(
@@ -160,7 +164,12 @@ def _join(recording: Recording, found: Clocks, runs: list[Run]) -> TrimmedSource
             _copy(recording, files, part, found, begun)
     _prove(recording, path, found, parts)
     if not all(part.enters for part in parts):
-        _require_pictures(recording, path, found, parts)
+        try:
+            _require_pictures(recording, path, found, parts)
+        except MediaRefused:
+            if not recording.trims or recording.passed == MOST_PASSED:
+                raise
+            return _join(replace(recording, passed=recording.passed + 1), found, runs)
     return TrimmedSource(path=path, notices=tuple(notices(found, parts, lost, unlike)))
 
 
@@ -248,7 +257,7 @@ def _ends(
     recording: Recording, head: list[HeadPacket], pid: int, span: tuple[int, int], *, cut: bool
 ) -> Ends | None:
     key = next(packet for packet in head if packet.key)
-    closed = _closed(_unit(recording, key))
+    closed = begins_closed(_unit(recording, key))
     layout = (*recording.layout, pid)
     return ends_of(recording.location, head, layout, span, cut=cut and not closed)
 
@@ -267,8 +276,8 @@ def _entries(
 ) -> tuple[list[HeadPacket], bool]:
     """Return the packets with those alone as key frames at which a decoder can begin in the middle.
 
-    ffmpeg's decoders of H.264 and HEVC go on with the order of the pictures before, unless a key
-    frame is an IDR picture; where none is, all key frames stay, and False is returned.
+    ffmpeg's decoders of H.264 and HEVC go on with the order of the pictures before, unless a key frame is
+    an IDR picture; where none is, all but those passed over stay, and False is returned.
     """
     wanted = _IDR.get(coding)
     if wanted is None:
@@ -278,14 +287,10 @@ def _entries(
         for packet in head[: MOST_EARLY + 1]
     ]
     if not any(begins):
-        return head, False
+        left = [number for number, packet in enumerate(head[:MOST_EARLY]) if packet.key]
+        left = left[min(recording.passed, len(left) - 1) :]
+        return [replace(p, key=number in left) for number, p in enumerate(head)], False
     return [replace(packet, key=key) for packet, key in zip(head, begins, strict=False)], True
-
-
-def _closed(unit: bytes) -> bool:
-    """Whether the unit begins a group of MPEG-2 whose first pictures need none before it."""
-    group = unit.find(b"\x00\x00\x01\xb8")
-    return 0 <= group < len(unit) - 7 and bool(unit[group + 7] & 0x40)
 
 
 def _unit(recording: Recording, head: HeadPacket) -> bytes:
@@ -475,11 +480,10 @@ def _require_pictures(recording: Recording, path: Path, found: Clocks, parts: li
     """Decode the copy and count: a decoder may lose pictures where a part begins without an IDR picture."""
     tools, main = recording.tools, parts[0].run.pid
     argv = [
-        tools.ffprobe, "-v", "quiet", "-count_frames", "-select_streams", f"i:{main}", "-show_entries",
+        tools.ffprobe, "-v", "error", "-count_frames", "-select_streams", f"i:{main}", "-show_entries",
         "stream=nb_read_frames", "-of", "csv=p=0:nk=1", *input_options(str(path)),
     ]  # fmt: skip
-    limits = reading(LIMITS, tools, str(path))
-    done = run_child(argv, stop=recording.stop, limits=limits)
+    done = run_child(argv, stop=recording.stop, limits=reading(LIMITS, tools, str(path)))
     words = done.stdout.decode("ascii", "replace").replace(",", " ").split()
     shown = int(words[-1]) if words and words[-1].isdigit() else 0
     held = sum(
@@ -487,7 +491,7 @@ def _require_pictures(recording: Recording, path: Path, found: Clocks, parts: li
         for part in parts
         for place in found.units[part.run.pid].places
     )
-    if shown not in {held, (held + 1) // 2}:
+    if shown not in {held, (held + 1) // 2} or decode_errors(done.stderr, done.returncode):
         raise MediaRefused(
             f"{display_name(recording.location)}: it was joined from {len(parts)} recordings, of which one"
             f" begins with pictures that ffmpeg cannot decode after others: {shown} of {held} pictures"

@@ -107,6 +107,12 @@ def _kind(stream: Elementary) -> str:
     return f"{word} in {stream.language}" if stream.language else word
 
 
+def begins_closed(unit: bytes) -> bool:
+    """Whether the unit begins a group of MPEG-2 whose first pictures need none before it."""
+    group = unit.find(b"\x00\x00\x01\xb8")
+    return 0 <= group < len(unit) - 7 and bool(unit[group + 7] & 0x40)
+
+
 class Writer:
     """Takes the packets of a part one by one, and returns what is written of each."""
 
