@@ -52,6 +52,7 @@ UNLIKE = (
     "From 0:01 on, sound in deu is left out, which the beginning of the recording does not have and"
     " 1 of its sound tracks is silent."
 )
+MUTE = "{} s of sound before the first whole pictures of its parts is left out."
 EARLY = "{} before the first whole one are left out: its parts begin between key frames."
 
 
@@ -71,8 +72,8 @@ TORN = packet(PICTURE, 20, unit(2 * SECOND, b"P").ljust(184, b"p"), begins=True)
             [JOINED, UNLIKE],
             40,
         ),
-        (part(1, 20 * "P"), {}, [EARLY.format("20 pictures")], 20),
-        (part(1, "PPIBB" + 15 * "P"), {}, [JOINED, EARLY.format("4 pictures")], 36),
+        (part(1, 20 * "P"), {}, [EARLY.format("20 pictures"), MUTE.format(0.76)], 20),
+        (part(1, "PPIBB" + 15 * "P"), {}, [JOINED, EARLY.format("4 pictures"), MUTE.format(0.08)], 36),
         (part(1, "K" + 19 * "P"), {}, [JOINED], 40),
         (part(105, WHOLE), {}, [], 40),
         (part(1, WHOLE) + TORN, {}, [JOINED, "1 last picture is left out: its parts end inside them."], 40),
