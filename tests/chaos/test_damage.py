@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from chaos.damage_judge import ENCODER, judge, profile, run
 from hevcq.errors import SourceDamaged, Stopped
 from hevcq.ffmpeg.inspect.recording import announcing_gap
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
+from support.once import made_once
 
 
 def test_no_damaged_input_or_output_is_accepted_with_a_loss_and_no_clean_one_is_refused(tmp_path):
@@ -39,9 +41,11 @@ H264 = ("-c:v", "libx264", "-preset", "superfast", "-g", "20")
 
 
 def stream(folder: Path, *options: str, name: str = "video.ts") -> Path:
-    target = folder / name
-    ffmpeg(*PICTURE, *SOUND, *H264, "-c:a", "mp2", *options, target)
-    return target
+    def make(path: Path) -> None:
+        ffmpeg(*PICTURE, *SOUND, *H264, "-c:a", "mp2", *options, path)
+
+    made = made_once(("stream", options), make, Path(name).suffix)
+    return Path(shutil.copyfile(made, folder / name))
 
 
 def preflight(path: Path) -> None:
