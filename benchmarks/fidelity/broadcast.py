@@ -241,9 +241,9 @@ def with_late_sound(path: Path) -> None:
            "-c:a", "aac", "-mpegts_flags", "latm", path)  # fmt: skip
 
 
-def with_changing_sound(path: Path) -> None:
+def with_changing_sound(path: Path, suffix: str = ".ac3") -> None:
     """Sound in AC-3 that is stereo, 5.1 for a film, and stereo again."""
-    sounds, raw = b"", path.with_suffix(".ac3")
+    sounds, raw = b"", path.with_suffix(suffix)
     for channels in (2, 6, 2):
         ffmpeg(*video(seconds="0.96")[4:], "-ac", channels, raw)
         sounds += raw.read_bytes()
@@ -270,3 +270,8 @@ def with_sound_that_comes_later(path: Path) -> None:
 
     late = Added(0x290, 0x04, descriptor(0x0A, b"deu\x03"), unit)
     path.write_bytes(with_streams(recorded(path, GOPS, seconds="10"), late))
+
+
+def with_changing_aac(path: Path) -> None:
+    """The same in AAC, as in Japan: MP4 and Matroska name its channels once, so no copy can change them."""
+    with_changing_sound(path, ".aac")

@@ -24,6 +24,7 @@ from hevcq.ffmpeg.run.messages import (
     damaged,
     exit_error,
     message_text,
+    rendition_text,
     unexpected_lines,
     without_secrets,
 )
@@ -245,7 +246,14 @@ def test_another_error_of_x265_is_suspicious():
     ],
 )
 def test_a_sentence_for_people_names_no_address(line, words):
-    assert message_text(line) == words
+    assert message_text(line) == rendition_text(line) == words
+
+
+def test_sound_whose_channels_change_is_told_what_to_do_where_its_source_decodes():
+    line = "[aac @ 0x55d] channel element 1.0 is not allocated"
+
+    assert message_text(line) == "channel element 1.0 is not allocated"
+    assert "set audio.policy to encode (ffmpeg: channel element" in rendition_text(line)
 
 
 @pytest.mark.parametrize(

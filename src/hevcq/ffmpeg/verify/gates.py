@@ -23,7 +23,13 @@ from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.preflight import decode_complaints
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.limits import held_s
-from hevcq.ffmpeg.run.messages import Pass, damaged, message_text, unexpected_lines
+from hevcq.ffmpeg.run.messages import (
+    Pass,
+    damaged,
+    message_text,
+    rendition_text,
+    unexpected_lines,
+)
 from hevcq.ffmpeg.verify.decode import EVERYTHING, Decoded, decode_problems, source_thumbnails
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
 from hevcq.ffmpeg.verify.picture import (
@@ -100,7 +106,7 @@ def _judged(problems: list[str]) -> Judged:
     if not problems:
         return PASSED
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return Outcome.FAILED, message_text(problems[0]) + more
+    return Outcome.FAILED, rendition_text(problems[0]) + more
 
 
 def _described(facts: PictureFacts) -> str:
