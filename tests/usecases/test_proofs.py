@@ -29,11 +29,6 @@ CONTENT = b"rendition" * 1000
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
-@pytest.fixture
 def target(bench: Bench) -> Path:
     """A rendition that was encoded and placed beside its source."""
     job = bench.queue(bench.video())

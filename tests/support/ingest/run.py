@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hevcq.backends.embedded.signing_key import FileSigner
@@ -11,6 +11,7 @@ from hevcq.domain.certificate import REQUIRED, Certificate, GateResult, Outcome
 from hevcq.domain.events import IngestEvent
 from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, rendition_key
+from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode
 from hevcq.ports.encoder import SpareFolder
@@ -18,9 +19,11 @@ from hevcq.ports.ledger import Granted
 from hevcq.ports.signer import Keyring
 from hevcq.ports.store import Publication
 from hevcq.usecases.context import Ports
-from hevcq.usecases.ingest.decide import Item, Known, decide
+from hevcq.usecases.ingest.decide import Item, Known, Video, decide
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.enqueue import Enqueuer
+from hevcq.usecases.ingest.scan import inspect_target
+from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.ingest.uploader import Uploader
@@ -138,3 +141,28 @@ class Bench:
 
     def reported(self) -> list[str]:
         return [event.event.value for event in self.events]
+
+
+def plain(_profile: object, _info: object) -> EncodePlan:
+    return encode_plan()
+
+
+def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
+    """Return an ingest of the bench's folder."""
+    request = IngestSetup(
+        roots=(bench.media,), profiles=(HEVC,), where=bench.where, planner=planner, cores=2.0
+    )
+    return Ingest(
+        bench.ports,
+        replace(request, **changes),
+        bench.collector,
+        bench.events.append,
+        inspect_target,
+        bench.proofs,
+    )
+
+
+def videos(bench: Bench, *names: str) -> list[Video]:
+    for name in names:
+        (bench.media / name).write_bytes(b"clip" * 100)
+    return [video(bench.media / name, root=bench.media) for name in names]

@@ -9,41 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from hevcq.domain.events import EventName
-from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.ports.catalog import PlacementState
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.ingest.decide import Disposition, Video
+from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.disk_space import DiskSpaceMonitor, disk_space_of
-from hevcq.usecases.ingest.scan import inspect_target
-from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.ingest.summary import IngestOutcome
 from support.clips import ManualClock
-from support.fakes.backend import HEVC
-from support.ingest.run import NEVER, Bench
-from support.ingest.values import encode_plan, video
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
-def plain(_profile: object, _info: object) -> EncodePlan:
-    return encode_plan()
-
-
-def session(bench: Bench) -> Ingest:
-    request = IngestSetup(
-        roots=(bench.media,), profiles=(HEVC,), where=bench.where, planner=plain, cores=2.0
-    )
-    tell = bench.events.append
-    return Ingest(bench.ports, request, bench.collector, tell, inspect_target, bench.proofs)
-
-
-def videos(bench: Bench, *names: str) -> list[Video]:
-    for name in names:
-        (bench.media / name).write_bytes(b"clip" * 100)
-    return [video(bench.media / name, root=bench.media) for name in names]
+from support.ingest.run import NEVER, Bench, session, videos
 
 
 def test_what_is_finished_is_put_in_place_once_and_the_rest_stays_queued(bench: Bench) -> None:

@@ -18,41 +18,17 @@ from hevcq.library.certificates import Certificates
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.ingest.decide import Disposition, IngestPlan, UnusableFile, Video
+from hevcq.usecases.ingest.decide import Disposition, IngestPlan, UnusableFile
 from hevcq.usecases.ingest.destinations import Destination, TargetState
 from hevcq.usecases.ingest.forecast import OWN_ENOUGH, TABLE_ONLY, learned_rates
 from hevcq.usecases.ingest.scan import inspect_target
-from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from hevcq.usecases.ingest.session import Ingest
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.util.clock import EARLIEST
 from support.fakes.backend import HEVC, Faulty
-from support.ingest.run import NEVER, Bench
-from support.ingest.values import encode_plan, media_info, video
-
-
-def plain(_profile: object, _info: object):
-    return encode_plan()
-
-
-def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
-    request = IngestSetup(
-        roots=(bench.media,), profiles=(HEVC,), where=bench.where, planner=planner, cores=2.0
-    )
-    return Ingest(
-        bench.ports,
-        replace(request, **changes),
-        bench.collector,
-        bench.events.append,
-        inspect_target,
-        bench.proofs,
-    )
-
-
-def videos(bench: Bench, *names: str) -> list[Video | UnusableFile]:
-    for name in names:
-        (bench.media / name).write_bytes(b"clip" * 100)
-    return [video(bench.media / name, root=bench.media) for name in names]
+from support.ingest.run import NEVER, Bench, plain, session, videos
+from support.ingest.values import media_info, video
 
 
 def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
@@ -66,11 +42,6 @@ def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
         if job.state is JobState.QUEUED:
             bench.work(job)
     ingest.step(NEVER)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
 
 
 def test_the_second_run_finds_everything_done(bench: Bench) -> None:

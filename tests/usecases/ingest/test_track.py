@@ -23,11 +23,6 @@ from support.ingest.run import NEVER, Bench
 from support.ingest.values import encode_plan
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
 def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: Bench) -> None:
     item = bench.video()
     order: list[str] = []

@@ -29,11 +29,6 @@ class Died(BaseException):
     """The process is gone: nothing after this line ran."""
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
 def state(bench: Bench, job_id: str) -> PlacementState:
     placement = bench.catalog.placement(job_id)
     assert placement is not None

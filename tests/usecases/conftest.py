@@ -1,0 +1,14 @@
+"""What the tests of most use cases begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.ingest.run import Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
