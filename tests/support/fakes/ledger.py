@@ -31,6 +31,9 @@ from hevcq.ports.ledger import (
 )
 from hevcq.util.clock import Clock
 
+FREE = {"lease_until": 0.0, "owner": "", "progress": None}
+"""What a record says once nobody holds it."""
+
 
 class MemoryLedger(Ledger):
     """Job records in a dict; `history` lists (job id, state) of every transition, for tests."""
@@ -136,16 +139,8 @@ class MemoryLedger(Ledger):
                     created_at=now,
                     updated_at=now,
                 )
-            self._write(
-                record,
-                state=JobState.SPLIT,
-                split=split,
-                reason="",
-                failure_class=None,
-                lease_until=0.0,
-                owner="",
-                progress=None,
-            )
+            freed = {"reason": "", "failure_class": None, **FREE}
+            self._write(record, state=JobState.SPLIT, split=split, **freed)
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
         with self._lock:
@@ -202,16 +197,8 @@ class MemoryLedger(Ledger):
         with self._lock:
             record = self._mine(name, fence, JobState.RUNNING, JobState.SPLIT)
             now = self._clock.now()
-            changes = {"reason": "", "failure_class": None, **changes}
-            self._write(
-                record,
-                state=state,
-                finished_at=now,
-                lease_until=0.0,
-                owner="",
-                progress=None,
-                **changes,
-            )
+            changes = {"reason": "", "failure_class": None, **FREE, **changes}
+            self._write(record, state=state, finished_at=now, **changes)
 
     def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
         with self._lock:
@@ -230,15 +217,11 @@ class MemoryLedger(Ledger):
             )
 
     def _back(self, record: JobRecord, reason: str, **changes: object) -> None:
-        self._write(
-            record,
-            state=JobState.QUEUED,
-            reason=reason,
-            lease_until=0.0,
-            owner="",
-            progress=None,
-            **changes,
-        )
+        self._write(record, state=JobState.QUEUED, reason=reason, **FREE, **changes)
+
+    def _bury(self, record: JobRecord, reason: str, failure_class: FailureClass) -> None:
+        dead = {"state": JobState.DEAD, "reason": reason, "failure_class": failure_class}
+        self._write(record, finished_at=self._clock.now(), **dead, **FREE)
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         with self._lock:
@@ -247,16 +230,7 @@ class MemoryLedger(Ledger):
                 return False
             if record.state is JobState.RUNNING and record.lease_until > now:
                 return False
-            self._write(
-                record,
-                state=JobState.DEAD,
-                reason=reason,
-                failure_class=failure_class,
-                finished_at=now,
-                lease_until=0.0,
-                owner="",
-                progress=None,
-            )
+            self._bury(record, reason, failure_class)
             return True
 
     def cancel(self, job_id: str, reason: str) -> bool:
@@ -264,16 +238,7 @@ class MemoryLedger(Ledger):
             record = self._records.get(job_id)
             if record is None or record.state in SETTLED or record.subjob is not None:
                 return False
-            self._write(
-                record,
-                state=JobState.DEAD,
-                reason=reason,
-                failure_class=FailureClass.CANCELLED,
-                finished_at=self._clock.now(),
-                lease_until=0.0,
-                owner="",
-                progress=None,
-            )
+            self._bury(record, reason, FailureClass.CANCELLED)
             return True
 
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
