@@ -31,9 +31,7 @@ CONTENT = b"rendition" * 1000
 @pytest.fixture
 def target(bench: Bench) -> Path:
     """A rendition that was encoded and placed beside its source."""
-    job = bench.queue(bench.video())
-    bench.work(job, CONTENT)
-    return bench.collector.collect(bench.done(job), NEVER).target
+    return bench.place(bench.video(), CONTENT).target
 
 
 @pytest.fixture
@@ -297,10 +295,7 @@ def test_an_original_goes_for_a_signed_rendition_without_another_run_of_the_gate
     tmp_path: Path,
 ) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
-    job = bench.queue(bench.video())
-    bench.work(job)
-
-    bench.collector.collect(bench.done(job), NEVER)
+    bench.place(bench.video())
 
     assert "verify" not in bench.encoder.calls
 

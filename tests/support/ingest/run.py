@@ -27,7 +27,7 @@ from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.ingest.uploader import Uploader
-from hevcq.usecases.placement.collect import Collector
+from hevcq.usecases.placement.collect import Collected, Collector
 from hevcq.usecases.proofs import Proofs
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, memory_backend
@@ -82,6 +82,12 @@ class Bench:
         (queued,) = self.enqueuer.enqueue([item], NEVER)
         self.tracker.add(queued)
         return queued.job
+
+    def place(self, item: Item, content: bytes = b"small") -> Collected:
+        """Queue and encode a video, and put its rendition in place."""
+        job = self.queue(item)
+        self.work(job, content)
+        return self.collector.collect(self.done(job), NEVER)
 
     def claim(self, job: JobRecord) -> int:
         granted = self.backend.ledger.claim(job.source, job.profile, owner="w", lease_s=60.0)

@@ -30,31 +30,20 @@ from support.ingest.values import encode_plan, media_info
 from support.media_facts import audio, media, profile, video
 
 
-def test_work_is_width_times_height_times_frames() -> None:
-    info = media_info(width=1000, height=1000, seconds=4.0, rate="25/1")
-
-    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(100.0)
-
-
-@pytest.mark.parametrize("rate", ["0/0", "", "25", "x/y", "-1/2"])
-def test_an_unreadable_frame_rate_is_taken_as_usual(rate: str) -> None:
-    info = media_info(width=1000, height=1000, seconds=4.0, rate=rate)
-
-    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(100.0)
-
-
-@pytest.mark.parametrize("rate", ["1000/1", "90000/1", "301/1"])
-def test_a_rate_that_counts_ticks_and_not_pictures_is_taken_as_usual(rate: str) -> None:
-    """Matroska without a default duration shows 1000/1: its clock, not its pictures."""
-    info = media_info(width=1000, height=1000, seconds=4.0, rate=rate)
-
-    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(100.0)
-
-
-def test_a_high_speed_camera_is_believed() -> None:
-    info = media_info(width=1000, height=1000, seconds=4.0, rate="240/1")
-
-    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(960.0)
+@pytest.mark.parametrize(
+    ("rates", "work"),
+    [
+        (("25/1",), 100.0),
+        (("240/1",), 960.0),  # a high-speed camera is believed
+        (("0/0", "", "25", "x/y", "-1/2"), 100.0),  # unreadable: taken as usual
+        # Matroska without a default duration shows 1000/1: its clock, not its pictures.
+        (("1000/1", "90000/1", "301/1"), 100.0),
+    ],
+)
+def test_work_is_width_times_height_times_frames(rates: tuple[str, ...], work: float) -> None:
+    for rate in rates:
+        info = media_info(width=1000, height=1000, seconds=4.0, rate=rate)
+        assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(work)
 
 
 def test_a_length_the_header_does_not_name_still_gives_a_forecast() -> None:

@@ -272,9 +272,7 @@ def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: 
     bench.clock.jump_wall(EARLIEST)
     item = bench.video("tv/video.mp4")
     root = item.path.parent
-    job = bench.queue(replace(item, root=root))
-    bench.work(job)
-    bench.collector.collect(bench.done(job), NEVER)
+    bench.place(replace(item, root=root))
     bench.clock.advance(2.1 * 86_400)
 
     recover(

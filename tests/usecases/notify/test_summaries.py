@@ -13,7 +13,7 @@ from hevcq.ports.event_log import Happened
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.notify.summaries import BUSY_S, READER, BatchWatch, expiring
 from hevcq.util.clock import EARLIEST
-from support.ingest.run import NEVER, Bench
+from support.ingest.run import Bench
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,7 @@ def test_originals_whose_time_ends_soon_are_announced(tmp_path: Path) -> None:
     bench.clock.jump_wall(EARLIEST)
     for name in ("a.mp4", "b.mp4"):
         told.append(expiring(bench.ports))
-        job = bench.queue(bench.video(name, name.encode() * 50))
-        bench.work(job)
-        bench.collector.collect(bench.done(job), NEVER)
+        bench.place(bench.video(name, name.encode() * 50))
         told.append(expiring(bench.ports))
         bench.clock.advance(28 * 86_400.0)
     told.append(expiring(bench.ports))

@@ -195,10 +195,7 @@ def test_a_forged_certificate_removes_nothing_behind_a_link(
 def test_a_mirror_gets_the_folder_and_its_records(tmp_path: Path) -> None:
     out = tmp_path / "out"
     bench = SetBench(tmp_path, where=Destination(Mode.MIRROR, output=out))
-    job = bench.queue(bench.video("x/y/a.mp4"))
-    bench.work(job)
-
-    bench.collector.collect(bench.done(job), NEVER)
+    bench.place(bench.video("x/y/a.mp4"))
 
     assert (out / "x/y/a.hevc.hls/master.m3u8").is_file()
     assert (out / ".hevcq/certificates").is_dir()
@@ -318,9 +315,7 @@ def test_a_kill_at_any_call_leaves_the_whole_folder_or_none(
 
 
 def test_a_scan_takes_no_file_of_a_placed_set_for_a_video(bench: SetBench) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-    bench.collector.collect(bench.done(job), NEVER)
+    bench.place(bench.video())
     (bench.media / "trip.hls").mkdir()
     (bench.media / "trip.hls/mine.mp4").write_bytes(b"mine")
     (bench.media / "trip.hls/master.m3u8").write_bytes(b"#EXTM3U\n")

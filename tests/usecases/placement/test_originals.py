@@ -13,7 +13,7 @@ from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.placement.originals import free_due, free_originals, kept_originals
 from hevcq.util.clock import EARLIEST
-from support.ingest.run import NEVER, Bench
+from support.ingest.run import Bench
 
 DAY = 86_400.0
 
@@ -32,9 +32,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def replaced(bench: Bench, name: str) -> None:
-    job = bench.queue(bench.video(name, name.encode() * 50))
-    bench.work(job)
-    bench.collector.collect(bench.done(job), NEVER)
+    bench.place(bench.video(name, name.encode() * 50))
 
 
 def states(bench: Bench) -> list[str]:

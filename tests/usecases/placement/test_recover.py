@@ -17,7 +17,7 @@ from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.usecases.placement.recover import recover, recovery_folders
-from support.ingest.run import NEVER, Bench
+from support.ingest.run import Bench
 
 
 class Ports(LibraryPorts):
@@ -37,9 +37,7 @@ def damaged(*_: object) -> list:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=30.0))
-    job = bench.queue(bench.video())
-    bench.work(job)
-    bench.collector.collect(bench.done(job), NEVER)
+    bench.place(bench.video())
     return bench
 
 
