@@ -46,7 +46,10 @@ MEANING: dict[ExitCode, str] = {
     ),
     ExitCode.USAGE: "wrong command line, or no such profile, job or file",
     ExitCode.CONFIG: "invalid setting or profile file",
-    ExitCode.UNFIT: "this machine cannot encode: ffmpeg is missing, too old or lacks an encoder",
+    ExitCode.UNFIT: (
+        "this worker cannot work: ffmpeg is missing, too old or lacks an encoder, or its role on AWS"
+        " may not read any queue"
+    ),
     ExitCode.STORAGE: "the data folder's database is damaged, too new or locked, or the disk is full",
     ExitCode.REFUSED: "a replace or undo was refused; originals are untouched",
     ExitCode.UNAVAILABLE: "a service or a file system did not answer; try again",

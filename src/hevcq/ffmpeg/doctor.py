@@ -73,7 +73,7 @@ def _asked(tools: FfmpegTools) -> Check:
     """Return by what files are looked at; ffprobe is slower, and not wrong."""
     asked = demuxers(tools.ffprobe, sandboxed=tools.sandboxed)
     if asked.available(threading.Event()):
-        detail = "files are looked at by ffprobe's libraries in a process that stays"
+        detail = "fast: a sandboxed process keeps ffprobe's libraries loaded"
     else:
         detail = f"ffprobe is started for each file: {asked.why_not}"
     return Check(name="probe", ok=True, detail=detail)
