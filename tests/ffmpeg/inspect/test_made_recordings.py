@@ -205,8 +205,10 @@ def test_ragged_ends_are_trimmed_and_said(tmp_path, probe, data, untimed, said, 
     made = recording.trim_recording(TOOLS, str(path), info(video(), audio()), tmp_path, STOP)
 
     assert (None if made is None else list(made.notices)) == said
-    kept = ts.read_clocks(str(made.path if made else path), (0, 188), STOP)
-    assert len(kept.units[PICTURE].times) == pictures
+    kept = made.path if made else path
+    assert len(ts.read_clocks(str(kept), (0, 188), STOP).units[PICTURE].times) == pictures
+    gaps = kept.read_bytes().count(b"\xb7\x80")
+    assert gaps == (2 if pictures == 4 else 0), "announced where a picture follows those left out"
 
 
 def test_a_copy_ends_with_a_stop_a_full_disk_or_a_source_that_became_shorter(tmp_path) -> None:
