@@ -72,7 +72,7 @@ def test_an_encoded_sound_that_is_late_is_caught(spoken, tmp_path, late):
            "-c", "copy", target)  # fmt: skip
     results = spoken.judge(target)
     assert caught(results) is Gate.G5
-    assert "off the picture" in results[-1].detail
+    assert "too late for the picture" in results[-1].detail
 
 
 @pytest.mark.parametrize("broken", ["s16le", "rawvideo"])
