@@ -89,7 +89,7 @@ def test_verify_refuses_a_forged_certificate(hevcq, clip: Path, rendition: Path)
     ran = hevcq("verify", clip, rendition)
 
     assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
-    assert "hevcq: G0" in ran.err
+    assert "(G0)" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def require_passed(results: Iterable[GateResult], *, of_set: bool = False) -> No
         for result in mine:
             off = result.outcome is Outcome.OFF and gate not in NEVER_OFF
             if not off and result.outcome is not Outcome.PASSED:
-                raise VerificationFailed(failure(result), remedy=ORIGINAL_KEPT)
+                raise VerificationFailed(failure(result))
 
 
 def failure(result: GateResult) -> str:
