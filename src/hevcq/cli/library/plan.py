@@ -18,7 +18,7 @@ from hevcq.cli.output.status_table import duration
 from hevcq.domain.planning.encode_plan import Refuse, Skip
 from hevcq.errors import HevcqError, PermanentError, TransientError
 from hevcq.settings.profile_files import pick
-from hevcq.usecases.plan_file import FilePlan, plan_file
+from hevcq.usecases.plan_one_file import FilePlan, plan_one_file
 from hevcq.util.text import size
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def plan(
         picked = pick(app.profiles, profile or _usual(app))
         for file in files:
             try:
-                plans = plan_file(
+                plans = plan_one_file(
                     app.encoder, str(file.absolute()), picked, threading.Event(), app.slots_per_job
                 )
             except (PermanentError, TransientError) as error:

@@ -285,17 +285,6 @@ class EncodePlan(Frozen):
         return next(s for s in self.kept if s.kind is StreamKind.VIDEO)
 
 
-def caption_title(channel: str) -> str:
-    """Return the title of the text track that is made of a channel of captions."""
-    return f"Closed captions ({channel})"
-
-
-def caption_language(info: MediaInfo, channel: str) -> str:
-    """Return the language of a channel: of CC1 that of the first sound, by rule; of others none is known."""
-    sounds = [s.language for s in info.of_kind(StreamKind.AUDIO) if s.language]
-    return sounds[0] if sounds and channel == "CC1" else "und"
-
-
 Plan = Skip | Refuse | EncodePlan
 
 Planner = Callable[[Profile, MediaInfo], Plan]

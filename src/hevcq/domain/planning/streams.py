@@ -212,6 +212,17 @@ def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> 
     return _refuse(stream, f"policies.{name}", what)
 
 
+def caption_title(channel: str) -> str:
+    """Return the title of the text track that is made of a channel of captions."""
+    return f"Closed captions ({channel})"
+
+
+def caption_language(info: MediaInfo, channel: str) -> str:
+    """Return the language of a channel: of CC1 that of the first sound, by rule; of others none is known."""
+    sounds = [s.language for s in info.of_kind(StreamKind.AUDIO) if s.language]
+    return sounds[0] if sounds and channel == "CC1" else "und"
+
+
 def _cover(profile: Profile, stream: Stream, muxer: str) -> Decision:
     held = stream.codec in containers.PICTURES[muxer]
     return _by_policy(stream, profile.policies.cover_art, ("cover_art", "cover art"), held=held)

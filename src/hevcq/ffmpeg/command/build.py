@@ -32,10 +32,9 @@ from hevcq.domain.planning.encode_plan import (
     EncodePlan,
     StreamPlan,
     VideoTarget,
-    caption_language,
-    caption_title,
 )
 from hevcq.domain.planning.metadata import PROVENANCE_KEY, mark, tool_mark
+from hevcq.domain.planning.streams import caption_language, caption_title
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.codecs import (
     coded_pixel_format,

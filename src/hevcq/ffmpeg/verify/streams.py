@@ -37,8 +37,6 @@ from hevcq.domain.planning.encode_plan import (
     EncodePlan,
     StreamPlan,
     VideoTarget,
-    caption_language,
-    caption_title,
 )
 from hevcq.domain.planning.metadata import (
     file_tags,
@@ -47,6 +45,7 @@ from hevcq.domain.planning.metadata import (
     missing,
     uneven,
 )
+from hevcq.domain.planning.streams import caption_language, caption_title
 from hevcq.util.text import moment
 
 _THREE_LETTERS = re.compile(r"^[a-z]{3}$")

@@ -8,8 +8,8 @@ import pytest
 
 from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.planning.encode_plan import Refuse
-from hevcq.usecases import plan_file as use_case
-from hevcq.usecases.plan_file import ONE_SLOT, FilePlan, plan_file
+from hevcq.usecases import plan_one_file as use_case
+from hevcq.usecases.plan_one_file import ONE_SLOT, FilePlan, plan_one_file
 from support.fakes.backend import HEVC, HLS
 from support.fakes.encoder import FakeEncoder, fake_index, fake_plan
 from support.fakes.videofarm import CHUNKED
@@ -19,7 +19,9 @@ from support.media_facts import profile
 def planned(*profiles, slots: int = 4, encoder: FakeEncoder | None = None) -> list[FilePlan]:
     encoder = encoder or FakeEncoder()
     stop = threading.Event()
-    return plan_file(encoder, "a.mp4", profiles, stop=stop, slots_per_job=lambda _profile: slots)
+    return plan_one_file(
+        encoder, "a.mp4", profiles, stop=stop, slots_per_job=lambda _profile: slots
+    )
 
 
 def probed(monkeypatch) -> FakeEncoder:

@@ -64,7 +64,7 @@ class FilePlan:
     rungs: tuple[PlannedRung, ...] = ()
 
 
-def plan_file(
+def plan_one_file(
     encoder: Encoder,
     location: str,
     profiles: Sequence[Profile],
