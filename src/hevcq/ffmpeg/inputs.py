@@ -236,8 +236,12 @@ class Served:
         if size > MAX_STDOUT_BYTES:
             raise EOFError
         data = bytearray()
+        spoken = (
+            select.poll()
+        )  # select.select takes no descriptor above 1,023, as a farm's page may have
+        spoken.register(self.channel, select.POLLIN)
         while len(data) < size:
-            says = select.select([self.channel], [], [], TICK_S)[0]
+            says = spoken.poll(TICK_S * 1000)
             # Also of one that never falls silent: it could speak for ever, byte by byte.
             if stop.is_set():
                 raise Stopped

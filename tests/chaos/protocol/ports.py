@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -187,6 +188,8 @@ class RunScratch:
 
 class RunEncoder:
     """Encodes when told to, for as long as it is let."""
+
+    sampled_from_s = math.inf
 
     def __init__(self, run: Run) -> None:
         self._run = run

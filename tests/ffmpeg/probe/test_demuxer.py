@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -417,5 +418,7 @@ def test_it_ends_with_the_process_that_asks(how):
     asking.wait(30)
     asking.stdout.close()
     if watched >= 0:
-        assert inputs.select.select([watched], [], [], 30)[0], "it outlived the asker"
+        ended = select.poll()
+        ended.register(watched, select.POLLIN)
+        assert ended.poll(30_000), "it outlived the asker"
         os.close(watched)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from hevcq.util.clock import SystemClock
 LOOK = {"packets": 1}
 OURS = {"version": "5.1.9", "configuration": "--enable-all"}
 PROGRAM = "#!/bin/sh\n# libavformat.so.59 5.1.9 --enable-all\n"
+PAIR = socket.socketpair
 FRAMES = b'{"frames": []}'
 
 
@@ -91,6 +94,22 @@ ANSWER = message(b"A", FRAMES)
 def look(played: Played, stop: threading.Event | None = None, **options: Any) -> object:
     with Demuxed(played.tools, played.program, stop or threading.Event()) as file:
         return file.ask("look", LOOK, **options)
+
+
+def test_one_is_heard_where_a_thousand_files_are_open(played, monkeypatch):
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 1200:
+        pytest.skip("this user may not open 1,200 files (ulimit -n)")
+
+    def far() -> tuple[socket.socket, socket.socket]:
+        pair = PAIR()
+        moved = tuple(socket.socket(fileno=fcntl.fcntl(one, fcntl.F_DUPFD, 1100)) for one in pair)
+        for one in pair:
+            one.close()
+        return moved
+
+    monkeypatch.setattr(socket, "socketpair", far)
+    played.sent = [(b"A", FRAMES)]
+    assert look(played) == {"frames": []}
 
 
 @pytest.mark.parametrize(
