@@ -24,6 +24,8 @@ settings.load_profile("hevcq")
 # it takes 0.3 s: that was half of a collection, and more than a tenth of many tests.
 gc.disable()
 
+_open_files = [300]
+
 
 def pytest_collection_finish() -> None:
     """Look for garbage only in what tests make, and seldom in all of it: the SDK's models are large."""
@@ -31,6 +33,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 10, 20)
     gc.enable()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Look for garbage early where files of tests stay open in it: some machines allow 1,024."""
+    if len(os.listdir("/proc/self/fd")) > _open_files[0]:
+        gc.collect()
+        _open_files[0] = len(os.listdir("/proc/self/fd")) + 250
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
