@@ -267,6 +267,9 @@ def test_data_tracks_can_be_refused_but_those_the_muxer_makes_anew_are_no_loss()
     assert refused(media(video(), data("mebx")), recipe) == "policies.data_streams"
     assert second(media(video(), data("tmcd")), recipe).action is Action.DROP
     assert second(media(video(), data("text"), chapters=2), recipe).action is Action.DROP
+    found = media(video(), data("text", language="eng"), chapters=2)
+    recipe = profile(policies={"metadata": "refuse", "data_streams": "drop"})
+    assert second(found, recipe).action is Action.DROP
 
 
 def test_covers_are_kept_where_the_container_holds_them() -> None:

@@ -33,7 +33,14 @@ from hevcq.domain.media.containers import (
     TELETEXT,
     is_mp4_family,
 )
-from hevcq.domain.media.facts import MediaInfo, MetadataItem, Stream, StreamKind, VideoFacts
+from hevcq.domain.media.facts import (
+    RECORDINGS,
+    MediaInfo,
+    MetadataItem,
+    Stream,
+    StreamKind,
+    VideoFacts,
+)
 from hevcq.domain.media.languages import in_brackets
 from hevcq.domain.planning.encode_plan import StreamPlan, VideoTarget
 from hevcq.util.text import counted
@@ -289,8 +296,11 @@ def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
 def left_behind(info: MediaInfo) -> Iterator[str]:
     """Yield the streams of a broadcast that no rendition holds and somebody may miss.
 
-    A private stream with a language is sound that ffmpeg does not know, such as Dolby AC-4.
+    A private stream with a language is sound that ffmpeg does not know, such as Dolby AC-4. In other
+    files it is data, as the titles of chapters are, which a rendition gets as chapters.
     """
+    if info.format_name not in RECORDINGS:
+        return
     for stream in info.streams:
         if stream.codec == TELETEXT and not info.unsent(stream):
             yield f"teletext of stream {stream.index}{in_brackets(stream.language)}"

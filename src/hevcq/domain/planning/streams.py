@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from hevcq.domain.media import containers
-from hevcq.domain.media.facts import AudioFacts, MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import RECORDINGS, AudioFacts, MediaInfo, Stream, StreamKind
 from hevcq.domain.media.languages import in_brackets
 from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
 from hevcq.domain.planning.video import target_of
@@ -249,7 +249,7 @@ def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Deci
         return _drop(stream, "the chapter titles track, which is kept as chapters")
     held = tag in containers.DATA_TAGS[muxer]
     what = f"a data track ({tag or stream.codec})"
-    if stream.codec == "bin_data" and stream.language:
+    if stream.codec == "bin_data" and stream.language and info.format_name in RECORDINGS:
         what = f"data or sound{in_brackets(stream.language)} that ffmpeg cannot read"
     return _by_policy(stream, policy, ("data_streams", what), held=held, drops_held=False)
 
