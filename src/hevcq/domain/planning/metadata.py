@@ -279,7 +279,7 @@ def _encoded(facts: VideoFacts, target: VideoTarget) -> list[Fraction]:
 
 def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
     """Return what a rendition of this muxer cannot hold, each as a name with its place."""
-    kept = carried(muxer, info, streams)
+    kept = set(carried(muxer, info, streams))
     lost = (
         item
         for item in info.metadata
