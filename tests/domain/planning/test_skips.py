@@ -171,7 +171,7 @@ def test_container_and_extension(container, form, tags, muxer, extension) -> Non
         (
             "remembered: 99 %",
             SkipReason.REMEMBERED,
-            "The same bytes were tried before, and saved too little: 99 %.",
+            "The same bytes were tried before, and did not become small enough: 99 %.",
         ),
         ("a: b", None, "a: b"),
         ("", None, ""),

@@ -53,7 +53,7 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
     if hidden:
         yield f"… and {hidden:,} more (--verbose lists all)"
     if skipped and not every:
-        yield from skips([result.reason for result in skipped])
+        yield from skips([result.reason for result in skipped], width)
 
 
 def changes(results: Sequence[IngestResult], width: int | None) -> Iterator[str]:
@@ -75,16 +75,17 @@ def changes(results: Sequence[IngestResult], width: int | None) -> Iterator[str]
         yield f"{also}`hevcq status FILE` says what was changed in a file."
 
 
-def skips(reasons: Sequence[str]) -> Iterator[str]:
-    """Yield how many were skipped, and how often for which reason."""
+def skips(reasons: Sequence[str], width: int | None) -> Iterator[str]:
+    """Yield how many were skipped, and how often for which reason, in `width` columns (None: any)."""
     counted = Counter(_kind(reason) for reason in reasons)
     common = counted.most_common(MOST_REASONS)
     yield f"{len(reasons):,} skipped (--verbose lists each):"
     digits = len(f"{common[0][1]:,}")
     for reason, count in common:
-        yield f"  {count:>{digits},}  {reason}"
+        yield from wrapped(f"  {count:>{digits},}  {reason}", width)
     if len(counted) > len(common):
-        yield f"  … and {len(counted) - len(common)} more reasons"
+        left = len(counted) - len(common)
+        yield f"  … and {left} more reason{'s' if left > 1 else ''}"
 
 
 def _kind(reason: str) -> str:

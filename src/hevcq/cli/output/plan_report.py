@@ -48,7 +48,7 @@ def screen(plan: IngestPlan, width: int | None, *, listed: bool, every: bool) ->
     if every and listed:
         yield from _each(skipped, top, width, several=several)
     elif skipped and listed:
-        yield from skips([item.reason for item in skipped])
+        yield from skips([item.reason for item in skipped], width)
     problems = plan.of(*NOT_INGESTED)
     shown = problems if every else problems[:MOST_PROBLEMS]
     yield from _each(shown, top, width, several=several)

@@ -40,7 +40,7 @@ class SkipReason(StrEnum):
 
 _SAYS = {
     SkipReason.NOT_SMALLER: "Saves too little: {}",
-    SkipReason.REMEMBERED: "The same bytes were tried before, and saved too little: {}",
+    SkipReason.REMEMBERED: "The same bytes were tried before, and did not become small enough: {}",
 }
 """Sentences for the reasons whose detail is not a sentence of its own."""
 
