@@ -11,8 +11,8 @@ import pytest
 from ffmpeg.verify.conftest import PROFILE, Pair, encoded, ffmpeg
 from ffmpeg.verify.test_damage import caught
 from hevcq.domain.certificate import Gate, Outcome
-from hevcq.domain.profile import Audio
-from hevcq.errors import EncoderFailed
+from hevcq.domain.profile import Audio, Preflight
+from hevcq.errors import EncoderFailed, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.verify.sound import BIN_S, WINDOW, offset_s
 from hevcq.util.clock import SystemClock
@@ -90,3 +90,21 @@ def test_a_comparison_that_breaks_down_is_never_taken_for_a_match(spoken, tmp_pa
 
     with pytest.raises(EncoderFailed, match="it broke"):
         encoder.verify(request, on_progress=lambda _: None, stop=threading.Event())
+
+
+def test_truehd_whose_packets_are_shorter_than_a_tick_is_encoded_and_its_damage_found(tmp_path):
+    source, bad = tmp_path / "source.mkv", tmp_path / "bad.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=3,noise=alls=12:allf=t",
+           "-f", "lavfi", "-i", "sine=d=3:r=48000", "-ac", "6", "-c:v", "libx264", "-crf", "5",
+           "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "truehd", "-strict", "-2",
+           source)  # fmt: skip
+    gates = PROFILE.gates.model_copy(update={"preflight": Preflight.DECODE})
+    results = encoded(source, tmp_path, PROFILE.model_copy(update={"gates": gates})).judge()
+    assert results[-1].outcome is Outcome.PASSED, results[-1].detail
+
+    data = bytearray(source.read_bytes())
+    place = data.index(b"\xf8\x72\x6f\xba", len(data) // 2)  # a major sync of TrueHD
+    data[place + 30 : place + 50] = bytes(20)
+    bad.write_bytes(data)
+    with pytest.raises(SourceDamaged, match="its sound data cannot be decoded"):
+        encoded(bad, tmp_path)

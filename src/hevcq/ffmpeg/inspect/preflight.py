@@ -293,10 +293,10 @@ def decode_complaints(
     maps: tuple[str, ...],
 ) -> tuple[str, ...]:
     """Decode the mapped streams of a source; return the error lines that are not known as harmless."""
+    # The ticks are of the video only: see `decode_problems`.
     argv = [
         tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
-        *maps, "-fps_mode", "passthrough", "-enc_time_base", "-1",
-        "-f", "null", "-",
+        *maps, "-fps_mode", "passthrough", "-enc_time_base:v", "-1", "-f", "null", "-",
     ]  # fmt: skip
     limits = reading(limits_of(profile.bounds), tools, location)
     done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
