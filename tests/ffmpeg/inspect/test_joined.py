@@ -13,7 +13,7 @@ from benchmarks.fidelity import ordinary, spliced
 from benchmarks.fidelity.served import named
 
 from hevcq.domain.profile import Policies
-from hevcq.errors import MediaRefused
+from hevcq.errors import MediaRefused, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inspect import transport_stream
 from hevcq.ffmpeg.inspect.parts import Part, notices
@@ -194,6 +194,28 @@ def test_a_part_without_an_idr_picture_begins_where_a_decoder_goes_on(tmp_path) 
     assert set(pictures) <= set(frames(tmp_path / "one.ts", "v")[1]), "none is a mix of two parts"
     with pytest.raises(MediaRefused, match=r"cannot decode after others: \d+ of \d+ pictures"):
         whole(source, tmp_path / "scratch", ragged_ends="refuse")
+
+
+def test_packets_that_slip_from_their_places_are_refused_and_never_dropped(tmp_path) -> None:
+    coded = ("-c:v", "mpeg2video", "-q:v", "4", "-bf", "0")
+    one = spliced.recorded(tmp_path / "x.ts", coded, seconds="1")
+    half, lone = len(one) // 2, 188 * (len(one) // 376)
+    slipped = {
+        "at a joint": one + one[:-100] + one,
+        "at the first joint": one[:-100] + one,
+        "inside a part": one + one[:half] + one[half + 94 :] + one,
+        "bytes too many": one + one[:lone] + b"\x00" * 94 + one[lone:] + one,
+        "a packet of a joined one": one + one[:lone] + b"\x00" + one[lone + 1 :],
+    }
+    for case, data in slipped.items():
+        (tmp_path / "joined.ts").write_bytes(data)
+        for ends in ("trim", "refuse"):
+            with pytest.raises(SourceDamaged, match=r"at byte [\d,]+ a transport packet") as e:
+                whole(tmp_path / "joined.ts", tmp_path / "scratch", ragged_ends=ends)
+            assert "join the parts again" in str(e.value.remedy), case
+    for sound in (one + one + one[:-100], one[:lone] + b"\x00" + one[lone + 1 :]):
+        (tmp_path / "joined.ts").write_bytes(sound)
+        whole(tmp_path / "joined.ts", tmp_path / "scratch")
 
 
 def packet(pid: int, counter: int, *, begins: bool = False, full: bool = True, gap: bool = False):

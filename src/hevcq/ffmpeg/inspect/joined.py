@@ -32,8 +32,10 @@ from hevcq.ffmpeg.inspect.parts import (
     mapping,
     notices,
     refuse_jumps,
+    refuse_slips,
     silence_words,
     sound_before,
+    step_sum,
 )
 from hevcq.ffmpeg.inspect.recording import (
     ANSWER_S,
@@ -111,6 +113,7 @@ def whole_recording(
         return None
     trims = policies.ragged_ends == "trim"
     found, runs = _runs(tools, location, info, layout, stop)
+    refuse_slips(location, layout, found, joined=len(runs) > 1)
     if len(runs) < 2:
         return trim_recording(tools, location, info, folder, stop) if trims else None
     refuse_jumps(location, policies, jump_times(found, runs))
@@ -410,12 +413,6 @@ def _moved(parts: list[Part], found: Clocks) -> list[Part]:
             later = 0  # lost signal: the gap is true
         moved.append(replace(part, move=(before.move + later) % WRAP))
     return moved
-
-
-def step_sum(found: Clocks, run: Run) -> int:
-    """Return the length of a run in ticks, whatever its length."""
-    times = found.units[run.pid].times[run.first : run.after]
-    return sum(step(one, other) for one, other in pairwise(times))
 
 
 def _copy(

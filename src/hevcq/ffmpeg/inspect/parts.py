@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 from hevcq.domain.profile import Policies
-from hevcq.errors import MediaRefused
+from hevcq.errors import MediaRefused, SourceDamaged
 from hevcq.ffmpeg.inputs import display_name
 from hevcq.ffmpeg.inspect.recording import Ends, announcing_gap, pictures_words
 from hevcq.ffmpeg.inspect.transport_stream import (
@@ -29,6 +30,10 @@ from hevcq.ffmpeg.inspect.transport_stream import (
 
 HELD_S = 0.2
 """Seconds for which a picture may stay at a joint unsaid: players show worse between two channels."""
+_SLIP_BYTES = 1 << 20
+"""Bytes behind a packet without its sync byte among which packets at other places are looked for."""
+_SLIP_PACKETS = 16
+"""Sync bytes one packet apart that are packets: in coded pictures so many do not come by chance."""
 NAMED = 5
 """Joints whose times a notice names."""
 
@@ -171,6 +176,40 @@ def refuse_jumps(location: str, policies: Policies, times: list[float]) -> None:
             "recording that was joined from several (policies.clock_jumps).",
             remedy="Set policies.clock_jumps to close to encode its parts one after the other.",
         )
+
+
+def refuse_slips(location: str, layout: tuple[int, int], found: Clocks, *, joined: bool) -> None:
+    """Raise SourceDamaged if packets leave the places at which the first ones lie, or one of a joined
+    recording has no sync byte.
+
+    Packets are read at those places alone: what lies elsewhere would not even be missed in the copy.
+    Of one that was not joined ffmpeg reads all, so a single broken packet is left to its decoder.
+    """
+    place = found.unsynced
+    if place is None or not (joined or _slips(location, layout, place)):
+        return
+    raise SourceDamaged(
+        f"{display_name(location)} is damaged: at byte {place:,} a transport packet does not begin where "
+        "the one before it ends, so bytes are missing or too many there.",
+        remedy="If it was joined there, cut the incomplete packet off the end of that part and join the "
+        "parts again, or encode each by itself; else replace it with an intact copy.",
+    )
+
+
+def _slips(location: str, layout: tuple[int, int], place: int) -> bool:
+    """Whether packets follow a place, in bytes, of which none lies where the first ones would go on."""
+    offset, length = layout
+    with open(location, "rb") as file:
+        file.seek(place)
+        data = file.read(_SLIP_BYTES)
+    run = re.compile(rb"(?:\x47.{%d}){%d}" % (length - 1, _SLIP_PACKETS), re.DOTALL)
+    return any((hit.start() - offset) % length for hit in run.finditer(data))
+
+
+def step_sum(found: Clocks, run: Run) -> int:
+    """Return the length of a run in ticks, whatever its length."""
+    times = found.units[run.pid].times[run.first : run.after]
+    return sum(step(one, other) for one, other in pairwise(times))
 
 
 def lengths_before(found: Clocks, runs: list[Run]) -> list[float]:

@@ -174,12 +174,14 @@ Programme = tuple[Elementary, ...]
 class Clocks:
     """What one reading of a transport stream found: units by PID, and each table when it first came.
 
-    `breaks` are places of tables at which the counters of packets begin anew.
+    `breaks` are places of tables at which the counters of packets begin anew, `unsynced` is that of
+    the first packet without its sync byte.
     """
 
     units: dict[int, Units] = field(default_factory=dict)
     tables: list[tuple[int, Programme]] = field(default_factory=list)
     breaks: list[int] = field(default_factory=list)
+    unsynced: int | None = None
 
     @property
     def videos(self) -> set[int]:
@@ -225,6 +227,9 @@ def read_clocks(location: str, layout: tuple[int, int], stop: threading.Event) -
         while block := file.read(PACKETS_READ * length):
             if stop.is_set():
                 raise Stopped
+            heads = block[offset::length]
+            if found.unsynced is None and (rest := heads.lstrip(b"\x47")):
+                found.unsynced = begin + (len(heads) - len(rest)) * length
             for hit in _BEGINS.finditer(block[offset + 1 :: length]):
                 at = hit.start() * length
                 packet = block[at + offset : at + offset + 188]
