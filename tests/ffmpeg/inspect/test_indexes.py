@@ -85,6 +85,20 @@ def test_a_lost_piece_of_an_old_container_is_damage(folder, tmp_path, name, cut)
         preflight(spoilt)
 
 
+def test_an_mxf_with_bytes_lost_in_the_middle_is_damaged(folder, tmp_path):
+    """Its demuxer only warns of pictures that it jumps over."""
+    clip = tmp_path / "camera.mxf"
+    source = ["-i", made(folder, "video.mp4"), "-an", "-r", "25", "-c:v", "mpeg2video"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, "-bf", "2", clip], check=True, timeout=60)
+    preflight(clip)
+    content = bytearray(clip.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4000] = bytes(4000)
+    clip.write_bytes(content)
+    with pytest.raises(SourceDamaged, match=r"its index counts [0-9]+ pictures, but"):
+        preflight(clip)
+
+
 @pytest.mark.parametrize("name", ["video.mp4", "video.mkv", "mjpeg.avi"])
 def test_a_file_without_its_last_bytes_is_damaged(folder, tmp_path, name):
     content = made(folder, name).read_bytes()

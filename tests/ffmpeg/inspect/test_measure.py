@@ -234,6 +234,27 @@ def test_a_track_may_end_a_little_before_its_claim(claim, end, start, form, shor
     assert bool(shortfall(info, Measurement(tracks=(track,)))) is short
 
 
+@pytest.mark.parametrize(
+    ("packets", "last", "units", "lost"),
+    [
+        (75, 74, 75, 0), (74, 74, 75, 1), (73, 74, 74, 1),
+        # A header that promises more behind the last picture, fewer, or fields; pictures in two packets.
+        (74, 73, 75, 0), (75, 74, 70, 0), (75, 148, 150, 0), (150, 74, 75, 0),
+    ],
+)  # fmt: skip
+def test_an_mxf_misses_the_pictures_that_its_demuxer_jumped_over(packets, last, units, lost):
+    stream = Stream(
+        index=0, kind=StreamKind.VIDEO, codec="dnxhd", time_base="1001/30000", duration_s=units * 1001 / 30000,
+    )  # fmt: skip
+    track = TrackMeasure(
+        index=0, kind=StreamKind.VIDEO, packets=packets, first_pts_s=0.0, last_pts_s=last * 1001 / 30000,
+        end_s=(last + 1) * 1001 / 30000,
+    )  # fmt: skip
+    found = shortfall(MediaInfo(format_name="mxf", streams=(stream,)), Measurement(tracks=(track,)))
+    named = f"its index counts {packets + lost} pictures, but {packets} can be read"
+    assert found == (named if lost else "")
+
+
 def test_a_track_that_claims_a_length_but_has_no_packet_is_missing():
     stream = Stream(index=1, kind=StreamKind.AUDIO, codec="aac", duration_s=5.0)
     info = MediaInfo(format_name="mov,mp4", streams=(stream,))

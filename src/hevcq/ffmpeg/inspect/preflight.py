@@ -41,7 +41,7 @@ from hevcq.ffmpeg.inputs import (
     is_url,
     reading,
 )
-from hevcq.ffmpeg.inspect.measure import LIMITS, measure, sequence_changes, shown_span
+from hevcq.ffmpeg.inspect.measure import LIMITS, measure, sequence_changes, shown_span, skipped
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -265,7 +265,7 @@ def _track_shortfall(info: MediaInfo, stream: Stream, measured: Measurement) -> 
     # Matroska's DURATION tag is the end of the track; elsewhere a duration counts from its start.
     from_zero = info.format_name.startswith("matroska")
     start = 0.0 if from_zero else (track.first_pts_s or 0.0)
-    return _late(stream.duration_s, track.end_s - start, name)
+    return _late(stream.duration_s, track.end_s - start, name) or skipped(info, stream, track)
 
 
 def _late(claimed: float, found: float, name: str) -> str:
