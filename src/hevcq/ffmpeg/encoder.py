@@ -140,8 +140,14 @@ class FfmpegEncoder(Encoder):
         if info.format_name != "mpegts":
             return None
         from hevcq.ffmpeg.inspect.joined import whole_recording
+        from hevcq.ffmpeg.inspect.recording import from_first_packet
 
-        return whole_recording(self._tools, location, info, policies, folder, stop)
+        def whole(place: str) -> TrimmedSource | None:
+            return whole_recording(self._tools, place, info, policies, folder, stop)
+
+        if policies.ragged_ends != "trim":
+            return whole(location)
+        return from_first_packet(location, folder, whole, stop)
 
     def joints(self, location: str, info: MediaInfo, *, stop: threading.Event) -> str:
         """Return where a recording was joined, as a sentence; see ports.encoder."""

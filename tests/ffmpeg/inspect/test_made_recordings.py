@@ -15,6 +15,7 @@ import pytest
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Policies
 from hevcq.errors import DiskFull, MediaRefused, SourceDamaged, Stopped
+from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect import joined, recording
 from hevcq.ffmpeg.inspect import transport_stream as ts
@@ -209,6 +210,45 @@ def test_ragged_ends_are_trimmed_and_said(tmp_path, probe, data, untimed, said, 
     assert len(ts.read_clocks(str(kept), (0, 188), STOP).units[PICTURE].times) == pictures
     gaps = kept.read_bytes().count(b"\xb7\x80")
     assert gaps == (2 if pictures == 4 else 0), "announced where a picture follows those left out"
+
+
+@pytest.mark.parametrize("pictures", ["PP" + WHOLE, "x" + WHOLE, WHOLE])
+@pytest.mark.parametrize(("cut", "first"), [(1, 0), (94, 0), (187, 0), (1, 4), (187, 4), (190, 4)])
+def test_a_cut_inside_a_packet_is_trimmed_as_the_cut_after_it(
+    tmp_path, probe, pictures, cut, first
+):
+    packets = [packet(0x1FFF, 0, b"x"), *re.findall(rb"(?s).{188}", part(1, pictures))]
+    data = b"".join(bytes([0x40, 1, 2, 3][:first]) + each for each in packets)
+    path, length = tmp_path / "a.ts", 188 + first
+    encoder, facts = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock()), info(video(), audio())
+
+    def made(begin: int, **policies):
+        path.write_bytes(data[begin:])
+        chosen = Policies.model_validate(policies)
+        copy = encoder.trim_recording(str(path), facts, chosen, tmp_path, stop=STOP)
+        return copy and (copy.path.name, copy.path.read_bytes(), copy.notices)
+
+    aligned = made(length) or ("recording.ts", data[length:], ())
+    count = "1 byte is" if cut == length - 1 else f"{length - cut} bytes are"
+    said = f"The first {count} left out: the recording begins inside a packet."
+
+    assert made(cut) == (*aligned[:2], (said, *aligned[2]))
+    assert made(cut, ragged_ends="refuse") is None
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.ts", "recording.ts"]
+
+
+def test_what_is_wrong_with_a_cut_recording_names_it_and_a_stop_ends_its_copy(tmp_path) -> None:
+    path, stop = tmp_path / "a.ts", threading.Event()
+    path.write_bytes(part(1, WHOLE)[7:])
+
+    def damaged(place: str) -> None:
+        raise SourceDamaged(f"{place} is damaged.", remedy="Mend it.")
+
+    with pytest.raises(SourceDamaged, match=r"^\S+a\.ts is damaged\. Mend it\.$"):
+        recording.from_first_packet(str(path), tmp_path, damaged, stop)
+    stop.set()
+    with pytest.raises(Stopped):
+        recording.from_first_packet(str(path), tmp_path, damaged, stop)
 
 
 def test_a_copy_ends_with_a_stop_a_full_disk_or_a_source_that_became_shorter(tmp_path) -> None:

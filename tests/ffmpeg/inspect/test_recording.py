@@ -125,6 +125,23 @@ def test_a_recording_with_whole_ends_is_taken_as_it_is(tmp_path, name) -> None:
     assert not list((tmp_path / "scratch").iterdir())
 
 
+def test_a_cut_inside_a_packet_is_served_and_bytes_lost_later_are_damage(tmp_path) -> None:
+    source = recording("recording-cut.ts", tmp_path)
+    source.write_bytes(source.read_bytes()[94:])
+    with pytest.raises(SourceDamaged):
+        preflight(source)
+
+    made = trimmed(source, tmp_path / "scratch")
+
+    assert made is not None
+    assert made.notices[0].startswith("The first 94 bytes are left out")
+    preflight(made.path)
+    data = source.read_bytes()
+    source.write_bytes(data[:100_000] + data[100_050:])
+    with pytest.raises(SourceDamaged, match=r"recording-cut\.ts is damaged: at byte"):
+        trimmed(source, tmp_path / "scratch")
+
+
 def test_damage_in_the_middle_stays_damage(tmp_path) -> None:
     source = recording("recording-cut.ts", tmp_path)
     data = bytearray(source.read_bytes())

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from hevcq.errors import Stopped
 
 _PACKETS_READ = 32_768
 _SYNC = 0x47
+_SYNCS_CHECKED = 16
+_PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
+"""A transport stream's sync byte and packet length: plain, with a time in front (M2TS), with parity
+behind (ISO/IEC 13818-1, 2.4.3.2; Blu-ray and AVCHD; ETSI EN 300 429)."""
 _SOUND_OR_PICTURE = range(0xC0, 0xF0)
 """Stream ids of sound and pictures (ISO/IEC 13818-1, table 2-22)."""
 _MANNER = 50
@@ -45,6 +50,17 @@ def ends_inside_page(file: BinaryIO, size: int) -> str:
         count = head[26] if len(head) > 26 else 0
         at += 27 + count + sum(head[27 : 27 + count])
     return "it ends inside a page, so it was cut" if at > size else ""
+
+
+def packet_layouts(location: str) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield where packets may begin, in the first one's length, and their layout."""
+    with open(location, "rb") as file:
+        head = file.read((_SYNCS_CHECKED + 1) * max(length for _, length in _PACKET_BYTES))
+    for first, length in _PACKET_BYTES:
+        for begin in range(length):
+            syncs = head[begin + first :: length][:_SYNCS_CHECKED]
+            if syncs == bytes([_SYNC]) * _SYNCS_CHECKED:
+                yield begin, (first, length)
 
 
 def lost_packets(location: str, layout: tuple[int, int], stop: threading.Event) -> str:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
-from hevcq.errors import DiskFull, Stopped, is_full
+from hevcq.errors import DiskFull, MediaRefused, SourceDamaged, Stopped, is_full
+from hevcq.ffmpeg.containers.unindexed import packet_layouts
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.transport_stream import (
@@ -84,6 +85,47 @@ def copying(location: str, path: Path, done: str) -> Iterator[tuple[BinaryIO, Bi
         if not is_full(error):
             raise
         raise DiskFull(f"The disk filled up while {display_name(location)} was {done}.") from error
+
+
+def from_first_packet(
+    location: str,
+    folder: Path,
+    whole: Callable[[str], TrimmedSource | None],
+    stop: threading.Event,
+) -> TrimmedSource | None:
+    """Return what `whole` makes of a recording from its first whole packet on.
+
+    A recording that begins inside a packet, as a piece of `split -b` does, is copied without that
+    piece first, so that all its places are multiples of a packet. Raises Stopped once `stop` is set,
+    DiskFull, OSError, and what `whole` raises, which names the recording.
+    """
+    before = 0 if is_url(location) else _bytes_before_packets(location)
+    if not before:
+        return whole(location)
+    path = folder / "packets.ts"
+    with copying(location, path, "trimmed") as (source, target):
+        source.seek(before)
+        while block := source.read(BLOCK_BYTES):
+            if stop.is_set():
+                raise Stopped
+            target.write(block)
+    try:
+        made = whole(str(path))
+    except (MediaRefused, SourceDamaged, DiskFull) as error:
+        words = error.message.replace(display_name(str(path)), display_name(location))
+        raise type(error)(words, remedy=error.remedy) from error
+    count = "1 byte is" if before == 1 else f"{before} bytes are"
+    said = f"The first {count} left out: the recording begins inside a packet."
+    if made is None:
+        return TrimmedSource(path=path.rename(folder / f"{COPIED_AS}.ts"), notices=(said,))
+    path.unlink()
+    return TrimmedSource(path=made.path, notices=(said, *made.notices))
+
+
+def _bytes_before_packets(location: str) -> int:
+    """Return the bytes of a packet that a file begins inside; 0 if with a whole one, or if unknown."""
+    begins = [begin for begin, _ in packet_layouts(location)]
+    return begins[0] if len(begins) == 1 else 0
 
 
 def trim_recording(

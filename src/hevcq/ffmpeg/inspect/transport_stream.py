@@ -25,14 +25,10 @@ from statistics import median
 from typing import BinaryIO
 
 from hevcq.errors import Stopped
-from hevcq.ffmpeg.containers.unindexed import lost_packets
+from hevcq.ffmpeg.containers.unindexed import lost_packets, packet_layouts
 from hevcq.ffmpeg.inputs import is_url
 
-PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
-"""A transport stream's sync byte and packet length: plain, with a time in front (M2TS), with parity
-behind (ISO/IEC 13818-1, 2.4.3.2; Blu-ray and AVCHD; ETSI EN 300 429)."""
 PACKETS_READ = 32_768
-_SYNCS_CHECKED = 16
 SYNC = 0x47
 _BEGINS = re.compile(rb"[\x40-\x7f]")
 """The second byte of a packet that starts a payload unit and has no transport error indicator."""
@@ -86,13 +82,7 @@ def transport_damage(location: str, stop: threading.Event) -> str:
 
 def packet_layout(location: str) -> tuple[int, int] | None:
     """Return the place of the sync byte in each packet and the packets' length; None for other files."""
-    with open(location, "rb") as file:
-        head = file.read(_SYNCS_CHECKED * max(length for _, length in PACKET_BYTES))
-    for first, length in PACKET_BYTES:
-        syncs = head[first::length]
-        if len(syncs) >= _SYNCS_CHECKED and set(syncs[:_SYNCS_CHECKED]) == {SYNC}:
-            return first, length
-    return None
+    return next((layout for begin, layout in packet_layouts(location) if not begin), None)
 
 
 def pid_of(packet: bytes) -> int:
