@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import threading
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from hevcq.domain.certificate import Outcome
 from hevcq.domain.media.facts import Measurement
 from hevcq.domain.profile import Preflight
 from hevcq.errors import SourceDamaged
+from hevcq.ffmpeg.containers import asf, mp4
 from hevcq.ffmpeg.inspect.preflight import index_damage
 from support.avi import open_dml
 from support.fakes.encoder import FakeEncoder
+from support.rendition import box
 
 PICTURE = "testsrc2=size=160x120:rate=24:duration=2,noise=alls=8"
 MAKES = {
@@ -25,6 +28,7 @@ MAKES = {
     "mjpeg.avi": ("-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p", "-c:a", "mp2"),
     "video.wmv": ("-c:v", "wmv2", "-b:v", "800k", "-c:a", "wmav2"),
     "video.mp4": ("-c:v", "libx264", "-preset", "ultrafast", "-movflags", "+faststart"),
+    "joined.mov": ("-c:v", "libx264", "-preset", "ultrafast"),
     "video.mkv": ("-c:v", "libx264", "-preset", "ultrafast"),
 }
 
@@ -277,6 +281,61 @@ def test_cues_that_are_absent_stale_or_not_needed_prove_nothing(clusters, tmp_pa
     )  # fmt: skip
     live.write_bytes(done.stdout)
     preflight(live)
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "joined.mov", "video.wmv"])
+def test_a_video_put_behind_another_is_refused_before_it_is_lost(folder, tmp_path, name):
+    first = made(folder, name).read_bytes()
+    both = tmp_path / name
+    both.write_bytes(first * 2)
+    off = PROFILE.gates.model_copy(update={"preflight": Preflight.OFF})
+    for profile in (PROFILE, PROFILE.model_copy(update={"gates": off})):
+        with pytest.raises(
+            SourceDamaged, match=rf"second video .*from byte {len(first)}\)"
+        ) as caught:
+            preflight(both, profile)
+    assert f"head -c {len(first)} FILE" in str(caught.value.remedy)
+
+
+FTYP, MEDIA, INDEX = box(b"ftyp", b"isom\0\0\2\0"), box(b"mdat", b"m" * 90), box(b"moov", b"i" * 9)
+MOVIE, FRAGMENT = FTYP + INDEX + MEDIA, box(b"moof", b"f") + MEDIA
+LONG = b"\x01" * 70_000
+WMV = asf.HEADER + struct.pack("<Q", 30) + b"header" + asf.DATA + struct.pack("<Q", 50) + bytes(26)
+
+
+@pytest.mark.parametrize(
+    ("look", "content", "at"),
+    [
+        (mp4.second_video, MOVIE + end, 0)
+        for end in (
+            b"", bytes(99_999), FTYP, MEDIA + MEDIA, b"ID3\4" + LONG, b"TAG" + LONG, LONG,
+            box(b"free", MOVIE * 900), box(b"skip", LONG) + box(b"wide", b"") + box(b"uuid", LONG),
+            b"\0\0\x30\x0aSEFH" + LONG + b"SEFT", LONG + b"8db42d694ccc418790edff439fe026bf",
+            FTYP[:6], b"\x1a\x45\xdf\xa3" + bytes(999), b"\x47" + b"x" * 70_000,
+        )
+    ] + [
+        (mp4.second_video, MOVIE + end, len(MOVIE) + ahead)
+        for end, ahead in (
+            (MOVIE, 0), (FTYP + MEDIA, 0), (INDEX, 0), (FTYP + INDEX + FRAGMENT, 0),
+            (bytes(500) + MOVIE + LONG, 500), (b"\x1a\x45\xdf\xa3" + LONG, 0),
+            (b"RIFF\xff\xff\xff\0AVI LIST" + LONG, 0), (asf.HEADER + LONG, 0),
+            (bytes(9) + (b"\x47" + b"t" * 187) * 400, 9), (b"\0\0\1\xba\x44" + LONG, 0),
+        )
+    ] + [
+        (mp4.second_video, MEDIA + INDEX + MEDIA + INDEX, len(MEDIA + INDEX)),
+        (mp4.second_video, FTYP + INDEX + FRAGMENT * 3, 0),
+        (mp4.second_video, (FTYP + INDEX + FRAGMENT) * 3, 0),
+        (mp4.second_video, FTYP + INDEX + FRAGMENT + FTYP + box(b"moov", b"other"), 140),
+        (mp4.second_video, b"no box at all", 0),
+        (asf.second_video, WMV, 0), (asf.second_video, WMV + bytes(99_999), 0),
+        (asf.second_video, WMV + bytes(16) + struct.pack("<Q", 24) + LONG, 0),
+        (asf.second_video, WMV * 2, len(WMV)), (asf.second_video, WMV + MOVIE + LONG, len(WMV)),
+        (asf.second_video, WMV + bytes(16) + struct.pack("<Q", 24) + WMV, len(WMV) + 24),
+        (asf.second_video, WMV[:40], 0), (asf.second_video, LONG, 0),
+    ],
+)  # fmt: skip
+def test_what_lies_behind_a_video_is_refused_only_where_it_is_another(look, content, at):
+    assert look(BytesIO(content), len(content)) == at
 
 
 def end_of(path: Path, content: bytes, name: str) -> str:

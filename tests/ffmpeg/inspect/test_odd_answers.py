@@ -15,6 +15,7 @@ from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.domain.profile import Policies
 from hevcq.errors import EncoderFailed, MediaRefused, SourceUnreadable, Stopped, Unavailable
+from hevcq.ffmpeg.containers import asf as asf_objects
 from hevcq.ffmpeg.inspect import captions, locate, measure, preflight, telecine
 from hevcq.ffmpeg.inspect import program_stream as ps
 from hevcq.ffmpeg.process.child import Finished
@@ -287,9 +288,9 @@ def test_a_copy_of_a_program_stream_that_is_not_what_was_computed_is_refused(tmp
 
 
 def asf(flags: int = 0, sizes: tuple[int, int] = (8, 8), count: int = 2, packets: int = 2) -> bytes:
-    facts = preflight._ASF_FILE + bytes(72) + struct.pack("<III", flags, *sizes) + bytes(16)
+    facts = asf_objects.FILE + bytes(72) + struct.pack("<III", flags, *sizes) + bytes(16)
     length = 50 + packets * 8
-    data = preflight._ASF_DATA + struct.pack("<Q", length) + bytes(16) + struct.pack("<Q", count)
+    data = asf_objects.DATA + struct.pack("<Q", length) + bytes(16) + struct.pack("<Q", count)
     return facts + data + bytes(2) + b"\x82".ljust(8, b"x") * packets
 
 

@@ -55,6 +55,19 @@ _NAMES = {
     b"elng": "extended language", b"sefd": "Samsung's extra data",
 }  # fmt: skip
 
+_TYPE = re.compile(rb"[\xa9 -~][ -~]{3}")
+"""A box's type as writers choose it."""
+_TRAILER = 1 << 16
+"""Bytes behind the boxes that are not looked at: cameras and taggers leave short trailers there."""
+_BLOCK = 1 << 20
+_CONTAINER = re.compile(
+    rb"[^\0].{0,2}ftyp[ -~]{4}|\x1a\x45\xdf\xa3|RIFF.{4}(?:AVI |WAVE)|OggS\0|FLV\x01"
+    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|\x01\xba[\x20-\x2f\x40-\x7f]|\x06\x0e\x2b\x34\x02\x05"
+    rb"|\x47(?:.{187}\x47){3}|.{0,4}\x47(?:.{191}\x47){3}",
+    re.DOTALL,
+)
+"""How MP4, Matroska, AVI, Ogg, FLV, ASF, program stream, MXF and transport stream begin, behind zeros."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -104,6 +117,62 @@ def has_index_first(file: BinaryIO, size: int) -> bool:
     """Return whether an MP4 or MOV of `size` bytes has its index before its media."""
     kinds = (box.kind for box in children(file, 0, size))
     return next((kind for kind in kinds if kind in {b"moov", b"mdat"}), b"") == b"moov"
+
+
+def second_video(file: BinaryIO, size: int) -> int:
+    """Return the byte from which a file holds a second video behind its first, or 0.
+
+    Of files that were put together (cat a.mp4 b.mp4) ffmpeg reads the first index only, at most with a
+    warning.
+    """
+    whole = takewhile(
+        lambda box: box.end <= size and _TYPE.fullmatch(box.kind), headers(file, 0, size)
+    )
+    boxes = list(whole)
+    return _second_index(file, boxes) or (
+        container_behind(file, boxes[-1].end, size) if boxes else 0
+    )
+
+
+def _second_index(file: BinaryIO, boxes: list[Box]) -> int:
+    """Return where a second index or a second file's media begins; fragments may repeat their index."""
+    begin, index, closed, media, fragmented = 0, None, False, False, False
+    for box in boxes:
+        if box.kind == b"ftyp" and media:
+            begin = begin or box.start
+        elif box.kind == b"moof":
+            fragmented = True
+        elif box.kind == b"mdat":
+            if begin and not fragmented:
+                return begin
+            media = True
+        elif box.kind == b"moov" and index is None:
+            index, closed = box, media
+        elif box.kind == b"moov" and index is not None:
+            if not fragmented or _bytes(file, box) != _bytes(file, index):
+                return begin or (index.end if closed else box.start)
+            begin = 0
+    return 0
+
+
+def container_behind(file: BinaryIO, at: int, size: int) -> int:
+    """Return where a further container begins behind the first one's end and zeros, or 0."""
+    while size - at > _TRAILER:
+        file.seek(at)
+        block = file.read(_BLOCK)
+        content = block.lstrip(b"\0")
+        at += len(block) - len(content)
+        if content or not block:
+            file.seek(at)
+            found = _CONTAINER.match(file.read(1024))
+            if found is None or size - at <= _TRAILER:
+                return 0
+            # What begins there may itself begin with zeros.
+            head = found[0][:7]
+            return at - (
+                4 - head.find(b"ftyp") if b"ftyp" in head else 2 * head.startswith(b"\x01")
+            )
+    return 0
 
 
 def metadata(file: BinaryIO, size: int, reported: Collection[str] = ()) -> Iterator[Found]:

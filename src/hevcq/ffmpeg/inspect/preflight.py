@@ -20,7 +20,6 @@ that cuts one track and not the others is more likely damage, and is always refu
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
@@ -70,6 +69,7 @@ def preflight(
     MediaRefused if the profile refuses what an edit list hides or uneven times, or Unavailable if the
     network failed.
     """
+    _require_single(location, info)
     measured = measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
         _judge(tools, location, info, profile, measured, stop)
@@ -404,13 +404,6 @@ def _may_hide_media(stream: Stream, track: TrackMeasure) -> bool:
     return _beyond_ordinary(track, stream.frames, shown_s / track.packets) > 0
 
 
-_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
-"""GUIDs of the File Properties and the Data object (Advanced Systems Format, 3.2 and 5.1)."""
-_ASF_HEAD_BYTES = 1 << 20
-_BROADCAST = 1
-
-
 def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
     """Return what is missing of what the index promises, as a clause, or ""; URLs are not read."""
     demuxer = info.format_name.partition(",")[0]
@@ -421,6 +414,25 @@ def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
         return ""
     with open(location, "rb") as file:
         return look(file, info, measured)
+
+
+def _require_single(location: str, info: MediaInfo) -> None:
+    """Raise SourceDamaged if a second video lies behind the one that ffmpeg reads; URLs are not read."""
+    demuxer = info.format_name.partition(",")[0]
+    if is_url(location) or demuxer not in {"mov", "asf"}:
+        return
+    from hevcq.ffmpeg.containers import asf
+
+    with open(location, "rb") as file:
+        look = mp4.second_video if demuxer == "mov" else asf.second_video
+        at = look(file, _size(file))
+    if at:
+        raise SourceDamaged(
+            f"{display_name(location)} is not sound: it holds a second video behind the first"
+            f" (from byte {at}), which would be lost.",
+            remedy=f"Split it there (head -c {at} FILE > FIRST; tail -c +{at + 1} FILE > SECOND),"
+            " and encode both files.",
+        )
 
 
 def _size(file: BinaryIO) -> int:
@@ -437,34 +449,9 @@ def _avi(file: BinaryIO, info: MediaInfo, measured: Measurement) -> str:
 
 
 def _asf(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
-    """Look for data packets that are missing, or that do not begin as all others do."""
-    head = file.read(_ASF_HEAD_BYTES)
-    facts, data = head.find(_ASF_FILE), head.find(_ASF_DATA)
-    if min(facts, data) < 0 or facts + 104 > len(head) or data + 50 > len(head):
-        return ""
-    flags, smallest, largest = struct.unpack_from("<III", head, facts + 88)
-    length, count = (
-        struct.unpack_from("<Q", head, data + 16)[0],
-        struct.unpack_from("<Q", head, data + 40)[0],
-    )
-    if flags & _BROADCAST or smallest != largest or not smallest or not count:
-        return ""
-    first = data + 50
-    whole = (min(_size(file), data + length) - first) // smallest
-    if whole < count:
-        return f"{count - whole} of its {count} data packets are missing"
-    broken = sum(1 for mark in _marks(file, first, smallest, count) if mark != head[first])
-    # Packets of several makes begin in several ways; damage is rare.
-    if 0 < broken <= max(1, count // 4):
-        return f"{broken} of its {count} data packets are broken"
-    return ""
+    from hevcq.ffmpeg.containers.asf import packet_damage
 
-
-def _marks(file: BinaryIO, first: int, size: int, count: int) -> Iterator[int]:
-    """Yield the first byte of each data packet: the kind of its error correction."""
-    for number in range(count):
-        file.seek(first + number * size)
-        yield from file.read(1)
+    return packet_damage(file, _size(file))
 
 
 def _boxes(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
