@@ -89,6 +89,21 @@ def test_a_lost_piece_of_an_old_container_is_damage(folder, tmp_path, name, cut)
         preflight(spoilt)
 
 
+@pytest.mark.parametrize("without", [0, 1, 12, 13, 48])
+def test_a_few_jpeg_pictures_without_an_end_are_damage(folder, tmp_path, without):
+    """ffmpeg emulates the end with a warning; where cameras leave it out, all pictures lack it."""
+    content, spoilt = bytearray(made(folder, "mjpeg.avi").read_bytes()), tmp_path / "spoilt.avi"
+    for number in range(without):
+        begin, length = avi_frame(content, number)
+        end = content.rindex(b"\xff\xd9", begin, begin + length)
+        content[end : end + 2] = bytes(2)
+    spoilt.write_bytes(content)
+    info = ENCODER.probe(str(spoilt), stop=threading.Event())
+    found = index_damage(str(spoilt), info, Measurement(tracks=()))
+    named = f"{without} of its 48 JPEG pictures have no end"
+    assert found == (named if without in {1, 12} else "")
+
+
 def test_an_mxf_with_bytes_lost_in_the_middle_is_damaged(folder, tmp_path):
     """Its demuxer only warns of pictures that it jumps over."""
     clip = tmp_path / "camera.mxf"

@@ -25,6 +25,10 @@ _HEAD_BYTES = 24
 _MOST_HEADER_BYTES = 1 << 22
 _TOLERATED = 0.005
 """Share of frames by which a header may promise too many: writers count their last ones in several ways."""
+_MOST_INDEX_BYTES = 1 << 24
+_JPEG_BEGIN, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_TAIL = 4096
+"""Last bytes of a picture in which its end is looked for: some writers pad behind it."""
 
 Chunk = tuple[bytes, int, int]
 
@@ -63,7 +67,7 @@ def missing_frames(file: BinaryIO, size: int, found: Mapping[int, int]) -> str:
         for name, begin, length in top:
             if name == b"idx1":
                 _count(promised, _entries(file, begin, length))
-    return _compared(promised, found, has_parts=len(parts) > 1)
+    return _compared(promised, found, has_parts=len(parts) > 1) or _endless(file, top)
 
 
 def _compared(promised: _Promised, found: Mapping[int, int], *, has_parts: bool) -> str:
@@ -149,6 +153,41 @@ def _sizes(file: BinaryIO, part: Chunk) -> Iterator[int]:
     table = file.read(min(8 * used, max(0, part[2] - _HEAD_BYTES)))
     for _, length in struct.iter_unpack("<II", table[: len(table) // 8 * 8]):
         yield length & ~_NO_KEY
+
+
+def _endless(file: BinaryIO, top: list[Chunk]) -> str:
+    """Return how many JPEG pictures that an `idx1` names have no end, as a clause, or "".
+
+    ffmpeg only warns of them. A few of many are damage; a camera that writes no ends writes none at all.
+    """
+    movi = next((c[1] for c in top if c[0] == b"LIST" and _kind(file, c) == b"movi"), 0)
+    index = next((c for c in top if c[0] == b"idx1"), None)
+    if index is None:
+        return ""
+    file.seek(index[1])
+    table = file.read(min(index[2], _MOST_INDEX_BYTES))
+    named = [
+        (offset, size)
+        for name, _, offset, size in struct.iter_unpack("<4sIII", table[: len(table) // 16 * 16])
+        if name == b"00dc" and size
+    ]
+    # Writers count from the list of the media or from the beginning of the file.
+    base = next((at for at in (movi, 0) if named and _is_jpeg(file, at + named[0][0])), None)
+    if base is None:
+        return ""
+    without = 0
+    for offset, size in named:
+        file.seek(base + offset + 8 + max(0, size - _JPEG_TAIL))
+        without += _JPEG_END not in file.read(min(size, _JPEG_TAIL))
+    few = 0 < without <= len(named) // 4
+    return f"{without} of its {len(named)} JPEG pictures have no end" if few else ""
+
+
+def _is_jpeg(file: BinaryIO, at: int) -> bool:
+    """Whether a chunk of video begins there and holds a JPEG."""
+    file.seek(at)
+    head = file.read(10)
+    return head[:4] == b"00dc" and head[8:] == _JPEG_BEGIN
 
 
 def _count(promised: _Promised, entries: Iterator[tuple[int, int]] | list[tuple[int, int]]) -> None:
