@@ -218,6 +218,25 @@ def test_packets_that_slip_from_their_places_are_refused_and_never_dropped(tmp_p
         whole(tmp_path / "joined.ts", tmp_path / "scratch")
 
 
+def test_a_further_programme_that_the_beginning_does_not_have_is_refused(tmp_path) -> None:
+    coded = ("-c:v", "mpeg2video", "-q:v", "4", "-bf", "0")
+    twice = [*("-map", "0:v", "-map", "1:a") * 2, "-program", "program_num=1:st=0:st=1",
+             "-program", "program_num=2:st=2:st=3"]  # fmt: skip
+    there = ("-streamid", "2:768", "-streamid", "3:769")
+    lone, both, moved = (
+        spliced.recorded(tmp_path / "x.ts", coded, *more, seconds="1")
+        for more in ((), twice, (*twice, *there))
+    )
+    path = tmp_path / "joined.ts"
+    for parts in ((both, moved), (lone, both)):
+        path.write_bytes(b"".join(parts))
+        with pytest.raises(MediaRefused, match=r"has a further programme \(with PID 0x"):
+            whole(path, tmp_path / "scratch")
+    for parts in ((both, both), (both, lone)):
+        path.write_bytes(b"".join(parts))
+        assert whole(path, tmp_path / "scratch") is not None
+
+
 def packet(pid: int, counter: int, *, begins: bool = False, full: bool = True, gap: bool = False):
     """Return a packet with payload; one that is not full is filled up, as the last of a unit."""
     field = b"" if full and not gap else bytes([10, 0x80 if gap else 0]) + b"\xff" * 9

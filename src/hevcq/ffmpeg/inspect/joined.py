@@ -32,6 +32,7 @@ from hevcq.ffmpeg.inspect.parts import (
     mapping,
     notices,
     refuse_jumps,
+    refuse_programmes,
     refuse_slips,
     silence_words,
     sound_before,
@@ -183,8 +184,7 @@ def _parts(
     borders = [0, *(_border(recording, found, a, b) for a, b in pairwise(runs))]
     borders.append(os.stat(recording.location).st_size)  # noqa: PTH116 - any bytes a name can hold
     main = found.programme(runs[0].pid, 0, borders[1])
-    parts: list[Part] = []
-    lost, unlike, silent = 0, list[str](), 0
+    parts, lost, unlike, silent = list[Part](), 0, list[str](), 0
     goes_on = [False, *(follows(found, one, other) for one, other in pairwise(runs)), False]
     for number, run in enumerate(runs):
         span = borders[number], borders[number + 1]
@@ -210,6 +210,7 @@ def _parts(
         silent += sound_before(found, span, ends.begin)
         here = found.programme(run.pid, *span)
         pids, missing = mapping(recording.location, main, here, (runs[0].pid, run.pid))
+        refuse_programmes(recording.location, found, runs, (borders[1], span), kept=pids is None)
         if missing:
             begin = sum(lengths_before(found, runs)[number - 1 : number])
             unlike.append(f"From {clock_words(begin)} on, {missing}.")

@@ -196,6 +196,27 @@ def refuse_slips(location: str, layout: tuple[int, int], found: Clocks, *, joine
     )
 
 
+def refuse_programmes(
+    location: str, found: Clocks, runs: list[Run], spans: tuple[int, tuple[int, int]], *, kept: bool
+) -> None:
+    """Raise MediaRefused if the copy would lack a programme that a part has beside that of the recording.
+
+    `spans` are the end of the first part and the ends of this one, in bytes; `kept` says that the part
+    keeps its PIDs. A programme that ends with the first part is whole and so no reason.
+    """
+    main = {run.pid for run in runs}
+    ours = {e.pid for _, table in found.tables if main & {e.pid for e in table} for e in table}
+    for pid in sorted((found.videos | found.sounds) - ours):
+        places, (begin, end) = found.units[pid].places, spans[1]
+        here = bisect_left(places, begin) < bisect_left(places, end)
+        if here and not (kept and places[0] < spans[0]):
+            raise MediaRefused(
+                f"{display_name(location)}: one of the parts it was joined from has a further programme "
+                f"(with PID {pid:#x}) that the beginning of the recording does not have there.",
+                remedy="Cut it where the channel changes, and encode each part by itself.",
+            )
+
+
 def _slips(location: str, layout: tuple[int, int], place: int) -> bool:
     """Whether packets follow a place, in bytes, of which none lies where the first ones would go on."""
     offset, length = layout
