@@ -100,7 +100,7 @@ def test_a_few_jpeg_pictures_without_an_end_are_damage(folder, tmp_path, without
     spoilt.write_bytes(content)
     info = ENCODER.probe(str(spoilt), stop=threading.Event())
     found = index_damage(str(spoilt), info, Measurement(tracks=()))
-    named = f"{without} of its 48 JPEG pictures have no end"
+    named = f"{without} of its 48 JPEG pictures {'has' if without == 1 else 'have'} no end"
     assert found == (named if without in {1, 12} else "")
 
 

@@ -180,7 +180,8 @@ def _endless(file: BinaryIO, top: list[Chunk]) -> str:
         file.seek(base + offset + 8 + max(0, size - _JPEG_TAIL))
         without += _JPEG_END not in file.read(min(size, _JPEG_TAIL))
     few = 0 < without <= len(named) // 4
-    return f"{without} of its {len(named)} JPEG pictures have no end" if few else ""
+    have = "has" if without == 1 else "have"
+    return f"{without} of its {len(named)} JPEG pictures {have} no end" if few else ""
 
 
 def _is_jpeg(file: BinaryIO, at: int) -> bool:
