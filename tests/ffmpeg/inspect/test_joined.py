@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import threading
 from array import array
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from benchmarks.fidelity import ordinary, spliced
@@ -16,7 +18,7 @@ from hevcq.domain.profile import Policies
 from hevcq.errors import MediaRefused, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inspect import transport_stream
-from hevcq.ffmpeg.inspect.parts import Part, notices
+from hevcq.ffmpeg.inspect.parts import Part, notices, refuse_loss
 from hevcq.ffmpeg.inspect.recording import Ends
 from hevcq.ffmpeg.inspect.transport_stream import (
     WRAP,
@@ -318,3 +320,12 @@ def test_a_picture_that_stays_long_at_a_joint_is_reported() -> None:
     assert said.endswith(
         "jumps at 0:02. Until the sound there begins or ends, a picture stays for up to 1.0 s."
     )
+
+
+@pytest.mark.parametrize(("early", "lost", "refused"), [(30, 20, False), (30, 21, True)])
+def test_parts_that_would_lack_most_of_their_pictures_are_refused(early, lost, refused) -> None:
+    ends = SimpleNamespace(early=early - 1, leading={188})
+    parts, runs = [SimpleNamespace(ends=ends)], [SimpleNamespace(first=7, after=107)]
+
+    with pytest.raises(MediaRefused, match="51 of its 100 pictures") if refused else nullcontext():
+        refuse_loss("a.ts", runs, parts, lost)

@@ -32,6 +32,7 @@ from hevcq.ffmpeg.inspect.parts import (
     mapping,
     notices,
     refuse_jumps,
+    refuse_loss,
     refuse_programmes,
     refuse_slips,
     silence_words,
@@ -161,6 +162,7 @@ def main_pid(
 
 def _join(recording: Recording, found: Clocks, runs: list[Run]) -> TrimmedSource:
     parts, lost, unlike = _parts(recording, found, runs)
+    refuse_loss(recording.location, runs, parts, lost)
     parts = _moved(parts, found)
     path, begun = recording.folder / f"{COPIED_AS}.ts", set[int]()
     with copying(recording.location, path, "joined") as files:

@@ -294,7 +294,7 @@ def notices(found: Clocks, parts: list[Part], lost: int, unlike: list[str]) -> I
         begin = parts[0].starts[main] + parts[0].move
         times = [step(begin % WRAP, (p.starts[main] + p.move) % WRAP) / CLOCK_HZ for p in joints]
         yield joints_words(times, max(held))
-    early = sum(part.ends.early + len(part.ends.leading) for part in parts) + lost
+    early = _left_out(parts, lost)
     if early:
         yield f"{pictures_words(early)} left out: its parts begin between key frames."
     late = sum(part.ends.late for part in parts)
@@ -302,6 +302,26 @@ def notices(found: Clocks, parts: list[Part], lost: int, unlike: list[str]) -> I
         pictures = "1 last picture is" if late == 1 else f"{late} last pictures are"
         yield f"{pictures} left out: its parts end inside them."
     yield from unlike
+
+
+def _left_out(parts: list[Part], lost: int) -> int:
+    """Return how many pictures the parts lack at their beginnings, `lost` in parts that are left out."""
+    return sum(part.ends.early + len(part.ends.leading) for part in parts) + lost
+
+
+def refuse_loss(location: str, runs: list[Run], parts: list[Part], lost: int) -> None:
+    """Raise MediaRefused if more than half of the pictures would be left out between key frames.
+
+    That is no ragged beginning any more: the stream has few places at which a decoder can begin, and
+    most of its pictures may show when it is played.
+    """
+    every, gone = sum(run.after - run.first for run in runs), _left_out(parts, lost)
+    if gone * 2 > every:
+        raise MediaRefused(
+            f"{display_name(location)}: {gone} of its {every} pictures would be left out, because its "
+            "parts begin between key frames.",
+            remedy="Encode each part by itself, or keep it as it is.",
+        )
 
 
 def joints_words(times: list[float], held_s: float) -> str:
