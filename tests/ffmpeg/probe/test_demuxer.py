@@ -256,7 +256,7 @@ def test_a_file_is_opened_again_where_that_is_asked_and_never_guessed(tmp_path):
     frames = {"stream": 0, "places": [[None, 1000]], "nokey": False, "again": True}
     with Demuxed(FORKED, str(clip), threading.Event()) as file:
         answer = file.ask("packets", {**packets, "stream": None}, on_lines=lines.append)
-        assert answer["packets"] == b"".join(lines).count(b"\n") > len(lines) > 1
+        assert answer["packets"] == b"".join(lines).count(b"\n") > 1
         first = file.ask("frames", frames)
         assert len(first["frames"]) == 1
         assert first == file.ask("frames", frames)

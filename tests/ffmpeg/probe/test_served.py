@@ -108,7 +108,7 @@ def test_one_is_heard_where_a_thousand_files_are_open(played, monkeypatch):
         return moved
 
     monkeypatch.setattr(socket, "socketpair", far)
-    played.sent = [(b"A", FRAMES)]
+    played.sent = [(b"A", FRAMES), (b"A", b"{}")]
     assert look(played) == {"frames": []}
 
 
