@@ -236,9 +236,8 @@ class Served:
         if size > MAX_STDOUT_BYTES:
             raise EOFError
         data = bytearray()
-        spoken = (
-            select.poll()
-        )  # select.select takes no descriptor above 1,023, as a farm's page may have
+        # select.select takes no descriptor above 1,023, as a farm's page may have.
+        spoken = select.poll()
         spoken.register(self.channel, select.POLLIN)
         while len(data) < size:
             says = spoken.poll(TICK_S * 1000)

@@ -23,6 +23,7 @@ from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.parts import (
+    EACH_BY_ITSELF,
     Part,
     Writer,
     begins_closed,
@@ -73,7 +74,6 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import decode_errors
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 
-EACH_BY_ITSELF = "Copy each part into a file of its own, and encode those."
 BACK_PACKETS = 4096
 """Packets before the first one with a new clock among which the border of two parts is looked for."""
 FRAME = CLOCK_HZ // 25

@@ -34,6 +34,8 @@ _SLIP_BYTES = 1 << 20
 """Bytes behind a packet without its sync byte among which packets at other places are looked for."""
 _SLIP_PACKETS = 16
 """Sync bytes one packet apart that are packets: in coded pictures so many do not come by chance."""
+EACH_BY_ITSELF = "Copy each part into a file of its own, and encode those."
+_CUT_AT_CHANGE = "Cut it where the channel changes, and encode each part by itself."
 NAMED = 5
 """Joints whose times a notice names."""
 
@@ -79,7 +81,7 @@ def mapping(
         raise MediaRefused(
             f"{display_name(location)}: it was joined from recordings whose pictures are coded "
             "differently, which one video cannot be.",
-            remedy="Cut it where the channel changes, and encode each part by itself.",
+            remedy=_CUT_AT_CHANGE,
         )
     found = {pids[1]: pids[0]}
     for same_language in (True, False):
@@ -213,7 +215,7 @@ def refuse_programmes(
             raise MediaRefused(
                 f"{display_name(location)}: one of the parts it was joined from has a further programme "
                 f"(with PID {pid:#x}) that the beginning of the recording does not have there.",
-                remedy="Cut it where the channel changes, and encode each part by itself.",
+                remedy=_CUT_AT_CHANGE,
             )
 
 
@@ -320,7 +322,7 @@ def refuse_loss(location: str, runs: list[Run], parts: list[Part], lost: int) ->
         raise MediaRefused(
             f"{display_name(location)}: {gone} of its {every} pictures would be left out, because its "
             "parts begin between key frames.",
-            remedy="Encode each part by itself, or keep it as it is.",
+            remedy=EACH_BY_ITSELF,
         )
 
 
