@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -14,10 +16,10 @@ from starlette.applications import Starlette
 from hevcq.errors import Unavailable
 from hevcq.ports.videos import Accounts
 from hevcq.settings.web import WebSettings
+from hevcq.util.log import get_logger
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
 from hevcq.web.checks import accounts_of, refuse_open_doors
-from hevcq.web.connections import AT_ONCE, AcceptFailures, BoundedProtocol, raise_open_files
 from hevcq.web.identity.folder import SignInToken
 from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
@@ -27,6 +29,11 @@ KEEP_ALIVE_S = 30
 STOP_S = 10
 """Seconds that requests under way get to end; an upload resumes at what was written."""
 MAX_HEADERS = 32 * 1024
+BACKLOG = 64
+MAX_CONNECTIONS = 2048
+WARN_AGAIN_S = 60.0
+NO_MORE_FILES = "socket.accept() out of system resource"
+"""How asyncio words it; a test fails if that changes."""
 
 
 def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, terminal: bool) -> None:
@@ -39,15 +46,30 @@ def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, termin
     settings = app.settings.web
     refuse_open_doors(settings)
     application = create_app(app)
-    raise_open_files()
+    most = connection_limit()
     listening = listen(settings.host, settings.port)
     try:
         accounts = accounts_of(app)
         for line in greeting(settings, accounts, listening, terminal=terminal):
             echo(line)
-        Server(application).run_until(signals, listening)
+        Server(application, most).run_until(signals, listening)
     finally:
         listening.close()
+
+
+def connection_limit() -> int:
+    """Return how many connections are served: half the files that this process may open.
+
+    The process first asks for as many as its user allows.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = (
+        2 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(2 * MAX_CONNECTIONS, hard)
+    )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 2)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -61,7 +83,7 @@ def listen(host: str, port: int) -> socket.socket:
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(address)
-            made.listen(AT_ONCE)
+            made.listen(BACKLOG)
         except OSError:
             made.close()
             raise
@@ -104,14 +126,15 @@ def greeting(
 class Server:
     """A uvicorn server that stops when the program is asked to."""
 
-    def __init__(self, application: Starlette) -> None:
+    def __init__(self, application: Starlette, most_connections: int) -> None:
         self._hub = application.state.services.hub
         self._server = _Quiet(
             uvicorn.Config(
                 application,
-                http=BoundedProtocol,
+                http="h11",
                 ws="none",
-                backlog=AT_ONCE,
+                backlog=BACKLOG,
+                limit_concurrency=most_connections,
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
@@ -148,6 +171,21 @@ class Server:
         signals.insisted.wait()
         if not ended.is_set():
             self._server.force_exit = True
+
+
+class AcceptFailures:
+    """Log once a minute that no connection can be accepted; asyncio logs a traceback for each."""
+
+    def __init__(self) -> None:
+        self._warned_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Handle what went wrong in a loop, as its exception handler."""
+        if context.get("message") != NO_MORE_FILES:
+            loop.default_exception_handler(context)
+        elif loop.time() - self._warned_at >= WARN_AGAIN_S:
+            self._warned_at = loop.time()
+            get_logger().warning("connections_refused", reason=str(context.get("exception", "")))
 
 
 class _Quiet(uvicorn.Server):
