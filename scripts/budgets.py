@@ -24,12 +24,12 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 75_400,
-    "modules": 400,
+    "lines of src": 75_300,
+    "modules": 399,
     "classes": 778,
-    "lines of tests and benchmarks": 94_100,
+    "lines of tests and benchmarks": 94_050,
     "words of docs": 56_200,
-    "settings and keys of profiles": 221,
+    "settings and keys of profiles": 218,
 }
 """Only ever lowered: a feature that wants lines brings lines."""
 WAIVED: dict[str, str] = {}
@@ -52,7 +52,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/notify/direct.py": "one decision: messages without the event log",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/usecases/videos/listing.py": "one decision: how videos are listed to programs",
-    "src/hevcq/util/machine_state.py": "one decision: what else this machine does",
     "src/hevcq/library/pace.py": "one of each: a rate",
     "src/hevcq/util/text.py": "one of each: printable text",
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",

@@ -32,13 +32,6 @@ class ScheduleSettings(BaseModel):
         default="",
         description="program that is asked every minute; work runs only while its exit code is 0",
     )
-    max_other_cpu_percent: float = Field(
-        default=0, ge=0, le=100, description="no work above this CPU use by others; 0: off"
-    )
-    on_battery: bool = Field(default=True, description="work while on battery")
-    max_temperature_c: float = Field(
-        default=0, ge=0, le=150, description="no work while a sensor is hotter (°C); 0: off"
-    )
 
     @field_validator("windows", mode="after")
     @classmethod
@@ -75,5 +68,4 @@ class ScheduleSettings(BaseModel):
     @property
     def conditional(self) -> bool:
         """Whether anything but the hours can hold work back."""
-        limited = self.max_other_cpu_percent > 0 or self.max_temperature_c > 0
-        return bool(self.gate_command) or limited or not self.on_battery
+        return bool(self.gate_command)

@@ -255,7 +255,7 @@ class App:
         return self.settings.schedule.hours() if self.settings.backend == "embedded" else Hours()
 
     def condition(self) -> str:
-        """Return why this machine's condition forbids work now, or ""; others' load is not measured."""
+        """Return why the gate command of this machine forbids work now, or ""."""
         settings = self.settings.schedule
         if not settings.conditional or self.settings.backend != "embedded":
             return ""

@@ -104,7 +104,7 @@ def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
 def _admission(app: App, watching: list[Watcher]) -> Admission:
     """Return what holds back work on this machine; add to `watching` what looks after it."""
     from hevcq.settings.schedule import ScheduleSettings
-    from hevcq.wiring.machine_condition import LOOK_EVERY_S, MachineCondition
+    from hevcq.wiring.machine_condition import COMMAND_EVERY_S, MachineCondition
     from hevcq.worker.admission import Admission
     from hevcq.worker.monitoring.periodic import Periodic
 
@@ -112,7 +112,7 @@ def _admission(app: App, watching: list[Watcher]) -> Admission:
         return app.settings.schedule  # a service reads them again
 
     parsed, condition = lru_cache(maxsize=1)(ScheduleSettings.hours), MachineCondition(schedule)
-    watching.append(Periodic("hevcq-condition", condition.check, app.clock, LOOK_EVERY_S))
+    watching.append(Periodic("hevcq-condition", condition.check, app.clock, COMMAND_EVERY_S))
     pauses = app.worker_backend.pauses
     return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason)
 
