@@ -77,7 +77,7 @@ def page(
     )
     app = open_app(settings)
     signals = StopSignals()
-    server = Server(create_app(app))
+    server = Server(create_app(app), most_connections=100)
     thread = threading.Thread(target=server.run_until, args=(signals, listening))
     thread.start()
     try:
