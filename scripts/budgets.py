@@ -24,9 +24,9 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 75_300,
-    "modules": 399,
-    "classes": 778,
+    "lines of src": 74_510,
+    "modules": 396,
+    "classes": 774,
     "lines of tests and benchmarks": 94_050,
     "words of docs": 56_200,
     "settings and keys of profiles": 218,
@@ -54,6 +54,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/videos/listing.py": "one decision: how videos are listed to programs",
     "src/hevcq/library/pace.py": "one of each: a rate",
     "src/hevcq/util/text.py": "one of each: printable text",
+    "src/hevcq/web/api/openapi.py": "one decision: how the API is described",
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
     "src/hevcq/web/pages/chart.py": "one chart",
     "src/hevcq/web/pages/upload.py": "one page",

@@ -1,4 +1,4 @@
-"""Write docs/openapi.json from the table of the API's operations."""
+"""Write docs/openapi.json from the code of the API."""
 
 from __future__ import annotations
 

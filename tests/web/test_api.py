@@ -18,7 +18,7 @@ from hevcq.settings.libraries import Library
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.uploads import UploadSettings
 from hevcq.usecases.doctor import Area, Finding
-from hevcq.web.api import board
+from hevcq.web.api import farm as operators
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.person import Scope
 from hevcq.web.identity.tokens import ProgramTokens
@@ -350,7 +350,7 @@ def test_programs_check_the_machine(
     bad = Finding(
         Area.ENCODER, Check("ffmpeg", ok=False, detail="is missing", remedy="Install it.")
     )
-    monkeypatch.setattr(board, "run_checks", lambda _context: [bad])
+    monkeypatch.setattr(operators, "run_checks", lambda _context: [bad])
 
     found = as_person("op").get(f"{API}/doctor").json()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -20,7 +21,7 @@ from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
 from hevcq.util.log import get_logger
 from hevcq.web import media
-from hevcq.web.api import openapi
+from hevcq.web.api.openapi import API
 from hevcq.web.checks import accounts_of, make_mode
 from hevcq.web.identity.authentication import Authenticator, SignInFirst
 from hevcq.web.identity.folder import SecretsFolder
@@ -31,7 +32,7 @@ from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.live import Hub
 from hevcq.web.pages import board, home, libraries, poster, upload, video
 from hevcq.web.pages.sign_in import SignIn
-from hevcq.web.problems import of_error, problem, status_of
+from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
 from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_policy
@@ -48,7 +49,7 @@ RAW = ("/api/", "/media/", "/uploads", "/p/")
 """Paths whose answers are left as they are: ranges of files, and what programs read."""
 
 
-def create_app(app: App) -> Starlette:
+def create_app(app: App) -> FastAPI:
     """Return the application. Raises ConfigError, StorageError, or Unavailable on AWS."""
     settings = app.settings.web
     folder = SecretsFolder(app.settings.data_dir)
@@ -59,7 +60,8 @@ def create_app(app: App) -> Starlette:
     authenticator = Authenticator(mode, cookies, SignedOut(accounts), app.clock, tokens.person)
     policy = content_policy(() if app.settings.backend == "embedded" else app.video_files.origins())
     hub = Hub(LOOK_S if app.settings.backend == "embedded" else LOOK_AWS_S)
-    made = Starlette(
+    made = FastAPI(
+        openapi_url=None,
         routes=_routes(),
         middleware=[
             Middleware(SecurityHeaders, policy=policy, secure=secure),
@@ -69,8 +71,13 @@ def create_app(app: App) -> Starlette:
             Middleware(Compressed),
         ],
         lifespan=kept_up,
-        exception_handlers={HTTPException: _refused, HevcqError: _failed},
+        exception_handlers={
+            HTTPException: _refused,
+            HevcqError: _failed,
+            RequestValidationError: _invalid,
+        },
     )
+    made.include_router(API)
     made.state.send_event = video_messages(app)
     made.state.services = Services(
         app,
@@ -118,7 +125,6 @@ def _routes() -> list[BaseRoute]:
         *libraries.routes(),
         *Uploads().routes(),
         *media.routes(),
-        *openapi.routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),
     ]
 
@@ -139,10 +145,16 @@ def _hosts(settings: WebSettings) -> list[str]:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    words = {404: "Not found.", 405: "This address can't do that."}
+    said = words.get(error.status_code, error.detail)
     if request.url.path.startswith(RAW[:3]):
-        return problem(error.status_code, error.detail, headers=error.headers)
-    words = {404: "There is nothing here.", 405: "This page can't do that."}
-    return _answer(request, error.status_code, words.get(error.status_code, error.detail))
+        return problem(error.status_code, said, headers=error.headers)
+    return _answer(request, error.status_code, said)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return of_values(error.errors())
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
@@ -58,6 +59,18 @@ def of_error(error: HevcqError, *, headers: Mapping[str, str] | None = None) -> 
             "Try again later, or ask an operator.",
         )
     return problem(status, sentence, kind=error_class(error), remedy=remedy, headers=headers)
+
+
+def of_values(errors: Sequence[Mapping[str, Any]]) -> Response:
+    """Return the problem of values that pydantic refused; 400 if the body is no JSON at all."""
+    first = errors[0]
+    if first["type"] == "json_invalid" or (first["type"], first["loc"]) == ("missing", ("body",)):
+        return problem(400, "The body is not JSON.")
+    said = []
+    for each in errors[:5]:
+        at = ".".join(str(part)[:40] for part in each["loc"][1:]) or each["loc"][0]
+        said.append(f"{at}: {each['msg']}")
+    return problem(422, "; ".join(said).encode("utf-8", "backslashreplace").decode() + ".")
 
 
 def problem(

@@ -11,7 +11,7 @@ from hevcq.cli.context import cli_of
 from hevcq.errors import UsageError
 
 PACKAGES = frozenset(
-    {"argon2", "httpx2", "jinja2", "joserfc", "sse_starlette", "starlette", "uvicorn"}
+    {"argon2", "fastapi", "httpx2", "jinja2", "joserfc", "sse_starlette", "starlette", "uvicorn"}
 )
 """What the extra `web` installs."""
 

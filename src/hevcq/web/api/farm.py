@@ -1,13 +1,19 @@
-"""The operations of operators: queues, jobs, dead letters."""
+"""The operations of operators: queues, jobs, dead letters, and what else the board shows."""
 
 from __future__ import annotations
 
 import threading
 from itertools import islice
+from typing import Annotated
+
+from fastapi import Body, Query
 
 from hevcq.domain.job import JobRecord
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
+from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.doctor import run_checks
+from hevcq.usecases.libraries.shown import libraries_of
 from hevcq.usecases.operations import pausing
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult
 from hevcq.usecases.operations.cancel import cancel as cancel_jobs
@@ -22,35 +28,36 @@ from hevcq.usecases.operations.dead_letters import (
 )
 from hevcq.usecases.operations.reprocess import ReprocessRequest, ReprocessResult
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
-from hevcq.usecases.operations.status import overview, reason_in_words
+from hevcq.usecases.operations.savings import DAYS, savings
+from hevcq.usecases.operations.status import RunningStatus, overview, reason_in_words
 from hevcq.web.api import models
-from hevcq.web.api.operation import Call, Operation
+from hevcq.web.api.call import Call, Operates, new_router
+from hevcq.web.checks import findings
+from hevcq.web.rendering import seconds_left
+from hevcq.wiring.app import doctor_context
+from hevcq.wiring.notify import event_log, gathered, states
+
+router = new_router()
+OfProfile = Annotated[models.ProfileIn, Body(default_factory=models.ProfileIn)]
 
 UNKNOWN = "There is no such job."
 
 
-def queues(call: Call) -> models.QueuesOut:
-    """Count every queue."""
+@router.get("/queues")
+def list_queues(call: Operates) -> models.QueuesOut:
+    """Count every queue, and the workers."""
     found = overview(call.app.backend, call.app.clock, limit=0, workers=call.app.workers_running())
     return models.QueuesOut(
         queues=[
-            models.QueueOut(
-                profile=each.profile,
-                ready=each.ready,
-                in_flight=each.in_flight,
-                delayed=each.delayed,
-                dead_letters=each.dead_letters,
-                jobs=each.jobs,
-            )
-            for each in found.queues
+            models.QueueOut.model_validate(each, from_attributes=True) for each in found.queues
         ],
         workers=found.workers,
     )
 
 
-def jobs(call: Call) -> models.JobPage:
+@router.get("/jobs")
+def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> models.JobPage:
     """List jobs, most recently changed first; the cursor is the time and id of the last one."""
-    query: models.JobQuery = call.query
     last, _, last_id = query.cursor.partition("-")
     wanted = JobFilter(
         states=frozenset([query.state] if query.state else []),
@@ -81,40 +88,46 @@ def job_out(job: JobRecord) -> models.JobOut:
     )
 
 
-def _job(call: Call) -> JobRecord:
-    found = call.app.backend.ledger.get(call.path["id"])
+def _job(call: Call, job_id: str) -> JobRecord:
+    found = call.app.backend.ledger.get(job_id)
     if found is None:
         raise NoSuchVideo(UNKNOWN)
     return found
 
 
-def show_job(call: Call) -> models.JobOut:
+@router.get("/jobs/{job_id}")
+def show_job(call: Operates, job_id: str) -> models.JobOut:
     """Show a job."""
-    return job_out(_job(call))
+    return job_out(_job(call, job_id))
 
 
-def cancel(call: Call) -> models.JobOut:
-    """Cancel a job. Raises Conflict if it has ended."""
-    job = _job(call)
+@router.post("/jobs/{job_id}/cancel")
+def cancel_job(call: Operates, job_id: str) -> models.JobOut:
+    """Cancel a job that has not ended."""
+    job = _job(call, job_id)
     for each in cancel_jobs(call.app.backend, CancelRequest([job.job_id], who=call.person.name)):
         if each.result is CancelResult.ENDED:
             raise Conflict(f"The job is {each.detail}.")
-    return job_out(_job(call))
+    return job_out(_job(call, job_id))
 
 
-def reprocess(call: Call) -> models.JobOut:
-    """Queue a finished, skipped or failed job again. Raises Conflict if it is in no such state."""
-    job = _job(call)
+@router.post("/jobs/{job_id}/reprocess")
+def reprocess_job(call: Operates, job_id: str) -> models.JobOut:
+    """Queue a finished, skipped or failed job again."""
+    job = _job(call, job_id)
     request = ReprocessRequest([job.job_id], who=call.person.name)
     for each in reprocess_jobs(call.app.backend, request):
         if each.result is not ReprocessResult.QUEUED:
             raise Conflict(each.detail or f"The job is {job.state.value}.")
-    return job_out(_job(call))
+    return job_out(_job(call, job_id))
 
 
-def pause(call: Call) -> models.ClosedListOut:
-    """Let no work begin, of one profile or of all."""
-    wanted, backend = call.body, call.app.backend
+@router.post("/pause")
+def pause(
+    call: Operates, wanted: Annotated[models.PauseIn, Body(default_factory=models.PauseIn)]
+) -> models.ClosedListOut:
+    """Pause work, of one profile or of all."""
+    backend = call.app.backend
     request = pausing.PauseRequest(
         by=call.person.name,
         profile=_known(call, wanted.profile),
@@ -123,32 +136,26 @@ def pause(call: Call) -> models.ClosedListOut:
     )
     local = call.app.settings.backend == "embedded"
     pausing.pause(backend.pauses, call.app.clock, request, can_freeze=local)
-    return closed(call)
+    return show_pause(call)
 
 
-def resume(call: Call) -> models.ClosedListOut:
+@router.post("/resume")
+def resume(call: Operates, wanted: OfProfile) -> models.ClosedListOut:
     """End a pause, or all of them."""
-    name = call.body.profile
+    name = wanted.profile
     pausing.resume(call.app.backend.pauses, None if name is None else _known(call, name))
-    return closed(call)
+    return show_pause(call)
 
 
-def closed(call: Call) -> models.ClosedListOut:
+@router.get("/pause")
+def show_pause(call: Operates) -> models.ClosedListOut:
     """Say why no work begins now."""
     app, hours = call.app, call.app.hours
     found = pausing.why_closed(
         app.backend.pauses, app.profiles, hours, app.clock.now(), app.condition()
     )
     return models.ClosedListOut(
-        closed=[
-            models.ClosedOut(
-                profiles=list(each.profiles),
-                reason=each.reason,
-                running=each.running,
-                until=each.until,
-            )
-            for each in found
-        ]
+        closed=[models.ClosedOut.model_validate(each, from_attributes=True) for each in found]
     )
 
 
@@ -158,22 +165,37 @@ def _known(call: Call, name: str | None) -> str:
     return name or ""
 
 
-def letters(call: Call) -> models.LettersOut:
-    """List dead letters."""
-    names = [call.query.profile] if call.query.profile else []
+@router.get("/dead-letters")
+def list_dead_letters(
+    call: Operates, query: Annotated[models.LetterQuery, Query()]
+) -> models.LettersOut:
+    """List dead letters, oldest first."""
+    names = [query.profile] if query.profile else []
     known = [name for name in names if name in call.app.backend.queues]
     if names and not known:
         return models.LettersOut(letters=[])
-    wanted = DeadLetterFilter(known, limit=call.query.limit)
+    wanted = DeadLetterFilter(known, limit=query.limit)
     found = find(call.app.backend.queues, wanted)
     return models.LettersOut(letters=[_letter_out(name, each) for name, each in found])
 
 
-def redrive_letter(call: Call) -> None:
-    """Send a dead letter back to its queue. Raises NoSuchVideo, Conflict."""
+@router.post("/dead-letters/redrive")
+def redrive_dead_letters(call: Operates, wanted: OfProfile) -> models.RedrivenOut:
+    """Send the dead letters of a profile, or all, back to their queues."""
+    names = [_known(call, wanted.profile)] if wanted.profile else []
     request = RedriveRequest(
-        DeadLetterFilter(letter=call.path["id"], limit=1), who=call.person.name
+        DeadLetterFilter(names, limit=MAX_REDRIVEN), who=call.person.name, why="redrive by the API"
     )
+    results = redrive(call.app.backend, request, clock=call.app.clock, stop=threading.Event())
+    return models.RedrivenOut(
+        redriven=sum(each.result is RedriveResult.REDRIVEN for each in results)
+    )
+
+
+@router.post("/dead-letters/{letter_id}/redrive", status_code=204)
+def redrive_dead_letter(call: Operates, letter_id: str) -> None:
+    """Send a dead letter back to its queue."""
+    request = RedriveRequest(DeadLetterFilter(letter=letter_id, limit=1), who=call.person.name)
     stop = threading.Event()
     results = [
         each.result for each in redrive(call.app.backend, request, clock=call.app.clock, stop=stop)
@@ -182,18 +204,6 @@ def redrive_letter(call: Call) -> None:
         raise NoSuchVideo("There is no such dead letter.")
     if results != [RedriveResult.REDRIVEN]:
         raise Conflict("The job was done meanwhile; delete the dead letter.")
-
-
-def redrive_letters(call: Call) -> models.RedrivenOut:
-    """Send the dead letters of a profile, or all, back to their queues."""
-    names = [_known(call, call.body.profile)] if call.body.profile else []
-    request = RedriveRequest(
-        DeadLetterFilter(names, limit=MAX_REDRIVEN), who=call.person.name, why="redrive by the API"
-    )
-    results = redrive(call.app.backend, request, clock=call.app.clock, stop=threading.Event())
-    return models.RedrivenOut(
-        redriven=sum(each.result is RedriveResult.REDRIVEN for each in results)
-    )
 
 
 def _letter_out(profile: str, letter: DeadLetter) -> models.LetterOut:
@@ -211,123 +221,110 @@ def _letter_out(profile: str, letter: DeadLetter) -> models.LetterOut:
     )
 
 
-OPERATIONS = (
-    Operation(
-        "GET",
-        "/queues",
-        "listQueues",
-        "Queues and workers",
-        "operate",
-        queues,
-        answer=models.QueuesOut,
-        operators=True,
-    ),
-    Operation(
-        "GET",
-        "/jobs",
-        "listJobs",
-        "Jobs, most recently changed first",
-        "operate",
-        jobs,
-        answer=models.JobPage,
-        query=models.JobQuery,
-        operators=True,
-    ),
-    Operation(
-        "GET",
-        "/jobs/{id}",
-        "showJob",
-        "A job",
-        "operate",
-        show_job,
-        answer=models.JobOut,
-        operators=True,
-    ),
-    Operation(
-        "POST",
-        "/jobs/{id}/cancel",
-        "cancelJob",
-        "Cancel a job",
-        "operate",
-        cancel,
-        answer=models.JobOut,
-        operators=True,
-    ),
-    Operation(
-        "POST",
-        "/jobs/{id}/reprocess",
-        "reprocessJob",
-        "Queue a job again",
-        "operate",
-        reprocess,
-        answer=models.JobOut,
-        operators=True,
-    ),
-    Operation(
-        "POST",
-        "/pause",
-        "pause",
-        "Let no work begin",
-        "operate",
-        pause,
-        answer=models.ClosedListOut,
-        body=models.PauseIn,
-        body_needed=False,
-        operators=True,
-    ),
-    Operation(
-        "POST",
-        "/resume",
-        "resume",
-        "End a pause, or all",
-        "operate",
-        resume,
-        answer=models.ClosedListOut,
-        body=models.ResumeIn,
-        body_needed=False,
-        operators=True,
-    ),
-    Operation(
-        "GET",
-        "/pause",
-        "showPause",
-        "Why no work begins now",
-        "operate",
-        closed,
-        answer=models.ClosedListOut,
-        operators=True,
-    ),
-    Operation(
-        "GET",
-        "/dead-letters",
-        "listDeadLetters",
-        "Dead letters, oldest first",
-        "operate",
-        letters,
-        answer=models.LettersOut,
-        query=models.LetterQuery,
-        operators=True,
-    ),
-    Operation(
-        "POST",
-        "/dead-letters/redrive",
-        "redriveDeadLetters",
-        "Send all dead letters back, or those of a profile",
-        "operate",
-        redrive_letters,
-        answer=models.RedrivenOut,
-        body=models.RedriveIn,
-        body_needed=False,
-        operators=True,
-    ),
-    Operation(
-        "POST",
-        "/dead-letters/{id}/redrive",
-        "redriveDeadLetter",
-        "Send a dead letter back",
-        "operate",
-        redrive_letter,
-        status=204,
-        operators=True,
-    ),
-)
+@router.get("/running")
+def list_running(
+    call: Operates, query: Annotated[models.PageQuery, Query()]
+) -> models.RunningListOut:
+    """List the jobs that are encoded now, with the range of their time left."""
+    found = overview(call.app.backend, call.app.clock, limit=query.limit)
+    return models.RunningListOut(running=[_running_out(each) for each in found.running])
+
+
+def _running_out(job: RunningStatus) -> models.RunningOut:
+    left = seconds_left(job.phase, job.percent, job.eta_s) if job.alive else None
+    return models.RunningOut(
+        id=job.job_id,
+        profile=job.profile,
+        source=job.key,
+        phase=job.phase,
+        percent=job.percent,
+        speed=job.speed,
+        least_left_s=left[0] if left else None,
+        most_left_s=left[1] if left else None,
+        chunks=job.chunks,
+        chunks_done=job.chunks_done,
+        alive=job.alive,
+    )
+
+
+@router.get("/savings")
+def show_savings(call: Operates) -> models.SavingsOut:
+    """Sum up what was saved in the last days, by day."""
+    found = savings(call.app.backend.ledger, call.app.profiles, call.app.clock.now())
+    days = [models.DayOut(day=day.isoformat(), saved=count) for day, count in found.by_day]
+    return models.SavingsOut(
+        jobs=found.jobs,
+        before=found.before,
+        after=found.after,
+        saved=found.saved,
+        complete=found.complete,
+        days=days,
+    )
+
+
+@router.get("/libraries")
+def list_libraries(call: Operates) -> models.LibrariesOut:
+    """List the libraries of this machine with their state, and what was made of each."""
+    app = call.app
+    found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
+    return models.LibrariesOut(
+        libraries=[
+            models.LibraryOut(
+                name=each.library.name,
+                path=str(each.library.path),
+                place=each.library.place,
+                profiles=list(each.profiles),
+                watched=each.library.watch,
+                problem=each.state.problem,
+                free=each.state.free,
+                encoded=each.line.renditions,
+                failed=each.line.failed,
+                saved=each.line.saved,
+            )
+            for each in found
+        ],
+        days=DAYS,
+    )
+
+
+@router.get("/ingests")
+def list_ingests(
+    call: Operates, query: Annotated[models.IngestQuery, Query()]
+) -> models.IngestPage:
+    """List the ingests that ended, newest first."""
+    found = event_log(call.app).latest(INGEST_ENDED, query.limit + 1, int(query.cursor or 0))
+    shown = found[: query.limit]
+    return models.IngestPage(
+        ingests=[
+            models.IngestOut(at=each.at, result=each.reason, before=each.before, after=each.after)
+            for each in shown
+        ],
+        cursor=str(shown[-1].seq) if len(found) > query.limit else "",
+    )
+
+
+@router.get("/doctor")
+def check_machine(call: Operates) -> models.FindingsOut:
+    """Check this machine; this takes seconds."""
+    found = [*run_checks(doctor_context(call.app)), *findings(call.app)]
+    return models.FindingsOut(
+        ok=all(each.check.ok for each in found),
+        findings=[
+            models.FindingOut(
+                area=each.area.value,
+                name=each.check.name,
+                ok=each.check.ok,
+                detail=each.check.detail,
+                remedy=each.check.remedy,
+            )
+            for each in found
+        ],
+    )
+
+
+@router.get("/messages")
+def list_receivers(call: Operates) -> models.ReceiversOut:
+    """List the receivers of notifications, what waits for them, and what went wrong last."""
+    return models.ReceiversOut(
+        receivers=[models.ReceiverOut.model_validate(each) for each in states(call.app)]
+    )

@@ -166,27 +166,29 @@ class ProfilesOut(BaseModel):
     profiles: list[ProfileOut]
 
 
-class VideoQuery(BaseModel):
-    """Which videos. `all` lists those of every owner, for operators."""
+class PageQuery(BaseModel):
+    """How many."""
 
     model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
+
+
+class VideoQuery(PageQuery):
+    """Which videos. `all` lists those of every owner, for operators."""
 
     status: VideoStatus | None = None
     text: str = Field(default="", max_length=100)
     cursor: str = Field(default="", pattern=rf"^$|{VIDEO_ID}")
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
     all: bool = False
 
 
-class JobQuery(BaseModel):
+class JobQuery(PageQuery):
     """Which jobs."""
-
-    model_config = ConfigDict(extra="forbid")
 
     state: JobState | None = None
     profile: ProfileName | None = None
     cursor: str = Field(default="", pattern=r"^$|^[0-9]{1,12}(\.[0-9]{1,9})?-[0-9a-f]{32}$")
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
 
 
 class JobOut(BaseModel):
@@ -250,26 +252,10 @@ class LettersOut(BaseModel):
     letters: list[LetterOut]
 
 
-class RedriveIn(BaseModel):
-    """The profile whose dead letters are meant; none: all."""
-
-    model_config = Strict
-
-    profile: ProfileName | None = None
-
-
 class RedrivenOut(BaseModel):
     """How many dead letters went back to their queues."""
 
     redriven: int
-
-
-class RunningQuery(BaseModel):
-    """How many running jobs."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
 
 
 class RunningOut(BaseModel):
@@ -341,13 +327,10 @@ class LibrariesOut(BaseModel):
     days: int
 
 
-class IngestQuery(BaseModel):
+class IngestQuery(PageQuery):
     """Which ingests."""
 
-    model_config = ConfigDict(extra="forbid")
-
     cursor: str = Field(default="", pattern=r"^$|^[1-9][0-9]{0,17}$")
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
 
 
 class IngestOut(BaseModel):
@@ -398,24 +381,21 @@ class ReceiversOut(BaseModel):
     receivers: list[ReceiverOut]
 
 
-class PauseIn(BaseModel):
-    """A pause of one profile, or of all; without `for_s` until it is resumed."""
+class ProfileIn(BaseModel):
+    """The profile that is meant; none: all."""
 
     model_config = Strict
 
     profile: ProfileName | None = None
+
+
+class PauseIn(ProfileIn):
+    """A pause of one profile, or of all; without `for_s` until it is resumed."""
+
     for_s: float | None = Field(default=None, gt=0, le=LONGEST_S, description="seconds")
     running: Annotated[RunningWork, Field(strict=False)] = Field(
         default=RunningWork.BORDER, description="what becomes of running work"
     )
-
-
-class ResumeIn(BaseModel):
-    """The profile whose pause ends; none: every pause."""
-
-    model_config = Strict
-
-    profile: ProfileName | None = None
 
 
 class ClosedOut(BaseModel):
@@ -433,13 +413,10 @@ class ClosedListOut(BaseModel):
     closed: list[ClosedOut]
 
 
-class LetterQuery(BaseModel):
+class LetterQuery(PageQuery):
     """Which dead letters."""
 
-    model_config = ConfigDict(extra="forbid")
-
     profile: ProfileName | None = None
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
 
 
 class Problem(BaseModel):

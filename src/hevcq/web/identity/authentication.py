@@ -106,7 +106,7 @@ def _refusal(scope: Scope, path: str) -> Response:
         )
         where = SIGN_IN if after == "/" else f"{SIGN_IN}?next={quote(after, safe='/')}"
         return RedirectResponse(where, 303)
-    return _problem(401, "Sign in first.")
+    return _problem(401, "Authentication required.")
 
 
 def _problem(status: int, words: str) -> Response:

@@ -59,7 +59,7 @@ def person_of(connection: HTTPConnection) -> Person:
     """Return who is asking. Raises HTTPException 401 if nobody signed in."""
     person = maybe_person(connection)
     if person is None:
-        raise HTTPException(401, "Sign in first.")
+        raise HTTPException(401, "Authentication required.")
     return person
 
 
