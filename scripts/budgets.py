@@ -24,12 +24,12 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 74_510,
-    "modules": 396,
-    "classes": 774,
-    "lines of tests and benchmarks": 94_050,
-    "words of docs": 56_200,
-    "settings and keys of profiles": 218,
+    "lines of src": 74_036,
+    "modules": 394,
+    "classes": 771,
+    "lines of tests and benchmarks": 93_843,
+    "words of docs": 56_152,
+    "settings and keys of profiles": 215,
 }
 """Only ever lowered: a feature that wants lines brings lines."""
 WAIVED: dict[str, str] = {}
@@ -49,7 +49,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/libraries/shown.py": "shared by page and API",
-    "src/hevcq/usecases/notify/direct.py": "one decision: messages without the event log",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/usecases/videos/listing.py": "one decision: how videos are listed to programs",
     "src/hevcq/library/pace.py": "one of each: a rate",

@@ -15,8 +15,10 @@ class Quiet(BaseHTTPRequestHandler):
         """Read what was sent."""
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    def reply(self, status: int, body: bytes = b"") -> None:
+    def reply(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -43,7 +45,7 @@ class WebhookTaker(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.got: list[tuple[dict[str, str], bytes]] = []
-        self.status = 204
+        self.status, self.location = 204, ""
         super().__init__(("127.0.0.1", 0), _Taker)
 
     @property
@@ -56,4 +58,4 @@ class _Taker(Quiet):
 
     def do_POST(self) -> None:
         self.server.got.append((dict(self.headers), self.body()))
-        self.reply(self.server.status)
+        self.reply(self.server.status, Location=self.server.location)

@@ -137,7 +137,6 @@ def test_the_end_of_a_video_is_reported_by_one_of_the_servers(servers: list[App]
         url=f"http://127.0.0.1:{hook.server_port}/in",
         secret=SecretStr(f"whsec_{'MDEy' * 8}"),
         events=("video.failed",),
-        allow_private=True,
     )
     for app in servers:
         app.settings = app.settings.model_copy(update={"webhook": (told,)})

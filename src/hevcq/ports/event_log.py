@@ -39,8 +39,6 @@ USUAL_EVENTS = (
     "originals.expiring",
 )  # fmt: skip
 """The events of which a person is notified unless the settings say otherwise."""
-GIVEN_UP_S = 30 * 86400.0
-"""Seconds that messages which were given up can be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class Happened:
 class Reader:
     """How far one reader is. `tries` failed since the last success, and `next_at` is the next try.
 
-    `off` says why it gets nothing more, or is empty. Times in Unix seconds.
+    `problem` is what went wrong last, or "". Times in Unix seconds.
     """
 
     name: str
@@ -81,21 +79,6 @@ class Reader:
     next_at: float = 0.0
     sent_at: float = 0.0
     problem: str = ""
-    off: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GivenUp:
-    """Messages that a reader did not take for days: of the events after `after_seq` up to `last_seq`.
-
-    `at` is when they were given up, in Unix seconds.
-    """
-
-    reader: str
-    after_seq: int
-    last_seq: int
-    messages: int
-    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +157,6 @@ class EventLog(ABC):
         """Store how far a reader is, durably, and let others work for it."""
 
     @abstractmethod
-    def give_up(self, reader: Reader, given_up: GivenUp) -> None:
-        """Do as `end`, and remember in the same transaction what was given up."""
-
-    @abstractmethod
-    def given_up(self) -> Sequence[GivenUp]:
-        """Return what was given up, for all readers, oldest first."""
-
-    @abstractmethod
-    def taken(self, given_up: GivenUp, seq: int, messages: int) -> None:
-        """Note that so many messages of it, the events up to `seq`, were taken at last or dropped."""
-
-    @abstractmethod
     def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
         """Add to the daily sums and move the reader to its `seq`, in one transaction.
 
@@ -208,5 +179,5 @@ class EventLog(ABC):
     def forget(self, kept_s: float) -> int:
         """Delete the events older than `kept_s` seconds that the statistics have; return how many.
 
-        What was given up is kept, for GIVEN_UP_S; the ends of ingests (INGEST_ENDED) for good.
+        The ends of ingests (INGEST_ENDED) are kept for good.
         """

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hevcq.errors import HevcqError
 
-RETRIES_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""Seconds until a failed message is sent again, as Standard Webhooks recommends: three days in all."""
+RETRIES_S = (60.0, 3600.0)
+"""Seconds until the second and the third try to send a message; then it is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,7 @@ class Message:
 
 
 class NotDelivered(HevcqError):
-    """A receiver did not take a message; it is sent again later.
-
-    `after_s` is how long the receiver asks to wait, in seconds. `gone`: it wants nothing more.
-    """
-
-    def __init__(self, message: str, *, after_s: float | None = None, gone: bool = False) -> None:
-        super().__init__(message)
-        self.after_s, self.gone = after_s, gone
+    """A receiver did not take a message; the words say why."""
 
 
 class Receiver(ABC):

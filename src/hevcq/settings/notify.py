@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-import string
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -15,11 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from hevcq.ports.event_log import EVENTS, USUAL_EVENTS
 
-FIELDS = ("event", "title", "text", "source", "profile", "reason", "saved", "when")
-"""The fields of a template."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
-
-
+SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,86}={0,2}")
 EVERY = tuple(name for name in EVENTS if name != "test")
 
 
@@ -53,26 +47,12 @@ class NotifySettings(_Listed):
     url: SecretStr = Field(default=SecretStr(""), description="address as apprise writes it")
     url_file: Path | None = Field(default=None, description="file whose first line is the address")
     events: tuple[str, ...] = Field(default=USUAL_EVENTS, description="events; * for all")
-    template: str = Field(default="", max_length=2000, description="text with {fields}")
     digest: str = Field(default="", description="HH:MM: one message a day at that time")
-    every_s: float = Field(default=60, ge=1, le=86400, description="least seconds between messages")
 
     @field_validator("events", mode="after")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return _events(value)
-
-    @field_validator("template", mode="after")
-    @classmethod
-    def _named_fields(cls, value: str) -> str:
-        try:
-            parts = list(string.Formatter().parse(value))
-        except ValueError as error:
-            raise ValueError(f"is not a template: {error}") from error
-        for _, name, spec, conversion in parts:
-            if name is not None and (name not in FIELDS or spec or conversion):
-                raise ValueError(f"holds {{{name}}}; its fields are {', '.join(FIELDS)}")
-        return value
 
     @field_validator("digest", mode="after")
     @classmethod
@@ -104,7 +84,6 @@ class WebhookSettings(_Listed):
         default=None, description="file whose first line is the secret"
     )
     events: tuple[str, ...] = Field(default=EVERY, description="events; * for all")
-    allow_private: bool = Field(default=False, description="allow an address of the local network")
 
     @field_validator("url", mode="after")
     @classmethod
@@ -120,7 +99,7 @@ class WebhookSettings(_Listed):
     @classmethod
     def _secret(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
-            signing_key(value.get_secret_value())
+            signing_secret(value.get_secret_value())
         return value
 
     @model_validator(mode="after")
@@ -162,15 +141,11 @@ class MediaServerSettings(_Listed):
         return self
 
 
-def signing_key(secret: str) -> bytes:
-    """Return the key in a secret of Standard Webhooks. Raises ValueError."""
-    try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
-        raise ValueError("must be whsec_ and 24 to 64 bytes in base64 (`hevcq notify secret`)")
-    return key
+def signing_secret(secret: str) -> str:
+    """Return a secret of Standard Webhooks as it is. Raises ValueError if it is none."""
+    if SECRET.fullmatch(secret) is None:
+        raise ValueError("must be whsec_ and at least 24 random bytes in base64")
+    return secret
 
 
 def first_line(path: Path) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from hevcq.errors import ConfigError, HevcqError, StorageError, UsageError
+from hevcq.errors import ConfigError, HevcqError, UsageError
 from hevcq.settings.notify import (
     MediaServerSettings,
     NotifySettings,
     WebhookSettings,
     first_line,
-    signing_key,
+    signing_secret,
 )
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -23,7 +22,6 @@ from hevcq.util.text import printable, reason_of
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from hevcq.ports.encoder import Check
     from hevcq.ports.event_log import EventLog, Happened
     from hevcq.ports.receiver import Receiver
     from hevcq.settings.model import Settings
@@ -33,16 +31,12 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
     from hevcq.worker.monitoring.health import Health
 
-Value = TypeVar("Value")
-
 EVERY_S = 5.0
 """Seconds between looks for new events: one lookup in an index each."""
 ORIGINALS_EVERY_S = 6 * 3600.0
 PATIENCE_S = 15.0
 """Seconds that a stopping worker waits for the last messages."""
-MOST_WAITING = 1000
-MOST_ANSWER = 64 << 20
-"""Bytes of a media server's answer: a list of all that it has."""
+MAX_WAITING = 1000
 
 
 def event_log(app: App) -> EventLog:
@@ -90,7 +84,7 @@ class EventWatcher:
     """Sum up events and send their messages, in a thread of its own; a watcher of a pool."""
 
     def __init__(self, app: App) -> None:
-        from hevcq.usecases.notify.courier import Courier
+        from hevcq.usecases.notify.sender import Sender
         from hevcq.usecases.notify.summaries import BatchWatch
         from hevcq.worker.monitoring.periodic import Background
 
@@ -102,7 +96,7 @@ class EventWatcher:
         if self._gather is not None:  # before the receivers begin: they get nothing of the past
             self._gather.step()
         zone = settings.schedule.hours().schedule.zone
-        self._courier = Courier(self._log, found, app.clock, random.random, zone) if found else None
+        self._sender = Sender(self._log, found, app.clock, zone) if found else None
         self._next_originals = 0.0
         self._background = Background("hevcq-messages", self._once, app.clock)
         self._started = False
@@ -125,9 +119,9 @@ class EventWatcher:
             self._batch.step()
         else:
             self._gather.step()
-        if self._courier is not None:
+        if self._sender is not None:
             self._originals()
-            self._courier.step()
+            self._sender.step()
         self._roll_up.step()  # last: it forgets what is old
 
     def _once(self) -> float:
@@ -172,13 +166,13 @@ def video_messages(app: App) -> Callable[[Happened], bool] | None:
 
     None if the event log does (a data folder), or nobody wants to know. Raises ConfigError.
     """
-    from hevcq.usecases.notify.direct import DirectMessages
+    from hevcq.usecases.notify.sender import DirectSender
 
     if app.settings.backend == "embedded":
         return None
     ends = ("video.ready", "video.failed")
     found = [each for each in receivers(app.settings, app.clock) if any(map(each.wants, ends))]
-    return DirectMessages(found) if found else None
+    return DirectSender(found) if found else None
 
 
 def notify_now(app: App) -> None:
@@ -197,57 +191,50 @@ def receivers(settings: Settings, clock: Clock) -> list[Receiver]:
     return [
         *(_people(one) for one in settings.notify),
         *(_webhook(one, clock) for one in settings.webhook),
-        *(_media_server(one, clock) for one in settings.media_server),
+        *(_media_server(one) for one in settings.media_server),
     ]
 
 
 def _people(settings: NotifySettings) -> Receiver:
     from hevcq.remotes.notify.people import People
 
-    url = _secret(settings.url, settings.url_file, "[[notify]] url_file", str)
-    return People(
-        settings.name,
-        url,
-        frozenset(settings.events),
-        settings.template,
-        every_s=settings.every_s,
-        daily_at=settings.daily_at,
-    )
+    url = _secret(settings.url, settings.url_file, "[[notify]] url_file")
+    return People(settings.name, url, frozenset(settings.events), settings.daily_at)
 
 
 def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
     _require_http()
-    from hevcq.remotes.notify.http import HttpSender
     from hevcq.remotes.notify.webhook import Webhook
 
-    key = _secret(settings.secret, settings.secret_file, "[[webhook]] secret_file", signing_key)
-    sender = HttpSender(clock, private=settings.allow_private)
+    given = "[[webhook]] secret_file"
+    secret = _secret(settings.secret, settings.secret_file, given, signing_secret)
     name = settings.name or settings.url.split("://")[1].split("/")[0]
-    return Webhook(name, settings.url, key, frozenset(settings.events), sender, clock)
+    return Webhook(name, settings.url, secret, frozenset(settings.events), clock)
 
 
-def _media_server(settings: MediaServerSettings, clock: Clock) -> Receiver:
+def _media_server(settings: MediaServerSettings) -> Receiver:
     _require_http()
-    from hevcq.remotes.notify.http import HttpSender
     from hevcq.remotes.notify.media_servers import KINDS
 
-    key = _secret(settings.key, settings.key_file, "[[media_server]] key_file", str)
-    sender = HttpSender(clock, private=True, most_answer=MOST_ANSWER)
+    key = _secret(settings.key, settings.key_file, "[[media_server]] key_file")
     pairs = [pair.partition("=")[::2] for pair in settings.paths]
-    return KINDS[settings.kind](settings.url, key, sender, pairs)
+    return KINDS[settings.kind](settings.url, key, pairs)
 
 
 def _require_http() -> None:
     try:
         import httpx2  # noqa: F401
+        import standardwebhooks  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            "Webhooks and media servers need httpx2, which is not installed.",
+            f"Webhooks and media servers need {error.name}, which is not installed.",
             remedy="Run `pip install 'hevcq[notify]'`.",
         ) from error
 
 
-def _secret(given: SecretStr, file: Path | None, name: str, read: Callable[[str], Value]) -> Value:
+def _secret(
+    given: SecretStr, file: Path | None, name: str, read: Callable[[str], str] = str
+) -> str:
     """Return a secret of the settings or of a file. Raises ConfigError."""
     try:
         return read(given.get_secret_value() if file is None else first_line(file))
@@ -258,21 +245,19 @@ def _secret(given: SecretStr, file: Path | None, name: str, read: Callable[[str]
 
 def states(app: App) -> list[dict[str, Any]]:
     """Return for each receiver its name, events, number of waiting events, and last problem."""
-    log, found = event_log(app), []
+    log, states = event_log(app), []
     for receiver in receivers(app.settings, app.clock):
         reader = log.reader(receiver.identity)
-        waiting = [
-            event for event in log.after(reader.seq, MOST_WAITING) if receiver.wants(event.name)
-        ]
-        found.append(
+        events = log.after(reader.seq, MAX_WAITING)
+        states.append(
             {
                 "name": receiver.name,
                 "events": sorted(receiver.events),
-                "waiting": len(waiting),
-                "problem": f"off: {reader.off}" if reader.off else reader.problem,
+                "waiting": sum(receiver.wants(event.name) for event in events),
+                "problem": reader.problem,
             }
         )
-    return found
+    return states
 
 
 def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -280,14 +265,14 @@ def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
 
     Raises UsageError for an unknown name.
     """
-    from dataclasses import replace
-
     from hevcq.ports.event_log import Happened
     from hevcq.ports.receiver import NotDelivered
     from hevcq.usecases.notify.words import message_of
 
     log, found = event_log(app), receivers(app.settings, app.clock)
-    _require_known(names, found)
+    if unknown := set(names) - {receiver.name for receiver in found}:
+        known = ", ".join(receiver.name for receiver in found) or "none"
+        raise UsageError(f"No receiver is named {min(unknown)}; there are: {known}.")
     message = message_of(Happened("test", app.clock.now(), reason="This is a test of hevcq."))
     results = []
     for receiver in found:
@@ -298,72 +283,22 @@ def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
         except NotDelivered as error:
             results.append((receiver.name, str(error)))
             continue
-        reader = log.reader(receiver.identity)
-        if reader.off or reader.problem:
-            log.end(replace(reader, off="", problem="", tries=0, next_at=0.0))
+        log.end(replace(log.reader(receiver.identity), problem="", tries=0, next_at=0.0))
         results.append((receiver.name, ""))
     return results
-
-
-def given_up(app: App) -> int:
-    """Return how many messages were given up and can be sent again."""
-    return sum(each.messages for each in event_log(app).given_up())
-
-
-def redrive(app: App, names: Sequence[str]) -> list[tuple[str, int, str]]:
-    """Send again what the named receivers (none: all) did not take for days.
-
-    Returns for each its name, how many messages it took, and what went wrong or "". Without names
-    what no receiver of the settings is to get any more is dropped.
-    Raises UsageError for an unknown name.
-    """
-    from hevcq.usecases.notify.courier import redrive as send_again
-
-    log, found = event_log(app), receivers(app.settings, app.clock)
-    _require_known(names, found)
-    results = [
-        (each.name, *send_again(log, each)) for each in found if not names or each.name in names
-    ]
-    there = {each.identity for each in found}
-    for lost in log.given_up():
-        if not names and lost.reader not in there:
-            log.taken(lost, lost.last_seq, lost.messages)
-    return results
-
-
-def _require_known(names: Sequence[str], found: Sequence[Receiver]) -> None:
-    """Raise UsageError if a name is that of no receiver."""
-    if missing := set(names) - {each.name for each in found}:
-        known = ", ".join(each.name for each in found) or "none"
-        raise UsageError(f"No receiver is named {min(missing)}; there are: {known}.")
 
 
 def finding(app: App) -> Finding:
     """Return what `hevcq doctor` says of the receivers; sends nothing."""
     from hevcq.ports.encoder import Check
-    from hevcq.usecases.doctor import Area, Finding
+    from hevcq.usecases.doctor import Area, Finding, wrong
 
     try:
-        found, lost = receivers(app.settings, app.clock), 0
-        with contextlib.suppress(StorageError):  # the check of the database says it
-            lost = given_up(app)
+        found = states(app)
     except HevcqError as error:
-        check = Check("messages", ok=False, detail=str(error), remedy="Correct the settings.")
-    else:
-        if lost:
-            return Finding(Area.CONFIG, _lost(lost))
-        names = ", ".join(receiver.name for receiver in found)
-        check = Check("messages", ok=True, detail=f"to {names}; `hevcq notify test` tries them")
-    return Finding(Area.CONFIG, check)
-
-
-def _lost(count: int) -> Check:
-    from hevcq.ports.encoder import Check
-
-    messages = "1 message was" if count == 1 else f"{count} messages were"
-    return Check(
-        "messages",
-        ok=False,
-        detail=f"{messages} given up: a receiver took none for three days",
-        remedy="Run `hevcq notify list` to see why, then `hevcq notify redrive` sends them again.",
-    )
+        return wrong(Area.CONFIG, "messages", error)
+    names = ", ".join(state["name"] for state in found)
+    troubles = [f"{state['name']}: {state['problem']}" for state in found if state["problem"]]
+    detail = "; ".join(troubles) or f"to {names}; `hevcq notify test` tries them"
+    remedy = "Mend it, then run `hevcq notify test`." if troubles else ""
+    return Finding(Area.CONFIG, Check("messages", ok=not troubles, detail=detail, remedy=remedy))

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.ports.receiver import Message, NotDelivered
-from hevcq.remotes.notify.http import HttpSender
 from hevcq.remotes.notify.media_servers import KINDS, MediaServer
-from hevcq.util.clock import SystemClock
 from support.standin import Quiet, running
 
 MOVED = Message("1", "video.replaced", 1.0, "", "", {}, Path("/media/Videos/Nord Kap/a.mp4"))
@@ -69,9 +67,8 @@ def server() -> Iterator[StandIn]:
 
 
 def made(server: StandIn, kind: str, key: str = "k1") -> MediaServer:
-    sender = HttpSender(SystemClock(), private=True)
     url = f"http://127.0.0.1:{server.server_port}"
-    return KINDS[kind](url, key, sender, [("/media", "/data")])
+    return KINDS[kind](url, key, [("/media", "/data")])
 
 
 EXPECTED = {

@@ -10,7 +10,7 @@ import pytest
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.ports.event_log import Happened
 from hevcq.ports.receiver import RETRIES_S, Message, NotDelivered, Receiver
-from hevcq.usecases.notify.direct import DirectMessages
+from hevcq.usecases.notify.sender import DirectSender
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.upkeep import SENDING_S, look_after
 from support.videos import VideoBench
@@ -46,7 +46,7 @@ def test_a_video_that_is_ready_is_reported_once(shared: VideoBench) -> None:
     assert shared.now(video).unsent is not None
 
     for _ in range(3):
-        look_after(shared.farm, DirectMessages([one, other]))
+        look_after(shared.farm, DirectSender([one, other]))
 
     (message,) = one.taken
     assert (message.event, message.text) == ("video.ready", "The garden.")
@@ -60,8 +60,8 @@ def test_a_failed_upload_is_reported_with_its_reason(shared: VideoBench) -> None
     one, video = Listener(), shared.request()
     shared.clock.advance(3 * DAY_S)
 
-    look_after(shared.farm, DirectMessages([one]))
-    look_after(shared.farm, DirectMessages([one]))
+    look_after(shared.farm, DirectSender([one]))
+    look_after(shared.farm, DirectSender([one]))
 
     (message,) = one.taken
     assert message.event == "video.failed"
@@ -77,7 +77,7 @@ def test_where_nobody_wants_it_nothing_is_kept(shared: VideoBench) -> None:
 
 def test_a_receiver_that_fails_is_tried_again_and_the_others_once(shared: VideoBench) -> None:
     down, up = Listener("down"), Listener("up")
-    tell, video = DirectMessages([down, up]), shared.done()
+    tell, video = DirectSender([down, up]), shared.done()
     down.errors = [NotDelivered("no"), RuntimeError("a library broke")]
     for wait_s in (0, *RETRIES_S[:2]):
         shared.clock.advance(wait_s)
@@ -87,10 +87,10 @@ def test_a_receiver_that_fails_is_tried_again_and_the_others_once(shared: VideoB
     assert shared.now(video).unsent is None
 
 
-def test_after_three_days_it_is_given_up_and_nothing_else_waits_for_it(shared: VideoBench) -> None:
+def test_after_three_tries_it_is_given_up_and_nothing_else_waits_for_it(shared: VideoBench) -> None:
     down, video = Listener(), shared.done()
     down.errors = [NotDelivered("no")] * 50
-    tell = DirectMessages([down])
+    tell = DirectSender([down])
     for wait_s in (0, *RETRIES_S):
         shared.clock.advance(wait_s)
         assert shared.raw(video).exists(), "a message deletes nothing early"
@@ -110,14 +110,14 @@ def test_one_server_reports_it_and_another_does_if_it_dies(shared: VideoBench) -
     one, video = Listener(), shared.done()
 
     def dies(_happened: Happened) -> bool:
-        look_after(shared.farm, DirectMessages([one]))  # another server, meanwhile
+        look_after(shared.farm, DirectSender([one]))  # another server, meanwhile
         raise Killed
 
     with pytest.raises(Killed):
         look_after(shared.farm, dies)
     assert one.taken == [], "the claim holds"
     shared.clock.advance(SENDING_S)
-    look_after(shared.farm, DirectMessages([one]))
+    look_after(shared.farm, DirectSender([one]))
     assert len(one.taken) == 1
     assert shared.now(video).unsent is None
 
@@ -134,20 +134,10 @@ def test_a_video_that_is_made_again_is_reported_again_and_of_what_it_is_now(
     assert shared.now(video).unsent is None
     shared.work()
 
-    look_after(shared.farm, DirectMessages([one]))
-    look_after(shared.farm, DirectMessages([one]))
+    look_after(shared.farm, DirectSender([one]))
+    look_after(shared.farm, DirectSender([one]))
 
     assert [message.event for message in one.taken] == ["video.ready"]
-
-
-def test_a_receiver_that_is_gone_is_asked_no_more(shared: VideoBench) -> None:
-    gone = Listener()
-    gone.errors = [NotDelivered("410", gone=True)]
-    tell = DirectMessages([gone])
-    for _ in range(2):
-        shared.done()
-        look_after(shared.farm, tell)
-    assert gone.taken == []
 
 
 def test_a_data_folder_tells_by_its_event_log(bench: VideoBench) -> None:
@@ -155,4 +145,4 @@ def test_a_data_folder_tells_by_its_event_log(bench: VideoBench) -> None:
     assert bench.now(video).unsent is None
     assert '"unsent"' not in bench.now(video).stored, "a former release reads the record"
     told = replace(bench.farm)
-    assert look_after(told, DirectMessages([Listener()])) == 0
+    assert look_after(told, DirectSender([Listener()])) == 0

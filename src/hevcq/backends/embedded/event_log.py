@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from hevcq.backends.embedded.database import Database
 from hevcq.ports.event_log import (
-    GIVEN_UP_S,
     INGEST_ENDED,
     DayKey,
     DaySum,
     EventLog,
-    GivenUp,
     Happened,
     Reader,
 )
@@ -34,11 +31,11 @@ AFTER = f"SELECT {COLUMNS}, seq FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  
 LATEST = f"""SELECT {COLUMNS}, seq FROM event WHERE job_id = '' AND name = ? AND source = ''
 AND (? = 0 OR (at, seq) < (SELECT at, seq FROM event WHERE seq = ?))
 ORDER BY at DESC, seq DESC LIMIT ?"""  # noqa: S608
-READER = "SELECT name, seq, tries, next_at, sent_at, problem, off FROM event_reader WHERE name = ?"
+READER = "SELECT name, seq, tries, next_at, sent_at, problem FROM event_reader WHERE name = ?"
 NEW_READER = """INSERT OR IGNORE INTO event_reader (name, seq)
 SELECT ?, CASE WHEN ? THEN 0 ELSE IFNULL((SELECT MAX(seq) FROM event), 0) END"""
 BEGIN = "UPDATE event_reader SET busy_until = ? WHERE name = ? AND busy_until <= ?"
-END = """UPDATE event_reader SET seq = ?, tries = ?, next_at = ?, sent_at = ?, problem = ?, off = ?,
+END = """UPDATE event_reader SET seq = ?, tries = ?, next_at = ?, sent_at = ?, problem = ?,
 busy_until = 0 WHERE name = ?"""
 MOVE = "UPDATE event_reader SET seq = ?, busy_until = 0 WHERE name = ? AND seq < ?"
 SUM = """INSERT INTO history (day, name, root, profile, codec, failure_class, count, before, after,
@@ -56,17 +53,8 @@ BY_DAY = f"""SELECT day, name, {VALUES} FROM history WHERE day BETWEEN ? AND ?
 GROUP BY day, name"""  # noqa: S608 - constants only
 SUMS = """SELECT day, name, root, profile, codec, failure_class, count, before, after, cpu_s
 FROM history WHERE day BETWEEN ? AND ? ORDER BY day, name"""
-GIVE_UP = "INSERT OR REPLACE INTO event_given_up VALUES (?, ?, ?, ?, ?)"
-GIVEN_UP = (
-    "SELECT reader, after_seq, last_seq, messages, at FROM event_given_up ORDER BY at, reader"
-)
-TAKEN = """UPDATE event_given_up SET after_seq = ?, messages = MAX(messages - ?, 0)
-WHERE reader = ? AND last_seq = ?"""
-TAKEN_ALL = "DELETE FROM event_given_up WHERE after_seq >= last_seq"
-TOO_LATE = "DELETE FROM event_given_up WHERE at < ?"
 FORGET = """DELETE FROM event WHERE at < ? AND name <> ? AND seq <=
-IFNULL((SELECT seq FROM event_reader WHERE name = ?), 0) AND NOT EXISTS (SELECT 1 FROM event_given_up
-WHERE event.seq > after_seq AND event.seq <= last_seq)"""
+IFNULL((SELECT seq FROM event_reader WHERE name = ?), 0)"""
 
 
 class SqliteEventLog(EventLog):
@@ -131,29 +119,6 @@ class SqliteEventLog(EventLog):
         """Write the row and take its mark away."""
         self._database.change(END, _place(reader))
 
-    def give_up(self, reader: Reader, given_up: GivenUp) -> None:
-        """Write both rows."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(GIVE_UP, astuple(given_up))
-            connection.execute(END, _place(reader))
-
-        self._database.write(work)
-
-    def given_up(self) -> Sequence[GivenUp]:
-        """Look all of it up."""
-        return [GivenUp(*row) for row in self._database.rows(GIVEN_UP)]
-
-    def taken(self, given_up: GivenUp, seq: int, messages: int) -> None:
-        """Shorten the row, or delete it."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            row = (seq, messages, given_up.reader, given_up.last_seq)
-            connection.execute(TAKEN, row)
-            connection.execute(TAKEN_ALL)
-
-        self._database.write(work)
-
     def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
         """Move the reader, and add to the rows only if it moved."""
         rows = [
@@ -206,19 +171,14 @@ class SqliteEventLog(EventLog):
         ]
 
     def forget(self, kept_s: float) -> int:
-        """Delete in one transaction."""
-        now = self._clock.now()
-
-        def work(connection: sqlite3.Connection) -> int:
-            connection.execute(TOO_LATE, (now - GIVEN_UP_S,))
-            return connection.execute(FORGET, (now - kept_s, INGEST_ENDED, STATISTICS)).rowcount
-
-        return self._database.write(work)
+        """Delete in one statement."""
+        row = (self._clock.now() - kept_s, INGEST_ENDED, STATISTICS)
+        return self._database.change(FORGET, row)
 
 
 def _place(reader: Reader) -> tuple[Any, ...]:
     place = (reader.seq, reader.tries, reader.next_at, reader.sent_at)
-    return (*place, reader.problem, reader.off, reader.name)
+    return (*place, reader.problem, reader.name)
 
 
 def _month(day: int) -> int:

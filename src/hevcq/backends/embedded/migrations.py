@@ -48,6 +48,7 @@ SCRIPTS: tuple[str, ...] = (
     "017_video_events.sql",
     "018_given_up.sql",
     "019_notices.sql",
+    "020_fewer_messages.sql",
 )
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""

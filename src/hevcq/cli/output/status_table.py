@@ -68,9 +68,6 @@ def _troubles(status: Mapping[str, Any]) -> list[str]:
         out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")
     for each in status.get("libraries", ()):
         out.append(f"Library {printable(each['library'])}: {words(each)}")
-    if lost := status.get("messages_given_up", 0):
-        messages = "1 message was" if lost == 1 else f"{lost} messages were"
-        out.append(f"{messages} given up: `hevcq notify redrive` sends them again.")
     if status["workers"] == 0 and (waiting or left):
         out.append(NO_WORKER)
     return ["", *out] if out else []

@@ -1,9 +1,7 @@
-"""`hevcq notify`: show who is notified of what, test it, make a secret for a webhook."""
+"""`hevcq notify`: show who is notified of what, and test it."""
 
 from __future__ import annotations
 
-import base64
-import secrets
 from typing import Annotated
 
 import typer
@@ -51,8 +49,7 @@ def list_receivers(ctx: typer.Context, as_json: AsJson = False) -> None:
 def send_test(ctx: typer.Context, names: Names = None, as_json: AsJson = False) -> None:
     """Send a test message to every receiver.
 
-    A media server is only asked whether it answers and takes the key. A webhook that was switched off
-    by its answer 410 is switched on again if it takes the test.
+    A media server is only asked whether it answers and takes the key.
     """
     from hevcq.wiring.notify import try_receivers
 
@@ -60,30 +57,6 @@ def send_test(ctx: typer.Context, names: Names = None, as_json: AsJson = False) 
     with cli.app() as opened:
         failed = _tried(try_receivers(opened, names or []), as_json=as_json)
     if failed:
-        raise typer.Exit(ExitCode.SOME_FAILED)
-
-
-@app.command("redrive", cls=PlainCommand)
-def send_again(ctx: typer.Context, names: Names = None, as_json: AsJson = False) -> None:
-    """Send messages again that a receiver did not take for three days.
-
-    They are kept for a month. What is refused again stays given up, and can be sent another time.
-    """
-    from hevcq.wiring.notify import redrive
-
-    with cli_of(ctx).app() as opened:
-        results = redrive(opened, names or [])
-    for name, sent, problem in results:
-        if as_json:
-            render.emit_json({"type": "redrive", "name": name, "sent": sent, "reason": problem})
-            continue
-        words = f"{sent} sent" if sent or problem else "nothing was given up"
-        render.emit_sentence(
-            f"{render.printable(name)}: {words}{f'; {problem}' if problem else ''}"
-        )
-    if not results and not as_json:
-        render.emit_sentence(NOBODY)
-    if any(problem for *_, problem in results):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
@@ -99,9 +72,3 @@ def _tried(results: list[tuple[str, str]], *, as_json: bool) -> int:
     if not results and not as_json:
         render.emit_sentence(NOBODY)
     return sum(bool(problem) for _, problem in results)
-
-
-@app.command("secret", cls=PlainCommand)
-def secret() -> None:
-    """Print a new secret for a webhook."""
-    render.emit(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")

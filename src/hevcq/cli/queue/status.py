@@ -74,7 +74,6 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
         hours=app.hours,
         condition=app.condition(),
     ).to_dict()
-    found["messages_given_up"] = _given_up(app)
     found["libraries"] = _waiting(app)
     if as_json:
         render.emit_json(found)
@@ -90,16 +89,6 @@ def _waiting(app: App) -> list[dict[str, object]]:
     from hevcq.usecases.libraries.waiting import waiting
 
     return waiting(app.settings.data_dir)
-
-
-def _given_up(app: App) -> int:
-    """Return how many messages were given up; opens nothing where nobody is notified."""
-    settings = app.settings
-    if not (settings.notify or settings.webhook or settings.media_server):
-        return 0
-    from hevcq.wiring.notify import given_up
-
-    return given_up(app)
 
 
 def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:

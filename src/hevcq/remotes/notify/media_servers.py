@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from hevcq.ports.receiver import Message, NotDelivered, Receiver
-from hevcq.remotes.notify.http import Answer, HttpSender
-from hevcq.remotes.notify.webhook import require_accepted
+from hevcq.remotes.notify.webhook import ask
 
 CHANGED = frozenset({"video.replaced", "video.undone", "video.placed"})
 """The events after which a media server has something to read again."""
@@ -20,13 +19,11 @@ CHANGED = frozenset({"video.replaced", "video.undone", "video.placed"})
 class MediaServer(Receiver):
     """One media server. `paths` are pairs of a folder here and the same as the server sees it."""
 
-    def __init__(
-        self, url: str, key: str, sender: HttpSender, paths: Sequence[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, url: str, key: str, paths: Sequence[tuple[str, str]] = ()) -> None:
         self.name = f"{type(self).__name__.lower()} {url}"
         self.events, self._url, self._key = CHANGED, url, key
         self.identity = f"media:{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
-        self._sender, self._paths = sender, tuple(paths)
+        self._paths = tuple(paths)
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Let the server read each video's folder or file again. Raises NotDelivered."""
@@ -50,21 +47,14 @@ class MediaServer(Receiver):
         raise NotImplementedError
 
     def _call(self, method: str, path: str, headers: dict[str, str], body: object = None) -> Any:
-        sent = {"accept": "application/json", **headers}
-        content = b""
-        if body is not None:
-            sent["content-type"], content = "application/json", json.dumps(body).encode()
-        answer = self._sender.send(method, f"{self._url}{path}", headers=sent, content=content)
-        require_accepted(_keep_trying(answer))
+        """Return the JSON of the answer, None if it is empty."""
+        sent = {"accept": "application/json", "content-type": "application/json", **headers}
+        content = b"" if body is None else json.dumps(body).encode()
+        answer = ask(method, f"{self._url}{path}", sent, content)
         try:
-            return json.loads(answer.body) if answer.body else None
+            return json.loads(answer) if answer else None
         except ValueError as error:
             raise NotDelivered(f"{self.name} answered no JSON.") from error
-
-
-def _keep_trying(answer: Answer) -> Answer:
-    """A media server that answers 410 is not one that unsubscribes."""
-    return Answer(404, answer.body, answer.after_s) if answer.status == 410 else answer
 
 
 class Jellyfin(MediaServer):
@@ -94,20 +84,20 @@ class Plex(MediaServer):
             if any(_below(path, place) for place in places):
                 asked = urlencode({"path": folder}, quote_via=quote)
                 number = quote(str(section.get("key", "")), safe="")
-                self._read(f"/library/sections/{number}/refresh?{asked}")
+                address = f"{self._url}/library/sections/{number}/refresh?{asked}"
+                ask("GET", address, self._headers())
 
     def test(self, _message: Message) -> None:
         """List the sections."""
         self._sections()
 
     def _sections(self) -> list[dict[str, Any]]:
-        found = self._call("GET", "/library/sections", {"x-plex-token": self._key})
+        found = self._call("GET", "/library/sections", self._headers())
         sections = found.get("MediaContainer", {}).get("Directory", [])
         return [each for each in sections if isinstance(each, dict)]
 
-    def _read(self, path: str) -> None:
-        answer = self._sender.send("GET", f"{self._url}{path}", headers={"x-plex-token": self._key})
-        require_accepted(_keep_trying(answer))
+    def _headers(self) -> dict[str, str]:
+        return {"x-plex-token": self._key}
 
 
 class Sonarr(MediaServer):

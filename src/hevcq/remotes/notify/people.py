@@ -10,23 +10,21 @@ from collections.abc import Sequence
 from hevcq.errors import ConfigError
 from hevcq.ports.receiver import Message, NotDelivered, Receiver
 
-MOST_MESSAGES = 500
-MOST_LINES = 40
+MAX_MESSAGES = 500
+MAX_LINES = 40
 """Lines of one message; the rest is counted."""
-LINE = "{title}: {text}"
+EVERY_S = 60.0
+"""Seconds between two messages to people, at least."""
 
 
 class People(Receiver):
-    """One address of apprise. Messages that wait are sent as one, equal lines once with their number."""
+    """Send to one address of apprise: messages that wait as one, equal lines once with their number."""
 
     def __init__(
         self,
         name: str,
         url: str,
         events: frozenset[str],
-        template: str = "",
-        *,
-        every_s: float,
         daily_at: int | None = None,
     ) -> None:  # fmt: skip
         """Raise ConfigError if apprise is not installed, or does not know the address."""
@@ -47,10 +45,9 @@ class People(Receiver):
                 f"apprise does not know the address {scheme}:… of [[notify]].",
                 remedy="Its services: https://appriseit.com/services/.",
             )
-        self.name, self.events, self.most = name or scheme, events, MOST_MESSAGES
-        self.every_s, self.daily_at = every_s, daily_at
+        self.name, self.events, self.most = name or scheme, events, MAX_MESSAGES
+        self.every_s, self.daily_at = EVERY_S, daily_at
         self.identity = f"notify:{hashlib.sha256(url.encode()).hexdigest()[:16]}"
-        self._template = template or LINE
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Send all as one message. Raises NotDelivered."""
@@ -60,26 +57,12 @@ class People(Receiver):
 
     def composed(self, messages: Sequence[Message]) -> tuple[str, str]:
         """Return the title and the text of messages that are sent as one."""
-        lines = Counter(self._template.format_map(_fields(each)) for each in messages)
-        shown = [f"{line} (×{n})" if n > 1 else line for line, n in lines.items()][:MOST_LINES]
-        if len(lines) > MOST_LINES:
-            shown.append(f"… and {len(lines) - MOST_LINES} more")
+        lines = Counter(f"{each.title}: {each.text}" for each in messages)
+        shown = [f"{line} (×{n})" if n > 1 else line for line, n in lines.items()][:MAX_LINES]
+        if len(lines) > MAX_LINES:
+            shown.append(f"… and {len(lines) - MAX_LINES} more")
         if len(messages) == 1:
             return messages[0].title, shown[0]
         titles = Counter(each.title for each in messages)
         title = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in titles.items())
         return title, "\n".join(shown)
-
-
-def _fields(message: Message) -> dict[str, str]:
-    data = message.data
-    return {
-        "event": message.event,
-        "title": message.title,
-        "text": message.text,
-        "source": str(data.get("source", "")),
-        "profile": str(data.get("profile", "")),
-        "reason": str(data.get("reason", "")),
-        "saved": str(data.get("saved", "")),
-        "when": str(data.get("at", "")),
-    }

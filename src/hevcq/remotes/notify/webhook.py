@@ -1,70 +1,63 @@
-"""Post messages to a program, signed as Standard Webhooks says.
-
-The headers are webhook-id (the same for each try), webhook-timestamp, and webhook-signature, an
-HMAC-SHA256 of "id.timestamp.body" (https://github.com/standard-webhooks/standard-webhooks, spec).
-"""
+"""Ask a server over HTTP, and post messages to a program, signed as Standard Webhooks says."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import httpx2 as http
+from standardwebhooks import Webhook as Signer
 
 from hevcq.ports.receiver import Message, NotDelivered, Receiver
-from hevcq.remotes.notify.http import Answer, HttpSender
 from hevcq.util.clock import Clock
 
-GONE = 410
+TIMEOUT_S = 10.0
+
+
+def ask(method: str, url: str, headers: Mapping[str, str], content: bytes = b"") -> bytes:
+    """Send one request and return the body of its answer; a redirect is not followed.
+
+    Raises NotDelivered unless the answer's status is 2xx.
+    """
+    try:
+        answer = http.request(
+            method,
+            url,
+            headers={"user-agent": "hevcq", **headers},
+            content=content or None,
+            timeout=TIMEOUT_S,
+        )
+    except (http.HTTPError, http.InvalidURL) as error:
+        host = url.partition("://")[2].partition("/")[0]
+        raise NotDelivered(f"{host} did not answer: {type(error).__name__} {error}") from error
+    if not answer.is_success:
+        redirect = ", and redirects are not followed" if answer.is_redirect else ""
+        raise NotDelivered(f"Not taken: it answered {answer.status_code}{redirect}.")
+    return answer.content
 
 
 class Webhook(Receiver):
-    """One address; each message is a request, and the next follows once it was taken."""
+    """Post messages to one address, in order, one request each."""
 
     def __init__(
-        self,
-        name: str,
-        url: str,
-        key: bytes,
-        events: frozenset[str],
-        sender: HttpSender,
-        clock: Clock,
-    ) -> None:  # fmt: skip
+        self, name: str, url: str, secret: str, events: frozenset[str], clock: Clock
+    ) -> None:
         self.name, self.events = name, events
         self.identity = f"webhook:{hashlib.sha256(url.encode()).hexdigest()[:16]}"
-        self._url, self._key, self._sender, self._clock = url, key, sender, clock
+        self._url, self._signer, self._clock = url, Signer(secret), clock
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Post each message. Raises NotDelivered."""
         for message in messages:
-            body = json.dumps(
-                {"type": message.event, "timestamp": message.data.get("at"), "data": message.data},
-                ensure_ascii=False,
-            ).encode()
-            stamp = str(int(self._clock.now()))
+            at, now = message.data.get("at"), datetime.fromtimestamp(self._clock.now(), UTC)
+            told = {"type": message.event, "timestamp": at, "data": message.data}
+            body = json.dumps(told, ensure_ascii=False)
             headers = {
                 "content-type": "application/json",
                 "webhook-id": message.message_id,
-                "webhook-timestamp": stamp,
-                "webhook-signature": signature(self._key, message.message_id, stamp, body),
+                "webhook-timestamp": str(int(now.timestamp())),
+                "webhook-signature": self._signer.sign(message.message_id, now, body),
             }
-            require_accepted(self._sender.send("POST", self._url, headers=headers, content=body))
-
-
-def signature(key: bytes, message_id: str, stamp: str, body: bytes) -> str:
-    """Return the header that signs a message."""
-    signed = f"{message_id}.{stamp}.".encode() + body
-    digest = hmac.new(key, signed, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
-
-
-def require_accepted(answer: Answer) -> None:
-    """Raise NotDelivered unless the answer says that the message was taken; a redirect says no."""
-    if answer.ok:
-        return
-    gone = answer.status == GONE
-    what = "it wants nothing more (410)" if gone else f"it answered {answer.status}"
-    if 300 <= answer.status < 400:
-        what += ", and redirects are not followed"
-    raise NotDelivered(f"Not taken: {what}.", after_s=answer.after_s, gone=gone)
+            ask("POST", self._url, headers, body.encode())

@@ -1,4 +1,4 @@
-"""The courier: at least once, in order for each receiver, and nobody waits for a dead one."""
+"""The sender: at least once, in order for each receiver, and nobody waits for a dead one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.ports.event_log import Happened
 from hevcq.ports.receiver import RETRIES_S, Message, NotDelivered, Receiver
-from hevcq.usecases.notify.courier import Courier, redrive
+from hevcq.usecases.notify.sender import Sender
 from hevcq.usecases.notify.words import message_of
 from support.clips import ManualClock
 
@@ -32,11 +32,8 @@ class Listener(Receiver):
         self.batches.append(len(messages))
 
 
-def refuse(**how):
-    def answer() -> None:
-        raise NotDelivered("no", **how)
-
-    return answer
+def refuse() -> None:
+    raise NotDelivered("no")
 
 
 @pytest.fixture
@@ -54,21 +51,21 @@ def happen(log, clock, *reasons: str, name: str = "job.failed") -> None:
         log.add(Happened(name, clock.now(), source="x", reason=reason))
 
 
-def courier(log, clock, *receivers: Receiver) -> Courier:
-    return Courier(log, receivers, clock, lambda: 0.5)
+def sender(log, clock, *receivers: Receiver) -> Sender:
+    return Sender(log, receivers, clock)
 
 
 def test_each_receiver_gets_its_events_in_order_and_once_and_nothing_of_the_past(log, clock):
     happen(log, clock, "before anybody listened")
     one, all_of_it = Listener("one"), Listener("all", "job.failed", "job.done")
-    told = courier(log, clock, one, all_of_it)
+    told = sender(log, clock, one, all_of_it)
     happen(log, clock, "a", "b")
     happen(log, clock, "c", name="job.done")
     happen(log, clock, "d")
 
     for _ in range(5):
         told.step()
-    courier(log, clock, one, all_of_it).step()  # another process
+    sender(log, clock, one, all_of_it).step()  # another process
 
     assert one.taken == ["a", "b", "d"]
     assert all_of_it.taken == ["a", "b", "c", "d"]
@@ -90,8 +87,8 @@ def test_messages_of_one_second_have_names_of_their_own(clock):
 
 def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothing(log, clock):
     dead, alive = Listener("dead"), Listener("alive")
-    dead.answer = refuse()
-    told = courier(log, clock, dead, alive)
+    dead.answer = refuse
+    told = sender(log, clock, dead, alive)
     happen(log, clock, "a")
     tries = []
     for _ in range(len(RETRIES_S) + 1):
@@ -113,31 +110,17 @@ def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothin
 
 def test_a_message_that_was_refused_comes_before_the_later_ones(log, clock):
     slow = Listener("slow")
-    slow.answer = refuse()
-    told = courier(log, clock, slow)
+    slow.answer = refuse
+    told = sender(log, clock, slow)
     happen(log, clock, "a", "b")
     told.step()
     slow.answer = lambda: None
-    assert told.step() == 0, "not before its time"
-    clock.advance(6)
+    told.step()
+    assert slow.taken == [], "not before its time"
+    clock.advance(RETRIES_S[0])
     told.step()
     assert slow.taken == ["a", "b"]
     assert log.reader("slow").problem == ""
-
-
-def test_a_receiver_may_ask_to_wait_and_may_want_nothing_more(log, clock):
-    busy, gone = Listener("busy"), Listener("gone")
-    busy.answer, gone.answer = refuse(after_s=3600.0), refuse(gone=True)
-    told = courier(log, clock, busy, gone)
-    happen(log, clock, "a")
-    told.step()
-
-    assert log.reader("busy").next_at == clock.now() + 3600
-    assert log.reader("gone").off == "no"
-    gone.answer = lambda: None
-    clock.advance(100_000)
-    told.step()
-    assert gone.taken == []
 
 
 def test_a_receiver_whose_code_breaks_is_one_that_did_not_take_the_message(log, clock):
@@ -147,7 +130,7 @@ def test_a_receiver_whose_code_breaks_is_one_that_did_not_take_the_message(log, 
         raise RuntimeError("a defect of a library")
 
     broken.answer = answer
-    told = courier(log, clock, broken, alive)
+    told = sender(log, clock, broken, alive)
     happen(log, clock, "a")
     told.step()
 
@@ -158,7 +141,7 @@ def test_a_receiver_whose_code_breaks_is_one_that_did_not_take_the_message(log, 
 def test_messages_that_wait_are_sent_together_and_not_more_often_than_allowed(log, clock):
     person = Listener("person")
     person.most, person.every_s = 500, 60.0
-    told = courier(log, clock, person)
+    told = sender(log, clock, person)
     happen(log, clock, *"abc")
     told.step()
     happen(log, clock, *"de")
@@ -174,7 +157,7 @@ def test_a_digest_is_sent_once_a_day_at_its_time(log, clock):
 
     person = Listener("person")
     person.most, person.daily_at = 500, 8 * 60
-    told = Courier(log, [person], clock, lambda: 0.5, UTC)  # it is 22:13
+    told = Sender(log, [person], clock, UTC)  # it is 22:13
     happen(log, clock, "a", "b")
     for _ in range(9):
         told.step()
@@ -195,8 +178,8 @@ def test_a_digest_is_sent_once_a_day_at_its_time(log, clock):
 
 def test_two_processes_do_not_send_one_message_twice(log, clock):
     slow = Listener("slow")
-    told = courier(log, clock, slow)
-    other = courier(log, clock, slow)
+    told = sender(log, clock, slow)
+    other = sender(log, clock, slow)
     slow.answer = lambda: other.step() and None
     happen(log, clock, "a")
     told.step()
@@ -210,67 +193,3 @@ def test_the_same_trouble_of_the_machine_is_kept_once_in_a_while(log, clock):
     assert [low(), low()] == [True, False]
     clock.advance(3601)
     assert low() is True
-
-
-def given_up(log, clock, dead: Listener, *reasons: str) -> Courier:
-    """Let a receiver refuse until its messages are given up."""
-    answer, dead.answer = dead.answer, refuse()
-    told = courier(log, clock, dead)
-    happen(log, clock, *reasons)
-    for _ in range((len(RETRIES_S) + 1) * len(reasons)):
-        told.step()
-        clock.advance(max(0.0, log.reader(dead.identity).next_at - clock.now()))
-    dead.answer = answer
-    return told
-
-
-def test_what_was_given_up_is_sent_again_alone_and_once(log, clock):
-    dead = Listener("dead")
-    told = given_up(log, clock, dead, "a", "b")
-    happen(log, clock, "c")
-    told.step()
-    assert [(each.reader, each.messages) for each in log.given_up()] == [("dead", 1), ("dead", 1)]
-    assert redrive(log, dead) == (2, "")
-    assert dead.taken == ["c", "a", "b"]
-    assert redrive(log, dead) == (0, "")
-    assert log.given_up() == []
-    assert log.reader("dead").problem == ""
-    happen(log, clock, "d")
-    told.step()
-    assert dead.taken == ["c", "a", "b", "d"]
-
-
-def test_what_is_refused_again_stays_given_up(log, clock):
-    dead = Listener("dead")
-    given_up(log, clock, dead, "a", "b")
-    taken = iter([None])
-
-    def one_only() -> None:
-        if next(taken, "no") == "no":
-            raise NotDelivered("full")
-
-    dead.answer = one_only
-    assert redrive(log, dead) == (1, "full")
-    assert [each.messages for each in log.given_up()] == [1]
-    dead.answer = lambda: None
-    assert redrive(log, dead) == (1, "")
-    assert dead.taken == ["a", "b"]
-
-
-def test_what_was_given_up_is_kept_for_a_month(log, clock):
-    dead = Listener("dead")
-    given_up(log, clock, dead, "a")
-    log.reader("statistics")
-    clock.advance(8 * 86400)
-    assert log.forget(7 * 86400) == 0
-    assert redrive(log, dead) == (1, "")
-    assert log.forget(7 * 86400) == 1
-
-
-def test_after_a_month_it_is_forgotten(log, clock):
-    dead = Listener("dead")
-    given_up(log, clock, dead, "a")
-    log.reader("statistics")
-    clock.advance(31 * 86400)
-    assert log.forget(7 * 86400) == 1
-    assert log.given_up() == []

@@ -1,0 +1,2 @@
+DROP TABLE event_given_up;
+ALTER TABLE event_reader DROP COLUMN off;
