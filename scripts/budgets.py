@@ -24,11 +24,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 74_036,
-    "modules": 394,
-    "classes": 771,
-    "lines of tests and benchmarks": 93_843,
-    "words of docs": 56_152,
+    "lines of src": 72_609,
+    "modules": 391,
+    "classes": 760,
+    "lines of tests and benchmarks": 92_530,
+    "words of docs": 55_833,
     "settings and keys of profiles": 215,
 }
 """Only ever lowered: a feature that wants lines brings lines."""

@@ -143,7 +143,7 @@ KINDS: tuple[Damage, ...] = (
 )  # fmt: skip
 
 X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:hash=1")
-TIMES = ("-fps_mode", "passthrough", "-enc_time_base", "-1")
+TIMES = ("-fps_mode", "passthrough", "-enc_time_base", "1:120000")
 COPY = ("-map", "0", "-dn", "-c", "copy")
 PICTURES = {
     "green picture": "drawbox=color=green:t=fill",

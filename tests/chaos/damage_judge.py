@@ -113,7 +113,7 @@ def content(path: Path, info: MediaInfo) -> Content:
     assert clip is not None
     wide, high = max(1, clip.width // 8), max(1, clip.height // 8)
     raw = _decoded(
-        path, "-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "-1",
+        path, "-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "1:120000",
         "-vf", f"scale={wide}:{high}:flags=area,format=gray", "-f", "rawvideo",
     )  # fmt: skip
     size = wide * high

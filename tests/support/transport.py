@@ -79,8 +79,8 @@ class Ffprobe:
         self.then.get(self.calls, int)()
         asked = argv[argv.index("-show_entries") + 1]
         if on_line is None:
-            answer = f"{PICTURE:#x}" if asked == "stream=id" else f"{self.counted}"
-            return Finished(0, answer.encode(), (), 0.0, 0.0)
+            what = f"id={PICTURE:#x}" if asked == "stream=id" else f"nb_read_frames={self.counted}"
+            return Finished(0, what.encode(), (), 0.0, 0.0)
         data, begin = path.read_bytes(), 0
         if "-skip_initial_bytes" in argv:
             begin = int(argv[argv.index("-skip_initial_bytes") + 1])
@@ -95,10 +95,12 @@ class Ffprobe:
             pts = str(time) if pid not in self.untimed else "N/A"
             flags = "K_" if one[-1:] in b"IK" else "__"
             if "stream_index" in asked:
-                on_line(f"packet,{pid},{pts},{FRAME},{at},{flags}")
+                on_line(
+                    f"packet|stream_index={pid}|pts={pts}|duration={FRAME}|pos={at}|flags={flags}"
+                )
             elif pid == (PICTURE, SOUND)[int(argv[argv.index("-select_streams") + 1])]:
-                on_line(f"packet,{pts},{at},{flags}")
+                on_line(f"packet|pts={pts}|pos={at}|flags={flags}")
             pids.add(pid)
         for pid in sorted(pids):
-            on_line(f"stream,{pid},{pid:#x}" if "stream_index" in asked else f"stream,{PICTURE:#x}")
+            on_line(f"stream|index={pid}|id={pid if 'stream_index' in asked else PICTURE:#x}")
         return Finished(0, b"", (), 0.0, 0.0)

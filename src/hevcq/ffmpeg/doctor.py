@@ -18,7 +18,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.ffmpeg.command.codecs import CODECS
-from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, access_to, demuxers, reading
+from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, access_to, reading
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ffmpeg.process.sandbox import protections
@@ -50,7 +50,6 @@ def run_checks(tools: FfmpegTools, ask: RunProgram) -> list[Check]:
     if not found[0].ok:
         return found
     found.append(sandbox_check(sandboxed=tools.sandboxed))
-    found.append(_asked(tools))
     found += _listed(tools, ask, "-encoders", ("encoder", ENCODERS))
     return found + _listed(tools, ask, "-filters", ("filter", FILTERS))
 
@@ -67,16 +66,6 @@ def sandbox_check(*, sandboxed: bool) -> Check:
     if not is_closed():
         detail += "; this process is open to others of its user"
     return Check(name="sandbox", ok=True, detail=detail)
-
-
-def _asked(tools: FfmpegTools) -> Check:
-    """Return by what files are looked at; ffprobe is slower, and not wrong."""
-    asked = demuxers(tools.ffprobe, sandboxed=tools.sandboxed)
-    if asked.available(threading.Event()):
-        detail = "fast: a sandboxed process keeps ffprobe's libraries loaded"
-    else:
-        detail = f"ffprobe is started for each file: {asked.why_not}"
-    return Check(name="probe", ok=True, detail=detail)
 
 
 def parse_version(line: str) -> tuple[int, int] | None:

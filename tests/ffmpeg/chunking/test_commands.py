@@ -73,7 +73,7 @@ def test_a_chunk_in_the_middle_is_entered_by_a_seek_and_cut_by_its_ticks():
         "-format_whitelist", MP4, *SOURCE,
         "-map", "0:0", "-map_metadata", "-1", "-map_chapters", "-1",
         "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
-        "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
+        "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
         "-x265-params:0", "log-level=error",
         "-filter:0", "settb=1/1000,trim=start_pts=10000:end_pts=30000,setpts=PTS-STARTPTS",
         "-tag:0", "hvc1", "-f", "mp4", "file:/out/video.part",

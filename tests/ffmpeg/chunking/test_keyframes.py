@@ -8,6 +8,7 @@ from hevcq.domain.chunking.planner import KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.ffmpeg.chunking.keyframes import REORDERED_S, build_key_index
 from hevcq.ffmpeg.inspect.frame_times import FrameTimes
+from support.ffprobe_lines import TIMES, keyed
 from support.media_facts import MKV, MP4, media, video
 
 
@@ -16,7 +17,9 @@ def read(
 ) -> KeyIndex:
     times = FrameTimes()
     for line in lines:
-        times.line(line)
+        kind, comma, values = line.partition(",")
+        names = TIMES if kind == "packet" else ("has_b_frames",)
+        times.line(f"{kind}|{keyed(values, names)}" if comma else line)
     info: MediaInfo = media(video(time_base=tick), form=form)
     return build_key_index(info.streams[0], info, times, problems)
 
@@ -120,7 +123,7 @@ def test_a_jump_that_ffmpeg_would_close_in_a_broadcast_is_a_note(form, trusted):
 
 
 @pytest.mark.parametrize(
-    "line", ["", "packet", "packet,1", "program,stream,2", "stream", "side_data,1", "garbage"]
+    "line", ["", "packet", "program,stream,2", "stream", "side_data,1", "garbage"]
 )
 def test_other_lines_are_passed_over(line):
     assert read("packet,0,0,1,9,K_", line).frames == 1

@@ -16,11 +16,14 @@ from hevcq.ffmpeg.inspect.frame_times import FrameTimes
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.verify import seams
+from support.ffprobe_lines import packet
 from support.media_facts import audio, media
 
-STREAM = "stream,h264,yuv420p,64,48,1/1000,SHA256:abc"
+STREAM = "stream|codec_name=h264|width=64|height=48|pix_fmt=yuv420p|time_base=1/1000|extradata_hash=SHA256:abc|"
+SHOWN = ("pts", "flags")
 MS = Fraction(1, 1000)
 TIMES = list(range(0, 8000, 40))
+FIRST = TIMES[:100]
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +36,19 @@ def plan() -> ChunkPlan:
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        ([f"packet,{at},K_" for at in TIMES[:100]], ""),
-        ([f"packet,{at},K_" for at in TIMES[:99]], "has 99 frames, expected 100"),
-        ([f"packet,{at},KD" for at in TIMES[:99]] + ["packet,N/A,__"], "has 100 frames without a display time"),
-        ([f"packet,{at + 1},K_" for at in TIMES[:100]], "spans 1 to 3961, expected 0 to 3960"),
-        ([f"packet,{at + (at == 40)},K_" for at in TIMES[:100]], "has frame times that differ from the source's"),
+        ([packet(f"{at},K_", SHOWN) for at in FIRST], ""),
+        ([packet(f"{at},K_", SHOWN) for at in FIRST[:99]], "has 99 frames, expected 100"),
+        ([packet("N/A,KD", SHOWN)] * 100, "has 100 frames without a display time"),
+        ([packet(f"{at + 1},K_", SHOWN) for at in FIRST], "spans 1 to 3961, expected 0 to 3960"),
+        ([packet(f"{at + (at == 40)},K_", SHOWN) for at in FIRST], "has frame times that differ from the source's"),
     ],
 )  # fmt: skip
 def test_an_encoded_chunk_is_held_against_its_plan(plan, lines, problem) -> None:
     found = encode.EncodedChunk()
-    for line in ["", "stream,h264", *lines, STREAM]:
+    for line in ["", "stream|codec_name=h264", *lines, STREAM]:
         found.line(line)
 
-    assert found.headers == "h264|yuv420p|64|48|SHA256:abc"
+    assert found.headers == "h264|64|48|yuv420p|SHA256:abc"
     assert encode.chunk_problem(found, plan, plan.chunks[0]) == problem
     if not problem:
         found.tick = Fraction(1, 1500)
@@ -100,7 +103,7 @@ def test_frames_are_shown_when_the_sources_are(plan, shown, problems) -> None:
 def test_each_chunk_begins_with_a_key_frame(plan, keys, frames, problems) -> None:
     output = FrameTimes()
     for at in keys:
-        output.line(f"packet,{at},{at},40,9,K_")
+        output.line(packet(f"{at},{at},40,9,K_"))
 
     assert list(seams._chunk_start_problems(output, shown_as(TIMES[:frames]), plan)) == problems
 

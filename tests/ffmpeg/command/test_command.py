@@ -61,7 +61,7 @@ def test_a_phone_clip_to_hevc() -> None:
         "-protocol_whitelist", "file", "-i", "file:/in/video.mp4",
         "-map", "0:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
         "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
-        "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
+        "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
         "-x265-params:0", "log-level=error:hash=1", "-tag:0", "hvc1", "-disposition:0", "default",
         "-metadata:s:0", "language=eng",
         "-c:1", "copy", "-disposition:1", "default", "-metadata:s:1", "language=deu",
@@ -82,7 +82,7 @@ def test_a_portrait_video_to_720p_with_threads_and_a_streamable_index() -> None:
         "-protocol_whitelist", "file", "-i", "file:/in/video.mp4",
         "-map", "0:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
         "-c:0", "libx264", "-preset:0", "medium", "-crf:0", "22", "-pix_fmt:0", "yuv420p",
-        "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
+        "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
         "-filter:0", "scale=720:1280:flags=bicubic,setsar=1/1",
         "-force_key_frames:0", "expr:gte(t,n_forced*4)", "-threads:0", "3",
         "-tag:0", "avc1", "-disposition:0", "default",
@@ -131,7 +131,7 @@ def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
         "-map", "0:0", "-map", "0:1", "-map", "0:2", "-map", "0:3",
         "-map_metadata", "0", "-map_chapters", "0",
         "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
-        "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
+        "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
         "-x265-params:0", "log-level=error:aq-mode=3", "-disposition:0", "default",
         "-metadata:s:0", "BPS-eng=", "-metadata:s:0", "_STATISTICS_TAGS=",
         "-c:1", "copy", "-disposition:1", "comment", "-metadata:s:1", "language=fra",
@@ -279,7 +279,7 @@ def test_captions_are_asked_for_or_not_in_so_many_words(policy, word) -> None:
     assert "-a53cc:0" not in command(media(video()), recipe)
 
 
-@pytest.mark.parametrize(("tick", "half"), [("1/25", "1:50"), ("1001/30000", "1001:60000")])
+@pytest.mark.parametrize(("tick", "half"), [("1/25", "1/50"), ("1001/30000", "1001/60000")])
 def test_a_frame_of_each_field_is_shown_between_two_ticks_of_the_source(tick, half) -> None:
     words = command(media(video(field_order="tt", time_base=tick)), profile())
 

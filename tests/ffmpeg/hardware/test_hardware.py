@@ -39,15 +39,15 @@ LOOSE = {"minimum_saving": None, "review_below": 0.0}
 NVENC = {"encoder": ["hevc_nvenc"], "preset": "ultrafast", "encoder_params": {}}
 FOUND: dict[str, str] = {
     "hevc_nvenc": "-c:0 hevc_nvenc -rc:0 vbr -cq:0 20 -b:0 0 -preset:0 p5 -tune:0 hq "
-    "-spatial-aq:0 1 -pix_fmt:0 {8} -fps_mode:0 passthrough -enc_time_base:0 -1",
+    "-spatial-aq:0 1 -pix_fmt:0 {8} -fps_mode:0 passthrough -enc_time_base:0 1/1000",
     "hevc_qsv": "-c:0 hevc_qsv -global_quality:0 20 -preset:0 slower -fps_mode:0 passthrough "
-    "-enc_time_base:0 -1 -filter:0 format={nv},hwupload=extra_hw_frames=64",
+    "-enc_time_base:0 1/1000 -filter:0 format={nv},hwupload=extra_hw_frames=64",
     "hevc_vaapi": "-c:0 hevc_vaapi -rc_mode:0 CQP -qp:0 20 -fps_mode:0 passthrough "
-    "-enc_time_base:0 -1 -filter:0 format={nv},hwupload",
+    "-enc_time_base:0 1/1000 -filter:0 format={nv},hwupload",
     "hevc_videotoolbox": "-c:0 hevc_videotoolbox -q:0 61 -allow_sw:0 0 -pix_fmt:0 {nv} "
-    "-fps_mode:0 passthrough -enc_time_base:0 -1",
+    "-fps_mode:0 passthrough -enc_time_base:0 1/1000",
     "hevc_amf": "-c:0 hevc_amf -rc:0 cqp -qp_i:0 20 -qp_p:0 20 -quality:0 quality -pix_fmt:0 {nv} "
-    "-fps_mode:0 passthrough -enc_time_base:0 -1",
+    "-fps_mode:0 passthrough -enc_time_base:0 1/1000",
 }
 
 

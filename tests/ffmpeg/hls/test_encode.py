@@ -54,7 +54,7 @@ def test_one_decode_feeds_every_rung_sound_and_subtitle() -> None:
     def rung(name: str, crf: str, kbps: int) -> list[str]:
         return [
             "-map", f"[{name}]", "-c:0", "libx264", "-preset:0", "ultrafast", "-crf:0", crf,
-            "-pix_fmt:0", "yuv420p", "-fps_mode:0", "passthrough", "-enc_time_base:0", "1:1000",
+            "-pix_fmt:0", "yuv420p", "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
             "-force_key_frames:0", "expr:gte(t,n_forced*2)", "-threads:0", "2", "-tag:0", "avc1",
             "-disposition:0", "0", "-maxrate:0", f"{kbps}k", "-bufsize:0", f"{2 * kbps}k",
             *common, f"file:/out/v/{name}.mp4",
@@ -89,7 +89,7 @@ def test_hevc_has_closed_groups_of_pictures_and_apples_tag() -> None:
     hevc = argv[argv.index("[hevc90]") :]
     assert "open-gop=0" in hevc[hevc.index("-x265-params:0") + 1].split(":")
     assert hevc[hevc.index("-tag:0") + 1] == "hvc1"
-    assert hevc[hevc.index("-enc_time_base:0") + 1] == "1:100", "half a tick for the second field"
+    assert hevc[hevc.index("-enc_time_base:0") + 1] == "1/100", "half a tick for the second field"
 
 
 def test_sound_of_an_odd_rate_is_resampled_for_aac() -> None:

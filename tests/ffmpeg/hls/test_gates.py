@@ -246,8 +246,11 @@ def counted(_gates: object, place: Path) -> str:
 @pytest.mark.parametrize(
     ("ended", "words"),
     [
-        (Finished(0, b"3,\n", (), 0, 0), "v180.m3u8 reads as 3, not 150 packets"),
-        (Finished(0, b"150\n", ("[hls @ 0x1] bad",), 0, 0), "v180.m3u8 reads as bad, not"),
+        (Finished(0, b"nb_read_packets=3|\n", (), 0, 0), "v180.m3u8 reads as 3, not 150 packets"),
+        (
+            Finished(0, b"nb_read_packets=150\n", ("[hls @ 0x1] bad",), 0, 0),
+            "v180.m3u8 reads as bad, not",
+        ),
         (Finished(9, b"", (), 0, 0), "v180.m3u8 reads as exit code 9, not"),
     ],
 )

@@ -104,7 +104,7 @@ DAMAGED = "joined.ts is damaged: "
         ((WHOLE, 700 * "P"), {}, SourceDamaged, DAMAGED + "one of the 2 parts it was joined from has no whole"),
         ((20 * "P", 20 * "P"), {}, SourceDamaged, DAMAGED + "it has no whole picture."),
         ((WHOLE, WHOLE), {"untimed": (PICTURE,)}, SourceDamaged, "has no picture with a time."),
-        ((WHOLE, "K" + 19 * "P"), {"counted": 30}, MediaRefused, ": 30 of 40 pictures would be left."),
+        ((WHOLE, "K" + 19 * "P"), {"counted": 30}, MediaRefused, "can decode 30 of its 40 pictures only"),
         ((WHOLE, WHOLE), {"then": {6: part(100, "I")}}, OSError, "became shorter"),
         ((WHOLE, WHOLE), {"then": {7: part(100, "I")}}, OSError, "became shorter"),
         ((WHOLE, WHOLE), {"then": {7: part(100, WHOLE) + part(2, WHOLE)}}, MediaRefused, "stay in step."),

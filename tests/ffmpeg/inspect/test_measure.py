@@ -28,6 +28,7 @@ from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.limits import LineSplitter
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip, media_clip
+from support.ffprobe_lines import counted
 from support.media_table import ENCODED, LONG, TOO_LONG, rows, slow_if
 
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
@@ -70,7 +71,7 @@ def test_the_times_of_key_frames_are_kept_but_not_stored(tmp_path):
 
 def test_of_many_key_frames_those_spread_over_the_video_are_kept():
     counter = PacketCounter()
-    counter.feed(b"".join(b"0,%d,%d,1,9,K_\n" % (at, at) for at in range(5000)))
+    counter.feed(counted("".join(f"0,{at},{at},1,9,K_\n" for at in range(5000))))
     keys = counter.tracks[0].keys
 
     assert MAX_KEYS // 2 <= len(keys) <= MAX_KEYS
@@ -85,7 +86,9 @@ def test_discarded_packets_are_counted_apart():
 
 
 def test_lines_cut_anywhere_are_counted_the_same():
-    text = b"0,0,-512,512,100,K_,\n\n1,-1024,-1024,1024,44,KD,\n0,512,N/A,512,50,__\n0,1024,256,N/A,N/A,__"
+    text = counted(
+        "0,0,-512,512,100,K_,\n\n1,-1024,-1024,1024,44,KD\n0,512,N/A,512,50,__\n0,1024,256,N/A,N/A,__"
+    )
     whole, bytewise = PacketCounter(), PacketCounter()
     whole.feed(text)
     whole.close()
@@ -107,22 +110,27 @@ def test_lines_cut_anywhere_are_counted_the_same():
 
 def test_the_digest_is_of_every_packet_in_order_wherever_its_line_breaks():
     one, broken, other = PacketCounter(), PacketCounter(), PacketCounter()
-    one.feed(b"0,0,0,1,1,K_,CRC32:aa\n0,1,1,1,1,__,CRC32:bb\n")
-    broken.feed(b"0,0,0,1,1,KD,\n,CRC32:aa\n0,1,1,1,1,__,CRC32:bb\n")
-    other.feed(b"0,0,0,1,1,K_,CRC32:bb\n0,1,1,1,1,__,CRC32:aa\n")
+    one.feed(counted("0,0,0,1,1,K_,CRC32:aa\n0,1,1,1,1,__,CRC32:bb\n"))
+    broken.feed(counted("0,0,0,1,1,KD\n,CRC32:aa\n0,1,1,1,1,__,CRC32:bb\n"))
+    other.feed(counted("0,0,0,1,1,K_,CRC32:bb\n0,1,1,1,1,__,CRC32:aa\n"))
+    # Since ffmpeg 6 what it says of side data ends the packet's own line.
+    later = PacketCounter()
+    side = b"|side_datum/skip_samples:side_data_type=Skip Samples|\n"
+    later.feed(counted("0,0,0,1,1,KD_,CRC32:aa").rstrip() + side)
+    later.feed(counted("0,1,1,1,1,___,CRC32:bb") + b"|\n")
 
-    assert one.tracks[0].digest == broken.tracks[0].digest != 0
+    assert one.tracks[0].digest == broken.tracks[0].digest == later.tracks[0].digest != 0
     assert one.tracks[0].digest != other.tracks[0].digest
 
 
 def lines_of(data: bytes, sizes: list[int]) -> bytes:
     """Return ffprobe's lines of stream 0 for `data` cut into packets of these sizes."""
-    made, at = b"", 0
+    made, at = "", 0
     for number, size in enumerate(sizes):
         digest = crc32(data[at : at + size])
-        made += b"0,%d,%d,1,%d,K_,CRC32:%08x\n" % (number, number, size, digest)
+        made += f"0,{number},{number},1,{size},K_,CRC32:{digest:08x}\n"
         at += size
-    return made
+    return counted(made)
 
 
 @pytest.mark.parametrize("sizes", [[60, 40], [1, 99], [25] * 4, [33, 33, 34]])
@@ -157,7 +165,7 @@ def test_only_pcm_has_a_content():
 
 def test_decoding_times_that_go_back_are_seen():
     counter = PacketCounter()
-    counter.feed(b"0,0,5,1,1,K_\n0,1,4,1,1,__\n1,0,5,1,1,K_\n1,1,5,1,1,__\n")
+    counter.feed(counted("0,0,5,1,1,K_\n0,1,4,1,1,__\n1,0,5,1,1,K_\n1,1,5,1,1,__\n"))
     assert not counter.tracks[0].monotonic
     assert counter.tracks[1].monotonic
 
@@ -358,7 +366,9 @@ def test_a_pass_that_fails_before_the_first_packet_refuses_the_video(tmp_path, s
 
 def test_the_last_picture_is_the_one_shown_last_whatever_is_stored_behind_it():
     counter = PacketCounter()
-    counter.feed(b"0,0,-2,1,9,K_\n0,4,-1,1,9,__\n0,2,0,1,9,__\n0,1,1,1,9,__\n0,3,2,1,9,__\n")
+    counter.feed(
+        counted("0,0,-2,1,9,K_\n0,4,-1,1,9,__\n0,2,0,1,9,__\n0,1,1,1,9,__\n0,3,2,1,9,__\n")
+    )
     video = counter.tracks[0]
 
     assert (video.first, video.last, video.end) == (0, 4, 5)

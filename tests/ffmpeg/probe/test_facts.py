@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.containers.mp4 import has_index_first
-from hevcq.ffmpeg.probe.libav import PRIMARIES
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.probe.probe import static_hdr
+
+PRIMARIES = (
+    "red_x", "red_y", "green_x", "green_y", "blue_x", "blue_y", "white_point_x", "white_point_y",
+)  # fmt: skip
 
 
 def video_of(*, frames=(), **stream):

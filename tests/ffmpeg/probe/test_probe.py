@@ -390,8 +390,7 @@ FRAME = json.dumps({"frames": [{"stream_index": 0, "interlaced_frame": 1, "top_f
 def test_what_ffprobe_prints_is_read_or_said_to_be_of_no_video(monkeypatch, printed, found):
     ended = [Finished(0, text.encode(), (), 0.0, 0.0) for text in printed]
     monkeypatch.setattr(probing, "run_child", Mock(side_effect=ended))
-    nobody = Mock(**{"ask.return_value": None})
-    arguments = TOOLS, "/video.mkv", nobody, threading.Event()
+    arguments = TOOLS, "/video.mkv", threading.Event()
     if len(printed) == 1:
         with pytest.raises(SourceUnreadable, match=found):
             probing._probed(*arguments, midstream=True)

@@ -232,10 +232,6 @@ def test_a_child_that_closes_its_pipes_is_still_waited_for(monkeypatch, descript
     done = sh("exec >&- 2>&-; sleep 0.2; exit 7")
     # 7 comes at the end only: a child given up when its pipes closed would have been killed.
     assert (done.returncode, done.seconds < 30) == (7, True)
-    left = child.start_child(["true"], child.NO_LIMITS, child.nowhere)
-    left.forget()
-    left._starter.end()
-    os.waitpid(left.pid, 0)
 
 
 def test_too_much_output_to_keep_is_refused():

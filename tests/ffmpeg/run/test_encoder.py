@@ -400,11 +400,6 @@ def test_a_relay_is_reached_with_its_password_and_no_other_place() -> None:
     assert inputs.access_to(tools, "https://example.org/a.mp4").network
 
 
-def test_only_a_plain_file_is_opened_to_be_looked_at(tmp_path: Path) -> None:
-    assert inputs._opened(str(tmp_path)) is None
-    assert inputs._opened(str(tmp_path / "gone")) is None
-
-
 def test_of_an_encode_without_a_ladder_no_set_is_made() -> None:
     with pytest.raises(ValueError, match="the plan has no ladder"):
         ladder_in(make_plan(profile(), media(video())))

@@ -260,7 +260,7 @@ def test_the_whole_command_of_each_format(source):
         command = encode_command(tools, request)
         begin = command.index("-c:0")
         found[name] = " ".join(command[begin : command.index("-disposition:0")])
-    kept = "-fps_mode:0 passthrough -enc_time_base:0 -1"
+    kept = "-fps_mode:0 passthrough -enc_time_base:0 1/1000"
     assert found["webm"] == (
         "-c:0 libvpx-vp9 -deadline:0 good -cpu-used:0 4 -row-mt:0 1 -crf:0 31 -b:0 0 -g:0 240 "
         f"-pix_fmt:0 yuv420p {kept} -threads:0 2"

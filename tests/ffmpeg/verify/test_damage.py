@@ -23,7 +23,7 @@ X265 = (
     "-tag:v",
     "hvc1",
 )
-SAME_TIMES = ("-fps_mode", "passthrough", "-enc_time_base", "-1")
+SAME_TIMES = ("-fps_mode", "passthrough", "-enc_time_base", "1:120000")
 
 
 def caught(results: tuple[GateResult, ...]) -> Gate:

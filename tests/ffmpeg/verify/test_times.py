@@ -391,7 +391,7 @@ def test_a_frame_that_is_lost_in_the_middle_is_no_shift(tmp_path):
     lost = "select=not(eq(n\\,62)),setpts=N/25/TB,tpad=stop=1:stop_mode=clone"
     ffmpeg("-i", pair.good, "-map", "0", "-c", "copy", "-c:v", "libx265", "-preset", "ultrafast",
            "-x265-params", "log-level=error", "-filter:v", lost, "-fps_mode", "passthrough",
-           "-enc_time_base", "-1", spoilt)  # fmt: skip
+           "-enc_time_base", "1:120000", spoilt)  # fmt: skip
 
     # When it is judged, then no one shift fits both its halves
     gate, outcome, _ = judged(pair, spoilt)

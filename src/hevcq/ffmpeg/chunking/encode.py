@@ -16,11 +16,13 @@ from hevcq.ffmpeg.command.build import (
     source_input,
 )
 from hevcq.ffmpeg.inputs import (
+    KEYED_BY_KIND,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
     FfmpegTools,
     display_name,
     input_options,
+    keyed,
     reading,
 )
 from hevcq.ffmpeg.process.child import run_child
@@ -42,7 +44,7 @@ def chunk_command(
     command = chunk_input(tools, request, chunk)
     command += ["-map", f"0:{plan.stream_index}", "-map_metadata", "-1", "-map_chapters", "-1"]
     trim = trim_filter(plan, chunk)
-    for name, value in chunk_options(target, profile, threads=threads, trim=trim):
+    for name, value in chunk_options(target, profile, tick=plan.tick, threads=threads, trim=trim):
         command += [f"{name}:0", value]
     return [*command, "-f", CHUNK_MUXER, f"file:{request.output}"]
 
@@ -123,17 +125,20 @@ class EncodedChunk:
     headers: str = ""
 
     def line(self, text: str) -> None:
-        """Parse one line of ffprobe: `packet,pts,flags` or `stream,codec,pixel format,width,height,time base,hash`."""
-        fields = text.split(",")
-        if fields[0] == "packet" and len(fields) >= 3:
-            if "D" in fields[2] or not fields[1].lstrip("-").isdigit():
+        """Parse one line of ffprobe's KEYED_BY_KIND output: a packet or a stream."""
+        kind, _, rest = text.partition("|")
+        fields = keyed(rest)
+        if kind == "packet":
+            pts = fields.get("pts", "")
+            if "D" in fields.get("flags", "") or not pts.lstrip("-").isdigit():
                 self.discarded += 1
             else:
-                self.pts.append(int(fields[1]))
-        elif fields[0] == "stream" and (len(fields) >= 7 or fields[1:2] == ["vp9"]):
+                self.pts.append(int(pts))
+        elif kind == "stream" and ("extradata_hash" in fields or fields.get("codec_name") == "vp9"):
             # VP9 has no headers beside its frames.
-            self.tick = Fraction(fields[5])
-            headers = "|".join([*fields[1:5], *fields[6:7]])
+            self.tick = Fraction(fields["time_base"])
+            names = ("codec_name", "width", "height", "pix_fmt", "extradata_hash")
+            headers = "|".join(fields[name] for name in names if name in fields)
             self.headers = f"{self.headers} {headers}".strip()
 
 
@@ -219,7 +224,7 @@ def _read_chunk(job: FfmpegRun, path: Path, streams: str, *, packets: bool) -> E
     argv = [
         job.tools.ffprobe, "-v", "error", "-select_streams", streams, "-show_data_hash", "sha256",
         "-show_entries", f"packet=pts,flags:{entries}" if packets else entries,
-        "-of", "csv=p=1:nk=1", *input_options(str(path)),
+        "-of", KEYED_BY_KIND, *input_options(str(path)),
     ]  # fmt: skip
     done = run_child(
         argv,

@@ -370,11 +370,7 @@ def track_options(
     if track.action is Action.COPY:
         made: Options = [("-c", "copy")]
     elif track.video is not None:
-        made = _picture(track.video, profile, threads)
-        tick = track.video.tick(source)
-        if tick != source.tick and not track.video.rate:
-            made = [(n, f"{tick.numerator}:{tick.denominator}" if n == "-enc_time_base" else v)
-                    for n, v in made]  # fmt: skip
+        made = _picture(track.video, profile, threads, track.video.tick(source))
         if is_mp4_family(muxer):
             made.append(("-tag", track.video.tag))
         elif muxer == AVI:
@@ -392,12 +388,14 @@ def joined_options(track: StreamPlan, source: Stream, *, muxer: str) -> Options:
     return [*made, _disposition(source)]
 
 
-def chunk_options(target: VideoTarget, profile: Profile, *, threads: int, trim: str) -> Options:
+def chunk_options(
+    target: VideoTarget, profile: Profile, *, tick: Fraction, threads: int, trim: str
+) -> Options:
     """Return the options of one chunk's video: those of a whole encode, after a trim filter.
 
-    `threads` is the encoder's number of threads; 0 leaves it to the encoder.
+    `tick` is the source's time base in seconds; `threads` 0 leaves the number to the encoder.
     """
-    options = [(name, value) for name, value in _picture(target, profile, threads)]
+    options = _picture(target, profile, threads, tick)
     filters = dict(options).get("-filter")
     chain = f"{trim},{filters}" if filters else trim
     options = [pair for pair in options if pair[0] != "-filter"]
@@ -431,15 +429,15 @@ def label_options(
     return [f"{name}={value}" for name, value in tags.items()]
 
 
-def _picture(target: VideoTarget, profile: Profile, threads: int) -> Options:
+def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction) -> Options:
     video, codec = profile.video, of_encoder(target.encoder)
     options = [
         ("-c", target.encoder),
         *codec.quality(encoder_preset(video.codec, video.preset), f"{video.crf:g}"),
         *hardware_format(target),
-        # Keep frame times, in the source's time base: none is duplicated or dropped.
+        # Keep frame times, in the source's time base, a number: its name is "-1" until ffmpeg 8, "demux" from 7.
         ("-fps_mode", "passthrough"),
-        ("-enc_time_base", str(1 / Fraction(target.rate)) if target.rate else "-1"),
+        ("-enc_time_base", str(1 / Fraction(target.rate) if target.rate else tick)),
     ]
     if marks_range(target):
         options.append(("-color_range", "pc"))

@@ -28,6 +28,11 @@ _TILES = 4
 MEANS = "area+accurate_rnd"
 """Flags of swscale for means of many pixels. By `area` alone it drops the fraction of each line's share:
 of 1080 lines 120 becomes 114 to 120, and a slow fade jumps by 5 steps in one frame and rests in the next."""
+SAME_RANGE = "setrange=full"
+"""Call what was made of full range, and convert nothing.
+
+From ffmpeg 7 on filters agree on a range as they do on a format. Without it the full range of the
+detail's planes would reach back through the splits to the pictures that are encoded."""
 _FULL = "in_range=full:out_range=full"
 RAW = ("-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "rawvideo")
 """Options of an output of thumbnails. Its times are frame numbers: ffmpeg complains of equal ones."""
@@ -106,12 +111,12 @@ def _graph(ahead: str) -> str:
     width, height = side.format("iw"), side.format("ih")
     across, down = f"mod(n\\,{_TILES})*ow", f"mod(floor(n/{_TILES})\\,{_TILES})*oh"
     tile = [f"crop={width}:{height}:{across}:{down}"]
-    tile += ["format=yuv444p", "extractplanes=y", "split[t][s]"]
+    tile += ["format=yuv444p", SAME_RANGE, "extractplanes=y", "split[t][s]"]
     halved = f"scale=iw/2:ih/2:flags=bicubic:{_FULL}"
     return ";".join(
         [
             ",".join(filter(None, [ahead, "settb=1/1000", "setpts=N", "split[a][b]"])),
-            f"[a]scale={WIDTH}:{HEIGHT}:flags={MEANS},format=yuv444p,extractplanes=y+u+v[y][u][v]",
+            f"[a]scale={WIDTH}:{HEIGHT}:flags={MEANS},format=yuv444p,{SAME_RANGE},extractplanes=y+u+v[y][u][v]",
             f"[b]{','.join(tile)}",
             f"[s]{halved},scale=iw*2:ih*2:flags=bicubic:{_FULL}[d]",
             f"[t][d]blend=all_mode=difference,lut=y=val*val/4,scale={WIDTH}:{HEIGHT}:flags={MEANS}:{_FULL}[e]",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Rung, StreamPlan
 from hevcq.domain.profile import PictureMetric, Profile, VideoCodec
 from hevcq.ffmpeg.command.build import Options, base_command, source_input, track_options
@@ -236,21 +236,11 @@ def rung_options(request: EncodeRequest, rung: Rung, threads: int) -> Options:
     stream = next(s for s in source.streams if s.index == track.source_index)
     profile = rung_profile(request.profile, rung)
     options = track_options(track, stream, profile, muxer="mp4", threads=threads)
-    made = []
-    for name, value in options:
-        if name == "-filter":  # it is in the graph
-            continue
-        made.append((name, _time_base(stream, rung) if name == "-enc_time_base" else value))
+    made = [(name, value) for name, value in options if name != "-filter"]  # it is in the graph
     if rung.target.codec == VideoCodec.HEVC:
         # Else x265 makes a plain I picture of a key frame that follows a scene cut by min-keyint.
         made.append(("-forced-idr", "1"))
     return [*made, ("-maxrate", f"{rung.max_kbps}k"), ("-bufsize", f"{rung.max_kbps * BUFFER_S}k")]
-
-
-def _time_base(stream: Stream, rung: Rung) -> str:
-    """Return the source's time base, which a filter graph of several outputs does not know."""
-    tick = rung.target.tick(stream)
-    return f"{tick.numerator}:{tick.denominator}"
 
 
 def _sound_options(track: StreamPlan, plan: EncodePlan, info: MediaInfo) -> list[str]:

@@ -20,7 +20,7 @@ from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.hls import gates
 from hevcq.ffmpeg.hls.command import bare_info, of_kind, rung_plan, rung_profile, sounds_of
 from hevcq.ffmpeg.hls.gates import Media, StoredSet, read_set
-from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, FfmpegTools, reading
+from hevcq.ffmpeg.inputs import KEYED, PROBE_DEADLINE_S, FfmpegTools, keyed, reading
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
@@ -140,14 +140,15 @@ class _SetGates:
         argv = [
             self.tools.ffprobe, "-v", "error", "-protocol_whitelist", "file",
             "-format_whitelist", "hls,mov,mp4,m4a,3gp,3g2,mj2", "-f", "hls",
-            "-count_packets", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0",
+            "-count_packets", "-show_entries", "stream=nb_read_packets", "-of", KEYED,
             "-i", f"file:{place}",
         ]  # fmt: skip
         limits = reading(limits_of(self.request.profile.bounds), self.tools, str(place.parent))
         done = run_child(argv, stop=self.stop, limits=limits, deadline_s=PROBE_DEADLINE_S)
         if done.returncode != 0 or done.stderr:
             return message_text(done.stderr[0]) if done.stderr else f"exit code {done.returncode}"
-        return done.stdout.decode("ascii", "replace").split("\n")[0].strip(",")
+        first = done.stdout.decode("ascii", "replace").partition("\n")[0]
+        return keyed(first).get("nb_read_packets", "")
 
     def _rungs(self) -> Iterator[GateResult]:
         """Run the gates of one file over each rung."""

@@ -9,8 +9,8 @@ import threading
 from array import array
 from dataclasses import dataclass, field
 
-from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.measure import demux_packets, read_packets
+from hevcq.ffmpeg.inputs import KEYED_BY_KIND, FfmpegTools, keyed
+from hevcq.ffmpeg.inspect.measure import read_packets
 from hevcq.ffmpeg.process.limits import LineSplitter
 
 
@@ -34,16 +34,17 @@ class FrameTimes:
     _last_dts: int | None = None
 
     def line(self, text: str) -> None:
-        """Parse one line of ffprobe: `packet,pts,dts,duration,size,flags` or `stream,delay`."""
-        fields = text.split(",")
-        if fields[0] == "stream" and len(fields) > 1:
-            self.delayed = self.delayed or (fields[1].isdigit() and int(fields[1]) > 0)
-        elif fields[0] == "packet" and len(fields) >= 6:
-            self._packet(fields)
+        """Parse one line of ffprobe's KEYED_BY_KIND output: a packet or the stream."""
+        kind, _, rest = text.partition("|")
+        if kind == "stream":
+            self.delayed = self.delayed or bool(_number(keyed(rest).get("has_b_frames", "")))
+        elif kind == "packet":
+            self._packet(keyed(rest))
 
-    def _packet(self, fields: list[str]) -> None:
-        pts, dts, duration, size = (_number(text) for text in fields[1:5])
-        flags = fields[5]
+    def _packet(self, fields: dict[str, str]) -> None:
+        names = ("pts", "dts", "duration", "size")
+        pts, dts, duration, size = (_number(fields.get(name, "")) for name in names)
+        flags = fields.get("flags", "")
         if dts is not None:
             if self._last_dts is not None:
                 self.monotonic = self.monotonic and dts > self._last_dts
@@ -78,13 +79,9 @@ def frame_times(
     Raises SourceUnreadable, SourceGone or Unavailable as `read_packets` does.
     """
     times = FrameTimes()
-    question = {"stream": stream_index, "named": "packet", "hashed": False}
-    if demux_packets(tools, location, question, LineSplitter(times.line), stop):
-        return times, ()
-    times = FrameTimes()
     lines = LineSplitter(times.line)
     show = [
         "-select_streams", str(stream_index), "-show_entries",
-        "packet=pts,dts,duration,size,flags:stream=has_b_frames", "-of", "csv=p=1:nk=1",
+        "packet=pts,dts,duration,size,flags:stream=has_b_frames", "-of", KEYED_BY_KIND,
     ]  # fmt: skip
     return times, read_packets(tools, location, show, lines, stop, packets_seen=lambda: times.pts)

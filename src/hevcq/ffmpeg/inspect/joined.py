@@ -1,9 +1,7 @@
 """Join the parts of a recording whose clock jumps, so that one clock runs through all of it.
 
-A copy is written in which each part is trimmed to its whole pictures and its times are moved by one
-number, the same for picture, sound and text, so that they stay in step on both sides of a joint. The
-moves are computed from what was measured; the copy is read again and each of its times compared with
-the computed one. It is the copy that is encoded and judged, as for a trimmed recording.
+hevcq writes a copy: each part is trimmed to whole pictures and shifted by one number, so that picture,
+sound and text stay in step. It reads the copy again, compares each time, and encodes the copy.
 """
 
 from __future__ import annotations
@@ -20,7 +18,8 @@ from typing import BinaryIO
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.profile import Policies
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Stopped
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
+from hevcq.ffmpeg import inputs
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.parts import (
     EACH_BY_ITSELF,
@@ -32,6 +31,7 @@ from hevcq.ffmpeg.inspect.parts import (
     lengths_before,
     mapping,
     notices,
+    out_of_step,
     refuse_jumps,
     refuse_loss,
     refuse_programmes,
@@ -76,8 +76,7 @@ from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 
 BACK_PACKETS = 4096
 """Packets before the first one with a new clock among which the border of two parts is looked for."""
-FRAME = CLOCK_HZ // 25
-"""Ticks of a picture where there is only one to measure."""
+FRAME = CLOCK_HZ // 25  # of a picture where there is only one to measure
 _BLOCK, MOST_PASSED = 8192, 8
 """Packets copied at once; key frames of a part without an IDR picture passed over for one in order."""
 _IDR = {"0x1b ": rb"\x00\x00\x01[\x25\x45\x65]", "0x24 ": rb"\x00\x00\x01[\x26\x28].[\x80-\xff]"}
@@ -110,7 +109,9 @@ def whole_recording(
     Raises MediaRefused if its parts do not fit together or the policy refuses them, SourceDamaged,
     Stopped once `stop` is set, DiskFull, and OSError.
     """
-    layout = None if is_url(location) or info.format_name != "mpegts" else packet_layout(location)
+    layout = (
+        None if inputs.is_url(location) or info.format_name != "mpegts" else packet_layout(location)
+    )
     if layout is None:
         return None
     trims = policies.ragged_ends == "trim"
@@ -126,7 +127,7 @@ def joint_times(
     tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
 ) -> list[float]:
     """Return about when the clock of a transport stream jumps, in seconds. Raises Stopped, and OSError."""
-    layout = None if is_url(location) else packet_layout(location)
+    layout = None if inputs.is_url(location) else packet_layout(location)
     return jump_times(*_runs(tools, location, info, layout, stop)) if layout is not None else []
 
 
@@ -153,11 +154,14 @@ def main_pid(
         return None
     argv = [
         tools.ffprobe, "-v", "quiet", "-select_streams", str(videos[0].index),
-        "-show_entries", "stream=id", "-of", "csv=p=0:nk=1", *input_options(location),
+        "-show_entries", "stream=id", "-of", inputs.KEYED, *inputs.input_options(location),
     ]  # fmt: skip
-    done = run_child(argv, stop=stop, limits=reading(LIMITS, tools, location), deadline_s=ANSWER_S)
-    words = done.stdout.decode("ascii", "replace").replace(",", " ").split()
-    return int(words[-1], 16) if words and words[-1].startswith("0x") else None
+    done = run_child(
+        argv, stop=stop, limits=inputs.reading(LIMITS, tools, location), deadline_s=ANSWER_S
+    )
+    lines = done.stdout.decode("ascii", "replace").splitlines()
+    ids = [inputs.keyed(line).get("id", "") for line in lines]
+    return next((int(each, 16) for each in reversed(ids) if each.startswith("0x")), None)
 
 
 def _join(recording: Recording, found: Clocks, runs: list[Run]) -> TrimmedSource:
@@ -325,24 +329,24 @@ def packets_from(
     argv = [
         tools.ffprobe, "-v", "quiet", *(["-skip_initial_bytes", str(begin)] if begin else []),
         *(["-read_intervals", f"%+#{count}"] if count else []), "-show_entries",
-        "packet=stream_index,pts,duration,pos,flags:stream=index,id", "-of", "csv=p=1:nk=1",
-        *input_options(location),
+        "packet=stream_index,pts,duration,pos,flags:stream=index,id", "-of", inputs.KEYED_BY_KIND,
+        *inputs.input_options(location),
     ]  # fmt: skip
     found: dict[str, list[HeadPacket]] = {}
     pids: dict[int, list[HeadPacket]] = {}
 
     def on_line(line: str) -> None:
-        kind, *fields = line.split(",")
-        if kind == "packet" and len(fields) >= 5:
-            index, pts, duration, place, flags = fields[:5]
-            packet = HeadPacket(
-                whole_number(place), whole_number(pts), "K" in flags, whole_number(duration) or 0
-            )
-            found.setdefault(index, []).append(packet)
-        elif kind == "stream" and len(fields) >= 2 and fields[1].startswith("0x"):
-            pids[int(fields[1], 16)] = found.get(fields[0], [])
+        kind, _, rest = line.partition("|")
+        fields = inputs.keyed(rest)
+        if kind == "packet":
+            numbers = (whole_number(fields.get(name, "")) for name in ("pos", "pts", "duration"))
+            place, pts, duration = numbers
+            packet = HeadPacket(place, pts, "K" in fields.get("flags", ""), duration or 0)
+            found.setdefault(fields.get("stream_index", ""), []).append(packet)
+        elif kind == "stream" and fields.get("id", "").startswith("0x"):
+            pids[int(fields["id"], 16)] = found.get(fields.get("index", ""), [])
 
-    limits = reading(LIMITS, tools, location)
+    limits = inputs.reading(LIMITS, tools, location)
     run_child(argv, stop=recording.stop, limits=limits, on_line=on_line, deadline_s=ANSWER_S)
     return pids
 
@@ -467,25 +471,18 @@ def _prove(recording: Recording, path: Path, found: Clocks, parts: list[Part]) -
             raise out_of_step(recording.location)
 
 
-def out_of_step(location: str) -> MediaRefused:
-    """Return the refusal of a recording whose parts could not be joined with sound in step."""
-    return MediaRefused(
-        f"{display_name(location)}: its clock jumps, and the parts could not be joined so that picture"
-        " and sound stay in step.",
-        remedy=EACH_BY_ITSELF,
-    )
-
-
 def _require_pictures(recording: Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
     """Decode the copy and count: a decoder may lose pictures where a part begins without an IDR picture."""
     tools, main = recording.tools, parts[0].run.pid
     argv = [
         tools.ffprobe, "-v", "error", "-count_frames", "-select_streams", f"i:{main}", "-show_entries",
-        "stream=nb_read_frames", "-of", "csv=p=0:nk=1", *input_options(str(path)),
+        "stream=nb_read_frames", "-of", inputs.KEYED, *inputs.input_options(str(path)),
     ]  # fmt: skip
-    done = run_child(argv, stop=recording.stop, limits=reading(LIMITS, tools, str(path)))
-    words = done.stdout.decode("ascii", "replace").replace(",", " ").split()
-    shown = int(words[-1]) if words and words[-1].isdigit() else 0
+    done = run_child(argv, stop=recording.stop, limits=inputs.reading(LIMITS, tools, str(path)))
+    counts = [
+        inputs.keyed(line).get("nb_read_frames", "") for line in done.stdout.decode().splitlines()
+    ]
+    shown = max((int(each) for each in counts if each.isdigit()), default=0)
     held = sum(
         part.holds(part.run.pid, place)
         for part in parts
@@ -493,8 +490,7 @@ def _require_pictures(recording: Recording, path: Path, found: Clocks, parts: li
     )
     if shown not in {held, (held + 1) // 2} or decode_errors(done.stderr, done.returncode):
         raise MediaRefused(
-            f"{display_name(recording.location)}: it was joined from {len(parts)} recordings, of which one"
-            f" begins with pictures that ffmpeg cannot decode after others: {shown} of {held} pictures"
-            " would be left.",
+            f"{display_name(recording.location)}: ffmpeg can decode {shown} of its {held} pictures only:"
+            f" one of its {len(parts)} recordings needs pictures that are not there.",
             remedy=EACH_BY_ITSELF,
         )

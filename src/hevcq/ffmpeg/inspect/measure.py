@@ -1,21 +1,28 @@
 """Measure the tracks of a file in one demux pass over every packet, in little memory.
 
-ffprobe, or its libraries in a process that stays, prints a short line for each packet (about 3 s of
-CPU for a video of two hours), which is counted at once and not kept.
+ffprobe prints a short line for each packet (about 3 s of CPU for a video of two hours), which is
+counted at once and not kept.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Protocol
 from zlib import crc32
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.errors import Stopped, Unavailable
-from hevcq.ffmpeg.inputs import Demuxed, FfmpegTools, display_name, input_options, is_url, reading
+from hevcq.ffmpeg.inputs import (
+    KEYED,
+    FfmpegTools,
+    display_name,
+    input_options,
+    is_url,
+    reading,
+)
 from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import ChildLimits, stream_child
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
@@ -25,6 +32,7 @@ MAX_KEYS = 1024
 TINY_BYTES = 19
 """Largest packet of MPEG-4 that may be a picture which is not coded (libavcodec's MAX_NVOP_SIZE)."""
 _NONE = b"N/A"
+_FIELD = re.compile(rb"(?:^|\|)(stream_index|pts|dts|duration|size|flags|data_hash)=([^|\n]+)")
 
 
 def measure(
@@ -44,17 +52,11 @@ def measure(
     started = tools.clock.monotonic()
     repacketed = frozenset(s.index for s in info.streams if _repacketed(s.codec))
     counter = PacketCounter(repacketed)
-    errors: tuple[str, ...] = ()
-    question = {"stream": None, "named": "", "hashed": True}
-    if options or not demux_packets(tools, location, question, counter, stop):
-        counter = PacketCounter(repacketed)
-        show = [
-            "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
-            "-show_data_hash", "crc32", "-of", "csv=p=0:nk=1", *options,
-        ]  # fmt: skip
-        errors = read_packets(
-            tools, location, show, counter, stop, packets_seen=lambda: counter.tracks
-        )
+    show = [
+        "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
+        "-show_data_hash", "crc32", "-of", KEYED, *options,
+    ]  # fmt: skip
+    errors = read_packets(tools, location, show, counter, stop, packets_seen=lambda: counter.tracks)
     return Measurement(
         tracks=tuple(
             _track(index, counted, info) for index, counted in sorted(counter.tracks.items())
@@ -153,9 +155,10 @@ class _Counted:
 
 
 class PacketCounter:
-    """Counts ffprobe's packet lines: `stream,pts,dts,duration,size,flags,hash`.
+    """Counts ffprobe's packets, a line of KEYED output each.
 
-    For a packet with side data ffprobe prints the hash on a line of its own, as `,hash`.
+    Of a packet with side data ffprobe 5.1 prints the hash on a line of its own, and later versions
+    something of the side data behind it.
     """
 
     def __init__(self, repacketed: frozenset[int] = frozenset()) -> None:
@@ -177,39 +180,40 @@ class PacketCounter:
         self._rest = b""
 
     def _line(self, line: bytes) -> None:
-        fields = line.split(b",", 6)
-        if line.startswith(b",") and len(fields) == 2:
-            self._hashed(self._last, self._last_index, fields[1])
+        fields = dict(_FIELD.findall(line))
+        hashed = fields.get(b"data_hash")
+        if b"stream_index" not in fields:
+            if hashed is not None:
+                self._hashed(self._last, self._last_index, hashed)
             return
-        if len(fields) < 6 or not fields[0].isdigit():
-            return
-        index, pts, dts, duration, size, flags = fields[:6]
-        track = self.tracks.get(int(index))
+        index, size = int(fields[b"stream_index"]), _ticks(fields, b"size") or 0
+        track = self.tracks.get(index)
         if track is None:
-            track = self.tracks[int(index)] = _Counted()
-        self._last, self._last_index = track, int(index)
-        self._last_size = 0 if size == _NONE else int(size)
-        track.bytes += self._last_size
-        if len(fields) == 7 and fields[6]:
-            self._hashed(track, int(index), fields[6])
-        if pts != _NONE:
-            track.stored(int(pts))
+            track = self.tracks[index] = _Counted()
+        self._last, self._last_index, self._last_size = track, index, size
+        track.bytes += size
+        if hashed is not None:
+            self._hashed(track, index, hashed)
+        pts, flags = _ticks(fields, b"pts"), fields.get(b"flags", b"")
+        if pts is not None:
+            track.stored(pts)
         if b"D" in flags:
             track.discarded += 1
             return
-        track.tiny += self._last_size <= TINY_BYTES
-        track.packet(
-            None if pts == _NONE else int(pts),
-            None if dts == _NONE else int(dts),
-            0 if duration == _NONE else int(duration),
-            key=b"K" in flags,
-        )
+        track.tiny += size <= TINY_BYTES
+        dts, duration = _ticks(fields, b"dts"), _ticks(fields, b"duration")
+        track.packet(pts, dts, duration or 0, key=b"K" in flags)
 
     def _hashed(self, track: _Counted, index: int, hashed: bytes) -> None:
         """Add a packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
         track.digest = crc32(hashed, track.digest)
         if index in self._repacketed:
             track.content = joined_crc32(track.content, _crc_of(hashed), self._last_size)
+
+
+def _ticks(fields: dict[bytes, bytes], name: bytes) -> int | None:
+    value = fields.get(name, _NONE)
+    return None if value == _NONE else int(value)
 
 
 def joined_crc32(first: int, second: int, second_bytes: int) -> int:
@@ -280,40 +284,13 @@ LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
 
 
 class PacketReader(Protocol):
-    """Consumes ffprobe's output, or what `demux_packets` gets in its place."""
+    """Consumes ffprobe's output."""
 
     def feed(self, chunk: bytes) -> None:
         """Consume the next bytes."""
 
     def close(self) -> None:
         """Consume a last line without a line break."""
-
-
-def demux_packets(
-    tools: FfmpegTools,
-    location: str,
-    question: Mapping[str, object],
-    reader: PacketReader,
-    stop: threading.Event,
-) -> bool:
-    """Read with ffprobe's libraries what `read_packets` would make ffprobe print of every packet.
-
-    Return whether they did, and without a complaint; if not, what the reader got is void, and ffprobe has
-    to be asked. Raises Unavailable if the file gives no more bytes.
-    """
-    watchdog = SilenceWatchdog(tools, location)
-    got = 0
-
-    def feed(lines: bytes) -> None:
-        nonlocal got
-        watchdog.reset()
-        got += lines.count(b"\n")
-        reader.feed(lines)
-
-    with Demuxed(tools, location, stop) as file:
-        answer = file.ask("packets", question, deadline_s=None, on_lines=feed, check=watchdog.check)
-    reader.close()
-    return answer is not None and answer["packets"] == got
 
 
 def read_packets(

@@ -342,3 +342,12 @@ def _closed_words(held_s: float) -> str:
     if held_s < HELD_S:
         return "They follow each other without a gap."
     return f"Until the sound there begins or ends, a picture stays for up to {held_s:.1f} s."
+
+
+def out_of_step(location: str) -> MediaRefused:
+    """Return the refusal of a recording whose parts could not be joined with sound in step."""
+    return MediaRefused(
+        f"{display_name(location)}: its clock jumps, and the parts could not be joined so that picture"
+        " and sound stay in step.",
+        remedy=EACH_BY_ITSELF,
+    )

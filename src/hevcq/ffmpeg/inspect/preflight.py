@@ -32,12 +32,14 @@ from hevcq.domain.profile import LossPolicy, Preflight, Profile
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import (
+    FINE_TICK,
+    KEYED,
     NETWORK,
-    Demuxed,
     FfmpegTools,
     display_name,
     input_options,
     is_url,
+    keyed,
     reading,
 )
 from hevcq.ffmpeg.inspect.measure import LIMITS, measure, sequence_changes, shown_span, skipped
@@ -169,15 +171,16 @@ def _decoded_pictures(
     """
     argv = [
         tools.ffprobe, "-v", "error", "-select_streams", str(index), "-show_entries",
-        "frame=best_effort_timestamp,width,height,sample_aspect_ratio", "-of", "csv=p=0", *input_options(location),
+        "frame=best_effort_timestamp,width,height,sample_aspect_ratio", "-of", KEYED, *input_options(location),
     ]  # fmt: skip
-    shapes: list[str] = []
+    shapes: list[tuple[str, ...]] = []
     times: list[int | None] = []
 
     def on_line(line: str) -> None:
-        time, _, rest = line.partition(",")
-        shape = ",".join(rest.split(",")[:3])
-        if shape.partition(",")[0].isdigit():
+        fields = keyed(line)
+        time = fields.get("best_effort_timestamp", "")
+        shape = tuple(fields.get(name, "") for name in ("width", "height", "sample_aspect_ratio"))
+        if shape[0].isdigit():
             times.append(int(time) if time.lstrip("-").isdigit() else None)
             if shapes[-1:] != [shape]:
                 shapes.append(shape)
@@ -221,10 +224,7 @@ def _judge(
     if profile.gates.preflight is Preflight.DECODE:
         _decode(tools, location, profile, stop, ("-map", "0:v?", "-map", "0:a?"))
     elif info.of_kind(StreamKind.AUDIO) and not RAGGED.intersection(info.format_name.split(",")):
-        with Demuxed(tools, location, stop) as file:
-            sound = file.ask("sound", {}, deadline_s=profile.queue.max_job_s)
-        if sound is None:
-            _decode(tools, location, profile, stop, ("-map", "0:a"))
+        _decode(tools, location, profile, stop, ("-map", "0:a"))
 
 
 def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
@@ -296,7 +296,7 @@ def decode_complaints(
     # The ticks are of the video only: see `decode_problems`.
     argv = [
         tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
-        *maps, "-fps_mode", "passthrough", "-enc_time_base:v", "-1", "-f", "null", "-",
+        *maps, "-fps_mode", "passthrough", "-enc_time_base:v", FINE_TICK, "-f", "null", "-",
     ]  # fmt: skip
     limits = reading(limits_of(profile.bounds), tools, location)
     done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)

@@ -24,10 +24,9 @@ from hevcq.ffmpeg.inputs import FfmpegTools, display_name, is_url
 from hevcq.ffmpeg.inspect.joined import (
     Recording,
     last_time,
-    out_of_step,
     packets_from,
 )
-from hevcq.ffmpeg.inspect.parts import EACH_BY_ITSELF, joints_words, refuse_jumps
+from hevcq.ffmpeg.inspect.parts import EACH_BY_ITSELF, joints_words, out_of_step, refuse_jumps
 from hevcq.ffmpeg.inspect.recording import HEAD_PACKETS, copying
 from hevcq.ffmpeg.inspect.transport_stream import (
     CLOCK_HZ,

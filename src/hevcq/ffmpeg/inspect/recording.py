@@ -19,7 +19,15 @@ from typing import BinaryIO
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import DiskFull, MediaRefused, SourceDamaged, Stopped, is_full
 from hevcq.ffmpeg.containers.unindexed import packet_layouts
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
+from hevcq.ffmpeg.inputs import (
+    KEYED_BY_KIND,
+    FfmpegTools,
+    display_name,
+    input_options,
+    is_url,
+    keyed,
+    reading,
+)
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.transport_stream import (
     CLOCK_HZ,
@@ -238,19 +246,19 @@ def _head(
     argv = [
         tools.ffprobe, "-v", "quiet", "-select_streams", str(stream.index),
         "-read_intervals", f"%+#{HEAD_PACKETS}", "-show_entries", "packet=pts,pos,flags:stream=id",
-        "-of", "csv=p=1:nk=1", *input_options(location),
+        "-of", KEYED_BY_KIND, *input_options(location),
     ]  # fmt: skip
     found: list[HeadPacket] = []
     pids = [-1]
 
     def on_line(line: str) -> None:
-        kind, *fields = line.split(",")
-        if kind == "packet" and len(fields) >= 3:
-            found.append(
-                HeadPacket(whole_number(fields[1]), whole_number(fields[0]), "K" in fields[2])
-            )
-        elif kind == "stream" and fields and fields[0].startswith("0x"):
-            pids[0] = int(fields[0], 16)
+        kind, _, rest = line.partition("|")
+        fields = keyed(rest)
+        if kind == "packet":
+            place, pts = (whole_number(fields.get(name, "")) for name in ("pos", "pts"))
+            found.append(HeadPacket(place, pts, "K" in fields.get("flags", "")))
+        elif kind == "stream" and fields.get("id", "").startswith("0x"):
+            pids[0] = int(fields["id"], 16)
 
     run_child(
         argv,

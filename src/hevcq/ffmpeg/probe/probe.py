@@ -33,7 +33,6 @@ from hevcq.ffmpeg.inputs import (
     NETWORK,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
-    Demuxed,
     FfmpegTools,
     display_name,
     input_options,
@@ -81,8 +80,7 @@ def probe(
     exist, Unavailable if a URL does not answer; their messages name the file.
     """
     _check_file(location)
-    with Demuxed(tools, location, stop) as file:
-        info = _probed(tools, location, file, stop, midstream=midstream)
+    info = _probed(tools, location, stop, midstream=midstream)
     if midstream and any(stream.may_be_interlaced for stream in info.streams):
         info = with_fields_seen(tools, location, info, stop)
     info = _with_h264_hdr(tools, location, info, stop)
@@ -90,12 +88,10 @@ def probe(
 
 
 def _probed(
-    tools: FfmpegTools, location: str, file: Demuxed, stop: threading.Event, *, midstream: bool
+    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool
 ) -> MediaInfo:
-    probed = file.ask("look", {"packets": PROBE_PACKETS})
-    if probed is None:
-        first = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
-        probed = _parsed(first, location)
+    first = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
+    probed = _parsed(first, location)
     info = media_info(probed)
     if info.format_name in RECORDINGS and any(map(info.unsent, info.of_kind(StreamKind.AUDIO))):
         further = [*looking_far(FAR_S), "-read_intervals", f"%+#{PROBE_PACKETS}"]
@@ -111,25 +107,20 @@ def _probed(
             )
         return info
     if not any(f.get("stream_index") == main.index for f in probed.get("frames", ())):
-        frames = _first_frames(tools, location, file, main, stop)
+        frames = _first_frames(tools, location, main, stop)
         probed = {**probed, "frames": frames}
         info = media_info(probed)
-    later = midstream_frames(tools, location, file, info, main, stop) if midstream else []
+    later = midstream_frames(tools, location, info, main, stop) if midstream else []
     return media_info({**probed, "midstream_frames": later}) if later else info
 
 
 def _first_frames(
-    tools: FfmpegTools, location: str, file: Demuxed, video: Stream, stop: threading.Event
+    tools: FfmpegTools, location: str, video: Stream, stop: threading.Event
 ) -> list[Mapping[str, Any]]:
     """Return the facts of the first frames of a video whose packets come late."""
-    places = [[None, MAIN_VIDEO_PACKETS]]
-    question = {"stream": video.index, "places": places, "nokey": False, "again": True}
-    answer = file.ask("frames", question)
-    if answer is None:
-        packets = ["-read_intervals", f"%+#{MAIN_VIDEO_PACKETS}"]
-        asked = _ask(tools, location, ["-select_streams", str(video.index), *packets], stop)
-        answer = _parsed(asked, location)
-    return list(answer.get("frames", ()))
+    packets = ["-read_intervals", f"%+#{MAIN_VIDEO_PACKETS}"]
+    asked = _ask(tools, location, ["-select_streams", str(video.index), *packets], stop)
+    return list(_parsed(asked, location).get("frames", ()))
 
 
 def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
@@ -408,7 +399,6 @@ _SEEKING = frozenset({"mpegts", "mpeg"})
 def midstream_frames(
     tools: FfmpegTools,
     location: str,
-    file: Demuxed,
     info: MediaInfo,
     video: Stream,
     stop: threading.Event,
@@ -425,11 +415,6 @@ def midstream_frames(
     packets = SEEKING_PACKETS if seeking else LANDING_PACKETS
     start, share = max(0.0, info.start_s or 0.0), length / PLACES
     places = [f"{start + (place + 0.5) * share:.3f}" for place in range(PLACES)]
-    ticks = [[round(float(place) * 1e6), packets] for place in places]
-    question = {"stream": video.index, "places": ticks, "nokey": True, "again": False}
-    answer = file.ask("frames", question)
-    if answer is not None:
-        return list(answer["frames"])
     intervals = ",".join(f"{place}%+#{packets}" for place in places)
     argv = [
         tools.ffprobe, "-v", "error", "-threads", "1", "-skip_frame", "nokey", "-of", "json",

@@ -278,11 +278,6 @@ class Child:
         self._starter.end()
         self._close()
 
-    def forget(self) -> None:
-        """Leave the child to the process that forked this one."""
-        self._popen.returncode = 0  # or Popen would warn that it still runs
-        self._close()
-
     def _close(self) -> None:
         for pipe in self._pipes:
             pipe.close()

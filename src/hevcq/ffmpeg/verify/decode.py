@@ -17,7 +17,7 @@ from hevcq.ffmpeg.command.thumbnails import (
     source_graph,
     thumbnail_output,
 )
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
+from hevcq.ffmpeg.inputs import FINE_TICK, FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import Finished, stream_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, decode_errors, exit_error, without_secrets
@@ -62,7 +62,16 @@ def decode_problems(
     ]  # fmt: skip
     if maps:
         # Not for sound: in a container's ticks short packets (TrueHD: 0.8 ms) have equal times, a line each.
-        argv += [*maps, "-fps_mode", "passthrough", "-enc_time_base:v", "-1", "-f", "null", "-"]
+        argv += [
+            *maps,
+            "-fps_mode",
+            "passthrough",
+            "-enc_time_base:v",
+            FINE_TICK,
+            "-f",
+            "null",
+            "-",
+        ]
     if decoded is not None:
         argv += thumbnail_output(decoded.stream, output_graph(decoded.rate), "pipe:1")
     done = stream_child(

@@ -19,7 +19,14 @@ from hevcq.domain.profile import PictureMetric
 from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.command.thumbnails import source_graph, thumbnail_output
-from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, PROBE_LIMITS, input_options, reading
+from hevcq.ffmpeg.inputs import (
+    KEYED,
+    PROBE_DEADLINE_S,
+    PROBE_LIMITS,
+    input_options,
+    keyed,
+    reading,
+)
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
@@ -172,7 +179,9 @@ def _command(job: FfmpegRun, at: float, thumbnails: Path) -> list[str]:
     command = [*base_command(job.tools, threads), *seek_options(at), "-t", f"{SAMPLE_S:g}"]
     command += source_input(request.location, request.info)
     command += ["-map", f"0:{video.source_index}"] * 2
-    for name, value in chunk_options(target, request.profile, threads=threads, trim="null"):
+    tick = next(s.tick for s in request.info.streams if s.index == video.source_index)
+    options = chunk_options(target, request.profile, tick=tick, threads=threads, trim="null")
+    for name, value in options:
         if name != "-tag":  # of MP4; a source's packets of any codec need Matroska
             command += [f"{name}:0", value]
     command += ["-c:1", "copy", "-map_metadata", "-1", "-map_chapters", "-1"]
@@ -242,7 +251,8 @@ def _packet_sizes(job: FfmpegRun) -> tuple[_Sizes, _Sizes]:
     found = (_Sizes(), _Sizes())
 
     def line(text: str) -> None:
-        stream, size, flags = [*text.split(","), "", ""][:3]
+        fields = keyed(text)
+        stream, size, flags = (fields.get(n, "") for n in ("stream_index", "size", "flags"))
         if stream in {"0", "1"} and size.isdigit():
             sizes = found[int(stream)]
             (sizes.keys if "K" in flags else sizes.others).append(int(size))
@@ -250,7 +260,7 @@ def _packet_sizes(job: FfmpegRun) -> tuple[_Sizes, _Sizes]:
     path = str(job.request.output)
     argv = [
         job.tools.ffprobe, "-v", "error", "-show_entries", "packet=stream_index,size,flags",
-        "-of", "csv=p=0", *input_options(path),
+        "-of", KEYED, *input_options(path),
     ]  # fmt: skip
     run_child(
         argv,
