@@ -42,7 +42,7 @@ CONFIRM ?=
 BASE_IMAGE ?= debian:bookworm-slim
 TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check systemd-check
+.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -76,9 +76,6 @@ audit: setup $(TOOLS)/.ready  ## known vulnerabilities of what the images contai
 
 images-check: setup  ## build the images with buildah, as root, and let them encode a clip; needs no engine
 	$(BIN)/python scripts/images_check.py $(if $(CHECK_BASE),--base $(CHECK_BASE))
-
-systemd-check: setup  ## run the unit of `hevcq service install` under a systemd of its own, as root; after images-check
-	$(BIN)/python scripts/systemd_check.py
 
 clean:  ## remove what the build and the tests made
 	rm -rf dist build demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/out

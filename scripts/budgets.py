@@ -24,11 +24,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 72_609,
-    "modules": 391,
-    "classes": 760,
-    "lines of tests and benchmarks": 92_530,
-    "words of docs": 55_833,
+    "lines of src": 72_266,
+    "modules": 389,
+    "classes": 759,
+    "lines of tests and benchmarks": 92_288,
+    "words of docs": 55_759,
     "settings and keys of profiles": 215,
 }
 """Only ever lowered: a feature that wants lines brings lines."""
@@ -57,7 +57,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
     "src/hevcq/web/pages/chart.py": "one chart",
     "src/hevcq/web/pages/upload.py": "one page",
-    "src/hevcq/web/pages/libraries.py": "one page",
     "src/hevcq/wiring/videos.py": "opened by what deals with uploaded videos only",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""

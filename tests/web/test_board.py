@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from hevcq.backends.embedded.health_records import SqliteHealthRecords
 from hevcq.domain.job import JobState, Phase, Progress
+from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.event_log import Happened
+from hevcq.ports.health import Checked, Depth, Health, Spot
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.libraries.feed import Feed
@@ -214,6 +217,20 @@ def test_it_shows_libraries_with_their_state_and_the_ingests_that_ended(operator
         text = operator.get("/board/libraries").text
     assert "1 video waiting; it may run only at night (schedule)." in text
     assert "waiting;" not in operator.get("/board/libraries").text
+
+
+def test_it_lists_damaged_videos_with_what_is_wrong(operator, farm, tmp_path):
+    assert "Damaged videos" not in operator.get("/board/libraries").text
+    file = tmp_path / "<b>.mp4"
+    file.write_bytes(b"x")
+    spots, mark = (Spot(2.0, 7, "torn"),), fingerprint_of(file.stat())
+    bad = Checked(file, mark, "", Depth.DEMUX, Health.DAMAGED, "It is torn.", 9.0, spots)
+    SqliteHealthRecords(farm.app.records).record(bad)
+
+    html = operator.get("/board/libraries").text
+
+    assert "&lt;b&gt;.mp4</p>" in html
+    assert "It is torn. at 0:00:02.0 (byte 7)" in html
 
 
 def test_it_keeps_the_history_of_ingests_and_pages_through_it(operator, farm):

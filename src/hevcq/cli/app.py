@@ -36,7 +36,7 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.libraries:app", "List, add and check the libraries of the settings."
     ),
     "service": Command(
-        "hevcq.cli.queue.service:app", "Look after the libraries of the settings until stopped."
+        "hevcq.cli.queue.service:service", "Look after the libraries of the settings until stopped."
     ),
     "collect": Command(
         "hevcq.cli.library.collect:collect",

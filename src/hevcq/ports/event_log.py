@@ -168,14 +168,6 @@ class EventLog(ABC):
         """Return the daily sums of these days, in order."""
 
     @abstractmethod
-    def totals(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
-        """Return the sums of all of these days together; the `day` of each key is the first day."""
-
-    @abstractmethod
-    def by_day(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
-        """Return the sums of each of these days by name alone, in order."""
-
-    @abstractmethod
     def forget(self, kept_s: float) -> int:
         """Delete the events older than `kept_s` seconds that the statistics have; return how many.
 

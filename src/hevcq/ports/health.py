@@ -63,6 +63,10 @@ class HealthRecords(ABC):
         """Return the last checks of `paths`."""
 
     @abstractmethod
+    def unsound(self) -> Sequence[Checked]:
+        """Return the last checks that found a file other than sound, latest first."""
+
+    @abstractmethod
     def record(self, checked: Checked) -> None:
         """Store a check, over an earlier one of its path."""
 

@@ -59,8 +59,8 @@ def _problem(library: Library) -> str:
     if not os.access(there, os.W_OK | os.X_OK):
         if _read_only(there):
             return (
-                f"{printable(home)} is mounted read-only here. Under systemd or Docker: install the"
-                " unit again (`hevcq service install`), or mount the folder for writing."
+                f"{printable(home)} is mounted read-only here. Under systemd or Docker: add it to the"
+                " unit's ReadWritePaths, or mount the folder for writing."
             )
         return f"{printable(home)} cannot be written: give this user write permission."
     return ""

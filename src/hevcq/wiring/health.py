@@ -14,6 +14,7 @@ from hevcq.usecases.library_state import folder_state
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hevcq.ports.health import Checked
     from hevcq.usecases.health.check import CheckRequest, HealthCheck
     from hevcq.usecases.health.nightly import Nights
     from hevcq.wiring.app import App
@@ -39,6 +40,14 @@ def open_check(
     records = SqliteHealthRecords(app.records)
     ports = HealthPorts(app.encoder, records, app.clock, stop, app.scratch)
     return HealthCheck(ports, request, on_file)
+
+
+def unsound_videos(app: App) -> list[Checked]:
+    """Return what checks found damaged, rotten or unreadable. Raises StorageError."""
+    from hevcq.backends.embedded.health_records import SqliteHealthRecords
+    from hevcq.usecases.health.check import unsound
+
+    return unsound(SqliteHealthRecords(app.records))
 
 
 class HealthWatch:

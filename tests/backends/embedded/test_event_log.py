@@ -155,28 +155,3 @@ def test_events_are_forgotten_only_once_they_were_summed_up(opened, log, clock) 
     log.end(replace(log.reader("statistics"), seq=1))
     assert log.forget(2000) == 0
     assert log.forget(10) == 1
-
-
-@pytest.mark.parametrize(
-    "span", [(0, 400), (31, 58), (15, 45), (32, 57), (59, 59), (0, 30), (20, 100), (365, 400)]
-)
-def test_totals_are_the_sums_of_their_days_whatever_the_months(log, span) -> None:
-    reader = log.reader("statistics", from_start=True)
-    sums = [
-        (DayKey(day, name, Path("/a"), "hevc", codec, ""), DaySum(1, day, 1, 0.5))
-        for day in range(401)  # from the 1st of January 1970
-        for name in ("job.done", "job.skipped")
-        for codec in ("h264", "vc1")
-    ]
-    log.roll_up(replace(reader, seq=1), sums)
-
-    first, last = span
-    days = last - first + 1
-    totals = log.totals(first, last)
-    assert len(totals) == 4
-    assert all(
-        value == DaySum(days, sum(range(first, last + 1)), days, days / 2) for _, value in totals
-    )
-    daily = log.by_day(first, last)
-    assert len(daily) == 2 * days
-    assert sum(value.before for _, value in daily) == sum(v.before for _, v in totals)

@@ -23,8 +23,14 @@ from hevcq.errors import (
     Unavailable,
 )
 from hevcq.ports.health import Checked, Depth, Health, Spot
-from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
-from hevcq.usecases.health.report import summary, where, write_html
+from hevcq.usecases.health.check import (
+    CheckRequest,
+    HealthCheck,
+    HealthPorts,
+    summary,
+    unsound,
+    where,
+)
 from support.clips import ManualClock
 from support.fakes.encoder import INFO, FakeEncoder
 
@@ -310,15 +316,18 @@ def test_a_place_without_a_time_is_a_byte():
     assert where((Spot(None, 7, "torn"),)) == "at byte 7"
 
 
-def test_the_page_escapes_what_files_are_called(tmp_path, library):
-    library.put("<script>.mp4", b"damaged")
-    checked = list(library.check().values())
-    write_html(tmp_path / "r.html", checked, 1_700_000_000.0)
-    page = (tmp_path / "r.html").read_text()
-    assert "<script>" not in page
-    assert "&lt;script&gt;.mp4" in page
-    assert "2023-11-14 22:13 UTC" in page
-    assert summary(checked) == "1 file read: 1 damaged."
+def test_what_was_found_wrong_is_listed_until_it_is_gone_or_another_file(library):
+    library.put("a.mp4")
+    gone, mended, bad = (library.put(name, b"damaged") for name in ("b.mp4", "c.mp4", "d.mp4"))
+    checked = library.check()
+    gone.unlink()
+    mended.write_bytes(b"sound again")
+
+    with closing(Database(library.folder / "hevcq.db")) as database:
+        listed = unsound(SqliteHealthRecords(database))
+
+    assert listed == [checked[bad.name]]
+    assert summary(list(checked.values())) == "4 files read: 1 sound, 3 damaged."
 
 
 def test_the_depth_is_remembered(library):

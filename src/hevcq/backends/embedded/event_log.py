@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from hevcq.ports.event_log import (
 )
 from hevcq.util.clock import Clock
 
-EPOCH = date(1970, 1, 1)
 STATISTICS = "statistics"
 """The reader whose events are summed up; what it has not read is never deleted."""
 COLUMNS = "at, name, job_id, profile, source, path, root, reason, failure_class, before, after, cpu_s, video_id"
@@ -41,16 +39,6 @@ MOVE = "UPDATE event_reader SET seq = ?, busy_until = 0 WHERE name = ? AND seq <
 SUM = """INSERT INTO history (day, name, root, profile, codec, failure_class, count, before, after,
 cpu_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count,
 before = before + excluded.before, after = after + excluded.after, cpu_s = cpu_s + excluded.cpu_s"""
-SUM_MONTH = SUM.replace("history (day,", "history_month (month,")
-VALUES = "SUM(count), SUM(before), SUM(after), SUM(cpu_s)"
-PARTS = "name, root, profile, codec, failure_class, count, before, after, cpu_s"
-TOTALS = f"""SELECT name, root, profile, codec, failure_class, {VALUES} FROM (
-SELECT {PARTS} FROM history_month WHERE month BETWEEN ? AND ? UNION ALL
-SELECT {PARTS} FROM history WHERE day BETWEEN ? AND ? UNION ALL
-SELECT {PARTS} FROM history WHERE day BETWEEN ? AND ?)
-GROUP BY name, root, profile, codec, failure_class"""  # noqa: S608 - constants only
-BY_DAY = f"""SELECT day, name, {VALUES} FROM history WHERE day BETWEEN ? AND ?
-GROUP BY day, name"""  # noqa: S608 - constants only
 SUMS = """SELECT day, name, root, profile, codec, failure_class, count, before, after, cpu_s
 FROM history WHERE day BETWEEN ? AND ? ORDER BY day, name"""
 FORGET = """DELETE FROM event WHERE at < ? AND name <> ? AND seq <=
@@ -141,7 +129,6 @@ class SqliteEventLog(EventLog):
             moved = connection.execute(MOVE, (reader.seq, reader.name, reader.seq)).rowcount == 1
             if moved:
                 connection.executemany(SUM, rows)
-                connection.executemany(SUM_MONTH, [(_month(row[0]), *row[1:]) for row in rows])
             return moved
 
         return self._database.write(work)
@@ -155,21 +142,6 @@ class SqliteEventLog(EventLog):
             found.append((key, DaySum(*rest[3:])))
         return found
 
-    def totals(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
-        """Add up whole months from their own table, and the days beside them."""
-        found = []
-        for name, root, *rest in self._database.rows(TOTALS, _spans(first_day, last_day)):
-            key = DayKey(first_day, name, Path(os.fsdecode(root)), *rest[:3])
-            found.append((key, DaySum(*rest[3:])))
-        return found
-
-    def by_day(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
-        """Group by the beginning of the primary key."""
-        return [
-            (DayKey(day, name, Path("-"), "", "", ""), DaySum(*sums))
-            for day, name, *sums in self._database.rows(BY_DAY, (first_day, last_day))
-        ]
-
     def forget(self, kept_s: float) -> int:
         """Delete in one statement."""
         row = (self._clock.now() - kept_s, INGEST_ENDED, STATISTICS)
@@ -179,25 +151,6 @@ class SqliteEventLog(EventLog):
 def _place(reader: Reader) -> tuple[Any, ...]:
     place = (reader.seq, reader.tries, reader.next_at, reader.sent_at)
     return (*place, reader.problem, reader.name)
-
-
-def _month(day: int) -> int:
-    there = EPOCH + timedelta(days=day)
-    return 12 * there.year + there.month - 1
-
-
-def _first_of(month: int) -> int:
-    return (date(month // 12, month % 12 + 1, 1) - EPOCH).days
-
-
-def _spans(first_day: int, last_day: int) -> tuple[int, ...]:
-    """Return the whole months between two days, then the days before and after them; each may be none."""
-    first, last = _month(first_day), _month(last_day)
-    first += first_day > _first_of(first)
-    last -= last_day < _first_of(last + 1) - 1
-    if first > last:
-        return (1, 0, first_day, last_day, 1, 0)
-    return (first, last, first_day, _first_of(first) - 1, _first_of(last + 1), last_day)
 
 
 def _row(happened: Happened) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ RECORD = (
     f"INSERT OR REPLACE INTO health ({COLUMNS}) "  # noqa: S608 - constants only
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+UNSOUND = f"SELECT {COLUMNS} FROM health WHERE health <> 'sound' ORDER BY at DESC, path"  # noqa: S608
 ROUND = "SELECT at FROM health_round WHERE round = ?"
 BEGIN = "INSERT OR REPLACE INTO health_round VALUES (?, ?)"
 END = "DELETE FROM health_round WHERE round = ?"
@@ -41,6 +42,10 @@ class SqliteHealthRecords(HealthRecords):
                 (each.path, each) for each in map(_checked, self._database.rows(sql, batch))
             )
         return found
+
+    def unsound(self) -> Sequence[Checked]:
+        """Look up all of them."""
+        return [_checked(row) for row in self._database.rows(UNSOUND)]
 
     def record(self, checked: Checked) -> None:
         """Write one row."""

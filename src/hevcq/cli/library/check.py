@@ -45,9 +45,6 @@ def check(
         bool,
         typer.Option("--again", help="Begin anew instead of going on with an interrupted run."),
     ] = False,
-    report: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write the report as a page.")
-    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -64,22 +61,18 @@ def check(
     require_existing(paths)
     request = _request(paths, decode=decode, share=share, limit=limit, again=again)
     request = _filtered(request, include or (), exclude or ())
-    if report is not None and not report.absolute().parent.is_dir():
-        raise UsageError(f"No such folder: {render.printable(report.absolute().parent)}.")
     with stop_signals() as signals, cli.app() as app:
         from hevcq.wiring.health import open_check
 
         shown = _Progress(app, live=sys.stderr.isatty() and not cli.quiet and not as_json)
         run = open_check(app, request, signals.asked, shown.file)
-        damaged = _run(run, cli, shown, report, as_json=as_json)
+        damaged = _run(run, cli, shown, as_json=as_json)
     raise typer.Exit(ExitCode.SOME_FAILED if damaged else ExitCode.OK)
 
 
-def _run(
-    run: HealthCheck, cli: Cli, shown: _Progress, report: Path | None, *, as_json: bool
-) -> bool:
+def _run(run: HealthCheck, cli: Cli, shown: _Progress, *, as_json: bool) -> bool:
     """Read the files, print what was found, and return whether anything is wrong."""
-    from hevcq.usecases.health.report import summary, where, write_html
+    from hevcq.usecases.health.check import summary, where
 
     checked = []
     for each in run.run():
@@ -102,9 +95,6 @@ def _run(
     remarks = [each for each in checked if each.health.value == "sound" and each.detail]
     for each in [] if as_json else remarks[:REMARKS]:
         cli.echo(f"{render.printable(each.path)} is sound. {render.printable(each.detail)}")
-    if report is not None:
-        write_html(report, checked, shown.app.clock.now())
-        cli.echo(f"Report written to {render.printable(report.absolute())}.")
     cli.echo(summary(checked))
     return bool(wrong)
 

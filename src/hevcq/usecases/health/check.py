@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -39,7 +40,7 @@ from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.encoder import TRIMMED, Encoder, SpareFolder
 from hevcq.ports.health import Checked, Depth, Health, HealthRecords, Spot
 from hevcq.util.clock import Clock
-from hevcq.util.text import printable, reason_of
+from hevcq.util.text import moment, printable, reason_of
 
 READ = 1 << 20
 RAGGED = frozenset({"mpeg"})
@@ -294,6 +295,39 @@ class HealthCheck:
             raise
         except HevcqError:
             return ()  # that it is damaged is known; where is not
+
+
+def unsound(records: HealthRecords) -> list[Checked]:
+    """Return what was found damaged, rotten or unreadable, latest first, and is still the same file."""
+    return [each for each in records.unsound() if _is_there(each)]
+
+
+def where(spots: Sequence[Spot]) -> str:
+    """Return where the damage is, as `at 0:00:12.4 (byte 123)`; "" if that is not known."""
+    return ", ".join(_place(spot) for spot in spots if spot.time_s is not None or spot.byte)
+
+
+def summary(checked: Sequence[Checked]) -> str:
+    """Return the counts as a sentence."""
+    counts = Counter(each.health for each in checked)
+    by_health = [f"{counts[health]:,} {health.value}" for health in Health if counts[health]]
+    files = "1 file" if len(checked) == 1 else f"{len(checked):,} files"
+    return f"{files} read: {', '.join(by_health)}." if checked else "No file was due."
+
+
+def _place(spot: Spot) -> str:
+    byte = "" if spot.byte is None else f"byte {spot.byte}"
+    if spot.time_s is None:
+        return f"at {byte}"
+    time = moment(max(0.0, spot.time_s))
+    return f"at {time} ({byte})" if byte else f"at {time}"
+
+
+def _is_there(checked: Checked) -> bool:
+    try:
+        return same_bytes(fingerprint_of(checked.path.lstat()), checked.fingerprint)
+    except OSError:
+        return False
 
 
 def _at_start(spot: Spot, start: float) -> bool:

@@ -15,8 +15,7 @@ from pathlib import Path
 from hevcq.domain.schedule import Schedule
 from hevcq.ports.event_log import EventLog, Happened
 from hevcq.ports.health import Checked, Health, HealthRecords
-from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
-from hevcq.usecases.health.report import summary, where
+from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts, summary, where
 from hevcq.util.text import printable
 
 NIGHTS = 30
@@ -138,6 +137,10 @@ class Alarm(HealthRecords):
         )
         if self._log.add(happened, unless_within_s=TOLD_ONCE_S):
             self._echo(f"{name} is {checked.health.value}: {why}")
+
+    def unsound(self) -> Sequence[Checked]:
+        """Look up all of them."""
+        return self._records.unsound()
 
     def round_began(self, key: str) -> float | None:
         """Look up one round."""

@@ -131,8 +131,7 @@ def report(log: EventLog, since: date, until: date, library: Callable[[DayKey], 
 
     Raises StorageError.
     """
-    span = (since - EPOCH).days, (until - EPOCH).days
-    found, daily = list(log.totals(*span)), list(log.by_day(*span))
+    found = rows(log, since, until)
     named = {
         name: [(key, value) for key, value in found if key.name == name]
         for name in ("job.skipped", "job.retry", "job.failed", "video.replaced", "video.undone")
@@ -143,7 +142,7 @@ def report(log: EventLog, since: date, until: date, library: Callable[[DayKey], 
         failures[key.failure_class] = failures.get(key.failure_class, 0) + value.count
     (total,) = _lines(found, lambda _key: "all") or (Line("all"),)
     return Report(
-        since=_day(daily[0][0]) if daily else since,
+        since=_day(found[0][0]) if found else since,
         until=until,
         total=total,
         skipped=counts["job.skipped"],
@@ -152,8 +151,8 @@ def report(log: EventLog, since: date, until: date, library: Callable[[DayKey], 
         undone=counts["video.undone"],
         freed=_saved(named["video.replaced"]) - _saved(named["video.undone"]),
         failures=dict(sorted(failures.items(), key=lambda item: (-item[1], item[0]))),
-        days=_lines(daily, lambda key: _day(key).isoformat()),
-        months=_lines(daily, lambda key: _day(key).isoformat()[:7]),
+        days=_lines(found, lambda key: _day(key).isoformat()),
+        months=_lines(found, lambda key: _day(key).isoformat()[:7]),
         libraries=_largest_first(_lines(found, library)),
         profiles=_largest_first(_lines(found, lambda key: key.profile)),
         codecs=_largest_first(_lines(found, lambda key: key.codec or "unknown")),
