@@ -24,11 +24,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 72_266,
+    "lines of src": 72_064,
     "modules": 389,
-    "classes": 759,
-    "lines of tests and benchmarks": 92_288,
-    "words of docs": 55_759,
+    "classes": 757,
+    "lines of tests and benchmarks": 92_274,
+    "words of docs": 55_758,
     "settings and keys of profiles": 215,
 }
 """Only ever lowered: a feature that wants lines brings lines."""
@@ -36,6 +36,7 @@ WAIVED: dict[str, str] = {}
 """At most two `file:function` waivers, each with its reason."""
 SMALL: dict[str, str] = {
     "src/hevcq/__main__.py": "the entry point of `python -m hevcq`",
+    "src/hevcq/backends/embedded/videos/accounts.py": "a port, in SQLite",
     "src/hevcq/cli/main.py": "the entry point of the program",
     "src/hevcq/cli/queue/cancel.py": "one command",
     "src/hevcq/cli/queue/worker.py": "one command",

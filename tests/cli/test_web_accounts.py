@@ -4,10 +4,11 @@ import io
 
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.util.clock import SystemClock
-from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import Users
+from support.accounts import accounts_in
 
 
 def test_a_user_is_added_changed_listed_and_removed(hevcq, data_dir, monkeypatch):
@@ -19,7 +20,8 @@ def test_a_user_is_added_changed_listed_and_removed(hevcq, data_dir, monkeypatch
     assert hevcq("web", "users", "--json").lines == [
         {"type": "user", "name": "anna", "role": "operator"}
     ]
-    user = Users(SecretsFolder(data_dir)).check("anna", "correct horse battery")
+    with accounts_in(data_dir) as accounts:
+        user = Users(accounts).check("anna", "correct horse battery")
     assert user.role is Role.OPERATOR
 
     assert hevcq("web", "remove-user", "anna").code == 0
@@ -33,15 +35,16 @@ def test_a_password_that_is_missing_or_short_is_one_sentence(hevcq, data_dir, mo
         ran = hevcq("web", "add-user", "anna")
         assert ran.code == ExitCode.USAGE
         assert words in ran.err
-    assert not (data_dir / "web" / "users.json").exists()
+    assert "No users" in hevcq("web", "users").err
 
 
 def test_a_new_sign_in_token_is_printed_and_is_the_one_that_counts(hevcq, data_dir):
     first, second = (hevcq("web", "new-token").out.strip() for _ in range(2))
 
-    folder = SecretsFolder(data_dir)
-    assert folder.is_sign_in_token(second)
-    assert not folder.is_sign_in_token(first)
+    with accounts_in(data_dir) as accounts:
+        mode = OneToken(accounts)
+        assert mode.check({"token": second}) is not None
+        assert mode.check({"token": first}) is None
 
 
 def test_a_programs_token_is_made_listed_and_revoked(hevcq, data_dir):
@@ -49,14 +52,15 @@ def test_a_programs_token_is_made_listed_and_revoked(hevcq, data_dir):
         *("web", "token", "create", "backup", "--scope", "read", "--scope", "upload"),
         *("--owner", "anna", "--days", "2"),
     ).out.strip()
-    tokens = ProgramTokens(SecretsFolder(data_dir), SystemClock())
-    person = tokens.person(token)
+    with accounts_in(data_dir) as accounts:
+        person = ProgramTokens(accounts, SystemClock()).person(token)
     assert (person.owner, person.scopes) == ("anna", frozenset({"read", "upload"}))
 
     (listed,) = hevcq("web", "token", "list", "--json").lines
     assert token.split("_")[2] not in str(listed)
     assert "2 days" in hevcq("web", "token", "list").out
     assert hevcq("web", "token", "revoke", listed["id"][:5]).code == 0
-    assert tokens.person(token) is None
+    with accounts_in(data_dir) as accounts:
+        assert ProgramTokens(accounts, SystemClock()).person(token) is None
     assert hevcq("web", "token", "revoke", listed["id"]).code == ExitCode.USAGE
     assert hevcq("web", "token", "create", "x", "--scope", "all").code == ExitCode.USAGE

@@ -119,8 +119,8 @@ def open_embedded(folder: Path) -> World:
     from hevcq.backends.embedded.database import DATABASE, Database
     from hevcq.backends.embedded.factory import open_embedded
     from hevcq.backends.embedded.jobs.tables import Outgoing, send
+    from hevcq.backends.embedded.videos.accounts import SqliteAccounts
     from hevcq.backends.embedded.videos.files import FolderVideoFiles
-    from hevcq.web.identity.folder import SecretsFolder
 
     clock = ManualClock()
     opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, clock)
@@ -143,7 +143,7 @@ def open_embedded(folder: Path) -> World:
         catalog=opened.catalog,
         videos=opened.videos,
         files=files,
-        accounts=SecretsFolder(folder / "data"),
+        accounts=SqliteAccounts(opened.database),
         upload=upload,
         can=frozenset({SIGNALS, BULK, LATE, LINKS}),
         put_body=put_body,

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
 from hevcq.web.app import create_app
-from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role
 from hevcq.web.identity.users import Users
 from hevcq.wiring.app import App, open_app
@@ -73,7 +73,7 @@ PASSWORD = "correct horse battery"
 @pytest.fixture
 def people(visit: Callable[..., TestClient], opened: App) -> Callable[[str], TestClient]:
     """Return a function that gives each person a browser; olga is the operator."""
-    users = Users(SecretsFolder(opened.settings.data_dir), CHEAP)
+    users = Users(opened.accounts, CHEAP)
 
     def one(name: str) -> TestClient:
         users.put(name, PASSWORD, Role.OPERATOR if name == "olga" else Role.USER)
@@ -111,6 +111,6 @@ def visit(opened: App) -> Iterator[Callable[..., TestClient]]:
 def operator(visit: Callable[..., TestClient], opened: App) -> TestClient:
     """A browser in which the person of the token is signed in."""
     client = visit()
-    token = SecretsFolder(opened.settings.data_dir).new_sign_in_token()
+    token = OneToken(opened.accounts).new()
     assert client.post("/sign-in", data={"token": token}).status_code == 303
     return client

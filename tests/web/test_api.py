@@ -19,7 +19,6 @@ from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.uploads import UploadSettings
 from hevcq.usecases.doctor import Area, Finding
 from hevcq.web.api import farm as operators
-from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.person import Scope
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.wiring.app import App
@@ -289,7 +288,7 @@ def test_a_token_allows_its_scopes_and_nothing_else(
     visit: Callable[..., TestClient], bench: VideoBench, opened: App
 ) -> None:
     client = visit(auth="none")
-    tokens = ProgramTokens(SecretsFolder(opened.settings.data_dir), opened.clock)
+    tokens = ProgramTokens(opened.accounts, opened.clock)
     token = tokens.create("t", "ann", [Scope.READ], days=1)
     client.headers["Authorization"] = f"Bearer {token}"
     video = bench.request()

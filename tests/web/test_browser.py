@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.person import Role
 from hevcq.web.identity.users import Users
+from support.accounts import accounts_in
 from support.browser import Site, Watched, browser, make_large_clip, require_chromium
 from web.conftest import CHEAP, PASSWORD
 
@@ -22,9 +22,9 @@ PHONE = {"width": 320, "height": 640}
 def site(tmp_path: Path) -> Iterator[Site]:
     require_chromium()
     made = Site(tmp_path)
-    users = Users(SecretsFolder(made.data), CHEAP)
-    for name, role in (("ann", Role.USER), ("bob", Role.USER), ("olga", Role.OPERATOR)):
-        users.put(name, PASSWORD, role)
+    with accounts_in(made.data) as accounts:
+        for name, role in (("ann", Role.USER), ("bob", Role.USER), ("olga", Role.OPERATOR)):
+            Users(accounts, CHEAP).put(name, PASSWORD, role)
     yield made
     made.close()
 

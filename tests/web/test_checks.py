@@ -1,17 +1,16 @@
 """What `hevcq doctor` says of the page: its address, its sign-in, its uploads and their records."""
 
-import json
 import socket
 
 import pytest
 
 from contracts.backends import PROFILES
+from hevcq.ports.videos import AccountKind
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.uploads import GIB, UploadSettings
 from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.usecases.doctor import Area
 from hevcq.web.checks import findings
-from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.person import Role
 from hevcq.web.identity.users import Users
 from hevcq.wiring.app import open_app
@@ -81,13 +80,12 @@ def test_a_page_without_its_users_is_wrong(look, opened):
     assert not check.ok
     assert "hevcq web add-user" in check.remedy
 
-    folder = SecretsFolder(opened.settings.data_dir)
-    Users(folder, CHEAP).put("anna", PASSWORD, Role.USER)
+    Users(opened.accounts, CHEAP).put("anna", PASSWORD, Role.USER)
     assert look(auth="users")["sign-in"].detail == "1 user, none of them operators"
-    Users(folder, CHEAP).put("olga", PASSWORD, Role.OPERATOR)
+    Users(opened.accounts, CHEAP).put("olga", PASSWORD, Role.OPERATOR)
     assert look(auth="users")["sign-in"].detail == "2 users, 1 of them operator"
 
-    (folder.path / "users.json").write_text(json.dumps({"users": {"anna": {"role": "king"}}}))
+    opened.accounts.put(AccountKind.USER, "anna", {"role": "king"})
     damaged = look(auth="users")["sign-in"]
     assert not damaged.ok
     assert "not what hevcq writes" in damaged.detail

@@ -1,7 +1,6 @@
 """Every way to sign in, over the page; the OpenID provider is a real server on this machine."""
 
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
@@ -13,14 +12,14 @@ from joserfc.jwk import KeySet, RSAKey
 from starlette.testclient import TestClient
 
 from hevcq.errors import ConfigError, StorageError, UsageError
+from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.util.clock import SystemClock
-from hevcq.web.checks import make_mode
-from hevcq.web.identity.folder import SecretsFolder, digest
+from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import Peers
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Role, Scope
-from hevcq.web.identity.session import SignedOut
+from hevcq.web.identity.session import configured_key, kept_key
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import Users
 from web.conftest import CHEAP
@@ -35,12 +34,12 @@ pytestmark = [
 
 
 @pytest.fixture
-def folder(opened) -> SecretsFolder:
-    return SecretsFolder(opened.settings.data_dir)
+def accounts(opened) -> Accounts:
+    return opened.accounts
 
 
-def test_a_user_signs_in_and_sees_the_board_only_as_operator(visit, folder):
-    users = Users(folder, CHEAP)
+def test_a_user_signs_in_and_sees_the_board_only_as_operator(visit, accounts):
+    users = Users(accounts, CHEAP)
     users.put("anna", PASSWORD, Role.OPERATOR)
     users.put("ben", PASSWORD, Role.USER)
     anna, ben = visit(auth="users"), visit(auth="users")
@@ -60,51 +59,35 @@ def test_a_user_signs_in_and_sees_the_board_only_as_operator(visit, folder):
     assert ben.get("/sign-in").status_code == 200, "and so does removal"
 
 
-def test_passwords_are_stored_as_argon2_hashes_that_only_the_owner_may_read(folder):
-    Users(folder).put("anna", PASSWORD, Role.USER)
-    file = folder.path / "users.json"
+def test_passwords_are_stored_as_argon2_hashes(accounts):
+    Users(accounts).put("anna", PASSWORD, Role.USER)
+    row = str(accounts.get(AccountKind.USER, "anna"))
 
-    assert "$argon2id$" in file.read_text()
-    assert PASSWORD not in file.read_text()
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert folder.path.stat().st_mode & 0o777 == 0o700
+    assert "$argon2id$" in row
+    assert PASSWORD not in row
 
 
 @pytest.mark.parametrize(
     ("name", "password"),
     [("", PASSWORD), ("a b", PASSWORD), ("../x", PASSWORD), ("anna", "short"), ("a", "x" * 2000)],
 )
-def test_a_name_or_password_that_will_not_do_is_refused(folder, name: str, password: str):
+def test_a_name_or_password_that_will_not_do_is_refused(accounts, name: str, password: str):
     with pytest.raises(UsageError):
-        Users(folder, CHEAP).put(name, password, Role.USER)
+        Users(accounts, CHEAP).put(name, password, Role.USER)
 
 
-def test_a_damaged_file_lets_nobody_in(folder, visit):
-    Users(folder, CHEAP).put("anna", PASSWORD, Role.USER)
-    (folder.path / "users.json").write_text("{")
+def test_a_damaged_row_lets_nobody_in(accounts, visit):
+    accounts.put(AccountKind.USER, "anna", {"role": "king"})
 
-    with pytest.raises(StorageError, match=r"users\.json"):
-        Users(folder, CHEAP).all()
+    with pytest.raises(StorageError, match="anna"):
+        Users(accounts, CHEAP).all()
     got = visit(auth="users").post("/sign-in", data={"name": "anna", "password": PASSWORD})
     assert got.status_code == 503
-    assert "users.json" not in got.text or "set-cookie" not in got.headers
+    assert "set-cookie" not in got.headers
 
 
-def test_users_added_at_the_same_time_are_all_kept(folder):
-    def add(number: int) -> None:
-        Users(folder, CHEAP).put(f"user{number}", PASSWORD, Role.USER)
-
-    threads = [threading.Thread(target=add, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(Users(folder, CHEAP).all()) == 8
-
-
-def test_guessing_a_name_from_many_addresses_is_slowed_down(visit, folder):
-    Users(folder, CHEAP).put("anna", PASSWORD, Role.USER)
+def test_guessing_a_name_from_many_addresses_is_slowed_down(visit, accounts):
+    Users(accounts, CHEAP).put("anna", PASSWORD, Role.USER)
     client = visit(auth="users", peer="10.0.0.1", trusted_proxies=("10.0.0.1",))
 
     def guess(address: str) -> int:
@@ -140,7 +123,7 @@ def test_a_proxy_names_the_person_and_nobody_else_may(visit):
 
 def test_a_proxy_mode_needs_to_know_its_proxies(opened):
     with pytest.raises(ConfigError, match="trusted_proxies"):
-        make_mode(WebSettings(auth="proxy"), SecretsFolder(opened.settings.data_dir), opened.clock)
+        make_mode(WebSettings(auth="proxy"), opened.accounts, opened.clock)
 
 
 def test_an_address_in_ipv6_clothing_is_the_same_peer():
@@ -149,8 +132,8 @@ def test_an_address_in_ipv6_clothing_is_the_same_peer():
     assert not Peers(("10.0.0.0/8",)).trusts("testclient")
 
 
-def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, folder, clock):
-    tokens = ProgramTokens(folder, clock)
+def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, accounts, clock):
+    tokens = ProgramTokens(accounts, clock)
     reader = tokens.create("backup", "anna", {Scope.READ}, days=1)
     runner = tokens.create("cron", "anna", {Scope.READ, Scope.OPERATE}, days=30)
     client = visit()
@@ -166,7 +149,7 @@ def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, folder, 
     bearer = {"Authorization": f"Bearer {runner}"}
     done = client.post("/api/v1/resume", headers=bearer)
     assert done.status_code == 200, "a program says no Origin"
-    assert runner.split("_", 2)[2] not in (folder.path / "tokens.json").read_text()
+    assert runner.split("_", 2)[2] not in str(accounts.all(AccountKind.PROGRAM))
     tokens.revoke(runner.split("_")[1])
     assert get(runner) == 401
     person = tokens.person(reader)
@@ -181,9 +164,9 @@ def test_a_wrong_token_is_not_helped_by_a_session(operator):
     assert operator.get("/board", headers=wrong).status_code == 303
 
 
-def test_a_token_ends_with_its_user(visit, folder, clock):
-    Users(folder, CHEAP).put("anna", PASSWORD, Role.OPERATOR)
-    token = ProgramTokens(folder, clock).create("x", "anna", {Scope.OPERATE}, days=1)
+def test_a_token_ends_with_its_user(visit, accounts, clock):
+    Users(accounts, CHEAP).put("anna", PASSWORD, Role.OPERATOR)
+    token = ProgramTokens(accounts, clock).create("x", "anna", {Scope.OPERATE}, days=1)
     client = visit(auth="users")
     bearer = {"Authorization": f"Bearer {token}"}
 
@@ -191,14 +174,14 @@ def test_a_token_ends_with_its_user(visit, folder, clock):
         return client.get("/api/v1/queues", headers=bearer).status_code
 
     assert get() == 200
-    Users(folder, CHEAP).put("anna", PASSWORD, Role.USER)
+    Users(accounts, CHEAP).put("anna", PASSWORD, Role.USER)
     assert get() == 403, "nobody runs the farm by a token of the time they were its operator"
-    Users(folder, CHEAP).remove("anna")
+    Users(accounts, CHEAP).remove("anna")
     assert get() == 401
 
 
-def test_a_proxys_token_runs_the_farm_for_its_operators_only(visit, folder, clock):
-    tokens = ProgramTokens(folder, clock)
+def test_a_proxys_token_runs_the_farm_for_its_operators_only(visit, accounts, clock):
+    tokens = ProgramTokens(accounts, clock)
     client = visit(auth="proxy", trusted_proxies=("10.0.0.1",), operators=("olga",))
 
     def get(owner: str) -> int:
@@ -208,8 +191,8 @@ def test_a_proxys_token_runs_the_farm_for_its_operators_only(visit, folder, cloc
     assert (get("olga"), get("local"), get("ben")) == (200, 200, 403)
 
 
-def test_no_page_takes_a_programs_token(visit, folder, clock, bench):
-    tokens = ProgramTokens(folder, clock)
+def test_no_page_takes_a_programs_token(visit, accounts, clock, bench):
+    tokens = ProgramTokens(accounts, clock)
     video = bench.request()
     client = visit(auth="none")
     client.headers.pop("sec-fetch-site")
@@ -225,8 +208,8 @@ def test_no_page_takes_a_programs_token(visit, folder, clock, bench):
     assert bench.now(video) == video, "scopes are known to /api, /uploads and /media only"
 
 
-def test_a_token_is_revoked_by_a_prefix_that_means_one(folder, clock):
-    tokens = ProgramTokens(folder, clock)
+def test_a_token_is_revoked_by_a_prefix_that_means_one(accounts, clock):
+    tokens = ProgramTokens(accounts, clock)
     tokens.create("a", "local", {Scope.READ}, days=1)
     for wrong in ("", "zz"):
         with pytest.raises(UsageError):
@@ -235,12 +218,20 @@ def test_a_token_is_revoked_by_a_prefix_that_means_one(folder, clock):
         tokens.create("  ", "local", {Scope.READ}, days=1)
 
 
-def test_a_short_session_key_is_refused_without_showing_it(folder):
+def test_a_short_session_key_is_refused_without_showing_it(tmp_path):
     with pytest.raises(ConfigError) as caught:
-        folder.session_key("guessable")
+        configured_key("guessable")
     assert "guessable" not in str(caught.value)
-    assert folder.session_key("k" * 32) == folder.session_key("k" * 32)
-    assert folder.session_key() == folder.session_key()
+    assert configured_key("k" * 32) == configured_key("k" * 32)
+
+
+def test_the_key_of_sessions_is_made_once_for_its_owner_alone(tmp_path):
+    folder = tmp_path / "web"
+    assert kept_key(folder) == kept_key(folder)
+    assert (folder.stat().st_mode & 0o777, len(kept_key(folder))) == (0o700, 32)
+    (folder / "session.key").write_bytes(b"")
+    with pytest.raises(StorageError, match="is no key"):
+        kept_key(folder)
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +317,7 @@ ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_pool"
 class Offline(Oidc):
     """The mode with a provider that is only its keys."""
 
-    def _get(self, address: str) -> dict[str, object]:
+    def _get(self, address: str, max_age_s: float) -> dict[str, object]:
         if address.endswith("openid-configuration"):
             return {"issuer": ISSUER, "jwks_uri": "https://keys", "token_endpoint": "https://token"}
         return KeySet([KEY]).as_dict(private=False)  # type: ignore[return-value]
@@ -423,21 +414,3 @@ def test_a_provider_is_reached_by_https_only(clock):
     for issuer in ("http://login.example.org", "", "ftp://x"):
         with pytest.raises(ConfigError):
             Oidc(WebSettings(**settings_for(issuer)), clock)
-
-
-def test_the_files_of_a_former_release_still_count(folder, clock):
-    folder.write("users.json", {"users": {"anna": {"role": "user", "hash": CHEAP.hash(PASSWORD)}}})
-    row = {"name": "backup", "owner": "anna", "scopes": ["read"], "created": 1.0, "expires": 9e9}
-    secret = "s" * 32
-    folder.write("tokens.json", {"tokens": {"0" * 12: {**row, "sha256": digest(secret)}}})
-    folder.write("signed-out.json", {"sessions": {digest("a cookie"): clock.now() + 60}})
-    folder.write("token.json", {"sha256": digest("the token")})
-
-    assert Users(folder, CHEAP).check("anna", PASSWORD) is not None
-    person = ProgramTokens(folder, clock).person(f"hevcq_{'0' * 12}_{secret}")
-    assert person.owner == "anna"
-    assert "a cookie" in SignedOut(folder)
-    assert "another" not in SignedOut(folder)
-    assert folder.is_sign_in_token("the token")
-    SignedOut(folder).add("another", clock.now() + 60, clock.now())
-    assert folder.read("signed-out.json")["sessions"][digest("another")] == clock.now() + 60

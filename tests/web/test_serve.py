@@ -19,8 +19,8 @@ import pytest
 from hevcq.cli.web.serve import missing
 from hevcq.errors import Unavailable, UsageError
 from hevcq.settings.web import WebSettings
-from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.server import greeting, listen
+from support.accounts import accounts_in
 
 MOST_KB = 80
 """Kilobytes of a first visit of the home page, compressed."""
@@ -57,16 +57,15 @@ def test_a_start_without_a_terminal_says_how_to_sign_in_and_sigterm_ends_it(tmp_
     finally:
         running.kill()
         running.communicate()
-    mode = (tmp_path / "web" / "token.json").stat().st_mode & 0o777
-    assert mode == 0o600
-    assert token not in (tmp_path / "web" / "token.json").read_text()
+    for kept in (tmp_path / "hevcq.db", tmp_path / "web" / "session.key"):
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert token.encode() not in kept.read_bytes()
 
 
 def test_the_token_is_shown_once(tmp_path: Path):
-    folder = SecretsFolder(tmp_path)
-    with listen("127.0.0.1", 0) as listening:
-        first = list(greeting(WebSettings(), folder, listening, terminal=True))
-        second = list(greeting(WebSettings(), folder, listening, terminal=True))
+    with listen("127.0.0.1", 0) as listening, accounts_in(tmp_path) as accounts:
+        first = list(greeting(WebSettings(), accounts, listening, terminal=True))
+        second = list(greeting(WebSettings(), accounts, listening, terminal=True))
 
     assert "/sign-in#" in first[0]
     assert not any("#" in line for line in second)
@@ -74,11 +73,11 @@ def test_the_token_is_shown_once(tmp_path: Path):
 
 
 def test_an_address_of_the_network_without_tls_is_warned_about(tmp_path: Path):
-    with listen("127.0.0.1", 0) as listening:
+    with listen("127.0.0.1", 0) as listening, accounts_in(tmp_path) as accounts:
         settings = WebSettings(host="0.0.0.0", auth="token")
-        open_lines = list(greeting(settings, SecretsFolder(tmp_path), listening, terminal=False))
+        open_lines = list(greeting(settings, accounts, listening, terminal=False))
         behind = settings.model_copy(update={"url": "https://videos.example.org"})
-        closed_lines = list(greeting(behind, SecretsFolder(tmp_path), listening, terminal=False))
+        closed_lines = list(greeting(behind, accounts, listening, terminal=False))
 
     assert any("unencrypted" in line for line in open_lines)
     assert not any("unencrypted" in line for line in closed_lines)

@@ -14,8 +14,8 @@ from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import UploadRequest, request_upload
 from hevcq.web.app import create_app
-from hevcq.web.checks import accounts_of, findings
-from hevcq.web.identity.folder import SecretsFolder, SignInToken
+from hevcq.web.checks import findings
+from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role, Scope
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import Users
@@ -78,8 +78,7 @@ def test_a_session_and_its_sign_out_hold_on_every_server(
     servers: list[App], browse: Callable[..., list[TestClient]]
 ) -> None:
     one, two = browse(auth="users")
-    Users(accounts_of(servers[0]), CHEAP).put("anna", PASSWORD, Role.USER)
-    assert not (servers[0].settings.data_dir / "web" / "users.json").exists()
+    Users(servers[0].accounts, CHEAP).put("anna", PASSWORD, Role.USER)
     assert two.post("/sign-in", data={"name": "anna", "password": "another"}).status_code == 403
     sign_in(one, two, name="anna", password=PASSWORD)
     copy = dict(one.cookies)
@@ -94,12 +93,12 @@ def test_a_removed_user_is_gone_on_every_server(
     servers: list[App], browse: Callable[..., list[TestClient]]
 ) -> None:
     one, two = browse(auth="users")
-    Users(accounts_of(servers[0]), CHEAP).put("anna", PASSWORD, Role.USER)
+    Users(servers[0].accounts, CHEAP).put("anna", PASSWORD, Role.USER)
     sign_in(two, one, name="anna", password=PASSWORD)
     (found,) = [each for each in findings(servers[1]) if each.check.name == "sign-in"]
     assert found.check.detail.startswith("1 user, none of them operator")
 
-    Users(accounts_of(servers[1])).remove("anna")
+    Users(servers[1].accounts).remove("anna")
 
     assert one.get("/upload").status_code == two.get("/upload").status_code == 303
     (found,) = [each for each in findings(servers[0]) if each.check.name == "sign-in"]
@@ -110,7 +109,7 @@ def test_a_programs_token_and_its_end_hold_on_every_server(
     servers: list[App], browse: Callable[..., list[TestClient]]
 ) -> None:
     one, two = browse(auth="none")
-    tokens = [ProgramTokens(accounts_of(app), app.clock) for app in servers]
+    tokens = [ProgramTokens(app.accounts, app.clock) for app in servers]
     token = tokens[0].create("backup", "ann", [Scope.READ], 30)
     given = {"Authorization": f"Bearer {token}"}
     for client in (one, two):
@@ -125,9 +124,9 @@ def test_the_sign_in_token_is_the_same_on_every_server(
     servers: list[App], browse: Callable[..., list[TestClient]]
 ) -> None:
     one, two = browse()
-    token = SignInToken(accounts_of(servers[0])).new()
+    token = OneToken(servers[0].accounts).new()
     sign_in(two, one, token=token)
-    SignInToken(accounts_of(servers[1])).new()
+    OneToken(servers[1].accounts).new()
     assert one.get("/board").status_code == two.get("/board").status_code == 303
 
 
@@ -155,11 +154,3 @@ def test_the_end_of_a_video_is_reported_by_one_of_the_servers(servers: list[App]
     assert headers["webhook-id"].startswith(f"hevcq-{video.video_id}-")
     assert (message["type"], message["data"]["video"]) == ("video.failed", video.video_id)
     assert message["data"]["source"] == "Garden"
-
-
-def test_servers_of_one_data_folder_share_its_files(tmp_path: Path) -> None:
-    one, two = SecretsFolder(tmp_path), SecretsFolder(tmp_path)
-    Users(one, CHEAP).put("anna", PASSWORD, Role.USER)
-    assert Users(two, CHEAP).check("anna", PASSWORD) is not None
-    Users(two).remove("anna")
-    assert Users(one, CHEAP).check("anna", PASSWORD) is None

@@ -66,7 +66,7 @@ class WebSettings(BaseModel):
     )
     auth: Literal["token", "users", "proxy", "oidc", "none"] = Field(
         default="token",
-        description="sign-in: one token, users of a file, a reverse proxy's header, an OpenID "
+        description="sign-in: one token, users with passwords, a reverse proxy's header, an OpenID "
         "provider, or none (loopback only)",
     )
     operators: Words = Field(

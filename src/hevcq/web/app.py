@@ -22,13 +22,10 @@ from hevcq.usecases.videos.texts import TextReader
 from hevcq.util.log import get_logger
 from hevcq.web import media
 from hevcq.web.api.openapi import API
-from hevcq.web.checks import accounts_of, make_mode
-from hevcq.web.identity.authentication import Authenticator, SignInFirst
-from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.authentication import Authenticator, SignInFirst, make_mode
 from hevcq.web.identity.limiter import Limiter
 from hevcq.web.identity.person import maybe_person
-from hevcq.web.identity.session import Cookies, SignedOut
-from hevcq.web.identity.tokens import ProgramTokens
+from hevcq.web.identity.session import Cookies, configured_key, kept_key
 from hevcq.web.live import Hub
 from hevcq.web.pages import board, home, libraries, poster, upload, video
 from hevcq.web.pages.sign_in import SignIn
@@ -52,12 +49,11 @@ RAW = ("/api/", "/media/", "/uploads", "/p/")
 def create_app(app: App) -> FastAPI:
     """Return the application. Raises ConfigError, StorageError, or Unavailable on AWS."""
     settings = app.settings.web
-    folder = SecretsFolder(app.settings.data_dir)
     secure = settings.url.startswith("https://")
-    cookies = Cookies(folder.session_key(settings.session_key.get_secret_value()), secure=secure)
-    accounts = accounts_of(app)
-    mode, tokens = make_mode(settings, accounts, app.clock), ProgramTokens(accounts, app.clock)
-    authenticator = Authenticator(mode, cookies, SignedOut(accounts), app.clock, tokens.person)
+    configured = settings.session_key.get_secret_value()
+    key = configured_key(configured) if configured else kept_key(app.settings.data_dir / "web")
+    mode = make_mode(settings, app.accounts, app.clock)
+    authenticator = Authenticator(mode, Cookies(key, secure=secure), app.accounts, app.clock)
     policy = content_policy(() if app.settings.backend == "embedded" else app.video_files.origins())
     hub = Hub(LOOK_S if app.settings.backend == "embedded" else LOOK_AWS_S)
     made = FastAPI(

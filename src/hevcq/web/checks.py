@@ -11,13 +11,13 @@ from hevcq.ports.videos import Accounts
 from hevcq.settings.uploads import GIB
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import Area, Finding, wrong
-from hevcq.util.clock import Clock
 from hevcq.util.text import reason_of, size
-from hevcq.web.identity.folder import SecretsFolder, SignInToken
-from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
+from hevcq.web.identity.authentication import make_mode
+from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.oidc import Oidc
 from hevcq.web.identity.person import Role
-from hevcq.web.identity.users import NameAndPassword, Users
+from hevcq.web.identity.session import configured_key
+from hevcq.web.identity.users import Users
 from hevcq.web.shield import host_of, is_loopback
 from hevcq.wiring.app import App
 
@@ -44,26 +44,6 @@ def refuse_open_doors(settings: WebSettings) -> None:
             f'web.auth = "none" is for this machine only, but web.host is {settings.host}.',
             remedy="Listen on 127.0.0.1, or choose another web.auth.",
         )
-
-
-def accounts_of(app: App) -> Accounts:
-    """Return who may use the page: of the data folder, or where several servers share them."""
-    return app.shared_accounts or SecretsFolder(app.settings.data_dir)
-
-
-def make_mode(settings: WebSettings, accounts: Accounts, clock: Clock) -> Mode:
-    """Return the configured way to sign in. Raises ConfigError."""
-    match settings.auth:
-        case "none":
-            return Nobody()
-        case "proxy":
-            return ProxyHeader(settings)
-        case "users":
-            return NameAndPassword(Users(accounts))
-        case "oidc":
-            return Oidc(settings, clock)
-        case "token":
-            return OneToken(accounts)
 
 
 def _checked(area: Area, name: str, look: Callable[[], str]) -> Finding:
@@ -117,9 +97,9 @@ def _refuse_foreign(host: str) -> None:
 
 def _sign_in(app: App) -> str:
     """Return who can sign in. Raises ConfigError, StorageError, Unavailable."""
-    settings, accounts = app.settings.web, accounts_of(app)
+    settings, accounts = app.settings.web, app.accounts
     if configured := settings.session_key.get_secret_value():
-        SecretsFolder(app.settings.data_dir).session_key(configured)
+        configured_key(configured)
     mode = make_mode(settings, accounts, app.clock)
     match settings.auth:
         case "users":
@@ -132,9 +112,7 @@ def _sign_in(app: App) -> str:
             peers = ", ".join(settings.trusted_proxies)
             return f"{settings.proxy_header} from {peers}{_operators(settings)}"
         case "token":
-            made = (
-                "of the first start" if SignInToken(accounts).exists() else "of the start to come"
-            )
+            made = "of the first start" if OneToken(accounts).exists() else "of the start to come"
             return f"with the token {made}"
         case "none":
             return "nobody needs to: this machine only"

@@ -19,8 +19,8 @@ from hevcq.settings.web import WebSettings
 from hevcq.util.log import get_logger
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
-from hevcq.web.checks import accounts_of, refuse_open_doors
-from hevcq.web.identity.folder import SignInToken
+from hevcq.web.checks import refuse_open_doors
+from hevcq.web.identity.modes import OneToken
 from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
 from hevcq.worker.signals import StopSignals
@@ -49,8 +49,7 @@ def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, termin
     most = connection_limit()
     listening = listen(settings.host, settings.port)
     try:
-        accounts = accounts_of(app)
-        for line in greeting(settings, accounts, listening, terminal=terminal):
+        for line in greeting(settings, app.accounts, listening, terminal=terminal):
             echo(line)
         Server(application, most).run_until(signals, listening)
     finally:
@@ -104,13 +103,13 @@ def greeting(
     shown = f"[{shown}]" if ":" in shown else shown
     address = settings.url or f"http://{shown}:{port}"
     if settings.auth == "token":
-        if SignInToken(accounts).exists():
+        if OneToken(accounts).exists():
             yield f"The page is at {address}; sign in with the token of the first start."
             yield "Lost it? `hevcq web new-token` makes another."
         elif not terminal:
             yield f"The page is at {address}; `hevcq web new-token` prints the token to sign in with."
         else:
-            yield f"Sign in at {address}/sign-in#{SignInToken(accounts).new()}"
+            yield f"Sign in at {address}/sign-in#{OneToken(accounts).new()}"
             yield "Keep this address: it is shown only once."
     else:
         yield f"The page is at {address}."

@@ -142,10 +142,12 @@ class App:
         return open_aws_videos(self.settings, self._clients)
 
     @cached_property
-    def shared_accounts(self) -> Accounts | None:
-        """Who may use the page, where its servers share no data folder; else None."""
+    def accounts(self) -> Accounts:
+        """Who may use the page."""
         if self.settings.backend == "embedded":
-            return None
+            from hevcq.backends.embedded.videos.accounts import SqliteAccounts
+
+            return SqliteAccounts(self._embedded.database)
         from hevcq.backends.aws.factory import open_aws_accounts
 
         return open_aws_accounts(self.settings, self._clients)

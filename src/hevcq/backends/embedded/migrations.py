@@ -49,6 +49,7 @@ SCRIPTS: tuple[str, ...] = (
     "018_given_up.sql",
     "019_notices.sql",
     "020_fewer_messages.sql",
+    "021_accounts.sql",
 )
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""

@@ -86,10 +86,9 @@ def new_token(ctx: typer.Context) -> None:
     The former token and every session end.
     """
     opened = _opened(ctx)
-    from hevcq.web.checks import accounts_of
-    from hevcq.web.identity.folder import SignInToken
+    from hevcq.web.identity.modes import OneToken
 
-    render.emit(SignInToken(accounts_of(opened)).new())
+    render.emit(OneToken(opened.accounts).new())
 
 
 @tokens.command("create", cls=PlainCommand)
@@ -171,18 +170,16 @@ def _opened(ctx: typer.Context) -> App:
 
 def _users(ctx: typer.Context) -> Users:
     app = _opened(ctx)
-    from hevcq.web.checks import accounts_of
     from hevcq.web.identity.users import Users
 
-    return Users(accounts_of(app))
+    return Users(app.accounts)
 
 
 def _tokens(ctx: typer.Context) -> ProgramTokens:
     app = _opened(ctx)
-    from hevcq.web.checks import accounts_of
     from hevcq.web.identity.tokens import ProgramTokens
 
-    return ProgramTokens(accounts_of(app), app.clock)
+    return ProgramTokens(app.accounts, app.clock)
 
 
 def _password() -> str:

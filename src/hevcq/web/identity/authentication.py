@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
-from http import HTTPStatus
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hevcq.ports.videos import AccountKind, Accounts
+from hevcq.settings.web import WebSettings
 from hevcq.util.clock import Clock
-from hevcq.web.identity.modes import Mode
-from hevcq.web.identity.person import Person
-from hevcq.web.identity.session import SESSION, Cookies, Session, SignedOut, as_session
+from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
+from hevcq.web.identity.oidc import Oidc
+from hevcq.web.identity.person import Person, Role
+from hevcq.web.identity.session import SESSION, Cookies, Session, new_token
+from hevcq.web.identity.tokens import ProgramTokens
+from hevcq.web.identity.users import NameAndPassword, Users
+from hevcq.web.problems import problem
 
 PUBLIC = ("/static/", "/sign-in", "/p/", "/healthz", "/favicon.ico")
 """Paths that need no sign-in: what they show is public, or is how one signs in."""
@@ -26,50 +29,61 @@ TAKE_TOKENS = ("/api/", "/uploads", "/media/")
 OF_TOKENS = (*TAKE_TOKENS, *PUBLIC)
 FOR_PEOPLE = "Pages are for people: a program's token is for /api/v1, /uploads and /media."
 SIGN_IN = "/sign-in"
+CLOSE = {"Connection": "close"}
 
 
 class Authenticator:
     """Identify who is asking: a program by its token, a person by their session or by the proxy."""
 
-    def __init__(
-        self,
-        mode: Mode,
-        cookies: Cookies,
-        ended: SignedOut,
-        clock: Clock,
-        program: Callable[[str], Person | None],
-    ) -> None:
-        self.mode, self.cookies, self._ended = mode, cookies, ended
-        self._clock, self._program = clock, program
+    def __init__(self, mode: Mode, cookies: Cookies, accounts: Accounts, clock: Clock) -> None:
+        self.mode, self.cookies = mode, cookies
+        self._accounts, self._clock = accounts, clock
+        self._programs = ProgramTokens(accounts, clock)
 
     def identify(self, connection: HTTPConnection) -> Person | None:
         """Return who is asking, or None. A bearer token is judged alone. Blocking."""
         kind, _, token = connection.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            person = self._program(token.strip())
+            person = self._programs.person(token.strip())
             return self.mode.behind(person) if person is not None else None
         direct = self.mode.direct(connection)
         if direct is not None:
             return direct
-        content = self.cookies.read(connection, SESSION, self._clock.now())
-        session = as_session(content) if content is not None else None
-        if session is None or self.cookies.given(connection, SESSION) in self._ended:
+        claims = self.cookies.read(connection, SESSION, self._clock.now())
+        if claims is None or self._accounts.get(AccountKind.ENDED, claims["jti"]) is not None:
             return None
+        session = Session(claims["sub"], claims["name"], Role(claims["role"]), claims["mark"])
         return self.mode.still(session)
 
     def sign_in(self, response: Response, session: Session, hours: float) -> None:
         """Set the session's cookie, which ends after so many `hours`."""
         now = self._clock.now()
-        content = {"o": session.owner, "n": session.name, "r": session.role, "m": session.mark}
-        content["i"] = secrets.token_urlsafe(9)  # tells apart what is signed out of one by one
-        self.cookies.write(response, SESSION, content, until=now + hours * 3600, now=now)
+        claims = {"sub": session.owner, "name": session.name, "role": session.role}
+        claims |= {"mark": session.mark, "jti": new_token()}
+        self.cookies.write(response, SESSION, claims, until=now + hours * 3600, now=now)
 
     def sign_out(self, connection: HTTPConnection) -> None:
         """End the session of this request, for whoever has its cookie. Blocking."""
         now = self._clock.now()
-        content = self.cookies.read(connection, SESSION, now)
-        if content is not None:
-            self._ended.add(self.cookies.given(connection, SESSION), content["until"], now)
+        claims = self.cookies.read(connection, SESSION, now)
+        if claims is not None:
+            self._accounts.forget(AccountKind.ENDED, now)
+            self._accounts.put(AccountKind.ENDED, claims["jti"], {}, expires_at=claims["exp"])
+
+
+def make_mode(settings: WebSettings, accounts: Accounts, clock: Clock) -> Mode:
+    """Return the configured way to sign in. Raises ConfigError."""
+    match settings.auth:
+        case "none":
+            return Nobody()
+        case "proxy":
+            return ProxyHeader(settings)
+        case "users":
+            return NameAndPassword(Users(accounts))
+        case "oidc":
+            return Oidc(settings, clock)
+        case "token":
+            return OneToken(accounts)
 
 
 class SignInFirst:
@@ -94,7 +108,7 @@ class SignInFirst:
             await _refusal(scope, path)(scope, receive, send)
             return
         if person is not None and person.scopes is not None and not path.startswith(OF_TOKENS):
-            await _problem(403, FOR_PEOPLE)(scope, receive, send)
+            await problem(403, FOR_PEOPLE, headers=CLOSE)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -106,17 +120,7 @@ def _refusal(scope: Scope, path: str) -> Response:
         )
         where = SIGN_IN if after == "/" else f"{SIGN_IN}?next={quote(after, safe='/')}"
         return RedirectResponse(where, 303)
-    return _problem(401, "Authentication required.")
-
-
-def _problem(status: int, words: str) -> Response:
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    headers = {"Connection": "close"}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(
-        {**body, "detail": words}, status, headers, media_type="application/problem+json"
-    )
+    return problem(401, "Authentication required.", headers={**CLOSE, "WWW-Authenticate": "Bearer"})
 
 
 def local_path(path: str) -> str:

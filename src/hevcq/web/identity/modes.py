@@ -1,7 +1,8 @@
-"""The ways to sign in: one token, users of a file, a proxy's header, an OpenID provider, or none."""
+"""The ways to sign in: one token, users with passwords, a proxy's header, an OpenID provider, or none."""
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,11 +10,10 @@ from dataclasses import replace
 from starlette.requests import HTTPConnection
 
 from hevcq.errors import ConfigError
-from hevcq.ports.videos import Accounts
+from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import WebSettings
-from hevcq.web.identity.folder import SignInToken
 from hevcq.web.identity.person import LOCAL_OWNER, Person, Role
-from hevcq.web.identity.session import Session
+from hevcq.web.identity.session import Session, digest, new_token
 
 LOCAL = Person(LOCAL_OWNER, LOCAL_OWNER, Role.OPERATOR)
 """The only person, where one token or nothing at all signs in."""
@@ -50,22 +50,36 @@ class Mode:
 
 
 class OneToken(Mode):
-    """One token for one person, who is the operator."""
+    """One token for one person, who is the operator; only its digest is kept."""
 
     fields = ("token",)
 
     def __init__(self, accounts: Accounts) -> None:
-        self._token = SignInToken(accounts)
+        self._accounts = accounts
+
+    def new(self) -> str:
+        """Make another token, which ends older sessions, and return it: once only."""
+        token = new_token()
+        self._accounts.put(AccountKind.SIGN_IN, "token", {"sha256": digest(token)})
+        return token
+
+    def exists(self) -> bool:
+        """Return whether a token was made before."""
+        return bool(self._sha256())
 
     def check(self, given: Mapping[str, str]) -> Session | None:
         """Return the session if the token is right."""
-        if not self._token.fits(given.get("token", "").strip()):
-            return None
-        return Session(LOCAL.owner, LOCAL.name, LOCAL.role, self._token.mark())
+        sha256 = self._sha256()
+        right = hmac.compare_digest(sha256, digest(given.get("token", "").strip()))
+        return Session(LOCAL.owner, LOCAL.name, LOCAL.role, sha256[:12]) if right else None
 
     def still(self, session: Session) -> Person | None:
         """Return the person unless a new token was made since."""
-        return LOCAL if session.mark == self._token.mark() else None
+        return LOCAL if session.mark and session.mark == self._sha256()[:12] else None
+
+    def _sha256(self) -> str:
+        row = self._accounts.get(AccountKind.SIGN_IN, "token")
+        return str(row["sha256"]) if row else ""
 
 
 class Nobody(Mode):

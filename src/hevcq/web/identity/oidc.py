@@ -23,13 +23,12 @@ from joserfc.jwk import KeySet
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.settings.web import WebSettings
 from hevcq.util.clock import Clock
-from hevcq.web.identity.folder import digest
 from hevcq.web.identity.modes import Mode
 from hevcq.web.identity.person import Person, Role
-from hevcq.web.identity.session import Session
+from hevcq.web.identity.session import Session, digest
 from hevcq.web.shield import is_loopback
 
-ALGORITHMS = ("RS256", "PS256", "ES256", "RS512", "PS512", "ES384", "EdDSA")
+ALGORITHMS = ["RS256", "PS256", "ES256", "RS512", "PS512", "ES384", "EdDSA"]
 """Signatures with a public key only: with HS256 the client's secret would be a signing key."""
 TIMEOUT_S = 10.0
 KEEP_S = 3600.0
@@ -73,20 +72,18 @@ class Oidc(Mode):
         oidc = settings.oidc
         if not oidc.issuer or not oidc.client_id:
             raise ConfigError('web.auth = "oidc" needs web.oidc.issuer and web.oidc.client_id.')
-        self._safe(oidc.issuer)
+        _safe(oidc.issuer)
         self._settings, self._oidc, self._clock = settings, oidc, clock
         self._mark = digest(f"{oidc.issuer} {oidc.client_id}")[:12]
         self._lock = threading.Lock()
-        self._found: dict[str, Any] = {}
-        self._keys: KeySet | None = None
-        self._found_at = self._keys_at = float("-inf")
+        self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def check_provider(self) -> None:
         """Ask the provider for its addresses and keys. Raises ConfigError, Unavailable."""
         for name in ("authorization_endpoint", "token_endpoint"):
             self._endpoint(name)
         try:
-            self._key_set(renew=False)
+            self._keys(KEEP_S)
         except (JoseError, ValueError) as error:
             raise Unavailable(f"The sign-in provider's keys cannot be read: {error}.") from error
 
@@ -126,30 +123,24 @@ class Oidc(Mode):
 
     def provider_sign_out(self, here: str) -> str:
         """Return where the provider signs people out, or "" if it says no such place."""
-        if self._oidc.logout_url:  # Cognito names none in its discovery, and has its own parameters
-            query = {"client_id": self._oidc.client_id, "logout_uri": f"{here}/sign-in"}
-            return f"{self._oidc.logout_url}?{urlencode(query)}"
-        there = str(self._discovered().get("end_session_endpoint", ""))
-        query = {"client_id": self._oidc.client_id, "post_logout_redirect_uri": f"{here}/sign-in"}
+        # Cognito names no place in its discovery, and has its own parameter.
+        back = "logout_uri" if self._oidc.logout_url else "post_logout_redirect_uri"
+        there = self._oidc.logout_url or self._discovered().get("end_session_endpoint")
+        query = {"client_id": self._oidc.client_id, back: f"{here}/sign-in"}
         return f"{there}?{urlencode(query)}" if there else ""
 
     def _exchange(self, code: str, verifier: str, here: str) -> str:
         """Return the ID token for a code."""
-        secret = self._oidc.client_secret.get_secret_value()
-        form = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier}
-        form["redirect_uri"] = here + BACK
-        if not secret:
-            form["client_id"] = self._oidc.client_id
-        auth = (
-            httpx2.BasicAuth(self._oidc.client_id, secret) if secret else httpx2.USE_CLIENT_DEFAULT
-        )
-        try:
-            with self._client() as client:
-                got = client.post(self._endpoint("token_endpoint"), data=form, auth=auth)
-        except httpx2.HTTPError as error:
-            raise Unavailable(f"The sign-in provider does not answer: {error}.") from error
-        if got.status_code >= 500:
-            raise Unavailable(f"The sign-in provider answers {got.status_code}.")
+        client, secret = self._oidc.client_id, self._oidc.client_secret.get_secret_value()
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "code_verifier": verifier,
+            "redirect_uri": here + BACK,
+            **({} if secret else {"client_id": client}),
+        }
+        auth = (client, secret) if secret else None
+        got = _asked("POST", self._endpoint("token_endpoint"), data=form, auth=auth)
         token = _json(got).get("id_token")
         if got.status_code != 200 or not isinstance(token, str):
             raise SignInRefused(f"no ID token for the code ({got.status_code})")
@@ -157,41 +148,36 @@ class Oidc(Mode):
 
     def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
         """Return the claims of an ID token after every check."""
+        client = self._oidc.client_id
+        checks = jwt.JWTClaimsRegistry(
+            now=int(self._clock.now()),
+            leeway=LEEWAY_S,
+            iss={"essential": True, "value": self._oidc.issuer},
+            aud={"essential": True, "value": client},
+            azp={"value": client},
+            sub={"essential": True},
+            exp={"essential": True},
+            iat={"essential": True},
+            nonce={"essential": True, "value": nonce},
+            token_use={"value": "id"},  # Cognito signs access tokens by the same keys
+        )
         try:
             claims = self._decoded(token)
-            registry = jwt.JWTClaimsRegistry(
-                now=lambda: int(self._clock.now()),
-                leeway=LEEWAY_S,
-                iss={"essential": True, "value": self._oidc.issuer},
-                sub={"essential": True},
-                exp={"essential": True},
-                iat={"essential": True},
-                nonce={"essential": True, "value": nonce},
-            )
-            registry.validate(claims)
+            checks.validate(claims)
         except (JoseError, ValueError) as error:
             raise SignInRefused(f"the ID token is refused: {error}") from error
-        self._check_audience(claims)
-        return claims
-
-    def _check_audience(self, claims: Mapping[str, Any]) -> None:
-        audience = claims.get("aud")
-        several = audience if isinstance(audience, list) else [audience]
-        if self._oidc.client_id not in several:
-            raise SignInRefused("the ID token is for another client")
-        if len(several) > 1 and claims.get("azp") != self._oidc.client_id:
+        if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and "azp" not in claims:
             raise SignInRefused("the ID token was issued to another client")
-        if claims.get("token_use", "id") != "id":  # Cognito signs access tokens by the same keys
-            raise SignInRefused("the token is no ID token")
         if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= 255:
             raise SignInRefused("the ID token has no usable subject")
+        return claims
 
     def _decoded(self, token: str) -> dict[str, Any]:
         try:
-            return jwt.decode(token, self._key_set(renew=False), list(ALGORITHMS)).claims
+            return jwt.decode(token, self._keys(KEEP_S), ALGORITHMS).claims
         except (JoseError, ValueError):
             # Signed by a key that is newer than those at hand: providers change theirs.
-            return jwt.decode(token, self._key_set(renew=True), list(ALGORITHMS)).claims
+            return jwt.decode(token, self._keys(TIMEOUT_S), ALGORITHMS).claims
 
     def _session(self, claims: Mapping[str, Any]) -> Session:
         subject = str(claims["sub"])
@@ -209,58 +195,55 @@ class Oidc(Mode):
         there = self._discovered().get(name)
         if not isinstance(there, str):
             raise Unavailable(f"The sign-in provider names no {name}.")
-        return self._safe(there)
+        return _safe(there)
 
     def _discovered(self) -> dict[str, Any]:
+        issuer = self._oidc.issuer
+        found = self._get(f"{issuer.rstrip('/')}/.well-known/openid-configuration", KEEP_S)
+        if found.get("issuer") != issuer:
+            raise ConfigError(
+                f"The provider calls itself {found.get('issuer')!r}, but web.oidc.issuer is {issuer!r}."
+            )
+        return found
+
+    def _keys(self, max_age_s: float) -> KeySet:
+        return KeySet.import_key_set(self._get(self._endpoint("jwks_uri"), max_age_s))  # type: ignore[arg-type]
+
+    def _get(self, address: str, max_age_s: float) -> dict[str, Any]:
+        """Return what the provider answers, or answered at most so many seconds ago."""
         with self._lock:
-            if self._clock.monotonic() - self._found_at > KEEP_S:
-                issuer = self._oidc.issuer
-                found = self._get(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
-                if found.get("issuer") != issuer:
-                    raise ConfigError(
-                        f"The provider calls itself {found.get('issuer')!r}, but web.oidc.issuer is"
-                        f" {issuer!r}."
-                    )
-                self._found, self._found_at = found, self._clock.monotonic()
-            return self._found
+            at, found = self._kept.get(address, (float("-inf"), {}))
+            if self._clock.monotonic() - at > max_age_s:
+                found = _json(_asked("GET", address))
+                self._kept[address] = self._clock.monotonic(), found
+            return found
 
-    def _key_set(self, *, renew: bool) -> KeySet:
-        there = self._endpoint("jwks_uri")
-        with self._lock:
-            age = self._clock.monotonic() - self._keys_at
-            if self._keys is None or age > (TIMEOUT_S if renew else KEEP_S):
-                self._keys = KeySet.import_key_set(self._get(there))  # type: ignore[arg-type]
-                self._keys_at = self._clock.monotonic()
-            return self._keys
 
-    def _get(self, address: str) -> dict[str, Any]:
-        try:
-            with self._client() as client:
-                got = client.get(address)
-        except httpx2.HTTPError as error:
-            raise Unavailable(f"The sign-in provider does not answer: {error}.") from error
-        if got.status_code != 200:
-            raise Unavailable(f"The sign-in provider answers {got.status_code} for {address}.")
-        return _json(got)
-
-    @staticmethod
-    def _client() -> httpx2.Client:
-        return httpx2.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
-
-    @staticmethod
-    def _safe(address: str) -> str:
-        """Return the address if nobody on the way can change what it answers. Raises ConfigError."""
-        parts = urlsplit(address)
-        if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
-            raise ConfigError(f"The sign-in provider must be reached by https, not {address}.")
-        return address
+def _asked(method: str, address: str, **more: Any) -> httpx2.Response:
+    """Return the provider's answer, which is no redirection. Raises Unavailable."""
+    try:
+        with httpx2.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client:
+            got = client.request(method, address, **more)
+    except httpx2.HTTPError as error:
+        raise Unavailable(f"The sign-in provider does not answer: {error}.") from error
+    if got.status_code >= 500 or (method == "GET" and got.status_code != 200):
+        raise Unavailable(f"The sign-in provider answers {got.status_code} for {address}.")
+    return got
 
 
 def _json(got: httpx2.Response) -> dict[str, Any]:
     try:
         found = got.json()
-    except ValueError as error:
-        raise Unavailable("The sign-in provider's answer is not JSON.") from error
+    except ValueError:
+        found = None
     if not isinstance(found, dict):
         raise Unavailable("The sign-in provider's answer is not what the standard says.")
     return found
+
+
+def _safe(address: str) -> str:
+    """Return the address if nobody on the way can change what it answers. Raises ConfigError."""
+    parts = urlsplit(address)
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        raise ConfigError(f"The sign-in provider must be reached by https, not {address}.")
+    return address

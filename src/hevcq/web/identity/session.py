@@ -1,24 +1,29 @@
-"""Sessions: signed cookies; the server remembers only those that were signed out of."""
+"""Sessions are signed cookies (JWT); the server remembers only those that were signed out of."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
-import json
+import os
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from hevcq.ports.videos import AccountKind, Accounts
-from hevcq.web.identity.folder import digest
+from hevcq.errors import ConfigError, StorageError
 from hevcq.web.identity.person import Person, Role
 
 SESSION = "session"
-MAX_COOKIE = 4096
+SIGNED_BY = "HS256"
+KEY_BYTES = 32
+KEY_FILE = "session.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +47,12 @@ class Cookies:
     """
 
     def __init__(self, key: bytes, *, secure: bool) -> None:
-        self._key, self.secure = key, secure
+        self._key, self._secure = OctKey.import_key(key), secure
 
     def name(self, purpose: str) -> str:
         """Return the name of the cookie for a purpose."""
         plain = "hevcq" if purpose == SESSION else f"hevcq-{purpose}"
-        return f"__Host-{plain}" if self.secure else plain
+        return f"__Host-{plain}" if self._secure else plain
 
     def write(
         self,
@@ -59,84 +64,69 @@ class Cookies:
         now: float,
     ) -> None:
         """Set a signed cookie that is valid until a wall time."""
+        claims = {**content, "aud": purpose, "exp": int(until)}
         response.set_cookie(
             self.name(purpose),
-            seal(self._key, purpose, {**content, "until": until}),
+            jwt.encode({"alg": SIGNED_BY}, claims, self._key),
             max_age=max(0, round(until - now)),
             path="/",
-            secure=self.secure,
+            secure=self._secure,
             httponly=True,
             samesite="lax",
         )
 
     def read(self, connection: HTTPConnection, purpose: str, now: float) -> dict[str, Any] | None:
         """Return the content of a cookie, or None if it is missing, forged or out of date."""
-        text = connection.cookies.get(self.name(purpose), "")
-        content = unseal(self._key, purpose, text)
-        until = content.get("until") if content else None
-        if content is None or not isinstance(until, int | float) or until <= now:
+        checks = jwt.JWTClaimsRegistry(
+            now=int(now), aud={"essential": True, "value": purpose}, exp={"essential": True}
+        )
+        try:
+            text = connection.cookies.get(self.name(purpose), "")
+            claims = jwt.decode(text, self._key, [SIGNED_BY]).claims
+            checks.validate(claims)
+        except (JoseError, ValueError):
             return None
-        return content
-
-    def given(self, connection: HTTPConnection, purpose: str) -> str:
-        """Return the text of the cookie as the browser sent it, "" if it sent none."""
-        return connection.cookies.get(self.name(purpose), "")
+        return claims
 
     def clear(self, response: Response, purpose: str) -> None:
         """Delete a cookie in the browser."""
         response.delete_cookie(
-            self.name(purpose), path="/", secure=self.secure, httponly=True, samesite="lax"
+            self.name(purpose), path="/", secure=self._secure, httponly=True, samesite="lax"
         )
 
 
-class SignedOut:
-    """Sessions that were signed out of before their end: a copy of the cookie is worth nothing then.
+def digest(token: str) -> str:
+    """Return how a random token is stored: 24 random bytes need no slow hash."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
-    Kept as digests until the sessions would have ended by themselves.
+
+def new_token() -> str:
+    """Return a secret that nobody guesses."""
+    return secrets.token_urlsafe(24)
+
+
+def configured_key(configured: str) -> bytes:
+    """Return the key of the setting. Raises ConfigError if it is short enough to be guessed."""
+    if len(configured) < KEY_BYTES:
+        raise ConfigError(f"web.session_key must have at least {KEY_BYTES} characters.")
+    return hashlib.sha256(configured.encode()).digest()
+
+
+def kept_key(folder: Path) -> bytes:
+    """Return the key that a folder keeps for its owner alone; the first call makes it.
+
+    Raises StorageError.
     """
-
-    def __init__(self, accounts: Accounts) -> None:
-        self._accounts = accounts
-
-    def add(self, cookie: str, until: float, now: float) -> None:
-        """Remember that a session ended. Raises StorageError, Unavailable."""
-        self._accounts.forget(AccountKind.ENDED, now)
-        self._accounts.put(AccountKind.ENDED, digest(cookie), {}, expires_at=until)
-
-    def __contains__(self, cookie: str) -> bool:
-        """Return whether somebody signed out of this session. Raises StorageError, Unavailable."""
-        return self._accounts.get(AccountKind.ENDED, digest(cookie)) is not None
-
-
-def seal(key: bytes, purpose: str, content: Mapping[str, Any]) -> str:
-    """Return `content` as text that nobody without the key can make or change."""
-    body = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).decode()
-    return f"{body}.{_signature(key, purpose, body)}"
-
-
-def unseal(key: bytes, purpose: str, text: str) -> dict[str, Any] | None:
-    """Return what was sealed for this purpose, or None if the text is anything else."""
-    body, dot, signature = text.rpartition(".")
-    if not dot or len(text) > MAX_COOKIE or not text.isascii():
-        return None
-    if not hmac.compare_digest(_signature(key, purpose, body), signature):
-        return None
+    file = folder / KEY_FILE
     try:
-        content = json.loads(base64.urlsafe_b64decode(body))
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _signature(key: bytes, purpose: str, body: str) -> str:
-    return hmac.new(key, f"{purpose}\0{body}".encode(), hashlib.sha256).hexdigest()
-
-
-def as_session(content: Mapping[str, Any]) -> Session | None:
-    """Return the session of a signed cookie, or None if an older release wrote another form."""
-    try:
-        return Session(
-            str(content["o"]), str(content["n"]), Role(content["r"]), str(content.get("m", ""))
-        )
-    except (KeyError, ValueError):
-        return None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(made, "wb") as new:
+                new.write(secrets.token_bytes(KEY_BYTES))
+        key = file.read_bytes()
+    except OSError as error:
+        raise StorageError(f"Cannot keep the key {file}: {error.strerror}.") from error
+    if len(key) != KEY_BYTES:
+        raise StorageError(f"{file} is no key.", remedy="Delete it; everybody signs in again.")
+    return key

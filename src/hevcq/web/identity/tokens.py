@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from hevcq.errors import UsageError
 from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.util.clock import Clock
-from hevcq.web.identity.folder import TOKEN_BYTES, digest
 from hevcq.web.identity.person import Person, Role, Scope
+from hevcq.web.identity.session import digest, new_token
 
 PREFIX = "hevcq"
 ID_BYTES = 6
@@ -57,7 +57,7 @@ class ProgramTokens:
         """
         if not name.strip() or not name.isprintable() or not scopes:
             raise UsageError("A token needs a name and at least one scope.")
-        token_id, secret = secrets.token_hex(ID_BYTES), secrets.token_urlsafe(TOKEN_BYTES)
+        token_id, secret = secrets.token_hex(ID_BYTES), new_token()
         now = self._clock.now()
         row = {
             "name": name.strip(),

@@ -12,10 +12,9 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 
 from hevcq.errors import StorageError, UsageError
 from hevcq.ports.videos import AccountKind, Accounts
-from hevcq.web.identity.folder import digest
 from hevcq.web.identity.modes import Mode
 from hevcq.web.identity.person import Person, Role
-from hevcq.web.identity.session import Session
+from hevcq.web.identity.session import Session, digest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 MIN_PASSWORD, MAX_PASSWORD = 10, 1024

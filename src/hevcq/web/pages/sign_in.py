@@ -104,13 +104,13 @@ class SignIn:
         try:
             if kept is None:
                 raise SignInRefused("it was not started in this browser, or took too long")
-            kept.pop("until")
+            flow = Flow(kept["state"], kept["nonce"], kept["verifier"], kept["after"])
             answer = dict(request.query_params)
-            session = await run_in_threadpool(mode.finish, Flow(**kept), answer, _here(request))
+            session = await run_in_threadpool(mode.finish, flow, answer, _here(request))
         except SignInRefused as error:
             get_logger().warning("sign_in_failed", reason=printable(error))
             return _form(request, "/", "That sign-in did not work. Try again.", status=403)
-        response = signed_in(services, session, local_path(str(kept["after"])))
+        response = signed_in(services, session, local_path(flow.after))
         services.authenticator.cookies.clear(response, FLOW)
         return response
 

@@ -1,0 +1,17 @@
+"""Who may use the page of a data folder, beside the programs that have it open."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hevcq.backends.embedded.database import DATABASE, Database
+from hevcq.backends.embedded.videos.accounts import SqliteAccounts
+
+
+@contextmanager
+def accounts_in(data_dir: Path) -> Iterator[SqliteAccounts]:
+    """Open the accounts of a data folder, which is made where there is none."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = Database(data_dir / DATABASE)
+    yield SqliteAccounts(database)
+    database.close()
