@@ -24,11 +24,6 @@ class Entry:
     start: int = 0
     end: int | None = None
 
-    @property
-    def bits(self) -> int:
-        """Its size in bits."""
-        return 8 * ((self.end or 0) - self.start)
-
 
 @dataclass(slots=True)
 class MediaPlaylist:
@@ -64,7 +59,6 @@ class MasterPlaylist:
     variants: list[Listed] = field(default_factory=list)
     key_frames: list[Listed] = field(default_factory=list)
     renditions: list[Listed] = field(default_factory=list)
-    data: list[Listed] = field(default_factory=list)
 
 
 def attributes(text: str) -> dict[str, str]:
@@ -140,7 +134,7 @@ def read_master(text: str) -> MasterPlaylist:
             getattr(found, _LISTS[tag]).append(Listed(words, unquote(words.get("URI", ""))))
         elif line == "#EXT-X-INDEPENDENT-SEGMENTS":
             found.independent = True
-        elif line not in _PLAIN:
+        elif line not in _PLAIN and tag != "#EXT-X-SESSION-DATA":
             raise ValueError(f"{line!r} is not expected")
     if not found.variants or stream is not None:
         raise ValueError("it lists no variants")
@@ -150,7 +144,6 @@ def read_master(text: str) -> MasterPlaylist:
 _LISTS = {
     "#EXT-X-MEDIA": "renditions",
     "#EXT-X-I-FRAME-STREAM-INF": "key_frames",
-    "#EXT-X-SESSION-DATA": "data",
 }
 
 
