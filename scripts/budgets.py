@@ -24,9 +24,9 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 72_064,
+    "lines of src": 72_034,
     "modules": 389,
-    "classes": 757,
+    "classes": 756,
     "lines of tests and benchmarks": 92_274,
     "words of docs": 55_758,
     "settings and keys of profiles": 215,

@@ -340,7 +340,7 @@ def cognito(clock) -> Offline:
 
 
 def test_cognitos_id_token_is_taken(cognito, clock):
-    session = cognito._session(cognito._claims(id_token(clock), "n"))
+    session = cognito._person(cognito._claims(id_token(clock), "n"))
 
     assert (session.owner, session.name) == (f"{ISSUER}#u-1", "anna")
     assert session.role is Role.OPERATOR
@@ -355,8 +355,8 @@ def test_only_a_verified_address_makes_an_operator(cognito, clock):
     unsure = cognito._claims(id_token(clock, **claims, email_verified=False), "n")
     sure = cognito._claims(id_token(clock, **claims, email_verified=True), "n")
 
-    assert cognito._session(unsure).role is Role.USER
-    assert cognito._session(sure).role is Role.OPERATOR
+    assert cognito._person(unsure).role is Role.USER
+    assert cognito._person(sure).role is Role.OPERATOR
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hevcq.util.clock import Clock
 from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
 from hevcq.web.identity.oidc import Oidc
 from hevcq.web.identity.person import Person, Role
-from hevcq.web.identity.session import SESSION, Cookies, Session, new_token
+from hevcq.web.identity.session import SESSION, Cookies, new_token
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import NameAndPassword, Users
 from hevcq.web.problems import problem
@@ -52,14 +52,14 @@ class Authenticator:
         claims = self.cookies.read(connection, SESSION, self._clock.now())
         if claims is None or self._accounts.get(AccountKind.ENDED, claims["jti"]) is not None:
             return None
-        session = Session(claims["sub"], claims["name"], Role(claims["role"]), claims["mark"])
-        return self.mode.still(session)
+        role, mark = Role(claims["role"]), claims["mark"]
+        return self.mode.still(Person(claims["sub"], claims["name"], role, mark=mark))
 
-    def sign_in(self, response: Response, session: Session, hours: float) -> None:
+    def sign_in(self, response: Response, person: Person, hours: float) -> None:
         """Set the session's cookie, which ends after so many `hours`."""
         now = self._clock.now()
-        claims = {"sub": session.owner, "name": session.name, "role": session.role}
-        claims |= {"mark": session.mark, "jti": new_token()}
+        claims = {"sub": person.owner, "name": person.name, "role": person.role}
+        claims |= {"mark": person.mark, "jti": new_token()}
         self.cookies.write(response, SESSION, claims, until=now + hours * 3600, now=now)
 
     def sign_out(self, connection: HTTPConnection) -> None:

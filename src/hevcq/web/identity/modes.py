@@ -13,7 +13,7 @@ from hevcq.errors import ConfigError
 from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import WebSettings
 from hevcq.web.identity.person import LOCAL_OWNER, Person, Role
-from hevcq.web.identity.session import Session, digest, new_token
+from hevcq.web.identity.session import digest, new_token
 
 LOCAL = Person(LOCAL_OWNER, LOCAL_OWNER, Role.OPERATOR)
 """The only person, where one token or nothing at all signs in."""
@@ -28,13 +28,13 @@ class Mode:
     start: str = ""
     """Where signing in elsewhere starts; empty: it does not."""
 
-    def check(self, _given: Mapping[str, str]) -> Session | None:
-        """Return the session for a filled-in form, or None if it is wrong."""
+    def check(self, _given: Mapping[str, str]) -> Person | None:
+        """Return who filled in the form, or None if it is wrong."""
         return None
 
-    def still(self, session: Session) -> Person | None:
+    def still(self, session: Person) -> Person | None:
         """Return the person of an earlier session, or None if it has ended since."""
-        return session.person()
+        return session
 
     def direct(self, _connection: HTTPConnection) -> Person | None:
         """Return the person whom the request itself names, without a session."""
@@ -67,13 +67,13 @@ class OneToken(Mode):
         """Return whether a token was made before."""
         return bool(self._sha256())
 
-    def check(self, given: Mapping[str, str]) -> Session | None:
-        """Return the session if the token is right."""
+    def check(self, given: Mapping[str, str]) -> Person | None:
+        """Return the person if the token is right."""
         sha256 = self._sha256()
         right = hmac.compare_digest(sha256, digest(given.get("token", "").strip()))
-        return Session(LOCAL.owner, LOCAL.name, LOCAL.role, sha256[:12]) if right else None
+        return replace(LOCAL, mark=sha256[:12]) if right else None
 
-    def still(self, session: Session) -> Person | None:
+    def still(self, session: Person) -> Person | None:
         """Return the person unless a new token was made since."""
         return LOCAL if session.mark and session.mark == self._sha256()[:12] else None
 
@@ -116,7 +116,7 @@ class ProxyHeader(Mode):
         role = Role.OPERATOR if name in self._operators else Role.USER
         return Person(name, name, role)
 
-    def still(self, _session: Session) -> Person | None:
+    def still(self, _session: Person) -> Person | None:
         """Return nobody: a session of another mode does not count."""
         return None
 

@@ -25,7 +25,7 @@ from hevcq.settings.web import WebSettings
 from hevcq.util.clock import Clock
 from hevcq.web.identity.modes import Mode
 from hevcq.web.identity.person import Person, Role
-from hevcq.web.identity.session import Session, digest
+from hevcq.web.identity.session import digest
 from hevcq.web.shield import is_loopback
 
 ALGORITHMS = ["RS256", "PS256", "ES256", "RS512", "PS512", "ES384", "EdDSA"]
@@ -87,9 +87,9 @@ class Oidc(Mode):
         except (JoseError, ValueError) as error:
             raise Unavailable(f"The sign-in provider's keys cannot be read: {error}.") from error
 
-    def still(self, session: Session) -> Person | None:
+    def still(self, session: Person) -> Person | None:
         """Return the person, unless another provider signed them in."""
-        return session.person() if session.mark == self._mark else None
+        return session if session.mark == self._mark else None
 
     def begin(self, flow: Flow, here: str) -> str:
         """Return the address at the provider that a sign-in starts at. Raises Unavailable."""
@@ -106,8 +106,8 @@ class Oidc(Mode):
         }
         return f"{self._endpoint('authorization_endpoint')}?{urlencode(query)}"
 
-    def finish(self, flow: Flow, answer: Mapping[str, str], here: str) -> Session:
-        """Return the session for the provider's answer. Raises SignInRefused, Unavailable."""
+    def finish(self, flow: Flow, answer: Mapping[str, str], here: str) -> Person:
+        """Return the person of the provider's answer. Raises SignInRefused, Unavailable."""
         if not hmac.compare_digest(flow.state.encode(), answer.get("state", "").encode()):
             raise SignInRefused("the state is another's")
         if answer.get("iss", self._oidc.issuer) != self._oidc.issuer:
@@ -115,7 +115,7 @@ class Oidc(Mode):
         code = answer.get("code", "")
         if not code:
             raise SignInRefused(f"the provider says {answer.get('error', 'nothing')!r}")
-        return self._session(self._claims(self._exchange(code, flow.verifier, here), flow.nonce))
+        return self._person(self._claims(self._exchange(code, flow.verifier, here), flow.nonce))
 
     def signed_out_at(self) -> str:
         """Return the page that offers to sign out at the provider too."""
@@ -179,7 +179,7 @@ class Oidc(Mode):
             # Signed by a key that is newer than those at hand: providers change theirs.
             return jwt.decode(token, self._keys(TIMEOUT_S), ALGORITHMS).claims
 
-    def _session(self, claims: Mapping[str, Any]) -> Session:
+    def _person(self, claims: Mapping[str, Any]) -> Person:
         subject = str(claims["sub"])
         named = ("preferred_username", "cognito:username", "name", "email")
         name = next((str(claims[each]) for each in named if claims.get(each)), subject)
@@ -189,7 +189,8 @@ class Oidc(Mode):
         mail = claims.get("email") if claims.get("email_verified") is True else None
         operator = member or subject in self._settings.operators or mail in self._settings.operators
         owner = f"{self._oidc.issuer}#{subject}"
-        return Session(owner, name[:255], Role.OPERATOR if operator else Role.USER, self._mark)
+        role = Role.OPERATOR if operator else Role.USER
+        return Person(owner, name[:255], role, mark=self._mark)
 
     def _endpoint(self, name: str) -> str:
         there = self._discovered().get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from starlette.exceptions import HTTPException
@@ -33,12 +33,14 @@ class Person:
     """Someone who signed in. `owner` identifies them for good: a name, or an issuer and its subject.
 
     `scopes` limits a program's token; None is a person at the page, who may do all their role allows.
+    `mark` changes with their password or the sign-in token, which ends a session with another one.
     """
 
     owner: str
     name: str
     role: Role
     scopes: frozenset[str] | None = None
+    mark: str = field(default="", compare=False)
 
     @property
     def is_operator(self) -> bool:

@@ -7,7 +7,6 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,11 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from hevcq.errors import ConfigError, StorageError
-from hevcq.web.identity.person import Person, Role
 
 SESSION = "session"
 SIGNED_BY = "HS256"
 KEY_BYTES = 32
 KEY_FILE = "session.key"
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Who signed in; `mark` changes when their password or token does, which ends the session."""
-
-    owner: str
-    name: str
-    role: Role
-    mark: str = ""
-
-    def person(self) -> Person:
-        """Return the person of this session."""
-        return Person(self.owner, self.name, self.role)
 
 
 class Cookies:

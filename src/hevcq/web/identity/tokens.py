@@ -6,7 +6,8 @@ import hmac
 import re
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+
+from pydantic import BaseModel, Field
 
 from hevcq.errors import UsageError
 from hevcq.ports.videos import AccountKind, Accounts
@@ -20,11 +21,10 @@ TEXT = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * ID_BYTES}}})_([A-Za-z0-9_-]{{20,64
 DAY_S = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramToken:
+class ProgramToken(BaseModel):
     """A token as it is kept: `expires` is wall seconds, `sha256` that of its secret."""
 
-    token_id: str
+    token_id: str = Field(exclude=True)
     name: str
     owner: str
     scopes: tuple[str, ...]
@@ -48,7 +48,7 @@ class ProgramTokens:
     def all(self) -> Mapping[str, ProgramToken]:
         """Return the tokens by id, ended ones included. Raises StorageError."""
         rows = self._accounts.all(AccountKind.PROGRAM)
-        return {key: _parsed(key, row) for key, row in rows.items()}
+        return {key: ProgramToken(token_id=key, **row) for key, row in rows.items()}
 
     def create(self, name: str, owner: str, scopes: Collection[Scope], days: float) -> str:
         """Make a token that is valid for `days`, and return it: it is shown this once.
@@ -59,15 +59,16 @@ class ProgramTokens:
             raise UsageError("A token needs a name and at least one scope.")
         token_id, secret = secrets.token_hex(ID_BYTES), new_token()
         now = self._clock.now()
-        row = {
-            "name": name.strip(),
-            "owner": owner,
-            "scopes": sorted(scopes),
-            "created": now,
-            "expires": now + days * DAY_S,
-            "sha256": digest(secret),
-        }
-        self._accounts.put(AccountKind.PROGRAM, token_id, row)
+        token = ProgramToken(
+            token_id=token_id,
+            name=name.strip(),
+            owner=owner,
+            scopes=tuple(sorted(scopes)),
+            created=now,
+            expires=now + days * DAY_S,
+            sha256=digest(secret),
+        )
+        self._accounts.put(AccountKind.PROGRAM, token_id, token.model_dump(mode="json"))
         return f"{PREFIX}_{token_id}_{secret}"
 
     def revoke(self, token_id: str) -> ProgramToken:
@@ -83,20 +84,9 @@ class ProgramTokens:
         """Return who has this token, or None if it is wrong, revoked or has ended."""
         match = TEXT.fullmatch(text)
         row = self._accounts.get(AccountKind.PROGRAM, match[1]) if match else None
-        known = _parsed(match[1], row) if match and row is not None else None
-        if match is None or known is None or known.expires <= self._clock.now():
+        if match is None or row is None:
+            return None
+        known = ProgramToken(token_id=match[1], **row)
+        if known.expires <= self._clock.now():
             return None
         return known.person if hmac.compare_digest(known.sha256, digest(match[2])) else None
-
-
-def _parsed(token_id: str, row: Mapping[str, object]) -> ProgramToken:
-    scopes = row["scopes"]
-    return ProgramToken(
-        token_id=token_id,
-        name=str(row["name"]),
-        owner=str(row["owner"]),
-        scopes=tuple(str(each) for each in scopes) if isinstance(scopes, list) else (),
-        created=float(str(row["created"])),
-        expires=float(str(row["expires"])),
-        sha256=str(row["sha256"]),
-    )

@@ -14,7 +14,7 @@ from hevcq.errors import StorageError, UsageError
 from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.web.identity.modes import Mode
 from hevcq.web.identity.person import Person, Role
-from hevcq.web.identity.session import Session, digest
+from hevcq.web.identity.session import digest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 MIN_PASSWORD, MAX_PASSWORD = 10, 1024
@@ -104,12 +104,12 @@ class NameAndPassword(Mode):
     def __init__(self, users: Users) -> None:
         self._users = users
 
-    def check(self, given: Mapping[str, str]) -> Session | None:
-        """Return the session if name and password are right."""
+    def check(self, given: Mapping[str, str]) -> Person | None:
+        """Return the person if name and password are right."""
         user = self._users.check(given.get("name", "").strip(), given.get("password", ""))
-        return Session(user.name, user.name, user.role, user.mark) if user else None
+        return Person(user.name, user.name, user.role, mark=user.mark) if user else None
 
-    def still(self, session: Session) -> Person | None:
+    def still(self, session: Person) -> Person | None:
         """Return the person unless they were removed, or have a new password or role."""
         user = self._users.get(session.owner)
         if user is None or user.mark != session.mark:

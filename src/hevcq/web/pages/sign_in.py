@@ -19,8 +19,8 @@ from hevcq.util.text import printable
 from hevcq.web.identity.authentication import local_path
 from hevcq.web.identity.modes import Peers, network_of
 from hevcq.web.identity.oidc import BACK, FLOW_S, PATH, Flow, Oidc, SignInRefused
-from hevcq.web.identity.person import maybe_person
-from hevcq.web.identity.session import SESSION, Session
+from hevcq.web.identity.person import Person, maybe_person
+from hevcq.web.identity.session import SESSION
 from hevcq.web.rendering import page
 from hevcq.web.services import Services, read_form, services_of
 
@@ -73,13 +73,13 @@ class SignIn:
             return _form(request, after, wrong, status=429, retry_s=wait)
         # Counted before the check: tries sent at the same moment must not all pass.
         services.limiter.note_failure(*names)
-        session = await run_sync(services.authenticator.mode.check, form, limiter=self._turns)
-        if session is None:
+        person = await run_sync(services.authenticator.mode.check, form, limiter=self._turns)
+        if person is None:
             get_logger().warning("sign_in_failed", client=printable(names[0]))
             wrong = WRONG["token" if "token" in services.authenticator.mode.fields else "password"]
             return _form(request, after, wrong, status=403)
         services.limiter.forget(*names)
-        return signed_in(services, session, after)
+        return signed_in(services, person, after)
 
     async def go(self, request: Request) -> Response:
         """Start a sign-in at the provider. Raises HTTPException 404 where there is none."""
@@ -106,11 +106,11 @@ class SignIn:
                 raise SignInRefused("it was not started in this browser, or took too long")
             flow = Flow(kept["state"], kept["nonce"], kept["verifier"], kept["after"])
             answer = dict(request.query_params)
-            session = await run_in_threadpool(mode.finish, flow, answer, _here(request))
+            person = await run_in_threadpool(mode.finish, flow, answer, _here(request))
         except SignInRefused as error:
             get_logger().warning("sign_in_failed", reason=printable(error))
             return _form(request, "/", "That sign-in did not work. Try again.", status=403)
-        response = signed_in(services, session, local_path(flow.after))
+        response = signed_in(services, person, local_path(flow.after))
         services.authenticator.cookies.clear(response, FLOW)
         return response
 
@@ -124,10 +124,10 @@ class SignIn:
         return response
 
 
-def signed_in(services: Services, session: Session, after: str) -> Response:
+def signed_in(services: Services, person: Person, after: str) -> Response:
     """Return the response that starts a session."""
     response = RedirectResponse(after, 303)
-    services.authenticator.sign_in(response, session, services.settings.session_hours)
+    services.authenticator.sign_in(response, person, services.settings.session_hours)
     return response
 
 
