@@ -24,11 +24,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 72_034,
-    "modules": 389,
-    "classes": 756,
-    "lines of tests and benchmarks": 92_274,
-    "words of docs": 55_758,
+    "lines of src": 71_898,
+    "modules": 388,
+    "classes": 755,
+    "lines of tests and benchmarks": 92_183,
+    "words of docs": 55_749,
     "settings and keys of profiles": 215,
 }
 """Only ever lowered: a feature that wants lines brings lines."""

@@ -75,7 +75,7 @@ def test_only_the_clock_reads_time() -> None:
 
 
 def test_nothing_below_settings_reads_the_environment() -> None:
-    above = ("cli", "health", "settings", "wiring")
+    above = ("cli", "alive", "settings", "wiring")
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in sorted((ROOT / "src").rglob("*.py"))

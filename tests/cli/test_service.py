@@ -24,7 +24,7 @@ from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.service import HealthSettings
 from hevcq.settings.sync import SyncSettings
 from hevcq.usecases.ingest.request import library_request
-from hevcq.usecases.libraries.waiting import waiting
+from hevcq.usecases.libraries.feed import waiting
 from hevcq.util.clock import SystemClock
 from hevcq.util.systemd import Notifier
 from hevcq.wiring.app import App, open_app
@@ -445,7 +445,7 @@ def test_an_ingest_that_watches_says_what_waits(tmp_path: Path) -> None:
     ingest.work(ingest.plan().items)
     house.app.close()
     assert [(each["library"], each["waiting"]) for each in found] == [("shows", 1)]
-    assert list((house.settings.data_dir / "waiting").iterdir()) == []
+    assert waiting(house.settings.data_dir) == []
 
 
 def test_status_says_what_waits_in_a_library_until_its_hours(

@@ -1,6 +1,5 @@
 """Status: what is waiting, running and dead, for every state a folder can be in."""
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -9,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hevcq import health
 from hevcq.backends.embedded.migrations import SCRIPTS
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import status_table as status_text
 from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.library.filesystem import fingerprint_of
+from hevcq.util.processes import Processes
 from support.media_facts import SHIPPED, media, video
 
 
@@ -228,20 +227,15 @@ def test_a_job_whose_worker_was_killed_waits_again_and_is_not_nearly_done(hevcq,
     assert (found["running"], found["workers"]) == ([], 0)
 
 
-def test_a_worker_that_runs_is_counted_and_a_killed_one_is_not(hevcq, farm, data_dir):
+def test_a_worker_that_runs_is_counted_and_one_that_ended_is_not(hevcq, farm, data_dir):
     farm.queued("a.mp4")
-    clock, gone = farm.app.clock, subprocess.Popen(["true"])
-    gone.wait()
-
-    def shows(node: str, pid: int, **facts: object) -> None:
-        vitals = {"written": clock.now(), "stopping": False, **facts}
-        health.write(health.file_of(str(data_dir), node, pid), vitals)
-
-    shows(health.node(), gone.pid)
-    shows("container", 1, written=clock.now() - 200)
+    row = Processes(data_dir / "processes", farm.app.clock)
+    row.tell(slots=1, stopping=True)
     assert "No worker is running" in hevcq("status").out
 
-    shows("container", 7)
-    shows(health.node(), os.getpid())
-    assert hevcq("status", "--json").lines[0]["workers"] == 2
+    row.tell(stopping=False)
+    assert hevcq("status", "--json").lines[0]["workers"] == 1
     assert "No worker is running" not in hevcq("status").out
+
+    row.close()
+    assert hevcq("status", "--json").lines[0]["workers"] == 0

@@ -21,8 +21,8 @@ from hevcq.settings.model import Settings
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring import metrics as m
 from hevcq.worker.monitoring.cloudwatch_emf import MAX_VALUES
-from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.metrics import METRICS
+from hevcq.worker.monitoring.pool_state import PoolState
 from hevcq.worker.monitoring.prometheus import Exposition, Totals, exposed
 from hevcq.worker.monitoring.recorder import ENDS
 from hevcq.worker.monitoring.reporter import MetricsReport, Outlets
@@ -126,7 +126,7 @@ def test_a_line_holds_the_increase_since_the_last_one_and_gauges_stay():
     farm = Metered()
     farm.done()
     farm.done()
-    farm.meter.slots(Health(slots=2, alive=2, handled=0, oldest_poll_s=0, busy=1))
+    farm.meter.slots(PoolState(slots=2, alive=2, handled=0, oldest_poll_s=0, busy=1))
     first = farm.lines()
     second = farm.lines()
     farm.done()
@@ -149,7 +149,7 @@ def test_more_values_than_one_line_may_hold_become_more_lines():
 
 def test_metrics_without_labels_have_one_empty_set_of_dimensions():
     farm = Metered()
-    farm.meter.slots(Health(slots=2, alive=2, handled=0, oldest_poll_s=0, busy=1))
+    farm.meter.slots(PoolState(slots=2, alive=2, handled=0, oldest_poll_s=0, busy=1))
 
     (line,) = farm.lines()
 
@@ -299,7 +299,7 @@ def test_the_last_report_is_written_when_the_worker_ends(tmp_path):
     metered, written = Metered(), []
     depth = Depth(ready=0, in_flight=0, delayed=0, dead=0)
     report = report_of(Farm(tmp_path), metered, Queue(*[depth] * 9), written)
-    report.observe(Health(slots=1, alive=1, handled=0, oldest_poll_s=0))
+    report.observe(PoolState(slots=1, alive=1, handled=0, oldest_poll_s=0))
     metered.done()
     report.close()
 
@@ -363,7 +363,7 @@ def test_the_settings_it_names_are_settings():
     assert named == {name for name in Settings.model_fields if name.startswith("metrics_")}
 
 
-HEALTH = Health(slots=2, alive=2, handled=0, oldest_poll_s=0)
+HEALTH = PoolState(slots=2, alive=2, handled=0, oldest_poll_s=0)
 
 
 def read(exposition: Exposition, host: str) -> dict[str, float]:

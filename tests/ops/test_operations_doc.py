@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from hevcq import health
+from hevcq import alive
 from hevcq.cli.app import COMMANDS
 from hevcq.domain.profile import Profile, QueueNumbers
 from hevcq.domain.verdict import FailureClass
@@ -72,8 +72,8 @@ def test_the_settings_it_names_are_settings():
 def test_the_bounds_of_the_health_check_are_those_of_the_code():
     part = PAGE.partition("## Health")[2].partition("\n## ")[0]
 
-    assert f"every {health.EVERY_S:.0f} s" in part
-    assert f"older than {health.STALE_S:.0f} s" in part
-    assert f"for {health.MAX_POLL_S:.0f} s" in part
+    assert f"every {alive.EVERY_S:.0f} s" in part
+    assert f"older than {alive.STALE_S:.0f} s" in part
+    assert f"for {alive.MAX_POLL_S:.0f} s" in part
     assert f"renewed every {RENEW_S / 60:.0f} minutes" in PAGE
     assert PROTECT_S == 3600

@@ -11,7 +11,7 @@ from hevcq.settings.model import Settings
 from hevcq.wiring.app import open_app
 from hevcq.wiring.worker import watchers
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.pool_state import PoolState
 from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard
 from hevcq.worker.pool import Numbers, WorkerPool
 from ops.agent import Agent, agent
@@ -34,7 +34,7 @@ class Guarded(ScaleInGuard):
         self._thread.wake = lambda: None
 
     def see(self, busy: int) -> float:
-        self.observe(Health(slots=4, alive=4, handled=0, oldest_poll_s=0, busy=busy))
+        self.observe(PoolState(slots=4, alive=4, handled=0, oldest_poll_s=0, busy=busy))
         return self.step()
 
 

@@ -13,8 +13,7 @@ from hevcq.ports.event_log import Happened
 from hevcq.ports.health import Checked, Depth, Health, Spot
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, Item
-from hevcq.usecases.libraries.feed import Feed
-from hevcq.usecases.libraries.waiting import WaitingFile
+from hevcq.usecases.libraries.feed import Feed, listed
 from hevcq.usecases.operations.savings import savings
 from hevcq.web.pages.board import _now
 from hevcq.web.pages.chart import savings_chart
@@ -211,11 +210,10 @@ def test_it_shows_libraries_with_their_state_and_the_ingests_that_ended(operator
     assert "never shown here" not in html
     shut = Feed(found[0], lambda: "Library shows may run only at night (schedule).")
     shut.add([Item(path=there / "a.mkv", size=1, disposition=Disposition.QUEUE)])
-    file = WaitingFile(farm.app.settings.data_dir)
-    with file.held():
-        file.write([shut])
-        text = operator.get("/board/libraries").text
+    farm.app.processes.tell(waiting=listed([shut]))
+    text = operator.get("/board/libraries").text
     assert "1 video waiting; it may run only at night (schedule)." in text
+    farm.app.processes.tell(waiting=[])
     assert "waiting;" not in operator.get("/board/libraries").text
 
 

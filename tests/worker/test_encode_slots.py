@@ -169,7 +169,7 @@ def test_the_next_job_is_ready_when_the_encode_before_it_ends_and_only_one_encod
     assert encodes.wait(lambda: [farm.state(source) for source in sources] == done)
     assert end(farm, pool) is SlotOutcome.STOPPED
     assert encodes.most == 1
-    assert pool.health().slots == 1
+    assert pool.state().slots == 1
     assert farm.queue.depth().in_flight == 0
 
 

@@ -255,7 +255,7 @@ def test_where_no_queue_answers_the_pool_is_seen_to_be_unwell(farm) -> None:
     pool = pool_of(farm, watched(farm, Mock(side_effect=Unavailable("no answer"))), 2)
     pool.start()
 
-    drive(farm, pool, lambda: pool.health().oldest_poll_s > 300, step_s=1.0)
+    drive(farm, pool, lambda: pool.state().oldest_poll_s > 300, step_s=1.0)
 
     end(farm, pool)
 

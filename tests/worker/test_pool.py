@@ -171,7 +171,7 @@ def test_a_slot_that_dies_is_noticed_and_the_others_go_on(farm):
     pause = threading.Event()
     for _ in range(2000):
         pool.step()
-        if pool.health().alive == 1 and pool.error is not None:
+        if pool.state().alive == 1 and pool.error is not None:
             break
         pause.wait(0.001)
 
@@ -207,19 +207,19 @@ def test_a_slot_that_hangs_does_not_keep_the_process_for_ever(farm):
 def test_health_counts_slots_and_what_they_did(farm):
     farm.submit()
     pool = pool_of(farm, slots=2)
-    assert (pool.health().slots, pool.health().alive) == (2, 0)
+    assert (pool.state().slots, pool.state().alive) == (2, 0)
     pool.start()
     pause = threading.Event()
     for _ in range(2000):
-        if pool.health().handled:
+        if pool.state().handled:
             break
         pause.wait(0.001)
-    assert pool.health().handled == 1
+    assert pool.state().handled == 1
     farm.clock.advance(1)
-    assert pool.health().oldest_poll_s <= 1
+    assert pool.state().oldest_poll_s <= 1
     pool.ask()
     drive(farm, pool, 60)
-    assert pool.health().alive == 0
+    assert pool.state().alive == 0
 
 
 def test_a_start_sweeps_what_a_killed_process_left(tmp_path):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.usecases.doctor import DoctorContext
+    from hevcq.util.processes import Processes
     from hevcq.worker.signals import StopSignals
 
 
@@ -88,6 +89,22 @@ class App:
         from hevcq.backends.embedded.factory import open_embedded
 
         return open_embedded(self.settings, self.profiles, self.clock, self._notice)
+
+    @property
+    def processes(self) -> Processes:
+        """The rows of the processes of this data folder, this one's included."""
+        embedded = self.settings.backend == "embedded"
+        return self._embedded.processes if embedded else self._own_processes
+
+    @cached_property
+    def _own_processes(self) -> Processes:
+        from hevcq.backends.embedded.errors import file_errors
+        from hevcq.util.processes import FOLDER, Processes
+
+        with file_errors("written", self.settings.data_dir):
+            processes = Processes(self.settings.data_dir / FOLDER, self.clock)
+            processes.reap(lambda _owner, _died_alone: None, now=True)
+        return processes
 
     @cached_property
     def backend(self) -> Backend:
@@ -242,12 +259,13 @@ class App:
 
     def workers_running(self) -> int | None:
         """Return the number of worker processes on this data folder; None for a fleet."""
-        from hevcq import health
+        from hevcq.util.processes import rows
 
         if self.settings.backend != "embedded":
             return None
-        folder = health.folder_of(str(self.settings.data_dir))
-        return health.count(folder, health.node(), self.clock.now(), health.running)
+        return sum(
+            bool(row.get("slots")) and not row["stopping"] for row in rows(self.settings.data_dir)
+        )
 
     @property
     def hours(self) -> Hours:
@@ -275,6 +293,8 @@ class App:
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
+        if (processes := self.__dict__.pop("_own_processes", None)) is not None:
+            processes.close(forget=True)
 
 
 def open_app(

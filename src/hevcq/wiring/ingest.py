@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener, OnEvent
 from hevcq.domain.profile import Profile
@@ -13,8 +13,7 @@ from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan, Item
 from hevcq.usecases.ingest.forecast import NOTHING
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.summary import IngestSummary
-from hevcq.usecases.libraries.feed import hand_out, most_queued
-from hevcq.usecases.libraries.waiting import WaitingFile
+from hevcq.usecases.libraries.feed import hand_out, listed, most_queued
 from hevcq.usecases.operations.pausing import PauseNotice, why_closed
 from hevcq.wiring.app import App
 from hevcq.wiring.folder_ingest import FolderIngest
@@ -119,17 +118,16 @@ class IngestApplication:
 
         Raises what ended the intake or the workers before their time, after all has stopped.
         """
-        waiting = WaitingFile(self._app.settings.data_dir)
         feeds = [each.feed for each in self._folders if each.feed is not None]
-        with waiting.held() if feeds else nullcontext():
-            try:
-                self._start(items)
-                while self._step():
-                    waiting.write(feeds)
-                    self._app.clock.wait(self._wake, self._poll_s())
-                    self._wake.clear()
-            finally:
-                self._end()
+        try:
+            self._start(items)
+            while self._step():
+                self._app.processes.tell(waiting=listed(feeds))
+                self._app.clock.wait(self._wake, self._poll_s())
+                self._wake.clear()
+        finally:
+            self._app.processes.tell(waiting=[])
+            self._end()
 
     def collect_finished(self) -> None:
         """Put finished renditions in place, once."""

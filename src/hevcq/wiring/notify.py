@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hevcq.usecases.history.gather import LedgerGather
     from hevcq.usecases.history.roll_up import RollUp
     from hevcq.wiring.app import App
-    from hevcq.worker.monitoring.health import Health
+    from hevcq.worker.monitoring.pool_state import PoolState
 
 EVERY_S = 5.0
 """Seconds between looks for new events: one lookup in an index each."""
@@ -142,7 +142,7 @@ class EventWatcher:
         if sentence:
             self.notify("originals.expiring", sentence, unless_within_s=20 * 3600.0)
 
-    def observe(self, _health: Health) -> None:
+    def observe(self, _state: PoolState) -> None:
         """Start the thread on the first call."""
         if not self._started:
             self._started = True

@@ -22,7 +22,7 @@ from hevcq.settings.model import Settings
 from hevcq.usecases.ingest.decide import IngestPlan
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.summary import IngestSummary
-from hevcq.usecases.libraries.waiting import WaitingFile
+from hevcq.usecases.libraries.feed import listed
 from hevcq.usecases.library_state import FolderState, folder_state
 from hevcq.util import file_lock
 from hevcq.util.log import get_logger
@@ -83,7 +83,6 @@ class Service:
         self._reported: dict[str, str] = {}
         self._wake, self._next_look = threading.Event(), 0.0
         self._tending = False
-        self._waiting = WaitingFile(app.settings.data_dir)
         self._workers: LocalWorkers | None = None
 
     @property
@@ -97,7 +96,7 @@ class Service:
         libraries that cannot be, WorkerUnfit if nothing can be encoded here, and what ended the
         workers before their time.
         """
-        with _alone(self._app.settings.data_dir), self._waiting.held():
+        with _alone(self._app.settings.data_dir):
             self._run()
 
     def _run(self) -> None:
@@ -155,7 +154,7 @@ class Service:
         finally:
             self._tending = False
         feeds = [each.feed for each in folders if each.feed is not None]
-        self._waiting.write(feeds)
+        self._app.processes.tell(waiting=listed(feeds))
         waiting = sum(each.waiting for each in feeds)
         working = sum(each.session.tracker.open for each in folders)
         libraries = "1 library" if len(folders) == 1 else f"{len(folders)} libraries"
@@ -281,7 +280,7 @@ class Service:
         """Stop watching, let encodes end within the grace, and put what is finished in place."""
         self._outlets.notifier.stopping()
         self._signals.asked.set()
-        self._waiting.write(())
+        self._app.processes.tell(waiting=[])
         for each in self._opened.values():
             each.folder.end()
         error = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission
     from hevcq.worker.handler import ProfileQueue
-    from hevcq.worker.monitoring.health import Watcher
+    from hevcq.worker.monitoring.pool_state import Watcher
     from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.signals import StopSignals
     from hevcq.worker.slot import SlotOutcome
@@ -175,14 +175,11 @@ def slots_per_job(settings: Settings, slots: int, profile: Profile) -> int:
 
 
 def watchers(app: App) -> list[Watcher]:
-    """Return the watchers of a pool: the health file, the end of kept originals, and on ECS the
+    """Return the watchers of a pool: the sign of life, the end of kept originals, and on ECS the
     scale-in guard."""
-    from hevcq import health
-    from hevcq.worker.monitoring.health import HealthFile
+    from hevcq.worker.monitoring.pool_state import SignOfLife
 
-    found: list[Watcher] = [
-        HealthFile(app.settings.data_dir, health.node(), os.getpid(), app.clock)
-    ]
+    found: list[Watcher] = [SignOfLife(app.processes, app.clock)]
     if app.settings.backend == "embedded":  # a fleet's workers have no library
         from hevcq.usecases.placement.originals import free_due
         from hevcq.worker.monitoring.periodic import Periodic

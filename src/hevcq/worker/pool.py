@@ -14,7 +14,7 @@ from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.split_leftovers import sweep_leftovers
 from hevcq.worker.encode_slots import EXTRA_SLOTS, EncodeSlots
 from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.monitoring.health import Health, Watcher
+from hevcq.worker.monitoring.pool_state import PoolState, Watcher
 from hevcq.worker.poller import Poller
 from hevcq.worker.signals import StopSignals
 from hevcq.worker.slot import Slot, SlotOutcome
@@ -223,11 +223,11 @@ class WorkerPool:
         closed = self._context.closed(profile)
         return "" if closed is None else closed.reason
 
-    def health(self) -> Health:
+    def state(self) -> PoolState:
         """Return the state of the slots."""
         now, slots = self._context.clock.monotonic(), self._numbers.slots
         dead = sum(not thread.is_alive() for thread in self._threads)
-        return Health(
+        return PoolState(
             slots=slots,
             alive=max(0, slots - dead),
             handled=sum(worker.handled for worker in self.workers),
@@ -241,9 +241,9 @@ class WorkerPool:
     def _notify_watchers(self) -> None:
         if not self._watchers:
             return
-        health = self.health()
+        state = self.state()
         for watcher in self._watchers:
-            self._guarded(watcher, partial(watcher.observe, health))
+            self._guarded(watcher, partial(watcher.observe, state))
 
     def _close_watchers(self) -> None:
         for watcher in self._watchers:

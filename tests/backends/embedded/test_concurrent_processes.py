@@ -15,7 +15,6 @@ from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S, source, tas
 from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.backends.embedded.jobs.tables import Outgoing, send
-from hevcq.backends.embedded.liveness import Liveness
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseBusy
@@ -23,6 +22,7 @@ from hevcq.ports.ledger import Granted, Held
 from hevcq.ports.queue import Delivery, Selection
 from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock
+from hevcq.util.processes import Processes
 from support.clips import ManualClock
 
 NOTE = "CREATE TABLE note (text TEXT NOT NULL);"
@@ -90,8 +90,8 @@ def test_a_lock_file_that_was_swept_between_making_and_locking_it_is_made_again(
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", sweep_first)
-    here = Liveness(tmp_path, clock)
-    there = Liveness(tmp_path, clock)
+    here = Processes(tmp_path, clock)
+    there = Processes(tmp_path, clock)
 
     assert swept
     assert not there.dead(here.owner), "its lock guards a file that others find"
@@ -101,8 +101,8 @@ def test_a_lock_file_that_was_swept_between_making_and_locking_it_is_made_again(
 
 
 def test_two_threads_that_look_for_the_dead_at_once_free_them_once(tmp_path, clock) -> None:
-    here = Liveness(tmp_path, clock)
-    gone = Liveness(tmp_path, clock)
+    here = Processes(tmp_path, clock)
+    gone = Processes(tmp_path, clock)
     gone.close()
     freed: list[str] = []
 
@@ -231,11 +231,11 @@ def test_what_a_dead_process_held_is_free_for_the_next_start(folder, other, open
     victim = other(TAKE)
     owner = victim.line().split()[0]
     victim.kill()
-    assert (folder / "presence" / f"{owner}.alive").exists()
+    assert (folder / "processes" / f"{owner}.alive").exists()
 
     again = opener(SystemClock())
 
-    assert not (folder / "presence" / f"{owner}.alive").exists()
+    assert not (folder / "processes" / f"{owner}.alive").exists()
     assert again.backend.queues["hevc"].depth().ready == 1
     assert claim(again) == Granted(fence=2, failures=0, crashes=0), "nobody outlived it"
 
@@ -314,7 +314,7 @@ def test_two_processes_that_make_the_folder_at_once_both_work(folder, other) -> 
 
 
 def test_a_number_that_was_a_process_once_proves_nothing(folder: Path, clock: ManualClock) -> None:
-    presence = Liveness(folder, clock)
+    presence = Processes(folder, clock)
     stranger = folder / f"{'0' * 16}.alive"
     stranger.write_text(f"{os.getpid()}\n")
 
@@ -327,9 +327,9 @@ def test_a_number_that_was_a_process_once_proves_nothing(folder: Path, clock: Ma
 
 
 def test_a_dead_owner_is_freed_before_it_is_forgotten(folder: Path, clock: ManualClock) -> None:
-    gone = Liveness(folder, clock)
+    gone = Processes(folder, clock)
     gone.close()
-    presence = Liveness(folder, clock)
+    presence = Processes(folder, clock)
     freed: list[str] = []
 
     def fails(owner: str, _died_alone: bool) -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import source, task
-from hevcq.backends.embedded import liveness
 from hevcq.backends.embedded.jobs.ledger import MOST_INTERRUPTIONS
 from hevcq.domain.job import JobState, Phase, Progress, job_id
 from hevcq.ports.ledger import Granted
-from hevcq.util import host
+from hevcq.util import host, processes
 
 JOB = job_id(source(), "hevc")
 STOP = threading.Event()
@@ -138,11 +137,11 @@ def test_a_job_that_ends_the_program_each_time_is_not_tried_for_ever(sent) -> No
 def test_a_death_while_memory_ran_out_is_a_crash_but_not_over_a_restart(
     sent, clock, monkeypatch: pytest.MonkeyPatch, restarted: bool, crashes: int
 ) -> None:
-    monkeypatch.setattr(liveness, "oom_kills", lambda: 3)
+    monkeypatch.setattr(processes, "oom_kills", lambda: 3)
     run = Run(sent)
     run.start()
     run.kill()
-    monkeypatch.setattr(liveness, "oom_kills", lambda: 4)
+    monkeypatch.setattr(processes, "oom_kills", lambda: 4)
     if restarted:
         clock.restart()
 
@@ -156,9 +155,9 @@ def test_the_file_of_an_earlier_release_tells_no_crash(
     run = Run(sent)
     run.start()
     run.kill()
-    (file,) = (folder / "presence").glob("*.alive")
+    (file,) = (folder / "processes").glob("*.alive")
     file.write_bytes(content)
-    monkeypatch.setattr(liveness, "oom_kills", lambda: 99)
+    monkeypatch.setattr(processes, "oom_kills", lambda: 99)
 
     assert Run(sent).start().crashes == 0
 

@@ -10,7 +10,6 @@ from contracts.backends import PROFILES, source, task
 from hevcq.backends.embedded import catalog as catalog_module
 from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.factory import free_owner, holds, open_catalog, open_embedded
-from hevcq.backends.embedded.liveness import Liveness
 from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, job_id
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.verdict import FailureClass
@@ -18,6 +17,7 @@ from hevcq.errors import DatabaseDamaged, StaleFence, StorageError
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
 from hevcq.settings.model import Settings
+from hevcq.util.processes import Processes
 
 JOB = job_id(source(), "hevc")
 
@@ -146,7 +146,7 @@ def test_the_history_of_a_job_says_who_reopened_it_and_why(opener, clock) -> Non
 
 def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock) -> None:
     opened = opener()
-    gone = Liveness(folder / "presence", clock)
+    gone = Processes(folder / "processes", clock)
     claim(opened, f"{gone.owner}:1")
     ledger = opened.backend.ledger
     assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False
@@ -192,7 +192,7 @@ def test_a_process_that_leaves_nothing_behind_is_forgotten_at_once(opener, folde
     opened.backend.ledger.skip(JOB, claim(opened, f"{opened.backend.owner}:0"), "small")
     opened.close()
 
-    assert list((folder / "presence").iterdir()) == []
+    assert list((folder / "processes").iterdir()) == []
 
 
 @pytest.mark.parametrize("left", ["delivery", "lease", "version"])
@@ -209,11 +209,11 @@ def test_a_process_that_leaves_something_is_remembered_until_it_is_freed(
     else:
         backend.store._new_version("DONE/a")
     opened.close()
-    assert [path.stem for path in (folder / "presence").iterdir()] == [backend.owner]
+    assert [path.stem for path in (folder / "processes").iterdir()] == [backend.owner]
 
     again = opener()
 
-    assert [path.stem for path in (folder / "presence").iterdir()] == [again.backend.owner]
+    assert [path.stem for path in (folder / "processes").iterdir()] == [again.backend.owner]
     assert list((folder / "objects").iterdir()) == []
     assert claim(again, "another") == (2 if left == "lease" else 1)
 

@@ -67,7 +67,7 @@ def test_a_kill_at_any_step_of_a_publication_leaves_the_old_object_or_the_new_on
     assert found in (OLD, NEW)
     assert (tmp_path / "encode").exists() or found == NEW, "the bytes are somewhere"
     assert [path.name for path in versions(folder)] == [store.stat("DONE/a").version]
-    assert list((folder / "presence").glob("*.alive")) != []
+    assert list((folder / "processes").glob("*.alive")) != []
 
 
 def test_an_unpublished_folder_of_a_live_process_is_left_alone(opener, folder: Path) -> None:

@@ -53,7 +53,7 @@ class Recorder:
     promises: list[tuple[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.disk = Disk(self.folder, blind=(DATABASE, "presence"))
+        self.disk = Disk(self.folder, blind=(DATABASE, "processes"))
         self._safe = len(self._read(LOG))
         self._note()
 

@@ -122,7 +122,7 @@ def assert_given_back(farm: Farm, worker: Worker, children: list[int]) -> None:
     assert (job["state"], job["failures"], job["crashes"]) == ("queued", 0, 0)
     assert [pid for pid in children if alive(pid)] == []
     assert farm.strays() == []
-    assert list((farm.data / "health").iterdir()) == []
+    assert list((farm.data / "processes").iterdir()) == []
     assert "job_released" in {event["event"] for event in worker.events()}
     assert list(farm.data.glob("objects/**/*.hevc.*")) == []
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from hevcq.usecases.libraries.waiting import FOLDER, WaitingFile, waiting
+from hevcq.usecases.libraries.feed import listed, waiting
+from hevcq.util.processes import FOLDER, Processes
+from support.clips import ManualClock
 
 ROW = {"library": "shows", "waiting": 2, "reason": "it may run only at night."}
 
@@ -16,38 +18,13 @@ def feed(count: int) -> SimpleNamespace:
 
 
 def test_what_waits_is_reported_while_the_process_runs(tmp_path: Path) -> None:
-    file = WaitingFile(tmp_path)
     assert waiting(tmp_path) == []
-    with file.held():
-        assert waiting(tmp_path) == []
-        file.write([feed(2), feed(0)])
-        file.write([feed(2), feed(0)])
-        assert waiting(tmp_path) == [ROW]
-        file.write([feed(0)])
-        assert waiting(tmp_path) == []
-    assert list((tmp_path / FOLDER).iterdir()) == []
-
-
-def test_what_a_killed_process_left_is_forgotten(tmp_path: Path) -> None:
-    folder = tmp_path / FOLDER
-    folder.mkdir()
-    for name in ("1.lock", "1.json", "1.tmp"):
-        (folder / name).touch()
+    process = Processes(tmp_path / FOLDER, ManualClock())
     assert waiting(tmp_path) == []
-    assert list(folder.iterdir()) == []
-
-
-def test_a_file_that_is_not_of_ours_tells_nothing(tmp_path: Path) -> None:
-    with WaitingFile(tmp_path).held():
-        (path,) = (lock.with_suffix(".json") for lock in (tmp_path / FOLDER).glob("*.lock"))
-        for content in ("not JSON", "7", '["shows"]'):
-            path.write_text(content)
-            assert waiting(tmp_path) == []
-
-
-def test_a_data_folder_that_cannot_be_written_stops_no_work(tmp_path: Path) -> None:
-    (tmp_path / FOLDER).touch()
-    file = WaitingFile(tmp_path)
-    with file.held():
-        file.write([feed(2)])
+    process.tell(waiting=listed([feed(2), feed(0)]))
+    assert waiting(tmp_path) == [ROW]
+    process.tell(waiting=listed([feed(0)]))
+    assert waiting(tmp_path) == []
+    process.tell(waiting=listed([feed(2)]))
+    process.close()
     assert waiting(tmp_path) == []

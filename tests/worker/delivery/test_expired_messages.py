@@ -10,8 +10,8 @@ from hevcq.errors import Unavailable
 from hevcq.ports.queue import DeadLetter, Selection
 from hevcq.usecases.operations.expired_messages import FULL_CHECK_EVERY, ExpiredMessages
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import Periodic
+from hevcq.worker.monitoring.pool_state import PoolState
 from support.fakes.backend import Faulty
 from support.fakes.farm import Farm
 from support.fakes.videofarm import VideoFarm
@@ -230,7 +230,7 @@ def test_a_worker_looks_at_its_start_and_then_every_so_often(farm) -> None:
     assert watcher._once() == 900.0
     assert len(looks) == 1
 
-    watcher.observe(Health(slots=1, alive=1, handled=0, oldest_poll_s=0.0))
+    watcher.observe(PoolState(slots=1, alive=1, handled=0, oldest_poll_s=0.0))
     watcher.close()
     count = len(looks)
     watcher._once()

@@ -2,8 +2,8 @@
 
 import threading
 
-from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import AFTER_DEFECT_S, Background, Periodic
+from hevcq.worker.monitoring.pool_state import PoolState
 from support.clips import ManualClock
 
 
@@ -36,7 +36,7 @@ def test_what_was_never_woken_ends_at_once():
     Background("tidy", lambda: 1.0, ManualClock()).close(30)
 
 
-HEALTH = Health(slots=1, alive=1, handled=0, oldest_poll_s=0)
+HEALTH = PoolState(slots=1, alive=1, handled=0, oldest_poll_s=0)
 
 
 def test_a_periodic_thing_begins_once_however_often_the_pool_looks():

@@ -16,7 +16,6 @@ from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
-from hevcq.backends.embedded.liveness import REAP_INTERVAL_S, Liveness
 from hevcq.backends.embedded.store.store import FileStore
 from hevcq.backends.embedded.videos.records import SqliteVideoRecords
 from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
@@ -26,9 +25,9 @@ from hevcq.ports.catalog import Catalog
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.util.clock import Clock
+from hevcq.util.processes import FOLDER, REAP_INTERVAL_S, Processes
 
 OBJECTS = "objects"
-LIVENESS_FOLDER = "presence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,10 @@ class EmbeddedBackend:
     catalog: Catalog
     videos: VideoRecords
     database: Database
+    processes: Processes
 
     def close(self) -> None:
-        """Let this process's liveness go and close the database; may be called twice."""
+        """Let this process's row go and close the database; may be called twice."""
         self.backend.close()
 
 
@@ -62,16 +62,16 @@ def open_embedded(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_orphans(folder)
     database = Database(folder / DATABASE, notice=notice)
-    liveness = Liveness(
-        folder / LIVENESS_FOLDER, clock, interval_s=min(REAP_INTERVAL_S, settings.poll_s)
-    )
-    store = FileStore(folder / OBJECTS, database, clock, owner=liveness.owner)
+    with file_errors("written", folder / FOLDER):
+        interval_s = min(REAP_INTERVAL_S, settings.poll_s)
+        processes = Processes(folder / FOLDER, clock, interval_s=interval_s)
+    store = FileStore(folder / OBJECTS, database, clock, owner=processes.owner)
 
-    def free(owner: str, died_alone: bool) -> None:  # noqa: FBT001 - as Liveness.reap calls it
+    def free(owner: str, died_alone: bool) -> None:  # noqa: FBT001 - as Processes.reap calls it
         free_owner(database, owner, now=clock.now(), died_alone=died_alone)
         store.sweep(owner)
 
-    liveness.reap(free, now=True)
+    processes.reap(free, now=True)
     recall_too_late(database, clock.now(), _longest_delay_s(profiles))
     store.tidy()
     queues = {
@@ -80,22 +80,22 @@ def open_embedded(
             database,
             clock,
             _config(profile, settings),
-            owner=liveness.owner,
-            reap=lambda: liveness.reap(free),
+            owner=processes.owner,
+            reap=lambda: processes.reap(free),
         )
         for name, profile in profiles.items()
     }
 
     backend = Backend(
-        owner=liveness.owner,
+        owner=processes.owner,
         queues=queues,
-        ledger=SqliteLedger(database, clock, dead=liveness.dead),
+        ledger=SqliteLedger(database, clock, dead=processes.dead),
         store=store,
         task_publisher=SqliteTaskPublisher(database, clock, queues),
-        close=lambda: _close(database, liveness, store),
+        close=lambda: _close(database, processes, store),
     )
     videos = SqliteVideoRecords(database, clock)
-    return EmbeddedBackend(backend, SqliteCatalog(database, clock), videos, database)
+    return EmbeddedBackend(backend, SqliteCatalog(database, clock), videos, database, processes)
 
 
 def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
@@ -103,11 +103,11 @@ def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
     return max([*delays, float(MAX_VISIBILITY_S)])
 
 
-def _close(database: Database, liveness: Liveness, store: FileStore) -> None:
+def _close(database: Database, processes: Processes, store: FileStore) -> None:
     tidy = False
     with suppress(HevcqError):  # Closed already, or damaged: the next start looks after it.
-        tidy = not store.unfinished and not holds(database, liveness.owner)
-    liveness.close(forget=tidy)
+        tidy = not store.unfinished and not holds(database, processes.owner)
+    processes.close(forget=tidy)
     database.close()
 
 

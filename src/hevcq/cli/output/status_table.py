@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hevcq.cli.output.table import fit, paragraph, place
-from hevcq.usecases.libraries.waiting import words
+from hevcq.usecases.libraries.feed import words
 from hevcq.util.text import printable
 
 MAX_RUNNING = 100

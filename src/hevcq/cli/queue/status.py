@@ -86,7 +86,7 @@ def _waiting(app: App) -> list[dict[str, object]]:
     """Return what waits in the libraries of a running service."""
     if not app.settings.libraries:
         return []
-    from hevcq.usecases.libraries.waiting import waiting
+    from hevcq.usecases.libraries.feed import waiting
 
     return waiting(app.settings.data_dir)
 

@@ -7,17 +7,22 @@ does not wait behind thousands, and a library that closes has nothing more queue
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import TO_PROCESS, Disposition, Item
 from hevcq.usecases.ingest.enqueue import by_file
+from hevcq.util.processes import rows
+from hevcq.util.text import counted, printable
 
 QUEUED_AHEAD = 2
 """Jobs of libraries in the queue beyond two for each slot, so that no slot waits for the next."""
 FLEET_QUEUED = 1000
 """Jobs of libraries in a fleet's queue: its depth is what scales the fleet."""
+Rows = list[dict[str, object]]
 WhyNot = Callable[[], str]
 """Return why a library may not begin anything now, as one sentence; "" if it may."""
 
@@ -98,3 +103,26 @@ def hand_out(feeds: Sequence[Feed], room: int) -> list[tuple[Feed, list[Item]]]:
         if items:
             given.append((feed, items))
     return given
+
+
+def listed(feeds: Iterable[Feed]) -> Rows:
+    """Return what waits in these libraries, for the row of this process."""
+    return [
+        {"library": each.library.name, "waiting": each.waiting, "reason": each.why_not()}
+        for each in feeds
+        if each.waiting
+    ]
+
+
+def waiting(data_dir: Path) -> Rows:
+    """Return what waits in the libraries that running processes watch."""
+    return [each for row in rows(data_dir) for each in row.get("waiting", ())]
+
+
+def words(row: Mapping[str, Any]) -> str:
+    """Return what waits in one library, and why: `2 videos waiting; it may run only at night.`"""
+    name = printable(row["library"])
+    why = row["reason"].removeprefix(f"Library {name} ")
+    return f"{counted(row['waiting'], 'video')} waiting; " + (
+        f"it {why}" if why else "queued a few at a time."
+    )

@@ -14,8 +14,8 @@ from starlette.routing import BaseRoute, Route
 
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.health.check import where
+from hevcq.usecases.libraries.feed import waiting, words
 from hevcq.usecases.libraries.shown import libraries_of
-from hevcq.usecases.libraries.waiting import waiting, words
 from hevcq.usecases.operations.savings import DAYS
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.pool_state import PoolState
 
 PATIENCE_S = 5.0
 """Seconds that a stopping worker waits for a periodic thread."""
@@ -80,7 +80,7 @@ class Periodic:
             self._action()
         return self._every_s
 
-    def observe(self, _health: Health) -> None:
+    def observe(self, _state: PoolState) -> None:
         """Start the thread on the first call."""
         if not self._started:
             self._started = True

@@ -11,7 +11,7 @@ from hevcq.domain.job import Phase
 from hevcq.ports.queue import Depth
 from hevcq.util.clock import Clock
 from hevcq.worker.monitoring import metrics as m
-from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.pool_state import PoolState
 
 ENDS = {
     EventName.JOB_DONE: "done",
@@ -79,10 +79,10 @@ class Meter:
                 if event.progress.phase is Phase.ENCODE and event.progress.speed is not None:
                     running.speed = event.progress.speed
 
-    def slots(self, health: Health) -> None:
+    def slots(self, state: PoolState) -> None:
         """Record the state of the slots."""
-        self._record(m.SLOTS, (), health.alive)
-        self._record(m.SLOTS_BUSY, (), health.busy)
+        self._record(m.SLOTS, (), state.alive)
+        self._record(m.SLOTS_BUSY, (), state.busy)
 
     def queue(self, profile: str, depth: Depth | None) -> None:
         """Record a queue's depth; None if unknown."""

@@ -10,8 +10,8 @@ from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.cloudwatch_emf import Batch, lines
-from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import Background
+from hevcq.worker.monitoring.pool_state import PoolState
 from hevcq.worker.monitoring.prometheus import Exposition
 from hevcq.worker.monitoring.recorder import Meter
 
@@ -48,9 +48,9 @@ class MetricsReport:
         self._started = False
         self._thread = Background("hevcq-metrics-report", self.step, clock)
 
-    def observe(self, health: Health) -> None:
+    def observe(self, state: PoolState) -> None:
         """Record the state of the slots."""
-        self._meter.slots(health)
+        self._meter.slots(state)
         if not self._started:
             self._started = True
             self._thread.wake()

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import Background
+from hevcq.worker.monitoring.pool_state import PoolState
 
 PROTECT_S = 3600.0
 """Seconds after which a protection expires if this process dies without ending it."""
@@ -43,9 +43,9 @@ class ScaleInGuard:
         self._due = -math.inf
         self._thread = Background("hevcq-scale-in", self.step, clock)
 
-    def observe(self, health: Health) -> None:
+    def observe(self, state: PoolState) -> None:
         """Record whether any slot is busy."""
-        busy = health.busy > 0
+        busy = state.busy > 0
         if busy is not self._busy:
             self._busy, self._due = busy, -math.inf
             self._thread.wake()

@@ -1,0 +1,164 @@
+"""The processes of a data folder: each has a row of facts in a file that it holds locked.
+
+A process id proves nothing: ids are reused and differ between containers. A lock held through an
+open file ends exactly when its process does, however it ended.
+
+A process that died while another one lived, or while memory ran out, may have been killed by its job.
+One that ended with all others (kill -9 of the whole program, a restart of the machine) was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hevcq.util import file_lock
+from hevcq.util.clock import Clock
+from hevcq.util.host import oom_kills
+
+FOLDER = "processes"
+"""The folder of the rows in a data folder."""
+OWNER = re.compile(r"[0-9a-f]{16}(?![0-9a-f])")
+"""An owner name starts with 16 hexadecimal digits; callers may append `:<slot>` or the like."""
+SUFFIX = ".alive"
+REAP_INTERVAL_S = 0.5
+"""Seconds between checks of the others: a death is noticed within this plus one poll interval."""
+MAX_READS = 3
+"""Reads of a row that is being written."""
+Row = Mapping[str, Any]
+
+
+class Processes:
+    """Hold this process's row and check the others'. Thread-safe."""
+
+    def __init__(self, folder: Path, clock: Clock, *, interval_s: float = REAP_INTERVAL_S) -> None:
+        """Write the row. Raises OSError."""
+        self._folder, self._clock, self._interval_s = folder, clock, interval_s
+        self._next_reap = 0.0
+        self._reaping, self._writing = threading.Lock(), threading.Lock()
+        self._seen_alive: set[str] = set()
+        self.owner = secrets.token_hex(8)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._descriptor: int | None = file_lock.acquire(self._path(self.owner))
+        self._row: dict[str, Any] = {}
+        self._length = 0
+        self.tell(node=node(), pid=os.getpid(), boot=clock.boot(), oom_kills=oom_kills() or 0)
+        self._here_before = set(self._owners())
+
+    def tell(self, **facts: object) -> None:
+        """Add facts to this process's row, in place of those of the same names.
+
+        A row that cannot be written grows old: that is what others see.
+        """
+        with self._writing:
+            if self._descriptor is None or facts.items() <= self._row.items():
+                return
+            self._row |= facts
+            content = json.dumps(self._row).encode().ljust(self._length)
+            self._length = len(content)
+            with suppress(OSError):
+                os.pwrite(self._descriptor, content, 0)
+
+    def close(self, *, forget: bool = False) -> None:
+        """Release the lock; others may free at once what this process still holds.
+
+        `forget` also removes the row; only if this process holds no delivery, lease or version.
+        """
+        with self._writing:
+            if self._descriptor is not None:
+                if forget:
+                    self._path(self.owner).unlink(missing_ok=True)
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def dead(self, owner: str) -> bool:
+        """Return whether the owner is known to be gone; an unknown name is not.
+
+        The row of a dead owner stays until `reap` has freed what it held, so a missing row
+        means "freed already, or never one of ours": then the lease's own deadline decides.
+        """
+        match = OWNER.match(owner)
+        if match is None or match.group() == self.owner:
+            return False
+        try:
+            return not file_lock.is_locked(self._path(match.group()))
+        except OSError:
+            return False
+
+    def dead_owners(self) -> list[str]:
+        """Return the owners whose row is there and unlocked."""
+        owners = self._owners()
+        dead = [owner for owner in owners if self.dead(owner)]
+        self._seen_alive.update(set(owners) - set(dead) - {self.owner})
+        return dead
+
+    def reap(self, free: Callable[[str, bool], None], *, now: bool = False) -> None:
+        """Call `free` for each dead owner, then forget it; at most every `interval_s` unless `now`.
+
+        `free` also gets whether the owner died alone: then its jobs may have killed it. If this
+        process dies in between, the owner is found and freed again.
+        """
+        if not now and self._clock.monotonic() < self._next_reap:
+            return
+        if not self._reaping.acquire(blocking=now):
+            return
+        try:
+            self._next_reap = self._clock.monotonic() + self._interval_s
+            for owner in self.dead_owners():
+                free(owner, self._died_alone(owner))
+                self._seen_alive.discard(owner)
+                self._path(owner).unlink(missing_ok=True)
+        finally:
+            self._reaping.release()
+
+    def _died_alone(self, owner: str) -> bool:
+        """Return whether this process outlived the owner, or memory ran out meanwhile.
+
+        It outlived whoever came after it, even between two looks, and whoever it saw alive.
+        """
+        if owner not in self._here_before or owner in self._seen_alive:
+            return True
+        row, boot = read(self._path(owner)), self._clock.boot()
+        same_start = "boot" in row and row["boot"] == boot
+        return same_start and (oom_kills() or 0) > row["oom_kills"]
+
+    def _path(self, owner: str) -> Path:
+        return self._folder / f"{owner}{SUFFIX}"
+
+    def _owners(self) -> list[str]:
+        return [path.stem for path in self._folder.glob(f"*{SUFFIX}")]
+
+
+def rows(data_dir: Path) -> Iterator[Row]:
+    """Yield the rows of the processes that run, in no order."""
+    for path in (data_dir / FOLDER).glob(f"*{SUFFIX}"):
+        try:
+            if file_lock.is_locked(path):
+                yield read(path)
+        except OSError:
+            continue  # it has just ended
+
+
+def read(path: Path) -> Row:
+    """Return a row; empty if it cannot be read."""
+    for _ in range(MAX_READS):
+        try:
+            row = json.loads(path.read_bytes())
+        except OSError:
+            break
+        except ValueError:
+            continue
+        return row if isinstance(row, dict) else {}
+    return {}
+
+
+def node() -> str:
+    """Return the name of this machine or container."""
+    return os.uname().nodename

@@ -1,0 +1,242 @@
+"""The signs of life of workers and the command that reads them: what is well, what is not, and why."""
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from hevcq import alive
+from hevcq.util.clock import SystemClock
+from hevcq.util.processes import FOLDER, Processes, read
+from hevcq.worker.handler import ProfileQueue
+from hevcq.worker.monitoring.pool_state import PoolState, SignOfLife
+from hevcq.worker.pool import Numbers, WorkerPool
+from support.clips import ManualClock
+from support.fakes.farm import Farm
+
+WELL = PoolState(slots=2, alive=2, handled=7, oldest_poll_s=1.0)
+
+
+def row(folder: Path, clock: ManualClock, **facts: object) -> Processes:
+    """Let a worker of this state show itself once."""
+    process = Processes(folder / FOLDER, clock)
+    SignOfLife(process, clock).observe(PoolState(**{**asdict(WELL), **facts}))
+    return process
+
+
+def asked(folder: Path, clock: ManualClock) -> tuple[bool, str]:
+    return alive.examine(folder, clock.monotonic())
+
+
+LATE = alive.MAX_POLL_S + 1
+OVER = alive.STALE_S + 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "later_s", "said"),
+    [
+        ({"busy": 1}, 0, "1 well: 1 jobs running, 7 handled."),
+        ({}, alive.STALE_S, "1 well: 0 jobs running, 7 handled."),
+        ({}, OVER, "Worker {pid} is not well: it last showed itself 121 s ago."),
+        ({"busy": 2}, OVER, "Worker {pid} is not well: it last showed itself 121 s ago."),
+        ({"alive": 0}, 0, "Worker {pid} is not well: none of its 2 slots is alive."),
+        ({"alive": 0, "stopping": True}, 0, "1 well: "),
+        ({"oldest_poll_s": LATE}, 0, "no queue has answered a slot of it for 301 s"),
+        ({"oldest_poll_s": LATE, "busy": 1}, 0, "1 well: "),
+        ({"oldest_poll_s": LATE - 11}, 0, "1 well: "),
+        ({"oldest_poll_s": LATE - 11}, 11, "no queue has answered a slot of it for 301 s"),
+    ],
+    ids=[
+        "it polls and lives",
+        "its file is as old as it may be",
+        "its file is no longer written",
+        "busy, but its own loop hangs",
+        "no slot is alive",
+        "no slot is alive, for it is ending",
+        "its poll is older than the bound",
+        "a long job is no poll",
+        "its poll is as old as it may be",
+        "time since the file was written counts towards the age of the poll",
+    ],
+)
+def test_a_worker_is_well_while_it_shows_itself_and_polls(tmp_path, facts, later_s, said):
+    clock = ManualClock()
+    row(tmp_path, clock, **facts)
+    clock.advance(later_s)
+
+    well, sentence = asked(tmp_path, clock)
+
+    assert well == said.startswith("1 well: ")
+    assert said.format(pid=os.getpid()) in sentence
+
+
+def test_a_correction_of_the_wall_time_harms_nobody(tmp_path):
+    clock = ManualClock()
+    row(tmp_path, clock)
+    clock.jump_wall(-86_400)
+
+    assert asked(tmp_path, clock)[0]
+
+
+def test_who_is_no_worker_or_ended_is_not_asked(tmp_path):
+    clock = ManualClock()
+    Processes(tmp_path / FOLDER, clock)
+    row(tmp_path, clock).close()
+
+    assert asked(tmp_path, clock)[1].startswith("No worker of this machine")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", "\xff"])
+def test_a_row_that_cannot_be_read_is_no_worker(tmp_path, content):
+    process = row(tmp_path, ManualClock())
+    file = tmp_path / FOLDER / f"{process.owner}.alive"
+    file.write_text(content, encoding="latin-1")
+
+    assert read(file) == {}
+    assert not asked(tmp_path, ManualClock())[0]
+
+
+def test_one_sick_worker_among_several_is_named(tmp_path):
+    clock = ManualClock()
+    workers = row(tmp_path, clock), row(tmp_path, clock, alive=0)
+
+    well, sentence = asked(tmp_path, clock)
+
+    assert (well, "none of its 2 slots" in sentence, len(workers)) == (False, True, 2)
+
+
+def test_a_row_is_written_every_few_seconds_and_may_become_shorter(tmp_path):
+    clock = ManualClock()
+    process = Processes(tmp_path / FOLDER, clock)
+    sign, file = SignOfLife(process, clock), tmp_path / FOLDER / f"{process.owner}.alive"
+    sign.observe(WELL)
+    sign.observe(PoolState(2, 2, 8, 1.0))
+    assert read(file)["handled"] == 7
+
+    clock.advance(alive.EVERY_S)
+    sign.observe(PoolState(2, 2, 8, 1.0))
+    assert read(file)["handled"] == 8
+    process.tell(waiting=[{"reason": "x" * 200}])
+    process.tell(waiting=[])
+    assert (read(file)["waiting"], read(file)["handled"]) == ([], 8)
+
+
+def test_a_pool_keeps_its_row_fresh_until_the_end(tmp_path):
+    farm = Farm(tmp_path)
+    farm.clock.auto = False
+    sign = SignOfLife(Processes(tmp_path / FOLDER, farm.clock), farm.clock)
+    pool = WorkerPool(
+        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=2), [sign]
+    )
+
+    pool.start()
+    assert asked(tmp_path, farm.clock)[0]
+    farm.clock.advance(alive.STALE_S + 1)
+    assert not asked(tmp_path, farm.clock)[0]
+    pool.step()
+    assert asked(tmp_path, farm.clock)[0]
+
+    pool.ask()
+    pause = threading.Event()
+    while not pool.stopped:
+        farm.clock.advance(0.5)
+        pool.step()
+        pause.wait(0.002)
+    pool.finish()
+    assert asked(tmp_path, farm.clock)[1].startswith("No worker of this machine")
+
+
+def test_a_watcher_that_breaks_does_not_break_the_pool(tmp_path):
+    class Broken:
+        looks = 0
+
+        def observe(self, _state: PoolState) -> None:
+            self.looks += 1
+            raise ZeroDivisionError
+
+        def close(self) -> None:
+            raise ZeroDivisionError
+
+    farm, broken = Farm(tmp_path), Broken()
+    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(), [broken])
+
+    pool.step()
+    pool.step()
+    pool.finish()
+
+    assert broken.looks == 3
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("hevcq-health")), *words],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_command_asks_the_folder_it_is_given_or_that_of_the_variable(tmp_path):
+    worker = row(tmp_path, SystemClock())
+
+    ran = command(HEVCQ_DATA_DIR=str(tmp_path), HEVCQ_BACKEND="aws", HEVCQ_LOG_STYLE="json")
+    named = command(str(tmp_path))
+    other = command(str(tmp_path / "elsewhere"))
+    worker.tell(node="another container")
+    elsewhere = command(str(tmp_path))
+
+    assert (ran.returncode, ran.stdout) == (0, "1 well: 0 jobs running, 7 handled.\n")
+    assert named.returncode == 0
+    assert (other.returncode, other.stdout.count("\n")) == (1, 1)
+    assert elsewhere.returncode == 1
+
+
+def test_the_command_finds_the_folder_of_the_settings_file(tmp_path):
+    config = tmp_path / "hevcq.toml"
+    config.write_text('data_dir = "elsewhere"\nworkers = 3\n')
+
+    ran = command(HEVCQ_CONFIG=str(config))
+
+    assert ran.returncode == 1
+    assert str(tmp_path / "elsewhere") in ran.stdout
+
+
+def test_the_command_takes_no_data_folder_from_a_file_it_finds(tmp_path, monkeypatch, capsys):
+    (tmp_path / "hevcq.toml").write_text('data_dir = "elsewhere"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HEVCQ_DATA_DIR", raising=False)
+
+    assert alive.data_dir([]) != str(tmp_path / "elsewhere")
+    assert "Ignored in" in capsys.readouterr().err
+
+
+def test_settings_that_cannot_be_read_are_not_well():
+    ran = command(HEVCQ_CONFIG="/no/such/file.toml")
+
+    assert ran.returncode == 1
+    assert "/no/such/file.toml" in ran.stdout
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["a", "b"], 2), (["--nope"], 2)])
+def test_the_command_called_wrongly_says_how(words, code):
+    ran = command(*words)
+
+    assert (ran.returncode, "usage: hevcq-health" in ran.stdout) == (code, True)
+
+
+def test_the_check_loads_only_the_standard_library():
+    script = (
+        "import sys; before = set(sys.modules); import hevcq.alive; "
+        "print(*{m.split('.')[0] for m in set(sys.modules) - before "
+        "if m.split('.')[0] not in sys.stdlib_module_names})"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.split() == ["hevcq"]
+    assert alive.USAGE.startswith("usage")
