@@ -24,11 +24,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 71_898,
+    "lines of src": 71_858,
     "modules": 388,
     "classes": 755,
-    "lines of tests and benchmarks": 92_183,
-    "words of docs": 55_749,
+    "lines of tests and benchmarks": 92_180,
+    "words of docs": 55_728,
     "settings and keys of profiles": 215,
 }
 """Only ever lowered: a feature that wants lines brings lines."""
@@ -53,7 +53,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/usecases/videos/listing.py": "one decision: how videos are listed to programs",
     "src/hevcq/library/pace.py": "one of each: a rate",
-    "src/hevcq/util/text.py": "one of each: printable text",
     "src/hevcq/web/api/openapi.py": "one decision: how the API is described",
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
     "src/hevcq/web/pages/chart.py": "one chart",

@@ -17,7 +17,7 @@ PAGES = [
     *sorted(ROOT.glob("docs/home/*.md")),
     *sorted(ROOT.glob("docs/farm/*.md")),
 ]
-CALL = re.compile(r"(?:^|[/\s(`\"])hevcq(?:-ingest)?\"? ((?:[a-z]|--)[^`\n|)]*)")
+CALL = re.compile(r"(?:^|[/\s(`\"])hevcq(?:-ingest)?\"? ((?:[a-z]|--)[^`\n|>)]*)")
 
 
 def calls(page: Path) -> list[str]:

@@ -38,7 +38,7 @@ def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_t
 
     assert ran.code == 0
     assert "1 dead letter: run" in ran.out
-    assert f"{job.job_id[:8]}  hevc     encode  42%   1.23x  12m34s  /" in ran.out
+    assert f"{job.job_id[:8]}  hevc     encode  42%   1.23x  13 min  /" in ran.out
     counts = {row.split()[0]: row.split()[1:6] for row in ran.out.splitlines()[1:3]}
     assert ran.out.splitlines()[3].startswith("No jobs of 1080p, ")
     assert counts == {
@@ -157,14 +157,6 @@ def test_jobs_of_a_profile_whose_file_is_gone_are_still_shown(hevcq, farm, tmp_p
 
     assert [row.split()[:2] for row in rows] == [["720p", "1"], ["No", "jobs"]]
     assert rows[1] == "No jobs of hevc."
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(None, ""), (-3, "0s"), (59.4, "59s"), (60, "1m00s"), (3725, "1h02m"), (190_000, "2d04h")],
-)
-def test_durations_read_at_a_glance(seconds: float | None, words: str):
-    assert status_text.duration(seconds) == words
 
 
 def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(hevcq, farm):

@@ -1,11 +1,12 @@
 """Untrusted names as text that breaks no line, terminal or JSON document."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from hevcq.util.text import encodable, printable
+from hevcq.util.text import ago, duration, encodable, printable, timecode, webvtt_time
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,12 @@ def test_encodable_text_goes_into_json_and_keeps_its_lines(text):
     json.dumps(encodable(text), ensure_ascii=False).encode()
 
     assert encodable(text).count("\n") == text.count("\n")
+
+
+def test_times_read_at_a_glance():
+    seconds = (None, -3, 59.4, 60, 7200, 12_000, 190_000)
+    words = ["", "0 s", "59 s", "1 min", "2 h", "3 h 20 min", "2 days"]
+    assert list(map(duration, seconds)) == words
+    assert [ago(None, 400.0), ago(100.0, 400.0), ago(500, 400)] == ["", "5 minutes ago", "just now"]
+    assert [timecode(754.5), timecode(-0.01, 0)] == ["0:12:34.5", "0:00:00"]
+    assert [webvtt_time(Fraction(36_001, 10)), webvtt_time(-1)] == ["01:00:00.100", "00:00:00.000"]

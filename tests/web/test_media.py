@@ -212,7 +212,7 @@ def test_the_files_of_a_set_are_those_of_its_certificate(
 
     shown = ann.get(f"/v/{video.video_id}").text
     found = re.findall(r'data-start="([^"]+)"><time>([^<]+)</time> ([^<]+)</button>', shown)
-    assert found == [("0.0", "0:00", "Start"), ("3725.5", "1:02:05", "The &lt;lake&gt;")]
+    assert found == [("0.0", "0:00:00", "Start"), ("3725.5", "1:02:06", "The &lt;lake&gt;")]
     for damaged in (b"{}", b"[1]", b"no", chapters.replace(b"3725.5", b"NaN")):
         store.put(f"{folder}/v1/chapters.json", damaged, metadata={})
         assert "data-start" not in ann.get(f"/v/{video.video_id}").text

@@ -308,7 +308,7 @@ def test_an_mp4_is_played_with_its_subtitles_and_chapters(
     first = f"/media/{video.video_id}/720p/texts/0.vtt"
     assert f'<track src="{first}" kind="subtitles" label="de" srclang="de">' in html
     assert 'kind="captions" label="&#34;&gt; &lt;b&gt; (forced)">' in html
-    assert "<time>1:05</time> &lt;Pond&gt;" in html
+    assert "<time>0:01:05</time> &lt;Pond&gt;" in html
     got = ann.get(first)
     assert (got.status_code, got.headers["content-type"]) == (200, "text/vtt; charset=utf-8")
     assert got.text.endswith("Hi\n")

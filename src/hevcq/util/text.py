@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 
 def encodable(text: str) -> str:
     r"""Return `text` as valid Unicode; a byte that is not UTF-8 becomes `\xNN`.
@@ -36,7 +41,37 @@ def counted(number: int, noun: str) -> str:
     return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def moment(seconds: float, decimals: int = 1) -> str:
+def ago(then: float | None, now: float) -> str:
+    """Return how long ago a wall time was, `5 minutes ago`; empty for None."""
+    import humanize  # here: a worker's imports go without it
+
+    if then is None:
+        return ""
+    return humanize.naturaltime(max(0.0, now - then)).replace("now", "just now")
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as `40 s`, `12 min`, `3 h 20 min` or `2 days`; empty for None."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{round(hours / 24)} days"
+
+
+def webvtt_time(seconds: float | Fraction) -> str:
+    """Return a time as WebVTT writes it: `01:02:03.400`."""
+    return f"{timecode(max(0, seconds), 3):0>12}"
+
+
+def timecode(seconds: float | Fraction, decimals: int = 1) -> str:
     """Return a place in a video, `0:12:34.5` (hours, minutes, seconds)."""
     ticks = round(abs(seconds) * 10**decimals)
     minutes, left = divmod(ticks, 60 * 10**decimals)

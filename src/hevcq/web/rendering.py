@@ -9,7 +9,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import humanize
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -17,7 +16,7 @@ from starlette.responses import HTMLResponse
 from hevcq import __version__
 from hevcq.domain.keys import EVERY_PROFILE, INBOX
 from hevcq.domain.videos.rules import own_name
-from hevcq.util.text import printable, size
+from hevcq.util.text import ago, duration, printable, size, timecode
 from hevcq.web.identity.person import Person, maybe_person
 
 STATE_ICONS = {
@@ -97,13 +96,6 @@ def asset(name: str) -> str:
     return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
 
 
-def ago(then: float | None, now: float) -> str:
-    """Return how long ago a wall time was: `5 minutes ago`. Both are Unix seconds."""
-    if then is None:
-        return ""
-    return humanize.naturaltime(max(0.0, now - then)).replace("now", "just now")
-
-
 def when(then: float) -> str:
     """Return a wall time, `then` in Unix seconds, as a date and time in UTC."""
     return datetime.fromtimestamp(then, UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0")
@@ -112,29 +104,6 @@ def when(then: float) -> str:
 def iso(then: float) -> str:
     """Return a wall time, `then` in Unix seconds, for a `datetime` attribute."""
     return datetime.fromtimestamp(then, UTC).isoformat(timespec="seconds")
-
-
-def duration(seconds: float | None) -> str:
-    """Return seconds as `40 s`, `12 min` or `3 h 20 min`; empty for None."""
-    if seconds is None:
-        return ""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    return f"{round(hours / 24)} days"
-
-
-def timecode(seconds: float) -> str:
-    """Return a place in a video as players show it: `4:05` or `1:04:05`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def place(key: str) -> str:

@@ -14,12 +14,11 @@ from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames, Verbose
 from hevcq.cli.output import table as render
-from hevcq.cli.output.status_table import duration
 from hevcq.domain.planning.encode_plan import Refuse, Skip
 from hevcq.errors import HevcqError, PermanentError, TransientError
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.plan_one_file import FilePlan, plan_one_file
-from hevcq.util.text import size
+from hevcq.util.text import size, timecode
 
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
@@ -135,7 +134,7 @@ def _lines(found: dict[str, Any], *, verbose: bool) -> Iterator[str]:
     if chunks:
         yield f"  in {len(chunks)} chunks:"
     for chunk in chunks:
-        begins = duration(chunk["start_s"]) or "0 s"
+        begins = timecode(chunk["start_s"], 0)
         yield (
             f"    {chunk['index'] + 1}: from {begins}, {chunk['duration_s']:.1f} s, "
             f"{chunk['frames']} frames, {chunk['cost']:.1%} of the work"

@@ -11,8 +11,7 @@ import typer
 from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
-from hevcq.cli.output.status_table import duration
-from hevcq.util.text import counted
+from hevcq.util.text import counted, timecode
 
 if TYPE_CHECKING:
     from hevcq.domain.media.facts import MediaInfo, Stream
@@ -38,7 +37,7 @@ def probe(
 
 
 def _lines(info: MediaInfo) -> list[str]:
-    length = duration(info.duration_s) or "unknown length"
+    length = "unknown length" if info.duration_s is None else timecode(info.duration_s, 0)
     chapters = counted(len(info.chapters), "chapter")
     lines = [f"{info.format_name}, {length}, {render.size(info.size)}, {chapters}"]
     for stream in info.streams:

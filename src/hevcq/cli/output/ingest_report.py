@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hevcq.cli.output.sentences import day, duration, without_path
+from hevcq.cli.output.sentences import day, without_path
 from hevcq.cli.output.table import fit, wrapped
 from hevcq.usecases.ingest.summary import GOOD, IngestOutcome, IngestResult, IngestSummary
-from hevcq.util.text import printable, size
+from hevcq.util.text import duration, printable, size
 
 MOST_REASONS = 5
 MOST_ROWS = 40

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from hevcq.cli.output.sentences import (
     SHOWN_WHEN_QUIET,
-    duration,
     is_routine,
     sentence,
 )
 from hevcq.cli.output.table import ending, shorten
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.util.clock import Clock
-from hevcq.util.text import size
+from hevcq.util.text import duration, size
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.forecast import Range
-from hevcq.util.text import size
+from hevcq.util.text import duration, size
 
 _UNITS = {f"{letter}iB": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 
@@ -23,14 +23,6 @@ def is_routine(event: IngestEvent) -> bool:
     """Return whether only --verbose shows the event: one line a video is enough."""
     placed = event.event is EventName.PLACED and not event.notices
     return placed or event.event in VERBOSE_ONLY
-
-
-def duration(seconds: float | None) -> str:
-    """Return `h:mm:ss`, or an empty string for None."""
-    if seconds is None:
-        return ""
-    whole = max(0, round(seconds))
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def about(seconds: tuple[float, float]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hevcq.cli.output.table import fit, paragraph, place
 from hevcq.usecases.libraries.feed import words
-from hevcq.util.text import printable
+from hevcq.util.text import duration, printable
 
 MAX_RUNNING = 100
 """Most running jobs shown; a fleet has more than fit a screen."""
@@ -71,20 +71,6 @@ def _troubles(status: Mapping[str, Any]) -> list[str]:
     if status["workers"] == 0 and (waiting or left):
         out.append(NO_WORKER)
     return ["", *out] if out else []
-
-
-def duration(seconds: float | None) -> str:
-    """Return seconds as `45s`, `12m05s`, `3h20m` or `2d04h`; empty for None."""
-    if seconds is None:
-        return ""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
 def _queue(queue: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from hevcq.domain.keys import EVERY_PROFILE, INBOX, LIBRARY_BUCKET
-from hevcq.util.text import printable, size
+from hevcq.util.text import ago, printable, size
 
 if TYPE_CHECKING:
     from hevcq.domain.job import JobRecord
@@ -205,12 +205,3 @@ def _columns(text: str) -> int:
         return len(text)
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
-
-
-def ago(then: float, now: float) -> str:
-    """Return how long ago `then` was; both are wall seconds."""
-    from datetime import timedelta
-
-    import humanize
-
-    return f"{humanize.naturaldelta(timedelta(seconds=max(0.0, now - then)))} ago"

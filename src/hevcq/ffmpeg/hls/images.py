@@ -23,6 +23,7 @@ from hevcq.ffmpeg.hls.playlists import RANGES
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.util.text import webvtt_time
 
 ACROSS, DOWN = 5, 5
 SIDE = 160
@@ -152,13 +153,6 @@ def storyboard_index(
     for place, (begin, end) in enumerate(itertools.pairwise(times)):
         sheet, cell = divmod(place, ACROSS * DOWN)
         down, across = divmod(cell, ACROSS)
-        lines.append(f"{timestamp(begin)} --> {timestamp(end)}")
+        lines.append(f"{webvtt_time(begin)} --> {webvtt_time(end)}")
         lines += [f"{sheets[sheet]}#xywh={across * wide},{down * high},{wide},{high}", ""]
     return "\n".join(lines)
-
-
-def timestamp(seconds: Fraction) -> str:
-    """Return a time as WebVTT writes it."""
-    thousandths = round(seconds * 1000)
-    whole, milliseconds = divmod(thousandths, 1000)
-    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}.{milliseconds:03}"

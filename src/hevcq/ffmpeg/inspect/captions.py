@@ -36,6 +36,7 @@ from hevcq.ffmpeg.inputs import (
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.encoder import EncodeRequest
+from hevcq.util.text import webvtt_time
 
 CHANNELS = ("CC1", "CC2", "CC3", "CC4")
 LONGEST_S = 16.0
@@ -326,15 +327,10 @@ def _in_turn(cues: list[Cue]) -> list[Cue]:
 def _webvtt(cues: Sequence[Cue], start_s: float) -> str:
     blocks = ["WEBVTT"]
     for cue in cues:
-        begin, end = (_clock(each - start_s) for each in (cue.begin, cue.end))
+        begin, end = (webvtt_time(each - start_s) for each in (cue.begin, cue.end))
         text = cue.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         blocks.append(f"{begin} --> {end}\n{text}")
     return "\n\n".join(blocks) + "\n"
-
-
-def _clock(seconds: float) -> str:
-    ms = max(0, round(seconds * 1000))
-    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
 
 
 def _read_webvtt(

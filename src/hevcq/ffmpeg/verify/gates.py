@@ -56,7 +56,7 @@ from hevcq.ffmpeg.verify.streams import (
 )
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
-from hevcq.util.text import lateness, moment
+from hevcq.util.text import lateness, timecode
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
@@ -356,7 +356,7 @@ class _Gates:
         times = track.times if track is not None else ()
 
         def when(frame: int) -> str:
-            return moment(times[frame] * float(stream.tick)) if frame < len(times) else ""
+            return timecode(times[frame] * float(stream.tick)) if frame < len(times) else ""
 
         return when
 
@@ -433,9 +433,9 @@ class _Gates:
             deadline_s=self._left(),
         ):
             if sample.ssim is None:
-                return Outcome.UNKNOWN, f"the picture at {moment(sample.at_s)} cannot be compared"
+                return Outcome.UNKNOWN, f"the picture at {timecode(sample.at_s)} cannot be compared"
             if sample.ssim < floor:
-                found = f"the picture at {moment(sample.at_s)} is too unlike the source's"
+                found = f"the picture at {timecode(sample.at_s)} is too unlike the source's"
                 return Outcome.FAILED, f"{found} (SSIM {sample.ssim:.4f}, required {floor})"
             samples.append(sample)
             self.sampled += 1

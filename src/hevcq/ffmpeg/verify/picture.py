@@ -24,7 +24,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ports.encoder import VerifyRequest
-from hevcq.util.text import moment
+from hevcq.util.text import timecode
 
 THUMB_WIDTH, THUMB_HEIGHT = 64, 36
 _LUMA = THUMB_WIDTH * THUMB_HEIGHT
@@ -290,11 +290,11 @@ def freeze_problem(samples: Sequence[Sample]) -> str:
     """
     for sample in samples:
         if len(sample.pairs) > 1 and _stands_still(sample.pairs[0], sample.pairs[-1]):
-            return f"the picture stands still at {moment(sample.at_s)}, where the source moves"
+            return f"the picture stands still at {timecode(sample.at_s)}, where the source moves"
     filled = [sample for sample in samples if sample.pairs]
     for one, other in pairwise(filled):
         if _stands_still(one.pairs[0], other.pairs[0]):
-            return f"the picture stands still from {moment(one.at_s)} to {moment(other.at_s)}"
+            return f"the picture stands still from {timecode(one.at_s)} to {timecode(other.at_s)}"
     return ""
 
 

@@ -34,7 +34,7 @@ from hevcq.ffmpeg.verify.decode import Decoded, decode_problems
 from hevcq.ffmpeg.verify.frames import FrameComparison
 from hevcq.ffmpeg.verify.picture import UNINDEXED, UNTIMED, seek_options
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
-from hevcq.util.text import moment
+from hevcq.util.text import timecode
 
 SAMPLED_FROM_S = 600.0
 """Length of a video from which some seconds of it are encoded first."""
@@ -112,7 +112,7 @@ def try_samples(job: FfmpegRun, measured: Measurement) -> tuple[GateResult, ...]
             return ()
         seconds = job.tools.clock.monotonic() - began
         if isinstance(found, str):
-            detail = f"a trial encode of {SAMPLE_S:g} s at {moment(at, 0)} went wrong: {found}"
+            detail = f"a trial encode of {SAMPLE_S:g} s at {timecode(at, 0)} went wrong: {found}"
             wrong = GateResult(gate=Gate.G8, outcome=Outcome.FAILED, detail=detail, seconds=seconds)
             return (wrong,)
         if found is None or found.by_source <= most + MARGIN:

@@ -22,7 +22,7 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.verify.picture import HOLD_LAST_FRAME, NUDGE_S, preroll_of, seek_options
 from hevcq.ports.encoder import VerifyRequest
-from hevcq.util.text import lateness, moment
+from hevcq.util.text import lateness, timecode
 
 FRAMES_PER_SIDE = 16
 """Frames compared on each side of a seam."""
@@ -82,7 +82,7 @@ def _time_problems(shown: PresentationTimes, plan: ChunkPlan) -> Iterator[str]:
     for frame, (before, after) in enumerate(zip(shown.source, shown.output, strict=True)):
         late = (after - first_out) - (before - first_in) * ratio
         if abs(late) > allowed:
-            at, off = moment(float(before * shown.source_tick)), float(late * shown.output_tick)
+            at, off = timecode(float(before * shown.source_tick)), float(late * shown.output_tick)
             yield f"frame {frame} (at {at}) is shown {lateness(off, 6)}"
             return
 
@@ -95,7 +95,7 @@ def _chunk_start_problems(
         if chunk.first_frame >= len(shown.output):
             return
         if shown.output[chunk.first_frame] not in keys:
-            at = moment(float(chunk.start_pts * plan.tick))
+            at = timecode(float(chunk.start_pts * plan.tick))
             yield f"chunk {chunk.index + 1} does not begin with a key frame (frame {chunk.first_frame}, at {at})"
             return
 
@@ -133,7 +133,7 @@ def seam_problems(
         done = run_child(
             argv, stop=stop, limits=limits, on_line=on_line, deadline_s=request.max_seconds
         )
-        name = f"the seam of two chunks at {moment(float(chunk.start_pts * plan.tick))}"
+        name = f"the seam of two chunks at {timecode(float(chunk.start_pts * plan.tick))}"
         if done.returncode != 0 or len(found) != count:
             yield f"{name} cannot be compared"
         else:

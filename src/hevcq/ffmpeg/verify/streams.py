@@ -46,7 +46,7 @@ from hevcq.domain.planning.metadata import (
     uneven,
 )
 from hevcq.domain.planning.streams import caption_language, caption_title
-from hevcq.util.text import moment
+from hevcq.util.text import timecode
 
 _THREE_LETTERS = re.compile(r"^[a-z]{3}$")
 CHAPTER_S = 0.05
@@ -259,7 +259,7 @@ def _chapter_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) ->
         yield from _same(f"title of chapter {number}", _words(old.title), _words(new.title))
         late = abs(new.start_s - old.start_s) - abs(shift) - abs(source.start_s or 0.0)
         if late > CHAPTER_S:
-            yield f"chapter {number} starts at {moment(new.start_s, 2)}, not {moment(old.start_s, 2)}"
+            yield f"chapter {number} starts at {timecode(new.start_s, 2)}, not {timecode(old.start_s, 2)}"
 
 
 def _title(source: Mapping[str, str], output: Mapping[str, str]) -> Iterator[str]:

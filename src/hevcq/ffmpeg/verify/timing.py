@@ -17,7 +17,7 @@ from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
 from hevcq.ffmpeg.verify.picture import UNTIMED
 from hevcq.ffmpeg.verify.sound import COPIED_OFFSET_S
 from hevcq.ffmpeg.verify.streams import output_streams
-from hevcq.util.text import lateness, moment
+from hevcq.util.text import lateness, timecode
 
 PADDING_SAMPLES = 2048
 """An audio encoder may start and end up to two frames of 1024 samples off the source."""
@@ -243,7 +243,7 @@ def frame_time_problems(pair: TrackPair) -> Iterator[str]:
             place = frame
         late = found - (before[place] - before[0]) * step
         if abs(late) > allowed:
-            at = moment(before[place] * step / scale)
+            at = timecode(before[place] * step / scale)
             yield f"frame {frame} (at {at}) is shown {lateness(late / scale, 4)}"
             return
 
@@ -302,7 +302,7 @@ def _times(pair: TrackPair, shift: float, drift_s: float) -> Iterator[str]:
         if after is None:
             yield f"the time at which it {word} is unknown"
         elif not _lies_well(pair, word, after - shift - before, allowed):
-            made, wanted = moment(after - shift, 3), moment(before, 3)
+            made, wanted = timecode(after - shift, 3), timecode(before, 3)
             yield f"{word} at {made}, in the source at {wanted}"
 
 

@@ -40,7 +40,7 @@ from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.encoder import TRIMMED, Encoder, SpareFolder
 from hevcq.ports.health import Checked, Depth, Health, HealthRecords, Spot
 from hevcq.util.clock import Clock
-from hevcq.util.text import moment, printable, reason_of
+from hevcq.util.text import printable, reason_of, timecode
 
 READ = 1 << 20
 RAGGED = frozenset({"mpeg"})
@@ -319,7 +319,7 @@ def _place(spot: Spot) -> str:
     byte = "" if spot.byte is None else f"byte {spot.byte}"
     if spot.time_s is None:
         return f"at {byte}"
-    time = moment(max(0.0, spot.time_s))
+    time = timecode(max(0.0, spot.time_s))
     return f"at {time} ({byte})" if byte else f"at {time}"
 
 
