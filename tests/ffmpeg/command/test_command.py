@@ -11,6 +11,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.build import cover_commands, encode_command
+from hevcq.ffmpeg.command.thumbnails import thumbnail_outputs
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.run.messages import without_secrets
 from hevcq.ports.encoder import EncodeRequest
@@ -250,7 +251,12 @@ def test_x265_gets_its_threads_as_pools() -> None:
     ],
 )
 def test_filters(stream, recipe, filters: str) -> None:
-    assert after(command(media(stream), recipe), "-filter:0") == filters
+    words = command(media(stream), recipe)
+
+    if "send_field" in filters:
+        assert f"[source0]{filters}[picture0]" in after(words, "-filter_complex")
+    else:
+        assert after(words, "-filter:0") == filters
 
 
 def test_a_picture_that_fits_passes_no_filter() -> None:
@@ -284,6 +290,19 @@ def test_a_frame_of_each_field_is_shown_between_two_ticks_of_the_source(tick, ha
     words = command(media(video(field_order="tt", time_base=tick)), profile())
 
     assert after(words, "-enc_time_base:0") == half
+
+
+def test_a_frame_of_each_field_and_its_thumbnails_come_from_one_graph() -> None:
+    info = media(video(field_order="tt"), audio(language="deu"))
+    asked = request(info, profile(), location="/in/video.mp4")
+
+    words = [*encode_command(TOOLS, asked), *thumbnail_outputs(asked)]
+
+    assert after(words, "-filter_complex").startswith("[0:0]split=2")
+    mapped = [words[at + 1] for at, word in enumerate(words) if word == "-map"]
+    assert mapped == ["[picture0]", "0:1", "[thumbnails0]"]
+    assert "-filter:0" not in words
+    assert after(words, "-map_metadata:s:1") == "0:s:1", "ffmpeg copies no stream's tags by itself"
 
 
 def test_the_time_code_sits_on_the_picture_so_that_no_cover_is_tried() -> None:

@@ -401,6 +401,13 @@ def test_what_ffprobe_prints_is_read_or_said_to_be_of_no_video(monkeypatch, prin
         assert ["-select_streams" in argv for argv in asked] == [False, True, True]
 
 
+def test_a_crash_of_ffprobe_is_named_by_its_signal(monkeypatch):
+    ended = Finished(-11, b"", (), 0.0, 0.0)
+    monkeypatch.setattr(probing, "run_child", Mock(return_value=ended))
+    with pytest.raises(SourceUnreadable, match=r"ffprobe crashed \(SIGSEGV\)"):
+        probing._probed(TOOLS, "/video.mkv", threading.Event(), midstream=True)
+
+
 URL, FILE, UNLISTED = "http://h/x.mkv?s", "/none.mkv", "Format not on whitelist"
 
 

@@ -37,13 +37,14 @@ from hevcq.domain.planning.metadata import PROVENANCE_KEY, mark, tool_mark
 from hevcq.domain.planning.streams import caption_language, caption_title
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.codecs import (
-    coded_pixel_format,
+    encoder_filters,
     encoder_params,
+    hardware_format,
     marks_range,
     of_encoder,
-    picture_filter,
     steady_options,
 )
+from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
 from hevcq.ports.encoder import EncodeRequest
 
@@ -138,39 +139,39 @@ def _rendition_command(
     if video is not None:
         command += chunks_input(video)
     command += [word for path in captions for word in (*WEBVTT_INPUT, f"file:{path}")]
-    tracks = _mapped(plan)
+    tracks, shared = _mapped(plan), shared_graphs(request) if video is None else {}
+    command += [word for graph in shared.values() for word in ("-filter_complex", graph)]
+    pictures = {number: made_picture(number) for number in shared}
+    if video is not None:
+        pictures[plan.main_video.source_index] = "1:0"
     for track in tracks:
-        joined = video is not None and track == plan.main_video
-        command += ["-map", "1:0" if joined else f"0:{track.source_index}"]
+        command += ["-map", pictures.get(track.source_index, f"0:{track.source_index}")]
     command += _caption_maps(plan, captions, 1 if video is None else 2)
     # Explicit, because ffmpeg's default copy of the global tags omits the creation time.
     command += ["-map_metadata", "0", "-map_chapters", "0"]
     for place, track in enumerate(tracks):
-        source = _stream(info, track)
-        if video is not None:
+        if pictures:
             # Mapping one stream's tags turns ffmpeg's default copying off for all streams.
             command += [f"-map_metadata:s:{place}", f"0:s:{track.source_index}"]
+        if track.source_index in pictures:
+            command += [f"-metadata:s:{place}", f"encoder=Lavc {track.encoder}"]
+        source = _stream(info, track)
         if video is not None and track == plan.main_video:
             options = joined_options(track, source, muxer=plan.muxer)
-            command += [f"-metadata:s:{place}", f"encoder=Lavc {track.encoder}"]
         else:
             options = track_options(
                 track, source, request.profile, muxer=plan.muxer, threads=threads
             )
-        for name, value in options:
-            command += [f"{name}:{place}", value]
-        timecode = _timecode(plan, info, track)
-        for label in label_options(track, source, muxer=plan.muxer, timecode=timecode):
-            command += [f"-metadata:s:{place}", label]
+        filtered = "-filter" if track.source_index in shared else ""
+        command += [w for n, v in options if n != filtered for w in (f"{n}:{place}", v)]
+        labels = label_options(
+            track, source, muxer=plan.muxer, timecode=_timecode(plan, info, track)
+        )
+        command += [word for label in labels for word in (f"-metadata:s:{place}", label)]
     command += _caption_options(plan, info, len(tracks))
     command += _attached(plan, info, covers, len(tracks) + len(plan.captions))
-    return [
-        *command,
-        *_global_tags(plan, info),
-        *_room(plan, info),
-        *_muxer(request),
-        f"file:{request.output}",
-    ]
+    command += [*_global_tags(plan, info), *_room(plan, info), *_muxer(request)]
+    return [*command, f"file:{request.output}"]
 
 
 def cover_commands(
@@ -441,9 +442,8 @@ def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction
     ]
     if marks_range(target):
         options.append(("-color_range", "pc"))
-    filters = ",".join(filter(None, [picture_filter(target), upload_filter(target)]))
-    if filters:
-        options.append(("-filter", filters))
+    if encoder_filters(target):
+        options.append(("-filter", encoder_filters(target)))
     if video.keyframe_s is not None:
         options.append(("-force_key_frames", f"expr:gte(t,n_forced*{video.keyframe_s:g})"))
     if target.field_order != "progressive":
@@ -460,21 +460,6 @@ def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction
         words = ":".join(f"{name}={value}" for name, value in params.items())
         options.append((codec.option, words))
     return options
-
-
-def hardware_format(target: VideoTarget) -> Options:
-    """Return the pixel format to hand to the encoder; hardware surfaces get theirs by the upload."""
-    if target.encoder not in HARDWARE:
-        return [("-pix_fmt", coded_pixel_format(target))]
-    name = HARDWARE[target.encoder][0].pixel_formats[target.bit_depth]
-    return [("-pix_fmt", name)] if name else []
-
-
-def upload_filter(target: VideoTarget) -> str:
-    """Return the filter that brings pictures to the device, or ""."""
-    if target.encoder not in HARDWARE:
-        return ""
-    return HARDWARE[target.encoder][0].upload.get(target.bit_depth, "")
 
 
 def _converted(track: StreamPlan, source: Stream, muxer: str) -> Options:

@@ -311,6 +311,20 @@ def marks_range(target: VideoTarget) -> bool:
     return target.colour.range == "pc" and not VIDEO_FORMATS[VideoCodec(target.codec)].legacy_range
 
 
+def encoder_filters(target: VideoTarget) -> str:
+    """Return the filters before the encoder, "" for none: those of the picture, and a device's upload."""
+    upload = HARDWARE[target.encoder][0].upload if target.encoder in HARDWARE else {}
+    return ",".join(filter(None, [picture_filter(target), upload.get(target.bit_depth)]))
+
+
+def hardware_format(target: VideoTarget) -> list[tuple[str, str]]:
+    """Return the pixel format to hand to the encoder; hardware surfaces get theirs by the upload."""
+    if target.encoder not in HARDWARE:
+        return [("-pix_fmt", coded_pixel_format(target))]
+    name = HARDWARE[target.encoder][0].pixel_formats[target.bit_depth]
+    return [("-pix_fmt", name)] if name else []
+
+
 def coded_pixel_format(target: VideoTarget) -> str:
     """Return the `-pix_fmt` value: full range needs its legacy name, or swscale compresses the range."""
     named = re.fullmatch(r"yuv4(20|22|44)p", target.pixel_format)

@@ -8,13 +8,14 @@ noise that encoders remove is not there, because each value is the mean of many 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import PictureMetric
-from hevcq.ffmpeg.command.codecs import picture_filter
+from hevcq.ffmpeg.command.codecs import encoder_filters, picture_filter
 from hevcq.ports.encoder import EncodeRequest
 
 WIDTH, HEIGHT = 16, 9
@@ -58,11 +59,45 @@ def thumbnail_files(request: EncodeRequest) -> tuple[Path, ...]:
 
 def thumbnail_outputs(request: EncodeRequest) -> list[str]:
     """Return the options that let the encode write the thumbnails of the pictures it encodes."""
-    options = []
+    options, shared = [], shared_graphs(request)
     for kept, path in zip(encoded_videos(request.plan), thumbnail_files(request), strict=False):
-        graph = source_graph(kept.video or request.plan.video)
-        options += thumbnail_output(kept.source_index, graph, f"file:{path}")
+        if kept.source_index in shared:
+            options += ["-map", f"[thumbnails{kept.source_index}]", *RAW, f"file:{path}"]
+        else:
+            graph = source_graph(kept.video or request.plan.video)
+            options += thumbnail_output(kept.source_index, graph, f"file:{path}")
     return options
+
+
+def shared_graphs(request: EncodeRequest) -> dict[int, str]:
+    """Return, by the stream, the graphs that make both the picture to encode and its thumbnails.
+
+    A graph that makes two frames of one waits in ffmpeg 9 while an output of another graph is behind it.
+    An encoder's lookahead is, and the frames it needs would then reach neither graph: a deadlock. The
+    thumbnails keep filters of their own, so that a frame that the picture's filters lose is seen.
+    """
+    if not thumbnail_files(request):
+        return {}
+    found = {}
+    for kept in encoded_videos(request.plan):
+        number, target = kept.source_index, kept.video or request.plan.video
+        if target.field_rate:
+            ends = made_picture(number), f"[thumbnails{number}]"
+            graphs = [encoder_filters(target) + ends[0], source_graph(target) + ends[1]]
+            found[number] = fed_together(f"0:{number}", graphs)
+    return found
+
+
+def made_picture(stream: int) -> str:
+    """Return the label of the picture in a stream's shared graph."""
+    return f"[picture{stream}]"
+
+
+def fed_together(stream: str, graphs: Sequence[str]) -> str:
+    """Return one graph that feeds a stream to each of `graphs`, which begin without a label."""
+    inputs = [f"[source{number}]" for number, _ in enumerate(graphs)]
+    parts = [f"{name}{graph}" for name, graph in zip(inputs, graphs, strict=True)]
+    return ";".join([f"[{stream}]split={len(graphs)}{''.join(inputs)}", *parts])
 
 
 def thumbnail_output(stream: int, graph: str, target: str) -> list[str]:
@@ -70,15 +105,15 @@ def thumbnail_output(stream: int, graph: str, target: str) -> list[str]:
     return ["-map", f"0:{stream}", "-filter:v", graph, *RAW, target]
 
 
-def source_graph(target: VideoTarget) -> str:
+def source_graph(target: VideoTarget, *, name: str = "") -> str:
     """Return the filters that turn decoded source pictures into the thumbnails of what is encoded.
 
     The pictures are scaled as those that are encoded: what scaling changes is no fault of the encode.
     """
     if target.telecine is None:
-        return _graph(picture_filter(target))
+        return _graph(picture_filter(target), name)
     plain = picture_filter(target.model_copy(update={"telecine": None}))
-    return _graph(",".join(filter(None, [_original_frames(target.telecine), plain])))
+    return _graph(",".join(filter(None, [_original_frames(target.telecine), plain])), name)
 
 
 def _original_frames(cadence: Cadence) -> str:
@@ -98,28 +133,30 @@ def _original_frames(cadence: Cadence) -> str:
     )
 
 
-def output_graph(rate: str = "") -> str:
+def output_graph(rate: str = "", *, name: str = "") -> str:
     """Return the filters that turn the rendition's decoded pictures into thumbnails.
 
-    `rate` fills in the repeated pictures of a rendition that leaves them out.
+    `rate` fills in the repeated pictures of a rendition that leaves them out; `name` tells the labels
+    of several such graphs in one apart.
     """
-    return _graph(f"fps={rate}" if rate else "")
+    return _graph(f"fps={rate}" if rate else "", name)
 
 
-def _graph(ahead: str) -> str:
+def _graph(ahead: str, name: str = "") -> str:
     side = f"max(4\\,floor({{}}/{4 * _TILES})*4)"
     width, height = side.format("iw"), side.format("ih")
     across, down = f"mod(n\\,{_TILES})*ow", f"mod(floor(n/{_TILES})\\,{_TILES})*oh"
     tile = [f"crop={width}:{height}:{across}:{down}"]
-    tile += ["format=yuv444p", SAME_RANGE, "extractplanes=y", "split[t][s]"]
+    tile += ["format=yuv444p", SAME_RANGE, "extractplanes=y"]
     halved = f"scale=iw/2:ih/2:flags=bicubic:{_FULL}"
+    a, b, y, u, v, s, t, d, e = (f"[{name}{label}]" for label in "abyuvstde")
     return ";".join(
         [
-            ",".join(filter(None, [ahead, "settb=1/1000", "setpts=N", "split[a][b]"])),
-            f"[a]scale={WIDTH}:{HEIGHT}:flags={MEANS},format=yuv444p,{SAME_RANGE},extractplanes=y+u+v[y][u][v]",
-            f"[b]{','.join(tile)}",
-            f"[s]{halved},scale=iw*2:ih*2:flags=bicubic:{_FULL}[d]",
-            f"[t][d]blend=all_mode=difference,lut=y=val*val/4,scale={WIDTH}:{HEIGHT}:flags={MEANS}:{_FULL}[e]",
-            "[y][u][v][e]vstack=inputs=4",
+            ",".join(filter(None, [ahead, "settb=1/1000", "setpts=N", f"split{a}{b}"])),
+            f"{a}scale={WIDTH}:{HEIGHT}:flags={MEANS},format=yuv444p,{SAME_RANGE},extractplanes=y+u+v{y}{u}{v}",
+            f"{b}{','.join(tile)},split{t}{s}",
+            f"{s}{halved},scale=iw*2:ih*2:flags=bicubic:{_FULL}{d}",
+            f"{t}{d}blend=all_mode=difference,lut=y=val*val/4,scale={WIDTH}:{HEIGHT}:flags={MEANS}:{_FULL}{e}",
+            f"{y}{u}{v}{e}vstack=inputs=4",
         ]
     )

@@ -37,6 +37,7 @@ from hevcq.ffmpeg.hls.command import (
     BARE,
     FRAGMENTS,
     SetPaths,
+    fed,
     ladder_in,
     rung_options,
     set_paths,
@@ -71,9 +72,10 @@ def rungs_command(
     """
     rungs, threads = ladder_in(request.plan).rungs, chunk_threads(request)
     command = chunk_input(tools, request, chunk)
-    for rung in rungs:
-        chain = ",".join(filter(None, [trim_filter(plan, chunk), picture_filter(rung.target)]))
-        command += ["-filter_complex", f"[0:{plan.stream_index}]{chain}[{rung.name}]"]
+    trim = trim_filter(plan, chunk)
+    chains = [",".join(filter(None, [trim, picture_filter(rung.target)])) for rung in rungs]
+    graphs = [f"{chain}[{rung.name}]" for chain, rung in zip(chains, rungs, strict=True)]
+    command += fed(rungs, plan.stream_index, graphs)
     for number, rung in enumerate(rungs):
         command += ["-map", f"[{rung.name}]"]
         for name, value in rung_options(request, rung, threads):
@@ -119,8 +121,8 @@ def join_command(job: FfmpegRun, paths: SetPaths, video: JoinedVideo, tick: Frac
     command += source_input(request.location, request.info, request.plan.mapped)
     command += chunks_input(video)
     stream = request.plan.main_video.source_index
-    for rung in rungs if wants_thumbnails(request.profile) else ():
-        command += ["-filter_complex", thumbnail_graph(rung, stream)]
+    if wants_thumbnails(request.profile):
+        command += fed(rungs, stream, [thumbnail_graph(rung) for rung in rungs])
     for number, rung in enumerate(rungs):
         command += ["-map", f"1:{number}", "-c:0", "copy", f"{RISING[0]}:0", RISING[1]]
         command += ["-tag:0", rung.target.tag]

@@ -6,6 +6,7 @@ and subtitles are further outputs of the same run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Rung, 
 from hevcq.domain.profile import PictureMetric, Profile, VideoCodec
 from hevcq.ffmpeg.command.build import Options, base_command, source_input, track_options
 from hevcq.ffmpeg.command.codecs import picture_filter
-from hevcq.ffmpeg.command.thumbnails import RAW, output_graph, source_graph
+from hevcq.ffmpeg.command.thumbnails import RAW, fed_together, output_graph, source_graph
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
 
@@ -116,8 +117,7 @@ def set_command(tools: FfmpegTools, request: EncodeRequest, paths: SetPaths) -> 
     command += source_input(request.location, info)
     rungs, video = ladder_in(plan).rungs, plan.main_video.source_index
     thumbnails = wants_thumbnails(request.profile)
-    for rung in rungs:
-        command += ["-filter_complex", _graph(rung, video, thumbnails=thumbnails)]
+    command += fed(rungs, video, [_graph(rung, thumbnails=thumbnails) for rung in rungs])
     for rung in rungs:
         command += ["-map", f"[{rung.name}]"]
         command += [w for n, v in rung_options(request, rung, threads) for w in (f"{n}:0", v)]
@@ -152,7 +152,19 @@ def _filter_threads(plan: EncodePlan) -> list[str]:
     return [] if heavy else ["-filter_complex_threads", "1"]
 
 
-def _graph(rung: Rung, stream: int, *, thumbnails: bool) -> str:
+def fed(rungs: Sequence[Rung], stream: int, graphs: Sequence[str]) -> list[str]:
+    """Return the options that feed a stream to each rung's graph, which begins without a label.
+
+    Together where a graph makes two frames of one; see thumbnails.shared_graphs.
+    """
+    if any(rung.target.field_rate for rung in rungs):
+        graphs = [fed_together(f"0:{stream}", graphs)]
+    else:
+        graphs = [f"[0:{stream}]{graph}" for graph in graphs]
+    return [word for graph in graphs for word in ("-filter_complex", graph)]
+
+
+def _graph(rung: Rung, *, thumbnails: bool) -> str:
     """Return the filters of a rung: scaled once, for its encoder and for its thumbnails.
 
     Times begin at 0, because an edit list cannot say otherwise to browsers; what the picture begins
@@ -160,19 +172,14 @@ def _graph(rung: Rung, stream: int, *, thumbnails: bool) -> str:
     """
     chain = ",".join(filter(None, [picture_filter(rung.target), "setpts=PTS-STARTPTS"]))
     if not thumbnails:
-        return f"[0:{stream}]{chain}[{rung.name}]"
-    side = f"{rung.name}s"
-    return (
-        f"[0:{stream}]{chain},split[{rung.name}][{side}];[{side}]{output_graph()}[{_thumbs(rung)}]"
-    )
+        return f"{chain}[{rung.name}]"
+    side, seen = f"{rung.name}s", output_graph(name=rung.name)
+    return f"{chain},split[{rung.name}][{side}];[{side}]{seen}[{_thumbs(rung)}]"
 
 
-def thumbnail_graph(rung: Rung, stream: int) -> str:
-    """Return the filters of a rung that is only looked at: it was encoded before.
-
-    `stream` is the number of the video in the source.
-    """
-    return f"[0:{stream}]{source_graph(rung.target)}[{_thumbs(rung)}]"
+def thumbnail_graph(rung: Rung) -> str:
+    """Return the filters of a rung that is only looked at: it was encoded before."""
+    return f"{source_graph(rung.target, name=rung.name)}[{_thumbs(rung)}]"
 
 
 def _thumbs(rung: Rung) -> str:

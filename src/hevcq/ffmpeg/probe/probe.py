@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
 import struct
 import threading
@@ -211,6 +212,11 @@ def _ask(
 
 
 def _parsed(probed_child: Finished, location: str) -> dict[str, Any]:
+    if probed_child.returncode < 0:
+        raise SourceUnreadable(
+            f"{display_name(location)} cannot be read: ffprobe crashed"
+            f" ({signal.Signals(-probed_child.returncode).name})."
+        )
     if probed_child.returncode != 0:
         raise probe_error(location, probed_child.stderr)
     try:
