@@ -27,7 +27,7 @@ MAX_TOTALS = {
     "lines of src": 72_809,
     "modules": 394,
     "classes": 763,
-    "lines of tests and benchmarks": 93_406,
+    "lines of tests and benchmarks": 93_389,
     "words of docs": 56_643,
     "settings and keys of profiles": 215,
 }

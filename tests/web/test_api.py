@@ -121,18 +121,23 @@ def test_anothers_video_is_not_there_and_an_operator_sees_all(
     assert as_person("").get(where).status_code == 401
 
 
+def every(client: TestClient, what: str) -> list[dict[str, Any]]:
+    """Return the rows of a list, read page by page."""
+    found, cursor = [], ""
+    while True:
+        page = client.get(f"{API}/{what}", params={"limit": 2, "cursor": cursor}).json()
+        found += page[what]
+        assert len(page[what]) <= 2
+        cursor = page["cursor"]
+        if not cursor:
+            return found
+
+
 def test_pages_follow_the_cursor(ann: TestClient, bench: VideoBench) -> None:
     for number in range(5):
         bench.request(title=f"V{number}")
         bench.clock.advance(1)
-    titles, cursor = [], ""
-    while True:
-        page = ann.get(f"{API}/videos", params={"limit": 2, "cursor": cursor}).json()
-        titles += [each["title"] for each in page["videos"]]
-        cursor = page["cursor"]
-        if not cursor:
-            break
-    assert titles == ["V4", "V3", "V2", "V1", "V0"]
+    assert [each["title"] for each in every(ann, "videos")] == ["V4", "V3", "V2", "V1", "V0"]
     found = ann.get(f"{API}/videos", params={"text": "v3", "status": "uploading"}).json()
     assert [each["title"] for each in found["videos"]] == ["V3"]
     assert ann.get(f"{API}/videos", params={"status": "done"}).json()["videos"] == []
@@ -233,13 +238,8 @@ def test_operators_follow_jobs_and_send_dead_letters_back(
     other = bench.upload(profiles=("hevc",))
     (letter,) = operator.get(f"{API}/dead-letters").json()["letters"]
     assert (letter["failure_class"], letter["source"]) == ("damaged", video.source.key)
-    pages, cursor = [], ""
-    for _ in range(2):
-        page = operator.get(f"{API}/jobs", params={"limit": 1, "cursor": cursor}).json()
-        pages += [each["source"] for each in page["jobs"]]
-        cursor = page["cursor"]
-    assert pages == [other.source.key, video.source.key]
-    assert cursor == ""
+    listed = [each["source"] for each in every(operator, "jobs")]
+    assert listed == [other.source.key, video.source.key]
 
     where = f"{API}/dead-letters/{letter['id']}/redrive"
     assert operator.post(where).status_code == 204
@@ -333,10 +333,8 @@ def test_programs_see_what_the_board_shows(
     assert (saved["jobs"], len(saved["days"]), saved["complete"]) == (1, 30, True)
     (library,) = operator.get(f"{API}/libraries").json()["libraries"]
     assert (library["name"], library["problem"], library["encoded"]) == ("shows", "", 0)
-    first = operator.get(f"{API}/ingests?limit=2").json()
-    assert [each["result"] for each in first["ingests"]] == ["2 done.", "1 done."]
-    last = operator.get(f"{API}/ingests?limit=2&cursor={first['cursor']}").json()
-    assert ([each["result"] for each in last["ingests"]], last["cursor"]) == (["0 done."], "")
+    ended = [each["result"] for each in every(operator, "ingests")]
+    assert ended == ["2 done.", "1 done.", "0 done."]
     assert operator.get(f"{API}/messages").json() == {"receivers": []}
     bob = as_person("bob")
     for what in ("running", "savings", "libraries", "ingests", "doctor", "messages"):
@@ -382,11 +380,4 @@ def test_a_list_of_jobs_goes_on_after_its_last_one(
     as_person: Callable[[str], TestClient], farm: Farm
 ) -> None:
     made = [farm.queued(f"{number}.mp4")[1][0].job_id for number in range(5)]
-    operator, found, cursor = as_person("op"), [], ""
-    while True:
-        page = operator.get(f"{API}/jobs?limit=2&cursor={cursor}").json()
-        found += [each["id"] for each in page["jobs"]]
-        cursor = page["cursor"]
-        if not cursor:
-            break
-    assert found == made[::-1]
+    assert [each["id"] for each in every(as_person("op"), "jobs")] == made[::-1]
