@@ -24,11 +24,11 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 72_809,
+    "lines of src": 72_745,
     "modules": 394,
-    "classes": 763,
-    "lines of tests and benchmarks": 93_389,
-    "words of docs": 56_643,
+    "classes": 762,
+    "lines of tests and benchmarks": 93_383,
+    "words of docs": 56_522,
     "settings and keys of profiles": 215,
 }
 """Only ever lowered: a feature that wants lines brings lines."""
@@ -57,6 +57,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
     "src/hevcq/web/pages/chart.py": "one chart",
     "src/hevcq/web/pages/upload.py": "one page",
+    "src/hevcq/wiring/doctor.py": "opened by the doctor only",
     "src/hevcq/wiring/videos.py": "opened by what deals with uploaded videos only",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""

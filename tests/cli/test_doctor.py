@@ -15,8 +15,9 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.settings.loader import variable
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.profile_files import installed_folder, load_profile
-from hevcq.usecases.doctor import run_checks
-from hevcq.wiring.app import doctor_context, open_app
+from hevcq.usecases.doctor import examined, machine_checks
+from hevcq.wiring.app import open_app
+from hevcq.wiring.doctor import doctor_context
 
 LISTS = "libx265 libx264 aac mov_text srt ssim scale bwdif"
 
@@ -292,7 +293,7 @@ def test_a_farm_for_uploads_needs_no_profile_of_ingest(hevcq, backend, sound):
     hls = {"hls": load_profile(installed_folder() / "hls.yaml")}
     settings = Settings(backend=backend, aws=AwsSettings(input_bucket="b", topic_arn="t"))
     context = replace(doctor_context(open_app(settings)), profiles=lambda: hls)
-    found = next(iter(run_checks(context))).check
+    found = next(examined(machine_checks(context)))
     assert (found.name, found.ok) == ("profiles", sound)
 
 

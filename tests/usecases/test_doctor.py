@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,7 +12,7 @@ from hevcq.errors import Unavailable, UnknownProfile
 from hevcq.ports.signer import Keyring
 from hevcq.settings.model import Settings
 from hevcq.settings.schedule import ScheduleSettings
-from hevcq.usecases.doctor import DoctorContext, run_checks
+from hevcq.usecases.doctor import DoctorContext, examined, machine_checks
 from hevcq.util.clock import EARLIEST
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, memory_backend
@@ -34,7 +35,7 @@ def away():
     ("settings", "changes", "check", "says"),
     [
         (AWS, {}, "database", "ok readable, 0 jobs, 0 of them dead"),
-        (AWS, {"queues": NoQueue()}, "queue hevc", "no There is no queue of hevc."),
+        (AWS, {"queues": NoQueue()}, "queues", "no There is no queue of hevc."),
         (AWS, {"backend": away}, "database", "no DynamoDB does not answer."),
         (ALWAYS, {}, "schedule", "ok Mon-Sun 00:00-24:00: open"),
         ({}, {"clock_problem": lambda: "It jumped."}, "clock", "no It jumped."),
@@ -53,11 +54,13 @@ def test_what_the_doctor_finds(tmp_path: Path, settings, changes, check: str, sa
         lambda: backend,
         lambda: Keyring(None),
         str,
+        lambda _sync: Mock(),
+        str,
     )
     context = replace(context, **{k: v for k, v in changes.items() if k != "queues"})
 
-    found = {each.check.name: each.check for each in run_checks(context)}
+    found = {each.name: each for each in examined(machine_checks(context))}
 
     assert f"{'ok' if found[check].ok else 'no'} {found[check].detail}".startswith(says)
     assert ("data_dir" in found) is (settings != AWS)
-    assert [name for name in found if name.startswith("queue")] in ([], [check])
+    assert ("queues" in found) is (settings == AWS and "backend" not in changes)

@@ -51,7 +51,7 @@ def checked(
         "0a1b",
         timeout_s,
     )
-    return [(found.check.ok, found.check.detail) for found in check_farm(context)]
+    return [(found.ok, found.detail) for found in check_farm(context)]
 
 
 def nothing_left(farm: Farm) -> bool:
@@ -154,8 +154,8 @@ def test_a_rendition_that_is_not_there_stops_at_publishing(farm: Farm) -> None:
 
     (found,) = check_farm(context)
 
-    assert not found.check.ok
-    assert "stopped at the publish" in found.check.detail
+    assert not found.ok
+    assert "stopped at the publish" in found.detail
 
 
 def test_a_profile_that_cannot_be_uploaded_for_does_not_keep_others_from_their_check(
@@ -175,10 +175,10 @@ def test_a_profile_that_cannot_be_uploaded_for_does_not_keep_others_from_their_c
 
     first, second = check_farm(context)
 
-    assert (first.check.name, first.check.ok) == ("farm: another", False)
-    assert first.check.detail == "The clip stopped at the upload: S3 does not answer."
-    assert first.check.remedy == "Try again."
-    assert (second.check.name, second.check.ok) == ("farm: hevc", True)
+    assert (first.name, first.ok) == ("farm: another", False)
+    assert first.detail == "The clip stopped at the upload: S3 does not answer."
+    assert first.remedy == "Try again."
+    assert (second.name, second.ok) == ("farm: hevc", True)
 
 
 def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm: Farm) -> None:
@@ -193,9 +193,9 @@ def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm: Farm) -> None:
 
     first, second = check_farm(context)
 
-    assert first.check.detail == "The clip stopped at the queue: There is no queue another."
-    assert first.check.remedy == "Make it."
-    assert (second.check.name, second.check.ok) == ("farm: hevc", True)
+    assert first.detail == "The clip stopped at the queue: There is no queue another."
+    assert first.remedy == "Make it."
+    assert (second.name, second.ok) == ("farm: hevc", True)
     assert [source.key for source, _ in farm.store.marked] == [
         "TODO/hevc/hevcq-doctor/hevc-0a1b.mp4"
     ]
@@ -274,10 +274,10 @@ def test_a_ledger_that_never_answers_stops_at_the_queue_and_what_is_left_is_repo
 
     stopped, left = check_farm(context)
 
-    assert stopped.check.detail == "The clip stopped at the queue: DynamoDB does not answer."
-    assert stopped.check.remedy == "Try again."
-    assert (left.check.name, left.check.ok) == ("farm: tidying up", False)
-    assert left.check.detail == "hevc: DynamoDB does not answer."
+    assert stopped.detail == "The clip stopped at the queue: DynamoDB does not answer."
+    assert stopped.remedy == "Try again."
+    assert (left.name, left.ok) == ("farm: tidying up", False)
+    assert left.detail == "hevc: DynamoDB does not answer."
     assert len(farm.store.marked) == 1
 
 
@@ -305,8 +305,8 @@ def test_a_clip_that_is_skipped_says_that_publishing_was_not_tried(farm: Farm) -
 
     (found,) = check_farm(context)
 
-    assert found.check.ok
-    assert found.check.detail == ("queue and worker answer; publishing was not tried: not smaller")
+    assert found.ok
+    assert found.detail == ("queue and worker answer; publishing was not tried: not smaller")
 
 
 def test_a_clip_that_a_worker_has_in_hand_too_long_is_reported_with_its_phase(farm: Farm) -> None:
@@ -321,10 +321,8 @@ def test_a_clip_that_a_worker_has_in_hand_too_long_is_reported_with_its_phase(fa
 
     (found,) = check_farm(context)
 
-    assert not found.check.ok
-    assert found.check.detail.startswith(
-        "The clip stopped at the worker: after 6 s a worker has it"
-    )
+    assert not found.ok
+    assert found.detail.startswith("The clip stopped at the worker: after 6 s a worker has it")
 
 
 def test_a_profile_that_scales_gets_a_clip_that_is_larger_than_its_box(farm: Farm) -> None:
@@ -354,7 +352,7 @@ def test_a_fleet_gets_more_time_than_workers_of_this_machine(
 def sets_tidied(farm: Farm, backend: Backend | None = None) -> list[tuple[bool, str]]:
     profiles = {farm.profile.name: farm.profile}
     context = FarmCheck(backend or farm.backend, profiles, farm.encoder, farm.clock, "0a1b")
-    return [(found.check.ok, found.check.detail) for found in tidy_sets(context)]
+    return [(found.ok, found.detail) for found in tidy_sets(context)]
 
 
 def test_sets_of_files_are_looked_for_only_where_a_profile_makes_them(tmp_path: Path) -> None:

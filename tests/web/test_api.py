@@ -11,13 +11,12 @@ from starlette.testclient import TestClient
 
 from hevcq.domain.job import Phase, Progress
 from hevcq.domain.videos.record import VideoStatus
-from hevcq.errors import SourceDamaged
-from hevcq.ports.encoder import Check
+from hevcq.errors import SourceDamaged, WorkerUnfit
 from hevcq.ports.event_log import Happened
 from hevcq.settings.libraries import Library
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.uploads import UploadSettings
-from hevcq.usecases.doctor import Area, Finding
+from hevcq.usecases.doctor import Area, Check
 from hevcq.web.api import farm as operators
 from hevcq.web.identity.person import Scope
 from hevcq.web.identity.tokens import ProgramTokens
@@ -344,10 +343,11 @@ def test_programs_see_what_the_board_shows(
 def test_programs_check_the_machine(
     as_person: Callable[[str], TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = Finding(
-        Area.ENCODER, Check("ffmpeg", ok=False, detail="is missing", remedy="Install it.")
-    )
-    monkeypatch.setattr(operators, "run_checks", lambda _context: [bad])
+    def fails() -> str:
+        raise WorkerUnfit("is missing", remedy="Install it.")
+
+    bad = Check(Area.ENCODER, "ffmpeg", fails)
+    monkeypatch.setattr(operators, "machine_checks", lambda _context: [bad])
 
     found = as_person("op").get(f"{API}/doctor").json()
 

@@ -12,9 +12,10 @@ from contracts.backends import PROFILES
 from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.settings.web import WebSettings
+from hevcq.usecases.doctor import examined
 from hevcq.usecases.videos.listing import every
 from hevcq.web.app import create_app
-from hevcq.web.checks import findings
+from hevcq.web.checks import page_checks
 from hevcq.web.server import Server, listen
 from hevcq.wiring.app import App, open_app
 from hevcq.wiring.videos import video_farm
@@ -150,7 +151,7 @@ def test_the_doctor_asks_the_buckets_as_a_browser_does(page: tuple[App, str], aw
     app, address = page
 
     def browsers() -> Any:
-        (found,) = [each.check for each in findings(app) if each.check.name == "browsers"]
+        (found,) = [each for each in examined(page_checks(app)) if each.name == "browsers"]
         return found
 
     before = browsers()

@@ -9,8 +9,8 @@ from hevcq.ports.videos import AccountKind
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.uploads import GIB, UploadSettings
 from hevcq.settings.web import OidcSettings, WebSettings
-from hevcq.usecases.doctor import Area
-from hevcq.web.checks import findings
+from hevcq.usecases.doctor import Area, examined
+from hevcq.web.checks import page_checks
 from hevcq.web.identity.person import Role
 from hevcq.web.identity.users import Users
 from hevcq.wiring.app import open_app
@@ -25,19 +25,19 @@ def look(opened):
     def check(uploads: UploadSettings | None = None, **web):
         update = {"web": WebSettings(**web), "uploads": uploads or UploadSettings()}
         opened.settings = opened.settings.model_copy(update=update)
-        return {found.check.name: found.check for found in findings(opened)}
+        return {found.name: found for found in examined(page_checks(opened))}
 
     return check
 
 
 def test_a_page_as_shipped_is_sound_and_checking_it_makes_no_file(look, opened):
-    checks = look()
+    found = look()
 
-    assert {name: check.ok for name, check in checks.items()} == dict.fromkeys(
+    assert {name: check.ok for name, check in found.items()} == dict.fromkeys(
         ("page", "sign-in", "uploads", "videos"), True
     )
-    assert checks["page"].detail == "http://127.0.0.1:8790"
-    assert checks["videos"].detail == "0 uploaded, 0 of them unfinished"
+    assert found["page"].detail == "http://127.0.0.1:8790"
+    assert found["videos"].detail == "0 uploaded, 0 of them unfinished"
     assert not (opened.settings.data_dir / "web").exists()
 
 
@@ -152,19 +152,19 @@ def test_the_table_of_videos_is_looked_for_on_aws():
     farm = make_farm(PROFILES)
     app = open_app(farm.settings, farm.clock)
     app.backend, app._clients = farm.backend, clients()
-    by_name = {found.check.name: found for found in findings(app)}
-    assert by_name["videos"].check.ok
-    assert by_name["videos"].check.detail.startswith("hevcq-videos: 0 uploaded")
+    by_name = {found.name: found for found in examined(page_checks(app))}
+    assert by_name["videos"].ok
+    assert by_name["videos"].detail.startswith("hevcq-videos: 0 uploaded")
 
     update = {"aws": farm.settings.aws.model_copy(update={"videos_table": "elsewhere"})}
     app = open_app(farm.settings.model_copy(update=update), farm.clock)
     app.backend, app._clients = farm.backend, clients()
-    (missing,) = [found for found in findings(app) if found.check.name == "videos"]
+    (missing,) = [found for found in examined(page_checks(app)) if found.name == "videos"]
     farm.backend.close()
 
-    assert not missing.check.ok
+    assert not missing.ok
     assert missing.area is Area.DATABASE
-    assert "elsewhere" in missing.check.detail
+    assert "elsewhere" in missing.detail
 
 
 def test_settings_say_whether_there_is_a_page(tmp_path):

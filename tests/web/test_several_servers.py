@@ -11,10 +11,11 @@ from starlette.testclient import TestClient
 from contracts.backends import PROFILES
 from hevcq.settings.notify import WebhookSettings
 from hevcq.settings.web import WebSettings
+from hevcq.usecases.doctor import examined
 from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import UploadRequest, request_upload
 from hevcq.web.app import create_app
-from hevcq.web.checks import findings
+from hevcq.web.checks import page_checks
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role, Scope
 from hevcq.web.identity.tokens import ProgramTokens
@@ -95,14 +96,14 @@ def test_a_removed_user_is_gone_on_every_server(
     one, two = browse(auth="users")
     Users(servers[0].accounts, CHEAP).put("anna", PASSWORD, Role.USER)
     sign_in(two, one, name="anna", password=PASSWORD)
-    (found,) = [each for each in findings(servers[1]) if each.check.name == "sign-in"]
-    assert found.check.detail.startswith("1 user, none of them operator")
+    (found,) = [each for each in examined(page_checks(servers[1])) if each.name == "sign-in"]
+    assert found.detail.startswith("1 user, none of them operator")
 
     Users(servers[1].accounts).remove("anna")
 
     assert one.get("/upload").status_code == two.get("/upload").status_code == 303
-    (found,) = [each for each in findings(servers[0]) if each.check.name == "sign-in"]
-    assert "the table" in found.check.detail
+    (found,) = [each for each in examined(page_checks(servers[0])) if each.name == "sign-in"]
+    assert "the table" in found.detail
 
 
 def test_a_programs_token_and_its_end_hold_on_every_server(

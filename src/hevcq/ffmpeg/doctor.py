@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hevcq.domain.profile import Profile
@@ -22,7 +22,6 @@ from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, access_to, reading
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ffmpeg.process.sandbox import protections
-from hevcq.ports.encoder import Check
 from hevcq.util.host import is_closed
 
 OLDEST_VERSION = (5, 1)
@@ -41,31 +40,33 @@ LET_OUT = (
 RunProgram = Callable[..., str]
 
 
-def run_checks(tools: FfmpegTools, ask: RunProgram) -> list[Check]:
-    """Check each program, encoder and filter that hevcq needs.
+def checks(tools: FfmpegTools, ask: RunProgram) -> Mapping[str, Callable[[], str]]:
+    """Return the checks of each program, and of the encoders and filters that hevcq needs.
 
-    `ask(program, *arguments)` returns the program's output or raises WorkerUnfit.
+    `ask(program, *arguments)` returns the program's output or raises WorkerUnfit. Of a program that
+    does not start one check alone says so.
     """
-    found = [_program("ffmpeg", tools.ffmpeg, ask), _program("ffprobe", tools.ffprobe, ask)]
-    if not found[0].ok:
-        return found
-    found.append(sandbox_check(sandboxed=tools.sandboxed))
-    found += _listed(tools, ask, "-encoders", ("encoder", ENCODERS))
-    return found + _listed(tools, ask, "-filters", ("filter", FILTERS))
+    return {
+        "ffmpeg": lambda: _program(tools.ffmpeg, ask),
+        "ffprobe": lambda: _program(tools.ffprobe, ask),
+        "sandbox": lambda: sandbox_words(sandboxed=tools.sandboxed),
+        "encoders": lambda: _present(_listed(tools, ask, "-encoders"), ENCODERS),
+        "filters": lambda: _present(_listed(tools, ask, "-filters"), FILTERS),
+        "hardware": lambda: _hardware(tools, ask),
+    }
 
 
-def sandbox_check(*, sandboxed: bool) -> Check:
+def sandbox_words(*, sandboxed: bool) -> str:
     """Return what ffmpeg is kept from on this system; what the system lacks is reported, but is no fault."""
     if not sandboxed:
-        detail = "off (setting sandbox): ffmpeg may use all files of this user, and the network"
-        return Check(name="sandbox", ok=True, detail=detail)
+        return "off (setting sandbox): ffmpeg may use all files of this user, and the network"
     kept, open_ = protections()
-    detail = f"ffmpeg is kept from {', '.join(kept)}" if kept else "none on this system"
+    words = f"ffmpeg is kept from {', '.join(kept)}" if kept else "none on this system"
     if open_:
-        detail += f"; not from {', '.join(open_)}"
+        words += f"; not from {', '.join(open_)}"
     if not is_closed():
-        detail += "; this process is open to others of its user"
-    return Check(name="sandbox", ok=True, detail=detail)
+        words += "; this process is open to others of its user"
+    return words
 
 
 def parse_version(line: str) -> tuple[int, int] | None:
@@ -81,34 +82,38 @@ def require_supported_version(line: str) -> None:
         raise WorkerUnfit(f"{line} is too old.", remedy=INSTALL)
 
 
-def _program(name: str, program: str, ask: RunProgram) -> Check:
+def _program(program: str, ask: RunProgram) -> str:
+    """Return the first line of `-version`. Raises WorkerUnfit."""
     try:
         line = ask(program, "-version").partition("\n")[0].strip()
-        require_supported_version(line)
     except HevcqError as error:
         remedy = LET_OUT if error.remedy == LET_OUT else INSTALL
-        return Check(name=name, ok=False, detail=error.message, remedy=remedy)
-    return Check(name=name, ok=True, detail=line)
+        raise WorkerUnfit(error.message, remedy=remedy) from error
+    require_supported_version(line)
+    return line
 
 
-def _listed(
-    tools: FfmpegTools, ask: RunProgram, option: str, wanted: tuple[str, tuple[str, ...]]
-) -> list[Check]:
-    kind, names = wanted
+def _listed(tools: FfmpegTools, ask: RunProgram, option: str) -> set[str]:
+    """Return the names that ffmpeg lists; none if it does not start, which its own check says."""
     try:
-        listed = {
-            word for line in ask(tools.ffmpeg, option).splitlines() for word in line.split()[1:2]
-        }
-    except HevcqError as error:
-        return [Check(name=kind, ok=False, detail=error.message, remedy=INSTALL)]
-    return [
-        Check(name=f"{kind} {name}", ok=True, detail="present")
-        if name in listed
-        else Check(
-            name=f"{kind} {name}", ok=False, detail="missing from this ffmpeg.", remedy=INSTALL
-        )
-        for name in names
-    ]
+        lines = ask(tools.ffmpeg, option).splitlines()
+    except HevcqError:
+        return set()
+    return {word for line in lines for word in line.split()[1:2]}
+
+
+def _hardware(tools: FfmpegTools, ask: RunProgram) -> str:
+    from hevcq.ffmpeg.hardware.jobs import hardware_words
+
+    return hardware_words(tools, _listed(tools, ask, "-encoders"))
+
+
+def _present(listed: set[str], wanted: Sequence[str]) -> str:
+    """Return what is there. Raises WorkerUnfit if something is missing."""
+    missing = [name for name in wanted if name not in listed]
+    if listed and missing:
+        raise WorkerUnfit(f"{', '.join(missing)}: missing from this ffmpeg.", remedy=INSTALL)
+    return ", ".join(wanted) if listed else ""
 
 
 SELF_TEST_S = 120.0

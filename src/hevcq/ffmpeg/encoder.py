@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +20,7 @@ from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.thumbnails import thumbnail_files, thumbnail_outputs
-from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, require_supported_version, run_checks
+from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, checks, require_supported_version
 from hevcq.ffmpeg.inputs import FfmpegTools, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
@@ -33,7 +33,6 @@ from hevcq.ffmpeg.run.runner import (
     run_with_progress,
 )
 from hevcq.ports.encoder import (
-    Check,
     ChunkReport,
     Encoder,
     EncodeReport,
@@ -81,12 +80,9 @@ class FfmpegEncoder(Encoder):
             self._version = line
         return self._version
 
-    def doctor(self) -> list[Check]:
-        """Check both programs, their encoders and filters; see ports.encoder."""
-        from hevcq.ffmpeg.hardware.jobs import hardware_checks
-
-        found = run_checks(self._tools, self._ask)
-        return [*found, *(hardware_checks(self._tools, self._ask) if found[0].ok else ())]
+    def checks(self) -> Mapping[str, Callable[[], str]]:
+        """Return the checks of both programs, their encoders and filters; see ports.encoder."""
+        return checks(self._tools, self._ask)
 
     def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
         """Generate a moving test picture; see ports.encoder."""

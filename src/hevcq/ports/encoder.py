@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,16 +180,6 @@ class TextTrack:
     dispositions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The result of one check of `hevcq doctor` about the encoder."""
-
-    name: str
-    ok: bool
-    detail: str
-    remedy: str = ""
-
-
 OnProgress = Callable[[EncodeProgress], None]
 
 
@@ -207,8 +197,11 @@ class Encoder(ABC):
         """
 
     @abstractmethod
-    def doctor(self) -> list[Check]:
-        """Check the encoder and what it was built with; failed checks name a remedy."""
+    def checks(self) -> Mapping[str, Callable[[], str]]:
+        """Return the checks of `hevcq doctor` about the encoder by name.
+
+        A check returns what it found ("" for nothing to say), or raises an error with a remedy.
+        """
 
     @abstractmethod
     def write_test_clip(self, target: Path, *, width: int, height: int) -> None:

@@ -1,28 +1,31 @@
-"""Check this machine: configuration, ffmpeg, folders, clock, database."""
+"""Check this machine: configuration, ffmpeg, folders, clock, database, syncs, messages."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from hevcq.domain.job import JobState
 from hevcq.domain.pause import moment
 from hevcq.domain.profile import Profile
-from hevcq.errors import HevcqError, is_full
+from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit, is_full
 from hevcq.ports.backend import Backend
-from hevcq.ports.encoder import Check, Encoder
+from hevcq.ports.encoder import Encoder
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.signer import Keyring
-from hevcq.settings.libraries import Library
+from hevcq.ports.sync import Remote
 from hevcq.settings.model import Settings
-from hevcq.usecases.library_state import checks, folder_state
+from hevcq.settings.sync import SyncSettings
+from hevcq.usecases.library_state import library_words
 from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, free_beside, source_room
 from hevcq.util.text import counted, printable
@@ -30,6 +33,9 @@ from hevcq.util.text import counted, printable
 MAX_SKEW_S = 5.0
 """Largest difference of file times and this machine's clock: leases compare wall times."""
 MIB = 1024 * 1024
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+OTHERS = 0o077
+"""Rights of other users on a file with a password."""
 
 
 class Area(StrEnum):
@@ -41,7 +47,19 @@ class Area(StrEnum):
     CLOCK = "clock"
     DATABASE = "database"
     SYNC = "sync"
+    MESSAGES = "messages"
     FARM = "farm"
+
+
+class Check(NamedTuple):
+    """One line of `hevcq doctor`: `look` returns what it found, or raises an error with a remedy.
+
+    Nothing is said of a check that finds "".
+    """
+
+    area: Area
+    name: str
+    look: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +67,10 @@ class Finding:
     """The result of one check."""
 
     area: Area
-    check: Check
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,53 +84,55 @@ class DoctorContext:
     backend: Callable[[], Backend]
     keyring: Callable[[], Keyring]
     clock_problem: Callable[[], str]
-
-
-def settings_finding(detail: str, *, wrong: bool = False, remedy: str = "") -> Finding:
-    """Return the finding about the settings, which are loaded before the checks run."""
-    return Finding(Area.CONFIG, Check("settings", ok=not wrong, detail=detail, remedy=remedy))
+    remote: Callable[[SyncSettings], Remote]
+    messages: Callable[[], str]
 
 
 def wrong(area: Area, name: str, error: HevcqError) -> Finding:
     """Return the finding that a check met this error."""
-    return Finding(area, Check(name, ok=False, detail=error.message, remedy=error.remedy))
+    return Finding(area, name, ok=False, detail=error.message, remedy=error.remedy)
 
 
-def run_checks(context: DoctorContext) -> Iterator[Finding]:
-    """Yield the result of each check, with a remedy where it failed; never raises a HevcqError."""
+def examined(checks: Iterable[Check]) -> Iterator[Finding]:
+    """Yield the finding of each check; never raises a HevcqError or OSError."""
+    for area, name, look in checks:
+        try:
+            detail = look()
+        except HevcqError as error:
+            yield wrong(area, name, error)
+        except OSError as error:
+            remedy = (
+                "Free some space." if is_full(error) else "Check the folder and its permissions."
+            )
+            yield wrong(area, name, StorageError(f"{error.strerror or error}.", remedy=remedy))
+        else:
+            if detail:
+                yield Finding(area, name, ok=True, detail=detail)
+
+
+def machine_checks(context: DoctorContext) -> Iterator[Check]:
+    """Yield every check but those of the page."""
     settings = context.settings
-    yield from _try(Area.CONFIG, "profiles", lambda: _profiles(context))
-    yield from _try(Area.CONFIG, "certificates", lambda: _signatures(context))
-    yield from _try(Area.CONFIG, "schedule", lambda: _schedule(context))
-    yield from _try(Area.ENCODER, "ffmpeg", lambda: context.encoder().doctor())
+    yield Check(Area.CONFIG, "profiles", lambda: _profiles(context))
+    yield Check(Area.CONFIG, "certificates", lambda: _signatures(context))
+    yield Check(Area.CONFIG, "schedule", lambda: _schedule(context))
+    for name, look in context.encoder().checks().items():
+        yield Check(Area.ENCODER, name, look)
     if settings.backend == "embedded":
-        yield from _try(
-            Area.FOLDER, "data_dir", lambda: _folder("data_dir", settings.data_dir, context)
-        )
+        yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", context))
     for library in settings.libraries:
-        look = partial(_library, library)
-        yield from _try(Area.FOLDER, f"library {library.name}", look)
-    yield from _try(Area.FOLDER, "scratch", lambda: _folder("scratch", settings.scratch, context))
-    yield from _try(Area.CLOCK, "clock", lambda: _clock(context))
-    yield from _try(Area.DATABASE, "database", lambda: _database(context))
+        yield Check(Area.FOLDER, f"library {library.name}", partial(library_words, library))
+    yield Check(Area.FOLDER, "scratch", lambda: _folder("scratch", context))
+    yield Check(Area.CLOCK, "clock", lambda: _clock(context))
+    yield Check(Area.DATABASE, "database", lambda: _database(context))
     if settings.backend == "aws":
-        yield from _try(Area.FARM, "queues", lambda: _queues(context))
+        yield Check(Area.FARM, "queues", lambda: _queues(context))
+    for sync in settings.sync:
+        yield Check(Area.SYNC, f"sync {sync.name}", partial(sync_words, sync, context.remote))
+    yield Check(Area.MESSAGES, "messages", context.messages)
 
 
-def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Finding]:
-    try:
-        checks = look()
-    except HevcqError as error:
-        checks = [Check(name, ok=False, detail=error.message, remedy=error.remedy)]
-    except OSError as error:
-        remedy = "Free some space." if is_full(error) else "Check the folder and its permissions."
-        detail = f"{error.strerror or error}."
-        checks = [Check(name, ok=False, detail=detail, remedy=remedy)]
-    for check in checks:
-        yield Finding(area, check)
-
-
-def _profiles(context: DoctorContext) -> list[Check]:
+def _profiles(context: DoctorContext) -> str:
     settings, known = context.settings, context.profiles()
     here = settings.backend == "embedded"  # a farm may be for uploads only
     named = dict.fromkeys(settings.ingest.profiles if here else (), "ingest.profiles")
@@ -117,29 +140,32 @@ def _profiles(context: DoctorContext) -> list[Check]:
         named |= dict.fromkeys((*each.profiles, *each.chosen), f"The library {each.name}")
     names = ", ".join(sorted(known))
     for name in named.keys() - known.keys():
-        wrong_name = f"{named[name]} names the profile {printable(name)!r}, which there is not."
-        return [Check("profiles", ok=False, detail=wrong_name, remedy=f"Available: {names}.")]
-    return [Check("profiles", ok=True, detail=names)]
+        raise ConfigError(
+            f"{named[name]} names the profile {printable(name)!r}, which there is not.",
+            remedy=f"Available: {names}.",
+        )
+    return names
 
 
-def _schedule(context: DoctorContext) -> list[Check]:
-    """Say whether the hours are open, and whether the gate command can be run."""
+def _schedule(context: DoctorContext) -> str:
+    """Say whether the hours are open. Raises ConfigError if the gate command cannot be run."""
     settings, now = context.settings.schedule, context.clock.now()
     command = shlex.split(settings.gate_command)[:1]
     if command and shutil.which(command[0]) is None:
-        remedy = "Correct schedule.gate_command: nothing is encoded while it cannot be asked."
-        detail = f"The program {command[0]} was not found."
-        return [Check("schedule", ok=False, detail=detail, remedy=remedy)]
-    hours = settings.hours()
+        raise ConfigError(
+            f"The program {command[0]} was not found.",
+            remedy="Correct schedule.gate_command: nothing is encoded while it cannot be asked.",
+        )
     if not settings.windows:
-        return [Check("schedule", ok=True, detail="always open")]
+        return "always open"
+    hours = settings.hours()
     change = hours.schedule.next_change(now)
     state = "open" if hours.schedule.open_at(now) else "closed"
     until = "" if change is None else f" until {moment(change, now, hours.schedule.zone)}"
-    return [Check("schedule", ok=True, detail=f"{'; '.join(settings.windows)}: {state}{until}")]
+    return f"{'; '.join(settings.windows)}: {state}{until}"
 
 
-def _signatures(context: DoctorContext) -> list[Check]:
+def _signatures(context: DoctorContext) -> str:
     """Show the public key that other farms list in `trusted_keys`."""
     ring = context.keyring()
     detail = "not signed (aws.signing_key is empty): --replace runs the gates again on this machine"
@@ -147,86 +173,103 @@ def _signatures(context: DoctorContext) -> list[Check]:
         key = ring.signer.public_key()
         detail = f"signed by {key}" if key else "signed by a key that the first encode makes"
     listed = f"; {len(ring.listed)} other trusted keys" if ring.listed else ""
-    return [Check("certificates", ok=True, detail=f"{detail}{listed}")]
+    return f"{detail}{listed}"
 
 
-def _folder(name: str, folder: Path, context: DoctorContext) -> list[Check]:
+def _folder(name: str, context: DoctorContext) -> str:
+    settings = context.settings
+    folder = settings.scratch if name == "scratch" else settings.data_dir
     there = folder
     while not there.exists():
         there = there.parent
     if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
         remedy = f"Allow this user to write in {there}, or set another {name}."
-        return [Check(name, ok=False, detail=f"{folder} is not writable.", remedy=remedy)]
+        raise StorageError(f"{folder} is not writable.", remedy=remedy)
     with tempfile.NamedTemporaryFile(dir=there, prefix=".hevcq-doctor-") as probe:
         probe.write(b"hevcq")
         probe.flush()
         os.fsync(probe.fileno())
-    free = free_beside(there) // MIB
-    least = context.settings.min_free_mib
+    free, least = free_beside(there) // MIB, settings.min_free_mib
     detail = f"{folder}: writable, {free} MiB free"
+    if free < least:
+        remedy = (
+            f"Work pauses below {least} MiB (min_free_mib): free some space or set another {name}."
+        )
+        raise StorageError(f"{detail}.", remedy=remedy)
     if name == "scratch":
-        slots = capacity(context.settings.workers).slots
-        copied = context.settings.backend != "embedded"
+        slots, copied = capacity(settings.workers).slots, settings.backend != "embedded"
         room = source_room(free, keep=least, slots=slots, copied=copied)
         detail += f", {slots} slots for sources of up to {room} MiB each"
-    if free >= least:
-        return [Check(name, ok=True, detail=detail)]
-    remedy = f"Work pauses below {least} MiB (min_free_mib): free some space or set another {name}."
-    return [Check(name, ok=False, detail=detail, remedy=remedy)]
+    return detail
 
 
-def _library(library: Library) -> list[Check]:
-    return list(checks(library, folder_state(library)))
-
-
-def _clock(context: DoctorContext) -> list[Check]:
-    now = context.clock.now()
+def _clock(context: DoctorContext) -> str:
+    now, folder = context.clock.now(), context.settings.data_dir
     if now < EARLIEST:
         remedy = "Set the clock, e.g. with NTP: leases depend on it."
-        return [Check("clock", ok=False, detail="The clock is years behind.", remedy=remedy)]
-    folder = context.settings.data_dir
+        raise WorkerUnfit("The clock is years behind.", remedy=remedy)
     if not folder.is_dir():
-        return [Check("clock", ok=True, detail="plausible")]
-    jumped = context.clock_problem()
-    if jumped:
-        return [Check("clock", ok=False, detail=jumped, remedy="Is it right now? Compare `date`.")]
+        return "plausible"
+    if jumped := context.clock_problem():
+        raise WorkerUnfit(jumped, remedy="Is it right now? Compare `date`.")
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
         skew = os.fstat(probe.fileno()).st_mtime - now
     if abs(skew) > MAX_SKEW_S:
-        detail = f"File times in {folder} differ from this machine's clock by {skew:+.0f} s."
-        remedy = "Synchronise this machine and the file server with one time source."
-        return [Check("clock", ok=False, detail=detail, remedy=remedy)]
-    return [
-        Check("clock", ok=True, detail=f"plausible, file times agree within {MAX_SKEW_S:.0f} s")
-    ]
+        raise WorkerUnfit(
+            f"File times in {folder} differ from this machine's clock by {skew:+.0f} s.",
+            remedy="Synchronise this machine and the file server with one time source.",
+        )
+    return f"plausible, file times agree within {MAX_SKEW_S:.0f} s"
 
 
-def _database(context: DoctorContext) -> list[Check]:
+def _database(context: DoctorContext) -> str:
     """Open and read the database; creates a new one, as any command would."""
-    backend = context.backend()
-    counts = backend.ledger.counts()
-    total = sum(counts.values())
+    ledger = context.backend().ledger
+    counts = ledger.counts()
     dead = sum(count for (_, state), count in counts.items() if state is JobState.DEAD)
-    newest = next(iter(backend.ledger.jobs(JobFilter())), None)
+    newest = next(iter(ledger.jobs(JobFilter())), None)
     if newest is not None and newest.updated_at > context.clock.now() + 60:
-        detail = "The ledger has entries from the future: this machine's clock was set back."
-        return [Check("database", ok=False, detail=detail, remedy="Correct the clock.")]
-    return [
-        Check("database", ok=True, detail=f"readable, {counted(total, 'job')}, {dead} of them dead")
-    ]
+        raise StorageError(
+            "The ledger has entries from the future: this machine's clock was set back.",
+            remedy="Correct the clock.",
+        )
+    return f"readable, {counted(sum(counts.values()), 'job')}, {dead} of them dead"
 
 
-def _queues(context: DoctorContext) -> list[Check]:
-    """Return a check for each profile whose queue is missing; the others go on without it."""
+def _queues(context: DoctorContext) -> str:
+    """Raise the error of the first profile whose queue is missing; the others go on without it."""
     try:
         queues = context.backend().queues
     except HevcqError:  # the check of the database says it
-        return []
-    found = []
+        return ""
     for name in context.profiles():
-        try:
-            _ = queues[name]
-        except HevcqError as error:
-            check = Check(f"queue {name}", ok=False, detail=error.message, remedy=error.remedy)
-            found.append(check)
-    return found
+        _ = queues[name]
+    return "one for each profile"
+
+
+def sync_words(sync: SyncSettings, open_remote: Callable[[SyncSettings], Remote]) -> str:
+    """Return what a sync would do; makes a probe file if it moves. Raises HevcqError if it would not run."""
+    if not (sync.target.is_dir() and os.access(sync.target, os.W_OK | os.X_OK)):
+        raise StorageError(
+            f"There is no writable folder {printable(sync.target)}.",
+            remedy="Make it, mount its disk, or allow this user to write there.",
+        )
+    remote, moves, unsafe = open_remote(sync), sync.mode == "move", ""
+    try:
+        files = sum(len(remote.folder(folder).files) for folder in sync.folders)
+        if moves:
+            unsafe = remote.unsafe_to_remove(sync.folders[0], secrets.token_hex(8))
+    finally:
+        remote.close()
+    if unsafe:
+        raise ConfigError(
+            f"Its files are copied, not moved: the server can't be trusted to delete, {unsafe}.",
+            remedy='Set mode = "copy", or use another server.',
+        )
+    words = [f"{'moves' if moves else 'copies'}, {files} files at the top of its folders"]
+    parts, file = urlsplit(sync.url), sync.password_file
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        words.append("the password is sent unencrypted (http)")
+    if file is not None and file.stat().st_mode & OTHERS:
+        words.append(f"other users may read {printable(file)} (chmod 600)")
+    return "; ".join(words)

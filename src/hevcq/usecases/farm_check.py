@@ -16,7 +16,7 @@ from hevcq.domain.profile import Container, Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
-from hevcq.ports.encoder import Check, Encoder
+from hevcq.ports.encoder import Encoder
 from hevcq.ports.queue import Selection
 from hevcq.usecases.doctor import Area, Finding, wrong
 from hevcq.usecases.operations.left_sets import remove_left_sets
@@ -219,7 +219,7 @@ def _stopped(name: str, stage: Stage, why: str, remedy: str = "") -> Finding:
 
 
 def _finding(name: str, *, ok: bool, detail: str, remedy: str = "") -> Finding:
-    return Finding(Area.FARM, Check(name, ok=ok, detail=detail, remedy=remedy))
+    return Finding(Area.FARM, name, ok, detail, remedy)
 
 
 def _tidy(context: FarmCheck, one: Sent) -> Iterator[str]:

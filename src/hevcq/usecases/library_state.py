@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hevcq.errors import StorageError
 from hevcq.library.scanning.mounts import Mount, mount_of
 from hevcq.library.scanning.scan import Filter, Found, find
-from hevcq.ports.encoder import Check
 from hevcq.settings.libraries import Library
 from hevcq.util.host import free_beside
 from hevcq.util.text import printable, size
+
+REMEDY = "Mount it, or correct the path or its permissions."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +74,18 @@ def _read_only(path: Path) -> bool:
         return False
 
 
-def checks(library: Library, state: FolderState) -> Iterator[Check]:
-    """Yield what `hevcq libraries check` and `hevcq doctor` say of a library."""
-    name = f"library {library.name}"
+def library_words(library: Library) -> str:
+    """Return what `hevcq doctor` says of a library. Raises StorageError for one that cannot be used."""
+    state = folder_state(library)
     if state.problem:
-        remedy = "Mount it, or correct the path or its permissions."
-        yield Check(name, ok=False, detail=state.problem, remedy=remedy)
-        return
+        raise StorageError(state.problem, remedy=REMEDY)
+    return words(library, state)
+
+
+def words(library: Library, state: FolderState) -> str:
+    """Return what is known of a library without a problem."""
     free = "unknown" if state.free is None else size(state.free)
-    yield Check(name, ok=True, detail=f"{printable(library.path)}: {free} free, {watching(state)}")
+    return f"{printable(library.path)}: {free} free, {watching(state)}"
 
 
 def watching(state: FolderState) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from hevcq.errors import ConfigError, HevcqError
-from hevcq.ports.encoder import Check
+from hevcq.errors import ConfigError
 from hevcq.ports.videos import Accounts
 from hevcq.settings.uploads import GIB
 from hevcq.settings.web import WebSettings
-from hevcq.usecases.doctor import Area, Finding, wrong
+from hevcq.usecases.doctor import Area, Check
 from hevcq.util.text import reason_of, size
 from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import OneToken
@@ -24,17 +23,17 @@ from hevcq.wiring.app import App
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - they are compared
 
 
-def findings(app: App) -> Iterator[Finding]:
-    """Yield what `hevcq doctor` finds about the page; asks the OpenID provider and the database.
+def page_checks(app: App) -> Iterator[Check]:
+    """Yield the checks of the page; they ask the OpenID provider and the database.
 
-    Listens on nothing and makes no file. Never raises a HevcqError.
+    They listen on nothing and make no file.
     """
-    yield _checked(Area.CONFIG, "page", lambda: _address(app.settings.web))
-    yield _checked(Area.CONFIG, "sign-in", lambda: _sign_in(app))
-    yield _checked(Area.FOLDER, "uploads", lambda: _uploads(app))
-    yield _checked(Area.DATABASE, "videos", lambda: _videos(app))
+    yield Check(Area.CONFIG, "page", lambda: _address(app.settings.web))
+    yield Check(Area.CONFIG, "sign-in", lambda: _sign_in(app))
+    yield Check(Area.FOLDER, "uploads", lambda: _uploads(app))
+    yield Check(Area.DATABASE, "videos", lambda: _videos(app))
     if app.settings.backend == "aws":
-        yield _checked(Area.CONFIG, "browsers", lambda: _browsers(app))
+        yield Check(Area.CONFIG, "browsers", lambda: _browsers(app))
 
 
 def refuse_open_doors(settings: WebSettings) -> None:
@@ -44,13 +43,6 @@ def refuse_open_doors(settings: WebSettings) -> None:
             f'web.auth = "none" is for this machine only, but web.host is {settings.host}.',
             remedy="Listen on 127.0.0.1, or choose another web.auth.",
         )
-
-
-def _checked(area: Area, name: str, look: Callable[[], str]) -> Finding:
-    try:
-        return Finding(area, Check(name, ok=True, detail=look()))
-    except HevcqError as error:
-        return wrong(area, name, error)
 
 
 def _address(settings: WebSettings) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hevcq.errors import ConfigError, DiskFull, HevcqError
+from hevcq.errors import ConfigError, DiskFull
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.util.clock import Clock, SystemClock
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from hevcq.ports.signer import Keyring, Signer
     from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
     from hevcq.usecases.context import LibraryPorts, Ports
-    from hevcq.usecases.doctor import DoctorContext
     from hevcq.util.processes import Processes
     from hevcq.worker.signals import StopSignals
 
@@ -307,28 +306,6 @@ def open_app(
     `notice` gets what a step waits for (default: the log).
     """
     return App(settings, clock, notice)
-
-
-def doctor_context(app: App) -> DoctorContext:
-    """Return what the checks of this machine need; each is opened by the check that asks for it."""
-    from hevcq.usecases.doctor import DoctorContext
-    from hevcq.usecases.placement.lived_time import measure
-
-    def clock_problem() -> str:
-        try:
-            return measure(app.catalog, app.clock).problem
-        except HevcqError:  # the check of the database says it
-            return ""
-
-    return DoctorContext(
-        app.settings,
-        app.clock,
-        profiles=lambda: app.profiles,
-        encoder=lambda: app.encoder,
-        backend=lambda: app.backend,
-        keyring=lambda: app.keyring,
-        clock_problem=clock_problem,
-    )
 
 
 def _log_notice(words: str) -> None:

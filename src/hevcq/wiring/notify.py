@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hevcq.errors import ConfigError, HevcqError, UsageError
+from hevcq.errors import ConfigError, HevcqError, Unavailable, UsageError
 from hevcq.settings.notify import (
     MediaServerSettings,
     NotifySettings,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hevcq.ports.event_log import EventLog, Happened
     from hevcq.ports.receiver import Receiver
     from hevcq.settings.model import Settings
-    from hevcq.usecases.doctor import Finding
     from hevcq.usecases.history.gather import LedgerGather
     from hevcq.usecases.history.roll_up import RollUp
     from hevcq.wiring.app import App
@@ -245,8 +244,9 @@ def _secret(
 
 def states(app: App) -> list[dict[str, Any]]:
     """Return for each receiver its name, events, number of waiting events, and last problem."""
-    log, states = event_log(app), []
+    states: list[dict[str, Any]] = []
     for receiver in receivers(app.settings, app.clock):
+        log = event_log(app)
         reader = log.reader(receiver.identity)
         events = log.after(reader.seq, MAX_WAITING)
         states.append(
@@ -288,17 +288,10 @@ def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
     return results
 
 
-def finding(app: App) -> Finding:
-    """Return what `hevcq doctor` says of the receivers; sends nothing."""
-    from hevcq.ports.encoder import Check
-    from hevcq.usecases.doctor import Area, Finding, wrong
-
-    try:
-        found = states(app)
-    except HevcqError as error:
-        return wrong(Area.CONFIG, "messages", error)
+def check_receivers(app: App) -> str:
+    """Return who is notified; sends nothing. Raises HevcqError if a receiver took nothing lately."""
+    found = states(app)
+    if troubles := [f"{state['name']}: {state['problem']}" for state in found if state["problem"]]:
+        raise Unavailable("; ".join(troubles), remedy="Mend it, then run `hevcq notify test`.")
     names = ", ".join(state["name"] for state in found)
-    troubles = [f"{state['name']}: {state['problem']}" for state in found if state["problem"]]
-    detail = "; ".join(troubles) or f"to {names}; `hevcq notify test` tries them"
-    remedy = "Mend it, then run `hevcq notify test`." if troubles else ""
-    return Finding(Area.CONFIG, Check("messages", ok=not troubles, detail=detail, remedy=remedy))
+    return f"to {names}; `hevcq notify test` tries them" if names else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import secrets
 import threading
@@ -20,7 +19,6 @@ from hevcq.util.text import printable, reason_of
 if TYPE_CHECKING:
     from hevcq.ports.sync import Remote
     from hevcq.settings.sync import SyncSettings
-    from hevcq.usecases.doctor import Finding
     from hevcq.usecases.sync.move import SyncJob, SyncPorts
     from hevcq.wiring.app import App
 
@@ -135,25 +133,6 @@ def _open_rclone(sync: SyncSettings, stop: threading.Event) -> Remote:
         return done.returncode, done.stderr[-1] if done.stderr else ""
 
     return RcloneRemote(sync.url.removeprefix(RCLONE), run)
-
-
-def findings(app: App) -> Iterator[Finding]:
-    """Yield what `hevcq doctor` finds about each sync; asks the servers."""
-    from hevcq.usecases.doctor import Area, Finding
-    from hevcq.usecases.sync.checks import SyncCheck, check_sync
-
-    for sync in app.settings.sync:
-        asked = SyncCheck(
-            sync.name,
-            sync.url,
-            sync.folders,
-            sync.target,
-            sync.mode == "move",
-            sync.password_file,
-            remote=functools.partial(open_remote, sync),
-            token=functools.partial(secrets.token_hex, 8),
-        )
-        yield Finding(Area.SYNC, check_sync(asked))
 
 
 def _password(sync: SyncSettings) -> str:

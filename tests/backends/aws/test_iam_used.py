@@ -184,7 +184,7 @@ def test_a_check_of_the_farm_needs_nothing_that_the_operators_policy_does_not_al
 
         clock = WorkedClock(work_unrecorded)
         check = FarmCheck(farm.backend, profiles, FakeEncoder(), clock, "0a1b", timeout_s=3)
-        found = {each.check.name: each.check.ok for each in check_farm(check)}
+        found = {each.name: each.ok for each in check_farm(check)}
 
     assert found == {"farm: 720p": False, "farm: hevc": True}
     assert not list(farm.backend.store.list("DONE/"))

@@ -319,31 +319,30 @@ def test_a_program_that_is_new_enough_or_has_no_number_will_do(tmp_path: Path, n
 
 
 def test_the_doctor_finds_nothing_wrong_here() -> None:
-    checks = encoder().doctor()
+    found = {name: look() for name, look in encoder().checks().items()}
 
-    assert [c.name for c in checks if not c.ok] == []
-    assert {"ffmpeg", "ffprobe", "encoder libx265", "filter ssim"} <= {c.name for c in checks}
+    assert found["ffmpeg"].startswith("ffmpeg version")
+    assert found["filters"] == "ssim, scale, bwdif"
 
 
 def test_the_doctor_names_a_remedy_for_each_thing_that_is_missing(tmp_path: Path) -> None:
     old = stand_in(tmp_path, 'echo "ffmpeg version 4.4.2 Copyright"')
 
-    old_one = encoder(old).doctor()
-    none = encoder("no-such-ffmpeg").doctor()
+    none = encoder("no-such-ffmpeg").checks()
 
-    assert [(c.name, c.ok) for c in old_one] == [("ffmpeg", False), ("ffprobe", True)]
-    assert "too old" in old_one[0].detail
-    assert not none[0].ok
-    assert "apt-get install ffmpeg" in none[0].remedy
+    with pytest.raises(WorkerUnfit, match="too old"):
+        encoder(old).checks()["ffmpeg"]()
+    with pytest.raises(WorkerUnfit) as raised:
+        none["ffmpeg"]()
+    assert "apt-get install ffmpeg" in raised.value.remedy
+    assert [none[name]() for name in ("encoders", "filters", "hardware")] == ["", "", ""]
 
 
 def test_the_doctor_says_which_encoder_is_missing(tmp_path: Path) -> None:
     bare = stand_in(tmp_path, 'echo "ffmpeg version 7.1 Copyright"; echo " V....D libx264  H.264"')
 
-    missing = [c.name for c in encoder(bare).doctor() if not c.ok]
-
-    assert "encoder libx265" in missing
-    assert "encoder libx264" not in missing
+    with pytest.raises(WorkerUnfit, match=r"^libx265, aac, mov_text, srt: missing"):
+        encoder(bare).checks()["encoders"]()
 
 
 @pytest.mark.parametrize(
@@ -388,7 +387,7 @@ def test_what_ffmpeg_is_kept_from_is_said(monkeypatch, kept, open_, closed, word
     monkeypatch.setattr(doctor, "protections", lambda: (kept, open_))
     monkeypatch.setattr(doctor, "is_closed", lambda: closed)
 
-    assert doctor.sandbox_check(sandboxed=kept is not None).detail == words
+    assert doctor.sandbox_words(sandboxed=kept is not None) == words
 
 
 def test_a_relay_is_reached_with_its_password_and_no_other_place() -> None:

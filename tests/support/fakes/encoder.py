@@ -27,7 +27,6 @@ from hevcq.domain.planning.encode_plan import (
 from hevcq.domain.profile import Container, Policies, Profile
 from hevcq.errors import PartUnfit, SourceUnreadable, Stopped
 from hevcq.ports.encoder import (
-    Check,
     ChunkReport,
     EncodeProgress,
     Encoder,
@@ -201,8 +200,8 @@ class FakeEncoder(Encoder):
     def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
         target.write_bytes(f"{width}x{height}".encode())
 
-    def doctor(self) -> list[Check]:
-        return [Check(name="ffmpeg", ok=True, detail="fake")]
+    def checks(self) -> dict[str, Callable[[], str]]:
+        return {"ffmpeg": lambda: "fake"}
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         self._step("probe", stop)

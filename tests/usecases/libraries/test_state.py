@@ -8,15 +8,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from hevcq.errors import StorageError
 from hevcq.library.scanning.mounts import Mount
 from hevcq.settings.libraries import Library
 from hevcq.usecases import library_state
 from hevcq.usecases.library_state import (
     FolderState,
-    checks,
     count_videos,
     folder_state,
+    library_words,
     watching,
+    words,
 )
 
 
@@ -49,9 +51,8 @@ def test_a_folder_that_is_not_there_or_is_a_file_is_reported(tmp_path: Path) -> 
     file.touch()
     assert "is no folder." in folder_state(shows(file)).problem
 
-    (check,) = checks(shows(tmp_path / "gone"), gone)
-    assert not check.ok
-    assert check.remedy.startswith("Mount it")
+    with pytest.raises(StorageError, match="Mount it"):
+        library_words(shows(tmp_path / "gone"))
 
 
 def test_a_folder_that_cannot_be_read_is_reported(
@@ -81,16 +82,14 @@ def test_the_place_of_renditions_is_judged_by_its_nearest_folder(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("events", "words"), [(True, "seen at once"), (False, "looked for every few minutes")]
+    ("events", "how"), [(True, "seen at once"), (False, "looked for every few minutes")]
 )
 def test_a_sound_library_says_its_room_and_how_new_files_are_found(
-    tmp_path: Path, *, events: bool, words: str
+    tmp_path: Path, *, events: bool, how: str
 ) -> None:
     state = FolderState("", None, mount_that(gives_events=events))
-    (check,) = checks(shows(tmp_path), state)
-    assert check.ok
-    assert "unknown free" in check.detail
-    assert words in watching(state)
+    assert "unknown free" in words(shows(tmp_path), state)
+    assert how in watching(state)
 
 
 def mount_that(*, gives_events: bool) -> Mount:

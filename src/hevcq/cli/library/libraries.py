@@ -225,16 +225,15 @@ def _plan(app: App, library: Library) -> IngestPlan | str:
 
 
 def _show(library: Library, state: FolderState, plan: IngestPlan | str) -> None:
-    from hevcq.usecases.library_state import checks
+    from hevcq.usecases.library_state import REMEDY, words
 
     width = render.screen_width(sys.stdout)
     if isinstance(plan, str) and not state.problem:
         render.emit(render.paragraph(f"WRONG  {library.name}  {plan}", width, TEXT_AT))
         return
-    for each in checks(library, state):
-        word = "ok   " if each.ok else "WRONG"
-        text = each.detail if each.ok else f"{each.detail} {each.remedy}"
-        render.emit(render.paragraph(f"{word}  {library.name}  {text}", width, TEXT_AT))
+    word = "WRONG" if state.problem else "ok   "
+    text = f"{state.problem} {REMEDY}" if state.problem else words(library, state)
+    render.emit(render.paragraph(f"{word}  {library.name}  {text}", width, TEXT_AT))
     if not isinstance(plan, str):
         videos = len({item.path for item in plan.items if item.info is not None})
         count = "1 video" if videos == 1 else f"{videos:,} videos"

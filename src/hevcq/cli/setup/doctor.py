@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,7 +16,7 @@ from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
-from hevcq.usecases.doctor import Area, Finding, run_checks, settings_finding, wrong
+from hevcq.usecases.doctor import Area, Check, Finding, examined, machine_checks, wrong
 from hevcq.usecases.farm_check import FarmCheck, check_farm, tidy_sets
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ CODES = {
     Area.CLOCK: ExitCode.UNFIT,
     Area.DATABASE: ExitCode.STORAGE,
     Area.SYNC: ExitCode.SOME_FAILED,
+    Area.MESSAGES: ExitCode.SOME_FAILED,
     Area.FARM: ExitCode.SOME_FAILED,
 }
 """The exit code is that of the first area with a problem."""
+NEEDED = frozenset({Area.CONFIG, Area.ENCODER, Area.CLOCK, Area.DATABASE})
+"""Areas that a check of the farm needs to be right."""
 TEXT_AT = 25
 """Column at which the text of a line begins."""
 
@@ -64,7 +68,7 @@ def doctor(
     code = ExitCode.OK
     for finding in _examine(cli_of(ctx), farm=farm, timeout_s=timeout):
         _render(finding, as_json=as_json)
-        if not finding.check.ok and code is ExitCode.OK:
+        if not finding.ok and code is ExitCode.OK:
             code = CODES[finding.area]
     raise typer.Exit(code)
 
@@ -73,27 +77,19 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
     try:
         loaded = cli.loaded()
     except ConfigError as error:
-        yield settings_finding(error.message, wrong=True, remedy=error.remedy)
+        yield wrong(Area.CONFIG, "settings", error)
         return
     where = str(loaded.file) if loaded.file else "no file, defaults"
     detail = f"{where}; backend {loaded.settings.backend}"
-    yield settings_finding(detail)
-    from hevcq.wiring.app import doctor_context
+    yield Finding(Area.CONFIG, "settings", ok=True, detail=detail)
+    from hevcq.wiring.doctor import doctor_context
 
     with cli.app() as app:
         sound = True
-        for finding in run_checks(doctor_context(app)):
-            sound = sound and (finding.check.ok or finding.area in {Area.FOLDER, Area.FARM})
+        for finding in examined(machine_checks(doctor_context(app))):
+            sound = sound and (finding.ok or finding.area not in NEEDED)
             yield finding
-        if app.settings.sync:
-            from hevcq.wiring.sync import findings
-
-            yield from findings(app)
-        if app.settings.notify or app.settings.webhook or app.settings.media_server:
-            from hevcq.wiring.notify import finding as receivers_finding
-
-            yield receivers_finding(app)
-        yield from _page(app)
+        yield from examined(_page(app))
         # A farm that cannot be opened from here is reported already.
         if farm and sound:
             context = _farm(app, timeout_s)
@@ -101,20 +97,22 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
             yield from tidy_sets(context)
 
 
-def _page(app: App) -> Iterator[Finding]:
-    """Yield the findings about the page, if it was set up or served once."""
+def _page(app: App) -> Iterator[Check]:
+    """Yield the checks of the page, if it was set up or served once."""
     settings = app.settings
     if not settings.has_page and not (settings.data_dir / "web").is_dir():
         return
     try:
-        from hevcq.web.checks import findings
+        from hevcq.web.checks import page_checks
     except ModuleNotFoundError as error:
         raised = missing(error)
-        if not isinstance(raised, UsageError):
-            raise
-        yield wrong(Area.CONFIG, "page", raised)
+        yield Check(Area.CONFIG, "page", lambda: _fails(raised))
         return
-    yield from findings(app)
+    yield from page_checks(app)
+
+
+def _fails(error: Exception) -> NoReturn:
+    raise error
 
 
 def _farm(app: App, timeout_s: float | None) -> FarmCheck:
@@ -124,12 +122,10 @@ def _farm(app: App, timeout_s: float | None) -> FarmCheck:
 
 
 def _render(finding: Finding, *, as_json: bool) -> None:
-    check = finding.check
     if as_json:
-        facts = {"name": check.name, "ok": check.ok, "detail": check.detail}
-        render.emit_json({"type": "check", "area": finding.area, **facts, "remedy": check.remedy})
+        render.emit_json({"type": "check", **asdict(finding)})
         return
-    word = "ok   " if check.ok else "WRONG"
-    text = f"{check.detail} {check.remedy}".strip() if not check.ok else check.detail
-    line = f"{word}  {check.name:<16}  {render.printable(text)}"
+    word = "ok   " if finding.ok else "WRONG"
+    text = finding.detail if finding.ok else f"{finding.detail} {finding.remedy}".strip()
+    line = f"{word}  {finding.name:<16}  {render.printable(text)}"
     render.emit(render.paragraph(line, render.screen_width(sys.stdout), TEXT_AT))

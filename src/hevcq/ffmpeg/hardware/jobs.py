@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
 from hevcq.domain.certificate import GateResult, Outcome
@@ -12,7 +12,7 @@ from hevcq.errors import EncoderFailed, EncoderStalled, HevcqError, OutOfMemory,
 from hevcq.ffmpeg.hardware.devices import Devices, session_refused
 from hevcq.ffmpeg.hardware.trial import trial
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name
-from hevcq.ports.encoder import Check, EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 
 Encode = Callable[[EncodeRequest], EncodeReport]
 REMEDY = (
@@ -83,20 +83,11 @@ def judge_device(devices: Devices, request: VerifyRequest, gates: tuple[GateResu
         )
 
 
-def hardware_checks(tools: FfmpegTools, ask: Callable[..., str]) -> list[Check]:
-    """Say of each hardware encoder that this ffmpeg lists whether it works, and why not; none must."""
-    try:
-        lines = ask(tools.ffmpeg, "-encoders").splitlines()
-    except HevcqError:
-        return []
-    listed = {word for line in lines for word in line.split()[1:2]}
+def hardware_words(tools: FfmpegTools, listed: Container[str]) -> str:
+    """Return which of the listed hardware encoders work here, and why the others do not; none must."""
     stop = threading.Event()
     tried = {name: trial(tools, name, stop) for name in HARDWARE if name in listed}
     works = [name for name, problem in tried.items() if not problem]
-    detail = ", ".join(works) if works else "none works here; software is used"
-    found = [Check(name="hardware encoders", ok=True, detail=detail)]
-    return found + [
-        Check(name=f"hardware {name}", ok=True, detail=f"not usable: {problem}")
-        for name, problem in tried.items()
-        if problem
-    ]
+    words = [", ".join(works) or "none works here; software is used"]
+    words += [f"{name} is not usable: {problem}" for name, problem in tried.items() if problem]
+    return "; ".join(words) if listed else ""

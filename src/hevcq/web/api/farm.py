@@ -12,7 +12,7 @@ from hevcq.domain.job import JobRecord
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.doctor import run_checks
+from hevcq.usecases.doctor import examined, machine_checks
 from hevcq.usecases.libraries.shown import libraries_of
 from hevcq.usecases.operations import pausing
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult
@@ -32,9 +32,9 @@ from hevcq.usecases.operations.savings import DAYS, savings
 from hevcq.usecases.operations.status import RunningStatus, overview, reason_in_words
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
-from hevcq.web.checks import findings
+from hevcq.web.checks import page_checks
 from hevcq.web.rendering import seconds_left
-from hevcq.wiring.app import doctor_context
+from hevcq.wiring.doctor import doctor_context
 from hevcq.wiring.notify import event_log, gathered, states
 
 router = new_router()
@@ -306,16 +306,16 @@ def list_ingests(
 @router.get("/doctor")
 def check_machine(call: Operates) -> models.FindingsOut:
     """Check this machine; this takes seconds."""
-    found = [*run_checks(doctor_context(call.app)), *findings(call.app)]
+    found = list(examined([*machine_checks(doctor_context(call.app)), *page_checks(call.app)]))
     return models.FindingsOut(
-        ok=all(each.check.ok for each in found),
+        ok=all(each.ok for each in found),
         findings=[
             models.FindingOut(
                 area=each.area.value,
-                name=each.check.name,
-                ok=each.check.ok,
-                detail=each.check.detail,
-                remedy=each.check.remedy,
+                name=each.name,
+                ok=each.ok,
+                detail=each.detail,
+                remedy=each.remedy,
             )
             for each in found
         ],

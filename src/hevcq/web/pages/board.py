@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.videos.record import Video, is_video_id
 from hevcq.errors import HevcqError
-from hevcq.usecases.doctor import run_checks
+from hevcq.usecases.doctor import examined, machine_checks
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
@@ -32,12 +32,13 @@ from hevcq.usecases.operations.pausing import PauseRequest, pause, resume
 from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.operations.savings import DAYS, savings
 from hevcq.usecases.operations.status import Overview, overview
-from hevcq.web.checks import findings
+from hevcq.web.checks import page_checks
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.chart import savings_chart
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import Services, read_form, services_of
-from hevcq.wiring.app import App, doctor_context
+from hevcq.wiring.app import App
+from hevcq.wiring.doctor import doctor_context
 
 MAX_RUNNING = 50
 MAX_LETTERS = 50
@@ -86,7 +87,9 @@ async def doctor(request: Request) -> Response:
     """Run the checks of this machine and show them."""
     operator_of(request)
     app = services_of(request).app
-    found = await run_in_threadpool(lambda: [*run_checks(doctor_context(app)), *findings(app)])
+    found = await run_in_threadpool(
+        lambda: list(examined([*machine_checks(doctor_context(app)), *page_checks(app)]))
+    )
     return page(request, "doctor.html", findings=found)
 
 

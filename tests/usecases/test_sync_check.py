@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from hevcq.errors import Unavailable
-from hevcq.ports.encoder import Check
-from hevcq.usecases.sync.checks import SyncCheck, check_sync
+from hevcq.settings.sync import SyncSettings
+from hevcq.usecases.doctor import Area, Check, Finding, examined, sync_words
 
 
 class Server:
@@ -31,25 +31,23 @@ class Server:
         self.closed = True
 
 
-def checked(folder: Path, server: Server, **changes: object) -> Check:
-    wanted = SyncCheck(
-        name="phone",
-        url="https://cloud.example",
-        folders=("Camera",),
-        target=folder,
-        move=True,
-        password_file=None,
-        remote=lambda: server,
-        token=lambda: "probe",
-    )
-    return check_sync(replace(wanted, **changes))
+def checked(folder: Path, server: Server, **changes: object) -> Finding:
+    usual = {
+        "name": "phone",
+        "url": "https://cloud.example",
+        "folders": ("Camera",),
+        "mode": "move",
+    }
+    sync = SyncSettings(**{**usual, "target": folder, **changes})
+    look = partial(sync_words, sync, lambda _sync: server)
+    return next(examined([Check(Area.SYNC, "sync phone", look)]))
 
 
 def test_a_sync_that_would_run_says_what_it_does(tmp_path: Path) -> None:
     server = Server()
     found = checked(tmp_path, server)
     assert (found.ok, found.detail) == (True, "moves, 2 files at the top of its folders")
-    assert checked(tmp_path, server, move=False).detail.startswith("copies, 2 files")
+    assert checked(tmp_path, server, mode="copy").detail.startswith("copies, 2 files")
     assert server.closed
 
 
@@ -70,7 +68,7 @@ def test_a_server_that_deletes_unsafely_only_gets_copies(tmp_path: Path) -> None
     found = checked(tmp_path, Server("it ignores If-Match"))
     assert not found.ok
     assert found.detail.endswith("can't be trusted to delete, it ignores If-Match.")
-    assert checked(tmp_path, Server("it ignores If-Match"), move=False).ok
+    assert checked(tmp_path, Server("it ignores If-Match"), mode="copy").ok
 
 
 @pytest.mark.parametrize(
