@@ -12,6 +12,7 @@ from hevcq.util.clock import Clock
 from support.once import made_once
 
 MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
+SPURIOUS_S = 1.0
 PATIENCE_S = 30.0
 """Real seconds after which a wait that nobody ends is reported instead of hanging the suite."""
 SLICE_S = 0.002
@@ -75,7 +76,10 @@ class ManualClock(Clock):
         if self.auto:
             self.advance(max(0.0, timeout_s))
             return condition.wait(0)
-        return self._until(timeout_s, lambda: condition.wait(SLICE_S))
+        # Condition.wait misses a notify that comes just as a slice ends, so this wakes, as any
+        # condition may, without a cause now and then, and the caller looks again.
+        woken = time.monotonic() + SPURIOUS_S
+        return self._until(timeout_s, lambda: condition.wait(SLICE_S) or time.monotonic() > woken)
 
     def until_waiting(self, threads: int = 1) -> None:
         """Return once at least `threads` threads wait on this clock."""
