@@ -37,7 +37,7 @@ HevcqError
 │   └── StragglerRequeued
 ├── StorageError
 │   ├── DatabaseDamaged
-│   ├── DatabaseTooNew
+│   ├── UnknownSchema
 │   └── DatabaseBusy
 └── LibraryError
     ├── SwapRefused
@@ -245,8 +245,8 @@ class DatabaseDamaged(StorageError):
     """The database is damaged; it is never recreated silently."""
 
 
-class DatabaseTooNew(StorageError):
-    """The database was written by a newer hevcq."""
+class UnknownSchema(StorageError):
+    """The database has other tables than this hevcq knows: a newer one wrote it, or an older one."""
 
 
 class DatabaseBusy(StorageError):

@@ -96,7 +96,7 @@ def test_a_misspelt_command_or_option_is_a_usage_error(hevcq, words, said):
         (errors.BadKey(), ExitCode.USAGE),
         (errors.WorkerUnfit(), ExitCode.UNFIT),
         (errors.DatabaseDamaged(), ExitCode.STORAGE),
-        (errors.DatabaseTooNew(), ExitCode.STORAGE),
+        (errors.UnknownSchema(), ExitCode.STORAGE),
         (errors.DatabaseBusy(), ExitCode.STORAGE),
         (errors.DiskFull(), ExitCode.STORAGE),
         (errors.Unavailable(), ExitCode.UNAVAILABLE),

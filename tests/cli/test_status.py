@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.migrations import SCRIPTS
+from hevcq.backends.embedded.database_file import VERSION
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import status_table as status_text
 from hevcq.domain.job import Phase, Progress, RenditionRef
@@ -47,7 +47,7 @@ def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_t
     }
 
 
-@pytest.mark.parametrize("version", [len(SCRIPTS) + 1, 0])
+@pytest.mark.parametrize("version", [VERSION + 1, 0])
 def test_a_database_of_another_version_is_refused(hevcq, data_dir: Path, version: int):
     assert hevcq("status").code == 0
     with closing(sqlite3.connect(data_dir / "hevcq.db")) as connection:

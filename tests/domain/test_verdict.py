@@ -57,7 +57,7 @@ TABLE = {
     errors.Superseded: (BACK, C.INTERNAL),
     errors.StragglerRequeued: (BACK, C.INTERNAL),
     errors.DatabaseDamaged: (BACK, C.DISK),
-    errors.DatabaseTooNew: (BACK, C.DISK),
+    errors.UnknownSchema: (BACK, C.DISK),
     errors.DatabaseBusy: (BACK, C.DISK),
     errors.SwapRefused: (LATER, C.INTERNAL),
     errors.UndoRefused: (LATER, C.INTERNAL),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.embedded.notes import NOTE
+from backends.embedded.notes import open_with_notes
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.ports.store import Store
@@ -79,7 +79,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
-    opened = Database(path, scripts=("001_jobs.sql", NOTE), busy_s=0.2)
+    opened = open_with_notes(path)
     yield opened
     opened.close()
 

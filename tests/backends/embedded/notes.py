@@ -1,9 +1,16 @@
 """A table of a database's tests, and a look at it."""
 
+from pathlib import Path
+
 from hevcq.backends.embedded.database import Database
 
-NOTE = "CREATE TABLE note (text TEXT NOT NULL);"
 ADD = "INSERT INTO note VALUES (?)"
+
+
+def open_with_notes(path: Path) -> Database:
+    database = Database(path, busy_s=0.2)
+    database.change("CREATE TABLE note (text TEXT NOT NULL)")
+    return database
 
 
 def notes(database: Database) -> list[str]:

@@ -11,24 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from backends.embedded.notes import ADD, open_with_notes
 from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S, source, task
 from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.backends.embedded.jobs.tables import Outgoing, send
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import DatabaseBusy
 from hevcq.ports.ledger import Granted, Held
 from hevcq.ports.queue import Delivery, Selection
 from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock
 from hevcq.util.processes import Processes
 from support.clips import ManualClock
-
-NOTE = "CREATE TABLE note (text TEXT NOT NULL);"
-
-
-ADD = "INSERT INTO note VALUES (?)"
 
 
 def test_a_body_nobody_can_read_and_nobody_settles_is_a_dead_letter_without_a_job(
@@ -119,7 +114,7 @@ def test_two_threads_that_look_for_the_dead_at_once_free_them_once(tmp_path, clo
 
 
 def test_an_interrupt_just_after_the_commit_undoes_nothing(tmp_path) -> None:
-    database = Database(tmp_path / "hevcq.db", scripts=("001_jobs.sql", NOTE), busy_s=0.2)
+    database = open_with_notes(tmp_path / "hevcq.db")
 
     class Interrupted:
         """Lets everything through, and interrupts once the commit has happened."""
@@ -144,21 +139,6 @@ def test_an_interrupt_just_after_the_commit_undoes_nothing(tmp_path) -> None:
     assert database.change(ADD, ("next",)) == 1
     assert database.rows("SELECT text FROM note ORDER BY rowid") == [("kept",), ("next",)]
     database.close()
-
-
-def test_an_older_database_that_somebody_writes_to_is_not_migrated_meanwhile(tmp_path) -> None:
-    path = tmp_path / "hevcq.db"
-    Database(path, scripts=("001_jobs.sql",)).close()
-
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DatabaseBusy):
-            Database(path, scripts=("001_jobs.sql", NOTE), busy_s=0.05)
-        other.execute("ROLLBACK")
-
-    later = Database(path, scripts=("001_jobs.sql", NOTE), busy_s=0.2)
-    assert later.change(ADD, ("migrated",)) == 1
-    later.close()
 
 
 NOW = threading.Event()

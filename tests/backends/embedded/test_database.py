@@ -1,4 +1,4 @@
-"""The database file: refused when it is not sound, migrated when old, shared between threads."""
+"""The database file: refused when it is not sound, or of other tables, shared between threads."""
 
 import os
 import sqlite3
@@ -10,17 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends.embedded.notes import ADD, NOTE, notes
+from backends.embedded.notes import ADD, notes, open_with_notes
+from hevcq.backends.embedded import database_file
 from hevcq.backends.embedded import errors as embedded_errors
-from hevcq.backends.embedded import migrations
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.errors import translated
 from hevcq.errors import (
     DatabaseBusy,
     DatabaseDamaged,
-    DatabaseTooNew,
     DiskFull,
     StorageError,
+    UnknownSchema,
 )
 from hevcq.util import file_lock
 
@@ -73,7 +73,7 @@ def damaged(path: Path, database: Database) -> bytes:
     database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
     database.close()
     content = bytearray(path.read_bytes())
-    content[4096 * 40 : 4096 * 60] = b"\x5a" * (4096 * 20)
+    content[-4096 * 10 :] = b"\x5a" * (4096 * 10)
     path.write_bytes(content)
     return bytes(content)
 
@@ -82,10 +82,9 @@ def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: Databas
     content = damaged(path, database)
 
     with pytest.raises(DatabaseDamaged):
-        Database(path, scripts=("001_jobs.sql", NOTE))
+        Database(path)
 
     assert path.read_bytes() == content
-    assert migrations.check(path) != []
 
 
 def test_a_truncated_database_is_refused(path: Path, database: Database) -> None:
@@ -95,64 +94,31 @@ def test_a_truncated_database_is_refused(path: Path, database: Database) -> None
         file.truncate(8192)
 
     with pytest.raises(DatabaseDamaged):
-        Database(path, scripts=("001_jobs.sql", NOTE))
+        Database(path)
 
 
 def test_damage_met_later_is_named_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damaged(path, Database(path, scripts=("001_jobs.sql", NOTE)))
-    monkeypatch.setattr(migrations, "CHECKED_BYTES", 0)
+    damaged(path, open_with_notes(path))
+    monkeypatch.setattr(database_file, "CHECKED_BYTES", 0)
 
-    late = Database(path, scripts=("001_jobs.sql", NOTE))
+    late = Database(path)
     with pytest.raises(DatabaseDamaged):
         notes(late)
     late.close()
 
 
-def test_a_sound_database_passes_the_check(path: Path, database: Database) -> None:
-    database.close()
-
-    assert migrations.check(path) == []
-
-
-def test_a_newer_database_is_refused_and_left_as_it_is(path: Path, database: Database) -> None:
-    database.close()
+@pytest.mark.parametrize("version", [0, database_file.VERSION - 1, database_file.VERSION + 1])
+def test_a_database_of_other_tables_is_refused_and_left_as_it_is(path: Path, version: int) -> None:
+    Database(path).close()
+    with raw(path) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
 
-    with pytest.raises(DatabaseTooNew, match=r"version 2; this hevcq knows up to 1.*newer"):
-        Database(path, scripts=("001_jobs.sql",))
+    said = rf"schema {version}; this hevcq reads schema {database_file.VERSION} only.*wrote it"
+    with pytest.raises(UnknownSchema, match=said):
+        Database(path)
 
     assert path.read_bytes() == before
-
-
-def test_an_older_database_is_migrated_and_keeps_its_rows(path: Path) -> None:
-    old = Database(path, scripts=("001_jobs.sql",))
-    old.change("INSERT INTO remembered VALUES ('a', 'hevc', 'r', 'small', 1.0)")
-    old.close()
-    more = (
-        "001_jobs.sql",
-        NOTE,
-        "ALTER TABLE note ADD COLUMN at REAL; INSERT INTO note VALUES ('x', 1);",
-    )
-
-    new = Database(path, scripts=more)
-
-    assert new.rows("SELECT reason FROM remembered") == [("small",)]
-    assert new.rows("SELECT * FROM note") == [("x", 1.0)]
-    assert new.row("PRAGMA user_version") == (3,)
-    new.close()
-    Database(path, scripts=more).close()
-
-
-def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
-    Database(path, scripts=("001_jobs.sql",)).close()
-    broken = ("001_jobs.sql", "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);")
-
-    with pytest.raises(StorageError):
-        Database(path, scripts=broken)
-
-    sound = Database(path, scripts=("001_jobs.sql",))
-    assert sound.rows("SELECT name FROM sqlite_master WHERE name = 'half'") == []
-    sound.close()
 
 
 def test_a_crash_while_it_was_made_leaves_nothing_in_the_way(path: Path) -> None:
@@ -227,13 +193,11 @@ def test_a_failed_write_on_a_full_disk_is_said_to_be_that(path: Path, monkeypatc
 
 
 def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> None:
-    def fail(connection: sqlite3.Connection, version: int, scripts: tuple[str, ...]) -> None:
-        error = sqlite3.OperationalError("database or disk is full")
-        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-        raise error
+    cramped = path.with_name("schema.sql")
+    cramped.write_text(f"PRAGMA max_page_count = 4;\n{database_file.SCHEMA.read_text()}")
 
     with monkeypatch.context() as patched:
-        patched.setattr(migrations, "_migrate", fail)
+        patched.setattr(database_file, "SCHEMA", cramped)
         with pytest.raises(DiskFull):
             Database(path)
 
@@ -265,7 +229,7 @@ def test_a_locked_database_is_reported_once_and_the_next_wait_is_short(
 
 
 def test_a_wait_for_another_start_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrations, "REPORTED_AFTER_S", 0.05)
+    monkeypatch.setattr(database_file, "REPORTED_AFTER_S", 0.05)
     lock = file_lock.acquire(path.with_name(f"{path.name}.lock"))
     told = threading.Event()
     opening = threading.Thread(target=lambda: Database(path, notice=lambda _: told.set()).close())

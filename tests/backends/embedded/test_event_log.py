@@ -1,17 +1,14 @@
 """Events are written with what they tell of; old folders get those that can be derived."""
 
 import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from contracts.backends import PROFILES, source
-from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.backends.embedded.factory import open_embedded
-from hevcq.backends.embedded.migrations import SCRIPTS
 from hevcq.domain.job import RenditionRef, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
@@ -103,37 +100,6 @@ def test_a_placement_is_reported_once_for_each_state_with_any_bytes_in_its_name(
     event = log.after(0, 100)[1]
     assert (event.path, event.root, Path(event.source)) == (VIDEO, Path("/lib"), VIDEO)
     assert (event.before, event.after, event.at) == (100, 40, 9.0)
-
-
-def test_an_old_folder_gets_what_can_be_derived_and_no_receiver_gets_it(clock, tmp_path) -> None:
-    at = next(n for n, name in enumerate(SCRIPTS) if name.endswith("_events.sql"))
-    path = tmp_path / DATABASE
-    Database(path, scripts=SCRIPTS[:at]).close()
-    job = """INSERT INTO job (job_id, bucket, key, version, size, profile, state, failure_class,
-    rendition_size, cpu_s, created_at, updated_at, parent) VALUES (?, 'b', 'k', '1', 100, 'hevc', ?, ?,
-    ?, ?, 1, ?, ?)"""
-    place = """INSERT INTO placement (job_id, root, source, size, mtime_ns, inode, device, profile, mode,
-    target, keep_days, state, detail, sha256, updated_at) VALUES ('j1', ?, ?, 100, 1, 2, 3, 'hevc',
-    'replace', ?, 30, 'expired', '', '', 15)"""
-    with closing(sqlite3.connect(path)) as connection:
-        for row in (
-            ("j3", "dead", "damaged", None, None, 30, ""),
-            ("j1", "done", None, 40, 3.0, 10, ""),
-            ("j2", "skipped", None, None, None, 20, ""),
-            ("j1.s.0", "done", None, 5, 1.0, 9, "j1"),
-            ("j4", "queued", None, None, None, 5, ""),
-        ):
-            connection.execute(job, row)
-        connection.execute(place, (b"/lib", b"/lib/a\xff.mp4", b"/lib/a\xff.mp4"))
-        connection.commit()
-
-    log = SqliteEventLog(Database(path), clock)
-
-    assert names(log) == ["job.done", "video.replaced", "job.skipped", "job.failed"]
-    replaced = log.after(0, 100)[1]
-    assert (replaced.before, replaced.after, replaced.path) == (100, 40, VIDEO)
-    assert log.reader("somebody").seq == 4
-    assert log.reader("statistics", from_start=True).seq == 0
 
 
 def test_sums_are_added_once_however_many_processes_add_them(log) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from hevcq.backends.embedded.database_file import connect, prepare
 from hevcq.backends.embedded.errors import Patience, log_notice, translated
-from hevcq.backends.embedded.migrations import SCRIPTS, connect, prepare
 from hevcq.errors import StorageError
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class _Ticket(Generic[T]):
 class Database:
     """A database file in WAL mode. Safe to use from any thread; `close` may be called twice.
 
-    Raises DatabaseDamaged, DatabaseTooNew, DatabaseBusy, DiskFull or StorageError from every
+    Raises DatabaseDamaged, UnknownSchema, DatabaseBusy, DiskFull or StorageError from every
     method; `busy_s` is the longest wait for another process's lock, in seconds, and `notice`
     gets the sentence of a wait that takes longer than a moment.
     """
@@ -56,13 +56,12 @@ class Database:
         path: Path,
         *,
         busy_s: float = BUSY_S,
-        scripts: tuple[str, ...] = SCRIPTS,
         notice: Callable[[str], None] = log_notice,
     ) -> None:
         self.path = path
         self._patience = Patience(path, busy_s, notice)
         self._reading = Patience(path, busy_s, notice)  # a read succeeds while writes are locked
-        prepare(path, scripts, self._patience)
+        prepare(path, self._patience)
         self._waiting: deque[_Ticket[Any]] = deque()
         self._writer_lock = threading.Lock()
         self._readers_lock = threading.Lock()

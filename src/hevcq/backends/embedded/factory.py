@@ -55,7 +55,7 @@ def open_embedded(
 
     A new folder gets mode 0700; `notice` gets the sentence of a wait for a locked database.
     Raises DatabaseDamaged (also if renditions exist without the database that names them),
-    DatabaseTooNew, DatabaseBusy, DiskFull or StorageError.
+    UnknownSchema, DatabaseBusy, DiskFull or StorageError.
     """
     folder = settings.data_dir.absolute()
     with file_errors("created", folder):

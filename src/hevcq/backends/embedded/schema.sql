@@ -1,0 +1,462 @@
+-- The tables of the data folder's database. A change of them takes a new number in
+-- database_file.VERSION; a folder with another number is refused.
+
+-- Waiting and held messages of every profile queue.
+-- state: 0 ready, 1 in flight, 2 delayed. visible_at: wall seconds when 1 or 2 is ready again.
+-- held: the attempt that holds the message, NULL when nobody does (never taken, or given back).
+-- turn: the fair-share round it is delivered in. AUTOINCREMENT: an id in an old receipt is never
+-- given to another message.
+CREATE TABLE message (
+  id         INTEGER PRIMARY KEY AUTOINCREMENT,
+  queue      TEXT    NOT NULL,
+  state      INTEGER NOT NULL,
+  turn       INTEGER NOT NULL,
+  visible_at REAL    NOT NULL,
+  attempts   INTEGER NOT NULL DEFAULT 0,
+  held       INTEGER,
+  owner      TEXT    NOT NULL DEFAULT '',
+  grp        TEXT    NOT NULL DEFAULT '',
+  sent_at    REAL    NOT NULL,
+  body       TEXT    NOT NULL
+);
+-- Partial, so that a claim reads the head of one small tree whatever waits behind it.
+CREATE INDEX message_ready  ON message (queue, turn)       WHERE state = 0;
+CREATE INDEX message_hidden ON message (queue, visible_at) WHERE state > 0;
+CREATE INDEX message_group  ON message (queue, grp, turn)  WHERE grp <> '';
+
+CREATE TABLE dead_letter (
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  queue         TEXT    NOT NULL,
+  body          TEXT    NOT NULL,
+  job_id        TEXT    NOT NULL,
+  reason        TEXT    NOT NULL,
+  failure_class TEXT    NOT NULL,
+  attempts      INTEGER NOT NULL,
+  tail          TEXT    NOT NULL,
+  grp           TEXT    NOT NULL,
+  buried_at     REAL    NOT NULL
+);
+CREATE INDEX dead_letter_queue ON dead_letter (queue);
+CREATE INDEX dead_letter_job   ON dead_letter (job_id);
+
+-- The ledger. lease_until, created_at and the other times are wall seconds.
+-- split: how a job was split, as JSON, NULL where it was not. whole: why it must not be split again.
+-- parent: the job a subjob belongs to, '' for a job. chunk: its number, NULL for the join. A subjob is
+-- claimed, renewed and ended by the same statements; it is in no listing and no count.
+-- doubts: failures held to be their worker's, and so not counted. interruptions: attempts that ended
+-- with the whole program (kill -9, power cut), no crash of the job. place: phase and percent at which
+-- the last one ended, if known; the same one twice is a crash.
+-- notices: what the rendition does not keep of its source: sentences, as a JSON list.
+CREATE TABLE job (
+  seq              INTEGER PRIMARY KEY,
+  job_id           TEXT    NOT NULL UNIQUE,
+  bucket           TEXT    NOT NULL,
+  key              TEXT    NOT NULL,
+  version          TEXT    NOT NULL,
+  size             INTEGER NOT NULL,
+  profile          TEXT    NOT NULL,
+  state            TEXT    NOT NULL,
+  fence            INTEGER NOT NULL DEFAULT 0,
+  failures         INTEGER NOT NULL DEFAULT 0,
+  crashes          INTEGER NOT NULL DEFAULT 0,
+  owner            TEXT    NOT NULL DEFAULT '',
+  lease_until      REAL    NOT NULL DEFAULT 0,
+  phase            TEXT,
+  percent          REAL,
+  speed            REAL,
+  eta_s            REAL,
+  reason           TEXT    NOT NULL DEFAULT '',
+  failure_class    TEXT,
+  rendition_key    TEXT,
+  rendition_size   INTEGER,
+  rendition_sha256 TEXT,
+  certificate_key  TEXT,
+  created_at       REAL    NOT NULL,
+  updated_at       REAL    NOT NULL,
+  started_at       REAL,
+  finished_at      REAL,
+  cpu_s            REAL,
+  split            TEXT,
+  whole            TEXT    NOT NULL DEFAULT '',
+  parent           TEXT    NOT NULL DEFAULT '',
+  part_split       TEXT,
+  chunk            INTEGER,
+  frames           INTEGER,
+  doubts           INTEGER NOT NULL DEFAULT 0,
+  interruptions    INTEGER NOT NULL DEFAULT 0,
+  place            TEXT    NOT NULL DEFAULT '',
+  notices          TEXT    NOT NULL DEFAULT '[]'
+);
+CREATE INDEX job_updated ON job (updated_at);
+CREATE INDEX job_state   ON job (state, updated_at);
+-- Counting jobs reads this index alone, and so must not meet subjobs in it.
+CREATE INDEX job_profile ON job (profile, state, updated_at, parent) WHERE parent = '';
+CREATE INDEX job_key     ON job (key);
+CREATE INDEX job_parent  ON job (parent, part_split, chunk) WHERE parent <> '';
+
+-- The number of jobs by profile and state, kept in the transaction of each change, so that a status
+-- does not read the whole table. Subjobs (those with a parent) are not counted.
+CREATE TABLE job_count (
+  profile TEXT    NOT NULL,
+  state   TEXT    NOT NULL,
+  count   INTEGER NOT NULL,
+  PRIMARY KEY (profile, state)
+) WITHOUT ROWID;
+
+CREATE TRIGGER job_count_added AFTER INSERT ON job WHEN NEW.parent = '' BEGIN
+  INSERT INTO job_count SELECT NEW.profile, NEW.state, 0
+  WHERE NOT EXISTS (SELECT 1 FROM job_count WHERE profile = NEW.profile AND state = NEW.state);
+  UPDATE job_count SET count = count + 1 WHERE profile = NEW.profile AND state = NEW.state;
+END;
+CREATE TRIGGER job_count_moved AFTER UPDATE OF state ON job
+WHEN NEW.parent = '' AND NEW.state <> OLD.state BEGIN
+  UPDATE job_count SET count = count - 1 WHERE profile = OLD.profile AND state = OLD.state;
+  INSERT INTO job_count SELECT NEW.profile, NEW.state, 0
+  WHERE NOT EXISTS (SELECT 1 FROM job_count WHERE profile = NEW.profile AND state = NEW.state);
+  UPDATE job_count SET count = count + 1 WHERE profile = NEW.profile AND state = NEW.state;
+END;
+CREATE TRIGGER job_count_removed AFTER DELETE ON job WHEN OLD.parent = '' BEGIN
+  UPDATE job_count SET count = count - 1 WHERE profile = OLD.profile AND state = OLD.state;
+END;
+
+-- Who reopened a settled job, why, and what it was.
+CREATE TABLE reopened (
+  job_id TEXT NOT NULL,
+  at     REAL NOT NULL,
+  who    TEXT NOT NULL,
+  why    TEXT NOT NULL,
+  was    TEXT NOT NULL,
+  reason TEXT NOT NULL
+);
+CREATE INDEX reopened_job ON reopened (job_id, at);
+
+CREATE TABLE remembered (
+  source_sha256 TEXT NOT NULL,
+  profile       TEXT NOT NULL,
+  revision      TEXT NOT NULL,
+  reason        TEXT NOT NULL,
+  made_at       REAL NOT NULL,
+  PRIMARY KEY (source_sha256, profile, revision)
+) WITHOUT ROWID;
+
+-- Library files that are linked as sources, never copied. path: the name's raw bytes.
+CREATE TABLE source (
+  source_id   TEXT    PRIMARY KEY,
+  path        BLOB    NOT NULL,
+  size        INTEGER NOT NULL,
+  mtime_ns    INTEGER NOT NULL,
+  inode       INTEGER NOT NULL,
+  device      INTEGER NOT NULL,
+  accepted_at REAL    NOT NULL
+) WITHOUT ROWID;
+
+-- Visible objects: this row is the publication, the bytes are in objects/<2 hex>/<64 hex>/<version>/.
+CREATE TABLE object (
+  key         TEXT    PRIMARY KEY,
+  version     TEXT    NOT NULL,
+  size        INTEGER NOT NULL,
+  sha256      TEXT    NOT NULL,
+  job_id      TEXT    NOT NULL,
+  fence       INTEGER NOT NULL,
+  metadata    TEXT    NOT NULL,
+  modified_at REAL    NOT NULL
+) WITHOUT ROWID;
+
+-- Versions that no row of `object` names any more, until their bytes are removed: whoever replaced
+-- or deleted them may die before that.
+CREATE TABLE discarded (
+  version TEXT PRIMARY KEY,
+  key     TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- The catalog: what scans learned. facts: which version of the facts `info` holds.
+CREATE TABLE file (
+  path     BLOB    NOT NULL UNIQUE,
+  size     INTEGER NOT NULL,
+  mtime_ns INTEGER NOT NULL,
+  inode    INTEGER NOT NULL,
+  device   INTEGER NOT NULL,
+  facts    TEXT    NOT NULL,
+  info     TEXT,
+  problem  TEXT
+);
+
+-- The catalog: which rendition belongs at which path.
+CREATE TABLE placement (
+  seq        INTEGER PRIMARY KEY,
+  job_id     TEXT    NOT NULL UNIQUE,
+  root       BLOB    NOT NULL,
+  source     BLOB    NOT NULL,
+  size       INTEGER NOT NULL,
+  mtime_ns   INTEGER NOT NULL,
+  inode      INTEGER NOT NULL,
+  device     INTEGER NOT NULL,
+  profile    TEXT    NOT NULL,
+  mode       TEXT    NOT NULL,
+  target     BLOB    NOT NULL,
+  keep_days  REAL    NOT NULL,
+  state      TEXT    NOT NULL,
+  detail     TEXT    NOT NULL,
+  retained   BLOB,
+  sha256     TEXT    NOT NULL,
+  updated_at REAL    NOT NULL
+);
+CREATE INDEX placement_updated ON placement (updated_at);
+CREATE INDEX placement_state   ON placement (state, updated_at);
+CREATE INDEX placement_source  ON placement (source);
+CREATE INDEX placement_target  ON placement (target);
+-- A video that was renamed or moved is recognised by size and modification time.
+CREATE INDEX placement_bytes   ON placement (size, mtime_ns);
+
+-- Digests of renditions in place, valid while the file's status is as it was then.
+-- certificate: SHA-256 of what a certificate states, if the gates proved it again.
+CREATE TABLE hashed_file (
+  path        BLOB    NOT NULL PRIMARY KEY,
+  size        INTEGER NOT NULL,
+  mtime_ns    INTEGER NOT NULL,
+  inode       INTEGER NOT NULL,
+  device      INTEGER NOT NULL,
+  ctime_ns    INTEGER NOT NULL,
+  sha256      TEXT    NOT NULL,
+  certificate TEXT    NOT NULL
+) WITHOUT ROWID;
+
+-- The catalog: what each encode took, which the forecast of the next ones learns from.
+CREATE TABLE encode_cost (
+  job_id      TEXT    PRIMARY KEY,
+  at          REAL    NOT NULL,
+  profile     TEXT    NOT NULL,
+  encoder     TEXT    NOT NULL,
+  preset      TEXT    NOT NULL,
+  megapixels  REAL    NOT NULL,
+  source_size INTEGER NOT NULL,
+  output_size INTEGER NOT NULL,
+  cpu_s       REAL    NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX encode_cost_profile ON encode_cost (profile, at);
+
+-- The time lived through, as far as seen, because the clock alone deletes no original.
+-- One row: seconds so far; the wall and highest wall time, uptime and start of the machine last seen.
+CREATE TABLE lived (
+  id           INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+  total_s      REAL    NOT NULL,
+  wall         REAL    NOT NULL,
+  highest_wall REAL    NOT NULL,
+  uptime_s     REAL    NOT NULL,
+  boot         TEXT    NOT NULL
+);
+
+-- Since which of those seconds a job's original is kept.
+CREATE TABLE kept_original (
+  job_id  TEXT NOT NULL PRIMARY KEY,
+  since_s REAL NOT NULL
+) WITHOUT ROWID;
+
+-- Uploaded videos. record: the whole record as JSON; the columns beside it are what is looked for.
+CREATE TABLE video (
+  video_id TEXT    PRIMARY KEY,
+  owner    TEXT    NOT NULL,
+  status   TEXT    NOT NULL,
+  slug     TEXT,
+  due_at   REAL,
+  words    TEXT    NOT NULL,
+  bytes    INTEGER NOT NULL,
+  revision INTEGER NOT NULL,
+  record   TEXT    NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX video_owner ON video (owner, status, video_id);
+CREATE INDEX video_status ON video (status, video_id);
+CREATE UNIQUE INDEX video_slug ON video (slug) WHERE slug IS NOT NULL;
+CREATE INDEX video_due ON video (due_at, video_id) WHERE due_at IS NOT NULL;
+
+-- Sums for quotas, kept in the transaction of each change. scope: 'farm', or 'owner:' and its id.
+CREATE TABLE video_usage (
+  scope  TEXT    PRIMARY KEY,
+  videos INTEGER NOT NULL,
+  open   INTEGER NOT NULL,
+  bytes  INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER video_added AFTER INSERT ON video BEGIN
+  INSERT OR IGNORE INTO video_usage VALUES ('farm', 0, 0, 0), ('owner:' || NEW.owner, 0, 0, 0);
+  UPDATE video_usage SET videos = videos + 1, open = open + (NEW.status = 'uploading'),
+    bytes = bytes + NEW.bytes WHERE scope IN ('farm', 'owner:' || NEW.owner);
+END;
+CREATE TRIGGER video_changed AFTER UPDATE ON video
+WHEN NEW.bytes <> OLD.bytes OR NEW.status <> OLD.status BEGIN
+  UPDATE video_usage SET bytes = bytes + NEW.bytes - OLD.bytes,
+    open = open + (NEW.status = 'uploading') - (OLD.status = 'uploading')
+  WHERE scope IN ('farm', 'owner:' || NEW.owner);
+END;
+CREATE TRIGGER video_removed AFTER DELETE ON video BEGIN
+  UPDATE video_usage SET videos = videos - 1, open = open - (OLD.status = 'uploading'),
+    bytes = bytes - OLD.bytes WHERE scope IN ('farm', 'owner:' || OLD.owner);
+END;
+
+-- Requests to create a video, by idempotency key: sent again, they find the video of the first.
+CREATE TABLE video_request (
+  request    TEXT PRIMARY KEY,
+  video_id   TEXT NOT NULL,
+  digest     TEXT NOT NULL,
+  expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX video_request_expiry ON video_request (expires_at);
+
+-- The journal of syncs: versions of files on servers, and how far their move is. Paths are raw bytes.
+CREATE TABLE sync_entry (
+  account TEXT    NOT NULL,
+  path    BLOB    NOT NULL,
+  version TEXT    NOT NULL,
+  size    INTEGER NOT NULL,
+  since   REAL    NOT NULL,
+  stage   TEXT    NOT NULL,
+  file_id TEXT    NOT NULL,
+  sha256  TEXT    NOT NULL,
+  target  BLOB,
+  detail  TEXT    NOT NULL,
+  PRIMARY KEY (account, path)
+) WITHOUT ROWID;
+
+-- Bytes that ever arrived from an account, so that the same bytes never arrive twice.
+CREATE TABLE sync_arrival (
+  account TEXT    NOT NULL,
+  sha256  TEXT    NOT NULL,
+  size    INTEGER NOT NULL,
+  target  BLOB    NOT NULL,
+  at      REAL    NOT NULL,
+  PRIMARY KEY (account, sha256)
+) WITHOUT ROWID;
+
+-- Whether a server deletes only the version it is asked to; why_not is '' where it does.
+CREATE TABLE sync_server (
+  account TEXT NOT NULL PRIMARY KEY,
+  at      REAL NOT NULL,
+  why_not TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Renditions of arrived bytes that were put back to their server: at which path, and when.
+CREATE TABLE sync_put_back (
+  account TEXT NOT NULL,
+  sha256  TEXT NOT NULL,
+  path    BLOB NOT NULL,
+  at      REAL NOT NULL,
+  PRIMARY KEY (account, sha256)
+) WITHOUT ROWID;
+
+-- Pauses that a person set, read by every worker before it receives.
+-- profile: '' for all. since, until: wall seconds; until is NULL without an end.
+CREATE TABLE pause (
+  profile TEXT NOT NULL PRIMARY KEY,
+  by      TEXT NOT NULL,
+  since   REAL NOT NULL,
+  until   REAL,
+  running TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- What happened, in order, for messages and statistics. Triggers write it in the transaction
+-- of what it tells of. source: a source's key, or whom the event is about; path, root: raw bytes.
+CREATE TABLE event (
+  seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+  at            REAL    NOT NULL,
+  name          TEXT    NOT NULL,
+  job_id        TEXT    NOT NULL DEFAULT '',
+  profile       TEXT    NOT NULL DEFAULT '',
+  source        TEXT    NOT NULL DEFAULT '',
+  path          BLOB,
+  root          BLOB,
+  reason        TEXT    NOT NULL DEFAULT '',
+  failure_class TEXT    NOT NULL DEFAULT '',
+  before        INTEGER,
+  after         INTEGER,
+  cpu_s         REAL,
+  video_id      TEXT    NOT NULL DEFAULT ''
+);
+CREATE INDEX event_of_machine ON event (name, source, at) WHERE job_id = '';
+
+-- How far each reader of the events is: the receivers of messages, and the statistics.
+-- busy_until: while one process works for it. next_at: its next try.
+CREATE TABLE event_reader (
+  name       TEXT    NOT NULL PRIMARY KEY,
+  seq        INTEGER NOT NULL,
+  tries      INTEGER NOT NULL DEFAULT 0,
+  next_at    REAL    NOT NULL DEFAULT 0,
+  sent_at    REAL    NOT NULL DEFAULT 0,
+  busy_until REAL    NOT NULL DEFAULT 0,
+  problem    TEXT    NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+
+-- The statistics: one row a day and kind. day: days since 1970 in UTC.
+CREATE TABLE history (
+  day           INTEGER NOT NULL,
+  name          TEXT    NOT NULL,
+  root          BLOB    NOT NULL,
+  profile       TEXT    NOT NULL,
+  codec         TEXT    NOT NULL,
+  failure_class TEXT    NOT NULL,
+  count         INTEGER NOT NULL,
+  before        INTEGER NOT NULL,
+  after         INTEGER NOT NULL,
+  cpu_s         REAL    NOT NULL,
+  PRIMARY KEY (day, name, root, profile, codec, failure_class)
+) WITHOUT ROWID;
+
+CREATE TRIGGER event_of_job AFTER UPDATE OF state ON job WHEN NEW.parent = '' AND
+NEW.state <> OLD.state AND (NEW.state IN ('done', 'skipped', 'dead') OR NEW.failures > OLD.failures)
+BEGIN
+  INSERT INTO event (at, name, job_id, profile, source, reason, failure_class, before, after, cpu_s)
+  VALUES (NEW.updated_at, CASE WHEN NEW.state = 'done' THEN 'job.done'
+    WHEN NEW.state = 'skipped' THEN 'job.skipped' WHEN NEW.state <> 'dead' THEN 'job.retry'
+    WHEN NEW.failure_class = 'cancelled' THEN 'job.cancelled' ELSE 'job.failed' END,
+    NEW.job_id, NEW.profile, NEW.key, NEW.reason, IFNULL(NEW.failure_class, ''), NEW.size,
+    NEW.rendition_size, NEW.cpu_s);
+END;
+CREATE TRIGGER event_of_placement AFTER UPDATE OF state ON placement
+WHEN NEW.state <> OLD.state AND NEW.state IN ('placed', 'replaced', 'undone', 'expired')
+BEGIN
+  INSERT INTO event (at, name, job_id, profile, source, path, root, before, after)
+  VALUES (NEW.updated_at, 'video.' || NEW.state, NEW.job_id, NEW.profile, NEW.source,
+    NEW.target, NEW.root, NEW.size, COALESCE(
+    (SELECT rendition_size FROM job WHERE job_id = NEW.job_id),
+    (SELECT output_size FROM encode_cost WHERE job_id = NEW.job_id)));
+END;
+-- Uploaded videos tell when they are ready or failed, in the transaction that notes it.
+CREATE TRIGGER event_of_video AFTER UPDATE OF status ON video
+WHEN NEW.status <> OLD.status AND NEW.status IN ('done', 'failed')
+BEGIN
+  INSERT INTO event (at, name, source, reason, failure_class, before, video_id)
+  VALUES (json_extract(NEW.record, '$.updated_at'),
+    CASE WHEN NEW.status = 'done' THEN 'video.ready' ELSE 'video.failed' END,
+    json_extract(NEW.record, '$.title'), json_extract(NEW.record, '$.reason'),
+    IFNULL(json_extract(NEW.record, '$.failure_class'), ''),
+    json_extract(NEW.record, '$.upload.size'), NEW.video_id);
+END;
+
+-- The last whole read of each file of a library. sha256: of the bytes first read with this size and
+-- time; another one at a later read is bit rot. spots: where damage is, as JSON. Paths are raw bytes.
+CREATE TABLE health (
+  path     BLOB    NOT NULL PRIMARY KEY,
+  size     INTEGER NOT NULL,
+  mtime_ns INTEGER NOT NULL,
+  inode    INTEGER NOT NULL,
+  device   INTEGER NOT NULL,
+  sha256   TEXT    NOT NULL,
+  depth    TEXT    NOT NULL,
+  health   TEXT    NOT NULL,
+  detail   TEXT    NOT NULL,
+  at       REAL    NOT NULL,
+  spots    TEXT    NOT NULL
+) WITHOUT ROWID;
+
+-- Rounds that were begun and not ended: the next run goes on with them.
+CREATE TABLE health_round (
+  round TEXT NOT NULL PRIMARY KEY,
+  at    REAL NOT NULL
+) WITHOUT ROWID;
+
+-- Who may use the page: users, programs' tokens, sessions that were signed out of, the sign-in token.
+CREATE TABLE accounts (
+  kind TEXT NOT NULL,
+  key TEXT NOT NULL,
+  row TEXT NOT NULL,
+  expires_at REAL,
+  PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
