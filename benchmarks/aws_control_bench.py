@@ -1,8 +1,7 @@
 """What the AWS side costs beside bare boto3 on the same emulator, and what a farm costs on AWS.
 
 Run as `python benchmarks/aws_control_bench.py`: prints a table and writes benchmarks/out/aws.json.
-Ratios are what counts; moto is no AWS, so the absolute figures say nothing of it. Celery over SQS
-has a benchmark of its own, celery_sqs_bench.py.
+Ratios are what counts; moto is no AWS, so the absolute figures say nothing of it.
 """
 
 from __future__ import annotations

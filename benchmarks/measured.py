@@ -13,8 +13,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 OUT = Path(__file__).resolve().parent / "out"
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 
@@ -143,10 +141,9 @@ def repeat(source: Path, target: Path, times: int) -> None:
 
 
 def own_cpu_s() -> float:
-    """Return the CPU seconds of this process, its ended children, and those that stay (ffmpeg.inputs)."""
+    """Return the CPU seconds of this process and its ended children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    stays = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children())
-    return time.process_time() + used.ru_utime + used.ru_stime + stays
+    return time.process_time() + used.ru_utime + used.ru_stime
 
 
 def encode_only(arguments: list[str], output: Path) -> list[str]:

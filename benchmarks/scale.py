@@ -32,14 +32,12 @@ from botocore.exceptions import ClientError
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("", "tests")]
 
-from benchmarks.autoscaling import (
-    START_S,
+from benchmarks.scaling import (
     STEP_S,
     TASK_HOUR_USD,
     Metrics,
     Rules,
     Scaler,
-    World,
     offline_resources,
     rules_of,
 )
@@ -56,6 +54,7 @@ PARTITION_WRITES = 1_000 * STEP_S
 """Write units of one partition in a step."""
 IN_FLIGHT = 120_000
 STARTS_A_MINUTE = 500
+START_S = (60, 120)
 HEARTBEAT_S = 100.0
 WRITE_USD, REQUEST_USD = 0.625e-6, 0.40e-6
 KNOWN = frozenset({"hevc", "720p", "1080p"})
@@ -185,7 +184,6 @@ class Fleet:
     def __init__(self, rules: Rules, day: Day, seed: int) -> None:
         self.rules = replace(rules, capacity=(day.max_tasks if day.warm else 0, day.max_tasks))
         self.day, self.random = day, random.Random(seed)
-        self.world = World({}, hours=0)
         self.clock, self.table = ManualClock(start=0.0), Table()
         tokens = itertools.count()
         self.ledger = DynamoLedger(
@@ -282,8 +280,8 @@ def simulate(rules: Rules, day: Day, *, seed: int = 1, shards: int = schema.SHAR
     known = mock.patch.object(job_table, "MAX_KNOWN", IN_FLIGHT + day.uploads)
     with mock.patch.object(schema, "SHARDS", shards), known:
         fleet = Fleet(rules, day, seed)
-        metrics, seen, now = Metrics(fleet), fleet.seen, 0  # type: ignore[arg-type]
-        scaler = Scaler(fleet, metrics)  # type: ignore[arg-type]
+        metrics, seen, now = Metrics(fleet), fleet.seen, 0
+        scaler = Scaler(fleet, metrics)
         while seen.done < day.uploads:
             now += STEP_S
             fleet.step(now)

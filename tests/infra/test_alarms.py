@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from benchmarks.autoscaling import Expression
+from benchmarks.scaling import Expression
 
 from hevcq.worker.monitoring.metrics import METRICS, NAMESPACE
 from infra.terraform import ALARM_TOPIC, ROOT, deployed

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from benchmarks.autoscaling import Rules, rules_of
 from benchmarks.scale import Day, simulate
+from benchmarks.scaling import Expression, Rules, rules_of
 
 BURST = Day(600, 600 / 1157 / 3600, 600, job_s=15.0, warm=True)
 
@@ -24,6 +24,18 @@ def test_every_upload_of_a_day_is_encoded_once_by_the_fleet_that_the_rules_start
     assert seen.wait_h(0.99) < 2
     assert 20 < seen.most_tasks <= 200
     assert seen.throttles == 0
+
+
+@pytest.mark.terraform
+@pytest.mark.parametrize(("uploads", "needed"), [(3, 2), (12, 6), (200, 20)])
+def test_late_and_missing_metrics_start_no_more_tasks_than_are_needed(
+    rules: Rules, uploads: int, needed: int
+) -> None:
+    for seed in range(3):
+        seen = simulate(rules, Day(uploads, 0.01, 20), seed=seed)
+
+        assert seen.most_tasks == needed
+        assert min(seen.waits) <= 9 * 60
 
 
 @pytest.mark.terraform
@@ -48,3 +60,21 @@ def test_a_hundred_thousand_uploads_at_a_million_a_day(rules: Rules) -> None:
     assert seen.done == 100_000
     assert seen.throttles == 0
     assert seen.wait_h(0.99) < 4
+
+
+@pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ("a + b", [5.0, None, None, 9.0]),
+        ("FILL(b, 0) - a", [1.0, -2.0, None, 1.0]),
+        ("FILL(b, REPEAT) * 2", [6.0, 6.0, 16.0, 10.0]),
+        ("IF(a > 2 AND b > 4, a, 0)", [0.0, None, None, 4.0]),
+        ("a / (a - a)", [None, None, None, None]),
+    ],
+)
+def test_metric_math_keeps_missing_points_missing(
+    expression: str, wanted: list[float | None]
+) -> None:
+    metrics = {"a": [2.0, 2.0, None, 4.0], "b": [3.0, None, 8.0, 5.0]}
+
+    assert Expression(expression).over(metrics) == wanted

@@ -304,7 +304,7 @@ def test_a_real_video_has_all_its_frames(tmp_path):
 
 @pytest.mark.aws
 def test_five_kills_cost_a_video_of_ten_minutes_one_chunk_each_at_most():
-    from benchmarks.kill_bench import lives
+    from support.chunk_kills import lives
 
     (life,) = lives(CloudVideoFarm, 1)
 

@@ -3,7 +3,6 @@
 import math
 
 import pytest
-from benchmarks.chunk_quality import bd_rate, decibel
 
 from hevcq.ffmpeg.verify.seams import FRAMES_PER_SIDE, MAX_SSIM_DROP, SEAM_FRAMES, ssim_drop
 
@@ -35,15 +34,3 @@ def test_a_frame_that_cannot_be_compared_is_as_bad_as_can_be():
 def test_a_video_shorter_than_the_surroundings_of_its_seam_is_judged_by_what_there_is():
     assert ssim_drop([0.9] * 4, 2) == 0.0
     assert ssim_drop([0.98, 0.98, 0.98, 0.98, 0.5, 0.98], 4) == pytest.approx(0.48)
-
-
-def test_equal_curves_differ_by_nothing_and_a_tenth_more_bytes_by_a_tenth():
-    curve = [(1000.0, 10.0), (2000.0, 13.0), (4000.0, 15.0), (8000.0, 16.5)]
-
-    assert bd_rate(curve, curve) == pytest.approx(0.0)
-    assert bd_rate(curve, [(size * 1.1, at) for size, at in curve]) == pytest.approx(0.1)
-    assert bd_rate(curve, [(size, at + 0.5) for size, at in curve]) < 0
-
-
-def test_the_scale_of_likeness_is_that_of_lost_likeness():
-    assert decibel(0.99) == pytest.approx(20.0)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from benchmarks.kill_bench import KILLS, lives
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.worker.scratch import Scratch
+from support.chunk_kills import KILLS, lives
 from support.fakes.backend import Outage
 from support.fakes.encoder import passed
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm

@@ -1,7 +1,4 @@
-"""What the farm's scaling does when metrics come late: simulated over the formulas of a plan.
-
-Run as `python benchmarks/autoscaling.py [PLAN.json]`; without a file it plans the example offline,
-which needs terraform and its provider. Virtual time, a second or two of CPU.
+"""The scaling rules of a plan, and what CloudWatch tells them, late and with gaps.
 
 The formulas, thresholds, cooldowns and shares of Spot are read from the plan. Modelled after AWS's
 documentation, and never compared with AWS itself:
@@ -10,30 +7,27 @@ documentation, and never compared with AWS itself:
 - an alarm looks at its newest points that are there, a few minutes back;
 - target tracking acts after three minutes above its target or fifteen below 90 % of it, in
   proportion to the capacity, and counts what the running cooldown's step added as part of it;
-- tasks take 60 to 120 s to start; a task with work is protected; ECS makes no fall-back from Spot.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 import math
 import random
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("", "tests")]
 
 Series = list[float | None]
 STEP_S = 10
-MINUTE_S = 60
 LAG_S = (60, 180)
-START_S = (60, 120)
+MISSING = 0.05
+"""Share of the points that never come."""
 LOOK_BACK = 5
 """Minutes before its own periods in which an alarm still finds points
 (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html)."""
@@ -154,8 +148,6 @@ class Rules:
     zero_step: int
     zero_cooldown_s: float
     capacity: tuple[int, int]
-    spot: float
-    on_demand_base: int
 
 
 def rules_of(resources: Sequence[Mapping[str, Any]], profile: str) -> Rules:
@@ -172,9 +164,6 @@ def rules_of(resources: Sequence[Mapping[str, Any]], profile: str) -> Rules:
     step = one("aws_appautoscaling_policy", "from_zero")["step_scaling_policy_configuration"][0]
     alarm = one("aws_cloudwatch_metric_alarm", 'waiting_and_nobody_runs["from-zero"]')
     target = one("aws_appautoscaling_target", "this")
-    strategy = one("aws_ecs_service", "this")["capacity_provider_strategy"]
-    shares = {each["capacity_provider"]: each for each in strategy}
-    weights = {name: each["weight"] for name, each in shares.items()}
     return Rules(
         tracked=Expression(next(m["expression"] for m in metrics if m["return_data"])),
         target=tracking["target_value"],
@@ -189,32 +178,7 @@ def rules_of(resources: Sequence[Mapping[str, Any]], profile: str) -> Rules:
         zero_step=step["step_adjustment"][0]["scaling_adjustment"],
         zero_cooldown_s=step["cooldown"],
         capacity=(target["min_capacity"], target["max_capacity"]),
-        spot=weights["FARGATE_SPOT"] / sum(weights.values()),
-        on_demand_base=shares["FARGATE"]["base"] or 0,
     )
-
-
-@dataclass(frozen=True)
-class World:
-    """What happens to the farm, and how well it is told."""
-
-    uploads: Mapping[int, int]
-    hours: float
-    job_s: float = 1800
-    missing: float = 0.05
-    lag_s: tuple[int, int] = LAG_S
-    zero_is_told: bool = True
-    losses_per_hour: float = 0.0
-    no_spot: tuple[int, int] = (0, 0)
-
-
-@dataclass
-class Task:
-    """A worker: `ready` when it has started, `until` when its job ends, if it has one."""
-
-    spot: bool
-    ready: float
-    until: float | None = None
 
 
 @dataclass
@@ -230,71 +194,24 @@ class Told:
         return [value if seen <= now else None for value, seen in pairs]
 
 
-@dataclass
-class Outcome:
-    """What became of one run: times in seconds from the first upload, tasks in hours."""
+class Farm(Protocol):
+    """What is measured and scaled: one profile's queue and service."""
 
-    first_task_s: float = math.inf
-    needed_s: float = math.inf
-    most_tasks: int = 0
-    done_s: float = math.inf
-    zero_s: float = math.inf
-    task_h: float = 0.0
-    busy_h: float = 0.0
-    actions: int = 0
+    rules: Rules
+    random: random.Random
+    desired: int
+    used: float
 
     @property
-    def idle_usd(self) -> float:
-        """What the tasks without work cost."""
-        return (self.task_h - self.busy_h) * TASK_HOUR_USD
-
-
-class Farm:
-    """One profile's queue and service."""
-
-    def __init__(self, rules: Rules, world: World, random_: random.Random) -> None:
-        self.rules, self.world, self.random = rules, world, random_
-        self.waiting, self.desired, self.used = 0, rules.capacity[0], 0.0
-        self.tasks: list[Task] = []
-        self.ended = 0
-
-    def running(self, now: float) -> int:
-        return sum(task.ready <= now for task in self.tasks)
+    def waiting(self) -> int:
+        """The tasks that wait in the queue."""
 
     @property
     def busy(self) -> int:
-        return sum(task.until is not None for task in self.tasks)
+        """The tasks that are in work."""
 
-    def step(self, now: float) -> None:
-        """Let jobs end, Spot take tasks, the service start and stop some, and the idle take work."""
-        for task in self.tasks:
-            if task.until is not None and task.until <= now:
-                task.until, self.ended = None, self.ended + 1
-        lost = self.world.losses_per_hour * STEP_S / 3600
-        for task in [t for t in self.tasks if t.spot and lost and self.random.random() < lost]:
-            self.waiting += task.until is not None
-            self.tasks.remove(task)
-        self._fit(now)
-        for task in self.tasks:
-            if self.waiting and task.until is None and task.ready <= now:
-                task.until = now + self.world.job_s * self.random.lognormvariate(-0.125, 0.5)
-                self.waiting -= 1
-        if self.waiting or self.busy or any(t.ready <= now for t in self.tasks):
-            self.used = now
-
-    def _fit(self, now: float) -> None:
-        idle = [task for task in self.tasks if task.until is None]
-        for task in sorted(idle, key=lambda t: -t.ready)[: max(0, len(self.tasks) - self.desired)]:
-            self.tasks.remove(task)
-        outage = self.world.no_spot[0] <= now < self.world.no_spot[1]
-        for _ in range(self.desired - len(self.tasks)):
-            on_demand = sum(not task.spot for task in self.tasks)
-            base = self.rules.on_demand_base
-            share = (on_demand - base) / max(1, len(self.tasks) - base)
-            spot = on_demand >= base and (share >= 1 - self.rules.spot or self.rules.spot == 1)
-            if spot and outage:
-                return
-            self.tasks.append(Task(spot, now + self.random.uniform(*START_S)))
+    def running(self, now: float) -> int:
+        """Return how many workers run."""
 
 
 class Metrics:
@@ -314,15 +231,11 @@ class Metrics:
             self._awake = now + draw.uniform(WAKE_S / 3, WAKE_S)
         running = farm.running(now)
         values = {"waiting": farm.waiting, "inwork": farm.busy, "running": running}
-        lags = [draw.uniform(*farm.world.lag_s) for _ in range(2)]
+        lags = [draw.uniform(*LAG_S) for _ in range(2)]
         for name, value in values.items():
             late = lags[name == "running"]
-            silent = (
-                (not farm.world.zero_is_told and not running)
-                if name == "running"
-                else (now < self._awake)
-            )
-            gone = silent or draw.random() < farm.world.missing
+            silent = name != "running" and now < self._awake
+            gone = silent or draw.random() < MISSING
             self.told[name].values.append(value)
             self.told[name].seen.append(math.inf if gone else now + late)
 
@@ -378,120 +291,9 @@ class Scaler:
         return self.zero_base + rules.zero_step
 
 
-def needed(rules: Rules, backlog: int) -> int:
-    """Return the tasks that a backlog needs to be worked off in time."""
-    return min(rules.capacity[1], math.ceil(backlog / rules.target))
-
-
-def run(rules: Rules, world: World, seed: int, *, ideal: bool = False) -> Outcome:
-    """Play one world through; with `ideal` the capacity follows the backlog at once."""
-    farm = Farm(rules, world, random.Random(seed))
-    metrics = Metrics(farm)
-    scaler = Scaler(farm, metrics)
-    first, total = min(world.uploads), sum(world.uploads.values())
-    wanted = needed(rules, max(world.uploads.values()))
-    outcome = Outcome()
-    for now in range(0, int(world.hours * 3600), STEP_S):
-        farm.waiting += world.uploads.get(now, 0)
-        if ideal:
-            farm.desired = max(rules.capacity[0], needed(rules, farm.waiting + farm.busy))
-        farm.step(now)
-        if now % MINUTE_S == 0 and not ideal:
-            metrics.note(now)
-            scaler.act(now)
-        if now >= first:
-            _note(outcome, farm, now, first, wanted, total)
-    outcome.actions = scaler.actions
-    return outcome
-
-
-def _note(outcome: Outcome, farm: Farm, now: int, first: int, wanted: int, total: int) -> None:
-    running = farm.running(now)
-    outcome.task_h += running * STEP_S / 3600
-    outcome.busy_h += farm.busy * STEP_S / 3600
-    outcome.most_tasks = max(outcome.most_tasks, farm.desired)
-    since = now - first
-    if running:
-        outcome.first_task_s = min(outcome.first_task_s, since)
-    if running >= wanted:
-        outcome.needed_s = min(outcome.needed_s, since)
-    if farm.ended >= total:
-        outcome.done_s = min(outcome.done_s, since)
-        if not farm.tasks:
-            outcome.zero_s = min(outcome.zero_s, since)
-
-
-QUIET_START = 8 * 3600
-WORLDS = {
-    "3 uploads": World({600: 3}, hours=6),
-    "12 uploads at once": World({600: 12}, hours=8),
-    "200 uploads at once": World({600: 200}, hours=16),
-    "12, no zero told": World({600: 12}, hours=8, zero_is_told=False),
-    "12, a fifth of points missing": World({600: 12}, hours=8, missing=0.2),
-    "12, metrics always 3 min late": World({600: 12}, hours=8, lag_s=(180, 180)),
-    "24, Spot takes 0.5 tasks an hour": World({600: 24}, hours=10, losses_per_hour=0.5),
-    "24, no Spot for two hours": World({600: 24}, hours=12, no_spot=(0, 7800)),
-    "12 after 8 quiet hours": World({QUIET_START: 12}, hours=16),
-}
-
-
 def offline_resources() -> list[dict[str, Any]]:
     """Plan the example offline; return the plan's resources."""
     from tests.infra.terraform import VARIABLES, Terraform, planned
 
     with tempfile.TemporaryDirectory() as folder:
         return planned(Terraform(Path(folder)).plan(*VARIABLES))
-
-
-def rows(rules: Rules, seeds: int = 20) -> Iterator[list[str]]:
-    """Yield a row of medians for each world, beside the ideal's."""
-    for name, world in WORLDS.items():
-        ours = [run(rules, world, seed) for seed in range(seeds)]
-        ideal = [run(rules, world, seed, ideal=True) for seed in range(seeds)]
-        most = needed(rules, max(world.uploads.values()))
-
-        yield [
-            name,
-            _medians(ours, ideal, lambda o: o.first_task_s / 60),
-            _medians(ours, ideal, lambda o: o.needed_s / 60),
-            f"{max(o.most_tasks for o in ours)} / {most}",
-            _medians(ours, ideal, lambda o: o.done_s / 60),
-            _medians(ours, ideal, lambda o: (o.zero_s - o.done_s) / 60),
-            _medians(ours, ideal, lambda o: o.idle_usd, ".2f"),
-        ]
-
-
-def _medians(
-    ours: list[Outcome], ideal: list[Outcome], of: Callable[[Outcome], float], form: str = ".0f"
-) -> str:
-    middle = [statistics.median(map(of, each)) for each in (ours, ideal)]
-    return " / ".join(format(m, form) if m < math.inf else "never" for m in middle)
-
-
-HEAD = [
-    "what happens (ours / ideal)",
-    "first task, min",
-    "tasks needed run, min",
-    "most tasks / needed",
-    "last job done, min",
-    "then to zero, min",
-    "idle tasks, $",
-]
-
-
-def main() -> int:
-    """Print the table."""
-    if len(sys.argv) > 1:
-        from tests.infra.terraform import planned
-
-        resources = planned(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    else:
-        resources = offline_resources()
-    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
-    for row in rows(rules_of(resources, "hevc")):
-        print(f"| {' | '.join(row)} |")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

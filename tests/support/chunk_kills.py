@@ -1,6 +1,6 @@
 """What kills cost a video that is encoded in chunks: the real handler, a stub encoder, virtual time.
 
-Run as `python benchmarks/kill_bench.py [LIVES]`. A video of ten minutes, encoded as fast as it plays,
+A video of ten minutes, encoded as fast as it plays,
 is worked off by one worker after another; five of them are killed, in the middle of a chunk or at
 one of the steps around its encode. Lost is what was encoded more than once.
 """
@@ -8,24 +8,18 @@ one of the steps around its encode. Lost is what was encoded more than once.
 from __future__ import annotations
 
 import random
-import statistics
-import sys
 import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[1] / "tests")]
-from benchmarks.measured import report
-from support.fakes.encoder import fake_index
-from support.fakes.farm import DoomedScratch, Killed
-from support.fakes.videofarm import CHUNKED, EmbeddedVideoFarm, VideoFarm
-from hevcq.util import log
-from hevcq.domain.chunking.planner import Chunk, ChunkPlan
 from hevcq.domain.chunk_settings import Chunking, ChunkMode
+from hevcq.domain.chunking.planner import Chunk, ChunkPlan
 from hevcq.domain.job import JobState
 from hevcq.ports.encoder import ChunkReport, EncodeRequest, OnProgress
+from support.fakes.encoder import fake_index
+from support.fakes.farm import DoomedScratch, Killed
+from support.fakes.videofarm import CHUNKED, VideoFarm
 
 VIDEO_S, KILLS = 600, 5
 STEPS = (
@@ -144,25 +138,3 @@ def lives(kind: type[VideoFarm], count: int) -> list[Life]:
             found.append(life(farm, seed))
             farm.backend.close()
     return found
-
-
-def main() -> int:
-    """Measure, print, write, judge."""
-    log.configure("error")
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    rows: list[dict[str, object]] = []
-    for name, kind in (("memory", VideoFarm), ("embedded", EmbeddedVideoFarm)):
-        found = lives(kind, count)
-        worst = max(max(each.lost) for each in found)
-        share = statistics.median(each.in_vain for each in found)
-        rows += [
-            {"figure": f"{name}: lost by the worst kill / longest chunk", "value": worst,
-             "limit": 1.0},
-            {"figure": f"{name}: encoded in vain by {KILLS} kills / the video", "value": share,
-             "limit": KILLS * 60 / VIDEO_S},
-        ]  # fmt: skip
-    return report("kill", rows)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
