@@ -124,7 +124,7 @@ def variant(**own: object) -> Variant:
 
 def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
     sounds = [
-        Rendition("a1-2/sound1.m3u8", 'Say "hi"\n', "ger", default=True, channels=2,
+        Rendition("a1-2/sound1.m3u8", 'Say <"hi"\n', "ger", default=True, channels=2,
                   codec="mp4a.40.2", rates=Rates(100, 90)),
         Rendition("a1-2/sound2.m3u8", "", "und", channels=1, codec="mp4a.40.2", rates=Rates(130, 80)),
     ]  # fmt: skip
@@ -135,7 +135,7 @@ def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
     assert text.splitlines()[3:10] == [
         '#EXT-X-SESSION-DATA:DATA-ID="com.apple.hls.title",VALUE="Ein Titel"',
         (
-            '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="Say \'hi\' ",LANGUAGE="de",DEFAULT=YES,'
+            '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="Say ‹\'hi\' ",LANGUAGE="de",DEFAULT=YES,'
             'AUTOSELECT=YES,CHANNELS="2",URI="a1-2/sound1.m3u8"'
         ),
         (

@@ -126,7 +126,9 @@ def _renditions(kind: str, group: str, found: Sequence[Rendition]) -> Iterator[s
     for number, each in enumerate(found, 1):
         language = bcp47(each.language)
         kind_name = "Subtitles" if kind == "SUBTITLES" else "Sound"
-        name = unique_name(each.title or language or f"{kind_name} {number}", taken)
+        # Players of web pages write names as HTML.
+        title = each.title.replace("<", "‹")
+        name = unique_name(title or language or f"{kind_name} {number}", taken)
         words = [f"TYPE={kind}", f'GROUP-ID="{group}"', f"NAME={_quoted(name)}"]
         words += [f"LANGUAGE={_quoted(language)}"] if language else []
         words += [f"DEFAULT={_yes(each.default)}", "AUTOSELECT=YES"]

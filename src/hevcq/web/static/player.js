@@ -1,5 +1,12 @@
 // The player: HLS by hls.js where the browser can, else natively; controls by Plyr.
 "use strict";
+// Plyr writes what a track is called as HTML, and the uploaded file says what it is called.
+for (const name of ["label", "language"]) {
+  const { get } = Object.getOwnPropertyDescriptor(TextTrack.prototype, name);
+  Object.defineProperty(TextTrack.prototype, name, {
+    get() { return get.call(this).replaceAll("<", "‹"); },
+  });
+}
 const video = document.getElementById("player");
 const playlist = video.dataset.playlist;
 const options = {
