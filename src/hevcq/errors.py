@@ -33,8 +33,7 @@ HevcqError
 │   ├── Paused
 │   ├── LeaseLost
 │   ├── StaleFence
-│   ├── Superseded
-│   └── StragglerRequeued
+│   └── Superseded
 ├── StorageError
 │   ├── DatabaseDamaged
 │   ├── UnknownSchema
@@ -231,10 +230,6 @@ class StaleFence(Interruption):
 
 class Superseded(Interruption):
     """The split job that this part belongs to ended, or goes on without it."""
-
-
-class StragglerRequeued(Interruption):
-    """This worker is several times slower with its chunk than others were; another takes it."""
 
 
 class StorageError(HevcqError):

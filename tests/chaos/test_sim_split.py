@@ -23,7 +23,8 @@ from hevcq.worker.chunking.split import subjob_task
 from hevcq.worker.delivery.lease import Lease
 
 ROOT = Path(__file__).resolve().parents[2]
-WORLDS = (*range(1, 12), EMBEDDED_EVERY)
+WORLDS = (*range(1, 11), 14, EMBEDDED_EVERY)
+"""In the fourteenth a killed worker's chunk is adopted."""
 SEEDS = 40
 """How many worlds a planted defect may take until it is noticed."""
 VIDEO_SEED = next(seed for seed in itertools.count(1) if is_video_world(seed))

@@ -14,7 +14,7 @@ from hevcq.wiring.app import open_app
 from hevcq.wiring.worker import ORIGINALS_FIRST_S, build_pool, slots_per_job, watchers
 from hevcq.worker.monitoring.periodic import Periodic
 from support.clips import ManualClock
-from support.fakes.backend import HEVC, memory_backend
+from support.fakes.backend import HEVC
 from support.media_facts import SHIPPED
 
 
@@ -64,16 +64,6 @@ def test_a_pool_serves_the_named_profiles_with_the_settings_numbers(tmp_path: Pa
     with pytest.raises(UnknownProfile):
         build_pool(app, ["nope"])
     app.close()
-
-
-@pytest.mark.parametrize(("backend", "requeue_stragglers"), [("embedded", False), ("aws", True)])
-def test_chunks_are_handed_on_where_workers_are_machines_of_their_own(
-    tmp_path, backend, requeue_stragglers
-):
-    app = open_app(Settings(data_dir=tmp_path, backend=backend))
-    app.worker_backend = memory_backend(app.clock, app.profiles)
-
-    assert build_pool(app)._context.requeue_stragglers is requeue_stragglers
 
 
 def test_a_folder_without_profiles_is_a_configuration_error(tmp_path: Path):

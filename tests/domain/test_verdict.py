@@ -55,7 +55,6 @@ TABLE = {
     errors.LeaseLost: (OFF, C.INTERNAL),
     errors.StaleFence: (OFF, C.INTERNAL),
     errors.Superseded: (BACK, C.INTERNAL),
-    errors.StragglerRequeued: (BACK, C.INTERNAL),
     errors.DatabaseDamaged: (BACK, C.DISK),
     errors.UnknownSchema: (BACK, C.DISK),
     errors.DatabaseBusy: (BACK, C.DISK),

@@ -232,3 +232,13 @@ def test_a_slot_that_dies_in_its_poll_leaves_its_place_to_the_others(farm, error
 
     end(farm, pool)
     assert done, "the place of the dead slot is held for ever, and nobody looks for work"
+
+
+def test_a_slot_whose_encode_ended_expects_nothing_more():
+    encode_slots = EncodeSlots(1, ManualClock(auto=True))
+    encode_slots.enter("a")
+    encode_slots.received("a")
+
+    encode_slots.expect("a", 1.0)
+
+    assert not encode_slots.enter("b"), "what is not encoding is not about to end"

@@ -28,14 +28,10 @@ from hevcq.errors import (
     SourceUnreadable,
     StaleFence,
     StorageError,
-    StragglerRequeued,
     Unavailable,
     VerificationFailed,
     WorkerUnfit,
 )
-
-REQUEUED_CHUNK_DELAY_S = 3.0
-"""Seconds a requeued chunk stays hidden, so that another worker can become free for it."""
 
 
 class FailureClass(StrEnum):
@@ -185,9 +181,6 @@ def verdict(
         case Handling.HANDS_OFF:
             return Abandon(reason=reason)
         case Handling.GIVE_BACK:
-            if isinstance(error, StragglerRequeued):
-                # Without a delay this same worker would receive it again.
-                return Release(reason=reason, delay_s=REQUEUED_CHUNK_DELAY_S)
             waits = isinstance(error, (DiskFull, StorageError))
             delay = backoff(max(0, attempt - 1), limits, jitter) if waits else 0.0
             return Release(reason=reason, delay_s=delay)

@@ -81,7 +81,6 @@ def build_pool(
         on_event=emit,
         slots_per_job=partial(slots_per_job, settings, app.capacity.slots),
         sweep_on_start=settings.backend == "embedded",
-        requeue_stragglers=settings.backend == "aws",
         mark_source_finished=SourceFinisher(backend, app.profiles)
         if settings.aws.tag_done
         else keep,

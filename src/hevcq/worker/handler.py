@@ -12,7 +12,6 @@ from hevcq.domain.job import JobRecord, JobState, Task
 from hevcq.domain.pause import Closed, RunningWork
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
-    REQUEUED_CHUNK_DELAY_S,
     Abandon,
     Bury,
     Done,
@@ -40,7 +39,7 @@ from hevcq.worker.chunking.split import enqueue_chunks, split_video
 from hevcq.worker.chunking.subjob import settle_ended_subjob, settle_obsolete_subjob
 from hevcq.worker.delivery.claim import ClaimedTask, ClaimResult, ObsoleteTask, claim_task
 from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.decide import decide, has_receives_to_spare, is_unfit
+from hevcq.worker.delivery.decide import decide, is_unfit
 from hevcq.worker.delivery.events import emit_settled, emit_started
 from hevcq.worker.delivery.fault_attribution import crashed_too_often
 from hevcq.worker.delivery.job import Job
@@ -50,7 +49,6 @@ from hevcq.worker.encode_job import EncodeJob
 
 NEVER_CLAIMED_FAILURES = 1 << 30
 """Practically unlimited: a job that was never claimed has not failed, so no failure counts."""
-REQUEUED_CHUNK = "This worker handed the chunk on a moment ago, and leaves it to others."
 MAX_HELD_DELAY_S = 3600.0
 """Longest delay in seconds of a delivery whose job another worker holds."""
 
@@ -162,8 +160,6 @@ class Handler:
         """Claim a task in the ledger; return its job, or a verdict if this worker must not run it."""
         try:
             lease.check()
-            if self._leaves(task, delivery, profile):
-                return Release(reason=REQUEUED_CHUNK, delay_s=REQUEUED_CHUNK_DELAY_S)
             found = claim_task(self._context, self.worker, task, delivery, profile)
             if isinstance(found, ObsoleteTask):
                 return settle_obsolete_subjob(self._context, task, found.job, found.part)
@@ -183,13 +179,6 @@ class Handler:
             return EncodeJob(self._context, claimed, granted, split_video)
         kind = JoinJob if claimed.task.chunk is None else ChunkJob
         return kind(self._context, claimed, granted, split_job)
-
-    def _leaves(self, task: Task, delivery: Delivery, profile: Profile) -> bool:
-        """Return whether to leave a chunk that this process requeued to other workers for now."""
-        now = self._context.clock.monotonic()
-        if not self._context.requeued_chunks.leaves(task.unit_id, now):
-            return False
-        return has_receives_to_spare(delivery, profile)
 
     def _ended(
         self, found: ClaimResult, claim: AlreadySettled | AlreadySplit, lease: Lease

@@ -1,7 +1,6 @@
 """A video in chunks on the emulator: SQS, DynamoDB and S3 carry its parts to one rendition."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -29,7 +28,6 @@ from worker.chunking.test_split_sets import (
     proven,
     replaced_by_a_whole_encode,
 )
-from worker.chunking.test_straggler import HandsOn, handing_on
 
 POINTS = (
     "encode/store.put:after",
@@ -310,18 +308,6 @@ def test_five_kills_cost_a_video_of_ten_minutes_one_chunk_each_at_most():
 
     assert sum(life.lost) > 0
     assert max(life.lost) <= 1.0
-
-
-@pytest.mark.aws
-class TestHandedOn(HandsOn):
-    """On the emulator, where workers are machines of their own."""
-
-    @pytest.fixture
-    def farm(self, tmp_path) -> Iterator[CloudVideoFarm]:
-        found = CloudVideoFarm(tmp_path)
-        handing_on(found)
-        yield found
-        found.backend.close()
 
 
 @pytest.mark.aws

@@ -108,7 +108,6 @@ class VideoMachine(Machine):
     def more(self) -> dict[str, Any]:
         return {
             "slots_per_job": lambda _profile: self.slots_per_job,
-            "requeue_stragglers": not self.world.embedded,
             "sweep_on_start": self.sweep_on_start,
         }
 

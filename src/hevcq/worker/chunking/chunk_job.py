@@ -19,7 +19,6 @@ from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
-from hevcq.worker.chunking.straggler import StragglerWatch
 from hevcq.worker.chunking.subjob import Subjob, send_join
 from hevcq.worker.scratch import sha256_file
 
@@ -60,9 +59,6 @@ class ChunkJob(Subjob):
         self._report.phase(Phase.ENCODE)
         request = self._request(video, location, output)
         on_progress = self._report.encoding(Phase.ENCODE, video.chunks.seconds(chunk))
-        if self._context.requeue_stragglers:
-            trail = StragglerWatch(self._context, video, chunk, self._lease, self.claimed.fence)
-            on_progress = trail.watched(on_progress)
         report = self._context.encoder.encode_chunk(
             request,
             video.chunks,

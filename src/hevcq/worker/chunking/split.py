@@ -15,8 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from hevcq.domain.chunking.chunk_count import longest_first
-from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
+from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, costliest_first, plan_chunks
 from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState, Split, Task, TaskKind
 from hevcq.domain.keys import work_folder, work_key
@@ -95,8 +94,7 @@ class Splitter:
         log = get_logger(job=video.job_id, split=name)
         log.info("video_split", chunks=split.chunks, frames=split.frames)
         try:
-            order = longest_first([chunk.cost for chunk in chunks.chunks])
-            enqueue_chunks(self._context, self._task, split, order)
+            enqueue_chunks(self._context, self._task, split, costliest_first(chunks))
         except (TransientError, StorageError) as error:
             # The job is already split, so this must not count as a failure.
             log.warning("split_not_announced", reason=str(error))

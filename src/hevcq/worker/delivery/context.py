@@ -14,7 +14,6 @@ from hevcq.domain.job import Source
 from hevcq.domain.pause import Closed
 from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
-from hevcq.domain.verdict import REQUEUED_CHUNK_DELAY_S
 from hevcq.errors import DatabaseBusy, Unavailable, WorkerUnfit
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
@@ -28,30 +27,6 @@ from hevcq.worker.delivery.fault_attribution import CircuitBreaker
 from hevcq.worker.delivery.lease import Beating, Heartbeat, Lease
 from hevcq.worker.encode_slots import EncodeSlots
 from hevcq.worker.scratch import Scratch
-
-LEAVE_S = 2.75 * REQUEUED_CHUNK_DELAY_S
-"""Seconds that a requeued chunk is left to others: long enough to refuse it twice. Each refusal
-costs its message a receive."""
-
-
-class RequeuedChunks:
-    """Remember the chunks that this process requeued; shared by all its slots."""
-
-    def __init__(self) -> None:
-        self._until: dict[str, float] = {}
-        self._lock = threading.Lock()
-
-    def note(self, unit_id: str, now: float) -> None:
-        """Record a requeued chunk at `now` (monotonic seconds), and drop expired ones."""
-        with self._lock:
-            left = {unit: until for unit, until in self._until.items() if now < until}
-            self._until = {**left, unit_id: now + LEAVE_S}
-
-    def leaves(self, unit_id: str, now: float) -> bool:
-        """Return whether to leave the chunk to others at `now` (monotonic seconds)."""
-        with self._lock:
-            return now < self._until.get(unit_id, now)
-
 
 Result = TypeVar("Result")
 
@@ -80,12 +55,11 @@ class WorkerContext:
 
     `min_free_bytes` stay free on the disks of scratch and store. `threads` is the encoder's thread
     count if the profile sets none. `random` returns numbers in [0, 1). `slots_per_job` returns how
-    many slots may share a video of a profile. With `requeue_stragglers`, a chunk that is far behind
-    is requeued for another worker and recorded in `requeued_chunks`. With `sweep_on_start`, a start
-    removes what killed workers left in the store for split videos. `encode_slots` limits parallel
-    encodes if there are more slots. `mark_source_finished` is called with the source of every job
-    that ends well, and must not raise. `keyring` signs certificates. `admission` says whether work may
-    begin (None: always). `notify` is called with an event of this machine and its reason.
+    many slots may share a video of a profile. With `sweep_on_start`, a start removes what killed
+    workers left in the store for split videos. `encode_slots` limits parallel encodes if there are
+    more slots. `mark_source_finished` is called with the source of every job that ends well, and must
+    not raise. `keyring` signs certificates. `admission` says whether work may begin (None: always).
+    `notify` is called with an event of this machine and its reason.
     """
 
     backend: Backend
@@ -101,8 +75,6 @@ class WorkerContext:
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     slots_per_job: Callable[[Profile], int] = alone
     sweep_on_start: bool = False
-    requeue_stragglers: bool = False
-    requeued_chunks: RequeuedChunks = field(default_factory=RequeuedChunks)
     mark_source_finished: Callable[[Source], bool] = keep
     encode_slots: EncodeSlots | None = None
     keyring: Keyring = field(default_factory=Keyring)

@@ -138,7 +138,7 @@ class Lease:
     def check(self) -> None:
         """Raise the cause if the work must end.
 
-        Raises LeaseLost, StaleFence, Stopped, Paused, Superseded, StragglerRequeued or LimitExceeded.
+        Raises LeaseLost, StaleFence, Stopped, Paused, Superseded or LimitExceeded.
         """
         if self.cause is not None:
             raise self.cause
