@@ -136,10 +136,9 @@ def test_every_key_of_a_profile_is_on_its_page():
 def test_every_json_line_is_on_the_page_of_the_command_line():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     # Of the page's answers its own description tells (docs/openapi.json).
-    lines = [path for path in (ROOT / "src" / "hevcq").rglob("*.py") if "web/" not in str(path)]
-    code = "".join(
-        path.read_text() for path in [*lines, *(ROOT / "src/hevcq/cli/web").glob("*.py")]
-    )
+    every = (ROOT / "src" / "hevcq").rglob("*.py")
+    lines = [path for path in every if ROOT / "src/hevcq/web" not in path.parents]
+    code = "".join(path.read_text() for path in lines)
 
     found = set(re.findall(r'"type": "(\w+)"', code))
 

@@ -69,6 +69,14 @@ def test_publishing_prints_the_address_and_private_ends_it(hevcq, bench):
     assert bench.farm.videos.by_slug(address.removeprefix("/p/")) is None
 
 
+def test_what_files_tell_of_people_is_shared_only_with_a_word(hevcq, bench):
+    video = bench.telling(bench.done(profiles=("hevc",)), ("location", "artist"))
+    ran = hevcq("videos", "publish", video.video_id)
+    assert (ran.code, "location, artist" in ran.err) == (ExitCode.USAGE, True)
+    assert hevcq("videos", "publish", video.video_id, "--tags").out.startswith("/p/")
+    assert not bench.now(video).public_original
+
+
 def test_deleting_needs_a_yes_and_leaves_nothing(hevcq, bench):
     video, other = bench.done(profiles=("hevc",)), bench.done(profiles=("hevc",))
     ran = hevcq("videos", "delete", video.video_id)

@@ -80,6 +80,12 @@ class VideoBench:
         self.work()
         return refresh(self.farm, video)
 
+    def telling(self, video: Video, *names: tuple[str, ...] | None) -> Video:
+        """Return the video with renditions that tell these things (None: nobody looked)."""
+        found = zip(video.renditions, names, strict=True)
+        made = [{**each.model_dump(), "personal": personal} for each, personal in found]
+        return self.farm.change(video, renditions=made)
+
     def now(self, video: Video) -> Video:
         """Return the record as it is."""
         return self.farm.videos.get(video.video_id)

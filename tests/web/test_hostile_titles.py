@@ -47,6 +47,9 @@ def test_titles_of_an_uploaded_file_are_text(site: Site, tmp_path: Path) -> None
         for address in addresses:
             ann.go(address)
             look(ann)
+            if address == addresses[1]:  # a set has no tags
+                assert not ann.page.get_by_label("the uploaded file").is_checked()
+                ann.page.get_by_label("artist, comment, copyright").check()
             ann.page.get_by_role("button", name="Make it public").click()
             public = ann.page.locator(".share a").get_attribute("href")
             stranger = Watched(chromium.new_context(), site.address)

@@ -19,6 +19,7 @@ from hevcq.domain.certificate import (
 from hevcq.domain.job import RenditionRef
 from hevcq.domain.videos.record import Video
 from hevcq.usecases.videos import manage
+from hevcq.usecases.videos.follow import refresh
 from hevcq.web.media import span
 from hevcq.wiring.app import App
 from hevcq.wiring.videos import video_farm
@@ -73,6 +74,36 @@ def test_a_rendition_is_served_whole_by_range_and_only_once(
     head = ann.head(where)
     assert head.headers["Content-Length"] == str(len(content))
     assert head.content == b""
+
+
+@pytest.mark.parametrize(
+    ("told", "word", "seen"),
+    [
+        ((), {}, {"hevc"}),
+        (("location",), {}, set()),
+        (None, {}, set()),
+        (("location",), {"tags": True}, {"hevc"}),
+        ((), {"original": True}, {"hevc", "original"}),
+    ],
+)
+def test_a_public_address_gives_what_its_owner_agreed_to(
+    bench: VideoBench,
+    visit: Callable[..., TestClient],
+    told: tuple[str, ...] | None,
+    word: dict[str, bool],
+    seen: set[str],
+) -> None:
+    video = manage.publish(bench.farm, bench.upload(profiles=("hevc",)), **word)
+    bench.work()
+    video = bench.telling(refresh(bench.farm, video), told)
+    stranger, shared = visit(auth="users"), f"/p/{video.slug}/media"
+    names = {"hevc": address(video).rpartition("/")[2], "original": bench.raw(video).name}
+    got = {name: stranger.get(f"{shared}/{name}/{file}") for name, file in names.items()}
+    assert {name for name, each in got.items() if each.status_code == 200} == seen
+    html = stranger.get(f"/p/{video.slug}").text
+    assert {name for name in names if f"/media/{name}/" in html} == seen
+    texts = stranger.get(f"{shared}/hevc/texts/0.vtt").json()["detail"]
+    assert ("There is no such file." in texts) == ("hevc" not in seen)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_what_runs_is_cancelled(people, bench):
 def test_a_published_video_is_watched_signed_out_until_it_is_private_again(people, bench, visit):
     video = bench.done("ann", title="The garden", description="In May.\n<i>Sunny.</i>")
     ann, stranger = people("ann"), visit(auth="users")
-    ann.post(f"/v/{video.video_id}/publish")
+    ann.post(f"/v/{video.video_id}/publish", data={"tags": ""})
     public = bench.now(video)
     assert public.visibility is Visibility.PUBLIC
     assert f"/p/{public.slug}" in ann.get(f"/v/{video.video_id}").text
@@ -281,7 +281,7 @@ def test_a_video_without_a_picture_shows_a_sign(people, bench, visit):
     ann = people("ann")
 
     got = ann.get(f"/v/{video.video_id}/poster.jpg")
-    ann.post(f"/v/{video.video_id}/publish")
+    ann.post(f"/v/{video.video_id}/publish", data={"tags": ""})
 
     assert (got.status_code, got.headers["content-type"]) == (200, "image/svg+xml")
     slug = bench.now(video).slug
@@ -314,7 +314,7 @@ def test_an_mp4_is_played_with_its_subtitles_and_chapters(
     assert got.text.endswith("Hi\n")
     assert ann.get(first.replace("0.vtt", "2.vtt")).status_code == 404
     assert people("bob").get(first).status_code == 404
-    ann.post(f"/v/{video.video_id}/publish")
+    ann.post(f"/v/{video.video_id}/publish", data={"tags": ""})
     slug = bench.now(video).slug
     stranger = visit(auth="users")
     assert "<track src=" in stranger.get(f"/p/{slug}").text

@@ -143,6 +143,10 @@ class Certificate(Frozen):
     carried: tuple[str, ...] = Field(
         default=(), description="metadata that ffmpeg does not copy, and gate G3 found carried"
     )
+    personal: tuple[str, ...] | None = Field(
+        default=None,
+        description="what the rendition tells of people, places and devices, by name; null: unknown",
+    )
     losses: tuple[str, ...] = Field(
         default=(), description="metadata whose loss forbids that the rendition replaces its source"
     )
@@ -153,11 +157,11 @@ class Certificate(Frozen):
     cpu_s: float = Field(default=0.0, description="CPU seconds of the encode")
     signature: Signature | None = None
 
-    @field_validator("arguments", "notices", "carried", "losses", mode="after")
+    @field_validator("arguments", "notices", "carried", "personal", "losses", mode="after")
     @classmethod
-    def _printable(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+    def _printable(cls, words: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """Escape bytes of file names that are not UTF-8 as `\\xNN`, because JSON cannot hold them."""
-        return tuple(encodable(word) for word in words)
+        return None if words is None else tuple(encodable(word) for word in words)
 
     @property
     def total_size(self) -> int:

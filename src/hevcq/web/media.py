@@ -19,7 +19,7 @@ from hevcq.domain.videos.record import SLUG, Video
 from hevcq.domain.videos.rules import disposition
 from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.playback import PlayFile, open_file, play_file
+from hevcq.usecases.videos.playback import PlayFile, open_file, play_file, require_shared
 from hevcq.usecases.videos.texts import track
 from hevcq.web.identity.person import Scope, person_of
 from hevcq.web.problems import of_error, problem
@@ -70,6 +70,7 @@ def _shared(request: Request, farm: VideoFarm) -> Video:
     video = farm.videos.by_slug(slug) if re.fullmatch(SLUG, slug) else None
     if video is None:
         raise NoSuchVideo("There is no such video.")
+    require_shared(farm, video, request.path_params["profile"])
     return video
 
 

@@ -293,6 +293,7 @@ def _certificate(
         gates=gates,
         notices=made.plan.notices,
         carried=made.plan.carried,
+        personal=made.plan.personal,
         losses=made.plan.losses,
         hevcq_version=__version__,
         made_at=context.clock.now(),

@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.domain.media.facts import MetadataItem, VideoFacts
 from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
-from hevcq.domain.planning.metadata import kept_crop, losses
+from hevcq.domain.planning.metadata import kept_crop, losses, personal
 from hevcq.domain.planning.planner import make_plan
 from support.media_facts import MKV, audio, media, profile, video
 
@@ -132,3 +132,20 @@ def test_a_file_of_many_boxes_is_judged_without_comparing_each_with_each(monkeyp
 
     assert losses("mp4", found, (main,)) == ()
     assert len(compared) < 5 * len(boxes)
+
+
+def test_what_a_rendition_tells_of_people_places_and_devices_is_named() -> None:
+    plain = {"title": "A", "ENCODER": "x", "creation_time": "2026", "major_brand": "isom"}
+    told = {"com.apple.quicktime.location.ISO6709": "+48", "location-eng": "+48", "Odd": "?"}
+    spoken = audio().model_copy(update={"tags": {"handler_name": "S", "comment": "ours"}})
+    box = MetadataItem(place="movie", name="Samsung's data (smta)", size=9, digest="d")
+    source = media(video(), spoken).model_copy(
+        update={"tags": {**plain, **told}, "metadata": (box,)}
+    )
+    plan = make_plan(profile(container="mp4"), source)
+    assert isinstance(plan, EncodePlan)
+    assert plan.personal == ("comment", "location", "location-eng", "odd", box.name)
+    silent = source.model_copy(update={"tags": plain, "streams": media(video()).streams})
+    assert personal(plan.muxer, silent, plan.streams[:1]) == (box.name,)
+    nothing = silent.model_copy(update={"metadata": ()})
+    assert personal(plan.muxer, nothing, plan.streams[:1]) == ()

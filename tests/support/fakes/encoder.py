@@ -114,6 +114,7 @@ def plain_plan(
         extension=extension,
         video=video,
         streams=streams,
+        personal=(),
     )
 
 

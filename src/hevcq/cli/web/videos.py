@@ -92,6 +92,12 @@ def publish(
     private: Annotated[
         bool, typer.Option("--private", help="Make a public video private again.")
     ] = False,
+    tags: Annotated[
+        bool, typer.Option("--tags", help="Also share what the files tell of people and places.")
+    ] = False,
+    original: Annotated[
+        bool, typer.Option("--original", help="Also share the uploaded file, with all it holds.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Let everybody with its address watch a video.
@@ -104,7 +110,11 @@ def publish(
         from hevcq.usecases.videos.listing import video_json
 
         found = farm.find(video, None)
-        found = manage.unpublish(farm, found) if private else manage.publish(farm, found)
+        found = (
+            manage.unpublish(farm, found)
+            if private
+            else manage.publish(farm, found, tags=tags, original=original)
+        )
         if as_json:
             render.emit_json(video_json(found, settled_rows(found)))
         elif found.slug is None:

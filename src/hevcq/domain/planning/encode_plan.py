@@ -229,6 +229,9 @@ class EncodePlan(Frozen):
     carried: tuple[str, ...] = Field(
         default=(), description="metadata that ffmpeg does not copy, and the rendition holds"
     )
+    personal: tuple[str, ...] | None = Field(
+        default=None, description="what the rendition tells of people, places and devices, by name"
+    )
     losses: tuple[str, ...] = Field(
         default=(), description="metadata whose loss forbids that the rendition replaces the source"
     )

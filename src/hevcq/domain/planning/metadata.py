@@ -67,6 +67,15 @@ _NO_LOSS = frozenset(
     {"creation_time", "timecode", "encoder", "encoding_tool", PROVENANCE_KEY, *BRANDS}
 )
 """Keys that are stored elsewhere or written anew."""
+_IMPERSONAL = _NO_LOSS | {
+    "title", "album", "genre", "track", "disc", "date", "show", "season_number", "episode_id",
+    "episode_sort", "network", "compilation", "gapless_playback", "media_type", "hd_video",
+    "language", "handler_name", "vendor_id", "duration", "bps", "number_of_frames",
+    "number_of_bytes", "_statistics_writing_app", "_statistics_writing_date_utc",
+    "_statistics_tags", "source_id", "rotate", "alpha_mode", "stereo_mode", "mimetype",
+    "service_name", "service_provider",
+}  # fmt: skip
+"""Tags that tell nobody who recorded something, where, or with what."""
 FREE_FORM_BYTES = 8 + 28 + 12 + 16
 """Bytes of a free-form entry without its key and value."""
 CLEAN_APERTURE_BYTES = 40 + 16
@@ -322,6 +331,25 @@ def ledger(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
     names = list(dict.fromkeys(names))
     more = (f"{len(names) - _MOST_NAMED} more",) if len(names) > _MOST_NAMED else ()
     return (*names[:_MOST_NAMED], *more)
+
+
+def personal(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
+    """Return what a rendition may tell of people, places and devices, by name.
+
+    That is every tag and every piece of metadata that is not known to tell nothing.
+    """
+    kept = {track.source_index for track in streams if track.position is not None}
+    held = [stream for stream in info.streams if stream.index in kept]
+    tags = [name.lower() for each in (info, *held) for name in each.tags]
+    found = [_plain(name) for name in tags if name.partition("-")[0] not in _IMPERSONAL]
+    found += ["recorded data" for stream in held if stream.kind is StreamKind.DATA]
+    items = (item for item in carried(muxer, info, streams) if not item.reported)
+    return tuple(dict.fromkeys([*sorted(found), *(item.name for item in items)]))[:_MOST_NAMED]
+
+
+def _plain(name: str) -> str:
+    """Return `location` of `com.apple.quicktime.location.iso6709`."""
+    return re.sub(r"^com\.(apple\.quicktime|android)\.", "", name).partition(".")[0]
 
 
 def _unmarked(muxer: str, info: MediaInfo, streams: Streams) -> Iterator[str]:

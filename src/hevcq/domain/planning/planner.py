@@ -181,6 +181,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
             *([metadata.in_words(lost)] if lost else []),
         ),
         carried=metadata.ledger(muxer, info, numbered),
+        personal=metadata.personal(muxer, info, numbered),
         losses=missed if profile.policies.metadata is LossPolicy.KEEP else (),
     )
 
@@ -232,6 +233,7 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
         streams=tuple(sorted(numbered, key=lambda stream: stream.source_index)),
         chapters=len(info.chapters),
         notices=_notices(profile, info, numbered),
+        personal=(),
         losses=("all that HLS does not carry",),
     )
 

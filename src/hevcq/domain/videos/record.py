@@ -25,6 +25,7 @@ MAX_DESCRIPTION = 5_000
 MAX_OWNER = 600
 """An OpenID provider's issuer and subject together (the subject has at most 255 characters)."""
 MAX_FILE_NAME = 255
+UNREAD = ("tags that were not looked at",)
 
 
 def make_video_id(now: float, chance: bytes) -> str:
@@ -97,7 +98,7 @@ class Upload(Frozen):
 class Rendition(Frozen):
     """What one profile made of the video, once its job settled. `notices`: see RenditionRef.
 
-    `checked_at` is when the published bytes were last read back and found to be those of the ledger.
+    `personal` is what its tags tell of people, places and devices, by name; None: nobody looked.
     """
 
     profile: str
@@ -109,8 +110,8 @@ class Rendition(Frozen):
     sha256: str = ""
     reason: str = ""
     failure_class: FailureClass | None = None
-    checked_at: float | None = None
     notices: tuple[str, ...] = ()
+    personal: tuple[str, ...] | None = None
 
 
 class Unsent(Frozen):
@@ -127,8 +128,10 @@ class Video(Frozen):
     `source` is known once the upload is complete and was checked. `raw_due_at` is when the uploaded
     file may be deleted, None while it may not; `raw_leaving` says that it is being deleted, so that no
     job is queued again for it; `raw_deleted_at` when it was. `done_at` is when all renditions were
-    published. `unsent` is the end whose event is yet to be sent, where the records write none by
-    themselves. `revision` counts the changes: a change is refused if another came first.
+    published. `public_tags` is whether its owner shares formats with what their tags tell of people,
+    places and devices, `public_original` whether the uploaded file is shared too. `unsent` is the end
+    whose event is yet to be sent, where the records write none by themselves. `revision` counts the
+    changes: a change is refused if another came first.
     """
 
     video_id: str = Field(pattern=VIDEO_ID)
@@ -143,6 +146,8 @@ class Video(Frozen):
     failure_class: FailureClass | None = None
     visibility: Visibility = Visibility.PRIVATE
     slug: str | None = Field(default=None, pattern=SLUG)
+    public_tags: bool = False
+    public_original: bool = False
     profiles: tuple[str, ...] = Field(min_length=1)
     upload: Upload
     source: Source | None = None
@@ -171,6 +176,22 @@ class Video(Frozen):
         """Whether the uploaded file takes space (as declared, while it is still coming)."""
         failed_upload = self.status is VideoStatus.FAILED and self.source is None
         return self.raw_deleted_at is None and not failed_upload
+
+    @property
+    def personal(self) -> tuple[str, ...]:
+        """What its formats tell of people, places and devices, by name."""
+        found = [UNREAD if each.personal is None else each.personal for each in self.made]
+        return tuple(dict.fromkeys(name for names in found for name in names))
+
+    @property
+    def made(self) -> tuple[Rendition, ...]:
+        """The renditions that are published."""
+        return tuple(each for each in self.renditions if each.key)
+
+    def shares(self, made: Rendition) -> bool:
+        """Return whether a rendition may be seen by whoever knows the slug."""
+        public = self.visibility is Visibility.PUBLIC
+        return public and (self.public_tags or made.personal == ())
 
     @property
     def charged_bytes(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
+from hevcq.domain.job import SETTLED, JobRecord, JobState, RenditionRef, Source, job_id
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.split_progress import split_progress
 from hevcq.domain.verdict import FailureClass
@@ -40,6 +40,7 @@ class ProfileRow:
     failure_class: FailureClass | None = None
     remedy: str = ""
     notices: tuple[str, ...] = ()
+    personal: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the documented JSON form."""
@@ -138,9 +139,10 @@ def rows(farm: VideoFarm, video: Video) -> list[ProfileRow]:
     return found
 
 
-def settled_rows(video: Video) -> list[ProfileRow]:
-    """Return a row for each format that is known to have ended, without asking the ledger."""
-    return [_settled_row(video, each) for each in video.renditions]
+def settled_rows(video: Video, *, shared: bool = False) -> list[ProfileRow]:
+    """Return a row for each format that is known to have ended (or those of them that are shared)."""
+    found = (each for each in video.renditions if not shared or video.shares(each))
+    return [_settled_row(video, each) for each in found]
 
 
 def _records(farm: VideoFarm, video: Video, source: Source) -> dict[str, JobRecord | None]:
@@ -184,6 +186,7 @@ def _settled_row(video: Video, made: Rendition) -> ProfileRow:
         failure_class=made.failure_class,
         remedy=remedy_of(made.failure_class) if dead else "",
         notices=made.notices,
+        personal=made.personal,
     )
 
 
@@ -200,21 +203,25 @@ def _rendition(farm: VideoFarm, record: JobRecord, known: Rendition | None) -> R
         )
     if known is not None and known.sha256 == made.sha256 and known.key == made.key:
         return known
+    proof = _certificate(farm, made)
     return Rendition(
         profile=record.profile,
         job_id=record.job_id,
         state=record.state,
         key=made.key,
         certificate_key=made.certificate_key,
-        size=_total_size(farm, made.certificate_key) or made.size,
+        size=proof.total_size if proof else made.size,
         sha256=made.sha256,
         notices=made.notices,
+        personal=proof.personal if proof else None,
     )
 
 
-def _total_size(farm: VideoFarm, certificate_key: str) -> int:
+def _certificate(farm: VideoFarm, made: RenditionRef) -> Certificate | None:
+    """Return the certificate of these bytes, or None."""
     try:
-        with farm.backend.store.open(certificate_key) as stream:
-            return Certificate.read(stream).total_size
+        with farm.backend.store.open(made.certificate_key) as stream:
+            proof = Certificate.read(stream)
     except HevcqError:
-        return 0
+        return None
+    return proof if proof.rendition_sha256 == made.sha256 else None

@@ -36,12 +36,23 @@ def rename(
     return farm.change(video, **facts) if facts else video
 
 
-def publish(farm: VideoFarm, video: Video) -> Video:
-    """Make the video public under an address that cannot be guessed; a public one keeps its own."""
-    if video.visibility is Visibility.PUBLIC:
+def publish(farm: VideoFarm, video: Video, *, tags: bool = False, original: bool = False) -> Video:
+    """Make the video public under an address that cannot be guessed; a public one keeps its own.
+
+    `tags` is its owner's word that formats are shared with what they tell of people, places and
+    devices, `original` that the uploaded file is too. Raises UsageError without a word that is needed.
+    """
+    video = refresh(farm, video)
+    if video.personal and not tags:
+        raise UsageError(
+            f"Its files tell more than the video shows: {', '.join(video.personal)}.",
+            remedy='Agree to share that too: tick the box, or send "tags": true, or add --tags.',
+        )
+    facts = {"visibility": Visibility.PUBLIC, "public_tags": tags, "public_original": original}
+    if all(getattr(video, name) == value for name, value in facts.items()):
         return video
-    slug = make_slug(video.title, farm.chance(10))
-    return farm.change(video, visibility=Visibility.PUBLIC, slug=slug)
+    slug = video.slug or make_slug(video.title, farm.chance(10))
+    return farm.change(video, slug=slug, **facts)
 
 
 def unpublish(farm: VideoFarm, video: Video) -> Video:

@@ -121,6 +121,18 @@ def rendition(farm: VideoFarm, video: Video, profile: str) -> RenditionRef:
     raise NoSuchVideo("There is no such format of this video yet.")
 
 
+def require_shared(farm: VideoFarm, video: Video, profile: str) -> None:
+    """Raise NoSuchVideo unless whoever knows the slug may have this format, as it is now."""
+    if profile == ORIGINAL and profile not in farm.profiles:
+        shared = video.public_original
+    else:
+        sha256 = rendition(farm, video, profile).sha256
+        mine = (each for each in video.made if (each.profile, each.sha256) == (profile, sha256))
+        shared = any(map(video.shares, mine))
+    if not shared:
+        raise NoSuchVideo("There is no such file.")
+
+
 def part_of_set(farm: VideoFarm, master: str, certificate: str, name: str) -> str:
     """Return the key of a set's file of this name, e.g. its storyboard, or "" if it has none.
 

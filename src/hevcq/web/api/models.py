@@ -82,6 +82,9 @@ class FormatOut(BaseModel):
     failure_class: FailureClass | None
     remedy: str
     notices: list[str] = Field(description="what it lacks of the upload")
+    personal: list[str] | None = Field(
+        description="what its tags tell of people, places and devices, by name; null: unknown"
+    )
     url: str
 
 
@@ -122,6 +125,17 @@ class VideoPage(BaseModel):
 
     videos: list[VideoOut]
     cursor: str
+
+
+class PublishIn(BaseModel):
+    """What a public video shares beside its picture and sound."""
+
+    model_config = Strict
+
+    tags: bool = Field(
+        default=False, description="formats with what they tell of people, places and devices"
+    )
+    original: bool = Field(default=False, description="the uploaded file, with all it holds")
 
 
 class VideoChange(BaseModel):

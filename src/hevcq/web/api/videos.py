@@ -30,6 +30,7 @@ RequestKey = Annotated[
 IfMatch = Annotated[
     str, Header(alias="If-Match", description="only if the video still has this ETag")
 ]
+Shared = Annotated[models.PublishIn, Body(default_factory=models.PublishIn)]
 Formats = Annotated[models.FormatsIn, Body(default_factory=models.FormatsIn)]
 
 
@@ -182,9 +183,12 @@ def delete_video(call: Manages, video_id: str, if_match: IfMatch = "") -> None:
 
 
 @router.post("/videos/{video_id}/publish")
-def publish_video(call: Manages, video_id: str) -> models.VideoOut:
+def publish_video(call: Manages, video_id: str, wanted: Shared) -> models.VideoOut:
     """Make a video public."""
-    return _shown(call, manage.publish(call.farm, call.video(video_id)))
+    video = call.video(video_id)
+    return _shown(
+        call, manage.publish(call.farm, video, tags=wanted.tags, original=wanted.original)
+    )
 
 
 @router.post("/videos/{video_id}/unpublish")

@@ -99,7 +99,8 @@ def playing(
         (file_address(base, row.profile, row.key), _type(row, profiles.get(row.profile)))
         for row in sorted(files, key=rank)
     ]
-    original = original_address(base, video) if not _is_none(rows) else ""
+    shared = video.public_original or base == media_base(video)
+    original = original_address(base, video) if shared and not _is_none(rows) else ""
     if original and video.source is not None and media_type(video.source.key) in PLAYABLE:
         found.append((original, media_type(video.source.key)))
     if not lists:

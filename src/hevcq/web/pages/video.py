@@ -18,7 +18,7 @@ from hevcq.domain.videos.record import Video, Visibility
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.follow import ProfileRow, refresh, rows
+from hevcq.usecases.videos.follow import ProfileRow, refresh, rows, settled_rows
 from hevcq.web.identity.person import Person, person_of
 from hevcq.web.pages.links import (
     Playing,
@@ -109,9 +109,13 @@ async def stop(request: Request) -> Response:
 
 
 async def publish(request: Request) -> Response:
-    """Make a video public."""
+    """Make a video public, with what its form agrees to."""
+    form = await read_form(request)
+    tags, original = (form.get(name) == "yes" for name in ("tags", "original"))
     return await _change(
-        request, lambda farm, video, _who: manage.publish(farm, video), "published"
+        request,
+        lambda farm, video, _who: manage.publish(farm, video, tags=tags, original=original),
+        "published",
     )
 
 
@@ -147,7 +151,8 @@ async def watch(request: Request) -> Response:
     video = await run_in_threadpool(farm.videos.by_slug, request.path_params["slug"])
     if video is None:
         raise HTTPException(404)
-    found = await run_in_threadpool(rows, farm, video)
+    video = await run_in_threadpool(refresh, farm, video)
+    found = settled_rows(video, shared=True)
     base = media_base(video, public=True)
     what = playing(base, video, found, farm.profiles)
     what = await run_in_threadpool(_whole, request, farm, video, what, found)
@@ -191,6 +196,7 @@ def _show(request: Request, person: Person) -> Response:
         playing=_whole(request, farm, video, what, found),
         formats=_formats_html(farm, video, found),
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
+        unshared=[each.profile for each in video.made if not video.shares(each)],
         public=public if video.visibility is Visibility.PUBLIC else "",
         now=farm.clock.now(),
         original=original_address(base, video, download=True),
