@@ -340,7 +340,7 @@ def personal(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
     """
     kept = {track.source_index for track in streams if track.position is not None}
     held = [stream for stream in info.streams if stream.index in kept]
-    tags = [name.lower() for each in (info, *held) for name in each.tags]
+    tags = [name.lower() for each in (info.tags, *(s.tags for s in held)) for name in each]
     found = [_plain(name) for name in tags if name.partition("-")[0] not in _IMPERSONAL]
     found += ["recorded data" for stream in held if stream.kind is StreamKind.DATA]
     items = (item for item in carried(muxer, info, streams) if not item.reported)
