@@ -140,21 +140,3 @@ def strip_name(lines: Iterable[str], location: str) -> str:
 
 FINE_TICK = "1:1000000"
 """Time base of pictures that are only decoded: frames of a coarser one would share a time, a line each."""
-KEYED = "compact=p=0:nk=0"
-"""The writer of ffprobe that names each value: which values stand beside them differs by version."""
-KEYED_BY_KIND = "compact=p=1:nk=0"
-"""The same with the kind of each line (`packet`, `stream`) before its first `|`."""
-
-
-def keyed(line: str) -> dict[str, str]:
-    """Return the values of a line of KEYED output by name; of a name that comes twice the first.
-
-    What follows the values of a packet (since ffmpeg 6 its side data, in the same line) has names of
-    its own, and no name is asked for that both have.
-    """
-    found: dict[str, str] = {}
-    for part in line.split("|"):
-        name, equals, value = part.partition("=")
-        if equals:
-            found.setdefault(name, value)
-    return found

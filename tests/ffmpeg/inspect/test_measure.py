@@ -123,6 +123,17 @@ def test_the_digest_is_of_every_packet_in_order_wherever_its_line_breaks():
     assert one.tracks[0].digest != other.tracks[0].digest
 
 
+def test_an_empty_packet_of_theora_is_no_picture():
+    """As Ogg has them for a picture that is shown again, which ffprobe prints since version 8."""
+    plain, repeating = PacketCounter(), PacketCounter(repeating=frozenset({0}))
+    for counter in (plain, repeating):
+        counter.feed(counted("0,0,0,1,9,K__\n0,1,1,1,0,___\n1,1,1,1,0,K__\n0,2,2,1,9,___\n"))
+
+    assert plain.tracks[0].packets == 3
+    assert (repeating.tracks[0].packets, repeating.tracks[0].times) == (2, [0, 2])
+    assert repeating.tracks[1].packets == 1
+
+
 def lines_of(data: bytes, sizes: list[int]) -> bytes:
     """Return ffprobe's lines of stream 0 for `data` cut into packets of these sizes."""
     made, at = "", 0

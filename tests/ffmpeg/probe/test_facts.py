@@ -53,6 +53,22 @@ def test_the_depth_comes_from_the_pixel_format(pixel_format, depth):
     assert video_of(pix_fmt=pixel_format).bit_depth == depth
 
 
+def test_a_picture_knows_its_colours_better_than_its_track():
+    """Since ffmpeg 8 ffprobe says of a stream what the container says."""
+    track = {"color_range": "pc", "color_space": "smpte170m", "color_primaries": "bt470bg"}
+    picture = {"stream_index": 0, "color_range": "tv", "color_space": "bt709"}
+    found = video_of(frames=[{**picture, "color_primaries": "unknown"}], **track).colour
+
+    assert (found.range, found.space, found.primaries) == ("tv", "bt709", "bt470bg")
+
+
+def test_a_crop_that_ffmpeg_applies_is_told_from_one_that_it_ignores():
+    crop = [{"side_data_type": "Frame Cropping", "crop_left": 10}]
+
+    assert video_of(side_data_list=crop).crop_is_applied
+    assert not video_of().crop_is_applied
+
+
 def test_a_mirrored_picture_is_told_from_a_turned_one():
     turned = rows((0, 65536, 0), (-65536, 0, 0), (70778880, 0, 1073741824))
     mirrored = rows((-65536, 0, 0), (0, 65536, 0), (70778880, 0, 1073741824))

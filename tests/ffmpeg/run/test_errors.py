@@ -1,4 +1,4 @@
-"""Real endings of ffmpeg 5.1, and the one error each of them is."""
+"""Real endings of ffmpeg 5.1 and of 7 to 9, and the one error each of them is."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ def ending(*stderr: str, returncode: int = 1, location: str = "/in/video.mp4"):
         ("[mp4 @ 0x5581] [error] Could not find tag for codec pcm_s16le", EncoderFailed),
         ("[error] Error initializing output stream 0:0", EncoderFailed),
         ("[error] file:/out/a b: No such file or directory", EncoderFailed),
+        ("[in#0 @ 0x5] [error] Error opening input: No such file or directory", SourceGone),
+        ("[in#0 @ 0x5] [error] Error opening input: Permission denied", SourceUnreadable),
+        ("[in#0/mpegts @ 0x5] [error] Error during demuxing: Input/output error", Unavailable),
+        ("[in#1 @ 0x5] [error] Error opening input: No such file or directory", EncoderFailed),
+        ("[out#0 @ 0x5] [error] Error opening output: No such file or directory", EncoderFailed),
     ],
 )
 def test_one_line_one_error(line: str, kind: type[Exception]) -> None:

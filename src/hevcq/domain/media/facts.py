@@ -133,6 +133,9 @@ class VideoFacts(Frozen):
         default="",
         description="what players cut off, in pixels: left,top,right,bottom, maybe fractions; of local files",
     )
+    crop_is_applied: bool = Field(
+        default=False, description="this build of ffmpeg decodes only what the crop leaves"
+    )
 
     @property
     def marked_interlaced(self) -> bool:

@@ -16,18 +16,17 @@ from hevcq.ffmpeg.command.build import (
     source_input,
 )
 from hevcq.ffmpeg.inputs import (
-    KEYED_BY_KIND,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
     FfmpegTools,
     display_name,
     input_options,
-    keyed,
     reading,
 )
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import unexpected_lines
 from hevcq.ffmpeg.run.runner import FfmpegRun, run_with_progress
+from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed
 from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, OnProgress
 
 

@@ -13,6 +13,7 @@ from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import DISCONTINUOUS, MasteringDisplay, MediaInfo
 from hevcq.domain.planning.encode_plan import VideoTarget
 from hevcq.ffmpeg.inputs import looking_far
+from hevcq.ffmpeg.versions import UNCROPPED
 
 Params = dict[str, str]
 
@@ -342,10 +343,19 @@ def compared_pixel_format(target: VideoTarget) -> str:
     return coded_pixel_format(target).replace("gbrp", "yuv444p")
 
 
+def uncropped(info: MediaInfo) -> list[str]:
+    """Return the option of an input whose crop is carried as what it is, a mark, and cuts nothing off."""
+    applied = any(s.video is not None and s.video.crop_is_applied for s in info.streams)
+    return list(UNCROPPED) if applied else []
+
+
 def steady_filters(info: MediaInfo) -> list[str]:
-    """Return the option of an input whose pictures change their size: filters adapt, and keep state."""
+    """Return the options of an input whose pictures are decoded: whole, as they are coded.
+
+    Where they change their size filters adapt, and keep state.
+    """
     changes = any(stream.video is not None and stream.video.becomes for stream in info.streams)
-    return ["-reinit_filter", "0"] if changes else []
+    return [*uncropped(info), *(["-reinit_filter", "0"] if changes else [])]
 
 
 def steady_options(info: MediaInfo, kept: Collection[int]) -> list[str]:

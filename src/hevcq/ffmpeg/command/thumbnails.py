@@ -16,6 +16,7 @@ from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import PictureMetric
 from hevcq.ffmpeg.command.codecs import encoder_filters, picture_filter
+from hevcq.ffmpeg.versions import SAME_RANGE
 from hevcq.ports.encoder import EncodeRequest
 
 WIDTH, HEIGHT = 16, 9
@@ -29,11 +30,6 @@ _TILES = 4
 MEANS = "area+accurate_rnd"
 """Flags of swscale for means of many pixels. By `area` alone it drops the fraction of each line's share:
 of 1080 lines 120 becomes 114 to 120, and a slow fade jumps by 5 steps in one frame and rests in the next."""
-SAME_RANGE = "setrange=full"
-"""Call what was made of full range, and convert nothing.
-
-From ffmpeg 7 on filters agree on a range as they do on a format. Without it the full range of the
-detail's planes would reach back through the splits to the pictures that are encoded."""
 _FULL = "in_range=full:out_range=full"
 RAW = ("-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "rawvideo")
 """Options of an output of thumbnails. Its times are frame numbers: ffmpeg complains of equal ones."""

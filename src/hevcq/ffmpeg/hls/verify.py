@@ -20,7 +20,7 @@ from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.hls import gates
 from hevcq.ffmpeg.hls.command import bare_info, of_kind, rung_plan, rung_profile, sounds_of
 from hevcq.ffmpeg.hls.gates import Media, StoredSet, read_set
-from hevcq.ffmpeg.inputs import KEYED, PROBE_DEADLINE_S, FfmpegTools, keyed, reading
+from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, FfmpegTools, reading
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
@@ -31,6 +31,7 @@ from hevcq.ffmpeg.verify.gates import verify
 from hevcq.ffmpeg.verify.picture import EncodedVideo, alignments, sample_at
 from hevcq.ffmpeg.verify.sound import ENCODED_OFFSET_S, envelope, lead_s, offset_s
 from hevcq.ffmpeg.verify.timing import PADDING_SAMPLES
+from hevcq.ffmpeg.versions import KEYED, keyed
 from hevcq.ports.encoder import EncodeProgress, OnProgress, SetFile, VerifyRequest
 
 _FAILED = frozenset({Outcome.FAILED, Outcome.UNKNOWN})

@@ -9,9 +9,10 @@ import threading
 from array import array
 from dataclasses import dataclass, field
 
-from hevcq.ffmpeg.inputs import KEYED_BY_KIND, FfmpegTools, keyed
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import read_packets
 from hevcq.ffmpeg.process.limits import LineSplitter
+from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.profile import Policies
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Stopped
-from hevcq.ffmpeg import inputs
+from hevcq.ffmpeg import inputs, versions
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.parts import (
@@ -154,13 +154,13 @@ def main_pid(
         return None
     argv = [
         tools.ffprobe, "-v", "quiet", "-select_streams", str(videos[0].index),
-        "-show_entries", "stream=id", "-of", inputs.KEYED, *inputs.input_options(location),
+        "-show_entries", "stream=id", "-of", versions.KEYED, *inputs.input_options(location),
     ]  # fmt: skip
     done = run_child(
         argv, stop=stop, limits=inputs.reading(LIMITS, tools, location), deadline_s=ANSWER_S
     )
     lines = done.stdout.decode("ascii", "replace").splitlines()
-    ids = [inputs.keyed(line).get("id", "") for line in lines]
+    ids = [versions.keyed(line).get("id", "") for line in lines]
     return next((int(each, 16) for each in reversed(ids) if each.startswith("0x")), None)
 
 
@@ -329,7 +329,7 @@ def packets_from(
     argv = [
         tools.ffprobe, "-v", "quiet", *(["-skip_initial_bytes", str(begin)] if begin else []),
         *(["-read_intervals", f"%+#{count}"] if count else []), "-show_entries",
-        "packet=stream_index,pts,duration,pos,flags:stream=index,id", "-of", inputs.KEYED_BY_KIND,
+        "packet=stream_index,pts,duration,pos,flags:stream=index,id", "-of", versions.KEYED_BY_KIND,
         *inputs.input_options(location),
     ]  # fmt: skip
     found: dict[str, list[HeadPacket]] = {}
@@ -337,7 +337,7 @@ def packets_from(
 
     def on_line(line: str) -> None:
         kind, _, rest = line.partition("|")
-        fields = inputs.keyed(rest)
+        fields = versions.keyed(rest)
         if kind == "packet":
             numbers = (whole_number(fields.get(name, "")) for name in ("pos", "pts", "duration"))
             place, pts, duration = numbers
@@ -476,11 +476,11 @@ def _require_pictures(recording: Recording, path: Path, found: Clocks, parts: li
     tools, main = recording.tools, parts[0].run.pid
     argv = [
         tools.ffprobe, "-v", "error", "-count_frames", "-select_streams", f"i:{main}", "-show_entries",
-        "stream=nb_read_frames", "-of", inputs.KEYED, *inputs.input_options(str(path)),
+        "stream=nb_read_frames", "-of", versions.KEYED, *inputs.input_options(str(path)),
     ]  # fmt: skip
     done = run_child(argv, stop=recording.stop, limits=inputs.reading(LIMITS, tools, str(path)))
     counts = [
-        inputs.keyed(line).get("nb_read_frames", "") for line in done.stdout.decode().splitlines()
+        versions.keyed(line).get("nb_read_frames", "") for line in done.stdout.decode().splitlines()
     ]
     shown = max((int(each) for each in counts if each.isdigit()), default=0)
     held = sum(

@@ -15,17 +15,11 @@ from zlib import crc32
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.errors import Stopped, Unavailable
-from hevcq.ffmpeg.inputs import (
-    KEYED,
-    FfmpegTools,
-    display_name,
-    input_options,
-    is_url,
-    reading,
-)
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import ChildLimits, stream_child
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
+from hevcq.ffmpeg.versions import KEYED, REPEATING
 
 MAX_KEYS = 1024
 """Most key-frame times kept per track; above it only every second, fourth and so on is kept."""
@@ -51,7 +45,8 @@ def measure(
     """
     started = tools.clock.monotonic()
     repacketed = frozenset(s.index for s in info.streams if _repacketed(s.codec))
-    counter = PacketCounter(repacketed)
+    repeating = frozenset(s.index for s in info.streams if s.codec in REPEATING)
+    counter = PacketCounter(repacketed, repeating)
     show = [
         "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
         "-show_data_hash", "crc32", "-of", KEYED, *options,
@@ -161,10 +156,15 @@ class PacketCounter:
     something of the side data behind it.
     """
 
-    def __init__(self, repacketed: frozenset[int] = frozenset()) -> None:
-        """Count packets; `repacketed` are the indexes of streams whose bytes are digested as a whole."""
+    def __init__(
+        self, repacketed: frozenset[int] = frozenset(), repeating: frozenset[int] = frozenset()
+    ) -> None:
+        """Count packets; the bytes of the streams `repacketed` are digested as a whole.
+
+        In those of `repeating` an empty packet shows the picture before it again, and is none itself.
+        """
         self.tracks: dict[int, _Counted] = {}
-        self._repacketed = repacketed
+        self._repacketed, self._repeating = repacketed, repeating
         self._last, self._last_index, self._last_size = _Counted(), -1, 0
         self._rest = b""
 
@@ -187,6 +187,8 @@ class PacketCounter:
                 self._hashed(self._last, self._last_index, hashed)
             return
         index, size = int(fields[b"stream_index"]), _ticks(fields, b"size") or 0
+        if not size and index in self._repeating:
+            return
         track = self.tracks.get(index)
         if track is None:
             track = self.tracks[index] = _Counted()

@@ -33,13 +33,11 @@ from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import (
     FINE_TICK,
-    KEYED,
     NETWORK,
     FfmpegTools,
     display_name,
     input_options,
     is_url,
-    keyed,
     reading,
 )
 from hevcq.ffmpeg.inspect.measure import LIMITS, measure, sequence_changes, shown_span, skipped
@@ -47,6 +45,7 @@ from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.messages import damaged, decode_errors, message_text
+from hevcq.ffmpeg.versions import KEYED, keyed
 
 TAIL_S = 0.5
 TAIL_SHARE = 0.005

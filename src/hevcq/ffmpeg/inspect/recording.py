@@ -19,15 +19,7 @@ from typing import BinaryIO
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import DiskFull, MediaRefused, SourceDamaged, Stopped, is_full
 from hevcq.ffmpeg.containers.unindexed import packet_layouts
-from hevcq.ffmpeg.inputs import (
-    KEYED_BY_KIND,
-    FfmpegTools,
-    display_name,
-    input_options,
-    is_url,
-    keyed,
-    reading,
-)
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.transport_stream import (
     CLOCK_HZ,
@@ -37,6 +29,7 @@ from hevcq.ffmpeg.inspect.transport_stream import (
     pid_of,
 )
 from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 
 HEAD_PACKETS = 6000

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.errors import EncoderFailed, LimitExceeded
+from hevcq.ffmpeg.command.codecs import uncropped
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
@@ -179,7 +180,7 @@ def _command(
         at = length * (place + 0.5) / places if places > 1 else 0.0
         seek = ["-noaccurate_seek", "-ss", f"{at:.3f}"] if at else []
         # Fields of a picture that is turned first would be columns, which idet does not look for.
-        command += ["-noautorotate", *seek, *input_options(location)]
+        command += ["-noautorotate", *uncropped(info), *seek, *input_options(location)]
     graph = ";".join(
         f"[{place}:{stream.index}]trim=end_frame={frames},idet{clear}[f{place}]"
         for place in range(places)

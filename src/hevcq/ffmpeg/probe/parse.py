@@ -19,6 +19,7 @@ from hevcq.domain.media.facts import (
     StreamKind,
     VideoFacts,
 )
+from hevcq.ffmpeg.versions import CROPPING
 
 Json = Mapping[str, Any]
 
@@ -110,13 +111,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         turned_by_pictures=turns != (rotation, mirrored),
         average_rate=_rate(raw.get("avg_frame_rate"), "0/0"),
         nominal_rate=_rate(raw.get("r_frame_rate"), "0/0"),
-        colour=Colour(
-            range=_colour(raw, "color_range"),
-            space=_colour(raw, "color_space"),
-            transfer=_colour(raw, "color_transfer"),
-            primaries=_colour(raw, "color_primaries"),
-            chroma_location=_colour(raw, "chroma_location"),
-        ),
+        colour=_colours(raw, frames),
         mastering_display=_mastering(side.get("Mastering display metadata")),
         light_level=_light(side.get("Content light level metadata")),
         dolby_vision=any("dovi" in name.lower() or "dolby" in name.lower() for name in side)
@@ -127,6 +122,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         or any("Closed Captions" in name for name in side),
         stereo_3d=_stereo(side.get("Stereo 3D")),
         spherical="Spherical Mapping" in side,
+        crop_is_applied=CROPPING in side,
     )
     return found.model_copy(update=_lasting(_shapes(frames, later)))
 
@@ -272,9 +268,21 @@ def _fourcc(raw: Json) -> str:
     return "" if "[" in tag else tag
 
 
-def _colour(raw: Json, name: str) -> str:
-    value = str(raw.get(name, ""))
-    return "" if value in {"unknown", "unspecified", "reserved"} else value
+def _colours(raw: Json, frames: list[Json]) -> Colour:
+    """Return what the first picture says of its colours, and of what it does not say the track's word."""
+    picture = frames[0] if frames else {}
+
+    def said(name: str) -> str:
+        values = (str(each.get(name, "")) for each in (picture, raw))
+        return next((v for v in values if v not in {"", "unknown", "unspecified", "reserved"}), "")
+
+    return Colour(
+        range=said("color_range"),
+        space=said("color_space"),
+        transfer=said("color_transfer"),
+        primaries=said("color_primaries"),
+        chroma_location=said("chroma_location"),
+    )
 
 
 def _aspect(value: object) -> str:

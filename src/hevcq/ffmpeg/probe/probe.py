@@ -51,7 +51,8 @@ PROBE_PACKETS = 24
 MAIN_VIDEO_PACKETS = 12
 FRAME_ENTRIES = (
     "frame=media_type,stream_index,interlaced_frame,top_field_first,width,height,pix_fmt,"
-    "sample_aspect_ratio:frame_side_data"
+    "sample_aspect_ratio,color_range,color_space,color_transfer,color_primaries,chroma_location:"
+    "frame_side_data"
 )
 """The ffprobe entries read of each frame."""
 _ENTRIES = (

@@ -33,6 +33,7 @@ from hevcq.errors import (
 )
 from hevcq.ffmpeg.inputs import display_name, ffmpeg_url, is_url, strip_name
 from hevcq.ffmpeg.process.child import shell_command
+from hevcq.ffmpeg.versions import about_input
 
 VERSION = 3
 
@@ -339,8 +340,8 @@ def _searchable(ended: FfmpegExit, lines: Sequence[str]) -> str:
 
 
 def _names_source(ended: FfmpegExit, line: str) -> bool:
-    shown = f"file:{ended.location}".encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return shown in line or (is_url(ended.location) and display_name(ended.location) in line)
+    shown = is_url(ended.location) and display_name(ended.location) in line
+    return shown or about_input(line, ended.location)
 
 
 def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.ffmpeg.command.build import source_input
+from hevcq.ffmpeg.command.codecs import uncropped
 from hevcq.ffmpeg.command.thumbnails import (
     encoded_videos,
     output_graph,
@@ -58,7 +59,8 @@ def decode_problems(
     """
     argv = [
         tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-xerror",
-        "-err_detect:v", "crccheck", *_threads(decoded), *input_options(str(request.output)),
+        "-err_detect:v", "crccheck", *_threads(decoded),
+        *uncropped(request.info), *input_options(str(request.output)),
     ]  # fmt: skip
     if maps:
         # Not for sound: in a container's ticks short packets (TrueHD: 0.8 ms) have equal times, a line each.

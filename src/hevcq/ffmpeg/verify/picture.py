@@ -18,7 +18,12 @@ from itertools import pairwise
 
 from hevcq.domain.media.facts import TrackMeasure
 from hevcq.domain.planning.encode_plan import StreamPlan, VideoTarget
-from hevcq.ffmpeg.command.codecs import compared_pixel_format, picture_filter, steady_filters
+from hevcq.ffmpeg.command.codecs import (
+    compared_pixel_format,
+    picture_filter,
+    steady_filters,
+    uncropped,
+)
 from hevcq.ffmpeg.command.thumbnails import MEANS
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
@@ -201,7 +206,7 @@ def _sample_command(
     return [
         tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
         *seek_options(entry), *alone, *steady_filters(request.info), *input_options(request.location),
-        *seek_options(moments[1]), *alone, *input_options(str(request.output)),
+        *seek_options(moments[1]), *alone, *uncropped(request.info), *input_options(str(request.output)),
         "-filter_complex", sample_graph(target, streams, shown, frames),
         "-map", "[thumbs]", "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1",
     ]  # fmt: skip

@@ -15,7 +15,12 @@ from fractions import Fraction
 
 from hevcq.domain.chunking.planner import ChunkPlan
 from hevcq.domain.planning.encode_plan import VideoTarget
-from hevcq.ffmpeg.command.codecs import coded_pixel_format, picture_filter, steady_filters
+from hevcq.ffmpeg.command.codecs import (
+    coded_pixel_format,
+    picture_filter,
+    steady_filters,
+    uncropped,
+)
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.inspect.frame_times import FrameTimes, frame_times
 from hevcq.ffmpeg.process.child import run_child
@@ -168,7 +173,7 @@ def _seam_command(
         tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-hide_banner", "-copyts",
         *seek_options(there - preroll_of(request)), *steady_filters(request.info),
         *input_options(request.location),
-        *seek_options(here), *input_options(str(request.output)),
+        *seek_options(here), *uncropped(request.info), *input_options(str(request.output)),
         "-filter_complex", seam_graph(video, sample), "-map", "[out]",
         "-frames:v", str(frames), "-fps_mode", "passthrough", "-f", "null", "-",
     ]  # fmt: skip

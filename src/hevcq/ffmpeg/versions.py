@@ -1,0 +1,57 @@
+"""What differs between the versions of ffmpeg that are served, 5.1 to 9, and how each is met.
+
+No version number is compared: what a build does is seen in its answers, which git builds without a
+number give as well, and a later release that behaves differently again is met as it is.
+
+| from | what changed | how it is met |
+|---|---|---|
+| 6 | ffprobe prints a packet's side data within the packet's line | values are read by name: `keyed` |
+| 7 | `-enc_time_base -1` is called `demux`, and 9 refuses the number | time bases are given as numbers |
+| 7 | filters agree on a range through a split | it is set where it changes: `SAME_RANGE` |
+| 7 | lines of a failed input name its number and not the file | both are known: `about_input` |
+| 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
+| 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
+| 8 | ffprobe prints the empty packets of Ogg's Theora | they are not counted: `REPEATING` |
+| 9 | a graph that makes two frames of one waits for outputs behind another | one graph feeds all |
+"""
+
+from __future__ import annotations
+
+import re
+
+KEYED = "compact=p=0:nk=0"
+"""The writer of ffprobe that names each value: which values stand beside them differs by version."""
+KEYED_BY_KIND = "compact=p=1:nk=0"
+"""The same with the kind of each line (`packet`, `stream`) before its first `|`."""
+SAME_RANGE = "setrange=full"
+"""Call what was made of full range, and convert nothing.
+
+Without it the full range of thumbnails would reach back through the splits to the pictures that are
+encoded."""
+CROPPING = "Frame Cropping"
+"""The side data by which ffprobe says that the container crops, in the versions whose ffmpeg does so."""
+REPEATING = frozenset({"theora"})
+"""Codecs of which an empty packet repeats a picture."""
+UNCROPPED = ("-apply_cropping", "codec")
+"""The option of those versions that lets pictures be decoded whole, as they are coded."""
+_FIRST_INPUT = re.compile(r"\[in#0(?:/\S+)? @ ")
+
+
+def keyed(line: str) -> dict[str, str]:
+    """Return the values of a line of KEYED output by name; of a name that comes twice the first.
+
+    What follows the values of a packet (its side data) has names of its own, and no name is asked for
+    that both have.
+    """
+    found: dict[str, str] = {}
+    for part in line.split("|"):
+        name, equals, value = part.partition("=")
+        if equals:
+            found.setdefault(name, value)
+    return found
+
+
+def about_input(line: str, location: str) -> bool:
+    """Whether a line of ffmpeg is about the source, the first input of every command."""
+    shown = f"file:{location}".encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return shown in line or _FIRST_INPUT.match(line) is not None
