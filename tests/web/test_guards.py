@@ -12,6 +12,7 @@ from starlette.responses import Response
 from hevcq.errors import ConfigError
 from hevcq.ports.videos import AccountKind
 from hevcq.settings.web import WebSettings
+from hevcq.usecases.videos import manage
 from hevcq.web.checks import refuse_open_doors
 from hevcq.web.identity import limiter
 from hevcq.web.identity.authentication import local_path
@@ -135,6 +136,33 @@ def test_a_program_gets_401_and_its_body_is_not_read(visit):
     got = visit().post("/uploads", content=body())
     assert got.status_code == 401
     assert got.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_program_without_a_token_is_told_so(visit, method):
+    client = visit()
+    client.headers.pop("sec-fetch-site")
+    got = client.request(method, "/api/v1/videos")
+    assert (got.status_code, got.json()["detail"]) == (401, "Authentication required.")
+    other = client.request("POST", "/api/v1/videos", headers={"Origin": "https://evil.example"})
+    assert (other.status_code, other.json()["status"]) == (403, 403)
+
+
+def test_a_number_of_any_length_is_answered(operator, bench):
+    video, long = manage.publish(bench.farm, bench.done()), "9" * 5000
+    addresses = {
+        f"/p/{video.slug}/media/hevc/texts/{long}.vtt": 404,
+        f"/media/{video.video_id}/hevc/texts/{long}.vtt": 404,
+        f"/board?notice=redriven&n={long}": 200,
+        f"/board/libraries?before={long}": 200,
+        f"/api/v1/ingests?cursor={long}": 422,
+        f"/api/v1/videos?limit={long}": 422,
+    }
+    for path, status in addresses.items():
+        assert operator.get(path).status_code == status, path[:40]
+    one = f"/api/v1/videos/{video.video_id}"
+    got = operator.patch(one, json={"title": "x"}, headers={"If-Match": f'"{long}-x"'})
+    assert got.status_code == 409
 
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites(visit, opened):

@@ -18,7 +18,7 @@ from hevcq.util.clock import SystemClock
 from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import Peers
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
-from hevcq.web.identity.person import Role, Scope
+from hevcq.web.identity.person import Person, Role, Scope
 from hevcq.web.identity.session import configured_key, kept_key
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import Users
@@ -135,7 +135,8 @@ def test_an_address_in_ipv6_clothing_is_the_same_peer():
 def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, accounts, clock):
     tokens = ProgramTokens(accounts, clock)
     reader = tokens.create("backup", "anna", {Scope.READ}, days=1)
-    runner = tokens.create("cron", "anna", {Scope.READ, Scope.OPERATE}, days=30)
+    runner = tokens.create("cron", "local", {Scope.READ, Scope.OPERATE}, days=30)
+    other = tokens.create("cron", "anna", {Scope.READ, Scope.OPERATE}, days=30)
     client = visit()
     client.headers.pop("sec-fetch-site")
 
@@ -146,6 +147,7 @@ def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, accounts
     assert (get(reader), get(runner), get(runner, "bearer")) == (403, 200, 200)
     assert get(runner[:-1]) == get(f"{runner}x") == get("x") == get("") == 401
     assert get(runner, "Basic") == 401
+    assert get(other) == 403, "its owner is not the one person who signs in"
     bearer = {"Authorization": f"Bearer {runner}"}
     done = client.post("/api/v1/resume", headers=bearer)
     assert done.status_code == 200, "a program says no Origin"
@@ -253,7 +255,7 @@ def provider() -> Iterator[str]:
 
 def settings_for(issuer: str, **more: str) -> dict[str, object]:
     oidc = OidcSettings(issuer=issuer, client_id="page", operator_group="farm", **more)
-    return {"auth": "oidc", "oidc": oidc, "operators": ("anna@example.org",)}
+    return {"auth": "oidc", "oidc": oidc, "operators": ("anna@example.org", "olga")}
 
 
 def at_the_provider(address: str, who: str) -> str:
@@ -283,12 +285,15 @@ def present(clock) -> None:
 
 
 @pytest.mark.usefixtures("present")
-def test_a_person_signs_in_at_an_openid_provider(visit, provider):
+def test_a_person_signs_in_at_an_openid_provider(visit, provider, clock):
     settings = settings_for(provider, client_secret="s3cret")
 
-    assert signed_in(visit(**settings), "sub-anna") == 200
-    ben = visit(**settings)
+    anna, ben = visit(**settings), visit(**settings)
+    assert signed_in(anna, "sub-anna") == 200
     assert signed_in(ben, "sub-ben") == 404, "no operator"
+    clock.advance(3601)
+    assert anna.get("/board").status_code == 303, "whether she still runs it must be asked again"
+    assert ben.get("/board").status_code == 404
     left = ben.post("/sign-out")
     assert left.headers["location"] == "/sign-in?left=yes"
     assert "signed out here" in ben.get("/sign-in?left=yes").text
@@ -350,13 +355,50 @@ def test_cognitos_id_token_is_taken(cognito, clock):
     assert out.startswith("https://pool.example/logout?client_id=page&logout_uri=https%3A%2F%2F")
 
 
-def test_only_a_verified_address_makes_an_operator(cognito, clock):
-    claims = {"cognito:groups": None, "email": "anna@example.org"}
-    unsure = cognito._claims(id_token(clock, **claims, email_verified=False), "n")
-    sure = cognito._claims(id_token(clock, **claims, email_verified=True), "n")
+@pytest.mark.parametrize(
+    ("claims", "runs"),
+    [
+        ({"email": "anna@example.org", "email_verified": False}, False),
+        ({"email": "anna@example.org", "email_verified": True}, True),
+        ({"sub": "olga"}, True),
+        ({"sub": "anna@example.org"}, False),
+        ({"email": "olga", "email_verified": True}, False),
+        ({"cognito:groups": ["farm"]}, True),
+        ({"cognito:groups": "farm"}, False),
+    ],
+    ids=str,
+)
+def test_a_verified_address_a_subject_or_a_group_makes_an_operator(cognito, clock, claims, runs):
+    token = id_token(clock, **({"cognito:groups": None} | claims))
+    assert (cognito._person(cognito._claims(token, "n")).role is Role.OPERATOR) == runs
 
-    assert cognito._person(unsure).role is Role.USER
-    assert cognito._person(sure).role is Role.OPERATOR
+
+@pytest.mark.parametrize(
+    "changed", [{"operators": ()}, {"oidc": {"operator_group": ""}}, {"oidc": {"client_id": "x"}}]
+)
+def test_a_session_ends_with_the_settings_that_gave_it_its_role(cognito, clock, changed):
+    session = cognito._person(cognito._claims(id_token(clock), "n"))
+    oidc = cognito._oidc.model_copy(update=changed.get("oidc", {}))
+    other = {"operators": cognito._settings.operators, **changed, "oidc": oidc}
+
+    assert cognito.still(session) is not None
+    assert Offline(WebSettings(auth="oidc", **other), clock).still(session) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "runs"),
+    [
+        (f"{ISSUER}#olga", True),
+        ("local", True),
+        (f"{ISSUER}#u-1", False),
+        (f"{ISSUER}#anna@example.org", False),
+        ("olga", False),
+        ("https://other#olga", False),
+    ],
+)
+def test_a_token_runs_the_farm_only_for_whom_the_settings_name(cognito, owner, runs):
+    program = Person(owner, "cron", Role.OPERATOR, frozenset(Scope))
+    assert cognito.behind(program).is_operator == runs
 
 
 @pytest.mark.parametrize(

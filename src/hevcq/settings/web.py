@@ -70,7 +70,8 @@ class WebSettings(BaseModel):
         "provider, or none (loopback only)",
     )
     operators: Words = Field(
-        default=(), description="proxy, oidc: names (oidc: verified e-mail or sub) of operators"
+        default=(),
+        description="operators. proxy: their names; oidc: verified addresses, and subjects without @",
     )
     trusted_proxies: Words = Field(
         default=(), description="addresses or networks of reverse proxies, e.g. 10.0.0.0/8"

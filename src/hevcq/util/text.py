@@ -41,6 +41,11 @@ def counted(number: int, noun: str) -> str:
     return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def whole(text: str) -> int | None:
+    """Return a whole number of at most 18 digits, which other people wrote, or None."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
 def ago(then: float | None, now: float) -> str:
     """Return how long ago a wall time was, `5 minutes ago`; empty for None."""
     import humanize  # here: a worker's imports go without it

@@ -21,6 +21,7 @@ from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.playback import PlayFile, open_file, play_file, require_shared
 from hevcq.usecases.videos.texts import track
+from hevcq.util.text import whole
 from hevcq.web.identity.person import Scope, person_of
 from hevcq.web.problems import of_error, problem
 from hevcq.web.services import services_of
@@ -34,8 +35,8 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 def routes() -> list[BaseRoute]:
     """Return the routes of private and of public videos; a HEAD is answered like a GET."""
     return [
-        Route("/media/{video_id}/{profile}/texts/{number:int}.vtt", _private_text),
-        Route("/p/{slug}/media/{profile}/texts/{number:int}.vtt", _public_text),
+        Route("/media/{video_id}/{profile}/texts/{number}.vtt", _private_text),
+        Route("/p/{slug}/media/{profile}/texts/{number}.vtt", _public_text),
         Route("/media/{video_id}/{profile}/{name:path}", _private, methods=["GET"]),
         Route("/p/{slug}/media/{profile}/{name:path}", _public, methods=["GET"]),
     ]
@@ -80,7 +81,10 @@ async def _text(request: Request, find: Finder) -> Response:
 
     def work() -> str:
         farm = video_farm(services_of(request).app)
-        return track(farm, find(request, farm), wanted["profile"], wanted["number"])
+        number = whole(wanted["number"])
+        if number is None:
+            raise NoSuchVideo("There are no such subtitles.")
+        return track(farm, find(request, farm), wanted["profile"], number)
 
     try:
         content = await run_in_threadpool(work)

@@ -73,6 +73,12 @@ def of_values(errors: Sequence[Mapping[str, Any]]) -> Response:
     return problem(422, "; ".join(said).encode("utf-8", "backslashreplace").decode() + ".")
 
 
+def unauthenticated() -> Response:
+    """Return the problem of whoever must sign in first; the body of their request is not read."""
+    headers = {"Connection": "close", "WWW-Authenticate": "Bearer"}
+    return problem(401, "Authentication required.", headers=headers)
+
+
 def problem(
     status: int,
     detail: str,

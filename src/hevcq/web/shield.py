@@ -9,9 +9,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hevcq.web.problems import problem, unauthenticated
+
+FOR_PROGRAMS = ("/api/", "/uploads", "/media/", "/events")
+"""Paths that answer problems where a page would show words, or lead to the sign-in."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 HSTS_S = 31_536_000
@@ -125,10 +129,19 @@ class SameOrigin:
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
             headers = Headers(scope=scope)
             if not _is_own(headers):
-                words = "Refused: this request came from another site."
-                await PlainTextResponse(words, 403)(scope, receive, send)
+                await _refusal(scope["path"], headers)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _refusal(path: str, headers: Headers) -> Response:
+    """Refuse; a program that names no site is only missing its token."""
+    words = "Refused: this request came from another site."
+    if not path.startswith(FOR_PROGRAMS):
+        return PlainTextResponse(words, 403)
+    if "sec-fetch-site" in headers or "origin" in headers:
+        return problem(403, words)
+    return unauthenticated()
 
 
 def _is_own(headers: Headers) -> bool:

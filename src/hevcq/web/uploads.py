@@ -32,6 +32,7 @@ from hevcq.usecases.videos.uploads import (
     prolong,
     request_upload,
 )
+from hevcq.util.text import whole
 from hevcq.web.identity.person import Person, person_of
 from hevcq.web.problems import of_error, problem
 from hevcq.web.services import services_of
@@ -103,7 +104,7 @@ class Uploads:
         if request.method == "OPTIONS":
             return await self._options(request)
         person = _checked(request, "upload")
-        if int(_number(request, "content-length", "0")) > 0:
+        if _number(request, "content-length", "0") > 0:
             return problem(400, "Send the bytes in the requests after this one.", headers=TUS)
         wanted = _wanted(request, person)
         farm = await _farm(request)
@@ -130,7 +131,7 @@ class Uploads:
 
     async def _patch(self, request: Request) -> Response:
         person = _checked(request, "upload")
-        start = int(_number(request, "upload-offset"))
+        start = _number(request, "upload-offset")
         farm, video = await _found(request, person)
         _judge(request, video, start)
         if not await self._take_over(video.video_id):
@@ -273,7 +274,7 @@ def _judge(request: Request, video: Video, start: int) -> None:
         status, words = 415, f"Send {CHUNK_TYPE}."
     elif not video.open:
         status, words = 409 if video.source else 410, "This upload has ended."
-    elif start + int(_number(request, "content-length", "0")) > video.upload.size:
+    elif start + _number(request, "content-length", "0") > video.upload.size:
         status, words = 413, "These are more bytes than the upload was declared with."
     if status:
         raise HTTPException(status, words, headers={**TUS, "Connection": "close"})
@@ -285,7 +286,7 @@ def _wanted(request: Request, person: Person) -> UploadRequest:
     return UploadRequest(
         owner=person.owner,
         name=facts.get("filename") or facts.get("name") or "video",
-        size=int(_number(request, "upload-length")),
+        size=_number(request, "upload-length"),
         title=facts.get("title", ""),
         description=facts.get("description", ""),
         profiles=tuple(name.strip() for name in names if name.strip()),
@@ -320,9 +321,9 @@ def _checked(request: Request, scope: str) -> Person:
     return person
 
 
-def _number(request: Request, header: str, otherwise: str = "") -> str:
-    value = request.headers.get(header, otherwise)
-    if not (value.isascii() and value.isdecimal()) or len(value) > 18:
+def _number(request: Request, header: str, otherwise: str = "") -> int:
+    value = whole(request.headers.get(header, otherwise))
+    if value is None:
         raise HTTPException(400, f"{header} must be a whole number.", headers=TUS)
     return value
 

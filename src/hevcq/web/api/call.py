@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from hevcq.domain.videos.record import Video
 from hevcq.usecases.videos.context import VideoFarm
+from hevcq.util.text import whole
 from hevcq.web.identity.person import Person, Scope, person_of
 from hevcq.web.services import read_small, services_of
 from hevcq.wiring.app import App
@@ -123,6 +124,6 @@ def new_router() -> APIRouter:
 
 
 def revision_of(if_match: str) -> int | None:
-    """Return the revision that an If-Match header asks for; the rest of the tag may have moved on."""
+    """Return the revision that an If-Match header asks for, if any; the rest may have moved on."""
     number, dash, _ = if_match.strip().strip('"').partition("-")
-    return int(number) if dash and number.isascii() and number.isdecimal() else None
+    return whole(number) if dash else None

@@ -73,7 +73,7 @@ def _shown(call: Call, video: Video) -> models.VideoOut:
 
 def _unchanged(video: Video, if_match: str) -> Video:
     """Return the video. Raises Conflict if it is not what the caller read."""
-    if revision_of(if_match) not in (None, video.revision):
+    if if_match.strip() not in ("", "*") and revision_of(if_match) != video.revision:
         raise Conflict("The video was changed meanwhile.", remedy="Read it again.")
     return video
 

@@ -18,12 +18,11 @@ from hevcq.web.identity.person import Person, Role
 from hevcq.web.identity.session import SESSION, Cookies, new_token
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import NameAndPassword, Users
-from hevcq.web.problems import problem
+from hevcq.web.problems import problem, unauthenticated
+from hevcq.web.shield import FOR_PROGRAMS
 
 PUBLIC = ("/static/", "/sign-in", "/p/", "/healthz", "/favicon.ico")
 """Paths that need no sign-in: what they show is public, or is how one signs in."""
-FOR_PROGRAMS = ("/api/", "/uploads", "/media/", "/events")
-"""Paths that answer 401 where a page would lead to the sign-in."""
 TAKE_TOKENS = ("/api/", "/uploads", "/media/")
 """Paths that judge a token's scopes. A page knows none: on it a token would do all its owner may."""
 OF_TOKENS = (*TAKE_TOKENS, *PUBLIC)
@@ -56,8 +55,9 @@ class Authenticator:
         return self.mode.still(Person(claims["sub"], claims["name"], role, mark=mark))
 
     def sign_in(self, response: Response, person: Person, hours: float) -> None:
-        """Set the session's cookie, which ends after so many `hours`."""
+        """Set the session's cookie, which ends after so many `hours` at most."""
         now = self._clock.now()
+        hours = min(hours, self.mode.role_hours) if person.role is Role.OPERATOR else hours
         claims = {"sub": person.owner, "name": person.name, "role": person.role}
         claims |= {"mark": person.mark, "jti": new_token()}
         self.cookies.write(response, SESSION, claims, until=now + hours * 3600, now=now)
@@ -120,7 +120,7 @@ def _refusal(scope: Scope, path: str) -> Response:
         )
         where = SIGN_IN if after == "/" else f"{SIGN_IN}?next={quote(after, safe='/')}"
         return RedirectResponse(where, 303)
-    return problem(401, "Authentication required.", headers={**CLOSE, "WWW-Authenticate": "Bearer"})
+    return unauthenticated()
 
 
 def local_path(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -27,6 +28,8 @@ class Mode:
     """Names of the fields of the sign-in form; none: there is no form."""
     start: str = ""
     """Where signing in elsewhere starts; empty: it does not."""
+    role_hours: float = math.inf
+    """The most hours that an operator's session lasts, where only a sign-in tells of a lost role."""
 
     def check(self, _given: Mapping[str, str]) -> Person | None:
         """Return who filled in the form, or None if it is wrong."""
@@ -41,8 +44,12 @@ class Mode:
         return None
 
     def behind(self, program: Person) -> Person | None:
-        """Return a program's token as far as its owner may still go; None if they are gone."""
-        return program
+        """Return a program's token as far as its owner may go now; None if they are gone."""
+        return program if self._runs(program.owner) else replace(program, role=Role.USER)
+
+    def _runs(self, owner: str) -> bool:
+        """Return whether an owner of a token is an operator now."""
+        return owner == LOCAL_OWNER
 
     def signed_out_at(self) -> str:
         """Return where to go after signing out."""
@@ -120,10 +127,8 @@ class ProxyHeader(Mode):
         """Return nobody: a session of another mode does not count."""
         return None
 
-    def behind(self, program: Person) -> Person | None:
-        """Return the token, which runs the farm only for an operator, or for this machine's."""
-        runs = program.owner in self._operators or program.owner == LOCAL_OWNER
-        return program if runs else replace(program, role=Role.USER)
+    def _runs(self, owner: str) -> bool:
+        return owner in self._operators or owner == LOCAL_OWNER
 
 
 class Peers:

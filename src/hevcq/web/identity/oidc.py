@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import secrets
 import threading
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from hevcq.errors import ConfigError, Unavailable
 from hevcq.settings.web import WebSettings
 from hevcq.util.clock import Clock
 from hevcq.web.identity.modes import Mode
-from hevcq.web.identity.person import Person, Role
+from hevcq.web.identity.person import LOCAL_OWNER, Person, Role
 from hevcq.web.identity.session import digest
 from hevcq.web.shield import is_loopback
 
@@ -34,6 +35,8 @@ TIMEOUT_S = 10.0
 KEEP_S = 3600.0
 """Seconds that the provider's description and keys are kept; unknown keys are asked for earlier."""
 LEEWAY_S = 60
+ROLE_HOURS = 1.0
+"""Hours that an operator's session lasts at most: only a sign-in asks the provider for the groups again."""
 FLOW_S = 600.0
 """Seconds that a person may take at the provider."""
 PATH = "/sign-in/oidc"
@@ -67,6 +70,7 @@ class Oidc(Mode):
     """
 
     start = PATH
+    role_hours = ROLE_HOURS
 
     def __init__(self, settings: WebSettings, clock: Clock) -> None:
         oidc = settings.oidc
@@ -74,7 +78,9 @@ class Oidc(Mode):
             raise ConfigError('web.auth = "oidc" needs web.oidc.issuer and web.oidc.client_id.')
         _safe(oidc.issuer)
         self._settings, self._oidc, self._clock = settings, oidc, clock
-        self._mark = digest(f"{oidc.issuer} {oidc.client_id}")[:12]
+        # A session counts under the settings that gave it its role.
+        named = [oidc.issuer, oidc.client_id, oidc.groups_claim, oidc.operator_group]
+        self._mark = digest(json.dumps([*named, *sorted(settings.operators)]))[:12]
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
 
@@ -88,8 +94,14 @@ class Oidc(Mode):
             raise Unavailable(f"The sign-in provider's keys cannot be read: {error}.") from error
 
     def still(self, session: Person) -> Person | None:
-        """Return the person, unless another provider signed them in."""
+        """Return the person, unless another provider or other settings signed them in."""
         return session if session.mark == self._mark else None
+
+    def _runs(self, owner: str) -> bool:
+        """Return whether the settings name an owner: nobody knows now who is in a group."""
+        subject = owner.removeprefix(f"{self._oidc.issuer}#")
+        named = subject != owner and "@" not in subject and subject in self._settings.operators
+        return named or owner == LOCAL_OWNER
 
     def begin(self, flow: Flow, here: str) -> str:
         """Return the address at the provider that a sign-in starts at. Raises Unavailable."""
@@ -187,7 +199,10 @@ class Oidc(Mode):
         wanted = self._oidc.operator_group
         member = bool(wanted) and isinstance(groups, list) and wanted in groups
         mail = claims.get("email") if claims.get("email_verified") is True else None
-        operator = member or subject in self._settings.operators or mail in self._settings.operators
+        # Whoever chooses a subject that looks like an operator's address is no operator.
+        known = {mail} if isinstance(mail, str) and "@" in mail else set()
+        known |= set() if "@" in subject else {subject}
+        operator = member or not known.isdisjoint(self._settings.operators)
         owner = f"{self._oidc.issuer}#{subject}"
         role = Role.OPERATOR if operator else Role.USER
         return Person(owner, name[:255], role, mark=self._mark)

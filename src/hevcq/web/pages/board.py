@@ -32,6 +32,7 @@ from hevcq.usecases.operations.pausing import PauseRequest, pause, resume
 from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.operations.savings import DAYS, savings
 from hevcq.usecases.operations.status import Overview, overview
+from hevcq.util.text import whole
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.chart import savings_chart
@@ -243,4 +244,4 @@ def _back(notice: str, count: int) -> Response:
 def _notice(request: Request) -> str:
     number = request.query_params.get("n", "0")
     words = NOTICES.get(request.query_params.get("notice", ""), "")
-    return words.format(n=int(number) if number.isascii() and number.isdigit() else 0)
+    return words.format(n=whole(number) or 0)

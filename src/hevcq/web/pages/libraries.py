@@ -17,6 +17,7 @@ from hevcq.usecases.health.check import where
 from hevcq.usecases.libraries.feed import waiting, words
 from hevcq.usecases.libraries.shown import libraries_of
 from hevcq.usecases.operations.savings import DAYS
+from hevcq.util.text import whole
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page
 from hevcq.web.services import services_of
@@ -26,7 +27,6 @@ from hevcq.wiring.notify import gathered
 
 MAX_INGESTS = 30
 MAX_UNSOUND = 100
-MOST_SEQ = 18
 """Digits of the number of an event in an address."""
 
 
@@ -46,7 +46,7 @@ def _libraries(request: Request, app: App) -> Response:
     log, now = gathered(app), app.clock.now()
     shown = libraries_of(app.settings, log, now, DAYS)
     given = request.query_params.get("before", "")
-    before = int(given) if given.isascii() and given.isdecimal() and len(given) <= MOST_SEQ else 0
+    before = whole(given) or 0
     unsound = unsound_videos(app)
     ended = log.latest(INGEST_ENDED, MAX_INGESTS + 1, before)
     return page(
