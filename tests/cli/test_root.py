@@ -13,6 +13,7 @@ import hevcq as package
 from hevcq import errors
 from hevcq.cli import app as root
 from hevcq.cli.exit_codes import MEANING, ExitCode, exit_code, table
+from hevcq.cli.main import main
 
 SUBCOMMANDS = [
     ("dead-letters", "list"),
@@ -25,6 +26,21 @@ SUBCOMMANDS = [
     ("web", "add-user"),
     ("web", "token"),
 ]
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_another_system_is_told_in_one_sentence_that_hevcq_needs_linux(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], system: str
+):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(sys, "argv", ["hevcq", "--version"])
+
+    code = main()
+
+    assert code == ExitCode.UNFIT
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("hevcq needs Linux")
 
 
 @pytest.mark.parametrize("name", root.COMMANDS)

@@ -8,9 +8,19 @@ import sys
 
 from hevcq.util.host import close_to_others
 
+NOT_LINUX = (
+    "hevcq needs Linux: it starts ffmpeg under limits that only Linux has. On macOS and Windows a"
+    " Linux virtual machine or container is the way.\n"
+)
+
 
 def main() -> int:
     """Run the command line; return the exit code."""
+    if sys.platform != "linux":
+        from hevcq.cli.exit_codes import ExitCode
+
+        sys.stderr.write(NOT_LINUX)
+        return ExitCode.UNFIT
     try:
         _open_closed_streams()
         close_to_others(os.environ)
