@@ -39,10 +39,13 @@ ENGINE ?=
 # For make destroy: keep or delete what the farm holds; its name, to be asked nothing.
 DATA ?=
 CONFIRM ?=
-BASE_IMAGE ?= debian:bookworm-slim
+BASE_IMAGE ?= debian:trixie-slim
+# For make distro-check
+SUITE ?= trixie
+ARCH ?=
 TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check
+.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check distro-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -76,6 +79,9 @@ audit: setup $(TOOLS)/.ready  ## known vulnerabilities of what the images contai
 
 images-check: setup  ## build the images with buildah, as root, and let them encode a clip; needs no engine
 	$(BIN)/python scripts/images_check.py $(if $(CHECK_BASE),--base $(CHECK_BASE))
+
+distro-check:  ## make demo and make test on a fresh Debian (SUITE=sid, ARCH=arm64, T=words; T=none: the demo alone); as root
+	$(PY) -m scripts.distro_check --suite $(SUITE) --arch "$(ARCH)" --tests "$(T)"
 
 clean:  ## remove what the build and the tests made
 	rm -rf dist build demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/out
