@@ -18,6 +18,7 @@ SHARED_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "media"
 ENCODED = "encoded"
 BOTH = (ENCODED, ENCODED)
 FITS = "skip:smaller_than_box"
+SPLIT = ("error:MediaRefused",) * 2
 ALREADY = "skip:already_target"
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "18", "-pix_fmt", "yuv420p", "-g", "25")
@@ -312,10 +313,8 @@ ORDINARY: tuple[Ordinary, ...] = (
     Ordinary("recording-torn-end.ts", spliced.recording_torn_end),
     Ordinary("recording-joined.ts", spliced.recording_joined),
     Ordinary("recording-segments.ts", spliced.recording_segments),
-    Ordinary("recording-joined-channels.ts", spliced.recording_joined_channels),
-    Ordinary("recording-joined-cut.ts", spliced.recording_joined_cut),
-    Ordinary("recording-joined-open.ts", spliced.recording_joined_open),
-    Ordinary("recording-joined-lost.ts", spliced.recording_joined_lost),
+    Ordinary("recording-joined-channels.ts", spliced.recording_joined_channels, SPLIT),
+    Ordinary("recording-joined-cut.ts", spliced.recording_joined_cut, SPLIT),
     Ordinary("recording-two-programmes.ts", spliced.two_programmes),
     Ordinary("recording-aspect-changes.ts", spliced.aspect_changes),
     Ordinary("recording-size-changes.ts", spliced.size_changes),

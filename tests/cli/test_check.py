@@ -62,14 +62,12 @@ def test_a_file_that_was_cut_off_is_damaged_where_it_ends(tmp_path, capsys):
     assert torn.stat().st_size / 2 < int(found[2]) < torn.stat().st_size
 
 
-def test_the_joints_and_ends_of_a_joined_recording_are_no_damage_but_a_broken_part_is(
-    tmp_path, capsys
-):
+def test_the_ends_of_a_recording_are_no_damage_but_a_broken_part_is(tmp_path, capsys):
     folder = tmp_path / "library"
     folder.mkdir()
-    joined = folder / "joined.ts"
-    spliced.recording_joined_cut(joined)
-    content = bytearray(joined.read_bytes())
+    cut = folder / "cut.ts"
+    spliced.recording_cut_mpeg2(cut)
+    content = bytearray(cut.read_bytes())
     middle = len(content) // 2 // 188 * 188
     for packet in range(middle, middle + 40 * 188, 188):
         content[packet + 60 : packet + 188] = bytes(128)
@@ -80,10 +78,10 @@ def test_the_joints_and_ends_of_a_joined_recording_are_no_damage_but_a_broken_pa
         os.path.basename(line["path"]): line
         for line in map(json.loads, capsys.readouterr().out.splitlines())
     }
-    assert told["joined.ts"]["health"] == "sound"
+    assert told["cut.ts"]["health"] == "sound"
     assert told["broken.ts"]["health"] == "damaged"
     assert "broken.ts is damaged: " in told["broken.ts"]["detail"]
-    assert [round(spot["time_s"]) for spot in told["broken.ts"]["spots"]] == [4]
+    assert [round(spot["time_s"]) for spot in told["broken.ts"]["spots"]] == [3]
     assert list((tmp_path / "data" / "scratch").iterdir()) == []
 
 

@@ -82,7 +82,6 @@ def test_sharp_detail_is_asked_of_good_encodes_whichever_way_the_scale_goes():
 
 CHANGED = {
     "invert_telecine": False,
-    "clock_jumps": "refuse",
     "encoder": "auto",
     "fallback": "refuse",
     "size_changes": "refuse",

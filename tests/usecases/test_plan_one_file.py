@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
 from hevcq.domain.chunk_settings import ChunkMode
-from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.usecases import plan_one_file as use_case
 from hevcq.usecases.plan_one_file import ONE_SLOT, FilePlan, plan_one_file
 from support.fakes.backend import HEVC, HLS
@@ -49,20 +46,6 @@ def test_a_long_video_is_planned_in_chunks_and_read_once_for_all_profiles(monkey
     assert len(split.chunks) > 1
     assert split == again
     assert encoder.calls.count("keyframes") == 1
-
-
-@pytest.mark.parametrize("policy", ["close", "refuse"])
-def test_the_joints_of_a_recording_are_planned_as_its_policy_says(monkeypatch, policy) -> None:
-    encoder = probed(monkeypatch)
-    monkeypatch.setattr(encoder, "joints", lambda *_args, **_named: "It was joined.")
-    policies = HEVC.policies.model_copy(update={"clock_jumps": policy})
-
-    (found,) = planned(HEVC.model_copy(update={"policies": policies}), encoder=encoder)
-
-    if policy == "refuse":
-        assert found.plan == Refuse(policy="policies.clock_jumps", detail="It was joined.")
-    else:
-        assert "It was joined." in found.plan.notices
 
 
 def test_where_one_slot_shares_a_video_it_stays_whole(monkeypatch) -> None:

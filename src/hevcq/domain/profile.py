@@ -43,7 +43,7 @@ REVIEW_BELOW = 0.03
 """Share of the source's size below which a rendition whose pictures nobody compares is reviewed."""
 YOUNGER_KEYS = {
     "audio": {"surround"},
-    "policies": {"clock_jumps", "size_changes", "variable_rate"},
+    "policies": {"size_changes", "variable_rate"},
     "video": {"encoder", "fallback", "invert_telecine"},
 }
 """Keys that came after certificates were issued: no part of the revision while at their defaults."""
@@ -259,10 +259,6 @@ class Policies(Frozen):
         default="trim",
         description="a transport stream that begins between key frames or ends inside a picture: trim it "
         "to its whole pictures and say how many were left out, or refuse it as damaged",
-    )
-    clock_jumps: Literal["close", "refuse"] = Field(
-        default="close",
-        description="a clock that jumps, as in joined recordings: close the gap, sound in step, or refuse",
     )
     size_changes: Literal["fit", "refuse"] = Field(
         default="fit",

@@ -33,6 +33,7 @@ from hevcq.ffmpeg.run.runner import (
     run_with_progress,
 )
 from hevcq.ports.encoder import (
+    TRIMMED,
     ChunkReport,
     Encoder,
     EncodeReport,
@@ -116,8 +117,7 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.probe.probe import probe
 
         with self._self_testing(stop):
-            info = probe(self._tools, location, stop)
-        return _with_length(location, info) if info.format_name in {"mpegts", "mpeg"} else info
+            return probe(self._tools, location, stop)
 
     def trim_recording(
         self,
@@ -129,34 +129,11 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
     ) -> TrimmedSource | None:
         """Write the whole pictures of a recording, with one clock; see ports.encoder."""
-        if info.format_name == "mpeg":
-            from hevcq.ffmpeg.inspect.program_stream import joined_program_stream
-
-            return joined_program_stream(self._tools, location, info, policies, folder, stop)
-        if info.format_name != "mpegts":
+        if info.format_name not in TRIMMED:
             return None
         from hevcq.ffmpeg.inspect.joined import whole_recording
-        from hevcq.ffmpeg.inspect.recording import from_first_packet
 
-        def whole(place: str) -> TrimmedSource | None:
-            return whole_recording(self._tools, place, info, policies, folder, stop)
-
-        if policies.ragged_ends != "trim":
-            return whole(location)
-        return from_first_packet(location, folder, whole, stop)
-
-    def joints(self, location: str, info: MediaInfo, *, stop: threading.Event) -> str:
-        """Return where a recording was joined, as a sentence; see ports.encoder."""
-        if info.format_name not in {"mpegts", "mpeg"}:
-            return ""
-        from hevcq.ffmpeg.inspect import joined, program_stream
-        from hevcq.ffmpeg.inspect.parts import joined_words
-
-        if info.format_name == "mpegts":
-            times = joined.joint_times(self._tools, location, info, stop)
-        else:
-            times = program_stream.joint_times(location, stop)
-        return joined_words(times) if times else ""
+        return whole_recording(self._tools, location, info, policies, folder, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         """Read every packet once and measure each track; see ports.encoder."""
@@ -387,18 +364,6 @@ class FfmpegEncoder(Encoder):
                 raise WorkerUnfit(f"{program} cannot run in the sandbox: {why}.", remedy=LET_OUT)
             raise WorkerUnfit(f"{program} cannot run: {why}.", remedy=INSTALL)
         return answer.stdout.decode("utf-8", "replace")
-
-
-def _with_length(location: str, info: MediaInfo) -> MediaInfo:
-    """Correct the length of a recording that was joined: ffprobe takes the last time less the first."""
-    from hevcq.ffmpeg.inspect import program_stream, transport_stream
-
-    look = program_stream if info.format_name == "mpeg" else transport_stream
-    try:
-        length = look.length_over_jumps(location)
-    except OSError:
-        return info  # whoever reads the pictures reports it
-    return info if length is None else info.model_copy(update={"duration_s": length})
 
 
 def _carry_metadata(request: EncodeRequest) -> None:

@@ -157,7 +157,7 @@ class VerifyRequest:
 COPIED_AS = "recording"
 """The name, without its suffix, of the copy that `trim_recording` writes."""
 TRIMMED = frozenset({"mpegts", "mpeg"})
-"""Containers that an encode trims to whole pictures, and whose parts it joins."""
+"""Containers of recordings, which an encode trims to whole pictures and gives one clock."""
 SpareFolder = Callable[[int], AbstractContextManager[Path]]
 """Creates an empty folder for so many bytes, removed afterwards; raises DiskFull."""
 
@@ -249,13 +249,9 @@ class Encoder(ABC):
     ) -> TrimmedSource | None:
         """Write the whole pictures of a recording, with one clock, to `folder`; None if it has both.
 
-        `policies` says what of that is done. Raises MediaRefused or SourceDamaged if the parts of a
-        joined recording do not fit together, DiskFull, or OSError if the source cannot be read.
+        `policies` says whether it is trimmed. Raises MediaRefused if its clock jumps and the parts cannot
+        be put on one clock, SourceDamaged, DiskFull, or OSError if the source cannot be read.
         """
-
-    @abstractmethod
-    def joints(self, location: str, info: MediaInfo, *, stop: threading.Event) -> str:
-        """Return where a recording was joined from several, as a sentence, or "". Raises OSError."""
 
     @abstractmethod
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse
+from hevcq.domain.planning.encode_plan import EncodePlan, Plan
 from hevcq.domain.planning.ladder import expected_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
@@ -82,9 +82,6 @@ def plan_one_file(
     """
     info = encoder.probe(location, stop=stop)
     plans = [(profile, make_plan(profile, info)) for profile in profiles]
-    if any(isinstance(plan, EncodePlan) for _, plan in plans):
-        joints = encoder.joints(location, info, stop=stop)
-        plans = [(profile, _joined(profile, plan, joints)) for profile, plan in plans]
     indexes: dict[tuple[float, ...], KeyIndex] = {}
     found = []
     for profile, plan in plans:
@@ -97,15 +94,6 @@ def plan_one_file(
             index = indexes[grid]
         found.append(_split(profile, info, plan, index, slots_per_job(profile)))
     return [replace(each, rungs=tuple(_rungs(each.plan, info))) for each in found]
-
-
-def _joined(profile: Profile, plan: Plan, joints: str) -> Plan:
-    """Return the plan of a recording that was joined, if `joints` says that it was."""
-    if not joints or not isinstance(plan, EncodePlan):
-        return plan
-    if profile.policies.clock_jumps == "refuse":
-        return Refuse(policy="policies.clock_jumps", detail=joints)
-    return plan.noting(joints)
 
 
 def _rungs(plan: Plan, info: MediaInfo) -> Iterator[PlannedRung]:

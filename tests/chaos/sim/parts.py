@@ -211,9 +211,6 @@ class SimEncoder:
             raise SourceUnreadable("It is not media.")
         return ALREADY_INFO if job.nature is Nature.ALREADY else INFO
 
-    def joints(self, location: str, info, *, stop) -> str:
-        return ""
-
     def trim_recording(self, location: str, info, policies, folder, *, stop) -> None:
         """No video here is a recording."""
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import struct
-import threading
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 
-from hevcq.errors import Stopped
-from hevcq.ffmpeg.containers import avi, cues, matroska, mp4, unindexed
+from hevcq.ffmpeg.containers import avi, cues, matroska, mp4
 from hevcq.ffmpeg.containers.matroska import CHAPTERS, INFO, SEGMENT, TAGS, TRACKS
 from support.avi import chunk
 from support.matroska import ATOM, CLUSTER, CUES, EDITION, SIMPLE, TAG, TARGETS, TRACK, element
@@ -240,37 +237,3 @@ def test_a_file_that_became_shorter_ends_the_reading() -> None:
     assert list(avi._chunks(short, 0, 999))[1:] == []
     many = struct.pack("<4sIII", b"00dc", 16, 4, 9) * 4097
     assert len(list(avi._entries(BytesIO(many), 0, len(many) + 99))) == 4097
-
-
-def packet(counter: int, *, pid: int = 0x100, flags: int = 0x10, begins: bool = False) -> bytes:
-    """Return a transport packet; with an adaptation field (0x20) it says that its counter jumps."""
-    head = bytes([0x47, (0x40 if begins else 0) | pid >> 8, pid & 0xFF, flags | counter % 16])
-    body = b"\x01\x80" if flags & 0x20 else b""
-    return (head + body + (b"\0\0\1\xe0" if begins else b"")).ljust(188, b"\xff")
-
-
-PLAIN = [packet(0, begins=True), *map(packet, range(1, 60))]
-
-
-@pytest.mark.parametrize(
-    ("packets", "lost"),
-    [
-        (PLAIN, ""),
-        ([*PLAIN[:20], *PLAIN[22:]], "missing in 1 place"),
-        ([*PLAIN[:20], b"\0" * 188, *PLAIN[20:]], ""),
-        ([*PLAIN[:20], packet(21, flags=0x20), *PLAIN[22:]], ""),
-        ([*PLAIN[:20], packet(21, flags=0), *PLAIN[22:]], "missing in 1 place"),
-    ],
-    ids=["whole", "two lost", "out of sync", "announced", "no payload"],
-)
-def test_packets_are_missing_where_a_counter_jumps_unannounced(
-    tmp_path: Path, packets, lost
-) -> None:
-    path, stop = tmp_path / "a.ts", threading.Event()
-    path.write_bytes(b"".join(packets))
-
-    assert lost in (found := unindexed.lost_packets(str(path), (0, 188), stop))
-    assert bool(found) == bool(lost)
-    stop.set()
-    with pytest.raises(Stopped):
-        unindexed.lost_packets(str(path), (0, 188), stop)

@@ -16,7 +16,7 @@ from hevcq.domain.certificate import Outcome
 from hevcq.domain.media.facts import Measurement
 from hevcq.domain.profile import Preflight
 from hevcq.errors import SourceDamaged
-from hevcq.ffmpeg.containers import asf, mp4
+from hevcq.ffmpeg.containers import mp4, unindexed
 from hevcq.ffmpeg.inspect.preflight import index_damage
 from support.avi import open_dml
 from support.fakes.encoder import FakeEncoder
@@ -315,7 +315,14 @@ def test_a_video_put_behind_another_is_refused_before_it_is_lost(folder, tmp_pat
 FTYP, MEDIA, INDEX = box(b"ftyp", b"isom\0\0\2\0"), box(b"mdat", b"m" * 90), box(b"moov", b"i" * 9)
 MOVIE, FRAGMENT = FTYP + INDEX + MEDIA, box(b"moof", b"f") + MEDIA
 LONG = b"\x01" * 70_000
-WMV = asf.HEADER + struct.pack("<Q", 30) + b"header" + asf.DATA + struct.pack("<Q", 50) + bytes(26)
+WMV = (
+    unindexed.HEADER
+    + struct.pack("<Q", 30)
+    + b"header"
+    + unindexed.DATA
+    + struct.pack("<Q", 50)
+    + bytes(26)
+)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +340,7 @@ WMV = asf.HEADER + struct.pack("<Q", 30) + b"header" + asf.DATA + struct.pack("<
         for end, ahead in (
             (MOVIE, 0), (FTYP + MEDIA, 0), (INDEX, 0), (FTYP + INDEX + FRAGMENT, 0),
             (bytes(500) + MOVIE + LONG, 500), (b"\x1a\x45\xdf\xa3" + LONG, 0),
-            (b"RIFF\xff\xff\xff\0AVI LIST" + LONG, 0), (asf.HEADER + LONG, 0),
+            (b"RIFF\xff\xff\xff\0AVI LIST" + LONG, 0), (unindexed.HEADER + LONG, 0),
             (bytes(9) + (b"\x47" + b"t" * 187) * 400, 9), (b"\0\0\1\xba\x44" + LONG, 0),
         )
     ] + [
@@ -342,11 +349,11 @@ WMV = asf.HEADER + struct.pack("<Q", 30) + b"header" + asf.DATA + struct.pack("<
         (mp4.second_video, (FTYP + INDEX + FRAGMENT) * 3, 0),
         (mp4.second_video, FTYP + INDEX + FRAGMENT + FTYP + box(b"moov", b"other"), 140),
         (mp4.second_video, b"no box at all", 0),
-        (asf.second_video, WMV, 0), (asf.second_video, WMV + bytes(99_999), 0),
-        (asf.second_video, WMV + bytes(16) + struct.pack("<Q", 24) + LONG, 0),
-        (asf.second_video, WMV * 2, len(WMV)), (asf.second_video, WMV + MOVIE + LONG, len(WMV)),
-        (asf.second_video, WMV + bytes(16) + struct.pack("<Q", 24) + WMV, len(WMV) + 24),
-        (asf.second_video, WMV[:40], 0), (asf.second_video, LONG, 0),
+        (unindexed.second_video, WMV, 0), (unindexed.second_video, WMV + bytes(99_999), 0),
+        (unindexed.second_video, WMV + bytes(16) + struct.pack("<Q", 24) + LONG, 0),
+        (unindexed.second_video, WMV * 2, len(WMV)), (unindexed.second_video, WMV + MOVIE + LONG, len(WMV)),
+        (unindexed.second_video, WMV + bytes(16) + struct.pack("<Q", 24) + WMV, len(WMV) + 24),
+        (unindexed.second_video, WMV[:40], 0), (unindexed.second_video, LONG, 0),
     ],
 )  # fmt: skip
 def test_what_lies_behind_a_video_is_refused_only_where_it_is_another(look, content, at):

@@ -1,48 +1,36 @@
-"""A recording that was joined from several gets one clock: every picture once, in order, sound in step."""
+"""A recording that was joined from several is encoded whole, with sound in step, or refused with the split."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import threading
-from array import array
-from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from benchmarks.fidelity import ordinary, spliced
 from benchmarks.fidelity.served import named
+from benchmarks.fidelity.trial import recipe, run_trial
 
 from hevcq.domain.profile import Policies
-from hevcq.errors import MediaRefused, SourceDamaged
+from hevcq.errors import DiskFull, MediaRefused
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.inspect import transport_stream
-from hevcq.ffmpeg.inspect.parts import Part, notices, refuse_loss
-from hevcq.ffmpeg.inspect.recording import Ends
-from hevcq.ffmpeg.inspect.transport_stream import (
-    WRAP,
-    Clocks,
-    Elementary,
-    Run,
-    Units,
-    chain,
-    read_clocks,
-    runs_of,
-)
+from hevcq.ffmpeg.inspect import joined
+from hevcq.ffmpeg.inspect.transport_stream import transport_damage
+from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.encoder import TrimmedSource
 from hevcq.util.clock import SystemClock
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
-FRAME = 3600
-SECOND = 90_000
+MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-bf", "0")
+JOINED = "The recording was joined from 2 parts: its clock jumps at 0:00:0{}."
 
 
-def recording(name: str, folder: Path) -> Path:
-    path = ordinary.make(named(name), folder)
-    assert path is not None
-    return path
+def recorded(folder: Path, *more: str, seconds: str = "1") -> bytes:
+    return spliced.recorded(folder / "part.ts", MPEG2, *more, seconds=seconds)
 
 
 def whole(path: Path, folder: Path, **policies: str) -> TrimmedSource | None:
@@ -52,19 +40,9 @@ def whole(path: Path, folder: Path, **policies: str) -> TrimmedSource | None:
     return ENCODER.trim_recording(str(path), info, chosen, folder, stop=STOP)
 
 
-def frames(path: Path, kind: str) -> tuple[list[int], list[str]]:
+def frames(path: Path, kind: str = "v") -> tuple[list[int], list[str]]:
     """Return time in ticks, and MD5, of each decoded frame; nothing may be complained of."""
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-nostdin",
-        "-copyts",
-        "-i",
-        str(path),
-        "-map",
-        f"0:{kind}:0",
-    ]
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-copyts", "-i", path, "-map", f"0:{kind}:0"]
     command += ["-fps_mode", "passthrough", "-enc_time_base", "1:90000", "-f", "framemd5", "-"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
@@ -72,91 +50,60 @@ def frames(path: Path, kind: str) -> tuple[list[int], list[str]]:
     return [int(fields[2]) for fields in lines], [fields[-1].strip() for fields in lines]
 
 
-def test_each_picture_is_there_once_and_sound_keeps_its_place_at_the_joint(tmp_path) -> None:
-    parts = []
-    for number, data in enumerate(spliced.joined_parts(tmp_path / "x.ts")):
-        parts.append(tmp_path / f"part{number}.ts")
-        parts[-1].write_bytes(data)
-    joined = tmp_path / "joined.ts"
-    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
-
-    made = whole(joined, tmp_path / "scratch")
-
-    assert made is not None
-    assert made.notices == (
-        (
-            "The recording was joined from 2 parts: its clock jumps at 0:02. They follow each other "
-            "without a gap."
-        ),
-    )
-    times, pictures = frames(made.path, "v")
-    assert pictures == [md5 for part in parts for md5 in frames(part, "v")[1]]
-    steps = [after - before for before, after in pairwise(times)]
-    first = len(frames(parts[0], "v")[1])
-    assert {*steps[: first - 1], *steps[first:]} == {FRAME}
-    assert FRAME < steps[first - 1] <= 5 * FRAME, "until the sound has ended"
-    sound = made_units(made.path, audio=True)
-    own = [made_units(part, audio=True) for part in parts]
-    assert len(sound) == sum(map(len, own)), "each unit of sound once"
-    for place, at, part in ((0, 0, 0), (first, len(own[0]), 1)):
-        before = own[part][0] - frames(parts[part], "v")[0][0]
-        assert sound[at] - times[place] == before, "sound lies against the picture as it did"
+def packets(path: Path, kind: str) -> list[tuple[int, str]]:
+    """Return time and MD5 of each packet."""
+    command = ["ffprobe", "-v", "error", "-select_streams", f"{kind}:0", "-show_data_hash", "md5"]
+    command += ["-show_entries", "packet=pts,data_hash", "-of", "compact=p=0:nk=1:s=\\,", path]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    fields = [line.split(",") for line in done.stdout.split() if line.strip(",")]
+    return [(int(field[0]), field[-1]) for field in fields if field[0]]
 
 
-@pytest.mark.parametrize("whole_bytes", [1 << 24, 0])
-def test_the_length_of_a_joined_recording_is_that_of_its_parts(tmp_path, monkeypatch, whole_bytes):
-    monkeypatch.setattr(transport_stream, "WHOLE_BYTES", whole_bytes)
-    monkeypatch.setattr(transport_stream, "PLACE_BYTES", 8 << 10)
-    there = ("-output_ts_offset", "9000")
-    one, other = (
-        spliced.recorded(tmp_path / "x.ts", ("-c:v", "mpeg2video", "-q:v", "4"), *more, seconds="2")
-        for more in ((), there)
-    )
-    (tmp_path / "one.ts").write_bytes(one)
-    for parts, seconds in (([one, other], 4), ([one, other, one], 6), ([one, one, one], 6)):
-        joined = tmp_path / "joined.ts"
-        joined.write_bytes(b"".join(parts))
-        info = ENCODER.probe(str(joined), stop=STOP)
-        assert info.duration_s == pytest.approx(seconds, abs=0.3)
-        assert f"joined from {len(parts)} parts" in ENCODER.joints(str(joined), info, stop=STOP)
-    assert transport_stream.length_over_jumps(str(tmp_path / "one.ts")) is None
+def parts_of(folder: Path, kind: str) -> list[Path]:
+    """Return two whole recordings; the sound of a transport stream lasts longer than its picture."""
+    made = {
+        "ts": lambda: spliced.joined_parts(folder / "x.ts"),
+        "m2t": lambda: 2 * [recorded(folder, seconds="2")],
+        "vob": lambda: [spliced.title(folder / "x", seconds) for seconds in ("2", "1")],
+        "late.vob": lambda: [
+            spliced.title(folder / "x", "2"),
+            spliced.title(folder / "x", "1", "-output_ts_offset", "3000"),
+        ],
+    }[kind]()
+    paths = [folder / f"{number}.{kind}" for number in range(len(made))]
+    for path, data in zip(paths, made, strict=True):
+        path.write_bytes(data)
+    return paths
 
 
-def made_units(path: Path, *, audio: bool) -> list[int]:
-    found = read_clocks(str(path), (0, 188), STOP)
-    pid = min(found.sounds if audio else found.videos)
-    return list(found.units[pid].times)
+@pytest.mark.parametrize("kind", ["ts", "m2t", "vob", "late.vob"])
+def test_every_picture_and_sound_of_all_parts_is_there_once_and_in_step(tmp_path, kind) -> None:
+    parts = parts_of(tmp_path, kind)
+    path = tmp_path / f"joined.{kind}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
 
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("recording-joined-channels.ts", "joined from 3 parts: its clock jumps at 0:02 and 0:04."),
-        ("recording-joined-cut.ts", "joined from 3 parts: its clock jumps at 0:02 and 0:04."),
-    ],
-)
-def test_parts_of_other_channels_and_ragged_ones_follow_each_other(tmp_path, name, said) -> None:
-    source = recording(name, tmp_path)
-
-    made = whole(source, tmp_path / "scratch")
+    made = whole(path, tmp_path / "scratch")
 
     assert made is not None
-    assert said in made.notices[0]
-    times, pictures = frames(made.path, "v")
-    assert all(FRAME <= step <= 3 * FRAME for step in map(int.__sub__, times[1:], times))
-    assert len(pictures) == len(made_units(made.path, audio=False))
-    silent = [float(said.split()[0]) for said in made.notices if "s of sound before" in said]
-    left_out = [made_units(path, audio=True) for path in (source, made.path)]
-    lost = (len(left_out[0]) - len(left_out[1])) * 0.048  # two frames of MP2 in a unit
-    # At the end of each part a unit that is cut off goes as well.
-    assert "cut" not in name or 0 <= lost - silent[0] <= 3 * 0.048
-    assert len(ENCODER.probe(str(made.path), stop=STOP).streams) == 2
+    assert made.notices == (JOINED.format(2),)
+    times, pictures = frames(made.path)
+    each = [frames(part)[1] for part in parts]
+    assert pictures == [md5 for part in each for md5 in part]
+    assert all(0 < later - time <= 18_000 for time, later in pairwise(times))
+    sound, own = packets(made.path, "a"), [packets(part, "a") for part in parts]
+    assert [md5 for _, md5 in sound] == [md5 for part in own for _, md5 in part]
+    for last, last_sound, part in ((len(each[0]), len(own[0]), 0), (0, 0, 1)):
+        lag = own[part][-1][0] - frames(parts[part])[0][-1]
+        assert sound[last_sound - 1][0] - times[last - 1] == pytest.approx(lag, abs=90)
+    assert sorted(each.name for each in (tmp_path / "scratch").iterdir()) == [made.path.name]
+    assert whole(parts[0], tmp_path / "again") is None
+    assert whole(made.path, tmp_path / "again") is None
 
 
 def test_segments_put_together_are_whole_and_keep_their_times(tmp_path) -> None:
-    source = recording("recording-segments.ts", tmp_path)
+    source = ordinary.make(named("recording-segments.ts"), tmp_path)
 
-    made = whole(source, tmp_path / "scratch", clock_jumps="refuse")
+    made = whole(source, tmp_path / "scratch")
 
     assert made is not None
     assert made.notices == ()
@@ -164,7 +111,7 @@ def test_segments_put_together_are_whole_and_keep_their_times(tmp_path) -> None:
         assert frames(made.path, kind) == frames(source, kind)
     ended = [
         subprocess.run(
-            ["ffmpeg", "-v", "quiet", "-xerror", "-i", str(path), "-f", "null", "-"],
+            ["ffmpeg", "-v", "quiet", "-xerror", "-i", path, "-f", "null", "-"],
             check=False,
             timeout=60,
         ).returncode
@@ -173,159 +120,188 @@ def test_segments_put_together_are_whole_and_keep_their_times(tmp_path) -> None:
     assert ended == [1, 0], "of the source packets seem to be missing, which ends an encode"
 
 
-def test_a_profile_may_refuse_a_clock_that_jumps(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("channels", "as where the channel was changed"),
+        ("cut", "packets of its picture or sound are missing in 3 places"),
+        ("open", "packets of its picture or sound are missing in 1 place"),
+        ("lost", "packets of its picture or sound are missing in 1 place"),
+    ],
+)
+def test_parts_that_do_not_follow_each_other_are_refused_before_the_encode(tmp_path, name, said):
+    source = tmp_path / "joined.ts"
+    getattr(spliced, f"recording_joined_{name}")(source)
+
     with pytest.raises(
-        MediaRefused, match=r"its clock jumps at 0:02, .*policies\.clock_jumps"
-    ) as e:
-        whole(recording("recording-joined.ts", tmp_path), tmp_path / "s", clock_jumps="refuse")
+        MediaRefused, match=rf"(?:clock jumps at 0:00:0\d|on the way).*{said}\."
+    ) as error:
+        whole(source, tmp_path / "scratch")
 
-    assert "close" in str(e.value.remedy)
+    assert "tail -c" in str(error.value.remedy)
 
 
-def test_a_part_without_an_idr_picture_begins_where_a_decoder_goes_on(tmp_path) -> None:
-    source = recording("recording-joined-lost.ts", tmp_path)
-    coded = (*spliced.GOPS, "-x264-params", "open-gop=1:keyint=12:bframes=2")
-    (tmp_path / "one.ts").write_bytes(spliced.recorded(source, coded, seconds="3"))
+def test_the_parts_that_the_remedy_splits_are_whole_and_encoded(tmp_path) -> None:
+    source = ordinary.make(named("recording-joined-cut.ts"), tmp_path)
+    with pytest.raises(MediaRefused) as error:
+        whole(source, tmp_path / "scratch")
 
-    made = whole(source, tmp_path / "scratch")
+    commands = str(error.value.remedy).partition(": ")[2].rstrip(".")
+    subprocess.run(
+        commands.replace("FILE", shlex.quote(str(source))), shell=True, check=True, cwd=tmp_path
+    )
 
-    assert made is not None
-    assert made.notices[1].startswith("31 pictures before the first whole one are left out")
-    pictures = frames(made.path, "v")[1]
-    assert len(pictures) == len(made_units(made.path, audio=False))
-    assert set(pictures) <= set(frames(tmp_path / "one.ts", "v")[1]), "none is a mix of two parts"
-    with pytest.raises(MediaRefused, match=r"can decode \d+ of its \d+ pictures only"):
-        whole(source, tmp_path / "scratch", ragged_ends="refuse")
+    parts = [tmp_path / f"{number}.ts" for number in (1, 2, 3)]
+    assert b"".join(part.read_bytes() for part in parts) == source.read_bytes()
+    assert [run_trial(part, recipe("hevc"), tmp_path).outcome for part in parts] == 3 * ["encoded"]
+
+
+def test_a_part_of_another_channel_is_refused_also_where_the_clock_goes_on(tmp_path) -> None:
+    path, coded = tmp_path / "joined.ts", spliced.GOPS
+    there = ("-mpegts_start_pid", "0x300", "-output_ts_offset", "2")
+    one, other = (spliced.recorded(path, coded, *more, seconds="2") for more in ((), there))
+    path.write_bytes(one + other)
+
+    with pytest.raises(MediaRefused, match="as where the channel was changed") as error:
+        whole(path, tmp_path / "scratch")
+
+    assert f"head -c {len(one)} " in str(error.value.remedy)
+
+
+def test_pictures_in_a_stream_that_ffmpeg_does_not_find_are_never_left_out(tmp_path) -> None:
+    source = ordinary.make(named("recording-two-programmes.ts"), tmp_path)
+    assert transport_damage(str(source), 2, STOP) == ""
+
+    with pytest.raises(MediaRefused, match="begin to come in another stream"):
+        transport_damage(str(source), 1, STOP)
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (("-c:v", "mpeg2video"), "ffmpeg cannot copy it"),
+        (("-an",), "stream 1 jumps at other places"),
+    ],
+    ids=["codec", "mute"],
+)
+def test_parts_with_other_streams_are_refused(tmp_path, second, said) -> None:
+    path = tmp_path / "joined.ts"
+    parts = ((), second)
+    path.write_bytes(
+        b"".join(spliced.recorded(tmp_path / "x.ts", (*spliced.GOPS, *more)) for more in parts)
+    )
+
+    with pytest.raises(MediaRefused, match=said):
+        whole(path, tmp_path / "scratch")
+
+
+def slipped(one: bytes) -> dict[str, bytes]:
+    half, lone = len(one) // 2, 188 * (len(one) // 376)
+    return {
+        "at a joint": one + one[:-100] + one,
+        "inside a part": one + one[:half] + one[half + 94 :] + one,
+        "bytes too many": one + one[:lone] + b"\x00" * 94 + one[lone:] + one,
+        "a packet": one + one[:lone] + b"\x00" + one[lone + 1 :],
+    }
 
 
 def test_packets_that_slip_from_their_places_are_refused_and_never_dropped(tmp_path) -> None:
-    coded = ("-c:v", "mpeg2video", "-q:v", "4", "-bf", "0")
-    one = spliced.recorded(tmp_path / "x.ts", coded, seconds="1")
-    half, lone = len(one) // 2, 188 * (len(one) // 376)
-    slipped = {
-        "at a joint": one + one[:-100] + one,
-        "at the first joint": one[:-100] + one,
-        "inside a part": one + one[:half] + one[half + 94 :] + one,
-        "bytes too many": one + one[:lone] + b"\x00" * 94 + one[lone:] + one,
-        "a packet of a joined one": one + one[:lone] + b"\x00" + one[lone + 1 :],
-    }
-    for case, data in slipped.items():
-        (tmp_path / "joined.ts").write_bytes(data)
-        for ends in ("trim", "refuse"):
-            with pytest.raises(SourceDamaged, match=r"at byte [\d,]+ a transport packet") as e:
-                whole(tmp_path / "joined.ts", tmp_path / "scratch", ragged_ends=ends)
-            assert "join the parts again" in str(e.value.remedy), case
-    for sound in (one + one + one[:-100], one[:lone] + b"\x00" + one[lone + 1 :]):
-        (tmp_path / "joined.ts").write_bytes(sound)
-        whole(tmp_path / "joined.ts", tmp_path / "scratch")
-
-
-def test_a_further_programme_that_the_beginning_does_not_have_is_refused(tmp_path) -> None:
-    coded = ("-c:v", "mpeg2video", "-q:v", "4", "-bf", "0")
-    twice = [*("-map", "0:v", "-map", "1:a") * 2, "-program", "program_num=1:st=0:st=1",
-             "-program", "program_num=2:st=2:st=3"]  # fmt: skip
-    there = ("-streamid", "2:768", "-streamid", "3:769")
-    lone, both, moved = (
-        spliced.recorded(tmp_path / "x.ts", coded, *more, seconds="1")
-        for more in ((), twice, (*twice, *there))
-    )
     path = tmp_path / "joined.ts"
-    for parts in ((both, moved), (lone, both)):
-        path.write_bytes(b"".join(parts))
-        with pytest.raises(MediaRefused, match=r"has a further programme \(with PID 0x"):
-            whole(path, tmp_path / "scratch")
-    for parts in ((both, both), (both, lone)):
-        path.write_bytes(b"".join(parts))
-        assert whole(path, tmp_path / "scratch") is not None
+    for case, data in slipped(recorded(tmp_path)).items():
+        path.write_bytes(data)
+        with pytest.raises(MediaRefused) as error:
+            whole(path, tmp_path / "scratch", ragged_ends="refuse")
+        assert re.search("at byte|missing in|inside a packet", error.value.message), case
 
 
-def packet(pid: int, counter: int, *, begins: bool = False, full: bool = True, gap: bool = False):
-    """Return a packet with payload; one that is not full is filled up, as the last of a unit."""
-    field = b"" if full and not gap else bytes([10, 0x80 if gap else 0]) + b"\xff" * 9
-    head = bytes([0x47, 0x40 * begins | pid >> 8, pid & 0xFF, (0x30 if field else 0x10) | counter])
-    return (head + field).ljust(188, b"\x00")
+def test_streams_that_are_not_copied_are_named(tmp_path) -> None:
+    source = ordinary.make(named("recording-data.ts"), tmp_path)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(2 * source.read_bytes())
+
+    made = whole(path, tmp_path / "scratch")
+
+    assert made is not None
+    assert [said.partition(" (")[0] for said in made.notices[1:]] == [
+        f"Stream {number} is left out: a data track" for number in (3, 4, 5, 6)
+    ]
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "anew"),
-    [
-        (packet(1, 6), packet(1, 7, begins=True), False),
-        (packet(1, 6, full=False), packet(1, 7, begins=True), False),
-        (packet(1, 6, full=False), packet(1, 3, begins=True), True),
-        (packet(1, 6), packet(1, 0, begins=True), True),
-        (packet(1, 6), packet(1, 3, begins=True), False),
-        (packet(1, 6, full=False), packet(1, 3), False),
-        (packet(1, 6, full=False), packet(1, 3, begins=True, gap=True), False),
-        (packet(2, 6, full=False), packet(1, 3, begins=True), False),
-        (packet(1, 6, full=False), packet(2, 3, begins=True), False),
-    ],
-    ids=["goes on", "next unit", "a new file", "segments count from 0", "packets are missing",
-         "inside a unit", "gap is announced", "nothing before", "another stream"],
-)  # fmt: skip
-def test_counters_that_do_not_go_on_after_a_table_begin_a_part(before, after, anew) -> None:
-    table = packet(0x1000, 0, begins=True)
-    other = packet(0x1FFF, 0)
+def test_ragged_ends_of_a_joined_recording_are_trimmed_and_said(tmp_path) -> None:
+    path = tmp_path / "joined.ts"
+    path.write_bytes(2 * recorded(tmp_path) + b"\x47" + bytes(50))
 
-    block = b"".join([before, other, table, other, after, other])
+    made = whole(path, tmp_path / "scratch")
 
-    assert transport_stream._begins_anew(block, 2 * 188, (0, 188), {1}) is anew
-
-
-def units(*times: float, begin: int = 0) -> Units:
-    ticks = array("q", [round(time * SECOND) % WRAP for time in times])
-    return Units(array("q", range(begin, begin + len(times))), ticks, decoding=True)
-
-
-def runs(*times: float) -> list[tuple[int, int]]:
-    return [(run.first, run.after) for run in runs_of(1, units(*times))]
-
-
-def steps(begin: float, count: int) -> list[float]:
-    return [begin + number / 25 for number in range(count)]
-
-
-@pytest.mark.parametrize(
-    ("times", "expected"),
-    [
-        (steps(1, 50), [(0, 50)]),
-        (steps((1 << 33) / 90_000 - 1, 50), [(0, 50)]),
-        ([*steps(1, 20), *steps(9, 20)], [(0, 40)]),
-        ([*steps(1, 20), *steps(30, 20)], [(0, 20), (20, 40)]),
-        ([*steps(100, 20), *steps(1, 20)], [(0, 20), (20, 40)]),
-        ([*steps(1, 20), 5000.0, *steps(1.8, 20)], [(0, 41)]),
-        ([*steps(1, 20), *steps(50, 20), *steps(1, 20)], [(0, 20), (20, 40), (40, 60)]),
-    ],
-    ids=["even", "wrap", "lost signal", "forward", "back", "broken time stamp", "twice"],
-)
-def test_where_a_clock_jumps(times, expected) -> None:
-    assert runs(*times) == expected
-
-
-def test_a_programme_beside_the_first_is_no_part_of_it() -> None:
-    table = tuple(Elementary(pid, "0x2 ", "", video=True, audio=False) for pid in (1, 2, 3))
-    found = Clocks({1: units(*steps(1, 50)), 2: units(*steps(70, 50)), 3: units(*steps(9, 9), begin=50)},
-                   [(0, table)])  # fmt: skip
-
-    assert [run.pid for run in chain(found, 1)] == [1, 3]
-
-
-def test_a_picture_that_stays_long_at_a_joint_is_reported() -> None:
-    found = Clocks({1: units(*steps(100, 20), *steps(1, 20))})
-    whole_file = Ends(0, frozenset(), {}, 40, early=0, late=0)
-    one = Part(Run(1, 0, 20), whole_file, None, {1: 0}, {1: 20 * FRAME})
-    two = Part(Run(1, 20, 40), whole_file, None, {1: 0}, {1: 20 * FRAME}, move=20 * FRAME + SECOND)
-
-    (said,) = notices(found, [one, two], 0, [])
-
-    assert said.endswith(
-        "jumps at 0:02. Until the sound there begins or ends, a picture stays for up to 1.0 s."
+    assert made is not None
+    assert made.notices == (
+        JOINED.format(1),
+        "The last 51 bytes are left out: the recording ends inside a packet.",
     )
 
 
-@pytest.mark.parametrize(("early", "lost", "refused"), [(30, 20, False), (30, 21, True)])
-def test_parts_that_would_lack_most_of_their_pictures_are_refused(early, lost, refused) -> None:
-    ends = SimpleNamespace(early=early - 1, leading={188})
-    parts, runs = [SimpleNamespace(ends=ends)], [SimpleNamespace(first=7, after=107)]
+def answer(pts: list[int], place: int, *, lost: int = 0, content: str = "x") -> str:
+    """Return what ffprobe prints of a picture and a sound at each time."""
+    lines = [
+        f"stream_index={stream}|pts={time}|dts={time}|pos={place + 188 * number}|data_hash=CRC32:{content}"
+        for number, time in enumerate(pts[: len(pts) - lost])
+        for stream in (0, 1)
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
-    with pytest.raises(MediaRefused, match="51 of its 100 pictures") if refused else nullcontext():
-        refuse_loss("a.ts", runs, parts, lost)
+
+def climbing(begin: int, count: int = 40) -> list[int]:
+    return [begin + 3600 * number for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("copy", "decoded", "said"),
+    [
+        (answer(climbing(0, 80), 0), 80, ""),
+        (answer(climbing(0, 80), 0, lost=1), 80, "ffmpeg copies stream 0 incompletely"),
+        (answer(climbing(0, 80), 0, content="y"), 80, "ffmpeg copies stream 0 incompletely"),
+        (answer([*climbing(0), *climbing(3600 * 39)], 0), 80, "one clock on which they stay in step"),
+        (answer([*climbing(0), *climbing(144_000, 30), *climbing(400_000, 10)], 0), 80, "other places"),
+        (answer(climbing(0, 80), 0).replace("stream_index=1|pts=2", "stream_index=1|pts=3"), 80, "other places"),
+        (answer(climbing(0, 80), 0), 79, "ffmpeg can decode 79 of its 80 pictures only"),
+        (answer(climbing(0, 80), 0), 40, ""),
+        (answer(climbing(0, 80), 0), -1, "not all of it can be decoded (broken)"),
+    ],
+    ids=["whole", "lost", "changed", "not rising", "late", "sound alone", "undecoded", "fields", "broken"],
+)  # fmt: skip
+def test_a_copy_is_taken_only_if_nothing_is_lost_and_all_is_in_step(
+    tmp_path, monkeypatch, copy, decoded, said
+) -> None:
+    source, path = tmp_path / "a.ts", tmp_path / "copy.ts"
+    source.write_bytes(bytes(10))
+    before = joined.Recording()
+    before.feed(answer([*climbing(9_000_000), *climbing(0)], 0).encode())
+
+    def read(argv, *, on_chunk, **_) -> Finished:
+        on_chunk(copy.encode())
+        return Finished(0, b"", (), 0.0, 0.0)
+
+    def run(argv, **_) -> Finished:
+        broken = ("broken",) if decoded < 0 and "null" in argv else ()
+        return Finished(0, f"frame=1\nframe={decoded}\n".encode(), broken, 0.0, 0.0)
+
+    monkeypatch.setattr("hevcq.ffmpeg.inspect.measure.stream_child", read)
+    monkeypatch.setattr(joined, "run_child", run)
+    spliced.ffmpeg(*spliced.video(seconds="0.2"), "-c:v", "mpeg2video", "-c:a", "mp2", path)
+    info = ENCODER.probe(str(path), stop=STOP)
+
+    found = joined.Joining(ENCODER._tools, str(source), info, before, [0], STOP).complaint(path)
+
+    assert said in found if said else found == ""
+
+
+def test_a_full_disk_is_said_to_be_one(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "joined.ts"
+    path.write_bytes(2 * recorded(tmp_path))
+    full = Finished(
+        1, b"", (f"av_interleaved_write_frame(): {'No space left on device'}",), 0.0, 0.0
+    )
+    monkeypatch.setattr(joined, "run_child", lambda *_args, **_named: full)
+
+    with pytest.raises(DiskFull):
+        whole(path, tmp_path / "scratch")

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import struct
 import threading
-from contextlib import nullcontext
 from functools import partial
-from io import BytesIO
 from types import SimpleNamespace
 
 import pytest
 
 from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
-from hevcq.domain.profile import Policies
 from hevcq.errors import EncoderFailed, MediaRefused, SourceUnreadable, Stopped, Unavailable
-from hevcq.ffmpeg.containers import asf as asf_objects
+from hevcq.ffmpeg.containers import unindexed as asf_objects
 from hevcq.ffmpeg.inspect import captions, locate, measure, preflight, telecine
-from hevcq.ffmpeg.inspect import program_stream as ps
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.health import Spot
 from support.captions import command, letters, shown
 from support.media_facts import audio, profile, video
-from support.transport import SECOND
 
 URL = "http://127.0.0.1:9/a.ts"
 BAD = "[h264 @ 0x1] error while decoding MB 3 4"
@@ -205,86 +200,6 @@ def test_only_a_telecined_video_that_was_measured_is_looked_at(monkeypatch) -> N
     monkeypatch.setattr(telecine, "stream_child", lambda *_, **__: BROKEN)
     with pytest.raises(EncoderFailed, match=r"The fields of a\.mkv could not be compared"):
         look(info=info(PULLED), tracks=(track,))
-
-
-def clocked(time: int) -> bytes:
-    """Return five bytes of MPEG-1 with a time and its marks."""
-    coded = [time >> 29 & 0x0E | 0x21, time >> 22 & 0xFF, time >> 14 & 0xFE | 1]
-    return bytes([*coded, time >> 7 & 0xFF, time << 1 & 0xFE | 1])
-
-
-def mpeg1(time: int, content: bytes = bytes(12), *, stuffing: int = 0) -> bytes:
-    """Return a pack of MPEG-1 with one packet of a picture."""
-    body = b"\xff" * stuffing + clocked(time) + content
-    packet = b"\0\0\1\xe0" + len(body).to_bytes(2, "big") + body
-    return b"\0\0\1\xba" + clocked(time) + b"\x80\0\1" + packet
-
-
-END = b"\0\0\1\xb9"
-
-
-@pytest.mark.parametrize(
-    ("data", "times"),
-    [
-        (mpeg1(SECOND) + mpeg1(2 * SECOND, stuffing=3), [SECOND, 2 * SECOND]),
-        (mpeg1(SECOND) + END + mpeg1(2 * SECOND) + END, [SECOND, 2 * SECOND]),
-        (mpeg1(SECOND) + b"other words", []),
-        (mpeg1(SECOND) + b"\0\0\1\x42 no packet", []),
-    ],
-    ids=["filled up", "ends twice", "other words", "no packet"],
-)
-def test_a_program_stream_is_read_pack_by_pack(tmp_path, data, times) -> None:
-    path, stop = tmp_path / "a.mpg", threading.Event()
-    path.write_bytes(data)
-
-    found = ps.read_packs(str(path), stop)
-
-    assert [list(units.times) for units in found.units.values()] == [times] * bool(times)
-    stop.set()
-    with pytest.raises(Stopped):
-        ps.read_packs(str(path), stop)
-    for location, name in ((URL, "mpeg"), (str(path), "mpegts")):
-        facts = MediaInfo(streams=(), **{**PROGRAM, "format_name": name})
-        assert ps.joined_program_stream(TOOLS, location, facts, Policies(), tmp_path, STOP) is None
-
-
-def group(closed: int, kind: int, order: int = 2) -> bytes:
-    """Return the begin of a group with its first picture: I is 1, P is 2."""
-    start = b"\0\0\1\xb8\0\0\0" + bytes([closed << 6])
-    return start + b"\0\0\1\0" + bytes([order >> 2, (order & 3) << 6 | kind << 3]) + bytes(9)
-
-
-@pytest.mark.parametrize(
-    ("data", "fits"),
-    [
-        (mpeg1(0, group(1, 1)), True),
-        (mpeg1(0, group(0, 1, order=0)) + b"no pack", True),
-        (mpeg1(0, group(0, 1)), False),
-        (mpeg1(0, group(1, 2)), False),
-        (b"no pack" + mpeg1(0, group(1, 1)), False),
-    ],
-    ids=["closed", "first", "open", "no I", "no pack"],
-)
-def test_a_part_must_begin_with_a_picture_that_needs_none_before_it(tmp_path, data, fits) -> None:
-    path = tmp_path / "a.mpg"
-    path.write_bytes(data)
-    refused = pytest.raises(MediaRefused, match="begins anew inside a group of pictures")
-    with nullcontext() if fits else refused:
-        ps._require_closed(str(path), 0, 0x1E0)
-
-
-def test_a_copy_of_a_program_stream_that_is_not_what_was_computed_is_refused(tmp_path) -> None:
-    path, piece = tmp_path / "a.mpg", ps._Piece(0, {}, {})
-    path.write_bytes(mpeg1(SECOND) + mpeg1(2 * SECOND))
-    found = ps.read_packs(str(path), STOP)
-    recording = ps.Recording(TOOLS, str(path), (0, 0), tmp_path, STOP, trims=False)
-    ps._prove(recording, path, found, [piece])
-    path.write_bytes(mpeg1(SECOND) + mpeg1(3 * SECOND))
-
-    with pytest.raises(MediaRefused, match="so that picture and sound stay in step"):
-        ps._prove(recording, path, found, [piece])
-    with pytest.raises(OSError, match="the recording changed while it was read"):
-        ps._write(BytesIO(b"no pack at all"), BytesIO(), [piece], STOP)
 
 
 def asf(flags: int = 0, sizes: tuple[int, int] = (8, 8), count: int = 2, packets: int = 2) -> bytes:

@@ -210,9 +210,6 @@ class FakeEncoder(Encoder):
             raise SourceUnreadable(f"{location} is empty.")
         return self.info
 
-    def joints(self, location: str, info, *, stop) -> str:
-        return ""
-
     def trim_recording(
         self,
         location: str,

@@ -1,30 +1,78 @@
-"""Find what is missing of files that have no index to show it: transport streams, raw DV and Ogg."""
+"""Find what is missing of WMV and ASF, raw DV and Ogg, which their demuxers skip without a word.
+
+Layouts: Advanced Systems Format (ASF) Specification, 3.2 and 5.1; IEC 61834-2; RFC 3533.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
+import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from hevcq.errors import Stopped
+from hevcq.ffmpeg.containers.mp4 import container_behind
 
-_PACKETS_READ = 32_768
-_SYNC = 0x47
-_SYNCS_CHECKED = 16
-_PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
-"""A transport stream's sync byte and packet length: plain, with a time in front (M2TS), with parity
-behind (ISO/IEC 13818-1, 2.4.3.2; Blu-ray and AVCHD; ETSI EN 300 429)."""
-_SOUND_OR_PICTURE = range(0xC0, 0xF0)
-"""Stream ids of sound and pictures (ISO/IEC 13818-1, table 2-22)."""
-_MANNER = 50
-"""Of more than one packet in so many the counter is wrong by the manner of the multiplexer."""
-
+HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+"""GUIDs of the Header, the File Properties and the Data object."""
+_OBJECT = struct.Struct("<16sQ")
+_HEAD_BYTES = 1 << 20
+_BROADCAST = 1
 _DV_FRAME_BYTES = {0x00: 120_000, 0x80: 144_000}
 """Bytes of a frame of 525 and of 625 lines, by a bit of its first block; DVCPRO has multiples of them
 (IEC 61834-2)."""
 _OGG_HEAD_BYTES = 27 + 255
 """Bytes of the longest head of a page (RFC 3533)."""
+
+
+def packet_damage(file: BinaryIO, size: int) -> str:
+    """Return which data packets are missing, or begin unlike all others, as a clause, or ""."""
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    facts, data = head.find(FILE), head.find(DATA)
+    if min(facts, data) < 0 or facts + 104 > len(head) or data + 50 > len(head):
+        return ""
+    flags, smallest, largest = struct.unpack_from("<III", head, facts + 88)
+    length, count = (
+        struct.unpack_from("<Q", head, data + 16)[0],
+        struct.unpack_from("<Q", head, data + 40)[0],
+    )
+    if flags & _BROADCAST or smallest != largest or not smallest or not count:
+        return ""
+    first = data + 50
+    whole = (min(size, data + length) - first) // smallest
+    if whole < count:
+        return f"{count - whole} of its {count} data packets are missing"
+    broken = sum(1 for mark in _marks(file, first, smallest, count) if mark != head[first])
+    # Packets of several makes begin in several ways; damage is rare.
+    if 0 < broken <= max(1, count // 4):
+        return f"{broken} of its {count} data packets are broken"
+    return ""
+
+
+def _marks(file: BinaryIO, first: int, size: int, count: int) -> Iterator[int]:
+    """Yield the first byte of each data packet: the kind of its error correction."""
+    for number in range(count):
+        file.seek(first + number * size)
+        yield from file.read(1)
+
+
+def second_video(file: BinaryIO, size: int) -> int:
+    """Return the byte from which a file holds a second video behind its first, or 0.
+
+    Of files that were put together the demuxer reads the packets of the first only.
+    """
+    at, seen = 0, False
+    while at + _OBJECT.size <= size:
+        file.seek(at)
+        kind, length = _OBJECT.unpack(file.read(_OBJECT.size))
+        if kind == HEADER and seen:
+            return at
+        if length < _OBJECT.size or at + length > size:
+            break
+        seen = seen or kind == DATA
+        at += length
+    return container_behind(file, at, size) if seen else 0
 
 
 def ends_inside_frame(file: BinaryIO, size: int) -> str:
@@ -50,86 +98,3 @@ def ends_inside_page(file: BinaryIO, size: int) -> str:
         count = head[26] if len(head) > 26 else 0
         at += 27 + count + sum(head[27 : 27 + count])
     return "it ends inside a page, so it was cut" if at > size else ""
-
-
-def packet_layouts(location: str) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Yield where packets may begin, in the first one's length, and their layout."""
-    with open(location, "rb") as file:
-        head = file.read((_SYNCS_CHECKED + 1) * max(length for _, length in _PACKET_BYTES))
-    for first, length in _PACKET_BYTES:
-        for begin in range(length):
-            syncs = head[begin + first :: length][:_SYNCS_CHECKED]
-            if syncs == bytes([_SYNC]) * _SYNCS_CHECKED:
-                yield begin, (first, length)
-
-
-def lost_packets(location: str, layout: tuple[int, int], stop: threading.Event) -> str:
-    """Return in how many places packets of pictures or sound are missing, as a clause, or "".
-
-    `layout` is the place of the sync byte in each packet, and their length. The counter of a packet
-    with payload must go on from the one before it (2.4.3.3) inside a unit; between two whole ones, or
-    where it begins at 0, may be where recordings were joined. Raises Stopped once `stop` is set.
-    """
-    counters = _Counters(*layout)
-    with open(location, "rb") as file:
-        while block := file.read(_PACKETS_READ * layout[1]):
-            if stop.is_set():
-                raise Stopped
-            counters.read(block)
-    lost = counters.lost()
-    places = "1 place" if lost == 1 else f"{lost} places"
-    return f"packets of its picture or sound are missing in {places}" if lost else ""
-
-
-class _Counters:
-    """Follows the counters of the packets of each PID."""
-
-    def __init__(self, offset: int, length: int) -> None:
-        self._offset, self._length = offset, length
-        self._counters = dict[int, int]()
-        self._gaps, self._packets = Counter[int](), Counter[int]()
-        self._shown = set[int]()
-        """The PIDs of pictures and sound."""
-
-    def lost(self) -> int:
-        """Return the number of places in which packets are missing."""
-        usual = {pid: max(1, count // _MANNER) for pid, count in self._packets.items()}
-        return sum(n for pid, n in self._gaps.items() if pid in self._shown and n <= usual[pid])
-
-    def read(self, block: bytes) -> None:
-        """Follow the packets of a block that begins with a whole one."""
-        latest, counters = dict[int, int](), self._counters
-        fields = (block[self._offset + byte :: self._length] for byte in range(4))
-        for number, (sync, high, low, flags) in enumerate(zip(*fields, strict=False)):
-            if sync != _SYNC or high & 0x80:
-                continue
-            pid, counter = (high & 0x1F) << 8 | low, flags & 0x0F
-            if not flags & 0x10:  # without payload it does not count
-                if _announces(self._packet(block, number)):
-                    counters[pid] = counter
-                continue
-            begins = high & 0x40
-            if (counter - counters.get(pid, counter)) & 0x0F > 1:
-                before = self._packet(block, latest[pid]) if pid in latest else b""
-                unfinished = not begins or (counter and before and not before[3] & 0x20)
-                self._gaps[pid] += bool(unfinished and not _announces(self._packet(block, number)))
-            if begins and pid not in self._shown and _shows(self._packet(block, number)):
-                self._shown.add(pid)
-            counters[pid], latest[pid] = counter, number
-            self._packets[pid] += 1
-
-    def _packet(self, block: bytes, number: int) -> bytes:
-        at = number * self._length + self._offset
-        return block[at : at + 188]
-
-
-def _announces(packet: bytes) -> bool:
-    """Whether a packet says itself that its counter does not go on."""
-    return len(packet) > 5 and bool(packet[3] & 0x20 and packet[4] and packet[5] & 0x80)
-
-
-def _shows(packet: bytes) -> bool:
-    """Whether a packet begins a unit of pictures or sound."""
-    at = 5 + packet[4] if packet[3] & 0x20 else 4
-    head = packet[at : at + 4]
-    return len(head) == 4 and head[:3] == b"\x00\x00\x01" and head[3] in _SOUND_OR_PICTURE

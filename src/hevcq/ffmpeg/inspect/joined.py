@@ -1,7 +1,9 @@
-"""Join the parts of a recording whose clock jumps, so that one clock runs through all of it.
+"""Give a recording whose clock jumps one clock: ffmpeg's own correction, proven packet by packet.
 
-hevcq writes a copy: each part is trimmed to whole pictures and shifted by one number, so that picture,
-sound and text stay in step. It reads the copy again, compares each time, and encodes the copy.
+Recordings that were joined (`cat one.ts two.ts`) have a clock that jumps in the middle. ffmpeg moves the
+times behind a jump while it copies. The copy is encoded if it has every packet of the recording in order,
+at rising times, with sound and pictures moved alike, and decodes without an error. Otherwise the recording
+is refused, with the commands that split it.
 """
 
 from __future__ import annotations
@@ -9,91 +11,141 @@ from __future__ import annotations
 import os
 import re
 import threading
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import median_low
-from typing import BinaryIO
+from zlib import crc32
 
-from hevcq.domain.media.facts import MediaInfo, StreamKind
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.profile import Policies
-from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Stopped
-from hevcq.ffmpeg import inputs, versions
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name
-from hevcq.ffmpeg.inspect.measure import LIMITS
-from hevcq.ffmpeg.inspect.parts import (
-    EACH_BY_ITSELF,
-    Part,
-    Writer,
-    begins_closed,
-    clock_words,
-    jump_times,
-    lengths_before,
-    mapping,
-    notices,
-    out_of_step,
-    refuse_jumps,
-    refuse_loss,
-    refuse_programmes,
-    refuse_slips,
-    silence_words,
-    sound_before,
-    step_sum,
+from hevcq.errors import DiskFull, MediaRefused
+from hevcq.ffmpeg.inputs import (
+    FINE_TICK,
+    FfmpegTools,
+    access_to,
+    display_name,
+    input_options,
+    is_url,
+    reading,
 )
-from hevcq.ffmpeg.inspect.recording import (
-    ANSWER_S,
-    HEAD_PACKETS,
-    MOST_EARLY,
-    SHORTER,
-    TAIL_PACKETS,
-    Ends,
-    HeadPacket,
-    copying,
-    ends_of,
-    read_packet,
-    trim_recording,
-    whole_number,
-)
-from hevcq.ffmpeg.inspect.transport_stream import (
-    CLOCK_HZ,
-    SYNC,
-    WRAP,
-    Clocks,
-    Run,
-    Units,
-    chain,
-    follows,
-    jumps,
-    packet_layout,
-    payload_begin,
-    pid_of,
-    read_clocks,
-    step,
-)
+from hevcq.ffmpeg.inspect.measure import LIMITS, read_packets
+from hevcq.ffmpeg.inspect.recording import from_first_packet, trim_recording
+from hevcq.ffmpeg.inspect.transport_stream import packet_layout, pid_of, transport_damage
 from hevcq.ffmpeg.process.child import run_child
-from hevcq.ffmpeg.run.messages import decode_errors
+from hevcq.ffmpeg.run.messages import FfmpegExit, decode_errors, exit_error, message_text
+from hevcq.ffmpeg.run.runner import create_output
+from hevcq.ffmpeg.versions import KEYED
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
+from hevcq.util.text import timecode
 
-BACK_PACKETS = 4096
-"""Packets before the first one with a new clock among which the border of two parts is looked for."""
-FRAME = CLOCK_HZ // 25  # of a picture where there is only one to measure
-_BLOCK, MOST_PASSED = 8192, 8
-"""Packets copied at once; key frames of a part without an IDR picture passed over for one in order."""
-_IDR = {"0x1b ": rb"\x00\x00\x01[\x25\x45\x65]", "0x24 ": rb"\x00\x00\x01[\x26\x28].[\x80-\xff]"}
-"""What the unit of an IDR picture holds in H.264 and HEVC, by the coding of the stream."""
+CLOCK_HZ = 90_000
+FORWARD = 10 * CLOCK_HZ
+"""Ticks forward from which a step is a jump, as ffmpeg and players take it (dts_delta_threshold): a
+shorter one is a gap in reception, whose length is true."""
+BACK = CLOCK_HZ // 2
+"""Ticks by which times may go backwards: ffprobe computes decoding times that a stream does not have."""
+SETTLED = CLOCK_HZ
+"""Ticks of a part within which ffmpeg may still correct: sound and picture meet the jump one after the other."""
+ASTRAY, EXACT = CLOCK_HZ // 2, 90
+"""Ticks by which a packet may be moved unlike its part: until it has settled, and then."""
+NAMED = 5
+"""Jumps that are named in a sentence."""
+_NEAR_BYTES = 1 << 20
+"""Bytes before the last packet with the old clock in which packets of all streams are."""
+_TURNS = 10
+"""Pictures that each channel has at least between two turns, on average."""
+_NULL = 0x1FFF
+"""The PID of packets that fill up the rate: their counters mean nothing."""
+_UNKNOWN = -(1 << 62)
+_FIELD = re.compile(rb"(?:^|\|)(stream_index|pts|dts|pos|data_hash)=([^|\n]+)")
+_SHOWN = frozenset({StreamKind.VIDEO, StreamKind.AUDIO})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Packets:
+    """The packets of one stream: times in ticks, places in bytes, a digest, and the jumps of their clock.
+
+    Each jump has the number of the first packet with the new clock, and the places, in bytes, of the packet
+    before it and of itself.
+    """
+
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    digest: int = 0
+    places: array[int] = field(default_factory=lambda: array("q"))
+    jumps: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def add(self, pts: int, dts: int, place: int) -> None:
+        """Add a packet."""
+        last = self.dts[-1] if self.dts else _UNKNOWN
+        if _UNKNOWN not in {dts, last} and not -BACK <= dts - last < FORWARD:
+            self.jumps.append((len(self.dts), self.places[-1] if self.places else 0, place))
+        if place >= 0:
+            self.places.append(place)
+        self.pts.append(pts)
+        self.dts.append(last if dts == _UNKNOWN else dts)
+
+    def parts(self) -> Iterator[slice]:
+        """Yield the packets between jumps."""
+        borders = [0, *(jump[0] for jump in self.jumps), len(self.dts)]
+        return (slice(one, other) for one, other in pairwise(borders))
+
+    def lengths(self) -> list[float]:
+        """Return how long each part lasts, in seconds."""
+        parts = [self.dts[part] for part in self.parts()]
+        return [(part[-1] - part[0]) / CLOCK_HZ for part in parts]
+
+
 class Recording:
-    """What all steps need of a recording."""
+    """The packets of a recording by stream, as ffprobe prints them, a line of KEYED output each."""
 
-    tools: FfmpegTools
-    location: str
-    layout: tuple[int, int]
-    folder: Path
-    stop: threading.Event
-    trims: bool
-    passed: int = 0
+    def __init__(self) -> None:
+        """Begin without packets."""
+        self.streams: dict[int, Packets] = {}
+        self.corrupt = False
+        self._last, self._rest = Packets(), b""
+
+    def channels(self, videos: Collection[int]) -> list[tuple[int, int]]:
+        """Return where pictures go on in another stream: the places, in bytes, of the last and the first one.
+
+        Those of programmes beside each other take turns all the time, and count as none.
+        """
+        shown = {index: each.places for index, each in self.streams.items() if index in videos}
+        order = sorted((place, index) for index, each in shown.items() for place in each)
+        turns = [(one[0], two[0]) for one, two in pairwise(order) if one[1] != two[1]]
+        return turns if len(turns) * _TURNS < min(map(len, shown.values()), default=0) else []
+
+    def feed(self, chunk: bytes) -> None:
+        """Consume the next bytes of output."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._line(line)
+
+    def close(self) -> None:
+        """Consume a last line without a line break."""
+        self._line(self._rest)
+
+    def _line(self, line: bytes) -> None:
+        """Add a packet; the hash of one with side data is on a line of its own in ffmpeg 5.1."""
+        fields = dict(_FIELD.findall(line))
+        if b"stream_index" in fields:
+            self._last = self.streams.setdefault(int(fields[b"stream_index"]), Packets())
+            texts = [fields.get(name, b"N/A") for name in (b"pts", b"dts", b"pos")]
+            self._last.add(*(_UNKNOWN if text == b"N/A" else int(text) for text in texts))
+        self._last.digest = crc32(fields.get(b"data_hash", b""), self._last.digest)
+
+
+def read_recording(tools: FfmpegTools, location: str, stop: threading.Event) -> Recording:
+    """Read all packets. Raises SourceUnreadable, SourceGone, Unavailable, and Stopped."""
+    found = Recording()
+    show = ["-v", "warning", "-show_entries", "packet=stream_index,pts,dts,pos,data_hash",
+            "-show_data_hash", "crc32", "-of", KEYED]  # fmt: skip
+    said = read_packets(tools, location, show, found, stop, packets_seen=lambda: found.streams)
+    # Its counter does not go on, as between segments that were put together: -xerror would end an encode.
+    found.corrupt = any("Packet corrupt" in line for line in said)
+    return found
 
 
 def whole_recording(
@@ -104,393 +156,230 @@ def whole_recording(
     folder: Path,
     stop: threading.Event,
 ) -> TrimmedSource | None:
-    """Write a recording with one clock and whole pictures to `folder`; None if it has both already.
+    """Write the whole pictures of a recording, on one clock, to `folder`; None if it has both already.
 
-    Raises MediaRefused if its parts do not fit together or the policy refuses them, SourceDamaged,
-    Stopped once `stop` is set, DiskFull, and OSError.
+    Raises MediaRefused if its clock jumps and ffmpeg cannot correct it, SourceDamaged, Stopped once
+    `stop` is set, DiskFull, and OSError.
     """
-    layout = (
-        None if inputs.is_url(location) or info.format_name != "mpegts" else packet_layout(location)
-    )
-    if layout is None:
+    if is_url(location):
         return None
-    trims = policies.ragged_ends == "trim"
-    found, runs = _runs(tools, location, info, layout, stop)
-    refuse_slips(location, layout, found, joined=len(runs) > 1)
-    if len(runs) < 2:
-        return trim_recording(tools, location, info, folder, stop) if trims else None
-    refuse_jumps(location, policies, jump_times(found, runs))
-    return _join(Recording(tools, location, layout, folder, stop, trims), found, runs)
-
-
-def joint_times(
-    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
-) -> list[float]:
-    """Return about when the clock of a transport stream jumps, in seconds. Raises Stopped, and OSError."""
-    layout = None if inputs.is_url(location) else packet_layout(location)
-    return jump_times(*_runs(tools, location, info, layout, stop)) if layout is not None else []
-
-
-def _runs(
-    tools: FfmpegTools,
-    location: str,
-    info: MediaInfo,
-    layout: tuple[int, int],
-    stop: threading.Event,
-) -> tuple[Clocks, list[Run]]:
-    """Return the clocks of a transport stream, and the runs of its first video; none if it has one clock."""
-    found = read_clocks(location, layout, stop)
-    joined = any(len(chain(found, pid)) > 1 for pid in found.videos)
-    pid = main_pid(tools, location, info, stop) if joined else None
-    return found, chain(found, pid) if pid is not None else []
-
-
-def main_pid(
-    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
-) -> int | None:
-    """Return the PID of the first video, or None if ffprobe names none."""
-    videos = info.of_kind(StreamKind.VIDEO)
-    if not videos:
-        return None
-    argv = [
-        tools.ffprobe, "-v", "quiet", "-select_streams", str(videos[0].index),
-        "-show_entries", "stream=id", "-of", versions.KEYED, *inputs.input_options(location),
-    ]  # fmt: skip
-    done = run_child(
-        argv, stop=stop, limits=inputs.reading(LIMITS, tools, location), deadline_s=ANSWER_S
-    )
-    lines = done.stdout.decode("ascii", "replace").splitlines()
-    ids = [versions.keyed(line).get("id", "") for line in lines]
-    return next((int(each, 16) for each in reversed(ids) if each.startswith("0x")), None)
-
-
-def _join(recording: Recording, found: Clocks, runs: list[Run]) -> TrimmedSource:
-    parts, lost, unlike = _parts(recording, found, runs)
-    refuse_loss(recording.location, runs, parts, lost)
-    parts = _moved(parts, found)
-    path, begun = recording.folder / f"{COPIED_AS}.ts", set[int]()
-    with copying(recording.location, path, "joined") as files:
-        for part in parts:
-            _copy(recording, files, part, found, begun)
-    _prove(recording, path, found, parts)
-    if not all(part.enters for part in parts):
-        try:
-            _require_pictures(recording, path, found, parts)
-        except MediaRefused:
-            if not recording.trims or recording.passed == MOST_PASSED:
-                raise
-            return _join(replace(recording, passed=recording.passed + 1), found, runs)
-    return TrimmedSource(path=path, notices=tuple(notices(found, parts, lost, unlike)))
-
-
-def _parts(
-    recording: Recording, found: Clocks, runs: list[Run]
-) -> tuple[list[Part], int, list[str]]:
-    """Return the parts with whole pictures, the number of pictures without, and what is left out."""
-    borders = [0, *(_border(recording, found, a, b) for a, b in pairwise(runs))]
-    borders.append(os.stat(recording.location).st_size)  # noqa: PTH116 - any bytes a name can hold
-    main = found.programme(runs[0].pid, 0, borders[1])
-    parts, lost, unlike, silent = list[Part](), 0, list[str](), 0
-    goes_on = [False, *(follows(found, one, other) for one, other in pairwise(runs)), False]
-    for number, run in enumerate(runs):
-        span = borders[number], borders[number + 1]
-        cut = number > 0 and not goes_on[number]
-        head = packets_from(recording, recording.location, span[0], HEAD_PACKETS)
-        own = [packet for packet in head.get(run.pid, ()) if (packet.place or 0) < span[1]]
-        own, enters = _entries(recording, own, found.coding(run.pid)) if cut else (own, True)
-        keyed = any(packet.key for packet in own[: MOST_EARLY + 1])
-        if not keyed and not goes_on[number]:
-            if run.after - run.first > MOST_EARLY:
-                raise SourceDamaged(
-                    f"{display_name(recording.location)} is damaged: one of the {len(runs)} parts it was "
-                    f"joined from has no whole picture among its first {MOST_EARLY}.",
-                    remedy=INTACT_COPY,
-                )
-            lost += run.after - run.first
-            silent += sound_before(found, span, span[1])
-            continue
-        ends = Ends(span[0], frozenset(), {}, span[1], early=0, late=0)
-        if recording.trims and keyed:
-            trimmed = _ends(recording, own, run.pid, span, cut=cut) or ends
-            ends = _joined_ends(ends, trimmed, (goes_on[number], goes_on[number + 1]))
-        silent += sound_before(found, span, ends.begin)
-        here = found.programme(run.pid, *span)
-        pids, missing = mapping(recording.location, main, here, (runs[0].pid, run.pid))
-        refuse_programmes(recording.location, found, runs, (borders[1], span), kept=pids is None)
-        if missing:
-            begin = sum(lengths_before(found, runs)[number - 1 : number])
-            unlike.append(f"From {clock_words(begin)} on, {missing}.")
-        parts.append(_measured(recording, Part(run, ends, pids, {}, {}, enters=enters), found))
-    if not parts:
-        raise SourceDamaged(
-            f"{display_name(recording.location)} is damaged: it has no whole picture.",
-            remedy=INTACT_COPY,
-        )
-    return parts, lost, [*silence_words(silent), *unlike]
-
-
-def _border(recording: Recording, found: Clocks, one: Run, other: Run) -> int:
-    """Return where a part ends and the next begins, in bytes.
-
-    It is where the counters of packets do not go on, else before the tables and the first unit, of
-    picture or sound, that has the new clock.
-    """
-    old, new = found.units[one.pid], found.units[other.pid]
-    begin, end = old.places[one.after - 1], new.places[other.first]
-    video_begin, video_end = old.places[one.first], end
-    for units in (found.units[pid] for pid in found.sounds):
-        near = (n for n in jumps(units) if video_begin < units.places[n - 1])
-        number = max((n for n in near if units.places[n] < video_end), default=None)
-        if number is not None:
-            begin, end = max(begin, units.places[number - 1]), min(end, units.places[number])
-    offset, length = recording.layout
-    start = max(0, begin - BACK_PACKETS * length) // length * length
-    with open(recording.location, "rb") as file:
-        file.seek(start)
-        data = file.read(end - start)
-    counters: dict[int, int] = {}
-    border = begin
-    for at in range(0, len(data), length):
-        packet = data[at + offset : at + offset + 188]
-        pid, counter = pid_of(packet), packet[3] & 0x0F
-        if packet[0] != SYNC or not packet[3] & 0x10 or pid not in found.units:
-            continue
-        goes_on = (counter - counters.get(pid, counter)) % 16 <= 1
-        if start + at > begin and not goes_on:
-            break
-        counters[pid] = counter
-        border = start + at + length
-    return border
-
-
-def _ends(
-    recording: Recording, head: list[HeadPacket], pid: int, span: tuple[int, int], *, cut: bool
-) -> Ends | None:
-    key = next(packet for packet in head if packet.key)
-    closed = begins_closed(_unit(recording, key))
-    layout = (*recording.layout, pid)
-    return ends_of(recording.location, head, layout, span, cut=cut and not closed)
-
-
-def _joined_ends(whole: Ends, trimmed: Ends, goes_on: tuple[bool, bool]) -> Ends:
-    """Return the ends of a part; where the clock goes on from the part before, or into the next, all is kept."""
-    if goes_on[0]:
-        trimmed = replace(trimmed, begin=whole.begin, leading=whole.leading, early=0)
-    if goes_on[1]:
-        trimmed = replace(trimmed, unfinished={}, end=whole.end, late=0)
-    return trimmed
-
-
-def _entries(
-    recording: Recording, head: list[HeadPacket], coding: str
-) -> tuple[list[HeadPacket], bool]:
-    """Return the packets with those alone as key frames at which a decoder can begin in the middle.
-
-    ffmpeg's decoders of H.264 and HEVC go on with the order of the pictures before, unless a key frame is
-    an IDR picture; where none is, all but those passed over stay, and False is returned.
-    """
-    wanted = _IDR.get(coding)
-    if wanted is None:
-        return head, True
-    begins = [
-        packet.key and re.search(wanted, _unit(recording, packet), re.DOTALL) is not None
-        for packet in head[: MOST_EARLY + 1]
-    ]
-    if not any(begins):
-        left = [number for number, packet in enumerate(head[:MOST_EARLY]) if packet.key]
-        left = left[min(recording.passed, len(left) - 1) :]
-        return [replace(p, key=number in left) for number, p in enumerate(head)], False
-    return [replace(packet, key=key) for packet, key in zip(head, begins, strict=False)], True
-
-
-def _unit(recording: Recording, head: HeadPacket) -> bytes:
-    """Return the unit at the place of a demuxed packet."""
-    offset, length = recording.layout
-    if head.place is None:
-        return b""
-    with open(recording.location, "rb") as file:
-        file.seek(head.place // length * length)
-        data = file.read(BACK_PACKETS * length)
-    pid, unit = pid_of(data[offset:]), bytearray()
-    for at in range(0, len(data) - length + 1, length):
-        packet = data[at + offset : at + offset + 188]
-        if pid_of(packet) == pid:
-            if at and packet[1] & 0x40:
-                break
-            unit += packet[payload_begin(packet) :]
-    return bytes(unit)
-
-
-def packets_from(
-    recording: Recording, location: str, begin: int, count: int
-) -> dict[int, list[HeadPacket]]:
-    """Return packets of the file from a place on, by PID; `count` 0 reads all."""
-    tools = recording.tools
-    argv = [
-        tools.ffprobe, "-v", "quiet", *(["-skip_initial_bytes", str(begin)] if begin else []),
-        *(["-read_intervals", f"%+#{count}"] if count else []), "-show_entries",
-        "packet=stream_index,pts,duration,pos,flags:stream=index,id", "-of", versions.KEYED_BY_KIND,
-        *inputs.input_options(location),
-    ]  # fmt: skip
-    found: dict[str, list[HeadPacket]] = {}
-    pids: dict[int, list[HeadPacket]] = {}
-
-    def on_line(line: str) -> None:
-        kind, _, rest = line.partition("|")
-        fields = versions.keyed(rest)
-        if kind == "packet":
-            numbers = (whole_number(fields.get(name, "")) for name in ("pos", "pts", "duration"))
-            place, pts, duration = numbers
-            packet = HeadPacket(place, pts, "K" in fields.get("flags", ""), duration or 0)
-            found.setdefault(fields.get("stream_index", ""), []).append(packet)
-        elif kind == "stream" and fields.get("id", "").startswith("0x"):
-            pids[int(fields["id"], 16)] = found.get(fields.get("index", ""), [])
-
-    limits = inputs.reading(LIMITS, tools, location)
-    run_child(argv, stop=recording.stop, limits=limits, on_line=on_line, deadline_s=ANSWER_S)
-    return pids
-
-
-def _measured(recording: Recording, part: Part, found: Clocks) -> Part:
-    """Return the part with the first and the last time of each stream in which sound or picture is."""
-    offset, length = recording.layout
-    ends = part.ends
-    heads = packets_from(recording, recording.location, ends.begin, HEAD_PACKETS)
-    tail = recording.folder / "tail.ts"
-    start = max(ends.begin, ends.end - TAIL_PACKETS * length)
-    with open(recording.location, "rb") as source, tail.open("wb") as target:
-        source.seek(start)
-        for place in range(start, ends.end - length + 1, length):
-            packet = read_packet(source, length)
-            if place < ends.unfinished.get(pid_of(packet[offset:]), ends.end):
-                target.write(packet)
-    tails = packets_from(recording, str(tail), 0, 0)
-    tail.unlink()
-    table = found.programme(part.run.pid, ends.begin, ends.end)
-    shown = {e.pid for e in table if e.audio} | {part.run.pid}
-    starts, stops = dict[int, int](), dict[int, int]()
-    for pid in sorted(shown):
-        target_pid = part.kept(pid)
-        first = _first(heads.get(pid, []), ends)
-        last = last_time(tails.get(pid, []), part.run.pid == pid)
-        if target_pid is not None and first is not None and last is not None:
-            starts[target_pid], stops[target_pid] = first % WRAP, last % WRAP
-    if part.kept(part.run.pid) not in starts:
-        raise SourceDamaged(
-            f"{display_name(recording.location)} is damaged: one of the parts it was joined from has no "
-            "picture with a time.",
-            remedy=INTACT_COPY,
-        )
-    return replace(part, starts=starts, stops=stops)
-
-
-def _first(packets: list[HeadPacket], ends: Ends) -> int | None:
-    times = [
-        packet.pts
-        for packet in packets[: MOST_EARLY // 2]
-        if packet.pts is not None
-        and (packet.place is None or ends.begin <= packet.place < ends.end)
-        and packet.place not in ends.leading
-    ]
-    return min(times, default=None)
-
-
-def last_time(packets: list[HeadPacket], picture: bool) -> int | None:  # noqa: FBT001
-    """Return when the last packet of a stream ends; a picture is shown as long as most are."""
-    times = sorted(packet.pts for packet in packets if packet.pts is not None)
-    if not times:
-        return None
-    if picture:
-        steps = [after - before for before, after in pairwise(times)]
-        return times[-1] + (median_low(steps) if steps else FRAME)
-    return max(p.pts + p.duration for p in packets if p.pts is not None)
-
-
-def _moved(parts: list[Part], found: Clocks) -> list[Part]:
-    """Return the parts with their moves: none begins before the one before it has ended in all streams."""
-    whole = sum(step_sum(found, part.run) for part in parts) + 60 * CLOCK_HZ
-    first = min(parts[0].starts.values(), default=0)
-    move = (CLOCK_HZ - first) % WRAP if first + whole >= WRAP else 0
-    moved = [replace(parts[0], move=move)]
-    for part in parts[1:]:
-        before = moved[-1]
-        both = before.stops.keys() & part.starts.keys()
-        later = max(step(part.starts[pid], before.stops[pid]) for pid in both)
-        if later < 0 and follows(found, before.run, part.run):
-            later = 0  # lost signal: the gap is true
-        moved.append(replace(part, move=(before.move + later) % WRAP))
-    return moved
-
-
-def _copy(
-    recording: Recording,
-    files: tuple[BinaryIO, BinaryIO],
-    part: Part,
-    found: Clocks,
-    begun: set[int],
-) -> None:
-    """Write the packets of a part with their times moved, without those that belong to no whole unit.
-
-    `begun` are the PIDs of the copy that earlier parts have written: their counters do not go on.
-    """
-    offset, length = recording.layout
-    source, target = files
-    writer = Writer(part, found, offset, begun)
-    place = part.ends.begin
-    source.seek(place)
-    while place + length <= part.ends.end:
-        if recording.stop.is_set():
-            raise Stopped
-        block = source.read(min(_BLOCK * length, part.ends.end - place) // length * length)
-        if not block:
-            raise OSError(SHORTER)
-        made = bytearray()
-        for at in range(0, len(block), length):
-            made += writer.taken(block[at : at + length], place + at)
-        target.write(made)
-        place += len(block)
-    begun |= {kept for pid in writer.begun if (kept := part.kept(pid)) is not None}
-
-
-def _prove(recording: Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
-    """Read the copy again: each unit of picture and sound must be there, once, at its computed time."""
-    made = read_clocks(str(path), recording.layout, recording.stop)
-    for pid in parts[0].starts:
-        expected = [
-            (time + part.move) % WRAP
-            for part in parts
-            for own, units in found.units.items()
-            if part.kept(own) == pid
-            for place, time in zip(units.places, units.times, strict=True)
-            if part.holds(own, place)
-        ]
-        units = made.units.get(pid, Units())
-        # The first pictures of a part are decoded while the last ones before it are shown.
-        units.decoding = pid != parts[0].run.pid
-        if list(units.times) != expected or jumps(units, reorders=True):
-            raise out_of_step(recording.location)
-
-
-def _require_pictures(recording: Recording, path: Path, found: Clocks, parts: list[Part]) -> None:
-    """Decode the copy and count: a decoder may lose pictures where a part begins without an IDR picture."""
-    tools, main = recording.tools, parts[0].run.pid
-    argv = [
-        tools.ffprobe, "-v", "error", "-count_frames", "-select_streams", f"i:{main}", "-show_entries",
-        "stream=nb_read_frames", "-of", versions.KEYED, *inputs.input_options(str(path)),
-    ]  # fmt: skip
-    done = run_child(argv, stop=recording.stop, limits=inputs.reading(LIMITS, tools, str(path)))
-    counts = [
-        versions.keyed(line).get("nb_read_frames", "") for line in done.stdout.decode().splitlines()
-    ]
-    shown = max((int(each) for each in counts if each.isdigit()), default=0)
-    held = sum(
-        part.holds(part.run.pid, place)
-        for part in parts
-        for place in found.units[part.run.pid].places
-    )
-    if shown not in {held, (held + 1) // 2} or decode_errors(done.stderr, done.returncode):
+    videos = [stream.index for stream in info.of_kind(StreamKind.VIDEO)]
+    found, trimmed = read_recording(tools, location, stop), None
+    if turns := found.channels(videos):
         raise MediaRefused(
-            f"{display_name(recording.location)}: ffmpeg can decode {shown} of its {held} pictures only:"
-            f" one of its {len(parts)} recordings needs pictures that are not there.",
-            remedy=EACH_BY_ITSELF,
+            f"{display_name(location)}: on the way its pictures go on in another stream, as where the"
+            " channel was changed.",
+            remedy=_split(location, info, turns),
         )
+    if policies.ragged_ends == "trim" and info.format_name == "mpegts":
+        trimmed = from_first_packet(
+            location, folder, lambda place: trim_recording(tools, place, info, folder, stop), stop
+        )
+    shown = [index for index in videos if index in found.streams]
+    if not shown or not (found.streams[shown[0]].jumps or found.corrupt):
+        return trimmed
+    source = location if trimmed is None else str(trimmed.path)
+    before = found if trimmed is None else read_recording(tools, source, stop)
+    job = Joining(tools, source, info, before, shown, stop)
+    path = folder / f"joined{Path(location).suffix}"
+    create_output(path)
+    if why := job.complaint(path):
+        path.unlink()
+        if found.streams[shown[0]].jumps:
+            raise _refused(location, info, found, shown[0], why)
+        return trimmed  # the pre-flight or the encode says so
+    said = () if trimmed is None else trimmed.notices
+    suffix = ".ts" if info.format_name == "mpegts" else ".mpg"
+    copy = path.replace(folder / f"{COPIED_AS}{suffix}")
+    return TrimmedSource(copy, (*job.notices(), *said))
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """One recording to be copied; `shown` are the indexes of the streams with pictures."""
+
+    tools: FfmpegTools
+    source: str
+    info: MediaInfo
+    before: Recording
+    shown: list[int]
+    stop: threading.Event
+
+    @property
+    def main(self) -> int:
+        """The index of the stream whose clock counts."""
+        return self.shown[0]
+
+    def kept(self) -> list[Stream]:
+        """Return the streams that are copied."""
+        kinds = _SHOWN | {StreamKind.SUBTITLE}
+        return [s for s in self.info.streams if s.kind in kinds and s.index in self.before.streams]
+
+    def notices(self) -> Iterator[str]:
+        """Yield where the clock jumps, and which streams are not copied."""
+        lengths = self.before.streams[self.main].lengths()
+        if len(lengths) > 1:
+            jumps = _times_words(lengths)
+            yield f"The recording was joined from {len(lengths)} parts: its clock jumps {jumps}."
+        kept = self.kept()
+        for stream in self.info.streams:
+            if stream not in kept and stream.index in self.before.streams:
+                name = stream.codec_tag or stream.codec
+                yield f"Stream {stream.index} is left out: a data track ({name})."
+
+    def complaint(self, path: Path) -> str:
+        """Copy to `path`; return why that is not the whole recording on one clock, or ""."""
+        jumped = bool(self.before.streams[self.main].jumps)
+        why = ""
+        if self.info.format_name == "mpegts":
+            why = transport_damage(self.source, len(self.shown), self.stop)
+        why = why or self._copied(path) or self._unlike(path)
+        return why or (self._decoded(path) if jumped else "")
+
+    def _copied(self, path: Path) -> str:
+        maps = [word for stream in self.kept() for word in ("-map", f"0:{stream.index}")]
+        muxer = "mpegts" if self.info.format_name == "mpegts" else "vob"
+        argv = [
+            self.tools.ffmpeg, "-v", "error", "-nostdin", "-y", *input_options(self.source), *maps,
+            "-c", "copy", "-copyinkf", "-f", muxer, f"file:{path}",
+        ]  # fmt: skip
+        most = 2 * os.stat(self.source).st_size + (1 << 26)  # noqa: PTH116 - any bytes
+        access = access_to(self.tools, self.source, writes=[path])
+        limits = replace(LIMITS, output_bytes=most, access=access)
+        done = run_child(argv, stop=self.stop, limits=limits)
+        ended = FfmpegExit(argv, self.source, self.info, done.returncode, done.stderr)
+        if isinstance(error := exit_error(ended), DiskFull):
+            raise error
+        said = done.stderr or ((error.message,) if error is not None else ())
+        return f"ffmpeg cannot copy it ({message_text(said[0])})" if said else ""
+
+    def _unlike(self, path: Path) -> str:
+        """Compare the copy with the recording: every packet, in order, moved as its part is."""
+        made = read_recording(self.tools, str(path), self.stop).streams
+        main = self._moves(self.main, made.get(self._number(self.main), Packets()))
+        for stream in self.kept():
+            own, copy = self.before.streams[stream.index], made.get(self._number(stream.index))
+            if copy is None or (len(copy.pts), copy.digest) != (len(own.pts), own.digest):
+                return f"ffmpeg copies stream {stream.index} incompletely"
+            if stream.kind not in _SHOWN:
+                continue
+            moves = self._moves(stream.index, copy)
+            if len(moves) != len(main) or not moves:
+                return f"the clock of stream {stream.index} jumps at other places than its picture"
+            together = all(abs(a - b) <= EXACT for a, b in zip(moves, main, strict=True))
+            if not together or not _rises(copy, own, stream):
+                return "ffmpeg cannot give its streams one clock on which they stay in step"
+        return ""
+
+    def _number(self, index: int) -> int:
+        """Return the index of a stream in the copy."""
+        return [stream.index for stream in self.kept()].index(index)
+
+    def _moves(self, index: int, copy: Packets) -> list[int]:
+        """Return by how many ticks each part was moved; nothing if some packets are too far from theirs."""
+        own, moves = self.before.streams[index], list[int]()
+        if len(own.pts) != len(copy.pts):
+            return []
+        for part in own.parts():
+            pairs = [
+                (one, other - one)
+                for one, other in zip(own.pts[part], copy.pts[part], strict=True)
+                if _UNKNOWN not in {one, other}
+            ]
+            if not pairs:
+                return []
+            (first, _), (_, settled) = pairs[0], pairs[-1]
+            if any(
+                abs(move - settled) > (ASTRAY if time - first < SETTLED else EXACT)
+                for time, move in pairs
+            ):
+                return []
+            moves.append(settled)
+        return moves
+
+    def _decoded(self, path: Path) -> str:
+        """Decode the copy: a part that begins between key frames needs pictures that are not there."""
+        argv = [
+            self.tools.ffmpeg, "-v", "error", "-nostdin", "-progress", "pipe:1",
+            *input_options(str(path)), "-map", "0:v", "-map", "0:a?", "-fps_mode", "passthrough",
+            "-enc_time_base:v", FINE_TICK, "-f", "null", "-",
+        ]  # fmt: skip
+        done = run_child(argv, stop=self.stop, limits=reading(LIMITS, self.tools, str(path)))
+        if errors := decode_errors(done.stderr, done.returncode):
+            return f"not all of it can be decoded ({message_text(errors[0])})"
+        frames = re.findall(rb"^frame=(\d+)", done.stdout, re.MULTILINE)
+        held, shown = len(self.before.streams[self.main].pts), int(frames[-1]) if frames else 0
+        # Fields may be packets of their own.
+        whole = shown in {held, (held + 1) // 2}
+        return "" if whole else f"ffmpeg can decode {shown} of its {held} pictures only"
+
+
+def _rises(copy: Packets, own: Packets, stream: Stream) -> bool:
+    """Whether decoding times rise, and no picture of a part is shown before one of the part before."""
+    if any(other <= one for one, other in pairwise(copy.dts)):
+        return False
+    parts = [[time for time in copy.pts[part] if time != _UNKNOWN] for part in own.parts()]
+    return stream.kind is not StreamKind.VIDEO or all(
+        max(one) < min(other) for one, other in pairwise(parts)
+    )
+
+
+def _times_words(lengths: Sequence[float]) -> str:
+    """Return when the parts after the first begin, as `at 0:00:02 and 0:00:05`."""
+    times = [sum(lengths[:number]) for number in range(1, len(lengths))]
+    words = [timecode(time, 0) for time in times[:NAMED]]
+    more = len(times) - len(words)
+    last = f"{more} more times" if more else words.pop()
+    return f"at {', '.join(words)} and {last}" if words else f"at {last}"
+
+
+def _refused(
+    location: str, info: MediaInfo, found: Recording, index: int, why: str
+) -> MediaRefused:
+    """Return the refusal of a recording whose clock jumps."""
+    main = found.streams[index]
+    alike = [each for each in found.streams.values() if len(each.jumps) == len(main.jumps)]
+    spans = [
+        (max(jump[1] for jump in jumps), min(jump[2] for jump in jumps))
+        for jumps in zip(*(each.jumps for each in alike), strict=True)
+    ]
+    return MediaRefused(
+        f"{display_name(location)}: it was joined from {len(spans) + 1} recordings, as its clock"
+        f" jumps {_times_words(main.lengths())}, and {why}.",
+        remedy=_split(location, info, spans),
+    )
+
+
+def _split(location: str, info: MediaInfo, spans: Sequence[tuple[int, int]]) -> str:
+    """Return the commands that split a recording; a part begins in each span, in bytes."""
+    places, commands = [0, *(_border(location, info, *span) for span in spans[:NAMED])], []
+    for number, (begin, end) in enumerate(pairwise([*places, 0]), 1):
+        cut = f" | head -c {end - begin}" if end else ""
+        commands.append(f"tail -c +{begin + 1} FILE{cut} > {number}{Path(location).suffix}")
+    return f"Split it, and encode each part by itself: {'; '.join(commands)}."
+
+
+def _border(location: str, info: MediaInfo, before: int, place: int) -> int:
+    """Return where a part begins whose first timed packet is at `place`, and the last before it at `before`.
+
+    That is where the counters of packets do not go on, else at the last table or pack.
+    """
+    begin = max(0, before - _NEAR_BYTES)
+    with open(location, "rb") as file:
+        file.seek(begin)
+        data = file.read(max(0, place - begin))
+    layout = packet_layout(location) if info.format_name == "mpegts" else None
+    if layout is None:
+        at = data.rfind(b"\x00\x00\x01\xba", before - begin)
+        return begin + at if at >= 0 else place
+    (offset, length), counters, table = layout, dict[int, int](), place
+    for at in range(-begin % length, len(data) - length + 1, length):
+        packet = data[at + offset : at + offset + 4]
+        pid, counter = pid_of(packet), packet[3] & 0x0F
+        if not packet[3] & 0x10 or pid == _NULL:
+            continue
+        if begin + at > before and (counter - counters.get(pid, counter)) % 16 > 1:
+            return begin + at
+        counters[pid] = counter
+        table = begin + at if begin + at > before and pid == 0 else table
+    return table

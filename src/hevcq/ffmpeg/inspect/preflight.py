@@ -211,10 +211,11 @@ def _judge(
     stop: threading.Event,
 ) -> None:
     _judge_lines(location, measured.errors)
+    videos = sum(track.kind is StreamKind.VIDEO and track.packets > 0 for track in measured.tracks)
     complaint = (
         shortfall(info, measured)
         or index_damage(location, info, measured)
-        or (transport_damage(location, stop) if info.format_name == "mpegts" else "")
+        or (transport_damage(location, videos, stop) if info.format_name == "mpegts" else "")
     )
     if complaint:
         raise SourceDamaged(
@@ -420,10 +421,10 @@ def _require_single(location: str, info: MediaInfo) -> None:
     demuxer = info.format_name.partition(",")[0]
     if is_url(location) or demuxer not in {"mov", "asf"}:
         return
-    from hevcq.ffmpeg.containers import asf
+    from hevcq.ffmpeg.containers import unindexed
 
     with open(location, "rb") as file:
-        look = mp4.second_video if demuxer == "mov" else asf.second_video
+        look = mp4.second_video if demuxer == "mov" else unindexed.second_video
         at = look(file, _size(file))
     if at:
         raise SourceDamaged(
@@ -448,7 +449,7 @@ def _avi(file: BinaryIO, info: MediaInfo, measured: Measurement) -> str:
 
 
 def _asf(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
-    from hevcq.ffmpeg.containers.asf import packet_damage
+    from hevcq.ffmpeg.containers.unindexed import packet_damage
 
     return packet_damage(file, _size(file))
 

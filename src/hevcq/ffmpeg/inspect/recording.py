@@ -18,13 +18,12 @@ from typing import BinaryIO
 
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import DiskFull, MediaRefused, SourceDamaged, Stopped, is_full
-from hevcq.ffmpeg.containers.unindexed import packet_layouts
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.transport_stream import (
-    CLOCK_HZ,
     SYNC,
     packet_layout,
+    packet_layouts,
     payload_begin,
     pid_of,
 )
@@ -32,6 +31,7 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 
+CLOCK_HZ = 90_000
 HEAD_PACKETS = 6000
 """Demuxed packets among which the first key frame must be: a minute of video with sound."""
 MOST_EARLY = 600
@@ -47,12 +47,11 @@ _ADAPTATION_SIZES = ((0x10, 6), (0x08, 6), (0x04, 1))
 
 @dataclass(frozen=True, slots=True)
 class HeadPacket:
-    """A demuxed packet: its place in the file in bytes, time and duration in ticks, and key flag."""
+    """A demuxed packet: its place in the file in bytes, time in ticks, and key flag."""
 
     place: int | None
     pts: int | None
     key: bool
-    duration: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,8 @@ class Ends:
 
 
 @contextmanager
-def copying(location: str, path: Path, done: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Open a recording and its copy; `done` says what becomes of it in the sentence of a full disk.
+def _copying(location: str, path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Open a recording and its copy.
 
     Raises DiskFull if the copy does not fit, and OSError.
     """
@@ -85,7 +84,7 @@ def copying(location: str, path: Path, done: str) -> Iterator[tuple[BinaryIO, Bi
     except OSError as error:
         if not is_full(error):
             raise
-        raise DiskFull(f"The disk filled up while {display_name(location)} was {done}.") from error
+        raise DiskFull(f"The disk filled up while {display_name(location)} was trimmed.") from error
 
 
 def from_first_packet(
@@ -104,7 +103,7 @@ def from_first_packet(
     if not before:
         return whole(location)
     path = folder / "packets.ts"
-    with copying(location, path, "trimmed") as (source, target):
+    with _copying(location, path) as (source, target):
         source.seek(before)
         while block := source.read(BLOCK_BYTES):
             if stop.is_set():
@@ -143,12 +142,11 @@ def trim_recording(
     if layout is None:
         return None
     head, pid = _head(tools, location, videos[0], stop)
-    size = os.stat(location).st_size  # noqa: PTH116 - any bytes a name can hold
-    ends = ends_of(location, head, (*layout, pid), (0, size))
+    ends = _ends(location, head, (*layout, pid))
     if ends is None:
         return None
     path = folder / f"{COPIED_AS}.ts"
-    with copying(location, path, "trimmed") as (source, target):
+    with _copying(location, path) as (source, target):
         _copy(source, target, ends, (*layout, pid), stop)
     sounds = info.of_kind(StreamKind.AUDIO) if ends.begin else ()
     silenced = (_sound_left_out(_head(tools, location, s, stop)[0], s, ends.begin) for s in sounds)
@@ -175,7 +173,7 @@ def _notices(video: Stream, ends: Ends) -> Iterator[str]:
     early = ends.early + len(ends.leading)
     where = f"Stream {video.index}:"
     if early:
-        yield f"{where} {pictures_words(early)} left out: the recording begins between key frames."
+        yield f"{where} {_pictures_words(early)} left out: the recording begins between key frames."
     if ends.late:
         yield f"{where} the last picture is left out: the recording ends inside it."
     elif ends.unfinished:
@@ -184,32 +182,21 @@ def _notices(video: Stream, ends: Ends) -> Iterator[str]:
         yield f"The last {ends.torn} bytes are left out: the recording ends inside a packet."
 
 
-def pictures_words(count: int) -> str:
+def _pictures_words(count: int) -> str:
     """Return how many pictures come before the first whole one, up to and with the verb."""
     if count == 1:
         return "1 picture before the first whole one is"
     return f"{count} pictures before the first whole one are"
 
 
-def ends_of(
-    location: str,
-    head: list[HeadPacket],
-    layout: tuple[int, int, int],
-    span: tuple[int, int],
-    *,
-    cut: bool = False,
-) -> Ends | None:
-    """Return where the whole pictures between two places begin and end; None if nothing must go.
-
-    `cut` says that pictures right after the first key frame may refer to others even if it comes
-    first.
-    """
+def _ends(location: str, head: list[HeadPacket], layout: tuple[int, int, int]) -> Ends | None:
+    """Return where the whole pictures begin and end; None if nothing must go."""
     first = next((number for number, packet in enumerate(head) if packet.key), None)
     if first is None or first > MOST_EARLY:
         return None
     offset, length, pid = layout
-    begin, leading = span[0], frozenset[int]()
-    if first > 0 or cut:
+    begin, leading = 0, frozenset[int]()
+    if first > 0:
         key = head[first]
         if key.place is None or key.pts is None:
             return None
@@ -222,13 +209,13 @@ def ends_of(
             for packet in head[first + 1 : following]
             if packet.pts is not None and packet.place is not None and packet.pts < key.pts
         )
-    size = span[1] - span[0]
-    whole = span[0] + size // length * length
+    size = os.stat(location).st_size  # noqa: PTH116 - any bytes a name can hold
+    whole = size // length * length
     with open(location, "rb") as file:
-        unfinished = _unfinished(file, (span[0], whole), (offset, length))
-    if not first and not leading and not unfinished and whole == span[1]:
+        unfinished = _unfinished(file, whole, (offset, length))
+    if not first and not leading and not unfinished and whole == size:
         return None
-    late, torn = int(pid in unfinished), span[1] - whole
+    late, torn = int(pid in unfinished), size - whole
     return Ends(begin, leading, unfinished, whole, first, late, torn)
 
 
@@ -248,7 +235,7 @@ def _head(
         kind, _, rest = line.partition("|")
         fields = keyed(rest)
         if kind == "packet":
-            place, pts = (whole_number(fields.get(name, "")) for name in ("pos", "pts"))
+            place, pts = (_whole_number(fields.get(name, "")) for name in ("pos", "pts"))
             found.append(HeadPacket(place, pts, "K" in fields.get("flags", "")))
         elif kind == "stream" and fields.get("id", "").startswith("0x"):
             pids[0] = int(fields["id"], 16)
@@ -263,7 +250,7 @@ def _head(
     return found, pids[0]
 
 
-def whole_number(text: str) -> int | None:
+def _whole_number(text: str) -> int | None:
     """Return a whole number that ffprobe wrote, or None for `N/A`."""
     try:
         return int(text)
@@ -271,15 +258,14 @@ def whole_number(text: str) -> int | None:
         return None
 
 
-def _unfinished(file: BinaryIO, span: tuple[int, int], layout: tuple[int, int]) -> dict[int, int]:
-    """Return the place of the last unit of each PID whose unit is cut off by the end of the span.
+def _unfinished(file: BinaryIO, end: int, layout: tuple[int, int]) -> dict[int, int]:
+    """Return the place of the last unit of each PID whose unit is cut off by the end.
 
     A unit with a length is compared with it. One without (video) ends with a packet that is stuffed;
     a packet full to its end is followed by more.
     """
     offset, length = layout
-    end = span[1]
-    start = max(span[0], end - TAIL_PACKETS * length)
+    start = max(0, end - TAIL_PACKETS * length)
     file.seek(start)
     data = file.read(end - start)
     units: dict[int, int] = {}
@@ -298,7 +284,7 @@ def _unfinished(file: BinaryIO, span: tuple[int, int], layout: tuple[int, int]) 
             announced = int.from_bytes(payload[4:6], "big")
             wanted[pid] = announced + 6 if announced else 0
         held[pid] += len(payload)
-        full[pid] = not is_stuffed(packet)
+        full[pid] = not _is_stuffed(packet)
     return {
         pid: place
         for pid, place in units.items()
@@ -306,7 +292,7 @@ def _unfinished(file: BinaryIO, span: tuple[int, int], layout: tuple[int, int]) 
     }
 
 
-def is_stuffed(packet: bytes) -> bool:
+def _is_stuffed(packet: bytes) -> bool:
     """Whether a packet is filled up, as only the last one of a unit is; a clock in it is no filling."""
     if not packet[3] & 0x20:
         return False
@@ -317,7 +303,7 @@ def is_stuffed(packet: bytes) -> bool:
     return length == 0 or flags == 0 or length > used
 
 
-def read_packet(source: BinaryIO, length: int) -> bytes:
+def _read_packet(source: BinaryIO, length: int) -> bytes:
     """Read one packet. Raises OSError where the file ends before it, which was longer before."""
     packet = source.read(length)
     if len(packet) < length:
@@ -350,7 +336,7 @@ def _copy(
         target.write(block)
         left -= len(block)
     for place in range(tail_begin, ends.end, length):
-        packet = read_packet(source, length)
+        packet = _read_packet(source, length)
         own = pid_of(packet[offset:])
         if place < ends.unfinished.get(own, ends.end):
             target.write(packet)
@@ -368,19 +354,19 @@ def _copy_head(
     source.seek(span[0])
     dropping = False
     for place in range(span[0], span[1], length):
-        packet = read_packet(source, length)
+        packet = _read_packet(source, length)
         if pid_of(packet[offset:]) == pid:
             was = dropping
             if packet[offset + 1] & 0x40:
                 dropping = place in leading
             if was and not dropping:
-                target.write(announcing_gap(packet, offset))
+                target.write(_announcing_gap(packet, offset))
             if dropping:
                 continue
         target.write(packet)
     following = source.read(length) if dropping else b""
     if len(following) == length:
-        target.write(announcing_gap(following, offset))
+        target.write(_announcing_gap(following, offset))
 
 
 def _next_unit(source: BinaryIO, place: int, layout: tuple[int, int, int], end: int) -> int:
@@ -388,14 +374,14 @@ def _next_unit(source: BinaryIO, place: int, layout: tuple[int, int, int], end: 
     offset, length, pid = layout
     source.seek(place)
     while place < end:
-        packet = read_packet(source, length)
+        packet = _read_packet(source, length)
         if pid_of(packet[offset:]) == pid and packet[offset + 1] & 0x40:
             return place
         place += length
     return end
 
 
-def announcing_gap(following: bytes, offset: int) -> bytes:
+def _announcing_gap(following: bytes, offset: int) -> bytes:
     """Return a packet without payload that announces a gap in the counter before `following`.
 
     It has the discontinuity indicator (ISO/IEC 13818-1, 2.4.3.5), so that no packet counts as lost.
