@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # The emulator of S3, SNS, SQS and DynamoDB that compose.yaml runs the farm against.
 # docker build -f docker/emulator.Dockerfile -t hevcq-emulator .
-ARG BASE_IMAGE=debian:bookworm-slim
+ARG BASE_IMAGE=debian:trixie-slim
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="hevcq emulator" \
       org.opencontainers.image.description="moto's server for trying the farm out; keeps everything in memory"

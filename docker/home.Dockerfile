@@ -3,7 +3,7 @@
 # docker build -f docker/worker.Dockerfile -t hevcq-worker:0.1.0 .
 # docker build -f docker/home.Dockerfile -t hevcq-home:0.1.0 .
 # docker compose -f docker/compose.home.yaml up -d
-ARG BASE_IMAGE=debian:bookworm-slim
+ARG BASE_IMAGE=debian:trixie-slim
 ARG WORKER_IMAGE=hevcq-worker:0.1.0
 
 FROM ${BASE_IMAGE} AS build

@@ -2,8 +2,8 @@
 # A worker, and the page (`hevcq serve`): Debian's Python and ffmpeg, hevcq in a virtual environment, no root, no compiler, no pip,
 # no shell in the way of signals. Packages are those of requirements/, each held to its hash.
 # docker build -f docker/worker.Dockerfile -t hevcq-worker:0.1.0 .
-# To pin the base: --build-arg BASE_IMAGE=debian:bookworm-slim@sha256:... (docs/security.md)
-ARG BASE_IMAGE=debian:bookworm-slim
+# To pin the base: --build-arg BASE_IMAGE=debian:trixie-slim@sha256:... (docs/security.md)
+ARG BASE_IMAGE=debian:trixie-slim
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /src
@@ -34,6 +34,7 @@ LABEL org.opencontainers.image.title="hevcq worker" \
 # Graphics drivers, which only a window of ffplay would load, and manuals: 200 MB.
 # hadolint ignore=DL3008
 RUN printf 'path-exclude=%s\n' '/usr/lib/*/dri/*' '/usr/lib/*/libLLVM*' '/usr/lib/*/libz3.so*' \
+      '/usr/lib/*/libgallium*' \
       '/usr/share/doc/*' '/usr/share/man/*' '/usr/share/locale/*' > /etc/dpkg/dpkg.cfg.d/hevcq \
  && apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \

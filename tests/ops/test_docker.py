@@ -83,7 +83,7 @@ def test_the_base_is_an_argument_that_names_a_release(image: Path):
         name = re.fullmatch(r"\$\{(\w+)\}", base)
         assert name, f"{base} is no argument"
         system, _, tag = arguments[name[1]].rpartition(":")
-        release = r"bookworm-slim" if system == "debian" else r"\d+\.\d+\.\d+"
+        release = r"trixie-slim" if system == "debian" else r"\d+\.\d+\.\d+"
         assert re.fullmatch(release, tag), f"{arguments[name[1]]} names no release"
 
 
