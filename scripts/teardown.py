@@ -176,7 +176,7 @@ class Terraform:
                 if resource["address"] == GUARD:
                     known: dict[str, Any] = resource["values"]["output"]
                     return {**known["holds"], "name": known["name"]}
-        raise Refused("no farm is known here. One of before needs `make apply` once.")
+        raise Refused("no farm is known here.")
 
     def run(self, *arguments: str) -> None:
         """Run terraform with the guard lifted."""

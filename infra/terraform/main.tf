@@ -97,11 +97,9 @@ module "ledger" {
   deletion_protection = !var.force_destroy
   tags                = local.tags
 
-  attributes = { pk = "S", shard = "S", moved_at = "N", state = "S", updated_at = "N", source_key = "S", bucket = "S" }
+  attributes = { pk = "S", shard = "S", moved_at = "N", source_key = "S", bucket = "S" }
   indexes = {
     by_shard = { hash = "shard", range = "moved_at", with = ["profile", "source_key"] }
-    # Of releases before shards: jobs leave it with their next transition.
-    by_state  = { hash = "state", range = "updated_at", with = ["profile", "source_key"] }
     by_source = { hash = "source_key" }
     by_folder = { hash = "bucket", range = "source_key" }
   }
@@ -194,7 +192,6 @@ module "worker_service" {
   autoscaling        = var.autoscaling
   tag_inputs         = var.tag_finished_inputs
   signing            = { enabled = var.sign_certificates, key_arn = join("", aws_kms_key.signing[*].arn) }
-  former_ledger_keys = var.former_ledger_keys
   alarm_topic_arn    = var.alarm_topic_arn
   tags               = merge(local.tags, { profile = each.key })
 }

@@ -98,12 +98,6 @@ variable "input_expiry_days" {
   }
 }
 
-variable "former_ledger_keys" {
-  description = "Let workers write jobs that a release before keys by profile registered: while such jobs are open after an upgrade."
-  type        = bool
-  default     = false
-}
-
 variable "tag_finished_inputs" {
   description = "Have workers tag an upload hevcq=done once every profile's job of it ended well, so that it expires."
   type        = bool

@@ -12,7 +12,7 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.errors import LibraryError, StorageError, SwapRefused, VerificationFailed
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, temp_of
-from hevcq.library.names import certificate_beside, temp_beside
+from hevcq.library.names import temp_beside
 from hevcq.library.place import Rendition, certificate_of, place
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
@@ -123,10 +123,15 @@ def test_certificates_behind_a_link_are_not_read(tmp_path, link):
 
 def test_a_pipe_or_giant_under_a_certificates_name_does_not_hold_up_a_scan(tmp_path):
     for name in ("a.hevc.mkv", "b.hevc.mkv"):
-        (tmp_path / name).write_bytes(b"clip")
-    os.mkfifo(certificate_beside(tmp_path / "a.hevc.mkv"))
-    with certificate_beside(tmp_path / "b.hevc.mkv").open("wb") as sparse:
-        sparse.truncate(8 * 2**30)
+        (tmp_path / name).write_bytes(b"clip" * len(name))
+        made = certificate(tmp_path / "a.mkv", b"source", (tmp_path / name).read_bytes())
+        trap = certificate_of(tmp_path, made)
+        trap.parent.mkdir(parents=True, exist_ok=True)
+        if name.startswith("a"):
+            os.mkfifo(trap)
+        else:
+            with trap.open("wb") as sparse:
+                sparse.truncate(8 * 2**30)
     found = [item for item in find([tmp_path]) if isinstance(item, Found)]
     assert [item.path.name for item in found] == ["a.hevc.mkv", "b.hevc.mkv"]
 

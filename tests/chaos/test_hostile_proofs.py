@@ -15,7 +15,6 @@ from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationFailed
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.names import certificate_beside
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.destinations import Destination, TargetState
 from hevcq.usecases.ingest.scan import inspect_target
@@ -23,7 +22,7 @@ from hevcq.usecases.verify_files import read_certificate, sha256
 from support.fakes.farm import Farm, adoptable
 from support.fakes.store import MemoryStore
 from support.ingest.run import Bench
-from support.library import video
+from support.library import proof_of, video
 
 
 @pytest.fixture
@@ -98,14 +97,16 @@ def test_a_certificate_of_gigabytes_is_not_read_by_who_collects_and_places_nothi
 
 
 @pytest.mark.parametrize("what", ["pipe", "giant"])
-def test_a_pipe_or_giant_as_certificate_at_a_target_is_a_strangers(tmp_path, monkeypatch, what):
+def test_a_pipe_or_giant_as_a_targets_certificate_is_a_strangers(tmp_path, monkeypatch, what):
     made = video(tmp_path)
     target = made.source.with_name("video.hevc.mkv")
     target.write_bytes(made.rendition)
+    trap = proof_of(made)
+    trap.parent.mkdir(parents=True)
     if what == "pipe":
-        os.mkfifo(certificate_beside(target))
+        os.mkfifo(trap)
     else:
-        with certificate_beside(target).open("wb") as sparse:
+        with trap.open("wb") as sparse:
             sparse.truncate(8 * 2**30)
     monkeypatch.setattr(Certificate, "parse", lambda _text: pytest.fail("read whole"))
     assert (
@@ -126,7 +127,7 @@ def test_no_pipe_or_giant_under_a_certificates_name_holds_a_verification_up(
     tmp_path, monkeypatch, what, named
 ):
     rendition = tmp_path / "video.hevc.mkv"
-    trap = tmp_path / "other" if named else certificate_beside(rendition)
+    trap = tmp_path / ("other" if named else "video.hevc.mkv.certificate.json")
     if what == "pipe":
         os.mkfifo(trap)
     elif what == "socket":

@@ -17,7 +17,7 @@ from hevcq.domain.media.facts import Colour, MasteringDisplay, StreamKind, Track
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.planning.video import evened
-from hevcq.domain.profile import YOUNGER_KEYS, LossPolicy, Profile
+from hevcq.domain.profile import LossPolicy, Profile
 from hevcq.usecases.ingest.forecast import MEGAPIXELS_PER_CPU_S, USUAL_OUTPUT
 from support.media_facts import attachment, audio, cover, media, profile, subtitle, video
 
@@ -78,43 +78,6 @@ def test_sharp_detail_is_asked_of_good_encodes_whichever_way_the_scale_goes():
     assert not keeps_detail(VideoCodec.HEVC, 33)
     assert keeps_detail(VideoCodec.THEORA, 7)
     assert not keeps_detail(VideoCodec.THEORA, 2)
-
-
-CHANGED = {
-    "invert_telecine": False,
-    "encoder": "auto",
-    "fallback": "refuse",
-    "size_changes": "refuse",
-}
-
-
-@pytest.mark.parametrize(
-    ("part", "key"), [(part, key) for part, keys in YOUNGER_KEYS.items() for key in sorted(keys)]
-)
-def test_a_key_of_later_years_leaves_the_revision_of_recipes_that_do_not_use_it(part, key):
-    """Revisions of hevc at 2026-11: certificates and remembered skips name them."""
-    plain = profile("hevc")
-    raw = plain.model_dump(mode="json")
-    raw[part].pop(key)
-    assert Profile.model_validate(raw).revision == plain.revision == "051779d3abb7"
-    assert profile("hevc", **{part: {key: CHANGED.get(key, "convert")}}).revision != plain.revision
-
-
-def test_a_default_that_serves_what_was_refused_leaves_the_revision_as_it_was():
-    plain = profile("hevc")
-    keep = profile("hevc", policies={"closed_captions": "keep"})
-
-    assert plain.policies.closed_captions == "convert"
-    assert plain.revision == "051779d3abb7" != keep.revision
-    dropped = profile("hevc", policies={"closed_captions": "drop"})
-    assert len({plain.revision, keep.revision, dropped.revision}) == 3
-
-
-def test_a_rendition_as_small_as_it_may_be_leaves_the_revision_as_it_was():
-    said = profile("hevc", gates={"review_below": 0.02})
-
-    assert profile("hevc").gates.review_below is None
-    assert profile("hevc").revision == "051779d3abb7" != said.revision
 
 
 def planned(name: str, *streams: Any, chapters: int = 0, **tags: str) -> EncodePlan:

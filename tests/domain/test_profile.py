@@ -3,7 +3,6 @@
 import pytest
 from pydantic import ValidationError
 
-from hevcq.domain.chunk_settings import Chunking
 from hevcq.domain.profile import (
     Bounds,
     Container,
@@ -141,11 +140,3 @@ def test_a_task_that_fargate_does_not_offer_is_refused_with_what_it_offers(size,
 )
 def test_the_ends_of_what_fargate_offers_are_taken(cpu, memory_mib):
     assert Fleet(cpu=cpu, memory_mib=memory_mib).memory_mib == memory_mib
-
-
-def test_a_profile_of_an_earlier_release_names_the_shortest_video_that_is_split_as_it_did():
-    assert Chunking.model_validate({"least_film_s": 42}) == Chunking(least_video_s=42)
-    assert "least_film_s" not in Chunking.model_validate({"least_film_s": 42}).model_dump()
-
-    with pytest.raises(ValidationError, match="former name of least_video_s"):
-        Chunking.model_validate({"least_film_s": 42, "least_video_s": 43})

@@ -4,10 +4,9 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -123,22 +122,16 @@ class Terraform:
         done = self.run("plan", "-input=false", "-no-color", *flags, ok=(1,))
         return " ".join(done.stderr.replace("\u2502", " ").split())
 
-    def stand_as_if_applied(
-        self, changes: Iterable[dict[str, Any]], former: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
+    def stand_as_if_applied(self, changes: Iterable[dict[str, Any]]) -> None:
         """Write a state in which what these changes of a plan create is there.
 
-        What AWS would name (ids, ARNs) is named after the resource. `former` are addresses that an
-        earlier release had, by those of today.
+        What AWS would name (ids, ARNs) is named after the resource.
         """
         made: dict[tuple[str, ...], dict[str, Any]] = {}
         for change in changes:
             values = dict(change["change"]["after"])
             values |= dict.fromkeys(_unknown(change), f"arn:aws:ecs:::{change['name']}")
-            if change["type"] == "aws_iam_role":
-                values["id"] = values["name"]
-            address = former.get(change["address"], change["address"])
-            module, _, name = address.rpartition(f".{change['type']}.")
+            module, _, name = change["address"].rpartition(f".{change['type']}.")
             where = (module, change["type"], name)
             made[where] = {
                 "module": where[0],

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
-from hevcq.backends.aws.dynamodb.schema import BY_FOLDER, TTL, table_definition
+from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
 from hevcq.settings.model import AwsSettings, Settings
 from infra.terraform import (
     INFRA,
     OTHERS,
     VARIABLES,
     Terraform,
-    created,
     deployed,
     need_terraform,
     planned,
@@ -326,27 +325,6 @@ def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources: 
         for i in wanted["GlobalSecondaryIndexes"]
     }
     assert table["ttl"][0]["attribute_name"] == TTL
-
-
-@pytest.mark.slow
-def test_a_table_of_before_gets_the_index_of_folders_where_it_is(
-    plan: dict[str, Any], folder: Path
-) -> None:
-    other = Terraform(folder)
-    (made,) = created(plan, "aws_dynamodb_table")
-    former = dict(made["change"]["after"])
-    former["global_secondary_index"] = [
-        each for each in former["global_secondary_index"] if each["name"] != BY_FOLDER
-    ]
-    former["attribute"] = [each for each in former["attribute"] if each["name"] != "bucket"]
-    other.stand_as_if_applied([{**made, "change": {**made["change"], "after": former}}])
-
-    changed = other.plan(*VARIABLES, options=("-refresh=false", f"-target={made['address']}"))
-
-    (table,) = [c["change"] for c in changed["resource_changes"] if c["address"] == made["address"]]
-    indexes = {each["name"] for each in table["after"]["global_secondary_index"]}
-    assert table["actions"] == ["update"]
-    assert indexes - {each["name"] for each in former["global_secondary_index"]} == {BY_FOLDER}
 
 
 def test_the_variable_profiles_names_those_that_get_a_queue(changed: dict[str, Any]) -> None:

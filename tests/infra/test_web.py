@@ -2,7 +2,6 @@
 
 import json
 import re
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from hevcq.domain.videos.rules import UPLOADS
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.web.identity import oidc
-from infra.terraform import ACCOUNT, INFRA, VARIABLES, Terraform, created, deployed, planned
+from infra.terraform import ACCOUNT, INFRA, VARIABLES, Terraform, deployed, planned
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
@@ -23,22 +22,6 @@ WEB = {
     "session_key_secret_arn": SECRET,
     "operators": ["ann@example.org"],
 }
-FARM = "module.farm.module."
-LEDGER = f"{FARM}ledger.aws_dynamodb_table.this"
-BEFORE = {
-    f"{FARM}web[0].module.videos.aws_dynamodb_table.this": f"{FARM}web[0].aws_dynamodb_table.videos",
-    **{
-        f"{FARM}{module}.module.roles.{resource}": f"{FARM}{module}.{resource}"
-        for module in ("web[0]", 'worker_service["hevc"]')
-        for resource in (
-            "aws_iam_role.task",
-            "aws_iam_role.execution",
-            "aws_iam_role_policy.execution",
-        )
-    },
-}
-"""Where resources were in the state of the release before modules `table` and `task_roles`, by their
-address of today."""
 KINDS = {
     "aws_lb",
     "aws_cloudfront_distribution",
@@ -48,34 +31,10 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def upgrade(terraform: Terraform, plan: dict[str, Any]) -> dict[str, Any]:
-    """Plan a farm with the page and public playback, over what a release before had made."""
-    asked = (f"web={json.dumps(WEB)}", "public_playback={}")
-    terraform.stand_as_if_applied(of_before(plan), BEFORE)
-    try:
-        return terraform.plan(*VARIABLES, *asked, options=("-refresh=false",))
-    finally:
-        terraform.state.unlink()
-
-
-@pytest.fixture(scope="module")
-def both(upgrade: dict[str, Any]) -> Resources:
+def both(terraform: Terraform) -> Resources:
     """Return all that there is with the page and public playback."""
-    return planned(upgrade)
-
-
-def of_before(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return tables and roles as a release before made them; the page's resemble the workers'."""
-    kinds = ("aws_dynamodb_table", "aws_iam_role", "aws_iam_role_policy")
-    found = deepcopy([c for c in created(plan, *kinds) if c["address"] in {*BEFORE, LEDGER}])
-    for change in found:
-        if change["type"] == "aws_iam_role_policy":
-            change["change"]["after"]["role"] = f"hevcq-hevc-{change['name']}"
-    text = json.dumps(found).replace('worker_service[\\"hevc\\"]', "web[0]")
-    text = text.replace("hevcq-hevc", "hevcq-web").replace(
-        "module.ledger", "module.web[0].module.videos"
-    )
-    return found + json.loads(text.replace('"name": "hevcq"', '"name": "hevcq-videos"'))
+    asked = (f"web={json.dumps(WEB)}", "public_playback={}")
+    return planned(terraform.plan(*VARIABLES, *asked, options=("-refresh=false",)))
 
 
 def only(resources: Resources, kind: str, name: str = "") -> dict[str, Any]:
@@ -182,16 +141,6 @@ def test_the_page_is_configured_by_names_the_settings_know_and_keeps_no_secret(
     assert SECRET in json.dumps(
         allowed(both, "module.web[0].module.roles.aws_iam_role_policy.execution")
     )
-
-
-def test_no_table_and_no_role_of_a_release_before_is_made_anew(upgrade: dict[str, Any]) -> None:
-    changes = {change["address"]: change for change in upgrade["resource_changes"]}
-
-    assert BEFORE.keys() <= changes.keys()
-    for address in (*BEFORE, LEDGER):
-        assert not {"create", "delete"} & set(changes[address]["change"]["actions"]), address
-        assert changes[address].get("previous_address") == BEFORE.get(address)
-    assert not [c["address"] for c in changes.values() if "delete" in c["change"]["actions"]]
 
 
 def test_people_come_back_to_the_page_that_sent_them_to_cognito(both: Resources) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from hevcq.domain.certificate import Certificate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.lock import job_lock, root_lock
-from hevcq.library.names import MAX_NAME_BYTES, case_twin, certificate_beside, truncate
+from hevcq.library.names import case_twin, truncate
 from hevcq.library.place import Rendition, place, sweep
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
@@ -271,6 +270,3 @@ def test_a_name_is_cut_between_characters_and_twins_are_seen():
     assert truncate(b"abc", 3) == b"abc"
     assert case_twin("Video.mkv", ["video.MKV", "x"]) == "video.MKV"
     assert case_twin("Video.mkv", ["Video.mkv"]) is None
-    longest = certificate_beside(Path("/x/" + "é" * 127)).name
-    assert longest.endswith(".certificate.json")
-    assert len(os.fsencode(longest)) <= MAX_NAME_BYTES

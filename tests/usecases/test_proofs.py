@@ -128,22 +128,6 @@ def test_a_rendition_zeroed_to_97_percent_is_not_done(
     assert "hevcq reprocess" in item.reason
 
 
-def test_a_rendition_placed_by_an_earlier_release_is_not_read_while_its_status_is_as_it_was(
-    bench: Bench, target: Path, digests: list[str]
-) -> None:
-    bench.catalog._hashes.clear()
-    (placed,) = bench.catalog.placements()
-    later = target.stat().st_ctime + 1
-    bench.catalog.record_placements([replace(placed, updated_at=later)])
-    assert planned(bench).disposition is Disposition.DONE
-    assert digests == []
-
-    bench.catalog._hashes.clear()
-    bench.catalog.record_placements([replace(placed, updated_at=later - 2)])
-    assert planned(bench).disposition is Disposition.DONE
-    assert digests == [target.name]
-
-
 def test_a_rendition_that_cannot_be_read_is_not_done(bench: Bench, target: Path) -> None:
     target.unlink()
     target.mkdir()

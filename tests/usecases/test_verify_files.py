@@ -14,7 +14,7 @@ from hevcq.domain.certificate import REQUIRED, Certificate, CertifiedFile, Gate,
 from hevcq.domain.job import Task
 from hevcq.domain.planning import planner
 from hevcq.errors import SourceDamaged, SourceUnreadable, UsageError, VerificationFailed
-from hevcq.library.names import certificate_beside, certificate_path
+from hevcq.library.names import certificate_path
 from hevcq.ports.encoder import VerifyRequest
 from hevcq.usecases import verify_files as use_case
 from hevcq.usecases.verify_files import (
@@ -89,9 +89,10 @@ def test_without_any_certificate_there_is_none(pair: Pair) -> None:
 
 
 def test_the_certificate_in_the_library_or_beside_it_is_found(pair: Pair) -> None:
-    certificate_beside(pair.rendition).write_text(pair.proof.to_json())
+    beside = pair.rendition.with_name(f"{pair.rendition.name}.certificate.json")
+    beside.write_text(pair.proof.to_json())
     assert pair.found() == pair.proof
-    certificate_beside(pair.rendition).unlink()
+    beside.unlink()
 
     pair.keep(pair.proof)
     assert pair.found() == pair.proof

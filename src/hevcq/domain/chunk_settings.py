@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from hevcq.domain.model import Frozen
-
-FORMER_LEAST = "least_film_s"
-"""What profiles of earlier releases call `least_video_s`."""
 
 
 class ChunkMode(StrEnum):
@@ -44,19 +40,6 @@ class Chunking(Frozen):
     threads: int = Field(
         default=0, ge=0, le=64, description="encoder threads of one chunk; 0: as bounds.threads"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _former_names(cls, keys: object) -> object:
-        """Read the key of profiles that were written for an earlier hevcq."""
-        if not isinstance(keys, Mapping) or FORMER_LEAST not in keys:
-            return keys
-        if "least_video_s" in keys:
-            raise ValueError(
-                f"{FORMER_LEAST} is the former name of least_video_s; keep one of them"
-            )
-        named = {name: value for name, value in keys.items() if name != FORMER_LEAST}
-        return {**named, "least_video_s": keys[FORMER_LEAST]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

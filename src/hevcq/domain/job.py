@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
-from hevcq.domain.keys import check_key, former_work_folder, work_folder
+from hevcq.domain.keys import check_key, work_folder
 from hevcq.domain.model import Frozen
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage
@@ -197,7 +197,7 @@ class RenditionRef(Frozen):
     """The location of a published rendition, and its size in bytes.
 
     `notices` are sentences on what it does not keep of its source, as in its certificate: the
-    first MOST_NOTICES. A release before recorded none.
+    first MOST_NOTICES.
     """
 
     key: str
@@ -217,8 +217,7 @@ class Split(Frozen):
     """The split of a job. Its unique `name` is the plan's digest and the fence at the split.
 
     `frames` and `seconds` describe the video; `plan_sha256` is the digest of the plan's object in
-    the store, below `folder` (empty for a split of a release before: `JobRecord.work_folder`).
-    `announced` means that the tasks of the chunks were sent.
+    the store. `announced` means that the tasks of the chunks were sent.
     """
 
     name: str
@@ -226,7 +225,6 @@ class Split(Frozen):
     frames: int = Field(ge=1)
     seconds: float = Field(ge=0)
     plan_sha256: str
-    folder: str = ""
     announced: bool = False
 
 
@@ -273,6 +271,4 @@ class JobRecord(Frozen):
     @property
     def work_folder(self) -> str:
         """The key prefix of what the job's present split keeps in the store."""
-        if self.split is not None and not self.split.folder:
-            return former_work_folder(self.job_id)
         return work_folder(self.job_id, self.profile)

@@ -151,13 +151,6 @@ def key_for_path(path: str, folder: str = EVERY_PROFILE, namespace: str = "") ->
     return check_key(_shortened(f"{INBOX}/{folder}/{own}", "/".join(parts)))
 
 
-def key_without_machine(key: str) -> str:
-    """Return the key that a release before namespaces gave the same file; others are unchanged."""
-    parts = key.split("/", 3)
-    named = len(parts) == 4 and parts[0] == INBOX and parts[2].startswith(MACHINE)
-    return "/".join([*parts[:2], parts[3]]) if named else key
-
-
 def _shortened(prefix: str, tail: str, kept_free: int = 0) -> str:
     room = MAX_KEY_BYTES - kept_free - len(prefix.encode())
     raw = tail.encode()
@@ -186,18 +179,13 @@ def work_folder(job_id: str, profile: str) -> str:
     return f"{WORK}/{profile}/{job_id}/"
 
 
-def former_work_folder(job_id: str) -> str:
-    """Return the same prefix for a job that a release before profiles in it has split."""
-    return f"{WORK}/{job_id}/"
-
-
 def work_key(folder: str, split: str, name: str) -> str:
     """Return the key of a split job's plan, part or report. Raises BadKey if it is unsafe."""
     return check_key(f"{folder}{split}/{name}")
 
 
 def parse_work_key(key: str) -> tuple[str, str]:
-    """Return the job id and the split of a key that `work_key` made, now or in a release before."""
+    """Return the job id and the split of a key that `work_key` made."""
     names = key.split("/")
     return (names[-3], names[-2]) if len(names) in {4, 5} else ("", "")
 

@@ -41,13 +41,6 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
 REVIEW_BELOW = 0.03
 """Share of the source's size below which a rendition whose pictures nobody compares is reviewed."""
-YOUNGER_KEYS = {
-    "audio": {"surround"},
-    "policies": {"size_changes", "variable_rate"},
-    "video": {"encoder", "fallback", "invert_telecine"},
-}
-"""Keys that came after certificates were issued: no part of the revision while at their defaults."""
-FORMER_CAPTIONS = {"convert": "keep", "keep": "convert"}  # the default was keep, and refused more
 
 
 class PixelFormatPolicy(StrEnum):
@@ -459,13 +452,6 @@ class Profile(Frozen):
         left_out = {"chunking", "queue", "fleet", "description", "subscribe"}
         left_out |= set() if self.container is Container.HLS else {"hls"}
         recipe = self.model_dump(mode="json", exclude=left_out)
-        for name, keys in YOUNGER_KEYS.items():
-            for key in keys - getattr(self, name).model_dump(exclude_defaults=True).keys():
-                del recipe[name][key]
-        value = recipe["policies"]["closed_captions"]
-        recipe["policies"]["closed_captions"] = FORMER_CAPTIONS.get(value, value)
-        if self.gates.review_below is None:
-            recipe["gates"]["review_below"] = 0.03  # the default was stricter
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     @model_validator(mode="after")

@@ -1,8 +1,7 @@
 """Find the certificate of a rendition or a source by content, wherever the files were moved to.
 
 Certificates are in `<root>/.hevcq/certificates`. Their names hold the sizes of rendition and source,
-so one listing shows which few of them must be read. Older releases wrote them beside the rendition;
-those are still found there.
+so one listing shows which few of them must be read.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from hevcq.library.filesystem import open_regular, record_names
 from hevcq.library.names import (
     CERTIFICATE_NAME,
     RECORDS,
-    certificate_beside,
     certificates_folder,
     own_folder,
 )
@@ -46,15 +44,12 @@ class Certificates:
         self._above: dict[Path, tuple[Path, ...]] = {}
         self._behind_link: dict[Path, bool] = {}
 
-    def of_rendition(self, path: Path, size: int, *, beside: bool = True) -> Iterator[Certificate]:
+    def of_rendition(self, path: Path, size: int) -> Iterator[Certificate]:
         """Yield the valid certificates that may be of the rendition at `path` with `size` bytes.
 
-        Only the size was compared: the caller must compare the digest where it matters. Without
-        `beside` the place that older releases used is not looked at.
+        Only the size was compared: the caller must compare the digest where it matters.
         """
         yield from _read(self.paths_of_rendition(path, size))
-        if beside:
-            yield from (p for p in _read([certificate_beside(path)]) if p.rendition_size == size)
 
     def paths_of_rendition(self, path: Path, size: int) -> Iterator[Path]:
         """Yield the files in the libraries' `.hevcq` that may certify the rendition at `path`."""

@@ -2,7 +2,6 @@
 
 - `.hevcq/` at a library root: lock, journal, certificates, kept originals and their records.
 - `.hevcq-…`: a temporary file beside its final name; the next start removes leftovers.
-- `<name>.certificate.json` beside a rendition: its certificate, as older releases wrote it.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ import os
 from pathlib import Path
 
 from hevcq.domain.keys import MASTER, is_set_version
-from hevcq.util.file_io import sha256_bytes
 
 OWN_FOLDER = ".hevcq"
 OWN_PREFIX = ".hevcq-"
-CERTIFICATE_SUFFIX = ".certificate.json"
 CERTIFICATE_NAME = r"[0-9a-f]{32}\.([0-9]{1,19})\.([0-9]{1,19})\.\w{1,64}\.json"
 """The name of a certificate in a library's `.hevcq`: the head of the rendition's SHA-256, the sizes
 of rendition and source in bytes, and the job."""
@@ -85,19 +82,6 @@ def certificate_path(root: Path, sha256: str, sizes: tuple[int, int], job_id: st
     its files are renamed.
     """
     return certificates_folder(root) / f"{sha256[:32]}.{sizes[0]}.{sizes[1]}.{job_id}.json"
-
-
-def certificate_beside(target: Path) -> Path:
-    """Return the path at which older releases wrote the certificate of the rendition at `target`.
-
-    A name longer than 255 bytes is truncated and gets a digest of the whole name.
-    """
-    raw = os.fsencode(target.name)
-    if len(raw) + len(CERTIFICATE_SUFFIX) <= MAX_NAME_BYTES:
-        return target.with_name(target.name + CERTIFICATE_SUFFIX)
-    digest = "~" + sha256_bytes(raw)[:12]
-    head = truncate(raw, MAX_NAME_BYTES - len(digest) - len(CERTIFICATE_SUFFIX))
-    return target.with_name(os.fsdecode(head) + digest + CERTIFICATE_SUFFIX)
 
 
 def truncate(raw: bytes, size: int) -> bytes:

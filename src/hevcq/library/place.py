@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.certificate import MAX_BYTES as MAX_CERTIFICATE_BYTES
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.errors import (
     DiskFull,
@@ -39,7 +38,6 @@ from hevcq.library.filesystem import (
 from hevcq.library.lock import job_lock, noted_jobs, stale_job_lock
 from hevcq.library.names import (
     OWN_PREFIX,
-    certificate_beside,
     certificate_path,
     temp_beside,
 )
@@ -191,41 +189,6 @@ def certificate_of(home: Path, proof: Certificate) -> Path:
     """Return the path of a rendition's certificate in the library `home`."""
     sizes = proof.rendition_size, proof.source.size
     return certificate_path(home, proof.rendition_sha256, sizes, proof.job_id)
-
-
-def own_certificate(fs: FileSystem, target: Path) -> bytes | None:
-    """Return the certificate that an older release wrote beside `target`, or None."""
-    path = certificate_beside(target)
-    facts = fs.lstat(path)
-    if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_CERTIFICATE_BYTES:
-        return None
-    content = fs.read(path)
-    return content if is_certificate(content) else None
-
-
-def is_certificate(content: bytes) -> bool:
-    """Return whether the content is a hevcq certificate, of any rendition."""
-    try:
-        data = json.loads(content.decode())
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(data, dict) and "hevcq_certificate" in data
-
-
-def drop_certificate_beside(
-    fs: FileSystem, target: Path, rendition_sha256: str, earlier: str | None = None
-) -> None:
-    """Remove the certificate that an older release wrote beside `target`, if it is of this rendition.
-
-    `earlier`, the certificate that it replaced, is written back if the path is free.
-    """
-    path = certificate_beside(target)
-    fs.unlink(temp_of(path))
-    content = own_certificate(fs, target)
-    if content is not None and json.loads(content).get("rendition_sha256") == rendition_sha256:
-        fs.unlink(path)
-    if earlier is not None and fs.lstat(path.parent) is not None and fs.lstat(path) is None:
-        write_durably(fs, path, earlier.encode())
 
 
 def write_certificate(fs: FileSystem, path: Path, content: bytes) -> None:

@@ -94,14 +94,11 @@ class Proofs:
     def why_changed(self, placement: Placement) -> str:
         """Return why the rendition at a placement's target is no longer the placed one, or "".
 
-        Raises OSError or Stopped. A file whose status has not changed since it was placed is taken
-        as it is: releases before did not remember digests.
+        Raises OSError or Stopped.
         """
         if placement.state is not PlacementState.PLACED or not placement.sha256:
             return ""
         facts = os.lstat(placement.target)
-        if self.catalog.hashed(placement.target) is None and facts.st_ctime <= placement.updated_at:
-            self._note(placement.target, facts, placement.sha256, "")
         name = printable(placement.target)
         if self.digest(placement.target) == placement.sha256:
             name = self._changed_file(placement, facts.st_size)

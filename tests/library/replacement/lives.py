@@ -11,8 +11,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hevcq.library.names import OWN_FOLDER, OWN_PREFIX, certificate_beside
-from hevcq.library.place import is_certificate
+from hevcq.library.names import OWN_FOLDER, OWN_PREFIX
 from support.library import Video
 
 Look = tuple[bytes, int, int]
@@ -47,9 +46,7 @@ def visible(folder: Path) -> dict[Path, Look]:
                 seen[path] = (os.fsencode(os.readlink(path)), 0, 0)
             elif name in names and not name.startswith(OWN_PREFIX):
                 facts, content = path.lstat(), path.read_bytes()
-                # A certificate that was put back has a time of its own.
-                moment = 0 if is_certificate(content) else facts.st_mtime_ns
-                seen[path] = (content, moment, facts.st_mode)
+                seen[path] = (content, facts.st_mtime_ns, facts.st_mode)
     return seen
 
 
@@ -79,7 +76,7 @@ class Model:
     roots: tuple[Path, ...]
     debts: set[tuple[Path, bytes]] = field(default_factory=set)
     videos: dict[tuple[Path, str], Video] = field(default_factory=dict)
-    looks: dict[tuple[Path, str], tuple[Look, Look | None]] = field(default_factory=dict)
+    looks: dict[tuple[Path, str], Look] = field(default_factory=dict)
     meddled: set[tuple[Path, str]] = field(default_factory=set)
     unsettled: set[Path] = field(default_factory=set)
 
@@ -95,15 +92,14 @@ class Model:
         """A person put what is now at a path."""
         path = real(path)
         content = content_of(path)
-        if content is not None and not is_certificate(content):
+        if content is not None:
             self.debts.add((path, content))
         self.touches(path)
 
     def touches(self, path: Path) -> None:
         """Remember the jobs whose place somebody else worked at: their rendition may be gone."""
         for job, made in self.videos.items():
-            proof = certificate_beside(made.target)
-            if path in {made.source, made.target, proof, *made.source.parents}:
+            if path in {made.source, made.target, *made.source.parents}:
                 self.meddled.add(job)
 
     def sees(self) -> None:
@@ -111,12 +107,12 @@ class Model:
         if self.unsettled:
             return
         for path, look in visible(self.folder).items():
-            if not path.is_symlink() and not is_certificate(look[0]):
+            if not path.is_symlink():
                 self.debts.add((path, look[0]))
 
     def begins(self, made: Video, before: dict[Path, Look]) -> None:
         """A swap has a record of its own now; from here on whoever touches its places meddles."""
-        look = before[made.source], before.get(certificate_beside(made.target))
+        look = before[made.source]
         root, job = made.root, made.change.certificate.job_id
         for folder in ("kept", "journal"):
             each = records(root, folder).get(f"{job}.json")

@@ -15,7 +15,6 @@ from hypothesis.stateful import Bundle, invariant, rule, run_state_machine_as_te
 
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import fingerprint_of
-from hevcq.library.names import certificate_beside
 from hevcq.library.place import Rendition, place
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.retention import Expiry
@@ -147,7 +146,7 @@ class Lives(Life):
             assert content_of(made.target) == made.rendition
             assert content_of(done.retained) == made.original
             assert made.source == made.target or not made.source.exists()
-            self._only_changed(made.source, made.target, certificate_beside(made.target))
+            self._only_changed(made.source, made.target)
 
     @rule(
         number=ONE,
@@ -156,7 +155,7 @@ class Lives(Life):
         undo=st.booleans(),
         acts=st.lists(
             st.tuples(
-                st.sampled_from(["source", "target", "proof"]),
+                st.sampled_from(["source", "target"]),
                 st.sampled_from(["save", "delete", "restore"]),
             ),
             max_size=2,
@@ -169,11 +168,7 @@ class Lives(Life):
         self._replace(made, None if undo else kill, made.fetch)
         if undo:
             self._undo(made.root, made.change.certificate.job_id, kill)
-        places = {
-            "source": made.source,
-            "target": made.target,
-            "proof": certificate_beside(made.target),
-        }
+        places = {"source": made.source, "target": made.target}
         for where, what in acts:
             self._acts(places[where], what, made.original)
         self._recover(made.root, None)
@@ -191,7 +186,7 @@ class Lives(Life):
             self._nothing_changed()
         elif done is not None and not isinstance(done, HevcqError):
             assert content_of(target) == made.rendition
-            self._only_changed(target, certificate_beside(target))
+            self._only_changed(target)
 
     @rule(made=plans, trouble=TROUBLE)
     def a_job_is_undone(self, made: Video | None, trouble: Trouble) -> None:
@@ -228,13 +223,9 @@ class Lives(Life):
         assert not known
         if f"kept/{job}.json" not in self.before[1][self.model.roots.index(root)]:
             return False
-        (look, proof), seen = self.model.looks[root, job], visible(self.model.folder)
-        assert seen[video.source] == look
-        if (root, job) not in self.model.meddled:
-            there = seen.get(certificate_beside(video.target))
-            assert (there and there[0]) == (proof and proof[0])
+        assert visible(self.model.folder)[video.source] == self.model.looks[root, job]
         assert video.source == video.target or content_of(video.target) != video.rendition
-        self._only_changed(video.source, video.target, certificate_beside(video.target))
+        self._only_changed(video.source, video.target)
         return True
 
     @rule(inner=st.booleans(), trouble=TROUBLE)
@@ -283,7 +274,6 @@ class Lives(Life):
                 assert content_of(video.target) == video.rendition
         self._only_changed(
             *(path for video in changed for path in (video.source, video.target)),
-            *(certificate_beside(video.target) for video in changed),
         )
         stuck = [each for each in done if each.outcome is RecoveryOutcome.STUCK]
         assert not stuck or self.away.exists(), stuck

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import errno
 import itertools
-import json
 import math
 import os
 
@@ -12,7 +11,6 @@ import pytest
 
 from hevcq.errors import HevcqError, StorageError, UndoRefused
 from hevcq.library.filesystem import fingerprint_of
-from hevcq.library.names import certificate_beside
 from hevcq.library.replacement.journal import Journal
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.swap import Swap
@@ -172,39 +170,6 @@ def test_a_second_swap_that_fails_leaves_the_first_ones_certificate(tmp_path, cl
             return
         assert proof_of(first).read_bytes() == proof
     pytest.fail("it never ran to its end")
-
-
-def test_a_replacement_of_an_older_release_gives_back_the_certificate_that_it_replaced(
-    tmp_path, clock
-):
-    """Older releases wrote certificates beside renditions, one over the other."""
-    made = video(tmp_path, "video.mkv")
-    replaced(made, clock)
-    (kept,) = (tmp_path / ".hevcq/kept").iterdir()
-    record = json.loads(kept.read_bytes())
-    beside, earlier = certificate_beside(made.target), '{"hevcq_certificate": 1, "earlier": true}'
-    kept.write_text(json.dumps(record | {"earlier": earlier}))
-    proof_of(made).rename(beside)
-
-    Swap(tmp_path, clock).undo(made.change.certificate.job_id)
-
-    assert made.source.read_bytes() == ORIGINAL
-    assert beside.read_text() == earlier
-
-
-@pytest.mark.parametrize("mine", ['{"mine": true}', "not JSON", "[]", "[" * 200_000])
-def test_a_persons_file_where_an_older_release_kept_certificates_is_never_touched(
-    tmp_path, clock, mine
-):
-    made = video(tmp_path)
-    note = certificate_beside(made.target)
-    note.write_text(mine)
-
-    replaced(made, clock)
-    Swap(tmp_path, clock).undo(made.change.certificate.job_id)
-
-    assert made.source.read_bytes() == ORIGINAL
-    assert note.read_text() == mine
 
 
 def test_an_original_goes_only_when_its_days_are_over_and_its_rendition_is_whole(tmp_path, clock):

@@ -10,7 +10,6 @@ import pytest
 
 from hevcq.errors import SwapRefused, UndoRefused
 from hevcq.library.filesystem import fingerprint_of
-from hevcq.library.names import certificate_beside
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
@@ -171,19 +170,3 @@ def test_an_original_deleted_right_after_a_killed_undo_stays_deleted(tmp_path, w
         assert not made.source.exists()
     with pytest.raises(UndoRefused):
         swap_of(made).undo(made.change.certificate.job_id)
-
-
-def test_a_persons_file_put_under_the_certificates_name_after_a_kill_stays(tmp_path):
-    made = video(tmp_path, "video.mkv")
-    with pytest.raises(Killed):
-        swap_of(made, DiesAfter("exchange")).replace(made.change, made.fetch)
-    note = certificate_beside(made.target)
-    note.write_text("mine")
-
-    (one,) = swap_of(made).recover()
-
-    assert one.outcome is RecoveryOutcome.FINISHED
-    assert note.read_text() == "mine"
-    assert strays(tmp_path) == []
-    swap_of(made).undo(made.change.certificate.job_id)
-    assert (made.source.read_bytes(), note.read_text()) == (ORIGINAL, "mine")

@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import SourceUnreadable, Stopped, Unavailable, UsageError, WorkerUnfit
-from hevcq.library.names import certificate_beside
+from hevcq.library.place import certificate_of
 from hevcq.library.scanning.probe_files import Inspected, probe_files
 from hevcq.library.scanning.scan import LARGE, Filter, Found, Rejected, RejectionCause, find
 from support.clips import ManualClock
@@ -226,9 +226,8 @@ def test_a_rendition_made_here_is_no_source_but_a_replaced_video_is(tmp_path):
     proof = certificate(tmp_path / "a.mkv", b"clip", RENDITION)
     for name in ("a.hevc.mkv", "b.mkv"):
         put(tmp_path, name, content=RENDITION)
-        certificate_beside(tmp_path / name).write_text(proof.to_json())
     put(tmp_path, "c.hevc.mkv", content=b"not the certified bytes")
-    certificate_beside(tmp_path / "c.hevc.mkv").write_text(proof.to_json())
+    put(tmp_path, str(certificate_of(Path(), proof)), content=proof.to_json().encode())
 
     assert found(tmp_path) == ["a.mkv", "b.mkv", "c.hevc.mkv"]
     assert left(tmp_path) == {"a.hevc.mkv": RejectionCause.OWN_RENDITION}
@@ -247,7 +246,8 @@ def test_a_file_that_vanishes_during_the_walk_is_reported(tmp_path):
 
 def test_a_damaged_certificate_proves_nothing_and_is_no_error(tmp_path):
     put(tmp_path, "a.hevc.mkv")
-    certificate_beside(tmp_path / "a.hevc.mkv").write_text("{")
+    proof = certificate(tmp_path / "a.mkv", b"clip", b"clip")
+    put(tmp_path, str(certificate_of(Path(), proof)), content=b"{")
 
     assert found(tmp_path) == ["a.hevc.mkv"]
 

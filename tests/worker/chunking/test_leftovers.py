@@ -5,7 +5,7 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.domain.job import JobState, job_id, subjob_id
-from hevcq.domain.keys import former_work_folder, work_folder, work_key
+from hevcq.domain.keys import work_folder, work_key
 from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
 from hevcq.worker.chunking import split
@@ -62,9 +62,8 @@ def test_the_plan_of_a_job_that_is_being_split_stays(farm):
     assert farm.kept(source) == [plan]
 
 
-@pytest.mark.parametrize("folder", [work_folder("0" * 32, "hevc"), former_work_folder("0" * 32)])
-def test_files_of_a_job_that_nobody_knows_go(farm, folder):
-    key = f"{folder}digest-1/plan.json"
+def test_files_of_a_job_that_nobody_knows_go(farm):
+    key = f"{work_folder('0' * 32, 'hevc')}digest-1/plan.json"
     farm.store.put(key, b"{}", metadata={})
 
     sweep_leftovers(farm.context)

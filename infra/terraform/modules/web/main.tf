@@ -61,12 +61,6 @@ module "videos" {
   }
 }
 
-# Of a release before, which had the table in this module: none is made anew.
-moved {
-  from = aws_dynamodb_table.videos
-  to   = module.videos.aws_dynamodb_table.this
-}
-
 resource "aws_cloudwatch_log_group" "this" {
   name              = local.log_group
   retention_in_days = var.log_retention_days

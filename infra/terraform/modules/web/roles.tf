@@ -12,22 +12,6 @@ module "roles" {
   tags           = var.tags
 }
 
-# Of a release before, which had them in this module.
-moved {
-  from = aws_iam_role.task
-  to   = module.roles.aws_iam_role.task
-}
-
-moved {
-  from = aws_iam_role.execution
-  to   = module.roles.aws_iam_role.execution
-}
-
-moved {
-  from = aws_iam_role_policy.execution
-  to   = module.roles.aws_iam_role_policy.execution
-}
-
 resource "aws_iam_role_policy_attachment" "operator" {
   role       = module.roles.task_role
   policy_arn = var.operator_policy_arn

@@ -20,22 +20,6 @@ module "roles" {
   tags           = var.tags
 }
 
-# Of a release before, which had them in this module.
-moved {
-  from = aws_iam_role.task
-  to   = module.roles.aws_iam_role.task
-}
-
-moved {
-  from = aws_iam_role.execution
-  to   = module.roles.aws_iam_role.execution
-}
-
-moved {
-  from = aws_iam_role_policy.execution
-  to   = module.roles.aws_iam_role_policy.execution
-}
-
 data "aws_iam_policy_document" "task" {
   statement {
     sid       = "OwnQueue"
@@ -117,7 +101,7 @@ data "aws_iam_policy_document" "task" {
     resources = [var.table.arn]
   }
 
-  # A captured worker can write no other profile's jobs. Keys of releases before have no profile.
+  # A captured worker can write no other profile's jobs.
   statement {
     sid       = "WriteOwnJobs"
     actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
@@ -126,7 +110,7 @@ data "aws_iam_policy_document" "task" {
     condition {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
-      values   = concat(["${var.profile}#*"], var.former_ledger_keys ? ["job#*", "part#*", "same#*"] : [])
+      values   = ["${var.profile}#*"]
     }
 
     condition {

@@ -129,11 +129,6 @@ variable "autoscaling" {
   type        = bool
 }
 
-variable "former_ledger_keys" {
-  description = "Whether workers may write jobs that a release before keys by profile registered."
-  type        = bool
-}
-
 variable "tag_inputs" {
   description = "Whether workers tag inputs that are finished with."
   type        = bool

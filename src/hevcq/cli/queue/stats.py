@@ -40,9 +40,8 @@ def stats(
 ) -> None:
     """Show what was saved when, by library, profile and codec.
 
-    From daily sums that are kept for good. A data folder of an earlier release has what its jobs and
-    placements still show. On AWS the sums are kept on this machine; its ledger forgets an ended job
-    after half a year, so run this at least that often. Days are in UTC.
+    Reads daily totals, which are kept permanently. On AWS they are kept on this machine; its ledger
+    forgets an ended job after half a year, so run this at least that often. Days are in UTC.
     """
     from hevcq.usecases.history import report as history
     from hevcq.wiring.notify import gathered

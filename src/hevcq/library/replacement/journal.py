@@ -36,9 +36,7 @@ class Record:
     `new` the rendition's temporary path, `retained` where the original is kept. `aside` is the
     temporary name for the exchange of rendition and original, or for the original when `retained`
     is a copy on another device. `rendition_size` is in bytes. `keep_days` None keeps
-    the original until it is undone. `earlier` is the certificate that the rendition's replaces: the
-    original was a rendition too; only records of releases that wrote certificates beside renditions
-    have it.
+    the original until it is undone.
     """
 
     job_id: str
@@ -55,7 +53,6 @@ class Record:
     keep_days: float | None
     created_at: float
     aside: Path | None = None
-    earlier: str | None = None
 
     @property
     def expires_at(self) -> float | None:

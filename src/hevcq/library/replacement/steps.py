@@ -27,9 +27,8 @@ from hevcq.library.filesystem import (
     same_bytes,
     temp_of,
 )
-from hevcq.library.names import aside_beside, certificate_beside, certificate_path
+from hevcq.library.names import aside_beside, certificate_path
 from hevcq.library.place import (
-    drop_certificate_beside,
     holds,
     holds_original,
     write_certificate,
@@ -228,15 +227,11 @@ class Steps:
         self._keep(record)
 
     def drop_certificate(self, record: Record) -> None:
-        """Remove the rendition's certificate, also where an older release wrote it; safe to repeat.
-
-        Raises OSError.
-        """
+        """Remove the rendition's certificate; safe to repeat. Raises OSError."""
         fs, path = self._fs, self._certificate(record)
         if fs.lstat(path) is not None:
             fs.unlink(path)
             fs.fsync_dir(path.parent)
-        drop_certificate_beside(fs, record.target, record.rendition_sha256, record.earlier)
 
     def _certificate(self, record: Record) -> Path:
         sizes = record.rendition_size, record.fingerprint.size
@@ -351,7 +346,6 @@ class Steps:
             record.new,
             _part(record, record.source),
             _part(record, record.retained),
-            temp_of(certificate_beside(record.target)),
             temp_of(self._certificate(record)),
         ]
         if record.aside is not None and self.is_rendition(record, record.aside):

@@ -13,7 +13,7 @@ from hevcq.domain.keys import MASTER
 from hevcq.errors import UsageError
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import fingerprint_of, open_regular
-from hevcq.library.names import certificate_beside, holds_own_set, is_own
+from hevcq.library.names import holds_own_set, is_own
 from hevcq.library.scanning.unfinished import unfinished_by_name
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
@@ -252,7 +252,7 @@ def _entry(
         )
     if not _wanted(walk, relative, path):
         return _mentioned(entry, walk)
-    if _made_here(path, walk.certificates, beside=certificate_beside(path).name in names):
+    if _made_here(path, walk.certificates):
         return _own_rendition(path, walk)
     return _file(path, walk, relative)
 
@@ -322,7 +322,7 @@ def _mentioned(entry: os.DirEntry[str], walk: _Walk) -> Rejected | None:
     return Rejected(path, walk.root, RejectionCause.OTHER_SUFFIX, sentence)
 
 
-def _made_here(path: Path, certificates: Certificates, *, beside: bool) -> bool:
+def _made_here(path: Path, certificates: Certificates) -> bool:
     """Return whether `path` is the certified rendition, beside its source or in a mirror.
 
     A rendition that replaced its original has no profile in its name: it is the video itself now,
@@ -333,7 +333,7 @@ def _made_here(path: Path, certificates: Certificates, *, beside: bool) -> bool:
     except OSError:
         return False
     stem = path.stem.casefold()
-    proofs = certificates.of_rendition(path, size, beside=beside)
+    proofs = certificates.of_rendition(path, size)
     return any(stem.endswith(f".{proof.profile}") for proof in proofs)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.keys import key_for_path, key_without_machine
+from hevcq.domain.keys import MACHINE, key_for_path
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan
 from hevcq.domain.planning.metadata import in_words
@@ -173,7 +173,8 @@ def _key_of(source: Path) -> PurePosixPath:
 
 def _tail(key: str) -> str:
     """Return a key without inbox, routing folder and machine: one source may be routed in several ways."""
-    return key_without_machine(key).split("/", 2)[-1]
+    tail = key.split("/", 2)[-1]
+    return tail.partition("/")[2] if tail.startswith(MACHINE) else tail
 
 
 def _writable(folder: Path) -> bool:

@@ -200,7 +200,7 @@ def jobs_named(backend: Backend, name: str, catalog: Catalog | None = None) -> I
 def filters(name: str, backend: Backend) -> tuple[JobFilter, ...]:
     """Return the filters for a key, or for a path or folder on this machine.
 
-    A path has a key in each routing folder, and a former one without the machine's name.
+    A path has a key in each routing folder.
     """
     if name.startswith(f"{INBOX}/"):
         if name.endswith("/"):
@@ -209,10 +209,9 @@ def filters(name: str, backend: Backend) -> tuple[JobFilter, ...]:
     path = _absolute(name)
     folders, own = (EVERY_PROFILE, *backend.queues), backend.namespace()
     if path == Path(path.anchor):
-        # Former keys do not say whose they are: those of all machines are below the same folder.
         tail = f"{MACHINE}{own}/" if own else ""
         return (JobFilter(key_prefixes=tuple(f"{INBOX}/{f}/{tail}" for f in folders)),)
-    keys = [key_for_path(str(path), f, n) for n in dict.fromkeys((own, "")) for f in folders]
+    keys = [key_for_path(str(path), f, own) for f in folders]
     exact = (JobFilter(source_key=key) for key in keys)
     return *exact, JobFilter(key_prefixes=tuple(f"{key}/" for key in keys))
 

@@ -26,7 +26,7 @@ from hevcq.errors import (
 )
 from hevcq.library.certificates import certificate_at
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
-from hevcq.library.names import certificate_beside, certificate_path, shown_path
+from hevcq.library.names import certificate_path, shown_path
 from hevcq.library.place import Check, Fetch, Rendition, library_errors, place
 from hevcq.library.place_set import FetchFile, place_set, remove_set
 from hevcq.library.replacement.preconditions import Replacement
@@ -294,7 +294,6 @@ class Collector:
                 _remove_set(fs, target, record)
             else:
                 fs.unlink(target)
-                fs.unlink(certificate_beside(target))
                 fs.fsync_dir(target.parent)
             fs.unlink(record)
 

@@ -120,7 +120,7 @@ def delete(farm: VideoFarm, video: Video, who: str) -> None:
 
 
 def _delete_renditions(farm: VideoFarm, video: Video, source: Source, who: str) -> None:
-    """Cancel what is under way, then delete what was published, also by profiles of before."""
+    """Cancel what is under way, then delete what was published, also by profiles that are gone."""
     for name in video.profiles:
         job = farm.backend.ledger.get(job_id(source, name))
         if job is not None and job.state not in SETTLED:

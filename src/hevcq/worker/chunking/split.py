@@ -87,9 +87,9 @@ class Splitter:
             frames=chunks.frames,
             seconds=sum(chunks.seconds(chunk) for chunk in chunks.chunks),
             plan_sha256=hashlib.sha256(content).hexdigest(),
-            folder=work_folder(video.job_id, video.recipe.name),
         )
-        self._put(work_key(split.folder, name, PLAN), content)
+        folder = work_folder(video.job_id, video.recipe.name)
+        self._put(work_key(folder, name, PLAN), content)
         self._transitions.split(split, [chunk.frames for chunk in chunks.chunks])
         log = get_logger(job=video.job_id, split=name)
         log.info("video_split", chunks=split.chunks, frames=split.frames)

@@ -1,12 +1,11 @@
-"""Keys by profile: a worker writes only below its own, and jobs of releases before still work."""
+"""Keys by profile: a worker writes only below its own."""
 
 import pytest
 
 from backends.aws.dynamodb.test_dynamodb import JOB, REF, SOURCE
-from hevcq.backends.aws.dynamodb.schema import job_pk, text
 from hevcq.domain.job import JobState, Phase, Progress, Split, job_id, subjob_id
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.ledger import Granted, JobFilter
+from hevcq.ports.ledger import Granted
 from support.aws.breaking import Breaking
 
 pytestmark = pytest.mark.aws
@@ -68,38 +67,6 @@ def test_every_write_of_a_workers_life_is_below_its_profile(ledger, db) -> None:
     assert {key for key in written(db) if not key.startswith("hevc#")} == set()
 
 
-def test_a_job_of_a_release_before_is_found_claimed_split_and_ended_where_it_is(
-    farm, ledger, db
-) -> None:
-    ledger.register(SOURCE, ["hevc"])
-    former(farm, JOB)
-    ledger._jobs._known.clear()
-
-    assert [r.job_id for r in ledger.jobs(JobFilter(source_key=SOURCE.key))] == [JOB]
-    ledger._jobs._known.clear()
-    assert ledger.register(SOURCE, ["hevc"])[0].job_id == JOB
-    ledger._jobs._known.clear()
-    db.calls.clear()
-    live(ledger)
-
-    assert {k for k in written(db) if not k.startswith(("job#", "part#", "hevc#same#"))} == set()
-    assert ledger.get(JOB).state is JobState.DEAD
-    assert ledger.counts() == {("hevc", JobState.DEAD): 1}
-
-
-def test_a_decision_of_a_release_before_is_remembered(farm, ledger) -> None:
-    farm.clients.dynamodb.put_item(
-        TableName="hevcq",
-        Item={
-            "pk": text(f"same#{'cd' * 32}#hevc#r1"),
-            "reason": text("no smaller"),
-            "made_at": {"N": "1"},
-        },
-    )
-
-    assert ledger.recall("cd" * 32, "hevc", "r1").reason == "no smaller"
-
-
 def test_a_job_is_found_by_its_id_alone(farm, ledger) -> None:
     ledger.register(SOURCE, ["720p", "hevc"])
     ledger._jobs._known.clear()
@@ -109,28 +76,3 @@ def test_a_job_is_found_by_its_id_alone(farm, ledger) -> None:
         assert ledger.get(name).profile == profile
         assert ledger.cancel(name, "why")
     assert ledger.get("0" * 32) is None
-
-
-def test_a_forged_item_under_a_former_key_does_not_replace_a_job(farm, ledger) -> None:
-    ledger.register(SOURCE, ["hevc"])
-    forged = ledger._jobs.item(job_pk(JOB, "hevc")) | {
-        "pk": text(job_pk(JOB)),
-        "state": text("done"),
-    }
-    farm.clients.dynamodb.put_item(TableName="hevcq", Item=forged)
-    ledger._jobs._known.clear()
-
-    assert ledger.get(JOB).state is JobState.QUEUED
-    ledger._jobs._known.clear()
-    assert ledger.register(SOURCE, ["hevc"])[0].state is JobState.QUEUED
-    ledger._jobs._known.clear()
-    assert isinstance(ledger.claim(SOURCE, "hevc", owner="w", lease_s=60), Granted)
-
-
-def former(farm, name: str) -> None:
-    """Move a job's item to the key that a release before gave it."""
-    key = {"pk": text(job_pk(name, "hevc"))}
-    item = farm.clients.dynamodb.get_item(TableName="hevcq", Key=key)["Item"]
-    farm.clients.dynamodb.delete_item(TableName="hevcq", Key=key)
-    item = {**item, "pk": text(job_pk(name))}
-    farm.clients.dynamodb.put_item(TableName="hevcq", Item=item)

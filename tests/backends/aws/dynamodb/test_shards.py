@@ -1,13 +1,13 @@
-"""The index of states in shards: old items are read, and a count reads no day twice."""
+"""The index of states in shards, of which a count reads no day twice."""
 
 import pytest
 
 from backends.aws.dynamodb.test_dynamodb import REF, SOURCE
 from hevcq.backends.aws.dynamodb.counts import DAY_S
-from hevcq.backends.aws.dynamodb.schema import BY_STATE, job_pk, shard_of, text
+from hevcq.backends.aws.dynamodb.schema import job_pk, shard_of, text
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.ledger import Granted, JobFilter
+from hevcq.ports.ledger import Granted
 from support.aws.breaking import Breaking, refusal
 
 pytestmark = pytest.mark.aws
@@ -23,16 +23,6 @@ def do(ledger, source) -> str:
     assert isinstance(granted, Granted)
     ledger.complete(job_id(source, "hevc"), granted.fence, REF, cpu_s=1.0)
     return job_id(source, "hevc")
-
-
-def make_old(farm, name: str) -> None:
-    """Give a job the attributes that a release before shards wrote."""
-    farm.clients.dynamodb.update_item(
-        TableName="hevcq",
-        Key={"pk": text(job_pk(name, "hevc"))},
-        UpdateExpression="SET updated_at = moved_at REMOVE moved_at, #s",
-        ExpressionAttributeNames={"#s": "shard"},
-    )
 
 
 def read_entries(ledger) -> int:
@@ -63,40 +53,9 @@ def test_the_jobs_of_one_state_are_in_several_partitions() -> None:
     assert names == {f"queued#{n}" for n in range(4)}
 
 
-def test_an_old_item_is_listed_counted_and_moves_with_its_next_transition(
-    farm,
-    counted,
-) -> None:
-    ledger = counted
-    old, new = sources(2)
-    for source in (old, new):
-        ledger.register(source, ["hevc"])
-    name = job_id(old, "hevc")
-    make_old(farm, name)
-
-    assert len(list(ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED}))))) == 2
-    assert ledger.get(name).updated_at == farm.clock.now()
-    assert ledger.counts() == {("hevc", JobState.QUEUED): 2}
-
-    do(ledger, old)
-
-    indexed = farm.clients.dynamodb.scan(TableName="hevcq", IndexName=BY_STATE)["Items"]
-    assert indexed == []
-    assert ledger.counts() == {("hevc", JobState.QUEUED): 1, ("hevc", JobState.DONE): 1}
-    assert [job.job_id for job in ledger.jobs(JobFilter(states=FINISHED))] == [name]
-
-
-def test_a_table_whose_old_index_was_removed_is_read_all_the_same(farm, counted) -> None:
-    counted.register(SOURCE, ["hevc"])
-    counted._jobs.db.plan["scan"] = [refusal("ValidationException")] * 2
-
-    assert counted.counts() == {("hevc", JobState.QUEUED): 1}
-    assert len(list(counted.jobs(JobFilter()))) == 1
-
-
 def test_a_count_reads_only_what_moved_since_the_last_whole_day(farm, counted) -> None:
-    done = [do(counted, source) for source in sources(12)]
-    make_old(farm, done[0])
+    for source in sources(12):
+        do(counted, source)
     farm.clock.advance(2 * DAY_S)
     assert read_entries(counted) == 12
     do(counted, sources(1, first=50)[0])

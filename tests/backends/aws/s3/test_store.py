@@ -363,17 +363,3 @@ def test_two_machines_with_the_same_path_do_not_overwrite_each_other(store, tmp_
 
     for source, content in zip(sources, (b"one", b"two"), strict=True):
         assert fetch(store, source, tmp_path) == content
-
-
-def test_a_file_under_its_former_key_is_not_sent_again(store, tmp_path) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_bytes(b"the same")
-    before = accept(store, path, key_for_path("/v/a.mp4"))
-
-    assert accept(store, path, key_for_path("/v/a.mp4", namespace="one")) == before
-    assert before.source_id in store.reused
-
-    path.write_bytes(b"the newer")
-    after = accept(store, path, key_for_path("/v/a.mp4", namespace="one"))
-    assert after.key == "TODO/all/machine.one/v/a.mp4"
-    assert fetch(store, before, tmp_path) == b"the same"

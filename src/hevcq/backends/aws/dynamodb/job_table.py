@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.dynamodb.schema import (
@@ -126,8 +126,7 @@ class JobTable:
         whole = job_id.partition(".")[0]
         if whole in self._known:
             return self.item(job_pk(job_id, self._known[whole]))
-        named = [profile] if profile else self._profiles
-        for each in (*named, ""):  # a key of releases before comes last: anybody may have made it
+        for each in [profile] if profile else self._profiles:
             found = self.item(job_pk(whole, each))
             if found is not None:
                 self.found_at(job_pk(whole, each))
@@ -141,7 +140,7 @@ class JobTable:
         self._known[pk.rpartition("#")[2].partition(".")[0]] = profile_in(pk)
 
     def pk_of(self, job_id: str) -> str:
-        """Return the key of the item of a job or subjob; that of releases before if it is unknown."""
+        """Return the key of the item of a job or subjob; one that no item has if it is unknown."""
         whole = job_id.partition(".")[0]
         if whole not in self._known:
             self.job_item(whole)
@@ -230,12 +229,7 @@ class JobTable:
     def change(self, name: str, change: ConditionalUpdate) -> bool:
         """Apply an update; return False if its condition does not hold."""
         token = text(self._tokens())
-        # A job of a release before shards leaves the old index with its next transition.
-        gone = (*change.remove, "updated_at") if "shard" in change.set else change.remove
-        signed = ConditionalUpdate(
-            change.when, {**change.set, "last_write": token}, gone, change.add
-        )
-
+        signed = replace(change, set={**change.set, "last_write": token})
         try:
             with translate_errors(f"write the job {name}"):
                 self.db.update_item(

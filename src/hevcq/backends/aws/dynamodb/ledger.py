@@ -37,7 +37,6 @@ from hevcq.backends.aws.dynamodb.schema import (
     TTL,
     UNSENT,
     float_of,
-    former_remembered_pk,
     job_pk,
     moved_in,
     new_item,
@@ -394,8 +393,6 @@ class DynamoLedger(DynamoPauses, Ledger):
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
         """Return the decision recorded for these bytes and this profile revision, or None."""
         item = self._jobs.item(remembered_pk(source_sha256, profile, revision))
-        if item is None:
-            item = self._jobs.item(former_remembered_pk(source_sha256, profile, revision))
         if item is None:
             return None
         return Remembered(reason=string(item, "reason"), made_at=float_of(item, "made_at") or 0.0)

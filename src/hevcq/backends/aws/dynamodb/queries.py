@@ -11,7 +11,6 @@ from hevcq.backends.aws.dynamodb.schema import (
     BY_FOLDER,
     BY_SHARD,
     BY_SOURCE,
-    BY_STATE,
     Item,
     moved_in,
     number,
@@ -21,9 +20,9 @@ from hevcq.backends.aws.dynamodb.schema import (
     string,
     text,
 )
-from hevcq.backends.aws.errors import code_of, translate_errors
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.job import JobRecord, JobState
-from hevcq.errors import HevcqError, Unavailable
+from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ ALL: Span = (None, None)
 PAGE = 100
 """The limit of DynamoDB's BatchGetItem, in items."""
 UNPROCESSED_ROUNDS = 8
-NO_INDEX = ("ValidationException", "ResourceNotFoundException")
-"""Answers to a query of an index that is not there, or that DynamoDB still fills."""
 MANY = 10_000
 """Jobs of a folder that are sorted in memory (about 40 MB). More are found by reading the whole index by time,
 4,000 entries a request: that is little beside reading these jobs themselves, 100 a request."""
@@ -77,18 +74,13 @@ class JobQueries:
     def _in_folders(self, wanted: JobFilter) -> list[Item] | None:
         """Return the entries of the wanted folders, in no order of time.
 
-        Returns None where the jobs are to be found by time: no folder or a page is asked for, the
-        folders hold more than MANY jobs, or the table has no such index yet.
+        Returns None where the jobs are to be found by time: no folder or a page is asked for, or the
+        folders hold more than MANY jobs.
         """
         if not wanted.key_prefixes or "" in wanted.key_prefixes or wanted.before is not None:
             return None
         entries = chain.from_iterable(self._below(prefix) for prefix in wanted.key_prefixes)
-        try:
-            found = list(islice(entries, MANY + 1))
-        except HevcqError as error:
-            if code_of(error.__cause__) in NO_INDEX:  # or no table: the listing by time says so
-                return None
-            raise
+        found = list(islice(entries, MANY + 1))
         return found if len(found) <= MANY else None
 
     def _below(self, prefix: str) -> Iterator[Item]:
@@ -125,23 +117,9 @@ class JobQueries:
         return chain.from_iterable(self._partitions([state], (after, None)))
 
     def _partitions(self, states: Sequence[JobState], span: Span) -> list[Iterator[Item]]:
-        shards = [
+        return [
             self._pages(BY_SHARD, "shard", shard, span) for s in states for shard in shards_of(s)
         ]
-        if not self._has_old_entries():
-            return shards
-        return shards + [self._pages(BY_STATE, "state", s.value, span) for s in states]
-
-    def _has_old_entries(self) -> bool:
-        """Return whether any job has not moved since a release before shards; one read."""
-        with translate_errors(f"list the jobs in {self._table}"):
-            try:
-                answer = self._db.scan(TableName=self._table, IndexName=BY_STATE, Limit=1)
-            except self._db.exceptions.ClientError as error:
-                if code_of(error) == "ValidationException":  # the old index was removed
-                    return False
-                raise
-        return bool(answer["Items"])
 
     def _pages(self, index: str, name: str, value: str, span: Span) -> Iterator[Item]:
         asked: dict[str, Any] = {
@@ -152,12 +130,11 @@ class JobQueries:
             "ExpressionAttributeValues": {":v": text(value)},
             "ScanIndexForward": False,
         }
-        moved, (after, until) = "moved_at" if index == BY_SHARD else "updated_at", span
-        values = {":after": after, ":until": until}
+        values = dict(zip((":after", ":until"), span, strict=True))
         given = {name: number(each) for name, each in values.items() if each is not None}
         if given:  # BETWEEN takes its ends with it; the filter leaves the first one out again
-            words = {":after": f"{moved} > :after", ":until": f"{moved} <= :until"}
-            both = f"{moved} BETWEEN :after AND :until"
+            words = {":after": "moved_at > :after", ":until": "moved_at <= :until"}
+            both = "moved_at BETWEEN :after AND :until"
             asked["KeyConditionExpression"] += (
                 f" AND {both if len(given) == 2 else words[min(given)]}"
             )

@@ -3,8 +3,7 @@
 One table, keyed by `pk`: `<profile>#job#<job id>` for jobs, `<profile>#part#<part id>` for the subjobs of
 a split job, `<profile>#same#<sha256>#<revision>` for sources not worth encoding, `count#<state>` for the
 jobs that ended on earlier days. IAM holds the writes of a profile's workers to keys that begin with the
-profile's name (`dynamodb:LeadingKeys`). The keys of releases before lack the name; their items are
-still read, and written where they are. Three indexes: `by_shard` (state and shard, then the time of the
+profile's name (`dynamodb:LeadingKeys`). Three indexes: `by_shard` (state and shard, then the time of the
 last transition, with the profile and the source's key), `by_source` (the source's key) and `by_folder`
 (the bucket, then the source's key). Nothing in them changes between transitions, so a heartbeat or a
 record of progress is one write. A subjob lacks the indexed attributes, so it appears in no listing and
@@ -13,12 +12,10 @@ no count.
 A partition of an index takes 1,000 writes a second, and one whose entries come in the order of time
 is not split under load
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html). So
-each state has SHARDS partitions. Jobs that a release before shards wrote are in `by_state`, and move
-with their next transition.
+each state has SHARDS partitions.
 
 `by_folder` has no shards: it is written once a job, not at transitions, and its entries come in the
-order of paths, not of time, so DynamoDB may split it under load. Both of its attributes are in every job
-that any release wrote, so DynamoDB itself fills it where it is added to a table of before.
+order of paths, not of time, so DynamoDB may split it under load.
 """
 
 from __future__ import annotations
@@ -45,8 +42,6 @@ if TYPE_CHECKING:
 BY_SHARD = "by_shard"
 SHARDS = 4
 """Partitions of each state. More cost each listing more queries; fewer are never possible again."""
-BY_STATE = "by_state"
-"""The index of releases before shards: only jobs that did not move since are in it."""
 BY_SOURCE = "by_source"
 BY_FOLDER = "by_folder"
 TTL = "expires_at"
@@ -75,15 +70,22 @@ def table_definition(name: str) -> CreateTableInputTypeDef:
             {"AttributeName": "pk", "AttributeType": "S"},
             {"AttributeName": "shard", "AttributeType": "S"},
             {"AttributeName": "moved_at", "AttributeType": "N"},
-            {"AttributeName": "state", "AttributeType": "S"},
-            {"AttributeName": "updated_at", "AttributeType": "N"},
             {"AttributeName": "source_key", "AttributeType": "S"},
             {"AttributeName": "bucket", "AttributeType": "S"},
         ],
         "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
         "GlobalSecondaryIndexes": [
-            _index_of_states(BY_SHARD, "shard", "moved_at"),
-            _index_of_states(BY_STATE, "state", "updated_at"),
+            {
+                "IndexName": BY_SHARD,
+                "KeySchema": [
+                    {"AttributeName": "shard", "KeyType": "HASH"},
+                    {"AttributeName": "moved_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {
+                    "ProjectionType": "INCLUDE",
+                    "NonKeyAttributes": ["profile", "source_key"],
+                },
+            },
             {
                 "IndexName": BY_SOURCE,
                 "KeySchema": [{"AttributeName": "source_key", "KeyType": "HASH"}],
@@ -101,29 +103,14 @@ def table_definition(name: str) -> CreateTableInputTypeDef:
     }
 
 
-def _index_of_states(name: str, key: str, order: str) -> Any:
-    return {
-        "IndexName": name,
-        "KeySchema": [
-            {"AttributeName": key, "KeyType": "HASH"},
-            {"AttributeName": order, "KeyType": "RANGE"},
-        ],
-        "Projection": {
-            "ProjectionType": "INCLUDE",
-            "NonKeyAttributes": ["profile", "source_key"],
-        },
-    }
-
-
-def job_pk(job_id: str, profile: str = "") -> str:
-    """Return the key of the item of a job or subjob; without a profile that of releases before."""
-    kind = "part" if is_subjob(job_id) else "job"
-    return f"{profile}#{kind}#{job_id}" if profile else f"{kind}#{job_id}"
+def job_pk(job_id: str, profile: str) -> str:
+    """Return the key of the item of a job or subjob."""
+    return f"{profile}#{'part' if is_subjob(job_id) else 'job'}#{job_id}"
 
 
 def profile_in(pk: str) -> str:
-    """Return the profile in the key of a job's item; "" for a key of releases before."""
-    return pk.split("#", maxsplit=1)[0] if pk.count("#") == 2 else ""
+    """Return the profile in the key of a job's item."""
+    return pk.partition("#")[0]
 
 
 def moved_at(job_id: str) -> str:
@@ -145,13 +132,13 @@ def shards_of(state: JobState) -> list[str]:
 
 
 def state_in(entry: Item) -> str:
-    """Return the state in an entry of an index of states."""
-    return string(entry, "shard").partition("#")[0] or string(entry, "state")
+    """Return the state in an entry of the index of states."""
+    return string(entry, "shard").partition("#")[0]
 
 
 def moved_in(entry: Item) -> float:
-    """Return the time of the last transition in an entry of an index of states, in Unix seconds."""
-    return float_of(entry, "moved_at") or float_of(entry, "updated_at") or 0.0
+    """Return the time of the last transition in an entry of the index of states, in Unix seconds."""
+    return float_of(entry, "moved_at") or 0.0
 
 
 PAUSE_PK = "pause"
@@ -166,11 +153,6 @@ def count_pk(state: JobState) -> str:
 def remembered_pk(source_sha256: str, profile: str, revision: str) -> str:
     """Return the key of the skip decision for these bytes and this profile revision."""
     return f"{profile}#same#{source_sha256}#{revision}"
-
-
-def former_remembered_pk(source_sha256: str, profile: str, revision: str) -> str:
-    """Return the key that releases before gave the same decision."""
-    return f"same#{source_sha256}#{profile}#{revision}"
 
 
 def text(value: str) -> AttributeValueTypeDef:

@@ -26,7 +26,7 @@ from hevcq.backends.aws.s3.ranges import range_header
 from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumable
 from hevcq.backends.aws.s3.transfer import READ_BYTES, Download, Meter, Upload, download
 from hevcq.domain.job import Source
-from hevcq.domain.keys import INBOX, UPLOADS, check_key, key_without_machine
+from hevcq.domain.keys import INBOX, UPLOADS, check_key
 from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Stopped, Unavailable
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
 from hevcq.util.clock import Clock
@@ -81,7 +81,7 @@ class S3Store(Store):
         return self._s3 if self._own_control is None else self._own_control
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        """Upload a file to the input bucket, unless its key, or its former one, has the same bytes.
+        """Upload a file to the input bucket, unless its key has the same bytes.
 
         Parts of an earlier upload are not sent again, see `resumable_upload`. Raises BadKey,
         SourceGone, SourceChanged if the file changes meanwhile, Stopped, Unavailable.
@@ -123,14 +123,13 @@ class S3Store(Store):
         return self._source(key, answer, before.st_size)
 
     def _uploaded_before(self, key: str, sha256: str, size: int) -> Source | None:
-        """Return the source with these bytes at the key, or at that of a release before namespaces."""
-        for each in dict.fromkeys((key, key_without_machine(key))):
-            there = self._head(self._buckets.input, each)
-            if there is None or there["ContentLength"] != size:
-                continue
-            if object_metadata.unpack(there["Metadata"]).get(object_metadata.SHA256) == sha256:
-                return self._source(each, there, size)
-        return None
+        """Return the source with these bytes at the key, or None."""
+        there = self._head(self._buckets.input, key)
+        if there is None or there["ContentLength"] != size:
+            return None
+        if object_metadata.unpack(there["Metadata"]).get(object_metadata.SHA256) != sha256:
+            return None
+        return self._source(key, there, size)
 
     def _source(self, key: str, answer: Mapping[str, Any], size: int) -> Source:
         version = object_metadata.version_of(answer)
