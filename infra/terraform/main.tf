@@ -99,7 +99,7 @@ module "ledger" {
 
   attributes = { pk = "S", shard = "S", moved_at = "N", source_key = "S", bucket = "S" }
   indexes = {
-    by_shard = { hash = "shard", range = "moved_at", with = ["profile", "source_key"] }
+    by_shard  = { hash = "shard", range = "moved_at", with = ["profile", "source_key"] }
     by_source = { hash = "source_key" }
     by_folder = { hash = "bucket", range = "source_key" }
   }
@@ -191,7 +191,6 @@ module "worker_service" {
   log_retention_days = var.log_retention_days
   autoscaling        = var.autoscaling
   tag_inputs         = var.tag_finished_inputs
-  signing            = { enabled = var.sign_certificates, key_arn = join("", aws_kms_key.signing[*].arn) }
   alarm_topic_arn    = var.alarm_topic_arn
   tags               = merge(local.tags, { profile = each.key })
 }
@@ -233,17 +232,6 @@ module "web" {
   log_retention_days  = var.log_retention_days
   alarm_topic_arn     = var.alarm_topic_arn
   tags                = local.tags
-}
-
-# Workers sign certificates with it and never hold its private half.
-resource "aws_kms_key" "signing" {
-  count = var.sign_certificates ? 1 : 0
-
-  description              = "Signs the certificates of ${var.name}."
-  key_usage                = "SIGN_VERIFY"
-  customer_master_key_spec = "ECC_NIST_P256"
-  deletion_window_in_days  = 30
-  tags                     = local.tags
 }
 
 resource "aws_cloudwatch_dashboard" "this" {
@@ -296,6 +284,6 @@ module "teardown_guard" {
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
     module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,
     aws_cloudwatch_dashboard.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
-    aws_kms_key.signing, module.playback, module.web,
+    module.playback, module.web,
   ]
 }

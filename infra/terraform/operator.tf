@@ -88,16 +88,6 @@ data "aws_iam_policy_document" "operator" {
       resources = [var.kms_key_arn]
     }
   }
-
-  dynamic "statement" {
-    for_each = var.sign_certificates ? [1] : []
-
-    content {
-      sid       = "VerifyCertificates"
-      actions   = ["kms:GetPublicKey"]
-      resources = aws_kms_key.signing[*].arn
-    }
-  }
 }
 
 resource "aws_iam_policy" "operator" {

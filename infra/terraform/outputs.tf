@@ -12,7 +12,6 @@ output "hevcq_toml" {
     queue_prefix = "${var.name}-"
     profiles = ${jsonencode(keys(local.profiles))}
     tag_done = ${var.tag_finished_inputs}
-    signing_key = "${join("", aws_kms_key.signing[*].arn)}"
   EOT
 }
 

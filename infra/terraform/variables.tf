@@ -69,12 +69,6 @@ variable "kms_key_arn" {
   default     = ""
 }
 
-variable "sign_certificates" {
-  description = "Make a KMS key (ECC_NIST_P256) that workers sign certificates with; unsigned, originals are replaced only after the gates ran again where the CLI runs."
-  type        = bool
-  default     = false
-}
-
 variable "tls_only" {
   description = "Deny bucket, queue and topic access without TLS. Off only for emulators that ignore policy conditions."
   type        = bool

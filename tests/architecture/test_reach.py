@@ -11,12 +11,10 @@ import pytest
 
 import hevcq
 from hevcq.backends.embedded.factory import open_embedded
-from hevcq.backends.embedded.signing_key import FileSigner
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.verdict import Done
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ports.signer import Keyring
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.util.clock import SystemClock
@@ -59,9 +57,7 @@ def test_one_plain_encode_is_read_in_few_files(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path / "scratch", clock)
     encoder = FfmpegEncoder("ffmpeg", "ffprobe", clock)
     encoder.version()  # asked once, before a worker receives anything
-    keyring = Keyring(FileSigner(tmp_path / "data"))
-    keyring.prepare()
-    context = WorkerContext(backend, encoder, make_plan, scratch, clock, keyring=keyring)
+    context = WorkerContext(backend, encoder, make_plan, scratch, clock)
     video = make_clip(tmp_path)
     key = key_for_path(str(video))
     source = backend.store.accept(video, key, moved=lambda _n: None, stop=threading.Event())

@@ -49,14 +49,21 @@ def publish(recorder: Recorder, here: EmbeddedBackend, tmp_path: Path, name: str
         recorder.promise("begun", (task.job_id, fence))
     file, key = tmp_path / f"scratch-{name}", f"DONE/{name}/a.mkv"
     file.write_bytes(VIDEO)
-    proof = f"{key}.certificate.json"
+    proof, digest = f"{key}.certificate.json", "cd" * 32
     sha256 = hashlib.sha256(VIDEO).hexdigest()
+    backend.ledger.certify(task.job_id, fence, digest)
     backend.store.put(proof, b"{}", metadata={"job": task.job_id})
     backend.store.publish(
         Publication(key, file, sha256, task.job_id, fence, {"certificate": proof})
     )
     recorder.promise("published", (key, task.job_id, fence))
-    rendition = RenditionRef(key=key, size=len(VIDEO), sha256=sha256, certificate_key=proof)
+    rendition = RenditionRef(
+        key=key,
+        size=len(VIDEO),
+        sha256=sha256,
+        certificate_key=proof,
+        certificate_sha256=digest,
+    )
     backend.ledger.complete(task.job_id, fence, rendition, cpu_s=1.0)
     recorder.promise("completed", task.job_id)
     assert backend.queues[name].ack(delivery)
@@ -124,6 +131,7 @@ def check(here: EmbeddedBackend, promises: list[tuple[str, object]]) -> None:
         elif kind == "published":
             assert store.stat(what[0]) is not None
             assert ledger.get(what[1]).fence >= what[2], "its fence would be granted again"
+            assert ledger.get(what[1]).certified("cd" * 32), "nobody could adopt it"
         elif kind == "completed":
             assert ledger.get(what).state is JobState.DONE
         elif kind == "settled":

@@ -10,7 +10,6 @@ from unittest.mock import Mock
 
 import pytest
 
-from hevcq.backends.embedded.signing_key import FileSigner
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.settings.loader import variable
 from hevcq.settings.model import AwsSettings, Settings
@@ -126,21 +125,6 @@ def test_too_little_space_is_a_finding(hevcq, fake_ffmpeg, monkeypatch):
     assert ran.code == ExitCode.STORAGE
     assert all("min_free_mib" in line for line in wrong(ran))
     assert len(wrong(ran)) == 2
-
-
-def test_the_doctor_shows_the_key_that_others_list_and_a_key_that_cannot_be_used(
-    hevcq, fake_ffmpeg, data_dir: Path
-):
-    fake_ffmpeg("7.1")
-    assert "signed by a key that the first encode makes" in hevcq("doctor").out
-    FileSigner(data_dir).prepare()
-    assert FileSigner(data_dir).public_key() in hevcq("doctor").out
-
-    (data_dir / "signing.key").write_text("garbage")
-    ran = hevcq("doctor")
-
-    assert ran.code == ExitCode.CONFIG
-    assert "signing.key cannot be used: it holds no ed25519 key." in ran.out
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

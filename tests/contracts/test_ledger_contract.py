@@ -31,15 +31,13 @@ RENDITION = RenditionRef(
     size=5,
     sha256="ab" * 32,
     certificate_key="c.json",
+    certificate_sha256="cd" * 32,
     notices=("Stream 0: the last picture is left out.", 'Its "captions" – none.'),
 )
 
-
 JOB = job_id(source(), "hevc")
 
-
 HALF = Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0, eta_s=7.5)
-
 
 ENDINGS: dict[str, Callable[[World, int], None]] = {
     "complete": lambda w, f: w.backend.ledger.complete(JOB, f, RENDITION, cpu_s=1.5),
@@ -49,13 +47,12 @@ ENDINGS: dict[str, Callable[[World, int], None]] = {
     "interrupt": lambda w, f: w.backend.ledger.interrupt(JOB, f, "stopped"),
 }
 
-
 FENCED = {
     **ENDINGS,
     "renew": lambda w, f: w.backend.ledger.renew(JOB, f, lease_s=LEASE_S),
     "progress": lambda w, f: w.backend.ledger.progress(JOB, f, HALF),
+    "certify": lambda w, f: w.backend.ledger.certify(JOB, f, "ef" * 32),
 }
-
 
 SETTLING = {"complete": JobState.DONE, "skip": JobState.SKIPPED, "bury": JobState.DEAD}
 
@@ -91,6 +88,24 @@ def test_registering_again_changes_nothing(world: World) -> None:
     (again,) = world.ledger.register(source(), ["hevc"])
 
     assert (again.state, again.fence) == (JobState.RUNNING, fence)
+
+
+def test_a_certificate_is_known_to_later_attempts_until_another_is_certified(world: World) -> None:
+    first = granted(world).fence
+    world.ledger.certify(JOB, first, "ef" * 32)
+    world.ledger.interrupt(JOB, first, "stopped")
+    second = granted(world).fence
+
+    assert job(world).certified("ef" * 32)
+    assert not job(world).certified("ab" * 32)
+
+    world.ledger.complete(JOB, second, RENDITION, cpu_s=1.5)
+    world.ledger.reopen(JOB, who="me", why="test")
+    assert not job(world).certified("")
+    third = granted(world).fence
+    world.ledger.certify(JOB, third, "ab" * 32)
+    assert job(world).certified("ab" * 32)
+    assert not job(world).certified("ef" * 32)
 
 
 def test_a_job_nobody_knows_is_none(world: World) -> None:

@@ -223,6 +223,16 @@ def test_a_finished_part_can_be_asked_for_again(world: World, split: int) -> Non
     assert (again.fence, record(world, FIRST).rendition) == (2, None)
 
 
+def test_a_split_job_is_certified_under_its_own_fence_alone(world: World, split: int) -> None:
+    with pytest.raises(StaleFence):
+        world.ledger.certify(JOB, split - 1, "ef" * 32)
+
+    world.ledger.certify(JOB, split, "ef" * 32)
+
+    assert record(world).certified("ef" * 32)
+    assert record(world).state is JobState.SPLIT
+
+
 @pytest.mark.parametrize("end", ["complete", "skip", "bury"])
 def test_a_split_job_ends_under_its_own_fence_alone(world: World, split: int, end: str) -> None:
     ends: dict[str, Callable[[int], None]] = {

@@ -30,15 +30,15 @@ def plan(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def changed(request: pytest.FixtureRequest, plan: dict[str, Any]) -> dict[str, Any]:
-    """Plan signed certificates, other profiles and another share of Spot, where services stand."""
+    """Plan other profiles and another share of Spot, where services stand."""
 
     def make(path: Path) -> None:
         other = Terraform(path.with_suffix(""))
         other.stand_as_if_applied(created(plan, "aws_ecs_cluster", "aws_ecs_service"))
         profile = path.with_suffix("") / "workers" / "hevc.yaml"
         profile.write_text(profile.read_text() + "fleet: {spot_share: 100}\n")
-        asked = (f"profiles={json.dumps(OTHERS)}", "sign_certificates=true")
-        found = other.plan(*VARIABLES, *asked, options=("-refresh=false",))
+        asked = f"profiles={json.dumps(OTHERS)}"
+        found = other.plan(*VARIABLES, asked, options=("-refresh=false",))
         path.write_text(json.dumps(found), encoding="utf-8")
 
     return json.loads(made_once("changed", make, ".json").read_bytes())

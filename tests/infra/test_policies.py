@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.terraform import OTHERS, deployed, planned
+from infra.terraform import deployed
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
@@ -126,28 +126,6 @@ def test_a_worker_writes_only_jobs_of_its_own_profile(resources: Resources, prof
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_worker_tags_nothing_unless_the_farm_says_so(resources: Resources, profile: str) -> None:
     assert "Tagging" not in json.dumps(role_statements(resources, "task", profile))
-
-
-def test_with_a_signing_key_workers_sign_by_it_and_operators_only_read_its_public_half(
-    changed: dict[str, Any],
-) -> None:
-    (key,) = [each["values"] for each in planned(changed) if each["type"] == "aws_kms_key"]
-    assert (key["key_usage"], key["customer_master_key_spec"]) == ("SIGN_VERIFY", "ECC_NIST_P256")
-    allowed = {
-        change["address"]: actions
-        for change in changed["resource_changes"]
-        if change["type"] == "aws_iam_policy_document"
-        for statement in change["change"]["after"]["statement"] or ()
-        if "kms:GetPublicKey" in (actions := statement["actions"] or [])
-    }
-    workers = 'module.farm.module.worker_service["hevc"].data.aws_iam_policy_document.task'
-    assert sorted(allowed[workers]) == ["kms:GetPublicKey", "kms:Sign"]
-    assert allowed["module.farm.data.aws_iam_policy_document.operator"] == ["kms:GetPublicKey"]
-    assert len(allowed) == len(OTHERS) + 1
-
-
-def test_no_key_is_made_unless_the_farm_says_so(resources: Resources) -> None:
-    assert not [each for each in resources if each["type"] == "aws_kms_key"]
 
 
 def test_only_the_bucket_may_publish_and_only_the_topic_may_send(resources: Resources) -> None:

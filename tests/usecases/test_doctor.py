@@ -9,7 +9,6 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.errors import Unavailable, UnknownProfile
-from hevcq.ports.signer import Keyring
 from hevcq.settings.model import Settings
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.usecases.doctor import DoctorContext, examined, machine_checks
@@ -39,7 +38,6 @@ def away():
         (AWS, {"backend": away}, "database", "no DynamoDB does not answer."),
         (ALWAYS, {}, "schedule", "ok Mon-Sun 00:00-24:00: open"),
         ({}, {"clock_problem": lambda: "It jumped."}, "clock", "no It jumped."),
-        ({}, {}, "certificates", "ok not signed (aws.signing_key is empty)"),
     ],
 )
 def test_what_the_doctor_finds(tmp_path: Path, settings, changes, check: str, says: str) -> None:
@@ -52,7 +50,6 @@ def test_what_the_doctor_finds(tmp_path: Path, settings, changes, check: str, sa
         lambda: {"hevc": HEVC},
         FakeEncoder,
         lambda: backend,
-        lambda: Keyring(None),
         str,
         lambda _sync: Mock(),
         str,

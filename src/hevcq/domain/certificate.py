@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import BinaryIO, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.domain.model import Frozen
 from hevcq.errors import BadKey, NeedsReview, VerificationFailed
+from hevcq.util.file_io import sha256_bytes
 from hevcq.util.text import encodable
 
 MAX_BYTES = 1 << 24
@@ -78,13 +78,6 @@ class GateResult(Frozen):
     file: str = Field(default="", description="the rung of a set that was checked, by its file")
 
 
-class Signature(Frozen):
-    """The signature of a certificate; see `ports.signer` for both formats."""
-
-    key: str = Field(description="public key, `<algorithm>:<base64>`")
-    value: str = Field(description="base64")
-
-
 class CertifiedFile(Frozen):
     """A file of a set besides its master playlist; `name` is relative to the folder of that."""
 
@@ -105,21 +98,11 @@ class CertifiedFile(Frozen):
         return name
 
 
-class Standing(StrEnum):
-    """How far a certificate's word counts. Only TRUSTED counts without looking at the files."""
-
-    TRUSTED = "trusted"
-    UNKNOWN = "unknown"
-    FORGED = "forged"
-
-
 class Certificate(Frozen):
     """The certificate stored beside a rendition. Times are seconds since the Unix epoch.
 
-    Fields of a later release are kept, so that writing the certificate again keeps its signature.
+    Its word counts where the ledger or the catalog has its `digest`: this farm wrote exactly that.
     """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     hevcq_certificate: Literal[1] = 1
     job_id: str
@@ -155,7 +138,6 @@ class Certificate(Frozen):
     encode_s: float = 0.0
     verify_s: float = 0.0
     cpu_s: float = Field(default=0.0, description="CPU seconds of the encode")
-    signature: Signature | None = None
 
     @field_validator("arguments", "notices", "carried", "personal", "losses", mode="after")
     @classmethod
@@ -172,15 +154,10 @@ class Certificate(Frozen):
         """Return the certificate as indented JSON."""
         return self.model_dump_json(indent=2)
 
-    def signed_content(self) -> bytes:
-        """Return the bytes that a signature covers: everything but the signature itself.
-
-        Fields with their default value are left out, so that a field added by a later release does
-        not break the signatures of before.
-        """
-        content = self.model_dump(mode="json", exclude={"signature"}, exclude_defaults=True)
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return b"hevcq certificate 1\n" + text.encode()
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all that it states."""
+        return sha256_bytes(self.to_json().encode())
 
     @classmethod
     def parse(cls, text: str | bytes) -> Certificate:

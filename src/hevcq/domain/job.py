@@ -196,6 +196,7 @@ class Progress(Frozen):
 class RenditionRef(Frozen):
     """The location of a published rendition, and its size in bytes.
 
+    `certificate_sha256` is the digest of its certificate, by which that is known to be ours.
     `notices` are sentences on what it does not keep of its source, as in its certificate: the
     first MOST_NOTICES.
     """
@@ -204,6 +205,7 @@ class RenditionRef(Frozen):
     size: int = Field(ge=0, description="bytes")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     certificate_key: str
+    certificate_sha256: str = ""
     notices: tuple[str, ...] = ()
 
     @field_validator("notices", mode="after")
@@ -267,6 +269,15 @@ class JobRecord(Frozen):
     split: Split | None = None
     subjob: SubjobOf | None = Field(default=None, serialization_alias="part")
     do_not_split_reason: str = Field(default="", serialization_alias="whole")
+    certificate_sha256: str = Field(default="", exclude=True)
+
+    def certified(self, digest: str) -> bool:
+        """Return whether an attempt of this job wrote the certificate with this digest."""
+        ref = self.rendition
+        return digest != "" and digest in {
+            self.certificate_sha256,
+            "" if ref is None else ref.certificate_sha256,
+        }
 
     @property
     def work_folder(self) -> str:

@@ -125,12 +125,14 @@ def member_key(master: str, name: str) -> str:
     return check_key(f"{master.removesuffix(MASTER)}{check_key(name)}")
 
 
-def certificate_key(rendition: str, sha256: str) -> str:
-    """Return the key of a rendition's certificate; the digest separates those of stale workers.
+def certificate_key(rendition: str, digest: str) -> str:
+    """Return the key of a rendition's certificate, by the certificate's own digest.
+
+    So a stale worker's certificate never replaces the one that the ledger knows.
 
     Raises BadKey if the key is unsafe.
     """
-    return check_key(_shortened("", f"{rendition}.{sha256[:16]}.certificate.json"))
+    return check_key(_shortened("", f"{rendition}.{digest[:16]}.certificate.json"))
 
 
 def key_for_path(path: str, folder: str = EVERY_PROFILE, namespace: str = "") -> str:

@@ -87,7 +87,7 @@ class JobLedger(ABC):
     - `claim` grants each fence number once, and the fences of a job only grow. It does not grant a
       job under another owner's live lease (Held) or a settled job (AlreadySettled).
     - Every call with a fence raises StaleFence unless the job is RUNNING under exactly that fence;
-      `complete`, `skip` and `bury` also accept a job that is SPLIT under it.
+      `certify`, `complete`, `skip` and `bury` also accept a job that is SPLIT under it.
     - A subjob (see `SubjobLedger`) changes state like a job, under its own id and fences. Listings
       and counts leave subjobs out.
     - `claim` records an attempt before the work starts, so an attempt that vanishes is detected.
@@ -118,6 +118,14 @@ class JobLedger(ABC):
     @abstractmethod
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
         """Record the job's progress; see `progress_every_s`."""
+
+    @abstractmethod
+    def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
+        """Record the digest of the certificate that this attempt is about to publish.
+
+        It is in the job's record until another attempt certifies, also after a reopening: so a later
+        attempt knows a certificate of this farm. It is there for whoever sees the publication.
+        """
 
     @abstractmethod
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:

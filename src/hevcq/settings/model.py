@@ -66,14 +66,10 @@ class AwsSettings(BaseModel):
         description="profiles that have a queue and workers there; empty: each without `fleet: "
         "{deployed: false}`",
     )
-    signing_key: str = Field(
-        default="",
-        description="KMS key (id, ARN or alias) that signs certificates; empty: unsigned",
-    )
     verify_before_replace: bool = Field(
         default=True,
         description="run the gates on this machine too before a rendition of the fleet replaces an "
-        "original, which costs a decode of both; false: the certificate's signature suffices",
+        "original, which costs a decode of both; false: the fleet's own check suffices",
     )
     namespace: str = Field(
         default="",
@@ -163,10 +159,6 @@ class Settings(BaseModel):
     log_style: Literal["console", "json"] = Field(
         default="console", description="console (for people) or json"
     )
-    trusted_keys: tuple[str, ...] | str = Field(
-        default=(),
-        description="public keys of other farms whose certificates count (`hevcq doctor` shows one's own)",
-    )
     ingest: IngestSettings = Field(
         default_factory=IngestSettings, description="what `hevcq ingest` makes"
     )
@@ -230,17 +222,6 @@ class Settings(BaseModel):
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return None if value == "" else value
-
-    @field_validator("trusted_keys", mode="after")
-    @classmethod
-    def _keys(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
-        found = named(value)
-        if found:
-            from hevcq.ports.signer import problem  # here: most commands go without certificates
-        for key in found:
-            if wrong := problem(key):
-                raise ValueError(f"holds the key {key!r}, which {wrong}")
-        return found
 
     @field_validator("libraries", mode="after")
     @classmethod

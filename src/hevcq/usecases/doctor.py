@@ -21,7 +21,6 @@ from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit, is_
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.ledger import JobFilter
-from hevcq.ports.signer import Keyring
 from hevcq.ports.sync import Remote
 from hevcq.settings.model import Settings
 from hevcq.settings.sync import SyncSettings
@@ -82,7 +81,6 @@ class DoctorContext:
     profiles: Callable[[], Mapping[str, Profile]]
     encoder: Callable[[], Encoder]
     backend: Callable[[], Backend]
-    keyring: Callable[[], Keyring]
     clock_problem: Callable[[], str]
     remote: Callable[[SyncSettings], Remote]
     messages: Callable[[], str]
@@ -114,7 +112,6 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
     """Yield every check but those of the page."""
     settings = context.settings
     yield Check(Area.CONFIG, "profiles", lambda: _profiles(context))
-    yield Check(Area.CONFIG, "certificates", lambda: _signatures(context))
     yield Check(Area.CONFIG, "schedule", lambda: _schedule(context))
     for name, look in context.encoder().checks().items():
         yield Check(Area.ENCODER, name, look)
@@ -163,17 +160,6 @@ def _schedule(context: DoctorContext) -> str:
     state = "open" if hours.schedule.open_at(now) else "closed"
     until = "" if change is None else f" until {moment(change, now, hours.schedule.zone)}"
     return f"{'; '.join(settings.windows)}: {state}{until}"
-
-
-def _signatures(context: DoctorContext) -> str:
-    """Show the public key that other farms list in `trusted_keys`."""
-    ring = context.keyring()
-    detail = "not signed (aws.signing_key is empty): --replace runs the gates again on this machine"
-    if ring.signer is not None:
-        key = ring.signer.public_key()
-        detail = f"signed by {key}" if key else "signed by a key that the first encode makes"
-    listed = f"; {len(ring.listed)} other trusted keys" if ring.listed else ""
-    return f"{detail}{listed}"
 
 
 def _folder(name: str, context: DoctorContext) -> str:

@@ -1,9 +1,9 @@
 """Decide whether a rendition still is what its certificate proves, by looking at no more than needed.
 
 A rendition is hashed once; the digest is remembered by the file's fingerprint and change time, which
-no program can set back. A certificate signed by a trusted key then counts as it is; an unsigned one (of
-an earlier hevcq, or of a fleet without a key) and one of an unknown key count only after the gates have
-compared rendition and source again.
+no program can set back. A certificate that this farm wrote (the ledger has its digest), or that was
+checked on this machine before (the catalog has it), then counts as it is; any other counts only after
+the gates have compared rendition and source again.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hevcq.domain.certificate import Certificate, Standing, failure
-from hevcq.domain.job import file_version
+from hevcq.domain.certificate import Certificate, failure
+from hevcq.domain.job import RenditionRef, file_version
 from hevcq.domain.profile import Profile
-from hevcq.errors import Interruption, PermanentError, UsageError, VerificationFailed
+from hevcq.errors import Interruption, PermanentError, UsageError
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
 from hevcq.library.names import shown_path
 from hevcq.ports.catalog import Catalog, HashedFile, Placement, PlacementState
 from hevcq.ports.encoder import Encoder, SpareFolder
-from hevcq.ports.signer import Keyring
+from hevcq.ports.ledger import JobLedger
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
-from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
@@ -36,17 +35,17 @@ AGAIN = "move it away, then encode it again with `hevcq reprocess`."
 class Proofs:
     """What it takes to check a proof; `stop` interrupts hashing and gates.
 
-    With `signatures_replace` False the word of a trusted key does not suffice to replace an original:
-    a worker of a fleet that was taken over signs with the fleet's key.
+    With `verify_before_replace` the ledger's word does not suffice to replace an original: a worker
+    of a fleet that was taken over writes to the fleet's ledger.
     """
 
     catalog: Catalog
-    keyring: Keyring
+    ledger: JobLedger
     encoder: Encoder
     profiles: Mapping[str, Profile]
     scratch: SpareFolder
     stop: threading.Event = field(default_factory=threading.Event)
-    signatures_replace: bool = True
+    verify_before_replace: bool = False
 
     def why_not_proven(self, proof: Certificate, source: Path, rendition: Path) -> str:
         """Return why `rendition` does not count as the certified one, or "".
@@ -58,22 +57,17 @@ class Proofs:
         bad = self._bad_file(proof, rendition) if same else name
         if bad:
             return f"{bad} was damaged or changed since its certificate was made; {AGAIN}"
-        standing = self.keyring.standing(proof)
-        if standing is Standing.FORGED:
-            return f"The certificate of {name} was changed after it was signed; {AGAIN}"
         if not self._made_of(proof, source):
             return f"{name} was made of other bytes than {printable(source)} has now; {AGAIN}"
-        if standing is Standing.TRUSTED or self._checked_before(proof, rendition):
+        if self._is_ours(proof, rendition):
             return ""
         why = self.why_gates_fail(proof, source, rendition)
         if why:
-            return f"{name} is not signed by a trusted key and failed a new check ({why}); {AGAIN}"
+            return (
+                f"{name} has no certificate of this farm, and failed a new check ({why}); {AGAIN}"
+            )
         self.remember(rendition, proof)
         return ""
-
-    def may_replace(self, standing: Standing) -> bool:
-        """Return whether an original may go for a certificate of this standing without the gates."""
-        return standing is Standing.TRUSTED and self.signatures_replace
 
     def why_gates_fail(self, proof: Certificate, source: Path, rendition: Path) -> str:
         """Run the gates of the certificate's profile again; return the first failure, or ""."""
@@ -129,11 +123,11 @@ class Proofs:
 
     def remember(self, rendition: Path, proof: Certificate) -> None:
         """Remember that `rendition` holds the certified bytes and passed the gates."""
-        self._note(rendition, os.lstat(rendition), proof.rendition_sha256, _mark(proof))
+        self._note(rendition, os.lstat(rendition), proof.rendition_sha256, proof.digest)
 
-    def note_placed(self, rendition: Path, sha256: str) -> None:
-        """Remember the digest of a rendition that was just put in place and compared."""
-        self._note(rendition, os.lstat(rendition), sha256, "")
+    def note_placed(self, rendition: Path, ref: RenditionRef) -> None:
+        """Remember the digests of a rendition that was just put in place and compared."""
+        self._note(rendition, os.lstat(rendition), ref.sha256, ref.certificate_sha256)
 
     def digest(self, path: Path) -> str:
         """Return the SHA-256 of a regular file; a file that has not changed is not read again.
@@ -149,16 +143,6 @@ class Proofs:
             self._note(path, before, sha256, "")
         return sha256
 
-    def require_not_forged(self, proof: Certificate) -> Standing:
-        """Return the certificate's standing; raise VerificationFailed if it is FORGED."""
-        standing = self.keyring.standing(proof)
-        if standing is Standing.FORGED:
-            raise VerificationFailed(
-                f"The certificate of {proof.rendition_key} was changed after it was signed.",
-                remedy="Encode it again with `hevcq reprocess`.",
-            )
-        return standing
-
     def _made_of(self, proof: Certificate, source: Path) -> bool:
         """Return whether the source has the certified bytes; one as it was then is not read."""
         now = os.lstat(source)
@@ -166,16 +150,16 @@ class Proofs:
             return True
         return self.digest(source) == proof.source_sha256
 
-    def _checked_before(self, proof: Certificate, rendition: Path) -> bool:
+    def _is_ours(self, proof: Certificate, rendition: Path) -> bool:
+        """Return whether this farm wrote exactly this certificate, or checked it here before."""
         seen = self.catalog.hashed(rendition)
-        return seen is not None and seen.certificate == _mark(proof)
+        if seen is not None and seen.certificate == proof.digest:
+            return True
+        job = self.ledger.get(proof.job_id)
+        return job is not None and job.certified(proof.digest)
 
     def _note(self, path: Path, facts: os.stat_result, sha256: str, certificate: str) -> None:
         self.catalog.record_hash(path, _hashed(facts, sha256, certificate))
-
-
-def _mark(proof: Certificate) -> str:
-    return sha256_bytes(proof.signed_content())
 
 
 def _hashed(facts: os.stat_result, sha256: str, certificate: str) -> HashedFile:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
-    from hevcq.ports.signer import Keyring, Signer
     from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.util.processes import Processes
@@ -197,24 +196,6 @@ class App:
         """The database of the catalog, which holds other records of this machine too."""
         embedded = self.settings.backend == "embedded"
         return self._embedded.database if embedded else self._own_catalog.database
-
-    @cached_property
-    def keyring(self) -> Keyring:
-        """Who signs certificates here, and whose signatures count; opens no backend."""
-        from hevcq.ports.signer import Keyring
-
-        settings = self.settings
-        signer: Signer | None = None
-        if settings.backend == "embedded":
-            from hevcq.backends.embedded.signing_key import FileSigner
-
-            signer = FileSigner(settings.data_dir)
-        elif settings.aws.signing_key:
-            from hevcq.backends.aws.clients import make_kms_client
-            from hevcq.backends.aws.kms_signer import KmsSigner
-
-            signer = KmsSigner(make_kms_client(settings.aws), settings.aws.signing_key)
-        return Keyring(signer, settings.trusted_keys)
 
     @cached_property
     def encoder(self) -> Encoder:

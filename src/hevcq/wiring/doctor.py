@@ -29,7 +29,6 @@ def doctor_context(app: App) -> DoctorContext:
         profiles=lambda: app.profiles,
         encoder=lambda: app.encoder,
         backend=lambda: app.backend,
-        keyring=lambda: app.keyring,
         clock_problem=clock_problem,
         remote=open_remote,
         messages=lambda: check_receivers(app),

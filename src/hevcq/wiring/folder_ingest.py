@@ -131,11 +131,11 @@ class FolderIngest:
             if settings.aws.tag_done
             else keep
         )
-        known = app.catalog, app.keyring, app.encoder, app.profiles, app.scratch
+        known = app.catalog, app.backend.ledger, app.encoder, app.profiles, app.scratch
         proofs = Proofs(
             *known,
             stop=self._stop,
-            signatures_replace=embedded or not settings.aws.verify_before_replace,
+            verify_before_replace=not embedded and settings.aws.verify_before_replace,
         )
         collector = Collector(
             ports, proofs, discard=embedded, mark_source_finished=mark_source_finished

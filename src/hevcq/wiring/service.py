@@ -102,7 +102,7 @@ class Service:
     def _run(self) -> None:
         self._require_sound(self._app.settings.libraries)
         self._app.encoder.version()
-        _ = self._app.backend, self._app.catalog, self._app.keyring  # opened by one thread
+        _ = self._app.backend, self._app.catalog  # opened by one thread
         if self._embedded:
             self._workers = LocalWorkers(self._app, (), self._worker_event, measured=True)
             self._workers.start()

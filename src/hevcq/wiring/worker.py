@@ -59,7 +59,6 @@ def build_pool(
     from hevcq.worker.scratch import Scratch
 
     settings, backend = app.settings, app.worker_backend
-    app.keyring.prepare()  # a key that cannot be used must not cost an encode
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
     emit, events = on_event or ignore, event_watcher(app)
@@ -70,7 +69,6 @@ def build_pool(
     context = WorkerContext(
         backend=backend,
         encoder=app.encoder,
-        keyring=app.keyring,
         admission=_admission(app, watching),
         notify=events.notify if events else no_notification,
         plan=make_plan,

@@ -60,7 +60,7 @@ def adopt(
     """Return the rendition visible at `key` if this job published it, else None.
 
     It counts only with a valid certificate of the same job, source bytes, recipe and encoder
-    build, signed where this farm signs, and with its own bytes read back and hashed; otherwise the
+    build whose digest the ledger has, and with its own bytes read back and hashed; otherwise the
     video is encoded again. Raises NeedsReview if `key` holds the rendition of another video. A
     crash between publishing and completing leaves such a finished rendition.
     """
@@ -74,8 +74,9 @@ def adopt(
     name = seen.metadata["certificate"]
     try:
         certificate = _proof(context, name)
-        if not context.retry_control_call(lambda: context.keyring.vouches_for(certificate)):
-            raise VerificationFailed("its certificate is not signed by this farm")
+        job = context.retry_control_call(lambda: context.backend.ledger.get(task.job_id))
+        if job is None or not job.certified(certificate.digest):
+            raise VerificationFailed("the ledger does not know its certificate")
         if not _same_work(certificate, task, profile, source_sha256, context.encoder.version()):
             return None
         with store.open(key) as stream:
@@ -97,6 +98,7 @@ def _reference(certificate: Certificate, name: str) -> RenditionRef:
         size=certificate.total_size,
         sha256=certificate.rendition_sha256,
         certificate_key=name,
+        certificate_sha256=certificate.digest,
         notices=certificate.notices,
     )
 
@@ -188,24 +190,23 @@ def publish(
     gates = (unchanged, *made.gates)
     require_passed(gates, of_set=bool(made.members))
     files = _set_of(context, claimed, made)
-    unsigned = _certificate(context, claimed, made, gates, files)
-    certificate = context.retry_control_call(lambda: context.keyring.signed(unsigned))
-    sha256 = certificate.rendition_sha256
-    name = certificate_key(made.key, sha256)
+    certificate = _certificate(context, claimed, made, gates, files)
+    sha256, job, fence = certificate.rendition_sha256, claimed.task.job_id, claimed.fence.number
+    name = certificate_key(made.key, certificate.digest)
     claimed.lease.check()
-    # The certificate first: a rendition is never visible without it. It stays if publication is
-    # refused, because another worker with equal bytes may have published under this name.
+    # Its digest first, so that the next attempt knows it; then the certificate, so that a rendition
+    # is never visible without it.
+    ledger, content = context.backend.ledger, certificate.to_json().encode()
+    context.retry_control_call(lambda: ledger.certify(job, fence, certificate.digest))
     context.retry_control_call(
-        lambda: context.backend.store.put(
-            name, certificate.to_json().encode(), metadata={"job": claimed.task.job_id}
-        )
+        lambda: context.backend.store.put(name, content, metadata={"job": job})
     )
     publication = Publication(
         key=made.key,
         file=made.file,
         sha256=sha256,
-        job_id=claimed.task.job_id,
-        fence=claimed.fence.number,
+        job_id=job,
+        fence=fence,
         metadata=_metadata(claimed, sha256, name),
         stop=claimed.lease.stop,
         recheck=lambda there: _recheck(context, claimed, made, there),

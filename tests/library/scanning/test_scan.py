@@ -246,10 +246,11 @@ def test_a_file_that_vanishes_during_the_walk_is_reported(tmp_path):
 
 def test_a_damaged_certificate_proves_nothing_and_is_no_error(tmp_path):
     put(tmp_path, "a.hevc.mkv")
+    put(tmp_path, "a.mkv")
     proof = certificate(tmp_path / "a.mkv", b"clip", b"clip")
     put(tmp_path, str(certificate_of(Path(), proof)), content=b"{")
 
-    assert found(tmp_path) == ["a.hevc.mkv"]
+    assert found(tmp_path) == ["a.hevc.mkv", "a.mkv"]
 
 
 class Inspector:

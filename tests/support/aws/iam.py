@@ -40,7 +40,6 @@ PLACES = {
     r'"\$\{local\.table_arn\}/index/\*"': "videos/index",
     r"local\.table_arn": "videos",
     r"module\.fanout\.topic_arn": "topic",
-    r"(?:var\.signing\.key_arn|aws_kms_key\.signing\[\*\]\.arn)": "signing-key",
     r"(?:var\.storage\.input_arn|module\.storage\.input_bucket_arn)": "input",
     r"(?:var\.storage\.output_arn|module\.storage\.output_bucket_arn)": "output",
 }

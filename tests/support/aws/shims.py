@@ -31,7 +31,6 @@ def apply() -> None:
     """Apply every shim once, before a server answers its first request."""
     for shim in (
         conditional_writes,
-        digests,
         event_keys,
         event_versions,
         line_breaks,
@@ -74,27 +73,6 @@ def _one_at_a_time(call, lock):
             return call(*args, **kwargs)
 
     return locked
-
-
-def digests() -> None:
-    """AWS signs a digest as such (MessageType DIGEST); moto takes it for a message and hashes it again."""
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec, utils
-    from moto.kms.responses import KmsResponse
-    from moto.kms.utils import ECDSAPrivateKey
-
-    asked, answer, sign = threading.local(), KmsResponse.sign, ECDSAPrivateKey.sign
-
-    def answered(self):
-        asked.digest = self._get_param("MessageType") == "DIGEST"
-        return answer(self)
-
-    def signed(self, message, signing_algorithm):
-        if not getattr(asked, "digest", False):
-            return sign(self, message, signing_algorithm)
-        return self.private_key.sign(message, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-
-    KmsResponse.sign, ECDSAPrivateKey.sign = answered, signed
 
 
 def event_keys() -> None:

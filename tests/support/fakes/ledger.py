@@ -184,6 +184,11 @@ class MemoryLedger(Ledger):
         with self._lock:
             self._write(self._mine(job_id, fence), progress=progress)
 
+    def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
+        with self._lock:
+            record = self._mine(job_id, fence, JobState.RUNNING, JobState.SPLIT)
+            self._records[job_id] = _with(record, {"certificate_sha256": certificate_sha256})
+
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
         self._end(job_id, fence, JobState.DONE, rendition=rendition, cpu_s=cpu_s)
 

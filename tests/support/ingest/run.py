@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hevcq.backends.embedded.signing_key import FileSigner
 from hevcq.domain.certificate import REQUIRED, Certificate, GateResult, Outcome
 from hevcq.domain.events import IngestEvent
 from hevcq.domain.job import JobRecord, RenditionRef
@@ -16,7 +15,6 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode
 from hevcq.ports.encoder import SpareFolder
 from hevcq.ports.ledger import Granted
-from hevcq.ports.signer import Keyring
 from hevcq.ports.store import Publication
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import Item, Known, Video, decide
@@ -45,7 +43,6 @@ class Bench:
     folder: Path
     where: Destination = field(default_factory=lambda: Destination(Mode.BESIDE))
     discard: bool = True
-    signs: bool = True
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(auto=True)
@@ -54,7 +51,6 @@ class Bench:
         self.encoder = FakeEncoder(info=media_info())
         self.events: list[IngestEvent] = []
         self.summary = IngestSummary()
-        self.keyring = Keyring(FileSigner(self.folder / "data"))
         self.media = self.folder / "media"
         self.media.mkdir()
         self.wire()
@@ -63,7 +59,8 @@ class Bench:
         """(Re)build the use case over the ports, as a new process does."""
         self.ports = Ports(self.catalog, self.clock, self.folder / "data", self.backend)
         spare: SpareFolder = lambda _: nullcontext(self.folder)  # noqa: E731
-        self.proofs = Proofs(self.catalog, self.keyring, self.encoder, {HEVC.name: HEVC}, spare)
+        known = self.catalog, self.backend.ledger, self.encoder
+        self.proofs = Proofs(*known, {HEVC.name: HEVC}, spare)
         self.collector = Collector(self.ports, self.proofs, discard=self.discard)
         tell = self.events.append
         ledger = self.backend.ledger
@@ -101,9 +98,9 @@ class Bench:
         fence = self.claim(job)
         digest = hashlib.sha256(content).hexdigest()
         key = rendition_key(job.source.key, job.profile, "mp4")
-        proof_key = certificate_key(key, digest)
         proof = self.proof(job, key, content, fence)
-        proof = self.keyring.signed(proof) if self.signs else proof
+        proof_key = certificate_key(key, proof.digest)
+        self.backend.ledger.certify(job.job_id, fence, proof.digest)
         self.backend.store.put(proof_key, proof.to_json().encode(), metadata={})
         file = self.folder / f"out-{fence}"
         file.write_bytes(content)
@@ -114,6 +111,7 @@ class Bench:
             size=len(content),
             sha256=digest,
             certificate_key=proof_key,
+            certificate_sha256=proof.digest,
             notices=notices,
         )
         self.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)

@@ -186,7 +186,7 @@ def test_a_certificate_of_another_job_places_nothing(bench: Bench) -> None:
     with bench.backend.store.open(two.certificate_key) as reading:
         bench.backend.store.put(one.certificate_key, reading.read(), metadata={})
 
-    with pytest.raises(VerificationFailed, match="not that of the rendition"):
+    with pytest.raises(VerificationFailed, match="not the one that this farm wrote"):
         bench.collector.collect(bench.done(first), NEVER)
 
 

@@ -71,12 +71,15 @@ class SetBench(Bench):
                 ),
             }
         )
-        proof = self.keyring.signed(proof)
-        proof_key = certificate_key(key, sha(master))
+        proof_key = certificate_key(key, proof.digest)
         self.backend.store.put(proof_key, proof.to_json().encode(), metadata={})
         self.publish(job, fence, key, master, {"certificate": proof_key})
         ref = RenditionRef(
-            key=key, size=proof.total_size, sha256=sha(master), certificate_key=proof_key
+            key=key,
+            size=proof.total_size,
+            sha256=sha(master),
+            certificate_key=proof_key,
+            certificate_sha256=proof.digest,
         )
         self.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)
         return ref

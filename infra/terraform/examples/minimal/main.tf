@@ -91,12 +91,6 @@ variable "tag_finished_inputs" {
   default     = false
 }
 
-variable "sign_certificates" {
-  description = "Make a KMS key that workers sign certificates with."
-  type        = bool
-  default     = false
-}
-
 variable "public_playback" {
   description = "CloudFront for public renditions; {} for its defaults, null for none (infra/terraform/README.md)."
   type        = any
@@ -151,7 +145,6 @@ module "farm" {
   profiles = var.profiles
 
   tag_finished_inputs = var.tag_finished_inputs
-  sign_certificates   = var.sign_certificates
 }
 
 output "hevcq_toml" {

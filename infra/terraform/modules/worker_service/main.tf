@@ -40,7 +40,6 @@ locals {
     HEVCQ_AWS__QUEUE_PREFIX  = var.queue_prefix
     HEVCQ_AWS__PROFILES      = join(",", var.deployed)
     HEVCQ_AWS__TAG_DONE      = tostring(var.tag_inputs)
-    HEVCQ_AWS__SIGNING_KEY   = var.signing.key_arn
   }
 }
 

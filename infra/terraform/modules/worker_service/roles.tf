@@ -146,16 +146,6 @@ data "aws_iam_policy_document" "task" {
       resources = [var.storage.kms_key_arn]
     }
   }
-
-  dynamic "statement" {
-    for_each = var.signing.enabled ? [1] : []
-
-    content {
-      sid       = "SignCertificates"
-      actions   = ["kms:GetPublicKey", "kms:Sign"]
-      resources = [var.signing.key_arn]
-    }
-  }
 }
 
 resource "aws_iam_role_policy" "task" {

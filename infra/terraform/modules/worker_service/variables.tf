@@ -134,14 +134,6 @@ variable "tag_inputs" {
   type        = bool
 }
 
-variable "signing" {
-  description = "Whether workers sign certificates, and the KMS key that they sign with."
-  type = object({
-    enabled = bool
-    key_arn = string
-  })
-}
-
 variable "alarm_topic_arn" {
   description = "SNS topic that alarms are sent to; empty: none."
   type        = string

@@ -108,18 +108,6 @@ def _s3_style(settings: AwsSettings) -> dict[str, Any]:
     return {"s3": regional, "signature_version": "s3v4"}
 
 
-def make_kms_client(settings: AwsSettings) -> Any:
-    """Create a KMS client whose caller retries; raises as `make_clients`, and is never closed.
-
-    Signing is rare, so it is made apart from the other clients, and only where a key is configured.
-    """
-    with translate_errors("start a session"):
-        session = boto3.Session(region_name=settings.region or None)
-        return session.client(
-            "kms", config=_control_config(), endpoint_url=settings.endpoint_url or None
-        )
-
-
 def _control_config(**more: Any) -> Config:
     return _config(
         CONTROL_READ_TIMEOUT_S, attempts=1, connect_timeout=CONTROL_CONNECT_TIMEOUT_S, **more

@@ -47,6 +47,7 @@ CREATE INDEX dead_letter_job   ON dead_letter (job_id);
 -- with the whole program (kill -9, power cut), no crash of the job. place: phase and percent at which
 -- the last one ended, if known; the same one twice is a crash.
 -- notices: what the rendition does not keep of its source: sentences, as a JSON list.
+-- certificate_sha256: digest of the certificate that was published last, or is about to be.
 CREATE TABLE job (
   seq              INTEGER PRIMARY KEY,
   job_id           TEXT    NOT NULL UNIQUE,
@@ -85,7 +86,8 @@ CREATE TABLE job (
   doubts           INTEGER NOT NULL DEFAULT 0,
   interruptions    INTEGER NOT NULL DEFAULT 0,
   place            TEXT    NOT NULL DEFAULT '',
-  notices          TEXT    NOT NULL DEFAULT '[]'
+  notices          TEXT    NOT NULL DEFAULT '[]',
+  certificate_sha256 TEXT  NOT NULL DEFAULT ''
 );
 CREATE INDEX job_updated ON job (updated_at);
 CREATE INDEX job_state   ON job (state, updated_at);

@@ -12,7 +12,7 @@ from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
-from hevcq.domain.certificate import Certificate, Gate, GateResult, Standing
+from hevcq.domain.certificate import Gate, GateResult
 from hevcq.settings.profile_files import pick
 
 if TYPE_CHECKING:
@@ -62,28 +62,12 @@ def verify(
         pair = VerifyFilesRequest(source.absolute(), rendition.absolute(), picked, proof)
         stop = threading.Event()
         report = verify_files(app.encoder, pair, stop=stop, scratch=app.scratch)
-        standing = app.keyring.standing(proof) if proof is not None else None
-    passed = report.passed and standing is not Standing.FORGED
     if as_json:
-        _print_json(report, standing, passed=passed)
+        _print_json(report, certified=proof is not None)
     else:
-        _print(report, _about(proof, standing), passed=passed)
-    if not passed:
+        _print(report, certified=proof is not None)
+    if not report.passed:
         raise typer.Exit(ExitCode.SOME_FAILED)
-
-
-def _about(proof: Certificate | None, standing: Standing | None) -> str:
-    """Return a sentence about the certificate and its signature."""
-    if proof is None:
-        return "No certificate found."
-    if standing is Standing.FORGED:
-        return "The certificate was changed after it was signed."
-    if standing is Standing.TRUSTED:
-        return "Digests match the certificate, signed by a trusted key."
-    if proof.signature is None:
-        return "Digests match the certificate, which is not signed."
-    key = render.printable(proof.signature.key)
-    return f"Digests match the certificate, signed by {key}, which is not among trusted_keys."
 
 
 def _of_file(result: GateResult) -> str:
@@ -91,20 +75,19 @@ def _of_file(result: GateResult) -> str:
     return ": ".join(words for words in (result.file, result.detail) if words)
 
 
-def _print_json(report: VerifyFilesReport, standing: Standing | None, *, passed: bool) -> None:
+def _print_json(report: VerifyFilesReport, *, certified: bool) -> None:
     for each in report.gates:
         render.emit_json({"type": "gate", **each.model_dump(mode="json")})
-    facts = {"passed": passed, "certified": standing is not None, "notices": report.notices}
-    render.emit_json({"type": "verdict", **facts, "signature": standing})
+    facts = {"passed": report.passed, "certified": certified, "notices": report.notices}
+    render.emit_json({"type": "verdict", **facts})
 
 
-def _print(report: VerifyFilesReport, about: str, *, passed: bool) -> None:
+def _print(report: VerifyFilesReport, *, certified: bool) -> None:
     ordered = sorted(report.gates, key=lambda result: list(Gate).index(result.gate))
     rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", _of_file(g)] for g in ordered]
     render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
-    if passed:
+    if report.passed:
+        about = "Digests match the certificate." if certified else "No certificate found."
         render.emit_sentence(f"All {'' if report.complete else 'available '}checks passed. {about}")
-    elif report.passed:
-        render.emit_sentence(f"Verification failed: {about[0].lower()}{about[1:]}")
     else:
         render.emit("Verification failed.")

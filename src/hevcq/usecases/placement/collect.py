@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hevcq.domain.certificate import Certificate, Gate, Standing
+from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.job import JobRecord, RenditionRef, Source
 from hevcq.domain.keys import OUTBOX, is_set, member_key
 from hevcq.domain.media.facts import StreamKind
@@ -99,7 +99,7 @@ class Collector:
         # Last: deleting the store's own link of the file changes the file's change time.
         if done.mode is not Mode.REPLACE:
             with suppress(OSError):
-                self._proofs.note_placed(done.target, ref.sha256)
+                self._proofs.note_placed(done.target, ref)
         self.mark_source_finished(job.source)
         return done
 
@@ -135,7 +135,6 @@ class Collector:
     def _place(self, placement: Placement, ref: RenditionRef, stop: threading.Event) -> Collected:
         proof = self._proof(placement, ref)
         proofs = replace(self._proofs, stop=stop)
-        standing = proofs.require_not_forged(proof)
         rendition = Rendition(library_root_of(placement), placement.source, placement.target, proof)
         fs = FileSystem(stop)
 
@@ -144,7 +143,7 @@ class Collector:
 
         def check(target: Path) -> None:
             self._probe_again(target, stop)
-            if placement.mode is Mode.REPLACE and not proofs.may_replace(standing):
+            if placement.mode is Mode.REPLACE and proofs.verify_before_replace:
                 _require_proven_again(proofs, proof, placement.source, target)
 
         if placement.mode is Mode.REPLACE:
@@ -261,10 +260,11 @@ class Collector:
                 proof = Certificate.read(reading)
         except SourceGone as error:
             raise self._lost(placement, "The certificate of the rendition", error) from error
-        if proof.job_id != placement.job_id or proof.rendition_sha256 != ref.sha256:
+        mine = (placement.job_id, ref.sha256, ref.certificate_sha256)
+        if (proof.job_id, proof.rendition_sha256, proof.digest) != mine:
             raise VerificationFailed(
-                f"The certificate is not that of the rendition of {printable(placement.source)}"
-                f" ({Gate.G9.name}); nothing was written.",
+                f"The certificate of {printable(placement.source)} in the store is not the one that this"
+                f" farm wrote ({Gate.G9.name}); nothing was written.",
                 remedy=_make_again(placement),
             )
         return proof
@@ -371,11 +371,9 @@ def _require_proven_again(proofs: Proofs, proof: Certificate, source: Path, new:
     """Run the gates here before an original goes for a rendition on its certificate's word."""
     why = proofs.why_gates_fail(proof, source, new)
     if why:
-        trusted = proofs.keyring.standing(proof) is Standing.TRUSTED
-        unsigned = "" if trusted else " is not signed by a trusted key, and"
         raise VerificationFailed(
-            f"The rendition of {printable(source)}{unsigned} failed the check on this machine before"
-            f" replacing ({why}). The original is unchanged.",
+            f"The rendition of {printable(source)} failed the check on this machine before replacing"
+            f" ({why}). The original is unchanged.",
             remedy="Encode it again with `hevcq reprocess`.",
         )
 

@@ -17,7 +17,6 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import DatabaseBusy, Unavailable, WorkerUnfit
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
-from hevcq.ports.signer import Keyring
 from hevcq.util.clock import Clock
 from hevcq.util.host import disk_shortage, source_room
 from hevcq.util.log import get_logger
@@ -77,7 +76,6 @@ class WorkerContext:
     sweep_on_start: bool = False
     mark_source_finished: Callable[[Source], bool] = keep
     encode_slots: EncodeSlots | None = None
-    keyring: Keyring = field(default_factory=Keyring)
     admission: Admission | None = None
     notify: Callable[[str, str], None] = no_notification
 

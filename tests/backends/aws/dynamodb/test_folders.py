@@ -3,7 +3,7 @@
 import pytest
 
 from backends.aws.dynamodb.test_dynamodb import SOURCE
-from hevcq.backends.aws.dynamodb.schema import BY_FOLDER, new_item, table_definition
+from hevcq.backends.aws.dynamodb.schema import BY_FOLDER, new_item
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.ports.ledger import JobFilter
@@ -59,47 +59,12 @@ def test_ten_jobs_of_a_thousand_are_found_by_reading_ten(farm, ledger) -> None:
     assert read == 20, "an entry and an item of each"
 
 
-def test_an_index_that_is_not_there_or_still_being_filled_is_done_without(farm, ledger) -> None:
-    definition = table_definition("hevcq")
-    definition["GlobalSecondaryIndexes"] = [
-        index for index in definition["GlobalSecondaryIndexes"] if index["IndexName"] != BY_FOLDER
-    ]
-    definition["AttributeDefinitions"] = [
-        each for each in definition["AttributeDefinitions"] if each["AttributeName"] != "bucket"
-    ]
-    farm.clients.dynamodb.delete_table(TableName="hevcq")
-    farm.clients.dynamodb.create_table(**definition)
-    put(farm, of("winter", 3) + of("summer", 2))
-
-    assert listed(ledger)[0] == ["TODO/all/summer/1.mp4", "TODO/all/summer/0.mp4"]
-
-    farm.clients.dynamodb.update_table(
-        TableName="hevcq",
-        AttributeDefinitions=table_definition("hevcq")["AttributeDefinitions"],
-        GlobalSecondaryIndexUpdates=[
-            {"Create": index}
-            for index in table_definition("hevcq")["GlobalSecondaryIndexes"]
-            if index["IndexName"] == BY_FOLDER
-        ],
-    )
-    keys, read = listed(ledger)
-    assert (keys, read) == (["TODO/all/summer/1.mp4", "TODO/all/summer/0.mp4"], 4)
-
-
 def test_a_listing_that_is_refused_is_not_called_an_empty_folder(farm, ledger) -> None:
     put(farm, of("summer", 1))
     ledger._queries._db.plan["query"] = [refusal("AccessDeniedException")]
 
     with pytest.raises(Unavailable, match="list the jobs"):
         list(ledger.jobs(SUMMER))
-
-
-@pytest.mark.parametrize("answer", ["ValidationException", "ResourceNotFoundException"])
-def test_each_answer_of_a_missing_index_leads_to_the_listing_by_time(farm, ledger, answer) -> None:
-    put(farm, of("winter", 2) + of("summer", 1))
-    ledger._queries._db.plan["query"] = [refusal(answer)]
-
-    assert [job.source.key for job in ledger.jobs(SUMMER)] == ["TODO/all/summer/0.mp4"]
 
 
 def test_a_table_that_is_gone_is_one_sentence_for_a_folder_too(farm, ledger) -> None:

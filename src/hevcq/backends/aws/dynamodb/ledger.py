@@ -2,9 +2,10 @@
 
 Write units of a job whose item is at most 1 KiB (a job with a long key takes 2 instead of 1):
 registration 4 (table and three indexes) and each transition 3 (the table, and the old and new entry
-of `by_shard`), so 10 for a job that succeeds at once. A claim of an unknown job registers it in the same
-write, so an upload whose event comes first takes 7. A running job adds 1 for each heartbeat and at
-most 1 every PROGRESS_EVERY_S seconds: an hour's encode with a 60 s heartbeat costs 10 + 60 + 120.
+of `by_shard`), and the digest of its certificate 1, so 11 for a job that succeeds at once. A claim of
+an unknown job registers it in the same write, so an upload whose event comes first takes 8. A running
+job adds 1 for each heartbeat and at most 1 every PROGRESS_EVERY_S seconds: an hour's encode with a
+60 s heartbeat costs 11 + 60 + 120.
 A claim reads one item. There are no transactions, because each job is one item. A subjob is one item
 as well and in no index, so its transitions cost 1 unit each.
 """
@@ -202,6 +203,11 @@ class DynamoLedger(DynamoPauses, Ledger):
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
         """Record the progress of a running job. Raises StaleFence."""
         self._jobs.change_under(job_id, fence, {"progress": text(progress.model_dump_json())})
+
+    def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
+        """Record the digest; one write. Raises StaleFence."""
+        digest = {"certificate_sha256": text(certificate_sha256)}
+        self._jobs.change_under(job_id, fence, digest, ends=True)
 
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
         """Move RUNNING (or SPLIT) to DONE, with the CPU time in seconds. Raises StaleFence."""

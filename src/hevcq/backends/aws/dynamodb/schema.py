@@ -233,6 +233,7 @@ def record_of(item: Item) -> JobRecord:
         split=Split.model_validate_json(split) if split else None,
         subjob=SubjobOf.model_validate_json(part) if part else None,
         do_not_split_reason=string(item, "whole"),
+        certificate_sha256=string(item, "certificate_sha256"),
     )
 
 

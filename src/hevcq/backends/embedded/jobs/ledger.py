@@ -53,9 +53,12 @@ RENEW = """UPDATE job SET lease_until = :until
 WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
 PROGRESS = """UPDATE job SET phase = :phase, percent = :percent, speed = :speed, eta_s = :eta_s
 WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
+CERTIFY = """UPDATE job SET certificate_sha256 = :certificate
+WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
 COMPLETE = """UPDATE job SET state = 'done', owner = '', lease_until = 0, phase = NULL,
 reason = '', failure_class = NULL, rendition_key = :key, rendition_size = :size,
-rendition_sha256 = :sha256, certificate_key = :certificate, notices = :notices, cpu_s = :cpu_s,
+rendition_sha256 = :sha256, certificate_key = :certificate,
+certificate_sha256 = :certificate_sha256, notices = :notices, cpu_s = :cpu_s,
 finished_at = :now, updated_at = :now
 WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
 SKIP = """UPDATE job SET state = 'skipped', owner = '', lease_until = 0, phase = NULL,
@@ -251,6 +254,10 @@ class SqliteLedger(SqlitePauses, Ledger):
         durable = begins and progress.phase in DURABLE_PHASES
         self._transition(PROGRESS, job_id, fence, progress.model_dump(), durable=durable)
 
+    def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
+        """Record the digest without an fsync: the publication that follows makes it durable."""
+        self._transition(CERTIFY, job_id, fence, {"certificate": certificate_sha256}, durable=False)
+
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
         """Move the job from RUNNING to DONE."""
         values = {
@@ -258,6 +265,7 @@ class SqliteLedger(SqlitePauses, Ledger):
             "size": rendition.size,
             "sha256": rendition.sha256,
             "certificate": rendition.certificate_key,
+            "certificate_sha256": rendition.certificate_sha256,
             "notices": json.dumps(rendition.notices),
             "cpu_s": cpu_s,
         }
@@ -300,7 +308,7 @@ class SqliteLedger(SqlitePauses, Ledger):
         bound = {**values, "job_id": job_id, "fence": fence, "now": self._clock.now()}
         run = tables.finish if sql in {COMPLETE, SKIP} else sqlite3.Connection.execute
         moved = self._database.write(lambda c: run(c, sql, bound).rowcount, durable=durable)
-        if moved != 1 or sql not in {RENEW, PROGRESS}:
+        if moved != 1 or sql not in {RENEW, PROGRESS, CERTIFY}:
             self._forget_phase(job_id, fence)
         if moved != 1:
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
@@ -365,7 +373,7 @@ class SqliteLedger(SqlitePauses, Ledger):
         return self._database.row(HAS_LETTER, (job_id,)) is not None
 
     def counts(self) -> dict[tuple[str, JobState], int]:
-        """Return the counts that triggers keep (sql/007_job_counts.sql)."""
+        """Return the counts that triggers keep (schema.sql)."""
         rows = self._database.rows(COUNTS)
         return {(profile, JobState(state)): count for profile, state, count in rows}
 

@@ -46,7 +46,8 @@ COLUMNS = (
     "job_id, bucket, key, version, size, profile, state, fence, failures, crashes, owner, "
     "lease_until, phase, percent, speed, eta_s, reason, failure_class, rendition_key, "
     "rendition_size, rendition_sha256, certificate_key, created_at, updated_at, started_at, "
-    "finished_at, cpu_s, split, whole, parent, part_split, chunk, frames, doubts, notices"
+    "finished_at, cpu_s, split, whole, parent, part_split, chunk, frames, doubts, notices, "
+    "certificate_sha256"
 )
 BY_ID = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"  # noqa: S608 - constants only
 INSERT_JOB = """INSERT INTO job
@@ -82,7 +83,8 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
     (name, bucket, key, version, size, profile, state, fence, failures, crashes) = row[:10]
     (owner, lease_until, phase, percent, speed, eta_s, reason, failure_class) = row[10:18]
     (created_at, updated_at, started_at, finished_at, cpu_s) = row[22:27]
-    (split, whole, parent, part_split, chunk, frames, suspected_worker_faults, notices) = row[27:]
+    (split, whole, parent, part_split, chunk, frames, suspected_worker_faults) = row[27:34]
+    notices, certificate_sha256 = row[34:]
     progress = part = None
     if parent:
         part = SubjobOf(job_id=parent, split=part_split, chunk=chunk, frames=frames)
@@ -102,7 +104,7 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
         progress=progress,
         reason=reason,
         failure_class=FailureClass(failure_class) if failure_class else None,
-        rendition=_rendition(row[18:22], notices),
+        rendition=_rendition((*row[18:22], certificate_sha256), notices),
         created_at=created_at,
         updated_at=updated_at,
         started_at=started_at,
@@ -111,16 +113,21 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
         split=Split.model_validate_json(split) if split else None,
         subjob=part,
         do_not_split_reason=whole,
+        certificate_sha256=certificate_sha256,
     )
 
 
 def _rendition(made: tuple[Any, ...], notices: str) -> RenditionRef | None:
-    key, size, sha256, certificate = made
+    key, size, sha256, certificate, certificate_sha256 = made
     if key is None:
         return None
-    known = tuple(json.loads(notices))
     return RenditionRef(
-        key=key, size=size, sha256=sha256, certificate_key=certificate, notices=known
+        key=key,
+        size=size,
+        sha256=sha256,
+        certificate_key=certificate,
+        certificate_sha256=certificate_sha256,
+        notices=tuple(json.loads(notices)),
     )
 
 
