@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from hevcq.worker.monitoring.metrics import METRICS
-from hevcq.worker.monitoring.prometheus import exposed
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "farm" / "metrics.md"
 START, END = "<!-- metrics -->\n", "<!-- /metrics -->"
@@ -24,7 +23,7 @@ def table() -> str:
     for metric in METRICS:
         labels = ", ".join(metric.labels) or "none"
         rows.append(
-            f"| `{metric.name}` | `{exposed(metric)}` | {metric.kind.value} "
+            f"| `{metric.name}` | `{metric.exposed}` | {metric.kind.value} "
             f"| {metric.unit.value} | {labels} | {metric.meaning} |"
         )
     return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""A meter with both of its sinks, and readers that hold its output to the formats."""
+"""A meter, and readers that hold its output to the formats."""
 
 import json
 
@@ -8,8 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hevcq.domain.events import EventName, JobEvent, WorkerEventName
 from hevcq.domain.job import Phase, Progress, RenditionRef, Source
 from hevcq.worker.monitoring import metrics as m
-from hevcq.worker.monitoring.cloudwatch_emf import Batch, lines
-from hevcq.worker.monitoring.prometheus import Totals
+from hevcq.worker.monitoring.exports import lines
 from hevcq.worker.monitoring.recorder import Meter
 from support.clips import ManualClock
 
@@ -19,12 +18,12 @@ UNITS = {unit.value for unit in m.Unit}
 
 
 class Metered:
-    """A meter with both sinks, on a clock that the test moves."""
+    """A meter on a clock that the test moves."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.batch, self.totals = Batch(), Totals()
-        self.meter = Meter([self.batch, self.totals], self.clock)
+        self.metrics = m.Metrics(keep_values=True)
+        self.meter = Meter(self.metrics, self.clock)
 
     def event(self, kind: WorkerEventName, **facts: object) -> None:
         self.meter.note(JobEvent(kind, "job", SOURCE, "hevc", "here:0", **facts))
@@ -39,10 +38,10 @@ class Metered:
         self.event(EventName.JOB_DONE, rendition=ref)
 
     def lines(self) -> list[dict]:
-        return [checked(line) for line in lines(self.batch.drain(), self.clock.now())]
+        return [checked(line) for line in lines(self.metrics, self.clock.now())]
 
     def text(self) -> dict[str, float]:
-        return parsed(generate_latest(self.totals.registry()).decode())
+        return parsed(generate_latest(self.metrics.registry).decode())
 
 
 def checked(line: str) -> dict:

@@ -225,17 +225,15 @@ def _with_metrics(
     app: App, emit: OnEvent, served: Sequence[ProfileQueue]
 ) -> tuple[OnEvent, Watcher]:
     """Return the event listener and the pool watcher that export metrics as configured."""
-    from hevcq.worker.monitoring.cloudwatch_emf import Batch
-    from hevcq.worker.monitoring.prometheus import Exposition, Totals
+    from hevcq.worker.monitoring.exports import Exposition
+    from hevcq.worker.monitoring.metrics import Metrics
     from hevcq.worker.monitoring.recorder import Meter
     from hevcq.worker.monitoring.reporter import MetricsReport, Outlets
 
     settings = app.settings
-    batch = Batch() if settings.metrics_emf else None
-    totals = Totals() if settings.metrics_address else None
-    meter = Meter([sink for sink in (batch, totals) if sink is not None], app.clock)
-    exposition = Exposition(settings.metrics_address, totals) if totals is not None else None
-    outlets = Outlets(batch, _write_line, exposition)
+    meter = Meter(Metrics(keep_values=settings.metrics_emf), app.clock)
+    address, write = settings.metrics_address, _write_line if settings.metrics_emf else None
+    outlets = Outlets(write, Exposition(address, meter.metrics) if address else None)
 
     def record_and_emit(event: JobEvent) -> None:
         meter.note(event)

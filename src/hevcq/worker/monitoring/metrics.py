@@ -1,16 +1,27 @@
-"""The metrics of a worker: their names, units and meanings; docs/farm/metrics.md shows this table."""
+"""The metrics of a worker: their names, units and meanings, and their values in prometheus_client.
+
+docs/farm/metrics.md shows the table. prometheus_client is imported only where values are kept: a worker
+without metrics starts faster.
+"""
 
 from __future__ import annotations
 
+import re
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 NAMESPACE = "hevcq"
 """The CloudWatch namespace, and the prefix of Prometheus names."""
 
-Labels = tuple[tuple[str, str], ...]
-"""Names and values that identify a series of a metric, in the order of `Metric.labels`."""
+Labels = tuple[str, ...]
+"""The values that identify a series of a metric, in the order of `Metric.labels`."""
+Series = dict[Labels, list[float]]
 
 
 class Kind(StrEnum):
@@ -41,6 +52,12 @@ class Metric:
     labels: tuple[str, ...]
     meaning: str
     rollups: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def exposed(self) -> str:
+        """The name in Prometheus."""
+        snake = re.sub(r"(?<!^)(?=[A-Z])", "_", self.name).lower()
+        return f"{NAMESPACE}_{snake}" + ("_total" if self.kind is Kind.COUNTER else "")
 
 
 PROFILE = ("Profile",)
@@ -134,11 +151,68 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
-class Sink(Protocol):
-    """Receives values from several threads at once."""
+class Metrics:
+    """The values of METRICS, in a registry that Prometheus reads. Every method is thread-safe.
+
+    With `keep_values` also the single values of summaries until `since_last` takes them.
+    """
+
+    def __init__(self, *, keep_values: bool = False) -> None:
+        import prometheus_client as library
+
+        library.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry: CollectorRegistry = library.CollectorRegistry()
+        self._kinds: dict[Kind, Any] = {
+            Kind.COUNTER: library.Counter,
+            Kind.GAUGE: library.Gauge,
+            Kind.SUMMARY: library.Summary,
+        }
+        self._objects: dict[Metric, Any] = {}
+        self._guard, self._keep_values = threading.Lock(), keep_values
+        self._values: dict[Metric, Series] = {}
+        self._told: dict[tuple[Metric, Labels], float] = {}
+
+    def _object(self, metric: Metric) -> Any:
+        """Return the library's object, made with the first value: until then nothing is exposed."""
+        with self._guard:
+            if metric not in self._objects:
+                names = [label.lower() for label in metric.labels]
+                made = self._kinds[metric.kind]
+                self._objects[metric] = made(
+                    metric.exposed, metric.meaning, names, registry=self.registry
+                )
+            return self._objects[metric]
 
     def record(self, metric: Metric, labels: Labels, value: float) -> None:
         """Add to a counter or a summary, or set a gauge; `value` is in the metric's unit."""
+        series = self._object(metric)
+        series = series.labels(*labels) if labels else series
+        match metric.kind:
+            case Kind.COUNTER:
+                series.inc(value)
+            case Kind.GAUGE:
+                series.set(value)
+            case Kind.SUMMARY:
+                series.observe(value)
+                if self._keep_values:
+                    with self._guard:
+                        self._values.setdefault(metric, {}).setdefault(labels, []).append(value)
 
     def forget(self, metric: Metric, labels: Labels) -> None:
         """Drop a gauge whose value is no longer known."""
+        with suppress(KeyError):
+            self._object(metric).remove(*labels)
+
+    def since_last(self, metric: Metric) -> Series:
+        """Return a counter's increase, a summary's values since the last call, a gauge as it is."""
+        with self._guard:
+            if metric.kind is Kind.SUMMARY or metric not in self._objects:
+                return self._values.pop(metric, {})
+            (family,) = self._objects[metric].collect()
+            now = {tuple(each.labels.values()): each.value for each in family.samples}
+            if metric.kind is Kind.COUNTER:
+                before = {labels: self._told.get((metric, labels), 0.0) for labels in now}
+                self._told |= {(metric, labels): value for labels, value in now.items()}
+                now = {labels: value - before[labels] for labels, value in now.items()}
+                return {labels: [value] for labels, value in now.items() if value}
+            return {labels: [value] for labels, value in now.items()}

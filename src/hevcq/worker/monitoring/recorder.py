@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hevcq.domain.events import EventName, JobEvent
@@ -50,10 +49,10 @@ class _Attempt:
 
 
 class Meter:
-    """Feed sinks. Every method may be called from any thread and never blocks."""
+    """Feed `metrics`. Every method may be called from any thread and never blocks."""
 
-    def __init__(self, sinks: Sequence[m.Sink], clock: Clock) -> None:
-        self._sinks, self._clock = tuple(sinks), clock
+    def __init__(self, metrics: m.Metrics, clock: Clock) -> None:
+        self.metrics, self._clock = metrics, clock
         self._guard = threading.Lock()
         self._attempts: dict[tuple[str, str], _Attempt] = {}
 
@@ -81,8 +80,8 @@ class Meter:
 
     def slots(self, state: PoolState) -> None:
         """Record the state of the slots."""
-        self._record(m.SLOTS, (), state.alive)
-        self._record(m.SLOTS_BUSY, (), state.busy)
+        self.metrics.record(m.SLOTS, (), state.alive)
+        self.metrics.record(m.SLOTS_BUSY, (), state.busy)
 
     def queue(self, profile: str, depth: Depth | None) -> None:
         """Record a queue's depth; None if unknown."""
@@ -96,39 +95,32 @@ class Meter:
             }
             if depth.oldest_s is not None or not depth.ready:
                 known[m.QUEUE_OLDEST] = depth.oldest_s or 0.0
-        labels = (("Profile", profile),)
         for metric in QUEUE_METRICS:
             if metric in known:
-                self._record(metric, labels, known[metric])
+                self.metrics.record(metric, (profile,), known[metric])
             else:
-                for sink in self._sinks:
-                    sink.forget(metric, labels)
+                self.metrics.forget(metric, (profile,))
 
     def _ended(self, event: JobEvent, attempt: _Attempt) -> None:
-        profile = ("Profile", event.profile)
+        profile = event.profile
         named = event.failure_class.value if event.failure_class is not None else NO_CLASS
-        labels = (profile, ("End", ENDS[event.kind]), ("Class", named))
-        self._record(m.JOBS_ENDED, labels, 1)
+        self.metrics.record(m.JOBS_ENDED, (profile, ENDS[event.kind], named), 1)
         if event.kind is EventName.JOB_ABANDONED:
-            self._record(m.LEASES_LOST, (profile,), 1)
+            self.metrics.record(m.LEASES_LOST, (profile,), 1)
         if event.kind is EventName.JOB_DONE:
             self._done(event, attempt, profile)
 
-    def _done(self, event: JobEvent, attempt: _Attempt, profile: tuple[str, str]) -> None:
+    def _done(self, event: JobEvent, attempt: _Attempt, profile: str) -> None:
         for phase, seconds in attempt.seconds.items():
-            self._record(m.PHASE_SECONDS, (profile, ("Phase", phase.value)), seconds)
+            self.metrics.record(m.PHASE_SECONDS, (profile, phase.value), seconds)
         encode = attempt.seconds.get(Phase.ENCODE, 0.0)
         if encode > 0:
             share = 100 * attempt.seconds.get(Phase.VERIFY, 0.0) / encode
-            self._record(m.VERIFY_OVERHEAD, (profile,), share)
+            self.metrics.record(m.VERIFY_OVERHEAD, (profile,), share)
         if attempt.speed is not None:
-            self._record(m.ENCODE_SPEED, (profile,), attempt.speed)
+            self.metrics.record(m.ENCODE_SPEED, (profile,), attempt.speed)
         if event.rendition is not None:
             source, rendition = event.source.size, event.rendition.size
-            self._record(m.SOURCE_BYTES, (profile,), source)
-            self._record(m.RENDITION_BYTES, (profile,), rendition)
-            self._record(m.SAVED_BYTES, (profile,), max(0, source - rendition))
-
-    def _record(self, metric: m.Metric, labels: m.Labels, value: float) -> None:
-        for sink in self._sinks:
-            sink.record(metric, labels, float(value))
+            self.metrics.record(m.SOURCE_BYTES, (profile,), source)
+            self.metrics.record(m.RENDITION_BYTES, (profile,), rendition)
+            self.metrics.record(m.SAVED_BYTES, (profile,), max(0, source - rendition))

@@ -9,10 +9,9 @@ from hevcq.errors import HevcqError
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.monitoring.cloudwatch_emf import Batch, lines
+from hevcq.worker.monitoring.exports import Exposition, lines
 from hevcq.worker.monitoring.periodic import Background
 from hevcq.worker.monitoring.pool_state import PoolState
-from hevcq.worker.monitoring.prometheus import Exposition
 from hevcq.worker.monitoring.recorder import Meter
 
 CLOSE_S = 10.0
@@ -21,9 +20,8 @@ CLOSE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Where metrics go: lines of `batch` to `write`, and the answers of `exposition`."""
+    """Where metrics go: lines to `write`, and the answers of `exposition`."""
 
-    batch: Batch | None = None
     write: Callable[[str], None] | None = None
     exposition: Exposition | None = None
 
@@ -65,10 +63,9 @@ class MetricsReport:
         """Count the queues and write the lines; return the seconds until the next report."""
         for served in self._queues:
             self._count(served)
-        batch, write = self._outlets.batch, self._outlets.write
-        if batch is not None and write is not None:
-            for line in lines(batch.drain(), self._clock.now()):
-                write(line)
+        if self._outlets.write is not None:
+            for line in lines(self._meter.metrics, self._clock.now()):
+                self._outlets.write(line)
         return self._every_s
 
     def _count(self, served: ProfileQueue) -> None:
