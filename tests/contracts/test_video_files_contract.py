@@ -51,7 +51,7 @@ def test_a_whole_upload_becomes_a_source_and_comes_back(served: World, files: Vi
     made = begun(files, video())
     assert files.prepare(made) == made.upload.multipart_id, "to prepare again is harmless"
     assert files.complete(made) == Incomplete(0)
-    assert files.way(made).kind == ("tus" if files.receives else "form")
+    assert files.way(made).kind == ("tus" if files.receives else "parts")
     served.upload(made, CLIP)
 
     found = files.complete(made)
@@ -135,8 +135,7 @@ def test_bytes_go_where_the_way_says_and_nowhere_else(files: VideoFiles) -> None
     else:
         with pytest.raises(BadUpload), files.receive(made):
             pass
-        assert files.way(made).fields["key"] == raw_key(made)
-        assert any(files.way(made).url.startswith(each) for each in files.origins())
+        assert any(files.part_url(made, 1).startswith(each) for each in files.origins())
     with pytest.raises(BadUpload):
-        files.part_url(made, 1)
+        files.part_url(made, 2)
     assert files.received_parts(made) == {}

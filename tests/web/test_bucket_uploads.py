@@ -28,7 +28,6 @@ from support.browser import Watched, browser, require_chromium
 pytestmark = [pytest.mark.aws, pytest.mark.timeout(180)]
 PART_BYTES = 5 << 20
 """The least that S3 takes for a part but the last."""
-FORM_BYTES = PART_BYTES
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def allow(aws: Farm, origin: str) -> None:
     """Give the buckets the rules that Terraform gives them."""
     rules = {
         "uploads": {
-            "AllowedMethods": ["POST", "PUT"],
+            "AllowedMethods": ["PUT"],
             "AllowedHeaders": ["*"],
             "ExposeHeaders": ["ETag"],
         },
@@ -111,7 +110,7 @@ def came(app: App, title: str) -> tuple[Video, bytes]:
         return video, raw.read()
 
 
-def test_a_browser_sends_a_form_and_parts_to_the_bucket(
+def test_a_browser_sends_parts_to_the_bucket(
     page: tuple[App, str],
     bucket: tuple[StrictS3, str],
     aws: Farm,
@@ -119,7 +118,6 @@ def test_a_browser_sends_a_form_and_parts_to_the_bucket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app, address = page
-    monkeypatch.setattr(s3_files, "MAX_FORM_BYTES", FORM_BYTES)
     monkeypatch.setattr(s3_files, "PART_BYTES", PART_BYTES)
     small, large = tmp_path / "small.mp4", tmp_path / "large.mp4"
     small.write_bytes(b"small" * 1000)
@@ -128,7 +126,7 @@ def test_a_browser_sends_a_form_and_parts_to_the_bucket(
         ann.forgive = True
         choose(ann, small)
         ann.page.locator('#sending[data-state="failed"]').wait_for()
-        assert bucket[0].refused[-1] == f"CORS: POST from {address}"
+        assert bucket[0].refused[-1] == f"CORS: PUT from {address}"
         ann.forgive = False
         allow(aws, address)
         ann.page.get_by_role("button", name="Resume").click()
@@ -140,7 +138,7 @@ def test_a_browser_sends_a_form_and_parts_to_the_bucket(
 
     assert bucket[0].refused == []
     methods = [method for method, _path in bucket[0].served]
-    assert methods == ["POST", "PUT", "PUT", "PUT"]
+    assert methods == ["PUT"] * 4
     for path in (small, large):
         video, content = came(app, path.stem)
         assert content == path.read_bytes()

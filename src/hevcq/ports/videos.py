@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, BinaryIO
 
@@ -151,13 +151,12 @@ QUOTA_REMEDY = "Delete videos you no longer need, or finish or cancel an upload.
 class UploadWay:
     """How a client sends the bytes.
 
-    `kind` is `tus` (to this program), `form` (one POST of `fields` and the file to `url`) or `parts`
-    (PUT each part of `part_size` bytes to a URL of its own). Signed URLs are valid for `valid_s`.
+    `kind` is `tus` (to this program, at `url`) or `parts` (PUT each part of `part_size` bytes to a URL
+    of its own, valid for `valid_s`).
     """
 
     kind: str
     url: str = ""
-    fields: Mapping[str, str] = field(default_factory=dict)
     part_size: int = 0
     parts: int = 0
     valid_s: float = 0.0

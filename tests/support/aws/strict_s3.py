@@ -1,7 +1,7 @@
-"""S3 as a browser meets it, in front of moto, which lets every site and every form in.
+"""S3 as a browser meets it, in front of moto, which lets every site in.
 
-Cross-origin requests are answered by the bucket's own rules, forms are held to their signed policy and
-addresses to their signature with the headers it names.
+Cross-origin requests are answered by the bucket's own rules, and addresses are held to their
+signature with the headers it names.
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/cors.html,
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html)
 """
@@ -17,11 +17,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
-from werkzeug.formparser import parse_form_data
 from werkzeug.serving import make_server
 
 from support.aws.emulator import KEYS
-from support.aws.post_policy import signed, why_refused
 
 SECRET = KEYS["AWS_SECRET_ACCESS_KEY"]
 SIGNATURE = "X-Amz-Signature"
@@ -50,7 +48,7 @@ class StrictS3:
             return []
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
-        if why := _why_not(environ, bucket, len(body)):
+        if why := _why_not(environ, len(body)):
             return self._refuse(start, "403 Forbidden", why, cors or {})
         environ["wsgi.input"] = io.BytesIO(body)
         self.served.append((method, environ["PATH_INFO"]))
@@ -96,16 +94,8 @@ class StrictS3:
         return [said]
 
 
-def _why_not(environ: Environ, bucket: str, length: int) -> str:
+def _why_not(environ: Environ, length: int) -> str:
     """Return why S3 would not take a request of a browser, or ""."""
-    if environ["REQUEST_METHOD"] == "POST" and "form-data" in environ.get("CONTENT_TYPE", ""):
-        _stream, form, files = parse_form_data(environ, silent=False)
-        fields = {name: value for name, value in form.items() if name != "file"}
-        if not signed({n.lower(): v for n, v in fields.items()}, SECRET):
-            return "form: the signature is wrong"
-        with files["file"].stream as sent:
-            size = len(sent.read())
-        return why_refused(fields, bucket, size, datetime.now(UTC))
     given = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
     if SIGNATURE not in given:
         return "nothing is signed"

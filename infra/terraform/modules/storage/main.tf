@@ -174,7 +174,7 @@ resource "aws_s3_bucket_cors_configuration" "input" {
 
   cors_rule {
     allowed_origins = var.upload_origins
-    allowed_methods = ["POST", "PUT"]
+    allowed_methods = ["PUT"]
     allowed_headers = ["*"]
     expose_headers  = ["ETag"]
     max_age_seconds = 3600

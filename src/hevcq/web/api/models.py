@@ -43,11 +43,10 @@ class UploadIn(BaseModel):
 
 
 class WayOut(BaseModel):
-    """How the bytes are sent: `tus` to `url`, one POST of `fields` and the file, or by parts."""
+    """How the bytes are sent: `tus` to `url`, or by parts."""
 
     kind: str
     url: str
-    fields: dict[str, str]
     part_size: int
     parts: int
     valid_s: float = Field(description="seconds that signed addresses are valid; 0: no end")

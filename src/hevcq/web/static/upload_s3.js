@@ -1,4 +1,4 @@
-// Send a file straight to the bucket, by one form or in parts, with the addresses that the API signs.
+// Send a file straight to the bucket, in parts, with the addresses that the API signs.
 "use strict";
 class BucketUpload {
   constructor(file, options) {
@@ -24,8 +24,7 @@ class BucketUpload {
       this.id = upload.video.id;
       this.url = `/uploads/${this.id}`;
       localStorage.setItem(this.key, this.id);
-      if (upload.way.kind === "form") await this.form(upload.way);
-      else await this.parts(upload.way, turn);
+      await this.parts(upload.way, turn);
       if (turn !== this.running) return;
       await this.api("POST", `/${this.id}/complete`);
       localStorage.removeItem(this.key);
@@ -53,13 +52,6 @@ class BucketUpload {
     });
   }
 
-  async form(way) {
-    const body = new FormData();
-    for (const [name, value] of Object.entries(way.fields)) body.append(name, value);
-    body.append("file", this.file);
-    await this.send("POST", way.url, body, 0);
-  }
-
   async parts(way, turn) {
     for (let number = 1; number <= way.parts && turn === this.running; number += 1) {
       const from = (number - 1) * way.part_size;
@@ -72,7 +64,7 @@ class BucketUpload {
     for (let tries = 1; ; tries += 1) {
       try {
         const signed = await this.api("POST", `/${this.id}/parts`, { numbers: [number] });
-        if (signed.came[number] !== part.size) await this.send("PUT", signed.urls[number], part, number);
+        if (signed.came[number] !== part.size) await this.send(signed.urls[number], part, number);
         this.note(number, part.size);
         return;
       } catch (error) {
@@ -90,10 +82,10 @@ class BucketUpload {
     this.options.onChunkComplete();
   }
 
-  send(method, url, body, number) {
+  send(url, body, number) {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();
-      request.open(method, url);
+      request.open("PUT", url);
       request.upload.onprogress = (event) => this.note(number, event.loaded);
       request.onload = () => (request.status < 300 ? resolve() : reject(this.problem(request.status, request.responseText)));
       request.onerror = () => reject(this.problem(0, ""));

@@ -1,8 +1,8 @@
 """Let browsers send uploads straight to the input bucket, by URLs that allow exactly one upload.
 
-Up to 5 GiB by one POST, whose policy fixes key, owner, size and the prefix of the type; beyond by a
-multipart upload that the server began, so that no client names the owner, with the length of each
-part signed. S3 enforces this at the upload; `complete` looks again at what is there.
+The server begins a multipart upload, so that no client names the owner or the type, and signs each
+part with its length. `complete` ends the upload, and with it every address that was signed for it,
+and looks again at what is there.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 MIB = 1 << 20
-MAX_FORM_BYTES = 5 << 30
-"""S3's limit for one POST (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 MAX_PARTS = 10_000
+"""S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 PART_BYTES = 64 * MIB
 VALID_S = 3600
 """Seconds that the address of an upload is valid: S3 asks when a request begins."""
@@ -55,8 +54,8 @@ class S3VideoFiles(VideoFiles):
         self._s3, self._buckets, self._clock, self._link_s = s3, buckets, clock, link_s
 
     def prepare(self, video: Video) -> str:
-        """Begin the multipart upload of a large video, with its owner as metadata."""
-        if video.upload.size <= MAX_FORM_BYTES or video.upload.multipart_id:
+        """Begin the multipart upload, with the video's owner as metadata."""
+        if video.upload.multipart_id:
             return video.upload.multipart_id
         with translate_errors(f"begin the upload {video.video_id}"):
             answer = self._s3.create_multipart_upload(
@@ -67,34 +66,14 @@ class S3VideoFiles(VideoFiles):
         return answer["UploadId"]
 
     def way(self, video: Video) -> UploadWay:
-        """Sign the POST, or say how the file is cut into parts."""
-        size = video.upload.size
-        if size > MAX_FORM_BYTES:
-            part = part_bytes(size)
-            return UploadWay("parts", part_size=part, parts=math.ceil(size / part), valid_s=VALID_S)
-        owner = f"x-amz-meta-{OWNER}"
-        fields: dict[str, Any] = {
-            owner: owner_value(video),
-            "Content-Type": video.upload.media_type,
-            "success_action_status": "201",
-        }
-        conditions: list[Any] = [
-            {owner: fields[owner]},
-            {"success_action_status": "201"},
-            ["starts-with", "$Content-Type", "video/"],
-            ["content-length-range", size, size],
-        ]
-        with translate_errors(f"sign the upload {video.video_id}"):
-            answer = self._s3.generate_presigned_post(
-                **self._place(video), Fields=fields, Conditions=conditions, ExpiresIn=VALID_S
-            )
-        return UploadWay("form", url=answer["url"], fields=answer["fields"], valid_s=VALID_S)
+        """Say how the file is cut into parts."""
+        part = part_bytes(video.upload.size)
+        parts = math.ceil(video.upload.size / part)
+        return UploadWay("parts", part_size=part, parts=parts, valid_s=VALID_S)
 
     def part_url(self, video: Video, number: int) -> str:
         """Sign the PUT of one part with its length."""
         way = self.way(video)
-        if way.kind != "parts" or not video.upload.multipart_id:
-            raise BadUpload("This upload is not sent in parts.")
         if not 1 <= number <= way.parts:
             raise BadUpload(f"The parts of this upload are 1 to {way.parts}.")
         last = video.upload.size - way.part_size * (way.parts - 1)
@@ -109,19 +88,16 @@ class S3VideoFiles(VideoFiles):
 
     def received_parts(self, video: Video) -> Mapping[int, int]:
         """List the parts of a multipart upload."""
-        parts = self._parts(video) if video.upload.multipart_id else []
-        return {part["PartNumber"]: part["Size"] for part in parts or []}
+        return {part["PartNumber"]: part["Size"] for part in self._parts(video) or []}
 
     def received_bytes(self, video: Video) -> int:
-        """Add up the parts; a POST comes as a whole."""
+        """Add up the parts."""
         return sum(self.received_parts(video).values())
 
     def complete(self, video: Video) -> Completion:
-        """Join the parts if there are any, then compare size and owner of the object and pin it."""
-        if video.upload.multipart_id:
-            unfinished = self._join(video)
-            if unfinished is not None:
-                return unfinished
+        """Join the parts, then compare size and owner of the object and pin it."""
+        if (unfinished := self._join(video)) is not None:
+            return unfinished
         head = find_object(self._s3, self._buckets.input, raw_key(video), unknown_is_absent=False)
         if head is None:
             return Incomplete(0)
@@ -256,9 +232,11 @@ class S3VideoFiles(VideoFiles):
     def refusals(self, origin: str) -> Iterator[str]:
         """Send the requests that browsers send before they upload and play."""
         upload, play = self._addresses()
-        asked = [("POST", "", upload), ("PUT", "", upload), ("GET", "range", play)]
-        buckets = (self._buckets.input, self._buckets.input, self._buckets.output)
-        for (method, header, address), bucket in zip(asked, buckets, strict=True):
+        asked = (
+            ("PUT", "", upload, self._buckets.input),
+            ("GET", "range", play, self._buckets.output),
+        )
+        for method, header, address, bucket in asked:
             if not _allowed(origin, method, header, address):
                 what = "play videos of" if header else "send videos to"
                 yield (
