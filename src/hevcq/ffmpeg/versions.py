@@ -6,6 +6,7 @@ number give as well, and a later release that behaves differently again is met a
 | from | what changed | how it is met |
 |---|---|---|
 | 6 | ffprobe prints a packet's side data within the packet's line | values are read by name: `keyed` |
+| 6.1 to 7 | `setpts` takes durations and rate from pictures | chunks and rungs do without it |
 | 7 | `-enc_time_base -1` is called `demux`, and 9 refuses the number | time bases are given as numbers |
 | 7 | filters agree on a range through a split | it is set where it changes: `SAME_RANGE` |
 | 7 | lines of a failed input name its number and not the file | both are known: `about_input` |

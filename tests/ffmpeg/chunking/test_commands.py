@@ -70,12 +70,12 @@ def test_a_chunk_in_the_middle_is_entered_by_a_seek_and_cut_by_its_ticks():
 
     assert chunk_command(TOOLS, asked, plan, plan.chunks[1]) == [
         *START, "-copyts", "-seek_timestamp", "1", "-noaccurate_seek", "-ss", "10.000000",
-        "-format_whitelist", MP4, *SOURCE,
+        "-itsoffset", "-10.000000", "-format_whitelist", MP4, *SOURCE,
         "-map", "0:0", "-map_metadata", "-1", "-map_chapters", "-1",
         "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
         "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
         "-x265-params:0", "log-level=error",
-        "-filter:0", "settb=1/1000,trim=start_pts=10000:end_pts=30000,setpts=PTS-STARTPTS",
+        "-filter:0", "settb=1/1000,trim=start_pts=0:end_pts=20000",
         "-tag:0", "hvc1", "-f", "mp4", "file:/out/video.part",
     ]  # fmt: skip
 
@@ -86,9 +86,10 @@ def test_the_first_and_the_last_chunk_are_open_on_one_side():
     first, last = (chunk_command(TOOLS, asked, plan, chunk) for chunk in plan.chunks)
 
     assert "-ss" not in first
-    assert "settb=1/1000,trim=end_pts=20000,setpts=PTS-STARTPTS" in first
+    assert "-itsoffset" not in first
+    assert "settb=1/1000,trim=end_pts=20000" in first
     assert last[last.index("-ss") + 1] == "20.000000"
-    assert "settb=1/1000,trim=start_pts=20000,setpts=PTS-STARTPTS" in last
+    assert "settb=1/1000,trim=start_pts=0" in last
 
 
 def test_a_chunk_scales_as_the_whole_does_behind_the_trim():
@@ -99,7 +100,7 @@ def test_a_chunk_scales_as_the_whole_does_behind_the_trim():
     whole = encode_command(TOOLS, asked)
 
     chain = whole[whole.index("-filter:0") + 1]
-    trim = "settb=1/1000,trim=start_pts=20000,setpts=PTS-STARTPTS"
+    trim = "settb=1/1000,trim=start_pts=0"
     assert words[words.index("-filter:0") + 1] == f"{trim},{chain}"
 
 

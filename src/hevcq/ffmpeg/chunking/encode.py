@@ -40,7 +40,7 @@ def chunk_command(
     """
     profile, target = request.profile, request.plan.video
     threads = chunk_threads(request)
-    command = chunk_input(tools, request, chunk)
+    command = chunk_input(tools, request, plan, chunk)
     command += ["-map", f"0:{plan.stream_index}", "-map_metadata", "-1", "-map_chapters", "-1"]
     trim = trim_filter(plan, chunk)
     for name, value in chunk_options(target, profile, tick=plan.tick, threads=threads, trim=trim):
@@ -54,24 +54,32 @@ def chunk_threads(request: EncodeRequest) -> int:
     return request.threads or profile.chunking.threads or profile.bounds.threads
 
 
-def chunk_input(tools: FfmpegTools, request: EncodeRequest, chunk: Chunk) -> list[str]:
-    """Return the beginning of a chunk's command: it opens the source at the key frame to decode from."""
+def chunk_input(
+    tools: FfmpegTools, request: EncodeRequest, plan: ChunkPlan, chunk: Chunk
+) -> list[str]:
+    """Return the beginning of a chunk's command: it opens the source at the key frame to decode from.
+
+    The chunk's first frame is at 0 by the input's offset and not by `setpts`, which takes from ffmpeg
+    6.1 to 7 the pictures' durations and rate with it. Microseconds are exact in ticks of one or longer.
+    """
     command = [*base_command(tools, chunk_threads(request)), "-copyts"]
     if chunk.seek_s is not None:
         command += ["-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{chunk.seek_s:.6f}"]
+    if chunk.start_pts:
+        command += ["-itsoffset", microseconds(-chunk.start_pts * plan.tick)]
     return [*command, *source_input(request.location, request.info)]
 
 
 def trim_filter(plan: ChunkPlan, chunk: Chunk) -> str:
-    """Return the filter that passes the chunk's frames only and restarts their times at 0."""
+    """Return the filter that passes the chunk's frames only."""
     borders = []
     if chunk.index > 0:
-        borders.append(f"start_pts={chunk.start_pts}")
+        borders.append("start_pts=0")
     if chunk.end_pts is not None:
-        borders.append(f"end_pts={chunk.end_pts}")
+        borders.append(f"end_pts={chunk.end_pts - chunk.start_pts}")
     trim = [f"trim={':'.join(borders)}"] if borders else []
     # Set the time base explicitly: a filter may otherwise choose its own.
-    return ",".join([f"settb={plan.time_base}", *trim, "setpts=PTS-STARTPTS"])
+    return ",".join([f"settb={plan.time_base}", *trim])
 
 
 def concat_list(plan: ChunkPlan, chunk_files: list[Path]) -> bytes:

@@ -71,7 +71,7 @@ def rungs_command(
     from the start of the video.
     """
     rungs, threads = ladder_in(request.plan).rungs, chunk_threads(request)
-    command = chunk_input(tools, request, chunk)
+    command = chunk_input(tools, request, plan, chunk)
     trim = trim_filter(plan, chunk)
     chains = [",".join(filter(None, [trim, picture_filter(rung.target)])) for rung in rungs]
     graphs = [f"{chain}[{rung.name}]" for chain, rung in zip(chains, rungs, strict=True)]

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Rung, StreamPlan
 from hevcq.domain.profile import PictureMetric, Profile, VideoCodec
-from hevcq.ffmpeg.command.build import Options, base_command, source_input, track_options
+from hevcq.ffmpeg.command.build import (
+    Options,
+    base_command,
+    microseconds,
+    source_input,
+    track_options,
+)
 from hevcq.ffmpeg.command.codecs import picture_filter
 from hevcq.ffmpeg.command.thumbnails import RAW, fed_together, output_graph, source_graph
 from hevcq.ffmpeg.inputs import FfmpegTools
@@ -119,10 +126,22 @@ def set_command(tools: FfmpegTools, request: EncodeRequest, paths: SetPaths) -> 
     thumbnails = wants_thumbnails(request.profile)
     command += fed(rungs, video, [_graph(rung, thumbnails=thumbnails) for rung in rungs])
     for rung in rungs:
-        command += ["-map", f"[{rung.name}]"]
+        command += ["-map", f"[{rung.name}]", *_from_zero(plan, info)]
         command += [w for n, v in rung_options(request, rung, threads) for w in (f"{n}:0", v)]
         command += [*BARE, "-movflags", FRAGMENTS, "-f", "mp4", f"file:{paths.rung(rung)}"]
     return [*command, *side_outputs(request, paths)]
+
+
+def _from_zero(plan: EncodePlan, info: MediaInfo) -> list[str]:
+    """Return the option of an output that lets its picture begin at 0 if it begins later than the file.
+
+    An edit list cannot say otherwise to browsers; the delay is put into the fragments afterwards. Not
+    by `setpts`: see chunking.encode.chunk_input.
+    """
+    video = next(s for s in info.streams if s.index == plan.main_video.source_index)
+    late_us = round(((video.start_s or 0.0) - info.origin_s(plan.mapped)) * 1_000_000)
+    # ffprobe rounds a time, and a picture before this one would be dropped.
+    return ["-ss", microseconds(Fraction(late_us - 1, 1_000_000))] if late_us > 1 else []
 
 
 def side_outputs(request: EncodeRequest, paths: SetPaths) -> list[str]:
@@ -165,12 +184,8 @@ def fed(rungs: Sequence[Rung], stream: int, graphs: Sequence[str]) -> list[str]:
 
 
 def _graph(rung: Rung, *, thumbnails: bool) -> str:
-    """Return the filters of a rung: scaled once, for its encoder and for its thumbnails.
-
-    Times begin at 0, because an edit list cannot say otherwise to browsers; what the picture begins
-    later than the file is put into the fragments afterwards.
-    """
-    chain = ",".join(filter(None, [picture_filter(rung.target), "setpts=PTS-STARTPTS"]))
+    """Return the filters of a rung: scaled once, for its encoder and for its thumbnails."""
+    chain = picture_filter(rung.target) or "null"
     if not thumbnails:
         return f"{chain}[{rung.name}]"
     side, seen = f"{rung.name}s", output_graph(name=rung.name)
