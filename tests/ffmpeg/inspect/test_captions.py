@@ -18,7 +18,7 @@ from hevcq.backends.embedded.health_records import SqliteHealthRecords
 from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import MediaRefused, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.captions import CaptionPairs, extracted_captions, found_captions, spoken
+from hevcq.ffmpeg.inspect.captions import CaptionedVideo, extracted_captions, found_captions
 from hevcq.ports.health import Health
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
@@ -26,12 +26,9 @@ from hevcq.util.clock import SystemClock
 from support.captions import (
     at_frame,
     captioned,
-    command,
     erased,
-    letters,
     rolled,
     shown,
-    with_parity,
 )
 from support.media_facts import profile
 
@@ -81,7 +78,7 @@ def test_captions_become_a_text_track_of_each_channel_with_the_times_of_their_pi
     assert words == [
         "00:00:00,480 --> 00:00:01,840 HELLO WORLD",
         "00:00:01,840 --> 00:00:02,400 It’s TWO lines & < 3",
-        "00:00:03,120 --> 00:00:04,000 LAST ONE",
+        "00:00:03,120 --> 00:00:03,840 LAST ONE",
     ]
     assert any("HOLA MUNDO" in block for block in texts(made.request.output, 1, tmp_path))
 
@@ -101,7 +98,7 @@ def test_a_cue_has_the_time_of_its_picture_to_the_millisecond(tmp_path):
         cue = text.read_text().split("\n")[2]
 
     # Shown by the 8th picture and erased by the 18th; a picture lasts 1001/30000 s.
-    assert cue == "00:00:00.234 --> 00:00:00.567"
+    assert cue == "00:00.234 --> 00:00.568"
 
 
 def test_matroska_gets_them_as_subrip_before_its_attachments(source, tmp_path):
@@ -156,13 +153,13 @@ def test_captions_that_are_in_cea_708_alone_are_refused_before_the_encode(digita
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ("s/WORLD/WORD/", "words are missing"),
+        ("s/WORLD/WORD/", "in the place of"),
         pytest.param(
             "s/00:00:01,840 --/00:00:01,910 --/",
-            "where the source shows none",
+            "in the source at",
             marks=pytest.mark.slow,
         ),
-        pytest.param("/LAST/d", "LAST", marks=pytest.mark.slow),
+        pytest.param("/LAST/d", "2 captions of 3", marks=pytest.mark.slow),
     ],
 )
 def test_the_gate_sees_a_wrong_word_a_late_cue_and_a_lost_one(made, tmp_path, change, complaint):
@@ -225,29 +222,4 @@ def test_captions_that_a_lost_connection_cut_off_are_not_taken_for_all(source):
         info = ENCODER.probe(url, stop=threading.Event())
         shelf.cut_after, shelf.cuts = len(shelf.content) // 3, 1000
         with pytest.raises(Unavailable):
-            found_captions(TOOLS, url, info, 0, threading.Event())
-
-
-def test_channels_are_told_apart_and_words_read_without_the_decoder():
-    pairs = CaptionPairs()
-    both = [*shown("ONE"), *shown("TWO", channel=2), command(0x2A), *letters("TEXT SERVICE")]
-    for place, pair in enumerate(both):
-        pairs.feed(place * 0.04, b"\xfc" + with_parity(pair))
-    data = [b"\x01\x03", b"Na", b"me", b"\x0f\x1d", *rolled("TRES", 3), *rolled("CUATRO", 4)]
-    for place, pair in enumerate(data):
-        pairs.feed(place * 0.04, b"\xfd" + with_parity(pair))
-
-    said = {name: spoken(found).words for name, found in pairs.channels.items()}
-
-    assert said == {"CC1": {"ONE"}, "CC2": {"TWO"}, "CC3": {"TRES"}, "CC4": {"CUATRO"}}
-    assert spoken(pairs.channels["CC1"]).captions == 1
-    assert not pairs.is_digital
-
-
-def test_letters_taken_back_and_captions_never_shown_are_no_words():
-    pairs = CaptionPairs()
-    written = [*letters("CATS"), command(0x21), *shown("DOG"), command(0x20), *letters("NEVER")]
-    for place, pair in enumerate(written):
-        pairs.feed(place * 0.04, b"\xfc" + with_parity(pair))
-
-    assert spoken(pairs.channels["CC1"]).words == {"CAT", "DOG"}
+            found_captions(TOOLS, CaptionedVideo(url, info, 0), threading.Event())

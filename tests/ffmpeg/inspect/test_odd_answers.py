@@ -16,7 +16,6 @@ from hevcq.ffmpeg.containers import unindexed as asf_objects
 from hevcq.ffmpeg.inspect import captions, locate, measure, preflight, telecine
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.health import Spot
-from support.captions import command, letters, shown
 from support.media_facts import audio, profile, video
 
 URL = "http://127.0.0.1:9/a.ts"
@@ -65,37 +64,6 @@ def test_damage_is_where_a_frame_complains(monkeypatch, lines, complaints, spots
     assert locate.locate_damage(TOOLS, "a.mkv", STOP) == spots
 
 
-def pairs(*listed: bytes) -> list[tuple[float, captions.Pair]]:
-    return [(number / 25, tuple(pair)) for number, pair in enumerate(listed)]
-
-
-RESUME, HIDDEN, SHOW, ROLL = command(0x20), command(0x2E), command(0x2F), command(0x25)
-
-
-@pytest.mark.parametrize(
-    ("listed", "words", "count"),
-    [
-        ([RESUME, *letters("BAD"), HIDDEN, *letters("GOOD"), SHOW], {"GOOD"}, 1),
-        ([ROLL, *letters("ROLL"), command(0x2D), *shown("HELLO")], {"ROLL", "HELLO"}, None),
-    ],
-    ids=["erased before it was shown", "rolled and shown"],
-)
-def test_captions_are_the_words_that_were_shown(listed, words, count) -> None:
-    found = captions.spoken(pairs(*listed))
-
-    assert (found.words, found.captions) == (words, count)
-
-
-def test_captions_without_a_mark_or_inside_a_packet_of_cea_708_are_passed_over() -> None:
-    found = captions.CaptionPairs()
-    found.feed(0.0, bytes([0xF8, 0xC8, 0xC8, 0xFE, 0xC8, 0xC8]))
-
-    assert found.channels["CC1"] == []
-    assert not found.is_digital
-    found.feed(0.0, bytes([0xFC, 0xC8, 0xC8]))
-    assert found.channels["CC1"] == [(0.0, (0x48, 0x48))]
-
-
 def answering(*answers: Finished):
     left = iter(answers)
     return lambda *_, **__: next(left)
@@ -108,10 +76,9 @@ WELL, BROKEN = Finished(0, b"WEBVTT\n", (), 0, 0), Finished(1, b"", ("bad",), 0,
     ("answers", "error", "words"),
     [
         ([BROKEN], SourceUnreadable, r"The captions of .*a\.ts cannot be read"),
-        ([WELL, BROKEN], SourceUnreadable, r"The text of .*CC1\.scc cannot be read"),
-        ([WELL, WELL], MediaRefused, r"no text could be made of its closed captions \(CC1\)"),
+        ([WELL], MediaRefused, r"no text could be made of its closed captions \(CC1\)"),
     ],
-    ids=["captions", "text", "nothing"],
+    ids=["captions", "nothing"],
 )
 def test_captions_of_which_no_text_can_be_made_end_the_job(
     tmp_path, monkeypatch, answers, error, words
@@ -126,22 +93,44 @@ def test_captions_of_which_no_text_can_be_made_end_the_job(
     assert list(tmp_path.iterdir()) == []
 
 
-SAID = captions.Spoken({"HELLO", "YOU"}, [1.0], 1)
+HELLO = "WEBVTT\n\n00:01.000 --> 00:02.000\n<b>HELLO</b>\nYOU\n\n01:00:03.000 --> 01:00:04.000\n\n"
+MORE = "00:05.000 --> 00:06.000\nAND YOU\n\n"
 
 
 @pytest.mark.parametrize(
-    ("expected", "cues", "problems"),
+    ("made", "problems"),
     [
-        (SAID, [captions.Cue(1.0, 2.0, "HELLO YOU")], []),
-        (SAID, [], ["the track is empty"]),
-        (SAID, [captions.Cue(1.0, 2.0, "HELLO"), captions.Cue(1.0, 2.0, "YOU")], ["2 captions of 1"]),
-        (captions.Spoken({"HELLO"}, [], None), [captions.Cue(1.0, 2.0, "HELLO")],
-         ["'HELLO' is shown at 1.000 s, where the source shows none"]),
+        (HELLO, []),
+        (HELLO.replace("1.000", "1.015"), []),
+        ("WEBVTT\n", ["captions CC1: 0 captions of 1"]),
+        (HELLO + MORE, ["captions CC1: 2 captions of 1"]),
+        (HELLO.replace("YOU", "HE"), ["captions CC1: 'HELLO HE' is shown in the place of 'HELLO YOU'"]),
+        (HELLO.replace("1.000", "1.030"),
+         ["captions CC1: 'HELLO YOU' is shown at 1.030 s, in the source at 1.000 s"]),
     ],
-    ids=["same", "empty", "two", "never"],
+    ids=["same", "rounded", "empty", "two", "other word", "late"],
 )  # fmt: skip
-def test_a_text_track_is_compared_with_the_captions(expected, cues, problems) -> None:
-    assert list(captions._differences(expected, cues, 0.0)) == problems
+def test_a_text_track_is_compared_with_the_captions(monkeypatch, made, problems) -> None:
+    answers = (Finished(0, text.encode(), (), 0, 0) for text in (HELLO, made))
+    monkeypatch.setattr(captions, "run_child", lambda *_, **__: next(answers))
+    source = captions.CaptionedVideo("a.ts", info(video()), 0)
+    tracks = captions.CaptionTracks("a.mp4", {"CC1": 2}, 0.0)
+
+    assert list(captions.caption_problems(TOOLS, source, tracks, STOP)) == problems
+
+
+def test_captions_out_of_order_are_a_problem(monkeypatch) -> None:
+    text = (HELLO + MORE).replace("01:00:03", "00:00:03")
+    turned = text.replace("00:05", "00:00")
+    answers = (Finished(0, each.encode(), (), 0, 0) for each in (turned, turned))
+    monkeypatch.setattr(captions, "run_child", lambda *_, **__: next(answers))
+    source = captions.CaptionedVideo("a.ts", info(video()), 0)
+
+    found = captions.caption_problems(
+        TOOLS, source, captions.CaptionTracks("b", {"CC1": 2}, 0), STOP
+    )
+
+    assert list(found) == ["captions CC1: its captions are not in order"]
 
 
 PULLED = video(1920, 1080, telecined=True, field_order="tt", time_base="1/30000")

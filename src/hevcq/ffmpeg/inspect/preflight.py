@@ -82,9 +82,10 @@ def preflight(
     found: dict[str, object] = {"notices": (*measured.notices, *notices)}
     captioned = _captioned(info, profile)
     if captioned is not None:
-        from hevcq.ffmpeg.inspect.captions import found_captions
+        from hevcq.ffmpeg.inspect.captions import CaptionedVideo, found_captions
 
-        found["captions"] = channels = found_captions(tools, location, info, captioned.index, stop)
+        video = CaptionedVideo(location, info, captioned.index)
+        found["captions"] = channels = found_captions(tools, video, stop)
         if not channels:
             found["notices"] = (*measured.notices, *notices, "Its closed captions hold no text.")
     if any(s.video is not None and inverts_telecine(profile, s.video) for s in info.streams):

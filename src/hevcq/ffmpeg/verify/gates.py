@@ -197,7 +197,7 @@ class _Gates:
         request = self.request
         if not request.plan.captions:
             return []
-        from hevcq.ffmpeg.inspect.captions import CaptionTracks, caption_problems
+        from hevcq.ffmpeg.inspect.captions import CaptionedVideo, CaptionTracks, caption_problems
 
         before = request.measured.track(request.plan.main_video.source_index)
         after = self.made.track(self._video().index)
@@ -205,10 +205,12 @@ class _Gates:
             return ["the times of captions cannot be compared"]
         made = caption_streams(request.plan, self.output)
         numbers = {name: each.index for name, each in zip(request.plan.captions, made, strict=True)}
-        shift_s = (after.first_pts_s or 0.0) - (before.first_pts_s or 0.0)
+        start_s = request.info.start_s or 0.0
+        shift_s = (after.first_pts_s or 0.0) - ((before.first_pts_s or 0.0) - start_s)
         tracks = CaptionTracks(str(request.output), numbers, shift_s)
-        source = request.location, request.info, request.plan.main_video.source_index
-        return list(caption_problems(self.tools, source, tracks, self.stop))
+        index = request.plan.main_video.source_index
+        video = CaptionedVideo(request.location, request.info, index)
+        return list(caption_problems(self.tools, video, tracks, self.stop))
 
     def _picture_moved_s(self) -> float:
         """Return by how many seconds the picture begins later in the output than in the source."""
