@@ -78,7 +78,9 @@ def examine(data_dir: Path, now: float) -> tuple[bool, str]:
         if trouble := judge(row, now):
             return False, f"Worker {row['pid']} is not well: {trouble}."
     busy, handled = sum(row["busy"] for row in workers), sum(row["handled"] for row in workers)
-    return True, f"{len(workers)} well: {busy} jobs running, {handled} handled."
+    waiting = sorted({why for row in workers for why in row.get("unfit", {}).values()})
+    words = [f"{len(workers)} well: {busy} jobs running, {handled} handled.", *waiting]
+    return True, " ".join(words)
 
 
 def judge(row: Mapping[str, Any], now: float) -> str:

@@ -20,7 +20,7 @@ WAYS = {
         "store.check#2 store.fetch store.fetch.exit store.stat store.open store.open#2 store.put "
         "store.publish store.list encoder.probe encoder.preflight encoder.keyframes "
         f"{OF_SETS} "
-        "encoder.encode encoder.verify encoder.self_test scratch.job scratch.job.exit queue.send "
+        "encoder.encode encoder.verify encoder.self_test scratch.job scratch.job#2 scratch.job.exit queue.send "
         "queue.ack queue.release queue.bury"
     ),
     "chunk": (
@@ -37,7 +37,7 @@ WAYS = {
         "ledger.forget_subjobs store.check store.check#2 store.open store.open#2 store.open#3 "
         "store.stat store.collect store.collect#2 store.collect#3 store.fetch store.fetch.exit "
         "store.put store.publish store.list store.delete store.delete#2 store.delete#3 "
-        "encoder.join encoder.verify encoder.self_test scratch.job scratch.job.exit queue.send "
+        "encoder.join encoder.verify encoder.self_test scratch.job scratch.job#2 scratch.job.exit queue.send "
         "queue.ack queue.release"
     ),
 }

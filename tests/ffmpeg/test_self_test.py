@@ -1,78 +1,153 @@
-"""After a doubtful failure ten test pictures tell whether this machine can encode at all."""
+"""One second, encoded and verified as a job would be, tells which profiles this ffmpeg can make."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
 from hevcq.domain.media.facts import StreamKind
-from hevcq.domain.profile import Profile, Video, VideoCodec
+from hevcq.domain.profile import Profile
 from hevcq.errors import Stopped, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.settings.profile_files import installed_folder, load_profiles
 from support.clips import ManualClock
-from support.fakes.backend import HEVC
 
-H264 = Profile(name="h264", description="x", video=Video(codec=VideoCodec.H264, crf=28.0))
-
-
-def encoder(program: str) -> FfmpegEncoder:
-    return FfmpegEncoder(program, "ffprobe", ManualClock())
+PROFILES = load_profiles(installed_folder())
+HEVC = PROFILES["hevc"]
+GREY = "-filter:0 lutyuv=y=128"
+SILENT = "-an"
 
 
-def script(folder: Path, body: str) -> str:
-    path = folder / "ffmpeg"
-    path.write_text(f"#!/bin/sh\n{body}\n")
+def encoder(program: str | Path = "ffmpeg", passes: Path | None = None) -> FfmpegEncoder:
+    return FfmpegEncoder(str(program), "ffprobe", ManualClock(), sandboxed=False, passes=passes)
+
+
+def script(folder: Path, body: str) -> Path:
+    """Write a program that does `body` where a video is encoded by x265, and is ffmpeg elsewhere."""
+    path, real = folder / "ffmpeg", shutil.which("ffmpeg")
+    path.write_text(
+        f'#!/bin/sh\ncase "$*" in *libx265*) ;; *) exec {real} "$@";; esac\n'
+        f'{body}\nexec {real} "$@"\n'
+    )
     path.chmod(0o755)
-    return str(path)
+    return path
 
 
-@pytest.mark.parametrize("profile", [HEVC, H264], ids=lambda profile: profile.name)
-def test_a_machine_that_encodes_passes(profile):
-    encoder("ffmpeg").self_test(profile, stop=threading.Event())
+def adding(options: str) -> str:
+    """Return a body that adds options to the output."""
+    return (
+        "n=$#; while [ $n -gt 0 ]; do a=$1; shift; n=$((n-1))\n"
+        f'[ "$a" = "-c:0" ] && set -- "$@" {options}; set -- "$@" "$a"; done'
+    )
+
+
+def run_test(ready: FfmpegEncoder, folder: Path, profile: Profile = HEVC, **options) -> bool:
+    """Run a self-test; return whether it made anything."""
+    place = folder / f"test-{len(list(folder.iterdir()))}"
+    place.mkdir()
+    ready.self_test(profile, place, stop=threading.Event(), **options)
+    return any(place.iterdir())
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_each_profile_of_the_box_passes_here(profile, tmp_path):
+    run_test(encoder(), tmp_path, profile)
 
 
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ("echo 'x265 is broken' >&2; exit 1", "x265 is broken"),
-        ("exit 3", "exit code 3"),
-        ("kill -SEGV $$", "exit code -11"),
-        ("kill -KILL $$", "."),
+        ("echo 'Unrecognized option enc_time_base.' >&2; exit 1", "Unrecognized option"),
+        (adding(GREY), "G8"),
+        (adding(SILENT), "G3"),
+        ("kill -SEGV $$", "signal SIGSEGV"),
     ],
+    ids=["it refuses an option", "its pictures are grey", "it drops the sound", "it crashes"],
 )
-def test_a_machine_that_does_not_is_unfit_and_says_why(tmp_path, body, why):
-    with pytest.raises(WorkerUnfit, match="cannot encode on this machine") as caught:
-        encoder(script(tmp_path, body)).self_test(HEVC, stop=threading.Event())
+def test_a_build_that_fails_is_named_with_the_reason_of_the_gate(tmp_path, body, why):
+    broken = encoder(script(tmp_path, body))
 
-    assert why in str(caught.value)
+    with pytest.raises(WorkerUnfit, match=why) as caught:
+        run_test(broken, tmp_path)
+
+    assert "cannot make the profile hevc on this machine" in caught.value.message
+    assert caught.value.remedy
 
 
 def test_a_program_that_cannot_be_started_is_unfit(tmp_path):
     with pytest.raises(WorkerUnfit):
-        encoder(str(tmp_path / "missing")).self_test(HEVC, stop=threading.Event())
+        run_test(encoder(tmp_path / "missing"), tmp_path)
 
 
-def test_a_stop_ends_a_self_test_without_a_finding():
+def test_a_stop_ends_a_self_test_without_a_finding(tmp_path):
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        encoder("ffmpeg").self_test(HEVC, stop=stop)
+        encoder().self_test(HEVC, tmp_path, stop=stop)
 
 
-def test_a_test_clip_is_one_second_of_the_asked_size(tmp_path):
-    ready = encoder("ffmpeg")
+def test_a_pass_is_remembered_by_all_processes_until_the_build_or_the_recipe_is_another(tmp_path):
+    program = script(tmp_path, "")
 
-    ready.write_test_clip(tmp_path / "clip.mp4", width=128, height=72)
+    def runs(profile: Profile = HEVC, **options) -> bool:
+        """Return whether a new process encodes anything."""
+        return run_test(encoder(program, tmp_path / "passes"), tmp_path, profile, **options)
+
+    assert runs()
+    assert not runs()
+    assert runs(again=True)
+    finer = HEVC.model_copy(update={"video": HEVC.video.model_copy(update={"crf": 20.0})})
+    assert runs(finer)
+    assert not runs()
+    assert not runs(finer)
+    os.utime(program, ns=(1, 1))
+    assert runs()
+
+
+def test_a_build_that_passed_and_fails_later_is_tested_again(tmp_path):
+    switch = tmp_path / "broken"
+    program = script(tmp_path, f"[ -e {switch} ] && exit 1")
+    run_test(encoder(program, tmp_path / "passes"), tmp_path)
+    switch.touch()
+    with pytest.raises(WorkerUnfit):
+        run_test(encoder(program, tmp_path / "passes"), tmp_path, again=True)
+
+    with pytest.raises(WorkerUnfit):
+        run_test(encoder(program, tmp_path / "passes"), tmp_path)
+
+
+def test_passes_that_cannot_be_written_cost_another_process_a_test_and_no_more(tmp_path):
+    (tmp_path / "file").touch()
+    ready = encoder(passes=tmp_path / "file" / "passes")
+
+    run_test(ready, tmp_path)
+
+    run_test(ready, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("hevc", (640, 360)), ("720p", (1706, 960))], ids=["as it is", "scaled"]
+)
+def test_a_test_clip_is_one_second_of_a_size_that_the_profile_changes(tmp_path, name, size):
+    ready = encoder()
+
+    ready.write_test_clip(tmp_path / "clip.mp4", PROFILES[name])
 
     info = ready.probe(str(tmp_path / "clip.mp4"), stop=threading.Event())
     (picture,) = info.of_kind(StreamKind.VIDEO)
-    assert (picture.codec, picture.video.width, picture.video.height) == ("h264", 128, 72)
+    assert (picture.video.width, picture.video.height) == size
+    assert len(info.of_kind(StreamKind.AUDIO)) == 1
     assert info.duration_s == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize("body", ["echo 'no libx264' >&2; exit 1", "kill -KILL $$"])
+@pytest.mark.parametrize("body", ["echo 'no mpeg4' >&2; exit 1", "kill -KILL $$"])
 def test_a_machine_that_makes_no_test_clip_is_unfit(tmp_path, body):
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
     with pytest.raises(WorkerUnfit, match="cannot make a test clip on this machine"):
-        encoder(script(tmp_path, body)).write_test_clip(tmp_path / "clip.mp4", width=64, height=36)
+        encoder(program).write_test_clip(tmp_path / "clip.mp4", HEVC)

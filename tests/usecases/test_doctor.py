@@ -38,6 +38,7 @@ def away():
         (AWS, {"backend": away}, "database", "no DynamoDB does not answer."),
         (ALWAYS, {}, "schedule", "ok Mon-Sun 00:00-24:00: open"),
         ({}, {"clock_problem": lambda: "It jumped."}, "clock", "no It jumped."),
+        ({}, {}, "profile hevc", "ok hevc was made"),
     ],
 )
 def test_what_the_doctor_finds(tmp_path: Path, settings, changes, check: str, says: str) -> None:
@@ -53,6 +54,7 @@ def test_what_the_doctor_finds(tmp_path: Path, settings, changes, check: str, sa
         str,
         lambda _sync: Mock(),
         str,
+        lambda profile: f"{profile.name} was made",
     )
     context = replace(context, **{k: v for k, v in changes.items() if k != "queues"})
 

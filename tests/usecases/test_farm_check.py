@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 
 from hevcq.domain.job import JobRecord, JobState, Source
-from hevcq.domain.profile import Profile, Video, VideoCodec
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, EncoderFailed, StorageError, Unavailable, VerificationFailed
 from hevcq.ports.backend import Backend
@@ -239,22 +238,6 @@ def test_what_was_sent_is_taken_back_when_nobody_waits_any_more(farm: Farm) -> N
     assert job.failure_class is FailureClass.CANCELLED
 
 
-def test_the_clip_is_larger_than_the_box_of_a_profile_that_scales(farm: Farm) -> None:
-    video = Video(codec=VideoCodec.H264, crf=23, max_width=1920, max_height=1080)
-    farm.profile = Profile(name="hevc", description="d", video=video)
-    seen: list[bytes] = []
-    accept = farm.store.accept
-
-    def note(path: Path, *rest: object, **named: object) -> object:
-        seen.append(path.read_bytes())
-        return accept(path, *rest, **named)
-
-    farm.store.accept = note
-    checked(farm)
-
-    assert seen == [b"2560x1440"]
-
-
 def dark(farm: Farm, *calls: str) -> Backend:
     """Return a backend whose ledger answers none of these calls."""
 
@@ -323,21 +306,6 @@ def test_a_clip_that_a_worker_has_in_hand_too_long_is_reported_with_its_phase(fa
 
     assert not found.ok
     assert found.detail.startswith("The clip stopped at the worker: after 6 s a worker has it")
-
-
-def test_a_profile_that_scales_gets_a_clip_that_is_larger_than_its_box(farm: Farm) -> None:
-    box = farm.profile.video.model_copy(update={"max_width": 960, "max_height": 540})
-    farm.profile = farm.profile.model_copy(update={"video": box})
-    sizes: list[tuple[int, int]] = []
-    write = farm.encoder.write_test_clip
-
-    def noted(target: Path, *, width: int, height: int) -> None:
-        sizes.append((width, height))
-        write(target, width=width, height=height)
-
-    farm.encoder.write_test_clip = noted
-    assert checked(farm)[0][0]
-    assert sizes == [(1280, 720)]
 
 
 @pytest.mark.parametrize(("announces", "patience_s"), [(False, 120.0), (True, 1200.0)])

@@ -82,7 +82,7 @@ SCENARIOS = {
     "not smaller": Scenario(_not_smaller, "ledger.remember ledger.skip", JobState.SKIPPED, 2),
     "doubtful": Scenario(
         _doubtful,
-        "store.check#2 encoder.self_test ledger.interrupt queue.release",
+        "store.check#2 scratch.job#2 encoder.self_test scratch.job.exit ledger.interrupt queue.release",
         JobState.DONE,
         2,
     ),

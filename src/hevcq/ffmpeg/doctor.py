@@ -1,6 +1,7 @@
-"""Check the ffmpeg programs of this machine: their version and parts, and pictures that they encode.
+"""Check the ffmpeg programs of this machine: their version, parts, and whether they run at all.
 
-`hevcq doctor` asks; so does an encode that fails, before a video is blamed for it (a self-test).
+`hevcq doctor` asks; so does whoever is about to blame a video. What a profile needs besides, its
+self-test shows.
 """
 
 from __future__ import annotations
@@ -8,26 +9,18 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
-from hevcq.domain.profile import Profile
-from hevcq.errors import (
-    EncoderFailed,
-    HevcqError,
-    LimitExceeded,
-    WorkerUnfit,
-)
-from hevcq.ffmpeg.command.codecs import CODECS
-from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, access_to, reading
+from hevcq.errors import HevcqError, LimitExceeded, WorkerUnfit
+from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, reading
 from hevcq.ffmpeg.process.child import run_child
-from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ffmpeg.process.sandbox import protections
 from hevcq.util.host import is_closed
 
 OLDEST_VERSION = (5, 1)
 """The oldest supported ffmpeg: the commands use `-fps_mode`, which is new in 5.1."""
-ENCODERS = ("libx265", "libx264", "aac", "mov_text", "srt")
-FILTERS = ("ssim", "scale", "bwdif")
+ENCODERS = ("mov_text", "srt")
+FILTERS = ("bwdif",)
+"""Parts that a self-test does not use: subtitles, and pictures with fields."""
 INSTALL = (
     "Install ffmpeg 5.1 or newer with libx265 and libx264 (Debian: apt-get install ffmpeg), or "
     "set HEVCQ_FFMPEG and HEVCQ_FFPROBE to its path."
@@ -117,10 +110,8 @@ def _present(listed: set[str], wanted: Sequence[str]) -> str:
 
 
 SELF_TEST_S = 120.0
-"""Time limit in seconds. Ten small pictures need well under one second, so a machine that exceeds
+"""Time limit of a test in seconds. A test clip needs one to three seconds, so a machine that exceeds
 this cannot be a worker, whatever else runs on it."""
-TEST_CLIP = "testsrc2=size=320x180:rate=25:duration=0.4"
-
 TEST_PICTURE = ("-v", "error", "-f", "lavfi", "-i", "color=size=16x16:duration=0.04")
 
 
@@ -140,64 +131,12 @@ def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:
         except LimitExceeded as error:
             raise _broken_tool(command[0], str(error)) from error
         if ended.returncode != 0 or answer not in ended.stdout:
-            reason = ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}"
+            reason = ended.stderr[-1] if ended.stderr else ended.ending
             raise _broken_tool(command[0], reason)
 
 
 def _broken_tool(program: str, why: str) -> WorkerUnfit:
     return WorkerUnfit(
         f"{program} cannot read a test picture on this machine: {why}.",
-        remedy=f"See `hevcq doctor`. {INSTALL}",
-    )
-
-
-def write_test_clip(tools: FfmpegTools, target: Path, width: int, height: int) -> None:
-    """Write one second of a moving test picture as H.264; raise WorkerUnfit if ffmpeg cannot.
-
-    Of a quality that leaves every recipe something to save.
-    """
-    picture = f"testsrc2=size={width}x{height}:rate=12:duration=1"
-    command = [tools.ffmpeg, "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", picture]
-    command += ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "8", "-pix_fmt", "yuv420p"]
-    command += ["-f", "mp4", str(target)]
-    target.touch()  # the sandbox lets ffmpeg overwrite a file and create none
-    limits = ChildLimits(access=access_to(tools, writes=(target,)))
-    try:
-        ended = run_child(command, stop=threading.Event(), limits=limits, deadline_s=SELF_TEST_S)
-    except (EncoderFailed, LimitExceeded) as error:
-        raise _no_clip(str(error)) from error
-    if ended.returncode != 0:
-        raise _no_clip(ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}")
-
-
-def _no_clip(why: str) -> WorkerUnfit:
-    remedy = f"See `hevcq doctor`. {INSTALL}"
-    return WorkerUnfit(f"ffmpeg cannot make a test clip on this machine: {why}", remedy=remedy)
-
-
-def encode_self_test(
-    tools: FfmpegTools, encoder: str, profile: Profile, stop: threading.Event
-) -> None:
-    """Encode ten generated pictures within the profile's bounds; raise WorkerUnfit if that fails."""
-    base = CODECS[encoder].base
-    params = [CODECS[encoder].option, ":".join(f"{k}={v}" for k, v in base.items())] if base else []
-    command = [tools.ffmpeg, "-nostdin", "-v", "error", "-f", "lavfi", "-i", TEST_CLIP]
-    command += ["-c:v", encoder, *params, "-f", "null", "-"]
-    limits = ChildLimits(
-        nice=profile.bounds.nice,
-        memory_mib=profile.bounds.memory_mib,
-        access=access_to(tools),
-    )
-    try:
-        ended = run_child(command, stop=stop, limits=limits, deadline_s=SELF_TEST_S)
-    except (EncoderFailed, LimitExceeded) as error:
-        raise _encode_failure(str(error)) from error
-    if ended.returncode != 0:
-        raise _encode_failure(ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}")
-
-
-def _encode_failure(why: str) -> WorkerUnfit:
-    return WorkerUnfit(
-        f"ffmpeg cannot encode on this machine; ten test pictures failed after a failed job: {why}",
         remedy=f"See `hevcq doctor`. {INSTALL}",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -51,6 +52,7 @@ from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
     from hevcq.ffmpeg.hardware.devices import Devices
+    from hevcq.ffmpeg.self_test import Passed
 
 QUESTION_S = 30.0
 """Time limit in seconds for a program to list its version, encoders or filters."""
@@ -67,29 +69,41 @@ class FfmpegEncoder(Encoder):
         *,
         sandboxed: bool = True,
         notes: Path | None = None,
+        passes: Path | None = None,
     ) -> None:
-        """Use these programs; in the folder `notes` the processes of a machine share what they found of devices."""
+        """Use these programs.
+
+        The processes of a machine share what they found of devices in the folder `notes`, and which
+        profiles passed their self-test in the folder `passes`.
+        """
         self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed)
-        self._notes = notes
-        self._version = ""
+        self._notes, self._passes = notes, passes
+        self._files: tuple[str, ...] = ()
+        self._said = ""
 
     def version(self) -> str:
         """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run or is too old."""
-        if not self._version:
-            line = self._ask(self._tools.ffmpeg, "-version").partition("\n")[0].strip()
-            require_supported_version(line)
-            self._version = line
-        return self._version
+        self.build()
+        return self._said.partition("\n")[0].strip()
+
+    def build(self) -> str:
+        """Return what identifies both programs: their files, and what ffmpeg says it was built of."""
+        files = tuple(map(_file_of, (self._tools.ffmpeg, self._tools.ffprobe)))
+        if not self._said or files != self._files:
+            said = self._ask(self._tools.ffmpeg, "-version")
+            require_supported_version(said.partition("\n")[0].strip())
+            self._files, self._said = files, said
+        return "\n".join((*files, f"sandboxed: {self._tools.sandboxed}", self._said))
 
     def checks(self) -> Mapping[str, Callable[[], str]]:
         """Return the checks of both programs, their encoders and filters; see ports.encoder."""
         return checks(self._tools, self._ask)
 
-    def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
-        """Generate a moving test picture; see ports.encoder."""
-        from hevcq.ffmpeg.doctor import write_test_clip
+    def write_test_clip(self, target: Path, profile: Profile) -> None:
+        """Generate a moving test picture with sound; see ports.encoder."""
+        from hevcq.ffmpeg.self_test import write_test_clip
 
-        write_test_clip(self._tools, target, width, height)
+        write_test_clip(self._tools, target, profile)
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
         """Return one picture as JPEG; see ports.encoder."""
@@ -105,12 +119,27 @@ class FfmpegEncoder(Encoder):
 
         return read_texts(self._tools, location, stop)
 
-    def self_test(self, profile: Profile, *, stop: threading.Event) -> None:
-        """Encode ten generated pictures; see ports.encoder."""
-        from hevcq.domain.formats.video import encoder_of
-        from hevcq.ffmpeg.doctor import encode_self_test
+    def self_test(
+        self, profile: Profile, folder: Path, *, stop: threading.Event, again: bool = False
+    ) -> None:
+        """Encode and verify one second; see ports.encoder."""
+        build = self.build()
+        if not again and self._passed.known(profile, build):
+            return
+        from hevcq.ffmpeg.self_test import self_test
 
-        encode_self_test(self._tools, encoder_of(profile.video.codec), profile, stop)
+        try:
+            self_test(self, profile, folder, stop)
+        except WorkerUnfit:
+            self._passed.forget(profile, build)
+            raise
+        self._passed.note(profile, build)
+
+    @cached_property
+    def _passed(self) -> Passed:
+        from hevcq.ffmpeg.self_test import Passed
+
+        return Passed(self._passes)
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         """Probe a file and return its typed facts; see ports.encoder."""
@@ -358,12 +387,22 @@ class FfmpegEncoder(Encoder):
         """Return the output of a program asked about itself; raise WorkerUnfit if it cannot run."""
         answer = _answer(self._tools, program, question)
         if answer.returncode != 0:
-            why = answer.stderr[-1] if answer.stderr else f"exit code {answer.returncode}"
+            why = answer.stderr[-1] if answer.stderr else answer.ending
             free = replace(self._tools, sandboxed=False)
             if self._tools.sandboxed and _answer(free, program, question).returncode == 0:
                 raise WorkerUnfit(f"{program} cannot run in the sandbox: {why}.", remedy=LET_OUT)
             raise WorkerUnfit(f"{program} cannot run: {why}.", remedy=INSTALL)
         return answer.stdout.decode("utf-8", "replace")
+
+
+def _file_of(program: str) -> str:
+    """Return what changes when a program is replaced; of one that is not there only its name."""
+    found = Path(shutil.which(program) or program).resolve()
+    try:
+        seen = found.stat()
+    except OSError:
+        return str(found)
+    return f"{found} {seen.st_size} {seen.st_mtime_ns}"
 
 
 def _carry_metadata(request: EncodeRequest) -> None:

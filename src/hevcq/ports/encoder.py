@@ -204,8 +204,8 @@ class Encoder(ABC):
         """
 
     @abstractmethod
-    def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
-        """Write a generated H.264 clip of one second to `target`, large enough to be worth encoding.
+    def write_test_clip(self, target: Path, profile: Profile) -> None:
+        """Write one second of generated picture and sound to `target`, worth encoding by the profile.
 
         Raises WorkerUnfit if the encoder cannot.
         """
@@ -230,11 +230,21 @@ class Encoder(ABC):
         """
         return (), ()
 
-    def self_test(self, profile: Profile, *, stop: threading.Event) -> None:  # noqa: B027 - a hint
-        """Encode a tiny generated clip; raise WorkerUnfit if even that fails.
+    def build(self) -> str:
+        """Return a text that differs once the programs were replaced. Raises WorkerUnfit.
 
-        Called right after a job fails in a way that may be this machine's fault. The default does
-        nothing.
+        The default is the version.
+        """
+        return self.version()
+
+    def self_test(  # noqa: B027 - a hint
+        self, profile: Profile, folder: Path, *, stop: threading.Event, again: bool = False
+    ) -> None:
+        """Encode and verify one second of test picture and sound, as a job of this profile would.
+
+        `folder` is empty. A pass is remembered with the build and the profile's revision; `again`
+        tests in spite of it. Raises WorkerUnfit with the reason, in one sentence, or Stopped. The
+        default does nothing.
         """
 
     @abstractmethod

@@ -8,13 +8,14 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from hevcq.domain.job import JobState
+from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.pause import moment
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, StorageError, WorkerUnfit, is_full
@@ -84,6 +85,7 @@ class DoctorContext:
     clock_problem: Callable[[], str]
     remote: Callable[[SyncSettings], Remote]
     messages: Callable[[], str]
+    self_test: Callable[[Profile], str]
 
 
 def wrong(area: Area, name: str, error: HevcqError) -> Finding:
@@ -116,6 +118,8 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
     for name, look in context.encoder().checks().items():
         yield Check(Area.ENCODER, name, look)
     if settings.backend == "embedded":
+        for used in _used(context):
+            yield Check(Area.ENCODER, f"profile {used.name}", partial(context.self_test, used))
         yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", context))
     for library in settings.libraries:
         yield Check(Area.FOLDER, f"library {library.name}", partial(library_words, library))
@@ -142,6 +146,21 @@ def _profiles(context: DoctorContext) -> str:
             remedy=f"Available: {names}.",
         )
     return names
+
+
+def _used(context: DoctorContext) -> list[Profile]:
+    """Return the profiles that this machine encodes by, as far as its settings and its queues say."""
+    settings, known, used = context.settings, dict[str, Profile](), set[str]()
+    with suppress(HevcqError):  # the checks of the profiles and of the database say it
+        known = dict(context.profiles())
+        if settings.has_page:
+            used |= {name for name, profile in known.items() if profile.subscribe}
+        counts = context.backend().ledger.counts()
+        used |= {name for (name, state), count in counts.items() if count and state not in SETTLED}
+    used |= {*settings.ingest.profiles}
+    for each in settings.libraries:
+        used |= {*each.profiles, *each.chosen}
+    return [known[name] for name in sorted(used & known.keys())]
 
 
 def _schedule(context: DoctorContext) -> str:

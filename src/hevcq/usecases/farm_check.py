@@ -29,8 +29,6 @@ delete renditions there and nowhere else."""
 POLL_S = 2.0
 FLEET_TIMEOUT_S, LOCAL_TIMEOUT_S = 1200.0, 120.0
 """A fleet may have to start from zero after a quiet spell; workers of this machine run or do not."""
-UNSCALED = (640, 360)
-"""Width and height of the clip for a profile that does not scale."""
 
 
 class Stage(StrEnum):
@@ -127,22 +125,13 @@ def tidy_sets(context: FarmCheck) -> Iterator[Finding]:
 
 def _send(context: FarmCheck, name: str, folder: Path) -> Sent:
     backend, clip = context.backend, folder / f"{name}-{context.token}.mp4"
-    width, height = _clip_size(context.profiles[name])
-    context.encoder.write_test_clip(clip, width=width, height=height)
+    context.encoder.write_test_clip(clip, context.profiles[name])
     key = f"{INBOX}/{name}/{FOLDER}/{clip.name}"
     stop = threading.Event()
     source = backend.store.accept(clip, key, moved=lambda _count: None, stop=stop)
     announced = backend.announces_uploads
     (job,) = backend.task_publisher.publish(source, [name], announced=announced)
     return Sent(name, source, job.job_id)
-
-
-def _clip_size(profile: Profile) -> tuple[int, int]:
-    """Return a size that the profile scales down, since it skips a picture that fits its box."""
-    video = profile.video
-    if video.max_width is None or video.max_height is None:
-        return UNSCALED
-    return video.max_width * 4 // 3 // 2 * 2, video.max_height * 4 // 3 // 2 * 2
 
 
 def _watch(context: FarmCheck, waiting: list[Sent]) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
     from hevcq.usecases.context import LibraryPorts, Ports
+    from hevcq.usecases.operations.status import Here
     from hevcq.util.processes import Processes
     from hevcq.worker.signals import StopSignals
 
@@ -200,6 +201,8 @@ class App:
     @cached_property
     def encoder(self) -> Encoder:
         """The ffmpeg encoder."""
+        import platformdirs
+
         from hevcq.ffmpeg.encoder import FfmpegEncoder
 
         return FfmpegEncoder(
@@ -208,6 +211,7 @@ class App:
             self.clock,
             sandboxed=self.settings.sandbox,
             notes=self.settings.data_dir / "devices",
+            passes=platformdirs.user_cache_path("hevcq", appauthor=False) / "self-tests",
         )
 
     @cached_property
@@ -264,6 +268,17 @@ class App:
         condition = MachineCondition(lambda: settings)
         condition.check()
         return condition.reason()
+
+    def here(self) -> Here:
+        """Return what this machine says of its own work; of a fleet's workers it knows nothing."""
+        from hevcq.usecases.operations.status import Here
+        from hevcq.util.processes import rows
+
+        unfit: dict[str, str] = {}
+        if self.settings.backend == "embedded":
+            for row in rows(self.settings.data_dir):
+                unfit |= row.get("unfit", {})
+        return Here(self.workers_running(), self.hours, self.condition(), unfit)
 
     def close(self) -> None:
         """Close everything that was opened; idempotent."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from hevcq.errors import HevcqError
@@ -10,18 +12,30 @@ from hevcq.wiring.notify import check_receivers
 from hevcq.wiring.sync import open_remote
 
 if TYPE_CHECKING:
+    from hevcq.domain.profile import Profile
     from hevcq.wiring.app import App
 
 
 def doctor_context(app: App) -> DoctorContext:
     """Return what the checks of this machine need; each is opened by the check that asks for it."""
     from hevcq.usecases.placement.lived_time import measure
+    from hevcq.worker.scratch import Scratch
 
     def clock_problem() -> str:
         try:
             return measure(app.catalog, app.clock).problem
         except HevcqError:  # the check of the database says it
             return ""
+
+    def self_test(profile: Profile) -> str:
+        with closing(Scratch(app.settings.scratch, app.clock)) as scratch, ExitStack() as stack:
+            try:
+                app.encoder.version()
+                folder = stack.enter_context(scratch.job("self-test"))
+            except HevcqError:  # the checks of ffmpeg and of the folder say it
+                return ""
+            app.encoder.self_test(profile, folder, stop=threading.Event())
+        return "one second of picture and sound was encoded and verified"
 
     return DoctorContext(
         app.settings,
@@ -32,4 +46,5 @@ def doctor_context(app: App) -> DoctorContext:
         clock_problem=clock_problem,
         remote=open_remote,
         messages=lambda: check_receivers(app),
+        self_test=self_test,
     )

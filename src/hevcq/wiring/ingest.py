@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener, OnEvent
 from hevcq.domain.profile import Profile
-from hevcq.errors import ConfigError
+from hevcq.errors import ConfigError, WorkerUnfit
 from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan, Item
 from hevcq.usecases.ingest.forecast import NOTHING
 from hevcq.usecases.ingest.request import IngestRequest
@@ -159,7 +159,18 @@ class IngestApplication:
         if not self._no_wait:
             self._pause.step()
         still_open = [folder.step() for folder in self._folders]
+        self._require_fit()
         return any(still_open)
+
+    def _require_fit(self) -> None:
+        """Raise WorkerUnfit if nothing is left but what ffmpeg cannot make here; it stays queued."""
+        if self._workers is None or any(folder.request.watch for folder in self._folders):
+            return
+        sessions = [folder.session for folder in self._folders]
+        left = set[str]().union(*(each.tracker.profiles for each in sessions))
+        problems = [self._workers.unfit(name) for name in left]
+        if problems and all(problems) and not any(each.uploader.busy for each in sessions):
+            raise WorkerUnfit(" ".join(problems))
 
     def _why_paused(self) -> str:
         """Return why none of these profiles' work may begin, or ""."""
@@ -279,6 +290,10 @@ class LocalWorkers:
     def why_paused(self, profile: str) -> str:
         """Return why no work of this profile may begin here, or ""."""
         return self._pool.why_paused(profile)
+
+    def unfit(self, profile: str) -> str:
+        """Return why ffmpeg cannot make this profile here, or ""."""
+        return self._pool.unfit(profile)
 
     def finish(
         self, insisted: threading.Event, wake: threading.Event, on_wait: Callable[[], None]

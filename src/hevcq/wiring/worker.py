@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.pool_state import Watcher
     from hevcq.worker.pool import Numbers, WorkerPool
+    from hevcq.worker.scratch import Scratch
     from hevcq.worker.signals import StopSignals
     from hevcq.worker.slot import SlotOutcome
 
@@ -62,6 +63,8 @@ def build_pool(
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
     emit, events = on_event or ignore, event_watcher(app)
+    notify = events.notify if events else no_notification
+    scratch = Scratch(settings.scratch, app.clock)
     watching = [*watchers(app), *_maintenance(app, wanted), *([events] if events else [])]
     if measured and (settings.metrics_emf or settings.metrics_address):
         emit, report = _with_metrics(app, emit, served)
@@ -69,10 +72,10 @@ def build_pool(
     context = WorkerContext(
         backend=backend,
         encoder=app.encoder,
-        admission=_admission(app, watching),
-        notify=events.notify if events else no_notification,
+        admission=_admission(app, scratch, watching, notify),
+        notify=notify,
         plan=make_plan,
-        scratch=Scratch(settings.scratch, app.clock),
+        scratch=scratch,
         clock=app.clock,
         min_free_bytes=settings.min_free_mib << 20,
         threads=app.capacity.threads,
@@ -98,20 +101,31 @@ def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
     return found
 
 
-def _admission(app: App, watching: list[Watcher]) -> Admission:
+def _admission(
+    app: App, scratch: Scratch, watching: list[Watcher], notify: Callable[[str, str], None]
+) -> Admission:
     """Return what holds back work on this machine; add to `watching` what looks after it."""
     from hevcq.settings.schedule import ScheduleSettings
     from hevcq.wiring.machine_condition import COMMAND_EVERY_S, MachineCondition
     from hevcq.worker.admission import Admission
     from hevcq.worker.monitoring.periodic import Periodic
+    from hevcq.worker.self_tests import AGAIN_EVERY_S, SelfTests
 
     def schedule() -> ScheduleSettings:
         return app.settings.schedule  # a service reads them again
 
     parsed, condition = lru_cache(maxsize=1)(ScheduleSettings.hours), MachineCondition(schedule)
     watching.append(Periodic("hevcq-condition", condition.check, app.clock, COMMAND_EVERY_S))
+
+    def report(problems: Mapping[str, str]) -> None:
+        app.processes.tell(unfit=dict(problems))
+        for problem in problems.values():
+            notify("worker.unfit", problem)
+
+    tests = SelfTests(app.encoder, scratch.job, app.clock, lambda: app.profiles, report)
+    watching.append(Periodic("hevcq-self-test", tests.look_again, app.clock, AGAIN_EVERY_S))
     pauses = app.worker_backend.pauses
-    return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason)
+    return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason, tests)
 
 
 def run_pool(

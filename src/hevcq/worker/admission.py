@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable
 
 from hevcq.domain.pause import Closed, Hours, Pause, closed
+from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.ports.ledger import Pauses
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
+from hevcq.worker.self_tests import SelfTests
 
 
 def nothing_forbids() -> str:
@@ -25,7 +27,7 @@ class Admission:
     """Decide for each profile whether its work may begin now. Safe to use from any thread.
 
     `hours` returns the hours in force; `condition` returns a sentence while this machine forbids
-    work, else "". Both must be quick.
+    work, else "". Both must be quick. `self_tests` knows the profiles that ffmpeg cannot make here.
     """
 
     def __init__(
@@ -34,8 +36,9 @@ class Admission:
         clock: Clock,
         hours: Callable[[], Hours] = Hours,
         condition: Callable[[], str] = nothing_forbids,
+        self_tests: SelfTests | None = None,
     ) -> None:
-        self._pauses, self._clock = pauses, clock
+        self._pauses, self._clock, self._self_tests = pauses, clock, self_tests
         self._hours, self._condition = hours, condition
         self._lock = threading.Lock()
         self._read_at: float | None = None
@@ -53,8 +56,22 @@ class Admission:
             self._read(now=now)
             at, hours = self._clock.now(), self._hours()
             found = closed(profile, self._known, hours, at, self._condition())
+            if found is None and self._self_tests is not None:
+                found = self._self_tests.closed(profile)
             self._log_change(profile, found)
         return found
+
+    def unfit(self, profile: str) -> str:
+        """Return why ffmpeg cannot make this profile here, as far as it was tested, or ""."""
+        found = None if self._self_tests is None else self._self_tests.closed(profile)
+        return "" if found is None else found.reason
+
+    def require_tested(self, profile: Profile, stop: threading.Event) -> Closed | None:
+        """Let ffmpeg prove that it can make this profile, once; return why its job must wait, or None.
+
+        Takes one to three seconds at the first job with a build of ffmpeg, and no time after a pass.
+        """
+        return None if self._self_tests is None else self._self_tests.require(profile, stop)
 
     def _read(self, *, now: bool) -> None:
         at, every = self._clock.monotonic(), self._pauses.pauses_read_every_s

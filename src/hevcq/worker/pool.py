@@ -223,6 +223,11 @@ class WorkerPool:
         closed = self._context.closed(profile)
         return "" if closed is None else closed.reason
 
+    def unfit(self, profile: str) -> str:
+        """Return why ffmpeg cannot make this profile here, as far as it was tested, or ""."""
+        admission = self._context.admission
+        return "" if admission is None else admission.unfit(profile)
+
     def state(self) -> PoolState:
         """Return the state of the slots."""
         now, slots = self._context.clock.monotonic(), self._numbers.slots

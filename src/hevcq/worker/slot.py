@@ -200,13 +200,20 @@ class Slot:
     def _admitted(
         self, found: tuple[ProfileQueue, Delivery] | None
     ) -> tuple[ProfileQueue, Delivery] | None:
-        """Return what was received, unless its queue was closed meanwhile: it then goes back at once."""
+        """Return what was received, unless its queue was closed meanwhile: it then goes back at once.
+
+        So it does if ffmpeg cannot make its profile, which is tested now where it is not known.
+        """
         if found is None:
             return None
         served, delivery = found
         shut = self._context.closed(served.profile.name, now=True)
         if shut is None or (shut.running is RunningWork.FINISH and _is_part(delivery)):
-            return found
+            if not delivery.tasks:
+                return found
+            shut = self._context.require_tested(served.profile, self._stop)
+            if shut is None:
+                return found
         spare = delivery.attempt < served.profile.queue.max_receives // 2
         if spare or not delivery.tasks:
             served.queue.release(delivery)

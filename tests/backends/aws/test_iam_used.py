@@ -25,7 +25,7 @@ from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.left_sets import LEFT_S, remove_left_sets
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
 from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
-from hevcq.usecases.operations.status import overview
+from hevcq.usecases.operations.status import Here, overview
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.aws import iam
 from support.aws.moto_server import Farm
@@ -238,7 +238,7 @@ class WorkedClock(ManualClock):
 def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     """Everything that status, collect, dead-letters, redrive and reprocess ask of AWS."""
     backend = farm.backend
-    overview(backend, farm.clock, limit=9)
+    overview(backend, farm.clock, Here(), limit=9)
     list(backend.ledger.jobs(JobFilter(source_key=done.source.key)))
     assert done in backend.ledger.jobs(JobFilter(key_prefixes=("TODO/",)))
     with backend.store.open(done.rendition.certificate_key) as file:

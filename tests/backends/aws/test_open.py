@@ -21,7 +21,7 @@ from hevcq.backends.aws.errors import CODES, translate_errors
 from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, HevcqError, LeaseLost, SourceGone, Unavailable
 from hevcq.settings.model import AwsSettings, Settings
-from hevcq.usecases.operations.status import overview
+from hevcq.usecases.operations.status import Here, overview
 from support.aws.breaking import Breaking, refusal
 from support.aws.emulator import KEYS, REGION
 from support.aws.moto_server import make_farm
@@ -81,7 +81,7 @@ def test_one_missing_queue_stops_its_own_profile_and_no_other(farm) -> None:
 
     assert set(backend.queues) == set(PROFILES) - {"hevc"}
     assert [(each["event"], each["profile"]) for each in logged] == [("queue_missing", "hevc")]
-    shown = overview(backend, farm.clock, limit=9)
+    shown = overview(backend, farm.clock, Here(), limit=9)
     assert "hevc" not in {each.profile for each in shown.queues}
     with pytest.raises(
         ConfigError, match=r"hevc: it does not exist.*take hevc out of aws\.profiles"

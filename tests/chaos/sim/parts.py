@@ -187,7 +187,7 @@ class SimEncoder:
             raise WorkerUnfit("ffmpeg is missing.")
         return self._machine.encoder_version
 
-    def self_test(self, profile, *, stop) -> None:
+    def self_test(self, profile, folder, *, stop, again=False) -> None:
         self._take(0.5, stop)
         if self._machine.sick and self._machine.shows:
             raise WorkerUnfit("Ten test pictures could not be encoded.")

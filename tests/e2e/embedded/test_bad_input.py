@@ -262,11 +262,11 @@ def test_an_ffmpeg_that_breaks_in_mid_run_ends_with_what_is_done_and_what_is_not
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         farm.clip(name)
     program = farm.folder / "ffmpeg"
-    mark = farm.folder / "encoded-once"
+    mark = farm.folder / "encoded"
     broken = "echo \"Unknown encoder 'libx265'\" >&2; exit 1"
-    program.write_text(
-        f'#!/bin/sh\ncase "$*" in *libx265*) [ -e {mark} ] && {{ {broken}; }}; touch {mark};; esac\n'
-        'exec ffmpeg "$@"\n'
+    program.write_text(  # its self-test is the first encode
+        f'#!/bin/sh\ncase "$*" in *libx265*) [ -e {mark}-file ] && {{ {broken}; }}\n'
+        f'[ -e {mark}-test ] && touch {mark}-file; touch {mark}-test;; esac\nexec ffmpeg "$@"\n'
     )
     program.chmod(0o755)
 

@@ -430,6 +430,12 @@ def test_a_failure_of_ffprobe_is_put_in_one_sentence(location, line, error, sent
     assert sentence in found.message
 
 
+def test_a_crash_of_ffprobe_is_named_with_its_signal():
+    found = probing.probe_error(FILE, [], -11)
+
+    assert found.message == "/none.mkv cannot be read as a video: ffprobe crashed (signal SIGSEGV)."
+
+
 def test_h264_without_static_hdr_keeps_its_facts(monkeypatch):
     hdr = {**PICTURE, "codec_name": "h264", "color_transfer": "smpte2084"}
     arguments = TOOLS, FILE, media_info({"streams": [hdr, SOUND]}), threading.Event()

@@ -34,7 +34,7 @@ ComeTo = Callable[[str], None]
 CONTEXTS = frozenset({"store.fetch", "store.stream", "scratch.job"})
 CLAIMS = frozenset({"ledger.claim", "ledger.claim_subjob"})
 ENDS = frozenset({"queue.ack", "queue.release", "queue.bury"})
-QUIET = frozenset({"listen", "wake", "free_bytes", "total_bytes", "version"})
+QUIET = frozenset({"listen", "wake", "free_bytes", "total_bytes", "version", "build"})
 """Neither read nor write what a kill could spoil: bells in this process, and looks at this machine."""
 MOST = 3
 """Calls of one method are told apart up to this one."""

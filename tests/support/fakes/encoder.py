@@ -198,8 +198,8 @@ class FakeEncoder(Encoder):
         self._step("version", threading.Event())
         return "ffmpeg version fake"
 
-    def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
-        target.write_bytes(f"{width}x{height}".encode())
+    def write_test_clip(self, target: Path, profile: Profile) -> None:
+        target.write_bytes(f"a clip for {profile.name}".encode())
 
     def checks(self) -> dict[str, Callable[[], str]]:
         return {"ffmpeg": lambda: "fake"}

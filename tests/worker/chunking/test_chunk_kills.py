@@ -141,7 +141,7 @@ SCENARIOS = {
     "lost part": Scenario(
         _lost_part,
         "store.collect#2 store.delete ledger.reopen ledger.subjobs#2 queue.send ledger.mark_enqueued "
-        "encoder.self_test ledger.fail queue.release",
+        "scratch.job#2 encoder.self_test ledger.fail queue.release",
         chunk_encodes=CHUNKS + 1,
     ),
     "never fits": Scenario(

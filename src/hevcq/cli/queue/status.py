@@ -66,14 +66,7 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
         return
     from hevcq.usecases.operations.status import overview
 
-    found = overview(
-        app.backend,
-        app.clock,
-        limit=status_text.MAX_RUNNING,
-        workers=app.workers_running(),
-        hours=app.hours,
-        condition=app.condition(),
-    ).to_dict()
+    found = overview(app.backend, app.clock, app.here(), limit=status_text.MAX_RUNNING).to_dict()
     found["libraries"] = _waiting(app)
     if as_json:
         render.emit_json(found)

@@ -241,7 +241,7 @@ def _read_chunk(job: FfmpegRun, path: Path, streams: str, *, packets: bool) -> E
         deadline_s=PROBE_DEADLINE_S,
     )
     if done.returncode != 0 or done.stderr or not encoded.headers:
-        why = done.stderr[0] if done.stderr else f"exit code {done.returncode}"
+        why = done.stderr[0] if done.stderr else done.ending
         raise PartUnfit(f"The encoded chunk {path.name} cannot be read: {why}.", tail=done.stderr)
     return encoded
 

@@ -84,7 +84,7 @@ def _run(
 
 def _reason_of(made: Finished) -> str:
     lines = [message_text(line) for line in made.stderr if message_text(line)]
-    return lines[0] if lines else f"exit code {made.returncode}"
+    return lines[0] if lines else made.ending
 
 
 def _judge(seen: Finished) -> str:

@@ -122,7 +122,7 @@ class Images:
             deadline_s=DEADLINE_S,
         )
         if done.returncode != 0:
-            why = done.stderr[-1] if done.stderr else f"exit code {done.returncode}"
+            why = done.stderr[-1] if done.stderr else done.ending
             raise EncoderFailed(f"The images of {source.name} cannot be made: {why}.")
         return list(split_jpegs(done.stdout))
 

@@ -147,7 +147,7 @@ class _SetGates:
         limits = reading(limits_of(self.request.profile.bounds), self.tools, str(place.parent))
         done = run_child(argv, stop=self.stop, limits=limits, deadline_s=PROBE_DEADLINE_S)
         if done.returncode != 0 or done.stderr:
-            return message_text(done.stderr[0]) if done.stderr else f"exit code {done.returncode}"
+            return message_text(done.stderr[0]) if done.stderr else done.ending
         first = done.stdout.decode("ascii", "replace").partition("\n")[0]
         return keyed(first).get("nb_read_packets", "")
 

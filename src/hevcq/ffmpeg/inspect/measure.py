@@ -326,10 +326,10 @@ def read_packets(
     )
     reader.close()
     if ended.returncode != 0 and not packets_seen():
-        raise probe_error(location, ended.stderr)
+        raise probe_error(location, ended.stderr, ended.returncode)
     errors = unexpected_lines(ended.stderr, Pass.DEMUX)
     if ended.returncode != 0 and not errors:
-        errors = (f"ffprobe ended with exit code {ended.returncode}",)
+        errors = (f"ffprobe ended with {ended.ending}",)
     return errors
 
 

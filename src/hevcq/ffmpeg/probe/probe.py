@@ -44,7 +44,7 @@ from hevcq.ffmpeg.inputs import (
 )
 from hevcq.ffmpeg.probe.fields import with_fields_seen
 from hevcq.ffmpeg.probe.parse import media_info
-from hevcq.ffmpeg.process.child import Finished, run_child
+from hevcq.ffmpeg.process.child import Finished, ending, run_child
 
 PROBE_PACKETS = 24
 """Packets decoded to find what headers do not contain: captions, fields, HDR10+."""
@@ -219,7 +219,7 @@ def _parsed(probed_child: Finished, location: str) -> dict[str, Any]:
             f" ({signal.Signals(-probed_child.returncode).name})."
         )
     if probed_child.returncode != 0:
-        raise probe_error(location, probed_child.stderr)
+        raise probe_error(location, probed_child.stderr, probed_child.returncode)
     try:
         probed = json.loads(probed_child.stdout.decode("utf-8", "replace"))
     except ValueError as error:
@@ -230,7 +230,7 @@ def _parsed(probed_child: Finished, location: str) -> dict[str, Any]:
 
 
 def probe_error(
-    location: str, stderr: Sequence[str]
+    location: str, stderr: Sequence[str], returncode: int = 1
 ) -> SourceUnreadable | SourceGone | Unavailable:
     """Return the error that explains, by ffprobe's lines, why a location could not be opened."""
     name = display_name(location)
@@ -240,7 +240,7 @@ def probe_error(
             return SourceUnreadable(f"{name} {_not_a_video(found.group(1))}.")
     text = strip_name(stderr, location)
     if is_url(location):
-        return _unfetched(name, text, _last(stderr, location))
+        return _unfetched(name, text, _last(stderr, location, returncode))
     if "No such file or directory" in text and not os.path.exists(location):  # noqa: PTH110 - bytes
         return SourceGone(f"{name} is not there.")
     if _is_text(location):
@@ -249,7 +249,9 @@ def probe_error(
         return SourceUnreadable(
             f"{name} is not a video or was truncated: an MP4 without its index (moov) cannot be read."
         )
-    return SourceUnreadable(f"{name} cannot be read as a video: {_last(stderr, location)}.")
+    return SourceUnreadable(
+        f"{name} cannot be read as a video: {_last(stderr, location, returncode)}."
+    )
 
 
 def _unfetched(name: str, text: str, last: str) -> SourceUnreadable | SourceGone | Unavailable:
@@ -271,8 +273,13 @@ def _not_a_video(demuxer: str) -> str:
     return f"has a format that hevcq does not open ({name})"
 
 
-def _last(stderr: Sequence[str], location: str) -> str:
-    """Return ffprobe's last line without the location, which may hold a signature or odd bytes."""
+def _last(stderr: Sequence[str], location: str, returncode: int) -> str:
+    """Return ffprobe's last line without the location, which may hold a signature or odd bytes.
+
+    Of an ffprobe that crashed, its signal.
+    """
+    if returncode < 0:
+        return f"ffprobe crashed ({ending(returncode)})"
     line = stderr[-1] if stderr else "no reason given"
     for prefix in (f"file:{location}: ", f"{location}: "):
         line = line.removeprefix(os.fsencode(prefix).decode("utf-8", "replace"))
@@ -328,7 +335,7 @@ def _read_h264_hdr(
         argv, stop=stop, limits=reading(PROBE_LIMITS, tools, location), deadline_s=PROBE_DEADLINE_S
     )
     if first.returncode != 0:
-        raise probe_error(location, first.stderr)
+        raise probe_error(location, first.stderr, first.returncode)
     mastering, light = static_hdr(first.stdout)
     video = stream.video
     assert video is not None  # or it could not lack anything

@@ -87,6 +87,20 @@ class Finished:
     seconds: float
     cpu_s: float
 
+    @property
+    def ending(self) -> str:
+        """How the child ended: `exit code 1`, or the signal that ended it."""
+        return ending(self.returncode)
+
+
+def ending(returncode: int) -> str:
+    """Return how a child ended: `exit code 1`, or `signal SIGSEGV` of one that crashed."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    with contextlib.suppress(ValueError):
+        return f"signal {signal.Signals(-returncode).name}"
+    return f"signal {-returncode}"
+
 
 def run_child(
     argv: Sequence[str],

@@ -32,7 +32,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.ffmpeg.inputs import display_name, ffmpeg_url, is_url, strip_name
-from hevcq.ffmpeg.process.child import shell_command
+from hevcq.ffmpeg.process.child import ending, shell_command
 from hevcq.ffmpeg.versions import about_input
 
 VERSION = 3
@@ -149,7 +149,7 @@ def decode_errors(lines: Iterable[str], returncode: int) -> tuple[str, ...]:
     """Return the errors of a program that decoded: its unexpected lines, or else its exit code."""
     errors = unexpected_lines(lines, Pass.DECODE)
     if returncode != 0 and not errors:
-        errors = (f"decoding ended with exit code {returncode}",)
+        errors = (f"decoding ended with {ending(returncode)}",)
     return errors
 
 
@@ -382,7 +382,7 @@ def damaged(location: str, line: str, others: int = 0) -> SourceDamaged:
 def _unexplained(ended: FfmpegExit, what: str) -> EncoderFailed:
     last = _sentence(ended.stderr)
     return EncoderFailed(
-        f"{what}: {last}." if last else f"{what} with exit code {ended.returncode}.",
+        f"{what}: {last}." if last else f"{what} with {ending(ended.returncode)}.",
         returncode=ended.returncode,
         tail=ended.stderr,
         command=shell_command(ended.command),

@@ -82,6 +82,12 @@ class JobTracker:
         with self._lock:
             return len(self._open)
 
+    @property
+    def profiles(self) -> set[str]:
+        """The profiles of the jobs that have not ended yet."""
+        with self._lock:
+            return {entry.job.profile for entry in self._open.values()}
+
     def follows(self, job_id: str) -> bool:
         """Return whether a job is tracked now."""
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 
 from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed, in_words
 from hevcq.errors import UsageError
@@ -81,13 +82,20 @@ def sentence(made: Pause, clock: Clock, hours: Hours) -> str:
 
 
 def why_closed(
-    pauses: Pauses, profiles: Iterable[str], hours: Hours, now: float, condition: str = ""
+    pauses: Pauses,
+    profiles: Iterable[str],
+    hours: Hours,
+    now: float,
+    condition: str = "",
+    unfit: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[ClosedStatus, ...]:
     """Return why work of these profiles may not begin, profiles with one reason together."""
     known = pauses.pauses()
     reasons: dict[Closed, list[str]] = {}
     for name in profiles:
         found = closed(name, known, hours, now, condition)
+        if found is None and name in unfit:
+            found = Closed(unfit[name], RunningWork.BORDER)
         if found is not None:
             reasons.setdefault(found, []).append(name)
     return tuple(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hevcq.domain.job import JobRecord, JobState
@@ -90,18 +90,23 @@ class Unqueued:
     reason: str
 
 
-def overview(
-    backend: Backend,
-    clock: Clock,
-    *,
-    limit: int,
-    workers: int | None = None,
-    hours: Hours | None = None,
-    condition: str = "",
-) -> Overview:
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What this machine says of its own work.
+
+    `workers` is the number of its worker processes, None for a fleet. `hours` and `condition` may hold
+    work back as a pause does; `unfit` says which profiles its ffmpeg cannot make, and why.
+    """
+
+    workers: int | None = None
+    hours: Hours = field(default_factory=Hours)
+    condition: str = ""
+    unfit: Mapping[str, str] = field(default_factory=dict)
+
+
+def overview(backend: Backend, clock: Clock, here: Here, *, limit: int) -> Overview:
     """Count every queue and state, and list at most `limit` running jobs.
 
-    `hours` and `condition` are this machine's, and may hold work back as a pause does.
     Raises StorageError or Unavailable.
     """
     counts = backend.ledger.counts()
@@ -124,9 +129,9 @@ def overview(
     jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
     running = tuple(_running(backend, job, clock.now()) for job in itertools.islice(jobs, limit))
     shut = why_closed(
-        backend.pauses, backend.queues, hours or Hours(), clock.now(), condition=condition
+        backend.pauses, backend.queues, here.hours, clock.now(), here.condition, here.unfit
     )
-    return Overview(clock.now(), tuple(queues), running, workers, shut)
+    return Overview(clock.now(), tuple(queues), running, here.workers, shut)
 
 
 def jobs_of(

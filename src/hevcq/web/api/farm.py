@@ -29,7 +29,7 @@ from hevcq.usecases.operations.dead_letters import (
 from hevcq.usecases.operations.reprocess import ReprocessRequest, ReprocessResult
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
 from hevcq.usecases.operations.savings import DAYS, savings
-from hevcq.usecases.operations.status import RunningStatus, overview, reason_in_words
+from hevcq.usecases.operations.status import Here, RunningStatus, overview, reason_in_words
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.web.checks import page_checks
@@ -46,7 +46,8 @@ UNKNOWN = "There is no such job."
 @router.get("/queues")
 def list_queues(call: Operates) -> models.QueuesOut:
     """Count every queue, and the workers."""
-    found = overview(call.app.backend, call.app.clock, limit=0, workers=call.app.workers_running())
+    here = Here(call.app.workers_running())
+    found = overview(call.app.backend, call.app.clock, here, limit=0)
     return models.QueuesOut(
         queues=[
             models.QueueOut.model_validate(each, from_attributes=True) for each in found.queues
@@ -226,7 +227,7 @@ def list_running(
     call: Operates, query: Annotated[models.PageQuery, Query()]
 ) -> models.RunningListOut:
     """List the jobs that are encoded now, with the range of their time left."""
-    found = overview(call.app.backend, call.app.clock, limit=query.limit)
+    found = overview(call.app.backend, call.app.clock, Here(), limit=query.limit)
     return models.RunningListOut(running=[_running_out(each) for each in found.running])
 
 

@@ -186,14 +186,7 @@ def _board(request: Request, services: Services) -> HTMLResponse:
 
 def _now(app: App) -> str:
     """Return the part that changes: queues and running jobs."""
-    found = overview(
-        app.backend,
-        app.clock,
-        limit=MAX_RUNNING,
-        workers=app.workers_running(),
-        hours=app.hours,
-        condition=app.condition(),
-    )
+    found = overview(app.backend, app.clock, app.here(), limit=MAX_RUNNING)
     running = [
         (
             job,

@@ -83,6 +83,10 @@ class WorkerContext:
         """Return why no work of this profile may begin, or None; see `admission`."""
         return None if self.admission is None else self.admission.closed(profile, now=now)
 
+    def require_tested(self, profile: Profile, stop: threading.Event) -> Closed | None:
+        """Return why ffmpeg cannot make this profile here, or None; see `admission`."""
+        return None if self.admission is None else self.admission.require_tested(profile, stop)
+
     def encoding(self, slot: str, check: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold one of the pool's parallel encodes inside the context; see `encode_slots`."""
         return (

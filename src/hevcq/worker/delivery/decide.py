@@ -131,7 +131,10 @@ def _self_tested(context: WorkerContext, error: Exception, claimed: ClaimedTask)
     """
     if handling(error) is Handling.LATER and suspect(classify(error)):
         try:
-            context.encoder.self_test(claimed.profile, stop=claimed.lease.stop)
+            with context.scratch.job("self-test") as folder:
+                context.encoder.self_test(
+                    claimed.profile, folder, stop=claimed.lease.stop, again=True
+                )
         except WorkerUnfit as unfit:
             get_logger(job=claimed.task.job_id).error("trial_failed", reason=str(unfit))
             return unfit

@@ -1,0 +1,112 @@
+"""Hold back each profile that ffmpeg cannot make on this machine, until it can.
+
+A profile is tested before its first job with a build of ffmpeg, and its jobs wait in their queue if it
+fails: they would fail one after another. A failed one is tested again once ffmpeg or the recipe is
+another, and now and then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.pause import Closed, RunningWork
+from hevcq.domain.profile import Profile
+from hevcq.errors import HevcqError, Stopped, WorkerUnfit
+from hevcq.ports.encoder import Encoder
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+
+AGAIN_EVERY_S = 5.0
+"""Seconds between looks whether ffmpeg or a recipe was replaced."""
+RETEST_S = 120.0
+"""Seconds after which a failed profile is tested again all the same: its library may have been mended."""
+STOPPED = Closed("The self-test of ffmpeg was stopped.", RunningWork.BORDER)
+
+
+Identity = tuple[str, str]
+"""A revision of a profile, and a build of ffmpeg."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a profile cannot be made, and by which recipe and build; `at` is in monotonic seconds."""
+
+    problem: str
+    known: Identity | None
+    at: float
+
+
+class SelfTests:
+    """What each profile's self-test said; safe to use from any thread.
+
+    `folder` makes an empty folder for a test. `profiles` returns those in force, by name. `report` is
+    called with all problems by profile whenever they change.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        folder: Callable[[str], AbstractContextManager[Path]],
+        clock: Clock,
+        profiles: Callable[[], Mapping[str, Profile]],
+        report: Callable[[Mapping[str, str]], None],
+    ) -> None:
+        self._encoder, self._folder, self._clock = encoder, folder, clock
+        self._profiles, self._report = profiles, report
+        self._failures: dict[str, _Failure] = {}
+        self._testing, self._never = threading.Lock(), threading.Event()
+
+    def closed(self, profile: str) -> Closed | None:
+        """Return why work of this profile waits, or None; what runs goes on to its end."""
+        failed = self._failures.get(profile)
+        return Closed(failed.problem, RunningWork.BORDER) if failed is not None else None
+
+    def require(self, profile: Profile, stop: threading.Event) -> Closed | None:
+        """Test a profile before a job of it begins; return why the job must wait, or None."""
+        with self._testing:
+            if profile.name not in self._failures and not self._test(profile, stop):
+                return STOPPED
+        return self.closed(profile.name)
+
+    def look_again(self) -> None:
+        """Test failed profiles again for which there is a reason."""
+        known = self._profiles()
+        for name, failed in list(self._failures.items()):
+            profile, old = known.get(name), self._clock.monotonic() - failed.at >= RETEST_S
+            if profile is not None and (old or self._identity(profile) != failed.known):
+                with self._testing:
+                    self._test(profile, self._never)
+
+    def _test(self, profile: Profile, stop: threading.Event) -> bool:
+        """Test a profile and note the result; return whether there is one."""
+        log, problem = get_logger(profile=profile.name), ""
+        known: Identity | None = self._identity(profile)
+        try:
+            with self._folder("self-test") as folder:
+                self._encoder.self_test(profile, folder, stop=stop)
+        except Stopped:
+            return False
+        except WorkerUnfit as error:
+            problem = str(error)
+        except HevcqError as error:  # such as a full disk, which may pass at any moment
+            problem, known = str(error), None
+        except Exception as error:
+            log.exception("self_test_broke")
+            problem = f"The self-test of the profile {profile.name} broke: {error!r}."
+        before = self._failures.pop(profile.name, None)
+        if problem:
+            self._failures[profile.name] = _Failure(problem, known, self._clock.monotonic())
+        if problem != (before.problem if before is not None else ""):
+            log.warning("self_test", reason=problem or "It passes now.")
+            self._report({name: each.problem for name, each in self._failures.items()})
+        return True
+
+    def _identity(self, profile: Profile) -> Identity:
+        try:
+            return profile.revision, self._encoder.build()
+        except HevcqError as error:
+            return profile.revision, str(error)
