@@ -36,7 +36,6 @@ WAIVED: dict[str, str] = {}
 """At most two `file:function` waivers, each with its reason."""
 SMALL: dict[str, str] = {
     "src/hevcq/__main__.py": "the entry point of `python -m hevcq`",
-    "src/hevcq/backends/embedded/videos/accounts.py": "a port, in SQLite",
     "src/hevcq/cli/main.py": "the entry point of the program",
     "src/hevcq/cli/queue/cancel.py": "one command",
     "src/hevcq/cli/queue/worker.py": "one command",

@@ -12,7 +12,7 @@ from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.wiring.app import open_app
 from hevcq.wiring.worker import ORIGINALS_FIRST_S, build_pool, slots_per_job, watchers
-from hevcq.worker.monitoring.periodic import Periodic
+from hevcq.worker.monitoring.watchers import Periodic
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.media_facts import SHIPPED

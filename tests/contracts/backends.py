@@ -119,8 +119,8 @@ def open_embedded(folder: Path) -> World:
     from hevcq.backends.embedded.database import DATABASE, Database
     from hevcq.backends.embedded.factory import open_embedded
     from hevcq.backends.embedded.jobs.tables import Outgoing, send
-    from hevcq.backends.embedded.videos.accounts import SqliteAccounts
     from hevcq.backends.embedded.videos.files import FolderVideoFiles
+    from hevcq.backends.embedded.videos.records import SqliteAccounts
 
     clock = ManualClock()
     opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, clock)

@@ -13,7 +13,7 @@ from hevcq import alive
 from hevcq.util.clock import SystemClock
 from hevcq.util.processes import FOLDER, Processes, read
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.monitoring.pool_state import PoolState, SignOfLife
+from hevcq.worker.monitoring.watchers import PoolState, SignOfLife
 from hevcq.worker.pool import Numbers, WorkerPool
 from support.clips import ManualClock
 from support.fakes.farm import Farm

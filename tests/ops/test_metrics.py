@@ -22,9 +22,8 @@ from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring import metrics as m
 from hevcq.worker.monitoring.exports import MAX_VALUES, Exposition
 from hevcq.worker.monitoring.metrics import METRICS, Metrics
-from hevcq.worker.monitoring.pool_state import PoolState
-from hevcq.worker.monitoring.recorder import ENDS
-from hevcq.worker.monitoring.reporter import MetricsReport, Outlets
+from hevcq.worker.monitoring.recorder import ENDS, MetricsReport, Outlets
+from hevcq.worker.monitoring.watchers import PoolState
 from ops.metered import Metered, checked, parsed
 from support.fakes.farm import Farm
 

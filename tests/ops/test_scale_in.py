@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hevcq.backends.aws.task_protection import TaskProtection
+from hevcq.backends.aws.clients import TaskProtection
 from hevcq.domain.job import JobState
 from hevcq.settings.model import Settings
 from hevcq.wiring.app import open_app
 from hevcq.wiring.worker import watchers
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.monitoring.pool_state import PoolState
 from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard
+from hevcq.worker.monitoring.watchers import PoolState
 from hevcq.worker.pool import Numbers, WorkerPool
 from ops.agent import Agent, agent
 from support.clips import ManualClock

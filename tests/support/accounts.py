@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.backends.embedded.database import DATABASE, Database
-from hevcq.backends.embedded.videos.accounts import SqliteAccounts
+from hevcq.backends.embedded.videos.records import SqliteAccounts
 
 
 @contextmanager

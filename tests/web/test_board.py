@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from hevcq.backends.embedded.health_records import SqliteHealthRecords
+from hevcq.backends.embedded.catalog import SqliteHealthRecords
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.library.filesystem import fingerprint_of
+from hevcq.ports.catalog import Checked, Depth, Health, Spot
 from hevcq.ports.event_log import Happened
-from hevcq.ports.health import Checked, Depth, Health, Spot
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.libraries.feed import Feed, listed

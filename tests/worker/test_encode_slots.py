@@ -7,8 +7,8 @@ import pytest
 from hevcq.domain.job import JobState, Phase
 from hevcq.errors import ConfigError, LeaseLost, Stopped
 from hevcq.ports.encoder import EncodeProgress
+from hevcq.worker.admission import AHEAD_S, EncodeSlots
 from hevcq.worker.delivery.lease import Heartbeat
-from hevcq.worker.encode_slots import AHEAD_S, EncodeSlots
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.slot import SlotOutcome

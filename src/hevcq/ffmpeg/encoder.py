@@ -33,6 +33,7 @@ from hevcq.ffmpeg.run.runner import (
     new_output,
     run_with_progress,
 )
+from hevcq.ports.catalog import Spot
 from hevcq.ports.encoder import (
     TRIMMED,
     ChunkReport,
@@ -47,7 +48,6 @@ from hevcq.ports.encoder import (
     TrimmedSource,
     VerifyRequest,
 )
-from hevcq.ports.health import Spot
 from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:

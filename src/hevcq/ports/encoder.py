@@ -16,7 +16,7 @@ from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
 from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import WorkerUnfit
-from hevcq.ports.health import Spot
+from hevcq.ports.catalog import Spot
 
 
 class StopEvent(threading.Event):

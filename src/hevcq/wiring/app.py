@@ -161,7 +161,7 @@ class App:
     def accounts(self) -> Accounts:
         """Who may use the page."""
         if self.settings.backend == "embedded":
-            from hevcq.backends.embedded.videos.accounts import SqliteAccounts
+            from hevcq.backends.embedded.videos.records import SqliteAccounts
 
             return SqliteAccounts(self._embedded.database)
         from hevcq.backends.aws.factory import open_aws_accounts

@@ -14,7 +14,7 @@ from hevcq.usecases.library_state import folder_state
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hevcq.ports.health import Checked
+    from hevcq.ports.catalog import Checked
     from hevcq.usecases.health.check import CheckRequest, HealthCheck
     from hevcq.usecases.health.nightly import Nights
     from hevcq.wiring.app import App
@@ -33,7 +33,7 @@ def open_check(
 
     Raises StorageError if that cannot be opened.
     """
-    from hevcq.backends.embedded.health_records import SqliteHealthRecords
+    from hevcq.backends.embedded.catalog import SqliteHealthRecords
     from hevcq.usecases.health.check import HealthCheck, HealthPorts
 
     app.encoder.version()  # no file is blamed for an ffmpeg that is not there
@@ -44,7 +44,7 @@ def open_check(
 
 def unsound_videos(app: App) -> list[Checked]:
     """Return what checks found damaged, rotten or unreadable. Raises StorageError."""
-    from hevcq.backends.embedded.health_records import SqliteHealthRecords
+    from hevcq.backends.embedded.catalog import SqliteHealthRecords
     from hevcq.usecases.health.check import unsound
 
     return unsound(SqliteHealthRecords(app.records))
@@ -90,7 +90,7 @@ class HealthWatch:
             self._reported = ""
 
     def _check(self) -> None:
-        from hevcq.backends.embedded.health_records import SqliteHealthRecords
+        from hevcq.backends.embedded.catalog import SqliteHealthRecords
         from hevcq.usecases.health.check import HealthPorts
         from hevcq.usecases.health.nightly import NightlyCheck, Surroundings
         from hevcq.wiring.notify import event_log, notify_now

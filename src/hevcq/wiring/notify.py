@@ -22,13 +22,12 @@ from hevcq.util.text import printable, reason_of
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from hevcq.ports.event_log import EventLog, Happened
-    from hevcq.ports.receiver import Receiver
+    from hevcq.ports.event_log import EventLog, Happened, Receiver
     from hevcq.settings.model import Settings
     from hevcq.usecases.history.gather import LedgerGather
     from hevcq.usecases.history.roll_up import RollUp
     from hevcq.wiring.app import App
-    from hevcq.worker.monitoring.pool_state import PoolState
+    from hevcq.worker.monitoring.watchers import PoolState
 
 EVERY_S = 5.0
 """Seconds between looks for new events: one lookup in an index each."""
@@ -85,7 +84,7 @@ class EventWatcher:
     def __init__(self, app: App) -> None:
         from hevcq.usecases.notify.sender import Sender
         from hevcq.usecases.notify.summaries import BatchWatch
-        from hevcq.worker.monitoring.periodic import Background
+        from hevcq.worker.monitoring.watchers import Background
 
         settings, self._app, self._log = app.settings, app, event_log(app)
         self._roll_up = roll_up(app, self._log)
@@ -265,8 +264,7 @@ def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
 
     Raises UsageError for an unknown name.
     """
-    from hevcq.ports.event_log import Happened
-    from hevcq.ports.receiver import NotDelivered
+    from hevcq.ports.event_log import Happened, NotDelivered
     from hevcq.usecases.notify.words import message_of
 
     log, found = event_log(app), receivers(app.settings, app.clock)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission
     from hevcq.worker.handler import ProfileQueue
-    from hevcq.worker.monitoring.pool_state import Watcher
+    from hevcq.worker.monitoring.watchers import Watcher
     from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.scratch import Scratch
     from hevcq.worker.signals import StopSignals
@@ -92,7 +92,7 @@ def build_pool(
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
     """Return what looks after the backend now and then beside the work."""
     from hevcq.usecases.operations.expired_messages import ExpiredMessages
-    from hevcq.worker.monitoring.periodic import Periodic
+    from hevcq.worker.monitoring.watchers import Periodic
 
     backend, found = app.worker_backend, _set_sweeper(app, wanted)
     if backend.external_dlq:
@@ -108,7 +108,7 @@ def _admission(
     from hevcq.settings.schedule import ScheduleSettings
     from hevcq.wiring.machine_condition import COMMAND_EVERY_S, MachineCondition
     from hevcq.worker.admission import Admission
-    from hevcq.worker.monitoring.periodic import Periodic
+    from hevcq.worker.monitoring.watchers import Periodic
     from hevcq.worker.self_tests import AGAIN_EVERY_S, SelfTests
 
     def schedule() -> ScheduleSettings:
@@ -188,12 +188,12 @@ def slots_per_job(settings: Settings, slots: int, profile: Profile) -> int:
 def watchers(app: App) -> list[Watcher]:
     """Return the watchers of a pool: the sign of life, the end of kept originals, and on ECS the
     scale-in guard."""
-    from hevcq.worker.monitoring.pool_state import SignOfLife
+    from hevcq.worker.monitoring.watchers import SignOfLife
 
     found: list[Watcher] = [SignOfLife(app.processes, app.clock)]
     if app.settings.backend == "embedded":  # a fleet's workers have no library
         from hevcq.usecases.placement.originals import free_due
-        from hevcq.worker.monitoring.periodic import Periodic
+        from hevcq.worker.monitoring.watchers import Periodic
 
         free = partial(free_due, app.library_ports)
         found.append(
@@ -214,7 +214,7 @@ def watchers(app: App) -> list[Watcher]:
 def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
     """Return the watcher that removes replaced sets of files; none where no profile makes sets."""
     from hevcq.domain.profile import Container
-    from hevcq.worker.monitoring.periodic import Periodic
+    from hevcq.worker.monitoring.watchers import Periodic
     from hevcq.worker.sets import sweep_sets
 
     # On one machine every worker may; on AWS each has its own profile's rights.
@@ -225,7 +225,7 @@ def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
 
 
 def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
-    from hevcq.backends.aws.task_protection import TaskProtection
+    from hevcq.backends.aws.clients import TaskProtection
     from hevcq.worker.monitoring.scale_in import ScaleInGuard
 
     try:
@@ -241,8 +241,7 @@ def _with_metrics(
     """Return the event listener and the pool watcher that export metrics as configured."""
     from hevcq.worker.monitoring.exports import Exposition
     from hevcq.worker.monitoring.metrics import Metrics
-    from hevcq.worker.monitoring.recorder import Meter
-    from hevcq.worker.monitoring.reporter import MetricsReport, Outlets
+    from hevcq.worker.monitoring.recorder import Meter, MetricsReport, Outlets
 
     settings = app.settings
     meter = Meter(Metrics(keep_values=settings.metrics_emf), app.clock)

@@ -10,11 +10,11 @@ from functools import partial
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.util.log import get_logger
+from hevcq.worker.admission import EXTRA_SLOTS, EncodeSlots
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.split_leftovers import sweep_leftovers
-from hevcq.worker.encode_slots import EXTRA_SLOTS, EncodeSlots
 from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.monitoring.pool_state import PoolState, Watcher
+from hevcq.worker.monitoring.watchers import PoolState, Watcher
 from hevcq.worker.poller import Poller
 from hevcq.worker.signals import StopSignals
 from hevcq.worker.slot import Slot, SlotOutcome

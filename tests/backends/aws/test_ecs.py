@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from hevcq.backends.aws.task_protection import TaskProtection
+from hevcq.backends.aws.clients import TaskProtection
 from hevcq.errors import ConfigError
 from support.standin import Quiet, running
 

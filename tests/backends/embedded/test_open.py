@@ -77,10 +77,10 @@ def test_what_was_recorded_is_there_after_opening_again(opener) -> None:
 
 
 def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -> None:
-    from hevcq.backends.embedded.jobs import task_publisher
+    from hevcq.backends.embedded.jobs import queue
 
     opened, calls = opener(), []
-    real = task_publisher.tables.send
+    real = queue.tables.send
 
     def fail(connection, queue: str, *args, **named) -> None:
         calls.append(queue)
@@ -88,7 +88,7 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
             raise sqlite3.OperationalError("the disk went away")
         real(connection, queue, *args, **named)
 
-    monkeypatch.setattr(task_publisher.tables, "send", fail)
+    monkeypatch.setattr(queue.tables, "send", fail)
     with pytest.raises(StorageError):
         opened.backend.task_publisher.publish(source(), ["hevc", "720p"], announced=False)
 

@@ -9,8 +9,7 @@ from chaos.sim.sched import SimClock
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.factory import free_owner
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
-from hevcq.backends.embedded.jobs.queue import PEEK, QueueConfig, SqliteQueue
-from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
+from hevcq.backends.embedded.jobs.queue import PEEK, QueueConfig, SqliteQueue, SqliteTaskPublisher
 from hevcq.ports.queue import Selection
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue

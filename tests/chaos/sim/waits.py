@@ -8,7 +8,7 @@ from typing import Any
 
 from chaos.sim.sched import Scheduler, SimClock, SimEvent, SimLock
 from chaos.sim.threads import SimThreading
-from hevcq.worker import encode_slots as stages
+from hevcq.worker import admission as stages
 from hevcq.worker import poller as receivers
 from hevcq.worker import slot as loop
 

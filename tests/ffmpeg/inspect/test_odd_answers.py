@@ -15,7 +15,7 @@ from hevcq.errors import EncoderFailed, MediaRefused, SourceUnreadable, Stopped,
 from hevcq.ffmpeg.containers import unindexed as asf_objects
 from hevcq.ffmpeg.inspect import captions, locate, measure, preflight, telecine
 from hevcq.ffmpeg.process.child import Finished
-from hevcq.ports.health import Spot
+from hevcq.ports.catalog import Spot
 from support.media_facts import audio, profile, video
 
 URL = "http://127.0.0.1:9/a.ts"

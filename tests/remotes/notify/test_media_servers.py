@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.ports.receiver import Message, NotDelivered
+from hevcq.ports.event_log import Message, NotDelivered
 from hevcq.remotes.notify.media_servers import KINDS, MediaServer
 from support.standin import Quiet, running
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.backends.embedded.catalog import SqliteHealthRecords
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.health_records import SqliteHealthRecords
 from hevcq.errors import (
     DiskFull,
     MediaRefused,
@@ -22,7 +22,7 @@ from hevcq.errors import (
     Stopped,
     Unavailable,
 )
-from hevcq.ports.health import Checked, Depth, Health, Spot
+from hevcq.ports.catalog import Checked, Depth, Health, Spot
 from hevcq.usecases.health.check import (
     CheckRequest,
     HealthCheck,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.backends.embedded.catalog import SqliteHealthRecords
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
-from hevcq.backends.embedded.health_records import SqliteHealthRecords
 from hevcq.domain.schedule import Schedule
 from hevcq.settings.model import Settings
 from hevcq.settings.service import HealthSettings

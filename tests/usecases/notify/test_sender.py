@@ -9,8 +9,7 @@ import pytest
 
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
-from hevcq.ports.event_log import Happened
-from hevcq.ports.receiver import RETRIES_S, Message, NotDelivered, Receiver
+from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
 from hevcq.usecases.notify.sender import Sender
 from hevcq.usecases.notify.words import message_of
 from support.clips import ManualClock

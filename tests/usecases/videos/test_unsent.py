@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hevcq.domain.videos.record import Video, VideoStatus
-from hevcq.ports.event_log import Happened
-from hevcq.ports.receiver import RETRIES_S, Message, NotDelivered, Receiver
+from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
 from hevcq.usecases.notify.sender import DirectSender
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.upkeep import SENDING_S, look_after

@@ -10,8 +10,7 @@ from hevcq.errors import Unavailable
 from hevcq.ports.queue import DeadLetter, Selection
 from hevcq.usecases.operations.expired_messages import FULL_CHECK_EVERY, ExpiredMessages
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.monitoring.periodic import Periodic
-from hevcq.worker.monitoring.pool_state import PoolState
+from hevcq.worker.monitoring.watchers import Periodic, PoolState
 from support.fakes.backend import Faulty
 from support.fakes.farm import Farm
 from support.fakes.videofarm import VideoFarm

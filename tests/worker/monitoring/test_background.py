@@ -2,8 +2,7 @@
 
 import threading
 
-from hevcq.worker.monitoring.periodic import AFTER_DEFECT_S, Background, Periodic
-from hevcq.worker.monitoring.pool_state import PoolState
+from hevcq.worker.monitoring.watchers import AFTER_DEFECT_S, Background, Periodic, PoolState
 from support.clips import ManualClock
 
 

@@ -19,9 +19,8 @@ from hevcq.backends.aws.s3.store import Buckets, S3Store
 from hevcq.backends.aws.sqs.message_parser import Recipient
 from hevcq.backends.aws.sqs.queue import SqsQueue
 from hevcq.backends.aws.task_publisher import AwsTaskPublisher
-from hevcq.backends.aws.videos.accounts import DynamoAccounts
 from hevcq.backends.aws.videos.files import S3VideoFiles
-from hevcq.backends.aws.videos.records import DynamoVideoRecords
+from hevcq.backends.aws.videos.records import DynamoAccounts, DynamoVideoRecords
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend

@@ -1,4 +1,4 @@
-"""Implement the catalog port in SQLite: probe cache and placements, with paths as raw bytes."""
+"""Implement the catalog and the health records of libraries in SQLite, with paths as raw bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from hevcq.backends.embedded.database import Database
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.ports.catalog import (
     Catalog,
+    Checked,
+    Depth,
     EncodeCost,
     Fingerprint,
     HashedFile,
+    Health,
+    HealthRecords,
     LivedTime,
     Mode,
     Placement,
     PlacementState,
+    Spot,
 )
 from hevcq.util.clock import Clock
 
@@ -274,4 +279,79 @@ def _placement(row: tuple[Any, ...]) -> Placement:
         retained=None if retained is None else Path(os.fsdecode(retained)),
         sha256=sha256,
         updated_at=updated_at,
+    )
+
+
+HEALTH_COLUMNS = "path, size, mtime_ns, inode, device, sha256, depth, health, detail, at, spots"
+RECORD_HEALTH = (
+    f"INSERT OR REPLACE INTO health ({HEALTH_COLUMNS}) "  # noqa: S608 - constants only
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+UNSOUND = f"SELECT {HEALTH_COLUMNS} FROM health WHERE health <> 'sound' ORDER BY at DESC, path"  # noqa: S608
+ROUND = "SELECT at FROM health_round WHERE round = ?"
+BEGIN_ROUND = "INSERT OR REPLACE INTO health_round VALUES (?, ?)"
+END_ROUND = "DELETE FROM health_round WHERE round = ?"
+
+
+class SqliteHealthRecords(HealthRecords):
+    """Store the records in a database that somebody else closes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def checked(self, paths: Sequence[Path]) -> Mapping[Path, Checked]:
+        """Look up paths in batches."""
+        found: dict[Path, Checked] = {}
+        for start in range(0, len(paths), BATCH):
+            batch = [os.fsencode(path) for path in paths[start : start + BATCH]]
+            marks = ", ".join("?" * len(batch))
+            sql = f"SELECT {HEALTH_COLUMNS} FROM health WHERE path IN ({marks})"  # noqa: S608 - marks only
+            found.update(
+                (each.path, each) for each in map(_checked, self._database.rows(sql, batch))
+            )
+        return found
+
+    def unsound(self) -> Sequence[Checked]:
+        """Look up all of them."""
+        return [_checked(row) for row in self._database.rows(UNSOUND)]
+
+    def record(self, checked: Checked) -> None:
+        """Write one row."""
+        row = (
+            os.fsencode(checked.path),
+            *dataclasses.astuple(checked.fingerprint),
+            checked.sha256,
+            checked.depth,
+            checked.health,
+            checked.detail,
+            checked.at,
+            json.dumps([dataclasses.astuple(spot) for spot in checked.spots]),
+        )
+        self._database.write(lambda c: c.execute(RECORD_HEALTH, row))
+
+    def round_began(self, key: str) -> float | None:
+        """Look up one round."""
+        row = self._database.row(ROUND, (key,))
+        return None if row is None else float(row[0])
+
+    def begin_round(self, key: str, at: float) -> None:
+        """Write one row."""
+        self._database.write(lambda c: c.execute(BEGIN_ROUND, (key, at)))
+
+    def end_round(self, key: str) -> None:
+        """Delete one row."""
+        self._database.write(lambda c: c.execute(END_ROUND, (key,)))
+
+
+def _checked(row: tuple[Any, ...]) -> Checked:
+    path, size, mtime_ns, inode, device, sha256, depth, health, detail, at, spots = row
+    return Checked(
+        path=Path(os.fsdecode(path)),
+        fingerprint=Fingerprint(size, mtime_ns, inode, device),
+        sha256=sha256,
+        depth=Depth(depth),
+        health=Health(health),
+        detail=detail,
+        at=at,
+        spots=tuple(Spot(*spot) for spot in json.loads(spots)),
     )

@@ -14,8 +14,7 @@ from hevcq.backends.embedded.errors import damaged, file_errors, log_notice
 from hevcq.backends.embedded.jobs import ledger as ledger_sql
 from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
-from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
-from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
+from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue, SqliteTaskPublisher
 from hevcq.backends.embedded.store.store import FileStore
 from hevcq.backends.embedded.videos.records import SqliteVideoRecords
 from hevcq.domain.profile import MAX_VISIBILITY_S, Profile

@@ -12,7 +12,7 @@ import threading
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import read_packets
 from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
-from hevcq.ports.health import Spot
+from hevcq.ports.catalog import Spot
 
 MAX_SPOTS = 20
 APART_S = 1.0

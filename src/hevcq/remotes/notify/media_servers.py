@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from hevcq.ports.receiver import Message, NotDelivered, Receiver
+from hevcq.ports.event_log import Message, NotDelivered, Receiver
 from hevcq.remotes.notify.webhook import ask
 
 CHANGED = frozenset({"video.replaced", "video.undone", "video.placed"})

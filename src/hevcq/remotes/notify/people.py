@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hevcq.errors import ConfigError
-from hevcq.ports.receiver import Message, NotDelivered, Receiver
+from hevcq.ports.event_log import Message, NotDelivered, Receiver
 
 MAX_MESSAGES = 500
 MAX_LINES = 40

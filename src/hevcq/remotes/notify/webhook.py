@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import httpx2 as http
 from standardwebhooks import Webhook as Signer
 
-from hevcq.ports.receiver import Message, NotDelivered, Receiver
+from hevcq.ports.event_log import Message, NotDelivered, Receiver
 from hevcq.util.clock import Clock
 
 TIMEOUT_S = 10.0

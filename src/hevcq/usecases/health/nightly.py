@@ -13,8 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from hevcq.domain.schedule import Schedule
+from hevcq.ports.catalog import Checked, Health, HealthRecords
 from hevcq.ports.event_log import EventLog, Happened
-from hevcq.ports.health import Checked, Health, HealthRecords
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts, summary, where
 from hevcq.util.text import printable
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from hevcq.domain.keys import EVERY_PROFILE
-from hevcq.ports.event_log import Happened
-from hevcq.ports.receiver import Message
+from hevcq.ports.event_log import Happened, Message
 from hevcq.util.text import printable, size
 
 TITLES: Mapping[str, str] = {

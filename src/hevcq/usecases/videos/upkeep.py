@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from hevcq.domain.videos.record import Unsent, Video, VideoStatus
 from hevcq.errors import Conflict, HevcqError
-from hevcq.ports.event_log import Happened
-from hevcq.ports.receiver import RETRIES_S
+from hevcq.ports.event_log import RETRIES_S, Happened
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import refresh
 from hevcq.usecases.videos.raw_files import delete_raw

@@ -21,10 +21,9 @@ from hevcq.util.clock import Clock
 from hevcq.util.host import disk_shortage, source_room
 from hevcq.util.log import get_logger
 from hevcq.util.retry import Waiting, retry_control_call
-from hevcq.worker.admission import Admission
+from hevcq.worker.admission import Admission, EncodeSlots
 from hevcq.worker.delivery.fault_attribution import CircuitBreaker
 from hevcq.worker.delivery.lease import Beating, Heartbeat, Lease
-from hevcq.worker.encode_slots import EncodeSlots
 from hevcq.worker.scratch import Scratch
 
 Result = TypeVar("Result")

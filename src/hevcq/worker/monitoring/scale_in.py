@@ -7,8 +7,7 @@ from typing import Protocol
 
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-from hevcq.worker.monitoring.periodic import Background
-from hevcq.worker.monitoring.pool_state import PoolState
+from hevcq.worker.monitoring.watchers import Background, PoolState
 
 PROTECT_S = 3600.0
 """Seconds after which a protection expires if this process dies without ending it."""

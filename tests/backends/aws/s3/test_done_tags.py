@@ -8,7 +8,7 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.backends.aws.factory import open_aws
-from hevcq.backends.aws.s3.done_tags import MAX_TAGS
+from hevcq.backends.aws.s3.metadata import MAX_TAGS
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import SourceDamaged
 from hevcq.ports.ledger import JobFilter

@@ -1,4 +1,11 @@
-"""Convert S3's answers to hevcq's values, and encode metadata for HTTP headers. Pure."""
+"""Read S3's answers about an object: its metadata, its version, whether it is there, its tags.
+
+S3 says 404 for a missing key only to a caller with an unconditional s3:ListBucket, otherwise 403
+(https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html). The roles of workers may
+list only their own prefixes, so that one profile does not learn the names of another's videos, and a
+condition on `s3:prefix` never holds for HeadObject. A listing of the very key then decides, because
+for it the condition holds.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +16,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
+from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
 from hevcq.domain.job import Source
-from hevcq.errors import SourceChanged, SourceUnreadable
+from hevcq.errors import SourceChanged, SourceUnreadable, Unavailable
 from hevcq.ports.store import StoredObject
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 JOB, FENCE, SHA256 = "hevcq-job", "hevcq-fence", "hevcq-sha256"
@@ -97,3 +109,106 @@ def _unpacked(value: str) -> str:
         return raw.decode("utf-8", "surrogatepass")
     except (binascii.Error, UnicodeDecodeError):
         return value
+
+
+ABSENT = frozenset({"404", "NoSuchKey"})
+
+
+def find_object(
+    s3: S3Client, bucket: str, key: str, *, unknown_is_absent: bool
+) -> HeadObjectOutputTypeDef | None:
+    """Return the answer of HeadObject for the newest object at `key`, or None if there is none.
+
+    Where neither HeadObject nor a listing is allowed, `unknown_is_absent` decides: it may be set
+    only where the next write is conditional on the object's absence, or is repeatable. Raises
+    Unavailable if the object exists but may not be read, or if this is unknown.
+    """
+    with translate_errors(f"look at {key!r} in the bucket {bucket}"):
+        try:
+            return s3.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if code_of(error) in ABSENT:
+                return None
+            if code_of(error) not in DENIED:
+                raise
+            listed = _is_listed(s3, bucket, key)
+            if listed is False or (listed is None and unknown_is_absent):
+                return None
+            raise
+
+
+def _is_listed(s3: S3Client, bucket: str, key: str) -> bool | None:
+    """Return whether a listing shows the key; None if listing is denied as well."""
+    try:
+        with translate_errors(f"list {key!r} in the bucket {bucket}"):
+            # In a listing's order, no other key with this prefix comes before the key itself.
+            found = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+    except Unavailable as error:
+        if code_of(error.__cause__) not in DENIED:
+            raise
+        get_logger().debug("presence_unknown", bucket=bucket, key=key)
+        return None
+    return any(entry["Key"] == key for entry in found.get("Contents", []))
+
+
+KEY, DONE, AGAIN = "hevcq", "done", "again"
+"""AGAIN replaces DONE on a source that is encoded again: S3 has no call that removes a single tag, and
+writing an empty set of tags needs the permission to delete tags."""
+MAX_TAGS = 10
+"""S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html)."""
+
+
+class DoneTags:
+    """Tags exact versions of sources, never the newest object at a key.
+
+    A bucket without versioning is left alone, because a newer upload could be tagged instead of the
+    encoded one. Other tags are kept, and so is any other value of `hevcq` (such as "keep"), which
+    a person has set.
+    """
+
+    def __init__(self, s3: S3Client) -> None:
+        self._s3 = s3
+
+    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
+        """Tag the version; return False if it has to stay. See `Store.mark_source_finished`.
+
+        Raises SourceGone, Unavailable.
+        """
+        if ETAG.match(source.version):
+            return False
+        place = _place(source)
+        with translate_errors(f"look at {source.key!r} in the bucket {source.bucket}"):
+            found = unpack(self._s3.head_object(**place)["Metadata"])
+        if SHA256 in found and not collected:
+            return False  # uploaded by `hevcq ingest`, whose machine reports when it is collected
+        tags = self._tags(place)
+        if tags.get(KEY, AGAIN) != AGAIN:
+            return tags[KEY] == DONE
+        if KEY not in tags and len(tags) >= MAX_TAGS:
+            get_logger().warning("source_has_too_many_tags", source=source.key)
+            return False
+        self._write(place, {**tags, KEY: DONE})
+        return True
+
+    def unmark_source_finished(self, source: Source) -> None:
+        """Replace the tag, because the source is needed again. Raises SourceGone, Unavailable."""
+        if ETAG.match(source.version):
+            return
+        place = _place(source)
+        tags = self._tags(place)
+        if tags.get(KEY) == DONE:
+            self._write(place, {**tags, KEY: AGAIN})
+
+    def _tags(self, place: Mapping[str, str]) -> dict[str, str]:
+        with translate_errors(f"read the tags of {place['Key']!r}"):
+            answer = self._s3.get_object_tagging(**place)  # type: ignore[arg-type]
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    def _write(self, place: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        wanted: Any = {"TagSet": [{"Key": k, "Value": v} for k, v in tags.items()]}
+        with translate_errors(f"tag {place['Key']!r}"):
+            self._s3.put_object_tagging(**place, Tagging=wanted)  # type: ignore[arg-type]
+
+
+def _place(source: Source) -> dict[str, Any]:
+    return {"Bucket": source.bucket, "Key": source.key, "VersionId": source.version}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3 import transfer
-from hevcq.backends.aws.s3.presence import find_object
+from hevcq.backends.aws.s3.metadata import find_object
 from hevcq.backends.aws.s3.transfer import Meter, Upload, upload
 from hevcq.errors import (
     HevcqError,

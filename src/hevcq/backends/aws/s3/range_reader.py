@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3.metadata import pinned
-from hevcq.backends.aws.s3.ranges import range_header, require_range
-from hevcq.backends.aws.s3.transfer import Download, Meter, fetch_span, write_at
+from hevcq.backends.aws.s3.transfer import (
+    Download,
+    Meter,
+    fetch_span,
+    range_header,
+    require_range,
+    write_at,
+)
 from hevcq.errors import DiskFull, Unavailable, is_full
 
 if TYPE_CHECKING:

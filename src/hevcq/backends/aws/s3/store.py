@@ -17,14 +17,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
-from hevcq.backends.aws.s3.done_tags import DoneTags
 from hevcq.backends.aws.s3.local_proxy import serve_object
-from hevcq.backends.aws.s3.presence import find_object
+from hevcq.backends.aws.s3.metadata import DoneTags, find_object
 from hevcq.backends.aws.s3.publish import Publisher
 from hevcq.backends.aws.s3.range_reader import HeadBlockCache, ObjectReader
-from hevcq.backends.aws.s3.ranges import range_header
 from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumable
-from hevcq.backends.aws.s3.transfer import READ_BYTES, Download, Meter, Upload, download
+from hevcq.backends.aws.s3.transfer import (
+    READ_BYTES,
+    Download,
+    Meter,
+    Upload,
+    download,
+    range_header,
+)
 from hevcq.domain.job import Source
 from hevcq.domain.keys import INBOX, UPLOADS, check_key
 from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Stopped, Unavailable

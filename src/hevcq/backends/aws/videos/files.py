@@ -19,7 +19,7 @@ from botocore.httpsession import URLLib3Session
 
 from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
-from hevcq.backends.aws.s3.presence import find_object
+from hevcq.backends.aws.s3.metadata import find_object
 from hevcq.backends.aws.s3.store import Buckets
 from hevcq.domain.job import Source
 from hevcq.domain.keys import OUTBOX, UPLOADS

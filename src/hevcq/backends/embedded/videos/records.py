@@ -1,10 +1,11 @@
-"""Implement the records of uploaded videos in SQLite; triggers keep the sums for quotas."""
+"""Implement the records of uploaded videos, and the accounts of the page, in SQLite."""
 
 from __future__ import annotations
 
 import heapq
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,8 @@ from hevcq.errors import Conflict, QuotaExceeded
 from hevcq.ports.videos import (
     MAX_PAGE,
     QUOTA_REMEDY,
+    AccountKind,
+    Accounts,
     Page,
     Quota,
     Reservation,
@@ -167,3 +170,52 @@ def _values(video: Video) -> tuple[Any, ...]:
 
 def _read(record: str) -> Video:
     return Video.model_validate_json(record)
+
+
+ALL_ACCOUNTS = "SELECT key, row FROM accounts WHERE kind = ? ORDER BY key"
+ONE_ACCOUNT = "SELECT row FROM accounts WHERE kind = ? AND key = ?"
+PUT_ACCOUNT = "INSERT OR REPLACE INTO accounts (kind, key, row, expires_at) VALUES (?, ?, ?, ?)"
+REMOVE_ACCOUNT = "DELETE FROM accounts WHERE kind = ? AND key = ?"
+FORGET_ACCOUNTS = "DELETE FROM accounts WHERE kind = ? AND expires_at < ?"
+
+
+class SqliteAccounts(Accounts):
+    """Store the rows in a database that somebody else closes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.where = str(database.path)
+
+    def all(self, kind: AccountKind) -> Mapping[str, Mapping[str, Any]]:
+        """Read the rows of a kind."""
+        return {key: json.loads(row) for key, row in self._database.rows(ALL_ACCOUNTS, (kind,))}
+
+    def get(self, kind: AccountKind, key: str) -> Mapping[str, Any] | None:
+        """Read one row."""
+        found = self._database.row(ONE_ACCOUNT, (kind, key))
+        return None if found is None else dict(json.loads(found[0]))
+
+    def put(
+        self,
+        kind: AccountKind,
+        key: str,
+        row: Mapping[str, Any],
+        *,
+        expires_at: float | None = None,
+    ) -> bool:
+        """Write one row, and see whether there was one."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            known = connection.execute(ONE_ACCOUNT, (kind, key)).fetchone()
+            connection.execute(PUT_ACCOUNT, (kind, key, json.dumps(dict(row)), expires_at))
+            return known is None
+
+        return self._database.write(work)
+
+    def remove(self, kind: AccountKind, key: str) -> bool:
+        """Delete one row."""
+        return self._database.change(REMOVE_ACCOUNT, (kind, key)) > 0
+
+    def forget(self, kind: AccountKind, now: float) -> None:
+        """Delete the rows whose time ended."""
+        self._database.change(FORGET_ACCOUNTS, (kind, now))
