@@ -167,33 +167,13 @@ def test_what_was_never_published_is_not_there(world: World) -> None:
     assert visible(world) == []
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        (0, None, b"0123456789"),
-        (0, 4, b"0123"),
-        (3, None, b"3456789"),
-        (3, 7, b"3456"),
-        (9, 99, b"9"),
-    ],
-)
-def test_an_object_is_opened_by_range(
-    world: World, start: int, end: int | None, expected: bytes
-) -> None:
-    publish(world, b"0123456789")
-
-    with world.backend.store.open(KEY, start=start, end=end) as file:
-        assert file.read() == expected
-
-
-def test_a_large_object_comes_back_whole_and_in_parts(world: World) -> None:
+def test_a_large_object_comes_back_in_parts(world: World) -> None:
     large = bytes(range(256)) * 8192 + b"tail"
     publish(world, large)
 
     with world.backend.store.open(KEY) as file:
         assert (file.read(3), file.read(5)) == (large[:3], large[3:8])
-    with world.backend.store.open(KEY, start=1_000_000) as file:
-        assert file.read() == large[1_000_000:]
+        assert file.read() == large[8:]
 
 
 def test_a_zombie_s_publication_is_refused(world: World) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from contracts.backends import PROFILES
@@ -106,8 +107,8 @@ def came(app: App, title: str) -> tuple[Video, bytes]:
     """Return a video's record, and what is in the bucket for it."""
     (video,) = [each for each in every(video_farm(app)) if each.title == title]
     assert video.source is not None
-    with app.video_files.open_raw(video) as raw:
-        return video, raw.read()
+    at = app.video_files.raw(video, name="a", media_type="video/mp4", attachment=False)
+    return video, httpx2.get(str(at)).raise_for_status().content
 
 
 def test_a_browser_sends_parts_to_the_bucket(

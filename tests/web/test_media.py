@@ -20,7 +20,6 @@ from hevcq.domain.job import RenditionRef
 from hevcq.domain.videos.record import Video
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh
-from hevcq.web.media import span
 from hevcq.wiring.app import App
 from hevcq.wiring.videos import video_farm
 from support.videos import CLIP, VideoBench
@@ -104,27 +103,6 @@ def test_a_public_address_gives_what_its_owner_agreed_to(
     assert {name for name in names if f"/media/{name}/" in html} == seen
     texts = stranger.get(f"{shared}/hevc/texts/0.vtt").json()["detail"]
     assert ("There is no such file." in texts) == ("hevc" not in seen)
-
-
-@pytest.mark.parametrize(
-    ("header", "found"),
-    [
-        ("", None),
-        ("bytes=0-", (0, 10)),
-        ("bytes=9-99", (9, 10)),
-        ("bytes=-99", (0, 10)),
-        ("bytes=10-", ()),
-        ("bytes=-0", ()),
-        ("bytes=5-2", None),
-        ("bytes=1-2,4-5", None),
-        ("bytes=-", None),
-        ("bytes=a-b", None),
-        ("items=0-1", None),
-        ("bytes=" + "9" * 30 + "-", None),
-    ],
-)
-def test_ranges(header: str, found: tuple[int, ...] | None) -> None:
-    assert span(header, 10) == found
 
 
 def test_only_the_owner_and_operators_play_a_private_video(

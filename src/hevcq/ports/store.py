@@ -122,8 +122,8 @@ class Store(ABC):
         return self.fetch(source, scratch, moved=moved, stop=stop)
 
     @abstractmethod
-    def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
-        """Open a published object for streaming, from byte `start` to `end` (exclusive).
+    def open(self, key: str) -> BinaryIO:
+        """Open a published object for streaming.
 
         Raises BadKey, SourceGone if there is no such object.
         """

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 from hevcq.domain.job import Source
 from hevcq.domain.videos.record import Video, VideoStatus
@@ -267,22 +268,18 @@ class VideoFiles(ABC):
         """
 
     @abstractmethod
-    def open_raw(self, video: Video, *, start: int = 0) -> BinaryIO:
-        """Open the uploaded file of `video.source` for streaming from byte `start` on.
+    def raw(self, video: Video, *, name: str, media_type: str, attachment: bool) -> Path | str:
+        """Return where the uploaded file of `video.source` is; see `published`.
 
-        Raises SourceGone or SourceChanged.
+        Raises SourceGone or SourceChanged, if it can tell.
         """
 
-    def raw_link(self, video: Video, *, name: str, media_type: str, attachment: bool) -> str | None:  # noqa: ARG002
-        """Return a signed address of the uploaded file, or None; see `link`."""
-        return None
+    @abstractmethod
+    def published(self, key: str, *, name: str, media_type: str, attachment: bool) -> Path | str:
+        """Return where a published file is: its path, or a signed address that serves it.
 
-    def link(self, key: str, *, name: str, media_type: str, attachment: bool) -> str | None:  # noqa: ARG002
-        """Return a signed address of a published file, or None where this program serves it.
-
-        It is served under `name` and as `media_type`, whatever was claimed of the file.
+        An address serves it under `name` and as `media_type`, whatever was claimed of the file.
         """
-        return None
 
     def origins(self) -> tuple[str, ...]:
         """Return the origins, such as `https://bucket.example`, that pages send to and play from.

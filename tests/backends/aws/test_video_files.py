@@ -235,20 +235,20 @@ def test_a_link_has_the_name_and_type_that_hevcq_gives(farm: VideoFarm, tmp_path
     assert video.status is VideoStatus.DONE
     name = video.renditions[0].key.rpartition("/")[2]
     found = play_file(farm, video, "hevc", name, attachment=True)
-    assert found.link is not None
-    answer = httpx2.get(found.link)
+    assert isinstance(found.at, str)
+    answer = httpx2.get(found.at)
     with farm.backend.store.open(found.key) as stream:
         assert answer.content == stream.read()
     assert answer.headers["Content-Type"] == "video/mp4"
-    query = parse_qs(urlsplit(found.link).query)
+    query = parse_qs(urlsplit(found.at).query)
     assert query["response-content-type"] == ["video/mp4"]
     assert query["response-content-disposition"] == [
         "attachment; filename=\"_ _x_ (hevc).mp4\"; filename*=UTF-8''%C3%84%20_x_%20%28hevc%29.mp4"
     ]
     original = play_file(farm, video, "original", f"{video.video_id}.mov")
-    assert original.link is not None
-    assert parse_qs(urlsplit(original.link).query)["versionId"] == [video.source.version]
-    assert httpx2.get(original.link).content == CLIP
+    assert isinstance(original.at, str)
+    assert parse_qs(urlsplit(original.at).query)["versionId"] == [video.source.version]
+    assert httpx2.get(original.at).content == CLIP
     with pytest.raises(NoSuchVideo):
         play_file(farm, video, "hevc", "x.mp4")
 
@@ -326,13 +326,13 @@ def test_browsers_are_sent_where_the_pages_policy_lets_them_go(
     )
 
     part = files.part_url(video, 1)
-    links = [part, files.link("DONE/a", name="a", media_type="", attachment=False)]
+    links = [part, files.published("DONE/a", name="a", media_type="", attachment=False)]
 
     origins = files.origins()
     made.close()
     for link in links:
-        assert "{0.scheme}://{0.netloc}".format(urlsplit(link or "")) in origins
-        assert f".{region}.amazonaws.com/" in (link or "")
+        assert "{0.scheme}://{0.netloc}".format(urlsplit(link)) in origins
+        assert f".{region}.amazonaws.com/" in link
     assert "content-length" in parse_qs(urlsplit(part).query)["X-Amz-SignedHeaders"][0]
 
 

@@ -20,8 +20,9 @@ class LyingS3:
     """The objects by "bucket/key", and the lies about them.
 
     `lies` holds the lie of each of the next ranged answers, in order; `always` is told once they
-    are used up. `missing` is the status for an object that is not there. `listing` says whether
-    ListObjectsV2 is allowed, `reading` whether what is there may be read.
+    are used up; a whole answer is only ever short. `missing` is the status for an object that is
+    not there. `listing` says whether ListObjectsV2 is allowed, `reading` whether what is there may
+    be read.
     """
 
     objects: dict[str, tuple[bytes, dict[str, str]]] = field(default_factory=dict)
@@ -101,6 +102,10 @@ class _Handler(Quiet):
         asked = re.match(r"bytes=(\d+)-(\d*)$", self.headers.get("Range", ""))
         headers = {"ETag": _etag(content), **metadata}
         if asked is None:
+            if self.world.lies[:1] == ["short-body"]:
+                self.world.lies.pop(0)
+                headers["Content-Length"], self.close_connection = str(len(content)), True
+                content = content[: len(content) // 2]
             self._send(200, headers, content)
             return
         first = int(asked[1])

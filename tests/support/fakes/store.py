@@ -100,8 +100,8 @@ class MemoryStore(Store):
         self.marked.append((source, collected))
         return True
 
-    def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
-        return io.BytesIO(self._entry(key)[1][start:end])
+    def open(self, key: str) -> BinaryIO:
+        return io.BytesIO(self._entry(key)[1])
 
     def content(self, key: str) -> bytes:
         """Return all bytes of a visible object."""

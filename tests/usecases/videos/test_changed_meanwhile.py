@@ -132,7 +132,8 @@ def test_an_uploaded_file_that_was_deleted_is_not_played_or_deleted_again(
     bench: VideoBench,
 ) -> None:
     video = bench.done()
-    assert play_file(bench.farm, video, "original", video.source.key.rpartition("/")[2]).raw
+    found = play_file(bench.farm, video, "original", video.source.key.rpartition("/")[2])
+    assert found.at == bench.raw(video)
     leaving = bench.farm.change(video, raw_leaving=True)
     with pytest.raises(NoSuchVideo, match="no such file"):
         play_file(bench.farm, leaving, "original", video.source.key.rpartition("/")[2])

@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState, RenditionRef, job_id
@@ -36,19 +37,17 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class PlayFile:
-    """A published file: `size` in bytes, `tag` the same as long as its bytes are.
+    """A published file; `tag` is the same as long as its bytes are.
 
-    `link` is a signed address of the store that serves it, or None where this program does.
+    `at` is its path, a signed address of the store that serves it, or its bytes (of a playlist).
     """
 
     key: str
-    size: int
     tag: str
     media_type: str
     name: str
-    link: str | None = None
+    at: Path | str | bytes
     attachment: bool = False
-    raw: bool = False
 
 
 def play_file(
@@ -56,7 +55,7 @@ def play_file(
 ) -> PlayFile:
     """Return a profile's rendition, or a file of its set, by its name below the rendition's folder.
 
-    A playlist has no link: its relative names would be resolved beside the signed address, where
+    A playlist has no address: its relative names would be resolved beside the signed one, where
     nothing is signed. Raises NoSuchVideo if the video has no such file.
     """
     if profile == ORIGINAL and profile not in farm.profiles:
@@ -70,11 +69,13 @@ def play_file(
     if stored is None:
         raise NoSuchVideo("There is no such file.")
     kind, shown = media_type(key), download_name(video, profile, key)
-    link = None
-    if kind != PLAYLIST:
-        link = farm.files.link(key, name=shown, media_type=kind, attachment=attachment)
-    tag = stored.sha256 or stored.version
-    return PlayFile(key, stored.size, tag, kind, shown, link, attachment)
+    at: Path | str | bytes
+    if kind == PLAYLIST:
+        with farm.backend.store.open(key) as stream:
+            at = stream.read()
+    else:
+        at = farm.files.published(key, name=shown, media_type=kind, attachment=attachment)
+    return PlayFile(key, stored.sha256 or stored.version, kind, shown, at, attachment)
 
 
 def _original(farm: VideoFarm, video: Video, name: str, *, attachment: bool) -> PlayFile:
@@ -89,16 +90,9 @@ def _original(farm: VideoFarm, video: Video, name: str, *, attachment: bool) -> 
     kind, shown = media_type(source.key), download_name(video, ORIGINAL, source.key)
     if kind not in PLAYABLE:
         kind, attachment = OCTETS, True
-    link = farm.files.raw_link(video, name=shown, media_type=kind, attachment=attachment)
+    at = farm.files.raw(video, name=shown, media_type=kind, attachment=attachment)
     tag = hashlib.sha256(source.version.encode()).hexdigest()
-    return PlayFile(source.key, source.size, tag, kind, shown, link, attachment, raw=True)
-
-
-def open_file(farm: VideoFarm, video: Video, found: PlayFile, *, start: int, end: int) -> BinaryIO:
-    """Open a found file at byte `start`; the caller reads no further than `end`."""
-    if found.raw:
-        return farm.files.open_raw(video, start=start)
-    return farm.backend.store.open(found.key, start=start, end=end)
+    return PlayFile(source.key, tag, kind, shown, at, attachment)
 
 
 def rendition(farm: VideoFarm, video: Video, profile: str) -> RenditionRef:

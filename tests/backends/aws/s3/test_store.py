@@ -228,8 +228,8 @@ def test_a_stream_that_breaks_is_taken_up_again_of_the_same_object(store, tmp_pa
     store.put("work/x", content, metadata={})
     store._s3.plan["get_object"] = [tear(1_000_000)]
 
-    with store.open("work/x", start=10, end=2 * MIB) as file:
-        assert file.read() == content[10 : 2 * MIB]
+    with store.open("work/x") as file:
+        assert file.read() == content
 
     assert store._s3.count("get_object") == 2
 
@@ -313,14 +313,6 @@ def test_a_stream_that_ends_early_again_and_again_is_an_error_not_an_end(store) 
 
     with store.open("work/x") as file, pytest.raises(Unavailable, match="fewer bytes"):
         file.read()
-
-
-def test_a_range_beyond_the_end_is_empty(store) -> None:
-    store.put("work/x", b"12345", metadata={})
-
-    for start, end, expected in ((5, None, b""), (9, 20, b""), (3, 3, b""), (3, 99, b"45")):
-        with store.open("work/x", start=start, end=end) as file:
-            assert file.read() == expected
 
 
 def test_of_an_upload_that_was_replaced_only_the_newest_version_is_listed(farm, store) -> None:

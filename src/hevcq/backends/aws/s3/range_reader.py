@@ -160,28 +160,24 @@ def _named(error: BaseException, job: Download) -> BaseException:
 
 
 class ObjectReader(io.RawIOBase):
-    """A stream of the bytes of `span` (start, end) of one object, of which `answer` is the first.
+    """A stream of the bytes of one object, of which `answer` is the first.
 
     A broken stream is resumed from the same version: reads raise SourceChanged if the object was
     replaced meanwhile, and Unavailable when it breaks too often or the server answers with other
-    bytes. Raises Unavailable at once if `answer` is not that range.
+    bytes. Raises Unavailable at once if `answer` is not the whole object.
     """
 
     def __init__(
-        self,
-        s3: S3Client,
-        place: Mapping[str, str],
-        span: tuple[int, int | None],
-        answer: GetObjectOutputTypeDef,
+        self, s3: S3Client, place: Mapping[str, str], answer: GetObjectOutputTypeDef
     ) -> None:
         super().__init__()
         self._s3 = s3
         self._body: StreamingBody | None = answer["Body"]
         self._pins = pinned(answer)
         self._where: dict[str, Any] = {**place, **self._pins}
-        self._at = span[0]
+        self._at = 0
         try:
-            self._end, self._size = require_range(answer, place["Key"], span)
+            self._end, self._size = require_range(answer, place["Key"], (0, None))
         except Unavailable:
             self._drop()
             raise

@@ -206,26 +206,20 @@ class S3Store(Store):
         with serve_object(self._s3, wanted, path, meter, self._head_blocks) as location:
             yield Input(location=location, path=None)
 
-    def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
-        """Stream a published object from one version; a range past its end is empty.
+    def open(self, key: str) -> BinaryIO:
+        """Stream a published object from one version.
 
         Raises BadKey, SourceGone, Unavailable.
         """
         place = {"Bucket": self._buckets.output, "Key": check_key(key)}
-        if end is not None and end <= start:
-            self._published(key)
-            return io.BytesIO()
-        span = {"Range": range_header(start, end)} if start or end else {}
         with translate_errors(f"open {key!r} in the bucket {self._buckets.output}"):
             try:
-                answer = self._s3.get_object(**place, **span)  # type: ignore[arg-type]
+                answer = self._s3.get_object(**place)  # type: ignore[arg-type]
             except self._s3.exceptions.ClientError as error:
-                if code_of(error) == "InvalidRange":
-                    return io.BytesIO()
                 if code_of(error) in DENIED:
                     self._published(key)
                 raise
-        raw = ObjectReader(self._s3, place, (start, end), answer)
+        raw = ObjectReader(self._s3, place, answer)
         return cast(BinaryIO, io.BufferedReader(raw, READ_BYTES))
 
     @contextmanager

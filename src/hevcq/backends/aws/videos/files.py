@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from botocore.awsrequest import AWSRequest
@@ -186,15 +186,7 @@ class S3VideoFiles(VideoFiles):
                     if each["Key"] == key:
                         self._s3.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
 
-    def open_raw(self, video: Video, *, start: int = 0) -> BinaryIO:
-        """Stream the source's version."""
-        if video.source is None:
-            raise SourceGone("The upload is not complete.")
-        with translate_errors(f"read {video.source.key!r}"):
-            answer = self._s3.get_object(**self._pinned(video.source), Range=f"bytes={start}-")
-        return cast("BinaryIO", answer["Body"])
-
-    def raw_link(self, video: Video, *, name: str, media_type: str, attachment: bool) -> str | None:
+    def raw(self, video: Video, *, name: str, media_type: str, attachment: bool) -> str:
         """Sign a GET of the source's version."""
         if video.source is None:
             raise SourceGone("The upload is not complete.")
@@ -206,7 +198,7 @@ class S3VideoFiles(VideoFiles):
         unversioned = object_metadata.ETAG.match(source.version)
         return place if unversioned else {**place, "VersionId": source.version}
 
-    def link(self, key: str, *, name: str, media_type: str, attachment: bool) -> str | None:
+    def published(self, key: str, *, name: str, media_type: str, attachment: bool) -> str:
         """Sign a GET whose answer has the given name and type."""
         place = {"Bucket": self._buckets.output, "Key": key}
         return self._signed(place, name, media_type, attachment=attachment)

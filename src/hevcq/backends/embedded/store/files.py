@@ -1,4 +1,4 @@
-"""Follow sources to their library files, link or copy a whole file into place, and read ranges of one.
+"""Follow sources to their library files, and link or copy a whole file into place.
 
 A source is a library file, linked by its path and pinned by size, modification time and inode.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import io
 import os
 import secrets
 import stat
@@ -15,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.errors import file_errors, source_error
@@ -179,41 +177,6 @@ def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event
 def _check_stop(stop: threading.Event) -> None:
     if stop.is_set():
         raise Stopped
-
-
-class _Range(io.RawIOBase):
-    """The bytes `start` to `end` of a file, as a file."""
-
-    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
-        super().__init__()
-        self._file = file
-        self._left = max(0, end - start)
-        file.seek(start)
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill `buffer` with what is left, at most."""
-        block = self._file.read(min(len(buffer), self._left))
-        buffer[: len(block)] = block
-        self._left -= len(block)
-        return len(block)
-
-    def close(self) -> None:
-        """Close the file beneath."""
-        self._file.close()
-        super().close()
-
-
-def open_range(path: Path, start: int, end: int | None) -> BinaryIO:
-    """Open a file for reading bytes `start` to `end` (exclusive; None is its end)."""
-    file = path.open("rb")
-    size = os.fstat(file.fileno()).st_size
-    if start == 0 and (end is None or end >= size):
-        return file
-    return io.BufferedReader(_Range(file, start, size if end is None else min(end, size)))
 
 
 class Sources:

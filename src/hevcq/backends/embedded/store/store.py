@@ -164,12 +164,12 @@ class FileStore(Store):
         moved(source.size)
         yield Input(location=str(path), path=path)
 
-    def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
+    def open(self, key: str) -> BinaryIO:
         """Open the visible version."""
 
         def work(data: Path) -> BinaryIO:
             with file_errors("read", data):
-                return files.open_range(data, start, end)
+                return data.open("rb")
 
         return self._reading(key, work)
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from hevcq.backends.embedded.errors import file_errors
 from hevcq.domain.videos.record import Video
@@ -109,16 +108,17 @@ class FolderVideoFiles(VideoFiles):
             ) from error
         self._unlink(video)
 
-    def open_raw(self, video: Video, *, start: int = 0) -> BinaryIO:
-        """Open the file, checked to be the source's version."""
+    def raw(self, video: Video, **_shown: object) -> Path:
+        """Return the file, checked to be the source's version."""
         if video.source is None:
             raise SourceGone("The upload is not complete.")
         self._store.check(video.source)
-        path = self._path(video)
-        with file_errors("read", path):
-            file = path.open("rb")
-            file.seek(start)
-        return file
+        return self._path(video)
+
+    def published(self, key: str, **_shown: object) -> Path:
+        """Return the visible version's file."""
+        with self._store.stream_published(key, self._folder, stop=threading.Event()) as there:
+            return Path(there.location)
 
     def _unlink(self, video: Video) -> None:
         path = self._path(video)
