@@ -16,7 +16,7 @@ from hevcq.domain.videos.record import (
     make_video_id,
 )
 from hevcq.errors import Conflict, QuotaExceeded
-from hevcq.ports.videos import Quota, Reservation, Usage, VideoFilter, VideoRecords
+from hevcq.ports.videos import Quota, Reservation, VideoFilter, VideoRecords, VideoUsage
 
 NO_LIMIT = Quota()
 T0 = 1_700_000_000.0
@@ -76,7 +76,7 @@ def test_a_change_holds_only_against_the_revision_it_was_made_from(records: Vide
     assert records.get(first.video_id) is None
     with pytest.raises(Conflict):
         records.update(second)
-    assert records.usage() == Usage()
+    assert records.usage() == VideoUsage()
 
 
 def test_of_writers_at_the_same_time_one_wins(records: VideoRecords) -> None:
@@ -160,7 +160,7 @@ def test_quotas_are_kept_by_the_creation_itself(records: VideoRecords) -> None:
     with pytest.raises(QuotaExceeded, match="500 are left"):
         records.create(video(3, size=501), quota)
     records.create(video(3, size=500), quota)
-    assert records.usage("ann") == Usage(videos=3, open_uploads=2, size=2500)
+    assert records.usage("ann") == VideoUsage(videos=3, open_uploads=2, size=2500)
 
     records.create(video(4, owner="bob"), quota)
     with pytest.raises(QuotaExceeded, match="Too many uploads"):
@@ -171,7 +171,7 @@ def test_quotas_are_kept_by_the_creation_itself(records: VideoRecords) -> None:
     with pytest.raises(QuotaExceeded, match="no room"):
         records.create(video(6, owner="cem", size=1001), quota)
     records.create(video(6, owner="cem", size=1000), quota)
-    assert records.usage() == Usage(videos=4, open_uploads=3, size=4000)
+    assert records.usage() == VideoUsage(videos=4, open_uploads=3, size=4000)
     with pytest.raises(QuotaExceeded):
         records.create(video(7, owner="dan", size=1), Quota(owner_size=0))
 
@@ -190,16 +190,16 @@ def test_what_a_video_is_charged_follows_its_files(records: VideoRecords) -> Non
             }
         )
     )
-    assert records.usage("ann") == Usage(1, 0, 1300)
+    assert records.usage("ann") == VideoUsage(1, 0, 1300)
     records.update(made.model_copy(update={"raw_deleted_at": T0}))
-    assert records.usage("ann") == Usage(1, 0, 300)
+    assert records.usage("ann") == VideoUsage(1, 0, 300)
 
 
 def test_an_upload_that_failed_takes_no_room(records: VideoRecords) -> None:
     made = video(size=1000)
     records.create(made, NO_LIMIT)
     records.update(made.model_copy(update={"status": VideoStatus.FAILED}))
-    assert records.usage("ann") == Usage(1, 0, 0)
+    assert records.usage("ann") == VideoUsage(1, 0, 0)
 
 
 def test_what_is_due_is_found_by_time(records: VideoRecords) -> None:

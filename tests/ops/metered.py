@@ -9,7 +9,7 @@ from hevcq.domain.events import EventName, JobEvent, WorkerEventName
 from hevcq.domain.job import Phase, Progress, RenditionRef, Source
 from hevcq.worker.monitoring import metrics as m
 from hevcq.worker.monitoring.exports import lines
-from hevcq.worker.monitoring.recorder import Meter
+from hevcq.worker.monitoring.recorder import EventMeter
 from support.clips import ManualClock
 
 SOURCE = Source(bucket="b", key="TODO/a.mp4", version="1", size=1000)
@@ -23,7 +23,7 @@ class Metered:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.metrics = m.Metrics(keep_values=True)
-        self.meter = Meter(self.metrics, self.clock)
+        self.meter = EventMeter(self.metrics, self.clock)
 
     def event(self, kind: WorkerEventName, **facts: object) -> None:
         self.meter.note(JobEvent(kind, "job", SOURCE, "hevc", "here:0", **facts))

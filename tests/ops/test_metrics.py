@@ -16,13 +16,13 @@ from hevcq.domain.events import EventName, WorkerEventName
 from hevcq.domain.job import Phase
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, EncoderFailed, SourceDamaged, Unavailable
-from hevcq.ports.queue import Depth
+from hevcq.ports.queue import QueueDepth
 from hevcq.settings.model import Settings
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring import metrics as m
 from hevcq.worker.monitoring.exports import MAX_VALUES, Exposition
 from hevcq.worker.monitoring.metrics import METRICS, Metrics
-from hevcq.worker.monitoring.recorder import ENDS, MetricsReport, Outlets
+from hevcq.worker.monitoring.recorder import ENDS, MetricsReport
 from hevcq.worker.monitoring.watchers import PoolState
 from ops.metered import Metered, checked, parsed
 from support.fakes.farm import Farm
@@ -157,7 +157,7 @@ def test_metrics_without_labels_have_one_empty_set_of_dimensions():
 
 def test_a_queue_that_cannot_be_counted_any_more_loses_its_old_numbers():
     farm = Metered()
-    farm.meter.queue("hevc", Depth(ready=3, in_flight=1, delayed=0, dead=2, oldest_s=60.0))
+    farm.meter.queue("hevc", QueueDepth(ready=3, in_flight=1, delayed=0, dead=2, oldest_s=60.0))
     assert farm.text()['hevcq_queue_oldest_seconds{profile="hevc"}'] == 60
     assert farm.text()['hevcq_queue_dead_letters{profile="hevc"}'] == 2
 
@@ -169,7 +169,7 @@ def test_a_queue_that_cannot_be_counted_any_more_loses_its_old_numbers():
 @pytest.mark.parametrize(("ready", "oldest"), [(0, 0.0), (5, None)])
 def test_an_age_that_a_service_does_not_tell_is_not_made_up(ready, oldest):
     farm = Metered()
-    farm.meter.queue("hevc", Depth(ready=ready, in_flight=0, delayed=0, dead=0, oldest_s=None))
+    farm.meter.queue("hevc", QueueDepth(ready=ready, in_flight=0, delayed=0, dead=0, oldest_s=None))
 
     assert farm.text().get('hevcq_queue_oldest_seconds{profile="hevc"}') == oldest
 
@@ -249,10 +249,10 @@ def test_the_text_of_each_kind_is_what_it_was_and_nothing_more():
 class Queue:
     """A queue of which only the depth is asked."""
 
-    def __init__(self, *depths: Depth | Exception) -> None:
+    def __init__(self, *depths: QueueDepth | Exception) -> None:
         self.depths = list(depths)
 
-    def depth(self) -> Depth:
+    def depth(self) -> QueueDepth:
         found = self.depths.pop(0)
         if isinstance(found, Exception):
             raise found
@@ -260,14 +260,13 @@ class Queue:
 
 
 def report_of(farm: Farm, metered: Metered, queue: Queue, written: list[str]) -> MetricsReport:
-    outlets = Outlets(written.append)
     served = [ProfileQueue(farm.profile, queue)]
-    return MetricsReport(metered.meter, served, outlets, metered.clock, every_s=60)
+    return MetricsReport(metered.meter, served, metered.clock, 60, write=written.append)
 
 
 def test_a_report_counts_the_queues_and_writes_lines_at_its_pace(tmp_path):
     metered, written = Metered(), []
-    queue = Queue(Depth(ready=3, in_flight=1, delayed=0, dead=0, oldest_s=5.0))
+    queue = Queue(QueueDepth(ready=3, in_flight=1, delayed=0, dead=0, oldest_s=5.0))
     report = report_of(Farm(tmp_path), metered, queue, written)
     metered.done()
 
@@ -292,7 +291,7 @@ def test_a_queue_that_does_not_answer_is_reported_once_and_the_rest_is_reported(
 
 def test_the_last_report_is_written_when_the_worker_ends(tmp_path):
     metered, written = Metered(), []
-    depth = Depth(ready=0, in_flight=0, delayed=0, dead=0)
+    depth = QueueDepth(ready=0, in_flight=0, delayed=0, dead=0)
     report = report_of(Farm(tmp_path), metered, Queue(*[depth] * 9), written)
     report.observe(PoolState(slots=1, alive=1, handled=0, oldest_poll_s=0))
     metered.done()
@@ -369,8 +368,7 @@ def read(exposition: Exposition, host: str) -> dict[str, float]:
 def test_a_worker_whose_metrics_are_only_read_writes_no_lines_and_serves_until_it_ends():
     metered = Metered()
     exposition = Exposition("127.0.0.1:0", metered.metrics)
-    outlets = Outlets(exposition=exposition)
-    report = MetricsReport(metered.meter, [], outlets, metered.clock, every_s=60)
+    report = MetricsReport(metered.meter, [], metered.clock, 60, exposition=exposition)
     metered.done()
 
     report.observe(HEALTH)

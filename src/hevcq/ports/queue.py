@@ -79,7 +79,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
+class QueueDepth:
     """The number of messages by state, approximate where the service only estimates.
 
     `oldest_s` is the age of the oldest ready message in seconds, where it is known.
@@ -178,7 +178,7 @@ class Queue(ABC):
         """
 
     @abstractmethod
-    def depth(self) -> Depth:
+    def depth(self) -> QueueDepth:
         """Count the messages by state."""
 
     @abstractmethod

@@ -45,7 +45,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class VideoUsage:
     """What an owner's videos, or all, amount to; `size` is in bytes (`Video.charged_bytes`)."""
 
     videos: int = 0
@@ -127,11 +127,11 @@ class VideoRecords(ABC):
         """
 
     @abstractmethod
-    def usage(self, owner: str | None = None) -> Usage:
+    def usage(self, owner: str | None = None) -> VideoUsage:
         """Return the sums of an owner's videos, or of all."""
 
 
-def exceeded(quota: Quota, owner: Usage, farm: Usage, size: int) -> str:
+def exceeded(quota: Quota, owner: VideoUsage, farm: VideoUsage, size: int) -> str:
     """Return which limit one more upload of `size` bytes would exceed, as a sentence, or ""."""
     if quota.owner_open is not None and owner.open_uploads >= quota.owner_open:
         return f"You have {owner.open_uploads} unfinished uploads; {quota.owner_open} are allowed."
@@ -187,7 +187,7 @@ class Wrong:
 Completion = Complete | Incomplete | Wrong
 
 
-class Receiver(ABC):
+class ByteReceiver(ABC):
     """The bytes of one upload while one client appends to them. Not thread-safe."""
 
     @property
@@ -238,7 +238,7 @@ class VideoFiles(ABC):
         """Return the sizes of the parts that came, by number."""
         return {}
 
-    def receive(self, video: Video) -> AbstractContextManager[Receiver]:  # noqa: ARG002 - as above
+    def receive(self, video: Video) -> AbstractContextManager[ByteReceiver]:  # noqa: ARG002 - as above
         """Open the upload for appending, for one client at a time.
 
         Raises Conflict while another process has it open, BadUpload where bytes go elsewhere.

@@ -23,7 +23,7 @@ from starlette.types import Message
 
 from hevcq.domain.videos.record import Video
 from hevcq.errors import BadUpload, Conflict, HevcqError
-from hevcq.ports.videos import Receiver
+from hevcq.ports.videos import ByteReceiver
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.manage import delete
 from hevcq.usecases.videos.uploads import (
@@ -153,7 +153,7 @@ class Uploads:
     async def _receive(
         self, request: Request, farm: VideoFarm, video: Video, start: int, turn: _Turn
     ) -> Response:
-        opened: AbstractContextManager[Receiver] = farm.files.receive(video)
+        opened: AbstractContextManager[ByteReceiver] = farm.files.receive(video)
         receiver = await run_in_threadpool(opened.__enter__)
         try:
             if receiver.offset != start:
@@ -200,7 +200,7 @@ class Uploads:
         return video_id not in self._turns
 
 
-async def _pour(request: Request, receiver: Receiver, room: int, turn: _Turn) -> _Body:
+async def _pour(request: Request, receiver: ByteReceiver, room: int, turn: _Turn) -> _Body:
     """Append the body up to `room` bytes, and sync; keep what came of one that breaks off.
 
     A body with more bytes is a lie: nothing of it is kept.

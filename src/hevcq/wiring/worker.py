@@ -241,20 +241,20 @@ def _with_metrics(
     """Return the event listener and the pool watcher that export metrics as configured."""
     from hevcq.worker.monitoring.exports import Exposition
     from hevcq.worker.monitoring.metrics import Metrics
-    from hevcq.worker.monitoring.recorder import Meter, MetricsReport, Outlets
+    from hevcq.worker.monitoring.recorder import EventMeter, MetricsReport
 
     settings = app.settings
-    meter = Meter(Metrics(keep_values=settings.metrics_emf), app.clock)
+    meter = EventMeter(Metrics(keep_values=settings.metrics_emf), app.clock)
     address, write = settings.metrics_address, _write_line if settings.metrics_emf else None
-    outlets = Outlets(write, Exposition(address, meter.metrics) if address else None)
+    exposition = Exposition(address, meter.metrics) if address else None
 
     def record_and_emit(event: JobEvent) -> None:
         meter.note(event)
         emit(event)
 
-    return record_and_emit, MetricsReport(
-        meter, served, outlets, app.clock, settings.metrics_every_s
-    )
+    every_s = settings.metrics_every_s
+    report = MetricsReport(meter, served, app.clock, every_s, write=write, exposition=exposition)
+    return record_and_emit, report
 
 
 def _write_line(line: str) -> None:

@@ -51,7 +51,7 @@ PLAYLIST = "application/vnd.apple.mpegurl"
 CERTIFICATE = ".certificate.json"
 
 
-class _Note(Frozen):
+class _SetNote(Frozen):
     """What to look at later: the folders `versions` beside the master playlist at the key `master`.
 
     `noted_at` is in seconds since the Unix epoch.
@@ -151,7 +151,7 @@ class SetPublication:
         return set_note_key(self._claimed.profile.name, self._job_id, self._fence, self._join)
 
     def _note(self, *versions: str) -> None:
-        note = _Note(
+        note = _SetNote(
             master=self._master,
             job_id=self._job_id,
             fence=self._fence,
@@ -198,7 +198,7 @@ def _sweep(backend: Backend, key: str, before: float) -> None:
     with backend.store.open(key) as stream:
         content = stream.read(MAX_NOTE_BYTES)
     try:
-        note = _Note.model_validate_json(content)
+        note = _SetNote.model_validate_json(content)
     except ValidationError as error:
         get_logger().warning("set_note_unreadable", key=key, reason=str(error))
         return
@@ -206,7 +206,7 @@ def _sweep(backend: Backend, key: str, before: float) -> None:
         backend.store.delete(key)
 
 
-def _remove(backend: Backend, note: _Note) -> bool:
+def _remove(backend: Backend, note: _SetNote) -> bool:
     """Remove the note's folders but the one in use; return False if its attempt is still publishing."""
     job = backend.ledger.get(note.job_id)
     at_work = {JobState.RUNNING, JobState.SPLIT}
@@ -224,7 +224,7 @@ def _remove(backend: Backend, note: _Note) -> bool:
     return True
 
 
-def _remove_certificates(store: Store, note: _Note, gone: set[str]) -> None:
+def _remove_certificates(store: Store, note: _SetNote, gone: set[str]) -> None:
     """Remove the certificates of removed folders, which a killed attempt left or a new set replaced."""
     for stored in list(store.list(f"{note.master}.")):
         if not stored.key.endswith(CERTIFICATE):

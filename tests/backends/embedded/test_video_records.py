@@ -9,7 +9,7 @@ import pytest
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.videos.records import SqliteVideoRecords
 from hevcq.domain.videos.record import Upload, Video, VideoStatus, make_video_id
-from hevcq.ports.videos import Quota, Usage, VideoFilter
+from hevcq.ports.videos import Quota, VideoFilter, VideoUsage
 from support.clips import ManualClock
 
 MANY = 10_000
@@ -57,4 +57,4 @@ def test_a_page_of_ten_thousand_videos_costs_milliseconds(records: SqliteVideoRe
             best = min(best, time.process_time() - start)
         assert page.videos
         assert best < PAGE_CPU_S
-    assert records.usage("ann") == Usage(videos=MANY + 1, open_uploads=1, size=10 * (MANY + 1))
+    assert records.usage("ann") == VideoUsage(videos=MANY + 1, open_uploads=1, size=10 * (MANY + 1))

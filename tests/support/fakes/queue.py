@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hevcq.domain.job import Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost
-from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection
+from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection
 from hevcq.util.clock import Clock
 
 
@@ -179,14 +179,14 @@ class MemoryQueue(Queue):
         )
         self._state.dead[letter.letter_id] = letter
 
-    def depth(self) -> Depth:
+    def depth(self) -> QueueDepth:
         with self._changed:
             now = self._clock.monotonic()
             messages = list(self._state.messages.values())
             ready = [m for m in messages if m.visible_at <= now]
             held = [m for m in messages if m.visible_at > now and m.receipt]
             oldest = min((m.sent_at for m in messages), default=None)
-            return Depth(
+            return QueueDepth(
                 ready=len(ready),
                 in_flight=len(held),
                 delayed=len(messages) - len(ready) - len(held),

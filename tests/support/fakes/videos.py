@@ -11,9 +11,9 @@ from hevcq.ports.videos import (
     Page,
     Quota,
     Reservation,
-    Usage,
     VideoFilter,
     VideoRecords,
+    VideoUsage,
     exceeded,
 )
 from hevcq.util.clock import Clock
@@ -88,7 +88,7 @@ class MemoryVideoRecords(VideoRecords):
         found = [v for v in self._videos.values() if v.due_at is not None and v.due_at <= now]
         yield from sorted(found, key=lambda video: video.due_at or 0.0)
 
-    def usage(self, owner: str | None = None) -> Usage:
+    def usage(self, owner: str | None = None) -> VideoUsage:
         mine = [v for v in self._videos.values() if owner in (None, v.owner)]
         opened = sum(video.open for video in mine)
-        return Usage(len(mine), opened, sum(video.charged_bytes for video in mine))
+        return VideoUsage(len(mine), opened, sum(video.charged_bytes for video in mine))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hevcq.backends.embedded.database_file import connect, prepare
-from hevcq.backends.embedded.errors import Patience, log_notice, translated
+from hevcq.backends.embedded.errors import LockPatience, log_notice, translated
 from hevcq.errors import StorageError
 
 T = TypeVar("T")
@@ -59,8 +59,10 @@ class Database:
         notice: Callable[[str], None] = log_notice,
     ) -> None:
         self.path = path
-        self._patience = Patience(path, busy_s, notice)
-        self._reading = Patience(path, busy_s, notice)  # a read succeeds while writes are locked
+        self._patience = LockPatience(path, busy_s, notice)
+        self._reading = LockPatience(
+            path, busy_s, notice
+        )  # a read succeeds while writes are locked
         prepare(path, self._patience)
         self._waiting: deque[_Ticket[Any]] = deque()
         self._writer_lock = threading.Lock()

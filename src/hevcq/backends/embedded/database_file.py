@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hevcq.backends.embedded.errors import (
     REPORTED_AFTER_S,
-    Patience,
+    LockPatience,
     damaged,
     file_errors,
     translated,
@@ -53,7 +53,7 @@ def connect(path: Path, busy_s: float) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: Path, patience: Patience) -> None:
+def prepare(path: Path, patience: LockPatience) -> None:
     """Create the database, or check it; one process at a time.
 
     Raises DatabaseDamaged for anything that is not a sound hevcq database (it is never
@@ -71,7 +71,7 @@ def prepare(path: Path, patience: Patience) -> None:
 
 
 @contextmanager
-def _alone(path: Path, patience: Patience) -> Iterator[None]:
+def _alone(path: Path, patience: LockPatience) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     with file_errors("opened", lock):
         descriptor = file_lock.try_acquire(lock)

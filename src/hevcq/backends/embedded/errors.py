@@ -122,7 +122,7 @@ def log_notice(words: str) -> None:
     get_logger().warning("database_locked", reason=words)
 
 
-class Patience:
+class LockPatience:
     """Wait for another process's lock, up to `busy_s` seconds a step, and report it after the first 1.5.
 
     Once that was in vain, the next steps try only once, so that a command ends instead of waiting

@@ -15,7 +15,7 @@ from hevcq.domain.split_progress import split_progress
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.ledger import JobFilter
-from hevcq.ports.queue import Depth
+from hevcq.ports.queue import QueueDepth
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
 from hevcq.util.clock import Clock
 
@@ -114,7 +114,7 @@ def overview(backend: Backend, clock: Clock, here: Here, *, limit: int) -> Overv
     for name in sorted({*backend.queues, *(profile for profile, _ in counts)}):
         # Jobs of a removed profile are still shown.
         known = name in backend.queues
-        depth = backend.queues[name].depth() if known else Depth(0, 0, 0, 0)
+        depth = backend.queues[name].depth() if known else QueueDepth(0, 0, 0, 0)
         queues.append(
             QueueStatus(
                 profile=name,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase
 from hevcq.errors import HevcqError
-from hevcq.ports.queue import Depth
+from hevcq.ports.queue import QueueDepth
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.worker.handler import ProfileQueue
@@ -53,7 +53,7 @@ class _Attempt:
         self.phase, self.since = phase, now
 
 
-class Meter:
+class EventMeter:
     """Feed `metrics`. Every method may be called from any thread and never blocks."""
 
     def __init__(self, metrics: m.Metrics, clock: Clock) -> None:
@@ -88,7 +88,7 @@ class Meter:
         self.metrics.record(m.SLOTS, (), state.alive)
         self.metrics.record(m.SLOTS_BUSY, (), state.busy)
 
-    def queue(self, profile: str, depth: Depth | None) -> None:
+    def queue(self, profile: str, depth: QueueDepth | None) -> None:
         """Record a queue's depth; None if unknown."""
         known: dict[m.Metric, float] = {}
         if depth is not None:
@@ -135,14 +135,6 @@ CLOSE_S = 10.0
 """Seconds that a stopping worker waits for the last report."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outlets:
-    """Where metrics go: lines to `write`, and the answers of `exposition`."""
-
-    write: Callable[[str], None] | None = None
-    exposition: Exposition | None = None
-
-
 class MetricsReport:
     """Count the queues and write the lines every `every_s` seconds; a watcher.
 
@@ -151,14 +143,17 @@ class MetricsReport:
 
     def __init__(
         self,
-        meter: Meter,
+        meter: EventMeter,
         queues: Sequence[ProfileQueue],
-        outlets: Outlets,
         clock: Clock,
         every_s: float,
+        *,
+        write: Callable[[str], None] | None = None,
+        exposition: Exposition | None = None,
     ) -> None:
-        self._meter, self._queues, self._outlets = meter, tuple(queues), outlets
-        self._clock, self._every_s = clock, every_s
+        """Lines go to `write`; `exposition` answers Prometheus until the report ends."""
+        self._meter, self._queues, self._clock = meter, tuple(queues), clock
+        self._every_s, self._write, self._exposition = every_s, write, exposition
         self._failed: set[str] = set()
         self._started = False
         self._thread = Background("hevcq-metrics-report", self.step, clock)
@@ -173,16 +168,16 @@ class MetricsReport:
     def close(self) -> None:
         """Send a last report and end."""
         self._thread.close(CLOSE_S)
-        if self._outlets.exposition is not None:
-            self._outlets.exposition.close()
+        if self._exposition is not None:
+            self._exposition.close()
 
     def step(self) -> float:
         """Count the queues and write the lines; return the seconds until the next report."""
         for served in self._queues:
             self._count(served)
-        if self._outlets.write is not None:
+        if self._write is not None:
             for line in lines(self._meter.metrics, self._clock.now()):
-                self._outlets.write(line)
+                self._write(line)
         return self._every_s
 
     def _count(self, served: ProfileQueue) -> None:

@@ -9,7 +9,7 @@ from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3 import transfer
 from hevcq.backends.aws.s3.metadata import find_object
-from hevcq.backends.aws.s3.transfer import Meter, Upload, upload
+from hevcq.backends.aws.s3.transfer import FileUpload, Meter, upload
 from hevcq.errors import (
     HevcqError,
     SourceChanged,
@@ -119,7 +119,7 @@ class Publisher:
             object_metadata.FENCE: str(publication.fence),
             object_metadata.SHA256: publication.sha256,
         }
-        job = Upload(
+        job = FileUpload(
             bucket=self._bucket,
             key=publication.key,
             path=publication.file,

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3 import transfer
-from hevcq.backends.aws.s3.transfer import Meter, Upload
+from hevcq.backends.aws.s3.transfer import FileUpload, Meter
 from hevcq.domain.model import Frozen
 from hevcq.errors import SourceChanged, Unavailable
 from hevcq.util import file_lock
@@ -52,7 +52,7 @@ class OpenUpload(Frozen):
     sha256: str
     step: int
 
-    def is_of(self, job: Upload) -> bool:
+    def is_of(self, job: FileUpload) -> bool:
         """Return whether the upload has the same bytes and part size as `job`."""
         return (self.size, self.sha256, self.step) == (
             job.size,
@@ -145,7 +145,7 @@ def _locked(path: Path) -> Iterator[JournalEntry | None]:
 
 
 def upload_resumable(
-    s3: S3Client, job: Upload, journal: UploadJournal, meter: Meter
+    s3: S3Client, job: FileUpload, journal: UploadJournal, meter: Meter
 ) -> Mapping[str, Any]:
     """Upload a file as `transfer.upload` does, resuming an earlier upload of the same bytes.
 
@@ -179,7 +179,7 @@ def _end(s3: S3Client, begun: OpenUpload, note: JournalEntry) -> None:
 
 
 def _resume_or_start(
-    s3: S3Client, job: Upload, note: JournalEntry
+    s3: S3Client, job: FileUpload, note: JournalEntry
 ) -> tuple[OpenUpload, dict[int, transfer.UploadedPart]]:
     """Return the upload to continue, and the parts that S3 has of it."""
     begun = note.read()

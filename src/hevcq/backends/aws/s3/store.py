@@ -25,8 +25,8 @@ from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumab
 from hevcq.backends.aws.s3.transfer import (
     READ_BYTES,
     Download,
+    FileUpload,
     Meter,
-    Upload,
     download,
     range_header,
 )
@@ -113,7 +113,7 @@ class S3Store(Store):
             return present
         answer = upload_resumable(
             self._s3,
-            Upload(
+            FileUpload(
                 bucket=self._buckets.input,
                 key=key,
                 path=path,

@@ -139,7 +139,7 @@ class Meter:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class FileUpload:
     """A file of `size` bytes to upload. `condition` holds IfNoneMatch or IfMatch for the last call.
 
     `unchanged` is called before that call and raises if the file has changed. An empty
@@ -193,7 +193,7 @@ def part_bytes(size: int) -> int:
     return max(PART_BYTES, -(-least // MIB) * MIB)
 
 
-def upload(s3: S3Client, job: Upload, meter: Meter) -> Mapping[str, Any]:
+def upload(s3: S3Client, job: FileUpload, meter: Meter) -> Mapping[str, Any]:
     """Upload a file and return S3's last answer; S3 checks each part by SHA-256.
 
     Raises SourceChanged, Stopped, Unavailable.
@@ -214,7 +214,7 @@ def upload(s3: S3Client, job: Upload, meter: Meter) -> Mapping[str, Any]:
         raise
 
 
-def _described(job: Upload) -> dict[str, Any]:
+def _described(job: FileUpload) -> dict[str, Any]:
     cached = {"CacheControl": job.cache_control} if job.cache_control else {}
     return {
         "Metadata": dict(job.metadata),
@@ -224,7 +224,7 @@ def _described(job: Upload) -> dict[str, Any]:
     }
 
 
-def start_multipart(s3: S3Client, job: Upload) -> str:
+def start_multipart(s3: S3Client, job: FileUpload) -> str:
     """Start a multipart upload; return its id. Raises Unavailable."""
     with translate_errors(f"start the upload of {job.key!r} to the bucket {job.bucket}"):
         return s3.create_multipart_upload(**job.place, **_described(job))["UploadId"]
@@ -232,7 +232,7 @@ def start_multipart(s3: S3Client, job: Upload) -> str:
 
 def send_parts(
     s3: S3Client,
-    job: Upload,
+    job: FileUpload,
     upload_id: str,
     meter: Meter,
     there: Mapping[int, UploadedPart] = MappingProxyType({}),
@@ -261,7 +261,9 @@ def send_parts(
         )
 
 
-def _send(s3: S3Client, job: Upload, upload_id: str, number: int, content: bytes) -> UploadedPart:
+def _send(
+    s3: S3Client, job: FileUpload, upload_id: str, number: int, content: bytes
+) -> UploadedPart:
     with translate_errors(f"write part {number} of {job.key!r}"):
         answer = s3.upload_part(
             **job.place,

@@ -26,7 +26,7 @@ from hevcq.domain.job import Task, TaskKind
 from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
 from hevcq.domain.verdict import Bury
 from hevcq.errors import HevcqError, LeaseLost, Unavailable
-from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection
+from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.retry import Waiting, retry_control_call
@@ -40,7 +40,7 @@ past the remainder is an error there and is not clamped."""
 
 
 @dataclass(slots=True)
-class Receipt:
+class LiveReceipt:
     """The times of one receipt in monotonic seconds: its receive, and its current deadline."""
 
     received_at: float
@@ -60,29 +60,29 @@ class ReceiptBook:
     """
 
     def __init__(self) -> None:
-        self._receipts: dict[str, Receipt] = {}
+        self._receipts: dict[str, LiveReceipt] = {}
         self._lock = threading.Lock()
 
-    def add(self, handle: str, receipt: Receipt, now: float) -> None:
+    def add(self, handle: str, receipt: LiveReceipt, now: float) -> None:
         """Add a receipt that was just received, and drop those past their deadline."""
         with self._lock:
             for old in [key for key, each in self._receipts.items() if each.deadline <= now]:
                 del self._receipts[old]
             self._receipts[handle] = receipt
 
-    def live(self, handle: str, now: float) -> Receipt | None:
+    def live(self, handle: str, now: float) -> LiveReceipt | None:
         """Return the receipt if it is neither settled nor past its deadline, else None."""
         with self._lock:
             receipt = self._receipts.get(handle)
             return receipt if receipt is not None and now < receipt.deadline else None
 
-    def pop(self, handle: str, now: float) -> Receipt | None:
+    def pop(self, handle: str, now: float) -> LiveReceipt | None:
         """Remove and return the live receipt: of two threads that settle it, only one gets it."""
         with self._lock:
             receipt = self._receipts.pop(handle, None)
             return receipt if receipt is not None and now < receipt.deadline else None
 
-    def put_back(self, handle: str, receipt: Receipt) -> None:
+    def put_back(self, handle: str, receipt: LiveReceipt) -> None:
         """Undo `pop` after a settlement that failed."""
         with self._lock:
             self._receipts[handle] = receipt
@@ -198,7 +198,7 @@ class SqsQueue(Queue):
 
     def _delivery(self, message: MessageTypeDef, handed_out: float, now: float) -> Delivery:
         handle, body = message["ReceiptHandle"], message["Body"]
-        receipt = Receipt(received_at=handed_out, deadline=handed_out + self._visibility_s)
+        receipt = LiveReceipt(received_at=handed_out, deadline=handed_out + self._visibility_s)
         self._receipts.add(handle, receipt, now)
         parsed = message_parser.parse(body, self._recipient)
         facts = message.get("Attributes", {})
@@ -258,7 +258,7 @@ class SqsQueue(Queue):
         Returns False if the receipt is stale or already settled. Raises Unavailable.
         """
 
-        def carry_out(receipt: Receipt) -> None:
+        def carry_out(receipt: LiveReceipt) -> None:
             room = math.floor(receipt.latest_end - self._clock.monotonic())
             self._hide(delivery, max(0, min(math.ceil(delay_s), room)))
 
@@ -282,7 +282,7 @@ class SqsQueue(Queue):
             _log.warning("buried_but_not_deleted", message=delivery.message_id, why=str(error))
         return True
 
-    def _settle(self, delivery: Delivery, carry_out: Callable[[Receipt], None]) -> bool:
+    def _settle(self, delivery: Delivery, carry_out: Callable[[LiveReceipt], None]) -> bool:
         """Settle a delivery once; after an error the receipt stays live for another attempt."""
         receipt = self._receipts.pop(delivery.receipt, self._clock.monotonic())
         if receipt is None:
@@ -300,10 +300,10 @@ class SqsQueue(Queue):
         with translate_errors(f"delete the message {delivery.message_id}", GONE):
             self._sqs.delete_message(QueueUrl=self._urls.main, ReceiptHandle=delivery.receipt)
 
-    def depth(self) -> Depth:
+    def depth(self) -> QueueDepth:
         """Count messages; the numbers of SQS are estimates without an age. Raises Unavailable."""
         ready, in_flight, delayed = self._urls.counts(self._urls.main)
-        return Depth(
+        return QueueDepth(
             ready=ready,
             in_flight=in_flight,
             delayed=delayed,

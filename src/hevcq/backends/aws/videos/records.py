@@ -37,9 +37,9 @@ from hevcq.ports.videos import (
     Page,
     Quota,
     Reservation,
-    Usage,
     VideoFilter,
     VideoRecords,
+    VideoUsage,
     exceeded,
 )
 
@@ -197,10 +197,10 @@ class DynamoVideoRecords(VideoRecords):
             ids = [string(entry, "pk").partition("#")[2] for entry in page]
             yield from (v for v in self._read(ids) if v.due_at is not None and v.due_at <= now)
 
-    def usage(self, owner: str | None = None) -> Usage:
+    def usage(self, owner: str | None = None) -> VideoUsage:
         """Read one item of sums consistently."""
         item = self._item(usage_pk(owner))
-        return Usage() if item is None else usage_of(item)
+        return VideoUsage() if item is None else usage_of(item)
 
     def _by_slug(self, slug: str) -> Video | None:
         for entry in self._query(BY_SLUG, slug):

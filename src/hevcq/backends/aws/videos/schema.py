@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.dynamodb.schema import Item, float_of, number, string, text
 from hevcq.domain.videos.record import Video, VideoStatus
-from hevcq.ports.videos import Usage
+from hevcq.ports.videos import VideoUsage
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import CreateTableInputTypeDef
@@ -108,7 +108,7 @@ def video_of(item: Item) -> Video:
     return Video.model_validate_json(string(item, "record"))
 
 
-def usage_of(item: Item) -> Usage:
+def usage_of(item: Item) -> VideoUsage:
     """Return the sums in an item."""
     found = [int(float_of(item, name) or 0) for name in ("videos", "open", "bytes")]
-    return Usage(*found)
+    return VideoUsage(*found)

@@ -16,7 +16,7 @@ from hevcq.backends.embedded.jobs.tables import ClaimedMessage, Receipt
 from hevcq.domain.job import JobRecord, Source, Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
-from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection, TaskPublisher
+from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher
 from hevcq.util.clock import Clock
 
 PAGE = 200
@@ -277,14 +277,14 @@ class SqliteQueue(Queue):
     def _change(self, sql: str, values: tuple[Any, ...], *, durable: bool = True) -> bool:
         return self._database.change(sql, values, durable=durable) == 1
 
-    def depth(self) -> Depth:
+    def depth(self) -> QueueDepth:
         """Count by index; the oldest is the head of the queue, so its age is approximate."""
         now = self._clock.now()
         (row,) = self._database.rows(COUNT, (self.name, now))
         ready, due, held, delayed, dead, *heads = row
         sent = [at for at in heads if at is not None]
         oldest = max(0.0, now - min(sent)) if sent else None
-        return Depth(ready + due, held, delayed, dead, oldest)
+        return QueueDepth(ready + due, held, delayed, dead, oldest)
 
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
         """Page through the dead letters by id, so that they can be redriven during the listing."""

@@ -14,10 +14,10 @@ from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import Conflict, PermanentError, SourceChanged, SourceGone
 from hevcq.ports.store import Store
 from hevcq.ports.videos import (
+    ByteReceiver,
     Complete,
     Completion,
     Incomplete,
-    Receiver,
     UploadWay,
     VideoFiles,
     Wrong,
@@ -50,7 +50,7 @@ class FolderVideoFiles(VideoFiles):
         return UploadWay("tus", url=f"/uploads/{video.video_id}")
 
     @contextmanager
-    def receive(self, video: Video) -> Iterator[Receiver]:
+    def receive(self, video: Video) -> Iterator[ByteReceiver]:
         """Lock the upload and open its file."""
         path = self._path(video)
         with self._alone(video), file_errors("written", path):
@@ -146,7 +146,7 @@ class FolderVideoFiles(VideoFiles):
         return self._folder / f".{video.video_id}.lock"
 
 
-class _FileReceiver(Receiver):
+class _FileReceiver(ByteReceiver):
     """The open file of an upload."""
 
     def __init__(self, descriptor: int, path: Path) -> None:

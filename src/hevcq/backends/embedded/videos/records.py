@@ -20,9 +20,9 @@ from hevcq.ports.videos import (
     Page,
     Quota,
     Reservation,
-    Usage,
     VideoFilter,
     VideoRecords,
+    VideoUsage,
     exceeded,
 )
 from hevcq.util.clock import Clock
@@ -126,7 +126,7 @@ class SqliteVideoRecords(VideoRecords):
             yield from (_read(row[2]) for row in rows)
             after.update(due_at=rows[-1][0], video_id=rows[-1][1])
 
-    def usage(self, owner: str | None = None) -> Usage:
+    def usage(self, owner: str | None = None) -> VideoUsage:
         """Read one row of sums."""
         return self._database.read(lambda connection: _usage(connection, owner))
 
@@ -149,10 +149,10 @@ def _select(wanted: VideoFilter, status: VideoStatus, limit: int) -> tuple[str, 
     return sql + f"ORDER BY video_id DESC LIMIT {limit}", values
 
 
-def _usage(connection: sqlite3.Connection, owner: str | None) -> Usage:
+def _usage(connection: sqlite3.Connection, owner: str | None) -> VideoUsage:
     scope = "farm" if owner is None else f"owner:{owner}"
     row = connection.execute(USAGE, (scope,)).fetchone()
-    return Usage() if row is None else Usage(*row)
+    return VideoUsage() if row is None else VideoUsage(*row)
 
 
 def _values(video: Video) -> tuple[Any, ...]:
