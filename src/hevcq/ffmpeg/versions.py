@@ -10,6 +10,9 @@ number give as well, and a later release that behaves differently again is met a
 | 7 | `-enc_time_base -1` is called `demux`, and 9 refuses the number | time bases are given as numbers |
 | 7 | filters agree on a range through a split | it is set where it changes: `SAME_RANGE` |
 | 7 | lines of a failed input name its number and not the file | both are known: `about_input` |
+| 7, 8 | lines name an input or stream before its decoder or demuxer | taken off: `component` |
+| 7 | a read that fails for good ends with status 0 | run/messages.py looks for its lines first |
+| 7 | a playlist of another name is not recognised | `UNOPENED_PLAYLIST` |
 | 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
 | 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
 | 8 | ffprobe prints the empty packets of Ogg's Theora | they are not counted: `REPEATING` |
@@ -31,6 +34,8 @@ Without it the full range of thumbnails would reach back through the splits to t
 encoded."""
 CROPPING = "Frame Cropping"
 """The side data by which ffprobe says that the container crops, in the versions whose ffmpeg does so."""
+UNOPENED_PLAYLIST = "Not detecting m3u8/hls"
+"""What those versions say that open no playlist by another name, before anything is refused."""
 REPEATING = frozenset({"theora"})
 """Codecs of which an empty packet repeats a picture."""
 UNCROPPED = ("-apply_cropping", "codec")
@@ -56,3 +61,11 @@ def about_input(line: str, location: str) -> bool:
     """Whether a line of ffmpeg is about the source, the first input of every command."""
     shown = f"file:{location}".encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return shown in line or _FIRST_INPUT.match(line) is not None
+
+
+def component(name: str) -> str:
+    """Return the demuxer, decoder or muxer that a line's brackets name, as version 5.1 calls it.
+
+    Later ones put an input or stream before it, or what it does: `in#0/avi`, `dec:h264`.
+    """
+    return name.rpartition("/")[2].removeprefix("dec:")

@@ -88,6 +88,17 @@ def test_one_line_one_error(line: str, kind: type[Exception]) -> None:
     assert "\n" not in sentence
 
 
+def test_a_connection_that_broke_for_good_is_no_damage_although_ffmpeg_ends_well() -> None:
+    broken = "[http @ 0x1] [error] Stream ends prematurely at 714933, should be 1191556"
+    missing = "[in#0/mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] File ended prematurely"
+    torn = "[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] stream 0, contradictionary STSC"
+
+    for line in (missing, torn):
+        assert type(ending(broken, line, returncode=0, location=URL)) is Unavailable
+    assert ending(broken, returncode=0, location=URL) is None
+    assert type(ending(torn, returncode=0, location=URL)) is SourceDamaged
+
+
 def test_the_disk_is_blamed_before_the_source() -> None:
     found = ending(
         "[h264 @ 0x1] [error] error while decoding MB 4 7",

@@ -45,6 +45,7 @@ from hevcq.ffmpeg.inputs import (
 from hevcq.ffmpeg.probe.fields import with_fields_seen
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.process.child import Finished, ending, run_child
+from hevcq.ffmpeg.versions import UNOPENED_PLAYLIST
 
 PROBE_PACKETS = 24
 """Packets decoded to find what headers do not contain: captions, fields, HDR10+."""
@@ -234,11 +235,12 @@ def probe_error(
 ) -> SourceUnreadable | SourceGone | Unavailable:
     """Return the error that explains, by ffprobe's lines, why a location could not be opened."""
     name = display_name(location)
-    for line in stderr:
-        found = _NOT_LISTED.match(line)
-        if found:
-            return SourceUnreadable(f"{name} {_not_a_video(found.group(1))}.")
     text = strip_name(stderr, location)
+    refused = [found.group(1) for line in stderr if (found := _NOT_LISTED.match(line))]
+    if UNOPENED_PLAYLIST in text:
+        refused.append("hls")
+    if refused:
+        return SourceUnreadable(f"{name} {_not_a_video(refused[0])}.")
     if is_url(location):
         return _unfetched(name, text, _last(stderr, location, returncode))
     if "No such file or directory" in text and not os.path.exists(location):  # noqa: PTH110 - bytes

@@ -33,7 +33,7 @@ from hevcq.errors import (
 )
 from hevcq.ffmpeg.inputs import display_name, ffmpeg_url, is_url, strip_name
 from hevcq.ffmpeg.process.child import ending, shell_command
-from hevcq.ffmpeg.versions import about_input
+from hevcq.ffmpeg.versions import about_input, component
 
 VERSION = 3
 
@@ -173,10 +173,10 @@ def _excused(line: str, ffmpeg_pass: Pass) -> bool:
     parts = _LINE.match(line)
     if parts is None:
         return False
-    component, text = parts["component"] or "", parts["text"]
+    speaker, text = component(parts["component"] or ""), parts["text"]
     return any(
         ffmpeg_pass in known.passes
-        and re.fullmatch(known.component, component)
+        and re.fullmatch(known.component, speaker)
         and re.fullmatch(known.text, text)
         for known in KNOWN_MESSAGES
     )
@@ -263,12 +263,11 @@ def exit_error(ended: FfmpegExit) -> HevcqError | None:
     """Return the error that an exit means, or None if it is not a failure.
 
     Exit code 0 is a failure only if the source's own demuxer or decoder reported an error; anything
-    else on stderr is left to gate G1.
+    else on stderr is left to gate G1. Since version 7 a connection that breaks for good is such an end.
     """
     name = display_name(ended.location)
     if ended.returncode == 0:
-        complaint = _complaint(ended)
-        return damaged(ended.location, complaint) if complaint is not None else None
+        return _by_source(ended, name) if _complaint(ended) is not None else None
     by_signal = _by_signal(ended, name) if ended.returncode < 0 else None
     return by_signal or _by_text(ended, name) or _unexplained(ended, f"ffmpeg failed on {name}")
 
@@ -357,7 +356,7 @@ def _complaint(ended: FfmpegExit) -> str | None:
     own = {stream.codec for stream in ended.info.streams} | {ended.info.format_name}
     for line in unexpected_lines(ended.stderr, ended.ffmpeg_pass):
         speaker = _COMPONENT.match(line)
-        if speaker is not None and speaker["name"] in own and _LEVEL.search(line):
+        if speaker is not None and component(speaker["name"]) in own and _LEVEL.search(line):
             return line
         if _DAMAGE.search(line):
             return line
@@ -370,7 +369,7 @@ def damaged(location: str, line: str, others: int = 0) -> SourceDamaged:
     The sentence says what cannot be read: ffmpeg's words alone mean nothing to most people.
     """
     speaker = _COMPONENT.match(line)
-    name = speaker["name"].rpartition("/")[2].removeprefix("dec:") if speaker is not None else ""
+    name = component(speaker["name"]) if speaker is not None else ""
     what = next((words for known, words in _PARTS if known.fullmatch(name)), _UNTOLD)
     more = f"; {others} more error{'s' if others > 1 else ''}" if others else ""
     return SourceDamaged(
