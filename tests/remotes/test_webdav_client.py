@@ -45,7 +45,6 @@ def test_lists_a_folder_with_what_tells_versions_apart(server, remote):
     assert file.size == 5
     assert file.etag
     assert '"' not in file.etag
-    assert file.file_id
     assert file.modified
     assert remote.stat(file.path) == file
     assert body(remote, file) == (0, b"12345")
@@ -227,7 +226,7 @@ def test_a_redirect_to_no_address_is_one_sentence(location: str) -> None:
 
 @pytest.mark.parametrize("length", [b"9" * 5000, b"\xb2", b"\xd9\xa3"])
 def test_a_length_that_is_no_number_is_no_length(length: bytes) -> None:
-    file = RemoteFile("a.mp4", 3, "x", None, "", ())
+    file = RemoteFile("a.mp4", 3, "x")
     answer = httpx2.Response(
         200, headers=[(b"Content-Length", length)], stream=httpx2.ByteStream(b"abc")
     )

@@ -21,19 +21,20 @@ class Killed(BaseException):
 class _Stored:
     content: bytes
     etag: str
-    file_id: str
 
 
 @dataclass
 class MemoryRemote(Remote):
     """A server in memory that honours If-Match, as Nextcloud does.
 
-    `removed` is what a delete took away; `ranges` whether it can send a part of a file.
+    `removed` is what a delete took away; `ranges` whether it can send a part of a file; `distrust` why
+    it can't be trusted to delete.
     """
 
     stored: dict[str, _Stored] = field(default_factory=dict)
     removed: list[bytes] = field(default_factory=list)
     ranges: bool = True
+    distrust: str = ""
     ids: Any = field(default_factory=itertools.count)
 
     @property
@@ -41,12 +42,8 @@ class MemoryRemote(Remote):
         return "memory|anna"
 
     def put(self, path: str, content: bytes) -> None:
-        """Make or replace a file; one that is replaced keeps its id."""
-        before = self.stored.get(path)
-        number = next(self.ids)
-        self.stored[path] = _Stored(
-            content, f"e{number}", before.file_id if before else f"f{number}"
-        )
+        """Make or replace a file."""
+        self.stored[path] = _Stored(content, f"e{next(self.ids)}")
 
     def delete(self, path: str) -> None:
         del self.stored[path]
@@ -59,7 +56,7 @@ class MemoryRemote(Remote):
 
     def _file(self, path: str) -> RemoteFile:
         found = self.stored[path]
-        return RemoteFile(path, len(found.content), found.etag, None, found.file_id)
+        return RemoteFile(path, len(found.content), found.etag)
 
     def folder(self, path: str) -> RemoteFolder:
         if path != "Camera":
@@ -89,7 +86,7 @@ class MemoryRemote(Remote):
         return Removal.REMOVED
 
     def unsafe_to_remove(self, folder: str, token: str) -> str:
-        return ""
+        return self.distrust
 
 
 class Intruder:

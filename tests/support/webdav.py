@@ -20,18 +20,13 @@ Fault = Callable[[dict, "Respond", Callable], "Iterator[bytes] | None"]
 
 
 class _File(FileResource):
-    """A file whose ETag changes with every write, and which has an id, as those of Nextcloud."""
+    """A file whose ETag changes with every write, as those of Nextcloud."""
 
     def get_etag(self):
         facts = Path(self._file_path).stat()
         return f"{facts.st_ino}-{facts.st_mtime_ns}-{facts.st_size}"
 
-    def get_property_names(self, *, is_allprop):
-        return [*super().get_property_names(is_allprop=is_allprop), f"{OC}fileid"]
-
     def get_property_value(self, name):
-        if name == f"{OC}fileid":
-            return str(Path(self._file_path).stat().st_ino)
         if name == f"{OC}checksums":
             stated = self.provider.checksums.get(self.path)
             if stated is not None:
@@ -174,6 +169,14 @@ def status(method: str, code: int, **headers: str) -> Fault:
         return iter([])
 
     return answer
+
+
+def refusing(code: int) -> Fault:
+    """Answer every delete with a status, but for those by which the server is tried."""
+    answer = status("DELETE", code)
+    return lambda environ, start_response, application: (
+        None if "probe" in environ["PATH_INFO"] else answer(environ, start_response, application)
+    )
 
 
 def cut(after: int) -> Fault:

@@ -7,13 +7,11 @@ names that are not UTF-8 are lone surrogates, as in the paths of `os`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-
-from hevcq.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,6 @@ class RemoteFile:
     size: int
     etag: str = ""
     modified: float | None = None
-    file_id: str = ""
     checksums: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -52,19 +49,6 @@ class Body:
 
     start: int
     blocks: Iterator[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A local file that goes to a server; `modified` is in Unix seconds, `sha1` what servers compare.
-
-    `blocks` yields `count` bytes from `start` on; it is called anew for each part.
-    """
-
-    size: int
-    modified: float
-    sha1: str
-    blocks: Callable[[int, int], Iterator[bytes]]
 
 
 class Removal(StrEnum):
@@ -123,64 +107,33 @@ class Remote(ABC):
         Unavailable if that file could not be made for want of space.
         """
 
-    def put(self, path: str, content: Upload) -> bool:
-        """Put a new file at a path, making its folders; return False if a file is there already.
-
-        Nothing is overwritten; a large upload that broke off is resumed by the same call. The
-        default raises ConfigError: this kind of remote cannot. Raises SourceChanged if the bytes
-        that came are not those that were announced, and DiskFull if the account is full.
-        """
-        raise ConfigError(
-            f"Nothing can be put back to {self.account} ({path}, {content.size} bytes)."
-        )
-
     def close(self) -> None:  # noqa: B027 - a hint
         """Close connections; may be called twice."""
 
 
-RemoteOf = Callable[[], Remote]
-"""Opens the remote of one sync. Raises ConfigError."""
-
-
-class Stage(StrEnum):
-    """How far the move of one version of a file is; stable words."""
-
-    SEEN = "seen"
-    """Found on the server; not fetched, or in part."""
-    NAMED = "named"
-    """Fetched whole; its name in the target is chosen, and may or may not be taken."""
-    LANDED = "landed"
-    """In the target, durable, with the bytes that were fetched."""
-    KNOWN = "known"
-    """The same bytes came before; `target` is where they landed."""
-
-
 @dataclass(frozen=True, slots=True)
 class SyncEntry:
-    """One version of a file on the server, and what is known of it.
+    """One version of a file on the server, first seen at `since` (Unix seconds).
 
-    `since` is when this version was first seen, in Unix seconds. `detail` says why it was left.
+    `sha256` is "" and `target` None until it has landed: is there, durable, with the bytes that came.
     """
 
     path: str
     version: str
     size: int
     since: float
-    stage: Stage = Stage.SEEN
-    file_id: str = ""
     sha256: str = ""
     target: Path | None = None
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Bytes that landed once, and where; `at` is in Unix seconds."""
+    """Bytes that came to `target`, or were about to (not `landed`) when the process ended."""
 
     sha256: str
     size: int
     target: Path
-    at: float
+    landed: bool = False
 
 
 class SyncJournal(ABC):
@@ -195,8 +148,12 @@ class SyncJournal(ABC):
         """Insert or overwrite entries by path, in one transaction."""
 
     @abstractmethod
-    def land(self, account: str, entry: SyncEntry, at: float) -> None:
-        """Record that an entry landed, and its bytes as arrived, in one transaction."""
+    def expect(self, account: str, arrival: Arrival) -> None:
+        """Record where these bytes are about to land. What has landed is never overwritten."""
+
+    @abstractmethod
+    def land(self, account: str, entry: SyncEntry) -> None:
+        """Record that an entry landed, and its bytes as landed, in one transaction."""
 
     @abstractmethod
     def forget(self, account: str, paths: Iterable[str]) -> None:
@@ -204,20 +161,4 @@ class SyncJournal(ABC):
 
     @abstractmethod
     def arrival(self, account: str, sha256: str) -> Arrival | None:
-        """Return when these bytes arrived from this account, or None."""
-
-    @abstractmethod
-    def not_put_back(self, account: str) -> list[Arrival]:
-        """Return the arrivals of which no rendition was put back."""
-
-    @abstractmethod
-    def record_put_back(self, account: str, sha256: str, path: str, at: float) -> None:
-        """Store that a rendition of the arrival with this digest is at `path` on the server."""
-
-    @abstractmethod
-    def removal_checked(self, account: str) -> tuple[float, str] | None:
-        """Return when it was last tried whether the server deletes safely, and why not or ""."""
-
-    @abstractmethod
-    def record_removal_check(self, account: str, at: float, why_not: str) -> None:
-        """Store the result of that trial."""
+        """Return where these bytes of this account came to, or None."""

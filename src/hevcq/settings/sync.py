@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hevcq.settings.quantities import ByteRate, bytes_per_second, seconds
-
-RCLONE = "rclone:"
 
 
 class SyncSettings(BaseModel):
@@ -21,16 +19,13 @@ class SyncSettings(BaseModel):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="name in `hevcq sync NAME`"
     )
-    url: str = Field(description="address of a Nextcloud or WebDAV folder, or rclone:NAME:PATH")
+    url: str = Field(description="address of a Nextcloud or WebDAV folder")
     user: str = Field(default="", description="user on the server")
     password_file: Path | None = Field(
         default=None, description="file whose first line is the (app) password"
     )
     ca_file: Path | None = Field(
         default=None, description="certificates to trust instead of the system's (PEM)"
-    )
-    rclone_config: Path | None = Field(
-        default=None, description="settings file of rclone; empty: rclone's own place"
     )
     folders: tuple[str, ...] = Field(
         min_length=1, description="folders on the server, with all that is below them"
@@ -42,22 +37,14 @@ class SyncSettings(BaseModel):
     settle: str = Field(
         default="10m", description="how long a file must stay the same before it is fetched"
     )
-    put_back: str = Field(
-        default="",
-        description="folder on the server that renditions of its videos are put into; empty: none",
-    )
     limit: ByteRate = Field(default="", description="bytes a second, such as 4M; empty: no limit")
 
     @field_validator("url", mode="after")
     @classmethod
     def _address(cls, value: str) -> str:
-        if value.startswith(RCLONE) and ":" in value.removeprefix(RCLONE).lstrip(":"):
-            return value
         parts = urlsplit(value)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(
-                "must be an address such as https://cloud.example.org, or rclone:NAME:"
-            )
+            raise ValueError("must be an address such as https://cloud.example.org")
         if parts.username or parts.password:
             raise ValueError("must not hold a user or password; use user and password_file")
         if parts.query or parts.fragment:
@@ -73,21 +60,6 @@ class SyncSettings(BaseModel):
             if any(part in {"", ".", ".."} or not part.isprintable() for part in parts):
                 raise ValueError("must be folders of the account such as InstantUpload/Camera")
         return found
-
-    @model_validator(mode="after")
-    def _no_circle(self) -> SyncSettings:
-        back = self.put_back
-        if back and any(
-            not f or f == back or f"{back}/".startswith(f"{f}/") or f.startswith(f"{back}/")
-            for f in self.folders
-        ):
-            raise ValueError("must have a put_back that is in none of its folders, nor above one")
-        return self
-
-    @field_validator("put_back", mode="after")
-    @classmethod
-    def _put_inside(cls, value: str) -> str:
-        return cls._inside((value,))[0]
 
     @field_validator("target", mode="before")
     @classmethod

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hevcq.errors import ConfigError, Unavailable, UsageError, WorkerUnfit
-from hevcq.settings.sync import RCLONE
+from hevcq.errors import ConfigError, Unavailable, UsageError
 from hevcq.util import file_lock
 from hevcq.util.text import printable, reason_of
 
@@ -66,7 +65,7 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Open
     settings = app.settings
     journal = SqliteSyncJournal(app.records)
     with _alone(settings.data_dir, sync.name):
-        remote = open_remote(sync, stop)
+        remote = open_remote(sync)
         try:
             yield OpenedSync(
                 SyncPorts(
@@ -85,20 +84,17 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Open
                     settle_s=sync.settle_s,
                     bytes_s=sync.limit_bytes_s,
                     least_free=settings.min_free_mib * MIB,
-                    put_back=sync.put_back,
                 ),
             )
         finally:
             remote.close()
 
 
-def open_remote(sync: SyncSettings, stop: threading.Event | None = None) -> Remote:
+def open_remote(sync: SyncSettings) -> Remote:
     """Open the server of a sync; asks it nothing yet.
 
     Raises ConfigError if the password cannot be read, or httpx2 is not installed.
     """
-    if sync.url.startswith(RCLONE):
-        return _open_rclone(sync, stop or threading.Event())
     password = _password(sync)
     try:
         from hevcq.remotes.webdav.client import Account, WebDavRemote
@@ -107,32 +103,6 @@ def open_remote(sync: SyncSettings, stop: threading.Event | None = None) -> Remo
             f"Syncing needs the Python package {error.name}.", remedy=f"Install it: {EXTRA}."
         ) from error
     return WebDavRemote(Account(sync.url, sync.user, password, sync.ca_file))
-
-
-def _open_rclone(sync: SyncSettings, stop: threading.Event) -> Remote:
-    """Return the remote that the rclone program reads; it is not confined, as it needs the network."""
-    import platformdirs
-
-    from hevcq.ffmpeg.process.child import find_program, stream_child
-    from hevcq.ffmpeg.process.limits import ChildLimits
-    from hevcq.ffmpeg.process.sandbox import Access
-    from hevcq.remotes.rclone.remote import EVERY_CALL, RcloneRemote
-
-    try:
-        program = find_program("rclone")
-    except WorkerUnfit as error:
-        raise ConfigError("The program rclone was not found.", remedy="Install rclone.") from error
-    own = platformdirs.user_config_path("rclone", appauthor=False) / "rclone.conf"
-    fixed = ["--config", str(sync.rclone_config or own), *EVERY_CALL]
-    limits = ChildLimits(access=Access(confined=False))
-
-    def run(arguments: Sequence[str], on_chunk: Callable[[bytes], None]) -> tuple[int, str]:
-        command, *rest = arguments
-        argv = [program, command, *fixed, *rest[:-1], "--", rest[-1]]
-        done = stream_child(argv, stop=stop, on_chunk=on_chunk, limits=limits)
-        return done.returncode, done.stderr[-1] if done.stderr else ""
-
-    return RcloneRemote(sync.url.removeprefix(RCLONE), run)
 
 
 def _password(sync: SyncSettings) -> str:

@@ -12,7 +12,7 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.usecases.sync import local_names, session
 from hevcq.usecases.sync.session import Fate
 from support.syncing import VIDEO
-from support.webdav import cut, status
+from support.webdav import cut, refusing
 
 
 def failing(code: int):
@@ -49,18 +49,11 @@ def test_a_server_that_breaks_off_file_after_file_is_asked_for_no_more(machine):
     assert [each.fate for each in machine.told] == [Fate.FAILED] * session.GIVE_UP
 
 
-def test_a_server_that_cannot_be_tried_gets_copies_only(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    machine.server.faults.append(status("PUT", 503))
-    assert machine.fates() == {"Camera/a.mp4": Fate.COPIED}
-    assert "that could not be tried" in machine.notices[0]
-
-
 def test_a_server_that_allows_no_deleting_keeps_its_copy_and_it_is_said(machine):
     machine.server.put("Camera/a.mp4", b"1")
     machine.sync()
     machine.server.put("Camera/b.mp4", b"2")
-    machine.server.faults.append(status("DELETE", 403))
+    machine.server.faults.append(refusing(403))
     (told,) = machine.sync()
     assert (told.fate, told.reason.endswith("does not allow its copy to be deleted")) == (
         Fate.LEFT,
@@ -68,21 +61,14 @@ def test_a_server_that_allows_no_deleting_keeps_its_copy_and_it_is_said(machine)
     )
 
 
-def test_a_landing_that_cannot_be_finished_yet_is_let_alone_until_it_can(machine, monkeypatch):
-    other = VIDEO[1:]
+def test_a_landing_that_could_not_be_proven_is_not_taken_for_one(machine, monkeypatch):
     machine.server.put("Camera/a.mp4", VIDEO)
     with monkeypatch.context() as disk:
         disk.setattr(FileSystem, "digest", lambda *_: "0" * 64)
         assert machine.fates() == {"Camera/a.mp4": Fate.FAILED}
-    with monkeypatch.context() as disk:
-        disk.setattr(FileSystem, "fsync_dir", failing(errno.EIO))
-        assert machine.sync() == []
-        machine.server.put("Camera/a.mp4", other)
-        assert machine.sync() == []
-        assert "Camera/a.mp4" in machine.notices[0]
-    assert machine.server.files() == {"Camera/a.mp4": other}
+    assert machine.server.files() == {"Camera/a.mp4": VIDEO}
     assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    assert machine.files() == {"a.mp4": VIDEO, "a (2).mp4": other}
+    assert machine.files() == {"a.mp4": VIDEO}
 
 
 def test_a_folder_within_another_is_listed_once_and_names_of_our_own_stay_there(machine):

@@ -303,44 +303,27 @@ CREATE TABLE video_request (
 ) WITHOUT ROWID;
 CREATE INDEX video_request_expiry ON video_request (expires_at);
 
--- The journal of syncs: versions of files on servers, and how far their move is. Paths are raw bytes.
+-- The journal of syncs: versions of files on servers. Paths are raw bytes.
+-- sha256 is '' and target NULL until the version has landed.
 CREATE TABLE sync_entry (
   account TEXT    NOT NULL,
   path    BLOB    NOT NULL,
   version TEXT    NOT NULL,
   size    INTEGER NOT NULL,
   since   REAL    NOT NULL,
-  stage   TEXT    NOT NULL,
-  file_id TEXT    NOT NULL,
   sha256  TEXT    NOT NULL,
   target  BLOB,
-  detail  TEXT    NOT NULL,
   PRIMARY KEY (account, path)
 ) WITHOUT ROWID;
 
--- Bytes that ever arrived from an account, so that the same bytes never arrive twice.
+-- Bytes that came from an account, so that the same bytes never land twice.
+-- landed is 0 from just before they get their name until the landing is recorded.
 CREATE TABLE sync_arrival (
   account TEXT    NOT NULL,
   sha256  TEXT    NOT NULL,
   size    INTEGER NOT NULL,
   target  BLOB    NOT NULL,
-  at      REAL    NOT NULL,
-  PRIMARY KEY (account, sha256)
-) WITHOUT ROWID;
-
--- Whether a server deletes only the version it is asked to; why_not is '' where it does.
-CREATE TABLE sync_server (
-  account TEXT NOT NULL PRIMARY KEY,
-  at      REAL NOT NULL,
-  why_not TEXT NOT NULL
-) WITHOUT ROWID;
-
--- Renditions of arrived bytes that were put back to their server: at which path, and when.
-CREATE TABLE sync_put_back (
-  account TEXT NOT NULL,
-  sha256  TEXT NOT NULL,
-  path    BLOB NOT NULL,
-  at      REAL NOT NULL,
+  landed  INTEGER NOT NULL,
   PRIMARY KEY (account, sha256)
 ) WITHOUT ROWID;
 

@@ -6,25 +6,18 @@ import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from hevcq.backends.embedded.database import Database
-from hevcq.ports.sync import Arrival, Stage, SyncEntry, SyncJournal
+from hevcq.ports.sync import Arrival, SyncEntry, SyncJournal
 
-COLUMNS = "path, version, size, since, stage, file_id, sha256, target, detail"
-ENTRIES = f"SELECT {COLUMNS} FROM sync_entry WHERE account = ?"  # noqa: S608 - constants only
-RECORD = (
-    f"INSERT OR REPLACE INTO sync_entry (account, {COLUMNS}) "  # noqa: S608 - constants only
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+ENTRIES = "SELECT path, version, size, since, sha256, target FROM sync_entry WHERE account = ?"
+RECORD = "INSERT OR REPLACE INTO sync_entry VALUES (?, ?, ?, ?, ?, ?, ?)"
 FORGET = "DELETE FROM sync_entry WHERE account = ? AND path = ?"
-ARRIVED = "INSERT OR IGNORE INTO sync_arrival VALUES (?, ?, ?, ?, ?)"
-ARRIVAL = "SELECT sha256, size, target, at FROM sync_arrival WHERE account = ? AND sha256 = ?"
-TO_PUT = """SELECT sha256, size, target, at FROM sync_arrival AS came WHERE account = ? AND NOT EXISTS
-(SELECT 1 FROM sync_put_back AS went WHERE went.account = came.account AND went.sha256 = came.sha256)"""
-PUT = "INSERT OR REPLACE INTO sync_put_back VALUES (?, ?, ?, ?)"
-CHECKED = "SELECT at, why_not FROM sync_server WHERE account = ?"
-CHECK = "INSERT OR REPLACE INTO sync_server VALUES (?, ?, ?)"
+ARRIVE = """INSERT INTO sync_arrival VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (account, sha256) DO UPDATE SET target = excluded.target, landed = excluded.landed
+WHERE NOT landed"""
+ARRIVAL = "SELECT sha256, size, target, landed FROM sync_arrival WHERE account = ? AND sha256 = ?"
+Row = tuple[str, bytes, str, int, float, str, bytes | None]
 
 
 class SqliteSyncJournal(SyncJournal):
@@ -35,8 +28,12 @@ class SqliteSyncJournal(SyncJournal):
 
     def entries(self, account: str) -> Mapping[str, SyncEntry]:
         """Read all entries of an account."""
-        rows = self._database.rows(ENTRIES, (account,))
-        return {entry.path: entry for entry in map(_entry, rows)}
+        found = {}
+        for path, version, size, since, sha256, target in self._database.rows(ENTRIES, (account,)):
+            place = None if target is None else Path(os.fsdecode(target))
+            entry = SyncEntry(os.fsdecode(path), version, size, since, sha256, place)
+            found[entry.path] = entry
+        return found
 
     def record(self, account: str, entries: Iterable[SyncEntry]) -> None:
         """Write all entries in one transaction."""
@@ -44,14 +41,20 @@ class SqliteSyncJournal(SyncJournal):
         if rows:
             self._database.write(lambda c: c.executemany(RECORD, rows))
 
-    def land(self, account: str, entry: SyncEntry, at: float) -> None:
+    def expect(self, account: str, arrival: Arrival) -> None:
+        """Write one arrival that has not landed."""
+        row = (account, arrival.sha256, arrival.size, os.fsencode(arrival.target), False)
+        self._database.write(lambda c: c.execute(ARRIVE, row))
+
+    def land(self, account: str, entry: SyncEntry) -> None:
         """Write the entry and the arrival in one transaction."""
-        row = _row(account, entry)
-        target = os.fsencode(_target(entry))
+        if entry.target is None:
+            raise ValueError("an entry that landed has a target")
+        arrived = (account, entry.sha256, entry.size, os.fsencode(entry.target), True)
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute(RECORD, row)
-            connection.execute(ARRIVED, (account, entry.sha256, entry.size, target, at))
+            connection.execute(RECORD, _row(account, entry))
+            connection.execute(ARRIVE, arrived)
 
         self._database.write(work)
 
@@ -64,59 +67,12 @@ class SqliteSyncJournal(SyncJournal):
     def arrival(self, account: str, sha256: str) -> Arrival | None:
         """Look up one digest."""
         row = self._database.row(ARRIVAL, (account, sha256))
-        return None if row is None else Arrival(row[0], row[1], Path(os.fsdecode(row[2])), row[3])
-
-    def not_put_back(self, account: str) -> list[Arrival]:
-        """Read all arrivals without a row of that."""
-        rows = self._database.rows(TO_PUT, (account,))
-        return [Arrival(row[0], row[1], Path(os.fsdecode(row[2])), row[3]) for row in rows]
-
-    def record_put_back(self, account: str, sha256: str, path: str, at: float) -> None:
-        """Write one row."""
-        row = (account, sha256, os.fsencode(path), at)
-        self._database.write(lambda c: c.execute(PUT, row))
-
-    def removal_checked(self, account: str) -> tuple[float, str] | None:
-        """Look up one account."""
-        row = self._database.row(CHECKED, (account,))
-        return None if row is None else (float(row[0]), str(row[1]))
-
-    def record_removal_check(self, account: str, at: float, why_not: str) -> None:
-        """Write one row."""
-        self._database.write(lambda c: c.execute(CHECK, (account, at, why_not)))
+        if row is None:
+            return None
+        return Arrival(row[0], row[1], Path(os.fsdecode(row[2])), bool(row[3]))
 
 
-def _target(entry: SyncEntry) -> Path:
-    if entry.target is None:
-        raise ValueError("an entry that landed has a target")
-    return entry.target
-
-
-def _row(account: str, entry: SyncEntry) -> tuple[Any, ...]:
-    return (
-        account,
-        os.fsencode(entry.path),
-        entry.version,
-        entry.size,
-        entry.since,
-        entry.stage,
-        entry.file_id,
-        entry.sha256,
-        None if entry.target is None else os.fsencode(entry.target),
-        entry.detail,
-    )
-
-
-def _entry(row: tuple[Any, ...]) -> SyncEntry:
-    path, version, size, since, stage, file_id, sha256, target, detail = row
-    return SyncEntry(
-        path=os.fsdecode(path),
-        version=version,
-        size=size,
-        since=since,
-        stage=Stage(stage),
-        file_id=file_id,
-        sha256=sha256,
-        target=None if target is None else Path(os.fsdecode(target)),
-        detail=detail,
-    )
+def _row(account: str, entry: SyncEntry) -> Row:
+    target = None if entry.target is None else os.fsencode(entry.target)
+    path = os.fsencode(entry.path)
+    return account, path, entry.version, entry.size, entry.since, entry.sha256, target

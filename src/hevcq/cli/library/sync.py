@@ -187,7 +187,6 @@ WORDS = (
     ("copied", "copied"),
     ("would", "would be fetched"),
     ("waiting", "waiting until they stay the same"),
-    ("put_back", "put back"),
     ("known", "came before"),
     ("left", "left on the server"),
     ("changed", "changed meanwhile"),

@@ -25,9 +25,8 @@ from hevcq.errors import (
     Unavailable,
     UsageError,
 )
-from hevcq.ports.sync import Body, Remote, RemoteFile, RemoteFolder, Removal, Upload
+from hevcq.ports.sync import Body, Remote, RemoteFile, RemoteFolder, Removal
 from hevcq.remotes.webdav import multistatus
-from hevcq.remotes.webdav.upload import Uploader, chunk_sizes
 from hevcq.util.text import printable, reason_of
 
 TIMEOUT = http.Timeout(60.0, connect=15.0)
@@ -39,8 +38,6 @@ NEXTCLOUD = "remote.php/dav/files"
 PROBE_PREFIX = ".hevcq-probe-"
 PROBE_BYTES = b"hevcq tries here whether this server honours If-Match; this file may be deleted.\n"
 WRONG = "hevcq-not-the-version"
-FULL = frozenset({413, 507})
-"""Answers of an account without room."""
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _COUNT = re.compile(r"[0-9]{1,19}")
 _BUSY = {
@@ -153,41 +150,13 @@ class WebDavRemote(Remote):
         status = self._status("DELETE", path, _if_match(WRONG))
         if status != 412:
             self._status("DELETE", path, {})
-            return "it deletes a file whatever version was asked for (it ignores If-Match)"
+            if 200 <= status < 300 or status == 404:
+                return "it deletes a file whatever version was asked for (it ignores If-Match)"
+            return f"it does not delete a file by its ETag (HTTP {status})"
         removed = self._status("DELETE", path, _if_match(made.etag))
         if self.stat(path) is None:
             return ""
         return f"it does not delete a file by its own ETag (HTTP {removed})"
-
-    def put(self, path: str, content: Upload) -> bool:
-        """PUT with If-None-Match, or in chunks where a Nextcloud takes them.
-
-        Raises SourceChanged if the server has fewer or more bytes afterwards.
-        """
-        if self.stat(path) is not None:
-            return False
-        made = Uploader(self._base, self._send, self._chunks).put(path, content)
-        now = self.stat(path)
-        if made and (now is None or now.size != content.size):
-            raise SourceChanged(f"{printable(path)} did not arrive whole on {self.server}.")
-        return made
-
-    def _send(
-        self, method: str, address: str, headers: Mapping[str, str], body: Iterator[bytes] | None
-    ) -> int:
-        with self._open(method, address, headers, body) as response:
-            status = int(response.status_code)
-        if status not in FULL:
-            self._refuse_if_busy(status)
-        return status
-
-    def _chunks(self, folder: str) -> Mapping[str, int] | None:
-        with self._open("PROPFIND", folder, {"Depth": "1"}, multistatus.REQUEST) as response:
-            if response.status_code != 207:
-                return None
-            content = self._content(response)
-        files = (each.file for _, each in multistatus.resources(content, ()) if each is not None)
-        return chunk_sizes(tuple(file for file in files if file is not None))
 
     def close(self) -> None:
         """Close the connections."""
@@ -286,7 +255,7 @@ class WebDavRemote(Remote):
         method: str,
         address: str,
         headers: Mapping[str, str],
-        content: bytes | Iterator[bytes] | None = b"",
+        content: bytes = b"",
     ) -> Iterator[http.Response]:
         """Send a request, following redirects on the same server only."""
         for _ in range(REDIRECTS + 1):

@@ -25,7 +25,7 @@ REQUEST = (
     b'<?xml version="1.0" encoding="utf-8"?>'
     b'<d:propfind xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns"><d:prop>'
     b"<d:getetag/><d:getcontentlength/><d:getlastmodified/><d:resourcetype/>"
-    b"<oc:fileid/><oc:checksums/>"
+    b"<oc:checksums/>"
     b"</d:prop></d:propfind>"
 )
 CHECKSUMS = frozenset({"md5", "sha1", "sha256"})
@@ -138,12 +138,13 @@ def _file(found: dict[str, Element], parts: tuple[str, ...]) -> RemoteFile | Non
     length = _text(found, f"{DAV}getcontentlength")
     if not (length.isascii() and length.isdigit() and len(length) < 19) or not parts:
         return None
+    version = _text(found, f"{DAV}getetag")
     return RemoteFile(
         path="/".join(parts),
         size=int(length),
-        etag=etag(_text(found, f"{DAV}getetag")),
+        # A weak one may stay while the bytes change.
+        etag="" if version.startswith("W/") else etag(version),
         modified=_time(_text(found, f"{DAV}getlastmodified")),
-        file_id=_text(found, f"{OC}fileid"),
         checksums=_checksums(found.get(f"{OC}checksums")),
     )
 

@@ -1,10 +1,10 @@
-"""Move one version of a file, journalled: each step may be the last one before a power cut.
+"""Bring one version of a file here, and delete it on its server once that is proven.
 
-1. The bytes come to a temporary file in the target's folder, which is made durable.
-2. The journal gets their digest and the name they will have (NAMED).
-3. The temporary file is renamed to it without overwriting; the name is made durable.
-4. The file is read again from the disk, and recorded as landed with its bytes (LANDED).
-5. The server is asked to delete exactly that version, if the local file is still what it was.
+1. The bytes come to a hidden file in the target, which is made durable.
+2. The journal gets their digest and the name that they will have.
+3. The hidden file gets that name without overwriting; the name is made durable.
+4. The file is read again from the disk, and recorded as landed.
+5. The server is asked to delete exactly that version (`Mover.why_stays` says when not).
 
 Whatever happens, the bytes are on the server until after step 4.
 """
@@ -14,11 +14,13 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from hevcq.errors import LibraryError, SourceUnreadable
+from hevcq.errors import LibraryError, SourceUnreadable, Unavailable
+from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import (
     FileSystem,
     forget_cached,
@@ -28,15 +30,16 @@ from hevcq.library.filesystem import (
 )
 from hevcq.library.names import case_twin
 from hevcq.library.pace import Pace
-from hevcq.ports.sync import Remote, RemoteFile, Removal, Stage, SyncEntry, SyncJournal
+from hevcq.ports.sync import Arrival, Remote, RemoteFile, Removal, SyncEntry, SyncJournal
 from hevcq.usecases.sync import local_names
 from hevcq.usecases.sync.fetch import fetch
-from hevcq.usecases.sync.presence import is_here
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
 OnBytes = Callable[[str, int, int], None]
 """Hears of a path on the server, how many of its bytes are here, and its size."""
+MAX_CANDIDATES = 20
+"""Files beside a landed one that are read at most, to find its rendition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,6 @@ class SyncJob:
     settle_s: float
     bytes_s: float = 0.0
     least_free: int = 0
-    put_back: str = ""
 
 
 @dataclass
@@ -73,144 +75,162 @@ class Mover:
     job: SyncJob
     pace: Pace
     on_bytes: OnBytes = lambda _path, _have, _size: None
-    _proved: set[tuple[Path, str]] = field(default_factory=set)
 
     @property
     def account(self) -> str:
         """The account of the remote."""
         return self.ports.remote.account
 
+    def folder_of(self, path: str) -> str | None:
+        """Return the innermost of the sync's folders that holds a path on the server, or None."""
+        inside = (f for f in self.job.folders if not f or path.startswith(f"{f}/"))
+        return max(inside, key=len, default=None)
+
     def place(self, path: str) -> tuple[Path, str]:
         """Return the local folder and name of a path on the server.
 
         Raises ValueError if it is in none of the folders.
         """
-        folders = sorted(self.job.folders, key=len, reverse=True)
-        own = next((f for f in folders if not f or path.startswith(f"{f}/")), None)
-        if own is None:
+        folder = self.folder_of(path)
+        if folder is None:
             raise ValueError("in none of the folders")
-        *parents, name = local_names.local_parts(path, own)
+        *parents, name = local_names.local_parts(path, folder)
         return self.job.target.joinpath(*parents), name
 
-    def bring(self, file: RemoteFile, entry: SyncEntry) -> SyncEntry:
-        """Fetch and land one version; return its entry as LANDED or KNOWN.
+    def bring(self, file: RemoteFile, entry: SyncEntry) -> tuple[SyncEntry, bool]:
+        """Fetch and land one version; return its entry, and whether the same bytes came before.
 
         Raises what `fetch` raises, OSError, and LibraryError if the disk does not return what was
         written. The server's file is untouched.
         """
         fs, journal = self.ports.fs, self.ports.journal
         folder, name = self.place(file.path)
-        make_folders(fs, folder)
-        part = folder / local_names.arriving(self.account, self.ports.clock.boot(), file)
-        fetched = fetch(
+        part = self._part(file)
+        sha256 = fetch(
             self.ports.remote,
             file,
             part,
             self.pace,
             lambda have: self.on_bytes(file.path, have, file.size),
         )
-        known = journal.arrival(self.account, fetched.sha256)
-        if known is not None:
-            done = replace(entry, stage=Stage.KNOWN, sha256=fetched.sha256, target=known.target)
-            fs.unlink(part)  # first: nobody looks for the part of an entry that is known
-            journal.record(self.account, [done])
-            return done
-        if file.modified is not None:
-            os.utime(part, (file.modified, file.modified), follow_symlinks=False)
-        fs.fsync_file(part)
-        return self._land(replace(entry, sha256=fetched.sha256), part, name)
+        came = journal.arrival(self.account, sha256)
+        if came is not None and (came.landed or self._holds(came.target, file.size, sha256)):
+            target = came.target
+            if not came.landed:
+                fs.fsync_dir(target.parent)
+        else:
+            if file.modified is not None:
+                os.utime(part, (file.modified, file.modified), follow_symlinks=False)
+            fs.fsync_file(part)
+            make_folders(fs, folder)
+            target = self._named(part, folder / name, Arrival(sha256, file.size, folder))
+        if fs.lstat(part) is not None:
+            fs.unlink(part)  # first: nobody looks for the part of what has landed
+        landed = replace(entry, sha256=sha256, target=target)
+        journal.land(self.account, landed)
+        return landed, came is not None and came.landed
 
-    def finish(self, entry: SyncEntry) -> SyncEntry:
-        """Finish or undo a landing that was interrupted at NAMED; return LANDED, or SEEN.
+    def _part(self, file: RemoteFile) -> Path:
+        name = local_names.arriving(self.account, self.ports.clock.boot(), file)
+        return self.job.target / name
 
-        Raises OSError and LibraryError.
-        """
-        fs = self.ports.fs
-        if entry.target is not None and self._same(entry.target, entry):
-            fs.fsync_dir(entry.target.parent)
-            return self._record_landed(entry, entry.target)
-        again = replace(entry, stage=Stage.SEEN, sha256="", target=None)
-        self.ports.journal.record(self.account, [again])
-        return again
-
-    def _land(self, entry: SyncEntry, part: Path, name: str) -> SyncEntry:
-        """Give a complete, durable temporary file its name, and prove what is there."""
-        fs, folder = self.ports.fs, part.parent
+    def _named(self, part: Path, wanted: Path, arrival: Arrival) -> Path:
+        """Give a complete, durable hidden file a free name, prove what is there, and return it."""
+        fs, folder = self.ports.fs, wanted.parent
         taken = fs.names(folder)
-        for candidate in local_names.numbered(name):
+        for candidate in local_names.numbered(wanted.name):
             target = folder / candidate
-            if candidate in taken and self._same(target, entry):
-                fs.unlink(part)
-                return self._record_landed(entry, target)
+            if candidate in taken and self._holds(target, arrival.size, arrival.sha256):
+                return target
             if candidate in taken or case_twin(candidate, taken) is not None:
                 continue
-            named = replace(entry, stage=Stage.NAMED, target=target)
-            self.ports.journal.record(self.account, [named])
+            # A kill after the move leaves this row, by which the next run finds the file.
+            self.ports.journal.expect(self.account, replace(arrival, target=target))
             try:
                 move_new(fs, part, target)
             except FileExistsError:
                 continue
             _forget(target)
-            if fs.digest(target) != entry.sha256:
+            if fs.digest(target) != arrival.sha256:
                 raise LibraryError(
                     f"{printable(target)} reads back with other bytes than were written.",
                     remedy="The server's file is untouched; check this disk.",
                 )
-            return self._record_landed(named, target)
-        raise SourceUnreadable(f"{printable(folder / name)} has no free name left.")
+            return target
+        raise SourceUnreadable(f"{printable(wanted)} has no free name left.")
 
-    def _same(self, target: Path, entry: SyncEntry) -> bool:
-        """Return whether a file with exactly these bytes has the name already."""
-        fs = self.ports.fs
-        return _is_file_of(fs, target, entry.size) and fs.digest(target) == entry.sha256
+    @cached_property
+    def distrust(self) -> str:
+        """Why the server can't be trusted to delete one version only, or "". Tried once a run."""
+        try:
+            return self.ports.remote.unsafe_to_remove(self.job.folders[0], self.ports.token())
+        except Unavailable as error:
+            return f"that could not be tried ({error.message.rstrip('.')})"
 
-    def _record_landed(self, entry: SyncEntry, target: Path) -> SyncEntry:
-        landed = replace(entry, stage=Stage.LANDED, target=target)
-        self.ports.journal.land(self.account, landed, self.ports.clock.now())
-        self._proved.add((target, landed.sha256))
-        return landed
+    def why_stays(self, file: RemoteFile, entry: SyncEntry, *, just_read: bool) -> str:
+        """Return why the server's copy must stay, or ""; whatever is not proven keeps it.
 
-    def is_here(self, entry: SyncEntry) -> bool:
-        """Return whether the entry's bytes are still on this machine, or a rendition of them."""
-        fs, target = self.ports.fs, entry.target
-        return target is not None and (
-            ((target, entry.sha256) in self._proved and _is_file_of(fs, target, entry.size))
-            or is_here(fs, target, entry.size, entry.sha256)
-        )
+        `just_read` says that the local file was read back a moment ago. Raises Stopped.
+        """
+        return next(self._doubts(file, entry, just_read=just_read), "")
 
-    def remove(self, file: RemoteFile, entry: SyncEntry) -> Removal:
-        """Delete this version on the server; the entry goes, the memory of its bytes stays.
+    def _doubts(self, file: RemoteFile, entry: SyncEntry, *, just_read: bool) -> Iterator[str]:
+        if self.folder_of(file.path) is None:
+            yield "in none of the folders of this sync"
+        if not file.etag:
+            yield "the server gives it no ETag"
+        if (entry.path, entry.version, entry.size) != (file.path, file.version, file.size):
+            yield "another version was fetched"
+        if not entry.sha256 or entry.target is None:
+            yield "it has not landed"
+        elif self.distrust:
+            yield self.distrust
+        elif not just_read and not self._is_here(entry.target, entry):
+            yield "its bytes came before and are no longer where they landed"
 
-        Only called where `is_here`. Raises Unavailable, then the next sync tries again.
+    def remove(self, file: RemoteFile) -> Removal:
+        """Delete this version on the server; its entry goes, the memory of its bytes stays.
+
+        Only called where `why_stays` returned "". Raises Unavailable.
         """
         removal = self.ports.remote.remove(file)
         if removal in {Removal.REMOVED, Removal.GONE}:
-            self.ports.journal.forget(self.account, [entry.path])
-        elif removal is Removal.CHANGED:
-            self._proved.discard((entry.target or Path(), entry.sha256))
+            self.ports.journal.forget(self.account, [file.path])
         return removal
 
-    def sweep(self, entries: dict[str, SyncEntry], wanted: dict[str, RemoteFile]) -> None:
-        """Remove temporary files of this account that nothing will resume."""
-        fs, boot = self.ports.fs, self.ports.clock.boot()
-        keep = {local_names.arriving(self.account, boot, file) for file in wanted.values()}
-        folders = set()
-        for path, entry in entries.items():
-            if entry.stage in {Stage.SEEN, Stage.NAMED}:
-                try:
-                    folders.add(self.place(path)[0])
-                except ValueError:
-                    continue  # of a folder that the settings no longer name
+    def _is_here(self, target: Path, entry: SyncEntry) -> bool:
+        """Return whether the bytes, or a certified rendition of them, are where they landed."""
+        if self._holds(target, entry.size, entry.sha256):
+            return True
+        proofs = [
+            proof
+            for proof in Certificates().of_source(target, entry.size)
+            if proof.source_sha256 == entry.sha256
+        ]
+        names = [n for n in self.ports.fs.names(target.parent) if n.startswith(target.stem)]
+        return any(
+            self._holds(target.parent / name, proof.rendition_size, proof.rendition_sha256)
+            for proof in proofs
+            for name in names[:MAX_CANDIDATES]
+        )
+
+    def _holds(self, path: Path, size: int, sha256: str) -> bool:
+        """Return whether a file with exactly these bytes is there; unreadable is no."""
+        try:
+            facts = self.ports.fs.lstat(path)
+            if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
+                return False
+            return self.ports.fs.digest(path) == sha256
+        except OSError:
+            return False
+
+    def sweep(self, files: Iterable[RemoteFile]) -> None:
+        """Remove hidden files of this account that none of these files will resume."""
+        keep = {self._part(file).name for file in files}
         prefix = local_names.parts_prefix(self.account)
-        for folder in folders:
-            for name in fs.names(folder) if folder.is_dir() else ():
-                if name.startswith(prefix) and name not in keep:
-                    fs.unlink(folder / name)
-
-
-def _is_file_of(fs: FileSystem, path: Path, size: int) -> bool:
-    facts = fs.lstat(path)
-    return facts is not None and stat.S_ISREG(facts.st_mode) and facts.st_size == size
+        for name in self.ports.fs.names(self.job.target):
+            if name.startswith(prefix) and name not in keep:
+                self.ports.fs.unlink(self.job.target / name)
 
 
 def _forget(path: Path) -> None:

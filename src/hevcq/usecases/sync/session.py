@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -22,9 +22,8 @@ from hevcq.errors import (
 )
 from hevcq.library.names import is_own
 from hevcq.library.pace import Pace
-from hevcq.ports.sync import RemoteFile, Removal, Stage, SyncEntry
+from hevcq.ports.sync import RemoteFile, Removal, SyncEntry
 from hevcq.usecases.sync.move import Mover, OnBytes, SyncJob, SyncPorts
-from hevcq.usecases.sync.put_back import PutBack
 from hevcq.util.host import free_beside
 from hevcq.util.retry import RetryPolicy
 from hevcq.util.text import printable, reason_of
@@ -34,15 +33,9 @@ RETRY = RetryPolicy(base_s=2.0, cap_s=30.0, attempts=4, jitter=0.0)
 """For a file whose transfer broke off; each attempt goes on where the last one ended."""
 GIVE_UP = 3
 """Files in a row whose transfer broke off for good, after which the server counts as gone."""
-CHECK_AGAIN_S = 7 * 86400.0
-"""Seconds for which it is believed that a server deletes safely."""
 MAX_DEPTH = 64
 ROUND_S, LEAST_ROUND_S = 60.0, 5.0
 """Most and fewest seconds between two rounds of a watch."""
-
-
-REPEATED = frozenset({"waiting", "left", "failed", "refused"})
-"""Results that every round of a watch would report again."""
 
 
 def pause_s(settle_s: Iterable[float]) -> float:
@@ -60,9 +53,12 @@ class Fate(StrEnum):
     LEFT = "left"
     CHANGED = "changed"
     FAILED = "failed"
-    PUT_BACK = "put_back"
     WOULD = "would"
     REFUSED = "refused"
+
+
+REPEATED = frozenset({Fate.WAITING, Fate.LEFT, Fate.FAILED, Fate.REFUSED})
+"""Results that every round of a watch would report again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +84,11 @@ class Session:
     dry_run: bool = False
     reported: set[tuple[str, str, str]] = field(default_factory=set)
     """What earlier rounds of the same watch reported, which is not repeated."""
-    unsafe: str = ""
-    """Why the server's files are not deleted although asked; "" where they are."""
-    _entries: dict[str, SyncEntry] = field(default_factory=dict)
     _broken: int = 0
 
     def __post_init__(self) -> None:
         pace = Pace(self.ports.clock, self.ports.stop, self.job.bytes_s)
         self._mover = Mover(self.ports, self.job, pace, self.on_bytes)
-        self._report_file, self.on_file = self.on_file, self._once
-
-    def _once(self, each: Synced) -> None:
-        key = (each.path, each.fate.value, each.reason)
-        if each.fate.value in REPEATED:
-            if key in self.reported:
-                return
-            self.reported.add(key)
-        self._report_file(each)
 
     def run(self) -> None:
         """Look once at every folder, and move what has settled.
@@ -113,22 +97,16 @@ class Session:
         until then is done.
         """
         self._require_target()
-        account = self._mover.account
-        self._entries = dict(self.ports.journal.entries(account))
-        self._broken = 0
-        if not self.dry_run:
-            self._finish_interrupted()
+        entries = dict(self.ports.journal.entries(self._mover.account))
         found = self._listed()
         if not self.dry_run:
-            self._mover.sweep(self._entries, found)
-            self._note_new(found)
-            self._forget_gone(found)
-            if found:
-                self._check_removal()
-        for file in sorted(found.values(), key=lambda each: each.path):
-            self._one(file)
-        if self.job.put_back and not self.dry_run:
-            self._put_back()
+            self._mover.sweep(found.values())
+            self._note(found, entries)
+        for path, file in sorted(found.items()):
+            if self.dry_run:
+                self._preview(file, entries.get(path))
+            else:
+                self._one(file, entries[path])
 
     def _require_target(self) -> None:
         if not self.job.target.is_dir():
@@ -137,27 +115,6 @@ class Session:
                 f"There is no folder {printable(self.job.target)} for the files of {self.job.name}.",
                 remedy="Make it once, or mount its disk.",
             )
-
-    def _put_back(self) -> None:
-        """Put renditions of what came into their folder on the server."""
-        for put in PutBack(self.ports, self.job, self._mover.pace).run(self._patient):
-            self.on_file(
-                Synced(
-                    put.path,
-                    put.size,
-                    Fate.FAILED if put.reason else Fate.PUT_BACK,
-                    put.source,
-                    put.reason,
-                )
-            )
-
-    def _finish_interrupted(self) -> None:
-        for path, entry in list(self._entries.items()):
-            if entry.stage is Stage.NAMED:
-                try:
-                    self._entries[path] = self._mover.finish(entry)
-                except OSError as error:
-                    self.notice(f"{printable(path)}: {reason_of(error)}.")
 
     def _listed(self) -> dict[str, RemoteFile]:
         found: dict[str, RemoteFile] = {}
@@ -171,7 +128,7 @@ class Session:
             self._mover.pace.spend(0)
             listing = self._patient(lambda folder=folder: self.ports.remote.folder(folder))  # type: ignore[misc]
             for address in listing.refused:
-                self.on_file(Synced(address, 0, Fate.REFUSED, reason="no name for a file here"))
+                self._report(Synced(address, 0, Fate.REFUSED, reason="no name for a file here"))
             for file in listing.files:
                 if not is_own(file.path.rpartition("/")[2]):
                     found[file.path] = file
@@ -179,111 +136,67 @@ class Session:
                 waiting += [(inner, depth + 1) for inner in reversed(listing.folders)]
         return found
 
-    def _forget_gone(self, found: dict[str, RemoteFile]) -> None:
-        """Forget entries of files that are no longer there; a landing is never among those cut off."""
+    def _note(self, found: dict[str, RemoteFile], entries: dict[str, SyncEntry]) -> None:
+        """Record versions that were not seen before, with the time, and forget files that are gone."""
+        journal, account, now = self.ports.journal, self._mover.account, self.ports.clock.now()
+        fresh = []
+        for file in found.values():
+            entry = entries.get(file.path)
+            # A time in the future is of a clock that was wrong.
+            if (
+                entry is None
+                or not _is_same(file, entry)
+                or not (entry.sha256 or entry.since <= now)
+            ):
+                fresh.append(SyncEntry(file.path, file.version, file.size, now))
         gone = [
             path
-            for path, entry in self._entries.items()
-            if path not in found and entry.stage is not Stage.NAMED and self._is_ours(path)
+            for path in entries
+            if path not in found and self._mover.folder_of(path) is not None
         ]
-        self.ports.journal.forget(self._mover.account, gone)
-        for path in gone:
-            del self._entries[path]
+        journal.record(account, fresh)
+        journal.forget(account, gone)
+        entries.update((entry.path, entry) for entry in fresh)
 
-    def _is_ours(self, path: str) -> bool:
-        return any(not folder or path.startswith(f"{folder}/") for folder in self.job.folders)
-
-    def _note_new(self, found: dict[str, RemoteFile]) -> None:
-        """Note each version that was not seen before, with the time."""
-        by_id = {(e.file_id, e.version): e for e in self._entries.values() if e.file_id}
-        now, fresh = self.ports.clock.now(), []
-        for file in found.values():
-            entry = self._entries.get(file.path)
-            if entry is not None and entry.stage is Stage.NAMED:
-                continue
-            same = entry is not None and (entry.version, entry.size) == (file.version, file.size)
-            if entry is not None and same and (entry.stage is not Stage.SEEN or entry.since <= now):
-                continue  # a time in the future is of a clock that was wrong
-            noted = SyncEntry(file.path, file.version, file.size, now, file_id=file.file_id)
-            twin = by_id.get((file.file_id, file.version)) if file.etag else None
-            if twin is not None and twin.size == file.size and twin.sha256:
-                # Renamed on the server: the same bytes under another path.
-                noted = replace(twin, path=file.path, stage=Stage.KNOWN)
-            fresh.append(noted)
-        self.ports.journal.record(self._mover.account, fresh)
-        self._entries.update((entry.path, entry) for entry in fresh)
-
-    def _check_removal(self) -> None:
-        """Find out whether the server deletes safely; where it does not, copies are made."""
-        self.unsafe = ""
-        if not self.job.move:
+    def _one(self, file: RemoteFile, entry: SyncEntry) -> None:
+        if entry.sha256:
+            if self.job.move:
+                self._remove(file, entry, None)
             return
-        account, now = self._mover.account, self.ports.clock.now()
-        known = self.ports.journal.removal_checked(account)
-        if known is not None and not known[1] and 0 <= now - known[0] < CHECK_AGAIN_S:
+        if self.ports.clock.now() - entry.since < self.job.settle_s:
+            self._report(Synced(file.path, file.size, Fate.WAITING))
             return
-        try:
-            self.unsafe = self._patient(
-                lambda: self.ports.remote.unsafe_to_remove(self.job.folders[0], self.ports.token())
-            )
-        except Unavailable as error:
-            if known is None or known[1]:
-                self.unsafe = f"that could not be tried ({error.message.rstrip('.')})"
+        brought = self._brought(file, entry)
+        if brought is None:
+            return
+        landed, known = brought
+        came = Fate.KNOWN if known else Fate.COPIED
+        if self.job.move:
+            self._remove(file, landed, came)
         else:
-            self.ports.journal.record_removal_check(account, now, self.unsafe)
-        if self.unsafe:
-            self.notice(
-                f"{self.job.name}: files are copied, not moved. The server can't be trusted to delete "
-                f"only the version that was copied: {self.unsafe}."
-            )
-
-    def _one(self, file: RemoteFile) -> None:
-        entry = self._entries.get(file.path)
-        if self.dry_run:
-            self._preview(file, entry)
-            return
-        if entry is None or (entry.version, entry.size) != (file.version, file.size):
-            return
-        if entry.stage is Stage.SEEN:
-            brought = self._brought(file, entry)
-            if brought is None:
-                return
-            entry = self._entries[file.path] = brought
-            self._report_landed(file, entry)
-            return
-        if entry.stage in {Stage.LANDED, Stage.KNOWN} and self._moves(file):
-            self._report_landed(file, entry)
-
-    def _moves(self, file: RemoteFile) -> bool:
-        return self.job.move and not self.unsafe and bool(file.etag)
+            self._report(Synced(file.path, file.size, came, landed.target))
 
     def _preview(self, file: RemoteFile, entry: SyncEntry | None) -> None:
-        same = entry is not None and (entry.version, entry.size) == (file.version, file.size)
-        if entry is not None and same and entry.stage in {Stage.LANDED, Stage.KNOWN}:
+        if entry is not None and _is_same(file, entry) and entry.sha256:
             if self.job.move:
                 detail = "its bytes are here; the server's copy would be deleted"
-                self.on_file(Synced(file.path, file.size, Fate.WOULD, entry.target, detail))
+                self._report(Synced(file.path, file.size, Fate.WOULD, entry.target, detail))
             return
         try:
             folder, name = self._mover.place(file.path)
         except ValueError:
             return
-        self.on_file(Synced(file.path, file.size, Fate.WOULD, folder / name))
+        self._report(Synced(file.path, file.size, Fate.WOULD, folder / name))
 
-    def _brought(self, file: RemoteFile, entry: SyncEntry) -> SyncEntry | None:
+    def _brought(self, file: RemoteFile, entry: SyncEntry) -> tuple[SyncEntry, bool] | None:
         """Fetch and land a settled file; report why where it did not land."""
-        if self.ports.clock.now() - entry.since < self.job.settle_s:
-            self.on_file(Synced(file.path, file.size, Fate.WAITING))
-            return None
         try:
             self._require_room(file)
             brought = self._patient(lambda: self._mover.bring(file, entry))
         except SourceGone:
             return None
         except SourceChanged as error:
-            again = replace(entry, since=self.ports.clock.now(), version="")
-            self.ports.journal.record(self._mover.account, [again])
-            self.on_file(Synced(file.path, file.size, Fate.CHANGED, reason=error.message))
+            self._report(Synced(file.path, file.size, Fate.CHANGED, reason=error.message))
             return None
         except (SourceUnreadable, LibraryError, Unavailable, ValueError, OSError) as error:
             self._failed(file, error)
@@ -297,39 +210,46 @@ class Session:
                 f"The disk of {printable(self.job.target)} is full.", remedy="Free some space."
             ) from error
         reason = str(error) if isinstance(error, HevcqError) else f"{reason_of(error)}."
-        self.on_file(Synced(file.path, file.size, Fate.FAILED, reason=reason))
+        self._report(Synced(file.path, file.size, Fate.FAILED, reason=reason))
         if isinstance(error, Unavailable):
             self._broken += 1
             if self._broken >= GIVE_UP:
                 raise error
 
-    def _report_landed(self, file: RemoteFile, entry: SyncEntry) -> None:
-        """Delete the server's copy of what landed, where that is asked and safe, and report it."""
-        copied = Fate.COPIED if entry.stage is Stage.LANDED else Fate.KNOWN
-        if not self._moves(file):
-            self.on_file(Synced(file.path, file.size, copied, entry.target))
+    def _remove(self, file: RemoteFile, entry: SyncEntry, came: Fate | None) -> None:
+        """Delete the server's copy where that is safe, and report it.
+
+        `came` is None for what landed in an earlier run.
+        """
+        if self._mover.distrust:
+            self.notice(
+                f"{self.job.name}: files are copied, not moved. The server can't be trusted to delete "
+                f"only the version that was copied: {self._mover.distrust}."
+            )
+            if came is not None:
+                self._report(Synced(file.path, file.size, came, entry.target))
             return
-        if not self._mover.is_here(entry):
-            detail = "its bytes came before and are no longer where they landed; left on the server"
-            self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, detail))
-            return
+        stays = self._mover.why_stays(file, entry, just_read=came is Fate.COPIED)
+        if stays:
+            fate, detail = Fate.LEFT, f"{stays}; left on the server"
+        else:
+            fate, detail = self._removed(file, Fate.KNOWN if came is Fate.KNOWN else Fate.MOVED)
+        self._report(Synced(file.path, file.size, fate, entry.target, detail))
+
+    def _removed(self, file: RemoteFile, fate: Fate) -> tuple[Fate, str]:
         try:
-            removal = self._patient(lambda: self._mover.remove(file, entry))
+            removal = self._patient(lambda: self._mover.remove(file))
         except Unavailable as error:
-            detail = f"landed; not deleted on the server yet: {error.message}"
-            self.on_file(Synced(file.path, file.size, Fate.LEFT, entry.target, detail))
-            return
-        moved = Fate.MOVED if entry.stage is Stage.LANDED else Fate.KNOWN
-        fate, detail = {
-            Removal.REMOVED: (moved, ""),
-            Removal.GONE: (moved, "the server's copy was gone already"),
+            return Fate.LEFT, f"landed; not deleted on the server yet: {error.message}"
+        return {
+            Removal.REMOVED: (fate, ""),
+            Removal.GONE: (fate, "the server's copy was gone already"),
             Removal.CHANGED: (Fate.CHANGED, "landed; the server has another version by now"),
             Removal.REFUSED: (
                 Fate.LEFT,
                 "landed; the server does not allow its copy to be deleted",
             ),
         }[removal]
-        self.on_file(Synced(file.path, file.size, fate, entry.target, detail))
 
     def _require_room(self, file: RemoteFile) -> None:
         self._require_target()
@@ -349,3 +269,16 @@ class Session:
                 self.ports.clock.wait(self.ports.stop, RETRY.wait_s(failures, lambda: 1.0))
                 self._mover.pace.spend(0)
         return step()
+
+    def _report(self, each: Synced) -> None:
+        key = (each.path, each.fate.value, each.reason)
+        if each.fate in REPEATED:
+            if key in self.reported:
+                return
+            self.reported.add(key)
+        self.on_file(each)
+
+
+def _is_same(file: RemoteFile, entry: SyncEntry) -> bool:
+    """Return whether the entry is of this version."""
+    return (entry.version, entry.size) == (file.version, file.size)

@@ -1,1 +1,0 @@
-"""Whatever rclone reaches: S3, SFTP, Google Drive and others, by its program."""

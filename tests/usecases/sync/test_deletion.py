@@ -1,0 +1,146 @@
+"""What must be proven before a server deletes its copy: a row for each condition, each enough alone."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.sync_journal import SqliteSyncJournal
+from hevcq.errors import Unavailable
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.pace import Pace
+from hevcq.ports.sync import RemoteFile, SyncEntry
+from hevcq.usecases.sync.move import Mover, SyncJob, SyncPorts
+from hevcq.usecases.sync.session import Fate
+from hevcq.util.file_io import sha256_bytes
+from support.camera import MemoryRemote
+from support.clips import ManualClock
+from support.syncing import VIDEO, Machine
+from support.webdav import without
+
+FILE = RemoteFile("Camera/a.mp4", len(VIDEO), "e0")
+
+
+class Proven:
+    """A file that landed and may be deleted on the server; each row takes one thing from that."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.remote, self.file = folder, MemoryRemote(), FILE
+        self.target = folder / "a.mp4"
+        self.target.write_bytes(VIDEO)
+        self.entry = SyncEntry(
+            FILE.path, FILE.version, FILE.size, 0.0, sha256_bytes(VIDEO), self.target
+        )
+
+    def change(self, **facts: Any) -> None:
+        self.entry = replace(self.entry, **facts)
+
+    def lists(self, **facts: Any) -> None:
+        self.file = replace(self.file, **facts)
+
+    def why_stays(self) -> str:
+        stop = threading.Event()
+        clock, files = ManualClock(auto=True), FileSystem(stop)
+        with closing(Database(self.folder / "hevcq.db")) as database:
+            journal = SqliteSyncJournal(database)
+            ports = SyncPorts(self.remote, journal, clock, files, stop, token=lambda: "0")
+            job = SyncJob("anna", ("Camera",), self.folder, move=True, settle_s=0.0)
+            mover = Mover(ports, job, Pace(clock, stop))
+            return mover.why_stays(self.file, self.entry, just_read=False)
+
+
+def elsewhere(at: Proven) -> None:
+    """Another folder's name begins like that of the sync's."""
+    at.lists(path="Camera2/a.mp4")
+    at.change(path="Camera2/a.mp4")
+
+
+def linked(at: Proven) -> None:
+    at.target.rename(at.folder / "b.mp4")
+    at.target.symlink_to(at.folder / "b.mp4")
+
+
+ROWS = [
+    (elsewhere, "in none of the folders"),
+    (lambda at: at.target.write_bytes(VIDEO[:-1] + b"!"), "no longer where they landed"),
+    (lambda at: at.target.unlink(), "no longer where they landed"),
+    (linked, "no longer where they landed"),
+    (lambda at: at.lists(etag=""), "no ETag"),
+    (lambda at: at.lists(etag="e1"), "another version"),
+    (lambda at: at.lists(size=1), "another version"),
+    (lambda at: at.change(path="Camera/b.mp4"), "another version"),
+    (lambda at: at.change(sha256=""), "has not landed"),
+    (lambda at: at.change(target=None), "has not landed"),
+    (lambda at: setattr(at.remote, "distrust", "it ignores If-Match"), "ignores If-Match"),
+    (lambda at: setattr(at.remote, "unsafe_to_remove", unanswered), "could not be tried"),
+]
+
+
+def unanswered(*_given: str) -> str:
+    raise Unavailable("away")
+
+
+def test_what_is_proven_may_go(tmp_path: Path) -> None:
+    assert Proven(tmp_path).why_stays() == ""
+
+
+@pytest.mark.parametrize(("take", "why"), ROWS)
+def test_what_is_not_proven_stays(tmp_path: Path, take: Any, why: str) -> None:
+    at = Proven(tmp_path)
+    take(at)
+
+    assert why in at.why_stays()
+
+
+def test_landing_of_another_account_proves_nothing(machine: Machine) -> None:
+    machine.server.put("Camera/Camera/a.mp4", VIDEO)
+    machine.sync(move=False, folders=("Camera/Camera",))
+    inner = f"{machine.server.url}/Camera"
+    with closing(Database(machine.folder / "hevcq.db")) as database:
+        journal = SqliteSyncJournal(database)
+        ((account, entries),) = [(a, e) for a in accounts(database) if (e := journal.entries(a))]
+        assert list(entries) == ["Camera/Camera/a.mp4"]
+        assert account.endswith("|anna")
+    (machine.target / "a.mp4").unlink()
+    machine.url = inner
+
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.files() == {"a.mp4": VIDEO}, "fetched, because this account never did"
+
+
+def accounts(database: Database) -> list[str]:
+    return [row[0] for row in database.rows("SELECT DISTINCT account FROM sync_entry", ())]
+
+
+def test_version_that_replaces_the_fetched_one_before_the_delete_stays(machine: Machine) -> None:
+    machine.server.put("Camera/a.mp4", VIDEO)
+    other = bytes(reversed(VIDEO))
+
+    def change(environ, _start, _application):
+        if environ["REQUEST_METHOD"] == "DELETE" and "probe" not in environ["PATH_INFO"]:
+            machine.server.faults.clear()
+            machine.server.put("Camera/a.mp4", other)
+
+    machine.server.faults.append(change)
+    assert machine.fates() == {"Camera/a.mp4": Fate.CHANGED}
+    assert machine.server.files() == {"Camera/a.mp4": other}
+    machine.sync()
+    assert machine.files() == {"a.mp4": VIDEO, "a (2).mp4": other}
+    assert machine.server.files() == {}
+
+
+def test_what_an_earlier_run_found_out_about_the_server_is_not_believed(machine: Machine) -> None:
+    machine.server.put("Camera/a.mp4", VIDEO)
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    machine.server.put("Camera/b.mp4", VIDEO[1:])
+    machine.server.faults.append(without("If-Match"))
+
+    assert machine.fates() == {"Camera/b.mp4": Fate.COPIED}
+    assert "ignores If-Match" in machine.notices[0]
+    assert machine.server.files() == {"Camera/b.mp4": VIDEO[1:]}
