@@ -65,6 +65,26 @@ def test_boxes_of_cameras_and_editors_are_carried_as_they_are(tmp_path: Path) ->
     assert b"makes room" not in data
 
 
+C2PA = (
+    bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+    + b"\0\0\0\0manifest\0"
+    + bytes(8)
+    + b"jumb" * 9
+)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_credentials_of_the_originals_bytes_are_left_out_with_a_notice(tmp_path, container) -> None:
+    clip = with_boxes(clip_of(tmp_path), after=box(b"uuid", C2PA) + box(b"uuid", XMP))
+    _, plan = planned(clip, container=container)
+
+    output, _ = rendition(clip, container=container)
+
+    assert [each for each in plan.notices if "Content Credentials (C2PA) are left out" in each]
+    assert "Content Credentials" not in "".join((*plan.losses, *plan.carried))
+    assert C2PA[:16] not in output.read_bytes()
+
+
 def test_tags_without_a_place_in_mp4_become_free_form_entries(tmp_path: Path) -> None:
     clip = clip_of(tmp_path, "a.mkv", ("-metadata", "title=T", "-metadata", "director=Fünf / 5"))
 

@@ -244,6 +244,10 @@ class Chapter(Frozen):
     title: str = ""
 
 
+CREDENTIALS = "Content Credentials (C2PA)"
+"""The name of a piece of metadata that proves by its hash where the bytes of its own file are from."""
+
+
 class MetadataItem(Frozen):
     """A piece of metadata that ffmpeg does not copy as it is."""
 

@@ -34,6 +34,7 @@ from hevcq.domain.media.containers import (
     is_mp4_family,
 )
 from hevcq.domain.media.facts import (
+    CREDENTIALS,
     RECORDINGS,
     MediaInfo,
     MetadataItem,
@@ -50,6 +51,10 @@ PROVENANCE_KEY = "hevcq"
 MOST_CARRIED = 100_000
 """Bytes of metadata that a rendition's index gets room for: the room is made by one argument of
 ffmpeg's command, and Linux allows 131,072 bytes in an argument (MAX_ARG_STRLEN)."""
+UNCREDITED = (
+    f"{CREDENTIALS} are left out: they vouch for the original's bytes, and beside others a verifier "
+    "would report tampering."
+)
 LIST = "movie list"
 """The place of iTunes' tags."""
 BRANDS = frozenset({"major_brand", "minor_version", "compatible_brands"})
@@ -165,6 +170,8 @@ def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem
     for item in sorted(info.metadata, key=lambda item: item.place != LIST):
         # A box within another is carried as what it says (`kept_language`, `kept_crop`), or not at all.
         own = item.place.removesuffix(" itself").count(" ") == 1
+        if item.name == CREDENTIALS:
+            continue
         inside = item.place in places or (own and _track_of(item, info, streams) is not None)
         if inside and item.readable and item.size <= room and not _numbered(item):
             kept.append(item)
@@ -293,6 +300,7 @@ def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
         item
         for item in info.metadata
         if not item.reported
+        and item.name != CREDENTIALS
         and item not in kept
         # The tags of a track that is left out go with it.
         and (not _of_a_track(item) or _track_of(item, info, streams) is not None)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from hevcq.domain.formats.hardware import SOFTWARE, Fallback, candidates, unsuited
 from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec, same_samples
 from hevcq.domain.media import containers
-from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
+from hevcq.domain.media.facts import CREDENTIALS, MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import (
     Action,
@@ -270,6 +270,8 @@ def _notices(
 ) -> tuple[str, ...]:
     found = [stream.notice for stream in streams if stream.notice]
     found += _other_programmes(info, streams)
+    if any(item.name == CREDENTIALS for item in info.metadata):
+        found.append(metadata.UNCREDITED)
     for stream in streams:
         source = next(s for s in info.streams if s.index == stream.source_index).video
         if stream.video is None or source is None:

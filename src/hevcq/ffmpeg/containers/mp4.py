@@ -15,7 +15,7 @@ from io import BytesIO
 from itertools import takewhile
 from typing import BinaryIO
 
-from hevcq.domain.media.facts import MetadataItem
+from hevcq.domain.media.facts import CREDENTIALS, MetadataItem
 from hevcq.util.file_io import sha256_bytes
 
 MOST_BYTES = 1 << 24
@@ -38,6 +38,8 @@ _PIFF = (
 """Extended types of fragmented MP4 (protected interoperable file format): index, not metadata."""
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 """Extended type of XMP (Adobe, XMP Specification Part 3, 1.1.4)."""
+_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+"""Extended type of Content Credentials (C2PA Technical Specification, "Embedding manifests into BMFF")."""
 _PLAIN = frozenset(b"free skip wide chpl hnti hdlr keys mean name titl tmcd covr".split()) | {
     b"\xa9too", b"\xa9enc", b"\xa9swr", b"\xa9xsp", b"\x00\x00\x00\x00", b"vndr",
 }  # fmt: skip
@@ -350,7 +352,8 @@ def _found(file: BinaryIO, box: Box, place: str) -> Iterator[Found]:
     size = box.end - box.start
     if box.kind in _PLAIN or size > MOST_BYTES:
         if size > MOST_BYTES:
-            item = _item(box.kind, b"", place, size, f"{box.start}:{size}")
+            file.seek(box.payload)
+            item = _item(box.kind, file.read(16), place, size, f"{box.start}:{size}")
             yield Found(item.model_copy(update={"readable": False}), b"")
         return
     file.seek(box.start)
@@ -368,7 +371,8 @@ def _bytes(file: BinaryIO, box: Box) -> bytes:
 def _item(kind: bytes, payload: bytes, place: str, size: int, digest: str) -> MetadataItem:
     code = kind.decode("mac-roman")
     if kind == b"uuid":
-        name = "XMP" if payload[:16] == _XMP else f"uuid {payload[:16].hex()}"
+        known = {_XMP: "XMP", _C2PA: CREDENTIALS}
+        name = known.get(payload[:16], f"uuid {payload[:16].hex()}")
     else:
         readable = code if code.isprintable() else kind.hex()
         name = f"{_NAMES[kind]} ({code})" if kind in _NAMES else readable

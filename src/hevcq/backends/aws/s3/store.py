@@ -28,7 +28,6 @@ from hevcq.backends.aws.s3.transfer import (
     FileUpload,
     Meter,
     download,
-    range_header,
 )
 from hevcq.domain.job import Source
 from hevcq.domain.keys import INBOX, UPLOADS, check_key
