@@ -90,6 +90,7 @@ as above. From URLs (a farm on S3) only what ffmpeg reports is known.
 |---|---|---|---|---|
 | title, artist, date, GPS position, creation time and other plain tags | yes | yes | yes | yes, in free-form entries where iTunes has no field |
 | XMP, Samsung's, GoPro's and other boxes of the file | as they are | | named | |
+| Content Credentials (C2PA), which vouch for the original's bytes | left out, with a notice | | left out, with a notice | |
 | iTunes' fields (sort fields, ratings, store numbers) | as they are | | what ffmpeg reads as tags; else named | |
 | Apple's and Android's keys (`com.apple.…`) | yes | | as tags | yes |
 | name of a track | `name` | its title | its title | `name`, and the handler's name |
