@@ -164,20 +164,16 @@ pictures and in key frames at twelve places throughout the video. What appears o
 is missed, for example an advertisement of half a minute in another shape. A video whose shape or
 size is seen to change is refused.
 
-Captions that the encoder cannot carry become a text track of each channel that holds text (CC1 to
-CC4), read from CEA-608 with the times of the pictures; places, colours and what only CEA-708 says
-are not kept. G5 reads the source's captions a second time and compares words, number and times.
-This decodes the video two or three times more, which no other video pays. A ladder carries captions
-in its H.264.
+Captions that the encoder cannot carry become a text track of each field that holds text (CC1, CC3),
+decoded by ffmpeg from CEA-608 with the times of the pictures; places, colours and what only CEA-708
+says are not kept. G5 decodes the source's captions a second time and compares every cue. This decodes
+the video some times more, which no other video pays. A ladder carries captions in its H.264.
 
-A telecine (24 frames a second shown as 60 fields) is inverted where each repeated field of the file
-is the one that it repeats, from the first frame to the last. Then fixed places decide which fields
-make a frame, not the pictures. An edit, or a title that moves with each field, makes it interlaced
-video, which is deinterlaced, and the plan says where it breaks; HLS, and a video whose size changes
-or whose captions its encoder carries, are always deinterlaced. To find that out the video is decoded
-once more before its encode. Where the file begins or ends between the two fields of a frame, the
-single field is left out. A DVD whose frames are only flagged to be repeated holds them once, and
-keeps their times.
+`video.invert_telecine: true` restores the original frames of a telecine (24 frames a second shown as
+60 fields) by ffmpeg's `fieldmatch` and `decimate`; otherwise such a video is deinterlaced. Its frames
+must be shown at even times, and HLS, a turned video, and one whose size changes or whose captions its
+encoder carries, are always deinterlaced. A DVD whose frames are only flagged to be repeated holds them
+once, and keeps their times.
 
 Sound that the container cannot hold is converted to `audio.codec`, which loses quality: PCM in an
 MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such videos as they are. A

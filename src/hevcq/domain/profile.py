@@ -152,7 +152,7 @@ class Video(Frozen):
         "one frame of each pair of fields (25p), which halves the motion",
     )
     invert_telecine: bool = Field(
-        default=True, description="restore the 24 frames a second of a steady telecine; see below"
+        default=False, description="restore the 24 frames a second of a telecine; see below"
     )
     square_pixels: bool = Field(default=False, description="scale to a sample aspect ratio of 1:1")
     skip_codecs: tuple[str, ...] = Field(

@@ -2,7 +2,6 @@
 
 import pytest
 
-from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay, Measurement
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, VideoTarget
 from hevcq.domain.planning.planner import make_plan
@@ -331,22 +330,6 @@ def test_unknown_colour_words_are_not_passed_on() -> None:
     assert target("hevc", video(colour=words)).colour == Colour(primaries="bt709")
 
 
-def test_what_is_done_with_a_telecine_is_not_promised_before_its_cadence_was_measured() -> None:
-    facts = {"field_order": "tt", "telecined": True}
-    undecided = "deinterlaced, or brought back to film rate where its cadence is steady"
-
-    def reported(**measured: str) -> tuple[str, ...]:
-        made = make_plan(profile("hevc"), media(video(720, 480, **facts, **measured), audio()))
-        assert isinstance(made, EncodePlan)
-        return made.notices
-
-    before, after = reported(), reported(unsteady="its cadence is not clear")
-
-    assert undecided in before[0]
-    assert len(before) == 1
-    assert after[-1].endswith("deinterlaced to full rate, a frame of each field.")
-
-
 def test_interlaced_pictures_without_a_mark_are_deinterlaced_or_kept_as_they_are() -> None:
     unmarked = video(720, 576, interlaced_pictures=True, seen_order="bb")
 
@@ -358,23 +341,26 @@ def test_interlaced_pictures_without_a_mark_are_deinterlaced_or_kept_as_they_are
     assert refused("hevc", unmarked, policies={"interlaced": "refuse"}) == "policies.interlaced"
 
 
-def test_a_telecine_is_inverted_where_all_of_it_can_be() -> None:
-    cadence = Cadence(top=2, bottom=4, frames=90, rate="30000/1001")
-    facts = {"field_order": "tt", "telecined": True, "cadence": cadence}
+def test_a_telecine_is_inverted_for_whom_asks_where_all_of_it_can_be() -> None:
+    facts = {"field_order": "tt", "telecined": True, "average_rate": "30000/1001"}
+    asked = {"video": {"invert_telecine": True}}
 
     def inverted(name: str = "hevc", height: int = 480, **changes: object) -> bool:
-        parts = {k: changes.pop(k) for k in ("policies", "video") if k in changes}
-        return target(name, video(720, height, **(facts | changes)), **parts).telecine is not None
+        parts = asked | {k: changes.pop(k) for k in ("policies", "video") if k in changes}
+        return bool(target(name, video(720, height, **(facts | changes)), **parts).telecine)
 
     assert inverted()
     assert inverted("720p")
     assert not inverted(height=486)
-    assert not inverted(cadence=None)
+    assert not inverted(average_rate="25/1")
+    assert not target("hevc", video(720, 480, **facts)).telecine
     assert not inverted(video={"invert_telecine": False})
     assert not inverted(becomes="704x480 1:1 yuv420p")
     assert not inverted(rotation=180)
     assert not inverted(mirrored=True)
     assert not inverted(
-        video={"codec": "h264"}, closed_captions=True, policies={"closed_captions": "keep"}
+        video={"codec": "h264", "invert_telecine": True},
+        closed_captions=True,
+        policies={"closed_captions": "keep"},
     )
-    assert target("avi", video(720, 480, **facts)).rate == "24000/1001"
+    assert target("avi", video(720, 480, **facts), **asked).rate == "24000/1001"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import struct
 import threading
-from functools import partial
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
-from hevcq.errors import EncoderFailed, MediaRefused, SourceUnreadable, Stopped, Unavailable
+from hevcq.errors import MediaRefused, SourceUnreadable, Stopped, Unavailable
 from hevcq.ffmpeg.containers import unindexed as asf_objects
-from hevcq.ffmpeg.inspect import captions, locate, measure, preflight, telecine
+from hevcq.ffmpeg.inspect import captions, locate, measure, preflight
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.catalog import Spot
 from support.media_facts import audio, profile, video
@@ -133,62 +133,25 @@ def test_captions_out_of_order_are_a_problem(monkeypatch) -> None:
     assert list(found) == ["captions CC1: its captions are not in order"]
 
 
-PULLED = video(1920, 1080, telecined=True, field_order="tt", time_base="1/30000")
-HEVC = profile("hevc", policies={"interlaced": "convert"})
-EVEN = tuple(1001 * number for number in range(40))
-
-
-def changes(count: int, top: int = 2, bottom: int = 4) -> bytes:
-    """Return the changes of the fields of so many frames, with these fields of five repeated."""
-    cells = [[0 if n % 5 == place else 30 for place in (top, bottom)] for n in range(1, count)]
-    return b"".join(bytes([each]) * telecine.CELLS for frame in cells for each in frame)
-
-
-COMBED = "Single frame detection: TFF:   {} BFF:   0 Progressive:  30 Undetermined: 0"
-CALM = COMBED.format(0)
-
-
 @pytest.mark.parametrize(
-    ("times", "answers", "found"),
+    ("times", "said"),
     [
-        (EVEN, [changes(40), changes(40)], "30000/1001"),
-        ((0, 500, 9000), [], "its frames are shown at uneven times"),
-        (EVEN, [changes(40, 3, 3)], "its cadence is not clear"),
-        (EVEN, [changes(300, 9, 9), changes(3000, 9, 9), changes(40, 9, 9)], "its cadence is not clear"),
-        (EVEN, [changes(300, 9, 9), changes(40), changes(40)], "30000/1001"),
-        (EVEN, [b"\0" * 80 * telecine.CELLS], "its cadence is not clear"),
-        (EVEN, [changes(40), changes(39)], "39 frames come out of 40"),
-        (EVEN, [changes(40), changes(40), COMBED.format(9)], "its frames look interlaced"),
-        (EVEN, [changes(40), changes(40, 1, 3)], "its cadence breaks at 0.1 s"),
+        (tuple(1001 * n for n in range(40)), ""),
+        (tuple(1001 * n + n % 2 * 200 for n in range(40)), ""),
+        ((0, 500, 9000), "shown at uneven times"),
+        ((), "shown at uneven times"),
     ],
-    ids=["steady", "uneven", "same place", "never clear", "clear later", "still", "fewer", "combed", "broken"],
-)  # fmt: skip
-def test_a_cadence_holds_for_the_whole_video_or_is_none(monkeypatch, times, answers, found) -> None:
-    left = [each for each in answers if isinstance(each, bytes)]
-    said = next((each for each in answers if isinstance(each, str)), CALM)
-
-    def stream_child(_argv, *, on_chunk, **_):
-        on_chunk(left.pop(0))
-        return Finished(0, b"", (said,), 0, 0)
-
-    monkeypatch.setattr(telecine, "stream_child", stream_child)
+    ids=["even", "rounded", "uneven", "unknown"],
+)
+def test_a_telecine_at_uneven_times_is_not_inverted(times, said) -> None:
+    facts = {"field_order": "tt", "telecined": True, "average_rate": "30000/1001"}
+    pulled = info(video(720, 480, time_base="1/30000", **facts))
     track = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=len(times), times=times)
+    measured, asked = Measurement(tracks=(track,)), profile("hevc", video={"invert_telecine": True})
 
-    (made,) = telecine.with_cadence(TOOLS, "a.mkv", info(PULLED), (track,), HEVC, STOP)
-
-    assert found in (made.unsteady or made.cadence.rate)
-    assert left == []
-
-
-def test_only_a_telecined_video_that_was_measured_is_looked_at(monkeypatch) -> None:
-    track = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=40, times=EVEN)
-    look = partial(telecine.with_cadence, TOOLS, "a.mkv", profile=HEVC, stop=STOP)
-
-    assert look(info=info(video()), tracks=(track,)) == (track,)
-    assert look(info=info(PULLED), tracks=()) == ()
-    monkeypatch.setattr(telecine, "stream_child", lambda *_, **__: BROKEN)
-    with pytest.raises(EncoderFailed, match=r"The fields of a\.mkv could not be compared"):
-        look(info=info(PULLED), tracks=(track,))
+    with pytest.raises(MediaRefused, match=said) if said else nullcontext():
+        preflight.require_even_film("a.mkv", pulled, measured, asked)
+    preflight.require_even_film("a.mkv", pulled, measured, profile("hevc"))
 
 
 def asf(flags: int = 0, sizes: tuple[int, int] = (8, 8), count: int = 2, packets: int = 2) -> bytes:

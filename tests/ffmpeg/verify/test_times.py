@@ -10,7 +10,6 @@ import pytest
 
 from ffmpeg.verify.conftest import Pair, encoded, ffmpeg
 from hevcq.domain.certificate import Gate, Outcome
-from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import (
     AudioFacts,
     Measurement,
@@ -178,12 +177,11 @@ def test_each_frame_is_shown_when_the_sources_is(monkeypatch, before, after, cha
 
 
 def test_a_telecine_is_inverted_before_a_sample_is_cut_out_of_it():
-    cadence = Cadence(top=2, bottom=4, frames=90, rate="30000/1001")
-    target = TARGET.model_copy(update={"telecine": cadence})
+    target = TARGET.model_copy(update={"telecine": "24000/1001"})
 
     words = sample_graph(target, (0, 0), (1.0, 1.0), 5)
 
-    assert words.index(inverse_telecine_filter(cadence)) < words.index("trim=start")
+    assert words.index(inverse_telecine_filter(target)) < words.index("trim=start")
 
 
 def test_data_and_sounds_without_a_time_are_held_to_no_time():

@@ -14,7 +14,6 @@ from fractions import Fraction
 
 from pydantic import Field
 
-from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.model import Frozen
 
 UNMARKED_LINES, UNMARKED_RATES = frozenset({480, 486, 576}), (25.0, 30000 / 1001, 30.0)
@@ -94,12 +93,6 @@ class VideoFacts(Frozen):
     )
     telecined: bool = Field(
         default=False, description="whether its fields repeat as those of a telecine, in samples"
-    )
-    cadence: Cadence | None = Field(
-        default=None, description="the telecine of the whole file, once it is measured as steady"
-    )
-    unsteady: str = Field(
-        default="", description="why its telecine is not inverted, once it is measured: a clause"
     )
     retimed: tuple[tuple[int, int], ...] = Field(
         default=(),
@@ -340,8 +333,6 @@ class TrackMeasure(Frozen):
         default="",
         description="of the same bytes wherever packets begin; PCM and PGS only, else empty",
     )
-    cadence: Cadence | None = Field(default=None, description="of a steady telecine")
-    unsteady: str = Field(default="", description="why a telecine is not inverted: a clause")
     retimed: tuple[tuple[int, int], ...] = Field(
         default=(), description="pictures that a decoder gives a wrong time; see VideoFacts"
     )
@@ -375,9 +366,7 @@ class Measurement(Frozen):
 
     def seen_in(self, info: MediaInfo) -> MediaInfo:
         """Return the facts with what measuring alone shows; unchanged if it shows nothing."""
-        found = {
-            t.index: t for t in self.tracks if t.cadence is not None or t.unsteady or t.retimed
-        }
+        found = {track.index: track for track in self.tracks if track.retimed}
         packets = {t.index: t.packets for t in self.tracks if t.packets}
         late = {s.index for s in info.streams if info.unsent(s)} & packets.keys()
         if not found and not late:
@@ -388,11 +377,7 @@ class Measurement(Frozen):
                 stream = stream.model_copy(update={"frames": packets[stream.index]})  # noqa: PLW2901
             track, video = found.get(stream.index), stream.video
             if track is not None and video is not None:
-                shown = {
-                    "cadence": track.cadence,
-                    "unsteady": track.unsteady,
-                    "retimed": track.retimed,
-                }
-                stream = stream.model_copy(update={"video": video.model_copy(update=shown)})  # noqa: PLW2901
+                shown = video.model_copy(update={"retimed": track.retimed})
+                stream = stream.model_copy(update={"video": shown})  # noqa: PLW2901
             streams.append(stream)
         return info.model_copy(update={"streams": tuple(streams)})

@@ -12,7 +12,6 @@ from fractions import Fraction
 
 from pydantic import Field
 
-from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import (
     Colour,
     LightLevel,
@@ -87,6 +86,10 @@ class Action(StrEnum):
     DROP = "drop"
 
 
+FILM_TICK = Fraction(1, 120_000)
+"""Seconds in which the times of 24 and of 24000/1001 frames a second are whole."""
+
+
 class VideoTarget(Frozen):
     """The target of the main video stream: its required properties and the way to encode it."""
 
@@ -117,8 +120,9 @@ class VideoTarget(Frozen):
         default=None,
         description="the field order to deinterlace by; empty: as each frame is marked",
     )
-    telecine: Cadence | None = Field(
-        default=None, description="the telecine that is inverted: repeated fields are left out"
+    telecine: str = Field(
+        default="",
+        description="frames per second that are restored of a telecine, num/den; empty: none is inverted",
     )
     turned_fields: str = Field(
         default="",
@@ -154,13 +158,13 @@ class VideoTarget(Frozen):
 
     @property
     def frames_per_frame(self) -> int:
-        """Frames that the encode makes of each frame of the source, or of each original one of a telecine."""
+        """Frames that the encode makes of each frame of the source, a telecine apart."""
         return 2 if self.field_rate else 1
 
     def tick(self, source: Stream) -> Fraction:
         """Return the seconds in which the times of the encoded frames are whole."""
-        if self.telecine is not None:
-            return self.telecine.tick
+        if self.telecine:
+            return FILM_TICK
         # The second field of a frame is shown between two ticks of the source.
         return source.tick / self.frames_per_frame
 
@@ -299,8 +303,8 @@ def plan_measured(
 ) -> tuple[MediaInfo, EncodePlan]:
     """Return the facts and the plan of a source with what only measuring it has shown.
 
-    Another plan follows where a telecine was found steady, or not, or pictures with wrong times, or a
-    stream of which the beginning of the file has nothing; further notices stay. Raises MediaRefused if a
+    Another plan follows where pictures have wrong times, or the beginning of the file has nothing of a
+    stream; further notices stay. Raises MediaRefused if a
     policy refuses what was found.
     """
     known, plan = decided

@@ -30,7 +30,6 @@ from hevcq.domain.planning.streams import plan_stream, plan_video
 from hevcq.domain.planning.video import (
     captions_become_text,
     fitted_words,
-    inverts_telecine,
     smaller_than_box,
     uneven,
     uneven_words,
@@ -177,7 +176,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         captions=captions,
         chapters=len(info.chapters) if muxer in containers.CHAPTERED else 0,
         notices=(
-            *_notices(profile, info, numbered, texts=captions),
+            *_notices(info, numbered, texts=captions),
             *([metadata.in_words(lost)] if lost else []),
         ),
         carried=metadata.ledger(muxer, info, numbered),
@@ -232,7 +231,7 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
         ladder=ladder,
         streams=tuple(sorted(numbered, key=lambda stream: stream.source_index)),
         chapters=len(info.chapters),
-        notices=_notices(profile, info, numbered),
+        notices=_notices(info, numbered),
         personal=(),
         losses=("all that HLS does not carry",),
     )
@@ -262,7 +261,6 @@ def _numbered(streams: list[StreamPlan]) -> tuple[StreamPlan, ...]:
 
 
 def _notices(
-    profile: Profile,
     info: MediaInfo,
     streams: tuple[StreamPlan, ...],
     *,
@@ -276,9 +274,7 @@ def _notices(
         source = next(s for s in info.streams if s.index == stream.source_index).video
         if stream.video is None or source is None:
             continue
-        undecided = inverts_telecine(profile, source)
-        fields = _field_notices(stream.video, source, undecided=undecided)
-        details = (*_changed(stream.video, source), *fields)
+        details = (*_changed(stream.video, source), *_field_notices(stream.video, source))
         details += tuple(_lost(stream.video, source, as_text=bool(texts)))
         texts = ()  # they are those of the first video alone
         found += [f"Stream {stream.source_index}: {words}." for words in details]
@@ -314,19 +310,10 @@ def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
         )
 
 
-def _field_notices(target: VideoTarget, source: VideoFacts, *, undecided: bool) -> Iterator[str]:
-    if target.telecine is not None:
-        shown = float(Fraction(target.telecine.rate) * 4 / 5)
+def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+    if target.telecine:
+        shown = float(Fraction(target.telecine))
         yield f"telecined; its original {shown:.6g} frames per second are restored"
-        if target.telecine.halves:
-            yield "one field alone, half a picture, is left out where the telecine is cut off"
-    elif target.deinterlace and source.unsteady:
-        yield f"telecined, but {source.unsteady}, so it is treated as interlaced"
-    if undecided and target.telecine is None and target.deinterlace and not source.unsteady:
-        yield (
-            "deinterlaced, or brought back to film rate where its cadence is steady: decided when it"
-            " is encoded"
-        )
     elif target.field_rate:
         yield "deinterlaced to full rate, a frame of each field"
     elif target.deinterlace:
@@ -334,7 +321,7 @@ def _field_notices(target: VideoTarget, source: VideoFacts, *, undecided: bool) 
     elif target.unmark_fields:
         yield "marked as interlaced, but its pictures are progressive; encoded so"
     if source.interlaced_pictures:
-        kept = not target.deinterlace and target.telecine is None
+        kept = not target.deinterlace and not target.telecine
         end = "; encoded as they are" if kept else ""
         yield f"not marked as interlaced, but its pictures are{end}"
     if target.deinterlace and source.misordered:

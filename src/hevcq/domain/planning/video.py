@@ -28,6 +28,8 @@ USUAL_RATES = tuple(
     for num, den in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60, 1))
 )
 """Frame rates for a video whose own is unknown, in frames per second."""
+TELECINED = (Fraction(30000, 1001), Fraction(30))
+"""Frames per second of what a telecine makes of 24000/1001 and of 24."""
 FASTEST, FINEST_RATE = 120, 65_535
 """Largest frame rate that is believed, and its largest numerator: MPEG-4 Part 2 has 16 bits for it."""
 EVEN_SHARE = 0.005
@@ -321,8 +323,8 @@ def constant_rate(profile: Profile, facts: VideoFacts) -> str:
     found = nominal or average or USUAL_RATES[1]
     if found > FASTEST or found.numerator > FINEST_RATE:
         found = next((each for each in USUAL_RATES if each >= average), USUAL_RATES[-1])
-    if facts.cadence is not None and inverts_telecine(profile, facts):
-        return str(Fraction(facts.cadence.rate) * 4 / 5)
+    if inverts_telecine(profile, facts):
+        return film_rate(facts)
     twice = profile.video.deinterlace is DeinterlaceRate.FIELD and facts.interlaced
     return str(found * 2 if twice else found)
 
@@ -398,8 +400,9 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
         return {}
     if profile.policies.interlaced is LossPolicy.KEEP:
         return {"field_order": facts.field_order}
-    if facts.cadence is not None and inverts_telecine(profile, facts):
-        return {"telecine": facts.cadence}
+    if inverts_telecine(profile, facts):
+        order = facts.top_field_first if facts.seen_order else None
+        return {"telecine": film_rate(facts), "top_field_first": order}
     every_field = profile.video.deinterlace is DeinterlaceRate.FIELD
     turn = f"{facts.rotation}{'m' if facts.mirrored else ''}"
     return {
@@ -412,7 +415,7 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
 
 
 def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
-    """Return whether a telecine is to be inverted, if it is steady throughout the video.
+    """Return whether a telecine is to be inverted.
 
     Captions that are kept are spread over all frames, what is turned has its fields in columns, and fields
     of 4:2:0 need lines in fours.
@@ -422,7 +425,14 @@ def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
     able = profile.container is not Container.HLS and facts.height % 4 == 0
     upright = not facts.rotation and not facts.mirrored
     able = able and upright and not captions and not facts.becomes
-    return facts.telecined and facts.interlaced and wanted and able
+    return facts.telecined and facts.interlaced and wanted and able and bool(film_rate(facts))
+
+
+def film_rate(facts: VideoFacts) -> str:
+    """Return the frames per second that were telecined; "" if the video's rate is none of a telecine's."""
+    average = rate(facts.average_rate)
+    nearest = min(TELECINED, key=lambda each: abs(average - each))
+    return str(nearest * 4 / 5) if abs(average / nearest - 1) <= EVEN_SHARE else ""
 
 
 def _maps_tones(profile: Profile, facts: VideoFacts) -> bool:

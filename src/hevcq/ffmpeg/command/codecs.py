@@ -9,9 +9,8 @@ from fractions import Fraction
 
 from hevcq.domain.formats.hardware import HARDWARE, quality_options
 from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
-from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import DISCONTINUOUS, MasteringDisplay, MediaInfo
-from hevcq.domain.planning.encode_plan import VideoTarget
+from hevcq.domain.planning.encode_plan import FILM_TICK, VideoTarget
 from hevcq.ffmpeg.inputs import looking_far
 from hevcq.ffmpeg.versions import UNCROPPED
 
@@ -223,30 +222,14 @@ def fit_filter(target: VideoTarget) -> str:
     return f"{scaled},{bars},setsar={sample}"
 
 
-def inverse_telecine_filter(cadence: Cadence) -> str:
-    """Return the filters that put the two fields of each original frame together again.
+def inverse_telecine_filter(target: VideoTarget) -> str:
+    """Return the filters that put the fields of each original frame together, and leave one of five out.
 
-    They know only the places of the repeated fields, nothing of the pictures, so the same frames come
-    out in every run. Times are even, from the file's first frame on. The filter `telecine` leaves
-    out one of five frames and is what gives the encoder the new rate; it takes the first time for one
-    in longer ticks, of which it makes five quarters.
+    Times are even, from the first frame on.
     """
-    first, step, frame = cadence.steps
-    torn = cadence.left_out if cadence.torn is None else cadence.torn
-    lead = ("top", "bottom") if cadence.top_leads else ("bottom", "top")
-    branches = []
-    for side, out in zip(lead, (cadence.left_out, torn), strict=True):
-        # A leading field that is torn off at the very beginning has no other half.
-        begin = 1 if side == lead[0] and cadence.torn == 0 else 0
-        kept = "".join("0" if (begin + place) % 5 == out else "2" for place in range(5))
-        late = "select='gt(n\\,0)'," if begin else ""
-        branches.append(
-            f"[{side}]field={side},{late}telecine=pattern={kept},settb={cadence.tick},"
-            f"setpts=STARTPTS*4/5+{first - begin * frame}+{step}*N[{side}kept]"
-        )
-    even = f"settb={cadence.tick},setpts=floor(STARTPTS/20)*20+{frame}*N,split[top][bottom]"
-    woven = "[topkept][bottomkept]vstack=shortest=1,il=luma_mode=interleave:chroma_mode=interleave"
-    return ";".join([even, *branches, woven])
+    order = {None: "", True: "=order=tff", False: "=order=bff"}[target.top_field_first]
+    step = 1 / (Fraction(target.telecine) * FILM_TICK)
+    return f"fieldmatch{order},decimate,setfield=prog,settb={FILM_TICK},setpts=STARTPTS+{step}*N"
 
 
 def tone_map_filter(target: VideoTarget) -> str:
@@ -270,8 +253,8 @@ def picture_filter(target: VideoTarget) -> str:
     """
     filters = [retiming_filter(target)] if target.retimed else []
     filters += [fit_filter(target)] if target.fit else []
-    if target.telecine is not None:
-        filters.append(inverse_telecine_filter(target.telecine))
+    if target.telecine:
+        filters.append(inverse_telecine_filter(target))
     elif target.deinterlace:
         filters.append(deinterlace_filter(target))
     elif target.unmark_fields:

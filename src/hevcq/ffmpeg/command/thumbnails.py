@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hevcq.domain.media.cadence import Cadence
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import PictureMetric
@@ -106,27 +105,7 @@ def source_graph(target: VideoTarget, *, name: str = "") -> str:
 
     The pictures are scaled as those that are encoded: what scaling changes is no fault of the encode.
     """
-    if target.telecine is None:
-        return _graph(picture_filter(target), name)
-    plain = picture_filter(target.model_copy(update={"telecine": None}))
-    return _graph(",".join(filter(None, [_original_frames(target.telecine), plain])), name)
-
-
-def _original_frames(cadence: Cadence) -> str:
-    """Return the filters that find the original frames of a telecine without those of the encode.
-
-    Where a frame of the file has both fields of one, it is taken as it is. One in four at most has its
-    fields in two frames. So a frame that the encode lost, or put together wrongly, is missed here.
-    """
-    whole = "+".join(f"eq(mod(n\\,5)\\,{n})" for n in range(5) if cadence.is_whole(n))
-    if cadence.torn is None:
-        return f"setpts=N,select='{whole}'"
-    mode = "t" if cadence.top_leads else "b"
-    return (
-        f"setpts=N,split[each][late];[each]select='{whole}'[whole];"
-        f"[late]phase={mode},select='gt(n\\,0)*eq(mod(n\\,5)\\,{cadence.torn})'[torn];"
-        "[whole][torn]interleave"
-    )
+    return _graph(picture_filter(target), name)
 
 
 def output_graph(rate: str = "", *, name: str = "") -> str:

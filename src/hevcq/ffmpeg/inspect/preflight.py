@@ -22,12 +22,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import BinaryIO
 
 from hevcq.domain.formats.video import Container
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Refuse
-from hevcq.domain.planning.video import captions_become_text, evened, inverts_telecine
+from hevcq.domain.planning.video import (
+    captions_become_text,
+    evened,
+    film_rate,
+    inverts_telecine,
+)
 from hevcq.domain.profile import LossPolicy, Preflight, Profile
 from hevcq.errors import INTACT_COPY, MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.containers import matroska, mp4
@@ -88,11 +94,30 @@ def preflight(
         found["captions"] = channels = found_captions(tools, video, stop)
         if not channels:
             found["notices"] = (*measured.notices, *notices, "Its closed captions hold no text.")
-    if any(s.video is not None and inverts_telecine(profile, s.video) for s in info.streams):
-        from hevcq.ffmpeg.inspect.telecine import with_cadence
-
-        found["tracks"] = with_cadence(tools, location, info, measured.tracks, profile, stop)
+    require_even_film(location, info, measured, profile)
     return measured.model_copy(update=found)
+
+
+def require_even_film(
+    location: str, info: MediaInfo, measured: Measurement, profile: Profile
+) -> None:
+    """Raise MediaRefused if a telecine is to be inverted whose frames are shown at uneven times.
+
+    The original frames are put at even times, which would take the sound out of step.
+    """
+    for stream in info.of_kind(StreamKind.VIDEO):
+        track = measured.track(stream.index)
+        if stream.video is None or track is None or not inverts_telecine(profile, stream.video):
+            continue
+        frame, first = 4 / (5 * Fraction(film_rate(stream.video)) * stream.tick), track.times[:1]
+        allowed = max(frame / 4, Fraction(2))
+        shown = (time - first[0] - number * frame for number, time in enumerate(track.times))
+        if not first or any(abs(late) > allowed for late in shown):
+            raise MediaRefused(
+                f"{display_name(location)}: its frames are shown at uneven times, so the original ones of"
+                " its telecine cannot be restored.",
+                remedy="Set video.invert_telecine to false in the profile to deinterlace it.",
+            )
 
 
 def _captioned(info: MediaInfo, profile: Profile) -> Stream | None:

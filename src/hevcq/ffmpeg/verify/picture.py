@@ -199,10 +199,8 @@ def _sample_command(
     track = request.measured.track(encoded.kept.source_index)
     if track is not None and entry < (track.first_pts_s or 0.0) + FROM_START_S:
         entry = 0.0
-    if target.telecine is not None:
-        # Its frames are counted from the first one of the file, which has an earlier time.
-        late = float(target.telecine.steps[0] * target.telecine.tick)
-        entry, shown = 0.0, (shown[0] + late, shown[1])
+    if target.telecine:
+        entry = 0.0  # its frames are counted from the first one of the file
     return [
         tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
         *seek_options(entry), *alone, *steady_filters(request.info), *input_options(request.location),
@@ -248,7 +246,7 @@ def sample_graph(
     # Pictures are counted from the sample on here, and only their order matters.
     target = target.model_copy(update={"retimed": ()})
     there = [f"trim=start={max(0.0, moments[0]) - 0.0005:.6f}", picture_filter(target), alike]
-    if target.telecine is not None:
+    if target.telecine:
         there[:2] = reversed(there[:2])
     there += [f"trim=end_frame={frames}", _from(moments[0] - NUDGE_S), "split"]
     here = [

@@ -13,7 +13,7 @@ from math import lcm
 
 from hevcq.domain.media.containers import OGG, SEAMLESS
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
+from hevcq.domain.planning.encode_plan import FILM_TICK, Action, EncodePlan, StreamPlan
 from hevcq.ffmpeg.verify.picture import UNTIMED
 from hevcq.ffmpeg.verify.sound import COPIED_OFFSET_S
 from hevcq.ffmpeg.verify.streams import output_streams
@@ -113,18 +113,20 @@ def _pairs(compared: TimingInputs) -> tuple[list[TrackPair], list[str]]:
 
 def _restored(kept: StreamPlan, track: TrackMeasure, origin: Stream) -> tuple[TrackMeasure, Stream]:
     """Return the track as inverting its telecine must leave it: so many frames, at these times."""
-    cadence = kept.video.telecine if kept.video is not None else None
-    if cadence is None or track.first_pts_s is None:
+    if kept.video is None or not kept.video.telecine or track.first_pts_s is None:
         return track, origin
-    first, step, _ = cadence.steps
-    times = tuple(range(first, first + step * cadence.restored, step))
-    begin = track.first_pts_s + float(first * cadence.tick)
-    last = begin + float((times[-1] - first) * cadence.tick) if times else begin
-    made = {"packets": len(times), "times": times, "first_pts_s": begin, "last_pts_s": last}
+    # Of five frames decimate leaves one out; a rest of less stays.
+    restored, step = (
+        track.packets - track.packets // 5,
+        1 / (Fraction(kept.video.telecine) * FILM_TICK),
+    )
+    times = tuple(int(step * number) for number in range(restored))
+    last = track.first_pts_s + float(times[-1] * FILM_TICK) if times else track.first_pts_s
+    made = {"packets": restored, "times": times, "last_pts_s": last}
     progressive = None
     if origin.video is not None:
         progressive = origin.video.model_copy(update={"field_order": "progressive"})
-    stream = {"time_base": str(cadence.tick), "video": progressive}
+    stream = {"time_base": str(FILM_TICK), "video": progressive}
     return track.model_copy(update=made), origin.model_copy(update=stream)
 
 
