@@ -51,12 +51,8 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/libraries/shown.py": "shared by page and API",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
-    "src/hevcq/usecases/videos/listing.py": "one decision: how videos are listed to programs",
     "src/hevcq/library/pace.py": "one of each: a rate",
     "src/hevcq/web/api/openapi.py": "one decision: how the API is described",
-    "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
-    "src/hevcq/web/pages/chart.py": "one chart",
-    "src/hevcq/web/pages/upload.py": "one page",
     "src/hevcq/wiring/doctor.py": "opened by the doctor only",
     "src/hevcq/wiring/videos.py": "opened by what deals with uploaded videos only",
 }

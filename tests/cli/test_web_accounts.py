@@ -4,10 +4,9 @@ import io
 
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.util.clock import SystemClock
+from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role
-from hevcq.web.identity.tokens import ProgramTokens
-from hevcq.web.identity.users import Users
 from support.accounts import accounts_in
 
 

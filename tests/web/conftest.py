@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
 from hevcq.web.app import create_app
+from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role
-from hevcq.web.identity.users import Users
 from hevcq.wiring.app import App, open_app
 from support.clips import ManualClock
 from support.jobs import Farm

@@ -18,8 +18,8 @@ from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.uploads import UploadSettings
 from hevcq.usecases.doctor import Area, Check
 from hevcq.web.api import farm as operators
+from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope
-from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.wiring.app import App
 from hevcq.wiring.notify import event_log
 from hevcq.wiring.videos import video_farm

@@ -15,8 +15,7 @@ from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.libraries.feed import Feed, listed
 from hevcq.usecases.operations.savings import savings
-from hevcq.web.pages.board import _now
-from hevcq.web.pages.chart import savings_chart
+from hevcq.web.pages.board import _now, savings_chart
 from hevcq.web.rendering import time_left
 from hevcq.wiring.notify import event_log
 

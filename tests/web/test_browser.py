@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
-from hevcq.web.identity.users import Users
 from support.accounts import accounts_in
 from support.browser import Site, Watched, browser, make_large_clip, require_chromium
 from web.conftest import CHEAP, PASSWORD

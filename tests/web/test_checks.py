@@ -11,8 +11,8 @@ from hevcq.settings.uploads import GIB, UploadSettings
 from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.usecases.doctor import Area, examined
 from hevcq.web.checks import page_checks
+from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
-from hevcq.web.identity.users import Users
 from hevcq.wiring.app import open_app
 from support.aws.moto_server import clients, make_farm
 from web.conftest import CHEAP, PASSWORD

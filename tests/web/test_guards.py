@@ -14,7 +14,7 @@ from hevcq.ports.videos import AccountKind
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos import manage
 from hevcq.web.checks import refuse_open_doors
-from hevcq.web.identity import limiter
+from hevcq.web.identity import authentication
 from hevcq.web.identity.authentication import local_path
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.session import Cookies, kept_key
@@ -261,8 +261,8 @@ def test_a_session_ends_with_its_time_whatever_the_browser_kept(visit, operator,
 
 
 def test_guesses_under_ever_other_names_fill_no_memory(clock, monkeypatch):
-    monkeypatch.setattr(limiter, "MOST_NAMES", 2)
-    guesses = limiter.Limiter(clock, tries=1, per_s=60.0)
+    monkeypatch.setattr(authentication, "MOST_NAMES", 2)
+    guesses = authentication.Limiter(clock, tries=1, per_s=60.0)
     for name in ("first", "second", "third"):
         guesses.note_failure(name)
 

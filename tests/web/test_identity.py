@@ -15,13 +15,12 @@ from hevcq.errors import ConfigError, StorageError, UsageError
 from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.util.clock import SystemClock
+from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import Peers
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Person, Role, Scope
 from hevcq.web.identity.session import configured_key, kept_key
-from hevcq.web.identity.tokens import ProgramTokens
-from hevcq.web.identity.users import Users
 from web.conftest import CHEAP
 
 PASSWORD = "correct horse battery"

@@ -16,10 +16,9 @@ from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import UploadRequest, request_upload
 from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks
+from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role, Scope
-from hevcq.web.identity.tokens import ProgramTokens
-from hevcq.web.identity.users import Users
 from hevcq.wiring.app import App, open_app
 from hevcq.wiring.notify import video_messages
 from hevcq.wiring.videos import video_farm

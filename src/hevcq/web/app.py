@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -19,24 +23,24 @@ from hevcq.errors import HevcqError
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
+from hevcq.usecases.videos.upkeep import EVERY_AWS_S, EVERY_S, look_after
 from hevcq.util.log import get_logger
 from hevcq.web import media
 from hevcq.web.api.openapi import API
-from hevcq.web.identity.authentication import Authenticator, SignInFirst, make_mode
-from hevcq.web.identity.limiter import Limiter
+from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirst, make_mode
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, configured_key, kept_key
 from hevcq.web.live import Hub
-from hevcq.web.pages import board, home, libraries, poster, upload, video
+from hevcq.web.pages import board, home, poster, video
 from hevcq.web.pages.sign_in import SignIn
 from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
 from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_policy
-from hevcq.web.upkeep import kept_up
 from hevcq.web.uploads import Uploads
 from hevcq.wiring.app import App
 from hevcq.wiring.notify import video_messages
+from hevcq.wiring.videos import video_farm
 
 LOOK_S, LOOK_AWS_S = 1.0, 5.0
 """Seconds between two looks at the farm while a page is open; on AWS each look costs money."""
@@ -114,11 +118,9 @@ def _routes() -> list[BaseRoute]:
         Route("/favicon.ico", _no_icon),
         *SignIn().routes(),
         *home.routes(),
-        *upload.routes(),
         *poster.routes(),
         *video.routes(),
         *board.routes(),
-        *libraries.routes(),
         *Uploads().routes(),
         *media.routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),
@@ -168,3 +170,49 @@ def _answer(request: Request, status: int, words: str) -> Response:
     if request.url.path.startswith(RAW[:3]):
         return problem(status, words)
     return page(request, "error.html", status=status, words=words, code=status)
+
+
+JOIN_S = 10.0
+"""Seconds that a stop waits for a look under way; a kill in between is mended by the next start."""
+
+
+class Upkeep:
+    """Call `look` every `every_s` seconds until it is stopped; an error waits for the next turn."""
+
+    def __init__(self, app: App, look: Callable[[], object], every_s: float) -> None:
+        self._clock, self._look, self._every_s = app.clock, look, every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hevcq-web-upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the look under way."""
+        self._stop.set()
+        self._thread.join(JOIN_S)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._look()
+            except HevcqError as error:
+                get_logger().warning("videos_not_kept_up", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - a bug here must not end all later looks
+                get_logger().error("videos_not_kept_up", reason=f"{type(error).__name__}: {error}")
+            self._clock.wait(self._stop, self._every_s)
+
+
+@asynccontextmanager
+async def kept_up(made: Starlette) -> AsyncIterator[None]:
+    """Look after videos as long as the application runs."""
+    app: App = made.state.services.app
+    every_s = EVERY_S if app.settings.backend == "embedded" else EVERY_AWS_S
+    upkeep = Upkeep(app, lambda: look_after(video_farm(app), made.state.send_event), every_s)
+    upkeep.start()
+    try:
+        yield
+    finally:
+        upkeep.stop()
+        made.state.services.texts.close()

@@ -11,12 +11,12 @@ from hevcq.settings.uploads import GIB
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import Area, Check
 from hevcq.util.text import reason_of, size
+from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.oidc import Oidc
 from hevcq.web.identity.person import Role
 from hevcq.web.identity.session import configured_key
-from hevcq.web.identity.users import Users
 from hevcq.web.shield import host_of, is_loopback
 from hevcq.wiring.app import App
 

@@ -16,8 +16,7 @@ from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
 from hevcq.util.clock import Clock
-from hevcq.web.identity.authentication import Authenticator
-from hevcq.web.identity.limiter import Limiter
+from hevcq.web.identity.authentication import Authenticator, Limiter
 from hevcq.web.identity.person import person_of
 from hevcq.web.live import Hub, Render
 from hevcq.wiring.app import App

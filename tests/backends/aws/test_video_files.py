@@ -26,8 +26,7 @@ from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.event_log import Happened
 from hevcq.settings.model import AwsSettings
-from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.listing import every
+from hevcq.usecases.videos.context import VideoFarm, every
 from hevcq.usecases.videos.manage import delete
 from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.playback import play_file

@@ -14,7 +14,8 @@ from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.event_log import Happened
 from hevcq.usecases.notify.words import message_of
-from hevcq.usecases.videos import listing, manage
+from hevcq.usecases.videos import context, manage
+from hevcq.usecases.videos.context import every
 from hevcq.usecases.videos.follow import refresh, rows
 from hevcq.usecases.videos.playback import play_file
 from hevcq.usecases.videos.upkeep import look_after
@@ -216,14 +217,14 @@ def test_a_video_that_failed_is_reported_with_the_reason(bench: VideoBench) -> N
 def test_videos_are_listed_newest_first_over_many_pages(
     bench: VideoBench, monkeypatch: pytest.MonkeyPatch, limit: int | None, count: int
 ) -> None:
-    monkeypatch.setattr(listing, "MAX_PAGE", 2)
+    monkeypatch.setattr(context, "MAX_PAGE", 2)
     made = []
     for _ in range(3):
         made.append(bench.upload().video_id)
         bench.clock.advance(1)
     bench.upload("bob")
 
-    found = [video.video_id for video in listing.every(bench.farm, owner="ann", limit=limit)]
+    found = [video.video_id for video in every(bench.farm, owner="ann", limit=limit)]
 
     assert found == made[::-1][:count]
 

@@ -15,8 +15,7 @@ from hevcq.errors import UsageError
 from hevcq.settings.web import MOST_TOKEN_DAYS, TOKEN_DAYS
 
 if TYPE_CHECKING:
-    from hevcq.web.identity.tokens import ProgramTokens
-    from hevcq.web.identity.users import Users
+    from hevcq.web.identity.accounts import ProgramTokens, Users
     from hevcq.wiring.app import App
 
 app = typer.Typer(
@@ -162,7 +161,7 @@ def revoke_token(
 
 def _opened(ctx: typer.Context) -> App:
     try:
-        from hevcq.web.identity.users import Users as _  # noqa: F401 - asks for argon2
+        from hevcq.web.identity.accounts import Users as _  # noqa: F401 - asks for argon2
     except ModuleNotFoundError as error:
         raise missing(error) from error
     return ctx.with_resource(cli_of(ctx).app())
@@ -170,14 +169,14 @@ def _opened(ctx: typer.Context) -> App:
 
 def _users(ctx: typer.Context) -> Users:
     app = _opened(ctx)
-    from hevcq.web.identity.users import Users
+    from hevcq.web.identity.accounts import Users
 
     return Users(app.accounts)
 
 
 def _tokens(ctx: typer.Context) -> ProgramTokens:
     app = _opened(ctx)
-    from hevcq.web.identity.tokens import ProgramTokens
+    from hevcq.web.identity.accounts import ProgramTokens
 
     return ProgramTokens(app.accounts, app.clock)
 

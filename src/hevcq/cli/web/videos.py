@@ -51,8 +51,8 @@ def list_videos(
 ) -> None:
     """List uploaded videos, newest first."""
     with _farm(ctx) as farm:
-        from hevcq.usecases.videos.follow import refresh, settled_rows
-        from hevcq.usecases.videos.listing import every, video_json
+        from hevcq.usecases.videos.context import every
+        from hevcq.usecases.videos.follow import refresh, settled_rows, video_json
 
         found = (
             refresh(farm, each)
@@ -74,8 +74,7 @@ def list_videos(
 def show(ctx: typer.Context, video: VideoId, as_json: AsJson = False) -> None:
     """Show a video, and what became of each of its formats."""
     with _farm(ctx) as farm:
-        from hevcq.usecases.videos.follow import refresh, rows
-        from hevcq.usecases.videos.listing import video_json
+        from hevcq.usecases.videos.follow import refresh, rows, video_json
 
         found = refresh(farm, farm.find(video, None))
         formats = rows(farm, found)
@@ -106,8 +105,7 @@ def publish(
     """
     with _farm(ctx) as farm:
         from hevcq.usecases.videos import manage
-        from hevcq.usecases.videos.follow import settled_rows
-        from hevcq.usecases.videos.listing import video_json
+        from hevcq.usecases.videos.follow import settled_rows, video_json
 
         found = farm.find(video, None)
         found = (

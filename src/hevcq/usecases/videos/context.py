@@ -1,16 +1,16 @@
-"""What the use cases of uploaded videos share."""
+"""What the use cases of uploaded videos share: the ports with their limits, and finding videos."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from hevcq.domain.profile import Profile
 from hevcq.domain.videos.record import Video, VideoStatus, is_video_id
 from hevcq.errors import NoSuchVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
-from hevcq.ports.videos import Quota, VideoFiles, VideoRecords
+from hevcq.ports.videos import MAX_PAGE, Quota, VideoFiles, VideoFilter, VideoRecords
 from hevcq.settings.uploads import GIB, UploadSettings
 from hevcq.util.clock import Clock
 
@@ -62,3 +62,25 @@ class VideoFarm:
             facts["unsent"] = {"at": now, "next_at": now} if ended else None
         checked = {**video.model_dump(), **facts, "updated_at": now}
         return self.videos.update(Video.model_validate(checked))
+
+
+def every(
+    farm: VideoFarm,
+    *,
+    owner: str | None = None,
+    status: VideoStatus | None = None,
+    text: str = "",
+    limit: int | None = None,
+) -> Iterator[Video]:
+    """Yield the videos that match, newest first, at most `limit`."""
+    left = limit
+    wanted = VideoFilter(
+        owner=owner, statuses=frozenset([status] if status else []), text=text, limit=MAX_PAGE
+    )
+    while left is None or left > 0:
+        page = farm.videos.page(replace(wanted, limit=min(MAX_PAGE, left or MAX_PAGE)))
+        yield from page.videos
+        if not page.cursor:
+            return
+        left = None if left is None else left - len(page.videos)
+        wanted = replace(wanted, before=page.cursor)

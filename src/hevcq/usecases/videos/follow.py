@@ -225,3 +225,27 @@ def _certificate(farm: VideoFarm, made: RenditionRef) -> Certificate | None:
     except HevcqError:
         return None
     return proof if proof.rendition_sha256 == made.sha256 else None
+
+
+def video_json(video: Video, rows: list[ProfileRow]) -> dict[str, object]:
+    """Return the documented JSON form of a video."""
+    return {
+        "type": "video",
+        "id": video.video_id,
+        "owner": video.owner,
+        "title": video.title,
+        "description": video.description,
+        "created_at": video.created_at,
+        "status": video.status.value,
+        "reason": video.reason,
+        "remedy": video.remedy,
+        "failure_class": video.failure_class,
+        "visibility": video.visibility.value,
+        "slug": video.slug,
+        "profiles": list(video.profiles),
+        "file_name": video.upload.name,
+        "size": video.upload.size,
+        "source_key": video.source.key if video.source else None,
+        "raw_deleted_at": video.raw_deleted_at,
+        "formats": [row.to_dict() for row in rows],
+    }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from hevcq.domain.job import MAX_SIZE, JobState
 from hevcq.domain.pause import RunningWork
@@ -26,6 +26,7 @@ from hevcq.usecases.operations.pausing import LONGEST_S
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Strict = ConfigDict(extra="forbid", strict=True)
+OfRecord = ConfigDict(from_attributes=True, json_schema_serialization_defaults_required=True)
 Names = Annotated[list[ProfileName], Field(max_length=50)]
 
 
@@ -70,6 +71,8 @@ class PartsOut(BaseModel):
 class FormatOut(BaseModel):
     """What one profile makes of a video. `url` plays it, as soon as it is published."""
 
+    model_config = OfRecord
+
     profile: str
     state: JobState
     phase: str
@@ -84,13 +87,15 @@ class FormatOut(BaseModel):
     personal: list[str] | None = Field(
         description="what its tags tell of people, places and devices, by name; null: unknown"
     )
-    url: str
+    url: str = ""
 
 
 class VideoOut(BaseModel):
     """An uploaded video."""
 
-    id: str = Field(pattern=VIDEO_ID)
+    model_config = OfRecord
+
+    id: str = Field(pattern=VIDEO_ID, validation_alias="video_id")
     owner: str = Field(max_length=MAX_OWNER)
     title: str
     description: str
@@ -103,12 +108,12 @@ class VideoOut(BaseModel):
     visibility: Visibility
     slug: str | None = Field(description="address of a public video: /p/<slug>")
     profiles: list[str]
-    file_name: str
-    size: int
-    upload_expires_at: float | None
+    file_name: str = Field(validation_alias=AliasPath("upload", "name"))
+    size: int = Field(validation_alias=AliasPath("upload", "size"))
+    upload_expires_at: float | None = Field(validation_alias=AliasPath("upload", "expires_at"))
     raw_deleted_at: float | None
     revision: int
-    formats: list[FormatOut]
+    formats: list[FormatOut] = []
 
 
 class UploadOut(BaseModel):

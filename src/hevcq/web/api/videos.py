@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 from urllib.parse import quote
 
@@ -36,34 +35,18 @@ Formats = Annotated[models.FormatsIn, Body(default_factory=models.FormatsIn)]
 
 def video_out(video: Video, found: list[ProfileRow]) -> models.VideoOut:
     """Return a video as programs get it."""
-    return models.VideoOut(
-        id=video.video_id,
-        owner=video.owner,
-        title=video.title,
-        description=video.description,
-        created_at=video.created_at,
-        updated_at=video.updated_at,
-        status=video.status,
-        reason=video.reason,
-        remedy=video.remedy,
-        failure_class=video.failure_class,
-        visibility=video.visibility,
-        slug=video.slug,
-        profiles=list(video.profiles),
-        file_name=video.upload.name,
-        size=video.upload.size,
-        upload_expires_at=video.upload.expires_at if video.open else None,
-        raw_deleted_at=video.raw_deleted_at,
-        revision=video.revision,
-        formats=[_format_out(video, each) for each in found],
-    )
+    made = models.VideoOut.model_validate(video)
+    made.upload_expires_at = video.upload.expires_at if video.open else None
+    made.formats = [_format_out(video, each) for each in found]
+    return made
 
 
 def _format_out(video: Video, row: ProfileRow) -> models.FormatOut:
-    name = quote(row.key.rpartition("/")[2])
-    played = row.state is JobState.DONE and row.key
-    url = f"/media/{video.video_id}/{row.profile}/{name}" if played else ""
-    return models.FormatOut.model_validate({**asdict(row), "url": url})
+    made = models.FormatOut.model_validate(row)
+    if row.state is JobState.DONE and row.key:
+        name = quote(row.key.rpartition("/")[2])
+        made.url = f"/media/{video.video_id}/{row.profile}/{name}"
+    return made
 
 
 def _shown(call: Call, video: Video) -> models.VideoOut:

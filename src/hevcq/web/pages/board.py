@@ -1,4 +1,4 @@
-"""The operator's board: queues, running jobs, failed jobs, savings, and the check of this machine."""
+"""The operator's board: queues, running and failed jobs, savings, libraries, and this machine's check."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,7 +17,11 @@ from starlette.routing import BaseRoute, Route
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.videos.record import Video, is_video_id
 from hevcq.errors import HevcqError
+from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.doctor import examined, machine_checks
+from hevcq.usecases.health.check import where
+from hevcq.usecases.libraries.feed import waiting, words
+from hevcq.usecases.libraries.shown import libraries_of
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
@@ -30,16 +35,17 @@ from hevcq.usecases.operations.dead_letters import (
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.operations.pausing import PauseRequest, pause, resume
 from hevcq.usecases.operations.reprocess import JOB_ID
-from hevcq.usecases.operations.savings import DAYS, savings
+from hevcq.usecases.operations.savings import DAYS, Savings, savings
 from hevcq.usecases.operations.status import Overview, overview
-from hevcq.util.text import whole
+from hevcq.util.text import size, whole
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.person import operator_of
-from hevcq.web.pages.chart import savings_chart
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import Services, read_form, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.doctor import doctor_context
+from hevcq.wiring.health import unsound_videos
+from hevcq.wiring.notify import gathered
 
 MAX_RUNNING = 50
 MAX_LETTERS = 50
@@ -63,6 +69,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/board", board),
         Route("/board/events", events),
         Route("/board/doctor", doctor),
+        Route("/board/libraries", libraries),
         Route("/board/redrive", send_back, methods=["POST"]),
         Route("/board/cancel", stop_job, methods=["POST"]),
         Route("/board/pause", hold, methods=["POST"]),
@@ -238,3 +245,82 @@ def _notice(request: Request) -> str:
     number = request.query_params.get("n", "0")
     words = NOTICES.get(request.query_params.get("notice", ""), "")
     return words.format(n=whole(number) or 0)
+
+
+MAX_INGESTS = 30
+MAX_UNSOUND = 100
+
+
+async def libraries(request: Request) -> Response:
+    """Show the libraries of the settings, and the ingests that ended, newest first.
+
+    A page of its own, not a part of the board: a file server that is gone lets its folders hang.
+    """
+    operator_of(request)
+    app = services_of(request).app
+    return await run_in_threadpool(_libraries, request, app)
+
+
+def _libraries(request: Request, app: App) -> Response:
+    log, now = gathered(app), app.clock.now()
+    shown = libraries_of(app.settings, log, now, DAYS)
+    given = request.query_params.get("before", "")
+    before = whole(given) or 0
+    unsound = unsound_videos(app)
+    ended = log.latest(INGEST_ENDED, MAX_INGESTS + 1, before)
+    return page(
+        request,
+        "libraries.html",
+        libraries=shown,
+        waiting={str(each["library"]): words(each) for each in waiting(app.settings.data_dir)},
+        unsound=[(each, where(each.spots)) for each in unsound[:MAX_UNSOUND]],
+        more=max(0, len(unsound) - MAX_UNSOUND),
+        ingests=ended[:MAX_INGESTS],
+        earlier=ended[MAX_INGESTS - 1].seq if len(ended) > MAX_INGESTS else 0,
+        days=DAYS,
+        now=now,
+    )
+
+
+WIDTH, HEIGHT = 600, 120
+FOOT = 2
+"""Units below the bars, for their line."""
+GAP = 4
+LEAST_BAR = 1.5
+"""Units of a bar for the smallest saving, so that it is seen."""
+
+
+def savings_chart(saved: Savings) -> Markup:
+    """Return the bytes saved each day as bars, with a sentence for who cannot see them.
+
+    A day on which the renditions were larger in sum has no bar; its title says the number.
+    """
+    most = max((count for _, count in saved.by_day), default=0)
+    if most <= 0:
+        return Markup("")
+    step = WIDTH / len(saved.by_day)
+    bars = []
+    for index, (day, count) in enumerate(saved.by_day):
+        height = max(LEAST_BAR, count / most * (HEIGHT - FOOT)) if count > 0 else 0.0
+        bars.append(
+            {
+                "x": round(index * step + GAP / 2, 1),
+                "y": round(HEIGHT - FOOT - height, 1),
+                "width": round(step - GAP, 1),
+                "height": round(height, 1),
+                "title": f"{day:%d %B}: {size(count)}".lstrip("0"),
+            }
+        )
+    first, last = saved.by_day[0][0], saved.by_day[-1][0]
+    return Markup(  # noqa: S704 - the template escapes every value
+        render(
+            "chart.svg",
+            bars=bars,
+            width=WIDTH,
+            height=HEIGHT,
+            foot=HEIGHT - FOOT,
+            first=f"{first:%d %b}".lstrip("0"),
+            last=f"{last:%d %b}".lstrip("0"),
+            most=size(most),
+        )
+    )

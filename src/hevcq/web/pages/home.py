@@ -1,4 +1,4 @@
-"""The first page: one's videos with their state, found by words, page by page."""
+"""The first page: one's videos with their state, found by words; and the form that uploads one."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from hevcq.domain.videos.record import CROCKFORD, Video, VideoStatus
+from hevcq.domain.videos.record import CROCKFORD, MAX_DESCRIPTION, MAX_TITLE, Video, VideoStatus
 from hevcq.ports.videos import VideoFilter
 from hevcq.web.identity.person import Person, person_of
 from hevcq.web.rendering import page, render
 from hevcq.web.services import services_of
 from hevcq.wiring.app import App
+from hevcq.wiring.videos import video_farm
 
 A_PAGE = 24
 MAX_SEARCH = 200
 
 
 def routes() -> Sequence[BaseRoute]:
-    """Return the routes of the list of videos."""
-    return (Route("/", home), Route("/events", events))
+    """Return the routes of the list of videos, and of the form that adds one."""
+    return (Route("/", home), Route("/events", events), Route("/upload", upload))
 
 
 async def home(request: Request) -> Response:
@@ -89,3 +90,27 @@ def saved_share(video: Video) -> float | None:
     sizes = [each.size for each in video.renditions if each.size]
     share = 1 - min(sizes) / video.upload.size if sizes else 0.0
     return share if share > 0 else None
+
+
+CHUNK_BYTES = 16 << 20
+"""Bytes of one request: below the limits of common proxies (Cloudflare allows 100 MB)."""
+
+
+async def upload(request: Request) -> Response:
+    """Show the form."""
+    person = person_of(request)
+    app = services_of(request).app
+    farm = await run_in_threadpool(video_farm, app)
+    used = await run_in_threadpool(farm.videos.usage, person.owner)
+    quota = farm.quota.owner_size
+    return page(
+        request,
+        "upload.html",
+        profiles=sorted(farm.profiles.values(), key=lambda profile: profile.name),
+        most=farm.limits.max_bytes,
+        left=None if quota is None else max(0, quota - used.size),
+        max_title=MAX_TITLE,
+        max_description=MAX_DESCRIPTION,
+        chunk=CHUNK_BYTES,
+        direct=app.settings.backend == "aws",
+    )
