@@ -1,7 +1,7 @@
 """What differs between the versions of ffmpeg that are served, 5.1 to 9, and how each is met.
 
-No version number is compared: what a build does is seen in its answers, which git builds without a
-number give as well, and a later release that behaves differently again is met as it is.
+What a build does is seen in its answers, which git builds without a number give as well, and a later
+release that behaves differently again is met as it is. One number alone is compared, `loses_aspects`.
 
 | from | what changed | how it is met |
 |---|---|---|
@@ -12,6 +12,7 @@ number give as well, and a later release that behaves differently again is met a
 | 7 | lines of a failed input name its number and not the file | both are known: `about_input` |
 | 7, 8 | lines name an input or stream before its decoder or demuxer | taken off: `component` |
 | 7 | a read that fails for good ends with status 0 | run/messages.py looks for its lines first |
+| 7 | pictures get their track's aspect, whatever they say | refused where it changes: `loses_aspects` |
 | 7 | a playlist of another name is not recognised | `UNOPENED_PLAYLIST` |
 | 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
 | 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
@@ -22,6 +23,8 @@ number give as well, and a later release that behaves differently again is met a
 from __future__ import annotations
 
 import re
+
+from hevcq.domain.media.facts import MediaInfo
 
 KEYED = "compact=p=0:nk=0"
 """The writer of ffprobe that names each value: which values stand beside them differs by version."""
@@ -69,3 +72,15 @@ def component(name: str) -> str:
     Later ones put an input or stream before it, or what it does: `in#0/avi`, `dec:h264`.
     """
     return name.rpartition("/")[2].removeprefix("dec:")
+
+
+def loses_aspects(line: str, info: MediaInfo) -> bool:
+    """Whether a picture's shape changes on the way and this build gives all of them one.
+
+    `line` is the first of `ffmpeg -version`; without a number the answer is that it may.
+    """
+    found = re.match(r"\S+ version n?(\d+)\.", line)
+    if found is not None and int(found[1]) < 7:
+        return False
+    videos = (s.video for s in info.streams if s.video is not None and s.video.becomes)
+    return any(v.aspects != {v.sample_aspect} for v in videos)

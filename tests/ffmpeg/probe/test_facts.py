@@ -13,6 +13,8 @@ from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.containers.mp4 import has_index_first
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.probe.probe import static_hdr
+from hevcq.ffmpeg.versions import loses_aspects
+from support.media_facts import media, video
 
 PRIMARIES = (
     "red_x", "red_y", "green_x", "green_y", "blue_x", "blue_y", "white_point_x", "white_point_y",
@@ -189,3 +191,19 @@ def test_a_box_of_64_bits_is_passed_and_a_broken_one_ends_the_search() -> None:
 
     broken = struct.pack(">I4s", 4, b"free") + struct.pack(">I4s", 8, b"moov")
     assert not has_index_first(io.BytesIO(broken), len(broken))
+
+
+@pytest.mark.parametrize(
+    ("build", "becomes", "lost"),
+    [
+        ("ffmpeg version 7.1.5-0+deb13u1 Copyright", "720x576 64:45 yuv420p", True),
+        ("ffmpeg version N-119-gabc Copyright", "720x576 64:45 yuv420p", True),
+        ("ffmpeg version 6.1.1-3ubuntu5 Copyright", "720x576 64:45 yuv420p", False),
+        ("ffmpeg version n8.1.2 Copyright", "360x288 16:15 yuv420p", False),
+        ("ffmpeg version n8.1.2 Copyright", "", False),
+    ],
+)
+def test_a_change_of_shape_is_lost_by_builds_that_believe_the_track(build, becomes, lost):
+    info = media(video(720, 576, sample_aspect="16:15", becomes=becomes))
+
+    assert loses_aspects(build, info) is lost

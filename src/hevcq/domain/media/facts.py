@@ -154,6 +154,12 @@ class VideoFacts(Frozen):
         return bool(seen) and seen[-1] != self.field_order[-1:]
 
     @property
+    def aspects(self) -> set[str]:
+        """The sample aspects that were seen of a picture whose size or aspect changes."""
+        others = (shape.split()[1] for shape in self.becomes.split(", ") if shape)
+        return {self.sample_aspect, *others}
+
+    @property
     def edges(self) -> tuple[Fraction, Fraction, Fraction, Fraction]:
         """What players cut off at the left, top, right and bottom, in pixels."""
         left, top, right, bottom = map(Fraction, (self.crop or "0,0,0,0").split(","))
