@@ -107,7 +107,7 @@ class FolderIngest:
         settings, embedded = app.settings, app.settings.backend == "embedded"
         self._require_queues()
         fleet_tasks = sum(profile.fleet.max_tasks for profile in profiles)
-        rates = learned_rates(app.backend.ledger, app.catalog, profiles, make_plan)
+        rates = learned_rates(app.catalog, profiles)
         setup = IngestSetup(
             roots=self.request.roots,
             profiles=tuple(profiles),

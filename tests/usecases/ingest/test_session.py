@@ -26,8 +26,8 @@ from hevcq.usecases.ingest.session import Ingest
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.util.clock import EARLIEST
-from support.fakes.backend import HEVC, Faulty
-from support.ingest.run import NEVER, Bench, plain, session, videos
+from support.fakes.backend import HEVC
+from support.ingest.run import NEVER, Bench, session, videos
 from support.ingest.values import media_info, video
 
 
@@ -181,45 +181,13 @@ def test_finished_jobs_of_this_machine_refine_the_forecast(bench: Bench) -> None
     ingest = session(bench)
     run(bench, ingest, ingest.plan(found))
 
-    rates = learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain)
+    rates = learned_rates(bench.catalog, [HEVC])
 
     assert rates != TABLE_ONLY
     costs = list(bench.catalog.encode_costs("hevc", 9).values())
     assert len(costs) == OWN_ENOUGH
     assert [cost.megapixels for cost in costs] == pytest.approx([57.6] * OWN_ENOUGH)
     assert {(cost.cpu_s, cost.output_size > 0) for cost in costs} == {(1.0, True)}
-
-
-def test_jobs_of_before_costs_were_recorded_refine_the_forecast_too(bench: Bench) -> None:
-    found = videos(bench, *[f"{number}.mp4" for number in range(OWN_ENOUGH)])
-    bench.catalog.cache([(v.path, v.fingerprint, media_info()) for v in found])
-    ingest = session(bench)
-    run(bench, ingest, ingest.plan(found))
-    recorded = learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain)
-    bench.catalog.encode_costs = lambda _profile, _limit: {}  # type: ignore[method-assign]
-
-    assert learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain) == recorded
-
-
-@pytest.mark.parametrize("lost", ["facts", "placement", "costs"])
-def test_a_source_of_which_not_all_is_known_any_more_refines_nothing(
-    bench: Bench, lost: str
-) -> None:
-    found = videos(bench, *[f"{number}.mp4" for number in range(OWN_ENOUGH)])
-    if lost != "facts":
-        bench.catalog.cache([(v.path, v.fingerprint, media_info()) for v in found])
-    ingest = session(bench)
-    run(bench, ingest, ingest.plan(found))
-    if lost == "placement":
-        bench.catalog.placement = lambda _job: None  # type: ignore[method-assign]
-    if lost == "costs":  # as of a job that another program finished
-        ledger = Faulty(bench.backend.ledger)
-        jobs = [job.model_copy(update={"cpu_s": None}) for job in ledger.jobs(JobFilter())]
-        ledger.jobs = lambda _wanted: iter(jobs)
-        bench.backend = replace(bench.backend, ledger=ledger)
-    bench.catalog.encode_costs = lambda _profile, _limit: {}  # type: ignore[method-assign]
-
-    assert learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain) == TABLE_ONLY
 
 
 def test_a_video_with_hard_links_is_refused_before_it_is_encoded_in_vain(bench: Bench) -> None:

@@ -354,14 +354,18 @@ def with_forecast(
     `cores` is the number of CPU cores of all workers, `machine` that of one machine (None: all);
     `busy` is how many times as long work takes here while other programs go on.
     """
-    timed = [_forecast(item, rates) for item in items]
+    timed: list[Item] = []
     jobs: dict[str, list[EncodeCost]] = {}
-    for item in timed:
-        if item.cpu is not None and item.plan and item.profile and item.info:
+    for item in items:
+        waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
+        if waits and item.plan and item.profile and item.info:
             work = work_of(item.plan, item.profile.video.preset, item.info)
             jobs.setdefault(item.profile.name, []).append(work)
-    total = sum((rates.total_cpu(found) for found in jobs.values()), NOTHING)
-    output = sum((rates.total_size(found) for found in jobs.values()), NOTHING)
+            timed.append(replace(item, cpu=rates.cpu([work]), output=rates.size([work])))
+        else:
+            timed.append(item)
+    total = sum((rates.cpu(found) for found in jobs.values()), NOTHING)
+    output = sum((rates.size(found) for found in jobs.values()), NOTHING)
     costs = [item.cpu for item in timed if item.cpu is not None]
     return IngestPlan(
         items=tuple(timed),
@@ -369,14 +373,6 @@ def with_forecast(
         output=output if costs else None,
         busy=busy,
     )
-
-
-def _forecast(item: Item, rates: Rates) -> Item:
-    waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
-    if not waits or item.plan is None or item.profile is None or item.info is None:
-        return item
-    cpu = rates.cpu(item.plan, item.profile.video.preset, item.info)
-    return replace(item, cpu=cpu, output=rates.size(item.plan, item.info))
 
 
 def placements_by_source(

@@ -1,4 +1,4 @@
-"""Forecast CPU time, wall time and sizes of jobs, calibrated by what this machine encoded before."""
+"""Forecast CPU time, wall time and sizes of jobs: a table times what this machine's own jobs measured."""
 
 from __future__ import annotations
 
@@ -6,75 +6,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import islice
+from statistics import median
 
-from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.job import JobRecord
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
-from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
+from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.ladder import expected_set_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import Catalog, EncodeCost
-from hevcq.ports.ledger import JobFilter, JobLedger
 
 LATEST = 50
 """Newest finished jobs read per profile: they best represent the current machine and settings."""
-
-
-def learned_rates(
-    ledger: JobLedger, catalog: Catalog, profiles: Iterable[Profile], planner: Planner
-) -> Rates:
-    """Return rates refined by what the latest encodes cost.
-
-    The catalog has recorded that since encodes are recorded; before, it is read from finished jobs
-    whose source is still known.
-    """
-    samples: list[EncodeCost] = []
-    for profile in profiles:
-        known = catalog.encode_costs(profile.name, LATEST)
-        if len(known) < OWN_ENOUGH:
-            wanted = JobFilter(states=frozenset({JobState.DONE}), profile=profile.name)
-            for job in islice(ledger.jobs(wanted), LATEST):
-                if job.job_id not in known and (cost := _cost(job, catalog, profile, planner)):
-                    known = {**known, job.job_id: cost}
-        samples.extend(known.values())
-    return Rates.learned(samples)
-
-
-def _cost(
-    job: JobRecord, catalog: Catalog, profile: Profile, planner: Planner
-) -> EncodeCost | None:
-    placement = catalog.placement(job.job_id)
-    if placement is None:
-        return None
-    fingerprint, facts = catalog.cached([placement.source]).get(placement.source, (None, ""))
-    if fingerprint != placement.fingerprint or not isinstance(facts, MediaInfo):
-        return None
-    plan: Plan = planner(profile, facts)
-    return (
-        encode_cost(job, plan, profile.video.preset, facts)
-        if isinstance(plan, EncodePlan)
-        else None
-    )
-
-
-def encode_cost(
-    job: JobRecord, plan: EncodePlan, preset: str, info: MediaInfo
-) -> EncodeCost | None:
-    """Return what a finished job of this machine encoded and what that cost; None if unknown."""
-    if not job.cpu_s or job.rendition is None:
-        return None
-    return EncodeCost(
-        profile=job.profile,
-        encoder=plan.video.encoder,
-        preset=preset,
-        megapixels=megapixels(plan, info),
-        source_size=job.source.size,
-        output_size=job.rendition.size,
-        cpu_s=job.cpu_s,
-    )
-
-
 MEGAPIXELS_PER_CPU_S: dict[tuple[str, str], float] = {
     ("libx265", "ultrafast"): 47.0,
     ("libx265", "superfast"): 26.0,
@@ -113,7 +56,7 @@ JOB_CPU_S = 0.35
 CPU_BY_DENSITY = 0.25
 SIZE_BY_DENSITY = 0.8
 """Exponents of the source's bits per pixel in the cost and in the size of its rendition: what took
-many bits is hard to encode, and shrinks most. Fitted to benchmarks/forecast_costs.tsv."""
+many bits is hard to encode, and shrinks most. Fitted to clips that were encoded."""
 USUAL_DENSITY = 0.15
 """Bits per pixel at which the table holds."""
 USUAL_OUTPUT: dict[str, float] = {
@@ -125,22 +68,16 @@ USUAL_OUTPUT: dict[str, float] = {
     "mpeg4": 0.17,
 }
 """Bits per pixel of a rendition at USUAL_DENSITY and the shipped CRF."""
-CPU_SPREAD, SIZE_SPREAD = 0.45, 0.5
-"""Standard deviations of one video around the model, in natural logarithms."""
-TABLE_SPREAD = 0.3
-"""The same of a whole machine around the table: CPUs differ, and so do libraries."""
-LIBRARY_SPREAD = 0.12
-"""The same of the next videos around those encoded before, of which only the kept ones are known."""
+SPREAD = 0.42
+"""Standard deviation of one video around the model, in natural logarithms."""
+TABLE_SPREAD, OWN_SPREAD = 0.3, 0.2
+"""The same of all videos together: around the table, and around the factor of own jobs."""
 DEVIATIONS = 1.45
 """Half a range, in standard deviations: 85 % of a normal distribution, as tails are heavier."""
-QUANTILES = (-1.59, -0.97, -0.59, -0.28, 0.0, 0.28, 0.59, 0.97, 1.59)
-"""Middles of nine equal shares of a normal distribution."""
 KEPT_ABOVE = 0.95
 """Share of the source above which a rendition is not kept (the default of gates.minimum_saving)."""
 OWN_ENOUGH = 3
-"""Minimum number of own jobs for their mean to be used."""
-PRIOR_JOBS = 4
-"""How many own jobs the spread above weighs as much as."""
+"""Minimum number of own jobs for their factor to be used."""
 JOB_OVERHEAD_S = 0.5
 """Wall seconds to start, probe and publish one job."""
 USUAL_RATE = Fraction(25)
@@ -188,63 +125,34 @@ def largest(job: EncodeCost) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
-    """How own jobs lie around the model, in natural logarithms: their mean, one job's spread, and
-    the spread of the mean itself; `own` says whether there are enough of them."""
+class Factor:
+    """What own jobs took over what the table says, by their median; `own` if there are enough."""
 
-    offset: float = 0.0
-    spread: float = 0.0
-    shared: float = TABLE_SPREAD
+    middle: float = 1.0
     own: bool = False
 
     @classmethod
-    def of(cls, residuals: Sequence[float], spread: float) -> Fit:
-        """Return the fit to residuals, with `spread` as what is expected of them."""
-        count = len(residuals)
-        if count < OWN_ENOUGH:
-            return cls(spread=spread)
-        mean = sum(residuals) / count
-        squares = sum((each - mean) ** 2 for each in residuals) + PRIOR_JOBS * spread**2
-        own = math.sqrt(squares / (count + PRIOR_JOBS - 1))
-        return cls(
-            offset=mean,
-            spread=own,
-            shared=math.hypot(own / math.sqrt(count), LIBRARY_SPREAD),
-            own=True,
-        )
+    def of(cls, ratios: Sequence[float]) -> Factor:
+        """Return the factor of these ratios, 1 if there are too few."""
+        return cls(median(ratios), own=True) if len(ratios) >= OWN_ENOUGH else cls()
 
-    def around(self, expected: float) -> Range:
-        """Return the range of one job whose model says `expected`."""
-        middle = expected * math.exp(self.offset)
-        half = math.exp(DEVIATIONS * math.hypot(self.spread, self.shared))
-        return Range(middle / half, middle * half)
-
-    def total(self, jobs: Sequence[tuple[float, float]]) -> Range:
-        """Return the range of a sum of jobs, each what its model says and its upper limit.
-
-        What is one job's own evens out, what all jobs share does not. A job that meets its limit
-        within KEPT_ABOVE has exactly the limit: a rendition that saves too little is not kept.
-        """
-        whole = variance = 0.0
-        for expected, limit in jobs:
-            middle = expected * math.exp(self.offset)
-            points = [middle * math.exp(self.spread * each) for each in QUANTILES]
-            points = [each if each < KEPT_ABOVE * limit else limit for each in points]
-            mean = sum(points) / len(points)
-            whole += mean
-            variance += sum((each - mean) ** 2 for each in points) / len(points)
+    def around(self, jobs: Sequence[float]) -> Range:
+        """Return the range of a sum of jobs: what is one job's own evens out, what all share does not."""
+        whole = sum(jobs)
         if whole <= 0:
             return NOTHING
-        half = math.exp(DEVIATIONS * math.hypot(math.sqrt(variance) / whole, self.shared))
+        alone = SPREAD * math.sqrt(sum(each**2 for each in jobs)) / whole
+        shared = OWN_SPREAD if self.own else TABLE_SPREAD
+        half = math.exp(DEVIATIONS * math.hypot(alone, shared))
         return Range(whole / half, whole * half)
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What jobs cost, by profile: fits of CPU seconds and of sizes to own jobs."""
+    """What jobs cost, by profile: factors of CPU seconds and of sizes."""
 
-    cpu_fits: Mapping[str, Fit] = field(default_factory=dict)
-    size_fits: Mapping[str, Fit] = field(default_factory=dict)
+    cpu_factors: Mapping[str, Factor] = field(default_factory=dict)
+    size_factors: Mapping[str, Factor] = field(default_factory=dict)
 
     @classmethod
     def learned(cls, samples: Iterable[EncodeCost]) -> Rates:
@@ -252,56 +160,58 @@ class Rates:
         cpu: dict[str, list[float]] = {}
         sizes: dict[str, list[float]] = {}
         for each in samples:
-            if min(each.megapixels, each.cpu_s, each.output_size) <= 0:
-                continue
-            cpu.setdefault(each.profile, []).append(math.log(each.cpu_s / _cpu(each)))
-            sizes.setdefault(each.profile, []).append(math.log(each.output_size / _size(each)))
+            if min(each.megapixels, each.cpu_s, each.output_size) > 0:
+                cpu.setdefault(each.profile, []).append(each.cpu_s / _cpu(each))
+                sizes.setdefault(each.profile, []).append(each.output_size / _size(each))
         return cls(
-            {name: Fit.of(found, CPU_SPREAD) for name, found in cpu.items()},
-            {name: Fit.of(found, SIZE_SPREAD) for name, found in sizes.items()},
+            {name: Factor.of(found) for name, found in cpu.items()},
+            {name: Factor.of(found) for name, found in sizes.items()},
         )
 
-    def cpu(self, plan: EncodePlan, preset: str, info: MediaInfo) -> Range:
-        """Return the CPU seconds of one job, including the gates."""
-        return self.cpu_of(work_of(plan, preset, info))
+    def cpu(self, jobs: Sequence[EncodeCost]) -> Range:
+        """Return the CPU seconds of jobs of one profile, including the gates."""
+        factor = self.cpu_factors.get(jobs[0].profile, Factor()) if jobs else Factor()
+        return factor.around([_cpu(job) * factor.middle for job in jobs])
 
-    def size(self, plan: EncodePlan, info: MediaInfo) -> Range:
-        """Return the bytes of one rendition: never more than the source, but for a ladder."""
-        return self.size_of(work_of(plan, "", info))
-
-    def cpu_of(self, job: EncodeCost) -> Range:
-        """Return the CPU seconds of a job of which only the work is known."""
-        return self.cpu_fits.get(job.profile, Fit(spread=CPU_SPREAD)).around(_cpu(job))
-
-    def size_of(self, job: EncodeCost) -> Range:
-        """Return the bytes of the rendition of a job of which only the work is known."""
-        fit = self.size_fits.get(job.profile, Fit(spread=SIZE_SPREAD))
-        found = fit.around(_expected_size(job, fit))
-        return Range(min(found.low, largest(job)), min(found.high, largest(job)))
-
-    def total_cpu(self, jobs: Sequence[EncodeCost]) -> Range:
-        """Return the CPU seconds of jobs of one profile."""
-        if not jobs:
-            return NOTHING
-        fit = self.cpu_fits.get(jobs[0].profile, Fit(spread=CPU_SPREAD))
-        return fit.total([(_cpu(job), math.inf) for job in jobs])
-
-    def total_size(self, jobs: Sequence[EncodeCost]) -> Range:
+    def size(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the bytes that take the place of the sources of jobs of one profile."""
-        if not jobs:
-            return NOTHING
-        fit = self.size_fits.get(jobs[0].profile, Fit(spread=SIZE_SPREAD))
-        found = fit.total([(_expected_size(job, fit), float(largest(job))) for job in jobs])
-        before = float(sum(largest(job) for job in jobs))
-        return Range(min(found.low, before), min(found.high, before))
+        factor = self.size_factors.get(jobs[0].profile, Factor()) if jobs else Factor()
+        found = factor.around([_expected_size(job, factor) for job in jobs])
+        most = float(sum(largest(job) for job in jobs))
+        return Range(min(found.low, most), min(found.high, most))
 
 
 TABLE_ONLY = Rates()
 
 
+def learned_rates(catalog: Catalog, profiles: Iterable[Profile]) -> Rates:
+    """Return rates refined by what the latest encodes of this machine cost."""
+    return Rates.learned(
+        cost for profile in profiles for cost in catalog.encode_costs(profile.name, LATEST).values()
+    )
+
+
+def encode_cost(
+    job: JobRecord, plan: EncodePlan, preset: str, info: MediaInfo
+) -> EncodeCost | None:
+    """Return what a finished job of this machine encoded and what that cost; None if unknown."""
+    if not job.cpu_s or job.rendition is None:
+        return None
+    return EncodeCost(
+        profile=job.profile,
+        encoder=plan.video.encoder,
+        preset=preset,
+        megapixels=megapixels(plan, info),
+        source_size=job.source.size,
+        output_size=job.rendition.size,
+        cpu_s=job.cpu_s,
+    )
+
+
 def work_of(plan: EncodePlan, preset: str, info: MediaInfo) -> Work:
     """Return the work of a job."""
-    usual, most = _ladder_sizes(plan, info)
+    seconds = info.duration_s or FALLBACK_SECONDS
+    usual, most = expected_set_bytes(plan, info, seconds) if plan.ladder is not None else (0, 0)
     return Work(
         profile=plan.profile,
         encoder=plan.video.encoder,
@@ -313,13 +223,6 @@ def work_of(plan: EncodePlan, preset: str, info: MediaInfo) -> Work:
         most=most,
         usual=usual,
     )
-
-
-def _ladder_sizes(plan: EncodePlan, info: MediaInfo) -> tuple[int, int]:
-    """Return the bytes that a ladder usually takes, and at most; zeros for one file."""
-    if plan.ladder is None:
-        return 0, 0
-    return expected_set_bytes(plan, info, info.duration_s or FALLBACK_SECONDS)
 
 
 def _cpu(job: EncodeCost) -> float:
@@ -336,13 +239,14 @@ def _size(job: EncodeCost) -> float:
     return float(bits * job.megapixels * 1e6 / 8)
 
 
-def _expected_size(job: EncodeCost, fit: Fit) -> float:
-    """Return the bytes of a rendition before the fit: of a ladder by its rungs, unless own jobs are known.
+def _expected_size(job: EncodeCost, factor: Factor) -> float:
+    """Return the bytes of a rendition: of a ladder by its rungs, unless own jobs are known.
 
-    What those took is known against the table alone.
+    What those took is known against the table alone. One that saves too little is not kept.
     """
     usual = job.usual if isinstance(job, Work) else 0
-    return float(usual) if usual and not fit.own else _size(job)
+    size = float(usual) if usual and not factor.own else _size(job) * factor.middle
+    return size if size < KEPT_ABOVE * largest(job) else float(largest(job))
 
 
 def _density(job: EncodeCost) -> float:

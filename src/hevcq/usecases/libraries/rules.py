@@ -11,7 +11,7 @@ from hevcq.library.scanning.scan import Found, Matcher, Rejected, RejectionCause
 from hevcq.settings.libraries import Library, Rule
 from hevcq.settings.quantities import bits_per_second, saving, seconds, size_bytes
 from hevcq.usecases.ingest.decide import Disposition, Item, Video
-from hevcq.usecases.ingest.forecast import Rates
+from hevcq.usecases.ingest.forecast import Rates, work_of
 from hevcq.util.text import printable, size
 
 
@@ -106,10 +106,10 @@ class Acceptance:
         return f"library {printable(self.library.name)}"
 
     def _worth(self, item: Item) -> Item:
-        if not self.library.min_saving or item.plan is None or item.info is None:
+        if not (self.library.min_saving and item.plan and item.profile and item.info):
             return item
         least, share = saving(self.library.min_saving)
-        output = self.rates.size(item.plan, item.info)
+        output = self.rates.size([work_of(item.plan, item.profile.video.preset, item.info)])
         expected = item.size - (output.low + output.high) / 2
         if expected >= max(least, share * item.size):
             return item
