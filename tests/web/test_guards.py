@@ -1,5 +1,6 @@
 """The guards in front of every request, tried as an attacker would."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -7,12 +8,14 @@ from collections.abc import Iterator
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
+from starlette.requests import Request
 from starlette.responses import Response
 
 from hevcq.errors import ConfigError
 from hevcq.ports.videos import AccountKind
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos import manage
+from hevcq.web import services
 from hevcq.web.checks import refuse_open_doors
 from hevcq.web.identity import authentication
 from hevcq.web.identity.authentication import local_path
@@ -332,3 +335,22 @@ def test_a_form_has_a_bound(operator):
     many = "&".join(f"a{n}=1" for n in range(500))
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert operator.post("/board/cancel", content=many, headers=form).status_code == 400
+
+
+def test_a_form_that_comes_byte_by_byte_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(services, "BODY_S", 0.01)
+
+    async def never() -> dict[str, object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    kind = [(b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {"type": "http", "method": "POST", "headers": kind}
+
+    async def read() -> None:
+        async with asyncio.timeout(10):
+            await services.read_form(Request(scope, never))
+
+    with pytest.raises(services.HTTPException) as caught:
+        asyncio.run(read())
+    assert caught.value.status_code == 408

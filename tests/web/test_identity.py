@@ -85,7 +85,7 @@ def test_a_damaged_row_lets_nobody_in(accounts, visit):
     assert "set-cookie" not in got.headers
 
 
-def test_guessing_a_name_from_many_addresses_is_slowed_down(visit, accounts):
+def test_guessing_a_name_from_many_addresses_is_slowed_down(visit, accounts, capsys):
     Users(accounts, CHEAP).put("anna", PASSWORD, Role.USER)
     client = visit(auth="users", peer="10.0.0.1", trusted_proxies=("10.0.0.1",))
 
@@ -94,6 +94,7 @@ def test_guessing_a_name_from_many_addresses_is_slowed_down(visit, accounts):
         return client.post("/sign-in", data=form, headers={"X-Forwarded-For": address}).status_code
 
     codes = [guess(f"192.0.2.{n}") for n in range(12)]
+    assert "address 192.0.2.0, name anna" in capsys.readouterr().out
     assert codes[0] == 403
     assert codes[-1] == 429
     one_network = [guess(f"2001:db8::{n:x}") for n in range(2)]

@@ -19,6 +19,7 @@ import pytest
 from hevcq.cli.web.serve import missing
 from hevcq.errors import Unavailable, UsageError
 from hevcq.settings.web import WebSettings
+from hevcq.web import server
 from hevcq.web.server import greeting, listen
 from support.accounts import accounts_in
 
@@ -175,3 +176,15 @@ def test_a_first_visit_of_the_home_page_is_light(operator, bench):
     assert len(assets) == 3, "styles and two scripts"
     assert {each.headers["content-encoding"] for each in sent} == {"gzip"}
     assert sum(int(each.headers["content-length"]) for each in sent) <= MOST_KB * 1000
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "after", "most"), [(1024, 65_536, 4096, 2048), (256, 256, 256, 128)]
+)
+def test_a_process_with_few_files_serves_fewer_connections(soft, hard, after, most, monkeypatch):
+    limits = {"now": (soft, hard)}
+    monkeypatch.setattr(server.resource, "getrlimit", lambda _kind: limits["now"])
+    monkeypatch.setattr(server.resource, "setrlimit", lambda _kind, pair: limits.update(now=pair))
+
+    assert server.connection_limit() == most
+    assert limits["now"] == (after, hard)

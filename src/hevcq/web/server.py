@@ -8,7 +8,6 @@ import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -16,7 +15,6 @@ from starlette.applications import Starlette
 from hevcq.errors import Unavailable
 from hevcq.ports.videos import Accounts
 from hevcq.settings.web import WebSettings
-from hevcq.util.log import get_logger
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
 from hevcq.web.checks import refuse_open_doors
@@ -31,9 +29,6 @@ STOP_S = 10
 MAX_HEADERS = 32 * 1024
 BACKLOG = 64
 MAX_CONNECTIONS = 2048
-WARN_AGAIN_S = 60.0
-NO_MORE_FILES = "socket.accept() out of system resource"
-"""How asyncio words it; a test fails if that changes."""
 
 
 def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, terminal: bool) -> None:
@@ -152,16 +147,12 @@ class Server:
         )
         watching.start()
         try:
-            asyncio.run(self._serve(listening))
+            asyncio.run(self._server.serve(sockets=[listening]))
         finally:
             ended.set()
             signals.ask()  # lets the watching thread go
             signals.ask()
             watching.join()
-
-    async def _serve(self, listening: socket.socket) -> None:
-        asyncio.get_running_loop().set_exception_handler(AcceptFailures())
-        await self._server.serve(sockets=[listening])
 
     def _watch(self, signals: StopSignals, ended: threading.Event) -> None:
         signals.asked.wait()
@@ -170,21 +161,6 @@ class Server:
         signals.insisted.wait()
         if not ended.is_set():
             self._server.force_exit = True
-
-
-class AcceptFailures:
-    """Log once a minute that no connection can be accepted; asyncio logs a traceback for each."""
-
-    def __init__(self) -> None:
-        self._warned_at = float("-inf")
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Handle what went wrong in a loop, as its exception handler."""
-        if context.get("message") != NO_MORE_FILES:
-            loop.default_exception_handler(context)
-        elif loop.time() - self._warned_at >= WARN_AGAIN_S:
-            self._warned_at = loop.time()
-            get_logger().warning("connections_refused", reason=str(context.get("exception", "")))
 
 
 class _Quiet(uvicorn.Server):

@@ -215,11 +215,6 @@ class Video(Frozen):
         return self.raw_due_at if self.raw_deleted_at is None else None
 
     @property
-    def stored(self) -> str:
-        """The record as JSON; without `unsent` where there is none, for releases that do not know it."""
-        return self.model_dump_json(exclude=None if self.unsent else {"unsent"})
-
-    @property
     def search_text(self) -> str:
         """What a search looks in: title, description and file name, folded."""
         return f"{self.title}\n{self.upload.name}\n{self.description}".casefold()

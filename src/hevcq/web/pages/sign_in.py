@@ -75,7 +75,7 @@ class SignIn:
         services.limiter.note_failure(*names)
         person = await run_sync(services.authenticator.mode.check, form, limiter=self._turns)
         if person is None:
-            get_logger().warning("sign_in_failed", client=printable(names[0]))
+            get_logger().warning("sign_in_failed", tried=printable(", ".join(names)))
             wrong = WRONG["token" if "token" in services.authenticator.mode.fields else "password"]
             return _form(request, after, wrong, status=403)
         services.limiter.forget(*names)

@@ -94,7 +94,7 @@ def item_of(video: Video) -> dict[str, Any]:
         "revision": number(video.revision),
         "bytes": number(video.charged_bytes),
         WORDS: text(video.search_text[:MAX_WORDS]),
-        "record": text(video.stored),
+        "record": text(video.model_dump_json()),
     }
     if video.slug is not None:
         item["slug"] = text(video.slug)

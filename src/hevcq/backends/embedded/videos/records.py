@@ -164,7 +164,7 @@ def _values(video: Video) -> tuple[Any, ...]:
         video.search_text,
         video.charged_bytes,
         video.revision,
-        video.stored,
+        video.model_dump_json(),
     )
 
 
