@@ -15,8 +15,8 @@ WAYS = {
     ),
     "encode": (
         "ledger.claim ledger.progress ledger.progress#2 ledger.progress#3 ledger.recall "
-        "ledger.remember ledger.complete ledger.skip ledger.fail ledger.interrupt ledger.bury "
-        "ledger.get ledger.split ledger.subjobs ledger.mark_enqueued ledger.forget_subjobs store.check "
+        "ledger.remember ledger.certify ledger.complete ledger.skip ledger.fail ledger.interrupt "
+        "ledger.bury ledger.get ledger.split ledger.subjobs ledger.mark_enqueued ledger.forget_subjobs store.check "
         "store.check#2 store.fetch store.fetch.exit store.stat store.open store.open#2 store.put "
         "store.publish store.list encoder.probe encoder.preflight encoder.keyframes "
         f"{OF_SETS} "
@@ -33,8 +33,8 @@ WAYS = {
     "join": (
         "ledger.claim_subjob ledger.progress ledger.progress#2 ledger.progress#3 ledger.get "
         "ledger.get#2 ledger.get#3 ledger.subjobs ledger.subjobs#2 ledger.reopen ledger.mark_enqueued "
-        "ledger.remember ledger.complete ledger.skip ledger.fail ledger.interrupt ledger.abandon_split "
-        "ledger.forget_subjobs store.check store.check#2 store.open store.open#2 store.open#3 "
+        "ledger.remember ledger.certify ledger.complete ledger.skip ledger.fail ledger.interrupt "
+        "ledger.abandon_split ledger.forget_subjobs store.check store.check#2 store.open store.open#2 store.open#3 "
         "store.stat store.collect store.collect#2 store.collect#3 store.fetch store.fetch.exit "
         "store.put store.publish store.list store.delete store.delete#2 store.delete#3 "
         "encoder.join encoder.verify encoder.self_test scratch.job scratch.job#2 scratch.job.exit queue.send "
@@ -53,5 +53,5 @@ def points(*kinds: str) -> tuple[str, ...]:
 
 def points_of_sets() -> tuple[str, ...]:
     """Return both points of every call on the way of a set, from its encode to its end."""
-    calls = f"{OF_SETS} store.put store.publish store.stat ledger.complete".split()
+    calls = f"{OF_SETS} ledger.certify store.put store.publish store.stat ledger.complete".split()
     return tuple(f"encode/{call}:{side}" for call in calls for side in ("before", "after"))

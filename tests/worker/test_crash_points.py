@@ -75,7 +75,7 @@ SCENARIOS = {
         "queue.receive ledger.claim store.check ledger.progress scratch.job store.fetch "
         "ledger.progress#2 encoder.probe ledger.recall encoder.trim_recording store.stat "
         "ledger.progress#3 encoder.preflight encoder.encode encoder.verify store.fetch.exit "
-        "store.check#2 store.put store.publish scratch.job.exit ledger.complete queue.ack",
+        "store.check#2 ledger.certify store.put store.publish scratch.job.exit ledger.complete queue.ack",
         JobState.DONE,
         2,
     ),
@@ -91,7 +91,7 @@ SCENARIOS = {
     "stopped": Scenario(_stopped, "ledger.interrupt queue.release", JobState.DONE, 2),
     "published": Scenario(
         _published,
-        "store.stat store.open store.open#2 store.fetch.exit ledger.complete queue.ack",
+        "store.stat store.open ledger.get store.open#2 store.fetch.exit ledger.complete queue.ack",
         JobState.DONE,
         1,
     ),

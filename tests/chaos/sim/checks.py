@@ -17,6 +17,7 @@ CALLED = {
     "interrupt": JobState.QUEUED,
     "renew": JobState.RUNNING,
     "progress": JobState.RUNNING,
+    "certify": JobState.RUNNING,
 }
 QUIET = frozenset({"renew", "progress"})
 """What moves nothing where all is right; most of all calls."""
@@ -149,9 +150,11 @@ class Checks:
         seen = self._world.store.stat(record.rendition.key)
         require(seen is not None, "done, and nothing is visible")
         require(seen.sha256 == record.rendition.sha256, "done with other bytes than are visible")
-        require(
-            self._world.store.stat(record.rendition.certificate_key), "done without a certificate"
-        )
+        proof = record.rendition.certificate_key
+        require(self._world.store.stat(proof), "done without a certificate")
+        with self._world.store.open(proof) as stream:
+            known = record.certified(Certificate.read(stream).digest)
+        require(known, "done with a certificate that the ledger does not know")
 
     # --- the queue
 

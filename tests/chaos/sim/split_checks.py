@@ -128,8 +128,9 @@ class SplitChecks(QueueChecks):
             require(_same(before, ledger.get(args[0])), f"{name} was refused and yet changed it")
             raise
         after = ledger.get(args[0])
-        if name == "claim":
-            require(_same(before, after), "the claim of a split job changed it")
+        if name in {"claim", "certify"}:
+            require(_same(before, after), f"the {name} of a split job moved it")
+            require(name == "claim" or args[1] == before.fence, "certified under another fence")
             return result
         goal = JobState.QUEUED if name == "abandon_split" else CALLED[name]
         require(name in {"abandon_split", "complete", "skip", "bury"}, f"{name} moved a split job")

@@ -120,8 +120,8 @@ SCENARIOS = {
         "queue.receive ledger.get ledger.claim_subjob store.check store.open ledger.subjobs store.stat "
         "scratch.job ledger.progress store.collect store.collect#2 store.collect#3 store.open#2 "
         "store.open#3 store.fetch ledger.progress#2 ledger.get#2 encoder.join ledger.progress#3 "
-        "ledger.get#3 encoder.verify store.fetch.exit store.check#2 store.put store.publish "
-        "ledger.complete store.list store.delete store.delete#2 store.delete#3 "
+        "ledger.get#3 encoder.verify store.fetch.exit store.check#2 ledger.certify store.put "
+        "store.publish ledger.complete store.list store.delete store.delete#2 store.delete#3 "
         "ledger.forget_subjobs scratch.job.exit queue.ack",
         chunk_encodes=CHUNKS,
     ),
