@@ -98,12 +98,12 @@ as above. From URLs (a farm on S3) only what ffmpeg reports is known.
 | what players cut off of the picture | clean aperture (`clap`) | PixelCrop, display size | PixelCrop, display size | `clap`, `pasp` |
 | other boxes of a track | as they are | | named | |
 | chapters: times and titles | yes | yes | yes | yes |
-| several editions, ordered or hidden chapters, chapters in chapters, titles in several languages, tags of chapters | | as they are, if the file begins at 0 s; else named | | named |
-| tags of levels (70: a series), tags in tags, in regional languages or binary; tags of tracks likewise | | as they are | | named |
-| links to other files (the file's id, the file before and after it, its family) | | as they are | | named |
+| several editions, ordered or hidden chapters, chapters in chapters, titles in several languages, tags of chapters | | named | | named |
+| tags of levels (70: a series), tags in tags, in regional languages or binary | | named | | named |
+| links to other files (the file before and after it, its family) | | named | | named |
 | marks of tracks: default, forced, commentary, dubbed, for the deaf or the blind | MP4: yes; MOV: default, others named | yes | yes | yes |
 | marks of tracks: original language (Matroska), captions, descriptions (MP4) | MP4: yes; MOV: named | yes | named | named |
-| more than 100,000 bytes of boxes and structured tags together | named | named | | |
+| more than 100,000 bytes of boxes together | named | | | |
 
 A crop is carried, not cut: it is scaled and turned as the picture is, and the rendition shows the same part in
 the same shape. Matroska counts whole pixels, so up to one pixel more may be shown at an edge there. ffmpeg 5.1
@@ -150,10 +150,6 @@ following has no policy and is dropped silently:
 
 - What only single pictures carry: active format description, user data, time codes within the
   pictures (a time code track of MP4 and MOV is kept).
-- A crop that only the container requests (Matroska's PixelCrop, MP4's clean aperture): the whole
-  picture is encoded, as ffmpeg decodes it.
-- Of Matroska: ordered and hidden chapters, editions, links between segments and their numbers,
-  languages as BCP 47 tags (the three letters are kept).
 - Of MP4: tags that iTunes does not know, if the file also has some that it knows; alternate
   groups and references between tracks. MP4 has no mark of the original language.
 - The alpha of an HEVC picture and the second eye of MV-HEVC, in a profile that does not skip HEVC.

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.metadata import losses
-from hevcq.ffmpeg.run.carry_matroska import flat_names
 from support.clips import make_clip
 from support.matroska import (
     ATOM,
@@ -18,7 +16,6 @@ from support.matroska import (
     CLUSTER,
     CRC,
     EDITION,
-    INFO,
     LANGUAGE,
     SEEK_HEAD,
     SEGMENT,
@@ -26,8 +23,6 @@ from support.matroska import (
     TAG,
     TAGS,
     TARGETS,
-    TRACK,
-    TRACKS,
     element,
     inside,
     number,
@@ -101,17 +96,14 @@ COLLECTION = tag(element(0x68CA, 70) + element(0x63CA, "COLLECTION"), simple("TI
 ACTOR = simple("ACTOR", "A. Person", simple("CHARACTER", "The Hero"))
 
 
-def test_editions_structured_tags_and_languages_stay_as_they_are(tmp_path: Path) -> None:
+def test_languages_stay_and_what_collectors_add_is_named(tmp_path: Path) -> None:
     clip = clip_of(tmp_path)
-    sound = number(inside(clip.read_bytes(), SEGMENT, TRACKS, TRACK)[1], 0x73C5)
     tags = element(
         TAGS,
         COLLECTION,
         tag(b"", simple("DIRECTOR", "D"), simple("ENCODER", "of before")),
         tag(b"", ACTOR),
-        tag(element(0x63C4, BIG), simple("MOOD", "calm")),
         tag(element(0x63C9, 78), simple("TITLE", "Director's cut")),
-        tag(element(0x63C5, sound) + element(0x68CA, 30), ACTOR),
     )
     languages = {0: element(LANGUAGE, "de-CH"), 1: element(LANGUAGE, "pt-BR")}
     with_tables(clip, EDITIONS, tags, tracks=languages, info=LINKS, without=(TAGS, CHAPTERS))
@@ -120,25 +112,17 @@ def test_editions_structured_tags_and_languages_stay_as_they_are(tmp_path: Path)
     output, made = rendition(clip)
 
     data = output.read_bytes()
-    assert plan.losses == ()
+    assert sorted(plan.losses) == [
+        "2 editions of the chapters",
+        "links to other files of the segment",
+        "structured tags of the file",
+        "tags of the chapters",
+    ]
     assert [s.language_tag for s in made.streams] == ["de-CH", "pt-BR"]
-    kept = {i.digest for i in info.metadata if not (i.reported and i.place == "file")}
-    assert len(kept) == 7
-    assert inside(data, SEGMENT, INFO, 0x73A4) == [bytes(range(16))]
-    assert inside(data, SEGMENT, INFO, 0x3EB923) == [bytes(range(16, 32))]
-    assert kept <= {i.digest for i in made.metadata}
     assert b"of before" not in data
     assert [c.title for c in made.chapters] == [c.title for c in info.chapters]
-    (table,) = inside(data, SEGMENT, CHAPTERS)
-    assert [e for e in read(table) if e[0] != CRC] == list(read(inside(EDITIONS, CHAPTERS)[0]))
-    written = inside(data, SEGMENT, TAGS, TAG)
-    names = [inside(each, SIMPLE, 0x45A3) for each in written]
-    assert sum(b"ACTOR" in each for each in names) == 2
-    assert not [n for each in names for n in each if b"/" in n]
-    assert [b"HEVCQ"] in [[n for n in each if n == b"HEVCQ"] for each in names]
-    ids = [number(each, 0x73C5) for each in inside(data, SEGMENT, TRACKS, TRACK)]
-    (of_sound,) = [t for t in written if number(t, TARGETS, 0x68CA) == 30]
-    assert number(of_sound, TARGETS, 0x63C5) == ids[1]
+    names = [n for each in inside(data, SEGMENT, TAGS, TAG) for n in inside(each, SIMPLE, 0x45A3)]
+    assert {b"HEVCQ", b"DIRECTOR"} <= set(names)
     assert b"makes room" not in data
     assert_sound_structure(data)
 
@@ -216,8 +200,6 @@ def test_tags_within_tags_without_end_are_read_to_an_end(tmp_path: Path) -> None
     clip = with_tables(clip_of(tmp_path, audio=False), element(TAGS, tag(b"", deep)))
 
     assert len(probed(clip).metadata) >= 1
-    (content,) = inside(tag(b"", simple("A", "b", simple("C", "d"), deep)), TAG)
-    assert {"A", "A/C"} <= flat_names(content)
 
 
 def test_a_marked_original_language_stays_or_is_named(tmp_path: Path) -> None:
@@ -237,13 +219,3 @@ def test_what_mp4_has_no_place_for_is_named(tmp_path: Path) -> None:
 
     assert plan.losses == ("2 editions of the chapters", "structured tags of the file")
     assert losses("webm", info, plan.streams)[:2] == plan.losses
-
-
-def test_chapters_of_a_file_that_begins_late_are_not_carried_as_they_are(tmp_path: Path) -> None:
-    """ffmpeg lets it begin at 0, so their times would be wrong."""
-    clip = with_tables(clip_of(tmp_path), EDITIONS)
-    info, plan = planned(clip)
-    late: MediaInfo = info.model_copy(update={"start_s": 3.0})
-
-    assert losses("matroska", info, plan.streams) == ()
-    assert losses("matroska", late, plan.streams) == ("2 editions of the chapters",)

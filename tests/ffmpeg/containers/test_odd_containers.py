@@ -104,8 +104,7 @@ def mkv(*tables: bytes) -> BytesIO:
 
 
 def kinds(file: BytesIO) -> list[tuple[str, str]]:
-    items = [found.item for found in matroska.metadata(file, len(file.getvalue()))]
-    return [(item.place, item.name) for item in items if not item.reported]
+    return [(item.place, item.name) for item in matroska.metadata(file, len(file.getvalue()))]
 
 
 def atoms(*content: bytes) -> bytes:
@@ -117,7 +116,7 @@ def track(*parts: bytes, uid: int = 7) -> bytes:
 
 
 def tag(*ids: int) -> bytes:
-    targets = [element(0x63C5 if n < 50 else 0x63C4, n) for n in ids]
+    targets = [element(0x63C5 if n < 50 else 0x63C9, n) for n in ids]
     level = element(0x68CA, 30)
     return element(TAG, element(TARGETS, level, *targets), element(SIMPLE, element(0x45A3, "A")))
 
@@ -151,8 +150,7 @@ CROP = ("track 0", "crop of the picture")
         ([element(CHAPTERS, *[element(EDITION, b"")] * 2)], [("chapters", "2 editions")]),
         ([element(TAGS, tag())], [("file", "structured tags")]),
         ([element(TAGS, tag(90))], [("chapters", "tags")]),
-        ([element(TRACKS, track()), element(TAGS, tag(7))], [("track 0", "structured tags")]),
-        ([element(TAGS, tag(7))], [("file", "structured tags of several parts")]),
+        ([element(TRACKS, track()), element(TAGS, tag(7))], [("file", "structured tags")]),
         ([element(TAGS, element(TAG, element(TARGETS, b"")))], []),
     ],
 )

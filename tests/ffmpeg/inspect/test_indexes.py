@@ -17,7 +17,7 @@ from hevcq.domain.media.facts import Measurement
 from hevcq.domain.profile import Preflight
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.containers import mp4, unindexed
-from hevcq.ffmpeg.inspect.preflight import index_damage
+from hevcq.ffmpeg.inspect.index_damage import index_damage
 from support.avi import open_dml
 from support.fakes.encoder import FakeEncoder
 from support.rendition import box

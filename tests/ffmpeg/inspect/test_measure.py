@@ -14,6 +14,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind,
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Stopped, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.inspect.index_damage import shortfall
 from hevcq.ffmpeg.inspect.measure import (
     MAX_KEYS,
     SILENCE_S,
@@ -23,7 +24,7 @@ from hevcq.ffmpeg.inspect.measure import (
     measure,
     read_packets,
 )
-from hevcq.ffmpeg.inspect.preflight import preflight, shortfall
+from hevcq.ffmpeg.inspect.preflight import preflight
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.limits import LineSplitter
 from hevcq.util.clock import SystemClock

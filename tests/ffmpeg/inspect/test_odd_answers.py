@@ -13,7 +13,7 @@ from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.errors import MediaRefused, SourceUnreadable, Stopped, Unavailable
 from hevcq.ffmpeg.containers import unindexed as asf_objects
-from hevcq.ffmpeg.inspect import captions, locate, measure, preflight
+from hevcq.ffmpeg.inspect import captions, index_damage, locate, measure, preflight
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.catalog import Spot
 from support.media_facts import audio, profile, video
@@ -177,8 +177,8 @@ def test_an_asf_is_held_against_the_packets_it_promises(tmp_path, data, damage) 
     path.write_bytes(data)
     facts = MediaInfo(streams=(), **{**PROGRAM, "format_name": "asf"})
 
-    assert preflight.index_damage(str(path), facts, Measurement(tracks=())) == damage
-    assert preflight.index_damage(URL, facts, Measurement(tracks=())) == ""
+    assert index_damage.index_damage(str(path), facts, Measurement(tracks=())) == damage
+    assert index_damage.index_damage(URL, facts, Measurement(tracks=())) == ""
 
 
 def test_what_was_not_measured_or_is_not_read_hides_nothing(tmp_path) -> None:

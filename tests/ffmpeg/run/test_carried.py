@@ -80,7 +80,7 @@ def test_a_crop_and_a_language_take_the_room_of_a_tag(
     tags = [tag(name, "My video") for name in left]
     before = stored(path, HEAD, LIST, element(TAGS, tag("X", ROOM + room * "r"), *tags))
 
-    carry_into_matroska(asked(path, aspect=aspect), [])
+    carry_into_matroska(asked(path, aspect=aspect))
 
     after = path.read_bytes()
     assert len(after) == len(before)
@@ -105,7 +105,7 @@ def test_room_is_filled_up_to_the_last_bytes_or_refused(tmp_path: Path) -> None:
     for room in range(30):
         stored(path, element(SEEK_HEAD, bytes(room)), LIST)
         try:
-            carry_into_matroska(request, [])
+            carry_into_matroska(request)
         except EncoderFailed as error:
             refused.append(str(error))
             continue
@@ -130,7 +130,7 @@ def test_a_matroska_without_a_list_of_its_tables_is_no_rendition(tmp_path, data)
     (tmp_path / "a.mkv").write_bytes(data)
 
     with pytest.raises(EncoderFailed, match="does not begin with a list of its tables"):
-        carry_into_matroska(asked(tmp_path / "a.mkv"), [])
+        carry_into_matroska(asked(tmp_path / "a.mkv"))
 
 
 def added(**own) -> mp4._Index:

@@ -87,7 +87,6 @@ CLEAN_APERTURE_BYTES = 40 + 16
 """Bytes of a crop; Matroska's has no more."""
 TABLES_BYTES = 512
 """Bytes by which Matroska's list of tables, lengths and checksums may grow."""
-CHAPTERS_MOVED_S = 0.0005
 _SHOWN = 5
 _FINEST = 180
 """Parts of a pixel that a clean aperture tells apart: its fractions have 32 bits, and hold two edges each."""
@@ -158,8 +157,6 @@ def free_form(muxer: str, info: MediaInfo, *, covers: bool) -> dict[str, str]:
 def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem, ...]:
     """Return the metadata that a rendition of this muxer gets as the source holds it."""
     family = info.format_name.split(",")
-    if muxer == MATROSKA and MATROSKA in family:
-        return _carried_matroska(info, streams)
     if not is_mp4_family(muxer) or MP4 not in family:
         return ()
     places = {"movie", "index"}
@@ -178,19 +175,6 @@ def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem
             room -= item.size
         elif item.place == "file" and item.readable:
             kept.append(item)
-    return tuple(kept)
-
-
-def _carried_matroska(info: MediaInfo, streams: Streams) -> tuple[MetadataItem, ...]:
-    kept, room = [], MOST_CARRIED - _own_bytes(MATROSKA, info, streams)
-    # ffmpeg lets a file begin at 0; the times of chapters that are carried as they are would not follow.
-    moved = abs(info.start_s or 0.0) >= CHAPTERS_MOVED_S
-    for item in info.metadata:
-        held = _track_of(item, info, streams) is not None if _of_a_track(item) else True
-        held = held and not (moved and item.place == "chapters")
-        if held and item.readable and item.size <= room:
-            kept.append(item)
-            room -= item.size
     return tuple(kept)
 
 
@@ -224,8 +208,7 @@ def room_for(muxer: str, info: MediaInfo, streams: Streams) -> int:
     # A track without user data gets some.
     bytes_needed += 8 * sum(map(_of_a_track, items))
     bytes_needed += _own_bytes(muxer, info, streams)
-    if muxer == MATROSKA and (items or bytes_needed):
-        bytes_needed += sum(item.size for item in items if item.place == "file") + TABLES_BYTES
+    bytes_needed += TABLES_BYTES if muxer == MATROSKA and bytes_needed else 0
     return min(bytes_needed, MOST_CARRIED)
 
 

@@ -28,8 +28,6 @@ USUAL_RATES = tuple(
     for num, den in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60, 1))
 )
 """Frame rates for a video whose own is unknown, in frames per second."""
-TELECINED = (Fraction(30000, 1001), Fraction(30))
-"""Frames per second of what a telecine makes of 24000/1001 and of 24."""
 FASTEST, FINEST_RATE = 120, 65_535
 """Largest frame rate that is believed, and its largest numerator: MPEG-4 Part 2 has 16 bits for it."""
 EVEN_SHARE = 0.005
@@ -417,8 +415,7 @@ def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str,
 def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
     """Return whether a telecine is to be inverted.
 
-    Captions that are kept are spread over all frames, what is turned has its fields in columns, and fields
-    of 4:2:0 need lines in fours.
+    Kept captions are spread over all frames, turned fields are columns, and 4:2:0 needs lines in fours.
     """
     captions = facts.closed_captions and _carries_captions(profile)
     wanted = profile.video.invert_telecine and profile.policies.interlaced is LossPolicy.CONVERT
@@ -431,7 +428,8 @@ def inverts_telecine(profile: Profile, facts: VideoFacts) -> bool:
 def film_rate(facts: VideoFacts) -> str:
     """Return the frames per second that were telecined; "" if the video's rate is none of a telecine's."""
     average = rate(facts.average_rate)
-    nearest = min(TELECINED, key=lambda each: abs(average - each))
+    telecined = Fraction(30000, 1001), Fraction(30)  # of 24000/1001 and of 24
+    nearest = min(telecined, key=lambda each: abs(average - each))
     return str(nearest * 4 / 5) if abs(average / nearest - 1) <= EVEN_SHARE else ""
 
 

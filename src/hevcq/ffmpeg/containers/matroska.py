@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import MetadataItem
-from hevcq.ffmpeg.containers.mp4 import LANGUAGE_TAG, Found
+from hevcq.ffmpeg.containers.mp4 import LANGUAGE_TAG
 from hevcq.util.file_io import sha256_bytes
 
 MOST_BYTES = 1 << 24
@@ -30,17 +30,15 @@ CROPS = {"left": 0x54CC, "top": 0x54BB, "right": 0x54DD, "bottom": 0x54AA}
 WIDTH, HEIGHT, DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2
 CHAPTERS, _EDITION, _ORDERED, _HIDDEN_EDITION = 0x1043A770, 0x45B9, 0x45DD, 0x45BD
 _ATOM, _HIDDEN, _CHAPTER_DISPLAY, _SEGMENT_LINK = 0xB6, 0x98, 0x80, 0x6E67
-TAGS, TAG, TARGETS, SIMPLE, NAME, TEXT = 0x1254C367, 0x7373, 0x63C0, 0x67C8, 0x45A3, 0x4487
+TAGS, TAG, TARGETS, SIMPLE, TEXT = 0x1254C367, 0x7373, 0x63C0, 0x67C8, 0x4487
 _LEVEL, LEVEL_NAME, _TAG_LANGUAGE, _BINARY = 0x68CA, 0x63CA, 0x447B, 0x4485
-CHAPTER_IDS, ATTACHMENT_ID, TAGGED_TRACK = {0x63C4, 0x63C9}, 0x63C6, 0x63C5
+_TAGGED_EDITION = 0x63C9
 _USUAL_LEVEL = 50
 MOST_ASPECT = 255
 """Largest denominator of a sample aspect, as ffmpeg reads one of Matroska."""
 _TABLES = (INFO, TRACKS, CHAPTERS, TAGS)
-LINKS = {0x73A4, 0x7384, 0x3CB923, 0x3C83AB, 0x3EB923, 0x3E83BB, 0x4444, 0x6924}
-"""The file's unique id and name, those of the file before and after it, its family, and translations of
-chapters."""
-_LINKING = LINKS - {0x73A4, 0x7384}
+_LINKING = {0x3CB923, 0x3C83AB, 0x3EB923, 0x3E83BB, 0x4444, 0x6924}
+"""Ids and names of the file before and after it, its family, and translations of chapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +84,11 @@ def _number(head: bytes, *, keep_marker: bool) -> tuple[int, int]:
     return (value if keep_marker else value & ((1 << 7 * length) - 1)), length
 
 
-def metadata(file: BinaryIO, size: int) -> Iterator[Found]:
-    """Yield what ffmpeg does not copy of the tables of a Matroska file: chapters and odd tags."""
-    numbers = {
-        value_of(file, track, TRACK_ID): number
-        for number, track in enumerate(read_tracks(file, size))
-    }
+def metadata(file: BinaryIO, size: int) -> Iterator[MetadataItem]:
+    """Yield what ffmpeg does not copy of a Matroska file, and no rendition holds.
+
+    Those are collectors' things: links to other files, editions and nested chapters, structured tags.
+    """
     for number, track in enumerate(read_tracks(file, size)):
         yield from _senseless(file, track, f"track {number}")
     tables = _tables_of(file, size)
@@ -99,13 +96,10 @@ def metadata(file: BinaryIO, size: int) -> Iterator[Found]:
         if table.number == INFO:
             yield from _links(file, table, [each for each in tables if each.number == CHAPTERS])
         elif table.number == CHAPTERS:
-            yield _chapters(file, table)
+            yield from _chapters(file, table)
         elif table.number == TAGS:
-            tags = [tag for tag in elements(file, table.start, table.end) if tag.number == TAG]
-            found = [piece for tag in tags for piece in _tag(file, tag, numbers)]
-            # ffmpeg merges the tags of all levels: one that it could copy alone needs its place too.
-            structured = any(not p.item.reported and p.item.place == "file" for p in found)
-            yield from (piece for piece in found if structured or not piece.item.reported)
+            tags = (tag for tag in elements(file, table.start, table.end) if tag.number == TAG)
+            yield from (item for tag in tags for item in _tag(file, tag))
 
 
 def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
@@ -157,25 +151,23 @@ def _shown(file: BinaryIO, video: Element) -> dict[str, str]:
     }
 
 
-def _senseless(file: BinaryIO, track: Element, place: str) -> Iterator[Found]:
+def _senseless(file: BinaryIO, track: Element, place: str) -> Iterator[MetadataItem]:
     """Yield a language that is none, and a crop of more than the picture: neither is carried."""
     described = _described(file, track)
     for element in elements(file, track.start, track.end):
         if element.number == LANGUAGE and any(_bytes(file, element)):
             if "language_tag" not in described:
-                yield _named(file, element, place, "language")
+                yield _item(file, element, place, "language")
         elif element.number == VIDEO and "crop" not in described:
             for part in elements(file, element.start, element.end):
                 if part.number in CROPS.values() and any(_bytes(file, part)):
-                    yield _named(file, part, place, "crop of the picture")
+                    yield _item(file, part, place, "crop of the picture")
 
 
-def _named(file: BinaryIO, element: Element, place: str, name: str) -> Found:
+def _item(file: BinaryIO, element: Element, place: str, name: str) -> MetadataItem:
     content = _bytes(file, element)
     digest = sha256_bytes(content)
-    return Found(
-        MetadataItem(place=place, name=name, size=len(content), digest=digest, readable=False), b""
-    )
+    return MetadataItem(place=place, name=name, size=len(content), digest=digest, readable=False)
 
 
 def _tables_of(file: BinaryIO, size: int) -> list[Element]:
@@ -214,9 +206,9 @@ def seek(number: int, position: int) -> bytes:
     return pack(_SEEK, pack(_SEEK_ID, number.to_bytes(4, "big")) + place)
 
 
-def _links(file: BinaryIO, info: Element, chapters: list[Element]) -> Iterator[Found]:
+def _links(file: BinaryIO, info: Element, chapters: list[Element]) -> Iterator[MetadataItem]:
     """Yield what links a file to others that are played with it, if it is or plays one (RFC 9559, 17)."""
-    parts = [e for e in elements(file, info.start, info.end) if e.number in LINKS]
+    linking = any(e.number in _LINKING for e in elements(file, info.start, info.end))
     plays = any(
         element.number == _SEGMENT_LINK
         for table in chapters
@@ -224,17 +216,12 @@ def _links(file: BinaryIO, info: Element, chapters: list[Element]) -> Iterator[F
         for atom in elements(file, edition.start, edition.end)
         for element in elements(file, atom.start, atom.end)
     )
-    if plays or any(part.number in _LINKING for part in parts):
-        content = b"".join(whole(file, part) for part in parts)
-        digest = sha256_bytes(content)
-        item = MetadataItem(
-            place="segment", name="links to other files", size=len(content), digest=digest
-        )
-        yield Found(item, content)
+    if plays or linking:
+        yield _item(file, info, "segment", "links to other files")
 
 
-def _chapters(file: BinaryIO, table: Element) -> Found:
-    """Return the chapters as a whole; ffmpeg copies one edition's times and one title of each."""
+def _chapters(file: BinaryIO, table: Element) -> Iterator[MetadataItem]:
+    """Yield chapters of which ffmpeg does not copy all: it copies one edition's times and one title of each."""
     editions = [e for e in elements(file, table.start, table.end) if e.number == _EDITION]
     inside = [e for edition in editions for e in elements(file, edition.start, edition.end)]
     flags = {e.number for e in inside if any(_bytes(file, e))}
@@ -243,62 +230,26 @@ def _chapters(file: BinaryIO, table: Element) -> Found:
     parts = {e.number for each in of_atoms for e in each if any(_bytes(file, e))}
     titles = max((sum(e.number == _CHAPTER_DISPLAY for e in each) for each in of_atoms), default=0)
     if len(editions) > 1:
-        name = f"{len(editions)} editions"
+        yield _item(file, table, "chapters", f"{len(editions)} editions")
     elif flags & {_ORDERED, _HIDDEN_EDITION} or parts & {_SEGMENT_LINK}:
-        name = "order (ordered edition)"
+        yield _item(file, table, "chapters", "order (ordered edition)")
     elif parts & {_ATOM, _HIDDEN} or titles > 1:
-        name = "nested or hidden entries, or further titles"
-    else:
-        name = ""
-    content = b"".join(whole(file, e) for e in elements(file, table.start, table.end)
-                       if e.number not in {CRC, VOID})  # fmt: skip
-    item = MetadataItem(
-        place="chapters",
-        name=name or "table",
-        size=len(content),
-        digest=sha256_bytes(content),
-        reported=not name,
-        readable=table.end - table.start < MOST_BYTES,
-    )
-    return Found(item, content)
+        yield _item(file, table, "chapters", "nested or hidden entries, or further titles")
 
 
-def _tag(file: BinaryIO, tag: Element, tracks: dict[int, int]) -> Iterator[Found]:
+def _tag(file: BinaryIO, tag: Element) -> Iterator[MetadataItem]:
     """Yield a tag, unless ffmpeg copies it as it is."""
     parts = list(elements(file, tag.start, tag.end))
     targets = [t for e in parts if e.number == TARGETS for t in elements(file, e.start, e.end)]
-    ids = [t for t in targets if t.number in {*CHAPTER_IDS, ATTACHMENT_ID, TAGGED_TRACK}]
-    ids = [t for t in ids if any(_bytes(file, t))]
     level = {t.number: _bytes(file, t) for t in targets}
-    usual = _number_of(level.get(_LEVEL, bytes([_USUAL_LEVEL]))) == _USUAL_LEVEL
-    odd = not usual or bool(level.get(LEVEL_NAME, b"").rstrip(b"\0"))
+    odd = _number_of(level.get(_LEVEL, bytes([_USUAL_LEVEL]))) != _USUAL_LEVEL
+    odd = odd or bool(level.get(LEVEL_NAME, b"").rstrip(b"\0"))
     simple = [e for e in parts if e.number == SIMPLE]
     odd = odd or any(_is_nested(file, each) for each in simple)
-    kinds = {t.number for t in ids}
-    if not simple or (kinds - CHAPTER_IDS and not odd):
-        return
-    # Tracks and attachments get new numbers in the rendition, chapters keep theirs.
-    kept = [whole(file, t) for t in targets if t.number not in {ATTACHMENT_ID, TAGGED_TRACK, CRC}]
-    content = pack(TARGETS, b"".join(kept)) + b"".join(whole(file, each) for each in simple)
-    number = tracks.get(_number_of(_bytes(file, ids[0]))) if len(ids) == 1 else None
-    if not ids:
-        place, name = "file", "structured tags"
-    elif kinds <= CHAPTER_IDS:
-        place, name = "chapters", "tags"
-    elif kinds == {TAGGED_TRACK} and number is not None:
-        place, name = f"track {number}", "structured tags"
-    else:
-        place, name = "file", "structured tags of several parts"
-    size, held = tag.end - tag.start, not name.endswith("parts")
-    item = MetadataItem(
-        place=place,
-        name=name,
-        size=size + 32,
-        digest=sha256_bytes(content),
-        reported=not (odd or kinds),
-        readable=held and size < MOST_BYTES,
-    )
-    yield Found(item, content)
+    if simple and any(t.number == _TAGGED_EDITION and any(_bytes(file, t)) for t in targets):
+        yield _item(file, tag, "chapters", "tags")
+    elif simple and odd:
+        yield _item(file, tag, "file", "structured tags")
 
 
 def _is_nested(file: BinaryIO, simple: Element) -> bool:
@@ -331,11 +282,6 @@ def value_of(file: BinaryIO, parent: Element, number: int) -> int:
 def pack_number(number: int, value: int) -> bytes:
     """Return an element that holds a number."""
     return pack(number, value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big"))
-
-
-def number_of(file: BinaryIO, element: Element) -> int:
-    """Return the number that an element holds."""
-    return _number_of(_bytes(file, element))
 
 
 def text_of(file: BinaryIO, element: Element) -> str:

@@ -140,7 +140,7 @@ def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
                 found = [piece.item for piece in mp4.metadata(file, info.size, reported)]
             elif "matroska" in info.format_name.split(","):
                 described = matroska.tracks(file, info.size)
-                found = [piece.item for piece in matroska.metadata(file, info.size)]
+                found = list(matroska.metadata(file, info.size))
             else:
                 return info
     except OSError as error:

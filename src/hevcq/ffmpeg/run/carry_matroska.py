@@ -1,4 +1,4 @@
-"""Carry into a Matroska rendition what ffmpeg does not write: languages, crops, chapters, odd tags.
+"""Carry into a Matroska rendition what ffmpeg does not write of tracks: languages by BCP 47, and crops.
 
 The tables before the first cluster are written anew, as long as before: what is added takes from the
 room that a tag made (`build._room`), so no offset of a cluster or cue changes. Elements: RFC 9559.
@@ -7,30 +7,24 @@ room that a tag made (`build._room`), so no offset of a cluster or cue changes. 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from io import BytesIO
 from typing import BinaryIO
 
 from hevcq.domain.planning.encode_plan import StreamPlan
-from hevcq.domain.planning.metadata import PROVENANCE_KEY, kept_crop, kept_language, tracks_of
+from hevcq.domain.planning.metadata import kept_crop, kept_language, tracks_of
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.command.build import ROOM
 from hevcq.ffmpeg.containers import matroska as mkv
 from hevcq.ffmpeg.containers.matroska import Element, elements, pack, whole
-from hevcq.ffmpeg.containers.mp4 import Found
 from hevcq.ports.encoder import EncodeRequest
 
-_OURS = {"ENCODER", PROVENANCE_KEY.upper()}
-"""Tags of the file that a rendition has anew."""
-_MOST_PARTS = 16
-"""Tags within tags that are looked into; real ones have two or three."""
 _RATIO = 3
 """Unit of a display size that is an aspect ratio."""
 
 
-def carry_into_matroska(request: EncodeRequest, found: Sequence[Found]) -> None:
-    """Add to `request.output` what the plan says of its tracks, and these pieces of the source.
+def carry_into_matroska(request: EncodeRequest) -> None:
+    """Add to `request.output` what the plan says of its tracks.
 
     Raises EncoderFailed. Gate G3 finds what did not arrive.
     """
@@ -41,7 +35,7 @@ def carry_into_matroska(request: EncodeRequest, found: Sequence[Found]) -> None:
             if not tables or tables[0].number != mkv.SEEK_HEAD:
                 raise EncoderFailed(f"{path} does not begin with a list of its tables.")
             start = segment.start
-            made = _tables(file, request, found, tables)
+            made = list(_tables(file, request, tables))
             outside = [s for s in mkv.seeks(file, tables[0]) if s[1] >= end - start]
             content = _with_seek_head(made, outside)
             spare = end - start - len(content)
@@ -70,41 +64,20 @@ def _front(file: BinaryIO, size: int) -> tuple[Element, list[Element], int]:
 
 
 def _tables(
-    file: BinaryIO, request: EncodeRequest, found: Sequence[Found], tables: list[Element]
-) -> list[tuple[int, bytes]]:
-    """Return the tables by their ids, with what is carried."""
-    chapters = [p.box for p in found if p.item.place == "chapters" and _is(p, mkv.CHAPTERS)]
-    links = b"".join(piece.box for piece in found if piece.item.place == "segment")
-    made = []
+    file: BinaryIO, request: EncodeRequest, tables: list[Element]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the tables by their ids, with what is carried."""
     for table in tables:
         if table.number in {mkv.SEEK_HEAD, mkv.VOID, mkv.CRC}:
             continue
-        if table.number == mkv.CHAPTERS and chapters:
-            continue
-        if table.number == mkv.TAGS and chapters:
-            made.append((mkv.CHAPTERS, _checked(mkv.CHAPTERS, chapters[0])))
-        content = _raw(file, table)
+        content = pack(table.number, _raw(file, table))
         if table.number == mkv.TRACKS:
             content = _checked(mkv.TRACKS, b"".join(_tracks(file, request, table)))
-        elif table.number == mkv.INFO and links:
-            gone = {mkv.CRC, *mkv.LINKS}
-            parts = [e for e in elements(file, table.start, table.end) if e.number not in gone]
-            content = _checked(mkv.INFO, b"".join(whole(file, e) for e in parts) + links)
         elif table.number == mkv.TAGS:
-            ids = _track_ids(file, tables)
-            tags = b"".join(_tags(file, request, found, table, ids))
+            tags = b"".join(_tags(file, table))
             content = _checked(mkv.TAGS, tags) if tags else b""
-        else:
-            content = pack(table.number, content)
         if content:
-            made.append((table.number, content))
-    return made
-
-
-def _is(piece: Found, table: int) -> bool:
-    """Return whether a piece is a whole table, not a tag."""
-    tag = piece.box.startswith(pack(mkv.TARGETS, b"")[:2])
-    return tag == (table == mkv.TAGS)
+            yield table.number, content
 
 
 def _raw(file: BinaryIO, element: Element) -> bytes:
@@ -135,16 +108,6 @@ def _void(length: int) -> bytes:
     if length < 10:
         return pack(mkv.VOID, bytes(length - 2))
     return bytes([mkv.VOID, 1]) + (length - 9).to_bytes(7, "big") + bytes(length - 9)
-
-
-def _track_ids(file: BinaryIO, tables: list[Element]) -> list[int]:
-    return [
-        mkv.value_of(file, track, mkv.TRACK_ID)
-        for table in tables
-        if table.number == mkv.TRACKS
-        for track in elements(file, table.start, table.end)
-        if track.number == mkv.TRACK
-    ]
 
 
 def _kept(request: EncodeRequest) -> list[tuple[int, StreamPlan]]:
@@ -200,81 +163,17 @@ def _cropped(file: BinaryIO, video: Element, crop: str, aspect: str) -> bytes:
     return pack(mkv.VIDEO, b"".join(parts))
 
 
-def _tags(
-    file: BinaryIO,
-    request: EncodeRequest,
-    found: Sequence[Found],
-    table: Element,
-    ids: list[int],
-) -> Iterator[bytes]:
-    """Yield the tags that ffmpeg wrote, without the room and what stands for a carried tag; then those."""
-    carried = [p for p in found if p.item.place != "segment" and _is(p, mkv.TAGS)]
-    chapters = any(piece.item.place == "chapters" for piece in found)
-    of_file = [piece.box for piece in carried if piece.item.place == "file"]
-    places = {ids[at]: f"track {n}" for at, (n, _) in enumerate(_kept(request)) if at < len(ids)}
+def _tags(file: BinaryIO, table: Element) -> Iterator[bytes]:
+    """Yield the tags without the one that made the room."""
     for tag in elements(file, table.start, table.end):
         if tag.number != mkv.TAG:
             continue
-        targets = [e for e in elements(file, tag.start, tag.end) if e.number == mkv.TARGETS]
-        inside = [t for e in targets for t in elements(file, e.start, e.end)]
-        if chapters and any(t.number in mkv.CHAPTER_IDS for t in inside):
-            continue
-        place = places.get(
-            next((mkv.number_of(file, t) for t in inside), 0), "" if inside else "file"
-        )
-        boxes = of_file if place == "file" else [p.box for p in carried if p.item.place == place]
-        gone = {name for box in boxes for name in flat_names(box)} - (
-            _OURS if place == "file" else set()
-        )
-        simple = [e for e in elements(file, tag.start, tag.end) if e.number == mkv.SIMPLE]
-        left = [whole(file, e) for e in simple if not _stands_for(file, e, gone)]
-        if left:
-            yield pack(mkv.TAG, b"".join([*(whole(file, e) for e in targets), *left]))
-    numbers = {place: number for number, place in places.items()}
-    for piece in carried:
-        content = _targeted(piece, numbers.get(piece.item.place, 0))
-        if piece.item.reported:
-            content = _without(content, _OURS)
-        yield pack(mkv.TAG, content)
+        parts = list(elements(file, tag.start, tag.end))
+        kept = [e for e in parts if e.number != mkv.SIMPLE or not _is_room(file, e)]
+        if any(element.number == mkv.SIMPLE for element in kept):
+            yield pack(mkv.TAG, b"".join(whole(file, element) for element in kept))
 
 
-def flat_names(box: bytes) -> set[str]:
-    """Return the names that ffmpeg gives the values of a tag: the level and the parts by slashes."""
-    file = BytesIO(box)
-    level = ""
-    for target in elements(file, 0, len(box)):
-        if target.number == mkv.TARGETS:
-            inside = elements(file, target.start, target.end)
-            level = next((mkv.text_of(file, e) for e in inside if e.number == mkv.LEVEL_NAME), "")
-    return set(_flat(file, Element(0, 0, len(box)), f"{level}/" if level else ""))
-
-
-def _flat(file: BinaryIO, parent: Element, prefix: str) -> Iterator[str]:
-    for simple in elements(file, parent.start, parent.end):
-        if simple.number == mkv.SIMPLE:
-            parts = elements(file, simple.start, simple.end)
-            name = next((mkv.text_of(file, e) for e in parts if e.number == mkv.NAME), "")
-            yield f"{prefix}{name}".upper()
-            if prefix.count("/") < _MOST_PARTS:
-                yield from _flat(file, simple, f"{prefix}{name}/")
-
-
-def _stands_for(file: BinaryIO, simple: Element, gone: set[str]) -> bool:
-    texts = {e.number: mkv.text_of(file, e) for e in elements(file, simple.start, simple.end)}
-    return texts.get(mkv.NAME, "").upper() in gone or texts.get(mkv.TEXT, "").startswith(ROOM)
-
-
-def _without(content: bytes, names: set[str]) -> bytes:
-    file = BytesIO(content)
-    parts = elements(file, 0, len(content))
-    return b"".join(whole(file, e) for e in parts if not _stands_for(file, e, names))
-
-
-def _targeted(piece: Found, track: int) -> bytes:
-    """Return the content of a tag, which names the track of the rendition if it is of one."""
-    if not track:
-        return piece.box
-    file = BytesIO(piece.box)
-    targets, *rest = elements(file, 0, len(piece.box))
-    inside = _raw(file, targets) + pack(mkv.TAGGED_TRACK, track.to_bytes(8, "big"))
-    return pack(mkv.TARGETS, inside) + b"".join(whole(file, each) for each in rest)
+def _is_room(file: BinaryIO, simple: Element) -> bool:
+    parts = elements(file, simple.start, simple.end)
+    return any(e.number == mkv.TEXT and mkv.text_of(file, e).startswith(ROOM) for e in parts)

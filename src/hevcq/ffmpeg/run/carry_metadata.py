@@ -29,7 +29,6 @@ from hevcq.domain.planning.metadata import (
 )
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
-from hevcq.ffmpeg.containers import matroska
 from hevcq.ffmpeg.containers.mp4 import ENTRY, Box, Found, children, metadata
 from hevcq.ffmpeg.inputs import display_name, is_url
 from hevcq.ports.encoder import EncodeRequest
@@ -49,7 +48,7 @@ def carry_metadata(request: EncodeRequest) -> None:
     if plan.muxer == MATROSKA and room_for(plan.muxer, info, plan.streams):
         from hevcq.ffmpeg.run.carry_matroska import carry_into_matroska
 
-        carry_into_matroska(request, _wanted(request.location, plan, info))
+        carry_into_matroska(request)
     if not is_mp4_family(plan.muxer):
         return
     found = _wanted(request.location, plan, info)
@@ -134,8 +133,7 @@ def _wanted(location: str, plan: EncodePlan, info: MediaInfo) -> list[Found]:
         return []
     try:
         with Path(location).open("rb") as file:
-            read = matroska.metadata if plan.muxer == MATROSKA else metadata
-            found = list(read(file, info.size))
+            found = list(metadata(file, info.size))
     except OSError as error:
         raise SourceUnreadable(f"{display_name(location)} can no longer be read.") from error
     return [piece for piece in found if (piece.item.place, piece.item.digest) in wanted]

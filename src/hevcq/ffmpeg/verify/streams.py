@@ -263,7 +263,9 @@ def _chapter_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) ->
 
 
 def _title(source: Mapping[str, str], output: Mapping[str, str]) -> Iterator[str]:
-    wanted, found = (_words(tags.get("title", "")) for tags in (source, output))
+    # A tag of Matroska is called TITLE, of which ffmpeg makes the file's title.
+    named = [{n.lower(): v for n, v in reversed([*tags.items()])} for tags in (source, output)]
+    wanted, found = (_words(tags.get("title", "")) for tags in named)
     # A title that is not valid text has no single correct decoding.
     if "\ufffd" not in wanted:
         yield from _same("title of the file", wanted, found)
