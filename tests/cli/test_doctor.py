@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -160,7 +161,7 @@ def test_a_wrong_clock_is_a_finding(
 def test_a_ledger_from_the_future_is_a_finding(hevcq, fake_ffmpeg, farm, data_dir: Path):
     fake_ffmpeg("7.1")
     farm.queued("a.mp4")
-    with sqlite3.connect(data_dir / "hevcq.db") as database:
+    with closing(sqlite3.connect(data_dir / "hevcq.db")) as database, database:
         database.execute("UPDATE job SET updated_at = updated_at + 86400")
     database.close()
 

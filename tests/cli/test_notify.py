@@ -49,8 +49,12 @@ def test_a_receiver_that_refuses_is_a_failure_with_its_reason(hevcq, webhook):
     assert "failed  mine: Not taken: it answered 500." in ran.out
 
 
-def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_once_it_answers(hevcq, webhook, farm):
-    watcher = EventWatcher(open_app(load().settings))
+def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_once_it_answers(
+    hevcq, webhook, farm, request
+):
+    app = open_app(load().settings)
+    request.addfinalizer(app.close)
+    watcher = EventWatcher(app)
     farm.buried("a.mp4")
     watcher.step()
     events = [told["type"] for told in webhook.reported]

@@ -1,5 +1,7 @@
 """The statistics get the ends of jobs from every backend: by their events, or from the ledger."""
 
+import pytest
+
 from contracts.backends import World, source
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
@@ -10,9 +12,13 @@ from hevcq.usecases.history.gather import LedgerGather
 MADE = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key="c")
 
 
-def test_each_end_of_a_job_is_found_in_the_ledger_once(world: World) -> None:
+def test_each_end_of_a_job_is_found_in_the_ledger_once(
+    world: World, request: pytest.FixtureRequest
+) -> None:
     ledger = world.ledger
-    log = SqliteEventLog(Database(world.folder / "history.db"), world.clock)
+    database = Database(world.folder / "history.db")
+    request.addfinalizer(database.close)
+    log = SqliteEventLog(database, world.clock)
     gather = LedgerGather(log, ledger, world.clock)
     for name in "abc":
         ledger.register(source(name), ["hevc"])

@@ -146,7 +146,7 @@ def test_what_cannot_be_carried_is_reported_and_the_rest_is(
         real = os.lstat(new)
         other = os.stat_result((*real[:4], real.st_uid + 1, *real[5:]))
         stat = os.lstat
-        monkeypatch.setattr(os, "lstat", lambda p: other if p == new else stat(p))
+        monkeypatch.setattr(os, "lstat", lambda p, **by: other if p == new else stat(p, **by))
     monkeypatch.setattr(os, call, fault(number))
 
     (sentence,) = copy_metadata(made.source, new)
@@ -161,7 +161,7 @@ def test_an_ordinary_user_still_carries_the_group(tmp_path, monkeypatch):
     new.write_bytes(b"x")
     real, stat, asked = os.lstat(new), os.lstat, []
     other = os.stat_result((*real[:4], real.st_uid + 1, *real[5:]))
-    monkeypatch.setattr(os, "lstat", lambda p: other if p == new else stat(p))
+    monkeypatch.setattr(os, "lstat", lambda p, **by: other if p == new else stat(p, **by))
 
     def chown(path, uid, gid, **_options):
         asked.append((uid, gid))

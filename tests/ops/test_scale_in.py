@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -189,7 +190,8 @@ def test_an_agent_that_is_not_there_fails_no_job(farm):
 
 
 def names(tmp_path) -> list[str]:
-    return [type(w).__name__ for w in watchers(open_app(Settings(data_dir=tmp_path)))]
+    with closing(open_app(Settings(data_dir=tmp_path))) as app:
+        return [type(w).__name__ for w in watchers(app)]
 
 
 def test_the_agent_is_asked_where_ecs_says_there_is_one(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A farm whose videos are split: the memory farm with chunking always on, and short chunks."""
 
 import threading
+import weakref
 from pathlib import Path
 
 from hevcq.backends.embedded.factory import open_embedded
@@ -95,6 +96,7 @@ class EmbeddedVideoFarm(VideoFarm):
         self.opened = open_embedded(
             Settings(data_dir=folder / "data"), {profile.name: profile}, self.clock
         )
+        weakref.finalize(self, self.opened.close)
         self.backend = self.opened.backend
         self.queue = self.backend.queues[profile.name]
         self.ledger, self.store = self.backend.ledger, self.backend.store

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -32,8 +34,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def log(tmp_path, clock) -> SqliteEventLog:
-    return SqliteEventLog(Database(tmp_path / "hevcq.db"), clock)
+def log(tmp_path, clock) -> Iterator[SqliteEventLog]:
+    with closing(Database(tmp_path / "hevcq.db")) as database:
+        yield SqliteEventLog(database, clock)
 
 
 def roll_up(log, clock) -> RollUp:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import pytest
 
@@ -41,8 +42,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def log(tmp_path, clock) -> SqliteEventLog:
-    return SqliteEventLog(Database(tmp_path / "hevcq.db"), clock)
+def log(tmp_path, clock) -> Iterator[SqliteEventLog]:
+    with closing(Database(tmp_path / "hevcq.db")) as database:
+        yield SqliteEventLog(database, clock)
 
 
 def happen(log, clock, *reasons: str, name: str = "job.failed") -> None:

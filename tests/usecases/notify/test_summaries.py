@@ -26,9 +26,13 @@ from support.ingest.run import Bench
         ([], None),
     ],
 )
-def test_a_batch_is_reported_once_when_nothing_is_open(tmp_path: Path, ends, says) -> None:
+def test_a_batch_is_reported_once_when_nothing_is_open(
+    tmp_path: Path, request: pytest.FixtureRequest, ends, says
+) -> None:
     bench = Bench(tmp_path)
-    log = SqliteEventLog(Database(tmp_path / "hevcq.db"), bench.clock)
+    database = Database(tmp_path / "hevcq.db")
+    request.addfinalizer(database.close)
+    log = SqliteEventLog(database, bench.clock)
     batch = BatchWatch(log, bench.backend.ledger, bench.clock)
     for name, before, after in ends:
         log.add(Happened(name, bench.clock.now(), source="x", before=before, after=after))

@@ -36,6 +36,7 @@ another number is refused."""
 
 def connect(path: Path, busy_s: float) -> sqlite3.Connection:
     """Return a connection to an existing database, durable at every commit (synchronous FULL)."""
+    connection = None
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
@@ -49,6 +50,8 @@ def connect(path: Path, busy_s: float) -> sqlite3.Connection:
         connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         connection.execute("PRAGMA temp_store = MEMORY")
     except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
         raise translated(error, path) from error
     return connection
 
