@@ -1,7 +1,7 @@
 """Run README's two commands on a fresh Debian: debootstrap, a clone, an empty home, a table.
 
 The machine is a chroot with git and make and nothing else of ours; what it takes to reach the package
-registries (pip's settings, a CA bundle) is mounted, and `../shared` where there is one. The suite's
+registries (pip's settings, apt's, a CA bundle) is mounted, and `../shared` where there is one. The suite's
 root is kept in `build/distro` and copied for each run; logs are there too.
 
 usage: python -m scripts.distro_check [--suite sid] [--arch arm64] [--tests WORDS]   (root, Linux)
@@ -27,6 +27,8 @@ NEEDED = "ca-certificates,git,make"
 """What a person must have installed to clone and to say `make`; the rest is setup.sh's."""
 CLOSING = re.compile(r"\d+ (done|passed|failed|errors?)\b")
 """The line that says how a step ended: ingest's last sentence, pytest's last line."""
+OF_MIRROR = re.compile(r"Acquire::(Check-|https?::Proxy)")
+"""Settings of apt that this machine's mirror asks for: a proxy, or the dates of a snapshot."""
 ENTER = """set -e; root=$1; shift
 for each in proc dev sys; do mount --rbind "/$each" "$root/$each"; done
 while [ "$1" != -- ]; do mount --rbind -o ro "$1" "$root$2"; shift 2; done; shift
@@ -86,6 +88,9 @@ class Machine:
         self._root, self._name = folder / "root", name
         call(["cp", "-a", "--reflink=auto", str(base), str(self._root)])
         shutil.copy("/etc/resolv.conf", self._root / "etc" / "resolv.conf")
+        settings = call(["apt-config", "dump"]) if shutil.which("apt-config") else ""
+        lines = [line for line in settings.splitlines() if OF_MIRROR.match(line)]
+        (self._root / "etc/apt/apt.conf.d/00mirror").write_text("\n".join([*lines, ""]))
         call(["git", "clone", "--quiet", str(ROOT), str(self._root / "root" / "hevcq")])
         self._mounts: list[str] = []
         shared = ROOT.parent / "shared"
