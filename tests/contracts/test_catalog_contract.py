@@ -124,7 +124,7 @@ def test_the_digest_of_a_file_is_kept_until_a_later_one(catalog: Catalog, name: 
 
 def test_the_time_lived_through_and_since_when_an_original_is_kept_come_back(catalog: Catalog):
     assert (catalog.lived(), catalog.kept_since("a")) == (None, None)
-    first = LivedTime(1.5, wall=2.5, highest_wall=3.5, uptime_s=4.5, boot="one")
+    first = LivedTime(1.5, highest_wall=3.5, uptime_s=4.5, boot="one")
     for seen in (first, dataclasses.replace(first, total_s=9.5, boot="")):
         catalog.record_lived(seen)
         assert catalog.lived() == seen

@@ -37,7 +37,6 @@ def away():
         (AWS, {"queues": NoQueue()}, "queues", "no There is no queue of hevc."),
         (AWS, {"backend": away}, "database", "no DynamoDB does not answer."),
         (ALWAYS, {}, "schedule", "ok Mon-Sun 00:00-24:00: open"),
-        ({}, {"clock_problem": lambda: "It jumped."}, "clock", "no It jumped."),
         ({}, {}, "profile hevc", "ok hevc was made"),
     ],
 )
@@ -51,7 +50,6 @@ def test_what_the_doctor_finds(tmp_path: Path, settings, changes, check: str, sa
         lambda: {"hevc": HEVC},
         FakeEncoder,
         lambda: backend,
-        str,
         lambda _sync: Mock(),
         str,
         lambda profile: f"{profile.name} was made",

@@ -45,12 +45,11 @@ class HashedFile:
 class LivedTime:
     """The seconds that this machine has lived through as far as it was seen, and the last look.
 
-    `wall` and `highest_wall` are in seconds since the Unix epoch, `uptime_s` in seconds since the start
-    of the machine that `boot` identifies.
+    `highest_wall` is in seconds since the Unix epoch, `uptime_s` in seconds since the start of the
+    machine that `boot` identifies.
     """
 
     total_s: float
-    wall: float
     highest_wall: float
     uptime_s: float
     boot: str

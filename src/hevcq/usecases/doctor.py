@@ -82,7 +82,6 @@ class DoctorContext:
     profiles: Callable[[], Mapping[str, Profile]]
     encoder: Callable[[], Encoder]
     backend: Callable[[], Backend]
-    clock_problem: Callable[[], str]
     remote: Callable[[SyncSettings], Remote]
     messages: Callable[[], str]
     self_test: Callable[[Profile], str]
@@ -215,8 +214,6 @@ def _clock(context: DoctorContext) -> str:
         raise WorkerUnfit("The clock is years behind.", remedy=remedy)
     if not folder.is_dir():
         return "plausible"
-    if jumped := context.clock_problem():
-        raise WorkerUnfit(jumped, remedy="Is it right now? Compare `date`.")
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
         skew = os.fstat(probe.fileno()).st_mtime - now
     if abs(skew) > MAX_SKEW_S:

@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 def doctor_context(app: App) -> DoctorContext:
     """Return what the checks of this machine need; each is opened by the check that asks for it."""
-    from hevcq.usecases.placement.lived_time import measure
     from hevcq.worker.scratch import Scratch
-
-    def clock_problem() -> str:
-        try:
-            return measure(app.catalog, app.clock).problem
-        except HevcqError:  # the check of the database says it
-            return ""
 
     def self_test(profile: Profile) -> str:
         with closing(Scratch(app.settings.scratch, app.clock)) as scratch, ExitStack() as stack:
@@ -43,7 +36,6 @@ def doctor_context(app: App) -> DoctorContext:
         profiles=lambda: app.profiles,
         encoder=lambda: app.encoder,
         backend=lambda: app.backend,
-        clock_problem=clock_problem,
         remote=open_remote,
         messages=lambda: check_receivers(app),
         self_test=self_test,

@@ -43,8 +43,8 @@ HASHED = (
     "SELECT size, mtime_ns, inode, device, ctime_ns, sha256, certificate "
     "FROM hashed_file WHERE path = ?"
 )
-LIVED = "SELECT total_s, wall, highest_wall, uptime_s, boot FROM lived"
-LIVE = "INSERT OR REPLACE INTO lived VALUES (1, ?, ?, ?, ?, ?)"
+LIVED = "SELECT total_s, highest_wall, uptime_s, boot FROM lived"
+LIVE = "INSERT OR REPLACE INTO lived VALUES (1, ?, ?, ?, ?)"
 KEPT = "SELECT since_s FROM kept_original WHERE job_id = ?"
 KEEP = "INSERT OR REPLACE INTO kept_original VALUES (?, ?)"
 HASH = "INSERT OR REPLACE INTO hashed_file VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

@@ -238,11 +238,10 @@ CREATE TABLE encode_cost (
 CREATE INDEX encode_cost_profile ON encode_cost (profile, at);
 
 -- The time lived through, as far as seen, because the clock alone deletes no original.
--- One row: seconds so far; the wall and highest wall time, uptime and start of the machine last seen.
+-- One row: seconds so far; the highest wall time, uptime and start of the machine last seen.
 CREATE TABLE lived (
   id           INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
   total_s      REAL    NOT NULL,
-  wall         REAL    NOT NULL,
   highest_wall REAL    NOT NULL,
   uptime_s     REAL    NOT NULL,
   boot         TEXT    NOT NULL

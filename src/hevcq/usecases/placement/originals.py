@@ -16,7 +16,7 @@ from hevcq.library.replacement.retention import Expired, Expiry
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import PlacementState
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.lived_time import Lived, kept_s, observe
+from hevcq.usecases.placement.lived_time import kept_s, lived_s
 from hevcq.usecases.placement.lock import placement_lock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -67,7 +67,7 @@ def free_originals(
     `at_once` deletes those at or below `paths` whatever their retention. An original stays if its
     rendition is no longer in place, byte for byte. The error of one library does not stop the others.
     """
-    lived = observe(ports.catalog, ports.clock)
+    lived = lived_s(ports.catalog, ports.clock)
     for root in library_folders(ports, paths):
         swap = ports.open_swap(root)
         try:
@@ -94,17 +94,15 @@ def free_due(ports: LibraryPorts) -> None:
             )
 
 
-def expire(swap: Swap, ports: LibraryPorts, lived: Lived) -> Iterator[Expired]:
+def expire(swap: Swap, ports: LibraryPorts, lived: float) -> Iterator[Expired]:
     """Delete the originals of one library whose retention ended; record and yield each."""
     for each in _due(swap, ports, lived):
         note_freed(each, ports)
         yield each
 
 
-def _due(swap: Swap, ports: LibraryPorts, lived: Lived) -> Iterator[Expired]:
-    for each in swap.expire(ports.clock.now(), partial(kept_s, ports.catalog, lived)):
-        wrong = lived.problem and each.outcome is Expiry.NOT_LIVED
-        yield replace(each, reason=lived.problem) if wrong else each
+def _due(swap: Swap, ports: LibraryPorts, lived: float) -> Iterable[Expired]:
+    return swap.expire(ports.clock.now(), partial(kept_s, ports.catalog, lived))
 
 
 def note_freed(each: Expired, ports: LibraryPorts) -> None:

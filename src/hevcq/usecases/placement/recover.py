@@ -13,7 +13,7 @@ from hevcq.library.replacement.swap import Recovery, Swap
 from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.collect import library_root_of
-from hevcq.usecases.placement.lived_time import Lived, observe
+from hevcq.usecases.placement.lived_time import lived_s
 from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.usecases.placement.originals import expire
 from hevcq.util.text import printable
@@ -48,9 +48,7 @@ def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> Non
     """
     folders = list(folders)
     follow_replaced(ports, folders)
-    lived = observe(ports.catalog, ports.clock)
-    if lived.problem:
-        _report(ports, emit, lived.problem)
+    lived = lived_s(ports.catalog, ports.clock)
     for folder in folders:
         swap = ports.open_swap(folder)
         try:
@@ -75,7 +73,7 @@ def _sentence(each: Recovery) -> str:
     return f"{printable(each.source)}: {words}. {each.reason}".strip()
 
 
-def _expired(swap: Swap, ports: LibraryPorts, lived: Lived) -> Iterator[str]:
+def _expired(swap: Swap, ports: LibraryPorts, lived: float) -> Iterator[str]:
     early = 0
     for each in expire(swap, ports, lived):
         if each.outcome is Expiry.NOT_LIVED:
@@ -84,7 +82,7 @@ def _expired(swap: Swap, ports: LibraryPorts, lived: Lived) -> Iterator[str]:
             yield each.reason
         else:
             yield f"{printable(each.record.source)}: kept original deleted (retention ended)."
-    if early and not lived.problem:
+    if early:
         yield (
             f"{printable(swap.root)}: {early} kept originals stay. Their days are over by the clock, but"
             " this machine has not been seen running for that long."

@@ -13,7 +13,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import Rendition, Video, VideoStatus
 from hevcq.domain.videos.rules import own_name, remedy_of, standing
 from hevcq.errors import Conflict, HevcqError
-from hevcq.usecases.placement.lived_time import observe
+from hevcq.usecases.placement.lived_time import note_kept
 from hevcq.usecases.videos.context import VideoFarm
 
 
@@ -114,8 +114,7 @@ def _retention(
     if video.done_at is not None:
         return {}
     if farm.catalog is not None:
-        lived = observe(farm.catalog, farm.clock)
-        farm.catalog.record_kept(kept_name(video), lived.total_s)
+        note_kept(farm.catalog, farm.clock, kept_name(video))
     now = farm.clock.now()
     return {"done_at": now, "raw_due_at": now + farm.limits.raw_retention_s}
 

@@ -7,7 +7,7 @@ from hevcq.domain.job import JobRecord, JobState, RenditionRef, job_id
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.errors import Conflict, HevcqError, VerificationFailed
 from hevcq.settings.uploads import DAY_S
-from hevcq.usecases.placement.lived_time import observe
+from hevcq.usecases.placement.lived_time import lived_s
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import kept_name
 from hevcq.util.file_io import sha256_stream
@@ -54,13 +54,11 @@ def why_too_early(farm: VideoFarm, video: Video) -> str:
         return "its retention has not ended"
     if farm.catalog is None:
         return ""
-    lived, since = observe(farm.catalog, farm.clock), farm.catalog.kept_since(kept_name(video))
+    lived, since = lived_s(farm.catalog, farm.clock), farm.catalog.kept_since(kept_name(video))
     if since is None:
-        farm.catalog.record_kept(kept_name(video), lived.total_s)
+        farm.catalog.record_kept(kept_name(video), lived)
         return "since when it is kept is not known here" if kept_s else ""
-    if lived.problem and kept_s:
-        return lived.problem
-    return "its retention has not ended" if lived.total_s - since < kept_s else ""
+    return "its retention has not ended" if lived - since < kept_s else ""
 
 
 def why_kept(farm: VideoFarm, video: Video) -> str:
