@@ -56,8 +56,6 @@ def data_dir(arguments: Sequence[str]) -> Path | None:
     except ConfigError as error:
         sys.stdout.write(f"{error}\n")
         return None
-    for notice in loaded.notices:
-        sys.stderr.write(f"{notice}\n")
     return loaded.settings.data_dir
 
 

@@ -63,7 +63,7 @@ def test_a_fit_machine_has_nothing_but_ok(hevcq, fake_ffmpeg):
     ("setting", "value", "code", "said", "lines"),
     [
         ("FFMPEG", "no-such-ffmpeg", ExitCode.UNFIT, "no-such-ffmpeg.*Install ffmpeg", 1),
-        ("POLL_S", "fast", ExitCode.CONFIG, "HEVCQ_POLL_S", 1),
+        ("STOP_GRACE_S", "fast", ExitCode.CONFIG, "HEVCQ_STOP_GRACE_S", 1),
         ("PROFILES_DIR", "{here}/mine", ExitCode.CONFIG, r"bad\.yaml.*colour", 2),
         ("DATA_DIR", "{here}/file/data", ExitCode.STORAGE, "is not writable", 3),
     ],

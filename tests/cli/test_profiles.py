@@ -59,9 +59,9 @@ def test_an_unknown_profile_gets_the_nearest_name(hevcq):
         ("name: bad\ndescription: x\nvideo: {codec: hevc, crf: 99}", "video.crf"),
         (
             "name: bad\ndescription: x\nvideo: {codec: hevc, crf: 20, speed: 1}",
-            "video.speed: unknown key",
+            "video.speed is unknown; known: codec, preset,",
         ),
-        ("name: bad\ndescription: x\nvideo: {codec: hevc, crff: 20}", "did you mean 'crf'?"),
+        ("name: bad\ndescription: x\nvideo: {codec: hevc, crff: 20}", "did you mean 'video.crf'?"),
         ("name: bad\nqueues: {}\nvideo: {codec: hevc, crf: 2}", "did you mean 'queue'?"),
         ("name: bad\nname: good", "duplicate key 'name'"),
         ("name: other\ndescription: x\nvideo: {codec: hevc, crf: 20}", "must match"),

@@ -20,8 +20,7 @@ from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
-from hevcq.settings.schedule import ScheduleSettings
-from hevcq.settings.service import HealthSettings
+from hevcq.settings.schedule import HealthSettings, ScheduleSettings
 from hevcq.settings.sync import SyncSettings
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.libraries.feed import waiting
@@ -37,6 +36,8 @@ from support import clips
 from support.webdav import PASSWORD, USER, serving
 
 Step = Callable[["House"], None]
+
+ALWAYS = ("00:00-24:00",)
 
 
 def small_clip(folder: Path, name: str) -> Path:
@@ -85,7 +86,6 @@ class House:
             profiles_dir=profiles,
             workers=1,
             min_free_mib=0,
-            poll_s=0.1,
             libraries=libraries,
         )
         self.next: Settings | ConfigError = self.settings
@@ -366,8 +366,8 @@ def test_the_service_reads_a_part_each_night_and_reports_damage(tmp_path: Path) 
     shows.path.mkdir()
     (shows.path / "torn.mp4").write_bytes(small_clip(tmp_path, "whole.mp4").read_bytes()[:2000])
     house = House(tmp_path, shows)
-    checks = {"share": "1", "hours": ("00:00-24:00",)}
-    house.app.settings = house.settings.model_copy(update={"health": HealthSettings(**checks)})
+    checks = {"health": HealthSettings(share="1"), "schedule": ScheduleSettings(windows=ALWAYS)}
+    house.app.settings = house.settings.model_copy(update=checks)
 
     def reported(_house: House) -> None:
         found = event_log(house.app).after(0, 10)
@@ -388,8 +388,11 @@ def test_a_health_check_that_cannot_run_is_reported_once_and_not_run_when_off(
     watch = HealthWatch(house.app, said.append, house.signals.asked)
     watch.check()
     assert said == [], "off unless the settings say a share"
-    health = HealthSettings(share="1", hours=("00:00-24:00",))
-    broken = {"health": health, "ffprobe": "/no/such/ffprobe"}
+    broken = {
+        "health": HealthSettings(share="1"),
+        "schedule": ScheduleSettings(windows=ALWAYS),
+        "ffprobe": "/no/such/ffprobe",
+    }
     house.app.settings = house.settings.model_copy(update=broken)
     watch.check()
     watch.check()

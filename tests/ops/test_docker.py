@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 import hevcq
-from hevcq.settings.loader import OTHER_VARIABLES, leaves, variable
+from hevcq.settings.explain import leaves
+from hevcq.settings.loader import OTHER_VARIABLES, variable
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import load_profiles
 

@@ -7,7 +7,7 @@ from hevcq import alive
 from hevcq.cli.app import COMMANDS
 from hevcq.domain.profile import Profile, QueueNumbers
 from hevcq.domain.verdict import FailureClass
-from hevcq.settings.loader import leaves
+from hevcq.settings.explain import leaves
 from hevcq.settings.model import Settings
 from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S
 

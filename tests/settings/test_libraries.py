@@ -8,7 +8,7 @@ from hevcq.errors import ConfigError
 from hevcq.settings.libraries import Library, Rule, library_of
 from hevcq.settings.loader import load
 from hevcq.settings.model import Settings
-from hevcq.settings.quantities import bits_per_second, bytes_per_second, saving, seconds
+from hevcq.settings.quantities import bytes_per_second, saving, seconds, size_bytes
 
 TV = '[[libraries]]\nname = "tv"\npath = "tv"\n'
 
@@ -28,19 +28,19 @@ def test_a_library_needs_a_name_and_a_path_which_is_relative_to_the_file(tmp_pat
     assert (other.path, other.output) == (Path.home() / "b", tmp_path / "out")
 
 
-def test_rules_keep_the_text_that_was_written_and_name_their_profiles(tmp_path: Path) -> None:
+def test_quantities_are_read_as_numbers_and_rules_name_their_profiles(tmp_path: Path) -> None:
     rules = '[[libraries.rules]]\nmin_bitrate = "8 Mbps"\nprofile = "1080p"\n'
 
     (tv,) = read(tmp_path, TV + 'profiles = ["hevc"]\nmin_age = "7d"\n' + rules)
 
-    assert (tv.min_age, tv.rules[0].min_bitrate) == ("7d", "8 Mbps")
+    assert (tv.min_age, tv.rules[0].min_bitrate) == (7 * 86400, 1_000_000)
     assert tv.chosen == ("hevc", "1080p")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (TV + 'plase = "beside"', r"libraries no\. 1 has no key 'plase'; did you mean 'place'\?"),
+        (TV + 'plase = "beside"', r"libraries no\. 1: plase is unknown; did you mean 'place'\?"),
         (TV + 'place = "besid"', r"libraries no\. 1: place must be one of .*, got 'besid'"),
         (TV + TV.replace("tv", "TV"), "two libraries named 'TV'"),
         (TV + TV.replace('"tv"', '"x"', 1).replace('"tv"', '"tv/a"'), "one is within the other"),
@@ -76,9 +76,10 @@ def test_units_are_the_usual_ones() -> None:
         9000,
         1_209_600,
     ]
-    assert [bits_per_second(text) for text in ("2500kbps", "8 Mbit/s")] == [2_500_000, 8_000_000]
-    assert [bytes_per_second(text) for text in ("", "4M", "500 KiB/s")] == [0, 4 << 20, 500 << 10]
-    assert [saving(text) for text in ("500MiB", "20%")] == [(500 * 2**20, 0), (0, 0.2)]
+    rates = ["2500kbps", "8 Mbit/s", "", "4M", "500 KiB/s"]
+    assert [bytes_per_second(text) for text in rates] == [312_500, 1_000_000, 0, 4 << 20, 500 << 10]
+    assert [size_bytes(text) for text in ("", "500MiB", "2GB")] == [0, 500 << 20, 2 * 10**9]
+    assert [saving(text) for text in ("", "500MiB", "20%")] == [0, 500 << 20, 0.2]
 
 
 def test_a_file_belongs_to_the_library_whose_folder_holds_it() -> None:

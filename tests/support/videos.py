@@ -12,7 +12,7 @@ from hevcq.backends.embedded.videos.files import FolderVideoFiles
 from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.videos.record import Video
 from hevcq.settings.model import Settings
-from hevcq.settings.uploads import UploadSettings
+from hevcq.settings.web import UploadSettings
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import refresh
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload

@@ -15,8 +15,8 @@ from hevcq.errors import SourceDamaged, WorkerUnfit
 from hevcq.ports.event_log import Happened
 from hevcq.settings.libraries import Library
 from hevcq.settings.schedule import ScheduleSettings
-from hevcq.settings.uploads import UploadSettings
 from hevcq.usecases.doctor import Area, Check
+from hevcq.usecases.videos import context
 from hevcq.web.api import farm as operators
 from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope
@@ -214,9 +214,10 @@ def test_a_body_that_is_no_request_is_refused(
     assert answer.json()["status"] == status
 
 
-def test_quotas_are_reported_with_what_is_left(opened: App, as_person: Any) -> None:
-    limits = UploadSettings(owner_open=1)
-    opened.settings = opened.settings.model_copy(update={"uploads": limits})
+def test_quotas_are_reported_with_what_is_left(
+    as_person: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "OWNER_OPEN", 1)
     ann = as_person("ann")
     assert ann.post(f"{API}/uploads", json=WANTED).status_code == 201
     answer = ann.post(f"{API}/uploads", json=WANTED)

@@ -7,8 +7,7 @@ import pytest
 from contracts.backends import PROFILES
 from hevcq.ports.videos import AccountKind
 from hevcq.settings.model import AwsSettings, Settings
-from hevcq.settings.uploads import GIB, UploadSettings
-from hevcq.settings.web import OidcSettings, WebSettings
+from hevcq.settings.web import GIB, OidcSettings, UploadSettings, WebSettings
 from hevcq.usecases.doctor import Area, examined
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import Users
@@ -122,7 +121,7 @@ def test_a_provider_that_answers_is_asked_for_its_keys(look):
     assert check.detail == f"at {issuer}, which answers"
 
 
-def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened):
+def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened, monkeypatch):
     for _ in range(2):
         bench.request("ann", size=GIB)
     opened.videos = bench.farm.videos
@@ -130,10 +129,12 @@ def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened):
     full = look(UploadSettings(farm_gib=1))["uploads"]
     assert not full.ok
     assert "uploads.farm_gib" in full.detail
-    busy = look(UploadSettings(farm_open=2))["uploads"]
+    monkeypatch.setattr("hevcq.web.checks.FARM_OPEN", 2)
+    busy = look(UploadSettings())["uploads"]
     assert not busy.ok
     assert busy.detail.startswith("2 uploads are unfinished")
-    assert look(UploadSettings(farm_open=3, max_gib=0.5))["uploads"].detail.startswith(
+    monkeypatch.undo()
+    assert look(UploadSettings(max_gib=0.5))["uploads"].detail.startswith(
         "videos of up to 512.0 MiB each"
     )
     assert "up to 204.8 MiB" in look(UploadSettings(owner_gib=0.2))["uploads"].detail

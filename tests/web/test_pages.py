@@ -45,8 +45,8 @@ def test_anothers_video_is_not_there(people, bench):
     assert bench.now(video) == video
 
 
-def test_the_list_is_found_by_words_and_state_page_by_page(people, bench):
-    bench.limit(owner_open=0)
+def test_the_list_is_found_by_words_and_state_page_by_page(people, bench, monkeypatch):
+    monkeypatch.setattr("hevcq.usecases.videos.context.OWNER_OPEN", 100)
     for number in range(26):
         bench.request("ann", title=f"Film {number:02}", name="a.mp4", request_key=str(number))
     bench.done("ann", title="Holiday")

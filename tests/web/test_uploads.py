@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.videos import VideoFilter
-from hevcq.settings.uploads import UploadSettings
+from hevcq.settings.web import UploadSettings
 from hevcq.web import uploads as tus
 from hevcq.wiring.app import App
 from hevcq.wiring.videos import video_farm

@@ -36,7 +36,7 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.libraries:app", "List, add and check the libraries of the settings."
     ),
     "service": Command(
-        "hevcq.cli.queue.service:service", "Look after the libraries of the settings until stopped."
+        "hevcq.cli.queue.service:service", "Watch and process the configured libraries."
     ),
     "collect": Command(
         "hevcq.cli.library.collect:collect",

@@ -46,10 +46,7 @@ class Cli:
         for key, (name, value) in flags.items():
             if value is not None:
                 given[key] = Flag(name, value)
-        loaded_before = self._loaded is not None
         self._loaded = load(given, config=self.config)
-        for notice in () if loaded_before else self._loaded.notices:
-            self.warn(notice)
         return self._loaded
 
     def settings(self, **flags: tuple[str, object]) -> Settings:

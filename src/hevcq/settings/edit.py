@@ -8,25 +8,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT
 
 from hevcq.errors import ConfigError
-from hevcq.settings.loader import FILE_NAME, load
+from hevcq.settings.loader import load
 from hevcq.util.file_io import replace_durably
 from hevcq.util.text import reason_of
-
-
-def own_file(config: Path | None) -> Path:
-    """Return the settings file that belongs to the person: the named one, else that of the user.
-
-    Never that of the current folder, which may have come with a download.
-    """
-    named = config or (Path(os.environ["HEVCQ_CONFIG"]) if os.environ.get("HEVCQ_CONFIG") else None)
-    user = Path(platformdirs.user_config_dir("hevcq", appauthor=False)) / FILE_NAME
-    return (named or user).expanduser().absolute()
 
 
 def append_table(file: Path, key: str, values: Mapping[str, object]) -> None:

@@ -1,22 +1,21 @@
 """The libraries of this machine: `[[libraries]]` in the settings, with their rules.
 
-Every key is closed: an unknown one is refused with the nearest right name. Durations, sizes and bit
-rates are text with a unit, and keep the text that the person wrote.
+Durations, sizes and rates are written with a unit; values are seconds, bytes and bytes a second.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from hevcq.domain.model import Frozen
 from hevcq.domain.schedule import Schedule
-from hevcq.settings.quantities import bits_per_second, saving, seconds, size_bytes
+from hevcq.settings.quantities import ByteSize, Duration, Names, Rate, Saving
 
 KEEP_DAYS = 30.0
 """Days that a replaced original is kept unless the library or --keep-originals says otherwise."""
@@ -24,42 +23,7 @@ NAME = re.compile(r"[^\W_][\w .-]{0,62}")
 """A library's name: it is typed on the command line and is in statistics, never a path."""
 
 
-def _checked(read: Any) -> AfterValidator:
-    def check(text: str) -> str:
-        read(text)
-        return text
-
-    return AfterValidator(check)
-
-
-Duration = Annotated[str, _checked(seconds)]
-Size = Annotated[str, _checked(size_bytes)]
-Rate = Annotated[str, _checked(bits_per_second)]
-Saving = Annotated[str, _checked(saving)]
-Names = tuple[str, ...]
-
-
-class Table(BaseModel):
-    """A table of a list in the settings: frozen, and a wrong key is refused with the nearest name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, given: Any) -> Any:
-        for key in given if isinstance(given, dict) else ():
-            if key not in cls.model_fields:
-                near = difflib.get_close_matches(str(key), list(cls.model_fields), n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {_known(cls)}"
-                raise ValueError(f"has no key {key!r}; {hint}")
-        return given
-
-
-def _known(model: type[BaseModel]) -> str:
-    return ", ".join(model.model_fields)
-
-
-class Rule(Table):
+class Rule(Frozen):
     """One rule of a library: where all its conditions hold, the video is skipped or gets a profile.
 
     Limits are inclusive. A condition on what a file does not say (a bit rate without a duration)
@@ -67,16 +31,14 @@ class Rule(Table):
     """
 
     codec: Names = Field(default=(), description="video codecs, as `hevcq probe` names them")
-    min_bitrate: Rate = Field(default="", description="bit rate of the whole file, e.g. 8Mbps")
-    max_bitrate: Rate = ""
-    min_width: int = Field(default=0, ge=0, description="pixels, as shown")
-    max_width: int = Field(default=0, ge=0)
+    min_bitrate: Rate = Field(default=0, description="bit rate of the whole file, e.g. 8Mbps")
+    max_bitrate: Rate = 0
     min_height: int = Field(default=0, ge=0, description="pixels, as shown")
     max_height: int = Field(default=0, ge=0)
-    min_age: Duration = Field(default="", description="time since the file changed, e.g. 30d")
-    max_age: Duration = ""
-    min_size: Size = Field(default="", description="e.g. 500MiB")
-    max_size: Size = ""
+    min_age: Duration = Field(default=0, description="time since the file changed, e.g. 30d")
+    max_age: Duration = 0
+    min_size: ByteSize = Field(default=0, description="e.g. 500MiB")
+    max_size: ByteSize = 0
     path: Names = Field(default=(), description="patterns as in `exclude`")
     skip: bool = Field(default=False, description="leave such videos alone")
     profile: str = Field(default="", description="encode such videos by this profile alone")
@@ -90,7 +52,7 @@ class Rule(Table):
         return self
 
 
-class Library(Table):
+class Library(Frozen):
     """One media folder, what is made of it, where it goes, and when."""
 
     name: str = Field(description="how commands and statistics call it")
@@ -103,16 +65,15 @@ class Library(Table):
     keep_originals: float = Field(default=KEEP_DAYS, ge=0, description="days; only for `replace`")
     include: Names = Field(default=(), description="only matching files")
     exclude: Names = Field(default=(), description="not these files")
-    min_age: Duration = Field(default="", description="leave younger files alone, e.g. 7d")
-    min_saving: Saving = Field(default="", description="skip where less is expected, e.g. 20%")
-    settle: Duration = Field(default="10s", description="unchanged for so long is complete")
+    min_age: Duration = Field(default=0, description="leave younger files alone, e.g. 7d")
+    min_saving: Saving = Field(default=0, description="skip where less is expected, e.g. 20%")
+    settle: Duration = Field(default=10, description="unchanged for so long is complete")
     schedule: Names = Field(default=(), description="when it may run; empty: always")
     priority: int = Field(default=0, ge=-100, le=100, description="higher first")
     order: Literal["path", "saving"] = Field(
         default="path", description="saving: largest expected saving first"
     )
     max_hours_per_day: float = Field(default=0, ge=0, description="hours of encoding; 0: any")
-    stop_when_saved_gib: float = Field(default=0, ge=0, description="GiB saved; 0: never")
     watch: bool = Field(default=True, description="take new files while `hevcq service` runs")
     rules: tuple[Rule, ...] = Field(default=(), description="the first that fits decides")
 

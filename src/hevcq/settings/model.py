@@ -3,47 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
+from hevcq.domain.model import Frozen
 from hevcq.settings.libraries import Library, refuse_conflicts
 from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
-from hevcq.settings.schedule import ScheduleSettings
-from hevcq.settings.service import HealthSettings, ServiceSettings
+from hevcq.settings.quantities import Names
+from hevcq.settings.schedule import HealthSettings, ScheduleSettings
 from hevcq.settings.sync import SyncSettings
-from hevcq.settings.uploads import UploadSettings
-from hevcq.settings.web import WebSettings
+from hevcq.settings.web import UploadSettings, WebSettings
 
-ANYWHERE = frozenset(
-    {
-        "workers",
-        "min_free_mib",
-        "poll_s",
-        "stop_grace_s",
-        "log_level",
-        "log_style",
-        "metrics_emf",
-        "metrics_every_s",
-    }
-)
-"""Settings that a `hevcq.toml` found in the current folder may make: none of them runs a program,
-chooses a folder or a recipe, opens a port or sends data anywhere. A new setting is not among them."""
 PROGRAMS = frozenset({"ffmpeg", "ffprobe"})
 """Settings that name a program: with a `/` a path, else a name looked up in PATH."""
 
 
-def named(value: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Return the names of a list, or of a text with commas between them, each once."""
-    names = value.split(",") if isinstance(value, str) else value
-    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+def _folder(value: object) -> object:
+    """Refuse an empty name, which would be the current folder, wherever that happens to be."""
+    if value == "":
+        raise ValueError("must name a folder")
+    return value
 
 
-class AwsSettings(BaseModel):
+Folder = Annotated[
+    Path, BeforeValidator(_folder), AfterValidator(lambda path: path.expanduser().absolute())
+]
+MaybeFolder = Annotated[Folder | None, BeforeValidator(lambda value: value or None)]
+
+
+class AwsSettings(Frozen):
     """Where the farm is on AWS; `terraform output` prints these ready to paste."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     region: str = Field(default="", description="AWS region; empty: from the AWS configuration")
     endpoint_url: str = Field(default="", description="endpoint of an emulator; empty: AWS")
@@ -60,8 +51,7 @@ class AwsSettings(BaseModel):
         default="hevcq-",
         description="queues are named <prefix><profile>, dead letters <prefix><profile>-dlq",
     )
-    # Text too: Terraform says `hevc,720p`, where pydantic-settings takes a tuple only as JSON.
-    profiles: tuple[str, ...] | str = Field(
+    profiles: Names = Field(
         default=(),
         description="profiles that have a queue and workers there; empty: each without `fleet: "
         "{deployed: false}`",
@@ -81,53 +71,42 @@ class AwsSettings(BaseModel):
         description="tag an upload hevcq=done when all its jobs are done or skipped",
     )
 
-    @field_validator("profiles", mode="after")
-    @classmethod
-    def _split(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
-        return named(value)
-
     @property
     def videos(self) -> str:
         """The table of uploaded videos."""
         return self.videos_table or f"{self.table}-videos"
 
 
-class IngestSettings(BaseModel):
+class IngestSettings(Frozen):
     """What `hevcq ingest` makes of a library."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    # Text too: a variable may say `hevc,720p`, where pydantic-settings takes a tuple only as JSON.
-    profiles: tuple[str, ...] | str = Field(
+    profiles: Names = Field(
         default=("hevc",),
         description="profiles that `hevcq ingest` makes without --profile",
     )
 
     @field_validator("profiles", mode="after")
     @classmethod
-    def _split(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
-        found = named(value)
-        if not found:
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
             raise ValueError("must name at least one profile")
-        return found
+        return value
 
 
-class Settings(BaseModel):
+class Settings(Frozen):
     """Everything that can be configured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backend: Literal["embedded", "aws"] = Field(
         default="embedded", description="embedded (this machine) or aws"
     )
-    data_dir: Path = Field(
+    data_dir: Folder = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("hevcq", appauthor=False)),
         description="folder for the database, store and scratch files",
     )
-    scratch_dir: Path | None = Field(
+    scratch_dir: MaybeFolder = Field(
         default=None, description="folder for unfinished encodes; empty: inside data_dir"
     )
-    profiles_dir: Path | None = Field(
+    profiles_dir: MaybeFolder = Field(
         default=None, description="folder of profiles; empty: yours (`profiles init`), else shipped"
     )
     workers: int = Field(default=0, ge=0, le=1024, description="parallel encodes; 0: automatic")
@@ -140,12 +119,6 @@ class Settings(BaseModel):
     )
     min_free_mib: int = Field(
         default=1024, ge=0, description="free disk space (MiB) below which work pauses"
-    )
-    poll_s: float = Field(
-        default=0.5,
-        gt=0,
-        le=20,
-        description="embedded: seconds between checks for new messages of other processes",
     )
     stop_grace_s: float = Field(
         default=20,
@@ -182,9 +155,6 @@ class Settings(BaseModel):
     schedule: ScheduleSettings = Field(
         default_factory=ScheduleSettings, description="when this machine works"
     )
-    service: ServiceSettings = Field(
-        default_factory=ServiceSettings, description="what `hevcq service` does beside"
-    )
     health: HealthSettings = Field(
         default_factory=HealthSettings, description="what `hevcq service` reads whole each night"
     )
@@ -209,19 +179,6 @@ class Settings(BaseModel):
     def has_page(self) -> bool:
         """Whether anything of the page or its uploads is set."""
         return self.web != WebSettings() or self.uploads != UploadSettings()
-
-    @field_validator("data_dir", mode="before")
-    @classmethod
-    def _named(cls, value: object) -> object:
-        """An empty name would be the current folder, wherever that happens to be."""
-        if value == "":
-            raise ValueError("must name a folder")
-        return value
-
-    @field_validator("scratch_dir", "profiles_dir", mode="before")
-    @classmethod
-    def _none_if_empty(cls, value: object) -> object:
-        return None if value == "" else value
 
     @field_validator("libraries", mode="after")
     @classmethod

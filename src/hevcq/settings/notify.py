@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from hevcq.domain.model import Frozen
 from hevcq.ports.event_log import EVENTS, USUAL_EVENTS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
@@ -36,11 +37,7 @@ def _address(value: str) -> str:
     return value.rstrip("/")
 
 
-class _Listed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NotifySettings(_Listed):
+class NotifySettings(Frozen):
     """A person or a group that is notified by a service that apprise knows."""
 
     name: str = Field(default="", pattern=rf"{NAME}|^$", description="name for people")
@@ -74,7 +71,7 @@ class NotifySettings(_Listed):
         return int(hours) * 60 + int(minutes) if self.digest else None
 
 
-class WebhookSettings(_Listed):
+class WebhookSettings(Frozen):
     """A program that is notified by signed requests (Standard Webhooks)."""
 
     name: str = Field(default="", pattern=rf"{NAME}|^$", description="name for people")
@@ -109,7 +106,7 @@ class WebhookSettings(_Listed):
         return self
 
 
-class MediaServerSettings(_Listed):
+class MediaServerSettings(Frozen):
     """A media server that reads a video again once its file has changed."""
 
     kind: Literal["jellyfin", "plex", "sonarr", "radarr"] = Field(description="which program it is")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, UnknownProfile
-from hevcq.settings.loader import problem_text
+from hevcq.settings.explain import explain
 from hevcq.settings.model import Settings
 from hevcq.util.text import reason_of
 
@@ -70,7 +70,7 @@ def load_profile(path: Path) -> Profile:
     try:
         profile = Profile.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"Invalid profile {path}: {explain(error)}.") from error
+        raise ConfigError(f"Invalid profile {path}: {explain(error, Profile)}.") from error
     if profile.name != path.stem:
         raise ConfigError(
             f"The profile {path} is named {profile.name!r}; file name and `name` must match."
@@ -106,31 +106,6 @@ def _loaded(text: str, plain: Any) -> object:
             return mapping
 
     return yaml.load(text, Strict)  # noqa: S506 - a SafeLoader, stricter still
-
-
-def explain(error: ValidationError) -> str:
-    """Return each problem of a validation error as `key: what is wrong`, in one line."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        where = ".".join(str(part) for part in problem["loc"]) or "file"
-        message = problem_text(problem)
-        if problem["type"] == "extra_forbidden":
-            near = _nearest(problem["loc"])
-            message = "unknown key" + (f"; did you mean {near!r}?" if near else "")
-        lines.append(f"{where}: {message}")
-    return "; ".join(lines)
-
-
-def _nearest(loc: tuple[int | str, ...]) -> str:
-    """Return the key of a profile that looks most like the unknown one at `loc`, or ""."""
-    model: type[BaseModel] = Profile
-    for part in loc[:-1]:
-        inner = model.model_fields[str(part)].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return ""
-        model = inner
-    near = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1)
-    return near[0] if near else ""
 
 
 def load_profiles(folder: Path) -> dict[str, Profile]:

@@ -1,31 +1,40 @@
-"""Read durations, past times, sizes and rates that a person wrote."""
+"""Read durations, past times, sizes, rates and lists that a person wrote; each has a type for settings."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from fractions import Fraction
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
 
 from hevcq.errors import UsageError
 
 _NUMBER = r"(\d{1,15}(?:\.\d{1,6})?) ?"
 _DURATIONS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZES = {
-    **{f"{letter}ib": 1024.0**n for n, letter in enumerate("kmgt", 1)},
-    **{f"{letter}b": 1000.0**n for n, letter in enumerate("kmgt", 1)},
-    "b": 1.0,
+    **{f"{letter}ib": 1024**n for n, letter in enumerate("kmgt", 1)},
+    **{f"{letter}b": 1000**n for n, letter in enumerate("kmgt", 1)},
+    "b": 1,
 }
-_BIT_RATES = {"kbps": 1e3, "mbps": 1e6, "kbit/s": 1e3, "mbit/s": 1e6}
-_BYTE_RATES = {"k": 1024.0, "m": 1024.0**2, "g": 1024.0**3}
+_BIT_RATES = {"kbps": 125, "mbps": 125_000, "kbit/s": 125, "mbit/s": 125_000}
+_BYTE_RATES = {
+    f"{letter}{end}": 1024**n
+    for n, letter in enumerate("kmg", 1)
+    for end in ("", "/s", "b", "b/s", "ib", "ib/s")
+}
 
 
-def _amount(text: str, units: Mapping[str, float]) -> float | None:
+def _amount(text: str, units: Mapping[str, int], wanted: str) -> int:
     found = re.fullmatch(_NUMBER + r"([a-z/]+)", text.strip().lower())
-    return float(found[1]) * units[found[2]] if found and found[2] in units else None
+    if found is None or found[2] not in units:
+        if not text.strip():
+            return 0
+        raise ValueError(f"must be {wanted}")
+    return int(float(found[1]) * units[found[2]])
 
 
 def seconds(text: str) -> float:
@@ -57,53 +66,52 @@ def past_time(text: str, now: float) -> float:
         ) from error
 
 
-def size_bytes(text: str) -> float:
+def size_bytes(text: str) -> int:
     """Return a size such as `500MiB` or `2GB` in bytes; 0 if empty. Raises ValueError."""
-    found = _amount(text, _SIZES) if text else 0.0
-    if found is None:
-        raise ValueError("must be a size such as '500MiB' or '2GB'")
-    return found
+    return _amount(text, _SIZES, "a size such as '500MiB' or '2GB'")
 
 
-def bits_per_second(text: str) -> float:
-    """Return a bit rate such as `2500kbps` or `8Mbps` in bit/s; 0 if empty. Raises ValueError."""
-    found = _amount(text, _BIT_RATES) if text else 0.0
-    if found is None:
-        raise ValueError("must be a bit rate such as '2500kbps' or '8Mbps'")
-    return found
-
-
-def bytes_per_second(text: str) -> float:
-    """Return a rate such as `4M` or `500K` (binary units, a second) in bytes a second; 0, no limit, if empty.
+def bytes_per_second(text: str) -> int:
+    """Return a rate such as `4M` (MiB a second) or `8Mbps` in bytes a second; 0 if empty.
 
     Raises ValueError.
     """
-    if not text.strip():
-        return 0.0
-    found = _amount(re.sub(r"(?i)(?:i?b)?(?:/s)?$", "", text.strip()), _BYTE_RATES)
-    if not found:
-        raise ValueError("must be bytes a second such as 4M or 500K, or empty for no limit")
-    return found
+    return _amount(text, _BYTE_RATES | _BIT_RATES, "a rate such as '4M' (a second) or '8Mbps'")
 
 
-def _rate(text: str) -> str:
-    bytes_per_second(text)
-    return text
-
-
-ByteRate = Annotated[str, AfterValidator(_rate)]
-"""A setting that `bytes_per_second` reads; another text is refused when the settings are."""
-
-
-def saving(text: str) -> tuple[float, float]:
-    """Return a saving such as `500MiB` or `20%` as bytes and as a share (0 to 1); one of them is 0.
+def saving(text: str) -> float:
+    """Return a saving such as `20%` as a share below 1, or one such as `500MiB` in bytes.
 
     Raises ValueError.
     """
     share = re.fullmatch(_NUMBER + "%", text.strip())
     if share and float(share[1]) < 100:
-        return 0.0, float(share[1]) / 100
-    try:
-        return size_bytes(text), 0.0
-    except ValueError as error:
-        raise ValueError("must be a size or a share, such as '500MiB' or '20%'") from error
+        return float(share[1]) / 100
+    return _amount(text, _SIZES, "a size or a share, such as '500MiB' or '20%'")
+
+
+def share(text: str) -> Fraction:
+    """Return a share such as `1/12`, more than 0 and at most 1; 0 if empty. Raises ValueError."""
+    with contextlib.suppress(ValueError, ZeroDivisionError):
+        if not text or 0 < Fraction(text) <= 1:
+            return Fraction(text or 0)
+    raise ValueError("must be a share such as 1/12")
+
+
+def names(text: str, between: str = ",") -> tuple[str, ...]:
+    """Return the words of a text with `between` between them, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in text.split(between) if word.strip()))
+
+
+def _read(read: Callable[[str], object]) -> BeforeValidator:
+    return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
+
+
+Duration = Annotated[float, _read(seconds)]
+ByteSize = Annotated[int, _read(size_bytes)]
+Rate = Annotated[int, _read(bytes_per_second)]
+Saving = Annotated[float, _read(saving)]
+Share = Annotated[Fraction, _read(share)]
+# A variable may say `hevc,720p`; a file gives a list.
+Names = Annotated[tuple[str, ...], _read(names)]
+Windows = Annotated[tuple[str, ...], _read(lambda text: names(text, ";"))]

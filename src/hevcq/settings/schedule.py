@@ -1,22 +1,26 @@
-"""Settings of the hours in which this machine works, and of what else holds work back."""
+"""Settings of the hours in which this machine works, and of what is read whole in them."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from fractions import Fraction
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from hevcq.domain.model import Frozen
 from hevcq.domain.pause import Hours, RunningWork
 from hevcq.domain.schedule import Schedule
+from hevcq.settings.quantities import Rate, Share, Windows
+
+AT_NIGHT = ("01:00-06:00",)
 
 
-class ScheduleSettings(BaseModel):
+class ScheduleSettings(Frozen):
     """When work may run. Without any of these it always may."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    # Text too: a variable may say `Mon-Fri 22:00-06:30; Sat,Sun 00:00-24:00`.
-    windows: tuple[str, ...] | str = Field(
+    # A variable may say `Mon-Fri 22:00-06:30; Sat,Sun 00:00-24:00`.
+    windows: Windows = Field(
         default=(),
         description='hours in which work may run, like "Mon-Fri 22:00-06:30"; empty: always',
     )
@@ -35,11 +39,9 @@ class ScheduleSettings(BaseModel):
 
     @field_validator("windows", mode="after")
     @classmethod
-    def _windows(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
-        texts = value.split(";") if isinstance(value, str) else value
-        found = tuple(text.strip() for text in texts if text.strip())
-        Schedule.parse(found)
-        return found
+    def _windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        Schedule.parse(value)
+        return value
 
     @field_validator("timezone", mode="after")
     @classmethod
@@ -69,3 +71,19 @@ class ScheduleSettings(BaseModel):
     def conditional(self) -> bool:
         """Whether anything but the hours can hold work back."""
         return bool(self.gate_command)
+
+
+class HealthSettings(Frozen):
+    """Which part of the libraries `hevcq service` reads whole, and when."""
+
+    share: Share = Field(
+        default=Fraction(0),
+        description='share of the libraries that is read in a month, like "1/12"; empty: none',
+    )
+    limit: Rate = Field(
+        default=20 << 20, description="most bytes a second on average, like 20M; empty: no limit"
+    )
+
+    def schedule(self, machine: Sequence[str], timezone: str) -> Schedule:
+        """Return when it is read: in the windows of the machine, else at night."""
+        return Schedule.parse(tuple(machine) or AT_NIGHT, timezone)

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from hevcq.settings.quantities import ByteRate, bytes_per_second, seconds
+from hevcq.domain.model import Frozen
+from hevcq.settings.quantities import Duration, Rate
 
 
-class SyncSettings(BaseModel):
+class SyncSettings(Frozen):
     """One account whose folders are copied or moved to this machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="name in `hevcq sync NAME`"
@@ -34,10 +33,10 @@ class SyncSettings(BaseModel):
     mode: Literal["copy", "move"] = Field(
         default="copy", description="copy, or move: delete on the server what has landed safely"
     )
-    settle: str = Field(
-        default="10m", description="how long a file must stay the same before it is fetched"
+    settle: Duration = Field(
+        default=600.0, description="how long a file must stay the same before it is fetched"
     )
-    limit: ByteRate = Field(default="", description="bytes a second, such as 4M; empty: no limit")
+    limit: Rate = Field(default=0, description="bytes a second, such as 4M; empty: no limit")
 
     @field_validator("url", mode="after")
     @classmethod
@@ -70,18 +69,8 @@ class SyncSettings(BaseModel):
 
     @field_validator("settle", mode="before")
     @classmethod
-    def _duration(cls, value: object) -> str:
-        text = str(value).strip()
-        text = f"{text}s" if text[-1:].isdigit() else text or "none"
-        seconds(text)
-        return text
-
-    @property
-    def settle_s(self) -> float:
-        """Seconds that a file must stay the same before it is fetched."""
-        return seconds(self.settle)
-
-    @property
-    def limit_bytes_s(self) -> float:
-        """Largest rate in bytes a second, 0 for none."""
-        return bytes_per_second(self.limit)
+    def _said(cls, value: object) -> object:
+        """Nothing is no duration: a file that still grows must not be fetched."""
+        if value == "":
+            raise ValueError("must be a duration such as '10m'")
+        return value

@@ -1,32 +1,25 @@
-"""Settings of the web page, `hevcq serve`."""
+"""Settings of the web page, `hevcq serve`, and of uploads through it and the API."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
+from hevcq.domain.model import Frozen
+from hevcq.settings.quantities import Names
+
+GIB = 1 << 30
+"""Bytes of a GiB, in which people think of videos."""
+DAY_S = 86_400.0
 TOKEN_DAYS, MOST_TOKEN_DAYS = 90, 3650
 """Days that a program's token is valid unless somebody says otherwise, and at most."""
 
 
-def _words(value: object) -> object:
-    """Split `a, b` as a variable gives it; a file gives a list."""
-    if isinstance(value, str):
-        return tuple(word.strip() for word in value.split(",") if word.strip())
-    return value
-
-
-# Text too: pydantic-settings takes a tuple of a variable only as JSON.
-Words = Annotated[tuple[str, ...] | str, BeforeValidator(_words)]
-
-
-class OidcSettings(BaseModel):
+class OidcSettings(Frozen):
     """The OpenID provider that signs people in with `web.auth = "oidc"`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     issuer: str = Field(
         default="", description="address of the provider, as it calls itself; e.g. a Cognito pool's"
@@ -48,10 +41,8 @@ class OidcSettings(BaseModel):
     )
 
 
-class WebSettings(BaseModel):
+class WebSettings(Frozen):
     """The page that `hevcq serve` offers, and who may use it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(
@@ -61,7 +52,7 @@ class WebSettings(BaseModel):
         default="",
         description="address that people open, e.g. https://videos.example.org; empty: host and port",
     )
-    hosts: Words = Field(
+    hosts: Names = Field(
         default=(), description="further host names that requests may name, besides loopback"
     )
     auth: Literal["token", "users", "proxy", "oidc", "none"] = Field(
@@ -69,20 +60,17 @@ class WebSettings(BaseModel):
         description="sign-in: one token, users with passwords, a reverse proxy's header, an OpenID "
         "provider, or none (loopback only)",
     )
-    operators: Words = Field(
+    operators: Names = Field(
         default=(),
         description="operators. proxy: their names; oidc: verified addresses, and subjects without @",
     )
-    trusted_proxies: Words = Field(
+    trusted_proxies: Names = Field(
         default=(), description="addresses or networks of reverse proxies, e.g. 10.0.0.0/8"
     )
     proxy_header: str = Field(
         default="Remote-User",
         pattern=r"^[A-Za-z0-9-]{1,64}$",
         description="proxy: header in which the trusted proxy names the person",
-    )
-    session_hours: float = Field(
-        default=168, gt=0, le=8760, description="hours until a person must sign in again"
     )
     session_key: SecretStr = Field(
         default=SecretStr(""),
@@ -109,3 +97,31 @@ class WebSettings(BaseModel):
             except ValueError as error:
                 raise ValueError(f"holds {each!r}, which is no address or network") from error
         return value
+
+
+class UploadSettings(Frozen):
+    """How much may be uploaded, and how long uploaded files are kept."""
+
+    max_gib: float = Field(default=50, gt=0, le=48_800, description="largest video (GiB)")
+    owner_gib: float = Field(
+        default=0, ge=0, description="space that one person's videos may take (GiB); 0: no limit"
+    )
+    farm_gib: float = Field(
+        default=0, ge=0, description="space that all videos together may take (GiB); 0: no limit"
+    )
+    raw_retention_days: float = Field(
+        default=7,
+        ge=0,
+        description="days that the uploaded file is kept after all its renditions are published; it "
+        "is never deleted where one is missing",
+    )
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest video in bytes."""
+        return int(self.max_gib * GIB)
+
+    @property
+    def raw_retention_s(self) -> float:
+        """Seconds that the uploaded file is kept after its renditions are published."""
+        return self.raw_retention_days * DAY_S

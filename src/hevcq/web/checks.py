@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from hevcq.errors import ConfigError
 from hevcq.ports.videos import Accounts
-from hevcq.settings.uploads import GIB
-from hevcq.settings.web import WebSettings
+from hevcq.settings.web import GIB, WebSettings
 from hevcq.usecases.doctor import Area, Check
+from hevcq.usecases.videos.context import FARM_OPEN
 from hevcq.util.text import reason_of, size
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.authentication import make_mode
@@ -144,10 +144,10 @@ def _uploads(app: App) -> str:
                 remedy="Delete videos, or raise the limit.",
             )
         largest = min(largest, left)
-    if limits.farm_open and usage.open_uploads >= limits.farm_open:
+    if usage.open_uploads >= FARM_OPEN:
         raise ConfigError(
             f"{usage.open_uploads} uploads are unfinished, which is the limit: no other is accepted.",
-            remedy="Wait until they end or expire, or raise uploads.farm_open.",
+            remedy="Wait until they end or expire.",
         )
     return "; ".join([_room(app, largest), *words])
 

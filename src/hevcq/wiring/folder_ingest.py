@@ -19,7 +19,6 @@ from hevcq.library.scanning.scan import Filter, Found, Rejected, find
 from hevcq.library.scanning.unfinished import open_for_writing
 from hevcq.ports.catalog import UNPLACED
 from hevcq.settings.libraries import Library
-from hevcq.settings.quantities import seconds
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.disk_space import disk_space_of
@@ -212,7 +211,7 @@ class FolderIngest:
     def _start_watching(self) -> None:
         library = self.request.library
         roots = list(self.request.roots)
-        settle_s = SETTLE_S if library is None else seconds(library.settle)
+        settle_s = SETTLE_S if library is None else library.settle
         look_s = LOOK_S if library is None else _rescan_s(library)
         self._watch = Watch(
             self._scan, self._app.clock, settle_s=settle_s, look_s=look_s, busy=open_for_writing
@@ -315,7 +314,7 @@ def _rescan_s(library: Library) -> float:
     """Return the seconds between scans of a library in which nothing is reported to change."""
     if not mount_of(library.path).gives_events:
         return SHARE_RESCAN_S
-    matures_s = seconds(library.min_age)  # which no event announces
+    matures_s = library.min_age  # which no event announces
     return min(RESCAN_S, max(SHARE_RESCAN_S, matures_s)) if matures_s else RESCAN_S
 
 

@@ -113,10 +113,9 @@ class HealthWatch:
                 roots += [each.path, *([each.output] if each.output else [])]
         return Nights(
             tuple(root for root in roots if root.is_dir()),
-            health.part,
+            health.share,
             health.schedule(settings.schedule.windows, settings.schedule.timezone),
-            health.bytes_s,
-            health.decode,
+            health.limit,
         )
 
     def _held(self) -> str:

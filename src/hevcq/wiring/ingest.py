@@ -21,7 +21,7 @@ from hevcq.wiring.notify import notify_now
 from hevcq.wiring.worker import build_pool
 from hevcq.worker.signals import StopSignals
 
-LOCAL_POLL_S = 1.0
+LOCAL_POLL_S = 0.5
 """Longest time in seconds between reads of this machine's ledger."""
 PAUSE_EVERY_S = 1.0
 """Seconds between looks whether work is held back; on AWS each is a read of the ledger."""
@@ -136,7 +136,7 @@ class IngestApplication:
         self.summary.interrupted = self._signals.asked.is_set()
 
     def _poll_s(self) -> float:
-        return min(LOCAL_POLL_S, self._app.settings.poll_s) if self._embedded else FLEET_POLL_S
+        return LOCAL_POLL_S if self._embedded else FLEET_POLL_S
 
     def _start(self, items: Sequence[Item]) -> None:
         """Queue the items in the background, and start workers where they belong."""

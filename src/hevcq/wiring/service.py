@@ -111,7 +111,7 @@ class Service:
         syncs.start()
         checking.start()
         self._outlets.notifier.ready()
-        poll_s = min(LOCAL_POLL_S, self._app.settings.poll_s) if self._embedded else FLEET_POLL_S
+        poll_s = LOCAL_POLL_S if self._embedded else FLEET_POLL_S
         try:
             while self._alive():
                 self._look_after()

@@ -81,8 +81,8 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Open
                     folders=sync.folders,
                     target=sync.target,
                     move=sync.mode == "move",
-                    settle_s=sync.settle_s,
-                    bytes_s=sync.limit_bytes_s,
+                    settle_s=sync.settle,
+                    bytes_s=sync.limit,
                     least_free=settings.min_free_mib * MIB,
                 ),
             )

@@ -44,7 +44,7 @@ class SyncThread:
             for each in wanted:
                 if not self._stop.is_set():
                     self.check(each)
-            self._app.clock.wait(self._stop, pause_s(each.settle_s for each in wanted))
+            self._app.clock.wait(self._stop, pause_s(each.settle for each in wanted))
 
     def check(self, sync: SyncSettings) -> None:
         """Run one sync once; must not raise, as nobody else would hear of it."""

@@ -172,7 +172,6 @@ def _numbers(app: App) -> Numbers:
         # In a data folder sources are linked and renditions moved: no transfer to overlap.
         pipelined=settings.backend == "aws",
         grace_s=settings.stop_grace_s,
-        poll_s=settings.poll_s,
     )
 
 

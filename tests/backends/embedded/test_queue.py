@@ -9,7 +9,6 @@ from hevcq.domain.job import JobState, RenditionRef, Split, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage, StorageError
 from hevcq.ports.queue import Delivery, Queue
-from hevcq.settings.model import Settings
 
 
 @pytest.fixture
@@ -178,16 +177,6 @@ def test_a_woken_consumer_loses_no_race_with_its_own_timeout(queue: Queue, clock
         got = got or take(queue)
         assert len(got) == 1
         queue.ack(got[0])
-
-
-def test_the_poll_step_comes_from_the_settings(folder, clock) -> None:
-    from contracts.backends import PROFILES
-    from hevcq.backends.embedded.factory import open_embedded
-
-    opened = open_embedded(Settings(data_dir=folder, poll_s=0.1), PROFILES, clock)
-
-    assert opened.backend.queues["hevc"]._config.poll_s == 0.1
-    opened.close()
 
 
 def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -> None:

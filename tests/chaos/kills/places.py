@@ -31,7 +31,6 @@ class Place:
 
     folder: Path
     profiles: Mapping[str, Profile]
-    poll_s: float = 0.1
     emulator: Emulator | None = None
     clients: Clients | None = None
     aws: AwsSettings = field(default_factory=AwsSettings)
@@ -76,7 +75,7 @@ class Place:
     def open(self) -> Backend:
         """Open the ports, in a process that was made for this."""
         if not self.on_aws:
-            settings = Settings(data_dir=self.folder / "data", poll_s=self.poll_s)
+            settings = Settings(data_dir=self.folder / "data")
             return open_embedded(settings, self.profiles, SystemClock()).backend
         settings = Settings(backend="aws", data_dir=self.folder / "data", aws=self.aws)
         return open_aws(settings, self.profiles, SystemClock(), self.clients)

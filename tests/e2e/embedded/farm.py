@@ -91,7 +91,6 @@ class Farm:
             "HEVCQ_PROFILES_DIR": str(self.folder / "profiles"),
             "HEVCQ_MIN_FREE_MIB": "1",
             "HEVCQ_STOP_GRACE_S": "0",
-            "HEVCQ_POLL_S": "0.1",
             **(env or {}),
         }
         child = forkserver.start(

@@ -20,7 +20,7 @@ NULL = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     "words", [["--version"], ["status"], ["status", "--nope"], ["config", "--json"]], ids=" ".join
 )
 def test_it_prints_and_ends_as_the_installed_command_does(farm: Farm, words: list[str]) -> None:
-    env = {**os.environ, "HEVCQ_DATA_DIR": str(farm.data), "HEVCQ_POLL_S": "0.3"}
+    env = {**os.environ, "HEVCQ_DATA_DIR": str(farm.data), "HEVCQ_WORKERS": "3"}
     command = [str(HEVCQ), *words]
 
     forked = run(command, env=env, cwd=farm.folder, text=True)

@@ -17,7 +17,7 @@ from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.domain.schedule import Schedule
 from hevcq.settings.model import Settings
-from hevcq.settings.service import HealthSettings
+from hevcq.settings.schedule import HealthSettings
 from hevcq.usecases.health.check import HealthPorts
 from hevcq.usecases.health.nightly import NIGHTS, PATIENCE_S, NightlyCheck, Nights, Surroundings
 from support.clips import ManualClock
@@ -153,10 +153,9 @@ def test_a_wrong_setting_is_refused(wrong, said):
         Settings.model_validate({"health": wrong})
 
 
-def test_its_hours_are_the_machines_unless_it_has_its_own():
+def test_its_hours_are_the_machines_else_those_of_the_night():
     noon = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
     machine = ("11:00-13:00",)
     assert HealthSettings().schedule(machine, "UTC").open_at(noon)
-    assert not HealthSettings(hours="01:00-05:00").schedule(machine, "UTC").open_at(noon)
     assert not HealthSettings().schedule((), "UTC").open_at(noon)
     assert HealthSettings().schedule((), "UTC").open_at(NIGHT)

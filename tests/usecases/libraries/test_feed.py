@@ -167,17 +167,6 @@ def test_a_job_that_runs_counts_as_far_as_it_got_since_midnight() -> None:
     assert midnight(home.clock.now()) == home.clock.now() - 1.5 * 3600
 
 
-def test_a_library_stops_once_it_has_saved_enough() -> None:
-    home = Household(stop_when_saved_gib=1600 / 2**30)
-    home.encode("a.mp4", 0.1)
-    assert (home.budget.saved(), home.budget()) == (900, "")
-    home.encode("b.mp4", 0.1, size=0)  # still running
-    home.encode("c.mp4", 0.1)
-
-    assert home.budget.saved() == 1800
-    assert "has saved its 1.49012e-06 GiB (stop_when_saved_gib)." in home.budget()
-
-
 def test_a_library_begins_nothing_outside_its_schedule() -> None:
     home = Household(schedule=["Mon-Sun 22:00-06:00"])
 

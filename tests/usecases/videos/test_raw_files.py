@@ -159,7 +159,7 @@ def _queued_again(bench: VideoBench) -> Video:
 def _never_finished(bench: VideoBench) -> Video:
     video = bench.request(size=100)
     bench.send(video)
-    bench.limit(expire_hours=24 * 365, raw_retention_days=0)
+    bench.limit(raw_retention_days=0)
     return bench.farm.change(video, upload={**video.upload.model_dump(), "expires_at": 2e9})
 
 

@@ -20,8 +20,10 @@ from hevcq.errors import (
     UnknownProfile,
 )
 from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.videos import context
 from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import (
+    EXPIRE_S,
     MAX_REQUEST_KEY,
     complete_upload,
     expire_upload,
@@ -107,8 +109,11 @@ def test_a_size_outside_the_limits_is_refused(bench: VideoBench, size: int) -> N
     assert bench.farm.videos.usage().videos == 0
 
 
-def test_quotas_of_the_settings_hold(bench: VideoBench) -> None:
-    bench.limit(owner_open=1, farm_open=2)
+def test_open_uploads_are_bounded_for_one_and_for_all(
+    bench: VideoBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "OWNER_OPEN", 1)
+    monkeypatch.setattr(context, "FARM_OPEN", 2)
     bench.request()
     with pytest.raises(QuotaExceeded, match="1 unfinished"):
         bench.request()
@@ -177,10 +182,9 @@ def test_one_client_at_a_time_sends(bench: VideoBench) -> None:
 
 
 def test_an_unfinished_upload_expires_and_gives_its_room_back(bench: VideoBench) -> None:
-    bench.limit(expire_hours=2)
     video = bench.request()
     bench.send(video, CLIP[:5])
-    bench.clock.advance(2 * HOUR_S - 1)
+    bench.clock.advance(EXPIRE_S - 1)
     look_after(bench.farm)
     assert bench.now(video).status is VideoStatus.UPLOADING
 
@@ -195,13 +199,12 @@ def test_an_unfinished_upload_expires_and_gives_its_room_back(bench: VideoBench)
 
 
 def test_an_upload_that_goes_on_is_prolonged(bench: VideoBench) -> None:
-    bench.limit(expire_hours=2)
     video = bench.request()
     assert prolong(bench.farm, video) == video
-    bench.clock.advance(1.5 * HOUR_S)
+    bench.clock.advance(EXPIRE_S * 0.75)
     prolonged = prolong(bench.farm, video)
-    assert prolonged.upload.expires_at == bench.clock.now() + 2 * HOUR_S
-    bench.clock.advance(HOUR_S)
+    assert prolonged.upload.expires_at == bench.clock.now() + EXPIRE_S
+    bench.clock.advance(EXPIRE_S / 2)
     look_after(bench.farm)
     assert bench.now(video).status is VideoStatus.UPLOADING
 

@@ -115,7 +115,7 @@ def open_aws_video_files(settings: Settings, clock: Clock, clients: Clients) -> 
     """Return where uploads land: the input bucket, straight from the browser."""
     aws = settings.aws
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
-    return S3VideoFiles(clients.s3, buckets, clock, link_s=settings.uploads.link_hours * 3600)
+    return S3VideoFiles(clients.s3, buckets, clock)
 
 
 def machine_name(data_dir: Path) -> str:

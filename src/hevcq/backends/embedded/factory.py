@@ -24,7 +24,7 @@ from hevcq.ports.catalog import Catalog
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.util.clock import Clock
-from hevcq.util.processes import FOLDER, REAP_INTERVAL_S, Processes
+from hevcq.util.processes import FOLDER, Processes
 
 OBJECTS = "objects"
 
@@ -62,8 +62,7 @@ def open_embedded(
     _refuse_orphans(folder)
     database = Database(folder / DATABASE, notice=notice)
     with file_errors("written", folder / FOLDER):
-        interval_s = min(REAP_INTERVAL_S, settings.poll_s)
-        processes = Processes(folder / FOLDER, clock, interval_s=interval_s)
+        processes = Processes(folder / FOLDER, clock)
     store = FileStore(folder / OBJECTS, database, clock, owner=processes.owner)
 
     def free(owner: str, died_alone: bool) -> None:  # noqa: FBT001 - as Processes.reap calls it
@@ -78,7 +77,7 @@ def open_embedded(
             name,
             database,
             clock,
-            _config(profile, settings),
+            QueueConfig(profile.queue.visibility_s, profile.queue.max_receives),
             owner=processes.owner,
             reap=lambda: processes.reap(free),
         )
@@ -108,11 +107,6 @@ def _close(database: Database, processes: Processes, store: FileStore) -> None:
         tidy = not store.unfinished and not holds(database, processes.owner)
     processes.close(forget=tidy)
     database.close()
-
-
-def _config(profile: Profile, settings: Settings) -> QueueConfig:
-    numbers = profile.queue
-    return QueueConfig(numbers.visibility_s, numbers.max_receives, poll_s=settings.poll_s)
 
 
 def open_catalog(

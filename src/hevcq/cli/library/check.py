@@ -111,7 +111,7 @@ def _request(
     paths: Sequence[Path], *, decode: bool, share: str, limit: str, again: bool
 ) -> CheckRequest:
     from hevcq.settings.quantities import bytes_per_second
-    from hevcq.settings.service import share as share_of
+    from hevcq.settings.quantities import share as share_of
     from hevcq.usecases.health.check import CheckRequest
 
     try:

@@ -112,11 +112,7 @@ class Options:
             self.output,
             self.replace,
         )
-        limits = [
-            each.name
-            for each in self.libraries
-            if each.schedule or each.max_hours_per_day or each.stop_when_saved_gib
-        ]
+        limits = [each.name for each in self.libraries if each.schedule or each.max_hours_per_day]
         return [
             (
                 bool(self.libraries) and (any(own) or self.keep_originals is not None),

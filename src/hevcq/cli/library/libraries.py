@@ -96,12 +96,14 @@ def add(
     Nothing is asked, and comments in the file stay. What else it may have, such as rules, an order
     or a budget, is added in the file.
     """
-    from hevcq.settings.edit import append_table, own_file
+    from hevcq.settings.edit import append_table
     from hevcq.usecases.library_state import count_videos, folder_state, watching
 
     cli, folder = cli_of(ctx), path.expanduser().absolute()
     if not folder.is_dir():
         raise UsageError(f"No such folder: {printable(path)}.")
+    from hevcq.settings.loader import own_file
+
     settings = cli.loaded().settings
     _refuse(folder, place, output, settings.libraries)
     file = own_file(cli.config)

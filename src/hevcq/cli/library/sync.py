@@ -58,7 +58,7 @@ def sync(
         shown = _Shown(cli, app, as_json=as_json)
         code = _run(shown, wanted, signals.asked, dry_run=dry_run)
         while watch and not dry_run and not signals.asked.is_set():
-            app.clock.wait(signals.asked, pause_s(each.settle_s for each in wanted))
+            app.clock.wait(signals.asked, pause_s(each.settle for each in wanted))
             shown.watching = True
             if not signals.asked.is_set():
                 code = _run(shown, wanted, signals.asked, dry_run=False)

@@ -24,9 +24,12 @@ def service(
     unit: Annotated[
         bool, typer.Option("--unit", help="Print a unit file for systemd, and end.")
     ] = False,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Serve the web page too, if it is installed.")
+    ] = True,
     as_json: EventsAsJson = False,
 ) -> None:
-    """Look after the libraries of the settings until stopped.
+    """Watch and process the configured libraries.
 
     Encodes new videos of the libraries by their rules, runs workers, deletes kept originals when
     their time is over, and serves the page where it is installed. SIGHUP reads the settings again;
@@ -35,10 +38,10 @@ def service(
     if unit:
         typer.echo((files("hevcq") / "hevcq.service").read_text(encoding="utf-8"), nl=False)
         return
-    _run(cli_of(ctx), as_json=as_json)
+    _run(cli_of(ctx), page=page, as_json=as_json)
 
 
-def _run(cli: Cli, *, as_json: bool) -> None:
+def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
     from hevcq.cli.output.live import open_display
     from hevcq.domain.events import EventName, IngestEvent
     from hevcq.settings.model import Settings
@@ -66,7 +69,7 @@ def _run(cli: Cli, *, as_json: bool) -> None:
             names = [each.name for each in opened.settings.libraries if each.watch]
             ends = "; Ctrl-C stops" if sys.stderr.isatty() else ""
             cli.echo(f"Looking after {', '.join(names) or 'no library'}{ends}.")
-            end_page = _serve_page(opened, cli) if opened.settings.service.page else None
+            end_page = _serve_page(opened, cli) if page else None
             try:
                 running.run()
             finally:

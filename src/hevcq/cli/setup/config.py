@@ -27,7 +27,7 @@ def config() -> None:
 @app.command(cls=PlainCommand)
 def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show each setting, its value and where it came from."""
-    from hevcq.settings.loader import leaves
+    from hevcq.settings.explain import leaves
     from hevcq.settings.model import Settings
 
     loaded = cli_of(ctx).loaded()

@@ -39,12 +39,11 @@ class Nights:
     share: Fraction
     schedule: Schedule
     bytes_s: float = 0.0
-    decode: bool = False
 
     def request(self) -> CheckRequest:
         """Return what one night reads."""
         part = min(Fraction(1), self.share / NIGHTS)
-        return CheckRequest(self.roots, decode=self.decode, share=part, bytes_s=self.bytes_s)
+        return CheckRequest(self.roots, share=part, bytes_s=self.bytes_s)
 
 
 @dataclass(frozen=True, slots=True)

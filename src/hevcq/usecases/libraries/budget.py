@@ -1,6 +1,6 @@
-"""Decide whether a library may begin another encode: schedule, hours of today, space saved so far.
+"""Decide whether a library may begin another encode: its schedule, and the hours of today.
 
-The last two are read from the database, so a restart forgets nothing.
+The hours are read from the database, so a restart forgets nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.pause import moment
 from hevcq.domain.schedule import Schedule
 from hevcq.ports.backend import Ledger
-from hevcq.ports.catalog import Catalog, PlacementState
+from hevcq.ports.catalog import Catalog
 from hevcq.ports.ledger import JobFilter
 from hevcq.settings.libraries import Library
 from hevcq.util.clock import Clock
@@ -19,8 +19,6 @@ from hevcq.util.text import printable
 
 MEASURED_EVERY_S = 30.0
 """Seconds for which an answer counts: reading it costs a walk over the library's placements."""
-IN_PLACE = frozenset({PlacementState.PLACED, PlacementState.REPLACED, PlacementState.EXPIRED})
-GIB = 1024**3
 HOUR_S = 3600.0
 
 
@@ -47,13 +45,12 @@ class Budget:
         self._library, self._ledger = library, ledger
         self._schedule = Schedule.parse(library.schedule, timezone)
         self._catalog, self._clock = catalog, clock
-        self._saved: dict[str, int] = {}
         self._answer, self._until = "", 0.0
 
     def __call__(self) -> str:
         """Return one sentence, or ""."""
         library, now = self._library, self._clock.monotonic()
-        if not (library.schedule or library.max_hours_per_day or library.stop_when_saved_gib):
+        if not (library.schedule or library.max_hours_per_day):
             return ""
         if now >= self._until:
             self._answer, self._until = self._measured(), now + MEASURED_EVERY_S
@@ -69,9 +66,6 @@ class Budget:
         most = library.max_hours_per_day
         if most and self.hours_today() >= most:
             return f"Library {name} has used its {most:g} h of today (max_hours_per_day)."
-        least = library.stop_when_saved_gib
-        if least and self.saved() >= least * GIB:
-            return f"Library {name} has saved its {least:g} GiB (stop_when_saved_gib)."
         return ""
 
     def hours_today(self) -> float:
@@ -84,18 +78,6 @@ class Budget:
         ended = JobFilter(states=SETTLED, updated_after=since)
         jobs = {job.job_id: job for each in (running, ended) for job in self._ledger.jobs(each)}
         return sum(_spent(job, since, now) for name, job in jobs.items() if name in mine) / HOUR_S
-
-    def saved(self) -> int:
-        """Return the bytes by which all renditions in place are smaller than their sources."""
-        total = 0
-        for each in self._catalog.placements(states=IN_PLACE, under=self._library.place_on_disk):
-            if each.job_id not in self._saved:
-                job = self._ledger.get(each.job_id)
-                made = job.rendition if job is not None else None
-                smaller = each.fingerprint.size - made.size if made is not None else 0
-                self._saved[each.job_id] = max(0, smaller)
-            total += self._saved[each.job_id]
-        return total
 
 
 def _spent(job: JobRecord, since: float, now: float) -> float:

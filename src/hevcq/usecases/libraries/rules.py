@@ -9,15 +9,14 @@ from functools import lru_cache
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.library.scanning.scan import Found, Matcher, Rejected, RejectionCause, matcher
 from hevcq.settings.libraries import Library, Rule
-from hevcq.settings.quantities import bits_per_second, saving, seconds, size_bytes
 from hevcq.usecases.ingest.decide import Disposition, Item, Video
 from hevcq.usecases.ingest.forecast import Rates, work_of
-from hevcq.util.text import printable, size
+from hevcq.util.text import duration, printable, size
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What rules ask of a video. `bit_rate` (bit/s), `width` and `height` are None where unknown.
+    """What rules ask of a video. `rate` (bytes a second) and `height` are None where unknown.
 
     `relative` is the path below the library, `age_s` the seconds since the file changed.
     """
@@ -26,20 +25,19 @@ class Facts:
     size: int
     age_s: float
     codec: str = ""
-    bit_rate: float | None = None
-    width: int | None = None
+    rate: float | None = None
     height: int | None = None
 
 
 def facts_of(relative: str, size: int, age_s: float, info: MediaInfo) -> Facts:
     """Return the facts of a probed file; its first video stream is the one that counts."""
     seconds_long = info.duration_s or 0.0
-    rate = size * 8 / seconds_long if seconds_long > 0 else None
+    rate = size / seconds_long if seconds_long > 0 else None
     stream = next(iter(info.of_kind(StreamKind.VIDEO)), None)
     codec = stream.codec if stream is not None else ""
     picture = stream.video if stream is not None else None
-    shown = picture.display_size if picture is not None else (None, None)
-    return Facts(relative, size, age_s, codec, rate, *shown)
+    height = picture.display_size[1] if picture is not None else None
+    return Facts(relative, size, age_s, codec, rate, height)
 
 
 def first_match(rules: Sequence[Rule], facts: Facts) -> int | None:
@@ -57,11 +55,10 @@ def holds(rule: Rule, facts: Facts) -> bool:
         (not least or (value is not None and value >= least))
         and (not most or (value is not None and value <= most))
         for value, least, most in (
-            (facts.bit_rate, bits_per_second(rule.min_bitrate), bits_per_second(rule.max_bitrate)),
-            (facts.width, rule.min_width, rule.max_width),
+            (facts.rate, rule.min_bitrate, rule.max_bitrate),
             (facts.height, rule.min_height, rule.max_height),
-            (facts.age_s, seconds(rule.min_age), seconds(rule.max_age)),
-            (facts.size, size_bytes(rule.min_size), size_bytes(rule.max_size)),
+            (facts.age_s, rule.min_age, rule.max_age),
+            (facts.size, rule.min_size, rule.max_size),
         )
     )
 
@@ -108,16 +105,16 @@ class Acceptance:
     def _worth(self, item: Item) -> Item:
         if not (self.library.min_saving and item.plan and item.profile and item.info):
             return item
-        least, share = saving(self.library.min_saving)
         output = self.rates.size([work_of(item.plan, item.profile.video.preset, item.info)])
         expected = item.size - (output.low + output.high) / 2
-        if expected >= max(least, share * item.size):
+        least = self.library.min_saving
+        if expected >= (least * item.size if least < 1 else least):
             return item
         about = size(max(0.0, expected))
+        wanted = f"{least:.0%}" if least < 1 else size(least)
         return _skipped(
             item,
-            f"Expected to save about {about}, less than min_saving = {self.library.min_saving} of"
-            f" {self._name}.",
+            f"Expected to save about {about}, less than min_saving = {wanted} of {self._name}.",
         )
 
 
@@ -126,17 +123,16 @@ def _skipped(item: Item, reason: str) -> Item:
 
 
 def old_enough(
-    found: Iterable[Found | Rejected], least: str, now: float
+    found: Iterable[Found | Rejected], least_s: float, now: float
 ) -> Iterator[Found | Rejected]:
-    """Yield what a scan found, with files changed less than `least` (`min_age`) ago as rejected.
+    """Yield what a scan found, with files changed less than `least_s` (`min_age`) ago as rejected.
 
     `now` is wall seconds. A file of the future (a camera's clock) is as young as can be.
     """
-    least_s = seconds(least)
     for each in found:
         young = isinstance(each, Found) and now - each.fingerprint.mtime_ns / 1e9 < least_s
         if isinstance(each, Found) and young:
-            reason = f"Changed less than {least} ago (min_age); taken later."
+            reason = f"Changed less than {duration(least_s)} ago (min_age); taken later."
             yield Rejected(each.path, each.root, RejectionCause.GROWING, reason)
         else:
             yield each

@@ -11,8 +11,11 @@ from hevcq.errors import NoSuchVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.videos import MAX_PAGE, Quota, VideoFiles, VideoFilter, VideoRecords
-from hevcq.settings.uploads import GIB, UploadSettings
+from hevcq.settings.web import GIB, UploadSettings
 from hevcq.util.clock import Clock
+
+OWNER_OPEN, FARM_OPEN = 10, 200
+"""Unfinished uploads that one person, and everybody together, may have."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class VideoFarm:
         limits = self.limits
         return Quota(
             owner_size=int(limits.owner_gib * GIB) or None,
-            owner_open=limits.owner_open or None,
+            owner_open=OWNER_OPEN,
             farm_size=int(limits.farm_gib * GIB) or None,
-            farm_open=limits.farm_open or None,
+            farm_open=FARM_OPEN,
         )
 
     def find(self, video_id: str, owner: str | None) -> Video:

@@ -6,7 +6,7 @@ from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, job_id
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.errors import Conflict, HevcqError, VerificationFailed
-from hevcq.settings.uploads import DAY_S
+from hevcq.settings.web import DAY_S
 from hevcq.usecases.placement.lived_time import lived_s
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import kept_name

@@ -27,6 +27,8 @@ from hevcq.usecases.videos.context import VideoFarm
 from hevcq.util.log import get_logger
 from hevcq.util.text import size
 
+EXPIRE_S = 2 * 86_400.0
+"""Seconds without progress until an upload is dropped."""
 REQUEST_KEPT_S = 86_400.0
 """Seconds that an idempotency key is kept."""
 MAX_REQUEST_KEY = 255
@@ -138,7 +140,7 @@ def _record(
         name=one_line(request.name, MAX_FILE_NAME),
         size=request.size,
         media_type=claimed_type(request.media_type, request.name),
-        expires_at=now + farm.limits.expire_s,
+        expires_at=now + EXPIRE_S,
     )
     title = one_line(request.title, MAX_TITLE) or one_line(
         upload.name.rpartition(".")[0], MAX_TITLE
@@ -168,9 +170,9 @@ def _prepared(farm: VideoFarm, video: Video) -> Video:
 def prolong(farm: VideoFarm, video: Video) -> Video:
     """Give an upload that makes progress its whole time again, once half of it is over."""
     now = farm.clock.now()
-    if video.upload.expires_at - now > farm.limits.expire_s / 2:
+    if video.upload.expires_at - now > EXPIRE_S / 2:
         return video
-    upload = video.upload.model_copy(update={"expires_at": now + farm.limits.expire_s})
+    upload = video.upload.model_copy(update={"expires_at": now + EXPIRE_S})
     return farm.change(video, upload=upload.model_dump())
 
 

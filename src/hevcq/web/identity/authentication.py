@@ -28,6 +28,8 @@ TAKE_TOKENS = ("/api/", "/uploads", "/media/")
 OF_TOKENS = (*TAKE_TOKENS, *PUBLIC)
 FOR_PEOPLE = "Pages are for people: a program's token is for /api/v1, /uploads and /media."
 SIGN_IN = "/sign-in"
+SESSION_HOURS = 7 * 24.0
+"""Hours until a person must sign in again."""
 CLOSE = {"Connection": "close"}
 
 
@@ -54,10 +56,11 @@ class Authenticator:
         role, mark = Role(claims["role"]), claims["mark"]
         return self.mode.still(Person(claims["sub"], claims["name"], role, mark=mark))
 
-    def sign_in(self, response: Response, person: Person, hours: float) -> None:
-        """Set the session's cookie, which ends after so many `hours` at most."""
+    def sign_in(self, response: Response, person: Person) -> None:
+        """Set the session's cookie, which ends after SESSION_HOURS at most."""
         now = self._clock.now()
-        hours = min(hours, self.mode.role_hours) if person.role is Role.OPERATOR else hours
+        operator = person.role is Role.OPERATOR
+        hours = min(SESSION_HOURS, self.mode.role_hours) if operator else SESSION_HOURS
         claims = {"sub": person.owner, "name": person.name, "role": person.role}
         claims |= {"mark": person.mark, "jti": new_token()}
         self.cookies.write(response, SESSION, claims, until=now + hours * 3600, now=now)

@@ -127,7 +127,7 @@ class SignIn:
 def signed_in(services: Services, person: Person, after: str) -> Response:
     """Return the response that starts a session."""
     response = RedirectResponse(after, 303)
-    services.authenticator.sign_in(response, person, services.settings.session_hours)
+    services.authenticator.sign_in(response, person)
     return response
 
 

@@ -39,6 +39,8 @@ MAX_PARTS = 10_000
 """S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 PART_BYTES = 64 * MIB
 VALID_S = 3600
+LINK_S = 6 * 3600
+"""Seconds that a link to a stored file is valid: longer than anybody watches."""
 """Seconds that the address of an upload is valid: S3 asks when a request begins."""
 PREFLIGHT_S = 10
 """Seconds for an answer about CORS."""
@@ -50,8 +52,8 @@ GONE = frozenset({"NoSuchUpload", "404", "NotFound"})
 class S3VideoFiles(VideoFiles):
     """Uploads at `UPLOAD/<id>` of the input bucket; published files by signed links."""
 
-    def __init__(self, s3: S3Client, buckets: Buckets, clock: Clock, *, link_s: float) -> None:
-        self._s3, self._buckets, self._clock, self._link_s = s3, buckets, clock, link_s
+    def __init__(self, s3: S3Client, buckets: Buckets, clock: Clock) -> None:
+        self._s3, self._buckets, self._clock = s3, buckets, clock
 
     def prepare(self, video: Video) -> str:
         """Begin the multipart upload, with the video's owner as metadata."""
@@ -212,7 +214,7 @@ class S3VideoFiles(VideoFiles):
             "ResponseContentDisposition": disposition(name, attachment=attachment),
         }
         with translate_errors(f"sign a link to {place['Key']!r}"):
-            url = self._s3.generate_presigned_url("get_object", wanted, ExpiresIn=int(self._link_s))
+            url = self._s3.generate_presigned_url("get_object", wanted, ExpiresIn=LINK_S)
         if not url:
             raise Unavailable("S3 signed no link.")
         return url

@@ -47,12 +47,11 @@ PURGE = "DELETE FROM dead_letter WHERE id = ? AND queue = ?"
 class QueueConfig:
     """The settings of a queue, from its profile.
 
-    `visibility_s` and `poll_s`, the interval of checks for messages of other processes, are seconds.
+    `visibility_s` is seconds.
     """
 
     visibility_s: float
     max_receives: int
-    poll_s: float = SLICE_S
 
 
 class SqliteQueue(Queue):
@@ -150,7 +149,7 @@ class SqliteQueue(Queue):
 
     def _wait(self, seen: int, left: float, due: float | None) -> bool:
         """Wait for a notification or a deadline; return whether one came, to save a query."""
-        pause = min(left, self._config.poll_s, SLICE_S)
+        pause = min(left, SLICE_S)
         if due is not None:
             pause = min(pause, max(0.0, due - self._clock.now()))
         with self._condition:
