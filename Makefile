@@ -20,7 +20,7 @@ STATE ?=
 TF_INIT = $(TF) init -input=false $(if $(STATE),-backend-config=$(STATE)) $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
 # What guards data; tests marked as repeating a way at each of its steps need not run.
 COVERING := $(addprefix tests/,domain worker contracts library ops backends settings usecases ffmpeg chaos/test_hostile_library.py \
-	cli/test_doctor.py cli/test_dead_letters.py cli/test_notify.py cli/test_status.py web/test_board.py web/test_media.py)
+	cli/test_doctor.py cli/test_failures.py cli/test_notify.py cli/test_status.py web/test_board.py web/test_media.py)
 # Two more than two cores: many tests wait (for a provider, a child, a lease) and leave theirs idle.
 TESTERS ?= 4
 # In memory where there is room: most tests write small files and wait for each to be durable.

@@ -201,8 +201,10 @@ def check_work(image: Image) -> None:
     made = [path for path in (CACHE / "scratch" / "media").glob("*.mp4") if path.name != "clip.mp4"]
     require(len(made) == 1, "the worker encoded a clip")
     name = made[0].name
-    said = image.run(["hevcq", "verify", "/scratch/media/clip.mp4", f"/scratch/media/{name}"])
-    require(bool(said), f"hevcq verify: {said.strip().splitlines()[-1]}")
+    said = image.run(
+        ["hevcq", "check", f"/scratch/media/{name}", "--source", "/scratch/media/clip.mp4"]
+    )
+    require(bool(said), f"hevcq check: {said.strip().splitlines()[-1]}")
 
 
 class Home:
@@ -312,8 +314,8 @@ def check_page(home: Home) -> None:
     require(home.run(python, "-c", asks, check=False).strip() == "200", "/healthz answers 200")
     said = home.run("hevcq-health").strip()
     require(bool(said), f"hevcq-health: {said}")
-    token = home.run("hevcq", "web", "new-token").split()
-    require(bool(token), "hevcq web new-token prints what signs one in")
+    token = home.run("hevcq", "serve", "new-token").split()
+    require(bool(token), "hevcq serve new-token prints what signs one in")
     home.run(python, "-c", "import apprise")
 
 

@@ -248,7 +248,7 @@ def take_down(wanted: argparse.Namespace) -> None:
 
 
 WHAT_NOW = """the farm holds what is listed above; nothing was changed.
-  To fetch renditions first: hevcq collect, or hevcq ingest, which waits for what is under way.
+  To fetch renditions first: hevcq ingest --collect-only, or hevcq ingest, which waits for what is under way.
   To take the farm down and leave buckets and job records in the account: make destroy DATA=keep
   To delete all of it: make destroy DATA=delete"""
 

@@ -73,7 +73,7 @@ FORMATS = """
 ## What a container carries
 
 What a rendition's container or codec cannot hold is dropped, converted or refused by the policies above,
-named by `hevcq plan` before the encode and in the certificate. The profiles `webm`, `av1`, `mkv`, `ogg`
+named by `hevcq profiles plan` before the encode and in the certificate. The profiles `webm`, `av1`, `mkv`, `ogg`
 and `avi` come with hevcq and are asked for by name (`hevcq ingest -p webm`); no upload makes them unasked,
 and Terraform gives them a queue only if its variable `profiles` names them.
 

@@ -58,10 +58,10 @@ def test_a_name_that_matches_nothing_is_reported(hevcq, farm):
     assert ran.out == ""
 
 
-def test_a_cancelled_job_is_queued_again_by_reprocess(hevcq, farm):
+def test_a_cancelled_job_is_queued_again_by_retry(hevcq, farm):
     path, (job,) = farm.queued("a.mp4")
     hevcq("cancel", path)
 
-    assert hevcq("reprocess", path).code == 0
+    assert hevcq("retry", path).code == 0
 
     assert state(farm, job) is JobState.QUEUED

@@ -171,7 +171,7 @@ def test_a_ledger_from_the_future_is_a_finding(hevcq, fake_ffmpeg, farm, data_di
     assert any("from the future" in line for line in wrong(ran))
 
 
-@pytest.mark.parametrize("command", [["status", "--json"], ["dead-letters", "list"], ["worker"]])
+@pytest.mark.parametrize("command", [["status", "--json"], ["failures", "list"], ["worker"]])
 def test_a_damaged_database_is_one_sentence_with_the_way_out(hevcq, data_dir: Path, command):
     data_dir.mkdir()
     damage = b"this is no database" * 1000
@@ -268,7 +268,7 @@ def test_the_page_is_checked_where_it_is_set_up(hevcq, fake_ffmpeg, data_dir: Pa
     assert ran.code == ExitCode.CONFIG
     (line,) = wrong(ran)
     assert line.split()[1] == "sign-in"
-    assert "hevcq web add-user" in line
+    assert "hevcq serve add-user" in line
     monkeypatch.setenv("HEVCQ_WEB__AUTH", "token")
     assert "sign-in" not in hevcq("doctor").out, "these are the defaults"
     (data_dir / "web").mkdir()

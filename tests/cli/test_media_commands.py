@@ -44,7 +44,7 @@ def rendition(farm, hevcq, clip: Path, tmp_path: Path) -> Path:
 def test_a_drained_worker_leaves_a_rendition_that_verify_accepts_and_certifies(
     hevcq, clip: Path, rendition: Path
 ):
-    ran = hevcq("verify", clip, rendition, "--json")
+    ran = hevcq("check", rendition, "--source", clip, "--json")
 
     *gates, verdict = ran.lines
     assert ran.code == 0, ran.out
@@ -64,7 +64,7 @@ def test_verify_without_a_certificate_says_what_it_could_not_know(
 ):
     rendition.with_name(f"{rendition.name}.certificate.json").unlink()
 
-    ran = hevcq("verify", clip, rendition)
+    ran = hevcq("check", rendition, "--source", clip)
 
     assert ran.code == 0, ran.out
     assert "there is no encode log" in ran.out
@@ -74,7 +74,7 @@ def test_verify_without_a_certificate_says_what_it_could_not_know(
 def test_verify_refuses_a_cut_rendition(hevcq, clip: Path, rendition: Path):
     rendition.write_bytes(rendition.read_bytes()[: rendition.stat().st_size // 2])
 
-    ran = hevcq("verify", clip, rendition)
+    ran = hevcq("check", rendition, "--source", clip)
 
     assert ran.code == ExitCode.SOME_FAILED
     assert "Verification failed" in ran.out.splitlines()[-1]
@@ -84,14 +84,14 @@ def test_verify_refuses_a_forged_certificate(hevcq, clip: Path, rendition: Path)
     proof = rendition.with_name(f"{rendition.name}.certificate.json")
     proof.write_text(proof.read_text().replace('"passed"', '"failed"', 1))
 
-    ran = hevcq("verify", clip, rendition)
+    ran = hevcq("check", rendition, "--source", clip)
 
     assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
     assert "(G0)" in ran.err
 
 
 def test_verify_names_a_certificate_that_is_not_there(hevcq, clip: Path):
-    ran = hevcq("verify", clip, clip, "--certificate", "gone.json")
+    ran = hevcq("check", clip, "--source", clip, "--certificate", "gone.json")
 
     assert ran.code == ExitCode.USAGE
     assert "gone.json" in ran.err
@@ -100,8 +100,8 @@ def test_verify_names_a_certificate_that_is_not_there(hevcq, clip: Path):
 def test_probe_tells_the_facts_whatever_the_name_says(hevcq, clip: Path):
     lying = clip.rename(clip.with_name("song.mp3"))
 
-    ran = hevcq("probe", lying)
-    (line,) = hevcq("probe", lying, "--json").lines
+    ran = hevcq("profiles", "plan", lying)
+    line, *_plans = hevcq("profiles", "plan", lying, "--json").lines
 
     assert ran.code == 0
     assert "#0 video, h264, 320x180" in ran.out
@@ -116,7 +116,7 @@ def test_probe_of_what_is_no_video_names_the_file(hevcq, tmp_path: Path, content
     if content is not None:
         path.write_bytes(content)
 
-    ran = hevcq("probe", path)
+    ran = hevcq("profiles", "plan", path)
 
     missing = content is None
     assert (ran.code, ran.out) == (ExitCode.USAGE if missing else ExitCode.SOME_FAILED, "")

@@ -1,4 +1,4 @@
-"""`hevcq notify`, and messages of real work to a server on this machine."""
+"""`hevcq config notify`, and messages of real work to a server on this machine."""
 
 import base64
 import json
@@ -34,17 +34,17 @@ def webhook(server, monkeypatch) -> WebhookTaker:
 
 
 def test_a_test_message_is_signed_and_says_what_it_is(hevcq, webhook):
-    assert hevcq("notify", "test").out == "taken  mine\n"
+    assert hevcq("config", "notify", "test").out == "taken  mine\n"
 
     ((headers, body),) = webhook.got
     assert Reference(SECRET).verify(body, headers)["type"] == "test"
-    assert hevcq("notify", "test", "mine").code == 0
-    assert hevcq("notify", "test", "yours").code == ExitCode.USAGE
+    assert hevcq("config", "notify", "test", "mine").code == 0
+    assert hevcq("config", "notify", "test", "yours").code == ExitCode.USAGE
 
 
 def test_a_receiver_that_refuses_is_a_failure_with_its_reason(hevcq, webhook):
     webhook.status = 500
-    ran = hevcq("notify", "test")
+    ran = hevcq("config", "notify", "test")
     assert ran.code == ExitCode.SOME_FAILED
     assert "failed  mine: Not taken: it answered 500." in ran.out
 
@@ -65,20 +65,20 @@ def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_once_it_answers(
     webhook.status = 500
     farm.buried("b.mp4")
     watcher.step()
-    assert "Not taken: it answered 500." in hevcq("notify", "list").out
+    assert "Not taken: it answered 500." in hevcq("config", "notify", "list").out
     assert "mine: Not taken: it answered 500." in hevcq("doctor").out
     webhook.status = 204
-    assert hevcq("notify", "test").code == 0
+    assert hevcq("config", "notify", "test").code == 0
     watcher.step()
     assert [told["type"] for told in webhook.reported[-2:]] == ["job.failed", "batch.finished"]
-    assert "500" not in hevcq("notify", "list").out
+    assert "500" not in hevcq("config", "notify", "list").out
 
 
 def test_people_are_notified_by_apprise(hevcq, server, monkeypatch, farm):
     url = f"json://127.0.0.1:{server.server_port}"
     told = {"url": url, "events": ["job.failed"]}
     monkeypatch.setenv("HEVCQ_NOTIFY", json.dumps([told]))
-    assert hevcq("notify", "test").out == "taken  json\n"
+    assert hevcq("config", "notify", "test").out == "taken  json\n"
     assert server.reported[0]["title"] == "hevcq: Test message"
 
 
@@ -102,7 +102,7 @@ def test_people_are_notified_by_apprise(hevcq, server, monkeypatch, farm):
 )
 def test_a_wrong_receiver_is_refused_in_one_sentence(hevcq, monkeypatch, name, value, says):
     monkeypatch.setenv(name, json.dumps([value]))
-    ran = hevcq("notify", "test")
+    ran = hevcq("config", "notify", "test")
     assert ran.code == ExitCode.CONFIG
     assert says in ran.err
     assert ran.err.count("\n") == 1
@@ -114,8 +114,8 @@ def test_secrets_are_not_shown(hevcq, monkeypatch, webhook):
     assert shown.code == 0
     assert SECRET not in shown.out
     assert "hidden" not in shown.out
-    assert "hidden" not in hevcq("notify", "list").out
+    assert "hidden" not in hevcq("config", "notify", "list").out
 
 
 def test_nobody_is_notified_without_settings(hevcq):
-    assert "Nobody is notified" in hevcq("notify", "test").out
+    assert "Nobody is notified" in hevcq("config", "notify", "test").out

@@ -20,7 +20,7 @@ def test_a_pause_is_shown_by_status_until_it_is_resumed(hevcq):
     every = [queue["profile"] for queue in known["queues"]]
     assert sorted(known["closed"][0]["profiles"]) == sorted(every)
 
-    assert hevcq("resume").out == "Work may go on.\n"
+    assert hevcq("resume").out == "Resumed.\n"
     assert "aused" not in hevcq("status").out
     assert hevcq("resume").out == "Nothing was paused.\n"
 
@@ -46,7 +46,7 @@ def test_status_and_resume_name_the_hours_that_are_closed(hevcq, monkeypatch):
     )
     hevcq("pause")
     ran = hevcq("resume")
-    assert "Work may go on." in ran.out
+    assert "Resumed." in ran.out
     assert "Outside the hours" in ran.out
     (checked,) = [line for line in hevcq("doctor").out.splitlines() if "schedule" in line]
     assert "closed until" in checked

@@ -34,23 +34,23 @@ def splitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_reported(hevcq, clip: Path):
-    ran = hevcq("plan", clip, "--profile", "hevc")
-    (line,) = hevcq("plan", clip, "--profile", "hevc", "--json").lines
+    ran = hevcq("profiles", "plan", clip, "--profile", "hevc")
+    _media, line = hevcq("profiles", "plan", clip, "--profile", "hevc", "--json").lines
 
     assert ran.code == 0, ran.err
     assert "hevc: encode to .mp4" in ran.out
     assert "#0 video: encode hevc" in ran.out
     assert "in one piece" not in ran.out
-    asked = hevcq("plan", clip, "--profile", "hevc", "--verbose").out
+    asked = hevcq("profiles", "plan", clip, "--profile", "hevc", "--verbose").out
     assert "in one piece (too_short)" in asked
     assert (line["type"], line["action"], line["path"]) == ("plan", "encode", str(clip))
     assert (line["chunks"], line["whole"]["reason"]) == ([], "too_short")
 
 
 def test_the_profiles_of_an_ingest_are_planned_unless_others_are_named(hevcq, clip: Path):
-    lines = hevcq("plan", clip, "--json").lines
+    _media, *lines = hevcq("profiles", "plan", clip, "--json").lines
     every = [word for name in SHIPPED for word in ("-p", name)]
-    named = hevcq("plan", clip, "--json", *every).lines
+    _media, *named = hevcq("profiles", "plan", clip, "--json", *every).lines
 
     assert [(line["profile"], line["action"]) for line in lines] == [("hevc", "encode")]
     assert {each["profile"]: each["action"] for each in named} == dict.fromkeys(SHIPPED, "encode")
@@ -60,28 +60,30 @@ def test_several_files_are_planned_under_their_names(hevcq, clip: Path):
     other = clip.with_name("other.mp4")
     other.write_bytes(clip.read_bytes())
 
-    ran = hevcq("plan", clip, other)
+    ran = hevcq("profiles", "plan", clip, other)
 
     assert ran.code == 0, ran.err
-    assert f"{clip}:\nhevc: encode to .mp4" in ran.out
-    assert f"{other}:\nhevc: encode to .mp4" in ran.out
-    lines = hevcq("plan", clip, other, "--json").lines
-    assert [line["path"] for line in lines] == [str(clip), str(other)]
+    for part, file in zip(ran.out.split(":\nmov,mp4"), (clip, other), strict=False):
+        assert part.endswith(str(file))
+    assert ran.out.count("\nhevc: encode to .mp4") == 2
+    lines = hevcq("profiles", "plan", clip, other, "--json").lines
+    kinds = [(line["type"], line["path"]) for line in lines]
+    assert kinds == [(kind, str(file)) for file in (clip, other) for kind in ("media", "plan")]
 
 
 def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip: Path):
     text = clip.with_name("a.mp4")
     text.write_text("no video")
 
-    ran = hevcq("plan", text, clip)
+    ran = hevcq("profiles", "plan", text, clip)
 
     assert ran.code == ExitCode.SOME_FAILED, ran.err
     assert f"{text}:\n  cannot be planned: {text} is a text file" in ran.out
-    assert f"{clip}:\nhevc: encode to .mp4" in ran.out
-    failed, planned = hevcq("plan", text, clip, "--json").lines
+    assert "\nhevc: encode to .mp4" in ran.out
+    failed, _media, planned = hevcq("profiles", "plan", text, clip, "--json").lines
     assert (failed["action"], failed["reason"]) == ("fail", "SourceUnreadable")
     assert planned["action"] == "encode"
-    assert hevcq("plan", text).code != ExitCode.OK
+    assert hevcq("profiles", "plan", text).code != ExitCode.OK
 
 
 @pytest.mark.usefixtures("splitting")
@@ -90,8 +92,8 @@ def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
     folder.mkdir()
     keyed = make_keyed(folder / "keyed.mp4")
 
-    ran = hevcq("plan", keyed, "-p", "small")
-    (line,) = hevcq("plan", keyed, "-p", "small", "--json").lines
+    ran = hevcq("profiles", "plan", keyed, "-p", "small")
+    _media, line = hevcq("profiles", "plan", keyed, "-p", "small", "--json").lines
 
     chunks = line["chunks"]
     assert ran.code == 0, ran.err
@@ -109,7 +111,7 @@ def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
 def test_planning_writes_no_rendition_and_queues_nothing(hevcq, clip: Path):
     before = sorted(path.name for path in clip.parent.iterdir())
 
-    assert hevcq("plan", clip, "-p", "small").code == 0
+    assert hevcq("profiles", "plan", clip, "-p", "small").code == 0
 
     assert sorted(path.name for path in clip.parent.iterdir()) == before
     (status,) = hevcq("status", "--json").lines
@@ -117,7 +119,7 @@ def test_planning_writes_no_rendition_and_queues_nothing(hevcq, clip: Path):
 
 
 def test_a_profile_there_is_not_is_named(hevcq, clip: Path):
-    ran = hevcq("plan", clip, "--profile", "hvec")
+    ran = hevcq("profiles", "plan", clip, "--profile", "hvec")
 
     assert (ran.code, ran.out) == (ExitCode.USAGE, "")
     assert "hevc" in ran.err
@@ -127,7 +129,7 @@ def test_what_is_no_video_cannot_be_planned(hevcq, tmp_path: Path):
     path = tmp_path / "no video.mp4"
     path.write_bytes(b"hello, this is text\n" * 50)
 
-    ran = hevcq("plan", path)
+    ran = hevcq("profiles", "plan", path)
 
     assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
     assert "no video.mp4" in ran.err
@@ -142,8 +144,8 @@ def make_keyed(target: Path) -> Path:
 
 
 def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
-    ran = hevcq("plan", clip, "--profile", "hls")
-    (line,) = hevcq("plan", clip, "--profile", "hls", "--json").lines
+    ran = hevcq("profiles", "plan", clip, "--profile", "hls")
+    _media, line = hevcq("profiles", "plan", clip, "--profile", "hls", "--json").lines
 
     assert ran.code == 0, ran.err
     assert "hls: encode to an HLS ladder\n" in ran.out
@@ -168,7 +170,7 @@ def test_the_chunks_of_a_ladder_begin_at_its_segments(hevcq, tmp_path: Path, mon
     )
     monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(folder))
 
-    (line,) = hevcq("plan", video, "--json").lines
+    _media, line = hevcq("profiles", "plan", video, "--json").lines
 
     starts = [chunk["start_s"] for chunk in line["chunks"]]
     assert len(starts) > 1

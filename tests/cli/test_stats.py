@@ -24,11 +24,14 @@ def worked(hevcq, farm):
 
 
 def test_a_new_folder_has_nothing_to_show(hevcq):
-    assert hevcq("stats").out == "Nothing was encoded yet, as far as this data folder knows.\n"
+    assert (
+        hevcq("libraries", "stats").out
+        == "Nothing was encoded yet, as far as this data folder knows.\n"
+    )
 
 
 def test_what_was_saved_is_shown_with_a_chart_within_80_columns(worked):
-    ran = worked("stats")
+    ran = worked("libraries", "stats")
 
     assert ran.code == 0
     assert "2 renditions made" in ran.out
@@ -37,12 +40,12 @@ def test_what_was_saved_is_shown_with_a_chart_within_80_columns(worked):
     assert "Saved by day" in ran.out
     assert "2 made" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
-    assert worked("stats").out == ran.out, "nothing is counted twice"
+    assert worked("libraries", "stats").out == ran.out, "nothing is counted twice"
 
 
 def test_json_and_csv_say_the_same(worked):
-    (told,) = worked("stats", "--json").lines
-    rows = list(csv.DictReader(io.StringIO(worked("stats", "--csv").out)))
+    (told,) = worked("libraries", "stats", "--json").lines
+    rows = list(csv.DictReader(io.StringIO(worked("libraries", "stats", "--csv").out)))
 
     assert (told["type"], told["total"]["renditions"], told["skipped"]) == ("stats", 2, 1)
     assert told["failures"] == {"encoder": 1}
@@ -53,12 +56,14 @@ def test_json_and_csv_say_the_same(worked):
 
 
 def test_only_what_happened_since_is_counted(worked):
-    assert "2 renditions made" in worked("stats", "--since", "7d").out
-    assert worked("stats", "--since", "2999-01-01").out.startswith("Nothing was encoded yet")
-    wrong = worked("stats", "--since", "lately")
+    assert "2 renditions made" in worked("libraries", "stats", "--since", "7d").out
+    assert worked("libraries", "stats", "--since", "2999-01-01").out.startswith(
+        "Nothing was encoded yet"
+    )
+    wrong = worked("libraries", "stats", "--since", "lately")
     assert wrong.code == ExitCode.USAGE
     assert "'lately' is no time to begin at" in wrong.err
-    assert worked("stats", "--csv", "--json").code == ExitCode.USAGE
+    assert worked("libraries", "stats", "--csv", "--json").code == ExitCode.USAGE
 
 
 def test_the_chart_keeps_its_width_and_shows_growth_without_a_bar():
@@ -86,4 +91,4 @@ def test_renditions_that_are_larger_are_said_to_be_more(hevcq, farm):
     larger = MADE.model_copy(update={"size": 2 * job.source.size})
     farm.app.backend.ledger.complete(job.job_id, job.fence, larger, cpu_s=1.0)
 
-    assert "(100 % more)" in hevcq("stats").out
+    assert "(100 % more)" in hevcq("libraries", "stats").out

@@ -19,7 +19,7 @@ def test_purge_asks_and_a_no_deletes_nothing(hevcq, farm, terminal, monkeypatch)
     asked: list[str] = []
     monkeypatch.setattr("typer.confirm", lambda words, **_named: asked.append(words))
 
-    ran = hevcq("dead-letters", "purge")
+    ran = hevcq("failures", "forget")
 
     assert asked == ["Permanently delete 1 dead letter?"]
     assert ran.err == "Nothing deleted.\n"
@@ -30,7 +30,7 @@ def test_purge_asks_and_a_yes_deletes(hevcq, farm, terminal, monkeypatch):
     farm.buried("a.mp4")
     monkeypatch.setattr("typer.confirm", lambda _words, **_named: True)
 
-    assert hevcq("dead-letters", "purge").err == "1 dead letter deleted.\n"
+    assert hevcq("failures", "forget").err == "1 dead letter deleted.\n"
 
     assert list(farm.app.backend.queues["hevc"].dead_letters(Selection())) == []
 
@@ -38,7 +38,7 @@ def test_purge_asks_and_a_yes_deletes(hevcq, farm, terminal, monkeypatch):
 def test_purge_with_nothing_to_delete_does_not_ask(hevcq, terminal, monkeypatch):
     monkeypatch.setattr("typer.confirm", lambda *_args, **_named: pytest.fail("it asked"))
 
-    assert hevcq("dead-letters", "purge").err == "0 dead letters deleted.\n"
+    assert hevcq("failures", "forget").err == "0 dead letters deleted.\n"
 
 
 def test_a_table_on_a_terminal_keeps_markup_and_control_characters_as_text(monkeypatch, capsys):
@@ -66,7 +66,13 @@ def test_a_message_fits_the_terminal_and_what_is_copied_stays_whole():
 
 @pytest.mark.parametrize(
     "words",
-    [("doctor",), ("notify", "list"), ("notify", "test"), ("pause", "--for", "2h"), ("status",)],
+    [
+        ("doctor",),
+        ("config", "notify", "list"),
+        ("config", "notify", "test"),
+        ("pause", "--for", "2h"),
+        ("status",),
+    ],
 )
 def test_a_terminal_of_80_columns_is_never_overrun(hevcq, farm, monkeypatch, words):
     for number in range(3):

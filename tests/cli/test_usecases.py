@@ -1,4 +1,4 @@
-"""What redrive, reprocess and verify promise, over the memory ports and a fake encoder."""
+"""What redrive, retry and verify promise, over the memory ports and a fake encoder."""
 
 import threading
 from contextlib import nullcontext

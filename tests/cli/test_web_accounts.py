@@ -13,32 +13,32 @@ from support.accounts import accounts_in
 def test_a_user_is_added_changed_listed_and_removed(hevcq, data_dir, monkeypatch):
     for operator in ((), ("--operator",)):
         monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
-        ran = hevcq("web", "add-user", "anna", *operator)
+        ran = hevcq("serve", "add-user", "anna", *operator)
         assert (ran.code, ran.out) == (0, "")
     assert ran.err == "User anna changed.\n"
-    assert hevcq("web", "users", "--json").lines == [
+    assert hevcq("serve", "users", "--json").lines == [
         {"type": "user", "name": "anna", "role": "operator"}
     ]
     with accounts_in(data_dir) as accounts:
         user = Users(accounts).check("anna", "correct horse battery")
     assert user.role is Role.OPERATOR
 
-    assert hevcq("web", "remove-user", "anna").code == 0
-    assert "No users" in hevcq("web", "users").err
-    assert hevcq("web", "remove-user", "anna").code == ExitCode.USAGE
+    assert hevcq("serve", "remove-user", "anna").code == 0
+    assert "No users" in hevcq("serve", "users").err
+    assert hevcq("serve", "remove-user", "anna").code == ExitCode.USAGE
 
 
 def test_a_password_that_is_missing_or_short_is_one_sentence(hevcq, data_dir, monkeypatch):
     for typed, words in (("", "No password"), ("short\n", "10 to 1024 characters")):
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))
-        ran = hevcq("web", "add-user", "anna")
+        ran = hevcq("serve", "add-user", "anna")
         assert ran.code == ExitCode.USAGE
         assert words in ran.err
-    assert "No users" in hevcq("web", "users").err
+    assert "No users" in hevcq("serve", "users").err
 
 
 def test_a_new_sign_in_token_is_printed_and_is_the_one_that_counts(hevcq, data_dir):
-    first, second = (hevcq("web", "new-token").out.strip() for _ in range(2))
+    first, second = (hevcq("serve", "new-token").out.strip() for _ in range(2))
 
     with accounts_in(data_dir) as accounts:
         mode = OneToken(accounts)
@@ -48,18 +48,18 @@ def test_a_new_sign_in_token_is_printed_and_is_the_one_that_counts(hevcq, data_d
 
 def test_a_programs_token_is_made_listed_and_revoked(hevcq, data_dir):
     token = hevcq(
-        *("web", "token", "create", "backup", "--scope", "read", "--scope", "upload"),
+        *("serve", "token", "create", "backup", "--scope", "read", "--scope", "upload"),
         *("--owner", "anna", "--days", "2"),
     ).out.strip()
     with accounts_in(data_dir) as accounts:
         person = ProgramTokens(accounts, SystemClock()).person(token)
     assert (person.owner, person.scopes) == ("anna", frozenset({"read", "upload"}))
 
-    (listed,) = hevcq("web", "token", "list", "--json").lines
+    (listed,) = hevcq("serve", "token", "list", "--json").lines
     assert token.split("_")[2] not in str(listed)
-    assert "2 days" in hevcq("web", "token", "list").out
-    assert hevcq("web", "token", "revoke", listed["id"][:5]).code == 0
+    assert "2 days" in hevcq("serve", "token", "list").out
+    assert hevcq("serve", "token", "revoke", listed["id"][:5]).code == 0
     with accounts_in(data_dir) as accounts:
         assert ProgramTokens(accounts, SystemClock()).person(token) is None
-    assert hevcq("web", "token", "revoke", listed["id"]).code == ExitCode.USAGE
-    assert hevcq("web", "token", "create", "x", "--scope", "all").code == ExitCode.USAGE
+    assert hevcq("serve", "token", "revoke", listed["id"]).code == ExitCode.USAGE
+    assert hevcq("serve", "token", "create", "x", "--scope", "all").code == ExitCode.USAGE

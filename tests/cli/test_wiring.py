@@ -80,7 +80,7 @@ def test_a_folder_without_profiles_is_a_configuration_error(tmp_path: Path):
         (["--help"], {"pydantic", "rich", "boto3", "structlog", "yaml", "sqlite3"}),
         (["status"], {"rich", "boto3", "botocore", "structlog", "watchfiles"}),
         (["profiles", "list"], {"boto3", "botocore", "watchfiles"}),
-        (["dead-letters", "list"], {"boto3", "botocore", "watchfiles"}),
+        (["failures", "list"], {"boto3", "botocore", "watchfiles"}),
     ],
 )
 def test_a_command_imports_no_more_than_it_needs(

@@ -16,9 +16,7 @@ from support.media_facts import profile
 def planned(*profiles, slots: int = 4, encoder: FakeEncoder | None = None) -> list[FilePlan]:
     encoder = encoder or FakeEncoder()
     stop = threading.Event()
-    return plan_one_file(
-        encoder, "a.mp4", profiles, stop=stop, slots_per_job=lambda _profile: slots
-    )
+    return plan_one_file(encoder, "a.mp4", encoder.info, profiles, stop, lambda _profile: slots)
 
 
 def probed(monkeypatch) -> FakeEncoder:

@@ -121,7 +121,7 @@ def test_a_rendition_zeroed_to_97_percent_is_not_done(
 
     assert item.disposition is Disposition.REFUSE
     assert f"{target} was damaged or changed" in item.reason
-    assert "hevcq reprocess" in item.reason
+    assert "hevcq retry" in item.reason
 
 
 def test_a_rendition_that_cannot_be_read_is_not_done(bench: Bench, target: Path) -> None:

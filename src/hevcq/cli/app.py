@@ -32,16 +32,6 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.ingest:ingest",
         "Encode, verify and put in place every video below PATH.",
     ),
-    "libraries": Command(
-        "hevcq.cli.library.libraries:app", "List, add and check the libraries of the settings."
-    ),
-    "service": Command(
-        "hevcq.cli.queue.service:service", "Watch and process the configured libraries."
-    ),
-    "collect": Command(
-        "hevcq.cli.library.collect:collect",
-        "Put finished renditions in place, without waiting.",
-    ),
     "undo": Command(
         "hevcq.cli.library.undo:undo",
         "Restore replaced originals, byte for byte.",
@@ -54,52 +44,44 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.check:check",
         "Read every video whole, and say which are damaged and where.",
     ),
+    "libraries": Command(
+        "hevcq.cli.library.libraries:app", "List and add libraries, and show what was saved."
+    ),
+    "service": Command(
+        "hevcq.cli.queue.service:service", "Watch and process the configured libraries."
+    ),
     "sync": Command(
         "hevcq.cli.library.sync:sync",
         "Copy or move files here from Nextcloud or WebDAV.",
     ),
     "worker": Command("hevcq.cli.queue.worker:worker", "Encode queued jobs until stopped."),
-    "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
-    "stats": Command(
-        "hevcq.cli.queue.stats:stats",
-        "Show what was saved when, by library, profile and codec.",
-    ),
-    "pause": Command("hevcq.cli.queue.pause:pause", "Let no work begin until `hevcq resume`."),
-    "resume": Command("hevcq.cli.queue.pause:resume", "Let paused work go on."),
-    "dead-letters": Command(
-        "hevcq.cli.queue.dead_letters:app", "List, show and delete failed jobs' messages."
-    ),
-    "redrive": Command("hevcq.cli.queue.redrive:redrive", "Send dead letters back to their queue."),
+    "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and failed jobs."),
+    "failures": Command("hevcq.cli.queue.failures:app", "List, show and forget failed jobs."),
+    "retry": Command("hevcq.cli.queue.retry:retry", "Queue failed jobs again."),
     "cancel": Command("hevcq.cli.queue.cancel:cancel", "Cancel queued and running jobs."),
-    "reprocess": Command(
-        "hevcq.cli.queue.reprocess:reprocess", "Queue finished or failed jobs again."
+    "pause": Command("hevcq.cli.queue.pause:pause", "Stop new work until `hevcq resume`."),
+    "resume": Command("hevcq.cli.queue.pause:resume", "Resume paused work."),
+    "redrive": Command(
+        "hevcq.cli.queue.failures:redrive", "Send dead letters back to their queue."
     ),
-    "notify": Command(
-        "hevcq.cli.queue.notify:app", "Show who is notified of what, and send a test message."
-    ),
-    "serve": Command("hevcq.cli.web.serve:serve", "Serve the web page until stopped."),
-    "web": Command(
-        "hevcq.cli.web.accounts:app", "Manage the web page's users and programs' tokens."
-    ),
-    "videos": Command("hevcq.cli.web.videos:app", "List, show, share and delete uploaded videos."),
+    "serve": Command("hevcq.cli.web.accounts:app", "Serve the web page until stopped."),
     "profiles": Command(
-        "hevcq.cli.setup.profiles:app", "List, show, copy and validate encoding profiles."
+        "hevcq.cli.setup.profiles:app",
+        "List, show, copy, validate and try out encoding profiles.",
     ),
-    "plan": Command("hevcq.cli.library.plan:plan", "Show how files would be encoded."),
-    "probe": Command("hevcq.cli.library.probe:probe", "Show what a media file contains."),
-    "verify": Command("hevcq.cli.library.verify:verify", "Check a rendition against its source."),
     "doctor": Command(
         "hevcq.cli.setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."
     ),
-    "config": Command("hevcq.cli.setup.config:app", "Show the settings and where they came from."),
+    "config": Command("hevcq.cli.setup.config:app", "Show the settings, and who is notified."),
 }
 """Every command in the order of the help. Summaries are repeated here because importing all commands
 for `hevcq --help` would take half a second."""
+HIDDEN = frozenset({"redrive"})
+"""Commands that the help does not list: `redrive --dlq` is known to who knows SQS; others retry."""
 HEADINGS = {
     "ingest": "Your videos",
     "worker": "Work",
-    "serve": "The page",
-    "profiles": "Settings, and single files",
+    "profiles": "Settings and the machine",
 }
 """The headings of the help, each by the first command below it."""
 
@@ -118,6 +100,8 @@ class LazyGroup(TyperGroup):
         heading, width = "", max(map(len, COMMANDS))
         for name, (_, summary) in COMMANDS.items():
             heading = HEADINGS.get(name, heading)
+            if name in HIDDEN:
+                continue
             sections.setdefault(heading, []).append((name.ljust(width), summary))
         for title, rows in sections.items():
             with formatter.section(title):

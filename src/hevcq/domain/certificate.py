@@ -252,6 +252,6 @@ def kept_original(results: Iterable[GateResult]) -> str | None:
         if result.outcome is Outcome.REVIEW:
             raise NeedsReview(
                 failure(result),
-                remedy="Look at the source and the profile, then reprocess or keep the original.",
+                remedy="Look at the source and the profile, then `hevcq retry` it or keep the original.",
             )
     return None

@@ -35,7 +35,7 @@ from hevcq.errors import (
 
 
 class FailureClass(StrEnum):
-    """The class of failure that buried a delivery; `hevcq redrive --class` selects by it."""
+    """The class of failure that buried a delivery; `hevcq failures list --class` selects by it."""
 
     MESSAGE = "message"
     GONE = "gone"

@@ -127,7 +127,7 @@ def _fill(temp: Path, rendition: Rendition, fetch: FetchFile, fs: FileSystem) ->
             raise VerificationFailed(
                 f"{name} of the rendition of {printable(rendition.source)} is not what its certificate"
                 f" says ({Gate.G9.name}); nothing was written.",
-                remedy=f"Make it again: `hevcq reprocess {proof.job_id}`, then the same command.",
+                remedy=f"Make it again: `hevcq retry {proof.job_id}`, then the same command.",
             )
         if fs.lstat(rendition.source) is not None:
             notices |= dict.fromkeys(fs.copy_metadata(rendition.source, path))

@@ -32,7 +32,7 @@ EVENTS: Mapping[str, str] = {
     "worker.unfit": "this machine's worker takes no more work",
     "disk.low": "there is too little disk space for new work",
     "originals.expiring": "kept originals will be deleted within days",
-    "test": "`hevcq notify test`",
+    "test": "`hevcq config notify test`",
 }
 """Every event, and what it says."""
 INGEST_ENDED = "batch.finished"

@@ -30,7 +30,9 @@ class Rule(Frozen):
     does not hold.
     """
 
-    codec: Names = Field(default=(), description="video codecs, as `hevcq probe` names them")
+    codec: Names = Field(
+        default=(), description="video codecs, as `hevcq profiles plan` names them"
+    )
     min_bitrate: Rate = Field(default=0, description="bit rate of the whole file, e.g. 8Mbps")
     max_bitrate: Rate = 0
     min_height: int = Field(default=0, ge=0, description="pixels, as shown")

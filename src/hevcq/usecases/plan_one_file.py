@@ -67,11 +67,12 @@ class FilePlan:
 def plan_one_file(
     encoder: Encoder,
     location: str,
+    info: MediaInfo,
     profiles: Sequence[Profile],
     stop: threading.Event,
     slots_per_job: Callable[[Profile], int] = lambda _profile: 0,
 ) -> list[FilePlan]:
-    """Return the plan of each profile for the file at `location`.
+    """Return the plan of each profile for the file at `location`, which was probed as `info`.
 
     `slots_per_job` says how many slots may share a video, as it is set for the workers; the chunks are
     then those that the workers will cut.
@@ -80,7 +81,6 @@ def plan_one_file(
     ladder. Raises SourceUnreadable,
     WorkerUnfit (no ffmpeg) or Stopped.
     """
-    info = encoder.probe(location, stop=stop)
     plans = [(profile, make_plan(profile, info)) for profile in profiles]
     indexes: dict[tuple[float, ...], KeyIndex] = {}
     found = []

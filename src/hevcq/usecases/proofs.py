@@ -28,7 +28,7 @@ from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
-AGAIN = "move it away, then encode it again with `hevcq reprocess`."
+AGAIN = "move it away, then encode it again with `hevcq retry`."
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _users(accounts: Accounts) -> str:
     if not found:
         raise ConfigError(
             f'web.auth is "users", but nobody is in {accounts.where}.',
-            remedy="Add people: hevcq web add-user NAME [--operator].",
+            remedy="Add people: hevcq serve add-user NAME [--operator].",
         )
     operators = sum(user.role is Role.OPERATOR for user in found)
     people = "1 user" if len(found) == 1 else f"{len(found)} users"

@@ -100,9 +100,9 @@ def greeting(
     if settings.auth == "token":
         if OneToken(accounts).exists():
             yield f"The page is at {address}; sign in with the token of the first start."
-            yield "Lost it? `hevcq web new-token` makes another."
+            yield "Lost it? `hevcq serve new-token` makes another."
         elif not terminal:
-            yield f"The page is at {address}; `hevcq web new-token` prints the token to sign in with."
+            yield f"The page is at {address}; `hevcq serve new-token` prints the token to sign in with."
         else:
             yield f"Sign in at {address}/sign-in#{OneToken(accounts).new()}"
             yield "Keep this address: it is shown only once."

@@ -290,6 +290,8 @@ def check_receivers(app: App) -> str:
     """Return who is notified; sends nothing. Raises HevcqError if a receiver took nothing lately."""
     found = states(app)
     if troubles := [f"{state['name']}: {state['problem']}" for state in found if state["problem"]]:
-        raise Unavailable("; ".join(troubles), remedy="Mend it, then run `hevcq notify test`.")
+        raise Unavailable(
+            "; ".join(troubles), remedy="Mend it, then run `hevcq config notify test`."
+        )
     names = ", ".join(state["name"] for state in found)
-    return f"to {names}; `hevcq notify test` tries them" if names else ""
+    return f"to {names}; `hevcq config notify test` tries them" if names else ""

@@ -125,7 +125,7 @@ def test_a_failure_that_lasts_is_buried_and_redriven_after_the_fix(
     assert dead.reason == letter.reason
 
     fleet.recipe("hevc")
-    listed = fleet.run("dead-letters", "list", "--json")
+    listed = fleet.run("failures", "list", "--json")
     dry = fleet.run("redrive", "--dlq", "--dry-run", "--json")
     ran = fleet.run("redrive", "--dlq", "--profile", "hevc", "--json")
     fleet.worker("hevc")
@@ -136,5 +136,5 @@ def test_a_failure_that_lasts_is_buried_and_redriven_after_the_fix(
     assert [line["result"] for line in map(json.loads, ran.out.splitlines())] == ["redriven"]
     assert (done.job_id, done.failures) == (dead.job_id, 0)
     fleet.until_quiet("hevc")
-    assert fleet.run("dead-letters", "list", "--json").out == ""
+    assert fleet.run("failures", "list", "--json").out == ""
     assert fleet.left_behind() == []

@@ -69,7 +69,7 @@ def test_no_wait_queues_skip_upload_waits_and_collect_places_later(fleet: Fleet)
     fleet.clip("a.mp4")
     queued = fleet.ingest(*HEVC, "--no-wait")
     assert queued.named("summary")[0]["counts"] == {"queued": 1}
-    early = fleet.run("collect")
+    early = fleet.run("ingest", "--collect-only")
     assert (early.code, "Nothing" in early.err) == (0, True)
     fleet.worker("hevc")
 
@@ -80,7 +80,7 @@ def test_no_wait_queues_skip_upload_waits_and_collect_places_later(fleet: Fleet)
     fleet.clip("b.mp4", seconds=2)
     fleet.ingest(*HEVC, "--no-wait")
     fleet.until_done(2)
-    late = fleet.run("collect", fleet.media)
+    late = fleet.run("ingest", "--collect-only", fleet.media)
     assert late.code == 0, late.err
     assert codec(fleet.media / "b.hevc.mp4") == "hevc"
     assert {len(versions) for versions in uploads(fleet).values()} == {1}
@@ -128,7 +128,7 @@ def test_a_video_the_farm_gives_up_is_a_failure_with_its_reason_and_is_redriven(
     assert failed["reason"]
     worker.kill()
     worker.wait()
-    shown = fleet.run("dead-letters", "list")
+    shown = fleet.run("failures", "list")
     assert "video.mp4" in shown.out
     status = json.loads(fleet.run("status", "--json").out)
     (row,) = [queue for queue in status["queues"] if queue["profile"] == "hevc"]

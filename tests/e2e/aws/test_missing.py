@@ -9,7 +9,7 @@ from e2e.embedded.farm import Ran
 from hevcq.cli.exit_codes import ExitCode
 
 pytestmark = pytest.mark.aws
-COMMANDS = (("status",), ("worker", "hevc"), ("redrive", "--dlq"), ("dead-letters", "list"))
+COMMANDS = (("status",), ("worker", "hevc"), ("redrive", "--dlq"), ("failures", "list"))
 
 
 def one_sentence(ran: Ran, code: ExitCode, *words: str) -> None:

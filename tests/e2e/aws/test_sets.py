@@ -52,7 +52,7 @@ def test_a_worker_killed_while_it_publishes_a_set_is_replaced_by_another(sets: F
     if master not in halves:
         assert not {member_key(master, name) for name in names} & set(halves)
     assert any(line.startswith("video,") for line in packets(str(placed / MASTER)))
-    checked = sets.run("verify", video, placed)
+    checked = sets.run("check", placed, "--source", video)
     assert checked.code == 0, checked.out + checked.err
     again = sets.ingest("--profile", PROFILE)
     assert (again.code, again.named("job_queued")) == (0, [])
@@ -84,7 +84,7 @@ def test_the_hls_of_a_long_video_is_shared_by_workers_one_of_which_is_killed(fle
     assert job.split is not None, "it was not given up for a whole encode"
     assert job.split.chunks >= 3
     placed = video.with_name("long.720p.hls")
-    checked = fleet.run("verify", video, placed)
+    checked = fleet.run("check", placed, "--source", video)
     assert checked.code == 0, checked.out + checked.err
     assert f"video,{225}" in packets(str(placed / MASTER))
     assert fleet.stop(second) == 0

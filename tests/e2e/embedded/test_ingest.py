@@ -160,12 +160,12 @@ def test_quiet_names_what_the_exit_code_speaks_of(farm: Farm) -> None:
     assert "text.mp4: not usable" in line
 
 
-@pytest.mark.parametrize("words", [["collect"], ["ingest", "--skip-upload"]])
+@pytest.mark.parametrize("words", [["ingest", "--collect-only"], ["ingest", "--skip-upload"]])
 def test_what_waits_for_a_profile_that_is_gone_is_no_success(farm: Farm, words: list[str]) -> None:
     farm.clip("video.mp4")
     farm.add_profile("mine", "ultrafast")
     assert farm.ingest("--no-wait", "--profile", "mine").code == 0
-    assert farm.run("collect").code == 0, "what is not finished is no trouble"
+    assert farm.run("ingest", "--collect-only").code == 0, "what is not finished is no trouble"
     (farm.folder / "profiles" / "mine.yaml").unlink()
 
     ran = farm.run(*words)
@@ -174,7 +174,7 @@ def test_what_waits_for_a_profile_that_is_gone_is_no_success(farm: Farm, words: 
     assert "Queued videos need a removed profile (mine). Restore its file" in ran.err
 
 
-@pytest.mark.parametrize("words", [["collect"], ["ingest", "--skip-upload"]])
+@pytest.mark.parametrize("words", [["ingest", "--collect-only"], ["ingest", "--skip-upload"]])
 def test_collecting_below_a_folder_that_is_not_there_is_a_mistake(
     farm: Farm, words: list[str]
 ) -> None:
@@ -189,7 +189,7 @@ def test_collecting_what_was_queued_and_is_gone_since_is_no_mistake(farm: Farm) 
     assert farm.ingest("--no-wait").code == 0
     clip.unlink()
 
-    assert farm.run("collect", clip).code == 0
+    assert farm.run("ingest", "--collect-only", clip).code == 0
 
 
 def test_quiet_says_nothing_when_all_is_well(farm: Farm) -> None:
@@ -309,12 +309,12 @@ def test_collect_places_what_is_finished_and_waits_for_nothing(farm: Farm) -> No
     farm.clip("a.mp4")
     farm.ingest("--no-wait")
 
-    early = farm.run("collect")
+    early = farm.run("ingest", "--collect-only")
     assert early.code == 0
     assert "Nothing" in early.err
 
     farm.run("worker", "--drain")
-    late = farm.run("collect", farm.media)
+    late = farm.run("ingest", "--collect-only", farm.media)
 
     assert late.code == 0, late.err
     assert codec(farm.media / "a.hevc.mp4") == "hevc"

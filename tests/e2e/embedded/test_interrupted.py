@@ -77,7 +77,7 @@ def test_the_hls_of_a_split_video_goes_on_with_its_chunks_after_a_kill(farm: Far
         "chunks of before count"
     )
     (master,) = farm.media.glob("long.hls/master.m3u8")
-    checked = farm.run("verify", video, master.parent)
+    checked = farm.run("check", master.parent, "--source", video)
     assert checked.code == 0, checked.out + checked.err
     assert farm.strays() == []
 

@@ -121,7 +121,7 @@ def test_a_dead_job_says_how_to_try_it_again() -> None:
     item = decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE)
 
     assert "It crashed." in item.reason
-    assert "hevcq redrive --dlq --job j1" in item.reason
+    assert "hevcq retry j1" in item.reason
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_cancelled_job_has_no_letter_to_send_back() -> None:
 
     item = decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE)
 
-    assert item.reason == "Cancelled by me. Retry with `hevcq reprocess`."
+    assert item.reason == "Cancelled by me. Retry with `hevcq retry`."
 
 
 def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -> None:
@@ -192,7 +192,7 @@ def test_what_is_in_place_elsewhere_is_not_reported_as_done_where_it_is_wanted(
 
     assert item.disposition is Disposition.REFUSE
     assert "at /videos/a.hevc.mp4, as an earlier command asked" in item.reason
-    assert "`hevcq reprocess /videos/a.mp4`" in item.reason
+    assert "`hevcq retry /videos/a.mp4`" in item.reason
 
 
 @pytest.mark.parametrize(

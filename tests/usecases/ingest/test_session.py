@@ -65,7 +65,7 @@ def test_a_rendition_that_is_gone_is_not_reported_as_if_it_were_there(bench: Ben
     (item,) = session(bench).plan(found).items
 
     assert item.disposition is Disposition.DONE
-    assert "a.hevc.mp4 is missing; encode it again with `hevcq reprocess`" in item.reason
+    assert "a.hevc.mp4 is missing; encode it again with `hevcq retry`" in item.reason
 
 
 def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(bench: Bench) -> None:

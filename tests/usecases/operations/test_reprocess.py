@@ -1,4 +1,4 @@
-"""`hevcq reprocess`: what is queued again, what is only said, and what was never lost."""
+"""`hevcq retry`: what is queued again, what is only said, and what was never lost."""
 
 from __future__ import annotations
 

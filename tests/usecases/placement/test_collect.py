@@ -368,7 +368,7 @@ def test_a_lost_or_damaged_rendition_fails_with_a_remedy_that_makes_it_again(
 
     assert str(bench.media / "a.mp4") in str(caught.value)
     assert caught.value.remedy is not None
-    assert f"hevcq reprocess {job.job_id}" in caught.value.remedy
+    assert f"hevcq retry {job.job_id}" in caught.value.remedy
     assert state(bench, job.job_id) is PlacementState.REFUSED
     assert not (bench.media / "a.hevc.mp4").exists()
 

@@ -19,6 +19,7 @@ from hevcq.usecases.videos.context import every
 from hevcq.usecases.videos.follow import refresh, rows
 from hevcq.usecases.videos.playback import play_file
 from hevcq.usecases.videos.upkeep import look_after
+from hevcq.usecases.videos.uploads import EXPIRE_S
 from support.videos import CLIP, VideoBench
 
 DAMAGED = SourceDamaged("Two packets are missing.")
@@ -206,7 +207,7 @@ def test_a_video_that_failed_is_reported_with_the_reason(bench: VideoBench) -> N
     assert message_of(event).text.startswith("Lake: ")
 
     dropped = bench.request(title="Sea")
-    bench.clock.advance(bench.farm.limits.expire_s + 1)
+    bench.clock.advance(EXPIRE_S + 1)
     look_after(bench.farm)
     assert [(each.name, each.video_id) for each in reported(bench)[1:]] == [
         ("video.failed", dropped.video_id)

@@ -5,7 +5,7 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters" {
   }
 
   alarm_name          = "${var.name}-${each.key}-not-empty"
-  alarm_description   = "Dead letters of ${var.profile}: hevcq dead-letters list --profile ${var.profile}"
+  alarm_description   = "Dead letters of ${var.profile}: hevcq failures list --profile ${var.profile}"
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = each.value }
@@ -38,7 +38,7 @@ resource "aws_cloudwatch_metric_alarm" "oldest" {
 # What SQS has kept for its retention it deletes, and says nothing.
 resource "aws_cloudwatch_metric_alarm" "expiring" {
   alarm_name          = "${var.name}-tasks-expire"
-  alarm_description   = "Tasks of ${var.profile} have waited so long that SQS soon deletes them: add workers, or raise queue.retention_s. What is gone, hevcq reprocess --missing queues again."
+  alarm_description   = "Tasks of ${var.profile} have waited so long that SQS soon deletes them: add workers, or raise queue.retention_s. What is gone, hevcq retry --missing queues again."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
   dimensions          = { QueueName = aws_sqs_queue.this.name }

@@ -11,6 +11,7 @@ import typer
 
 from hevcq.cli.context import Cli, cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.library.verify import verify
 from hevcq.cli.options import AsJson, ExcludeGlobs, IncludeGlobs, Quiet
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
@@ -34,8 +35,11 @@ def check(
         bool, typer.Option("--decode", help="Decode every picture, not only packets and sound.")
     ] = False,
     share: Annotated[
-        str, typer.Option(metavar="1/N", help="Only this share, longest unread first.")
-    ] = "1/1",
+        str,
+        typer.Option(
+            metavar="1/N", help="Read only this share, least recently read first (default: all)."
+        ),
+    ] = "",
     limit: Annotated[
         str, typer.Option(metavar="RATE", help="Bytes a second on average, such as 20M.")
     ] = "",
@@ -43,8 +47,27 @@ def check(
     exclude: ExcludeGlobs = None,
     again: Annotated[
         bool,
-        typer.Option("--again", help="Begin anew instead of going on with an interrupted run."),
+        typer.Option("--again", help="Start over instead of resuming an interrupted run."),
     ] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Run every gate of this original against PATH."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            "-p",
+            metavar="NAME",
+            help="With --source: profile (default: the certificate's, or hevc).",
+        ),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --source: certificate (default: in the library's .hevcq)."
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -52,13 +75,18 @@ def check(
 
     Nothing is encoded or changed. The first run remembers a digest of each file; later runs find bit
     rot by it: bytes that changed although time and size did not. After an interruption, run the same
-    command to go on. The exit code is 1 if damage was found.
+    command to resume. With --source, PATH is a rendition (a file, or the folder of an HLS one) of that
+    original, and passes or fails the gates. The exit code is 1 if damage was found.
     """
     from hevcq.wiring.app import stop_signals
 
     cli = cli_of(ctx)
     cli.quiet = quiet or cli.quiet
     require_existing(paths)
+    if source is not None:
+        raise typer.Exit(_verified(cli, source, paths, profile, certificate, as_json=as_json))
+    if profile or certificate:
+        raise UsageError("--profile and --certificate only work with --source.")
     request = _request(paths, decode=decode, share=share, limit=limit, again=again)
     request = _filtered(request, include or (), exclude or ())
     with stop_signals() as signals, cli.app() as app:
@@ -68,6 +96,20 @@ def check(
         run = open_check(app, request, signals.asked, shown.file)
         damaged = _run(run, cli, shown, as_json=as_json)
     raise typer.Exit(ExitCode.SOME_FAILED if damaged else ExitCode.OK)
+
+
+def _verified(
+    cli: Cli,
+    source: Path,
+    paths: Sequence[Path],
+    profile: str | None,
+    certificate: Path | None,
+    *,
+    as_json: bool,
+) -> ExitCode:
+    if len(paths) != 1:
+        raise UsageError("--source takes one PATH, the rendition.")
+    return verify(cli, source, paths[0], profile, certificate, as_json=as_json)
 
 
 def _run(run: HealthCheck, cli: Cli, shown: _Progress, *, as_json: bool) -> bool:
@@ -115,7 +157,7 @@ def _request(
     from hevcq.usecases.health.check import CheckRequest
 
     try:
-        part = share_of(share)
+        part = share_of(share or "1/1")
     except ValueError as error:
         raise UsageError(f"--share {render.printable(share)} {error}.") from error
     try:

@@ -53,7 +53,7 @@ def ingest(
     ] = None,
     order: Annotated[
         Literal["path", "saving"],
-        typer.Option(metavar="ORDER", help="path, or saving: the largest expected saving first."),
+        typer.Option(metavar="ORDER", help="Work by path, or by saving (largest expected first)."),
     ] = "path",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, change nothing.")
@@ -62,6 +62,10 @@ def ingest(
     skip_upload: Annotated[
         bool,
         typer.Option("--skip-upload", help="Queue nothing; wait for queued jobs and collect them."),
+    ] = False,
+    collect_only: Annotated[
+        bool,
+        typer.Option("--collect-only", help="Put finished renditions in place, without waiting."),
     ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Keep running; ingest new files once they stop growing.")
@@ -72,13 +76,15 @@ def ingest(
 ) -> None:
     """Encode, verify and put in place every video below PATH.
 
-    Without a PATH, every library of the settings, as its settings say. Makes the profiles of the
-    setting ingest.profiles (hevc), unless --profile names others. Renditions go beside their
+    Without a PATH, every library of the settings, as its settings say. Uses the profiles in
+    ingest.profiles (default: hevc) unless --profile names others. Renditions go beside their
     originals as <stem>.<profile>.<ext>, unless --output or --replace is given. After an
     interruption, run the same command to resume.
     """
     cli = cli_of(ctx)
-    libraries, places = named_libraries(paths or (), _known(cli, skip_upload=skip_upload))
+    libraries, places = named_libraries(
+        paths or (), _known(cli, queued=skip_upload or collect_only)
+    )
     options = Options(
         paths=places,
         libraries=libraries,
@@ -93,30 +99,31 @@ def ingest(
         dry_run=dry_run,
         no_wait=no_wait,
         skip_upload=skip_upload,
+        collect_only=collect_only,
         watch=watch,
         as_json=as_json,
         quiet=quiet or cli.quiet,
         verbose=verbose or cli.verbose,
     )
     options.check()
-    if not options.skip_upload:  # what was queued may have been moved since
+    if not options.queued_only:  # what was queued may have been moved since
         require_existing(options.paths)
     raise typer.Exit(_run(cli, options))
 
 
-def _known(cli: Cli, *, skip_upload: bool) -> tuple[Library, ...]:
-    """Return the libraries of the settings; with --skip-upload no name means everything, as ever."""
-    return () if skip_upload else cli.loaded().settings.libraries
+def _known(cli: Cli, *, queued: bool) -> tuple[Library, ...]:
+    """Return the libraries of the settings; of queued jobs no name means everything."""
+    return () if queued else cli.loaded().settings.libraries
 
 
 def _run(cli: Cli, options: Options) -> ExitCode:
-    from hevcq.cli.library.ingest_session import run_shown
+    from hevcq.cli.library.ingest_session import collect, run_shown
 
     flags: dict[str, tuple[str, object]] = {"workers": ("--workers", options.workers)}
     if not options.verbose and cli.loaded().origins["log_level"] == "default":
         # The display already shows what the log would repeat.
         flags["log_level"] = ("(default with a display)", "error")
     with cli.app(**flags) as app:
-        if options.skip_upload:
+        if options.queued_only:
             require_queued(app, options.paths)
-        return run_shown(app, options)
+        return collect(app, options) if options.collect_only else run_shown(app, options)

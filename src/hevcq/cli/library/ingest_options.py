@@ -30,12 +30,18 @@ class Options:
     dry_run: bool = False
     no_wait: bool = False
     skip_upload: bool = False
+    collect_only: bool = False
     watch: bool = False
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
     libraries: tuple[Library, ...] = ()
     order: Literal["path", "saving"] = "path"
+
+    @property
+    def queued_only(self) -> bool:
+        """Whether only jobs that are queued already count, and no folder is scanned."""
+        return self.skip_upload or self.collect_only
 
     def requests(self) -> list[IngestRequest]:
         """Return a request for each library, or the one of the paths."""
@@ -57,7 +63,7 @@ class Options:
             replace=self.replace,
             keep_days=self.keep_originals,
             no_wait=self.no_wait,
-            skip_upload=self.skip_upload,
+            skip_upload=self.queued_only,
             watch=self.watch,
             largest_saving_first=self.order == "saving",
         )
@@ -68,10 +74,14 @@ class Options:
             if wrong:
                 raise UsageError(sentence)
 
+    @property
+    def _queued_only(self) -> str:
+        return "--collect-only" if self.collect_only else "--skip-upload"
+
     def _rules(self) -> list[tuple[bool, str]]:
         return [
             (
-                not (self.paths or self.libraries or self.skip_upload),
+                not (self.paths or self.libraries or self.queued_only),
                 (
                     "Name at least one folder or file to ingest, or set up a library with `hevcq libraries"
                     " add PATH`."
@@ -89,18 +99,25 @@ class Options:
                 ),
             ),
             (
-                self.no_wait and self.skip_upload,
-                "--no-wait and --skip-upload cannot be combined: together they do nothing.",
+                self.no_wait and self.queued_only,
+                f"--no-wait and {self._queued_only} cannot be combined.",
+            ),
+            (
+                self.collect_only and self.skip_upload,
+                "--collect-only waits for nothing, --skip-upload does: choose one.",
             ),
             (
                 self.no_wait and self.watch,
                 "--no-wait and --watch cannot be combined: choose one.",
             ),
             (
-                self.dry_run and (self.watch or self.no_wait or self.skip_upload),
-                ("--dry-run cannot be combined with --watch, --no-wait or --skip-upload."),
+                self.dry_run and (self.watch or self.no_wait or self.queued_only),
+                f"--dry-run cannot be combined with --watch, --no-wait or {self._queued_only}.",
             ),
-            (self.skip_upload and self.watch, "--skip-upload and --watch cannot be combined."),
+            (
+                self.queued_only and self.watch,
+                f"{self._queued_only} and --watch cannot be combined.",
+            ),
         ]
 
     def _library_rules(self) -> list[tuple[bool, str]]:
@@ -132,14 +149,14 @@ class Options:
         places = self.output is not None or self.replace
         return [
             (
-                self.skip_upload and filters,
-                "--include and --exclude do not work with --skip-upload: it looks for no files.",
+                self.queued_only and filters,
+                f"--include and --exclude do not work with {self._queued_only}: it looks for no files.",
             ),
             (
-                self.skip_upload and places,
+                self.queued_only and places,
                 (
-                    "--output and --replace do not work with --skip-upload: the destination was set"
-                    " when the job was queued."
+                    f"--output and --replace do not work with {self._queued_only}: the destination was"
+                    " set when the job was queued."
                 ),
             ),
             (

@@ -62,6 +62,21 @@ def run_shown(app: App, options: Options) -> ExitCode:
     return code
 
 
+def collect(app: App, options: Options) -> ExitCode:
+    """Put finished renditions in place, without queueing or waiting; return the exit code."""
+    display, began = create_display(app, options), app.clock.monotonic()
+    with stop_signals() as signals, display:
+        ingest = IngestApplication(app, options.request(), display, signals)
+        with ingest.in_use():
+            ingest.recover()
+            ingest.collect_finished()
+    if not ingest.summary.results:
+        echo(options, "Nothing to collect.")
+    code = print_result(app, ingest.summary, options, display, began)
+    ingest.require_profiles()
+    return code
+
+
 def create_display(app: App, options: Options) -> Display:
     """Return the display that these options and this terminal ask for."""
     return open_display(

@@ -1,41 +1,31 @@
-"""`hevcq libraries`: the media folders of the settings: list them, add one, check them."""
+"""`hevcq libraries`: the media folders of the settings: list them, add one, see what was saved."""
 
 from __future__ import annotations
 
 import re
-import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from hevcq.cli.context import Cli, cli_of
-from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
-from hevcq.cli.output.plan_report import total
-from hevcq.errors import HevcqError, UsageError
+from hevcq.cli.queue.stats import stats
+from hevcq.errors import UsageError
 from hevcq.util.text import printable, size
 
 if TYPE_CHECKING:
     from hevcq.settings.libraries import Library
-    from hevcq.usecases.ingest.decide import IngestPlan
-    from hevcq.usecases.library_state import FolderState
-    from hevcq.wiring.app import App
 
 app = typer.Typer(
-    help="List, add and check the libraries of the settings.",
+    help="List and add libraries, and show what was saved.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
-TEXT_AT = 7
-"""Column at which the text of `libraries check` begins."""
-Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME", help="Only these (default: all).")
-]
+app.command("stats", cls=PlainCommand)(stats)
 
 
 @app.command("list", cls=PlainCommand)
@@ -93,17 +83,16 @@ def add(
 ) -> None:
     """Add a library to your settings file.
 
-    Nothing is asked, and comments in the file stay. What else it may have, such as rules, an order
-    or a budget, is added in the file.
+    Nothing is asked, and comments in the file stay. Add rules, an order or a budget by editing the
+    file.
     """
     from hevcq.settings.edit import append_table
+    from hevcq.settings.loader import own_file
     from hevcq.usecases.library_state import count_videos, folder_state, watching
 
     cli, folder = cli_of(ctx), path.expanduser().absolute()
     if not folder.is_dir():
         raise UsageError(f"No such folder: {printable(path)}.")
-    from hevcq.settings.loader import own_file
-
     settings = cli.loaded().settings
     _refuse(folder, place, output, settings.libraries)
     file = own_file(cli.config)
@@ -168,93 +157,3 @@ def _free_name(folder: Path, known: Sequence[Library]) -> str:
 
 def _quoted(name: str) -> str:
     return f'"{name}"' if " " in name else name
-
-
-@app.command("check", cls=PlainCommand)
-def check(ctx: typer.Context, names: Names = None, as_json: AsJson = False) -> None:
-    """Check each library and show what would be done.
-
-    Says whether it can be read, the free space, and how new files are found. Reads the headers of
-    new videos, changes nothing. The exit code is 1 if a library has a problem.
-    """
-    cli, code = cli_of(ctx), ExitCode.OK
-    known = {each.name.casefold(): each for each in cli.loaded().settings.libraries}
-    for unknown in [each for each in names or () if each.casefold() not in known]:
-        raise UsageError(
-            f"No library named {printable(unknown)}. Known: {', '.join(sorted(known)) or 'none'}."
-        )
-    chosen = [known[each.casefold()] for each in names] if names else list(known.values())
-    if not chosen:
-        cli.echo("No library yet; `hevcq libraries add PATH` adds one.")
-    with cli.app(log_level=("(default with a display)", "error")) as opened:
-        for library, state, plan in _states(opened, chosen):
-            if state.problem or isinstance(plan, str):
-                code = ExitCode.SOME_FAILED
-            if as_json:
-                render.emit_json(_as_json(library, state, plan))
-            else:
-                _show(library, state, plan)
-    raise typer.Exit(code)
-
-
-def _states(
-    app: App, libraries: Sequence[Library]
-) -> Iterator[tuple[Library, FolderState, IngestPlan | str]]:
-    """Yield each library with its state and its plan, or why there is none."""
-    from hevcq.usecases.library_state import folder_state
-
-    for library in libraries:
-        state = folder_state(library)
-        if state.problem:
-            yield library, state, state.problem
-            continue
-        try:
-            yield library, state, _plan(app, library)
-        except HevcqError as error:
-            yield library, state, str(error)
-
-
-def _plan(app: App, library: Library) -> IngestPlan | str:
-    from hevcq.usecases.ingest.decide import IngestPlan
-    from hevcq.usecases.ingest.request import library_request
-    from hevcq.usecases.ingest.summary import IngestSummary
-    from hevcq.wiring.folder_ingest import FolderIngest
-
-    request = library_request(library)
-    folder = FolderIngest(app, request, lambda _event: None, threading.Event(), IngestSummary())
-    plan = folder.plan()
-    return plan if isinstance(plan, IngestPlan) else ""
-
-
-def _show(library: Library, state: FolderState, plan: IngestPlan | str) -> None:
-    from hevcq.usecases.library_state import REMEDY, words
-
-    width = render.screen_width(sys.stdout)
-    if isinstance(plan, str) and not state.problem:
-        render.emit(render.paragraph(f"WRONG  {library.name}  {plan}", width, TEXT_AT))
-        return
-    word = "WRONG" if state.problem else "ok   "
-    text = f"{state.problem} {REMEDY}" if state.problem else words(library, state)
-    render.emit(render.paragraph(f"{word}  {library.name}  {text}", width, TEXT_AT))
-    if not isinstance(plan, str):
-        videos = len({item.path for item in plan.items if item.info is not None})
-        count = "1 video" if videos == 1 else f"{videos:,} videos"
-        text = f"{' ' * TEXT_AT}{count}. {total(plan)}"
-        render.emit(render.paragraph(text, width, TEXT_AT))
-
-
-def _as_json(library: Library, state: FolderState, plan: IngestPlan | str) -> dict[str, object]:
-    found: dict[str, object] = {
-        "type": "library",
-        "name": library.name,
-        "path": str(library.path),
-        "ok": not isinstance(plan, str),
-        "problem": plan if isinstance(plan, str) else "",
-        "free": state.free,
-        "file_system": state.mount.kind,
-        "events": state.mount.gives_events,
-    }
-    if not isinstance(plan, str):
-        found["videos"] = len({item.path for item in plan.items if item.info is not None})
-        found["counts"] = {kind.value: count for kind, count in plan.counts().items()}
-    return found

@@ -35,7 +35,7 @@ Paths = Annotated[
 
 @app.command("list", cls=PlainCommand)
 def list_originals(ctx: typer.Context, paths: Paths = None, as_json: AsJson = False) -> None:
-    """List the kept originals: their size, and when they go.
+    """List the kept originals, their size and expiry date.
 
     `hevcq undo PATH` brings one back while it is kept.
     """
@@ -61,12 +61,12 @@ def expire(
     ctx: typer.Context,
     paths: Paths = None,
     now: Annotated[
-        bool, typer.Option("--now", help="Also those whose time has not come yet.")
+        bool, typer.Option("--now", help="Also originals whose retention has not ended.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask with --now.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete the kept originals whose retention ended.
+    """Delete originals whose retention has ended.
 
     Workers and `hevcq ingest` do the same by themselves. An original stays if its rendition is no
     longer in place. A deleted original cannot be brought back.

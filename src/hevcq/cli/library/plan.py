@@ -1,4 +1,4 @@
-"""`hevcq plan`: show how files would be encoded and split, without doing it."""
+"""`hevcq profiles plan`: show what files contain, and how they would be encoded and split."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from hevcq.domain.planning.encode_plan import Refuse, Skip
 from hevcq.errors import HevcqError, PermanentError, TransientError
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.plan_one_file import FilePlan, plan_one_file
-from hevcq.util.text import size, timecode
+from hevcq.util.text import counted, size, timecode
 
 if TYPE_CHECKING:
+    from hevcq.domain.media.facts import MediaInfo, Stream
     from hevcq.wiring.app import App
 
 
@@ -31,12 +32,11 @@ def plan(
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how files would be encoded.
+    """Show what files contain, and how they would be encoded.
 
-    Prints whether each is skipped, refused or encoded, each stream's fate, and the chunks; with
-    --verbose also why it is not split. The profiles are those that `hevcq ingest` would use
-    (ingest.profiles), unless --profile names others. A file that cannot be planned does not keep
-    others from it.
+    Prints the container and streams, whether each profile skips, refuses or encodes the file, what
+    happens to each stream, and the chunks; with --verbose also why it is not split. Uses the profiles
+    in ingest.profiles unless --profile names others. One bad file does not stop the rest.
     """
     require_existing(files)
     cli, failed = cli_of(ctx), 0
@@ -44,8 +44,14 @@ def plan(
         picked = pick(app.profiles, profile or _usual(app))
         for file in files:
             try:
+                info = app.encoder.probe(str(file.absolute()), stop=threading.Event())
                 plans = plan_one_file(
-                    app.encoder, str(file.absolute()), picked, threading.Event(), app.slots_per_job
+                    app.encoder,
+                    str(file.absolute()),
+                    info,
+                    picked,
+                    threading.Event(),
+                    app.slots_per_job,
                 )
             except (PermanentError, TransientError) as error:
                 if len(files) == 1:
@@ -55,6 +61,7 @@ def plan(
                 continue
             if len(files) > 1 and not as_json:
                 render.emit(f"{render.printable(file)}:")
+            _show_contents(file, info, as_json=as_json)
             for each in plans:
                 _show(file, facts(each), as_json=as_json, verbose=verbose or cli.verbose)
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
@@ -139,3 +146,41 @@ def _lines(found: dict[str, Any], *, verbose: bool) -> Iterator[str]:
             f"    {chunk['index'] + 1}: from {begins}, {chunk['duration_s']:.1f} s, "
             f"{chunk['frames']} frames, {chunk['cost']:.1%} of the work"
         )
+
+
+def _show_contents(file: Path, info: MediaInfo, *, as_json: bool) -> None:
+    if as_json:
+        render.emit_json({"type": "media", "path": str(file), **info.model_dump(mode="json")})
+        return
+    for line in _contents(info):
+        render.emit(render.printable(line))
+
+
+def _contents(info: MediaInfo) -> list[str]:
+    length = "unknown length" if info.duration_s is None else timecode(info.duration_s, 0)
+    chapters = counted(len(info.chapters), "chapter")
+    lines = [f"{info.format_name}, {length}, {render.size(info.size)}, {chapters}"]
+    for stream in info.streams:
+        parts = [f"#{stream.index} {stream.kind.value}", stream.codec, *_facts(stream)]
+        parts += [part for part in (stream.language, stream.title) if part]
+        parts += list(stream.dispositions)
+        lines.append("  " + ", ".join(parts))
+    return lines
+
+
+def _facts(stream: Stream) -> list[str]:
+    facts: list[str] = []
+    if video := stream.video:
+        wide, high = video.display_size
+        facts += [f"{video.width}x{video.height}", f"shown {wide}x{high}", video.pixel_format]
+        facts += [f"{video.average_rate} fps", video.field_order, video.colour.transfer]
+        named = {
+            "Dolby Vision": video.dolby_vision,
+            "HDR10+": video.hdr10_plus,
+            "HDR10": video.mastering_display is not None,
+            "captions": video.closed_captions,
+        }
+        facts += [name for name, there in named.items() if there]
+    if audio := stream.audio:
+        facts += [counted(audio.channels, "channel"), audio.layout, f"{audio.sample_rate} Hz"]
+    return [fact for fact in facts if fact]

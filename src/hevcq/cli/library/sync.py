@@ -36,7 +36,9 @@ def sync(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be fetched, change nothing.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep running, and look again.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep running and poll for new files.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

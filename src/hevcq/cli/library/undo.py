@@ -27,7 +27,9 @@ def undo(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="WHEN", help="Only files replaced since: 12h, 2d or an ISO date."
+            "--since",
+            metavar="WHEN",
+            help="Only files replaced in the last 12h, 2d, or since an ISO date.",
         ),
     ] = None,
     dry_run: Annotated[

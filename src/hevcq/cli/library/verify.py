@@ -1,16 +1,13 @@
-"""`hevcq verify`: run the gates on an existing source and rendition."""
+"""`hevcq check --source`: run the gates on an existing source and rendition."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from hevcq.cli.context import cli_of, require_existing
+from hevcq.cli.context import Cli, require_existing
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.domain.certificate import Gate, GateResult
 from hevcq.settings.profile_files import pick
@@ -22,29 +19,17 @@ DEFAULT_PROFILE = "hevc"
 
 
 def verify(
-    ctx: typer.Context,
-    source: Annotated[Path, typer.Argument(help="The original.")],
-    rendition: Annotated[
-        Path, typer.Argument(help="Its rendition: a file, or the folder of an HLS one.")
-    ],
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "--profile",
-            "-p",
-            metavar="NAME",
-            help="Profile (default: the certificate's, or hevc).",
-        ),
-    ] = None,
-    certificate: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Certificate (default: in the library's .hevcq)."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check a rendition against its source.
+    cli: Cli,
+    source: Path,
+    rendition: Path,
+    profile: str | None,
+    certificate: Path | None,
+    *,
+    as_json: bool,
+) -> ExitCode:
+    """Run every gate again on a source and its rendition; return the exit code.
 
-    Runs every gate again; with a certificate, also compares both files' digests to it.
+    With a certificate, also compares both files' digests to it.
     """
     from hevcq.usecases.verify_files import (
         VerifyFilesRequest,
@@ -56,7 +41,7 @@ def verify(
     require_existing([source, rendition, *([certificate] if certificate else [])])
     rendition = rendition_at(rendition)
     proof = read_certificate(rendition, certificate, source)
-    with cli_of(ctx).app() as app:
+    with cli.app() as app:
         name = profile or (proof.profile if proof else DEFAULT_PROFILE)
         (picked,) = pick(app.profiles, [name])
         pair = VerifyFilesRequest(source.absolute(), rendition.absolute(), picked, proof)
@@ -66,8 +51,7 @@ def verify(
         _print_json(report, certified=proof is not None)
     else:
         _print(report, certified=proof is not None)
-    if not report.passed:
-        raise typer.Exit(ExitCode.SOME_FAILED)
+    return ExitCode.OK if report.passed else ExitCode.SOME_FAILED
 
 
 def _of_file(result: GateResult) -> str:

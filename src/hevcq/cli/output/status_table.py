@@ -50,7 +50,7 @@ def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
     dead = sum(queue["dead_letters"] for queue in status["queues"])
     if dead:
         plural = "s" if dead > 1 else ""
-        out += ["", f"{dead} dead letter{plural}: run `hevcq dead-letters list`."]
+        out += ["", f"{dead} failed job{plural}: run `hevcq failures list`."]
     return out
 
 

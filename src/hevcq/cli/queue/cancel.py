@@ -10,7 +10,7 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.output import table as render
-from hevcq.cli.queue.redrive import current_user
+from hevcq.cli.queue.failures import current_user
 from hevcq.settings.profile_files import pick
 
 NO_MATCH = "No matching job; `hevcq status` lists jobs."
@@ -34,7 +34,7 @@ def cancel(
     """Cancel queued and running jobs.
 
     Running encodes stop within a heartbeat; a split video's chunks are cancelled too. Originals and
-    finished renditions are not touched; `hevcq reprocess` queues a cancelled job again.
+    finished renditions are not touched; `hevcq retry` queues a cancelled job again.
     """
     from hevcq.usecases.operations.cancel import CancelRequest, CancelResult
     from hevcq.usecases.operations.cancel import cancel as end

@@ -1,4 +1,4 @@
-"""`hevcq notify`: show who is notified of what, and test it."""
+"""`hevcq config notify`: show who is notified of what, and test it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import typer
 from hevcq.cli.context import cli_of
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
-from hevcq.cli.queue.redrive import current_user
+from hevcq.cli.queue.failures import current_user
 from hevcq.domain.pause import RunningWork
 from hevcq.errors import UsageError
 
@@ -24,7 +24,10 @@ ProfileName = Annotated[
 def pause(
     ctx: typer.Context,
     length: Annotated[
-        str | None, typer.Option("--for", metavar="TIME", help="End by itself, e.g. after 2h.")
+        str | None,
+        typer.Option(
+            "--for", metavar="TIME", help="Resume automatically after this time, e.g. 2h."
+        ),
     ] = None,
     after_current: Annotated[
         bool,
@@ -40,7 +43,7 @@ def pause(
     profile: ProfileName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let no work begin until `hevcq resume`.
+    """Stop new work until `hevcq resume`.
 
     Encodes that run end, but no further chunk of a split video begins. Every process on the data
     folder, or the whole farm, obeys within seconds. On AWS a chunk looks like any other task until it is
@@ -68,7 +71,7 @@ def pause(
 
 
 def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = False) -> None:
-    """Let paused work go on.
+    """Resume paused work.
 
     Without --profile every pause ends. Frozen encodes go on where they were. Hours in the
     settings (schedule.windows) still hold.
@@ -84,7 +87,7 @@ def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = Fa
         for each in ended:
             render.emit_json({"type": "resume", **each.model_dump(mode="json")})
         return
-    render.emit_sentence("Work may go on." if ended else "Nothing was paused.")
+    render.emit_sentence("Resumed." if ended else "Nothing was paused.")
     for shut in left:
         render.emit_sentence(f"{', '.join(shut.profiles)}: {shut.reason}")
 

@@ -1,4 +1,4 @@
-"""`hevcq stats`: what was saved when, and what it took."""
+"""`hevcq libraries stats`: what was saved when, and what it took."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def status(
     ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show queues, progress and dead letters.
+    """Show queues, progress and failed jobs.
 
     With PATHs, show the jobs of those sources.
     """

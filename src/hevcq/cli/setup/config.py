@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from hevcq.cli.context import cli_of
 from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
+from hevcq.cli.queue import notify
 
 app = typer.Typer(
-    help="Show the settings and where they came from.",
+    help="Show the settings, and who is notified.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
+app.add_typer(notify.app, name="notify")
+RARE = ("aws.", "web.oidc.")
+"""Settings of these sections are shown with --all, or where one of them is set."""
 
 
 @app.callback()
 def config() -> None:
-    """Show the settings and where they came from.
+    """Show the settings, and who is notified.
 
     Flags override HEVCQ_* variables, which override hevcq.toml, which overrides the defaults.
     """
 
 
 @app.command(cls=PlainCommand)
-def show(ctx: typer.Context, as_json: AsJson = False) -> None:
+def show(
+    ctx: typer.Context,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also those of AWS and OpenID, which few need.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show each setting, its value and where it came from."""
     from hevcq.settings.explain import leaves
+    from hevcq.settings.loader import DEFAULT
     from hevcq.settings.model import Settings
 
     loaded = cli_of(ctx).loaded()
     plain = loaded.settings.model_dump(mode="json")
     rows = []
+    used = {key.partition(".")[0] for key, origin in loaded.origins.items() if origin != DEFAULT}
     for key, field in leaves(Settings):
+        if not (every or as_json or key.partition(".")[0] in used) and key.startswith(RARE):
+            continue
         value: object = plain
         for part in key.split("."):
             value = value[part] if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""`hevcq profiles`: list, show, copy and validate encoding profiles."""
+"""`hevcq profiles`: list, show, copy, validate and try out encoding profiles."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.library.plan import plan
 from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
 from hevcq.settings.profile_files import (
@@ -20,16 +21,17 @@ from hevcq.settings.profile_files import (
 )
 
 app = typer.Typer(
-    help="List, show, copy and validate encoding profiles.",
+    help="List, show, copy, validate and try out encoding profiles.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
+app.command("plan", cls=PlainCommand)(plan)
 
 
 @app.command("list", cls=PlainCommand)
 def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the profiles: what each gives, and about what it costs.
+    """List the profiles, their output and approximate cost.
 
     On aws, `uploads` says whether it encodes every upload below TODO/all/. CPU time (gates included) and size
     are of one minute of 1080p, by the table that estimates start from.

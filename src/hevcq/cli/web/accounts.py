@@ -1,4 +1,4 @@
-"""`hevcq web`: who may use the page, and programs' tokens."""
+"""Below `hevcq serve`: who may use the page, programs' tokens, and uploaded videos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 from hevcq.cli.context import cli_of
 from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
-from hevcq.cli.web.serve import missing
+from hevcq.cli.web import videos
+from hevcq.cli.web.serve import app, missing
 from hevcq.errors import UsageError
 from hevcq.settings.web import MOST_TOKEN_DAYS, TOKEN_DAYS
 
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
     from hevcq.web.identity.accounts import ProgramTokens, Users
     from hevcq.wiring.app import App
 
-app = typer.Typer(
-    help="Manage the web page's users and programs' tokens.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
 tokens = typer.Typer(
     help="Make, list and revoke programs' tokens.",
     no_args_is_help=True,
@@ -31,6 +26,7 @@ tokens = typer.Typer(
     add_completion=False,
 )
 app.add_typer(tokens, name="token")
+app.add_typer(videos.app, name="videos")
 
 
 @app.command("add-user", cls=PlainCommand)
@@ -75,7 +71,7 @@ def users(ctx: typer.Context, as_json: AsJson = False) -> None:
     if found and not as_json:
         render.emit_table(("user", "role"), [[user.name, user.role.value] for user in found])
     if not found:
-        cli_of(ctx).echo("No users; `hevcq web add-user NAME` adds one.")
+        cli_of(ctx).echo("No users; `hevcq serve add-user NAME` adds one.")
 
 
 @app.command("new-token", cls=PlainCommand)

@@ -16,6 +16,15 @@ PACKAGES = frozenset(
 """What the extra `web` installs."""
 
 
+app = typer.Typer(
+    help="Serve the web page until stopped.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.callback()
 def serve(
     ctx: typer.Context,
     host: Annotated[
@@ -29,9 +38,11 @@ def serve(
     """Serve the web page until stopped.
 
     The first start on a terminal prints an address with a token that signs in; elsewhere (a journal,
-    a container's log) `hevcq web new-token` prints one. Encodes run in `hevcq worker`, on
+    a container's log) `hevcq serve new-token` prints one. Encodes run in `hevcq worker`, on
     the same data folder or farm.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from hevcq.wiring.app import stop_signals
 
     flags = {"web.host": ("--host", host), "web.port": ("--port", port)}

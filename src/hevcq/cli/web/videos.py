@@ -1,4 +1,4 @@
-"""`hevcq videos`: list, show, share and delete uploaded videos."""
+"""`hevcq serve videos`: list, show, share and delete uploaded videos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, Limit, PlainCommand
 from hevcq.cli.output import table as render
-from hevcq.cli.queue.redrive import current_user
+from hevcq.cli.queue.failures import current_user
 from hevcq.domain.videos.record import VideoStatus
 
 if TYPE_CHECKING:

@@ -173,10 +173,8 @@ def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Desti
 
 def _what_helps(job: JobRecord) -> str:
     """Return what to do about a failed job: a retry does not help where the fault is in the source."""
-    again = f"`hevcq redrive --dlq --job {job.job_id}`"
+    again = f"`hevcq retry {job.job_id}`"
     match job.failure_class:
-        case FailureClass.CANCELLED:  # has no dead letter
-            return "Retry with `hevcq reprocess`."
         case FailureClass.DAMAGED:
             return "" if INTACT_COPY in job.reason else INTACT_COPY
         case FailureClass.UNSUPPORTED:
@@ -192,17 +190,17 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
     place = printable(placement.target)
     if placement.state is not PlacementState.PLACED:
         undone = placement.state is PlacementState.UNDONE
-        again = "Undone on request; encode it again with `hevcq reprocess`."
+        again = "Undone on request; encode it again with `hevcq retry`."
         reason = again if undone else "Replaced earlier."
     elif known.gone:
-        reason = f"Done earlier, but {place} is missing; encode it again with `hevcq reprocess`."
+        reason = f"Done earlier, but {place} is missing; encode it again with `hevcq retry`."
     elif known.changed:
         return replace(item, disposition=Disposition.REFUSE, reason=known.changed)
     elif not where.has(placement.mode, placement.target):
         # The request is not fulfilled, so it must not look done.
         reason = (
             f"Its rendition is at {place}, as an earlier command asked; to have it here, run"
-            f" `hevcq reprocess {shlex.quote(printable(item.path))}` and this command again."
+            f" `hevcq retry {shlex.quote(printable(item.path))}` and this command again."
         )
         return replace(item, disposition=Disposition.REFUSE, reason=reason)
     else:

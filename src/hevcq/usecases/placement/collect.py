@@ -128,7 +128,7 @@ class Collector:
         if job.rendition is None:
             raise LibraryError(
                 f"The job {job.job_id} is done but has no rendition.",
-                remedy="Encode it again with `hevcq reprocess`.",
+                remedy="Encode it again with `hevcq retry`.",
             )
         return placement, job.rendition
 
@@ -374,12 +374,12 @@ def _require_proven_again(proofs: Proofs, proof: Certificate, source: Path, new:
         raise VerificationFailed(
             f"The rendition of {printable(source)} failed the check on this machine before replacing"
             f" ({why}). The original is unchanged.",
-            remedy="Encode it again with `hevcq reprocess`.",
+            remedy="Encode it again with `hevcq retry`.",
         )
 
 
 def _make_again(placement: Placement) -> str:
-    return f"Make it again: `hevcq reprocess {placement.job_id}`, then the same command."
+    return f"Make it again: `hevcq retry {placement.job_id}`, then the same command."
 
 
 def _before(placement: Placement, ref: RenditionRef) -> Collected:

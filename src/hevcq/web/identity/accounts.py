@@ -101,7 +101,7 @@ class Users:
 
 
 class NameAndPassword(Mode):
-    """Users that `hevcq web add-user` added."""
+    """Users that `hevcq serve add-user` added."""
 
     fields = ("name", "password")
 
@@ -190,7 +190,7 @@ class ProgramTokens:
         found = [key for key in rows if token_id and key.startswith(token_id)]
         if len(found) != 1 or not self._accounts.remove(AccountKind.PROGRAM, found[0]):
             what = "No token" if len(found) < 2 else "Several tokens begin with"
-            raise UsageError(f"{what} {token_id!r}.", remedy="See `hevcq web token list`.")
+            raise UsageError(f"{what} {token_id!r}.", remedy="See `hevcq serve token list`.")
         return rows[found[0]]
 
     def person(self, text: str) -> Person | None:

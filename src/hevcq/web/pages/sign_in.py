@@ -28,7 +28,7 @@ FLOW = "oidc"
 AT_ONCE = 2
 """Passwords checked at once: each takes argon2's 64 MiB."""
 WRONG = {
-    "token": "That is not the token. `hevcq web new-token` makes another.",
+    "token": "That is not the token. `hevcq serve new-token` makes another.",
     "password": "Name or password is wrong.",
 }
 

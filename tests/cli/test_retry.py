@@ -1,4 +1,4 @@
-"""Reprocess: finished and failed sources go back, by path, folder, key or job."""
+"""Retry: failed and, by name or state, other sources go back, by path, folder, key or job."""
 
 from cli.conftest import state
 from hevcq.cli.exit_codes import ExitCode
@@ -10,7 +10,7 @@ def test_a_skipped_file_is_queued_again_by_its_path(hevcq, farm, monkeypatch):
     path, job = farm.skipped("a.mp4")
     monkeypatch.chdir(path.parent)
 
-    ran = hevcq("reprocess", "a.mp4")
+    ran = hevcq("retry", "a.mp4")
 
     assert ran.code == 0
     assert ran.out.startswith("queued  hevc  /")
@@ -22,7 +22,7 @@ def test_a_folder_means_everything_below_and_nothing_beside(hevcq, farm):
     path, job = farm.skipped("in/sub/a.mp4")
     _, other = farm.skipped("in2/b.mp4")
 
-    assert hevcq("reprocess", path.parents[1]).code == 0
+    assert hevcq("retry", path.parents[1], "--state", "skipped").code == 0
 
     assert state(farm, job) is JobState.QUEUED
     assert state(farm, other) is JobState.SKIPPED
@@ -32,9 +32,9 @@ def test_a_key_and_a_job_id_name_it_too(hevcq, farm):
     _, first = farm.skipped("a.mp4")
     _, second = farm.skipped("b.mp4")
 
-    found = hevcq("reprocess", first.source.key, second.job_id, "--json").lines
+    found = hevcq("retry", first.source.key, second.job_id, "--json").lines
 
-    assert [(line["type"], line["result"]) for line in found] == [("reprocess", "queued")] * 2
+    assert [(line["type"], line["result"]) for line in found] == [("retry", "queued")] * 2
     assert {state(farm, first), state(farm, second)} == {JobState.QUEUED}
 
 
@@ -42,7 +42,7 @@ def test_a_dead_job_leaves_no_letter_behind(hevcq, farm):
     path, job = farm.buried("a.mp4")
     farm.buried("b.mp4")
 
-    assert hevcq("reprocess", path).code == 0
+    assert hevcq("retry", path).code == 0
 
     assert state(farm, job) is JobState.QUEUED
     kept = farm.app.backend.queues["hevc"].dead_letters(Selection())
@@ -53,7 +53,7 @@ def test_a_source_that_changed_is_reported_and_left(hevcq, farm):
     path, job = farm.skipped("a.mp4")
     path.write_bytes(b"another clip, and longer")
 
-    ran = hevcq("reprocess", path)
+    ran = hevcq("retry", path)
 
     assert ran.code == ExitCode.SOME_FAILED
     assert ran.out.startswith("source_changed  hevc")
@@ -65,7 +65,7 @@ def test_only_the_wanted_states_and_profiles_go_back(hevcq, farm):
     path, skipped = farm.skipped("a.mp4")
     _, dead = farm.buried("b.mp4")
 
-    assert hevcq("reprocess", path.parent, "--state", "dead", "--profile", "hevc").code == 0
+    assert hevcq("retry", path.parent, "--state", "dead", "--profile", "hevc").code == 0
 
     assert (state(farm, skipped), state(farm, dead)) == (JobState.SKIPPED, JobState.QUEUED)
 
@@ -73,7 +73,7 @@ def test_only_the_wanted_states_and_profiles_go_back(hevcq, farm):
 def test_a_dry_run_changes_nothing(hevcq, farm):
     path, job = farm.skipped("a.mp4")
 
-    ran = hevcq("reprocess", path, "--dry-run")
+    ran = hevcq("retry", path, "--dry-run")
 
     assert ran.out.startswith("would_queue")
     assert state(farm, job) is JobState.SKIPPED
@@ -82,7 +82,7 @@ def test_a_dry_run_changes_nothing(hevcq, farm):
 def test_a_job_that_waits_already_is_said_to(hevcq, farm):
     path, _ = farm.queued("a.mp4")
 
-    ran = hevcq("reprocess", path)
+    ran = hevcq("retry", path)
 
     assert ran.code == 0
     assert ran.out.startswith("waiting")
@@ -90,22 +90,31 @@ def test_a_job_that_waits_already_is_said_to(hevcq, farm):
 
 
 def test_a_name_nobody_knows_is_reported_and_fails(hevcq):
-    ran = hevcq("reprocess", "nowhere.mp4")
+    ran = hevcq("retry", "nowhere.mp4")
 
     assert ran.code == ExitCode.SOME_FAILED
     assert "No matching job" in ran.err
 
 
-def test_failed_takes_every_dead_job_and_no_other(hevcq, farm):
+def test_of_a_folder_only_failed_jobs_go_back(hevcq, farm):
+    path, skipped = farm.skipped("in/a.mp4")
+    _, dead = farm.buried("in/b.mp4")
+
+    assert hevcq("retry", path.parent).out.startswith("queued  hevc")
+
+    assert (state(farm, skipped), state(farm, dead)) == (JobState.SKIPPED, JobState.QUEUED)
+
+
+def test_without_a_name_every_dead_job_goes_back_and_no_other(hevcq, farm):
     _, dead = farm.buried("deep/a.mp4")
     _, skipped = farm.skipped("b.mp4")
 
-    ran = hevcq("reprocess", "--failed")
+    ran = hevcq("retry")
 
     assert (ran.code, len(ran.out.splitlines())) == (0, 1)
     assert (state(farm, dead), state(farm, skipped)) == (JobState.QUEUED, JobState.SKIPPED)
     assert list(farm.app.backend.queues["hevc"].dead_letters(Selection())) == []
-    assert hevcq("reprocess", "--failed").err.startswith("Nothing to do")
+    assert hevcq("retry").err.startswith("Nothing to do")
 
 
 def test_missing_takes_dead_jobs_and_those_whose_rendition_is_gone(hevcq, farm):
@@ -115,8 +124,8 @@ def test_missing_takes_dead_jobs_and_those_whose_rendition_is_gone(hevcq, farm):
     _, lost = farm.done("d.mp4")
     farm.app.backend.store.delete(lost.rendition.key)
 
-    dry = hevcq("reprocess", "--missing", "--dry-run", "--json")
-    ran = hevcq("reprocess", "--missing")
+    dry = hevcq("retry", "--missing", "--dry-run", "--json")
+    ran = hevcq("retry", "--missing")
 
     assert {line["job_id"] for line in dry.lines} == {dead.job_id, lost.job_id}
     assert ran.code == 0
@@ -131,15 +140,14 @@ def test_a_rendition_in_its_place_is_not_missing_until_it_is_gone_from_there(hev
     farm.app.catalog.record_placements([farm.placement(path, job, target)])
     farm.app.backend.store.delete(job.rendition.key)
 
-    there = hevcq("reprocess", "--missing", path.parent)
+    there = hevcq("retry", "--missing", path.parent)
     target.unlink()
-    gone = hevcq("reprocess", "--missing", path.parent)
+    gone = hevcq("retry", "--missing", path.parent)
 
     assert (there.code, there.out) == (0, "")
     assert gone.out.startswith("queued  hevc")
 
 
-def test_options_that_contradict_each_other_or_say_nothing_are_refused(hevcq, farm):
-    for options in ([], ["--missing", "--failed"], ["--failed", "--state", "done"]):
-        ran = hevcq("reprocess", *options)
-        assert (ran.code, len(ran.err.splitlines())) == (ExitCode.USAGE, 1)
+def test_options_that_contradict_each_other_are_refused(hevcq):
+    ran = hevcq("retry", "--missing", "--state", "done")
+    assert (ran.code, len(ran.err.splitlines())) == (ExitCode.USAGE, 1)

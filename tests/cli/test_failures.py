@@ -26,7 +26,7 @@ def letters(farm, profile: str = "hevc") -> list:
 def test_a_listing_names_source_class_and_reason(hevcq, farm):
     path, _ = farm.buried("bad one.mp4", FailureClass.DAMAGED)
 
-    ran = hevcq("dead-letters", "list")
+    ran = hevcq("failures", "list")
 
     assert ran.code == 0
     heading, row = ran.out.splitlines()
@@ -40,7 +40,7 @@ def test_json_has_one_letter_a_line_with_everything_known(hevcq, farm):
     _, job = farm.buried("a.mp4")
     farm.buried("b.mp4")
 
-    found = hevcq("dead-letters", "list", "--json").lines
+    found = hevcq("failures", "list", "--json").lines
 
     assert [line["reason"] for line in found] == ["a.mp4 broke", "b.mp4 broke"]
     first = found[0]
@@ -57,9 +57,7 @@ def test_a_listing_selects_by_class_profile_job_and_limit(hevcq, farm):
     farm.buried("c.mp4", FailureClass.ENCODER, "720p")
 
     def reasons(*options: str) -> list[str]:
-        return [
-            line["reason"][:1] for line in hevcq("dead-letters", "list", "--json", *options).lines
-        ]
+        return [line["reason"][:1] for line in hevcq("failures", "list", "--json", *options).lines]
 
     assert sorted(reasons()) == ["a", "b", "c"]
     assert reasons("--class", "damaged") == ["a"]
@@ -71,8 +69,8 @@ def test_a_listing_selects_by_class_profile_job_and_limit(hevcq, farm):
 
 
 def test_an_unknown_class_or_profile_is_a_usage_error(hevcq):
-    assert hevcq("dead-letters", "list", "--class", "nope").code == ExitCode.USAGE
-    ran = hevcq("dead-letters", "list", "--profile", "hevcc")
+    assert hevcq("failures", "list", "--class", "nope").code == ExitCode.USAGE
+    ran = hevcq("failures", "list", "--profile", "hevcc")
     assert ran.code == ExitCode.USAGE
     assert "Did you mean 'hevc'?" in ran.err
 
@@ -81,7 +79,7 @@ def test_show_has_the_last_lines_of_ffmpeg_and_the_message(hevcq, farm):
     farm.buried("a.mp4")
     (letter,) = letters(farm)
 
-    ran = hevcq("dead-letters", "show", letter.letter_id)
+    ran = hevcq("failures", "show", letter.letter_id)
 
     assert "reason: a.mp4 broke" in ran.out
     assert "  | last words" in ran.out
@@ -89,7 +87,7 @@ def test_show_has_the_last_lines_of_ffmpeg_and_the_message(hevcq, farm):
 
 
 def test_show_of_an_unknown_letter_says_so(hevcq):
-    ran = hevcq("dead-letters", "show", "zzz")
+    ran = hevcq("failures", "show", "zzz")
 
     assert (ran.code, ran.out) == (ExitCode.USAGE, "")
     assert "No dead letter 'zzz'" in ran.err
@@ -98,28 +96,28 @@ def test_show_of_an_unknown_letter_says_so(hevcq):
 def test_a_name_with_control_characters_stays_on_its_line_and_off_the_terminal(hevcq, farm):
     farm.buried("a\nb\x1b[2J.mp4")
 
-    ran = hevcq("dead-letters", "list")
+    ran = hevcq("failures", "list")
 
     assert len(ran.out.splitlines()) == 2
     assert "\x1b" not in ran.out
     assert r"a\nb\x1b[2J.mp4" in ran.out
 
 
-def test_purge_without_a_yes_deletes_nothing(hevcq, farm):
+def test_forget_without_a_yes_deletes_nothing(hevcq, farm):
     farm.buried("a.mp4")
 
-    ran = hevcq("dead-letters", "purge")
+    ran = hevcq("failures", "forget")
 
     assert ran.code == ExitCode.SOME_FAILED
     assert "Nothing deleted." in ran.err
     assert len(letters(farm)) == 1
 
 
-def test_purge_deletes_what_was_selected_and_leaves_the_job_dead(hevcq, farm):
+def test_forget_deletes_what_was_selected_and_leaves_the_job_dead(hevcq, farm):
     path, job = farm.buried("a.mp4", FailureClass.DAMAGED)
     farm.buried("b.mp4")
 
-    ran = hevcq("dead-letters", "purge", "--class", "damaged", "--yes")
+    ran = hevcq("failures", "forget", "--class", "damaged", "--yes")
 
     assert (ran.code, ran.err) == (0, "1 dead letter deleted.\n")
     assert [letter.reason for letter in letters(farm)] == ["b.mp4 broke"]

@@ -1,0 +1,115 @@
+"""`hevcq retry`: queue failed jobs again, or others by their state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, ProfileNames
+from hevcq.cli.output import table as render
+from hevcq.cli.output.status_table import NO_WORKER
+from hevcq.cli.queue.failures import current_user
+from hevcq.domain.job import SETTLED, JobState
+from hevcq.domain.keys import INBOX
+from hevcq.errors import UsageError
+from hevcq.settings.profile_files import pick
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hevcq.usecases.operations.reprocess import Reprocessed, ReprocessRequest
+    from hevcq.wiring.app import App
+
+NO_MATCH = "No matching job; `hevcq ingest` queues new files."
+NOTHING_FAILED = "Nothing to do: no failed job, no missing rendition."
+
+
+def retry(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH|KEY|JOB",
+            help="Files, folders, keys (a trailing `/` means all below) or job ids.",
+        ),
+    ] = None,
+    profile: ProfileNames = None,
+    state: Annotated[
+        list[JobState] | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help="Jobs in this state instead of failed ones (repeatable): done, skipped or dead.",
+        ),
+    ] = None,
+    missing: Annotated[
+        bool,
+        typer.Option("--missing", help="Only sources whose rendition is missing."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be queued.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Queue failed jobs again.
+
+    All of them, or those below the named folders; a named file or job is queued again whatever became
+    of it. After changing a profile, --state done encodes finished videos again. A source that changed
+    on disk is reported, not queued.
+    """
+    from hevcq.usecases.operations.reprocess import ReprocessResult
+
+    if missing and state:
+        raise UsageError("--missing cannot be combined with --state.")
+    cli = cli_of(ctx)
+    seen: list[Reprocessed] = []
+    with cli.app() as app:
+        for request in _requests(app, names or [f"{INBOX}/"], profile, state, dry_run=dry_run):
+            for done in _queued(app, request, missing=missing):
+                word = done.result.value
+                render.emit_result("retry", done.job, word, done.detail, as_json=as_json)
+                seen.append(done)
+        idle = app.workers_running() == 0
+    results = {done.result for done in seen}
+    named = bool(state) or any(not _is_folder(name) for name in names or ())
+    if idle and ReprocessResult.QUEUED in results:
+        cli.echo(NO_WORKER)
+    if not seen:
+        cli.echo(NO_MATCH if named and not missing else NOTHING_FAILED)
+    if ReprocessResult.SOURCE_CHANGED in results or (named and not seen and not missing):
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _requests(
+    app: App,
+    names: list[str],
+    profile: list[str] | None,
+    state: list[JobState] | None,
+    *,
+    dry_run: bool,
+) -> Iterator[ReprocessRequest]:
+    """Yield what to queue of the folders, failed jobs unless a state is given, and of the rest."""
+    from hevcq.usecases.operations.reprocess import ReprocessRequest
+
+    picked = [found.name for found in pick(app.profiles, profile or [])]
+    whole = ReprocessRequest((), picked, who=current_user(), dry_run=dry_run)
+    folders = [name for name in names if _is_folder(name)]
+    failed = frozenset(state or {JobState.DEAD})
+    yield replace(whole, names=folders, states=failed, exact=not state)
+    files = [name for name in names if name not in folders]
+    yield replace(whole, names=files, states=frozenset(state or SETTLED))
+
+
+def _queued(app: App, request: ReprocessRequest, *, missing: bool) -> Iterator[Reprocessed]:
+    from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
+
+    if missing:
+        return reprocess_missing(app.backend, request, app.profiles, app.catalog)
+    return reprocess(app.backend, request, app.catalog)
+
+
+def _is_folder(name: str) -> bool:
+    return name.endswith("/") or Path(name).is_dir()
