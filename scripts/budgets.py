@@ -39,7 +39,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/cli/main.py": "the entry point of the program",
     "src/hevcq/cli/queue/cancel.py": "one command",
     "src/hevcq/cli/queue/worker.py": "one command",
-    "src/hevcq/domain/chunk_settings.py": "one section of a profile",
     "src/hevcq/domain/media/languages.py": "one decision: the tag of a language",
     "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",

@@ -79,7 +79,6 @@ def test_what_does_not_change_the_rendition_does_not_change_the_revision(change)
     [
         {"name": "other"},
         {"container": Container.MKV},
-        {"faststart": False},
         {"video": Video(codec=VideoCodec.HEVC, crf=25)},
         {"gates": Gates(minimum_saving=0.1)},
         {"bounds": Bounds(threads=2)},

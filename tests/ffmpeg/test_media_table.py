@@ -35,7 +35,7 @@ from support.media_table import (
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 QUICK = {
     "video": {"preset": "ultrafast"},
-    "gates": {"minimum_saving": None, "review_below": 0.0, "picture_samples": 2},
+    "gates": {"minimum_saving": None, "review_below": 0.0},
 }
 """A quick preset makes larger files, so the gates on size are not asked here."""
 

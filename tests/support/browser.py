@@ -23,7 +23,6 @@ name: small
 description: a small MP4, for tests
 subscribe: true
 container: mp4
-faststart: true
 video:
   codec: h264
   preset: ultrafast

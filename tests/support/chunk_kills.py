@@ -13,9 +13,9 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan
 from hevcq.domain.job import JobState
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.ports.encoder import ChunkReport, EncodeRequest, OnProgress
 from support.fakes.encoder import fake_index
 from support.fakes.farm import DoomedScratch, Killed

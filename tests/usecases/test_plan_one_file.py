@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hevcq.domain.chunk_settings import ChunkMode
+from hevcq.domain.profile_sections import ChunkMode
 from hevcq.usecases import plan_one_file as use_case
 from hevcq.usecases.plan_one_file import ONE_SLOT, FilePlan, plan_one_file
 from support.fakes.backend import HEVC, HLS

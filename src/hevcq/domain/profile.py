@@ -14,13 +14,12 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from hevcq.domain.chunk_settings import Chunking
 from hevcq.domain.formats.hardware import SOFTWARE, Fallback, encoder_problem
 from hevcq.domain.formats.video import VIDEO_HELD, preset_problem, quality_problem
 from hevcq.domain.formats.video import Container as Container  # noqa: PLC0414 - asked of the profile by many
 from hevcq.domain.formats.video import VideoCodec as VideoCodec  # noqa: PLC0414
-from hevcq.domain.hls_settings import Hls
 from hevcq.domain.model import Frozen
+from hevcq.domain.profile_sections import Chunking, Hls
 from hevcq.domain.verdict import Limits
 
 MAX_VISIBILITY_S = 43_200
@@ -290,15 +289,6 @@ class Gates(Frozen):
     picture_floor: float = Field(
         default=0.88, ge=0, le=1, description="G8 with ssim: the worst sample's lowest mean"
     )
-    picture_samples: int = Field(
-        default=4, ge=1, le=64, description="G8 with ssim: samples spread over the video"
-    )
-    picture_sample_s: float = Field(
-        default=1.0, gt=0, le=60, description="G8 with ssim: length of a sample in seconds"
-    )
-    drift_s: float = Field(
-        default=0.1, gt=0, description="G5: largest change of a track's first or last time"
-    )
 
 
 class Bounds(Frozen):
@@ -435,7 +425,6 @@ class Profile(Frozen):
     container: Container = Field(
         default=Container.SOURCE, description="source, mp4, mkv, webm, ogg, avi or hls"
     )
-    faststart: bool = Field(default=True, description="MP4 index at the front, so that it streams")
     video: Video
     hls: Hls = Hls()
     audio: Audio = Audio()

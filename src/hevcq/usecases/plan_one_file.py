@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan
 from hevcq.domain.planning.ladder import expected_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import ChunkMode
 from hevcq.ports.encoder import Encoder
 
 ONE_SLOT = WholeFile(

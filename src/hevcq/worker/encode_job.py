@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import kept_original
-from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
@@ -18,6 +17,7 @@ from hevcq.domain.planning.encode_plan import (
     SkipReason,
     plan_measured,
 )
+from hevcq.domain.profile_sections import ChunkMode
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import (

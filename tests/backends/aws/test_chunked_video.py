@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import RetryIn
 from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Container, Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 
 VISIBILITY_S = 4
 NUMBERS = QueueNumbers(

@@ -18,11 +18,11 @@ from chaos.sim.parts import (
     SimEncoder,
     SimJob,
 )
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.encode_plan import Skip, SkipReason
 from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.errors import PartUnfit
 from hevcq.ports.encoder import ChunkReport, EncodeProgress, EncodeReport
 from support.fakes.encoder import fake_index, fake_plan

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.chunking.planner import KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from support.media_facts import audio, media, profile, video
 
 RATE = 25

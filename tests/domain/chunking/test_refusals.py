@@ -3,10 +3,10 @@
 import pytest
 
 from domain.chunking.indexes import chunky, clip, every, index, planned
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from support.media_facts import MKV, audio, media, video
 
 CONVERT = {"interlaced": "convert", "dolby_vision": "drop", "hdr10_plus": "drop"}

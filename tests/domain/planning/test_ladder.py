@@ -3,12 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from hevcq.domain.hls_settings import Hls
 from hevcq.domain.media.facts import Colour
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Refuse
 from hevcq.domain.planning.ladder import expected_bytes, worth_keeping
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Policies, Profile, Video
+from hevcq.domain.profile_sections import Hls
 from support.media_facts import MKV, audio, cover, data, media, profile, subtitle, video
 
 PQ = Colour(range="tv", space="bt2020nc", transfer="smpte2084", primaries="bt2020")
@@ -83,14 +83,6 @@ def test_a_rung_keeps_the_displayed_shape_in_square_pixels_and_even_sides() -> N
     for rung in ladder(video(720, 576, sample_aspect="64:45")).rungs:
         assert rung.target.sample_aspect == "1:1"
         assert rung.target.scale
-
-
-def test_a_source_far_above_its_rung_keeps_its_own_size_if_asked() -> None:
-    keep = recipe(keep_source_rung=True)
-    assert heights(video(1600, 900), keep) == [900, 720, 480, 360, 240]
-    assert heights(video(1440, 800), keep) == [720, 480, 360, 240]
-    assert heights(video(3840, 2160), keep)[0] == 1080, "above the table's highest nothing is added"
-    assert ladder(video(1600, 900), keep).rungs[0].max_kbps == 7800
 
 
 def test_the_largest_rate_grows_by_half_above_30_frames_a_second() -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, LossPolicy, Policies, Profile, Video, VideoCodec
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.frame_times import frame_times
@@ -30,7 +30,7 @@ PROFILE = Profile(
     name="chunks",
     description="for tests",
     video=Video(codec=VideoCodec.HEVC, preset="ultrafast", crf=20),
-    gates=Gates(minimum_saving=None, review_below=0, picture_samples=2),
+    gates=Gates(minimum_saving=None, review_below=0),
     chunking=Chunking(mode=ChunkMode.ALWAYS, min_s=0.4, target_s=1.5, max_s=4.0),
     policies=Policies(interlaced=LossPolicy.CONVERT),
 )

@@ -352,7 +352,3 @@ def test_a_title_in_mp4_is_written_where_players_show_it() -> None:
     )
 
     assert "handler_name=Directors" in command(info, profile("1080p"))
-
-
-def test_the_index_stays_at_the_end_when_the_profile_says_so() -> None:
-    assert "-movflags" not in command(media(video()), profile(faststart=False))

@@ -11,10 +11,10 @@ import pytest
 
 from ffmpeg.verify.conftest import ENCODER, make_source
 from hevcq.domain.certificate import GateResult
-from hevcq.domain.hls_settings import Hls
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Policies, Profile, Video
+from hevcq.domain.profile_sections import Hls
 from hevcq.ports.encoder import EncodeRequest, SetReport, SetRequest, VerifyRequest
 
 VERSION = "0123abcd-1"
@@ -44,7 +44,7 @@ def recipe(**changes: object) -> Profile:
         video=Video(codec="h264", preset="ultrafast", crf=24),
         hls=Hls(**hls),
         policies=Policies(**policies),
-        gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.7, picture_samples=1),
+        gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.7),
     )
 
 

@@ -14,8 +14,8 @@ from ffmpeg.hls.conftest import VERSION, MadeSet, encoded_set, recipe
 from ffmpeg.verify.conftest import ENCODER
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
-from hevcq.domain.hls_settings import Surround
 from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Surround
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls import chunks

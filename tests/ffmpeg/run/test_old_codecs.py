@@ -18,7 +18,7 @@ from support.clips import make_clip
 from support.media_facts import profile
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
-GATES = {"minimum_saving": None, "review_below": 0.0, "picture_samples": 1}
+GATES = {"minimum_saving": None, "review_below": 0.0}
 
 CLIPS = {
     "xvid.avi": ("mpeg4", "yuv420p", ["-bf", "2", "-c:a", "libmp3lame"]),

@@ -12,6 +12,7 @@ from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.profile import PictureMetric, Policies, Profile, Video
 from hevcq.errors import Stopped
 from hevcq.ffmpeg.verify.gates import DECODE_SHARE
+from hevcq.ffmpeg.verify.picture import SAMPLES
 from support.clips import media_clip
 
 ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G7, Gate.G4, Gate.G8)
@@ -115,9 +116,8 @@ def test_progress_is_reported_and_a_stop_is_obeyed(pair):
     assert seen == sorted(seen)
     decoded = [share for share in seen if share < DECODE_SHARE + 0.01]
     assert decoded[-1] == DECODE_SHARE, "gate G4 has decoded all of it"
-    samples = PROFILE.gates.picture_samples
     steps = [
-        DECODE_SHARE + (1 - DECODE_SHARE) * number / samples for number in range(1, samples + 1)
+        DECODE_SHARE + (1 - DECODE_SHARE) * number / SAMPLES for number in range(1, SAMPLES + 1)
     ]
     assert seen[len(decoded) :] == pytest.approx(steps), "each sample of gate G8 is a step"
 

@@ -5,9 +5,9 @@ import weakref
 from pathlib import Path
 
 from hevcq.backends.embedded.factory import open_embedded
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobRecord, JobState, Source, Task, TaskKind, job_id
 from hevcq.domain.keys import key_for_path, work_folder
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Delivery
 from hevcq.settings.model import Settings

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Phase, TaskKind, job_id
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import Done
 from support.fakes.encoder import fake_index
 from support.fakes.farm import Farm

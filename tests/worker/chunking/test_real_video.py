@@ -9,11 +9,11 @@ import pytest
 
 from hevcq.backends.embedded.factory import open_embedded
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock

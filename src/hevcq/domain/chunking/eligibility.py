@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.model import KeyIndex, WholeFile
 from hevcq.domain.formats.hardware import SOFTWARE
 from hevcq.domain.media.facts import MediaInfo, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import Action, EncodePlan
 from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import ChunkMode
 
 FINEST_TICK = Fraction(1, 1_000_000)
 """Finest usable time base in seconds: ffmpeg's concat demuxer places parts in microseconds."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import pairwise
 
-from hevcq.domain.chunk_settings import Chunking
 from hevcq.domain.chunking.eligibility import whole_file_reason
 from hevcq.domain.chunking.model import (
     Chunk,
@@ -25,6 +24,7 @@ from hevcq.domain.chunking.model import (
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import Chunking
 
 __all__ = [
     "Chunk",

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from hevcq.domain.formats import video as formats
-from hevcq.domain.hls_settings import Rungs, Surround
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import (
@@ -31,9 +30,12 @@ from hevcq.domain.profile import (
     Profile,
     VideoCodec,
 )
+from hevcq.domain.profile_sections import Rungs, Surround
 
-ABOVE = 1.15
-"""How much larger than its highest rung a source must be to keep its own size as well."""
+SOUND_KBPS = 64
+"""AAC of a rung's sound, for each of its one or two channels."""
+SURROUND_KBPS = 384
+"""A 5.1 sound that is encoded."""
 FAST = 30.5
 """Frames per second from which a rung's largest rate is half as much again."""
 USUAL_SHARE = 0.45
@@ -65,7 +67,7 @@ def ladder_of(profile: Profile, main: Stream) -> Ladder | Refuse:
         return codecs
     rungs: list[Rung] = []
     for codec, table in codecs:
-        for side, rate in _sides(profile, main.video, table).items():
+        for side, rate in _sides(main.video, table).items():
             target = target_of(_rung_profile(profile, main.video, codec, side), main)
             if isinstance(target, Refuse):
                 return target
@@ -101,16 +103,13 @@ def _codecs(profile: Profile, facts: VideoFacts) -> list[tuple[VideoCodec, Rungs
     return [(VideoCodec.H264, profile.hls.h264_rungs), *hevc]
 
 
-def _sides(profile: Profile, facts: VideoFacts, table: Rungs) -> Rungs:
+def _sides(facts: VideoFacts, table: Rungs) -> Rungs:
     """Return the rungs that are not larger than the picture; at least one."""
     side = min(shown_size(facts))
     fitting = {rung: table[rung] for rung in sorted(table, reverse=True) if rung <= side}
     own = max(SMALLEST, int(side) // 2 * 2)
     if not fitting:
         return {own: table[min(table)]}
-    above = [rung for rung in table if rung > side]
-    if profile.hls.keep_source_rung and above and side > ABOVE * max(fitting):
-        return {own: table[min(above)], **fitting}
     return fitting
 
 
@@ -178,7 +177,7 @@ def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Re
     if isinstance(decided, Refuse) or decided.action is Action.DROP:
         return decided
     kept = min(2, decided.channels or 2)
-    kbps = profile.hls.sound_kbps if kept == 2 else profile.hls.sound_kbps // 2
+    kbps = SOUND_KBPS * kept
     mixed = f" of {decided.channels} channels" if (decided.channels or 0) > 2 else ""
     words = "stereo" if kept == 2 else "mono"
     surround = _surround(profile, stream)
@@ -203,7 +202,7 @@ def _surround(profile: Profile, stream: Stream) -> StreamPlan | None:
         wanted is not Surround.AAC
     )  # a copy of AAC would lose what edit lists say of its priming
     copied = dolby and stream.codec == wanted.value and facts.channels <= 6
-    kbps = profile.hls.surround_kbps
+    kbps = SURROUND_KBPS
     notice = f", and {_SURROUND_NAMES[wanted]} 5.1 at {kbps} kbit/s"
     return StreamPlan(
         source_index=stream.index,

@@ -313,15 +313,15 @@ def _muxer(request: EncodeRequest) -> list[str]:
     options = ["-max_muxing_queue_size", QUEUE_PACKETS]
     if any((plan.muxer, stream.codec) in EXPERIMENTAL for stream in plan.kept):
         options += ["-strict", "experimental"]
-    flags = ["faststart"] if request.profile.faststart else []
+    flags = ["faststart"]  # the index at the front, so that it streams
     if metadata.uses_quicktime_keys(plan.muxer, request.info, covers=plan.has_covers):
         flags.append("use_metadata_tags")
     if plan.muxer == AVI:
         # Sound that begins before 0 (an encoder's delay) would shift the picture by empty chunks.
         options += ["-avoid_negative_ts", "disabled"]
-    if plan.muxer == WEBM and request.profile.faststart:
+    if plan.muxer == WEBM:
         options += ["-cues_to_front", "1"]
-    if is_mp4_family(plan.muxer) and flags:
+    if is_mp4_family(plan.muxer):
         options += ["-movflags", "+".join(["", *flags])]
     return [*options, "-f", plan.muxer]
 

@@ -26,6 +26,7 @@ from hevcq.ffmpeg.hls.read_playlists import (
     read_media,
 )
 from hevcq.ffmpeg.hls.segments import Rates, Segment, frame_rate, rates, target_duration, timed
+from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S
 from hevcq.ports.encoder import VerifyRequest
 
 LOOSE = 1.1
@@ -245,7 +246,7 @@ def aligned(stored: StoredSet) -> Iterator[str]:
 def lengths(stored: StoredSet, request: VerifyRequest) -> Iterator[str]:
     """H4: playlists are as long as the video, and all rungs have as many frames.
 
-    Within a frame and a half, as the length of the last one is guessed, or `gates.drift_s`.
+    Within a frame and a half, as the length of the last one is guessed, or MAX_DRIFT_S.
     """
     source = request.measured.track(request.plan.main_video.source_index)
     if source is None or source.first_pts_s is None or source.last_pts_s is None:
@@ -253,7 +254,7 @@ def lengths(stored: StoredSet, request: VerifyRequest) -> Iterator[str]:
         return
     shown = source.last_pts_s - source.first_pts_s
     frame = shown / max(1, source.packets - 1)
-    allowed = max(1.5 * frame, request.profile.gates.drift_s)
+    allowed = max(1.5 * frame, MAX_DRIFT_S)
     frames = request.report.frames or stored.rungs[0][1].content.samples
     for rung, media in stored.rungs:
         written = float(sum((entry.seconds for entry in media.playlist.entries), Fraction(0)))

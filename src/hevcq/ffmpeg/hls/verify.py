@@ -30,11 +30,13 @@ from hevcq.ffmpeg.verify.decode import decode_problems
 from hevcq.ffmpeg.verify.gates import verify
 from hevcq.ffmpeg.verify.picture import EncodedVideo, alignments, sample_at
 from hevcq.ffmpeg.verify.sound import ENCODED_OFFSET_S, envelope, lead_s, offset_s
-from hevcq.ffmpeg.verify.timing import PADDING_SAMPLES
+from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S, PADDING_SAMPLES
 from hevcq.ffmpeg.versions import KEYED, keyed
 from hevcq.ports.encoder import EncodeProgress, OnProgress, SetFile, VerifyRequest
 
 _FAILED = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
+SAMPLES = 1
+"""Segments of each rung that H8 compares."""
 SAMPLE_FRAMES = 24
 """Frames of a segment that H8 compares."""
 _CUE = " --> "
@@ -202,7 +204,7 @@ class _SetGates:
         info = probe(self.tools, str(media.path), self.stop, midstream=False)
         made = measure(self.tools, str(media.path), info, self.stop).tracks[0]
         stream = info.streams[0]
-        allowed = request.profile.gates.drift_s
+        allowed = MAX_DRIFT_S
         allowed += PADDING_SAMPLES / max(1, stream.audio.sample_rate if stream.audio else 1)
         ends = (source.end_s or 0.0) - request.info.origin_s(request.plan.mapped)
         if made.end_s is None or abs(made.end_s - ends) > allowed:
@@ -234,7 +236,7 @@ class _SetGates:
         keys = sorted(key - begins for key in source.keys_s) if source is not None else []
         for rung, media in self.stored.rungs:
             starts = [s.shown / media.content.timescale for s in media.segments]
-            for place in spread(starts, keys, request.profile.gates.picture_samples):
+            for place in spread(starts, keys, SAMPLES):
                 likeness = self._likeness(rung, media, place)
                 if likeness is None:
                     return Outcome.UNKNOWN, f"{rung.name}: segment {place + 1} cannot be compared"

@@ -33,6 +33,7 @@ from hevcq.ffmpeg.run.messages import (
 from hevcq.ffmpeg.verify.decode import EVERYTHING, Decoded, decode_problems, source_thumbnails
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
 from hevcq.ffmpeg.verify.picture import (
+    SAMPLES,
     Alignment,
     EncodedVideo,
     Sample,
@@ -162,7 +163,6 @@ class _Gates:
                 output=self.output,
                 made=self.made,
                 frames=request.report.frames,
-                drift_s=request.profile.gates.drift_s,
             )
         )
         if request.chunks is not None and not problems:
@@ -369,7 +369,7 @@ class _Gates:
     def _report_sampled(self) -> None:
         """Report the samples' progress; a short video has fewer of them than its profile asks."""
         videos = len(encoded_videos(self.request.plan))
-        wanted = max(1, videos * self.request.profile.gates.picture_samples)
+        wanted = max(1, videos * SAMPLES)
         self._report(DECODE_SHARE + (1 - DECODE_SHARE) * min(1.0, self.sampled / wanted))
 
     def picture(self) -> Judged:

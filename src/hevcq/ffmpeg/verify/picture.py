@@ -36,6 +36,8 @@ _LUMA = THUMB_WIDTH * THUMB_HEIGHT
 _CHROMA = (THUMB_WIDTH // 2) * (THUMB_HEIGHT // 2)
 _PAIR_BYTES = _LUMA + 2 * _CHROMA + _LUMA
 """A thumbnail pair is piped as one yuva420p picture: the source as Y, the output as A."""
+SAMPLES, SAMPLE_S = 4, 1.0
+"""G8 with ssim: samples spread over the video, and their length in seconds."""
 NUDGE_S = 0.0015
 """Seconds added to source times, so that rounding to milliseconds does not separate pairs."""
 MIN_MOTION = 1.0
@@ -148,15 +150,14 @@ def take_samples(
     if source is None or source.first_pts_s is None or first is None:
         return
     length = max(0.0, (source.last_pts_s or 0.0) - source.first_pts_s)
-    gates = request.profile.gates
     rate = max(1, made.packets - 1) / length if length else 1.0
-    frames = min(made.packets, max(2, math.ceil(gates.picture_sample_s * min(rate, 1000.0))))
+    frames = min(made.packets, max(2, math.ceil(SAMPLE_S * min(rate, 1000.0))))
     keys = [
         sorted(key - track.first_pts_s for key in track.keys_s)
         for track in (source, made)
         if track.first_pts_s is not None
     ]
-    for at in sample_times(length, gates.picture_samples, gates.picture_sample_s, keys):
+    for at in sample_times(length, SAMPLES, SAMPLE_S, keys):
         within = replace(request, max_seconds=deadline_s)
         yield sample_at(tools, within, encoded, (source.first_pts_s + at, first + at, frames), stop)
 

@@ -19,6 +19,8 @@ from hevcq.ffmpeg.verify.sound import COPIED_OFFSET_S
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.util.text import lateness, timecode
 
+MAX_DRIFT_S = 0.1
+"""Seconds by which a track's first or last time may change."""
 PADDING_SAMPLES = 2048
 """An audio encoder may start and end up to two frames of 1024 samples off the source."""
 EVENED_FRAMES = 2
@@ -56,10 +58,7 @@ class TrackPair:
 
 @dataclass(frozen=True, slots=True)
 class TimingInputs:
-    """The inputs of G5; `frames` is the encoder's frame count of the video (0 if unknown).
-
-    `drift_s` is the allowed difference of times in seconds.
-    """
+    """The inputs of G5; `frames` is the encoder's frame count of the video (0 if unknown)."""
 
     plan: EncodePlan
     source: MediaInfo
@@ -67,7 +66,6 @@ class TimingInputs:
     output: MediaInfo
     made: Measurement
     frames: int
-    drift_s: float
 
 
 def time_problems(compared: TimingInputs) -> list[str]:
@@ -80,7 +78,7 @@ def time_problems(compared: TimingInputs) -> list[str]:
         return [*problems, "the video has no times that could be compared"]
     shift = main.made.first_pts_s - main.source.first_pts_s
     for pair in pairs:
-        found = [*_counts(compared, pair, pair is main), *_times(pair, shift, compared.drift_s)]
+        found = [*_counts(compared, pair, pair is main), *_times(pair, shift)]
         if not found:
             # Guessed times of the picture are off by the decoder's delay.
             timed = compared.source.format_name.partition(",")[0] not in UNTIMED
@@ -282,11 +280,11 @@ def _offset(pair: TrackPair, shift: float) -> Iterator[str]:
                 return
 
 
-def _times(pair: TrackPair, shift: float, drift_s: float) -> Iterator[str]:
+def _times(pair: TrackPair, shift: float) -> Iterator[str]:
     """Compare first and last times after removing the shift of the main video."""
     if pair.kept.kind not in {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}:
         return
-    allowed = drift_s
+    allowed = MAX_DRIFT_S
     if pair.origin.audio is not None:
         allowed += PADDING_SAMPLES / max(1, pair.origin.audio.sample_rate)
     checked = [("starts", pair.source.first_pts_s, pair.made.first_pts_s)]

@@ -11,10 +11,10 @@ import pytest
 from hevcq.backends.aws.s3.local_proxy import serve_object
 from hevcq.backends.aws.s3.range_reader import HeadBlockCache
 from hevcq.backends.aws.s3.transfer import Download, Meter
-from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, plan_chunks
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.errors import HevcqError, Unavailable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest

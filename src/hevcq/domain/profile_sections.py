@@ -1,4 +1,4 @@
-"""Model the `hls` section of a profile: the rungs of the ladder, segments, key frames and sound."""
+"""Model two sections of a profile: `hls`, the ladder, and `chunking`, how a long video is split."""
 
 from __future__ import annotations
 
@@ -43,17 +43,11 @@ class Hls(Frozen):
     keyframe_s: float = Field(
         default=2.0, ge=0.5, le=12, description="distance of key frames, the same in all rungs"
     )
-    keep_source_rung: bool = Field(
-        default=False,
-        description="a source more than 15 % above its highest rung also keeps its own size",
-    )
-    sound_kbps: int = Field(default=128, ge=32, le=512, description="AAC stereo; mono has half")
     surround: Surround = Field(
         default=Surround.OFF,
         description="5.1 as a second group of sounds, in this codec; AC-3 and E-AC-3 that are in it "
         "already are copied",
     )
-    surround_kbps: int = Field(default=384, ge=192, le=640, description="5.1 that is encoded")
     h264_rungs: Rungs = Field(
         default=H264_RUNGS,
         description="H.264 rungs, shorter side: crf, largest rate in kbit/s (half as much again above "
@@ -67,4 +61,42 @@ class Hls(Frozen):
             raise ValueError("hls.segment_s must be a multiple of hls.keyframe_s")
         if not self.h264_rungs or (self.hevc and not self.hevc_rungs):
             raise ValueError("hls needs at least one rung")
+        return self
+
+
+class ChunkMode(StrEnum):
+    """Split long videos (`auto`), every video that can be split exactly (`always`), or none (`off`)."""
+
+    AUTO = "auto"
+    OFF = "off"
+    ALWAYS = "always"
+
+
+class Chunking(Frozen):
+    """How one video is shared out over many workers. Times in seconds of video.
+
+    The number of chunks that one worker encodes at a time is not part of the recipe: the setting
+    `workers` is the number of its slots, and a slot receives a chunk like any other task.
+    """
+
+    mode: ChunkMode = Field(
+        default=ChunkMode.AUTO,
+        description="auto: videos of at least least_video_s; always: all that can be split; or off",
+    )
+    min_s: float = Field(default=20.0, gt=0, description="shortest chunk, in seconds of video")
+    target_s: float = Field(default=60.0, gt=0, description="chunk of a video of even difficulty")
+    max_s: float = Field(
+        default=180.0, gt=0, description="longest chunk; only a longer gap between key frames is"
+    )
+    least_video_s: float = Field(
+        default=600.0, ge=0, description="auto: shorter videos are encoded whole"
+    )
+    threads: int = Field(
+        default=0, ge=0, le=64, description="encoder threads of one chunk; 0: as bounds.threads"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.min_s <= self.target_s <= self.max_s:
+            raise ValueError("chunking needs min_s <= target_s <= max_s")
         return self
