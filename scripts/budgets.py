@@ -50,8 +50,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/library/pace.py": "one of each: a rate",
     "src/hevcq/web/api/openapi.py": "one decision: how the API is described",
-    "src/hevcq/wiring/doctor.py": "opened by the doctor only",
-    "src/hevcq/wiring/videos.py": "opened by what deals with uploaded videos only",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from hevcq.settings.model import Settings
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
 from hevcq.wiring.app import App, open_app
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "demo-out" / "web"

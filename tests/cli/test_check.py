@@ -90,7 +90,7 @@ def test_the_ends_of_a_recording_are_no_damage_but_a_broken_part_is(tmp_path, ca
     [
         (["--share", "2/1"], "a share such as 1/12"),
         (["--share", "half"], "a share such as 1/12"),
-        (["--limit", "fast"], "bytes a second"),
+        (["--limit", "fast"], "must be a rate"),
     ],
 )
 def test_a_wrong_option_is_named(tmp_path, capsys, arguments, said):

@@ -18,7 +18,7 @@ from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.profile_files import installed_folder, load_profile
 from hevcq.usecases.doctor import examined, machine_checks
 from hevcq.wiring.app import open_app
-from hevcq.wiring.doctor import doctor_context
+from hevcq.wiring.contexts import doctor_context
 
 LISTS = "mov_text srt bwdif"
 

@@ -18,6 +18,9 @@ from cli.conftest import Run
 from e2e.embedded.farm import PROFILE
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import ConfigError, Unavailable
+from hevcq.running.beside import HealthWatch
+from hevcq.running.ingest import IngestApplication
+from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
 from hevcq.settings.schedule import HealthSettings, ScheduleSettings
@@ -27,10 +30,7 @@ from hevcq.usecases.libraries.feed import waiting
 from hevcq.util.clock import SystemClock
 from hevcq.util.systemd import Notifier
 from hevcq.wiring.app import App, open_app
-from hevcq.wiring.health import HealthWatch
-from hevcq.wiring.ingest import IngestApplication
 from hevcq.wiring.notify import event_log
-from hevcq.wiring.service import LOOK_S, Outlets, Service
 from hevcq.worker.signals import StopSignals
 from support import clips
 from support.webdav import PASSWORD, USER, serving

@@ -37,7 +37,7 @@ def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_t
     ran = hevcq("status")
 
     assert ran.code == 0
-    assert "1 dead letter: run" in ran.out
+    assert "1 failed job: run" in ran.out
     assert f"{job.job_id[:8]}  hevc     encode  42%   1.23x  13 min  /" in ran.out
     counts = {row.split()[0]: row.split()[1:6] for row in ran.out.splitlines()[1:3]}
     assert ran.out.splitlines()[3].startswith("No jobs of 1080p, ")

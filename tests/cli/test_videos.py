@@ -7,7 +7,7 @@ import pytest
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.errors import SourceDamaged
 from hevcq.wiring.app import App
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 from support.videos import CLIP, VideoBench
 
 
@@ -71,9 +71,9 @@ def test_publishing_prints_the_address_and_private_ends_it(hevcq, bench):
 
 def test_what_files_tell_of_people_is_shared_only_with_a_word(hevcq, bench):
     video = bench.telling(bench.done(profiles=("hevc",)), ("location", "artist"))
-    ran = hevcq("videos", "publish", video.video_id)
+    ran = hevcq("serve", "videos", "publish", video.video_id)
     assert (ran.code, "location, artist" in ran.err) == (ExitCode.USAGE, True)
-    assert hevcq("videos", "publish", video.video_id, "--tags").out.startswith("/p/")
+    assert hevcq("serve", "videos", "publish", video.video_id, "--tags").out.startswith("/p/")
     assert not bench.now(video).public_original
 
 

@@ -21,8 +21,8 @@ from hevcq.web.api import farm as operators
 from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope
 from hevcq.wiring.app import App
+from hevcq.wiring.contexts import video_farm
 from hevcq.wiring.notify import event_log
-from hevcq.wiring.videos import video_farm
 from support.jobs import Farm
 from support.videos import CLIP, VideoBench
 

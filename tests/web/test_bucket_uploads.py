@@ -19,7 +19,7 @@ from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks
 from hevcq.web.server import Server, listen
 from hevcq.wiring.app import App, open_app
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 from hevcq.worker.signals import StopSignals
 from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm

@@ -77,7 +77,7 @@ def test_a_host_that_no_request_can_name_is_wrong(look, host):
 def test_a_page_without_its_users_is_wrong(look, opened):
     check = look(auth="users")["sign-in"]
     assert not check.ok
-    assert "hevcq web add-user" in check.remedy
+    assert "hevcq serve add-user" in check.remedy
 
     Users(opened.accounts, CHEAP).put("anna", PASSWORD, Role.USER)
     assert look(auth="users")["sign-in"].detail == "1 user, none of them operators"

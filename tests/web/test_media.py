@@ -21,7 +21,7 @@ from hevcq.domain.videos.record import Video
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh
 from hevcq.wiring.app import App
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 from support.videos import CLIP, VideoBench
 
 

@@ -70,7 +70,7 @@ def test_the_token_is_shown_once(tmp_path: Path):
 
     assert "/sign-in#" in first[0]
     assert not any("#" in line for line in second)
-    assert any("hevcq web new-token" in line for line in second)
+    assert any("hevcq serve new-token" in line for line in second)
 
 
 def test_an_address_of_the_network_without_tls_is_warned_about(tmp_path: Path):

@@ -20,8 +20,8 @@ from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role, Scope
 from hevcq.wiring.app import App, open_app
+from hevcq.wiring.contexts import video_farm
 from hevcq.wiring.notify import video_messages
-from hevcq.wiring.videos import video_farm
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock
 from support.standin import WebhookTaker, running

@@ -19,7 +19,7 @@ from hevcq.ports.videos import VideoFilter
 from hevcq.settings.web import UploadSettings
 from hevcq.web import uploads as tus
 from hevcq.wiring.app import App
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 
 V = {"Tus-Resumable": "1.0.0"}
 CHUNK = {**V, "Content-Type": "application/offset+octet-stream"}

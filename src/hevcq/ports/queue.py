@@ -91,6 +91,11 @@ class QueueDepth:
     dead: int
     oldest_s: float | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left but dead letters."""
+        return self.ready + self.delayed + self.in_flight == 0
+
 
 class Queue(ABC):
     """The queue of one profile and its dead letters.

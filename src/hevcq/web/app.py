@@ -40,7 +40,7 @@ from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_pol
 from hevcq.web.uploads import Uploads
 from hevcq.wiring.app import App
 from hevcq.wiring.notify import video_messages
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 
 LOOK_S, LOOK_AWS_S = 1.0, 5.0
 """Seconds between two looks at the farm while a page is open; on AWS each look costs money."""

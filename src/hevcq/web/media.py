@@ -24,7 +24,7 @@ from hevcq.util.text import whole
 from hevcq.web.identity.person import Scope, person_of
 from hevcq.web.problems import of_error
 from hevcq.web.services import services_of
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 
 Finder = Callable[[Request, VideoFarm], Video]
 

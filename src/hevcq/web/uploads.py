@@ -36,7 +36,7 @@ from hevcq.util.text import whole
 from hevcq.web.identity.person import Person, person_of
 from hevcq.web.problems import of_error, problem
 from hevcq.web.services import services_of
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 
 VERSION = "1.0.0"
 CHUNK_TYPE = "application/offset+octet-stream"

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from hevcq.worker.signals import StopSignals
 
 
+COMMAND_TIMEOUT_S = 20.0
+"""Seconds that a gate command may take."""
+
+
 class App:
     """Everything that use cases need, opened on first use and closed together.
 
@@ -263,9 +267,9 @@ class App:
         settings = self.settings.schedule
         if not settings.conditional or self.settings.backend != "embedded":
             return ""
-        from hevcq.wiring.machine_condition import MachineCondition
+        from hevcq.usecases.operations.pausing import GateCommand
 
-        condition = MachineCondition(lambda: settings)
+        condition = GateCommand(lambda: settings.gate_command, run_command)
         condition.check()
         return condition.reason()
 
@@ -308,6 +312,19 @@ def _log_notice(words: str) -> None:
     from hevcq.backends.embedded.errors import log_notice
 
     log_notice(words)
+
+
+def run_command(argv: list[str]) -> int:
+    """Run a program with a clean environment; return its exit code.
+
+    Raises WorkerUnfit if it cannot be started, LimitExceeded if it does not end in time.
+    """
+    from hevcq.ffmpeg.process.child import ChildLimits, run_child
+    from hevcq.ffmpeg.process.sandbox import Access
+
+    limits = ChildLimits(access=Access(confined=False))
+    done = run_child(argv, stop=threading.Event(), limits=limits, deadline_s=COMMAND_TIMEOUT_S)
+    return done.returncode
 
 
 def stop_signals(reload: threading.Event | None = None) -> StopSignals:

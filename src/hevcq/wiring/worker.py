@@ -17,14 +17,13 @@ from hevcq.util.log import get_logger
 if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.profile import Profile
-    from hevcq.wiring.app import App
+    from hevcq.wiring.app import App, run_command
     from hevcq.worker.admission import Admission
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Watcher
     from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.scratch import Scratch
     from hevcq.worker.signals import StopSignals
-    from hevcq.worker.slot import SlotOutcome
 
 EXPIRED_MESSAGES_CHECK_S = 900.0
 """Seconds between a worker's checks for expired messages. A check hides dead letters from others for a
@@ -35,8 +34,6 @@ ORIGINALS_FIRST_S = 60.0
 """Seconds until the first such check: an ingest has just done it, and a short run needs none."""
 SETS_EVERY_S = 3600.0
 """Seconds between a worker's checks for replaced sets of files that players had time to leave."""
-DRAIN_POLL_S = 0.25
-"""Seconds between a draining pool's checks of its queues."""
 
 
 def build_pool(
@@ -106,7 +103,7 @@ def _admission(
 ) -> Admission:
     """Return what holds back work on this machine; add to `watching` what looks after it."""
     from hevcq.settings.schedule import ScheduleSettings
-    from hevcq.wiring.machine_condition import COMMAND_EVERY_S, MachineCondition
+    from hevcq.usecases.operations.pausing import COMMAND_EVERY_S, GateCommand
     from hevcq.worker.admission import Admission
     from hevcq.worker.monitoring.watchers import Periodic
     from hevcq.worker.self_tests import AGAIN_EVERY_S, SelfTests
@@ -114,7 +111,10 @@ def _admission(
     def schedule() -> ScheduleSettings:
         return app.settings.schedule  # a service reads them again
 
-    parsed, condition = lru_cache(maxsize=1)(ScheduleSettings.hours), MachineCondition(schedule)
+    parsed, condition = (
+        lru_cache(maxsize=1)(ScheduleSettings.hours),
+        GateCommand(lambda: schedule().gate_command, run_command),
+    )
     watching.append(Periodic("hevcq-condition", condition.check, app.clock, COMMAND_EVERY_S))
 
     def report(problems: Mapping[str, str]) -> None:
@@ -137,30 +137,13 @@ def run_pool(
     """
     from hevcq.worker.slot import SlotOutcome
 
-    outcome = _drain(pool, app, signals, drain) if drain else pool.run(signals)
-    if outcome is not SlotOutcome.STOPPED:
+    queues = [app.worker_backend.queues[name] for name in drain]
+
+    def drained() -> bool:
+        return bool(queues) and all(queue.depth().empty for queue in queues) and pool.idle
+
+    if pool.run(signals, drained) is not SlotOutcome.STOPPED:
         raise pool.error or HevcqError("The worker ended by itself.")
-
-
-def _drain(
-    pool: WorkerPool, app: App, signals: StopSignals, profiles: Sequence[str]
-) -> SlotOutcome:
-    pool.start()
-    while not pool.stopped:
-        if signals.asked.is_set() or _idle(pool, app, profiles):
-            pool.ask()
-        if signals.insisted.is_set():
-            pool.insist()
-        pool.step()
-        app.clock.wait(signals.insisted, DRAIN_POLL_S)
-    return pool.finish()
-
-
-def _idle(pool: WorkerPool, app: App, profiles: Sequence[str]) -> bool:
-    """Return whether no message is left, delayed ones included, and no slot is busy."""
-    depths = [app.worker_backend.queues[name].depth() for name in profiles]
-    waiting = sum(depth.ready + depth.delayed + depth.in_flight for depth in depths)
-    return waiting == 0 and not any(slot.busy for slot in pool.workers)
 
 
 def _numbers(app: App) -> Numbers:

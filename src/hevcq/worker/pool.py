@@ -21,6 +21,10 @@ from hevcq.worker.slot import Slot, SlotOutcome
 
 WATCH_S = 0.25
 """Seconds between checks of the running slots."""
+STOP_POLL_S = 0.1
+"""Seconds between checks of stopping slots, so that a second signal acts at once."""
+ANNOUNCED_AFTER_S = 1.0
+"""Seconds after which a wait for running jobs is announced."""
 CHILD_END_S = 30.0
 """Seconds that interrupted work may take to end: a child process gets SIGTERM and some seconds,
 then SIGKILL; a heartbeat in flight waits for its reply."""
@@ -115,21 +119,51 @@ class WorkerPool:
             self._receivers.start()
         self._notify_watchers()
 
-    def run(self, signals: StopSignals) -> SlotOutcome:
-        """Work until a stop is requested or no work is possible; return the outcome."""
+    def run(self, signals: StopSignals, drained: Callable[[], bool] = lambda: False) -> SlotOutcome:
+        """Work until a stop is requested, `drained` says so, or no work is possible; return the outcome."""
         try:
             self.start()
         except WorkerUnfit as error:
             self.error = error
             return SlotOutcome.UNFIT
         while not self.stopped:
-            if signals.asked.is_set():
+            if signals.asked.is_set() or drained():
                 self.ask()
             if signals.insisted.is_set():
                 self.insist()
             self.step()
             self._context.clock.wait(self._next_word(signals), WATCH_S)
         return self.finish()
+
+    def let_end(
+        self, insisted: threading.Event, wake: threading.Event, on_wait: Callable[[], None]
+    ) -> None:
+        """Let running jobs end and begin none; return early if `insisted`.
+
+        `on_wait` is called once if that takes long; `wake` cuts the pause between two looks short.
+        """
+        clock, announced = self._context.clock, False
+        self.drain()
+        since = clock.monotonic()
+        while not self.stopped and not insisted.is_set():
+            self.step()
+            if not announced and clock.monotonic() - since > ANNOUNCED_AFTER_S:
+                announced = True
+                on_wait()
+            clock.wait(wake, STOP_POLL_S)
+            wake.clear()
+
+    def end(self, insisted: threading.Event, wake: threading.Event) -> BaseException | None:
+        """Let running jobs end within the grace, or at once when `insisted`; return `error`."""
+        self.ask()
+        while not self.stopped:
+            if insisted.is_set():
+                self.insist()
+            self.step()
+            self._context.clock.wait(wake, STOP_POLL_S)
+            wake.clear()
+        self.finish()
+        return self.error
 
     def _next_word(self, signals: StopSignals) -> threading.Event:
         """Return the event still to wait for; waiting for one already set would be a busy loop."""
@@ -167,8 +201,11 @@ class WorkerPool:
             for worker in self.workers:
                 worker.interrupt()
 
-    def step(self) -> None:
-        """Check the slots: enforce the end of the grace period, and stop an unfit pool."""
+    def step(self) -> bool:
+        """Check the slots: enforce the end of the grace period, and stop an unfit pool.
+
+        Return whether they go on.
+        """
         for slot, (worker, thread) in enumerate(zip(self.workers, self._threads, strict=True)):
             if worker.outcome in {SlotOutcome.UNFIT, SlotOutcome.BROKEN} or self._died(
                 worker, thread
@@ -179,6 +216,12 @@ class WorkerPool:
         if self._asked_at is not None and now - self._asked_at >= self._numbers.grace_s:
             self.insist()
         self._notify_watchers()
+        return self.error is None and not self.stopped
+
+    @property
+    def idle(self) -> bool:
+        """Whether no slot is at work."""
+        return not any(worker.busy for worker in self.workers)
 
     @property
     def stopped(self) -> bool:

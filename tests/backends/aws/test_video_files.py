@@ -37,7 +37,7 @@ from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, reques
 from hevcq.util.clock import SystemClock
 from hevcq.util.file_io import sha256_bytes
 from hevcq.wiring.app import open_app
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm
 from support.clips import ManualClock, make_clip

@@ -326,7 +326,7 @@ def test_collect_places_what_is_finished_and_waits_for_nothing(farm: Farm) -> No
         (["--replace", "--output", "x"], "cannot be combined: choose where renditions go"),
         (["--keep-originals", "3"], "only works with --replace"),
         (["--no-wait", "--watch"], "choose one"),
-        (["--no-wait", "--skip-upload"], "together they do nothing"),
+        (["--no-wait", "--skip-upload"], "--no-wait and --skip-upload"),
         (["--dry-run", "--watch"], "--dry-run cannot be combined with --watch"),
         (["--quiet", "--verbose"], "cannot be combined"),
         (["--profile", "hevk"], "Did you mean 'hevc'?"),

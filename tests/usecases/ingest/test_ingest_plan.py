@@ -146,18 +146,7 @@ def test_a_fault_that_stays_is_not_sent_back(
 
     assert item.reason.count(helps) == 1
     assert "Retry" not in item.reason
-    assert ("redrive" in item.reason) == (of_class is FailureClass.UNSUPPORTED)
-
-
-def test_a_cancelled_job_has_no_letter_to_send_back() -> None:
-    cancelled = job(JobState.DEAD, "Cancelled by me.").model_copy(
-        update={"failure_class": FailureClass.CANCELLED}
-    )
-    known = Known(placement(PlacementState.WAITING), cancelled)
-
-    item = decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE)
-
-    assert item.reason == "Cancelled by me. Retry with `hevcq retry`."
+    assert ("hevcq retry" in item.reason) == (of_class is FailureClass.UNSUPPORTED)
 
 
 def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -> None:

@@ -176,7 +176,7 @@ def test_a_certificate_that_is_gone_places_nothing_and_says_what_to_do(bench: Be
     ref = bench.work(job)
     bench.backend.store.delete(ref.certificate_key)
 
-    with pytest.raises(VerificationFailed, match="reprocess"):
+    with pytest.raises(VerificationFailed, match="hevcq retry"):
         bench.collector.collect(bench.done(job), NEVER)
 
 

@@ -90,7 +90,7 @@ def check(
     request = _request(paths, decode=decode, share=share, limit=limit, again=again)
     request = _filtered(request, include or (), exclude or ())
     with stop_signals() as signals, cli.app() as app:
-        from hevcq.wiring.health import open_check
+        from hevcq.wiring.contexts import open_check
 
         shown = _Progress(app, live=sys.stderr.isatty() and not cli.quiet and not as_json)
         run = open_check(app, request, signals.asked, shown.file)

@@ -17,10 +17,10 @@ from hevcq.cli.output.live import Display, open_display
 from hevcq.cli.output.plan_report import problem, screen, total
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError, UsageError
+from hevcq.running.ingest import IngestApplication
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, IngestPlan, Item
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.wiring.app import App, stop_signals
-from hevcq.wiring.ingest import IngestApplication
 
 
 def run_shown(app: App, options: Options) -> ExitCode:

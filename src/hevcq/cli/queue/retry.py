@@ -60,14 +60,18 @@ def retry(
     of it. After changing a profile, --state done encodes finished videos again. A source that changed
     on disk is reported, not queued.
     """
-    from hevcq.usecases.operations.reprocess import ReprocessResult
+    from hevcq.usecases.operations.reprocess import ReprocessRequest, ReprocessResult
 
     if missing and state:
         raise UsageError("--missing cannot be combined with --state.")
     cli = cli_of(ctx)
     seen: list[Reprocessed] = []
     with cli.app() as app:
-        for request in _requests(app, names or [f"{INBOX}/"], profile, state, dry_run=dry_run):
+        picked = [found.name for found in pick(app.profiles, profile or [])]
+        whole = ReprocessRequest(
+            names or [f"{INBOX}/"], picked, who=current_user(), dry_run=dry_run
+        )
+        for request in [whole] if missing else _by_state(whole, state):
             for done in _queued(app, request, missing=missing):
                 word = done.result.value
                 render.emit_result("retry", done.job, word, done.detail, as_json=as_json)
@@ -83,23 +87,12 @@ def retry(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _requests(
-    app: App,
-    names: list[str],
-    profile: list[str] | None,
-    state: list[JobState] | None,
-    *,
-    dry_run: bool,
-) -> Iterator[ReprocessRequest]:
+def _by_state(whole: ReprocessRequest, state: list[JobState] | None) -> Iterator[ReprocessRequest]:
     """Yield what to queue of the folders, failed jobs unless a state is given, and of the rest."""
-    from hevcq.usecases.operations.reprocess import ReprocessRequest
-
-    picked = [found.name for found in pick(app.profiles, profile or [])]
-    whole = ReprocessRequest((), picked, who=current_user(), dry_run=dry_run)
-    folders = [name for name in names if _is_folder(name)]
+    folders = [name for name in whole.names if _is_folder(name)]
     failed = frozenset(state or {JobState.DEAD})
     yield replace(whole, names=folders, states=failed, exact=not state)
-    files = [name for name in names if name not in folders]
+    files = [name for name in whole.names if name not in folders]
     yield replace(whole, names=files, states=frozenset(state or SETTLED))
 
 

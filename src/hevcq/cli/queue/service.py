@@ -44,10 +44,10 @@ def service(
 def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
     from hevcq.cli.output.live import open_display
     from hevcq.domain.events import EventName, IngestEvent
+    from hevcq.running.service import Outlets, Service
     from hevcq.settings.model import Settings
     from hevcq.util.systemd import notifier_of
     from hevcq.wiring.app import stop_signals
-    from hevcq.wiring.service import Outlets, Service
 
     reload = threading.Event()
 
@@ -80,8 +80,8 @@ def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
 
 def _serve_page(opened: App, cli: Cli) -> Callable[[], None] | None:
     """Serve the page in a thread, if its packages are there; return what ends it."""
+    from hevcq.running.service import PAGE_ENDS_S
     from hevcq.wiring.app import stop_signals
-    from hevcq.wiring.service import PAGE_ENDS_S
 
     try:
         from hevcq.web.server import serve

@@ -82,7 +82,7 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
     where = str(loaded.file) if loaded.file else "no file, defaults"
     detail = f"{where}; backend {loaded.settings.backend}"
     yield Finding(Area.CONFIG, "settings", ok=True, detail=detail)
-    from hevcq.wiring.doctor import doctor_context
+    from hevcq.wiring.contexts import doctor_context
 
     with cli.app() as app:
         sound = True

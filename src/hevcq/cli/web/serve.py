@@ -32,7 +32,7 @@ def serve(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, max=65535, help="Port to listen on (web.port)."),
+        typer.Option(metavar="N", help="Port to listen on (web.port)."),
     ] = None,
 ) -> None:
     """Serve the web page until stopped.

@@ -148,7 +148,7 @@ def delete(
 @contextmanager
 def _farm(ctx: typer.Context) -> Iterator[VideoFarm]:
     with cli_of(ctx).app() as opened:
-        from hevcq.wiring.videos import video_farm
+        from hevcq.wiring.contexts import video_farm
 
         yield video_farm(opened)
 

@@ -1,18 +1,24 @@
-"""Pause and resume work, and say why nothing runs."""
+"""Pause and resume work, ask the gate command of this machine, and say why nothing runs."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
 from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed, in_words
-from hevcq.errors import UsageError
+from hevcq.errors import HevcqError, UsageError
 from hevcq.ports.ledger import Pauses
 from hevcq.settings.quantities import seconds
 from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+from hevcq.util.text import printable
 
 LONGEST_S = 366 * 86400.0
+COMMAND_EVERY_S = 60.0
+"""Seconds between two questions to the gate command."""
+UNASKED = "Waiting for the first answer of schedule.gate_command."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +145,40 @@ EFFECTS: Mapping[RunningWork, str] = {
     RunningWork.FREEZE: "Running encodes stand still and go on later; nothing new begins.",
     RunningWork.STOP: "Running encodes stop and start again later; nothing new begins.",
 }
+
+
+class GateCommand:
+    """Ask the gate command; `reason` says why it forbids work, or is empty.
+
+    `wanted` returns the command in force; another than before begins anew. Before the first answer
+    work is forbidden, and so it is by a command that cannot be run, whose answer is unknown.
+    """
+
+    def __init__(self, wanted: Callable[[], str], ask: Callable[[list[str]], int]) -> None:
+        self._wanted, self._ask = wanted, ask
+        self._command, self._answer = "", ""
+
+    def _current(self) -> str:
+        command = self._wanted()
+        if command != self._command:
+            self._command, self._answer = command, UNASKED if command else ""
+        return command
+
+    def reason(self) -> str:
+        """Return why this machine forbids work, as of its last answer, or ""."""
+        self._current()
+        return self._answer
+
+    def check(self) -> None:
+        """Ask the command, if one is set."""
+        if command := self._current():
+            self._answer = self._asked(command)
+
+    def _asked(self, command: str) -> str:
+        try:
+            code = self._ask(shlex.split(command))
+        except (HevcqError, OSError) as error:
+            get_logger().warning("gate_command_failed", reason=str(error))
+            return f"schedule.gate_command cannot be asked: {error}"
+        shown = printable(command)
+        return "" if code == 0 else f"schedule.gate_command ({shown}) says no (exit code {code})."

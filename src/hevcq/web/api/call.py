@@ -21,7 +21,7 @@ from hevcq.util.text import whole
 from hevcq.web.identity.person import Person, Scope, person_of
 from hevcq.web.services import read_small, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 
 MAX_BODY = 64 * 1024
 JSON = "application/json"

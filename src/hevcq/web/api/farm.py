@@ -34,7 +34,7 @@ from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.web.checks import page_checks
 from hevcq.web.rendering import seconds_left
-from hevcq.wiring.doctor import doctor_context
+from hevcq.wiring.contexts import doctor_context
 from hevcq.wiring.notify import event_log, gathered, states
 
 router = new_router()

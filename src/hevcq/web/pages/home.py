@@ -16,7 +16,7 @@ from hevcq.web.identity.person import Person, person_of
 from hevcq.web.rendering import page, render
 from hevcq.web.services import services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 
 A_PAGE = 24
 MAX_SEARCH = 200

@@ -19,7 +19,7 @@ from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.web.identity.person import operator_of, person_of
 from hevcq.web.services import Services, services_of
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 
 NAME = "poster.jpg"
 KEEP = {"Cache-Control": "private, max-age=3600"}

@@ -31,7 +31,7 @@ from hevcq.web.pages.links import (
 )
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import read_form, services_of
-from hevcq.wiring.videos import video_farm
+from hevcq.wiring.contexts import video_farm
 
 PATH = "/v/{video_id}"
 NOTICES = {

@@ -1,35 +1,29 @@
 """What the gate command of this machine forbids."""
 
-from collections.abc import Callable
 from unittest.mock import Mock
 
 import pytest
 
 from hevcq.errors import WorkerUnfit
-from hevcq.settings.schedule import ScheduleSettings
-from hevcq.wiring.machine_condition import MachineCondition, run_command
-
-
-def always(settings: ScheduleSettings) -> Callable[[], ScheduleSettings]:
-    return lambda: settings
+from hevcq.usecases.operations.pausing import GateCommand
+from hevcq.wiring.app import run_command
 
 
 def test_other_settings_begin_anew():
-    now = [ScheduleSettings(gate_command="/bin/may")]
-    condition = MachineCondition(lambda: now[0], lambda _argv: 1)
+    now = ["/bin/may"]
+    condition = GateCommand(lambda: now[0], lambda _argv: 1)
     condition.check()
     assert "says no" in condition.reason()
-    now[0] = ScheduleSettings()
+    now[0] = ""
     assert condition.reason() == ""
-    now[0] = ScheduleSettings(gate_command="/bin/other")
+    now[0] = "/bin/other"
     assert condition.reason().startswith("Waiting for the first answer")
 
 
 def test_nothing_is_looked_at_without_settings():
-    condition = MachineCondition(always(ScheduleSettings()))
+    condition = GateCommand(lambda: "", Mock(side_effect=AssertionError))
     condition.check()
     assert condition.reason() == ""
-    assert ScheduleSettings().conditional is False
 
 
 def test_work_waits_for_the_first_answer_and_obeys_each_later_one():
@@ -39,9 +33,7 @@ def test_work_waits_for_the_first_answer_and_obeys_each_later_one():
         asked.append(argv)
         return next(answers)
 
-    condition = MachineCondition(
-        always(ScheduleSettings(gate_command="/bin/may run 'now please'")), ask
-    )
+    condition = GateCommand(lambda: "/bin/may run 'now please'", ask)
     assert condition.reason().startswith("Waiting for the first answer")
     condition.check()
     assert condition.reason().endswith("says no (exit code 1).")
@@ -51,10 +43,7 @@ def test_work_waits_for_the_first_answer_and_obeys_each_later_one():
 
 
 def test_a_command_that_cannot_be_asked_forbids_work():
-    condition = MachineCondition(
-        always(ScheduleSettings(gate_command="/bin/may")),
-        Mock(side_effect=WorkerUnfit("it is gone")),
-    )
+    condition = GateCommand(lambda: "/bin/may", Mock(side_effect=WorkerUnfit("it is gone")))
     condition.check()
     assert condition.reason() == "schedule.gate_command cannot be asked: it is gone"
 

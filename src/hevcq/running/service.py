@@ -17,6 +17,9 @@ from pathlib import Path
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Stopped, StorageError, Unavailable
+from hevcq.running.beside import HealthWatch, SyncThread
+from hevcq.running.folder import FolderIngest
+from hevcq.running.ingest import FLEET_POLL_S, LOCAL_POLL_S, hand_out_to
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
 from hevcq.usecases.ingest.decide import IngestPlan
@@ -29,10 +32,8 @@ from hevcq.util.log import get_logger
 from hevcq.util.systemd import Notifier
 from hevcq.util.text import printable, reason_of
 from hevcq.wiring.app import App
-from hevcq.wiring.folder_ingest import FolderIngest
-from hevcq.wiring.health import HealthWatch
-from hevcq.wiring.ingest import FLEET_POLL_S, LOCAL_POLL_S, LocalWorkers, hand_out_to
-from hevcq.wiring.sync_thread import SyncThread
+from hevcq.wiring.worker import build_pool
+from hevcq.worker.pool import WorkerPool
 from hevcq.worker.signals import StopSignals
 
 LOOK_S = 60.0
@@ -83,7 +84,7 @@ class Service:
         self._reported: dict[str, str] = {}
         self._wake, self._next_look = threading.Event(), 0.0
         self._tending = False
-        self._workers: LocalWorkers | None = None
+        self._workers: WorkerPool | None = None
 
     @property
     def _embedded(self) -> bool:
@@ -104,7 +105,7 @@ class Service:
         self._app.encoder.version()
         _ = self._app.backend, self._app.catalog  # opened by one thread
         if self._embedded:
-            self._workers = LocalWorkers(self._app, (), self._worker_event, measured=True)
+            self._workers = build_pool(self._app, on_event=self._worker_event, measured=True)
             self._workers.start()
         syncs = SyncThread(self._app, self._outlets.echo, self._signals.asked)
         checking = HealthWatch(self._app, self._outlets.echo, self._signals.asked)
@@ -285,7 +286,7 @@ class Service:
             each.folder.end()
         error = None
         if self._workers is not None:
-            error = self._workers.stop(self._signals.insisted, self._wake)
+            error = self._workers.end(self._signals.insisted, self._wake)
         for each in self._opened.values():
             if not self._signals.insisted.is_set():
                 each.folder.session.tracker.step(self._signals.insisted)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener, OnEvent
+from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, WorkerUnfit
+from hevcq.running.folder import FolderIngest
 from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan, Item
 from hevcq.usecases.ingest.forecast import NOTHING
 from hevcq.usecases.ingest.request import IngestRequest
@@ -16,9 +17,9 @@ from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.libraries.feed import hand_out, listed, most_queued
 from hevcq.usecases.operations.pausing import PauseNotice, why_closed
 from hevcq.wiring.app import App
-from hevcq.wiring.folder_ingest import FolderIngest
 from hevcq.wiring.notify import notify_now
 from hevcq.wiring.worker import build_pool
+from hevcq.worker.pool import WorkerPool
 from hevcq.worker.signals import StopSignals
 
 LOCAL_POLL_S = 0.5
@@ -28,10 +29,6 @@ PAUSE_EVERY_S = 1.0
 FLEET_PAUSE_EVERY_S = 30.0
 FLEET_POLL_S = 3.0
 """Seconds between reads of a fleet's ledger: each costs read units, and jobs take minutes."""
-ANNOUNCED_AFTER_S = 1.0
-"""Seconds after which an ingest says that it waits for an encode of another folder."""
-STOP_POLL_S = 0.1
-"""Seconds between checks of stopping workers, so that a second signal acts at once."""
 
 
 class IngestApplication:
@@ -58,7 +55,7 @@ class IngestApplication:
         ]
         self._no_wait = any(each.no_wait for each in found)
         self._wake = threading.Event()
-        self._workers: LocalWorkers | None = None
+        self._workers: WorkerPool | None = None
         every_s = PAUSE_EVERY_S if self._embedded else FLEET_PAUSE_EVERY_S
         self._pause = PauseNotice(self._why_paused, self._report_paused, app.clock, every_s)
 
@@ -146,7 +143,7 @@ class IngestApplication:
         live = any(item.disposition in TO_PROCESS for item in items)
         if self._embedded and not self._no_wait and (live or watch):
             names = [profile.name for profile in self._profiles]
-            self._workers = LocalWorkers(self._app, names, self._worker_event)
+            self._workers = build_pool(self._app, names, on_event=self._worker_event)
             self._workers.start()
 
     def _step(self) -> bool:
@@ -186,7 +183,7 @@ class IngestApplication:
 
     def _report_paused(self, reason: str) -> None:
         name = EventName.PAUSED if reason else EventName.RESUMED
-        words = reason.removeprefix("Paused ") or "Work may go on."  # shown behind "Paused: "
+        words = reason.removeprefix("Paused ") or "Resumed."  # shown behind "Paused: "
         self._emit(IngestEvent(event=name, at=self._app.clock.now(), reason=words))
 
     def _end(self) -> None:
@@ -214,8 +211,8 @@ class IngestApplication:
         if self._workers is None:
             return None
         if not asked and not any(folder.session.open for folder in self._folders):
-            self._workers.finish(self._signals.insisted, self._wake, self._emit_waiting)
-        return self._workers.stop(self._signals.insisted, self._wake)
+            self._workers.let_end(self._signals.insisted, self._wake, self._emit_waiting)
+        return self._workers.end(self._signals.insisted, self._wake)
 
     def _worker_event(self, event: JobEvent) -> None:
         if event.kind is EventName.JOB_PROGRESS and event.progress is not None:
@@ -262,70 +259,3 @@ def hand_out_to(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> 
         feeding[id(feed)].session.queue(items)
     for folder in feeding.values():
         folder.leave_what_may_not_begin()
-
-
-class LocalWorkers:
-    """The workers in this process, stepped beside the session by the same thread."""
-
-    def __init__(
-        self, app: App, profiles: Sequence[str], on_event: OnEvent, *, measured: bool = False
-    ) -> None:
-        """Build the pool for these profiles (none: all); `measured` exports metrics as configured."""
-        self._pool = build_pool(app, profiles, on_event=on_event, measured=measured)
-        self._clock = app.clock
-
-    def start(self) -> None:
-        """Start the slots."""
-        self._pool.start()
-
-    def step(self) -> bool:
-        """Step every slot once; return whether they go on."""
-        self._pool.step()
-        return self._pool.error is None and not self._pool.stopped
-
-    def change_profiles(self, profiles: Mapping[str, Profile]) -> None:
-        """Let jobs that begin from now on follow these profiles; running ones keep theirs."""
-        self._pool.change_profiles(profiles)
-
-    def why_paused(self, profile: str) -> str:
-        """Return why no work of this profile may begin here, or ""."""
-        return self._pool.why_paused(profile)
-
-    def unfit(self, profile: str) -> str:
-        """Return why ffmpeg cannot make this profile here, or ""."""
-        return self._pool.unfit(profile)
-
-    def finish(
-        self, insisted: threading.Event, wake: threading.Event, on_wait: Callable[[], None]
-    ) -> None:
-        """Let running encodes end, those of other folders; begin nothing. Return early if `insisted`.
-
-        `on_wait` is called once if that takes long.
-        """
-        pool, is_announced = self._pool, False
-        pool.drain()
-        since = self._clock.monotonic()
-        while not pool.stopped and not insisted.is_set():
-            pool.step()
-            if not is_announced and self._clock.monotonic() - since > ANNOUNCED_AFTER_S:
-                is_announced = True
-                on_wait()
-            self._clock.wait(wake, STOP_POLL_S)
-            wake.clear()
-
-    def stop(self, insisted: threading.Event, wake: threading.Event) -> BaseException | None:
-        """Let running encodes end within the grace, or at once when `insisted`.
-
-        Return what ended the workers before they were asked to stop, if anything did. `wake` cuts
-        the pause between two looks short.
-        """
-        pool = self._pool
-        pool.ask()
-        while not pool.stopped:
-            if insisted.is_set():
-                pool.insist()
-            pool.step()
-            self._clock.wait(wake, STOP_POLL_S)
-            wake.clear()
-        pool.finish()
-        return pool.error

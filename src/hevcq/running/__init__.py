@@ -1,0 +1,1 @@
+"""What runs until it is done or stopped: an ingest, and the service with what it does beside."""

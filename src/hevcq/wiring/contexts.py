@@ -1,0 +1,98 @@
+"""Open what some use cases need: the doctor, health checks, and uploaded videos."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+from hevcq.errors import HevcqError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hevcq.domain.profile import Profile
+    from hevcq.ports.catalog import Checked
+    from hevcq.usecases.doctor import DoctorContext
+    from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
+    from hevcq.usecases.videos.context import VideoFarm
+    from hevcq.wiring.app import App
+
+
+def doctor_context(app: App) -> DoctorContext:
+    """Return what the checks of this machine need; each is opened by the check that asks for it."""
+    from hevcq.usecases.doctor import DoctorContext
+    from hevcq.wiring.notify import check_receivers
+    from hevcq.wiring.sync import open_remote
+    from hevcq.worker.scratch import Scratch
+
+    def self_test(profile: Profile) -> str:
+        with closing(Scratch(app.settings.scratch, app.clock)) as scratch, ExitStack() as stack:
+            try:
+                app.encoder.version()
+                folder = stack.enter_context(scratch.job("self-test"))
+            except HevcqError:  # the checks of ffmpeg and of the folder say it
+                return ""
+            app.encoder.self_test(profile, folder, stop=threading.Event())
+        return "one second of picture and sound was encoded and verified"
+
+    return DoctorContext(
+        app.settings,
+        app.clock,
+        profiles=lambda: app.profiles,
+        encoder=lambda: app.encoder,
+        backend=lambda: app.backend,
+        remote=open_remote,
+        messages=lambda: check_receivers(app),
+        self_test=self_test,
+    )
+
+
+def health_ports(app: App, stop: threading.Event) -> HealthPorts:
+    """Return the ports of a check, with its records in the database of the data folder."""
+    from hevcq.backends.embedded.health_records import SqliteHealthRecords
+    from hevcq.usecases.health.check import HealthPorts
+
+    records = SqliteHealthRecords(app.records)
+    return HealthPorts(app.encoder, records, app.clock, stop, app.scratch)
+
+
+def open_check(
+    app: App,
+    request: CheckRequest,
+    stop: threading.Event,
+    on_file: Callable[[int, int, Path], None],
+) -> HealthCheck:
+    """Return the check of this request. Raises StorageError if its records cannot be opened."""
+    from hevcq.usecases.health.check import HealthCheck
+
+    app.encoder.version()  # no file is blamed for an ffmpeg that is not there
+    return HealthCheck(health_ports(app, stop), request, on_file)
+
+
+def unsound_videos(app: App) -> list[Checked]:
+    """Return what checks found damaged, rotten or unreadable. Raises StorageError."""
+    from hevcq.usecases.health.check import unsound
+
+    return unsound(health_ports(app, threading.Event()).records)
+
+
+def video_farm(app: App) -> VideoFarm:
+    """Return the ports of uploaded videos with their limits; opens the backend."""
+    from hevcq.usecases.videos.context import VideoFarm
+
+    settings = app.settings
+    embedded = settings.backend == "embedded"
+    return VideoFarm(
+        videos=app.videos,
+        files=app.video_files,
+        backend=app.backend,
+        profiles=app.profiles,
+        limits=settings.uploads,
+        clock=app.clock,
+        chance=secrets.token_bytes,
+        catalog=app.catalog if embedded else None,
+        least_free=settings.min_free_mib << 20 if embedded else 0,
+    )
