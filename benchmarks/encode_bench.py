@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measured import Usage, clip, encode_only, ingest, ratio, repeat, report, run
-from hevcq.domain.profile import Bounds
+from hevcq.ffmpeg.process.limits import NICE
 
 HERE = Path(__file__).resolve().parent
 HEVCQ = [str(Path(sys.executable).parent / "hevcq")]
@@ -36,7 +36,7 @@ def one(command: list[str], library: Path, folder: Path) -> tuple[Usage, dict[st
 
 def bare(arguments: list[str], output: Path) -> list[str]:
     """Return the certificate's command with its output moved, as nice as hevcq makes it."""
-    return ["nice", "-n", str(Bounds().nice), *encode_only(arguments, output)]
+    return ["nice", "-n", str(NICE), *encode_only(arguments, output)]
 
 
 def arguments_of(certificate: dict[str, object]) -> list[str]:

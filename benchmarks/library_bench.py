@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measured import Usage, clip, encode_only, ingest, ratio, report, run
 
-from hevcq.domain.profile import Bounds
+from hevcq.ffmpeg.process.limits import NICE
 
 HERE = Path(__file__).resolve().parent
 WITHOUT_GATES = [sys.executable, str(HERE / "hevcq_without_gates.py")]
@@ -56,7 +56,7 @@ def bare(commands: list[list[str]], folder: Path) -> Usage:
     renamed = [encode_only(c, outputs / f"{i}.mp4") for i, c in enumerate(commands)]
     lines.write_text("\n".join(shlex.quote(shlex.join(each)) for each in renamed))
     xargs = ["xargs", "-P", "2", "-n", "1", "-a", str(lines), "sh", "-c", 'exec sh -c "$0"']
-    usage = run(["nice", "-n", str(Bounds().nice), *xargs])
+    usage = run(["nice", "-n", str(NICE), *xargs])
     assert len(list(outputs.iterdir())) == FILES
     return usage
 

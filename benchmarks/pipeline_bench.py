@@ -173,7 +173,6 @@ def main() -> int:
             update={
                 "gates": plain.gates.model_copy(update=loose),
                 "video": plain.video.model_copy(update={"preset": "fast", "crf": 32}),
-                "bounds": plain.bounds.model_copy(update={"nice": 0}),
             }
         )
         backend, clients, _ = opened(endpoint, {"hevc": profile}, folder)

@@ -66,8 +66,7 @@ The `revision` of a profile is a digest of everything below except `description`
 remembered by its bytes and this revision, so a changed recipe tries it again.
 
 Beyond the ranges below: `queue.heartbeat_s` is at most a third of `queue.visibility_s`,
-`queue.max_failures` is below `queue.max_receives`, `queue.dead_letter_retention_s` is not below
-`queue.retention_s`, and `video.max_width` and `video.max_height` must be set together.
+`queue.max_failures` is below `queue.max_receives`, and `video.max_width` and `video.max_height` must be set together.
 """
 FORMATS = """
 ## What a container carries

@@ -25,12 +25,11 @@ locals {
 
   # The defaults of the profile model (src/hevcq/domain/profile.py); a test holds both together.
   queue_defaults = {
-    visibility_s            = 300
-    heartbeat_s             = 60
-    max_receives            = 10
-    max_job_s               = 39600
-    retention_s             = 864000
-    dead_letter_retention_s = 1209600
+    visibility_s = 300
+    heartbeat_s  = 60
+    max_receives = 10
+    max_job_s    = 39600
+    retention_s  = 864000
   }
   fleet_defaults = {
     cpu                  = 4096

@@ -164,7 +164,7 @@ def test_the_chunks_of_a_ladder_begin_at_its_segments(hevcq, tmp_path: Path, mon
     folder.mkdir()
     (folder / "small.yaml").write_text(
         "name: small\ndescription: for tests\ncontainer: hls\nvideo: {codec: h264, crf: 30}\n"
-        "hls: {segment_s: 1, keyframe_s: 0.5, h264_rungs: {120: [30, 200]}}\n"
+        "hls: {segment_s: 1, h264_rungs: {120: [30, 200]}}\n"
         "chunking: {mode: always, min_s: 0.7, target_s: 1.2, max_s: 3}\n"
         "gates: {minimum_saving: null}\n"
     )

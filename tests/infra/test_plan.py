@@ -59,7 +59,7 @@ def test_queue_numbers_come_from_the_profile_file(resources: Resources, profile:
 
     assert queue["visibility_timeout_seconds"] == numbers.visibility_s
     assert queue["message_retention_seconds"] == numbers.retention_s
-    assert letters["message_retention_seconds"] == numbers.dead_letter_retention_s
+    assert letters["message_retention_seconds"] == 1_209_600
     assert queue["receive_wait_time_seconds"] == 20
     assert queue["sqs_managed_sse_enabled"] is True
 

@@ -47,7 +47,6 @@ video:
 hls:
   h264_rungs: {90: [24, 400]}
   segment_s: 2
-  keyframe_s: 1
 gates:
   minimum_saving: null
   review_below: 0

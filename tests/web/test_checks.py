@@ -157,7 +157,7 @@ def test_the_table_of_videos_is_looked_for_on_aws():
     assert by_name["videos"].ok
     assert by_name["videos"].detail.startswith("hevcq-videos: 0 uploaded")
 
-    update = {"aws": farm.settings.aws.model_copy(update={"videos_table": "elsewhere"})}
+    update = {"aws": farm.settings.aws.model_copy(update={"table": "elsewhere"})}
     app = open_app(farm.settings.model_copy(update=update), farm.clock)
     app.backend, app._clients = farm.backend, clients()
     (missing,) = [found for found in examined(page_checks(app)) if found.name == "videos"]

@@ -26,7 +26,7 @@ MAX_VISIBILITY_S = 43_200
 """SQS's longest visibility timeout in seconds, 12 h from the receive
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html)."""
 MAX_RETENTION_S = 1_209_600
-"""SQS's longest retention in seconds, 14 days."""
+"""SQS's longest retention in seconds, 14 days; dead letters are kept for so long."""
 FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
     256: (512, 1024, 2048),
     512: range(1024, 4096 + 1, 1024),
@@ -296,7 +296,6 @@ class Bounds(Frozen):
 
     threads: int = Field(default=0, ge=0, description="encoder threads; 0: all the worker's cores")
     memory_mib: int = Field(default=8192, ge=256, description="address space of ffmpeg")
-    nice: int = Field(default=10, ge=0, le=19, description="niceness of ffmpeg")
     stall_s: float = Field(
         default=300,
         gt=0,
@@ -343,12 +342,6 @@ class QueueNumbers(Frozen):
         le=MAX_RETENTION_S,
         description="how long SQS keeps a waiting task; the embedded queue keeps it until it is done",
     )
-    dead_letter_retention_s: int = Field(
-        default=MAX_RETENTION_S,
-        ge=60,
-        le=MAX_RETENTION_S,
-        description="how long SQS keeps a dead letter; the embedded queue keeps it until it is purged",
-    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -358,8 +351,6 @@ class QueueNumbers(Frozen):
             )
         if self.max_failures >= self.max_receives:
             raise ValueError("max_failures must be below max_receives, the net beneath it")
-        if self.dead_letter_retention_s < self.retention_s:
-            raise ValueError("dead_letter_retention_s must not be below retention_s")
         return self
 
     @property

@@ -39,9 +39,8 @@ class Hls(Frozen):
     hevc: bool = Field(
         default=False, description="also write an HEVC ladder beside the H.264 one; HDR needs it"
     )
-    segment_s: float = Field(default=4.0, ge=1, le=12, description="length of a segment")
-    keyframe_s: float = Field(
-        default=2.0, ge=0.5, le=12, description="distance of key frames, the same in all rungs"
+    segment_s: float = Field(
+        default=4.0, ge=1, le=12, description="length of a segment, with two key frames"
     )
     surround: Surround = Field(
         default=Surround.OFF,
@@ -55,10 +54,13 @@ class Hls(Frozen):
     )
     hevc_rungs: Rungs = Field(default=HEVC_RUNGS, description="HEVC rungs, likewise")
 
+    @property
+    def keyframe_s(self) -> float:
+        """Seconds between key frames, the same in all rungs: two in each segment."""
+        return self.segment_s / 2
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.segment_s % self.keyframe_s:
-            raise ValueError("hls.segment_s must be a multiple of hls.keyframe_s")
         if not self.h264_rungs or (self.hevc and not self.hevc_rungs):
             raise ValueError("hls needs at least one rung")
         return self
@@ -90,9 +92,6 @@ class Chunking(Frozen):
     )
     least_video_s: float = Field(
         default=600.0, ge=0, description="auto: shorter videos are encoded whole"
-    )
-    threads: int = Field(
-        default=0, ge=0, le=64, description="encoder threads of one chunk; 0: as bounds.threads"
     )
 
     @model_validator(mode="after")

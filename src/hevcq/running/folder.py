@@ -146,7 +146,7 @@ class FolderIngest:
         if library is None:
             return as_it_is
         usual = frozenset(self.request.profiles or self._app.settings.ingest.profiles)
-        return Acceptance(library, usual, rates, self._app.clock.now)
+        return Acceptance(library, usual, rates)
 
     def _filter(self, where: Destination) -> Filter:
         settings = self._app.settings

@@ -37,8 +37,6 @@ class Rule(Frozen):
     max_bitrate: Rate = 0
     min_height: int = Field(default=0, ge=0, description="pixels, as shown")
     max_height: int = Field(default=0, ge=0)
-    min_age: Duration = Field(default=0, description="time since the file changed, e.g. 30d")
-    max_age: Duration = 0
     min_size: ByteSize = Field(default=0, description="e.g. 500MiB")
     max_size: ByteSize = 0
     path: Names = Field(default=(), description="patterns as in `exclude`")

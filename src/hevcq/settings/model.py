@@ -44,9 +44,6 @@ class AwsSettings(Frozen):
     )
     topic_arn: str = Field(default="", description="SNS topic that fans uploads out")
     table: str = Field(default="hevcq", description="DynamoDB table of the ledger")
-    videos_table: str = Field(
-        default="", description="DynamoDB table of uploaded videos; empty: <table>-videos"
-    )
     queue_prefix: str = Field(
         default="hevcq-",
         description="queues are named <prefix><profile>, dead letters <prefix><profile>-dlq",
@@ -74,7 +71,7 @@ class AwsSettings(Frozen):
     @property
     def videos(self) -> str:
         """The table of uploaded videos."""
-        return self.videos_table or f"{self.table}-videos"
+        return f"{self.table}-videos"
 
 
 class IngestSettings(Frozen):

@@ -34,7 +34,6 @@ def recipe(**changes: object) -> Profile:
         "h264_rungs": RUNGS,
         "hevc_rungs": {90: (28, 200)},
         "segment_s": 2,
-        "keyframe_s": 1,
         **changes,
     }
     return Profile(

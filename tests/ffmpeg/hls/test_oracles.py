@@ -33,9 +33,7 @@ RUNGS = {480: (23, 2000), 360: (23, 1100), 240: (24, 400)}
 def ladder(tmp_path_factory) -> MadeSet:
     """30 s of Big Buck Bunny in three rungs of each codec, its sound in stereo and in 5.1."""
     folder = tmp_path_factory.mktemp("bbb")
-    profile = recipe(
-        h264_rungs=RUNGS, hevc_rungs=RUNGS, hevc=True, segment_s=4, keyframe_s=2, surround="eac3"
-    )
+    profile = recipe(h264_rungs=RUNGS, hevc_rungs=RUNGS, hevc=True, segment_s=4, surround="eac3")
     fast = profile.video.model_copy(update={"preset": "superfast"})
     source = media_clip("bbb-480p24-30s.mp4")
     return encoded_set(source, folder, profile.model_copy(update={"video": fast}))

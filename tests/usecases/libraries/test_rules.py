@@ -19,8 +19,8 @@ from hevcq.usecases.libraries.rules import Acceptance, Facts, facts_of, first_ma
 from support.ingest.values import encode_plan, media_info
 
 PROFILES = load_profiles(installed_folder())
-FULL_HD = Facts("shows/A/e1.mkv", 3 * 2**30, 86400.0, codec="h264", rate=9e6 / 8, height=1080)
-UNKNOWN = Facts("a.mkv", 10, 0.0)
+FULL_HD = Facts("shows/A/e1.mkv", 3 * 2**30, codec="h264", rate=9e6 / 8, height=1080)
+UNKNOWN = Facts("a.mkv", 10)
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,6 @@ UNKNOWN = Facts("a.mkv", 10, 0.0)
         ({"min_height": 1080, "max_height": 1080}, True),
         ({"min_height": 1081}, False),
         ({"max_height": 1079}, False),
-        ({"min_age": "1d"}, True),
-        ({"max_age": "23h"}, False),
         ({"min_size": "3GiB"}, True),
         ({"max_size": "3GB"}, False),
         ({"path": ["shows/"]}, True),
@@ -66,10 +64,10 @@ def test_the_first_rule_that_fits_decides() -> None:
 
 
 def test_the_bit_rate_is_that_of_the_whole_file() -> None:
-    found = facts_of("a.mp4", 1_000_000, 5.0, media_info(seconds=8.0))
+    found = facts_of("a.mp4", 1_000_000, media_info(seconds=8.0))
 
     assert (found.rate, found.height) == (125_000, 360)
-    assert facts_of("a.mp4", 10, 5.0, media_info(seconds=None)).rate is None
+    assert facts_of("a.mp4", 10, media_info(seconds=None)).rate is None
 
 
 def planned(tmp_path: Path, profile: str = "hevc") -> tuple[Video, Item]:
@@ -81,7 +79,7 @@ def planned(tmp_path: Path, profile: str = "hevc") -> tuple[Video, Item]:
 
 def accept(tmp_path: Path, profile: str = "hevc", **keys: object) -> Item | None:
     library = Library.model_validate({"name": "tv", "path": tmp_path, **keys})
-    accepts = Acceptance(library, frozenset({"hevc"}), TABLE_ONLY, lambda: 1e9)
+    accepts = Acceptance(library, frozenset({"hevc"}), TABLE_ONLY)
     return accepts(*planned(tmp_path, profile))
 
 
@@ -122,7 +120,7 @@ def test_what_would_save_too_little_is_left_alone(
 
 def test_rules_never_change_what_was_queued_or_done_before(tmp_path: Path) -> None:
     library = Library(name="tv", path=tmp_path, rules=(Rule(min_height=1, skip=True),))
-    accepts = Acceptance(library, frozenset({"hevc"}), TABLE_ONLY, lambda: 1e9)
+    accepts = Acceptance(library, frozenset({"hevc"}), TABLE_ONLY)
     seen, item = planned(tmp_path, "720p")
 
     for kind in (Disposition.JOIN, Disposition.DONE, Disposition.COLLECT, Disposition.FAILED):

@@ -32,14 +32,14 @@ resource "aws_sqs_queue" "this" {
 
 resource "aws_sqs_queue" "dead_letters" {
   name                      = "${var.name}-dlq"
-  message_retention_seconds = var.numbers.dead_letter_retention_s
+  message_retention_seconds = 1209600 # the longest that SQS allows
   sqs_managed_sse_enabled   = true
   tags                      = var.tags
 }
 
 resource "aws_sqs_queue" "subscription_dead_letters" {
   name                      = "${var.name}-subscription-dlq"
-  message_retention_seconds = var.numbers.dead_letter_retention_s
+  message_retention_seconds = 1209600 # the longest that SQS allows
   sqs_managed_sse_enabled   = true
   tags                      = var.tags
 }

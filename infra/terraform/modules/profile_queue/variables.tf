@@ -26,21 +26,15 @@ variable "subscribe" {
 variable "numbers" {
   description = "The queue section of the profile file, with the model's defaults."
   type = object({
-    visibility_s            = number
-    heartbeat_s             = number
-    max_receives            = number
-    retention_s             = number
-    dead_letter_retention_s = number
+    visibility_s = number
+    heartbeat_s  = number
+    max_receives = number
+    retention_s  = number
   })
 
   validation {
     condition     = var.numbers.heartbeat_s * 3 <= var.numbers.visibility_s && var.numbers.visibility_s <= 43200
     error_message = "heartbeat_s must be at most a third of visibility_s, and visibility_s at most 43200."
-  }
-
-  validation {
-    condition     = var.numbers.dead_letter_retention_s >= var.numbers.retention_s
-    error_message = "dead_letter_retention_s must not be below retention_s: SQS counts it from the first enqueue."
   }
 }
 

@@ -12,7 +12,7 @@ from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs.queue_urls import DEAD_LETTERS, UNDELIVERED
 from hevcq.backends.aws.videos.schema import table_definition as videos_table_definition
 from hevcq.domain.keys import INBOX
-from hevcq.domain.profile import Profile
+from hevcq.domain.profile import MAX_RETENTION_S, Profile
 from hevcq.errors import ConfigError
 from hevcq.settings.model import AwsSettings
 
@@ -82,7 +82,7 @@ def _buckets(clients: Clients, settings: AwsSettings, topic: str) -> None:
 
 def _queues(clients: Clients, name: str, profile: Profile, topic: str) -> None:
     numbers = profile.queue
-    kept = {"MessageRetentionPeriod": str(numbers.dead_letter_retention_s)}
+    kept = {"MessageRetentionPeriod": str(MAX_RETENTION_S)}
     dead = _queue(clients, name + DEAD_LETTERS, kept)
     undelivered = _queue(clients, name + UNDELIVERED, kept)
     main = _queue(

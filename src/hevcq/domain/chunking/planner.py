@@ -120,7 +120,7 @@ def chunks_at(
     for begin, end in pairwise([*places, len(index.keys)]):
         first_frame = chunks[-1].first_frame + chunks[-1].frames if chunks else 0
         chunks.append(_chunk(index, (begin, end), len(chunks), first_frame))
-    threads = profile.chunking.threads or profile.bounds.threads
+    threads = profile.bounds.threads
     boundaries = [chunk.start_pts for chunk in chunks]
     return ChunkPlan(
         stream_index=index.stream_index,

@@ -51,7 +51,7 @@ def chunk_command(
 def chunk_threads(request: EncodeRequest) -> int:
     """Return the encoder's number of threads of one chunk; 0 leaves it to the encoder."""
     profile = request.profile
-    return request.threads or profile.chunking.threads or profile.bounds.threads
+    return request.threads or profile.bounds.threads
 
 
 def chunk_input(

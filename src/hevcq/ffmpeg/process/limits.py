@@ -83,12 +83,14 @@ def _most_threads() -> int | None:
 
 
 NO_LIMITS = ChildLimits()
+NICE = 10
+"""Niceness of a child that processes a video: whoever works at this machine goes first."""
 
 
 def limits_of(bounds: Bounds, *, output_bytes: int = 0) -> ChildLimits:
     """Return the limits of a child that processes a video; by default it may write no file."""
     return ChildLimits(
-        nice=bounds.nice,
+        nice=NICE,
         memory_mib=bounds.memory_mib,
         output_bytes=output_bytes,
         idle_s=bounds.stall_s,

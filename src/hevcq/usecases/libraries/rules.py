@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,18 +18,17 @@ from hevcq.util.text import duration, printable, size
 class Facts:
     """What rules ask of a video. `rate` (bytes a second) and `height` are None where unknown.
 
-    `relative` is the path below the library, `age_s` the seconds since the file changed.
+    `relative` is the path below the library.
     """
 
     relative: str
     size: int
-    age_s: float
     codec: str = ""
     rate: float | None = None
     height: int | None = None
 
 
-def facts_of(relative: str, size: int, age_s: float, info: MediaInfo) -> Facts:
+def facts_of(relative: str, size: int, info: MediaInfo) -> Facts:
     """Return the facts of a probed file; its first video stream is the one that counts."""
     seconds_long = info.duration_s or 0.0
     rate = size / seconds_long if seconds_long > 0 else None
@@ -37,7 +36,7 @@ def facts_of(relative: str, size: int, age_s: float, info: MediaInfo) -> Facts:
     codec = stream.codec if stream is not None else ""
     picture = stream.video if stream is not None else None
     height = picture.display_size[1] if picture is not None else None
-    return Facts(relative, size, age_s, codec, rate, height)
+    return Facts(relative, size, codec, rate, height)
 
 
 def first_match(rules: Sequence[Rule], facts: Facts) -> int | None:
@@ -57,7 +56,6 @@ def holds(rule: Rule, facts: Facts) -> bool:
         for value, least, most in (
             (facts.rate, rule.min_bitrate, rule.max_bitrate),
             (facts.height, rule.min_height, rule.max_height),
-            (facts.age_s, rule.min_age, rule.max_age),
             (facts.size, rule.min_size, rule.max_size),
         )
     )
@@ -79,7 +77,6 @@ class Acceptance:
     library: Library
     usual: frozenset[str]
     rates: Rates
-    now: Callable[[], float]
 
     def __call__(self, video: Video, item: Item) -> Item | None:
         """Return the item, as skipped where a rule or `min_saving` says so; None: not this profile."""
@@ -87,8 +84,7 @@ class Acceptance:
         if item.disposition not in {Disposition.QUEUE, Disposition.SKIP, Disposition.REFUSE}:
             return item
         relative = video.path.relative_to(video.root).as_posix()
-        age_s = max(0.0, self.now() - video.fingerprint.mtime_ns / 1e9)
-        facts = facts_of(relative, video.fingerprint.size, age_s, video.info)
+        facts = facts_of(relative, video.fingerprint.size, video.info)
         at = first_match(self.library.rules, facts)
         rule = None if at is None else self.library.rules[at]
         wanted = frozenset({rule.profile}) if rule is not None and rule.profile else self.usual

@@ -191,7 +191,7 @@ class Subjob(Job):
 
     def _threads(self, video: SplitPlan) -> int:
         recipe = video.recipe
-        return recipe.chunking.threads or recipe.bounds.threads or self._context.threads
+        return recipe.bounds.threads or self._context.threads
 
 
 def label(task: Task, split: Split) -> str:
