@@ -37,8 +37,6 @@ WAIVED: dict[str, str] = {}
 SMALL: dict[str, str] = {
     "src/hevcq/__main__.py": "the entry point of `python -m hevcq`",
     "src/hevcq/cli/main.py": "the entry point of the program",
-    "src/hevcq/cli/queue/cancel.py": "one command",
-    "src/hevcq/cli/queue/worker.py": "one command",
     "src/hevcq/domain/media/languages.py": "one decision: the tag of a language",
     "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",

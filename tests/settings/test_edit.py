@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import ConfigError
-from hevcq.settings.edit import append_table
-from hevcq.settings.loader import load
+from hevcq.settings.loader import append_table, load
 
 MINE = "# mine\nworkers = 1   # the other core is mine\n\n[ingest]\nprofiles = ['hevc']\n"
 TV = {"name": "tv", "path": "/m/tv", "keep_originals": 3, "place": "replace"}

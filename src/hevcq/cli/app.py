@@ -33,7 +33,7 @@ COMMANDS: dict[str, Command] = {
         "Encode, verify and put in place every video below PATH.",
     ),
     "undo": Command(
-        "hevcq.cli.library.undo:undo",
+        "hevcq.cli.library.originals:undo",
         "Restore replaced originals, byte for byte.",
     ),
     "originals": Command(
@@ -54,11 +54,11 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.sync:sync",
         "Copy or move files here from Nextcloud or WebDAV.",
     ),
-    "worker": Command("hevcq.cli.queue.worker:worker", "Encode queued jobs until stopped."),
+    "worker": Command("hevcq.cli.queue.service:worker", "Encode queued jobs until stopped."),
     "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and failed jobs."),
     "failures": Command("hevcq.cli.queue.failures:app", "List, show and forget failed jobs."),
     "retry": Command("hevcq.cli.queue.retry:retry", "Queue failed jobs again."),
-    "cancel": Command("hevcq.cli.queue.cancel:cancel", "Cancel queued and running jobs."),
+    "cancel": Command("hevcq.cli.queue.retry:cancel", "Cancel queued and running jobs."),
     "pause": Command("hevcq.cli.queue.pause:pause", "Stop new work until `hevcq resume`."),
     "resume": Command("hevcq.cli.queue.pause:resume", "Resume paused work."),
     "redrive": Command(

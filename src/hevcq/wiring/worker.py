@@ -17,7 +17,7 @@ from hevcq.util.log import get_logger
 if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.profile import Profile
-    from hevcq.wiring.app import App, run_command
+    from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Watcher
@@ -104,6 +104,7 @@ def _admission(
     """Return what holds back work on this machine; add to `watching` what looks after it."""
     from hevcq.settings.schedule import ScheduleSettings
     from hevcq.usecases.operations.pausing import COMMAND_EVERY_S, GateCommand
+    from hevcq.wiring.app import run_command
     from hevcq.worker.admission import Admission
     from hevcq.worker.monitoring.watchers import Periodic
     from hevcq.worker.self_tests import AGAIN_EVERY_S, SelfTests
@@ -111,10 +112,8 @@ def _admission(
     def schedule() -> ScheduleSettings:
         return app.settings.schedule  # a service reads them again
 
-    parsed, condition = (
-        lru_cache(maxsize=1)(ScheduleSettings.hours),
-        GateCommand(lambda: schedule().gate_command, run_command),
-    )
+    parsed = lru_cache(maxsize=1)(ScheduleSettings.hours)
+    condition = GateCommand(lambda: schedule().gate_command, run_command)
     watching.append(Periodic("hevcq-condition", condition.check, app.clock, COMMAND_EVERY_S))
 
     def report(problems: Mapping[str, str]) -> None:

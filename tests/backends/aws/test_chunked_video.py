@@ -11,7 +11,7 @@ from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import RetryIn
 from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import CancelRequest, CancelResult, cancel
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.scratch import Scratch
 from support.aws import iam

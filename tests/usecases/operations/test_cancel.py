@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.domain.job import JobState
 from hevcq.errors import Unavailable
-from hevcq.usecases.operations.cancel import Cancelled, CancelRequest, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import Cancelled, CancelRequest, CancelResult, cancel
 from support.fakes.backend import Faulty
 from support.fakes.videofarm import VideoFarm
 

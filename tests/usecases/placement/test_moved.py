@@ -17,8 +17,13 @@ from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.scan import Scanner, inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
-from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
-from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
+from hevcq.usecases.operations.reprocess import (
+    CancelRequest,
+    CancelResult,
+    ReprocessRequest,
+    cancel,
+    reprocess,
+)
 from hevcq.usecases.operations.status import jobs_of
 from hevcq.usecases.placement.recover import recover
 from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo

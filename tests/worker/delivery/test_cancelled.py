@@ -7,7 +7,7 @@ import pytest
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import Abandon, FailureClass
 from hevcq.errors import StaleFence, Unavailable
-from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import CancelRequest, CancelResult, cancel
 from support.fakes.farm import Farm
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 from support.ingest.run import NEVER, Bench

@@ -86,8 +86,7 @@ def add(
     Nothing is asked, and comments in the file stay. Add rules, an order or a budget by editing the
     file.
     """
-    from hevcq.settings.edit import append_table
-    from hevcq.settings.loader import own_file
+    from hevcq.settings.loader import append_table, own_file
     from hevcq.usecases.library_state import count_videos, folder_state, watching
 
     cli, folder = cli_of(ctx), path.expanduser().absolute()

@@ -1,4 +1,4 @@
-"""`hevcq retry`: queue failed jobs again, or others by their state."""
+"""`hevcq retry` and `hevcq cancel`: queue jobs again, or end them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from hevcq.usecases.operations.reprocess import Reprocessed, ReprocessRequest
     from hevcq.wiring.app import App
+
 
 NO_MATCH = "No matching job; `hevcq ingest` queues new files."
 NOTHING_FAILED = "Nothing to do: no failed job, no missing rendition."
@@ -106,3 +107,43 @@ def _queued(app: App, request: ReprocessRequest, *, missing: bool) -> Iterator[R
 
 def _is_folder(name: str) -> bool:
     return name.endswith("/") or Path(name).is_dir()
+
+
+NOTHING_TO_CANCEL = "No matching job; `hevcq status` lists jobs."
+
+
+def cancel(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH|KEY|JOB",
+            help="Files, folders, keys (a trailing `/` means all below) or job ids.",
+        ),
+    ],
+    profile: ProfileNames = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be cancelled.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel queued and running jobs.
+
+    Running encodes stop within a heartbeat; a split video's chunks are cancelled too. Originals and
+    finished renditions are not touched; `hevcq retry` queues a cancelled job again.
+    """
+    from hevcq.usecases.operations.reprocess import CancelRequest, CancelResult
+    from hevcq.usecases.operations.reprocess import cancel as end
+
+    cli = cli_of(ctx)
+    counts = dict.fromkeys(CancelResult, 0)
+    with cli.app() as app:
+        picked = [found.name for found in pick(app.profiles, profile or [])]
+        request = CancelRequest(names, picked, who=current_user(), dry_run=dry_run)
+        for done in end(app.backend, request, app.catalog):
+            word = done.result.value
+            render.emit_result("cancel", done.job, word, done.detail, as_json=as_json)
+            counts[done.result] += 1
+    if not any(counts.values()):
+        cli.echo(NOTHING_TO_CANCEL)
+        raise typer.Exit(ExitCode.SOME_FAILED)

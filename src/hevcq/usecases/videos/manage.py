@@ -16,8 +16,7 @@ from hevcq.domain.videos.record import (
 )
 from hevcq.domain.videos.rules import make_slug, output_prefix
 from hevcq.errors import BadUpload, Conflict, UsageError
-from hevcq.usecases.operations.cancel import CancelRequest, cancel
-from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
+from hevcq.usecases.operations.reprocess import CancelRequest, ReprocessRequest, cancel, reprocess
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import refresh
 

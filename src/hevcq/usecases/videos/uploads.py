@@ -22,7 +22,7 @@ from hevcq.domain.videos.record import (
 from hevcq.domain.videos.rules import claimed_type
 from hevcq.errors import BadUpload, Conflict, DiskFull, HevcqError, QuotaExceeded, UnknownProfile
 from hevcq.ports.videos import Complete, Incomplete, Reservation, Wrong
-from hevcq.usecases.operations.cancel import CancelRequest, cancel
+from hevcq.usecases.operations.reprocess import CancelRequest, cancel
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.util.log import get_logger
 from hevcq.util.text import size

@@ -15,8 +15,6 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.doctor import examined, machine_checks
 from hevcq.usecases.libraries.shown import libraries_of
 from hevcq.usecases.operations import pausing
-from hevcq.usecases.operations.cancel import CancelRequest, CancelResult
-from hevcq.usecases.operations.cancel import cancel as cancel_jobs
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
     DeadLetter,
@@ -26,7 +24,13 @@ from hevcq.usecases.operations.dead_letters import (
     find,
     redrive,
 )
-from hevcq.usecases.operations.reprocess import ReprocessRequest, ReprocessResult
+from hevcq.usecases.operations.reprocess import (
+    CancelRequest,
+    CancelResult,
+    ReprocessRequest,
+    ReprocessResult,
+)
+from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
 from hevcq.usecases.operations.savings import DAYS, savings
 from hevcq.usecases.operations.status import Here, RunningStatus, overview, reason_in_words

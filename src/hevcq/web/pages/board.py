@@ -22,7 +22,6 @@ from hevcq.usecases.doctor import examined, machine_checks
 from hevcq.usecases.health.check import where
 from hevcq.usecases.libraries.feed import waiting, words
 from hevcq.usecases.libraries.shown import libraries_of
-from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
     DeadLetter,
@@ -34,7 +33,7 @@ from hevcq.usecases.operations.dead_letters import (
 )
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.operations.pausing import PauseRequest, pause, resume
-from hevcq.usecases.operations.reprocess import JOB_ID
+from hevcq.usecases.operations.reprocess import JOB_ID, CancelRequest, CancelResult, cancel
 from hevcq.usecases.operations.savings import DAYS, Savings, savings
 from hevcq.usecases.operations.status import Overview, overview
 from hevcq.util.text import size, whole
