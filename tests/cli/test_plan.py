@@ -1,4 +1,4 @@
-"""`hevcq plan`: what would become of a file, said and as JSON, with nothing done."""
+"""`hevcq profiles plan`: what would become of a file, said and as JSON, with nothing done."""
 
 import re
 from pathlib import Path

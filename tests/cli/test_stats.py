@@ -1,4 +1,4 @@
-"""`hevcq stats`: what it prints for people and programs, within 80 columns."""
+"""`hevcq libraries stats`: what it prints for people and programs, within 80 columns."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""`hevcq videos`: list, show, publish and delete what was uploaded."""
+"""`hevcq serve videos`: list, show, publish and delete what was uploaded."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`hevcq web`: users, the sign-in token and programs' tokens from the command line."""
+"""`hevcq serve`: users, the sign-in token and programs' tokens from the command line."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""`hevcq plan FILE`: what each profile would do with a file, in chunks where it would be split."""
+"""`hevcq profiles plan FILE`: what each profile would do with a file, in chunks where it would be split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hevcq verify`: which certificate is believed, and what is said of files that are not as certified."""
+"""`hevcq check --source`: which certificate is believed, and what is said of files that are not as certified."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def doctor_context(app: App) -> DoctorContext:
 
 def health_ports(app: App, stop: threading.Event) -> HealthPorts:
     """Return the ports of a check, with its records in the database of the data folder."""
-    from hevcq.backends.embedded.health_records import SqliteHealthRecords
+    from hevcq.backends.embedded.catalog import SqliteHealthRecords
     from hevcq.usecases.health.check import HealthPorts
 
     records = SqliteHealthRecords(app.records)
