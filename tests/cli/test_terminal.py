@@ -35,12 +35,6 @@ def test_purge_asks_and_a_yes_deletes(hevcq, farm, terminal, monkeypatch):
     assert list(farm.app.backend.queues["hevc"].dead_letters(Selection())) == []
 
 
-def test_purge_with_nothing_to_delete_does_not_ask(hevcq, terminal, monkeypatch):
-    monkeypatch.setattr("typer.confirm", lambda *_args, **_named: pytest.fail("it asked"))
-
-    assert hevcq("failures", "forget").err == "0 dead letters deleted.\n"
-
-
 def test_a_table_on_a_terminal_keeps_markup_and_control_characters_as_text(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "100")

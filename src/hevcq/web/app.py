@@ -39,8 +39,8 @@ from hevcq.web.services import Services
 from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_policy
 from hevcq.web.uploads import Uploads
 from hevcq.wiring.app import App
-from hevcq.wiring.notify import video_messages
 from hevcq.wiring.contexts import video_farm
+from hevcq.wiring.notify import video_messages
 
 LOOK_S, LOOK_AWS_S = 1.0, 5.0
 """Seconds between two looks at the farm while a page is open; on AWS each look costs money."""

@@ -184,13 +184,6 @@ def test_names_of_any_kind_are_encoded_and_placed_like_all_others(farm: Farm) ->
     assert len(list(farm.media.glob("*.hevc.mp4"))) == len(NAMES) + 1
 
 
-def test_a_folder_that_is_not_there_is_named(farm: Farm) -> None:
-    ran = farm.run("ingest", farm.media / "nowhere", "--json")
-
-    assert (ran.code, ran.out) == (2, "")
-    assert f"No such file or folder: {farm.media / 'nowhere'}." in ran.err
-
-
 def test_a_file_that_vanishes_while_it_is_queued_ends_with_its_reason(farm: Farm) -> None:
     video = farm.clip("a.mp4")
     farm.clip("b.mp4")

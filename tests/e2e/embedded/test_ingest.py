@@ -55,24 +55,6 @@ def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm: 
     assert farm.strays() == []
 
 
-def test_a_library_gets_the_usual_profiles_and_not_every_subscribed_one(farm: Farm) -> None:
-    farm.add_profile("720p", "ultrafast", subscribe=True)
-    farm.clip("a.mp4")
-
-    def planned(**env: str) -> list[object]:
-        return [e["profile"] for e in farm.ingest("--dry-run", env=env).named("file_planned")]
-
-    assert planned() == ["hevc"]
-    assert planned(HEVCQ_INGEST__PROFILES="720p,hevc") == ["720p", "hevc"]
-
-
-def test_the_store_is_empty_once_everything_is_in_its_place(farm: Farm) -> None:
-    farm.clip("a.mp4")
-    farm.ingest()
-
-    assert [path for path in (farm.data / "objects").rglob("*") if path.is_file()] == []
-
-
 def test_a_second_run_encodes_nothing_and_says_what_was_done(farm: Farm) -> None:
     farm.clip("a.mp4")
     farm.ingest()
@@ -212,16 +194,6 @@ def test_output_mirrors_the_tree_and_leaves_the_library_alone(farm: Farm) -> Non
     assert sorted(farm.media.rglob("*")) == before
 
 
-def test_include_and_exclude_choose_files(farm: Farm) -> None:
-    for name in ("a.mp4", "b.mp4", "sub/c.mp4"):
-        farm.clip(name)
-
-    ran = farm.ingest("--include", "*.mp4", "--exclude", "sub", "--exclude", "b*", "--dry-run")
-
-    paths = [event["path"] for event in ran.named("file_planned")]
-    assert paths == [str(farm.media / "a.mp4")]
-
-
 def test_two_sources_with_one_stem_both_get_their_rendition(farm: Farm) -> None:
     farm.clip("a.mkv")
     farm.clip("a.ts")
@@ -230,17 +202,6 @@ def test_two_sources_with_one_stem_both_get_their_rendition(farm: Farm) -> None:
 
     assert ran.code == 0, ran.err
     assert codec(farm.media / "a.hevc.mkv") == codec(farm.media / "a.ts.hevc.mkv") == "hevc"
-
-
-def test_what_is_hevc_already_is_skipped_with_the_reason(farm: Farm) -> None:
-    farm.clip("a.mp4", codec="libx265")
-
-    ran = farm.ingest()
-
-    assert ran.code == 0
-    (planned,) = ran.named("file_planned")
-    assert planned["disposition"] == "skip"
-    assert "hevc" in str(planned["reason"]).lower()
 
 
 def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: Farm) -> None:

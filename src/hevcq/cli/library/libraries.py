@@ -52,7 +52,7 @@ def list_libraries(ctx: typer.Context, as_json: AsJson = False) -> None:
     if rows:
         render.emit_table(("library", "folder", "place", "profiles", "priority", "watched"), rows)
     else:
-        cli.echo("No library yet; `hevcq libraries add PATH` adds one.")
+        cli.echo("No libraries yet; add one with `hevcq libraries add PATH`.")
 
 
 @app.command("add", cls=PlainCommand)

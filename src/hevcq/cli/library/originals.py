@@ -151,7 +151,8 @@ def _show(each: Freed, *, as_json: bool) -> None:
         facts = {"path": os.fspath(each.path), "result": word, "reason": each.reason}
         render.emit_json({"type": "original_freed", **facts, "size": each.size})
         return
-    render.emit(f"{word}  {render.printable(each.path)}  ({render.printable(each.reason)})")
+    shown = word.replace("_", " ")
+    render.emit(f"{shown}  {render.printable(each.path)}  ({render.printable(each.reason)})")
 
 
 def undo(

@@ -189,9 +189,9 @@ WORDS = (
     ("copied", "copied"),
     ("would", "would be fetched"),
     ("waiting", "waiting until they stay the same"),
-    ("known", "came before"),
+    ("known", "already here"),
     ("left", "left on the server"),
-    ("changed", "changed meanwhile"),
+    ("changed", "changed during transfer"),
     ("refused", "refused"),
     ("failed", "failed"),
 )

@@ -42,8 +42,7 @@ from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import Services, read_form, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import doctor_context
-from hevcq.wiring.contexts import unsound_videos
+from hevcq.wiring.contexts import doctor_context, unsound_videos
 from hevcq.wiring.notify import gathered
 
 MAX_RUNNING = 50
