@@ -39,7 +39,7 @@ subscribe: true
 container: {container}
 video: {{{video}, preset: {preset}}}
 gates: {{minimum_saving: null, review_below: 0.0, picture_floor: 0.5}}
-bounds: {{nice: 0{bounds}}}
+bounds: {{threads: 0{bounds}}}
 queue:
   visibility_s: {visibility_s}
   heartbeat_s: 2
