@@ -118,7 +118,7 @@ def open_memory(folder: Path) -> World:
 def open_embedded(folder: Path) -> World:
     from hevcq.backends.embedded.database import DATABASE, Database
     from hevcq.backends.embedded.factory import open_embedded
-    from hevcq.backends.embedded.jobs.tables import Outgoing, send
+    from hevcq.backends.embedded.jobs.tables import Outgoing, insert_job, send
     from hevcq.backends.embedded.videos.files import FolderVideoFiles
     from hevcq.backends.embedded.videos.records import SqliteAccounts
 
@@ -137,6 +137,12 @@ def open_embedded(folder: Path) -> World:
         database.write(lambda c: send(c, queue, [Outgoing(body)], now=clock.now()))
         database.close()
 
+    def register_many(wanted: Iterable[tuple[Source, str]]) -> None:
+        listed = list(wanted)
+        opened.database.write(
+            lambda c: [insert_job(c, source, name, clock.now()) for source, name in listed]
+        )
+
     return World(
         clock=clock,
         backend=opened.backend,
@@ -147,7 +153,7 @@ def open_embedded(folder: Path) -> World:
         upload=upload,
         can=frozenset({SIGNALS, BULK, LATE, LINKS}),
         put_body=put_body,
-        register_many=opened.backend.ledger.register_many,
+        register_many=register_many,
         close=opened.close,
         folder=folder,
     )

@@ -126,24 +126,6 @@ def test_nothing_of_a_finished_attempt_stays_in_memory(opener) -> None:
     assert ledger._last_phase == {}
 
 
-def test_the_history_of_a_job_says_who_reopened_it_and_why(opener, clock) -> None:
-    opened = opener()
-    ledger = opened.backend.ledger
-    ledger.bury(JOB, claim(opened), "broken", FailureClass.DAMAGED)
-    clock.advance(5)
-    ledger.reopen(JOB, who="me", why="repaired")
-
-    (entry,) = ledger.history(JOB)
-
-    assert (entry.who, entry.why, entry.was, entry.reason) == (
-        "me",
-        "repaired",
-        JobState.DEAD,
-        "broken",
-    )
-    assert entry.at == clock.now()
-
-
 def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock) -> None:
     opened = opener()
     gone = Processes(folder / "processes", clock)

@@ -16,7 +16,7 @@ from support.fakes.queue import MemoryQueue
 from support.fakes.store import MemoryStore
 from support.fakes.task_publisher import MemoryTaskPublisher
 
-TABLES = ("message", "dead_letter", "job", "reopened", "remembered")
+TABLES = ("message", "dead_letter", "job", "remembered")
 
 
 class SimStore(MemoryStore):

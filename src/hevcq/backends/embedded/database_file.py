@@ -29,7 +29,7 @@ wherever a query meets damage."""
 LOG_BYTES = 64 * 1024 * 1024
 
 SCHEMA = Path(__file__).with_name("schema.sql")
-VERSION = 23
+VERSION = 24
 """The number of the tables in `schema.sql`; any change of them takes the next one. A database with
 another number is refused."""
 

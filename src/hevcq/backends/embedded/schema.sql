@@ -121,17 +121,6 @@ CREATE TRIGGER job_count_removed AFTER DELETE ON job WHEN OLD.parent = '' BEGIN
   UPDATE job_count SET count = count - 1 WHERE profile = OLD.profile AND state = OLD.state;
 END;
 
--- Who reopened a settled job, why, and what it was.
-CREATE TABLE reopened (
-  job_id TEXT NOT NULL,
-  at     REAL NOT NULL,
-  who    TEXT NOT NULL,
-  why    TEXT NOT NULL,
-  was    TEXT NOT NULL,
-  reason TEXT NOT NULL
-);
-CREATE INDEX reopened_job ON reopened (job_id, at);
-
 CREATE TABLE remembered (
   source_sha256 TEXT NOT NULL,
   profile       TEXT NOT NULL,

@@ -6,8 +6,7 @@ import heapq
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hevcq.backends.embedded.database import Database
@@ -133,9 +132,6 @@ OR (state = 'running' AND (lease_until <= :now OR owner IS :dead)))"""
 CANCEL = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
 reason = ?, failure_class = 'cancelled', finished_at = ?, updated_at = ?
 WHERE job_id = ? AND parent = '' AND state IN ('queued', 'running', 'split')"""
-HISTORY = """INSERT INTO reopened (job_id, at, who, why, was, reason)
-SELECT job_id, :now, :who, :why, state, reason FROM job
-WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
 REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0, doubts = 0, place = '',
 interruptions = 0,
 reason = 'reopened by ' || :who || ': ' || :why,
@@ -167,22 +163,9 @@ RECALL = """SELECT reason, made_at FROM remembered
 WHERE source_sha256 = ? AND profile = ? AND revision = ?"""
 
 
-@dataclass(frozen=True, slots=True)
-class Reopened:
-    """One reopening in a job's history, with the earlier state and reason. `at` is Unix time."""
-
-    at: float
-    who: str
-    why: str
-    was: JobState
-    reason: str
-
-
 def reopen(connection: sqlite3.Connection, job_id: str, who: str, why: str, now: float) -> bool:
     """Reopen a job within the caller's transaction; return False if it is not settled."""
     values = {"job_id": job_id, "who": who, "why": why, "now": now}
-    if connection.execute(HISTORY, values).rowcount != 1:
-        return False
     return connection.execute(REOPEN, values).rowcount == 1
 
 
@@ -203,13 +186,6 @@ class SqliteLedger(SqlitePauses, Ledger):
         now = self._clock.now()
         return self._database.write(
             lambda c: [tables.ensured_job(c, source, profile, now) for profile in profiles]
-        )
-
-    def register_many(self, wanted: Iterable[tuple[Source, str]]) -> int:
-        """Insert many jobs in one transaction; return the number of new ones."""
-        now, listed = self._clock.now(), list(wanted)
-        return self._database.write(
-            lambda c: sum(tables.insert_job(c, source, profile, now) for source, profile in listed)
         )
 
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
@@ -397,15 +373,9 @@ class SqliteLedger(SqlitePauses, Ledger):
         return self._database.change(CANCEL, (reason, now, now, job_id)) == 1
 
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
-        """Move a settled job to QUEUED and add the reopening to its history."""
+        """Move a settled job to QUEUED."""
         now = self._clock.now()
         return self._database.write(lambda c: reopen(c, job_id, who, why, now))
-
-    def history(self, job_id: str) -> list[Reopened]:
-        """Return every reopening of the job, oldest first."""
-        sql = "SELECT at, who, why, was, reason FROM reopened WHERE job_id = ? ORDER BY at, rowid"
-        rows = self._database.rows(sql, (job_id,))
-        return [Reopened(at, who, why, JobState(was), reason) for at, who, why, was, reason in rows]
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return the record of a job, or None if it is unknown."""
