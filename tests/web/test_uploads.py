@@ -194,14 +194,16 @@ def test_a_last_byte_that_was_never_answered_is_completed_by_the_next_look(
 class Line:
     """One request over a connection that a test feeds message by message."""
 
-    def __init__(self, app: Any, where: str, start: int, **headers: str) -> None:
+    def __init__(
+        self, app: Any, where: str, start: int, method: str = "PATCH", **headers: str
+    ) -> None:
         given = {**CHUNK, "Upload-Offset": str(start), "Remote-User": "ann"}
         given |= {"Host": "127.0.0.1:8790", "Sec-Fetch-Site": "same-origin", **headers}
         self._scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
-            "method": "PATCH",
+            "method": method,
             "scheme": "http",
             "path": where,
             "raw_path": where.encode(),
@@ -276,22 +278,24 @@ def test_a_connection_that_breaks_or_falls_silent_keeps_what_came(
     assert offset(ann, where) == (200, "4")
 
 
-def test_a_new_request_takes_over_from_one_that_hangs(ann: TestClient, opened: App) -> None:
+def test_an_upload_is_sent_by_one_connection_at_a_time(ann: TestClient, opened: App) -> None:
     where = begin(ann)
 
-    async def over() -> tuple[int, int, int]:
-        first, second = Line(ann.app, where, 0), Line(ann.app, where, 4)
+    async def two() -> tuple[int, int, int, int]:
+        first, second = Line(ann.app, where, 0), Line(ann.app, where, 0)
+        ended, third = Line(ann.app, where, 0, method="DELETE"), Line(ann.app, where, 4)
         async with first.open():
             first.feed(b"0123")
             await first.until_read(1)
-            wrong = Line(ann.app, where, 3)
-            async with second.open():
-                second.feed(b"456789", more=False)
-        async with wrong.open():
-            pass
-        return first.status, second.status, wrong.status
+            for line in (second, ended):
+                async with line.open():
+                    pass
+            first.hang_up()
+        async with third.open():
+            third.feed(b"456789", more=False)
+        return first.status, second.status, ended.status, third.status
 
-    assert asyncio.run(over()) == (409, 204, 409)
+    assert asyncio.run(two()) == (204, 423, 423, 204)
     assert one(opened).status is VideoStatus.PROCESSING
 
 

@@ -25,7 +25,7 @@ from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
 from hevcq.usecases.videos.upkeep import EVERY_AWS_S, EVERY_S, look_after
 from hevcq.util.log import get_logger
-from hevcq.web import media
+from hevcq.web import media, uploads
 from hevcq.web.api.openapi import API
 from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirst, make_mode
 from hevcq.web.identity.person import maybe_person
@@ -37,7 +37,6 @@ from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
 from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_policy
-from hevcq.web.uploads import Uploads
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 from hevcq.wiring.notify import video_messages
@@ -121,7 +120,7 @@ def _routes() -> list[BaseRoute]:
         *poster.routes(),
         *video.routes(),
         *board.routes(),
-        *Uploads().routes(),
+        *uploads.routes(),
         *media.routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),
     ]

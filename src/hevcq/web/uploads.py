@@ -1,8 +1,8 @@
 """Receive uploads by the tus protocol 1.0 (https://tus.io/protocols/resumable-upload).
 
 Who, whose and how large is decided before a byte of a body is read. The offset that is answered is
-durable: the bytes were written and synced. A client that comes again takes its upload over from a
-connection that hangs. The last request takes no longer than any other: it only queues the video.
+durable: the bytes were written and synced. An upload is sent by one connection at a time. The last
+request takes no longer than any other: it only queues the video.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import base64
 import binascii
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
 
 from starlette.concurrency import run_in_threadpool
@@ -42,31 +42,14 @@ VERSION = "1.0.0"
 CHUNK_TYPE = "application/offset+octet-stream"
 BLOCK = 1 << 20
 """Bytes gathered before they are written: a step of a thread costs as much as 100 KiB of copying."""
-IDLE_S = 120.0
-"""Seconds without a byte after which a connection is given up; the client resumes."""
-TAKE_OVER_S = 2.0
-"""Seconds that a new request waits for the one it takes an upload over from."""
+IDLE_S = 20.0
+"""Seconds without a byte after which a connection is given up: until then a client that lost its line
+and resumes is answered 423, and tries again."""
 MAX_METADATA = 16 * 1024
 TUS = {"Tus-Resumable": VERSION, "Cache-Control": "no-store"}
 OFFERS = {**TUS, "Tus-Version": VERSION, "Tus-Extension": "creation,expiration,termination"}
 REFUSED = ("x-http-method-override", "upload-concat", "upload-defer-length", "upload-checksum")
 """Headers of parts of the protocol that are not offered."""
-
-
-@dataclass
-class _Turn:
-    """A request that is sending an upload's bytes; `receiving` while it waits for its client."""
-
-    task: asyncio.Task[object]
-    receiving: bool = False
-    taken_over: bool = False
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def take_over(self) -> None:
-        """Ask the request to keep what came and end."""
-        self.taken_over = True
-        if self.receiving:
-            self.task.cancel()
 
 
 @dataclass
@@ -78,129 +61,99 @@ class _Body:
     gone: bool = False
 
 
-class Uploads:
-    """The handlers of one application, and who sends what just now."""
-
-    def __init__(self) -> None:
-        self._turns: dict[str, _Turn] = {}
-
-    def routes(self) -> list[BaseRoute]:
-        """Return the routes of the protocol."""
-        one = "/uploads/{video_id}"
-        return [
-            Route("/uploads", self._create, methods=["POST", "OPTIONS"]),
-            Route(one, self._offset, methods=["HEAD"]),
-            Route(one, self._patch, methods=["PATCH"]),
-            Route(one, self._delete, methods=["DELETE"]),
-            Route(one, self._options, methods=["OPTIONS"]),
-        ]
-
-    async def _options(self, request: Request) -> Response:
-        farm = await _farm(request)
-        most = {"Tus-Max-Size": str(farm.limits.max_bytes)}
-        return Response(status_code=204, headers={**OFFERS, **most})
-
-    async def _create(self, request: Request) -> Response:
-        if request.method == "OPTIONS":
-            return await self._options(request)
-        person = _checked(request, "upload")
-        if _number(request, "content-length", "0") > 0:
-            return problem(400, "Send the bytes in the requests after this one.", headers=TUS)
-        wanted = _wanted(request, person)
-        farm = await _farm(request)
-        try:
-            if not farm.files.receives:
-                raise BadUpload(
-                    "Uploads go to the bucket.", remedy="Ask POST /api/v1/uploads for an address."
-                )
-            video = await run_in_threadpool(request_upload, farm, wanted)
-        except HevcqError as error:
-            return of_error(error, headers=TUS)
-        where = {"Location": f"/uploads/{video.video_id}", **_expires(video)}
-        return Response(status_code=201, headers={**TUS, **where})
-
-    async def _offset(self, request: Request) -> Response:
-        person = _checked(request, "upload")
-        farm, video = await _found(request, person)
-        try:
-            offset = await run_in_threadpool(_came, farm, video)
-        except HevcqError as error:
-            return of_error(error, headers=TUS)
-        sizes = {"Upload-Offset": str(offset), "Upload-Length": str(video.upload.size)}
-        return Response(headers={**TUS, **sizes, **_expires(video)})
-
-    async def _patch(self, request: Request) -> Response:
-        person = _checked(request, "upload")
-        start = _number(request, "upload-offset")
-        farm, video = await _found(request, person)
-        _judge(request, video, start)
-        if not await self._take_over(video.video_id):
-            return _closing(423, "Another client is sending this upload.")
-        turn = _Turn(_current_task())
-        self._turns[video.video_id] = turn
-        try:
-            return await self._receive(request, farm, video, start, turn)
-        except HevcqError as error:
-            headers = {**TUS, "Connection": "close"}
-            if isinstance(error, Conflict):
-                return problem(423, error.message, headers=headers)
-            return of_error(error, headers=headers)
-        finally:
-            if self._turns.get(video.video_id) is turn:
-                del self._turns[video.video_id]
-            turn.ended.set()
-
-    async def _receive(
-        self, request: Request, farm: VideoFarm, video: Video, start: int, turn: _Turn
-    ) -> Response:
-        opened: AbstractContextManager[ByteReceiver] = farm.files.receive(video)
-        receiver = await run_in_threadpool(opened.__enter__)
-        try:
-            if receiver.offset != start:
-                return _closing(409, f"The upload has {receiver.offset} bytes, not {start}.")
-            body = await _pour(request, receiver, video.upload.size - start, turn)
-        finally:
-            await run_in_threadpool(opened.__exit__, None, None, None)
-        if body.lied:
-            return _closing(413, "More bytes came than the upload was declared with.")
-        if turn.taken_over:
-            return _closing(409, "Another request took this upload over.")
-        if body.offset == video.upload.size:
-            await run_in_threadpool(_complete, farm, video)
-        elif not body.gone:
-            with suppress(Conflict):
-                video = await run_in_threadpool(prolong, farm, video)
-        headers = {**TUS, "Upload-Offset": str(body.offset), **_expires(video)}
-        return Response(status_code=204, headers=headers)
-
-    async def _delete(self, request: Request) -> Response:
-        person = _checked(request, "upload")
-        farm, video = await _found(request, person)
-        if video.source is not None:
-            return problem(409, "The upload is complete.", remedy="Delete the video.", headers=TUS)
-        if not await self._take_over(video.video_id):
-            return problem(423, "Another client is sending this upload.", headers=TUS)
-        try:
-            await run_in_threadpool(delete, farm, video, person.owner)
-        except HevcqError as error:
-            return of_error(error, headers=TUS)
-        return Response(status_code=204, headers=TUS)
-
-    async def _take_over(self, video_id: str) -> bool:
-        """Ask the request that is sending this upload to end; return whether it did."""
-        turn = self._turns.get(video_id)
-        if turn is None:
-            return True
-        turn.take_over()
-        try:
-            async with asyncio.timeout(TAKE_OVER_S):
-                await turn.ended.wait()
-        except TimeoutError:
-            return False
-        return video_id not in self._turns
+def routes() -> list[BaseRoute]:
+    """Return the routes of the protocol."""
+    one = "/uploads/{video_id}"
+    return [
+        Route("/uploads", _create, methods=["POST", "OPTIONS"]),
+        Route(one, _offset, methods=["HEAD"]),
+        Route(one, _patch, methods=["PATCH"]),
+        Route(one, _delete, methods=["DELETE"]),
+        Route(one, _options, methods=["OPTIONS"]),
+    ]
 
 
-async def _pour(request: Request, receiver: ByteReceiver, room: int, turn: _Turn) -> _Body:
+async def _options(request: Request) -> Response:
+    farm = await _farm(request)
+    most = {"Tus-Max-Size": str(farm.limits.max_bytes)}
+    return Response(status_code=204, headers={**OFFERS, **most})
+
+
+async def _create(request: Request) -> Response:
+    if request.method == "OPTIONS":
+        return await _options(request)
+    person = _checked(request, "upload")
+    if _number(request, "content-length", "0") > 0:
+        return problem(400, "Send the bytes in the requests after this one.", headers=TUS)
+    wanted = _wanted(request, person)
+    farm = await _farm(request)
+    try:
+        if not farm.files.receives:
+            raise BadUpload(
+                "Uploads go to the bucket.", remedy="Ask POST /api/v1/uploads for an address."
+            )
+        video = await run_in_threadpool(request_upload, farm, wanted)
+    except HevcqError as error:
+        return of_error(error, headers=TUS)
+    where = {"Location": f"/uploads/{video.video_id}", **_expires(video)}
+    return Response(status_code=201, headers={**TUS, **where})
+
+
+async def _offset(request: Request) -> Response:
+    person = _checked(request, "upload")
+    farm, video = await _found(request, person)
+    try:
+        offset = await run_in_threadpool(_came, farm, video)
+    except HevcqError as error:
+        return of_error(error, headers=TUS)
+    sizes = {"Upload-Offset": str(offset), "Upload-Length": str(video.upload.size)}
+    return Response(headers={**TUS, **sizes, **_expires(video)})
+
+
+async def _patch(request: Request) -> Response:
+    person = _checked(request, "upload")
+    start = _number(request, "upload-offset")
+    farm, video = await _found(request, person)
+    _judge(request, video, start)
+    try:
+        return await _receive(request, farm, video, start)
+    except HevcqError as error:
+        return _refused(error)
+
+
+async def _receive(request: Request, farm: VideoFarm, video: Video, start: int) -> Response:
+    opened: AbstractContextManager[ByteReceiver] = farm.files.receive(video)
+    receiver = await run_in_threadpool(opened.__enter__)
+    try:
+        if receiver.offset != start:
+            return _closing(409, f"The upload has {receiver.offset} bytes, not {start}.")
+        body = await _pour(request, receiver, video.upload.size - start)
+    finally:
+        await run_in_threadpool(opened.__exit__, None, None, None)
+    if body.lied:
+        return _closing(413, "More bytes came than the upload was declared with.")
+    if body.offset == video.upload.size:
+        await run_in_threadpool(_complete, farm, video)
+    elif not body.gone:
+        with suppress(Conflict):
+            video = await run_in_threadpool(prolong, farm, video)
+    headers = {**TUS, "Upload-Offset": str(body.offset), **_expires(video)}
+    return Response(status_code=204, headers=headers)
+
+
+async def _delete(request: Request) -> Response:
+    person = _checked(request, "upload")
+    farm, video = await _found(request, person)
+    if video.source is not None:
+        return problem(409, "The upload is complete.", remedy="Delete the video.", headers=TUS)
+    try:
+        await run_in_threadpool(delete, farm, video, person.owner)
+    except HevcqError as error:
+        return _refused(error)
+    return Response(status_code=204, headers=TUS)
+
+
+async def _pour(request: Request, receiver: ByteReceiver, room: int) -> _Body:
     """Append the body up to `room` bytes, and sync; keep what came of one that breaks off.
 
     A body with more bytes is a lie: nothing of it is kept.
@@ -208,8 +161,8 @@ async def _pour(request: Request, receiver: ByteReceiver, room: int, turn: _Turn
     start, block, more = receiver.offset, bytearray(), True
     came, body = 0, _Body(start)
     try:
-        while more and not body.lied and not turn.taken_over:
-            message = await _next(request, turn)
+        while more and not body.lied:
+            message = await _next(request)
             if message is None or message["type"] == "http.disconnect":
                 body.gone = True
                 break
@@ -229,21 +182,13 @@ async def _pour(request: Request, receiver: ByteReceiver, room: int, turn: _Turn
     return body
 
 
-async def _next(request: Request, turn: _Turn) -> Message | None:
-    """Return the next message of the body, or None if the client is silent or another took over."""
-    turn.receiving = True
+async def _next(request: Request) -> Message | None:
+    """Return the next message of the body, or None if the client is silent."""
     try:
         async with asyncio.timeout(IDLE_S):
             return await request.receive()
     except TimeoutError:
         return None
-    except asyncio.CancelledError:
-        if not turn.taken_over:
-            raise
-        turn.task.uncancel()
-        return None
-    finally:
-        turn.receiving = False
 
 
 def _came(farm: VideoFarm, video: Video) -> int:
@@ -348,12 +293,14 @@ def _expires(video: Video) -> dict[str, str]:
     )
 
 
+def _refused(error: HevcqError) -> Response:
+    """Refuse what another connection is sending just now with 423, which clients try again."""
+    headers = {**TUS, "Connection": "close"}
+    if isinstance(error, Conflict):
+        return problem(423, error.message, headers=headers)
+    return of_error(error, headers=headers)
+
+
 def _closing(status: int, words: str) -> Response:
     """Refuse without reading the body, which the connection may still hold."""
     return problem(status, words, headers={**TUS, "Connection": "close"})
-
-
-def _current_task() -> asyncio.Task[object]:
-    found = asyncio.current_task()
-    assert found is not None
-    return found
