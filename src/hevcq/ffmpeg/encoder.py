@@ -223,7 +223,7 @@ class FfmpegEncoder(Encoder):
     @cached_property
     def _devices(self) -> Devices:
         from hevcq.ffmpeg.hardware.devices import Devices
-        from hevcq.ffmpeg.hardware.trial import trial
+        from hevcq.ffmpeg.hardware.jobs import trial
 
         return Devices(
             lambda name, stop: trial(self._tools, name, stop), self._tools.clock, self._notes

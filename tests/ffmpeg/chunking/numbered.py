@@ -16,7 +16,7 @@ from hevcq.domain.profile import Gates, LossPolicy, Policies, Profile, Video, Vi
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.frame_times import frame_times
+from hevcq.ffmpeg.inspect.measure import frame_times
 from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
 

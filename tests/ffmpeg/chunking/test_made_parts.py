@@ -12,7 +12,7 @@ from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
 from hevcq.errors import PartUnfit, SourceUnreadable
 from hevcq.ffmpeg.chunking import encode
 from hevcq.ffmpeg.chunking.keyframes import first_video_stream
-from hevcq.ffmpeg.inspect.frame_times import FrameTimes
+from hevcq.ffmpeg.inspect.measure import FrameTimes
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.verify import seams

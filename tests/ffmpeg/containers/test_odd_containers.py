@@ -7,7 +7,7 @@ from io import BytesIO
 
 import pytest
 
-from hevcq.ffmpeg.containers import avi, cues, matroska, mp4
+from hevcq.ffmpeg.containers import avi, matroska, mp4
 from hevcq.ffmpeg.containers.matroska import CHAPTERS, INFO, SEGMENT, TAGS, TRACKS
 from support.avi import chunk
 from support.matroska import ATOM, CLUSTER, CUES, EDITION, SIMPLE, TAG, TARGETS, TRACK, element
@@ -189,7 +189,7 @@ def index(at: int, time: int) -> bytes:
     ids=["other", "all stale", "late", "sound"],
 )  # fmt: skip
 def test_cues_behind_the_last_packet_prove_that_it_is_missing(data, broken) -> None:
-    found = cues.broken_cues(BytesIO(data), len(data), 2.0)
+    found = matroska.broken_cues(BytesIO(data), len(data), 2.0)
 
     assert broken in found
     assert bool(found) == bool(broken)

@@ -25,7 +25,7 @@ from hevcq.domain.verdict import FailureClass, classify
 from hevcq.errors import EncoderFailed, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.hardware import trial as trials
+from hevcq.ffmpeg.hardware import jobs as trials
 from hevcq.ffmpeg.hardware.devices import SET_ASIDE_S, Devices
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest

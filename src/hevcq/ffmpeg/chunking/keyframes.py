@@ -11,7 +11,7 @@ from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.errors import SourceUnreadable
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name
-from hevcq.ffmpeg.inspect.frame_times import FrameTimes, frame_times
+from hevcq.ffmpeg.inspect.measure import FrameTimes, frame_times
 
 SEEKS_BY_PTS = frozenset({"mov"})
 """Demuxers that seek by presentation time (AVFMT_SEEK_TO_PTS). In all others ffmpeg seeks

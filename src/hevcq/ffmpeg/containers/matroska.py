@@ -1,4 +1,4 @@
-"""Read the elements of Matroska files, for metadata that ffmpeg neither reports nor copies.
+"""Read the elements of Matroska files: metadata that ffmpeg does not copy, and an index that misses clusters.
 
 Element ids and layouts: RFC 9559 and RFC 8794. Damaged elements end the reading without an error:
 whether a file can be read is decided by ffprobe.
@@ -37,6 +37,11 @@ _USUAL_LEVEL = 50
 MOST_ASPECT = 255
 """Largest denominator of a sample aspect, as ffmpeg reads one of Matroska."""
 _TABLES = (INFO, TRACKS, CHAPTERS, TAGS)
+_CUES, _POINT, _TIME, _PLACES, _AT, _SCALE = 0x1C53BB6B, 0xBB, 0xB3, 0xB7, 0xF1, 0x2AD7B1
+_MS = 1_000_000
+"""Nanoseconds of a tick, unless the file says another number."""
+_LATE_S = 1.0
+"""Seconds that a cue may lie behind the last packet: some muxers round to their clusters."""
 _LINKING = {0x3CB923, 0x3C83AB, 0x3EB923, 0x3E83BB, 0x4444, 0x6924}
 """Ids and names of the file before and after it, its family, and translations of chapters."""
 
@@ -296,3 +301,66 @@ def _number_of(content: bytes) -> int:
 def _bytes(file: BinaryIO, element: Element) -> bytes:
     file.seek(element.start)
     return file.read(min(element.end - element.start, MOST_BYTES))
+
+
+def broken_cues(file: BinaryIO, size: int, end_s: float | None) -> str:
+    """Return what the Cues of a file promise and it does not have, as a clause, or "".
+
+    `end_s` is where the last packet that a demuxer finds ends, in seconds. A demuxer looks for the next
+    cluster where one is missing, and may say nothing. Cues are optional, some muxers write wrong ones, and
+    tools that change a file's head leave them stale: they prove damage only if some of them are right
+    (RFC 9559, 5.1.5).
+    """
+    segment = next((top for top in headers(file, 0, size) if top.number == SEGMENT), None)
+    if segment is None:
+        return ""
+    scale, cues = _index(file, segment, size)
+    if cues is None:
+        return ""
+    points = list(_points(file, cues))
+    last_s = max((time for time, _ in points), default=0) * scale / 1e9
+    places = sorted({segment.start + place for _, place in points})
+    wrong = [place for place in places if not _is_cluster(file, place)]
+    if wrong and len(wrong) < len(places):
+        beyond = ", behind its end" if wrong[-1] >= size else ""
+        return f"its index names {len(places)} clusters, and {len(wrong)} of them are not there{beyond}"
+    if not wrong and end_s is not None and last_s > end_s + _LATE_S:
+        return f"its index names a picture at {last_s:.2f} s, but it ends after {end_s:.2f} s"
+    return ""
+
+
+def _index(file: BinaryIO, segment: Element, size: int) -> tuple[int, Element | None]:
+    """Return the nanoseconds of a tick, and the Cues: they are behind the clusters or before them."""
+    scale, found, wanted = _MS, None, list[int]()
+    for element in elements(file, segment.start, min(segment.end, size)):
+        if element.number == CLUSTER:
+            break
+        if element.number == _CUES:
+            found = element
+        elif element.number == SEEK_HEAD:
+            wanted += [at for number, at in seeks(file, element) if number == _CUES]
+        elif element.number == INFO:
+            scale = value_of(file, element, _SCALE) or _MS
+    for place in wanted:
+        there = next(elements(file, segment.start + place, size), None)
+        if found is None and there is not None and there.number == _CUES:
+            found = there
+    return scale, found if found is None or found.end - found.start <= MOST_BYTES else None
+
+
+def _points(file: BinaryIO, cues: Element) -> Iterator[tuple[int, int]]:
+    """Yield the time of each cue in ticks, and the place of its cluster in the segment."""
+    for point in elements(file, cues.start, cues.end):
+        if point.number != _POINT:
+            continue
+        time = value_of(file, point, _TIME)
+        for places in elements(file, point.start, point.end):
+            if places.number == _PLACES:
+                for element in elements(file, places.start, places.end):
+                    if element.number == _AT:
+                        yield time, _number_of(_bytes(file, element))
+
+
+def _is_cluster(file: BinaryIO, place: int) -> bool:
+    file.seek(place)
+    return file.read(4) == CLUSTER.to_bytes(4, "big")

@@ -119,14 +119,12 @@ def _boxes(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
 
 def _segment(file: BinaryIO, _info: MediaInfo, measured: Measurement) -> str:
     """Look whether the segment of a Matroska file ends after the file does, and whether its Cues hold."""
-    from hevcq.ffmpeg.containers.cues import broken_cues
-
     size = _size(file)
     tops = matroska.headers(file, 0, size)
     segment = next((top for top in tops if top.number == matroska.SEGMENT), None)
     short = _short(segment.end - size) if segment is not None else ""
     ends = [track.end_s for track in measured.tracks if track.end_s is not None]
-    return short or broken_cues(file, size, max(ends, default=None))
+    return short or matroska.broken_cues(file, size, max(ends, default=None))
 
 
 def _end(file: BinaryIO, info: MediaInfo, _measured: Measurement) -> str:

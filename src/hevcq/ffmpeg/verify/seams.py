@@ -22,7 +22,7 @@ from hevcq.ffmpeg.command.codecs import (
     uncropped,
 )
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
-from hevcq.ffmpeg.inspect.frame_times import FrameTimes, frame_times
+from hevcq.ffmpeg.inspect.measure import FrameTimes, frame_times
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.verify.picture import HOLD_LAST_FRAME, NUDGE_S, preroll_of, seek_options
