@@ -32,6 +32,8 @@ unexport PYTHONDONTWRITEBYTECODE
 NAME ?=
 LIBRARY ?=
 IMAGE ?= hevcq-worker
+# For make matrix: name=folder of its programs, …; system= are those of the PATH
+FFMPEGS ?= system=
 # Of the page of make demo-web
 PORT ?= 8790
 # docker, podman or buildah; empty: the first of them that is installed.
@@ -51,7 +53,7 @@ SUITE ?= trixie
 ARCH ?=
 TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check distro-check images release-check release-notes actionlint terraform-check
+.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity matrix long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check distro-check images release-check release-notes actionlint terraform-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -125,6 +127,9 @@ chaos: setup  ## the fault campaign's long form: a million simulated job lives (
 
 fidelity: setup  ## the share of an ordinary library that is served, and what passes wrongly (T="words of clips' names")
 	$(BIN)/python -m benchmarks.fidelity $(T)
+
+matrix: setup  ## versions of ffmpeg against profiles and clips (FFMPEGS=system=,7.1=FOLDER T="words --profiles hevc")
+	$(BIN)/python -m benchmarks.matrix --ffmpegs "$(FFMPEGS)" $(T)
 
 long: setup  ## the long forms of tests that make test leaves out (T="-k words" for some)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(T)
