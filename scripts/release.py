@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     if list(arguments[:1]) == ["notes"]:
         print(notes())
         return 0
-    wrong = list(differences(*arguments[1:2]))
+    wrong = list(differences("".join(arguments[1:2])))
     print("\n".join(wrong) if wrong else f"{version()} everywhere")
     return 1 if wrong else 0
 

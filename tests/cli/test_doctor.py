@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode
+from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings.loader import variable
 from hevcq.settings.model import AwsSettings, Settings
@@ -20,20 +21,14 @@ from hevcq.usecases.doctor import examined, machine_checks
 from hevcq.wiring.app import open_app
 from hevcq.wiring.contexts import doctor_context
 
-LISTS = "mov_text srt bwdif"
-
 
 @pytest.fixture
 def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Install a script as ffmpeg and ffprobe that claims a version and what it was built with."""
+    """Install a script as ffmpeg and ffprobe that claims a version, and passes its self-tests."""
 
-    def install(version: str, built_with: str = LISTS) -> Path:
+    def install(version: str) -> Path:
         script = tmp_path / "fake-ffmpeg"
-        listed = "\n".join(f" V..... {word} x" for word in built_with.split())
-        script.write_text(
-            f'#!/bin/sh\ncase "$*" in\n*-version*) echo "ffmpeg version {version} by nobody";;\n'
-            f'*) echo "{listed}";;\nesac\n'
-        )
+        script.write_text(f'#!/bin/sh\necho "ffmpeg version {version} by nobody"\n')
         script.chmod(0o755)
         monkeypatch.setenv("HEVCQ_FFMPEG", str(script))
         monkeypatch.setenv("HEVCQ_FFPROBE", str(script))
@@ -85,19 +80,30 @@ def test_what_is_wrong_is_the_first_finding(
     assert len(wrong(ran)) == lines
 
 
-@pytest.mark.parametrize(
-    ("version", "built_with", "said"),
-    [("4.3.6", LISTS, "4.3.6.*too old"), ("7.1", LISTS.replace("bwdif", ""), "bwdif")],
-    ids=["too old", "without bwdif"],
-)
-def test_an_ffmpeg_that_cannot_serve_is_named(hevcq, fake_ffmpeg, version, built_with, said):
-    fake_ffmpeg(version, built_with)
+def test_an_ffmpeg_that_is_too_old_is_named(hevcq, fake_ffmpeg):
+    fake_ffmpeg("4.3.6")
 
     ran = hevcq("doctor")
 
     assert ran.code == ExitCode.UNFIT
-    assert all(re.search(said, line) for line in wrong(ran))
     assert wrong(ran)
+    assert all("4.3.6 by nobody is too old" in line for line in wrong(ran))
+
+
+def test_each_profile_in_use_that_ffmpeg_cannot_make_is_named(hevcq, fake_ffmpeg, monkeypatch):
+    fake_ffmpeg("7.1")
+    cannot = WorkerUnfit("ffmpeg cannot make it: G8", remedy="Install another ffmpeg.")
+    monkeypatch.setattr(FfmpegEncoder, "self_test", Mock(side_effect=cannot))
+    monkeypatch.setenv("HEVCQ_INGEST__PROFILES", '["hevc", "av1"]')
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.UNFIT
+    assert [line.split()[1:3] for line in wrong(ran) if line.startswith("WRONG")] == [
+        ["profile", "av1"],
+        ["profile", "hevc"],
+    ]
+    assert "ffmpeg cannot make it: G8 Install another ffmpeg." in " ".join(ran.out.split())
 
 
 def test_json_has_one_check_a_line(hevcq, fake_ffmpeg):

@@ -1,4 +1,4 @@
-"""Check the ffmpeg programs of this machine: their version, parts, and whether they run at all.
+"""Check the ffmpeg programs of this machine: their version, and whether they run at all.
 
 `hevcq doctor` asks; so does whoever is about to blame a video. What a profile needs besides, its
 self-test shows.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from hevcq.errors import HevcqError, LimitExceeded, WorkerUnfit
 from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, reading
@@ -18,9 +18,6 @@ from hevcq.util.host import is_closed
 
 OLDEST_VERSION = (5, 1)
 """The oldest supported ffmpeg: the commands use `-fps_mode`, which is new in 5.1."""
-ENCODERS = ("mov_text", "srt")
-FILTERS = ("bwdif",)
-"""Parts that a self-test does not use: subtitles, and pictures with fields."""
 INSTALL = (
     "Install ffmpeg 5.1 or newer with libx265 and libx264 (Debian: apt-get install ffmpeg), or "
     "set HEVCQ_FFMPEG and HEVCQ_FFPROBE to its path."
@@ -34,7 +31,7 @@ RunProgram = Callable[..., str]
 
 
 def checks(tools: FfmpegTools, ask: RunProgram) -> Mapping[str, Callable[[], str]]:
-    """Return the checks of each program, and of the encoders and filters that hevcq needs.
+    """Return the checks of each program; what a profile needs of them, its self-test shows.
 
     `ask(program, *arguments)` returns the program's output or raises WorkerUnfit. Of a program that
     does not start one check alone says so.
@@ -43,8 +40,6 @@ def checks(tools: FfmpegTools, ask: RunProgram) -> Mapping[str, Callable[[], str
         "ffmpeg": lambda: _program(tools.ffmpeg, ask),
         "ffprobe": lambda: _program(tools.ffprobe, ask),
         "sandbox": lambda: sandbox_words(sandboxed=tools.sandboxed),
-        "encoders": lambda: _present(_listed(tools, ask, "-encoders"), ENCODERS),
-        "filters": lambda: _present(_listed(tools, ask, "-filters"), FILTERS),
         "hardware": lambda: _hardware(tools, ask),
     }
 
@@ -86,27 +81,15 @@ def _program(program: str, ask: RunProgram) -> str:
     return line
 
 
-def _listed(tools: FfmpegTools, ask: RunProgram, option: str) -> set[str]:
-    """Return the names that ffmpeg lists; none if it does not start, which its own check says."""
-    try:
-        lines = ask(tools.ffmpeg, option).splitlines()
-    except HevcqError:
-        return set()
-    return {word for line in lines for word in line.split()[1:2]}
-
-
 def _hardware(tools: FfmpegTools, ask: RunProgram) -> str:
+    """Return which hardware encoders work; "" if ffmpeg does not start, which its own check says."""
     from hevcq.ffmpeg.hardware.jobs import hardware_words
 
-    return hardware_words(tools, _listed(tools, ask, "-encoders"))
-
-
-def _present(listed: set[str], wanted: Sequence[str]) -> str:
-    """Return what is there. Raises WorkerUnfit if something is missing."""
-    missing = [name for name in wanted if name not in listed]
-    if listed and missing:
-        raise WorkerUnfit(f"{', '.join(missing)}: missing from this ffmpeg.", remedy=INSTALL)
-    return ", ".join(wanted) if listed else ""
+    try:
+        lines = ask(tools.ffmpeg, "-encoders").splitlines()
+    except HevcqError:
+        return ""
+    return hardware_words(tools, {word for line in lines for word in line.split()[1:2]})
 
 
 SELF_TEST_S = 120.0

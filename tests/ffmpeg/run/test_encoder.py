@@ -322,7 +322,7 @@ def test_the_doctor_finds_nothing_wrong_here() -> None:
     found = {name: look() for name, look in encoder().checks().items()}
 
     assert found["ffmpeg"].startswith("ffmpeg version")
-    assert found["filters"] == "bwdif"
+    assert found["hardware"]
 
 
 def test_the_doctor_names_a_remedy_for_each_thing_that_is_missing(tmp_path: Path) -> None:
@@ -335,14 +335,7 @@ def test_the_doctor_names_a_remedy_for_each_thing_that_is_missing(tmp_path: Path
     with pytest.raises(WorkerUnfit) as raised:
         none["ffmpeg"]()
     assert "apt-get install ffmpeg" in raised.value.remedy
-    assert [none[name]() for name in ("encoders", "filters", "hardware")] == ["", "", ""]
-
-
-def test_the_doctor_says_which_encoder_is_missing(tmp_path: Path) -> None:
-    bare = stand_in(tmp_path, 'echo "ffmpeg version 7.1 Copyright"; echo " V....D libx264  H.264"')
-
-    with pytest.raises(WorkerUnfit, match=r"^mov_text, srt: missing"):
-        encoder(bare).checks()["encoders"]()
+    assert none["hardware"]() == ""
 
 
 @pytest.mark.parametrize(
