@@ -132,7 +132,7 @@ def test_the_same_clip_is_cut_the_same_way_every_time():
     ("recipe", "places"),
     [
         (chunky(), (0, 3)),
-        (chunky(chunking={"threads": 2}), (0, 2)),
+        (chunky(bounds={"threads": 2}), (0, 2)),
         (chunky(video={"crf": 30}), (0, 2)),
     ],
     ids=["other borders", "other threads", "another recipe"],

@@ -101,7 +101,7 @@ def test_the_mode_and_the_length_decide(mode, length_s, word):
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"min_s": 70}, {"max_s": 50}, {"min_s": 0}, {"threads": -1}, {"mode": "sometimes"}]
+    "numbers", [{"min_s": 70}, {"max_s": 50}, {"min_s": 0}, {"mode": "sometimes"}]
 )
 def test_settings_that_contradict_themselves_are_refused(numbers):
     with pytest.raises(ValueError, match=r"chunking|validation error"):

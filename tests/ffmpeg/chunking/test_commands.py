@@ -104,16 +104,9 @@ def test_a_chunk_scales_as_the_whole_does_behind_the_trim():
     assert words[words.index("-filter:0") + 1] == f"{trim},{chain}"
 
 
-@pytest.mark.parametrize(
-    ("asked_for", "chunking", "bounds", "pools"),
-    [(3, 2, 1, "3"), (0, 2, 1, "2"), (0, 0, 1, "1"), (0, 0, 0, "")],
-)
-def test_the_threads_of_a_chunk_come_from_the_nearest_that_names_them(
-    asked_for, chunking, bounds, pools
-):
-    recipe = profile(
-        video={"encoder_params": {}}, chunking={"threads": chunking}, bounds={"threads": bounds}
-    )
+@pytest.mark.parametrize(("asked_for", "bounds", "pools"), [(3, 1, "3"), (0, 1, "1"), (0, 0, "")])
+def test_the_threads_of_a_chunk_come_from_the_nearest_that_names_them(asked_for, bounds, pools):
+    recipe = profile(video={"encoder_params": {}}, bounds={"threads": bounds})
     asked = request(recipe, media(video(), audio()), threads=asked_for)
     plan = split(asked, 2)
 

@@ -27,7 +27,7 @@ from support.fakes.backend import HEVC
 PROFILE = HEVC.model_copy(
     update={
         "video": HEVC.video.model_copy(update={"preset": "ultrafast"}),
-        "chunking": Chunking(mode=ChunkMode.ALWAYS, min_s=1.0, target_s=1.0, max_s=2.0, threads=1),
+        "chunking": Chunking(mode=ChunkMode.ALWAYS, min_s=1.0, target_s=1.0, max_s=2.0),
     }
 )
 EVERY_SECOND = ("-g", "25", "-keyint_min", "25", "-sc_threshold", "0", "-bf", "2")
