@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
@@ -12,7 +13,10 @@ from sse_starlette import EventSourceResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 
+from hevcq.domain.videos.record import SLUG, Video
+from hevcq.errors import NoSuchVideo
 from hevcq.settings.web import WebSettings
+from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
 from hevcq.util.clock import Clock
@@ -20,6 +24,7 @@ from hevcq.web.identity.authentication import Authenticator, Limiter
 from hevcq.web.identity.person import person_of
 from hevcq.web.live import Hub, Render
 from hevcq.wiring.app import App
+from hevcq.wiring.contexts import video_farm
 
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 200
@@ -67,6 +72,21 @@ def services_of(connection: HTTPConnection) -> Services:
     found = connection.app.state.services
     assert isinstance(found, Services)
     return found
+
+
+def find_video(request: Request) -> tuple[VideoFarm, Video]:
+    """Return the video of an address: for anybody by its slug, else for its owner and operators.
+
+    Blocking. Raises HTTPException 401, NoSuchVideo.
+    """
+    farm, named = video_farm(services_of(request).app), request.path_params
+    if "slug" not in named:
+        person = person_of(request)
+        return farm, farm.find(named["video_id"], None if person.is_operator else person.owner)
+    video = farm.videos.by_slug(named["slug"]) if re.fullmatch(SLUG, named["slug"]) else None
+    if video is None:
+        raise NoSuchVideo("There is no such video.")
+    return farm, video
 
 
 async def read_small(request: Request, most: int) -> bytes:

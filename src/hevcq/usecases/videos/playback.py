@@ -11,6 +11,7 @@ from typing import Any
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState, RenditionRef, job_id
+from hevcq.domain.model import Frozen
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import OCTETS, download_name, media_type
 from hevcq.errors import HevcqError, NoSuchVideo
@@ -27,9 +28,8 @@ MAX_CHAPTERS_BYTES = 1 << 20
 MAX_CHAPTERS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A chapter of a set: where it begins, in seconds of the video, and its title."""
+class Chapter(Frozen):
+    """Where a chapter begins, in seconds of the video, and its title."""
 
     start_s: float
     title: str
@@ -142,7 +142,7 @@ def part_of_set(farm: VideoFarm, master: str, certificate: str, name: str) -> st
     return next((f"{folder}/{each}" for each in found), "")
 
 
-def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[Mark, ...]:
+def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[Chapter, ...]:
     """Return the chapters of a set in their order; none if it has none, or they cannot be read."""
     key = part_of_set(farm, master, certificate, "chapters.json")
     if not key:
@@ -156,11 +156,11 @@ def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[Mar
     return tuple(sorted(marks, key=lambda mark: mark.start_s))
 
 
-def _mark(entry: dict[str, Any]) -> Mark:
+def _mark(entry: dict[str, Any]) -> Chapter:
     start_s = float(entry["start-time"])
     if not math.isfinite(start_s):
         raise ValueError("no time")
-    return Mark(max(0.0, start_s), str(entry["titles"][0]["title"]))
+    return Chapter(start_s=max(0.0, start_s), title=str(entry["titles"][0]["title"]))
 
 
 def _others(farm: VideoFarm, made: RenditionRef) -> frozenset[str]:

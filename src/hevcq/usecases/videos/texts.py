@@ -15,7 +15,7 @@ from hevcq.domain.videos.rules import output_prefix
 from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.ports.encoder import Encoder, TextTrack
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.playback import MAX_CHAPTERS, rendition
+from hevcq.usecases.videos.playback import MAX_CHAPTERS, Chapter, rendition
 from hevcq.util.log import get_logger
 
 WAIT_S = 3.0
@@ -33,13 +33,6 @@ class Spoken(Frozen):
     title: str = ""
     forced: bool = False
     captions: bool = Field(default=False, description="for the deaf: also names sounds")
-
-
-class Chapter(Frozen):
-    """Where a chapter begins, in seconds of the video, and its title."""
-
-    start_s: float
-    title: str
 
 
 class Texts(Frozen):

@@ -17,11 +17,11 @@ from hevcq.usecases.videos.picture import PLAYLIST
 from hevcq.usecases.videos.playback import (
     ORIGINAL,
     PLAYABLE,
-    Mark,
+    Chapter,
     chapters_of_set,
     part_of_set,
 )
-from hevcq.usecases.videos.texts import Chapter, Texts
+from hevcq.usecases.videos.texts import Texts
 from hevcq.util.text import printable
 
 CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
@@ -45,7 +45,7 @@ class Playing:
     playlist: str
     files: Sequence[tuple[str, str]]
     storyboard: str = ""
-    chapters: Sequence[Mark | Chapter] = ()
+    chapters: Sequence[Chapter] = ()
     tracks: Sequence[Track] = ()
     profile: str = ""
     """Of the first file where no set is played: its subtitles and chapters are shown."""

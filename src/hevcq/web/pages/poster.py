@@ -14,12 +14,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.job import JobRecord
-from hevcq.domain.videos.record import Video
 from hevcq.usecases.operations.reprocess import JOB_ID
-from hevcq.usecases.videos.context import VideoFarm
-from hevcq.web.identity.person import operator_of, person_of
-from hevcq.web.services import Services, services_of
-from hevcq.wiring.contexts import video_farm
+from hevcq.web.identity.person import operator_of
+from hevcq.web.services import Services, find_video, services_of
 
 NAME = "poster.jpg"
 KEEP = {"Cache-Control": "private, max-age=3600"}
@@ -29,28 +26,20 @@ SOON = {"Cache-Control": "private, max-age=30"}
 def routes() -> Sequence[BaseRoute]:
     """Return the routes of pictures."""
     return (
-        Route(f"/v/{{video_id}}/{NAME}", own),
-        Route(f"/p/{{slug}}/{NAME}", public),
+        Route(f"/v/{{video_id}}/{NAME}", of_video),
+        Route(f"/p/{{slug}}/{NAME}", of_video),
         Route(f"/board/jobs/{{job_id}}/{NAME}", of_job),
     )
 
 
-async def own(request: Request) -> Response:
-    """Return the picture of one's own video."""
-    person = person_of(request)
-    farm = await run_in_threadpool(video_farm, services_of(request).app)
-    owner = None if person.is_operator else person.owner
-    video = await run_in_threadpool(farm.find, request.path_params["video_id"], owner)
-    return await _picture(request, farm, video)
-
-
-async def public(request: Request) -> Response:
-    """Return the picture of a public video. Raises HTTPException 404."""
-    farm = await run_in_threadpool(video_farm, services_of(request).app)
-    video = await run_in_threadpool(farm.videos.by_slug, request.path_params["slug"])
-    if video is None:
-        raise HTTPException(404)
-    return await _picture(request, farm, video)
+async def of_video(request: Request) -> Response:
+    """Return the picture of one's own video, or of a public one."""
+    farm, video = await run_in_threadpool(find_video, request)
+    services = services_of(request)
+    found = await run_in_threadpool(services.pictures.find, farm, video)
+    if not found:
+        found = await run_sync(services.pictures.make, farm, video, limiter=services.one_picture)
+    return _answer(found)
 
 
 async def of_job(request: Request) -> Response:
@@ -69,14 +58,6 @@ async def of_job(request: Request) -> Response:
 
 def _job(services: Services, job_id: str) -> JobRecord | None:
     return services.app.backend.ledger.get(job_id) if JOB_ID.fullmatch(job_id) else None
-
-
-async def _picture(request: Request, farm: VideoFarm, video: Video) -> Response:
-    services = services_of(request)
-    found = await run_in_threadpool(services.pictures.find, farm, video)
-    if not found:
-        found = await run_sync(services.pictures.make, farm, video, limiter=services.one_picture)
-    return _answer(found)
 
 
 def _answer(found: bytes) -> Response:

@@ -30,8 +30,7 @@ from hevcq.web.pages.links import (
     with_texts,
 )
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import read_form, services_of
-from hevcq.wiring.contexts import video_farm
+from hevcq.web.services import find_video, read_form, services_of
 
 PATH = "/v/{video_id}"
 NOTICES = {
@@ -68,14 +67,14 @@ async def show(request: Request) -> Response:
 
 async def events(request: Request) -> Response:
     """Stream the part of a video's page that changes."""
-    farm, video = await _found(request)
+    farm, video = await run_in_threadpool(find_video, request)
     key = f"video {video.video_id}"
     return services_of(request).stream(request, key, partial(_formats, farm, video.video_id))
 
 
 async def edit(request: Request) -> Response:
     """Show the form of title, description, and deletion."""
-    _, video = await _found(request)
+    _, video = await run_in_threadpool(find_video, request)
     return page(request, "edit.html", video=video)
 
 
@@ -129,7 +128,7 @@ async def unpublish(request: Request) -> Response:
 async def delete(request: Request) -> Response:
     """Delete a video, if the box says so. Raises HTTPException 400."""
     form = await read_form(request)
-    farm, video = await _found(request)
+    farm, video = await run_in_threadpool(find_video, request)
     if form.get("sure") != "yes":
         raise HTTPException(400, "Tick the box to delete the video.")
     await run_in_threadpool(manage.delete, farm, video, person_of(request).name)
@@ -138,7 +137,7 @@ async def delete(request: Request) -> Response:
 
 async def certificate(request: Request) -> Response:
     """Download the certificate of one format."""
-    farm, video = await _found(request)
+    farm, video = await run_in_threadpool(find_video, request)
     text = await run_in_threadpool(_certificate, farm, video, request.path_params["profile"])
     name = f"{video.video_id}-{request.path_params['profile']}.certificate.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -146,11 +145,8 @@ async def certificate(request: Request) -> Response:
 
 
 async def watch(request: Request) -> Response:
-    """Show a public video to anybody; it says nothing about who owns it. Raises HTTPException 404."""
-    farm = await run_in_threadpool(video_farm, services_of(request).app)
-    video = await run_in_threadpool(farm.videos.by_slug, request.path_params["slug"])
-    if video is None:
-        raise HTTPException(404)
+    """Show a public video to anybody; it says nothing about who owns it."""
+    farm, video = await run_in_threadpool(find_video, request)
     video = await run_in_threadpool(refresh, farm, video)
     found = settled_rows(video, shared=True)
     base = media_base(video, public=True)
@@ -159,22 +155,11 @@ async def watch(request: Request) -> Response:
     return page(request, "public.html", video=video, playing=what)
 
 
-async def _found(request: Request) -> tuple[VideoFarm, Video]:
-    """Return the video of the address, if it is this person's. Raises HTTPException, NoSuchVideo."""
-    return await run_in_threadpool(_find, request, person_of(request))
-
-
-def _find(request: Request, person: Person) -> tuple[VideoFarm, Video]:
-    farm = video_farm(services_of(request).app)
-    owner = None if person.is_operator else person.owner
-    return farm, farm.find(request.path_params["video_id"], owner)
-
-
 async def _change(
     request: Request, how: Callable[[VideoFarm, Video, str], object], notice: str
 ) -> Response:
     """Change the video and show it again; a refusal is shown on its page."""
-    farm, video = await _found(request)
+    farm, video = await run_in_threadpool(find_video, request)
     try:
         await run_in_threadpool(how, farm, video, person_of(request).name)
     except UsageError as error:
@@ -183,7 +168,7 @@ async def _change(
 
 
 def _show(request: Request, person: Person) -> Response:
-    farm, video = _find(request, person)
+    farm, video = find_video(request)
     video = refresh(farm, video)
     found = rows(farm, video)
     base = media_base(video)
