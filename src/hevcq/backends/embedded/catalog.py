@@ -137,32 +137,26 @@ class SqliteCatalog(Catalog):
             self._database.write(lambda c: c.executemany(CACHE, rows))
 
     def hashed(self, path: Path) -> HashedFile | None:
-        """Look up one path."""
         row = self._database.row(HASHED, (os.fsencode(path),))
         return None if row is None else HashedFile(Fingerprint(*row[:4]), *row[4:])
 
     def record_hash(self, path: Path, found: HashedFile) -> None:
-        """Write one row."""
         mark = dataclasses.astuple(found.fingerprint)
         row = (os.fsencode(path), *mark, found.ctime_ns, found.sha256, found.certificate)
         self._database.write(lambda c: c.execute(HASH, row))
 
     def lived(self) -> LivedTime | None:
-        """Read the one row."""
         row = self._database.row(LIVED, ())
         return None if row is None else LivedTime(*row)
 
     def record_lived(self, seen: LivedTime) -> None:
-        """Write the one row."""
         self._database.write(lambda c: c.execute(LIVE, dataclasses.astuple(seen)))
 
     def kept_since(self, job_id: str) -> float | None:
-        """Look up one job."""
         row = self._database.row(KEPT, (job_id,))
         return None if row is None else float(row[0])
 
     def record_kept(self, job_id: str, since_s: float) -> None:
-        """Write one row."""
         self._database.write(lambda c: c.execute(KEEP, (job_id, since_s)))
 
     def record_placements(self, placements: Iterable[Placement]) -> None:
@@ -203,7 +197,6 @@ class SqliteCatalog(Catalog):
         return {job_id: EncodeCost(*cost) for job_id, *cost in rows}
 
     def placement(self, job_id: str) -> Placement | None:
-        """Return the placement of a job, or None if there is none."""
         row = self._database.row(FIND, (job_id,))
         return None if row is None else _placement(row)
 
@@ -312,11 +305,9 @@ class SqliteHealthRecords(HealthRecords):
         return found
 
     def unsound(self) -> Sequence[Checked]:
-        """Look up all of them."""
         return [_checked(row) for row in self._database.rows(UNSOUND)]
 
     def record(self, checked: Checked) -> None:
-        """Write one row."""
         row = (
             os.fsencode(checked.path),
             *dataclasses.astuple(checked.fingerprint),
@@ -330,16 +321,13 @@ class SqliteHealthRecords(HealthRecords):
         self._database.write(lambda c: c.execute(RECORD_HEALTH, row))
 
     def round_began(self, key: str) -> float | None:
-        """Look up one round."""
         row = self._database.row(ROUND, (key,))
         return None if row is None else float(row[0])
 
     def begin_round(self, key: str, at: float) -> None:
-        """Write one row."""
         self._database.write(lambda c: c.execute(BEGIN_ROUND, (key, at)))
 
     def end_round(self, key: str) -> None:
-        """Delete one row."""
         self._database.write(lambda c: c.execute(END_ROUND, (key,)))
 
 

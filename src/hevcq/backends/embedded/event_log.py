@@ -79,7 +79,6 @@ class SqliteEventLog(EventLog):
         return self._database.write(work)
 
     def after(self, seq: int, limit: int) -> list[Happened]:
-        """Read by the primary key."""
         return [_happened(row) for row in self._database.rows(AFTER, (seq, limit))]
 
     def latest(self, name: str, limit: int, before: int = 0) -> list[Happened]:
@@ -88,7 +87,6 @@ class SqliteEventLog(EventLog):
         return [_happened(row) for row in rows]
 
     def reader(self, name: str, *, from_start: bool = False) -> Reader:
-        """Read the row, or add it."""
         row = self._database.row(READER, (name,))
         if row is None:
             self._database.change(NEW_READER, (name, int(from_start)))
@@ -104,7 +102,6 @@ class SqliteEventLog(EventLog):
         return self.reader(name) if mine == 1 else None
 
     def end(self, reader: Reader) -> None:
-        """Write the row and take its mark away."""
         self._database.change(END, _place(reader))
 
     def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
@@ -134,7 +131,6 @@ class SqliteEventLog(EventLog):
         return self._database.write(work)
 
     def sums(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
-        """Read by the primary key."""
         found = []
         for row in self._database.rows(SUMS, (first_day, last_day)):
             day, name, root, *rest = row
@@ -143,7 +139,6 @@ class SqliteEventLog(EventLog):
         return found
 
     def forget(self, kept_s: float) -> int:
-        """Delete in one statement."""
         row = (self._clock.now() - kept_s, INGEST_ENDED, STATISTICS)
         return self._database.change(FORGET, row)
 

@@ -27,7 +27,6 @@ class SqliteSyncJournal(SyncJournal):
         self._database = database
 
     def entries(self, account: str) -> Mapping[str, SyncEntry]:
-        """Read all entries of an account."""
         found = {}
         for path, version, size, since, sha256, target in self._database.rows(ENTRIES, (account,)):
             place = None if target is None else Path(os.fsdecode(target))
@@ -42,7 +41,6 @@ class SqliteSyncJournal(SyncJournal):
             self._database.write(lambda c: c.executemany(RECORD, rows))
 
     def expect(self, account: str, arrival: Arrival) -> None:
-        """Write one arrival that has not landed."""
         row = (account, arrival.sha256, arrival.size, os.fsencode(arrival.target), False)
         self._database.write(lambda c: c.execute(ARRIVE, row))
 
@@ -65,7 +63,6 @@ class SqliteSyncJournal(SyncJournal):
             self._database.write(lambda c: c.executemany(FORGET, rows))
 
     def arrival(self, account: str, sha256: str) -> Arrival | None:
-        """Look up one digest."""
         row = self._database.row(ARRIVAL, (account, sha256))
         if row is None:
             return None

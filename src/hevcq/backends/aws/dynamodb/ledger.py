@@ -92,7 +92,6 @@ class DynamoPauses(Pauses):
         return self._held(self._jobs.item(PAUSE_PK))
 
     def pause(self, pause: Pause) -> None:
-        """Set the attribute of the profile."""
         self._update(
             "SET #name = :pause",
             {"#name": f"{PREFIX}{pause.profile}"},
@@ -100,7 +99,6 @@ class DynamoPauses(Pauses):
         )
 
     def resume(self, profile: str | None) -> tuple[Pause, ...]:
-        """Remove the attribute of the profile, or of all that there are."""
         found = self._jobs.item(PAUSE_PK) or {}
         wanted = [PREFIX + profile] if profile is not None else sorted(found)
         names = {f"#n{i}": name for i, name in enumerate(n for n in wanted if n.startswith(PREFIX))}
@@ -180,7 +178,6 @@ class DynamoLedger(DynamoPauses, Ledger):
     progress_every_s = PROGRESS_EVERY_S
 
     def check(self) -> None:
-        """Raise ConfigError unless the table exists."""
         self._jobs.item("check")
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
@@ -268,12 +265,10 @@ class DynamoLedger(DynamoPauses, Ledger):
         return None
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
-        """Extend the lease to `lease_s` seconds from now. Raises StaleFence."""
         until = number(self._clock.now() + lease_s)
         self._jobs.change_under(job_id, fence, {"lease_until": until})
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Record the progress of a running job. Raises StaleFence."""
         self._jobs.change_under(job_id, fence, {"progress": text(progress.model_dump_json())})
 
     def certify(self, job_id: str, fence: int, certificate_sha256: str) -> None:
@@ -282,20 +277,16 @@ class DynamoLedger(DynamoPauses, Ledger):
         self._jobs.change_under(job_id, fence, digest, ends=True)
 
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
-        """Move RUNNING (or SPLIT) to DONE, with the CPU time in seconds. Raises StaleFence."""
         made = {"rendition": text(rendition.model_dump_json()), "cpu_s": number(cpu_s)}
         self._end(job_id, fence, JobState.DONE, made)
 
     def skip(self, job_id: str, fence: int, reason: str) -> None:
-        """Move RUNNING (or SPLIT) to SKIPPED with the reason. Raises StaleFence."""
         self._end(job_id, fence, JobState.SKIPPED, {"reason": text(reason)})
 
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        """Move RUNNING (or SPLIT) to DEAD with the reason and class. Raises StaleFence."""
         self._end(job_id, fence, JobState.DEAD, failure_facts(reason, failure_class))
 
     def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        """Move RUNNING to QUEUED and count a failure. Raises StaleFence."""
         self._requeue(job_id, fence, failure_facts(reason, failure_class), {"failures": number(1)})
 
     def interrupt(
@@ -411,11 +402,9 @@ class DynamoLedger(DynamoPauses, Ledger):
         self._subjobs.split(job_id, fence, split, frames)
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
-        """Mark the split as sent."""
         self._subjobs.mark_enqueued(job_id, split)
 
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
-        """Move SPLIT to QUEUED. Raises StaleFence."""
         self._subjobs.abandon_split(job_id, fence, reason)
 
     def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
@@ -423,15 +412,12 @@ class DynamoLedger(DynamoPauses, Ledger):
         return self._subjobs.claim_subjob(subjob_id, owner=owner, lease_s=lease_s)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
-        """Return the subjobs of a split job."""
         return self._subjobs.subjobs(job_id)
 
     def get(self, job_id: str) -> JobRecord | None:
-        """Return the record, or None."""
         return self._jobs.get(job_id)
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        """Yield the matching records, most recently moved first, page by page."""
         if wanted.before is not None:
             # The listing is by the last transition; progress since then shows in `updated_at`.
             at, job_id = wanted.before
@@ -446,7 +432,6 @@ class DynamoLedger(DynamoPauses, Ledger):
         self._jobs.change(job_id, ConditionalUpdate(dead, {LETTER: {"BOOL": True}}))
 
     def has_letter(self, job_id: str) -> bool:
-        """Return whether the job has the mark."""
         item = self._jobs.job_item(job_id)
         return item is not None and LETTER in item
 
@@ -455,7 +440,6 @@ class DynamoLedger(DynamoPauses, Ledger):
         return self._counts.counts()
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
-        """Record that these bytes are not worth encoding with this profile revision."""
         now = self._clock.now()
         with translate_errors("remember a decision"):
             self._jobs.db.put_item(
@@ -469,7 +453,6 @@ class DynamoLedger(DynamoPauses, Ledger):
             )
 
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
-        """Return the decision recorded for these bytes and this profile revision, or None."""
         item = self._jobs.item(remembered_pk(source_sha256, profile, revision))
         if item is None:
             return None

@@ -228,6 +228,5 @@ class ObjectReader(io.RawIOBase):
             self._body = None
 
     def close(self) -> None:
-        """Close the stream and its connection."""
         self._drop()
         super().close()

@@ -145,7 +145,6 @@ class S3Store(Store):
         return find_object(self._control, bucket, key, unknown_is_absent=mine)
 
     def check(self, source: Source) -> None:
-        """Raise SourceGone, SourceChanged or SourceUnreadable unless the source is unchanged."""
         self._newest(source)
 
     def _newest(self, source: Source) -> HeadObjectOutputTypeDef:

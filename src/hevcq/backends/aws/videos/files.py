@@ -93,7 +93,6 @@ class S3VideoFiles(VideoFiles):
         return {part["PartNumber"]: part["Size"] for part in self._parts(video) or []}
 
     def received_bytes(self, video: Video) -> int:
-        """Add up the parts."""
         return sum(self.received_parts(video).values())
 
     def complete(self, video: Video) -> Completion:

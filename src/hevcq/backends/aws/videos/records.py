@@ -362,7 +362,6 @@ class DynamoAccounts(Accounts):
         *,
         expires_at: float | None = None,
     ) -> bool:
-        """Put the item, and see whether there was one."""
         item: dict[str, Any] = {**_key(kind, key), "row": text(json.dumps(dict(row)))}
         if kind in LISTED:
             item |= {"status": text(_kind(kind)), "video_id": text(key)}
@@ -373,7 +372,6 @@ class DynamoAccounts(Accounts):
         return not answer.get("Attributes")
 
     def remove(self, kind: AccountKind, key: str) -> bool:
-        """Delete the item, and see whether there was one."""
         with translate_errors(f"change the {kind}"):
             answer = self._db.delete_item(
                 TableName=self._table, Key=_key(kind, key), ReturnValues="ALL_OLD"

@@ -56,16 +56,13 @@ class SqlitePauses(Pauses):
     _clock: Clock
 
     def pauses(self) -> tuple[Pause, ...]:
-        """Read the rows that have not ended."""
         return tuple(_pause(row) for row in self._database.rows(LISTED, (self._clock.now(),)))
 
     def pause(self, pause: Pause) -> None:
-        """Insert or replace the row of the profile."""
         row = (pause.profile, pause.by, pause.since, pause.until, pause.running.value)
         self._database.change(SET, row)
 
     def resume(self, profile: str | None) -> tuple[Pause, ...]:
-        """Delete the row of the profile, or all."""
 
         def work(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
             return connection.execute(END, (profile,)).fetchall()
@@ -221,7 +218,6 @@ class SqliteLedger(SqlitePauses, Ledger):
         return Held(found.lease_until) if row is None else Granted(*row)
 
     def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
-        """Grant the next fence of a subjob as `claim` does."""
 
         def work(connection: sqlite3.Connection) -> Claim | None:
             found = tables.find_job(connection, subjob_id)
@@ -247,11 +243,9 @@ class SqliteLedger(SqlitePauses, Ledger):
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
-        """Record that the tasks of the split were sent."""
         self._database.change(tables.MARK_ENQUEUED, (job_id, split))
 
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
-        """Move the job from SPLIT to QUEUED."""
         self._transition(tables.ABANDON_SPLIT, job_id, fence, {"reason": reason})
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
@@ -291,7 +285,6 @@ class SqliteLedger(SqlitePauses, Ledger):
         self._transition(CERTIFY, job_id, fence, {"certificate": certificate_sha256}, durable=False)
 
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
-        """Move the job from RUNNING to DONE."""
         values = {
             "key": rendition.key,
             "size": rendition.size,
@@ -304,11 +297,9 @@ class SqliteLedger(SqlitePauses, Ledger):
         self._transition(COMPLETE, job_id, fence, values)
 
     def skip(self, job_id: str, fence: int, reason: str) -> None:
-        """Move the job from RUNNING to SKIPPED."""
         self._transition(SKIP, job_id, fence, {"reason": reason})
 
     def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        """Move the job from RUNNING to QUEUED and count one failure."""
         values = {"reason": reason, "class": failure_class, "counted": 1, "doubted": 0}
         self._transition(REQUEUE, job_id, fence, values)
 
@@ -325,7 +316,6 @@ class SqliteLedger(SqlitePauses, Ledger):
         self._transition(REQUEUE, job_id, fence, values)
 
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        """Move the job from RUNNING to DEAD."""
         self._transition(BURY, job_id, fence, {"reason": reason, "class": failure_class})
 
     def _transition(
@@ -350,7 +340,6 @@ class SqliteLedger(SqlitePauses, Ledger):
             self._last_phase.pop((job_id, fence), None)
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
-        """Move the job from QUEUED, or RUNNING without a live lease, to DEAD."""
 
         def work(connection: sqlite3.Connection) -> bool:
             found = tables.find_job(connection, job_id)
@@ -368,17 +357,14 @@ class SqliteLedger(SqlitePauses, Ledger):
         return self._database.write(work)
 
     def cancel(self, job_id: str, reason: str) -> bool:
-        """Move an open job to DEAD."""
         now = self._clock.now()
         return self._database.change(CANCEL, (reason, now, now, job_id)) == 1
 
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
-        """Move a settled job to QUEUED."""
         now = self._clock.now()
         return self._database.write(lambda c: reopen(c, job_id, who, why, now))
 
     def get(self, job_id: str) -> JobRecord | None:
-        """Return the record of a job, or None if it is unknown."""
         return self._database.read(lambda c: tables.find_job(c, job_id))
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
@@ -395,20 +381,16 @@ class SqliteLedger(SqlitePauses, Ledger):
         """Do nothing: the letters are rows beside the jobs."""
 
     def has_letter(self, job_id: str) -> bool:
-        """Look for a letter of the job."""
         return self._database.row(HAS_LETTER, (job_id,)) is not None
 
     def counts(self) -> dict[tuple[str, JobState], int]:
-        """Return the counts that triggers keep (schema.sql)."""
         rows = self._database.rows(COUNTS)
         return {(profile, JobState(state)): count for profile, state, count in rows}
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
-        """Insert or renew the decision."""
         values = (source_sha256, profile, revision, reason, self._clock.now())
         self._database.change(REMEMBER, values)
 
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
-        """Return the stored decision, or None if there is none."""
         row = self._database.row(RECALL, (source_sha256, profile, revision))
         return None if row is None else Remembered(*row)

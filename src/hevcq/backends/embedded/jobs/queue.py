@@ -314,7 +314,6 @@ class SqliteQueue(Queue):
         return sent
 
     def purge(self, letter: DeadLetter) -> bool:
-        """Delete the letter permanently."""
         return self._change(PURGE, (int(letter.letter_id), self.name))
 
 

@@ -165,7 +165,6 @@ class FileStore(Store):
         yield Input(location=str(path), path=path)
 
     def open(self, key: str) -> BinaryIO:
-        """Open the visible version."""
 
         def work(data: Path) -> BinaryIO:
             with file_errors("read", data):
@@ -181,7 +180,6 @@ class FileStore(Store):
         *,
         stop: threading.Event,
     ) -> Iterator[Input]:
-        """Hand out the visible version's file."""
         if stop.is_set():
             raise Stopped
 
@@ -270,7 +268,6 @@ class FileStore(Store):
         return stored
 
     def stat(self, key: str) -> StoredObject | None:
-        """Look the row up."""
         found = self._find(check_key(key))
         return None if found is None else found.stored
 

@@ -37,7 +37,6 @@ class FolderVideoFiles(VideoFiles):
         self._folder, self._store = folder, store
 
     def prepare(self, video: Video) -> str:
-        """Create the empty file."""
         path = self._path(video)
         with file_errors("created", path):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -51,7 +50,6 @@ class FolderVideoFiles(VideoFiles):
 
     @contextmanager
     def receive(self, video: Video) -> Iterator[ByteReceiver]:
-        """Lock the upload and open its file."""
         path = self._path(video)
         with self._alone(video), file_errors("written", path):
             descriptor = os.open(path, FLAGS, 0o600)
@@ -61,7 +59,6 @@ class FolderVideoFiles(VideoFiles):
                 os.close(descriptor)
 
     def received_bytes(self, video: Video) -> int:
-        """Look at the file's size."""
         path = self._path(video)
         with file_errors("looked at", path):
             try:
@@ -85,7 +82,6 @@ class FolderVideoFiles(VideoFiles):
         )
 
     def discard(self, video: Video) -> None:
-        """Unlink the file."""
         if not self._folder.is_dir():
             return
         with self._alone(video):
@@ -116,7 +112,6 @@ class FolderVideoFiles(VideoFiles):
         return self._path(video)
 
     def published(self, key: str, **_shown: object) -> Path:
-        """Return the visible version's file."""
         with self._store.stream_published(key, self._folder, stop=threading.Event()) as there:
             return Path(there.location)
 
@@ -155,7 +150,6 @@ class _FileReceiver(ByteReceiver):
 
     @property
     def offset(self) -> int:
-        """The bytes written so far."""
         return self._end
 
     def append(self, block: bytes | bytearray | memoryview) -> None:
@@ -174,7 +168,6 @@ class _FileReceiver(ByteReceiver):
         return self._end
 
     def cut(self, offset: int) -> None:
-        """Shorten the file."""
         with file_errors("written", self._path):
             os.ftruncate(self._descriptor, offset)
             self._end = offset

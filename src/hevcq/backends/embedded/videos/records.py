@@ -74,7 +74,6 @@ class SqliteVideoRecords(VideoRecords):
         self._database.write(work)
 
     def get(self, video_id: str) -> Video | None:
-        """Read one row."""
         return self._one(GET, video_id)
 
     def update(self, video: Video) -> Video:
@@ -115,7 +114,6 @@ class SqliteVideoRecords(VideoRecords):
         return Page(videos, videos[-1].video_id if len(found) > limit else "")
 
     def by_slug(self, slug: str) -> Video | None:
-        """Read one row by its slug."""
         found = self._one(BY_SLUG, slug)
         return found if found is not None and found.visibility is Visibility.PUBLIC else None
 
@@ -127,7 +125,6 @@ class SqliteVideoRecords(VideoRecords):
             after.update(due_at=rows[-1][0], video_id=rows[-1][1])
 
     def usage(self, owner: str | None = None) -> VideoUsage:
-        """Read one row of sums."""
         return self._database.read(lambda connection: _usage(connection, owner))
 
     def _one(self, sql: str, value: str) -> Video | None:
@@ -187,11 +184,9 @@ class SqliteAccounts(Accounts):
         self.where = str(database.path)
 
     def all(self, kind: AccountKind) -> Mapping[str, Mapping[str, Any]]:
-        """Read the rows of a kind."""
         return {key: json.loads(row) for key, row in self._database.rows(ALL_ACCOUNTS, (kind,))}
 
     def get(self, kind: AccountKind, key: str) -> Mapping[str, Any] | None:
-        """Read one row."""
         found = self._database.row(ONE_ACCOUNT, (kind, key))
         return None if found is None else dict(json.loads(found[0]))
 
@@ -203,7 +198,6 @@ class SqliteAccounts(Accounts):
         *,
         expires_at: float | None = None,
     ) -> bool:
-        """Write one row, and see whether there was one."""
 
         def work(connection: sqlite3.Connection) -> bool:
             known = connection.execute(ONE_ACCOUNT, (kind, key)).fetchone()
@@ -213,9 +207,7 @@ class SqliteAccounts(Accounts):
         return self._database.write(work)
 
     def remove(self, kind: AccountKind, key: str) -> bool:
-        """Delete one row."""
         return self._database.change(REMOVE_ACCOUNT, (kind, key)) > 0
 
     def forget(self, kind: AccountKind, now: float) -> None:
-        """Delete the rows whose time ended."""
         self._database.change(FORGET_ACCOUNTS, (kind, now))
