@@ -121,7 +121,7 @@ def write_profiles(folder: Path) -> None:
         made = recipe(shipped, video=quick).model_dump(mode="json")
         made |= {"name": name, "subscribe": False}
         made["queue"] |= {"max_failures": 1, "backoff_base_s": 1, "backoff_cap_s": 2}
-        made["bounds"] |= {"stall_s": 90, "nice": 19}
+        made["bounds"] |= {"stall_s": 90}
         if chunked:
             made["chunking"] |= chunks
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
@@ -140,6 +140,8 @@ def ingested(
     shutil.rmtree(target, ignore_errors=True)
     words = ["--output", target, *(word for name in profiles for word in ("--profile", name))]
     done = _hevcq(build, folder, "ingest", *library, *words, "--json", "--workers", 2)
+    if not done.stdout:
+        raise SystemExit(done.stderr)
     return _outcomes(done)
 
 

@@ -356,6 +356,12 @@ _LAYOUTS = {
 """Replacements of layouts that libopus rejects and that few players decode in AAC."""
 
 Options = list[tuple[str, str]]
+LASTING = (
+    "-bsf",
+    r"setts=pts=PTS:dts=DTS:duration=if(DURATION\,DURATION\,if(N\,DTS-PREV_INDTS\,0))",
+)
+"""Let a picture last as long as the one before it: `setpts` takes durations from ffmpeg 6.1 to 7, and of
+an MP4 whose last picture has none it is hidden."""
 RISING = ("-bsf", r"setts=pts=PTS:dts=if(eq(N\,0)\,DTS\,max(DTS\,PREV_OUTDTS+1))")
 """Let decoding times rise where chunks meet. Each chunk is decoded ahead by its own first pictures' lengths:
 where long pictures follow short ones it would begin before the one before has ended, and the muxer ends."""
@@ -444,6 +450,8 @@ def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction
         options.append(("-color_range", "pc"))
     if encoder_filters(target):
         options.append(("-filter", encoder_filters(target)))
+    if target.retimed:
+        options.append(LASTING)
     if video.keyframe_s is not None:
         options.append(("-force_key_frames", f"expr:gte(t,n_forced*{video.keyframe_s:g})"))
     if target.field_order != "progressive":
