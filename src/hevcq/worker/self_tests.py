@@ -97,9 +97,11 @@ class SelfTests:
         except Exception as error:
             log.exception("self_test_broke")
             problem = f"The self-test of the profile {profile.name} broke: {error!r}."
-        before = self._failures.pop(profile.name, None)
+        before = self._failures.get(profile.name)
         if problem:
             self._failures[profile.name] = _Failure(problem, known, self._clock.monotonic())
+        else:
+            self._failures.pop(profile.name, None)
         if problem != (before.problem if before is not None else ""):
             log.warning("self_test", reason=problem or "It passes now.")
             self._report({name: each.problem for name, each in self._failures.items()})

@@ -25,6 +25,10 @@ def overview(farm: Farm) -> dict:
     return json.loads(farm.run("status", "--json").out)
 
 
+def hevc(farm: Farm) -> dict:
+    return next(queue for queue in overview(farm)["queues"] if queue["profile"] == "hevc")
+
+
 def waits(farm: Farm) -> list[str]:
     return [shut["reason"] for shut in overview(farm)["closed"]]
 
@@ -34,15 +38,18 @@ def test_jobs_wait_for_an_ffmpeg_that_can_and_go_on_once_it_is_mended(farm: Farm
     program.write_text(GREY.format(real=real))
     program.chmod(0o755)
     environment = {"HEVCQ_FFMPEG": str(program)}
+    other = (farm.folder / "profiles" / "hevc.yaml").read_text().replace("hevc", "h264")
+    (farm.folder / "profiles" / "h264.yaml").write_text(other.replace("[h264]", "[]"))
     for name in ("a.mp4", "b.mp4"):
         farm.clip(name)
 
-    ran = farm.ingest(env=environment)
+    ran = farm.ingest("--profile", "hevc", "--profile", "h264", env=environment)
 
     assert ran.code == 4, ran.err
     assert SAYS in ran.err
     assert "G8" in ran.err
-    assert overview(farm)["queues"][0]["jobs"]["queued"] == 2
+    assert hevc(farm)["jobs"]["queued"] == 2
+    assert len(list(farm.media.glob("*.h264.mp4"))) == 2  # what ffmpeg can make is served
     checked = farm.run("doctor", env=environment)
     assert checked.code == 4
     assert SAYS in " ".join(checked.out.split())
@@ -55,9 +62,8 @@ def test_jobs_wait_for_an_ffmpeg_that_can_and_go_on_once_it_is_mended(farm: Farm
     assert reason.startswith(SAYS)
 
     program.write_text(f'#!/bin/sh\nexec {real} "$@"\n')
-    while overview(farm)["queues"][0]["jobs"]["done"] < 2 and time.monotonic() < deadline:
+    while (found := hevc(farm))["jobs"]["done"] < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
-    (queue,) = overview(farm)["queues"]
-    assert (queue["jobs"]["done"], queue["dead_letters"]) == (2, 0)
+    assert (found["jobs"]["done"], found["dead_letters"]) == (2, 0)
     assert waits(farm) == []
     worker.terminate()
