@@ -41,6 +41,7 @@ OVER = alive.STALE_S + 1
     [
         ({"busy": 1}, 0, "1 well: 1 jobs running, 7 handled."),
         ({}, alive.STALE_S, "1 well: 0 jobs running, 7 handled."),
+        ({"unfit": {"hls": "No HLS here."}}, 0, "1 well: 0 jobs running, 7 handled. No HLS here."),
         ({}, OVER, "Worker {pid} is not well: it last showed itself 121 s ago."),
         ({"busy": 2}, OVER, "Worker {pid} is not well: it last showed itself 121 s ago."),
         ({"alive": 0}, 0, "Worker {pid} is not well: none of its 2 slots is alive."),
