@@ -230,7 +230,6 @@ def _hevcq(build: Build, folder: Path, *words: object) -> subprocess.CompletedPr
         "HEVCQ_DATA_DIR": str(data),
         "HEVCQ_PROFILES_DIR": str(folder / "profiles"),
         "HEVCQ_MIN_FREE_MIB": "1",
-        "HEVCQ_POLL_S": "0.2",
     }
     return subprocess.run(
         [str(HEVCQ), *map(str, words)],
