@@ -54,6 +54,7 @@ OVER = alive.STALE_S + 1
     ids=[
         "it polls and lives",
         "its file is as old as it may be",
+        "a profile waits for another ffmpeg",
         "its file is no longer written",
         "busy, but its own loop hangs",
         "no slot is alive",
