@@ -2,42 +2,68 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 from benchmarks.fidelity import metadata, ordinary
 from benchmarks.fidelity.served import is_served, named
-from benchmarks.fidelity.trial import Trial, recipe, run_trial
+from benchmarks.fidelity.trial import ENCODER, Trial, recipe, run_trial
 
-CHEAP = (
-    "mp3.mp4",
-    "camera-mjpeg.mov",
-    "flash-h264.flv",
-    "empty-second-video.mov",
-    "dvd-flagged.vob",
-    "dvd-rip.mkv",
-    "recording-teletext.ts",
-)
-"""Clips with the profile hevc: one of each way that only a whole encode shows."""
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+
+CHEAP = {
+    "mp3.mp4": "",
+    "camera-mjpeg.mov": "",
+    "flash-h264.flv": "",
+    "empty-second-video.mov": "left out",
+    "dvd-flagged.vob": "its pictures are progressive",
+    "dvd-rip.mkv": "deinterlaced",
+    "recording-teletext.ts": "Stream 2 is left out: teletext (deu, fra)",
+    "recording-joined.ts": "joined from 2 parts: its clock jumps at 0:00:02",
+    "recording-joined-cut.ts": "its clock jumps at 0:00:02 and 0:00:04",
+    "screen.avi": "",
+    "windows-media.wmv": "audio in wmav2 becomes aac",
+}
+"""Clips with the profile hevc, and words of the notices or of the refusal: one of each way that only a whole
+run shows."""
 
 
-DEAR = (
-    "captions.mp4",
-    "divx-packed.mp4",
-    "subtitles-webvtt.webm",
-    "phone-amr.3gp",
-    "flash.flv",
-    "camera-pcm.mov",
-    "mp2.mp4",
-    "phone-cut.mov",
-    "recording-data.ts",
-    "recording-late-sound.ts",
-    "recording-sound-comes-later.ts",
-)
-"""Oddities that were refused once."""
+DEAR = {
+    "animation.mov": "",
+    "archive.mkv": "",
+    "broadcast.mxf": "",
+    "camera-pcm.mov": "",
+    "captions.mp4": "closed captions become a text track",
+    "divx-packed.mp4": "",
+    "divx3.avi": "",
+    "dvd-telecined.mkv": "deinterlaced",
+    "edit-prores.mov": "",
+    "flash.flv": "",
+    "mp2.mp4": "",
+    "phone-amr.3gp": "",
+    "phone-cut.mov": "hides from every player",
+    "recording-data.ts": "a data track (KLVA)",
+    "recording-late-sound.ts": "",
+    "recording-sound-comes-later.ts": "",
+    "subtitles-webvtt.webm": "",
+    "theora.ogv": "",
+    "vcd.mpg": "",
+    "vp8.webm": "",
+    "xvid-bframes.avi": "",
+}
+"""Oddities that were refused once, and old codecs and containers of the libraries that people have."""
 
 
 @pytest.mark.media
-@pytest.mark.parametrize("name", [*CHEAP, *(pytest.param(n, marks=pytest.mark.slow) for n in DEAR)])
-def test_an_ordinary_file_is_served(name: str, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [*CHEAP.items(), *(pytest.param(*row, marks=pytest.mark.slow) for row in DEAR.items())],
+)
+def test_an_ordinary_file_is_served_or_refused_as_its_table_says(
+    name: str, said: str, tmp_path: Path
+) -> None:
     clip = named(name)
     source = ordinary.make(clip, tmp_path)
     assert source is not None
@@ -45,6 +71,20 @@ def test_an_ordinary_file_is_served(name: str, tmp_path) -> None:
     trial = run_trial(source, recipe("hevc"), tmp_path)
 
     assert (trial.outcome, trial.detail) == (clip.outcomes[0], trial.detail)
+    assert said in trial.detail
+
+
+def test_an_old_camera_mov_without_a_brand_keeps_its_container_and_sound(tmp_path: Path) -> None:
+    source = ordinary.make(named("camera-mjpeg.mov"), tmp_path)
+    assert source is not None
+    content = source.read_bytes()
+    assert content[4:8] == b"ftyp"
+    source.write_bytes(content[:4] + b"free" + content[8:])
+
+    plan = make_plan(recipe("hevc"), ENCODER.probe(str(source), stop=threading.Event()))
+
+    assert isinstance(plan, EncodePlan)
+    assert (plan.extension, [s.codec for s in plan.kept]) == ("mov", ["hevc", "pcm_u8"])
 
 
 @pytest.mark.parametrize(

@@ -401,13 +401,6 @@ def test_what_ffprobe_prints_is_read_or_said_to_be_of_no_video(monkeypatch, prin
         assert ["-select_streams" in argv for argv in asked] == [False, True, True]
 
 
-def test_a_crash_of_ffprobe_is_named_by_its_signal(monkeypatch):
-    ended = Finished(-11, b"", (), 0.0, 0.0)
-    monkeypatch.setattr(probing, "run_child", Mock(return_value=ended))
-    with pytest.raises(SourceUnreadable, match=r"ffprobe crashed \(SIGSEGV\)"):
-        probing._probed(TOOLS, "/video.mkv", threading.Event(), midstream=True)
-
-
 URL, FILE, UNLISTED = "http://h/x.mkv?s", "/none.mkv", "Format not on whitelist"
 
 
@@ -434,23 +427,3 @@ def test_a_crash_of_ffprobe_is_named_with_its_signal():
     found = probing.probe_error(FILE, [], -11)
 
     assert found.message == "/none.mkv cannot be read as a video: ffprobe crashed (signal SIGSEGV)."
-
-
-def test_h264_without_static_hdr_keeps_its_facts(monkeypatch):
-    hdr = {**PICTURE, "codec_name": "h264", "color_transfer": "smpte2084"}
-    arguments = TOOLS, FILE, media_info({"streams": [hdr, SOUND]}), threading.Event()
-    ended = Finished(0, b"\0\0\1\x65no message", (), 0.0, 0.0), Finished(1, b"", (), 0.0, 0.0)
-    monkeypatch.setattr(probing, "run_child", Mock(side_effect=ended))
-    assert probing._with_h264_hdr(*arguments) == arguments[2]
-    with pytest.raises(SourceUnreadable, match="no reason given"):
-        probing._with_h264_hdr(*arguments)
-
-
-def test_what_a_file_holds_itself_is_put_beside_ffprobes_facts(tmp_path):
-    info = media_info({"streams": [PICTURE, SOUND], "format": {"format_name": "avi"}})
-    with pytest.raises(SourceUnreadable, match=r"gone cannot be read: No such file"):
-        probing._with_structure(str(tmp_path / "gone"), info)
-    words = [{"crop": "1:2:3:4", "title": "a"}, {"crop": "5", "language_tag": "de-CH"}]
-    picture, sound = probing._with_tracks(info, words).streams
-    assert (picture.video.crop, picture.title, sound.language_tag) == ("1:2:3:4", "a", "de-CH")
-    assert [probing._with_tracks(info, less) for less in (words[:1], [{}, {}])] == [info, info]

@@ -8,13 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from hevcq.domain.media.facts import MetadataItem
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import DiskFull, EncoderFailed
 from hevcq.ffmpeg.command.build import ROOM
-from hevcq.ffmpeg.containers.mp4 import Found
-from hevcq.ffmpeg.run import carry_metadata as mp4
 from hevcq.ffmpeg.run.carry_matroska import carry_into_matroska
 from hevcq.ffmpeg.run.runner import create_output
 from support.matroska import (
@@ -36,7 +33,6 @@ from support.matroska import (
     read,
 )
 from support.media_facts import MKV, audio, media, profile, video
-from support.rendition import box, elng
 
 
 def asked(path: Path, aspect: str = "1:1", language: str = "pt-BR") -> SimpleNamespace:
@@ -131,66 +127,6 @@ def test_a_matroska_without_a_list_of_its_tables_is_no_rendition(tmp_path, data)
 
     with pytest.raises(EncoderFailed, match="does not begin with a list of its tables"):
         carry_into_matroska(asked(tmp_path / "a.mkv"))
-
-
-def added(**own) -> mp4._Index:
-    given = {"user_data": [], "entries": [], "own": [], "tracks": [], "is_whole": False}
-    return mp4._Index(**{**given, **own})
-
-
-MOVIE = box(b"udta", box(b"free", bytes(200)))
-
-
-@pytest.mark.parametrize(
-    ("boxes", "made"),
-    [
-        (b"", box(b"udta", box(b"LENS", b"x"))),
-        (box(b"udta", box(b"name", b"n")), box(b"udta", box(b"name", b"n") + box(b"LENS", b"x"))),
-        (box(b"mdia", elng("por") + box(b"mdhd", b"h")),
-         box(b"mdia", box(b"mdhd", b"h") + elng("pt-BR")) + box(b"udta", box(b"LENS", b"x"))),
-    ],
-    ids=["none", "there", "language"],
-)  # fmt: skip
-def test_a_track_gets_its_boxes_and_its_language_once(boxes, made) -> None:
-    index = added(tracks=[mp4._Track([box(b"LENS", b"x")], language="pt-BR")])
-
-    content, room = mp4._filled(box(b"trak", boxes) + MOVIE, index)
-
-    assert bytes(content) == box(b"trak", made) + MOVIE
-    assert content[room:] == MOVIE
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (box(b"mdat", b"media"), "has no index that could hold metadata"),
-        (box(b"moov", b""), "has no room for 17 bytes of metadata"),
-        (box(b"moov", box(b"udta", b"")), "has no room for 17 bytes of metadata"),
-    ],
-    ids=["no index", "no user data", "full"],
-)
-def test_an_index_without_room_is_no_rendition(tmp_path, data, words) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_bytes(data)
-
-    with path.open("r+b") as file, pytest.raises(EncoderFailed, match=words):
-        mp4._fill_room(file, path, added(own=[box(b"LENS", b"x")]))
-    assert path.read_bytes() == data
-
-
-@pytest.mark.parametrize("place", ["file", ""])
-def test_boxes_of_the_file_follow_the_media(tmp_path, monkeypatch, place) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_bytes(box(b"mdat", b"media"))
-    piece = Found(MetadataItem(place=place, name="LENS", size=9, digest="d"), box(b"LENS", b"x"))
-    monkeypatch.setattr(mp4, "_wanted", lambda *_: [piece])
-    request = asked(path)
-    request.info = media(video(64, 48))
-    request.plan = make_plan(profile(), request.info)
-
-    mp4.carry_metadata(request)
-
-    assert path.read_bytes() == box(b"mdat", b"media") + (piece.box if place else b"")
 
 
 @pytest.mark.parametrize(("number", "full"), [(28, True), (122, True), (13, False)])
