@@ -41,7 +41,6 @@ OVER = alive.STALE_S + 1
     [
         ({"busy": 1}, 0, "1 well: 1 jobs running, 7 handled."),
         ({}, alive.STALE_S, "1 well: 0 jobs running, 7 handled."),
-        ({"unfit": {"hls": "No HLS here."}}, 0, "1 well: 0 jobs running, 7 handled. No HLS here."),
         ({}, OVER, "Worker {pid} is not well: it last showed itself 121 s ago."),
         ({"busy": 2}, OVER, "Worker {pid} is not well: it last showed itself 121 s ago."),
         ({"alive": 0}, 0, "Worker {pid} is not well: none of its 2 slots is alive."),
@@ -54,7 +53,6 @@ OVER = alive.STALE_S + 1
     ids=[
         "it polls and lives",
         "its file is as old as it may be",
-        "a profile waits for another ffmpeg",
         "its file is no longer written",
         "busy, but its own loop hangs",
         "no slot is alive",
@@ -74,6 +72,16 @@ def test_a_worker_is_well_while_it_shows_itself_and_polls(tmp_path, facts, later
 
     assert well == said.startswith("1 well: ")
     assert said.format(pid=os.getpid()) in sentence
+
+
+def test_a_worker_whose_profile_waits_for_another_ffmpeg_is_well_and_says_so(tmp_path):
+    clock = ManualClock()
+    row(tmp_path, clock).tell(unfit={"hls": "ffmpeg cannot make the profile hls."})
+
+    well, sentence = asked(tmp_path, clock)
+
+    assert well
+    assert sentence.endswith("7 handled. ffmpeg cannot make the profile hls.")
 
 
 def test_a_correction_of_the_wall_time_harms_nobody(tmp_path):
