@@ -181,19 +181,14 @@ def allow_only(
         os.close(ruleset)
 
 
-class _PathRule(ctypes.Structure):
-    _pack_ = 1
-    _fields_ = (("allowed", ctypes.c_uint64), ("descriptor", ctypes.c_int32))
-
-
 def _allow_path(ruleset: int, path: str, allowed: int) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 allowed &= ON_FILES
-            rule = _PathRule(allowed, descriptor)
-            _landlock_call(ADD_RULE, ruleset, PATH_BENEATH, ctypes.byref(rule), 0)
+            rule = ctypes.c_char_p(struct.pack("=Qi", allowed, descriptor))
+            _landlock_call(ADD_RULE, ruleset, PATH_BENEATH, rule, 0)
         finally:
             os.close(descriptor)
 
