@@ -52,6 +52,7 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         eve.page.get_by_label("ladder").uncheck()
         send(eve, path)
         video = ann.page.url.removeprefix(site.address).partition("?")[0]
+        refuse_an_empty_file(bob, tmp_path / "nothing.mp4")
         upload(bob, notes)
         send_to_a_bucket(bob, notes)
         olga = window("olga")
@@ -97,6 +98,15 @@ def upload_through_a_crash(site: Site, server: Any, ann: Watched, clip: Path) ->
     (came,) = [each for each in (site.data / "videos").iterdir() if each.suffix == ".mkv"]
     assert came.read_bytes() == clip.read_bytes()
     return again
+
+
+def refuse_an_empty_file(bob: Watched, path: Path) -> None:
+    path.touch()
+    bob.go("/upload")
+    bob.page.get_by_label("Video file").set_input_files(path)
+    bob.page.get_by_role("button", name="Upload", exact=True).click()
+    bob.page.get_by_text("The file is empty.").wait_for()
+    assert not bob.page.get_by_role("button", name="Resume").is_visible()
 
 
 def upload(person: Watched, path: Path) -> None:

@@ -74,58 +74,46 @@ def sign_in(one: TestClient, two: TestClient, **form: str) -> None:
         assert client.get("/upload").status_code == 200
 
 
-def test_a_session_and_its_sign_out_hold_on_every_server(
+def test_users_sessions_and_tokens_are_the_same_on_every_server(
     servers: list[App], browse: Callable[..., list[TestClient]]
 ) -> None:
     one, two = browse(auth="users")
-    Users(servers[0].accounts, CHEAP).put("anna", PASSWORD, Role.USER)
+    users = [Users(app.accounts, CHEAP) for app in servers]
+    tokens = [ProgramTokens(app.accounts, app.clock) for app in servers]
+
+    def pages() -> list[int]:
+        return [client.get("/upload").status_code for client in (one, two)]
+
+    def calls(token: str) -> list[int]:
+        given = {"Authorization": f"Bearer {token}"}
+        return [c.get("/api/v1/videos", headers=given).status_code for c in (one, two)]
+
+    users[0].put("anna", PASSWORD, Role.USER)
     assert two.post("/sign-in", data={"name": "anna", "password": "another"}).status_code == 403
     sign_in(one, two, name="anna", password=PASSWORD)
     copy = dict(one.cookies)
-
     assert two.post("/sign-out").status_code == 303
-
     two.cookies.update(copy)
-    assert one.get("/upload").status_code == two.get("/upload").status_code == 303
+    assert pages() == [303, 303], "signed out of every copy"
 
-
-def test_a_removed_user_is_gone_on_every_server(
-    servers: list[App], browse: Callable[..., list[TestClient]]
-) -> None:
-    one, two = browse(auth="users")
-    Users(servers[0].accounts, CHEAP).put("anna", PASSWORD, Role.USER)
-    sign_in(two, one, name="anna", password=PASSWORD)
-    (found,) = [each for each in examined(page_checks(servers[1])) if each.name == "sign-in"]
-    assert found.detail.startswith("1 user, none of them operator")
-
-    Users(servers[1].accounts).remove("anna")
-
-    assert one.get("/upload").status_code == two.get("/upload").status_code == 303
-    (found,) = [each for each in examined(page_checks(servers[0])) if each.name == "sign-in"]
-    assert "the table" in found.detail
-
-
-def test_a_programs_token_and_its_end_hold_on_every_server(
-    servers: list[App], browse: Callable[..., list[TestClient]]
-) -> None:
-    one, two = browse(auth="none")
-    tokens = [ProgramTokens(app.accounts, app.clock) for app in servers]
-    token = tokens[0].create("backup", "ann", [Scope.READ], 30)
-    given = {"Authorization": f"Bearer {token}"}
-    for client in (one, two):
-        assert client.get("/api/v1/videos", headers=given).status_code == 200
+    token = tokens[0].create("backup", "anna", [Scope.READ], 30)
+    assert calls(token) == [200, 200]
     (listed,) = tokens[1].all()
     tokens[1].revoke(listed)
-    for client in (one, two):
-        assert client.get("/api/v1/videos", headers=given).status_code == 401
+    assert calls(token) == [401, 401]
+
+    sign_in(two, one, name="anna", password=PASSWORD)
+    users[1].remove("anna")
+    assert pages() == [303, 303], "a removed user"
+    (found,) = [each for each in examined(page_checks(servers[0])) if each.name == "sign-in"]
+    assert "the table" in found.detail
 
 
 def test_the_sign_in_token_is_the_same_on_every_server(
     servers: list[App], browse: Callable[..., list[TestClient]]
 ) -> None:
     one, two = browse()
-    token = OneToken(servers[0].accounts).new()
-    sign_in(two, one, token=token)
+    sign_in(two, one, token=OneToken(servers[0].accounts).new())
     OneToken(servers[1].accounts).new()
     assert one.get("/board").status_code == two.get("/board").status_code == 303
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 from hevcq.errors import ConfigError
@@ -10,7 +9,7 @@ from hevcq.ports.videos import Accounts
 from hevcq.settings.web import GIB, WebSettings
 from hevcq.usecases.doctor import Area, Check
 from hevcq.usecases.videos.context import FARM_OPEN
-from hevcq.util.text import reason_of, size
+from hevcq.util.text import size
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.authentication import make_mode
 from hevcq.web.identity.modes import OneToken
@@ -19,8 +18,6 @@ from hevcq.web.identity.person import Role
 from hevcq.web.identity.session import configured_key
 from hevcq.web.shield import host_of, is_loopback
 from hevcq.wiring.app import App
-
-WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - they are compared
 
 
 def page_checks(app: App) -> Iterator[Check]:
@@ -54,7 +51,6 @@ def _address(settings: WebSettings) -> str:
                 f"web.hosts lists {host!r}, which no request can name.",
                 remedy="List host names alone, such as videos.example.org, without https:// and port.",
             )
-    _refuse_foreign(settings.host)
     words = [_shown(settings)]
     if is_loopback(settings.host):
         own = _shown(settings, url="").removeprefix("http://")
@@ -70,21 +66,6 @@ def _shown(settings: WebSettings, url: str | None = None) -> str:
     """Return the page's address: `url`, by default the configured one, or that of this machine."""
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     return (settings.url if url is None else url) or f"http://{shown}:{settings.port}"
-
-
-def _refuse_foreign(host: str) -> None:
-    """Raise ConfigError unless `host` is an address of this machine."""
-    if host in WILDCARDS:
-        return
-    try:
-        kind, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(kind, socket.SOCK_STREAM) as probe:
-            probe.bind(address)
-    except OSError as error:
-        raise ConfigError(
-            f"web.host is {host}, which is no address of this machine: {reason_of(error)}.",
-            remedy="Set web.host to 127.0.0.1 or an address of this machine.",
-        ) from error
 
 
 def _sign_in(app: App) -> str:

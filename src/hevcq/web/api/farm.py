@@ -314,16 +314,7 @@ def check_machine(call: Operates) -> models.FindingsOut:
     found = list(examined([*machine_checks(doctor_context(call.app)), *page_checks(call.app)]))
     return models.FindingsOut(
         ok=all(each.ok for each in found),
-        findings=[
-            models.FindingOut(
-                area=each.area.value,
-                name=each.name,
-                ok=each.ok,
-                detail=each.detail,
-                remedy=each.remedy,
-            )
-            for each in found
-        ],
+        findings=[models.FindingOut.model_validate(each, from_attributes=True) for each in found],
     )
 
 

@@ -25,7 +25,7 @@ const time = (s) => (s < 90 ? `${Math.ceil(s)} s` : s < 5400 ? `${Math.round(s /
 function state(name, words) {
   panel.dataset.state = name;
   pause.textContent = name === "paused" || name === "failed" ? "Resume" : "Pause";
-  pause.hidden = name === "done";
+  pause.hidden = name === "done" || !upload;
   drop.hidden = name === "done";
   if (words) { said.textContent = words; lastSaid = performance.now(); }
 }
@@ -96,6 +96,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   const file = form.elements.file.files[0];
   panel.hidden = false;
+  if (!file.size) { state("failed", "The file is empty."); return; }
   if (file.size > Number(form.dataset.most)) { state("failed", `The file has ${size(file.size)}; ${size(Number(form.dataset.most))} are allowed.`); return; }
   if (!checked().length) { state("failed", "Choose at least one format."); return; }
   start.disabled = true;
