@@ -17,6 +17,7 @@ release that behaves differently again is met as it is. One number alone is comp
 | 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
 | 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
 | 8 | ffprobe prints the empty packets of Ogg's Theora | they are not counted: `REPEATING` |
+| 9 | a tag that a file has twice has both values, `a;a` | said once: `single` |
 | 9 | a graph that makes two frames of one waits for outputs behind another | one graph feeds all |
 """
 
@@ -58,6 +59,12 @@ def keyed(line: str) -> dict[str, str]:
         if equals:
             found.setdefault(name, value)
     return found
+
+
+def single(value: str) -> str:
+    """Return a tag's value once where it is there twice: ffmpeg itself writes a MOV's time of creation so."""
+    half, again = value[: len(value) // 2], value[len(value) // 2 + 1 :]
+    return half if half and value == f"{half};{again}" and half == again else value
 
 
 def about_input(line: str, location: str) -> bool:

@@ -71,6 +71,21 @@ def test_a_crop_that_ffmpeg_applies_is_told_from_one_that_it_ignores():
     assert not video_of().crop_is_applied
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("2019-07-24;2019-07-24", "2019-07-24"),
+        ("a;b", "a;b"),
+        ("a;a;a", "a;a;a"),
+        (";", ";"),
+        ("", ""),
+    ],
+)
+def test_a_tag_that_is_there_twice_is_said_once(value, said):
+    """As ffmpeg 9 reads the time of creation of a MOV that ffmpeg wrote."""
+    assert media_info({"format": {"tags": {"creation_time": value}}}).tags["creation_time"] == said
+
+
 def test_a_mirrored_picture_is_told_from_a_turned_one():
     turned = rows((0, 65536, 0), (-65536, 0, 0), (70778880, 0, 1073741824))
     mirrored = rows((-65536, 0, 0), (0, 65536, 0), (70778880, 0, 1073741824))

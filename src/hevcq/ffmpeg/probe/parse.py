@@ -19,7 +19,7 @@ from hevcq.domain.media.facts import (
     StreamKind,
     VideoFacts,
 )
-from hevcq.ffmpeg.versions import CROPPING
+from hevcq.ffmpeg.versions import CROPPING, single
 
 Json = Mapping[str, Any]
 
@@ -312,7 +312,7 @@ def _tag(tags: Mapping[str, str], name: str) -> str:
 
 
 def _tags(raw: Json) -> dict[str, str]:
-    return {str(key): str(value) for key, value in _mapping(raw.get("tags")).items()}
+    return {str(key): single(str(value)) for key, value in _mapping(raw.get("tags")).items()}
 
 
 def _mapping(value: object) -> Json:
