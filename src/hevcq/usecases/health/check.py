@@ -106,6 +106,8 @@ class HealthCheck:
     ports: HealthPorts
     request: CheckRequest
     on_file: Callable[[int, int, Path], None] = lambda _number, _total, _path: None
+    on_checked: Callable[[Checked, Checked | None], None] = lambda _now, _before: None
+    """Called with what is found of a file, and was found before, just before it is recorded."""
     total: int = 0
     resumed: int = 0
     earlier: list[Checked] = field(default_factory=list)
@@ -138,6 +140,7 @@ class HealthCheck:
             self.on_file(number, self.total, each.path)
             checked = self._check(each, before)
             if checked is not None:
+                self.on_checked(checked, before)
                 self.ports.records.record(checked)
                 yield checked
         self.ports.records.end_round(key)

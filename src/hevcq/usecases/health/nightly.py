@@ -6,14 +6,14 @@ waits for a week and is then read beside the encodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from hevcq.domain.schedule import Schedule
-from hevcq.ports.catalog import Checked, Health, HealthRecords
+from hevcq.ports.catalog import Checked, Health
 from hevcq.ports.event_log import EventLog, Happened
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts, summary, where
 from hevcq.util.text import printable
@@ -61,8 +61,7 @@ class NightlyCheck:
     """Look whether something is due, and read it."""
 
     def __init__(self, ports: HealthPorts, around: Surroundings) -> None:
-        self._around, self._records = around, ports.records
-        self._ports = replace(ports, records=Alarm(ports.records, around.log, around.echo))
+        self._around, self._records, self._ports = around, ports.records, ports
 
     def step(self, nights: Nights) -> bool:
         """Read tonight's part, if it is due; return whether it was read to its end.
@@ -72,7 +71,7 @@ class NightlyCheck:
         """
         if not nights.roots or nights.share <= 0 or not self._due() or not self._free(nights):
             return False
-        check = HealthCheck(self._ports, nights.request())
+        check = HealthCheck(self._ports, nights.request(), on_checked=self._report)
         checked: list[Checked] = []
         with closing(check.run()) as found:
             for each in found:
@@ -103,27 +102,12 @@ class NightlyCheck:
             return now
         return last
 
-
-class Alarm(HealthRecords):
-    """Records that report each newly damaged file before they remember it."""
-
-    def __init__(self, records: HealthRecords, log: EventLog, echo: Callable[[str], None]) -> None:
-        self._records, self._log, self._echo = records, log, echo
-
-    def checked(self, paths: Sequence[Path]) -> Mapping[Path, Checked]:
-        """Look up paths."""
-        return self._records.checked(paths)
-
-    def record(self, checked: Checked) -> None:
-        """Report, then store: a kill in between reports twice instead of never."""
-        before = self._records.checked([checked.path]).get(checked.path)
+    def _report(self, checked: Checked, before: Checked | None) -> None:
+        """Report a newly damaged file; a kill before it is recorded reports twice instead of never."""
         known = before is not None and before.health is checked.health
         changed = before is not None and before.fingerprint != checked.fingerprint
-        if checked.health is not Health.SOUND and (not known or changed):
-            self._report(checked)
-        self._records.record(checked)
-
-    def _report(self, checked: Checked) -> None:
+        if checked.health is Health.SOUND or (known and not changed):
+            return
         name = printable(checked.path)
         why = checked.detail.removeprefix(f"{name} is damaged: ")
         why = f"{why[:1].upper()}{why[1:]} {where(checked.spots)}".strip()
@@ -134,21 +118,5 @@ class Alarm(HealthRecords):
             reason=why,
             failure_class=checked.health.value,
         )
-        if self._log.add(happened, unless_within_s=TOLD_ONCE_S):
-            self._echo(f"{name} is {checked.health.value}: {why}")
-
-    def unsound(self) -> Sequence[Checked]:
-        """Look up all of them."""
-        return self._records.unsound()
-
-    def round_began(self, key: str) -> float | None:
-        """Look up one round."""
-        return self._records.round_began(key)
-
-    def begin_round(self, key: str, at: float) -> None:
-        """Note a round."""
-        self._records.begin_round(key, at)
-
-    def end_round(self, key: str) -> None:
-        """Note its end."""
-        self._records.end_round(key)
+        if self._around.log.add(happened, unless_within_s=TOLD_ONCE_S):
+            self._around.echo(f"{name} is {checked.health.value}: {why}")
