@@ -18,6 +18,7 @@ from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import make_clients
 from hevcq.backends.aws.factory import open_aws_video_files, open_aws_videos
 from hevcq.backends.aws.s3.store import Buckets
+from hevcq.backends.aws.s3.transfer import part_bytes
 from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.videos.record import MAX_OWNER, Rendition, Upload, Video, VideoStatus
@@ -207,7 +208,7 @@ def test_the_longest_owner_fits_into_the_metadata(farm: VideoFarm) -> None:
 
 def test_the_parts_of_any_size_are_at_most_ten_thousand() -> None:
     for size in (5 << 30, (5 << 30) + 1, 1 << 40, 48_800 << 30):
-        part = s3_files.part_bytes(size)
+        part = part_bytes(size, s3_files.PART_BYTES)
         assert part * 10_000 >= size
         assert part % MIB == 0
         assert part <= 5 << 30
@@ -311,9 +312,7 @@ def test_browsers_are_sent_where_the_pages_policy_lets_them_go(
         monkeypatch.setenv(name, value)
     where = AwsSettings(region=region, input_bucket=bucket, output_bucket="out")
     made = make_clients(where)
-    files = s3_files.S3VideoFiles(
-        made.s3, Buckets(bucket, "out"), ManualClock(1_800_000_000.0), link_s=60
-    )
+    files = s3_files.S3VideoFiles(made.s3, Buckets(bucket, "out"), ManualClock(1_800_000_000.0))
     video = Video(
         video_id="01ARZ3NDEKTSV4RRFFQ69G5FAV",
         owner=OWNER,

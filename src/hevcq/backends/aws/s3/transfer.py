@@ -187,10 +187,10 @@ class UploadedPart:
         return part | ({"ChecksumSHA256": self.sha256} if self.sha256 else {})
 
 
-def part_bytes(size: int) -> int:
+def part_bytes(size: int, smallest: int = PART_BYTES) -> int:
     """Return the part size in bytes for a file of `size` bytes."""
     least = -(-size // MAX_PARTS)
-    return max(PART_BYTES, -(-least // MIB) * MIB)
+    return max(smallest, -(-least // MIB) * MIB)
 
 
 def upload(s3: S3Client, job: FileUpload, meter: Meter) -> Mapping[str, Any]:

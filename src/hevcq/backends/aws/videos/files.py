@@ -21,6 +21,7 @@ from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3.metadata import find_object
 from hevcq.backends.aws.s3.store import Buckets
+from hevcq.backends.aws.s3.transfer import MIB, part_bytes
 from hevcq.domain.job import Source
 from hevcq.domain.keys import OUTBOX, UPLOADS
 from hevcq.domain.videos.record import Video
@@ -34,14 +35,11 @@ from hevcq.util.text import reason_of
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-MIB = 1 << 20
-MAX_PARTS = 10_000
-"""S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 PART_BYTES = 64 * MIB
 VALID_S = 3600
+"""Seconds that the address of an upload is valid: S3 asks when a request begins."""
 LINK_S = 6 * 3600
 """Seconds that a link to a stored file is valid: longer than anybody watches."""
-"""Seconds that the address of an upload is valid: S3 asks when a request begins."""
 PREFLIGHT_S = 10
 """Seconds for an answer about CORS."""
 OWNER = "owner"
@@ -69,7 +67,7 @@ class S3VideoFiles(VideoFiles):
 
     def way(self, video: Video) -> UploadWay:
         """Say how the file is cut into parts."""
-        part = part_bytes(video.upload.size)
+        part = part_bytes(video.upload.size, PART_BYTES)
         parts = math.ceil(video.upload.size / part)
         return UploadWay("parts", part_size=part, parts=parts, valid_s=VALID_S)
 
@@ -278,8 +276,3 @@ def owner_value(video: Video) -> str:
     """Return the owner as a header's value; S3 keeps 2 KB of metadata, so a long one is a digest."""
     quoted = quote(video.owner, safe="")
     return quoted if len(quoted) <= MAX_HEADER else sha256_bytes(quoted.encode())
-
-
-def part_bytes(size: int) -> int:
-    """Return the size of the parts of an upload: S3 takes 10,000 of them."""
-    return max(PART_BYTES, math.ceil(size / MAX_PARTS / MIB) * MIB)
