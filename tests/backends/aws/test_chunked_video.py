@@ -9,7 +9,6 @@ from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import RetryIn
-from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.usecases.operations.reprocess import CancelRequest, CancelResult, cancel
 from hevcq.worker.delivery.context import WorkerContext
@@ -27,23 +26,6 @@ from worker.chunking.test_split_sets import (
     leaves_one_whole_set,
     proven,
     replaced_by_a_whole_encode,
-)
-
-POINTS = (
-    "encode/store.put:after",
-    "encode/ledger.split:after",
-    "encode/queue.send:after",
-    "encode/ledger.mark_enqueued:after",
-    "chunk/encoder.encode_chunk:before",
-    "chunk/store.put:after",
-    "chunk/store.publish:after",
-    "chunk/ledger.complete:after",
-    "chunk/queue.send:before",
-    "join/store.collect:before",
-    "join/encoder.join:after",
-    "join/store.publish:after",
-    "join/ledger.complete:after",
-    "join/ledger.forget_subjobs:after",
 )
 
 
@@ -111,66 +93,6 @@ def test_a_video_on_aws_becomes_one_rendition_by_its_chunks_and_their_join(farm)
     is_whole(farm, source)
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS
     assert farm.ledger.counts() == {("hevc", JobState.DONE): 1}
-
-
-@pytest.mark.aws
-def test_the_tasks_of_a_video_are_one_message_group(farm):
-    sent = []
-    events = farm.cloud.clients.sqs.meta.events
-    events.register(
-        "before-parameter-build.sqs.SendMessageBatch",
-        lambda params, **_more: sent.extend(params["Entries"]),
-        unique_id="groups",
-    )
-    try:
-        source = farm.split()
-    finally:
-        events.unregister("before-parameter-build.sqs.SendMessageBatch", unique_id="groups")
-
-    assert [entry["MessageGroupId"] for entry in sent] == [source.source_id] * CHUNKS
-
-
-@pytest.mark.aws
-@pytest.mark.parametrize("point", POINTS)
-def test_a_kill_costs_at_most_one_chunk(farm, point):
-    source = farm.submit()
-    reached = False
-    for _ in range(20):
-        if farm.queue.depth().ready == 0:
-            break
-        reached = farm.killed_at(point)
-        if reached:
-            break
-    assert reached, "the video's life does not meet the point"
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
-
-    farm.until_settled(source, rounds=80)
-
-    is_whole(farm, source)
-    assert farm.encoder.calls.count("encode_chunk") <= CHUNKS + 1
-
-
-@pytest.mark.aws
-def test_a_chunk_that_can_only_fail_again_is_one_dead_letter(farm):
-    source = farm.split()
-    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
-
-    record = farm.until_settled(source)
-
-    assert record.state is JobState.DEAD
-    assert [letter.reason for letter in farm.letters()] == [record.reason]
-    assert farm.quiet()
-
-
-@pytest.mark.aws
-def test_parts_that_never_fit_have_the_video_on_aws_encoded_whole(farm):
-    source = farm.split()
-    farm.encoder.errors["join"] = [PartUnfit("never")] * 9
-
-    farm.until_settled(source, rounds=100)
-
-    is_whole(farm, source)
-    assert farm.encoder.calls.count("encode") == 1
 
 
 @pytest.mark.aws
@@ -298,16 +220,6 @@ def test_a_real_video_has_all_its_frames(tmp_path):
     assert measured == [100, 100]
     assert farm.ledger.get(job_id(source, "hevc")).split.chunks >= 2
     farm.backend.close()
-
-
-@pytest.mark.aws
-def test_five_kills_cost_a_video_of_ten_minutes_one_chunk_each_at_most():
-    from support.chunk_kills import lives
-
-    (life,) = lives(CloudVideoFarm, 1)
-
-    assert sum(life.lost) > 0
-    assert max(life.lost) <= 1.0
 
 
 @pytest.mark.aws

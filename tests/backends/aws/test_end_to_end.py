@@ -1,20 +1,16 @@
 """The way of a video on AWS: boto3 upload, S3 event, SNS, SQS, the real worker and ffmpeg, S3."""
 
-import json
-import subprocess
 import threading
 from dataclasses import replace
 
 import pytest
 
 from hevcq.backends.aws.s3 import metadata as object_metadata
-from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Bounds, Gates, Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.profile import Gates, Profile, QueueNumbers, Video, VideoCodec
 from hevcq.domain.verdict import FailureClass
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.usecases.operations.dead_letters import (
     DeadLetterFilter,
@@ -103,77 +99,6 @@ def nothing_is_left(farm: Farm, scratch: Scratch) -> None:
     assert [path for path in scratch.folder.rglob("*/*") if path.is_file()] == []
 
 
-def test_an_upload_becomes_one_verified_rendition_however_often_it_is_announced(
-    farm, clip, scratch, tmp_path
-) -> None:
-    key = "TODO/all/a video+é.mp4"
-    upload(farm, key, clip.read_bytes())
-    made = worker(farm, scratch)
-
-    work_off(farm, made)
-
-    (rendition,) = renditions(farm)
-    assert rendition == "DONE/hevc/a video+é.mp4.mp4"
-    first = farm.backend.store.stat(rendition)
-    (record,) = farm.backend.ledger.jobs(JobFilter(profile="hevc"))
-    assert (record.state, record.rendition.sha256) == (JobState.DONE, first.sha256)
-    with farm.backend.store.open(first.metadata["certificate"]) as file:
-        certificate = Certificate.parse(file.read())
-    assert (certificate.job_id, certificate.rendition_sha256) == (record.job_id, first.sha256)
-    target = tmp_path / "collected.mp4"
-    farm.backend.store.collect(rendition, target, moved=lambda _n: None, stop=threading.Event())
-    assert codec_of(target) == "hevc"
-
-    announce_again(farm, record.source, times=3)
-    work_off(farm, made)
-
-    assert farm.backend.store.stat(rendition) == first
-    assert renditions(farm) == [rendition]
-    nothing_is_left(farm, scratch)
-    assert farm.backend.queues["hevc"].depth().dead == 0
-
-
-def announce_again(farm: Farm, source, *, times: int) -> None:
-    thing = {
-        "key": "TODO/all/a+video%2B%C3%A9.mp4",
-        "size": source.size,
-        "versionId": source.version,
-    }
-    record = {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "eventName": "ObjectCreated:Put",
-        "s3": {"bucket": {"name": "uploads"}, "object": thing},
-    }
-    for _ in range(times):
-        farm.clients.sns.publish(
-            TopicArn=farm.settings.aws.topic_arn, Message=json.dumps({"Records": [record]})
-        )
-
-
-def codec_of(path) -> str:
-    command = ["ffprobe", "-v", "error", "-select_streams", "v:0"]
-    command += ["-show_entries", "stream=codec_name", "-of", "csv=p=0", str(path)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def test_poison_is_a_dead_letter_with_class_and_reason_at_its_first_receive(farm, scratch) -> None:
-    upload(farm, "TODO/all/poison.mp4", b"this is not a clip\n" * 50)
-    farm.put_body("hevc", '{"forged": true}')
-
-    work_off(farm, worker(farm, scratch))
-
-    letters = list(farm.backend.queues["hevc"].dead_letters(Selection()))
-    found = {letter.failure_class: letter for letter in letters}
-    assert set(found) == {FailureClass.UNREADABLE, FailureClass.MESSAGE}
-    assert {letter.attempts for letter in letters} == {1}
-    assert all(letter.reason for letter in letters)
-    (record,) = farm.backend.ledger.jobs(JobFilter(profile="hevc"))
-    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.UNREADABLE)
-    assert renditions(farm) == []
-    nothing_is_left(farm, scratch)
-
-
 def planted(farm: Farm, fence: str, key: str) -> str:
     """Put somebody's object in the place of the one rendition to come; return the job's id."""
     (source,) = farm.backend.store.sources("TODO/")
@@ -214,33 +139,6 @@ def test_a_fence_that_the_ledger_never_granted_ends_the_job_once_and_says_what_t
     nothing_is_left(farm, scratch)
 
 
-def test_a_redrive_after_the_fix_completes_what_was_refused(farm, clip, scratch) -> None:
-    strict = PROFILES["hevc"].model_copy(update={"bounds": Bounds(max_pixels=64 * 64)})
-    upload(farm, "TODO/hevc/video.mp4", clip.read_bytes())
-    work_off(farm, worker(farm, scratch, strict))
-    assert renditions(farm) == []
-    order = RedriveRequest(DeadLetterFilter(), who="tester", why="profile fixed")
-
-    found = list(redrive(farm.backend, order, clock=farm.clock, stop=threading.Event()))
-
-    assert [item.result for item in found] == [RedriveResult.REDRIVEN]
-    work_off(farm, worker(farm, scratch))
-    assert renditions(farm) == ["DONE/hevc/video.mp4.mp4"]
-    assert farm.backend.queues["hevc"].depth().dead == 0
-    nothing_is_left(farm, scratch)
-
-
-def test_only_the_profile_whose_folder_it_is_takes_an_upload(farm, clip, scratch) -> None:
-    upload(farm, "TODO/small/video.mp4", clip.read_bytes())
-
-    work_off(farm, worker(farm, scratch))
-    assert renditions(farm) == []
-    work_off(farm, worker(farm, scratch, PROFILES["small"]), "small")
-
-    assert renditions(farm) == ["DONE/small/video.mp4.mp4"]
-    nothing_is_left(farm, scratch)
-
-
 def test_a_presigned_form_uploads_and_a_presigned_url_reads(farm, clip, scratch) -> None:
     import urllib.request
     from urllib.parse import urlsplit
@@ -256,21 +154,6 @@ def test_a_presigned_form_uploads_and_a_presigned_url_reads(farm, clip, scratch)
     assert urlsplit(url).query
     with urllib.request.urlopen(url) as answer:
         assert len(answer.read()) == farm.backend.store.stat(rendition).size
-
-
-def test_an_upload_by_the_store_is_worked_on_once(farm, clip, scratch) -> None:
-    stop = threading.Event()
-    source = farm.backend.store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
-    farm.backend.task_publisher.publish(source, ["hevc"], announced=farm.backend.announces_uploads)
-    assert farm.backend.queues["hevc"].depth().ready == 1
-
-    work_off(farm, worker(farm, scratch))
-    again = farm.backend.store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
-    farm.backend.task_publisher.publish(again, ["hevc"], announced=True)
-
-    assert again == source
-    assert farm.backend.queues["hevc"].depth().ready == 0
-    assert len(renditions(farm)) == 1
 
 
 def test_bytes_that_were_uploaded_before_hevcq_knew_them_are_queued_by_hevcq(farm, clip) -> None:

@@ -148,20 +148,6 @@ def test_a_death_while_memory_ran_out_is_a_crash_but_not_over_a_restart(
     assert Run(sent).start().crashes == crashes
 
 
-@pytest.mark.parametrize("content", [b"", b"12\n", b"\xff\xfe", b"1 2 x\n"])
-def test_the_file_of_an_earlier_release_tells_no_crash(
-    sent, folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    run = Run(sent)
-    run.start()
-    run.kill()
-    (file,) = (folder / "processes").glob("*.alive")
-    file.write_bytes(content)
-    monkeypatch.setattr(processes, "oom_kills", lambda: 99)
-
-    assert Run(sent).start().crashes == 0
-
-
 @pytest.mark.parametrize(
     ("text", "count"),
     [("pgfault 1\noom_kill 7\n", 7), ("pgfault 1\n", None), ("oom_kill x\n", None), (None, None)],

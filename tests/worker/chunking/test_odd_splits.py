@@ -126,24 +126,6 @@ def test_a_join_whose_store_hands_out_no_file_waits_for_a_better_moment(farm):
     assert farm.until_settled(source).state is JobState.DONE
 
 
-def test_a_part_whose_report_is_gone_is_made_again_alone(farm):
-    source = farm.chunked()
-    farm.store.delete(farm.chunks(source)[2].rendition.certificate_key)
-
-    record = farm.until_settled(source)
-
-    assert (record.state, record.do_not_split_reason) == (JobState.DONE, "")
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
-
-
-def test_a_part_that_is_recorded_as_done_without_an_object_is_made_again(farm):
-    source = farm.chunked()
-    farm.ledger._write(farm.chunks(source)[0], rendition=None)
-
-    assert farm.until_settled(source).state is JobState.DONE
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
-
-
 def test_a_job_that_comes_back_once_all_chunks_are_done_sends_the_join_again(farm):
     source = farm.submit()
     assert farm.killed_at("ledger.mark_enqueued:before")

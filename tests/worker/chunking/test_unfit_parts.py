@@ -8,7 +8,6 @@ import pytest
 from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState, TaskKind
 from hevcq.domain.verdict import Bury, FailureClass, Release
-from hevcq.errors import SourceDamaged
 from support.fakes.videofarm import CHUNKS, VideoFarm
 
 
@@ -51,21 +50,6 @@ def test_frames_of_a_source_that_was_replaced_while_they_were_encoded_are_not_ke
     assert handled.verdict.failure_class is FailureClass.CHANGED
     assert farm.record(source).state is JobState.DEAD
     assert farm.store.published == []
-
-
-def test_a_part_whose_bytes_are_not_those_recorded_is_made_again_alone(farm):
-    source = farm.chunked()
-    second = farm.chunks(source)[1].rendition.key
-    there = farm.store.stat(second)
-    # What the encoder alone would take for the part
-    farm.store.put(second, farm.store.content(second) + b"!", metadata=dict(there.metadata))
-
-    farm.handle()
-
-    assert [part.state for part in farm.chunks(source)].count(JobState.QUEUED) == 1
-    record = farm.until_settled(source)
-    assert (record.state, record.do_not_split_reason) == (JobState.DONE, "")
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
 
 
 def test_a_joined_video_with_other_frames_than_the_plan_is_never_seen(farm):
@@ -186,17 +170,3 @@ def test_a_chunk_of_an_older_split_has_a_later_one_announced_whose_own_message_i
     farm.queue.send([old])
 
     assert farm.until_settled(source).state is JobState.DONE
-
-
-def test_a_chunks_letter_that_the_service_moved_back_starts_its_dead_job_anew(farm):
-    source = farm.split()
-    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
-    assert farm.until_settled(source).state is JobState.DEAD
-    (letter,) = farm.letters()
-    assert letter.task.kind is TaskKind.CHUNK
-    assert farm.queue.redrive(letter)
-
-    farm.do(replace(farm.receive(), from_dlq=True))
-
-    assert farm.until_settled(source).state is JobState.DONE
-    assert farm.letters() == []
