@@ -30,7 +30,8 @@ VIDEO = Path("/videos/a.mp4")
 
 
 def settle_targets(items, where, inspect_target, why_not=lambda *_: ""):
-    return decide_.settle_targets(items, where, inspect_target, why_not)
+    targets = decide_.Targets(where, inspect_target, why_not)
+    return [targets.settled(item) for item in items]
 
 
 def job(state: JobState, reason: str = "") -> JobRecord:

@@ -151,20 +151,6 @@ def test_an_unknown_job_id_is_a_file_name(bench: Bench) -> None:
     assert list(jobs_named(bench.backend, "0" * 32, bench.catalog)) == []
 
 
-def test_the_job_of_a_video_that_was_moved_is_found_at_its_new_path_once(bench: Bench) -> None:
-    bench.backend = memory_backend(bench.clock)
-    bench.wire()
-    job = bench.queue(bench.video())
-    new = bench.media / "renamed.mp4"
-
-    assert [j.job_id for j in jobs_named(bench.backend, str(bench.media), bench.catalog)] == [
-        job.job_id
-    ]
-    (bench.media / "a.mp4").rename(new)
-    assert list(jobs_named(bench.backend, str(new))) == []
-    assert [j.job_id for j in jobs_named(bench.backend, str(new), bench.catalog)] == [job.job_id]
-
-
 def test_a_placement_whose_job_the_ledger_forgot_names_no_job(bench: Bench) -> None:
     bench.backend = memory_backend(bench.clock)
     bench.wire()

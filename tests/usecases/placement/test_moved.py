@@ -24,7 +24,6 @@ from hevcq.usecases.operations.reprocess import (
     cancel,
     reprocess,
 )
-from hevcq.usecases.operations.status import jobs_of
 from hevcq.usecases.placement.recover import recover
 from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from support.fakes.backend import HEVC
@@ -176,38 +175,6 @@ def test_segments_of_equal_size_and_time_are_no_copies_of_one_another(library: L
     assert library.item("2.mkv").disposition is Disposition.QUEUE
 
 
-def named(library: Library, path: Path) -> set[str]:
-    bench = library.bench
-    found = jobs_of(bench.backend, bench.catalog, [str(path)])
-    return {Path(job.source.key).name for job in found}
-
-
-@pytest.mark.parametrize("ingested", [False, True], ids=["not seen there", "ingested there"])
-def test_jobs_are_found_by_the_present_path_of_a_moved_video(
-    done: Library, *, ingested: bool
-) -> None:
-    done.move()
-    if ingested:
-        done.ingest()
-
-    assert named(done, done.root / "tv/a.mkv") == {"a.mkv"}
-    assert named(done, done.root) == ({"a.mkv", "b.mkv"} if ingested else set())
-    assert named(done, done.root.with_name("elsewhere")) == set()
-
-
-def test_a_moved_video_is_cancelled_and_queued_again_by_its_present_path(library: Library) -> None:
-    library.put("a.mkv", b"first" * 100)
-    library.ingest(work=False)
-    library.move()
-    bench, names = library.bench, [str(library.root / "a.mkv")]
-
-    (ended,) = cancel(bench.backend, CancelRequest(names), bench.catalog)
-    (again,) = reprocess(bench.backend, ReprocessRequest(names), bench.catalog)
-
-    assert ended.result is CancelResult.CANCELLED
-    assert again.job.job_id == ended.job.job_id
-
-
 def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path(
     library: Library,
 ) -> None:
@@ -217,6 +184,11 @@ def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path
 
     library.move()
 
+    assert library.ingest(work=False) == {}
+    bench, names = library.bench, [str(library.root / "a.mkv")]
+    (ended,) = cancel(bench.backend, CancelRequest(names), bench.catalog)
+    (again,) = reprocess(bench.backend, ReprocessRequest(names), bench.catalog)
+    assert (ended.result, again.job.job_id) == (CancelResult.CANCELLED, job.job_id)
     assert library.ingest() == {"placed": 1}
     (same,) = library.bench.backend.ledger.jobs(JobFilter())
     assert (same.job_id, same.state) == (job.job_id, JobState.DONE)
@@ -334,42 +306,35 @@ def test_another_video_of_the_same_size_is_not_taken_for_the_restored_one(tmp_pa
     assert library.item("b.mp4").disposition is Disposition.QUEUE
 
 
-@pytest.mark.parametrize("changed", [False, True], ids=["rendition in place", "file replaced"])
-def test_after_an_old_database_came_back_its_jobs_are_done_or_reported_and_no_dead_letters(
-    library: Library, *, changed: bool
-) -> None:
+def test_job_of_a_file_that_was_replaced_since_ends_as_skipped(library: Library) -> None:
     path = library.put("a.mkv", b"first" * 100)
     library.ingest(work=False)
     (job,) = library.bench.backend.ledger.jobs(JobFilter())
-    # What the lost database knew: another data folder's work stands for it.
-    if changed:
-        path.write_bytes(b"replaced since" * 50)
-    else:
-        later = library.bench.folder / "later"
-        later.mkdir()
-        old, library.bench = library.bench, Bench(later, where=library.bench.where)
-        assert library.ingest() == {"placed": 1}
-        library.bench = old
+    path.write_bytes(b"replaced since" * 50)
 
-    ended = library.ingest(work=False)
+    assert library.ingest(work=False) == {"skipped": 1}
 
-    found = library.bench.backend.ledger.get(job.job_id)
-    assert found is not None
-    assert found.state is JobState.SKIPPED
-    assert ended == ({"skipped": 1} if changed else {"done_earlier": 1})
-    queued = [
-        j for j in library.bench.backend.ledger.jobs(JobFilter()) if j.state is JobState.QUEUED
-    ]
-    assert len(queued) == changed
+    states = {each.job_id: each.state for each in library.bench.backend.ledger.jobs(JobFilter())}
+    assert states.pop(job.job_id) is JobState.SKIPPED
+    assert list(states.values()) == [JobState.QUEUED]
 
 
-@pytest.mark.parametrize("moved", [False, True])
+def test_job_that_another_data_folder_finished_meanwhile_ends_well(library: Library) -> None:
+    library.put("a.mkv", b"first" * 100)
+    library.ingest(work=False)
+    later = library.bench.folder / "later"
+    later.mkdir()
+    old, library.bench = library.bench, Bench(later, where=library.bench.where)
+    assert library.ingest() == {"placed": 1}
+    library.bench = old
+
+    assert library.ingest() == {"done_earlier": 1}
+    assert [p.name for p in sorted(library.root.glob("*.m*"))] == ["a.hevc.mp4", "a.mkv"]
+
+
 def test_what_is_to_be_made_again_is_encoded_although_its_rendition_is_in_place(
-    done: Library, *, moved: bool
+    done: Library,
 ) -> None:
-    if moved:
-        done.move()
-        done.ingest()
     (job, _) = done.bench.backend.ledger.jobs(JobFilter())
     assert done.bench.backend.task_publisher.requeue(job, who="me", why="better recipe")
     name = "tv/a.mkv" if job.source.key.endswith("a.mkv") else "tv/b.mkv"

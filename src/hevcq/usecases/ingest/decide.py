@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
@@ -215,28 +215,30 @@ def _made_again(placement: Placement, job: JobRecord) -> bool:
     return placement.sha256 not in {"", job.rendition.sha256}
 
 
-def settle_targets(
-    items: Iterable[Item], where: Destination, inspect_target: InspectTarget, why_not: WhyNotOurs
-) -> list[Item]:
-    """Return the items with targets that clash neither with each other nor with existing files.
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Gives the items of one ingest targets that clash neither with each other nor with other files."""
 
-    If two sources share a target, the later one's keeps the whole source name, also where the
-    first's rendition exists already. A new job whose target is an unrelated file is refused before
-    it is encoded.
-    """
-    taken: dict[str, Path] = {}
-    result = []
-    for item in items:
+    where: Destination
+    inspect_target: InspectTarget
+    why_not: WhyNotOurs
+    taken: dict[str, Path] = field(default_factory=dict)
+
+    def settled(self, item: Item) -> Item:
+        """Return the item with its target, or refused.
+
+        If two sources share a target, the later one's keeps the whole source name, also where the
+        first's rendition exists already. A new job whose target is an unrelated file is refused
+        before it is encoded.
+        """
         if item.disposition not in TO_PROCESS or item.target is None:
-            result.append(item)
-            continue
-        settled = _untangled(item, where, taken)
+            return item
+        settled = _untangled(item, self.where, self.taken)
         if settled.target is not None:
-            settled = _free(settled, settled.target, where, inspect_target, why_not)
+            settled = _free(settled, settled.target, self.where, self.inspect_target, self.why_not)
             if settled.disposition is not Disposition.REFUSE and settled.target is not None:
-                taken[_fold(settled.target)] = item.path
-        result.append(settled)
-    return result
+                self.taken[_fold(settled.target)] = item.path
+        return settled
 
 
 def _untangled(item: Item, where: Destination, taken: Mapping[str, Path]) -> Item:
@@ -340,7 +342,7 @@ class IngestPlan:
 
 
 def with_forecast(
-    items: Sequence[Item],
+    items: Iterable[Item],
     rates: Rates,
     cores: float,
     workers: int,

@@ -35,11 +35,11 @@ from hevcq.usecases.ingest.decide import (
     Item,
     Known,
     OwnRendition,
+    Targets,
     UnusableFile,
     Video,
     decide,
     placements_by_source,
-    settle_targets,
     with_forecast,
 )
 from hevcq.usecases.ingest.destinations import Destination, TargetState
@@ -58,7 +58,7 @@ from hevcq.usecases.ingest.uploader import Uploader
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import placement_lock
-from hevcq.usecases.placement.moved import RenditionFinder, at_its_new_path, moved_placement
+from hevcq.usecases.placement.moved import SeenRenditions, at_its_new_path, moved_placement
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.text import printable
 
@@ -136,24 +136,24 @@ class Ingest:
         self._emit_event(EventName.SCAN_STARTED)
         known = placements_by_source(self._placements())
         listed = list(self._listed(found))
-        finder = RenditionFinder(_renditions(listed), stop or threading.Event())
-        items = [item for each in listed for item in self._items(each, known, finder)]
-        request = self._request
+        renditions = SeenRenditions(_renditions(listed), FileSystem(stop))
+        items = [item for each in listed for item in self._items(each, known, renditions)]
         live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
-        items.extend(self._unplaced(live))
+        items.extend(self._left(live))
+        request = self._request
         certificates = Certificates(request.roots)
-        items.extend(self._outdated({item.job_id for item in items}))
-        settle = partial(self._settled, certificates)
-        if request.where.mode is not Mode.REPLACE:
-            items = [self._in_place(item, lambda one: settle([one])[0]) for item in items]
-        settled = settle(items)
+        targets = Targets(
+            request.where,
+            lambda path, source, size: self._inspect_target(path, source, size, certificates),
+            partial(why_not_ours, self._proofs, certificates),
+        )
         undone = UndoneOriginals(FileSystem(stop))
-        settled = [
-            self._undone(item, undone)
+        settled = (
+            self._undone(targets.settled(item), undone)
             if request.where.mode is Mode.REPLACE
-            else self._renamed(item, certificates, finder)
-            for item in settled
-        ]
+            else self._done_before(targets.settled(item), certificates, renditions)
+            for item in items
+        )
         plan = with_forecast(
             settled, request.rates, request.cores, request.workers, request.machine, request.busy
         )
@@ -168,14 +168,6 @@ class Ingest:
         )
         return plan
 
-    def _settled(self, certificates: Certificates, items: Sequence[Item]) -> list[Item]:
-        return settle_targets(
-            items,
-            self._request.where,
-            lambda path, source, size: self._inspect_target(path, source, size, certificates),
-            partial(why_not_ours, self._proofs, certificates),
-        )
-
     def waiting(self) -> list[Item]:
         """Return the items queued earlier below the roots and not in place yet."""
         items = self._items_of(self._placements(UNPLACED))
@@ -189,25 +181,34 @@ class Ingest:
         roots = self._request.roots
         return any(placement.source == root or root in placement.source.parents for root in roots)
 
-    def _unplaced(self, planned: set[str]) -> list[Item]:
-        """Return finished renditions not in place whose source a scan no longer finds: it was moved, or
-        a kill came between a replace and its record."""
-        found = []
+    def _left(self, live: set[str]) -> Iterator[Item]:
+        """Yield what earlier commands left below the roots and this scan does not explain.
+
+        A finished rendition not in place, whose source is gone: it was moved, or a kill came between a
+        replace and its record. And a waiting job whose video is another one now: no worker can do it.
+        """
         again = [p for p in self._collector.made_again() if self._below(p)]
         for item in (*self.waiting(), *self._items_of(again)):
-            if item.job_id not in planned:
-                job = self._ports.backend.ledger.get(item.job_id)
-                if job is not None and job.state is JobState.DONE:
-                    found.append(
-                        replace(item, disposition=Disposition.COLLECT, reason=NOT_IN_PLACE)
-                    )
-        return found
+            job = self._ports.backend.ledger.get(item.job_id)
+            if job is None or item.job_id in live:
+                continue
+            if job.state is JobState.DONE:
+                yield replace(item, disposition=Disposition.COLLECT, reason=NOT_IN_PLACE)
+            elif job.state is JobState.QUEUED and _is_another_file(item):
+                yield replace(
+                    item,
+                    disposition=Disposition.SKIP,
+                    reason="Queued before this file was replaced; no longer needed.",
+                    moved=item.placement,
+                    placement=None,
+                )
 
     def collect_finished(self, stop: threading.Event) -> None:
         """Put finished renditions in place once; others stay queued, unmentioned."""
-        for item in self._unplaced(set()):
+        for item in self._left(set()):
             job = self._ports.backend.ledger.get(item.job_id)
-            if job is not None and not stop.is_set():
+            collects = item.disposition is Disposition.COLLECT
+            if job is not None and collects and not stop.is_set():
                 self.tracker.add(Queued(item, job))
         self.tracker.step(stop)
         self.tracker.leave()
@@ -269,7 +270,7 @@ class Ingest:
         self,
         found: Video | UnusableFile | OwnRendition,
         known: Mapping[tuple[Path, str], list[Placement]],
-        finder: RenditionFinder,
+        renditions: SeenRenditions,
     ) -> list[Item]:
         if isinstance(found, OwnRendition):
             return []
@@ -279,7 +280,7 @@ class Ingest:
         items = []
         for profile in self._request.profiles:
             here = known.get((found.path, profile.name), [])
-            facts = self._known(found, here, finder) or self._moved(found, profile.name, finder)
+            facts = self._known(found, here, renditions) or self._moved(found, profile.name)
             facts = self._compared(facts)
             plan = self._request.planner(profile, found.info)
             item = decide(found, profile, plan, facts, self._request.where)
@@ -292,39 +293,34 @@ class Ingest:
         return items
 
     def _known(
-        self, video: Video, placements: Sequence[Placement], finder: RenditionFinder
+        self, video: Video, placements: Sequence[Placement], renditions: SeenRenditions
     ) -> Known | None:
+        """Return what is known of a video at its path, and where its placed rendition is now."""
         for placement in placements:
-            if same_bytes(placement.fingerprint, video.fingerprint):
-                job = self._ports.backend.ledger.get(placement.job_id)
-                return self._with_rendition(Known(placement, job), video, finder)
+            if not same_bytes(placement.fingerprint, video.fingerprint):
+                continue
+            job = self._ports.backend.ledger.get(placement.job_id)
+            if os.path.lexists(placement.target):
+                return Known(placement, job)
+            there = None
+            if placement.state is PlacementState.PLACED and job is not None and job.rendition:
+                there = renditions.find(job.rendition.size, placement.sha256)
+            if there is None:
+                return Known(placement, job, gone=True)
+            return Known(replace(placement, target=there), job, moved=placement)
         return None
 
-    def _moved(self, video: Video, profile: str, finder: RenditionFinder) -> Known:
-        """Return what is known of a video under the path that it had before."""
-        found = moved_placement(self._ports.catalog, video.path, video.fingerprint, profile)
-        job = None if found is None else self._ports.backend.ledger.get(found.placement.job_id)
-        if found is None or job is None:
+    def _moved(self, video: Video, profile: str) -> Known:
+        """Return what is known of a video that was renamed, moved or copied while its job waits."""
+        was = moved_placement(self._ports.catalog, video.path, video.fingerprint, profile)
+        job = None if was is None else self._ports.backend.ledger.get(was.job_id)
+        if was is None or job is None:
             return Known()
-        ended = job.state in {JobState.DONE, JobState.SKIPPED}
-        if not ended and not found.exact and job.source.bucket == LIBRARY_BUCKET:
-            return Known(moved=found.placement)  # the job's own file is gone: queue the copy
-        here = at_its_new_path(found.placement, video.path, video.root, video.fingerprint)
-        return self._with_rendition(Known(here, job, moved=found.placement), video, finder)
-
-    @staticmethod
-    def _with_rendition(known: Known, video: Video, finder: RenditionFinder) -> Known:
-        """Add where the placed rendition is now: at its target, renamed or moved too, or gone."""
-        placement, job = known.placement, known.job
-        if placement is None or (known.moved is None and os.path.lexists(placement.target)):
-            return known
-        was = placement if known.moved is None else known.moved
-        there = None
-        if placement.state is PlacementState.PLACED and job is not None and job.rendition:
-            there = finder.find(was, job.rendition.size, video.path)
-        if there is None:
-            return replace(known, gone=not os.path.lexists(placement.target))
-        return replace(known, placement=replace(placement, target=there), moved=was)
+        copied = not same_bytes(was.fingerprint, video.fingerprint)
+        if copied and job.state is JobState.QUEUED and job.source.bucket == LIBRARY_BUCKET:
+            return Known(moved=was)  # the job's own file is gone: queue the copy
+        here = at_its_new_path(was, video.path, video.root, video.fingerprint)
+        return Known(here, job, moved=was)
 
     def _undone(self, item: Item, undone: UndoneOriginals) -> Item:
         """Return an item to encode as done if a person brought its original back, unless he names the
@@ -338,17 +334,19 @@ class Ingest:
         reason = "Undone on request; name this file itself to replace it again."
         return replace(item, disposition=Disposition.DONE, reason=reason)
 
-    def _renamed(self, item: Item, certificates: Certificates, finder: RenditionFinder) -> Item:
+    def _done_before(
+        self, item: Item, certificates: Certificates, renditions: SeenRenditions
+    ) -> Item:
         """Return an item to encode as done if this library has its rendition under another name.
 
-        By the certificates alone: the data folder that made it may be another one.
+        By the certificates alone: the library may have been moved, and the data folder be another one.
         """
         if item.disposition is not Disposition.QUEUE or item.profile is None:
             return item
         for proof in certificates.of_source(item.path, item.size):
             mine = proof.profile == item.profile.name and not still_there(proof, item.path)
             if mine and is_source(proof, item.path, item.size):
-                place = finder.by_content(proof.rendition_size, proof.rendition_sha256)
+                place = renditions.find(proof.rendition_size, proof.rendition_sha256)
                 if place is not None and not self._proofs.why_not_proven(proof, item.path, place):
                     reason = f"Done earlier: {printable(place)}."
                     return replace(item, disposition=Disposition.DONE, reason=reason, target=place)
@@ -384,46 +382,6 @@ class Ingest:
         )
         if isinstance(claim, Granted):
             backend.ledger.skip(job_id, claim.fence, words)
-
-    def _outdated(self, planned: set[str]) -> list[Item]:
-        """Return the jobs below the roots whose video is another one now, as after an old database was
-        restored: no worker can do them, and their video is planned as it is."""
-        found = []
-        for item in self.waiting():
-            mark = item.fingerprint
-            if item.job_id in planned or mark is None:
-                continue
-            job = self._ports.backend.ledger.get(item.job_id)
-            try:
-                now = fingerprint_of(os.lstat(item.path))
-            except OSError:
-                continue  # missing: it may come back with its disk
-            if job is not None and job.state is JobState.QUEUED and not same_bytes(now, mark):
-                words = "Queued before this file was replaced; no longer needed."
-                found.append(
-                    replace(
-                        item,
-                        disposition=Disposition.SKIP,
-                        reason=words,
-                        moved=item.placement,
-                        placement=None,
-                    )
-                )
-        return found
-
-    def _in_place(self, item: Item, settle: Callable[[Item], Item]) -> Item:
-        """Return a queued job as done if its rendition is in place, as after an old database was
-        restored; `settle` decides as for a new job. What is to be made again is not done."""
-        if item.disposition is not Disposition.JOIN or item.moved is not None:
-            return item
-        job = self._ports.backend.ledger.get(item.job_id)
-        known = self._ports.catalog.placement(item.job_id)
-        waits = known is not None and known.state in UNPLACED
-        if job is None or job.state is not JobState.QUEUED or known is None or not waits:
-            return item
-        tried = settle(replace(item, disposition=Disposition.QUEUE))
-        done = tried.disposition is Disposition.DONE
-        return replace(tried, moved=known, placement=None) if done else item
 
     def _compared(self, known: Known) -> Known:
         """Add why a rendition that is still in place no longer has the bytes that were put there."""
@@ -461,6 +419,15 @@ def _renditions(
         elif isinstance(each, Video) and found_mark(each.info) is not None:
             found.setdefault(each.fingerprint.size, []).append(each.path)
     return found
+
+
+def _is_another_file(item: Item) -> bool:
+    """Return whether another file is at an item's path now. A missing one may come back with its disk."""
+    try:
+        now = fingerprint_of(os.lstat(item.path))
+    except OSError:
+        return False
+    return item.fingerprint is not None and not same_bytes(now, item.fingerprint)
 
 
 def item_of(placement: Placement, profile: Profile) -> Item:

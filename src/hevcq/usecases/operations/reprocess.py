@@ -27,7 +27,6 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
-from hevcq.usecases.placement.moved import recorded_at
 from hevcq.util.log import get_logger
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
@@ -191,9 +190,8 @@ def jobs_named(backend: Backend, name: str, catalog: Catalog | None = None) -> I
             yield job
     if catalog is None or name.startswith(f"{INBOX}/"):
         return
-    for known in recorded_at(catalog, _absolute(name)):
-        record = None if known in seen else backend.ledger.get(known)
-        seen.add(known)
+    for placement in catalog.placements(under=_absolute(name)):
+        record = None if placement.job_id in seen else backend.ledger.get(placement.job_id)
         if record is not None:
             yield record
 
