@@ -27,8 +27,8 @@ from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ports.encoder import Encoder, EncodeRequest, SetReport, SetRequest, VerifyRequest
 from hevcq.util.log import get_logger
 
-UNSCALED = (640, 360)
-"""Width and height of the clip for a profile that does not scale."""
+BOX = (480, 270)
+"""Width and height that a self-test scales to, where its profile scales: 2160p would take ten seconds."""
 OTHER_BUILD = (
     "Its videos wait. Install another ffmpeg, or set HEVCQ_FFMPEG and HEVCQ_FFPROBE to it."
 )
@@ -81,12 +81,8 @@ def self_test(encoder: Encoder, profile: Profile, folder: Path, stop: threading.
     A profile whose policies refuse the clip itself is not tested: its gates judge each job. Raises
     Stopped and other interruptions, which say nothing of ffmpeg.
     """
-    clip = folder / "clip.mp4"
-    encoder.write_test_clip(clip, profile)
-    # What the clip is worth says nothing of ffmpeg.
-    gates = profile.gates.model_copy(update={"minimum_saving": None, "review_below": 0.0})
-    video = profile.video.model_copy(update={"skip_codecs": ()})
-    tested = profile.model_copy(update={"gates": gates, "video": video})
+    clip, tested = folder / "clip.mp4", _for_a_clip(profile)
+    encoder.write_test_clip(clip, tested)
     try:
         _encode_and_verify(encoder, tested, clip, stop)
     except Interruption:
@@ -98,6 +94,14 @@ def self_test(encoder: Encoder, profile: Profile, folder: Path, stop: threading.
             f"ffmpeg cannot make the profile {profile.name} on this machine: {why}",
             remedy=OTHER_BUILD,
         ) from error
+
+
+def _for_a_clip(profile: Profile) -> Profile:
+    """Return the profile without what says nothing of ffmpeg: what the clip is worth, and its size."""
+    gates = profile.gates.model_copy(update={"minimum_saving": None, "review_below": 0.0})
+    box = dict(zip(("max_width", "max_height"), BOX, strict=True)) if _box(profile) else {}
+    video = profile.video.model_copy(update={"skip_codecs": (), **box})
+    return profile.model_copy(update={"gates": gates, "video": video})
 
 
 def _encode_and_verify(
@@ -179,10 +183,15 @@ def write_test_clip(tools: FfmpegTools, target: Path, profile: Profile) -> None:
 
 def _clip_size(profile: Profile) -> tuple[int, int]:
     """Return a size that the profile scales down, since it skips a picture that fits its box."""
+    width, height = _box(profile) or BOX
+    return width * 4 // 3 // 2 * 2, height * 4 // 3 // 2 * 2
+
+
+def _box(profile: Profile) -> tuple[int, int] | None:
     video = profile.video
     if video.max_width is None or video.max_height is None:
-        return UNSCALED
-    return video.max_width * 4 // 3 // 2 * 2, video.max_height * 4 // 3 // 2 * 2
+        return None
+    return video.max_width, video.max_height
 
 
 def _no_clip(why: str) -> WorkerUnfit:
