@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.domain.job import JobState
 from hevcq.domain.videos.record import VideoStatus
-from hevcq.errors import BadUpload, Conflict, NoSuchVideo, Unavailable, UsageError
+from hevcq.errors import BadUpload, Conflict, NoSuchVideo, Unavailable
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh, rows, settled_rows
@@ -79,22 +79,6 @@ def test_a_record_that_changed_meanwhile_is_read_again(bench: VideoBench) -> Non
     meanwhile(bench, lambda: bench.farm.change(bench.now(video), title="Renamed"))
     assert refresh(bench.farm, video).title == "Renamed"
     assert refresh(bench.farm, bench.now(video)).status is VideoStatus.DONE
-
-
-def test_nothing_is_repeated_where_nothing_failed(bench: VideoBench) -> None:
-    video = bench.done()
-    with pytest.raises(UsageError, match="No format of this video failed"):
-        manage.retry(bench.farm, video, "ann")
-    assert bench.now(video).status is VideoStatus.DONE
-
-
-def test_publishing_twice_keeps_the_address_and_unpublishing_twice_is_harmless(
-    bench: VideoBench,
-) -> None:
-    video = manage.publish(bench.farm, bench.upload())
-    assert manage.publish(bench.farm, video) == video
-    private = manage.unpublish(bench.farm, video)
-    assert manage.unpublish(bench.farm, private) == private
 
 
 def test_a_video_that_changes_while_it_is_deleted_is_deleted(bench: VideoBench) -> None:

@@ -51,20 +51,6 @@ def test_a_video_is_done_when_every_profile_is(bench: VideoBench) -> None:
     assert bench.farm.videos.usage("ann").size == len(CLIP) + made
 
 
-def test_what_a_format_lacks_of_its_upload_is_reported(bench: VideoBench) -> None:
-    video = bench.upload()
-    bench.encoder.trimmed = (CLIP, ("8 pictures are left out.",))
-    bench.work("hevc")
-    bench.encoder.trimmed = None
-    bench.work("720p")
-    look_after(bench.farm)
-
-    said = {row.profile: row.notices for row in rows(bench.farm, bench.now(video))}
-
-    assert "8 pictures are left out." in said["hevc"]
-    assert "8 pictures are left out." not in said["720p"]
-
-
 def test_a_failure_is_reported_with_its_class_and_what_to_do(bench: VideoBench) -> None:
     video = bench.upload()
     bench.encoder.errors["probe"] = [DAMAGED]
@@ -129,6 +115,7 @@ def test_a_public_address_ends_when_the_video_becomes_private(bench: VideoBench)
 
     hidden = manage.unpublish(bench.farm, shown)
     assert hidden.visibility is Visibility.PRIVATE
+    assert manage.unpublish(bench.farm, hidden) == hidden
     assert bench.farm.videos.by_slug(shown.slug) is None
     assert manage.publish(bench.farm, hidden).slug != shown.slug
 

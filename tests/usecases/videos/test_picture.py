@@ -133,15 +133,3 @@ def test_the_poster_of_a_set_is_the_picture(
     assert pictures.find(bench.farm, video) == b"", "one file has no poster"
     video = video.model_copy(update={"renditions": (file, of_set)})
     assert pictures.find(bench.farm, video) == found
-
-
-def test_of_many_that_cannot_be_pictured_only_some_are_remembered(
-    bench: VideoBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(picture, "MOST_FAILED", 1)
-    blind = Camera(b"")
-    pictures, videos = Pictures(blind, tmp_path), [bench.upload(), bench.upload()]
-    for video in (*videos, *videos):
-        assert pictures.make(bench.farm, video) == b""
-
-    assert blind.taken == 3

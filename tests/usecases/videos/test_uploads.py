@@ -173,14 +173,6 @@ def test_a_name_that_cannot_own_videos_is_told_so(bench: VideoBench, owner: str)
         bench.request(owner)
 
 
-def test_one_client_at_a_time_sends(bench: VideoBench) -> None:
-    video = bench.request()
-    with bench.farm.files.receive(video), pytest.raises(Conflict):
-        bench.send(video)
-    with bench.farm.files.receive(video), pytest.raises(Conflict):
-        bench.farm.files.discard(video)
-
-
 def test_an_unfinished_upload_expires_and_gives_its_room_back(bench: VideoBench) -> None:
     video = bench.request()
     bench.send(video, CLIP[:5])

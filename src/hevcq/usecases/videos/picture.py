@@ -24,7 +24,6 @@ WIDTH, SMALL = 640, 192
 MOST_KEPT = 1000
 """Pictures of jobs' sources that are kept: some 5 MiB."""
 MOST_BYTES = 4 << 20
-MOST_FAILED = 10_000
 
 
 class Pictures:
@@ -98,7 +97,7 @@ class Pictures:
                 return made
         except (HevcqError, OSError) as error:
             get_logger().info("no_picture", of=name, reason=str(error))
-        self._give_up(name)
+        self._failed.add(name)
         return made
 
     def _still(self, store: Store, source: Source, width: int) -> bytes:
@@ -106,10 +105,6 @@ class Pictures:
         self._scratch.mkdir(parents=True, exist_ok=True)
         with store.stream(source, self._scratch, moved=lambda _n: None, stop=stop) as there:
             return self._encoder.still(there.location, width=width, stop=stop)
-
-    def _give_up(self, name: str) -> None:
-        if len(self._failed) < MOST_FAILED:
-            self._failed.add(name)
 
     def _place(self, source: Source) -> Path:
         return self._scratch / "sources" / f"{source.source_id}.jpg"

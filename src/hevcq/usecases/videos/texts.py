@@ -21,7 +21,6 @@ from hevcq.util.log import get_logger
 WAIT_S = 3.0
 """Seconds that a page waits for subtitles that nobody asked for before; the next one finds them."""
 MOST_BYTES = 64 << 20
-MOST_FAILED = 10_000
 DEAF = "hearing_impaired"
 
 
@@ -106,7 +105,7 @@ class TextReader:
             get_logger().info("no_subtitles", key=made.key, reason=str(error))
         with self._lock:
             self._under_way.pop(key, None)
-            if found is None and len(self._failed) < MOST_FAILED:
+            if found is None:
                 self._failed.add(key)
         return found or NONE
 
