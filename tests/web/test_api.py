@@ -17,7 +17,7 @@ from hevcq.settings.libraries import Library
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.usecases.doctor import Area, Check
 from hevcq.usecases.videos import context
-from hevcq.web.api import farm as operators
+from hevcq.web import checks
 from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope
 from hevcq.wiring.app import App
@@ -348,7 +348,7 @@ def test_programs_check_the_machine(
         raise WorkerUnfit("is missing", remedy="Install it.")
 
     bad = Check(Area.ENCODER, "ffmpeg", fails)
-    monkeypatch.setattr(operators, "machine_checks", lambda _context: [bad])
+    monkeypatch.setattr(checks, "machine_checks", lambda _context: [bad])
 
     found = as_person("op").get(f"{API}/doctor").json()
 

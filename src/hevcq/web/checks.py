@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hevcq.errors import ConfigError
 from hevcq.ports.videos import Accounts
 from hevcq.settings.web import GIB, WebSettings
-from hevcq.usecases.doctor import Area, Check
+from hevcq.usecases.doctor import Area, Check, Finding, examined, machine_checks
 from hevcq.usecases.videos.context import FARM_OPEN
 from hevcq.util.text import size
 from hevcq.web.identity.accounts import Users
@@ -18,6 +18,12 @@ from hevcq.web.identity.person import Role
 from hevcq.web.identity.session import configured_key
 from hevcq.web.shield import host_of, is_loopback
 from hevcq.wiring.app import App
+from hevcq.wiring.contexts import doctor_context
+
+
+def findings(app: App) -> list[Finding]:
+    """Return what the checks of this machine and of the page find."""
+    return list(examined([*machine_checks(doctor_context(app)), *page_checks(app)]))
 
 
 def page_checks(app: App) -> Iterator[Check]:

@@ -12,7 +12,6 @@ from hevcq.domain.job import JobRecord
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.doctor import examined, machine_checks
 from hevcq.usecases.libraries.shown import libraries_of
 from hevcq.usecases.operations import pausing
 from hevcq.usecases.operations.dead_letters import (
@@ -36,9 +35,8 @@ from hevcq.usecases.operations.savings import DAYS, savings
 from hevcq.usecases.operations.status import Here, RunningStatus, overview, reason_in_words
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
-from hevcq.web.checks import page_checks
+from hevcq.web.checks import findings
 from hevcq.web.rendering import seconds_left
-from hevcq.wiring.contexts import doctor_context
 from hevcq.wiring.notify import event_log, gathered, states
 
 router = new_router()
@@ -311,7 +309,7 @@ def list_ingests(
 @router.get("/doctor")
 def check_machine(call: Operates) -> models.FindingsOut:
     """Check this machine; this takes seconds."""
-    found = list(examined([*machine_checks(doctor_context(call.app)), *page_checks(call.app)]))
+    found = findings(call.app)
     return models.FindingsOut(
         ok=all(each.ok for each in found),
         findings=[models.FindingOut.model_validate(each, from_attributes=True) for each in found],

@@ -18,7 +18,6 @@ from hevcq.domain.keys import UPLOADS
 from hevcq.domain.videos.record import Video, is_video_id
 from hevcq.errors import HevcqError
 from hevcq.ports.event_log import INGEST_ENDED
-from hevcq.usecases.doctor import examined, machine_checks
 from hevcq.usecases.health.check import where
 from hevcq.usecases.libraries.feed import waiting, words
 from hevcq.usecases.libraries.shown import libraries_of
@@ -37,12 +36,12 @@ from hevcq.usecases.operations.reprocess import JOB_ID, CancelRequest, CancelRes
 from hevcq.usecases.operations.savings import DAYS, Savings, savings
 from hevcq.usecases.operations.status import Overview, overview
 from hevcq.util.text import size, whole
-from hevcq.web.checks import page_checks
+from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import Services, read_form, services_of
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import doctor_context, unsound_videos
+from hevcq.wiring.contexts import unsound_videos
 from hevcq.wiring.notify import gathered
 
 MAX_RUNNING = 50
@@ -93,9 +92,7 @@ async def doctor(request: Request) -> Response:
     """Run the checks of this machine and show them."""
     operator_of(request)
     app = services_of(request).app
-    found = await run_in_threadpool(
-        lambda: list(examined([*machine_checks(doctor_context(app)), *page_checks(app)]))
-    )
+    found = await run_in_threadpool(findings, app)
     return page(request, "doctor.html", findings=found)
 
 
