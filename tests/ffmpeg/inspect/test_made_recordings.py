@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import re
 import threading
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Policies
-from hevcq.errors import DiskFull, SourceDamaged, Stopped
+from hevcq.errors import DiskFull, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect import joined, recording
 from hevcq.ffmpeg.inspect import transport_stream as ts
@@ -124,12 +123,9 @@ def test_a_cut_inside_a_packet_is_trimmed_as_the_cut_after_it(
     data = b"".join(bytes([0x40, 1, 2, 3][:first]) + each for each in packets)
     path, length, facts = tmp_path / "a.ts", 188 + first, info(video(), audio())
 
-    def trimmed(place: str):
-        return recording.trim_recording(TOOLS, place, facts, tmp_path, STOP)
-
     def made(begin: int):
         path.write_bytes(data[begin:])
-        copy = recording.from_first_packet(str(path), tmp_path, trimmed, STOP)
+        copy = recording.trim_recording(TOOLS, str(path), facts, tmp_path, STOP)
         return copy and (copy.path.name, copy.path.read_bytes(), copy.notices)
 
     aligned = made(length) or ("recording.ts", data[length:], ())
@@ -140,36 +136,24 @@ def test_a_cut_inside_a_packet_is_trimmed_as_the_cut_after_it(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.ts", "recording.ts"]
 
 
-def test_what_is_wrong_with_a_cut_recording_names_it_and_a_stop_ends_its_copy(tmp_path) -> None:
-    path, stop = tmp_path / "a.ts", threading.Event()
+def test_a_copy_ends_with_a_stop_or_a_full_disk(tmp_path, probe, monkeypatch) -> None:
+    path, stop, facts = tmp_path / "a.ts", threading.Event(), info(video(), audio())
     path.write_bytes(part(1, WHOLE)[7:])
+    whole = tmp_path / "b.ts"
+    whole.write_bytes(part(1, WHOLE))
 
-    def damaged(place: str) -> None:
-        raise SourceDamaged(f"{place} is damaged.", remedy="Mend it.")
-
-    with pytest.raises(SourceDamaged, match=r"^\S+a\.ts is damaged\. Mend it\.$"):
-        recording.from_first_packet(str(path), tmp_path, damaged, stop)
-    stop.set()
-    with pytest.raises(Stopped):
-        recording.from_first_packet(str(path), tmp_path, damaged, stop)
-
-
-def test_a_copy_ends_with_a_stop_a_full_disk_or_a_source_that_became_shorter(tmp_path) -> None:
-    path, stop = tmp_path / "a.ts", threading.Event()
-    path.write_bytes(part(1, WHOLE))
-    ends = recording.Ends(0, frozenset(), {}, 99 * 188, early=0, late=0)
-    with pytest.raises(OSError, match="became shorter"), path.open("rb") as file:
-        recording._copy(file, BytesIO(), ends, (0, 188, PICTURE), stop)
-    stop.set()
-    with pytest.raises(Stopped), path.open("rb") as file:
-        recording._copy(file, BytesIO(), ends, (0, 188, PICTURE), stop)
-    with pytest.raises(Stopped):
-        ts.transport_damage(str(path), 1, stop)
-    with (
-        pytest.raises(DiskFull, match=r"The disk filled up while .*a\.ts was trimmed\."),
-        recording._copying(str(path), tmp_path / "copy.ts"),
-    ):
+    def full(*_args, **_named):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full)
+        with pytest.raises(DiskFull, match="while a recording was trimmed"):
+            recording.trim_recording(TOOLS, str(path), facts, tmp_path, stop)
+    stop.set()
+    with pytest.raises(Stopped):
+        recording.trim_recording(TOOLS, str(path), facts, tmp_path, stop)
+    with pytest.raises(Stopped):
+        ts.transport_damage(str(whole), 1, stop)
 
 
 def begun(*contents: bytes, pid: int = PICTURE) -> bytes:

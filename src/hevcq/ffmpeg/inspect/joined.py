@@ -31,7 +31,7 @@ from hevcq.ffmpeg.inputs import (
     reading,
 )
 from hevcq.ffmpeg.inspect.measure import LIMITS, read_packets
-from hevcq.ffmpeg.inspect.recording import from_first_packet, trim_recording
+from hevcq.ffmpeg.inspect.recording import trim_recording
 from hevcq.ffmpeg.inspect.transport_stream import packet_layout, pid_of, transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import FfmpegExit, decode_errors, exit_error, message_text
@@ -171,10 +171,8 @@ def whole_recording(
             " channel was changed.",
             remedy=_split(location, info, turns),
         )
-    if policies.ragged_ends == "trim" and info.format_name == "mpegts":
-        trimmed = from_first_packet(
-            location, folder, lambda place: trim_recording(tools, place, info, folder, stop), stop
-        )
+    if policies.ragged_ends == "trim":
+        trimmed = trim_recording(tools, location, info, folder, stop)
     shown = [index for index in videos if index in found.streams]
     if not shown or not (found.streams[shown[0]].jumps or found.corrupt):
         return trimmed

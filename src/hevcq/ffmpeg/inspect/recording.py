@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
-from hevcq.errors import DiskFull, MediaRefused, SourceDamaged, Stopped, is_full
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
+from hevcq.errors import DiskFull, Stopped, is_full
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.transport_stream import (
     SYNC,
@@ -84,36 +84,31 @@ def _copying(location: str, path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     except OSError as error:
         if not is_full(error):
             raise
-        raise DiskFull(f"The disk filled up while {display_name(location)} was trimmed.") from error
+        raise DiskFull("The disk filled up while a recording was trimmed.") from error
 
 
-def from_first_packet(
-    location: str,
-    folder: Path,
-    whole: Callable[[str], TrimmedSource | None],
-    stop: threading.Event,
+def trim_recording(
+    tools: FfmpegTools, location: str, info: MediaInfo, folder: Path, stop: threading.Event
 ) -> TrimmedSource | None:
-    """Return what `whole` makes of a recording from its first whole packet on.
+    """Write the whole pictures of a recording to `folder`; return None if both ends are whole.
 
     A recording that begins inside a packet, as a piece of `split -b` does, is copied without that
     piece first, so that all its places are multiples of a packet. Raises Stopped once `stop` is set,
-    DiskFull, OSError, and what `whole` raises, which names the recording.
+    DiskFull, and OSError.
     """
-    before = 0 if is_url(location) else _bytes_before_packets(location)
-    if not before:
-        return whole(location)
-    path = folder / "packets.ts"
+    if info.format_name != "mpegts" or is_url(location):
+        return None
+    begins = [begin for begin, _ in packet_layouts(location)]
+    if len(begins) != 1 or not begins[0]:
+        return _trimmed(tools, location, info, folder, stop)
+    path, before = folder / "packets.ts", begins[0]
     with _copying(location, path) as (source, target):
         source.seek(before)
         while block := source.read(BLOCK_BYTES):
             if stop.is_set():
                 raise Stopped
             target.write(block)
-    try:
-        made = whole(str(path))
-    except (MediaRefused, SourceDamaged, DiskFull) as error:
-        words = error.message.replace(display_name(str(path)), display_name(location))
-        raise type(error)(words, remedy=error.remedy) from error
+    made = _trimmed(tools, str(path), info, folder, stop)
     count = "1 byte is" if before == 1 else f"{before} bytes are"
     said = f"The first {count} left out: the recording begins inside a packet."
     if made is None:
@@ -122,24 +117,12 @@ def from_first_packet(
     return TrimmedSource(path=made.path, notices=(said, *made.notices))
 
 
-def _bytes_before_packets(location: str) -> int:
-    """Return the bytes of a packet that a file begins inside; 0 if with a whole one, or if unknown."""
-    begins = [begin for begin, _ in packet_layouts(location)]
-    return begins[0] if len(begins) == 1 else 0
-
-
-def trim_recording(
+def _trimmed(
     tools: FfmpegTools, location: str, info: MediaInfo, folder: Path, stop: threading.Event
 ) -> TrimmedSource | None:
-    """Write the whole pictures of a recording to `folder`; return None if both ends are whole.
-
-    Raises Stopped once `stop` is set, DiskFull, and OSError.
-    """
-    videos = info.of_kind(StreamKind.VIDEO)
-    if info.format_name != "mpegts" or is_url(location) or not videos:
-        return None
-    layout = packet_layout(location)
-    if layout is None:
+    """Write the whole pictures of a recording that begins with a packet."""
+    videos, layout = info.of_kind(StreamKind.VIDEO), packet_layout(location)
+    if not videos or layout is None:
         return None
     head, pid = _head(tools, location, videos[0], stop)
     ends = _ends(location, head, (*layout, pid))
