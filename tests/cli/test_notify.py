@@ -34,7 +34,7 @@ def webhook(server, monkeypatch) -> WebhookTaker:
 
 
 def test_a_test_message_is_signed_and_says_what_it_is(hevcq, webhook):
-    assert hevcq("config", "notify", "test").out == "taken  mine\n"
+    assert hevcq("config", "notify", "test").out == "sent  mine\n"
 
     ((headers, body),) = webhook.got
     assert Reference(SECRET).verify(body, headers)["type"] == "test"
@@ -78,7 +78,7 @@ def test_people_are_notified_by_apprise(hevcq, server, monkeypatch, farm):
     url = f"json://127.0.0.1:{server.server_port}"
     told = {"url": url, "events": ["job.failed"]}
     monkeypatch.setenv("HEVCQ_NOTIFY", json.dumps([told]))
-    assert hevcq("config", "notify", "test").out == "taken  json\n"
+    assert hevcq("config", "notify", "test").out == "sent  json\n"
     assert server.reported[0]["title"] == "hevcq: Test message"
 
 

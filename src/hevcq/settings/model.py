@@ -168,9 +168,6 @@ class Settings(Frozen):
         pattern=r"^$|^.+:\d{1,5}$",
         description="worker: host:port to serve Prometheus metrics on; empty: off",
     )
-    metrics_every_s: float = Field(
-        default=60, ge=1, le=3600, description="worker: seconds between metric reports"
-    )
 
     @property
     def has_page(self) -> bool:

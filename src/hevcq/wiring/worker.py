@@ -32,6 +32,8 @@ ORIGINALS_EVERY_S = 3600.0
 """Seconds between a worker's checks for kept originals whose retention ended."""
 ORIGINALS_FIRST_S = 60.0
 """Seconds until the first such check: an ingest has just done it, and a short run needs none."""
+REPORT_EVERY_S = 60.0
+"""Seconds between a worker's reports of its metrics."""
 SETS_EVERY_S = 3600.0
 """Seconds between a worker's checks for replaced sets of files that players had time to leave."""
 
@@ -233,8 +235,9 @@ def _with_metrics(
         meter.note(event)
         emit(event)
 
-    every_s = settings.metrics_every_s
-    report = MetricsReport(meter, served, app.clock, every_s, write=write, exposition=exposition)
+    report = MetricsReport(
+        meter, served, app.clock, REPORT_EVERY_S, write=write, exposition=exposition
+    )
     return record_and_emit, report
 
 

@@ -62,12 +62,12 @@ def send_test(ctx: typer.Context, names: Names = None, as_json: AsJson = False) 
 
 def _tried(results: list[tuple[str, str]], *, as_json: bool) -> int:
     for name, problem in results:
-        word = "failed" if problem else "taken"
         if as_json:
+            word = "failed" if problem else "taken"
             render.emit_json({"type": "notify", "name": name, "result": word, "reason": problem})
         else:
             render.emit_sentence(
-                f"{word}  {render.printable(name)}{f': {problem}' if problem else ''}"
+                f"{'failed' if problem else 'sent'}  {render.printable(name)}{f': {problem}' if problem else ''}"
             )
     if not results and not as_json:
         render.emit_sentence(NOBODY)
