@@ -386,7 +386,7 @@ def test_a_health_check_that_cannot_run_is_reported_once_and_not_run_when_off(
     house = House(tmp_path, shows)
     said: list[str] = []
     watch = HealthWatch(house.app, said.append, house.signals.asked)
-    watch.check()
+    watch.look()
     assert said == [], "off unless the settings say a share"
     broken = {
         "health": HealthSettings(share="1"),
@@ -394,8 +394,8 @@ def test_a_health_check_that_cannot_run_is_reported_once_and_not_run_when_off(
         "ffprobe": "/no/such/ffprobe",
     }
     house.app.settings = house.settings.model_copy(update=broken)
-    watch.check()
-    watch.check()
+    watch.look()
+    watch.look()
     assert len(said) == 1
     assert said[0].startswith("Health check: ")
     house.app.close()

@@ -182,12 +182,12 @@ def test_a_scene_cut_just_before_the_grid_does_not_take_its_key_frame_away(tmp_p
         "gradients=size=160x90:rate=25:seed=1:c0=white:c1=yellow:duration=1.5,format=yuv420p[b];[a][b]concat"
     )
     ffmpeg("-f", "lavfi", "-i", cut, "-c:v", "libx264", "-preset", "ultrafast", source)
-    profile = recipe(h264_rungs={90: RUNGS[90]}, hevc=True, segment_s=2)
+    profile = recipe(h264_rungs={90: RUNGS[90]}, hevc=True, segment_s=4)
     slower = profile.video.model_copy(update={"preset": "superfast"})
     done = encoded_set(source, tmp_path, profile.model_copy(update={"video": slower}))
     content = read_fragments(done.folder / "hevc90.mp4")
     begins = [fragment.shown / content.timescale for fragment in content.fragments]
-    assert {0, 1, 1.52, 2} == set(begins), "the cut begins a group of pictures of its own"
+    assert begins == [0, 1.52, 2], "the cut begins a group of pictures of its own"
 
 
 def test_a_picture_that_begins_later_than_the_sound_stays_in_time(tmp_path) -> None:
