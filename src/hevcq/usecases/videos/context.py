@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from hevcq.domain.certificate import Certificate
 from hevcq.domain.profile import Profile
 from hevcq.domain.videos.record import Video, VideoStatus, is_video_id
-from hevcq.errors import NoSuchVideo
+from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.videos import MAX_PAGE, Quota, VideoFiles, VideoFilter, VideoRecords
@@ -53,6 +54,14 @@ class VideoFarm:
         if video is None or owner not in (None, video.owner):
             raise NoSuchVideo("There is no such video.")
         return video
+
+    def certificate(self, key: str) -> Certificate | None:
+        """Return a certificate, or None if there is none that can be read."""
+        try:
+            with self.backend.store.open(key) as stream:
+                return Certificate.read(stream)
+        except HevcqError:
+            return None
 
     def change(self, video: Video, **facts: object) -> Video:
         """Update some facts of the record; raises Conflict.

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import SETTLED, JobRecord, JobState, RenditionRef, Source, job_id
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.split_progress import split_progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import Rendition, Video, VideoStatus
 from hevcq.domain.videos.rules import own_name, remedy_of, standing
-from hevcq.errors import Conflict, HevcqError
+from hevcq.errors import Conflict
 from hevcq.usecases.placement.lived_time import note_kept
 from hevcq.usecases.videos.context import VideoFarm
 
@@ -202,7 +201,9 @@ def _rendition(farm: VideoFarm, record: JobRecord, known: Rendition | None) -> R
         )
     if known is not None and known.sha256 == made.sha256 and known.key == made.key:
         return known
-    proof = _certificate(farm, made)
+    proof = farm.certificate(made.certificate_key)
+    if proof is not None and proof.rendition_sha256 != made.sha256:
+        proof = None  # of other bytes
     return Rendition(
         profile=record.profile,
         job_id=record.job_id,
@@ -214,16 +215,6 @@ def _rendition(farm: VideoFarm, record: JobRecord, known: Rendition | None) -> R
         notices=made.notices,
         personal=proof.personal if proof else None,
     )
-
-
-def _certificate(farm: VideoFarm, made: RenditionRef) -> Certificate | None:
-    """Return the certificate of these bytes, or None."""
-    try:
-        with farm.backend.store.open(made.certificate_key) as stream:
-            proof = Certificate.read(stream)
-    except HevcqError:
-        return None
-    return proof if proof.rendition_sha256 == made.sha256 else None
 
 
 def video_json(video: Video, rows: list[ProfileRow]) -> dict[str, object]:

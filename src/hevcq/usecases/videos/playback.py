@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState, RenditionRef, job_id
 from hevcq.domain.model import Frozen
 from hevcq.domain.videos.record import Video
@@ -132,12 +131,8 @@ def part_of_set(farm: VideoFarm, master: str, certificate: str, name: str) -> st
 
     A set keeps its files in a folder of its version, which its certificate names.
     """
-    try:
-        with farm.backend.store.open(certificate) as stream:
-            files = Certificate.read(stream).files
-    except HevcqError:
-        return ""
-    folder = master.rpartition("/")[0]
+    proof, folder = farm.certificate(certificate), master.rpartition("/")[0]
+    files = proof.files if proof else ()
     found = (each.name for each in files if each.name.rpartition("/")[2] == name)
     return next((f"{folder}/{each}" for each in found), "")
 
@@ -167,8 +162,5 @@ def _others(farm: VideoFarm, made: RenditionRef) -> frozenset[str]:
     """Return the names of the other files of a set; its certificate lists them."""
     if media_type(made.key) != PLAYLIST:
         return frozenset()
-    try:
-        with farm.backend.store.open(made.certificate_key) as stream:
-            return frozenset(each.name for each in Certificate.read(stream).files)
-    except HevcqError:
-        return frozenset()
+    proof = farm.certificate(made.certificate_key)
+    return frozenset(each.name for each in proof.files) if proof else frozenset()

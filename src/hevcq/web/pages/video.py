@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.videos.record import Video, Visibility
 from hevcq.errors import UsageError
@@ -241,8 +240,7 @@ def _formats_html(farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) ->
 
 def _certificate(farm: VideoFarm, video: Video, profile: str) -> str:
     row = next((each for each in rows(farm, video) if each.profile == profile), None)
-    if row is None or not row.certificate_key:
+    proof = farm.certificate(row.certificate_key) if row and row.certificate_key else None
+    if proof is None:
         raise HTTPException(404)
-    with farm.backend.store.open(row.certificate_key) as stream:
-        proof = Certificate.read(stream)
     return json.dumps(proof.model_dump(mode="json", by_alias=True), indent=2)
