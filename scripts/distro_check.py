@@ -32,7 +32,7 @@ OF_MIRROR = re.compile(r"Acquire::(Check-|https?::Proxy)")
 ENTER = """set -e; root=$1; shift
 for each in proc dev sys; do mount --rbind "/$each" "$root/$each"; done
 while [ "$1" != -- ]; do mount --rbind -o ro "$1" "$root$2"; shift 2; done; shift
-exec chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
+exec chroot "$root" /usr/bin/env -i HOME=/home/new LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
 """
 SHOWS = """. /etc/os-release; echo "$PRETTY_NAME, $(uname -m)"; python3 --version
 ffmpeg -version | head -n 1 | cut -d ' ' -f 1-3"""
@@ -91,12 +91,12 @@ class Machine:
         settings = call(["apt-config", "dump"]) if shutil.which("apt-config") else ""
         lines = [line for line in settings.splitlines() if OF_MIRROR.match(line)]
         (self._root / "etc/apt/apt.conf.d/00mirror").write_text("\n".join([*lines, ""]))
-        call(["git", "clone", "--quiet", str(ROOT), str(self._root / "root" / "hevcq")])
+        call(["git", "clone", "--quiet", str(ROOT), str(self._root / "home/new/hevcq")])
         self._mounts: list[str] = []
         shared = ROOT.parent / "shared"
         for place, inside in (
             *registry_settings(folder),
-            *([(shared, "/root/shared")] if shared.is_dir() else []),
+            *([(shared, "/home/new/shared")] if shared.is_dir() else []),
         ):
             target = self._root / inside.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ class Machine:
         began = time.monotonic()
         with log.open("wb") as said:
             ran = subprocess.run(
-                self._inside("sh", "-c", 'cd /root/hevcq && exec "$@"', "sh", *command),
+                self._inside("sh", "-c", 'cd /home/new/hevcq && exec "$@"', "sh", *command),
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False,
             )  # fmt: skip
         lines = log.read_text(errors="replace").splitlines()
