@@ -9,7 +9,7 @@ from hevcq.domain.profile import Profile, QueueNumbers
 from hevcq.domain.verdict import FailureClass
 from hevcq.settings.explain import leaves
 from hevcq.settings.model import Settings
-from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S
+from hevcq.worker.monitoring.watchers import PROTECT_S, RENEW_S
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "farm" / "operations.md").read_text(encoding="utf-8")

@@ -12,8 +12,7 @@ from hevcq.settings.model import Settings
 from hevcq.wiring.app import open_app
 from hevcq.wiring.worker import watchers
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard
-from hevcq.worker.monitoring.watchers import PoolState
+from hevcq.worker.monitoring.watchers import PROTECT_S, RENEW_S, RETRY_S, PoolState, ScaleInGuard
 from hevcq.worker.pool import Numbers, WorkerPool
 from ops.agent import Agent, agent
 from support.clips import ManualClock

@@ -5,8 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hevcq.backends.embedded.catalog import SqliteSyncJournal
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.sync_journal import SqliteSyncJournal
 from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav.client import Account, WebDavRemote
 from hevcq.usecases.sync.move import SyncJob, SyncPorts

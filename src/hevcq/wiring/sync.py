@@ -58,7 +58,7 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Open
 
     Raises ConfigError, StorageError, or Unavailable if another process has it open.
     """
-    from hevcq.backends.embedded.sync_journal import SqliteSyncJournal
+    from hevcq.backends.embedded.catalog import SqliteSyncJournal
     from hevcq.library.filesystem import FileSystem
     from hevcq.usecases.sync.move import SyncJob, SyncPorts
 

@@ -209,7 +209,7 @@ def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
 
 def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
     from hevcq.backends.aws.clients import TaskProtection
-    from hevcq.worker.monitoring.scale_in import ScaleInGuard
+    from hevcq.worker.monitoring.watchers import ScaleInGuard
 
     try:
         return [ScaleInGuard(TaskProtection(agent_uri), clock)]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from hevcq.backends.embedded.catalog import SqliteSyncJournal
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.sync_journal import SqliteSyncJournal
 from hevcq.errors import Unavailable
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.pace import Pace

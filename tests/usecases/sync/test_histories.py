@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.backends.embedded.catalog import SqliteSyncJournal
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.sync_journal import SqliteSyncJournal
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav.client import Account, WebDavRemote
