@@ -271,7 +271,7 @@ def test_a_set_that_the_store_damaged_is_not_placed(bench: SetBench, harm: str) 
         bench.collector.collect(bench.done(job), NEVER)
 
     assert "v360.mp4" in raised.value.message
-    assert "reprocess" in raised.value.remedy
+    assert "hevcq retry" in raised.value.remedy
     assert not (bench.media / "a.hevc.hls").exists()
     assert [p.name for p in bench.media.glob(".hevcq-*")] == []
 
