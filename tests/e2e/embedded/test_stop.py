@@ -88,8 +88,9 @@ class Worker:
 
 
 def encodes(pid: int) -> bool:
-    """Whether a child of this process is an encode."""
-    return any("libx265" in _command(child) for child in children_of(pid))
+    """Whether a child of this process is a job's encode: that of a profile's self-test is none."""
+    commands = [_command(child) for child in children_of(pid)]
+    return any("libx265" in each and "self-test" not in each for each in commands)
 
 
 def _command(pid: int) -> str:
