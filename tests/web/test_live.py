@@ -6,13 +6,16 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hevcq.errors import Unavailable
+from hevcq.ports.videos import Page, VideoFilter
 from hevcq.web.live import Hub
 
 MANY = 1000
@@ -106,6 +109,32 @@ def test_a_stream_ends_with_the_session_of_its_viewer() -> None:
         assert hub.viewers == 0
 
     asyncio.run(watch())
+
+
+@pytest.mark.parametrize("search", ["/?q=x", "/api/v1/videos?text=x"])
+def test_many_searches_leave_threads_for_other_pages(
+    visit, opened, monkeypatch, search: str
+) -> None:
+    gate, begun, page = threading.Event(), threading.Semaphore(0), opened.videos.page
+    at_once: list[int] = []
+
+    def slow(wanted: VideoFilter) -> Page:
+        if wanted.text:
+            at_once.append(1)
+            begun.release()
+            assert gate.wait(60)
+        return page(wanted)
+
+    monkeypatch.setattr(opened.videos, "page", slow)
+    with visit(auth="none") as client, ThreadPoolExecutor(30) as many:
+        searches = [many.submit(client.get, search) for _ in range(20)]
+        for _ in range(4):
+            assert begun.acquire(timeout=60)
+        for _ in range(5):
+            assert client.get("/board").status_code == 200
+        assert len(at_once) == 4
+        gate.set()
+        assert {each.result().status_code for each in searches} == {200}
 
 
 def memory_and_threads(pid: int) -> tuple[int, int]:

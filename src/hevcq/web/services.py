@@ -48,6 +48,8 @@ class Services:
     texts: TextReader
     one_picture: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     """The turn to take a picture: whoever waits for it holds no thread."""
+    searches: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
+    """The turns to search videos, each a look at all of them: the other threads serve everybody."""
     one_source: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     """The same for a source of a library, whose file server may hang."""
 

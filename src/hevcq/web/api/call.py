@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer, SecurityScopes
@@ -35,6 +36,7 @@ class Call:
     person: Person
     app: App
     farm: VideoFarm
+    searches: CapacityLimiter
 
     def video(self, video_id: str) -> Video:
         """Return a video that the caller may see; an operator may see all. Raises NoSuchVideo."""
@@ -54,8 +56,8 @@ def _caller(
         person.require(scope)
     if Scope.OPERATE in needed.scopes and not person.is_operator:
         raise HTTPException(403, "Only operators may do this.")
-    app = services_of(request).app
-    return Call(person, app, video_farm(app))
+    services = services_of(request)
+    return Call(person, services.app, video_farm(services.app), services.searches)
 
 
 Reads = Annotated[Call, Security(_caller, scopes=[Scope.READ])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import quote
 
+from anyio.to_thread import run_sync
 from fastapi import Body, Header, Query
 
 from hevcq.domain.job import JobState
@@ -126,18 +127,19 @@ def complete_upload(call: Uploads, video_id: str) -> models.VideoOut:
 
 
 @router.get("/videos")
-def list_videos(call: Reads, query: Annotated[models.VideoQuery, Query()]) -> models.VideoPage:
+async def list_videos(
+    call: Reads, query: Annotated[models.VideoQuery, Query()]
+) -> models.VideoPage:
     """List videos, newest first."""
     everybody = query.all and call.person.is_operator
-    page = call.farm.videos.page(
-        VideoFilter(
-            owner=None if everybody else call.person.owner,
-            statuses=frozenset([query.status] if query.status else []),
-            text=query.text,
-            before=query.cursor,
-            limit=query.limit,
-        )
+    wanted = VideoFilter(
+        owner=None if everybody else call.person.owner,
+        statuses=frozenset([query.status] if query.status else []),
+        text=query.text,
+        before=query.cursor,
+        limit=query.limit,
     )
+    page = await run_sync(call.farm.videos.page, wanted, limiter=call.searches)
     found = [video_out(video, settled_rows(video)) for video in page.videos]
     return models.VideoPage(videos=found, cursor=page.cursor)
 

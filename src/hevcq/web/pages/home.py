@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
+from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -33,7 +34,8 @@ async def home(request: Request) -> Response:
     wanted = filter_of(request, person)
     if wanted is None:
         return RedirectResponse("/", 303)
-    shown = await run_in_threadpool(_videos, app, wanted, person)
+    turns = services_of(request).searches if wanted.text else None
+    shown = await run_sync(_videos, app, wanted, person, limiter=turns)
     return page(
         request,
         "home.html",
