@@ -84,9 +84,7 @@ def compare(source, made, *, streams=None, second=Action.COPY, form="mov,mp4", f
     )
     info = MediaInfo(format_name=form, streams=streams)
     return time_problems(
-        TimingInputs(
-            plan, info, Measurement(tracks=source), info, Measurement(tracks=made), frames, 0.1
-        )
+        TimingInputs(plan, info, Measurement(tracks=source), info, Measurement(tracks=made), frames)
     )
 
 
