@@ -7,7 +7,7 @@ from chaos.sim.parts import WEIGHTS
 from chaos.sim.videos import QUIRKS, Quirk, VideoJob
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import parse_work_key
-from hevcq.usecases.operations import cancel, reprocess
+from hevcq.usecases.operations import reprocess
 from hevcq.worker.chunking.split import PLAN
 
 HARM = {"calm": 0.0, "light": 0.5, "rough": 1.0, "storm": 2.0}
@@ -63,11 +63,11 @@ class VideoDriver(Driver):
         job = self._being(JobState.SPLIT) or self._some_job()
         if job is None:
             return
-        for done in cancel.cancel(
-            self.world.side, cancel.CancelRequest(names=[job.job_id], who="sim")
+        for done in reprocess.cancel(
+            self.world.side, reprocess.CancelRequest(names=[job.job_id], who="sim")
         ):
             self.sched.note(f"cancel {job.number} {done.result.value}")
-            job.cancelled = job.cancelled or done.result is cancel.CancelResult.CANCELLED
+            job.cancelled = job.cancelled or done.result is reprocess.CancelResult.CANCELLED
 
     def _reprocess(self) -> None:
         job = self._being(JobState.DONE, JobState.SKIPPED, JobState.DEAD)
