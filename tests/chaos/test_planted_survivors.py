@@ -115,7 +115,8 @@ def test_the_full_decode_asks_for_every_picture_and_every_sound(monkeypatch, tmp
         return Finished(0, b"", (), 0.1, 0.1)
 
     monkeypatch.setattr(verify_decode, "stream_child", stream_child)
-    request = SimpleNamespace(output=tmp_path / "x.mkv", profile=SimpleNamespace(bounds=Bounds()))
+    recipe = SimpleNamespace(bounds=Bounds())
+    request = SimpleNamespace(output=tmp_path / "x.mkv", info=INFO, profile=recipe)
     verify_decode.decode_problems(
         SimpleNamespace(ffmpeg="ffmpeg", sandboxed=False),
         request,
