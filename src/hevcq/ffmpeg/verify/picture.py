@@ -249,7 +249,7 @@ def sample_graph(
     there = [f"trim=start={max(0.0, moments[0]) - 0.0005:.6f}", picture_filter(target), alike]
     if target.telecine:
         there[:2] = reversed(there[:2])
-    there += [f"trim=end_frame={frames}", _from(moments[0] - NUDGE_S), "split"]
+    there += [f"trim=end_frame={frames}", _from(moments[0] - NUDGE_S)]
     here = [
         f"trim=start={moments[1] - 0.5:.6f}",
         alike,
@@ -259,10 +259,10 @@ def sample_graph(
     ]
     return ";".join(
         [
-            f"[0:{streams[0]}]{','.join(f for f in there if f)}[s1][s2]",
+            f"[0:{streams[0]}]{','.join(f for f in there if f)}[s]",
             f"[1:{streams[1]}]{','.join(here)}[o1][o2]",
-            "[s1][o1]ssim=shortest=1,nullsink",
-            f"[s2]{thumb}[st]",
+            # It passes on the source's; with a sink of its own ffmpeg 7 aborts where both files end.
+            f"[s][o1]ssim=shortest=1,{thumb}[st]",
             f"[o2]{thumb},extractplanes=y[ot]",
             "[st][ot]alphamerge=shortest=1,format=yuva420p[thumbs]",
         ]
