@@ -178,7 +178,7 @@ class FfmpegEncoder(Encoder):
         """Check the source as the profile asks, and return its measurement; see ports.encoder."""
         from hevcq.ffmpeg.inspect.preflight import preflight
 
-        if loses_aspects(self.version(), info):
+        if loses_aspects(self.version, info):
             raise MediaRefused(
                 f"{display_name(location)}: the shape of its picture changes on the way, and this ffmpeg"
                 " would show all of it in one.",

@@ -25,6 +25,7 @@ release that behaves differently again is met as it is. One number alone is comp
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from hevcq.domain.media.facts import MediaInfo
 
@@ -82,13 +83,14 @@ def component(name: str) -> str:
     return name.rpartition("/")[2].removeprefix("dec:")
 
 
-def loses_aspects(line: str, info: MediaInfo) -> bool:
+def loses_aspects(version: Callable[[], str], info: MediaInfo) -> bool:
     """Whether a picture's shape changes on the way and this build gives all of them one.
 
-    `line` is the first of `ffmpeg -version`; without a number the answer is that it may.
+    `version` returns the first line of `ffmpeg -version`, and is asked only where a shape changes;
+    without a number the answer is that it may.
     """
-    found = re.match(r"\S+ version n?(\d+)\.", line)
-    if found is not None and int(found[1]) < 7:
-        return False
     videos = (s.video for s in info.streams if s.video is not None and s.video.becomes)
-    return any(v.aspects != {v.sample_aspect} for v in videos)
+    if all(v.aspects == {v.sample_aspect} for v in videos):
+        return False
+    found = re.match(r"\S+ version n?(\d+)\.", version())
+    return found is None or int(found[1]) >= 7
