@@ -343,13 +343,13 @@ def _copy_head(
             if packet[offset + 1] & 0x40:
                 dropping = place in leading
             if was and not dropping:
-                target.write(_announcing_gap(packet, offset))
+                target.write(announcing_gap(packet, offset))
             if dropping:
                 continue
         target.write(packet)
     following = source.read(length) if dropping else b""
     if len(following) == length:
-        target.write(_announcing_gap(following, offset))
+        target.write(announcing_gap(following, offset))
 
 
 def _next_unit(source: BinaryIO, place: int, layout: tuple[int, int, int], end: int) -> int:
@@ -364,7 +364,7 @@ def _next_unit(source: BinaryIO, place: int, layout: tuple[int, int, int], end: 
     return end
 
 
-def _announcing_gap(following: bytes, offset: int) -> bytes:
+def announcing_gap(following: bytes, offset: int) -> bytes:
     """Return a packet without payload that announces a gap in the counter before `following`.
 
     It has the discontinuity indicator (ISO/IEC 13818-1, 2.4.3.5), so that no packet counts as lost.
