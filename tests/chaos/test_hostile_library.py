@@ -18,7 +18,7 @@ from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from hevcq.library.scanning.scan import Found, find
 from support.clips import ManualClock
-from support.library import RENDITION, certificate, for_ever, video
+from support.library import RENDITION, certificate, for_ever, one, video
 
 PRECIOUS = b"not yours to write"
 LINKS = [os.symlink, os.link]
@@ -46,7 +46,7 @@ def test_a_link_planted_at_the_certificates_temporary_name_is_not_written_throug
     proof = certificate_of(wanted.home, wanted.certificate)
     proof.parent.mkdir(parents=True)
     link(outside, temp_of(proof))
-    place(wanted, made.fetch, FileSystem())
+    place(wanted, one(made.fetch), FileSystem())
     assert outside.read_bytes() == PRECIOUS
     assert proof.is_file()
     assert not proof.is_symlink()
@@ -60,7 +60,7 @@ def test_a_link_planted_at_the_renditions_temporary_name_is_not_written_through(
     made = video(tmp_path / "library")
     wanted = beside(made)
     link(outside, temp_beside(wanted.target, wanted.certificate.job_id))
-    place(wanted, made.fetch, FileSystem())
+    place(wanted, one(made.fetch), FileSystem())
     assert outside.read_bytes() == PRECIOUS
     assert not wanted.target.is_symlink()
 
@@ -74,7 +74,7 @@ def test_a_link_at_the_target_is_refused_and_what_it_names_stays_as_it_is(
     named = outside.with_name("new") if dangling else outside
     wanted.target.symlink_to(named)
     with pytest.raises(LibraryError):
-        place(wanted, made.fetch, FileSystem())
+        place(wanted, one(made.fetch), FileSystem())
     assert named.exists() is not dangling
     assert outside.read_bytes() == PRECIOUS
 
@@ -108,7 +108,7 @@ def test_an_original_swapped_for_a_link_between_check_and_read_is_refused(tmp_pa
 def test_certificates_behind_a_link_are_not_read(tmp_path, link):
     made = video(tmp_path / "elsewhere", "a.mkv", "a.hevc.mkv")
     wanted = Rendition(made.root, made.source, made.target, made.change.certificate)
-    place(wanted, made.fetch, FileSystem())
+    place(wanted, one(made.fetch), FileSystem())
     (tmp_path / "library/.hevcq").mkdir(parents=True)
     if link:
         (tmp_path / "library/.hevcq" / link).symlink_to(made.root / ".hevcq" / link)

@@ -21,8 +21,7 @@ from hevcq.domain.keys import (
 )
 from hevcq.errors import VerificationFailed
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.place import Rendition
-from hevcq.library.place_set import place_set
+from hevcq.library.place import Rendition, place
 from hevcq.usecases.operations.left_sets import LEFT_S, Left, remove_left_sets
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
@@ -344,10 +343,10 @@ def test_a_set_is_fetched_a_few_files_at_once_and_one_with_other_bytes_places_no
     wrong = certificate.model_copy(
         update={"files": (first.model_copy(update={"sha256": "0" * 64}), *rest)}
     )
-    with pytest.raises(VerificationFailed, match="is not what"):
-        place_set(replace(rendition, certificate=wrong), fetch, FileSystem(), lambda _: None)
+    with pytest.raises(VerificationFailed, match="is not the rendition"):
+        place(replace(rendition, certificate=wrong), fetch, FileSystem(), lambda _: None)
     assert not target.parent.exists()
     met.reset()
-    place_set(rendition, fetch, FileSystem(), lambda _: None)
+    place(rendition, fetch, FileSystem(), lambda _: None)
     names = {path.relative_to(target.parent).as_posix() for path in target.parent.rglob("*.*")}
     assert {MASTER, *(file.name for file in certificate.files)} <= names

@@ -9,7 +9,7 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import Rendition, place
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import DAY, for_ever, video
+from support.library import DAY, for_ever, one, video
 
 PLACES = [".hevcq", ".hevcq/busy", ".hevcq/certificates", ".hevcq/journal", ".hevcq/kept"]
 
@@ -38,7 +38,7 @@ def test_nothing_is_replaced_placed_or_undone_through_a_link(linked) -> None:
 
     for action in (
         lambda: swap.replace(made.change, made.fetch),
-        lambda: place(beside, made.fetch, FileSystem()),
+        lambda: place(beside, one(made.fetch), FileSystem()),
         lambda: swap.undo(made.change.certificate.job_id),
         swap.recover,
         swap.usage,

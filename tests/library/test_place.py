@@ -25,6 +25,7 @@ from support.library import (
     Killed,
     MortalFileSystem,
     looks,
+    one,
     proof_of,
     sha,
     strays,
@@ -42,7 +43,7 @@ def test_a_placed_rendition_has_its_certificate_and_its_sources_times_and_rights
     made = video(tmp_path, "tv/video.avi", "video.hevc.mkv")
     before = looks(made.source)
 
-    done = place(beside(made), made.fetch, FileSystem())
+    done = place(beside(made), one(made.fetch), FileSystem())
 
     assert looks(made.target) == (RENDITION, *before[1:])
     assert looks(made.source) == before
@@ -52,10 +53,10 @@ def test_a_placed_rendition_has_its_certificate_and_its_sources_times_and_rights
 
 def test_placing_it_again_changes_nothing_and_fetches_nothing(tmp_path):
     made = video(tmp_path, "video.avi", "video.hevc.mkv")
-    place(beside(made), made.fetch, FileSystem())
+    place(beside(made), one(made.fetch), FileSystem())
     proof_of(made).unlink()
 
-    again = place(beside(made), lambda new: pytest.fail("fetched again"), FileSystem())
+    again = place(beside(made), one(lambda new: pytest.fail("fetched again")), FileSystem())
 
     assert again.already
     assert proof_of(made).exists()
@@ -72,7 +73,7 @@ def test_a_strangers_file_at_the_target_is_never_overwritten(tmp_path, when):
     if when == "before":
         made.target.write_bytes(b"a stranger's")
     with pytest.raises(LibraryError, match="was not overwritten"):
-        place(beside(made), made.fetch if when == "before" else fetch, FileSystem())
+        place(beside(made), one(made.fetch if when == "before" else fetch), FileSystem())
     assert made.target.read_bytes() == b"a stranger's"
     assert not proof_of(made).exists()
     assert strays(tmp_path) == []
@@ -84,7 +85,9 @@ def test_other_bytes_than_the_certified_are_never_placed(tmp_path, got):
 
     with pytest.raises(VerificationFailed, match="G9"):
         place(
-            beside(made), lambda new: (new.write_bytes(got) and sha(got)) or sha(got), FileSystem()
+            beside(made),
+            one(lambda new: (new.write_bytes(got) and sha(got)) or sha(got)),
+            FileSystem(),
         )
     assert sorted(p.name for p in tmp_path.iterdir()) == [".hevcq", "video.avi"]
     assert strays(tmp_path) == []
@@ -97,14 +100,14 @@ def test_a_placement_killed_at_any_call_shows_all_or_nothing_and_is_swept(tmp_pa
         made = video(tmp_path / str(number), "tv/video.avi", "video.hevc.mkv")
         fs = MortalFileSystem(number, when)
         with contextlib.suppress(Killed):
-            place(beside(made), made.fetch, fs)
+            place(beside(made), one(made.fetch), fs)
         assert made.source.read_bytes() == ORIGINAL
         if made.target.exists():
             assert made.target.read_bytes() == RENDITION
             assert proof_of(made).exists()
         ends.add(made.target.exists())
         sweep(made.root, FileSystem())
-        place(beside(made), made.fetch, FileSystem())
+        place(beside(made), one(made.fetch), FileSystem())
         assert made.target.read_bytes() == RENDITION
         assert strays(made.root) == []
         if fs.count < number:
@@ -124,7 +127,7 @@ def test_a_placement_that_ends_at_any_call_and_is_never_repeated_leaves_no_tempo
         made = video(tmp_path / str(number), "tv/video.avi", "video.hevc.mkv")
         fs = MortalFileSystem(number, **how) if how is BROKEN else MortalFileSystem(number, *how)
         with contextlib.suppress(Killed, HevcqError):
-            place(beside(made), made.fetch, fs)
+            place(beside(made), one(made.fetch), fs)
         sweep(made.root, FileSystem())
         assert strays(made.root) == []
         if fs.count < number:
@@ -137,7 +140,7 @@ def test_a_full_disk_is_reported_as_such_and_leaves_nothing_wrong(tmp_path):
         made = video(tmp_path / str(number), "video.avi", "new/video.hevc.mkv")
         fs = FailingFileSystem(number, 28)
         try:
-            place(beside(made), made.fetch, fs)
+            place(beside(made), one(made.fetch), fs)
         except HevcqError as error:
             failure = error
         else:
@@ -156,10 +159,10 @@ def test_a_live_placement_is_not_swept_and_not_done_twice(tmp_path):
         made.fetch(new)
         assert sweep(tmp_path, FileSystem()) == []
         with pytest.raises(Unavailable, match="another hevcq"):
-            place(beside(made), made.fetch, FileSystem())
+            place(beside(made), one(made.fetch), FileSystem())
         return sha(RENDITION)
 
-    place(beside(made), fetch, FileSystem())
+    place(beside(made), one(fetch), FileSystem())
     assert made.target.read_bytes() == RENDITION
 
 

@@ -19,6 +19,11 @@ RENDITION = b"the rendition, smaller. " * 20
 DAY = 86_400.0
 
 
+def one(fetch):
+    """Return what fetches the only file of a rendition."""
+    return lambda _name, new: fetch(new)
+
+
 def for_ever(_record: object) -> float:
     """Seconds for which an original was kept, as far as the machine has seen: long enough."""
     return float("inf")

@@ -1,8 +1,8 @@
-"""Place a verified rendition at its path: complete, durable, and never over another file.
+"""Place a verified rendition, a file or a folder of files: complete, durable, and never over another.
 
-A rendition is collected under a temporary name beside its target and compared with its certificate
-(gate G9); then it is renamed atomically without overwriting. The certificate is written first, so
-a visible rendition always has one.
+A rendition is collected under a temporary name beside its target, each file compared with its
+certificate (gate G9); then it is renamed atomically without overwriting. The certificate is written
+first, so a visible rendition always has one.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate
+from hevcq.domain.keys import MASTER
 from hevcq.errors import (
     DiskFull,
     HevcqError,
@@ -39,6 +41,7 @@ from hevcq.library.lock import job_lock, noted_jobs, stale_job_lock
 from hevcq.library.names import (
     OWN_PREFIX,
     certificate_path,
+    shown_path,
     temp_beside,
 )
 from hevcq.ports.catalog import Fingerprint
@@ -47,8 +50,14 @@ from hevcq.util.text import printable
 
 Fetch = Callable[[Path], str]
 """Write the rendition to the given new path; return the SHA-256 of the bytes read back."""
+FetchFile = Callable[[str, Path], str]
+"""The same for one file of a rendition, by its name in the set; "" is a rendition of one file."""
 Check = Callable[[Path], None]
 """Probe the collected file once more. Raises VerificationFailed."""
+FILES_AT_ONCE = 4
+"""A set has many small files, each of which costs a way to the store and back."""
+PICTURES = ".mp4"
+"""The suffix of the files of a set that hold video or sound, as ordinary files do."""
 BROKEN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO})
 
 
@@ -57,7 +66,8 @@ class Rendition:
     """One rendition to place.
 
     `home` is the folder whose `.hevcq` records the leftovers of a kill: the library root, or the
-    output folder of a mirror. Times, mode, owner and attributes are copied from `source`.
+    output folder of a mirror. Times, mode, owner and attributes are copied from `source`. The target
+    of a set is its master playlist, in the folder that is to appear.
     """
 
     home: Path
@@ -76,52 +86,114 @@ class Placed:
     already: bool = False
 
 
-def place(rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | None = None) -> Placed:
+def place(
+    rendition: Rendition, fetch: FetchFile, fs: FileSystem, check: Check | None = None
+) -> Placed:
     """Place a rendition beside its source or in a mirror; the source is never changed.
 
-    Raises VerificationFailed if the bytes are not the certified ones, LibraryError if another file
-    is at the target or the folder is not writable, DiskFull, and Unavailable if another process
-    is placing the same job or the file system fails.
+    `check` is called with the file, or with a set's video files until it passes one. Raises
+    VerificationFailed if the bytes are not the certified ones, LibraryError if another file is at the
+    target or the folder is not writable, DiskFull, and Unavailable if another process is placing the
+    same job or the file system fails.
     """
-    with library_errors(rendition.target):
-        make_folders(fs, rendition.target.parent)
-        if holds_rendition(fs, rendition.target, rendition.certificate):
+    shown, proof = shown_path(rendition.target), rendition.certificate
+    with library_errors(shown):
+        make_folders(fs, shown.parent)
+        if holds_rendition(fs, rendition.target, proof):
             # An earlier call may have failed between the name and its durability.
-            fs.fsync_dir(rendition.target.parent)
+            fs.fsync_dir(shown.parent)
             return certified(rendition, fs, (), already=True)
-        if fs.lstat(rendition.target) is not None:
-            raise occupied(rendition.target)
-        with staged(rendition, fetch, fs, check) as (temp, notices):
-            return _publish(rendition, temp, notices, fs)
+        if fs.lstat(shown) is not None:
+            raise occupied(shown)
+        with _staged(rendition, fetch, fs, check) as (temp, notices):
+            record = certificate_of(rendition.home, proof)
+            write_certificate(fs, record, proof.to_json().encode())
+            try:
+                move_new(fs, temp, shown)
+            except FileExistsError as error:
+                fs.unlink(record)
+                raise occupied(shown) from error
+        return certified(rendition, fs, notices, already=False)
 
 
 @contextmanager
 def staged(
     rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | None = None
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Yield the temporary path of the rendition, certified and durable, and the notices.
+    """Yield the temporary path of a rendition of one file, certified and durable, and the notices.
 
     The temporary file is removed when the context ends, unless it was renamed; after a kill,
     `sweep` removes it. Raises as `place` does.
     """
+    with _staged(rendition, lambda _name, path: fetch(path), fs, check) as found:
+        yield found
+
+
+@contextmanager
+def _staged(
+    rendition: Rendition, fetch: FetchFile, fs: FileSystem, check: Check | None
+) -> Iterator[tuple[Path, tuple[str, ...]]]:
     proof = rendition.certificate
-    temp = temp_beside(rendition.target, proof.job_id)
+    temp = temp_beside(shown_path(rendition.target), proof.job_id)
     temps = (temp, temp_of(certificate_of(rendition.home, proof)))
     note = json.dumps([os.path.relpath(path, rendition.home) for path in temps]).encode()
     with job_lock(rendition.home, proof.job_id, note) as forget:
         try:
-            fs.unlink(temp)
-            digest = fetch(temp)
-            _require_certified(temp, digest, proof, fs)
+            remove_temp(temp, fs)
+            files = _collect(temp, proof, fetch, fs)
             if check is not None:
-                check(temp)
-            notices = _copy_metadata(rendition.source, temp, fs)
-            fs.fsync_file(temp)
+                _check(temp, proof, check)
+            notices = _copy_metadata(rendition.source, files, fs)
+            for folder in {*(path.parent for path in files), temp.parent}:
+                fs.fsync_dir(folder)
             yield temp, notices
         finally:
             gone = [remove_temp(path, fs) for path in temps]
             if all(gone):
                 forget()
+
+
+def _collect(temp: Path, proof: Certificate, fetch: FetchFile, fs: FileSystem) -> list[Path]:
+    """Fetch every file of a rendition to `temp`; return their paths. A set's `temp` is a folder."""
+    master = MASTER if proof.files else ""
+    wanted = {each.name: (each.size, each.sha256) for each in proof.files}
+    wanted[master] = (proof.rendition_size, proof.rendition_sha256)
+    if proof.files:
+        fs.mkdir(temp)
+        for name in wanted:
+            make_folders(fs, (temp / name).parent)
+    for name, digest in _fetched(temp, wanted, fetch):
+        _require_certified(temp / name, digest, wanted[name], proof, fs)
+    return [temp / name for name in wanted]
+
+
+def _fetched(temp: Path, names: Iterable[str], fetch: FetchFile) -> Iterator[tuple[str, str]]:
+    """Fetch a few files at once; yield each name with its SHA-256, in order.
+
+    After an error no other file is begun, and none is still being written when it is raised.
+    """
+    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="set-file") as pool:
+        fetching = {name: pool.submit(fetch, name, temp / name) for name in names}
+        try:
+            for name, one in fetching.items():
+                yield name, one.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _check(temp: Path, proof: Certificate, check: Check) -> None:
+    """Check the set's video files, largest first, until one passes: others hold its sound alone."""
+    if not proof.files:
+        return check(temp)
+    found = [file for file in proof.files if file.name.endswith(PICTURES)]
+    for file in sorted(found, key=lambda file: file.size, reverse=True):
+        try:
+            return check(temp / file.name)
+        except VerificationFailed as error:
+            failed = error
+    if found:
+        raise failed
+    raise VerificationFailed(f"The certificate names no video file of the set ({Gate.G9.name}).")
 
 
 def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> list[Path]:
@@ -163,8 +235,10 @@ def library_error(path: Path, error: OSError) -> HevcqError:
 
 
 def holds_rendition(fs: FileSystem, path: Path, proof: Certificate) -> bool:
-    """Return whether the certified bytes are at `path`; reads the file."""
-    return holds(fs, path, proof.rendition_size, proof.rendition_sha256)
+    """Return whether the certified bytes are at `path`, with every file of a set; reads them all."""
+    if not holds(fs, path, proof.rendition_size, proof.rendition_sha256):
+        return False
+    return all(holds(fs, path.parent / f.name, f.size, f.sha256) for f in proof.files)
 
 
 def holds(fs: FileSystem, path: Path, size: int, sha256: str) -> bool:
@@ -197,18 +271,6 @@ def write_certificate(fs: FileSystem, path: Path, content: bytes) -> None:
     write_durably(fs, path, content)
 
 
-def _publish(rendition: Rendition, temp: Path, notices: tuple[str, ...], fs: FileSystem) -> Placed:
-    fs.fsync_dir(rendition.target.parent)
-    path = certificate_of(rendition.home, rendition.certificate)
-    write_certificate(fs, path, rendition.certificate.to_json().encode())
-    try:
-        move_new(fs, temp, rendition.target)
-    except FileExistsError as error:
-        fs.unlink(path)
-        raise occupied(rendition.target) from error
-    return certified(rendition, fs, notices, already=False)
-
-
 def certified(
     rendition: Rendition, fs: FileSystem, notices: tuple[str, ...], *, already: bool
 ) -> Placed:
@@ -219,22 +281,57 @@ def certified(
     return Placed(rendition.target, path, notices, already)
 
 
-def _require_certified(temp: Path, digest: str, proof: Certificate, fs: FileSystem) -> None:
-    facts = fs.lstat(temp)
+def _require_certified(
+    path: Path, digest: str, wanted: tuple[int, str], proof: Certificate, fs: FileSystem
+) -> None:
+    facts = fs.lstat(path)
     size = None if facts is None else facts.st_size
-    if size != proof.rendition_size or digest != proof.rendition_sha256:
+    if facts is None or not stat.S_ISREG(facts.st_mode) or (size, digest) != wanted:
         raise VerificationFailed(
-            f"{printable(temp)} is not the rendition that was checked ({Gate.G9.name}): it has {size} bytes and"
-            f" SHA-256 {digest[:16]}…, its certificate says {proof.rendition_size} and"
-            f" {proof.rendition_sha256[:16]}….",
-            remedy="Nothing was written; run the same command again.",
+            f"{printable(path)} is not the rendition that was checked ({Gate.G9.name}): it has {size} bytes"
+            f" and SHA-256 {digest[:16]}…, its certificate says {wanted[0]} and {wanted[1][:16]}….",
+            remedy="Nothing was written; run the same command again, or make it again with"
+            f" `hevcq retry {proof.job_id}`.",
         )
 
 
-def _copy_metadata(source: Path, temp: Path, fs: FileSystem) -> tuple[str, ...]:
-    if fs.lstat(source) is None:
-        return (f"{printable(source)} is gone, so its times and permissions were not preserved.",)
-    return fs.copy_metadata(source, temp)
+def _copy_metadata(source: Path, files: list[Path], fs: FileSystem) -> tuple[str, ...]:
+    """Copy the source's metadata to the files and make them durable; return what was lost."""
+    gone = f"{printable(source)} is gone, so its times and permissions were not preserved."
+    notices: dict[str, None] = {}
+    for path in files:
+        found = (gone,) if fs.lstat(source) is None else fs.copy_metadata(source, path)
+        notices |= dict.fromkeys(found)
+        fs.fsync_file(path)
+    return tuple(notices)
+
+
+def remove_set(fs: FileSystem, master: Path, proof: Certificate) -> None:
+    """Remove a placed set, its master playlist first; what is not certified stays, with its folder.
+
+    So does what a link inside the set leads to, whatever the certificate lists: it is elsewhere.
+    """
+    folder = master.parent
+    fs.unlink(master)
+    fs.fsync_dir(folder)
+    below = {folder}
+    for file in proof.files:
+        path = folder / file.name
+        inside = {parent for parent in path.parents if folder in parent.parents}
+        if any(_is_link(fs, parent) for parent in inside):
+            continue
+        if holds(fs, path, file.size, file.sha256):
+            fs.unlink(path)
+        below |= inside
+    for empty in sorted(below, key=lambda path: len(path.parts), reverse=True):
+        if fs.lstat(empty) is not None and not fs.names(empty):
+            fs.rmdir(empty)
+    fs.fsync_dir(folder.parent)
+
+
+def _is_link(fs: FileSystem, path: Path) -> bool:
+    facts = fs.lstat(path)
+    return facts is not None and stat.S_ISLNK(facts.st_mode)
 
 
 def occupied(target: Path) -> LibraryError:

@@ -41,7 +41,7 @@ from library.replacement.lives_machine import (
     Life,
     Trouble,
 )
-from support.library import DAY, Video, certificate, for_ever, sha
+from support.library import DAY, Video, certificate, for_ever, one, sha
 
 EXAMPLES, SHORT, STEPS = int(os.environ.get("LIFE_EXAMPLES", "0")), 25, 40
 
@@ -181,7 +181,7 @@ class Lives(Life):
         target = made.source.with_suffix(f".{proof.profile}.mkv")
         rendition = Rendition(made.root, made.source, target, proof)
         fs = self._fs(made.root, trouble)
-        done = self._did(made.root, trouble, lambda: place(rendition, made.fetch, fs))
+        done = self._did(made.root, trouble, lambda: place(rendition, one(made.fetch), fs))
         if isinstance(done, HevcqError) and trouble is None:
             self._nothing_changed()
         elif done is not None and not isinstance(done, HevcqError):

@@ -302,7 +302,7 @@ def test_a_kill_at_any_call_leaves_the_whole_folder_or_none(
     with monkeypatch.context() as patched:
         patched.setattr(FileSystem, call, dying)
         # After a kill nothing is tidied up.
-        patched.setattr("hevcq.library.place_set.remove_temp", lambda path, fs: count[0] < number)
+        patched.setattr("hevcq.library.place.remove_temp", lambda path, fs: count[0] < number)
         with contextlib.suppress(Died):
             bench.collector.collect(bench.done(job), NEVER)
 

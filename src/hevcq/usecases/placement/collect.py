@@ -27,8 +27,15 @@ from hevcq.errors import (
 from hevcq.library.certificates import certificate_at
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
 from hevcq.library.names import certificate_path, shown_path
-from hevcq.library.place import Check, Fetch, Rendition, library_errors, place
-from hevcq.library.place_set import FetchFile, place_set, remove_set
+from hevcq.library.place import (
+    Check,
+    Fetch,
+    FetchFile,
+    Rendition,
+    library_errors,
+    place,
+    remove_set,
+)
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
@@ -150,10 +157,8 @@ class Collector:
             return self._swap(placement, ref, rendition, (fetch, check), fs)
         self._require_same_source(placement)
         self._clear_older(placement, ref, fs)
-        if proof.files:
-            placed = place_set(rendition, self._file_of_set(placement, proof, stop), fs, check)
-        else:
-            placed = place(rendition, fetch, fs, check)
+        file = self._file_of_set(placement, proof, stop)
+        placed = place(rendition, lambda n, path: file(n, path) if n else fetch(path), fs, check)
         return Collected(
             target=placed.target,
             size=ref.size,
