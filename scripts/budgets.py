@@ -40,8 +40,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/domain/media/languages.py": "one decision: the tag of a language",
     "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",
-    "src/hevcq/library/scanning/fs_events.py": "the only user of watchfiles",
-    "src/hevcq/library/scanning/unfinished.py": "one decision: what is still being written",
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/libraries/shown.py": "shared by page and API",

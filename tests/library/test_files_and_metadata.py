@@ -11,9 +11,8 @@ import pytest
 
 from hevcq.errors import DiskFull, HevcqError, LibraryError, SwapRefused, Unavailable
 from hevcq.library import filesystem as files
-from hevcq.library.filesystem import FileSystem
+from hevcq.library.filesystem import FileSystem, copy_metadata
 from hevcq.library.lock import root_lock
-from hevcq.library.metadata import copy_metadata
 from hevcq.library.place import library_error
 from support.library import video
 

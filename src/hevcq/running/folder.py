@@ -12,11 +12,9 @@ from hevcq.domain.job import JobState
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.library.lock import in_use
-from hevcq.library.scanning.fs_events import ChangeListener
-from hevcq.library.scanning.mounts import mount_of
+from hevcq.library.scanning.fs_events import ChangeListener, mount_of, open_for_writing
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT
 from hevcq.library.scanning.scan import Filter, Found, Rejected, find
-from hevcq.library.scanning.unfinished import open_for_writing
 from hevcq.ports.catalog import UNPLACED
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item

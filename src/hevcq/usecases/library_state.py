@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.errors import StorageError
-from hevcq.library.scanning.mounts import Mount, mount_of
+from hevcq.library.scanning.fs_events import Mount, mount_of
 from hevcq.library.scanning.scan import Filter, Found, find
 from hevcq.settings.libraries import Library
 from hevcq.util.host import free_beside

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.library.scanning.scan import Filter, Found, Rejected, find
-from hevcq.library.scanning.unfinished import open_for_writing, unfinished_by_name
+from hevcq.library.scanning.fs_events import open_for_writing
+from hevcq.library.scanning.scan import Filter, Found, Rejected, find, unfinished_by_name
 from hevcq.usecases.ingest.watch_folder import ScanSchedule, Watch
 from support.clips import ManualClock
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from hevcq.errors import StorageError
-from hevcq.library.scanning.mounts import Mount
+from hevcq.library.scanning.fs_events import Mount
 from hevcq.settings.libraries import Library
 from hevcq.usecases import library_state
 from hevcq.usecases.library_state import (

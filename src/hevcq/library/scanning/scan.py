@@ -14,11 +14,20 @@ from hevcq.errors import UsageError
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import fingerprint_of, open_regular
 from hevcq.library.names import holds_own_set, is_own
-from hevcq.library.scanning.unfinished import unfinished_by_name
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
 
 Matcher = Callable[[str], bool]
+_ENDINGS = (
+    "!qb !ut aria2 bc! crdownload download fdmdownload filepart opdownload part partial td tmp"
+    " unfinished ytdl"
+)
+UNFINISHED_SUFFIXES = frozenset(_ENDINGS.split())
+"""What browsers, torrent and file-transfer programs append to a file until it is complete."""
+_INNER = frozenset({"temp", "tmp"})
+"""The same before the suffix, as yt-dlp writes it: `name.temp.mp4`."""
+_COMPANIONS = (".aria2", ".part", ".st", ".!qB")
+"""Names beside a file that its program removes once it is complete."""
 
 
 def matcher(patterns: Iterable[str]) -> Matcher:
@@ -374,3 +383,13 @@ def _cannot(path: Path, root: Path, error: OSError) -> Rejected:
         )
     sentence = f"{printable(path)} cannot be opened: {(error.strerror or str(error)).lower()}."
     return Rejected(path, root, RejectionCause.UNREADABLE, sentence)
+
+
+def unfinished_by_name(name: str, beside: Collection[str]) -> bool:
+    """Return whether a name says that its file is being written; `beside` are the folder's names."""
+    parts = name.lower().split(".")
+    if len(parts) > 1 and parts[-1] in UNFINISHED_SUFFIXES:
+        return True
+    if len(parts) > 2 and parts[-2] in _INNER:
+        return True
+    return any(f"{name}{ending}" in beside for ending in _COMPANIONS)
