@@ -364,3 +364,15 @@ def test_a_telecine_is_inverted_for_whom_asks_where_all_of_it_can_be() -> None:
         policies={"closed_captions": "keep"},
     )
     assert target("avi", video(720, 480, **facts), **asked).rate == "24000/1001"
+
+
+def test_where_chroma_lies_is_promised_of_what_is_not_converted():
+    """Since version 8 ffmpeg places the chroma of 4:2:2 by itself when it makes 4:2:0 of it."""
+    centred = Colour(chroma_location="center")
+
+    def placed(pixel_format: str) -> str:
+        return target(
+            "720p", video(pixel_format=pixel_format, colour=centred)
+        ).colour.chroma_location
+
+    assert (placed("yuv420p"), placed("yuv422p")) == ("center", "")

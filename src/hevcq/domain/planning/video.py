@@ -306,8 +306,8 @@ def _target_colour(profile: Profile, facts: VideoFacts, chosen: Pixels, *, full:
         return Colour()
     if _maps_tones(profile, facts):
         return SDR
-    sited = chosen.family == "420" and profile.video.codec in {VideoCodec.HEVC, VideoCodec.H264}
-    return _colour(facts.colour, full=full, sited=sited)
+    sited = profile.video.codec in {VideoCodec.HEVC, VideoCodec.H264} and chosen.family == "420"
+    return _colour(facts.colour, full=full, sited=sited and "420" in facts.pixel_format)
 
 
 def constant_rate(profile: Profile, facts: VideoFacts) -> str:
@@ -486,7 +486,7 @@ def _even(size: Fraction) -> int:
 
 
 def _colour(colour: Colour, *, full: bool, sited: bool) -> Colour:
-    """Return the colour tags that are known; the chroma location matters in 4:2:0 only."""
+    """Return the colour tags that are known; the chroma location is kept of 4:2:0 in 4:2:0 only."""
 
     def known(word: str) -> str:
         return "" if word in {"unknown", "unspecified", "reserved"} else word
