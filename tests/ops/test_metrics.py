@@ -308,8 +308,9 @@ def test_prometheus_gets_the_metrics_at_its_own_path_and_nothing_else():
         base = f"http://127.0.0.1:{served.port}"
         with urllib.request.urlopen(f"{base}/metrics", timeout=10) as answer:
             body, kind = answer.read().decode(), answer.headers["Content-Type"]
-        with pytest.raises(urllib.error.HTTPError, match="404"):
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
             urllib.request.urlopen(f"{base}/etc/passwd", timeout=10).close()
+        refused.value.close()
     finally:
         served.close()
 

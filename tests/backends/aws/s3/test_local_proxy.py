@@ -81,9 +81,10 @@ def test_past_its_end_there_is_nothing(store, large, tmp_path) -> None:
 
     with (
         streamed(store, source, tmp_path / "scratch") as location,
-        pytest.raises(urllib.error.HTTPError, match="416"),
+        pytest.raises(urllib.error.HTTPError, match="416") as refused,
     ):
         get(location, f"{source.size}-")
+    refused.value.close()
 
 
 def test_who_does_not_know_its_password_gets_nothing(store, large, tmp_path) -> None:
@@ -91,9 +92,10 @@ def test_who_does_not_know_its_password_gets_nothing(store, large, tmp_path) -> 
 
     with (
         streamed(store, source, tmp_path / "scratch", moved=told) as location,
-        pytest.raises(urllib.error.HTTPError, match="407"),
+        pytest.raises(urllib.error.HTTPError, match="407") as refused,
     ):
         get(location.partition("?")[0] + "?guess")
+    refused.value.close()
 
     assert told == [0]
 
