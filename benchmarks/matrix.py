@@ -208,7 +208,9 @@ def carried(
             profile = made.name.removeprefix(f"{clip.stem}.").partition(".")[0]
             if profile not in profiles:
                 continue
-            done = _hevcq(build, folder, "verify", clip, made, "--profile", profile, "--json")
+            done = _hevcq(
+                build, folder, "check", made, "--source", clip, "--profile", profile, "--json"
+            )
             rows = [json.loads(line) for line in done.stdout.splitlines()]
             wrong = [f"{row['gate']}: {row.get('detail', '')}" for row in rows
                      if row.get("outcome") in {"failed", "unknown"}]  # fmt: skip
