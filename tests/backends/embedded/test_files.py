@@ -28,10 +28,10 @@ def test_a_copy_is_whole_on_any_file_system(
     (tmp_path / "in").write_bytes(content)
     real = os.open
 
-    def open_(path: object, flags: int, mode: int = 0o777) -> int:
+    def open_(path: object, flags: int, mode: int = 0o777, **at: object) -> int:
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise OSError(errno.EOPNOTSUPP, "no")
-        return real(path, flags, mode)
+        return real(path, flags, mode, **at)
 
     if not kernel:
         monkeypatch.setattr(os, "copy_file_range", Mock(side_effect=OSError(errno.EXDEV, "no")))
@@ -48,10 +48,10 @@ def test_a_file_system_without_links_still_gets_a_whole_copy_and_keeps_what_is_t
 ) -> None:
     real = os.open
 
-    def open_(path: object, flags: int, mode: int = 0o777) -> int:
+    def open_(path: object, flags: int, mode: int = 0o777, **at: object) -> int:
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise OSError(errno.EOPNOTSUPP, "no")
-        return real(path, flags, mode)
+        return real(path, flags, mode, **at)
 
     monkeypatch.setattr(os, "open", open_)
     monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "no")))
