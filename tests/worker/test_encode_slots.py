@@ -139,7 +139,7 @@ def pool_of(farm: Farm) -> WorkerPool:
 
 def end(farm: Farm, pool: WorkerPool) -> SlotOutcome:
     pool.ask()
-    assert Encodes.wait(lambda: farm.clock.advance(0.5) or pool.step() or pool.stopped)
+    assert Encodes.wait(lambda: farm.clock.advance(0.5) or not pool.step())
     return pool.finish()
 
 
