@@ -24,12 +24,12 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 72_745,
-    "modules": 394,
-    "classes": 762,
-    "lines of tests and benchmarks": 93_383,
-    "words of docs": 56_522,
-    "settings and keys of profiles": 215,
+    "lines of src": 67_200,
+    "modules": 330,
+    "classes": 714,
+    "lines of tests and benchmarks": 86_200,
+    "words of docs": 35_700,
+    "settings and keys of profiles": 183,
 }
 """Only ever lowered: a feature that wants lines brings lines."""
 WAIVED: dict[str, str] = {}
