@@ -372,6 +372,7 @@ def _put_into_track(clip: Path, box: bytes) -> None:
 PICTURE = {"index": 0, "codec_type": "video", "width": 64, "height": 64}
 SOUND = {"index": 1, "codec_type": "audio"}
 ANSWER = json.dumps({"streams": [PICTURE], "format": {"duration": "9.0"}})
+INTERLEAVED = ANSWER.replace('"height": 64', '"height": 64, "field_order": "tb"')
 FRAME = json.dumps({"frames": [{"stream_index": 0, "interlaced_frame": 1, "top_field_first": 1}]})
 
 
@@ -384,6 +385,8 @@ FRAME = json.dumps({"frames": [{"stream_index": 0, "interlaced_frame": 1, "top_f
         (['{"streams": [{"index": 0, "codec_type": "video"}]}'], "picture of unknown size"),
         # Pictures that come late are asked for, and those on the way.
         ([ANSWER, FRAME, "{}"], "tt"), ([ANSWER, "{}", FRAME], "tt"),
+        # Files by ffmpeg 7 mean the top field by "tb", others the bottom one: pictures tell, if any do.
+        ([INTERLEAVED, FRAME, "{}"], "tt"), ([INTERLEAVED, "{}", "{}"], "tb"),
         *(([ANSWER, "{}", none], "progressive") for none in ("{", "[]", "{}")),
     ],
 )  # fmt: skip

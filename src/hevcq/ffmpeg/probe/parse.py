@@ -217,12 +217,14 @@ def _lasting(shapes: Counter[tuple[int, int, str, str]]) -> dict[str, Any]:
 def _field_order(raw: Json, frames: list[Json], later: list[Json]) -> str:
     """Return the header's field order, or that of the frames if the header has none.
 
-    Most of the first frames must be interlaced; of the midstream key frames one is enough.
+    Most of the first frames must be interlaced; of the midstream key frames one is enough. "tb" and "bt"
+    name the field that is shown first by its first letter in Matroska, by its last in MOV, and either
+    way in files by ffmpeg: there the frames tell.
     """
     order = str(raw.get("field_order", "unknown"))
-    if order not in {"unknown", "progressive"}:
-        return order
     fields = [frame for frame in frames if frame.get("interlaced_frame")]
+    if order not in {"unknown", "progressive", *(("tb", "bt") if fields else ())}:
+        return order
     if not fields or len(fields) * 2 < len(frames):
         fields = [frame for frame in later if frame.get("interlaced_frame")]
     if not fields:
