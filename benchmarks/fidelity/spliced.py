@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from support.rendition import turned
 from tests.support.avi import pack, rewritten
 
 TS_PACKET = 188
@@ -252,11 +253,9 @@ def size_changes_h264(path: Path) -> None:
 
 def turned_fields(path: Path) -> None:
     """A camera that was held upright and records fields."""
-    stored = path.with_suffix(".stored.mp4")
     weave = "tinterlace=mode=interleave_top,fieldorder=tff,format=yuv420p"
-    ffmpeg(*video(rate="50"), "-vf", weave, *GOPS, "-flags", "+ildct+ilme", "-c:a", "aac", stored)
-    ffmpeg("-i", stored, "-c", "copy", "-metadata:s:v:0", "rotate=90", path)
-    stored.unlink()
+    ffmpeg(*video(rate="50"), "-vf", weave, *GOPS, "-flags", "+ildct+ilme", "-c:a", "aac", path)
+    turned(path, 0, 1, -1, 0)
 
 
 def two_programmes(path: Path) -> None:

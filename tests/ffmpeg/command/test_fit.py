@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import struct
+import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -18,6 +18,7 @@ from hevcq.ffmpeg.command.codecs import fit_filter, picture_filter, steady_filte
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.util.clock import SystemClock
 from support.media_facts import audio, media, profile, video
+from support.rendition import turned
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
@@ -79,7 +80,6 @@ def test_fields_are_scaled_apart() -> None:
     assert "interl=1" in fit_filter(plan.video)
 
 
-IDENTITY = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 TURNS = {
     "90": (0, 1, -1, 0),
     "180": (-1, 0, 0, -1),
@@ -120,12 +120,8 @@ def hashes(path: Path, graph: str, *options: str) -> list[str]:
 
 @pytest.mark.parametrize("turn", TURNS)
 def test_fields_are_turned_back_exactly_and_upright_again(stored, tmp_path, turn) -> None:
-    a, b, c, d = TURNS[turn]
-    values = (value << 16 for value in (a, b, 0, c, d, 0, 0, 0))
-    turned = tmp_path / "turned.mp4"
-    before, _, after = stored.read_bytes().rpartition(IDENTITY)  # the first is the whole movie's
-    turned.write_bytes(before + struct.pack(">9i", *values, 1 << 30) + after)
-    facts = ENCODER.probe(str(turned), stop=STOP).streams[0].video
+    clip = turned(Path(shutil.copy(stored, tmp_path)), *TURNS[turn])
+    facts = ENCODER.probe(str(clip), stop=STOP).streams[0].video
     assert facts is not None
     fields = facts.model_copy(update={"progressive_pictures": False})
     plan = make_plan(profile("hevc"), media(video().model_copy(update={"video": fields})))
@@ -134,5 +130,5 @@ def test_fields_are_turned_back_exactly_and_upright_again(stored, tmp_path, turn
     assert plan.video.turned_fields == turn
     back, bwdif, upright = re.split(r",(?=bwdif)|(?<=all),", picture_filter(plan.video))
     assert bwdif.startswith("bwdif=")
-    assert hashes(turned, back) == hashes(turned, "null", "-noautorotate")
-    assert hashes(turned, f"{back},{upright}") == hashes(turned, "null")
+    assert hashes(clip, back) == hashes(clip, "null", "-noautorotate")
+    assert hashes(clip, f"{back},{upright}") == hashes(clip, "null")

@@ -109,15 +109,16 @@ def test_segments_put_together_are_whole_and_keep_their_times(tmp_path) -> None:
     assert made.notices == ()
     for kind in ("v", "a"):
         assert frames(made.path, kind) == frames(source, kind)
-    ended = [
+    damaged, sound = (
         subprocess.run(
             ["ffmpeg", "-v", "quiet", "-xerror", "-i", path, "-f", "null", "-"],
             check=False,
             timeout=60,
         ).returncode
         for path in (source, made.path)
-    ]
-    assert ended == [1, 0], "of the source packets seem to be missing, which ends an encode"
+    )
+    assert damaged > 0, "of the source packets seem to be missing, which ends an encode"
+    assert sound == 0
 
 
 @pytest.mark.parametrize(

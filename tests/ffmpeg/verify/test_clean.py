@@ -14,6 +14,7 @@ from hevcq.errors import Stopped
 from hevcq.ffmpeg.verify.gates import DECODE_SHARE
 from hevcq.ffmpeg.verify.picture import SAMPLES
 from support.clips import media_clip
+from support.rendition import turned
 
 ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G7, Gate.G4, Gate.G8)
 SMALL = Profile(
@@ -84,10 +85,7 @@ def test_no_false_alarm_for_a_mark_that_mp4_reads_as_two(tmp_path):
 
 
 def test_no_false_alarm_when_the_picture_is_turned(tmp_path):
-    upright = make_source(tmp_path, "upright.mp4")
-    turned = tmp_path / "turned.mp4"
-    ffmpeg("-i", upright, "-map", "0", "-dn", "-c", "copy", "-metadata:s:v", "rotate=90", turned)
-    pair = encoded(turned, tmp_path)
+    pair = encoded(turned(make_source(tmp_path, "turned.mp4"), 0, 1, -1, 0), tmp_path)
 
     assert (pair.request.plan.video.width, pair.request.plan.video.height) == (180, 320)
     accepted(pair)

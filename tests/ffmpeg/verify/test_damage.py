@@ -11,6 +11,7 @@ from ffmpeg.verify.conftest import PROFILE, encoded, ffmpeg, make_source
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import Measurement
 from hevcq.domain.profile import Gates
+from support.rendition import turned
 
 COPY = ("-map", "0", "-dn", "-c", "copy")
 X265 = (
@@ -168,8 +169,7 @@ def test_a_lost_bit_depth_is_caught(pair, tmp_path):
 
 def test_a_wrong_rotation_is_caught(pairs, tmp_path):
     pair = pairs["mp4"]
-    target = spoilt(pair, tmp_path, *COPY, "-metadata:s:v", "rotate=90")
-    assert caught(pair.judge(target)) is Gate.G2
+    assert caught(pair.judge(turned(spoilt(pair, tmp_path, *COPY), 0, 1, -1, 0))) is Gate.G2
 
 
 def test_a_codec_tag_that_apple_does_not_open_is_caught(pairs, tmp_path):
