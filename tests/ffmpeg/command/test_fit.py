@@ -14,8 +14,10 @@ from benchmarks.fidelity import spliced
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile, Video
+from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.codecs import fit_filter, picture_filter, steady_filters
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.versions import loses_aspects
 from hevcq.util.clock import SystemClock
 from support.media_facts import audio, media, profile, video
 from support.rendition import turned
@@ -26,12 +28,10 @@ PROFILE = Profile(name="p", description="d", video=Video(codec="hevc", crf=28))
 WIDE, NARROW, TALL = ("64x48", "4/3"), ("32x48", "8/3"), ("48x48", "1/1")
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
-    """White pictures of 64x48 at 16:9, of 32x48 at 16:9, and of 48x48 that are square."""
-    folder = tmp_path_factory.mktemp("changing")
+def changing(folder: Path, *shapes: tuple[str, str]) -> Path:
+    """Return white pictures of each size and aspect, twenty of each."""
     path, parts = folder / "changing.ts", []
-    for number, (size, aspect) in enumerate((WIDE, NARROW, TALL)):
+    for number, (size, aspect) in enumerate(shapes):
         parts.append(folder / f"{number}.ts")
         spliced.ffmpeg("-f", "lavfi", "-i", f"color=white:size={size}:rate=25:duration=0.8", "-vf",
                        f"setsar={aspect}", "-c:v", "mpeg2video", "-g", "5", "-bf", "2", parts[-1])  # fmt: skip
@@ -41,7 +41,9 @@ def source(tmp_path_factory) -> Path:
     return path
 
 
-def test_each_picture_keeps_its_shape_between_black_bars(source) -> None:
+def test_each_picture_keeps_its_shape_between_black_bars_or_is_refused(tmp_path) -> None:
+    """A build that gives all pictures the first's aspect does so still, and is asked for none."""
+    source = changing(tmp_path, WIDE, NARROW, TALL)
     info = ENCODER.probe(str(source), stop=STOP)
     plan = make_plan(PROFILE, info)
     assert isinstance(plan, EncodePlan)
@@ -55,14 +57,20 @@ def test_each_picture_keeps_its_shape_between_black_bars(source) -> None:
     )
     pictures = [done.stdout[at : at + 64 * 48] for at in range(0, len(done.stdout), 64 * 48)]
     assert len(pictures) == 58, "20 of each, without the last before each change"
-    for picture, shown in ((pictures[2], 64), (pictures[25], 64), (pictures[50], 36)):
+    lost = loses_aspects(ENCODER.version, info)
+    narrow, tall = (32, 48) if lost else (64, 36)
+    for picture, shown in ((pictures[2], 64), (pictures[25], narrow), (pictures[50], tall)):
         row = picture[24 * 64 : 25 * 64]
         white = [column for column, value in enumerate(row) if value > 128]
         assert len(white) == shown
         assert white[0] == (64 - shown) // 2
+    if lost:
+        with pytest.raises(MediaRefused, match="the shape of its picture changes on the way"):
+            ENCODER.preflight(str(source), info, PROFILE, stop=STOP)
 
 
-def test_what_the_decoder_cannot_show_is_counted_and_said(source) -> None:
+def test_what_the_decoder_cannot_show_is_counted_and_said(tmp_path) -> None:
+    source = changing(tmp_path, ("64x48", "1"), ("32x48", "1"), ("48x48", "1"))
     info = ENCODER.probe(str(source), stop=STOP)
 
     measured = ENCODER.preflight(str(source), info, PROFILE, stop=STOP)
