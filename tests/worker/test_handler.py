@@ -75,6 +75,22 @@ def test_the_certificate_says_which_metadata_was_carried_and_which_was_lost(farm
     assert certificate.losses == ("2 editions of the chapters",)
 
 
+def test_what_a_recordings_copy_lost_forbids_a_replacement_too(farm):
+    plain = farm.encoder.info
+    lost = MetadataItem(place="chapters", name="2 editions", size=99, digest="d")
+    farm.encoder.info = plain.model_copy(update={"metadata": (lost,)})
+    farm.encoder.trimmed = (b"whole pictures", ())
+    farm.encoder.during["trim"] = lambda: setattr(farm.encoder, "info", plain)
+    farm.with_context(plan=make_plan)
+    source = farm.submit()
+
+    assert farm.handle().verdict == Done()
+
+    name = farm.record(source).rendition.certificate_key
+    certificate = Certificate.parse(farm.store.content(name))
+    assert certificate.losses == ("2 editions of the chapters",)
+
+
 def test_a_profile_may_refuse_ragged_recordings(farm):
     farm.encoder.trimmed = (b"whole pictures", ())
     policies = farm.profile.policies.model_copy(update={"ragged_ends": "refuse"})

@@ -46,7 +46,7 @@ class Passed:
         key = _key(profile, build)
         if key not in self._here and self.folder is not None:
             with contextlib.suppress(OSError):
-                if self._file(self.folder, profile).read_text("utf-8") == key:
+                if self._file(self.folder, profile).read_bytes() == key.encode():
                     self._here.add(key)
         return key in self._here
 

@@ -126,7 +126,9 @@ class EncodeJob(Job):
         plan = self._context.plan(self._profile, info)
         if not isinstance(plan, EncodePlan):
             raise MediaRefused(f"{plan.detail} (the recording's whole pictures alone)")
-        noted = plan.noting(*trimmed.notices)
+        # What ffmpeg's copy has lost already forbids a replacement as much as what the encode loses.
+        losses = tuple(dict.fromkeys((*subject.plan.losses, *plan.losses)))
+        noted = plan.noting(*trimmed.notices).model_copy(update={"losses": losses})
         return replace(subject, location=location, info=info, plan=noted, is_trimmed=True)
 
     def _fulfil(self, subject: _Subject) -> Made | Done | Skipped | Release:

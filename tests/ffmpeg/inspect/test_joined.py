@@ -14,6 +14,7 @@ from benchmarks.fidelity import ordinary, spliced
 from benchmarks.fidelity.served import named
 from benchmarks.fidelity.trial import recipe, run_trial
 
+from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.profile import Policies
 from hevcq.errors import DiskFull, MediaRefused
 from hevcq.ffmpeg.encoder import FfmpegEncoder
@@ -241,12 +242,19 @@ def test_ragged_ends_of_a_joined_recording_are_trimmed_and_said(tmp_path) -> Non
     )
 
 
-def answer(pts: list[int], place: int, *, lost: int = 0, content: str = "x") -> str:
-    """Return what ffprobe prints of a picture and a sound at each time."""
+def answer(
+    pts: list[int],
+    place: int,
+    *,
+    lost: int = 0,
+    content: str = "x",
+    streams: tuple[int, ...] = (0, 1),
+) -> str:
+    """Return what ffprobe prints of a picture and a sound (and of a text) at each time."""
     lines = [
         f"stream_index={stream}|pts={time}|dts={time}|pos={place + 188 * number}|data_hash=CRC32:{content}"
         for number, time in enumerate(pts[: len(pts) - lost])
-        for stream in (0, 1)
+        for stream in streams
     ]
     return "".join(f"{line}\n" for line in lines)
 
@@ -294,6 +302,35 @@ def test_a_copy_is_taken_only_if_nothing_is_lost_and_all_is_in_step(
     found = joined.Joining(ENCODER._tools, str(source), info, before, [0], STOP).complaint(path)
 
     assert said in found if said else found == ""
+
+
+@pytest.mark.parametrize("late_s", [0, 0.3, 1, 9])
+def test_a_copy_whose_texts_come_at_other_times_is_not_taken(tmp_path, monkeypatch, late_s) -> None:
+    source, path = tmp_path / "a.ts", tmp_path / "copy.ts"
+    source.write_bytes(bytes(10))
+    before = joined.Recording()
+    before.feed(answer([*climbing(9_000_000), *climbing(0)], 0).encode())
+    before.feed(answer([9_036_000, 36_000], 0, streams=(2,)).encode())
+    texts = answer([36_000, 180_000 + round(90_000 * late_s)], 0, streams=(2,))
+
+    def read(argv, *, on_chunk, **_) -> Finished:
+        on_chunk((answer(climbing(0, 80), 0) + texts).encode())
+        return Finished(0, b"", (), 0.0, 0.0)
+
+    monkeypatch.setattr("hevcq.ffmpeg.inspect.measure.stream_child", read)
+    monkeypatch.setattr(
+        joined, "run_child", lambda *_, **__: Finished(0, b"frame=80", (), 0.0, 0.0)
+    )
+    spliced.ffmpeg(*spliced.video(seconds="0.2"), "-c:v", "mpeg2video", "-c:a", "mp2", path)
+    info = ENCODER.probe(str(path), stop=STOP)
+    text = info.streams[1].model_copy(
+        update={"index": 2, "kind": StreamKind.SUBTITLE, "audio": None, "codec": "dvb_subtitle"}
+    )
+    info = info.model_copy(update={"streams": (*info.streams, text)})
+
+    found = joined.Joining(ENCODER._tools, str(source), info, before, [0], STOP).complaint(path)
+
+    assert ("stream 2 would be shown at other times" in found) == (late_s > 0.5)
 
 
 def test_a_full_disk_is_said_to_be_one(tmp_path, monkeypatch) -> None:

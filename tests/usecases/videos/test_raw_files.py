@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import PROFILES
+from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.errors import BadUpload, HevcqError, SourceDamaged
@@ -150,6 +151,15 @@ def _another_certificate(bench: VideoBench) -> Video:
     return video
 
 
+def _certificate_rewritten(bench: VideoBench) -> Video:
+    video = bench.done()
+    key = video.renditions[0].certificate_key
+    with bench.backend.store.open(key) as stream:
+        proof = Certificate.read(stream).model_copy(update={"notices": ("not what was recorded",)})
+    bench.backend.store.put(key, proof.to_json().encode(), metadata={})
+    return video
+
+
 def _queued_again(bench: VideoBench) -> Video:
     video = bench.done()
     bench.backend.task_publisher.requeue(bench.job(video, "hevc"), who="op", why="test")
@@ -175,6 +185,7 @@ WAYS: dict[str, Callable[[VideoBench], Video]] = {
         _rendition_rotted,
         _rendition_replaced,
         _another_certificate,
+        _certificate_rewritten,
         _queued_again,
         _never_finished,
     )

@@ -260,6 +260,8 @@ class Joining:
             if copy is None or (len(copy.pts), copy.digest) != (len(own.pts), own.digest):
                 return f"ffmpeg copies stream {stream.index} incompletely"
             if stream.kind not in _SHOWN:
+                if not all(_beside(*pair, main) for pair in zip(own.pts, copy.pts, strict=True)):
+                    return f"the texts of stream {stream.index} would be shown at other times"
                 continue
             moves = self._moves(stream.index, copy)
             if len(moves) != len(main) or not moves:
@@ -310,6 +312,13 @@ class Joining:
         # Fields may be packets of their own.
         whole = shown in {held, (held + 1) // 2}
         return "" if whole else f"ffmpeg can decode {shown} of its {held} pictures only"
+
+
+def _beside(time: int, copied: int, moves: list[int]) -> bool:
+    """Return whether a text moved about as far as the pictures of some part did."""
+    if _UNKNOWN in {time, copied}:
+        return time == copied
+    return any(abs(copied - time - move) <= ASTRAY for move in moves)
 
 
 def _rises(copy: Packets, own: Packets, stream: Stream) -> bool:

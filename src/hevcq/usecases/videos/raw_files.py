@@ -101,6 +101,8 @@ def _why_unfit(farm: VideoFarm, record: JobRecord, made: RenditionRef) -> str:
     store = farm.backend.store
     with store.open(made.certificate_key) as stream:
         proof = Certificate.read(stream)
+    if proof.digest != made.certificate_sha256:
+        return "its certificate is not the one that its job recorded"
     if (proof.job_id, proof.source) != (record.job_id, record.source):
         raise VerificationFailed("its certificate is another job's")
     if (proof.rendition_key, proof.rendition_sha256) != (made.key, made.sha256):
