@@ -113,12 +113,12 @@ def test_tables_scrambled_packets_and_a_stop_are_no_damage(tmp_path):
     content[unit] ^= 0x80
     content[unit - unit % 188 + 3] |= 0xC0
     path.write_bytes(content)
-    assert transport_damage(str(path), threading.Event()) == ""
+    assert transport_damage(str(path), 1, threading.Event()) == ""
 
     stopped = threading.Event()
     stopped.set()
     with pytest.raises(Stopped):
-        transport_damage(str(path), stopped)
+        transport_damage(str(path), 1, stopped)
 
 
 def in_unit(content: bytes, pid: int) -> list[int]:
@@ -140,11 +140,11 @@ def test_packets_that_are_missing_inside_a_unit_are_damage_unless_that_is_announ
     here = places[len(places) // 2]
     twice = content[: here + 188] + content[here:]
     path.write_bytes(twice)
-    assert transport_damage(str(path), threading.Event()) == ""
+    assert transport_damage(str(path), 1, threading.Event()) == ""
 
     path.write_bytes(content[:here] + content[here + 188 :])
     said = "packets of its picture or sound are missing in 1 place"
-    assert transport_damage(str(path), threading.Event()) == said
+    assert transport_damage(str(path), 1, threading.Event()) == said
     with pytest.raises(SourceDamaged, match=said):
         preflight(path)
 
@@ -152,7 +152,7 @@ def test_packets_that_are_missing_inside_a_unit_are_damage_unless_that_is_announ
     follower = next(place for place in places if place > here)
     gap = announcing_gap(content[follower : follower + 188], 0)
     path.write_bytes(content[:here] + gap + content[here + 188 :])
-    assert transport_damage(str(path), threading.Event()) == ""
+    assert transport_damage(str(path), 1, threading.Event()) == ""
     begun = next(b - b % 188 for b in beginnings(content, 0, 188)[9:] if pid_at(content, b) == pid)
     last = max(place for place in in_unit(content, pid) if place < begun)
     assert content[last + 3] & 0x20  # stuffed: the unit is whole
@@ -162,11 +162,11 @@ def test_packets_that_are_missing_inside_a_unit_are_damage_unless_that_is_announ
     ):
         skipped[place + 3] = content[place + 3] & 0xF0 | (content[place + 3] + 5) & 0x0F
     path.write_bytes(skipped)
-    assert transport_damage(str(path), threading.Event()) == ""
+    assert transport_damage(str(path), 1, threading.Event()) == ""
 
     # When the end of the unit before is missing too, something is
     path.write_bytes(skipped[:last] + skipped[last + 188 :])
-    assert transport_damage(str(path), threading.Event()) == said
+    assert transport_damage(str(path), 1, threading.Event()) == said
 
 
 def test_counters_that_are_wrong_everywhere_are_the_manner_of_a_multiplexer(tmp_path):
@@ -175,7 +175,7 @@ def test_counters_that_are_wrong_everywhere_are_the_manner_of_a_multiplexer(tmp_
     for number, place in enumerate(in_unit(content, 0x100)):
         content[place + 3] = content[place + 3] & 0xF0 | number * 3 & 0x0F
     path.write_bytes(content)
-    assert transport_damage(str(path), threading.Event()) == ""
+    assert transport_damage(str(path), 1, threading.Event()) == ""
 
 
 def pid_at(content: bytes, place: int) -> int:
@@ -189,7 +189,7 @@ def test_an_address_that_changed_its_use_is_not_judged(tmp_path):
     for unit in beginnings(content, 0, 188)[2:]:
         content[unit] = 0x80
     path.write_bytes(content)
-    assert transport_damage(str(path), threading.Event()) == ""
+    assert transport_damage(str(path), 1, threading.Event()) == ""
 
 
 @pytest.mark.parametrize("codec", ["mp2", "ac3"])

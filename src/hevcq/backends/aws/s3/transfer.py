@@ -187,10 +187,10 @@ class UploadedPart:
         return part | ({"ChecksumSHA256": self.sha256} if self.sha256 else {})
 
 
-def part_bytes(size: int, smallest: int = PART_BYTES) -> int:
-    """Return the part size in bytes for a file of `size` bytes."""
+def part_bytes(size: int, smallest: int | None = None) -> int:
+    """Return the part size in bytes for a file of `size` bytes; `smallest`: PART_BYTES by default."""
     least = -(-size // MAX_PARTS)
-    return max(smallest, -(-least // MIB) * MIB)
+    return max(PART_BYTES if smallest is None else smallest, -(-least // MIB) * MIB)
 
 
 def upload(s3: S3Client, job: FileUpload, meter: Meter) -> Mapping[str, Any]:
