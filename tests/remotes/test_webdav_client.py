@@ -134,14 +134,14 @@ def test_nothing_is_removed_without_an_etag(server, remote):
 
 
 @pytest.mark.parametrize("code", [423, 429, 500, 503, 507])
-def test_a_busy_server_is_tried_later(server, remote, code):
+def test_a_busy_server_is_tried_later(server, remote, tmp_path, code):
     server.put("Camera/a", b"old")
     file = only(remote)
     server.faults += [status("DELETE", code), status("GET", code), status("PUT", code)]
     for call in (
         lambda: remote.remove(file),
         lambda: body(remote, file),
-        lambda: remote.unsafe_to_remove("Camera", "1"),
+        lambda: remote.unsafe_to_remove(["Camera"], "1", tmp_path),
     ):
         with pytest.raises(Unavailable):
             call()
@@ -156,9 +156,9 @@ def test_a_busy_server_is_tried_later(server, remote, code):
         ([], ""),
     ],
 )
-def test_a_server_may_delete_only_if_it_honours_if_match(server, remote, faults, said):
+def test_a_server_may_delete_only_if_it_honours_if_match(server, remote, tmp_path, faults, said):
     server.faults += faults
-    problem = remote.unsafe_to_remove("Camera", "1")
+    problem = remote.unsafe_to_remove(["Camera"], "1", tmp_path / "target")
     assert said in problem
     assert bool(problem) == bool(faults)
     assert server.files() == {} or "own ETag" in problem

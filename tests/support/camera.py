@@ -85,7 +85,7 @@ class MemoryRemote(Remote):
         self.removed.append(self.stored.pop(file.path).content)
         return Removal.REMOVED
 
-    def unsafe_to_remove(self, folder: str, token: str) -> str:
+    def unsafe_to_remove(self, *_given: object) -> str:
         return self.distrust
 
 

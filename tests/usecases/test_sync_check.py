@@ -24,7 +24,7 @@ class Server:
             raise self.error
         return SimpleNamespace(files=(1, 2))
 
-    def unsafe_to_remove(self, _folder: str, _token: str) -> str:
+    def unsafe_to_remove(self, *_given: object) -> str:
         return self.unsafe
 
     def close(self) -> None:

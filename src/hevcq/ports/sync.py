@@ -7,7 +7,7 @@ names that are not UTF-8 are lone surrogates, as in the paths of `os`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -100,10 +100,11 @@ class Remote(ABC):
         """
 
     @abstractmethod
-    def unsafe_to_remove(self, folder: str, token: str) -> str:
+    def unsafe_to_remove(self, folders: Sequence[str], token: str, target: Path) -> str:
         """Return why the server might delete a version that it was not asked to, or "".
 
-        It is tried on a small file made in `folder` for that, whose name holds `token`. Raises
+        It is tried on a small file made in each of `folders` for that, whose name holds `token`; if
+        that file appears in or above `target`, the server would delete what landed. Raises
         Unavailable if that file could not be made for want of space.
         """
 

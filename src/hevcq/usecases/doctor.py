@@ -260,13 +260,13 @@ def sync_words(sync: SyncSettings, open_remote: Callable[[SyncSettings], Remote]
     try:
         files = sum(len(remote.folder(folder).files) for folder in sync.folders)
         if moves:
-            unsafe = remote.unsafe_to_remove(sync.folders[0], secrets.token_hex(8))
+            unsafe = remote.unsafe_to_remove(sync.folders, secrets.token_hex(8), sync.target)
     finally:
         remote.close()
     if unsafe:
         raise ConfigError(
             f"Its files are copied, not moved: the server can't be trusted to delete, {unsafe}.",
-            remedy='Set mode = "copy", or use another server.',
+            remedy='Set mode = "copy", or use another target or server.',
         )
     words = [f"{'moves' if moves else 'copies'}, {files} files at the top of its folders"]
     parts, file = urlsplit(sync.url), sync.password_file

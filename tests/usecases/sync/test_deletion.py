@@ -14,6 +14,7 @@ from hevcq.backends.embedded.catalog import SqliteSyncJournal
 from hevcq.backends.embedded.database import Database
 from hevcq.errors import Unavailable
 from hevcq.library.filesystem import FileSystem
+from hevcq.library.names import certificate_path
 from hevcq.library.pace import Pace
 from hevcq.ports.sync import RemoteFile, SyncEntry
 from hevcq.usecases.sync.move import Mover, SyncJob, SyncPorts
@@ -21,6 +22,7 @@ from hevcq.usecases.sync.session import Fate
 from hevcq.util.file_io import sha256_bytes
 from support.camera import MemoryRemote
 from support.clips import ManualClock
+from support.library import certificate
 from support.syncing import VIDEO, Machine
 from support.webdav import without
 
@@ -32,7 +34,7 @@ class Proven:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.remote, self.file = folder, MemoryRemote(), FILE
-        self.target = folder / "a.mp4"
+        self.target, self.into = folder / "a.mp4", folder
         self.target.write_bytes(VIDEO)
         self.entry = SyncEntry(
             FILE.path, FILE.version, FILE.size, 0.0, sha256_bytes(VIDEO), self.target
@@ -50,7 +52,7 @@ class Proven:
         with closing(Database(self.folder / "hevcq.db")) as database:
             journal = SqliteSyncJournal(database)
             ports = SyncPorts(self.remote, journal, clock, files, stop, token=lambda: "0")
-            job = SyncJob("anna", ("Camera",), self.folder, move=True, settle_s=0.0)
+            job = SyncJob("anna", ("Camera",), self.into, move=True, settle_s=0.0)
             mover = Mover(ports, job, Pace(clock, stop))
             return mover.why_stays(self.file, self.entry, just_read=False)
 
@@ -66,11 +68,32 @@ def linked(at: Proven) -> None:
     at.target.symlink_to(at.folder / "b.mp4")
 
 
+def further(at: Proven) -> None:
+    """Where an earlier target was, nobody tried whether the server's own files are."""
+    (at.folder / "new").mkdir()
+    at.into = at.folder / "new"
+
+
+def certified(at: Proven) -> None:
+    """A certificate says that a smaller file is the same video; no replacement is known here."""
+    small = b"720p"
+    proof = certificate(at.target, VIDEO, small, profile="720p")
+    place = certificate_path(
+        at.folder, proof.rendition_sha256, (len(small), len(VIDEO)), proof.job_id
+    )
+    place.parent.mkdir(parents=True)
+    place.write_text(proof.to_json())
+    at.target.unlink()
+    (at.folder / "a.720p.mp4").write_bytes(small)
+
+
 ROWS = [
     (elsewhere, "in none of the folders"),
     (lambda at: at.target.write_bytes(VIDEO[:-1] + b"!"), "no longer where they landed"),
     (lambda at: at.target.unlink(), "no longer where they landed"),
     (linked, "no longer where they landed"),
+    (further, "landed outside this sync's target"),
+    (certified, "no longer where they landed"),
     (lambda at: at.lists(etag=""), "no ETag"),
     (lambda at: at.lists(etag="e1"), "another version"),
     (lambda at: at.lists(size=1), "another version"),
@@ -82,7 +105,7 @@ ROWS = [
 ]
 
 
-def unanswered(*_given: str) -> str:
+def unanswered(*_given: object) -> str:
     raise Unavailable("away")
 
 
@@ -144,3 +167,59 @@ def test_what_an_earlier_run_found_out_about_the_server_is_not_believed(machine:
     assert machine.fates() == {"Camera/b.mp4": Fate.COPIED}
     assert "ignores If-Match" in machine.notices[0]
     assert machine.server.files() == {"Camera/b.mp4": VIDEO[1:]}
+
+
+@pytest.mark.parametrize(
+    ("target", "folders", "file"),
+    [
+        ("Camera", ("Camera",), "Camera/a.mp4"),
+        ("link", ("Camera",), "Camera/a.mp4"),
+        ("Camera", ("Other", "Camera"), "Camera/a.mp4"),
+        ("Camera/in", ("Camera",), "Camera/a.mp4"),
+        ("", ("Camera",), "Camera/Camera/a.mp4"),
+    ],
+)
+def test_servers_own_storage_as_the_target_loses_nothing(
+    machine: Machine, target: str, folders: tuple[str, ...], file: str
+) -> None:
+    machine.server.put(file, VIDEO)
+    (machine.server.root / "Other").mkdir()
+    (machine.server.root / "Camera/in").mkdir()
+    (machine.server.root / "link").symlink_to(machine.server.root / "Camera")
+    for _ in range(3):
+        machine.sync(target=machine.server.root / target, folders=folders)
+        assert "is in the server's own storage" in machine.notices[0]
+
+    machine.sync(folders=folders)
+    assert machine.told[0].fate is Fate.LEFT, "the target of before is not tried any more"
+    assert machine.server.files()[file] == VIDEO
+    assert not [name for name in machine.server.files() if "probe" in name]
+
+
+@pytest.mark.parametrize("came_before", [False, True])
+def test_what_was_here_already_is_durable_before_the_server_deletes(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, came_before: bool
+) -> None:
+    twin, done = machine.target / "a.mp4", []
+    if came_before:
+        machine.server.put("Camera/a.mp4", VIDEO)
+        machine.sync()
+    twin.write_bytes(VIDEO)
+    machine.server.put("Camera/a.mp4", VIDEO)
+    for name in ("fsync_file", "fsync_dir", "digest"):
+        real = getattr(FileSystem, name)
+        monkeypatch.setattr(
+            FileSystem,
+            name,
+            lambda fs, path, name=name, real=real: (done.append((name, path)), real(fs, path))[1],
+        )
+    monkeypatch.setattr("hevcq.usecases.sync.move._forget", lambda p: done.append(("forget", p)))
+
+    def deleting(environ, _start, _application):
+        if environ["REQUEST_METHOD"] == "DELETE" and "probe" not in environ["PATH_INFO"]:
+            done.append(("delete", twin))
+
+    machine.server.faults.append(deleting)
+    assert machine.fates() == {"Camera/a.mp4": Fate.KNOWN if came_before else Fate.MOVED}
+    proof = [("fsync_file", twin), ("fsync_dir", twin.parent), ("forget", twin), ("digest", twin)]
+    assert done[-5:] == [*proof, ("delete", twin)]

@@ -7,9 +7,10 @@ an unencrypted address are not followed, because the password goes with each req
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,17 +137,26 @@ class WebDavRemote(Remote):
         self._refuse_if_busy(status)
         return Removal.REFUSED
 
-    def unsafe_to_remove(self, folder: str, token: str) -> str:
+    def unsafe_to_remove(self, folders: Sequence[str], token: str, target: Path) -> str:
         """Try on a small file: a delete of a wrong version must answer 412, that of the right one 2xx."""
+        tried = (self._unsafe_in(folder, token, target) for folder in folders)
+        return next(filter(None, tried), "")
+
+    def _unsafe_in(self, folder: str, token: str, target: Path) -> str:
         path = "/".join(part for part in (folder, f"{PROBE_PREFIX}{token}.txt") if part)
         status = self._status("PUT", path, {}, PROBE_BYTES)
         if not 200 <= status < 300:
             self._refuse_if_busy(status)
             return f"it allows no file to be made in {printable(folder) or '/'} (HTTP {status})"
+        own = _appears(path, target.resolve())
         made = self.stat(path)
-        if made is None or not made.etag:
+        if own or made is None or not made.etag:
             self._status("DELETE", path, {})
-            return "it gives no ETags"
+            return (
+                f"{printable(target)} is in the server's own storage"
+                if own
+                else "it gives no ETags"
+            )
         status = self._status("DELETE", path, _if_match(WRONG))
         if status != 412:
             self._status("DELETE", path, {})
@@ -300,6 +310,13 @@ class WebDavRemote(Remote):
     def _refuse_if_busy(self, status: int) -> None:
         if status in _BUSY or status >= 500:
             raise Unavailable(f"{self.server} {_BUSY.get(status, 'has an error')} (HTTP {status}).")
+
+
+def _appears(path: str, target: Path) -> bool:
+    """Return whether a file of the server is at its place in the target, or in a folder above."""
+    parts = path.split("/")
+    inside = [target.joinpath(*parts[start:]) for start in range(len(parts))]
+    return any(map(os.path.lexists, [*inside, *(up / parts[-1] for up in target.parents)]))
 
 
 def _if_match(version: str) -> dict[str, str]:

@@ -20,7 +20,6 @@ from functools import cached_property
 from pathlib import Path
 
 from hevcq.errors import LibraryError, SourceUnreadable, Unavailable
-from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import (
     FileSystem,
     forget_cached,
@@ -38,8 +37,6 @@ from hevcq.util.text import printable
 
 OnBytes = Callable[[str, int, int], None]
 """Hears of a path on the server, how many of its bytes are here, and its size."""
-MAX_CANDIDATES = 20
-"""Files beside a landed one that are read at most, to find its rendition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +113,6 @@ class Mover:
         came = journal.arrival(self.account, sha256)
         if came is not None and (came.landed or self._holds(came.target, file.size, sha256)):
             target = came.target
-            if not came.landed:
-                fs.fsync_dir(target.parent)
         else:
             if file.modified is not None:
                 os.utime(part, (file.modified, file.modified), follow_symlinks=False)
@@ -163,7 +158,9 @@ class Mover:
     def distrust(self) -> str:
         """Why the server can't be trusted to delete one version only, or "". Tried once a run."""
         try:
-            return self.ports.remote.unsafe_to_remove(self.job.folders[0], self.ports.token())
+            return self.ports.remote.unsafe_to_remove(
+                self.job.folders, self.ports.token(), self.job.target
+            )
         except Unavailable as error:
             return f"that could not be tried ({error.message.rstrip('.')})"
 
@@ -185,7 +182,9 @@ class Mover:
             yield "it has not landed"
         elif self.distrust:
             yield self.distrust
-        elif not just_read and not self._is_here(entry.target, entry):
+        elif not entry.target.is_relative_to(self.job.target):
+            yield "its bytes landed outside this sync's target"
+        elif not just_read and not self._holds(entry.target, entry.size, entry.sha256):
             yield "its bytes came before and are no longer where they landed"
 
     def remove(self, file: RemoteFile) -> Removal:
@@ -198,29 +197,20 @@ class Mover:
             self.ports.journal.forget(self.account, [file.path])
         return removal
 
-    def _is_here(self, target: Path, entry: SyncEntry) -> bool:
-        """Return whether the bytes, or a certified rendition of them, are where they landed."""
-        if self._holds(target, entry.size, entry.sha256):
-            return True
-        proofs = [
-            proof
-            for proof in Certificates().of_source(target, entry.size)
-            if proof.source_sha256 == entry.sha256
-        ]
-        names = [n for n in self.ports.fs.names(target.parent) if n.startswith(target.stem)]
-        return any(
-            self._holds(target.parent / name, proof.rendition_size, proof.rendition_sha256)
-            for proof in proofs
-            for name in names[:MAX_CANDIDATES]
-        )
-
     def _holds(self, path: Path, size: int, sha256: str) -> bool:
-        """Return whether a file with exactly these bytes is there; unreadable is no."""
+        """Return whether a file with exactly these bytes is there, durable and read from the disk.
+
+        What can't be read or made durable is not there. Raises Stopped.
+        """
+        fs = self.ports.fs
         try:
-            facts = self.ports.fs.lstat(path)
+            facts = fs.lstat(path)
             if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
                 return False
-            return self.ports.fs.digest(path) == sha256
+            fs.fsync_file(path)  # whoever put it there may not have done so
+            fs.fsync_dir(path.parent)
+            _forget(path)
+            return fs.digest(path) == sha256
         except OSError:
             return False
 
