@@ -1,5 +1,6 @@
 """Encode a clip whole, with every gate, as the tests of metadata want it; and put boxes into clips."""
 
+import re
 import struct
 import threading
 from collections.abc import Sequence
@@ -17,6 +18,12 @@ from support.media_facts import profile
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 RECIPE = {"preset": "ultrafast", "crf": 30}
 GATES = {"minimum_saving": None, "review_below": 0.0}
+
+
+def build() -> tuple[int, int]:
+    """Return the number of the ffmpeg that tests run on; without one it counts as the latest."""
+    found = re.match(r"ffmpeg version n?(\d+)\.(\d+)", ENCODER.version())
+    return (int(found[1]), int(found[2])) if found else (99, 0)
 
 
 def probed(clip: Path) -> MediaInfo:
