@@ -8,6 +8,7 @@ any, and otherwise three are generated.
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def main() -> int:
     command = [str(wanted.hevcq), "--data-dir", str(out / "data"), "ingest", str(media)]
     where = ["--profile", "hevc", "--output", str(renditions)]
     code = subprocess.run([*command, *where], check=False).returncode
-    made = _closing(media, renditions)
+    made = _closing(str(wanted.hevcq), media, renditions)
     # The file that is no video is part of the show; a clip without its rendition is a failure.
     return 0 if code == 1 and wanted.media is None and made == len(REAL) - 1 else code
 
@@ -81,15 +82,17 @@ def _generate(folder: Path) -> None:
         part.replace(target)
 
 
-def _closing(media: Path, renditions: Path) -> int:
+def _closing(hevcq: str, media: Path, renditions: Path) -> int:
     """Say what to try next; return how many renditions there are."""
     made = sorted(p for p in renditions.rglob("*") if p.suffix in {".mp4", ".mkv", ".mov"})
     if not made:
         return 0
     print("\nTry next:")
-    print(f"  ffplay {made[0]}")
-    print(f"  less {renditions}/.hevcq/certificates/*   # the proofs: every gate, both SHA-256")
-    print(f"  hevcq ingest {media} --dry-run       # what it would do for real")
+    quoted = shlex.quote
+    print(f"  ffplay {quoted(str(made[0]))}")
+    proofs = quoted(str(renditions / ".hevcq" / "certificates"))
+    print(f"  less {proofs}/*   # the proofs: every gate, both SHA-256")
+    print(f"  {quoted(hevcq)} ingest {quoted(str(media))} --dry-run   # what it would do for real")
     return len(made)
 
 

@@ -84,6 +84,10 @@ def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip: Path)
     assert (failed["action"], failed["reason"]) == ("fail", "SourceUnreadable")
     assert planned["action"] == "encode"
     assert hevcq("profiles", "plan", text).code != ExitCode.OK
+    beside_nothing = hevcq("profiles", "plan", clip.with_name("none.mp4"), clip)
+    assert beside_nothing.code == ExitCode.SOME_FAILED
+    assert "none.mp4 is not there" in beside_nothing.out
+    assert "\nhevc: encode to .mp4" in beside_nothing.out
 
 
 @pytest.mark.usefixtures("splitting")

@@ -38,7 +38,8 @@ def plan(
     happens to each stream, and the chunks; with --verbose also why it is not split. Uses the profiles
     in ingest.profiles unless --profile names others. One bad file does not stop the rest.
     """
-    require_existing(files)
+    if len(files) == 1:
+        require_existing(files)
     cli, failed = cli_of(ctx), 0
     with cli.app() as app:
         picked = pick(app.profiles, profile or _usual(app))
