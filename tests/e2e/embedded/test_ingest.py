@@ -266,6 +266,15 @@ def test_an_ingest_begins_with_its_own_videos_and_throws_no_encode_of_another_aw
     )
 
 
+def test_a_folder_without_a_video_is_said_to_have_none(farm: Farm) -> None:
+    (farm.media / "notes.txt").write_text("no video")
+
+    ran = farm.run("ingest", farm.media)
+
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err.strip() == "No videos found."
+
+
 def test_collect_places_what_is_finished_and_waits_for_nothing(farm: Farm) -> None:
     farm.clip("a.mp4")
     farm.ingest("--no-wait")

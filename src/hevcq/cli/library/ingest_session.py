@@ -103,6 +103,8 @@ def _announced(
             for line in problem(item):
                 typer.echo(line, err=True)
     if not first.of(*TO_PROCESS) and not options.watch:
+        if not first.items:
+            echo(options, total(first))
         return first.items  # the closing table shows it all
     width = render.screen_width(sys.stderr)
     for line in screen(first, width, listed=options.verbose, every=options.verbose):
