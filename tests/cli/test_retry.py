@@ -114,7 +114,7 @@ def test_without_a_name_every_dead_job_goes_back_and_no_other(hevcq, farm):
     assert (ran.code, len(ran.out.splitlines())) == (0, 1)
     assert (state(farm, dead), state(farm, skipped)) == (JobState.QUEUED, JobState.SKIPPED)
     assert list(farm.app.backend.queues["hevc"].dead_letters(Selection())) == []
-    assert hevcq("retry").err.startswith("Nothing to do")
+    assert "`hevcq retry --missing` looks for renditions that are gone" in hevcq("retry").err
 
 
 def test_missing_takes_dead_jobs_and_those_whose_rendition_is_gone(hevcq, farm):
@@ -141,6 +141,7 @@ def test_a_rendition_in_its_place_is_not_missing_until_it_is_gone_from_there(hev
     farm.app.backend.store.delete(job.rendition.key)
 
     there = hevcq("retry", "--missing", path.parent)
+    assert there.err.startswith("Nothing to do: no rendition is missing.")
     target.unlink()
     gone = hevcq("retry", "--missing", path.parent)
 

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 NO_MATCH = "No matching job; `hevcq ingest` queues new files."
-NOTHING_FAILED = "Nothing to do: no failed job, no missing rendition."
+NOTHING_FAILED = (
+    "Nothing to do: no failed job. `hevcq retry --missing` looks for renditions that are gone."
+)
+NOTHING_MISSING = "Nothing to do: no rendition is missing."
 
 
 def retry(
@@ -82,8 +85,10 @@ def retry(
     named = bool(state) or any(not _is_folder(name) for name in names or ())
     if idle and ReprocessResult.QUEUED in results:
         cli.echo(NO_WORKER)
-    if not seen:
-        cli.echo(NO_MATCH if named and not missing else NOTHING_FAILED)
+    if not seen and missing:
+        cli.echo(NOTHING_MISSING)
+    elif not seen:
+        cli.echo(NO_MATCH if named else NOTHING_FAILED)
     if ReprocessResult.SOURCE_CHANGED in results or (named and not seen and not missing):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
