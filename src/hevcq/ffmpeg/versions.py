@@ -14,6 +14,7 @@ release that behaves differently again is met as it is. One number alone is comp
 | 7 | a read that fails for good ends with status 0 | run/messages.py looks for its lines first |
 | 7 | pictures get their track's aspect, whatever they say | refused where it changes: `loses_aspects` |
 | 7 | a playlist of another name is not recognised | `UNOPENED_PLAYLIST` |
+| 7 | reading is 18 pictures ahead of encoding | a chunk's reader fetches them in vain, 1 % of it |
 | 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
 | 7 | a graph with a sink of its own aborts where all inputs end | samples have one: verify/picture.py |
 | 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
