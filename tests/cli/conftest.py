@@ -10,11 +10,8 @@ import pytest
 
 from hevcq.cli.app import run
 from hevcq.domain.job import JobRecord, JobState
-from hevcq.ports.backend import Backend
 from hevcq.settings.model import Settings
 from hevcq.wiring.app import App, open_app
-from support.clips import ManualClock
-from support.fakes.backend import memory_backend
 from support.jobs import Farm
 
 
@@ -67,13 +64,3 @@ def farm(opened: App, tmp_path: Path) -> Farm:
 
 def state(farm: Farm, job: JobRecord) -> JobState:
     return farm.app.backend.ledger.get(job.job_id).state
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(auto=True)
-
-
-@pytest.fixture
-def backend(clock: ManualClock) -> Backend:
-    return memory_backend(clock)

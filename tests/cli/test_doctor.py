@@ -5,7 +5,6 @@ import os
 import re
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,11 +14,6 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings.loader import variable
-from hevcq.settings.model import AwsSettings, Settings
-from hevcq.settings.profile_files import installed_folder, load_profile
-from hevcq.usecases.doctor import examined, machine_checks
-from hevcq.wiring.app import open_app
-from hevcq.wiring.contexts import doctor_context
 
 
 @pytest.fixture
@@ -106,25 +100,6 @@ def test_each_profile_in_use_that_ffmpeg_cannot_make_is_named(hevcq, fake_ffmpeg
     assert "ffmpeg cannot make it: G8 Install another ffmpeg." in " ".join(ran.out.split())
 
 
-def test_json_has_one_check_a_line(hevcq, fake_ffmpeg):
-    fake_ffmpeg("4.3")
-
-    ran = hevcq("doctor", "--json")
-
-    assert ran.code == ExitCode.UNFIT
-    assert {line["type"] for line in ran.lines} == {"check"}
-    assert {line["area"] for line in ran.lines} == {
-        "configuration",
-        "ffmpeg",
-        "folder",
-        "clock",
-        "database",
-    }
-    bad = [line for line in ran.lines if not line["ok"]]
-    assert all(line["remedy"] for line in bad)
-    assert bad
-
-
 def test_too_little_space_is_a_finding(hevcq, fake_ffmpeg, monkeypatch):
     fake_ffmpeg("7.1")
     monkeypatch.setenv("HEVCQ_MIN_FREE_MIB", str(1 << 40))
@@ -134,17 +109,6 @@ def test_too_little_space_is_a_finding(hevcq, fake_ffmpeg, monkeypatch):
     assert ran.code == ExitCode.STORAGE
     assert all("min_free_mib" in line for line in wrong(ran))
     assert len(wrong(ran)) == 2
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_data_folder_is_a_finding(hevcq, fake_ffmpeg, data_dir: Path):
-    fake_ffmpeg("7.1")
-    data_dir.mkdir(mode=0o500)
-
-    ran = hevcq("doctor")
-
-    assert ran.code == ExitCode.STORAGE
-    assert "is not writable" in wrong(ran)[0]
 
 
 @pytest.mark.parametrize(
@@ -193,19 +157,6 @@ def test_a_damaged_database_is_one_sentence_with_the_way_out(hevcq, data_dir: Pa
     assert (data_dir / "hevcq.db").read_bytes() == damage
 
 
-def test_doctor_reports_a_damaged_database_and_leaves_it(hevcq, fake_ffmpeg, data_dir: Path):
-    fake_ffmpeg("7.1")
-    data_dir.mkdir()
-    (data_dir / "hevcq.db").write_bytes(b"this is no database" * 1000)
-
-    ran = hevcq("doctor")
-
-    assert ran.code == ExitCode.STORAGE
-    (line,) = wrong(ran)
-    assert line.split()[1] == "database"
-    assert (data_dir / "hevcq.db").read_bytes() == b"this is no database" * 1000
-
-
 @pytest.mark.parametrize(
     ("number", "remedy"), [(errno.ENOSPC, "Free some space."), (errno.EIO, "Check the folder")]
 )
@@ -223,28 +174,6 @@ def test_a_disk_that_fails_is_told_apart_from_one_that_is_full(
     assert len(lines) == 1
     assert f"{os.strerror(number)}. {remedy}" in lines[0]
     assert "Errno" not in lines[0]
-
-
-def sandbox_line(ran) -> str:
-    (line,) = (line for line in ran.out.splitlines() if line.split()[1] == "sandbox")
-    return line
-
-
-def test_it_says_what_ffmpeg_is_kept_from_and_what_the_system_lacks(
-    hevcq, fake_ffmpeg, monkeypatch
-):
-    from hevcq.ffmpeg.process import sandbox
-
-    fake_ffmpeg("7.1")
-    monkeypatch.setattr(sandbox, "seccomp_available", lambda: True)
-    monkeypatch.setattr(sandbox, "landlock_version", lambda: 6)
-    assert "other files, the network" in sandbox_line(hevcq("doctor"))
-    monkeypatch.setattr(sandbox, "landlock_version", lambda: 0)
-    lacking = sandbox_line(hevcq("doctor"))
-    assert "not from other files (needs Landlock" in lacking
-    assert lacking.startswith("ok")
-    monkeypatch.setenv("HEVCQ_SANDBOX", "false")
-    assert "off (setting sandbox)" in sandbox_line(hevcq("doctor"))
 
 
 def test_an_ffmpeg_that_needs_more_than_the_sandbox_allows_is_told_apart(hevcq, fake_ffmpeg):
@@ -279,15 +208,6 @@ def test_the_page_is_checked_where_it_is_set_up(hevcq, fake_ffmpeg, data_dir: Pa
     assert "sign-in" not in hevcq("doctor").out, "these are the defaults"
     (data_dir / "web").mkdir()
     assert "sign-in" in hevcq("doctor").out, "it was served once"
-
-
-@pytest.mark.parametrize(("backend", "sound"), [("aws", True), ("embedded", False)])
-def test_a_farm_for_uploads_needs_no_profile_of_ingest(hevcq, backend, sound):
-    hls = {"hls": load_profile(installed_folder() / "hls.yaml")}
-    settings = Settings(backend=backend, aws=AwsSettings(input_bucket="b", topic_arn="t"))
-    context = replace(doctor_context(open_app(settings)), profiles=lambda: hls)
-    found = next(examined(machine_checks(context)))
-    assert (found.name, found.ok) == ("profiles", sound)
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,11 @@ import threading
 
 import pytest
 
-from cli.redriving import WHY, bury
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output.status_table import NO_WORKER
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Selection
-from hevcq.usecases.operations.dead_letters import (
-    DeadLetterFilter,
-    RedriveRequest,
-    RedriveResult,
-    redrive,
-)
 from hevcq.util.clock import SystemClock
 
 
@@ -198,52 +191,10 @@ def test_redrive_takes_only_letters_older_than_an_age(hevcq, farm):
     assert old.err == f"1 redriven.\n{NO_WORKER}\n"
 
 
-def test_a_long_redrive_says_how_far_it_is(hevcq, farm):
-    for number in range(26):
-        farm.buried(f"{number}.mp4")
-
-    ran = hevcq("redrive", "--dlq")
-
-    assert ran.err.splitlines() == ["25 of about 26 dead letters.", "26 redriven.", NO_WORKER]
-
-
-def test_a_task_that_has_two_letters_is_sent_back_once(backend, clock):
-    """It failed again at once: sent back for each letter, it would never end."""
-    bury(backend, "TODO/all/a.mp4")
-    queue = backend.queues["hevc"]
-    (letter,) = queue.dead_letters(Selection())
-    queue.send_body(letter.body)
-    (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
-    queue.bury(delivery, WHY)
-
-    request = RedriveRequest(DeadLetterFilter(), who="a person")
-    sent = [each.result for each in redrive(backend, request, clock=clock, stop=threading.Event())]
-
-    assert sent == [RedriveResult.REDRIVEN, RedriveResult.TWICE]
-
-
-def test_redrive_by_job_takes_that_job_alone(hevcq, farm):
-    farm.buried("a.mp4")
-    _, job = farm.buried("b.mp4")
-
-    hevcq("redrive", "--dlq", "--job", job.job_id)
-
-    assert [letter.reason[0] for letter in letters(farm)] == ["a"]
-
-
 def test_redrive_with_nothing_to_do_says_so_and_is_fine(hevcq):
     ran = hevcq("redrive", "--dlq")
 
     assert (ran.code, ran.out, ran.err) == (0, "", "No matching dead letter.\n")
-
-
-def test_quiet_leaves_the_words_out(hevcq, farm):
-    farm.buried("a.mp4")
-
-    ran = hevcq("--quiet", "redrive", "--dlq")
-
-    assert ran.err == ""
-    assert ran.out.startswith("redriven  hevc  TODO/all/")
 
 
 def test_a_rate_is_kept_between_letters_and_a_stop_leaves_the_rest_and_says_so(

@@ -94,23 +94,3 @@ def test_a_refusal_speaks_of_the_command_and_blames_no_settings_file(
         assert (ran.code, words in ran.err) == (ExitCode.USAGE, True), ran.err
         assert "settings" not in ran.err
     assert settings_file.read_text() == before
-
-
-def test_the_doctor_says_what_is_wrong_with_a_library(hevcq: Run, tmp_path: Path) -> None:
-    gone = folder(tmp_path / "gone")
-    hevcq("libraries", "add", gone)
-    gone.rmdir()
-
-    assert f"{gone} is not there: is its disk mounted?" in " ".join(hevcq("doctor").out.split())
-
-
-def test_originals_may_be_kept_for_half_a_day(
-    hevcq: Run, tmp_path: Path, settings_file: Path
-) -> None:
-    ran = hevcq(
-        "libraries", "add", folder(tmp_path / "tv"), "--place", "replace", "--keep-originals", 0.5
-    )
-
-    assert ran.code == ExitCode.OK, ran.err
-    (library,) = load(config=settings_file).settings.libraries
-    assert library.keep_originals == 0.5

@@ -1,9 +1,5 @@
 """Worker, probe and verify with the real ffmpeg on tiny clips."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -97,19 +93,6 @@ def test_verify_names_a_certificate_that_is_not_there(hevcq, clip: Path):
     assert "gone.json" in ran.err
 
 
-def test_probe_tells_the_facts_whatever_the_name_says(hevcq, clip: Path):
-    lying = clip.rename(clip.with_name("song.mp3"))
-
-    ran = hevcq("profiles", "plan", lying)
-    line, *_plans = hevcq("profiles", "plan", lying, "--json").lines
-
-    assert ran.code == 0
-    assert "#0 video, h264, 320x180" in ran.out
-    assert line["type"] == "media"
-    assert line["path"] == str(lying)
-    assert [stream["kind"] for stream in line["streams"]] == ["video", "audio"]
-
-
 @pytest.mark.parametrize("content", [b"", b"hello, this is text\n" * 50, None])
 def test_probe_of_what_is_no_video_names_the_file(hevcq, tmp_path: Path, content: bytes | None):
     path = tmp_path / "no video.mp4"
@@ -149,22 +132,3 @@ def test_a_worker_for_an_unknown_profile_is_a_usage_error(hevcq):
 
     assert ran.code == ExitCode.USAGE
     assert "Did you mean 'hevc'?" in ran.err
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_worker_that_is_asked_to_stop_ends_well(data_dir: Path, number: signal.Signals):
-    command = [sys.executable, "-m", "hevcq"]
-    worker = subprocess.Popen(
-        [*command, "worker", "--workers", "1"], stderr=subprocess.PIPE, text=True, env=os.environ
-    )
-    assert worker.stderr is not None
-    for line in worker.stderr:
-        if "worker_started" in line:
-            break
-
-    worker.send_signal(number)
-    _, rest = worker.communicate(timeout=20)
-
-    assert worker.returncode == 0
-    assert "stop_asked" in rest
-    assert "Traceback" not in rest

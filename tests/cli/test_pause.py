@@ -70,14 +70,6 @@ def test_a_wrong_pause_is_refused_and_holds_nothing_back(hevcq, arguments, says)
     assert hevcq("resume").out == "Nothing was paused.\n"
 
 
-def test_a_gate_command_that_is_not_there_is_found_by_doctor_and_holds_work_back(
-    hevcq, monkeypatch
-):
-    monkeypatch.setenv("HEVCQ_SCHEDULE__GATE_COMMAND", "/nowhere/may-run --now")
-    assert "The program /nowhere/may-run was not found." in hevcq("doctor").out
-    assert "schedule.gate_command cannot be asked" in hevcq("status").out
-
-
 @pytest.mark.parametrize(("command", "held"), [("true", False), ("false", True)])
 def test_the_exit_code_of_the_gate_command_decides(hevcq, monkeypatch, command, held):
     monkeypatch.setenv("HEVCQ_SCHEDULE__GATE_COMMAND", command)

@@ -122,23 +122,6 @@ def test_planning_writes_no_rendition_and_queues_nothing(hevcq, clip: Path):
     assert all(queue["jobs"]["queued"] == 0 for queue in status["queues"])
 
 
-def test_a_profile_there_is_not_is_named(hevcq, clip: Path):
-    ran = hevcq("profiles", "plan", clip, "--profile", "hvec")
-
-    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
-    assert "hevc" in ran.err
-
-
-def test_what_is_no_video_cannot_be_planned(hevcq, tmp_path: Path):
-    path = tmp_path / "no video.mp4"
-    path.write_bytes(b"hello, this is text\n" * 50)
-
-    ran = hevcq("profiles", "plan", path)
-
-    assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
-    assert "no video.mp4" in ran.err
-
-
 def make_keyed(target: Path) -> Path:
     """Make 3 s with a key frame each 0.2 s."""
     lavfi = "testsrc2=size=160x120:rate=25:duration=3"
@@ -160,24 +143,3 @@ def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
     assert rung["name"].startswith("v")
     assert 0 < rung["bytes"] < rung["most_bytes"]
     assert line["whole"]["reason"] == "too_short"
-
-
-def test_the_chunks_of_a_ladder_begin_at_its_segments(hevcq, tmp_path: Path, monkeypatch):
-    """Its source has a key frame each 0.2 s, but segments begin each second."""
-    video, folder = make_keyed(tmp_path / "video.mp4"), tmp_path / "recipes"
-    folder.mkdir()
-    (folder / "small.yaml").write_text(
-        "name: small\ndescription: for tests\ncontainer: hls\nvideo: {codec: h264, crf: 30}\n"
-        "hls: {segment_s: 1, h264_rungs: {120: [30, 200]}}\n"
-        "chunking: {mode: always, min_s: 0.7, target_s: 1.2, max_s: 3}\n"
-        "gates: {minimum_saving: null}\n"
-    )
-    monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(folder))
-
-    _media, line = hevcq("profiles", "plan", video, "--json").lines
-
-    starts = [chunk["start_s"] for chunk in line["chunks"]]
-    assert len(starts) > 1
-    assert set(starts) <= {0.0, 1.0, 2.0}
-    assert sum(chunk["frames"] for chunk in line["chunks"]) == 75
-    assert line["whole"] is None

@@ -1,6 +1,5 @@
 """Profiles, probe, and the pages and tables that are written from the models."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -46,13 +45,6 @@ def test_show_fills_in_every_default_and_is_itself_a_valid_profile(hevcq, tmp_pa
     assert line["revision"] in checked.out
 
 
-def test_an_unknown_profile_gets_the_nearest_name(hevcq):
-    ran = hevcq("profiles", "show", "7200p")
-
-    assert ran.code == ExitCode.USAGE
-    assert "Did you mean '720p'?" in ran.err
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -92,14 +84,6 @@ def test_validate_without_files_checks_those_of_this_set_up(hevcq, tmp_path: Pat
     assert hevcq("profiles", "validate").code == ExitCode.CONFIG
 
 
-def load_script(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("script", ["write_profiles_doc", "write_readme", "write_screenshot"])
 def test_what_is_written_from_the_program_is_up_to_date(script: str):
     path = ROOT / "scripts" / f"{script}.py"
@@ -107,20 +91,6 @@ def test_what_is_written_from_the_program_is_up_to_date(script: str):
     done = subprocess.run([sys.executable, str(path), "--check"], check=False)
 
     assert done.returncode == 0, f"run `python scripts/{script}.py`"
-
-
-def test_the_readme_script_fills_both_marks_and_leaves_the_rest():
-    write_readme = load_script("write_readme")
-    before = "a\n<!-- help -->\nSTALE\n<!-- /help -->\nb\n<!-- exits -->\n<!-- /exits -->\nc\n"
-
-    after = write_readme.filled(before)
-
-    assert after.startswith("a\n<!-- help -->\n```text\nUsage: hevcq ")
-    assert "STALE" not in after
-    assert "<!-- /help -->\nb\n<!-- exits -->\n| code | name | meaning |" in after
-    assert after.endswith("<!-- /exits -->\nc\n")
-    assert write_readme.filled(after) == after
-    assert write_readme.filled("no marks\n") == "no marks\n"
 
 
 def test_every_key_of_a_profile_is_on_its_page():
@@ -167,13 +137,3 @@ def test_init_copies_the_shipped_profiles_which_are_then_used_and_keeps_what_exi
         len(SHIPPED) - 1
     )
     assert "Mine, " in mine.read_text()
-
-
-def test_init_elsewhere_says_how_to_use_the_copies(hevcq, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-
-    ran = hevcq("profiles", "init", tmp_path / "mine")
-
-    assert ran.code == 0
-    assert f"profiles_dir = '{tmp_path / 'mine'}'" in ran.err
-    assert hevcq("--quiet", "profiles", "validate", tmp_path / "mine" / "hevc.yaml").code == 0

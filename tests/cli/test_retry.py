@@ -79,16 +79,6 @@ def test_a_dry_run_changes_nothing(hevcq, farm):
     assert state(farm, job) is JobState.SKIPPED
 
 
-def test_a_job_that_waits_already_is_said_to(hevcq, farm):
-    path, _ = farm.queued("a.mp4")
-
-    ran = hevcq("retry", path)
-
-    assert ran.code == 0
-    assert ran.out.startswith("waiting")
-    assert "queued already" in ran.out
-
-
 def test_a_name_nobody_knows_is_reported_and_fails(hevcq):
     ran = hevcq("retry", "nowhere.mp4")
 
@@ -131,22 +121,6 @@ def test_missing_takes_dead_jobs_and_those_whose_rendition_is_gone(hevcq, farm):
     assert ran.code == 0
     assert {state(farm, job) for job in (dead, lost)} == {JobState.QUEUED}
     assert (state(farm, skipped), state(farm, kept)) == (JobState.SKIPPED, JobState.DONE)
-
-
-def test_a_rendition_in_its_place_is_not_missing_until_it_is_gone_from_there(hevcq, farm):
-    path, job = farm.done("a.mp4")
-    target = path.with_name("a.hevc.mp4")
-    target.write_bytes(b"rendition")
-    farm.app.catalog.record_placements([farm.placement(path, job, target)])
-    farm.app.backend.store.delete(job.rendition.key)
-
-    there = hevcq("retry", "--missing", path.parent)
-    assert there.err.startswith("Nothing to do: no rendition is missing.")
-    target.unlink()
-    gone = hevcq("retry", "--missing", path.parent)
-
-    assert (there.code, there.out) == (0, "")
-    assert gone.out.startswith("queued  hevc")
 
 
 def test_options_that_contradict_each_other_are_refused(hevcq):

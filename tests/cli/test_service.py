@@ -18,14 +18,11 @@ from cli.conftest import Run
 from e2e.embedded.farm import PROFILE
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import ConfigError, Unavailable
-from hevcq.running.beside import HealthWatch
-from hevcq.running.ingest import IngestApplication
 from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
 from hevcq.settings.schedule import HealthSettings, ScheduleSettings
 from hevcq.settings.sync import SyncSettings
-from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.libraries.feed import waiting
 from hevcq.util.clock import SystemClock
 from hevcq.util.systemd import Notifier
@@ -279,31 +276,6 @@ def test_a_disk_that_is_taken_out_and_put_in_again_is_watched_anew(tmp_path: Pat
     )
 
 
-def test_a_library_outside_its_schedule_or_budget_waits(tmp_path: Path) -> None:
-    # Open for one minute of the week, which is not this one's.
-    never = ["Mon 03:00-03:01"] if SystemClock().now() // 86400 % 7 != 4 else ["Tue 03:00-03:01"]
-    tv, films = library(tmp_path, "tv", schedule=never), library(tmp_path, "films")
-    for each in (tv, films):
-        each.path.mkdir()
-        small_clip(each.path, name="a.mp4")
-    house = House(tmp_path, tv, films)
-
-    house.run(house.placed(films.path / "a.mp4"))
-
-    assert {e.path for e in house.events if e.event is EventName.JOB_QUEUED} == {
-        str(films.path / "a.mp4")
-    }
-
-
-def test_a_profile_that_is_not_there_ends_it_before_it_begins(tmp_path: Path) -> None:
-    house = House(tmp_path, library(tmp_path, "tv", profiles=["nope"]))
-
-    with pytest.raises(ConfigError, match="names the profile 'nope'"):
-        house.run()
-
-    assert house.told.states == []
-
-
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 @pytest.mark.parametrize("scope", ["--user", "--system"])
 def test_systemd_finds_no_fault_in_the_unit(hevcq: Run, tmp_path: Path, scope: str) -> None:
@@ -378,29 +350,6 @@ def test_the_service_reads_a_part_each_night_and_reports_damage(tmp_path: Path) 
     house.run(house.says("torn.mp4 is "), house.says("Health check: 1 file read"), reported)
 
 
-def test_a_health_check_that_cannot_run_is_reported_once_and_not_run_when_off(
-    tmp_path: Path,
-) -> None:
-    shows = library(tmp_path, "shows", watch=False)
-    small_clip(tmp_path / "shows", "a.mp4")
-    house = House(tmp_path, shows)
-    said: list[str] = []
-    watch = HealthWatch(house.app, said.append, house.signals.asked)
-    watch.look()
-    assert said == [], "off unless the settings say a share"
-    broken = {
-        "health": HealthSettings(share="1"),
-        "schedule": ScheduleSettings(windows=ALWAYS),
-        "ffprobe": "/no/such/ffprobe",
-    }
-    house.app.settings = house.settings.model_copy(update=broken)
-    watch.look()
-    watch.look()
-    assert len(said) == 1
-    assert said[0].startswith("Health check: ")
-    house.app.close()
-
-
 def test_a_file_that_cannot_be_encoded_is_reported_once(tmp_path: Path) -> None:
     tv = library(tmp_path, "tv")
     tv.path.mkdir()
@@ -426,29 +375,6 @@ def test_a_file_that_cannot_be_encoded_is_reported_once(tmp_path: Path) -> None:
     again = House(tmp_path, tv)
     again.run(again.time_passes, again.change(), again.says("Settings read again"))
     assert not [e for e in again.events if e.event is EventName.FILE_UNUSABLE]
-
-
-def test_an_ingest_that_watches_says_what_waits(tmp_path: Path) -> None:
-    hour = (int(SystemClock().now() // 3600) + 12) % 24
-    shows = library(tmp_path, "shows", schedule=[f"{hour:02}:00-{hour:02}:01"])
-    small_clip(shows.path, "a.mp4")
-    house, found = House(tmp_path, shows), list[dict[str, object]]()
-    hours = house.settings.schedule.model_copy(update={"timezone": "UTC"})
-    house.app.settings = house.settings.model_copy(update={"schedule": hours})
-
-    def look() -> None:
-        if rows := waiting(house.settings.data_dir):
-            found[:] = rows
-            house.signals.ask()
-
-    house.clock.steps = iter(lambda: look, None)
-    ingest = IngestApplication(
-        house.app, [library_request(shows, watch=True)], house.events.append, house.signals
-    )
-    ingest.work(ingest.plan().items)
-    house.app.close()
-    assert [(each["library"], each["waiting"]) for each in found] == [("shows", 1)]
-    assert waiting(house.settings.data_dir) == []
 
 
 def test_status_says_what_waits_in_a_library_until_its_hours(

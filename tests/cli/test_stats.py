@@ -6,9 +6,7 @@ import io
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.queue.stats import chart
 from hevcq.domain.job import RenditionRef
-from hevcq.usecases.history.report import Line
 
 MADE = RenditionRef(key="DONE/hevc/a.mp4", size=5, sha256="a" * 64, certificate_key="c")
 
@@ -64,31 +62,3 @@ def test_only_what_happened_since_is_counted(worked):
     assert wrong.code == ExitCode.USAGE
     assert "'lately' is no time to begin at" in wrong.err
     assert worked("libraries", "stats", "--csv", "--json").code == ExitCode.USAGE
-
-
-def test_the_chart_keeps_its_width_and_shows_growth_without_a_bar():
-    lines = [
-        Line("2026-09", 12_345, 5 << 40, 1 << 40),
-        Line("2026-10", 1, 100, 99),
-        Line("2026-11", 3, 10 << 20, 20 << 20),
-    ]
-    drawn = chart(lines)
-    assert [len(line) for line in drawn] == [80, 80, 80]
-    bars = [line.count("█") + line.count("#") for line in drawn]
-    assert bars[0] > 30
-    assert bars[1:] == [1, 0]
-    assert "10.0 MiB more" in drawn[2]
-
-
-def test_of_many_months_the_chart_shows_the_newest():
-    drawn = chart([Line(f"{2020 + n // 12}-{n % 12 + 1:02}", 1, 100, 50) for n in range(30)])
-
-    assert (len(drawn), drawn[0][:7], drawn[-1][:7]) == (24, "2020-07", "2022-06")
-
-
-def test_renditions_that_are_larger_are_said_to_be_more(hevcq, farm):
-    job = farm.running("a.mp4")
-    larger = MADE.model_copy(update={"size": 2 * job.source.size})
-    farm.app.backend.ledger.complete(job.job_id, job.fence, larger, cpu_s=1.0)
-
-    assert "(100 % more)" in hevcq("libraries", "stats").out

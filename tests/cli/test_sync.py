@@ -43,13 +43,6 @@ def test_moves_and_says_so(server, hevcq, tmp_path):
     assert (tmp_path / "target" / "a_[2J.mp4").read_bytes() == b"video"
 
 
-def test_what_waits_is_a_number_at_the_end(server, hevcq):
-    server.put("Camera/a.mp4", b"video")
-    code, out, err = hevcq("sync", more="")
-    assert (code, out) == (0, "")
-    assert "1 waiting until they stay the same" in err
-
-
 def test_json_names_each_file(server, hevcq, tmp_path):
     server.put("Camera/a.mp4", b"video")
     _, out, _ = hevcq("sync", "anna", "--json")

@@ -12,7 +12,7 @@ import pytest
 
 from hevcq.domain.job import JobRecord, JobState, Source
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import ConfigError, EncoderFailed, StorageError, Unavailable, VerificationFailed
+from hevcq.errors import ConfigError, Unavailable, VerificationFailed
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.farm_check import FarmCheck, check_farm, tidy_sets
@@ -127,19 +127,6 @@ def test_a_clip_that_fails_stops_at_the_worker_with_its_reason_and_leaves_no_let
     assert nothing_left(farm)
 
 
-def test_a_worker_that_keeps_trying_is_said_to_with_its_last_reason(farm: Farm) -> None:
-    farm.encoder.errors["encode"] = [EncoderFailed("x265 said no.")] * 9
-
-    ((ok, detail),) = checked(farm, timeout_s=10)
-
-    assert not ok
-    assert (
-        "it is not done after 10 s; the last try ended: Perhaps this worker's fault: x265 said no."
-        in detail
-    )
-    assert nothing_left(farm)
-
-
 def test_a_rendition_that_is_not_there_stops_at_publishing(farm: Farm) -> None:
     def lose() -> None:
         farm.handle()
@@ -212,18 +199,6 @@ def test_an_answer_that_fails_once_is_asked_for_again(farm: Farm) -> None:
     ][0]
 
 
-def test_a_ledger_that_never_answers_is_a_finding_and_no_crash(farm: Farm) -> None:
-    def before(name: str) -> None:
-        if name == "get":
-            raise StorageError("The table is gone.")
-
-    found = checked(farm, backend=replace(farm.backend, ledger=Faulty(farm.ledger, before=before)))
-
-    assert [ok for ok, _ in found] == [False, False]
-    assert "The table is gone." in found[0][1]
-    assert found[1][1] == "hevc: The table is gone."
-
-
 def test_what_was_sent_is_taken_back_when_nobody_waits_any_more(farm: Farm) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -264,17 +239,6 @@ def test_a_ledger_that_never_answers_stops_at_the_queue_and_what_is_left_is_repo
     assert len(farm.store.marked) == 1
 
 
-def test_a_ledger_that_forgets_the_job_stops_at_the_queue(farm: Farm) -> None:
-    forgetful = SimpleNamespace(get=lambda _job: None)
-
-    ((ok, detail),) = checked(farm, backend=replace(farm.backend, ledger=forgetful), timeout_s=4)
-
-    assert (ok, detail) == (
-        False,
-        "The clip stopped at the queue: the ledger forgot its job.",
-    )
-
-
 def test_a_clip_that_is_skipped_says_that_publishing_was_not_tried(farm: Farm) -> None:
     def skip() -> None:
         for job in farm.ledger.jobs(JobFilter()):
@@ -292,31 +256,6 @@ def test_a_clip_that_is_skipped_says_that_publishing_was_not_tried(farm: Farm) -
     assert found.detail == ("queue and worker answer; publishing was not tried: not smaller")
 
 
-def test_a_clip_that_a_worker_has_in_hand_too_long_is_reported_with_its_phase(farm: Farm) -> None:
-    def begin() -> None:
-        for job in farm.ledger.jobs(JobFilter()):
-            if job.state is JobState.QUEUED:
-                farm.ledger.claim(job.source, "hevc", owner="w", lease_s=60)
-
-    context = FarmCheck(
-        farm.backend, {"hevc": farm.profile}, farm.encoder, WorkedClock(begin), "0a1b", 6
-    )
-
-    (found,) = check_farm(context)
-
-    assert not found.ok
-    assert found.detail.startswith("The clip stopped at the worker: after 6 s a worker has it")
-
-
-@pytest.mark.parametrize(("announces", "patience_s"), [(False, 120.0), (True, 1200.0)])
-def test_a_fleet_gets_more_time_than_workers_of_this_machine(
-    farm: Farm, *, announces: bool, patience_s: float
-) -> None:
-    backend = replace(farm.backend, announces_uploads=announces)
-    context = FarmCheck(backend, {}, farm.encoder, farm.clock, "0a1b")
-    assert context.patience_s == patience_s
-
-
 def sets_tidied(farm: Farm, backend: Backend | None = None) -> list[tuple[bool, str]]:
     profiles = {farm.profile.name: farm.profile}
     context = FarmCheck(backend or farm.backend, profiles, farm.encoder, farm.clock, "0a1b")
@@ -326,15 +265,3 @@ def sets_tidied(farm: Farm, backend: Backend | None = None) -> list[tuple[bool, 
 def test_sets_of_files_are_looked_for_only_where_a_profile_makes_them(tmp_path: Path) -> None:
     assert sets_tidied(Farm(tmp_path / "files")) == []
     assert sets_tidied(Farm(tmp_path / "sets", HLS)) == [(True, "none is left over")]
-
-
-def test_a_store_that_does_not_answer_is_a_finding(tmp_path: Path) -> None:
-    farm = Farm(tmp_path, HLS)
-
-    def before(_name: str) -> None:
-        raise Unavailable("S3 does not answer.")
-
-    backend = replace(farm.backend, store=Faulty(farm.store, before=before))
-    ((ok, detail),) = sets_tidied(farm, backend)
-    assert not ok
-    assert "S3 does not answer." in detail

@@ -10,7 +10,6 @@ from hevcq.usecases.plan_one_file import ONE_SLOT, FilePlan, plan_one_file
 from support.fakes.backend import HEVC, HLS
 from support.fakes.encoder import FakeEncoder, fake_index, fake_plan
 from support.fakes.videofarm import CHUNKED
-from support.media_facts import profile
 
 
 def planned(*profiles, slots: int = 4, encoder: FakeEncoder | None = None) -> list[FilePlan]:
@@ -75,8 +74,3 @@ def test_a_ladder_lists_its_rungs_with_their_bytes_and_reads_the_file_on_its_gri
     assert [(rung.name, rung.max_kbps) for rung in ladder.rungs] == [("v360", 900), ("v240", 900)]
     assert all(0 < rung.bytes <= rung.most_bytes for rung in ladder.rungs)
     assert encoder.calls.count("keyframes") == 2
-
-
-def test_an_installed_profile_is_planned(monkeypatch) -> None:
-    (found,) = planned(profile("hevc"), encoder=probed(monkeypatch))
-    assert found.profile.name == "hevc"

@@ -25,7 +25,7 @@ from hevcq.usecases.verify_files import (
     verify_files,
 )
 from support.fakes.backend import HEVC, HLS
-from support.fakes.encoder import INFO, FakeEncoder, fake_plan
+from support.fakes.encoder import INFO, FakeEncoder, fake_plan, passed
 
 NEVER = threading.Event()
 
@@ -209,6 +209,27 @@ def test_a_gate_that_the_certificate_does_not_record_is_unknown(pair: Pair) -> N
     first = next(g for g in report.gates if g.gate is Gate.G1)
     assert (first.outcome, first.detail) == (Outcome.UNKNOWN, "not certified")
     assert not report.passed
+
+
+@pytest.mark.parametrize(("which", "gate"), [("source", Gate.G0), ("rendition", Gate.G9)])
+def test_other_bytes_than_the_certificate_names_do_not_pass(
+    pair: Pair, which: str, gate: Gate
+) -> None:
+    assert verified(pair, pair.proof, HEVC).passed
+    getattr(pair, which).write_bytes(b"one bit more")
+    report = verified(pair, pair.proof, HEVC)
+    assert not report.passed
+    assert [r.gate for r in report.gates if r.outcome is Outcome.FAILED] == [gate]
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.FAILED, Outcome.UNKNOWN, Outcome.REVIEW, Outcome.NOT_SMALLER]
+)
+def test_any_gate_that_does_not_pass_fails_the_pair(pair: Pair, outcome: Outcome) -> None:
+    encoder = FakeEncoder()
+    assert verified(pair, None, HEVC, encoder).passed
+    encoder.gates = passed(GateResult(gate=Gate.G4, outcome=outcome, detail="why"))
+    assert not verified(pair, None, HEVC, encoder).passed
 
 
 def test_a_source_that_goes_while_it_is_verified_is_named(pair: Pair) -> None:

@@ -22,7 +22,7 @@ from hevcq.errors import (
     Stopped,
     Unavailable,
 )
-from hevcq.ports.catalog import Checked, Depth, Health, Spot
+from hevcq.ports.catalog import Checked, Health, Spot
 from hevcq.usecases.health.check import (
     CheckRequest,
     HealthCheck,
@@ -101,15 +101,6 @@ class Library:
 @pytest.fixture
 def library(tmp_path):
     return Library(tmp_path)
-
-
-def test_a_sound_library_is_sound(library):
-    library.put("a.mp4")
-    library.put("tv/b.mkv")
-    assert {n: c.health for n, c in library.check().items()} == {
-        "a.mp4": Health.SOUND,
-        "b.mkv": Health.SOUND,
-    }
 
 
 def test_damage_is_reported_with_its_place(library):
@@ -233,17 +224,6 @@ def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_check(library,
     assert ("a.mp4" in library.check()) is path.exists()
 
 
-def test_an_interrupted_share_ends_with_the_same_share(library):
-    for number in range(8):
-        library.put(f"{number}.mp4", b"sound")
-    with pytest.raises(Stopped):
-        library.check(
-            on_file=lambda number, *_: number == 2 and library.stop.set(), share=Fraction(1, 2)
-        )
-    library.stop.clear()
-    assert sorted(library.check(share=Fraction(1, 2))) == ["1.mp4", "2.mp4", "3.mp4"]
-
-
 def test_the_rate_is_kept_on_average(library):
     library.put("a.mp4", b"sound" * 1000)
     library.check()  # ffmpeg's part is done
@@ -312,10 +292,6 @@ def test_a_full_scratch_folder_blames_no_recording_for_ever(recording):
     assert recording.check()["a.ts"].health is Health.SOUND
 
 
-def test_a_place_without_a_time_is_a_byte():
-    assert where((Spot(None, 7, "torn"),)) == "at byte 7"
-
-
 def test_what_was_found_wrong_is_listed_until_it_is_gone_or_another_file(library):
     library.put("a.mp4")
     gone, mended, bad = (library.put(name, b"damaged") for name in ("b.mp4", "c.mp4", "d.mp4"))
@@ -328,9 +304,3 @@ def test_what_was_found_wrong_is_listed_until_it_is_gone_or_another_file(library
 
     assert listed == [checked[bad.name]]
     assert summary(list(checked.values())) == "4 files read: 1 sound, 3 damaged."
-
-
-def test_the_depth_is_remembered(library):
-    library.put("a.mp4")
-    assert library.check(decode=True)["a.mp4"].depth is Depth.DECODE
-    assert library.check()["a.mp4"].depth is Depth.DECODE

@@ -16,7 +16,6 @@ from hevcq.backends.embedded.catalog import SqliteHealthRecords
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.domain.schedule import Schedule
-from hevcq.settings.model import Settings
 from hevcq.settings.schedule import HealthSettings
 from hevcq.usecases.health.check import HealthPorts
 from hevcq.usecases.health.nightly import NIGHTS, PATIENCE_S, NightlyCheck, Nights, Surroundings
@@ -142,15 +141,6 @@ def test_a_kill_between_report_and_record_reports_and_records_at_the_next_start(
     assert house.step()
     assert house.reported == [("video.damaged", "00.mp4", "damaged")]
     assert house.records.checked([house.folder / "00.mp4"])
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [({"share": "2"}, "1/12"), ({"limit": "fast"}, "4M")],
-)
-def test_a_wrong_setting_is_refused(wrong, said):
-    with pytest.raises(ValueError, match=said):
-        Settings.model_validate({"health": wrong})
 
 
 def test_its_hours_are_the_machines_else_those_of_the_night():

@@ -17,7 +17,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
 from hevcq.ports.event_log import Happened
 from hevcq.usecases.history.gather import LedgerGather
-from hevcq.usecases.history.report import csv_rows, day_of, report, rows, since_of
+from hevcq.usecases.history.report import day_of, report, rows, since_of
 from hevcq.usecases.history.roll_up import RollUp
 from support.clips import ManualClock
 from support.fakes.catalog import MemoryCatalog
@@ -119,14 +119,6 @@ def test_a_fleets_job_has_the_codec_and_library_that_its_placement_tells(log, cl
         ("", "-"),
         ("mpeg4", str(SHOWS)),
     ]
-
-
-def test_csv_has_a_row_for_each_daily_sum(log, clock):
-    ended(log, NOON, before=100, after=40, cpu_s=1.25)
-    ended(log, NOON, before=50, after=40, cpu_s=1.0)
-    roll_up(log, clock).step()
-    (row,) = csv_rows(rows(log, day_of(NOON), day_of(NOON)), library)
-    assert row == ["2026-11-23", "job.done", "/lib/shows", "hevc", "", "", 2, 150, 80, 2.2]
 
 
 @pytest.mark.parametrize(

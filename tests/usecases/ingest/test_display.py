@@ -14,7 +14,6 @@ from hevcq.cli.output import ingest_report as report
 from hevcq.cli.output.live import (
     Board,
     JsonLines,
-    Live,
     LogLines,
     open_display,
     overall,
@@ -22,7 +21,6 @@ from hevcq.cli.output.live import (
 )
 from hevcq.cli.output.plan_report import screen, total
 from hevcq.cli.output.sentences import about, sentence, without_path
-from hevcq.cli.output.table import ending, shorten
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import UploadProgress
@@ -92,16 +90,6 @@ def test_a_pause_stays_on_the_screen_until_work_goes_on() -> None:
     assert board.notice == ""
 
 
-def test_the_picture_shows_phase_percent_speed_and_time_left() -> None:
-    board = started_board()
-    board.apply(event(EventName.JOB_PROGRESS, phase="encode", percent=42.0, speed=1.5, eta_s=75.0))
-    out = io.StringIO()
-    Console(file=out, width=120).print(picture(board, now=110.0, width=120))
-
-    for word in ("a.mp4", "encode", "42 %", "1.50x", "1 min", "0 of 2 done"):
-        assert word in out.getvalue()
-
-
 def test_a_name_like_markup_is_shown_as_it_is() -> None:
     board = started_board()
     board.apply(event(EventName.JOB_PROGRESS, path="/f/[red]x[bold].mp4", phase="encode"))
@@ -142,16 +130,6 @@ def test_log_lines_say_as_much_as_was_asked_for(quiet: bool, verbose: bool, said
 
     assert len(out.getvalue().splitlines()) == said
     assert "It is damaged." in out.getvalue()
-
-
-def test_log_lines_give_the_progress_of_all_now_and_then() -> None:
-    out, clock = io.StringIO(), ManualClock()
-    show = LogLines(clock, out=out)
-    show(event(EventName.JOB_QUEUED))
-    clock.advance(31.0)
-    show(event(EventName.JOB_PROGRESS, phase="encode", percent=50.0))
-
-    assert "0 of 1 done" in out.getvalue()
 
 
 def test_without_a_terminal_there_is_no_live_display() -> None:
@@ -203,18 +181,6 @@ def test_a_file_is_not_named_twice_in_one_sentence(reason: str, words: str) -> N
     assert sentence(failed) == f"/f/a.mp4 [hevc]: failed (damaged): {words}"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        ((0.1, 0.6), "up to 1 second"),
-        ((0.9, 1.2), "about 1 second"),
-        ((0.2, 2.0), "up to 2 seconds"),
-    ],
-)
-def test_one_is_one_second(seconds: tuple[float, float], words: str) -> None:
-    assert about(seconds) == words
-
-
 ITEM = Item(path=Path("/media/a.mp4"), size=1000, disposition=Disposition.QUEUE)
 
 
@@ -234,42 +200,6 @@ def test_it_is_reported_twice_a_second_and_once_more_at_the_end() -> None:
         70,
         100,
     ]
-
-
-def test_what_takes_no_time_has_no_progress() -> None:
-    assert upload_percents([(0.0, 1000)]) == []
-
-
-def test_a_file_that_grew_is_not_more_than_whole() -> None:
-    assert upload_percents([(1.0, 1500)]) == [100]
-
-
-def test_an_empty_file_has_no_progress() -> None:
-    empty = Item(path=Path("/media/a.mp4"), size=0, disposition=Disposition.QUEUE)
-    assert upload_percents([(1.0, 0)], empty) == []
-
-
-def test_at_80_columns_each_video_has_one_line_that_fits() -> None:
-    board = started_board()
-    for number in range(2):
-        path = f"/f/A name that is quite long for a screen {number}/And one more ({number}).mp4"
-        board.apply(
-            event(
-                EventName.JOB_PROGRESS,
-                path=path,
-                phase="preflight",
-                percent=100.0,
-                speed=1.5,
-                eta_s=1e4,
-            )
-        )
-    out = io.StringIO()
-    Console(file=out, width=80).print(picture(board, now=110.0, width=80))
-
-    lines = out.getvalue().splitlines()
-    assert len(lines) == 3
-    assert max(map(len, lines)) <= 80
-    assert "And one more (1).mp4" in lines[1]
 
 
 def test_a_scan_is_shown_before_its_first_file_and_counts_after_it() -> None:
@@ -292,18 +222,6 @@ def drawn(board: Board) -> str:
     out = io.StringIO()
     Console(file=out, width=80).print(picture(board, now=110.0, width=80))
     return out.getvalue().strip()
-
-
-def test_what_ended_is_one_line_a_video_at_80_columns() -> None:
-    out = io.StringIO()
-    live = Live(ManualClock(), Console(file=out, width=80))
-    path = f"/f/{'long ' * 20}(1999).mp4"
-    live(event(EventName.JOB_DONE, path=path, size=1000, output_size=400, seconds=3.0))
-    live(event(EventName.PLACED, path=path, target="/f/x.hevc.mp4", mode="beside"))
-
-    (line,) = out.getvalue().splitlines()
-    assert len(line) <= 80
-    assert line.endswith("(1999).mp4 [hevc]: 1000 Bytes → 400 Bytes, 60 % smaller, in 3 s")
 
 
 def test_a_plan_of_a_thousand_videos_is_one_screen_of_80_columns() -> None:
@@ -347,20 +265,6 @@ def test_a_plan_of_a_thousand_videos_is_one_screen_of_80_columns() -> None:
         assert f"({words})" in total(replace(plan, output=Range(*size)))
 
 
-@pytest.mark.parametrize(
-    ("name", "width", "shown"),
-    [
-        ("short.mkv", 20, "short.mkv"),
-        ("a name that is long (2001).mkv", 20, "a name t… (2001).mkv"),
-        ("字幕字幕字幕字幕字幕.mkv", 12, "字幕…幕.mkv"),
-    ],
-)
-def test_a_name_is_cut_in_its_middle_to_the_columns_there_are(
-    name: str, width: int, shown: str
-) -> None:
-    assert shorten(name, width) == shown
-
-
 def test_what_encodes_changed_is_reported_once_a_kind_at_80_columns() -> None:
     cut = "Stream 0: {} pictures before the first whole one are left out: it begins between key frames."
     done = [
@@ -380,35 +284,3 @@ def test_what_encodes_changed_is_reported_once_a_kind_at_80_columns() -> None:
         "0.ts and 2 like it: Closed.",
         "`hevcq status FILE` says what was changed in a file.",
     ]
-
-
-def test_of_many_kinds_of_changes_the_common_ones_are_reported() -> None:
-    said = tuple(f"Kind {letter}." for letter in "abcdefg")
-    many = IngestResult(Path("/f/a.ts"), "hevc", IngestOutcome.PLACED, notices=said)
-
-    *told, last = report.changes([many], 80)
-
-    assert len(told) == report.MOST_REASONS
-    assert last.startswith("… and 2 more. ")
-
-
-@pytest.mark.parametrize(
-    ("width", "shown"),
-    [
-        (40, "/tmp/library/series one/trunc.avi"),
-        (25, "…/series one/trunc.avi"),
-        (16, "…/trunc.avi"),
-        (8, "tru….avi"),
-    ],
-)
-def test_of_a_path_its_name_and_its_last_folder_are_kept(width: int, shown: str) -> None:
-    assert ending("/tmp/library/series one/trunc.avi", width) == shown
-
-
-def test_a_failed_video_keeps_its_name_however_long_the_reason() -> None:
-    out = io.StringIO()
-    live = Live(ManualClock(), Console(file=out, width=80))
-    path = "/tmp/a library/of several/series one/trunc_faststart.avi"
-    live(event(EventName.JOB_FAILED, path=path, reason="word " * 40, failure_class="damaged"))
-
-    assert out.getvalue().startswith("…/series one/trunc_faststart.avi [hevc]: failed")

@@ -65,21 +65,6 @@ def free(_target: Path, _source: Path, _size: int) -> TargetState:
     return TargetState.FREE
 
 
-def test_a_new_video_is_queued_beside_its_source() -> None:
-    item = decide(video(VIDEO), HEVC, encode_plan(), Known(), BESIDE)
-
-    assert item.disposition is Disposition.QUEUE
-    assert item.target == Path("/videos/a.hevc.mp4")
-
-
-def test_a_certain_skip_is_shown_with_its_reason_and_never_queued() -> None:
-    skip = Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already.")
-
-    item = decide(video(VIDEO), HEVC, skip, Known(), BESIDE)
-
-    assert (item.disposition, item.reason) == (Disposition.SKIP, "It is HEVC already.")
-
-
 def test_a_refusal_names_the_policy() -> None:
     refuse = Refuse(policy="policies.dolby_vision", detail="It is Dolby Vision.")
 
@@ -114,15 +99,6 @@ def test_what_the_ledger_knows_decides(
     skip = Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already.")
     for plan in (encode_plan(), skip):  # what is known of its job counts more
         assert decide(video(VIDEO), HEVC, plan, known, BESIDE).disposition is expected
-
-
-def test_a_dead_job_says_how_to_try_it_again() -> None:
-    known = Known(placement(PlacementState.WAITING), job(JobState.DEAD, "It crashed."))
-
-    item = decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE)
-
-    assert "It crashed." in item.reason
-    assert "hevcq retry j1" in item.reason
 
 
 @pytest.mark.parametrize(
@@ -312,14 +288,6 @@ def test_a_replacement_keeps_the_name_and_tells_the_container(
     assert target.name == expected
 
 
-def test_a_mirrored_target_keeps_the_tree() -> None:
-    where = Destination(Mode.MIRROR, output=Path("/out"))
-
-    target = where.target(Path("/videos/x/y/a.mp4"), Path("/videos"), "720p", "mp4")
-
-    assert target == Path("/out/x/y/a.720p.mp4")
-
-
 @pytest.mark.parametrize("name", ["n" * 251 + ".mp4", "ü" * 125 + ".mp4", "\udcff" * 250 + ".mp4"])
 def test_the_longest_name_still_fits_with_its_companions(name: str) -> None:
     first = BESIDE.target(Path("/f") / name, Path("/f"), "hevc", "mp4")
@@ -342,9 +310,3 @@ def test_the_forecast_counts_what_is_to_be_encoded_and_nothing_else() -> None:
     assert 0 < more.forecast.low < more.forecast.high
     assert more.items[0].cpu is not None
     assert more.items[1].cpu is None
-
-
-def test_the_bytes_of_a_file_count_once_however_many_profiles_want_it() -> None:
-    one = queued("/videos/a.mp4")
-
-    assert with_forecast([one, one], Rates(), 1, 1).bytes_to_process == one.size

@@ -54,17 +54,6 @@ def test_nothing_is_put_in_place_once_a_stop_is_asked_for(bench: Bench) -> None:
     assert again.summary.counts() == {}
 
 
-def test_what_a_stop_left_unqueued_is_counted_as_open(bench: Bench) -> None:
-    (stop := threading.Event()).set()
-    bench.uploader.submit([[bench.video()]])
-    bench.uploader.start(1, stop)
-    bench.uploader.join()
-    bench.uploader.leave()
-
-    assert bench.ends() == {IngestOutcome.OPEN: 1}
-    assert bench.backend.ledger.counts() == {}
-
-
 @pytest.mark.parametrize(
     ("queued", "outcome"), [(True, IngestOutcome.QUEUED), (False, IngestOutcome.OPEN)]
 )

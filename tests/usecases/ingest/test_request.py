@@ -20,15 +20,6 @@ def chosen(usual: tuple[str, ...] = ("hevc",), **request: object) -> list[str]:
     return [profile.name for profile in wanted.chosen_profiles(KNOWN, usual)]
 
 
-def test_without_a_name_the_setting_says_which_profiles_are_made() -> None:
-    assert chosen() == ["hevc"]
-    assert chosen(("720p", "hevc")) == ["720p", "hevc"]
-
-
-def test_named_profiles_are_made_instead_each_once() -> None:
-    assert chosen(profiles=("1080p", "1080p")) == ["1080p"]
-
-
 def test_what_was_queued_is_waited_for_whatever_its_profile() -> None:
     assert chosen(skip_upload=True) == list(KNOWN)
 

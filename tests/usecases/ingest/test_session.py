@@ -28,7 +28,7 @@ from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.util.clock import EARLIEST
 from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench, session, videos
-from support.ingest.values import media_info, video
+from support.ingest.values import media_info
 
 
 def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
@@ -42,18 +42,6 @@ def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
         if job.state is JobState.QUEUED:
             bench.work(job)
     ingest.step(NEVER)
-
-
-def test_the_second_run_finds_everything_done(bench: Bench) -> None:
-    first = session(bench)
-    run(bench, first, first.plan(videos(bench, "a.mp4", "b.mp4")))
-    assert first.summary.counts() == {IngestOutcome.PLACED: 2}
-
-    second = session(bench)
-    found = [video(bench.media / name, root=bench.media) for name in ("a.mp4", "b.mp4")]
-    plan = second.plan(found)
-
-    assert plan.counts() == {Disposition.DONE: 2}
 
 
 def test_a_rendition_that_is_gone_is_not_reported_as_if_it_were_there(bench: Bench) -> None:
@@ -226,14 +214,6 @@ def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path)
     assert "retention ended" in (bench.events[-1].reason or "")
 
 
-def test_folders_of_earlier_ingests_of_the_same_files_are_recovered_too(bench: Bench) -> None:
-    bench.queue(bench.video("deep/er/a.mp4"))
-
-    folders = recovery_folders(bench.catalog, [bench.media / "deep" / "er"], None)
-
-    assert folders == [bench.media / "deep" / "er", bench.media]
-
-
 @pytest.mark.parametrize("named", [".", "tv/video.mp4"])
 def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: str) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
@@ -305,18 +285,6 @@ def test_the_exit_code_says_how_it_ended(
     assert ingest_exit_code(IngestSummary([result], interrupted=interrupted)) is expected
 
 
-def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:
-    skipped = [IngestResult(Path(f"/f/{n}.mp4"), "hevc", IngestOutcome.SKIPPED) for n in range(100)]
-    failed = IngestResult(Path("/f/bad.mp4"), "hevc", IngestOutcome.FAILED, reason="damaged")
-
-    lines = list(report.table([*skipped, failed], 80, every=False))
-
-    assert [line.split()[0] for line in lines] == ["file", "bad.mp4", "100", "100"]
-    assert lines[2] == "100 skipped (--verbose lists each):"
-    assert len(list(report.table([*skipped, failed], 80, every=True))) == 102
-    assert report.total(IngestSummary([*skipped, failed])) == "100 skipped, 1 failed."
-
-
 def test_of_a_thousand_problems_a_terminal_shows_some_and_a_file_all() -> None:
     failed = [
         IngestResult(Path(f"/f/{n}.mp4"), "hevc", IngestOutcome.FAILED, reason="damaged")
@@ -335,40 +303,6 @@ def test_a_larger_rendition_saves_nothing_and_costs_the_sum_nothing() -> None:
     smaller = IngestResult(Path("/f/b.mp4"), "hevc", size=30, output_size=10, **made)
 
     assert IngestSummary([larger, smaller]).saved == 20
-
-
-def test_files_of_one_name_in_two_folders_are_told_apart() -> None:
-    outcomes = [
-        IngestResult(Path(f"/f/x/{season}/e1.mkv"), "hevc", IngestOutcome.PLACED) for season in "ab"
-    ]
-
-    lines = report.table(outcomes, 80, every=False)
-
-    assert [line.split()[0] for line in lines] == ["file", "a/e1.mkv", "b/e1.mkv"]
-
-
-def test_a_closing_table_of_long_names_has_one_line_a_video_at_80_columns() -> None:
-    done = [
-        IngestResult(
-            Path(f"/f/{'A long name of a video ' * 4}({year}).mp4"),
-            "hevc",
-            IngestOutcome.PLACED,
-            size=10**9,
-            output_size=4 * 10**8,
-            seconds=4000,
-        )
-        for year in range(1980, 1990)
-    ]
-    reason = "The rendition failed a gate and was discarded; " * 3
-    failed = IngestResult(Path("/f/b.mp4"), "hevc", IngestOutcome.FAILED, reason=reason)
-
-    lines = list(report.table([*done, failed], 80, every=False))
-
-    assert max(map(len, lines)) <= 80
-    assert [
-        line for line in lines if "done" in line and "60 %" in line and ").mp4" in line
-    ] == lines[1:11]
-    assert " ".join(" ".join(lines[12:]).split()) == reason.strip()
 
 
 def placed(name: str, mode: Mode, keep_days: float = 0.0) -> IngestResult:
@@ -414,8 +348,3 @@ def test_replaced_originals_are_freed_when_their_time_is_over(days: float, words
     assert line.startswith("Space: 1 video took 4.0 KiB, now 1.0 KiB. The originals (4.0 KiB) ")
     assert words in line
     assert ("hevcq originals" in line) is (days > 0)
-
-
-def test_nothing_placed_says_nothing_of_space() -> None:
-    earlier = IngestResult(Path("/f/c.mp4"), "hevc", IngestOutcome.EARLIER, size=2048)
-    assert list(report.space(IngestSummary([earlier]), 0.0)) == []

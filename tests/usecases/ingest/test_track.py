@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseDamaged, DiskFull, SourceChanged, SourceGone
@@ -99,20 +98,6 @@ def test_a_placement_that_another_ingest_finished_is_never_set_back(bench: Bench
     assert placement.state is PlacementState.PLACED
 
 
-def test_a_job_without_a_place_or_a_queue_here_is_followed_as_it_is(bench: Bench) -> None:
-    item = bench.video()
-    job = bench.queue(item)
-    before = bench.catalog.placement(job.job_id)
-    bench.backend = replace(bench.backend, queues={})
-    bench.wire()
-
-    followed = bench.enqueuer.adopt(replace(item, job_id=job.job_id, target=None))
-
-    assert followed is not None
-    assert followed.job == job
-    assert bench.catalog.placement(job.job_id) == before
-
-
 def test_a_done_job_is_collected_reported_and_counted_once(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
@@ -186,29 +171,6 @@ def test_progress_is_reported_when_it_changes_and_only_then(bench: Bench) -> Non
 
     told = [event.percent for event in bench.events if event.event == "job_progress"]
     assert told == [10.0, 20.0]
-
-
-def test_a_job_that_only_waits_or_has_no_progress_yet_is_not_reported(bench: Bench) -> None:
-    bench.queue(bench.video("waits.mp4"))
-    bench.claim(bench.queue(bench.video("begins.mp4")))
-    bench.clock.advance(SWEEP_S)
-    before = bench.reported()
-    bench.tracker.step(NEVER)
-
-    assert bench.reported() == before
-    assert bench.tracker.open == 2
-
-
-def test_a_job_that_begins_anew_has_no_progress_to_report(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    fence, ledger = bench.claim(job), bench.backend.ledger
-    ledger.progress(job.job_id, fence, Progress(phase=Phase.ENCODE, percent=10.0))
-    bench.tracker.step(NEVER)
-    ledger.interrupt(job.job_id, fence, "")
-    bench.claim(job)
-    bench.tracker.step(NEVER)
-
-    assert bench.reported().count("job_progress") == 1
 
 
 def test_a_stop_is_heeded_between_two_jobs(bench: Bench) -> None:
@@ -321,19 +283,6 @@ def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -
     assert bench.ends() == {IngestOutcome.PLACED: 1}
 
 
-def test_a_disk_that_stays_full_is_reported_once_for_each_reason(bench: Bench) -> None:
-    bench.work(bench.queue(bench.video()))
-    words = ["no room", "no room", "no room", "no room", "less room", "less room"]
-    bench.encoder.errors["probe"] = [DiskFull(word) for word in words]
-
-    for _ in words:
-        bench.tracker.step(NEVER)
-        bench.clock.advance(10.0)
-
-    paused = [event.reason for event in bench.events if event.event is EventName.PAUSED]
-    assert paused == ["no room", "less room"]
-
-
 def test_a_rendition_without_a_place_is_reported_and_counted_as_not_placed(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
@@ -344,16 +293,6 @@ def test_a_rendition_without_a_place_is_reported_and_counted_as_not_placed(bench
     assert bench.reported()[-1] == "place_failed"
     assert bench.ends() == {IngestOutcome.NOT_PLACED: 1}
     assert bench.tracker.open == 0
-
-
-def test_leaving_counts_every_open_job_as_open(bench: Bench) -> None:
-    bench.queue(bench.video("a.mp4"))
-    bench.queue(bench.video("b.mp4"))
-
-    bench.tracker.leave()
-
-    assert bench.ends() == {IngestOutcome.OPEN: 2}
-    assert not bench.summary.all_good
 
 
 def test_an_intake_counts_a_bad_file_and_goes_on_with_the_next(bench: Bench) -> None:
@@ -415,13 +354,6 @@ def bytes_now(size: int, mtime_ns: int = 1) -> dict[Path, Fingerprint]:
     return {VIDEO: Fingerprint(size=size, mtime_ns=mtime_ns, inode=1, device=1)}
 
 
-def test_a_new_file_is_not_ready_at_first_sight() -> None:
-    settling = SettlingFiles(settle_s=5.0)
-
-    assert settling.observe(bytes_now(10), now=0.0) == []
-    assert settling.unsettled == 1
-
-
 def test_a_file_that_stays_the_same_becomes_ready_exactly_once() -> None:
     settling = SettlingFiles(settle_s=5.0)
     settling.observe(bytes_now(10), now=0.0)
@@ -440,13 +372,6 @@ def test_a_growing_file_starts_to_settle_anew_with_every_change() -> None:
     assert settling.observe(bytes_now(36), now=41.0) == [VIDEO]
 
 
-def test_a_change_of_time_alone_counts_as_growing() -> None:
-    settling = SettlingFiles(settle_s=5.0)
-    settling.observe(bytes_now(10, mtime_ns=1), now=0.0)
-
-    assert settling.observe(bytes_now(10, mtime_ns=2), now=6.0) == []
-
-
 def test_a_file_that_was_taken_comes_again_when_it_changes() -> None:
     settling = SettlingFiles(settle_s=5.0)
     settling.mark_handled(bytes_now(10))
@@ -454,32 +379,6 @@ def test_a_file_that_was_taken_comes_again_when_it_changes() -> None:
     assert settling.observe(bytes_now(10), now=0.0) == []
     assert settling.observe(bytes_now(20), now=1.0) == []
     assert settling.observe(bytes_now(20), now=6.0) == [VIDEO]
-
-
-def test_a_file_that_vanished_while_growing_is_forgotten() -> None:
-    settling = SettlingFiles(settle_s=5.0)
-    settling.observe(bytes_now(10), now=0.0)
-    settling.observe({}, now=1.0)
-
-    assert settling.unsettled == 0
-    assert settling.observe(bytes_now(10), now=6.0) == []
-
-
-def test_a_file_that_was_done_and_came_back_is_new_again() -> None:
-    settling = SettlingFiles(settle_s=5.0)
-    settling.mark_handled(bytes_now(10))
-    settling.observe({}, now=0.0)
-    settling.observe(bytes_now(10), now=1.0)
-
-    assert settling.observe(bytes_now(10), now=6.0) == [VIDEO]
-
-
-def test_folders_are_looked_through_regularly_even_without_a_signal() -> None:
-    looks = ScanSchedule(settle_s=5.0, look_s=30.0)
-
-    assert looks.due(0.0, signalled=False, unsettled=0)
-    assert not looks.due(29.0, signalled=False, unsettled=0)
-    assert looks.due(30.0, signalled=False, unsettled=0)
 
 
 def test_a_signal_or_a_growing_file_brings_the_next_look_soon_but_not_at_once() -> None:

@@ -20,7 +20,6 @@ from hevcq.usecases.libraries.feed import (
     expected_saving,
     hand_out,
     largest_saving_first,
-    most_queued,
 )
 from support.clips import ManualClock
 from support.fakes.catalog import MemoryCatalog
@@ -51,11 +50,6 @@ def test_the_higher_priority_takes_the_room_first() -> None:
     assert names(hand_out([low, high], 1)) == ["h3"]
     assert names(hand_out([low, high], 9)) == ["l2"]
     assert hand_out([low, high], 9) == []
-
-
-def test_the_queue_is_just_deep_enough_that_no_slot_waits_and_a_fleet_grows() -> None:
-    assert [most_queued(slots) for slots in (1, 8)] == [4, 18]
-    assert most_queued(None) > most_queued(64)
 
 
 def test_the_largest_expected_saving_goes_first_also_before_what_waits_already() -> None:
@@ -128,13 +122,6 @@ class Household:
         if size:
             made = RenditionRef(key="k", size=size, sha256="0" * 64, certificate_key="c")
             self.ledger.complete(name, claim.fence, made, cpu_s=1.0)
-
-
-def test_without_a_budget_nothing_is_read() -> None:
-    home = Household()
-    home.encode("a.mp4", 9)
-
-    assert home.budget() == ""
 
 
 def test_the_hours_of_a_day_are_those_of_the_library_and_of_today() -> None:

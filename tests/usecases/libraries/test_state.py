@@ -9,25 +9,17 @@ from types import SimpleNamespace
 import pytest
 
 from hevcq.errors import StorageError
-from hevcq.library.scanning.fs_events import Mount
 from hevcq.settings.libraries import Library
 from hevcq.usecases import library_state
 from hevcq.usecases.library_state import (
-    FolderState,
     count_videos,
     folder_state,
     library_words,
-    watching,
-    words,
 )
 
 
 def shows(folder: Path) -> Library:
     return Library.model_validate({"name": "shows", "path": folder})
-
-
-def test_a_folder_that_can_be_written_has_no_problem(tmp_path: Path) -> None:
-    assert folder_state(shows(tmp_path)).problem == ""
 
 
 @pytest.mark.parametrize(
@@ -62,38 +54,9 @@ def test_a_folder_that_cannot_be_read_is_reported(
     assert "give this user read permission" in folder_state(shows(tmp_path)).problem
 
 
-def test_a_disk_that_does_not_answer_leaves_its_room_and_its_mount_unknown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(_path: object) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(library_state, "free_beside", fails)
-    monkeypatch.setattr(library_state.os, "statvfs", fails)
-    monkeypatch.setattr(library_state.os, "access", lambda _path, mode: not mode & os.W_OK)
-    state = folder_state(shows(tmp_path))
-    assert "give this user write permission" in state.problem
-    assert state.free is None
-
-
 def test_the_place_of_renditions_is_judged_by_its_nearest_folder(tmp_path: Path) -> None:
     library = shows(tmp_path).model_copy(update={"output": tmp_path / "new" / "deep"})
     assert folder_state(library).problem == ""
-
-
-@pytest.mark.parametrize(
-    ("events", "how"), [(True, "seen at once"), (False, "looked for every few minutes")]
-)
-def test_a_sound_library_says_its_room_and_how_new_files_are_found(
-    tmp_path: Path, *, events: bool, how: str
-) -> None:
-    state = FolderState("", None, mount_that(gives_events=events))
-    assert "unknown free" in words(shows(tmp_path), state)
-    assert how in watching(state)
-
-
-def mount_that(*, gives_events: bool) -> Mount:
-    return SimpleNamespace(kind="", gives_events=gives_events)  # type: ignore[return-value]
 
 
 def test_videos_are_counted_by_their_names(tmp_path: Path) -> None:

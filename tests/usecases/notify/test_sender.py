@@ -185,12 +185,3 @@ def test_two_processes_do_not_send_one_message_twice(log, clock):
     happen(log, clock, "a")
     told.step()
     assert slow.taken == ["a"]
-
-
-def test_the_same_trouble_of_the_machine_is_kept_once_in_a_while(log, clock):
-    def low() -> bool:
-        return log.add(Happened("disk.low", clock.now(), source="here"), unless_within_s=3600)
-
-    assert [low(), low()] == [True, False]
-    clock.advance(3601)
-    assert low() is True

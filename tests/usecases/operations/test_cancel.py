@@ -23,24 +23,6 @@ def cancelled(farm: VideoFarm, name: str, **more: object) -> list[Cancelled]:
     return list(cancel(farm.backend, CancelRequest([name], who="me", **more)))
 
 
-def test_a_dry_run_and_another_profile_cancel_nothing(farm: VideoFarm) -> None:
-    source = farm.submit()
-
-    (found,) = cancelled(farm, source.key, dry_run=True)
-    assert found.result is CancelResult.WOULD_CANCEL
-    assert cancelled(farm, source.key, profiles=["another"]) == []
-    assert farm.state(source) is JobState.QUEUED
-
-
-def test_what_has_ended_stays_as_it_ended(farm: VideoFarm) -> None:
-    source = farm.submit()
-    assert [each.result for each in cancelled(farm, source.key)] == [CancelResult.CANCELLED]
-    assert farm.record(source).reason == "Cancelled by me."
-
-    (again,) = cancelled(farm, source.key)
-    assert (again.result, again.detail) == (CancelResult.ENDED, "already dead")
-
-
 def test_a_job_that_ends_while_it_is_cancelled_is_said_to_have_ended(farm: VideoFarm) -> None:
     source = farm.submit()
 

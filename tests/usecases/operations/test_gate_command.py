@@ -2,11 +2,8 @@
 
 from unittest.mock import Mock
 
-import pytest
-
 from hevcq.errors import WorkerUnfit
 from hevcq.usecases.operations.pausing import GateCommand
-from hevcq.wiring.app import run_command
 
 
 def test_other_settings_begin_anew():
@@ -18,12 +15,6 @@ def test_other_settings_begin_anew():
     assert condition.reason() == ""
     now[0] = "/bin/other"
     assert condition.reason().startswith("Waiting for the first answer")
-
-
-def test_nothing_is_looked_at_without_settings():
-    condition = GateCommand(lambda: "", Mock(side_effect=AssertionError))
-    condition.check()
-    assert condition.reason() == ""
 
 
 def test_work_waits_for_the_first_answer_and_obeys_each_later_one():
@@ -46,8 +37,3 @@ def test_a_command_that_cannot_be_asked_forbids_work():
     condition = GateCommand(lambda: "/bin/may", Mock(side_effect=WorkerUnfit("it is gone")))
     condition.check()
     assert condition.reason() == "schedule.gate_command cannot be asked: it is gone"
-
-
-@pytest.mark.parametrize(("command", "code"), [("true", 0), ("false", 1)])
-def test_a_real_command_is_run(command, code):
-    assert run_command([command]) == code

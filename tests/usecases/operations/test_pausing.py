@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.pause import Hours, Pause, RunningWork
+from hevcq.domain.pause import Hours, RunningWork
 from hevcq.errors import UsageError
 from hevcq.usecases.operations.pausing import (
     PauseNotice,
@@ -67,15 +67,3 @@ def test_freezing_is_refused_where_it_cannot_be() -> None:
 )
 def test_a_length_of_time_is_read(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize(
-    ("text", "says"), [("soon", "is not a length"), ("0s", "not between"), ("9000h", "not between")]
-)
-def test_what_is_no_length_of_a_pause_is_refused(text: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        seconds_of(text)
-
-
-def test_a_pause_is_a_value() -> None:
-    assert Pause(since=1.0).holds("any", 2.0)

@@ -20,7 +20,6 @@ from hevcq.usecases.operations.reprocess import (
     ReprocessRequest,
     ReprocessResult,
     filters,
-    jobs_named,
     reprocess,
     reprocess_missing,
 )
@@ -90,39 +89,6 @@ def missing(
     return list(reprocess_missing(bench.backend, request, known, bench.catalog))
 
 
-def test_a_dead_job_is_queued_again_and_its_letter_goes(bench: Bench) -> None:
-    job, other = dead(bench.backend, "TODO/all/a.mp4"), dead(bench.backend, "TODO/all/b.mp4")
-
-    assert again(bench, job.job_id) == [ReprocessResult.QUEUED]
-
-    assert (state(bench.backend, job), state(bench.backend, other)) == (
-        JobState.QUEUED,
-        JobState.DEAD,
-    )
-    assert not list(bench.backend.queues["hevc"].dead_letters(Selection(job_id=job.job_id)))
-    assert letters(bench.backend) == 1
-
-
-def test_a_dry_run_changes_nothing(bench: Bench) -> None:
-    job = dead(bench.backend, "TODO/all/a.mp4")
-
-    assert again(bench, "TODO/all/", dry_run=True) == [ReprocessResult.WOULD_QUEUE]
-    assert state(bench.backend, job) is JobState.DEAD
-    assert letters(bench.backend) == 1
-
-
-def test_a_source_that_is_gone_is_reported_and_its_job_and_letter_stay(bench: Bench) -> None:
-    job = dead(bench.backend, "TODO/all/a.mp4")
-    bench.backend.store.remove_source(job.source)
-
-    (done,) = reprocess(bench.backend, ReprocessRequest([job.source.key]), bench.catalog)
-
-    assert done.result is ReprocessResult.SOURCE_CHANGED
-    assert "a.mp4" in done.detail
-    assert state(bench.backend, job) is JobState.DEAD
-    assert letters(bench.backend) == 1
-
-
 def test_only_the_named_profiles_and_states_are_queued(bench: Bench) -> None:
     dead(bench.backend, "TODO/all/a.mp4")
     dead(bench.backend, "TODO/all/a.mp4", "av1")
@@ -145,19 +111,6 @@ def test_two_at_once_queue_it_once_and_its_letter_is_left_to_the_first(bench: Be
         "another process queued it first",
     )
     assert letters(bench.backend) == 1
-
-
-def test_an_unknown_job_id_is_a_file_name(bench: Bench) -> None:
-    assert list(jobs_named(bench.backend, "0" * 32, bench.catalog)) == []
-
-
-def test_a_placement_whose_job_the_ledger_forgot_names_no_job(bench: Bench) -> None:
-    bench.backend = memory_backend(bench.clock)
-    bench.wire()
-    bench.queue(bench.video())
-    backend = memory_backend(bench.clock)
-
-    assert list(jobs_named(backend, str(bench.media), bench.catalog)) == []
 
 
 def test_the_root_folder_means_every_key_of_this_machine(bench: Bench) -> None:
@@ -241,18 +194,6 @@ def test_a_done_job_is_queued_only_where_its_rendition_is_missing(
 
     assert [d.result for d in done] == [ReprocessResult.QUEUED] * again
     assert state(bench.backend, job) is (JobState.QUEUED if again else JobState.DONE)
-
-
-def test_among_the_missing_dead_ones_are_queued_and_skipped_ones_are_not(bench: Bench) -> None:
-    skipped = job_of(bench.backend, "TODO/all/s.mp4")
-    fence = bench.backend.ledger.claim(skipped.source, "hevc", owner="w", lease_s=60).fence
-    bench.backend.ledger.skip(skipped.job_id, fence, "not smaller")
-    (delivery,) = bench.backend.queues["hevc"].receive(1, wait_s=0, stop=NEVER)
-    bench.backend.queues["hevc"].ack(delivery)
-    broken = dead(bench.backend, "TODO/all/b.mp4")
-
-    assert [d.job.job_id for d in missing(bench, "TODO/")] == [broken.job_id]
-    assert state(bench.backend, skipped) is JobState.SKIPPED
 
 
 def test_a_message_that_expired_is_sent_again_and_others_are_in_progress(bench: Bench) -> None:

@@ -13,10 +13,6 @@ from support.fakes.backend import HEVC, memory_backend
 from support.fakes.catalog import MemoryCatalog
 from support.fakes.encoder import INFO
 
-SKIPPING = HEVC.model_copy(
-    update={"name": "skips", "video": HEVC.video.model_copy(update={"skip_codecs": ("h264",)})}
-)
-
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -32,36 +28,12 @@ def why(path: Path, facts: object, *profiles) -> list[Unqueued]:
     return list(unqueued(catalog, profiles, path))
 
 
-def test_a_file_that_no_ingest_saw_has_no_reason(path: Path) -> None:
-    assert why(path, None, HEVC) == []
-
-
-def test_a_file_that_could_not_be_read_is_refused_with_the_reason(path: Path) -> None:
-    (found,) = why(path, "moov is missing", HEVC)
-    assert found == Unqueued(str(path), "", "refused", "moov is missing")
-
-
-def test_each_profile_that_skips_it_says_why(path: Path) -> None:
-    (found,) = why(path, INFO, HEVC, SKIPPING)
-    assert (found.profile, found.state) == ("skips", "skipped")
-    assert found.reason
-
-
 def test_a_policy_that_refuses_it_is_named(path: Path) -> None:
     video, sound = INFO.streams
     strange = INFO.model_copy(update={"streams": (video.model_copy(update={"codec": ""}), sound)})
     (found,) = why(path, strange, HEVC)
     assert (found.profile, found.state) == ("hevc", "refused")
     assert found.reason.endswith("in a codec that ffmpeg does not know. (video)")
-
-
-def test_of_a_file_that_changed_or_went_since_nothing_is_reported(path: Path) -> None:
-    catalog = MemoryCatalog(ManualClock())
-    catalog.cache([(path, fingerprint_of(path.lstat()), "moov is missing")])
-    path.write_bytes(b"whole again")
-    assert list(unqueued(catalog, [HEVC], path)) == []
-    path.unlink()
-    assert list(unqueued(catalog, [HEVC], path)) == []
 
 
 def test_a_job_that_two_names_find_is_listed_once_and_a_name_without_one_is_reported() -> None:

@@ -76,22 +76,6 @@ def test_a_mirror_gets_the_tree_and_keeps_its_leftovers_to_itself(tmp_path: Path
     assert not (bench.media / ".hevcq").exists()
 
 
-def test_a_replaced_original_is_retained_and_the_placement_says_where(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=7.0))
-    item = bench.video()
-    job = bench.queue(item)
-    bench.work(job)
-
-    bench.collector.collect(bench.done(job), NEVER)
-
-    placement = bench.catalog.placement(job.job_id)
-    assert placement is not None
-    assert item.path.read_bytes() == b"small"
-    assert placement.state is PlacementState.REPLACED
-    assert placement.retained is not None
-    assert placement.retained.read_bytes() == b"clip" * 100
-
-
 def test_collecting_twice_places_once(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
@@ -169,15 +153,6 @@ def test_a_certificate_that_proves_nothing_places_nothing(bench: Bench, content:
         bench.collector.collect(bench.done(job), NEVER)
 
     assert not (bench.media / "a.hevc.mp4").exists()
-
-
-def test_a_certificate_that_is_gone_places_nothing_and_says_what_to_do(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    ref = bench.work(job)
-    bench.backend.store.delete(ref.certificate_key)
-
-    with pytest.raises(VerificationFailed, match="hevcq retry"):
-        bench.collector.collect(bench.done(job), NEVER)
 
 
 def test_a_certificate_of_another_job_places_nothing(bench: Bench) -> None:

@@ -21,15 +21,13 @@ from hevcq.domain.certificate import (
 from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, member_key, rendition_key, set_version
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.errors import LibraryError, Unavailable, UsageError, VerificationFailed
+from hevcq.errors import LibraryError, Unavailable, VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import sweep
 from hevcq.library.scanning.scan import Rejected, RejectionCause, find
-from hevcq.ports.catalog import Mode, PlacementState
+from hevcq.ports.catalog import PlacementState
 from hevcq.ports.store import Publication
 from hevcq.usecases.ingest.decide import Item, Known, decide
-from hevcq.usecases.ingest.destinations import Destination
-from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.placement.collect import library_root_of
 from support.fakes.backend import HEVC, HLS
 from support.fakes.encoder import FakeEncoder, fake_plan
@@ -195,25 +193,6 @@ def test_a_forged_certificate_removes_nothing_behind_a_link(
     assert [path.name for path in placed.iterdir()] == ["link"]
 
 
-def test_a_mirror_gets_the_folder_and_its_records(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    bench = SetBench(tmp_path, where=Destination(Mode.MIRROR, output=out))
-    bench.place(bench.video("x/y/a.mp4"))
-
-    assert (out / "x/y/a.hevc.hls/master.m3u8").is_file()
-    assert (out / ".hevcq/certificates").is_dir()
-    assert not (bench.media / ".hevcq").exists()
-
-
-def test_a_profile_called_hls_gives_the_folder_its_short_name() -> None:
-    where, root = Destination(Mode.BESIDE), Path("/media")
-
-    made = where.target(root / "a.mov", root, "hls", "m3u8")
-    longer = where.target(root / "a.mov", root, "hls", "m3u8", whole_name=True)
-
-    assert (made, longer) == (root / "a.hls/master.m3u8", root / "a.mov.hls/master.m3u8")
-
-
 def test_a_new_set_follows_an_older_one_as_a_whole(bench: SetBench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
@@ -355,14 +334,6 @@ def test_a_placed_set_with_a_damaged_file_is_noticed(bench: SetBench) -> None:
     )
     assert words in changed
     assert words in gone
-
-
-def test_a_set_replaces_no_original(tmp_path: Path) -> None:
-    request = IngestRequest(roots=(tmp_path,), replace=True)
-
-    with pytest.raises(UsageError, match="hls makes a folder of files, which cannot replace"):
-        request.destination([HLS])
-    assert IngestRequest(roots=(tmp_path,)).destination([HLS]).mode is Mode.BESIDE
 
 
 def test_what_a_killed_attempt_left_in_the_store_is_no_new_rendition(bench: SetBench) -> None:

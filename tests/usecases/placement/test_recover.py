@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
 from hevcq.errors import LibraryError
-from hevcq.library.replacement.retention import Expired, Expiry
-from hevcq.library.replacement.steps import RecoveryOutcome
-from hevcq.library.replacement.swap import Recovery, Swap
+from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.ingest.destinations import Destination
@@ -54,23 +50,6 @@ def test_the_error_of_one_folder_is_reported_and_the_others_are_recovered(bench:
     assert "A record is damaged." in reasons
 
 
-def test_what_was_finished_and_what_cannot_go_yet_is_reported(bench: Bench) -> None:
-    swap = bench.ports.open_swap(bench.media)
-    (record,) = swap.kept()
-    settled = Recovery("j", record.source, True, RecoveryOutcome.HELD, "Its disk was full.")
-    kept = Expired(record, Expiry.STILL_KEPT, "a.mp4: kept, as the rendition is gone.")
-    swap.recover = lambda: [settled]
-    with (
-        patch.object(LibraryPorts, "open_swap", return_value=swap),
-        patch("hevcq.usecases.placement.recover.expire", return_value=[kept]),
-    ):
-        recover(bench.ports, [bench.media], bench.events.append)
-
-    first, second = [event.reason for event in bench.events][-2:]
-    assert first == f"{record.source}: interrupted undo on hold. Its disk was full."
-    assert second == kept.reason
-
-
 def test_folders_of_this_and_of_earlier_ingests_are_recovered(bench: Bench, tmp_path: Path) -> None:
     file, output = bench.media / "a.mp4", tmp_path / "out"
     output.mkdir()
@@ -92,18 +71,3 @@ def test_a_library_that_was_moved_takes_its_placements_along(bench: Bench) -> No
         moved / before.source.name,
         moved / before.target.name,
     )
-
-
-@pytest.mark.parametrize("state", [PlacementState.UNDONE, None])
-def test_what_is_not_replaced_or_not_known_is_left_alone(
-    bench: Bench, state: PlacementState | None
-) -> None:
-    (before,) = bench.catalog.placements()
-    bench.catalog._placements.clear()
-    if state is not None:
-        bench.catalog.record_placements([replace(before, state=state)])
-    kept = list(bench.catalog.placements())
-
-    follow_replaced(bench.ports, [bench.media.rename(bench.folder / "moved")])
-
-    assert list(bench.catalog.placements()) == kept

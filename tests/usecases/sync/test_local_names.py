@@ -55,16 +55,3 @@ def test_a_name_leads_nowhere_and_reads_as_it_is(name, safe):
 def test_what_is_not_below_the_folder_is_no_path(path):
     with pytest.raises(ValueError, match="not"):
         local_parts(path, "Camera")
-
-
-def test_the_folder_of_the_account_itself():
-    assert local_parts("a/b", "") == ("a", "b")
-    assert local_parts("Camera/2024/a.mp4", "Camera") == ("2024", "a.mp4")
-
-
-def test_numbers_go_before_the_suffix():
-    assert list(islice(numbered("DSC_0001.MP4"), 3)) == [
-        "DSC_0001.MP4",
-        "DSC_0001 (2).MP4",
-        "DSC_0001 (3).MP4",
-    ]

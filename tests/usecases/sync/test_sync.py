@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 
@@ -18,7 +17,6 @@ from hevcq.usecases.sync.session import Fate
 from support.clips import ManualClock
 from support.syncing import VIDEO
 from support.webdav import (
-    changed_header,
     cut,
     paused,
     refusing,
@@ -85,14 +83,6 @@ def test_a_copied_file_stays_there_and_is_fetched_once(machine):
     assert machine.sync(move=False) == []
     assert set(machine.server.methods()) == {"PROPFIND"}
     assert set(machine.files()) == set(map(os.path.basename, machine.server.files()))
-
-
-def test_what_was_copied_is_deleted_there_once_it_is_to_be_moved(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    machine.sync(move=False)
-    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    assert machine.server.files() == {}
-    assert machine.files() == {"a.mp4": VIDEO}
 
 
 def test_a_file_must_stay_the_same_for_a_while(machine):
@@ -258,47 +248,6 @@ def test_a_locked_file_is_deleted_later(machine):
     assert machine.server.files() == {}
 
 
-def test_a_length_that_is_wrong_lands_nothing(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    unsaid = changed_header("GET", "Content-Length", None)
-    machine.server.faults.append(
-        lambda environ, start, application: unsaid(
-            environ, start, lambda e, s: iter([b"".join(application(e, s))[:1000]])
-        )
-    )
-    assert machine.fates() == {"Camera/a.mp4": Fate.FAILED}
-    assert [p for p in machine.files() if not p.startswith(".hevcq-")] == []
-
-
-def test_a_stated_checksum_must_fit(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    machine.server.checksums["/Camera/a.mp4"] = f"SHA1:{hashlib.sha1(VIDEO).hexdigest()} MD5:0"
-    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    machine.server.put("Camera/b.mp4", VIDEO[1:])
-    machine.server.checksums["/Camera/b.mp4"] = f"SHA1:{'0' * 40}"
-    (told,) = machine.sync()
-    assert told.fate is Fate.FAILED
-    assert "SHA1" in told.reason
-    assert machine.files() == {"a.mp4": VIDEO}
-    assert "Camera/b.mp4" in machine.server.files()
-
-
-def test_bytes_that_the_disk_returns_differently_are_not_deleted_there(machine, monkeypatch):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    monkeypatch.setattr(FileSystem, "digest", lambda *_: "0" * 64)
-    (told,) = machine.sync()
-    assert told.fate is Fate.FAILED
-    assert "reads back" in told.reason
-    assert machine.server.files() == {"Camera/a.mp4": VIDEO}
-
-
-def test_the_rate_is_limited(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    before = machine.clock.monotonic()
-    machine.sync(bytes_s=1024.0)
-    assert machine.clock.monotonic() - before == pytest.approx(len(VIDEO) / 1024, rel=0.01)
-
-
 def test_a_stop_is_heeded_and_resumed(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     machine.on_bytes = lambda *_: machine.stop.set()
@@ -385,10 +334,3 @@ def test_the_pace_saves_nothing_up():
     before = clock.monotonic()
     pace.spend(200)
     assert clock.monotonic() - before == pytest.approx(2.0)
-
-
-@pytest.mark.parametrize(
-    ("settle_s", "pause_s"), [((), 60.0), ((600.0,), 60.0), ((600.0, 30.0), 15.0), ((1.0,), 5.0)]
-)
-def test_a_watch_looks_twice_while_a_file_settles_and_never_without_a_rest(settle_s, pause_s):
-    assert session.pause_s(settle_s) == pause_s

@@ -14,8 +14,6 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh, rows, settled_rows
 from hevcq.usecases.videos.playback import (
-    chapters_of_set,
-    part_of_set,
     play_file,
 )
 from hevcq.usecases.videos.raw_files import delete_raw, why_kept, why_not_settled, why_too_early
@@ -89,17 +87,6 @@ def test_a_video_that_changes_while_it_is_deleted_is_deleted(bench: VideoBench) 
     assert {job.state for job in bench.backend.ledger.jobs(JobFilter())} == {JobState.DEAD}
 
 
-def test_a_video_that_two_delete_at_once_is_gone(bench: VideoBench) -> None:
-    video = bench.upload()
-
-    def changed_and_deleted() -> None:
-        bench.farm.videos.delete(bench.farm.change(bench.now(video), title="Renamed"))
-
-    meanwhile(bench, changed_and_deleted, "delete")
-    manage.delete(bench.farm, video, "ann")
-    assert bench.farm.videos.get(video.video_id) is None
-
-
 def test_a_video_that_somebody_keeps_changing_is_not_deleted(bench: VideoBench) -> None:
     video = bench.upload()
     bench.farm.videos.delete = refused  # type: ignore[method-assign]
@@ -141,14 +128,6 @@ def test_only_what_was_published_is_played(bench: VideoBench) -> None:
     bench.backend.store.delete(made.key)
     with pytest.raises(NoSuchVideo, match="no such file"):
         play_file(bench.farm, done, made.profile, name)
-
-
-def test_a_set_whose_certificate_is_gone_has_no_parts(bench: VideoBench) -> None:
-    video = bench.done()
-    made = video.renditions[0]
-    assert part_of_set(bench.farm, made.key, made.certificate_key, "storyboard.jpg") == ""
-    assert part_of_set(bench.farm, made.key, "no/such", "storyboard.jpg") == ""
-    assert chapters_of_set(bench.farm, made.key, "no/such") == ()
 
 
 def test_a_store_that_does_not_answer_keeps_the_uploaded_file(bench: VideoBench) -> None:

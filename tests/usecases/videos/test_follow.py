@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from hevcq.backends.embedded.database import Database
@@ -215,9 +213,3 @@ def test_videos_are_listed_newest_first_over_many_pages(
     found = [video.video_id for video in every(bench.farm, owner="ann", limit=limit)]
 
     assert found == made[::-1][:count]
-
-
-def test_a_video_is_done_where_no_catalog_counts_the_time_that_was_lived(bench: VideoBench) -> None:
-    bench.farm = replace(bench.farm, catalog=None)
-    done = bench.done()
-    assert (done.status, done.done_at is not None) == (VideoStatus.DONE, True)

@@ -55,16 +55,6 @@ def test_a_picture_is_taken_of_the_upload_once_and_deleted_with_the_video(
     assert bench.backend.store.stat(picture_key(video)) is None
 
 
-def test_an_upload_that_is_unfinished_or_gone_has_none(
-    bench: VideoBench, pictures: Pictures, camera: Camera
-) -> None:
-    gone = bench.farm.change(bench.done(), raw_deleted_at=1.0)
-
-    assert pictures.make(bench.farm, bench.request()) == b""
-    assert pictures.make(bench.farm, gone) == b""
-    assert camera.taken == 0
-
-
 def test_what_cannot_be_pictured_is_not_tried_again(bench: VideoBench, tmp_path: Path) -> None:
     blind = Camera(b"")
     pictures = Pictures(blind, tmp_path)
@@ -104,16 +94,6 @@ def test_the_oldest_pictures_of_sources_make_room(
             os.utime(kept, (number, number))
 
     assert [bool(pictures.find_of_source(source)) for source in sources] == [False, True, True]
-
-
-def test_a_picture_that_cannot_be_kept_is_shown_all_the_same(
-    bench: VideoBench, camera: Camera, tmp_path: Path
-) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "sources").write_bytes(b"a file where the folder should be")
-    pictures = Pictures(camera, tmp_path / "pictures")
-
-    assert pictures.make_of_source(bench.backend.store, bench.upload().source).startswith(JPEG)
 
 
 @pytest.mark.parametrize(("poster", "found"), [("a.hls/poster.jpg", JPEG), ("gone.jpg", b"")])

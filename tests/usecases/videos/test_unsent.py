@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -65,13 +64,6 @@ def test_a_failed_upload_is_reported_with_its_reason(shared: VideoBench) -> None
     (message,) = one.taken
     assert message.event == "video.failed"
     assert message.data["reason"] == shared.now(video).reason
-
-
-def test_where_nobody_wants_it_nothing_is_kept(shared: VideoBench) -> None:
-    video = shared.done()
-    look_after(shared.farm)
-    assert shared.now(video).unsent is None
-    assert shared.now(video).raw_due_at == video.raw_due_at
 
 
 def test_a_receiver_that_fails_is_tried_again_and_the_others_once(shared: VideoBench) -> None:
@@ -137,10 +129,3 @@ def test_a_video_that_is_made_again_is_reported_again_and_of_what_it_is_now(
     look_after(shared.farm, DirectSender([one]))
 
     assert [message.event for message in one.taken] == ["video.ready"]
-
-
-def test_a_data_folder_tells_by_its_event_log(bench: VideoBench) -> None:
-    video = bench.done()
-    assert bench.now(video).unsent is None
-    told = replace(bench.farm)
-    assert look_after(told, DirectSender([Listener()])) == 0

@@ -24,10 +24,7 @@ from hevcq.usecases.videos import context
 from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import (
     EXPIRE_S,
-    MAX_REQUEST_KEY,
     complete_upload,
-    expire_upload,
-    fail_upload,
     prolong,
 )
 from support.videos import CLIP, VideoBench
@@ -210,12 +207,6 @@ def test_one_whose_bytes_all_came_before_a_kill_is_completed_instead(bench: Vide
     assert bench.job(bench.now(video), "hevc").state is JobState.QUEUED
 
 
-def test_a_request_key_that_is_too_long_is_refused(bench: VideoBench) -> None:
-    with pytest.raises(BadUpload, match="at most 255 characters"):
-        bench.request(request_key="k" * (MAX_REQUEST_KEY + 1))
-    assert bench.request(request_key="k" * MAX_REQUEST_KEY).open
-
-
 def test_an_upload_for_no_profile_at_all_is_refused(bench: VideoBench) -> None:
     none = {
         name: profile.model_copy(update={"subscribe": False})
@@ -255,27 +246,6 @@ def test_an_upload_without_a_place_for_its_bytes_leaves_no_record(bench: VideoBe
     video = bench.request(request_key="k1")
     bench.send(video)
     assert complete_upload(bench.farm, video).source is not None
-
-
-def test_where_parts_are_sent_their_name_is_kept_and_asked_for_once(bench: VideoBench) -> None:
-    asked: list[str] = []
-
-    def prepared(video) -> str:
-        asked.append(video.video_id)
-        return "m1"
-
-    bench.farm.files.prepare = prepared  # type: ignore[method-assign]
-    video = bench.request(request_key="k1")
-    assert bench.request(request_key="k1") == video
-    assert bench.now(video).upload.multipart_id == "m1"
-    assert asked == [video.video_id]
-
-
-def test_a_request_for_an_upload_that_failed_returns_it_as_it_is(bench: VideoBench) -> None:
-    video = fail_upload(bench.farm, bench.request(request_key="k1"), "The line broke.")
-    assert bench.request(request_key="k1") == video
-    with pytest.raises(BadUpload, match="The line broke"):
-        complete_upload(bench.farm, video)
 
 
 def meanwhile(bench: VideoBench, act: Callable[[], object]) -> None:
@@ -327,27 +297,3 @@ def test_an_upload_that_is_renamed_while_it_is_queued_keeps_both_changes(
 
     assert (done.title, done.status) == ("Renamed", VideoStatus.PROCESSING)
     assert sorted(jobs(bench)) == ["720p", "hevc"]
-
-
-def test_an_upload_that_failed_while_it_is_queued_stays_failed(bench: VideoBench) -> None:
-    video = bench.request()
-    bench.send(video)
-    changes = {"status": VideoStatus.FAILED, "reason": "ended"}
-    meanwhile(bench, lambda: bench.farm.change(bench.now(video), **changes))
-
-    assert complete_upload(bench.farm, video).reason == "ended"
-
-
-def test_an_upload_is_not_ended_before_its_time(bench: VideoBench) -> None:
-    video = bench.request()
-    assert expire_upload(bench.farm, video) == video
-    assert bench.now(video).open
-
-
-def test_an_upload_with_more_bytes_than_declared_expires_with_that_reason(
-    bench: VideoBench,
-) -> None:
-    video = bench.request(size=5)
-    bench.send(video)
-    bench.clock.advance(49 * HOUR_S)
-    assert "5 were declared" in expire_upload(bench.farm, video).reason
