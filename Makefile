@@ -8,7 +8,6 @@ MEDIA ?=
 LIVES ?= 1000000
 # For make audit: an offline copy of the advisories
 ADVISORIES ?=
-JOBS ?= 1000000
 CHAOS_SECONDS ?= 28800
 MINUTES ?= 120
 REAL_MINUTES ?= 60
@@ -53,7 +52,7 @@ SUITE ?= trixie
 ARCH ?=
 TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test collect coverage bench scale fidelity matrix long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check distro-check images release-check release-notes actionlint terraform-check
+.PHONY: help screenshot setup install clean lint format test collect coverage bench fidelity matrix long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check distro-check images release-check release-notes actionlint terraform-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -149,9 +148,6 @@ web-screenshots: setup  ## write the screenshots of the page in docs/images; nee
 
 demo-aws: setup  ## the farm on AWS on an emulator: four workers, a few clips, an HLS ladder; needs no account
 	bash scripts/demo_aws.sh "$(BIN)" "$(MEDIA)"
-
-scale: setup  ## a million uploads in virtual time against the limits of AWS (JOBS=); needs terraform
-	$(BIN)/python -m benchmarks.scale $(JOBS)
 
 .PHONY: sync process trigger
 
