@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from hevcq.domain.job import JobState
 from hevcq.errors import (
     AccessDenied,
+    ConfigError,
     DatabaseBusy,
     DatabaseDamaged,
     DiskFull,
@@ -18,8 +19,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.poller import MOST_DENIED
-from hevcq.worker.slot import Slot, SlotOutcome
+from hevcq.worker.slot import MAX_DENIALS, Slot, SlotOutcome
 from support.fakes.backend import HEVC, memory_backend
 from support.fakes.farm import Farm
 
@@ -86,6 +86,94 @@ def test_a_send_to_any_queue_wakes_a_slot_that_waits_for_all_of_them(farm):
     assert worker.step() is True
 
 
+def costly(farm: Farm, *broken: str, error: Exception | None = None) -> tuple[Slot, list]:
+    """A slot of three queues with long polls of 20 s, the `broken` of which raise; and its receives."""
+    asked: list[tuple[str, float]] = []
+
+    def stand_before(queue) -> None:
+        queue.long_poll_s, real = 20.0, queue.receive
+
+        def receive(limit, *, wait_s, stop):
+            asked.append((queue.name, wait_s))
+            if queue.name in broken:
+                raise error or Unavailable("no answer")
+            return real(limit, wait_s=wait_s, stop=stop)
+
+        queue.receive = receive
+
+    served = many(farm)
+    for each in served:
+        stand_before(each.queue)
+    for number in range(2):
+        source = farm.store.add_source(f"TODO/all/{number}.mp4", str(number).encode())
+        farm.backend.task_publisher.publish(source, NAMES, announced=False)
+    return Slot(farm.context, Handler(farm.context, "here:0"), served), asked
+
+
+def test_queues_whose_looks_cost_money_share_one_long_poll_while_all_are_empty(farm):
+    worker, asked = costly(farm)
+    while worker.step():
+        pass
+    asked.clear()
+
+    worker.step()
+
+    assert [name for name, _ in asked] == list(NAMES)
+    assert sum(wait_s for _, wait_s in asked) == pytest.approx(20)
+    asked.clear()
+    source = farm.store.add_source("TODO/all/9.mp4", b"9")
+    farm.backend.task_publisher.publish(source, ["720p"], announced=False)
+    assert worker.step() is True
+    worker.step()
+    assert [wait_s for _, wait_s in asked[2:]] == [1.0, 1.0, 1.0], "others may be full"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Unavailable("no answer"), "queue_fails"),
+        (AccessDenied("AWS could not receive: access is denied."), "queue_fails"),
+        (ConfigError("AWS could not find the queue"), "queue_gone"),
+    ],
+)
+def test_a_queue_that_fails_is_named_once_and_keeps_no_other_from_being_served(farm, error, said):
+    gone = ["720p"]
+    worker, _ = costly(farm, *gone, error=error)
+
+    with capture_logs() as lines:
+        for _ in range(MAX_DENIALS + 8):
+            worker.step()
+
+    assert (worker.outcome, worker.handled) == (SlotOutcome.RUNNING, 4)
+    assert [line["event"] for line in lines if line["event"].startswith("queue")] == [said]
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such queue"), AccessDenied("denied")])
+def test_a_slot_none_of_whose_queues_can_be_read_ends(farm, error):
+    worker, _ = costly(farm, *NAMES, error=error)
+
+    for _ in range(MAX_DENIALS):
+        worker.step()
+
+    assert worker.outcome is SlotOutcome.UNFIT
+
+
+def test_a_message_that_a_stopped_poll_brings_goes_back_at_once(farm):
+    worker, stop = worker_of(farm), threading.Event()
+    source, real = farm.submit(), farm.queue.receive
+
+    def receive(limit, *, wait_s, stop: threading.Event):
+        stop.set()  # the service hands out a message although the worker was told to stop
+        return real(limit, wait_s=0, stop=threading.Event())
+
+    farm.queue.receive = receive
+    worker.run(stop)
+
+    assert (worker.outcome, worker.handled) == (SlotOutcome.STOPPED, 0)
+    assert farm.state(source) is JobState.QUEUED
+    assert (farm.queue.depth().ready, farm.queue.depth().in_flight) == (1, 0)
+
+
 def test_a_queue_that_fails_is_polled_again_later_and_later(farm):
     real, farm.queue.receive = farm.queue.receive, Mock(side_effect=Unavailable("no answer"))
     worker = worker_of(farm)
@@ -122,7 +210,7 @@ def test_a_worker_that_no_queue_ever_admits_ends_soon_and_one_that_worked_goes_o
         worker.step()
     farm.queue.receive = Mock(side_effect=AccessDenied("AWS could not receive: access is denied."))
     began = farm.clock.monotonic()
-    for _ in range(MOST_DENIED):
+    for _ in range(MAX_DENIALS):
         assert worker.outcome is SlotOutcome.RUNNING
         worker.step()
 

@@ -15,7 +15,6 @@ from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.split_leftovers import sweep_leftovers
 from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.monitoring.watchers import PoolState, Watcher
-from hevcq.worker.poller import Poller
 from hevcq.worker.signals import StopSignals
 from hevcq.worker.slot import Slot, SlotOutcome
 
@@ -72,9 +71,6 @@ class WorkerPool:
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
-        # A long poll of one queue cannot watch the others: where polls cost money, each has a thread.
-        costly = len(queues) > 1 and all(served.queue.long_poll_s > 0 for served in queues)
-        self._receivers = Poller(context, queues, self._stop) if costly else None
         slots = numbers.slots + (EXTRA_SLOTS if numbers.pipelined else 0)
         self.workers = [self._worker(queues, slot) for slot in range(slots)]
         self._threads = [
@@ -90,8 +86,7 @@ class WorkerPool:
         # Each slot starts with a different queue: fair even with fewer slots than queues.
         first = slot % len(queues)
         turned = [*queues[first:], *queues[:first]]
-        poll_s = self._numbers.poll_s
-        return Slot(self._context, handler, turned, poll_s=poll_s, receivers=self._receivers)
+        return Slot(self._context, handler, turned, poll_s=self._numbers.poll_s)
 
     def start(self) -> None:
         """Sweep what dead processes left, check the encoder, and start the slots.
@@ -115,8 +110,6 @@ class WorkerPool:
         get_logger().info("worker_started", slots=slots, encoder=version, room=room)
         for thread in self._threads:
             thread.start()
-        if self._receivers is not None:
-            self._receivers.start()
         self._notify_watchers()
 
     def run(self, signals: StopSignals, drained: Callable[[], bool] = lambda: False) -> SlotOutcome:
@@ -176,8 +169,6 @@ class WorkerPool:
         self._stop.set()
         for worker in self.workers:
             worker.wake()
-        if self._receivers is not None:
-            self._receivers.wake()
 
     def ask(self) -> None:
         """Stop receiving, and let running jobs end within the grace period."""
@@ -188,8 +179,6 @@ class WorkerPool:
                 self._encode_slots.close()
             for worker in self.workers:
                 worker.wake()
-            if self._receivers is not None:
-                self._receivers.wake()
             get_logger().info("stop_asked", grace_s=self._numbers.grace_s)
 
     def insist(self) -> None:
@@ -233,11 +222,8 @@ class WorkerPool:
         return asked is not None and self._context.clock.monotonic() - asked > bound
 
     def _alive(self) -> list[str]:
-        """Return the names of the running threads; receivers end only after a stop request."""
-        slots = [thread.name for thread in self._threads if thread.is_alive()]
-        if self._receivers is None or (not slots and self._asked_at is None):
-            return slots
-        return slots + self._receivers.alive
+        """Return the names of the running threads."""
+        return [thread.name for thread in self._threads if thread.is_alive()]
 
     def finish(self) -> SlotOutcome:
         """Remove the scratch folder of a `stopped` pool; return why the pool ended."""

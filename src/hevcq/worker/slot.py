@@ -20,10 +20,10 @@ from hevcq.errors import (
 )
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import bound, get_logger
+from hevcq.util.retry import POLL_FAILED
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.settle import send_afresh
 from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
-from hevcq.worker.poller import MOST_DENIED, POLL_WAIT_S, Poller, back_off, refused
 
 DISK_PAUSE_S = 10.0
 """Seconds between checks of a disk that is too full for new work."""
@@ -31,6 +31,15 @@ GATE_S = 5.0
 """Seconds that a slot waits at a closed queue before it asks again unprompted; the pool asks more often."""
 TURN_S = 5.0
 """Seconds that a slot waits for its turn before it asks again unprompted."""
+POLL_WAIT_S = 20.0
+"""Seconds that a receive from the only queue waits: SQS's maximum; free on the embedded queue."""
+QUICK_S = 1.0
+"""Seconds that a receive from one of several queues waits at most after a message: an empty queue must
+not keep a full one waiting. Not 0 on SQS, where a short poll asks only some of its servers."""
+MAX_DENIALS = 8
+"""Denials in a row after which a worker that no queue ever answered ends: within two minutes of its
+start, long enough for a policy that was just attached to take effect. One that was answered before
+goes on trying, because its running jobs would be lost."""
 
 
 class SlotOutcome(StrEnum):
@@ -47,8 +56,7 @@ class Slot:
 
     `poll_s` is the seconds between polls of several empty queues. `last_poll` is the monotonic
     time in seconds of the last receive that was answered, for health checks; `handled` counts
-    deliveries; `error` says why the outcome is UNFIT (this machine cannot work) or BROKEN. With
-    `receivers`, messages come from that poller.
+    deliveries; `error` says why the outcome is UNFIT (this machine cannot work) or BROKEN.
     """
 
     def __init__(
@@ -58,7 +66,6 @@ class Slot:
         queues: Sequence[ProfileQueue],
         *,
         poll_s: float = 0.5,
-        receivers: Poller | None = None,
     ) -> None:
         self.outcome = SlotOutcome.RUNNING
         self.error: BaseException | None = None
@@ -66,8 +73,9 @@ class Slot:
         self.busy = False
         self.last_poll = context.clock.monotonic()
         self._context, self._handler, self._queues = context, handler, tuple(queues)
-        self._poll_s, self._receivers = poll_s, receivers
-        self._turn = 0
+        self._poll_s = poll_s
+        self._turn, self._quiet = 0, False
+        self._failing: set[ProfileQueue] = set()
         self._errors, self._answered = 0, False
         self._serving: ProfileQueue | None = None
         self._shut_out = False
@@ -123,8 +131,6 @@ class Slot:
             self._failed(error)
             return False
         self._errors, self._answered = 0, True
-        receivers, now = self._receivers, self._context.clock.monotonic()
-        self.last_poll = now if receivers is None else receivers.answered_at
         if found is None:
             self._out_of_turn()
             return False
@@ -143,32 +149,56 @@ class Slot:
     def _receive(self) -> tuple[ProfileQueue, Delivery] | None:
         """Poll each queue once, starting after the last that had work; wait `poll_s` if all are empty.
 
-        The starting queue moves on with every delivery, so none can starve another.
+        The starting queue moves on with every delivery, so none can starve another. A queue that fails
+        keeps no other from being asked; its error is raised only if none answered.
         """
-        if self._receivers is not None:
-            return self._receivers.next_delivery()
-        if len(self._queues) == 1:
-            return self._ask(0, wait_s=POLL_WAIT_S)
         self._wake.clear()
+        failed, answered = None, False
         for offset in range(len(self._queues)):
             index = (self._turn + offset) % len(self._queues)
-            if not self._may_ask(self._queues[index]):
+            served = self._queues[index]
+            if not self._may_ask(served):
                 continue
-            found = self._ask(index, wait_s=0.0)
-            if found is not None or self._stop.is_set():
-                return found
-        # A long poll of one queue would miss the others; a send in this process ends the wait.
-        self._context.clock.wait(self._wake, self._poll_s)
+            try:
+                found = self._ask(served)
+            except (ConfigError, TransientError) as error:
+                self._note_failing(served, error)
+                failed = error if failed is None or isinstance(failed, ConfigError) else failed
+                continue
+            answered = True
+            if found is not None:
+                self._turn, self._quiet = index + 1, False
+                return served, found
+            if self._stop.is_set():
+                return None
+        if failed is not None and not answered:
+            raise failed
+        self._quiet = True
+        if len(self._queues) > 1 and not any(served.queue.long_poll_s for served in self._queues):
+            # A long poll of one queue would miss the others; a send in this process ends the wait.
+            self._context.clock.wait(self._wake, self._poll_s)
         return None
 
-    def _ask(self, index: int, *, wait_s: float) -> tuple[ProfileQueue, Delivery] | None:
-        served = self._queues[index]
+    def _ask(self, served: ProfileQueue) -> Delivery | None:
+        """Receive from one queue; several share the time of one long poll."""
+        wait_s = POLL_WAIT_S
+        if len(self._queues) > 1:
+            share_s = served.queue.long_poll_s / len(self._queues)
+            wait_s = share_s if self._quiet else min(QUICK_S, share_s)
         stop = self._stop if self._context.admission is None else _Closing(self._stop, self, served)
         found = served.queue.receive(1, wait_s=wait_s, stop=stop)
-        if not found:
-            return None
-        self._turn = index + 1
-        return served, found[0]
+        self.last_poll = self._context.clock.monotonic()
+        if served in self._failing:
+            self._failing.discard(served)
+            get_logger(profile=served.profile.name).info("queue_back")
+        return found[0] if found else None
+
+    def _note_failing(self, served: ProfileQueue, error: HevcqError) -> None:
+        """Say once that one of several queues fails."""
+        if len(self._queues) > 1 and served not in self._failing:
+            self._failing.add(served)
+            name = "queue_gone" if isinstance(error, ConfigError) else "queue_fails"
+            get_logger(profile=served.profile.name).error(name, reason=str(error))
 
     def _in_turn(self) -> bool:
         """Return whether this slot may receive; wait up to `TURN_S` if it may not."""
@@ -202,11 +232,15 @@ class Slot:
     ) -> tuple[ProfileQueue, Delivery] | None:
         """Return what was received, unless its queue was closed meanwhile: it then goes back at once.
 
-        So it does if ffmpeg cannot make its profile, which is tested now where it is not known.
+        So it does if ffmpeg cannot make its profile, which is tested now where it is not known, and if
+        the worker was told to stop while the poll was under way.
         """
         if found is None:
             return None
         served, delivery = found
+        if self._stop.is_set():
+            served.queue.release(delivery)
+            return None
         shut = self._context.closed(served.profile.name, now=True)
         if shut is None or (shut.running is RunningWork.FINISH and _is_part(delivery)):
             if not delivery.tasks:
@@ -252,10 +286,15 @@ class Slot:
             self._end(SlotOutcome.UNFIT, error)
             return
         self._errors += 1
-        if isinstance(error, AccessDenied) and not self._answered and self._errors >= MOST_DENIED:
-            self._end(SlotOutcome.UNFIT, refused(error))
+        if isinstance(error, AccessDenied) and not self._answered and self._errors >= MAX_DENIALS:
+            refused = f"This worker may not read its queues, and ends after {MAX_DENIALS} attempts."
+            self._end(
+                SlotOutcome.UNFIT, WorkerUnfit(f"{refused} {error.message}", remedy=error.remedy)
+            )
             return
-        back_off(self._context, self._stop, error, self._errors - 1)
+        seconds = POLL_FAILED.wait_s(self._errors - 1, self._context.random)
+        get_logger().warning("poll_failed", reason=str(error), again_s=round(seconds, 1))
+        self._context.clock.wait(self._stop, seconds)
 
     def _end(self, outcome: SlotOutcome, error: BaseException) -> None:
         self.outcome, self.error = outcome, error

@@ -1,4 +1,4 @@
-"""What only receivers and stages wait on: condition variables, in virtual time."""
+"""What only stages wait on: condition variables, in virtual time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from chaos.sim.sched import Scheduler, SimClock, SimEvent, SimLock
 from chaos.sim.threads import SimThreading
 from hevcq.worker import admission as stages
-from hevcq.worker import poller as receivers
 from hevcq.worker import slot as loop
 
 LONG_POLL_S = 600.0
@@ -74,12 +73,9 @@ class WaitingClock(SimClock):
 
 @contextmanager
 def waiting(sched: Scheduler) -> Iterator[None]:
-    """Give receivers and stages this scheduler's threads, and waits that fit virtual time."""
+    """Give stages this scheduler's threads, and waits that fit virtual time."""
     changes = (
-        (receivers, "threading", WaitingThreading(sched)),
         (stages, "threading", WaitingThreading(sched)),
-        (receivers, "TAKE_S", LONG_POLL_S),
-        (receivers, "SHARED_S", 60.0),
         (loop, "TURN_S", 120.0),
         (stages, "LOOK_S", 5.0),
     )
