@@ -33,11 +33,12 @@ HEVCQ = Path(sys.executable).parent / "hevcq"
 BASELINE = "system"
 PROFILES = ("hevc", "hls", "720p", "1080p", "mkv", "av1", "webm", "avi", "ogg")
 CHUNKED = ("hevc-chunks", "hls-chunks")
-"""The same recipes, each video in chunks of two seconds at most."""
+"""The same recipes, each video in chunks of a second at most."""
 WAYS = ("ingest", "replace", "carried")
 """Ingest beside the original; replace, check and undo; verify what the baseline made."""
 TOO_LONG = "long-1080p30-6min-lowbitrate.mp4"
-CUT_S = 2.5
+DAMAGED = ("made-truncated", "made-bitrot")
+CUT_S = 1.5
 """Seconds of a real clip that are taken, so that a matrix takes hours and not days."""
 OUTCOMES = {"job_done": "encoded", "job_skipped": "skip", "job_failed": "failed"}
 Outcomes = dict[str, dict[str, str]]
@@ -102,9 +103,9 @@ def _library(folder: Path, words: tuple[str, ...]) -> list[Path]:
 
 
 def _shortened(real: Path, target: Path) -> None:
-    """Copy a clip; of a large one its beginning, unless that cannot be cut or is damaged on purpose."""
+    """Copy a clip; of a large one its beginning, unless that cannot be cut or its damage would go."""
     words = ("-i", real, "-t", CUT_S, "-map", "0", "-ignore_unknown", "-c", "copy", target)
-    if real.stat().st_size > 1 << 20 and not real.name.startswith("made-"):
+    if real.stat().st_size > 1 << 19 and not real.name.startswith(DAMAGED):
         with contextlib.suppress(subprocess.CalledProcessError):
             ffmpeg(*words)
             return
@@ -114,7 +115,7 @@ def _shortened(real: Path, target: Path) -> None:
 def write_profiles(folder: Path) -> None:
     """Write the shipped profiles with quick presets and one try, and two that cut every video in chunks."""
     folder.mkdir(parents=True, exist_ok=True)
-    chunks = {"mode": "always", "min_s": 0.5, "target_s": 1.0, "max_s": 2.0}
+    chunks = {"mode": "always", "min_s": 0.3, "target_s": 0.6, "max_s": 1.0}
     for name in (*PROFILES, *CHUNKED):
         shipped, _, chunked = name.partition("-")
         quick = {} if shipped not in FASTEST else {"preset": FASTEST[shipped]}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,8 +14,6 @@ from pathlib import Path
 
 from benchmarks.fidelity.spliced import ffmpeg, video
 from benchmarks.fidelity.trial import Figure, Trial, recipe, run_trial
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tests")]
 
 from hevcq.domain.formats.video import Container
 from support import matroska as mkv

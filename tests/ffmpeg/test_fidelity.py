@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -117,3 +119,10 @@ def test_each_ordinary_file_has_its_own_name() -> None:
     names = [clip.name for clip in (*ordinary.ORDINARY, *ordinary.SHARED)]
 
     assert len(names) == len(set(names))
+
+
+def test_make_fidelity_and_make_matrix_find_what_they_import() -> None:
+    """Outside of tests nothing but themselves puts the helpers of tests on the path."""
+    words = [sys.executable, "-c", "import benchmarks.fidelity.__main__, benchmarks.matrix"]
+
+    subprocess.run(words, cwd=Path(__file__).resolve().parents[2], check=True, timeout=60)
