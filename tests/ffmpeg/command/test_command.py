@@ -85,7 +85,7 @@ def test_a_portrait_video_to_720p_with_threads_and_a_streamable_index() -> None:
         "-c:0", "libx264", "-preset:0", "medium", "-crf:0", "22", "-pix_fmt:0", "yuv420p",
         "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
         "-filter:0", "scale=720:1280:flags=bicubic,setsar=1/1",
-        "-force_key_frames:0", "expr:gte(t,n_forced*4)", "-threads:0", "3",
+        "-force_key_frames:0", "expr:isnan(prev_forced_t)+gt(floor(t/4),floor(prev_forced_t/4))", "-threads:0", "3",
         "-tag:0", "avc1", "-disposition:0", "default",
         "-c:1", "aac", "-b:1", "384000", "-filter:1", "aformat=channel_layouts=5.1",
         "-disposition:1", "0",

@@ -114,7 +114,8 @@ def test_the_samples_of_each_fragment_are_added_up(path: Path) -> None:
     )
     first, second = found.fragments
     assert (first.decoded, first.shown, first.duration, first.samples) == (500, 580, 60, 2)
-    assert (first.shown_end, first.first_end - first.first_at, first.sync) == (600, 6, True)
+    assert (first.last_shown, first.shown_end) == (580, 600)
+    assert (first.first_end - first.first_at, first.sync) == (6, True)
     assert (second.duration, second.samples, second.sync) == (40, 1, False)
     assert (found.samples, found.seconds) == (3, 0.1)
     assert (first.start, second.end) == (found.head, found.size)

@@ -12,13 +12,13 @@ import pytest
 from ffmpeg.hls.conftest import RUNGS, VERSION, MadeSet, encoded_set, recipe
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
 from hevcq.domain.certificate import Outcome
-from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import PictureMetric
 from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ffmpeg.containers.fragments import read_fragments
-from hevcq.ffmpeg.hls.command import set_command, set_paths
+from hevcq.ffmpeg.hls.command import set_command
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest, SetRequest
 from hevcq.util.clock import SystemClock
@@ -26,7 +26,7 @@ from support.clips import media_clip
 from support.media_facts import MKV, audio, media, subtitle, video
 
 
-def command(info: MediaInfo, **hls: object) -> list[str]:
+def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
     profile = recipe(h264_rungs={720: (22, 4500), 360: (23, 1100)}, **hls)
     plan = make_plan(profile, info)
     assert isinstance(plan, EncodePlan), plan
@@ -35,17 +35,23 @@ def command(info: MediaInfo, **hls: object) -> list[str]:
         profile=profile.model_copy(update={"gates": gates}), plan=plan, info=info, location="/in.mkv",
         output=Path("/out"), duration_s=60.0, source_size=1, max_seconds=60, threads=2,
     )  # fmt: skip
-    return set_command(
-        FfmpegTools("ffmpeg", "ffprobe", SystemClock()), request, set_paths(request, "v")
-    )
+    shown = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=1500, first_pts_s=begins_s)
+    wanted = SetRequest(request, Measurement(tracks=(shown,)), "v")
+    return set_command(FfmpegTools("ffmpeg", "ffprobe", SystemClock()), wanted)
 
 
 def test_a_late_picture_begins_at_0_and_no_picture_of_it_is_dropped() -> None:
     """A time of ffprobe may be rounded up: the microsecond before it is asked for."""
     info = media(video(1280, 720, time_base="1/90000", start_s=1.9), audio(start_s=1.4))
-    argv = command(info.model_copy(update={"start_s": 1.4}))
+    argv = command(info.model_copy(update={"start_s": 1.4}), begins_s=1.9)
 
     assert [argv[n + 1] for n, word in enumerate(argv) if word == "-ss"] == ["0.499999"] * 2
+
+
+def test_pictures_shown_before_the_first_key_frame_of_a_recording_are_kept() -> None:
+    """The header of AVCHD and of broadcasts has the time of the first key frame."""
+    info = media(video(1280, 720, time_base="1/90000", start_s=1.48), audio(start_s=1.4))
+    assert "-ss" not in command(info.model_copy(update={"start_s": 1.4}), begins_s=1.4)
 
 
 def test_one_decode_feeds_every_rung_sound_and_subtitle() -> None:
@@ -63,7 +69,8 @@ def test_one_decode_feeds_every_rung_sound_and_subtitle() -> None:
         return [
             "-map", f"[{name}]", "-c:0", "libx264", "-preset:0", "ultrafast", "-crf:0", crf,
             "-pix_fmt:0", "yuv420p", "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
-            "-force_key_frames:0", "expr:gte(t,n_forced*2)", "-threads:0", "2", "-tag:0", "avc1",
+            "-force_key_frames:0", "expr:isnan(prev_forced_t)+gt(floor(t/2),floor(prev_forced_t/2))",
+            "-threads:0", "2", "-tag:0", "avc1",
             "-disposition:0", "0", "-maxrate:0", f"{kbps}k", "-bufsize:0", f"{2 * kbps}k",
             *common, f"file:/out/v/{name}.mp4",
         ]  # fmt: skip

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ffmpeg.hls.conftest import VERSION, MadeSet
+from ffmpeg.hls.conftest import VERSION, MadeSet, encoded_set, recipe
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
-from hevcq.domain.media.facts import Measurement
+from hevcq.domain.media.facts import Measurement, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.profile import Profile
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.containers.fragments import delay, read_fragments
 from hevcq.ffmpeg.hls import images, verify
@@ -53,6 +54,48 @@ def test_a_clean_set_passes_every_gate_and_each_rung_has_its_own(made: MadeSet) 
         mine = {r.gate for r in results if r.file == name}
         assert {Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G8} <= mine
     assert {r.gate for r in results if r.file == "sound2.mp4"} == {Gate.G2, Gate.G4, Gate.G5}
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> Path:
+    """Return a recording in which a picture stays for five seconds, as on slides."""
+    path = tmp_path_factory.mktemp("slides") / "slides.mkv"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=12", "-f", "lavfi", "-i", "sine=d=12",
+        "-vf", "select='not(between(t,4.1,9))'", "-fps_mode", "passthrough", "-preset", "ultrafast",
+        path,
+    )  # fmt: skip
+    return path
+
+
+def bred(profile: Profile) -> Profile:
+    """Return the profile with a preset that makes B-frames."""
+    return profile.model_copy(
+        update={"video": profile.video.model_copy(update={"preset": "veryfast"})}
+    )
+
+
+def test_a_still_passage_is_decoded_where_it_is_shown(slides: Path, tmp_path: Path) -> None:
+    made = encoded_set(slides, tmp_path, bred(recipe(hevc=True)))
+
+    require_passed([SOURCE_UNCHANGED, *made.judge()], of_set=True)
+    for path in made.folder.glob("*v*.mp4"):
+        content = read_fragments(path)
+        assert {f.shown - f.decoded for f in content.fragments} == {0}, path.name
+        assert len(content.fragments) == 8, "one a second, and none during the passage"
+
+
+def test_a_set_whose_decoding_times_lag_behind_a_still_passage_is_refused(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """hls.js would show all that follows the passage out of step with the sound."""
+    monkeypatch.setattr(TrackMeasure, "has_still_passages", False)
+    made = encoded_set(slides, tmp_path, bred(recipe()))
+
+    gate, detail = refusal(made.judge())
+
+    assert gate is Gate.H3
+    assert "decoded much earlier than it is shown, at 9.0" in detail
 
 
 @pytest.mark.slow

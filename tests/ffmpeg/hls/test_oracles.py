@@ -6,6 +6,7 @@ into a folder that NPM_ORACLES names. Without them these tests say so and are sk
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import itertools
@@ -16,10 +17,12 @@ import subprocess
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ffmpeg.hls.conftest import MadeSet, encoded_set, recipe
+from ffmpeg.verify.conftest import ffmpeg
 from hevcq.ffmpeg.hls.read_playlists import read_master
 from support.clips import media_clip
 from support.standin import running
@@ -188,28 +191,36 @@ class Pages(http.server.SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
 
-@pytest.fixture
-def served(request) -> Iterator[str]:
+@contextlib.contextmanager
+def served(made: MadeSet) -> Iterator[str]:
+    """Serve a set and the page that plays it; yield the page's address."""
     script = resources.files("hevcq") / "web" / "static" / "vendor" / "hls.min.js"
     if not script.is_file():
         pytest.skip("hls.js is not among the page's files")
-    made: MadeSet = request.getfixturevalue("ladder")
     handler = functools.partial(Pages, root=made.request.output, script=script.read_bytes())
     with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
         yield f"http://127.0.0.1:{server.server_address[1]}/"
 
 
-def test_a_browser_starts_switches_up_seeks_and_ends_without_an_error(served: str) -> None:
+@contextlib.contextmanager
+def playing(made: MadeSet) -> Iterator[Any]:
+    """Play a set in Chromium; yield the page."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not there")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"there is no {CHROMIUM}")
-    with playwright.sync_playwright() as run:
+    with served(made) as address, playwright.sync_playwright() as run:
         browser = run.chromium.launch(
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
         )
         page = browser.new_page()
-        page.goto(served)
+        page.goto(address)
+        yield page
+        browser.close()
+
+
+def test_a_browser_starts_switches_up_seeks_and_ends_without_an_error(ladder: MadeSet) -> None:
+    with playing(ladder) as page:
         page.wait_for_function("video.currentTime > 1", timeout=60_000)
         assert page.evaluate("Math.abs(startsAt())") < 0.1
         page.evaluate("hls.nextLevel = hls.levels.length - 1")
@@ -221,7 +232,6 @@ def test_a_browser_starts_switches_up_seeks_and_ends_without_an_error(served: st
         page.wait_for_function("seen.ended", timeout=60_000)
         seen = page.evaluate("({...seen, duration: video.duration, dropped: "
                              "video.getVideoPlaybackQuality().corruptedVideoFrames})")  # fmt: skip
-        browser.close()
     assert [error for error in seen["errors"] if "aborted" not in error[2].lower()] == []
     assert seen["levels"][0] == 240
     rungs = [(rung[0], rung[2]) for rung in seen["rungs"]]
@@ -229,6 +239,44 @@ def test_a_browser_starts_switches_up_seeks_and_ends_without_an_error(served: st
     assert seen["sounds"] == 1
     assert seen["duration"] == pytest.approx(30, abs=0.1)
     assert seen["dropped"] == 0
+
+
+SHOWN = """() => {
+  const canvas = document.createElement('canvas'), row = canvas.getContext('2d');
+  canvas.width = 640; canvas.height = 1; row.drawImage(video, 0, 0, 640, 1);
+  const data = row.getImageData(0, 0, 640, 1).data, bright = [];
+  for (let x = 0; x < 640; x++) if (data[4 * x] > 128) bright.push(x);
+  return bright.reduce((sum, x) => sum + x, 0) / bright.length;
+}"""
+"""Where the bright bar stands, in pixels."""
+
+
+def test_a_browser_shows_the_right_picture_after_a_still_passage_and_ends(tmp_path: Path) -> None:
+    """A bar moves by 20 pixels a second; for ten seconds no picture comes. The last segment would last 0.04 s."""
+    source = tmp_path / "bar.mkv"
+    bar = "[0][1]overlay=x='t*20':eval=frame,select='not(between(t,8.1,18))'"
+    ffmpeg(
+        "-f", "lavfi", "-i", "color=black:s=640x360:r=25:d=28.04", "-f", "lavfi",
+        "-i", "color=white:s=16x360:r=25:d=28.04", "-f", "lavfi", "-i", "sine=d=28.04",
+        "-filter_complex", bar, "-fps_mode", "passthrough", "-preset", "ultrafast", source,
+    )  # fmt: skip
+    profile = recipe(h264_rungs={180: (24, 900)}, segment_s=4)
+    bred = profile.video.model_copy(update={"preset": "veryfast"})
+    made = encoded_set(source, tmp_path, profile.model_copy(update={"video": bred}))
+    with playing(made) as page:
+        page.wait_for_function("video.readyState > 2", timeout=60_000)
+        page.evaluate("video.pause()")
+        for at, shown in [(2, 2), (7, 7), (9, 8.08), (14, 8.08), (17.5, 8.08), (18.5, 18.5), (20, 20),
+                          (23, 23), (25, 25), (27, 27)]:  # fmt: skip
+            page.evaluate(f"video.currentTime = {at} + 0.01")
+            page.wait_for_function("!video.seeking && video.readyState > 1", timeout=60_000)
+            page.wait_for_timeout(200)
+            seen_s = (page.evaluate(SHOWN) - 7.5) / 20
+            assert seen_s == pytest.approx(shown, abs=0.15), f"at {at} s"
+        assert page.evaluate("video.duration") == pytest.approx(28.04, abs=0.1)
+        page.evaluate("video.play()")
+        page.wait_for_function("seen.ended", timeout=60_000)
+        assert page.evaluate("seen.errors") == []
 
 
 def test_ffprobe_reads_the_master_with_every_rung_and_sound(ladder: MadeSet) -> None:

@@ -38,8 +38,8 @@ def content(*times: float, end: float, scale: int = 1000) -> FragmentedFile:
     ticks = [round(time * scale) for time in (*times, end)]
     fragments = tuple(
         Fragment(
-            start=700 + 100 * n, end=800 + 100 * n, decoded=at, shown=at, shown_end=after,
-            duration=after - at,
+            start=700 + 100 * n, end=800 + 100 * n, decoded=at, shown=at,
+            last_shown=after - scale // 25, shown_end=after, duration=after - at,
             samples=round((after - at) / scale * 25), first_at=720 + 100 * n,
             first_end=750 + 100 * n, sync=True, time_at=0,
         )
@@ -63,6 +63,8 @@ def test_segments_begin_at_the_first_key_frame_on_the_grid() -> None:
     assert starts(0, 13, 14, end=20) == [0, 13], "a gap longer than a step"
     assert starts(0.5, 2.5, 4.5, 6.5, end=7) == [0.5, 4.5], "the grid begins with the picture"
     assert starts(0, 3.999, 8, end=9) == [0, 3.999, 8], "a time that was rounded down"
+    assert starts(0, 4, 8, end=8.4) == [0, 4], "a rest is no segment: hls.js would never end"
+    assert starts(0, end=0.4) == [0]
 
 
 def segment(start: int, size: int, seconds: float, samples: int = 100) -> Segment:

@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from math import floor
 
 from hevcq.domain.chunking.model import KeyFrame, KeyIndex, seek_s, times_sum
 from hevcq.domain.planning.encode_plan import Ladder
@@ -56,16 +57,12 @@ def _within(shown: Sequence[int], forced: Sequence[int], begin: int, end: int) -
 def forced_key_frames(shown: Sequence[int], tick: Fraction, keyframe_s: float) -> list[int]:
     """Return the places in `shown` at which a whole encode forces key frames.
 
-    ffmpeg evaluates `gte(t,n_forced*keyframe_s)` for each picture in floating point; so does this,
-    because a picture exactly on the grid may be taken for one just before it. After a gap each picture
-    is forced until their number has caught up.
+    ffmpeg evaluates `floor(t/keyframe_s)` for each picture in floating point; so does this, because a
+    picture exactly on the grid may be taken for one just before it.
     """
     a_tick = tick.numerator / tick.denominator
-    places: list[int] = []
-    for place, pts in enumerate(shown):
-        if (pts - shown[0]) * a_tick >= len(places) * keyframe_s:
-            places.append(place)
-    return places
+    steps = [floor((pts - shown[0]) * a_tick / keyframe_s) for pts in shown]
+    return [at for at, step in enumerate(steps) if not at or step > steps[at - 1]]
 
 
 def segment_starts(

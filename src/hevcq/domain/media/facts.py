@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from enum import StrEnum
 from fractions import Fraction
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -24,6 +25,8 @@ PROGRESSIVE_CODECS = frozenset({"hevc", "vp8", "vp9", "av1", "theora"})
 """Codecs that nobody records interlaced video in."""
 RECORDINGS, LATE_S = frozenset({"mpegts", "mpeg"}), 2.0
 """Demuxers without a list of streams, and the seconds after which ffmpeg may know nothing of a sound in them."""
+STILL_S = 0.5
+"""Seconds by which a picture stays longer than most do, if the passage is a still one."""
 DISCONTINUOUS = frozenset({"mpegts", "mpeg", "ogg", "flv"})
 """Demuxers of which ffmpeg moves to 0 the first of the streams it maps, else of all (AVFMT_TS_DISCONT)."""
 
@@ -345,6 +348,19 @@ class TrackMeasure(Frozen):
     keys_s: tuple[float, ...] = Field(
         default=(), exclude=True, description="times of key frames, a thousand at most; not stored"
     )
+
+    @property
+    def has_still_passages(self) -> bool:
+        """Whether a picture stays much longer than most do, as in recordings of slides or a desktop.
+
+        False if the times are unknown.
+        """
+        if len(self.times) < 3 or self.first_pts_s is None or self.last_pts_s is None:
+            return False
+        lengths = sorted(after - before for before, after in pairwise(self.times))
+        longer = lengths[-1] - lengths[len(lengths) // 2]
+        tick_s = (self.last_pts_s - self.first_pts_s) / (self.times[-1] - self.times[0] or 1)
+        return longer * tick_s >= STILL_S
 
 
 class Measurement(Frozen):

@@ -208,6 +208,10 @@ class Ladder(Frozen):
     rungs: tuple[Rung, ...]
     segment_s: float
     keyframe_s: float
+    b_frames: bool = Field(
+        default=True,
+        description="False for still passages: they would last longer in decoding than in presentation",
+    )
 
 
 class EncodePlan(Frozen):
@@ -265,10 +269,14 @@ class EncodePlan(Frozen):
         return noted.model_copy(update={"losses": (*self.losses, *kept)})
 
     def after(self, measured: Measurement) -> EncodePlan:
-        """Return the plan with what measuring the source has shown: notices, channels of captions."""
-        found = measured.captions if self.captions and measured.captions is not None else None
-        plan = self if found is None else self.model_copy(update={"captions": found})
-        return plan.noting(*measured.notices)
+        """Return the plan with what measuring has shown: notices, channels of captions, still passages."""
+        found: dict[str, object] = {}
+        if self.captions and measured.captions is not None:
+            found["captions"] = measured.captions
+        video = measured.track(self.main_video.source_index)
+        if self.ladder is not None and video is not None and video.has_still_passages:
+            found["ladder"] = self.ladder.model_copy(update={"b_frames": False})
+        return self.model_copy(update=found).noting(*measured.notices)
 
     @property
     def kept(self) -> tuple[StreamPlan, ...]:

@@ -436,6 +436,11 @@ def label_options(
     return [f"{name}={value}" for name, value in tags.items()]
 
 
+def _on_grid(step_s: float) -> str:
+    """Return ffmpeg's expression for the first picture at or after each step from time 0."""
+    return f"isnan(prev_forced_t)+gt(floor(t/{step_s:g}),floor(prev_forced_t/{step_s:g}))"
+
+
 def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction) -> Options:
     video, codec = profile.video, of_encoder(target.encoder)
     options = [
@@ -453,7 +458,7 @@ def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction
     if target.retimed:
         options.append(LASTING)
     if video.keyframe_s is not None:
-        options.append(("-force_key_frames", f"expr:gte(t,n_forced*{video.keyframe_s:g})"))
+        options.append(("-force_key_frames", f"expr:{_on_grid(video.keyframe_s)}"))
     if target.field_order != "progressive":
         options += [("-flags", word) for word in codec.interlaced]
     if target.captions is not None and target.encoder == "libx264":

@@ -30,15 +30,17 @@ class Fragment:
     """One moof with its media. Offsets and sizes in bytes of the file, times in ticks.
 
     `decoded` is the decoding time of the first sample and `shown` its presentation time, as the edit
-    list shifts it; `shown_end` is when its last picture ends, by the shortest length of its samples,
-    since uneven times do not say how long the last one stays. `duration` is the sum of the samples'
-    decoding times. `first_end` is where the first sample ends, `time_at` where its time is stored.
+    list shifts it; `last_shown` is when its last picture begins, and `shown_end` when that ends, by the
+    shortest length of its samples, since uneven times do not say how long the last one stays. `duration`
+    is the sum of the samples' decoding times. `first_end` is where the first sample ends, `time_at` where
+    its time is stored.
     """
 
     start: int
     end: int
     decoded: int
     shown: int
+    last_shown: int
     shown_end: int
     duration: int
     samples: int
@@ -121,6 +123,7 @@ def delay(path: Path, found: FragmentedFile, ticks: int) -> FragmentedFile:
             f,
             decoded=f.decoded + ticks,
             shown=f.shown + ticks,
+            last_shown=f.last_shown + ticks,
             shown_end=f.shown_end + ticks,
         )
         for f in found.fragments
@@ -303,7 +306,8 @@ def _fragment(file: BinaryIO, moof: Box, media: Box, track: _Track) -> Fragment:
         end=media.end,
         decoded=decoded,
         shown=decoded + run.first_delay - track.edit,
-        shown_end=decoded + run.last_end - track.edit,
+        last_shown=decoded + run.last_delay - track.edit,
+        shown_end=decoded + run.last_delay + run.shortest - track.edit,
         duration=run.duration,
         samples=run.count,
         first_at=first_at,
@@ -349,7 +353,8 @@ class _Run:
         lengths = columns[0] if 0 in columns else (defaults[0],) * self.count
         delays = columns[3] if 3 in columns else (0,) * self.count
         times = (0, *accumulate(lengths))
-        self.last_end = max(map(add, times, delays)) + min(lengths)
+        self.last_delay = max(map(add, times, delays))
+        self.shortest = min(lengths)
         self.duration = times[-1]
         self.bytes = sum(columns[1]) if 1 in columns else sizes
         self.first_size = columns[1][0] if 1 in columns else defaults[1]

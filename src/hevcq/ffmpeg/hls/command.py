@@ -24,7 +24,7 @@ from hevcq.ffmpeg.command.build import (
 from hevcq.ffmpeg.command.codecs import picture_filter
 from hevcq.ffmpeg.command.thumbnails import RAW, fed_together, output_graph, source_graph
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ports.encoder import EncodeRequest
+from hevcq.ports.encoder import EncodeRequest, SetRequest
 
 SOUNDS, SURROUND = "sound", "surround"
 """Names of the groups of sounds; in the second, 5.1 takes the place of its stereo mix."""
@@ -116,8 +116,9 @@ def written(request: EncodeRequest, paths: SetPaths) -> list[Path]:
     return found
 
 
-def set_command(tools: FfmpegTools, request: EncodeRequest, paths: SetPaths) -> list[str]:
+def set_command(tools: FfmpegTools, wanted: SetRequest) -> list[str]:
     """Return the command that encodes every rung, sound and subtitle track of the plan."""
+    request, paths = wanted.encode, set_paths(wanted.encode, wanted.version)
     plan, info = request.plan, request.info
     threads = request.threads or request.profile.bounds.threads
     command = [*base_command(tools, threads), *_filter_threads(plan)]
@@ -126,21 +127,24 @@ def set_command(tools: FfmpegTools, request: EncodeRequest, paths: SetPaths) -> 
     thumbnails = wants_thumbnails(request.profile)
     command += fed(rungs, video, [_graph(rung, thumbnails=thumbnails) for rung in rungs])
     for rung in rungs:
-        command += ["-map", f"[{rung.name}]", *_from_zero(plan, info)]
+        command += ["-map", f"[{rung.name}]", *_from_zero(wanted)]
         command += [w for n, v in rung_options(request, rung, threads) for w in (f"{n}:0", v)]
         command += [*BARE, "-movflags", FRAGMENTS, "-f", "mp4", f"file:{paths.rung(rung)}"]
     return [*command, *side_outputs(request, paths)]
 
 
-def _from_zero(plan: EncodePlan, info: MediaInfo) -> list[str]:
+def _from_zero(wanted: SetRequest) -> list[str]:
     """Return the option of an output that lets its picture begin at 0 if it begins later than the file.
 
-    An edit list cannot say otherwise to browsers; the delay is put into the fragments afterwards. Not
-    by `setpts`: see chunking.encode.chunk_input.
+    By its first picture as measured: a recording's header has the first key frame, before which others
+    may be shown. An edit list cannot say otherwise to browsers; the delay is put into the fragments
+    afterwards. Not by `setpts`: see chunking.encode.chunk_input.
     """
-    video = next(s for s in info.streams if s.index == plan.main_video.source_index)
-    late_us = round(((video.start_s or 0.0) - info.origin_s(plan.mapped)) * 1_000_000)
-    # ffprobe rounds a time, and a picture before this one would be dropped.
+    plan, info = wanted.encode.plan, wanted.encode.info
+    track = wanted.measured.track(plan.main_video.source_index)
+    begins = (track.first_pts_s if track is not None else None) or 0.0
+    late_us = round((begins - info.origin_s(plan.mapped)) * 1_000_000)
+    # Times are rounded, and a picture before this one would be dropped.
     return ["-ss", microseconds(Fraction(late_us - 1, 1_000_000))] if late_us > 1 else []
 
 
@@ -268,6 +272,10 @@ def rung_options(request: EncodeRequest, rung: Rung, threads: int) -> Options:
     if rung.target.codec == VideoCodec.HEVC:
         # Else x265 makes a plain I picture of a key frame that follows a scene cut by min-keyint.
         made.append(("-forced-idr", "1"))
+    if not ladder_in(request.plan).b_frames:
+        # With them a still passage lies a picture or two later in decoding times than in presentation
+        # times, and hls.js 1.7 shows all that follows late by its length.
+        made.append(("-bf", "0"))
     return [*made, ("-maxrate", f"{rung.max_kbps}k"), ("-bufsize", f"{rung.max_kbps * BUFFER_S}k")]
 
 

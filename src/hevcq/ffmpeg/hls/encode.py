@@ -73,7 +73,7 @@ def encode_set(
             create_output(path)
         report = run_with_progress(
             FfmpegRun(tools, encode, stop),
-            set_command(tools, encode, paths),
+            set_command(tools, request),
             encode.duration_s,
             on_progress,
             writes=files,

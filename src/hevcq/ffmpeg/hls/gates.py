@@ -33,6 +33,8 @@ LOOSE = 1.1
 """How much larger than what is measured a declared bit rate may be."""
 ROUNDING_S = Fraction(1, 1_000_000)
 """How far a written length may be off, in seconds."""
+MAX_EARLY_S = 2
+"""Seconds that a segment may be decoded earlier before it is shown than the first one is."""
 _MOST_BYTES = 1 << 24
 
 
@@ -230,10 +232,20 @@ def independent(stored: StoredSet) -> Iterator[str]:
 
 
 def aligned(stored: StoredSet) -> Iterator[str]:
-    """H3: segments begin at the same times in all rungs."""
+    """H3: segments begin at the same times in all rungs, and where decoding is at their beginning.
+
+    hls.js 1.7 places a segment by its decoding time: one that begins much earlier than it is shown, as
+    a picture behind a still passage may, puts all that follows out of step with the sound.
+    """
     expected: list[Fraction] | None = None
     for rung, media in stored.rungs:
         scale = media.content.timescale
+        begins = {fragment.start: fragment for fragment in media.content.fragments}
+        early = [s.shown - begins[s.start].decoded for s in media.segments]
+        late = [n for n, ticks in enumerate(early) if ticks - early[0] > MAX_EARLY_S * scale]
+        if late:
+            moment = media.segments[late[0]].shown / scale
+            yield f"{rung.name}: it is decoded much earlier than it is shown, at {moment:.3f} s"
         times = [Fraction(segment.shown, scale) for segment in media.segments]
         if expected is None:
             expected = times

@@ -14,6 +14,8 @@ from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
 
 SHORTEST, LONGEST = Fraction(1, 2), Fraction(3, 2)
 """A run of segments counts for the peak if it lasts this share of the target duration (RFC 8216, 4.3.4.2)."""
+REST = Fraction(1, 2)
+"""Seconds of a last segment at least: hls.js 1.7 never ends a video whose last one lasts 0.1 s."""
 _ROUNDED = 0.0004
 """How far a measured frame rate may be off a usual one that is meant: 24 and 23.976 differ by 0.001."""
 _UNEVEN = 0.01
@@ -64,7 +66,7 @@ def video_segments(file: FragmentedFile, segment_s: float) -> tuple[Segment, ...
             # One tick of grace: times were rounded to the file's time scale.
             border = ((at + 1) // step + 1) * step - 1
         groups[-1].append(fragment)
-    return timed(groups, file)
+    return timed(_without_rest(groups, file), file)
 
 
 def timed(groups: Sequence[Sequence[Fragment]], file: FragmentedFile) -> tuple[Segment, ...]:
@@ -87,7 +89,18 @@ def timed(groups: Sequence[Sequence[Fragment]], file: FragmentedFile) -> tuple[S
 
 def sound_segments(file: FragmentedFile) -> tuple[Segment, ...]:
     """Return each fragment of a sound as a segment: the encoder already cut it to their length."""
-    return timed([[fragment] for fragment in file.fragments], file)
+    return timed(_without_rest([[fragment] for fragment in file.fragments], file), file)
+
+
+def _without_rest(groups: list[list[Fragment]], file: FragmentedFile) -> list[list[Fragment]]:
+    """Return the groups with a last one that is shorter than REST in the one before it.
+
+    By the times of pictures, which are the same in all rungs; their lengths are not.
+    """
+    rest = groups[-1][-1].last_shown - groups[-1][0].shown
+    if len(groups) > 1 and rest < REST * file.timescale:
+        return [*groups[:-2], [*groups[-2], *groups[-1]]]
+    return groups
 
 
 def key_frames(file: FragmentedFile) -> tuple[Segment, ...]:
