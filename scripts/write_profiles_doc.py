@@ -94,7 +94,7 @@ as above. From URLs (a farm on S3) only what ffmpeg reports is known.
 | Apple's and Android's keys (`com.apple.…`) | yes | | as tags | yes |
 | name of a track | `name` | its title | its title | `name`, and the handler's name |
 | language by BCP 47 (`pt-BR`) | `elng` | LanguageBCP47 | LanguageBCP47 | `elng` |
-| what players cut off of the picture | clean aperture (`clap`) | PixelCrop, display size | PixelCrop, display size | `clap`, `pasp` |
+| what players cut off of the picture (`clap`, PixelCrop) | named | refused | named | refused |
 | other boxes of a track | as they are | | named | |
 | chapters: times and titles | yes | yes | yes | yes |
 | several editions, ordered or hidden chapters, chapters in chapters, titles in several languages, tags of chapters | | named | | named |
@@ -103,11 +103,6 @@ as above. From URLs (a farm on S3) only what ffmpeg reports is known.
 | marks of tracks: default, forced, commentary, dubbed, for the deaf or the blind | MP4: yes; MOV: default, others named | yes | yes | yes |
 | marks of tracks: original language (Matroska), captions, descriptions (MP4) | MP4: yes; MOV: named | yes | named | named |
 | more than 100,000 bytes of boxes together | named | | | |
-
-A crop is carried, not cut: it is scaled and turned as the picture is, and the rendition shows the same part in
-the same shape. Matroska counts whole pixels, so up to one pixel more may be shown at an edge there. ffmpeg 5.1
-takes the display size of a cropped Matroska picture for that of the whole, which shows it distorted; hevcq
-reads it as Matroska means it.
 
 - Ogg and AVI count frames: every frame is put on one rate, and a picture that begins late is shown from
   the start. Theora leaves repeated pictures out; they are put back before each picture is compared.

@@ -23,7 +23,6 @@ LOST = "lost"
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "12", "-pix_fmt", "yuv420p", "-c:a", "aac",
          "-metadata:s:a:0", "language=por")  # fmt: skip
-_SHOWN = (Fraction(10, 160), Fraction(0), Fraction(150, 160), Fraction(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,6 @@ def _tag(path: Path, name: str) -> str:
 
 
 def _shows(path: Path) -> bool:
-    if path.suffix == ".mkv":
-        return mkv.shown(path)[:4] == _SHOWN
     data = path.read_bytes()
     at = data.find(b"clap")
     numbers = struct.unpack_from(">IIIIiIiI", data, at + 4) if at > 0 else (0, 1) * 4
@@ -87,13 +84,13 @@ def _has(*way: int, value: int | None = None) -> Callable[[Path], bool]:
 _TRACKS = (
     Kind("language by BCP 47", _holds("pt-BR"), "pt-BR"),
     Kind("name of a track", _holds("The director"), "title"),
-    Kind("crop of the picture", _shows, "crop"),
     Kind("title", _holds("A holiday"), "title"),
     Kind("GPS position", _was_there, "location"),
     Kind("time of recording", _was_recorded, "creation_time"),
 )
 BOXES = (
     *_TRACKS,
+    Kind("crop of the picture", _shows, "aperture"),
     Kind("XMP of the file", _holds("<x:file/>"), "XMP of the file"),
     Kind("XMP of the movie", _holds("<x:movie/>"), "XMP (XMP_)"),
     Kind("Samsung's box", _holds("of a Samsung"), "smta"),
@@ -173,13 +170,11 @@ def with_elements(folder: Path) -> Path:
         new(mkv.TAG, new(mkv.TARGETS), simple("ACTOR", "A", simple("CHARACTER", "B"))),
         new(mkv.TAG, new(mkv.TARGETS, new(0x63C4, 7)), simple("MOOD", "calm")),
     )
-    edges = zip((0x54CC, 0x54BB, 0x54DD, 0x54AA), (10, 0, 10, 0), strict=True)
     return mkv.with_tables(
         path,
         new(mkv.CHAPTERS, first, second),
         new(mkv.TAGS, *tags),
         tracks={1: new(mkv.LANGUAGE, "pt-BR")},
-        video=b"".join(new(kind, size) for kind, size in edges),
         info=new(0x73A4, bytes(range(16))) + new(0x3EB923, bytes(range(16, 32))),
         without=(mkv.TAGS,),
     )

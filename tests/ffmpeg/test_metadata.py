@@ -9,11 +9,10 @@ import pytest
 
 from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.planning.planner import make_plan
-from hevcq.errors import SourceUnreadable
 from hevcq.ffmpeg.verify.streams import stream_problems
 from support.clips import make_clip
 from support.media_facts import audio, media, profile, video
-from support.rendition import box, build, planned, probed, rendition
+from support.rendition import box, planned, probed, rendition
 
 pytestmark = pytest.mark.media
 XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + b"<x:xmpmeta>4 stars</x:xmpmeta>" * 9
@@ -146,22 +145,6 @@ def test_a_rendition_that_lacks_what_was_promised_fails_the_stream_ledger(tmp_pa
 
     assert stream_problems(plan, info, made) == []
     assert any(lost in problem for problem in stream_problems(plan, info, worse))
-
-
-def test_a_crop_of_more_than_the_picture_is_named_or_refused(tmp_path: Path) -> None:
-    clip = clip_of(tmp_path, "a.mkv", ("-vf", "setsar=2"))
-    width = b"\x54\xb0\x81\x02"
-    data = clip.read_bytes()
-    assert data.count(width) == 1
-    clip.write_bytes(data.replace(width, b"\x54\xaa\x81\x7f"))  # of the display; becomes a crop
-
-    if build() >= (7, 1):
-        with pytest.raises(SourceUnreadable, match="cannot be read as a video"):
-            planned(clip)
-        return
-    _, plan = planned(clip)
-
-    assert plan.losses == ("crop of the picture of the track 0",)
 
 
 @pytest.mark.parametrize("cut", [40, 200])

@@ -1,7 +1,6 @@
 """Read and write Matroska elements by hand (RFC 8794), apart from the code under test."""
 
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 
 SEGMENT, SEEK_HEAD, CLUSTER, CUES, VOID, CRC = (
@@ -94,23 +93,3 @@ def with_tables(
         return b"".join(parts) + (tracks or {}).get(place, b"")
 
     return rewritten(clip, change, *more)
-
-
-def shown(clip: Path, track: int = 0) -> tuple[Fraction, ...]:
-    """Return what a player shows of a picture: its corners as shares of the coded one, and its shape.
-
-    By RFC 9559: the display size, if there is one, is that of the picture without what is cropped.
-    """
-    video = inside(clip.read_bytes(), SEGMENT, TRACKS, TRACK)[track]
-    (video,) = inside(video, VIDEO)
-    width, height = number(video, 0xB0), number(video, 0xBA)
-    left, top, right, bottom = (number(video, kind) for kind in (0x54CC, 0x54BB, 0x54DD, 0x54AA))
-    wide = number(video, 0x54B0, default=width - left - right)
-    high = number(video, 0x54BA, default=height - top - bottom)
-    corners = (
-        Fraction(left, width),
-        Fraction(top, height),
-        1 - Fraction(right, width),
-        1 - Fraction(bottom, height),
-    )
-    return (*corners, Fraction(wide, high))

@@ -125,9 +125,9 @@ class VideoFacts(Frozen):
         description="size, sample aspect and pixels of pictures unlike those that the other facts describe",
     )
     spherical: bool = Field(default=False, description="360 or 180 degrees: mapped onto a sphere")
-    crop: str = Field(
-        default="",
-        description="what players cut off, in pixels: left,top,right,bottom, maybe fractions; of local files",
+    cropped: bool = Field(
+        default=False,
+        description="Matroska hides a part of it, and ffmpeg takes the shape of the rest for the whole's",
     )
     crop_is_applied: bool = Field(
         default=False, description="this build of ffmpeg decodes only what the crop leaves"
@@ -161,12 +161,6 @@ class VideoFacts(Frozen):
         """The sample aspects that were seen of a picture whose size or aspect changes."""
         others = (shape.split()[1] for shape in self.becomes.split(", ") if shape)
         return {self.sample_aspect, *others}
-
-    @property
-    def edges(self) -> tuple[Fraction, Fraction, Fraction, Fraction]:
-        """What players cut off at the left, top, right and bottom, in pixels."""
-        left, top, right, bottom = map(Fraction, (self.crop or "0,0,0,0").split(","))
-        return left, top, right, bottom
 
     @property
     def display_size(self) -> tuple[int, int]:

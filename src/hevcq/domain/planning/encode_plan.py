@@ -107,9 +107,6 @@ class VideoTarget(Frozen):
         description="WxH num:den into which each picture is fitted, as its size or aspect changes",
     )
     scale: bool = False
-    set_aspect: bool = Field(
-        default=False, description="whether ffmpeg may read another sample aspect than the true one"
-    )
     pad_right: int = Field(default=0, description="columns repeated: 4:2:0 holds even sizes only")
     pad_bottom: int = Field(default=0, description="rows repeated: 4:2:0 holds even sizes only")
     deinterlace: bool = False

@@ -15,8 +15,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
-from math import floor
 
 from hevcq.domain.media.containers import (
     CHAPTERED,
@@ -40,10 +38,9 @@ from hevcq.domain.media.facts import (
     MetadataItem,
     Stream,
     StreamKind,
-    VideoFacts,
 )
 from hevcq.domain.media.languages import in_brackets
-from hevcq.domain.planning.encode_plan import StreamPlan, VideoTarget
+from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.util.text import counted
 
 PROVENANCE_KEY = "hevcq"
@@ -83,13 +80,9 @@ _IMPERSONAL = _NO_LOSS | {
 """Tags that tell nobody who recorded something, where, or with what."""
 FREE_FORM_BYTES = 8 + 28 + 12 + 16
 """Bytes of a free-form entry without its key and value."""
-CLEAN_APERTURE_BYTES = 40 + 16
-"""Bytes of a crop; Matroska's has no more."""
 TABLES_BYTES = 512
 """Bytes by which Matroska's list of tables, lengths and checksums may grow."""
 _SHOWN = 5
-_FINEST = 180
-"""Parts of a pixel that a clean aperture tells apart: its fractions have 32 bits, and hold two edges each."""
 _MOST_NAMED = 50
 """Pieces that a certificate names; an editor may leave hundreds."""
 
@@ -165,7 +158,7 @@ def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem
     kept, room = [], MOST_CARRIED - _own_bytes(muxer, info, streams)
     # The list comes first: it is carried whole or not at all.
     for item in sorted(info.metadata, key=lambda item: item.place != LIST):
-        # A box within another is carried as what it says (`kept_language`, `kept_crop`), or not at all.
+        # A box within another is carried as what it says (`kept_language`), or not at all.
         own = item.place.removesuffix(" itself").count(" ") == 1
         if item.name == CREDENTIALS:
             continue
@@ -225,8 +218,8 @@ def _own_bytes(muxer: str, info: MediaInfo, streams: Streams) -> int:
         needed += FREE_FORM_BYTES + len(f"{name}{value}".encode("utf-8", "surrogateescape"))
     for stream in streams:
         source = next(s for s in info.streams if s.index == stream.source_index)
-        language, crop = kept_language(muxer, stream, source), kept_crop(muxer, stream, source)
-        needed += (13 + len(language) if language else 0) + (CLEAN_APERTURE_BYTES if crop else 0)
+        language = kept_language(muxer, stream, source)
+        needed += 13 + len(language) if language else 0
     return needed
 
 
@@ -235,45 +228,6 @@ def kept_language(muxer: str, stream: StreamPlan, source: Stream) -> str:
     tracks = {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}
     held = muxer in TAGGED and stream.position is not None and stream.kind in tracks
     return source.language_tag if held else ""
-
-
-def kept_crop(muxer: str, stream: StreamPlan, source: Stream) -> str:
-    """Return what players cut off of a picture of the rendition, "" for nothing.
-
-    The same part of the picture is shown as of the source. Matroska counts whole pixels: rather less
-    than one more is shown than one less.
-    """
-    facts = source.video
-    if facts is None or not facts.crop or muxer not in TAGGED or stream.position is None:
-        return ""
-    if facts.mirrored or stream.kind is not StreamKind.VIDEO:
-        return ""
-    made = stream.video or facts
-    edges = facts.edges if stream.video is None else _encoded(facts, stream.video)
-    if muxer == MATROSKA:
-        edges = [Fraction(floor(edge)) for edge in edges]
-    else:
-        edges = [edge.limit_denominator(_FINEST) for edge in edges]
-    left, top, right, bottom = edges
-    if min(edges) < 0 or left + right >= made.width or top + bottom >= made.height:
-        return ""
-    return ",".join(map(str, edges)) if any(edges) else ""
-
-
-def _encoded(facts: VideoFacts, target: VideoTarget) -> list[Fraction]:
-    """Return the edges of an encoded picture: turned upright, scaled and padded as the picture is."""
-    edges, width, height = list(facts.edges), facts.width, facts.height
-    for _ in range(facts.rotation // 90):
-        edges, width, height = [edges[3], *edges[:3]], height, width
-    wide = Fraction(target.width - target.pad_right, width)
-    high = Fraction(target.height - target.pad_bottom, height)
-    left, top, right, bottom = edges
-    return [
-        left * wide,
-        top * high,
-        right * wide + target.pad_right,
-        bottom * high + target.pad_bottom,
-    ]
 
 
 def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
@@ -317,8 +271,6 @@ def ledger(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
         source = next(s for s in info.streams if s.index == stream.source_index)
         language = kept_language(muxer, stream, source)
         names += [f"language {language} of stream {source.index}"] if language else []
-        crop = kept_crop(muxer, stream, source)
-        names += [f"crop {crop} of the picture of stream {source.index}"] if crop else []
     names = list(dict.fromkeys(names))
     more = (f"{len(names) - _MOST_NAMED} more",) if len(names) > _MOST_NAMED else ()
     return (*names[:_MOST_NAMED], *more)
@@ -344,15 +296,13 @@ def _plain(name: str) -> str:
 
 
 def _unmarked(muxer: str, info: MediaInfo, streams: Streams) -> Iterator[str]:
-    """Yield the languages by BCP 47 and the crops that are not carried."""
+    """Yield the languages by BCP 47 that are not carried."""
     for stream in streams:
         source = next(s for s in info.streams if s.index == stream.source_index)
         if stream.position is None:
             continue
         if "-" in source.language_tag and not kept_language(muxer, stream, source):
             yield f"language {source.language_tag} of stream {stream.source_index}"
-        if source.video is not None and source.video.crop and not kept_crop(muxer, stream, source):
-            yield f"crop of the picture of stream {stream.source_index}"
 
 
 def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:

@@ -87,14 +87,16 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
             detail=f"Pictures of {size} {facts.pixel_format} and of {facts.becomes} are in it, "
             "which one picture cannot be; cut the video where it changes.",
         )
-    if facts.turned_by_pictures:
+    why = ""
+    if facts.cropped:
+        why = "Its file hides a part of it (Matroska's PixelCrop); take that off with mkvpropedit."
+    elif facts.turned_by_pictures:
         # ffmpeg 5.1 rotates the pictures that carry such a message and leaves the others unchanged.
-        return Refuse(
-            policy="video",
-            detail="Some pictures say that they are to be shown turned (H.264's display "
-            "orientation), which cannot be carried; say it in the file's header instead.",
+        why = (
+            "Some pictures say that they are to be shown turned (H.264's display orientation), which "
+            "cannot be carried; say it in the file's header instead."
         )
-    return None
+    return Refuse(policy="video", detail=why) if why else None
 
 
 def fits(facts: VideoFacts) -> bool:
@@ -286,7 +288,6 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         rotation=0,
         fit=f"{facts.width}x{facts.height} {facts.sample_aspect}" if facts.becomes else "",
         scale=scale is not None,
-        set_aspect=bool(facts.crop),
         pad_right=right,
         pad_bottom=bottom,
         captions=captions if facts.closed_captions else None,

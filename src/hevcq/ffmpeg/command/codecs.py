@@ -264,7 +264,6 @@ def picture_filter(target: VideoTarget) -> str:
         filters.append(f"fps={target.rate}:start_time=0")
     if target.scale:
         filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
-    if target.scale or target.set_aspect:
         aspect = target.sample_aspect.replace(":", "/")
         # The filter's own limit is 100.
         most = ":max=65535" if max(map(int, aspect.split("/"))) > 100 else ""
@@ -327,7 +326,7 @@ def compared_pixel_format(target: VideoTarget) -> str:
 
 
 def uncropped(info: MediaInfo) -> list[str]:
-    """Return the option of an input whose crop is carried as what it is, a mark, and cuts nothing off."""
+    """Return the option of an input whose crop is a mark for players, and cuts nothing off."""
     applied = any(s.video is not None and s.video.crop_is_applied for s in info.streams)
     return list(UNCROPPED) if applied else []
 

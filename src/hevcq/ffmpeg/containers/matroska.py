@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import takewhile
 from typing import BinaryIO
 
@@ -26,16 +25,13 @@ TRACKS, TRACK, VIDEO, LANGUAGE = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D
 TRACK_ID, _TRACK_TYPE = 0x73C5, 0x83
 _READ_TYPES = (1, 2, 0x11, 0x21)
 """Types of tracks that ffmpeg makes streams of: video, audio, subtitles, metadata."""
-CROPS = {"left": 0x54CC, "top": 0x54BB, "right": 0x54DD, "bottom": 0x54AA}
-WIDTH, HEIGHT, DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2
+_CROPS = frozenset({0x54CC, 0x54BB, 0x54DD, 0x54AA})
 CHAPTERS, _EDITION, _ORDERED, _HIDDEN_EDITION = 0x1043A770, 0x45B9, 0x45DD, 0x45BD
 _ATOM, _HIDDEN, _CHAPTER_DISPLAY, _SEGMENT_LINK = 0xB6, 0x98, 0x80, 0x6E67
 TAGS, TAG, TARGETS, SIMPLE, TEXT = 0x1254C367, 0x7373, 0x63C0, 0x67C8, 0x4487
 _LEVEL, LEVEL_NAME, _TAG_LANGUAGE, _BINARY = 0x68CA, 0x63CA, 0x447B, 0x4485
 _TAGGED_EDITION = 0x63C9
 _USUAL_LEVEL = 50
-MOST_ASPECT = 255
-"""Largest denominator of a sample aspect, as ffmpeg reads one of Matroska."""
 _TABLES = (INFO, TRACKS, CHAPTERS, TAGS)
 _CUES, _POINT, _TIME, _PLACES, _AT, _SCALE = 0x1C53BB6B, 0xBB, 0xB3, 0xB7, 0xF1, 0x2AD7B1
 _MS = 1_000_000
@@ -94,21 +90,39 @@ def metadata(file: BinaryIO, size: int) -> Iterator[MetadataItem]:
 
     Those are collectors' things: links to other files, editions and nested chapters, structured tags.
     """
-    for number, track in enumerate(read_tracks(file, size)):
-        yield from _senseless(file, track, f"track {number}")
     tables = _tables_of(file, size)
+    chapters = [table for table in tables if table.number == CHAPTERS]
+    editions = [e for table in chapters for e in _parts(file, table, _EDITION)]
+    atoms = [a for edition in editions for a in _parts(file, edition, _ATOM)]
     for table in tables:
-        if table.number == INFO:
-            yield from _links(file, table, [each for each in tables if each.number == CHAPTERS])
-        elif table.number == CHAPTERS:
-            yield from _chapters(file, table)
+        # What links a file to others that are played with it (RFC 9559, 17).
+        if table.number == INFO and (
+            any(e.number in _LINKING for e in elements(file, table.start, table.end))
+            or any(_parts(file, atom, _SEGMENT_LINK) for atom in atoms)
+        ):
+            yield _item(file, table, "segment", "links to other files")
         elif table.number == TAGS:
-            tags = (tag for tag in elements(file, table.start, table.end) if tag.number == TAG)
-            yield from (item for tag in tags for item in _tag(file, tag))
+            for tag in _parts(file, table, TAG):
+                if _is_structured(file, tag):
+                    yield _item(file, tag, "file", "structured tags")
+    marked = (value_of(file, e, each) for e in editions for each in (_ORDERED, _HIDDEN_EDITION))
+    if len(editions) > 1 or any(marked) or any(_is_rich(file, atom) for atom in atoms):
+        yield _item(file, chapters[0], "chapters", "editions, order or nesting")
+
+
+def _parts(file: BinaryIO, parent: Element, number: int) -> list[Element]:
+    """Return the parts of an element with this id."""
+    return [e for e in elements(file, parent.start, parent.end) if e.number == number]
+
+
+def _is_rich(file: BinaryIO, atom: Element) -> bool:
+    """Return whether a chapter has more than ffmpeg copies: times and one title of each."""
+    titles = len(_parts(file, atom, _CHAPTER_DISPLAY))
+    return bool(_parts(file, atom, _ATOM)) or bool(value_of(file, atom, _HIDDEN)) or titles > 1
 
 
 def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
-    """Return each track's language by BCP 47 and crop, where it has them, by their field."""
+    """Return each track's language by BCP 47, and whether it is cropped, by their field."""
     return [_described(file, track) for track in read_tracks(file, size)]
 
 
@@ -130,43 +144,10 @@ def _described(file: BinaryIO, track: Element) -> dict[str, str]:
             text = _bytes(file, element).rstrip(b"\0").decode("ascii", "replace")
             described["language_tag"] = text if LANGUAGE_TAG.fullmatch(text) else ""
         elif element.number == VIDEO:
-            described |= _shown(file, element)
+            parts = elements(file, element.start, element.end)
+            cropped = any(e.number in _CROPS and any(_bytes(file, e)) for e in parts)
+            described["cropped"] = "yes" if cropped else ""
     return {field: value for field, value in described.items() if value}
-
-
-def _shown(file: BinaryIO, video: Element) -> dict[str, str]:
-    """Return the crop of a picture and, with one, the sample aspect.
-
-    The display size is that of the cropped picture (RFC 9559, 11.1), but ffmpeg takes it for the whole's.
-    """
-    values = {e.number: _number_of(_bytes(file, e)) for e in elements(file, video.start, video.end)}
-    left, top, right, bottom = (values.get(CROPS[side], 0) for side in CROPS)
-    width = values.get(WIDTH, 0) - left - right
-    height = values.get(HEIGHT, 0) - top - bottom
-    if not (left or top or right or bottom) or width <= 0 or height <= 0:
-        return {}
-    wide, high = values.get(DISPLAY_WIDTH, width), values.get(DISPLAY_HEIGHT, height)
-    aspect = Fraction(wide * height, high * width) if wide and high else Fraction(1)
-    aspect = aspect.limit_denominator(MOST_ASPECT)
-    if not Fraction(1, MOST_ASPECT) <= aspect <= MOST_ASPECT:
-        return {}
-    return {
-        "crop": f"{left},{top},{right},{bottom}",
-        "sample_aspect": f"{aspect.numerator}:{aspect.denominator}",
-    }
-
-
-def _senseless(file: BinaryIO, track: Element, place: str) -> Iterator[MetadataItem]:
-    """Yield a language that is none, and a crop of more than the picture: neither is carried."""
-    described = _described(file, track)
-    for element in elements(file, track.start, track.end):
-        if element.number == LANGUAGE and any(_bytes(file, element)):
-            if "language_tag" not in described:
-                yield _item(file, element, place, "language")
-        elif element.number == VIDEO and "crop" not in described:
-            for part in elements(file, element.start, element.end):
-                if part.number in CROPS.values() and any(_bytes(file, part)):
-                    yield _item(file, part, place, "crop of the picture")
 
 
 def _item(file: BinaryIO, element: Element, place: str, name: str) -> MetadataItem:
@@ -211,50 +192,17 @@ def seek(number: int, position: int) -> bytes:
     return pack(_SEEK, pack(_SEEK_ID, number.to_bytes(4, "big")) + place)
 
 
-def _links(file: BinaryIO, info: Element, chapters: list[Element]) -> Iterator[MetadataItem]:
-    """Yield what links a file to others that are played with it, if it is or plays one (RFC 9559, 17)."""
-    linking = any(e.number in _LINKING for e in elements(file, info.start, info.end))
-    plays = any(
-        element.number == _SEGMENT_LINK
-        for table in chapters
-        for edition in elements(file, table.start, table.end)
-        for atom in elements(file, edition.start, edition.end)
-        for element in elements(file, atom.start, atom.end)
+def _is_structured(file: BinaryIO, tag: Element) -> bool:
+    """Return whether a tag is of a level or an edition, or has parts: ffmpeg copies it as a plain one."""
+    simple = _parts(file, tag, SIMPLE)
+    targets = _parts(file, tag, TARGETS)
+    odd = any(
+        value_of(file, each, _LEVEL) not in {0, _USUAL_LEVEL}
+        or any(text_of(file, name) for name in _parts(file, each, LEVEL_NAME))
+        or value_of(file, each, _TAGGED_EDITION)
+        for each in targets
     )
-    if plays or linking:
-        yield _item(file, info, "segment", "links to other files")
-
-
-def _chapters(file: BinaryIO, table: Element) -> Iterator[MetadataItem]:
-    """Yield chapters of which ffmpeg does not copy all: it copies one edition's times and one title of each."""
-    editions = [e for e in elements(file, table.start, table.end) if e.number == _EDITION]
-    inside = [e for edition in editions for e in elements(file, edition.start, edition.end)]
-    flags = {e.number for e in inside if any(_bytes(file, e))}
-    atoms = [e for e in inside if e.number == _ATOM]
-    of_atoms = [list(elements(file, atom.start, atom.end)) for atom in atoms]
-    parts = {e.number for each in of_atoms for e in each if any(_bytes(file, e))}
-    titles = max((sum(e.number == _CHAPTER_DISPLAY for e in each) for each in of_atoms), default=0)
-    if len(editions) > 1:
-        yield _item(file, table, "chapters", f"{len(editions)} editions")
-    elif flags & {_ORDERED, _HIDDEN_EDITION} or parts & {_SEGMENT_LINK}:
-        yield _item(file, table, "chapters", "order (ordered edition)")
-    elif parts & {_ATOM, _HIDDEN} or titles > 1:
-        yield _item(file, table, "chapters", "nested or hidden entries, or further titles")
-
-
-def _tag(file: BinaryIO, tag: Element) -> Iterator[MetadataItem]:
-    """Yield a tag, unless ffmpeg copies it as it is."""
-    parts = list(elements(file, tag.start, tag.end))
-    targets = [t for e in parts if e.number == TARGETS for t in elements(file, e.start, e.end)]
-    level = {t.number: _bytes(file, t) for t in targets}
-    odd = _number_of(level.get(_LEVEL, bytes([_USUAL_LEVEL]))) != _USUAL_LEVEL
-    odd = odd or bool(level.get(LEVEL_NAME, b"").rstrip(b"\0"))
-    simple = [e for e in parts if e.number == SIMPLE]
-    odd = odd or any(_is_nested(file, each) for each in simple)
-    if simple and any(t.number == _TAGGED_EDITION and any(_bytes(file, t)) for t in targets):
-        yield _item(file, tag, "chapters", "tags")
-    elif simple and odd:
-        yield _item(file, tag, "file", "structured tags")
+    return bool(simple) and (odd or any(_is_nested(file, each) for each in simple))
 
 
 def _is_nested(file: BinaryIO, simple: Element) -> bool:
@@ -282,11 +230,6 @@ def value_of(file: BinaryIO, parent: Element, number: int) -> int:
     """Return the value of a part of an element, 0 if there is none."""
     found = (e for e in elements(file, parent.start, parent.end) if e.number == number)
     return next((_number_of(_bytes(file, e)) for e in found), 0)
-
-
-def pack_number(number: int, value: int) -> bytes:
-    """Return an element that holds a number."""
-    return pack(number, value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big"))
 
 
 def text_of(file: BinaryIO, element: Element) -> str:

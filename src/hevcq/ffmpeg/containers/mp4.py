@@ -10,7 +10,6 @@ import re
 import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from io import BytesIO
 from itertools import takewhile
 from typing import BinaryIO
@@ -216,7 +215,7 @@ def _movie(file: BinaryIO, moov: Box) -> Iterator[Found]:
 
 
 def _track(file: BinaryIO, trak: Box, place: str) -> Iterator[Found]:
-    """Yield what a track says beside its name, language and crop (`tracks`)."""
+    """Yield what a track says beside its name and language (`tracks`)."""
     for box in children(file, trak.payload, trak.end):
         if box.kind == b"udta":
             for inner in children(file, box.payload, box.end):
@@ -227,13 +226,12 @@ def _track(file: BinaryIO, trak: Box, place: str) -> Iterator[Found]:
             for inner in children(file, box.payload, box.end):
                 if inner.kind == b"elng" and not _language(file, inner):
                     yield from _found(file, inner, f"{place} media")
-            if _crop(file, box) is None:
-                for _size, clap in _apertures(file, box):
-                    yield from _found(file, clap, f"{place} sample description")
+            for clap in _apertures(file, box):
+                yield from _found(file, clap, f"{place} sample description")
 
 
 def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
-    """Return each track's name, language by BCP 47 and crop, where it has them, by their field."""
+    """Return each track's name and language by BCP 47, where it has them, by their field."""
     return [
         _described(file, trak)
         for moov in children(file, 0, size)
@@ -251,9 +249,6 @@ def _described(file: BinaryIO, trak: Box) -> dict[str, str]:
     for box in _inside(file, trak, [b"mdia"], 0):
         if box.kind == b"elng":
             described["language_tag"] = _language(file, box)
-    for box in children(file, trak.payload, trak.end):
-        if box.kind == b"mdia":
-            described["crop"] = _crop(file, box) or ""
     return {field: value for field, value in described.items() if value}
 
 
@@ -272,45 +267,20 @@ def _language(file: BinaryIO, elng: Box) -> str:
     return text if LANGUAGE_TAG.fullmatch(text) else ""
 
 
-def _crop(file: BinaryIO, mdia: Box) -> str | None:
-    """Return what the clean aperture cuts off, "" for nothing, None if that is unknown."""
-    found = list(_apertures(file, mdia))
-    edges = {_edges(_bytes(file, clap), *size) for size, clap in found}
-    if not edges:
-        return ""
-    one = edges.pop()
-    if edges or one is None or len(found) < len(list(_entries(file, mdia))):
-        return None
-    return ",".join(map(str, one)) if any(one) else ""
-
-
-def _edges(clap: bytes, width: int, height: int) -> tuple[Fraction, ...] | None:
-    """Return the pixels left, above, right and below a clean aperture (ISO/IEC 14496-12, 12.1.4)."""
-    if len(clap) != 32:
-        return None
-    numbers = struct.unpack(">IIIIiIiI", clap)
-    if not all(numbers[1::2]):
-        return None
-    wide, high, across, down = map(Fraction, numbers[::2], numbers[1::2])
-    left, top = (width - wide) / 2 + across, (height - high) / 2 + down
-    edges = (left, top, width - wide - left, height - high - top)
-    return edges if wide and high and min(edges) >= 0 else None
-
-
-def _entries(file: BinaryIO, mdia: Box) -> Iterator[Box]:
-    yield from _inside(file, mdia, [b"minf", b"stbl", b"stsd"], 8)
-
-
-def _apertures(file: BinaryIO, mdia: Box) -> Iterator[tuple[tuple[int, int], Box]]:
-    """Yield the size of each picture that has a clean aperture, and its box."""
+def _apertures(file: BinaryIO, mdia: Box) -> Iterator[Box]:
+    """Yield the clean apertures of a picture that cut something off."""
     if not any(box.kind == b"vmhd" for box in _inside(file, mdia, [b"minf"], 0)):
         return
-    for entry in _entries(file, mdia):
+    for entry in _inside(file, mdia, [b"minf", b"stbl", b"stsd"], 8):
         file.seek(entry.payload + 24)
-        size = file.read(4)
+        size = struct.unpack(">2H", file.read(4).ljust(4, b"\0"))
         for box in children(file, entry.start + ENTRY, entry.end):
-            if box.kind == b"clap" and len(size) == 4:
-                yield struct.unpack(">2H", size), box
+            if box.kind == b"clap":
+                width, wide_in, height, high_in = struct.unpack_from(
+                    ">4I", _bytes(file, box).ljust(16, b"\0")
+                )
+                if (width, height) != (size[0] * wide_in, size[1] * high_in):
+                    yield box
 
 
 def _inside(file: BinaryIO, box: Box, path: list[bytes], skip: int) -> Iterator[Box]:

@@ -6,12 +6,12 @@ and subtitles are further outputs of the same run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Rung, StreamPlan
 from hevcq.domain.profile import PictureMetric, Profile, VideoCodec
 from hevcq.ffmpeg.command.build import (
@@ -248,14 +248,8 @@ def bare_info(info: MediaInfo, video: int) -> MediaInfo:
     `video` is the number of the stream that is encoded.
     """
     plain = {"language": "", "title": "", "tags": {}, "dispositions": ()}
-    streams = tuple(_bare(s, plain) if s.index == video else s for s in info.streams)
+    streams = tuple(s.model_copy(update=plain) if s.index == video else s for s in info.streams)
     return info.model_copy(update={"streams": streams, "tags": {}, "chapters": (), "metadata": ()})
-
-
-def _bare(stream: Stream, plain: Mapping[str, object]) -> Stream:
-    """Return a picture's facts with `plain` ones, and whole: a rung does not say what players cut off."""
-    whole = stream.video.model_copy(update={"crop": ""}) if stream.video is not None else None
-    return stream.model_copy(update={**plain, "video": whole})
 
 
 def rung_options(request: EncodeRequest, rung: Rung, threads: int) -> Options:

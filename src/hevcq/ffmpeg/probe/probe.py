@@ -166,9 +166,8 @@ def _with_tracks(info: MediaInfo, described: list[dict[str, str]]) -> MediaInfo:
 
 def _with_words(track: Stream, words: dict[str, str]) -> Stream:
     own: dict[str, object] = {n: words[n] for n in words if n in {"title", "language_tag"}}
-    picture = {n: words[n] for n in words if n in {"crop", "sample_aspect"}}
-    if track.video is not None and picture:
-        own["video"] = track.video.model_copy(update=picture)
+    if track.video is not None and "cropped" in words:
+        own["video"] = track.video.model_copy(update={"cropped": True})
     return track.model_copy(update=own)
 
 

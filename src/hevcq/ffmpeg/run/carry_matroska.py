@@ -1,4 +1,4 @@
-"""Carry into a Matroska rendition what ffmpeg does not write of tracks: languages by BCP 47, and crops.
+"""Carry into a Matroska rendition the languages of its tracks by BCP 47, which ffmpeg does not write.
 
 The tables before the first cluster are written anew, as long as before: what is added takes from the
 room that a tag made (`build._room`), so no offset of a cluster or cue changes. Elements: RFC 9559.
@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from typing import BinaryIO
 
 from hevcq.domain.planning.encode_plan import StreamPlan
-from hevcq.domain.planning.metadata import kept_crop, kept_language, tracks_of
+from hevcq.domain.planning.metadata import kept_language, tracks_of
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.command.build import ROOM
 from hevcq.ffmpeg.containers import matroska as mkv
 from hevcq.ffmpeg.containers.matroska import Element, elements, pack, whole
 from hevcq.ports.encoder import EncodeRequest
-
-_RATIO = 3
-"""Unit of a display size that is an aspect ratio."""
 
 
 def carry_into_matroska(request: EncodeRequest) -> None:
@@ -129,38 +125,12 @@ def _tracks(file: BinaryIO, request: EncodeRequest, table: Element) -> Iterator[
 def _track(
     file: BinaryIO, request: EncodeRequest, track: Element, number: int, plan: StreamPlan
 ) -> bytes:
-    source = tracks_of(request.info)[number]
-    language = kept_language(request.plan.muxer, plan, source)
-    crop = kept_crop(request.plan.muxer, plan, source)
-    parts = []
-    for element in elements(file, track.start, track.end):
-        if element.number == mkv.VIDEO and crop and source.video is not None:
-            aspect = (plan.video or source.video).sample_aspect
-            parts.append(_cropped(file, element, crop, aspect))
-        elif element.number != mkv.LANGUAGE:
-            parts.append(whole(file, element))
+    language = kept_language(request.plan.muxer, plan, tracks_of(request.info)[number])
+    inside = elements(file, track.start, track.end)
+    parts = [whole(file, element) for element in inside if element.number != mkv.LANGUAGE]
     if language:
         parts.append(pack(mkv.LANGUAGE, language.encode()))
     return pack(mkv.TRACK, b"".join(parts))
-
-
-def _cropped(file: BinaryIO, video: Element, crop: str, aspect: str) -> bytes:
-    """Return the description of a picture with a crop, and the display size of what is left."""
-    anew = {mkv.DISPLAY_WIDTH, mkv.DISPLAY_HEIGHT, mkv.DISPLAY_UNIT, *mkv.CROPS.values()}
-    parts = [whole(file, e) for e in elements(file, video.start, video.end) if e.number not in anew]
-    left, top, right, bottom = map(int, crop.split(","))
-    width = mkv.value_of(file, video, mkv.WIDTH) - left - right
-    height = mkv.value_of(file, video, mkv.HEIGHT) - top - bottom
-    numbers = dict(zip(mkv.CROPS.values(), (left, top, right, bottom), strict=True))
-    wide = Fraction(aspect.replace(":", "/")) * width
-    if wide.denominator > 1:
-        ratio = wide / height
-        numbers |= {mkv.DISPLAY_UNIT: _RATIO, mkv.DISPLAY_WIDTH: ratio.numerator}
-        numbers[mkv.DISPLAY_HEIGHT] = ratio.denominator
-    elif wide != width:
-        numbers |= {mkv.DISPLAY_WIDTH: int(wide), mkv.DISPLAY_HEIGHT: height}
-    parts += [mkv.pack_number(number, value) for number, value in numbers.items()]
-    return pack(mkv.VIDEO, b"".join(parts))
 
 
 def _tags(file: BinaryIO, table: Element) -> Iterator[bytes]:

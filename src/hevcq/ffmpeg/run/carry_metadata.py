@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,6 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.metadata import (
     carried,
     free_form,
-    kept_crop,
     kept_language,
     room_for,
     tracks_of,
@@ -29,7 +27,7 @@ from hevcq.domain.planning.metadata import (
 )
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
-from hevcq.ffmpeg.containers.mp4 import ENTRY, Box, Found, children, metadata
+from hevcq.ffmpeg.containers.mp4 import Box, Found, children, metadata
 from hevcq.ffmpeg.inputs import display_name, is_url
 from hevcq.ports.encoder import EncodeRequest
 
@@ -70,17 +68,15 @@ def carry_metadata(request: EncodeRequest) -> None:
 
 @dataclass(slots=True)
 class _Track:
-    """What one track gets: boxes of its user data, boxes of its own, its language and its crop."""
+    """What one track gets: boxes of its user data, boxes of its own, and its language."""
 
     user_data: list[bytes] = field(default_factory=list)
     own: list[bytes] = field(default_factory=list)
     language: str = ""
-    crop: str = ""
-    aspect: str = "1:1"
 
     @property
     def is_empty(self) -> bool:
-        return not (self.user_data or self.own or self.language or self.crop)
+        return not (self.user_data or self.own or self.language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +107,8 @@ class _Index:
                 continue
             source = next(s for s in info.streams if s.index == stream.source_index)
             place = f"track {number[stream.source_index]}"
-            shape = stream.video or source.video
-            tracks.append(
-                _Track(
-                    of(place),
-                    of(f"{place} itself"),
-                    kept_language(plan.muxer, stream, source),
-                    kept_crop(plan.muxer, stream, source),
-                    shape.sample_aspect if shape is not None else "1:1",
-                )
-            )
+            language = kept_language(plan.muxer, stream, source)
+            tracks.append(_Track(of(place), of(f"{place} itself"), language))
         tags = free_form(plan.muxer, info, covers=plan.has_covers)
         entries = [*of("movie list"), *(_free_form(*tag) for tag in tags.items())]
         is_whole = bool(whole_list(plan.muxer, info, covers=plan.has_covers))
@@ -182,8 +170,8 @@ def _track(file: BinaryIO, trak: Box, added: _Track) -> bytes:
         if box.kind == b"udta":
             there = [_whole(file, inner) for inner in children(file, box.payload, box.end)]
             parts.append(_box(b"udta", [*there, *_new(added.user_data, there)]))
-        elif box.kind == b"mdia":
-            parts.append(_media(file, box, added))
+        elif box.kind == b"mdia" and added.language:
+            parts.append(_media(file, box, added.language))
         else:
             parts.append(_whole(file, box))
     if added.user_data and not any(box.kind == b"udta" for box in boxes):
@@ -191,39 +179,15 @@ def _track(file: BinaryIO, trak: Box, added: _Track) -> bytes:
     return _box(b"trak", [*parts, *added.own])
 
 
-def _media(file: BinaryIO, box: Box, added: _Track) -> bytes:
-    """Return the media box with its language, and its sample description with its crop."""
+def _media(file: BinaryIO, box: Box, language: str) -> bytes:
+    """Return the media box with its language behind its header."""
     parts = []
     for inner in children(file, box.payload, box.end):
-        if inner.kind == b"elng" and added.language:
-            continue
-        if inner.kind in {b"minf", b"stbl"} and added.crop:
-            parts.append(_media(file, inner, replace(added, language="")))
-        elif inner.kind == b"stsd" and added.crop:
-            file.seek(inner.payload)
-            entries = children(file, inner.payload + 8, inner.end)
-            head = file.read(8)
-            parts.append(_box(b"stsd", [head, *(_cropped(file, e, added) for e in entries)]))
-        else:
+        if inner.kind != b"elng":
             parts.append(_whole(file, inner))
-        if inner.kind == b"mdhd" and added.language:
-            parts.append(_box(b"elng", [bytes(4), added.language.encode(), b"\0"]))
-    return _box(box.kind, parts)
-
-
-def _cropped(file: BinaryIO, entry: Box, added: _Track) -> bytes:
-    """Return the description of a picture with a clean aperture (ISO/IEC 14496-12, 12.1.4)."""
-    whole = _whole(file, entry)
-    width, height = struct.unpack_from(">2H", whole, 32)
-    left, top, right, bottom = map(Fraction, added.crop.split(","))
-    sides = (width - left - right, height - top - bottom, (left - right) / 2, (top - bottom) / 2)
-    numbers = [part for side in sides for part in (side.numerator, side.denominator)]
-    clap = _box(b"clap", [struct.pack(">IIIIiIiI", *numbers)])
-    # A copied picture would keep what ffmpeg takes for the shape of its samples.
-    pasp = _box(b"pasp", [struct.pack(">2I", *map(int, added.aspect.split(":")))])
-    boxes = children(file, entry.start + ENTRY, entry.end)
-    kept = [_whole(file, b) for b in boxes if b.kind not in {b"clap", b"pasp"}]
-    return _box(entry.kind, [whole[8:ENTRY], *kept, pasp, clap])
+        if inner.kind == b"mdhd":
+            parts.append(_box(b"elng", [bytes(4), language.encode(), b"\0"]))
+    return _box(b"mdia", parts)
 
 
 def _user_data(file: BinaryIO, udta: Box, index: _Index) -> bytes:

@@ -40,7 +40,6 @@ from hevcq.domain.planning.encode_plan import (
 )
 from hevcq.domain.planning.metadata import (
     file_tags,
-    kept_crop,
     kept_language,
     missing,
     uneven,
@@ -220,8 +219,6 @@ def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream)
     if titled and kept.kind is not StreamKind.PICTURE and "\ufffd" not in origin.title:
         yield from _same("title", _words(origin.title), _words(made.title))
     yield from _same("language tag", kept_language(muxer, kept, origin), made.language_tag)
-    if made.video is not None:
-        yield from _same("crop of the picture", kept_crop(muxer, kept, origin), made.video.crop)
     if kept.kind in {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}:
         yield from _dispositions(muxer, origin, made)
     if kept.kind is StreamKind.ATTACHMENT:
