@@ -92,10 +92,8 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
         why = "Its file hides a part of it (Matroska's PixelCrop); take that off with mkvpropedit."
     elif facts.turned_by_pictures:
         # ffmpeg 5.1 rotates the pictures that carry such a message and leaves the others unchanged.
-        why = (
-            "Some pictures say that they are to be shown turned (H.264's display orientation), which "
-            "cannot be carried; say it in the file's header instead."
-        )
+        why = "Some pictures say that they are to be shown turned (H.264's display orientation), "
+        why += "which cannot be carried; say it in the file's header instead."
     return Refuse(policy="video", detail=why) if why else None
 
 
