@@ -18,11 +18,11 @@ from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.domain.planning.metadata import needs_carrying
 from hevcq.domain.profile import Policies, Profile
-from hevcq.errors import MediaRefused, SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
+from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.thumbnails import thumbnail_files, thumbnail_outputs
 from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, checks, require_supported_version
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, reading
+from hevcq.ffmpeg.inputs import FfmpegTools, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
 from hevcq.ffmpeg.run.messages import Pass
@@ -33,7 +33,7 @@ from hevcq.ffmpeg.run.runner import (
     new_output,
     run_with_progress,
 )
-from hevcq.ffmpeg.versions import loses_aspects
+from hevcq.ffmpeg.versions import as_decoded
 from hevcq.ports.catalog import Spot
 from hevcq.ports.encoder import (
     TRIMMED,
@@ -147,7 +147,7 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.probe.probe import probe
 
         with self._self_testing(stop):
-            return probe(self._tools, location, stop)
+            return as_decoded(self.version, probe(self._tools, location, stop))
 
     def trim_recording(
         self,
@@ -178,12 +178,6 @@ class FfmpegEncoder(Encoder):
         """Check the source as the profile asks, and return its measurement; see ports.encoder."""
         from hevcq.ffmpeg.inspect.preflight import preflight
 
-        if loses_aspects(self.version, info):
-            raise MediaRefused(
-                f"{display_name(location)}: the shape of its picture changes on the way, and this ffmpeg"
-                " would show all of it in one.",
-                remedy="Encode it where ffmpeg is older than 7, or cut it where the shape changes.",
-            )
         with self._self_testing(stop):
             return preflight(self._tools, location, info, profile, stop)
 

@@ -1,7 +1,7 @@
 """What differs between the versions of ffmpeg that are served, 5.1 to 9, and how each is met.
 
 What a build does is seen in its answers, which git builds without a number give as well, and a later
-release that behaves differently again is met as it is. One number alone is compared, `loses_aspects`.
+release that behaves differently again is met as it is. One number alone is compared, in `as_decoded`.
 
 | from | what changed | how it is met |
 |---|---|---|
@@ -12,7 +12,7 @@ release that behaves differently again is met as it is. One number alone is comp
 | 7 | lines of a failed input name its number and not the file | both are known: `about_input` |
 | 7, 8 | lines name an input or stream before its decoder or demuxer | taken off: `component` |
 | 7 | a read that fails for good ends with status 0 | run/messages.py looks for its lines first |
-| 7 | pictures get their track's aspect, whatever they say | refused where it changes: `loses_aspects` |
+| 7 | pictures get their track's aspect, whatever they say | known by its size, or refused: `as_decoded` |
 | 7 | a playlist of another name is not recognised | `UNOPENED_PLAYLIST` |
 | 7 | reading is 18 pictures ahead of encoding | a chunk's reader fetches them in vain, 1 % of it |
 | 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
@@ -29,7 +29,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.media.facts import MediaInfo, Stream
 
 KEYED = "compact=p=0:nk=0"
 """The writer of ffprobe that names each value: which values stand beside them differs by version."""
@@ -85,14 +85,25 @@ def component(name: str) -> str:
     return name.rpartition("/")[2].removeprefix("dec:")
 
 
-def loses_aspects(version: Callable[[], str], info: MediaInfo) -> bool:
-    """Whether a picture's shape changes on the way and this build gives all of them one.
+def as_decoded(version: Callable[[], str], info: MediaInfo) -> MediaInfo:
+    """Return facts that say of pictures whose aspect changes whether this build gives all of them one.
 
-    `version` returns the first line of `ffmpeg -version`, and is asked only where a shape changes;
+    `version` returns the first line of `ffmpeg -version`, and is asked only where an aspect changes;
     without a number the answer is that it may.
     """
-    videos = (s.video for s in info.streams if s.video is not None and s.video.becomes)
-    if all(v.aspects == {v.sample_aspect} for v in videos):
-        return False
+    if not any(map(_aspect_changes, info.streams)):
+        return info
     found = re.match(r"\S+ version n?(\d+)\.", version())
-    return found is None or int(found[1]) >= 7
+    one = {"one_aspect": found is None or int(found[1]) >= 7}
+    streams = (
+        s.model_copy(update={"video": s.video.model_copy(update=one)})
+        if s.video is not None and _aspect_changes(s)
+        else s
+        for s in info.streams
+    )
+    return info.model_copy(update={"streams": tuple(streams)})
+
+
+def _aspect_changes(stream: Stream) -> bool:
+    shapes = stream.video.shapes if stream.video is not None else ()
+    return len({shape.partition(" ")[2] for shape in shapes}) > 1

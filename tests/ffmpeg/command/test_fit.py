@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from benchmarks.fidelity import spliced
 
+from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile, Video
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.codecs import fit_filter, picture_filter, steady_filters
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.versions import loses_aspects
 from hevcq.util.clock import SystemClock
 from support.media_facts import audio, media, profile, video
 from support.rendition import turned
@@ -41,32 +41,52 @@ def changing(folder: Path, *shapes: tuple[str, str]) -> Path:
     return path
 
 
-def test_each_picture_keeps_its_shape_between_black_bars_or_is_refused(tmp_path) -> None:
-    """A build that gives all pictures the first's aspect does so still, and is asked for none."""
+@pytest.mark.parametrize("one_aspect", [False, True])
+def test_each_picture_keeps_its_shape_between_black_bars(tmp_path, one_aspect: bool) -> None:
+    """Also where its size must tell the aspect, as a build gives all pictures their track's."""
     source = changing(tmp_path, WIDE, NARROW, TALL)
     info = ENCODER.probe(str(source), stop=STOP)
+    info = losing_aspects(info) if one_aspect else info
     plan = make_plan(PROFILE, info)
     assert isinstance(plan, EncodePlan)
-    assert (plan.video.fit, plan.video.width, plan.video.height) == ("64x48 4:3", 64, 48)
+    assert plan.video.fit.startswith("64x48 4:3")
+    assert (plan.video.width, plan.video.height) == (64, 48)
     assert any("is fitted into 64x48 4:3, undistorted" in notice for notice in plan.notices)
 
-    command = ["ffmpeg", "-v", "error", *steady_filters(info), "-i", str(source)]
-    command += ["-vf", f"{picture_filter(plan.video)},format=gray", "-fps_mode", "passthrough"]
+    squeezed = "setsar=1," if one_aspect else ""
+    command = ["ffmpeg", "-v", "error", *steady_filters(info), "-i", str(source), "-vf"]
+    command += [f"{squeezed}{picture_filter(plan.video)},format=gray", "-fps_mode", "passthrough"]
     done = subprocess.run(
         [*command, "-f", "rawvideo", "-"], check=True, capture_output=True, timeout=60
     )
     pictures = [done.stdout[at : at + 64 * 48] for at in range(0, len(done.stdout), 64 * 48)]
     assert len(pictures) == 58, "20 of each, without the last before each change"
-    lost = loses_aspects(ENCODER.version, info)
-    narrow, tall = (32, 48) if lost else (64, 36)
-    for picture, shown in ((pictures[2], 64), (pictures[25], narrow), (pictures[50], tall)):
+    for picture, shown in ((pictures[2], 64), (pictures[25], 64), (pictures[50], 36)):
         row = picture[24 * 64 : 25 * 64]
         white = [column for column, value in enumerate(row) if value > 128]
         assert len(white) == shown
         assert white[0] == (64 - shown) // 2
-    if lost:
-        with pytest.raises(MediaRefused, match="the shape of its picture changes on the way"):
-            ENCODER.preflight(str(source), info, PROFILE, stop=STOP)
+    ENCODER.preflight(str(source), info, PROFILE, stop=STOP)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_its_size_does_not_tell_is_refused_where_the_build_loses_it(tmp_path, seen) -> None:
+    """Also where only a look at all pictures finds the second aspect of a size."""
+    source = changing(tmp_path, WIDE, NARROW, (WIDE[0], "1/1"))
+    info = losing_aspects(ENCODER.probe(str(source), stop=STOP))
+    if not seen:
+        info = losing_aspects(info, becomes="32x48 8:3 yuv420p")
+
+    with pytest.raises(MediaRefused, match="the shape of its picture changes on the way"):
+        ENCODER.preflight(str(source), info, PROFILE, stop=STOP)
+
+
+def losing_aspects(info: MediaInfo, **facts: object) -> MediaInfo:
+    """Return the facts as a build finds them that gives all pictures one aspect."""
+    (stream,) = info.streams
+    assert stream.video is not None
+    changed = stream.video.model_copy(update={"one_aspect": True, **facts})
+    return info.model_copy(update={"streams": (stream.model_copy(update={"video": changed}),)})
 
 
 def test_what_the_decoder_cannot_show_is_counted_and_said(tmp_path) -> None:

@@ -13,7 +13,7 @@ from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.containers.mp4 import has_index_first
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.probe.probe import static_hdr
-from hevcq.ffmpeg.versions import loses_aspects
+from hevcq.ffmpeg.versions import as_decoded
 from support.media_facts import media, video
 
 PRIMARIES = (
@@ -221,4 +221,7 @@ def test_a_box_of_64_bits_is_passed_and_a_broken_one_ends_the_search() -> None:
 def test_a_change_of_shape_is_lost_by_builds_that_believe_the_track(build, becomes, lost):
     info = media(video(720, 576, sample_aspect="16:15", becomes=becomes))
 
-    assert loses_aspects(lambda: build, info) is lost
+    found = as_decoded(lambda: build, info).streams[0].video
+
+    assert found is not None
+    assert found.one_aspect is lost

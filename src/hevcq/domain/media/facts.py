@@ -124,6 +124,10 @@ class VideoFacts(Frozen):
         default="",
         description="size, sample aspect and pixels of pictures unlike those that the other facts describe",
     )
+    one_aspect: bool = Field(
+        default=False,
+        description="this build of ffmpeg gives every picture its track's aspect, though they differ",
+    )
     spherical: bool = Field(default=False, description="360 or 180 degrees: mapped onto a sphere")
     cropped: bool = Field(
         default=False,
@@ -157,10 +161,10 @@ class VideoFacts(Frozen):
         return bool(seen) and seen[-1] != self.field_order[-1:]
 
     @property
-    def aspects(self) -> set[str]:
-        """The sample aspects that were seen of a picture whose size or aspect changes."""
-        others = (shape.split()[1] for shape in self.becomes.split(", ") if shape)
-        return {self.sample_aspect, *others}
+    def shapes(self) -> tuple[str, ...]:
+        """The sizes and sample aspects that were seen of its pictures, the lasting one first."""
+        others = (" ".join(shape.split()[:2]) for shape in self.becomes.split(", ") if shape)
+        return (f"{self.width}x{self.height} {self.sample_aspect}", *others)
 
     @property
     def display_size(self) -> tuple[int, int]:

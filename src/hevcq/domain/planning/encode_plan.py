@@ -104,7 +104,8 @@ class VideoTarget(Frozen):
     field_order: str = "progressive"
     fit: str = Field(
         default="",
-        description="WxH num:den into which each picture is fitted, as its size or aspect changes",
+        description="WxH num:den into which each picture is fitted, as its size or aspect changes; "
+        "then those of the others, where ffmpeg does not know the aspect of each",
     )
     scale: bool = False
     pad_right: int = Field(default=0, description="columns repeated: 4:2:0 holds even sizes only")

@@ -105,11 +105,10 @@ def fits(facts: VideoFacts) -> bool:
 
 def fitted_words(facts: VideoFacts) -> str:
     """Return what becomes of a picture whose size or aspect changes, as a clause."""
-    shapes = [" ".join(other.split(" ")[:2]) for other in facts.becomes.split(", ")]
+    lasting, *others = facts.shapes
     return (
-        f"its size or aspect changes: {' and '.join(shapes)} (size, sample aspect) is fitted into "
-        f"{facts.width}x{facts.height} {facts.sample_aspect}, undistorted, with black bars where the "
-        "shape differs"
+        f"its size or aspect changes: {' and '.join(others)} (size, sample aspect) is fitted into "
+        f"{lasting}, undistorted, with black bars where the shape differs"
     )
 
 
@@ -284,7 +283,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         bit_depth=chosen.bits,
         sample_aspect=f"{aspect.numerator}:{aspect.denominator}",
         rotation=0,
-        fit=f"{facts.width}x{facts.height} {facts.sample_aspect}" if facts.becomes else "",
+        fit=", ".join(facts.shapes[: None if facts.one_aspect else 1]) if facts.becomes else "",
         scale=scale is not None,
         pad_right=right,
         pad_bottom=bottom,

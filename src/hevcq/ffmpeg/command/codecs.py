@@ -211,11 +211,13 @@ def fit_filter(target: VideoTarget) -> str:
 
     Offsets are even, and fields are scaled apart, so that no line changes its field.
     """
-    size, _, aspect = target.fit.partition(" ")
-    (width, _, height), sample = size.partition("x"), aspect.replace(":", "/")
-    shown = f"{width}*{sample}/{height}"
-    wide = f"if(gte(dar*{_ALIKE},{shown}),{width},round({height}*dar/({sample})/4)*4)"
-    high = f"if(gte({shown}*{_ALIKE},dar),{height},round({width}*{sample}/dar/4)*4)"
+    shapes = [re.split("[x ]", shape.replace(":", "/")) for shape in target.fit.split(", ")]
+    width, height, sample = shapes[0]
+    shown, dar = f"{width}*{sample}/{height}", "dar"
+    for w, h, aspect in shapes if shapes[1:] else ():
+        dar = f"if(eq(iw,{w})*eq(ih,{h}),iw*{aspect}/ih,{dar})"
+    wide = f"if(gte({dar}*{_ALIKE},{shown}),{width},round({height}*{dar}/({sample})/4)*4)"
+    high = f"if(gte({shown}*{_ALIKE},{dar}),{height},round({width}*{sample}/({dar})/4)*4)"
     fields = ":interl=1" if target.deinterlace or target.field_order != "progressive" else ""
     scaled = f"scale=w='{wide}':h='{high}':eval=frame:flags=bicubic{fields}"
     bars = f"pad={width}:{height}:floor((ow-iw)/4)*2:floor((oh-ih)/4)*2:eval=frame"

@@ -67,6 +67,7 @@ def preflight(
     measured = measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
         _judge(tools, location, info, profile, measured, stop)
+    _require_shapes(tools, location, info, stop)
     notices = (
         *hidden_media(tools, location, info, measured, profile, stop),
         *_evened(location, info, measured, profile),
@@ -140,12 +141,12 @@ def _with_pictures(
             hidden = sequence_changes(location, stop)
         if not (track.tiny if stream.codec == "mpeg4" else resizes or hidden):
             continue
-        times, changes = _decoded_pictures(tools, location, track.index, stop)
+        times, shapes = _decoded_pictures(tools, location, track.index, stop)
         shown = len(times)
         retimed = tuple(_retimed(track.times, times)) if stream.codec == "mpeg4" else ()
         if 0 < len(retimed) <= MOST_RETIMED:
             tracks[place] = track.model_copy(update={"retimed": retimed})
-        most = track.tiny if stream.codec == "mpeg4" else max(changes, hidden)
+        most = track.tiny if stream.codec == "mpeg4" else max(len(shapes) - 1, hidden)
         if track.packets - most <= shown < track.packets:
             if stream.codec != "mpeg4":
                 lost = track.packets - shown
@@ -176,8 +177,8 @@ def _retimed(times: Sequence[int], shown: Sequence[int | None]) -> Iterator[tupl
 
 def _decoded_pictures(
     tools: FfmpegTools, location: str, index: int, stop: threading.Event
-) -> tuple[list[int | None], int]:
-    """Return the times of the pictures that a decoder makes, in ticks, and changes of size or aspect.
+) -> tuple[list[int | None], list[str]]:
+    """Return the times of the pictures that a decoder makes, in ticks, and each new size and aspect.
 
     There are none if that is unknown.
     """
@@ -185,21 +186,40 @@ def _decoded_pictures(
         tools.ffprobe, "-v", "error", "-select_streams", str(index), "-show_entries",
         "frame=best_effort_timestamp,width,height,sample_aspect_ratio", "-of", KEYED, *input_options(location),
     ]  # fmt: skip
-    shapes: list[tuple[str, ...]] = []
+    shapes: list[str] = []
     times: list[int | None] = []
 
     def on_line(line: str) -> None:
         fields = keyed(line)
         time = fields.get("best_effort_timestamp", "")
-        shape = tuple(fields.get(name, "") for name in ("width", "height", "sample_aspect_ratio"))
-        if shape[0].isdigit():
+        wide, high, aspect = (fields.get(n, "") for n in ("width", "height", "sample_aspect_ratio"))
+        shape = f"{wide}x{high} {'1:1' if aspect in {'', 'N/A', '0:1'} else aspect}"
+        if wide.isdigit():
             times.append(int(time) if time.lstrip("-").isdigit() else None)
             if shapes[-1:] != [shape]:
                 shapes.append(shape)
 
     limits = reading(LIMITS, tools, location)
     done = run_child(argv, stop=stop, limits=limits, on_line=on_line)
-    return (times, max(0, len(shapes) - 1)) if done.returncode == 0 else ([], 0)
+    return (times, shapes) if done.returncode == 0 else ([], [])
+
+
+def _require_shapes(
+    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
+) -> None:
+    """Refuse pictures whose aspect changes unless their size tells it, where ffmpeg loses that of each."""
+    for stream in info.of_kind(StreamKind.VIDEO):
+        known = stream.video.shapes if stream.video is not None and stream.video.one_aspect else ()
+        told = len({shape.partition(" ")[0] for shape in known}) == len(known)
+        if told and known:
+            seen = _decoded_pictures(tools, location, stream.index, stop)[1]
+            told = bool(seen) and set(seen) <= set(known)
+        if not told:
+            raise MediaRefused(
+                f"{display_name(location)}: the shape of its picture changes on the way, and this ffmpeg"
+                " would show all of it in one.",
+                remedy="Encode it where ffmpeg is older than 7, or cut it where the shape changes.",
+            )
 
 
 def _evened(
