@@ -28,7 +28,7 @@ MADE = (
 REAL = "bbb-480p24-30s.mp4"
 _COPY = ("-map", "0", "-c", "copy")
 _X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error")
-_TIMES = ("-fps_mode", "passthrough", "-enc_time_base", "-1")
+_TIMES = ("-fps_mode", "passthrough", "-enc_time_base", "1:120000")
 
 
 def _shown(frame: Callable[[int], int]) -> str:

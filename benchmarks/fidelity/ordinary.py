@@ -25,10 +25,11 @@ H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "18", "-pix_fmt", "yu
 GOPS = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-g", "20",
         "-bf", "2")  # fmt: skip
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p", "-g", "12", "-bf", "2")
-FIELDS = ("-flags", "+ildct+ilme", "-top", "1")
+FIELDS = ("-flags", "+ildct+ilme", "-field_order", "tt")
 CAMCORDER = ("-c:a", "ac3", "-f", "mpegts", "-mpegts_m2ts_mode", "1")
 SOFT = "gblur=sigma=2"
 """The test picture's sharp edges would look like fields."""
+TOP = "setfield=tff"
 WEAVE = "tinterlace=mode=interleave_top,fieldorder=tff"
 """Two full-rate pictures become one interlaced one."""
 
@@ -91,13 +92,13 @@ ORDINARY: tuple[Ordinary, ...] = (
     _made(
         "dvd-interlaced.vob", *MPEG2, "-vf", WEAVE, *FIELDS, "-c:a", "ac3", "-f", "vob", rate="50"
     ),
-    _made("dvd-flagged.vob", *MPEG2, "-vf", SOFT, *FIELDS, "-c:a", "ac3", "-f", "vob"),
+    _made("dvd-flagged.vob", *MPEG2, "-vf", f"{SOFT},{TOP}", *FIELDS, "-c:a", "ac3", "-f", "vob"),
     _made("dvd-rip.mkv", *MPEG2, "-vf", WEAVE, *FIELDS, "-c:a", "ac3", rate="50"),
     _made(
         "dvd-telecined.mkv",
         *MPEG2,
         "-vf",
-        "telecine=pattern=23",
+        f"telecine=pattern=23,{TOP}",
         *FIELDS,
         "-c:a",
         "ac3",
@@ -108,7 +109,7 @@ ORDINARY: tuple[Ordinary, ...] = (
         "camera-pulldown.mkv",
         *MPEG2,
         "-vf",
-        f"{SOFT},telecine=pattern=2332,select='gte(n\\,3)',setpts=PTS-STARTPTS",
+        f"{SOFT},telecine=pattern=2332,select='gte(n\\,3)',setpts=PTS-STARTPTS,{TOP}",
         *FIELDS,
         "-c:a",
         "ac3",
@@ -119,7 +120,7 @@ ORDINARY: tuple[Ordinary, ...] = (
         "dvd-edited.mkv",
         *MPEG2,
         "-vf",
-        f"{SOFT},telecine=pattern=23,select='not(eq(n\\,60))',setpts=N*1001/30000/TB",
+        f"{SOFT},telecine=pattern=23,select='not(eq(n\\,60))',setpts=N*1001/30000/TB,{TOP}",
         *FIELDS,
         "-c:a",
         "ac3",
@@ -131,10 +132,8 @@ ORDINARY: tuple[Ordinary, ...] = (
         *MPEG2,
         "-vf",
         f"{SOFT},{WEAVE},setfield=bff",
-        "-flags",
-        "+ildct+ilme",
-        "-top",
-        "0",
+        *FIELDS[:3],
+        "bb",
         "-c:a",
         "ac3",
         rate="50",
@@ -255,7 +254,7 @@ ORDINARY: tuple[Ordinary, ...] = (
         "avchd-psf.mts",
         *GOPS,
         "-vf",
-        SOFT,
+        f"{SOFT},{TOP}",
         *FIELDS,
         *CAMCORDER,
     ),

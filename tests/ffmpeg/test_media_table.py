@@ -240,8 +240,10 @@ def _times(path: Path, info: MediaInfo) -> list[float]:
 )
 def test_what_the_file_says_of_itself_survives(name: str, kept, folder: Path) -> None:
     found = made_once(name, "hevc", folder).probed()
+    # From ffmpeg 9 on, the time code of a video is not read as the file's too.
+    said = found.streams[0].tags | found.tags
 
-    assert {key: found.tags.get(key) for key in kept} == kept
+    assert {key: said.get(key) for key in kept} == kept
 
 
 @pytest.mark.media

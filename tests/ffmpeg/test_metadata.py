@@ -43,7 +43,9 @@ def clip_of(folder: Path, name: str = "a.mp4", extra: tuple[str, ...] = ()) -> P
     return make_clip(folder, name=name, size="64x64", seconds=1, extra=["-an", *extra])
 
 
-CAMERA = box(b"smta", b"\0\0\0\0Samsung's own") + box(b"HMMT", b"\0\0\0\x02highlights")
+HIGHLIGHTS = struct.pack(">III", 2, 200, 400)
+"""Their number and milliseconds, which ffmpeg 9 also reads as chapters."""
+CAMERA = box(b"smta", b"\0\0\0\0Samsung's own") + box(b"HMMT", HIGHLIGHTS)
 STORE = box(b"cnID", box(b"data", struct.pack(">III", 21, 0, 12345)))
 SORT = box(b"sonm", box(b"data", struct.pack(">II", 1, 0) + b"Holiday, the"))
 

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.media.facts import StreamKind
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
-from hevcq.errors import Stopped, WorkerUnfit
+from hevcq.errors import MediaRefused, Stopped, WorkerUnfit
+from hevcq.ffmpeg.doctor import require_depth
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from support.clips import ManualClock
+from support.media_facts import media, video
+from support.media_facts import profile as recipe
 
 PROFILES = load_profiles(installed_folder())
 HEVC = PROFILES["hevc"]
@@ -151,3 +155,28 @@ def test_a_machine_that_makes_no_test_clip_is_unfit(tmp_path, body):
     program.chmod(0o755)
     with pytest.raises(WorkerUnfit, match="cannot make a test clip on this machine"):
         encoder(program).write_test_clip(tmp_path / "clip.mp4", HEVC)
+
+
+EIGHT = "    Supported pixel formats: yuv420p gray\nlibx265 AVOptions:"
+
+
+def asked_of(said: str, bits: int, name: str = "hevc") -> list[str]:
+    """Return which encoders are asked for their pixels, and each says so much."""
+    pixels = "yuv420p" if bits == 8 else "yuv420p10le"
+    found = media(video(codec="hevc", pixel_format=pixels, bit_depth=bits))
+    plan = make_plan(recipe(name, video={"skip_codecs": []}, hls={"hevc": True}), found)
+    encoders: list[str] = []
+    require_depth(lambda encoder: encoders.append(encoder) or said, plan)
+    return encoders
+
+
+def test_only_pictures_of_more_than_8_bits_ask_what_the_encoder_takes():
+    assert asked_of(EIGHT, 8) == []
+    assert asked_of(EIGHT.replace("gray", "yuv420p10le"), 10) == ["libx265"]
+    assert asked_of("Codec 'libx265' is not recognized", 10) == ["libx265"]
+
+
+@pytest.mark.parametrize("name", ["hevc", "hls"])
+def test_an_encoder_that_does_not_name_the_planned_pixels_is_refused(name):
+    with pytest.raises(MediaRefused, match="10 bits, which libx265 of this ffmpeg cannot write"):
+        asked_of(EIGHT, 10, name)

@@ -21,7 +21,13 @@ from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.thumbnails import thumbnail_files, thumbnail_outputs
-from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, checks, require_supported_version
+from hevcq.ffmpeg.doctor import (
+    INSTALL,
+    LET_OUT,
+    checks,
+    require_depth,
+    require_supported_version,
+)
 from hevcq.ffmpeg.inputs import FfmpegTools, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
@@ -226,6 +232,7 @@ class FfmpegEncoder(Encoder):
     def _encode(
         self, request: EncodeRequest, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
+        require_depth(self._help, request.plan)
         job = FfmpegRun(self._tools, request, stop)
         with (
             new_output(request),
@@ -256,6 +263,7 @@ class FfmpegEncoder(Encoder):
         """Encode an HLS ladder to the folder of the request; see ports.encoder."""
         from hevcq.ffmpeg.hls.encode import encode_set
 
+        require_depth(self._help, request.encode.plan)
         return encode_set(self._tools, request, on_progress, stop)
 
     def verify_set(
@@ -298,6 +306,7 @@ class FfmpegEncoder(Encoder):
         """Encode one chunk to `request.output`; see ports.encoder."""
         from hevcq.ffmpeg.chunking.encode import encode_chunk
 
+        require_depth(self._help, request.plan)
         job = FfmpegRun(
             self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDSTREAM
         )
@@ -383,6 +392,10 @@ class FfmpegEncoder(Encoder):
 
             require_working_tools(self._tools, stop)
             raise
+
+    def _help(self, encoder: str) -> str:
+        """Return what ffmpeg says of one of its encoders."""
+        return self._ask(self._tools.ffmpeg, "-h", f"encoder={encoder}")
 
     def _ask(self, program: str, *question: str) -> str:
         """Return the output of a program asked about itself; raise WorkerUnfit if it cannot run."""

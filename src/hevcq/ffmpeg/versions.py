@@ -20,6 +20,8 @@ release that behaves differently again is met as it is. One number alone is comp
 | 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
 | 8 | what becomes 4:2:0 has its chroma elsewhere | its place is not promised: planning/video.py |
 | 8 | ffprobe prints the empty packets of Ogg's Theora | they are not counted: `REPEATING` |
+| 9 | lines of a demuxer name the input alone, `in#0` | both are known: run/messages.py |
+| 9 | the highlights of a GoPro are chapters too | both are carried |
 | 9 | a tag that a file has twice has both values, `a;a` | said once: `single` |
 | 9 | a graph that makes two frames of one waits for outputs behind another | one graph feeds all |
 """

@@ -13,7 +13,7 @@ from benchmarks import matrix
 from benchmarks.fidelity import metadata, ordinary
 from benchmarks.fidelity.served import named
 
-from support.clips import make_clip
+from support.clips import make_clip, media_clip
 
 pytestmark = pytest.mark.media
 PROFILES = ("hevc", "hls", "720p", "webm")
@@ -59,6 +59,22 @@ def test_each_clip_is_encoded_in_each_profile_and_verified_again(build, clips, f
     assert wrong == []
     again = matrix.carried(build, clips[:2], folder, PROFILES)
     assert {word for found in again.values() for word in found.values()} == {"verified"}
+
+
+def test_what_this_build_cannot_do_is_said_before_an_encode(build, folder, tmp_path) -> None:
+    """Its x265 has 8 bits only, of which ffmpeg would make a picture of 10; and it lacks zlib."""
+    deep = make_clip(tmp_path, name="deep.mkv", pixel_format="yuv420p10le")
+
+    outcomes = matrix.ingested(build, [deep, media_clip("sub-pgs.mkv")], folder, ("hevc",))
+    chunked = matrix.ingested(build, [deep], folder, ("hevc-chunks",))
+
+    for said in outcomes["deep.mkv"]["hevc"], chunked["deep.mkv"]["hevc-chunks"]:
+        assert said.startswith(
+            "failed:unsupported Its pictures have 10 bits, which libx265 of this"
+        )
+    compressed = outcomes["sub-pgs.mkv"]["hevc"]
+    assert "compressed in a way that this ffmpeg cannot read" in compressed
+    assert "built with zlib" in compressed
 
 
 def test_chunks_are_joined_to_what_passes_every_gate(build, clips, folder) -> None:

@@ -73,7 +73,7 @@ def test_one_frame_of_another_place_is_found_at_its_seam(video, plan, tmp_path):
     ffmpeg(
         "-i", second, "-i", second, "-filter_complex", freeze,
         "-c:v", "libx265", *params, "-tag:v", "hvc1", "-fps_mode", "passthrough",
-        "-enc_time_base", "-1", spoilt,
+        "-enc_time_base", plan.time_base, spoilt,
     )  # fmt: skip
     report = video.join(plan, [first, spoilt, third], "spoilt")
 

@@ -95,7 +95,7 @@ def test_a_clip_has_the_same_frames_and_times_both_ways_or_a_reason_to_stay_whol
 )
 def test_clips_of_one_key_frame_are_the_same_both_ways_once_they_have_more(clip, tmp_path):
     source = tmp_path / f"keyed-{clip}"
-    vfr = ("-fps_mode", "passthrough", "-enc_time_base", "-1")
+    vfr = ("-fps_mode", "passthrough", "-enc_time_base", "1:120000")
     mapped = ("-map", "0", "-map", "-0:d", *KEYED, *vfr)
     ffmpeg("-noautorotate", "-i", media_clip(clip), *mapped, source)
     video = Clip(source, tmp_path)

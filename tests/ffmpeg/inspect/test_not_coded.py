@@ -133,5 +133,5 @@ def test_pictures_lost_at_a_change_of_aspect_that_matroska_hides_are_counted(tmp
     spliced.changing(source, ("176x144", "12/11"), ("176x144", "16/11"))
     info = ENCODER.probe(str(source), stop=threading.Event())
     measured = ENCODER.preflight(str(source), info, profile("hevc"), stop=threading.Event())
-    assert measured.tracks[0].packets == 49
-    assert "1 of 50 pictures" in measured.notices[0]
+    said = [notice for notice in measured.notices if "1 of 50 pictures" in notice]
+    assert (measured.tracks[0].packets, len(said)) in {(49, 1), (50, 0)}, "ffmpeg 9 keeps it"

@@ -77,7 +77,7 @@ def test_fields_in_another_order_than_marked_are_deinterlaced_as_they_are_seen(
     tmp_path, first, mark, tff
 ) -> None:
     graph = WOVEN.format(size="192x108", first=first, mark=mark)
-    order = ("-flags", "+ildct+ilme", "-top", "1" if mark == "tff" else "0")
+    order = ("-flags", "+ildct+ilme", "-field_order", f"{mark[0]}{mark[0]}")
     facts, plan = made(tmp_path / "wrong.mkv", graph, *MPEG2, *order)
 
     assert facts.field_order[-1] == mark[0]

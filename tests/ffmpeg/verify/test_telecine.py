@@ -29,11 +29,11 @@ def pair(tmp_path_factory) -> Pair:
     source = folder / "cut.mkv"
     graph = (
         "testsrc2=s=192x108:r=24000/1001:d=3,gblur=sigma=2,telecine=pattern=23,"
-        f"select='gte(n\\,{CUT})',setpts=PTS-STARTPTS,fps=30000/1001,format=yuv420p"
+        f"select='gte(n\\,{CUT})',setpts=PTS-STARTPTS,fps=30000/1001,setfield=tff,format=yuv420p"
     )
     subprocess.run(
         ["ffmpeg", "-v", "error", "-filter_complex", graph, "-f", "lavfi", "-i", "sine=d=3",
-         *MPEG2, "-top", "1", "-c:a", "ac3", "-map", "0:a", source],
+         *MPEG2, "-field_order", "tt", "-c:a", "ac3", "-map", "0:a", source],
         check=True,
     )  # fmt: skip
     return encoded(source, folder, PROFILE)

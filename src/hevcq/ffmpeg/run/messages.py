@@ -35,7 +35,7 @@ from hevcq.ffmpeg.inputs import display_name, ffmpeg_url, is_url, strip_name
 from hevcq.ffmpeg.process.child import ending, shell_command
 from hevcq.ffmpeg.versions import about_input, component
 
-VERSION = 3
+VERSION = 4
 
 
 class Pass(StrEnum):
@@ -73,7 +73,7 @@ KNOWN_MESSAGES: tuple[KnownMessage, ...] = (
         reason="The null muxer counts in coarser ticks than the file; nothing is written by it.",
     ),
     KnownMessage(
-        component=r"mov,mp4,m4a,3gp,3g2,mj2",
+        component=r"mov,mp4,m4a,3gp,3g2,mj2|in#\d+",
         text=r"Referenced QT chapter track not found",
         passes=_EVERYWHERE,
         reason="A chapter list was removed by an editor; no picture or sound is missing.",
@@ -213,6 +213,8 @@ _DAMAGE = re.compile(
     r"corrupt (?:input packet|decoded frame)|Error while decoding stream|Invalid data found when processing input|"
     r"Error submitting (?:a )?packet to (?:the )?decoder|decode error rate|Decoding error"
 )
+_UNREAD = re.compile(r"Unsupported encoding type|requires zlib support")
+"""What a build without zlib says of a compressed track or index, which is no damage."""
 _PICTURE = (
     r"h26[134]\w*|hevc\w*|vvc\w*|mpeg[124](?:video)?|msmpeg4\w*|wmv\d\w*|vc1\w*|vp\d\w*|libvpx\S*|"
     r"av1|lib(?:dav1d|aom|gav1)\S*|theora|rv\d+|m?jpeg\w*|dvvideo|prores\w*|dnxhd|svq\d|indeo\d|"
@@ -363,11 +365,17 @@ def _complaint(ended: FfmpegExit) -> str | None:
     return None
 
 
-def damaged(location: str, line: str, others: int = 0) -> SourceDamaged:
+def damaged(location: str, line: str, others: int = 0) -> SourceDamaged | SourceUnreadable:
     """Return the error of a source of which ffmpeg reported this line, and so many others.
 
     The sentence says what cannot be read: ffmpeg's words alone mean nothing to most people.
     """
+    if _UNREAD.search(line):
+        return SourceUnreadable(
+            f"{display_name(location)} is compressed in a way that this ffmpeg cannot read (ffmpeg: "
+            f"{_plain(line)}).",
+            remedy="Set HEVCQ_FFMPEG and HEVCQ_FFPROBE to an ffmpeg that was built with zlib.",
+        )
     speaker = _COMPONENT.match(line)
     name = component(speaker["name"]) if speaker is not None else ""
     what = next((words for known, words in _PARTS if known.fullmatch(name)), _UNTOLD)
