@@ -73,9 +73,10 @@ class DeinterlaceRate(StrEnum):
 
 
 class AudioPolicy(StrEnum):
-    """Copy audio where the container allows it and encode it otherwise, or always encode it."""
+    """Copy audio the container holds, copy only what every browser plays, or encode it always."""
 
     COPY = "copy"
+    PLAYABLE = "playable"
     ENCODE = "encode"
 
 
@@ -178,7 +179,11 @@ class Video(Frozen):
 class Audio(Frozen):
     """How audio is carried."""
 
-    policy: AudioPolicy = Field(default=AudioPolicy.COPY, description="copy, or encode always")
+    policy: AudioPolicy = Field(
+        default=AudioPolicy.COPY,
+        description="copy what the container holds, copy what every browser plays (playable: AAC and "
+        "MP3), or encode always; what is not copied is encoded",
+    )
     codec: str = Field(
         default="aac",
         pattern=r"^(aac|libopus|flac|libvorbis|libmp3lame)$",

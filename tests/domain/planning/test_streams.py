@@ -74,6 +74,14 @@ def test_audio_is_copied_where_the_container_holds_it(codec, form, action) -> No
         assert codec in made.notice
 
 
+@pytest.mark.parametrize(
+    ("codec", "action"),
+    [("aac", Action.COPY), ("mp3", Action.COPY), ("ac3", Action.CONVERT), ("mp2", Action.CONVERT)],
+)
+def test_a_720p_has_only_sound_that_every_browser_plays(codec, action) -> None:
+    assert second(media(video(), audio(codec)), profile("720p")).action is action
+
+
 def test_pcm_stays_in_a_camera_mov() -> None:
     found = media(video(), audio("pcm_s16le"), tags={"major_brand": "qt  "})
 

@@ -29,6 +29,8 @@ MOST_CHANNELS = 8
 """Most channels that ffmpeg's AAC and Opus encoders accept in a layout known to every player."""
 FEWER_CHANNELS = {"libmp3lame": 2}
 """Most channels of the encoders that take fewer; ffmpeg would mix the others in silently."""
+PLAYABLE_AUDIO = frozenset({"aac", "mp3"})
+"""Codecs in MP4 that every browser plays: Chromium is silent where the sound is AC-3, E-AC-3 or MP2."""
 _USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """Layouts that ffmpeg assumes for unnamed channels, by their number (libavutil's defaults)."""
 _UNREAD_AUDIO = {"sawp": "AMR-WB+ (sawp)", "sevc": "EVRC (sevc)", "ac-4": "Dolby AC-4 (ac-4)"}
@@ -113,7 +115,8 @@ def _not_probed(profile: Profile, info: MediaInfo, stream: Stream) -> Decision |
 
 def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     held = stream.codec in containers.AUDIO[muxer]
-    if held and profile.audio.policy is AudioPolicy.COPY:
+    policy, playable = profile.audio.policy, stream.codec in PLAYABLE_AUDIO
+    if held and (policy is AudioPolicy.COPY or (policy is AudioPolicy.PLAYABLE and playable)):
         if muxer == containers.MATROSKA and _named_by_file(stream):
             return _unnamed(profile, stream)
         return _copy(stream)
