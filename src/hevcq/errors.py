@@ -26,7 +26,8 @@ HevcqError
 │   ├── DiskFull
 │   ├── Conflict
 │   └── Unavailable
-│       └── AccessDenied
+│       ├── AccessDenied
+│       └── SourceAway
 ├── WorkerUnfit                 this worker cannot do any job (no ffmpeg, no encoder)
 ├── Interruption                neither failure nor poison: the work goes back as it was
 │   ├── Stopped
@@ -202,6 +203,10 @@ class Unavailable(TransientError):
 
 class AccessDenied(Unavailable):
     """A service refused a request: the account or role lacks a right for it."""
+
+
+class SourceAway(Unavailable):
+    """What holds the source is away as a whole: the disk of a library, or a store in an outage."""
 
 
 class WorkerUnfit(HevcqError):

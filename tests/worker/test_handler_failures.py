@@ -162,6 +162,21 @@ def test_a_store_that_does_not_answer_leaves_a_failure_what_it_was(farm, monkeyp
     assert farm.record(source).reason == "A slice is missing."
 
 
+def test_an_outage_of_the_store_is_charged_to_no_job(farm, monkeypatch):
+    source = farm.submit()
+    with monkeypatch.context() as outage:
+        outage.setattr(farm.store, "check", Mock(side_effect=Unavailable("Slow down (503).")))
+        for _ in range(3 * farm.profile.queue.max_receives):
+            handled = farm.handle()
+            if handled is not None:
+                assert isinstance(handled.verdict, Release)
+                farm.clock.advance(handled.verdict.delay_s)
+
+    record = farm.record(source)
+    assert (record.state, record.failures, farm.letters()) == (JobState.QUEUED, 0, [])
+    assert farm.until_settled(source).state is JobState.DONE
+
+
 def test_a_source_that_is_gone_is_buried(farm):
     source = farm.submit()
     farm.store.remove_source(source)

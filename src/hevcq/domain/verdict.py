@@ -22,6 +22,7 @@ from hevcq.errors import (
     NeedsReview,
     OutOfMemory,
     PermanentError,
+    SourceAway,
     SourceChanged,
     SourceDamaged,
     SourceGone,
@@ -32,6 +33,9 @@ from hevcq.errors import (
     VerificationFailed,
     WorkerUnfit,
 )
+
+MAX_AWAY_S = 300.0
+"""Seconds after which work goes on at the latest once what holds its source is back."""
 
 
 class FailureClass(StrEnum):
@@ -157,7 +161,7 @@ def handling(error: BaseException) -> Handling:
     """Return the handling of `error`; unknown exceptions are retried until the failures are used up."""
     if isinstance(error, (LeaseLost, StaleFence)):
         return Handling.HANDS_OFF
-    if isinstance(error, (Interruption, WorkerUnfit, DiskFull, StorageError)):
+    if isinstance(error, (Interruption, WorkerUnfit, DiskFull, StorageError, SourceAway)):
         return Handling.GIVE_BACK
     if isinstance(error, (PermanentError, BadKey)):
         return Handling.NEVER_AGAIN
@@ -170,9 +174,9 @@ def verdict(
     """Decide the verdict on a delivery whose work ended in `error`.
 
     `failures` counts earlier failures of this job; `jitter` is a random number in [0, 1) that
-    spreads the back-off over the upper half of its interval. A full disk or an unhealthy worker
-    returns the task uncounted, because the job is not the cause; a disk that stays full backs off
-    by `attempt`, the receives of this message, to stay below the queue's max_receives.
+    spreads the back-off over the upper half of its interval. A full disk, an absent one or an
+    unhealthy worker returns the task uncounted, because the job is not the cause; a disk that stays
+    full backs off by `attempt`, the receives of this message, to stay below the queue's max_receives.
     """
     reason, failure_class = sentence(error), classify(error)
     tail = tuple(error.tail) if isinstance(error, EncoderFailed) else ()
@@ -181,8 +185,10 @@ def verdict(
         case Handling.HANDS_OFF:
             return Abandon(reason=reason)
         case Handling.GIVE_BACK:
-            waits = isinstance(error, (DiskFull, StorageError))
+            waits = isinstance(error, (DiskFull, StorageError, SourceAway))
             delay = backoff(max(0, attempt - 1), limits, jitter) if waits else 0.0
+            if isinstance(error, SourceAway):
+                delay = min(delay, MAX_AWAY_S)
             return Release(reason=reason, delay_s=delay)
         case Handling.NEVER_AGAIN:
             return Bury(reason=reason, failure_class=failure_class, tail=tail)

@@ -16,6 +16,7 @@ from hevcq.backends.embedded.store import files
 from hevcq.errors import (
     DiskFull,
     LibraryError,
+    SourceAway,
     SourceGone,
     SourceUnreadable,
     Stopped,
@@ -23,6 +24,7 @@ from hevcq.errors import (
     Unavailable,
     UsageError,
 )
+from hevcq.ports.catalog import Fingerprint, Mode, Placement
 from hevcq.ports.store import Publication
 from hevcq.util import file_io
 
@@ -239,6 +241,29 @@ def test_a_linked_source_is_followed_to_its_new_path_and_to_no_other_file(
     store.check(source)
     with store.fetch(source, tmp_path, moved=nothing, stop=STOP) as given:
         assert given.path == moved
+
+
+def test_a_file_is_away_with_its_whole_library_and_gone_alone(opener, tmp_path) -> None:
+    opened = opener()
+    store = opened.backend.store
+    library = tmp_path / "library"
+    library.mkdir()
+    path = library / "a.mp4"
+    path.write_bytes(b"clip")
+    (library / "b.mp4").write_bytes(b"clip")
+    source = store.accept(path, "TODO/all/a.mp4", moved=nothing, stop=STOP)
+    mark = Fingerprint(4, 1, 2, 3)
+    placed = Placement("j", library, path, mark, "hevc", Mode.BESIDE, library / "a.hevc.mp4", 30.0)
+    opened.catalog.record_placements([placed])
+
+    library.rename(tmp_path / "unplugged")
+    with pytest.raises(SourceAway, match="library is not there"):
+        store.check(source)
+    (tmp_path / "unplugged").rename(library)
+    store.check(source)
+    path.unlink()
+    with pytest.raises(SourceGone):
+        store.check(source)
 
 
 def test_an_object_whose_bytes_a_backup_did_not_restore_is_gone_and_named(

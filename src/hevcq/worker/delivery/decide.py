@@ -21,6 +21,7 @@ from hevcq.errors import (
     EncoderFailed,
     HevcqError,
     Paused,
+    SourceAway,
     StorageError,
     WorkerUnfit,
 )
@@ -62,8 +63,8 @@ def decide(
     )
     # With too few receives to spare, the queue would give the job up before max_failures is reached.
     spare = has_receives_to_spare(delivery, profile)
-    if isinstance(cause, Paused) and not spare:
-        # A job that is stopped at the end of every night must not run out of receives by that.
+    if isinstance(cause, (Paused, SourceAway)) and not spare:
+        # A job that is stopped every night, or waits for a disk, must not run out of receives by that.
         decided = Release(reason=str(cause), afresh=True)
     if doubtful and spare and isinstance(decided, (RetryIn, Bury)):
         # The delay keeps this worker from being the first to receive the job again.

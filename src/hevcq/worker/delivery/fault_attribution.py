@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury, FailureClass, Handling, handling
-from hevcq.errors import HevcqError, SourceChanged, SourceGone
+from hevcq.errors import HevcqError, SourceAway, SourceChanged, SourceGone, Unavailable
 from hevcq.ports.ledger import Granted
 from hevcq.util.log import get_logger
 
@@ -74,20 +74,23 @@ class CircuitBreaker:
 
 
 def blame_source(check: Callable[[], None], error: Exception) -> Exception:
-    """Return SourceGone or SourceChanged instead of an `error` that the source may have caused.
+    """Return what became of the source instead of an `error` that it may have caused.
 
-    `check` examines the source in its store and raises if it changed or is gone. A file that is
-    overwritten or removed while it is read seems damaged or fails a gate; its owner must not get
-    such a report about an intact video.
+    `check` examines the source in its store and raises if it changed, is gone, or is away with all
+    that lies beside it. A file that is overwritten or removed while it is read seems damaged or fails
+    a gate; its owner must not get such a report about an intact video. A store that did not answer and
+    still does not is in an outage, which no job is charged for.
     """
     if handling(error) not in SOURCE_SUSPECT:
         return error
     try:
         check()
-    except (SourceGone, SourceChanged) as became:
+    except (SourceGone, SourceChanged, SourceAway) as became:
         became.__cause__ = error
         return became
     except HevcqError as unknown:
+        if type(error) is type(unknown) is Unavailable:
+            return SourceAway(str(unknown))
         get_logger().info("source_not_asked", reason=str(unknown))
     return error
 

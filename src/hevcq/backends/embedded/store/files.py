@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.errors import file_errors, source_error
+from hevcq.backends.embedded.errors import MISSING, file_errors, source_error
 from hevcq.domain.job import Source, file_version
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key
 from hevcq.errors import (
     LibraryError,
     PermanentError,
+    SourceAway,
     SourceChanged,
     SourceGone,
     SourceUnreadable,
@@ -45,7 +46,8 @@ NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EIN
 LINK_SOURCE = """INSERT INTO source (source_id, path, size, mtime_ns, inode, device, accepted_at)
 VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id) DO UPDATE SET path = excluded.path,
 device = excluded.device, accepted_at = excluded.accepted_at"""
-FIND_SOURCE = "SELECT path FROM source WHERE source_id = ?"
+FIND_SOURCE = "SELECT path, device FROM source WHERE source_id = ?"
+FIND_ROOT = "SELECT root FROM placement WHERE source = ? ORDER BY seq DESC LIMIT 1"
 
 Moved = Callable[[int], None]
 
@@ -217,8 +219,9 @@ class Sources:
     def path(self, source: Source) -> Path:
         """Return the source's file after checking that it is still the same version.
 
-        Raises SourceGone, SourceChanged or SourceUnreadable. The device number is recorded but
-        not compared: it may change when the machine starts again.
+        Raises SourceGone, SourceAway if the whole folder that was ingested is not there,
+        SourceChanged or SourceUnreadable. The device number is recorded but not compared: it may
+        change when the machine starts again.
         """
         row = None
         if source.bucket == LIBRARY_BUCKET:
@@ -226,12 +229,33 @@ class Sources:
         if row is None:
             raise SourceGone(f"The source {source.key!r} is not known in this data folder.")
         path = Path(os.fsdecode(row[0]))
-        facts = _checked_facts(path)
+        try:
+            facts = _checked_facts(path)
+        except SourceGone as gone:
+            self._require_root(path, device=row[1])
+            raise gone from None
         if _version(facts) != source.version or facts.st_size != source.size:
             raise SourceChanged(
                 f"The source {printable(path)} was replaced or written to since it was queued."
             )
         return path
+
+    def _require_root(self, path: Path, device: int) -> None:
+        """Raise SourceAway if the ingested folder of a missing file is missing, or an empty mount point."""
+        row = self._database.row(FIND_ROOT, (os.fsencode(path),))
+        if row is None:
+            return
+        root = Path(os.fsdecode(row[0]))
+        try:
+            if root.stat().st_dev == device or any(root.iterdir()):
+                return
+        except OSError as error:
+            if error.errno not in MISSING:
+                return
+        raise SourceAway(
+            f"The folder {printable(root)} is not there.",
+            remedy="Mount its disk: the work goes on.",
+        )
 
 
 def _version(facts: os.stat_result) -> str:
