@@ -43,7 +43,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/libraries/shown.py": "shared by page and API",
-    "src/hevcq/usecases/placement/lived_time.py": "one decision: how long an original was kept",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/library/pace.py": "one of each: a rate",
     "src/hevcq/web/api/openapi.py": "one decision: how the API is described",

@@ -74,6 +74,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> Non
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
+@pytest.fixture(autouse=True)
+def _no_catalog_stays_open() -> Iterator[None]:
+    yield
+    from support.catalog import close_catalogs
+
+    close_catalogs()
+
+
 @pytest.fixture(scope="module")
 def _webdav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDav]:
     from support.webdav import serving

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.database_file import VERSION
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import status_table as status_text
 from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.library.filesystem import fingerprint_of
+from hevcq.sqlite.database_file import VERSION
 from hevcq.util.processes import Processes
 from support.media_facts import SHIPPED, media, video
 

@@ -16,7 +16,6 @@ from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
 from hevcq.domain.videos.record import Video as UploadedVideo
 from hevcq.ports.backend import Backend, Ledger
-from hevcq.ports.catalog import Catalog
 from hevcq.ports.queue import Queue
 from hevcq.ports.store import Input
 from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
@@ -55,7 +54,6 @@ class World:
 
     clock: ManualClock
     backend: Backend
-    catalog: Catalog | None = None
     videos: VideoRecords | None = None
     files: VideoFiles | None = None
     accounts: Accounts | None = None
@@ -98,16 +96,12 @@ class World:
 
 def open_memory(folder: Path) -> World:
     from support.fakes.backend import memory_backend
-    from support.fakes.catalog import MemoryCatalog
-    from support.fakes.videos import MemoryVideoRecords
 
     clock = ManualClock()
     backend = memory_backend(clock, PROFILES)
     return World(
         clock=clock,
         backend=backend,
-        catalog=MemoryCatalog(clock),
-        videos=MemoryVideoRecords(clock),
         can=frozenset({SIGNALS, LATE}),
         put_body=lambda queue, body: backend.queues[queue].send_body(body),
         close=backend.close,
@@ -116,11 +110,11 @@ def open_memory(folder: Path) -> World:
 
 
 def open_embedded(folder: Path) -> World:
-    from hevcq.backends.embedded.database import DATABASE, Database
     from hevcq.backends.embedded.factory import open_embedded
     from hevcq.backends.embedded.jobs.tables import Outgoing, insert_job, send
     from hevcq.backends.embedded.videos.files import FolderVideoFiles
     from hevcq.backends.embedded.videos.records import SqliteAccounts
+    from hevcq.sqlite.database import DATABASE, Database
 
     clock = ManualClock()
     opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, clock)
@@ -146,7 +140,6 @@ def open_embedded(folder: Path) -> World:
     return World(
         clock=clock,
         backend=opened.backend,
-        catalog=opened.catalog,
         videos=opened.videos,
         files=files,
         accounts=SqliteAccounts(opened.database),
@@ -217,8 +210,6 @@ BACKENDS = [
     pytest.param("embedded"),
     pytest.param("aws", marks=pytest.mark.aws),
 ]
-LOCAL = [pytest.param("memory"), pytest.param("embedded")]
-"""Where the catalog is: it is local in every way of running."""
 
 
 def source(name: object = 1, *, version: str = "v1", size: int = 1000) -> Source:

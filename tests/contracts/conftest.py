@@ -5,16 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from contracts.backends import BACKENDS, LOCAL, OPENERS, World
+from contracts.backends import BACKENDS, OPENERS, World
 
 
 @pytest.fixture(params=BACKENDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    yield from _opened(request.param, tmp_path)
-
-
-@pytest.fixture(params=LOCAL)
-def local(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     yield from _opened(request.param, tmp_path)
 
 

@@ -3,10 +3,10 @@
 import pytest
 
 from contracts.backends import World, source
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.domain.job import RenditionRef
 from hevcq.domain.verdict import FailureClass
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.history.gather import LedgerGather
 
 MADE = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key="c")
@@ -18,7 +18,7 @@ def test_each_end_of_a_job_is_found_in_the_ledger_once(
     ledger = world.ledger
     database = Database(world.folder / "history.db")
     request.addfinalizer(database.close)
-    log = SqliteEventLog(database, world.clock)
+    log = EventLog(database, world.clock)
     gather = LedgerGather(log, ledger, world.clock)
     for name in "abc":
         ledger.register(source(name), ["hevc"])

@@ -37,9 +37,9 @@ def video(number: int = 1, **facts: Any) -> Video:
 
 
 @pytest.fixture
-def records(world: World) -> VideoRecords:
-    assert world.videos is not None
-    return world.videos
+def records(served: World) -> VideoRecords:
+    assert served.videos is not None
+    return served.videos
 
 
 def test_a_record_comes_back_as_it_was_written(records: VideoRecords) -> None:
@@ -224,8 +224,8 @@ def test_what_is_due_is_found_by_time(records: VideoRecords) -> None:
     assert due(101) == [2, 3, 1]
 
 
-def test_a_request_sent_again_finds_its_first_video(records: VideoRecords, world: World) -> None:
-    until = world.clock.now() + 60
+def test_a_request_sent_again_finds_its_first_video(records: VideoRecords, served: World) -> None:
+    until = served.clock.now() + 60
     one, two = Reservation("A", "d1"), Reservation("B", "d2")
     assert records.reserve("ann key", one, expires_at=until) == one
     assert records.reserve("ann key", two, expires_at=until) == one

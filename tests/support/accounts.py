@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.videos.records import SqliteAccounts
+from hevcq.sqlite.database import DATABASE, Database
 
 
 @contextmanager

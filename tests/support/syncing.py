@@ -5,10 +5,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hevcq.backends.embedded.catalog import SqliteSyncJournal
-from hevcq.backends.embedded.database import Database
 from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav.client import Account, WebDavRemote
+from hevcq.sqlite.catalog import SyncJournal
+from hevcq.sqlite.database import Database
 from hevcq.usecases.sync.move import SyncJob, SyncPorts
 from hevcq.usecases.sync.session import Fate, Session, Synced
 from support.clips import ManualClock
@@ -44,7 +44,7 @@ class Machine:
         ):
             ports = SyncPorts(
                 remote,
-                SqliteSyncJournal(database),
+                SyncJournal(database),
                 self.clock,
                 FileSystem(self.stop),
                 self.stop,

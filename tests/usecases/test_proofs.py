@@ -18,8 +18,8 @@ from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.scan import inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from support.catalog import new_catalog
 from support.fakes.backend import HEVC, memory_backend
-from support.fakes.catalog import MemoryCatalog
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import encode_plan, video
 
@@ -54,7 +54,7 @@ def lost(bench: Bench) -> None:
 
 def forget(bench: Bench) -> None:
     """The catalog is gone, or is another machine's; the ledger is not."""
-    bench.catalog = MemoryCatalog(bench.clock)
+    bench.catalog = new_catalog(bench.clock)
     bench.wire()
 
 
@@ -220,7 +220,7 @@ def test_a_file_written_to_while_it_is_hashed_is_not_remembered(
         return found
 
     monkeypatch.setattr(FileSystem, "digest", slow)
-    bench.catalog._hashes.clear()
+    bench.catalog.database.change("DELETE FROM hashed_file")
 
     bench.proofs.digest(target)
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from hevcq.backends.embedded.catalog import SqliteHealthRecords
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.catalog import Checked, Depth, Health, Spot
 from hevcq.ports.event_log import Happened
 from hevcq.settings.libraries import Library
+from hevcq.sqlite.catalog import HealthRecords
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.libraries.feed import Feed, listed
 from hevcq.usecases.operations.savings import savings
@@ -222,7 +222,7 @@ def test_it_lists_damaged_videos_with_what_is_wrong(operator, farm, tmp_path):
     file.write_bytes(b"x")
     spots, mark = (Spot(2.0, 7, "torn"),), fingerprint_of(file.stat())
     bad = Checked(file, mark, "", Depth.DEMUX, Health.DAMAGED, "It is torn.", 9.0, spots)
-    SqliteHealthRecords(farm.app.records).record(bad)
+    HealthRecords(farm.app.records).record(bad)
 
     html = operator.get("/board/libraries").text
 

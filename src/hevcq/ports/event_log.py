@@ -8,7 +8,7 @@ who is notified, over the network.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,69 +113,6 @@ class DaySum:
             self.after + other.after,
             self.cpu_s + other.cpu_s,
         )
-
-
-class EventLog(ABC):
-    """Keep events in order until all readers had them, and daily sums for good.
-
-    Every method may raise StorageError.
-    """
-
-    @abstractmethod
-    def add(self, happened: Happened, *, unless_within_s: float = 0.0) -> bool:
-        """Append an event of the machine, durably.
-
-        Does nothing and returns False if one of the same name and source was added within
-        `unless_within_s` seconds before.
-        """
-
-    @abstractmethod
-    def add_missing(self, events: Sequence[Happened]) -> int:
-        """Append events of jobs in one transaction, those that are not there yet; return how many.
-
-        An event is there if one has its name, job and time.
-        """
-
-    @abstractmethod
-    def after(self, seq: int, limit: int) -> list[Happened]:
-        """Return at most `limit` events after `seq`, in order."""
-
-    @abstractmethod
-    def latest(self, name: str, limit: int, before: int = 0) -> list[Happened]:
-        """Return the last events of the machine of this name about nobody, newest first.
-
-        With `before`, the `seq` of one of them, those that are older than it.
-        """
-
-    @abstractmethod
-    def reader(self, name: str, *, from_start: bool = False) -> Reader:
-        """Return a reader; a new one begins after the last event, or with the first."""
-
-    @abstractmethod
-    def begin(self, name: str, for_s: float) -> Reader | None:
-        """Let this process alone work for a reader for `for_s` seconds; None if another does."""
-
-    @abstractmethod
-    def end(self, reader: Reader) -> None:
-        """Store how far a reader is, durably, and let others work for it."""
-
-    @abstractmethod
-    def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
-        """Add to the daily sums and move the reader to its `seq`, in one transaction.
-
-        Returns False, and adds nothing, if the reader is there already.
-        """
-
-    @abstractmethod
-    def sums(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
-        """Return the daily sums of these days, in order."""
-
-    @abstractmethod
-    def forget(self, kept_s: float) -> int:
-        """Delete the events older than `kept_s` seconds that the statistics have; return how many.
-
-        The ends of ingests (INGEST_ENDED) are kept for good.
-        """
 
 
 RETRIES_S = (60.0, 3600.0)

@@ -7,7 +7,7 @@ names that are not UTF-8 are lone surrogates, as in the paths of `os`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -135,31 +135,3 @@ class Arrival:
     size: int
     target: Path
     landed: bool = False
-
-
-class SyncJournal(ABC):
-    """Remember, for each account, what is being moved and which bytes ever arrived. Durable."""
-
-    @abstractmethod
-    def entries(self, account: str) -> Mapping[str, SyncEntry]:
-        """Return the entries of an account by path."""
-
-    @abstractmethod
-    def record(self, account: str, entries: Iterable[SyncEntry]) -> None:
-        """Insert or overwrite entries by path, in one transaction."""
-
-    @abstractmethod
-    def expect(self, account: str, arrival: Arrival) -> None:
-        """Record where these bytes are about to land. What has landed is never overwritten."""
-
-    @abstractmethod
-    def land(self, account: str, entry: SyncEntry) -> None:
-        """Record that an entry landed, and its bytes as landed, in one transaction."""
-
-    @abstractmethod
-    def forget(self, account: str, paths: Iterable[str]) -> None:
-        """Remove entries; the memory of arrived bytes stays."""
-
-    @abstractmethod
-    def arrival(self, account: str, sha256: str) -> Arrival | None:
-        """Return where these bytes of this account came to, or None."""

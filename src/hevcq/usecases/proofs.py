@@ -21,9 +21,10 @@ from hevcq.errors import Interruption, PermanentError, UsageError
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
 from hevcq.library.names import shown_path
-from hevcq.ports.catalog import Catalog, HashedFile, Placement, PlacementState
+from hevcq.ports.catalog import HashedFile, Placement, PlacementState
 from hevcq.ports.encoder import Encoder, SpareFolder
 from hevcq.ports.ledger import JobLedger
+from hevcq.sqlite.catalog import Catalog
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable

@@ -17,15 +17,14 @@ from hevcq.util.host import Capacity, capacity
 
 if TYPE_CHECKING:
     from hevcq.backends.aws.clients import Clients
-    from hevcq.backends.embedded.catalog import SqliteCatalog
-    from hevcq.backends.embedded.database import Database
     from hevcq.backends.embedded.factory import EmbeddedBackend
     from hevcq.domain.pause import Hours
     from hevcq.domain.profile import Profile
     from hevcq.ports.backend import Backend
-    from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
+    from hevcq.sqlite.catalog import Catalog
+    from hevcq.sqlite.database import Database
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.usecases.operations.status import Here
     from hevcq.util.processes import Processes
@@ -101,7 +100,7 @@ class App:
 
     @cached_property
     def _own_processes(self) -> Processes:
-        from hevcq.backends.embedded.errors import file_errors
+        from hevcq.sqlite.errors import file_errors
         from hevcq.util.processes import FOLDER, Processes
 
         with file_errors("written", self.settings.data_dir):
@@ -191,7 +190,7 @@ class App:
         return make_clients(self.settings.aws)
 
     @cached_property
-    def _own_catalog(self) -> SqliteCatalog:
+    def _own_catalog(self) -> Catalog:
         from hevcq.backends.embedded.factory import open_catalog
 
         return open_catalog(self.settings.data_dir / "catalog.db", self.clock, self._notice)
@@ -309,7 +308,7 @@ def open_app(
 
 
 def _log_notice(words: str) -> None:
-    from hevcq.backends.embedded.errors import log_notice
+    from hevcq.sqlite.errors import log_notice
 
     log_notice(words)
 

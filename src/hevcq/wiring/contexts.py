@@ -52,10 +52,10 @@ def doctor_context(app: App) -> DoctorContext:
 
 def health_ports(app: App, stop: threading.Event) -> HealthPorts:
     """Return the ports of a check, with its records in the database of the data folder."""
-    from hevcq.backends.embedded.catalog import SqliteHealthRecords
+    from hevcq.sqlite.catalog import HealthRecords
     from hevcq.usecases.health.check import HealthPorts
 
-    records = SqliteHealthRecords(app.records)
+    records = HealthRecords(app.records)
     return HealthPorts(app.encoder, records, app.clock, stop, app.scratch)
 
 

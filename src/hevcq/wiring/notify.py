@@ -22,8 +22,9 @@ from hevcq.util.text import printable, reason_of
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from hevcq.ports.event_log import EventLog, Happened, Receiver
+    from hevcq.ports.event_log import Happened, Receiver
     from hevcq.settings.model import Settings
+    from hevcq.sqlite.event_log import EventLog
     from hevcq.usecases.history.gather import LedgerGather
     from hevcq.usecases.history.roll_up import RollUp
     from hevcq.wiring.app import App
@@ -39,12 +40,12 @@ MAX_WAITING = 1000
 
 def event_log(app: App) -> EventLog:
     """Return the event log of this machine, in the database of its catalog."""
-    from hevcq.backends.embedded.catalog import SqliteCatalog
-    from hevcq.backends.embedded.event_log import SqliteEventLog
+    from hevcq.sqlite.catalog import Catalog
+    from hevcq.sqlite.event_log import EventLog
 
     catalog = app.catalog
-    assert isinstance(catalog, SqliteCatalog)
-    return SqliteEventLog(catalog.database, app.clock)
+    assert isinstance(catalog, Catalog)
+    return EventLog(catalog.database, app.clock)
 
 
 def roll_up(app: App, log: EventLog) -> RollUp:

@@ -58,12 +58,12 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Open
 
     Raises ConfigError, StorageError, or Unavailable if another process has it open.
     """
-    from hevcq.backends.embedded.catalog import SqliteSyncJournal
     from hevcq.library.filesystem import FileSystem
+    from hevcq.sqlite.catalog import SyncJournal
     from hevcq.usecases.sync.move import SyncJob, SyncPorts
 
     settings = app.settings
-    journal = SqliteSyncJournal(app.records)
+    journal = SyncJournal(app.records)
     with _alone(settings.data_dir, sync.name):
         remote = open_remote(sync)
         try:

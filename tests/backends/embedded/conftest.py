@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from backends.embedded.notes import open_with_notes
-from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.ports.store import Store
 from hevcq.settings.model import Settings
+from hevcq.sqlite.database import Database
 from support.clips import ManualClock
 
 TESTS = Path(__file__).resolve().parents[2]

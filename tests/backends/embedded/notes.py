@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hevcq.backends.embedded.database import Database
+from hevcq.sqlite.database import Database
 
 ADD = "INSERT INTO note VALUES (?)"
 

@@ -5,15 +5,12 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from backends.embedded.notes import ADD, open_with_notes
 from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S, source, task
-from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.backends.embedded.jobs.tables import Outgoing, send
 from hevcq.domain.job import JobState, Phase, Progress
@@ -21,6 +18,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted, Held
 from hevcq.ports.queue import Delivery, Selection
 from hevcq.settings.model import Settings
+from hevcq.sqlite.database import DATABASE, Database
 from hevcq.util.clock import SystemClock
 from hevcq.util.processes import Processes
 from support.clips import ManualClock
@@ -58,17 +56,6 @@ def test_a_fetch_is_never_shown_as_progress_because_sources_are_linked(opener, c
 
     found = ledger.get(job.job_id)
     assert (found.state, found.progress) == (JobState.RUNNING, None)
-
-
-def test_to_remember_nothing_waits_for_no_other_writer(opener, folder) -> None:
-    opened = opener()
-    with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        opened.catalog.cache([])
-        opened.catalog.record_placements([])
-        other.execute("ROLLBACK")
-
-    assert opened.catalog.cached([]) == {}
 
 
 def test_a_lock_file_that_was_swept_between_making_and_locking_it_is_made_again(
@@ -279,13 +266,6 @@ def test_a_waiting_process_hears_of_another_s_send_within_a_poll_step(real, othe
     assert time.time() - delivery.sent_at < 1.5
 
 
-def test_jobs_of_another_process_are_seen(real, other) -> None:
-    maker = other('backend.ledger.register(source(), ["hevc"]); hang()')
-    assert maker.line() == "ready"
-
-    assert real.backend.ledger.counts() == {("hevc", JobState.QUEUED): 1}
-
-
 def test_two_processes_that_make_the_folder_at_once_both_work(folder, other) -> None:
     starters = [other("queue.send([task(1)]); tell(queue.depth().dead); hang()") for _ in range(3)]
 
@@ -329,17 +309,3 @@ def test_a_dead_owner_is_freed_before_it_is_forgotten(folder: Path, clock: Manua
 
     assert freed == [gone.owner]
     presence.close()
-
-
-def test_an_expired_visibility_needs_no_death(
-    opener: Callable[..., EmbeddedBackend], clock
-) -> None:
-    first, second = opener(), opener()
-    first.backend.queues["hevc"].send([task()])
-    (held,) = take(first)
-    clock.advance(61)
-
-    (again,) = take(second)
-
-    assert again.attempt == 2
-    assert first.backend.queues["hevc"].ack(held) is False

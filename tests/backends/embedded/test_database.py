@@ -11,10 +11,6 @@ from types import SimpleNamespace
 import pytest
 
 from backends.embedded.notes import ADD, notes, open_with_notes
-from hevcq.backends.embedded import database_file
-from hevcq.backends.embedded import errors as embedded_errors
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.errors import translated
 from hevcq.errors import (
     DatabaseBusy,
     DatabaseDamaged,
@@ -22,6 +18,10 @@ from hevcq.errors import (
     StorageError,
     UnknownSchema,
 )
+from hevcq.sqlite import database_file
+from hevcq.sqlite import errors as embedded_errors
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.errors import translated
 from hevcq.util import file_lock
 
 
@@ -188,7 +188,7 @@ def test_a_failed_write_on_a_full_disk_is_said_to_be_that(path: Path, monkeypatc
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
     for free, kind in ((0, DiskFull), (1 << 20, StorageError)):
         room = SimpleNamespace(f_bavail=free, f_frsize=1)
-        monkeypatch.setattr("hevcq.backends.embedded.errors.os.statvfs", lambda _p, room=room: room)
+        monkeypatch.setattr("hevcq.sqlite.errors.os.statvfs", lambda _p, room=room: room)
         assert type(translated(error, path)) is kind
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import PROFILES, source
-from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.backends.embedded.factory import open_embedded
 from hevcq.domain.job import RenditionRef, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.event_log import DayKey, DaySum
 from hevcq.settings.model import Settings
+from hevcq.sqlite.event_log import EventLog
 from support.clips import ManualClock
 
 RENDITION = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key="c")
@@ -33,8 +33,8 @@ def opened(tmp_path, clock):
 
 
 @pytest.fixture
-def log(opened, clock) -> SqliteEventLog:
-    return SqliteEventLog(opened.catalog.database, clock)
+def log(opened, clock) -> EventLog:
+    return EventLog(opened.catalog.database, clock)
 
 
 def claimed(opened, name: str):
@@ -50,7 +50,7 @@ def placement(name: str, state: PlacementState) -> Placement:
     )
 
 
-def names(log: SqliteEventLog) -> list[str]:
+def names(log: EventLog) -> list[str]:
     return [event.name for event in log.after(0, 100)]
 
 

@@ -69,7 +69,6 @@ def test_a_stop_in_the_middle_of_a_copy_leaves_nothing(tmp_path: Path, monkeypat
     monkeypatch.setattr(files, "link", lambda source, target: False)
     (tmp_path / "in").write_bytes(bytes(40 * 1024 * 1024))
     stop = threading.Event()
-    monkeypatch.setattr(files, "FICLONE", 0)
 
     with pytest.raises(Stopped):
         files.place_new(tmp_path / "in", tmp_path / "out", moved=lambda _: stop.set(), stop=stop)

@@ -75,16 +75,6 @@ def test_a_worker_that_dies_while_another_lives_counts_a_crash(sent, clock) -> N
     assert witness.delivery.attempt == 2
 
 
-def test_a_worker_that_came_and_died_between_two_looks_counts_a_crash(sent, clock) -> None:
-    witness = Run(sent)
-    dying = Run(sent)
-    dying.start()
-    dying.kill()
-    clock.advance(1)
-
-    assert witness.start().crashes == 1
-
-
 def test_two_that_end_together_are_an_interruption_whoever_starts_next(sent, clock) -> None:
     first, second = Run(sent), Run(sent)
     clock.advance(1)

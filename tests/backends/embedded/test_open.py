@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import PROFILES, source, task
-from hevcq.backends.embedded import catalog as catalog_module
-from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.factory import free_owner, holds, open_catalog, open_embedded
-from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, job_id
+from hevcq.domain.job import Phase, Progress, job_id
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import DatabaseDamaged, StaleFence, StorageError
+from hevcq.errors import DatabaseDamaged, StorageError
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
 from hevcq.settings.model import Settings
+from hevcq.sqlite import catalog as catalog_module
+from hevcq.sqlite.database import DATABASE, Database
 from hevcq.util.processes import Processes
 
 JOB = job_id(source(), "hevc")
@@ -33,13 +33,6 @@ def test_the_data_folder_is_for_its_owner_only(opener, folder: Path) -> None:
 
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / DATABASE).stat().st_mode & 0o777 == 0o600
-
-
-def test_closing_twice_is_harmless(opener) -> None:
-    opened = opener()
-
-    opened.close()
-    opened.close()
 
 
 def test_a_database_that_is_missing_beside_its_renditions_is_not_recreated(opener, folder) -> None:
@@ -60,20 +53,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, clock) -> None:
     with pytest.raises(Exception, match="cannot be created") as caught:
         open_embedded(Settings(data_dir=tmp_path / "file" / "data"), PROFILES, clock)
     assert "Traceback" not in str(caught.value)
-
-
-def test_what_was_recorded_is_there_after_opening_again(opener) -> None:
-    first = opener()
-    first.backend.task_publisher.publish(source(), ["hevc", "720p"], announced=False)
-    first.close()
-
-    again = opener()
-
-    assert again.backend.queues["720p"].depth().ready == 1
-    assert again.backend.ledger.counts() == {
-        ("hevc", JobState.QUEUED): 1,
-        ("720p", JobState.QUEUED): 1,
-    }
 
 
 def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -> None:
@@ -110,20 +89,6 @@ def test_progress_is_written_as_often_as_it_is_recorded(opener, clock) -> None:
     assert shown(Phase.ENCODE, 3) == 3
     assert shown(Phase.VERIFY, 4) == 4
     assert ledger.get(JOB).updated_at < clock.now(), "a listing is not reordered by progress"
-
-
-def test_nothing_of_a_finished_attempt_stays_in_memory(opener) -> None:
-    opened = opener()
-    ledger, fence = opened.backend.ledger, claim(opened)
-    ledger.progress(JOB, fence, Progress(phase=Phase.ENCODE))
-    rendition = RenditionRef(key="DONE/a", size=1, sha256="ab" * 32, certificate_key="c")
-
-    ledger.complete(JOB, fence, rendition, cpu_s=1.0)
-
-    assert ledger._last_phase == {}
-    with pytest.raises(StaleFence):
-        ledger.progress(JOB, fence, Progress(phase=Phase.ENCODE))
-    assert ledger._last_phase == {}
 
 
 def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock) -> None:

@@ -25,7 +25,7 @@ STEPS = 13
 PUBLISH = """
 import hashlib, os, signal
 from hevcq.backends.embedded.store import files
-from hevcq.backends.embedded.database import Database
+from hevcq.sqlite.database import Database
 from hevcq.ports.store import Publication
 from hevcq.util import file_io
 store, file = backend.store, Path(sys.argv[1]).parent / "encode"

@@ -124,13 +124,6 @@ def test_an_error_is_not_an_empty_queue(opener) -> None:
         take(opened.backend.queues["hevc"])
 
 
-def test_asking_for_nothing_gives_nothing(queue: Queue) -> None:
-    send(queue, "1")
-
-    assert take(queue, 0) == []
-    assert queue.depth().ready == 1
-
-
 def test_many_that_become_due_at_once_are_all_served(queue: Queue, clock) -> None:
     queue.send([task(number) for number in range(400)], delay_s=30)
     clock.advance(31)

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backends.embedded.notes import ADD, notes
-from hevcq.backends.embedded.database import Database, _Ticket
 from hevcq.errors import (
     StorageError,
 )
+from hevcq.sqlite.database import Database, _Ticket
 
 
 def test_work_that_raises_undoes_its_own_changes_only(database: Database) -> None:

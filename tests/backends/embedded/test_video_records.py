@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.videos.records import SqliteVideoRecords
 from hevcq.domain.videos.record import Upload, Video, VideoStatus, make_video_id
 from hevcq.ports.videos import Quota, VideoFilter, VideoUsage
+from hevcq.sqlite.database import Database
 from support.clips import ManualClock
 
 MANY = 10_000

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from chaos.sim.parts import MemPath
 from chaos.sim.sched import SimClock
-from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.factory import free_owner
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import PEEK, QueueConfig, SqliteQueue, SqliteTaskPublisher
 from hevcq.ports.queue import Selection
+from hevcq.sqlite.database import Database
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
 from support.fakes.store import MemoryStore

@@ -13,13 +13,13 @@ import pytest
 from ffmpeg.run.test_formats import ENCODER, Made, complaints, encoded
 from ffmpeg.run.test_http import Shelf
 from ffmpeg.verify.conftest import ffmpeg
-from hevcq.backends.embedded.catalog import SqliteHealthRecords
-from hevcq.backends.embedded.database import Database
 from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import MediaRefused, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.captions import CaptionedVideo, extracted_captions, found_captions
 from hevcq.ports.catalog import Health
+from hevcq.sqlite.catalog import HealthRecords
+from hevcq.sqlite.database import Database
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
 from hevcq.util.clock import SystemClock
@@ -198,7 +198,7 @@ def test_a_check_of_health_asks_for_no_text(digital, tmp_path):
     with closing(Database(tmp_path / "hevcq.db")) as database:
         ports = HealthPorts(
             ENCODER,
-            SqliteHealthRecords(database),
+            HealthRecords(database),
             SystemClock(),
             threading.Event(),
             lambda _: nullcontext(tmp_path),

@@ -15,8 +15,8 @@ from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path, undo
+from support.catalog import new_catalog
 from support.clips import ManualClock
-from support.fakes.catalog import MemoryCatalog
 from support.library import (
     DAY,
     ORIGINAL,
@@ -45,7 +45,7 @@ class House:
         self.root.mkdir()
         self.data = folder / "data"
         self.clock = ManualClock()
-        self.catalog = MemoryCatalog(self.clock)
+        self.catalog = new_catalog(self.clock)
         self.ports = QuickPorts(self.catalog, self.clock, self.data)
 
     def replace(self, name: str, target: str | None = None, **options):
@@ -74,7 +74,7 @@ class House:
         return list(undo(UndoRequest(paths=paths, **options), self.ports))
 
     def lose_the_catalog(self) -> None:
-        self.catalog = MemoryCatalog(self.clock)
+        self.catalog = new_catalog(self.clock)
         self.ports = dataclasses.replace(self.ports, catalog=self.catalog)
 
 

@@ -12,8 +12,8 @@ from hevcq.errors import SourceUnreadable, Stopped, Unavailable, UsageError, Wor
 from hevcq.library.place import certificate_of
 from hevcq.library.scanning.probe_files import Inspected, probe_files
 from hevcq.library.scanning.scan import LARGE, Filter, Found, Rejected, RejectionCause, find
+from support.catalog import new_catalog
 from support.clips import ManualClock
-from support.fakes.catalog import MemoryCatalog
 from support.library import RENDITION, certificate
 
 
@@ -274,7 +274,7 @@ def surveyed(root, catalog, inspector, threads=4, **options):
 def test_a_second_survey_of_ten_thousand_files_probes_nothing(tmp_path):
     for number in range(10_000):
         put(tmp_path, f"{number % 100}/{number}.mp4", content=b"x")
-    catalog, inspector = MemoryCatalog(ManualClock()), Inspector()
+    catalog, inspector = new_catalog(ManualClock()), Inspector()
 
     first = surveyed(tmp_path, catalog, inspector)
     assert len(first) == len(inspector.asked) == 10_000
@@ -289,7 +289,7 @@ def test_a_second_survey_of_ten_thousand_files_probes_nothing(tmp_path):
 def test_a_kill_during_a_scan_costs_a_few_seconds_of_probing_and_not_500_files(tmp_path):
     put(tmp_path, *(f"{number}.mp4" for number in range(8)))
     clock, inspector = ManualClock(), Inspector()
-    catalog = MemoryCatalog(clock)
+    catalog = new_catalog(clock)
 
     def slow(path: Path) -> MediaInfo:
         clock.advance(1.0)
@@ -305,7 +305,7 @@ def test_a_kill_during_a_scan_costs_a_few_seconds_of_probing_and_not_500_files(t
 
 def test_only_what_changed_is_probed_again(tmp_path):
     put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
-    catalog, inspector = MemoryCatalog(ManualClock()), Inspector()
+    catalog, inspector = new_catalog(ManualClock()), Inspector()
     surveyed(tmp_path, catalog, inspector)
     put(tmp_path, "b.mp4", content=b"other bytes")
     put(tmp_path, "d.mp4")
@@ -317,7 +317,7 @@ def test_only_what_changed_is_probed_again(tmp_path):
 
 def test_a_file_that_is_no_video_is_remembered_and_a_passing_failure_is_not(tmp_path):
     put(tmp_path, "text.mp4", "busy.mp4", "video.mp4")
-    catalog = MemoryCatalog(ManualClock())
+    catalog = new_catalog(ManualClock())
     inspector = Inspector(
         **{"text.mp4": SourceUnreadable("It is text."), "busy.mp4": Unavailable("Try again.")}
     )
@@ -333,7 +333,7 @@ def test_a_file_that_is_no_video_is_remembered_and_a_passing_failure_is_not(tmp_
 @pytest.mark.parametrize("end", [WorkerUnfit("No ffprobe."), Stopped()], ids=["unfit", "stopped"])
 def test_what_was_learnt_is_remembered_when_the_survey_is_ended(tmp_path, end):
     put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
-    catalog = MemoryCatalog(ManualClock())
+    catalog = new_catalog(ManualClock())
 
     with pytest.raises(type(end)):
         surveyed(tmp_path, catalog, Inspector(**{"c.mp4": end}), threads=1)
@@ -348,7 +348,7 @@ def test_what_was_learnt_is_remembered_when_the_survey_is_ended(tmp_path, end):
 )
 def test_a_file_that_changes_while_it_is_probed_is_left_and_not_remembered(tmp_path, what, why):
     put(tmp_path, "a.mp4", "b.mp4")
-    catalog = MemoryCatalog(ManualClock())
+    catalog = new_catalog(ManualClock())
 
     def inspect(path: Path) -> MediaInfo:
         if path.name == "a.mp4" and what == "grow":

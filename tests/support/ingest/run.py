@@ -27,9 +27,9 @@ from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.ingest.uploader import Uploader
 from hevcq.usecases.placement.collect import Collected, Collector
 from hevcq.usecases.proofs import Proofs
+from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, memory_backend
-from support.fakes.catalog import MemoryCatalog
 from support.fakes.encoder import FakeEncoder
 from support.ingest.values import encode_plan, media_info, video
 
@@ -47,7 +47,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.clock = ManualClock(auto=True)
         self.backend: Backend = memory_backend(self.clock)
-        self.catalog = MemoryCatalog(self.clock)
+        self.catalog = new_catalog(self.clock)
         self.encoder = FakeEncoder(info=media_info())
         self.events: list[IngestEvent] = []
         self.summary = IngestSummary()

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.catalog import SqliteHealthRecords
-from hevcq.backends.embedded.database import Database
 from hevcq.errors import (
     DiskFull,
     MediaRefused,
@@ -23,6 +21,8 @@ from hevcq.errors import (
     Unavailable,
 )
 from hevcq.ports.catalog import Checked, Health, Spot
+from hevcq.sqlite.catalog import HealthRecords
+from hevcq.sqlite.database import Database
 from hevcq.usecases.health.check import (
     CheckRequest,
     HealthCheck,
@@ -87,7 +87,7 @@ class Library:
         self.encoder.calls.clear()
         self.clock.advance(100)
         with closing(Database(self.folder / "hevcq.db")) as database:
-            records = SqliteHealthRecords(database)
+            records = HealthRecords(database)
             ports = HealthPorts(self.encoder, records, self.clock, self.stop, self.scratch)
             asked = CheckRequest((self.folder / "library",), **request)
             self.last = HealthCheck(ports, asked, on_file)
@@ -300,7 +300,7 @@ def test_what_was_found_wrong_is_listed_until_it_is_gone_or_another_file(library
     mended.write_bytes(b"sound again")
 
     with closing(Database(library.folder / "hevcq.db")) as database:
-        listed = unsound(SqliteHealthRecords(database))
+        listed = unsound(HealthRecords(database))
 
     assert listed == [checked[bad.name]]
     assert summary(list(checked.values())) == "4 files read: 1 sound, 3 damaged."

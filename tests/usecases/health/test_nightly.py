@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.catalog import SqliteHealthRecords
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.domain.schedule import Schedule
 from hevcq.settings.schedule import HealthSettings
+from hevcq.sqlite.catalog import HealthRecords
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.health.check import HealthPorts
 from hevcq.usecases.health.nightly import NIGHTS, PATIENCE_S, NightlyCheck, Nights, Surroundings
 from support.clips import ManualClock
@@ -33,9 +33,9 @@ class House:
         self.folder, self.encoder = folder / "library", Reading()
         self.clock, self.stop = ManualClock(NIGHT, auto=True), threading.Event()
         self.database = Database(folder / "hevcq.db")
-        self.log = SqliteEventLog(self.database, self.clock)
+        self.log = EventLog(self.database, self.clock)
         self.log.reader("me")
-        self.records = SqliteHealthRecords(self.database)
+        self.records = HealthRecords(self.database)
         self.said: list[str] = []
         self.held = ""
         self.busy = lambda: False

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.domain.job import JobState, RenditionRef, Source, job_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
 from hevcq.ports.event_log import Happened
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.history.gather import LedgerGather
 from hevcq.usecases.history.report import day_of, report, rows, since_of
 from hevcq.usecases.history.roll_up import RollUp
+from support.catalog import new_catalog
 from support.clips import ManualClock
-from support.fakes.catalog import MemoryCatalog
 from support.fakes.ledger import MemoryLedger
 
 NOON = 1_795_435_200.0  # 2026-11-23 12:00 UTC
@@ -34,13 +34,13 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def log(tmp_path, clock) -> Iterator[SqliteEventLog]:
+def log(tmp_path, clock) -> Iterator[EventLog]:
     with closing(Database(tmp_path / "hevcq.db")) as database:
-        yield SqliteEventLog(database, clock)
+        yield EventLog(database, clock)
 
 
 def roll_up(log, clock) -> RollUp:
-    return RollUp(log, MemoryCatalog(clock), lambda p: SHOWS if SHOWS in p.parents else None)
+    return RollUp(log, new_catalog(clock), lambda p: SHOWS if SHOWS in p.parents else None)
 
 
 def ended(log, at: float, name: str = "job.done", path: str = "/lib/shows/a.mp4", **how) -> None:
@@ -84,7 +84,7 @@ def test_encodes_failures_and_replacements_are_counted_where_they_belong(log, cl
 def test_the_codec_is_that_of_the_source_as_it_was_probed(log, clock):
     from support.media_facts import media, video
 
-    catalog = MemoryCatalog(clock)
+    catalog = new_catalog(clock)
     from hevcq.ports.catalog import Fingerprint
 
     path = Path("/lib/shows/a.mp4")
@@ -104,7 +104,7 @@ def test_a_fleets_job_has_the_codec_and_library_that_its_placement_tells(log, cl
     from hevcq.ports.catalog import Fingerprint, Mode, Placement
     from support.media_facts import media, video
 
-    catalog, path, still = MemoryCatalog(clock), SHOWS / "50%.mp4", Fingerprint(9, 2, 3, 4)
+    catalog, path, still = new_catalog(clock), SHOWS / "50%.mp4", Fingerprint(9, 2, 3, 4)
     catalog.cache([(path, still, media(video(codec="mpeg4")))])
     placed = Placement("j", SHOWS, path, still, "hevc", Mode.BESIDE, SHOWS / "50%.hevc.mp4", 30.0)
     catalog.record_placements([placed])

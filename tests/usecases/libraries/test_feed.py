@@ -21,8 +21,8 @@ from hevcq.usecases.libraries.feed import (
     hand_out,
     largest_saving_first,
 )
+from support.catalog import new_catalog
 from support.clips import ManualClock
-from support.fakes.catalog import MemoryCatalog
 from support.fakes.ledger import MemoryLedger
 
 
@@ -92,7 +92,7 @@ class Household:
 
     def __init__(self, **keys: object) -> None:
         self.clock = ManualClock(datetime(2026, 11, 23, 12).timestamp())  # noqa: DTZ001 - local noon
-        self.ledger, self.catalog = MemoryLedger(self.clock), MemoryCatalog(self.clock)
+        self.ledger, self.catalog = MemoryLedger(self.clock), new_catalog(self.clock)
         library = Library.model_validate({"name": "tv", "path": "/media/tv", **keys})
         self.budget = Budget(library, self.ledger, self.catalog, self.clock)
 

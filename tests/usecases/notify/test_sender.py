@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.notify.sender import Sender
 from hevcq.usecases.notify.words import message_of
 from support.clips import ManualClock
@@ -42,9 +42,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def log(tmp_path, clock) -> Iterator[SqliteEventLog]:
+def log(tmp_path, clock) -> Iterator[EventLog]:
     with closing(Database(tmp_path / "hevcq.db")) as database:
-        yield SqliteEventLog(database, clock)
+        yield EventLog(database, clock)
 
 
 def happen(log, clock, *reasons: str, name: str = "job.failed") -> None:

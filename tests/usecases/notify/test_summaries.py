@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.ports.catalog import Mode
 from hevcq.ports.event_log import Happened
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.notify.summaries import BUSY_S, READER, BatchWatch, expiring
 from hevcq.util.clock import EARLIEST
@@ -32,7 +32,7 @@ def test_a_batch_is_reported_once_when_nothing_is_open(
     bench = Bench(tmp_path)
     database = Database(tmp_path / "hevcq.db")
     request.addfinalizer(database.close)
-    log = SqliteEventLog(database, bench.clock)
+    log = EventLog(database, bench.clock)
     batch = BatchWatch(log, bench.backend.ledger, bench.clock)
     for name, before, after in ends:
         log.add(Happened(name, bench.clock.now(), source="x", before=before, after=after))

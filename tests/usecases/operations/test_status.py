@@ -8,9 +8,9 @@ import pytest
 
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.usecases.operations.status import Unqueued, jobs_of, unqueued
+from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, memory_backend
-from support.fakes.catalog import MemoryCatalog
 from support.fakes.encoder import INFO
 
 
@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def why(path: Path, facts: object, *profiles) -> list[Unqueued]:
-    catalog = MemoryCatalog(ManualClock())
+    catalog = new_catalog(ManualClock())
     if facts is not None:
         catalog.cache([(path, fingerprint_of(path.lstat()), facts)])
     return list(unqueued(catalog, profiles, path))
@@ -43,7 +43,7 @@ def test_a_job_that_two_names_find_is_listed_once_and_a_name_without_one_is_repo
     (job,) = backend.task_publisher.publish(source, ["hevc"], announced=False)
     names, unknown = [job.job_id, "TODO/all/", "TODO/no"], list[str]()
 
-    found = list(jobs_of(backend, MemoryCatalog(clock), names, unknown))
+    found = list(jobs_of(backend, new_catalog(clock), names, unknown))
 
     assert [each.job_id for each in found] == [job.job_id]
     assert unknown == ["TODO/no"]

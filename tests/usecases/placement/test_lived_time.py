@@ -13,7 +13,7 @@ from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.placement.lived_time import DAY_S, MAX_OFF_S, advanced
 from hevcq.usecases.placement.recover import recover
 from hevcq.util.clock import EARLIEST
-from support.fakes.catalog import MemoryCatalog
+from support.catalog import new_catalog
 from support.ingest.run import NEVER, Bench
 
 KEEP = 30.0
@@ -113,7 +113,7 @@ def test_a_machine_that_is_off_at_night_counts_its_nights(house: House) -> None:
 
 def test_an_original_that_this_data_folder_does_not_know_is_kept_from_now_on(house: House) -> None:
     house.clock.advance(40 * DAY_S)
-    house.bench.catalog = MemoryCatalog(house.clock)
+    house.bench.catalog = new_catalog(house.clock)
     house.bench.wire()
 
     assert "1 kept originals stay" in house.start()

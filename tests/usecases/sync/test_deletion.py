@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from hevcq.backends.embedded.catalog import SqliteSyncJournal
-from hevcq.backends.embedded.database import Database
 from hevcq.errors import Unavailable
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import certificate_path
 from hevcq.library.pace import Pace
 from hevcq.ports.sync import RemoteFile, SyncEntry
+from hevcq.sqlite.catalog import SyncJournal
+from hevcq.sqlite.database import Database
 from hevcq.usecases.sync.move import Mover, SyncJob, SyncPorts
 from hevcq.usecases.sync.session import Fate
 from hevcq.util.file_io import sha256_bytes
@@ -50,7 +50,7 @@ class Proven:
         stop = threading.Event()
         clock, files = ManualClock(auto=True), FileSystem(stop)
         with closing(Database(self.folder / "hevcq.db")) as database:
-            journal = SqliteSyncJournal(database)
+            journal = SyncJournal(database)
             ports = SyncPorts(self.remote, journal, clock, files, stop, token=lambda: "0")
             job = SyncJob("anna", ("Camera",), self.into, move=True, settle_s=0.0)
             mover = Mover(ports, job, Pace(clock, stop))
@@ -126,7 +126,7 @@ def test_landing_of_another_account_proves_nothing(machine: Machine) -> None:
     machine.sync(move=False, folders=("Camera/Camera",))
     inner = f"{machine.server.url}/Camera"
     with closing(Database(machine.folder / "hevcq.db")) as database:
-        journal = SqliteSyncJournal(database)
+        journal = SyncJournal(database)
         ((account, entries),) = [(a, e) for a in accounts(database) if (e := journal.entries(a))]
         assert list(entries) == ["Camera/Camera/a.mp4"]
         assert account.endswith("|anna")

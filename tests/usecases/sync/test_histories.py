@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.catalog import SqliteSyncJournal
-from hevcq.backends.embedded.database import Database
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav.client import Account, WebDavRemote
+from hevcq.sqlite.catalog import SyncJournal
+from hevcq.sqlite.database import Database
 from hevcq.usecases.sync.move import SyncJob, SyncPorts
 from hevcq.usecases.sync.session import Session
 from support.camera import Camera, Intruder, Kill, Killed, MemoryRemote
@@ -56,7 +56,7 @@ class Home:
         with closing(Database(self.folder / "hevcq.db")) as database:
             ports = SyncPorts(
                 Intruder(self.remote, before, after),
-                Intruder(SqliteSyncJournal(database), before, after),
+                Intruder(SyncJournal(database), before, after),
                 self.clock,
                 Intruder(FileSystem(stop), before, after),
                 stop,

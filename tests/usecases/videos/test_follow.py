@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.event_log import SqliteEventLog
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.event_log import Happened
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.notify.words import message_of
 from hevcq.usecases.videos import context, manage
 from hevcq.usecases.videos.context import every
@@ -155,7 +155,7 @@ def reported(bench: VideoBench) -> list[Happened]:
     """Return what the event log of the data folder has of uploaded videos."""
     database = Database(bench.folder / "data" / "hevcq.db")
     try:
-        every = SqliteEventLog(database, bench.clock).after(0, 100)
+        every = EventLog(database, bench.clock).after(0, 100)
     finally:
         database.close()
     return [event for event in every if event.video_id]

@@ -8,9 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.backends.embedded.catalog import SqliteCatalog
-from hevcq.backends.embedded.database import DATABASE, Database
-from hevcq.backends.embedded.errors import damaged, file_errors, log_notice
 from hevcq.backends.embedded.jobs import ledger as ledger_sql
 from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
@@ -20,9 +17,11 @@ from hevcq.backends.embedded.videos.records import SqliteVideoRecords
 from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
-from hevcq.ports.catalog import Catalog
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
+from hevcq.sqlite.catalog import Catalog
+from hevcq.sqlite.database import DATABASE, Database
+from hevcq.sqlite.errors import damaged, file_errors, log_notice
 from hevcq.util.clock import Clock
 from hevcq.util.processes import FOLDER, Processes
 
@@ -93,7 +92,7 @@ def open_embedded(
         close=lambda: _close(database, processes, store),
     )
     videos = SqliteVideoRecords(database, clock)
-    return EmbeddedBackend(backend, SqliteCatalog(database, clock), videos, database, processes)
+    return EmbeddedBackend(backend, Catalog(database, clock), videos, database, processes)
 
 
 def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
@@ -109,13 +108,11 @@ def _close(database: Database, processes: Processes, store: FileStore) -> None:
     database.close()
 
 
-def open_catalog(
-    path: Path, clock: Clock, notice: Callable[[str], None] = log_notice
-) -> SqliteCatalog:
+def open_catalog(path: Path, clock: Clock, notice: Callable[[str], None] = log_notice) -> Catalog:
     """Open or create a catalog in its own database file, for the AWS backend."""
     with file_errors("created", path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return SqliteCatalog(Database(path.absolute(), notice=notice), clock)
+    return Catalog(Database(path.absolute(), notice=notice), clock)
 
 
 def free_owner(

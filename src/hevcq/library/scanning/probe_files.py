@@ -20,7 +20,8 @@ from hevcq.errors import (
 )
 from hevcq.library.filesystem import fingerprint_of, same_bytes
 from hevcq.library.scanning.scan import Found, Rejected, RejectionCause, readable
-from hevcq.ports.catalog import Catalog, Fingerprint
+from hevcq.ports.catalog import Fingerprint
+from hevcq.sqlite.catalog import Catalog
 from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.text import printable
 

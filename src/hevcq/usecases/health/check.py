@@ -36,8 +36,9 @@ from hevcq.errors import (
 from hevcq.library.filesystem import fingerprint_of, forget_cached, open_regular, same_bytes
 from hevcq.library.pace import Pace
 from hevcq.library.scanning.scan import PROBLEMS, Filter, Found, Rejected, RejectionCause, find
-from hevcq.ports.catalog import Checked, Depth, Fingerprint, Health, HealthRecords, Spot
+from hevcq.ports.catalog import Checked, Depth, Fingerprint, Health, Spot
 from hevcq.ports.encoder import TRIMMED, Encoder, SpareFolder
+from hevcq.sqlite.catalog import HealthRecords
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable, reason_of, timecode
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.event_log import EventLog, Happened
+from hevcq.ports.event_log import Happened
 from hevcq.ports.ledger import JobFilter, JobLedger
+from hevcq.sqlite.event_log import EventLog
 from hevcq.util.clock import Clock
 
 READER = "ledger"

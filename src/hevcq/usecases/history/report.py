@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from hevcq.errors import UsageError
-from hevcq.ports.event_log import DayKey, DaySum, EventLog
+from hevcq.ports.event_log import DayKey, DaySum
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.originals import kept_originals
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hevcq.domain.keys import EVERY_PROFILE, MACHINE
 from hevcq.domain.media.facts import StreamKind
-from hevcq.ports.catalog import Catalog
-from hevcq.ports.event_log import DayKey, DaySum, EventLog, Happened
+from hevcq.ports.event_log import DayKey, DaySum, Happened
+from hevcq.sqlite.catalog import Catalog
+from hevcq.sqlite.event_log import EventLog
 
 READER = "statistics"
 DAY_S = 86_400

@@ -14,7 +14,8 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.ladder import expected_set_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
-from hevcq.ports.catalog import Catalog, EncodeCost
+from hevcq.ports.catalog import EncodeCost
+from hevcq.sqlite.catalog import Catalog
 
 LATEST = 50
 """Newest finished jobs read per profile: they best represent the current machine and settings."""

@@ -27,8 +27,8 @@ from hevcq.library.scanning.scan import (
     RejectionCause,
     find,
 )
-from hevcq.ports.catalog import Catalog
 from hevcq.ports.encoder import Encoder
+from hevcq.sqlite.catalog import Catalog
 from hevcq.usecases.ingest.decide import OwnRendition, UnusableFile, Video
 from hevcq.usecases.ingest.destinations import TargetState
 from hevcq.usecases.proofs import Proofs

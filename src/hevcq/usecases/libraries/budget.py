@@ -11,9 +11,9 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.pause import moment
 from hevcq.domain.schedule import Schedule
 from hevcq.ports.backend import Ledger
-from hevcq.ports.catalog import Catalog
 from hevcq.ports.ledger import JobFilter
 from hevcq.settings.libraries import Library
+from hevcq.sqlite.catalog import Catalog
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from hevcq.ports.event_log import EventLog
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.history.report import Line, day_of, report
 from hevcq.usecases.library_state import FolderState, folder_state, watching
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 
-from hevcq.ports.event_log import RETRIES_S, EventLog, Happened, NotDelivered, Reader, Receiver
+from hevcq.ports.event_log import RETRIES_S, Happened, NotDelivered, Reader, Receiver
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.notify.words import message_of
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger

@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import replace
 
 from hevcq.domain.job import JobState
-from hevcq.ports.event_log import EventLog, Happened
+from hevcq.ports.event_log import Happened
 from hevcq.ports.ledger import JobLedger
+from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.originals import kept_originals
 from hevcq.util.clock import Clock

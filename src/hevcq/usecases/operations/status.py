@@ -13,9 +13,9 @@ from hevcq.domain.planning.encode_plan import Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.domain.split_progress import split_progress
 from hevcq.ports.backend import Backend
-from hevcq.ports.catalog import Catalog
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import QueueDepth
+from hevcq.sqlite.catalog import Catalog
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
 from hevcq.util.clock import Clock
 

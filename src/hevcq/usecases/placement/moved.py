@@ -14,14 +14,8 @@ from pathlib import Path
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import FileSystem, is_fine_time, same_bytes
 from hevcq.library.names import kept_folder
-from hevcq.ports.catalog import (
-    UNPLACED,
-    Catalog,
-    Fingerprint,
-    Mode,
-    Placement,
-    PlacementState,
-)
+from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
+from hevcq.sqlite.catalog import Catalog
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lock import placement_lock
 

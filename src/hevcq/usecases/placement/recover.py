@@ -10,7 +10,8 @@ from hevcq.errors import HevcqError
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Recovery, Swap
-from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
+from hevcq.ports.catalog import UNPLACED, PlacementState
+from hevcq.sqlite.catalog import Catalog
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.collect import library_root_of
 from hevcq.usecases.placement.lived_time import lived_s

@@ -29,7 +29,8 @@ from hevcq.library.filesystem import (
 )
 from hevcq.library.names import case_twin
 from hevcq.library.pace import Pace
-from hevcq.ports.sync import Arrival, Remote, RemoteFile, Removal, SyncEntry, SyncJournal
+from hevcq.ports.sync import Arrival, Remote, RemoteFile, Removal, SyncEntry
+from hevcq.sqlite.catalog import SyncJournal
 from hevcq.usecases.sync import local_names
 from hevcq.usecases.sync.fetch import fetch
 from hevcq.util.clock import Clock

@@ -10,9 +10,9 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.videos.record import Video, VideoStatus, is_video_id
 from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.ports.backend import Backend
-from hevcq.ports.catalog import Catalog
 from hevcq.ports.videos import MAX_PAGE, Quota, VideoFiles, VideoFilter, VideoRecords
 from hevcq.settings.web import GIB, UploadSettings
+from hevcq.sqlite.catalog import Catalog
 from hevcq.util.clock import Clock
 
 OWNER_OPEN, FARM_OPEN = 10, 200

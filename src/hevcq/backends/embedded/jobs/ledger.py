@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.jobs import tables
 from hevcq.domain.job import (
     SETTLED,
@@ -35,6 +34,7 @@ from hevcq.ports.ledger import (
     Pauses,
     Remembered,
 )
+from hevcq.sqlite.database import Database
 from hevcq.util.clock import Clock
 
 READ_EVERY_S = 0.25

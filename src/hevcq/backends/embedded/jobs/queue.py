@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.jobs import tables
 from hevcq.backends.embedded.jobs.ledger import BURY_UNCLAIMED, reopen
 from hevcq.backends.embedded.jobs.tables import ClaimedMessage, Receipt
@@ -17,6 +16,7 @@ from hevcq.domain.job import JobRecord, Source, Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher
+from hevcq.sqlite.database import Database
 from hevcq.util.clock import Clock
 
 PAGE = 200

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hevcq.backends.embedded.database import Database
 from hevcq.domain.job import (
     JobRecord,
     JobState,
@@ -36,6 +35,7 @@ from hevcq.domain.job import (
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage
 from hevcq.ports.ledger import JobFilter
+from hevcq.sqlite.database import Database
 
 PAGE = 500
 

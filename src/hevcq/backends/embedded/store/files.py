@@ -6,7 +6,6 @@ A source is a library file, linked by its path and pinned by size, modification 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import stat
@@ -15,11 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.errors import MISSING, file_errors, source_error
 from hevcq.domain.job import Source, file_version
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key
 from hevcq.errors import (
+    HevcqError,
     LibraryError,
     PermanentError,
     SourceAway,
@@ -27,21 +25,23 @@ from hevcq.errors import (
     SourceGone,
     SourceUnreadable,
     Stopped,
+    Unavailable,
 )
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.errors import DENIED, file_errors
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_file
 from hevcq.util.text import printable
 
 BLOCK = 4 * 1024 * 1024
-FICLONE = 0x40049409
-"""Share the blocks of another file (https://man7.org/linux/man-pages/man2/ioctl_ficlone.2.html)."""
 CANNOT_LINK = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 )
 CANNOT_COPY_RANGE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM}
 )
+MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
 LINK_SOURCE = """INSERT INTO source (source_id, path, size, mtime_ns, inode, device, accepted_at)
 VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id) DO UPDATE SET path = excluded.path,
@@ -117,18 +117,13 @@ def _nameless(target: Path) -> Iterator[tuple[int, Path]]:
 
 def _transfer(source: int, target: int, moved: Moved, stop: threading.Event) -> None:
     size, done = os.fstat(source).st_size, 0
-    try:
-        fcntl.ioctl(target, FICLONE, source)
-        done = size
-        moved(done)
-    except OSError:
-        done = 0  # The file system shares no blocks: copy them.
     in_kernel = True
     while done < size:
         _check_stop(stop)
         step = 0
         if in_kernel:
             try:
+                # Shares the blocks where the file system can.
                 step = os.copy_file_range(source, target, BLOCK * 4, done, done)
             except OSError as error:
                 if error.errno not in CANNOT_COPY_RANGE:
@@ -267,7 +262,7 @@ def _checked_facts(path: Path) -> os.stat_result:
         # Opening proves the right to read; O_NONBLOCK, so that a named pipe cannot hang us.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise source_error(error, path) from error
+        raise _source_error(error, path) from error
     try:
         facts = os.fstat(descriptor)
     finally:
@@ -275,3 +270,12 @@ def _checked_facts(path: Path) -> os.stat_result:
     if not stat.S_ISREG(facts.st_mode):
         raise SourceUnreadable(f"The source {printable(path)} is not a file.")
     return facts
+
+
+def _source_error(error: OSError, path: Path) -> HevcqError:
+    why = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in MISSING:
+        return SourceGone(f"The source {printable(path)} no longer exists.")
+    if error.errno in DENIED or error.errno in {errno.ELOOP, errno.ENAMETOOLONG}:
+        return SourceUnreadable(f"The source {printable(path)} cannot be read: {why}.")
+    return Unavailable(f"The source {printable(path)} cannot be reached: {why}.")

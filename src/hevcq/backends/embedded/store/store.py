@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.errors import file_errors
 from hevcq.backends.embedded.store import files
 from hevcq.backends.embedded.store.files import Sources
 from hevcq.domain.job import Source
@@ -36,6 +34,8 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.errors import file_errors
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes, sha256_file

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hevcq.backends.embedded.errors import file_errors
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import Conflict, PermanentError, SourceChanged, SourceGone
@@ -22,6 +21,7 @@ from hevcq.ports.videos import (
     VideoFiles,
     Wrong,
 )
+from hevcq.sqlite.errors import file_errors
 from hevcq.util import file_lock
 from hevcq.util.file_io import fsync_file, fsync_folder
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from hevcq.backends.embedded.database import Database
 from hevcq.domain.videos.record import Video, VideoStatus, Visibility
 from hevcq.errors import Conflict, QuotaExceeded
 from hevcq.ports.videos import (
@@ -25,6 +24,7 @@ from hevcq.ports.videos import (
     VideoUsage,
     exceeded,
 )
+from hevcq.sqlite.database import Database
 from hevcq.util.clock import Clock
 
 COLUMNS = "video_id, owner, status, slug, due_at, words, bytes, revision, record"

@@ -16,8 +16,6 @@ from hevcq.errors import (
     DatabaseDamaged,
     DiskFull,
     HevcqError,
-    SourceGone,
-    SourceUnreadable,
     StorageError,
     Unavailable,
 )
@@ -30,7 +28,6 @@ REPORTED_AFTER_S = 1.5
 LEAST_ROOM = 128 * 1024
 """Bytes: a write-ahead log and its index grow by less at a time."""
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 def damaged(path: Path, what: str) -> DatabaseDamaged:
@@ -105,16 +102,6 @@ def file_error(error: OSError, what: str, path: Path) -> HevcqError:
     if error.errno in DENIED:
         return StorageError(sentence, remedy="Check the rights of the folder.")
     return Unavailable(sentence)
-
-
-def source_error(error: OSError, path: Path) -> HevcqError:
-    """Return hevcq's error for a source file that could not be opened."""
-    why = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno in MISSING:
-        return SourceGone(f"The source {printable(path)} no longer exists.")
-    if error.errno in DENIED or error.errno in {errno.ELOOP, errno.ENAMETOOLONG}:
-        return SourceUnreadable(f"The source {printable(path)} cannot be read: {why}.")
-    return Unavailable(f"The source {printable(path)} cannot be reached: {why}.")
 
 
 def log_notice(words: str) -> None:

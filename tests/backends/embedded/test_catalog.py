@@ -1,4 +1,4 @@
-"""What every catalog promises (ports/catalog.py)."""
+"""What the catalog promises (sqlite/catalog.py)."""
 
 import dataclasses
 import os
@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.backends import World
 from hevcq.domain.media.facts import Chapter, MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.ports.catalog import (
-    Catalog,
     EncodeCost,
     Fingerprint,
     HashedFile,
@@ -18,6 +16,9 @@ from hevcq.ports.catalog import (
     Placement,
     PlacementState,
 )
+from hevcq.sqlite.catalog import Catalog
+from support.catalog import new_catalog
+from support.clips import ManualClock
 
 MARK = Fingerprint(size=10, mtime_ns=1_700_000_000_123_456_789, inode=2**63 - 1, device=5)
 INFO = MediaInfo(
@@ -46,9 +47,8 @@ NAMES = [
 
 
 @pytest.fixture
-def catalog(local: World) -> Catalog:
-    assert local.catalog is not None
-    return local.catalog
+def catalog(clock: ManualClock) -> Catalog:
+    return new_catalog(clock)
 
 
 def placed(name: object = 1, **changes: object) -> Placement:
@@ -64,11 +64,6 @@ def placed(name: object = 1, **changes: object) -> Placement:
         updated_at=100.0,
     )
     return dataclasses.replace(first, **changes)
-
-
-def test_a_file_nobody_scanned_is_not_known(catalog: Catalog) -> None:
-    assert catalog.cached([Path("/media/a.mp4")]) == {}
-    assert catalog.cached([]) == {}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -162,12 +157,12 @@ def test_a_placement_is_overwritten_by_its_job_id(catalog: Catalog) -> None:
     ]
 
 
-def test_a_placement_without_a_time_gets_the_clock_s(local: World, catalog: Catalog) -> None:
+def test_a_placement_without_a_time_gets_the_clock_s(clock: ManualClock, catalog: Catalog) -> None:
     catalog.record_placements([placed(updated_at=0.0)])
 
     (found,) = catalog.placements()
 
-    assert found.updated_at == local.clock.now()
+    assert found.updated_at == clock.now()
 
 
 def test_placements_are_listed_newest_first_by_every_given_condition(catalog: Catalog) -> None:
@@ -190,7 +185,7 @@ def test_placements_are_listed_newest_first_by_every_given_condition(catalog: Ca
 
 
 def test_what_encodes_cost_comes_back_newest_first_by_profile(
-    local: World, catalog: Catalog
+    clock: ManualClock, catalog: Catalog
 ) -> None:
     costs = [
         EncodeCost(profile, "libx265", "medium", 12.5, 10**12, 10**11, 3.25)
@@ -198,7 +193,7 @@ def test_what_encodes_cost_comes_back_newest_first_by_profile(
     ]
     for number, cost in enumerate(costs):
         catalog.record_encode_cost(f"job{number}", cost)
-        local.clock.advance(1.0)
+        clock.advance(1.0)
     changed = dataclasses.replace(costs[0], cpu_s=99.0)
     catalog.record_encode_cost("job0", changed)
 

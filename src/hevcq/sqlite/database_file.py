@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from hevcq.backends.embedded.errors import (
+from hevcq.errors import UnknownSchema
+from hevcq.sqlite.errors import (
     REPORTED_AFTER_S,
     LockPatience,
     damaged,
     file_errors,
     translated,
 )
-from hevcq.errors import UnknownSchema
 from hevcq.util import file_lock
 from hevcq.util.file_io import replace_durably
 

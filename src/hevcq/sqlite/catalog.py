@@ -1,4 +1,8 @@
-"""Implement the catalog, the health records and the sync journal in SQLite, with paths as raw bytes."""
+"""The catalog of a user's library folders, the health of files and the journal of a sync, in SQLite.
+
+The catalog is local to this machine with every backend: probe cache, digests and placements. Paths are
+kept as raw bytes, so that they may hold any bytes valid in a file name.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +18,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hevcq.backends.embedded.database import Database
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.ports.catalog import (
-    Catalog,
     Checked,
     Depth,
     EncodeCost,
     Fingerprint,
     HashedFile,
     Health,
-    HealthRecords,
     LivedTime,
     Mode,
     Placement,
     PlacementState,
     Spot,
 )
-from hevcq.ports.sync import Arrival, SyncEntry, SyncJournal
+from hevcq.ports.sync import Arrival, SyncEntry
+from hevcq.sqlite.database import Database
 from hevcq.util.clock import Clock
 
 BATCH = 500
@@ -83,8 +85,8 @@ def facts_version() -> str:
     return hashlib.sha256(schema.encode()).hexdigest()[:16]
 
 
-class SqliteCatalog(Catalog):
-    """Store the catalog in a database. A placement without `updated_at` gets the current time."""
+class Catalog:
+    """Local facts about library folders. A placement without `updated_at` gets the current time."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -100,7 +102,7 @@ class SqliteCatalog(Catalog):
         self._database.close()
 
     def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
-        """Look up paths in batches, without entries of another facts version."""
+        """Return the cached scan results of `paths`: the media facts, or why the file is no video."""
         found: dict[Path, tuple[Fingerprint, MediaInfo | str]] = {}
         for start in range(0, len(paths), BATCH):
             batch = [os.fsencode(path) for path in paths[start : start + BATCH]]
@@ -120,7 +122,7 @@ class SqliteCatalog(Catalog):
         return found
 
     def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
-        """Write all entries in one transaction."""
+        """Store the results of a scan in one durable transaction."""
         version = facts_version()
         rows = [
             (
@@ -139,30 +141,36 @@ class SqliteCatalog(Catalog):
             self._database.write(lambda c: c.executemany(CACHE, rows))
 
     def hashed(self, path: Path) -> HashedFile | None:
+        """Return the last recorded digest of a file, or None."""
         row = self._database.row(HASHED, (os.fsencode(path),))
         return None if row is None else HashedFile(Fingerprint(*row[:4]), *row[4:])
 
     def record_hash(self, path: Path, found: HashedFile) -> None:
+        """Store the digest of a file, over an earlier one."""
         mark = dataclasses.astuple(found.fingerprint)
         row = (os.fsencode(path), *mark, found.ctime_ns, found.sha256, found.certificate)
         self._database.write(lambda c: c.execute(HASH, row))
 
     def lived(self) -> LivedTime | None:
+        """Return the last record of the time lived through, or None."""
         row = self._database.row(LIVED, ())
         return None if row is None else LivedTime(*row)
 
     def record_lived(self, seen: LivedTime) -> None:
+        """Store the time lived through, over the last record."""
         self._database.write(lambda c: c.execute(LIVE, dataclasses.astuple(seen)))
 
     def kept_since(self, job_id: str) -> float | None:
+        """Return since which second of the time lived through a job's original is kept, or None."""
         row = self._database.row(KEPT, (job_id,))
         return None if row is None else float(row[0])
 
     def record_kept(self, job_id: str, since_s: float) -> None:
+        """Store since when a job's original is kept, over an earlier record."""
         self._database.write(lambda c: c.execute(KEEP, (job_id, since_s)))
 
     def record_placements(self, placements: Iterable[Placement]) -> None:
-        """Write all entries in one transaction."""
+        """Insert or overwrite placements by job id, durably."""
         rows = [self._row(placement) for placement in placements]
         if rows:
             self._database.write(lambda c: c.executemany(PLACE, rows))
@@ -189,7 +197,7 @@ class SqliteCatalog(Catalog):
         )
 
     def record_encode_cost(self, job_id: str, cost: EncodeCost) -> None:
-        """Insert or overwrite what a job's encode cost, without an fsync of its own."""
+        """Insert or overwrite what a job's encode cost. May be lost in a power cut."""
         values = (job_id, self._clock.now(), *dataclasses.astuple(cost))
         self._database.change(RECORD_COST, values, durable=False)
 
@@ -199,11 +207,13 @@ class SqliteCatalog(Catalog):
         return {job_id: EncodeCost(*cost) for job_id, *cost in rows}
 
     def placement(self, job_id: str) -> Placement | None:
+        """Return the placement of a job, or None if there is none."""
         row = self._database.row(FIND, (job_id,))
         return None if row is None else _placement(row)
 
     def alike(self, fingerprint: Fingerprint) -> list[Placement]:
-        """Look up by the index on size and modification time."""
+        """Return the placements of sources with this size and modification time, wherever they are,
+        most recently updated first."""
         rows = self._database.rows(ALIKE, (fingerprint.size, fingerprint.mtime_ns))
         return [_placement(row) for row in rows]
 
@@ -214,7 +224,11 @@ class SqliteCatalog(Catalog):
         under: Path | None = None,
         since: float | None = None,
     ) -> Iterator[Placement]:
-        """Page by descending (updated_at, seq); a placement that changes meanwhile may be missed."""
+        """Yield placements page by page, most recently updated first.
+
+        `under` selects placements whose source or target is that path or below it; `since` is in
+        Unix seconds.
+        """
         where, values = _conditions(states, under, since)
         sql = (
             f"SELECT updated_at, seq, {COLUMNS} FROM placement WHERE {where} "  # noqa: S608
@@ -288,14 +302,17 @@ BEGIN_ROUND = "INSERT OR REPLACE INTO health_round VALUES (?, ?)"
 END_ROUND = "DELETE FROM health_round WHERE round = ?"
 
 
-class SqliteHealthRecords(HealthRecords):
-    """Store the records in a database that somebody else closes."""
+class HealthRecords:
+    """The last check of each file, and when a round over some folders began. Durable.
+
+    The database is closed by somebody else.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def checked(self, paths: Sequence[Path]) -> Mapping[Path, Checked]:
-        """Look up paths in batches."""
+        """Return the last checks of `paths`."""
         found: dict[Path, Checked] = {}
         for start in range(0, len(paths), BATCH):
             batch = [os.fsencode(path) for path in paths[start : start + BATCH]]
@@ -307,9 +324,11 @@ class SqliteHealthRecords(HealthRecords):
         return found
 
     def unsound(self) -> Sequence[Checked]:
+        """Return the last checks that found a file other than sound, latest first."""
         return [_checked(row) for row in self._database.rows(UNSOUND)]
 
     def record(self, checked: Checked) -> None:
+        """Store a check, over an earlier one of its path."""
         row = (
             os.fsencode(checked.path),
             *dataclasses.astuple(checked.fingerprint),
@@ -323,13 +342,16 @@ class SqliteHealthRecords(HealthRecords):
         self._database.write(lambda c: c.execute(RECORD_HEALTH, row))
 
     def round_began(self, key: str) -> float | None:
+        """Return when the round of this key began, if it did not end; Unix seconds."""
         row = self._database.row(ROUND, (key,))
         return None if row is None else float(row[0])
 
     def begin_round(self, key: str, at: float) -> None:
+        """Note that a round of this key began, over an earlier one."""
         self._database.write(lambda c: c.execute(BEGIN_ROUND, (key, at)))
 
     def end_round(self, key: str) -> None:
+        """Note that the round ended."""
         self._database.write(lambda c: c.execute(END_ROUND, (key,)))
 
 
@@ -357,13 +379,14 @@ ARRIVAL = "SELECT sha256, size, target, landed FROM sync_arrival WHERE account =
 Row = tuple[str, bytes, str, int, float, str, bytes | None]
 
 
-class SqliteSyncJournal(SyncJournal):
-    """Store the journal in a database that somebody else closes."""
+class SyncJournal:
+    """Remember, for each account, what is being moved and which bytes ever arrived. Durable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def entries(self, account: str) -> Mapping[str, SyncEntry]:
+        """Return the entries of an account by path."""
         found = {}
         for path, version, size, since, sha256, target in self._database.rows(ENTRIES, (account,)):
             place = None if target is None else Path(os.fsdecode(target))
@@ -372,17 +395,18 @@ class SqliteSyncJournal(SyncJournal):
         return found
 
     def record(self, account: str, entries: Iterable[SyncEntry]) -> None:
-        """Write all entries in one transaction."""
+        """Insert or overwrite entries by path, in one transaction."""
         rows = [_row(account, entry) for entry in entries]
         if rows:
             self._database.write(lambda c: c.executemany(RECORD, rows))
 
     def expect(self, account: str, arrival: Arrival) -> None:
+        """Record where these bytes are about to land. What has landed is never overwritten."""
         row = (account, arrival.sha256, arrival.size, os.fsencode(arrival.target), False)
         self._database.write(lambda c: c.execute(ARRIVE, row))
 
     def land(self, account: str, entry: SyncEntry) -> None:
-        """Write the entry and the arrival in one transaction."""
+        """Record that an entry landed, and its bytes as landed, in one transaction."""
         if entry.target is None:
             raise ValueError("an entry that landed has a target")
         arrived = (account, entry.sha256, entry.size, os.fsencode(entry.target), True)
@@ -394,12 +418,13 @@ class SqliteSyncJournal(SyncJournal):
         self._database.write(work)
 
     def forget(self, account: str, paths: Iterable[str]) -> None:
-        """Delete the entries in one transaction."""
+        """Remove entries; the memory of arrived bytes stays."""
         rows = [(account, os.fsencode(path)) for path in paths]
         if rows:
             self._database.write(lambda c: c.executemany(FORGET, rows))
 
     def arrival(self, account: str, sha256: str) -> Arrival | None:
+        """Return where these bytes of this account came to, or None."""
         row = self._database.row(ARRIVAL, (account, sha256))
         if row is None:
             return None

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from hevcq.backends.embedded.database_file import connect, prepare
-from hevcq.backends.embedded.errors import LockPatience, log_notice, translated
 from hevcq.errors import StorageError
+from hevcq.sqlite.database_file import connect, prepare
+from hevcq.sqlite.errors import LockPatience, log_notice, translated
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]

@@ -1,4 +1,7 @@
-"""Implement the event log port in SQLite; triggers add the events of jobs and placements."""
+"""The event log in SQLite: what happened on this machine's data folder, its readers, and daily sums.
+
+Triggers add the events of jobs and placements in the transaction that changes them.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hevcq.backends.embedded.database import Database
 from hevcq.ports.event_log import (
     INGEST_ENDED,
     DayKey,
     DaySum,
-    EventLog,
     Happened,
     Reader,
 )
+from hevcq.sqlite.database import Database
 from hevcq.util.clock import Clock
 
 STATISTICS = "statistics"
@@ -45,14 +47,18 @@ FORGET = """DELETE FROM event WHERE at < ? AND name <> ? AND seq <=
 IFNULL((SELECT seq FROM event_reader WHERE name = ?), 0)"""
 
 
-class SqliteEventLog(EventLog):
-    """The events of one database."""
+class EventLog:
+    """Keep events in order until all readers had them, and daily sums for good."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
 
     def add(self, happened: Happened, *, unless_within_s: float = 0.0) -> bool:
-        """Append an event of the machine in one transaction with the look for an earlier one."""
+        """Append an event of the machine, durably.
+
+        Does nothing and returns False if one of the same name and source was added within
+        `unless_within_s` seconds before.
+        """
 
         def work(connection: sqlite3.Connection) -> bool:
             since = happened.at - unless_within_s
@@ -65,7 +71,10 @@ class SqliteEventLog(EventLog):
         return self._database.write(work)
 
     def add_missing(self, events: Sequence[Happened]) -> int:
-        """Insert those that are not there, by one look at all events of their time."""
+        """Append events of jobs in one transaction, those that are not there yet; return how many.
+
+        An event is there if one has its name, job and time.
+        """
         if not events:
             return 0
         times = [event.at for event in events]
@@ -79,14 +88,19 @@ class SqliteEventLog(EventLog):
         return self._database.write(work)
 
     def after(self, seq: int, limit: int) -> list[Happened]:
+        """Return at most `limit` events after `seq`, in order."""
         return [_happened(row) for row in self._database.rows(AFTER, (seq, limit))]
 
     def latest(self, name: str, limit: int, before: int = 0) -> list[Happened]:
-        """Read by the index of the machine's events."""
+        """Return the last events of the machine of this name about nobody, newest first.
+
+        With `before`, the `seq` of one of them, those that are older than it.
+        """
         rows = self._database.rows(LATEST, (name, before, before, limit))
         return [_happened(row) for row in rows]
 
     def reader(self, name: str, *, from_start: bool = False) -> Reader:
+        """Return a reader; a new one begins after the last event, or with the first."""
         row = self._database.row(READER, (name,))
         if row is None:
             self._database.change(NEW_READER, (name, int(from_start)))
@@ -95,17 +109,21 @@ class SqliteEventLog(EventLog):
         return Reader(*row)
 
     def begin(self, name: str, for_s: float) -> Reader | None:
-        """Mark the row as busy, not durably: the mark ends by itself."""
+        """Let this process alone work for a reader for `for_s` seconds; None if another does."""
         self.reader(name)
         now = self._clock.now()
         mine = self._database.change(BEGIN, (now + for_s, name, now), durable=False)
         return self.reader(name) if mine == 1 else None
 
     def end(self, reader: Reader) -> None:
+        """Store how far a reader is, durably, and let others work for it."""
         self._database.change(END, _place(reader))
 
     def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
-        """Move the reader, and add to the rows only if it moved."""
+        """Add to the daily sums and move the reader to its `seq`, in one transaction.
+
+        Returns False, and adds nothing, if the reader is there already.
+        """
         rows = [
             (
                 key.day,
@@ -131,6 +149,7 @@ class SqliteEventLog(EventLog):
         return self._database.write(work)
 
     def sums(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
+        """Return the daily sums of these days, in order."""
         found = []
         for row in self._database.rows(SUMS, (first_day, last_day)):
             day, name, root, *rest = row
@@ -139,6 +158,10 @@ class SqliteEventLog(EventLog):
         return found
 
     def forget(self, kept_s: float) -> int:
+        """Delete the events older than `kept_s` seconds that the statistics have; return how many.
+
+        The ends of ingests (INGEST_ENDED) are kept for good.
+        """
         row = (self._clock.now() - kept_s, INGEST_ENDED, STATISTICS)
         return self._database.change(FORGET, row)
 
