@@ -30,7 +30,7 @@ CLOSING = re.compile(r"\d+ (done|passed|failed|errors?)\b")
 OF_MIRROR = re.compile(r"Acquire::(Check-|https?::Proxy)")
 """Settings of apt that this machine's mirror asks for: a proxy, or the dates of a snapshot."""
 ENTER = """set -e; root=$1; shift
-for each in proc dev sys; do mount --rbind "/$each" "$root/$each"; done
+mount -t proc proc "$root/proc"; for each in dev sys; do mount --rbind "/$each" "$root/$each"; done
 while [ "$1" != -- ]; do mount --rbind -o ro "$1" "$root$2"; shift 2; done; shift
 exec chroot "$root" /usr/bin/env -i HOME=/home/new LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
 """

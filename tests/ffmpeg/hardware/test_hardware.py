@@ -240,7 +240,7 @@ class Farm:
         self.encoder = FfmpegEncoder(self.program, "ffprobe", SystemClock(), sandboxed=False)
         self.clip = make_clip(folder, extra=["-an"])
         self.recipe = profile(
-            "hevc", video={**NVENC, **video}, gates=LOOSE, bounds={"stall_s": 1.0}
+            "hevc", video={**NVENC, **video}, gates=LOOSE, bounds={"stall_s": 5.0}
         )
         self.info = self.encoder.probe(str(self.clip), stop=STOP)
         plan = make_plan(self.recipe, self.info)
@@ -286,7 +286,7 @@ def test_without_a_device_the_video_is_encoded_in_software_or_waits(mode, tmp_pa
 
     assert request.report.device == ""
     assert farm.judge(request) == []
-    farm.recipe = profile("hevc", video={**NVENC, "fallback": "refuse"}, bounds={"stall_s": 1.0})
+    farm.recipe = profile("hevc", video={**NVENC, "fallback": "refuse"}, bounds={"stall_s": 5.0})
     with pytest.raises(WorkerUnfit, match="hevc_nvenc") as raised:
         farm.encode()
     assert classify(raised.value) is FailureClass.WORKER
