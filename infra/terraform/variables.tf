@@ -85,6 +85,7 @@ variable "input_expiry_days" {
   description = "Days after which an input tagged hevcq=done expires."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
     condition     = var.input_expiry_days >= 1
@@ -102,6 +103,7 @@ variable "work_expiry_days" {
   description = "Days after which leftovers under work/ expire; more than twice the longest queue.retention_s, for a split video's tasks may wait so long."
   type        = number
   default     = 21
+  nullable    = false
 
   validation {
     condition     = var.work_expiry_days >= 1
@@ -113,6 +115,7 @@ variable "log_retention_days" {
   description = "Days that worker logs are kept."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365], var.log_retention_days)
@@ -144,6 +147,7 @@ variable "oldest_task_alarm_s" {
   description = "Age in seconds of the oldest waiting task that raises an alarm."
   type        = number
   default     = 14400
+  nullable    = false
 
   validation {
     condition     = var.oldest_task_alarm_s >= 60
@@ -161,6 +165,7 @@ variable "tags" {
   description = "Tags of every resource."
   type        = map(string)
   default     = {}
+  nullable    = false
 }
 
 variable "public_playback" {

@@ -115,6 +115,42 @@ variable "profiles" {
   default     = []
 }
 
+variable "network" {
+  description = "An existing network to use: vpc_id, subnet_ids and assign_public_ip; null: one is made."
+  type        = any
+  default     = null
+}
+
+variable "input_expiry_days" {
+  description = "Days after which an upload tagged hevcq=done expires; null: the farm's default."
+  type        = number
+  default     = null
+}
+
+variable "work_expiry_days" {
+  description = "Days after which leftovers under work/ expire; null: the farm's default."
+  type        = number
+  default     = null
+}
+
+variable "log_retention_days" {
+  description = "Days that worker logs are kept; null: the farm's default."
+  type        = number
+  default     = null
+}
+
+variable "oldest_task_alarm_s" {
+  description = "Age in seconds of the oldest waiting task that raises an alarm; null: the farm's default."
+  type        = number
+  default     = null
+}
+
+variable "tags" {
+  description = "Tags of every resource."
+  type        = map(string)
+  default     = {}
+}
+
 provider "aws" {
   region                      = var.region
   skip_credentials_validation = var.offline
@@ -145,6 +181,13 @@ module "farm" {
   profiles = var.profiles
 
   tag_finished_inputs = var.tag_finished_inputs
+  input_expiry_days   = var.input_expiry_days
+  work_expiry_days    = var.work_expiry_days
+  log_retention_days  = var.log_retention_days
+  oldest_task_alarm_s = var.oldest_task_alarm_s
+
+  network = var.network
+  tags    = var.tags
 }
 
 output "hevcq_toml" {
