@@ -24,7 +24,10 @@ import humanize
 from botocore.exceptions import BotoCoreError, ClientError
 
 FARM = "module.farm"
-GUARD = f"{FARM}.module.teardown_guard.terraform_data.guard"
+GUARDS = tuple(
+    f"{FARM}.module.{name}.terraform_data.guard" for name in ("data_guard", "teardown_guard")
+)
+"""The later one knows the whole farm; an apply that failed midway has made the first one only."""
 KEPT = (f"{FARM}.module.storage.", f"{FARM}.module.ledger.")
 PAGE = f"{FARM}.module.web[0]"
 USERS = f"{PAGE}.aws_cognito_user_pool.this"
@@ -63,7 +66,7 @@ class Farm:
         """Yield all that is still there, most precious first."""
         yield from self._bucket("input_bucket", "uploads, some of them perhaps the only copy")
         yield from self._bucket("output_bucket", "renditions and certificates")
-        for profile, urls in self.names["queues"].items():
+        for profile, urls in self.names.get("queues", {}).items():
             for url, what in zip(
                 urls, ("tasks", "dead letters", "undelivered uploads"), strict=True
             ):
@@ -72,7 +75,7 @@ class Farm:
         if self.page:
             yield from self._table("videos_table", "records of uploaded videos")
             yield from self._users()
-        for profile, service in self.names["services"].items():
+        for profile, service in self.names.get("services", {}).items():
             if tasks := self.tasks(service):
                 yield Holding(
                     f"service {service}: {len(tasks)} running workers of {profile}", False
@@ -124,7 +127,9 @@ class Farm:
 
     def attached(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Yield who has the operator policy, and what takes it away again."""
-        iam, arn = self.client("iam"), self.names["operator_policy"]
+        iam, arn = self.client("iam"), self.names.get("operator_policy", "")
+        if not arn:
+            return
         found = iam.list_entities_for_policy(PolicyArn=arn)
         for kind in ("Group", "User", "Role"):
             for entity in found[f"Policy{kind}s"]:
@@ -135,8 +140,8 @@ class Farm:
 
     def empty_hands(self) -> None:
         """Stop the workers and take the operator policy from whoever has it: both hold a destroy up."""
-        ecs, cluster = self.client("ecs"), self.names["cluster"]
-        for service in self.names["services"].values():
+        ecs, cluster = self.client("ecs"), self.names.get("cluster", "")
+        for service in self.names.get("services", {}).values():
             ecs.update_service(cluster=cluster, service=service, desiredCount=0)
             for task in self.tasks(service):
                 ecs.stop_task(cluster=cluster, task=task, reason="the farm is taken down")
@@ -162,33 +167,40 @@ class Terraform:
         self.name = name
 
     def names(self) -> dict[str, Any]:
-        """Return what the guard in the state knows of the farm; raise Refused if there is none."""
+        """Return what the guards in the state know of the farm; raise Refused if there is none."""
         done = subprocess.run(
             [*self._command, "show", "-json"], capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise Refused(f"`terraform show` says: {' '.join(done.stderr.split())}")
         modules = [json.loads(done.stdout).get("values", {}).get("root_module", {})]
+        known: dict[str, dict[str, Any]] = {}
         while modules:
             module = modules.pop()
             modules += module.get("child_modules", [])
             for resource in module.get("resources", []):
-                if resource["address"] == GUARD:
-                    known: dict[str, Any] = resource["values"]["output"]
-                    return {**known["holds"], "name": known["name"]}
-        raise Refused("no farm is known here.")
+                if resource["address"] in GUARDS:
+                    known[resource["address"]] = resource["values"]["output"]
+        if not known:
+            raise Refused("no farm is known here.")
+        newest = known[max(known, key=GUARDS.index)]
+        return {**newest["holds"], "name": newest["name"]}
 
     def run(self, *arguments: str) -> None:
         """Run terraform with the guard lifted."""
         environment = {**os.environ, "HEVCQ_TEARDOWN": self.name}
         subprocess.run([*self._command, *arguments], env=environment, check=True)
 
-    def forget(self, *places: str) -> None:
-        """Take modules and resources out of the state, so that a destroy leaves them where they are."""
+    def known(self, *places: str) -> list[str]:
+        """Return those of the modules and resources that are in the state."""
         listed = subprocess.run(
             [*self._command, "state", "list"], capture_output=True, text=True, check=True
         )
-        if known := [each.rstrip(".") for each in places if each in listed.stdout]:
+        return [each.rstrip(".") for each in places if each in listed.stdout]
+
+    def forget(self, *places: str) -> None:
+        """Take modules and resources out of the state, so that a destroy leaves them where they are."""
+        if known := self.known(*places):
             self.run("state", "rm", *known)
 
     def change(self, action: str, *flags: str) -> None:
@@ -233,16 +245,16 @@ def take_down(wanted: argparse.Namespace) -> None:
     _confirm(terraform.name, wanted)
     farm.empty_hands()
     # AWS deletes a load balancer of the page only once its protection is lifted, too.
-    targets = [f"-target={FARM}.module.registry", *[f"-target={PAGE}.aws_lb.this"] * farm.page]
+    protected = [f"{FARM}.module.registry.", f"{PAGE}.aws_lb.this"]
     if wanted.data == "keep":
         terraform.forget(*KEPT, *PAGE_KEPT)
     else:
-        targets.append(f"-target={FARM}.module.ledger")
-        targets += [f"-target={each.rstrip('.')}" for each in PAGE_KEPT if farm.page]
+        protected += [f"{FARM}.module.ledger.", *PAGE_KEPT]
         # Only if something is to be deleted: else a bucket that got a video meanwhile refuses to go.
         if data:
-            targets.append(f"-target={FARM}.module.storage.aws_s3_bucket.this")
-    terraform.change("apply", "-var=force_destroy=true", *targets)
+            protected.append(f"{FARM}.module.storage.aws_s3_bucket.this")
+    if targets := [f"-target={each}" for each in terraform.known(*protected)]:
+        terraform.change("apply", "-var=force_destroy=true", *targets)
     terraform.change("destroy")
     _say_what_is_left(farm, wanted)
 

@@ -259,6 +259,23 @@ resource "aws_cloudwatch_dashboard" "this" {
   })
 }
 
+# An apply that fails midway leaves this one at least, as soon as something can hold a video.
+module "data_guard" {
+  source = "./modules/teardown_guard"
+
+  name          = var.name
+  force_destroy = var.force_destroy
+
+  holds = {
+    region        = local.region
+    input_bucket  = module.storage.input_bucket
+    output_bucket = module.storage.output_bucket
+    table         = module.ledger.table_name
+  }
+
+  depends_on = [module.storage, module.ledger]
+}
+
 module "teardown_guard" {
   source = "./modules/teardown_guard"
 
@@ -283,6 +300,6 @@ module "teardown_guard" {
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
     module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,
     aws_cloudwatch_dashboard.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
-    module.playback, module.web,
+    module.playback, module.web, module.data_guard,
   ]
 }

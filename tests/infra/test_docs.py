@@ -48,7 +48,9 @@ def test_every_variable_is_typed_and_described_and_every_output_described() -> N
 def test_the_example_hands_every_setting_to_the_farm() -> None:
     """A variable that it does not declare is ignored by Terraform with a mere warning."""
     example = (INFRA / "examples" / "minimal" / "main.tf").read_text(encoding="utf-8")
-    farm = set(re.findall(r'^variable "([^"]+)"', (INFRA / "variables.tf").read_text(), re.MULTILINE))
+    farm = set(
+        re.findall(r'^variable "([^"]+)"', (INFRA / "variables.tf").read_text(), re.MULTILINE)
+    )
 
     assert farm <= set(re.findall(r"^  (\w+) += var\.\1$", example, re.MULTILINE))
     assert farm <= set(re.findall(r'^variable "([^"]+)"', example, re.MULTILINE))

@@ -94,7 +94,7 @@ def use(names: dict[str, Any]) -> None:
 def state_of(names: dict[str, Any]) -> dict[str, Any]:
     """Return what `terraform show -json` says of a farm of these names."""
     values = {"output": {"name": names["name"], "force_destroy": False, "holds": names}}
-    guard = {"address": teardown.GUARD, "values": values}
+    guard = {"address": teardown.GUARDS[-1], "values": values}
     inner = {"child_modules": [{"resources": [guard]}], "resources": [{"address": "other"}]}
     return {"values": {"root_module": {"child_modules": [inner]}}}
 
@@ -113,7 +113,10 @@ def destroy(
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setenv("NAMES", str(tmp_path / "names.json"))
     monkeypatch.setenv("RECORD", str(record))
-    (tmp_path / "listed").write_text("module.farm.module.storage.aws_s3_bucket.this\n")
+    (tmp_path / "listed").write_text(
+        "module.farm.module.storage.aws_s3_bucket.this\nmodule.farm.module.ledger.table\n"
+        "module.farm.module.registry.repository\n"
+    )
     monkeypatch.setenv("LISTED", str(tmp_path / "listed"))
 
     def run(*arguments: str) -> tuple[int, list[str]]:
@@ -181,7 +184,7 @@ def test_keeping_takes_buckets_and_records_out_of_what_is_destroyed(
     code, told = destroy("--data", "keep", "--confirm", "farm")
 
     assert code == 0
-    assert told[0] == "farm state rm module.farm.module.storage"
+    assert told[0] == "farm state rm module.farm.module.storage module.farm.module.ledger"
     assert "module.ledger" not in told[1]
     assert "module.storage" not in told[1]
     assert told[2].startswith("farm destroy ")
@@ -213,6 +216,7 @@ def destroy_page(
     with (tmp_path / "listed").open("a") as listed:
         listed.write("module.farm.module.web[0].aws_cognito_user_pool.this[0]\n")
         listed.write("module.farm.module.web[0].module.videos.aws_dynamodb_table.this\n")
+        listed.write("module.farm.module.web[0].aws_lb.this\n")
     return destroy
 
 
@@ -249,6 +253,25 @@ def test_deleting_lifts_the_protections_of_the_page(destroy_page: Callable[..., 
     assert code == 0
     for part in ("module.videos", "aws_cognito_user_pool.this", "aws_lb.this"):
         assert f"-target=module.farm.module.web[0].{part}" in told[0]
+    assert told[1].startswith("farm destroy ")
+
+
+def test_a_farm_whose_apply_failed_is_taken_down_by_what_its_state_has(
+    names: dict[str, Any], destroy: Callable[..., Any], tmp_path: Path
+) -> None:
+    use(names)
+    holds = {each: names[each] for each in ("region", "input_bucket", "output_bucket", "table")}
+    state = json.dumps(state_of({**holds, "name": "farm"}))
+    early = state.replace(teardown.GUARDS[1], teardown.GUARDS[0])
+    (tmp_path / "names.json").write_text(early)
+    (tmp_path / "listed").write_text("module.farm.module.storage.aws_s3_bucket.this\n")
+
+    assert destroy("--confirm", "farm") == (1, [])
+    code, told = destroy("--data", "delete", "--confirm", "farm")
+
+    assert code == 0
+    assert "-target=module.farm.module.storage.aws_s3_bucket.this" in told[0]
+    assert "module.registry" not in told[0]
     assert told[1].startswith("farm destroy ")
 
 
@@ -309,6 +332,7 @@ def test_a_bare_destroy_is_stopped_before_anything_else_is_touched(folder: Path)
 def test_the_guard_stands_before_every_resource_of_the_farm(plan: dict[str, Any]) -> None:
     farm = plan["configuration"]["root_module"]["module_calls"]["farm"]["module"]
     guarded = set(farm["module_calls"]["teardown_guard"]["depends_on"])
+    assert farm["module_calls"]["data_guard"]["depends_on"] == ["module.storage", "module.ledger"]
     parts = {f"module.{name}" for name in farm["module_calls"]} - {"module.teardown_guard"}
     own = {each["address"] for each in farm["resources"] if each["mode"] == "managed"}
 

@@ -1,4 +1,4 @@
-# Stops a terraform destroy before it has harmed anything. It depends on the whole farm, so that it is
+# Stops a terraform destroy before it has harmed anything. It depends on what it guards, so that it is
 # destroyed first; unless that was meant, it fails, and nothing else is touched. Without it, a bucket that
 # holds videos loses its versions, its policy and its block of public access before AWS refuses to delete it.
 
