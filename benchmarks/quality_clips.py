@@ -47,13 +47,17 @@ class QualityClip:
 
 
 def cut(
-    name: str, kind: str, needs: str, begin: float = 0.0, *, is_sdr: bool = True
+    name: str,
+    kind: str,
+    needs: str,
+    *,
+    is_sdr: bool = True,
+    coded: tuple[object, ...] = ("-c", "copy"),
 ) -> QualityClip:
-    """Return a piece of a real clip, its packets copied; `begin` is that of a key frame, in seconds."""
+    """Return the beginning of a real clip, by default its packets copied."""
 
     def make(origin: Path, to: Path) -> None:
-        seek = ("-ss", begin) if begin else ()
-        ffmpeg(*seek, "-i", origin, "-t", SECONDS, "-map", "0:v:0", "-c", "copy", to)
+        ffmpeg("-i", origin, "-t", SECONDS, "-map", "0:v:0", *coded, to)
 
     return QualityClip(name, kind, needs, make, is_sdr)
 
@@ -160,6 +164,7 @@ CLIPS: tuple[QualityClip, ...] = (
     filtered("webcam-360p.mkv", "people", ANDROID, "scale=640:360,noise=alls=3:allf=t", *X264, "-b:v",
              "900k"),
     # Not for VMAF, which is neither made for HDR nor for fields.
-    cut("hdr10-720p.mkv", "HDR", "made-h264-10bit-hdr10-720p24.mkv", is_sdr=False),
+    cut("hdr10-720p.mkv", "HDR", "made-h264-10bit-hdr10-720p24.mkv", is_sdr=False,
+        coded=("-c:v", "libx265", "-crf", "8", "-x265-params", "log-level=error")),
     cut("interlaced-1080i.mp4", "fields", "made-h264-1080i25-tff.mp4", is_sdr=False),
 )  # fmt: skip

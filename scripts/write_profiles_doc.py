@@ -121,8 +121,8 @@ the profile. What is in `ffmpeg -encoders` proves nothing; each allowed encoder 
   ten minutes, doubled each time. The video is not blamed: with `video.fallback: software` it is encoded in
   software, with `refuse` it waits for a worker that has a device.
 - A driver that allows no more sessions (GeForce: 3 to 8 in the whole system) is asked for no more than it gave.
-- The gates are the same. A rendition of a device that fails one sets the device aside, for all processes
-  of the machine that share a data folder, and the video is encoded again in software. The certificate names the device.
+- The gates are the same. A rendition of a device that fails one sets the device aside, and the video is
+  encoded again in software. The certificate names the device.
 - HDR10 metadata, kept fields, kept captions and other samples than 4:2:0 of 8 or 10 bits stay in software,
   and so do ladders; a video whose profile allows hardware is not split.
 - The quality number is `video.crf` less 4 (for AV1 on x265's scale). `video.preset` and `encoder_params`

@@ -9,13 +9,13 @@ def keyed(values: str, names: tuple[str, ...]) -> str:
     return "|".join(f"{n}={v}" for n, v in zip(names, values.split(","), strict=False))
 
 
-def counted(lines: str) -> bytes:
+def counted(lines: str) -> str:
     """Return packets for a PacketCounter; of a line `,HASH` only the hash, as ffprobe 5.1 writes it."""
     made = []
     for line in lines.split("\n"):
         hashed = line.startswith(",")
         made.append(f"|data_hash={line[1:]}" if hashed else keyed(line, COUNTED) if line else "")
-    return "\n".join(made).encode()
+    return "\n".join(made)
 
 
 def packet(values: str, names: tuple[str, ...] = TIMES) -> str:

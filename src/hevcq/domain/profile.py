@@ -228,7 +228,8 @@ class Policies(Frozen):
     )
     hdr: LossPolicy = Field(
         default=LossPolicy.KEEP,
-        description="PQ and HLG sources: keep, convert (tone map to SDR; needs ffmpeg's zscale), or refuse",
+        description="PQ and HLG sources: keep (H.264 in PQ is refused), convert (tone map to SDR; needs "
+        "ffmpeg's zscale), or refuse",
     )
     interlaced: LossPolicy = Field(
         default=LossPolicy.KEEP,

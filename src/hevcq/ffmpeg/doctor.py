@@ -85,7 +85,7 @@ def _program(program: str, ask: RunProgram) -> str:
 
 def _hardware(tools: FfmpegTools, ask: RunProgram) -> str:
     """Return which hardware encoders work; "" if ffmpeg does not start, which its own check says."""
-    from hevcq.ffmpeg.hardware.jobs import hardware_words
+    from hevcq.ffmpeg.hardware import hardware_words
 
     try:
         lines = ask(tools.ffmpeg, "-encoders").splitlines()

@@ -58,7 +58,7 @@ from hevcq.ports.encoder import (
 from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
-    from hevcq.ffmpeg.hardware.devices import Devices
+    from hevcq.ffmpeg.hardware import Devices
     from hevcq.ffmpeg.self_test import Passed
 
 QUESTION_S = 30.0
@@ -75,16 +75,11 @@ class FfmpegEncoder(Encoder):
         clock: Clock,
         *,
         sandboxed: bool = True,
-        notes: Path | None = None,
         passes: Path | None = None,
     ) -> None:
-        """Use these programs.
-
-        The processes of a machine share what they found of devices in the folder `notes`, and which
-        profiles passed their self-test in the folder `passes`.
-        """
+        """Use these programs; the processes of a machine share in `passes` which profiles passed their self-test."""
         self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed)
-        self._notes, self._passes = notes, passes
+        self._passes = passes
         self._files: tuple[str, ...] = ()
         self._said = ""
 
@@ -114,7 +109,7 @@ class FfmpegEncoder(Encoder):
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
         """Return one picture as JPEG; see ports.encoder."""
-        from hevcq.ffmpeg.inspect.picture_and_texts import still
+        from hevcq.ffmpeg.inspect.texts import still
 
         return still(self._tools, location, width, stop)
 
@@ -122,7 +117,7 @@ class FfmpegEncoder(Encoder):
         self, location: str, *, stop: threading.Event
     ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
         """Return subtitles as WebVTT, and chapters; see ports.encoder."""
-        from hevcq.ffmpeg.inspect.picture_and_texts import read_texts
+        from hevcq.ffmpeg.inspect.texts import read_texts
 
         return read_texts(self._tools, location, stop)
 
@@ -214,7 +209,7 @@ class FfmpegEncoder(Encoder):
         """Encode to `request.output`; see ports.encoder."""
         if request.profile.video.encoder == (SOFTWARE,):
             return self._encode(request, on_progress, stop)
-        from hevcq.ffmpeg.hardware.jobs import encode_on_device
+        from hevcq.ffmpeg.hardware import encode_on_device
 
         return encode_on_device(
             self._devices, request, lambda each: self._encode(each, on_progress, stop), stop
@@ -222,12 +217,9 @@ class FfmpegEncoder(Encoder):
 
     @cached_property
     def _devices(self) -> Devices:
-        from hevcq.ffmpeg.hardware.devices import Devices
-        from hevcq.ffmpeg.hardware.jobs import trial
+        from hevcq.ffmpeg.hardware import Devices, trial
 
-        return Devices(
-            lambda name, stop: trial(self._tools, name, stop), self._tools.clock, self._notes
-        )
+        return Devices(lambda name, stop: trial(self._tools, name, stop), self._tools.clock)
 
     def _encode(
         self, request: EncodeRequest, on_progress: OnProgress, stop: threading.Event
@@ -253,7 +245,7 @@ class FfmpegEncoder(Encoder):
     ) -> AbstractContextManager[list[Path]]:
         if not request.plan.captions:
             return nullcontext([])
-        from hevcq.ffmpeg.inspect.captions import extracted_captions
+        from hevcq.ffmpeg.inspect.texts import extracted_captions
 
         return extracted_captions(self._tools, request, stop)
 
@@ -327,7 +319,7 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
     ) -> EncodeReport:
         """Join the chunk files with the source's other streams; see ports.encoder."""
-        from hevcq.ffmpeg.chunking.join import Sidecars, join
+        from hevcq.ffmpeg.chunking.encode import Sidecars, join
 
         job = FfmpegRun(self._tools, request, stop)
         with (
@@ -365,7 +357,7 @@ class FfmpegEncoder(Encoder):
             gates = verify(self._tools, request, on_progress, stop)
         gates = self._sure(gates, stop)
         if request.report.device:
-            from hevcq.ffmpeg.hardware.jobs import judge_device
+            from hevcq.ffmpeg.hardware import judge_device
 
             judge_device(self._devices, request, gates)
         return gates
@@ -423,7 +415,7 @@ def _carry_metadata(request: EncodeRequest) -> None:
     """Add to the output what ffmpeg did not copy, if the source has any."""
     plan = request.plan
     if needs_carrying(plan.muxer, request.info, plan.streams):
-        from hevcq.ffmpeg.run.carry_metadata import carry_metadata
+        from hevcq.ffmpeg.run.carry import carry_metadata
 
         carry_metadata(request)
 

@@ -213,7 +213,6 @@ class App:
             self.settings.ffprobe,
             self.clock,
             sandboxed=self.settings.sandbox,
-            notes=self.settings.data_dir / "devices",
             passes=platformdirs.user_cache_path("hevcq", appauthor=False) / "self-tests",
         )
 

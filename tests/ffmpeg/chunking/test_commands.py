@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from domain.chunking.indexes import chunky, clip, every, index, planned
-from hevcq.domain.chunking.planner import ChunkPlan, chunks_at, plan_chunks
+from domain.chunking.indexes import every, index, planned
+from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
-from hevcq.ffmpeg.chunking.encode import chunk_command, concat_list
-from hevcq.ffmpeg.chunking.join import offset
+from hevcq.ffmpeg.chunking.encode import chunk_command, concat_list, offset
 from hevcq.ffmpeg.command.build import (
     JoinedVideo,
-    encode_command,
     join_command,
     microseconds,
     source_input,
@@ -80,30 +77,6 @@ def test_a_chunk_in_the_middle_is_entered_by_a_seek_and_cut_by_its_ticks():
     ]  # fmt: skip
 
 
-def test_the_first_and_the_last_chunk_are_open_on_one_side():
-    asked = request(plain(), media(video(), audio()))
-    plan = split(asked, 2)
-    first, last = (chunk_command(TOOLS, asked, plan, chunk) for chunk in plan.chunks)
-
-    assert "-ss" not in first
-    assert "-itsoffset" not in first
-    assert "settb=1/1000,trim=end_pts=20000" in first
-    assert last[last.index("-ss") + 1] == "20.000000"
-    assert "settb=1/1000,trim=start_pts=0" in last
-
-
-def test_a_chunk_scales_as_the_whole_does_behind_the_trim():
-    asked = request(profile("720p"), media(video(), audio()))
-    plan = split(asked, 2)
-
-    words = chunk_command(TOOLS, asked, plan, plan.chunks[1])
-    whole = encode_command(TOOLS, asked)
-
-    chain = whole[whole.index("-filter:0") + 1]
-    trim = "settb=1/1000,trim=start_pts=0"
-    assert words[words.index("-filter:0") + 1] == f"{trim},{chain}"
-
-
 @pytest.mark.parametrize(("asked_for", "bounds", "pools"), [(3, 1, "3"), (0, 1, "1"), (0, 0, "")])
 def test_the_threads_of_a_chunk_come_from_the_nearest_that_names_them(asked_for, bounds, pools):
     recipe = profile(video={"encoder_params": {}}, bounds={"threads": bounds})
@@ -135,14 +108,6 @@ def test_a_join_differs_from_the_whole_only_in_where_the_picture_comes_from():
         "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
         "file:/out/video.part",
     ]  # fmt: skip
-
-
-def test_a_join_into_matroska_has_no_tag_and_no_index():
-    asked = request(plain(), media(video(), audio(), form=MKV))
-    words = join_command(TOOLS, asked, (), JoinedVideo(Path("/out/list"), Fraction(0)))
-
-    assert not {"-tag:0", "-movflags", "-itsoffset"} & set(words)
-    assert words[words.index("-map") + 1] == "1:0"
 
 
 def test_the_list_of_parts_survives_any_name_and_holds_exact_durations():
@@ -216,27 +181,3 @@ def test_ffmpeg_looks_as_far_into_a_recording_as_its_last_sound_begins(start_s, 
     )
 
     assert dict(pairwise(source_input("a", late))).get("-analyzeduration") == seconds
-
-
-def test_a_negative_offset_is_written_with_its_sign():
-    assert microseconds(Fraction(-3, 2)) == "-1.500000"
-
-
-def test_a_name_in_the_request_is_never_an_option():
-    asked = replace(request(plain(), media(video(), audio())), location="-i evil")
-    plan = split(asked, 2)
-
-    words = chunk_command(TOOLS, asked, plan, plan.chunks[0])
-
-    assert "file:-i evil" in words
-    assert "-i evil" not in words
-
-
-def test_chunks_are_as_long_as_the_key_frames_are_apart():
-    recipe, info = chunky(chunking={"max_s": 90.0}), clip()
-
-    found = plan_chunks(recipe, info, planned(recipe, info), index(every(100, 1000), 1000))
-
-    assert isinstance(found, ChunkPlan)
-    assert [found.seconds(chunk) for chunk in found.chunks] == pytest.approx([100.0] * 10)
-    assert sum(chunk.frames for chunk in found.chunks) == 25_000

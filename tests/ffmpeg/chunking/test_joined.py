@@ -106,12 +106,6 @@ def test_a_missing_part_is_named_and_leaves_no_output(video, plan, tmp_path):
     assert not video.output("missing").exists()
 
 
-def test_too_few_parts_are_refused(video, plan):
-    with pytest.raises(PartUnfit, match="has 2 chunk files, expected 3"):
-        video.join(plan, video.chunk_files(plan)[:2], "few")
-    assert not video.output("few").exists()
-
-
 @pytest.mark.parametrize("content", [b"", b"not a part" * 99])
 def test_a_part_that_is_none_is_refused(video, plan, tmp_path, content):
     first, _, third = video.chunk_files(plan)
@@ -237,15 +231,6 @@ def test_sound_stays_where_it_was_when_it_starts_before_the_picture(tmp_path):
     assert starts(video.output()) == starts(whole)
     results = video.verify(video.output(), report, plan)
     assert outcome(results) == (Gate.G8, Outcome.PASSED), results
-
-
-def test_the_whole_is_verified_as_before_without_a_plan(video):
-    whole = video.folder / "plain.mp4"
-    report = ENCODER.encode(
-        video.request(whole), on_progress=lambda _: None, stop=threading.Event()
-    )
-
-    assert outcome(video.verify(whole, report, None)) == (Gate.G8, Outcome.PASSED)
 
 
 @pytest.mark.parametrize("name", ["webm", "av1"])

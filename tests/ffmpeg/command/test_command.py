@@ -212,14 +212,6 @@ def test_hdr10_reaches_the_encoder_in_its_own_units() -> None:
     assert after(h264, "-x264-params:0") == f"mastering-display={shown}:cll=1000,400"
 
 
-def test_x265_gets_its_threads_as_pools() -> None:
-    assert after(command(media(video()), profile(), threads=2), "-x265-params:0") == (
-        "log-level=error:pools=2:hash=1"
-    )
-    bound = profile(bounds={"threads": 5})
-    assert "pools=5" in after(command(media(video()), bound), "-x265-params:0")
-
-
 @pytest.mark.parametrize(
     ("stream", "recipe", "filters"),
     [
@@ -259,10 +251,6 @@ def test_filters(stream, recipe, filters: str) -> None:
         assert after(words, "-filter:0") == filters
 
 
-def test_a_picture_that_fits_passes_no_filter() -> None:
-    assert "-filter:0" not in command(media(video(1920, 1080)), profile("1080p"))
-
-
 def test_a_crop_that_this_ffmpeg_would_apply_is_left_to_players() -> None:
     applied = command(media(video(crop_is_applied=True)), profile())
 
@@ -291,13 +279,6 @@ def test_captions_are_asked_for_or_not_in_so_many_words(policy, word) -> None:
 
     assert after(command(media(video(closed_captions=True)), recipe), "-a53cc:0") == word
     assert "-a53cc:0" not in command(media(video()), recipe)
-
-
-@pytest.mark.parametrize(("tick", "half"), [("1/25", "1/50"), ("1001/30000", "1001/60000")])
-def test_a_frame_of_each_field_is_shown_between_two_ticks_of_the_source(tick, half) -> None:
-    words = command(media(video(field_order="tt", time_base=tick)), profile())
-
-    assert after(words, "-enc_time_base:0") == half
 
 
 def test_a_frame_of_each_field_and_its_thumbnails_come_from_one_graph() -> None:
@@ -344,11 +325,3 @@ def test_tags_go_where_the_most_of_them_survive(tags, covers: bool, flags: str) 
     tool = f"encoding_tool=hevcq hevc/{recipe.revision}"
     assert (mark in words) == flags.endswith("tags")
     assert (tool in words) != flags.endswith("tags")
-
-
-def test_a_title_in_mp4_is_written_where_players_show_it() -> None:
-    info = media(
-        video(), subtitle("subrip", title="Directors", tags={"title": "Directors"}), form=MKV
-    )
-
-    assert "handler_name=Directors" in command(info, profile("1080p"))

@@ -23,7 +23,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest, SetRequest
 from hevcq.util.clock import SystemClock
 from support.clips import media_clip
-from support.media_facts import MKV, audio, media, subtitle, video
+from support.media_facts import MKV, audio, media, video
 
 
 def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
@@ -54,57 +54,12 @@ def test_pictures_shown_before_the_first_key_frame_of_a_recording_are_kept() -> 
     assert "-ss" not in command(info.model_copy(update={"start_s": 1.4}), begins_s=1.4)
 
 
-def test_one_decode_feeds_every_rung_sound_and_subtitle() -> None:
-    info = media(
-        video(1280, 720, time_base="1/1000"), audio("ac3", 6), subtitle("subrip"), form=MKV
-    )
-    argv = command(info, segment_s=4)
-    assert argv.count("-i") == 1
-    common = [
-        "-map_metadata", "-1", "-map_chapters", "-1", "-movflags",
-        "+frag_keyframe+delay_moov+default_base_moof+skip_trailer", "-f", "mp4",
-    ]  # fmt: skip
-
-    def rung(name: str, crf: str, kbps: int) -> list[str]:
-        return [
-            "-map", f"[{name}]", "-c:0", "libx264", "-preset:0", "ultrafast", "-crf:0", crf,
-            "-pix_fmt:0", "yuv420p", "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
-            "-force_key_frames:0", "expr:isnan(prev_forced_t)+gt(floor(t/2),floor(prev_forced_t/2))",
-            "-threads:0", "2", "-tag:0", "avc1",
-            "-disposition:0", "0", "-maxrate:0", f"{kbps}k", "-bufsize:0", f"{2 * kbps}k",
-            *common, f"file:/out/v/{name}.mp4",
-        ]  # fmt: skip
-
-    begin = argv.index("-filter_complex")
-    assert argv[begin:] == [
-        "-filter_complex", "[0:0]null[v720]",
-        "-filter_complex", "[0:0]scale=640:360:flags=bicubic,setsar=1/1[v360]",
-        *rung("v720", "22", 4500),
-        *rung("v360", "23", 1100),
-        "-map", "0:1", "-c:0", "aac", "-b:0", "128000", "-filter:0",
-        "aresample=async=1:min_hard_comp=0.01:first_pts=0,aformat=channel_layouts=stereo",
-        "-map_metadata", "-1", "-map_chapters", "-1", "-movflags",
-        "+delay_moov+default_base_moof+skip_trailer", "-frag_duration", "4000000", "-f", "mp4",
-        "file:/out/v/sound1.mp4",
-        "-map", "0:2", "-c:0", "webvtt", "-map_metadata", "-1", "-map_chapters", "-1",
-        "-f", "webvtt", "file:/out/v/text1.vtt",
-    ]  # fmt: skip
-
-
 def test_one_thread_filters_unless_pictures_are_deinterlaced() -> None:
     """Slices of thumbnails cost more to hand out than to filter."""
     argv = command(media(video(1280, 720)))
     assert argv[argv.index("-filter_complex_threads") + 1] == "1"
     fields = command(media(video(1280, 720, time_base="1/50", field_order="tt")))
     assert "-filter_complex_threads" not in fields
-
-
-def test_hevc_has_closed_groups_of_pictures_and_apples_tag() -> None:
-    argv = command(media(video(1280, 720, time_base="1/50", field_order="tt")), hevc=True)
-    hevc = argv[argv.index("[hevc90]") :]
-    assert "open-gop=0" in hevc[hevc.index("-x265-params:0") + 1].split(":")
-    assert hevc[hevc.index("-tag:0") + 1] == "hvc1"
-    assert hevc[hevc.index("-enc_time_base:0") + 1] == "1/100", "half a tick for the second field"
 
 
 def test_sound_of_an_odd_rate_is_resampled_for_aac() -> None:
@@ -124,21 +79,6 @@ def test_silence_leads_in_only_sound_that_may_begin_late(form, start_s, led_in) 
     argv = command(media(*tracks, form=form, start_s=min(1.0, start_s)))
 
     assert (":first_pts=0" in next(w for w in argv if w.startswith("aresample"))) is led_in
-
-
-def test_sound_of_5_1_is_made_beside_its_stereo_mix() -> None:
-    made = command(media(video(1280, 720), audio("dts", 6), form=MKV), surround="eac3")
-    full = made[made.index("file:/out/v/sound1.mp4") + 1 :]
-    assert full[:8] == [
-        "-map", "0:1", "-c:0", "eac3", "-b:0", "384000", "-filter:0",
-        "aresample=async=1:min_hard_comp=0.01:first_pts=0,aformat=channel_layouts=5.1",
-    ]  # fmt: skip
-    assert full[-1] == "file:/out/v/surround1.mp4"
-    copy = command(media(video(1280, 720), audio("ac3", 6), form=MKV), surround="ac3")
-    full = copy[copy.index("file:/out/v/sound1.mp4") + 1 :]
-    assert full[:6] == [
-        "-map", "0:1", "-c:0", "copy", "-bsf:0", "setts=pts=PTS-STARTPTS:dts=DTS-STARTDTS",
-    ]  # fmt: skip
 
 
 def test_the_set_has_its_files_with_the_master_last(made: MadeSet) -> None:

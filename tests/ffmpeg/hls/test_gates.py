@@ -19,7 +19,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.containers.fragments import delay, read_fragments
 from hevcq.ffmpeg.hls import images, verify
-from hevcq.ffmpeg.hls.read_playlists import read_media
+from hevcq.ffmpeg.hls.playlists import read_media
 from hevcq.ffmpeg.hls.verify import spread
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.encoder import VerifyRequest

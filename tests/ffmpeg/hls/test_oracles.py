@@ -10,9 +10,6 @@ import contextlib
 import functools
 import http.server
 import itertools
-import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from importlib import resources
@@ -23,7 +20,7 @@ import pytest
 
 from ffmpeg.hls.conftest import MadeSet, encoded_set, recipe
 from ffmpeg.verify.conftest import ffmpeg
-from hevcq.ffmpeg.hls.read_playlists import read_master
+from hevcq.ffmpeg.hls.playlists import read_master
 from support.clips import media_clip
 from support.standin import running
 
@@ -85,50 +82,6 @@ def test_shakas_packager_finds_the_same_codecs_and_bit_rates(ladder: MadeSet, tm
             frame = 1536 / 48_000 * 384_000 / 4 if said["AUDIO"] == "surround" else 0
             allowed = max(0.001 * found.number(key), 650 + frame)
             assert abs(found.number(key) - variant.number(key)) <= allowed, (name, key)
-
-
-PARSE = """
-const fs = require('fs'), path = require('path');
-const HLS = require('hls-parser'), {Parser} = require('m3u8-parser');
-HLS.setOptions({strictMode: true});
-const found = {};
-for (const file of process.argv.slice(1)) {
-  const text = fs.readFileSync(file, 'utf8'), one = HLS.parse(text), two = new Parser();
-  two.push(text); two.end();
-  const name = path.basename(file);
-  found[name] = one.isMasterPlaylist
-    ? {variants: one.variants.filter(v => !v.isIFrameOnly)
-         .map(v => [v.bandwidth, v.codecs, v.resolution.width]),
-       other: two.manifest.playlists.map(p => p.attributes)
-         .map(a => [a.BANDWIDTH, a.CODECS, a.RESOLUTION.width])}
-    : {segments: one.segments.map(s => [s.duration, s.byterange ? s.byterange.offset : 0]),
-       other: two.manifest.segments.map(s => [s.duration, s.byterange ? s.byterange.offset : 0])};
-}
-console.log(JSON.stringify(found));
-"""
-
-
-def test_two_parsers_read_every_playlist_strictly_and_alike(ladder: MadeSet) -> None:
-    modules = os.environ.get("NPM_ORACLES", "")
-    if not shutil.which("node") or not Path(modules, "hls-parser").is_dir():
-        pytest.skip("NPM_ORACLES names no folder with hls-parser and m3u8-parser")
-    playlists = [ladder.request.output / "master.m3u8", *sorted(ladder.folder.glob("*.m3u8"))]
-    done = subprocess.run(
-        ["node", "-e", PARSE, *map(str, playlists)],
-        env={**os.environ, "NODE_PATH": modules},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "warn" not in done.stderr.lower(), done.stderr
-    found = json.loads(done.stdout)
-    assert len(found) == len(playlists)
-    for name, read in found.items():
-        mine, other = read.get("variants") or read["segments"], read["other"]
-        assert mine
-        assert mine == other, name
 
 
 PAGE = """<!doctype html><video id=v muted width=640 height=360></video><script src=/hls.js></script><script>

@@ -11,18 +11,20 @@ import pytest
 
 from hevcq.domain.media.facts import Chapter
 from hevcq.domain.media.languages import bcp47
-from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile, hevc_name
+from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
 from hevcq.ffmpeg.hls.images import split_jpegs, storyboard_index
 from hevcq.ffmpeg.hls.playlists import (
     Master,
     Rendition,
     Variant,
+    attributes,
     chapters_json,
     master_playlist,
     media_playlist,
+    read_master,
+    read_media,
     text_playlist,
 )
-from hevcq.ffmpeg.hls.read_playlists import attributes, read_master, read_media
 from hevcq.ffmpeg.hls.segments import (
     Rates,
     Segment,
@@ -225,13 +227,6 @@ def test_attributes_keep_commas_in_quotes() -> None:
     assert attributes('A=1,B="x,y",C-D=z') == {"A": "1", "B": "x,y", "C-D": "z"}
     with pytest.raises(ValueError, match="no list"):
         attributes("=")
-
-
-def test_the_name_of_an_hevc_stream_has_its_flags_turned_and_its_constraints() -> None:
-    record = bytes([1, 0x01, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 90])
-    assert hevc_name(record) == "hvc1.1.6.L90.90"
-    main10 = bytes([1, 0x22, 0x20, 0, 0, 0, 0xB0, 0, 0x40, 0, 0, 0, 153])
-    assert hevc_name(main10) == "hvc1.2.4.H153.B0.0.40"
 
 
 def test_subtitles_are_one_segment_as_long_as_the_video() -> None:

@@ -11,7 +11,7 @@ from ffmpeg.hls.test_gates import changed, refusal
 from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.ffmpeg.containers.fragments import read_fragments
-from hevcq.ffmpeg.hls.read_playlists import read_master
+from hevcq.ffmpeg.hls.playlists import read_master
 
 SOURCE_UNCHANGED = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
 MASTER = "master.m3u8"

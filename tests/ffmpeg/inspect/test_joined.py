@@ -260,6 +260,11 @@ def answer(
     return "".join(f"{line}\n" for line in lines)
 
 
+def fill(recording: joined.Recording, lines: str) -> None:
+    for line in lines.splitlines():
+        recording.line(line)
+
+
 def climbing(begin: int, count: int = 40) -> list[int]:
     return [begin + 3600 * number for number in range(count)]
 
@@ -285,7 +290,7 @@ def test_a_copy_is_taken_only_if_nothing_is_lost_and_all_is_in_step(
     source, path = tmp_path / "a.ts", tmp_path / "copy.ts"
     source.write_bytes(bytes(10))
     before = joined.Recording()
-    before.feed(answer([*climbing(9_000_000), *climbing(0)], 0).encode())
+    fill(before, answer([*climbing(9_000_000), *climbing(0)], 0))
 
     def read(argv, *, on_chunk, **_) -> Finished:
         on_chunk(copy.encode())
@@ -310,8 +315,8 @@ def test_a_copy_whose_texts_come_at_other_times_is_not_taken(tmp_path, monkeypat
     source, path = tmp_path / "a.ts", tmp_path / "copy.ts"
     source.write_bytes(bytes(10))
     before = joined.Recording()
-    before.feed(answer([*climbing(9_000_000), *climbing(0)], 0).encode())
-    before.feed(answer([9_036_000, 36_000], 0, streams=(2,)).encode())
+    fill(before, answer([*climbing(9_000_000), *climbing(0)], 0))
+    fill(before, answer([9_036_000, 36_000], 0, streams=(2,)))
     texts = answer([36_000, 180_000 + round(90_000 * late_s)], 0, streams=(2,))
 
     def read(argv, *, on_chunk, **_) -> Finished:

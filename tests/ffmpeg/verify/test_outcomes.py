@@ -16,7 +16,7 @@ from hevcq.domain.planning.encode_plan import Action
 from hevcq.domain.profile import Gates, PictureMetric
 from hevcq.errors import SourceDamaged, SourceUnreadable, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect import captions
+from hevcq.ffmpeg.inspect import texts
 from hevcq.ffmpeg.verify import gates
 from hevcq.ffmpeg.verify.frames import PictureFacts
 from hevcq.ffmpeg.verify.picture import Sample
@@ -237,9 +237,9 @@ def test_the_text_of_captions_is_compared(bench: Bench, monkeypatch: pytest.Monk
         seen.append(tracks)
         return ["CC1 lost a line"]
 
-    monkeypatch.setattr(captions, "caption_problems", problems)
+    monkeypatch.setattr(texts, "caption_problems", problems)
     assert bench.last() == (Gate.G5, Outcome.FAILED, "CC1 lost a line")
-    assert seen == [captions.CaptionTracks(str(bench.output), {"CC1": 2}, 0.0)]
+    assert seen == [texts.CaptionTracks(str(bench.output), {"CC1": 2}, 0.0)]
 
     bench.answer("measure", MADE.model_copy(update={"tracks": MADE.tracks[1:]}))
     assert bench.last()[2] == "the times of captions cannot be compared"

@@ -75,14 +75,6 @@ FAMILIES: Mapping[str, Family] = {
         nodes=("/dev/dri",),
         quality=(("-rc_mode", "CQP"), ("-qp", "{}")),
     ),
-    # https://trac.ffmpeg.org/wiki/HWAccelIntro#VideoToolbox: -q:v 1 to 100, higher is better.
-    "videotoolbox": Family(
-        device=(),
-        upload={},
-        pixel_formats={8: "nv12", 10: "p010le"},
-        nodes=(),
-        quality=(("-q", "{vt}"), ("-allow_sw", "0")),
-    ),
     # https://github.com/GPUOpen-LibrariesAndSDKs/AMF/wiki/FFmpeg-and-AMF-HW-Acceleration
     "amf": Family(
         device=(),
@@ -99,7 +91,6 @@ HARDWARE: Mapping[str, tuple[Family, VideoCodec]] = {
     f"{word}_{family}": (row, codec)
     for family, row in FAMILIES.items()
     for word, codec in _CODECS.items()
-    if (word, family) != ("av1", "videotoolbox")
 }
 """Every encoder by ffmpeg's name, in the order in which `auto` tries them."""
 
@@ -140,5 +131,4 @@ def quality_options(name: str, crf: float) -> list[tuple[str, str]]:
     if codec is VideoCodec.AV1:
         # libsvtav1's 0 to 63 is x265's 0 to 51 stretched.
         number = max(1, round(crf * 51 / 63) - BETTER_BY)
-    toolbox = max(1, min(100, 100 - round(number * 100 / 51)))
-    return [(key, value.format(number, vt=toolbox)) for key, value in family.quality]
+    return [(key, value.format(number)) for key, value in family.quality]

@@ -17,12 +17,13 @@ from hevcq.errors import PartUnfit
 from hevcq.ffmpeg.chunking.encode import (
     checked_chunk,
     chunk_input,
+    chunk_listing,
     chunk_threads,
     concat_list,
+    require_same_headers,
     run_chunk,
     trim_filter,
 )
-from hevcq.ffmpeg.chunking.join import chunk_listing, require_same_headers
 from hevcq.ffmpeg.command.build import (
     CHUNK_MUXER,
     QUEUE_PACKETS,

@@ -17,13 +17,15 @@ from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Rung
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, read_fragments, starts_with_idr
 from hevcq.ffmpeg.hls.command import ladder_in, of_kind, sound_groups, sounds_of
-from hevcq.ffmpeg.hls.playlists import RANGES, TEXTS, written_rate
-from hevcq.ffmpeg.hls.read_playlists import (
+from hevcq.ffmpeg.hls.playlists import (
+    RANGES,
+    TEXTS,
     Listed,
     MasterPlaylist,
     MediaPlaylist,
     read_master,
     read_media,
+    written_rate,
 )
 from hevcq.ffmpeg.hls.segments import Rates, Segment, frame_rate, rates, target_duration, timed
 from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S

@@ -59,7 +59,7 @@ _TURNS = 10
 _NULL = 0x1FFF
 """The PID of packets that fill up the rate: their counters mean nothing."""
 _UNKNOWN = -(1 << 62)
-_FIELD = re.compile(rb"(?:^|\|)(stream_index|pts|dts|pos|data_hash)=([^|\n]+)")
+_FIELD = re.compile(r"(?:^|\|)(stream_index|pts|dts|pos|data_hash)=([^|\n]+)")
 _SHOWN = frozenset({StreamKind.VIDEO, StreamKind.AUDIO})
 
 
@@ -105,7 +105,7 @@ class Recording:
         """Begin without packets."""
         self.streams: dict[int, Packets] = {}
         self.corrupt = False
-        self._last, self._rest = Packets(), b""
+        self._last = Packets()
 
     def channels(self, videos: Collection[int]) -> list[tuple[int, int]]:
         """Return where pictures go on in another stream: the places, in bytes, of the last and the first one.
@@ -117,24 +117,14 @@ class Recording:
         turns = [(one[0], two[0]) for one, two in pairwise(order) if one[1] != two[1]]
         return turns if len(turns) * _TURNS < min(map(len, shown.values()), default=0) else []
 
-    def feed(self, chunk: bytes) -> None:
-        """Consume the next bytes of output."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            self._line(line)
-
-    def close(self) -> None:
-        """Consume a last line without a line break."""
-        self._line(self._rest)
-
-    def _line(self, line: bytes) -> None:
+    def line(self, text: str) -> None:
         """Add a packet; the hash of one with side data is on a line of its own in ffmpeg 5.1."""
-        fields = dict(_FIELD.findall(line))
-        if b"stream_index" in fields:
-            self._last = self.streams.setdefault(int(fields[b"stream_index"]), Packets())
-            texts = [fields.get(name, b"N/A") for name in (b"pts", b"dts", b"pos")]
-            self._last.add(*(_UNKNOWN if text == b"N/A" else int(text) for text in texts))
-        self._last.digest = crc32(fields.get(b"data_hash", b""), self._last.digest)
+        fields = dict(_FIELD.findall(text))
+        if "stream_index" in fields:
+            self._last = self.streams.setdefault(int(fields["stream_index"]), Packets())
+            values = [fields.get(name, "N/A") for name in ("pts", "dts", "pos")]
+            self._last.add(*(_UNKNOWN if value == "N/A" else int(value) for value in values))
+        self._last.digest = crc32(fields.get("data_hash", "").encode(), self._last.digest)
 
 
 def read_recording(tools: FfmpegTools, location: str, stop: threading.Event) -> Recording:
@@ -142,7 +132,7 @@ def read_recording(tools: FfmpegTools, location: str, stop: threading.Event) -> 
     found = Recording()
     show = ["-v", "warning", "-show_entries", "packet=stream_index,pts,dts,pos,data_hash",
             "-show_data_hash", "crc32", "-of", KEYED]  # fmt: skip
-    said = read_packets(tools, location, show, found, stop, packets_seen=lambda: found.streams)
+    said = read_packets(tools, location, show, found.line, stop, packets_seen=lambda: found.streams)
     # Its counter does not go on, as between segments that were put together: -xerror would end an encode.
     found.corrupt = any("Packet corrupt" in line for line in said)
     return found

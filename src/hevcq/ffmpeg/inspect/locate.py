@@ -17,7 +17,6 @@ from hevcq.ports.catalog import Spot
 MAX_SPOTS = 20
 APART_S = 1.0
 """Complaints closer together than this are of one spot."""
-MAX_LINE = 64 * 1024
 SHOW = (
     "-threads", "1", "-show_packets", "-show_frames", "-show_log", "16", "-show_entries",
     ("packet=codec_type,stream_index,pts_time,pos"
@@ -27,9 +26,9 @@ ENDS_EARLY = re.compile(r"prematurely|partial file|[Tt]runcat")
 """What a demuxer says at the end of a file that lacks the rest, beside no frame."""
 NO_SOUND = "a packet of sound that does not decode"
 _FIELD = re.compile(
-    rb"\|(codec_type|stream_index|pts_time|pos|best_effort_timestamp_time|pkt_pos)=([^|\n]*)"
+    r"\|(codec_type|stream_index|pts_time|pos|best_effort_timestamp_time|pkt_pos)=([^|\n]*)"
 )
-_MESSAGE = b"message="
+_MESSAGE = "message="
 
 
 def locate_damage(tools: FfmpegTools, location: str, stop: threading.Event) -> tuple[Spot, ...]:
@@ -40,7 +39,7 @@ def locate_damage(tools: FfmpegTools, location: str, stop: threading.Event) -> t
     Raises what `read_packets` raises.
     """
     spots = Spots()
-    complaints = read_packets(tools, location, SHOW, spots, stop, packets_seen=lambda: True)
+    complaints = read_packets(tools, location, SHOW, spots.line, stop, packets_seen=lambda: True)
     ends = [line for line in complaints if ENDS_EARLY.search(line)]
     if ends and not spots.found:
         return (Spot(spots.last_s, spots.last_byte, message_text(ends[0])),)
@@ -52,44 +51,32 @@ class Spots:
 
     def __init__(self) -> None:
         self.found: list[Spot] = []
-        self._rest = b""
         self._time: float | None = None
         self._byte: int | None = None
         self.last_s: float | None = None
         self.last_byte: int | None = None
-        self._silent: dict[bytes, tuple[float | None, int | None]] = {}
-        self._heard: set[bytes] = set()
+        self._silent: dict[str, tuple[float | None, int | None]] = {}
+        self._heard: set[str] = set()
 
-    def feed(self, chunk: bytes) -> None:
-        """Consume the next bytes."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        self._rest = self._rest[-MAX_LINE:]
-        for line in lines:
-            self._line(line)
-
-    def close(self) -> None:
-        """Consume a last line without a line break."""
-        self._line(self._rest)
-        self._rest = b""
-
-    def _line(self, line: bytes) -> None:
-        kind, _, rest = line.partition(b"|")
-        fields = {match[1]: match[2] for match in _FIELD.finditer(b"|" + rest)}
-        stream = fields.get(b"stream_index", b"")
-        if kind == b"packet" and fields.get(b"codec_type") == b"audio":
-            self._packet(stream, _number(fields.get(b"pts_time")), _whole(fields.get(b"pos")))
-        elif kind == b"frame":
+    def line(self, text: str) -> None:
+        """Read a packet, a frame or what was logged."""
+        kind, _, rest = text.partition("|")
+        fields = {match[1]: match[2] for match in _FIELD.finditer("|" + rest)}
+        stream = fields.get("stream_index", "")
+        if kind == "packet" and fields.get("codec_type") == "audio":
+            self._packet(stream, _number(fields.get("pts_time")), _whole(fields.get("pos")))
+        elif kind == "frame":
             self._silent.pop(stream, None)
             self._heard.add(stream)
-            self._time = _number(fields.get(b"best_effort_timestamp_time"))
-            self._byte = _whole(fields.get(b"pkt_pos"))
+            self._time = _number(fields.get("best_effort_timestamp_time"))
+            self._byte = _whole(fields.get("pkt_pos"))
             self.last_s = max(self.last_s or 0.0, self._time or 0.0)
             self.last_byte = max(self.last_byte or 0, self._byte or 0)
-        _, found, message = line.partition(_MESSAGE)
+        _, found, message = text.partition(_MESSAGE)
         if found:
-            self._complaint(message.decode("utf-8", "replace"))
+            self._complaint(message)
 
-    def _packet(self, stream: bytes, time: float | None, byte: int | None) -> None:
+    def _packet(self, stream: str, time: float | None, byte: int | None) -> None:
         """Note a packet of sound; the one before it should have become a frame by now.
 
         What a packet that does not decode complains of is with no frame. The first packets may only
@@ -109,13 +96,13 @@ class Spots:
         self.found.append(Spot(self._time, self._byte, message_text(line)))
 
 
-def _number(text: bytes | None) -> float | None:
+def _number(text: str | None) -> float | None:
     try:
         return float(text) if text is not None else None
     except ValueError:
         return None
 
 
-def _whole(text: bytes | None) -> int | None:
+def _whole(text: str | None) -> int | None:
     number = _number(text)
     return None if number is None else int(number)

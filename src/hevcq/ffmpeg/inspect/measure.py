@@ -12,12 +12,11 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Protocol
 from zlib import crc32
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
-from hevcq.errors import Stopped, Unavailable
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
+from hevcq.errors import Unavailable
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, reading
 from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import ChildLimits, stream_child
 from hevcq.ffmpeg.process.limits import LineSplitter
@@ -28,8 +27,7 @@ MAX_KEYS = 1024
 """Most key-frame times kept per track; above it only every second, fourth and so on is kept."""
 TINY_BYTES = 19
 """Largest packet of MPEG-4 that may be a picture which is not coded (libavcodec's MAX_NVOP_SIZE)."""
-_NONE = b"N/A"
-_FIELD = re.compile(rb"(?:^|\|)(stream_index|pts|dts|duration|size|flags|data_hash)=([^|\n]+)")
+_FIELD = re.compile(r"(?:^|\|)(stream_index|pts|dts|duration|size|flags|data_hash)=([^|\n]+)")
 
 
 def measure(
@@ -54,7 +52,9 @@ def measure(
         "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
         "-show_data_hash", "crc32", "-of", KEYED, *options,
     ]  # fmt: skip
-    errors = read_packets(tools, location, show, counter, stop, packets_seen=lambda: counter.tracks)
+    errors = read_packets(
+        tools, location, show, counter.line, stop, packets_seen=lambda: counter.tracks
+    )
     return Measurement(
         tracks=tuple(
             _track(index, counted, info) for index, counted in sorted(counter.tracks.items())
@@ -69,49 +69,28 @@ def _repacketed(codec: str) -> bool:
     return codec.startswith("pcm_") or codec == "hdmv_pgs_subtitle"
 
 
+@dataclass(slots=True)
 class _Counted:
     """The running count of one stream, in ticks of its time base."""
 
-    __slots__ = (
-        "bytes",
-        "content",
-        "digest",
-        "discarded",
-        "end",
-        "first",
-        "first_stored",
-        "key_stride",
-        "keys",
-        "keys_seen",
-        "last",
-        "last_dts",
-        "last_stored",
-        "monotonic",
-        "packets",
-        "times",
-        "tiny",
-        "untimed",
-    )
-
-    def __init__(self) -> None:
-        self.packets = 0
-        self.tiny = 0
-        self.bytes = 0
-        self.digest = 0
-        self.content = 0
-        self.discarded = 0
-        self.times: list[int] = []
-        self.untimed = False
-        self.first_stored: int | None = None
-        self.last_stored: int | None = None
-        self.first: int | None = None
-        self.last: int | None = None
-        self.end: int | None = None
-        self.last_dts: int | None = None
-        self.monotonic = True
-        self.keys: list[int] = []
-        self.keys_seen = 0
-        self.key_stride = 1
+    packets: int = 0
+    tiny: int = 0
+    bytes: int = 0
+    digest: int = 0
+    content: int = 0
+    discarded: int = 0
+    times: list[int] = field(default_factory=list)
+    untimed: bool = False
+    first_stored: int | None = None
+    last_stored: int | None = None
+    first: int | None = None
+    last: int | None = None
+    end: int | None = None
+    last_dts: int | None = None
+    monotonic: bool = True
+    keys: list[int] = field(default_factory=list)
+    keys_seen: int = 0
+    key_stride: int = 1
 
     def packet(self, pts: int | None, dts: int | None, duration: int, *, key: bool) -> None:
         """Count one packet that is not flagged discard; times are in ticks."""
@@ -169,27 +148,16 @@ class PacketCounter:
         self.tracks: dict[int, _Counted] = {}
         self._repacketed, self._repeating = repacketed, repeating
         self._last, self._last_index, self._last_size = _Counted(), -1, 0
-        self._rest = b""
 
-    def feed(self, chunk: bytes) -> None:
-        """Consume the next bytes of output."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            self._line(line)
-
-    def close(self) -> None:
-        """Count a last line without a line break."""
-        self._line(self._rest)
-        self._rest = b""
-
-    def _line(self, line: bytes) -> None:
-        fields = dict(_FIELD.findall(line))
-        hashed = fields.get(b"data_hash")
-        if b"stream_index" not in fields:
+    def line(self, text: str) -> None:
+        """Count a packet, or add the hash of the last one."""
+        fields = dict(_FIELD.findall(text))
+        hashed = fields.get("data_hash")
+        if "stream_index" not in fields:
             if hashed is not None:
                 self._hashed(self._last, self._last_index, hashed)
             return
-        index, size = int(fields[b"stream_index"]), _ticks(fields, b"size") or 0
+        index, size = int(fields["stream_index"]), _ticks(fields, "size") or 0
         if not size and index in self._repeating:
             return
         track = self.tracks.get(index)
@@ -199,26 +167,28 @@ class PacketCounter:
         track.bytes += size
         if hashed is not None:
             self._hashed(track, index, hashed)
-        pts, flags = _ticks(fields, b"pts"), fields.get(b"flags", b"")
+        pts, flags = _ticks(fields, "pts"), fields.get("flags", "")
         if pts is not None:
             track.stored(pts)
-        if b"D" in flags:
+        if "D" in flags:
             track.discarded += 1
             return
         track.tiny += size <= TINY_BYTES
-        dts, duration = _ticks(fields, b"dts"), _ticks(fields, b"duration")
-        track.packet(pts, dts, duration or 0, key=b"K" in flags)
+        dts, duration = _ticks(fields, "dts"), _ticks(fields, "duration")
+        track.packet(pts, dts, duration or 0, key="K" in flags)
 
-    def _hashed(self, track: _Counted, index: int, hashed: bytes) -> None:
+    def _hashed(self, track: _Counted, index: int, hashed: str) -> None:
         """Add a packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
-        track.digest = crc32(hashed, track.digest)
+        track.digest = crc32(hashed.encode(), track.digest)
         if index in self._repacketed:
-            track.content = joined_crc32(track.content, _crc_of(hashed), self._last_size)
+            track.content = joined_crc32(
+                track.content, int(hashed.rpartition(":")[2], 16), self._last_size
+            )
 
 
-def _ticks(fields: dict[bytes, bytes], name: bytes) -> int | None:
-    value = fields.get(name, _NONE)
-    return None if value == _NONE else int(value)
+def _ticks(fields: dict[str, str], name: str) -> int | None:
+    value = fields.get(name, "N/A")
+    return None if value == "N/A" else int(value)
 
 
 def joined_crc32(first: int, second: int, second_bytes: int) -> int:
@@ -228,10 +198,6 @@ def joined_crc32(first: int, second: int, second_bytes: int) -> int:
     """
     zeros = bytes(second_bytes)
     return second ^ crc32(zeros, first) ^ crc32(zeros)
-
-
-def _crc_of(hashed: bytes) -> int:
-    return int(hashed.rpartition(b":")[2], 16)
 
 
 def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
@@ -284,40 +250,34 @@ def skipped(info: MediaInfo, stream: Stream, track: TrackMeasure) -> str:
 
 SILENCE_S = 120.0
 """Seconds without output after which a pass counts as stalled: a dead network folder or disk."""
-_SEQUENCE = re.compile(rb"\x00\x00\x01\xb3(.{4})", re.DOTALL)
 LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
-
-
-class PacketReader(Protocol):
-    """Consumes ffprobe's output."""
-
-    def feed(self, chunk: bytes) -> None:
-        """Consume the next bytes."""
-
-    def close(self) -> None:
-        """Consume a last line without a line break."""
 
 
 def read_packets(
     tools: FfmpegTools,
     location: str,
     show: Sequence[str],
-    reader: PacketReader,
+    on_line: Callable[[str], None],
     stop: threading.Event,
     *,
     packets_seen: Callable[[], object],
 ) -> tuple[str, ...]:
-    """Let ffprobe print what `show` asks of every packet; return what the pass complained of.
+    """Pass on each line of what `show` asks ffprobe of every packet; return what the pass complained of.
 
     That is its error-level lines without the known harmless ones, else its exit code. `packets_seen` says
     whether any packet was read: a pass that failed without one raises SourceUnreadable or
     SourceGone. Raises Unavailable if the file gives no more bytes.
     """
-    watchdog = SilenceWatchdog(tools, location)
+    lines, heard = LineSplitter(on_line), tools.clock.monotonic()
 
     def feed(chunk: bytes) -> None:
-        watchdog.reset()
-        reader.feed(chunk)
+        nonlocal heard
+        heard = tools.clock.monotonic()
+        lines.feed(chunk)
+
+    def check() -> None:
+        if tools.clock.monotonic() - heard > SILENCE_S:
+            raise Unavailable(f"{display_name(location)} sent no data for {SILENCE_S:.0f} s.")
 
     argv = [tools.ffprobe, "-v", "error", *show, *input_options(location)]
     ended = stream_child(
@@ -325,53 +285,15 @@ def read_packets(
         stop=stop,
         on_chunk=feed,
         limits=reading(LIMITS, tools, location),
-        check=watchdog.check,
+        check=check,
     )
-    reader.close()
+    lines.close()
     if ended.returncode != 0 and not packets_seen():
         raise probe_error(location, ended.stderr, ended.returncode)
     errors = unexpected_lines(ended.stderr, Pass.DEMUX)
     if ended.returncode != 0 and not errors:
         errors = (f"ffprobe ended with {ended.ending}",)
     return errors
-
-
-class SilenceWatchdog:
-    """Detects a pass that prints nothing for SILENCE_S seconds."""
-
-    def __init__(self, tools: FfmpegTools, location: str) -> None:
-        self._clock = tools.clock
-        self._location = location
-        self.reset()
-
-    def reset(self) -> None:
-        """Restart the silence timer."""
-        self._last = self._clock.monotonic()
-
-    def check(self) -> None:
-        """Raise Unavailable if the timer was not reset for SILENCE_S seconds."""
-        if self._clock.monotonic() - self._last > SILENCE_S:
-            raise Unavailable(f"{display_name(self._location)} sent no data for {SILENCE_S:.0f} s.")
-
-
-def sequence_changes(location: str, stop: threading.Event) -> int:
-    """Return how often size or aspect change in the sequence headers of an MPEG-2 or MPEG-1 video; URLs 0.
-
-    A container with an aspect of its own (Matroska, MP4) hides it from whoever asks for frames.
-    """
-    if is_url(location):
-        return 0
-    found, rest = list[bytes](), b""
-    with open(location, "rb") as file:
-        while block := file.read(1 << 22):
-            if stop.is_set():
-                raise Stopped
-            for header in _SEQUENCE.finditer(rest + block):
-                shape = header[1][:3] + bytes([header[1][3] >> 4])
-                if found[-1:] != [shape]:
-                    found.append(shape)
-            rest = (rest + block)[-7:]
-    return max(0, len(found) - 1)
 
 
 def shown_span(times: Sequence[int | None], stream: Stream) -> dict[str, float]:
@@ -451,9 +373,9 @@ def frame_times(
     Raises SourceUnreadable, SourceGone or Unavailable as `read_packets` does.
     """
     times = FrameTimes()
-    lines = LineSplitter(times.line)
     show = [
         "-select_streams", str(stream_index), "-show_entries",
         "packet=pts,dts,duration,size,flags:stream=has_b_frames", "-of", KEYED_BY_KIND,
     ]  # fmt: skip
-    return times, read_packets(tools, location, show, lines, stop, packets_seen=lambda: times.pts)
+    errors = read_packets(tools, location, show, times.line, stop, packets_seen=lambda: times.pts)
+    return times, errors

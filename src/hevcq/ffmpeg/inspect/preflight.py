@@ -41,7 +41,7 @@ from hevcq.ffmpeg.inputs import (
     reading,
 )
 from hevcq.ffmpeg.inspect.index_damage import index_damage, require_single, shortfall
-from hevcq.ffmpeg.inspect.measure import LIMITS, measure, sequence_changes, shown_span
+from hevcq.ffmpeg.inspect.measure import LIMITS, measure, shown_span
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -64,6 +64,7 @@ def preflight(
     network failed.
     """
     require_single(location, info)
+    _require_known_hdr(location, info, profile)
     measured = measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
         _judge(tools, location, info, profile, measured, stop)
@@ -76,7 +77,7 @@ def preflight(
     found: dict[str, object] = {"notices": (*measured.notices, *notices)}
     captioned = _captioned(info, profile)
     if captioned is not None:
-        from hevcq.ffmpeg.inspect.captions import CaptionedVideo, found_captions
+        from hevcq.ffmpeg.inspect.texts import CaptionedVideo, found_captions
 
         video = CaptionedVideo(location, info, captioned.index)
         found["captions"] = channels = found_captions(tools, video, stop)
@@ -84,6 +85,17 @@ def preflight(
             found["notices"] = (*measured.notices, *notices, "Its closed captions hold no text.")
     require_even_film(location, info, measured, profile)
     return measured.model_copy(update=found)
+
+
+def _require_known_hdr(location: str, info: MediaInfo, profile: Profile) -> None:
+    """Raise MediaRefused for HDR10 in H.264 that is to be kept: ffmpeg 5.1 does not read its metadata."""
+    for stream in info.of_kind(StreamKind.VIDEO):
+        hdr10 = stream.video is not None and stream.video.colour.transfer == "smpte2084"
+        if stream.codec == "h264" and hdr10 and profile.policies.hdr is LossPolicy.KEEP:
+            raise MediaRefused(
+                f"{display_name(location)} is HDR10 in H.264, whose mastering display ffmpeg does not read.",
+                remedy="Set policies.hdr to convert in the profile to map its tones to SDR.",
+            )
 
 
 def require_even_film(
@@ -136,17 +148,14 @@ def _with_pictures(
         resizes = stream is not None and stream.video is not None and bool(stream.video.becomes)
         if stream is None or stream.codec not in {"mpeg4", "mpeg2video", "mpeg1video"}:
             continue
-        hidden = 0
-        if stream.codec != "mpeg4" and not resizes and info.format_name not in RAGGED:
-            hidden = sequence_changes(location, stop)
-        if not (track.tiny if stream.codec == "mpeg4" else resizes or hidden):
+        if not (track.tiny if stream.codec == "mpeg4" else resizes):
             continue
         times, shapes = _decoded_pictures(tools, location, track.index, stop)
         shown = len(times)
         retimed = tuple(_retimed(track.times, times)) if stream.codec == "mpeg4" else ()
         if 0 < len(retimed) <= MOST_RETIMED:
             tracks[place] = track.model_copy(update={"retimed": retimed})
-        most = track.tiny if stream.codec == "mpeg4" else max(len(shapes) - 1, hidden)
+        most = track.tiny if stream.codec == "mpeg4" else len(shapes) - 1
         if track.packets - most <= shown < track.packets:
             if stream.codec != "mpeg4":
                 lost = track.packets - shown

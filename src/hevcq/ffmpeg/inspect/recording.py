@@ -23,13 +23,13 @@ from hevcq.ffmpeg.inspect.measure import LIMITS
 from hevcq.ffmpeg.inspect.transport_stream import (
     SYNC,
     packet_layout,
-    packet_layouts,
     payload_begin,
     pid_of,
 )
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
+from hevcq.util.text import counted
 
 CLOCK_HZ = 90_000
 HEAD_PACKETS = 6000
@@ -92,35 +92,10 @@ def trim_recording(
 ) -> TrimmedSource | None:
     """Write the whole pictures of a recording to `folder`; return None if both ends are whole.
 
-    A recording that begins inside a packet, as a piece of `split -b` does, is copied without that
-    piece first, so that all its places are multiples of a packet. Raises Stopped once `stop` is set,
-    DiskFull, and OSError.
+    Raises Stopped once `stop` is set, DiskFull, and OSError.
     """
     if info.format_name != "mpegts" or is_url(location):
         return None
-    begins = [begin for begin, _ in packet_layouts(location)]
-    if len(begins) != 1 or not begins[0]:
-        return _trimmed(tools, location, info, folder, stop)
-    path, before = folder / "packets.ts", begins[0]
-    with _copying(location, path) as (source, target):
-        source.seek(before)
-        while block := source.read(BLOCK_BYTES):
-            if stop.is_set():
-                raise Stopped
-            target.write(block)
-    made = _trimmed(tools, str(path), info, folder, stop)
-    count = "1 byte is" if before == 1 else f"{before} bytes are"
-    said = f"The first {count} left out: the recording begins inside a packet."
-    if made is None:
-        return TrimmedSource(path=path.rename(folder / f"{COPIED_AS}.ts"), notices=(said,))
-    path.unlink()
-    return TrimmedSource(path=made.path, notices=(said, *made.notices))
-
-
-def _trimmed(
-    tools: FfmpegTools, location: str, info: MediaInfo, folder: Path, stop: threading.Event
-) -> TrimmedSource | None:
-    """Write the whole pictures of a recording that begins with a packet."""
     videos, layout = info.of_kind(StreamKind.VIDEO), packet_layout(location)
     if not videos or layout is None:
         return None
@@ -131,45 +106,23 @@ def _trimmed(
     path = folder / f"{COPIED_AS}.ts"
     with _copying(location, path) as (source, target):
         _copy(source, target, ends, (*layout, pid), stop)
-    sounds = info.of_kind(StreamKind.AUDIO) if ends.begin else ()
-    silenced = (_sound_left_out(_head(tools, location, s, stop)[0], s, ends.begin) for s in sounds)
-    notices = (*_notices(videos[0], ends), *filter(None, silenced))
-    return TrimmedSource(path=path, notices=notices)
-
-
-def _sound_left_out(head: list[HeadPacket], sound: Stream, begin: int) -> str:
-    """Return the notice of the sound before the place where the whole pictures begin, or ""."""
-    # A packet without a place belongs to the unit of the one before it.
-    kept = next((n for n, p in enumerate(head) if p.place is not None and p.place >= begin), None)
-    if not kept:
-        return ""
-    first, following = head[0].pts, head[kept].pts
-    seconds = ""
-    if first is not None and following is not None:
-        seconds = f" ({(following - first) / CLOCK_HZ:.2f} s)"
-    packets = "1 packet of sound" if kept == 1 else f"{kept} packets of sound"
-    end = "is left out" if kept == 1 else "are left out"
-    return f"Stream {sound.index}: {packets}{seconds} before the first whole picture {end}."
+    return TrimmedSource(path=path, notices=tuple(_notices(videos[0], ends)))
 
 
 def _notices(video: Stream, ends: Ends) -> Iterator[str]:
     early = ends.early + len(ends.leading)
     where = f"Stream {video.index}:"
     if early:
-        yield f"{where} {_pictures_words(early)} left out: the recording begins between key frames."
+        yield (
+            f"{where} {counted(early, 'picture')} before the first whole one, with the sound until then,"
+            f" {'is' if early == 1 else 'are'} left out: the recording begins between key frames."
+        )
     if ends.late:
         yield f"{where} the last picture is left out: the recording ends inside it."
     elif ends.unfinished:
         yield "The last piece of sound or data is left out: the recording ends inside it."
     elif ends.torn:
         yield f"The last {ends.torn} bytes are left out: the recording ends inside a packet."
-
-
-def _pictures_words(count: int) -> str:
-    """Return how many pictures come before the first whole one, up to and with the verb."""
-    if count == 1:
-        return "1 picture before the first whole one is"
-    return f"{count} pictures before the first whole one are"
 
 
 def _ends(location: str, head: list[HeadPacket], layout: tuple[int, int, int]) -> Ends | None:

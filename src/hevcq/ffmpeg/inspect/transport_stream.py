@@ -12,7 +12,6 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
 
 from hevcq.errors import MediaRefused, Stopped
 from hevcq.ffmpeg.inputs import display_name, is_url
@@ -20,8 +19,6 @@ from hevcq.ffmpeg.inputs import display_name, is_url
 PACKETS_READ = 32_768
 SYNC = 0x47
 START_CODE = b"\x00\x00\x01"
-_BEGINS = re.compile(rb"[\x40-\x7f]")
-"""The second byte of a packet that starts a payload unit and has no transport error indicator."""
 _SYNCS_CHECKED = 16
 _PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
 """A transport stream's sync byte and packet length: plain, with a time in front (M2TS), with parity
@@ -45,91 +42,17 @@ def transport_damage(location: str, videos: int, stop: threading.Event) -> str:
     layout = None if is_url(location) else packet_layout(location)
     if layout is None:
         return ""
-    first, length = layout
-    if os.stat(location).st_size % length:  # noqa: PTH116 - any bytes a name can hold
+    if os.stat(location).st_size % layout[1]:  # noqa: PTH116 - any bytes a name can hold
         return "it ends inside a packet, so it was truncated"
-    lost = _lost_start(_packets(location, first, length, stop))
-    return lost or lost_packets(location, layout, videos, stop)
-
-
-def packet_layout(location: str) -> tuple[int, int] | None:
-    """Return the place of the sync byte in each packet and the packets' length; None for other files."""
-    return next((layout for begin, layout in packet_layouts(location) if not begin), None)
-
-
-def packet_layouts(location: str) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Yield where packets may begin, in the first one's length, and their layout."""
-    with open(location, "rb") as file:
-        head = file.read((_SYNCS_CHECKED + 1) * max(length for _, length in _PACKET_BYTES))
-    for first, length in _PACKET_BYTES:
-        for begin in range(length):
-            syncs = head[begin + first :: length][:_SYNCS_CHECKED]
-            if syncs == bytes([SYNC]) * _SYNCS_CHECKED:
-                yield begin, (first, length)
-
-
-def pid_of(packet: bytes) -> int:
-    """Return the PID of a packet, given from its sync byte on."""
-    return (packet[1] & 0x1F) << 8 | packet[2]
-
-
-def payload_begin(packet: bytes) -> int:
-    """Return where the payload of a packet begins: behind the header and the adaptation field."""
-    return 5 + packet[4] if packet[3] & 0x20 else 4
-
-
-def _packets(location: str, first: int, length: int, stop: threading.Event) -> Iterator[bytes]:
-    """Yield the packets that start a payload unit, each from its sync byte on."""
-    with open(location, "rb") as file:
-        while block := file.read(PACKETS_READ * length):
-            if stop.is_set():
-                raise Stopped
-            for found in _BEGINS.finditer(block[first + 1 :: length]):
-                begin = found.start() * length + first
-                yield block[begin : begin + 188]
-
-
-def _lost_start(packets: Iterator[bytes]) -> str:
-    """Return how many payload units lost their beginning, as a clause, or "".
-
-    Units on the PID of a video or audio stream begin with a start code; tables on other PIDs do not.
-    A PID with more units without a start code than with one has changed its use and is skipped.
-    """
-    good: Counter[int] = Counter()
-    bad: Counter[int] = Counter()
-    for packet in packets:
-        begins = _begins_with_start_code(packet)
-        if begins is not None:
-            (good if begins else bad)[pid_of(packet)] += 1
-    lost = sum(count for pid, count in bad.items() if count <= good[pid])
-    if not lost:
-        return ""
-    units = "a video or audio unit" if lost == 1 else f"{lost} video or audio units"
-    return f"the beginning of {units} is broken"
-
-
-def _begins_with_start_code(packet: bytes) -> bool | None:
-    """Whether the unit begins with a start code; None if out of sync, scrambled or without payload."""
-    if len(packet) < 188 or packet[0] != SYNC or packet[3] & 0xC0 or not packet[3] & 0x10:
-        return None
-    begin = payload_begin(packet)
-    head = packet[begin : begin + len(START_CODE)]
-    return START_CODE.startswith(head) if head else None
-
-
-def lost_packets(location: str, layout: tuple[int, int], videos: int, stop: threading.Event) -> str:
-    """Return in how many places packets of pictures or sound are missing, as a clause, or "".
-
-    `layout` is the place of the sync byte in each packet, and their length. The counter of a packet
-    with payload must go on from the one before it (2.4.3.3) inside a unit; between two whole ones, or
-    where it begins at 0, may be where recordings were joined. Raises as `transport_damage` does.
-    """
     counters = _Counters(*layout)
     with open(location, "rb") as file:
         while block := file.read(PACKETS_READ * layout[1]):
             if stop.is_set():
                 raise Stopped
             counters.read(block)
+    if torn := counters.torn():
+        units = "a video or audio unit" if torn == 1 else f"{torn} video or audio units"
+        return f"the beginning of {units} is broken"
     if counters.unsynced is not None and _slips(location, layout, counters.unsynced):
         return (
             f"at byte {counters.unsynced:,} a transport packet does not begin where the one before it"
@@ -146,6 +69,26 @@ def lost_packets(location: str, layout: tuple[int, int], videos: int, stop: thre
     return f"packets of its picture or sound are missing in {places}" if lost else ""
 
 
+def packet_layout(location: str) -> tuple[int, int] | None:
+    """Return the place of the sync byte in each packet and the packets' length; None for other files."""
+    with open(location, "rb") as file:
+        head = file.read((_SYNCS_CHECKED + 1) * max(length for _, length in _PACKET_BYTES))
+    for first, length in _PACKET_BYTES:
+        if head[first::length][:_SYNCS_CHECKED] == bytes([SYNC]) * _SYNCS_CHECKED:
+            return first, length
+    return None
+
+
+def pid_of(packet: bytes) -> int:
+    """Return the PID of a packet, given from its sync byte on."""
+    return (packet[1] & 0x1F) << 8 | packet[2]
+
+
+def payload_begin(packet: bytes) -> int:
+    """Return where the payload of a packet begins: behind the header and the adaptation field."""
+    return 5 + packet[4] if packet[3] & 0x20 else 4
+
+
 def _slips(location: str, layout: tuple[int, int], place: int) -> bool:
     """Whether packets follow a place, in bytes, of which none lies where the first ones would go on."""
     offset, length = layout
@@ -157,7 +100,12 @@ def _slips(location: str, layout: tuple[int, int], place: int) -> bool:
 
 
 class _Counters:
-    """Follows the counters of the packets of each PID."""
+    """Follows the packets of each PID: their counters, and whether units begin with a start code.
+
+    The counter of a packet with payload must go on from the one before it (2.4.3.3) inside a unit; between
+    two whole ones, or where it begins at 0, may be where recordings were joined. Units of video and audio
+    begin with a start code, and tables do not: a PID with more units without one has changed its use.
+    """
 
     def __init__(self, offset: int, length: int) -> None:
         self._offset, self._length = offset, length
@@ -166,6 +114,7 @@ class _Counters:
         self._shown = set[int]()
         """The PIDs of pictures and sound."""
         self._pictures = Counter[int]()
+        self._good, self._bad = Counter[int](), Counter[int]()
         self.unsynced: int | None = None
         """The place in bytes of the first packet without its sync byte."""
         self._place = 0
@@ -173,6 +122,10 @@ class _Counters:
     def videos(self) -> int:
         """Return the number of streams of pictures."""
         return sum(count > _FEW_PICTURES for count in self._pictures.values())
+
+    def torn(self) -> int:
+        """Return the number of units that lost their beginning."""
+        return sum(count for pid, count in self._bad.items() if count <= self._good[pid])
 
     def lost(self) -> int:
         """Return the number of places in which packets are missing."""
@@ -198,12 +151,21 @@ class _Counters:
                 before = self._packet(block, latest[pid]) if pid in latest else b""
                 unfinished = not begins or (counter and before and not before[3] & 0x20)
                 self._gaps[pid] += bool(unfinished and not _announces(self._packet(block, number)))
-            if begins and (kind := _kind(self._packet(block, number))) in _SOUND_OR_PICTURE:
-                self._shown.add(pid)
-                self._pictures[pid] += kind in _PICTURE
+            if begins:
+                self._begin(pid, self._packet(block, number))
             counters[pid], latest[pid] = counter, number
             self._packets[pid] += 1
         self._place += len(block)
+
+    def _begin(self, pid: int, packet: bytes) -> None:
+        """Note how a unit begins; scrambled ones show nothing."""
+        head = packet[payload_begin(packet) :][:4] if len(packet) > 5 else b""
+        if not packet[3] & 0xC0 and head:
+            (self._good if START_CODE.startswith(head[:3]) else self._bad)[pid] += 1
+        kind = head[3] if len(head) == 4 and head[:3] == START_CODE else 0
+        if kind in _SOUND_OR_PICTURE:
+            self._shown.add(pid)
+            self._pictures[pid] += kind in _PICTURE
 
     def _packet(self, block: bytes, number: int) -> bytes:
         at = number * self._length + self._offset
@@ -213,9 +175,3 @@ class _Counters:
 def _announces(packet: bytes) -> bool:
     """Whether a packet says itself that its counter does not go on."""
     return len(packet) > 5 and bool(packet[3] & 0x20 and packet[4] and packet[5] & 0x80)
-
-
-def _kind(packet: bytes) -> int:
-    """Return the stream id of the unit that a packet begins; 0 if it begins none."""
-    head = packet[payload_begin(packet) :][:4] if len(packet) > 5 else b""
-    return head[3] if len(head) == 4 and head[:3] == START_CODE else 0

@@ -1,9 +1,6 @@
 """Probe a file by its content, whatever its name, and reject what is not media with a reason.
 
-Also reads what ffprobe does not show: H.264's HDR10 metadata (ffmpeg 5.1 does not report it), frames
-midstream, and where an MP4's index lies. ITU-T H.264 annex D: payload 137 is the mastering display colour
-volume, 144 the content light level. Primaries come as green, blue, red in units of 1/50000, luminance in
-1/10000 cd/m².
+Also reads what ffprobe does not show: frames midstream, and where an MP4's index lies.
 """
 
 from __future__ import annotations
@@ -13,15 +10,12 @@ import os
 import re
 import signal
 import stat
-import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hevcq.domain.media.facts import (
     RECORDINGS,
-    LightLevel,
-    MasteringDisplay,
     MediaInfo,
     Stream,
     StreamKind,
@@ -86,7 +80,6 @@ def probe(
     info = _probed(tools, location, stop, midstream=midstream)
     if midstream and any(stream.may_be_interlaced for stream in info.streams):
         info = with_fields_seen(tools, location, info, stop)
-    info = _with_h264_hdr(tools, location, info, stop)
     return info if is_url(location) else _with_structure(location, info)
 
 
@@ -298,106 +291,6 @@ def _is_text(location: str) -> bool:
     except UnicodeDecodeError as error:
         cut = error.start >= len(head) - 3
         return cut and head[: error.start].decode("utf-8").isprintable()
-
-
-def _with_h264_hdr(
-    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
-) -> MediaInfo:
-    """Add the HDR10 metadata of H.264 streams, which ffmpeg 5.1 does not report (see midstream.py)."""
-    return info.model_copy(
-        update={
-            "streams": tuple(
-                _read_h264_hdr(tools, location, stream, stop) if _may_lack_hdr(stream) else stream
-                for stream in info.streams
-            )
-        }
-    )
-
-
-def _may_lack_hdr(stream: Stream) -> bool:
-    video = stream.video
-    return (
-        stream.kind is StreamKind.VIDEO
-        and stream.codec == "h264"
-        and video is not None
-        and video.colour.transfer == "smpte2084"
-        and video.mastering_display is None
-    )
-
-
-def _read_h264_hdr(
-    tools: FfmpegTools, location: str, stream: Stream, stop: threading.Event
-) -> Stream:
-    argv = [
-        tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
-        "-map", f"0:{stream.index}", "-c", "copy", "-frames:v", "1", "-f", "h264", "pipe:1",
-    ]  # fmt: skip
-    first = run_child(
-        argv, stop=stop, limits=reading(PROBE_LIMITS, tools, location), deadline_s=PROBE_DEADLINE_S
-    )
-    if first.returncode != 0:
-        raise probe_error(location, first.stderr, first.returncode)
-    mastering, light = static_hdr(first.stdout)
-    video = stream.video
-    assert video is not None  # or it could not lack anything
-    found = {"mastering_display": mastering, "light_level": video.light_level or light}
-    return stream.model_copy(update={"video": video.model_copy(update=found)})
-
-
-_SEI_UNIT = 6
-_MASTERING = 137
-_LIGHT = 144
-
-
-def static_hdr(annex_b: bytes) -> tuple[MasteringDisplay | None, LightLevel | None]:
-    """Return the mastering display and light level of an Annex B byte stream, where present."""
-    mastering: MasteringDisplay | None = None
-    light: LightLevel | None = None
-    for kind, payload in _messages(annex_b):
-        if kind == _MASTERING and len(payload) >= 24:
-            mastering = _mastering(payload)
-        elif kind == _LIGHT and len(payload) >= 4:
-            content, average = struct.unpack_from(">HH", payload)
-            light = LightLevel(max_content=content, max_average=average)
-    return mastering, light
-
-
-def _messages(annex_b: bytes) -> Iterator[tuple[int, bytes]]:
-    for unit in annex_b.split(b"\x00\x00\x01"):
-        if unit and unit[0] & 0x1F == _SEI_UNIT:
-            yield from _payloads(unit[1:].replace(b"\x00\x00\x03", b"\x00\x00"))
-
-
-def _payloads(body: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + 2 < len(body):
-        kind, at = _number(body, at)
-        size, at = _number(body, at)
-        yield kind, body[at : at + size]
-        at += size
-
-
-def _number(body: bytes, at: int) -> tuple[int, int]:
-    total = 0
-    while at < len(body) and body[at] == 0xFF:
-        total, at = total + 0xFF, at + 1
-    return (total + body[at] if at < len(body) else total), at + 1
-
-
-def _mastering(payload: bytes) -> MasteringDisplay:
-    gx, gy, bx, by, rx, ry, wx, wy, top, bottom = struct.unpack_from(">8H2I", payload)
-    return MasteringDisplay(
-        red_x=f"{rx}/50000",
-        red_y=f"{ry}/50000",
-        green_x=f"{gx}/50000",
-        green_y=f"{gy}/50000",
-        blue_x=f"{bx}/50000",
-        blue_y=f"{by}/50000",
-        white_x=f"{wx}/50000",
-        white_y=f"{wy}/50000",
-        min_luminance=f"{bottom}/10000",
-        max_luminance=f"{top}/10000",
-    )
 
 
 PLACES = 5

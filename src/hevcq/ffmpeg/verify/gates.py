@@ -197,7 +197,7 @@ class _Gates:
         request = self.request
         if not request.plan.captions:
             return []
-        from hevcq.ffmpeg.inspect.captions import CaptionedVideo, CaptionTracks, caption_problems
+        from hevcq.ffmpeg.inspect.texts import CaptionedVideo, CaptionTracks, caption_problems
 
         before = request.measured.track(request.plan.main_video.source_index)
         after = self.made.track(self._video().index)

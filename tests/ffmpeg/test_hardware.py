@@ -23,10 +23,10 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass, classify
 from hevcq.errors import EncoderFailed, WorkerUnfit
+from hevcq.ffmpeg import hardware as trials
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.hardware import jobs as trials
-from hevcq.ffmpeg.hardware.devices import SET_ASIDE_S, Devices
+from hevcq.ffmpeg.hardware import SET_ASIDE_S, Devices
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
@@ -44,8 +44,6 @@ FOUND: dict[str, str] = {
     "-enc_time_base:0 1/1000 -filter:0 format={nv},hwupload=extra_hw_frames=64",
     "hevc_vaapi": "-c:0 hevc_vaapi -rc_mode:0 CQP -qp:0 20 -fps_mode:0 passthrough "
     "-enc_time_base:0 1/1000 -filter:0 format={nv},hwupload",
-    "hevc_videotoolbox": "-c:0 hevc_videotoolbox -q:0 61 -allow_sw:0 0 -pix_fmt:0 {nv} "
-    "-fps_mode:0 passthrough -enc_time_base:0 1/1000",
     "hevc_amf": "-c:0 hevc_amf -rc:0 cqp -qp_i:0 20 -qp_p:0 20 -quality:0 quality -pix_fmt:0 {nv} "
     "-fps_mode:0 passthrough -enc_time_base:0 1/1000",
 }
@@ -75,7 +73,6 @@ def test_the_whole_picture_of_each_family_is_commanded(name, bits):
 def test_a_quality_is_asked_of_hardware_that_makes_up_for_its_need_of_bits():
     assert ("-cq", "20") in quality_options("hevc_nvenc", 24)
     assert ("-cq", "24") in quality_options("av1_nvenc", 35)
-    assert ("-q", "100") not in quality_options("hevc_videotoolbox", 51)
 
 
 @pytest.mark.parametrize(
@@ -138,45 +135,6 @@ def test_a_trial_is_made_once_and_a_failed_device_waits_twice_as_long_each_time(
     problems.clear()
     clock.now_s += SET_ASIDE_S
     assert devices.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
-
-
-def test_a_device_with_a_wrong_rendition_is_set_aside_by_every_process_of_the_machine(tmp_path):
-    """Its trial passes, so each process would make a wrong rendition of its own, and one more when restarted."""
-    clock, notes = FakeClock(), tmp_path / "data" / "devices"
-    one, other = (Devices(lambda _name, _stop: "", clock, notes) for _ in range(2))
-    assert other.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
-
-    one.set_aside_for_all("hevc_nvenc", "its rendition failed gate G8")
-
-    assert [d.reserve(*plan_of(), STOP)[0] for d in (one, other)] == ["hevc_qsv"] * 2
-    restarted = Devices(lambda _name, _stop: "", clock, notes)
-    assert restarted.reserve(*plan_of(), STOP)[0] == "hevc_qsv"
-    clock.now_s += SET_ASIDE_S + 1
-    assert restarted.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
-
-    restarted.set_aside_for_all("hevc_nvenc", "its rendition failed gate G8")
-
-    clock.now_s += SET_ASIDE_S + 1
-    assert other.reserve(*plan_of(), STOP)[0] == "hevc_qsv", "the second wait is twice as long"
-    clock.now_s += SET_ASIDE_S
-    assert other.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
-    other.proved("hevc_nvenc")
-    assert list(notes.iterdir()) == []
-
-
-def test_a_note_that_cannot_be_read_written_or_true_sets_nothing_aside_for_others(tmp_path):
-    clock, notes = FakeClock(), tmp_path / "devices"
-    notes.mkdir()
-    note = notes / "hevc_nvenc.json"
-    for content in ("{", '{"problem": "x", "until": 1e11, "failures": 1}'):
-        note.write_text(content)
-        other = Devices(lambda _name, _stop: "", clock, notes)
-        assert other.reserve(*plan_of(), STOP)[0] == "hevc_nvenc"
-    blocked = tmp_path / "file"
-    blocked.write_text("in the way")
-    one = Devices(lambda _name, _stop: "", clock, blocked)
-    one.set_aside_for_all("hevc_nvenc", "its rendition failed gate G8")
-    assert one.reserve(*plan_of(), STOP)[0] == "hevc_qsv"
 
 
 def test_a_driver_that_refuses_a_session_is_asked_for_no_more_than_it_gave():

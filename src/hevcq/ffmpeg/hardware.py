@@ -1,7 +1,10 @@
-"""Try hardware encoders, encode a job on one, and decide whose fault a failure is: the device's, or the video's.
+"""Encode on graphics hardware: choose an encoder by trial, and decide whose fault a failure is.
 
-A trial encodes ten pictures, which are decoded again and compared; of 320x240, because NVENC rejects very
-small ones (Optimisarr's EncoderProbeCommand.cs does the same).
+A name in `ffmpeg -encoders` proves nothing: Debian's ffmpeg lists NVENC, QSV and VAAPI on machines without
+any of them. So each is tried once in this process: it encodes ten pictures, which are decoded again and
+compared; of 320x240, because NVENC rejects very small ones (Optimisarr's EncoderProbeCommand.cs does the
+same). A device that fails, or whose rendition fails a gate, is set aside for ten minutes, then twice as long,
+and so on.
 """
 
 from __future__ import annotations
@@ -10,11 +13,14 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Container, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, Outcome
-from hevcq.domain.formats.hardware import HARDWARE, Fallback, quality_options
+from hevcq.domain.formats.hardware import HARDWARE, Fallback, candidates, quality_options
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import hardware_problem
+from hevcq.domain.profile import Profile
 from hevcq.errors import (
     EncoderFailed,
     EncoderStalled,
@@ -23,14 +29,15 @@ from hevcq.errors import (
     OutOfMemory,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.hardware.devices import Devices, session_refused
 from hevcq.ffmpeg.inputs import FfmpegTools, access_to, display_name
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
-from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ffmpeg.run.messages import message_text
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.util.clock import Clock
 
+SET_ASIDE_S = 600.0
+MOST_SET_ASIDE_S = 86_400.0
 Encode = Callable[[EncodeRequest], EncodeReport]
 REMEDY = (
     "`hevcq doctor` says which hardware encoders work here; video.fallback: software encodes such "
@@ -47,6 +54,103 @@ LEAST_SSIM = 0.9
 """Similarity of the decoded pictures; x264 ultrafast at CRF 30 has 0.95 of them."""
 CRF = 24.0
 _SSIM = re.compile(r"All:([0-9.]+)")
+Trial = Callable[[str, threading.Event], str]
+"""Tries an encoder by name; returns why it cannot be used, or ""."""
+
+
+@dataclass(slots=True)
+class _Device:
+    """What is known of one encoder in this process; `until` is monotonic seconds."""
+
+    tried: bool = False
+    problem: str = ""
+    until: float = 0.0
+    failures: int = 0
+    sessions: int = 0
+    most: int | None = None
+
+
+@dataclass(slots=True)
+class Devices:
+    """The hardware encoders of this process; safe for any number of threads."""
+
+    trial: Trial
+    clock: Clock
+    _devices: dict[str, _Device] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reserve(self, profile: Profile, plan: EncodePlan, stop: threading.Event) -> tuple[str, str]:
+        """Reserve a session of an encoder for this job.
+
+        Returns its name, or "" and why none can be used; `release` gives the session back.
+        """
+        names = candidates(profile.video.encoder, profile.video.codec)
+        reason = hardware_problem(profile, plan)
+        if reason or not names:
+            return "", reason
+        problems = []
+        for name in names:
+            problem = self._usable(name, stop) or self._reserve(name)
+            if not problem:
+                return name, ""
+            problems.append(f"{name}: {problem}")
+        return "", "; ".join(problems)
+
+    def release(self, name: str) -> None:
+        """Give a session back."""
+        with self._lock:
+            self._of(name).sessions -= 1
+
+    def full(self, name: str) -> None:
+        """Note that the driver refused one more session: there are as many as the others hold."""
+        with self._lock:
+            device = self._of(name)
+            device.most = max(1, device.sessions - 1)
+
+    def set_aside(self, name: str, problem: str) -> None:
+        """Note that an encoder failed; it is tried again after ten minutes, doubled each time."""
+        with self._lock:
+            device = self._of(name)
+            wait = min(MOST_SET_ASIDE_S, SET_ASIDE_S * 2**device.failures)
+            device.failures += 1
+            device.tried, device.problem = True, problem
+            device.until = self.clock.monotonic() + wait
+
+    def proved(self, name: str) -> None:
+        """Note that an encode passed every gate: earlier failures no longer count."""
+        with self._lock:
+            self._of(name).failures = 0
+
+    def _of(self, name: str) -> _Device:
+        return self._devices.setdefault(name, _Device())
+
+    def _usable(self, name: str, stop: threading.Event) -> str:
+        with self._lock:
+            device = self._of(name)
+            if device.problem and self.clock.monotonic() < device.until:
+                return device.problem
+            if device.tried and not device.problem:
+                return ""
+        problem = self.trial(name, stop)
+        if problem:
+            self.set_aside(name, problem)
+            return problem
+        with self._lock:
+            device.tried, device.problem = True, ""
+        return ""
+
+    def _reserve(self, name: str) -> str:
+        with self._lock:
+            device = self._of(name)
+            if device.most is not None and device.sessions >= device.most:
+                return f"its {device.most} sessions are in use"
+            device.sessions += 1
+        return ""
+
+
+def session_refused(name: str, lines: Sequence[str]) -> bool:
+    """Return whether an encoder's lines say that its device has no more sessions."""
+    return any(each in line for line in lines for each in HARDWARE[name][0].session_full)
 
 
 def encode_on_device(
@@ -100,7 +204,7 @@ def judge_device(devices: Devices, request: VerifyRequest, gates: tuple[GateResu
     if not bad:
         devices.proved(name)
         return
-    devices.set_aside_for_all(name, f"its rendition failed gate {bad[0].gate.value}")
+    devices.set_aside(name, f"its rendition failed gate {bad[0].gate.value}")
     if request.profile.video.fallback is Fallback.SOFTWARE:
         raise WorkerUnfit(
             f"{name} made a rendition of {display_name(request.location)} that failed gate "
@@ -159,16 +263,11 @@ def compare_command(tools: FfmpegTools, output: Path) -> list[str]:
             "-f", "null", "-"]  # fmt: skip
 
 
-def device_access(access: Access, name: str) -> Access:
-    """Return what a child needs besides to reach the device of an encoder."""
-    return replace(access, devices=HARDWARE[name][0].nodes)
-
-
 def _run(
     tools: FfmpegTools, command: list[str], name: str, output: Path, stop: threading.Event
 ) -> Finished:
     access = access_to(tools, str(output), writes=(output,))
-    limits = ChildLimits(access=device_access(access, name))
+    limits = ChildLimits(access=replace(access, devices=HARDWARE[name][0].nodes))
     return run_child(command, stop=stop, limits=limits, deadline_s=TRIAL_S)
 
 

@@ -1,4 +1,4 @@
-"""Carry into a rendition the metadata that ffmpeg does not copy; into Matroska by `carry_matroska`.
+"""Carry into a rendition the metadata that ffmpeg does not copy; into Matroska the languages by BCP 47.
 
 ffmpeg writes the index with a tag that only makes room (`build._room`). The room is then filled in
 place: the index keeps its size, so no offset in it changes and nothing is written twice.
@@ -7,7 +7,8 @@ place: the index keeps its size, so no offset in it changes and nothing is writt
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import chain
@@ -16,7 +17,7 @@ from typing import BinaryIO, Self
 
 from hevcq.domain.media.containers import MATROSKA, is_mp4_family
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
 from hevcq.domain.planning.metadata import (
     carried,
     free_form,
@@ -27,6 +28,7 @@ from hevcq.domain.planning.metadata import (
 )
 from hevcq.errors import EncoderFailed, SourceUnreadable
 from hevcq.ffmpeg.command.build import ROOM
+from hevcq.ffmpeg.containers import matroska as mkv
 from hevcq.ffmpeg.containers.mp4 import Box, Found, children, metadata
 from hevcq.ffmpeg.inputs import display_name, is_url
 from hevcq.ports.encoder import EncodeRequest
@@ -44,8 +46,6 @@ def carry_metadata(request: EncodeRequest) -> None:
     """
     plan, info = request.plan, request.info
     if plan.muxer == MATROSKA and room_for(plan.muxer, info, plan.streams):
-        from hevcq.ffmpeg.run.carry_matroska import carry_into_matroska
-
         carry_into_matroska(request)
     if not is_mp4_family(plan.muxer):
         return
@@ -241,3 +241,137 @@ def _box(kind: bytes, parts: Iterable[bytes]) -> bytes:
 def _whole(file: BinaryIO, box: Box) -> bytes:
     file.seek(box.start)
     return file.read(box.end - box.start)
+
+
+def carry_into_matroska(request: EncodeRequest) -> None:
+    """Add to `request.output` what the plan says of its tracks.
+
+    Raises EncoderFailed. Gate G3 finds what did not arrive.
+    """
+    path = request.output
+    try:
+        with path.open("r+b") as file:
+            segment, tables, end = _front(file, path.stat().st_size)
+            if not tables or tables[0].number != mkv.SEEK_HEAD:
+                raise EncoderFailed(f"{path} does not begin with a list of its tables.")
+            start = segment.start
+            made = list(_mkv_tables(file, request, tables))
+            outside = [s for s in mkv.seeks(file, tables[0]) if s[1] >= end - start]
+            content = _with_seek_head(made, outside)
+            spare = end - start - len(content)
+            if spare < 2:
+                raise EncoderFailed(f"{path} has no room for {2 - spare} bytes of metadata.")
+            file.seek(start)
+            file.write(content + _void(spare))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EncoderFailed(f"Metadata cannot be written to {path}: {reason}.") from error
+
+
+def _front(file: BinaryIO, size: int) -> tuple[mkv.Element, list[mkv.Element], int]:
+    """Return the segment, its tables before the first cluster, and where they end."""
+    segment = next((e for e in mkv.headers(file, 0, size) if e.number == mkv.SEGMENT), None)
+    if segment is None:
+        return mkv.Element(0, 0, 0), [], 0
+    tables: list[mkv.Element] = []
+    end = segment.start
+    for element in mkv.headers(file, segment.start, segment.end):
+        if element.number == mkv.CLUSTER:
+            return segment, tables, end
+        tables.append(element)
+        end = element.end
+    return segment, [], 0
+
+
+def _mkv_tables(
+    file: BinaryIO, request: EncodeRequest, tables: list[mkv.Element]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the tables by their ids, with what is carried."""
+    for table in tables:
+        if table.number in {mkv.SEEK_HEAD, mkv.VOID, mkv.CRC}:
+            continue
+        content = mkv.pack(table.number, _raw(file, table))
+        if table.number == mkv.TRACKS:
+            content = _checked(mkv.TRACKS, b"".join(_mkv_tracks(file, request, table)))
+        elif table.number == mkv.TAGS:
+            tags = b"".join(_tags(file, table))
+            content = _checked(mkv.TAGS, tags) if tags else b""
+        if content:
+            yield table.number, content
+
+
+def _raw(file: BinaryIO, element: mkv.Element) -> bytes:
+    file.seek(element.start)
+    return file.read(element.end - element.start)
+
+
+def _checked(number: int, content: bytes) -> bytes:
+    """Return an element with a checksum before its content, as ffmpeg writes it."""
+    return mkv.pack(number, mkv.pack(mkv.CRC, zlib.crc32(content).to_bytes(4, "little")) + content)
+
+
+def _with_seek_head(tables: list[tuple[int, bytes]], outside: list[tuple[int, int]]) -> bytes:
+    """Return the tables behind a list of their positions, which count from the segment's start."""
+
+    def head(positions: Iterable[tuple[int, int]]) -> bytes:
+        return _checked(mkv.SEEK_HEAD, b"".join(mkv.seek(*each) for each in positions))
+
+    at = len(head([*((number, 0) for number, _ in tables), *outside]))
+    positions = []
+    for number, content in tables:
+        positions.append((number, at))
+        at += len(content)
+    return head([*positions, *outside]) + b"".join(content for _, content in tables)
+
+
+def _void(length: int) -> bytes:
+    if length < 10:
+        return mkv.pack(mkv.VOID, bytes(length - 2))
+    return bytes([mkv.VOID, 1]) + (length - 9).to_bytes(7, "big") + bytes(length - 9)
+
+
+def _kept(request: EncodeRequest) -> list[tuple[int, StreamPlan]]:
+    """Return the tracks of the rendition in their order, each with its number in the source."""
+    numbers = {stream.index: number for number, stream in enumerate(tracks_of(request.info))}
+    kept = [stream for stream in request.plan.kept if stream.source_index in numbers]
+    return [(numbers[stream.source_index], stream) for stream in kept]
+
+
+def _mkv_tracks(file: BinaryIO, request: EncodeRequest, table: mkv.Element) -> Iterator[bytes]:
+    planned = iter(_kept(request))
+    for track in mkv.elements(file, table.start, table.end):
+        if track.number == mkv.CRC:
+            continue
+        number, plan = next(planned, (0, None)) if track.number == mkv.TRACK else (0, None)
+        yield (
+            mkv.whole(file, track)
+            if plan is None
+            else _mkv_track(file, request, track, number, plan)
+        )
+
+
+def _mkv_track(
+    file: BinaryIO, request: EncodeRequest, track: mkv.Element, number: int, plan: StreamPlan
+) -> bytes:
+    language = kept_language(request.plan.muxer, plan, tracks_of(request.info)[number])
+    inside = mkv.elements(file, track.start, track.end)
+    parts = [mkv.whole(file, element) for element in inside if element.number != mkv.LANGUAGE]
+    if language:
+        parts.append(mkv.pack(mkv.LANGUAGE, language.encode()))
+    return mkv.pack(mkv.TRACK, b"".join(parts))
+
+
+def _tags(file: BinaryIO, table: mkv.Element) -> Iterator[bytes]:
+    """Yield the tags without the one that made the room."""
+    for tag in mkv.elements(file, table.start, table.end):
+        if tag.number != mkv.TAG:
+            continue
+        parts = list(mkv.elements(file, tag.start, tag.end))
+        kept = [e for e in parts if e.number != mkv.SIMPLE or not _is_room(file, e)]
+        if any(element.number == mkv.SIMPLE for element in kept):
+            yield mkv.pack(mkv.TAG, b"".join(mkv.whole(file, element) for element in kept))
+
+
+def _is_room(file: BinaryIO, simple: mkv.Element) -> bool:
+    parts = mkv.elements(file, simple.start, simple.end)
+    return any(e.number == mkv.TEXT and mkv.text_of(file, e).startswith(ROOM) for e in parts)

@@ -1,8 +1,9 @@
-"""Make text of the closed captions inside a video (CEA-608 in A/53 user data), and check what was made.
+"""Read what lists and players show of a video: one picture, chapters, and text, as WebVTT.
 
-ffmpeg finds captions where it decodes pictures. Its filter `movie` hands them on with the times of their
-pictures, and its decoder makes text of one field at a time: CC1 in the first, CC3 in the second. CEA-708 is
-not decoded by ffmpeg; broadcasters send the same text as CEA-608 beside it.
+Text is in tracks, and in closed captions inside the picture (CEA-608 in A/53 user data). ffmpeg finds
+captions where it decodes pictures. Its filter `movie` hands them on with the times of their pictures, and its
+decoder makes text of one field at a time: CC1 in the first, CC3 in the second. CEA-708 is not decoded by
+ffmpeg; broadcasters send the same text as CEA-608 beside it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-from hevcq.domain.media.facts import MediaInfo
-from hevcq.errors import MediaRefused, SourceUnreadable, Unavailable
+from hevcq.domain.media.facts import Chapter, MediaInfo, StreamKind
+from hevcq.domain.media.languages import bcp47
+from hevcq.errors import (
+    LimitExceeded,
+    MediaRefused,
+    SourceUnreadable,
+    TransientError,
+    Unavailable,
+)
 from hevcq.ffmpeg.inputs import (
     NETWORK,
     PROBE_LIMITS,
@@ -24,22 +31,35 @@ from hevcq.ffmpeg.inputs import (
     FfmpegTools,
     display_name,
     ffmpeg_url,
+    input_options,
     is_url,
     reading,
 )
 from hevcq.ffmpeg.inspect.measure import LIMITS
+from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import Finished, run_child
-from hevcq.ports.encoder import EncodeRequest
+from hevcq.ports.encoder import EncodeRequest, TextTrack
 
 FIELDS = {"CC1": "first", "CC3": "second"}
 LATE_S = 0.02
 """Seconds that a cue may lie off its picture: containers round, and no frame of video is so short."""
 REMEDY = "set policies.closed_captions to drop to encode without them"
-_CUE = re.compile(r"^(?:(\d+):)?(\d\d):(\d\d\.\d{3}) --> .*\n((?:.+\n?)*)", re.MULTILINE)
-_TAG = re.compile(r"</?[biu]>")
+_CUE = re.compile(r"^(?:(\d+):)?(\d\d):(\d\d\.\d{3}) --> .*\n(?=.*\S)", re.MULTILINE)
 _MARK = re.compile(r"</?[biu]>|[&<>]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_WORD = re.compile(r"\w+")
+PICTURES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub", "unknown"})
+"""Subtitles that are pictures: a browser shows text only."""
+MOST_TRACKS = 40
+MOST_CHARACTERS = 4 << 20
+"""Of one track: a day of speech is less than half of it."""
+DEADLINE_S = 120.0
+CUE = "-->"
+TIMES_S = (5.0, 0.0)
+"""Where a picture is looked for: videos often begin black; shorter ones have their first picture."""
+STILL_S = 30.0
+JPEG = b"\xff\xd8"
+LARGEST = 4 << 20
+"""Bytes; a picture of this size is far smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +75,7 @@ def found_captions(
     tools: FfmpegTools, video: CaptionedVideo, stop: threading.Event
 ) -> tuple[str, ...]:
     """Return the channels that hold text. Raises MediaRefused if there is text in CEA-708 only."""
-    found = tuple(name for name in FIELDS if "-->" in _webvtt(tools, video, name, stop))
+    found = tuple(name for name in FIELDS if CUE in _webvtt(tools, video, name, stop))
     if not found and _is_digital(tools, video, stop):
         raise MediaRefused(
             f"{display_name(video.location)}: its closed captions are in CEA-708 only, of which no text "
@@ -66,17 +86,8 @@ def found_captions(
 
 def _webvtt(tools: FfmpegTools, video: CaptionedVideo, channel: str, stop: threading.Event) -> str:
     """Return the text of a channel; times count from the source's start."""
-    start = video.info.start_s or 0.0
-    output = [
-        "-copyts",
-        "-output_ts_offset",
-        f"{-start:.6f}",
-        "-c:s",
-        "webvtt",
-        "-f",
-        "webvtt",
-        "-",
-    ]
+    output = ["-copyts", "-output_ts_offset", f"{-(video.info.start_s or 0.0):.6f}"]
+    output += ["-c:s", "webvtt", "-f", "webvtt", "-"]
     done = _read(tools, video, ["-data_field", FIELDS[channel]], output, stop)
     return done.stdout.decode("utf-8", "replace")
 
@@ -117,8 +128,7 @@ def _read(
 
 def _graph(location: str, info: MediaInfo, index: int) -> str:
     """Return the filter that opens the source by the demuxer that the probe found, and nothing else."""
-    protocols, name = ("file", f"file:{location}")
-    options = {}
+    protocols, name, options = "file", f"file:{location}", dict[str, str]()
     if is_url(location):
         name = ffmpeg_url(location)
         protocols = "https,tls,tcp" if name.startswith("https") else "http,tcp"
@@ -155,7 +165,7 @@ def extracted_captions(
     try:
         for name in request.plan.captions:
             text = _webvtt(tools, video, name, stop)
-            if "-->" not in text:
+            if CUE not in text:
                 raise MediaRefused(
                     f"{display_name(request.location)}: no text could be made of its closed captions "
                     f"({name}); {REMEDY} (policies.closed_captions)."
@@ -171,7 +181,7 @@ def extracted_captions(
 def _escaped_text(text: str) -> str:
     """Return WebVTT with the marks inside its text escaped, which ffmpeg writes as they are."""
     lines = (
-        line if "-->" in line else _MARK.sub(lambda mark: _ESCAPES.get(mark[0], mark[0]), line)
+        line if CUE in line else _MARK.sub(lambda mark: _ESCAPES.get(mark[0], mark[0]), line)
         for line in text.split("\n")
     )
     return "\n".join(lines)
@@ -193,49 +203,79 @@ class CaptionTracks:
 def caption_problems(
     tools: FfmpegTools, video: CaptionedVideo, tracks: CaptionTracks, stop: threading.Event
 ) -> Iterator[str]:
-    """Compare text tracks with the captions of the source, decoded once more."""
+    """Compare number and times of the cues of text tracks with the captions of the source."""
     for name, stream in tracks.streams.items():
-        expected = _cues(_webvtt(tools, video, name, stop))
-        found = _cues(_track(tools, tracks.path, stream, stop))
+        expected = _begins(_webvtt(tools, video, name, stop))
+        found = _begins(_webvtt_track(tools, tracks.path, stream, stop))
         problem = _difference(expected, found, tracks.shift_s)
         if problem:
             yield f"captions {name}: {problem}"
 
 
-def _track(tools: FfmpegTools, path: str, stream: int, stop: threading.Event) -> str:
-    """Return a text track, which ffmpeg decodes."""
-    argv = [
-        tools.ffmpeg, "-nostdin", "-v", "error", "-copyts", "-protocol_whitelist", "file", "-i",
-        f"file:{path}", "-map", f"0:{stream}", "-c:s", "webvtt", "-f", "webvtt", "-",
-    ]  # fmt: skip
-    done = run_child(argv, stop=stop, limits=reading(PROBE_LIMITS, tools, path))
-    if done.returncode != 0:
-        raise SourceUnreadable(f"The text of {display_name(path)} cannot be read.")
-    return done.stdout.decode("utf-8", "replace")
+def _webvtt_track(tools: FfmpegTools, location: str, stream: int, stop: threading.Event) -> str:
+    """Return a text track as WebVTT; ffmpeg skips the bytes of every other stream."""
+    argv = [tools.ffmpeg, "-nostdin", "-v", "error", "-copyts", *input_options(location)]
+    argv += ["-map", f"0:{stream}", "-c:s", "webvtt", "-f", "webvtt", "-"]
+    limits = reading(PROBE_LIMITS, tools, location)
+    ended = run_child(argv, stop=stop, limits=limits, deadline_s=DEADLINE_S)
+    if ended.returncode != 0:
+        raise SourceUnreadable(f"The text of {display_name(location)} cannot be read.")
+    return ended.stdout.decode("utf-8", "replace")
 
 
-def _cues(text: str) -> list[tuple[float, list[str]]]:
-    """Return when each cue begins, in seconds, and its words; without those that show none."""
-    cues = [
-        (int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds), _TAG.sub("", words))
-        for hours, minutes, seconds, words in _CUE.findall(text)
-    ]
-    return [(begin, _WORD.findall(words)) for begin, words in cues if words.strip()]
-
-
-def _difference(
-    expected: list[tuple[float, list[str]]], found: list[tuple[float, list[str]]], shift_s: float
-) -> str:
-    """Return how the cues differ from those expected, as a clause, or ""."""
+def _difference(expected: list[float], found: list[float], shift_s: float) -> str:
+    """Return how the times at which cues begin differ from those expected, as a clause, or ""."""
     if len(found) != len(expected) or not found:
         return f"{len(found)} captions of {len(expected)}"
-    if any(other < one for (one, _), (other, _) in pairwise(found)):
+    if found != sorted(found):
         return "its captions are not in order"
-    for (begin, words), (own_begin, own) in zip(expected, found, strict=True):
-        if own != words:
-            return f"{' '.join(own)!r} is shown in the place of {' '.join(words)!r}"
-        if abs(own_begin - begin - shift_s) > LATE_S:
-            return (
-                f"{' '.join(own)!r} is shown at {own_begin:.3f} s, in the source at {begin:.3f} s"
-            )
-    return ""
+    late = (own - begin - shift_s for begin, own in zip(expected, found, strict=True))
+    worst = max(late, key=abs)
+    return f"its captions are {worst:+.3f} s off the source's" if abs(worst) > LATE_S else ""
+
+
+def _begins(text: str) -> list[float]:
+    """Return when each cue that shows words begins, in seconds."""
+    return [
+        int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)
+        for hours, minutes, seconds in _CUE.findall(text)
+    ]
+
+
+def read_texts(
+    tools: FfmpegTools, location: str, stop: threading.Event
+) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
+    """Return the tracks that have a cue, in file order, and the chapters.
+
+    Raises Stopped, SourceUnreadable, LimitExceeded or what a probe raises.
+    """
+    info = probe(tools, location, stop)
+    streams = [each for each in info.of_kind(StreamKind.SUBTITLE) if each.codec not in PICTURES]
+    found = []
+    for stream in streams[:MOST_TRACKS]:
+        text = _webvtt_track(tools, location, stream.index, stop)
+        if CUE in text and len(text) <= MOST_CHARACTERS:
+            tags = bcp47(stream.language), stream.title, stream.dispositions
+            found.append(TextTrack(text, *tags))
+    return tuple(found), info.chapters
+
+
+def still(tools: FfmpegTools, location: str, width: int, stop: threading.Event) -> bytes:
+    """Return the picture near one of TIMES_S as JPEG, or b"" if none can be read.
+
+    What ffmpeg says of the video does not matter here: the worker's gates judge it. Raises Stopped.
+    """
+    box = f"scale={width}:{width}:force_original_aspect_ratio=decrease:force_divisible_by=2"
+    filters = f"scale=iw*sar:ih,setsar=1,{box},format=yuvj420p"
+    for at_s in TIMES_S:
+        command = [tools.ffmpeg, "-nostdin", "-v", "error", "-threads", "1", "-noaccurate_seek"]
+        command += ["-ss", str(at_s), *input_options(location), "-map", "0:v:0", "-frames:v", "1"]
+        command += ["-vf", filters, "-c:v", "mjpeg", "-q:v", "4", "-f", "image2pipe", "-"]
+        limits = reading(PROBE_LIMITS, tools, location)
+        try:
+            ended = run_child(command, stop=stop, limits=limits, deadline_s=STILL_S)
+        except (LimitExceeded, TransientError):
+            return b""
+        if ended.stdout.startswith(JPEG) and len(ended.stdout) <= LARGEST:
+            return ended.stdout
+    return b""
