@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
+from ffmpeg.verify.conftest import ENCODER, Pair, encoded
+from hevcq.domain.certificate import Gate, Outcome
+from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Skip
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceDamaged, SourceUnreadable
-from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
-from hevcq.util.clock import SystemClock
 from support.clips import MEDIA, media_clip
 from support.media_facts import profile
 from support.media_table import (
@@ -32,7 +30,6 @@ from support.media_table import (
     slow_if,
 )
 
-ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 QUICK = {
     "video": {"preset": "ultrafast"},
     "gates": {"minimum_saving": None, "review_below": 0.0},
@@ -40,58 +37,18 @@ QUICK = {
 """A quick preset makes larger files, so the gates on size are not asked here."""
 
 
-class Made:
-    """One clip through the whole pipeline: probe, plan, pre-flight, encode."""
-
-    def __init__(self, name: str, recipe_name: str, folder: Path) -> None:
-        self.recipe = profile(recipe_name, **QUICK)
-        self.clip = media_clip(name)
-        self.info = probe(name)
-        plan = make_plan(self.recipe, self.info)
-        assert isinstance(plan, EncodePlan), plan
-        self.plan = plan
-        self.output = folder / f"{name}.{recipe_name}.{plan.extension}"
-        self.measured: Measurement = ENCODER.preflight(
-            str(self.clip), self.info, self.recipe, stop=threading.Event()
-        )
-        self.report: EncodeReport = ENCODER.encode(
-            EncodeRequest(
-                profile=self.recipe,
-                plan=plan,
-                info=self.info,
-                location=str(self.clip),
-                output=self.output,
-                duration_s=self.info.duration_s,
-                source_size=self.info.size,
-                max_seconds=240.0,
-            ),
-            on_progress=lambda _state: None,
-            stop=threading.Event(),
-        )
-
-    def verify(self) -> tuple[GateResult, ...]:
-        request = VerifyRequest(
-            profile=self.recipe,
-            plan=self.plan,
-            location=str(self.clip),
-            info=self.info,
-            measured=self.measured,
-            source_size=self.info.size,
-            output=self.output,
-            report=self.report,
-            max_seconds=240.0,
-        )
-        return ENCODER.verify(request, on_progress=lambda _state: None, stop=threading.Event())
-
-    def probed(self) -> MediaInfo:
-        return ENCODER.probe(str(self.output), stop=threading.Event())
+def encoded_clip(name: str, recipe_name: str, folder: Path) -> Pair:
+    """Take one clip through the whole pipeline: probe, plan, pre-flight, encode."""
+    place = folder / recipe_name
+    place.mkdir(exist_ok=True)
+    return encoded(media_clip(name), place, profile(recipe_name, **QUICK))
 
 
 def probe(name: str) -> MediaInfo:
     return ENCODER.probe(str(media_clip(name)), stop=threading.Event())
 
 
-_made: dict[tuple[str, str], Made] = {}
+_made: dict[tuple[str, str], Pair] = {}
 
 
 @pytest.fixture(scope="session")
@@ -99,12 +56,16 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("renditions")
 
 
-def made_once(name: str, recipe_name: str, folder: Path) -> Made:
+def made_once(name: str, recipe_name: str, folder: Path) -> Pair:
     """Encode a clip once a session, for the gates and for a closer look."""
     key = (name, recipe_name)
     if key not in _made:
-        _made[key] = Made(name, recipe_name, folder)
+        _made[key] = encoded_clip(name, recipe_name, folder)
     return _made[key]
+
+
+def probed(made: Pair) -> MediaInfo:
+    return ENCODER.probe(str(made.good), stop=threading.Event())
 
 
 def test_the_table_lists_every_clip_and_no_other() -> None:
@@ -150,10 +111,10 @@ GATES = frozenset(f"G{number}" for number in range(1, 9))
 def test_each_clip_is_encoded_and_passes_every_gate(name, recipe_name, folder: Path) -> None:
     made = made_once(name, recipe_name, folder)
 
-    results = made.verify()
+    results = made.judge()
 
-    assert made.measured.errors == ()
-    assert made.report.stderr == ()
+    assert made.request.measured.errors == ()
+    assert made.request.report.stderr == ()
     allowed = {Outcome.PASSED, Outcome.OFF}
     assert [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in allowed] == []
     assert {r.gate for r in results} == {gate for gate in Gate if gate.value[:2] in GATES} - {
@@ -168,9 +129,9 @@ def test_each_damaged_clip_is_found_damaged_and_nothing_is_left(
     name, recipe_name, tmp_path
 ) -> None:
     with pytest.raises(SourceDamaged, match=name.replace(".", r"\.")):
-        Made(name, recipe_name, tmp_path)
+        encoded_clip(name, recipe_name, tmp_path)
 
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / recipe_name).iterdir()) == []
 
 
 @pytest.mark.media
@@ -185,7 +146,10 @@ def test_each_damaged_clip_is_found_damaged_and_nothing_is_left(
 def test_every_frame_of_a_variable_rate_keeps_its_own_time(name: str, folder: Path) -> None:
     made = made_once(name, "hevc", folder)
 
-    before, after = _times(made.clip, made.info), _times(made.output, made.probed())
+    before, after = (
+        _times(media_clip(name), made.request.info),
+        _times(made.good, probed(made)),
+    )
 
     assert len(before) == len(after) > 20
     assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 0.0005
@@ -239,7 +203,7 @@ def _times(path: Path, info: MediaInfo) -> list[float]:
     ],
 )
 def test_what_the_file_says_of_itself_survives(name: str, kept, folder: Path) -> None:
-    found = made_once(name, "hevc", folder).probed()
+    found = probed(made_once(name, "hevc", folder))
     # From ffmpeg 9 on, the time code of a video is not read as the file's too.
     said = found.streams[0].tags | found.tags
 
@@ -248,7 +212,7 @@ def test_what_the_file_says_of_itself_survives(name: str, kept, folder: Path) ->
 
 @pytest.mark.media
 def test_a_camera_keeps_its_telemetry_and_time_code(folder: Path) -> None:
-    made = made_once("gopro-480p30-tmcd-gpmd.mp4", "hevc", folder).probed()
+    made = probed(made_once("gopro-480p30-tmcd-gpmd.mp4", "hevc", folder))
 
     assert {"gpmd", "tmcd"} <= {s.codec_tag for s in made.of_kind(StreamKind.DATA)}
     assert made.of_kind(StreamKind.VIDEO)[0].tags["timecode"] == "19:26:48:04"
@@ -257,7 +221,7 @@ def test_a_camera_keeps_its_telemetry_and_time_code(folder: Path) -> None:
 @pytest.mark.media
 def test_our_own_rendition_is_known_again_in_every_container(folder: Path) -> None:
     for name in ("made-kitchen-sink.mkv", "made-kitchen-sink.mp4", "iphone-320p-rot90-mebx.mov"):
-        found = made_once(name, "hevc", folder).probed()
+        found = probed(made_once(name, "hevc", folder))
 
         for recipe in PROFILES:
             assert _planned(found, recipe) == "skip:own_rendition"

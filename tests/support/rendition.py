@@ -11,7 +11,6 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.media_facts import profile
 
@@ -39,19 +38,13 @@ def planned(clip: Path, **more) -> tuple[MediaInfo, EncodePlan]:
 
 def rendition(clip: Path, **more) -> tuple[Path, MediaInfo]:
     """Encode a clip; every gate must pass."""
-    stop, recipe = threading.Event(), profile(**_parts(more))
-    info, plan = planned(clip, **more)
-    output = clip.with_name(f"out.{plan.extension}")
-    size = clip.stat().st_size
-    measured = ENCODER.preflight(str(clip), info, recipe, stop=stop)
-    encode = EncodeRequest(recipe, plan, info, str(clip), output, info.duration_s, size, 60.0)
-    report = ENCODER.encode(encode, on_progress=lambda _state: None, stop=stop)
-    assert all(len(word) < 1000 for word in report.arguments)
-    verify = VerifyRequest(recipe, plan, str(clip), info, measured, size, output, report, 60.0)
-    results = ENCODER.verify(verify, on_progress=lambda _state: None, stop=stop)
+    from ffmpeg.verify.conftest import encoded
+
+    made = encoded(clip, clip.parent, profile(**_parts(more)))
+    assert all(len(word) < 1000 for word in made.request.report.arguments)
     allowed = {Outcome.PASSED, Outcome.OFF}
-    assert [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in allowed] == []
-    return output, ENCODER.probe(str(output), stop=stop)
+    assert [f"{r.gate.value}: {r.detail}" for r in made.judge() if r.outcome not in allowed] == []
+    return made.good, probed(made.good)
 
 
 def _parts(more: dict) -> dict:

@@ -46,16 +46,6 @@ def test_the_pictures_decide_and_not_the_mark(tmp_path, name, progressive, seen)
     assert facts.seen_order == seen
 
 
-def test_what_is_not_marked_is_not_looked_at(tmp_path) -> None:
-    facts = facts_of("mp3.mp4", tmp_path)
-
-    assert (facts.marked_interlaced, facts.progressive_pictures, facts.seen_order) == (
-        False,
-        False,
-        "",
-    )
-
-
 WOVEN = (
     "testsrc2=s={size}:r=50:d=2,gblur=sigma=2,tinterlace=mode=interleave_{first},setfield={mark}"
 )
@@ -155,12 +145,6 @@ def test_only_what_television_records_is_looked_at_without_a_mark(changes, looke
     stream = video(**{"width": 720, "height": 576, "average_rate": "25/1", **changes})
 
     assert stream.may_be_interlaced is looked
-
-
-def test_the_results_of_all_places_are_added_up() -> None:
-    lines = (LINE.format(1, 2, 30, 4), "[null @ 0x1] something else", LINE.format(10, 0, 3, 0))
-
-    assert fields_seen(lines) == FieldsSeen(11, 2, 33)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ffmpeg.verify.conftest import encoded
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
@@ -97,24 +98,19 @@ def test_a_killed_probe_is_tried_again(clip, doomed):
     assert "doomed was killed" in str(caught.value)
 
 
-def test_a_killed_preflight_is_tried_again(clip, doomed):
-    info = encoder().probe(clip, stop=NEVER)
+DECODING = PROFILE.model_copy(
+    update={"gates": PROFILE.gates.model_copy(update={"preflight": Preflight.DECODE})}
+)
+
+
+@pytest.mark.parametrize("program", ["ffprobe", "ffmpeg"])
+def test_a_killed_pass_over_the_source_is_tried_again(clip, doomed, program):
+    info, broken = encoder().probe(clip, stop=NEVER), encoder(**{program: doomed})
     with pytest.raises(OutOfMemory):
-        encoder(ffprobe=doomed).preflight(clip, info, PROFILE, stop=NEVER)
-
-
-def test_a_killed_decoding_preflight_is_tried_again(clip, doomed):
-    info = encoder().probe(clip, stop=NEVER)
-    gates = PROFILE.gates.model_copy(update={"preflight": Preflight.DECODE})
-    decoding = PROFILE.model_copy(update={"gates": gates})
-    with pytest.raises(OutOfMemory):
-        encoder(ffmpeg=doomed).preflight(clip, info, decoding, stop=NEVER)
-
-
-def test_a_killed_key_frame_pass_is_tried_again(clip, doomed):
-    info = encoder().probe(clip, stop=NEVER)
-    with pytest.raises(OutOfMemory):
-        encoder(ffprobe=doomed).keyframes(clip, info, stop=NEVER)
+        broken.preflight(clip, info, DECODING, stop=NEVER)
+    if program == "ffprobe":
+        with pytest.raises(OutOfMemory):
+            broken.keyframes(clip, info, stop=NEVER)
 
 
 def test_a_killed_encode_names_its_clip(clip, doomed, tmp_path):
@@ -139,14 +135,6 @@ def test_a_stopped_decode_of_a_gate_is_noticed_and_fails_no_rendition(clip, stop
     assert handling(caught.value) is Handling.LATER
 
 
-def test_a_stopped_decoding_preflight_is_noticed(clip, stopped):
-    info = encoder().probe(clip, stop=NEVER)
-    gates = IMPATIENT.gates.model_copy(update={"preflight": Preflight.DECODE})
-    decoding = IMPATIENT.model_copy(update={"gates": gates})
-    with pytest.raises(EncoderStalled):
-        encoder(ffmpeg=stopped).preflight(clip, info, decoding, stop=NEVER)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_child_that_somebody_else_ended_has_failed_and_not_spoken(number):
     # A child inherits what is ignored here, as by nohup, and would live on.
@@ -161,18 +149,7 @@ def test_a_child_that_somebody_else_ended_has_failed_and_not_spoken(number):
 
 def made(clip: str, folder: Path) -> VerifyRequest:
     """Encode a video; return the request to verify its rendition."""
-    request = request_for(clip, folder)
-    return VerifyRequest(
-        profile=PROFILE,
-        plan=request.plan,
-        location=clip,
-        info=request.info,
-        measured=encoder().preflight(clip, request.info, PROFILE, stop=NEVER),
-        source_size=request.source_size,
-        output=request.output,
-        report=encoder().encode(request, on_progress=lambda _: None, stop=NEVER),
-        max_seconds=60.0,
-    )
+    return encoded(Path(clip), folder, PROFILE).request
 
 
 def request_for(clip: str, folder: Path) -> EncodeRequest:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ffmpeg.verify import conftest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import MediaInfo, StreamKind
-from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
+from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.metadata import found_mark
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import MediaRefused
-from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
-from support.clips import media_clip
 from support.media_facts import profile
 from support.rendition import build
 
@@ -64,15 +60,8 @@ def make_source(target: Path, *options: str, rate: int = 25) -> Path:
     return target
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(conftest.Pair):
     """A source and its rendition, and what the gates want of both."""
-
-    request: VerifyRequest
-
-    def judge(self, output: Path | None = None) -> tuple[GateResult, ...]:
-        request = replace(self.request, output=output or self.request.output)
-        return ENCODER.verify(request, on_progress=lambda _s: None, stop=threading.Event())
 
     @property
     def output(self) -> MediaInfo:
@@ -82,18 +71,9 @@ class Made:
 def encoded(name: str, source: Path, folder: Path, **parts: Any) -> Made:
     """Encode a source by a profile, with the fastest preset."""
     changed = {"video": FASTEST.get(name, {}), "gates": LOOSE} | parts
-    recipe, stop = profile(name, **changed), threading.Event()
-    info = ENCODER.probe(str(source), stop=stop)
-    plan = make_plan(recipe, info)
-    assert isinstance(plan, EncodePlan), plan
-    measured = ENCODER.preflight(str(source), info, recipe, stop=stop)
-    info, plan = plan_measured(make_plan, recipe, (info, plan), measured)
-    output, size = folder / f"{source.stem}.{name}.{plan.extension}", source.stat().st_size
-    place = str(source), output, info.duration_s, size, 60.0
-    report = ENCODER.encode(
-        EncodeRequest(recipe, plan, info, *place), on_progress=lambda _s: None, stop=stop
-    )
-    return Made(VerifyRequest(recipe, plan, place[0], info, measured, size, output, report, 60.0))
+    place = folder / name
+    place.mkdir(exist_ok=True)
+    return Made(conftest.encoded(source, place, profile(name, **changed)).request)
 
 
 def complaints(results: tuple[GateResult, ...]) -> list[str]:
@@ -248,38 +228,6 @@ def test_fonts_and_styles_that_webm_cannot_hold_are_named_before_the_encode(sour
     assert not isinstance(strict, EncodePlan)
 
 
-def test_the_whole_command_of_each_format(source):
-    """Every option has its reason in `ffmpeg.command.codecs`; a changed one is meant to be seen."""
-    tools, stop = FfmpegTools("ffmpeg", "ffprobe", SystemClock()), threading.Event()
-    info = ENCODER.probe(str(source), stop=stop)
-    found = {}
-    for name in FORMATS:
-        recipe = profile(name)
-        plan = make_plan(recipe, info)
-        assert isinstance(plan, EncodePlan)
-        request = EncodeRequest(recipe, plan, info, "in", Path("out"), 3.0, 1, 60.0, threads=2)
-        command = encode_command(tools, request)
-        begin = command.index("-c:0")
-        found[name] = " ".join(command[begin : command.index("-disposition:0")])
-    kept = "-fps_mode:0 passthrough -enc_time_base:0 1/1000"
-    assert found["webm"] == (
-        "-c:0 libvpx-vp9 -deadline:0 good -cpu-used:0 4 -row-mt:0 1 -crf:0 31 -b:0 0 -g:0 240 "
-        f"-pix_fmt:0 yuv420p {kept} -threads:0 2"
-    )
-    assert found["av1"] == (
-        f"-c:0 libsvtav1 -preset:0 8 -crf:0 35 -g:0 240 -pix_fmt:0 yuv420p {kept} "
-        "-svtav1-params:0 fps-num=60:fps-denom=1:lp=2"
-    )
-    assert found["ogg"] == (
-        "-c:0 libtheora -q:0 7 -g:0 240 -pix_fmt:0 yuv420p -fps_mode:0 passthrough "
-        "-enc_time_base:0 1/25 -filter:0 fps=25:start_time=0"
-    )
-    assert found["avi"] == (
-        "-c:0 mpeg4 -q:0 4 -bf:0 0 -g:0 240 -pix_fmt:0 yuv420p -fps_mode:0 passthrough "
-        "-enc_time_base:0 1/25 -filter:0 fps=25:start_time=0 -threads:0 2 -tag:0 XVID"
-    )
-
-
 def still(target: Path) -> Path:
     """Make 3 s of which many pictures repeat the one before, the last half second too."""
     moves = "fps=5,fps=25,tpad=stop_mode=clone:stop_duration=0.5"
@@ -350,17 +298,6 @@ def test_a_short_gap_in_the_sound_is_filled_before_it_is_heard(name, tmp_path):
            "ultrafast", "-c:a", "flac", holed)  # fmt: skip
 
     assert complaints(encoded(name, holed, tmp_path).judge()) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ogg", "avi"])
-def test_a_stream_copied_cut_of_a_phones_video_passes_every_gate(name, tmp_path):
-    """ffmpeg holds its last picture for a mean frame, here 0.24 s, as its length is not stored."""
-    cut = tmp_path / "cut.mp4"
-    ffmpeg("-i", media_clip("flir-portrait-vfr-bframes.mp4"), "-t", "3", "-map", "0:v", "-map", "0:a",
-           "-c", "copy", cut)  # fmt: skip
-
-    assert complaints(encoded(name, cut, tmp_path).judge()) == []
 
 
 def test_a_picture_that_begins_late_is_held_from_the_start_of_an_avi(tmp_path):

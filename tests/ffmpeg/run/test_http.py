@@ -6,20 +6,19 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.planning.planner import make_plan
+from ffmpeg.run.test_encoder import asked
 from hevcq.errors import HevcqError, SourceGone, Unavailable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
-from hevcq.ports.encoder import EncodeReport, EncodeRequest
+from hevcq.ports.encoder import EncodeReport
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
-from support.media_facts import profile
 from support.standin import Quiet, running
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
@@ -80,23 +79,10 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def encode(url: str, shelf: Shelf, tmp_path: Path) -> EncodeReport:
-    local = tmp_path / "video.mkv"
-    info = ENCODER.probe(str(local), stop=threading.Event())
-    recipe = profile(video={"preset": "ultrafast"})
-    plan = make_plan(recipe, info)
-    assert isinstance(plan, EncodePlan)
-    (tmp_path / "out").mkdir()
-    request = EncodeRequest(
-        profile=recipe,
-        plan=plan,
-        info=info,
-        location=url,
-        output=tmp_path / "out" / "video.mkv.part",
-        duration_s=info.duration_s,
-        source_size=len(shelf.content),
-        max_seconds=60.0,
+    request = asked(tmp_path, tmp_path / "video.mkv")
+    return ENCODER.encode(
+        replace(request, location=url), on_progress=lambda _state: None, stop=threading.Event()
     )
-    return ENCODER.encode(request, on_progress=lambda _state: None, stop=threading.Event())
 
 
 def test_a_video_streams_and_the_signature_stays_out_of_the_report(shelf, tmp_path) -> None:

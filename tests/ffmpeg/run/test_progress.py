@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.ffmpeg.run.runner import ProgressReader, parse_line
+from hevcq.ffmpeg.run.runner import ProgressReader
 from hevcq.ports.encoder import EncodeProgress
 
 FIRST = """\
@@ -40,24 +40,6 @@ def read(reader: ProgressReader, block: str) -> EncodeProgress:
     states = [state for line in block.splitlines() if (state := reader.feed(line)) is not None]
     assert len(states) == 1
     return states[0]
-
-
-@pytest.mark.parametrize(
-    ("line", "pair"),
-    [
-        ("frame=12\n", ("frame", "12")),
-        ("bitrate= 512.3kbits/s", ("bitrate", "512.3kbits/s")),
-        ("out_time=N/A", ("out_time", "")),
-        ("speed=1.13e+03x", ("speed", "1.13e+03x")),
-        ("a=b=c", ("a", "b=c")),
-        ("", None),
-        ("no pair", None),
-        ("=x", None),
-        ("two words=x", None),
-    ],
-)
-def test_one_line(line: str, pair) -> None:
-    assert parse_line(line) == pair
 
 
 def test_before_the_first_packet_nothing_is_known_and_nothing_is_wrong() -> None:
@@ -98,11 +80,3 @@ def test_nonsense_numbers_count_as_nothing() -> None:
     )
 
     assert read(ProgressReader(10.0), odd) == EncodeProgress(0.0, 0.0, 0, None, 0)
-
-
-def test_no_speed_is_claimed_before_two_seconds_of_video_are_out() -> None:
-    reader = ProgressReader(10.0)
-
-    assert read(reader, MIDDLE.replace("5000000", "1900000")).speed is None
-    assert read(reader, MIDDLE.replace("5000000", "2000000")).speed == 2.47
-    assert read(ProgressReader(1.0), END.replace("9990000", "1000000")).speed == 2.47
