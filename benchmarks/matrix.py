@@ -155,6 +155,8 @@ def _outcomes(done: subprocess.CompletedProcess[str]) -> Outcomes:
             word = event["disposition"]
         elif name == "job_queued":
             word, said = "waits", done.stderr.strip()
+        elif name == "place_failed":
+            word = "not_placed"
         elif name in OUTCOMES:
             word = ":".join(
                 filter(None, [OUTCOMES[name], event.get("skip"), event.get("failure_class")])
@@ -196,7 +198,7 @@ def replaced(
 
 
 def _of_check(row: dict[str, Any]) -> str:
-    return " ".join(str(row[key]) for key in ("type", "state", "finding", "reason") if row.get(key))
+    return " ".join(str(row[key]) for key in ("health", "detail") if row.get(key))
 
 
 def carried(

@@ -6,6 +6,7 @@ release that behaves differently again is met as it is. One number alone is comp
 | from | what changed | how it is met |
 |---|---|---|
 | 6 | ffprobe prints a packet's side data within the packet's line | values are read by name: `keyed` |
+| 6 | libx265 writes captions into HEVC, by default until 7 | it is told not to: `A53` |
 | 6.1 to 7 | `setpts` takes durations and rate from pictures | chunks and rungs do without it |
 | 7 | `-enc_time_base -1` is called `demux`, and 9 refuses the number | time bases are given as numbers |
 | 7 | filters agree on a range through a split | it is set where it changes: `SAME_RANGE` |
@@ -18,7 +19,7 @@ release that behaves differently again is met as it is. One number alone is comp
 | 7.1 | pictures are cropped as the container says, when they are decoded | turned off: `UNCROPPED` |
 | 7 | a graph with a sink of its own aborts where all inputs end | samples have one: verify/picture.py |
 | 8 | ffprobe's streams have the container's colours | the pictures' are asked for: probe/parse.py |
-| 8 | what becomes 4:2:0 has its chroma elsewhere | its place is not promised: planning/video.py |
+| 8 | what becomes 4:2:0 or is scaled has its chroma elsewhere | its place is not promised: planning/video.py |
 | 8 | ffprobe prints the empty packets of Ogg's Theora | they are not counted: `REPEATING` |
 | 9 | lines of a demuxer name the input alone, `in#0` | both are known: run/messages.py |
 | 9 | the highlights of a GoPro are chapters too | both are carried |
@@ -48,6 +49,8 @@ UNOPENED_PLAYLIST = "Not detecting m3u8/hls"
 """What those versions say that open no playlist by another name, before anything is refused."""
 REPEATING = frozenset({"theora"})
 """Codecs of which an empty packet repeats a picture."""
+A53 = frozenset({"libx264", "libx265"})
+"""The encoders that are told whether to write captions; a build whose libx265 cannot ignores it."""
 UNCROPPED = ("-apply_cropping", "codec")
 """The option of those versions that lets pictures be decoded whole, as they are coded."""
 _FIRST_INPUT = re.compile(r"\[in#0(?:/\S+)? @ ")

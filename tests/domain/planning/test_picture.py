@@ -367,12 +367,13 @@ def test_a_telecine_is_inverted_for_whom_asks_where_all_of_it_can_be() -> None:
 
 
 def test_where_chroma_lies_is_promised_of_what_is_not_converted():
-    """Since version 8 ffmpeg places the chroma of 4:2:2 by itself when it makes 4:2:0 of it."""
+    """Since version 8 ffmpeg places the chroma of 4:2:0 by itself where it makes or scales it."""
     centred = Colour(chroma_location="center")
 
-    def placed(pixel_format: str) -> str:
-        return target(
-            "720p", video(pixel_format=pixel_format, colour=centred)
-        ).colour.chroma_location
+    def placed(width: int, height: int, **facts: str) -> str:
+        return target("720p", video(width, height, colour=centred, **facts)).colour.chroma_location
 
-    assert (placed("yuv420p"), placed("yuv422p")) == ("center", "")
+    assert placed(640, 480) == "center"
+    assert placed(640, 480, pixel_format="yuv422p") == ""
+    assert placed(1920, 1080) == ""
+    assert placed(640, 480, becomes="320x240 1:1 yuv420p") == ""

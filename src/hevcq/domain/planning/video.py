@@ -289,7 +289,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         pad_bottom=bottom,
         captions=captions if facts.closed_captions else None,
         tone_map=facts.colour.transfer if tone_map else "",
-        colour=_target_colour(profile, facts, chosen, full=full),
+        colour=_target_colour(profile, facts, chosen, full=full, scaled=scale is not None),
         limit_range=limit_range,
         rate=constant_rate(profile, facts),
         mastering_display=facts.mastering_display if static_hdr else None,
@@ -299,13 +299,16 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     return target.model_copy(update=_fields(profile, facts, captions=captions))
 
 
-def _target_colour(profile: Profile, facts: VideoFacts, chosen: Pixels, *, full: bool) -> Colour:
+def _target_colour(
+    profile: Profile, facts: VideoFacts, chosen: Pixels, *, full: bool, scaled: bool
+) -> Colour:
     if not VIDEO_FORMATS[profile.video.codec].described:
         return Colour()
     if _maps_tones(profile, facts):
         return SDR
     sited = profile.video.codec in {VideoCodec.HEVC, VideoCodec.H264} and chosen.family == "420"
-    return _colour(facts.colour, full=full, sited=sited and "420" in facts.pixel_format)
+    sited = sited and "420" in facts.pixel_format and not scaled and not facts.becomes
+    return _colour(facts.colour, full=full, sited=sited)
 
 
 def constant_rate(profile: Profile, facts: VideoFacts) -> str:
@@ -484,15 +487,8 @@ def _even(size: Fraction) -> int:
 
 
 def _colour(colour: Colour, *, full: bool, sited: bool) -> Colour:
-    """Return the colour tags that are known; the chroma location is kept of 4:2:0 in 4:2:0 only."""
-
-    def known(word: str) -> str:
-        return "" if word in {"unknown", "unspecified", "reserved"} else word
-
-    return Colour(
-        range="pc" if full else known(colour.range),
-        space=known(colour.space),
-        transfer=known(colour.transfer),
-        primaries=known(colour.primaries),
-        chroma_location=known(colour.chroma_location) if sited else "",
-    )
+    """Return the colour tags that are known; the chroma location where it is `sited`."""
+    unknown = {"unknown", "unspecified", "reserved"}
+    tags = {name: "" if word in unknown else word for name, word in colour.model_dump().items()}
+    tags["range"] = "pc" if full else tags["range"]
+    return Colour(**tags if sited else tags | {"chroma_location": ""})

@@ -46,6 +46,7 @@ from hevcq.ffmpeg.command.codecs import (
 )
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
+from hevcq.ffmpeg.versions import A53
 from hevcq.ports.encoder import EncodeRequest
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")
@@ -461,7 +462,7 @@ def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction
         options.append(("-force_key_frames", f"expr:{_on_grid(video.keyframe_s)}"))
     if target.field_order != "progressive":
         options += [("-flags", word) for word in codec.interlaced]
-    if target.captions is not None and target.encoder == "libx264":
+    if target.captions is not None and target.encoder in A53:
         options.append(("-a53cc", "1" if target.captions else "0"))
     if threads:
         options += codec.threads(threads)[1]
