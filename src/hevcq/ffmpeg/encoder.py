@@ -281,7 +281,7 @@ class FfmpegEncoder(Encoder):
         ladder: Ladder | None = None,
     ) -> KeyIndex:
         """Read the video's packets once and index where it can be cut; see ports.encoder."""
-        from hevcq.ffmpeg.chunking.keyframes import keyframes
+        from hevcq.ffmpeg.chunking import keyframes
 
         with self._self_testing(stop):
             return keyframes(self._tools, location, info, ladder, stop)
@@ -296,7 +296,7 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
     ) -> ChunkReport:
         """Encode one chunk to `request.output`; see ports.encoder."""
-        from hevcq.ffmpeg.chunking.encode import encode_chunk
+        from hevcq.ffmpeg.chunking import encode_chunk
 
         require_depth(self._help, request.plan)
         job = FfmpegRun(
@@ -319,7 +319,7 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
     ) -> EncodeReport:
         """Join the chunk files with the source's other streams; see ports.encoder."""
-        from hevcq.ffmpeg.chunking.encode import Sidecars, join
+        from hevcq.ffmpeg.chunking import Sidecars, join
 
         job = FfmpegRun(self._tools, request, stop)
         with (

@@ -14,7 +14,7 @@ from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
-from hevcq.ffmpeg.chunking.encode import chunk_command, concat_list, offset
+from hevcq.ffmpeg.chunking import chunk_command, concat_list, offset
 from hevcq.ffmpeg.command.build import (
     JoinedVideo,
     join_command,

@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.domain.chunking.planner import KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.ffmpeg.chunking.keyframes import REORDERED_S, build_key_index
+from hevcq.ffmpeg.chunking import REORDERED_S, build_key_index
 from hevcq.ffmpeg.inspect.measure import FrameTimes
 from support.ffprobe_lines import TIMES, keyed
 from support.media_facts import MKV, MP4, media, video

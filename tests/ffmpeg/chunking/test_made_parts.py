@@ -10,8 +10,8 @@ import pytest
 from domain.chunking.indexes import chunky, clip, every, index, planned
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
 from hevcq.errors import PartUnfit, SourceUnreadable
-from hevcq.ffmpeg.chunking import encode
-from hevcq.ffmpeg.chunking.keyframes import first_video_stream
+from hevcq.ffmpeg import chunking as encode
+from hevcq.ffmpeg.chunking import first_video_stream
 from hevcq.ffmpeg.inspect.measure import FrameTimes
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ffmpeg.run.messages import Pass
@@ -72,24 +72,6 @@ def test_a_file_without_a_video_has_no_key_frames() -> None:
 
 def shown_as(output: list[int], source: list[int] = TIMES, tick: Fraction = MS):
     return seams.PresentationTimes(source, output, MS, tick)
-
-
-@pytest.mark.parametrize(
-    ("shown", "problems"),
-    [
-        (shown_as(TIMES), []),
-        (shown_as([at * 90 for at in TIMES], tick=MS / 90), []),
-        (shown_as([round(at * 0.6) for at in TIMES], tick=Fraction(1, 600)), []),
-        (shown_as(TIMES[:-1]), ["it has 199 frames, the source 200"]),
-        (shown_as(TIMES, TIMES[:-1]), ["the source has 199 frames, but 200 were planned"]),
-        (
-            shown_as([*TIMES[:9], 361, *TIMES[10:]]),
-            ["frame 9 (at 0:00:00.4) is shown 0.001000 s too late"],
-        ),
-    ],
-)
-def test_frames_are_shown_when_the_sources_are(plan, shown, problems) -> None:
-    assert list(seams._time_problems(shown, plan)) == problems
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,16 @@ class MadeSet:
         stop = threading.Event()
         return ENCODER.verify_set(request, files, on_progress=lambda _: None, stop=stop)
 
+    def again(self, output: Path, **changes: object) -> EncodeRequest:
+        """Return the request to encode the same set to `output`."""
+        known = self.request
+        wanted = EncodeRequest(
+            profile=known.profile, plan=known.plan, info=known.info, location=known.location,
+            output=output, duration_s=known.info.duration_s, source_size=known.source_size,
+            max_seconds=300,
+        )  # fmt: skip
+        return replace(wanted, **changes)
+
     def copy(self, folder: Path) -> Path:
         """Copy the set to spoil it."""
         return Path(shutil.copytree(self.request.output, folder / "spoilt"))

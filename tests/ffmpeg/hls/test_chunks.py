@@ -33,13 +33,7 @@ RATES = {"23.976": "24000/1001", "29.97": "30000/1001", "50": "50", "59.94": "60
 
 def parts_of(whole: MadeSet, folder: Path, plan: ChunkPlan) -> tuple[EncodeRequest, list[Path]]:
     """Encode every chunk of a plan; return the request of the join, and the chunk files."""
-    known = whole.request
-    request = EncodeRequest(
-        profile=known.profile, plan=known.plan, info=known.info, location=known.location,
-        output=folder / "set", duration_s=known.info.duration_s, source_size=known.source_size,
-        max_seconds=300,
-    )  # fmt: skip
-    files = []
+    request, files = whole.again(folder / "set"), []
     for chunk in plan.chunks:
         files.append(folder / f"{chunk.index}.part")
         ENCODER.encode_chunk(
@@ -113,7 +107,7 @@ def test_a_ladder_in_chunks_has_the_frames_and_segments_of_the_whole(made: MadeS
 def test_every_rung_of_a_chunk_is_compared_with_its_plan(made: MadeSet, tmp_path, monkeypatch):
     """That the first stream of a chunk is right does not excuse the others."""
     plan = planned(made)
-    request = replace(parts_request(made), output=tmp_path / "1.part")
+    request = made.again(tmp_path / "1.part", threads=1)
     real = chunks.rungs_command
 
     length = plan.chunks[1].end_pts - plan.chunks[1].start_pts
@@ -128,18 +122,9 @@ def test_every_rung_of_a_chunk_is_compared_with_its_plan(made: MadeSet, tmp_path
     assert not request.output.exists()
 
 
-def parts_request(whole: MadeSet) -> EncodeRequest:
-    known = whole.request
-    return EncodeRequest(
-        profile=known.profile, plan=known.plan, info=known.info, location=known.location,
-        output=Path("/nowhere"), duration_s=known.info.duration_s, source_size=known.source_size,
-        max_seconds=300, threads=1,
-    )  # fmt: skip
-
-
 def test_a_chunk_decodes_once_and_gets_its_key_frames(made: MadeSet):
     plan = planned(made)
-    request = replace(parts_request(made), location="/in.mkv")
+    request = made.again(Path("/nowhere"), location="/in.mkv", threads=1)
     tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
     argv = rungs_command(tools, request, plan, plan.chunks[1])
 

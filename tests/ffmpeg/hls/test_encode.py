@@ -154,13 +154,9 @@ def test_a_picture_that_begins_later_than_the_sound_stays_in_time(tmp_path) -> N
 
 
 def test_a_folder_that_exists_is_not_overwritten_and_a_stop_leaves_nothing(made, tmp_path) -> None:
-    request = made.request
-    encode = EncodeRequest(
-        profile=request.profile, plan=request.plan, info=request.info, location=request.location,
-        output=tmp_path / "set", duration_s=6.0, source_size=request.source_size, max_seconds=60,
-    )  # fmt: skip
+    encode = made.again(tmp_path / "set")
     (tmp_path / "set").mkdir()
-    wanted = SetRequest(encode, request.measured, VERSION)
+    wanted = SetRequest(encode, made.request.measured, VERSION)
     with pytest.raises(EncoderFailed, match="not overwritten"):
         ENCODER.encode_set(wanted, on_progress=lambda _: None, stop=threading.Event())
     stop = threading.Event()

@@ -21,7 +21,6 @@ from hevcq.ports.catalog import Health
 from hevcq.sqlite.catalog import HealthRecords
 from hevcq.sqlite.database import Database
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
-from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
 from hevcq.util.clock import SystemClock
 from support.captions import (
     at_frame,
@@ -169,19 +168,6 @@ def test_the_gate_sees_a_late_cue_and_a_lost_one(made, tmp_path, old, new, compl
     found = complaints(Made(replace(made.request, output=spoilt)).judge())
 
     assert any(complaint in each and "captions CC1" in each for each in found), found
-
-
-@pytest.mark.slow
-def test_verifying_two_files_compares_their_captions_too(made):
-    asked = made.request
-    pair = VerifyFilesRequest(Path(asked.location), asked.output, asked.profile)
-
-    report = verify_files(
-        ENCODER, pair, stop=threading.Event(), scratch=lambda _: nullcontext(asked.output.parent)
-    )
-
-    # Without a certificate there is no log of the encode to read.
-    assert [each for each in complaints(report.gates) if not each.startswith("G1")] == []
 
 
 def test_a_check_of_health_asks_for_no_text(digital, tmp_path):

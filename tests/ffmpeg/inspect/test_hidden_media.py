@@ -15,7 +15,6 @@ from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.profile import LossPolicy, Policies
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.inspect.preflight import edit_list_hidden_s
-from support.clips import MEDIA
 
 STOP = threading.Event()
 NOTICE = re.compile(
@@ -130,11 +129,3 @@ def test_half_a_second_and_one_group_of_pictures_may_be_hidden(shown, discarded,
     found = edit_list_hidden_s(track(shown, discarded=discarded), track(1000))
 
     assert found == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("name", ["iphone-hevc-dovi-editlist-mebx.mp4", "traffic-432p12.mp4"])
-def test_the_edit_lists_of_real_cameras_pass(name):
-    path = MEDIA / name
-    if not path.is_file():
-        pytest.skip("the sample clips are not beside the checkout")
-    preflight(path)

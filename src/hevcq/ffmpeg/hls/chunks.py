@@ -14,7 +14,7 @@ from pathlib import Path
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan
 from hevcq.domain.planning.encode_plan import Rung
 from hevcq.errors import PartUnfit
-from hevcq.ffmpeg.chunking.encode import (
+from hevcq.ffmpeg.chunking import (
     checked_chunk,
     chunk_input,
     chunk_listing,

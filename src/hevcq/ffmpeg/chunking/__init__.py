@@ -1,1 +1,0 @@
-"""Encode the chunks of a video, and join them."""
