@@ -7,8 +7,9 @@ from io import BytesIO
 
 import pytest
 
-from hevcq.ffmpeg.containers import avi, matroska, mp4
+from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.containers.matroska import CHAPTERS, INFO, SEGMENT, TAGS, TRACKS
+from hevcq.ffmpeg.inspect import index_damage
 from support.avi import chunk
 from support.matroska import ATOM, CLUSTER, CUES, EDITION, SIMPLE, TAG, TARGETS, TRACK, element
 from support.rendition import box, clap, elng
@@ -207,7 +208,7 @@ IDX1 = chunk(b"idx1", struct.pack("<4sIII", b"00dc", 16, 4, 9) * 2 + b"cut")
     ids=["no list", "torn", "own index", "frame lost", "odd index", "old index", "vast header"],
 )  # fmt: skip
 def test_an_avi_is_held_against_each_kind_of_index(parts, packets, missing) -> None:
-    found = avi.missing_frames(BytesIO(parts), len(parts), {0: packets})
+    found = index_damage.missing_frames(BytesIO(parts), len(parts), {0: packets})
 
     assert missing in found
     assert bool(found) == bool(missing)
@@ -216,6 +217,6 @@ def test_an_avi_is_held_against_each_kind_of_index(parts, packets, missing) -> N
 def test_a_file_that_became_shorter_ends_the_reading() -> None:
     short = BytesIO(chunk(b"RIFF", b"AVI " + IDX1))
 
-    assert list(avi._chunks(short, 0, 999))[1:] == []
+    assert list(index_damage._chunks(short, 0, 999))[1:] == []
     many = struct.pack("<4sIII", b"00dc", 16, 4, 9) * 4097
-    assert len(list(avi._entries(BytesIO(many), 0, len(many) + 99))) == 4097
+    assert len(list(index_damage._entries(BytesIO(many), 0, len(many) + 99))) == 4097

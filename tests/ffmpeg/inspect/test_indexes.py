@@ -16,7 +16,8 @@ from hevcq.domain.certificate import Outcome
 from hevcq.domain.media.facts import Measurement
 from hevcq.domain.profile import Preflight
 from hevcq.errors import SourceDamaged
-from hevcq.ffmpeg.containers import mp4, unindexed
+from hevcq.ffmpeg.containers import mp4
+from hevcq.ffmpeg.inspect import index_damage as unindexed
 from hevcq.ffmpeg.inspect.index_damage import index_damage
 from support.avi import open_dml
 from support.fakes.encoder import FakeEncoder
@@ -349,11 +350,11 @@ WMV = (
         (mp4.second_video, (FTYP + INDEX + FRAGMENT) * 3, 0),
         (mp4.second_video, FTYP + INDEX + FRAGMENT + FTYP + box(b"moov", b"other"), 140),
         (mp4.second_video, b"no box at all", 0),
-        (unindexed.second_video, WMV, 0), (unindexed.second_video, WMV + bytes(99_999), 0),
-        (unindexed.second_video, WMV + bytes(16) + struct.pack("<Q", 24) + LONG, 0),
-        (unindexed.second_video, WMV * 2, len(WMV)), (unindexed.second_video, WMV + MOVIE + LONG, len(WMV)),
-        (unindexed.second_video, WMV + bytes(16) + struct.pack("<Q", 24) + WMV, len(WMV) + 24),
-        (unindexed.second_video, WMV[:40], 0), (unindexed.second_video, LONG, 0),
+        (unindexed.second_asf, WMV, 0), (unindexed.second_asf, WMV + bytes(99_999), 0),
+        (unindexed.second_asf, WMV + bytes(16) + struct.pack("<Q", 24) + LONG, 0),
+        (unindexed.second_asf, WMV * 2, len(WMV)), (unindexed.second_asf, WMV + MOVIE + LONG, len(WMV)),
+        (unindexed.second_asf, WMV + bytes(16) + struct.pack("<Q", 24) + WMV, len(WMV) + 24),
+        (unindexed.second_asf, WMV[:40], 0), (unindexed.second_asf, LONG, 0),
     ],
 )  # fmt: skip
 def test_what_lies_behind_a_video_is_refused_only_where_it_is_another(look, content, at):

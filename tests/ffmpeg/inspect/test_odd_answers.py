@@ -11,7 +11,6 @@ import pytest
 from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
 from hevcq.domain.media.facts import Colour, Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.errors import MediaRefused, SourceUnreadable, Unavailable
-from hevcq.ffmpeg.containers import unindexed as asf_objects
 from hevcq.ffmpeg.inspect import index_damage, locate, measure, preflight, texts
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.catalog import Spot
@@ -148,9 +147,9 @@ def test_a_telecine_at_uneven_times_is_not_inverted(times, said) -> None:
 
 
 def asf(flags: int = 0, sizes: tuple[int, int] = (8, 8), count: int = 2, packets: int = 2) -> bytes:
-    facts = asf_objects.FILE + bytes(72) + struct.pack("<III", flags, *sizes) + bytes(16)
+    facts = index_damage.FILE + bytes(72) + struct.pack("<III", flags, *sizes) + bytes(16)
     length = 50 + packets * 8
-    data = asf_objects.DATA + struct.pack("<Q", length) + bytes(16) + struct.pack("<Q", count)
+    data = index_damage.DATA + struct.pack("<Q", length) + bytes(16) + struct.pack("<Q", count)
     return facts + data + bytes(2) + b"\x82".ljust(8, b"x") * packets
 
 
