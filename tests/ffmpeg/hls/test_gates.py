@@ -19,10 +19,12 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.containers.fragments import delay, read_fragments
 from hevcq.ffmpeg.hls import images, verify
+from hevcq.ffmpeg.hls.command import bare_info
 from hevcq.ffmpeg.hls.playlists import read_media
 from hevcq.ffmpeg.hls.verify import spread
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.encoder import VerifyRequest
+from support.media_facts import media, video
 
 SOURCE_UNCHANGED = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
 
@@ -378,3 +380,11 @@ def test_a_playlist_that_leads_out_of_its_set_is_refused_before_it_is_read(
     changed(spoilt, MASTER, rf'URI="{VERSION}/sound1.m3u8"', f'URI="{uri}"')
     gate, detail = refusal(made.judge(spoilt))
     assert (gate, detail) == (Gate.H1, f"{uri!r} leads out of the set")
+
+
+def test_a_size_is_not_asked_for_the_labels_of_its_source() -> None:
+    """Not for a language by BCP 47 either, which mkvmerge writes for every track."""
+    labels = {"language": "ger", "language_tag": "de-AT", "title": "Film", "tags": {"a": "b"}}
+    labelled = video(dispositions=("default",)).model_copy(update=labels)
+
+    assert bare_info(media(labelled), 0).streams == (video(dispositions=()),)

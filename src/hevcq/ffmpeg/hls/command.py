@@ -247,7 +247,7 @@ def bare_info(info: MediaInfo, video: int) -> MediaInfo:
 
     `video` is the number of the stream that is encoded.
     """
-    plain = {"language": "", "title": "", "tags": {}, "dispositions": ()}
+    plain = {"language": "", "language_tag": "", "title": "", "tags": {}, "dispositions": ()}
     streams = tuple(s.model_copy(update=plain) if s.index == video else s for s in info.streams)
     return info.model_copy(update={"streams": streams, "tags": {}, "chapters": (), "metadata": ()})
 
