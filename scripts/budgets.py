@@ -38,13 +38,10 @@ SMALL: dict[str, str] = {
     "src/hevcq/__main__.py": "the entry point of `python -m hevcq`",
     "src/hevcq/cli/main.py": "the entry point of the program",
     "src/hevcq/domain/media/languages.py": "one decision: the tag of a language",
-    "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
-    "src/hevcq/usecases/libraries/shown.py": "shared by page and API",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
-    "src/hevcq/library/pace.py": "one of each: a rate",
     "src/hevcq/web/api/openapi.py": "one decision: how the API is described",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""

@@ -13,10 +13,10 @@ from hevcq.errors import LibraryError, StorageError, SwapRefused, VerificationFa
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, temp_of
 from hevcq.library.names import temp_beside
-from hevcq.library.place import Rendition, certificate_of, place
+from hevcq.library.place import ToPlace, certificate_of, place
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
-from hevcq.library.scanning.scan import Found, find
+from hevcq.library.scanning.scan import FoundFile, find
 from support.clips import ManualClock
 from support.library import RENDITION, certificate, for_ever, one, video
 
@@ -32,9 +32,9 @@ def outside(tmp_path):
     return path
 
 
-def beside(made) -> Rendition:
+def beside(made) -> ToPlace:
     target = made.source.with_suffix(".mkv")
-    return Rendition(made.root, made.source, target, made.change.certificate)
+    return ToPlace(made.root, made.source, target, made.change.certificate)
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -107,7 +107,7 @@ def test_an_original_swapped_for_a_link_between_check_and_read_is_refused(tmp_pa
 @pytest.mark.parametrize("link", ["", "certificates"])
 def test_certificates_behind_a_link_are_not_read(tmp_path, link):
     made = video(tmp_path / "elsewhere", "a.mkv", "a.hevc.mkv")
-    wanted = Rendition(made.root, made.source, made.target, made.change.certificate)
+    wanted = ToPlace(made.root, made.source, made.target, made.change.certificate)
     place(wanted, one(made.fetch), FileSystem())
     (tmp_path / "library/.hevcq").mkdir(parents=True)
     if link:
@@ -133,7 +133,7 @@ def test_a_pipe_or_giant_under_a_certificates_name_does_not_hold_up_a_scan(tmp_p
         else:
             with trap.open("wb") as sparse:
                 sparse.truncate(8 * 2**30)
-    found = [item for item in find([tmp_path]) if isinstance(item, Found)]
+    found = [item for item in find([tmp_path]) if isinstance(item, FoundFile)]
     assert [item.path.name for item in found] == ["a.hevc.mkv", "a.mkv", "b.hevc.webm"]
 
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
+from hevcq.cli.context import NO_WORKER
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output.status_table import NO_WORKER
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Selection

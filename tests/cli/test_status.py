@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output import status_table as status_text
+from hevcq.cli.queue import status as status_text
 from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.sqlite.database_file import VERSION

@@ -21,7 +21,7 @@ from hevcq.domain.keys import (
 )
 from hevcq.errors import VerificationFailed
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.place import Rendition, place
+from hevcq.library.place import ToPlace, place
 from hevcq.usecases.operations.left_sets import LEFT_S, Left, remove_left_sets
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
@@ -338,7 +338,7 @@ def test_a_set_is_fetched_a_few_files_at_once_and_one_with_other_bytes_places_no
     home = tmp_path / "home"
     home.mkdir()
     target = home / "a.hls" / MASTER
-    rendition = Rendition(home, home / "gone.mp4", target, certificate)
+    rendition = ToPlace(home, home / "gone.mp4", target, certificate)
     first, *rest = certificate.files
     wrong = certificate.model_copy(
         update={"files": (first.model_copy(update={"sha256": "0" * 64}), *rest)}

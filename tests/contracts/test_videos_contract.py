@@ -8,9 +8,9 @@ import pytest
 from contracts.backends import World, source
 from hevcq.domain.job import JobState
 from hevcq.domain.videos.record import (
-    Rendition,
     Upload,
     Video,
+    VideoRendition,
     VideoStatus,
     Visibility,
     make_video_id,
@@ -48,7 +48,9 @@ def test_a_record_comes_back_as_it_was_written(records: VideoRecords) -> None:
         description="two\nlines",
         source=source(),
         status=VideoStatus.DONE,
-        renditions=(Rendition(profile="hevc", job_id="j", state=JobState.DONE, size=2**53 + 1),),
+        renditions=(
+            VideoRendition(profile="hevc", job_id="j", state=JobState.DONE, size=2**53 + 1),
+        ),
     )
     records.create(made, NO_LIMIT)
 
@@ -185,7 +187,7 @@ def test_what_a_video_is_charged_follows_its_files(records: VideoRecords) -> Non
                 "status": VideoStatus.DONE,
                 "source": source(),
                 "renditions": (
-                    Rendition(profile="hevc", job_id="j", state=JobState.DONE, size=300),
+                    VideoRendition(profile="hevc", job_id="j", state=JobState.DONE, size=300),
                 ),
             }
         )

@@ -18,7 +18,6 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.planning.video import evened
 from hevcq.domain.profile import LossPolicy, Profile
-from hevcq.usecases.ingest.forecast import MEGAPIXELS_PER_CPU_S, USUAL_OUTPUT
 from support.media_facts import attachment, audio, cover, media, profile, subtitle, video
 
 BT709 = Colour(space="bt709", transfer="bt709", primaries="bt709")
@@ -167,13 +166,6 @@ def test_full_range_keeps_its_samples_where_the_codec_marks_them():
 
     assert (kept.colour.range, kept.limit_range, kept.pixel_format) == ("pc", False, "yuv420p")
     assert LossPolicy.REFUSE is profile("av1").policies.variable_rate
-
-
-def test_the_cost_of_every_encoder_is_forecast():
-    encoders = {row.encoder for row in VIDEO_FORMATS.values()}
-
-    assert encoders == set(USUAL_OUTPUT)
-    assert {(encoder, "medium") for encoder in encoders} <= set(MEGAPIXELS_PER_CPU_S)
 
 
 @pytest.mark.parametrize("name", ["ogg", "avi"])

@@ -52,13 +52,6 @@ def test_numbers_at_their_bounds_are_taken(numbers):
     assert QueueNumbers(**numbers).limits.max_failures < 10
 
 
-def test_the_verdicts_limits_are_the_profiles_own():
-    numbers = QueueNumbers(max_failures=2, backoff_base_s=1, backoff_cap_s=9)
-    limits = numbers.limits
-    assert limits.max_failures == 2
-    assert (limits.backoff_base_s, limits.backoff_cap_s) == (1, 9)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -108,12 +101,6 @@ def test_the_installed_profiles_are_valid_and_named_as_their_files():
     assert len({profile.revision for profile in found.values()}) == len(found)
 
 
-def test_a_profile_scales_when_it_has_a_box():
-    box = Video(codec=VideoCodec.H264, crf=20, max_width=1280, max_height=720)
-    assert box.scales
-    assert not HEVC.video.scales
-
-
 @pytest.mark.parametrize(
     ("size", "said"),
     [
@@ -130,11 +117,3 @@ def test_a_task_that_fargate_does_not_offer_is_refused_with_what_it_offers(size,
         Fleet(**size)
 
     assert said in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("cpu", "memory_mib"),
-    [(256, 512), (1024, 8192), (2048, 4096), (4096, 30720), (8192, 61440), (16384, 122880)],
-)
-def test_the_ends_of_what_fargate_offers_are_taken(cpu, memory_mib):
-    assert Fleet(cpu=cpu, memory_mib=memory_mib).memory_mib == memory_mib

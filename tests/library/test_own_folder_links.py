@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.errors import LibraryError, SwapRefused
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.place import Rendition, place
+from hevcq.library.place import ToPlace, place
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
 from support.library import DAY, for_ever, one, video
@@ -34,7 +34,7 @@ def test_nothing_is_replaced_placed_or_undone_through_a_link(linked) -> None:
     made, link, away = linked
     swap, before = Swap(made.root, ManualClock()), everything(made.root)
     target = made.source.with_name("video.hevc.mkv")
-    beside = Rendition(made.root, made.source, target, made.change.certificate)
+    beside = ToPlace(made.root, made.source, target, made.change.certificate)
 
     for action in (
         lambda: swap.replace(made.change, made.fetch),

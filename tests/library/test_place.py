@@ -15,7 +15,7 @@ from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, Verifi
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.lock import job_lock, root_lock
 from hevcq.library.names import case_twin, truncate
-from hevcq.library.place import Rendition, place, sweep
+from hevcq.library.place import ToPlace, place, sweep
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
 from support.library import (
@@ -35,8 +35,8 @@ from support.library import (
 pytestmark = pytest.mark.repeats
 
 
-def beside(made, home=None) -> Rendition:
-    return Rendition(home or made.root, made.source, made.target, made.change.certificate)
+def beside(made, home=None) -> ToPlace:
+    return ToPlace(home or made.root, made.source, made.target, made.change.certificate)
 
 
 def test_a_placed_rendition_has_its_certificate_and_its_sources_times_and_rights(tmp_path):

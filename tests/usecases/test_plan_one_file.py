@@ -6,13 +6,13 @@ import threading
 
 from hevcq.domain.profile_sections import ChunkMode
 from hevcq.usecases import plan_one_file as use_case
-from hevcq.usecases.plan_one_file import ONE_SLOT, FilePlan, plan_one_file
+from hevcq.usecases.plan_one_file import ONE_SLOT, plan_one_file
 from support.fakes.backend import HEVC, HLS
 from support.fakes.encoder import FakeEncoder, fake_index, fake_plan
 from support.fakes.videofarm import CHUNKED
 
 
-def planned(*profiles, slots: int = 4, encoder: FakeEncoder | None = None) -> list[FilePlan]:
+def planned(*profiles, slots: int = 4, encoder: FakeEncoder | None = None) -> list[dict]:
     encoder = encoder or FakeEncoder()
     stop = threading.Event()
     return plan_one_file(encoder, "a.mp4", encoder.info, profiles, stop, lambda _profile: slots)
@@ -30,7 +30,7 @@ def test_a_file_that_no_profile_encodes_is_not_read_whole(monkeypatch) -> None:
 
     (found,) = planned(HEVC.model_copy(update={"video": skipping}), encoder=encoder)
 
-    assert (found.chunks, found.whole, found.rungs) == ((), None, ())
+    assert (found["action"], "chunks" in found) == ("skip", False)
     assert "keyframes" not in encoder.calls
 
 
@@ -40,7 +40,7 @@ def test_a_long_video_is_planned_in_chunks_and_read_once_for_all_profiles(monkey
 
     split, again = planned(CHUNKED, CHUNKED, encoder=encoder)
 
-    assert len(split.chunks) > 1
+    assert len(split["chunks"]) > 1
     assert split == again
     assert encoder.calls.count("keyframes") == 1
 
@@ -50,7 +50,7 @@ def test_where_one_slot_shares_a_video_it_stays_whole(monkeypatch) -> None:
     (found,) = planned(
         HEVC.model_copy(update={"chunking": auto}), slots=1, encoder=probed(monkeypatch)
     )
-    assert (found.whole, found.chunks) == (ONE_SLOT, ())
+    assert (found["whole"]["reason"], found["chunks"]) == (ONE_SLOT.reason, [])
 
 
 def test_a_short_video_stays_whole_with_the_reason(monkeypatch) -> None:
@@ -58,8 +58,8 @@ def test_a_short_video_stays_whole_with_the_reason(monkeypatch) -> None:
     encoder.index = fake_index(length_s=10)
     never = HEVC.chunking.model_copy(update={"mode": ChunkMode.OFF})
     (found,) = planned(HEVC.model_copy(update={"chunking": never}), encoder=encoder)
-    assert found.chunks == ()
-    assert found.whole not in {None, ONE_SLOT}
+    assert found["chunks"] == []
+    assert found["whole"]["reason"] not in {"", ONE_SLOT.reason}
 
 
 def test_a_ladder_lists_its_rungs_with_their_bytes_and_reads_the_file_on_its_grid(
@@ -70,7 +70,8 @@ def test_a_ladder_lists_its_rungs_with_their_bytes_and_reads_the_file_on_its_gri
 
     one, ladder = planned(HEVC, HLS, encoder=encoder)
 
-    assert one.rungs == ()
-    assert [(rung.name, rung.max_kbps) for rung in ladder.rungs] == [("v360", 900), ("v240", 900)]
-    assert all(0 < rung.bytes <= rung.most_bytes for rung in ladder.rungs)
+    assert "rungs" not in one
+    rungs = ladder["rungs"]
+    assert [(rung["name"], rung["max_kbps"]) for rung in rungs] == [("v360", 900), ("v240", 900)]
+    assert all(0 < rung["bytes"] <= rung["most_bytes"] for rung in rungs)
     assert encoder.calls.count("keyframes") == 2

@@ -16,7 +16,6 @@ from hevcq.ports.event_log import Happened
 from hevcq.settings.libraries import Library
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.usecases.doctor import Area, Check
-from hevcq.usecases.videos import context
 from hevcq.web import checks
 from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope
@@ -74,19 +73,6 @@ def test_a_video_from_its_upload_to_its_end(
     assert ann.get(f"{API}/usage").json()["videos"] == 0
 
 
-def test_a_failure_is_reported_and_retried(ann: TestClient, bench: VideoBench) -> None:
-    video = bench.upload(profiles=("hevc",))
-    bench.encoder.errors["probe"] = [SourceDamaged("Two packets are missing.")]
-    bench.work("hevc")
-    where = f"{API}/videos/{video.video_id}"
-    shown = ann.get(where).json()
-    assert (shown["status"], shown["failure_class"]) == ("failed", "damaged")
-    assert shown["reason"] == "Two packets are missing."
-    assert shown["remedy"] == shown["formats"][0]["remedy"] != ""
-    assert ann.post(f"{where}/retry").json()["status"] == "processing"
-    assert ann.post(f"{where}/cancel", json={"profiles": ["hevc"]}).json()["status"] == "failed"
-
-
 def test_anothers_video_is_not_there_and_an_operator_sees_all(
     bench: VideoBench, as_person: Callable[[str], TestClient]
 ) -> None:
@@ -140,16 +126,6 @@ def test_pages_follow_the_cursor(ann: TestClient, bench: VideoBench) -> None:
     found = ann.get(f"{API}/videos", params={"text": "v3", "status": "uploading"}).json()
     assert [each["title"] for each in found["videos"]] == ["V3"]
     assert ann.get(f"{API}/videos", params={"status": "done"}).json()["videos"] == []
-
-
-def test_a_repeated_request_creates_one_upload(ann: TestClient, opened: App) -> None:
-    key = {"Idempotency-Key": "k1"}
-    first = ann.post(f"{API}/uploads", json=WANTED, headers=key)
-    again = ann.post(f"{API}/uploads", json=WANTED, headers=key)
-    assert first.json()["video"]["id"] == again.json()["video"]["id"]
-    other = ann.post(f"{API}/uploads", json={**WANTED, "size": 3}, headers=key)
-    assert other.status_code == 422
-    assert video_farm(opened).videos.usage("ann").videos == 1
 
 
 def test_a_change_is_made_only_to_what_was_read(ann: TestClient, bench: VideoBench) -> None:
@@ -212,19 +188,6 @@ def test_a_body_that_is_no_request_is_refused(
     answer = ann.post(f"{API}/uploads", content=content, headers={"Content-Type": kind})
     assert answer.status_code == status
     assert answer.json()["status"] == status
-
-
-def test_quotas_are_reported_with_what_is_left(
-    as_person: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(context, "OWNER_OPEN", 1)
-    ann = as_person("ann")
-    assert ann.post(f"{API}/uploads", json=WANTED).status_code == 201
-    answer = ann.post(f"{API}/uploads", json=WANTED)
-    assert (answer.status_code, answer.json()["class"]) == (413, "quota_exceeded")
-    assert answer.json()["remedy"]
-    usage = ann.get(f"{API}/usage").json()
-    assert (usage["open_uploads"], usage["max_open_uploads"]) == (1, 1)
 
 
 def test_operators_follow_jobs_and_send_dead_letters_back(
@@ -375,10 +338,3 @@ def test_programs_send_all_dead_letters_of_a_profile_back(
     assert operator.post(where).json() == {"redriven": 0}
     assert operator.post(where, json={"profile": "none"}).status_code == 422
     assert as_person("bob").post(where).status_code == 403
-
-
-def test_a_list_of_jobs_goes_on_after_its_last_one(
-    as_person: Callable[[str], TestClient], farm: Farm
-) -> None:
-    made = [farm.queued(f"{number}.mp4")[1][0].job_id for number in range(5)]
-    assert [each["id"] for each in every(as_person("op"), "jobs")] == made[::-1]

@@ -14,9 +14,7 @@ from hevcq.settings.libraries import Library
 from hevcq.sqlite.catalog import HealthRecords
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.libraries.feed import Feed, listed
-from hevcq.usecases.operations.savings import savings
-from hevcq.web.pages.board import _now, savings_chart
-from hevcq.web.rendering import time_left
+from hevcq.usecases.operations.status import savings
 from hevcq.wiring.notify import event_log
 
 
@@ -102,29 +100,6 @@ def test_savings_count_what_must_be_smaller_and_only_that(operator, farm, clock)
     assert len(found.by_day) == 30
     assert savings(app.backend.ledger, {}, clock.now()).jobs == 0
     assert "Saved in 30 days" in operator.get("/board").text
-
-
-def test_the_chart_has_a_bar_for_each_day_and_says_it_in_words(clock, farm):
-    found = savings(farm.app.backend.ledger, farm.app.profiles, clock.now())
-    assert savings_chart(found) == ""
-    days = tuple((day, 1000 * n) for n, (day, _) in enumerate(found.by_day))
-    drawn = savings_chart(type(found)(30, 10**6, 10**5, days))
-
-    assert drawn.count("<rect") == 30
-    assert 'role="img"' in drawn
-    assert "28.3 KiB" in drawn
-
-
-def test_the_time_left_is_a_range_that_grows_with_what_follows():
-    assert time_left("encode", 50, None) == ""
-    assert time_left("encode", 50, 600) == "11 to 18 min"
-    assert time_left("verify", 50, 600) == "8 to 13 min"
-
-
-def test_what_changes_is_the_same_text_for_the_page_and_for_its_stream(operator, farm):
-    farm.queued("waiting.mp4")
-
-    assert _now(farm.app) in operator.get("/board").text
 
 
 def test_an_uploaded_video_is_named_by_its_title(operator, bench):

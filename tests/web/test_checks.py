@@ -6,7 +6,6 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.ports.videos import AccountKind
-from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.web import GIB, OidcSettings, UploadSettings, WebSettings
 from hevcq.usecases.doctor import Area, examined
 from hevcq.web.checks import page_checks
@@ -159,9 +158,3 @@ def test_the_table_of_videos_is_looked_for_on_aws():
     assert not missing.ok
     assert missing.area is Area.DATABASE
     assert "elsewhere" in missing.detail
-
-
-def test_settings_say_whether_there_is_a_page(tmp_path):
-    assert not Settings(data_dir=tmp_path, aws=AwsSettings(table="x")).has_page
-    assert Settings(web=WebSettings(port=1234)).has_page
-    assert Settings(uploads=UploadSettings(max_gib=1)).has_page

@@ -264,7 +264,7 @@ def test_a_session_ends_with_its_time_whatever_the_browser_kept(visit, operator,
 
 
 def test_guesses_under_ever_other_names_fill_no_memory(clock, monkeypatch):
-    monkeypatch.setattr(authentication, "MOST_NAMES", 2)
+    monkeypatch.setattr(authentication, "MAX_NAMES", 2)
     guesses = authentication.Limiter(clock, tries=1, per_s=60.0)
     for name in ("first", "second", "third"):
         guesses.note_failure(name)

@@ -2,14 +2,9 @@
 
 import asyncio
 import itertools
-import re
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,45 +130,3 @@ def test_many_searches_leave_threads_for_other_pages(
         assert len(at_once) == 4
         gate.set()
         assert {each.result().status_code for each in searches} == {200}
-
-
-def memory_and_threads(pid: int) -> tuple[int, int]:
-    text = Path(f"/proc/{pid}/status").read_text()
-    found = dict(re.findall(r"^(VmRSS|Threads):\s+(\d+)", text, re.M))
-    return int(found["VmRSS"]), int(found["Threads"])
-
-
-@pytest.mark.slow
-def test_a_thousand_idle_pages_cost_little_memory_and_no_thread_each(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hevcq", "--data-dir", str(tmp_path), "serve", "--port", "0"]
-    environment = {"HEVCQ_WEB__AUTH": "none", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    held: list[socket.socket] = []
-    try:
-        found = re.search(r"127\.0\.0\.1:(\d+)", server.stderr.readline())
-        assert found
-        asked = b"GET /board/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-
-        def look() -> None:
-            made = socket.create_connection(("127.0.0.1", int(found[1])), timeout=120)
-            made.sendall(asked)
-            while b"Queues" not in made.recv(65_536):
-                pass
-            held.append(made)
-
-        look()
-        before = memory_and_threads(server.pid)
-        for _ in range(MANY):
-            look()
-        after = memory_and_threads(server.pid)
-        assert server.poll() is None
-        print(f"{MANY} streams: {after[0] - before[0]} KiB, {after[1] - before[1]} threads")
-        assert after[0] - before[0] < 100 * 1024
-        assert after[1] - before[1] <= 40
-        server.terminate()
-        assert server.wait(60) == 0, "and they do not hold up a stop"
-    finally:
-        for each in held:
-            each.close()
-        server.kill()
-        server.communicate()

@@ -11,7 +11,6 @@ from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.domain.videos.rules import own_name
 from hevcq.errors import SourceDamaged, SourceUnreadable, StorageError
 from hevcq.ports.encoder import TextTrack
-from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import ProfileRow
 from hevcq.web.app import Upkeep
 from hevcq.web.pages.links import playing
@@ -113,16 +112,6 @@ def test_a_failure_is_reported_with_what_to_do_and_retried(people, bench):
     assert "No format of this video failed." in again.text
 
 
-def test_what_runs_is_cancelled(people, bench):
-    video = bench.upload("ann")
-
-    done = people("ann").post(f"/v/{video.video_id}/cancel", data={"profile": "hevc"})
-
-    assert done.status_code == 303
-    assert bench.job(video, "hevc").state is JobState.DEAD
-    assert bench.job(video, "720p").state is JobState.QUEUED
-
-
 def test_a_published_video_is_watched_signed_out_until_it_is_private_again(people, bench, visit):
     video = bench.done("ann", title="The garden", description="In May.\n<i>Sunny.</i>")
     ann, stranger = people("ann"), visit(auth="users")
@@ -176,23 +165,6 @@ def test_the_upload_page_offers_the_subscribed_formats_and_says_the_limits(peopl
     assert re.search(r'value="720p" checked', html)
     assert "50.0 GiB" in html
     assert "1.0 GiB left" in html
-
-
-def test_an_unfinished_upload_says_how_it_is_resumed(people, bench):
-    video = bench.request("ann")
-
-    html = people("ann").get(f"/v/{video.video_id}").text
-
-    assert "Choose the same file again" in html
-    assert bench.now(video).status is VideoStatus.UPLOADING
-
-
-def test_everybody_finds_upload_and_only_operators_the_board(people):
-    ann, olga = people("ann").get("/").text, people("olga").get("/").text
-
-    assert 'href="/upload"' in ann
-    assert 'href="/board"' not in ann
-    assert 'href="/board"' in olga
 
 
 def row(profile: str, key: str, state: JobState = JobState.DONE) -> ProfileRow:
@@ -262,18 +234,6 @@ def test_the_video_is_followed_while_the_page_runs(visit, bench, opened):
             if bench.now(video).status is VideoStatus.DONE:
                 break
     assert bench.now(video).status is VideoStatus.DONE
-
-
-@pytest.mark.parametrize("profile", ["hevc", ""])
-def test_retrying_a_video_whose_upload_is_gone_says_so(people, bench, profile):
-    video = bench.upload("ann")
-    manage.stop(bench.farm, video, "ann")
-    bench.farm.change(bench.now(video), raw_deleted_at=1.0)
-
-    got = people("ann").post(f"/v/{video.video_id}/retry", data={"profile": profile})
-
-    assert got.status_code == 409
-    assert "was deleted" in got.text
 
 
 def test_a_video_without_a_picture_shows_a_sign(people, bench, visit):

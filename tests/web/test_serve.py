@@ -19,12 +19,9 @@ import pytest
 from hevcq.cli.web.serve import missing
 from hevcq.errors import Unavailable, UsageError
 from hevcq.settings.web import WebSettings
-from hevcq.web import server
 from hevcq.web.server import greeting, listen
 from support.accounts import accounts_in
 
-MOST_KB = 80
-"""Kilobytes of a first visit of the home page, compressed."""
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = Path(str(files("hevcq.web").joinpath("static")))
 
@@ -162,29 +159,3 @@ def test_answers_on_a_kept_connection_wait_for_no_acknowledgement():
 
     with listen("127.0.0.1", 0) as listening:
         assert asyncio.run(nodelay(listening)) == 1
-
-
-def test_a_first_visit_of_the_home_page_is_light(operator, bench):
-    for number in range(24):
-        bench.upload(title=f"Holiday number {number}", description="By the sea. " * 9)
-
-    html = operator.get("/").text
-    assets = set(re.findall(r'(?:src|href)="(/static/[^"]+\.(?:js|css)[^"]*)"', html))
-    sent = [operator.get(address) for address in ("/", *sorted(assets))]
-
-    assert html.count("Holiday number") >= 24
-    assert len(assets) == 3, "styles and two scripts"
-    assert {each.headers["content-encoding"] for each in sent} == {"gzip"}
-    assert sum(int(each.headers["content-length"]) for each in sent) <= MOST_KB * 1000
-
-
-@pytest.mark.parametrize(
-    ("soft", "hard", "after", "most"), [(1024, 65_536, 4096, 2048), (256, 256, 256, 128)]
-)
-def test_a_process_with_few_files_serves_fewer_connections(soft, hard, after, most, monkeypatch):
-    limits = {"now": (soft, hard)}
-    monkeypatch.setattr(server.resource, "getrlimit", lambda _kind: limits["now"])
-    monkeypatch.setattr(server.resource, "setrlimit", lambda _kind, pair: limits.update(now=pair))
-
-    assert server.connection_limit() == most
-    assert limits["now"] == (after, hard)

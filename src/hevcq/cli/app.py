@@ -64,7 +64,7 @@ COMMANDS: dict[str, Command] = {
     "redrive": Command(
         "hevcq.cli.queue.failures:redrive", "Send dead letters back to their queue."
     ),
-    "serve": Command("hevcq.cli.web.accounts:app", "Serve the web page until stopped."),
+    "serve": Command("hevcq.cli.web.serve:app", "Serve the web page until stopped."),
     "profiles": Command(
         "hevcq.cli.setup.profiles:app",
         "List, show, copy, validate and try out encoding profiles.",

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from hevcq.settings.model import Settings
     from hevcq.wiring.app import App
 
+NO_WORKER = (
+    "No worker is running on this data folder: start one with `hevcq worker`, or run your"
+    " `hevcq ingest` again."
+)
+
 
 @dataclass
 class Cli:
@@ -77,6 +82,11 @@ class Cli:
     def warn(words: str) -> None:
         """Print a message on stderr, also with --quiet."""
         print(fitting(words), file=sys.stderr)  # noqa: T201 - the one place that prints messages
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal; where nobody can be asked only `--yes` confirms."""
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
 
 
 def fitting(words: str) -> str:

@@ -10,6 +10,13 @@ from typer.core import TyperCommand
 
 from hevcq.domain.verdict import FailureClass
 
+
+def group(sentence: str, **attributes: Any) -> typer.Typer:
+    """Return a group of commands with this sentence as its help."""
+    usual: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
+    return typer.Typer(help=sentence, add_completion=False, **{**usual, **attributes})
+
+
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON, one object per line (see docs/cli.md).")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Literal, Self
@@ -21,7 +22,7 @@ MAX_BODY_BYTES = 262_144
 MAX_SIZE = 2**63 - 1
 """Largest file size in bytes, and the largest integer that SQLite stores."""
 MAX_CHUNK = 2**31 - 1
-MOST_NOTICES, LONGEST_NOTICE = 20, 500
+MAX_NOTICES, MAX_NOTICE = 20, 500
 """Notices that the record of a job keeps, and characters of each."""
 
 
@@ -198,7 +199,7 @@ class RenditionRef(Frozen):
 
     `certificate_sha256` is the digest of its certificate, by which that is known to be ours.
     `notices` are sentences on what it does not keep of its source, as in its certificate: the
-    first MOST_NOTICES.
+    first MAX_NOTICES.
     """
 
     key: str
@@ -212,7 +213,7 @@ class RenditionRef(Frozen):
     @classmethod
     def _few(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         # A record of a ledger is small (DynamoDB: 400 KB); the certificate has all of them.
-        return tuple(each[:LONGEST_NOTICE] for each in value[:MOST_NOTICES])
+        return tuple(each[:MAX_NOTICE] for each in value[:MAX_NOTICES])
 
 
 class Split(Frozen):
@@ -283,3 +284,48 @@ class JobRecord(Frozen):
     def work_folder(self) -> str:
         """The key prefix of what the job's present split keeps in the store."""
         return work_folder(self.job_id, self.profile)
+
+
+class SplitProgress(Frozen):
+    """Progress of a split job: total chunks, finished chunks, and chunks being encoded."""
+
+    chunks: int
+    done: int
+    running: int
+    progress: Progress
+
+
+def split_progress(job: JobRecord, parts: Sequence[JobRecord]) -> SplitProgress | None:
+    """Return the progress of a SPLIT job, or None if the job is not SPLIT.
+
+    Chunks are weighted by their frames. Once all chunks are done, it is the join's progress.
+    """
+    if job.split is None or job.state is not JobState.SPLIT:
+        return None
+    chunks = [
+        (part, part.subjob) for part in parts if part.subjob and part.subjob.chunk is not None
+    ]
+    join = next((part for part in parts if part.subjob and part.subjob.chunk is None), None)
+    shares = [_share(part) * about.frames for part, about in chunks]
+    running = [part for part, _ in chunks if part.state is JobState.RUNNING]
+    done = sum(part.state is JobState.DONE for part, _ in chunks)
+    share = min(1.0, sum(shares) / job.split.frames)
+    speeds = [p.progress.speed for p in running if p.progress and p.progress.speed]
+    speed = sum(speeds) or None
+    eta = (1.0 - share) * job.split.seconds / speed if speed else None
+    progress = Progress(phase=Phase.ENCODE, percent=100.0 * share, speed=speed, eta_s=eta)
+    if chunks and done == len(chunks):
+        progress = (join.progress if join is not None else None) or Progress(phase=Phase.JOIN)
+    return SplitProgress(
+        chunks=job.split.chunks, done=done, running=len(running), progress=progress
+    )
+
+
+def _share(part: JobRecord) -> float:
+    """Return the encoded share of a chunk, 0 to 1. Other phases than ENCODE are short and count as 0."""
+    if part.state is JobState.DONE:
+        return 1.0
+    encoding = part.progress is not None and part.progress.phase is Phase.ENCODE
+    if part.state is not JobState.RUNNING or part.progress is None or not encoding:
+        return 0.0
+    return part.progress.percent / 100.0

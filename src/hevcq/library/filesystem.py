@@ -19,6 +19,7 @@ from pathlib import Path
 from hevcq.errors import Stopped
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util import file_io
+from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes, sha256_stream
 
 BLOCK = 1 << 20
@@ -368,3 +369,24 @@ def _copy_attributes(source: Path, target: Path) -> list[str]:
             if error.errno != errno.ENODATA:
                 lost.append(f"Attribute {name!r} not preserved: {error.strerror}.")
     return lost
+
+
+class Pace:
+    """Keep below a rate in bytes a second (0: no limit), and stop when asked; `clock` measures."""
+
+    def __init__(self, clock: Clock, stop: threading.Event, bytes_s: float = 0.0) -> None:
+        self.clock, self._stop, self._rate = clock, stop, bytes_s
+        self._free_at = clock.monotonic()
+
+    def spend(self, count: int) -> None:
+        """Wait until `count` more bytes fit the rate.
+
+        Raises Stopped.
+        """
+        if self._rate > 0:
+            now = self.clock.monotonic()
+            # Time that nothing used is not saved up: after a pause there is no burst.
+            self._free_at = max(self._free_at, now) + count / self._rate
+            self.clock.wait(self._stop, self._free_at - now)
+        if self._stop.is_set():
+            raise Stopped("Stopped while a file was read; the next run goes on from there.")

@@ -62,7 +62,7 @@ BROKEN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, er
 
 
 @dataclass(frozen=True, slots=True)
-class Rendition:
+class ToPlace:
     """One rendition to place.
 
     `home` is the folder whose `.hevcq` records the leftovers of a kill: the library root, or the
@@ -87,7 +87,7 @@ class Placed:
 
 
 def place(
-    rendition: Rendition, fetch: FetchFile, fs: FileSystem, check: Check | None = None
+    rendition: ToPlace, fetch: FetchFile, fs: FileSystem, check: Check | None = None
 ) -> Placed:
     """Place a rendition beside its source or in a mirror; the source is never changed.
 
@@ -118,7 +118,7 @@ def place(
 
 @contextmanager
 def staged(
-    rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | None = None
+    rendition: ToPlace, fetch: Fetch, fs: FileSystem, check: Check | None = None
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Yield the temporary path of a rendition of one file, certified and durable, and the notices.
 
@@ -131,7 +131,7 @@ def staged(
 
 @contextmanager
 def _staged(
-    rendition: Rendition, fetch: FetchFile, fs: FileSystem, check: Check | None
+    rendition: ToPlace, fetch: FetchFile, fs: FileSystem, check: Check | None
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
     proof = rendition.certificate
     temp = temp_beside(shown_path(rendition.target), proof.job_id)
@@ -272,7 +272,7 @@ def write_certificate(fs: FileSystem, path: Path, content: bytes) -> None:
 
 
 def certified(
-    rendition: Rendition, fs: FileSystem, notices: tuple[str, ...], *, already: bool
+    rendition: ToPlace, fs: FileSystem, notices: tuple[str, ...], *, already: bool
 ) -> Placed:
     """Return where a rendition is that is in place; write its certificate if that is missing."""
     path = certificate_of(rendition.home, rendition.certificate)

@@ -98,9 +98,11 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class EncodeCost:
-    """What one finished encode was and took, for the forecast of the next ones.
+    """What one encode is and took, for the forecast; not yet finished, it took nothing.
 
-    `megapixels` is the sum over all frames of the target picture; sizes are in bytes.
+    `megapixels` is the sum over all frames of the target picture; sizes are in bytes. Not stored:
+    `most`, the largest size that the rendition can have (0: its source's, as a larger one is not
+    kept), and `usual`, what a ladder usually takes (0: what the table says).
     """
 
     profile: str
@@ -110,6 +112,8 @@ class EncodeCost:
     source_size: int
     output_size: int
     cpu_s: float
+    most: int = 0
+    usual: int = 0
 
 
 class Depth(StrEnum):

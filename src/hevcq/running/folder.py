@@ -14,13 +14,12 @@ from hevcq.domain.profile import Profile
 from hevcq.library.lock import in_use
 from hevcq.library.scanning.fs_events import ChangeListener, mount_of, open_for_writing
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT
-from hevcq.library.scanning.scan import Filter, Found, Rejected, find
+from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
 from hevcq.ports.catalog import UNPLACED
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
-from hevcq.usecases.ingest.disk_space import disk_space_of
-from hevcq.usecases.ingest.forecast import Rates, learned_rates
+from hevcq.usecases.ingest.forecast import Costs, learned_rates
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.scan import Scanner, inspect_target
 from hevcq.usecases.ingest.session import (
@@ -30,10 +29,10 @@ from hevcq.usecases.ingest.session import (
     as_it_is,
 )
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
+from hevcq.usecases.ingest.track import disk_space_of
 from hevcq.usecases.ingest.uploader import NOT_QUEUED, UPLOADS
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
-from hevcq.usecases.libraries.budget import Budget
-from hevcq.usecases.libraries.feed import Feed, largest_saving_first
+from hevcq.usecases.libraries.feed import Budget, Feed, largest_saving_first
 from hevcq.usecases.libraries.rules import Acceptance, old_enough
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
@@ -139,7 +138,7 @@ class FolderIngest:
         )
         return Ingest(ports, setup, collector, self._emit, inspect_target, proofs)
 
-    def _acceptance(self, rates: Rates) -> Accept:
+    def _acceptance(self, rates: Costs) -> Accept:
         library = self.request.library
         if library is None:
             return as_it_is
@@ -199,7 +198,7 @@ class FolderIngest:
         self._planned = plan.items
         return plan
 
-    def _scan(self) -> Iterator[Found | Rejected]:
+    def _scan(self) -> Iterator[FoundFile | Rejected]:
         found = find(list(self.request.roots), self._chosen)
         library = self.request.library
         if library is not None and library.min_age:
@@ -217,7 +216,7 @@ class FolderIngest:
         self._changes = ChangeListener(roots, self._watch.signal)
         self._changes.start()
 
-    def _plan_of(self, found: Iterable[Found | Rejected]) -> IngestPlan:
+    def _plan_of(self, found: Iterable[FoundFile | Rejected]) -> IngestPlan:
         return self.session.plan(self._scanner.inspect(iter(found), self._stop), self._stop)
 
     def start(self) -> None:

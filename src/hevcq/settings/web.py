@@ -14,7 +14,7 @@ from hevcq.settings.quantities import Names
 GIB = 1 << 30
 """Bytes of a GiB, in which people think of videos."""
 DAY_S = 86_400.0
-TOKEN_DAYS, MOST_TOKEN_DAYS = 90, 3650
+TOKEN_DAYS, MAX_TOKEN_DAYS = 90, 3650
 """Days that a program's token is valid unless somebody says otherwise, and at most."""
 
 

@@ -198,7 +198,8 @@ class Catalog:
 
     def record_encode_cost(self, job_id: str, cost: EncodeCost) -> None:
         """Insert or overwrite what a job's encode cost. May be lost in a power cut."""
-        values = (job_id, self._clock.now(), *dataclasses.astuple(cost))
+        stored = dataclasses.astuple(cost)[:-2]  # not `most` and `usual`
+        values = (job_id, self._clock.now(), *stored)
         self._database.change(RECORD_COST, values, durable=False)
 
     def encode_costs(self, profile: str, limit: int) -> Mapping[str, EncodeCost]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hevcq.errors import StorageError
 from hevcq.library.scanning.fs_events import Mount, mount_of
-from hevcq.library.scanning.scan import Filter, Found, find
+from hevcq.library.scanning.scan import Filter, FoundFile, find
 from hevcq.settings.libraries import Library
 from hevcq.util.host import free_beside
 from hevcq.util.text import printable, size
@@ -101,6 +101,6 @@ def count_videos(path: Path, skip: Path) -> tuple[int, int]:
     sizes = [
         each.fingerprint.size
         for each in find([path], Filter(skip=[skip]))
-        if isinstance(each, Found)
+        if isinstance(each, FoundFile)
     ]
     return len(sizes), sum(sizes)

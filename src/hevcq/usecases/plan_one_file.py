@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan, Plan
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Rung, Skip
 from hevcq.domain.planning.ladder import expected_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
@@ -20,50 +20,6 @@ ONE_SLOT = WholeFile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedChunk:
-    """One chunk: start and duration in seconds of the video, and its content.
-
-    `bytes` are of the source; `cost` is the share of the video's expected encoding time, 0 to 1.
-    """
-
-    index: int
-    start_s: float
-    duration_s: float
-    frames: int
-    bytes: int
-    cost: float
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRung:
-    """One rung of a ladder: its picture, and about how many bytes it takes, and at most."""
-
-    name: str
-    codec: str
-    width: int
-    height: int
-    crf: float
-    max_kbps: int
-    bytes: int
-    most_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class FilePlan:
-    """What one profile would do with the file.
-
-    If it is encoded, either `chunks` says how the video is split, or `whole` why it is not; `rungs`
-    are those of a ladder.
-    """
-
-    profile: Profile
-    plan: Plan
-    chunks: tuple[PlannedChunk, ...] = ()
-    whole: WholeFile | None = None
-    rungs: tuple[PlannedRung, ...] = ()
-
-
 def plan_one_file(
     encoder: Encoder,
     location: str,
@@ -71,69 +27,75 @@ def plan_one_file(
     profiles: Sequence[Profile],
     stop: threading.Event,
     slots_per_job: Callable[[Profile], int] = lambda _profile: 0,
-) -> list[FilePlan]:
-    """Return the plan of each profile for the file at `location`, which was probed as `info`.
+) -> list[dict[str, Any]]:
+    """Return each profile's plan for the file at `location`, probed as `info`, in its JSON form.
 
     `slots_per_job` says how many slots may share a video, as it is set for the workers; the chunks are
     then those that the workers will cut.
 
     Reads the packets of the file once if any profile would encode it, and once more if another makes a
-    ladder. Raises SourceUnreadable,
-    WorkerUnfit (no ffmpeg) or Stopped.
+    ladder. Raises SourceUnreadable, WorkerUnfit (no ffmpeg) or Stopped.
     """
-    plans = [(profile, make_plan(profile, info)) for profile in profiles]
     indexes: dict[tuple[float, ...], KeyIndex] = {}
     found = []
-    for profile, plan in plans:
-        index = None
-        if isinstance(plan, EncodePlan):
-            ladder = plan.ladder
-            grid = () if ladder is None else (ladder.segment_s, ladder.keyframe_s)
-            if grid not in indexes:
-                indexes[grid] = encoder.keyframes(location, info, stop=stop, ladder=ladder)
-            index = indexes[grid]
-        found.append(_split(profile, info, plan, index, slots_per_job(profile)))
-    return [replace(each, rungs=tuple(_rungs(each.plan, info))) for each in found]
-
-
-def _rungs(plan: Plan, info: MediaInfo) -> Iterator[PlannedRung]:
-    if not isinstance(plan, EncodePlan) or plan.ladder is None:
-        return
-    for rung in plan.ladder.rungs:
-        usual, most = expected_bytes(rung, info)
-        target = rung.target
-        yield PlannedRung(
-            name=rung.name,
-            codec=target.codec,
-            width=target.width,
-            height=target.height,
-            crf=rung.crf,
-            max_kbps=rung.max_kbps,
-            bytes=usual,
-            most_bytes=most,
-        )
+    for profile in profiles:
+        named = {"profile": profile.name, "revision": profile.revision}
+        plan = make_plan(profile, info)
+        if isinstance(plan, Skip | Refuse):
+            found.append({**named, **_passed_over(plan)})
+            continue
+        ladder = plan.ladder
+        grid = () if ladder is None else (ladder.segment_s, ladder.keyframe_s)
+        if grid not in indexes:
+            indexes[grid] = encoder.keyframes(location, info, stop=stop, ladder=ladder)
+        split = _split(profile, info, plan, indexes[grid], slots_per_job(profile))
+        found.append({**named, **_encoded(plan, info, split)})
+    return found
 
 
 def _split(
-    profile: Profile, info: MediaInfo, plan: Plan, index: KeyIndex | None, slots: int
-) -> FilePlan:
-    if index is None or not isinstance(plan, EncodePlan):
-        return FilePlan(profile, plan)
+    profile: Profile, info: MediaInfo, plan: EncodePlan, index: KeyIndex, slots: int
+) -> ChunkPlan | WholeFile:
     if profile.chunking.mode is ChunkMode.AUTO and slots == 1:
-        return FilePlan(profile, plan, whole=ONE_SLOT)
-    split = plan_chunks(profile, info, plan, index, workers_hint=slots)
-    if isinstance(split, WholeFile):
-        return FilePlan(profile, plan, whole=split)
-    return FilePlan(profile, plan, chunks=tuple(_planned(split)))
+        return ONE_SLOT
+    return plan_chunks(profile, info, plan, index, workers_hint=slots)
 
 
-def _planned(split: ChunkPlan) -> Iterator[PlannedChunk]:
-    for chunk in split.chunks:
-        yield PlannedChunk(
-            index=chunk.index,
-            start_s=round(chunk.start_s, 6),
-            duration_s=round(split.seconds(chunk), 6),
-            frames=chunk.frames,
-            bytes=chunk.bytes,
-            cost=round(chunk.cost, 6),
-        )
+def _passed_over(plan: Skip | Refuse) -> dict[str, Any]:
+    if isinstance(plan, Skip):
+        return {"action": "skip", "reason": plan.reason.value, "detail": plan.detail}
+    return {"action": "refuse", "reason": plan.policy, "detail": plan.detail}
+
+
+def _encoded(made: EncodePlan, info: MediaInfo, split: ChunkPlan | WholeFile) -> dict[str, Any]:
+    dumped = made.model_dump(mode="json", include={"extension", "streams", "chapters", "notices"})
+    if made.ladder is not None:
+        dumped["rungs"] = [_rung(rung, info) for rung in made.ladder.rungs]
+    dumped["chunks"] = _chunks(split) if isinstance(split, ChunkPlan) else []
+    whole = split.model_dump(mode="json") if isinstance(split, WholeFile) else None
+    return {"action": "encode", **dumped, "whole": whole}
+
+
+def _chunks(split: ChunkPlan) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": chunk.index,
+            "start_s": round(chunk.start_s, 6),
+            "duration_s": round(split.seconds(chunk), 6),
+            "frames": chunk.frames,
+            "bytes": chunk.bytes,
+            "cost": round(chunk.cost, 6),
+        }
+        for chunk in split.chunks
+    ]
+
+
+def _rung(rung: Rung, info: MediaInfo) -> dict[str, Any]:
+    usual, most = expected_bytes(rung, info)
+    return {
+        "name": rung.name,
+        **rung.target.model_dump(include={"codec", "width", "height"}),
+        **rung.model_dump(include={"crf", "max_kbps"}),
+        "bytes": usual,
+        "most_bytes": most,
+    }

@@ -31,7 +31,7 @@ from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirs
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, configured_key, kept_key
 from hevcq.web.live import Hub
-from hevcq.web.pages import board, home, poster, video
+from hevcq.web.pages import board, home, video
 from hevcq.web.pages.sign_in import SignIn
 from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
@@ -117,7 +117,6 @@ def _routes() -> list[BaseRoute]:
         Route("/favicon.ico", _no_icon),
         *SignIn().routes(),
         *home.routes(),
-        *poster.routes(),
         *video.routes(),
         *board.routes(),
         *uploads.routes(),

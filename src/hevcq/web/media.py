@@ -1,4 +1,4 @@
-"""Serve renditions: by ranges from the data folder, or by a signed link to the bucket.
+"""Serve renditions and pictures: by ranges from the data folder, or by a signed link to the bucket.
 
 Names and types come from the record and from what hevcq itself made, never from what an uploader
 claimed; a browser is told not to guess.
@@ -6,29 +6,41 @@ claimed; a browser is told not to guess.
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import files
+
+from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from hevcq.domain.job import JobRecord
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import disposition
 from hevcq.errors import HevcqError, NoSuchVideo
+from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.playback import PlayFile, play_file, require_shared
 from hevcq.usecases.videos.texts import track
 from hevcq.util.text import whole
-from hevcq.web.identity.person import Scope, person_of
+from hevcq.web.identity.person import Scope, operator_of, person_of
 from hevcq.web.problems import of_error
-from hevcq.web.services import find_video
+from hevcq.web.services import Services, find_video, services_of
 
 
 def routes() -> list[BaseRoute]:
-    """Return the routes of private and of public videos; a HEAD is answered like a GET."""
+    """Return the routes of private and of public videos and of pictures; a HEAD is answered like a GET."""
     places = ("/media/{video_id}", "/p/{slug}/media")
     texts = [Route(f"{place}/{{profile}}/texts/{{number}}.vtt", _text) for place in places]
     files = [Route(f"{place}/{{profile}}/{{name:path}}", _file) for place in places]
-    return [*texts, *files]
+    pictures = [
+        Route(f"/v/{{video_id}}/{NAME}", of_video),
+        Route(f"/p/{{slug}}/{NAME}", of_video),
+        Route(f"/board/jobs/{{job_id}}/{NAME}", of_job),
+    ]
+    return [*texts, *files, *pictures]
 
 
 def _find(request: Request) -> tuple[VideoFarm, Video]:
@@ -92,3 +104,47 @@ async def _file(request: Request) -> Response:
     if isinstance(found.at, bytes):
         return Response(found.at, headers=headers, media_type=found.media_type)
     return FileResponse(found.at, headers=headers, media_type=found.media_type)
+
+
+NAME = "poster.jpg"
+KEEP = {"Cache-Control": "private, max-age=3600"}
+SOON = {"Cache-Control": "private, max-age=30"}
+
+
+async def of_video(request: Request) -> Response:
+    """Return the picture of one's own video, or of a public one."""
+    farm, video = await run_in_threadpool(find_video, request)
+    services = services_of(request)
+    found = await run_in_threadpool(services.pictures.find, farm, video)
+    if not found:
+        found = await run_sync(services.pictures.make, farm, video, limiter=services.one_picture)
+    return _answer(found)
+
+
+async def of_job(request: Request) -> Response:
+    """Return a small picture of a job's source. Raises HTTPException 404."""
+    operator_of(request)
+    services, wanted = services_of(request), request.path_params["job_id"]
+    job = await run_in_threadpool(_job, services, wanted)
+    if job is None:
+        raise HTTPException(404)
+    found = await run_in_threadpool(services.pictures.find_of_source, job.source)
+    if not found:
+        make, store = services.pictures.make_of_source, services.app.backend.store
+        found = await run_sync(make, store, job.source, limiter=services.one_source)
+    return _answer(found)
+
+
+def _job(services: Services, job_id: str) -> JobRecord | None:
+    return services.app.backend.ledger.get(job_id) if JOB_ID.fullmatch(job_id) else None
+
+
+def _answer(found: bytes) -> Response:
+    if found:
+        return Response(found, media_type="image/jpeg", headers=KEEP)
+    return Response(_placeholder(), media_type="image/svg+xml", headers=SOON)
+
+
+@cache
+def _placeholder() -> bytes:
+    return files("hevcq.web").joinpath("static", "no-picture.svg").read_bytes()

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from hevcq.ports.event_log import Happened, Receiver
     from hevcq.settings.model import Settings
     from hevcq.sqlite.event_log import EventLog
-    from hevcq.usecases.history.gather import LedgerGather
-    from hevcq.usecases.history.roll_up import RollUp
+    from hevcq.usecases.history.roll_up import LedgerGather, RollUp
     from hevcq.wiring.app import App
     from hevcq.worker.monitoring.watchers import PoolState
 
@@ -72,7 +71,7 @@ def gathered(app: App) -> EventLog:
 
 def _gather(app: App, log: EventLog) -> LedgerGather | None:
     """Return what reads the ends of jobs from a fleet's ledger; None where jobs write their events."""
-    from hevcq.usecases.history.gather import LedgerGather
+    from hevcq.usecases.history.roll_up import LedgerGather
 
     if app.settings.backend == "embedded":
         return None
@@ -195,7 +194,7 @@ def receivers(settings: Settings, clock: Clock) -> list[Receiver]:
 
 
 def _people(settings: NotifySettings) -> Receiver:
-    from hevcq.remotes.notify.people import People
+    from hevcq.remotes.notify.webhook import People
 
     url = _secret(settings.url, settings.url_file, "[[notify]] url_file")
     return People(settings.name, url, frozenset(settings.events), settings.daily_at)
@@ -266,7 +265,7 @@ def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
     Raises UsageError for an unknown name.
     """
     from hevcq.ports.event_log import Happened, NotDelivered
-    from hevcq.usecases.notify.words import message_of
+    from hevcq.usecases.notify.sender import message_of
 
     log, found = event_log(app), receivers(app.settings, app.clock)
     if unknown := set(names) - {receiver.name for receiver in found}:

@@ -21,7 +21,7 @@ from hevcq.backends.aws.s3.store import Buckets
 from hevcq.backends.aws.s3.transfer import part_bytes
 from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.job import JobState, Task
-from hevcq.domain.videos.record import MAX_OWNER, Rendition, Upload, Video, VideoStatus
+from hevcq.domain.videos.record import MAX_OWNER, Upload, Video, VideoRendition, VideoStatus
 from hevcq.domain.videos.rules import raw_key
 from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
@@ -355,7 +355,7 @@ def test_pictures_and_subtitles_are_read_from_the_buckets_by_ranges(
     video = complete_upload(farm, video)
     key = f"DONE/hevc/UPLOAD/{video.video_id}.mp4"
     aws.backend.store.put(key, content, metadata={})
-    made = Rendition(
+    made = VideoRendition(
         profile="hevc", job_id="j", state=JobState.DONE, key=key, sha256=sha256_bytes(content)
     )
     video = farm.change(video, renditions=[made.model_dump()])

@@ -1,6 +1,5 @@
 """Where a video is cut: every frame in one chunk, within the bounds, equally long."""
 
-import heapq
 import random
 from fractions import Fraction
 
@@ -84,21 +83,6 @@ def test_every_worker_gets_equally_many_chunks_if_the_video_is_long_enough(worke
     assert min(lengths(found)) >= 20
 
 
-@pytest.mark.parametrize(("workers", "limit"), [(2, 1.02), (8, 1.05), (32, 1.20), (64, 1.25)])
-def test_makespan_of_uneven_work_is_close_to_the_bound(workers, limit):
-    """A chunk costs up to a fifth more or less than its frames and bytes say."""
-    noise = random.Random(workers)
-    weights = [noise.randint(10, 90) * 100 for _ in range(8000)]
-    found = plan(every(2, 7200), 7200, workers=workers, weights=lambda at: weights[int(at)])
-    costs = [chunk.cost * noise.uniform(0.8, 1.2) for chunk in found.chunks]
-
-    free = [0.0] * workers
-    for number in costliest_first(found):
-        heapq.heapreplace(free, free[0] + costs[number])
-
-    assert max(free) <= limit * max(sum(costs) / workers, *costs)
-
-
 def test_costliest_chunk_goes_first_and_equal_ones_in_the_order_of_the_video():
     found = plan(every(2, 300), 300, weights=lambda at: 90_000 if 120 <= at < 180 else 1000)
 
@@ -120,14 +104,6 @@ def test_only_a_gap_between_key_frames_makes_a_chunk_longer_than_the_bound():
     assert max(long) == pytest.approx(340, abs=31)
 
 
-def test_the_same_clip_is_cut_the_same_way_every_time():
-    once, twice = (plan(every(3, 1000), 1000) for _ in range(2))
-
-    assert once == twice
-    assert once.digest == twice.digest
-    assert ChunkPlan.model_validate_json(once.model_dump_json()) == once
-
-
 @pytest.mark.parametrize(
     ("recipe", "places"),
     [
@@ -144,10 +120,6 @@ def test_parts_that_cannot_stand_for_one_another_have_other_digests(recipe, plac
     other = chunks_at(recipe, planned(recipe, info), held, places)
 
     assert other.digest != base.digest
-
-
-def test_how_work_is_shared_out_is_no_part_of_the_revision():
-    assert chunky(chunking={"target_s": 30}).revision == chunky().revision
 
 
 @pytest.mark.parametrize("places", [(), (1, 2), (0, 2, 2), (0, 3, 1)])

@@ -46,21 +46,6 @@ def test_boxes_are_carried_from_mp4_alone() -> None:
     assert plan.losses == ("structured tags of the file",)
 
 
-def test_a_file_of_many_boxes_is_judged_without_comparing_each_with_each(monkeypatch) -> None:
-    compared = []
-    monkeypatch.setattr(
-        MetadataItem, "__eq__", lambda one, other: compared.append(one) or one is other
-    )
-    boxes = tuple(
-        MetadataItem(place="movie", name=f"b{n}", size=9, digest=str(n)) for n in range(300)
-    )
-    found = media(video(), form="mov,mp4,m4a,3gp,3g2,mj2", metadata=boxes)
-    main = StreamPlan(source_index=0, kind=found.streams[0].kind, action="encode", position=0)
-
-    assert losses("mp4", found, (main,)) == ()
-    assert len(compared) < 5 * len(boxes)
-
-
 def test_what_a_rendition_tells_of_people_places_and_devices_is_named() -> None:
     plain = {"title": "A", "ENCODER": "x", "creation_time": "2026", "major_brand": "isom"}
     told = {"com.apple.quicktime.location.ISO6709": "+48", "location-eng": "+48", "Odd": "?"}

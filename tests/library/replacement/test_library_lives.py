@@ -15,11 +15,11 @@ from hypothesis.stateful import Bundle, invariant, rule, run_state_machine_as_te
 
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import fingerprint_of
-from hevcq.library.place import Rendition, place
+from hevcq.library.place import ToPlace, place
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.steps import RecoveryOutcome
-from hevcq.library.scanning.scan import Found, find
+from hevcq.library.scanning.scan import FoundFile, find
 from library.replacement.lives import (
     content_of,
     made_from,
@@ -179,7 +179,7 @@ class Lives(Life):
             return
         proof = made.change.certificate
         target = made.source.with_suffix(f".{proof.profile}.mkv")
-        rendition = Rendition(made.root, made.source, target, proof)
+        rendition = ToPlace(made.root, made.source, target, proof)
         fs = self._fs(made.root, trouble)
         done = self._did(made.root, trouble, lambda: place(rendition, one(made.fetch), fs))
         if isinstance(done, HevcqError) and trouble is None:
@@ -294,7 +294,7 @@ class Lives(Life):
 
     @rule()
     def the_library_is_scanned(self) -> None:
-        found = {item.path for item in find(self.model.roots) if isinstance(item, Found)}
+        found = {item.path for item in find(self.model.roots) if isinstance(item, FoundFile)}
         seen = visible(self.library)
         there = {p for p in seen if content_of(p) and p.suffix in {".avi", ".mkv", ".mp4"}}
         made = {p for p in there if p.stem.endswith((".hevc", ".720p"))}

@@ -11,7 +11,7 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import SourceUnreadable, Stopped, Unavailable, UsageError, WorkerUnfit
 from hevcq.library.place import certificate_of
 from hevcq.library.scanning.probe_files import Inspected, probe_files
-from hevcq.library.scanning.scan import LARGE, Filter, Found, Rejected, RejectionCause, find
+from hevcq.library.scanning.scan import LARGE, Filter, FoundFile, Rejected, RejectionCause, find
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.library import RENDITION, certificate
@@ -25,7 +25,7 @@ def put(root: Path, *names: str, content: bytes = b"clip") -> None:
 
 
 def found(root: Path, **options) -> list[str]:
-    return [f.relative for f in find([root], Filter(**options)) if isinstance(f, Found)]
+    return [f.relative for f in find([root], Filter(**options)) if isinstance(f, FoundFile)]
 
 
 def left(root: Path, **options) -> dict[str, RejectionCause]:
@@ -123,7 +123,7 @@ def test_a_file_as_root_is_taken_whatever_its_suffix_with_its_folder_as_root(tmp
 
     (one,) = find([tmp_path / "video.dat"])
 
-    assert isinstance(one, Found)
+    assert isinstance(one, FoundFile)
     assert (one.root, one.relative) == (tmp_path, "video.dat")
 
 
@@ -145,7 +145,7 @@ def test_a_file_that_is_named_is_taken_though_its_folder_would_leave_it(tmp_path
 
     (one,) = find([roots[first], roots[1 - first]])
 
-    assert (one.path, type(one)) == (tmp_path / name, Found)
+    assert (one.path, type(one)) == (tmp_path / name, FoundFile)
 
 
 @pytest.mark.parametrize("name", ["ring", "ring.mp4"])

@@ -17,7 +17,7 @@ from hevcq.ports.encoder import SpareFolder
 from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Publication
 from hevcq.usecases.context import Ports
-from hevcq.usecases.ingest.decide import Item, Known, Video, decide
+from hevcq.usecases.ingest.decide import FoundVideo, Item, Known, decide
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.scan import inspect_target
@@ -166,7 +166,7 @@ def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
     )
 
 
-def videos(bench: Bench, *names: str) -> list[Video]:
+def videos(bench: Bench, *names: str) -> list[FoundVideo]:
     for name in names:
         (bench.media / name).write_bytes(b"clip" * 100)
     return [video(bench.media / name, root=bench.media) for name in names]

@@ -5,7 +5,7 @@ from pathlib import Path
 from hevcq.domain.media.facts import AudioFacts, MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.ports.catalog import Fingerprint
-from hevcq.usecases.ingest.decide import Video
+from hevcq.usecases.ingest.decide import FoundVideo
 from support.fakes.encoder import plain_plan
 
 
@@ -42,11 +42,13 @@ def encode_plan(
     return plain_plan(profile, "0" * 12, width=width, height=height, extension=extension)
 
 
-def video(path: Path, *, root: Path | None = None, info: MediaInfo | None = None) -> Video:
+def video(path: Path, *, root: Path | None = None, info: MediaInfo | None = None) -> FoundVideo:
     """Return a scanned video; the fingerprint is the file's own where it exists."""
     try:
         facts = path.stat()
         mark = Fingerprint(facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_dev)
     except FileNotFoundError:
         mark = Fingerprint(size=1000, mtime_ns=1, inode=1, device=1)
-    return Video(path=path, root=root or path.parent, fingerprint=mark, info=info or media_info())
+    return FoundVideo(
+        path=path, root=root or path.parent, fingerprint=mark, info=info or media_info()
+    )

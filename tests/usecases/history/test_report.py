@@ -16,9 +16,8 @@ from hevcq.errors import UsageError
 from hevcq.ports.event_log import Happened
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.event_log import EventLog
-from hevcq.usecases.history.gather import LedgerGather
 from hevcq.usecases.history.report import day_of, report, rows, since_of
-from hevcq.usecases.history.roll_up import RollUp
+from hevcq.usecases.history.roll_up import LedgerGather, RollUp
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.fakes.ledger import MemoryLedger

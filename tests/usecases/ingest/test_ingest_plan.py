@@ -21,7 +21,7 @@ from hevcq.usecases.ingest.decide import (
     with_forecast,
 )
 from hevcq.usecases.ingest.destinations import Destination, TargetState
-from hevcq.usecases.ingest.forecast import Rates
+from hevcq.usecases.ingest.forecast import Costs
 from support.fakes.backend import HEVC
 from support.ingest.values import encode_plan, video
 
@@ -303,8 +303,8 @@ def test_the_forecast_counts_what_is_to_be_encoded_and_nothing_else() -> None:
     done = replace(todo, disposition=Disposition.DONE)
     collect = replace(todo, disposition=Disposition.COLLECT)
 
-    plan = with_forecast([done, collect], Rates(), cores=2, workers=2)
-    more = with_forecast([todo, done], Rates(), cores=2, workers=2)
+    plan = with_forecast([done, collect], Costs(), cores=2, workers=2)
+    more = with_forecast([todo, done], Costs(), cores=2, workers=2)
 
     assert plan.forecast.high == 0
     assert 0 < more.forecast.low < more.forecast.high

@@ -12,8 +12,8 @@ from hevcq.domain.events import EventName
 from hevcq.ports.catalog import PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition
-from hevcq.usecases.ingest.disk_space import DiskSpaceMonitor, disk_space_of
 from hevcq.usecases.ingest.summary import IngestOutcome
+from hevcq.usecases.ingest.track import DiskSpaceMonitor, disk_space_of
 from support.clips import ManualClock
 from support.ingest.run import NEVER, Bench, session, videos
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from hevcq.library.scanning.fs_events import open_for_writing
-from hevcq.library.scanning.scan import Filter, Found, Rejected, find, unfinished_by_name
+from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find, unfinished_by_name
 from hevcq.usecases.ingest.watch_folder import ScanSchedule, Watch
 from support.clips import ManualClock
 
 
-def look(folder: Path) -> Callable[[], list[Found | Rejected]]:
+def look(folder: Path) -> Callable[[], list[FoundFile | Rejected]]:
     return lambda: list(find([folder], Filter()))
 
 
-def names(found: list[Found] | list[Found | Rejected]) -> list[str]:
-    return [each.path.name for each in found if isinstance(each, Found)]
+def names(found: list[FoundFile] | list[FoundFile | Rejected]) -> list[str]:
+    return [each.path.name for each in found if isinstance(each, FoundFile)]
 
 
 def test_a_file_that_is_open_for_writing_is_not_complete_however_still_it_is(

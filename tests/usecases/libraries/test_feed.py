@@ -14,12 +14,13 @@ from hevcq.ports.ledger import Granted
 from hevcq.settings.libraries import Library, library_of
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.forecast import Range
-from hevcq.usecases.libraries.budget import Budget, midnight
 from hevcq.usecases.libraries.feed import (
+    Budget,
     Feed,
     expected_saving,
     hand_out,
     largest_saving_first,
+    midnight,
 )
 from support.catalog import new_catalog
 from support.clips import ManualClock

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.library.scanning.scan import Found, Rejected
+from hevcq.library.scanning.scan import FoundFile, Rejected
 from hevcq.ports.catalog import Fingerprint, Mode
 from hevcq.settings.libraries import Library, Rule
 from hevcq.settings.profile_files import installed_folder, load_profiles
-from hevcq.usecases.ingest.decide import Disposition, Item, Known, Video, decide
+from hevcq.usecases.ingest.decide import Disposition, FoundVideo, Item, Known, decide
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import TABLE_ONLY
 from hevcq.usecases.libraries.rules import Acceptance, Facts, facts_of, first_match, old_enough
@@ -70,9 +70,9 @@ def test_the_bit_rate_is_that_of_the_whole_file() -> None:
     assert facts_of("a.mp4", 10, media_info(seconds=None)).rate is None
 
 
-def planned(tmp_path: Path, profile: str = "hevc") -> tuple[Video, Item]:
+def planned(tmp_path: Path, profile: str = "hevc") -> tuple[FoundVideo, Item]:
     mark = Fingerprint(1_000_000, int(1e18), 1, 1)
-    seen = Video(tmp_path / "a.mp4", tmp_path, mark, media_info())
+    seen = FoundVideo(tmp_path / "a.mp4", tmp_path, mark, media_info())
     where = Destination(Mode.BESIDE)
     return seen, decide(seen, PROFILES[profile], encode_plan(profile=profile), Known(), where)
 
@@ -129,7 +129,7 @@ def test_rules_never_change_what_was_queued_or_done_before(tmp_path: Path) -> No
 
 def test_a_young_file_is_left_for_later(tmp_path: Path) -> None:
     old, young = (
-        Found(tmp_path / n, tmp_path, n, Fingerprint(1, at, 1, 1))
+        FoundFile(tmp_path / n, tmp_path, n, Fingerprint(1, at, 1, 1))
         for n, at in (("old", int(1e9)), ("young", int(95e9)))
     )
     gone = Rejected(tmp_path / "gone", tmp_path, "gone", "Gone.")  # type: ignore[arg-type]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.job import JobRecord, JobState, Source, job_id
+from hevcq.domain.job import JobState, Source
 from hevcq.errors import LibraryError, Unavailable
-from hevcq.usecases.operations.finished_sources import SourceFinisher, finished_jobs
+from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from support.fakes.backend import HEVC, Faulty
 from support.ingest.run import NEVER, Bench
@@ -99,52 +99,6 @@ def test_a_store_that_does_not_answer_keeps_the_source_and_the_rendition_its_pla
 
     assert done.target.is_file()
     assert let_go_of(bench) == []
-
-
-TWO = {name: HEVC.model_copy(update={"name": name}) for name in ("hevc", "other")}
-
-
-@pytest.mark.parametrize(
-    ("states", "finished"),
-    [
-        ({"hevc": JobState.DONE, "other": JobState.SKIPPED}, True),
-        ({"hevc": JobState.DONE}, False),
-        ({"hevc": JobState.DONE, "other": JobState.DEAD}, False),
-        ({"hevc": JobState.SKIPPED, "other": JobState.SKIPPED}, False),
-        ({}, False),
-    ],
-)
-def test_a_source_is_finished_when_every_profile_that_wants_it_ended_well(
-    states: dict[str, JobState], *, finished: bool
-) -> None:
-    source = Source(bucket="b", key="TODO/all/a.mp4", version="1", size=1)
-    known = {
-        job_id(source, name): JobRecord(
-            job_id=job_id(source, name),
-            source=source,
-            profile=name,
-            state=state,
-            created_at=0.0,
-            updated_at=0.0,
-        )
-        for name, state in states.items()
-    }
-    assert bool(finished_jobs(source, TWO, known.get)) is finished
-    only = source.model_copy(update={"key": "UPLOAD/a.mp4"})
-    assert finished_jobs(only, TWO, lambda _job: next(iter(known.values()), None)) == ()
-
-
-def test_a_profile_that_does_not_want_a_source_needs_no_job() -> None:
-    source = Source(bucket="b", key="TODO/hevc/a.mp4", version="1", size=1)
-    done = JobRecord(
-        job_id=job_id(source, "hevc"),
-        source=source,
-        profile="hevc",
-        state=JobState.DONE,
-        created_at=0.0,
-        updated_at=0.0,
-    )
-    assert finished_jobs(source, TWO, {done.job_id: done}.get) == (done,)
 
 
 def test_without_a_catalog_the_ledger_alone_decides(bench: Bench) -> None:

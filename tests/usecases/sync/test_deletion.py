@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from hevcq.errors import Unavailable
-from hevcq.library.filesystem import FileSystem
+from hevcq.library.filesystem import FileSystem, Pace
 from hevcq.library.names import certificate_path
-from hevcq.library.pace import Pace
 from hevcq.ports.sync import RemoteFile, SyncEntry
 from hevcq.sqlite.catalog import SyncJournal
 from hevcq.sqlite.database import Database

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import SourceChanged, SourceUnreadable, Unavailable
-from hevcq.library.pace import Pace
+from hevcq.library.filesystem import Pace
 from hevcq.ports.sync import Body, RemoteFile
-from hevcq.usecases.sync.fetch import fetch
+from hevcq.usecases.sync.move import fetch
 from support.clips import ManualClock
 
 CONTENT = b"0123456789" * 10

@@ -9,8 +9,7 @@ import httpx2
 import pytest
 
 from hevcq.errors import DiskFull, Stopped, Unavailable, UsageError
-from hevcq.library.filesystem import FileSystem
-from hevcq.library.pace import Pace
+from hevcq.library.filesystem import FileSystem, Pace
 from hevcq.remotes.webdav import client
 from hevcq.usecases.sync import session
 from hevcq.usecases.sync.session import Fate

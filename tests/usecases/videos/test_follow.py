@@ -11,7 +11,7 @@ from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.event_log import Happened
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.event_log import EventLog
-from hevcq.usecases.notify.words import message_of
+from hevcq.usecases.notify.sender import message_of
 from hevcq.usecases.videos import context, manage
 from hevcq.usecases.videos.context import every
 from hevcq.usecases.videos.follow import refresh, rows

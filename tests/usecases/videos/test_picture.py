@@ -86,7 +86,7 @@ def test_a_small_picture_of_a_library_file_is_taken_once_and_kept_in_the_data_fo
 def test_the_oldest_pictures_of_sources_make_room(
     bench: VideoBench, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture, "MOST_KEPT", 2)
+    monkeypatch.setattr(picture, "MAX_KEPT", 2)
     sources = [bench.upload().source for _ in range(3)]
     for number, source in enumerate(sources):
         pictures.make_of_source(bench.backend.store, source)

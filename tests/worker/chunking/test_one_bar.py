@@ -13,9 +13,9 @@ from hevcq.domain.job import (
     Source,
     Split,
     SubjobOf,
+    split_progress,
     subjob_id,
 )
-from hevcq.domain.split_progress import split_progress
 from support.ingest.run import NEVER, Bench
 
 SOURCE = Source(bucket="library", key="TODO/all/a.mp4", version="v", size=9)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -20,13 +19,12 @@ from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-    from hevcq.usecases.health.check import CheckRequest, HealthCheck
+    from hevcq.usecases.health.check import HealthCheck
     from hevcq.usecases.verify_files import VerifyFilesReport
-    from hevcq.wiring.app import App
 
-
+Value = TypeVar("Value")
 REMARKS = 5
 """Sound files of which a remark is printed; the JSON has all."""
 
@@ -82,41 +80,42 @@ def check(
     command to resume. With --source, PATH is a rendition (a file, or the folder of an HLS one) of that
     original, and passes or fails the gates. The exit code is 1 if damage was found.
     """
+    from hevcq.settings import quantities
+    from hevcq.usecases.health.check import CheckRequest
     from hevcq.wiring.app import stop_signals
 
     cli = cli_of(ctx)
     cli.quiet = quiet or cli.quiet
     require_existing(paths)
     if source is not None:
-        raise typer.Exit(_verified(cli, source, paths, profile, certificate, as_json=as_json))
+        if len(paths) != 1:
+            raise UsageError("--source takes one PATH, the rendition.")
+        raise typer.Exit(verify(cli, source, paths[0], profile, certificate, as_json=as_json))
     if profile or certificate:
         raise UsageError("--profile and --certificate only work with --source.")
-    request = _request(paths, decode=decode, share=share, limit=limit, again=again)
-    request = _filtered(request, include or (), exclude or ())
+    request = CheckRequest(
+        roots=tuple(path.absolute() for path in paths),
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        decode=decode,
+        share=_quantity("--share", share or "1/1", quantities.share),
+        bytes_s=_quantity("--limit", limit, quantities.bytes_per_second),
+        again=again,
+    )
     with stop_signals() as signals, cli.app() as app:
         from hevcq.wiring.contexts import open_check
 
-        shown = _Progress(app, live=sys.stderr.isatty() and not cli.quiet and not as_json)
-        run = open_check(app, request, signals.asked, shown.file)
+        shown = render.StatusLine(live=not cli.quiet and not as_json)
+
+        def reads(number: int, total: int, path: Path) -> None:
+            shown.show(path.name, f"{number} of {total}  ")
+
+        run = open_check(app, request, signals.asked, reads)
         damaged = _run(run, cli, shown, as_json=as_json)
     raise typer.Exit(ExitCode.SOME_FAILED if damaged else ExitCode.OK)
 
 
-def _verified(
-    cli: Cli,
-    source: Path,
-    paths: Sequence[Path],
-    profile: str | None,
-    certificate: Path | None,
-    *,
-    as_json: bool,
-) -> ExitCode:
-    if len(paths) != 1:
-        raise UsageError("--source takes one PATH, the rendition.")
-    return verify(cli, source, paths[0], profile, certificate, as_json=as_json)
-
-
-def _run(run: HealthCheck, cli: Cli, shown: _Progress, *, as_json: bool) -> bool:
+def _run(run: HealthCheck, cli: Cli, shown: render.StatusLine, *, as_json: bool) -> bool:
     """Read the files, print what was found, and return whether anything is wrong."""
     from hevcq.usecases.health.check import summary, where
 
@@ -153,36 +152,11 @@ def _why(path: Path, detail: str, place: str) -> str:
     return f"{text.rstrip('.')}, {place}." if place else text
 
 
-def _request(
-    paths: Sequence[Path], *, decode: bool, share: str, limit: str, again: bool
-) -> CheckRequest:
-    from hevcq.settings.quantities import bytes_per_second
-    from hevcq.settings.quantities import share as share_of
-    from hevcq.usecases.health.check import CheckRequest
-
+def _quantity(option: str, text: str, read: Callable[[str], Value]) -> Value:
     try:
-        part = share_of(share or "1/1")
+        return read(text)
     except ValueError as error:
-        raise UsageError(f"--share {render.printable(share)} {error}.") from error
-    try:
-        bytes_s = bytes_per_second(limit)
-    except ValueError as error:
-        raise UsageError(f"--limit {render.printable(limit)} {error}.") from error
-    return CheckRequest(
-        roots=tuple(path.absolute() for path in paths),
-        decode=decode,
-        share=part,
-        bytes_s=bytes_s,
-        again=again,
-    )
-
-
-def _filtered(
-    request: CheckRequest, include: Sequence[str], exclude: Sequence[str]
-) -> CheckRequest:
-    from dataclasses import replace
-
-    return replace(request, include=tuple(include), exclude=tuple(exclude))
+        raise UsageError(f"{option} {render.printable(text)} {error}.") from error
 
 
 def _json(each: object) -> dict[str, object]:
@@ -197,24 +171,6 @@ def _json(each: object) -> dict[str, object]:
         "size": mark["size"],
         "spots": list(row["spots"]),
     }
-
-
-class _Progress:
-    """Shows on a terminal which file is read."""
-
-    def __init__(self, app: App, *, live: bool) -> None:
-        self.app, self._live = app, live
-
-    def file(self, number: int, total: int, path: Path) -> None:
-        """Show one file."""
-        if self._live:
-            name = render.shorten(render.printable(path.name), 50)
-            print(f"\r\x1b[K{number} of {total}  {name}", end="", file=sys.stderr, flush=True)  # noqa: T201
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 DEFAULT_PROFILE = "hevc"

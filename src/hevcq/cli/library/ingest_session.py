@@ -20,6 +20,7 @@ from hevcq.errors import HevcqError, UsageError
 from hevcq.running.ingest import IngestApplication
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, IngestPlan, Item
 from hevcq.usecases.ingest.summary import IngestSummary
+from hevcq.util.text import counted
 from hevcq.wiring.app import App, stop_signals
 
 
@@ -55,8 +56,8 @@ def run_shown(app: App, options: Options) -> ExitCode:
     code = print_result(app, ingest.summary, options, display, began)
     left = ingest.others_queued()
     if left:
-        videos = "1 task" if left == 1 else f"{left:,} tasks"
-        echo(options, f"{videos} of other folders left in the queue; `hevcq worker` does them.")
+        tasks = counted(left, "task")
+        echo(options, f"{tasks} of other folders left in the queue; `hevcq worker` does them.")
     if options.skip_upload:
         ingest.require_profiles()
     return code

@@ -10,21 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hevcq.cli.context import Cli, cli_of
-from hevcq.cli.options import AsJson, PlainCommand
+from hevcq.cli.options import AsJson, PlainCommand, group
 from hevcq.cli.output import table as render
 from hevcq.cli.queue.stats import stats
 from hevcq.errors import UsageError
-from hevcq.util.text import printable, size
+from hevcq.util.text import counted, printable, size
 
 if TYPE_CHECKING:
     from hevcq.settings.libraries import Library
 
-app = typer.Typer(
-    help="List and add libraries, and show what was saved.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
+app = group("List and add libraries, and show what was saved.")
 app.command("stats", cls=PlainCommand)(stats)
 
 
@@ -115,7 +110,7 @@ def add(
         facts = {"file": str(file), "videos": count, "size": total_size, "problem": state.problem}
         render.emit_json({"type": "library", **library.model_dump(mode="json"), **facts})
         return
-    videos = "1 video file" if count == 1 else f"{count:,} video files"
+    videos = counted(count, "video file")
     cli.echo(f"Added library {library.name} to {file}.")
     cli.echo(f"{printable(folder)}: {videos}, {size(total_size)}; {watching(state)}.")
     if state.problem:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import cli_of, confirmed
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, OfJob, PlainCommand
+from hevcq.cli.options import AsJson, OfJob, PlainCommand, group
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import day
-from hevcq.util.text import size
+from hevcq.util.text import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
     from hevcq.usecases.placement.undo import Undone
 
 
-app = typer.Typer(
-    help="List kept originals, and free their space.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
+app = group("List kept originals, and free their space.")
 Paths = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH", help="Only videos at or below these (default: all)."),
@@ -79,7 +74,8 @@ def expire(
     with cli.app() as opened:
         if now and not yes:
             kept = list(kept_originals(opened.library_ports, places))
-            if kept and not _agreed(kept):
+            held = f"{counted(len(kept), 'original')} ({size(sum(each.size for each in kept))})"
+            if kept and not confirmed(f"Permanently delete {held}?"):
                 cli.echo("Nothing was deleted: confirm with --yes.")
                 raise typer.Exit(ExitCode.SOME_FAILED)
         done = list(free_originals(opened.library_ports, places, at_once=now))
@@ -87,7 +83,9 @@ def expire(
         _show(each, as_json=as_json)
     gone = [each for each in done if each.is_gone]
     freed = size(sum(each.size for each in gone)) or "0 B"
-    cli.echo(f"{_originals(len(gone))} deleted, {freed} freed." if gone else "Nothing to free.")
+    cli.echo(
+        f"{counted(len(gone), 'original')} deleted, {freed} freed." if gone else "Nothing to free."
+    )
     if len(gone) < len(done):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -96,17 +94,6 @@ def _places(paths: list[str] | None) -> list[Path]:
     from hevcq.usecases.placement.undo import library_path
 
     return [library_path(Path(path)) for path in paths or ()]
-
-
-def _agreed(kept: Sequence[KeptOriginal]) -> bool:
-    if not sys.stdin.isatty():
-        return False  # nobody to ask: only --yes confirms
-    total = size(sum(each.size for each in kept))
-    return typer.confirm(f"Permanently delete {_originals(len(kept))} ({total})?", err=True)
-
-
-def _originals(count: int) -> str:
-    return "1 original" if count == 1 else f"{count:,} originals"
 
 
 def _row(each: KeptOriginal) -> tuple[str, ...]:
@@ -128,7 +115,7 @@ def _total(kept: Sequence[KeptOriginal], paths: Sequence[str]) -> str:
     ends = [end for each in kept if (end := each.record.expires_at) is not None]
     first = f"; the first goes on {day(min(ends))}" if ends else ""
     held = size(sum(each.size for each in kept))
-    return f"{_originals(len(kept))}, {held} kept{first}."
+    return f"{counted(len(kept), 'original')}, {held} kept{first}."
 
 
 def _json(each: KeptOriginal) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +13,9 @@ from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames, Verbose
 from hevcq.cli.output import table as render
-from hevcq.domain.planning.encode_plan import Refuse, Skip
 from hevcq.errors import HevcqError, PermanentError, TransientError
 from hevcq.settings.profile_files import pick
-from hevcq.usecases.plan_one_file import FilePlan, plan_one_file
+from hevcq.usecases.plan_one_file import plan_one_file
 from hevcq.util.text import counted, size, timecode
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ def plan(
                 render.emit(f"{render.printable(file)}:")
             _show_contents(file, info, as_json=as_json)
             for each in plans:
-                _show(file, facts(each), as_json=as_json, verbose=verbose or cli.verbose)
+                _show(file, each, as_json=as_json, verbose=verbose or cli.verbose)
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
 
 
@@ -90,21 +88,6 @@ def _show(file: Path, found: dict[str, Any], *, as_json: bool, verbose: bool) ->
         return
     for line in _lines(found, verbose=verbose):
         render.emit(render.printable(line))
-
-
-def facts(planned: FilePlan) -> dict[str, Any]:
-    """Return one profile's plan as the JSON form has it."""
-    profile, made = planned.profile, planned.plan
-    found: dict[str, Any] = {"profile": profile.name, "revision": profile.revision}
-    if isinstance(made, Skip):
-        return {**found, "action": "skip", "reason": made.reason.value, "detail": made.detail}
-    if isinstance(made, Refuse):
-        return {**found, "action": "refuse", "reason": made.policy, "detail": made.detail}
-    dumped = made.model_dump(mode="json", include={"extension", "streams", "chapters", "notices"})
-    whole = planned.whole.model_dump(mode="json") if planned.whole is not None else None
-    chunks = [asdict(chunk) for chunk in planned.chunks]
-    rungs = {"rungs": [asdict(rung) for rung in planned.rungs]} if planned.rungs else {}
-    return {**found, "action": "encode", **dumped, **rungs, "chunks": chunks, "whole": whole}
 
 
 def _ladder(rungs: list[dict[str, Any]]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
@@ -107,9 +106,8 @@ class _Shown:
 
     def __init__(self, cli: Cli, app: App, *, as_json: bool) -> None:
         self.app, self._cli, self._as_json = app, cli, as_json
-        self._live = sys.stderr.isatty() and not cli.quiet and not as_json
+        self._line = render.StatusLine(live=not cli.quiet and not as_json)
         self._shown_at = 0.0
-        self._line = False
         self._name = ""
         self.reported: set[tuple[str, str, str]] = set()
         self._noticed: set[str] = set()
@@ -129,7 +127,7 @@ class _Shown:
 
     def on_file(self, each: Synced) -> None:
         """Print one file."""
-        self._clear()
+        self._line.clear()
         word = each.fate.value
         self._counts[word] += 1
         if word in {"moved", "copied"}:
@@ -156,32 +154,25 @@ class _Shown:
         if words in self._noticed:
             return
         self._noticed.add(words)
-        self._clear()
+        self._line.clear()
         self._cli.warn(words)
 
     def progress(self, path: str, have: int, size: int) -> None:
         """Show how much of a file is here, on a terminal."""
         now = self.app.clock.monotonic()
-        if not self._live or now - self._shown_at < SHOWN_EVERY_S:
-            return
-        self._shown_at, self._line = now, True
-        share = f"{100 * have // max(1, size)} % of {render.size(size)}"
-        name = render.shorten(render.printable(path), 50)
-        print(f"\r\x1b[K{name}  {share}", end="", file=sys.stderr, flush=True)  # noqa: T201
+        if now - self._shown_at >= SHOWN_EVERY_S:
+            self._shown_at = now
+            share = f"{100 * have // max(1, size)} % of {render.size(size)}"
+            self._line.show(path, after=f"  {share}")
 
     def end(self, *, dry_run: bool) -> None:
         """Print the line at the end."""
-        self._clear()
+        self._line.clear()
         counted = self._counts
         parts = [f"{counted[word]} {words}" for word, words in WORDS if counted[word]]
         came = f" ({render.size(self._bytes)})" if self._bytes else ""
         if not self._as_json and (parts or not (dry_run or self.watching)):
             self._cli.echo(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")
-
-    def _clear(self) -> None:
-        if self._line:
-            self._line = False
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 WORDS = (

@@ -12,10 +12,10 @@ from pathlib import Path
 from hevcq.cli.output.sentences import day, without_path
 from hevcq.cli.output.table import fit, wrapped
 from hevcq.usecases.ingest.summary import GOOD, IngestOutcome, IngestResult, IngestSummary
-from hevcq.util.text import duration, printable, size
+from hevcq.util.text import counted, duration, printable, size
 
-MOST_REASONS = 5
-MOST_ROWS = 40
+MAX_REASONS = 5
+MAX_ROWS = 40
 """Above this many rows, only what went wrong is listed: what was done was shown when it ended."""
 WORDS: dict[IngestOutcome, str] = {
     IngestOutcome.PLACED: "done",
@@ -39,10 +39,10 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
     skipped = [result for result in ordered if result.outcome is IngestOutcome.SKIPPED]
     if not every:
         ordered = [result for result in ordered if result.outcome is not IngestOutcome.SKIPPED]
-        if len(ordered) > MOST_ROWS:
+        if len(ordered) > MAX_ROWS:
             ordered = [result for result in ordered if result.outcome not in GOOD]
     # A file or a mail keeps every problem; a terminal would scroll the first ones away.
-    hidden = 0 if every or width is None else max(0, len(ordered) - MOST_ROWS)
+    hidden = 0 if every or width is None else max(0, len(ordered) - MAX_ROWS)
     ordered = ordered[: len(ordered) - hidden]
     if ordered:
         several = len({result.profile for result in results if result.profile}) > 1
@@ -65,11 +65,11 @@ def changes(results: Sequence[IngestResult], width: int | None) -> Iterator[str]
                 notice
             )
     common = sorted(kinds.values(), key=len, reverse=True)
-    for files in common[:MOST_REASONS]:
+    for files in common[:MAX_REASONS]:
         name, notice = next(iter(files.items()))
         more = f" and {len(files) - 1:,} like it" if len(files) > 1 else ""
         yield from wrapped(f"{name}{more}: {notice}", width)
-    left = sum(len(files) for files in common[MOST_REASONS:])
+    left = sum(len(files) for files in common[MAX_REASONS:])
     also = f"… and {left:,} more. " if left else ""
     if common:
         yield f"{also}`hevcq status FILE` says what was changed in a file."
@@ -78,7 +78,7 @@ def changes(results: Sequence[IngestResult], width: int | None) -> Iterator[str]
 def skips(reasons: Sequence[str], width: int | None) -> Iterator[str]:
     """Yield how many were skipped, and how often for which reason, in `width` columns (None: any)."""
     counted = Counter(_kind(reason) for reason in reasons)
-    common = counted.most_common(MOST_REASONS)
+    common = counted.most_common(MAX_REASONS)
     yield f"{len(reasons):,} skipped (--verbose lists each):"
     digits = len(f"{common[0][1]:,}")
     for reason, count in common:
@@ -132,7 +132,7 @@ def space(summary: IngestSummary, now: float) -> Iterator[str]:
     """
     sizes = {result.path: result.size for result in summary.results}
     before, count = sum(sizes.values()), len(sizes)
-    videos = "1 video" if count == 1 else f"{count:,} videos"
+    videos = counted(count, "video")
     if summary.added:
         after = before + summary.added
         yield (

@@ -20,7 +20,7 @@ from hevcq.cli.output.sentences import (
 from hevcq.cli.output.table import ending, shorten
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.util.clock import Clock
-from hevcq.util.text import duration, size
+from hevcq.util.text import counted, duration, size
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -171,8 +171,8 @@ class Board:
 
 
 BAR = 14
-LEAST_PATH = 16
-LEAST_FAILED = 40
+MIN_PATH = 16
+MIN_FAILED = 40
 NARROW = 70
 """Below this many columns the bar is left out."""
 LOG_PROGRESS_S = 30.0
@@ -318,8 +318,7 @@ def scanning(board: Board, now: float) -> str:
     if not board.scanned:
         return "Scanning…"
     took = duration(max(0.0, now - board.scan_began))
-    videos = "1 video" if board.scanned == 1 else f"{board.scanned:,} videos"
-    return f"Scanning: {videos} so far, {took}"
+    return f"Scanning: {counted(board.scanned, 'video')} so far, {took}"
 
 
 def picture(board: Board, now: float, width: int) -> RenderableType:
@@ -344,7 +343,7 @@ def picture(board: Board, now: float, width: int) -> RenderableType:
         table.add_column(justify="right", no_wrap=True)
     for row, fact in zip(rows, facts, strict=True):
         shown = [ProgressBar(total=100.0, completed=row.percent, width=bar)] if bar else []
-        table.add_row(Text(_short(row, max(LEAST_PATH, room))), *shown, *map(Text, fact))
+        table.add_row(Text(_short(row, max(MIN_PATH, room))), *shown, *map(Text, fact))
     parts: list[RenderableType] = [table, Text(overall(board, now), style="bold")]
     if board.notice:
         parts.append(Text(board.notice, style="yellow"))
@@ -357,7 +356,7 @@ def _one_line(event: IngestEvent, words: str, width: int) -> str:
         return words
     rest = words.removeprefix(event.path)
     failed = event.event is EventName.JOB_FAILED  # takes several lines anyway
-    return ending(event.path, max(LEAST_FAILED if failed else LEAST_PATH, width - len(rest))) + rest
+    return ending(event.path, max(MIN_FAILED if failed else MIN_PATH, width - len(rest))) + rest
 
 
 def _short(row: Row, width: int) -> str:

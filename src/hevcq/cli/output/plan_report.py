@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hevcq.cli.output.ingest_report import MOST_REASONS, common_folder, skips
+from hevcq.cli.output.ingest_report import MAX_REASONS, common_folder, skips
 from hevcq.cli.output.sentences import (
     about,
     short_about,
@@ -17,9 +17,9 @@ from hevcq.cli.output.table import fit, wrapped
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
 from hevcq.util.text import printable, size
 
-MOST_LISTED = 7
+MAX_LISTED = 7
 """Videos that are listed one by one unless all are asked for: the largest, which decide how long it takes."""
-MOST_PROBLEMS = 4
+MAX_PROBLEMS = 4
 BUSY = 1.5
 """How many times as long work must take beside other programs for the plan to say so."""
 VERBS: dict[Disposition, str] = {
@@ -50,21 +50,21 @@ def screen(plan: IngestPlan, width: int | None, *, listed: bool, every: bool) ->
     elif skipped and listed:
         yield from skips([item.reason for item in skipped], width)
     problems = plan.of(*NOT_INGESTED)
-    shown = problems if every else problems[:MOST_PROBLEMS]
+    shown = problems if every else problems[:MAX_PROBLEMS]
     yield from _each(shown, top, width, several=several)
     if len(problems) > len(shown):
         yield f"… and {len(problems) - len(shown):,} more problems (--verbose lists all)"
     notices = Counter(
         each for item in plan.of(*TO_PROCESS) if item.plan for each in item.plan.notices
     )
-    for notice, count in notices.most_common(MOST_REASONS):
+    for notice, count in notices.most_common(MAX_REASONS):
         yield from wrapped(f"{count:,} × {notice}", width)
 
 
 def _to_do(items: Sequence[Item], top: Path, width: int | None, *, every: bool) -> Iterator[str]:
     shown = sorted(items, key=lambda item: str(item.path))
-    if not every and len(items) > MOST_LISTED:
-        largest = sorted(items, key=lambda item: item.size, reverse=True)[:MOST_LISTED]
+    if not every and len(items) > MAX_LISTED:
+        largest = sorted(items, key=lambda item: item.size, reverse=True)[:MAX_LISTED]
         shown = sorted(largest, key=lambda item: -item.size)
     if not shown:
         return

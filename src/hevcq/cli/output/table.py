@@ -44,8 +44,8 @@ SENTENCES = frozenset({"why", "note", "reason", "detail", "meaning", "descriptio
 """Last columns that go below their row where there is no room beside it."""
 KEPT_SPACE = "\x00"
 """Stands for a space at which no line may be broken; printable text does not hold it."""
-LEAST_NAME = 12
-WIDEST = 64
+MIN_NAME = 12
+MAX_WIDTH = 64
 """Columns are aligned up to so many characters: one name of 255 must not push every row away."""
 
 
@@ -76,6 +76,30 @@ def screen_width(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
+class StatusLine:
+    """A line on a terminal's stderr that says what is read now; nowhere else."""
+
+    def __init__(self, *, live: bool) -> None:
+        self._live = live and sys.stderr.isatty()
+        self._there = False
+
+    def show(self, name: str, before: str = "", after: str = "") -> None:
+        """Replace the line by a file's name and what is before and after it."""
+        if self._live:
+            self._there = True
+            self._print(f"{before}{shorten(printable(name), 50)}{after}")
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._there:
+            self._there = False
+            self._print("")
+
+    @staticmethod
+    def _print(words: str) -> None:
+        print(f"\r\x1b[K{words}", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
 def place(bucket: str, key: str) -> str:
     """Return where a source is, for people: a path of this machine, or a key."""
     inbox = f"{INBOX}/{EVERY_PROFILE}/"
@@ -93,15 +117,20 @@ def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json:
     more = f"  ({printable(detail)})" if detail else ""
     source, width = place(job.source.bucket, job.source.key), screen_width(sys.stdout)
     if width is not None:
-        source = shorten(source, max(LEAST_NAME, width - len(f"{result}  {job.profile}  {more}")))
+        source = shorten(source, max(MIN_NAME, width - len(f"{result}  {job.profile}  {more}")))
     emit(f"{result}  {job.profile}  {source}{more}")
 
 
-def plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of an aligned table; a cell over `WIDEST` pushes its own row only."""
+def plain_table(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], *, right: bool = False
+) -> list[str]:
+    """Return the lines of an aligned table; a cell over `MAX_WIDTH` pushes its own row only.
+
+    With `right`, all columns but the first are numbers.
+    """
     grid = [list(columns), *[list(row) for row in cells]]
-    widths = [min(WIDEST, max(_columns(row[i]) for row in grid)) for i in range(len(columns))]
-    return [_aligned(row, widths) for row in grid]
+    widths = [min(MAX_WIDTH, max(_columns(row[i]) for row in grid)) for i in range(len(columns))]
+    return [_aligned(row, widths, right=right) for row in grid]
 
 
 def fit(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> list[str]:
@@ -118,7 +147,7 @@ def fit(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int | Non
     grid = [list(columns[:last]), *[list(row[:last]) for row in cells]]
     widths = [max(_columns(row[i]) for row in grid) for i in range(last)]
     while sum(widths) + 2 * (last - 1) > width:
-        names = [i for i in range(last) if columns[i] in NAMES and widths[i] > LEAST_NAME]
+        names = [i for i in range(last) if columns[i] in NAMES and widths[i] > MIN_NAME]
         if not names:
             break
         widest = max(names, key=lambda i: widths[i])
@@ -194,8 +223,11 @@ def paragraph(text: str, width: int | None, indent: int = 2) -> str:
     return "\n".join(lines).replace(KEPT_SPACE, " ")
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = (cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True))
+def _aligned(row: Sequence[str], widths: Sequence[int], *, right: bool = False) -> str:
+    cells: list[str] = []
+    for cell, width in zip(row, widths, strict=True):
+        blanks = " " * (width - _columns(cell))
+        cells.append(blanks + cell if right and cells else cell + blanks)
     return "  ".join(cells).rstrip()
 
 

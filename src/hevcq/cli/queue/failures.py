@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of
+from hevcq.cli.context import NO_WORKER, Cli, cli_of, confirmed
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, PlainCommand, ProfileNames
+from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, PlainCommand, ProfileNames, group
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
-from hevcq.cli.output.status_table import NO_WORKER
 from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
 from hevcq.util.text import counted
@@ -28,12 +26,7 @@ if TYPE_CHECKING:
 REPORT_EVERY = 25
 """Dead letters between two progress lines on stderr."""
 
-app = typer.Typer(
-    help="List, show and forget failed jobs.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
+app = group("List, show and forget failed jobs.")
 
 
 @app.command("list", cls=PlainCommand)
@@ -107,11 +100,12 @@ def forget(
 
         wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
         count = sum(1 for _ in find(opened.backend.queues, wanted))
-        if count and not yes and not _agreed(count):
+        question = f"Permanently delete {counted(count, 'dead letter')}?"
+        if count and not yes and not confirmed(question):
             cli.echo("Nothing deleted.")
             raise typer.Exit(ExitCode.SOME_FAILED)
         gone = sum(there for _, _, there in list(purge_letters(opened.backend.queues, wanted)))
-        cli.echo(f"{gone} dead letter{'' if gone == 1 else 's'} deleted.")
+        cli.echo(f"{counted(gone, 'dead letter')} deleted.")
 
 
 def letter_json(profile: str, letter: DeadLetter) -> dict[str, object]:
@@ -125,12 +119,6 @@ def letter_json(profile: str, letter: DeadLetter) -> dict[str, object]:
 
 def _profiles(opened: App, names: list[str] | None) -> list[str]:
     return [profile.name for profile in pick(opened.profiles, names or [])]
-
-
-def _agreed(count: int) -> bool:
-    if not sys.stdin.isatty():
-        return False  # nobody to ask: only --yes confirms
-    return typer.confirm(f"Permanently delete {counted(count, 'dead letter')}?", err=True)
 
 
 def _row(profile: str, letter: DeadLetter, now: float) -> list[str]:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import NO_WORKER, cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.output import table as render
-from hevcq.cli.output.status_table import NO_WORKER
 from hevcq.cli.queue.failures import current_user
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,16 +16,18 @@ from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import day
 from hevcq.errors import UsageError
-from hevcq.util.text import size
+from hevcq.util.text import counted, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hevcq.usecases.history.report import Line, Report
     from hevcq.wiring.app import App
 
 WIDTH = 80
 FEW_DAYS = 45
 """Up to so many days the chart has a bar for each, else for each month."""
-MOST_BARS = 24
+MAX_BARS = 24
 NOTHING = "Nothing was encoded yet, as far as this data folder knows."
 
 
@@ -52,16 +54,16 @@ def stats(
         now = app.clock.now()
         first = history.FIRST if since is None else history.since_of(since, now)
         log, last = gathered(app), history.day_of(now)
-        names = _Libraries(app)
+        library = _library_of(app)
         if as_csv:
             found = history.rows(log, first, last)
             csv.writer(sys.stdout, lineterminator="\n").writerows(
-                [history.CSV_COLUMNS, *history.csv_rows(found, names.of)]
+                [history.CSV_COLUMNS, *history.csv_rows(found, library)]
             )
             return
         from dataclasses import replace
 
-        made = history.report(log, first, last, names.of)
+        made = history.report(log, first, last, library)
         made = replace(made, originals=history.originals_now(app.library_ports))
     if as_json:
         render.emit_json(made.to_dict())
@@ -70,17 +72,10 @@ def stats(
         render.emit(line)
 
 
-class _Libraries:
-    """The names of the libraries of the settings; another folder is named by its path."""
-
-    def __init__(self, app: App) -> None:
-        self._names = {library.path: library.name for library in app.settings.libraries}
-
-    def of(self, key: object) -> str:
-        """Return the name of the library of a daily sum."""
-        root = Path(str(getattr(key, "root", "-")))
-        name = self._names.get(root, str(root))
-        return "uploads" if name == "-" else render.printable(name)
+def _library_of(app: App) -> Callable[[Any], str]:
+    """Return what names the library of a daily sum; a folder without one is named by its path."""
+    names = {Path("-"): "uploads"} | {each.path: each.name for each in app.settings.libraries}
+    return lambda key: render.printable(names.get(key.root, key.root))
 
 
 def _text(made: Report) -> list[str]:
@@ -89,18 +84,16 @@ def _text(made: Report) -> list[str]:
         return [NOTHING]
     out = [
         (
-            f"Since {made.since}: {_count(total.renditions, 'rendition')} made, "
+            f"Since {made.since}: {counted(total.renditions, 'rendition')} made, "
             f"{size(total.before)} became "
             f"{size(total.after)}{_share(total)}, {total.cpu_h:.1f} h of CPU."
         )
     ]
     if made.replaced:
-        back = (
-            f"; {made.undone} {'was' if made.undone == 1 else 'were'} put back"
-            if made.undone
-            else ""
-        )
-        out.append(f"Replaced {_count(made.replaced, 'video')}: {_less(made.freed)}{back}.")
+        were = "was" if made.undone == 1 else "were"
+        back = f"; {made.undone} {were} put back" if made.undone else ""
+        freed = f"{size(made.freed)} less" if made.freed >= 0 else _saved(made.freed)
+        out.append(f"Replaced {counted(made.replaced, 'video')}: {freed}{back}.")
     classes = ", ".join(f"{name or 'other'} {n}" for name, n in made.failures.items())
     failed = f"failed {total.failed} ({classes})" if total.failed else "failed none"
     out.append(f"Skipped {made.skipped}, {failed}, attempts repeated {made.retries}.")
@@ -122,13 +115,13 @@ def _text(made: Report) -> list[str]:
         ends = "they are kept for good"
         if kept.first_end is not None and kept.last_end is not None:
             ends = f"the first goes {day(kept.first_end)}, the last {day(kept.last_end)}"
-        out += ["", f"Kept: {_count(kept.count, 'original')}, {size(kept.size)}; {ends}."]
+        out += ["", f"Kept: {counted(kept.count, 'original')}, {size(kept.size)}; {ends}."]
     return out
 
 
 def chart(lines: Sequence[Line], width: int = WIDTH) -> list[str]:
     """Return bars of what each line saved, at most `width` columns wide; the newest are last."""
-    shown = list(lines)[-MOST_BARS:]
+    shown = list(lines)[-MAX_BARS:]
     most = max((line.saved for line in shown), default=0)
     names = max((len(line.name) for line in shown), default=0)
     saved = [_saved(line.saved) for line in shown]
@@ -166,14 +159,6 @@ def _table(title: str, lines: Sequence[Line]) -> list[str]:
 
 def _saved(count: int) -> str:
     return size(count) if count >= 0 else f"{size(-count)} more"
-
-
-def _less(count: int) -> str:
-    return f"{size(count)} less" if count >= 0 else f"{size(-count)} more"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _share(line: Line) -> str:

@@ -7,17 +7,20 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import NO_WORKER, cli_of
 from hevcq.cli.options import AsJson
-from hevcq.cli.output import status_table as status_text
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
+from hevcq.usecases.libraries.feed import waiting, words
+from hevcq.util.text import counted, duration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hevcq.usecases.operations.status import Unqueued
     from hevcq.wiring.app import App
 
@@ -25,6 +28,21 @@ MAX_DEAD_LETTERS_CHECKED = 500
 """Dead letters checked per queue: a person waits here, and workers check all of them."""
 CLEAR = "\x1b[2J\x1b[H"
 """Clears a terminal and moves to its top (ECMA-48: ED, CUP)."""
+
+MAX_RUNNING = 100
+"""Most running jobs shown; a fleet has more than fit a screen."""
+QUEUE_COLUMNS: tuple[str, ...] = (
+    "profile",
+    *("queued", "running", "done", "skipped", "dead"),
+    *("ready", "in flight", "delayed", "dead letters"),
+)
+EFFECTS = {
+    "finish": "Videos that have begun are finished.",
+    "border": "Running encodes end.",
+    "freeze": "Running encodes stand still.",
+    "stop": "Running encodes were stopped.",
+}
+STATES = ("queued", "running", "done", "skipped", "dead")
 
 
 def status(
@@ -66,12 +84,12 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
         return
     from hevcq.usecases.operations.status import overview
 
-    found = overview(app.backend, app.clock, app.here(), limit=status_text.MAX_RUNNING).to_dict()
+    found = overview(app.backend, app.clock, app.here(), limit=MAX_RUNNING).to_dict()
     found["libraries"] = _waiting(app)
     if as_json:
         render.emit_json(found)
         return
-    for line in status_text.lines(found, render.screen_width(sys.stdout)):
+    for line in lines(found, render.screen_width(sys.stdout)):
         render.emit(line)
 
 
@@ -79,8 +97,6 @@ def _waiting(app: App) -> list[dict[str, object]]:
     """Return what waits in the libraries of a running service."""
     if not app.settings.libraries:
         return []
-    from hevcq.usecases.libraries.feed import waiting
-
     return waiting(app.settings.data_dir)
 
 
@@ -133,3 +149,73 @@ def _refuse(unknown: list[str]) -> None:
     if unknown:
         names = ", ".join(render.printable(name) for name in unknown)
         raise UsageError(f"No job for {names}; `hevcq ingest` queues new files.")
+
+
+def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """Return an overview as aligned lines of at most `width` columns (None: as long as they are)."""
+    columns, cells = QUEUE_COLUMNS, [_queue(queue) for queue in status["queues"]]
+    quiet = [row[0] for row in cells if not any(cell.strip("0") for cell in row[1:])]
+    if len(quiet) < len(cells):
+        cells = [row for row in cells if row[0] not in quiet]
+    if not any(queue["delayed"] for queue in status["queues"]):
+        at = columns.index("delayed")
+        columns = (*columns[:at], *columns[at + 1 :])
+        cells = [(*row[:at], *row[at + 1 :]) for row in cells]
+    out = render.plain_table(columns, cells, right=True)
+    if 0 < len(quiet) < len(status["queues"]):
+        out.append(render.paragraph(f"No jobs of {', '.join(quiet)}.", width))
+    if status["running"]:
+        rows = [_running_row(job) for job in status["running"]]
+        columns = ("job", "profile", "phase", "done", "speed", "left", "source")
+        out += ["", *render.fit(columns, rows, width)]
+    out += [render.paragraph(line, width) for line in _troubles(status)]
+    dead = sum(queue["dead_letters"] for queue in status["queues"])
+    if dead:
+        out += ["", f"{counted(dead, 'failed job')}: run `hevcq failures list`."]
+    return out
+
+
+def _troubles(status: Mapping[str, Any]) -> list[str]:
+    """Return sentences about jobs whose worker died, and about work that no worker does."""
+    left = sum(not job["alive"] and not job["chunks"] for job in status["running"])
+    waiting = sum(queue["ready"] + queue["delayed"] for queue in status["queues"])
+    out = []
+    for shut in status["closed"]:
+        every = len(shut["profiles"]) == len(status["queues"])
+        named = "" if every else f"{', '.join(shut['profiles'])}: "
+        out.append(f"{named}{shut['reason']} {EFFECTS[shut['running']]}")
+    if left:
+        jobs = "1 job was" if left == 1 else f"{left} jobs were"
+        out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")
+    for each in status.get("libraries", ()):
+        out.append(f"Library {render.printable(each['library'])}: {words(each)}")
+    if status["workers"] == 0 and (waiting or left):
+        out.append(NO_WORKER)
+    return ["", *out] if out else []
+
+
+def _queue(queue: Mapping[str, Any]) -> tuple[str, ...]:
+    jobs = dict(queue["jobs"])
+    # A split video has no worker of its own, but its chunks are being encoded.
+    jobs["running"] = jobs.get("running", 0) + jobs.get("split", 0)
+    counts = [str(jobs.get(state, 0)) for state in STATES]
+    messages = [str(queue[name]) for name in ("ready", "in_flight", "delayed", "dead_letters")]
+    return (queue["profile"], *counts, *messages)
+
+
+def _running_row(job: Mapping[str, Any]) -> tuple[str, ...]:
+    speed = f"{job['speed']:.2f}x" if job["speed"] is not None else "-"
+    phase = job["phase"] or "-"
+    if not job["alive"]:
+        phase = "waiting" if job.get("chunks") else "interrupted"
+    if job.get("chunks"):
+        phase += f" {job['chunks_done']}/{job['chunks']} chunks"
+    return (
+        job["job_id"][:8],
+        job["profile"],
+        phase,
+        f"{job['percent'] or 0:.0f}%",
+        speed,
+        duration(job["eta_s"]) or "-",
+        render.place(job["bucket"], job["key"]),
+    )

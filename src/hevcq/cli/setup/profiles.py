@@ -10,7 +10,7 @@ import typer
 from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.plan import plan
-from hevcq.cli.options import AsJson, PlainCommand
+from hevcq.cli.options import AsJson, PlainCommand, group
 from hevcq.cli.output import table as render
 from hevcq.settings.profile_files import (
     installed_folder,
@@ -20,12 +20,7 @@ from hevcq.settings.profile_files import (
     user_folder,
 )
 
-app = typer.Typer(
-    help="List, show, copy, validate and try out encoding profiles.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
+app = group("List, show, copy, validate and try out encoding profiles.")
 app.command("plan", cls=PlainCommand)(plan)
 
 

@@ -1,14 +1,22 @@
-"""`hevcq serve`: the web page."""
+"""`hevcq serve`: the web page, who may use it, programs' tokens, and uploaded videos."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hevcq.cli.context import cli_of
+from hevcq.cli.options import AsJson, PlainCommand, group
+from hevcq.cli.output import table as render
+from hevcq.cli.web import videos
 from hevcq.errors import UsageError
+from hevcq.settings.web import MAX_TOKEN_DAYS, TOKEN_DAYS
+
+if TYPE_CHECKING:
+    from hevcq.web.identity.accounts import ProgramTokens, Users
+    from hevcq.wiring.app import App
 
 PACKAGES = frozenset(
     {"argon2", "fastapi", "httpx2", "jinja2", "joserfc", "sse_starlette", "starlette", "uvicorn"}
@@ -16,12 +24,7 @@ PACKAGES = frozenset(
 """What the extra `web` installs."""
 
 
-app = typer.Typer(
-    help="Serve the web page until stopped.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
+app = group("Serve the web page until stopped.", invoke_without_command=True, no_args_is_help=False)
 
 
 @app.callback()
@@ -63,3 +66,165 @@ def missing(error: ModuleNotFoundError) -> Exception:
         "The web page needs packages that are not installed.",
         remedy="Install them: pip install 'hevcq[web]'.",
     )
+
+
+tokens = group("Make, list and revoke programs' tokens.")
+app.add_typer(tokens, name="token")
+app.add_typer(videos.app, name="videos")
+
+
+@app.command("add-user", cls=PlainCommand)
+def add_user(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The name that signs in.")],
+    operator: Annotated[
+        bool, typer.Option("--operator", help="They also run the farm: the board, all videos.")
+    ] = False,
+) -> None:
+    """Add a user, or give one a new password.
+
+    Asks for the password, or reads it from the first line of standard input. A new password ends the
+    user's sessions. For `web.auth = "users"`.
+    """
+    from hevcq.web.identity.person import Role
+
+    users = _users(ctx)
+    password = _password()
+    new = users.put(name, password, Role.OPERATOR if operator else Role.USER)
+    cli_of(ctx).echo(f"User {name} {'added' if new else 'changed'}.")
+
+
+@app.command("remove-user", cls=PlainCommand)
+def remove_user(
+    ctx: typer.Context, name: Annotated[str, typer.Argument(help="The user's name.")]
+) -> None:
+    """Remove a user, which signs them out.
+
+    Their videos stay.
+    """
+    _users(ctx).remove(name)
+    cli_of(ctx).echo(f"User {name} removed.")
+
+
+@app.command(cls=PlainCommand)
+def users(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the users."""
+    found = sorted(_users(ctx).all().values(), key=lambda user: user.name)
+    for user in found if as_json else ():
+        render.emit_json({"type": "user", "name": user.name, "role": user.role.value})
+    if found and not as_json:
+        render.emit_table(("user", "role"), [[user.name, user.role.value] for user in found])
+    if not found:
+        cli_of(ctx).echo("No users; `hevcq serve add-user NAME` adds one.")
+
+
+@app.command("new-token", cls=PlainCommand)
+def new_token(ctx: typer.Context) -> None:
+    """Make another sign-in token for `web.auth = "token"`.
+
+    The former token and every session end.
+    """
+    opened = _opened(ctx)
+    from hevcq.web.identity.modes import OneToken
+
+    render.emit(OneToken(opened.accounts).new())
+
+
+@tokens.command("create", cls=PlainCommand)
+def create_token(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="What the token is for.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help="What it allows: read, upload, manage or operate; may be repeated (default: read).",
+        ),
+    ] = None,
+    owner: Annotated[
+        str, typer.Option("--owner", metavar="NAME", help="Whose videos it is about.")
+    ] = "local",
+    days: Annotated[
+        float,
+        typer.Option(
+            "--days", metavar="N", min=0.01, max=MAX_TOKEN_DAYS, help="Days until it ends."
+        ),
+    ] = TOKEN_DAYS,
+) -> None:
+    """Make a token for a program and print it.
+
+    It is shown this once. Programs send it as `Authorization: Bearer TOKEN`.
+    """
+    from hevcq.web.identity.person import Scope
+
+    try:
+        scopes = {Scope(each) for each in scope or ["read"]}
+    except ValueError as error:
+        known = ", ".join(Scope)
+        raise UsageError(
+            f"Unknown scope in {', '.join(scope or ())}.", remedy=f"Use: {known}."
+        ) from error
+    render.emit(_tokens(ctx).create(name, owner, scopes, days))
+
+
+@tokens.command("list", cls=PlainCommand)
+def list_tokens(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List programs' tokens and when they end."""
+    from hevcq.util.clock import SystemClock
+
+    found = sorted(_tokens(ctx).all().values(), key=lambda token: token.created)
+    now, rows = SystemClock().now(), []
+    for each in found:
+        scopes = ",".join(each.scopes)
+        left = "ended" if each.expires <= now else f"{(each.expires - now) / 86400:.0f} days"
+        rows.append([each.token_id, each.name, each.owner, scopes, left])
+        if as_json:
+            facts = {"id": each.token_id, "name": each.name, "owner": each.owner}
+            render.emit_json(
+                {"type": "token", **facts, "scopes": each.scopes, "expires": each.expires}
+            )
+    if rows and not as_json:
+        render.emit_table(("token", "name", "owner", "scopes", "left"), rows)
+    if not rows:
+        cli_of(ctx).echo("No tokens.")
+
+
+@tokens.command("revoke", cls=PlainCommand)
+def revoke_token(
+    ctx: typer.Context, token: Annotated[str, typer.Argument(help="Token id or prefix.")]
+) -> None:
+    """Revoke a program's token at once."""
+    gone = _tokens(ctx).revoke(token)
+    cli_of(ctx).echo(f"Token {gone.token_id} ({render.printable(gone.name)}) revoked.")
+
+
+def _opened(ctx: typer.Context) -> App:
+    try:
+        from hevcq.web.identity.accounts import Users as _  # noqa: F401 - asks for argon2
+    except ModuleNotFoundError as error:
+        raise missing(error) from error
+    return ctx.with_resource(cli_of(ctx).app())
+
+
+def _users(ctx: typer.Context) -> Users:
+    app = _opened(ctx)
+    from hevcq.web.identity.accounts import Users
+
+    return Users(app.accounts)
+
+
+def _tokens(ctx: typer.Context) -> ProgramTokens:
+    app = _opened(ctx)
+    from hevcq.web.identity.accounts import ProgramTokens
+
+    return ProgramTokens(app.accounts, app.clock)
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+    line = sys.stdin.readline().rstrip("\r\n")
+    if not line:
+        raise UsageError("No password on standard input.")
+    return line

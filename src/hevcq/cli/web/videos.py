@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import cli_of, confirmed
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, Limit, PlainCommand
+from hevcq.cli.options import AsJson, Limit, PlainCommand, group
 from hevcq.cli.output import table as render
 from hevcq.cli.queue.failures import current_user
 from hevcq.domain.videos.record import VideoStatus
@@ -21,12 +20,7 @@ if TYPE_CHECKING:
     from hevcq.usecases.videos.context import VideoFarm
     from hevcq.usecases.videos.follow import ProfileRow
 
-app = typer.Typer(
-    help="List, show, share and delete uploaded videos.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    add_completion=False,
-)
+app = group("List, show, share and delete uploaded videos.")
 
 VideoId = Annotated[str, typer.Argument(metavar="VIDEO", help="Id of the video.")]
 
@@ -137,7 +131,8 @@ def delete(
         from hevcq.usecases.videos import manage
 
         found = [farm.find(each, None) for each in videos]
-        if not yes and not _agreed(found):
+        names = ", ".join(render.printable(each.title) for each in found)
+        if not yes and not confirmed(f"Permanently delete {names}, with all renditions?"):
             cli.echo("Nothing deleted.")
             raise typer.Exit(ExitCode.SOME_FAILED)
         for each in found:
@@ -151,13 +146,6 @@ def _farm(ctx: typer.Context) -> Iterator[VideoFarm]:
         from hevcq.wiring.contexts import video_farm
 
         yield video_farm(opened)
-
-
-def _agreed(videos: list[Video]) -> bool:
-    if not sys.stdin.isatty():
-        return False  # nobody to ask: only --yes confirms
-    names = ", ".join(render.printable(each.title) for each in videos)
-    return typer.confirm(f"Permanently delete {names}, with all renditions?", err=True)
 
 
 def _row(video: Video, now: float) -> list[str]:

@@ -95,7 +95,7 @@ class Upload(Frozen):
         return one_line(name, MAX_FILE_NAME) or "video"
 
 
-class Rendition(Frozen):
+class VideoRendition(Frozen):
     """What one profile made of the video, once its job settled. `notices`: see RenditionRef.
 
     `personal` is what its tags tell of people, places and devices, by name; None: nobody looked.
@@ -151,7 +151,7 @@ class Video(Frozen):
     profiles: tuple[str, ...] = Field(min_length=1)
     upload: Upload
     source: Source | None = None
-    renditions: tuple[Rendition, ...] = ()
+    renditions: tuple[VideoRendition, ...] = ()
     done_at: float | None = None
     raw_due_at: float | None = None
     raw_leaving: bool = False
@@ -184,11 +184,11 @@ class Video(Frozen):
         return tuple(dict.fromkeys(name for names in found for name in names))
 
     @property
-    def made(self) -> tuple[Rendition, ...]:
+    def made(self) -> tuple[VideoRendition, ...]:
         """The renditions that are published."""
         return tuple(each for each in self.renditions if each.key)
 
-    def shares(self, made: Rendition) -> bool:
+    def shares(self, made: VideoRendition) -> bool:
         """Return whether a rendition may be seen by whoever knows the slug."""
         public = self.visibility is Visibility.PUBLIC
         return public and (self.public_tags or made.personal == ())

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import OUTBOX, UPLOADS
 from hevcq.domain.verdict import FailureClass
-from hevcq.domain.videos.record import Rendition, Video, VideoStatus, one_line
+from hevcq.domain.videos.record import Video, VideoRendition, VideoStatus, one_line
 
 SAFE_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 VIDEO_TYPE = re.compile(r"video/[A-Za-z0-9.+-]{1,80}")
@@ -118,8 +118,8 @@ def make_slug(title: str, chance: bytes) -> str:
 
 
 def standing(
-    profiles: Sequence[str], settled: Sequence[Rendition]
-) -> tuple[VideoStatus, Rendition | None]:
+    profiles: Sequence[str], settled: Sequence[VideoRendition]
+) -> tuple[VideoStatus, VideoRendition | None]:
     """Return the state that a checked video has, and the rendition that explains it.
 
     It is processing until every profile's job settled, then failed if any failed. A video that

@@ -20,7 +20,7 @@ from hevcq.library.names import aside_beside, own_folder
 from hevcq.library.place import (
     Check,
     Fetch,
-    Rendition,
+    ToPlace,
     holds_rendition,
     library_error,
     library_errors,
@@ -177,7 +177,7 @@ class Swap:
 
     def _replace(self, change: Replacement, fetch: Fetch, check: Check | None) -> Replaced:
         before = require_replaceable(self._fs, self.root, change)
-        rendition = Rendition(self.root, change.source, change.target, change.certificate)
+        rendition = ToPlace(self.root, change.source, change.target, change.certificate)
         self._require_certified_source(change, before)
         with staged(rendition, fetch, self._fs, check) as (new, notices):
             # Read again here: bytes have been seen to change between a verdict and a swap.

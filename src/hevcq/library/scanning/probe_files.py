@@ -19,7 +19,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.library.filesystem import fingerprint_of, same_bytes
-from hevcq.library.scanning.scan import Found, Rejected, RejectionCause, readable
+from hevcq.library.scanning.scan import FoundFile, Rejected, RejectionCause, readable
 from hevcq.ports.catalog import Fingerprint
 from hevcq.sqlite.catalog import Catalog
 from hevcq.util.clock import Clock, SystemClock
@@ -43,13 +43,13 @@ Learnt = tuple[Path, Fingerprint, MediaInfo | str]
 class Inspected:
     """A file with its media info. `fresh`: probed now, not taken from the catalog."""
 
-    found: Found
+    found: FoundFile
     info: MediaInfo
     fresh: bool
 
 
 def probe_files(
-    found: Iterable[Found | Rejected],
+    found: Iterable[FoundFile | Rejected],
     catalog: Catalog,
     inspect: Inspect,
     *,
@@ -73,13 +73,13 @@ def probe_files(
 
 
 def _chunk(
-    chunk: list[Found | Rejected],
+    chunk: list[FoundFile | Rejected],
     catalog: Catalog,
     inspect: Inspect,
     pool: ThreadPoolExecutor,
     clock: Clock,
 ) -> Iterator[Inspected | Rejected]:
-    files = [item for item in chunk if isinstance(item, Found)]
+    files = [item for item in chunk if isinstance(item, FoundFile)]
     known = catalog.cached([item.path for item in files]) if files else {}
     unknown = [item for item in files if _recall(item, known) is None]
     futures = {item.path: pool.submit(_probed, item, inspect) for item in unknown}
@@ -107,14 +107,14 @@ def _chunk(
 
 
 def _recall(
-    item: Found, known: Mapping[Path, tuple[Fingerprint, MediaInfo | str]]
+    item: FoundFile, known: Mapping[Path, tuple[Fingerprint, MediaInfo | str]]
 ) -> MediaInfo | str | None:
     entry = known.get(item.path)
     return entry[1] if entry is not None and same_bytes(entry[0], item.fingerprint) else None
 
 
 def _recalled(
-    item: Found, known: Mapping[Path, tuple[Fingerprint, MediaInfo | str]]
+    item: FoundFile, known: Mapping[Path, tuple[Fingerprint, MediaInfo | str]]
 ) -> Inspected | Rejected:
     facts = known[item.path][1]
     if isinstance(facts, str):
@@ -122,14 +122,14 @@ def _recalled(
     return Inspected(item, facts, fresh=False)
 
 
-def _remember(item: Found, result: Inspected | Rejected, learnt: list[Learnt]) -> None:
+def _remember(item: FoundFile, result: Inspected | Rejected, learnt: list[Learnt]) -> None:
     if isinstance(result, Inspected):
         learnt.append((item.path, item.fingerprint, result.info))
     elif result.cause is RejectionCause.NOT_VIDEO:
         learnt.append((item.path, item.fingerprint, result.reason))
 
 
-def _probed(item: Found, inspect: Inspect) -> Inspected | Rejected:
+def _probed(item: FoundFile, inspect: Inspect) -> Inspected | Rejected:
     try:
         info = inspect(item.path)
     except (Interruption, WorkerUnfit):
@@ -139,7 +139,7 @@ def _probed(item: Found, inspect: Inspect) -> Inspected | Rejected:
     return _changed(item) or Inspected(item, info, fresh=True)
 
 
-def _refused(item: Found, error: HevcqError) -> Rejected:
+def _refused(item: FoundFile, error: HevcqError) -> Rejected:
     if not isinstance(error, LASTING):
         # Not caused by the content (a busy disk, a killed child): probe again next time.
         return Rejected(item.path, item.root, RejectionCause.UNREADABLE, str(error))
@@ -149,7 +149,7 @@ def _refused(item: Found, error: HevcqError) -> Rejected:
     return Rejected(item.path, item.root, RejectionCause.NOT_VIDEO, str(error))
 
 
-def _changed(item: Found) -> Rejected | None:
+def _changed(item: FoundFile) -> Rejected | None:
     """Return a rejection if the file changed since the scan, as the probe result is then void."""
     try:
         now = fingerprint_of(os.lstat(item.path))

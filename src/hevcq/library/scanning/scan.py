@@ -114,7 +114,7 @@ PROBLEMS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A candidate file. `relative` is its path below `root`, with `/`."""
 
     path: Path
@@ -158,7 +158,7 @@ class _Walk:
     seen: set[tuple[int, int]] = field(default_factory=set)
 
 
-def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[Found | Rejected]:
+def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[FoundFile | Rejected]:
     """Yield every candidate and every rejected path below the roots, sorted.
 
     A root is a folder or one file; a file's root is its folder, and it is found whatever its suffix.
@@ -192,7 +192,7 @@ def _place(given: Path) -> Path:
     return Path(os.path.realpath(given.parent)) / given.name if given.name else given.resolve()
 
 
-def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[Found | Rejected]:
+def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[FoundFile | Rejected]:
     """Yield the paths below one root; `named` are all roots, `single` the root files yielded."""
     try:
         facts = walk.root.stat()
@@ -204,7 +204,7 @@ def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[Fo
         for item in _folder(walk, walk.root, ""):
             if item.path not in named:
                 yield item
-            elif item.path not in single and isinstance(item, Found):
+            elif item.path not in single and isinstance(item, FoundFile):
                 single.add(item.path)
                 yield item
         return
@@ -214,7 +214,7 @@ def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[Fo
         yield _file(path, walk, path.name)
 
 
-def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[Found | Rejected]:
+def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Rejected]:
     try:
         facts = folder.stat()
         if (facts.st_dev, facts.st_ino) in walk.seen:
@@ -246,7 +246,7 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[Found | Rejected
 
 def _entry(
     entry: os.DirEntry[str], walk: _Walk, relative: str, names: set[str]
-) -> Found | Rejected | None:
+) -> FoundFile | Rejected | None:
     path = Path(entry.path)
     if unfinished_by_name(entry.name, names):
         return _unfinished(path, walk, relative)
@@ -346,7 +346,7 @@ def _made_here(path: Path, certificates: Certificates) -> bool:
     return any(stem.endswith(f".{proof.profile}") for proof in proofs)
 
 
-def _file(path: Path, walk: _Walk, relative: str) -> Found | Rejected:
+def _file(path: Path, walk: _Walk, relative: str) -> FoundFile | Rejected:
     try:
         facts = os.lstat(path)
     except OSError as error:
@@ -354,7 +354,7 @@ def _file(path: Path, walk: _Walk, relative: str) -> Found | Rejected:
     problem = _problem(path, facts)
     if problem is not None:
         return Rejected(path, walk.root, *problem)
-    return Found(path, walk.root, relative, fingerprint_of(facts))
+    return FoundFile(path, walk.root, relative, fingerprint_of(facts))
 
 
 def _problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import httpx2 as http
 from standardwebhooks import Webhook as Signer
 
+from hevcq.errors import ConfigError
 from hevcq.ports.event_log import Message, NotDelivered, Receiver
 from hevcq.util.clock import Clock
 
@@ -61,3 +64,61 @@ class Webhook(Receiver):
                 "webhook-signature": self._signer.sign(message.message_id, now, body),
             }
             ask("POST", self._url, headers, body.encode())
+
+
+MAX_MESSAGES = 500
+MAX_LINES = 40
+"""Lines of one message; the rest is counted."""
+EVERY_S = 60.0
+"""Seconds between two messages to people, at least."""
+
+
+class People(Receiver):
+    """Send to one address of apprise: messages that wait as one, equal lines once with their number."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        events: frozenset[str],
+        daily_at: int | None = None,
+    ) -> None:  # fmt: skip
+        """Raise ConfigError if apprise is not installed, or does not know the address."""
+        scheme = url.partition(":")[0]
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of what apprise itself imports
+                import apprise
+
+                self._apprise = apprise.Apprise()
+                known = self._apprise.add(url)
+        except ImportError as error:
+            raise ConfigError(
+                "[[notify]] needs apprise, which is not installed.",
+                remedy="Run `pip install 'hevcq[notify]'`.",
+            ) from error
+        if not known:
+            raise ConfigError(
+                f"apprise does not know the address {scheme}:… of [[notify]].",
+                remedy="Its services: https://appriseit.com/services/.",
+            )
+        self.name, self.events, self.most = name or scheme, events, MAX_MESSAGES
+        self.every_s, self.daily_at = EVERY_S, daily_at
+        self.identity = f"notify:{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Send all as one message. Raises NotDelivered."""
+        title, body = self.composed(messages)
+        if not self._apprise.notify(title=f"hevcq: {title}", body=body):
+            raise NotDelivered(f"{self.name} did not take the message; the log may say why.")
+
+    def composed(self, messages: Sequence[Message]) -> tuple[str, str]:
+        """Return the title and the text of messages that are sent as one."""
+        lines = Counter(f"{each.title}: {each.text}" for each in messages)
+        shown = [f"{line} (×{n})" if n > 1 else line for line, n in lines.items()][:MAX_LINES]
+        if len(lines) > MAX_LINES:
+            shown.append(f"… and {len(lines) - MAX_LINES} more")
+        if len(messages) == 1:
+            return messages[0].title, shown[0]
+        titles = Counter(each.title for each in messages)
+        title = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in titles.items())
+        return title, "\n".join(shown)

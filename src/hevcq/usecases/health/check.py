@@ -33,9 +33,8 @@ from hevcq.errors import (
     SourceUnreadable,
     WorkerUnfit,
 )
-from hevcq.library.filesystem import fingerprint_of, forget_cached, open_regular, same_bytes
-from hevcq.library.pace import Pace
-from hevcq.library.scanning.scan import PROBLEMS, Filter, Found, Rejected, RejectionCause, find
+from hevcq.library.filesystem import Pace, fingerprint_of, forget_cached, open_regular, same_bytes
+from hevcq.library.scanning.scan import PROBLEMS, Filter, FoundFile, Rejected, RejectionCause, find
 from hevcq.ports.catalog import Checked, Depth, Fingerprint, Health, Spot
 from hevcq.ports.encoder import TRIMMED, Encoder, SpareFolder
 from hevcq.sqlite.catalog import HealthRecords
@@ -163,7 +162,7 @@ class HealthCheck:
         """Yield every video below the roots, renditions too, and what cannot be read as one."""
         asked = self.request
         for item in find(asked.roots, Filter(include=asked.include, exclude=asked.exclude)):
-            if isinstance(item, Found):
+            if isinstance(item, FoundFile):
                 yield _Due(item.path, item.fingerprint)
             elif item.cause is RejectionCause.OWN_RENDITION or item.cause in PROBLEMS:
                 yield from _rejected(item)

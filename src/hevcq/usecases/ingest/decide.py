@@ -22,7 +22,7 @@ from hevcq.usecases.ingest.destinations import (
     TargetState,
     WhyNotOurs,
 )
-from hevcq.usecases.ingest.forecast import NOTHING, Range, Rates, wall, work_of
+from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range, wall, work_of
 from hevcq.util.text import printable
 
 NOT_IN_PLACE = "Encoded earlier, not yet in place."
@@ -48,7 +48,7 @@ TO_PROCESS = frozenset({Disposition.QUEUE, Disposition.JOIN, Disposition.COLLECT
 
 
 @dataclass(frozen=True, slots=True)
-class Video:
+class FoundVideo:
     """One video that a scan found, with its facts."""
 
     path: Path
@@ -118,7 +118,9 @@ class Known:
     changed: str = ""
 
 
-def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Destination) -> Item:
+def decide(
+    video: FoundVideo, profile: Profile, plan: Plan, known: Known, where: Destination
+) -> Item:
     """Return what to do with one video for one profile; the ledger overrides the plan."""
     item = Item(
         path=video.path,
@@ -343,7 +345,7 @@ class IngestPlan:
 
 def with_forecast(
     items: Iterable[Item],
-    rates: Rates,
+    rates: Costs,
     cores: float,
     workers: int,
     machine: float | None = None,

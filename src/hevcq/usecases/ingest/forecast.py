@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from statistics import median
 
-from hevcq.domain.job import JobRecord
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.ladder import expected_set_bytes
@@ -83,7 +82,7 @@ JOB_OVERHEAD_S = 0.5
 """Wall seconds to start, probe and publish one job."""
 USUAL_RATE = Fraction(25)
 """Frames per second assumed if the header has no frame rate."""
-FASTEST_RATE = Fraction(300)
+MAX_RATE = Fraction(300)
 """Frames per second above which a header gives its clock rate (Matroska 1000, MPEG 90000)."""
 FALLBACK_SECONDS = 1.0
 """Duration in seconds assumed if the header has none: the range then only means 'soon'."""
@@ -100,127 +99,94 @@ class Range:
         """Return the range from the sum of the lows to the sum of the highs."""
         return Range(self.low + other.low, self.high + other.high)
 
-    def spread(self, workers: int) -> Range:
-        """Return the range if `workers` share the work."""
-        return Range(self.low / max(1, workers), self.high / max(1, workers))
-
 
 NOTHING = Range(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Work(EncodeCost):
-    """A job that has not run yet: what it has to encode, without what that costs.
+class Costs:
+    """What own jobs took over what the table says, by profile: medians of CPU seconds and of sizes."""
 
-    `most` is the largest size in bytes that the rendition can have; 0: its source's, as a larger one
-    is not kept. `usual` is what a ladder usually takes; 0: what the table says.
-    """
-
-    most: int = 0
-    usual: int = 0
-
-
-def largest(job: EncodeCost) -> int:
-    """Return the largest size in bytes that the rendition of a job can have."""
-    return (job.most if isinstance(job, Work) else 0) or job.source_size
-
-
-@dataclass(frozen=True, slots=True)
-class Factor:
-    """What own jobs took over what the table says, by their median; `own` if there are enough."""
-
-    middle: float = 1.0
-    own: bool = False
+    cpu_factors: Mapping[str, float] = field(default_factory=dict)
+    size_factors: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ratios: Sequence[float]) -> Factor:
-        """Return the factor of these ratios, 1 if there are too few."""
-        return cls(median(ratios), own=True) if len(ratios) >= OWN_ENOUGH else cls()
-
-    def around(self, jobs: Sequence[float]) -> Range:
-        """Return the range of a sum of jobs: what is one job's own evens out, what all share does not."""
-        whole = sum(jobs)
-        if whole <= 0:
-            return NOTHING
-        alone = SPREAD * math.sqrt(sum(each**2 for each in jobs)) / whole
-        shared = OWN_SPREAD if self.own else TABLE_SPREAD
-        half = math.exp(DEVIATIONS * math.hypot(alone, shared))
-        return Range(whole / half, whole * half)
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """What jobs cost, by profile: factors of CPU seconds and of sizes."""
-
-    cpu_factors: Mapping[str, Factor] = field(default_factory=dict)
-    size_factors: Mapping[str, Factor] = field(default_factory=dict)
-
-    @classmethod
-    def learned(cls, samples: Iterable[EncodeCost]) -> Rates:
+    def learned(cls, samples: Iterable[EncodeCost]) -> Costs:
         """Return the rates of finished jobs; profiles with too few of them keep the table's."""
-        cpu: dict[str, list[float]] = {}
-        sizes: dict[str, list[float]] = {}
+        of_profile: dict[str, list[EncodeCost]] = {}
         for each in samples:
             if min(each.megapixels, each.cpu_s, each.output_size) > 0:
-                cpu.setdefault(each.profile, []).append(each.cpu_s / _cpu(each))
-                sizes.setdefault(each.profile, []).append(each.output_size / _size(each))
+                of_profile.setdefault(each.profile, []).append(each)
+        known = {name: jobs for name, jobs in of_profile.items() if len(jobs) >= OWN_ENOUGH}
         return cls(
-            {name: Factor.of(found) for name, found in cpu.items()},
-            {name: Factor.of(found) for name, found in sizes.items()},
+            {name: median(job.cpu_s / _cpu(job) for job in jobs) for name, jobs in known.items()},
+            {
+                name: median(job.output_size / _size(job) for job in jobs)
+                for name, jobs in known.items()
+            },
         )
 
     def cpu(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the CPU seconds of jobs of one profile, including the gates."""
-        factor = self.cpu_factors.get(jobs[0].profile, Factor()) if jobs else Factor()
-        return factor.around([_cpu(job) * factor.middle for job in jobs])
+        return self._around(
+            jobs, [_cpu(job) * self.cpu_factors.get(job.profile, 1.0) for job in jobs]
+        )
 
     def size(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the bytes that take the place of the sources of jobs of one profile."""
-        factor = self.size_factors.get(jobs[0].profile, Factor()) if jobs else Factor()
-        found = factor.around([_expected_size(job, factor) for job in jobs])
+        found = self._around(jobs, [self._expected_size(job) for job in jobs])
         most = float(sum(largest(job) for job in jobs))
         return Range(min(found.low, most), min(found.high, most))
 
+    def _expected_size(self, job: EncodeCost) -> float:
+        """Return the bytes of a rendition: of a ladder by its rungs, unless own jobs are known.
 
-TABLE_ONLY = Rates()
+        What those took is known against the table alone. One that saves too little is not kept.
+        """
+        factor = self.size_factors.get(job.profile)
+        size = _size(job) * (factor or 1.0) if factor or not job.usual else float(job.usual)
+        return size if size < KEPT_ABOVE * largest(job) else float(largest(job))
+
+    def _around(self, jobs: Sequence[EncodeCost], expected: Sequence[float]) -> Range:
+        """Return the range of a sum of jobs: what is one job's own evens out, what all share does not."""
+        whole = sum(expected)
+        if whole <= 0:
+            return NOTHING
+        alone = SPREAD * math.hypot(*expected) / whole
+        shared = OWN_SPREAD if jobs[0].profile in self.cpu_factors else TABLE_SPREAD
+        half = math.exp(DEVIATIONS * math.hypot(alone, shared))
+        return Range(whole / half, whole * half)
 
 
-def learned_rates(catalog: Catalog, profiles: Iterable[Profile]) -> Rates:
+TABLE_ONLY = Costs()
+
+
+def largest(job: EncodeCost) -> int:
+    """Return the largest size in bytes that the rendition of a job can have."""
+    return job.most or job.source_size
+
+
+def learned_rates(catalog: Catalog, profiles: Iterable[Profile]) -> Costs:
     """Return rates refined by what the latest encodes of this machine cost."""
-    return Rates.learned(
+    return Costs.learned(
         cost for profile in profiles for cost in catalog.encode_costs(profile.name, LATEST).values()
     )
 
 
-def encode_cost(
-    job: JobRecord, plan: EncodePlan, preset: str, info: MediaInfo
-) -> EncodeCost | None:
-    """Return what a finished job of this machine encoded and what that cost; None if unknown."""
-    if not job.cpu_s or job.rendition is None:
-        return None
-    return EncodeCost(
-        profile=job.profile,
-        encoder=plan.video.encoder,
-        preset=preset,
-        megapixels=megapixels(plan, info),
-        source_size=job.source.size,
-        output_size=job.rendition.size,
-        cpu_s=job.cpu_s,
-    )
-
-
-def work_of(plan: EncodePlan, preset: str, info: MediaInfo) -> Work:
-    """Return the work of a job."""
+def work_of(
+    plan: EncodePlan, preset: str, info: MediaInfo, output_size: int = 0, cpu_s: float = 0.0
+) -> EncodeCost:
+    """Return what a job encodes, and what that took if it is finished."""
     seconds = info.duration_s or FALLBACK_SECONDS
     usual, most = expected_set_bytes(plan, info, seconds) if plan.ladder is not None else (0, 0)
-    return Work(
+    return EncodeCost(
         profile=plan.profile,
         encoder=plan.video.encoder,
         preset=preset,
         megapixels=megapixels(plan, info),
         source_size=info.size,
-        output_size=0,
-        cpu_s=0.0,
+        output_size=output_size,
+        cpu_s=cpu_s,
         most=most,
         usual=usual,
     )
@@ -238,16 +204,6 @@ def _size(job: EncodeCost) -> float:
     """Return the bytes of a rendition by the table."""
     bits = USUAL_OUTPUT[job.encoder] * (_density(job) / USUAL_DENSITY) ** SIZE_BY_DENSITY
     return float(bits * job.megapixels * 1e6 / 8)
-
-
-def _expected_size(job: EncodeCost, factor: Factor) -> float:
-    """Return the bytes of a rendition: of a ladder by its rungs, unless own jobs are known.
-
-    What those took is known against the table alone. One that saves too little is not kept.
-    """
-    usual = job.usual if isinstance(job, Work) else 0
-    size = float(usual) if usual and not factor.own else _size(job) * factor.middle
-    return size if size < KEPT_ABOVE * largest(job) else float(largest(job))
 
 
 def _density(job: EncodeCost) -> float:
@@ -331,5 +287,5 @@ def _rate(info: MediaInfo) -> Fraction:
         num, _, den = (stream.video.average_rate if stream.video else "").partition("/")
         if num.isdigit() and den.isdigit() and int(num) and int(den):
             rate = Fraction(int(num), int(den))
-            return rate if rate <= FASTEST_RATE else USUAL_RATE
+            return rate if rate <= MAX_RATE else USUAL_RATE
     return USUAL_RATE

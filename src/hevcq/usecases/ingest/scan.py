@@ -22,14 +22,14 @@ from hevcq.library.scanning.probe_files import probe_files
 from hevcq.library.scanning.scan import (
     PROBLEMS,
     Filter,
-    Found,
+    FoundFile,
     Rejected,
     RejectionCause,
     find,
 )
 from hevcq.ports.encoder import Encoder
 from hevcq.sqlite.catalog import Catalog
-from hevcq.usecases.ingest.decide import OwnRendition, UnusableFile, Video
+from hevcq.usecases.ingest.decide import FoundVideo, OwnRendition, UnusableFile
 from hevcq.usecases.ingest.destinations import TargetState
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.text import printable
@@ -49,7 +49,7 @@ class Scanner:
 
     def scan(
         self, roots: Sequence[Path], stop: threading.Event
-    ) -> Iterator[Video | UnusableFile | OwnRendition]:
+    ) -> Iterator[FoundVideo | UnusableFile | OwnRendition]:
         """Yield every video below the roots with its facts, and every unusable file with the reason.
 
         Raises Stopped when `stop` is set, WorkerUnfit if nothing can be probed here.
@@ -57,8 +57,8 @@ class Scanner:
         yield from self.inspect(find(roots, self.chosen), stop)
 
     def inspect(
-        self, found: Iterator[Found | Rejected], stop: threading.Event
-    ) -> Iterator[Video | UnusableFile | OwnRendition]:
+        self, found: Iterator[FoundFile | Rejected], stop: threading.Event
+    ) -> Iterator[FoundVideo | UnusableFile | OwnRendition]:
         """Yield the facts of the files found."""
 
         def probe(path: Path) -> MediaInfo:
@@ -74,7 +74,7 @@ class Scanner:
                     )
                 continue
             here = each.found
-            yield Video(here.path, here.root, here.fingerprint, each.info)
+            yield FoundVideo(here.path, here.root, here.fingerprint, each.info)
 
 
 def inspect_target(

@@ -31,21 +31,20 @@ from hevcq.usecases.ingest.decide import (
     NOT_IN_PLACE,
     TO_PROCESS,
     Disposition,
+    FoundVideo,
     IngestPlan,
     Item,
     Known,
     OwnRendition,
     Targets,
     UnusableFile,
-    Video,
     decide,
     placements_by_source,
     with_forecast,
 )
 from hevcq.usecases.ingest.destinations import Destination, TargetState
-from hevcq.usecases.ingest.disk_space import DiskSpace, DiskSpaceMonitor, enough_space
 from hevcq.usecases.ingest.enqueue import Enqueuer, Queued, by_file
-from hevcq.usecases.ingest.forecast import TABLE_ONLY, Range, Rates, encode_cost
+from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
 from hevcq.usecases.ingest.scan import (
     is_source,
     replacement_refusal,
@@ -53,7 +52,7 @@ from hevcq.usecases.ingest.scan import (
     why_not_ours,
 )
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
-from hevcq.usecases.ingest.track import JobTracker
+from hevcq.usecases.ingest.track import DiskSpace, DiskSpaceMonitor, JobTracker, enough_space
 from hevcq.usecases.ingest.uploader import Uploader
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
@@ -69,11 +68,11 @@ SCAN_REPORT_S = 0.5
 InspectTarget = Callable[[Path, Path, int, Certificates], TargetState]
 """Called with target, source, the source's size in bytes, and the certificates of the scan."""
 
-Accept = Callable[[Video, Item], Item | None]
+Accept = Callable[[FoundVideo, Item], Item | None]
 """Return an item as a library's rules change it, or None if they do not want it."""
 
 
-def as_it_is(_video: Video, item: Item) -> Item:
+def as_it_is(_video: FoundVideo, item: Item) -> Item:
     """Return the item: there are no rules."""
     return item
 
@@ -87,7 +86,7 @@ class IngestSetup:
     profiles: tuple[Profile, ...]
     where: Destination
     planner: Planner
-    rates: Rates = TABLE_ONLY
+    rates: Costs = TABLE_ONLY
     cores: float = 1.0
     machine: float | None = None
     workers: int = 1
@@ -126,7 +125,7 @@ class Ingest:
 
     def plan(
         self,
-        found: Iterable[Video | UnusableFile | OwnRendition],
+        found: Iterable[FoundVideo | UnusableFile | OwnRendition],
         stop: threading.Event | None = None,
     ) -> IngestPlan:
         """Return what to do with each file of a scan; changes nothing.
@@ -257,8 +256,8 @@ class Ingest:
         return list(found.values())
 
     def _listed(
-        self, found: Iterable[Video | UnusableFile | OwnRendition]
-    ) -> Iterator[Video | UnusableFile | OwnRendition]:
+        self, found: Iterable[FoundVideo | UnusableFile | OwnRendition]
+    ) -> Iterator[FoundVideo | UnusableFile | OwnRendition]:
         due = self._ports.clock.monotonic()
         for number, each in enumerate(found, 1):
             yield each
@@ -268,7 +267,7 @@ class Ingest:
 
     def _items(
         self,
-        found: Video | UnusableFile | OwnRendition,
+        found: FoundVideo | UnusableFile | OwnRendition,
         known: Mapping[tuple[Path, str], list[Placement]],
         renditions: SeenRenditions,
     ) -> list[Item]:
@@ -293,7 +292,7 @@ class Ingest:
         return items
 
     def _known(
-        self, video: Video, placements: Sequence[Placement], renditions: SeenRenditions
+        self, video: FoundVideo, placements: Sequence[Placement], renditions: SeenRenditions
     ) -> Known | None:
         """Return what is known of a video at its path, and where its placed rendition is now."""
         for placement in placements:
@@ -310,7 +309,7 @@ class Ingest:
             return Known(replace(placement, target=there), job, moved=placement)
         return None
 
-    def _moved(self, video: Video, profile: str) -> Known:
+    def _moved(self, video: FoundVideo, profile: str) -> Known:
         """Return what is known of a video that was renamed, moved or copied while its job waits."""
         was = moved_placement(self._ports.catalog, video.path, video.fingerprint, profile)
         job = None if was is None else self._ports.backend.ledger.get(was.job_id)
@@ -398,8 +397,9 @@ class Ingest:
         """Record what an encode cost; the forecast alone would miss it."""
         if item.plan is None or item.profile is None or item.info is None:
             return
-        cost = encode_cost(job, item.plan, item.profile.video.preset, item.info)
-        if cost is not None:
+        if job.cpu_s and job.rendition is not None:
+            preset, made = item.profile.video.preset, job.rendition.size
+            cost = work_of(item.plan, preset, item.info, made, job.cpu_s)
             with suppress(HevcqError):
                 self._ports.catalog.record_encode_cost(job.job_id, cost)
 
@@ -409,14 +409,14 @@ class Ingest:
 
 
 def _renditions(
-    listed: Iterable[Video | UnusableFile | OwnRendition],
+    listed: Iterable[FoundVideo | UnusableFile | OwnRendition],
 ) -> Mapping[int, list[Path]]:
     """Return the renditions of hevcq's that a scan found, by size in bytes."""
     found: dict[int, list[Path]] = {}
     for each in listed:
         if isinstance(each, OwnRendition):
             found.setdefault(each.size, []).append(each.path)
-        elif isinstance(each, Video) and found_mark(each.info) is not None:
+        elif isinstance(each, FoundVideo) and found_mark(each.info) is not None:
             found.setdefault(each.fingerprint.size, []).append(each.path)
     return found
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.library.scanning.scan import Found, Rejected
+from hevcq.library.scanning.scan import FoundFile, Rejected
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.clock import Clock
 
@@ -102,7 +102,7 @@ class ScanSchedule:
 
 REST = 10.0
 """Rest after a scan, in durations of that scan."""
-Look = Callable[[], Iterable[Found | Rejected]]
+Look = Callable[[], Iterable[FoundFile | Rejected]]
 """Walks the folders once, without opening files."""
 Busy = Callable[[Collection[Path]], Collection[Path]]
 """Returns which of the files a process is writing, as far as that can be seen."""
@@ -129,25 +129,27 @@ class Watch:
         """Scan at least so often from now on: no events arrive."""
         self._looks.look_s = min(self._looks.look_s, seconds)
 
-    def first(self) -> list[Found | Rejected]:
+    def first(self) -> list[FoundFile | Rejected]:
         """Return all complete files: unchanged for the settling time."""
-        complete: list[Found | Rejected] = []
+        complete: list[FoundFile | Rejected] = []
         growing: dict[Path, Fingerprint] = {}
         began = self._clock.monotonic()
         listed = list(self._look())
         self._took_s = self._clock.monotonic() - began
-        busy = self._busy([each.path for each in listed if isinstance(each, Found)])
+        busy = self._busy([each.path for each in listed if isinstance(each, FoundFile)])
         for each in listed:
-            if isinstance(each, Found) and (each.path in busy or not self._old(each.fingerprint)):
+            if isinstance(each, FoundFile) and (
+                each.path in busy or not self._old(each.fingerprint)
+            ):
                 growing[each.path] = each.fingerprint
             else:
                 complete.append(each)
-        handled = {each.path: each.fingerprint for each in complete if isinstance(each, Found)}
+        handled = {each.path: each.fingerprint for each in complete if isinstance(each, FoundFile)}
         self._settling.mark_handled(handled)
         self._settling.observe(handled | growing, self._clock.monotonic())
         return complete
 
-    def step(self) -> list[Found]:
+    def step(self) -> list[FoundFile]:
         """Scan if due; return the new complete files."""
         began = self._clock.monotonic()
         due = self._looks.due(
@@ -159,7 +161,7 @@ class Watch:
         if not due:
             return []
         self.signal.clear()
-        found = {each.path: each for each in self._look() if isinstance(each, Found)}
+        found = {each.path: each for each in self._look() if isinstance(each, FoundFile)}
         marks = {path: each.fingerprint for path, each in found.items()}
         now = self._clock.monotonic()
         self._took_s = now - began

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from hevcq.domain.media.facts import MediaInfo, StreamKind
-from hevcq.library.scanning.scan import Found, Matcher, Rejected, RejectionCause, matcher
+from hevcq.library.scanning.scan import FoundFile, Matcher, Rejected, RejectionCause, matcher
 from hevcq.settings.libraries import Library, Rule
-from hevcq.usecases.ingest.decide import Disposition, Item, Video
-from hevcq.usecases.ingest.forecast import Rates, work_of
+from hevcq.usecases.ingest.decide import Disposition, FoundVideo, Item
+from hevcq.usecases.ingest.forecast import Costs, work_of
 from hevcq.util.text import duration, printable, size
 
 
@@ -76,9 +76,9 @@ class Acceptance:
 
     library: Library
     usual: frozenset[str]
-    rates: Rates
+    rates: Costs
 
-    def __call__(self, video: Video, item: Item) -> Item | None:
+    def __call__(self, video: FoundVideo, item: Item) -> Item | None:
         """Return the item, as skipped where a rule or `min_saving` says so; None: not this profile."""
         profile = item.profile.name if item.profile is not None else ""
         if item.disposition not in {Disposition.QUEUE, Disposition.SKIP, Disposition.REFUSE}:
@@ -119,15 +119,15 @@ def _skipped(item: Item, reason: str) -> Item:
 
 
 def old_enough(
-    found: Iterable[Found | Rejected], least_s: float, now: float
-) -> Iterator[Found | Rejected]:
+    found: Iterable[FoundFile | Rejected], least_s: float, now: float
+) -> Iterator[FoundFile | Rejected]:
     """Yield what a scan found, with files changed less than `least_s` (`min_age`) ago as rejected.
 
     `now` is wall seconds. A file of the future (a camera's clock) is as young as can be.
     """
     for each in found:
-        young = isinstance(each, Found) and now - each.fingerprint.mtime_ns / 1e9 < least_s
-        if isinstance(each, Found) and young:
+        young = isinstance(each, FoundFile) and now - each.fingerprint.mtime_ns / 1e9 < least_s
+        if isinstance(each, FoundFile) and young:
             reason = f"Changed less than {duration(least_s)} ago (min_age); taken later."
             yield Rejected(each.path, each.root, RejectionCause.GROWING, reason)
         else:

@@ -15,7 +15,7 @@ from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
-LONGEST_S = 366 * 86400.0
+MAX_PAUSE_S = 366 * 86400.0
 COMMAND_EVERY_S = 60.0
 """Seconds between two questions to the gate command."""
 UNASKED = "Waiting for the first answer of schedule.gate_command."
@@ -53,7 +53,7 @@ def seconds_of(text: str) -> float:
         raise UsageError(
             f"{text!r} is not a length of time; write 30m, 2h, 1d or 2h30m."
         ) from error
-    if not 0 < found <= LONGEST_S:
+    if not 0 < found <= MAX_PAUSE_S:
         raise UsageError(f"{text!r} is not between a second and a year.")
     return found
 

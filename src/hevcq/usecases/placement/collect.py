@@ -31,7 +31,7 @@ from hevcq.library.place import (
     Check,
     Fetch,
     FetchFile,
-    Rendition,
+    ToPlace,
     library_errors,
     place,
     remove_set,
@@ -142,7 +142,7 @@ class Collector:
     def _place(self, placement: Placement, ref: RenditionRef, stop: threading.Event) -> Collected:
         proof = self._proof(placement, ref)
         proofs = replace(self._proofs, stop=stop)
-        rendition = Rendition(library_root_of(placement), placement.source, placement.target, proof)
+        rendition = ToPlace(library_root_of(placement), placement.source, placement.target, proof)
         fs = FileSystem(stop)
 
         def fetch(target: Path) -> str:
@@ -214,7 +214,7 @@ class Collector:
         self,
         placement: Placement,
         ref: RenditionRef,
-        rendition: Rendition,
+        rendition: ToPlace,
         how: tuple[Fetch, Check],
         fs: FileSystem,
     ) -> Collected:

@@ -16,7 +16,7 @@ from hevcq.util.file_io import sha256_bytes
 
 ROOM = 8
 """Bytes kept free for a number: ` (9999)` and one more."""
-LONGEST_SUFFIX = 16
+MAX_SUFFIX = 16
 MAX_NUMBER = 9999
 
 
@@ -44,7 +44,7 @@ def safe_name(name: str) -> str:
         return clean
     # The whole name decides on the digest, so that two long names never become one.
     suffix = PurePosixPath(clean).suffix.encode("utf-8", "surrogateescape")
-    suffix = suffix if len(suffix) <= LONGEST_SUFFIX else b""
+    suffix = suffix if len(suffix) <= MAX_SUFFIX else b""
     tail = f"~{sha256_bytes(raw)[:12]}".encode() + suffix
     return os.fsdecode(truncate(raw, MAX_NAME_BYTES - ROOM - len(tail)) + tail)
 

@@ -20,8 +20,8 @@ from hevcq.errors import (
     Unavailable,
     UsageError,
 )
+from hevcq.library.filesystem import Pace
 from hevcq.library.names import is_own
-from hevcq.library.pace import Pace
 from hevcq.ports.sync import RemoteFile, Removal, SyncEntry
 from hevcq.usecases.sync.move import Mover, OnBytes, SyncJob, SyncPorts
 from hevcq.util.host import free_beside
@@ -34,13 +34,13 @@ RETRY = RetryPolicy(base_s=2.0, cap_s=30.0, attempts=4, jitter=0.0)
 GIVE_UP = 3
 """Files in a row whose transfer broke off for good, after which the server counts as gone."""
 MAX_DEPTH = 64
-ROUND_S, LEAST_ROUND_S = 60.0, 5.0
+ROUND_S, MIN_ROUND_S = 60.0, 5.0
 """Most and fewest seconds between two rounds of a watch."""
 
 
 def pause_s(settle_s: Iterable[float]) -> float:
     """Return the seconds between two rounds of a watch: half the shortest settling time, within limits."""
-    return min([ROUND_S, *(max(LEAST_ROUND_S, each / 2) for each in settle_s)])
+    return min([ROUND_S, *(max(MIN_ROUND_S, each / 2) for each in settle_s)])
 
 
 class Fate(StrEnum):

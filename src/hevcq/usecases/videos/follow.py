@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id, split_progress
 from hevcq.domain.planning.encode_plan import skip_in_words
-from hevcq.domain.split_progress import split_progress
 from hevcq.domain.verdict import FailureClass
-from hevcq.domain.videos.record import Rendition, Video, VideoStatus
+from hevcq.domain.videos.record import Video, VideoRendition, VideoStatus
 from hevcq.domain.videos.rules import own_name, remedy_of, standing
 from hevcq.errors import Conflict
 from hevcq.usecases.placement.lived_time import note_kept
@@ -72,7 +71,7 @@ def refresh(farm: VideoFarm, video: Video) -> Video:
         return farm.videos.get(video.video_id) or video
 
 
-def _noted(farm: VideoFarm, video: Video, settled: Sequence[Rendition]) -> Video:
+def _noted(farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]) -> Video:
     status, why = standing(video.profiles, settled)
     facts: dict[str, object] = {"status": status, "reason": "", "remedy": "", "failure_class": None}
     if why is not None:
@@ -93,7 +92,7 @@ def _noted(farm: VideoFarm, video: Video, settled: Sequence[Rendition]) -> Video
     return farm.change(video, renditions=[each.model_dump() for each in shown], **facts)
 
 
-def _shown(video: Video, settled: Sequence[Rendition]) -> tuple[Rendition, ...]:
+def _shown(video: Video, settled: Sequence[VideoRendition]) -> tuple[VideoRendition, ...]:
     """Return the entries to keep: those that settled, and what is made again but is still there."""
     found = {each.profile: each for each in video.renditions if each.key}
     found |= {each.profile: each for each in settled}
@@ -101,7 +100,7 @@ def _shown(video: Video, settled: Sequence[Rendition]) -> tuple[Rendition, ...]:
 
 
 def _retention(
-    farm: VideoFarm, video: Video, settled: Sequence[Rendition]
+    farm: VideoFarm, video: Video, settled: Sequence[VideoRendition]
 ) -> dict[str, float | None]:
     """Return from when, and until when at least, the uploaded file is kept.
 
@@ -169,7 +168,7 @@ def _row(farm: VideoFarm, video: Video, record: JobRecord) -> ProfileRow:
     )
 
 
-def _settled_row(video: Video, made: Rendition) -> ProfileRow:
+def _settled_row(video: Video, made: VideoRendition) -> ProfileRow:
     dead = made.state is JobState.DEAD
     return ProfileRow(
         profile=made.profile,
@@ -188,11 +187,11 @@ def _settled_row(video: Video, made: Rendition) -> ProfileRow:
     )
 
 
-def _rendition(farm: VideoFarm, record: JobRecord, known: Rendition | None) -> Rendition:
+def _rendition(farm: VideoFarm, record: JobRecord, known: VideoRendition | None) -> VideoRendition:
     """Return the entry of a settled job; the size of a set is that of all its files."""
     made = record.rendition
     if made is None or record.state is not JobState.DONE:
-        return Rendition(
+        return VideoRendition(
             profile=record.profile,
             job_id=record.job_id,
             state=record.state,
@@ -204,7 +203,7 @@ def _rendition(farm: VideoFarm, record: JobRecord, known: Rendition | None) -> R
     proof = farm.certificate(made.certificate_key)
     if proof is not None and proof.rendition_sha256 != made.sha256:
         proof = None  # of other bytes
-    return Rendition(
+    return VideoRendition(
         profile=record.profile,
         job_id=record.job_id,
         state=record.state,

@@ -21,9 +21,9 @@ POSTER = "poster.jpg"
 PLAYLIST = ".m3u8"
 WIDTH, SMALL = 640, 192
 """Pixels: of a picture that a player shows, and of one beside a running job."""
-MOST_KEPT = 1000
+MAX_KEPT = 1000
 """Pictures of jobs' sources that are kept: some 5 MiB."""
-MOST_BYTES = 4 << 20
+MAX_BYTES = 4 << 20
 
 
 class Pictures:
@@ -118,7 +118,7 @@ class Pictures:
         temp.replace(place)
         with os.scandir(place.parent) as entries:
             kept = sorted((each.stat().st_mtime_ns, each.path) for each in entries)
-        for _, path in kept[:-MOST_KEPT]:
+        for _, path in kept[:-MAX_KEPT]:
             Path(path).unlink(missing_ok=True)
 
 
@@ -130,7 +130,7 @@ def picture_key(video: Video) -> str:
 def _read(farm: VideoFarm, key: str) -> bytes:
     try:
         with farm.backend.store.open(key) as stream:
-            found = stream.read(MOST_BYTES + 1)
+            found = stream.read(MAX_BYTES + 1)
     except HevcqError:
         return b""
-    return found if len(found) <= MOST_BYTES else b""
+    return found if len(found) <= MAX_BYTES else b""

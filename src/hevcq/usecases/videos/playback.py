@@ -27,7 +27,7 @@ MAX_CHAPTERS_BYTES = 1 << 20
 MAX_CHAPTERS = 500
 
 
-class Chapter(Frozen):
+class PlayerChapter(Frozen):
     """Where a chapter begins, in seconds of the video, and its title."""
 
     start_s: float
@@ -137,7 +137,7 @@ def part_of_set(farm: VideoFarm, master: str, certificate: str, name: str) -> st
     return next((f"{folder}/{each}" for each in found), "")
 
 
-def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[Chapter, ...]:
+def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[PlayerChapter, ...]:
     """Return the chapters of a set in their order; none if it has none, or they cannot be read."""
     key = part_of_set(farm, master, certificate, "chapters.json")
     if not key:
@@ -151,11 +151,11 @@ def chapters_of_set(farm: VideoFarm, master: str, certificate: str) -> tuple[Cha
     return tuple(sorted(marks, key=lambda mark: mark.start_s))
 
 
-def _mark(entry: dict[str, Any]) -> Chapter:
+def _mark(entry: dict[str, Any]) -> PlayerChapter:
     start_s = float(entry["start-time"])
     if not math.isfinite(start_s):
         raise ValueError("no time")
-    return Chapter(start_s=max(0.0, start_s), title=str(entry["titles"][0]["title"]))
+    return PlayerChapter(start_s=max(0.0, start_s), title=str(entry["titles"][0]["title"]))
 
 
 def _others(farm: VideoFarm, made: RenditionRef) -> frozenset[str]:

@@ -15,12 +15,12 @@ from hevcq.domain.videos.rules import output_prefix
 from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.ports.encoder import Encoder, TextTrack
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.playback import MAX_CHAPTERS, Chapter, rendition
+from hevcq.usecases.videos.playback import MAX_CHAPTERS, PlayerChapter, rendition
 from hevcq.util.log import get_logger
 
 WAIT_S = 3.0
 """Seconds that a page waits for subtitles that nobody asked for before; the next one finds them."""
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 DEAF = "hearing_impaired"
 
 
@@ -38,7 +38,7 @@ class Texts(Frozen):
     """What one rendition holds."""
 
     tracks: tuple[Spoken, ...] = ()
-    chapters: tuple[Chapter, ...] = ()
+    chapters: tuple[PlayerChapter, ...] = ()
 
 
 NONE = Texts()
@@ -96,7 +96,9 @@ class TextReader:
             found = Texts(
                 tracks=tuple(map(_spoken, tracks)),
                 chapters=tuple(
-                    Chapter(start_s=max(0.0, each.start_s), title=each.title or f"Chapter {number}")
+                    PlayerChapter(
+                        start_s=max(0.0, each.start_s), title=each.title or f"Chapter {number}"
+                    )
                     for number, each in enumerate(chapters[:MAX_CHAPTERS], 1)
                 ),
             )
@@ -126,7 +128,7 @@ def texts_key(video: Video, profile: str, made: RenditionRef) -> str:
 def _kept(farm: VideoFarm, key: str) -> Texts | None:
     try:
         with farm.backend.store.open(key) as stream:
-            return Texts.model_validate_json(stream.read(MOST_BYTES))
+            return Texts.model_validate_json(stream.read(MAX_BYTES))
     except (HevcqError, ValidationError):
         return None
 

@@ -12,7 +12,7 @@ from hevcq.domain.job import JobRecord
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.libraries.shown import libraries_of
+from hevcq.usecases.history.report import libraries_of
 from hevcq.usecases.operations import pausing
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
@@ -31,8 +31,14 @@ from hevcq.usecases.operations.reprocess import (
 )
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
-from hevcq.usecases.operations.savings import DAYS, savings
-from hevcq.usecases.operations.status import Here, RunningStatus, overview, reason_in_words
+from hevcq.usecases.operations.status import (
+    DAYS,
+    Here,
+    RunningStatus,
+    overview,
+    reason_in_words,
+    savings,
+)
 from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.web.checks import findings
@@ -50,12 +56,7 @@ def list_queues(call: Operates) -> models.QueuesOut:
     """Count every queue, and the workers."""
     here = Here(call.app.workers_running())
     found = overview(call.app.backend, call.app.clock, here, limit=0)
-    return models.QueuesOut(
-        queues=[
-            models.QueueOut.model_validate(each, from_attributes=True) for each in found.queues
-        ],
-        workers=found.workers,
-    )
+    return models.QueuesOut.model_validate(found)
 
 
 @router.get("/jobs")
@@ -76,19 +77,8 @@ def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> mod
 
 def job_out(job: JobRecord) -> models.JobOut:
     """Return a job as programs get it."""
-    return models.JobOut(
-        id=job.job_id,
-        profile=job.profile,
-        source=job.source.key,
-        size=job.source.size,
-        state=job.state,
-        phase=job.progress.phase.value if job.progress else "",
-        percent=job.progress.percent if job.progress else 0.0,
-        reason=reason_in_words(job),
-        failure_class=job.failure_class,
-        failures=job.failures,
-        updated_at=job.updated_at,
-    )
+    shown = models.JobOut.model_validate(job)
+    return shown.model_copy(update={"reason": reason_in_words(job)})
 
 
 def _job(call: Call, job_id: str) -> JobRecord:
@@ -157,9 +147,7 @@ def show_pause(call: Operates) -> models.ClosedListOut:
     found = pausing.why_closed(
         app.backend.pauses, app.profiles, hours, app.clock.now(), app.condition()
     )
-    return models.ClosedListOut(
-        closed=[models.ClosedOut.model_validate(each, from_attributes=True) for each in found]
-    )
+    return models.ClosedListOut(closed=[models.ClosedOut.model_validate(each) for each in found])
 
 
 def _known(call: Call, name: str | None) -> str:
@@ -235,19 +223,10 @@ def list_running(
 
 def _running_out(job: RunningStatus) -> models.RunningOut:
     left = seconds_left(job.phase, job.percent, job.eta_s) if job.alive else None
-    return models.RunningOut(
-        id=job.job_id,
-        profile=job.profile,
-        source=job.key,
-        phase=job.phase,
-        percent=job.percent,
-        speed=job.speed,
-        least_left_s=left[0] if left else None,
-        most_left_s=left[1] if left else None,
-        chunks=job.chunks,
-        chunks_done=job.chunks_done,
-        alive=job.alive,
-    )
+    shown = models.RunningOut.model_validate(job)
+    if left is None:
+        return shown
+    return shown.model_copy(update={"least_left_s": left[0], "most_left_s": left[1]})
 
 
 @router.get("/savings")
@@ -271,21 +250,7 @@ def list_libraries(call: Operates) -> models.LibrariesOut:
     app = call.app
     found = libraries_of(app.settings, gathered(app), app.clock.now(), DAYS)
     return models.LibrariesOut(
-        libraries=[
-            models.LibraryOut(
-                name=each.library.name,
-                path=str(each.library.path),
-                place=each.library.place,
-                profiles=list(each.profiles),
-                watched=each.library.watch,
-                problem=each.state.problem,
-                free=each.state.free,
-                encoded=each.line.renditions,
-                failed=each.line.failed,
-                saved=each.line.saved,
-            )
-            for each in found
-        ],
+        libraries=[models.LibraryOut.model_validate(each) for each in found],
         days=DAYS,
     )
 
@@ -298,10 +263,7 @@ def list_ingests(
     found = event_log(call.app).latest(INGEST_ENDED, query.limit + 1, int(query.cursor or 0))
     shown = found[: query.limit]
     return models.IngestPage(
-        ingests=[
-            models.IngestOut(at=each.at, result=each.reason, before=each.before, after=each.after)
-            for each in shown
-        ],
+        ingests=[models.IngestOut.model_validate(each) for each in shown],
         cursor=str(shown[-1].seq) if len(found) > query.limit else "",
     )
 
@@ -312,7 +274,7 @@ def check_machine(call: Operates) -> models.FindingsOut:
     found = findings(call.app)
     return models.FindingsOut(
         ok=all(each.ok for each in found),
-        findings=[models.FindingOut.model_validate(each, from_attributes=True) for each in found],
+        findings=[models.FindingOut.model_validate(each) for each in found],
     )
 
 

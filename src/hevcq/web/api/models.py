@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AliasPath, BaseModel, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
 from hevcq.domain.job import MAX_SIZE, JobState
 from hevcq.domain.pause import RunningWork
@@ -22,11 +22,12 @@ from hevcq.domain.videos.record import (
     Visibility,
 )
 from hevcq.ports.videos import MAX_PAGE
-from hevcq.usecases.operations.pausing import LONGEST_S
+from hevcq.usecases.operations.pausing import MAX_PAUSE_S
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Strict = ConfigDict(extra="forbid", strict=True)
 OfRecord = ConfigDict(from_attributes=True, json_schema_serialization_defaults_required=True)
+AsText = Annotated[str, BeforeValidator(str)]
 Names = Annotated[list[ProfileName], Field(max_length=50)]
 
 
@@ -212,13 +213,15 @@ class JobQuery(PageQuery):
 class JobOut(BaseModel):
     """A job of the ledger."""
 
-    id: str
+    model_config = OfRecord
+
+    id: str = Field(validation_alias="job_id")
     profile: str
-    source: str
-    size: int
+    source: str = Field(validation_alias=AliasPath("source", "key"))
+    size: int = Field(validation_alias=AliasPath("source", "size"))
     state: JobState
-    phase: str
-    percent: float
+    phase: str = Field(default="", validation_alias=AliasPath("progress", "phase"))
+    percent: float = Field(default=0.0, validation_alias=AliasPath("progress", "percent"))
     reason: str
     failure_class: FailureClass | None
     failures: int
@@ -235,6 +238,8 @@ class JobPage(BaseModel):
 class QueueOut(BaseModel):
     """The queue of a profile: messages by state, and jobs by state."""
 
+    model_config = OfRecord
+
     profile: str
     ready: int
     in_flight: int
@@ -245,6 +250,8 @@ class QueueOut(BaseModel):
 
 class QueuesOut(BaseModel):
     """All queues; `workers` is null on AWS."""
+
+    model_config = OfRecord
 
     queues: list[QueueOut]
     workers: int | None
@@ -283,14 +290,16 @@ class RunningOut(BaseModel):
     `alive` lost its worker, and the next one takes it up.
     """
 
-    id: str
+    model_config = OfRecord
+
+    id: str = Field(validation_alias="job_id")
     profile: str
-    source: str
+    source: str = Field(validation_alias="key")
     phase: str
     percent: float
     speed: float | None
-    least_left_s: float | None
-    most_left_s: float | None
+    least_left_s: float | None = None
+    most_left_s: float | None = None
     chunks: int
     chunks_done: int
     alive: bool
@@ -326,16 +335,18 @@ class LibraryOut(BaseModel):
     `encoded`, `failed` and `saved` (bytes) are of the last days; `free` bytes are on its disk.
     """
 
-    name: str
-    path: str
-    place: str
+    model_config = OfRecord
+
+    name: str = Field(validation_alias=AliasPath("library", "name"))
+    path: AsText = Field(validation_alias=AliasPath("library", "path"))
+    place: str = Field(validation_alias=AliasPath("library", "place"))
     profiles: list[str]
-    watched: bool
-    problem: str
-    free: int | None
-    encoded: int
-    failed: int
-    saved: int
+    watched: bool = Field(validation_alias=AliasPath("library", "watch"))
+    problem: str = Field(validation_alias=AliasPath("state", "problem"))
+    free: int | None = Field(validation_alias=AliasPath("state", "free"))
+    encoded: int = Field(validation_alias=AliasPath("line", "renditions"))
+    failed: int = Field(validation_alias=AliasPath("line", "failed"))
+    saved: int = Field(validation_alias=AliasPath("line", "saved"))
 
 
 class LibrariesOut(BaseModel):
@@ -354,8 +365,10 @@ class IngestQuery(PageQuery):
 class IngestOut(BaseModel):
     """An ingest that ended: its result in words, and the bytes of its sources and renditions."""
 
+    model_config = OfRecord
+
     at: float
-    result: str
+    result: str = Field(validation_alias="reason")
     before: int | None
     after: int | None
 
@@ -369,6 +382,8 @@ class IngestPage(BaseModel):
 
 class FindingOut(BaseModel):
     """One check; `remedy` is what to do if it is not `ok`."""
+
+    model_config = OfRecord
 
     area: str
     name: str
@@ -386,6 +401,8 @@ class FindingsOut(BaseModel):
 
 class ReceiverOut(BaseModel):
     """A receiver of messages: its events, how many wait, and what went wrong last."""
+
+    model_config = OfRecord
 
     name: str
     events: list[str]
@@ -410,7 +427,7 @@ class ProfileIn(BaseModel):
 class PauseIn(ProfileIn):
     """A pause of one profile, or of all; without `for_s` until it is resumed."""
 
-    for_s: float | None = Field(default=None, gt=0, le=LONGEST_S, description="seconds")
+    for_s: float | None = Field(default=None, gt=0, le=MAX_PAUSE_S, description="seconds")
     running: Annotated[RunningWork, Field(strict=False)] = Field(
         default=RunningWork.BORDER, description="what becomes of running work"
     )
@@ -418,6 +435,8 @@ class PauseIn(ProfileIn):
 
 class ClosedOut(BaseModel):
     """Why no work of these profiles begins now, and until when (null: unknown)."""
+
+    model_config = OfRecord
 
     profiles: list[str]
     reason: str

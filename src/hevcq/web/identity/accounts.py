@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from hevcq.errors import StorageError, UsageError
 from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.util.clock import Clock
-from hevcq.web.identity.modes import Mode
+from hevcq.web.identity.modes import SignInMode
 from hevcq.web.identity.person import Person, Role, Scope
 from hevcq.web.identity.session import digest, new_token
 
@@ -100,7 +100,7 @@ class Users:
         return self._decoy
 
 
-class NameAndPassword(Mode):
+class NameAndPassword(SignInMode):
     """Users that `hevcq serve add-user` added."""
 
     fields = ("name", "password")

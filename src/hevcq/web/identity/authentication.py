@@ -14,7 +14,7 @@ from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import WebSettings
 from hevcq.util.clock import Clock
 from hevcq.web.identity.accounts import NameAndPassword, ProgramTokens, Users
-from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
+from hevcq.web.identity.modes import Nobody, OneToken, ProxyHeader, SignInMode
 from hevcq.web.identity.oidc import Oidc
 from hevcq.web.identity.person import Person, Role
 from hevcq.web.identity.session import SESSION, Cookies, new_token
@@ -36,7 +36,9 @@ CLOSE = {"Connection": "close"}
 class Authenticator:
     """Identify who is asking: a program by its token, a person by their session or by the proxy."""
 
-    def __init__(self, mode: Mode, cookies: Cookies, accounts: Accounts, clock: Clock) -> None:
+    def __init__(
+        self, mode: SignInMode, cookies: Cookies, accounts: Accounts, clock: Clock
+    ) -> None:
         self.mode, self.cookies = mode, cookies
         self._accounts, self._clock = accounts, clock
         self._programs = ProgramTokens(accounts, clock)
@@ -74,7 +76,7 @@ class Authenticator:
             self._accounts.put(AccountKind.ENDED, claims["jti"], {}, expires_at=claims["exp"])
 
 
-def make_mode(settings: WebSettings, accounts: Accounts, clock: Clock) -> Mode:
+def make_mode(settings: WebSettings, accounts: Accounts, clock: Clock) -> SignInMode:
     """Return the configured way to sign in. Raises ConfigError."""
     match settings.auth:
         case "none":
@@ -134,7 +136,7 @@ def local_path(path: str) -> str:
 
 TRIES = 10
 PER_S = 60.0
-MOST_NAMES = 10_000
+MAX_NAMES = 10_000
 """Names remembered at most; the one seen longest ago is forgotten first."""
 
 
@@ -155,7 +157,7 @@ class Limiter:
         for name in names:
             self._failures[name] = (self._level(name, now) + 1.0, now)
             self._failures.move_to_end(name)
-        while len(self._failures) > MOST_NAMES:
+        while len(self._failures) > MAX_NAMES:
             self._failures.popitem(last=False)
 
     def forget(self, *names: str) -> None:

@@ -21,7 +21,7 @@ LOCAL = Person(LOCAL_OWNER, LOCAL_OWNER, Role.OPERATOR)
 MAX_NAME = 255
 
 
-class Mode:
+class SignInMode:
     """One way to sign in. Blocking: called in a thread."""
 
     fields: Sequence[str] = ()
@@ -56,7 +56,7 @@ class Mode:
         return "/sign-in"
 
 
-class OneToken(Mode):
+class OneToken(SignInMode):
     """One token for one person, who is the operator; only its digest is kept."""
 
     fields = ("token",)
@@ -89,7 +89,7 @@ class OneToken(Mode):
         return str(row["sha256"]) if row else ""
 
 
-class Nobody(Mode):
+class Nobody(SignInMode):
     """Whoever reaches the page is the operator: for loopback only."""
 
     def direct(self, _connection: HTTPConnection) -> Person | None:
@@ -97,7 +97,7 @@ class Nobody(Mode):
         return LOCAL
 
 
-class ProxyHeader(Mode):
+class ProxyHeader(SignInMode):
     """A reverse proxy signs people in and names them in a header, which only it may set.
 
     Raises ConfigError if no proxy is trusted.

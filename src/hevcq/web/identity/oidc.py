@@ -24,7 +24,7 @@ from joserfc.jwk import KeySet
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.settings.web import WebSettings
 from hevcq.util.clock import Clock
-from hevcq.web.identity.modes import Mode
+from hevcq.web.identity.modes import SignInMode
 from hevcq.web.identity.person import LOCAL_OWNER, Person, Role
 from hevcq.web.identity.session import digest
 from hevcq.web.shield import is_loopback
@@ -63,7 +63,7 @@ class Flow:
         return cls(state, nonce, verifier, after)
 
 
-class Oidc(Mode):
+class Oidc(SignInMode):
     """An OpenID provider, e.g. Keycloak, Authentik or a Cognito user pool.
 
     Raises ConfigError for settings without an address and a client, or with an address that is not safe.

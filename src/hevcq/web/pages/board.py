@@ -19,8 +19,8 @@ from hevcq.domain.videos.record import Video, is_video_id
 from hevcq.errors import HevcqError
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.health.check import where
+from hevcq.usecases.history.report import libraries_of
 from hevcq.usecases.libraries.feed import waiting, words
-from hevcq.usecases.libraries.shown import libraries_of
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
     DeadLetter,
@@ -33,8 +33,7 @@ from hevcq.usecases.operations.dead_letters import (
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.operations.pausing import PauseRequest, pause, resume
 from hevcq.usecases.operations.reprocess import JOB_ID, CancelRequest, CancelResult, cancel
-from hevcq.usecases.operations.savings import DAYS, Savings, savings
-from hevcq.usecases.operations.status import Overview, overview
+from hevcq.usecases.operations.status import DAYS, Overview, Savings, overview, savings
 from hevcq.util.text import size, whole
 from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
@@ -281,7 +280,7 @@ WIDTH, HEIGHT = 600, 120
 FOOT = 2
 """Units below the bars, for their line."""
 GAP = 4
-LEAST_BAR = 1.5
+MIN_BAR = 1.5
 """Units of a bar for the smallest saving, so that it is seen."""
 
 
@@ -296,7 +295,7 @@ def savings_chart(saved: Savings) -> Markup:
     step = WIDTH / len(saved.by_day)
     bars = []
     for index, (day, count) in enumerate(saved.by_day):
-        height = max(LEAST_BAR, count / most * (HEIGHT - FOOT)) if count > 0 else 0.0
+        height = max(MIN_BAR, count / most * (HEIGHT - FOOT)) if count > 0 else 0.0
         bars.append(
             {
                 "x": round(index * step + GAP / 2, 1),

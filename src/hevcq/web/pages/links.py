@@ -17,7 +17,7 @@ from hevcq.usecases.videos.picture import PLAYLIST
 from hevcq.usecases.videos.playback import (
     ORIGINAL,
     PLAYABLE,
-    Chapter,
+    PlayerChapter,
     chapters_of_set,
     part_of_set,
 )
@@ -45,7 +45,7 @@ class Playing:
     playlist: str
     files: Sequence[tuple[str, str]]
     storyboard: str = ""
-    chapters: Sequence[Chapter] = ()
+    chapters: Sequence[PlayerChapter] = ()
     tracks: Sequence[Track] = ()
     profile: str = ""
     """Of the first file where no set is played: its subtitles and chapters are shown."""
