@@ -276,6 +276,18 @@ module "data_guard" {
   depends_on = [module.storage, module.ledger]
 }
 
+# Whoever takes a profile out of the farm, or renames it, is told what would go with its queues.
+module "queue_guard" {
+  source   = "./modules/teardown_guard"
+  for_each = local.profiles
+
+  name          = var.name
+  profile       = each.key
+  force_destroy = var.force_destroy
+
+  depends_on = [module.profile_queue, module.worker_service]
+}
+
 module "teardown_guard" {
   source = "./modules/teardown_guard"
 
@@ -300,6 +312,6 @@ module "teardown_guard" {
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
     module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,
     aws_cloudwatch_dashboard.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
-    module.playback, module.web, module.data_guard,
+    module.playback, module.web, module.data_guard, module.queue_guard,
   ]
 }

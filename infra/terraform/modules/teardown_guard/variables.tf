@@ -3,6 +3,12 @@ variable "name" {
   type        = string
 }
 
+variable "profile" {
+  description = "Profile whose queues are guarded; empty: the farm."
+  type        = string
+  default     = ""
+}
+
 variable "force_destroy" {
   description = "Whether a destroy may delete what the farm holds."
   type        = bool
