@@ -1,18 +1,16 @@
-"""Read and write one SQLite file, with group commit.
+"""Read and write one SQLite file.
 
-Writers of one process queue up; the one that gets the lock runs the work of all waiting writers in
-one transaction, each in its own savepoint, and one fsync makes them all durable.
-Between processes SQLite's own lock decides (`BEGIN IMMEDIATE`, with a busy timeout).
+Writers of one process wait for each other; between processes SQLite's own lock decides
+(`BEGIN IMMEDIATE`, with a busy timeout).
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from hevcq.errors import StorageError
 from hevcq.sqlite.database_file import connect, prepare
@@ -25,22 +23,6 @@ Values = Sequence[Any] | Mapping[str, Any]
 DATABASE = "hevcq.db"
 """The file name of the database in a data folder."""
 BUSY_S = 30.0
-
-
-class _Ticket(Generic[T]):
-    """Work that waits for the next transaction, and its result."""
-
-    __slots__ = ("done", "durable", "error", "result", "work")
-
-    def __init__(self, work: Work[T], *, durable: bool) -> None:
-        self.work = work
-        self.durable = durable
-        self.done = False
-        self.result: T
-        self.error: BaseException | None = None
-
-    def run(self, connection: sqlite3.Connection) -> None:
-        self.result = self.work(connection)
 
 
 class Database:
@@ -64,7 +46,6 @@ class Database:
             path, busy_s, notice
         )  # a read succeeds while writes are locked
         prepare(path, self._patience)
-        self._waiting: deque[_Ticket[Any]] = deque()
         self._writer_lock = threading.Lock()
         self._readers_lock = threading.Lock()
         self._readers: list[sqlite3.Connection] = []
@@ -77,16 +58,22 @@ class Database:
 
         With `durable` false the record survives a kill of every process but not a power cut
         (no fsync), until the next durable write, which carries everything before it. Whatever
-        `work` raises undoes its own changes only. `work` must not call `write` itself.
+        `work` raises undoes its changes. `work` must not call `write` itself.
         """
-        ticket = _Ticket(work, durable=durable)
-        self._waiting.append(ticket)
         with self._writer_lock:
-            if not ticket.done:
-                self._commit_waiting(ticket)
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.result
+            self._refuse_if_closed()
+            try:
+                self._set_durability(durable=durable)
+                self._patience.run(lambda: self._writer.execute("BEGIN IMMEDIATE"))
+                result = work(self._writer)
+                self._writer.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise translated(error, self.path) from error
+            except BaseException:
+                self._roll_back()  # nothing, where the interrupt came after the commit
+                raise
+        return result
 
     def read(self, work: Work[T]) -> T:
         """Run `work` on a read-only connection; it never waits for a writer."""
@@ -137,68 +124,8 @@ class Database:
             else:
                 self._readers.append(connection)
 
-    def _commit_waiting(self, own: _Ticket[Any]) -> None:
-        batch: list[_Ticket[Any]] = []
-        while self._waiting:
-            batch.append(self._waiting.popleft())
-        begun = False
-        try:
-            self._refuse_if_closed()
-            self._set_durability(durable=any(ticket.durable for ticket in batch))
-            self._patience.run(lambda: self._writer.execute("BEGIN IMMEDIATE"))
-            begun = True
-            self._run(batch)
-            self._writer.execute("COMMIT")
-        except (sqlite3.Error, StorageError) as error:
-            self._roll_back()
-            known = translated(error, self.path) if isinstance(error, sqlite3.Error) else error
-            known.__cause__ = error if known is not error else None
-            for ticket in batch:
-                ticket.error = ticket.error or known
-        except BaseException:
-            # An interrupt in this thread is no concern of the others: unless the commit went
-            # through, their work goes back to the front of the line.
-            if not begun or self._writer.in_transaction:
-                self._roll_back()
-                self._requeue_others(batch, own)
-                batch = [own]
-            raise
-        finally:
-            for ticket in batch:
-                ticket.done = True
-
-    def _requeue_others(self, batch: list[_Ticket[Any]], own: _Ticket[Any]) -> None:
-        others = [ticket for ticket in batch if ticket is not own]
-        for ticket in others:
-            ticket.error = None
-        self._waiting.extendleft(reversed(others))
-
-    def _run(self, batch: list[_Ticket[Any]]) -> None:
-        alone = len(batch) == 1
-        for ticket in batch:
-            if not alone:
-                self._writer.execute("SAVEPOINT work")
-            try:
-                ticket.run(self._writer)
-            except Exception as error:
-                if not self._writer.in_transaction:
-                    raise  # SQLite gave the whole transaction up, as it does on a full disk
-                ticket.error = self._translated(error)
-                self._writer.execute("ROLLBACK" if alone else "ROLLBACK TO work")
-                if alone:
-                    self._writer.execute("BEGIN")
-            if not alone:
-                self._writer.execute("RELEASE work")
-
-    def _translated(self, error: Exception) -> Exception:
-        if not isinstance(error, sqlite3.Error):
-            return error
-        known = translated(error, self.path)
-        known.__cause__ = error
-        return known
-
     def _roll_back(self) -> None:
-        if not self._closed and self._writer.in_transaction:
+        if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
 
     def _set_durability(self, *, durable: bool) -> None:

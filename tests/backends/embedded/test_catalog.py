@@ -210,6 +210,7 @@ def test_under_matches_the_path_itself_and_what_is_below_it_only(catalog: Catalo
             placed(3, source=Path("/other/x.mp4"), target=Path("/media/a")),
             placed(4, source=Path("/media/a!/x.mp4"), target=Path("/out/4")),
             placed(5, source=Path(os.fsdecode(b"/media/a/\xff")), target=Path("/out/5")),
+            placed(6, source=Path("/media/a1/x.mp4"), target=Path("/out/6")),
         ]
     )
 
@@ -219,7 +220,7 @@ def test_under_matches_the_path_itself_and_what_is_below_it_only(catalog: Catalo
     assert listed("/media/a") == {"1", "3", "5"}
     assert listed("/media/a/x.mp4") == {"1"}
     assert listed("/media/A") == set()
-    assert listed("/") == {"1", "2", "3", "4", "5"}
+    assert listed("/") == {"1", "2", "3", "4", "5", "6"}
 
 
 def test_placements_are_paged_without_losing_or_doubling_any(catalog: Catalog) -> None:
