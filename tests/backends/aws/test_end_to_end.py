@@ -23,7 +23,6 @@ from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
 from hevcq.worker.slot import Slot
-from support.aws.forms import post
 from support.aws.moto_server import Farm, make_farm
 from support.clips import make_clip
 
@@ -137,23 +136,6 @@ def test_a_fence_that_the_ledger_never_granted_ends_the_job_once_and_says_what_t
     work_off(farm, worker(farm, scratch))
     assert farm.backend.ledger.get(job).state is JobState.DONE
     nothing_is_left(farm, scratch)
-
-
-def test_a_presigned_form_uploads_and_a_presigned_url_reads(farm, clip, scratch) -> None:
-    import urllib.request
-    from urllib.parse import urlsplit
-
-    form = farm.clients.s3.generate_presigned_post("uploads", "TODO/all/form.mp4", ExpiresIn=60)
-    post(form, clip.read_bytes())
-
-    work_off(farm, worker(farm, scratch))
-
-    (rendition,) = renditions(farm)
-    where = {"Bucket": "out", "Key": rendition}
-    url = farm.clients.s3.generate_presigned_url("get_object", where, ExpiresIn=60)
-    assert urlsplit(url).query
-    with urllib.request.urlopen(url) as answer:
-        assert len(answer.read()) == farm.backend.store.stat(rendition).size
 
 
 def test_bytes_that_were_uploaded_before_hevcq_knew_them_are_queued_by_hevcq(farm, clip) -> None:

@@ -18,7 +18,6 @@ from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import make_clients
 from hevcq.backends.aws.factory import open_aws_video_files, open_aws_videos
 from hevcq.backends.aws.s3.store import Buckets
-from hevcq.backends.aws.s3.transfer import part_bytes
 from hevcq.backends.aws.videos import files as s3_files
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.videos.record import MAX_OWNER, Upload, Video, VideoRendition, VideoStatus
@@ -204,14 +203,6 @@ def test_the_longest_owner_fits_into_the_metadata(farm: VideoFarm) -> None:
     video = request_upload(farm, made)
     send(farm, video)
     assert complete_upload(farm, video).status is VideoStatus.PROCESSING
-
-
-def test_the_parts_of_any_size_are_at_most_ten_thousand() -> None:
-    for size in (5 << 30, (5 << 30) + 1, 1 << 40, 48_800 << 30):
-        part = part_bytes(size, s3_files.PART_BYTES)
-        assert part * 10_000 >= size
-        assert part % MIB == 0
-        assert part <= 5 << 30
 
 
 def test_an_unfinished_upload_expires_with_its_parts(aws: Farm, farm: VideoFarm) -> None:

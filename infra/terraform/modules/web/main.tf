@@ -40,7 +40,7 @@ locals {
   )
 }
 
-# Keys and indexes are those of hevcq.backends.aws.videos.schema.table_definition; a test holds both together.
+# Keys and indexes are those of hevcq.backends.aws.videos.records.table_definition; a test holds both together.
 # What expires are reservations of uploads that a program asked for twice.
 module "videos" {
   source = "../table"

@@ -69,14 +69,6 @@ data "aws_iam_policy_document" "task" {
     resources = ["${var.storage.output_arn}/DONE/${var.profile}/*", "${var.storage.output_arn}/work/${var.profile}/*"]
   }
 
-  # What a killed attempt sent and never completed is aborted by the next one. IAM knows no
-  # narrower resource for this list than the bucket.
-  statement {
-    sid       = "FindUploadsLeftOpen"
-    actions   = ["s3:ListBucketMultipartUploads"]
-    resources = [var.storage.output_arn]
-  }
-
   statement {
     sid       = "SweepWork"
     actions   = ["s3:DeleteObject"]

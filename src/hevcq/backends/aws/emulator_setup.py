@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
 from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
 from hevcq.backends.aws.errors import translate_errors
-from hevcq.backends.aws.sqs.queue_urls import DEAD_LETTERS, UNDELIVERED
-from hevcq.backends.aws.videos.schema import table_definition as videos_table_definition
+from hevcq.backends.aws.sqs.dead_letters import DEAD_LETTERS, UNDELIVERED
+from hevcq.backends.aws.videos.records import table_definition as videos_table_definition
 from hevcq.domain.keys import INBOX
 from hevcq.domain.profile import MAX_RETENTION_S, Profile
 from hevcq.errors import ConfigError

@@ -1,27 +1,20 @@
 """What DynamoDB alone can do to a ledger: lost replies, lagging indexes, costs, pages, races."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from contracts.backends import PROFILES
-from hevcq.backends.aws.dynamodb.job_table import ConditionalUpdate
-from hevcq.backends.aws.dynamodb.ledger import PROGRESS_EVERY_S
 from hevcq.backends.aws.dynamodb.schema import (
     RECORD_KEPT_S,
     TTL,
     job_pk,
-    number,
     table_definition,
     text,
 )
-from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, Split, Task, job_id
+from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, Split, job_id
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import ConfigError, StaleFence, Unavailable
+from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.ledger import Granted, Held, JobFilter
-from hevcq.worker.delivery.events import Reporter
-from hevcq.worker.delivery.lease import Fence
-from support.aws.breaking import Breaking, broken, refusal
+from support.aws.breaking import broken, refusal
 from support.aws.moto_server import make_farm
 from support.aws.values import Killed
 
@@ -170,15 +163,6 @@ def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
     assert isinstance(claim(ledger, "second"), Held)
 
 
-def test_a_new_phase_is_reported_at_once(ledger) -> None:
-    claim(ledger)
-
-    ledger.progress(JOB, 1, Progress(phase=Phase.ENCODE, percent=1))
-    ledger.progress(JOB, 1, Progress(phase=Phase.VERIFY, percent=2))
-
-    assert ledger.get(JOB).progress.phase is Phase.VERIFY
-
-
 def test_progress_and_heartbeats_change_nothing_that_an_index_holds(farm, ledger) -> None:
     claim(ledger)
     indexed = {
@@ -282,13 +266,6 @@ def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledge
     assert sum(len(answer["Items"]) for answer in queries) == 2, "the index showed it twice"
 
 
-def test_a_table_that_is_not_there_is_one_sentence(farm, ledger) -> None:
-    farm.clients.dynamodb.delete_table(TableName="hevcq")
-
-    with pytest.raises(ConfigError, match="does not exist in this account and region"):
-        ledger.check()
-
-
 def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger) -> None:
     claim(ledger)
     ledger._jobs.db.plan["update_item"] = [refusal("ProvisionedThroughputExceededException")]
@@ -320,60 +297,6 @@ def test_a_cancel_that_a_renewal_outdates_looks_again(ledger) -> None:
     assert ledger.cancel(JOB, "why")
     with pytest.raises(StaleFence):
         ledger.renew(JOB, 1, lease_s=60)
-
-
-def test_a_change_is_written_with_a_placeholder_for_every_name() -> None:
-    change = ConditionalUpdate(
-        when={"state": text("running")},
-        set={"state": text("done")},
-        remove=("owner",),
-        add={"failures": number(1)},
-    )
-
-    assert change.arguments() == {
-        "UpdateExpression": "SET #state = :state REMOVE #owner ADD #failures :failures",
-        "ConditionExpression": "#state = :if_state",
-        "ExpressionAttributeNames": {
-            "#failures": "failures",
-            "#owner": "owner",
-            "#state": "state",
-        },
-        "ExpressionAttributeValues": {
-            ":state": {"S": "done"},
-            ":failures": {"N": "1"},
-            ":if_state": {"S": "running"},
-        },
-    }
-
-
-@pytest.fixture
-def reporter(farm) -> Reporter:
-    ledger = farm.backend.ledger
-    ledger._jobs.db = Breaking(farm.clients.dynamodb)
-    claim = ledger.claim(SOURCE, "hevc", owner="w", lease_s=600)
-    assert isinstance(claim, Granted)
-    context = SimpleNamespace(clock=farm.clock, encode_slots=None, emit=lambda _event: None)
-    lease, task = SimpleNamespace(cause=None), Task(source=SOURCE, profile="hevc")
-    return Reporter(context, lease, task, Fence(ledger, JOB, claim.fence), "w")
-
-
-@pytest.mark.parametrize(
-    ("reports", "every_s", "writes", "last"),
-    [(10, PROGRESS_EVERY_S / 5, 2, 50), (3600, 1.0, 120, None)],
-    ids=["some words", "an hour"],
-)
-def test_progress_of_one_phase_is_written_once_in_a_while(
-    farm, reporter, reports, every_s, writes, last
-) -> None:
-    ledger = farm.backend.ledger
-    before = ledger._jobs.db.count("update_item")
-
-    for report in range(reports):
-        reporter.percent(Phase.ENCODE, 100 * report / reports)
-        farm.clock.advance(every_s)
-
-    assert ledger._jobs.db.count("update_item") - before == writes
-    assert last is None or ledger.get(JOB).progress.percent == last
 
 
 FRAMES = [50, 50, 20]

@@ -3,9 +3,9 @@
 import pytest
 
 from backends.aws.dynamodb.test_dynamodb import SOURCE
-from hevcq.backends.aws.dynamodb.schema import BY_FOLDER, new_item
-from hevcq.domain.job import JobState, Source, job_id
-from hevcq.errors import ConfigError, Unavailable
+from hevcq.backends.aws.dynamodb.schema import new_item
+from hevcq.domain.job import Source, job_id
+from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
 from support.aws.breaking import refusal
 
@@ -67,13 +67,6 @@ def test_a_listing_that_is_refused_is_not_called_an_empty_folder(farm, ledger) -
         list(ledger.jobs(SUMMER))
 
 
-def test_a_table_that_is_gone_is_one_sentence_for_a_folder_too(farm, ledger) -> None:
-    farm.clients.dynamodb.delete_table(TableName="hevcq")
-
-    with pytest.raises(ConfigError, match="list the jobs in hevcq: it does not exist"):
-        list(ledger.jobs(SUMMER))
-
-
 def test_a_folder_of_too_many_jobs_to_sort_is_listed_by_time(farm, ledger, monkeypatch) -> None:
     put(farm, of("winter", 5) + of("summer", 4))
     newest_first = [source.key for source in reversed(of("summer", 4))]
@@ -85,17 +78,3 @@ def test_a_folder_of_too_many_jobs_to_sort_is_listed_by_time(farm, ledger, monke
 
     assert keys == newest_first
     assert read > 8
-
-
-def test_an_entry_of_a_folder_stays_as_it_is_from_claim_to_end(farm, ledger) -> None:
-    def entries() -> list:
-        return farm.clients.dynamodb.scan(TableName="hevcq", IndexName=BY_FOLDER)["Items"]
-
-    ledger.register(SOURCE, ["hevc"])
-    (there,) = entries()
-    ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
-    ledger.skip(job_id(SOURCE, "hevc"), 1, "small")
-
-    assert entries() == [there]
-    assert set(there) == {"pk", "bucket", "source_key"}
-    assert ledger.get(job_id(SOURCE, "hevc")).state is JobState.SKIPPED

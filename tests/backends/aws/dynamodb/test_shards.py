@@ -3,7 +3,7 @@
 import pytest
 
 from backends.aws.dynamodb.test_dynamodb import REF, SOURCE
-from hevcq.backends.aws.dynamodb.counts import DAY_S
+from hevcq.backends.aws.dynamodb.queries import DAY_S
 from hevcq.backends.aws.dynamodb.schema import job_pk, shard_of, text
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import FailureClass

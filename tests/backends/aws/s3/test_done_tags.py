@@ -10,7 +10,6 @@ from contracts.backends import PROFILES
 from hevcq.backends.aws.factory import open_aws
 from hevcq.backends.aws.s3.metadata import MAX_TAGS
 from hevcq.domain.job import JobState, Source
-from hevcq.errors import SourceDamaged
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
@@ -77,29 +76,6 @@ def test_the_last_profile_to_end_well_tags_the_upload(farm, tmp_path) -> None:
     assert tags(farm, source) == DONE
 
 
-def test_an_upload_with_a_dead_job_is_kept(farm, tmp_path) -> None:
-    source = upload(farm)
-    encoder = FakeEncoder()
-    encoder.errors = {"encode": [SourceDamaged("broken"), None]}
-
-    Shift(farm, tmp_path, encoder).do("hevc", "720p")
-
-    assert states(farm) == {JobState.DEAD, JobState.DONE}
-    assert tags(farm, source) == {}
-
-
-def test_an_upload_that_every_profile_skipped_has_no_rendition_and_is_kept(farm, tmp_path) -> None:
-    source = upload(farm)
-    for name in PROFILES:
-        claim = farm.backend.ledger.claim(source, name, owner="w", lease_s=60)
-        farm.backend.ledger.skip(farm_job(source, name), claim.fence, "it is small already")
-
-    Shift(farm, tmp_path).do("hevc", "720p")
-
-    assert states(farm) == {JobState.SKIPPED}
-    assert tags(farm, source) == {}
-
-
 def farm_job(source: Source, profile: str) -> str:
     from hevcq.domain.job import job_id
 
@@ -132,23 +108,6 @@ def test_a_worker_killed_before_the_tag_leaves_it_to_the_next_delivery(farm, tmp
 
     assert tags(farm, source) == DONE
     assert take(farm.backend.queues["720p"]) == []
-
-
-def test_a_second_event_tags_again_and_harms_nothing(farm, tmp_path) -> None:
-    source, shift = upload(farm), Shift(farm, tmp_path)
-    shift.do("hevc", "720p")
-    farm.backend.queues["hevc"].send([task_of(source)])
-
-    shift.do("hevc")
-
-    assert tags(farm, source) == DONE
-    assert shift.encoder.calls.count("encode") == 2
-
-
-def task_of(source: Source):
-    from hevcq.domain.job import Task
-
-    return Task(source=source, profile="hevc")
 
 
 def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(

@@ -136,61 +136,6 @@ def test_a_part_that_fails_ends_a_publication_and_leaves_nothing_open(
     assert store._s3.count("abort_multipart_upload") == 1
 
 
-def test_a_publication_that_cannot_be_aborted_reports_its_first_error(
-    store, large, tmp_path
-) -> None:
-    store._s3.plan["upload_part"] = [refusal("SlowDown", 503)] * 3
-    store._s3.plan["abort_multipart_upload"] = [broken()]
-
-    with pytest.raises(Unavailable, match="SlowDown"):
-        store.publish(publication(tmp_path, large.read_bytes()))
-
-
-def left_open(farm, key: str) -> None:
-    """Begin an upload and let it lie, as a SIGKILL does."""
-    begun = farm.clients.s3.create_multipart_upload(Bucket="out", Key=key)
-    farm.clients.s3.upload_part(
-        Bucket="out", Key=key, UploadId=begun["UploadId"], PartNumber=1, Body=b"some"
-    )
-
-
-def test_what_a_killed_attempt_had_sent_is_aborted_by_the_next_one(
-    farm, store, large, tmp_path
-) -> None:
-    left_open(farm, "DONE/hevc/a.mp4")
-    left_open(farm, "DONE/hevc/a.mp4.other")
-
-    store.publish(publication(tmp_path, large.read_bytes(), fence=2))
-
-    assert open_parts(farm) == ["DONE/hevc/a.mp4.other"]
-
-
-@pytest.mark.parametrize("size", ["large", "small"])
-def test_a_first_attempt_and_a_small_file_ask_for_no_list(
-    farm, store, large, tmp_path, size
-) -> None:
-    left_open(farm, "DONE/hevc/a.mp4")
-
-    if size == "large":
-        store.publish(publication(tmp_path, large.read_bytes(), fence=1))
-    else:
-        store.publish(publication(tmp_path, fence=2))
-
-    assert store._s3.count("list_multipart_uploads") == 0
-    assert len(open_parts(farm)) == 1
-
-
-@pytest.mark.parametrize("error", [refusal("AccessDenied", 403), broken()])
-def test_a_list_that_is_refused_holds_up_no_publication(
-    farm, store, large, tmp_path, error
-) -> None:
-    left_open(farm, "DONE/hevc/a.mp4")
-    store._s3.plan["list_multipart_uploads"] = [error] * 9
-    wanted = publication(tmp_path, large.read_bytes(), fence=2)
-
-    assert store.publish(wanted).sha256 == wanted.sha256
-
-
 @pytest.mark.parametrize("call", ["upload_part", "complete_multipart_upload"])
 def test_an_upload_that_another_attempt_aborts_is_made_anew(
     farm, store, large, tmp_path, call
@@ -227,20 +172,6 @@ def test_a_stop_ends_a_publication_between_two_parts(farm, store, large) -> None
     assert store.stat(wanted.key) is None
     assert open_parts(farm) == []
     assert wanted.file.exists()
-
-
-def test_a_stop_that_comes_as_a_rendition_becomes_visible_is_too_late(store, tmp_path) -> None:
-    stop = threading.Event()
-
-    def reported(real, **asked):
-        stop.set()
-        return real(**asked)
-
-    store._s3.plan["put_object"] = [reported]
-
-    made = store.publish(replace(publication(tmp_path), stop=stop))
-
-    assert store.stat(made.key) == made
 
 
 def test_a_stop_ends_a_publication_that_meets_conflicts(store, tmp_path) -> None:

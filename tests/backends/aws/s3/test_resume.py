@@ -3,9 +3,7 @@
 import base64
 import hashlib
 import os
-import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -96,16 +94,6 @@ def test_a_new_process_sends_only_the_parts_that_are_missing(farm, process, vide
     assert told == sorted(told)
     assert told[-1] == video.stat().st_size
     assert (open_parts(farm), notes(farm)) == ([], [])
-
-
-def test_killed_again_and_again_each_part_is_sent_once(process, video) -> None:
-    every = []
-    for number in (2, 4, 6):
-        every += [n for n in sent(killed(process, video, number)) if n < number]
-    last = process()
-    accept(last, video)
-
-    assert sorted(every + sent(last)) == list(range(1, PARTS + 1))
 
 
 @pytest.mark.parametrize("error", [Stopped(), broken()])
@@ -262,40 +250,6 @@ def test_a_file_whose_name_is_not_unicode_is_taken_up_as_well(farm, process, vid
     accept(second, odd)
 
     assert sent(second) == [4, 5, 6]
-
-
-def test_parts_go_side_by_side_but_never_more_than_the_limit(farm, process, video) -> None:
-    store, guard = process(), threading.Lock()
-    now = SimpleNamespace(running=0, most=0)
-    full = threading.Barrier(transfer.PARTS_AT_A_TIME)
-
-    def counted(real, **asked):
-        with guard:
-            now.running += 1
-            now.most = max(now.most, now.running)
-        if asked["PartNumber"] <= transfer.PARTS_AT_A_TIME:
-            full.wait(timeout=60)  # all of them are under way at once, or this breaks
-        try:
-            return real(**asked)
-        finally:
-            with guard:
-                now.running -= 1
-
-    store._s3.plan["upload_part"] = [counted] * PARTS
-    accept(store, video)
-
-    assert now.most == transfer.PARTS_AT_A_TIME
-
-
-def test_each_part_carries_its_own_sha256(farm, process, video) -> None:
-    store = process()
-    accept(store, video)
-
-    asked = [c for name, c in store._s3.calls if name == "upload_part"]
-    assert {c["ChecksumAlgorithm"] for c in asked} == {"SHA256"}
-    ((_, done),) = [c for c in store._s3.calls if c[0] == "complete_multipart_upload"]
-    first = base64.b64encode(hashlib.sha256(video.read_bytes()[:PART]).digest()).decode()
-    assert done["MultipartUpload"]["Parts"][0]["ChecksumSHA256"] == first
 
 
 def test_a_part_is_taken_for_what_it_is_by_size_and_digest_alone() -> None:

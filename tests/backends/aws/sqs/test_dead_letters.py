@@ -70,14 +70,6 @@ def test_a_kill_between_redriven_message_and_its_letter_loses_nothing(farm, queu
     assert len(letters(queue)) == 1
 
 
-def test_a_list_of_letters_can_be_redriven_afterwards(queue) -> None:
-    bury_many(queue, 25)
-
-    assert [queue.redrive(dead) for dead in letters(queue)] == [True] * 25
-
-    assert (queue.depth().ready, queue.depth().dead) == (25, 0)
-
-
 def test_a_listing_that_ends_early_gives_everything_back(queue) -> None:
     bury_many(queue, 12)
     listing = queue.dead_letters(Selection())
@@ -194,17 +186,6 @@ def test_closing_gives_held_letters_back_and_never_fails(queue) -> None:
     assert queue.purge(dead) is False, "hidden until its minute is over, and not lost"
 
 
-def test_letters_that_come_round_again_end_a_listing(farm, queue) -> None:
-    bury_many(queue, 3)
-    found = []
-    for dead in queue.dead_letters(Selection()):
-        found.append(dead.letter_id)
-        farm.clock.advance(61)
-        assert len(found) < 10
-
-    assert len(set(found)) == len(found) == 3
-
-
 def test_a_letter_held_too_long_is_looked_for_again(farm, queue) -> None:
     bury_many(queue, 3)
     listing = queue.dead_letters(Selection())
@@ -214,18 +195,6 @@ def test_a_letter_held_too_long_is_looked_for_again(farm, queue) -> None:
     assert queue.redrive(dead) is True
 
     assert queue.depth().dead == 2
-
-
-def test_a_redrive_that_fails_keeps_the_letter(queue) -> None:
-    bury_many(queue, 1)
-    (dead,) = letters(queue)
-    queue._sqs.plan["send_message_batch"] = [refusal("Busy", 503)]
-
-    with pytest.raises(Unavailable):
-        queue.redrive(dead)
-
-    assert queue.redrive(dead) is True
-    assert (queue.depth().ready, queue.depth().dead) == (1, 0)
 
 
 REASON = f"Given up by the queue after {MAX_RECEIVES} receives."
@@ -337,19 +306,6 @@ def test_a_queue_of_several_batches_goes_back_whole_and_each_letter_once(farm, q
     while batch := take(queue):
         jobs += [delivery.tasks[0].job_id for delivery in batch]
     assert sorted(jobs) == sorted(task(number).job_id for number in (*range(25), 99))
-
-
-def test_letters_go_back_at_the_same_time(farm, queue) -> None:
-    bury_many(queue, 2)
-    together = threading.Barrier(2, timeout=30)
-
-    def meet(real, **asked):
-        together.wait()
-        return real(**asked)
-
-    queue._sqs.plan["send_message_batch"] = [meet, meet]
-
-    assert send_back(farm) == [RedriveResult.REDRIVEN] * 2
 
 
 @pytest.mark.parametrize("call", ["send_message_batch", "delete_message"])

@@ -42,13 +42,6 @@ def test_a_backlog_of_twice_the_retention_loses_nothing(farm, queue) -> None:
     assert len(found) / 2 * DAY > RETENTION_S
 
 
-def test_without_renewal_sqs_would_have_deleted_them(farm, queue, monkeypatch) -> None:
-    monkeypatch.setattr(renewal.Renewal, "check", lambda _self, _received: None)
-    queue.send([task(f"TODO/all/{n}.mp4") for n in range(COUNT)])
-
-    assert len(served(farm, queue, days=2 * RETENTION_S / DAY, each_day=2)) < COUNT
-
-
 def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue) -> None:
     queue.send([task(f"TODO/all/{n}.mp4", group="video") for n in range(4)])
     farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
@@ -68,21 +61,6 @@ def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue) -> None:
         for entry in asked["Entries"]
     ]
     assert groups == ["video"] * (4 + 3)
-
-
-def test_a_young_message_behind_an_old_one_costs_one_receive_an_hour(farm, queue) -> None:
-    queue.send([task("old.mp4"), task("older.mp4")])
-    farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
-    for delivery in take(queue, 1):
-        queue.ack(delivery)
-    queue.send([task(f"{n}.mp4") for n in range(3)])
-    calls = len(queue._renewal._sqs.calls)
-
-    for delivery in take(queue, 1):
-        queue.ack(delivery)
-
-    assert len(queue._renewal._sqs.calls) - calls <= 2
-    assert max(d.attempt for d in take(queue, 3)) <= 2
 
 
 @pytest.mark.parametrize("call", ["receive_message", "send_message_batch", "delete_message_batch"])

@@ -6,10 +6,9 @@ import pytest
 
 from contracts.backends import PROFILES, VISIBILITY_S
 from e2e.embedded.farm import until
-from hevcq.domain.job import JobState, Source, job_id
+from hevcq.domain.job import JobState
 from hevcq.domain.profile import MAX_VISIBILITY_S, QueueNumbers
-from hevcq.domain.verdict import FailureClass
-from hevcq.errors import AccessDenied, ConfigError, LeaseLost, Unavailable
+from hevcq.errors import AccessDenied, LeaseLost, Unavailable
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.util.clock import SystemClock
@@ -20,7 +19,7 @@ from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
 from hevcq.worker.slot import SlotOutcome
 from support.aws import iam
-from support.aws.breaking import Breaking, broken, refusal
+from support.aws.breaking import broken, refusal
 from support.aws.moto_server import make_farm
 from support.aws.values import DAMAGED, bury_many, letters, one, take, task
 from support.fakes.encoder import FakeEncoder, fake_plan
@@ -230,13 +229,6 @@ def test_a_batch_that_sqs_takes_in_part_is_an_error(queue) -> None:
         queue.send([task(1), task(2)])
 
 
-def test_a_queue_that_is_not_there_is_one_sentence(farm, queue) -> None:
-    farm.clients.sqs.delete_queue(QueueUrl=queue._urls.main)
-
-    with pytest.raises(ConfigError, match="does not exist in this account and region"):
-        take(queue)
-
-
 def test_a_receipt_that_sqs_refuses_at_the_settling_is_false(queue) -> None:
     queue.send([task(1), task(2)])
     first, second = take(queue)
@@ -245,17 +237,6 @@ def test_a_receipt_that_sqs_refuses_at_the_settling_is_false(queue) -> None:
 
     assert queue.ack(first) is False
     assert queue.release(second) is False
-
-
-def test_a_heartbeat_moves_the_deadline_that_later_heartbeats_are_held_to(farm, queue) -> None:
-    queue.send([task()])
-    delivery = one(queue)
-    for _ in range(4):
-        farm.clock.advance(VISIBILITY_S - 10)
-        assert queue.extend(delivery, VISIBILITY_S) == farm.clock.monotonic() + VISIBILITY_S
-
-    assert take(queue) == []
-    assert queue.ack(delivery) is True
 
 
 def test_one_letter_of_many_is_found_and_the_others_stay(queue) -> None:
@@ -328,49 +309,3 @@ def test_every_job_of_both_queues_is_done_and_a_stop_leaves_nothing_hidden(
     for each in served:
         depth = each.queue.depth()
         assert (depth.ready, depth.in_flight, depth.dead) == (0, 0, 0)
-
-
-SOURCE = Source(bucket="uploads", key="TODO/all/a.mp4", version="v", size=1)
-
-
-JOB = job_id(SOURCE, "hevc")
-
-
-@pytest.fixture
-def ledger(farm):
-    found = farm.backend.ledger
-    found._jobs.db = Breaking(farm.clients.dynamodb)
-    found.claim(SOURCE, "hevc", owner="w", lease_s=60)
-    return found
-
-
-def overtaken(ledger, farm):
-    """Let a heartbeat come between a look and the write that trusts it."""
-
-    def call(real, **asked):
-        farm.clock.advance(1)
-        ledger._jobs.db.plan["update_item"], left = [], ledger._jobs.db.plan["update_item"]
-        ledger.renew(JOB, 1, lease_s=60)
-        ledger._jobs.db.plan["update_item"] = left
-        return real(**asked)
-
-    return call
-
-
-def test_a_cancel_that_a_heartbeat_outdates_looks_again(farm, ledger) -> None:
-    ledger._jobs.db.plan["update_item"] = [overtaken(ledger, farm)]
-
-    assert ledger.cancel(JOB, "a person asked for it") is True
-
-    record = ledger.get(JOB)
-    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.CANCELLED)
-
-
-def test_a_cancel_that_is_always_outdated_is_unavailable_and_changes_nothing(farm, ledger) -> None:
-    ledger._jobs.db.plan["update_item"] = [overtaken(ledger, farm)] * 100
-
-    with pytest.raises(Unavailable, match="too many others"):
-        ledger.cancel(JOB, "a person asked for it")
-
-    ledger._jobs.db.plan["update_item"] = []
-    assert ledger.get(JOB).state is JobState.RUNNING

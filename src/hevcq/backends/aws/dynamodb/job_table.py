@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hevcq.backends.aws.dynamodb.queries import read_item
 from hevcq.backends.aws.dynamodb.schema import (
     UNSENT,
     Item,
@@ -247,8 +248,4 @@ class JobTable:
 
     def item(self, pk: str) -> Item | None:
         """Return an item by a consistent read, or None."""
-        with translate_errors(f"read the ledger {self.name}"):
-            answer = self.db.get_item(
-                TableName=self.name, Key={"pk": text(pk)}, ConsistentRead=True
-            )
-        return answer.get("Item")
+        return read_item(self.db, self.name, pk, f"read the ledger {self.name}")

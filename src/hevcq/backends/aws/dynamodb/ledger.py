@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from hevcq.backends.aws.dynamodb.counts import JobCounts
 from hevcq.backends.aws.dynamodb.job_table import (
     CLAIM_TRIES,
     FAILURE,
@@ -30,7 +29,7 @@ from hevcq.backends.aws.dynamodb.job_table import (
     transition,
     unchanged_since,
 )
-from hevcq.backends.aws.dynamodb.queries import JobQueries
+from hevcq.backends.aws.dynamodb.queries import JobCounts, JobQueries
 from hevcq.backends.aws.dynamodb.schema import (
     LETTER,
     PART_KEPT_S,
@@ -41,7 +40,6 @@ from hevcq.backends.aws.dynamodb.schema import (
     UNSENT,
     Item,
     float_of,
-    job_pk,
     moved_in,
     new_item,
     number,
@@ -50,7 +48,7 @@ from hevcq.backends.aws.dynamodb.schema import (
     string,
     text,
 )
-from hevcq.backends.aws.dynamodb.subjobs import SubjobTable
+from hevcq.backends.aws.dynamodb.subjobs import DynamoSubjobs
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.job import (
     SETTLED,
@@ -59,7 +57,6 @@ from hevcq.domain.job import (
     Progress,
     RenditionRef,
     Source,
-    Split,
     is_subjob,
     job_id,
 )
@@ -155,8 +152,8 @@ class Registered(NamedTuple):
     unsent: bool
 
 
-class DynamoLedger(DynamoPauses, Ledger):
-    """Job states in DynamoDB, composed of the job table, the subjob table and the index queries."""
+class DynamoLedger(DynamoPauses, DynamoSubjobs, Ledger):
+    """Job states in DynamoDB, composed of the job table and the index queries."""
 
     def __init__(
         self,
@@ -173,7 +170,6 @@ class DynamoLedger(DynamoPauses, Ledger):
         self._jobs = JobTable(client, table, clock, tokens, profiles)
         self._queries = JobQueries(client, table, bucket, self._jobs.found_at)
         self._counts = JobCounts(client, table, self._queries, clock)
-        self._subjobs = SubjobTable(self._jobs, self._queries)
 
     progress_every_s = PROGRESS_EVERY_S
 
@@ -193,17 +189,8 @@ class DynamoLedger(DynamoPauses, Ledger):
             return Registered(record_of(present), UNSENT in present)
         if unsent:
             item[UNSENT] = {"BOOL": True}
-        with translate_errors(f"register the job {name}"):
-            try:
-                self._jobs.db.put_item(
-                    TableName=self._jobs.name,
-                    Item=item,
-                    ConditionExpression="attribute_not_exists(pk)",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-            except self._jobs.db.exceptions.ConditionalCheckFailedException as error:
-                item = dict(error.response["Item"])  # type: ignore[typeddict-item]
-        self._jobs.found_at(job_pk(name, profile))
+        if not self._jobs.create(item):
+            item = dict(self._jobs.job_item(name, profile) or item)  # another was first
         return Registered(record_of(item), UNSENT in item)
 
     def seen(self, name: str) -> Registered | None:
@@ -213,13 +200,8 @@ class DynamoLedger(DynamoPauses, Ledger):
 
     def sent(self, name: str) -> None:
         """Record that the job's message has been sent."""
-        with translate_errors(f"record that the job {name} was sent"):
-            self._jobs.db.update_item(
-                TableName=self._jobs.name,
-                Key={"pk": text(self._jobs.pk_of(name))},
-                UpdateExpression=f"REMOVE {UNSENT}",
-                ConditionExpression="attribute_exists(pk)",
-            )
+        there = {"job_id": text(name)}
+        self._jobs.change(name, ConditionalUpdate(there, remove=(UNSENT,)))
 
     def sent_anew(self, seen: JobRecord) -> None:
         """Record that an expired message was sent again, unless the job has moved since `seen`."""
@@ -396,23 +378,6 @@ class DynamoLedger(DynamoPauses, Ledger):
         if moved:
             self._counts.recount(record)
         return moved
-
-    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
-        """Add the subjobs, then move RUNNING to SPLIT. Raises StaleFence."""
-        self._subjobs.split(job_id, fence, split, frames)
-
-    def mark_enqueued(self, job_id: str, split: str) -> None:
-        self._subjobs.mark_enqueued(job_id, split)
-
-    def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
-        self._subjobs.abandon_split(job_id, fence, reason)
-
-    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
-        """Claim a subjob for `lease_s` seconds; None if there is none."""
-        return self._subjobs.claim_subjob(subjob_id, owner=owner, lease_s=lease_s)
-
-    def subjobs(self, job_id: str) -> list[JobRecord]:
-        return self._subjobs.subjobs(job_id)
 
     def get(self, job_id: str) -> JobRecord | None:
         return self._jobs.get(job_id)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import heapq
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
 
 from hevcq.backends.aws.dynamodb.schema import (
     BY_FOLDER,
     BY_SHARD,
     BY_SOURCE,
+    RECORD_KEPT_S,
     Item,
+    count_pk,
+    float_of,
     moved_in,
     number,
     record_of,
@@ -21,9 +28,11 @@ from hevcq.backends.aws.dynamodb.schema import (
     text,
 )
 from hevcq.backends.aws.errors import translate_errors
-from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -37,6 +46,43 @@ UNPROCESSED_ROUNDS = 8
 MANY = 10_000
 """Jobs of a folder that are sorted in memory (about 40 MB). More are found by reading the whole index by time,
 4,000 entries a request: that is little beside reading these jobs themselves, 100 a request."""
+
+
+def read_item(db: DynamoDBClient, table: str, pk: str, what: str) -> Item | None:
+    """Return an item by a consistent read, or None; `what` names the read in an error."""
+    with translate_errors(what):
+        answer = db.get_item(TableName=table, Key={"pk": text(pk)}, ConsistentRead=True)
+    return answer.get("Item")
+
+
+def read_items(db: DynamoDBClient, table: str, keys: Sequence[str], what: str) -> dict[str, Item]:
+    """Return the items that exist by key, by consistent reads."""
+    found: dict[str, Item] = {}
+    for start in range(0, len(keys), PAGE):
+        page = [{"pk": text(key)} for key in keys[start : start + PAGE]]
+        asked: Any = {table: {"Keys": page, "ConsistentRead": True}}
+        for _ in range(UNPROCESSED_ROUNDS):
+            with translate_errors(what):
+                answer = db.batch_get_item(RequestItems=asked)
+            for item in answer["Responses"].get(table, []):
+                found[string(item, "pk")] = item
+            asked = answer.get("UnprocessedKeys")
+            if not asked:
+                break
+        else:
+            raise Unavailable(f"DynamoDB did not {what}: it put off some of a page.")
+    return found
+
+
+def pages(db: DynamoDBClient, asked: dict[str, Any], what: str) -> Iterator[Item]:
+    """Yield what a query finds, page by page."""
+    while True:
+        with translate_errors(what):
+            answer = db.query(**asked)
+        yield from answer["Items"]
+        if "LastEvaluatedKey" not in answer:
+            return
+        asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
 class JobQueries:
@@ -84,14 +130,16 @@ class JobQueries:
         return found if len(found) <= MANY else None
 
     def _below(self, prefix: str) -> Iterator[Item]:
-        return self._answers(
+        return pages(
+            self._db,
             {
                 "TableName": self._table,
                 "IndexName": BY_FOLDER,
                 "KeyConditionExpression": "#b = :b AND begins_with(#k, :k)",
                 "ExpressionAttributeNames": {"#b": "bucket", "#k": "source_key"},
                 "ExpressionAttributeValues": {":b": text(self._bucket), ":k": text(prefix)},
-            }
+            },
+            f"list the jobs in {self._table}",
         )
 
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
@@ -139,16 +187,7 @@ class JobQueries:
                 f" AND {both if len(given) == 2 else words[min(given)]}"
             )
             asked["ExpressionAttributeValues"] |= given
-        return self._answers(asked)
-
-    def _answers(self, asked: dict[str, Any]) -> Iterator[Item]:
-        while True:
-            with translate_errors(f"list the jobs in {self._table}"):
-                answer = self._db.query(**asked)
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return pages(self._db, asked, f"list the jobs in {self._table}")
 
     def get_many(self, keys: Sequence[str]) -> list[JobRecord]:
         """Return the jobs or subjobs at these keys by consistent reads, in this order."""
@@ -157,29 +196,10 @@ class JobQueries:
     def _read(self, entries: Sequence[Item]) -> list[JobRecord]:
         """Return the jobs of index entries by consistent reads, each once, in the entries' order."""
         keys = list(dict.fromkeys(string(entry, "pk") for entry in entries))
-        records: list[JobRecord] = []
-        for start in range(0, len(keys), PAGE):
-            page = keys[start : start + PAGE]
-            items = self._batch(page)
-            for key in items:
-                self._found_at(key)
-            records += [record_of(items[key]) for key in page if key in items]
-        return records
-
-    def _batch(self, keys: Sequence[str]) -> dict[str, Item]:
-        found: dict[str, Item] = {}
-        asked: Any = {
-            self._table: {"Keys": [{"pk": text(key)} for key in keys], "ConsistentRead": True}
-        }
-        for _ in range(UNPROCESSED_ROUNDS):
-            with translate_errors(f"read the jobs in {self._table}"):
-                answer = self._db.batch_get_item(RequestItems=asked)
-            for item in answer["Responses"].get(self._table, []):
-                found[string(item, "pk")] = item
-            asked = answer.get("UnprocessedKeys")
-            if not asked:
-                return found
-        raise Unavailable(f"DynamoDB did not read all jobs of a page of {self._table}.")
+        items = read_items(self._db, self._table, keys, f"read the jobs in {self._table}")
+        for key in items:
+            self._found_at(key)
+        return [record_of(items[key]) for key in keys if key in items]
 
 
 def _following(entries: Iterator[Item], at: float, job_id: str) -> Iterator[Item]:
@@ -193,3 +213,89 @@ def _following(entries: Iterator[Item], at: float, job_id: str) -> Iterator[Item
     ids = [string(entry, "pk").rpartition("#")[2] for entry in same]
     yield from same[ids.index(job_id) + 1 if job_id in ids else 0 :]
     yield from entries
+
+
+DAY_S = 86_400
+SETTLES_S = 7_200
+"""Seconds after its end until a day is complete: indexes lag, and clocks of workers differ."""
+
+Days = dict[int, Counter[str]]
+"""Jobs by profile for each day, by its number since the Unix epoch."""
+
+
+class JobCounts:
+    """The numbers of jobs by profile and state; exact but for entries that the index still lacks.
+
+    Jobs that are open are few and are counted as they are. Jobs that ended pile up for half a year; how
+    many ended on each day is kept in one item for each state, so that a count reads only the entries since
+    then. Nothing is written by workers: whoever counts writes the days that are over. A job that is
+    reopened moves the item's time back to its day, which is then counted again.
+    """
+
+    def __init__(
+        self, client: DynamoDBClient, table: str, queries: JobQueries, clock: Clock
+    ) -> None:
+        self._db, self._table, self._queries, self._clock = client, table, queries, clock
+
+    def counts(self) -> dict[tuple[str, JobState], int]:
+        """Count the jobs by profile and state. Raises ConfigError, Unavailable."""
+        found: Counter[tuple[str, JobState]] = Counter()
+        for state in JobState:
+            if state in SETTLED:
+                for profiles in self._ended(state).values():
+                    found.update({(name, state): count for name, count in profiles.items()})
+                continue
+            for entry in self._queries.in_state(state):
+                found[string(entry, "profile"), state] += 1
+        return {each: count for each, count in found.items() if count}
+
+    def _ended(self, state: JobState) -> Days:
+        upto, known = self._stored(state)
+        now = self._clock.now()
+        oldest = int((now - RECORD_KEPT_S) // DAY_S)
+        days: Days = {d: c for d, c in known.items() if oldest <= d < upto // DAY_S}
+        after = upto - 1e-3 if upto else None
+        for entry in self._queries.in_state(state, after):
+            day = int(moved_in(entry) // DAY_S)
+            days.setdefault(day, Counter())[string(entry, "profile")] += 1
+        complete = float((now - SETTLES_S) // DAY_S * DAY_S)
+        if complete > upto:
+            self._store(state, upto, complete, days)
+        return days
+
+    def _stored(self, state: JobState) -> tuple[float, Days]:
+        pk, what = count_pk(state), f"read the ledger {self._table}"
+        item = read_item(self._db, self._table, pk, what) or {}
+        days: dict[str, dict[str, int]] = json.loads(string(item, "days") or "{}")
+        return float_of(item, "upto") or 0.0, {int(d): Counter(c) for d, c in days.items()}
+
+    def _store(self, state: JobState, before: float, upto: float, days: Days) -> None:
+        kept = {d: dict(c) for d, c in days.items() if d < upto // DAY_S}
+        self._try(
+            "put_item",
+            Item={
+                "pk": text(count_pk(state)),
+                "upto": number(upto),
+                "days": text(json.dumps(kept)),
+            },
+            ConditionExpression="attribute_not_exists(pk) OR upto = :before",
+            ExpressionAttributeValues={":before": number(before)},
+        )
+
+    def recount(self, job: JobRecord) -> None:
+        """Count the day on which this job ended again: it was reopened. Never raises a HevcqError."""
+        day = number(float(job.updated_at // DAY_S * DAY_S))
+        self._try(
+            "update_item",
+            Key={"pk": text(count_pk(job.state))},
+            UpdateExpression="SET upto = :day",
+            ConditionExpression="upto > :day",
+            ExpressionAttributeValues={":day": day},
+        )
+
+    def _try(self, call: str, **asked: Any) -> None:
+        """Write what only saves the next count work; a role may lack the right, or be too late."""
+        try:
+            getattr(self._db, call)(TableName=self._table, **asked)
+        except ClientError as error:
+            get_logger().debug("count_not_kept", reason=str(error))

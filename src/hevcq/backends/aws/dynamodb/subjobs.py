@@ -14,20 +14,19 @@ from hevcq.backends.aws.dynamodb.job_table import (
 )
 from hevcq.backends.aws.dynamodb.queries import JobQueries
 from hevcq.backends.aws.dynamodb.schema import number, part_item, text
-from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.job import JobRecord, JobState, Split, SubjobOf, subjob_id
 from hevcq.errors import StaleFence
-from hevcq.ports.ledger import Claim
+from hevcq.ports.ledger import Claim, SubjobLedger
 
 
-class SubjobTable:
+class DynamoSubjobs(SubjobLedger):
     """Splits jobs and reads their subjobs.
 
     The subjobs of an earlier split are left to expire, because nothing refers to them any more.
     """
 
-    def __init__(self, jobs: JobTable, queries: JobQueries) -> None:
-        self._jobs, self._queries = jobs, queries
+    _jobs: JobTable
+    _queries: JobQueries
 
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
         """Add the subjobs, then move the job to SPLIT.
@@ -52,18 +51,10 @@ class SubjobTable:
     def _add_part(self, job: JobRecord, part: SubjobOf) -> None:
         """Add a subjob unless it exists: the name of a split is never used twice."""
         name = subjob_id(job.job_id, part.split, part.chunk)
-        with translate_errors(f"add the part {name}"):
-            try:
-                self._jobs.db.put_item(
-                    TableName=self._jobs.name,
-                    Item=part_item(job, name, self._jobs.pk_of(name), part, self._jobs.clock.now()),
-                    ConditionExpression="attribute_not_exists(pk)",
-                )
-            except self._jobs.db.exceptions.ConditionalCheckFailedException:
-                return
+        now = self._jobs.clock.now()
+        self._jobs.create(part_item(job, name, self._jobs.pk_of(name), part, now))
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
-        """Mark the split as sent."""
         job = self._jobs.get(job_id)
         if job is None or job.split is None or job.split.name != split:
             return
@@ -77,7 +68,6 @@ class SubjobTable:
         )
 
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
-        """Move SPLIT to QUEUED. Raises StaleFence."""
         under = {"state": text(JobState.SPLIT.value), "fence": number(fence)}
         sets = {
             **transition(job_id, JobState.QUEUED, self._jobs.clock.now()),
@@ -90,7 +80,6 @@ class SubjobTable:
             raise StaleFence(f"The job {job_id} is not split under fence {fence}.")
 
     def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
-        """Claim a subjob for `lease_s` seconds; None if there is none."""
         return self._jobs.claim(subjob_id, lambda: self._jobs.get(subjob_id), owner, lease_s)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import mimetypes
 from typing import TYPE_CHECKING
 
-from hevcq.backends.aws.errors import code_of, translate_errors
+from hevcq.backends.aws.errors import code_of
 from hevcq.backends.aws.s3 import metadata as object_metadata
-from hevcq.backends.aws.s3 import transfer
 from hevcq.backends.aws.s3.metadata import find_object
 from hevcq.backends.aws.s3.transfer import FileUpload, Meter, upload
 from hevcq.errors import (
-    HevcqError,
     SourceChanged,
     SourceGone,
     StaleFence,
@@ -21,7 +19,6 @@ from hevcq.errors import (
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_file
-from hevcq.util.log import get_logger
 from hevcq.util.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
 
 CONFLICTS = RetryPolicy(attempts=8, base_s=0.2, cap_s=30.0, jitter=0.0)
 """Consecutive conflicts, each caused by another writer. This is no retry of a request."""
-
-_log = get_logger()
 
 
 class Publisher:
@@ -61,8 +56,6 @@ class Publisher:
                     publication.file.unlink(missing_ok=True)
                     return object_metadata.stored(publication.key, there)
                 publication.recheck(object_metadata.stored(publication.key, there))
-            if attempt == 0:
-                self._clear(publication)
             try:
                 self._upload(publication, there, meter)
             except _Conflict as conflict:
@@ -91,25 +84,6 @@ class Publisher:
         if not fence.isdecimal() or int(fence) >= publication.fence:
             raise StaleFence(f"{publication.key} was published under fence {fence or 'unknown'}.")
         return False
-
-    def _clear(self, publication: Publication) -> None:
-        """Abort unfinished uploads to this key by earlier attempts of the job.
-
-        A killed attempt leaves parts that cost money until the bucket's lifecycle rule runs. If a
-        zombie aborts the upload of a later attempt here, that attempt starts again.
-        """
-        key, size = publication.key, publication.file.stat().st_size
-        if publication.fence == 1 or size <= transfer.PART_BYTES:
-            return
-        try:
-            with translate_errors(f"look for uploads of {key!r} that were left open"):
-                found = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
-        except HevcqError as error:
-            _log.info("uploads_not_listed", key=key, why=str(error))
-            return
-        for begun in found.get("Uploads", []):
-            if begun["Key"] == key:
-                transfer.abort(self._s3, self._bucket, key, begun["UploadId"])
 
     def _upload(
         self, publication: Publication, there: HeadObjectOutputTypeDef | None, meter: Meter

@@ -9,26 +9,19 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.errors import translate_errors
-from hevcq.backends.aws.s3.metadata import pinned
 from hevcq.backends.aws.s3.transfer import (
     Download,
     Meter,
     fetch_span,
-    range_header,
-    require_range,
     write_at,
 )
-from hevcq.errors import DiskFull, Unavailable, is_full
+from hevcq.errors import DiskFull, is_full
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 BLOCK_BYTES = 64 * 1024
 """Bytes of the smallest fetch: about what a seeking demuxer reads at each position."""
@@ -37,8 +30,6 @@ MOST_BLOCKS = 4
 At 30 ms a request this is 8 MB/s, and an encode reads less."""
 HEAD_BLOCKS = 128
 """Blocks of a source kept for its next reader: 8 MiB hold the index of a video of three hours."""
-RESUMES = 3
-"""Attempts to resume one broken stream before a read fails."""
 
 
 class HeadBlockCache:
@@ -160,73 +151,32 @@ def _named(error: BaseException, job: Download) -> BaseException:
 
 
 class ObjectReader(io.RawIOBase):
-    """A stream of the bytes of one object, of which `answer` is the first.
+    """A stream of the bytes of one pinned object; each read is one range, resumed where it breaks.
 
-    A broken stream is resumed from the same version: reads raise SourceChanged if the object was
-    replaced meanwhile, and Unavailable when it breaks too often or the server answers with other
-    bytes. Raises Unavailable at once if `answer` is not the whole object.
+    Reads raise SourceGone or SourceChanged if the object is no longer the pinned one, and
+    Unavailable when a range breaks too often or the server answers with other bytes.
     """
 
-    def __init__(
-        self, s3: S3Client, place: Mapping[str, str], answer: GetObjectOutputTypeDef
-    ) -> None:
+    def __init__(self, s3: S3Client, job: Download) -> None:
         super().__init__()
-        self._s3 = s3
-        self._body: StreamingBody | None = answer["Body"]
-        self._pins = pinned(answer)
-        self._where: dict[str, Any] = {**place, **self._pins}
-        self._at = 0
-        try:
-            self._end, self._size = require_range(answer, place["Key"], (0, None))
-        except Unavailable:
-            self._drop()
-            raise
+        self._s3, self._job, self._at = s3, job, 0
 
     def readable(self) -> bool:
         """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read once into `buffer`; return the number of bytes, 0 at the end.
+        """Fill `buffer` as far as the object goes; return the number of bytes, 0 at the end."""
+        start, end = self._at, min(self._job.size, self._at + len(buffer))
 
-        Raises SourceGone, SourceChanged, Unavailable.
-        """
-        wanted = min(len(buffer), self._end - self._at)
-        if wanted <= 0:
-            return 0
-        content = self._read(wanted)
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
+        def put(at: int, content: bytes) -> None:
+            buffer[at - start : at - start + len(content)] = content
 
-    def _read(self, wanted: int) -> bytes:
-        for attempt in range(RESUMES + 1):
-            try:
-                with translate_errors(f"read {self._where['Key']!r}"):
-                    content: bytes = self._stream().read(wanted)
-            except Unavailable:
-                self._drop()
-                if attempt == RESUMES:
-                    raise
-                continue
-            if content:
-                return content
-            self._drop()
-        raise Unavailable(f"S3 answered {self._where['Key']!r} with fewer bytes than it has.")
+        if start < end:
+            fetch_span(self._s3, self._job, (start, end), put)
+        self._at = end
+        return end - start
 
-    def _stream(self) -> StreamingBody:
-        if self._body is None:
-            span = (self._at, self._end)
-            answer = self._s3.get_object(**self._where, Range=range_header(*span))
-            self._body = answer["Body"]
-            require_range(answer, self._where["Key"], span, size=self._size, pins=self._pins)
-        return self._body
-
-    def _drop(self) -> None:
-        if self._body is not None:
-            self._body.close()
-            self._body = None
-
-    def close(self) -> None:
-        self._drop()
-        super().close()
+    def readall(self) -> bytes:
+        """Return the rest by one range."""
+        return self.read(self._job.size - self._at) or b""

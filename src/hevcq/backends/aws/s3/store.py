@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3.local_proxy import serve_object
 from hevcq.backends.aws.s3.metadata import DoneTags, find_object
@@ -23,7 +23,7 @@ from hevcq.backends.aws.s3.publish import Publisher
 from hevcq.backends.aws.s3.range_reader import HeadBlockCache, ObjectReader
 from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumable
 from hevcq.backends.aws.s3.transfer import (
-    READ_BYTES,
+    MIB,
     Download,
     FileUpload,
     Meter,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 HEADS_AT_A_TIME = 8
+OPEN_BYTES = 4 * MIB
 SAFE_SUFFIX = re.compile(r"^\.[A-Za-z0-9]{1,8}$")
 OCTETS = "application/octet-stream"
 INPUTS = (f"{INBOX}/", f"{UPLOADS}/")
@@ -205,20 +206,14 @@ class S3Store(Store):
             yield Input(location=location, path=None)
 
     def open(self, key: str) -> BinaryIO:
-        """Stream a published object from one version.
+        """Stream a published object from one version, a range of OPEN_BYTES at a time.
 
         Raises BadKey, SourceGone, Unavailable.
         """
-        place = {"Bucket": self._buckets.output, "Key": check_key(key)}
-        with translate_errors(f"open {key!r} in the bucket {self._buckets.output}"):
-            try:
-                answer = self._s3.get_object(**place)  # type: ignore[arg-type]
-            except self._s3.exceptions.ClientError as error:
-                if code_of(error) in DENIED:
-                    self._published(key)
-                raise
-        raw = ObjectReader(self._s3, place, answer)
-        return cast(BinaryIO, io.BufferedReader(raw, READ_BYTES))
+        head = self._published(key)
+        pins = object_metadata.pinned(head)
+        wanted = Download(self._buckets.output, key, head["ContentLength"], pins)
+        return cast(BinaryIO, io.BufferedReader(ObjectReader(self._s3, wanted), OPEN_BYTES))
 
     @contextmanager
     def stream_published(

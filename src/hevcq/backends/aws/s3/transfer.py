@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -29,45 +30,25 @@ if TYPE_CHECKING:
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 
 
-def range_header(start: int, end: int | None) -> str:
-    """Return the value of `Range` for the bytes from `start` up to `end`, or to the last one."""
-    return f"bytes={start}-" + ("" if end is None else str(end - 1))
+def _require_range(answer: Mapping[str, Any], job: Download, span: tuple[int, int]) -> None:
+    """Raise Unavailable unless status, range, length, ETag and version are those of the request.
 
-
-def require_range(
-    answer: Mapping[str, Any],
-    key: str,
-    span: tuple[int, int | None],
-    *,
-    size: int | None = None,
-    pins: Mapping[str, Any] | None = None,
-) -> tuple[int, int]:
-    """Return the offset after the answer's last byte, and the size of the whole object in bytes.
-
-    `span` (start, end) was asked for; `size` is that of the object, where it is known; `pins` are
-    the arguments IfMatch and VersionId of the request. Raises Unavailable if status, Content-Range,
-    length, ETag or version are not those of the request. Status 200 is right only where the whole
-    object was asked for.
+    `span` (start, end) was asked for. Status 200 is right only where that is the whole object.
     """
-    pins = pins or {}
-    start, end = span
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    length = int(answer["ContentLength"])
-    if status == 206:
-        got = _content_range(answer, key)
+    status, length = answer.get("ResponseMetadata", {}).get("HTTPStatusCode"), span[1] - span[0]
+    if status == HTTPStatus.PARTIAL_CONTENT:
+        got = _content_range(answer, job.key)
+    elif status == HTTPStatus.OK and length == job.size:
+        got = 0, int(answer["ContentLength"]), int(answer["ContentLength"])
     else:
-        got = 0, length, length
-        if status != 200 or start != 0 or end not in (None, length):
-            raise _wrong(key, f"status {status} to a request for {range_header(start, end)}")
-    total = got[2]
-    if size is not None and total != size:
-        raise _wrong(key, f"a size of {total} bytes instead of {size}")
-    if got[:2] != (start, total if end is None else min(end, total)):
-        raise _wrong(key, f"bytes {got[0]}-{got[1] - 1} instead of {range_header(start, end)}")
-    if length != got[1] - got[0]:
-        raise _wrong(key, f"{length} bytes instead of {got[1] - got[0]}")
-    _require_version(answer, key, pins)
-    return got[1:]
+        raise _wrong(job.key, f"status {status} to a request for bytes {span[0]}-{span[1] - 1}")
+    if got[2] != job.size:
+        raise _wrong(job.key, f"a size of {got[2]} bytes instead of {job.size}")
+    if got[:2] != span:
+        raise _wrong(job.key, f"bytes {got[0]}-{got[1] - 1} instead of {span[0]}-{span[1] - 1}")
+    if int(answer["ContentLength"]) != length:
+        raise _wrong(job.key, f"{answer['ContentLength']} bytes instead of {length}")
+    _require_version(answer, job.key, job.pins)
 
 
 def _content_range(answer: Mapping[str, Any], key: str) -> tuple[int, int, int]:
@@ -394,14 +375,14 @@ def _stream(
     Raises _Broken if the connection broke, or if the answer is not that range.
     """
     at, end = span
-    asked = {"Bucket": job.bucket, "Key": job.key, "Range": range_header(at, end)}
+    asked = {"Bucket": job.bucket, "Key": job.key, "Range": f"bytes={at}-{end - 1}"}
     with translate_errors(
         f"read {job.key!r}", {"InvalidRange": (SourceGone, "it has become shorter")}
     ):
         answer = s3.get_object(**asked, **job.pins)  # type: ignore[arg-type]
     body = answer["Body"]
     try:
-        require_range(answer, job.key, span, size=job.size, pins=job.pins)
+        _require_range(answer, job, span)
         while at < end:
             with translate_errors(f"read {job.key!r}"):
                 content = body.read(min(READ_BYTES, end - at))

@@ -8,10 +8,8 @@ message that SQS's redrive policy or SNS put into a dead-letter queue is the ori
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
-import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,18 +18,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from hevcq.backends.aws.clients import Clients
-from hevcq.backends.aws.errors import translate_errors
-from hevcq.backends.aws.sqs.queue_urls import QueueUrls
+from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
 from hevcq.domain.job import MAX_BODY_BYTES, Task
 from hevcq.domain.model import Frozen
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.errors import ConfigError, Unavailable
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
 from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
+DEAD_LETTERS = "-dlq"
+UNDELIVERED = "-subscription-dlq"
+"""Suffix of the dead-letter queue of the SNS subscription, if the fleet created one."""
 HIDE_S = 60
 """Seconds that a listed letter stays hidden if this process dies before it releases it."""
 SCAN_WAIT_S = 1
@@ -47,8 +49,73 @@ ROOM_BYTES = MAX_BODY_BYTES - 8_192
 MAX_TAIL_BYTES = 16_384
 MAX_REASON = 4_096
 MAX_ATTEMPTS = 2**31 - 1
-PACKED_CAP = 4 * MAX_BODY_BYTES
-"""Limit when a body is decompressed, so that a forged dead letter is no decompression bomb."""
+
+
+class QueueUrls:
+    """The queue `name`, its dead-letter queue and the dead-letter queue of its SNS subscription."""
+
+    def __init__(self, sqs: SQSClient, name: str) -> None:
+        self.name = name
+        self._sqs = sqs
+        self._urls: dict[str, str] = {}
+
+    @property
+    def main(self) -> str:
+        """The URL of the queue. Raises ConfigError if there is none, Unavailable."""
+        return self._url(self.name)
+
+    @property
+    def dead(self) -> str:
+        """The URL of the dead-letter queue. Raises ConfigError if there is none, Unavailable."""
+        return self._url(self.name + DEAD_LETTERS)
+
+    @property
+    def dead_letter_urls(self) -> list[str]:
+        """The URLs of all queues that hold dead letters of this one. Raises as `dead` does."""
+        return [self.dead, *filter(None, [self.undelivered])]
+
+    @property
+    def undelivered(self) -> str:
+        """The URL of the subscription's dead-letter queue, or "" if there is none.
+
+        It is "" as well where access is denied: a worker counts only its own dead letters, an
+        operator counts all. Raises Unavailable.
+        """
+        try:
+            return self._url(self.name + UNDELIVERED)
+        except ConfigError:
+            self._urls[self.name + UNDELIVERED] = ""
+        except Unavailable as error:
+            if code_of(error.__cause__) not in DENIED:
+                raise
+            self._urls[self.name + UNDELIVERED] = ""
+        return ""
+
+    def _url(self, name: str) -> str:
+        if name not in self._urls:
+            with translate_errors(f"find the queue {name}"):
+                self._urls[name] = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        return self._urls[name]
+
+    def counts(self, url: str) -> tuple[int, int, int]:
+        """Return the approximate numbers of visible, hidden and delayed messages.
+
+        Raises ConfigError if the queue is gone, Unavailable.
+        """
+        with translate_errors(f"count the messages of {url.rpartition('/')[2]}"):
+            answer = self._sqs.get_queue_attributes(
+                QueueUrl=url,
+                AttributeNames=[
+                    "ApproximateNumberOfMessages",
+                    "ApproximateNumberOfMessagesNotVisible",
+                    "ApproximateNumberOfMessagesDelayed",
+                ],
+            )["Attributes"]
+        return (
+            int(answer["ApproximateNumberOfMessages"]),
+            int(answer["ApproximateNumberOfMessagesNotVisible"]),
+            int(answer["ApproximateNumberOfMessagesDelayed"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +230,7 @@ class DeadLetterQueue:
             body = text
         else:
             reason, failure_class, attempts = letter.reason, letter.failure_class, letter.attempts
-            tail, body, sent_at = letter.tail, letter.original(), letter.buried_at
+            tail, body, sent_at = letter.tail, letter.body, letter.buried_at
         return DeadLetter(
             letter_id=message["MessageId"],
             queue=self._profile.name,
@@ -237,8 +304,8 @@ def _printable(value: str) -> str:
 class DeadLetterBody(Frozen):
     """The JSON body of a dead letter: the original message and the reason for its burial.
 
-    `body_bytes` is the size of the original body in UTF-8. `form` says how `body` carries it: as
-    plain text, as base64 of zlib, or truncated to its head.
+    `body_bytes` is the size of the original body in UTF-8. `form` says whether `body` is the whole
+    of it, or its head: a body that leaves no room for the rest is none of ours.
     """
 
     hevcq_dead_letter: Literal[1] = 1
@@ -249,16 +316,9 @@ class DeadLetterBody(Frozen):
     attempts: int = Field(ge=0, le=MAX_ATTEMPTS)
     tail: tuple[str, ...] = ()
     buried_at: float = Field(ge=0, allow_inf_nan=False)
-    form: Literal["text", "zlib", "head"] = "text"
+    form: Literal["text", "head"] = "text"
     body_bytes: int = Field(ge=0)
     body: str
-
-    def original(self) -> str:
-        """Return the original body, or only its head if it was too large for any of our queues."""
-        if self.form != "zlib":
-            return self.body
-        packed = base64.b64decode(self.body, validate=True)
-        return zlib.decompressobj().decompress(packed, PACKED_CAP).decode("utf-8")
 
 
 def encode(delivery: Delivery, why: Bury, now: float) -> str:
@@ -288,12 +348,9 @@ def decode(text: str) -> DeadLetterBody | None:
     if not is_marked(text):
         return None
     try:
-        letter = DeadLetterBody.model_validate_json(text)
-        letter.original()
-    except (ValueError, zlib.error):
-        # Invalid JSON or fields, not base64 (or not ASCII), not zlib, or not UTF-8.
+        return DeadLetterBody.model_validate_json(text)
+    except ValueError:
         return None
-    return letter
 
 
 def is_marked(text: str) -> bool:
@@ -304,19 +361,13 @@ def is_marked(text: str) -> bool:
 def original_body(body: str) -> str:
     """Return the message that a dead letter carries, or `body` itself if it is no dead letter."""
     letter = decode(body)
-    return body if letter is None else letter.original()
+    return body if letter is None else letter.body
 
 
-def _fit(body: str) -> tuple[Literal["text", "zlib", "head"], str]:
+def _fit(body: str) -> tuple[Literal["text", "head"], str]:
     clean = _clean(body)
     room = ROOM_BYTES - MAX_TAIL_BYTES - 2 * MAX_REASON
-    if _quoted_bytes(clean) <= room:
-        return "text", clean
-    packed = base64.b64encode(zlib.compress(clean.encode(), 9)).decode("ascii")
-    if len(packed) <= room and len(clean.encode()) <= PACKED_CAP:
-        return "zlib", packed
-    head = clean[: room // 6]
-    return "head", head
+    return ("text", clean) if _quoted_bytes(clean) <= room else ("head", clean[: room // 6])
 
 
 def _quoted_bytes(text: str) -> int:

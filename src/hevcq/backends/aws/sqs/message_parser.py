@@ -72,7 +72,7 @@ def _parse(body: str, recipient: Recipient, layers: int) -> ParsedMessage:
         inner = dead_letters.decode(body)
         if inner is None:
             raise BadMessage("The message is marked as a dead letter, but is not a whole one.")
-        return _parse(inner.original(), recipient, layers - 1)
+        return _parse(inner.body, recipient, layers - 1)
     if "hevcq" in found:
         return _task(Task.parse(body), recipient)
     if "Records" in found:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs import dead_letters, message_parser
-from hevcq.backends.aws.sqs.dead_letters import DeadLetterQueue
-from hevcq.backends.aws.sqs.queue_urls import QueueUrls
+from hevcq.backends.aws.sqs.dead_letters import DeadLetterQueue, QueueUrls
 from hevcq.backends.aws.sqs.renewal import Renewal
 from hevcq.domain.job import Task, TaskKind
 from hevcq.domain.profile import MAX_VISIBILITY_S, Profile

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.errors import translate_errors
-from hevcq.backends.aws.sqs.queue_urls import QueueUrls
+from hevcq.backends.aws.sqs.dead_letters import QueueUrls
 from hevcq.errors import HevcqError
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger

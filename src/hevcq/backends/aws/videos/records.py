@@ -1,7 +1,15 @@
-"""Implement the records of uploaded videos, and the accounts of the page, in one DynamoDB table."""
+"""The records of uploaded videos, and the accounts of the page, in one DynamoDB table.
+
+Its own table, because only the web service writes it: workers know nothing of owners. One item a
+video, `video#<id>`, with the record as JSON and beside it what the indexes need: `by_owner`
+(owner and state, then id) and `by_status` (state, then id) list, `by_due` finds what wants a look,
+`by_slug` what is public. Sums for quotas are items, `usage#farm` and `usage#owner#<id>`; they are
+changed in the transaction that changes the video. Idempotency keys are `request#<digest>`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,24 +17,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.dynamodb.schema import TTL, Item, number, string, text
+from hevcq.backends.aws.dynamodb.queries import pages, read_item, read_items
+from hevcq.backends.aws.dynamodb.schema import TTL, Item, float_of, number, string, text
 from hevcq.backends.aws.errors import translate_errors
-from hevcq.backends.aws.videos.schema import (
-    BY_DUE,
-    BY_OWNER,
-    BY_SLUG,
-    BY_STATUS,
-    DUE,
-    INDEXES,
-    WORDS,
-    item_of,
-    owner_status,
-    request_pk,
-    usage_of,
-    usage_pk,
-    video_of,
-    video_pk,
-)
 from hevcq.domain.videos.record import Video, VideoStatus, Visibility
 from hevcq.errors import Conflict, QuotaExceeded, Unavailable
 from hevcq.ports.videos import (
@@ -45,12 +38,106 @@ from hevcq.ports.videos import (
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import CreateTableInputTypeDef
 
 TRIES = 8
 """Attempts of a transaction that met another one at the same sums."""
-ROUNDS = 8
-"""Requests for the items that a batch left out."""
 FAILED, CONFLICT = "ConditionalCheckFailed", "TransactionConflict"
+
+
+BY_OWNER = "by_owner"
+BY_STATUS = "by_status"
+BY_DUE = "by_due"
+BY_SLUG = "by_slug"
+DUE = "due"
+WORDS = "words"
+MAX_WORDS = 1_000
+"""Characters of a video that a search sees: they are written to two indexes with each change."""
+INDEXES: dict[str, tuple[str, str | None, list[str]]] = {
+    BY_OWNER: ("owner_status", "video_id", [WORDS]),
+    BY_STATUS: ("status", "video_id", [WORDS]),
+    BY_DUE: ("due", "due_at", []),
+    BY_SLUG: ("slug", None, []),
+}
+"""Partition key, sort key and projected attributes of each index."""
+FARM = "usage#farm"
+
+
+def table_definition(name: str) -> CreateTableInputTypeDef:
+    """Return the arguments of CreateTable; Terraform creates the same table."""
+    kinds = {"due_at": "N"}
+    keys = ["pk", *dict.fromkeys(k for h, r, _ in INDEXES.values() for k in (h, r) if k)]
+    return {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            {"AttributeName": key, "AttributeType": kinds.get(key, "S")}  # type: ignore[typeddict-item]
+            for key in keys
+        ],
+        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+        "GlobalSecondaryIndexes": [_index(index) for index in INDEXES],
+    }
+
+
+def _index(name: str) -> Any:
+    partition, order, others = INDEXES[name]
+    keys = [{"AttributeName": partition, "KeyType": "HASH"}]
+    if order is not None:
+        keys.append({"AttributeName": order, "KeyType": "RANGE"})
+    projection: dict[str, Any] = {"ProjectionType": "KEYS_ONLY"}
+    if others:
+        projection = {"ProjectionType": "INCLUDE", "NonKeyAttributes": others}
+    return {"IndexName": name, "KeySchema": keys, "Projection": projection}
+
+
+def video_pk(video_id: str) -> str:
+    """Return the key of a video's item."""
+    return f"video#{video_id}"
+
+
+def usage_pk(owner: str | None) -> str:
+    """Return the key of the sums of an owner, or of the farm."""
+    return FARM if owner is None else f"usage#owner#{owner}"
+
+
+def request_pk(request: str) -> str:
+    """Return the key of an idempotency key's item."""
+    return f"request#{hashlib.sha256(request.encode()).hexdigest()}"
+
+
+def owner_status(owner: str, status: VideoStatus) -> str:
+    """Return the partition of an owner's videos in one state."""
+    return f"{status.value}#{owner}"
+
+
+def item_of(video: Video) -> dict[str, Any]:
+    """Return the item of a record."""
+    item: dict[str, Any] = {
+        "pk": text(video_pk(video.video_id)),
+        "video_id": text(video.video_id),
+        "owner_status": text(owner_status(video.owner, video.status)),
+        "status": text(video.status.value),
+        "revision": number(video.revision),
+        "bytes": number(video.charged_bytes),
+        WORDS: text(video.search_text[:MAX_WORDS]),
+        "record": text(video.model_dump_json()),
+    }
+    if video.slug is not None:
+        item["slug"] = text(video.slug)
+    if video.due_at is not None:
+        item |= {"due": text(DUE), "due_at": number(video.due_at)}
+    return item
+
+
+def video_of(item: Item) -> Video:
+    """Return the record in an item."""
+    return Video.model_validate_json(string(item, "record"))
+
+
+def usage_of(item: Item) -> VideoUsage:
+    """Return the sums in an item."""
+    found = [int(float_of(item, name) or 0) for name in ("videos", "open", "bytes")]
+    return VideoUsage(*found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,38 +320,16 @@ class DynamoVideoRecords(VideoRecords):
             asked["ExpressionAttributeValues"][":words"] = text(how["words"])
         elif index in {BY_OWNER, BY_STATUS}:
             asked["Limit"] = MAX_PAGE + 1  # a merge of the states reads a page of each
-        while True:
-            with translate_errors(f"list the videos in {self._table}"):
-                answer = self._db.query(**asked)
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return pages(self._db, asked, f"list the videos in {self._table}")
 
     def _read(self, ids: Sequence[str]) -> list[Video]:
         """Return the videos that exist by consistent reads, in this order."""
-        found: dict[str, Video] = {}
-        for start in range(0, len(ids), 100):
-            keys = [{"pk": text(video_pk(video_id))} for video_id in ids[start : start + 100]]
-            asked: Any = {self._table: {"Keys": keys, "ConsistentRead": True}}
-            for _ in range(ROUNDS):
-                with translate_errors(f"read the videos in {self._table}"):
-                    answer = self._db.batch_get_item(RequestItems=asked)
-                for item in answer["Responses"].get(self._table, []):
-                    found[string(item, "video_id")] = video_of(item)
-                asked = answer.get("UnprocessedKeys")
-                if not asked:
-                    break
-            else:
-                raise Unavailable(f"DynamoDB did not read all videos of a page of {self._table}.")
-        return [found[video_id] for video_id in ids if video_id in found]
+        keys = [video_pk(video_id) for video_id in ids]
+        found = read_items(self._db, self._table, keys, f"read the videos in {self._table}")
+        return [video_of(found[key]) for key in keys if key in found]
 
     def _item(self, pk: str) -> Item | None:
-        with translate_errors(f"read {pk.partition('#')[0]} in {self._table}"):
-            answer = self._db.get_item(
-                TableName=self._table, Key={"pk": text(pk)}, ConsistentRead=True
-            )
-        return answer.get("Item")
+        return read_item(self._db, self._table, pk, f"read {pk.partition('#')[0]} in {self._table}")
 
     def _difference(self, before: Video, after: Video) -> list[dict[str, Any]]:
         size = after.charged_bytes - before.charged_bytes
@@ -330,29 +395,22 @@ class DynamoAccounts(Accounts):
 
     def all(self, kind: AccountKind) -> Mapping[str, Mapping[str, Any]]:
         """Find the keys in the index, then read each row, which decides."""
-        found: dict[str, Mapping[str, Any]] = {}
-        pages = self._db.get_paginator("query").paginate(
-            TableName=self._table,
-            IndexName=BY_STATUS,
-            KeyConditionExpression="#status = :kind",
-            ExpressionAttributeNames={"#status": "status"},
-            ExpressionAttributeValues={":kind": text(_kind(kind))},
-        )
-        with translate_errors(f"list the {kind}"):
-            keys = [string(item, "video_id") for page in pages for item in page["Items"]]
-        for key in keys:
-            row = self.get(kind, key)
-            if row is not None:
-                found[key] = row
-        return found
+        asked = {
+            "TableName": self._table,
+            "IndexName": BY_STATUS,
+            "KeyConditionExpression": "#status = :kind",
+            "ExpressionAttributeNames": {"#status": "status"},
+            "ExpressionAttributeValues": {":kind": text(_kind(kind))},
+        }
+        keys = [string(item, "video_id") for item in pages(self._db, asked, f"list the {kind}")]
+        rows = {key: self.get(kind, key) for key in keys}
+        return {key: row for key, row in rows.items() if row is not None}
 
     def get(self, kind: AccountKind, key: str) -> Mapping[str, Any] | None:
         """Read the item consistently."""
-        with translate_errors("look up who is asking"):
-            answer = self._db.get_item(
-                TableName=self._table, Key=_key(kind, key), ConsistentRead=True
-            )
-        return _row(answer["Item"]) if "Item" in answer else None
+        pk = string(_key(kind, key), "pk")
+        item = read_item(self._db, self._table, pk, "look up who is asking")
+        return None if item is None else _row(item)
 
     def put(
         self,
