@@ -1,4 +1,4 @@
-"""What terraform would make, read from an offline plan: the promises of AWS's semantics as facts."""
+"""What terraform would make, read from an offline plan: each fact that costs money, data or access."""
 
 import json
 import os
@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
+from hevcq.domain.keys import INBOX, WORK
 from hevcq.settings.model import AwsSettings, Settings
 from infra.terraform import (
+    ACCOUNT,
     INFRA,
     OTHERS,
     VARIABLES,
@@ -26,16 +28,236 @@ Resources = list[dict[str, Any]]
 KNOWN = deployed()
 PROFILES = sorted(KNOWN)
 HEVC_SERVICE = 'module.farm.module.worker_service["hevc"].aws_ecs_service.this'
+QUEUES = f"arn:aws:sqs:eu-central-1:{ACCOUNT}"
+LONGEST_S = 1_209_600
+"""SQS keeps nothing longer: dead letters outlive the queue that they came from."""
+WORKER = "aws_ecs_task_definition.this"
+SERVICE = "aws_ecs_service.this"
+TRACKING = "aws_appautoscaling_policy.backlog_per_task[0]"
+STEP = "aws_appautoscaling_policy.from_zero[0]"
+FOLLOWED = "target_tracking_scaling_policy_configuration/0"
+
+
+def look(found: Any, path: str) -> Any:
+    """Follow a path through mappings, lists and the JSON in texts; a list of {name, value} is a mapping."""
+    for step in path.split("/") if path else ():
+        if isinstance(found, list) and not step.isdecimal():
+            found = {each["name"]: each["value"] for each in found}
+        found = found[int(step)] if isinstance(found, list) else found.get(step)
+        if isinstance(found, str) and found[:1] in {"{", "["}:
+            found = json.loads(found)
+    return found
+
+
+EACH_PROFILE: list[tuple[str, str, Any]] = [
+    # A task waits, is given up and is kept as the profile says.
+    ("aws_sqs_queue.this", "visibility_timeout_seconds", lambda p: p.queue.visibility_s),
+    ("aws_sqs_queue.this", "message_retention_seconds", lambda p: p.queue.retention_s),
+    ("aws_sqs_queue.this", "receive_wait_time_seconds", 20),
+    ("aws_sqs_queue.this", "delay_seconds", 0),
+    ("aws_sqs_queue.this", "sqs_managed_sse_enabled", True),
+    ("aws_sqs_queue.dead_letters", "message_retention_seconds", LONGEST_S),
+    ("aws_sqs_queue.subscription_dead_letters", "message_retention_seconds", LONGEST_S),
+    (
+        "aws_sqs_queue_redrive_policy.this",
+        "redrive_policy",
+        lambda p: {
+            "deadLetterTargetArn": f"{QUEUES}:hevcq-{p.name}-dlq",
+            "maxReceiveCount": p.queue.max_receives,
+        },
+    ),
+    (
+        "aws_sqs_queue_redrive_allow_policy.dead_letters",
+        "redrive_allow_policy",
+        {"redrivePermission": "byQueue", "sourceQueueArns": [f"{QUEUES}:hevcq-{{profile}}"]},
+    ),
+    # An upload reaches it, or is kept for it.
+    ("aws_sns_topic_subscription.this", "endpoint", f"{QUEUES}:hevcq-{{profile}}"),
+    (
+        "aws_sns_topic_subscription.this",
+        "topic_arn",
+        f"arn:aws:sns:eu-central-1:{ACCOUNT}:hevcq-uploads",
+    ),
+    ("aws_sns_topic_subscription.this", "protocol", "sqs"),
+    ("aws_sns_topic_subscription.this", "raw_message_delivery", True),
+    (
+        "aws_sns_topic_subscription.this",
+        "redrive_policy",
+        {"deadLetterTargetArn": f"{QUEUES}:hevcq-{{profile}}-subscription-dlq"},
+    ),
+    (
+        "aws_sns_topic_subscription.this",
+        "filter_policy",
+        lambda p: (
+            None
+            if p.subscribe
+            else {"Records": {"s3": {"object": {"key": [{"prefix": f"TODO/{p.name}/"}]}}}}
+        ),
+    ),
+    # A task has its profile's size, its own scratch and log, and time to stop.
+    (WORKER, "cpu", lambda p: str(p.fleet.cpu)),
+    (WORKER, "memory", lambda p: str(p.fleet.memory_mib)),
+    (WORKER, "runtime_platform/0/cpu_architecture", lambda p: p.fleet.architecture.upper()),
+    (WORKER, "ephemeral_storage/0/size_in_gib", lambda p: p.fleet.scratch_gib),
+    (WORKER, "volume/0/name", "scratch"),
+    (
+        WORKER,
+        "container_definitions/0/mountPoints",
+        [{"containerPath": "/scratch", "readOnly": False, "sourceVolume": "scratch"}],
+    ),
+    (WORKER, "container_definitions/0/environment/HEVCQ_DATA_DIR", "/scratch"),
+    (WORKER, "container_definitions/0/environment/HEVCQ_STOP_GRACE_S", "60"),
+    (WORKER, "container_definitions/0/stopTimeout", 120),
+    (WORKER, "container_definitions/0/readonlyRootFilesystem", True),
+    (WORKER, "container_definitions/0/user", "10001"),
+    (WORKER, "container_definitions/0/linuxParameters", {"initProcessEnabled": True}),
+    (WORKER, "container_definitions/0/healthCheck/command", ["CMD", "hevcq-health"]),
+    (WORKER, "container_definitions/0/healthCheck/retries", 5),
+    (
+        WORKER,
+        "container_definitions/0/logConfiguration/options/awslogs-group",
+        "/hevcq-{profile}/worker",
+    ),
+    (WORKER, "container_definitions/0/environment/HEVCQ_PROFILES", "{profile}"),
+    (WORKER, "container_definitions/0/environment/HEVCQ_WORKERS", "1"),
+    (WORKER, "container_definitions/0/environment/HEVCQ_AWS__PROFILES", ",".join(PROFILES)),
+    (
+        WORKER,
+        "container_definitions/0/environment/HEVCQ_AWS__INPUT_BUCKET",
+        f"hevcq-in-{ACCOUNT}",
+    ),
+    (
+        WORKER,
+        "container_definitions/0/environment/HEVCQ_AWS__OUTPUT_BUCKET",
+        f"hevcq-out-{ACCOUNT}",
+    ),
+    (WORKER, "container_definitions/0/environment/HEVCQ_AWS__QUEUE_PREFIX", "hevcq-"),
+    (WORKER, "container_definitions/0/environment/HEVCQ_AWS__TABLE", "hevcq"),
+    (WORKER, "container_definitions/0/environment/HEVCQ_METRICS_EMF", "true"),
+    ("aws_cloudwatch_log_group.this", "name", "/hevcq-{profile}/worker"),
+    ("aws_cloudwatch_log_group.this", "retention_in_days", 30),
+    (
+        "aws_iam_role_policy.execution",
+        "policy/Statement/2/Resource",
+        f"arn:aws:logs:eu-central-1:{ACCOUNT}:log-group:/hevcq-{{profile}}/worker:*",
+    ),
+    # A service is cheap, does not end a protected task, and scales by its own queue and itself.
+    (SERVICE, "availability_zone_rebalancing", "DISABLED"),
+    (SERVICE, "deployment_circuit_breaker/0", {"enable": True, "rollback": True}),
+    (SERVICE, "deployment_maximum_percent", 200),
+    (SERVICE, "deployment_minimum_healthy_percent", 0),
+    (SERVICE, "force_new_deployment", True),
+    (SERVICE, "wait_for_steady_state", False),
+    (SERVICE, "network_configuration/0/assign_public_ip", True),
+    ("aws_appautoscaling_target.this[0]", "min_capacity", lambda p: p.fleet.min_tasks),
+    ("aws_appautoscaling_target.this[0]", "max_capacity", lambda p: p.fleet.max_tasks),
+    ("aws_appautoscaling_target.this[0]", "resource_id", "service/hevcq/hevcq-{profile}"),
+    (TRACKING, "resource_id", "service/hevcq/hevcq-{profile}"),
+    (TRACKING, "scalable_dimension", "ecs:service:DesiredCount"),
+    (STEP, "resource_id", "service/hevcq/hevcq-{profile}"),
+    (STEP, "scalable_dimension", "ecs:service:DesiredCount"),
+    (STEP, "step_scaling_policy_configuration/0/adjustment_type", "ChangeInCapacity"),
+    # A task starts in 2 minutes, and its number comes 3 minutes late.
+    (STEP, "step_scaling_policy_configuration/0/cooldown", 420),
+    (TRACKING, f"{FOLLOWED}/scale_out_cooldown", 420),
+    (
+        TRACKING,
+        f"{FOLLOWED}/target_value",
+        lambda p: p.fleet.acceptable_latency_s // p.fleet.mean_job_s,
+    ),
+    (TRACKING, f"{FOLLOWED}/disable_scale_in", False),
+]
+"""What is where in the resources of a profile; `{profile}` is its name."""
+
+
+BUCKET, KEPT = "aws_s3_bucket", "aws_s3_bucket_lifecycle_configuration"
+FARM: list[tuple[str, str, Any]] = [
+    *(
+        (f'{kind}.this["{bucket}"]', path, value)
+        for bucket in ("input", "output")
+        for kind, path, value in (
+            (BUCKET, "force_destroy", False),
+            (f"{BUCKET}_public_access_block", "block_public_acls", True),
+            (f"{BUCKET}_public_access_block", "block_public_policy", True),
+            (f"{BUCKET}_public_access_block", "ignore_public_acls", True),
+            (f"{BUCKET}_public_access_block", "restrict_public_buckets", True),
+            (f"{BUCKET}_versioning", "versioning_configuration/0/status", "Enabled"),
+            (f"{BUCKET}_ownership_controls", "rule/0/object_ownership", "BucketOwnerEnforced"),
+            (
+                f"{BUCKET}_server_side_encryption_configuration",
+                "rule/0/apply_server_side_encryption_by_default/0/sse_algorithm",
+                "AES256",
+            ),
+        )
+    ),
+    ("aws_s3_bucket_notification.uploads", "topic/0/events", ["s3:ObjectCreated:*"]),
+    ("aws_s3_bucket_notification.uploads", "topic/0/filter_prefix", f"{INBOX}/"),
+    ("aws_ecr_repository.worker", "image_tag_mutability", "IMMUTABLE"),
+    ("aws_ecr_repository.worker", "force_delete", False),
+    (
+        "aws_ecs_cluster.this",
+        "setting",
+        [{"name": "containerInsights", "value": "enabled"}],
+    ),
+    ("aws_dynamodb_table.this", "billing_mode", "PAY_PER_REQUEST"),
+    ("aws_dynamodb_table.this", "point_in_time_recovery/0/enabled", True),
+    ("aws_dynamodb_table.this", "deletion_protection_enabled", True),
+    ("aws_dynamodb_table.this", "ttl/0/enabled", True),
+    ("aws_dynamodb_table.this", "ttl/0/attribute_name", TTL),
+    ("aws_route_table.workers", "route/0/cidr_block", "0.0.0.0/0"),
+    *(
+        (f'aws_vpc_endpoint.gateway["{service}"]', "vpc_endpoint_type", "Gateway")
+        for service in ("s3", "dynamodb")
+    ),
+]
+"""What is where in the resources that a farm has once."""
 
 
 def of(resources: Resources, kind: str) -> dict[str, dict[str, Any]]:
     return {r["address"]: r.get("values", {}) for r in resources if r["type"] == kind}
 
 
-def named(resources: Resources, kind: str, name: str) -> dict[str, Any]:
-    found = [values for values in of(resources, kind).values() if values.get("name") == name]
-    assert len(found) == 1, f"{kind} {name}: {len(found)} found"
-    return found[0]
+def one(resources: Resources, ending: str, within: str = "") -> dict[str, Any]:
+    """Return the one resource whose address ends so, of a profile's modules if it is given."""
+    (found,) = [
+        r["values"]
+        for r in resources
+        if r["address"].endswith(f".{ending}") and (not within or f'["{within}"]' in r["address"])
+    ]
+    return found
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_profile_has_is_its_own_and_as_its_file_says(
+    resources: Resources, profile: str
+) -> None:
+    def wanted(value: Any) -> Any:
+        if callable(value):
+            return value(KNOWN[profile])
+        if isinstance(value, str):
+            return value.replace("{profile}", profile)
+        if isinstance(value, dict | list):
+            return json.loads(json.dumps(value).replace("{profile}", profile))
+        return value
+
+    wrong = {
+        f"{resource}: {path}": found
+        for resource, path, value in EACH_PROFILE
+        if (found := look(one(resources, resource, profile), path)) != wanted(value)
+    }
+
+    assert wrong == {}
+
+
+def test_what_a_farm_has_once_is_closed_kept_and_paid_by_use(resources: Resources) -> None:
+    wrong = {
+        f"{resource}: {path}": found
+        for resource, path, value in FARM
+        if (found := look(one(resources, resource), path)) != value
+    }
+
+    assert wrong == {}
+    assert not of(resources, "aws_nat_gateway")
 
 
 def test_the_configuration_is_formatted() -> None:
@@ -50,120 +272,43 @@ def test_the_configuration_is_formatted() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_queue_numbers_come_from_the_profile_file(resources: Resources, profile: str) -> None:
-    numbers = KNOWN[profile].queue
-
-    queue = named(resources, "aws_sqs_queue", f"hevcq-{profile}")
-    letters = named(resources, "aws_sqs_queue", f"hevcq-{profile}-dlq")
-
-    assert queue["visibility_timeout_seconds"] == numbers.visibility_s
-    assert queue["message_retention_seconds"] == numbers.retention_s
-    assert letters["message_retention_seconds"] == 1_209_600
-    assert queue["receive_wait_time_seconds"] == 20
-    assert queue["sqs_managed_sse_enabled"] is True
-
-
-def test_a_dead_letter_outlives_the_queue_it_came_from(resources: Resources) -> None:
-    for profile in PROFILES:
-        queue = named(resources, "aws_sqs_queue", f"hevcq-{profile}")
-        for suffix in ("dlq", "subscription-dlq"):
-            letters = named(resources, "aws_sqs_queue", f"hevcq-{profile}-{suffix}")
-            assert letters["message_retention_seconds"] == 1_209_600
-            assert letters["message_retention_seconds"] > queue["message_retention_seconds"]
+def rules(resources: Resources, bucket: str) -> dict[str, dict[str, Any]]:
+    """Return what each rule of a bucket is limited to, and what it ends after how many days."""
+    found = {}
+    for rule in one(resources, f'{KEPT}.this["{bucket}"]')["rule"]:
+        assert rule["status"] == "Enabled"
+        limit = (rule["filter"] or [{}])[0]
+        found[rule["id"]] = {
+            "prefix": limit.get("prefix") or "",
+            "tags": [(tag["key"], tag["value"]) for tag in limit.get("tag") or []],
+            "days": [e["days"] for e in rule["expiration"] or [] if e.get("days")],
+            "former": [e["noncurrent_days"] for e in rule["noncurrent_version_expiration"] or []],
+            "parts": [
+                e["days_after_initiation"] for e in rule["abort_incomplete_multipart_upload"] or []
+            ],
+        }
+    return found
 
 
-def test_each_queue_has_its_redrive_policies_as_separate_resources(resources: Resources) -> None:
-    count = len(PROFILES)
+def test_no_upload_ends_but_a_finished_one_and_no_rendition_but_a_replaced_one(
+    resources: Resources,
+) -> None:
+    uploads, made = (list(rules(resources, b).values()) for b in ("input", "output"))
+    (finished,) = [rule for rule in uploads if rule["days"] or rule["former"]]
+    (work,) = [rule for rule in made if rule["days"]]
+    waits_s = 2 * max(p.queue.retention_s for p in KNOWN.values())  # a chunk's task, and the join's
 
-    assert len(of(resources, "aws_sqs_queue_redrive_policy")) == count
-    assert len(of(resources, "aws_sqs_queue_redrive_allow_policy")) == count
-
-
-def test_every_subscription_is_raw_and_has_its_own_dead_letters(resources: Resources) -> None:
-    subscriptions = of(resources, "aws_sns_topic_subscription")
-
-    assert len(subscriptions) == len(PROFILES)
-    for values in subscriptions.values():
-        assert values["raw_message_delivery"] is True
-        assert values["protocol"] == "sqs"
-
-
-def test_both_buckets_are_closed_versioned_and_encrypted(resources: Resources) -> None:
-    for block in of(resources, "aws_s3_bucket_public_access_block").values():
-        assert all(
-            block[key] for key in block if key.startswith(("block_", "ignore_", "restrict_"))
-        )
-    versioning = of(resources, "aws_s3_bucket_versioning").values()
-    assert [v["versioning_configuration"][0]["status"] for v in versioning] == ["Enabled"] * 2
-    assert len(of(resources, "aws_s3_bucket_server_side_encryption_configuration")) == 2
-    assert len(of(resources, "aws_s3_bucket_policy")) == 2
-
-
-def test_unfinished_uploads_and_leftovers_expire(resources: Resources) -> None:
-    configurations = of(resources, "aws_s3_bucket_lifecycle_configuration")
-    rules = [rule for values in configurations.values() for rule in values["rule"]]
-
-    assert len([rule for rule in rules if rule["abort_incomplete_multipart_upload"]]) == 2
-    prefixes = [rule["filter"][0]["prefix"] for rule in rules if rule["filter"]]
-    assert "work/" in prefixes
-
-
-def test_an_upload_expires_only_where_it_is_tagged_as_finished(resources: Resources) -> None:
-    configurations = of(resources, "aws_s3_bucket_lifecycle_configuration")
-    (rules,) = (v["rule"] for address, v in configurations.items() if '"input"' in address)
-
-    def deletes_versions(rule: dict) -> bool:
-        days = [each["days"] for each in rule["expiration"]]
-        return any(days) or bool(rule["noncurrent_version_expiration"])
-
-    (only,) = [rule for rule in rules if deletes_versions(rule)]
-    assert only["filter"][0]["tag"] == [{"key": "hevcq", "value": "done"}]
-    assert only["noncurrent_version_expiration"][0]["noncurrent_days"] == 30
-
-
-def test_what_a_split_video_keeps_outlives_the_tasks_that_ask_for_it(resources: Resources) -> None:
-    configurations = of(resources, "aws_s3_bucket_lifecycle_configuration")
-    rules = [rule for values in configurations.values() for rule in values["rule"]]
-    (work,) = [rule for rule in rules if rule["id"] == "expire-work"]
-    numbers = [profile.queue for profile in KNOWN.values()]
-    waits_s = 2 * max(each.retention_s for each in numbers)  # a chunk's task, and then the join's
-
-    assert work["expiration"][0]["days"] * 86_400 > waits_s
-    assert work["noncurrent_version_expiration"][0]["noncurrent_days"] == 1
-
-
-def test_an_upload_over_a_slow_line_has_a_week(resources: Resources) -> None:
-    found = of(resources, "aws_s3_bucket_lifecycle_configuration")
-    days = {
-        address: rule["abort_incomplete_multipart_upload"][0]["days_after_initiation"]
-        for address, values in found.items()
-        for rule in values["rule"]
-        if rule["abort_incomplete_multipart_upload"]
+    assert (finished["prefix"], finished["tags"]) == ("", [("hevcq", "done")])
+    assert finished["former"] == [30]
+    assert (work["prefix"], work["tags"], work["former"]) == (f"{WORK}/", [], [1])
+    assert work["days"][0] * 86_400 > waits_s
+    assert {rule["prefix"]: rule["former"] for rule in made if rule["former"]} == {
+        "": [30],
+        f"{WORK}/": [1],
     }
-
-    assert {each for address, each in days.items() if '"input"' in address} == {7}
-    assert {each for address, each in days.items() if '"output"' in address} == {2}
-
-
-def test_one_rule_announces_uploads_and_renditions_live_elsewhere(resources: Resources) -> None:
-    (notification,) = of(resources, "aws_s3_bucket_notification").values()
-    buckets = {values["bucket"] for values in of(resources, "aws_s3_bucket").values()}
-
-    assert [topic["filter_prefix"] for topic in notification["topic"]] == ["TODO/"]
-    assert len(buckets) == 2
-
-
-def test_a_worker_is_stopped_gently_and_cannot_write_its_root(resources: Resources) -> None:
-    definitions = of(resources, "aws_ecs_task_definition")
-    assert len(definitions) == len(PROFILES)
-    for values in definitions.values():
-        (worker,) = json.loads(values["container_definitions"])
-        assert worker["stopTimeout"] == 120
-        assert worker["readonlyRootFilesystem"] is True
-        assert worker["user"] not in {"", "0", "root"}
-        assert worker["linuxParameters"] == {"initProcessEnabled": True}
-        assert worker["healthCheck"]["command"] == ["CMD", "hevcq-health"]
+    # A slow line has a week, a killed worker's parts two days.
+    assert [rule["parts"] for rule in uploads if rule["parts"]] == [[7]]
+    assert [rule["parts"] for rule in made if rule["parts"]] == [[2]]
 
 
 def test_workers_are_configured_by_names_the_settings_know(resources: Resources) -> None:
@@ -173,39 +318,104 @@ def test_workers_are_configured_by_names_the_settings_know(resources: Resources)
     for values in of(resources, "aws_ecs_task_definition").values():
         (worker,) = json.loads(values["container_definitions"])
         assert {item["name"] for item in worker["environment"]} <= known
-        told = {item["name"]: item["value"] for item in worker["environment"]}
-        assert told["HEVCQ_AWS__PROFILES"].split(",") == PROFILES
-
-
-def test_services_use_spot_do_not_rebalance_and_roll_back(resources: Resources) -> None:
-    for values in of(resources, "aws_ecs_service").values():
-        providers = {s["capacity_provider"] for s in values["capacity_provider_strategy"]}
-        assert providers == {"FARGATE", "FARGATE_SPOT"}
-        assert values["availability_zone_rebalancing"] == "DISABLED"
-        assert values["deployment_circuit_breaker"][0] == {"enable": True, "rollback": True}
-        assert values["deployment_maximum_percent"] == 200
-        assert values["wait_for_steady_state"] is False
 
 
 def test_the_first_task_is_on_demand_and_four_fifths_of_the_rest_on_spot(
-    resources: Resources,
+    resources: Resources, changed: dict[str, Any]
 ) -> None:
+    def shares(service: dict[str, Any]) -> dict[str, tuple[int, int]]:
+        strategy = service["capacity_provider_strategy"]
+        return {s["capacity_provider"]: (s["base"], s["weight"]) for s in strategy}
+
     for values in of(resources, "aws_ecs_service").values():
-        found = {s["capacity_provider"]: s for s in values["capacity_provider_strategy"]}
-        assert (found["FARGATE"]["base"], found["FARGATE"]["weight"]) == (1, 20)
-        assert (found["FARGATE_SPOT"]["base"], found["FARGATE_SPOT"]["weight"]) == (0, 80)
+        assert shares(values) == {"FARGATE": (1, 20), "FARGATE_SPOT": (0, 80)}
+    # Another share leaves the service and its tasks in place.
+    (other,) = [c["change"] for c in changed["resource_changes"] if c["address"] == HEVC_SERVICE]
+    assert shares(other["after"]) == {"FARGATE": (0, 0), "FARGATE_SPOT": (0, 100)}
+    assert other["actions"] == ["update"]
 
 
-def test_another_share_of_spot_leaves_the_service_and_its_tasks_in_place(
-    changed: dict[str, Any],
-) -> None:
-    (service,) = [c["change"] for c in changed["resource_changes"] if c["address"] == HEVC_SERVICE]
-    weights = {
-        s["capacity_provider"]: (s["base"], s["weight"])
-        for s in service["after"]["capacity_provider_strategy"]
+@pytest.mark.parametrize("profile", PROFILES)
+def test_scaling_reads_its_own_queue_and_service(resources: Resources, profile: str) -> None:
+    followed = one(resources, TRACKING, profile)
+    metrics = look(followed, f"{FOLLOWED}/customized_metric_specification/0/metrics")
+    read = {}
+    for each in metrics:
+        if each["metric_stat"]:
+            (stat,) = each["metric_stat"]
+            (metric,) = stat["metric"]
+            sides = {side["name"]: side["value"] for side in metric["dimensions"]}
+            read[each["id"]] = (metric["namespace"], metric["metric_name"], sides, stat["stat"])
+
+    queue = {"QueueName": f"hevcq-{profile}"}
+    service = {"ClusterName": "hevcq", "ServiceName": f"hevcq-{profile}"}
+    visible, hidden = (f"ApproximateNumberOfMessages{end}" for end in ("Visible", "NotVisible"))
+    assert read == {
+        "waiting": ("AWS/SQS", visible, queue, "Sum"),
+        "inwork": ("AWS/SQS", hidden, queue, "Sum"),
+        "running": ("ECS/ContainerInsights", "RunningTaskCount", service, "Average"),
     }
-    assert weights == {"FARGATE": (0, 0), "FARGATE_SPOT": (0, 100)}
-    assert service["actions"] == ["update"]
+    (expression,) = [m["expression"] for m in metrics if m["return_data"]]
+    assert "inwork" in expression
+    assert "FILL(running, 0)" not in expression
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_policies_of_a_profiles_queues_are_about_those_queues(
+    resources: Resources, profile: str
+) -> None:
+    for name, ending in (("this", ""), ("subscription", "-subscription-dlq")):
+        found = look(one(resources, f"aws_sqs_queue_policy.{name}", profile), "policy/Statement")
+        assert {s["Resource"] for s in found} == {f"{QUEUES}:hevcq-{profile}{ending}"}
+
+
+def test_an_operator_reaches_every_profiles_queues(resources: Resources) -> None:
+    statements = look(one(resources, "aws_iam_policy.operator"), "policy/Statement")
+    reached = json.dumps([s["Resource"] for s in statements])
+
+    for profile in PROFILES:
+        for ending in ("", "-dlq", "-subscription-dlq"):
+            assert f'"{QUEUES}:hevcq-{profile}{ending}"' in reached
+
+
+def test_a_worker_reaches_nothing_but_tls_and_is_reached_by_nobody(resources: Resources) -> None:
+    found = [r for r in resources if r["type"].startswith("aws_vpc_security_group_")]
+
+    assert {r["type"] for r in found} == {"aws_vpc_security_group_egress_rule"}
+    assert {(r["values"]["from_port"], r["values"]["to_port"]) for r in found} == {(443, 443)}
+
+
+def test_uploads_are_announced_and_renditions_live_elsewhere(resources: Resources) -> None:
+    announced = one(resources, "aws_s3_bucket_notification.uploads")["bucket"]
+    buckets = {values["bucket"] for values in of(resources, "aws_s3_bucket").values()}
+
+    assert announced in (f"hevcq-in-{ACCOUNT}", None)
+    assert buckets == {f"hevcq-in-{ACCOUNT}", f"hevcq-out-{ACCOUNT}"}
+
+
+def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources: Resources) -> None:
+    table, wanted = one(resources, "aws_dynamodb_table.this"), table_definition("hevcq")
+
+    assert {a["name"]: a["type"] for a in table["attribute"]} == {
+        a["AttributeName"]: a["AttributeType"] for a in wanted["AttributeDefinitions"]
+    }
+    assert table["hash_key"] == wanted["KeySchema"][0]["AttributeName"]
+    made = {
+        i["name"]: (
+            [key for key in (i["hash_key"], i["range_key"]) if key],
+            i["projection_type"],
+            sorted(i["non_key_attributes"] or []),
+        )
+        for i in table["global_secondary_index"]
+    }
+    assert made == {
+        i["IndexName"]: (
+            [key["AttributeName"] for key in i["KeySchema"]],
+            i["Projection"]["ProjectionType"],
+            sorted(i["Projection"].get("NonKeyAttributes", [])),
+        )
+        for i in wanted["GlobalSecondaryIndexes"]
+    }
 
 
 def test_a_task_that_fargate_does_not_offer_and_an_unknown_profile_are_refused(
@@ -259,72 +469,6 @@ def test_a_release_names_its_image_by_tag_or_digest(
 
     assert (done.returncode == 0) is taken, done.stdout + done.stderr
     assert taken or "image" in done.stderr
-
-
-def test_scaling_counts_work_in_flight_and_leaves_zero_by_a_step(resources: Resources) -> None:
-    policies = of(resources, "aws_appautoscaling_policy").values()
-    tracking = [p for p in policies if p["policy_type"] == "TargetTrackingScaling"]
-    steps = [p for p in policies if p["policy_type"] == "StepScaling"]
-
-    assert len(tracking) == len(steps) == len(PROFILES)
-    for policy in tracking:
-        specification = policy["target_tracking_scaling_policy_configuration"][0]
-        metrics = specification["customized_metric_specification"][0]["metrics"]
-        expression = next(m["expression"] for m in metrics if m["return_data"])
-        assert "inwork" in expression
-        assert "FILL(running, 0)" not in expression
-    for policy in steps:
-        assert (
-            policy["step_scaling_policy_configuration"][0]["adjustment_type"] == "ChangeInCapacity"
-        )
-
-
-def test_the_ledger_is_on_demand_recoverable_and_forgets(resources: Resources) -> None:
-    (table,) = of(resources, "aws_dynamodb_table").values()
-
-    assert table["billing_mode"] == "PAY_PER_REQUEST"
-    assert table["point_in_time_recovery"][0]["enabled"] is True
-    assert table["ttl"][0]["enabled"] is True
-    assert table["deletion_protection_enabled"] is True
-
-
-def test_logs_do_not_stay_for_ever(resources: Resources) -> None:
-    assert all(v["retention_in_days"] for v in of(resources, "aws_cloudwatch_log_group").values())
-
-
-def test_a_farm_without_nat_reaches_s3_and_dynamodb_by_gateway(resources: Resources) -> None:
-    endpoints = of(resources, "aws_vpc_endpoint").values()
-
-    assert {e["vpc_endpoint_type"] for e in endpoints} == {"Gateway"}
-    assert {e["service_name"].rsplit(".", 1)[1] for e in endpoints} == {"s3", "dynamodb"}
-    assert not of(resources, "aws_nat_gateway")
-
-
-def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources: Resources) -> None:
-    (table,) = of(resources, "aws_dynamodb_table").values()
-    wanted = table_definition("hevcq")
-
-    assert {a["name"]: a["type"] for a in table["attribute"]} == {
-        a["AttributeName"]: a["AttributeType"] for a in wanted["AttributeDefinitions"]
-    }
-    assert table["hash_key"] == wanted["KeySchema"][0]["AttributeName"]
-    made = {
-        i["name"]: (
-            [key for key in (i["hash_key"], i["range_key"]) if key],
-            i["projection_type"],
-            sorted(i["non_key_attributes"] or []),
-        )
-        for i in table["global_secondary_index"]
-    }
-    assert made == {
-        i["IndexName"]: (
-            [key["AttributeName"] for key in i["KeySchema"]],
-            i["Projection"]["ProjectionType"],
-            sorted(i["Projection"].get("NonKeyAttributes", [])),
-        )
-        for i in wanted["GlobalSecondaryIndexes"]
-    }
-    assert table["ttl"][0]["attribute_name"] == TTL
 
 
 def test_the_variable_profiles_names_those_that_get_a_queue(changed: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hevcq.backends.aws.videos.schema import table_definition
+from hevcq.backends.aws.videos.records import table_definition
 from hevcq.domain.videos.rules import UPLOADS
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.web import OidcSettings, WebSettings

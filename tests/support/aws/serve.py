@@ -9,9 +9,8 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from support.aws import cloudfront, shims
+    from support.aws import shims
 
-    cloudfront.install()
     server, address = shims.serve()
     print(address, flush=True)
     sys.stdin.read()
