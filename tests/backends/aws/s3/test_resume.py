@@ -112,13 +112,16 @@ def test_a_stop_or_an_outage_keeps_the_parts_for_the_next_time(farm, process, vi
     assert content_of(farm, source) == video.read_bytes()
 
 
+@pytest.mark.parametrize("hidden", [False, True])
 def test_a_file_that_changed_between_is_begun_anew_and_the_old_parts_are_aborted(
-    farm, process, video
+    farm, process, video, hidden: bool
 ) -> None:
     killed(process, video)
-    changed = bytearray(video.read_bytes())
+    changed, before = bytearray(video.read_bytes()), video.stat().st_mtime_ns
     changed[10] ^= 1
     video.write_bytes(changed)
+    if hidden:
+        os.utime(video, ns=(before, before))
 
     second = process()
     source = accept(second, video)
