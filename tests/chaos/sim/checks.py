@@ -158,6 +158,9 @@ class Checks:
 
     # --- the queue
 
+    def sent(self, tasks) -> None:
+        """A message in the place of one whose receives run out may be a second one of its job."""
+
     def received(self, machine, delivery) -> None:
         """Two consumers never hold one delivery."""
         require(_name(delivery) not in self._settled, "a settled receipt was handed out again")

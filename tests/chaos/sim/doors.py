@@ -125,6 +125,16 @@ class QueueDoor(Door):
         self._queue, self._bell = queue, bell
         self.name, self.long_poll_s = queue.name, 0.0
 
+    def send(self, tasks, *, delay_s: float = 0.0) -> None:
+        world = self._machine.world
+
+        def carried() -> None:
+            world.checks.sent(tasks)
+            self._queue.send(tasks, delay_s=delay_s)
+            world.ring(self.name)
+
+        self.io("queue.send", carried)
+
     def receive(self, limit: int, *, wait_s: float, stop: Any) -> list[Any]:
         world = self._machine.world
         end = world.sched.now + wait_s

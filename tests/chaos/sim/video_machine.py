@@ -39,16 +39,6 @@ class VideoQueueDoor(QueueDoor):
                 return True
         return False
 
-    def send(self, tasks, *, delay_s: float = 0.0) -> None:
-        world = self._machine.world
-
-        def carried() -> None:
-            world.checks.sent(tasks)
-            self._queue.send(tasks, delay_s=delay_s)
-            world.ring(self.name)
-
-        self.io("queue.send", carried)
-
 
 class VideoStoreDoor(StoreDoor):
     """A store that keeps what is made of a split video."""
