@@ -72,6 +72,17 @@ def test_720p_fits_inside_with_even_sides_and_square_pixels(size, facts, expecte
     assert made.scale == (size != expected or "rotation" in facts)
 
 
+@pytest.mark.parametrize(
+    ("aspect", "expected"),
+    [("16:15", (766, 576, "1:1")), ("12:11", (786, 576, "1:1")), ("64:45", (720, 576, "64:45"))],
+)
+def test_webm_keeps_only_an_aspect_that_its_whole_pixels_say(aspect, expected) -> None:
+    wide = 720 if aspect != "16:15" else 719
+    made = target("webm", video(wide, 576, sample_aspect=aspect))
+
+    assert (made.width, made.height, made.sample_aspect) == expected
+
+
 def test_a_source_of_exactly_the_box_is_encoded_and_not_scaled() -> None:
     assert not target("720p", video(1280, 720)).scale
 

@@ -445,7 +445,9 @@ def _scaled(profile: Profile, facts: VideoFacts) -> tuple[tuple[int, int], Fract
     if profile.video.scales:
         box_wide, box_high = _box(profile, wide, high)
         factor = min(factor, box_wide / wide, box_high / high)
-    square = profile.video.square_pixels
+    # WebM holds the size shown, in whole pixels.
+    inexact = profile.container is Container.WEBM and wide.denominator > 1
+    square = profile.video.square_pixels or inexact
     width, height = _upright(facts)
     odd = profile.video.scales and (width % 2 or height % 2)
     if factor == 1 and not odd and (not square or _aspect(facts) == 1):
