@@ -43,10 +43,16 @@ def test_videos_are_found_sorted_whatever_the_case_of_their_suffix(tmp_path):
 
 def test_hevcqs_own_files_and_hidden_ones_are_left_out(tmp_path):
     put(tmp_path, ".hevcq/originals/a.mkv", ".hevcq-12.part", "x/.hevcq-9.mkv", "x/._mac.mp4")
-    put(tmp_path, ".hidden/h.mkv", "x/.h.mkv")
+    put(tmp_path, ".hidden/h.mkv", "x/.h.mkv", "#recycle/deleted.mkv", "$RECYCLE.BIN/S-1/d.mkv")
 
     assert found(tmp_path) == []
-    assert found(tmp_path, hidden=True) == [".hidden/h.mkv", "x/._mac.mp4", "x/.h.mkv"]
+    assert found(tmp_path, hidden=True) == [
+        "#recycle/deleted.mkv",
+        "$RECYCLE.BIN/S-1/d.mkv",
+        ".hidden/h.mkv",
+        "x/._mac.mp4",
+        "x/.h.mkv",
+    ]
 
 
 def test_links_are_never_followed_and_are_reported(tmp_path):
@@ -375,9 +381,9 @@ SETTLED = [
 
 
 def test_a_pattern_may_begin_with_a_number_sign_and_names_may_hold_a_line_end(tmp_path):
-    put(tmp_path, "#recycle/a.mkv", "Sample\n2/b.mkv", "Sample/x\ny.mkv", "c.mkv")
+    put(tmp_path, "#old/a.mkv", "Sample\n2/b.mkv", "Sample/x\ny.mkv", "c.mkv")
 
-    assert found(tmp_path, exclude=["#recycle", "sample*/**"]) == ["c.mkv"]
+    assert found(tmp_path, exclude=["#old", "sample*/**"]) == ["c.mkv"]
 
 
 def test_a_pattern_that_cannot_be_read_is_refused_with_the_pattern(tmp_path):

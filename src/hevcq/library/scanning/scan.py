@@ -37,7 +37,7 @@ def matcher(patterns: Iterable[str]) -> Matcher:
     takes back what an earlier pattern matched, and what matches a folder matches all that is in it.
     The path of a folder ends in `/`. No pattern matches nothing. Three things differ from gitignore,
     as a person with a library expects them: a pattern applies at any depth unless it begins with
-    `/`, case is ignored, and `#` is an ordinary character (`#recycle`).
+    `/`, case is ignored, and `#` is an ordinary character (`#old`).
 
     Raises UsageError for a pattern that cannot be read.
     """
@@ -133,12 +133,19 @@ class Rejected:
     reason: str
 
 
+SYSTEM_FOLDERS = frozenset(
+    ("#recycle", "@recycle", "$recycle.bin", "@eadir", "#snapshot", "lost+found")
+) | {"system volume information"}
+"""Bins, previews and snapshots that NAS systems and Windows keep below shared folders, in lower case."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Select files by globs (see `matcher`); the folders in `skip` are not entered.
 
     With `include`, only matching files are found, whatever their suffix; `exclude` takes precedence
-    and prunes folders. Hidden names are skipped unless `hidden`.
+    and prunes folders. Hidden names and the folders of systems (bins, previews, snapshots) are
+    skipped unless `hidden`.
     """
 
     include: Sequence[str] = ()
@@ -228,9 +235,11 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Reje
     names = {entry.name for entry in entries}
     for entry in entries:
         relative = prefix + entry.name
-        if is_own(entry.name) or (entry.name.startswith(".") and not walk.hidden):
-            continue
         is_folder = entry.is_dir(follow_symlinks=False)
+        of_system = is_folder and entry.name.lower() in SYSTEM_FOLDERS
+        hidden = of_system or entry.name.startswith(".")
+        if is_own(entry.name) or (hidden and not walk.hidden):
+            continue
         if walk.exclude(f"{relative}/" if is_folder else relative):
             continue
         if is_folder:
