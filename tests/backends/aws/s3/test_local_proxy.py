@@ -100,20 +100,6 @@ def test_who_does_not_know_its_password_gets_nothing(store, large, tmp_path) -> 
     assert told == [0]
 
 
-def test_its_next_reader_has_what_the_first_one_began_with(store, large, tmp_path) -> None:
-    source, first, second = accept(store, large), [0], [0]
-
-    with streamed(store, source, tmp_path / "scratch", moved=first) as location:
-        get(location, "0-99")
-        get(location, "11000000-11000099")
-    with streamed(store, source, tmp_path / "scratch", moved=second) as location:
-        assert get(location, "0-99") == large.read_bytes()[:100]
-        assert get(location, "11000000-11000099") == large.read_bytes()[11000000:11000100]
-        get(location, "5000000-5000099")
-
-    assert second[-1] == range_reader.BLOCK_BYTES
-
-
 def test_a_newer_version_does_not_begin_with_the_older_ones_bytes(store, large, tmp_path) -> None:
     with streamed(store, accept(store, large), tmp_path / "scratch") as location:
         get(location, "0-99")

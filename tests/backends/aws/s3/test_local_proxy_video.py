@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from hevcq.backends.aws.s3.local_proxy import serve_object
-from hevcq.backends.aws.s3.range_reader import HeadBlockCache
 from hevcq.backends.aws.s3.transfer import Download, Meter
 from hevcq.domain.chunking.planner import ChunkPlan, plan_chunks
 from hevcq.domain.planning.encode_plan import EncodePlan
@@ -60,7 +59,7 @@ class Clip:
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.path, self.folder, self.shelf = path, folder, Shelf(path)
-        self.heads, stop = HeadBlockCache(), threading.Event()
+        stop = threading.Event()
         self.info = ENCODER.probe(str(path), stop=stop)
         plan = make_plan(RECIPE, self.info)
         assert isinstance(plan, EncodePlan)
@@ -94,7 +93,7 @@ class Clip:
         wanted = Download(bucket="b", key="k", size=size, pins={"IfMatch": "it"})
         meter = Meter(lambda _n: None, threading.Event())
         place = self.folder / f"source{self.path.suffix}"
-        with serve_object(self.shelf, wanted, place, meter, self.heads) as location:
+        with serve_object(self.shelf, wanted, place, meter) as location:
             return self.encode(location, chunk, name)
 
 

@@ -47,17 +47,6 @@ def test_a_kill_between_letter_and_delete_loses_nothing(farm, queue) -> None:
     assert again.message_id == first.message_id
 
 
-def test_a_letter_whose_message_could_not_be_deleted_is_still_buried(queue) -> None:
-    queue.send([task()])
-    delivery = one(queue)
-    queue._sqs.plan["delete_message"] = [broken()] * 3
-    queue._clock.auto = True
-
-    assert queue.bury(delivery, DAMAGED) is True
-
-    assert len(letters(queue)) == 1
-
-
 def test_a_kill_between_redriven_message_and_its_letter_loses_nothing(farm, queue) -> None:
     bury_many(queue, 1)
     (dead,) = letters(queue)

@@ -22,7 +22,7 @@ from pathlib import Path
 from socketserver import TCPServer
 from typing import TYPE_CHECKING
 
-from hevcq.backends.aws.s3.range_reader import BLOCK_BYTES, HeadBlockCache, SparseFile
+from hevcq.backends.aws.s3.range_reader import BLOCK_BYTES, SparseFile
 from hevcq.backends.aws.s3.transfer import Download, Meter
 from hevcq.errors import Unavailable
 from hevcq.ports.store import PROXY_SCHEME, PROXY_USER
@@ -39,15 +39,13 @@ _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 
 
 @contextmanager
-def serve_object(
-    s3: S3Client, job: Download, path: Path, meter: Meter, heads: HeadBlockCache
-) -> Iterator[str]:
+def serve_object(s3: S3Client, job: Download, path: Path, meter: Meter) -> Iterator[str]:
     """Serve the object inside the context; yield its location. `path` caches the bytes read.
 
     Leaving the context raises the error of a failed read: SourceGone, SourceChanged, DiskFull,
     Unavailable or Stopped. The reader has then seen only part of the object.
     """
-    file = SparseFile(s3, job, path, meter, heads.of(job))
+    file = SparseFile(s3, job, path, meter)
     server = _Server(file, secrets.token_urlsafe(24), f"/{path.name}")
     try:
         with server.running():

@@ -28,41 +28,15 @@ BLOCK_BYTES = 64 * 1024
 MOST_BLOCKS = 4
 """Blocks of the largest fetch, for sequential reads: the unread rest is wasted where a chunk ends.
 At 30 ms a request this is 8 MB/s, and an encode reads less."""
-HEAD_BLOCKS = 128
-"""Blocks of a source kept for its next reader: 8 MiB hold the index of a video of three hours."""
-
-
-class HeadBlockCache:
-    """The first blocks that were read of the most recent source: its index, and what ffprobe reads.
-
-    Every reader of a source starts with them, so a process that encodes several chunks of one
-    video fetches them once. Thread-safe.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._whose: tuple[str, ...] = ()
-        self._blocks: dict[int, bytes] = {}
-
-    def of(self, job: Download) -> dict[int, bytes]:
-        """Return the cached blocks of this version by number; the caller adds to them."""
-        whose = (job.bucket, job.key, str(job.size), *map(str, job.pins.values()))
-        with self._lock:
-            if whose != self._whose:
-                self._whose, self._blocks = whose, {}
-            return self._blocks
 
 
 class SparseFile:
     """A local sparse file at `path` whose bytes are fetched from the pinned object on first use.
 
-    Each byte is fetched at most once. `head` holds the cached blocks by number and receives the
-    first fetched ones. `failure` is the first error of a read. Thread-safe.
+    Each byte is fetched at most once. `failure` is the first error of a read. Thread-safe.
     """
 
-    def __init__(
-        self, s3: S3Client, job: Download, path: Path, meter: Meter, head: dict[int, bytes]
-    ) -> None:
+    def __init__(self, s3: S3Client, job: Download, path: Path, meter: Meter) -> None:
         self.failure: BaseException | None = None
         self.size = job.size
         self._s3, self._job, self._meter = s3, job, meter
@@ -71,10 +45,6 @@ class SparseFile:
         self._next_block, self._run = -1, 1
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.truncate(self._handle, job.size)
-        self._head = head
-        for number, content in list(head.items()):
-            os.pwrite(self._handle, content, number * BLOCK_BYTES)
-            self._present_blocks[number] = 1
 
     def read(self, at: int, count: int) -> bytes:
         """Return up to `count` bytes from offset `at`, at least one; b"" at the end of the object.
@@ -126,10 +96,6 @@ class SparseFile:
         )
         self._present_blocks[first:last] = b"\1" * (last - first)
         self._next_block = last
-        for number in range(first, last):
-            if len(self._head) < HEAD_BLOCKS:
-                place = number * BLOCK_BYTES
-                self._head[number] = os.pread(self._handle, BLOCK_BYTES, place)
 
     def fail(self, error: BaseException) -> None:
         """Record a failure to serve a reader."""

@@ -20,7 +20,7 @@ from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3.local_proxy import serve_object
 from hevcq.backends.aws.s3.metadata import DoneTags, find_object
 from hevcq.backends.aws.s3.publish import Publisher
-from hevcq.backends.aws.s3.range_reader import HeadBlockCache, ObjectReader
+from hevcq.backends.aws.s3.range_reader import ObjectReader
 from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumable
 from hevcq.backends.aws.s3.transfer import (
     MIB,
@@ -79,7 +79,6 @@ class S3Store(Store):
         self._own_control, self._uploads = control, uploads
         self._done_tags = DoneTags(s3) if tag_done else None
         self._publisher = Publisher(s3, buckets.output, clock)
-        self._head_blocks = HeadBlockCache()
 
     @property
     def _control(self) -> S3Client:
@@ -202,7 +201,7 @@ class S3Store(Store):
         wanted = Download(source.bucket, source.key, source.size, pins)
         path = _place_of(source, scratch)
         meter = Meter(moved, stop)
-        with serve_object(self._s3, wanted, path, meter, self._head_blocks) as location:
+        with serve_object(self._s3, wanted, path, meter) as location:
             yield Input(location=location, path=None)
 
     def open(self, key: str) -> BinaryIO:
@@ -231,7 +230,7 @@ class S3Store(Store):
         path = scratch / f"{sha256_bytes(key.encode())[:32]}.part"
         path.unlink(missing_ok=True)
         meter = Meter(lambda _n: None, stop)
-        with serve_object(self._s3, wanted, path, meter, self._head_blocks) as location:
+        with serve_object(self._s3, wanted, path, meter) as location:
             yield Input(location=location, path=None)
 
     def _published(self, key: str) -> HeadObjectOutputTypeDef:
