@@ -176,7 +176,7 @@ build: setup  ## wheel and source distribution
 full-build: build  ## the images too; needs a container engine
 	docker build -f docker/worker.Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) -t $(IMAGE) .
 	docker build -f docker/ingest.Dockerfile --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-ingest .
-	docker build -f docker/home.Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-home:$(VERSION) .
+	docker build -f docker/home.Dockerfile --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-home:$(VERSION) .
 
 images:  ## worker and home for both processors, the base by its digest, with SBOM and provenance (REGISTRY=); needs docker buildx
 	bash scripts/images.sh "$(VERSION)" "$(BASE_IMAGE)" "$(PLATFORMS)" "$(REGISTRY)"

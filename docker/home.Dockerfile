@@ -3,28 +3,7 @@
 # docker build -f docker/worker.Dockerfile -t hevcq-worker:0.1.0 .
 # docker build -f docker/home.Dockerfile -t hevcq-home:0.1.0 .
 # docker compose -f docker/compose.home.yaml up -d
-ARG BASE_IMAGE=debian:trixie-slim
 ARG WORKER_IMAGE=hevcq-worker:0.1.0
-
-FROM ${BASE_IMAGE} AS build
-WORKDIR /src
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
-# hadolint ignore=DL3008
-RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv \
- && rm -rf /var/lib/apt/lists/*
-COPY requirements ./requirements
-RUN python3 -m venv /opt/build \
- && /opt/build/bin/pip install --require-hashes --requirement requirements/build.txt \
- && python3 -m venv --without-pip /opt/hevcq \
- && /opt/build/bin/pip --python /opt/hevcq/bin/python install \
-      --require-hashes --requirement requirements/home.txt
-COPY pyproject.toml README.md LICENSE ./
-COPY src ./src
-COPY workers ./workers
-RUN /opt/build/bin/pip --python /opt/hevcq/bin/python check \
- && /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /src/wheel . \
- && /opt/build/bin/pip --python /opt/hevcq/bin/python install --no-deps --no-index /src/wheel/*.whl
 
 FROM ${WORKER_IMAGE}
 LABEL org.opencontainers.image.title="hevcq home" \
@@ -32,7 +11,6 @@ LABEL org.opencontainers.image.title="hevcq home" \
 # The entry gives up root for PUID and PGID before it starts anything of hevcq's.
 # hadolint ignore=DL3002
 USER 0
-COPY --from=build /opt/hevcq /opt/hevcq
 COPY docker/home_entry.py /opt/hevcq-home/hevcq
 RUN ln -s hevcq /opt/hevcq-home/hevcq-health \
  && install -d -m 0755 /data /media

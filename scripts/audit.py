@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = (ROOT / "requirements" / "runtime.txt", ROOT / "requirements" / "home.txt")
+LOCK = ROOT / "requirements" / "runtime.txt"
 RECORDS = (".json", ".yaml", ".yml")
 LOCKED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^ ;\\]+)", re.M)
 OFFLINE = (
@@ -45,7 +45,7 @@ class Finding(NamedTuple):
     fixed: str
 
 
-def main(arguments: Sequence[str] | None = None, locks: Sequence[Path] = LOCKS) -> int:
+def main(arguments: Sequence[str] | None = None, locks: Sequence[Path] = (LOCK,)) -> int:
     """Print what is known; return 0 if that is nothing, 1 for findings, 2 if it is unknown."""
     parser = argparse.ArgumentParser(description="Known vulnerabilities of the locked versions.")
     parser.add_argument("--advisories", default="", help="offline copy: a folder or a zip")

@@ -30,7 +30,7 @@ target "home" {
   inherits   = ["common"]
   dockerfile = "docker/home.Dockerfile"
   contexts   = { worker = "target:worker" }
-  args       = { BASE_IMAGE = "$base", WORKER_IMAGE = "worker" }
+  args       = { WORKER_IMAGE = "worker" }
   tags       = ["${registry:+$registry/}hevcq-home:$version"]
 }
 HCL

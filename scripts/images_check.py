@@ -71,7 +71,7 @@ def main() -> int:
     with mounted(INGEST) as image:
         said = image.run([*image.entrypoint, "--version"]).split()
         require(said[:1] == ["hevcq"], f"the command line starts: {' '.join(said)}")
-    build("docker/home.Dockerfile", HOME, WORKER_IMAGE=WORKER, BASE_IMAGE=base)
+    build("docker/home.Dockerfile", HOME, WORKER_IMAGE=WORKER)
     with mounted(HOME) as image:
         check_home(image)
     print("images-check: everything holds")

@@ -19,7 +19,5 @@ compile pyproject.toml --extra web --output-file requirements/runtime.txt
 compile pyproject.toml requirements/build.in --extra dev \
   --constraints requirements/runtime.txt --constraints requirements/build.txt \
   --output-file requirements/dev.txt
-compile pyproject.toml --extra web --extra sync --extra notify \
-  --constraints requirements/dev.txt --output-file requirements/home.txt
 compile requirements/emulator.in --constraints requirements/dev.txt --output-file requirements/emulator.txt
 compile requirements/tools.in --output-file requirements/tools.txt

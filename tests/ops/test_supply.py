@@ -33,7 +33,7 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
 
 
 def test_there_is_a_lock_for_each_thing_that_is_installed():
-    assert set(LOCKS) == {"build", "dev", "emulator", "home", "runtime", "tools"}
+    assert set(LOCKS) == {"build", "dev", "emulator", "runtime", "tools"}
 
 
 @pytest.mark.parametrize("name", LOCKS)

@@ -201,7 +201,6 @@ def _people(settings: NotifySettings) -> Receiver:
 
 
 def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
-    _require_http()
     from hevcq.remotes.notify.webhook import Webhook
 
     given = "[[webhook]] secret_file"
@@ -211,23 +210,11 @@ def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
 
 
 def _media_server(settings: MediaServerSettings) -> Receiver:
-    _require_http()
     from hevcq.remotes.notify.media_servers import KINDS
 
     key = _secret(settings.key, settings.key_file, "[[media_server]] key_file")
     pairs = [pair.partition("=")[::2] for pair in settings.paths]
     return KINDS[settings.kind](settings.url, key, pairs)
-
-
-def _require_http() -> None:
-    try:
-        import httpx2  # noqa: F401
-        import standardwebhooks  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"Webhooks and media servers need {error.name}, which is not installed.",
-            remedy="Run `pip install 'hevcq[notify]'`.",
-        ) from error
 
 
 def _secret(

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
 
 MIB = 1024 * 1024
-EXTRA = "pip install 'hevcq[sync]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +92,11 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Open
 def open_remote(sync: SyncSettings) -> Remote:
     """Open the server of a sync; asks it nothing yet.
 
-    Raises ConfigError if the password cannot be read, or httpx2 is not installed.
+    Raises ConfigError if the password cannot be read.
     """
-    password = _password(sync)
-    try:
-        from hevcq.remotes.webdav.client import Account, WebDavRemote
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"Syncing needs the Python package {error.name}.", remedy=f"Install it: {EXTRA}."
-        ) from error
-    return WebDavRemote(Account(sync.url, sync.user, password, sync.ca_file))
+    from hevcq.remotes.webdav.client import Account, WebDavRemote
+
+    return WebDavRemote(Account(sync.url, sync.user, _password(sync), sync.ca_file))
 
 
 def _password(sync: SyncSettings) -> str:

@@ -83,19 +83,13 @@ class People(Receiver):
         events: frozenset[str],
         daily_at: int | None = None,
     ) -> None:  # fmt: skip
-        """Raise ConfigError if apprise is not installed, or does not know the address."""
+        """Raise ConfigError if apprise does not know the address."""
         scheme = url.partition(":")[0]
-        try:
-            with warnings.catch_warnings(action="ignore"):  # of what apprise itself imports
-                import apprise
+        with warnings.catch_warnings(action="ignore"):  # of what apprise itself imports
+            import apprise
 
-                self._apprise = apprise.Apprise()
-                known = self._apprise.add(url)
-        except ImportError as error:
-            raise ConfigError(
-                "[[notify]] needs apprise, which is not installed.",
-                remedy="Run `pip install 'hevcq[notify]'`.",
-            ) from error
+            self._apprise = apprise.Apprise()
+            known = self._apprise.add(url)
         if not known:
             raise ConfigError(
                 f"apprise does not know the address {scheme}:… of [[notify]].",
