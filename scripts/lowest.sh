@@ -12,7 +12,7 @@ if ! [ -x "$tools/bin/uv" ]; then
 fi
 mkdir -p build
 "$tools/bin/uv" pip compile --quiet --resolution lowest-direct --only-binary :all: --python-version 3.11 \
-  --extra web --extra sync --extra notify --generate-hashes pyproject.toml --output-file "$wanted"
+  --extra web --generate-hashes pyproject.toml --output-file "$wanted"
 "$tools/bin/uv" pip compile --quiet --python-version 3.11 --generate-hashes --only-binary :all: \
   --constraints "$wanted" pyproject.toml requirements/build.in --extra dev --output-file build/lowest-dev.txt
 "$python" -m venv --clear "$venv"
