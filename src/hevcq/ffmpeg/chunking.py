@@ -272,22 +272,15 @@ def chunk_problem(encoded: EncodedChunk, plan: ChunkPlan, chunk: Chunk) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Sidecars:
-    """Files made of the source for the join: its covers, and a WebVTT file of each channel of captions."""
-
-    covers: Sequence[Path]
-    captions: Sequence[Path] = ()
-
-
 def join(
     job: FfmpegRun,
     plan: ChunkPlan,
     chunk_files: Sequence[Path],
-    sidecars: Sidecars,
+    covers: Sequence[Path],
+    captions: Sequence[Path],
     on_progress: OnProgress,
 ) -> EncodeReport:
-    """Write `job.request.output` from the chunk files.
+    """Write `job.request.output` from the chunk files, and from covers and captions made of the source.
 
     Raises what `Encoder.encode` raises, and PartUnfit if a chunk is missing, the chunks' headers
     differ, or the frame count is not the plan's.
@@ -301,13 +294,13 @@ def join(
         request.output, concat_list(plan, [path.absolute() for path in chunk_files])
     ) as path:
         video = JoinedVideo(listing=path, offset_s=offset(plan, request))
-        command = join_command(job.tools, request, sidecars.covers, video, sidecars.captions)
+        command = join_command(job.tools, request, covers, video, captions)
         report = run_with_progress(
             job,
             command,
             request.duration_s,
             on_progress,
-            reads=[path, *chunk_files, *sidecars.covers, *sidecars.captions],
+            reads=[path, *chunk_files, *covers, *captions],
         )
     if report.frames != plan.frames:
         raise PartUnfit(

@@ -319,7 +319,7 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
     ) -> EncodeReport:
         """Join the chunk files with the source's other streams; see ports.encoder."""
-        from hevcq.ffmpeg.chunking import Sidecars, join
+        from hevcq.ffmpeg.chunking import join
 
         job = FfmpegRun(self._tools, request, stop)
         with (
@@ -327,8 +327,7 @@ class FfmpegEncoder(Encoder):
             extracted_covers(job) as covers,
             self._captions(request, stop) as captions,
         ):
-            sidecars = Sidecars(covers, captions)
-            report = join(job, chunk_plan, chunk_files, sidecars, on_progress)
+            report = join(job, chunk_plan, chunk_files, covers, captions, on_progress)
             _carry_metadata(request)
             return report
 

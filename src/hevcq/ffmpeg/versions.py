@@ -70,6 +70,14 @@ def keyed(line: str) -> dict[str, str]:
     return found
 
 
+def whole(text: str | None) -> int | None:
+    """Return a whole number that ffprobe wrote, or None for `N/A` and what it left out."""
+    try:
+        return int(text or "")
+    except ValueError:
+        return None
+
+
 def single(value: str) -> str:
     """Return a tag's value once where it is there twice: ffmpeg itself writes a MOV's time of creation so."""
     half, again = value[: len(value) // 2], value[len(value) // 2 + 1 :]

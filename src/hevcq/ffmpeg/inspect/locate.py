@@ -12,6 +12,7 @@ import threading
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import read_packets
 from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
+from hevcq.ffmpeg.versions import whole
 from hevcq.ports.catalog import Spot
 
 MAX_SPOTS = 20
@@ -64,12 +65,12 @@ class Spots:
         fields = {match[1]: match[2] for match in _FIELD.finditer("|" + rest)}
         stream = fields.get("stream_index", "")
         if kind == "packet" and fields.get("codec_type") == "audio":
-            self._packet(stream, _number(fields.get("pts_time")), _whole(fields.get("pos")))
+            self._packet(stream, _number(fields.get("pts_time")), whole(fields.get("pos")))
         elif kind == "frame":
             self._silent.pop(stream, None)
             self._heard.add(stream)
             self._time = _number(fields.get("best_effort_timestamp_time"))
-            self._byte = _whole(fields.get("pkt_pos"))
+            self._byte = whole(fields.get("pkt_pos"))
             self.last_s = max(self.last_s or 0.0, self._time or 0.0)
             self.last_byte = max(self.last_byte or 0, self._byte or 0)
         _, found, message = text.partition(_MESSAGE)
@@ -101,8 +102,3 @@ def _number(text: str | None) -> float | None:
         return float(text) if text is not None else None
     except ValueError:
         return None
-
-
-def _whole(text: str | None) -> int | None:
-    number = _number(text)
-    return None if number is None else int(number)

@@ -21,7 +21,7 @@ from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import ChildLimits, stream_child
 from hevcq.ffmpeg.process.limits import LineSplitter
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
-from hevcq.ffmpeg.versions import KEYED, KEYED_BY_KIND, REPEATING, keyed
+from hevcq.ffmpeg.versions import KEYED, KEYED_BY_KIND, REPEATING, keyed, whole
 
 MAX_KEYS = 1024
 """Most key-frame times kept per track; above it only every second, fourth and so on is kept."""
@@ -331,13 +331,13 @@ class FrameTimes:
         """Parse one line of ffprobe's KEYED_BY_KIND output: a packet or the stream."""
         kind, _, rest = text.partition("|")
         if kind == "stream":
-            self.delayed = self.delayed or bool(_whole(keyed(rest).get("has_b_frames", "")))
+            self.delayed = self.delayed or bool(whole(keyed(rest).get("has_b_frames", "")))
         elif kind == "packet":
             self._packet(keyed(rest))
 
     def _packet(self, fields: dict[str, str]) -> None:
         names = ("pts", "dts", "duration", "size")
-        pts, dts, duration, size = (_whole(fields.get(name, "")) for name in names)
+        pts, dts, duration, size = (whole(fields.get(name, "")) for name in names)
         flags = fields.get("flags", "")
         if dts is not None:
             if self._last_dts is not None:
@@ -356,13 +356,6 @@ class FrameTimes:
         self.sizes.append(size or 0)
         end = pts + (duration or 0)
         self.end = end if self.end is None else max(self.end, end)
-
-
-def _whole(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
 
 
 def frame_times(

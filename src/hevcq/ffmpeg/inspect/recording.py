@@ -27,7 +27,7 @@ from hevcq.ffmpeg.inspect.transport_stream import (
     pid_of,
 )
 from hevcq.ffmpeg.process.child import run_child
-from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed
+from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed, whole
 from hevcq.ports.encoder import COPIED_AS, TrimmedSource
 from hevcq.util.text import counted
 
@@ -171,7 +171,7 @@ def _head(
         kind, _, rest = line.partition("|")
         fields = keyed(rest)
         if kind == "packet":
-            place, pts = (_whole_number(fields.get(name, "")) for name in ("pos", "pts"))
+            place, pts = (whole(fields.get(name)) for name in ("pos", "pts"))
             found.append(HeadPacket(place, pts, "K" in fields.get("flags", "")))
         elif kind == "stream" and fields.get("id", "").startswith("0x"):
             pids[0] = int(fields["id"], 16)
@@ -184,14 +184,6 @@ def _head(
         deadline_s=ANSWER_S,
     )
     return found, pids[0]
-
-
-def _whole_number(text: str) -> int | None:
-    """Return a whole number that ffprobe wrote, or None for `N/A`."""
-    try:
-        return int(text)
-    except ValueError:
-        return None
 
 
 def _unfinished(file: BinaryIO, end: int, layout: tuple[int, int]) -> dict[int, int]:
