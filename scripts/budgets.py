@@ -37,7 +37,6 @@ WAIVED: dict[str, str] = {}
 SMALL: dict[str, str] = {
     "src/hevcq/__main__.py": "the entry point of `python -m hevcq`",
     "src/hevcq/cli/main.py": "the entry point of the program",
-    "src/hevcq/domain/media/languages.py": "one decision: the tag of a language",
     "src/hevcq/domain/model.py": "the base of every model",
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",

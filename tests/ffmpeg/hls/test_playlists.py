@@ -9,8 +9,8 @@ from fractions import Fraction
 
 import pytest
 
+from hevcq.domain.media.containers import bcp47
 from hevcq.domain.media.facts import Chapter
-from hevcq.domain.media.languages import bcp47
 from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
 from hevcq.ffmpeg.hls.images import split_jpegs, storyboard_index
 from hevcq.ffmpeg.hls.playlists import (

@@ -29,6 +29,7 @@ from hevcq.domain.media.containers import (
     TAGGED,
     TAGS,
     TELETEXT,
+    in_brackets,
     is_mp4_family,
 )
 from hevcq.domain.media.facts import (
@@ -39,7 +40,6 @@ from hevcq.domain.media.facts import (
     Stream,
     StreamKind,
 )
-from hevcq.domain.media.languages import in_brackets
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.util.text import counted
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import assert_never
 
 from hevcq.domain.media import containers
+from hevcq.domain.media.containers import in_brackets
 from hevcq.domain.media.facts import RECORDINGS, AudioFacts, MediaInfo, Stream, StreamKind
-from hevcq.domain.media.languages import in_brackets
 from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
 from hevcq.domain.planning.video import target_of
 from hevcq.domain.profile import AudioPolicy, LossPolicy, Profile
