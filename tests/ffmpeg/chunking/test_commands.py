@@ -16,8 +16,6 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.chunking import chunk_command, concat_list, offset
 from hevcq.ffmpeg.command.build import (
-    JoinedVideo,
-    join_command,
     microseconds,
     source_input,
 )
@@ -87,27 +85,6 @@ def test_the_threads_of_a_chunk_come_from_the_nearest_that_names_them(asked_for,
 
     params = words[words.index("-x265-params:0") + 1]
     assert params == "log-level=error" + (f":pools={pools}" if pools else "")
-
-
-def test_a_join_differs_from_the_whole_only_in_where_the_picture_comes_from():
-    asked = request(plain(), media(video(language="eng"), audio(language="deu")))
-    clip = JoinedVideo(listing=Path("/out/list"), offset_s=Fraction(1, 3))
-
-    assert join_command(TOOLS, asked, (), clip) == [
-        *START, "-format_whitelist", MP4, *SOURCE,
-        "-itsoffset", "0.333333", "-format_whitelist", f"concat,{MP4}",
-        "-protocol_whitelist", "file", "-f", "concat", "-safe", "0", "-i", "file:/out/list",
-        "-map", "1:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
-        "-map_metadata:s:0", "0:s:0", "-metadata:s:0", "encoder=Lavc libx265",
-        "-c:0", "copy", "-bsf:0", r"setts=pts=PTS:dts=if(eq(N\,0)\,DTS\,max(DTS\,PREV_OUTDTS+1))",
-        "-tag:0", "hvc1", "-disposition:0", "default",
-        "-metadata:s:0", "language=eng",
-        "-map_metadata:s:1", "0:s:1", "-c:1", "copy", "-disposition:1", "0",
-        "-metadata:s:1", "language=deu",
-        "-metadata", "major_brand=", "-metadata", f"encoding_tool=hevcq hevc/{asked.profile.revision}",
-        "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
-        "file:/out/video.part",
-    ]  # fmt: skip
 
 
 def test_the_list_of_parts_survives_any_name_and_holds_exact_durations():

@@ -72,29 +72,6 @@ def test_a_phone_clip_to_hevc() -> None:
     ]  # fmt: skip
 
 
-def test_a_portrait_video_to_720p_with_threads_and_a_streamable_index() -> None:
-    recipe = profile("720p")
-    info = media(video(1080, 1920), audio("vorbis", 6, "5.1(side)"), form=MKV)
-
-    assert command(info, recipe, threads=3) == [
-        *START,
-        "-filter_threads", "3", "-threads", "3",
-        "-format_whitelist", "matroska,webm",
-        "-protocol_whitelist", "file", "-i", "file:/in/video.mp4",
-        "-map", "0:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
-        "-c:0", "libx264", "-preset:0", "medium", "-crf:0", "22", "-pix_fmt:0", "yuv420p",
-        "-fps_mode:0", "passthrough", "-enc_time_base:0", "1/1000",
-        "-filter:0", "scale=720:1280:flags=bicubic,setsar=1/1",
-        "-force_key_frames:0", "expr:isnan(prev_forced_t)+gt(floor(t/4),floor(prev_forced_t/4))", "-threads:0", "3",
-        "-tag:0", "avc1", "-disposition:0", "default",
-        "-c:1", "aac", "-b:1", "384000", "-filter:1", "aformat=channel_layouts=5.1",
-        "-disposition:1", "0",
-        "-metadata", f"encoding_tool=hevcq 720p/{recipe.revision}",
-        "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
-        "file:/out/video.part",
-    ]  # fmt: skip
-
-
 def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
     recipe = profile(video={"encoder_params": {"aq-mode": 3}})
     info = media(
@@ -148,16 +125,6 @@ def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
 def test_a_cover_that_was_not_made_is_a_mistake_and_not_a_loss() -> None:
     with pytest.raises(ValueError, match="1 covers are planned, 0 were given"):
         command(media(video(), cover(), form=MKV), profile())
-
-
-@pytest.mark.parametrize(
-    "name", ["-i.mp4", "a:b.mp4", "%03d.mp4", "concat:a|b", "a b\nc.mp4", "video*.mp4", "pipe:0"]
-)
-def test_a_name_is_data_whatever_it_looks_like(name: str) -> None:
-    words = command(media(video()), profile(), location=name)
-
-    assert after(words, "-i") == f"file:{name}"
-    assert after(words, "-protocol_whitelist") == "file"
 
 
 def test_a_url_may_use_http_only_and_is_taken_up_again_when_it_breaks() -> None:
