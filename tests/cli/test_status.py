@@ -12,7 +12,7 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.queue import status as status_text
 from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.library.filesystem import fingerprint_of
-from hevcq.sqlite.database_file import VERSION
+from hevcq.sqlite.database import VERSION
 from hevcq.util.processes import Processes
 from support.media_facts import SHIPPED, media, video
 

@@ -18,7 +18,7 @@ from hevcq.errors import (
     StorageError,
     UnknownSchema,
 )
-from hevcq.sqlite import database_file
+from hevcq.sqlite import database as database_module
 from hevcq.sqlite import errors as embedded_errors
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.errors import translated
@@ -99,7 +99,7 @@ def test_a_truncated_database_is_refused(path: Path, database: Database) -> None
 
 def test_damage_met_later_is_named_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged(path, open_with_notes(path))
-    monkeypatch.setattr(database_file, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(database_module, "CHECKED_BYTES", 0)
 
     late = Database(path)
     with pytest.raises(DatabaseDamaged):
@@ -107,14 +107,14 @@ def test_damage_met_later_is_named_too(path: Path, monkeypatch: pytest.MonkeyPat
     late.close()
 
 
-@pytest.mark.parametrize("version", [0, database_file.VERSION - 1, database_file.VERSION + 1])
+@pytest.mark.parametrize("version", [0, database_module.VERSION - 1, database_module.VERSION + 1])
 def test_a_database_of_other_tables_is_refused_and_left_as_it_is(path: Path, version: int) -> None:
     Database(path).close()
     with raw(path) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
 
-    said = rf"schema {version}; this hevcq reads schema {database_file.VERSION} only.*wrote it"
+    said = rf"schema {version}; this hevcq reads schema {database_module.VERSION} only.*wrote it"
     with pytest.raises(UnknownSchema, match=said):
         Database(path)
 
@@ -194,10 +194,10 @@ def test_a_failed_write_on_a_full_disk_is_said_to_be_that(path: Path, monkeypatc
 
 def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> None:
     cramped = path.with_name("schema.sql")
-    cramped.write_text(f"PRAGMA max_page_count = 4;\n{database_file.SCHEMA.read_text()}")
+    cramped.write_text(f"PRAGMA max_page_count = 4;\n{database_module.SCHEMA.read_text()}")
 
     with monkeypatch.context() as patched:
-        patched.setattr(database_file, "SCHEMA", cramped)
+        patched.setattr(database_module, "SCHEMA", cramped)
         with pytest.raises(DiskFull):
             Database(path)
 
@@ -229,7 +229,7 @@ def test_a_locked_database_is_reported_once_and_the_next_wait_is_short(
 
 
 def test_a_wait_for_another_start_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_file, "REPORTED_AFTER_S", 0.05)
+    monkeypatch.setattr(database_module, "REPORTED_AFTER_S", 0.05)
     lock = file_lock.acquire(path.with_name(f"{path.name}.lock"))
     told = threading.Event()
     opening = threading.Thread(target=lambda: Database(path, notice=lambda _: told.set()).close())
