@@ -93,12 +93,12 @@ class RealKills:
         return self._crew.children[0]
 
     def _at_work(self, word: str) -> tuple[Child, int]:
-        """Return the worker and a child of its that is new and has `word` in its command."""
+        """Return the worker and a child of its job that is new and has `word` in its command."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             worker = self._worker()
             for pid, command in descendants(worker.pid):
-                if pid not in self._seen and word in command:
+                if pid not in self._seen and word in command and "self-test" not in command:
                     self._seen.add(pid)
                     return worker, pid
             time.sleep(0.005)
@@ -122,7 +122,7 @@ class RealKills:
             self.counts["ffmpeg_killed"] += 1
 
     def _freeze_ffmpeg(self) -> None:
-        _, pid = self._at_work("-progress")  # an encode, not the trial of the encoder before it
+        _, pid = self._at_work("-progress")  # an encode
         began = time.monotonic()
         if kill(pid, signal.SIGSTOP):
             noticed = self._gone([pid], 10 * STALL_S + 10)

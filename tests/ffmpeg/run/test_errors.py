@@ -220,6 +220,7 @@ def test_anything_else_is_suspicious(line):
     "line",
     [
         "x265 [error]: Failed to genrate CPU mask",
+        "x265 [error]: unable to set thread affinity for NUMA node mask",
         "libnuma: Warning: Cannot read node cpumask from sysfs",
         "numa_sched_setaffinity_v2_int() failed: Invalid argument",
     ],

@@ -109,12 +109,12 @@ KNOWN_MESSAGES: tuple[KnownMessage, ...] = (
     ),
     KnownMessage(
         component="",
-        text=r"x265 \[error\]: Failed to genrate CPU mask"
+        text=r"x265 \[error\]: (?:Failed to genrate CPU|unable to set thread affinity for NUMA node) mask"
         r"|libnuma: Warning: Cannot read node cpumask from sysfs"
         r"|numa_sched_setaffinity_v2_int\(\) failed: Invalid argument",
         passes=frozenset({Pass.ENCODE}),
-        reason="x265's thread pool cannot see the machine's NUMA nodes (no /sys, as in some "
-        "containers), so its threads are not pinned; what it encodes is the same.",
+        reason="x265's thread pool cannot use the machine's NUMA nodes (no /sys, as in some "
+        "containers, or an emulated machine), so its threads are not pinned; what it encodes is the same.",
     ),
 )
 
