@@ -10,9 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 
-from hevcq.domain.formats.hardware import HARDWARE
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.errors import HevcqError, LimitExceeded, MediaRefused, WorkerUnfit
+from hevcq.errors import HevcqError, LimitExceeded, WorkerUnfit
 from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, reading
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.sandbox import protections
@@ -118,25 +116,6 @@ def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:
         if ended.returncode != 0 or answer not in ended.stdout:
             reason = ended.stderr[-1] if ended.stderr else ended.ending
             raise _broken_tool(command[0], reason)
-
-
-def require_depth(ask: Callable[[str], str], plan: EncodePlan) -> None:
-    """Raise MediaRefused if a build's encoder has too few bits for the planned pictures.
-
-    It would make all of them, of 8 bits, and only warn. `ask(encoder)` returns its help; an answer
-    that names no formats settles nothing.
-    """
-    targets = [plan.video] if plan.ladder is None else [each.target for each in plan.ladder.rungs]
-    for target in targets:
-        if target.bit_depth > 8 and target.encoder not in HARDWARE:
-            found = re.search(r"Supported pixel formats: (.*)", ask(target.encoder))
-            if found is not None and target.pixel_format not in found[1].split():
-                raise MediaRefused(
-                    f"Its pictures have {target.bit_depth} bits, which {target.encoder} of this "
-                    f"ffmpeg cannot write ({target.pixel_format}).",
-                    remedy=f"Install an ffmpeg whose {target.encoder} can, or set HEVCQ_FFMPEG and "
-                    "HEVCQ_FFPROBE to one.",
-                )
 
 
 def _broken_tool(program: str, why: str) -> WorkerUnfit:

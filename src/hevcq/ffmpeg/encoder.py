@@ -25,7 +25,6 @@ from hevcq.ffmpeg.doctor import (
     INSTALL,
     LET_OUT,
     checks,
-    require_depth,
     require_supported_version,
 )
 from hevcq.ffmpeg.inputs import FfmpegTools, reading
@@ -39,7 +38,7 @@ from hevcq.ffmpeg.run.runner import (
     new_output,
     run_with_progress,
 )
-from hevcq.ffmpeg.versions import as_decoded
+from hevcq.ffmpeg.versions import as_decoded, require_depth
 from hevcq.ports.catalog import Spot
 from hevcq.ports.encoder import (
     TRIMMED,

@@ -32,7 +32,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from hevcq.domain.formats.hardware import HARDWARE
 from hevcq.domain.media.facts import MediaInfo, Stream
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.errors import MediaRefused
 
 KEYED = "compact=p=0:nk=0"
 """The writer of ffprobe that names each value: which values stand beside them differs by version."""
@@ -120,3 +123,22 @@ def as_decoded(version: Callable[[], str], info: MediaInfo) -> MediaInfo:
 def _aspect_changes(stream: Stream) -> bool:
     shapes = stream.video.shapes if stream.video is not None else ()
     return len({shape.partition(" ")[2] for shape in shapes}) > 1
+
+
+def require_depth(ask: Callable[[str], str], plan: EncodePlan) -> None:
+    """Raise MediaRefused if a build's encoder has too few bits for the planned pictures.
+
+    It would make all of them, of 8 bits, and only warn. `ask(encoder)` returns its help; an answer
+    that names no formats settles nothing.
+    """
+    targets = [plan.video] if plan.ladder is None else [each.target for each in plan.ladder.rungs]
+    for target in targets:
+        if target.bit_depth > 8 and target.encoder not in HARDWARE:
+            found = re.search(r"Supported pixel formats: (.*)", ask(target.encoder))
+            if found is not None and target.pixel_format not in found[1].split():
+                raise MediaRefused(
+                    f"Its pictures have {target.bit_depth} bits, which {target.encoder} of this "
+                    f"ffmpeg cannot write ({target.pixel_format}).",
+                    remedy=f"Install an ffmpeg whose {target.encoder} can, or set HEVCQ_FFMPEG and "
+                    "HEVCQ_FFPROBE to one.",
+                )
