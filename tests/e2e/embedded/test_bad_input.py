@@ -100,18 +100,6 @@ def test_a_transport_stream_that_ends_inside_a_picture_is_served_and_says_what_i
     assert any("left out: the recording ends inside it" in each for each in notices), notices
 
 
-def test_a_profile_may_refuse_a_truncated_transport_stream(farm: Farm) -> None:
-    profile = farm.folder / "profiles" / "hevc.yaml"
-    profile.write_text(profile.read_text() + "policies: {ragged_ends: refuse}\n")
-    cut(farm, "cut.ts")
-
-    ran = farm.ingest()
-
-    assert ran.code == 1, ran.out
-    assert reasons(ran, "cut.ts")
-    assert [path.name for path in farm.media.glob("cut*")] == ["cut.ts"]
-
-
 def test_an_unreadable_file_is_named_with_the_remedy(farm: Farm) -> None:
     farm.clip("good.mp4")
     farm.clip("secret.mp4").chmod(0)
@@ -135,27 +123,6 @@ def test_a_read_only_library_is_reported_before_anything_is_encoded(farm: Farm) 
     assert ran.code == 1
     assert "is not writable" in reasons(ran, "a.mp4")
     assert ran.named("job_queued") == []
-
-
-def test_links_in_a_circle_and_links_to_files_do_no_harm(farm: Farm) -> None:
-    video = farm.clip("videos/a.mp4")
-    (farm.media / "videos" / "loop").symlink_to(farm.media)
-    (farm.media / "again.mp4").symlink_to(video)
-    (farm.media / "gone.mp4").symlink_to("nowhere.mp4")
-
-    ran = farm.ingest()
-
-    assert ran.code == 0, ran.out
-    assert len(ran.named("placed")) == 1
-
-
-def test_a_folder_named_like_a_video_is_looked_into(farm: Farm) -> None:
-    farm.clip("x.mp4/a.mp4")
-
-    ran = farm.ingest()
-
-    assert ran.code == 0, ran.out
-    assert (farm.media / "x.mp4" / "a.hevc.mp4").is_file()
 
 
 NAMES = [
@@ -184,19 +151,6 @@ def test_names_of_any_kind_are_encoded_and_placed_like_all_others(farm: Farm) ->
     assert len(list(farm.media.glob("*.hevc.mp4"))) == len(NAMES) + 1
 
 
-def test_a_file_that_vanishes_while_it_is_queued_ends_with_its_reason(farm: Farm) -> None:
-    video = farm.clip("a.mp4")
-    farm.clip("b.mp4")
-    farm.ingest("--no-wait")
-    video.unlink()
-
-    ran = farm.ingest("--skip-upload")
-
-    assert ran.code == 1
-    assert reasons(ran, "a.mp4")
-    assert (farm.media / "b.hevc.mp4").is_file()
-
-
 def test_a_file_that_grew_while_it_was_queued_is_not_placed_and_is_taken_anew(farm: Farm) -> None:
     video = farm.clip("a.mp4")
     farm.ingest("--no-wait")
@@ -223,18 +177,6 @@ def test_a_strangers_file_at_the_target_is_never_overwritten(farm: Farm) -> None
     assert "already exists" in reasons(ran, "a.mp4")
     assert (farm.media / "a.hevc.mp4").read_text() == "a treasure"
     assert ran.named("job_queued") == []
-
-
-def test_a_hard_linked_original_is_encoded_but_not_replaced(farm: Farm) -> None:
-    video = farm.clip("a.mp4")
-    os.link(video, farm.folder / "second-name.mp4")
-    before = digest(video)
-
-    ran = farm.ingest("--replace")
-
-    assert ran.code == 1
-    assert "hard link" in reasons(ran, "a.mp4")
-    assert digest(video) == before
 
 
 @pytest.mark.parametrize("variable", ["HEVCQ_FFMPEG", "HEVCQ_FFPROBE"])

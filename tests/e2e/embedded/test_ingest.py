@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from e2e.embedded.farm import Farm, digest
-from hevcq.library.filesystem import fingerprint_of
 
 pytestmark = pytest.mark.media
 
@@ -53,19 +52,6 @@ def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm: 
     ]
     assert (digest(one), digest(two)) == before
     assert farm.strays() == []
-
-
-def test_a_second_run_encodes_nothing_and_says_what_was_done(farm: Farm) -> None:
-    farm.clip("a.mp4")
-    farm.ingest()
-    before = fingerprint_of((farm.media / "a.hevc.mp4").stat())
-
-    again = farm.ingest()
-
-    assert again.code == 0
-    assert again.named("job_queued") == []
-    assert again.named("summary")[0]["counts"] == {"done_earlier": 1}
-    assert fingerprint_of((farm.media / "a.hevc.mp4").stat()) == before
 
 
 def test_even_with_an_empty_data_folder_what_is_in_place_is_not_encoded_again(farm: Farm) -> None:
@@ -174,14 +160,6 @@ def test_collecting_what_was_queued_and_is_gone_since_is_no_mistake(farm: Farm) 
     assert farm.run("ingest", "--collect-only", clip).code == 0
 
 
-def test_quiet_says_nothing_when_all_is_well(farm: Farm) -> None:
-    farm.clip("a.mp4")
-
-    ran = farm.run("ingest", farm.media, "--quiet")
-
-    assert (ran.code, ran.out, ran.err) == (0, "", "")
-
-
 def test_output_mirrors_the_tree_and_leaves_the_library_alone(farm: Farm) -> None:
     farm.clip("x/y/a.mp4")
     out = farm.folder / "out"
@@ -192,16 +170,6 @@ def test_output_mirrors_the_tree_and_leaves_the_library_alone(farm: Farm) -> Non
     assert ran.code == 0, ran.err
     assert codec(out / "x" / "y" / "a.hevc.mp4") == "hevc"
     assert sorted(farm.media.rglob("*")) == before
-
-
-def test_two_sources_with_one_stem_both_get_their_rendition(farm: Farm) -> None:
-    farm.clip("a.mkv")
-    farm.clip("a.ts")
-
-    ran = farm.ingest()
-
-    assert ran.code == 0, ran.err
-    assert codec(farm.media / "a.hevc.mkv") == codec(farm.media / "a.ts.hevc.mkv") == "hevc"
 
 
 def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: Farm) -> None:

@@ -154,16 +154,6 @@ def test_a_file_that_is_named_is_taken_though_its_folder_would_leave_it(tmp_path
     assert (one.path, type(one)) == (tmp_path / name, FoundFile)
 
 
-@pytest.mark.parametrize("name", ["ring", "ring.mp4"])
-def test_links_that_lead_to_each_other_stop_nothing(tmp_path, name):
-    put(tmp_path, "video.mp4")
-    (tmp_path / "back").symlink_to(tmp_path / name)
-    (tmp_path / name).symlink_to(tmp_path / "back")
-
-    assert found(tmp_path) == ["video.mp4"]
-    assert left(tmp_path) == ({name: RejectionCause.LINK} if name.endswith(".mp4") else {})
-
-
 def test_a_root_that_is_a_link_to_a_folder_is_followed(tmp_path):
     put(tmp_path / "real", "1.mp4")
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -277,17 +267,17 @@ def surveyed(root, catalog, inspector, threads=4, **options):
     return list(probe_files(find([root]), catalog, inspector, threads=threads, **options))
 
 
-def test_a_second_survey_of_ten_thousand_files_probes_nothing(tmp_path):
-    for number in range(10_000):
+def test_a_second_survey_probes_nothing(tmp_path):
+    for number in range(2_000):
         put(tmp_path, f"{number % 100}/{number}.mp4", content=b"x")
     catalog, inspector = new_catalog(ManualClock()), Inspector()
 
     first = surveyed(tmp_path, catalog, inspector)
-    assert len(first) == len(inspector.asked) == 10_000
+    assert len(first) == len(inspector.asked) == 2_000
     assert all(item.fresh for item in first)
     second = surveyed(tmp_path, catalog, inspector)
 
-    assert len(inspector.asked) == 10_000
+    assert len(inspector.asked) == 2_000
     assert [i.found for i in second] == [i.found for i in first]
     assert not any(item.fresh for item in second)
 
@@ -370,16 +360,6 @@ def test_a_file_that_changes_while_it_is_probed_is_left_and_not_remembered(tmp_p
     assert list(catalog.cached([tmp_path / "a.mp4"])) == []
 
 
-SETTLED = [
-    ((10, 100), (10, 100), 106.0, True),
-    ((10, 100), (10, 100), 104.9, False),
-    ((10, 100), (11, 100), 200.0, False),
-    ((10, 100), (10, 101), 200.0, False),
-    ((0, 100), (0, 100), 200.0, False),
-    ((10, 9_999), (10, 9_999), 200.0, True),
-]
-
-
 def test_a_pattern_may_begin_with_a_number_sign_and_names_may_hold_a_line_end(tmp_path):
     put(tmp_path, "#old/a.mkv", "Sample\n2/b.mkv", "Sample/x\ny.mkv", "c.mkv")
 
@@ -389,13 +369,6 @@ def test_a_pattern_may_begin_with_a_number_sign_and_names_may_hold_a_line_end(tm
 def test_a_pattern_that_cannot_be_read_is_refused_with_the_pattern(tmp_path):
     with pytest.raises(UsageError, match=r"pattern: a\\."):
         found(tmp_path, exclude=["a\\"])
-
-
-def test_recordings_of_phones_cameras_and_receivers_are_found(tmp_path):
-    names = ["a.tp", "b.insv", "c.LRV", "d.360", "e.nuv", "f.dvr-ms", "g.vro"]
-    put(tmp_path, *names)
-
-    assert found(tmp_path) == names
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def kept_originals(ports: LibraryPorts, paths: Sequence[Path] = ()) -> Iterator[
     found = []
     for root in library_folders(ports, paths):
         for record in ports.open_swap(root).kept():
-            if not paths or _is_below(record, paths):
+            if not paths or is_below(record, paths):
                 found.append(KeptOriginal(root, record, size_of(record.retained)))
     yield from sorted(found, key=lambda kept: (kept.record.created_at, kept.record.job_id))
 
@@ -72,7 +72,7 @@ def free_originals(
         swap = ports.open_swap(root)
         try:
             if at_once:
-                records = [r for r in swap.kept() if not paths or _is_below(r, paths)]
+                records = [r for r in swap.kept() if not paths or is_below(r, paths)]
                 done: Iterable[Expired] = (swap.free(record.job_id) for record in records)
             else:
                 done = _due(swap, ports, lived)
@@ -125,9 +125,14 @@ def library_folders(ports: LibraryPorts, paths: Sequence[Path]) -> list[Path]:
         states = frozenset({PlacementState.REPLACED})
         for placement in ports.catalog.placements(states=states, under=under):
             found.add(placement.root)
-    for path in paths:
-        found.update((*_folders_in(path), *path.parents))
-    return sorted(folder for folder in found if kept_folder(folder).is_dir())
+    kept = {folder for folder in found if kept_folder(folder).is_dir()}
+    return sorted(kept | folders_with_records(paths))
+
+
+def folders_with_records(paths: Iterable[Path]) -> set[Path]:
+    """Return the library roots with records at, above or below `paths`."""
+    around = (folder for path in paths for folder in (*_folders_in(path), *path.parents))
+    return {folder for folder in around if kept_folder(folder).is_dir()}
 
 
 def _folders_in(path: Path) -> Iterator[Path]:
@@ -137,6 +142,7 @@ def _folders_in(path: Path) -> Iterator[Path]:
         names[:] = [name for name in names if not is_own(name)]
 
 
-def _is_below(record: Record, paths: Sequence[Path]) -> bool:
+def is_below(record: Record, paths: Sequence[Path]) -> bool:
+    """Return whether a replaced video or its rendition is at or below one of `paths`."""
     places = {record.source, record.target}
     return any(path in {place, *place.parents} for path in paths for place in places)

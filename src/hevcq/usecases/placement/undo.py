@@ -14,11 +14,11 @@ from pathlib import Path
 
 from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused, UsageError
 from hevcq.library.filesystem import fingerprint_of, same_bytes
-from hevcq.library.names import is_own, kept_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.originals import folders_with_records, is_below
 from hevcq.util.text import printable
 
 PER_FILE = (LibraryError, TransientError, StorageError)
@@ -112,23 +112,10 @@ def _placements(request: UndoRequest, ports: LibraryPorts) -> Iterator[Placement
 
 
 def _records(request: UndoRequest, ports: LibraryPorts) -> Iterator[tuple[Record, Path]]:
-    roots = {
-        folder
-        for path in request.paths
-        for folder in (*_folders_in(path), *path.parents)
-        if kept_folder(folder).is_dir()
-    }
-    for root in sorted(roots):
+    for root in sorted(folders_with_records(request.paths)):
         for record in ports.open_swap(root).kept():
-            if any(_below(record.source, p) or _below(record.target, p) for p in request.paths):
+            if is_below(record, request.paths):
                 yield record, root
-
-
-def _folders_in(path: Path) -> Iterator[Path]:
-    """Yield a folder and those below it: a subfolder may have been ingested by itself."""
-    for folder, names, _files in os.walk(path):
-        yield Path(folder)
-        names[:] = [name for name in names if not is_own(name)]
 
 
 def _meant(one: _Candidate, request: UndoRequest) -> bool:
@@ -248,7 +235,3 @@ def _from_placement(placement: Placement) -> _Candidate:
 
 def _from_record(record: Record, root: Path) -> _Candidate:
     return _Candidate(record.job_id, root, record.source, record.target, record.created_at, None)
-
-
-def _below(path: Path, folder: Path) -> bool:
-    return path == folder or folder in path.parents
