@@ -1,6 +1,6 @@
-"""Spoil a rendition in ten ways, each held against the source's thumbnails as gate G8 does.
+"""Spoil a rendition in some twenty ways, each held against the source's thumbnails as gate G8 does.
 
-One decode of the rendition through the spoiling filters gives the thumbnails of five wrong pictures;
+One decode of the rendition through the spoiling filters gives the thumbnails of the wrong pictures;
 frames that are dropped, doubled or black are made of the thumbnails themselves, which is the same.
 """
 
@@ -10,7 +10,7 @@ import io
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.fidelity.trial import MOST_S, Trial
 from hevcq.domain.formats.video import keeps_detail
 from hevcq.domain.profile import Profile
-from hevcq.ffmpeg.command.thumbnails import CELLS, RAW, RECORD_BYTES, output_graph
+from hevcq.ffmpeg.command.thumbnails import (
+    CELLS,
+    CHROMA_CELLS,
+    LUMA_CELLS,
+    RAW,
+    RECORD_BYTES,
+    output_graph,
+)
 from hevcq.ffmpeg.verify import frames
 from hevcq.ffmpeg.verify.frames import COLOURS, MIN_MOTION, FrameComparison
 
@@ -30,9 +37,32 @@ FILTERS = {
     "matrix 601 taken for 709": "colormatrix=bt601:bt709",
     "7 % darker": "lutyuv=y=val-maxval*17/235",
     BLUR: "scale=iw/2:ih/2,scale=iw*2:ih*2",
+    "a block of 16 pixels": "drawbox=x=iw/3:y=ih/2:w=16:h=16:c=green:t=fill",
+    "a block of 32 pixels": "drawbox=x=iw/3:y=ih/2:w=32:h=32:c=green:t=fill",
+    "a row of blocks green for 3 frames": (
+        "drawbox=x=0:y=floor(ih/32)*16:w=iw:h=16:c=green:t=fill:enable=between(n\\,40\\,42)"
+    ),
+    "a row of blocks shifted": (
+        "split[x][z];[z]crop=iw:16:0:floor(ih/32)*16,scroll=hpos=0.02[w];"
+        "[x][w]overlay=0:floor(main_h/32)*16"
+    ),
+    "lines swapped in pairs": "il=luma_swap=1:chroma_swap=1",
+    "two green lines at the bottom": "drawbox=x=0:y=ih-2:w=iw:h=2:c=green:t=fill",
+    "a subtitle": (
+        "drawtext=text='A subtitle':fontsize=h/22:fontcolor=white:borderw=2:x=(w-tw)/2:y=h-2*th"
+    ),
+    "a second blurred": "gblur=sigma=2:enable=between(t\\,1\\,2)",
 }
 """Wrong pictures by the filter that makes them."""
-BLACK = bytes([16] * CELLS + [128] * 2 * CELLS + [0] * CELLS)
+REST = 2 * CHROMA_CELLS
+BLACK = bytes(
+    [16] * CELLS
+    + [128] * 2 * CELLS
+    + [0] * CELLS
+    + [16] * LUMA_CELLS
+    + [128] * REST
+    + [16] * 2 * CELLS
+)
 STEPS = range(2, 9)
 """Steps to a neighbour, the largest of a cell, at which a frame is doubled alone."""
 LIMITS = (5, 4, 3)
@@ -40,6 +70,8 @@ LIMITS = (5, 4, 3)
 AROUND = 14
 """Frames on either side of a doubled one that the comparison sees."""
 Records = list[bytes]
+WHOLE = 4 * CELLS
+"""Bytes at the start of a thumbnail that are of the picture as a whole; the others are of one place."""
 Found = dict[str, dict[str, Any]]
 
 
@@ -56,9 +88,9 @@ def spoilt(trial: Trial, profile: Profile) -> tuple[Found, dict[str, dict[str, i
     clean = made.pop("clean")
     moved = max(range(1, len(clean)), key=lambda n: _moves(source, n)[1], default=0)
     if moved and _moves(source, moved)[0] >= MIN_MOTION:
-        made["neighbour doubled"] = [*clean[:moved], clean[moved - 1], *clean[moved + 1 :]]
+        made["neighbour doubled"] = _shown(clean, lambda n: n - (n == moved))
         begin, end = max(0, moved - len(clean) // 4), min(len(clean) - 1, moved + len(clean) // 4)
-        gone = [*clean[:begin], *clean[begin + 1 : end + 1], *clean[end:]]
+        gone = _shown(clean, lambda n: n + (begin <= n < end))
         made["one frame dropped, another doubled"] = gone
     middle, tail = len(clean) // 2, len(clean) - len(clean) // 4
     for name, begin, end in (
@@ -72,6 +104,11 @@ def spoilt(trial: Trial, profile: Profile) -> tuple[Found, dict[str, dict[str, i
         for name, records in made.items()
     }
     return found, _doubled(judge, clean)
+
+
+def _shown(clean: Records, frame: Callable[[int], int]) -> Records:
+    """Return the thumbnails of a video that shows another frame; what is of one place stays its own."""
+    return [clean[frame(n)][:WHOLE] + own[WHOLE:] for n, own in enumerate(clean)]
 
 
 def _apart(one: Records, other: Records) -> float:
@@ -112,7 +149,7 @@ def _doubled(judge: _Judge, clean: Records) -> dict[str, dict[str, int]]:
         frames.MIN_STEP = limit
         found["honest"][str(limit)] = int(judge.refuses(clean))
         for step, place in places.items():
-            made = [*clean[:place], clean[place - 1], *clean[place + 1 :]]
+            made = _shown(clean, lambda n, place=place: n - (n == place))
             part = slice(max(0, place - AROUND), place + AROUND)
             found.setdefault(str(step), {})[str(limit)] = int(judge.refuses(made, part))
     frames.MIN_STEP = shipped

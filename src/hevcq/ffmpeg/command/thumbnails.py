@@ -1,9 +1,14 @@
 """Let ffmpeg write a thumbnail of every picture that it decodes or encodes anyway.
 
-A thumbnail is four planes of 16x9 bytes: luma and both chroma planes of the whole picture, and the
-sharp detail in one sixteenth of it. The sixteenth moves on with every frame, so that all of the
-picture is looked at without filtering all of it. A wrong picture is wrong at 16x9 as well; the
+A thumbnail begins with four planes of 16x9 bytes: luma and both chroma planes of the whole picture,
+and the sharp detail in one sixteenth of it. The sixteenth moves on with every frame, so that all of
+the picture is looked at without filtering all of it. A wrong picture is wrong at 16x9 as well; the
 noise that encoders remove is not there, because each value is the mean of many pixels.
+
+What is wrong in a small place is looked for in the mean of 16 pictures, in 128x64 cells: of 1080
+lines a cell is 15x17 pixels. A sixteenth of these means is in each thumbnail, which thus grows by
+little: three planes, chroma with half the rows. The last two planes are the even and the odd lines
+of the sixteenth whose detail is measured: means of lines that were swapped are the same.
 """
 
 from __future__ import annotations
@@ -21,8 +26,16 @@ from hevcq.ports.encoder import EncodeRequest
 WIDTH, HEIGHT = 16, 9
 CELLS = WIDTH * HEIGHT
 """Values in a plane of a thumbnail."""
-RECORD_BYTES = 4 * CELLS
-"""Bytes of a thumbnail: the planes Y, U and V, then detail."""
+FRAMES = 16
+"""Pictures of which the cells are means, and blocks into which the cells are cut: one a thumbnail."""
+ACROSS, DOWN = 8, 2
+"""Blocks of cells beside and below each other."""
+BLOCK_ROWS, CHROMA_ROWS = 32, 16
+"""Rows of cells in a block; it has as many columns as the other planes."""
+LUMA_CELLS, CHROMA_CELLS = WIDTH * BLOCK_ROWS, WIDTH * CHROMA_ROWS
+RECORD_BYTES = 4 * CELLS + LUMA_CELLS + 2 * CHROMA_CELLS + 2 * CELLS
+"""Bytes of a thumbnail: the planes Y, U and V, detail, a block of cells in Y, U and V, and the two
+fields of the part whose detail was measured."""
 MAX_RATE = 240
 """Frames per second up to which a file of thumbnails is not called too large."""
 _TILES = 4
@@ -124,14 +137,23 @@ def _graph(ahead: str, name: str = "") -> str:
     tile = [f"crop={width}:{height}:{across}:{down}"]
     tile += ["format=yuv444p", SAME_RANGE, "extractplanes=y"]
     halved = f"scale=iw/2:ih/2:flags=bicubic:{_FULL}"
-    a, b, y, u, v, s, t, d, e = (f"[{name}{label}]" for label in "abyuvstde")
+    small = f"scale={WIDTH}:{HEIGHT}:flags={MEANS}"
+    cells = f"scale={WIDTH * ACROSS}:{BLOCK_ROWS * DOWN}:flags={MEANS},format=yuv440p,{SAME_RANGE}"
+    block = f"crop={WIDTH}:{BLOCK_ROWS}:mod(n\\,{ACROSS})*ow:mod(floor(n/{ACROSS})\\,{DOWN})*oh"
+    a, b, c, m, s, t, d, f, g = (f"[{name}{label}]" for label in "abcmstdfg")
+    planes = [f"[{name}{label}]" for label in "yuvelhkop"]
+    y, u, v, e, luma, blue, red, even, odd = planes
     return ";".join(
         [
             ",".join(filter(None, [ahead, "settb=1/1000", "setpts=N", f"split{a}{b}"])),
-            f"{a}scale={WIDTH}:{HEIGHT}:flags={MEANS},format=yuv444p,{SAME_RANGE},extractplanes=y+u+v{y}{u}{v}",
-            f"{b}{','.join(tile)},split{t}{s}",
+            f"{a}{cells},split{c}{m}",
+            f"{c}{small}:{_FULL},format=yuv444p,{SAME_RANGE},extractplanes=y+u+v{y}{u}{v}",
+            f"{m}tmix=frames={FRAMES},{block},extractplanes=y+u+v{luma}{blue}{red}",
+            f"{b}{','.join(tile)},split=4{t}{s}{f}{g}",
             f"{s}{halved},scale=iw*2:ih*2:flags=bicubic:{_FULL}{d}",
-            f"{t}{d}blend=all_mode=difference,lut=y=val*val/4,scale={WIDTH}:{HEIGHT}:flags={MEANS}:{_FULL}{e}",
-            f"{y}{u}{v}{e}vstack=inputs=4",
+            f"{t}{d}blend=all_mode=difference,lut=y=val*val/4,{small}:{_FULL}{e}",
+            f"{f}field=top,{small}:{_FULL}{even}",
+            f"{g}field=bottom,{small}:{_FULL}{odd}",
+            f"{''.join(planes)}vstack=inputs={len(planes)}",
         ]
     )

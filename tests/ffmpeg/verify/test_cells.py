@@ -1,0 +1,213 @@
+"""G8 sees what is wrong in a small place or for a short time; the noise of honest encodes is not."""
+
+from __future__ import annotations
+
+import io
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.verify.conftest import encoded, ffmpeg, make_source
+from ffmpeg.verify.test_damage import COPY, SAME_TIMES, X265, caught
+from hevcq.domain.certificate import Gate, Outcome
+from hevcq.ffmpeg.command.thumbnails import (
+    CELLS,
+    CHROMA_CELLS,
+    FRAMES,
+    LUMA_CELLS,
+    RAW,
+    RECORD_BYTES,
+    WIDTH,
+    output_graph,
+)
+from hevcq.ffmpeg.verify.cells import CellComparison
+from hevcq.ffmpeg.verify.frames import FrameComparison
+
+PIXELS = 1920 * 1080
+LUMA, BLUE = 4 * CELLS, 4 * CELLS + LUMA_CELLS
+EVEN = BLUE + 2 * CHROMA_CELLS
+
+
+def thumbnail(seed: int) -> bytearray:
+    """Make a thumbnail whose cells and lines are all different."""
+    chance = random.Random(seed)
+    return bytearray(chance.randint(60, 190) for _ in range(RECORD_BYTES))
+
+
+def judged(
+    made, *, frame: int = FRAMES + 1, judges_detail: bool = True, pixels: int = PIXELS
+) -> str:
+    """Compare 32 frames, one of which `made` changes; return the first problem."""
+    comparison = CellComparison(pixels, judges_detail=judges_detail)
+    found = ""
+    for number in range(2 * FRAMES):
+        source = thumbnail(number)
+        changed = bytearray(source)
+        if number == frame:
+            made(changed)
+        found = found or comparison.compare(bytes(source), bytes(changed))
+    return found or comparison.close()
+
+
+def off(*cells: int, by: int = 20):
+    """Return a change of some bytes of a thumbnail."""
+
+    def change(record: bytearray) -> None:
+        for cell in cells:
+            record[cell] += by
+
+    return change
+
+
+def test_a_cell_is_named_by_its_place_in_the_picture():
+    middle = LUMA + 16 * WIDTH + 8
+    assert judged(off(middle)) == (
+        "a small area at 19% of the width and 26% of the height is off by 20 of 255"
+    )
+    assert judged(off(middle), frame=FRAMES + 8).startswith(
+        "a small area at 7% of the width and 76% of the height"
+    )
+
+
+def test_a_cell_of_another_colour_is_reported():
+    assert judged(off(BLUE + 3)).startswith("the colour of a small area at 15% of the width")
+
+
+def test_a_line_of_cells_is_reported_where_no_cell_alone_is_far_off():
+    row, column = range(BLUE - WIDTH, BLUE), range(LUMA + 2, BLUE, WIDTH)
+    assert "a line of small areas" in judged(off(*row, by=6))
+    assert "a line of small areas" in judged(off(*column, by=6))
+    assert judged(off(*row, by=3)) == ""
+
+
+def test_many_cells_that_are_off_are_a_picture_of_another_quality():
+    def change(record: bytearray) -> None:
+        for place, cell in enumerate(range(LUMA, BLUE, 5)):
+            record[cell] += 8 if place % 2 else -8
+
+    assert "small areas are off by more than 4" in judged(change)
+    assert judged(change, judges_detail=False) == ""
+
+
+def test_the_first_pictures_may_differ_more_because_their_means_are_of_one():
+    assert judged(off(LUMA + 40, by=15), frame=1) == ""
+    assert judged(off(LUMA + 40, by=15), frame=FRAMES + 1) != ""
+    assert judged(off(LUMA + 40, by=30), frame=1) != ""
+
+
+def test_the_cells_of_small_pictures_are_not_judged():
+    assert judged(off(LUMA + 40, by=60), pixels=854 * 480) != ""
+    assert judged(off(LUMA + 40, by=60), pixels=320 * 180) == ""
+
+
+def test_swapped_lines_are_told_from_lines_that_lost_their_difference():
+    def all_frames(change) -> str:
+        comparison = CellComparison(PIXELS, judges_detail=True)
+        for number in range(FRAMES):
+            source = thumbnail(number)
+            even, odd = source[EVEN : EVEN + CELLS], source[EVEN + CELLS :]
+            made = source[:EVEN] + bytes(change(even, odd)) + bytes(change(odd, even))
+            assert comparison.compare(bytes(source), bytes(made)) == ""
+        return comparison.close()
+
+    assert all_frames(lambda _own, other: other) == "even and odd lines are swapped"
+    assert all_frames(lambda own, other: [(a + b) // 2 for a, b in zip(own, other)]) == ""  # noqa: B905
+
+
+COUNT = 36
+X264 = ("-c:v", "libx264", "-preset", "superfast", "-crf", "24")
+MOVING = (
+    "testsrc2=size=1920x1080:rate=24,hue=s=0.6,eq=contrast=0.8,rotate=a=0.1+n/400,"
+    "noise=alls=3:allf=t,format=yuv420p"
+)
+SMALL = {
+    "a block of 16 pixels": "drawbox=x=806:y=406:w=16:h=16:c=green:t=fill",
+    "a block of 32 pixels": "drawbox=x=806:y=406:w=32:h=32:c=gray:t=fill",
+    "a block of 64 pixels": "drawbox=x=806:y=406:w=64:h=64:c=black:t=fill",
+    "a row of blocks green for 3 frames": (
+        "drawbox=x=0:y=528:w=iw:h=16:c=green:t=fill:enable=between(n\\,18\\,20)"
+    ),
+    "a row of blocks shifted": (
+        "split[x][z];[z]crop=iw:16:0:528,scroll=hpos=16/1920[w];[x][w]overlay=0:528"
+    ),
+    "lines swapped in pairs": "il=luma_swap=1:chroma_swap=1",
+    "two green lines at the bottom": "drawbox=x=0:y=1078:w=iw:h=2:c=green:t=fill",
+    "two green columns at the right": "drawbox=x=1918:y=0:w=2:h=ih:c=green:t=fill",
+    "a subtitle": (
+        "drawtext=text='A subtitle':fontsize=48:fontcolor=white:borderw=2:x=(w-tw)/2:y=h-2*th"
+    ),
+    "a logo": "drawtext=text='TV 1':fontsize=40:fontcolor=white@0.5:x=w-tw-54:y=54",
+    "a second blurred": "gblur=sigma=2:enable=between(n\\,6\\,29)",
+}
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory) -> Path:
+    """Make two seconds of 1080 lines, and an encode of them."""
+    folder = tmp_path_factory.mktemp("film")
+    ffmpeg("-f", "lavfi", "-i", MOVING, "-frames:v", COUNT, "-c:v", "libx264", "-preset",
+           "ultrafast", "-crf", 6, folder / "source.mkv")  # fmt: skip
+    ffmpeg("-i", folder / "source.mkv", *X264, *SAME_TIMES, folder / "made.mkv")
+    return folder
+
+
+def thumbnails(path: Path, spoil: str = "") -> bytes:
+    graph = ",".join(filter(None, [spoil, output_graph()]))
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-filter:v", graph, *RAW]
+    done = subprocess.run([*command, "pipe:1"], check=True, timeout=120, stdout=subprocess.PIPE)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def original(film) -> bytes:
+    return thumbnails(film / "source.mkv")
+
+
+def verdict(original: bytes, made: bytes) -> str:
+    comparison = FrameComparison(io.BytesIO(original).read, PIXELS)
+    comparison.feed(made)
+    return comparison.close()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_and_short_damage_of_1080_lines_is_caught(film, original, name):
+    assert verdict(original, thumbnails(film / "made.mkv", SMALL[name])) != ""
+
+
+def test_the_honest_encode_of_1080_lines_passes(film, original):
+    assert verdict(original, thumbnails(film / "made.mkv")) == ""
+
+
+def test_a_second_at_the_coarsest_quality_is_caught(film, original, tmp_path):
+    zones = ("-x264-params", "zones=6,29,q=51")
+    target = tmp_path / "coarse.mkv"
+    ffmpeg("-i", film / "source.mkv", *X264, *zones, *SAME_TIMES, target)
+    assert verdict(original, thumbnails(target)) != ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", [
+    ("libx265", "-crf", "28", "-preset", "ultrafast"),
+    ("libsvtav1", "-crf", "35", "-preset", "10"),
+    ("libvpx-vp9", "-crf", "33", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "8"),
+])  # fmt: skip
+def test_an_honest_encode_by_each_codec_passes(film, original, tmp_path, encoder):
+    target = tmp_path / "made.mkv"
+    ffmpeg("-i", film / "source.mkv", "-c:v", *encoder, *SAME_TIMES, target)
+    assert verdict(original, thumbnails(target)) == ""
+
+
+def test_the_gate_says_where_and_when(tmp_path):
+    picture = "testsrc2=size=640x360:rate=25:duration=2,noise=alls=4"
+    source = make_source(tmp_path, "source.mkv", picture=picture, extra=("-t", "2"))
+    pair = encoded(source, tmp_path)
+    assert pair.judge()[-1].outcome is Outcome.PASSED
+    target = tmp_path / "spoilt.mkv"
+    box = "drawbox=x=322:y=181:w=12:h=12:c=green:t=fill"
+    ffmpeg("-i", pair.good, *COPY, *X265, "-filter:v", box, *SAME_TIMES, target)
+    results = pair.judge(target)
+    assert caught(results) is Gate.G8
+    assert "small area" in results[-1].detail
+    assert "% of the width" in results[-1].detail
