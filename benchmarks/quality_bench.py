@@ -5,7 +5,7 @@ Run as `python benchmarks/quality_bench.py [WORD…] [--profile hevc] [--crf 20,
 results. Words choose clips by name or class. Each clip of four seconds goes through hevcq's own encoder
 with every gate on. VMAF (v0.6.1, at the video's own size, every frame) is measured by an ffmpeg with
 libvmaf: that of the package imageio-ffmpeg, or HEVCQ_METRIC_FFMPEG. It only measures and never encodes.
-`--damages` spoils each rendition in up to ten ways and asks gate G8 for each. Results are kept in
+`--damages` spoils each rendition in some twenty ways and asks gate G8 for each. Results are kept in
 `--keep` (default: benchmarks/out/quality), so that an interrupted run goes on where it was; `--table`
 only prints them.
 """
