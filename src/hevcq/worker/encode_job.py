@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import kept_original
+from hevcq.domain.chunking.split_plan import Work
 from hevcq.domain.job import Phase, RenditionRef
-from hevcq.domain.keys import MASTER, rendition_key, set_version
+from hevcq.domain.keys import set_version
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import (
     EncodePlan,
@@ -20,37 +19,11 @@ from hevcq.domain.planning.encode_plan import (
 from hevcq.domain.profile_sections import ChunkMode
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
-from hevcq.ports.encoder import (
-    EncodeRequest,
-    SetReport,
-    SetRequest,
-    VerifyRequest,
-)
-from hevcq.ports.ledger import Granted
-from hevcq.worker.delivery.claim import ClaimedTask
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.job import Job, SplitRequest, SplitVideo, local_path
-from hevcq.worker.publish import Made, adopt, publish
+from hevcq.ports.encoder import SetReport, SetRequest
+from hevcq.worker.chunking.split import split_video
+from hevcq.worker.delivery.job import Job, Made
+from hevcq.worker.publish import adopt, publish
 from hevcq.worker.scratch import sha256_file
-
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """A fetched source and its encode plan."""
-
-    path: Path
-    location: str
-    folder: Path
-    info: MediaInfo
-    plan: EncodePlan
-    sha256: str
-    is_trimmed: bool = False
-    """Whether `location` is a trimmed copy, which no other worker has: it is not split."""
-
-    @property
-    def output(self) -> Path:
-        """Where to encode: a file, or a folder for a set."""
-        return self.folder / f"rendition.{self.plan.extension}"
 
 
 class EncodeJob(Job):
@@ -58,12 +31,6 @@ class EncodeJob(Job):
 
     is_split = False
     """Whether the video was split; the ledger then has the job's state already."""
-
-    def __init__(
-        self, context: WorkerContext, claimed: ClaimedTask, granted: Granted, split: SplitVideo
-    ) -> None:
-        super().__init__(context, claimed, granted)
-        self._split = split
 
     def record(self, verdict: Verdict) -> Verdict:
         """Write the verdict to the ledger unless the job was split; see the base class."""
@@ -74,26 +41,15 @@ class EncodeJob(Job):
         self._report.phase(Phase.FETCH)
         with self._context.scratch.job(self._task.job_id) as folder:
             self._require_room()
-            decided = self._fetched(folder)
+            # The source is released before the publication, so that another can be fetched meanwhile.
+            with self._fetched(folder) as (path, location):
+                decided = self._decide(path, location, folder)
             if not isinstance(decided, Made):
                 return decided
             rendition = publish(self._context, self.claimed, decided, self._report)
         # Publish, then complete: a kill between the two leaves a rendition that the next attempt
         # adopts. The other order could leave a DONE job without a rendition.
         return self._complete(rendition, decided.report.cpu_s)
-
-    def _fetched(self, folder: Path) -> Made | Done | Skipped | Release:
-        """Do everything that needs the source; it is released before the rendition is published."""
-        with ExitStack() as stack:
-            found = stack.enter_context(
-                self._store.fetch(
-                    self._source,
-                    folder,
-                    moved=self._report.moved(Phase.FETCH, self._source.size),
-                    stop=self._lease.stop,
-                )
-            )
-            return self._decide(local_path(found), found.location, folder)
 
     def _decide(self, path: Path, location: str, folder: Path) -> Made | Done | Skipped | Release:
         self._report.phase(Phase.PROBE)
@@ -105,166 +61,105 @@ class EncodeJob(Job):
             raise MediaRefused(f"{plan.detail} ({plan.policy})")
         sha256 = sha256_file(path, self._lease.check)
         known = self._context.retry_control_call(
-            lambda: self._skips.recall(sha256, self._profile.name, self._profile.revision)
+            lambda: self._ledger.recall(sha256, self._profile.name, self._profile.revision)
         )
         if known is not None:
             return Skipped(reason=f"{SkipReason.REMEMBERED.value}: {known.reason}")
         self._lease.check()
-        subject = _Subject(path, location, folder, info, plan, sha256)
-        return self._fulfil(self._trimmed(subject))
+        work = Work.model_construct(  # each part was checked when it was made
+            recipe=self._profile,
+            source_sha256=sha256,
+            info=info,
+            plan=plan,
+            duration_s=info.duration_s,
+        )
+        work, used = self._trimmed(work, location, folder)
+        # No other worker has a trimmed copy, so it is not split.
+        return self._fulfil(work, used, folder, may_split=used == location)
 
-    def _trimmed(self, subject: _Subject) -> _Subject:
-        """Return the subject with a recording's whole pictures only; the digest stays the source's."""
+    def _trimmed(self, work: Work, location: str, folder: Path) -> tuple[Work, str]:
+        """Return the work on a recording's whole pictures only, and their file; the digest stays."""
         encoder, stop = self._context.encoder, self._lease.stop
         trimmed = encoder.trim_recording(
-            subject.location, subject.info, self._profile.policies, subject.folder, stop=stop
+            location, work.info, self._profile.policies, folder, stop=stop
         )
         if trimmed is None:
-            return subject
-        location = str(trimmed.path)
-        info = encoder.probe(location, stop=stop)
+            return work, location
+        info = encoder.probe(str(trimmed.path), stop=stop)
         plan = self._context.plan(self._profile, info)
         if not isinstance(plan, EncodePlan):
             raise MediaRefused(f"{plan.detail} (the recording's whole pictures alone)")
         # What ffmpeg's copy has lost already forbids a replacement as much as what the encode loses.
-        losses = tuple(dict.fromkeys((*subject.plan.losses, *plan.losses)))
-        noted = plan.noting(*trimmed.notices).model_copy(update={"losses": losses})
-        return replace(subject, location=location, info=info, plan=noted, is_trimmed=True)
+        losses = tuple(dict.fromkeys((*work.plan.losses, *plan.losses)))
+        plan = plan.noting(*trimmed.notices).model_copy(update={"losses": losses})
+        return work.model_copy(update={"info": info, "plan": plan}), str(trimmed.path)
 
-    def _fulfil(self, subject: _Subject) -> Made | Done | Skipped | Release:
-        key = rendition_key(self._source.key, self._profile.name, subject.plan.extension)
-        earlier = adopt(
-            self._context,
-            self._lease,
-            self._task,
-            self._profile,
-            key=key,
-            source_sha256=subject.sha256,
-        )
+    def _fulfil(
+        self, work: Work, location: str, folder: Path, *, may_split: bool
+    ) -> Made | Done | Skipped | Release:
+        earlier = adopt(self._context, self._lease, self._task, work, self._key(work))
         if earlier is not None:
             return self._complete(earlier.rendition, earlier.cpu_s)
         self._report.phase(Phase.PREFLIGHT)
         measured = self._context.encoder.preflight(
-            subject.location, subject.info, self._profile, stop=self._lease.stop
+            location, work.info, self._profile, stop=self._lease.stop
         )
-        decided = subject.info, subject.plan
+        decided = work.info, work.plan
         info, plan = plan_measured(self._context.plan, self._profile, decided, measured)
-        subject = replace(subject, info=info, plan=plan)
-        too_large = self._sampled(subject, measured)
-        if too_large is not None:
-            return too_large
-        split = self._split_where_it_pays(subject, measured)
-        if split is not None:
-            return split
+        facts = {"info": info, "plan": plan, "measured": measured}
+        work = work.model_copy(update={**facts, "duration_s": _duration(measured, info)})
+        ended = self._sampled(work, location, folder)
+        if ended is None and may_split and self._may_pay(work.duration_s):
+            ended = split_video(self._context, self, work, location)
+            if ended is not None:
+                self.is_split = True
+                self._notice(plan.notices)
+        if ended is not None:
+            return ended
+        output = folder / f"rendition.{plan.extension}"
         with self._context.encoding(self.claimed.worker, self._lease.check):
-            return self._make(subject, measured, key)
+            made = self._encode(work, location, output)
+            return self._proved(work, location, output, made)
 
-    def _sampled(self, subject: _Subject, measured: Measurement) -> Skipped | None:
+    def _sampled(self, work: Work, location: str, folder: Path) -> Done | Skipped | Release | None:
         """Encode some seconds of a long video first; return None unless the whole is bound to be too large.
 
         Raises VerificationFailed if even a few seconds become a wrong picture.
         """
-        if (_duration(measured, subject.info) or 0.0) < self._context.encoder.sampled_from_s:
+        if (work.duration_s or 0.0) < self._context.encoder.sampled_from_s:
             return None
-        request = replace(self._request(subject, measured), output=subject.folder / "sample.mkv")
+        request = self._request(work, location, folder / "sample.mkv")
         with self._context.encoding(self.claimed.worker, self._lease.check):
-            gates = self._context.encoder.try_samples(request, measured, stop=self._lease.stop)
+            gates = self._context.encoder.try_samples(request, work.measured, stop=self._lease.stop)
         self._lease.check()
         reason = kept_original(gates)
-        if reason is None:
-            return None
-        return self._remember_skip(subject.sha256, self._profile, reason)
-
-    def _request(self, subject: _Subject, measured: Measurement) -> EncodeRequest:
-        return EncodeRequest(
-            profile=self._profile,
-            plan=subject.plan,
-            info=subject.info,
-            location=subject.location,
-            output=subject.output,
-            duration_s=_duration(measured, subject.info),
-            source_size=self._source.size,
-            max_seconds=self._lease.left_s,
-            threads=self._profile.bounds.threads or self._context.threads,
-        )
+        return None if reason is None else self._remember_skip(work, reason)
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self.transitions.complete(rendition, cpu_s=cpu_s)
         self.rendition = rendition
         return Done()
 
-    def _split_where_it_pays(
-        self, subject: _Subject, measured: Measurement
-    ) -> Done | Release | None:
-        """Split the video into chunks for many workers; return None if it is to be encoded here.
-
-        Its length decides first: an index of key frames costs a pass over all packets.
-        """
-        duration_s = _duration(measured, subject.info)
-        if subject.is_trimmed or not self._may_pay(duration_s):
-            return None
-        request = SplitRequest(
-            location=subject.location,
-            info=subject.info,
-            plan=subject.plan,
-            measured=measured,
-            source_sha256=subject.sha256,
-            duration_s=duration_s,
-        )
-        verdict = self._split(self._context, self, request)
-        if verdict is not None:
-            self.is_split = True
-            self._notice(subject.plan.notices)
-        return verdict
-
     def _may_pay(self, duration_s: float | None) -> bool:
+        """Return whether a split may pay: an index of key frames costs a pass over all packets."""
         chunking = self._profile.chunking
         if chunking.mode is ChunkMode.AUTO:
             several = self._context.slots_per_job(self._profile) > 1
             return several and (duration_s or 0.0) >= chunking.least_video_s
         return chunking.mode is ChunkMode.ALWAYS
 
-    def _make(self, subject: _Subject, measured: Measurement, key: str) -> Made | Skipped:
-        made = self._encode(subject, measured)
-        output, report = subject.output, made.report
-        request = VerifyRequest(
-            profile=self._profile,
-            plan=subject.plan,
-            location=subject.location,
-            info=subject.info,
-            measured=measured,
-            source_size=self._source.size,
-            output=output,
-            report=report,
-            max_seconds=self._lease.left_s,
-        )
-        gates, verify_s = self._verify(request, subject.info.duration_s, made.files)
-        reason = kept_original(gates)
-        if reason is not None:
-            return self._remember_skip(subject.sha256, self._profile, reason)
-        return Made(
-            key=key,
-            file=output / MASTER if made.files else output,
-            source_sha256=subject.sha256,
-            plan=subject.plan.noting(*made.notices),
-            report=report,
-            gates=gates,
-            verify_s=verify_s,
-            members=tuple(file for file in made.files if file.name != MASTER),
-        )
-
-    def _encode(self, subject: _Subject, measured: Measurement) -> SetReport:
+    def _encode(self, work: Work, location: str, output: Path) -> SetReport:
         encoder, stop = self._context.encoder, self._lease.stop
         self._require_room()
-        self._notice(subject.plan.notices)
+        self._notice(work.plan.notices)
         self._report.phase(Phase.ENCODE)
-        request = self._request(subject, measured)
-        on_progress = self._report.encoding(Phase.ENCODE, request.duration_s)
-        if subject.plan.ladder is None:
+        request = self._request(work, location, output)
+        on_progress = self._report.encoding(Phase.ENCODE, work.duration_s)
+        if work.plan.ladder is None:
             made = SetReport((), encoder.encode(request, on_progress=on_progress, stop=stop))
         else:
             version = set_version(self._task.job_id, self.claimed.fence.number)
-            wanted = SetRequest(request, measured, version)
+            wanted = SetRequest(request, work.measured, version)
             made = encoder.encode_set(wanted, on_progress=on_progress, stop=stop)
             self._notice(made.notices)
         self._context.breaker.succeeded()

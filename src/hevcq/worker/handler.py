@@ -35,7 +35,7 @@ from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.chunk_job import ChunkJob
 from hevcq.worker.chunking.join_job import JoinJob
-from hevcq.worker.chunking.split import enqueue_chunks, split_video
+from hevcq.worker.chunking.split import enqueue_chunks
 from hevcq.worker.chunking.subjob import settle_ended_subjob, settle_obsolete_subjob
 from hevcq.worker.delivery.claim import ClaimedTask, ClaimResult, ObsoleteTask, claim_task
 from hevcq.worker.delivery.context import WorkerContext
@@ -176,7 +176,7 @@ class Handler:
 
     def _job_of(self, claimed: ClaimedTask, granted: Granted, split_job: JobRecord | None) -> Job:
         if split_job is None:
-            return EncodeJob(self._context, claimed, granted, split_video)
+            return EncodeJob(self._context, claimed, granted)
         kind = JoinJob if claimed.task.chunk is None else ChunkJob
         return kind(self._context, claimed, granted, split_job)
 

@@ -6,7 +6,6 @@ The certificate is written first. A rendition of another video under the same na
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from hevcq import __version__
 from hevcq.domain.certificate import (
@@ -16,10 +15,9 @@ from hevcq.domain.certificate import (
     Outcome,
     require_passed,
 )
+from hevcq.domain.chunking.split_plan import Work
 from hevcq.domain.job import JobState, Phase, RenditionRef, Task
 from hevcq.domain.keys import LIBRARY_BUCKET, certificate_key
-from hevcq.domain.planning.encode_plan import EncodePlan
-from hevcq.domain.profile import Profile
 from hevcq.errors import (
     BadKey,
     NeedsReview,
@@ -28,13 +26,13 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.ports.encoder import EncodeReport, SetFile
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.file_io import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.events import Reporter
+from hevcq.worker.delivery.job import Made
 from hevcq.worker.delivery.lease import Lease
 from hevcq.worker.scratch import sha256_file
 from hevcq.worker.sets import SetPublication, require_intact
@@ -48,15 +46,7 @@ class Adopted:
     cpu_s: float
 
 
-def adopt(
-    context: WorkerContext,
-    lease: Lease,
-    task: Task,
-    profile: Profile,
-    *,
-    key: str,
-    source_sha256: str,
-) -> Adopted | None:
+def adopt(context: WorkerContext, lease: Lease, task: Task, work: Work, key: str) -> Adopted | None:
     """Return the rendition visible at `key` if this job published it, else None.
 
     It counts only with a valid certificate of the same job, source bytes, recipe and encoder
@@ -69,7 +59,7 @@ def adopt(
     if seen is None or not seen.metadata.get("certificate"):
         return None
     if seen.metadata.get("job") != task.job_id:
-        require_own_place(context, seen, task, source_sha256)
+        require_own_place(context, seen, task, work.source_sha256)
         return None
     name = seen.metadata["certificate"]
     try:
@@ -77,7 +67,7 @@ def adopt(
         job = context.retry_control_call(lambda: context.backend.ledger.get(task.job_id))
         if job is None or not job.certified(certificate.digest):
             raise VerificationFailed("the ledger does not know its certificate")
-        if not _same_work(certificate, task, profile, source_sha256, context.encoder.version()):
+        if not _same_work(certificate, task, work, context.encoder.version()):
             return None
         with store.open(key) as stream:
             sha256, size = sha256_stream(stream, lease.check)
@@ -133,15 +123,13 @@ def _proof(context: WorkerContext, name: str) -> Certificate:
         return Certificate.read(stream)
 
 
-def _same_work(
-    certificate: Certificate, task: Task, profile: Profile, source_sha256: str, encoder: str
-) -> bool:
+def _same_work(certificate: Certificate, task: Task, work: Work, encoder: str) -> bool:
     return (
         certificate.job_id == task.job_id
         and certificate.source == task.source
-        and certificate.source_sha256 == source_sha256
-        and certificate.profile == profile.name
-        and certificate.revision == profile.revision
+        and certificate.source_sha256 == work.source_sha256
+        and certificate.profile == work.recipe.name
+        and certificate.revision == work.recipe.revision
         and certificate.ffmpeg == encoder
     )
 
@@ -152,25 +140,6 @@ def _same_bytes(certificate: Certificate, seen: StoredObject, sha256: str, size:
         and certificate.rendition_sha256 == sha256
         and certificate.rendition_size == size
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """An encode that is not yet published, with its gate results; `verify_s` in seconds.
-
-    For a set, `file` is the master playlist, and `members` are the other files beside it; `join` is
-    the fence of the join that made it, if one did.
-    """
-
-    key: str
-    file: Path
-    source_sha256: str
-    plan: EncodePlan
-    report: EncodeReport
-    gates: tuple[GateResult, ...]
-    verify_s: float
-    members: tuple[SetFile, ...] = ()
-    join: int = 0
 
 
 def publish(

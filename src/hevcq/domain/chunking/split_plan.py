@@ -1,4 +1,4 @@
-"""Model the plan that all workers of a split job share, and the record of an encoded chunk. Pure."""
+"""Model the work on one source, whole or split, and the record of an encoded chunk. Pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,28 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import PartUnfit
 
 
-class SplitPlan(Frozen):
-    """Plan of a split job, written by the worker that split it and read by every part.
+class Work(Frozen):
+    """The facts of one source and what is made of it, for encode, gates and publication alike.
+
+    It is made when the source was probed; `measured` follows, with a more exact `duration_s` (seconds).
+    """
+
+    recipe: Profile
+    source_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    info: MediaInfo
+    plan: EncodePlan
+    measured: Measurement = Measurement(tracks=())
+    duration_s: float | None
+    chunks: ChunkPlan | None = None
+
+
+class SplitPlan(Work):
+    """The work on a split job, written by the worker that split it and read by every part.
 
     It contains the whole recipe, so that a worker of another release neither mixes two recipes in
     one video nor makes a plan of its own.
     """
 
-    job_id: str
-    split: str
-    recipe: Profile
-    source_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    info: MediaInfo
-    plan: EncodePlan
-    measured: Measurement
-    duration_s: float | None
     chunks: ChunkPlan
 
     @classmethod

@@ -28,8 +28,7 @@ class ChunkJob(Subjob):
 
     def _run_part(self, video: SplitPlan) -> Verdict:
         chunk = self._chunk(video)
-        made = self._found(chunk) or self._made(video, chunk)
-        reference, cpu_s = made
+        reference, cpu_s = self._found(chunk) or self._made(video, chunk)
         self.transitions.complete(reference, cpu_s=cpu_s)
         send_join(self._context, self._task)
         return Done()
@@ -40,9 +39,6 @@ class ChunkJob(Subjob):
             raise PartUnfit(f"The video's plan has no chunk {number}.", index=number)
         return video.chunks.chunks[number]
 
-    def _key(self, chunk: Chunk) -> str:
-        return self._work_key(chunk_name(chunk.index))
-
     def _made(self, video: SplitPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
         with self._context.scratch.job(self._task.unit_id) as folder:
             share = int(self._source.size * chunk.frames / video.chunks.frames)
@@ -50,8 +46,11 @@ class ChunkJob(Subjob):
             self._require_free_space(copied + share, self.part)
             output = folder / chunk_name(chunk.index)
             encoding = self._context.encoding(self.claimed.worker, self._lease.check)
-            with encoding, self._streamed(folder) as location:
-                report = self._encode(video, chunk, location, output)
+            source, stop = self._source, self._lease.stop
+            streamed = self._store.stream(source, folder, moved=lambda _n: None, stop=stop)
+            # Only the ranges that are read; the output is valid once this ends without an error.
+            with encoding, streamed as found:
+                report = self._encode(video, chunk, found.location, output)
             self._require_ours(chunk, report)
             return self._publish(chunk, report, output), report.cpu_s
 
@@ -83,7 +82,7 @@ class ChunkJob(Subjob):
     def _publish(self, chunk: Chunk, report: ChunkReport, output: Path) -> RenditionRef:
         self._report.phase(Phase.PUBLISH)
         sha256 = sha256_file(output, self._lease.check, missing=Unavailable)
-        key, size = self._key(chunk), output.stat().st_size
+        key, size = self._work_key(chunk_name(chunk.index)), output.stat().st_size
         name = f"{key}.{sha256[:16]}.json"
         record = self._chunk_record(report, sha256, size)
         self._lease.check()
@@ -133,7 +132,7 @@ class ChunkJob(Subjob):
         The second value is its CPU time in seconds. It counts only with its report, and with its own
         bytes read back and hashed.
         """
-        key = self._key(chunk)
+        key = self._work_key(chunk_name(chunk.index))
         seen = self._context.retry_control_call(lambda: self._store.stat(key))
         name = seen.metadata.get("report", "") if seen is not None else ""
         if seen is None or not name or seen.metadata.get("job") != self._task.unit_id:

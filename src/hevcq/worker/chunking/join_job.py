@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from hevcq.domain.certificate import GateResult, kept_original
 from hevcq.domain.chunking.split_plan import ChunkRecord, SplitPlan
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, subjob_id
-from hevcq.domain.keys import MASTER, chunk_name, rendition_key, set_version
+from hevcq.domain.keys import chunk_name, set_version
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, VerificationFailed
-from hevcq.ports.encoder import EncodeReport, SetReport, SetRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeReport, SetReport, SetRequest
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import enqueue_chunks
 from hevcq.worker.chunking.subjob import Subjob
 from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.job import Made
 from hevcq.worker.delivery.lease import Fence
 from hevcq.worker.delivery.split_leftovers import sweep
-from hevcq.worker.publish import Made, adopt, publish
+from hevcq.worker.publish import adopt, publish
 
 
 class JoinJob(Subjob):
@@ -38,15 +38,11 @@ class JoinJob(Subjob):
             enqueue_chunks(self._context, self._task.as_whole_job(), self._split)
             self.transitions.interrupt("A chunk is not done yet.")
             return Done()
-        key = rendition_key(self._source.key, video.recipe.name, video.plan.extension)
         whole = self._task.as_whole_job()
-        sha256 = video.source_sha256
-        earlier = adopt(
-            self._context, self._lease, whole, video.recipe, key=key, source_sha256=sha256
-        )
+        earlier = adopt(self._context, self._lease, whole, video, self._key(video))
         if earlier is not None:
             return self._complete(earlier.rendition, earlier.cpu_s)
-        return self._join(video, chunks, key)
+        return self._join(video, chunks)
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self._end.complete(rendition, cpu_s=cpu_s)
@@ -54,7 +50,7 @@ class JoinJob(Subjob):
         sweep(self._context, self._job)
         return Done()
 
-    def _join(self, video: SplitPlan, chunks: list[JobRecord], key: str) -> Verdict:
+    def _join(self, video: SplitPlan, chunks: list[JobRecord]) -> Verdict:
         with self._context.scratch.job(self._task.unit_id) as folder:
             copied = self._source.size if self._store.free_bytes() is None else 0
             sizes = sum(p.rendition.size for p in chunks if p.rendition is not None)
@@ -63,7 +59,7 @@ class JoinJob(Subjob):
             files = [self._collected(part, folder) for part in chunks]
             records = [self._chunk_record(part) for part in chunks]
             with self._fetched(folder) as (_path, location):
-                made = self._prove(video, location, files, records, key)
+                made = self._prove(video, location, files, records)
             # The source is released before the publication, so that another can be fetched meanwhile.
             return made if isinstance(made, Skipped) else self._publish(video, made)
 
@@ -142,49 +138,17 @@ class JoinJob(Subjob):
             )
         return made
 
-    def _verified(
-        self, video: SplitPlan, location: str, output: Path, made: SetReport
-    ) -> tuple[tuple[GateResult, ...], float]:
-        request = VerifyRequest(
-            profile=video.recipe,
-            plan=video.plan,
-            location=location,
-            info=video.info,
-            measured=video.measured,
-            source_size=self._source.size,
-            output=output,
-            report=made.report,
-            max_seconds=self._lease.left_s,
-            chunks=video.chunks,
-        )
-        return self._verify(request, video.duration_s, made.files)
-
     def _prove(
-        self,
-        video: SplitPlan,
-        location: str,
-        files: list[Path],
-        records: list[ChunkRecord],
-        key: str,
+        self, video: SplitPlan, location: str, files: list[Path], records: list[ChunkRecord]
     ) -> Made | Skipped:
         output = files[0].parent / f"rendition.{video.plan.extension}"
         with self._context.encoding(self.claimed.worker, self._lease.check):
-            made = self._joined(video, location, files, output)
-            gates, seconds = self._verified(video, location, output, made)
-        reason = kept_original(gates)
-        if reason is not None:
-            return self._remember_skip(video.source_sha256, video.recipe, reason)
-        return Made(
-            key=key,
-            file=output / MASTER if made.files else output,
-            source_sha256=video.source_sha256,
-            plan=video.plan.noting(*made.notices),
-            report=_summed(made.report, records),
-            gates=gates,
-            verify_s=seconds,
-            members=tuple(file for file in made.files if file.name != MASTER),
-            join=self.claimed.fence.number,
-        )
+            joined = self._joined(video, location, files, output)
+            made = self._proved(video, location, output, joined)
+        if isinstance(made, Skipped):
+            return made
+        report, fence = _summed(made.report, records), self.claimed.fence.number
+        return replace(made, report=report, join=fence)
 
     def _publish(self, video: SplitPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)

@@ -8,25 +8,20 @@ the delivery is buried. After a kill in between, the subjob's next delivery cont
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
 from hevcq.domain.keys import work_key
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Superseded, Unavailable
-from hevcq.ports.encoder import EncodeRequest
 from hevcq.ports.ledger import Granted
-from hevcq.ports.store import Input
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import PLAN, subjob_task
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.events import Reporter
-from hevcq.worker.delivery.job import Job, local_path
+from hevcq.worker.delivery.job import Job
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
 from hevcq.worker.delivery.split_leftovers import sweep
@@ -151,47 +146,6 @@ class Subjob(Job):
         if len(content) > MAX_PLAN_BYTES:
             raise Unavailable(f"{key}, which should be small, has over {MAX_PLAN_BYTES} bytes.")
         return content
-
-    @contextmanager
-    def _fetched(self, folder: Path) -> Iterator[tuple[Path, str]]:
-        """Fetch the source; yield its path and its location for the encoder."""
-        with self._opened(self._store.fetch, folder) as found:
-            yield local_path(found), found.location
-
-    @contextmanager
-    def _streamed(self, folder: Path) -> Iterator[str]:
-        """Stream the source, only the ranges that are read; yield its location.
-
-        Output made from it is valid only once the context exits without an error.
-        """
-        with self._opened(self._store.stream, folder) as found:
-            yield found.location
-
-    @contextmanager
-    def _opened(
-        self, way: Callable[..., AbstractContextManager[Input]], folder: Path
-    ) -> Iterator[Input]:
-        """Open the source by the store method `way` (fetch or stream)."""
-        with way(self._source, folder, moved=lambda _n: None, stop=self._lease.stop) as found:
-            yield found
-
-    def _request(self, video: SplitPlan, location: str, output: Path) -> EncodeRequest:
-        """Return the encoder request that chunks and join share."""
-        return EncodeRequest(
-            profile=video.recipe,
-            plan=video.plan,
-            info=video.info,
-            location=location,
-            output=output,
-            duration_s=video.duration_s,
-            source_size=self._source.size,
-            max_seconds=self._lease.left_s,
-            threads=self._threads(video),
-        )
-
-    def _threads(self, video: SplitPlan) -> int:
-        recipe = video.recipe
-        return recipe.bounds.threads or self._context.threads
 
 
 def label(task: Task, split: Split) -> str:

@@ -8,22 +8,21 @@ A job is one attempt at a claimed task. `run` does the work and returns a verdic
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from hevcq.domain.certificate import GateResult
+from hevcq.domain.certificate import GateResult, kept_original
+from hevcq.domain.chunking.split_plan import Work
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase, RenditionRef
-from hevcq.domain.media.facts import Measurement, MediaInfo
+from hevcq.domain.keys import MASTER, rendition_key
 from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason
-from hevcq.domain.profile import Profile
-from hevcq.domain.verdict import Done, Release, Skipped, Verdict
+from hevcq.domain.verdict import Skipped, Verdict
 from hevcq.errors import DiskFull, Unavailable
-from hevcq.ports.encoder import SetFile, VerifyRequest
-from hevcq.ports.ledger import Granted, SkipMemory
-from hevcq.ports.store import Input
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, SetFile, SetReport, VerifyRequest
+from hevcq.ports.ledger import Granted
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.events import Reporter
@@ -31,26 +30,22 @@ from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
 
 
 @dataclass(frozen=True, slots=True)
-class SplitRequest:
-    """A source that passed its preflight and is to be split if that pays; `duration_s` in seconds."""
+class Made:
+    """An encode that is not yet published, with its gate results; `verify_s` in seconds.
 
-    location: str
-    info: MediaInfo
-    plan: EncodePlan
-    measured: Measurement
+    For a set, `file` is the master playlist, and `members` are the other files beside it; `join` is
+    the fence of the join that made it, if one did.
+    """
+
+    key: str
+    file: Path
     source_sha256: str
-    duration_s: float | None
-
-
-class SplittableJob(Protocol):
-    """The attributes of a job that a split needs."""
-
-    claimed: ClaimedTask
-    transitions: LedgerTransitions
-
-
-SplitVideo = Callable[[WorkerContext, SplittableJob, SplitRequest], Done | Release | None]
-"""Split a job's video; return None if it is to be encoded whole."""
+    plan: EncodePlan
+    report: EncodeReport
+    gates: tuple[GateResult, ...]
+    verify_s: float
+    members: tuple[SetFile, ...] = ()
+    join: int = 0
 
 
 class Job(ABC):
@@ -72,7 +67,6 @@ class Job(ABC):
         self._task, self._profile = claimed.task, claimed.profile
         self._lease, self._source = claimed.lease, claimed.task.source
         self._store, self._ledger = context.backend.store, context.backend.ledger
-        self._skips: SkipMemory = context.backend.ledger
         self.transitions = LedgerTransitions(context, claimed.lease, claimed.fence)
         self._report = self._reporter()
 
@@ -129,39 +123,81 @@ class Job(ABC):
                 remedy="The work goes on by itself once there is room.",
             )
 
-    def _verify(
-        self, request: VerifyRequest, duration_s: float | None, files: tuple[SetFile, ...] = ()
-    ) -> tuple[tuple[GateResult, ...], float]:
-        """Run the gates over an output, or the `files` of a set in the folder that it is.
+    @contextmanager
+    def _fetched(self, folder: Path) -> Iterator[tuple[Path, str]]:
+        """Fetch the source; yield its path and its location for the encoder.
 
-        Returns their results and their time in seconds.
+        Raises Unavailable if the store handed out no local file.
+        """
+        moved = self._report.moved(Phase.FETCH, self._source.size)
+        with self._store.fetch(self._source, folder, moved=moved, stop=self._lease.stop) as found:
+            if found.path is None:
+                raise Unavailable("The store handed out no local file to read the source from.")
+            yield found.path, found.location
+
+    def _request(self, work: Work, location: str, output: Path) -> EncodeRequest:
+        return EncodeRequest(
+            profile=work.recipe,
+            plan=work.plan,
+            info=work.info,
+            location=location,
+            output=output,
+            duration_s=work.duration_s,
+            source_size=self._source.size,
+            max_seconds=self._lease.left_s,
+            threads=work.recipe.bounds.threads or self._context.threads,
+        )
+
+    def _key(self, work: Work) -> str:
+        return rendition_key(self._source.key, work.recipe.name, work.plan.extension)
+
+    def _proved(self, work: Work, location: str, output: Path, made: SetReport) -> Made | Skipped:
+        """Run the gates over what was made; return it, or remember that the original is kept.
+
+        `output` is a file, or the folder of a set.
         """
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
         encoder, stop = self._context.encoder, self._lease.stop
-        on_progress = self._report.encoding(Phase.VERIFY, duration_s)
-        if files:
-            gates = encoder.verify_set(request, files, on_progress=on_progress, stop=stop)
+        request = VerifyRequest(
+            profile=work.recipe,
+            plan=work.plan,
+            location=location,
+            info=work.info,
+            measured=work.measured,
+            source_size=self._source.size,
+            output=output,
+            report=made.report,
+            max_seconds=self._lease.left_s,
+            chunks=work.chunks,
+        )
+        on_progress = self._report.encoding(Phase.VERIFY, work.duration_s)
+        if made.files:
+            gates = encoder.verify_set(request, made.files, on_progress=on_progress, stop=stop)
         else:
             gates = encoder.verify(request, on_progress=on_progress, stop=stop)
-        return gates, self._context.clock.monotonic() - began
+        verify_s = self._context.clock.monotonic() - began
+        reason = kept_original(gates)
+        if reason is not None:
+            return self._remember_skip(work, reason)
+        return Made(
+            key=self._key(work),
+            file=output / MASTER if made.files else output,
+            source_sha256=work.source_sha256,
+            plan=work.plan.noting(*made.notices),
+            report=made.report,
+            gates=gates,
+            verify_s=verify_s,
+            members=tuple(file for file in made.files if file.name != MASTER),
+        )
 
-    def _remember_skip(self, source_sha256: str, profile: Profile, reason: str) -> Skipped:
+    def _remember_skip(self, work: Work, reason: str) -> Skipped:
         """Record that these bytes are not worth encoding, then skip.
 
         In this order a kill between the two costs no second encode.
         """
+        sha256, recipe = work.source_sha256, work.recipe
         self._context.retry_control_call(
-            lambda: self._skips.remember(source_sha256, profile.name, profile.revision, reason)
+            lambda: self._ledger.remember(sha256, recipe.name, recipe.revision, reason)
         )
         return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
-
-
-def local_path(fetched: Input) -> Path:
-    """Return the local file of a fetched source.
-
-    Raises Unavailable if the store provided none.
-    """
-    if fetched.path is None:
-        raise Unavailable("The store handed out no local file to read the source from.")
-    return fetched.path
