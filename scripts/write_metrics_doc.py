@@ -20,11 +20,11 @@ def table() -> str:
         "| CloudWatch | Prometheus | kind | unit | labels | meaning |",
         "|---|---|---|---|---|---|",
     ]
-    for metric in METRICS:
+    for metric in METRICS.values():
         labels = ", ".join(metric.labels) or "none"
         rows.append(
-            f"| `{metric.name}` | `{metric.exposed}` | {metric.kind.value} "
-            f"| {metric.unit.value} | {labels} | {metric.meaning} |"
+            f"| `{metric.name}` | `{metric.exposed}` | {metric.kind} "
+            f"| {metric.unit} | {labels} | {metric.meaning} |"
         )
     return "\n".join(rows)
 

@@ -96,7 +96,7 @@ def test_the_expiry_alarm_leaves_a_quarter_of_the_retention(alarms: Alarms) -> N
 
 
 def test_alarms_on_the_workers_own_metrics_read_labels_that_workers_send(alarms: Alarms) -> None:
-    sent = {metric.name: (metric.labels, *metric.rollups) for metric in METRICS}
+    sent = {metric.name: (metric.labels, *metric.rollups) for metric in METRICS.values()}
     seen = set()
     for name, alarm in alarms.items():
         for read in numbers(alarm):

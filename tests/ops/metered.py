@@ -7,14 +7,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hevcq.domain.events import EventName, JobEvent, WorkerEventName
 from hevcq.domain.job import Phase, Progress, RenditionRef, Source
-from hevcq.worker.monitoring import metrics as m
-from hevcq.worker.monitoring.exports import lines
+from hevcq.worker.monitoring.metrics import METRICS, Metrics
 from hevcq.worker.monitoring.recorder import EventMeter
 from support.clips import ManualClock
 
 SOURCE = Source(bucket="b", key="TODO/a.mp4", version="1", size=1000)
 LABELS = ("profile", "phase", "end", "class")
-UNITS = {unit.value for unit in m.Unit}
+UNITS = {metric.unit for metric in METRICS.values()}
 
 
 class Metered:
@@ -22,7 +21,7 @@ class Metered:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.metrics = m.Metrics(keep_values=True)
+        self.metrics = Metrics(emf=True)
         self.meter = EventMeter(self.metrics, self.clock)
 
     def event(self, kind: WorkerEventName, **facts: object) -> None:
@@ -38,7 +37,7 @@ class Metered:
         self.event(EventName.JOB_DONE, rendition=ref)
 
     def lines(self) -> list[dict]:
-        return [checked(line) for line in lines(self.metrics, self.clock.now())]
+        return [checked(line) for line in self.metrics.lines(self.clock.now())]
 
     def text(self) -> dict[str, float]:
         return parsed(generate_latest(self.metrics.registry).decode())

@@ -222,12 +222,11 @@ def _with_metrics(
     app: App, emit: OnEvent, served: Sequence[ProfileQueue]
 ) -> tuple[OnEvent, Watcher]:
     """Return the event listener and the pool watcher that export metrics as configured."""
-    from hevcq.worker.monitoring.exports import Exposition
-    from hevcq.worker.monitoring.metrics import Metrics
+    from hevcq.worker.monitoring.metrics import Exposition, Metrics
     from hevcq.worker.monitoring.recorder import EventMeter, MetricsReport
 
     settings = app.settings
-    meter = EventMeter(Metrics(keep_values=settings.metrics_emf), app.clock)
+    meter = EventMeter(Metrics(emf=settings.metrics_emf), app.clock)
     address, write = settings.metrics_address, _write_line if settings.metrics_emf else None
     exposition = Exposition(address, meter.metrics) if address else None
 

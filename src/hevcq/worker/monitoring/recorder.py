@@ -13,8 +13,7 @@ from hevcq.ports.queue import QueueDepth
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.monitoring import metrics as m
-from hevcq.worker.monitoring.exports import Exposition, lines
+from hevcq.worker.monitoring.metrics import Exposition, Metrics
 from hevcq.worker.monitoring.watchers import Background, PoolState
 
 ENDS = {
@@ -28,12 +27,14 @@ ENDS = {
 """The events that end an attempt."""
 NO_CLASS = "none"
 QUEUE_METRICS = (
-    m.QUEUE_READY,
-    m.QUEUE_IN_FLIGHT,
-    m.QUEUE_DELAYED,
-    m.QUEUE_DEAD,
-    m.QUEUE_OLDEST,
+    "QueueReady",
+    "QueueInFlight",
+    "QueueDelayed",
+    "QueueDeadLetters",
+    "QueueOldestSeconds",
 )
+CLOSE_S = 10.0
+"""Seconds that a stopping worker waits for the last report."""
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class _Attempt:
 class EventMeter:
     """Feed `metrics`. Every method may be called from any thread and never blocks."""
 
-    def __init__(self, metrics: m.Metrics, clock: Clock) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self.metrics, self._clock = metrics, clock
         self._guard = threading.Lock()
         self._attempts: dict[tuple[str, str], _Attempt] = {}
@@ -85,54 +86,44 @@ class EventMeter:
 
     def slots(self, state: PoolState) -> None:
         """Record the state of the slots."""
-        self.metrics.record(m.SLOTS, (), state.alive)
-        self.metrics.record(m.SLOTS_BUSY, (), state.busy)
+        self.metrics.record("Slots", (), state.alive)
+        self.metrics.record("SlotsBusy", (), state.busy)
 
     def queue(self, profile: str, depth: QueueDepth | None) -> None:
         """Record a queue's depth; None if unknown."""
-        known: dict[m.Metric, float] = {}
+        values: tuple[float | None, ...] = (None,) * len(QUEUE_METRICS)
         if depth is not None:
-            known = {
-                m.QUEUE_READY: depth.ready,
-                m.QUEUE_IN_FLIGHT: depth.in_flight,
-                m.QUEUE_DELAYED: depth.delayed,
-                m.QUEUE_DEAD: depth.dead,
-            }
-            if depth.oldest_s is not None or not depth.ready:
-                known[m.QUEUE_OLDEST] = depth.oldest_s or 0.0
-        for metric in QUEUE_METRICS:
-            if metric in known:
-                self.metrics.record(metric, (profile,), known[metric])
+            oldest_s = depth.oldest_s if depth.ready else depth.oldest_s or 0.0
+            values = depth.ready, depth.in_flight, depth.delayed, depth.dead, oldest_s
+        for name, value in zip(QUEUE_METRICS, values, strict=True):
+            if value is None:
+                self.metrics.forget(name, (profile,))
             else:
-                self.metrics.forget(metric, (profile,))
+                self.metrics.record(name, (profile,), value)
 
     def _ended(self, event: JobEvent, attempt: _Attempt) -> None:
         profile = event.profile
         named = event.failure_class.value if event.failure_class is not None else NO_CLASS
-        self.metrics.record(m.JOBS_ENDED, (profile, ENDS[event.kind], named), 1)
+        self.metrics.record("JobsEnded", (profile, ENDS[event.kind], named), 1)
         if event.kind is EventName.JOB_ABANDONED:
-            self.metrics.record(m.LEASES_LOST, (profile,), 1)
+            self.metrics.record("LeasesLost", (profile,), 1)
         if event.kind is EventName.JOB_DONE:
             self._done(event, attempt, profile)
 
     def _done(self, event: JobEvent, attempt: _Attempt, profile: str) -> None:
         for phase, seconds in attempt.seconds.items():
-            self.metrics.record(m.PHASE_SECONDS, (profile, phase.value), seconds)
+            self.metrics.record("PhaseSeconds", (profile, phase.value), seconds)
         encode = attempt.seconds.get(Phase.ENCODE, 0.0)
         if encode > 0:
             share = 100 * attempt.seconds.get(Phase.VERIFY, 0.0) / encode
-            self.metrics.record(m.VERIFY_OVERHEAD, (profile,), share)
+            self.metrics.record("VerifyOverheadPercent", (profile,), share)
         if attempt.speed is not None:
-            self.metrics.record(m.ENCODE_SPEED, (profile,), attempt.speed)
+            self.metrics.record("EncodeSpeed", (profile,), attempt.speed)
         if event.rendition is not None:
             source, rendition = event.source.size, event.rendition.size
-            self.metrics.record(m.SOURCE_BYTES, (profile,), source)
-            self.metrics.record(m.RENDITION_BYTES, (profile,), rendition)
-            self.metrics.record(m.SAVED_BYTES, (profile,), max(0, source - rendition))
-
-
-CLOSE_S = 10.0
-"""Seconds that a stopping worker waits for the last report."""
+            self.metrics.record("SourceBytes", (profile,), source)
+            self.metrics.record("RenditionBytes", (profile,), rendition)
+            self.metrics.record("SavedBytes", (profile,), max(0, source - rendition))
 
 
 class MetricsReport:
@@ -155,15 +146,12 @@ class MetricsReport:
         self._meter, self._queues, self._clock = meter, tuple(queues), clock
         self._every_s, self._write, self._exposition = every_s, write, exposition
         self._failed: set[str] = set()
-        self._started = False
         self._thread = Background("hevcq-metrics-report", self.step, clock)
 
     def observe(self, state: PoolState) -> None:
         """Record the state of the slots."""
         self._meter.slots(state)
-        if not self._started:
-            self._started = True
-            self._thread.wake()
+        self._thread.start()
 
     def close(self) -> None:
         """Send a last report and end."""
@@ -176,7 +164,7 @@ class MetricsReport:
         for served in self._queues:
             self._count(served)
         if self._write is not None:
-            for line in lines(self._meter.metrics, self._clock.now()):
+            for line in self._meter.metrics.lines(self._clock.now()):
                 self._write(line)
         return self._every_s
 

@@ -80,6 +80,11 @@ class Background:
         self._woken, self._over = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
+    def start(self) -> None:
+        """Start with the first call."""
+        if self._thread is None:
+            self.wake()
+
     def wake(self) -> None:
         """Run a step now."""
         self._woken.set()
@@ -123,7 +128,7 @@ class Periodic:
         first_s: float = 0.0,
     ) -> None:
         self._action, self._every_s, self._first_s = action, every_s, first_s
-        self._closed, self._started = False, False
+        self._closed = False
         self._thread = Background(name, self._once, clock)
 
     def _once(self) -> float:
@@ -136,9 +141,7 @@ class Periodic:
 
     def observe(self, _state: PoolState) -> None:
         """Start the thread on the first call."""
-        if not self._started:
-            self._started = True
-            self._thread.wake()
+        self._thread.start()
 
     def close(self) -> None:
         """End; wait up to `PATIENCE_S` for a running action."""
