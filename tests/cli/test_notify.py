@@ -10,7 +10,7 @@ from standardwebhooks import Webhook as Reference
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.settings.loader import load
 from hevcq.wiring.app import open_app
-from hevcq.wiring.notify import EventWatcher
+from hevcq.wiring.notify import event_watch
 from support.standin import WebhookTaker, running
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
@@ -54,7 +54,7 @@ def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_once_it_answers(
 ):
     app = open_app(load().settings)
     request.addfinalizer(app.close)
-    watcher = EventWatcher(app)
+    watcher = event_watch(app)
     farm.buried("a.mp4")
     watcher.step()
     events = [told["type"] for told in webhook.reported]
@@ -87,11 +87,11 @@ def test_people_are_notified_by_apprise(hevcq, server, monkeypatch, farm):
     [
         ("HEVCQ_NOTIFY", {"url": "json://x", "events": ["nothing"]}, "is no event"),
         ("HEVCQ_NOTIFY", {"url": "json://x", "digest": "25:00"}, "must be a time of day"),
-        ("HEVCQ_NOTIFY", {}, "needs either url or url_file"),
+        ("HEVCQ_NOTIFY", {}, "url is missing"),
         ("HEVCQ_NOTIFY", {"url": "nowhere://x"}, "apprise does not know the address nowhere:"),
         ("HEVCQ_WEBHOOK", {"url": "ftp://x", "secret": SECRET}, "must be an address"),
         ("HEVCQ_WEBHOOK", {"url": "https://x", "secret": "whsec_AA"}, "must be whsec_"),
-        ("HEVCQ_WEBHOOK", {"url": "https://x", "secret_file": "/nowhere"}, "secret_file"),
+        ("HEVCQ_WEBHOOK", {"url": "https://x", "secret": "/nowhere"}, "/nowhere No such file"),
         ("HEVCQ_MEDIA_SERVER", {"kind": "kodi", "url": "http://x", "key": "k"}, "kind"),
         (
             "HEVCQ_MEDIA_SERVER",

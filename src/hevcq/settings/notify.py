@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
 from hevcq.domain.model import Frozen
 from hevcq.ports.event_log import EVENTS, USUAL_EVENTS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
 SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,86}={0,2}")
+OR_FILE = "or a file whose first line it is: a path from / or ~/"
 EVERY = tuple(name for name in EVENTS if name != "test")
 
 
@@ -41,8 +42,7 @@ class NotifySettings(Frozen):
     """A person or a group that is notified by a service that apprise knows."""
 
     name: str = Field(default="", pattern=rf"{NAME}|^$", description="name for people")
-    url: SecretStr = Field(default=SecretStr(""), description="address as apprise writes it")
-    url_file: Path | None = Field(default=None, description="file whose first line is the address")
+    url: SecretStr = Field(min_length=1, description=f"address as apprise writes it, {OR_FILE}")
     events: tuple[str, ...] = Field(default=USUAL_EVENTS, description="events; * for all")
     digest: str = Field(default="", description="HH:MM: one message a day at that time")
 
@@ -58,12 +58,6 @@ class NotifySettings(Frozen):
             raise ValueError("must be a time of day such as 08:00, or empty")
         return value
 
-    @model_validator(mode="after")
-    def _one_address(self) -> NotifySettings:
-        if bool(self.url.get_secret_value()) == (self.url_file is not None):
-            raise ValueError("[[notify]] needs either url or url_file")
-        return self
-
     @property
     def daily_at(self) -> int | None:
         """The minute of the day at which the digest is sent, or None."""
@@ -76,10 +70,7 @@ class WebhookSettings(Frozen):
 
     name: str = Field(default="", pattern=rf"{NAME}|^$", description="name for people")
     url: str = Field(description="address that messages are posted to")
-    secret: SecretStr = Field(default=SecretStr(""), description="whsec_… that signs them")
-    secret_file: Path | None = Field(
-        default=None, description="file whose first line is the secret"
-    )
+    secret: SecretStr = Field(min_length=1, description=f"whsec_… that signs them, {OR_FILE}")
     events: tuple[str, ...] = Field(default=EVERY, description="events; * for all")
 
     @field_validator("url", mode="after")
@@ -95,15 +86,9 @@ class WebhookSettings(Frozen):
     @field_validator("secret", mode="after")
     @classmethod
     def _secret(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value():
+        if not path_of(value):
             signing_secret(value.get_secret_value())
         return value
-
-    @model_validator(mode="after")
-    def _one_secret(self) -> WebhookSettings:
-        if bool(self.secret.get_secret_value()) == (self.secret_file is not None):
-            raise ValueError("[[webhook]] needs either secret or secret_file")
-        return self
 
 
 class MediaServerSettings(Frozen):
@@ -111,8 +96,7 @@ class MediaServerSettings(Frozen):
 
     kind: Literal["jellyfin", "plex", "sonarr", "radarr"] = Field(description="which program it is")
     url: str = Field(description="its address, such as http://127.0.0.1:8096")
-    key: SecretStr = Field(default=SecretStr(""), description="API key or token")
-    key_file: Path | None = Field(default=None, description="file whose first line is the key")
+    key: SecretStr = Field(min_length=1, description=f"API key or token, {OR_FILE}")
     paths: tuple[str, ...] = Field(
         default=(), description='folders that it sees elsewhere: "/here=/there"'
     )
@@ -131,12 +115,6 @@ class MediaServerSettings(Frozen):
                 raise ValueError(f'holds {pair!r}; write "/here=/there"')
         return value
 
-    @model_validator(mode="after")
-    def _one_key(self) -> MediaServerSettings:
-        if bool(self.key.get_secret_value()) == (self.key_file is not None):
-            raise ValueError("[[media_server]] needs either key or key_file")
-        return self
-
 
 def signing_secret(secret: str) -> str:
     """Return a secret of Standard Webhooks as it is. Raises ValueError if it is none."""
@@ -145,7 +123,16 @@ def signing_secret(secret: str) -> str:
     return secret
 
 
-def first_line(path: Path) -> str:
-    """Return the first line of a file with a secret. Raises OSError or UnicodeDecodeError."""
-    lines = path.expanduser().read_text(encoding="utf-8").splitlines()
+def path_of(secret: SecretStr) -> str:
+    """Return the path of the file that holds a secret, or "" if the settings hold it."""
+    text = secret.get_secret_value()
+    return text if text.startswith(("/", "~/")) else ""
+
+
+def revealed(secret: SecretStr) -> str:
+    """Return a secret, or the first line of its file. Raises OSError or UnicodeDecodeError."""
+    path = path_of(secret)
+    if not path:
+        return secret.get_secret_value()
+    lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
     return lines[0].strip() if lines else ""

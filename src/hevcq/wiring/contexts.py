@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def doctor_context(app: App) -> DoctorContext:
     """Return what the checks of this machine need; each is opened by the check that asks for it."""
     from hevcq.usecases.doctor import DoctorContext
-    from hevcq.wiring.notify import check_receivers
+    from hevcq.usecases.notify.receivers import check_receivers
+    from hevcq.wiring.notify import event_log, receivers
     from hevcq.wiring.sync import open_remote
     from hevcq.worker.scratch import Scratch
 
@@ -45,7 +46,7 @@ def doctor_context(app: App) -> DoctorContext:
         encoder=lambda: app.encoder,
         backend=lambda: app.backend,
         remote=open_remote,
-        messages=lambda: check_receivers(app),
+        messages=lambda: check_receivers(event_log(app), receivers(app)),
         self_test=self_test,
     )
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hevcq.errors import ConfigError, HevcqError, Unavailable, UsageError
+from hevcq.errors import ConfigError, HevcqError
 from hevcq.settings.notify import (
     MediaServerSettings,
     NotifySettings,
     WebhookSettings,
-    first_line,
+    path_of,
+    revealed,
     signing_secret,
 )
 from hevcq.util.clock import Clock
@@ -23,18 +24,10 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from hevcq.ports.event_log import Happened, Receiver
-    from hevcq.settings.model import Settings
     from hevcq.sqlite.event_log import EventLog
     from hevcq.usecases.history.roll_up import LedgerGather, RollUp
+    from hevcq.usecases.notify.receivers import EventWatch
     from hevcq.wiring.app import App
-    from hevcq.worker.monitoring.watchers import PoolState
-
-EVERY_S = 5.0
-"""Seconds between looks for new events: one lookup in an index each."""
-ORIGINALS_EVERY_S = 6 * 3600.0
-PATIENCE_S = 15.0
-"""Seconds that a stopping worker waits for the last messages."""
-MAX_WAITING = 1000
 
 
 def event_log(app: App) -> EventLog:
@@ -78,85 +71,30 @@ def _gather(app: App, log: EventLog) -> LedgerGather | None:
     return LedgerGather(log, app.backend.ledger, app.clock)
 
 
-class EventWatcher:
-    """Sum up events and send their messages, in a thread of its own; a watcher of a pool."""
+def event_watch(app: App) -> EventWatch:
+    """Return what sums up the events of this machine and sends their messages."""
+    from hevcq.usecases.notify.receivers import EventWatch
+    from hevcq.usecases.notify.sender import Sender
+    from hevcq.usecases.notify.summaries import BatchWatch, expiring
 
-    def __init__(self, app: App) -> None:
-        from hevcq.usecases.notify.sender import Sender
-        from hevcq.usecases.notify.summaries import BatchWatch
-        from hevcq.worker.monitoring.watchers import Background
-
-        settings, self._app, self._log = app.settings, app, event_log(app)
-        self._roll_up = roll_up(app, self._log)
-        self._batch = BatchWatch(self._log, app.worker_backend.ledger, app.clock)
-        found = receivers(settings, app.clock)
-        self._gather = _gather(app, self._log)
-        if self._gather is not None:  # before the receivers begin: they get nothing of the past
-            self._gather.step()
-        zone = settings.schedule.hours().schedule.zone
-        self._sender = Sender(self._log, found, app.clock, zone) if found else None
-        self._next_originals = 0.0
-        self._background = Background("hevcq-messages", self._once, app.clock)
-        self._started = False
-
-    def notify(self, name: str, reason: str, *, unless_within_s: float = 6 * 3600.0) -> None:
-        """Add an event about this machine; never raises a HevcqError."""
-        import socket
-
-        from hevcq.ports.event_log import Happened
-
-        happened = Happened(name, self._app.clock.now(), source=socket.gethostname(), reason=reason)
-        try:
-            self._log.add(happened, unless_within_s=unless_within_s)
-        except HevcqError as error:
-            get_logger().info("event_not_kept", reason=str(error))
-
-    def step(self) -> None:
-        """Do everything that is due. Raises StorageError or Unavailable."""
-        if self._gather is None:
-            self._batch.step()
-        else:
-            self._gather.step()
-        if self._sender is not None:
-            self._originals()
-            self._sender.step()
-        self._roll_up.step()  # last: it forgets what is old
-
-    def _once(self) -> float:
-        try:
-            self.step()
-        except HevcqError as error:
-            get_logger().info("messages_wait", reason=str(error))
-        return EVERY_S
-
-    def _originals(self) -> None:
-        now = self._app.clock.now()
-        if now < self._next_originals:
-            return
-        self._next_originals = now + ORIGINALS_EVERY_S
-        from hevcq.usecases.notify.summaries import expiring
-
-        sentence = expiring(self._app.library_ports)
-        if sentence:
-            self.notify("originals.expiring", sentence, unless_within_s=20 * 3600.0)
-
-    def observe(self, _state: PoolState) -> None:
-        """Start the thread on the first call."""
-        if not self._started:
-            self._started = True
-            self._background.wake()
-
-    def close(self) -> None:
-        """Send what there is once more, and end."""
-        if self._started:
-            self._background.close(PATIENCE_S)
+    log, found = event_log(app), receivers(app)
+    gather = _gather(app, log)
+    if gather is not None:  # before the receivers begin: they get nothing of the past
+        gather.step()
+    ends = gather or BatchWatch(log, app.worker_backend.ledger, app.clock)
+    summed = roll_up(app, log).step  # last: it forgets what is old
+    if not found:
+        return EventWatch(log, app.clock, [ends.step, summed])
+    sender = Sender(log, found, app.clock, app.settings.schedule.hours().schedule.zone)
+    tasks = [ends.step, sender.step, summed]
+    return EventWatch(log, app.clock, tasks, partial(expiring, app.library_ports))
 
 
-def event_watcher(app: App) -> EventWatcher | None:
+def watched_events(app: App) -> EventWatch | None:
     """Return what sends the events of a pool; None for a fleet's worker, which notifies nobody and keeps no log."""
     settings = app.settings
     receives = settings.notify or settings.webhook or settings.media_server
-    return EventWatcher(app) if settings.backend == "embedded" or receives else None
+    return event_watch(app) if settings.backend == "embedded" or receives else None
 
 
 def video_messages(app: App) -> Callable[[Happened], bool] | None:
@@ -169,26 +107,27 @@ def video_messages(app: App) -> Callable[[Happened], bool] | None:
     if app.settings.backend == "embedded":
         return None
     ends = ("video.ready", "video.failed")
-    found = [each for each in receivers(app.settings, app.clock) if any(map(each.wants, ends))]
+    found = [each for each in receivers(app) if any(map(each.wants, ends))]
     return DirectSender(found) if found else None
 
 
 def notify_now(app: App) -> None:
     """Send at the end of a command what happened in it; never raises a HevcqError."""
     try:
-        EventWatcher(app).step()
+        event_watch(app).step()
     except HevcqError as error:
         get_logger().warning("messages_wait", reason=str(error))
 
 
-def receivers(settings: Settings, clock: Clock) -> list[Receiver]:
+def receivers(app: App) -> list[Receiver]:
     """Return all receivers.
 
     Raises ConfigError if a secret cannot be read, an address is none, or a package is missing.
     """
+    settings = app.settings
     return [
         *(_people(one) for one in settings.notify),
-        *(_webhook(one, clock) for one in settings.webhook),
+        *(_webhook(one, app.clock) for one in settings.webhook),
         *(_media_server(one) for one in settings.media_server),
     ]
 
@@ -196,15 +135,14 @@ def receivers(settings: Settings, clock: Clock) -> list[Receiver]:
 def _people(settings: NotifySettings) -> Receiver:
     from hevcq.remotes.notify.webhook import People
 
-    url = _secret(settings.url, settings.url_file, "[[notify]] url_file")
+    url = _secret(settings.url, "[[notify]] url")
     return People(settings.name, url, frozenset(settings.events), settings.daily_at)
 
 
 def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
     from hevcq.remotes.notify.webhook import Webhook
 
-    given = "[[webhook]] secret_file"
-    secret = _secret(settings.secret, settings.secret_file, given, signing_secret)
+    secret = _secret(settings.secret, "[[webhook]] secret", signing_secret)
     name = settings.name or settings.url.split("://")[1].split("/")[0]
     return Webhook(name, settings.url, secret, frozenset(settings.events), clock)
 
@@ -212,73 +150,16 @@ def _webhook(settings: WebhookSettings, clock: Clock) -> Receiver:
 def _media_server(settings: MediaServerSettings) -> Receiver:
     from hevcq.remotes.notify.media_servers import KINDS
 
-    key = _secret(settings.key, settings.key_file, "[[media_server]] key_file")
+    key = _secret(settings.key, "[[media_server]] key")
     pairs = [pair.partition("=")[::2] for pair in settings.paths]
     return KINDS[settings.kind](settings.url, key, pairs)
 
 
-def _secret(
-    given: SecretStr, file: Path | None, name: str, read: Callable[[str], str] = str
-) -> str:
-    """Return a secret of the settings or of a file. Raises ConfigError."""
+def _secret(secret: SecretStr, name: str, read: Callable[[str], str] = str) -> str:
+    """Return a secret, of the settings or of the file that they name. Raises ConfigError."""
     try:
-        return read(given.get_secret_value() if file is None else first_line(file))
+        return read(revealed(secret))
     except (OSError, ValueError) as error:
-        shown = printable(str(file)) if file is not None else "the settings"
-        raise ConfigError(f"{name}: {shown} {reason_of(error)}.") from error
-
-
-def states(app: App) -> list[dict[str, Any]]:
-    """Return for each receiver its name, events, number of waiting events, and last problem."""
-    states: list[dict[str, Any]] = []
-    for receiver in receivers(app.settings, app.clock):
-        log = event_log(app)
-        reader = log.reader(receiver.identity)
-        events = log.after(reader.seq, MAX_WAITING)
-        states.append(
-            {
-                "name": receiver.name,
-                "events": sorted(receiver.events),
-                "waiting": sum(receiver.wants(event.name) for event in events),
-                "problem": reader.problem,
-            }
-        )
-    return states
-
-
-def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Send a test to the named receivers (none: all); return each name and what went wrong, or "".
-
-    Raises UsageError for an unknown name.
-    """
-    from hevcq.ports.event_log import Happened, NotDelivered
-    from hevcq.usecases.notify.sender import message_of
-
-    log, found = event_log(app), receivers(app.settings, app.clock)
-    if unknown := set(names) - {receiver.name for receiver in found}:
-        known = ", ".join(receiver.name for receiver in found) or "none"
-        raise UsageError(f"No receiver is named {min(unknown)}; there are: {known}.")
-    message = message_of(Happened("test", app.clock.now(), reason="This is a test of hevcq."))
-    results = []
-    for receiver in found:
-        if names and receiver.name not in names:
-            continue
-        try:
-            receiver.test(message)
-        except NotDelivered as error:
-            results.append((receiver.name, str(error)))
-            continue
-        log.end(replace(log.reader(receiver.identity), problem="", tries=0, next_at=0.0))
-        results.append((receiver.name, ""))
-    return results
-
-
-def check_receivers(app: App) -> str:
-    """Return who is notified; sends nothing. Raises HevcqError if a receiver took nothing lately."""
-    found = states(app)
-    if troubles := [f"{state['name']}: {state['problem']}" for state in found if state["problem"]]:
-        raise Unavailable(
-            "; ".join(troubles), remedy="Mend it, then run `hevcq config notify test`."
-        )
-    names = ", ".join(state["name"] for state in found)
-    return f"to {names}; `hevcq config notify test` tries them" if names else ""
+        raise ConfigError(
+            f"{name}: {printable(path_of(secret) or 'it')} {reason_of(error)}."
+        ) from error

@@ -34,6 +34,8 @@ ORIGINALS_FIRST_S = 60.0
 """Seconds until the first such check: an ingest has just done it, and a short run needs none."""
 REPORT_EVERY_S = 60.0
 """Seconds between a worker's reports of its metrics."""
+MESSAGES_END_S = 15.0
+"""Seconds that a stopping worker waits for the last messages."""
 SETS_EVERY_S = 3600.0
 """Seconds between a worker's checks for replaced sets of files that players had time to leave."""
 
@@ -52,19 +54,22 @@ def build_pool(
     """
     from hevcq.domain.planning.planner import make_plan
     from hevcq.usecases.operations.finished_sources import SourceFinisher
-    from hevcq.wiring.notify import event_watcher
+    from hevcq.wiring.notify import watched_events
     from hevcq.worker.delivery.context import WorkerContext, ignore, keep, no_notification
     from hevcq.worker.handler import ProfileQueue
+    from hevcq.worker.monitoring.watchers import Background
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
     settings, backend = app.settings, app.worker_backend
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
-    emit, events = on_event or ignore, event_watcher(app)
+    emit, events = on_event or ignore, watched_events(app)
     notify = events.notify if events else no_notification
     scratch = Scratch(settings.scratch, app.clock)
-    watching = [*watchers(app), *_maintenance(app, wanted), *([events] if events else [])]
+    watching = [*watchers(app), *_maintenance(app, wanted)]
+    if events:
+        watching.append(Background("hevcq-messages", events.try_step, app.clock, MESSAGES_END_S))
     if measured and (settings.metrics_emf or settings.metrics_address):
         emit, report = _with_metrics(app, emit, served)
         watching.append(report)

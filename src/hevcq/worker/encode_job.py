@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from hevcq.domain.certificate import kept_original
-from hevcq.domain.chunking.split_plan import Work
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import set_version
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
@@ -14,6 +13,7 @@ from hevcq.domain.planning.encode_plan import (
     Refuse,
     Skip,
     SkipReason,
+    Work,
     plan_measured,
 )
 from hevcq.domain.profile_sections import ChunkMode

@@ -15,9 +15,9 @@ from hevcq.domain.certificate import (
     Outcome,
     require_passed,
 )
-from hevcq.domain.chunking.split_plan import Work
 from hevcq.domain.job import JobState, Phase, RenditionRef, Task
 from hevcq.domain.keys import LIBRARY_BUCKET, certificate_key
+from hevcq.domain.planning.encode_plan import Work
 from hevcq.errors import (
     BadKey,
     NeedsReview,

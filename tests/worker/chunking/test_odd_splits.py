@@ -6,7 +6,7 @@ import json
 from contextlib import contextmanager
 from unittest.mock import Mock
 
-from hevcq.domain.chunking.split_plan import SplitPlan
+from hevcq.domain.chunking.model import SplitPlan
 from hevcq.domain.job import JobState, TaskKind, job_id
 from hevcq.domain.verdict import Done, RetryIn
 from hevcq.errors import PartUnfit, Unavailable

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from hevcq.domain.chunking.split_plan import SplitPlan
+from hevcq.domain.chunking.model import SplitPlan
 from hevcq.domain.job import JobState, TaskKind
 from hevcq.domain.verdict import Bury, FailureClass, Release
 from support.fakes.videofarm import CHUNKS, VideoFarm

@@ -76,11 +76,12 @@ NOBODY = "Nobody is notified: the settings have no [[notify]], [[webhook]] or [[
 @notifications.command("list", cls=PlainCommand)
 def list_receivers(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List who is notified of what, and what went wrong last."""
-    from hevcq.wiring.notify import states
+    from hevcq.usecases.notify.receivers import states
+    from hevcq.wiring.notify import event_log, receivers
 
     cli = cli_of(ctx)
     with cli.app() as opened:
-        found = states(opened)
+        found = states(event_log(opened), receivers(opened))
     if as_json:
         for each in found:
             render.emit_json({"type": "receiver", **each})
@@ -101,11 +102,14 @@ def send_test(ctx: typer.Context, names: Names = None, as_json: AsJson = False) 
 
     A media server is only asked whether it answers and takes the key.
     """
-    from hevcq.wiring.notify import try_receivers
+    from hevcq.usecases.notify.receivers import try_receivers
+    from hevcq.wiring.notify import event_log, receivers
 
     cli = cli_of(ctx)
     with cli.app() as opened:
-        failed = _tried(try_receivers(opened, names or []), as_json=as_json)
+        found, now = receivers(opened), opened.clock.now()
+        results = try_receivers(event_log(opened), found, names or [], now)
+        failed = _tried(results, as_json=as_json)
     if failed:
         raise typer.Exit(ExitCode.SOME_FAILED)
 

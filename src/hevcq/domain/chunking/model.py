@@ -11,9 +11,11 @@ import hashlib
 from collections.abc import Iterable
 from fractions import Fraction
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from hevcq.domain.model import Frozen
+from hevcq.domain.planning.encode_plan import Work
+from hevcq.errors import PartUnfit
 
 _MASK = (1 << 64) - 1
 
@@ -155,3 +157,45 @@ def plan_digest(revision: str, threads: int, index: KeyIndex, boundaries: Iterab
     words = [revision, threads, index.stream_index, index.time_base, index.frames, index.end_pts]
     text = "\0".join(str(word) for word in [*words, *boundaries])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class SplitPlan(Work):
+    """The work on a split job, written by the worker that split it and read by every part.
+
+    It contains the whole recipe, so that a worker of another release neither mixes two recipes in
+    one video nor makes a plan of its own.
+    """
+
+    chunks: ChunkPlan
+
+    @classmethod
+    def parse(cls, content: bytes) -> SplitPlan:
+        """Parse a plan. Raises PartUnfit if this release cannot read it."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            raise PartUnfit("The plan of the split video cannot be read by this worker.") from error
+
+
+class ChunkRecord(Frozen):
+    """Report of a part's encode: an object beside the part, stored before the part."""
+
+    part_id: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    arguments: tuple[str, ...]
+    seconds: float
+    cpu_s: float
+    frames: int
+    first_pts: int
+    last_pts: int
+    size: int
+    headers: str
+    ffmpeg: str
+
+    @classmethod
+    def parse(cls, content: bytes) -> ChunkRecord:
+        """Parse a report. Raises PartUnfit if it is not valid."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            raise PartUnfit("The report of a part cannot be read.") from error

@@ -322,3 +322,17 @@ def plan_measured(
         if isinstance(before, EncodePlan) and isinstance(again, EncodePlan):
             plan = again.noting(*(each for each in plan.notices if each not in before.notices))
     return info, plan.without(measured.unknown_in(info), profile).after(measured)
+
+
+class Work(Frozen):
+    """The facts of one source and what is made of it, for encode, gates and publication alike.
+
+    It is made when the source was probed; `measured` follows, with a more exact `duration_s` (seconds).
+    """
+
+    recipe: Profile
+    source_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    info: MediaInfo
+    plan: EncodePlan
+    measured: Measurement = Measurement(tracks=())
+    duration_s: float | None

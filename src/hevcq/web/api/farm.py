@@ -13,6 +13,7 @@ from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.history.report import libraries_of
+from hevcq.usecases.notify.receivers import states
 from hevcq.usecases.operations import pausing
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
@@ -43,7 +44,7 @@ from hevcq.web.api import models
 from hevcq.web.api.call import Call, Operates, new_router
 from hevcq.web.checks import findings
 from hevcq.web.rendering import seconds_left
-from hevcq.wiring.notify import event_log, gathered, states
+from hevcq.wiring.notify import event_log, gathered, receivers
 
 router = new_router()
 OfProfile = Annotated[models.ProfileIn, Body(default_factory=models.ProfileIn)]
@@ -281,6 +282,7 @@ def check_machine(call: Operates) -> models.FindingsOut:
 @router.get("/messages")
 def list_receivers(call: Operates) -> models.ReceiversOut:
     """List the receivers of notifications, what waits for them, and what went wrong last."""
+    found = states(event_log(call.app), receivers(call.app))
     return models.ReceiversOut(
-        receivers=[models.ReceiverOut.model_validate(each) for each in states(call.app)]
+        receivers=[models.ReceiverOut.model_validate(each) for each in found]
     )

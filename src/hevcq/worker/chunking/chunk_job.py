@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hevcq.domain.chunking.model import ChunkRecord, SplitPlan
 from hevcq.domain.chunking.planner import Chunk
-from hevcq.domain.chunking.split_plan import ChunkRecord, SplitPlan
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import chunk_name
 from hevcq.domain.verdict import Done, Verdict

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from hevcq.domain.chunking.split_plan import ChunkRecord, SplitPlan
+from hevcq.domain.chunking.model import ChunkRecord, SplitPlan
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, subjob_id
 from hevcq.domain.keys import chunk_name, set_version
+from hevcq.domain.planning.encode_plan import Work
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, VerificationFailed
-from hevcq.ports.encoder import EncodeReport, SetReport, SetRequest
+from hevcq.ports.encoder import EncodeReport, SetReport, SetRequest, VerifyRequest
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import enqueue_chunks
 from hevcq.worker.chunking.subjob import Subjob
@@ -149,6 +150,12 @@ class JoinJob(Subjob):
             return made
         report, fence = _summed(made.report, records), self.claimed.fence.number
         return replace(made, report=report, join=fence)
+
+    def _to_verify(
+        self, work: Work, location: str, output: Path, report: EncodeReport
+    ) -> VerifyRequest:
+        request = super()._to_verify(work, location, output, report)
+        return replace(request, chunks=work.chunks) if isinstance(work, SplitPlan) else request
 
     def _publish(self, video: SplitPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)

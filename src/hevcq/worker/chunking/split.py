@@ -15,10 +15,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from hevcq.domain.chunking.model import SplitPlan
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, costliest_first, plan_chunks
-from hevcq.domain.chunking.split_plan import SplitPlan, Work
 from hevcq.domain.job import JobState, Split, Task, TaskKind
 from hevcq.domain.keys import work_folder, work_key
+from hevcq.domain.planning.encode_plan import Work
 from hevcq.domain.verdict import Done, Release
 from hevcq.errors import StorageError, TransientError
 from hevcq.util.log import get_logger

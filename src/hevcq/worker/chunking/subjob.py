@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from hevcq.domain.chunking.split_plan import SplitPlan
+from hevcq.domain.chunking.model import SplitPlan
 from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
 from hevcq.domain.keys import work_key
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict

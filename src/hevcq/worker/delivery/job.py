@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, kept_original
-from hevcq.domain.chunking.split_plan import Work
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key
-from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason
+from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason, Work
 from hevcq.domain.verdict import Skipped, Verdict
 from hevcq.errors import DiskFull, Unavailable
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, SetFile, SetReport, VerifyRequest
@@ -159,18 +158,7 @@ class Job(ABC):
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
         encoder, stop = self._context.encoder, self._lease.stop
-        request = VerifyRequest(
-            profile=work.recipe,
-            plan=work.plan,
-            location=location,
-            info=work.info,
-            measured=work.measured,
-            source_size=self._source.size,
-            output=output,
-            report=made.report,
-            max_seconds=self._lease.left_s,
-            chunks=work.chunks,
-        )
+        request = self._to_verify(work, location, output, made.report)
         on_progress = self._report.encoding(Phase.VERIFY, work.duration_s)
         if made.files:
             gates = encoder.verify_set(request, made.files, on_progress=on_progress, stop=stop)
@@ -189,6 +177,21 @@ class Job(ABC):
             gates=gates,
             verify_s=verify_s,
             members=tuple(file for file in made.files if file.name != MASTER),
+        )
+
+    def _to_verify(
+        self, work: Work, location: str, output: Path, report: EncodeReport
+    ) -> VerifyRequest:
+        return VerifyRequest(
+            profile=work.recipe,
+            plan=work.plan,
+            location=location,
+            info=work.info,
+            measured=work.measured,
+            source_size=self._source.size,
+            output=output,
+            report=report,
+            max_seconds=self._lease.left_s,
         )
 
     def _remember_skip(self, work: Work, reason: str) -> Skipped:

@@ -146,16 +146,16 @@ class MetricsReport:
         self._meter, self._queues, self._clock = meter, tuple(queues), clock
         self._every_s, self._write, self._exposition = every_s, write, exposition
         self._failed: set[str] = set()
-        self._thread = Background("hevcq-metrics-report", self.step, clock)
+        self._thread = Background("hevcq-metrics-report", self.step, clock, CLOSE_S)
 
     def observe(self, state: PoolState) -> None:
         """Record the state of the slots."""
         self._meter.slots(state)
-        self._thread.start()
+        self._thread.observe(state)
 
     def close(self) -> None:
         """Send a last report and end."""
-        self._thread.close(CLOSE_S)
+        self._thread.close()
         if self._exposition is not None:
             self._exposition.close()
 

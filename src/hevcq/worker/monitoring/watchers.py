@@ -70,18 +70,21 @@ AFTER_DEFECT_S = 60.0
 
 
 class Background:
-    """Call `step` in a thread when woken, and again after the seconds that it returned.
+    """Call `step` in a thread when woken, and again after the seconds that it returned; a watcher.
 
-    The first `wake` starts the thread. After `close` the step runs one last time.
+    The first `wake` starts the thread. After `close` the step runs one last time; one that still hangs
+    after `patience_s` seconds is abandoned.
     """
 
-    def __init__(self, name: str, step: Callable[[], float], clock: Clock) -> None:
-        self._name, self._step, self._clock = name, step, clock
+    def __init__(
+        self, name: str, step: Callable[[], float], clock: Clock, patience_s: float
+    ) -> None:
+        self._name, self._step, self._clock, self._patience_s = name, step, clock, patience_s
         self._woken, self._over = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start with the first call."""
+    def observe(self, _state: PoolState) -> None:
+        """Start the thread on the first call."""
         if self._thread is None:
             self.wake()
 
@@ -92,12 +95,12 @@ class Background:
             self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
             self._thread.start()
 
-    def close(self, patience_s: float) -> None:
-        """Run the last step and end; abandon a step that still hangs after `patience_s` seconds."""
+    def close(self) -> None:
+        """Run the last step and end."""
         self._over.set()
         self._woken.set()
         if self._thread is not None:
-            self._thread.join(patience_s)
+            self._thread.join(self._patience_s)
 
     def run(self) -> None:
         """Step until closed."""
@@ -129,7 +132,7 @@ class Periodic:
     ) -> None:
         self._action, self._every_s, self._first_s = action, every_s, first_s
         self._closed = False
-        self._thread = Background(name, self._once, clock)
+        self._thread = Background(name, self._once, clock, PATIENCE_S)
 
     def _once(self) -> float:
         if self._first_s > 0:
@@ -139,14 +142,14 @@ class Periodic:
             self._action()
         return self._every_s
 
-    def observe(self, _state: PoolState) -> None:
+    def observe(self, state: PoolState) -> None:
         """Start the thread on the first call."""
-        self._thread.start()
+        self._thread.observe(state)
 
     def close(self) -> None:
         """End; wait up to `PATIENCE_S` for a running action."""
         self._closed = True
-        self._thread.close(PATIENCE_S)
+        self._thread.close()
 
 
 PROTECT_S = 3600.0
@@ -180,7 +183,7 @@ class ScaleInGuard:
         self._busy = False
         self._maybe_on = False
         self._due = -math.inf
-        self._thread = Background("hevcq-scale-in", self.step, clock)
+        self._thread = Background("hevcq-scale-in", self.step, clock, CLOSE_S)
 
     def observe(self, state: PoolState) -> None:
         """Record whether any slot is busy."""
@@ -192,7 +195,7 @@ class ScaleInGuard:
     def close(self) -> None:
         """End the protection with the worker."""
         self._busy, self._due = False, -math.inf
-        self._thread.close(CLOSE_S)
+        self._thread.close()
 
     def step(self) -> float:
         """Send the request that is due; return the seconds until the next check."""
