@@ -291,13 +291,3 @@ def test_a_pause_of_everything_is_one_line_of_the_log_and_so_is_its_end(farm):
             farm.ledger.resume(None)
             assert not any(admission.closed(name, now=True) for name in profiles)
     assert [line["event"] for line in logs] == ["work_paused", "work_goes_on"] * 2
-
-
-def test_pauses_of_two_profiles_are_two_lines(farm):
-    admission = Admission(farm.ledger, farm.clock)
-    pause(farm, profile="hevc")
-    pause(farm, profile="720p")
-    with capture_logs() as logs:
-        for name in ("hevc", "720p", "1080p"):
-            admission.closed(name, now=True)
-    assert [line["reason"].split()[1] for line in logs] == ["hevc", "720p"]

@@ -204,40 +204,6 @@ def test_a_slot_that_hangs_does_not_keep_the_process_for_ever(farm):
     farm.pool._threads[0].join(10)
 
 
-def test_health_counts_slots_and_what_they_did(farm):
-    farm.submit()
-    pool = pool_of(farm, slots=2)
-    assert (pool.state().slots, pool.state().alive) == (2, 0)
-    pool.start()
-    pause = threading.Event()
-    for _ in range(2000):
-        if pool.state().handled:
-            break
-        pause.wait(0.001)
-    assert pool.state().handled == 1
-    farm.clock.advance(1)
-    assert pool.state().oldest_poll_s <= 1
-    pool.ask()
-    drive(farm, pool, 60)
-    assert pool.state().alive == 0
-
-
-def test_a_start_sweeps_what_a_killed_process_left(tmp_path):
-    farm = Farm(tmp_path)
-    farm.submit()
-    assert farm.killed_at("encoder.encode:after")
-    assert farm.scratch_files() != []
-    farm.clock.auto = False
-    pool = pool_of(farm)
-
-    pool.start()
-    pool.ask()
-    drive(farm, pool, 60)
-    pool.finish()
-
-    assert farm.scratch_files() == []
-
-
 def test_signals_only_set_flags_and_the_second_insists():
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals() as signals:
@@ -272,29 +238,6 @@ def test_a_signal_that_comes_while_the_flags_own_lock_is_held_does_not_hang_the_
     assert signals.asked.wait(10)
 
 
-def test_a_second_signal_does_not_make_the_pool_spin_while_work_ends(farm):
-    """Found by the simulation: it waited for a signal that had come, which takes no time."""
-    farm.clock.auto = True
-    looks: list[float] = []
-
-    class Ending(WorkerPool):
-        stopped = property(lambda self: len(looks) == 4)
-
-        def start(self) -> None:
-            """No slot: this is about the thread that looks after them."""
-
-        def step(self) -> None:
-            looks.append(farm.clock.monotonic())
-
-    pool = Ending(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers())
-    signals = StopSignals()
-    signals.ask()
-    signals.ask()
-    pool.run(signals)
-
-    assert looks[3] - looks[0] >= 0.5, "time passes between two looks"
-
-
 def test_after_a_hangup_nothing_more_is_reported_on_the_terminal(tmp_path):
     terminal = os.open(tmp_path / "terminal", os.O_CREAT | os.O_WRONLY)
     try:
@@ -308,34 +251,6 @@ def test_after_a_hangup_nothing_more_is_reported_on_the_terminal(tmp_path):
 
     assert signals.received == signal.SIGHUP
     assert (tmp_path / "terminal").read_bytes() == b""
-
-
-def test_a_pool_that_nobody_stops_works_until_it_is_asked(tmp_path):
-    farm = Farm(tmp_path)
-    farm.clock.auto = False
-    source = farm.submit()
-    pool = WorkerPool(
-        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=1, grace_s=20)
-    )
-    signals, ended = StopSignals(), []
-    runner = threading.Thread(target=lambda: ended.append(pool.run(signals)))
-    runner.start()
-    pause = threading.Event()
-    for _ in range(5_000):
-        farm.clock.advance(0.5)
-        if farm.record(source).state is JobState.DONE:
-            break
-        pause.wait(0.002)
-    signals.ask()
-    for _ in range(5_000):
-        farm.clock.advance(0.5)
-        runner.join(0.002)
-        if not runner.is_alive():
-            break
-
-    assert ended == [SlotOutcome.STOPPED]
-    assert farm.record(source).state is JobState.DONE
-    assert farm.encoder.calls.count("encode") == 1
 
 
 def test_a_hangup_asks_for_a_reload_where_that_is_wanted_and_the_terminal_is_there(tmp_path):

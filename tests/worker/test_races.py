@@ -2,14 +2,10 @@
 
 import threading
 from dataclasses import replace
-from unittest.mock import Mock
-
-import pytest
 
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Abandon, Release
-from hevcq.errors import EncoderFailed, LeaseLost, StaleFence, Unavailable, WorkerUnfit
-from hevcq.ports.store import Publication
+from hevcq.errors import EncoderFailed, WorkerUnfit
 from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
@@ -40,21 +36,6 @@ def test_a_lease_lost_just_before_publishing_publishes_nothing(farm):
     assert isinstance(handled.verdict, Abandon)
     assert farm.store.published == []
     assert farm.queue.settled == []
-
-
-def test_a_worker_whose_heart_beats_may_work_for_hours(farm):
-    source = farm.submit()
-
-    def hours():
-        for _ in range(200):
-            farm.clock.advance(60)
-            farm.lease.beat(farm.clock.monotonic())
-
-    farm.encoder.during["encode"] = hours
-
-    farm.handle()
-
-    assert farm.state(source) is JobState.DONE
 
 
 def test_a_job_over_its_time_limit_is_buried_as_that_and_not_abandoned(farm):
@@ -92,27 +73,6 @@ def test_a_zombie_that_wakes_after_its_successor_finished_changes_nothing(farm):
     assert farm.record(source).state is JobState.DONE
     assert farm.record(source).fence == 2
     assert farm.queue.settled == [("ack", "m1")]
-
-
-def test_the_store_refuses_a_zombie_that_no_longer_looks_at_its_lease(farm, tmp_path):
-    source = farm.submit()
-    farm.handle()
-    seen = farm.store.stat(farm.key(source))
-    late = tmp_path / "late"
-    late.write_bytes(b"other bytes")
-    digest = "a6e2dcc5d4b6b8dbdb0a6a3ea3b8c8ba5d0d3ea0dcb9a5d8b9b6a6a3ea3b8c8b"
-
-    with pytest.raises(StaleFence):
-        farm.store.publish(
-            Publication(
-                key=farm.key(source),
-                file=late,
-                sha256=digest,
-                job_id=farm.record(source).job_id,
-                fence=1,
-            )
-        )
-    assert farm.store.stat(farm.key(source)) == seen
 
 
 def test_a_fence_that_goes_stale_between_publish_and_complete_is_left_to_the_new_holder(farm):
@@ -206,20 +166,6 @@ def test_a_delivery_that_comes_after_the_stop_goes_back_unclaimed(farm):
     assert farm.queue.depth().ready == 1
 
 
-def test_a_heartbeat_that_dies_stops_the_job_and_nothing_is_settled(farm):
-    farm.submit()
-
-    def dies():
-        farm.lease.end(LeaseLost("The heartbeat ended, so the lease cannot be kept."))
-
-    farm.encoder.during["encode"] = dies
-
-    handled = farm.handle()
-
-    assert isinstance(handled.verdict, Abandon)
-    assert farm.queue.settled == []
-
-
 def test_the_heartbeat_is_joined_before_the_delivery_is_settled(farm):
     farm.submit()
     order = []
@@ -229,20 +175,6 @@ def test_the_heartbeat_is_joined_before_the_delivery_is_settled(farm):
     farm.handle()
 
     assert order == [1]
-
-
-def test_a_queue_that_does_not_take_the_ack_loses_nothing(farm):
-    source = farm.submit()
-
-    real, farm.queue.ack = farm.queue.ack, Mock(side_effect=Unavailable("no answer"))
-
-    assert not farm.handle().settled
-    farm.queue.ack = real
-    farm.clock.advance(301)
-
-    assert farm.until_settled(source).state is JobState.DONE
-    assert farm.encoder.calls.count("encode") == 1
-    assert farm.queue.depth().ready == 0
 
 
 def test_several_tasks_in_one_delivery_go_only_when_all_are_settled(farm):

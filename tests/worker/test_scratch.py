@@ -58,30 +58,12 @@ def test_two_attempts_at_one_job_in_one_process_never_share_a_folder(scratch):
         assert zombies.is_dir()
 
 
-def test_the_folder_goes_when_the_job_fails_too(scratch):
-    context = scratch.job("a")
-    folder = context.__enter__()
-    (folder / "half").write_bytes(b"x")
-    assert not context.__exit__(KeyError, KeyError(), None)
-    assert not folder.exists()
-
-
 def test_close_leaves_nothing_and_may_be_called_twice(scratch):
     with scratch.job("a"):
         pass
     scratch.close()
     scratch.close()
     assert list(scratch.folder.iterdir()) == []
-
-
-def test_a_live_process_is_not_swept(scratch, tmp_path):
-    other = Scratch(tmp_path / "scratch", ManualClock())
-    with scratch.job("a") as folder:
-        (folder / "half").write_bytes(b"x")
-        assert other.sweep() == 0
-        assert (folder / "half").exists()
-        with other.job("a") as theirs:
-            assert theirs != folder
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path):
@@ -123,37 +105,10 @@ def test_a_sweep_touches_nothing_that_is_not_hevcqs(scratch):
     assert len(list(root.iterdir())) == 3
 
 
-def test_a_sweep_of_a_folder_that_does_not_exist_is_nothing(scratch):
-    assert scratch.sweep() == 0
-
-
 def test_process_ids_that_repeat_in_containers_do_not_share_a_folder(tmp_path):
     one, two = (Scratch(tmp_path, ManualClock()) for _ in range(2))
     with one.job("j") as a, two.job("j") as b:
         assert a.parent != b.parent
-
-
-def test_leftovers_of_the_same_job_are_not_handed_out(scratch, monkeypatch):
-    monkeypatch.setattr(shutil, "rmtree", _failing(shutil.rmtree, times=1))
-    with scratch.job("a") as folder:
-        (folder / "half").write_bytes(b"x")
-    assert (folder / "half").exists(), "the first removal failed and was only logged"
-
-    with scratch.job("a") as again:
-        assert list(again.iterdir()) == []
-
-
-def _failing(real, times):
-    # Only calls without ignore_errors count: those are the removals after a job.
-    left = [times]
-
-    def rmtree(path, **named):
-        if not named and left[0]:
-            left[0] -= 1
-            raise OSError(errno.EBUSY, "busy")
-        return real(path, **named)
-
-    return rmtree
 
 
 @pytest.mark.parametrize(
@@ -182,10 +137,6 @@ def test_a_file_system_without_locks_is_refused_with_the_way_out(scratch, monkey
         pass
 
 
-def test_free_space_is_that_of_the_folders_disk(scratch):
-    assert scratch.free_bytes() > 0
-
-
 def test_a_sweep_that_comes_between_making_and_locking_a_file_is_survived(scratch, monkeypatch):
     other = Scratch(scratch.folder, ManualClock())
     real, raced = fcntl.flock, []
@@ -201,34 +152,6 @@ def test_a_sweep_that_comes_between_making_and_locking_a_file_is_survived(scratc
     with scratch.job("a") as folder:
         assert other.sweep() == 0
         assert folder.is_dir()
-
-
-def test_a_lock_that_its_process_removes_during_a_sweep_is_no_trouble(scratch, monkeypatch):
-    other = Scratch(scratch.folder, ManualClock())
-    with scratch.job("a"):
-        pass
-    (name,) = [p for p in scratch.folder.iterdir() if p.suffix == ".lock"]
-    monkeypatch.setattr(Path, "iterdir", lambda _self: iter([name]))
-    scratch.close()
-
-    assert other.sweep() == 0
-
-
-def test_a_lock_file_that_was_replaced_after_it_was_opened_is_not_swept(scratch, monkeypatch):
-    with scratch.job("a"):
-        pass
-    (name,) = [p for p in scratch.folder.iterdir() if p.suffix == ".lock"]
-    os.close(scratch._lock)
-    real = fcntl.flock
-
-    def flock(lock, how):
-        name.unlink()
-        name.touch()
-        return real(lock, how)
-
-    monkeypatch.setattr("fcntl.flock", flock)
-
-    assert Scratch(scratch.folder, ManualClock()).sweep() == 0
 
 
 Usage = namedtuple("Usage", "total used free")
@@ -256,16 +179,6 @@ def test_a_disk_on_which_no_work_could_ever_begin_takes_the_worker_out(tmp_path,
     assert isinstance(pool.error, WorkerUnfit)
     assert "has 512 MiB, and 1024 MiB must stay free (min_free_mib)" in str(pool.error)
     assert farm.record(source).fence == 0
-
-
-def test_a_disk_that_is_only_full_now_does_not(tmp_path, monkeypatch):
-    farm = Farm(tmp_path)
-    farm.with_context(min_free_bytes=GIB)
-    disk(monkeypatch, total=100 * GIB, free=GIB // 2)
-
-    said = farm.context.describe_scratch_space(2)
-
-    assert said.endswith("room for sources of up to 0 MiB in each of 2 slots.")
 
 
 def test_what_there_is_room_for_is_reported_in_one_sentence(tmp_path, monkeypatch):

@@ -122,16 +122,6 @@ def test_a_defect_of_the_test_holds_its_profile_back_too(bench):
     assert "broke" in bench.farm.context.closed("hevc").reason
 
 
-def test_a_profile_that_passes_is_asked_at_each_job_and_serves_it(bench):
-    bench.build = "2"
-    source = bench.farm.submit()
-
-    assert bench.slot.step()
-
-    assert bench.farm.state(source) is JobState.DONE
-    assert bench.reports == []
-
-
 def test_a_stop_in_a_test_gives_the_job_back_and_blames_nobody(bench):
     source, stop = bench.farm.submit(), threading.Event()
     stop.set()
@@ -141,11 +131,3 @@ def test_a_stop_in_a_test_gives_the_job_back_and_blames_nobody(bench):
     assert shut is not None
     assert bench.farm.context.closed("hevc") is None
     assert bench.farm.state(source) is JobState.QUEUED
-
-
-def test_a_message_without_a_task_needs_no_ffmpeg(bench):
-    bench.farm.queue.send_body("not a task")
-
-    bench.slot.step()
-
-    assert bench.tests == 0

@@ -1,7 +1,6 @@
 """A slot's loop: fair, patient with services, out of the way when it is unfit."""
 
 import threading
-from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -261,20 +260,6 @@ def test_a_full_disk_pauses_the_slot_before_it_takes_anything(farm):
     assert worker.step() is True
 
 
-def test_run_ends_when_asked_to_and_takes_nothing_new(farm):
-    farm.submit("a.mp4")
-    second = farm.submit("b.mp4")
-    stop = threading.Event()
-    farm.encoder.during["encode"] = stop.set
-    worker = worker_of(farm)
-    # The fake takes a set stop for its own; only the loop is asked here.
-    worker.run(stop)
-
-    assert worker.outcome is SlotOutcome.STOPPED
-    assert worker.handled == 1
-    assert farm.state(second) is JobState.QUEUED
-
-
 def test_a_defect_in_the_loop_is_not_swallowed(farm):
     farm.queue.receive = Mock(side_effect=ZeroDivisionError)
     worker = worker_of(farm)
@@ -295,12 +280,6 @@ def test_every_line_about_a_job_carries_its_name_profile_and_fence(farm):
     assert [line["event"] for line in lines] == ["job_started", "job_done"]
     for line in lines:
         assert {"job", "profile", "source", "fence", "worker"} <= set(line)
-
-
-def test_a_kit_is_replaced_whole_and_never_changed(farm):
-    with pytest.raises(AttributeError):
-        farm.context.threads = 3
-    assert replace(farm.context, threads=3).threads == 3
 
 
 def test_after_a_delivery_that_waits_for_the_machine_the_slot_waits_a_little_too(farm):

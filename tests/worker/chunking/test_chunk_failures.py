@@ -6,13 +6,12 @@ import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, TaskKind, job_id
-from hevcq.domain.verdict import Abandon, Bury, FailureClass, Release, RetryIn
+from hevcq.domain.verdict import Abandon, FailureClass, Release, RetryIn
 from hevcq.errors import (
     EncoderFailed,
     NeedsReview,
     PartUnfit,
     SourceDamaged,
-    Stopped,
     VerificationFailed,
 )
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
@@ -65,19 +64,6 @@ def test_a_chunk_that_always_fails_buries_its_job_once_and_cancels_the_rest(farm
     assert farm.renditions() == []
 
 
-def test_a_chunk_that_can_only_fail_again_costs_one_attempt(farm):
-    source = farm.split()
-    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
-
-    handled = farm.handle()
-
-    assert isinstance(handled.verdict, Bury)
-    assert farm.state(source) is JobState.DEAD
-    assert farm.until_settled(source).failure_class is FailureClass.DAMAGED
-    assert farm.encoder.calls.count("encode_chunk") == 1, "the rest was cancelled, not encoded"
-    assert len(farm.letters()) == 1
-
-
 def test_of_two_chunks_that_die_at_once_one_is_the_dead_letter(farm):
     source = farm.split()
     first, second = farm.receive(), farm.receive()
@@ -119,30 +105,6 @@ def test_a_chunk_stops_once_its_job_is_dead(farm):
     assert farm.letters() == []
 
 
-def test_a_stop_in_mid_chunk_gives_the_chunk_back_at_once_and_uncounted(farm):
-    source = farm.split()
-    farm.encoder.errors["encode_chunk"] = [Stopped()]
-
-    handled = farm.handle()
-
-    assert handled.verdict == Release(reason="The worker was asked to stop.")
-    part = farm.chunks(source)[0]
-    assert (part.state, part.failures, part.crashes) == (JobState.QUEUED, 0, 0)
-    assert farm.queue.depth().ready == CHUNKS
-    assert farm.until_settled(source).state is JobState.DONE
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
-
-
-def test_a_worker_that_vanishes_costs_one_chunk_and_a_crash_of_that_chunk(farm):
-    source = farm.split()
-    farm.vanish_at("encoder.encode_chunk:after")
-
-    record = farm.until_settled(source)
-
-    assert (record.state, record.crashes, record.fence) == (JobState.DONE, 0, 1)
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
-
-
 def test_a_chunk_whose_worker_vanishes_each_time_is_parked_as_crashed(farm):
     source = farm.split()
     for _ in range(farm.profile.queue.max_crashes):
@@ -179,22 +141,6 @@ def test_a_zombie_that_ends_after_its_chunk_was_granted_again_publishes_nothing(
     assert farm.store.stat(part.rendition.key).sha256 == part.rendition.sha256
     farm.encoder.salt = ""
     assert farm.until_settled(source).state is JobState.DONE
-
-
-def test_a_chunk_of_an_older_split_is_acknowledged_and_gets_into_no_join(farm):
-    source = farm.split()
-    old = farm.task(source, 0)
-    farm.begun_anew(source)
-    farm.handle()
-    assert farm.state(source) is JobState.SPLIT
-    assert farm.record(source).split.name != old.split
-    farm.queue.send([old])
-
-    record = farm.until_settled(source)
-
-    assert record.state is JobState.DONE
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS
-    assert farm.quiet()
 
 
 def test_a_dead_letter_of_a_chunk_that_is_redriven_starts_the_job_anew(farm):
@@ -237,17 +183,6 @@ def test_a_part_that_lost_something_is_made_again_alone(farm, lost):
 
     assert (record.state, record.do_not_split_reason) == (JobState.DONE, "")
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
-
-
-def test_a_part_that_does_not_fit_is_made_again(farm):
-    source = farm.chunked()
-    farm.encoder.errors["join"] = [PartUnfit("another set-up", index=2)]
-
-    record = farm.until_settled(source)
-
-    assert record.state is JobState.DONE
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
-    assert farm.encoder.calls.count("join") == 2
 
 
 @pytest.mark.parametrize(("step", "index"), [("encode_chunk", None), ("join", None), ("join", 2)])
@@ -321,17 +256,6 @@ def test_a_joined_video_that_is_not_smaller_is_skipped_and_remembered(farm):
     assert record.state is JobState.SKIPPED
     assert farm.kept(source) == []
     assert (farm.quiet(), farm.renditions()) == (True, [])
-
-
-def test_a_source_that_was_replaced_meanwhile_gets_into_no_rendition(farm):
-    source = farm.split()
-    farm.handle()
-    farm.store.add_source(source.key, b"another clip")
-
-    record = farm.until_settled(source)
-
-    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.CHANGED)
-    assert (farm.renditions(), len(farm.letters())) == ([], 1)
 
 
 @pytest.mark.parametrize("kind", [VideoFarm, EmbeddedVideoFarm])

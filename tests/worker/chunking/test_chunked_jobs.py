@@ -11,7 +11,6 @@ from hevcq.domain.job import JobState, Phase, TaskKind, job_id
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import Done
 from support.fakes.encoder import fake_index
-from support.fakes.farm import Farm
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 
 
@@ -41,23 +40,6 @@ def test_the_certificate_names_every_command_and_sums_what_they_took(farm):
     assert "concat" in words
     assert certificate.cpu_s == pytest.approx(CHUNKS * farm.encoder.seconds + 0.1)
     assert certificate.fence == record.fence
-
-
-def test_nothing_is_left_of_the_work_once_the_job_is_done(farm):
-    source = farm.submit()
-
-    farm.until_settled(source)
-
-    assert farm.kept(source) == []
-    assert farm.scratch_files() == []
-    assert farm.ledger.get(f"{job_id(source, 'hevc')}.anything.0") is None
-
-
-def test_a_split_job_is_one_job_in_every_count(farm):
-    farm.split()
-
-    assert farm.ledger.counts() == {("hevc", JobState.SPLIT): 1}
-    assert farm.queue.depth().ready == CHUNKS
 
 
 def test_the_chunks_of_a_video_share_a_group_and_carry_the_split(farm):
@@ -196,15 +178,6 @@ def test_what_happens_to_parts_is_no_end_of_a_job(farm):
     assert {event.job_id for event in farm.events} == {job_id(source, "hevc")}
     encoding = [e for e in farm.events if e.progress and e.progress.phase is Phase.ENCODE]
     assert {event.part for event in encoding} == {f"Chunk {n} of 3" for n in (1, 2, 3)}
-
-
-def test_a_short_job_of_the_same_profile_is_still_encoded_whole(tmp_path):
-    farm = Farm(tmp_path)
-
-    record = farm.until_settled(farm.submit())
-
-    assert record.state is JobState.DONE
-    assert "keyframes" not in farm.encoder.calls
 
 
 def test_the_source_is_gone_from_scratch_before_a_joined_video_is_published(tmp_path, monkeypatch):

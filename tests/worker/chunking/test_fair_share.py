@@ -19,7 +19,7 @@ WORKERS, CHUNKS, SHORT_JOBS = 4, 60, 10
 CHUNK_S, SHORT_S = 60.0, 60.0
 
 
-def run(folder: Path, *, grouped: bool) -> dict[str, float]:
+def run(folder: Path) -> dict[str, float]:
     """Return when each short job ended, and each video, by workers in virtual time."""
     clock = ManualClock(auto=True)
     profile = HEVC.model_copy(
@@ -28,7 +28,7 @@ def run(folder: Path, *, grouped: bool) -> dict[str, float]:
     opened = open_embedded(Settings(data_dir=folder), {"hevc": profile}, clock)
     queue, begin = opened.backend.queues["hevc"], clock.monotonic()
     for video in ("video one", "video two"):
-        group = source(video).source_id if grouped else ""
+        group = source(video).source_id
         queue.send(
             [
                 Task(
@@ -65,13 +65,9 @@ def run(folder: Path, *, grouped: bool) -> dict[str, float]:
     return ended
 
 
-@pytest.fixture
-def ended(tmp_path) -> dict[str, float]:
-    return run(tmp_path / "data", grouped=True)
-
-
 @pytest.mark.repeats
-def test_short_jobs_pass_between_the_chunks_of_videos_that_were_there_before_them(ended, capsys):
+def test_short_jobs_pass_between_the_chunks_of_videos_that_were_there_before_them(tmp_path, capsys):
+    ended = run(tmp_path / "data")
     shorts = [at for key, at in ended.items() if "short" in key]
     alone = SHORT_JOBS / WORKERS * SHORT_S
     worst = max(shorts) / alone
@@ -81,32 +77,6 @@ def test_short_jobs_pass_between_the_chunks_of_videos_that_were_there_before_the
     # Round by round they take turns with one chunk of each video, and wait for those under way.
     assert worst <= 2.0
     assert max(shorts) < min(at for key, at in ended.items() if "video" in key) / 4
-
-
-@pytest.mark.repeats
-def test_the_videos_end_no_later_for_it_than_the_work_takes(ended):
-    total = (2 * CHUNKS * CHUNK_S + SHORT_JOBS * SHORT_S) / WORKERS
-
-    assert max(ended.values()) <= 1.05 * total
-
-
-@pytest.mark.repeats
-def test_without_groups_the_short_jobs_would_wait_for_both_videos(tmp_path):
-    ended = run(tmp_path / "data", grouped=False)
-
-    shorts = [at for key, at in ended.items() if "short" in key]
-    assert min(shorts) >= 2 * CHUNKS * CHUNK_S / WORKERS
-
-
-@pytest.mark.repeats
-def test_a_split_job_sends_its_chunks_in_one_group(tmp_path):
-    """What the rule goes by, in both backends: SQS gets it as the message group."""
-    from support.fakes.videofarm import VideoFarm
-
-    farm = VideoFarm(tmp_path)
-    video = farm.split()
-
-    assert farm.receive().tasks[0].group == video.source_id
 
 
 def task(name: str, chunk: int | None = None) -> Task:

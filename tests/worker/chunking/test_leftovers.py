@@ -1,12 +1,10 @@
 """What killed workers leave below work/ is removed, and what is still needed is not."""
 
-from unittest.mock import Mock
-
 import pytest
 
 from hevcq.domain.job import JobState, job_id, subjob_id
 from hevcq.domain.keys import work_folder, work_key
-from hevcq.errors import SourceDamaged, Unavailable
+from hevcq.errors import SourceDamaged
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
 from hevcq.worker.chunking import split
 from hevcq.worker.delivery.split_leftovers import sweep_leftovers
@@ -111,12 +109,6 @@ def test_a_worker_that_starts_tidies_where_its_store_expires_nothing(farm):
         assert (farm.store.stat(key) is None) is sweep_on_start
 
 
-def test_a_store_that_does_not_answer_does_not_keep_a_worker_from_starting(farm, monkeypatch):
-    monkeypatch.setattr(farm.store, "list", Mock(side_effect=Unavailable("no answer")))
-
-    sweep_leftovers(farm.context)
-
-
 def split_again(farm, source) -> None:
     """Have a person process the job anew, and another worker split it."""
     farm.store.delete(farm.key(source))
@@ -157,14 +149,6 @@ def test_a_sweep_that_begins_late_leaves_the_next_split_alone(farm, monkeypatch)
     assert ends_in_chunks(farm, source)
 
 
-def test_parts_are_forgotten_only_while_their_job_is_not_split(farm):
-    source = farm.split()
-
-    farm.ledger.forget_subjobs(farm.record(source).job_id)
-
-    assert len(farm.parts(source)) == CHUNKS + 1
-
-
 def test_a_start_that_read_a_job_before_it_was_split_again_leaves_its_parts_alone(
     farm, monkeypatch
 ):
@@ -184,14 +168,3 @@ def test_a_start_that_read_a_job_before_it_was_split_again_leaves_its_parts_alon
         sweep_leftovers(farm.context)
 
     assert ends_in_chunks(farm, source)
-
-
-def test_what_an_attempt_left_that_never_split_goes_once_its_job_is_queued(farm):
-    source = farm.submit()
-    farm.vanish_at("store.put:after")
-    fence = farm.record(source).fence
-    farm.ledger.interrupt(farm.record(source).job_id, fence, "stopped")
-
-    sweep_leftovers(farm.context)
-
-    assert farm.kept(source) == []

@@ -1,17 +1,13 @@
 """Splits that something outside went wrong with: plans and reports lost, ledgers away, races ended."""
 
-import dataclasses
 import hashlib
 import json
-from contextlib import contextmanager
 from unittest.mock import Mock
 
 from hevcq.domain.chunking.model import SplitPlan
-from hevcq.domain.job import JobState, TaskKind, job_id
-from hevcq.domain.verdict import Done, RetryIn
+from hevcq.domain.job import JobState, TaskKind
+from hevcq.domain.verdict import Done
 from hevcq.errors import PartUnfit, Unavailable
-from hevcq.ports.ledger import Granted
-from hevcq.worker.chunking.subjob import MAX_PLAN_BYTES
 from support.fakes.videofarm import CHUNKS
 
 
@@ -47,15 +43,6 @@ def test_a_video_whose_plan_this_release_cannot_read_is_encoded_whole(farm):
     replan(farm, source, json.dumps({**whole, "of_a_later_release": 1}).encode())
 
     assert encoded_whole(farm, source)
-
-
-def test_a_giant_in_the_plans_place_is_not_read_into_memory(farm):
-    source = farm.split()
-    farm.store.put(plan_key(farm, source), b" " * (MAX_PLAN_BYTES + 1), metadata={})
-
-    verdict = farm.do(farm.receive()).verdict
-
-    assert isinstance(verdict, RetryIn)
 
 
 def test_a_video_whose_plan_lacks_a_chunk_is_encoded_whole(farm):
@@ -109,23 +96,6 @@ def test_a_chunk_that_gives_the_split_up_after_another_did_is_acknowledged(farm)
     assert (found.state, found.do_not_split_reason) == (JobState.QUEUED, "another chunk never fits")
 
 
-def test_a_join_whose_store_hands_out_no_file_waits_for_a_better_moment(farm):
-    source, fetch = farm.chunked(), farm.store.fetch
-
-    @contextmanager
-    def without_a_file(*args, **more):
-        with fetch(*args, **more) as found:
-            yield dataclasses.replace(found, path=None)
-
-    farm.store.fetch = without_a_file
-    handled = farm.handle()
-    farm.store.fetch = fetch
-
-    assert isinstance(handled.verdict, RetryIn)
-    assert "no local file" in handled.verdict.reason
-    assert farm.until_settled(source).state is JobState.DONE
-
-
 def test_a_job_that_comes_back_once_all_chunks_are_done_sends_the_join_again(farm):
     source = farm.submit()
     assert farm.killed_at("ledger.mark_enqueued:before")
@@ -140,21 +110,3 @@ def test_a_job_that_comes_back_once_all_chunks_are_done_sends_the_join_again(far
 
     assert farm.record(source).split.announced
     assert farm.until_settled(source).state is JobState.DONE
-
-
-def test_a_job_that_comes_back_while_every_part_is_held_sends_nothing(farm):
-    source = farm.submit()
-    assert farm.killed_at("ledger.mark_enqueued:before")
-    held = [farm.receive() for _ in range(CHUNKS)]
-    for part in farm.parts(source):
-        claim = farm.ledger.claim_subjob(part.job_id, owner="there:0", lease_s=9_999)
-        assert isinstance(claim, Granted)
-    for delivery in held:
-        farm.queue.ack(delivery)
-
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
-    assert isinstance(farm.handle().verdict, Done)
-
-    assert farm.record(source).split.announced
-    assert farm.quiet()
-    assert farm.ledger.get(job_id(source, "hevc")).state is JobState.SPLIT

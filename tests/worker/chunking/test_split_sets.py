@@ -192,22 +192,6 @@ def replaced_by_a_whole_encode(farm: VideoFarm) -> None:
     proven(farm, source)
 
 
-@pytest.mark.parametrize("damage", ["gone", "other bytes"])
-def test_a_lost_or_damaged_chunk_of_a_ladder_is_encoded_again(farm, damage):
-    source = farm.chunked()
-    key = farm.chunks(source)[1].rendition.key
-    if damage == "gone":
-        farm.store.delete(key)
-    else:
-        spoil(farm, key)
-
-    record = farm.until_settled(source)
-
-    assert record.state is JobState.DONE
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
-    proven(farm, source)
-
-
 @pytest.mark.parametrize("why", ["never fits", "fails a gate"])
 def test_a_ladder_whose_chunks_never_fit_is_encoded_whole(farm, why):
     source = farm.chunked()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hevcq.domain.chunking.model import SplitPlan
-from hevcq.domain.job import JobState, TaskKind
+from hevcq.domain.job import JobState
 from hevcq.domain.verdict import Bury, FailureClass, Release
 from support.fakes.videofarm import CHUNKS, VideoFarm
 
@@ -129,17 +129,6 @@ def test_a_part_in_any_doubt_is_encoded_again(left, doubt):
     assert encodes_until_done(left) == CHUNKS + 1
 
 
-def test_a_video_that_was_published_and_not_recorded_is_not_joined_again(tmp_path):
-    farm = VideoFarm(tmp_path)
-    source = farm.chunked()
-    farm.vanish_at("store.publish:after")
-
-    assert farm.until_settled(source).state is JobState.DONE
-
-    assert farm.encoder.calls.count("join") == 1
-    assert [key for key, _, _ in farm.store.published].count(farm.key(source)) == 1
-
-
 def test_a_plan_that_can_be_read_but_is_not_the_one_that_was_made_is_not_gone_by(farm):
     source = farm.split()
     (key,) = [key for key in farm.kept(source) if key.endswith("plan.json")]
@@ -149,15 +138,6 @@ def test_a_plan_that_can_be_read_but_is_not_the_one_that_was_made_is_not_gone_by
 
     assert farm.until_settled(source, rounds=100).state is JobState.DONE
     assert "encode_chunk" not in farm.encoder.calls
-
-
-def test_no_join_is_sent_while_a_chunk_is_missing(farm):
-    farm.split()
-    farm.handle()
-
-    left = [delivery.tasks[0].kind for delivery in iter(farm.receive, None)]
-
-    assert left == [TaskKind.CHUNK] * (CHUNKS - 1)
 
 
 def test_a_chunk_of_an_older_split_has_a_later_one_announced_whose_own_message_is_lost(farm):

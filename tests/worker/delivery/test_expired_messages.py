@@ -7,10 +7,9 @@ import pytest
 from hevcq.domain.job import JobState, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
-from hevcq.ports.queue import DeadLetter, Selection
+from hevcq.ports.queue import DeadLetter
 from hevcq.usecases.operations.expired_messages import FULL_CHECK_EVERY, ExpiredMessages
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.monitoring.watchers import Periodic, PoolState
 from support.fakes.backend import Faulty
 from support.fakes.farm import Farm
 from support.fakes.videofarm import VideoFarm
@@ -205,37 +204,6 @@ def test_a_queue_that_does_not_answer_is_looked_at_again(farm) -> None:
     assert dead(farm, source) == GIVEN_UP
 
 
-def test_where_queue_and_ledger_are_one_there_is_nothing_to_look_for(farm) -> None:
-    source = farm.submit()
-    give_up(farm)
-
-    assert ExpiredMessages(replace(farm.backend, external_dlq=False)).check() == 0
-    assert farm.state(source) is JobState.QUEUED
-
-
-def test_who_lists_dead_letters_records_them_too(farm) -> None:
-    source = farm.submit()
-    give_up(farm)
-    found = ((farm.queue.name, x) for x in farm.queue.dead_letters(Selection()))
-
-    assert len(list(ExpiredMessages(farm.backend).record_each(found))) == 1
-
-    assert dead(farm, source) == GIVEN_UP
-
-
-def test_a_worker_looks_at_its_start_and_then_every_so_often(farm) -> None:
-    looks: list[float] = []
-    watcher = Periodic("test", lambda: looks.append(farm.clock.monotonic()), farm.clock, 900.0)
-    assert watcher._once() == 900.0
-    assert len(looks) == 1
-
-    watcher.observe(PoolState(slots=1, alive=1, handled=0, oldest_poll_s=0.0))
-    watcher.close()
-    count = len(looks)
-    watcher._once()
-    assert len(looks) == count, "once closed it does no more"
-
-
 def farm_with_dead_job(tmp_path) -> tuple[Farm, object]:
     farm = Farm(tmp_path)
     source = farm.submit()
@@ -262,25 +230,3 @@ def test_a_letter_moved_back_by_the_service_reopens_its_dead_job(tmp_path) -> No
         farm.record(source).job_id,
         "its dead letter was moved back",
     )
-
-
-def test_a_message_of_a_dead_job_that_is_no_letter_is_a_duplicate(tmp_path) -> None:
-    farm, source = farm_with_dead_job(tmp_path)
-
-    deliver(farm, from_dlq=False)
-
-    assert farm.state(source) is JobState.DEAD
-    assert farm.ledger.reopened == []
-
-
-def test_a_letter_moved_back_of_a_job_that_is_done_changes_nothing(tmp_path) -> None:
-    farm = Farm(tmp_path)
-    source = farm.submit()
-    farm.handle()
-    before = farm.record(source)
-    farm.queue.send([Task(source=source, profile="hevc")])
-
-    deliver(farm, from_dlq=True)
-
-    assert farm.record(source) == before
-    assert farm.ledger.reopened == []

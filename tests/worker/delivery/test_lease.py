@@ -100,18 +100,6 @@ def test_beats_that_fail_until_the_deadline_lose_the_lease_on_time(held):
     assert isinstance(held.lease.cause, LeaseLost)
 
 
-def test_a_failing_ledger_loses_the_lease_although_the_queue_answers(held):
-    held.claim()
-
-    held.ledger.renew = Mock(side_effect=Unavailable("no answer"))
-    for _ in range(1000):
-        if not held.lease.alive():
-            break
-        held.clock.advance(held.beat())
-
-    assert isinstance(held.lease.cause, LeaseLost)
-
-
 def test_a_receipt_that_is_gone_ends_the_work_at_the_next_beat(held):
     held.clock.advance(NUMBERS.visibility_s - 6)
     held.queue.release(held.delivery)

@@ -1,15 +1,11 @@
 """Every call of every port fails once: its request is lost, or its effect happened and its reply is."""
 
-from dataclasses import replace
-
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.verdict import Done, FailureClass, Release, RetryIn
 from hevcq.errors import EncoderFailed, SourceDamaged, Stopped, Unavailable
-from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.slot import _names
 from support.fakes.backend import Outage
 from support.fakes.encoder import passed
 from support.fakes.farm import Farm
@@ -120,21 +116,6 @@ def test_a_publication_whose_reply_was_lost_is_recognised_by_its_digest(tmp_path
     assert [key for key, _, _ in farm.store.published] == [farm.key(source)]
 
 
-@pytest.mark.repeats
-def test_a_service_that_stays_away_costs_counted_failures_and_ends_with_its_class(tmp_path):
-    farm = Farm(tmp_path)
-    farm.submit()
-    farm.break_port("store", "before", Outage("fetch", 99))
-
-    for _ in range(20):
-        farm.handle()
-        farm.clock.advance(200)
-
-    (letter,) = farm.letters()
-    assert letter.failure_class.value == "network"
-    assert "fetch got no answer" in letter.reason
-
-
 def lost(port, call, *, times=1, happened=True):
     """Let the next calls of a port end without an answer."""
     real, left = getattr(port, call), [times]
@@ -202,14 +183,3 @@ def test_a_job_whose_worker_died_after_its_part_was_given_up_is_buried_by_the_ne
 
     assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.DAMAGED)
     assert [letter.reason for letter in farm.letters()] == [record.reason]
-
-
-def test_lines_about_a_message_of_several_jobs_name_none_of_them_alone(tmp_path):
-    farm = Farm(tmp_path)
-    farm.submit()
-    delivery = farm.receive()
-    served = ProfileQueue(farm.profile, farm.queue)
-
-    assert _names(served, delivery)["job"] == delivery.tasks[0].job_id
-    several = replace(delivery, tasks=delivery.tasks * 2)
-    assert _names(served, several) == {"profile": "hevc", "attempt": 1}

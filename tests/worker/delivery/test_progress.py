@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.domain.events import EventName
 from hevcq.domain.job import Phase, job_id
-from hevcq.errors import LeaseLost, StaleFence, Unavailable
+from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.worker.delivery.events import Reporter
 from hevcq.worker.delivery.lease import Fence, Lease
@@ -78,11 +78,3 @@ def test_progress_under_a_stale_fence_ends_the_zombie_early(reporting):
 
     assert lease.lost
     assert isinstance(lease.cause, StaleFence)
-
-
-def test_a_job_that_must_end_reports_no_more(reporting):
-    farm, lease, reporter = reporting
-    lease.end(LeaseLost())
-    reporter.phase(Phase.PROBE)
-
-    assert farm.events == []

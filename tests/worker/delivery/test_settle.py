@@ -3,7 +3,7 @@
 import pytest
 
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn, Skipped
-from hevcq.worker.delivery.settle import combined, delay, settle
+from hevcq.worker.delivery.settle import combined, settle
 from support.fakes.farm import Farm
 
 DONE, SKIPPED = Done(), Skipped(reason="small")
@@ -57,10 +57,3 @@ def test_abandoned_work_is_not_settled(tmp_path):
     assert settle(farm.context, farm.queue, farm.receive(), ABANDON) is False
     assert farm.queue.settled == []
     assert farm.queue.depth().in_flight == 1
-
-
-@pytest.mark.parametrize(
-    ("decided", "seconds"), [(DONE, 0), (RETRY, 30), (LATER, 90), (BURY, 0), (ABANDON, 0)]
-)
-def test_how_long_each_verdict_waits(decided, seconds):
-    assert delay(decided) == seconds

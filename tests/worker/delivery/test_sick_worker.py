@@ -1,7 +1,5 @@
 """Whose fault a failure is: a sick worker is taken out and costs no job an attempt, poison ends."""
 
-from unittest.mock import Mock
-
 import pytest
 
 from hevcq.domain.job import JobState
@@ -23,17 +21,6 @@ from support.fakes.farm import Farm
 def with_numbers(tmp_path, **numbers: int) -> Farm:
     queue = HEVC.queue.model_copy(update=numbers)
     return Farm(tmp_path, HEVC.model_copy(update={"queue": queue}))
-
-
-def test_different_jobs_that_fail_in_a_row_take_the_worker_out(farm):
-    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 5
-    sources = [farm.submit(f"{n}.mp4") for n in range(5)]
-
-    handled = [farm.handle() for _ in sources]
-
-    assert [h.unfit is not None for h in handled] == [False] * 4 + [True]
-    assert farm.record(sources[-1]).failures == 0
-    assert farm.letters() == []
 
 
 @pytest.mark.parametrize("well", [0, 3], ids=["from the start", "after three videos"])
@@ -156,51 +143,6 @@ def test_a_failure_that_is_surely_not_the_machines_asks_for_no_trial(farm, error
     farm.submit()
 
     assert farm.handle().unfit is None
-
-
-def test_a_trial_that_is_stopped_says_nothing(farm):
-    farm.encoder.errors["encode"] = [EncoderFailed("broke")]
-    farm.encoder.self_test = Mock(side_effect=Stopped)
-    farm.doubt(farm.record(farm.submit()).job_id)
-
-    handled = farm.handle()
-
-    assert isinstance(handled.verdict, RetryIn)
-    assert handled.unfit is None
-
-
-def test_two_sources_that_break_the_encoder_each_time_still_end(farm):
-    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 99
-    first, second = farm.submit("1.mp4"), farm.submit("2.mp4")
-
-    farm.until_settled(first, rounds=200)
-
-    assert {farm.state(first), farm.state(second)} == {JobState.DEAD}
-    most = farm.profile.queue.max_receives
-    assert all(letter.attempts < most for letter in farm.letters())
-    assert {letter.failure_class for letter in farm.letters()} == {FailureClass.ENCODER}
-
-
-def test_a_doubted_failure_is_counted_once_the_message_has_no_receives_to_spare(farm):
-    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 9
-    farm.context.breaker.failed("another", FailureClass.ENCODER)
-    farm.submit()
-    spare = farm.profile.queue.max_receives - farm.profile.queue.max_failures
-    for _ in range(spare - 1):
-        delivery = farm.receive()
-        farm.queue.release(delivery)
-
-    assert isinstance(farm.handle().verdict, RetryIn)
-
-
-def test_one_job_that_fails_again_and_again_does_not_take_the_worker_out(farm):
-    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 4
-    source = farm.submit()
-
-    farm.until_settled(source)
-
-    assert farm.context.breaker.failed("another", FailureClass.ENCODER) is False
-    assert farm.letters()[0].failure_class is FailureClass.ENCODER
 
 
 @pytest.mark.parametrize("failure_class", list(FailureClass))
