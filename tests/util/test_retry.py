@@ -1,10 +1,8 @@
 """When a failed call is made again, how long is waited between, and what ends it."""
 
-import threading
-
 import pytest
 
-from hevcq.util.retry import CONTROL_CALL, POLL_FAILED, RetryPolicy, Waiting, retry_control_call
+from hevcq.util.retry import CONTROL_CALL, POLL_FAILED, retry_control_call
 from support.clips import ManualClock
 
 
@@ -17,7 +15,6 @@ class Calls:
 
     def __init__(self, failures: int, error: type[Exception] = Refused) -> None:
         self.clock = ManualClock(auto=True)
-        self.stop = threading.Event()
         self.at: list[float] = []
         self.noted: list[int] = []
         self._failures, self._error = failures, error
@@ -29,13 +26,13 @@ class Calls:
             raise self._error(f"failure {len(self.at)}")
         return "answer"
 
-    def retried(self, policy: RetryPolicy = CONTROL_CALL, random: float = 1.0) -> str:
+    def retried(self, random: float = 1.0) -> str:
         return retry_control_call(
             self,
-            Waiting(self.clock, lambda: random, self.stop),
-            retryable=lambda error: isinstance(error, Refused),
+            self.clock,
+            lambda: random,
+            retryable=(Refused,),
             on_retry=lambda _error, attempt: self.noted.append(attempt),
-            policy=policy,
         )
 
 
@@ -75,37 +72,6 @@ def test_what_is_not_retryable_is_raised_at_once() -> None:
     assert (calls.at, calls.noted) == ([0.0], [])
 
 
-def test_after_a_stop_nothing_is_repeated() -> None:
-    calls = Calls(9)
-    calls.stop.set()
-
-    with pytest.raises(Refused, match="failure 1"):
-        calls.retried()
-
-
-def test_a_stop_ends_the_wait_under_way_and_one_attempt_follows() -> None:
-    calls = Calls(9)
-    calls.clock.auto = False
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            calls.retried(RetryPolicy(attempts=5, base_s=3600, cap_s=3600))
-        except Refused as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    while not calls.clock.waiting:
-        pass
-    calls.stop.set()
-    thread.join(60)
-
-    assert not thread.is_alive()
-    assert calls.at == [0.0, 0.0]
-    assert [str(error) for error in raised] == ["failure 2"]
-
-
 @pytest.mark.parametrize(
     ("failures", "most_s"), [(0, 1), (1, 2), (4, 16), (5, 30), (6, 30), (10**9, 30)]
 )
@@ -114,8 +80,8 @@ def test_a_failing_poll_waits_up_to_half_a_minute(failures, most_s) -> None:
     assert POLL_FAILED.wait_s(failures, lambda: 0.0) == most_s / 2
 
 
-@pytest.mark.parametrize(("policy", "attempt_s"), [(CONTROL_CALL, 9.0), (CONTROL_CALL, 0.0)])
-def test_no_call_takes_longer_than_its_bound(policy, attempt_s) -> None:
+@pytest.mark.parametrize("attempt_s", [9.0, 0.0])
+def test_no_call_takes_longer_than_its_bound(attempt_s) -> None:
     calls = Calls(9)
     real = calls.__call__
 
@@ -125,11 +91,6 @@ def test_no_call_takes_longer_than_its_bound(policy, attempt_s) -> None:
 
     began = calls.clock.monotonic()
     with pytest.raises(Refused):
-        retry_control_call(
-            slow,
-            Waiting(calls.clock, lambda: 1.0, calls.stop),
-            retryable=lambda _error: True,
-            policy=policy,
-        )
+        retry_control_call(slow, calls.clock, lambda: 1.0, retryable=(Refused,))
 
-    assert calls.clock.monotonic() - began == pytest.approx(policy.longest_s(attempt_s))
+    assert calls.clock.monotonic() - began == pytest.approx(CONTROL_CALL.longest_s(attempt_s))

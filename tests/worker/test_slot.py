@@ -158,15 +158,15 @@ def test_a_slot_none_of_whose_queues_can_be_read_ends(farm, error):
 
 
 def test_a_message_that_a_stopped_poll_brings_goes_back_at_once(farm):
-    worker, stop = worker_of(farm), threading.Event()
+    worker, told = worker_of(farm), threading.Event()
     source, real = farm.submit(), farm.queue.receive
 
-    def receive(limit, *, wait_s, stop: threading.Event):
-        stop.set()  # the service hands out a message although the worker was told to stop
+    def receive(limit, *, wait_s, stop):
+        told.set()  # the service hands out a message although the worker was told to stop
         return real(limit, wait_s=0, stop=threading.Event())
 
     farm.queue.receive = receive
-    worker.run(stop)
+    worker.run(told)
 
     assert (worker.outcome, worker.handled) == (SlotOutcome.STOPPED, 0)
     assert farm.state(source) is JobState.QUEUED

@@ -53,56 +53,24 @@ POLL_FAILED = RetryPolicy(base_s=1.0, cap_s=30.0)
 """For polling a queue after errors of its service: retried forever, so `attempts` is not used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """The dependencies of a wait: the clock, the source of jitter, and the event that ends it."""
-
-    clock: Clock
-    random: Callable[[], float]
-    stop: threading.Event
-
-
 def retry_control_call(
     call: Callable[[], Result],
-    waiting: Waiting,
+    clock: Clock,
+    random: Callable[[], float],
     *,
-    retryable: Callable[[BaseException], bool],
-    on_retry: Callable[[BaseException, int], None] = lambda _error, _attempt: None,
-    policy: RetryPolicy = CONTROL_CALL,
+    retryable: tuple[type[Exception], ...],
+    on_retry: Callable[[Exception, int], None] = lambda _error, _attempt: None,
 ) -> Result:
-    """Call `call` and return its result; retry while it raises a `retryable` error.
+    """Call `call` and return its result; call it again while it raises a `retryable` error.
 
-    Only for calls that are harmless to repeat. Setting `waiting.stop` ends the current wait and
-    allows at most one more attempt. `on_retry` receives the error and the number of the attempt
-    (from 1) that raised it.
-
-    Raises the error of the last attempt, or at once an error that is not retryable.
+    Only for calls that are harmless to repeat. `on_retry` receives the error and the number of the
+    attempt (from 1) that raised it. Raises the error of the last attempt, or at once an error that is
+    not retryable.
     """
-    # Imported here: it takes some 50 ms, and many commands make no control call.
-    import tenacity
-
-    def noted(state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        if error is not None:
-            on_retry(error, state.attempt_number)
-
-    def pause_s(state: tenacity.RetryCallState) -> float:
-        # tenacity asks for a wait before it notices that no attempt is left.
-        last = state.attempt_number >= policy.attempts
-        return 0.0 if last else policy.wait_s(state.attempt_number - 1, waiting.random)
-
-    def pause(seconds: float) -> None:
-        waiting.clock.wait(waiting.stop, seconds)
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(retryable),
-        stop=tenacity.stop_any(
-            tenacity.stop_after_attempt(policy.attempts),
-            tenacity.stop_when_event_set(waiting.stop),
-        ),
-        wait=pause_s,
-        sleep=pause,
-        before_sleep=noted,
-        reraise=True,
-    )
-    return retrying(call)
+    for attempt in range(1, CONTROL_CALL.attempts):
+        try:
+            return call()
+        except retryable as error:
+            on_retry(error, attempt)
+        clock.wait(threading.Event(), CONTROL_CALL.wait_s(attempt - 1, random))
+    return call()

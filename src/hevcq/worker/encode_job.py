@@ -99,7 +99,7 @@ class EncodeJob(Job):
     ) -> Made | Done | Skipped | Release:
         earlier = adopt(self._context, self._lease, self._task, work, self._key(work))
         if earlier is not None:
-            return self._complete(earlier.rendition, earlier.cpu_s)
+            return self._complete(*earlier)
         self._report.phase(Phase.PREFLIGHT)
         measured = self._context.encoder.preflight(
             location, work.info, self._profile, stop=self._lease.stop

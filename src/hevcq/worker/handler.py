@@ -128,7 +128,7 @@ class Handler:
                     decided, unfit = decide(context, job, error, delivery)
                     self._unfit = unfit or self._unfit
                 decided = self._record(job, decided)
-                emit_settled(context, job.claimed, decided, job)
+                emit_settled(context, job.claimed, decided, job.part, job.rendition)
                 verdicts.append(decided)
             verdict = combined(verdicts)
             self._mark_sources_finished(delivery, verdict, lease)

@@ -5,8 +5,6 @@ The certificate is written first. A rendition of another video under the same na
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hevcq import __version__
 from hevcq.domain.certificate import (
     Certificate,
@@ -38,16 +36,10 @@ from hevcq.worker.scratch import sha256_file
 from hevcq.worker.sets import SetPublication, require_intact
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """An intact, verified rendition of an earlier attempt, and its CPU time in seconds."""
-
-    rendition: RenditionRef
-    cpu_s: float
-
-
-def adopt(context: WorkerContext, lease: Lease, task: Task, work: Work, key: str) -> Adopted | None:
-    """Return the rendition visible at `key` if this job published it, else None.
+def adopt(
+    context: WorkerContext, lease: Lease, task: Task, work: Work, key: str
+) -> tuple[RenditionRef, float] | None:
+    """Return the rendition visible at `key` and its CPU seconds if this job published it, else None.
 
     It counts only with a valid certificate of the same job, source bytes, recipe and encoder
     build whose digest the ledger has, and with its own bytes read back and hashed; otherwise the
@@ -79,7 +71,7 @@ def adopt(context: WorkerContext, lease: Lease, task: Task, work: Work, key: str
     if not _same_bytes(certificate, seen, sha256, size):
         get_logger(job=task.job_id).warning("rendition_not_adopted", reason="other bytes")
         return None
-    return Adopted(_reference(certificate, name), certificate.cpu_s)
+    return _reference(certificate, name), certificate.cpu_s
 
 
 def _reference(certificate: Certificate, name: str) -> RenditionRef:

@@ -106,8 +106,6 @@ class Slot:
 
     def obey_admission(self) -> None:
         """Carry out on the running job what the admission says; wake the slot once work may begin."""
-        if self._context.admission is None:
-            return
         at = self._serving
         if at is not None:
             self._handler.obey(self._context.closed(at.profile.name))
@@ -220,7 +218,7 @@ class Slot:
         """Return whether the admission lets work of this queue begin, be it only parts of split videos."""
         shut = self._context.closed(served.profile.name)
         parts = shut is not None and shut.running is RunningWork.FINISH
-        if self._context.admission is not None and served.queue.picks_parts:
+        if served.queue.picks_parts:
             served.queue.only_parts(wanted=parts)
         return shut is None or (parts and served.queue.picks_parts)
 

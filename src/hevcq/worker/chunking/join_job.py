@@ -42,7 +42,7 @@ class JoinJob(Subjob):
         whole = self._task.as_whole_job()
         earlier = adopt(self._context, self._lease, whole, video, self._key(video))
         if earlier is not None:
-            return self._complete(earlier.rendition, earlier.cpu_s)
+            return self._complete(*earlier)
         return self._join(video, chunks)
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:

@@ -20,7 +20,7 @@ from hevcq.ports.encoder import Encoder
 from hevcq.util.clock import Clock
 from hevcq.util.host import disk_shortage, source_room
 from hevcq.util.log import get_logger
-from hevcq.util.retry import Waiting, retry_control_call
+from hevcq.util.retry import retry_control_call
 from hevcq.worker.admission import Admission, EncodeSlots
 from hevcq.worker.delivery.fault_attribution import CircuitBreaker
 from hevcq.worker.delivery.lease import Beating, Heartbeat, Lease
@@ -105,8 +105,13 @@ class WorkerContext:
         Raises the error of the last attempt. A stop does not shorten the waits, because a stop needs
         these calls to release work.
         """
-        waiting = Waiting(self.clock, self.random, threading.Event())
-        return retry_control_call(action, waiting, retryable=_without_answer, on_retry=_note_retry)
+        return retry_control_call(
+            action,
+            self.clock,
+            self.random,
+            retryable=(Unavailable, DatabaseBusy),
+            on_retry=_note_retry,
+        )
 
     def describe_scratch_space(self, slots: int) -> str:
         """Return a sentence that says how large a source each of `slots` slots has space for.
@@ -137,9 +142,5 @@ class WorkerContext:
         return disk_shortage(free, self.min_free_bytes)
 
 
-def _without_answer(error: BaseException) -> bool:
-    return isinstance(error, (Unavailable, DatabaseBusy))
-
-
-def _note_retry(error: BaseException, attempt: int) -> None:
+def _note_retry(error: Exception, attempt: int) -> None:
     get_logger().info("call_repeated", reason=str(error), attempt=attempt)

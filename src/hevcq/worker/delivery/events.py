@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, assert_never
+from collections.abc import Callable
+from typing import assert_never
 
 from structlog.typing import FilteringBoundLogger
 
@@ -31,13 +32,6 @@ ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIE
 """The events that end the whole job, even if a subjob caused them."""
 
 
-class SettledWork(Protocol):
-    """What the end event needs besides the verdict."""
-
-    part: str
-    rendition: RenditionRef | None
-
-
 def emit_started(
     context: WorkerContext, claimed: ClaimedTask, delivery: Delivery, *, part: str = ""
 ) -> None:
@@ -58,12 +52,16 @@ def emit_started(
 
 
 def emit_settled(
-    context: WorkerContext, claimed: ClaimedTask, decided: Verdict, work: SettledWork
+    context: WorkerContext,
+    claimed: ClaimedTask,
+    decided: Verdict,
+    part: str,
+    rendition: RenditionRef | None,
 ) -> None:
     """Report the verdict on a job, or on a subjob that did not end its job."""
     kind, reason, failure_class = _facts(decided)
-    if kind is EventName.JOB_DONE and work.rendition is None:
-        kind = EventName.PART_DONE if work.part else EventName.JOB_SPLIT
+    if kind is EventName.JOB_DONE and rendition is None:
+        kind = EventName.PART_DONE if part else EventName.JOB_SPLIT
     log = _log(claimed)
     speak = log.warning if kind in {EventName.JOB_BURIED, EventName.JOB_RETRY} else log.info
     named = failure_class.value if failure_class else None
@@ -78,8 +76,8 @@ def emit_settled(
         reason=reason,
         failure_class=failure_class,
         delay_s=delay(decided),
-        rendition=work.rendition if kind is EventName.JOB_DONE else None,
-        part="" if kind in ENDS else work.part,
+        rendition=rendition if kind is EventName.JOB_DONE else None,
+        part="" if kind in ENDS else part,
     )
     context.emit(event)
 
@@ -129,9 +127,9 @@ class Reporter:
         """Report the start of a phase."""
         self._report(Progress(phase=phase))
 
-    def moved(self, phase: Phase, total: int) -> OnMoved:
-        """Return a callback for a transfer of `total` bytes."""
-        return OnMoved(self, phase, total)
+    def moved(self, phase: Phase, total: int) -> Callable[[int], None]:
+        """Return a callback for a transfer of `total` bytes that takes the bytes moved so far."""
+        return lambda moved: self.percent(phase, 100 * moved / total if total else 100.0)
 
     def encoding(self, phase: Phase, expected_s: float | None) -> OnProgress:
         """Return a callback for an encode or a verification of `expected_s` seconds of video."""
@@ -195,15 +193,3 @@ class Reporter:
 
     def _check_still_wanted(self) -> None:
         """Check whether the work is still wanted; called after every progress write to the ledger."""
-
-
-class OnMoved:
-    """A callback that takes the number of bytes moved so far, of `total` bytes."""
-
-    def __init__(self, reporter: Reporter, phase: Phase, total: int) -> None:
-        self._reporter, self._phase, self._total = reporter, phase, total
-
-    def __call__(self, moved: int) -> None:
-        """Report `moved` bytes as a percentage of the total."""
-        share = 100 * moved / self._total if self._total else 100.0
-        self._reporter.percent(self._phase, share)

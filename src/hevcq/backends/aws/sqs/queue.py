@@ -28,7 +28,7 @@ from hevcq.errors import HevcqError, LeaseLost, Unavailable
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-from hevcq.util.retry import Waiting, retry_control_call
+from hevcq.util.retry import retry_control_call
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
@@ -274,8 +274,12 @@ class SqsQueue(Queue):
         if not self._settle(delivery, lambda _receipt: self._dlq.send(body, delivery, why)):
             return False
         try:
-            waiting = Waiting(self._clock, random.random, threading.Event())
-            retry_control_call(lambda: self._delete(delivery), waiting, retryable=_is_unavailable)
+            retry_control_call(
+                lambda: self._delete(delivery),
+                self._clock,
+                random.random,
+                retryable=(Unavailable,),
+            )
         except (Unavailable, LeaseLost) as error:
             # It is a dead letter already; its message is redelivered and found to be settled.
             _log.warning("buried_but_not_deleted", message=delivery.message_id, why=str(error))
@@ -348,10 +352,6 @@ class SqsQueue(Queue):
     def _task_of(self, body: str) -> Task | None:
         tasks = message_parser.parse(body, self._recipient).tasks
         return tasks[0] if len(tasks) == 1 else None
-
-
-def _is_unavailable(error: BaseException) -> bool:
-    return isinstance(error, Unavailable)
 
 
 def _group(task: Task) -> dict[str, str]:
