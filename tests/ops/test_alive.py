@@ -84,14 +84,6 @@ def test_a_worker_whose_profile_waits_for_another_ffmpeg_is_well_and_says_so(tmp
     assert sentence.endswith("7 handled. ffmpeg cannot make the profile hls.")
 
 
-def test_a_correction_of_the_wall_time_harms_nobody(tmp_path):
-    clock = ManualClock()
-    row(tmp_path, clock)
-    clock.jump_wall(-86_400)
-
-    assert asked(tmp_path, clock)[0]
-
-
 def test_who_is_no_worker_or_ended_is_not_asked(tmp_path):
     clock = ManualClock()
     Processes(tmp_path / FOLDER, clock)
@@ -108,15 +100,6 @@ def test_a_row_that_cannot_be_read_is_no_worker(tmp_path, content):
 
     assert read(file) == {}
     assert not asked(tmp_path, ManualClock())[0]
-
-
-def test_one_sick_worker_among_several_is_named(tmp_path):
-    clock = ManualClock()
-    workers = row(tmp_path, clock), row(tmp_path, clock, alive=0)
-
-    well, sentence = asked(tmp_path, clock)
-
-    assert (well, "none of its 2 slots" in sentence, len(workers)) == (False, True, 2)
 
 
 def test_a_row_is_written_every_few_seconds_and_may_become_shorter(tmp_path):
@@ -223,13 +206,6 @@ def test_the_command_takes_no_data_folder_from_a_file_it_finds(tmp_path, monkeyp
     monkeypatch.delenv("HEVCQ_DATA_DIR", raising=False)
 
     assert alive.data_dir([]) != tmp_path / "elsewhere"
-
-
-def test_settings_that_cannot_be_read_are_not_well():
-    ran = command(HEVCQ_CONFIG="/no/such/file.toml")
-
-    assert ran.returncode == 1
-    assert "/no/such/file.toml" in ran.stdout
 
 
 @pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["a", "b"], 2), (["--nope"], 2)])

@@ -47,15 +47,6 @@ def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it never came true")
 
 
-def test_an_idle_worker_asks_for_nothing(ecs):
-    guard = Guarded(ecs.uri)
-    guard.see(0)
-    guard.close()
-    guard.step()
-
-    assert ecs.asked == []
-
-
 def test_only_the_first_and_the_last_busy_slot_make_a_request(ecs):
     guard = Guarded(ecs.uri)
     for busy in (0, 1, 3, 2, 1, 0, 0):
@@ -191,13 +182,6 @@ def test_an_agent_that_is_not_there_fails_no_job(farm):
 def names(tmp_path) -> list[str]:
     with closing(open_app(Settings(data_dir=tmp_path))) as app:
         return [type(w).__name__ for w in watchers(app)]
-
-
-def test_the_agent_is_asked_where_ecs_says_there_is_one(tmp_path, monkeypatch):
-    monkeypatch.delenv("ECS_AGENT_URI", raising=False)
-    assert "ScaleInGuard" not in names(tmp_path)
-    monkeypatch.setenv("ECS_AGENT_URI", "http://169.254.170.2/api/1234")
-    assert "ScaleInGuard" in names(tmp_path)
 
 
 def test_an_address_that_is_none_is_reported_and_the_worker_works_without(

@@ -39,13 +39,6 @@ def test_a_stream_that_hands_out_little_at_a_time_is_hashed_whole():
     assert sha256_stream(Trickle(content), lambda: None) == (sha256_bytes(content), 10)
 
 
-def test_nothing_has_the_digest_of_nothing():
-    empty = hashlib.sha256().hexdigest()
-
-    assert sha256_bytes(b"") == empty
-    assert sha256_stream(io.BytesIO(), lambda: None) == (empty, 0)
-
-
 def test_what_the_check_raises_ends_the_reading(tmp_path):
     path = tmp_path / "video"
     path.write_bytes(b"x")
@@ -65,14 +58,6 @@ def test_the_file_that_was_named_is_synced(tmp_path, monkeypatch):
     fsync_folder(tmp_path)
 
     assert [facts.st_ino for facts in synced] == [path.stat().st_ino, tmp_path.stat().st_ino]
-
-
-def test_a_file_is_not_synced_as_a_folder(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"x")
-
-    with pytest.raises(NotADirectoryError):
-        fsync_folder(path)
 
 
 def test_a_replaced_file_is_durable_before_it_gets_its_name_and_its_name_after(

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import threading
-from contextlib import closing
 from unittest.mock import Mock
 
 import pytest
@@ -128,9 +127,3 @@ def test_a_file_system_without_locks_says_so_and_leaks_no_descriptor(
         take(path)
     assert caught.value.errno == number
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_a_lock_is_never_handed_to_a_child(path):
-    descriptor = acquire(path)
-    with closing(os.fdopen(descriptor)):
-        assert not os.get_inheritable(descriptor)
