@@ -41,7 +41,6 @@ from hevcq.worker.delivery.claim import ClaimedTask, ClaimResult, ObsoleteTask, 
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.decide import decide, is_unfit
 from hevcq.worker.delivery.events import emit_settled, emit_started
-from hevcq.worker.delivery.fault_attribution import crashed_too_often
 from hevcq.worker.delivery.job import Job
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import combined, delay, settle
@@ -123,7 +122,7 @@ class Handler:
                     continue
                 emit_started(context, job.claimed, delivery, part=job.part)
                 try:
-                    decided = crashed_too_often(job.granted, profile) or job.run()
+                    decided = _crashed_too_often(job.granted, profile) or job.run()
                 except Exception as error:  # noqa: BLE001 - classified, once
                     decided, unfit = decide(context, job, error, delivery)
                     self._unfit = unfit or self._unfit
@@ -288,3 +287,11 @@ def parsed_verdict(delivery: Delivery) -> Verdict | None:
         log.info("message_ignored", reason=delivery.ignored)
         return Done()
     return None
+
+
+def _crashed_too_often(granted: Granted, profile: Profile) -> Bury | None:
+    """Return the burial of a job whose worker died `max_crashes` times, else None."""
+    if granted.crashes < profile.queue.max_crashes:
+        return None
+    reason = f"The worker died {granted.crashes} times during this job (out of memory?)."
+    return Bury(reason=reason, failure_class=FailureClass.CRASHED)

@@ -27,8 +27,7 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import SystemClock
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.fault_attribution import CircuitBreaker
+from hevcq.worker.delivery.context import CircuitBreaker, WorkerContext
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch

@@ -1,8 +1,13 @@
-"""Decide on a failed job: classify its error once, and attribute the fault."""
+"""Decide on a failed job: classify its error once; blame the source, the job or this worker.
+
+A worker at fault stops, and its jobs are not charged. A source that changed or disappeared while it
+was read is no failure of the job.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
@@ -22,16 +27,21 @@ from hevcq.errors import (
     HevcqError,
     Paused,
     SourceAway,
+    SourceChanged,
+    SourceGone,
     StorageError,
+    Unavailable,
     WorkerUnfit,
 )
 from hevcq.ports.encoder import COPIED_AS
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.fault_attribution import blame_source, suspect
+from hevcq.worker.delivery.context import SUSPECT, WorkerContext
 from hevcq.worker.delivery.job import Job
+
+SOURCE_SUSPECT = frozenset({Handling.NEVER_AGAIN, Handling.LATER})
+"""The handling of errors that the source may have caused."""
 
 
 def decide(
@@ -45,7 +55,7 @@ def decide(
     claimed, profile = job.claimed, job.claimed.profile
     cause = claimed.lease.cause or _named(context, error, claimed)
     source, store = claimed.task.source, context.backend.store
-    cause = blame_source(lambda: context.retry_control_call(lambda: store.check(source)), cause)
+    cause = _blame_source(lambda: context.retry_control_call(lambda: store.check(source)), cause)
     doubtful = not job.sent_back and context.breaker.doubtful(
         claimed.task.job_id, classify(cause), first=not job.granted.suspected_worker_faults
     )
@@ -113,6 +123,28 @@ def has_receives_to_spare(delivery: Delivery, profile: Profile) -> bool:
     return delivery.attempt < numbers.max_receives - numbers.max_failures
 
 
+def _blame_source(check: Callable[[], None], error: Exception) -> Exception:
+    """Return what became of the source instead of an `error` that it may have caused.
+
+    `check` examines the source in its store and raises if it changed, is gone, or is away with all
+    that lies beside it. A file that is overwritten or removed while it is read seems damaged or fails
+    a gate; its owner must not get such a report about an intact video. A store that did not answer and
+    still does not is in an outage, which no job is charged for.
+    """
+    if handling(error) not in SOURCE_SUSPECT:
+        return error
+    try:
+        check()
+    except (SourceGone, SourceChanged, SourceAway) as became:
+        became.__cause__ = error
+        return became
+    except HevcqError as unknown:
+        if type(error) is type(unknown) is Unavailable:
+            return SourceAway(str(unknown))
+        get_logger().info("source_not_asked", reason=str(unknown))
+    return error
+
+
 def _blame_worker(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
     """Return WorkerUnfit instead of `error` if this worker is to blame and not the job."""
     blame = _self_tested(context, error, claimed)
@@ -130,7 +162,7 @@ def _self_tested(context: WorkerContext, error: Exception, claimed: ClaimedTask)
 
     So not even the first job on an unfit worker is charged for its fault.
     """
-    if handling(error) is Handling.LATER and suspect(classify(error)):
+    if handling(error) is Handling.LATER and classify(error) in SUSPECT:
         try:
             with context.scratch.job("self-test") as folder:
                 context.encoder.self_test(
