@@ -170,7 +170,7 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
     monkeypatch.setattr(parts, "sweep", lambda *_a, **_n: None)
 
-    _broken("splits in one video", first=11)
+    _broken("splits in one video", first=63)
 
 
 def test_a_receiver_that_keeps_a_message_after_a_stop_is_noticed(monkeypatch):
