@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.fidelity import damages, gates_cpu, metadata, served
+from benchmarks.fidelity import damages, gates_cpu, metadata, served, sounds
 
-FIGURES = (served.figure, damages.figure, metadata.figure, gates_cpu.figure)
+FIGURES = (served.figure, damages.figure, sounds.figure, metadata.figure, gates_cpu.figure)
 """The figures in the order in which they are printed."""
 
 

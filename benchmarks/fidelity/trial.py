@@ -100,7 +100,7 @@ def _encoded(
     info, plan = decided
     stop = threading.Event()
     output = folder / f"{source.name}.{profile.name}.{plan.extension}"
-    for left in (output, *folder.glob(f"{output.name}.thumbnails*")):
+    for left in (output, *folder.glob(f"{output.name}.[tl]*")):
         left.unlink(missing_ok=True)
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
     info, plan = plan_measured(make_plan, profile, decided, measured)

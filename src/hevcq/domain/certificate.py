@@ -192,7 +192,7 @@ MEANINGS = {
     Gate.G5: "Picture or sound of the new file is not complete, or not in time with the source",
     Gate.G6: "The new file is not smaller",
     Gate.G7: "The new file is suspiciously small",
-    Gate.G8: "The new picture is not like the source's",
+    Gate.G8: "The new picture or sound is not like the source's",
     Gate.H1: "The playlists do not point at whole segments",
     Gate.H2: "A segment cannot be played by itself",
     Gate.H3: "The sizes are not cut at the same times",

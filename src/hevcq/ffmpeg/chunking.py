@@ -29,6 +29,7 @@ from hevcq.ffmpeg.command.build import (
     microseconds,
     source_input,
 )
+from hevcq.ffmpeg.command.levels import level_files, level_outputs
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
@@ -40,7 +41,7 @@ from hevcq.ffmpeg.inputs import (
 from hevcq.ffmpeg.inspect.measure import FrameTimes, frame_times
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import unexpected_lines
-from hevcq.ffmpeg.run.runner import FfmpegRun, run_with_progress
+from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.versions import KEYED_BY_KIND, keyed
 from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, OnProgress
 
@@ -295,6 +296,9 @@ def join(
     ) as path:
         video = JoinedVideo(listing=path, offset_s=offset(plan, request))
         command = join_command(job.tools, request, covers, video, captions)
+        for heard in level_files(request):
+            create_output(heard)
+        command += level_outputs(request)
         report = run_with_progress(
             job,
             command,

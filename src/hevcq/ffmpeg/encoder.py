@@ -20,6 +20,7 @@ from hevcq.domain.planning.metadata import needs_carrying
 from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
+from hevcq.ffmpeg.command.levels import level_files, level_outputs
 from hevcq.ffmpeg.command.thumbnails import thumbnail_files, thumbnail_outputs
 from hevcq.ffmpeg.doctor import (
     INSTALL,
@@ -231,13 +232,14 @@ class FfmpegEncoder(Encoder):
             self._captions(request, stop) as captions,
         ):
             command = encode_command(self._tools, request, covers, captions)
-            for path in thumbnail_files(request):
+            for path in (*thumbnail_files(request), *level_files(request)):
                 create_output(path)
-            command += thumbnail_outputs(request)
+            command += [*level_outputs(request), *thumbnail_outputs(request)]
             reads = [*covers, *captions]
             report = run_with_progress(job, command, request.duration_s, on_progress, reads=reads)
             _carry_metadata(request)
-            return replace(report, thumbnails=thumbnail_files(request))
+            seen, heard = thumbnail_files(request), level_files(request)
+            return replace(report, thumbnails=seen, levels=heard)
 
     def _captions(
         self, request: EncodeRequest, stop: threading.Event
@@ -328,7 +330,7 @@ class FfmpegEncoder(Encoder):
         ):
             report = join(job, chunk_plan, chunk_files, covers, captions, on_progress)
             _carry_metadata(request)
-            return report
+            return replace(report, levels=level_files(request))
 
     def join_set(
         self,

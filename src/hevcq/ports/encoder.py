@@ -67,8 +67,9 @@ class EncodeRequest:
 class EncodeReport:
     """The result of an encode: wall and CPU time in seconds, and its error-level lines (for gate G1).
 
-    `thumbnails` are files with a thumbnail of every encoded picture, one for each encoded video;
-    whoever owns the output's folder removes them with it. `device` is the hardware encoder that was
+    `thumbnails` are files with a thumbnail of every encoded picture, one for each encoded video,
+    `levels` files with how loud each encoded sound is over time; whoever owns the output's folder
+    removes them with it. `device` is the hardware encoder that was
     used, "" for software.
     """
 
@@ -78,6 +79,7 @@ class EncodeReport:
     stderr: tuple[str, ...]
     frames: int
     thumbnails: tuple[Path, ...] = ()
+    levels: tuple[Path, ...] = ()
     device: str = ""
 
 
@@ -106,7 +108,7 @@ class SetFile:
 class SetReport:
     """A set that was encoded: its files, the master playlist last, and the report of its encode.
 
-    The report's thumbnails are those of the rungs, in the ladder's order.
+    The report's thumbnails are those of the rungs, its levels those of the encoded sounds, in order.
     """
 
     files: tuple[SetFile, ...]

@@ -255,8 +255,7 @@ def _picture_notice(
     if certificate is None or not changed or certificate.ffmpeg != encoder.version():
         return ()
     before, now = (
-        next((g.digest for g in gates if g.gate is Gate.G8), "")
-        for gates in (certificate.gates, results)
+        next((g.digest for g in gates if g.digest), "") for gates in (certificate.gates, results)
     )
     if not before or not now:
         return ()

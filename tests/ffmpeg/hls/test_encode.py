@@ -93,6 +93,7 @@ def test_the_set_has_its_files_with_the_master_last(made: MadeSet) -> None:
     assert [each["titles"][0]["title"] for each in chapters] == ["One", "Two"]
     assert made.report.report.frames == 150
     assert len(made.report.report.thumbnails) == 3
+    assert len(made.report.report.levels) == len(list(made.folder.glob("sound*.mp4")))
 
 
 def test_poster_and_storyboard_are_pictures_of_the_right_size(made: MadeSet) -> None:

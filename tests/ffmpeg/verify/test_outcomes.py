@@ -59,8 +59,8 @@ class Bench:
         self.answer("stream_problems", [])
         self.answer("measure", MADE)
         self.answer("time_problems", [])
-        self.answer("envelope", ())
-        self.answer("offset_s", None)
+        self.answer("sound_problem", "")
+        self.set("level_files_of", lambda *_, **__: nullcontext([Path("levels")]))
         self.answer("decode_problems", [])
         self.answer("decode_complaints", [])
         self.answer("seam_problems", [])
@@ -174,18 +174,22 @@ def test_a_source_that_was_not_measured_is_unknown(bench: Bench) -> None:
     assert bench.last() == (Gate.G5, Outcome.UNKNOWN, "the times of the source were not measured")
 
 
-def test_encoded_sound_must_lie_where_the_picture_is(bench: Bench) -> None:
+def test_sound_that_was_encoded_anew_must_be_like_the_sources(bench: Bench) -> None:
     bench.encode_sound()
-    bench.answer("offset_s", 0.25)
-    assert bench.last() == (
-        Gate.G5,
-        Outcome.FAILED,
-        "audio track 1 is 0.250 s too late for the picture",
-    )
-    bench.answer("offset_s", 0.01)
+    bench.answer("sound_problem", "is silent at 0:00:05.0")
+    assert bench.last() == (Gate.G8, Outcome.FAILED, "audio track 1 is silent at 0:00:05.0")
+    bench.answer("sound_problem", "")
     assert bench.last()[1] is Outcome.PASSED
-    bench.answer("offset_s", None)
-    assert bench.last()[1] is Outcome.PASSED
+    assert bench.last()[2].endswith("its sound compared throughout")
+
+
+def test_sound_is_compared_where_no_picture_is(bench: Bench) -> None:
+    bench.gates(picture_metric="off")
+    assert bench.last()[1] is Outcome.OFF
+    bench.encode_sound()
+    assert bench.last() == (Gate.G8, Outcome.PASSED, "its sound compared throughout")
+    bench.answer("sound_problem", "is 12 dB quieter at 0:00:00.0")
+    assert bench.last()[1] is Outcome.FAILED
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,7 @@ def test_sound_is_compared_where_the_picture_went(
     bench.plan(video=bench.request.plan.video.model_copy(update={"rate": rate}))
     bench.request = replace(bench.request, measured=measured(before))
     bench.answer("measure", measured(after))
-    bench.set("offset_s", lambda _a, _b, moved: given.append(moved))
+    bench.set("sound_problem", lambda _a, _b, track: given.append(track.moved_s) or "")
     bench.verify()
     assert given == [moved_s]
 
@@ -220,7 +224,7 @@ def test_where_the_picture_was_not_measured_nothing_is_said_to_have_moved(bench:
     bench.request = replace(
         bench.request, measured=MADE.model_copy(update={"tracks": MADE.tracks[1:]})
     )
-    bench.set("offset_s", lambda _a, _b, moved: given.append(moved))
+    bench.set("sound_problem", lambda _a, _b, track: given.append(track.moved_s) or "")
     bench.verify()
     assert given == [0.0]
 

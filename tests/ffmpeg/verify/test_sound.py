@@ -1,50 +1,159 @@
-"""Sound that is encoded anew is held against the source's by its loudness over time."""
+"""Sound that is encoded anew is compared with its source by its levels over time."""
 
 from __future__ import annotations
 
-import random
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ffmpeg.verify.conftest import PROFILE, Pair, encoded, ffmpeg
 from ffmpeg.verify.test_damage import caught
 from hevcq.domain.certificate import Gate, Outcome
+from hevcq.domain.media.facts import AudioFacts, Stream, StreamKind
 from hevcq.domain.profile import Audio, Preflight
 from hevcq.errors import EncoderFailed, SourceDamaged
+from hevcq.ffmpeg.command.levels import SoundShape, output_levels
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.verify.sound import BIN_S, WINDOW, offset_s
+from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.util.clock import SystemClock
 
-
-def loudness(count: int, seed: int = 1) -> list[int]:
-    """Make an envelope that changes as speech does: louder and softer several times a second."""
-    chance = random.Random(seed)
-    steps = [chance.randint(0, 9000) for _ in range(count // 20 + 1)]
-    return [steps[place // 20] + chance.randint(0, 400) for place in range(count)]
-
-
-SPEECH = loudness(4 * WINDOW)
-
-
-@pytest.mark.parametrize("late", [0, 5, 16, -16])
-def test_the_offset_is_found(late):
-    made = [0] * late + SPEECH if late >= 0 else SPEECH[-late:]
-    assert offset_s(SPEECH, made) == pytest.approx(late * BIN_S)
+STEREO, SURROUND = SoundShape(2, "stereo"), SoundShape(6, "5.1")
+LEFT = (
+    "aevalsrc='0.3*sin(2*PI*220*t)*exp(-3*mod(t,0.5))+0.2*sin(2*PI*1760*t)*exp(-5*mod(t,0.35))"
+    "+0.05*sin(2*PI*5000*t)*exp(-4*mod(t,0.7))':s=48000:d=6"
+)
+RIGHT = "anoisesrc=c=pink:r=48000:a=0.3:d=6:seed=3,volume='0.2+0.8*mod(floor(t*7)*floor(t*3),5)/5':eval=frame"
+BOTH = f"{LEFT},asplit[l][m];{RIGHT}[r];[m][r]amix=normalize=0[s];[l][s]join=inputs=2:channel_layout=stereo"
+"""Two channels, of which one holds what is in the other as well."""
+SIX = (
+    f"{BOTH},asplit[a][b];[b]pan=quad|c0=0.5*c1|c1=c0+c1|c2=0.3*c0|c3=0.2*c1,lowpass=f=6000[c];"
+    "[a][c]amerge=inputs=2,aformat=channel_layouts=5.1"
+)
 
 
-def test_what_moved_with_the_picture_is_not_late():
-    assert offset_s(SPEECH, [0] * 10 + SPEECH, expected_s=10 * BIN_S) == pytest.approx(0.0)
+class Sounds:
+    """The sounds of these tests as files of levels, each made once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sources = {}
+        for shape, graph in ((STEREO, BOTH), (SURROUND, SIX)):
+            path = folder / f"{shape.channels}.wav"
+            ffmpeg("-filter_complex", graph, "-c:a", "pcm_f32le", path)
+            self.sources[shape] = path
+
+    def levels(self, path: Path, shape: SoundShape) -> Path:
+        """Decode a sound to its levels, as gate G4 does."""
+        target = path.with_name(f"{path.name}.levels")
+        facts = AudioFacts(channels=shape.channels, layout=shape.layout, sample_rate=48_000)
+        stream = Stream(index=0, kind=StreamKind.AUDIO, codec="", audio=facts)
+        ffmpeg("-i", path, *output_levels(stream, target))
+        return target
+
+    def problem(self, shape: SoundShape, graph: str, *options: str, suffix: str = "mp4") -> str:
+        """Encode a sound through filters, and return what is found to be wrong with it."""
+        made = self.folder / f"made.{suffix}"
+        ffmpeg("-i", self.sources[shape], "-filter_complex", graph or "anull", *options, made)
+        there, here = (self.levels(path, shape) for path in (self.sources[shape], made))
+        return sound_problem(there, here, SoundTrack(shape, suffix))
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory) -> Sounds:
+    return Sounds(tmp_path_factory.mktemp("sounds"))
+
+
+AAC, OPUS, VORBIS, MP3 = "-c:a aac", "-c:a libopus", "-c:a libvorbis -q:a 5", "-c:a libmp3lame"
 
 
 @pytest.mark.parametrize(
-    ("source", "made"),
-    [([500] * 2000, [500] * 2000), (SPEECH, loudness(4 * WINDOW, seed=9)), ([], []), (SPEECH, [])],
-    ids=["a steady tone", "another sound", "nothing", "no sound in the output"],
+    ("shape", "codec", "suffix"),
+    [
+        (STEREO, f"{AAC} -b:a 48k", "mp4"),
+        (STEREO, f"{AAC} -b:a 128k", "mkv"),
+        (STEREO, f"{AAC} -b:a 96k -ar 32000", "mp4"),
+        (STEREO, f"{OPUS} -b:a 64k", "webm"),
+        (STEREO, VORBIS, "ogg"),
+        (STEREO, f"{MP3} -b:a 128k", "avi"),
+        (STEREO, "-c:a flac", "mkv"),
+        (SURROUND, f"{AAC} -b:a 288k", "mp4"),
+        (SURROUND, f"{OPUS} -b:a 256k", "mkv"),
+        (SURROUND, VORBIS, "ogg"),
+    ],
 )
-def test_what_has_no_place_in_time_is_not_told(source, made):
-    assert offset_s(source, made) is None
+def test_an_honest_encode_sounds_like_its_source(sounds, shape, codec, suffix):
+    assert sounds.problem(shape, "", *codec.split(), suffix=suffix) == ""
+
+
+WRONG = {
+    "silent": ("volume=0", "is silent at 0:00:00"),
+    "muted for 300 ms": ("volume=0:enable='between(t,3,3.3)'", "is silent at 0:00:03"),
+    "muted from 3 s on": ("volume=0:enable='gt(t,3)'", "is silent at 0:00:03"),
+    "right channel muted": ("pan=stereo|c0=c0|c1=0*c1", "is silent at 0:00:00.0 (channel 2)"),
+    "ends after 5 s": ("atrim=end=5", "is silent at 0:00:05"),
+    "12 dB quieter": ("volume=-12dB", "is 12 dB quieter"),
+    "3 dB quieter": ("volume=-3.2dB", "is 3 dB quieter"),
+    "one channel 6 dB louder": (
+        "pan=stereo|c0=c0|c1=2*c1",
+        "is 6 dB louder at 0:00:00.0 (channel 2)",
+    ),
+    "clipped": ("volume=18dB,aformat=sample_fmts=s16", ""),
+    "fades away": ("afade=t=out:d=6", ""),
+    "reversed": ("areverse", ""),
+    "channels swapped": ("pan=stereo|c0=c1|c1=c0", ""),
+    "left channel on both": ("pan=stereo|c0=c0|c1=c0", "(channel 2)"),
+    "one polarity inverted": ("pan=stereo|c0=c0|c1=-1*c1", "do not go together"),
+    "one channel 10 ms late": ("adelay=0|10", "do not go together"),
+    "low-passed": ("lowpass=f=1500,lowpass=f=1500", "Hz"),
+    "high-passed": ("highpass=f=500,highpass=f=500", "from 60 to 400 Hz"),
+    "40 ms early": ("atrim=start=0.04,asetpts=PTS-STARTPTS", "s too early for the picture"),
+    "40 ms late": ("adelay=40:all=1", "s too late for the picture"),
+    "half a second late": ("adelay=500:all=1", ""),
+    "1 % too slow": ("atempo=0.99", ""),
+    "a second cut out": ("aselect='not(between(t,2,3))',asetpts=N/SR/TB", ""),
+    "a second repeated": ("aloop=loop=1:size=48000:start=96000,atrim=end=6", ""),
+    "echo": ("aecho=0.8:0.8:120:0.6", ""),
+    "dropouts": ("volume=0:enable='lt(mod(t,1),0.25)'", ""),
+    "noise": ("[0:a]volume=1[y];anoisesrc=a=0.3:r=48000:d=6[x];[y][x]amix=normalize=0", ""),
+    "hum": ("[0:a]volume=1[y];sine=f=100:r=48000:d=6,volume=4[x];[y][x]amix=normalize=0", ""),
+    "compressed": ("acompressor=threshold=0.01:ratio=20:attack=1:release=50:makeup=8", ""),
+}
+
+
+@pytest.mark.parametrize(("graph", "words"), WRONG.values(), ids=WRONG)
+def test_a_wrong_sound_is_named(sounds, graph, words):
+    problem = sounds.problem(STEREO, graph, "-c:a", "aac", "-b:a", "128k")
+    assert problem
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [
+        ("c0=c0|c1=c1|c2=0*c2|c3=c3|c4=c4|c5=c5", "is silent at 0:00:00.0 (channel 3)"),
+        ("c0=c0|c1=c2|c2=c1|c3=c5|c4=c3|c5=c4", ""),
+        ("c0=c0|c1=c1|c2=c2|c3=c3|c4=0*c4|c5=0*c5", "(channel 5)"),
+    ],
+    ids=["centre muted", "channels in Vorbis's order", "surround lost"],
+)
+def test_a_wrong_surround_sound_is_named(sounds, channels, words):
+    problem = sounds.problem(SURROUND, f"pan=5.1|{channels}", "-c:a", "aac", "-b:a", "384k")
+    assert problem
+    assert words in problem
+
+
+def test_levels_that_are_missing_on_one_side_or_are_no_numbers_are_no_match(tmp_path):
+    full, empty, broken = (tmp_path / name for name in ("full", "empty", "broken"))
+    mono = SoundTrack(SoundShape(1, "mono"), "mp4")
+    full.write_bytes(bytes(4 * 4 * 500))
+    empty.touch()
+    broken.write_bytes(b"\0\0\xc0\x7f" * 4 * 500)  # not a number
+    assert sound_problem(full, full, mono) == sound_problem(empty, empty, mono) == ""
+    assert "it is empty" in sound_problem(full, empty, mono)
+    assert "it is empty" in sound_problem(empty, full, mono)
+    assert "cannot be compared" in sound_problem(broken, broken, mono)
 
 
 @pytest.fixture(scope="module", params=["mkv", "mp4"])
@@ -71,11 +180,19 @@ def test_an_encoded_sound_that_is_late_is_caught(spoken, tmp_path, late):
     ffmpeg("-i", spoken.good, "-itsoffset", late, "-i", spoken.good, "-map", "0:v", "-map", "1:a",
            "-c", "copy", target)  # fmt: skip
     results = spoken.judge(target)
-    assert caught(results) is Gate.G5
+    assert caught(results) is Gate.G8
     assert "too late for the picture" in results[-1].detail
 
 
-@pytest.mark.parametrize("broken", ["s16le", "rawvideo"])
+def test_an_encoded_sound_that_is_silent_is_caught(spoken, tmp_path):
+    target = tmp_path / f"silent{spoken.good.suffix}"
+    ffmpeg("-i", spoken.good, "-map", "0", "-c:v", "copy", "-c:a", "aac", "-af", "volume=0", target)
+    results = spoken.judge(target)
+    assert caught(results) is Gate.G8
+    assert results[-1].detail == "audio track 1 is silent at 0:00:00.0"
+
+
+@pytest.mark.parametrize("broken", ["f32le", "rawvideo"])
 def test_a_comparison_that_breaks_down_is_never_taken_for_a_match(spoken, tmp_path, broken):
     program = tmp_path / "ffmpeg-stand-in"
     program.write_text(
@@ -85,7 +202,7 @@ def test_a_comparison_that_breaks_down_is_never_taken_for_a_match(spoken, tmp_pa
     program.chmod(0o755)
     encoder = FfmpegEncoder(str(program), "ffprobe", SystemClock(), sandboxed=False)
     request = replace(
-        spoken.request, report=replace(spoken.request.report, thumbnails=())
+        spoken.request, report=replace(spoken.request.report, thumbnails=(), levels=())
     )  # as when two files are compared
 
     with pytest.raises(EncoderFailed, match="it broke"):

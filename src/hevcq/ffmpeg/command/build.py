@@ -44,6 +44,7 @@ from hevcq.ffmpeg.command.codecs import (
     of_encoder,
     steady_options,
 )
+from hevcq.ffmpeg.command.levels import sound_layout
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
 from hevcq.ffmpeg.versions import A53
@@ -345,17 +346,6 @@ _STATISTICS = re.compile(
     r"^((BPS|DURATION|NUMBER_OF_FRAMES|NUMBER_OF_BYTES)(-|$)|_STATISTICS_)", re.IGNORECASE
 )
 """mkvmerge's statistics tags: valid for the source's stream, wrong for an encoded one."""
-_LAYOUTS = {
-    "5.1(side)": "5.1",
-    "5.0(side)": "5.0",
-    "quad(side)": "quad",
-    "4.1": "5.1",
-    "6.1": "7.1",
-    "6.1(back)": "7.1",
-    "7.1(wide)": "7.1",
-}
-"""Replacements of layouts that libopus rejects and that few players decode in AAC."""
-
 Options = list[tuple[str, str]]
 LASTING = (
     "-bsf",
@@ -484,10 +474,9 @@ def _converted(track: StreamPlan, source: Stream, muxer: str) -> Options:
         options.append(("-q", VORBIS_QUALITY))
     if muxer == AVI and source.audio is not None and source.audio.sample_rate < LEAST_RATE:
         options.append(("-ar", str(LEAST_RATE)))
-    layout = _LAYOUTS.get(source.audio.layout) if source.audio is not None else None
-    if source.audio is not None and track.channels == 2 < source.audio.channels:
-        layout = "stereo"
-    filters = [] if layout is None else [f"aformat=channel_layouts={layout}"]
+    layout = sound_layout(track, source)
+    same = source.audio is None or layout == source.audio.layout
+    filters = [] if same else [f"aformat=channel_layouts={layout}"]
     if muxer in SEAMLESS and track.kind is StreamKind.AUDIO:
         filters.append("aresample=async=1:min_hard_comp=0.01:first_pts=0")
     if filters:

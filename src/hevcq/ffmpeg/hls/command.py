@@ -22,6 +22,7 @@ from hevcq.ffmpeg.command.build import (
     track_options,
 )
 from hevcq.ffmpeg.command.codecs import picture_filter
+from hevcq.ffmpeg.command.levels import set_layout, silent_start, source_levels
 from hevcq.ffmpeg.command.thumbnails import RAW, fed_together, output_graph, source_graph
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest, SetRequest
@@ -62,6 +63,11 @@ class SetPaths:
         base = self.thumbnail_base
         return base.with_name(f"{base.name}.thumbnails-{rung.name}")
 
+    def levels(self, name: str) -> Path:
+        """The levels of a sound as it was encoded."""
+        base = self.thumbnail_base
+        return base.with_name(f"{base.name}.levels-{name}")
+
 
 def set_paths(request: EncodeRequest, version: str) -> SetPaths:
     """Return where the files of a set go: `version` is the folder below the request's output."""
@@ -86,6 +92,11 @@ def sounds_of(plan: EncodePlan) -> dict[str, StreamPlan]:
     found = {f"{SOUNDS}{number}": track for number, track in tracks}
     found |= {f"{SURROUND}{n}": track.surround for n, track in tracks if track.surround is not None}
     return found
+
+
+def encoded_sounds_of(plan: EncodePlan) -> dict[str, StreamPlan]:
+    """Return those sounds that are encoded rather than copied."""
+    return {n: track for n, track in sounds_of(plan).items() if track.action is not Action.COPY}
 
 
 def sound_groups(plan: EncodePlan) -> dict[str, list[str]]:
@@ -113,7 +124,7 @@ def written(request: EncodeRequest, paths: SetPaths) -> list[Path]:
     found += [paths.text(n) for n, _ in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1)]
     if wants_thumbnails(request.profile):
         found += [paths.thumbnails(rung) for rung in rungs]
-    return found
+    return [*found, *map(paths.levels, encoded_sounds_of(plan))]
 
 
 def set_command(tools: FfmpegTools, wanted: SetRequest) -> list[str]:
@@ -162,6 +173,8 @@ def side_outputs(request: EncodeRequest, paths: SetPaths) -> list[str]:
         command += ["-f", "webvtt", f"file:{paths.text(number)}"]
     for rung in ladder_in(plan).rungs if wants_thumbnails(request.profile) else ():
         command += ["-map", f"[{_thumbs(rung)}]", *RAW, f"file:{paths.thumbnails(rung)}"]
+    for name, track in encoded_sounds_of(plan).items():
+        command += source_levels(track, plan, info, paths.levels(name))
     return command
 
 
@@ -281,10 +294,7 @@ def _sound_options(track: StreamPlan, plan: EncodePlan, info: MediaInfo) -> list
     if track.action is Action.COPY:
         return ["-c:0", "copy", "-bsf:0", "setts=pts=PTS-STARTPTS:dts=DTS-STARTDTS"]
     source = next(s for s in info.streams if s.index == track.source_index)
-    layout = {1: "mono", 2: "stereo"}.get(track.channels or 2, "5.1")
-    # Where the channels of a recording change, ffmpeg begins its filters anew, and with them this silence.
-    earliest = info.format_name == "mpegts" and source.start_s == info.origin_s(plan.mapped)
-    led_in = "" if earliest else ":first_pts=0"
+    led_in, layout = silent_start(source, plan, info), set_layout(track)
     filters = f"aresample=async=1:min_hard_comp=0.01{led_in},aformat=channel_layouts={layout}"
     options = ["-c:0", track.encoder, "-b:0", str(track.bit_rate), "-filter:0", filters]
     rate = source.audio.sample_rate if source.audio is not None else 0

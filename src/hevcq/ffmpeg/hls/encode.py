@@ -20,6 +20,7 @@ from hevcq.ffmpeg.hls.command import (
     SOUNDS,
     SURROUND,
     SetPaths,
+    encoded_sounds_of,
     ladder_in,
     of_kind,
     set_command,
@@ -91,7 +92,11 @@ def packaged(
     thumbnails = tuple(paths.thumbnails(rung) for rung in package.rungs if wanted)
     return SetReport(
         files=tuple(package.files()),
-        report=replace(report, thumbnails=thumbnails),
+        report=replace(
+            report,
+            thumbnails=thumbnails,
+            levels=tuple(map(paths.levels, encoded_sounds_of(request.encode.plan))),
+        ),
         notices=package.notices,
     )
 
@@ -108,8 +113,9 @@ def new_folder(folder: Path, paths: SetPaths) -> Iterator[None]:
         yield
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        for path in folder.parent.glob(f"{folder.name}.thumbnails-*"):
-            path.unlink(missing_ok=True)
+        for kind in ("thumbnails", "levels"):
+            for path in folder.parent.glob(f"{folder.name}.{kind}-*"):
+                path.unlink(missing_ok=True)
         raise
 
 

@@ -15,10 +15,18 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import StreamKind, TrackMeasure
-from hevcq.domain.planning.encode_plan import Rung, StreamPlan
+from hevcq.domain.planning.encode_plan import Action, Rung, StreamPlan
 from hevcq.errors import SourceGone, SourceUnreadable
+from hevcq.ffmpeg.command.levels import planned_shape
 from hevcq.ffmpeg.hls import gates
-from hevcq.ffmpeg.hls.command import bare_info, of_kind, rung_plan, rung_profile, sounds_of
+from hevcq.ffmpeg.hls.command import (
+    bare_info,
+    encoded_sounds_of,
+    of_kind,
+    rung_plan,
+    rung_profile,
+    sounds_of,
+)
 from hevcq.ffmpeg.hls.gates import Media, StoredSet, read_set
 from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, FfmpegTools, reading
 from hevcq.ffmpeg.inspect.measure import measure
@@ -26,10 +34,10 @@ from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.messages import message_text
-from hevcq.ffmpeg.verify.decode import decode_problems
+from hevcq.ffmpeg.verify.decode import decode_problems, level_files_of, new_level_files
 from hevcq.ffmpeg.verify.gates import verify
 from hevcq.ffmpeg.verify.picture import EncodedVideo, alignments, sample_at
-from hevcq.ffmpeg.verify.sound import ENCODED_OFFSET_S, envelope, lead_s, offset_s
+from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S, PADDING_SAMPLES
 from hevcq.ffmpeg.versions import KEYED, keyed
 from hevcq.ports.encoder import EncodeProgress, OnProgress, SetFile, VerifyRequest
@@ -181,12 +189,23 @@ class _SetGates:
         )
 
     def _sounds(self) -> Iterator[GateResult]:
-        tracks = sounds_of(self.request.plan).values()
-        for track, media in zip(tracks, self.stored.sounds, strict=True):
+        """Run the gates of one file over each sound; G8 if it was encoded anew."""
+        written = dict(
+            zip(encoded_sounds_of(self.request.plan), self.request.report.levels, strict=False)
+        )
+        tracks = sounds_of(self.request.plan).items()
+        for (key, track), media in zip(tracks, self.stored.sounds, strict=True):
             name = media.path.name
             yield self._result(Gate.G2, partial(self._sound_format, track, media), name)
             yield self._result(Gate.G5, partial(self._sound_times, track, media), name)
-            yield self._result(Gate.G4, partial(self._sound_decodes, media), name)
+            encoded = track.action is not Action.COPY
+            with new_level_files(encoded) as paths:
+                yield self._result(Gate.G4, partial(self._sound_decodes, media, paths), name)
+                if encoded:
+                    files = paths[0], written.get(key)
+                    yield self._result(
+                        Gate.G8, partial(self._sound_like, track, media, files), name
+                    )
 
     def _sound_format(self, track: StreamPlan, media: Media) -> Judged:
         found = probe(self.tools, str(media.path), self.stop, midstream=False).streams
@@ -209,20 +228,39 @@ class _SetGates:
         ends = (source.end_s or 0.0) - request.info.origin_s(request.plan.mapped)
         if made.end_s is None or abs(made.end_s - ends) > allowed:
             return Outcome.FAILED, f"it ends at {made.end_s} s, not {ends:.3f} s"
-        late = offset_s(
-            envelope(self.tools, request, (request.location, track.source_index), self.stop),
-            envelope(self.tools, request, (str(media.path), 0), self.stop),
-            # ffmpeg moves a file to 0 that begins before it, as AAC with its priming does.
-            lead_s(request, track.source_index) - (info.start_s or 0.0),
-        )
-        if late is not None and abs(late) > ENCODED_OFFSET_S:
-            return Outcome.FAILED, f"it is {late:+.3f} s off the source"
         return Outcome.PASSED, ""
 
-    def _sound_decodes(self, media: Media) -> Judged:
+    def _sound_decodes(self, media: Media, paths: Sequence[Path]) -> Judged:
         request = replace(self.request, output=media.path)
-        found = decode_problems(self.tools, request, self.stop, None, deadline_s=self._left())
+        stream = probe(self.tools, str(media.path), self.stop, midstream=False).streams[0]
+        found = decode_problems(
+            self.tools,
+            request,
+            self.stop,
+            None,
+            deadline_s=self._left(),
+            levels=[(stream, path) for path in paths],
+        )
         return _judged(message_text(line) for line in found)
+
+    def _sound_like(
+        self, track: StreamPlan, media: Media, files: tuple[Path, Path | None]
+    ) -> Judged:
+        """Compare the levels of a sound, and of its source as it was encoded (None: decode it for them)."""
+        request, (made, written) = self.request, files
+        info = probe(self.tools, str(media.path), self.stop, midstream=False)
+        source = next(s for s in request.info.streams if s.index == track.source_index)
+        # ffmpeg moves a file to 0 that begins before it, as AAC with its priming does.
+        moved_s = -(info.start_s or 0.0)
+        heard = SoundTrack(planned_shape(track, source, request.plan), request.plan.muxer, moved_s)
+        known = [written] if written is not None else []
+        with level_files_of(
+            self.tools, request, [track], known, self.stop, deadline_s=self._left()
+        ) as there:
+            problem = sound_problem(there[0], made, heard)
+        if problem:
+            return Outcome.FAILED, f"it {problem}"
+        return Outcome.PASSED, "its sound compared throughout"
 
     def _sampled(self) -> Iterator[GateResult]:
         yield self._result(Gate.H8, self._samples)

@@ -22,6 +22,7 @@ from hevcq.errors import (
     is_full,
 )
 from hevcq.ffmpeg.command.build import QUIET, ROOM, cover_commands
+from hevcq.ffmpeg.command.levels import level_files
 from hevcq.ffmpeg.command.thumbnails import MAX_RATE, RECORD_BYTES, thumbnail_files
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
@@ -64,7 +65,7 @@ def new_output(request: EncodeRequest) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for path in (request.output, *thumbnail_files(request)):
+        for path in (request.output, *thumbnail_files(request), *level_files(request)):
             path.unlink(missing_ok=True)
         raise
 
@@ -218,7 +219,8 @@ def run_with_progress(
             watch.check_size()
             on_progress(state)
 
-    written = tuple(writes) or (job.request.output, *thumbnail_files(job.request))
+    beside = (*thumbnail_files(job.request), *level_files(job.request))
+    written = tuple(writes) or (job.request.output, *beside)
     finished = run_bounded(
         job, command, writes=written, reads=reads, on_line=on_line, check=watch.check
     )

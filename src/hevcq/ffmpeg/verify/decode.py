@@ -6,21 +6,23 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hevcq.domain.media.facts import Stream
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.ffmpeg.command.build import source_input
 from hevcq.ffmpeg.command.codecs import uncropped
+from hevcq.ffmpeg.command.levels import output_levels, source_levels
 from hevcq.ffmpeg.command.thumbnails import (
     encoded_videos,
     output_graph,
     source_graph,
     thumbnail_output,
 )
-from hevcq.ffmpeg.inputs import FINE_TICK, FfmpegTools, input_options, reading
-from hevcq.ffmpeg.process.child import Finished, stream_child
-from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.ffmpeg.inputs import FINE_TICK, FfmpegTools, access_to, input_options, reading
+from hevcq.ffmpeg.process.child import Finished, run_child, stream_child
+from hevcq.ffmpeg.process.limits import ChildLimits, limits_of
 from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, decode_errors, exit_error, without_secrets
 from hevcq.ports.encoder import VerifyRequest
 
@@ -28,6 +30,8 @@ ONE_THREAD_PIXELS = 640 * 480
 """Pictures up to which one thread decodes: of 360 lines each further one adds a fifth of CPU time, and
 one alone decodes them 40 times as fast as they play."""
 EVERYTHING = ("-map", "0:v?", "-map", "0:a?")
+MOST_LEVEL_BYTES = 1 << 30
+"""Size up to which a file of levels is written: a day of 5.1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +53,26 @@ def decode_problems(
     decoded: Decoded | None,
     *,
     deadline_s: float,
-    maps: tuple[str, ...] = EVERYTHING,
+    levels: Sequence[tuple[Stream, Path]] | None = (),
 ) -> list[str]:
     """G4: decode all video and audio of the output; every error line is a problem.
+
+    The levels of some of its sounds are written on the way, to files that exist. With None for them
+    nothing is decoded but the video of the thumbnails.
 
     With x265's `hash=1` (encoder_params) each picture carries its MD5, and the decoder compares it:
     a single flipped bit in any picture is found. Without it most flips in HEVC decode to a wrong
     picture without an error.
     """
     argv = [
-        tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-xerror",
+        tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-xerror", "-y",
         "-err_detect:v", "crccheck", *_threads(decoded),
         *uncropped(request.info), *input_options(str(request.output)),
     ]  # fmt: skip
-    if maps:
+    if levels is not None:
         # Not for sound: in a container's ticks short packets (TrueHD: 0.8 ms) have equal times, a line each.
         argv += [
-            *maps,
+            *EVERYTHING,
             "-fps_mode",
             "passthrough",
             "-enc_time_base:v",
@@ -76,10 +83,11 @@ def decode_problems(
         ]
     if decoded is not None:
         argv += thumbnail_output(decoded.stream, output_graph(decoded.rate), "pipe:1")
+    argv += [word for stream, path in levels or () for word in output_levels(stream, path)]
     done = stream_child(
         argv,
         stop=stop,
-        limits=reading(limits_of(request.profile.bounds), tools, str(request.output)),
+        limits=_writing(tools, request, str(request.output), [path for _, path in levels or ()]),
         on_chunk=decoded.on_bytes if decoded is not None else _ignore,
         deadline_s=deadline_s,
     )
@@ -133,6 +141,53 @@ def source_thumbnails(
         require_success(argv, done, request, request.location)
         file.seek(0)
         yield file.read
+
+
+@contextmanager
+def new_level_files(count: int) -> Iterator[list[Path]]:
+    """Yield so many empty files for levels, and remove them at the end."""
+    with tempfile.TemporaryDirectory(prefix="hevcq-levels-") as folder:
+        paths = [Path(folder) / str(number) for number in range(count)]
+        for path in paths:
+            path.touch()
+        yield paths
+
+
+@contextmanager
+def level_files_of(
+    tools: FfmpegTools,
+    request: VerifyRequest,
+    tracks: Sequence[StreamPlan],
+    written: Sequence[Path],
+    stop: threading.Event,
+    *,
+    deadline_s: float,
+) -> Iterator[Sequence[Path]]:
+    """Yield the files of levels of the source's sounds: those that the encode has `written`, or new ones.
+
+    No encode is known when two files are compared.
+    """
+    if len(written) == len(tracks) and all(path.is_file() for path in written):
+        yield written
+        return
+    with new_level_files(len(tracks)) as paths:
+        argv = [
+            tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-y",
+            *source_input(request.location, request.info, request.plan.mapped),
+        ]  # fmt: skip
+        for track, path in zip(tracks, paths, strict=True):
+            argv += source_levels(track, request.plan, request.info, path)
+        limits = _writing(tools, request, request.location, paths)
+        done = run_child(argv, stop=stop, limits=limits, deadline_s=deadline_s)
+        require_success(argv, done, request, request.location)
+        yield paths
+
+
+def _writing(
+    tools: FfmpegTools, request: VerifyRequest, location: str, paths: Sequence[Path]
+) -> ChildLimits:
+    limits = limits_of(request.profile.bounds, output_bytes=MOST_LEVEL_BYTES if paths else 0)
+    return replace(limits, access=access_to(tools, location, writes=paths))
 
 
 def require_success(

@@ -7,8 +7,9 @@ output itself (a stop, a missing program) is passed on, never swallowed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.formats.video import keeps_detail
@@ -17,6 +18,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind,
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
 from hevcq.domain.profile import REVIEW_BELOW, PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
+from hevcq.ffmpeg.command.levels import encoded_sounds, planned_shape
 from hevcq.ffmpeg.command.thumbnails import encoded_videos
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import measure
@@ -30,7 +32,13 @@ from hevcq.ffmpeg.run.messages import (
     rendition_text,
     unexpected_lines,
 )
-from hevcq.ffmpeg.verify.decode import EVERYTHING, Decoded, decode_problems, source_thumbnails
+from hevcq.ffmpeg.verify.decode import (
+    Decoded,
+    decode_problems,
+    level_files_of,
+    new_level_files,
+    source_thumbnails,
+)
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
 from hevcq.ffmpeg.verify.picture import (
     SAMPLES,
@@ -42,13 +50,7 @@ from hevcq.ffmpeg.verify.picture import (
     take_samples,
 )
 from hevcq.ffmpeg.verify.seams import PresentationTimes, compare_frame_times, seam_problems
-from hevcq.ffmpeg.verify.sound import (
-    ENCODED_OFFSET_S,
-    LATE_BY_CONTAINER_S,
-    envelope,
-    lead_s,
-    offset_s,
-)
+from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.streams import (
     caption_streams,
     output_streams,
@@ -57,7 +59,7 @@ from hevcq.ffmpeg.verify.streams import (
 )
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
-from hevcq.util.text import lateness, timecode
+from hevcq.util.text import timecode
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
@@ -84,7 +86,7 @@ def verify(
         (Gate.G6, gates.smaller),
         (Gate.G7, gates.sanity),
         (Gate.G4, gates.full_decode),
-        (Gate.G8, gates.picture),
+        (Gate.G8, gates.likeness),
     )
     results: list[GateResult] = []
     for gate, judge in order:
@@ -131,6 +133,7 @@ class _Gates:
     made: Measurement = field(init=False)
     shown: PresentationTimes | None = None
     sampled: int = field(init=False, default=0)
+    unlike: list[str] | None = field(init=False, default=None)
     compared: list[tuple[str, PictureFacts]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -170,27 +173,7 @@ class _Gates:
             self.shown, problems = compare_frame_times(
                 self.tools, request, (video.index, video.tick), self.stop
             )
-        return _judged(problems or self._late_sounds() or self._wrong_captions())
-
-    def _late_sounds(self) -> list[str]:
-        """Return the encoded sounds that lie off the source's against the picture."""
-        request, problems = self.request, []
-        made = output_streams(request.plan, self.output)
-        for kept in request.plan.kept:
-            if kept.kind is not StreamKind.AUDIO or kept.action is Action.COPY:
-                continue
-            stream = made[kept.position or 0]
-            late = offset_s(
-                envelope(self.tools, request, (request.location, kept.source_index), self.stop),
-                envelope(self.tools, request, (str(request.output), stream.index), self.stop),
-                self._picture_moved_s() + lead_s(request, kept.source_index),
-            )
-            allowed = ENCODED_OFFSET_S + LATE_BY_CONTAINER_S.get(request.plan.muxer, 0.0)
-            if late is not None and abs(late) > allowed:
-                problems.append(
-                    f"audio track {kept.position} is {lateness(late, 3)} for the picture"
-                )
-        return problems
+        return _judged(problems or self._wrong_captions())
 
     def _wrong_captions(self) -> list[str]:
         """Return how the text of captions differs from the source's captions."""
@@ -277,22 +260,49 @@ class _Gates:
     def full_decode(self) -> Judged:
         """G4: decode all video and audio of the output without an error.
 
-        The thumbnails of its pictures are compared with the source's on the way, for G8.
+        The thumbnails of its pictures, and the levels of its sounds, are compared with the source's on
+        the way, for G8.
         """
+        sounds = encoded_sounds(self.request.plan)
+        made = output_streams(self.request.plan, self.output)
+        with new_level_files(len(sounds)) as paths:
+            problems = self._decoded(
+                [(made[kept.position or 0], path) for kept, path in zip(sounds, paths, strict=True)]
+            )
+            if not problems and sounds:
+                self.unlike = list(self._unlike_sounds(paths))
+        return _judged(problems)
+
+    def _decoded(self, levels: Sequence[tuple[Stream, Path]]) -> list[str]:
         videos = encoded_videos(self.request.plan)
         if not self._compares_frames():
             problems = decode_problems(
-                self.tools, self.request, self.stop, None, deadline_s=self._left()
+                self.tools, self.request, self.stop, None, deadline_s=self._left(), levels=levels
             )
             self._report(DECODE_SHARE)
-            return _judged(problems)
+            return problems
         for number, kept in enumerate(videos):
-            problems = self._compared_decode(kept, EVERYTHING if number == 0 else ())
+            problems = self._compared_decode(kept, levels if number == 0 else None)
             if problems:
                 self._blame_source(problems)
-                return _judged(problems)
+                return problems
             self._report(DECODE_SHARE * (number + 1) / len(videos))
-        return PASSED
+        return []
+
+    def _unlike_sounds(self, made: Sequence[Path]) -> Iterator[str]:
+        """Yield how the sounds that were encoded anew differ from the source's."""
+        request, sounds = self.request, encoded_sounds(self.request.plan)
+        streams = {stream.index: stream for stream in request.info.streams}
+        moved_s = self._picture_moved_s()
+        with level_files_of(
+            self.tools, request, sounds, request.report.levels, self.stop, deadline_s=self._left()
+        ) as files:
+            for kept, there, here in zip(sounds, files, made, strict=True):
+                shape = planned_shape(kept, streams[kept.source_index], request.plan)
+                track = SoundTrack(shape, request.plan.muxer, moved_s)
+                problem = sound_problem(there, here, track)
+                if problem:
+                    yield f"audio track {kept.position} {problem}"
 
     def _blame_source(self, problems: list[str]) -> None:
         """Raise SourceDamaged if the copied sound, whose bytes G5 compared, does not decode there either."""
@@ -312,8 +322,13 @@ class _Gates:
         if texts and message_text(problems[0]) in texts:
             raise damaged(request.location, problems[0])
 
-    def _compared_decode(self, kept: StreamPlan, maps: tuple[str, ...]) -> list[str]:
-        """Decode the output once, and compare one video's pictures on the way."""
+    def _compared_decode(
+        self, kept: StreamPlan, levels: Sequence[tuple[Stream, Path]] | None
+    ) -> list[str]:
+        """Decode the output once, and compare one video's pictures on the way.
+
+        With `levels` everything else is decoded as well, and these are written.
+        """
         stream = output_streams(self.request.plan, self.output)[kept.position or 0]
         target = kept.video or self.request.plan.video
         track = self.made.track(stream.index)
@@ -347,7 +362,7 @@ class _Gates:
                     target.width * target.height,
                 ),
                 deadline_s=self._left(),
-                maps=maps,
+                levels=levels,
             )
             self.compared.append((comparison.close(), comparison.facts()))
         return problems
@@ -372,8 +387,21 @@ class _Gates:
         wanted = max(1, videos * SAMPLES)
         self._report(DECODE_SHARE + (1 - DECODE_SHARE) * min(1.0, self.sampled / wanted))
 
-    def picture(self) -> Judged:
-        """G8: judge every frame, at seams of chunks more closely, and samples by SSIM if asked for."""
+    def likeness(self) -> Judged:
+        """G8: require every picture and every sound that was encoded anew to be like the source's."""
+        sounds = len(encoded_sounds(self.request.plan))
+        if sounds and self.unlike is None:
+            return Outcome.UNKNOWN, "the sound was not compared"
+        if self.unlike:
+            return _judged(self.unlike)
+        outcome, detail = self._picture()
+        if not sounds or outcome not in {Outcome.PASSED, Outcome.OFF}:
+            return outcome, detail
+        heard = "its sound compared throughout" if sounds == 1 else f"{sounds} sounds compared"
+        return Outcome.PASSED, "; ".join(filter(None, [detail, heard]))
+
+    def _picture(self) -> Judged:
+        """Judge every frame, at seams of chunks more closely, and samples by SSIM if asked for."""
         metric = self.request.profile.gates.picture_metric
         if metric is PictureMetric.OFF or not self.compared:
             return Outcome.OFF, ""

@@ -209,7 +209,7 @@ def _picture_problem(
         decoded = Decoded(0, comparison.feed, "", pixels)
         deadline_s = request.max_seconds
         decode = decode_problems(
-            job.tools, asked, job.stop, decoded, deadline_s=deadline_s, maps=()
+            job.tools, asked, job.stop, decoded, deadline_s=deadline_s, levels=None
         )
         return comparison.close() if not decode else ""
 

@@ -15,12 +15,14 @@ from hevcq.domain.media.containers import OGG, SEAMLESS
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import FILM_TICK, Action, EncodePlan, StreamPlan
 from hevcq.ffmpeg.verify.picture import UNTIMED
-from hevcq.ffmpeg.verify.sound import COPIED_OFFSET_S
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.util.text import lateness, timecode
 
 MAX_DRIFT_S = 0.1
 """Seconds by which a track's first or last time may change."""
+COPIED_OFFSET_S = 0.012
+"""Seconds by which copying may move a track against the picture: roundings to milliseconds, and Opus's
+pre-skip of 6.5 ms, which containers count differently."""
 PADDING_SAMPLES = 2048
 """An audio encoder may start and end up to two frames of 1024 samples off the source."""
 EVENED_FRAMES = 2
