@@ -24,12 +24,12 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 67_200,
-    "modules": 330,
-    "classes": 714,
-    "lines of tests and benchmarks": 86_200,
-    "words of docs": 35_700,
-    "settings and keys of profiles": 183,
+    "lines of src": 65_900,
+    "modules": 302,
+    "classes": 692,
+    "lines of tests and benchmarks": 79_300,
+    "words of docs": 35_300,
+    "settings and keys of profiles": 180,
 }
 """Only ever lowered: a feature that wants lines brings lines."""
 WAIVED: dict[str, str] = {}
