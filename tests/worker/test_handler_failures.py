@@ -11,6 +11,7 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn
 from hevcq.errors import (
+    DatabaseBusy,
     DatabaseDamaged,
     EncoderFailed,
     LimitExceeded,
@@ -402,3 +403,19 @@ def test_a_zombie_whose_publication_is_refused_leaves_the_job_to_its_holder(farm
     assert isinstance(farm.handle().verdict, Abandon)
     assert (farm.record(source).state, farm.record(source).fence) == (JobState.RUNNING, 2)
     assert farm.letters() == []
+
+
+def test_a_database_that_is_locked_for_a_moment_costs_a_finished_encode_nothing(farm, monkeypatch):
+    source = farm.submit()
+    complete, answers = farm.ledger.complete, iter([DatabaseBusy("Locked."), None])
+
+    def locked_once(*given, **more):
+        if error := next(answers):
+            raise error
+        complete(*given, **more)
+
+    monkeypatch.setattr(farm.ledger, "complete", locked_once)
+
+    assert farm.handle().verdict == Done()
+    assert farm.state(source) is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 1

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Abandon, Release
-from hevcq.errors import EncoderFailed, WorkerUnfit
+from hevcq.errors import EncoderFailed, LeaseLost, SourceDamaged, WorkerUnfit
 from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
@@ -24,6 +24,30 @@ def test_a_lease_lost_in_mid_encode_publishes_nothing_and_settles_nothing(farm):
     assert farm.scratch_files() == []
     record = farm.record(source)
     assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
+
+
+def test_a_lease_lost_after_the_failure_was_recorded_leaves_the_message_to_its_next_holder(farm):
+    farm.submit()
+    farm.encoder.errors["encode"] = [SourceDamaged("A slice is missing.")]
+    bury = farm.ledger.bury
+
+    def and_freezes(*given, **more):
+        bury(*given, **more)
+        farm.clock.advance(400)
+
+    farm.ledger.bury = and_freezes
+
+    assert isinstance(farm.handle().verdict, Abandon)
+    assert farm.queue.settled == []
+
+
+def test_a_heartbeat_that_dies_stops_the_job_and_nothing_is_settled(farm):
+    farm.submit()
+    ended = LeaseLost("The heartbeat ended, so the lease cannot be kept.")
+    farm.encoder.during["encode"] = lambda: farm.lease.end(ended)
+
+    assert isinstance(farm.handle().verdict, Abandon)
+    assert farm.queue.settled == []
 
 
 def test_a_lease_lost_just_before_publishing_publishes_nothing(farm):

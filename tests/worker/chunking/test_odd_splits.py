@@ -29,6 +29,15 @@ def encoded_whole(farm, source) -> bool:
     return record.state is JobState.DONE and farm.encoder.calls.count("encode") == 1
 
 
+def test_a_recording_of_which_a_trimmed_copy_is_encoded_is_not_split(farm):
+    """No other worker has the copy."""
+    farm.encoder.trimmed = (b"whole pictures", ())
+    source = farm.submit()
+
+    assert isinstance(farm.handle().verdict, Done)
+    assert farm.record(source).state is JobState.DONE
+
+
 def test_a_video_whose_plan_is_gone_is_encoded_whole(farm):
     source = farm.split()
     farm.store.delete(plan_key(farm, source))

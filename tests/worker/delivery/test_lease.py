@@ -57,6 +57,18 @@ def test_a_lease_that_is_never_extended_is_lost_a_margin_before_its_deadline(hel
         held.lease.check()
 
 
+def test_a_failing_ledger_loses_the_lease_although_the_queue_answers(held):
+    held.claim()
+
+    held.ledger.renew = Mock(side_effect=Unavailable("no answer"))
+    for _ in range(1000):
+        if not held.lease.alive():
+            break
+        held.clock.advance(held.beat())
+
+    assert isinstance(held.lease.cause, LeaseLost)
+
+
 def test_each_successful_beat_moves_the_deadline_of_message_and_claim(held):
     held.claim()
     for _ in range(50):
