@@ -145,15 +145,22 @@ def test_an_outage_of_the_store_is_charged_to_no_job(farm, monkeypatch):
     source = farm.submit()
     with monkeypatch.context() as outage:
         outage.setattr(farm.store, "check", Mock(side_effect=Unavailable("Slow down (503).")))
-        for _ in range(3 * farm.profile.queue.max_receives):
+        numbers = farm.profile.queue
+        for _ in range(numbers.max_receives - numbers.max_failures - 1):
             handled = farm.handle()
-            if handled is not None:
-                assert isinstance(handled.verdict, Release)
-                farm.clock.advance(handled.verdict.delay_s)
+            assert isinstance(handled.verdict, Release)
+            farm.clock.advance(handled.verdict.delay_s)
 
     record = farm.record(source)
     assert (record.state, record.failures, farm.letters()) == (JobState.QUEUED, 0, [])
     assert farm.until_settled(source).state is JobState.DONE
+
+
+def test_a_source_that_no_store_will_ever_answer_for_becomes_a_dead_letter(farm, monkeypatch):
+    source = farm.submit()
+    monkeypatch.setattr(farm.store, "check", Mock(side_effect=Unavailable("Key disabled (400).")))
+
+    assert farm.until_settled(source, rounds=100).state is JobState.DEAD
 
 
 def test_a_full_disk_gives_the_work_back_uncounted_and_later_each_time(farm):

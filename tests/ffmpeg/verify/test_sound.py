@@ -20,6 +20,7 @@ from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.util.clock import SystemClock
 
 STEREO, SURROUND = SoundShape(2, "stereo"), SoundShape(6, "5.1")
+FRONT = SoundShape(4, "3.1")
 LEFT = (
     "aevalsrc='0.3*sin(2*PI*220*t)*exp(-3*mod(t,0.5))+0.2*sin(2*PI*1760*t)*exp(-5*mod(t,0.35))"
     "+0.05*sin(2*PI*5000*t)*exp(-4*mod(t,0.7))':s=48000:d=6"
@@ -31,6 +32,7 @@ SIX = (
     f"{BOTH},asplit[a][b];[b]pan=quad|c0=0.5*c1|c1=c0+c1|c2=0.3*c0|c3=0.2*c1,lowpass=f=6000[c];"
     "[a][c]amerge=inputs=2,aformat=channel_layouts=5.1"
 )
+FOUR = f"{SIX},pan=3.1|c0=c0|c1=c1|c2=c2|c3=c3"
 
 
 class Sounds:
@@ -39,7 +41,7 @@ class Sounds:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sources = {}
-        for shape, graph in ((STEREO, BOTH), (SURROUND, SIX)):
+        for shape, graph in ((STEREO, BOTH), (SURROUND, SIX), (FRONT, FOUR)):
             path = folder / f"{shape.channels}.wav"
             ffmpeg("-filter_complex", graph, "-c:a", "pcm_f32le", path)
             self.sources[shape] = path
@@ -81,6 +83,7 @@ AAC, OPUS, VORBIS, MP3 = "-c:a aac", "-c:a libopus", "-c:a libvorbis -q:a 5", "-
         (SURROUND, f"{AAC} -b:a 288k", "mp4"),
         (SURROUND, f"{OPUS} -b:a 256k", "mkv"),
         (SURROUND, VORBIS, "ogg"),
+        (FRONT, f"{AAC} -b:a 256k", "mp4"),
     ],
 )
 def test_an_honest_encode_sounds_like_its_source(sounds, shape, codec, suffix):
@@ -172,6 +175,11 @@ def spoken(tmp_path_factory, request) -> Pair:
 def test_an_honest_encode_of_the_sound_is_no_problem(spoken):
     *_, last = spoken.judge()
     assert last.outcome is Outcome.PASSED, last.detail
+
+
+def test_a_muted_centre_is_named_in_a_layout_that_few_have(sounds):
+    muted = "pan=3.1|c0=c0|c1=c1|c2=0*c2|c3=c3"
+    assert "(channel 3)" in sounds.problem(FRONT, muted, "-c:a", "aac", "-b:a", "256k")
 
 
 @pytest.mark.parametrize("late", ["0.08", "0.03"])

@@ -158,12 +158,13 @@ def _graph(mixed: str, shape: SoundShape, start: str) -> str:
     count = shape.channels
     layout = _BY_COUNT[count]
     places = range(count)
-    own = "|".join(f"c{place}=c{place}" for place in places)
+    # By number: pan would mix channels that the layout lacks, as it takes its names for places.
+    own = "|".join(map(str, places))
     turned = "|".join(f"c{place}=c{(place + 1) % count}" for place in places)
     steady = f"aresample={_SAMPLES}:async=1:min_hard_comp=0.005{start},aformat=sample_fmts=fltp"
     split = f"acrossover=split={' '.join(map(str, EDGES))}:order=4th"
     bands = [f"[b{number}]" for number in range(BANDS + 2)]
-    ahead = ",".join(filter(None, [mixed, f"pan={layout}|{own}", steady, split]))
+    ahead = ",".join(filter(None, [mixed, f"channelmap={own}:{layout}", steady, split]))
     parts = [ahead + "".join(bands), f"{bands[0]}anullsink", f"{bands[-1]}anullsink"]
     made = [f"[p{number}]" for number in range(1, BANDS + 1)]
     summed = f"amultiply,{_SUMMED},aformat=channel_layouts={layout}"

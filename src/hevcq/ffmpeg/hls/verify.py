@@ -199,7 +199,7 @@ class _SetGates:
             yield self._result(Gate.G2, partial(self._sound_format, track, media), name)
             yield self._result(Gate.G5, partial(self._sound_times, track, media), name)
             encoded = track.action is not Action.COPY
-            with new_level_files(encoded) as paths:
+            with new_level_files(encoded, self.request.report.levels) as paths:
                 yield self._result(Gate.G4, partial(self._sound_decodes, media, paths), name)
                 if encoded:
                     files = paths[0], written.get(key)

@@ -144,9 +144,13 @@ def source_thumbnails(
 
 
 @contextmanager
-def new_level_files(count: int) -> Iterator[list[Path]]:
-    """Yield so many empty files for levels, and remove them at the end."""
-    with tempfile.TemporaryDirectory(prefix="hevcq-levels-") as folder:
+def new_level_files(count: int, written: Sequence[Path] = ()) -> Iterator[list[Path]]:
+    """Yield so many empty files for levels, and remove them at the end.
+
+    Beside those that the encode has written: the system's own folder may lie in memory.
+    """
+    place = written[0].parent if written else None
+    with tempfile.TemporaryDirectory(prefix="hevcq-levels-", dir=place) as folder:
         paths = [Path(folder) / str(number) for number in range(count)]
         for path in paths:
             path.touch()

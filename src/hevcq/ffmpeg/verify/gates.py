@@ -265,7 +265,7 @@ class _Gates:
         """
         sounds = encoded_sounds(self.request.plan)
         made = output_streams(self.request.plan, self.output)
-        with new_level_files(len(sounds)) as paths:
+        with new_level_files(len(sounds), self.request.report.levels) as paths:
             problems = self._decoded(
                 [(made[kept.position or 0], path) for kept, path in zip(sounds, paths, strict=True)]
             )

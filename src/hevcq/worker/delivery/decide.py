@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
@@ -55,7 +56,10 @@ def decide(
     claimed, profile = job.claimed, job.claimed.profile
     cause = claimed.lease.cause or _named(context, error, claimed)
     source, store = claimed.task.source, context.backend.store
-    cause = _blame_source(lambda: context.retry_control_call(lambda: store.check(source)), cause)
+    # With too few receives to spare, the queue would give the job up before max_failures is reached.
+    spare = has_receives_to_spare(delivery, profile)
+    check = partial(context.retry_control_call, lambda: store.check(source))
+    cause = _blame_source(check, cause, spare=spare)
     doubtful = not job.sent_back and context.breaker.doubtful(
         claimed.task.job_id, classify(cause), first=not job.granted.suspected_worker_faults
     )
@@ -71,8 +75,6 @@ def decide(
         jitter=jitter,
         attempt=delivery.attempt,
     )
-    # With too few receives to spare, the queue would give the job up before max_failures is reached.
-    spare = has_receives_to_spare(delivery, profile)
     if isinstance(cause, (Paused, SourceAway)) and not spare:
         # A job that is stopped every night, or waits for a disk, must not run out of receives by that.
         decided = Release(reason=str(cause), afresh=True)
@@ -123,13 +125,13 @@ def has_receives_to_spare(delivery: Delivery, profile: Profile) -> bool:
     return delivery.attempt < numbers.max_receives - numbers.max_failures
 
 
-def _blame_source(check: Callable[[], None], error: Exception) -> Exception:
+def _blame_source(check: Callable[[], None], error: Exception, *, spare: bool) -> Exception:
     """Return what became of the source instead of an `error` that it may have caused.
 
     `check` examines the source in its store and raises if it changed, is gone, or is away with all
     that lies beside it. A file that is overwritten or removed while it is read seems damaged or fails
     a gate; its owner must not get such a report about an intact video. A store that did not answer and
-    still does not is in an outage, which no job is charged for.
+    still does not is in an outage, which no job is charged for while its message has receives to spare.
     """
     if handling(error) not in SOURCE_SUSPECT:
         return error
@@ -139,7 +141,8 @@ def _blame_source(check: Callable[[], None], error: Exception) -> Exception:
         became.__cause__ = error
         return became
     except HevcqError as unknown:
-        if type(error) is type(unknown) is Unavailable:
+        silent = type(error) is type(unknown) is Unavailable
+        if silent and spare and not isinstance(unknown.__cause__, OSError):
             return SourceAway(str(unknown))
         get_logger().info("source_not_asked", reason=str(unknown))
     return error
