@@ -29,7 +29,8 @@ from hevcq.ffmpeg.command.build import (
     microseconds,
     source_input,
 )
-from hevcq.ffmpeg.command.levels import level_files, level_outputs
+from hevcq.ffmpeg.command.levels import level_outputs
+from hevcq.ffmpeg.command.thumbnails import level_files
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,

@@ -20,8 +20,8 @@ from hevcq.domain.planning.metadata import needs_carrying
 from hevcq.domain.profile import Policies, Profile
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
-from hevcq.ffmpeg.command.levels import level_files, level_outputs
-from hevcq.ffmpeg.command.thumbnails import thumbnail_files, thumbnail_outputs
+from hevcq.ffmpeg.command.levels import level_outputs
+from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbnail_outputs
 from hevcq.ffmpeg.doctor import (
     INSTALL,
     LET_OUT,
@@ -232,13 +232,13 @@ class FfmpegEncoder(Encoder):
             self._captions(request, stop) as captions,
         ):
             command = encode_command(self._tools, request, covers, captions)
-            for path in (*thumbnail_files(request), *level_files(request)):
+            seen, heard = thumbnail_files(request), level_files(request)
+            for path in (*seen, *heard):
                 create_output(path)
-            command += [*level_outputs(request), *thumbnail_outputs(request)]
+            command += [*(level_outputs(request) if heard else ()), *thumbnail_outputs(request)]
             reads = [*covers, *captions]
             report = run_with_progress(job, command, request.duration_s, on_progress, reads=reads)
             _carry_metadata(request)
-            seen, heard = thumbnail_files(request), level_files(request)
             return replace(report, thumbnails=seen, levels=heard)
 
     def _captions(

@@ -46,7 +46,7 @@ def doctor_context(app: App) -> DoctorContext:
         encoder=lambda: app.encoder,
         backend=lambda: app.backend,
         remote=open_remote,
-        messages=lambda: check_receivers(event_log(app), receivers(app)),
+        messages=lambda: check_receivers(lambda: event_log(app), receivers(app)),
         self_test=self_test,
     )
 

@@ -141,7 +141,7 @@ DAMAGE = {
     "a swapped picture": {Gate.G8},
     "pictures of another video": {Gate.G8},
     "no sound": {Gate.G3},
-    "late sound": {Gate.G5},
+    "late sound": {Gate.G5, Gate.G8},
 }
 COSTLY = {"pictures of another video", "late sound", "a lost end"}
 SLOW = {"av1", "mkv"}

@@ -283,6 +283,12 @@ class EncodePlan(Frozen):
         return tuple(sorted(live, key=lambda stream: stream.position or 0))
 
     @property
+    def encoded_sounds(self) -> tuple[StreamPlan, ...]:
+        """The kept sounds that are encoded rather than copied."""
+        sounds = (stream for stream in self.kept if stream.kind is StreamKind.AUDIO)
+        return tuple(sound for sound in sounds if sound.action is not Action.COPY)
+
+    @property
     def mapped(self) -> frozenset[int]:
         """The indexes of the source's streams that the output holds."""
         return frozenset(stream.source_index for stream in self.kept)

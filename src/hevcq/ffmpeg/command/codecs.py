@@ -244,6 +244,9 @@ def tone_map_filter(target: VideoTarget) -> str:
             "tonemap=tonemap=hable:desat=0",
             "zscale=t=bt709:m=bt709:r=tv",
             f"format={coded_pixel_format(target)}",
+            # From ffmpeg 7 on encoders write what describes the HDR picture, which is none any more.
+            "sidedata=delete:type=MASTERING_DISPLAY_METADATA",
+            "sidedata=delete:type=CONTENT_LIGHT_LEVEL",
         ]
     )
 

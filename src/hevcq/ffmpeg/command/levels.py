@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
+from hevcq.domain.media.facts import MediaInfo, Stream
+from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
+from hevcq.ffmpeg.command.thumbnails import level_files
 from hevcq.ports.encoder import EncodeRequest
 
 RATE = 100
@@ -62,26 +63,10 @@ class SoundShape:
         )
 
 
-def encoded_sounds(plan: EncodePlan) -> tuple[StreamPlan, ...]:
-    """Return the kept sounds that are encoded rather than copied."""
-    return tuple(
-        kept
-        for kept in plan.kept
-        if kept.kind is StreamKind.AUDIO and kept.action is not Action.COPY
-    )
-
-
-def level_files(request: EncodeRequest) -> tuple[Path, ...]:
-    """Return the files of levels beside the output, one for each encoded sound."""
-    name = request.output.name
-    places = range(len(encoded_sounds(request.plan)))
-    return tuple(request.output.with_name(f"{name}.levels{place}") for place in places)
-
-
 def level_outputs(request: EncodeRequest) -> list[str]:
     """Return the options that let an encode, or a join, write the levels of the sounds it encodes."""
     options, plan = [], request.plan
-    for track, path in zip(encoded_sounds(plan), level_files(request), strict=True):
+    for track, path in zip(plan.encoded_sounds, level_files(request), strict=True):
         options += source_levels(track, plan, request.info, path)
     return options
 

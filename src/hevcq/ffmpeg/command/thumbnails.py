@@ -65,6 +65,13 @@ def thumbnail_files(request: EncodeRequest) -> tuple[Path, ...]:
     return tuple(request.output.with_name(f"{name}.thumbnails{place}") for place in places)
 
 
+def level_files(request: EncodeRequest) -> tuple[Path, ...]:
+    """Return the files of levels beside the output, one for each encoded sound."""
+    name = request.output.name
+    places = range(len(request.plan.encoded_sounds))
+    return tuple(request.output.with_name(f"{name}.levels{place}") for place in places)
+
+
 def thumbnail_outputs(request: EncodeRequest) -> list[str]:
     """Return the options that let the encode write the thumbnails of the pictures it encodes."""
     options, shared = [], shared_graphs(request)

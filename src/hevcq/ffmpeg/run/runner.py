@@ -22,8 +22,7 @@ from hevcq.errors import (
     is_full,
 )
 from hevcq.ffmpeg.command.build import QUIET, ROOM, cover_commands
-from hevcq.ffmpeg.command.levels import level_files
-from hevcq.ffmpeg.command.thumbnails import MAX_RATE, RECORD_BYTES, thumbnail_files
+from hevcq.ffmpeg.command.thumbnails import MAX_RATE, RECORD_BYTES, level_files, thumbnail_files
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,

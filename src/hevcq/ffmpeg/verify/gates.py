@@ -18,7 +18,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind,
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
 from hevcq.domain.profile import REVIEW_BELOW, PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
-from hevcq.ffmpeg.command.levels import encoded_sounds, planned_shape
+from hevcq.ffmpeg.command.levels import planned_shape
 from hevcq.ffmpeg.command.thumbnails import encoded_videos
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import measure
@@ -263,7 +263,7 @@ class _Gates:
         The thumbnails of its pictures, and the levels of its sounds, are compared with the source's on
         the way, for G8.
         """
-        sounds = encoded_sounds(self.request.plan)
+        sounds = self.request.plan.encoded_sounds
         made = output_streams(self.request.plan, self.output)
         with new_level_files(len(sounds), self.request.report.levels) as paths:
             problems = self._decoded(
@@ -291,7 +291,7 @@ class _Gates:
 
     def _unlike_sounds(self, made: Sequence[Path]) -> Iterator[str]:
         """Yield how the sounds that were encoded anew differ from the source's."""
-        request, sounds = self.request, encoded_sounds(self.request.plan)
+        request, sounds = self.request, self.request.plan.encoded_sounds
         streams = {stream.index: stream for stream in request.info.streams}
         moved_s = self._picture_moved_s()
         with level_files_of(
@@ -389,7 +389,7 @@ class _Gates:
 
     def likeness(self) -> Judged:
         """G8: require every picture and every sound that was encoded anew to be like the source's."""
-        sounds = len(encoded_sounds(self.request.plan))
+        sounds = len(self.request.plan.encoded_sounds)
         if sounds and self.unlike is None:
             return Outcome.UNKNOWN, "the sound was not compared"
         if self.unlike:

@@ -106,9 +106,12 @@ def try_receivers(
     return results
 
 
-def check_receivers(log: EventLog, receivers: Sequence[Receiver]) -> str:
-    """Return who is notified; sends nothing. Raises HevcqError if a receiver took nothing lately."""
-    found = states(log, receivers)
+def check_receivers(log: Callable[[], EventLog], receivers: Sequence[Receiver]) -> str:
+    """Return who is notified; sends nothing. Raises HevcqError if a receiver took nothing lately.
+
+    `log` is opened only where somebody is notified.
+    """
+    found = states(log(), receivers) if receivers else []
     if troubles := [f"{state['name']}: {state['problem']}" for state in found if state["problem"]]:
         raise Unavailable(
             "; ".join(troubles), remedy="Mend it, then run `hevcq config notify test`."
