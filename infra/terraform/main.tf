@@ -259,19 +259,23 @@ resource "aws_cloudwatch_dashboard" "this" {
   })
 }
 
+locals {
+  # What holds videos and job records, by the names that make destroy asks for.
+  data = {
+    region        = local.region
+    input_bucket  = module.storage.input_bucket
+    output_bucket = module.storage.output_bucket
+    table         = module.ledger.table_name
+  }
+}
+
 # An apply that fails midway leaves this one at least, as soon as something can hold a video.
 module "data_guard" {
   source = "./modules/teardown_guard"
 
   name          = var.name
   force_destroy = var.force_destroy
-
-  holds = {
-    region        = local.region
-    input_bucket  = module.storage.input_bucket
-    output_bucket = module.storage.output_bucket
-    table         = module.ledger.table_name
-  }
+  holds         = local.data
 
   depends_on = [module.storage, module.ledger]
 }
@@ -294,11 +298,7 @@ module "teardown_guard" {
   name          = var.name
   force_destroy = var.force_destroy
 
-  holds = {
-    region          = local.region
-    input_bucket    = module.storage.input_bucket
-    output_bucket   = module.storage.output_bucket
-    table           = module.ledger.table_name
+  holds = merge(local.data, {
     videos_table    = join("", module.web[*].videos_table)
     user_pool       = join("", module.web[*].user_pool)
     repository      = module.registry.repository_name
@@ -306,7 +306,7 @@ module "teardown_guard" {
     services        = { for profile, service in module.worker_service : profile => service.service_name }
     queues          = { for profile, queue in module.profile_queue : profile => [queue.queue.url, queue.queue.dlq_url, queue.queue.subscription_dlq_url] }
     operator_policy = aws_iam_policy.operator.arn
-  }
+  })
 
   depends_on = [
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,

@@ -282,11 +282,10 @@ class EncodePlan(Frozen):
         live = [stream for stream in self.streams if stream.position is not None]
         return tuple(sorted(live, key=lambda stream: stream.position or 0))
 
-    @property
-    def encoded_sounds(self) -> tuple[StreamPlan, ...]:
-        """The kept sounds that are encoded rather than copied."""
-        sounds = (stream for stream in self.kept if stream.kind is StreamKind.AUDIO)
-        return tuple(sound for sound in sounds if sound.action is not Action.COPY)
+    def encoded(self, kind: StreamKind) -> tuple[StreamPlan, ...]:
+        """Return the kept tracks of a kind that are encoded rather than copied."""
+        tracks = (stream for stream in self.kept if stream.kind is kind)
+        return tuple(track for track in tracks if track.action is not Action.COPY)
 
     @property
     def mapped(self) -> frozenset[int]:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.media.facts import MediaInfo, Stream
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
 from hevcq.ffmpeg.command.thumbnails import level_files
 from hevcq.ports.encoder import EncodeRequest
@@ -66,7 +66,7 @@ class SoundShape:
 def level_outputs(request: EncodeRequest) -> list[str]:
     """Return the options that let an encode, or a join, write the levels of the sounds it encodes."""
     options, plan = [], request.plan
-    for track, path in zip(plan.encoded_sounds, level_files(request), strict=True):
+    for track, path in zip(plan.encoded(StreamKind.AUDIO), level_files(request), strict=True):
         options += source_levels(track, plan, request.info, path)
     return options
 

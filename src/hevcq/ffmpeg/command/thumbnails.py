@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hevcq.domain.media.facts import StreamKind
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.planning.encode_plan import VideoTarget
 from hevcq.domain.profile import PictureMetric
 from hevcq.ffmpeg.command.codecs import encoder_filters, picture_filter
 from hevcq.ffmpeg.versions import SAME_RANGE
@@ -47,35 +47,29 @@ RAW = ("-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "rawvideo")
 """Options of an output of thumbnails. Its times are frame numbers: ffmpeg complains of equal ones."""
 
 
-def encoded_videos(plan: EncodePlan) -> tuple[StreamPlan, ...]:
-    """Return the kept video tracks that are encoded rather than copied."""
-    return tuple(
-        kept
-        for kept in plan.kept
-        if kept.kind is StreamKind.VIDEO and kept.action is not Action.COPY
-    )
-
-
 def thumbnail_files(request: EncodeRequest) -> tuple[Path, ...]:
     """Return the files of thumbnails beside the output, one for each encoded video; () if not wanted."""
     if request.profile.gates.picture_metric is PictureMetric.OFF:
         return ()
-    name = request.output.name
-    places = range(len(encoded_videos(request.plan)))
-    return tuple(request.output.with_name(f"{name}.thumbnails{place}") for place in places)
+    return _beside(request, StreamKind.VIDEO, "thumbnails")
 
 
 def level_files(request: EncodeRequest) -> tuple[Path, ...]:
     """Return the files of levels beside the output, one for each encoded sound."""
-    name = request.output.name
-    places = range(len(request.plan.encoded_sounds))
-    return tuple(request.output.with_name(f"{name}.levels{place}") for place in places)
+    return _beside(request, StreamKind.AUDIO, "levels")
+
+
+def _beside(request: EncodeRequest, kind: StreamKind, suffix: str) -> tuple[Path, ...]:
+    places = range(len(request.plan.encoded(kind)))
+    return tuple(request.output.with_name(f"{request.output.name}.{suffix}{n}") for n in places)
 
 
 def thumbnail_outputs(request: EncodeRequest) -> list[str]:
     """Return the options that let the encode write the thumbnails of the pictures it encodes."""
     options, shared = [], shared_graphs(request)
-    for kept, path in zip(encoded_videos(request.plan), thumbnail_files(request), strict=False):
+    for kept, path in zip(
+        request.plan.encoded(StreamKind.VIDEO), thumbnail_files(request), strict=False
+    ):
         if kept.source_index in shared:
             options += ["-map", f"[thumbnails{kept.source_index}]", *RAW, f"file:{path}"]
         else:
@@ -94,7 +88,7 @@ def shared_graphs(request: EncodeRequest) -> dict[int, str]:
     if not thumbnail_files(request):
         return {}
     found = {}
-    for kept in encoded_videos(request.plan):
+    for kept in request.plan.encoded(StreamKind.VIDEO):
         number, target = kept.source_index, kept.video or request.plan.video
         if target.field_rate:
             ends = made_picture(number), f"[thumbnails{number}]"

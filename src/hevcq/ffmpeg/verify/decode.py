@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hevcq.domain.media.facts import Stream
+from hevcq.domain.media.facts import Stream, StreamKind
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.ffmpeg.command.build import source_input
 from hevcq.ffmpeg.command.codecs import uncropped
 from hevcq.ffmpeg.command.levels import output_levels, source_levels
 from hevcq.ffmpeg.command.thumbnails import (
-    encoded_videos,
     output_graph,
     source_graph,
     thumbnail_output,
@@ -118,7 +117,7 @@ def source_thumbnails(
     They are those that the encode wrote, or else the source is decoded for them: no encode is known
     when two files are compared.
     """
-    place = encoded_videos(request.plan).index(kept)
+    place = request.plan.encoded(StreamKind.VIDEO).index(kept)
     files: tuple[Path, ...] = request.report.thumbnails
     if place < len(files) and files[place].is_file():
         with files[place].open("rb", buffering=1 << 16) as file:

@@ -19,7 +19,6 @@ from hevcq.domain.planning.encode_plan import Action, StreamPlan
 from hevcq.domain.profile import REVIEW_BELOW, PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import planned_shape
-from hevcq.ffmpeg.command.thumbnails import encoded_videos
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.preflight import decode_complaints
@@ -244,7 +243,7 @@ class _Gates:
 
     def _compares_frames(self) -> bool:
         metric = self.request.profile.gates.picture_metric
-        return metric is not PictureMetric.OFF and bool(encoded_videos(self.request.plan))
+        return metric is not PictureMetric.OFF and bool(self.request.plan.encoded(StreamKind.VIDEO))
 
     def _pixels_kept(self) -> float:
         """Return the share of the source's pixels that the video was to keep, at most 1."""
@@ -263,7 +262,7 @@ class _Gates:
         The thumbnails of its pictures, and the levels of its sounds, are compared with the source's on
         the way, for G8.
         """
-        sounds = self.request.plan.encoded_sounds
+        sounds = self.request.plan.encoded(StreamKind.AUDIO)
         made = output_streams(self.request.plan, self.output)
         with new_level_files(len(sounds), self.request.report.levels) as paths:
             problems = self._decoded(
@@ -274,7 +273,7 @@ class _Gates:
         return _judged(problems)
 
     def _decoded(self, levels: Sequence[tuple[Stream, Path]]) -> list[str]:
-        videos = encoded_videos(self.request.plan)
+        videos = self.request.plan.encoded(StreamKind.VIDEO)
         if not self._compares_frames():
             problems = decode_problems(
                 self.tools, self.request, self.stop, None, deadline_s=self._left(), levels=levels
@@ -291,7 +290,7 @@ class _Gates:
 
     def _unlike_sounds(self, made: Sequence[Path]) -> Iterator[str]:
         """Yield how the sounds that were encoded anew differ from the source's."""
-        request, sounds = self.request, self.request.plan.encoded_sounds
+        request, sounds = self.request, self.request.plan.encoded(StreamKind.AUDIO)
         streams = {stream.index: stream for stream in request.info.streams}
         moved_s = self._picture_moved_s()
         with level_files_of(
@@ -383,13 +382,13 @@ class _Gates:
 
     def _report_sampled(self) -> None:
         """Report the samples' progress; a short video has fewer of them than its profile asks."""
-        videos = len(encoded_videos(self.request.plan))
+        videos = len(self.request.plan.encoded(StreamKind.VIDEO))
         wanted = max(1, videos * SAMPLES)
         self._report(DECODE_SHARE + (1 - DECODE_SHARE) * min(1.0, self.sampled / wanted))
 
     def likeness(self) -> Judged:
         """G8: require every picture and every sound that was encoded anew to be like the source's."""
-        sounds = len(self.request.plan.encoded_sounds)
+        sounds = len(self.request.plan.encoded(StreamKind.AUDIO))
         if sounds and self.unlike is None:
             return Outcome.UNKNOWN, "the sound was not compared"
         if self.unlike:
@@ -425,7 +424,7 @@ class _Gates:
     def _sampled(self) -> Judged:
         """Require the SSIM floor of every sample, and motion where the source moves."""
         worst = 1.0
-        for kept in encoded_videos(self.request.plan):
+        for kept in self.request.plan.encoded(StreamKind.VIDEO):
             samples = self._aligned_samples(kept)
             if isinstance(samples, tuple):
                 return samples

@@ -98,10 +98,7 @@ class _Due:
 
 @dataclass
 class HealthCheck:
-    """One run over some folders. `total` and `resumed` are known once `run` yields its first file.
-
-    `resumed` is how many files an interrupted run had read already.
-    """
+    """One run over some folders. `total` is known once `run` yields its first file."""
 
     ports: HealthPorts
     request: CheckRequest
@@ -109,7 +106,6 @@ class HealthCheck:
     on_checked: Callable[[Checked, Checked | None], None] = lambda _now, _before: None
     """Called with what is found of a file, and was found before, just before it is recorded."""
     total: int = 0
-    resumed: int = 0
     earlier: list[Checked] = field(default_factory=list)
     """The checks of the interrupted run, for the report."""
 
@@ -134,7 +130,6 @@ class HealthCheck:
         for number, each in enumerate(due, 1):
             before = known.get(each.path)
             if before is not None and before.at >= began and _unchanged(before, each):
-                self.resumed += 1
                 self.earlier.append(before)
                 continue
             self.on_file(number, self.total, each.path)

@@ -105,8 +105,8 @@ class WorkerContext:
     many slots may share a video of a profile. With `sweep_on_start`, a start removes what killed
     workers left in the store for split videos. `encode_slots` limits parallel encodes if there are
     more slots. `mark_source_finished` is called with the source of every job that ends well, and must
-    not raise. `keyring` signs certificates. `admission` says whether work may begin (None: always).
-    `notify` is called with an event of this machine and its reason.
+    not raise. `admission` says whether work may begin (None: always). `notify` is called with an event
+    of this machine and its reason.
     """
 
     backend: Backend
