@@ -2,6 +2,8 @@
 
 data "aws_region" "current" {}
 
+data "aws_partition" "current" {}
+
 data "aws_caller_identity" "current" {
   count = var.account_id == "" ? 1 : 0
 }
@@ -51,7 +53,7 @@ module "storage" {
   account_id        = local.account_id
   kms_key_arn       = var.kms_key_arn
   tls_only          = var.tls_only
-  input_expiry_days = var.input_expiry_days
+  input_expiry_days = var.tag_finished_inputs ? var.input_expiry_days : null
   work_expiry_days  = var.work_expiry_days
   force_destroy     = var.force_destroy
   public_reading    = module.playback[*].reading
@@ -311,7 +313,7 @@ module "teardown_guard" {
   depends_on = [
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
     module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,
-    aws_cloudwatch_dashboard.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
+    aws_cloudwatch_dashboard.this, aws_cloudwatch_event_target.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
     module.playback, module.web, module.data_guard, module.queue_guard,
   ]
 }

@@ -82,7 +82,7 @@ variable "autoscaling" {
 }
 
 variable "input_expiry_days" {
-  description = "Days after which an input tagged hevcq=done expires."
+  description = "Days after which an input tagged hevcq=done expires, with tag_finished_inputs."
   type        = number
   default     = 30
   nullable    = false
@@ -124,7 +124,7 @@ variable "log_retention_days" {
 }
 
 variable "alarm_topic_arn" {
-  description = "SNS topic that alarms are sent to; empty: alarms only show in the console."
+  description = "SNS topic that alarms and events are sent to; its policy must let events.amazonaws.com publish. Empty: alarms only show in the console."
   type        = string
   default     = ""
 }

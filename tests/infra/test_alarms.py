@@ -5,9 +5,10 @@ from itertools import product
 from typing import Any
 
 import pytest
+from moto.events.models import EventPattern
 
 from hevcq.worker.monitoring.metrics import METRICS, NAMESPACE
-from infra.terraform import ALARM_TOPIC, ROOT, deployed
+from infra.terraform import ACCOUNT, ALARM_TOPIC, ROOT, deployed
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
@@ -179,3 +180,56 @@ def test_an_alarm_is_raised_at_the_number_that_the_page_says(alarms: Alarms, nam
         judged = [q["id"] for q in alarm["metric_query"] or [] if q["return_data"]]
         assert set(told) <= set(judged)
         assert alarm["threshold_metric_id"] in (None, "usual")
+
+
+ARN = f"arn:aws:ecs:eu-central-1:{ACCOUNT}"
+SERVICE, TASK, CLUSTER = (
+    f"{ARN}:{kind}" for kind in ("service/hevcq/hevcq-hevc", "task/hevcq/1", "cluster/hevcq")
+)
+STOPPED = {"clusterArn": CLUSTER, "lastStatus": "STOPPED"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "of", "detail"),
+    [
+        ("release-failed", "Deployment", SERVICE, {"eventName": "SERVICE_DEPLOYMENT_FAILED"}),
+        ("start-failed", "Task", TASK, {**STOPPED, "stopCode": "TaskFailedToStart"}),
+        (
+            "out-of-memory",
+            "Task",
+            TASK,
+            # A list on AWS, of which any may match; moto looks into no list.
+            {**STOPPED, "containers": {"reason": "OutOfMemoryError: container killed"}},
+        ),
+        (None, "Deployment", SERVICE, {"eventName": "SERVICE_DEPLOYMENT_COMPLETED"}),
+        (
+            None,
+            "Deployment",
+            f"{ARN}:service/other/web",
+            {"eventName": "SERVICE_DEPLOYMENT_FAILED"},
+        ),
+        (None, "Task", TASK, {**STOPPED, "stopCode": "ServiceSchedulerInitiated"}),
+        (None, "Task", TASK, {**STOPPED, "clusterArn": "other", "stopCode": "TaskFailedToStart"}),
+    ],
+)
+def test_a_failed_release_or_start_is_told(
+    resources: Resources, rule: str | None, kind: str, of: str, detail: dict[str, Any]
+) -> None:
+    event = {
+        "source": "aws.ecs",
+        "detail-type": f"ECS {kind} State Change",
+        "resources": [of],
+        "detail": detail,
+    }
+    rules = {
+        each["values"]["name"].removeprefix("hevcq-"): each["values"]["event_pattern"]
+        for each in resources
+        if each["type"] == "aws_cloudwatch_event_rule"
+    }
+    told = [r for r, pattern in rules.items() if EventPattern.load(pattern).matches_event(event)]
+
+    assert told == ([rule] if rule else [])
+    targets = [
+        each["values"] for each in resources if each["type"] == "aws_cloudwatch_event_target"
+    ]
+    assert [each["arn"] for each in targets] == [ALARM_TOPIC] * len(rules)

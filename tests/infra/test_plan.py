@@ -291,9 +291,12 @@ def rules(resources: Resources, bucket: str) -> dict[str, dict[str, Any]]:
 
 
 def test_no_upload_ends_but_a_finished_one_and_no_rendition_but_a_replaced_one(
-    resources: Resources,
+    resources: Resources, changed: dict[str, Any]
 ) -> None:
     uploads, made = (list(rules(resources, b).values()) for b in ("input", "output"))
+    # Only who asks for it has a rule by which a tag ends an upload.
+    assert not [rule for rule in uploads if rule["days"] or rule["former"]]
+    uploads = list(rules(planned(changed), "input").values())
     (finished,) = [rule for rule in uploads if rule["days"] or rule["former"]]
     (work,) = [rule for rule in made if rule["days"]]
     waits_s = 2 * max(p.queue.retention_s for p in KNOWN.values())  # a chunk's task, and the join's

@@ -95,8 +95,9 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
+  # Without it a tag deletes nothing, whoever sets it.
   dynamic "rule" {
-    for_each = each.key == "input" ? [1] : []
+    for_each = each.key == "input" && var.input_expiry_days != null ? [1] : []
 
     content {
       id     = "expire-finished-inputs"

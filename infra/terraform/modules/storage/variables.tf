@@ -19,7 +19,7 @@ variable "tls_only" {
 }
 
 variable "input_expiry_days" {
-  description = "Days after which an input tagged hevcq=done expires."
+  description = "Days after which an input tagged hevcq=done expires; null: never."
   type        = number
 }
 
