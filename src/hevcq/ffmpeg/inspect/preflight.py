@@ -48,6 +48,8 @@ from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.messages import damaged, decode_errors, message_text
 from hevcq.ffmpeg.versions import KEYED, keyed
 
+_FIRST_PACKETS = ("-read_intervals", "%+#32")
+"""Twice as many as a decoder may hold back before it shows the first picture."""
 MOST_RETIMED = 32
 """Pictures whose times are mended: of more it is not the packing that is wrong."""
 RAGGED = frozenset({"mpegts", "mpeg"})
@@ -146,9 +148,11 @@ def _with_pictures(
     for place, track in enumerate(tracks):
         stream = next((s for s in info.streams if s.index == track.index), None)
         resizes = stream is not None and stream.video is not None and bool(stream.video.becomes)
-        if stream is None or stream.codec not in {"mpeg4", "mpeg2video", "mpeg1video"}:
-            continue
-        if not (track.tiny if stream.codec == "mpeg4" else resizes):
+        coded = stream is not None and stream.codec in {"mpeg4", "mpeg2video", "mpeg1video"}
+        if stream is None or not coded or not (track.tiny if stream.codec == "mpeg4" else resizes):
+            untimed = track.kind is StreamKind.VIDEO and not track.times
+            if stream is not None and untimed and info.format_name == "avi":
+                tracks[place] = _shown_later(tools, location, stream, track, stop)
             continue
         times, shapes = _decoded_pictures(tools, location, track.index, stop)
         shown = len(times)
@@ -184,15 +188,30 @@ def _retimed(times: Sequence[int], shown: Sequence[int | None]) -> Iterator[tupl
         yield from ((number, right - times[0]) for number, right in wrong)
 
 
+def _shown_later(
+    tools: FfmpegTools, location: str, stream: Stream, track: TrackMeasure, stop: threading.Event
+) -> TrackMeasure:
+    """Return the track as it is shown: AVI stores decoding times, and reordered pictures come later."""
+    times = _decoded_pictures(tools, location, track.index, stop, *_FIRST_PACKETS)[0]
+    known = (track.first_pts_s, track.last_pts_s, track.end_s)
+    if not times or times[0] is None or None in known:
+        return track
+    late = float(times[0] * stream.tick) - (track.first_pts_s or 0.0)
+    names = ("first_pts_s", "last_pts_s", "end_s")
+    return track.model_copy(
+        update={n: (s or 0.0) + late for n, s in zip(names, known, strict=True)}
+    )
+
+
 def _decoded_pictures(
-    tools: FfmpegTools, location: str, index: int, stop: threading.Event
+    tools: FfmpegTools, location: str, index: int, stop: threading.Event, *interval: str
 ) -> tuple[list[int | None], list[str]]:
     """Return the times of the pictures that a decoder makes, in ticks, and each new size and aspect.
 
     There are none if that is unknown.
     """
     argv = [
-        tools.ffprobe, "-v", "error", "-select_streams", str(index), "-show_entries",
+        tools.ffprobe, "-v", "error", "-select_streams", str(index), *interval, "-show_entries",
         "frame=best_effort_timestamp,width,height,sample_aspect_ratio", "-of", KEYED, *input_options(location),
     ]  # fmt: skip
     shapes: list[str] = []
