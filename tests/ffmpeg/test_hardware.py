@@ -28,6 +28,7 @@ from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.hardware import SET_ASIDE_S, Devices
 from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
@@ -42,7 +43,7 @@ FOUND: dict[str, str] = {
     "-spatial-aq:0 1 -pix_fmt:0 {8} -fps_mode:0 passthrough -enc_time_base:0 1/1000",
     "hevc_qsv": "-c:0 hevc_qsv -global_quality:0 20 -preset:0 slower -fps_mode:0 passthrough "
     "-enc_time_base:0 1/1000 -filter:0 format={nv},hwupload=extra_hw_frames=64",
-    "hevc_vaapi": "-c:0 hevc_vaapi -rc_mode:0 CQP -qp:0 20 -fps_mode:0 passthrough "
+    "hevc_vaapi": "-c:0 hevc_vaapi -rc_mode:0 CQP -global_quality:0 20 -fps_mode:0 passthrough "
     "-enc_time_base:0 1/1000 -filter:0 format={nv},hwupload",
     "hevc_amf": "-c:0 hevc_amf -rc:0 cqp -qp_i:0 20 -qp_p:0 20 -quality:0 quality -pix_fmt:0 {nv} "
     "-fps_mode:0 passthrough -enc_time_base:0 1/1000",
@@ -70,9 +71,26 @@ def test_the_whole_picture_of_each_family_is_commanded(name, bits):
     assert "-x265-params:0" not in words
 
 
-def test_a_quality_is_asked_of_hardware_that_makes_up_for_its_need_of_bits():
-    assert ("-cq", "20") in quality_options("hevc_nvenc", 24)
-    assert ("-cq", "24") in quality_options("av1_nvenc", 35)
+@pytest.mark.parametrize(
+    ("name", "crf", "option"),
+    [
+        ("hevc_nvenc", 24, ("-cq", "20")),
+        ("hevc_vaapi", 2, ("-global_quality", "1")),
+        ("av1_nvenc", 35, ("-cq", "31")),  # to 63, as libsvtav1
+        ("av1_qsv", 35, ("-global_quality", "25")),  # to 51
+        ("av1_vaapi", 35, ("-global_quality", "125")),  # to 255
+        ("av1_amf", 35, ("-qp_i", "125")),
+    ],
+)
+def test_a_quality_is_asked_of_hardware_that_makes_up_for_its_need_of_bits(name, crf, option):
+    assert option in quality_options(name, crf)
+
+
+def test_a_child_with_a_device_is_told_which_driver_and_no_other_is(monkeypatch):
+    monkeypatch.setenv("LIBVA_DRIVER_NAME", "iHD")
+
+    assert Access(devices=("/dev/dri",)).environment() == {"LIBVA_DRIVER_NAME": "iHD"}
+    assert Access().environment() == {}
 
 
 @pytest.mark.parametrize(
@@ -274,11 +292,15 @@ def test_without_a_fallback_a_spoilt_rendition_is_judged_as_any_other(tmp_path):
 
 
 @pytest.mark.media
-def test_a_device_that_vanishes_is_told_from_a_video_that_fails(tmp_path):
+def test_a_device_that_fails_with_one_video_leaves_it_to_software(tmp_path):
     farm = Farm(tmp_path, "job:vanish")
 
+    # The device passes its trial still: it cannot do this video, which software may.
+    assert farm.encode().report.device == ""
+    alone, farm.recipe = farm.recipe, profile("hevc", video={**NVENC, "fallback": "refuse"})
     with pytest.raises(EncoderFailed):
-        farm.encode()  # the device passes its trial still, so it is the video's failure
+        farm.encode()
+    farm.recipe = alone
 
     real = farm.encoder._devices.trial
     farm.encoder._devices.trial = lambda name, stop: (

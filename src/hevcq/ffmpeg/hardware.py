@@ -167,7 +167,8 @@ def encode_on_device(
             return replace(encode(there), device=name)
         except _BY_DEVICE as error:
             reason = _blamed(devices, name, error, stop)
-            if not reason:
+            # The device works, and fails with this video: its depth, its size, or what it holds.
+            if not reason and request.profile.video.fallback is not Fallback.SOFTWARE:
                 raise
         finally:
             devices.release(name)

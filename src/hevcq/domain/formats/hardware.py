@@ -73,7 +73,8 @@ FAMILIES: Mapping[str, Family] = {
         upload={8: "format=nv12,hwupload", 10: "format=p010le,hwupload"},
         pixel_formats={8: "", 10: ""},
         nodes=("/dev/dri",),
-        quality=(("-rc_mode", "CQP"), ("-qp", "{}")),
+        # av1_vaapi has no -qp.
+        quality=(("-rc_mode", "CQP"), ("-global_quality", "{}")),
     ),
     # https://github.com/GPUOpen-LibrariesAndSDKs/AMF/wiki/FFmpeg-and-AMF-HW-Acceleration
     "amf": Family(
@@ -93,6 +94,10 @@ HARDWARE: Mapping[str, tuple[Family, VideoCodec]] = {
     for word, codec in _CODECS.items()
 }
 """Every encoder by ffmpeg's name, in the order in which `auto` tries them."""
+
+AV1_LARGEST: Mapping[str, int] = {"av1_qsv": 51, "av1_vaapi": 255, "av1_amf": 255}
+"""The largest quality number of an AV1 encoder that does not count to 63 as libsvtav1 does: ICQ's, or
+the index of AV1's quantizers (`ffmpeg -h encoder=`, vaapi_encode_av1.c)."""
 
 
 def candidates(wanted: tuple[str, ...], codec: VideoCodec) -> tuple[str, ...]:
@@ -126,9 +131,6 @@ def unsuited(codec: VideoCodec, pixel_format: str, bits: int) -> str:
 
 def quality_options(name: str, crf: float) -> list[tuple[str, str]]:
     """Return the options for the quality that a recipe's `crf` asks for."""
-    family, codec = HARDWARE[name]
-    number = max(1, round(crf) - BETTER_BY)
-    if codec is VideoCodec.AV1:
-        # libsvtav1's 0 to 63 is x265's 0 to 51 stretched.
-        number = max(1, round(crf * 51 / 63) - BETTER_BY)
+    family, _ = HARDWARE[name]
+    number = max(1, round((crf - BETTER_BY) * AV1_LARGEST.get(name, 63) / 63))
     return [(key, value.format(number)) for key, value in family.quality]
