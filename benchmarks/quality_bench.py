@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.fidelity.trial import MOST_S, run_trial
+from benchmarks.fidelity.trial import MAX_S, run_trial
 from benchmarks.measured import OUT, report
 from benchmarks.quality_clips import CLIPS, QualityClip
 from benchmarks.quality_damages import BLUR, FILTERS, spoilt
@@ -184,7 +184,7 @@ def vmaf(ffmpeg: str, source: Path, made: Path, graph: str = "null") -> Row:
         ]
         argv += ["-i", str(source), "-filter_complex", measure, "-fps_mode", "passthrough"]
         argv += ["-enc_time_base", "1:1000"]
-        subprocess.run([*argv, "-f", "null", "-"], check=True, timeout=MOST_S)
+        subprocess.run([*argv, "-f", "null", "-"], check=True, timeout=MAX_S)
         frames = json.loads(log.read_text(encoding="utf-8"))["frames"]
     scores = sorted(frame["metrics"]["vmaf"] for frame in frames)
     return {

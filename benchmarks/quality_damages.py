@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.fidelity.trial import MOST_S, Trial
+from benchmarks.fidelity.trial import MAX_S, Trial
 from hevcq.domain.formats.video import keeps_detail
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.thumbnails import (
@@ -173,7 +173,7 @@ def _decoded(rendition: Path) -> dict[str, bytes]:
     files = {name: rendition.with_name(f"spoilt{n}.raw") for n, name in enumerate(FILTERS)}
     for name, graph in FILTERS.items():
         argv += ["-map", "0:v:0", "-filter:v", f"{graph},{output_graph()}", *RAW, str(files[name])]
-    subprocess.run(argv, check=True, timeout=MOST_S)
+    subprocess.run(argv, check=True, timeout=MAX_S)
     return {name: path.read_bytes() for name, path in files.items()}
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.fidelity.ordinary import SHARED_FOLDER
-from benchmarks.fidelity.trial import ENCODER, MOST_S, Figure, recipe, run_trial
+from benchmarks.fidelity.trial import ENCODER, MAX_S, Figure, recipe, run_trial
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
@@ -56,7 +56,7 @@ JITTER = "setts=pts=PTS+mod(N\\,2)*15/1000/TB:dts=DTS"
 def ffmpeg(*arguments: object) -> None:
     """Run ffmpeg to make or spoil a file."""
     command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, arguments)]
-    subprocess.run(command, check=True, timeout=MOST_S)
+    subprocess.run(command, check=True, timeout=MAX_S)
 
 
 def make_source(folder: Path, real: Path | None) -> Path:
@@ -115,12 +115,12 @@ def judged(source: Path, folder: Path) -> tuple[VerifyRequest, str]:
     request = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source),
         output=folder / f"{source.stem}-good.{plan.extension}", duration_s=info.duration_s,
-        source_size=size, max_seconds=MOST_S,
+        source_size=size, max_seconds=MAX_S,
     )  # fmt: skip
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
     asked = VerifyRequest(
         profile=profile, plan=plan, location=str(source), info=info, measured=measured,
-        source_size=size, output=request.output, report=report, max_seconds=MOST_S,
+        source_size=size, output=request.output, report=report, max_seconds=MAX_S,
     )  # fmt: skip
     return asked, verdict(asked)
 

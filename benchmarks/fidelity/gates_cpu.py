@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from benchmarks.fidelity.damages import ffmpeg
-from benchmarks.fidelity.trial import ENCODER, MOST_S, Figure, recipe
+from benchmarks.fidelity.trial import ENCODER, MAX_S, Figure, recipe
 from benchmarks.measured import own_cpu_s
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
@@ -33,7 +33,7 @@ def run(command: list[str]) -> float:
     """Run a program, and return its CPU seconds."""
     before = own_cpu_s()
     subprocess.run(
-        command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=MOST_S
+        command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=MAX_S
     )
     return own_cpu_s() - before
 
@@ -64,14 +64,14 @@ def spent(folder: Path, size: str, seconds: int, preset: str) -> tuple[float, fl
     request = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source),
         output=folder / "made.mp4", duration_s=info.duration_s,
-        source_size=source.stat().st_size, max_seconds=MOST_S,
+        source_size=source.stat().st_size, max_seconds=MAX_S,
     )  # fmt: skip
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
     before = own_cpu_s()
     gates = ENCODER.verify(
         VerifyRequest(
             profile=profile, plan=plan, location=str(source), info=info, measured=measured,
-            source_size=request.source_size, output=request.output, report=report, max_seconds=MOST_S,
+            source_size=request.source_size, output=request.output, report=report, max_seconds=MAX_S,
         ),
         on_progress=lambda _: None,
         stop=stop,

@@ -25,7 +25,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "gates": {"minimum_saving": None, "review_below": 0.0},
 }
 """A quick preset makes larger files, so the gates on size are not asked."""
-MOST_S = 300.0
+MAX_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _encoded(
     info, plan = plan_measured(make_plan, profile, decided, measured)
     request = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source), output=output,
-        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MOST_S,
+        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MAX_S,
     )  # fmt: skip
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
     if spoil is not None:
@@ -114,7 +114,7 @@ def _encoded(
     gates = ENCODER.verify(
         VerifyRequest(
             profile=profile, plan=plan, location=str(source), info=info, measured=measured,
-            source_size=request.source_size, output=output, report=report, max_seconds=MOST_S,
+            source_size=request.source_size, output=output, report=report, max_seconds=MAX_S,
         ),
         on_progress=lambda _: None,
         stop=stop,

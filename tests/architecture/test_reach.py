@@ -24,7 +24,7 @@ from hevcq.worker.scratch import Scratch
 from support.clips import make_clip
 
 SRC = Path(hevcq.__file__).parent
-MOST_WORKER_FILES, MOST_FILES = 12, 60
+MAX_WORKER_FILES, MAX_FILES = 12, 60
 
 
 def files_entered(action: Callable[[], Any]) -> set[str]:
@@ -73,5 +73,5 @@ def test_one_plain_encode_is_read_in_few_files(tmp_path: Path) -> None:
 
     assert isinstance(results[0].verdict, Done), results
     worker = sorted(name for name in entered if name.startswith("worker/"))
-    assert len(worker) <= MOST_WORKER_FILES, worker
-    assert len(entered) <= MOST_FILES, sorted(entered)
+    assert len(worker) <= MAX_WORKER_FILES, worker
+    assert len(entered) <= MAX_FILES, sorted(entered)

@@ -16,7 +16,7 @@ from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Preflight, Profile, Video
+from hevcq.domain.profile import Gates, Preflight, Profile, VideoRecipe
 from hevcq.errors import HevcqError
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
@@ -34,7 +34,7 @@ def profile(preflight: str = "demux", preset: str = "ultrafast") -> Profile:
     return Profile(
         name="hevc",
         description="of the damage campaign",
-        video=Video(codec="hevc", preset=preset, crf=24, encoder_params={"hash": 1}),
+        video=VideoRecipe(codec="hevc", preset=preset, crf=24, encoder_params={"hash": 1}),
         gates=Gates(minimum_saving=None, review_below=0, preflight=Preflight(preflight)),
     )
 

@@ -13,7 +13,7 @@ import pytest
 
 from hevcq.domain.job import Source, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
-from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.profile import Profile, QueueNumbers, VideoCodec, VideoRecipe
 from hevcq.domain.videos.record import Video as UploadedVideo
 from hevcq.ports.backend import Backend, Ledger
 from hevcq.ports.queue import Queue
@@ -31,7 +31,7 @@ PROFILES = {
     name: Profile(
         name=name,
         description="for contracts",
-        video=Video(codec=VideoCodec.HEVC, crf=28.0),
+        video=VideoRecipe(codec=VideoCodec.HEVC, crf=28.0),
         queue=NUMBERS,
     )
     for name in ("hevc", "720p")

@@ -10,12 +10,12 @@ from hevcq.domain.profile import (
     Gates,
     Profile,
     QueueNumbers,
-    Video,
     VideoCodec,
+    VideoRecipe,
 )
 from hevcq.settings.profile_files import installed_folder, load_profiles
 
-HEVC = Profile(name="hevc", description="d", video=Video(codec=VideoCodec.HEVC, crf=24))
+HEVC = Profile(name="hevc", description="d", video=VideoRecipe(codec=VideoCodec.HEVC, crf=24))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_does_not_change_the_rendition_does_not_change_the_revision(change)
     [
         {"name": "other"},
         {"container": Container.MKV},
-        {"video": Video(codec=VideoCodec.HEVC, crf=25)},
+        {"video": VideoRecipe(codec=VideoCodec.HEVC, crf=25)},
         {"gates": Gates(minimum_saving=0.1)},
         {"bounds": Bounds(threads=2)},
     ],
@@ -86,13 +86,13 @@ def test_what_the_rendition_depends_on_changes_the_revision(change):
 @pytest.mark.parametrize("box", [{"max_width": 1280}, {"max_height": 720}])
 def test_half_a_box_is_refused(box):
     with pytest.raises(ValidationError, match="come together"):
-        Profile(name="p", description="d", video=Video(codec=VideoCodec.H264, crf=20, **box))
+        Profile(name="p", description="d", video=VideoRecipe(codec=VideoCodec.H264, crf=20, **box))
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a/b", "..", "-a", "a" * 41, "a b"])
 def test_a_name_that_could_not_name_a_queue_is_refused(name):
     with pytest.raises(ValidationError):
-        Profile(name=name, description="d", video=Video(codec=VideoCodec.HEVC, crf=24))
+        Profile(name=name, description="d", video=VideoRecipe(codec=VideoCodec.HEVC, crf=24))
 
 
 def test_the_installed_profiles_are_valid_and_named_as_their_files():

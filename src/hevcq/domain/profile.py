@@ -96,7 +96,7 @@ class PictureMetric(StrEnum):
     OFF = "off"
 
 
-class Video(Frozen):
+class VideoRecipe(Frozen):
     """How the picture is encoded."""
 
     codec: VideoCodec = Field(
@@ -422,7 +422,7 @@ class Profile(Frozen):
     container: Container = Field(
         default=Container.SOURCE, description="source, mp4, mkv, webm, ogg, avi or hls"
     )
-    video: Video
+    video: VideoRecipe
     hls: Hls = Hls()
     audio: Audio = Audio()
     policies: Policies = Policies()

@@ -37,7 +37,7 @@ from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import Clock
 
 SET_ASIDE_S = 600.0
-MOST_SET_ASIDE_S = 86_400.0
+MAX_SET_ASIDE_S = 86_400.0
 Encode = Callable[[EncodeRequest], EncodeReport]
 REMEDY = (
     "`hevcq doctor` says which hardware encoders work here; video.fallback: software encodes such "
@@ -50,7 +50,7 @@ TRIAL_S = 30.0
 """Time limit of a trial in seconds: a driver that hangs is no driver."""
 CLIP = "testsrc2=size=320x240:rate=25:duration=0.4"
 PICTURES = 10
-LEAST_SSIM = 0.9
+MIN_SSIM = 0.9
 """Similarity of the decoded pictures; x264 ultrafast at CRF 30 has 0.95 of them."""
 CRF = 24.0
 _SSIM = re.compile(r"All:([0-9.]+)")
@@ -111,7 +111,7 @@ class Devices:
         """Note that an encoder failed; it is tried again after ten minutes, doubled each time."""
         with self._lock:
             device = self._of(name)
-            wait = min(MOST_SET_ASIDE_S, SET_ASIDE_S * 2**device.failures)
+            wait = min(MAX_SET_ASIDE_S, SET_ASIDE_S * 2**device.failures)
             device.failures += 1
             device.tried, device.problem = True, problem
             device.until = self.clock.monotonic() + wait
@@ -281,6 +281,6 @@ def _judge(seen: Finished) -> str:
     found = [float(value) for value in _SSIM.findall(seen.stdout.decode("utf-8", "replace"))]
     if seen.returncode != 0 or len(found) != PICTURES:
         return f"of {PICTURES} pictures {len(found)} could be decoded"
-    if min(found) < LEAST_SSIM:
+    if min(found) < MIN_SSIM:
         return f"its pictures are wrong (SSIM {min(found):.2f})"
     return ""

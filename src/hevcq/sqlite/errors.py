@@ -25,7 +25,7 @@ from hevcq.util.text import printable
 T = TypeVar("T")
 REPORTED_AFTER_S = 1.5
 """Seconds of waiting for another process's lock after which the wait is reported."""
-LEAST_ROOM = 128 * 1024
+MIN_ROOM = 128 * 1024
 """Bytes: a write-ahead log and its index grow by less at a time."""
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -79,7 +79,7 @@ def _is_full(folder: Path) -> bool:
         room = os.statvfs(folder)
     except OSError:
         return False
-    return room.f_bavail * room.f_frsize < LEAST_ROOM
+    return room.f_bavail * room.f_frsize < MIN_ROOM
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from hevcq.backends.aws.s3 import transfer
 from support.aws.breaking import Breaking
 from support.aws.moto_server import make_farm
 
-LEAST_PART = 5 * 1024 * 1024
+MIN_PART = 5 * 1024 * 1024
 """The least that S3 takes as a part, so that small files go in parts."""
 
 
@@ -40,7 +40,7 @@ def ledger(farm):
 @pytest.fixture
 def store(farm, monkeypatch):
     """The store, with a breakable client and small parts."""
-    monkeypatch.setattr(transfer, "PART_BYTES", LEAST_PART)
+    monkeypatch.setattr(transfer, "PART_BYTES", MIN_PART)
     found = farm.backend.store
     found._s3 = found._publisher._s3 = Breaking(farm.clients.s3)
     return found
@@ -52,5 +52,5 @@ def large(tmp_path):
     import os
 
     path = tmp_path / "large.mp4"
-    path.write_bytes(os.urandom(2 * LEAST_PART + 1024 * 1024 + 3))
+    path.write_bytes(os.urandom(2 * MIN_PART + 1024 * 1024 + 3))
     return path

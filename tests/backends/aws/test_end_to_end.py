@@ -8,7 +8,7 @@ import pytest
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.profile import Gates, Profile, QueueNumbers, VideoCodec, VideoRecipe
 from hevcq.domain.verdict import FailureClass
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.queue import Selection
@@ -33,7 +33,7 @@ def profile(name: str, **more: object) -> Profile:
     return Profile(
         name=name,
         description="for tests",
-        video=Video(codec=VideoCodec.HEVC, preset="ultrafast", crf=32),
+        video=VideoRecipe(codec=VideoCodec.HEVC, preset="ultrafast", crf=32),
         gates=Gates(minimum_saving=None, review_below=0.0),
         queue=QueueNumbers(visibility_s=60, heartbeat_s=20),
         **more,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import source, task
-from hevcq.backends.embedded.jobs.ledger import MOST_INTERRUPTIONS
+from hevcq.backends.embedded.jobs.ledger import MAX_INTERRUPTIONS
 from hevcq.domain.job import JobState, Phase, Progress, job_id
 from hevcq.ports.ledger import Granted
 from hevcq.util import host, processes
@@ -110,7 +110,7 @@ def test_a_place_that_is_not_known_is_never_the_same(sent, percent: float | None
 
 
 def test_a_job_that_ends_the_program_each_time_is_not_tried_for_ever(sent) -> None:
-    for _ in range(MOST_INTERRUPTIONS):
+    for _ in range(MAX_INTERRUPTIONS):
         run = Run(sent)
         assert run.start().crashes == 0
         run.kill()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from chaos.kills.places import Place, apart
 from chaos.kills.videos import FORGED, KINDS, VISIBILITY_S, kind_of
-from chaos.kills.worker import KILL, MOST_LATE_S, STOP, TERM, Orders, work
+from chaos.kills.worker import KILL, MAX_LATE_S, STOP, TERM, Orders, work
 from chaos.points import WAYS, points, points_of_sets
 from hevcq.domain.job import SETTLED, Source, Task, TaskKind
 from hevcq.ports.ledger import JobFilter
@@ -40,7 +40,7 @@ LEFTOVERS = both("store.list", "store.delete", "ledger.forget_subjobs")
 """Only come to where a worker tidies the store as it starts: in a data folder."""
 FEW = 10
 """With so few points left fewer workers look for them: who finds none lives for long."""
-MOST_OPEN = 100
+MAX_OPEN = 100
 """No more videos come in while so many wait: an emulator counts every message at every call."""
 PATIENCE_S = 8.0
 """How long a worker may look for a wanted point before it is killed wherever it is."""
@@ -97,7 +97,7 @@ class Campaign:
         end = time.monotonic() + self.most_s
         try:
             while time.monotonic() < end and self._wants_more():
-                if self._left()[0] < MOST_OPEN:
+                if self._left()[0] < MAX_OPEN:
                     self.submit(7)
                 self._round()
             self.drain()
@@ -162,7 +162,7 @@ class Campaign:
                 # Told to stop in mid-encode; dies on the way of giving the work back.
                 return Orders(INTERRUPTS & self._fewest(), hangs=True), 0.7
             case 4 | 8:
-                late = self._random.uniform(0.0005, MOST_LATE_S)
+                late = self._random.uniform(0.0005, MAX_LATE_S)
                 return Orders(self._fewest(), late=late), PATIENCE_S
             case 5 if GIVEN_BACK & never:
                 # Told to stop while a message is on its way to it.

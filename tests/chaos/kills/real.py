@@ -18,20 +18,20 @@ from chaos.kills.videos import NUMBERS
 from chaos.kills.worker import Orders
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
-from hevcq.domain.profile import Bounds, Gates, Profile, Video
+from hevcq.domain.profile import Bounds, Gates, Profile, VideoRecipe
 from hevcq.ports.ledger import JobFilter
 from hevcq.util.clock import SystemClock
 from hevcq.worker.scratch import Scratch
 from support.clips import make_clip
 
 STALL_S = 2.0
-MOST_ORPHAN_S = 5.0
+MAX_ORPHAN_S = 5.0
 """How long a dead worker's ffmpeg may live: the kernel ends it at once, a busy machine sees it late."""
 PATIENCE_S = 90.0
 PROFILE = Profile(
     name="hevc",
     description="for kills",
-    video=Video(codec="hevc", preset="medium", crf=30),
+    video=VideoRecipe(codec="hevc", preset="medium", crf=30),
     gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.5),
     bounds=Bounds(stall_s=STALL_S),
     # Every kill of an ffmpeg counts one failure, and here one video may meet many.
@@ -110,7 +110,7 @@ class RealKills:
         children = [pid for pid, _ in descendants(worker.pid)]
         died = time.monotonic()
         os.kill(worker.pid, signal.SIGKILL)
-        gone = self._gone(children, MOST_ORPHAN_S)
+        gone = self._gone(children, MAX_ORPHAN_S)
         self.counts["workers_killed"] += 1
         self.counts["orphans"] += not gone
         self.orphan_s.append(time.monotonic() - died)

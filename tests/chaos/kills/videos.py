@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hevcq.domain.job import JobState
-from hevcq.domain.profile import Container, Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.profile import Container, Profile, QueueNumbers, VideoCodec, VideoRecipe
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 
 VISIBILITY_S = 4
@@ -21,7 +21,7 @@ NUMBERS = QueueNumbers(
 WHOLE = Profile(
     name="hevc",
     description="for kills",
-    video=Video(codec=VideoCodec.HEVC, crf=28.0),
+    video=VideoRecipe(codec=VideoCodec.HEVC, crf=28.0),
     queue=NUMBERS,
 )
 CUT = WHOLE.model_copy(
@@ -35,7 +35,7 @@ SETS = WHOLE.model_copy(
     update={
         "name": "sets",
         "container": Container.HLS,
-        "video": Video(codec=VideoCodec.H264, crf=28.0),
+        "video": VideoRecipe(codec=VideoCodec.H264, crf=28.0),
     }
 )
 PROFILES = {profile.name: profile for profile in (WHOLE, CUT, SETS)}

@@ -36,7 +36,7 @@ from support.fakes.crashing import Calls
 from support.fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
 
 KILL, STOP, TERM = int(signal.SIGKILL), int(signal.SIGSTOP), int(signal.SIGTERM)
-MOST_LATE_S = 0.03
+MAX_LATE_S = 0.03
 """How long after the beginning of a call a kill inside it may come."""
 TOLD_S = 0.3
 """How long a call lasts in which the worker is told to stop: until its main thread has heard it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from chaos.sim.doors import REMOTE
-from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.profile import Profile, QueueNumbers, VideoCodec, VideoRecipe
 
 
 class SimProfile(Profile):
@@ -19,7 +19,7 @@ class SimProfile(Profile):
         return f"{self.video.crf:012.0f}"
 
 
-VIDEO = Video(codec=VideoCodec.HEVC, crf=28.0)
+VIDEO = VideoRecipe(codec=VideoCodec.HEVC, crf=28.0)
 
 
 def revised(profile: SimProfile) -> SimProfile:

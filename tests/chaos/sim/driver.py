@@ -11,7 +11,7 @@ from hevcq.domain.job import Task
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
 
 PATIENCE_S = 60 * 86_400.0
-MOST_VISIBILITIES = 2.0
+MAX_VISIBILITIES = 2.0
 """No video takes longer than so many visibility times: each has two to seven heartbeats, and the
 twentieth of them shows no more than the tenth did."""
 LENGTHS = ((5.0, 3), (40.0, 6), (300.0, 6), (2000.0, 3), (14_000.0, 1))
@@ -81,7 +81,7 @@ class Driver:
     def _length(self) -> float:
         lengths, weights = zip(*LENGTHS, strict=True)
         length = self.random.choices(lengths, weights)[0] * (0.5 + self.random.random())
-        return min(length, self.world.visibility_s * MOST_VISIBILITIES)
+        return min(length, self.world.visibility_s * MAX_VISIBILITIES)
 
     def _submitting(self, seconds: float) -> Callable[[], None]:
         def submit() -> None:

@@ -17,7 +17,7 @@ from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Profile, Video
+from hevcq.domain.profile import Gates, Profile, VideoRecipe
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.settings.model import Settings
@@ -36,7 +36,7 @@ SAMPLES = 120
 PROFILE = Profile(
     name="hevc",
     description="for a soak",
-    video=Video(codec="hevc", preset="ultrafast", crf=34),
+    video=VideoRecipe(codec="hevc", preset="ultrafast", crf=34),
     gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.5),
 )
 LEAKS = ("", "descriptors", "memory", "threads", "children", "temp")

@@ -7,7 +7,7 @@ from hevcq.domain.media.facts import Colour
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Refuse
 from hevcq.domain.planning.ladder import expected_bytes, worth_keeping
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Policies, Profile, Video
+from hevcq.domain.profile import Policies, Profile, VideoRecipe
 from hevcq.domain.profile_sections import Hls
 from support.media_facts import MKV, audio, cover, data, media, profile, subtitle, video
 
@@ -23,7 +23,7 @@ def recipe(policies: dict[str, str] | None = None, **hls: object) -> Profile:
         name="ladder",
         description="for tests",
         container="hls",
-        video=Video(codec="h264", crf=22),
+        video=VideoRecipe(codec="h264", crf=22),
         hls=Hls(**hls),
         policies=Policies(**(plain | (policies or {}))),
     )

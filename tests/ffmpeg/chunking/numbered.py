@@ -12,7 +12,7 @@ from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, LossPolicy, Policies, Profile, Video, VideoCodec
+from hevcq.domain.profile import Gates, LossPolicy, Policies, Profile, VideoCodec, VideoRecipe
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
@@ -23,13 +23,13 @@ from hevcq.util.clock import SystemClock
 CLOCK = SystemClock()
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", CLOCK)
 TOOLS = FfmpegTools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=CLOCK)
-MOST_S = 3600.0
+MAX_S = 3600.0
 """A pass over the longest sample clip, on a machine that others use too; a test ends sooner."""
 BITS, BLOCK, FRAMES = 12, 16, 240
 PROFILE = Profile(
     name="chunks",
     description="for tests",
-    video=Video(codec=VideoCodec.HEVC, preset="ultrafast", crf=20),
+    video=VideoRecipe(codec=VideoCodec.HEVC, preset="ultrafast", crf=20),
     gates=Gates(minimum_saving=None, review_below=0),
     chunking=Chunking(mode=ChunkMode.ALWAYS, min_s=0.4, target_s=1.5, max_s=4.0),
     policies=Policies(interlaced=LossPolicy.CONVERT),
@@ -137,7 +137,7 @@ class Clip:
             output=output,
             duration_s=self.info.duration_s,
             source_size=self.source.stat().st_size,
-            max_seconds=MOST_S,
+            max_seconds=MAX_S,
             threads=1,
         )
 
@@ -185,7 +185,7 @@ class Clip:
             source_size=self.source.stat().st_size,
             output=output,
             report=report,
-            max_seconds=MOST_S,
+            max_seconds=MAX_S,
             chunks=plan,
         )
         return ENCODER.verify(request, on_progress=_nothing, stop=threading.Event())

@@ -14,7 +14,7 @@ from benchmarks.fidelity import spliced
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Profile, Video
+from hevcq.domain.profile import Profile, VideoRecipe
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.codecs import fit_filter, picture_filter, steady_filters
 from hevcq.ffmpeg.encoder import FfmpegEncoder
@@ -24,7 +24,7 @@ from support.rendition import turned
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
-PROFILE = Profile(name="p", description="d", video=Video(codec="hevc", crf=28))
+PROFILE = Profile(name="p", description="d", video=VideoRecipe(codec="hevc", crf=28))
 WIDE, NARROW, TALL = ("64x48", "4/3"), ("32x48", "8/3"), ("48x48", "1/1")
 
 

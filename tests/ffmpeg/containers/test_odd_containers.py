@@ -56,11 +56,11 @@ def test_metadata_of_an_mp4_is_found_up_to_the_first_box_that_does_not_fit(data,
 
 
 def test_a_box_that_is_too_large_to_carry_is_named_but_not_read() -> None:
-    head = struct.pack(">I4s", mp4.MOST_BYTES + 1, b"LENS")
+    head = struct.pack(">I4s", mp4.MAX_BYTES + 1, b"LENS")
 
-    (found,) = mp4.metadata(BytesIO(head + bytes(mp4.MOST_BYTES - 7)), mp4.MOST_BYTES + 1)
+    (found,) = mp4.metadata(BytesIO(head + bytes(mp4.MAX_BYTES - 7)), mp4.MAX_BYTES + 1)
 
-    assert (found.box, found.item.readable, found.item.size) == (b"", False, mp4.MOST_BYTES + 1)
+    assert (found.box, found.item.readable, found.item.size) == (b"", False, mp4.MAX_BYTES + 1)
     assert list(mp4.headers(BytesIO(b"cut"), 0, 100)) == [], "a file that became shorter"
 
 

@@ -13,7 +13,7 @@ from ffmpeg.verify.conftest import ENCODER, make_source
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Policies, Profile, Video
+from hevcq.domain.profile import Gates, Policies, Profile, VideoRecipe
 from hevcq.domain.profile_sections import Hls
 from hevcq.ports.encoder import EncodeRequest, SetReport, SetRequest, VerifyRequest
 
@@ -40,7 +40,7 @@ def recipe(**changes: object) -> Profile:
         name="hls",
         description="for tests",
         container="hls",
-        video=Video(codec="h264", preset="ultrafast", crf=24),
+        video=VideoRecipe(codec="h264", preset="ultrafast", crf=24),
         hls=Hls(**hls),
         policies=Policies(**policies),
         gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.7),

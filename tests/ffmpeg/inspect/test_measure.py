@@ -11,7 +11,7 @@ from zlib import crc32
 import pytest
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
-from hevcq.domain.profile import Gates, Preflight, Profile, Video
+from hevcq.domain.profile import Gates, Preflight, Profile, VideoRecipe
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Stopped, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.index_damage import shortfall
@@ -33,7 +33,10 @@ TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 
 def profile(check: Preflight = Preflight.DEMUX) -> Profile:
     return Profile(
-        name="p", description="d", video=Video(codec="hevc", crf=24), gates=Gates(preflight=check)
+        name="p",
+        description="d",
+        video=VideoRecipe(codec="hevc", crf=24),
+        gates=Gates(preflight=check),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.fidelity import ordinary, spliced
 from benchmarks.fidelity.served import named
 
-from hevcq.domain.profile import Profile, Video
+from hevcq.domain.profile import Profile, VideoRecipe
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inspect.recording import _is_stuffed as is_stuffed
@@ -19,7 +19,7 @@ from hevcq.util.clock import SystemClock
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
-PROFILE = Profile(name="p", description="d", video=Video(codec="hevc", crf=28))
+PROFILE = Profile(name="p", description="d", video=VideoRecipe(codec="hevc", crf=28))
 TORN = "Stream 0: the last picture is left out: the recording ends inside it."
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.run.test_http import Shelf
-from hevcq.domain.profile import Profile, Video
+from hevcq.domain.profile import Profile, VideoRecipe
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.preflight import preflight
@@ -19,7 +19,7 @@ from hevcq.util.clock import SystemClock
 from support.clips import make_clip
 
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
-PROFILE = Profile(name="p", description="d", video=Video(codec="hevc", crf=24))
+PROFILE = Profile(name="p", description="d", video=VideoRecipe(codec="hevc", crf=24))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pytest
 from ffmpeg.verify.conftest import encoded
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Preflight, Profile, Video
+from hevcq.domain.profile import Gates, Preflight, Profile, VideoRecipe
 from hevcq.domain.verdict import Handling, handling
 from hevcq.errors import EncoderFailed, EncoderStalled, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
@@ -33,7 +33,7 @@ NEVER = threading.Event()
 PROFILE = Profile(
     name="hevc",
     description="for tests",
-    video=Video(codec="hevc", preset="ultrafast", crf=30),
+    video=VideoRecipe(codec="hevc", preset="ultrafast", crf=30),
     gates=Gates(minimum_saving=None, review_below=0),
 )
 IMPATIENT = PROFILE.model_copy(

@@ -12,7 +12,7 @@ import pytest
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Profile, Video
+from hevcq.domain.profile import Gates, Profile, VideoRecipe
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
@@ -21,7 +21,7 @@ ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 PROFILE = Profile(
     name="hevc",
     description="for tests",
-    video=Video(codec="hevc", preset="ultrafast", crf=24),
+    video=VideoRecipe(codec="hevc", preset="ultrafast", crf=24),
     gates=Gates(minimum_saving=None, review_below=0),
 )
 CHAPTERS = (

@@ -9,7 +9,7 @@ import pytest
 
 from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_source
 from hevcq.domain.certificate import Gate, Outcome
-from hevcq.domain.profile import PictureMetric, Policies, Profile, Video
+from hevcq.domain.profile import PictureMetric, Policies, Profile, VideoRecipe
 from hevcq.errors import Stopped
 from hevcq.ffmpeg.verify.gates import DECODE_SHARE
 from hevcq.ffmpeg.verify.picture import SAMPLES
@@ -21,7 +21,7 @@ SMALL = Profile(
     name="small",
     description="for tests",
     container="mp4",
-    video=Video(
+    video=VideoRecipe(
         codec="h264", preset="ultrafast", crf=20, pixel_format="yuv420p",
         max_width=320, max_height=180, square_pixels=True,
     ),

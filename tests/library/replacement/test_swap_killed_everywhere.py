@@ -28,7 +28,7 @@ LAYOUTS = {
 }
 SIGKILLED = ("same name", "new suffix, originals on another device")
 """Layouts that also the short form kills by a real signal; it breaks off at each call of all."""
-MOST_CALLS = 400
+MAX_CALLS = 400
 # Before a call is where the call before it ended: make test takes "after" for both, make long each.
 MOMENTS = [pytest.param("before", marks=pytest.mark.slow), "after", "torn"]
 
@@ -104,7 +104,7 @@ def settled(made, before: tuple, options: dict) -> str:
 @pytest.mark.parametrize("when", MOMENTS)
 def test_a_swap_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, layout, when):
     ends = set()
-    for number in range(1, MOST_CALLS):
+    for number in range(1, MAX_CALLS):
         made, options = prepare(tmp_path, number, layout)
         before = looks(made.source)
         fs = MortalFileSystem(number, when, **options)
@@ -123,7 +123,7 @@ def test_a_swap_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, l
 @pytest.mark.parametrize("when", MOMENTS)
 def test_an_undo_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, layout, when):
     ends = set()
-    for number in range(1, MOST_CALLS):
+    for number in range(1, MAX_CALLS):
         made, options = prepare(tmp_path, number, layout)
         before = looks(made.source)
         swap_of(made, MortalFileSystem(**options)).replace(made.change, made.fetch)
@@ -143,7 +143,7 @@ def test_an_undo_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, 
 @pytest.mark.parametrize("when", MOMENTS)
 def test_a_recovery_killed_at_any_call_is_finished_by_the_next(tmp_path, layout, when):
     for victim in (34, 42):
-        for number in range(1, MOST_CALLS):
+        for number in range(1, MAX_CALLS):
             made, options = prepare(tmp_path, f"{victim}-{number}", layout)
             before = looks(made.source)
             fs = MortalFileSystem(victim, "after", **options)
@@ -170,7 +170,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("number", FAULTS)
 def test_one_failing_call_rolls_the_swap_back_at_once(tmp_path, layout, number):
-    for at in range(1, MOST_CALLS):
+    for at in range(1, MAX_CALLS):
         made, options = prepare(tmp_path, at, layout)
         before = looks(made.source)
         fs = MortalFileSystem(at, end=OSError(number, os.strerror(number), "x"), **options)
@@ -187,7 +187,7 @@ def test_one_failing_call_rolls_the_swap_back_at_once(tmp_path, layout, number):
 def test_a_disk_that_stays_broken_loses_nothing_and_the_next_start_settles_it(
     tmp_path, layout, number
 ):
-    for at in range(1, MOST_CALLS):
+    for at in range(1, MAX_CALLS):
         made, options = prepare(tmp_path, at, layout)
         before = looks(made.source)
         fs = FailingFileSystem(at, number, **options)
@@ -201,7 +201,7 @@ def test_a_disk_that_stays_broken_loses_nothing_and_the_next_start_settles_it(
 
 @pytest.mark.parametrize("number", FAULTS)
 def test_one_failing_call_calls_an_undo_off_or_finishes_it(tmp_path, layout, number):
-    for at in range(1, MOST_CALLS):
+    for at in range(1, MAX_CALLS):
         made, options = prepare(tmp_path, at, layout)
         before = looks(made.source)
         swap_of(made, MortalFileSystem(**options)).replace(made.change, made.fetch)
@@ -237,7 +237,7 @@ def in_a_child(work) -> int:
 )
 @pytest.mark.parametrize("when", MOMENTS[:2])
 def test_a_real_sigkill_at_any_call_of_a_swap_loses_nothing(tmp_path, layout, when):
-    for number in range(1, MOST_CALLS):
+    for number in range(1, MAX_CALLS):
         made, options = prepare(tmp_path, number, layout)
         before = looks(made.source)
         fs = SuicidalFileSystem(number, when, **options)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hevcq.domain.profile import Container, Profile, Video, VideoCodec
+from hevcq.domain.profile import Container, Profile, VideoCodec, VideoRecipe
 from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import Clock
@@ -13,13 +13,13 @@ from support.fakes.store import MemoryStore
 from support.fakes.task_publisher import MemoryTaskPublisher
 
 HEVC = Profile(
-    name="hevc", description="H.265 for tests", video=Video(codec=VideoCodec.HEVC, crf=28.0)
+    name="hevc", description="H.265 for tests", video=VideoRecipe(codec=VideoCodec.HEVC, crf=28.0)
 )
 HLS = Profile(
     name="hls",
     description="A set of files for tests",
     container=Container.HLS,
-    video=Video(codec=VideoCodec.H264, crf=22.0),
+    video=VideoRecipe(codec=VideoCodec.H264, crf=22.0),
 )
 
 

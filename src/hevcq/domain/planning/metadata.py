@@ -45,7 +45,7 @@ from hevcq.util.text import counted
 
 PROVENANCE_KEY = "hevcq"
 """The tag that names profile and revision of a rendition."""
-MOST_CARRIED = 100_000
+MAX_CARRIED = 100_000
 """Bytes of metadata that a rendition's index gets room for: the room is made by one argument of
 ffmpeg's command, and Linux allows 131,072 bytes in an argument (MAX_ARG_STRLEN)."""
 UNCREDITED = (
@@ -121,7 +121,7 @@ def _listed(info: MediaInfo) -> tuple[MetadataItem, ...]:
     """Return the entries of iTunes' list of an MP4 that has no other table of tags."""
     items = tuple(item for item in info.metadata if item.place == LIST)
     mixed = any(_numbered(item) or not item.readable for item in items)
-    small = sum(item.size for item in items) <= MOST_CARRIED // 2
+    small = sum(item.size for item in items) <= MAX_CARRIED // 2
     mp4 = MP4 in info.format_name.split(",")
     return items if mp4 and small and not mixed else ()
 
@@ -155,7 +155,7 @@ def carried(muxer: str, info: MediaInfo, streams: Streams) -> tuple[MetadataItem
     places = {"movie", "index"}
     if not uses_quicktime_keys(muxer, info, covers=has_covers(streams)):
         places.add(LIST)
-    kept, room = [], MOST_CARRIED - _own_bytes(muxer, info, streams)
+    kept, room = [], MAX_CARRIED - _own_bytes(muxer, info, streams)
     # The list comes first: it is carried whole or not at all.
     for item in sorted(info.metadata, key=lambda item: item.place != LIST):
         # A box within another is carried as what it says (`kept_language`), or not at all.
@@ -202,7 +202,7 @@ def room_for(muxer: str, info: MediaInfo, streams: Streams) -> int:
     bytes_needed += 8 * sum(map(_of_a_track, items))
     bytes_needed += _own_bytes(muxer, info, streams)
     bytes_needed += TABLES_BYTES if muxer == MATROSKA and bytes_needed else 0
-    return min(bytes_needed, MOST_CARRIED)
+    return min(bytes_needed, MAX_CARRIED)
 
 
 def needs_carrying(muxer: str, info: MediaInfo, streams: Streams) -> bool:

@@ -25,7 +25,7 @@ AUDIO_CODECS = {
 """ffprobe's codec name for the output of each audio encoder."""
 WITHOUT_RATE = frozenset({"flac", "libvorbis"})
 """Encoders that are given no bit rate: a lossless one, and one that aims at a quality."""
-MOST_CHANNELS = 8
+MAX_CHANNELS = 8
 """Most channels that ffmpeg's AAC and Opus encoders accept in a layout known to every player."""
 FEWER_CHANNELS = {"libmp3lame": 2}
 """Most channels of the encoders that take fewer; ffmpeg would mix the others in silently."""
@@ -153,7 +153,7 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if stream.codec in {"", "unknown"}:
         named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or "an unknown codec")
         return _refuse(stream, "audio.unsupported", f"audio in {named}, which ffmpeg cannot decode")
-    if not 1 <= facts.channels <= MOST_CHANNELS:
+    if not 1 <= facts.channels <= MAX_CHANNELS:
         return _refuse(
             stream,
             "audio.unsupported",
@@ -161,7 +161,7 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         )
     if codec not in containers.AUDIO[muxer]:
         return _refuse(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
-    channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MOST_CHANNELS))
+    channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MAX_CHANNELS))
     mixed = ""
     if channels < facts.channels:
         what = f"audio with {facts.channels} channels, of which {codec} holds {channels}"

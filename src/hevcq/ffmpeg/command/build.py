@@ -330,7 +330,7 @@ def _muxer(request: EncodeRequest) -> list[str]:
 
 VORBIS_QUALITY = "5"
 """About 80 kbit/s for each channel at 44.1 kHz; a fixed bit rate fails at rates that do not suit it."""
-LEAST_RATE = 32_000
+MIN_RATE = 32_000
 """Samples per second below which MP3 has frames of half the length, which AVI's readers count as whole."""
 XVID = "XVID"
 """The tag by which every old player knows MPEG-4 Part 2 in AVI."""
@@ -472,8 +472,8 @@ def _converted(track: StreamPlan, source: Stream, muxer: str) -> Options:
         options.append(("-b", str(track.bit_rate)))
     elif track.encoder == "libvorbis":
         options.append(("-q", VORBIS_QUALITY))
-    if muxer == AVI and source.audio is not None and source.audio.sample_rate < LEAST_RATE:
-        options.append(("-ar", str(LEAST_RATE)))
+    if muxer == AVI and source.audio is not None and source.audio.sample_rate < MIN_RATE:
+        options.append(("-ar", str(MIN_RATE)))
     layout = sound_layout(track, source)
     same = source.audio is None or layout == source.audio.layout
     filters = [] if same else [f"aformat=channel_layouts={layout}"]

@@ -75,7 +75,7 @@ class FragmentedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Track:
+class _TrackHeader:
     """What the index says of the track; the defaults are those of its samples."""
 
     timescale: int
@@ -173,7 +173,7 @@ def _payload(file: BinaryIO, box: Box) -> bytes:
     return file.read(box.end - box.payload)
 
 
-def _track(file: BinaryIO, moov: Box) -> _Track:
+def _track(file: BinaryIO, moov: Box) -> _TrackHeader:
     media = _inside(file, moov, b"trak", b"mdia")
     header = _payload(file, _inside(file, media, b"mdhd"))
     (timescale,) = struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)
@@ -192,7 +192,7 @@ def _track(file: BinaryIO, moov: Box) -> _Track:
         width, height = struct.unpack_from(">2H", fixed, 24)
         codec = _video_codec(file, entry)
     defaults = duration, size, flags
-    return _Track(timescale, codec, width, height, channels, _edit(file, moov), defaults)
+    return _TrackHeader(timescale, codec, width, height, channels, _edit(file, moov), defaults)
 
 
 def _edit(file: BinaryIO, moov: Box) -> int:
@@ -278,7 +278,7 @@ _SOUNDS = {b"mp4a": (b"esds", _aac), b"ac-3": (b"dac3", _ac3), b"ec-3": (b"dec3"
 """Sample entries of sounds: the box with the decoder's configuration, and what reads it."""
 
 
-def _fragments(file: BinaryIO, boxes: list[Box], track: _Track) -> Iterator[Fragment]:
+def _fragments(file: BinaryIO, boxes: list[Box], track: _TrackHeader) -> Iterator[Fragment]:
     for box, media in pairwise(boxes):
         if box.kind == b"moof":
             if media.kind != b"mdat":
@@ -286,7 +286,7 @@ def _fragments(file: BinaryIO, boxes: list[Box], track: _Track) -> Iterator[Frag
             yield _fragment(file, box, media, track)
 
 
-def _fragment(file: BinaryIO, moof: Box, media: Box, track: _Track) -> Fragment:
+def _fragment(file: BinaryIO, moof: Box, media: Box, track: _TrackHeader) -> Fragment:
     part = _inside(file, moof, b"traf")
     header = _payload(file, _inside(file, part, b"tfhd"))
     time = _inside(file, part, b"tfdt")
@@ -317,7 +317,7 @@ def _fragment(file: BinaryIO, moof: Box, media: Box, track: _Track) -> Fragment:
     )
 
 
-def _defaults(header: bytes, track: _Track) -> tuple[int, int, int]:
+def _defaults(header: bytes, track: _TrackHeader) -> tuple[int, int, int]:
     """Return duration, size and flags of a sample that its run does not give."""
     flags = int.from_bytes(header[1:4], "big")
     at = 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0)

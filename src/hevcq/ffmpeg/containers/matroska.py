@@ -15,7 +15,7 @@ from hevcq.domain.media.facts import MetadataItem
 from hevcq.ffmpeg.containers.mp4 import LANGUAGE_TAG
 from hevcq.util.file_io import sha256_bytes
 
-MOST_BYTES = 1 << 24
+MAX_BYTES = 1 << 24
 """Largest table, in bytes, that is read; typical ones have some kilobytes."""
 _MOST_ELEMENTS = 20_000
 SEGMENT, CLUSTER, SEEK_HEAD, INFO = 0x18538067, 0x1F43B675, 0x114D9B74, 0x1549A966
@@ -176,7 +176,7 @@ def _tables(file: BinaryIO, segment: Element) -> list[Element]:
         table = next(elements(file, segment.start + position, segment.end), None)
         if table is not None and table.number in _TABLES:
             found[table.start] = table
-    return [table for table in found.values() if table.end - table.start <= 64 * MOST_BYTES]
+    return [table for table in found.values() if table.end - table.start <= 64 * MAX_BYTES]
 
 
 def seeks(file: BinaryIO, head: Element) -> Iterator[tuple[int, int]]:
@@ -243,7 +243,7 @@ def _number_of(content: bytes) -> int:
 
 def _bytes(file: BinaryIO, element: Element) -> bytes:
     file.seek(element.start)
-    return file.read(min(element.end - element.start, MOST_BYTES))
+    return file.read(min(element.end - element.start, MAX_BYTES))
 
 
 def broken_cues(file: BinaryIO, size: int, end_s: float | None) -> str:
@@ -288,7 +288,7 @@ def _index(file: BinaryIO, segment: Element, size: int) -> tuple[int, Element | 
         there = next(elements(file, segment.start + place, size), None)
         if found is None and there is not None and there.number == _CUES:
             found = there
-    return scale, found if found is None or found.end - found.start <= MOST_BYTES else None
+    return scale, found if found is None or found.end - found.start <= MAX_BYTES else None
 
 
 def _points(file: BinaryIO, cues: Element) -> Iterator[tuple[int, int]]:

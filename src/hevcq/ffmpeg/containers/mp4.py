@@ -17,7 +17,7 @@ from typing import BinaryIO
 from hevcq.domain.media.facts import CREDENTIALS, MetadataItem
 from hevcq.util.file_io import sha256_bytes
 
-MOST_BYTES = 1 << 24
+MAX_BYTES = 1 << 24
 """Largest box, in bytes, that is read or carried; metadata of cameras has some kilobytes."""
 _MOST_BOXES = 20_000
 LANGUAGE_TAG = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
@@ -320,8 +320,8 @@ def meta_children(file: BinaryIO, meta: Box) -> Iterator[Box]:
 
 def _found(file: BinaryIO, box: Box, place: str) -> Iterator[Found]:
     size = box.end - box.start
-    if box.kind in _PLAIN or size > MOST_BYTES:
-        if size > MOST_BYTES:
+    if box.kind in _PLAIN or size > MAX_BYTES:
+        if size > MAX_BYTES:
             file.seek(box.payload)
             item = _item(box.kind, file.read(16), place, size, f"{box.start}:{size}")
             yield Found(item.model_copy(update={"readable": False}), b"")
@@ -335,7 +335,7 @@ def _found(file: BinaryIO, box: Box, place: str) -> Iterator[Found]:
 
 def _bytes(file: BinaryIO, box: Box) -> bytes:
     file.seek(box.payload)
-    return file.read(min(box.end - box.payload, MOST_BYTES))
+    return file.read(min(box.end - box.payload, MAX_BYTES))
 
 
 def _item(kind: bytes, payload: bytes, place: str, size: int, digest: str) -> MetadataItem:

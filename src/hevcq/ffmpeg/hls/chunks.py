@@ -59,7 +59,7 @@ from hevcq.ports.encoder import (
     SetRequest,
 )
 
-LEAST_SCALE = 10_000
+MIN_SCALE = 10_000
 """The time scale that ffmpeg gives an MP4 track is its time base's, doubled until it is this fine."""
 
 
@@ -135,7 +135,7 @@ def join_command(job: FfmpegRun, paths: SetPaths, video: JoinedVideo, tick: Frac
 def _scale(tick: Fraction, rung: Rung) -> int:
     """Return the time scale of a rung's file, as a whole encode gives it."""
     scale = (tick / rung.target.frames_per_frame).denominator
-    while scale < LEAST_SCALE:
+    while scale < MIN_SCALE:
         scale *= 2
     return scale
 

@@ -28,7 +28,7 @@ from hevcq.util.text import webvtt_time
 ACROSS, DOWN = 5, 5
 SIDE = 160
 """Longer side in pixels of a picture of the storyboard."""
-MOST_PICTURES = 500
+MAX_PICTURES = 500
 """Pictures of a storyboard; of a longer video every second, third … key frame is taken."""
 POSTER_SHARE = 0.1
 """How far into the video the poster is."""
@@ -76,7 +76,7 @@ class Images:
         Raises EncoderFailed if other than the expected number of sheets comes out.
         """
         fragments = rung.content.fragments
-        every = -(-len(fragments) // MOST_PICTURES)
+        every = -(-len(fragments) // MAX_PICTURES)
         shown = fragments[::every]
         wide, high = thumbnail_size(rung.target)
         graph = [f"select=not(mod(n\\,{every}))", f"scale={wide}:{high}:flags=area"]

@@ -50,7 +50,7 @@ from hevcq.ffmpeg.versions import KEYED, keyed
 
 _FIRST_PACKETS = ("-read_intervals", "%+#32")
 """Twice as many as a decoder may hold back before it shows the first picture."""
-MOST_RETIMED = 32
+MAX_RETIMED = 32
 """Pictures whose times are mended: of more it is not the packing that is wrong."""
 RAGGED = frozenset({"mpegts", "mpeg"})
 """Containers of recordings, which begin and end inside a unit: their sound is decoded with the result."""
@@ -157,7 +157,7 @@ def _with_pictures(
         times, shapes = _decoded_pictures(tools, location, track.index, stop)
         shown = len(times)
         retimed = tuple(_retimed(track.times, times)) if stream.codec == "mpeg4" else ()
-        if 0 < len(retimed) <= MOST_RETIMED:
+        if 0 < len(retimed) <= MAX_RETIMED:
             tracks[place] = track.model_copy(update={"retimed": retimed})
         most = track.tiny if stream.codec == "mpeg4" else len(shapes) - 1
         if track.packets - most <= shown < track.packets:

@@ -34,7 +34,7 @@ from hevcq.util.text import counted
 CLOCK_HZ = 90_000
 HEAD_PACKETS = 6000
 """Demuxed packets among which the first key frame must be: a minute of video with sound."""
-MOST_EARLY = 600
+MAX_EARLY = 600
 """Pictures before the first key frame above which a recording is not ragged but odd: 12 s at 50 a second."""
 TAIL_PACKETS = 65_536
 """Transport packets, 12 MB, in which the last picture must begin."""
@@ -128,7 +128,7 @@ def _notices(video: Stream, ends: Ends) -> Iterator[str]:
 def _ends(location: str, head: list[HeadPacket], layout: tuple[int, int, int]) -> Ends | None:
     """Return where the whole pictures begin and end; None if nothing must go."""
     first = next((number for number, packet in enumerate(head) if packet.key), None)
-    if first is None or first > MOST_EARLY:
+    if first is None or first > MAX_EARLY:
         return None
     offset, length, pid = layout
     begin, leading = 0, frozenset[int]()

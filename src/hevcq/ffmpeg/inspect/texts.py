@@ -49,8 +49,8 @@ _MARK = re.compile(r"</?[biu]>|[&<>]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 PICTURES = frozenset({"hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub", "unknown"})
 """Subtitles that are pictures: a browser shows text only."""
-MOST_TRACKS = 40
-MOST_CHARACTERS = 4 << 20
+MAX_TRACKS = 40
+MAX_CHARACTERS = 4 << 20
 """Of one track: a day of speech is less than half of it."""
 DEADLINE_S = 120.0
 CUE = "-->"
@@ -252,9 +252,9 @@ def read_texts(
     info = probe(tools, location, stop)
     streams = [each for each in info.of_kind(StreamKind.SUBTITLE) if each.codec not in PICTURES]
     found = []
-    for stream in streams[:MOST_TRACKS]:
+    for stream in streams[:MAX_TRACKS]:
         text = _webvtt_track(tools, location, stream.index, stop)
-        if CUE in text and len(text) <= MOST_CHARACTERS:
+        if CUE in text and len(text) <= MAX_CHARACTERS:
             tags = bcp47(stream.language), stream.title, stream.dispositions
             found.append(TextTrack(text, *tags))
     return tuple(found), info.chapters

@@ -30,10 +30,10 @@ ones reach 5."""
 MAX_LINE, LINE_NOISE = 2.2, 1 / 3
 """The same of the mean of a row of 16 cells or a column of 32 in luma, and the share of the noise there:
 of 1080 lines 3.0, of which honest ones reach 2.0. The two last lines are an eighth of a cell."""
-LEAST_PIXELS = 16
+MIN_PIXELS = 16
 """Pixels of a cell from which cells are judged, at about 480x270. In smaller pictures honest encodes move
 the edges of full colours by more than damage does."""
-FAR, MOST_FAR = 4, 16
+FAR, MAX_FAR = 4, 16
 """A difference in steps, and the cells of a whole picture that may have it: of 1080 lines no honest encode
 up to CRF 30 has one."""
 FIRST = 3.0
@@ -73,10 +73,10 @@ class CellComparison:
     """
 
     def __init__(self, pixels: int, *, judges_detail: bool) -> None:
-        self._are_large = pixels >= LEAST_PIXELS * LUMA_CELLS * FRAMES
+        self._are_large = pixels >= MIN_PIXELS * LUMA_CELLS * FRAMES
         self._slack = NOISE_STEPS / math.sqrt(max(1.0, pixels / (LUMA_CELLS * FRAMES)))
         self._slack += 0.0 if judges_detail else ROUGH
-        self._most_far = MOST_FAR + self._slack * self._slack
+        self._most_far = MAX_FAR + self._slack * self._slack
         self._judges_detail = judges_detail
         self._frames = 0
         self._far: deque[int] = deque(maxlen=FRAMES)

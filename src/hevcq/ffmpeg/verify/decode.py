@@ -29,7 +29,7 @@ ONE_THREAD_PIXELS = 640 * 480
 """Pictures up to which one thread decodes: of 360 lines each further one adds a fifth of CPU time, and
 one alone decodes them 40 times as fast as they play."""
 EVERYTHING = ("-map", "0:v?", "-map", "0:a?")
-MOST_LEVEL_BYTES = 1 << 30
+MAX_LEVEL_BYTES = 1 << 30
 """Size up to which a file of levels is written: a day of 5.1."""
 
 
@@ -189,7 +189,7 @@ def level_files_of(
 def _writing(
     tools: FfmpegTools, request: VerifyRequest, location: str, paths: Sequence[Path]
 ) -> ChildLimits:
-    limits = limits_of(request.profile.bounds, output_bytes=MOST_LEVEL_BYTES if paths else 0)
+    limits = limits_of(request.profile.bounds, output_bytes=MAX_LEVEL_BYTES if paths else 0)
     return replace(limits, access=access_to(tools, location, writes=paths))
 
 

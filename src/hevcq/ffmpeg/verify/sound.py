@@ -54,7 +54,7 @@ LONG, LONG_DB = 40, (5.0, 5.0, 5.0, 5.5)
 """Windows whose mean must not be off, and by how many dB in each band."""
 ALL_DB = 2.6
 """Decibels by which the three lower bands together may be off in the mean of LONG windows."""
-MOST_DB = 12.0
+MAX_DB = 12.0
 """Decibels that one window counts at most in a mean: a soft attack is no long difference."""
 TOGETHER = RATE
 """Records over which it is compared what two channels have in common."""
@@ -286,7 +286,7 @@ def _level_problem(
         if window is None:
             continue
         within = slice(window + 1, window + RUN)
-        if max(whole[within]) < -MOST_DB and max(sides[1][within]) < SILENCE:
+        if max(whole[within]) < -MAX_DB and max(sides[1][within]) < SILENCE:
             return "is silent", window
         level, *others = (
             _level(one[window:], other[window:])
@@ -316,7 +316,7 @@ def _means_of(values: Sequence[float]) -> list[float]:
     length = min(LONG, len(values))
     if length < RUN:
         return []
-    capped = (max(-MOST_DB, min(MOST_DB, value)) for value in values)
+    capped = (max(-MAX_DB, min(MAX_DB, value)) for value in values)
     sums = list(accumulate(capped, initial=0.0))
     return [total / length for total in map(sub, sums[length:], sums)]
 

@@ -43,7 +43,7 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class RetainedTotals:
     """Size of a root's kept originals. `size` is in bytes, `next_expiry` in wall seconds."""
 
     count: int
@@ -98,7 +98,7 @@ def release(fs: FileSystem, journal: Journal, record: Record) -> Expired:
     return _expire(fs, journal, record)
 
 
-def usage(fs: FileSystem, journal: Journal) -> Usage:
+def usage(fs: FileSystem, journal: Journal) -> RetainedTotals:
     """Return number, total size and next expiry of the kept originals."""
     count, size = 0, 0
     ends: list[float] = []
@@ -109,7 +109,7 @@ def usage(fs: FileSystem, journal: Journal) -> Usage:
         count, size = count + 1, size + facts.st_size
         if record.expires_at is not None:
             ends.append(record.expires_at)
-    return Usage(count, size, min(ends, default=None))
+    return RetainedTotals(count, size, min(ends, default=None))
 
 
 def prune(fs: FileSystem, root: Path, retained: Path) -> None:

@@ -36,7 +36,7 @@ from hevcq.library.replacement.preconditions import (
 from hevcq.library.replacement.restored_originals import forget_undone
 from hevcq.library.replacement.retention import (
     Expired,
-    Usage,
+    RetainedTotals,
     expire,
     release,
     retained_path,
@@ -171,7 +171,7 @@ class Swap:
         with root_lock(self.root), library_errors(own_folder(self.root)):
             return release(self._fs, self._journal, self._kept_of(job_id))
 
-    def usage(self) -> Usage:
+    def usage(self) -> RetainedTotals:
         """Return number, total size and next expiry of the kept originals."""
         return usage(self._fs, self._journal)
 

@@ -22,8 +22,8 @@ from hevcq.domain.profile import (
     Policies,
     Preflight,
     Profile,
-    Video,
     VideoCodec,
+    VideoRecipe,
 )
 from hevcq.errors import (
     HevcqError,
@@ -354,7 +354,7 @@ def _profile(depth: Depth) -> Profile:
     return Profile(
         name="check",
         description="reads a source whole",
-        video=Video(codec=VideoCodec.HEVC, crf=24.0),
+        video=VideoRecipe(codec=VideoCodec.HEVC, crf=24.0),
         gates=Gates(preflight=preflight),
         policies=Policies(closed_captions=LossPolicy.DROP),
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 64 * 1024
 """Bytes of the smallest fetch: about what a seeking demuxer reads at each position."""
-MOST_BLOCKS = 4
+MAX_BLOCKS = 4
 """Blocks of the largest fetch, for sequential reads: the unread rest is wasted where a chunk ends.
 At 30 ms a request this is 8 MB/s, and an encode reads less."""
 
@@ -82,7 +82,7 @@ class SparseFile:
 
     def _fetch(self, first: int) -> None:
         """Fetch a block, and more of the following ones the longer the reads are sequential."""
-        self._run = min(MOST_BLOCKS, 2 * self._run) if first == self._next_block else 1
+        self._run = min(MAX_BLOCKS, 2 * self._run) if first == self._next_block else 1
         last = first + 1
         while (
             last < len(self._present_blocks)

@@ -138,12 +138,12 @@ started_at = NULL, finished_at = NULL, updated_at = :now
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
 FREE_OWNER = """UPDATE job SET lease_until = 0 WHERE state = 'running'
 AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
-MOST_INTERRUPTIONS = 200
+MAX_INTERRUPTIONS = 200
 """Interruptions from which on each counts as a crash: a job that ends the program each time would else
 be tried for ever."""
 # Of all numbers in the assignments SQLite takes the old values.
 INTERRUPT_OWNER = f"""UPDATE job SET state = 'queued', owner = '', lease_until = 0,
-crashes = crashes + (interruptions >= {MOST_INTERRUPTIONS}
+crashes = crashes + (interruptions >= {MAX_INTERRUPTIONS}
 OR (IFNULL(percent, 0) >= 1 AND place = phase || ' ' || CAST(percent AS INTEGER))),
 place = CASE WHEN IFNULL(percent, 0) >= 1 THEN phase || ' ' || CAST(percent AS INTEGER) ELSE place END,
 interruptions = interruptions + 1, phase = NULL, failure_class = NULL, updated_at = :now,
