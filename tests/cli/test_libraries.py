@@ -6,7 +6,6 @@ import pytest
 
 from cli.conftest import Run
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.settings.libraries import KEEP_DAYS
 from hevcq.settings.loader import load
 
 
@@ -22,13 +21,6 @@ def folder(path: Path, *names: str) -> Path:
     for name in names:
         (path / name).write_bytes(b"not really")
     return path
-
-
-@pytest.mark.parametrize("command", [("ingest",), ("libraries", "add")])
-def test_the_help_says_how_long_originals_are_kept(hevcq: Run, command: tuple[str, ...]) -> None:
-    said = " ".join(hevcq(*command, "--help").out.replace("│", " ").split())
-
-    assert f"(default {KEEP_DAYS:g})" in said
 
 
 def test_a_folder_is_added_by_what_can_be_found_out(

@@ -23,6 +23,8 @@ AsJson = Annotated[
 EventsAsJson = Annotated[
     bool, typer.Option("--json", help="Print events on stdout, one JSON object per line.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")]
 IncludeGlobs = Annotated[

@@ -256,26 +256,3 @@ def test_collect_places_what_is_finished_and_waits_for_nothing(farm: Farm) -> No
 
     assert late.code == 0, late.err
     assert codec(farm.media / "a.hevc.mp4") == "hevc"
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--replace", "--output", "x"], "cannot be combined: choose where renditions go"),
-        (["--keep-originals", "3"], "only works with --replace"),
-        (["--no-wait", "--watch"], "choose one"),
-        (["--no-wait", "--skip-upload"], "--no-wait and --skip-upload"),
-        (["--dry-run", "--watch"], "--dry-run cannot be combined with --watch"),
-        (["--quiet", "--verbose"], "cannot be combined"),
-        (["--profile", "hevk"], "Did you mean 'hevc'?"),
-        (["--output", "."], "contains the ingested folder"),
-    ],
-)
-def test_senseless_combinations_are_refused_in_one_sentence(
-    farm: Farm, words: list[str], sentence: str
-) -> None:
-    ran = farm.run("ingest", "media", *words)
-
-    assert ran.code == 2
-    assert sentence in ran.err
-    assert len(ran.err.splitlines()) == 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -14,19 +16,25 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ExcludeGlobs, IncludeGlobs, Quiet
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
-from hevcq.domain.certificate import Gate, GateResult
+from hevcq.domain.certificate import Gate
 from hevcq.errors import UsageError
+from hevcq.settings import quantities
 from hevcq.settings.profile_files import pick
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hevcq.usecases.health.check import HealthCheck
-    from hevcq.usecases.verify_files import VerifyFilesReport
+from hevcq.usecases.health.check import CheckRequest, HealthCheck, summary, where
+from hevcq.usecases.verify_files import (
+    VerifyFilesReport,
+    VerifyFilesRequest,
+    read_certificate,
+    rendition_at,
+    verify_files,
+)
+from hevcq.wiring.app import stop_signals
+from hevcq.wiring.contexts import open_check
 
 Value = TypeVar("Value")
 REMARKS = 5
 """Sound files of which a remark is printed; the JSON has all."""
+DEFAULT_PROFILE = "hevc"
 
 
 def check(
@@ -80,17 +88,13 @@ def check(
     command to resume. With --source, PATH is a rendition (a file, or the folder of an HLS one) of that
     original, and passes or fails the gates. The exit code is 1 if damage was found.
     """
-    from hevcq.settings import quantities
-    from hevcq.usecases.health.check import CheckRequest
-    from hevcq.wiring.app import stop_signals
-
     cli = cli_of(ctx)
     cli.quiet = quiet or cli.quiet
     require_existing(paths)
     if source is not None:
         if len(paths) != 1:
             raise UsageError("--source takes one PATH, the rendition.")
-        raise typer.Exit(verify(cli, source, paths[0], profile, certificate, as_json=as_json))
+        raise typer.Exit(_verify(cli, source, paths[0], profile, certificate, as_json=as_json))
     if profile or certificate:
         raise UsageError("--profile and --certificate only work with --source.")
     request = CheckRequest(
@@ -103,8 +107,6 @@ def check(
         again=again,
     )
     with stop_signals() as signals, cli.app() as app:
-        from hevcq.wiring.contexts import open_check
-
         shown = render.StatusLine(live=not cli.quiet and not as_json)
 
         def reads(number: int, total: int, path: Path) -> None:
@@ -117,37 +119,33 @@ def check(
 
 def _run(run: HealthCheck, cli: Cli, shown: render.StatusLine, *, as_json: bool) -> bool:
     """Read the files, print what was found, and return whether anything is wrong."""
-    from hevcq.usecases.health.check import summary, where
-
     checked = []
     for each in run.run():
         checked.append(each)
         if as_json:
             shown.clear()
-            render.emit_json(_json(each))
+            _emit(each)
     shown.clear()
-    checked = [*run.earlier, *checked]
-    wrong = [each for each in checked if each.health.value != "sound"]
     if as_json:
         for each in run.earlier:
-            render.emit_json(_json(each))
-    elif wrong:
-        rows = [
-            (each.path, each.health.value, _why(each.path, each.detail, where(each.spots)))
-            for each in wrong
-        ]
-        render.emit_table(("file", "health", "why"), rows)
-    remarks = [each for each in checked if each.health.value == "sound" and each.detail]
-    for each in [] if as_json else remarks[:REMARKS]:
-        cli.echo(f"{render.printable(each.path)} is sound. {render.printable(each.detail)}")
+            _emit(each)
+    checked = [*run.earlier, *checked]
+    wrong = [each for each in checked if each.health.value != "sound"]
+    if not as_json:
+        if wrong:
+            rows = [(each.path, each.health.value, _why(each)) for each in wrong]
+            render.emit_table(("file", "health", "why"), rows)
+        remarks = [each for each in checked if each.health.value == "sound" and each.detail]
+        for each in remarks[:REMARKS]:
+            cli.echo(f"{render.printable(each.path)} is sound. {render.printable(each.detail)}")
     cli.echo(summary(checked))
     return bool(wrong)
 
 
-def _why(path: Path, detail: str, place: str) -> str:
+def _why(each: Any) -> str:
     """Return what is wrong, without the name that is in the row already."""
-    name = render.printable(path)
-    text = without_path(name, detail.removeprefix(f"{name} is damaged: "))
+    name, place = render.printable(each.path), where(each.spots)
+    text = without_path(name, each.detail.removeprefix(f"{name} is damaged: "))
     text = f"{text[:1].upper()}{text[1:]}"
     return f"{text.rstrip('.')}, {place}." if place else text
 
@@ -159,24 +157,13 @@ def _quantity(option: str, text: str, read: Callable[[str], Value]) -> Value:
         raise UsageError(f"{option} {render.printable(text)} {error}.") from error
 
 
-def _json(each: object) -> dict[str, object]:
-    from dataclasses import asdict
-
-    row = asdict(each)  # type: ignore[call-overload]  # faces know no ports
-    mark = row.pop("fingerprint")
-    return {
-        "type": "health",
-        **row,
-        "path": os.fspath(row["path"]),
-        "size": mark["size"],
-        "spots": list(row["spots"]),
-    }
+def _emit(each: Any) -> None:
+    row = asdict(each)
+    facts = {"path": os.fspath(each.path), "size": row.pop("fingerprint")["size"]}
+    render.emit_json({"type": "health", **row, **facts})
 
 
-DEFAULT_PROFILE = "hevc"
-
-
-def verify(
+def _verify(
     cli: Cli,
     source: Path,
     rendition: Path,
@@ -189,13 +176,6 @@ def verify(
 
     With a certificate, also compares both files' digests to it.
     """
-    from hevcq.usecases.verify_files import (
-        VerifyFilesRequest,
-        read_certificate,
-        rendition_at,
-        verify_files,
-    )
-
     require_existing([source, rendition, *([certificate] if certificate else [])])
     rendition = rendition_at(rendition)
     proof = read_certificate(rendition, certificate, source)
@@ -203,30 +183,28 @@ def verify(
         name = profile or (proof.profile if proof else DEFAULT_PROFILE)
         (picked,) = pick(app.profiles, [name])
         pair = VerifyFilesRequest(source.absolute(), rendition.absolute(), picked, proof)
-        stop = threading.Event()
-        report = verify_files(app.encoder, pair, stop=stop, scratch=app.scratch)
+        report = verify_files(app.encoder, pair, stop=threading.Event(), scratch=app.scratch)
     if as_json:
-        _emit_verdict(report, certified=proof is not None)
+        for each in report.gates:
+            render.emit_json({"type": "gate", **each.model_dump(mode="json")})
+        facts = {"passed": report.passed, "certified": proof is not None}
+        render.emit_json({"type": "verdict", **facts, "notices": report.notices})
     else:
-        _print_verdict(report, certified=proof is not None)
+        _print(report, certified=proof is not None)
     return ExitCode.OK if report.passed else ExitCode.SOME_FAILED
 
 
-def _of_file(result: GateResult) -> str:
-    """Return a gate's detail, with the rung of a set that it is about."""
-    return ": ".join(words for words in (result.file, result.detail) if words)
-
-
-def _emit_verdict(report: VerifyFilesReport, *, certified: bool) -> None:
-    for each in report.gates:
-        render.emit_json({"type": "gate", **each.model_dump(mode="json")})
-    facts = {"passed": report.passed, "certified": certified, "notices": report.notices}
-    render.emit_json({"type": "verdict", **facts})
-
-
-def _print_verdict(report: VerifyFilesReport, *, certified: bool) -> None:
-    ordered = sorted(report.gates, key=lambda result: list(Gate).index(result.gate))
-    rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", _of_file(g)] for g in ordered]
+def _print(report: VerifyFilesReport, *, certified: bool) -> None:
+    rows = [
+        # the detail names the rung of a set that it is about
+        (
+            g.gate.value,
+            g.outcome.value,
+            f"{g.seconds:.1f}",
+            ": ".join(filter(None, (g.file, g.detail))),
+        )
+        for g in sorted(report.gates, key=lambda result: list(Gate).index(result.gate))
+    ]
     render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
     if report.passed:
         about = "Digests match the certificate." if certified else "No certificate found."

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace as replace_fields
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of, require_existing, require_queued
-from hevcq.cli.library.ingest_options import Options, named_libraries
-from hevcq.cli.options import EventsAsJson, ExcludeGlobs, IncludeGlobs, ProfileNames, Quiet, Verbose
+from hevcq.cli.context import cli_of, require_existing, require_queued
+from hevcq.cli.options import (
+    DryRun,
+    EventsAsJson,
+    ExcludeGlobs,
+    IncludeGlobs,
+    ProfileNames,
+    Quiet,
+    Verbose,
+)
+from hevcq.errors import UsageError
+from hevcq.settings.libraries import Library
+from hevcq.usecases.ingest.request import IngestRequest, library_request
 
-if TYPE_CHECKING:
-    from hevcq.cli.exit_codes import ExitCode
-    from hevcq.settings.libraries import Library
+EVERYTHING = Path("/")
+NOTHING_NAMED = "Name at least one folder or file to ingest, or set up a library with `hevcq libraries add PATH`."
+WORKERS_ELSEWHERE = "--workers only works with the embedded backend; on aws the fleet encodes."
+CONFLICTS = (
+    ("replace", "output", "choose where renditions go"),
+    ("no_wait", "workers", "it runs no workers"),
+    ("no_wait", "watch skip_upload collect_only", "choose one"),
+    ("dry_run", "watch no_wait skip_upload collect_only", "it changes nothing"),
+    ("collect_only", "skip_upload", "one waits for nothing, the other does"),
+    ("skip_upload collect_only", "watch include exclude", "it looks for no files"),
+    ("skip_upload collect_only", "output replace", "the destination was set with the job"),
+    ("quiet", "verbose", "choose one"),
+)
+"""Options of the first column that exclude each option of the second, and why."""
+OF_A_LIBRARY = {"profile", "include", "exclude", "output", "replace", "keep_originals", "order"}
 
 
 def ingest(
@@ -55,9 +81,7 @@ def ingest(
         Literal["path", "saving"],
         typer.Option(metavar="ORDER", help="Work by path, or by saving (largest expected first)."),
     ] = "path",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Queue and exit.")] = False,
     skip_upload: Annotated[
         bool,
@@ -82,48 +106,89 @@ def ingest(
     interruption, run the same command to resume.
     """
     cli = cli_of(ctx)
-    libraries, places = named_libraries(
-        paths or (), _known(cli, queued=skip_upload or collect_only)
-    )
-    options = Options(
-        paths=places,
-        libraries=libraries,
-        profiles=tuple(profile or ()),
-        workers=workers,
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        output=output,
-        replace=replace,
-        keep_originals=keep_originals,
-        order=order,
-        dry_run=dry_run,
-        no_wait=no_wait,
-        skip_upload=skip_upload,
-        collect_only=collect_only,
-        watch=watch,
-        as_json=as_json,
-        quiet=quiet or cli.quiet,
-        verbose=verbose or cli.verbose,
-    )
-    options.check()
-    if not options.queued_only:  # what was queued may have been moved since
-        require_existing(options.paths)
-    raise typer.Exit(_run(cli, options))
+    shown = replace_fields(cli, quiet=quiet or cli.quiet, verbose=verbose or cli.verbose)
+    queued_only = skip_upload or collect_only
+    known = () if queued_only else cli.loaded().settings.libraries
+    libraries, places = named_libraries(paths or (), known)
+    _refuse_combinations({**ctx.params, "quiet": shown.quiet, "verbose": shown.verbose}, libraries)
+    if not (libraries or places or queued_only):
+        raise UsageError(NOTHING_NAMED)
+    if not queued_only:  # what was queued may have been moved since
+        require_existing(places)
+    requests = [
+        library_request(each, no_wait=no_wait, watch=watch and each.watch) for each in libraries
+    ] or [
+        IngestRequest(
+            roots=tuple(map(_real, places)) or (EVERYTHING,),
+            profiles=tuple(profile or ()),
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            output=_real(output) if output is not None else None,
+            replace=replace,
+            keep_days=keep_originals,
+            no_wait=no_wait,
+            skip_upload=queued_only,
+            watch=watch,
+            largest_saving_first=order == "saving",
+        )
+    ]
+    flags: dict[str, tuple[str, object]] = {"workers": ("--workers", workers)}
+    if not shown.verbose and cli.loaded().origins["log_level"] == "default":
+        flags["log_level"] = ("(default with a display)", "error")  # it shows what the log would
+    from hevcq.cli.library.ingest_session import Session
 
-
-def _known(cli: Cli, *, queued: bool) -> tuple[Library, ...]:
-    """Return the libraries of the settings; of queued jobs no name means everything."""
-    return () if queued else cli.loaded().settings.libraries
-
-
-def _run(cli: Cli, options: Options) -> ExitCode:
-    from hevcq.cli.library.ingest_session import collect, run_shown
-
-    flags: dict[str, tuple[str, object]] = {"workers": ("--workers", options.workers)}
-    if not options.verbose and cli.loaded().origins["log_level"] == "default":
-        # The display already shows what the log would repeat.
-        flags["log_level"] = ("(default with a display)", "error")
     with cli.app(**flags) as app:
-        if options.queued_only:
-            require_queued(app, options.paths)
-        return collect(app, options) if options.collect_only else run_shown(app, options)
+        if workers is not None and app.settings.backend != "embedded":
+            raise UsageError(WORKERS_ELSEWHERE)
+        if queued_only:
+            require_queued(app, places)
+        session = Session(app, shown, requests, as_json=as_json, dry_run=dry_run)
+        raise typer.Exit(session.collect() if collect_only else session.run())
+
+
+def _refuse_combinations(options: Mapping[str, object], libraries: Sequence[Library]) -> None:
+    """Raise UsageError for options that exclude each other, or exclude these libraries."""
+    given = {name for name, value in options.items() if value or isinstance(value, float)}
+    if options["order"] == "path":
+        given.remove("order")
+    for left, right, why in CONFLICTS:
+        for pair in product(left.split(), right.split()):
+            if pair[0] != pair[1] and given.issuperset(pair):
+                one, other = (f"--{name.replace('_', '-')}" for name in pair)
+                raise UsageError(f"{one} and {other} cannot be combined: {why}.")
+    if "keep_originals" in given and "replace" not in given and not libraries:
+        raise UsageError(
+            "--keep-originals only works with --replace; otherwise originals are never touched."
+        )
+    if libraries and not OF_A_LIBRARY.isdisjoint(given):
+        raise UsageError(
+            "What a library makes, of which files and where to is in its settings; to ingest its"
+            " folder in another way, name the folder's path."
+        )
+    limits = [each.name for each in libraries if each.schedule or each.max_hours_per_day]
+    if limits and "no_wait" in given:
+        raise UsageError(f"--no-wait cannot keep the schedule or budget of {', '.join(limits)}.")
+
+
+def named_libraries(
+    texts: Sequence[str], known: Sequence[Library]
+) -> tuple[tuple[Library, ...], tuple[Path, ...]]:
+    """Return the libraries that were named, or all of them if nothing was; else the paths.
+
+    A word without a slash that is a library's name is that library; a folder of the same name is
+    written `./NAME`. Raises UsageError where libraries and paths are mixed.
+    """
+    names = {each.name.casefold(): each for each in known}
+    if not texts:
+        return tuple(known), ()
+    chosen = [names.get(text.casefold()) if "/" not in text else None for text in texts]
+    found = tuple(dict.fromkeys(each for each in chosen if each is not None))
+    if found and None in chosen:
+        raise UsageError(
+            "Name libraries or paths, not both; a folder that is called as a library is ./NAME."
+        )
+    return found, () if found else tuple(Path(text) for text in texts)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

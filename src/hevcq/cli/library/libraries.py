@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of
-from hevcq.cli.options import AsJson, PlainCommand, group
+from hevcq.cli.context import cli_of
+from hevcq.cli.options import AsJson, PlainCommand, ProfileNames, group
 from hevcq.cli.output import table as render
 from hevcq.cli.queue.stats import stats
 from hevcq.errors import UsageError
+from hevcq.settings.libraries import Library
+from hevcq.settings.loader import append_table, load, own_file
+from hevcq.usecases.library_state import count_videos, folder_state, watching
 from hevcq.util.text import counted, printable, size
-
-if TYPE_CHECKING:
-    from hevcq.settings.libraries import Library
 
 app = group("List and add libraries, and show what was saved.")
 app.command("stats", cls=PlainCommand)(stats)
@@ -27,27 +27,17 @@ app.command("stats", cls=PlainCommand)(stats)
 def list_libraries(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the libraries: folder, place, profiles and priority."""
     cli = cli_of(ctx)
-    loaded = cli.loaded()
-    usual = ", ".join(loaded.settings.ingest.profiles)
-    if as_json:
-        for each in loaded.settings.libraries:
+    settings, rows = cli.loaded().settings, []
+    for each in settings.libraries:
+        profiles = ", ".join(each.profiles or settings.ingest.profiles)
+        watched = "yes" if each.watch else "no"
+        rows.append((each.name, each.path, each.place, profiles, each.priority, watched))
+        if as_json:
             render.emit_json({"type": "library", **each.model_dump(mode="json")})
-        return
-    rows = [
-        [
-            each.name,
-            str(each.path),
-            each.place,
-            ", ".join(each.profiles) or usual,
-            str(each.priority),
-            "yes" if each.watch else "no",
-        ]
-        for each in loaded.settings.libraries
-    ]
-    if rows:
-        render.emit_table(("library", "folder", "place", "profiles", "priority", "watched"), rows)
-    else:
+    if not rows:
         cli.echo("No libraries yet; add one with `hevcq libraries add PATH`.")
+    elif not as_json:
+        render.emit_table(("library", "folder", "place", "profiles", "priority", "watched"), rows)
 
 
 @app.command("add", cls=PlainCommand)
@@ -66,10 +56,7 @@ def add(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="The folder that mirror fills."),
     ] = None,
-    profile: Annotated[
-        list[str] | None,
-        typer.Option("--profile", "-p", metavar="NAME", help="What to make (repeatable)."),
-    ] = None,
+    profile: ProfileNames = None,
     keep_originals: Annotated[
         float | None,
         typer.Option(metavar="DAYS", min=0, help="Days to keep replaced originals (default 30)."),
@@ -81,9 +68,6 @@ def add(
     Nothing is asked, and comments in the file stay. Add rules, an order or a budget by editing the
     file.
     """
-    from hevcq.settings.loader import append_table, own_file
-    from hevcq.usecases.library_state import count_videos, folder_state, watching
-
     cli, folder = cli_of(ctx), path.expanduser().absolute()
     if not folder.is_dir():
         raise UsageError(f"No such folder: {printable(path)}.")
@@ -103,7 +87,8 @@ def add(
         days = int(keep_originals) if keep_originals.is_integer() else keep_originals
         values["keep_originals"] = days
     append_table(file, "libraries", values)
-    library = next(each for each in _reloaded(cli, file) if each.name == values["name"])
+    known = load(config=cli.config or file).settings.libraries
+    library = next(each for each in known if each.name == values["name"])
     count, total_size = count_videos(folder, settings.data_dir)
     state = folder_state(library)
     if as_json:
@@ -133,12 +118,6 @@ def _refuse(folder: Path, place: str, output: Path | None, known: Sequence[Libra
                 f"{printable(folder)} is {where} the library {each.name} ({printable(each.path)}).",
                 remedy="Libraries must be separate folders.",
             )
-
-
-def _reloaded(cli: Cli, file: Path) -> tuple[Library, ...]:
-    from hevcq.settings.loader import load
-
-    return load(config=cli.config or file).settings.libraries
 
 
 def _free_name(folder: Path, known: Sequence[Library]) -> str:

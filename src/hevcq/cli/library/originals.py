@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hevcq.cli.context import cli_of, confirmed
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, OfJob, PlainCommand, group
+from hevcq.cli.options import AsJson, DryRun, OfJob, PlainCommand, Yes, group
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import day
+from hevcq.settings.quantities import past_time
+from hevcq.usecases.placement.originals import (
+    Freed,
+    KeptOriginal,
+    free_originals,
+    kept_originals,
+)
+from hevcq.usecases.placement.undo import Undone, UndoRequest, UndoResult, library_path
+from hevcq.usecases.placement.undo import undo as restore
 from hevcq.util.text import counted, size
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from hevcq.usecases.placement.originals import Freed, KeptOriginal
-    from hevcq.usecases.placement.undo import Undone
-
 
 app = group("List kept originals, and free their space.")
 Paths = Annotated[
@@ -36,8 +38,6 @@ def list_originals(ctx: typer.Context, paths: Paths = None, as_json: AsJson = Fa
 
     `hevcq undo PATH` brings one back while it is kept.
     """
-    from hevcq.usecases.placement.originals import kept_originals
-
     cli = cli_of(ctx)
     with cli.app() as opened:
         kept = list(kept_originals(opened.library_ports, _places(paths)))
@@ -47,9 +47,7 @@ def list_originals(ctx: typer.Context, paths: Paths = None, as_json: AsJson = Fa
         return
     if kept:
         rows = [_row(each) for each in kept]
-        columns = ("file", "size", "replaced", "kept until")
-        for line in render.fit(columns, rows, render.screen_width(sys.stdout)):
-            render.emit(line)
+        render.emit_table(("file", "size", "replaced", "kept until"), rows)
     cli.echo(_total(kept, paths or ()))
 
 
@@ -60,7 +58,7 @@ def expire(
     now: Annotated[
         bool, typer.Option("--now", help="Also originals whose retention has not ended.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask with --now.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete originals whose retention has ended.
@@ -68,8 +66,6 @@ def expire(
     Workers and `hevcq ingest` do the same by themselves. An original stays if its rendition is no
     longer in place. A deleted original cannot be brought back.
     """
-    from hevcq.usecases.placement.originals import free_originals, kept_originals
-
     cli, places = cli_of(ctx), _places(paths)
     with cli.app() as opened:
         if now and not yes:
@@ -91,15 +87,13 @@ def expire(
 
 
 def _places(paths: list[str] | None) -> list[Path]:
-    from hevcq.usecases.placement.undo import library_path
-
     return [library_path(Path(path)) for path in paths or ()]
 
 
 def _row(each: KeptOriginal) -> tuple[str, ...]:
     record = each.record
     return (
-        render.printable(record.source),
+        str(record.source),
         size(each.size) if each.size else "gone",
         day(record.created_at),
         day(record.expires_at) if record.expires_at is not None else "freed by you",
@@ -120,12 +114,10 @@ def _total(kept: Sequence[KeptOriginal], paths: Sequence[str]) -> str:
 
 def _json(each: KeptOriginal) -> dict[str, object]:
     record = each.record
+    places = {"path": record.source, "rendition": record.target, "original": record.retained}
     return {
         "job_id": record.job_id,
-        "path": os.fspath(record.source),
-        "rendition": os.fspath(record.target),
-        "original": os.fspath(record.retained),
-        "root": os.fspath(each.root),
+        **{name: os.fspath(path) for name, path in (places | {"root": each.root}).items()},
         "size": each.size,
         "replaced_at": record.created_at,
         "expires_at": record.expires_at,
@@ -138,8 +130,7 @@ def _show(each: Freed, *, as_json: bool) -> None:
         facts = {"path": os.fspath(each.path), "result": word, "reason": each.reason}
         render.emit_json({"type": "original_freed", **facts, "size": each.size})
         return
-    shown = word.replace("_", " ")
-    render.emit(f"{shown}  {render.printable(each.path)}  ({render.printable(each.reason)})")
+    render.emit_outcome(word, each.path, each.reason)
 
 
 def undo(
@@ -157,9 +148,7 @@ def undo(
             help="Only files replaced in the last 12h, 2d, or since an ISO date.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be restored.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Restore replaced originals, byte for byte.
@@ -167,10 +156,6 @@ def undo(
     Name, times, rights and attributes are restored too. A rendition that was changed since, or
     another file in its place, is never touched.
     """
-    from hevcq.settings.quantities import past_time
-    from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path
-    from hevcq.usecases.placement.undo import undo as restore
-
     cli = cli_of(ctx)
     with cli.app() as app:
         request = UndoRequest(
@@ -191,22 +176,11 @@ def undo(
 
 def _show_undone(done: Undone, *, as_json: bool) -> str:
     if as_json:
-        render.emit_json(
-            {
-                "type": "undo",
-                "job_id": done.job_id,
-                "path": os.fspath(done.source),
-                "rendition": os.fspath(done.target),
-                "result": done.result.value,
-                "size": done.size,
-                "reason": done.reason,
-            }
-        )
+        facts = {"path": os.fspath(done.source), "rendition": os.fspath(done.target)}
+        end = {"result": done.result.value, "size": done.size, "reason": done.reason}
+        render.emit_json({"type": "undo", "job_id": done.job_id, **facts, **end})
+    elif done.result is UndoResult.NOTHING:
+        render.emit_sentence(render.printable(done.reason))
     else:
-        reason = f"  ({render.printable(done.reason)})" if done.reason else ""
-        if done.result == "nothing":
-            render.emit_sentence(render.printable(done.reason))
-        else:
-            result = done.result.value.replace("_", " ")
-            render.emit(f"{result}  {render.printable(done.source)}{reason}")
+        render.emit_outcome(done.result.value, done.source, done.reason)
     return done.result

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,14 +13,11 @@ from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames, Verbose
 from hevcq.cli.output import table as render
-from hevcq.errors import HevcqError, PermanentError, TransientError
+from hevcq.domain.media.facts import MediaInfo, Stream
+from hevcq.errors import PermanentError, TransientError
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.plan_one_file import plan_one_file
 from hevcq.util.text import counted, size, timecode
-
-if TYPE_CHECKING:
-    from hevcq.domain.media.facts import MediaInfo, Stream
-    from hevcq.wiring.app import App
 
 
 def plan(
@@ -40,54 +37,36 @@ def plan(
         require_existing(files)
     cli, failed = cli_of(ctx), 0
     with cli.app() as app:
-        picked = pick(app.profiles, profile or _usual(app))
+        usual = [name for name in app.settings.ingest.profiles if name in app.profiles]
+        picked = pick(app.profiles, profile or usual or sorted(app.profiles))
         for file in files:
+            place, stop = str(file.absolute()), threading.Event()
             try:
-                info = app.encoder.probe(str(file.absolute()), stop=threading.Event())
-                plans = plan_one_file(
-                    app.encoder,
-                    str(file.absolute()),
-                    info,
-                    picked,
-                    threading.Event(),
-                    app.slots_per_job,
-                )
+                info = app.encoder.probe(place, stop=stop)
+                plans = plan_one_file(app.encoder, place, info, picked, stop, app.slots_per_job)
             except (PermanentError, TransientError) as error:
                 if len(files) == 1:
                     raise
                 failed += 1
-                _show_failure(file, error, as_json=as_json)
+                reason = {"reason": type(error).__name__, "detail": str(error)}
+                info, plans = None, [{"action": "fail", **reason}]
+            if as_json:
+                if info is not None:
+                    _emit("media", file, info.model_dump(mode="json"))
+                for each in plans:
+                    _emit("plan", file, each)
                 continue
-            if len(files) > 1 and not as_json:
-                render.emit(f"{render.printable(file)}:")
-            _show_contents(file, info, as_json=as_json)
+            lines = [f"{file}:"] if len(files) > 1 else []
+            lines += [] if info is None else _contents(info)
             for each in plans:
-                _show(file, each, as_json=as_json, verbose=verbose or cli.verbose)
+                lines += _lines(each, verbose=verbose or cli.verbose)
+            for line in lines:
+                render.emit(render.printable(line))
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
 
 
-def _show_failure(file: Path, error: HevcqError, *, as_json: bool) -> None:
-    if as_json:
-        found = {"action": "fail", "reason": type(error).__name__, "detail": str(error)}
-        render.emit_json({"type": "plan", "path": str(file), **found})
-    else:
-        render.emit(f"{render.printable(file)}:")
-        render.emit(render.printable(f"  cannot be planned: {error}"))
-
-
-def _usual(app: App) -> list[str]:
-    """Return the profiles of an ingest, or all where none of those is installed."""
-    return [name for name in app.settings.ingest.profiles if name in app.profiles] or sorted(
-        app.profiles
-    )
-
-
-def _show(file: Path, found: dict[str, Any], *, as_json: bool, verbose: bool) -> None:
-    if as_json:
-        render.emit_json({"type": "plan", "path": str(file), **found})
-        return
-    for line in _lines(found, verbose=verbose):
-        render.emit(render.printable(line))
+def _emit(kind: str, file: Path, facts: Mapping[str, object]) -> None:
+    render.emit_json({"type": kind, "path": str(file), **facts})
 
 
 def _ladder(rungs: list[dict[str, Any]]) -> Iterator[str]:
@@ -106,6 +85,9 @@ def _ladder(rungs: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _lines(found: dict[str, Any], *, verbose: bool) -> Iterator[str]:
+    if found["action"] == "fail":
+        yield f"  cannot be planned: {found['detail']}"
+        return
     head = f"{found['profile']}: {found['action']}"
     if found["action"] != "encode":
         yield f"{head} ({found['reason']}): {found['detail']}"
@@ -130,14 +112,6 @@ def _lines(found: dict[str, Any], *, verbose: bool) -> Iterator[str]:
             f"    {chunk['index'] + 1}: from {begins}, {chunk['duration_s']:.1f} s, "
             f"{chunk['frames']} frames, {chunk['cost']:.1%} of the work"
         )
-
-
-def _show_contents(file: Path, info: MediaInfo, *, as_json: bool) -> None:
-    if as_json:
-        render.emit_json({"type": "media", "path": str(file), **info.model_dump(mode="json")})
-        return
-    for line in _contents(info):
-        render.emit(render.printable(line))
 
 
 def _contents(info: MediaInfo) -> list[str]:

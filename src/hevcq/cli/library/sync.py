@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode, exit_code
-from hevcq.cli.options import AsJson, Quiet
+from hevcq.cli.options import AsJson, DryRun, Quiet
 from hevcq.cli.output import table as render
 from hevcq.errors import HevcqError, Unavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from hevcq.settings.sync import SyncSettings
-    from hevcq.usecases.sync.session import Synced
-    from hevcq.wiring.app import App
+from hevcq.settings.sync import SyncSettings
+from hevcq.usecases.sync.session import Session, Synced, pause_s
+from hevcq.wiring.app import App, stop_signals
+from hevcq.wiring.sync import chosen, opened
 
 SHOWN_EVERY_S = 0.5
 SILENT = frozenset({"waiting", "known"})
@@ -32,9 +30,7 @@ def sync(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Only these syncs (default: all).")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be fetched, change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Keep running and poll for new files.")
     ] = False,
@@ -48,10 +44,6 @@ def sync(
     another. With mode = "move" the server's copy is deleted after the local one was read again, and
     only if it is still the version that was fetched. After an interruption, run the same command.
     """
-    from hevcq.usecases.sync.session import pause_s
-    from hevcq.wiring.app import stop_signals
-    from hevcq.wiring.sync import chosen
-
     cli = cli_of(ctx)
     cli.quiet = quiet or cli.quiet
     with stop_signals() as signals, cli.app() as app:
@@ -70,9 +62,6 @@ def _run(
     shown: _Shown, wanted: Sequence[SyncSettings], stop: threading.Event, *, dry_run: bool
 ) -> ExitCode:
     """Run each sync once; one that cannot run does not keep the others from it."""
-    from hevcq.usecases.sync.session import Session
-    from hevcq.wiring.sync import opened
-
     code = ExitCode.OK
     for each in wanted:
         if stop.is_set():
@@ -80,15 +69,11 @@ def _run(
         shown.begin(each)
         try:
             with opened(shown.app, each, stop) as ready:
-                Session(
-                    ready.ports,
-                    ready.job,
-                    shown.on_file,
-                    shown.notice,
-                    shown.progress,
-                    dry_run=dry_run,
-                    reported=shown.reported,
-                ).run()
+                session = Session(
+                    ready.ports, ready.job, shown.on_file, shown.notice, shown.progress
+                )
+                session.dry_run, session.reported = dry_run, shown.reported
+                session.run()
         except HevcqError as error:
             if isinstance(error, Unavailable) or len(wanted) > 1:
                 shown.notice(f"{each.name}: {error}")
@@ -133,21 +118,12 @@ class _Shown:
         if word in {"moved", "copied"}:
             self._bytes += each.size
         if self._as_json:
-            render.emit_json(
-                {
-                    "type": "synced",
-                    "sync": self._name,
-                    "path": each.path,
-                    "size": each.size,
-                    "result": word,
-                    "target": None if each.target is None else os.fspath(each.target),
-                    "reason": each.reason,
-                }
-            )
+            facts = {"sync": self._name, "path": each.path, "size": each.size, "result": word}
+            target = None if each.target is None else os.fspath(each.target)
+            render.emit_json({"type": "synced", **facts, "target": target, "reason": each.reason})
         elif word not in SILENT:
-            where = "" if each.target is None else f" -> {render.printable(each.target)}"
-            why = f"  ({render.printable(each.reason)})" if each.reason else ""
-            render.emit(f"{word}  {render.printable(each.path)}{where}{why}")
+            where = "" if each.target is None else f" -> {each.target}"
+            render.emit_outcome(word, f"{each.path}{where}", each.reason)
 
     def notice(self, words: str) -> None:
         """Print what a person should know, on stderr; once, also if every look says it."""

@@ -23,6 +23,7 @@ __all__ = [
     "ago",
     "emit",
     "emit_json",
+    "emit_outcome",
     "emit_result",
     "emit_sentence",
     "emit_table",
@@ -106,6 +107,12 @@ def place(bucket: str, key: str) -> str:
     if bucket == LIBRARY_BUCKET and key.startswith(inbox):
         key = f"/{key.removeprefix(inbox)}"
     return printable(key)
+
+
+def emit_outcome(word: str, name: object, reason: str) -> None:
+    """Print what became of one file, and why in parentheses."""
+    why = f"  ({printable(reason)})" if reason else ""
+    emit(f"{word.replace('_', ' ')}  {printable(name)}{why}")
 
 
 def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json: bool) -> None:

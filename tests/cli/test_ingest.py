@@ -1,0 +1,145 @@
+"""`hevcq ingest`: what is named, which options exclude each other, and the table of several libraries."""
+
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from cli.conftest import Run
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.library.ingest import named_libraries
+from hevcq.errors import UsageError
+from hevcq.settings.libraries import Library
+from hevcq.usecases.ingest.request import IngestRequest
+
+TV = Library(name="tv", path=Path("/m/tv"), place="replace", keep_originals=3)
+FILMS = Library(name="Films", path=Path("/m/films"), watch=False, schedule=())
+BOTH = (TV, FILMS)
+LIBRARIES = """
+[[libraries]]
+name = "tv"
+path = "tv"
+place = "replace"
+keep_originals = 3
+max_hours_per_day = 2
+[[libraries]]
+name = "films"
+path = "films"
+watch = false
+"""
+
+
+@pytest.fixture
+def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tv", "films"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "own.toml").write_text(LIBRARIES)
+    monkeypatch.setenv("HEVCQ_CONFIG", str(tmp_path / "own.toml"))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Run no ingest; the mock is called with its requests."""
+    session = Mock()
+    session.return_value.run.return_value = session.return_value.collect.return_value = 0
+    monkeypatch.setattr("hevcq.cli.library.ingest_session.Session", session)
+    return session
+
+
+def requests(asked: Mock) -> list[IngestRequest]:
+    return list(asked.call_args.args[2])
+
+
+def test_nothing_named_means_all_and_a_name_means_one() -> None:
+    assert named_libraries((), BOTH) == (BOTH, ())
+    assert named_libraries(("films",), BOTH) == ((FILMS,), ())
+    assert named_libraries(("tv", "TV"), BOTH) == ((TV,), ())
+
+
+def test_a_folder_of_the_same_name_is_written_as_a_path() -> None:
+    assert named_libraries(("./tv",), BOTH) == ((), (Path("tv"),))
+    assert named_libraries(("tv2", "/m/tv"), BOTH) == ((), (Path("tv2"), Path("/m/tv")))
+    with pytest.raises(UsageError, match=r"not both; a folder .* is \./NAME"):
+        named_libraries(("tv", "other"), BOTH)
+
+
+@pytest.mark.usefixtures("libraries")
+def test_a_library_asks_for_what_its_settings_say(hevcq: Run, asked: Mock, tmp_path: Path) -> None:
+    assert hevcq("ingest", "--watch").code == 0
+
+    tv, films = requests(asked)
+    assert (tv.roots, tv.replace, tv.keep_days, tv.watch) == ((tmp_path / "tv",), True, 3, True)
+    assert (films.replace, films.keep_days, films.watch) == (False, None, False)
+    assert films.library is not None
+
+
+def test_a_path_is_asked_for_with_what_the_command_says(
+    hevcq: Run, asked: Mock, tmp_path: Path
+) -> None:
+    ran = hevcq("ingest", ".", "--replace", "--keep-originals", "0", "--order", "saving")
+
+    assert ran.code == 0, ran.err
+    (made,) = requests(asked)
+    assert made == IngestRequest(
+        (tmp_path,), replace=True, keep_days=0.0, largest_saving_first=True
+    )
+    assert hevcq("ingest", "--collect-only").code == 0
+    assert requests(asked) == [IngestRequest((Path("/"),), skip_upload=True)]
+
+
+@pytest.mark.usefixtures("libraries")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (". --replace --output x", "--replace and --output cannot be combined: choose where"),
+        (". --keep-originals 3", "--keep-originals only works with --replace"),
+        (". --keep-originals 0", "--keep-originals only works with --replace"),
+        (". --no-wait --watch", "--no-wait and --watch cannot be combined"),
+        (". --no-wait --skip-upload", "--no-wait and --skip-upload cannot be combined"),
+        (". --no-wait --workers 1", "--no-wait and --workers cannot be combined"),
+        (". --dry-run --watch", "--dry-run and --watch cannot be combined"),
+        (". --collect-only --skip-upload", "--collect-only and --skip-upload cannot be combined"),
+        (". --skip-upload --watch", "--skip-upload and --watch cannot be combined"),
+        (". --collect-only --include x", "--collect-only and --include cannot be combined"),
+        (". --skip-upload --replace", "--skip-upload and --replace cannot be combined"),
+        (". --quiet --verbose", "--quiet and --verbose cannot be combined"),
+        (". --profile hevk", "Did you mean 'hevc'?"),
+        (". --output .", "contains the ingested folder"),
+        ("films --replace", "is in its settings"),
+        ("films --order saving", "is in its settings"),
+        ("films --profile hevc", "is in its settings"),
+        ("films --exclude a", "is in its settings"),
+        ("films --keep-originals 0", "is in its settings"),
+        ("--no-wait", "--no-wait cannot keep the schedule or budget of tv"),
+    ],
+)
+def test_what_makes_no_sense_together_is_refused_in_one_sentence(
+    hevcq: Run, words: str, said: str
+) -> None:
+    ran = hevcq("ingest", *words.split())
+
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
+    assert said in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_without_a_library_a_path_is_asked_for(hevcq: Run) -> None:
+    ran = hevcq("ingest")
+
+    assert ran.code == ExitCode.USAGE
+    assert "hevcq libraries add PATH" in ran.err
+
+
+@pytest.mark.media
+@pytest.mark.usefixtures("libraries")
+def test_one_table_tells_of_all_libraries(hevcq: Run, tmp_path: Path) -> None:
+    (tmp_path / "films" / "broken.mp4").write_bytes(b"no video at all")
+    with (tmp_path / "own.toml").open("a") as file:
+        file.write('[[libraries]]\nname = "gone"\npath = "gone"\n')
+
+    ran = hevcq("ingest")
+
+    assert ran.code == ExitCode.SOME_FAILED
+    assert "broken.mp4" in ran.out
+    assert "No such file or folder." in ran.out
+    assert hevcq("ingest", "tv").code == ExitCode.OK
