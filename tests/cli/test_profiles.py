@@ -54,6 +54,15 @@ def test_show_fills_in_every_default_and_is_itself_a_valid_profile(hevcq, tmp_pa
             "video.speed is unknown; known: codec, preset,",
         ),
         ("name: bad\ndescription: x\nvideo: {codec: hevc, crff: 20}", "did you mean 'video.crf'?"),
+        ("name: bad\nvideo: {codec: hevc, crf: 20, bitrate: 5M}", "hevcq aims at a quality"),
+        (
+            "name: bad\ndescription: x\nvideo: {codec: h264, crf: 20, pixel_format: yuv420p10}",
+            "h264 is not made",
+        ),
+        (
+            "name: bad\ndescription: x\nvideo: {codec: hevc, crf: 20, encoder_params: {pass: 2}}",
+            "makes one",
+        ),
         ("name: bad\nqueues: {}\nvideo: {codec: hevc, crf: 2}", "did you mean 'queue'?"),
         ("name: bad\nname: good", "duplicate key 'name'"),
         ("name: other\ndescription: x\nvideo: {codec: hevc, crf: 20}", "must match"),

@@ -56,7 +56,8 @@ def test_what_no_encode_could_be_is_refused_with_the_profile(wrong, said):
         ("av1", "14", "av1 has the presets 0 to 13, not 14"),
         ("vp9", "9", "vp9 has the presets 0 to 8, not 9"),
         ("av1", "slow", "av1 has the presets 0 to 13, not slow"),
-        ("hevc", "8", "hevc has presets by name"),
+        ("hevc", "8", "hevc has the presets ultrafast, .*, not 8"),
+        ("hevc", "quick", "hevc has the presets ultrafast, .*, not quick"),
     ],
 )
 def test_a_preset_of_another_encoder_is_refused_with_the_profile(codec, preset, said):

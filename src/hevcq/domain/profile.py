@@ -15,7 +15,12 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hevcq.domain.formats.hardware import SOFTWARE, Fallback, encoder_problem
-from hevcq.domain.formats.video import VIDEO_HELD, preset_problem, quality_problem
+from hevcq.domain.formats.video import (
+    VIDEO_HELD,
+    depth_problem,
+    preset_problem,
+    quality_problem,
+)
 from hevcq.domain.formats.video import Container as Container  # noqa: PLC0414 - asked of the profile by many
 from hevcq.domain.formats.video import VideoCodec as VideoCodec  # noqa: PLC0414
 from hevcq.domain.model import Frozen
@@ -38,15 +43,29 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 }
 """The MiB of memory that Fargate offers, by CPU units
 (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
+INSTEAD: Mapping[str, str] = {
+    "bit_depth": "say video.pixel_format: yuv420p10 for 10 bits",
+    "bitrate": "hevcq aims at a quality: video.crf, and audio.kbps_per_channel for sound",
+    "channels": "every channel is kept, but for audio.surround",
+    "crop": "the picture keeps its edges",
+    "denoise": "hevcq filters nothing away",
+    "fps": "the frame rate is kept",
+    "height": "say video.max_height",
+    "languages": "every track is kept",
+    "loudness": "sound keeps its loudness",
+    "width": "say video.max_width",
+}
+"""What a profile says, or that it cannot say it, where people look for these keys."""
 REVIEW_BELOW = 0.03
 """Share of the source's size below which a rendition whose pictures nobody compares is reviewed."""
 
 
 class PixelFormatPolicy(StrEnum):
-    """Keep the source's chroma and bit depth, or convert to 8-bit 4:2:0 for every player."""
+    """Keep the source's chroma and bit depth, or make 4:2:0 of 8 bits for every player, or of 10."""
 
     KEEP = "keep"
     YUV420P = "yuv420p"
+    YUV420P10 = "yuv420p10"
 
 
 class LossPolicy(StrEnum):
@@ -125,7 +144,9 @@ class VideoRecipe(Frozen):
         "quantiser 1 to 31; lower is better and larger. theora: 0 to 10, where higher is better",
     )
     pixel_format: PixelFormatPolicy = Field(
-        default=PixelFormatPolicy.KEEP, description="keep the source's depth and chroma, or yuv420p"
+        default=PixelFormatPolicy.KEEP,
+        description="keep the source's depth and chroma, or make yuv420p, or yuv420p10: 10 bits band less "
+        "than 8 at the same size (hevc, av1, vp9)",
     )
     max_width: int | None = Field(
         default=None,
@@ -452,6 +473,9 @@ class Profile(Frozen):
             video.codec, video.crf
         )
         problem = problem or encoder_problem(video.encoder, video.codec)
+        problem = problem or depth_problem(video.codec, video.pixel_format)
+        if two_passes := {"pass", "stats"} & set(video.encoder_params):
+            problem = f"video.encoder_params: {min(two_passes)} is for two passes; hevcq makes one"
         if problem:
             raise ValueError(problem)
         if self.container is Container.HLS:

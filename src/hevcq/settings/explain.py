@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from hevcq.domain.profile import INSTEAD, Profile
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -76,6 +78,8 @@ def hint(place: tuple[int | str, ...], model: type[BaseModel]) -> str:
         f"{above}{name}" for name in difflib.get_close_matches(wrong, section.model_fields, n=1)
     ] or [key for key, _ in leaves(model) if key.split(".")[-1] == wrong]
     known = ", ".join(section.model_fields)
+    if wrong in INSTEAD and model is Profile:
+        return INSTEAD[wrong]
     return f"did you mean {near[0]!r}?" if near else f"known: {known}"
 
 

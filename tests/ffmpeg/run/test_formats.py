@@ -106,6 +106,18 @@ def test_a_video_with_surround_sound_becomes_it_and_passes_every_gate(name, made
     assert one.request.report.stderr == ()
 
 
+@pytest.mark.parametrize("name", ["mkv", "av1"])
+def test_eight_bits_become_ten_where_the_profile_asks_for_them(name, source, tmp_path):
+    picture = FASTEST[name] | {"pixel_format": "yuv420p10"}
+
+    one = encoded(name, source, tmp_path, video=picture)
+
+    assert complaints(one.judge()) == []
+    (video,) = one.output.of_kind(StreamKind.VIDEO)
+    assert video.video is not None
+    assert (video.video.pixel_format, video.video.bit_depth) == ("yuv420p10le", 10)
+
+
 def spoilt(one: Made, name: str, folder: Path, kind: str) -> Path:
     """Return a copy of a rendition in which something is wrong."""
     good, target = one.request.output, folder / f"spoilt{one.request.output.suffix}"

@@ -133,14 +133,31 @@ def encoder_preset(codec: VideoCodec, preset: str) -> str:
     return str(row.usual_preset) if row.presets and preset == "medium" else preset
 
 
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower",
+           "veryslow", "placebo")  # fmt: skip
+"""Of libx264 and libx265 (https://x265.readthedocs.io/en/master/presets.html)."""
+
+
 def preset_problem(codec: VideoCodec, preset: str) -> str:
     """Return why the encoder of this codec has no such preset, or ""; `medium` suits each."""
     ends = VIDEO_FORMATS[codec].presets
-    if ends is None or preset == "medium":
-        return "" if not preset.isdigit() else f"{codec} has presets by name, not by number"
+    if preset == "medium":
+        return ""
+    if ends is None:
+        names = PRESETS if codec in {VideoCodec.HEVC, VideoCodec.H264} else ("medium",)
+        return (
+            "" if preset in names else f"{codec} has the presets {', '.join(names)}, not {preset}"
+        )
     if preset.isdigit() and ends[0] <= int(preset) <= ends[1]:
         return ""
     return f"{codec} has the presets {ends[0]} to {ends[1]}, not {preset}"
+
+
+def depth_problem(codec: VideoCodec, pixel_format: str) -> str:
+    """Return why this codec is not made in these samples, or ""."""
+    # H.264 of 10 bits plays almost nowhere, and no hardware decodes it.
+    deep = codec is not VideoCodec.H264 and VIDEO_FORMATS[codec].depths.get("420", 0) >= 10
+    return "" if deep or pixel_format != "yuv420p10" else f"{codec} is not made in {pixel_format}"
 
 
 def quality_problem(codec: VideoCodec, crf: float) -> str:
@@ -217,10 +234,10 @@ def kept(source: str, codec: VideoCodec) -> Pixels | None:
     return found
 
 
-def plain(source: str) -> Pixels | None:
-    """Return 8-bit 4:2:0 if `source` is YUV that can be converted to it, else None."""
+def plain(source: str, bits: int = 8) -> Pixels | None:
+    """Return 4:2:0 of so many bits if `source` is YUV that can be converted to it, else None."""
     found = PIXEL_FORMATS.get(source)
-    return Pixels("420", 8) if found is not None and found.family.isdigit() else None
+    return Pixels("420", bits) if found is not None and found.family.isdigit() else None
 
 
 def same_samples(source: str, target: str) -> bool:

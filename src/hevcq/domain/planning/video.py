@@ -208,7 +208,7 @@ def _refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
             detail=f"The picture is HDR ({facts.colour.transfer}) and this profile makes SDR only; "
             "use a profile with policies.hdr: keep, or convert to map its tones.",
         )
-    if profile.video.pixel_format is not PixelFormatPolicy.KEEP:
+    if profile.video.pixel_format is PixelFormatPolicy.YUV420P:
         return Refuse(
             policy="video.pixel_format",
             detail="The picture is HDR, which 8 bits would show in bands; set "
@@ -243,11 +243,11 @@ def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
 
 def _pixel_format(profile: Profile, facts: VideoFacts) -> Pixels | Refuse:
     wanted = profile.video.pixel_format
-    found = (
-        formats.kept(facts.pixel_format, profile.video.codec)
-        if wanted is PixelFormatPolicy.KEEP
-        else formats.plain(facts.pixel_format)
-    )
+    if wanted is PixelFormatPolicy.KEEP:
+        found = formats.kept(facts.pixel_format, profile.video.codec)
+    else:
+        bits = 10 if wanted is PixelFormatPolicy.YUV420P10 else 8
+        found = formats.plain(facts.pixel_format, bits)
     if found is not None:
         return found
     why = "Its pixel format is unknown, as in a file that was cut off."
