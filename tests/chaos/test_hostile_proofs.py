@@ -16,8 +16,8 @@ from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationF
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem
 from hevcq.ports.catalog import Mode, PlacementState
-from hevcq.usecases.ingest.destinations import Destination, TargetState
-from hevcq.usecases.ingest.scan import inspect_target
+from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.usecases.verify_files import read_certificate, sha256
 from support.fakes.farm import Farm, adoptable
 from support.fakes.store import MemoryStore
@@ -109,9 +109,9 @@ def test_a_pipe_or_giant_as_a_targets_certificate_is_a_strangers(tmp_path, monke
         with trap.open("wb") as sparse:
             sparse.truncate(8 * 2**30)
     monkeypatch.setattr(Certificate, "parse", lambda _text: pytest.fail("read whole"))
+    ours = OwnRenditions(None, Certificates())
     assert (
-        in_time(lambda: inspect_target(target, made.source, len(made.original), Certificates()))
-        is TargetState.STRANGER
+        in_time(lambda: ours.state(target, made.source, len(made.original))) is TargetState.STRANGER
     )
 
 

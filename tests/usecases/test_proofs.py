@@ -16,7 +16,6 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.destinations import Destination
-from hevcq.usecases.ingest.scan import inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from support.catalog import new_catalog
 from support.fakes.backend import HEVC, memory_backend
@@ -68,7 +67,7 @@ def planned(bench: Bench):
     )
     found = [video(bench.media / "a.mp4", root=bench.media)]
     tell = bench.events.append
-    ingest = Ingest(bench.ports, setup, bench.collector, tell, inspect_target, bench.proofs)
+    ingest = Ingest(bench.ports, setup, bench.collector, tell, bench.proofs)
     (item,) = ingest.plan(found).items
     return item
 

@@ -21,7 +21,7 @@ from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
 from hevcq.usecases.ingest.request import IngestRequest
-from hevcq.usecases.ingest.scan import Scanner, inspect_target
+from hevcq.usecases.ingest.scan import Scanner
 from hevcq.usecases.ingest.session import (
     Accept,
     Ingest,
@@ -136,7 +136,7 @@ class FolderIngest:
         collector = Collector(
             ports, proofs, discard=embedded, mark_source_finished=mark_source_finished
         )
-        return Ingest(ports, setup, collector, self._emit, inspect_target, proofs)
+        return Ingest(ports, setup, collector, self._emit, proofs)
 
     def _acceptance(self, rates: Costs) -> Accept:
         library = self.request.library

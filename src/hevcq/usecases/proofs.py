@@ -9,17 +9,21 @@ the gates have compared rendition and source again.
 from __future__ import annotations
 
 import os
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
 
 from hevcq.domain.certificate import Certificate, failure
 from hevcq.domain.job import RenditionRef, file_version
+from hevcq.domain.keys import MACHINE, key_for_path
 from hevcq.domain.profile import Profile
-from hevcq.errors import Interruption, PermanentError, UsageError
+from hevcq.errors import BadKey, Interruption, PermanentError, UsageError
 from hevcq.library.certificates import Certificates
-from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
+from hevcq.library.filesystem import FileSystem, fingerprint_of, is_fine_time, same_bytes, size_of
 from hevcq.library.names import shown_path
 from hevcq.ports.catalog import HashedFile, Placement, PlacementState
 from hevcq.ports.encoder import Encoder, SpareFolder
@@ -29,6 +33,8 @@ from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
+_LIBRARY_VERSION = re.compile(r"[0-9]+-([0-9]+)-[0-9]+")
+"""The version of a library file: size, modification time in nanoseconds, inode."""
 AGAIN = "move it away, then encode it again with `hevcq retry`."
 
 
@@ -170,3 +176,133 @@ def _hashed(facts: os.stat_result, sha256: str, certificate: str) -> HashedFile:
 def _same(seen: HashedFile, now: os.stat_result) -> bool:
     """Return whether a file is unchanged: size and mtime can be set back, the change time cannot."""
     return same_bytes(seen.fingerprint, fingerprint_of(now)) and seen.ctime_ns == now.st_ctime_ns
+
+
+class TargetState(StrEnum):
+    """What is at a target; TWIN is the rendition of another video of that name, LINKED a library
+    whose records are behind a symbolic link."""
+
+    FREE = "free"
+    OURS = "ours"
+    TWIN = "twin"
+    STRANGER = "stranger"
+    READ_ONLY = "read_only"
+    LINKED = "linked"
+
+
+@dataclass(frozen=True)
+class OwnRenditions:
+    """The renditions of one scan: the one place that says whether a file is ours and sound.
+
+    Certificates decide it, so that an ingest with an empty data folder finds earlier renditions,
+    also in a library that was moved. `paths` are the renditions that the scan saw, by size in bytes.
+    """
+
+    proofs: Proofs
+    certificates: Certificates
+    paths: Mapping[int, Sequence[Path]] = field(default_factory=dict)
+
+    def state(self, target: Path, source: Path, size: int) -> TargetState:
+        """Return what is at `target`, for the rendition of `source` with `size` bytes.
+
+        OURS needs a valid certificate that names this rendition's size and this source; `why_not`
+        then compares the bytes.
+        """
+        if not _writable(target.parent):
+            return TargetState.READ_ONLY
+        if self.certificates.behind_link(target):
+            return TargetState.LINKED
+        try:
+            facts = target.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return TargetState.FREE
+        proofs = list(self.certificates.of_rendition(target, facts.st_size))
+        if any(_is_source(proof, source, size) for proof in proofs):
+            return TargetState.OURS
+        # The same name may be this video before its folder was moved.
+        names = {PurePosixPath(proof.source.key).name for proof in proofs}
+        other = proofs and _key_of(source).name not in names
+        return TargetState.TWIN if other else TargetState.STRANGER
+
+    def why_not(self, target: Path, source: Path, size: int) -> str:
+        """Return why no certificate proves the file at `target` for a `source` of `size` bytes, or "".
+
+        Raises Stopped, and WorkerUnfit or a TransientError if it could not be checked now.
+        """
+        why = "no certificate is left"
+        try:
+            for proof in self.certificates.of_rendition(target, target.lstat().st_size):
+                if _is_source(proof, source, size):
+                    why = self.proofs.why_not_proven(proof, source, target)
+                    if not why:
+                        return ""
+        except OSError as error:
+            why = f"{printable(target)} cannot be read: {(error.strerror or str(error)).lower()}."
+        return why
+
+    def of(self, source: Path, size: int, profile: str) -> Path | None:
+        """Return the sound rendition of a source with `size` bytes that has another name, or None.
+
+        A source that is still at its old path was copied, and its copy gets a rendition of its own.
+        """
+        for proof in self.certificates.of_source(source, size):
+            mine = proof.profile == profile and not _still_there(proof, source)
+            if mine and _is_source(proof, source, size):
+                place = self.find(proof.rendition_size, proof.rendition_sha256)
+                if place is not None and not self.proofs.why_not_proven(proof, source, place):
+                    return place
+        return None
+
+    def find(self, size: int, sha256: str) -> Path | None:
+        """Return where a rendition of `size` bytes with this digest is, or None. Raises Stopped."""
+        for path in self.paths.get(size, ()):
+            with suppress(OSError):
+                if self.proofs.digest(path) == sha256:
+                    return path
+        return None
+
+
+def _is_source(proof: Certificate, source: Path, size: int) -> bool:
+    """Return whether a certificate is of a rendition of the file at `source` with `size` bytes.
+
+    By its path in the library, else by its modification time to the nanosecond, else by its SHA-256,
+    for which the file is read.
+    """
+    if proof.source.size != size:
+        return False
+    if _tail(proof.source.key) == _tail(str(_key_of(source))):
+        return True
+    try:
+        version = _LIBRARY_VERSION.fullmatch(proof.source.version)
+        made = 0 if version is None else int(version[1])
+        if is_fine_time(made) and made == source.lstat().st_mtime_ns:
+            return True
+        return FileSystem().digest(source) == proof.source_sha256
+    except OSError:
+        return False
+
+
+def _still_there(proof: Certificate, path: Path) -> bool:
+    """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
+    old = Path("/", _tail(proof.source.key))
+    return old != path and size_of(old) == proof.source.size
+
+
+def _key_of(source: Path) -> PurePosixPath:
+    try:
+        return PurePosixPath(key_for_path(str(source)))
+    except BadKey:
+        return PurePosixPath(source.name)
+
+
+def _tail(key: str) -> str:
+    """Return a key without inbox, routing folder and machine: one source may be routed in several ways."""
+    tail = key.split("/", 2)[-1]
+    return tail.partition("/")[2] if tail.startswith(MACHINE) else tail
+
+
+def _writable(folder: Path) -> bool:
+    """Return whether files can be created in the folder, or in its nearest existing parent."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK)

@@ -20,7 +20,6 @@ from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import FoundVideo, Item, Known, decide
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.enqueue import Enqueuer
-from hevcq.usecases.ingest.scan import inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import JobTracker
@@ -161,7 +160,6 @@ def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
         replace(request, **changes),
         bench.collector,
         bench.events.append,
-        inspect_target,
         bench.proofs,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,8 +21,9 @@ from hevcq.usecases.ingest.decide import (
     decide,
     with_forecast,
 )
-from hevcq.usecases.ingest.destinations import Destination, TargetState
+from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import Costs
+from hevcq.usecases.proofs import TargetState
 from support.fakes.backend import HEVC
 from support.ingest.values import encode_plan, video
 
@@ -29,8 +31,8 @@ BESIDE = Destination(Mode.BESIDE)
 VIDEO = Path("/videos/a.mp4")
 
 
-def settle_targets(items, where, inspect_target, why_not=lambda *_: ""):
-    targets = decide_.Targets(where, inspect_target, why_not)
+def settle_targets(items, where, state):
+    targets = decide_.Targets(where, SimpleNamespace(state=state, why_not=lambda *_: ""))
     return [targets.settled(item) for item in items]
 
 

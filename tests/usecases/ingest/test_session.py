@@ -19,12 +19,12 @@ from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, UnusableFile
-from hevcq.usecases.ingest.destinations import Destination, TargetState
+from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import OWN_ENOUGH, TABLE_ONLY, learned_rates
-from hevcq.usecases.ingest.scan import inspect_target
 from hevcq.usecases.ingest.session import Ingest
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.recover import recover, recovery_folders
+from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.util.clock import EARLIEST
 from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench, session, videos
@@ -233,33 +233,27 @@ def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: 
 
 
 def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
+    def state(target: Path, source: Path, size: int) -> TargetState:
+        return OwnRenditions(bench.proofs, Certificates()).state(target, source, size)
+
     item = bench.video()
     job = bench.queue(item)
     bench.work(job)
     target = bench.media / "a.hevc.mp4"
-    assert inspect_target(target, item.path, item.size, Certificates()) is TargetState.FREE
+    assert state(target, item.path, item.size) is TargetState.FREE
     bench.collector.collect(bench.done(job), NEVER)
 
-    assert inspect_target(target, item.path, item.size, Certificates()) is TargetState.OURS
-    assert inspect_target(target, item.path, item.size + 1, Certificates()) is TargetState.STRANGER
-    assert (
-        inspect_target(target, bench.media / "a.avi", item.size, Certificates()) is TargetState.TWIN
-    )
+    assert state(target, item.path, item.size) is TargetState.OURS
+    assert state(target, item.path, item.size + 1) is TargetState.STRANGER
+    assert state(target, bench.media / "a.avi", item.size) is TargetState.TWIN
     moved = bench.media / "moved"
     moved.mkdir()
     shutil.copyfile(target, moved / target.name)
-    assert (
-        inspect_target(moved / target.name, moved / "a.mp4", item.size, Certificates())
-        is TargetState.STRANGER
-    )
+    assert state(moved / target.name, moved / "a.mp4", item.size) is TargetState.STRANGER
     shutil.copyfile(item.path, moved / "a.mp4")
-    assert (
-        inspect_target(moved / target.name, moved / "a.mp4", item.size, Certificates())
-        is TargetState.OURS
-    )
-    target.write_bytes(b"other")
+    assert state(moved / target.name, moved / "a.mp4", item.size) is TargetState.OURS
     target.write_bytes(b"other length")
-    assert inspect_target(target, item.path, item.size, Certificates()) is TargetState.STRANGER
+    assert state(target, item.path, item.size) is TargetState.STRANGER
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
-from hevcq.usecases.ingest.scan import Scanner, inspect_target
+from hevcq.usecases.ingest.scan import Scanner
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.operations.reprocess import (
     CancelRequest,
@@ -53,7 +53,7 @@ class Library:
             planner=lambda _profile, _info: encode_plan(),
         )
         tell = bench.events.append
-        return Ingest(bench.ports, request, bench.collector, tell, inspect_target, bench.proofs)
+        return Ingest(bench.ports, request, bench.collector, tell, bench.proofs)
 
     def plan(self, ingest: Ingest | None = None) -> IngestPlan:
         scanner = Scanner(self.bench.catalog, self.bench.encoder, Filter(), threads=1)

@@ -16,13 +16,9 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import INTACT_COPY
 from hevcq.ports.catalog import UNPLACED, EncodeCost, Fingerprint, Mode, Placement, PlacementState
-from hevcq.usecases.ingest.destinations import (
-    Destination,
-    InspectTarget,
-    TargetState,
-    WhyNotOurs,
-)
+from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range, wall, work_of
+from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.util.text import printable
 
 NOT_IN_PLACE = "Encoded earlier, not yet in place."
@@ -222,8 +218,7 @@ class Targets:
     """Gives the items of one ingest targets that clash neither with each other nor with other files."""
 
     where: Destination
-    inspect_target: InspectTarget
-    why_not: WhyNotOurs
+    ours: OwnRenditions
     taken: dict[str, Path] = field(default_factory=dict)
 
     def settled(self, item: Item) -> Item:
@@ -237,7 +232,7 @@ class Targets:
             return item
         settled = _untangled(item, self.where, self.taken)
         if settled.target is not None:
-            settled = _free(settled, settled.target, self.where, self.inspect_target, self.why_not)
+            settled = _free(settled, settled.target, self.where, self.ours)
             if settled.disposition is not Disposition.REFUSE and settled.target is not None:
                 self.taken[_fold(settled.target)] = item.path
         return settled
@@ -265,17 +260,11 @@ def _longer(item: Item, where: Destination) -> Path | None:
     )
 
 
-def _free(
-    item: Item,
-    target: Path,
-    where: Destination,
-    inspect_target: InspectTarget,
-    why_not: WhyNotOurs,
-) -> Item:
-    claim = inspect_target(target, item.path, item.size)
+def _free(item: Item, target: Path, where: Destination, ours: OwnRenditions) -> Item:
+    claim = ours.state(target, item.path, item.size)
     longer = _longer(item, where) if claim is TargetState.TWIN else None
     if longer is not None and longer != target:
-        return _free(replace(item, target=longer), longer, where, inspect_target, why_not)
+        return _free(replace(item, target=longer), longer, where, ours)
     if item.disposition is not Disposition.QUEUE:
         return item
     match claim:
@@ -290,7 +279,7 @@ def _free(
                 " the folder itself in its place."
             )
         case TargetState.OURS:
-            reason = why_not(target, item.path, item.size)
+            reason = ours.why_not(target, item.path, item.size)
             if not reason:
                 reason = f"Done earlier: {printable(target)} has a certificate."
                 return replace(item, disposition=Disposition.DONE, reason=reason)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from hevcq.domain.keys import MASTER, SET_EXTENSION
@@ -14,23 +12,6 @@ from hevcq.library.names import MAX_NAME_BYTES, SET_SUFFIX
 from hevcq.ports.catalog import Mode
 from hevcq.settings.libraries import KEEP_DAYS
 
-
-class TargetState(StrEnum):
-    """What is at a target; TWIN is the rendition of another video of that name, LINKED a library
-    whose records are behind a symbolic link."""
-
-    FREE = "free"
-    OURS = "ours"
-    TWIN = "twin"
-    STRANGER = "stranger"
-    READ_ONLY = "read_only"
-    LINKED = "linked"
-
-
-InspectTarget = Callable[[Path, Path, int], TargetState]
-"""Called with target, source and the source's size in bytes."""
-WhyNotOurs = Callable[[Path, Path, int], str]
-"""Called as InspectTarget where a certificate says OURS; returns why it or the bytes do not count, or ""."""
 ROOM_FOR_COMPANIONS = 40
 """Bytes of a name left for the suffixes of the certificate and temporary files beside it."""
 

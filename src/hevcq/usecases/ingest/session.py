@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
@@ -42,32 +41,24 @@ from hevcq.usecases.ingest.decide import (
     placements_by_source,
     with_forecast,
 )
-from hevcq.usecases.ingest.destinations import Destination, TargetState
+from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.enqueue import Enqueuer, Queued, by_file
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
-from hevcq.usecases.ingest.scan import (
-    is_source,
-    replacement_refusal,
-    still_there,
-    why_not_ours,
-)
+from hevcq.usecases.ingest.scan import replacement_refusal
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import DiskSpace, DiskSpaceMonitor, JobTracker, enough_space
 from hevcq.usecases.ingest.uploader import Uploader
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import placement_lock
-from hevcq.usecases.placement.moved import SeenRenditions, at_its_new_path, moved_placement
-from hevcq.usecases.proofs import Proofs
+from hevcq.usecases.placement.moved import at_its_new_path, moved_placement
+from hevcq.usecases.proofs import OwnRenditions, Proofs
 from hevcq.util.text import printable
 
 RETIRE_LEASE_S = 60.0
 """Seconds of the claim under which a waiting job is ended."""
 SCAN_REPORT_S = 0.5
 """Seconds between two reports of a scan; the first file is reported at once."""
-InspectTarget = Callable[[Path, Path, int, Certificates], TargetState]
-"""Called with target, source, the source's size in bytes, and the certificates of the scan."""
-
 Accept = Callable[[FoundVideo, Item], Item | None]
 """Return an item as a library's rules change it, or None if they do not want it."""
 
@@ -107,12 +98,10 @@ class Ingest:
         request: IngestSetup,
         collector: Collector,
         emit: Listener,
-        inspect_target: InspectTarget,
         proofs: Proofs,
     ) -> None:
         self._ports, self._request = ports, request
-        self._emit, self._inspect_target = emit, inspect_target
-        self._collector, self._proofs = collector, proofs
+        self._emit, self._collector, self._proofs = emit, collector, proofs
         self.summary = request.summary
         clock, backend = ports.clock, ports.backend
         names = [profile.name for profile in request.profiles]
@@ -135,22 +124,18 @@ class Ingest:
         self._emit_event(EventName.SCAN_STARTED)
         known = placements_by_source(self._placements())
         listed = list(self._listed(found))
-        renditions = SeenRenditions(_renditions(listed), FileSystem(stop))
-        items = [item for each in listed for item in self._items(each, known, renditions)]
+        certificates = Certificates(self._request.roots)
+        ours = OwnRenditions(self._proofs, certificates, _renditions(listed))
+        items = [item for each in listed for item in self._items(each, known, ours)]
         live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
         items.extend(self._left(live))
         request = self._request
-        certificates = Certificates(request.roots)
-        targets = Targets(
-            request.where,
-            lambda path, source, size: self._inspect_target(path, source, size, certificates),
-            partial(why_not_ours, self._proofs, certificates),
-        )
+        targets = Targets(request.where, ours)
         undone = UndoneOriginals(FileSystem(stop))
         settled = (
             self._undone(targets.settled(item), undone)
             if request.where.mode is Mode.REPLACE
-            else self._done_before(targets.settled(item), certificates, renditions)
+            else self._done_before(targets.settled(item), ours)
             for item in items
         )
         plan = with_forecast(
@@ -269,7 +254,7 @@ class Ingest:
         self,
         found: FoundVideo | UnusableFile | OwnRendition,
         known: Mapping[tuple[Path, str], list[Placement]],
-        renditions: SeenRenditions,
+        ours: OwnRenditions,
     ) -> list[Item]:
         if isinstance(found, OwnRendition):
             return []
@@ -279,7 +264,7 @@ class Ingest:
         items = []
         for profile in self._request.profiles:
             here = known.get((found.path, profile.name), [])
-            facts = self._known(found, here, renditions) or self._moved(found, profile.name)
+            facts = self._known(found, here, ours) or self._moved(found, profile.name)
             facts = self._compared(facts)
             plan = self._request.planner(profile, found.info)
             item = decide(found, profile, plan, facts, self._request.where)
@@ -292,7 +277,7 @@ class Ingest:
         return items
 
     def _known(
-        self, video: FoundVideo, placements: Sequence[Placement], renditions: SeenRenditions
+        self, video: FoundVideo, placements: Sequence[Placement], ours: OwnRenditions
     ) -> Known | None:
         """Return what is known of a video at its path, and where its placed rendition is now."""
         for placement in placements:
@@ -303,7 +288,7 @@ class Ingest:
                 return Known(placement, job)
             there = None
             if placement.state is PlacementState.PLACED and job is not None and job.rendition:
-                there = renditions.find(job.rendition.size, placement.sha256)
+                there = ours.find(job.rendition.size, placement.sha256)
             if there is None:
                 return Known(placement, job, gone=True)
             return Known(replace(placement, target=there), job, moved=placement)
@@ -333,23 +318,18 @@ class Ingest:
         reason = "Undone on request; name this file itself to replace it again."
         return replace(item, disposition=Disposition.DONE, reason=reason)
 
-    def _done_before(
-        self, item: Item, certificates: Certificates, renditions: SeenRenditions
-    ) -> Item:
+    def _done_before(self, item: Item, ours: OwnRenditions) -> Item:
         """Return an item to encode as done if this library has its rendition under another name.
 
         By the certificates alone: the library may have been moved, and the data folder be another one.
         """
         if item.disposition is not Disposition.QUEUE or item.profile is None:
             return item
-        for proof in certificates.of_source(item.path, item.size):
-            mine = proof.profile == item.profile.name and not still_there(proof, item.path)
-            if mine and is_source(proof, item.path, item.size):
-                place = renditions.find(proof.rendition_size, proof.rendition_sha256)
-                if place is not None and not self._proofs.why_not_proven(proof, item.path, place):
-                    reason = f"Done earlier: {printable(place)}."
-                    return replace(item, disposition=Disposition.DONE, reason=reason, target=place)
-        return item
+        place = ours.of(item.path, item.size, item.profile.name)
+        if place is None:
+            return item
+        reason = f"Done earlier: {printable(place)}."
+        return replace(item, disposition=Disposition.DONE, reason=reason, target=place)
 
     def _follow(self, items: Sequence[Item]) -> None:
         """Record the new paths of moved videos, and let their jobs read from there."""

@@ -7,12 +7,12 @@ and its rendition that is not in place yet, follow the same file to its new path
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from hevcq.errors import HevcqError
-from hevcq.library.filesystem import FileSystem, is_fine_time, same_bytes
+from hevcq.library.filesystem import is_fine_time, same_bytes
 from hevcq.library.names import kept_folder
 from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
 from hevcq.sqlite.catalog import Catalog
@@ -39,24 +39,6 @@ def moved_placement(
         ),
         None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class SeenRenditions:
-    """The renditions that a scan saw: their paths by size in bytes."""
-
-    paths: Mapping[int, Iterable[Path]]
-    fs: FileSystem
-
-    def find(self, size: int, sha256: str) -> Path | None:
-        """Return where a rendition of `size` bytes with this digest is, or None. Raises Stopped."""
-        return next((path for path in self.paths.get(size, ()) if self._holds(path, sha256)), None)
-
-    def _holds(self, path: Path, sha256: str) -> bool:
-        try:
-            return self.fs.digest(path) == sha256
-        except OSError:
-            return False
 
 
 def at_its_new_path(
