@@ -4,9 +4,7 @@ The names are those of `fakes.crashing`. What is rarer than these (a third readi
 older rendition is replaced, a join that is buried) is killed at where a campaign comes to it.
 """
 
-OF_SETS = (
-    "encoder.encode_set encoder.verify_set store.put#2 store.publish#2 store.publish#3 store.delete"
-)
+OF_SETS = "store.put#2 store.publish#2 store.publish#3 store.delete"
 """What only the encode of a set comes to: its notes, its files, its master playlist."""
 WAYS = {
     "": (
@@ -53,5 +51,6 @@ def points(*kinds: str) -> tuple[str, ...]:
 
 def points_of_sets() -> tuple[str, ...]:
     """Return both points of every call on the way of a set, from its encode to its end."""
-    calls = f"{OF_SETS} ledger.certify store.put store.publish store.stat ledger.complete".split()
+    rest = "encoder.encode encoder.verify ledger.certify store.put store.publish store.stat"
+    calls = f"{OF_SETS} {rest} ledger.complete".split()
     return tuple(f"encode/{call}:{side}" for call in calls for side in ("before", "after"))

@@ -100,7 +100,7 @@ class SetFarm(Farm):
         seen = [0]
 
         def reported(point: str) -> None:
-            if point.endswith("encoder.verify_set:after"):
+            if point.endswith("encoder.verify:after"):
                 seen[0] = 1
             elif seen[0]:
                 seen[0] += 1

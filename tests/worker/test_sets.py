@@ -1,5 +1,7 @@
 """Jobs whose rendition is a set of files: judged as a whole, made whole, and never published in part."""
 
+from dataclasses import replace
+
 import pytest
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
@@ -7,7 +9,7 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import MASTER, set_notes
 from hevcq.errors import StaleFence
-from hevcq.ports.encoder import SetFile, SetReport
+from hevcq.ports.encoder import SetFile
 from hevcq.usecases.operations.left_sets import LEFT_S, remove_left_sets
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
@@ -50,7 +52,7 @@ def test_one_bad_rung_buries_the_job_and_publishes_nothing(farm):
 
 
 def test_a_set_that_was_not_checked_as_a_set_is_not_published(farm, monkeypatch):
-    monkeypatch.setattr(type(farm.encoder), "verify_set", lambda *_a, **_n: passed())
+    monkeypatch.setattr(type(farm.encoder), "verify", lambda *_a, **_n: passed())
     source = farm.submit()
 
     assert farm.until_settled(source).state is JobState.DEAD
@@ -58,14 +60,14 @@ def test_a_set_that_was_not_checked_as_a_set_is_not_published(farm, monkeypatch)
 
 
 def test_a_file_outside_the_folder_of_the_attempt_is_not_published(farm, monkeypatch):
-    made = type(farm.encoder).encode_set
+    made = type(farm.encoder).encode
 
     def astray(encoder, request, **how):
         found = made(encoder, request, **how)
-        (request.encode.output / "stray.mp4").write_bytes(b"x")
-        return SetReport((SetFile("stray.mp4", "video/mp4"), *found.files), found.report)
+        (request.output / "stray.mp4").write_bytes(b"x")
+        return replace(found, files=(SetFile("stray.mp4", "video/mp4"), *found.files))
 
-    monkeypatch.setattr(type(farm.encoder), "encode_set", astray)
+    monkeypatch.setattr(type(farm.encoder), "encode", astray)
     source = farm.submit()
 
     assert farm.until_settled(source).state is JobState.DEAD

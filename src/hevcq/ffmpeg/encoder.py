@@ -48,9 +48,6 @@ from hevcq.ports.encoder import (
     EncodeReport,
     EncodeRequest,
     OnProgress,
-    SetFile,
-    SetReport,
-    SetRequest,
     TextTrack,
     TrimmedSource,
     VerifyRequest,
@@ -207,6 +204,11 @@ class FfmpegEncoder(Encoder):
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
         """Encode to `request.output`; see ports.encoder."""
+        if request.plan.ladder is not None:
+            from hevcq.ffmpeg.hls.encode import encode_set
+
+            require_depth(self._help, request.plan)
+            return encode_set(self._tools, request, on_progress, stop)
         if request.profile.video.encoder == (SOFTWARE,):
             return self._encode(request, on_progress, stop)
         from hevcq.ffmpeg.hardware import encode_on_device
@@ -249,29 +251,6 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.inspect.texts import extracted_captions
 
         return extracted_captions(self._tools, request, stop)
-
-    def encode_set(
-        self, request: SetRequest, *, on_progress: OnProgress, stop: threading.Event
-    ) -> SetReport:
-        """Encode an HLS ladder to the folder of the request; see ports.encoder."""
-        from hevcq.ffmpeg.hls.encode import encode_set
-
-        require_depth(self._help, request.encode.plan)
-        return encode_set(self._tools, request, on_progress, stop)
-
-    def verify_set(
-        self,
-        request: VerifyRequest,
-        files: Sequence[SetFile],
-        *,
-        on_progress: OnProgress,
-        stop: threading.Event,
-    ) -> tuple[GateResult, ...]:
-        """Run all gates over the set in the folder `request.output`; see ports.encoder."""
-        from hevcq.ffmpeg.hls.verify import verify_set
-
-        with self._self_testing(stop):
-            return self._sure(verify_set(self._tools, request, files, on_progress, stop), stop)
 
     def keyframes(
         self,
@@ -323,6 +302,10 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.chunking import join
 
         job = FfmpegRun(self._tools, request, stop)
+        if request.plan.ladder is not None:
+            from hevcq.ffmpeg.hls.chunks import join_set
+
+            return join_set(job, chunk_plan, chunk_files, on_progress)
         with (
             new_output(request),
             extracted_covers(job) as covers,
@@ -332,26 +315,14 @@ class FfmpegEncoder(Encoder):
             _carry_metadata(request)
             return replace(report, levels=level_files(request))
 
-    def join_set(
-        self,
-        request: SetRequest,
-        chunk_plan: ChunkPlan,
-        chunk_files: Sequence[Path],
-        *,
-        on_progress: OnProgress,
-        stop: threading.Event,
-    ) -> SetReport:
-        """Join the chunk files of a ladder to a set; see ports.encoder."""
-        from hevcq.ffmpeg.hls.chunks import join_set
-
-        job = FfmpegRun(self._tools, request.encode, stop)
-        return join_set(job, request, chunk_plan, chunk_files, on_progress)
-
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> tuple[GateResult, ...]:
-        """Run gates G1 to G8 over the output; see ports.encoder."""
-        from hevcq.ffmpeg.verify.gates import verify
+        """Run all gates over the output; see ports.encoder."""
+        if request.plan.ladder is not None:
+            from hevcq.ffmpeg.hls.verify import verify_set as verify
+        else:
+            from hevcq.ffmpeg.verify.gates import verify
 
         with self._self_testing(stop):
             gates = verify(self._tools, request, on_progress, stop)

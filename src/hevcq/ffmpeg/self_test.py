@@ -15,7 +15,6 @@ from pathlib import Path
 from hevcq import __version__
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.domain.keys import set_version
-from hevcq.domain.media.facts import Measurement
 from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
@@ -24,7 +23,7 @@ from hevcq.ffmpeg.doctor import INSTALL, SELF_TEST_S
 from hevcq.ffmpeg.inputs import FfmpegTools, access_to
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
-from hevcq.ports.encoder import Encoder, EncodeRequest, SetReport, SetRequest, VerifyRequest
+from hevcq.ports.encoder import Encoder, EncodeRequest, VerifyRequest
 from hevcq.util.log import get_logger
 
 BOX = (480, 270)
@@ -125,8 +124,10 @@ def _encode_and_verify(
         source_size=size,
         max_seconds=SELF_TEST_S,
         threads=profile.bounds.threads,
+        measured=measured,
+        version=set_version("0" * 8, 1),
     )
-    made = _encode(encoder, request, measured, stop)
+    made = encoder.encode(request, on_progress=_unseen, stop=stop)
     asked = VerifyRequest(
         profile=profile,
         plan=plan,
@@ -135,24 +136,12 @@ def _encode_and_verify(
         measured=measured,
         source_size=size,
         output=request.output,
-        report=made.report,
+        report=made,
         max_seconds=SELF_TEST_S,
     )
-    if made.files:
-        gates = encoder.verify_set(asked, made.files, on_progress=_unseen, stop=stop)
-    else:
-        gates = encoder.verify(asked, on_progress=_unseen, stop=stop)
+    gates = encoder.verify(asked, on_progress=_unseen, stop=stop)
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
     require_passed([unchanged, *gates], of_set=bool(made.files))
-
-
-def _encode(
-    encoder: Encoder, request: EncodeRequest, measured: Measurement, stop: threading.Event
-) -> SetReport:
-    if request.plan.ladder is None:
-        return SetReport((), encoder.encode(request, on_progress=_unseen, stop=stop))
-    wanted = SetRequest(request, measured, set_version("0" * 8, 1))
-    return encoder.encode_set(wanted, on_progress=_unseen, stop=stop)
 
 
 def _unseen(_progress: object) -> None:

@@ -15,8 +15,9 @@ from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
 from hevcq.domain.profile import Policies, Profile
-from hevcq.errors import WorkerUnfit
 from hevcq.ports.catalog import Spot
+
+UNMEASURED = Measurement(tracks=())
 
 
 class StopEvent(threading.Event):
@@ -49,7 +50,9 @@ class EncodeRequest:
     """A request to encode `location` (a path or URL) to `output`, which must not exist yet.
 
     `source_size` is in bytes; `max_seconds` limits the wall time; `threads` 0 leaves the number to
-    the encoder.
+    the encoder. For a ladder `output` is a folder: `measured` is then needed, and `version` names the
+    folder in it that holds everything but the master playlist, so that a later set of the same video
+    shares no name with it.
     """
 
     profile: Profile
@@ -61,39 +64,8 @@ class EncodeRequest:
     source_size: int
     max_seconds: float
     threads: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeReport:
-    """The result of an encode: wall and CPU time in seconds, and its error-level lines (for gate G1).
-
-    `thumbnails` are files with a thumbnail of every encoded picture, one for each encoded video,
-    `levels` files with how loud each encoded sound is over time; whoever owns the output's folder
-    removes them with it. `device` is the hardware encoder that was
-    used, "" for software.
-    """
-
-    arguments: tuple[str, ...]
-    seconds: float
-    cpu_s: float
-    stderr: tuple[str, ...]
-    frames: int
-    thumbnails: tuple[Path, ...] = ()
-    levels: tuple[Path, ...] = ()
-    device: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SetRequest:
-    """A request for a rendition of several files, such as an HLS ladder.
-
-    `encode.output` is a folder that must not exist yet. `version` names the folder in it that holds
-    everything but the master playlist, so that a later set of the same video shares no name with it.
-    """
-
-    encode: EncodeRequest
-    measured: Measurement
-    version: str
+    measured: Measurement = UNMEASURED
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +77,24 @@ class SetFile:
 
 
 @dataclass(frozen=True, slots=True)
-class SetReport:
-    """A set that was encoded: its files, the master playlist last, and the report of its encode.
+class EncodeReport:
+    """The result of an encode: wall and CPU time in seconds, and its error-level lines (for gate G1).
 
-    The report's thumbnails are those of the rungs, its levels those of the encoded sounds, in order.
+    `thumbnails` are files with a thumbnail of every encoded picture, one for each encoded video,
+    `levels` files with how loud each encoded sound is over time; whoever owns the output's folder
+    removes them with it. `device` is the hardware encoder that was used, "" for software. `files`
+    are those of a set, the master playlist last; `notices` say what it leaves out.
     """
 
-    files: tuple[SetFile, ...]
-    report: EncodeReport
+    arguments: tuple[str, ...]
+    seconds: float
+    cpu_s: float
+    stderr: tuple[str, ...]
+    frames: int
+    thumbnails: tuple[Path, ...] = ()
+    levels: tuple[Path, ...] = ()
+    device: str = ""
+    files: tuple[SetFile, ...] = ()
     notices: tuple[str, ...] = ()
 
 
@@ -321,39 +303,11 @@ class Encoder(ABC):
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
-        """Encode to `request.output`; remove the output on any error.
+        """Encode to `request.output`, a file or the folder of a set; remove the output on any error.
 
         Raises EncoderFailed, EncoderStalled, OutOfMemory, LimitExceeded, DiskFull, SourceDamaged,
         SourceGone, WorkerUnfit or Stopped.
         """
-
-    def encode_set(
-        self,
-        request: SetRequest,  # noqa: ARG002 - only for encoders that make sets
-        *,
-        on_progress: OnProgress,  # noqa: ARG002
-        stop: threading.Event,  # noqa: ARG002
-    ) -> SetReport:
-        """Encode a set to the folder `request.encode.output`; remove the folder on any error.
-
-        Raises what `encode` raises, and WorkerUnfit if this encoder makes no sets.
-        """
-        raise WorkerUnfit("This encoder makes one file of a video, and no HLS.")
-
-    def verify_set(
-        self,
-        request: VerifyRequest,  # noqa: ARG002 - only for encoders that make sets
-        files: Sequence[SetFile],  # noqa: ARG002
-        *,
-        on_progress: OnProgress,  # noqa: ARG002
-        stop: threading.Event,  # noqa: ARG002
-    ) -> tuple[GateResult, ...]:
-        """Run gates G1 to G8 over each rung in the folder `request.output`, and H1 to H8 over the set.
-
-        Ends with the first gate that fails. Raises what `verify` raises, and WorkerUnfit if this
-        encoder makes no sets.
-        """
-        raise WorkerUnfit("This encoder makes one file of a video, and no HLS.")
 
     @abstractmethod
     def keyframes(
@@ -404,33 +358,18 @@ class Encoder(ABC):
     ) -> EncodeReport:
         """Join the chunk files, in the plan's order, with the source's other streams in `request.output`.
 
-        Copies the picture; audio, subtitles, tags and everything else are handled as by `encode`.
+        Copies the pictures; everything else is made as by `encode`.
         The report's frames are those of the video. Removes the output on any error. Raises what
         `encode` raises, and PartUnfit if a chunk is missing or does not match the others.
         """
-
-    def join_set(
-        self,
-        request: SetRequest,  # noqa: ARG002 - only for encoders that make sets
-        chunk_plan: ChunkPlan,  # noqa: ARG002
-        chunk_files: Sequence[Path],  # noqa: ARG002
-        *,
-        on_progress: OnProgress,  # noqa: ARG002
-        stop: threading.Event,  # noqa: ARG002
-    ) -> SetReport:
-        """Join the chunk files of a ladder, in the plan's order, to the set that `encode_set` makes.
-
-        Copies the pictures of each rung; sounds, subtitles, playlists and images are made as by
-        `encode_set`. Removes the folder on any error. Raises what `join` raises, and WorkerUnfit if
-        this encoder makes no sets.
-        """
-        raise WorkerUnfit("This encoder makes one file of a video, and no HLS.")
 
     @abstractmethod
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> tuple[GateResult, ...]:
         """Run gates G1 to G8 over the output, cheapest first, up to the first that fails.
+
+        Of a set G1 to G8 run over each rung, and H1 to H8 over the whole.
 
         Raises WorkerUnfit if the programs themselves fail, LimitExceeded past `max_seconds`, and
         SourceDamaged if a sound that was copied does not decode in the source either.

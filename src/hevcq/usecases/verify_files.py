@@ -235,9 +235,9 @@ def _verified(
     else:
         below = sorted(path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in below if path.name != MASTER]
-    files = [SetFile(name, mimetypes.guess_type(name)[0] or "") for name in (*names, MASTER)]
-    whole = replace(check, output=folder)
-    return encoder.verify_set(whole, files, on_progress=on_progress, stop=stop)
+    files = (SetFile(name, mimetypes.guess_type(name)[0] or "") for name in (*names, MASTER))
+    whole = replace(check, output=folder, report=replace(check.report, files=tuple(files)))
+    return encoder.verify(whole, on_progress=on_progress, stop=stop)
 
 
 def _picture_notice(

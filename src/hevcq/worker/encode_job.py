@@ -6,7 +6,6 @@ from pathlib import Path
 
 from hevcq.domain.certificate import kept_original
 from hevcq.domain.job import Phase, RenditionRef
-from hevcq.domain.keys import set_version
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import (
     EncodePlan,
@@ -19,7 +18,7 @@ from hevcq.domain.planning.encode_plan import (
 from hevcq.domain.profile_sections import ChunkMode
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
-from hevcq.ports.encoder import SetReport, SetRequest
+from hevcq.ports.encoder import EncodeReport
 from hevcq.worker.chunking.split import split_video
 from hevcq.worker.delivery.job import Job, Made
 from hevcq.worker.publish import adopt, publish
@@ -148,20 +147,14 @@ class EncodeJob(Job):
             return several and (duration_s or 0.0) >= chunking.least_video_s
         return chunking.mode is ChunkMode.ALWAYS
 
-    def _encode(self, work: Work, location: str, output: Path) -> SetReport:
+    def _encode(self, work: Work, location: str, output: Path) -> EncodeReport:
         encoder, stop = self._context.encoder, self._lease.stop
         self._require_room()
         self._notice(work.plan.notices)
         self._report.phase(Phase.ENCODE)
         request = self._request(work, location, output)
         on_progress = self._report.encoding(Phase.ENCODE, work.duration_s)
-        if work.plan.ladder is None:
-            made = SetReport((), encoder.encode(request, on_progress=on_progress, stop=stop))
-        else:
-            version = set_version(self._task.job_id, self.claimed.fence.number)
-            wanted = SetRequest(request, work.measured, version)
-            made = encoder.encode_set(wanted, on_progress=on_progress, stop=stop)
-            self._notice(made.notices)
+        made = encoder.encode(request, on_progress=on_progress, stop=stop)
         self._context.breaker.succeeded()
         self._lease.check()
         return made

@@ -100,10 +100,6 @@ class StubEncoder(FakeEncoder):
         self._fill(request)
         return report
 
-    def encode_set(self, request, *, on_progress, stop):
-        self._child(stop)
-        return super().encode_set(request, on_progress=on_progress, stop=stop)
-
     def encode_chunk(self, request, chunk_plan, chunk, *, on_progress, stop):
         if self._is(request.location, "cutpoison"):
             raise SourceDamaged("It is poison.")
@@ -145,6 +141,8 @@ class StubEncoder(FakeEncoder):
 
     def _fill(self, request) -> None:
         """Say whose rendition it is, and make a large video's large."""
+        if request.output.is_dir():
+            return
         digest = hashlib.sha256(content_of(request.location)).hexdigest()
         content = f"rendition of {digest} {self.salt} ".encode()
         if self._is(request.location, "large"):

@@ -15,7 +15,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Policies, Profile, VideoRecipe
 from hevcq.domain.profile_sections import Hls
-from hevcq.ports.encoder import EncodeRequest, SetReport, SetRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 
 VERSION = "0123abcd-1"
 RUNGS = {180: (24, 900), 90: (28, 200)}
@@ -49,10 +49,13 @@ def recipe(**changes: object) -> Profile:
 
 @dataclass(frozen=True)
 class MadeSet:
-    """A set on disk, and everything verify_set wants."""
+    """A set on disk, and everything that its gates want."""
 
     request: VerifyRequest
-    report: SetReport
+
+    @property
+    def report(self) -> EncodeReport:
+        return self.request.report
 
     @property
     def folder(self) -> Path:
@@ -65,9 +68,7 @@ class MadeSet:
     def judge(self, output: Path | None = None, **changes: object) -> tuple[GateResult, ...]:
         """Run the gates over `output` in place of the clean set."""
         request = replace(self.request, output=output or self.request.output, **changes)
-        files = self.report.files
-        stop = threading.Event()
-        return ENCODER.verify_set(request, files, on_progress=lambda _: None, stop=stop)
+        return ENCODER.verify(request, on_progress=lambda _: None, stop=threading.Event())
 
     def again(self, output: Path, **changes: object) -> EncodeRequest:
         """Return the request to encode the same set to `output`."""
@@ -75,7 +76,7 @@ class MadeSet:
         wanted = EncodeRequest(
             profile=known.profile, plan=known.plan, info=known.info, location=known.location,
             output=output, duration_s=known.info.duration_s, source_size=known.source_size,
-            max_seconds=300,
+            max_seconds=300, measured=known.measured, version=VERSION,
         )  # fmt: skip
         return replace(wanted, **changes)
 
@@ -95,16 +96,15 @@ def encoded_set(source: Path, folder: Path, profile: Profile) -> MadeSet:
     encode = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source), output=folder / "set",
         duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=300,
+        measured=measured, version=VERSION,
     )  # fmt: skip
-    report = ENCODER.encode_set(
-        SetRequest(encode, measured, VERSION), on_progress=lambda _: None, stop=stop
-    )
+    report = ENCODER.encode(encode, on_progress=lambda _: None, stop=stop)
     request = VerifyRequest(
         profile=profile, plan=plan, location=str(source), info=info, measured=measured,
-        source_size=encode.source_size, output=encode.output, report=report.report,
+        source_size=encode.source_size, output=encode.output, report=report,
         max_seconds=300,
     )  # fmt: skip
-    return MadeSet(request, report)
+    return MadeSet(request)
 
 
 @pytest.fixture(scope="session")

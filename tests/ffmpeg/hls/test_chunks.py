@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.chunking.numbered import BASE, BITS, KINDS, X264, ffmpeg, make_clip, numbers
-from ffmpeg.hls.conftest import VERSION, MadeSet, encoded_set, recipe
+from ffmpeg.hls.conftest import MadeSet, encoded_set, recipe
 from ffmpeg.verify.conftest import ENCODER
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
@@ -21,7 +21,7 @@ from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls import chunks
 from hevcq.ffmpeg.hls.chunks import rungs_command
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ports.encoder import EncodeRequest, SetRequest
+from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
 
 pytestmark = pytest.mark.media
@@ -52,10 +52,9 @@ def planned(whole: MadeSet, *, each: int = 1) -> ChunkPlan:
 def joined(whole: MadeSet, folder: Path, plan: ChunkPlan) -> MadeSet:
     """Make the same set again, in chunks."""
     request, files = parts_of(whole, folder, plan)
-    wanted = SetRequest(request, whole.request.measured, VERSION)
-    report = ENCODER.join_set(wanted, plan, files, on_progress=lambda _: None, stop=STOP)
-    known = replace(whole.request, output=request.output, report=report.report, chunks=plan)
-    return MadeSet(known, report)
+    report = ENCODER.join(request, plan, files, on_progress=lambda _: None, stop=STOP)
+    known = replace(whole.request, output=request.output, report=report, chunks=plan)
+    return MadeSet(known)
 
 
 def packets(path: Path) -> tuple[list[int], list[int]]:
@@ -100,7 +99,7 @@ def test_a_ladder_in_chunks_has_the_frames_and_segments_of_the_whole(made: MadeS
     for name in ("text1.vtt", "chapters.json"):
         assert (split.folder / name).read_text() == (made.folder / name).read_text()
     assert (split.folder / "sound1.mp4").read_bytes() == (made.folder / "sound1.mp4").read_bytes()
-    assert split.report.report.frames == 150
+    assert split.report.frames == 150
     assert not list(tmp_path.glob(".parts-*"))
 
 
@@ -155,10 +154,7 @@ def test_a_chunk_of_other_headers_is_not_joined(made: MadeSet, tmp_path):
     )
 
     with pytest.raises(PartUnfit, match="Chunk 2 has other headers"):
-        ENCODER.join_set(
-            SetRequest(request, made.request.measured, VERSION), plan, files,
-            on_progress=lambda _: None, stop=STOP,
-        )  # fmt: skip
+        ENCODER.join(request, plan, files, on_progress=lambda _: None, stop=STOP)
     assert not request.output.exists()
 
 

@@ -20,7 +20,7 @@ from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls.command import set_command
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ports.encoder import EncodeRequest, SetRequest
+from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
 from support.clips import media_clip
 from support.media_facts import MKV, audio, media, video
@@ -36,7 +36,7 @@ def command(info: MediaInfo, begins_s: float = 0.0, **hls: object) -> list[str]:
         output=Path("/out"), duration_s=60.0, source_size=1, max_seconds=60, threads=2,
     )  # fmt: skip
     shown = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=1500, first_pts_s=begins_s)
-    wanted = SetRequest(request, Measurement(tracks=(shown,)), "v")
+    wanted = replace(request, measured=Measurement(tracks=(shown,)), version="v")
     return set_command(FfmpegTools("ffmpeg", "ffprobe", SystemClock()), wanted)
 
 
@@ -91,9 +91,9 @@ def test_the_set_has_its_files_with_the_master_last(made: MadeSet) -> None:
     assert files[f"{VERSION}/poster.jpg"] == "image/jpeg"
     chapters = json.loads((made.folder / "chapters.json").read_text())
     assert [each["titles"][0]["title"] for each in chapters] == ["One", "Two"]
-    assert made.report.report.frames == 150
-    assert len(made.report.report.thumbnails) == 3
-    assert len(made.report.report.levels) == len(list(made.folder.glob("sound*.mp4")))
+    assert made.report.frames == 150
+    assert len(made.report.thumbnails) == 3
+    assert len(made.report.levels) == len(list(made.folder.glob("sound*.mp4")))
 
 
 def test_poster_and_storyboard_are_pictures_of_the_right_size(made: MadeSet) -> None:
@@ -174,14 +174,13 @@ def test_a_picture_that_avi_shows_late_because_of_b_frames_stays_in_time(
 def test_a_folder_that_exists_is_not_overwritten_and_a_stop_leaves_nothing(made, tmp_path) -> None:
     encode = made.again(tmp_path / "set")
     (tmp_path / "set").mkdir()
-    wanted = SetRequest(encode, made.request.measured, VERSION)
     with pytest.raises(EncoderFailed, match="not overwritten"):
-        ENCODER.encode_set(wanted, on_progress=lambda _: None, stop=threading.Event())
+        ENCODER.encode(encode, on_progress=lambda _: None, stop=threading.Event())
     stop = threading.Event()
     stop.set()
-    elsewhere = replace(wanted, encode=replace(encode, output=tmp_path / "other"))
+    elsewhere = replace(encode, output=tmp_path / "other")
     with pytest.raises(Stopped):
-        ENCODER.encode_set(elsewhere, on_progress=lambda _: None, stop=stop)
+        ENCODER.encode(elsewhere, on_progress=lambda _: None, stop=stop)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hevcq.domain.certificate import OF_SETS, Gate, GateResult, Outcome
@@ -34,8 +35,6 @@ from hevcq.ports.encoder import (
     EncodeRequest,
     OnProgress,
     SetFile,
-    SetReport,
-    SetRequest,
     TrimmedSource,
     VerifyRequest,
 )
@@ -248,6 +247,8 @@ class FakeEncoder(Encoder):
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
+        if request.plan.ladder is not None:
+            return self._encode_set(request, on_progress, stop)
         assert not request.output.exists(), "the output must not exist yet"
         request.output.write_bytes(b"partial")
         try:
@@ -262,25 +263,22 @@ class FakeEncoder(Encoder):
         request.output.write_bytes(b"rendition " + digest.hexdigest().encode())
         return EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
 
-    def encode_set(
-        self, request: SetRequest, *, on_progress: OnProgress, stop: threading.Event
-    ) -> SetReport:
+    def _encode_set(self, request: EncodeRequest, on_progress: OnProgress, stop) -> EncodeReport:
         """Write two rungs, each with a playlist, and the master playlist that names them."""
-        folder = request.encode.output
-        folder.mkdir()  # must not exist yet
+        request.output.mkdir()  # must not exist yet
         on_progress(EncodeProgress(0.5, 5.0, 125, 1.0, 7))
         try:
             self._step("encode", stop)
         except BaseException:
-            folder.rmdir()
+            request.output.rmdir()
             raise
-        digest = hashlib.sha256(Path(request.encode.location).read_bytes() + self.salt.encode())
+        digest = hashlib.sha256(Path(request.location).read_bytes() + self.salt.encode())
         report = EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
         return self._written(request, digest.hexdigest(), report)
 
-    def _written(self, request: SetRequest, digest: str, report: EncodeReport) -> SetReport:
+    def _written(self, request: EncodeRequest, digest: str, report: EncodeReport) -> EncodeReport:
         """Write the files of a set, which depend on `digest`."""
-        folder = request.encode.output
+        folder = request.output
         names = [f"{request.version}/{rung}" for rung in RUNGS]
         (folder / request.version).mkdir()
         for name in names:
@@ -291,21 +289,7 @@ class FakeEncoder(Encoder):
         files = [SetFile(f"{name}.mp4", "video/mp4") for name in names]
         playlists = [f"{name}.m3u8" for name in names] + ["master.m3u8"]
         files += [SetFile(name, "application/vnd.apple.mpegurl") for name in playlists]
-        return SetReport(tuple(files), report, self.set_notices)
-
-    def verify_set(
-        self,
-        request: VerifyRequest,
-        files: Sequence[SetFile],
-        *,
-        on_progress: OnProgress,
-        stop: threading.Event,
-    ) -> tuple[GateResult, ...]:
-        self._step("verify", stop)
-        for file in files:
-            assert (request.output / file.name).is_file(), file.name
-        of_set = tuple(GateResult(gate=g, outcome=Outcome.PASSED) for g in OF_SETS)
-        return (*self.gates, *of_set)
+        return replace(report, files=tuple(files), notices=self.set_notices)
 
     def keyframes(
         self,
@@ -360,6 +344,8 @@ class FakeEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> EncodeReport:
+        if request.plan.ladder is not None:
+            return self._join_set(request, chunk_plan, parts, on_progress, stop)
         assert not request.output.exists(), "the output must not exist yet"
         self._step("join", stop)
         whole = _joined(chunk_plan, parts)
@@ -367,23 +353,14 @@ class FakeEncoder(Encoder):
         request.output.write_bytes(b"rendition " + whole.encode())
         return EncodeReport(("ffmpeg", "-f", "concat"), 0.1, 0.1, (), chunk_plan.frames)
 
-    def join_set(
-        self,
-        request: SetRequest,
-        chunk_plan: ChunkPlan,
-        parts: Sequence[Path],
-        *,
-        on_progress: OnProgress,
-        stop: threading.Event,
-    ) -> SetReport:
+    def _join_set(self, request, chunk_plan, parts, on_progress, stop) -> EncodeReport:
         """Write the set of the parts' content."""
-        folder = request.encode.output
-        folder.mkdir()  # must not exist yet
+        request.output.mkdir()  # must not exist yet
         try:
             self._step("join", stop)
             whole = _joined(chunk_plan, parts)
         except BaseException:
-            folder.rmdir()
+            request.output.rmdir()
             raise
         on_progress(EncodeProgress(0.5, 5.0, chunk_plan.frames // 2, 100.0, 7))
         report = EncodeReport(("ffmpeg", "-f", "concat"), 0.1, 0.1, (), chunk_plan.frames)
@@ -394,7 +371,11 @@ class FakeEncoder(Encoder):
     ) -> tuple[GateResult, ...]:
         self._step("verify", stop)
         on_progress(EncodeProgress(0.5, 5.0, 125, 10.0, 0))
-        return self.gates
+        if request.plan.ladder is None:
+            return self.gates
+        for file in request.report.files:
+            assert (request.output / file.name).is_file(), file.name
+        return (*self.gates, *(GateResult(gate=g, outcome=Outcome.PASSED) for g in OF_SETS))
 
 
 def _joined(chunk_plan: ChunkPlan, parts: Sequence[Path]) -> str:

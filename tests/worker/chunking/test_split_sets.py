@@ -16,13 +16,13 @@ from support.fakes.videofarm import CHUNKED, CHUNKS, EmbeddedVideoFarm, VideoFar
 LADDER = HLS.model_copy(update={"chunking": CHUNKED.chunking})
 JOIN = (
     "queue.receive ledger.claim_subjob store.open ledger.subjobs store.stat scratch.job "
-    "store.collect store.collect#3 store.fetch encoder.join_set encoder.verify_set "
+    "store.collect store.collect#3 store.fetch encoder.join encoder.verify "
     "store.fetch.exit store.put store.put#2 store.publish store.publish#2 store.publish#3 "
     "store.delete ledger.complete store.delete#2 ledger.forget_subjobs "
     "scratch.job.exit queue.ack"
 )
 OF_SETS = {
-    "encoder.join_set",
+    "encoder.join",
     "store.publish#2",
     "store.publish#3",
     "store.delete",

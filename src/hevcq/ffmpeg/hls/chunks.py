@@ -53,10 +53,9 @@ from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ports.encoder import (
     ChunkReport,
+    EncodeReport,
     EncodeRequest,
     OnProgress,
-    SetReport,
-    SetRequest,
 )
 
 MIN_SCALE = 10_000
@@ -142,28 +141,27 @@ def _scale(tick: Fraction, rung: Rung) -> int:
 
 def join_set(
     job: FfmpegRun,
-    request: SetRequest,
     plan: ChunkPlan,
     chunk_files: Sequence[Path],
     on_progress: OnProgress,
-) -> SetReport:
+) -> EncodeReport:
     """Join the chunks of a ladder to the set in the request's folder; see ports.encoder.
 
     Raises PartUnfit for a chunk that does not fit, and EncoderFailed.
     """
-    encode = request.encode
-    name = display_name(encode.location)
+    request = job.request
+    name = display_name(request.location)
     if len(chunk_files) != len(plan.chunks):
         raise PartUnfit(f"{name} has {len(chunk_files)} chunk files, expected {len(plan.chunks)}.")
     require_same_headers(job, plan, chunk_files)
     listing = concat_list(plan, [path.absolute() for path in chunk_files])
-    paths = set_paths(encode, request.version)
-    with new_folder(encode.output, paths), chunk_listing(encode.output, listing) as path:
-        files = written(encode, paths)
+    paths = set_paths(request)
+    with new_folder(request.output, paths), chunk_listing(request.output, listing) as path:
+        files = written(request, paths)
         for file in files:
             create_output(file)
         command = join_command(job, paths, JoinedVideo(path, Fraction(0)), plan.tick)
         report = run_with_progress(
-            job, command, encode.duration_s, on_progress, reads=[path, *chunk_files], writes=files
+            job, command, request.duration_s, on_progress, reads=[path, *chunk_files], writes=files
         )
-        return packaged(request, paths, report, Images(job.tools, encode.profile, job.stop))
+        return packaged(request, paths, report, Images(job.tools, request.profile, job.stop))

@@ -25,7 +25,7 @@ from hevcq.ffmpeg.command.codecs import picture_filter
 from hevcq.ffmpeg.command.levels import set_layout, silent_start, source_levels
 from hevcq.ffmpeg.command.thumbnails import RAW, fed_together, output_graph, source_graph
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ports.encoder import EncodeRequest, SetRequest
+from hevcq.ports.encoder import EncodeRequest
 
 SOUNDS, SURROUND = "sound", "surround"
 """Names of the groups of sounds; in the second, 5.1 takes the place of its stereo mix."""
@@ -69,9 +69,9 @@ class SetPaths:
         return base.with_name(f"{base.name}.levels-{name}")
 
 
-def set_paths(request: EncodeRequest, version: str) -> SetPaths:
-    """Return where the files of a set go: `version` is the folder below the request's output."""
-    return SetPaths(request.output / version, request.output)
+def set_paths(request: EncodeRequest) -> SetPaths:
+    """Return where the files of a set go."""
+    return SetPaths(request.output / request.version, request.output)
 
 
 def ladder_in(plan: EncodePlan) -> Ladder:
@@ -127,10 +127,9 @@ def written(request: EncodeRequest, paths: SetPaths) -> list[Path]:
     return [*found, *map(paths.levels, encoded_sounds_of(plan))]
 
 
-def set_command(tools: FfmpegTools, wanted: SetRequest) -> list[str]:
+def set_command(tools: FfmpegTools, request: EncodeRequest) -> list[str]:
     """Return the command that encodes every rung, sound and subtitle track of the plan."""
-    request, paths = wanted.encode, set_paths(wanted.encode, wanted.version)
-    plan, info = request.plan, request.info
+    plan, info, paths = request.plan, request.info, set_paths(request)
     threads = request.threads or request.profile.bounds.threads
     command = [*base_command(tools, threads), *_filter_threads(plan)]
     command += source_input(request.location, info)
@@ -138,21 +137,21 @@ def set_command(tools: FfmpegTools, wanted: SetRequest) -> list[str]:
     thumbnails = wants_thumbnails(request.profile)
     command += fed(rungs, video, [_graph(rung, thumbnails=thumbnails) for rung in rungs])
     for rung in rungs:
-        command += ["-map", f"[{rung.name}]", *_from_zero(wanted)]
+        command += ["-map", f"[{rung.name}]", *_from_zero(request)]
         command += [w for n, v in rung_options(request, rung, threads) for w in (f"{n}:0", v)]
         command += [*BARE, "-movflags", FRAGMENTS, "-f", "mp4", f"file:{paths.rung(rung)}"]
     return [*command, *side_outputs(request, paths)]
 
 
-def _from_zero(wanted: SetRequest) -> list[str]:
+def _from_zero(request: EncodeRequest) -> list[str]:
     """Return the option of an output that lets its picture begin at 0 if it begins later than the file.
 
     By its first picture as measured: a recording's header has the first key frame, before which others
     may be shown. An edit list cannot say otherwise to browsers; the delay is put into the fragments
     afterwards. Not by `setpts`: see chunking.encode.chunk_input.
     """
-    plan, info = wanted.encode.plan, wanted.encode.info
-    track = wanted.measured.track(plan.main_video.source_index)
+    plan, info = request.plan, request.info
+    track = request.measured.track(plan.main_video.source_index)
     begins = (track.first_pts_s if track is not None else None) or 0.0
     late_us = round((begins - info.origin_s(plan.mapped)) * 1_000_000)
     # Times are rounded, and a picture before this one would be dropped.

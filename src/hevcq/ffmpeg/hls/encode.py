@@ -50,7 +50,7 @@ from hevcq.ffmpeg.hls.segments import (
 )
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
-from hevcq.ports.encoder import EncodeReport, OnProgress, SetFile, SetReport, SetRequest
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress, SetFile
 
 PLAYLIST, TEXT, JPEG, JSON = (
     "application/vnd.apple.mpegurl", "text/vtt", "image/jpeg", "application/json",
@@ -63,40 +63,37 @@ _CLOCK = "X-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000"
 
 
 def encode_set(
-    tools: FfmpegTools, request: SetRequest, on_progress: OnProgress, stop: threading.Event
-) -> SetReport:
+    tools: FfmpegTools, request: EncodeRequest, on_progress: OnProgress, stop: threading.Event
+) -> EncodeReport:
     """Encode the ladder to the folder of the request; see ports.encoder."""
-    encode = request.encode
-    paths = set_paths(encode, request.version)
-    with new_folder(encode.output, paths):
-        files = written(encode, paths)
+    paths = set_paths(request)
+    with new_folder(request.output, paths):
+        files = written(request, paths)
         for path in files:
             create_output(path)
         report = run_with_progress(
-            FfmpegRun(tools, encode, stop),
+            FfmpegRun(tools, request, stop),
             set_command(tools, request),
-            encode.duration_s,
+            request.duration_s,
             on_progress,
             writes=files,
         )
-        return packaged(request, paths, report, Images(tools, encode.profile, stop))
+        return packaged(request, paths, report, Images(tools, request.profile, stop))
 
 
 def packaged(
-    request: SetRequest, paths: SetPaths, report: EncodeReport, images: Images
-) -> SetReport:
+    request: EncodeRequest, paths: SetPaths, report: EncodeReport, images: Images
+) -> EncodeReport:
     """Make everything of a set that is made of its encoded files, which are at `paths`."""
     package = _Package(request, paths, images)
     package.write()
-    wanted = wants_thumbnails(request.encode.profile)
+    wanted = wants_thumbnails(request.profile)
     thumbnails = tuple(paths.thumbnails(rung) for rung in package.rungs if wanted)
-    return SetReport(
+    return replace(
+        report,
+        thumbnails=thumbnails,
+        levels=tuple(map(paths.levels, encoded_sounds_of(request.plan))),
         files=tuple(package.files()),
-        report=replace(
-            report,
-            thumbnails=thumbnails,
-            levels=tuple(map(paths.levels, encoded_sounds_of(request.encode.plan))),
-        ),
         notices=package.notices,
     )
 
@@ -122,9 +119,9 @@ def new_folder(folder: Path, paths: SetPaths) -> Iterator[None]:
 class _Package:
     """Everything of a set that is made of its encoded files."""
 
-    def __init__(self, request: SetRequest, paths: SetPaths, images: Images) -> None:
+    def __init__(self, request: EncodeRequest, paths: SetPaths, images: Images) -> None:
         self._request = request
-        self._plan = request.encode.plan
+        self._plan = request.plan
         self._paths = paths
         self._images = images
         self._segment_s = ladder_in(self._plan).segment_s
@@ -160,7 +157,7 @@ class _Package:
             data=self._session_data(),
             captions=bool(self._plan.video.captions),
         )
-        path = self._request.encode.output / MASTER
+        path = self._request.output / MASTER
         path.write_text(master_playlist(master), encoding="utf-8")
 
     def files(self) -> Iterator[SetFile]:
@@ -198,7 +195,7 @@ class _Package:
         request = self._request
         source = request.measured.track(track.source_index)
         begins = (source.first_pts_s if source is not None else None) or 0.0
-        late = max(0.0, begins - request.encode.info.origin_s(self._plan.mapped))
+        late = max(0.0, begins - request.info.origin_s(self._plan.mapped))
         ticks = round(late * content.timescale)
         return delay(path, content, ticks) if ticks else content
 
@@ -264,7 +261,7 @@ class _Package:
         return f"{self._request.version}/{path.name}"
 
     def _session_data(self) -> list[tuple[str, str, str]]:
-        info, version = self._request.encode.info, self._request.version
+        info, version = self._request.info, self._request.version
         data = [
             ("org.hevcq.poster", "VALUE", f"{version}/poster.jpg"),
             ("org.hevcq.storyboard", "VALUE", f"{version}/storyboard.vtt"),
@@ -280,7 +277,7 @@ class _Package:
         return data
 
     def _source(self, track: StreamPlan) -> Stream:
-        streams = self._request.encode.info.streams
+        streams = self._request.info.streams
         return next(stream for stream in streams if stream.index == track.source_index)
 
     @staticmethod

@@ -40,7 +40,7 @@ from hevcq.ffmpeg.verify.picture import EncodedVideo, alignments, sample_at
 from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.ffmpeg.verify.timing import MAX_DRIFT_S, PADDING_SAMPLES
 from hevcq.ffmpeg.versions import KEYED, keyed
-from hevcq.ports.encoder import EncodeProgress, OnProgress, SetFile, VerifyRequest
+from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
 
 _FAILED = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
 SAMPLES = 1
@@ -54,7 +54,6 @@ Judged = tuple[Outcome, str]
 def verify_set(
     tools: FfmpegTools,
     request: VerifyRequest,
-    files: Sequence[SetFile],
     on_progress: OnProgress,
     stop: threading.Event,
 ) -> tuple[GateResult, ...]:
@@ -62,7 +61,7 @@ def verify_set(
 
     Raises what `verify` raises of one file.
     """
-    return tuple(_SetGates(tools, request, files, on_progress, stop).results())
+    return tuple(_SetGates(tools, request, on_progress, stop).results())
 
 
 @dataclass(slots=True)
@@ -71,7 +70,6 @@ class _SetGates:
 
     tools: FfmpegTools
     request: VerifyRequest
-    files: Sequence[SetFile]
     on_progress: OnProgress
     stop: threading.Event
     began: float = field(init=False)
@@ -114,7 +112,7 @@ class _SetGates:
     def _ranges(self) -> Judged:
         """H1, which reads the set: what is not there or does not fit together fails here."""
         folder = self.request.output
-        named = {file.name for file in self.files}
+        named = {file.name for file in self.request.report.files}
         there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
         if named != there:
             return Outcome.FAILED, f"its files are not those listed: {', '.join(named ^ there)}"

@@ -11,7 +11,7 @@ from hevcq.domain.keys import chunk_name, set_version
 from hevcq.domain.planning.encode_plan import Work
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, VerificationFailed
-from hevcq.ports.encoder import EncodeReport, SetReport, SetRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeReport, VerifyRequest
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import enqueue_chunks
 from hevcq.worker.chunking.subjob import Subjob
@@ -112,32 +112,27 @@ class JoinJob(Subjob):
 
     def _joined(
         self, video: SplitPlan, location: str, files: list[Path], output: Path
-    ) -> SetReport:
+    ) -> EncodeReport:
         self._report.phase(Phase.JOIN)
         encoder, chunks, stop = self._context.encoder, video.chunks, self._lease.stop
         request = self._request(video, location, output)
         on_progress = self._report.encoding(Phase.JOIN, video.duration_s)
         try:
-            if video.plan.ladder is None:
-                one = encoder.join(request, chunks, files, on_progress=on_progress, stop=stop)
-                made = SetReport((), one)
-            else:
-                fence, own = self._job.fence, self.claimed.fence.number
-                version = set_version(self._job.job_id, fence, own)
-                wanted = SetRequest(request, video.measured, version)
-                made = encoder.join_set(wanted, chunks, files, on_progress=on_progress, stop=stop)
-                self._notice(made.notices)
+            report = encoder.join(request, chunks, files, on_progress=on_progress, stop=stop)
         except PartUnfit as error:
             if error.index is None or self._lease.cause is not None:
                 raise
             raise self._again(error.index, str(error)) from error
         self._lease.check()
-        report = made.report
         if report.frames != video.chunks.frames:
             raise PartUnfit(
                 f"The joined video has {report.frames} frames, not {video.chunks.frames}."
             )
-        return made
+        return report
+
+    @property
+    def _version(self) -> str:
+        return set_version(self._job.job_id, self._job.fence, self.claimed.fence.number)
 
     def _prove(
         self, video: SplitPlan, location: str, files: list[Path], records: list[ChunkRecord]

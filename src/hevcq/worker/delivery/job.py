@@ -16,11 +16,11 @@ from pathlib import Path
 from hevcq.domain.certificate import GateResult, kept_original
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase, RenditionRef
-from hevcq.domain.keys import MASTER, rendition_key
+from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason, Work
 from hevcq.domain.verdict import Skipped, Verdict
 from hevcq.errors import DiskFull, Unavailable
-from hevcq.ports.encoder import EncodeReport, EncodeRequest, SetFile, SetReport, VerifyRequest
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, SetFile, VerifyRequest
 from hevcq.ports.ledger import Granted
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
@@ -32,8 +32,7 @@ from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
 class Made:
     """An encode that is not yet published, with its gate results; `verify_s` in seconds.
 
-    For a set, `file` is the master playlist, and `members` are the other files beside it; `join` is
-    the fence of the join that made it, if one did.
+    For a set, `file` is the master playlist. `join` is the fence of the join that made it, if one did.
     """
 
     key: str
@@ -43,8 +42,12 @@ class Made:
     report: EncodeReport
     gates: tuple[GateResult, ...]
     verify_s: float
-    members: tuple[SetFile, ...] = ()
     join: int = 0
+
+    @property
+    def members(self) -> tuple[SetFile, ...]:
+        """The files of a set besides the master playlist."""
+        return tuple(file for file in self.report.files if file.name != MASTER)
 
 
 class Job(ABC):
@@ -145,38 +148,41 @@ class Job(ABC):
             source_size=self._source.size,
             max_seconds=self._lease.left_s,
             threads=work.recipe.bounds.threads or self._context.threads,
+            measured=work.measured,
+            version=self._version,
         )
+
+    @property
+    def _version(self) -> str:
+        """The folder of this attempt, if it makes a set."""
+        return set_version(self._task.job_id, self.claimed.fence.number)
 
     def _key(self, work: Work) -> str:
         return rendition_key(self._source.key, work.recipe.name, work.plan.extension)
 
-    def _proved(self, work: Work, location: str, output: Path, made: SetReport) -> Made | Skipped:
-        """Run the gates over what was made; return it, or remember that the original is kept.
-
-        `output` is a file, or the folder of a set.
-        """
+    def _proved(
+        self, work: Work, location: str, output: Path, report: EncodeReport
+    ) -> Made | Skipped:
+        """Run the gates over what was made; return it, or remember that the original is kept."""
+        self._notice(report.notices)
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
         encoder, stop = self._context.encoder, self._lease.stop
-        request = self._to_verify(work, location, output, made.report)
+        request = self._to_verify(work, location, output, report)
         on_progress = self._report.encoding(Phase.VERIFY, work.duration_s)
-        if made.files:
-            gates = encoder.verify_set(request, made.files, on_progress=on_progress, stop=stop)
-        else:
-            gates = encoder.verify(request, on_progress=on_progress, stop=stop)
+        gates = encoder.verify(request, on_progress=on_progress, stop=stop)
         verify_s = self._context.clock.monotonic() - began
         reason = kept_original(gates)
         if reason is not None:
             return self._remember_skip(work, reason)
         return Made(
             key=self._key(work),
-            file=output / MASTER if made.files else output,
+            file=output / MASTER if report.files else output,
             source_sha256=work.source_sha256,
-            plan=work.plan.noting(*made.notices),
-            report=made.report,
+            plan=work.plan.noting(*report.notices),
+            report=report,
             gates=gates,
             verify_s=verify_s,
-            members=tuple(file for file in made.files if file.name != MASTER),
         )
 
     def _to_verify(
