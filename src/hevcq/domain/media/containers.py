@@ -58,9 +58,10 @@ AUDIO: dict[str, frozenset[str]] = {
 AVI, whose packets `-xerror` refuses ("Non-monotonous DTS")."""
 EXPERIMENTAL = frozenset({(MP4, "flac")})
 """Codecs that ffmpeg 5.1 writes only when experiments are allowed; version 6.0 calls this one stable."""
-READ_AS = {(MP4, "mp2"): "mp3"}
+READ_AS = {(MP4, "mp2"): "mp3", (MATROSKA, "mp3"): "mp2"}
 """Codecs that a container records under another's name: MP4 has one object type for MPEG-1 audio of
-layers 2 and 3, and every decoder of layer 3 decodes layer 2 (ISO/IEC 14496-1, object type 0x6B)."""
+layers 2 and 3, and every decoder of layer 3 decodes layer 2 (ISO/IEC 14496-1, object type 0x6B). Copied
+from there to Matroska it is called layer 3 as well, and ffmpeg's reader finds out which it is."""
 
 TEXT_SUBTITLES = frozenset(
     {"subrip", "ass", "ssa", "webvtt", "mov_text", "text", "srt", "eia_608", "microdvd", "sami"}
