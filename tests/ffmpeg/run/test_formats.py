@@ -118,6 +118,16 @@ def test_eight_bits_become_ten_where_the_profile_asks_for_them(name, source, tmp
     assert (video.video.pixel_format, video.video.bit_depth) == ("yuv420p10le", 10)
 
 
+@pytest.mark.parametrize(("codec", "start_s"), [("aac", 2.2), ("mp2", 0)])
+def test_sound_that_an_mp4_hides_or_misnames_is_right_in_matroska(codec, start_s, tmp_path) -> None:
+    """A phone's cut keeps the sound since the key frame; layer 2 is called layer 3."""
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    make_source(whole, "-g", "75", "-c:a", codec, "-ac", "2")
+    ffmpeg("-ss", start_s, "-i", whole, "-c", "copy", cut)
+
+    assert complaints(encoded("mkv", cut, tmp_path).judge()) == []
+
+
 def spoilt(one: Made, name: str, folder: Path, kind: str) -> Path:
     """Return a copy of a rendition in which something is wrong."""
     good, target = one.request.output, folder / f"spoilt{one.request.output.suffix}"

@@ -23,6 +23,7 @@ from hevcq.domain.media.containers import (
     SEAMLESS,
     SUBTITLE_ENCODERS,
     WEBM,
+    is_matroska_family,
     is_mp4_family,
 )
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
@@ -163,7 +164,7 @@ def _rendition_command(
         else:
             options = track_options(
                 track, source, request.profile, muxer=plan.muxer, threads=threads
-            )
+            ) + _only_shown(plan, info, track)
         filtered = "-filter" if track.source_index in shared else ""
         command += [w for n, v in options if n != filtered for w in (f"{n}:{place}", v)]
         labels = label_options(
@@ -231,6 +232,13 @@ def microseconds(seconds: Fraction) -> str:
     """Return seconds as a decimal string, rounded to ffmpeg's microseconds."""
     ticks = round(seconds * 1_000_000)
     return f"{'-' if ticks < 0 else ''}{abs(ticks) // 1_000_000}.{abs(ticks) % 1_000_000:06d}"
+
+
+def _only_shown(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> Options:
+    """Return the option that leaves out copied sound that the source's edit list hides, where needed."""
+    copied = track.action is Action.COPY and track.kind is StreamKind.AUDIO
+    edited = info.format_name.startswith("mov,") and is_matroska_family(plan.muxer)
+    return [SHOWN] if copied and edited else []
 
 
 def _stream(info: MediaInfo, track: StreamPlan) -> Stream:
@@ -353,6 +361,9 @@ LASTING = (
 )
 """Let a picture last as long as the one before it: `setpts` takes durations from ffmpeg 6.1 to 7, and of
 an MP4 whose last picture has none it is hidden."""
+SHOWN = ("-bsf", r"noise=drop=lt(pts+3*d\,0)")
+"""Leave out copied sound before the start, but for the packets that a decoder needs: Matroska has no edit
+list that hides it. By packets' lengths, because ffmpeg 5.1 gives this filter another time base."""
 RISING = ("-bsf", r"setts=pts=PTS:dts=if(eq(N\,0)\,DTS\,max(DTS\,PREV_OUTDTS+1))")
 """Let decoding times rise where chunks meet. Each chunk is decoded ahead by its own first pictures' lengths:
 where long pictures follow short ones it would begin before the one before has ended, and the muxer ends."""
