@@ -6,14 +6,16 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobState
+from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.library.lock import in_use
 from hevcq.library.scanning.fs_events import ChangeListener, mount_of, open_for_writing
-from hevcq.library.scanning.probe_files import PROBES_PER_SLOT
+from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
 from hevcq.ports.catalog import UNPLACED
 from hevcq.settings.libraries import Library
@@ -21,7 +23,6 @@ from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
 from hevcq.usecases.ingest.request import IngestRequest
-from hevcq.usecases.ingest.scan import Scanner
 from hevcq.usecases.ingest.session import (
     Accept,
     Ingest,
@@ -77,9 +78,6 @@ class FolderIngest:
         self._ports, self._summary = app.ports, summary
         self.session = self._build_session(where)
         self._chosen = self._filter(where)
-        self._scanner = Scanner(
-            app.catalog, app.encoder, self._chosen, threads=PROBES_PER_SLOT * app.capacity.slots
-        )
         self.feed = self._build_feed(request.library)
         self._planned: Sequence[Item] = ()
         self._watch: Watch | None = None
@@ -217,7 +215,13 @@ class FolderIngest:
         self._changes.start()
 
     def _plan_of(self, found: Iterable[FoundFile | Rejected]) -> IngestPlan:
-        return self.session.plan(self._scanner.inspect(iter(found), self._stop), self._stop)
+        app, stop = self._app, self._stop
+
+        def probe(path: Path) -> MediaInfo:
+            return app.encoder.probe(str(path), stop=stop)
+
+        threads = PROBES_PER_SLOT * app.capacity.slots
+        return self.session.plan(probe_files(found, app.catalog, probe, threads=threads), stop)
 
     def start(self) -> None:
         """Queue what was planned, in the background; a library's items wait for their turn."""

@@ -11,13 +11,14 @@ from hevcq.domain.events import IngestEvent
 from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, rendition_key
 from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode
 from hevcq.ports.encoder import SpareFolder
 from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Publication
 from hevcq.usecases.context import Ports
-from hevcq.usecases.ingest.decide import FoundVideo, Item, Known, decide
+from hevcq.usecases.ingest.decide import Item, Known, decide
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.session import Ingest, IngestSetup

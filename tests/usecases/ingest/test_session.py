@@ -16,9 +16,10 @@ from hevcq.domain.job import JobState
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.library.certificates import Certificates
 from hevcq.library.replacement.swap import Swap
+from hevcq.library.scanning.scan import Rejected, RejectionCause
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.ingest.decide import Disposition, IngestPlan, UnusableFile
+from hevcq.usecases.ingest.decide import Disposition, IngestPlan
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import OWN_ENOUGH, TABLE_ONLY, learned_rates
 from hevcq.usecases.ingest.session import Ingest
@@ -149,8 +150,8 @@ def test_what_is_skipped_refused_or_no_video_is_reported_counted_and_never_queue
     found = videos(bench, "a.mp4", "b.mp4")
     answers = iter(plans.values())
     ingest = session(bench, planner=lambda _profile, _info: next(answers))
-    bad = UnusableFile(bench.media / "c.mp4", 0, "It is empty.")
-    link = UnusableFile(bench.media / "d.mp4", 0, "It is a link.", bad=False)
+    bad = Rejected(bench.media / "c.mp4", RejectionCause.EMPTY, "It is empty.")
+    link = Rejected(bench.media / "d.mp4", RejectionCause.LINK, "It is a link.")
 
     plan = ingest.plan([*found, bad, link])
     ingest.summary.add_planned(plan)

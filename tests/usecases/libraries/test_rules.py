@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import FoundFile, Rejected
 from hevcq.ports.catalog import Fingerprint, Mode
 from hevcq.settings.libraries import Library, Rule
 from hevcq.settings.profile_files import installed_folder, load_profiles
-from hevcq.usecases.ingest.decide import Disposition, FoundVideo, Item, Known, decide
+from hevcq.usecases.ingest.decide import Disposition, Item, Known, decide
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import TABLE_ONLY
 from hevcq.usecases.libraries.rules import Acceptance, Facts, facts_of, first_match, old_enough
@@ -129,10 +130,10 @@ def test_rules_never_change_what_was_queued_or_done_before(tmp_path: Path) -> No
 
 def test_a_young_file_is_left_for_later(tmp_path: Path) -> None:
     old, young = (
-        FoundFile(tmp_path / n, tmp_path, n, Fingerprint(1, at, 1, 1))
+        FoundFile(tmp_path / n, tmp_path, Fingerprint(1, at, 1, 1))
         for n, at in (("old", int(1e9)), ("young", int(95e9)))
     )
-    gone = Rejected(tmp_path / "gone", tmp_path, "gone", "Gone.")  # type: ignore[arg-type]
+    gone = Rejected(tmp_path / "gone", "gone", "Gone.")  # type: ignore[arg-type]
 
     kept, later, passed = old_enough([old, young, gone], 10, 100.0)
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hevcq.domain.job import JobState
 from hevcq.library.certificates import Certificates
-from hevcq.library.scanning.scan import Filter
+from hevcq.library.scanning.probe_files import probe_files
+from hevcq.library.scanning.scan import find
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
-from hevcq.usecases.ingest.scan import Scanner
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.operations.reprocess import (
     CancelRequest,
@@ -56,8 +57,10 @@ class Library:
         return Ingest(bench.ports, request, bench.collector, tell, bench.proofs)
 
     def plan(self, ingest: Ingest | None = None) -> IngestPlan:
-        scanner = Scanner(self.bench.catalog, self.bench.encoder, Filter(), threads=1)
-        return (ingest or self.session()).plan(scanner.scan([self.root], NEVER))
+        probe = partial(self.bench.encoder.probe, stop=NEVER)
+        return (ingest or self.session()).plan(
+            probe_files(find([self.root]), self.bench.catalog, lambda p: probe(str(p)), threads=1)
+        )
 
     def ingest(self, *, work: bool = True) -> dict[str, int]:
         ingest = self.session()

@@ -40,12 +40,10 @@ Learnt = tuple[Path, Fingerprint, MediaInfo | str]
 
 
 @dataclass(frozen=True, slots=True)
-class Inspected:
-    """A file with its media info. `fresh`: probed now, not taken from the catalog."""
+class FoundVideo(FoundFile):
+    """A file that is a video, with its facts."""
 
-    found: FoundFile
     info: MediaInfo
-    fresh: bool
 
 
 def probe_files(
@@ -56,7 +54,7 @@ def probe_files(
     threads: int,
     batch: int = BATCH,
     clock: Clock | None = None,
-) -> Iterator[Inspected | Rejected]:
+) -> Iterator[FoundVideo | Rejected]:
     """Yield each file with its media info, or its rejection, in the order of `found`.
 
     `inspect` probes one path and raises a HevcqError; it is called from `threads` threads, only for
@@ -78,7 +76,7 @@ def _chunk(
     inspect: Inspect,
     pool: ThreadPoolExecutor,
     clock: Clock,
-) -> Iterator[Inspected | Rejected]:
+) -> Iterator[FoundVideo | Rejected]:
     files = [item for item in chunk if isinstance(item, FoundFile)]
     known = catalog.cached([item.path for item in files]) if files else {}
     unknown = [item for item in files if _recall(item, known) is None]
@@ -115,38 +113,38 @@ def _recall(
 
 def _recalled(
     item: FoundFile, known: Mapping[Path, tuple[Fingerprint, MediaInfo | str]]
-) -> Inspected | Rejected:
+) -> FoundVideo | Rejected:
     facts = known[item.path][1]
     if isinstance(facts, str):
-        return Rejected(item.path, item.root, RejectionCause.NOT_VIDEO, facts)
-    return Inspected(item, facts, fresh=False)
+        return Rejected(item.path, RejectionCause.NOT_VIDEO, facts)
+    return FoundVideo(item.path, item.root, item.fingerprint, facts)
 
 
-def _remember(item: FoundFile, result: Inspected | Rejected, learnt: list[Learnt]) -> None:
-    if isinstance(result, Inspected):
+def _remember(item: FoundFile, result: FoundVideo | Rejected, learnt: list[Learnt]) -> None:
+    if isinstance(result, FoundVideo):
         learnt.append((item.path, item.fingerprint, result.info))
     elif result.cause is RejectionCause.NOT_VIDEO:
         learnt.append((item.path, item.fingerprint, result.reason))
 
 
-def _probed(item: FoundFile, inspect: Inspect) -> Inspected | Rejected:
+def _probed(item: FoundFile, inspect: Inspect) -> FoundVideo | Rejected:
     try:
         info = inspect(item.path)
     except (Interruption, WorkerUnfit):
         raise
     except HevcqError as error:
         return _changed(item) or _refused(item, error)
-    return _changed(item) or Inspected(item, info, fresh=True)
+    return _changed(item) or FoundVideo(item.path, item.root, item.fingerprint, info)
 
 
 def _refused(item: FoundFile, error: HevcqError) -> Rejected:
     if not isinstance(error, LASTING):
         # Not caused by the content (a busy disk, a killed child): probe again next time.
-        return Rejected(item.path, item.root, RejectionCause.UNREADABLE, str(error))
+        return Rejected(item.path, RejectionCause.UNREADABLE, str(error))
     if not readable(item.path):
         sentence = f"{printable(item.path)} cannot be read: give this user read permission."
-        return Rejected(item.path, item.root, RejectionCause.UNREADABLE, sentence)
-    return Rejected(item.path, item.root, RejectionCause.NOT_VIDEO, str(error))
+        return Rejected(item.path, RejectionCause.UNREADABLE, sentence)
+    return Rejected(item.path, RejectionCause.NOT_VIDEO, str(error))
 
 
 def _changed(item: FoundFile) -> Rejected | None:
@@ -155,10 +153,10 @@ def _changed(item: FoundFile) -> Rejected | None:
         now = fingerprint_of(os.lstat(item.path))
     except OSError:
         sentence = f"{printable(item.path)} was removed while it was being probed."
-        return Rejected(item.path, item.root, RejectionCause.GONE, sentence)
+        return Rejected(item.path, RejectionCause.GONE, sentence)
     if same_bytes(now, item.fingerprint):
         return None
     sentence = (
         f"{printable(item.path)} is still being written; it is queued once it stops changing."
     )
-    return Rejected(item.path, item.root, RejectionCause.GROWING, sentence)
+    return Rejected(item.path, RejectionCause.GROWING, sentence)

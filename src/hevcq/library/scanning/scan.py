@@ -115,11 +115,10 @@ PROBLEMS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A candidate file. `relative` is its path below `root`, with `/`."""
+    """A candidate file below `root`."""
 
     path: Path
     root: Path
-    relative: str
     fingerprint: Fingerprint
 
 
@@ -128,7 +127,6 @@ class Rejected:
     """A rejected path, with one sentence for the user."""
 
     path: Path
-    root: Path
     cause: RejectionCause
     reason: str
 
@@ -204,7 +202,7 @@ def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[Fo
     try:
         facts = walk.root.stat()
     except OSError as error:
-        yield _cannot(walk.root, walk.root.parent, error)
+        yield _cannot(walk.root, error)
         return
     if stat.S_ISDIR(facts.st_mode):
         walk.root = Path(os.path.realpath(walk.root))
@@ -218,7 +216,7 @@ def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[Fo
     path, walk.root = walk.root, walk.root.parent
     if path not in single:
         single.add(path)
-        yield _file(path, walk, path.name)
+        yield _file(path, walk)
 
 
 def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Rejected]:
@@ -230,7 +228,7 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Reje
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
-        yield _cannot(folder, walk.root, error)
+        yield _cannot(folder, error)
         return
     names = {entry.name for entry in entries}
     for entry in entries:
@@ -246,7 +244,7 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Reje
             if Path(entry.path) in walk.skip:
                 continue
             if holds_own_set(Path(entry.path)):
-                yield _own_rendition(Path(entry.path) / MASTER, walk)
+                yield _own_rendition(Path(entry.path) / MASTER)
             else:
                 yield from _folder(walk, Path(entry.path), relative + "/")
         elif item := _entry(entry, walk, relative, names):
@@ -264,20 +262,19 @@ def _entry(
             return None
         return Rejected(
             path,
-            walk.root,
             RejectionCause.LINK,
             f"{printable(path)} links to a folder; links are not followed.",
         )
     if not _wanted(walk, relative, path):
         return _mentioned(entry, walk)
     if _made_here(path, walk.certificates):
-        return _own_rendition(path, walk)
-    return _file(path, walk, relative)
+        return _own_rendition(path)
+    return _file(path, walk)
 
 
-def _own_rendition(path: Path, walk: _Walk) -> Rejected:
+def _own_rendition(path: Path) -> Rejected:
     sentence = f"{printable(path)} is a rendition made by hevcq."
-    return Rejected(path, walk.root, RejectionCause.OWN_RENDITION, sentence)
+    return Rejected(path, RejectionCause.OWN_RENDITION, sentence)
 
 
 def _unfinished(path: Path, walk: _Walk, relative: str) -> Rejected | None:
@@ -286,7 +283,7 @@ def _unfinished(path: Path, walk: _Walk, relative: str) -> Rejected | None:
     if walk.include is None and not {inner, _suffix(relative)} & VIDEO_SUFFIXES:
         return None
     sentence = f"{printable(path)} is still being written, by its name; taken once it is renamed."
-    return Rejected(path, walk.root, RejectionCause.GROWING, sentence)
+    return Rejected(path, RejectionCause.GROWING, sentence)
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -337,7 +334,7 @@ def _mentioned(entry: os.DirEntry[str], walk: _Walk) -> Rejected | None:
     path = Path(entry.path)
     what = f".{printable(suffix)}" if "." in entry.name else "no suffix"
     sentence = f"Not looked at ({what}); name the file or use --include."
-    return Rejected(path, walk.root, RejectionCause.OTHER_SUFFIX, sentence)
+    return Rejected(path, RejectionCause.OTHER_SUFFIX, sentence)
 
 
 def _made_here(path: Path, certificates: Certificates) -> bool:
@@ -355,15 +352,15 @@ def _made_here(path: Path, certificates: Certificates) -> bool:
     return any(stem.endswith(f".{proof.profile}") for proof in proofs)
 
 
-def _file(path: Path, walk: _Walk, relative: str) -> FoundFile | Rejected:
+def _file(path: Path, walk: _Walk) -> FoundFile | Rejected:
     try:
         facts = os.lstat(path)
     except OSError as error:
-        return _cannot(path, walk.root, error)
+        return _cannot(path, error)
     problem = _problem(path, facts)
     if problem is not None:
-        return Rejected(path, walk.root, *problem)
-    return FoundFile(path, walk.root, relative, fingerprint_of(facts))
+        return Rejected(path, *problem)
+    return FoundFile(path, walk.root, fingerprint_of(facts))
 
 
 def _problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | None:
@@ -385,13 +382,11 @@ def _problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | 
     return None
 
 
-def _cannot(path: Path, root: Path, error: OSError) -> Rejected:
+def _cannot(path: Path, error: OSError) -> Rejected:
     if isinstance(error, FileNotFoundError):
-        return Rejected(
-            path, root, RejectionCause.GONE, f"{printable(path)}: No such file or folder."
-        )
+        return Rejected(path, RejectionCause.GONE, f"{printable(path)}: No such file or folder.")
     sentence = f"{printable(path)} cannot be opened: {(error.strerror or str(error)).lower()}."
-    return Rejected(path, root, RejectionCause.UNREADABLE, sentence)
+    return Rejected(path, RejectionCause.UNREADABLE, sentence)
 
 
 def unfinished_by_name(name: str, beside: Collection[str]) -> bool:

@@ -15,6 +15,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, sk
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import INTACT_COPY
+from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.ports.catalog import UNPLACED, EncodeCost, Fingerprint, Mode, Placement, PlacementState
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range, wall, work_of
@@ -41,34 +42,6 @@ NOT_INGESTED = frozenset({Disposition.REFUSE, Disposition.FAILED, Disposition.UN
 """Dispositions that make the exit code SOME_FAILED."""
 TO_PROCESS = frozenset({Disposition.QUEUE, Disposition.JOIN, Disposition.COLLECT})
 """Dispositions that need work."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundVideo:
-    """One video that a scan found, with its facts."""
-
-    path: Path
-    root: Path
-    fingerprint: Fingerprint
-    info: MediaInfo
-
-
-@dataclass(frozen=True, slots=True)
-class UnusableFile:
-    """A file of `size` bytes that cannot be ingested; `bad` marks a broken video, not a non-video."""
-
-    path: Path
-    size: int
-    reason: str
-    bad: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class OwnRendition:
-    """A rendition of hevcq's that a scan found; `size` is in bytes."""
-
-    path: Path
-    size: int
 
 
 @dataclass(frozen=True, slots=True)

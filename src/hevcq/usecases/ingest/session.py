@@ -16,13 +16,16 @@ from pathlib import Path
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.keys import LIBRARY_BUCKET
-from hevcq.domain.planning.encode_plan import Planner
-from hevcq.domain.planning.metadata import found_mark
+from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
+from hevcq.domain.planning.metadata import found_mark, in_words
 from hevcq.domain.profile import Profile
-from hevcq.errors import HevcqError
+from hevcq.errors import HevcqError, SwapRefused
 from hevcq.library.certificates import Certificates
-from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
+from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes, size_of
+from hevcq.library.replacement.preconditions import require_single_link
 from hevcq.library.replacement.restored_originals import UndoneOriginals
+from hevcq.library.scanning.probe_files import FoundVideo
+from hevcq.library.scanning.scan import PROBLEMS, Rejected, RejectionCause
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.ports.ledger import Granted
 from hevcq.usecases.context import Ports
@@ -30,13 +33,10 @@ from hevcq.usecases.ingest.decide import (
     NOT_IN_PLACE,
     TO_PROCESS,
     Disposition,
-    FoundVideo,
     IngestPlan,
     Item,
     Known,
-    OwnRendition,
     Targets,
-    UnusableFile,
     decide,
     placements_by_source,
     with_forecast,
@@ -44,7 +44,6 @@ from hevcq.usecases.ingest.decide import (
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.enqueue import Enqueuer, Queued, by_file
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
-from hevcq.usecases.ingest.scan import replacement_refusal
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import DiskSpace, DiskSpaceMonitor, JobTracker, enough_space
 from hevcq.usecases.ingest.uploader import Uploader
@@ -114,7 +113,7 @@ class Ingest:
 
     def plan(
         self,
-        found: Iterable[FoundVideo | UnusableFile | OwnRendition],
+        found: Iterable[FoundVideo | Rejected],
         stop: threading.Event | None = None,
     ) -> IngestPlan:
         """Return what to do with each file of a scan; changes nothing.
@@ -240,9 +239,7 @@ class Ingest:
                 found.setdefault(placement.job_id, placement)
         return list(found.values())
 
-    def _listed(
-        self, found: Iterable[FoundVideo | UnusableFile | OwnRendition]
-    ) -> Iterator[FoundVideo | UnusableFile | OwnRendition]:
+    def _listed(self, found: Iterable[FoundVideo | Rejected]) -> Iterator[FoundVideo | Rejected]:
         due = self._ports.clock.monotonic()
         for number, each in enumerate(found, 1):
             yield each
@@ -252,15 +249,16 @@ class Ingest:
 
     def _items(
         self,
-        found: FoundVideo | UnusableFile | OwnRendition,
+        found: FoundVideo | Rejected,
         known: Mapping[tuple[Path, str], list[Placement]],
         ours: OwnRenditions,
     ) -> list[Item]:
-        if isinstance(found, OwnRendition):
-            return []
-        if isinstance(found, UnusableFile):
-            kind = Disposition.UNREADABLE if found.bad else Disposition.SKIP
-            return [Item(path=found.path, size=found.size, disposition=kind, reason=found.reason)]
+        if isinstance(found, Rejected):
+            if found.cause is RejectionCause.OWN_RENDITION:
+                return []
+            kind = Disposition.UNREADABLE if found.cause in PROBLEMS else Disposition.SKIP
+            size = size_of(found.path)
+            return [Item(path=found.path, size=size, disposition=kind, reason=found.reason)]
         items = []
         for profile in self._request.profiles:
             here = known.get((found.path, profile.name), [])
@@ -269,7 +267,7 @@ class Ingest:
             plan = self._request.planner(profile, found.info)
             item = decide(found, profile, plan, facts, self._request.where)
             replaces = self._request.where.mode is Mode.REPLACE
-            reason = replacement_refusal(found.path, item.plan) if replaces and item.plan else ""
+            reason = _replacement_refusal(found.path, item.plan) if replaces and item.plan else ""
             if reason and item.disposition is Disposition.QUEUE:
                 item = replace(item, disposition=Disposition.REFUSE, reason=reason)
             accepted = self._request.accept(found, item)
@@ -389,16 +387,33 @@ class Ingest:
 
 
 def _renditions(
-    listed: Iterable[FoundVideo | UnusableFile | OwnRendition],
+    listed: Iterable[FoundVideo | Rejected],
 ) -> Mapping[int, list[Path]]:
     """Return the renditions of hevcq's that a scan found, by size in bytes."""
     found: dict[int, list[Path]] = {}
     for each in listed:
-        if isinstance(each, OwnRendition):
-            found.setdefault(each.size, []).append(each.path)
-        elif isinstance(each, FoundVideo) and found_mark(each.info) is not None:
+        if isinstance(each, Rejected):
+            if each.cause is RejectionCause.OWN_RENDITION:
+                found.setdefault(size_of(each.path), []).append(each.path)
+        elif found_mark(each.info) is not None:
             found.setdefault(each.fingerprint.size, []).append(each.path)
     return found
+
+
+def _replacement_refusal(source: Path, plan: Plan) -> str:
+    """Return why a video cannot be replaced, as far as it is known before encoding; or ""."""
+    if isinstance(plan, EncodePlan) and plan.losses:
+        return (
+            f"{in_words(plan.losses)} It is not replaced; encode beside it, or set policies.metadata"
+            " of the profile to drop."
+        )
+    try:
+        require_single_link(source, source.lstat())
+    except SwapRefused as refused:
+        return str(refused)
+    except OSError:
+        pass  # the enqueuer reports it
+    return ""
 
 
 def _is_another_file(item: Item) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from hevcq.domain.media.facts import MediaInfo, StreamKind
+from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import FoundFile, Matcher, Rejected, RejectionCause, matcher
 from hevcq.settings.libraries import Library, Rule
-from hevcq.usecases.ingest.decide import Disposition, FoundVideo, Item
+from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.forecast import Costs, work_of
 from hevcq.util.text import duration, printable, size
 
@@ -129,6 +130,6 @@ def old_enough(
         young = isinstance(each, FoundFile) and now - each.fingerprint.mtime_ns / 1e9 < least_s
         if isinstance(each, FoundFile) and young:
             reason = f"Changed less than {duration(least_s)} ago (min_age); taken later."
-            yield Rejected(each.path, each.root, RejectionCause.GROWING, reason)
+            yield Rejected(each.path, RejectionCause.GROWING, reason)
         else:
             yield each
