@@ -16,7 +16,7 @@ from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationF
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem
 from hevcq.ports.catalog import Mode, PlacementState
-from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.usecases.verify_files import read_certificate, sha256
 from support.fakes.farm import Farm, adoptable

@@ -15,7 +15,7 @@ from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.decide import Disposition
-from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from support.catalog import new_catalog
 from support.fakes.backend import HEVC, memory_backend

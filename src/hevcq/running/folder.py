@@ -20,9 +20,9 @@ from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
 from hevcq.ports.catalog import UNPLACED
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
-from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
 from hevcq.usecases.ingest.forecast import Costs, learned_rates
-from hevcq.usecases.ingest.request import IngestRequest
+from hevcq.usecases.ingest.request import Destination, IngestRequest
 from hevcq.usecases.ingest.session import (
     Accept,
     Ingest,
@@ -31,7 +31,6 @@ from hevcq.usecases.ingest.session import (
 )
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.ingest.track import disk_space_of
-from hevcq.usecases.ingest.uploader import NOT_QUEUED, UPLOADS
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
 from hevcq.usecases.libraries.feed import Budget, Feed, largest_saving_first
 from hevcq.usecases.libraries.rules import Acceptance, old_enough

@@ -21,8 +21,8 @@ from hevcq.usecases.ingest.decide import (
     decide,
     with_forecast,
 )
-from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import Costs
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import TargetState
 from support.fakes.backend import HEVC
 from support.ingest.values import encode_plan, video

@@ -20,8 +20,8 @@ from hevcq.library.scanning.scan import Rejected, RejectionCause
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan
-from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import OWN_ENOUGH, TABLE_ONLY, learned_rates
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.recover import recover, recovery_folders

@@ -16,7 +16,7 @@ from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.summary import IngestOutcome
 from hevcq.usecases.ingest.track import SWEEP_S
-from hevcq.usecases.ingest.watch_folder import ScanSchedule, SettlingFiles
+from hevcq.usecases.ingest.watch_folder import SettlingFiles
 from support.fakes.backend import HEVC, Faulty
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import encode_plan
@@ -379,12 +379,3 @@ def test_a_file_that_was_taken_comes_again_when_it_changes() -> None:
     assert settling.observe(bytes_now(10), now=0.0) == []
     assert settling.observe(bytes_now(20), now=1.0) == []
     assert settling.observe(bytes_now(20), now=6.0) == [VIDEO]
-
-
-def test_a_signal_or_a_growing_file_brings_the_next_look_soon_but_not_at_once() -> None:
-    looks = ScanSchedule(settle_s=5.0, look_s=30.0)
-    looks.due(0.0, signalled=False, unsettled=0)
-
-    assert not looks.due(1.0, signalled=True, unsettled=0)
-    assert looks.due(2.5, signalled=True, unsettled=0)
-    assert looks.due(5.0, signalled=False, unsettled=3)

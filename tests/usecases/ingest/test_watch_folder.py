@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.library.scanning.fs_events import open_for_writing
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find, unfinished_by_name
-from hevcq.usecases.ingest.watch_folder import ScanSchedule, Watch
+from hevcq.usecases.ingest.watch_folder import Watch
 from support.clips import ManualClock
 
 
@@ -77,20 +77,28 @@ def test_an_unfinished_video_is_reported_and_taken_once_it_is_renamed(tmp_path: 
     assert names(look(tmp_path)()) == ["a.mp4"]
 
 
-def test_a_folder_is_not_scanned_before_its_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("took", "signalled", "times"),
+    [
+        pytest.param(0, False, [0, 60], id="regularly"),
+        pytest.param(0, True, [0, 2.5, 5], id="soon-after-an-event-but-not-at-once"),
+        pytest.param(1, True, [0, 10, 20], id="ten-times-its-own-time-apart"),
+    ],
+)
+def test_a_folder_is_not_scanned_before_its_time(took, signalled, times) -> None:
     clock, scans = ManualClock(2e9), []
-    watch = Watch(lambda: scans.append(clock.now()) or [], clock, settle_s=5, look_s=60)
+
+    def look() -> list[FoundFile]:
+        scans.append(clock.now() - 2e9 - took)
+        clock.advance(took)
+        return []
+
+    watch = Watch(look, clock, settle_s=5, look_s=60)
     watch.first()
-    for seconds in (0, 1, 59):
-        clock.advance(seconds)
+    while clock.now() <= 2e9 + times[-1] + took:
+        if signalled:
+            watch.signal.set()
         watch.step()
+        clock.advance(0.5)
 
-    assert scans[1:] == [2e9, 2e9 + 60]
-
-
-def test_scans_of_a_large_library_leave_ten_times_their_own_time_between_them() -> None:
-    looks = ScanSchedule(settle_s=5.0, look_s=30.0)
-    looks.due(0.0, signalled=False, unsettled=0)
-
-    assert not looks.due(99.0, signalled=True, unsettled=3, last_took_s=10.0)
-    assert looks.due(100.0, signalled=True, unsettled=3, last_took_s=10.0)
+    assert scans[1:] == times

@@ -14,8 +14,8 @@ from hevcq.ports.catalog import Fingerprint, Mode
 from hevcq.settings.libraries import Library, Rule
 from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.ingest.decide import Disposition, Item, Known, decide
-from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import TABLE_ONLY
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.libraries.rules import Acceptance, Facts, facts_of, first_match, old_enough
 from support.ingest.values import encode_plan, media_info
 

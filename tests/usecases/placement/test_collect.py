@@ -20,7 +20,7 @@ from hevcq.errors import (
     VerificationFailed,
 )
 from hevcq.ports.catalog import Mode, PlacementState
-from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.request import Destination
 from support.fakes.backend import Faulty
 from support.ingest.run import NEVER, Bench
 

@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import LivedTime, Mode
-from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.placement.lived_time import DAY_S, MAX_OFF_S, advanced
 from hevcq.usecases.placement.recover import recover
 from hevcq.util.clock import EARLIEST

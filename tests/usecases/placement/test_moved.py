@@ -16,7 +16,7 @@ from hevcq.library.scanning.scan import find
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
-from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.operations.reprocess import (
     CancelRequest,

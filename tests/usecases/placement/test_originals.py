@@ -10,7 +10,7 @@ from hevcq.cli.app import run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.library.replacement.retention import Expiry
 from hevcq.ports.catalog import Mode, PlacementState
-from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.placement.originals import free_due, free_originals, kept_originals
 from hevcq.util.clock import EARLIEST
 from support.ingest.run import Bench

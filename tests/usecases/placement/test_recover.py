@@ -10,7 +10,7 @@ from hevcq.errors import LibraryError
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from support.ingest.run import Bench

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import assert_never
 
@@ -17,8 +18,8 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import INTACT_COPY
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.ports.catalog import UNPLACED, EncodeCost, Fingerprint, Mode, Placement, PlacementState
-from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range, wall, work_of
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.util.text import printable
 
@@ -347,3 +348,8 @@ def placements_by_source(
     for placement in placements:
         found.setdefault((placement.source, placement.profile), []).append(placement)
     return found
+
+
+def by_file(items: Iterable[Item]) -> list[list[Item]]:
+    """Return the items grouped by path, in order."""
+    return [list(group) for _, group in groupby(items, key=lambda item: item.path)]

@@ -37,16 +37,22 @@ from hevcq.usecases.ingest.decide import (
     Item,
     Known,
     Targets,
+    by_file,
     decide,
     placements_by_source,
     with_forecast,
 )
-from hevcq.usecases.ingest.destinations import Destination
-from hevcq.usecases.ingest.enqueue import Enqueuer, Queued, by_file
+from hevcq.usecases.ingest.enqueue import Enqueuer, Uploader
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
+from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
-from hevcq.usecases.ingest.track import DiskSpace, DiskSpaceMonitor, JobTracker, enough_space
-from hevcq.usecases.ingest.uploader import Uploader
+from hevcq.usecases.ingest.track import (
+    DiskSpace,
+    DiskSpaceMonitor,
+    JobTracker,
+    Queued,
+    enough_space,
+)
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import placement_lock
@@ -199,7 +205,7 @@ class Ingest:
     def queue(self, items: Sequence[Item]) -> None:
         """Hand the items that need work to the uploader, and record what was moved."""
         self._follow(items)
-        self.uploader.submit(by_file([item for item in items if item.disposition in TO_PROCESS]))
+        self.uploader.submit(by_file(item for item in items if item.disposition in TO_PROCESS))
 
     def start(self, stop: threading.Event) -> None:
         """Start the uploader's threads."""

@@ -19,7 +19,6 @@ from hevcq.ports.backend import Ledger
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.store import Store
 from hevcq.usecases.ingest.decide import Item
-from hevcq.usecases.ingest.enqueue import Queued
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.collect import Collected, Collector
 from hevcq.util.clock import Clock
@@ -35,6 +34,14 @@ GO_ON = "Not finished; run the same command to resume."
 RETRY_FIRST_S = 0.5
 RETRY_PLACE_S = 5.0
 """Seconds before a placement is retried that failed for lack of space or of a file system."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """One item and its job."""
+
+    item: Item
+    job: JobRecord
 
 
 @dataclass(slots=True)

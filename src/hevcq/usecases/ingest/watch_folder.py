@@ -7,6 +7,7 @@ the next scan forward; files on a network share without events are found by the 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -78,28 +79,6 @@ class SettlingFiles:
             del self._handled[gone]
 
 
-class ScanSchedule:
-    """Decides when to scan: on events, while files settle, and regularly."""
-
-    def __init__(self, settle_s: float = SETTLE_S, look_s: float = LOOK_S) -> None:
-        self._settle_s, self.look_s = settle_s, look_s
-        self._last: float | None = None
-
-    def due(self, now: float, *, signalled: bool, unsettled: int, last_took_s: float = 0.0) -> bool:
-        """Return whether to scan now (monotonic seconds); True counts as a scan.
-
-        `unsettled` is the number of files that still settle, `last_took_s` how long the last scan
-        took: scans of a large library must not fill the day, however much happens in it.
-        """
-        waited = None if self._last is None else now - self._last
-        if waited is not None:
-            enough = self._settle_s / 2 if (signalled or unsettled) else self.look_s
-            if waited < max(enough, last_took_s * REST):
-                return False
-        self._last = now
-        return True
-
-
 REST = 10.0
 """Rest after a scan, in durations of that scan."""
 Look = Callable[[], Iterable[FoundFile | Rejected]]
@@ -123,11 +102,11 @@ class Watch:
         self.signal = threading.Event()
         self._look, self._clock, self._settle_s = look, clock, settle_s
         self._settling, self._busy = SettlingFiles(settle_s), busy
-        self._looks, self._took_s = ScanSchedule(settle_s, look_s), 0.0
+        self._look_s, self._last, self._took_s = look_s, -math.inf, 0.0
 
     def look_at_least_every(self, seconds: float) -> None:
         """Scan at least so often from now on: no events arrive."""
-        self._looks.look_s = min(self._looks.look_s, seconds)
+        self._look_s = min(self._look_s, seconds)
 
     def first(self) -> list[FoundFile | Rejected]:
         """Return all complete files: unchanged for the settling time."""
@@ -152,14 +131,12 @@ class Watch:
     def step(self) -> list[FoundFile]:
         """Scan if due; return the new complete files."""
         began = self._clock.monotonic()
-        due = self._looks.due(
-            began,
-            signalled=self.signal.is_set(),
-            unsettled=self._settling.unsettled,
-            last_took_s=self._took_s,
-        )
-        if not due:
+        soon = self.signal.is_set() or self._settling.unsettled
+        wait_s = self._settle_s / 2 if soon else self._look_s
+        # Scans of a large library must not fill the day, however much happens in it.
+        if began - self._last < max(wait_s, self._took_s * REST):
             return []
+        self._last = began
         self.signal.clear()
         found = {each.path: each for each in self._look() if isinstance(each, FoundFile)}
         marks = {path: each.fingerprint for path, each in found.items()}

@@ -13,9 +13,8 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.ports.queue import Selection
 from hevcq.usecases.ingest.decide import Disposition, Item
-from hevcq.usecases.ingest.enqueue import Queued
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
-from hevcq.usecases.ingest.track import SWEEP_S, JobTracker
+from hevcq.usecases.ingest.track import SWEEP_S, JobTracker, Queued
 from hevcq.usecases.operations.dead_letters import (
     DeadLetterFilter,
     RedriveRequest,
