@@ -20,7 +20,7 @@ from hevcq.ports.backend import Ledger
 from hevcq.ports.ledger import JobFilter
 from hevcq.settings.libraries import Library
 from hevcq.sqlite.catalog import Catalog
-from hevcq.usecases.ingest.decide import Disposition, Item, by_file
+from hevcq.usecases.ingest.decide import TO_PROCESS, Disposition, Item, by_file
 from hevcq.util.clock import Clock
 from hevcq.util.processes import rows
 from hevcq.util.text import counted, printable
