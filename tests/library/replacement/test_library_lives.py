@@ -240,7 +240,7 @@ class Lives(Life):
                 each["created_at"] + each["keep_days"] * DAY <= now
             )
             video = self.model.videos[root, each["job_id"]]
-            if over and content_of(target) == video.rendition:
+            if over and not self._is_damaged(target, each, video):
                 due.append(video)
         done = self._did(root, trouble, lambda: self._swap(root, trouble).expire(now, for_ever))
         if done is not None and not isinstance(done, HevcqError):
@@ -252,6 +252,14 @@ class Lives(Life):
         for video in due:
             if content_of(video.source) != video.original:
                 self.model.debts.discard((real(video.source), video.original))
+
+    def _is_damaged(self, target: Path, record: dict, video: Video) -> bool:
+        """Whether bytes changed and the time did not: a person who replaces a video changes both."""
+        content = content_of(target)
+        if content is None or target.stat().st_mtime_ns != record["fingerprint"]["mtime_ns"]:
+            return False
+        ours = {each.rendition for (_, _), each in self.model.videos.items()}
+        return content not in {video.original, *ours}
 
     @rule(inner=st.booleans(), trouble=TROUBLE)
     def hevcq_starts_again(self, inner: bool, trouble: Trouble) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hevcq.library.replacement.retention import Expiry
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.placement.originals import free_due, free_originals, kept_originals
+from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from hevcq.util.clock import EARLIEST
 from support.ingest.run import Bench
 
@@ -74,16 +76,50 @@ def test_a_person_frees_an_original_before_its_time_and_only_the_named_one(bench
     assert [each.record.source.name for each in kept_originals(bench.ports)] == ["a.mp4"]
 
 
-def test_an_original_whose_rendition_is_gone_is_never_freed(bench: Bench) -> None:
-    (bench.media / "a.mp4").write_bytes(b"edited")
+@pytest.mark.parametrize("now_at", ["films/b.mp4", "films/b (2020).mp4", "c.mp4"])
+@pytest.mark.parametrize("lost", [False, True], ids=["known", "data folder lost"])
+def test_a_renamed_video_is_listed_freed_and_undone_at_its_new_place(
+    bench: Bench, now_at: str, *, lost: bool
+) -> None:
+    new = bench.media / now_at
+    new.parent.mkdir(exist_ok=True)
+    (bench.media / "tv/b.mp4").rename(new)
+    ports = bench.ports
+    if lost:
+        (bench.folder / "new").mkdir()
+        ports = Bench(bench.folder / "new").ports
 
-    done = list(free_originals(bench.ports, at_once=True))
+    (only,) = kept_originals(ports, [new])
+    assert only.record.source == new
+    (undone,) = undo(UndoRequest(paths=[new]), ports)
+    assert (undone.result, undone.source) == (UndoResult.RESTORED, new)
+    assert new.read_bytes() == b"tv/b.mp4" * 50
+    assert not (bench.media / "tv/b.mp4").exists()
+    placements = {p.source: p.state for p in ports.catalog.placements()}
+    assert lost or placements[new] is PlacementState.UNDONE
 
-    assert {each.path.name: each.outcome for each in done} == {
-        "a.mp4": Expiry.STILL_KEPT,
-        "b.mp4": Expiry.REMOVED,
-    }
-    assert [each.record.source.name for each in kept_originals(bench.ports)] == ["a.mp4"]
+
+def test_an_undo_of_everything_makes_nothing_twice_after_a_rename(bench: Bench) -> None:
+    (bench.media / "tv").rename(bench.media / "films")
+
+    done = list(undo(UndoRequest(since=0.0), bench.ports))
+
+    assert [each.result for each in done] == [UndoResult.RESTORED] * 2
+    videos = [p for p in bench.media.rglob("*.mp4") if ".hevcq" not in p.parts]
+    assert sorted(videos) == [bench.media / "a.mp4", bench.media / "films/b.mp4"]
+
+
+def test_an_upgraded_video_gives_its_original_free_in_time_and_on_request(bench: Bench) -> None:
+    (bench.media / "a.mp4").write_bytes(b"a better release")
+    (bench.media / "tv/b.mp4").unlink()
+    bench.clock.advance(2 * DAY)
+
+    free_due(bench.ports)
+    assert [each.record.source.name for each in kept_originals(bench.ports)] == ["b.mp4"]
+    (freed,) = free_originals(bench.ports, at_once=True)
+
+    assert (freed.outcome, freed.path.name) == (Expiry.REMOVED, "b.mp4")
+    assert (bench.media / "a.mp4").read_bytes() == b"a better release"
 
 
 def test_a_damaged_record_in_one_library_is_reported_and_the_others_are_freed(
@@ -119,10 +155,12 @@ def test_the_command_deletes_nothing_early_without_a_yes_and_fails_where_an_orig
     assert run(call) == ExitCode.SOME_FAILED
     assert "Nothing was deleted: confirm with --yes." in capfd.readouterr().err
     (kept,) = kept_originals(bench.ports, [place])
-    rendition = kept.record.target.read_bytes()
-    kept.record.target.unlink()
+    target, facts = kept.record.target, kept.record.target.stat()
+    rendition = target.read_bytes()
+    target.write_bytes(rendition[::-1])
+    os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert run([*call, "--yes"]) == ExitCode.SOME_FAILED
     assert len(list(kept_originals(bench.ports, [place]))) == 1
-    kept.record.target.write_bytes(rendition)
+    target.write_bytes(rendition)
     assert run([*call, "--yes"]) == ExitCode.OK
     assert list(kept_originals(bench.ports, [place])) == []

@@ -63,8 +63,8 @@ def expire(
 ) -> None:
     """Delete originals whose retention has ended.
 
-    Workers and `hevcq ingest` do the same by themselves. An original stays if its rendition is no
-    longer in place. A deleted original cannot be brought back.
+    Workers and `hevcq ingest` do the same by themselves. An original stays while its rendition is
+    damaged or its disk is away. A deleted original cannot be brought back.
     """
     cli, places = cli_of(ctx), _places(paths)
     with cli.app() as opened:

@@ -21,7 +21,7 @@ from hevcq.util.text import counted, size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hevcq.usecases.history.report import Line, Report
+    from hevcq.usecases.history.report import Line, Originals, Report
     from hevcq.wiring.app import App
 
 WIDTH = 80
@@ -79,9 +79,9 @@ def _library_of(app: App) -> Callable[[Any], str]:
 
 
 def _text(made: Report) -> list[str]:
-    total = made.total
+    total, kept = made.total, _kept(made.originals)
     if not (total.renditions or total.failed or made.skipped):
-        return [NOTHING]
+        return [NOTHING, *kept]
     out = [
         (
             f"Since {made.since}: {counted(total.renditions, 'rendition')} made, "
@@ -110,13 +110,17 @@ def _text(made: Report) -> list[str]:
         ("codec", made.codecs),
     ):
         out += ["", *_table(title, lines)]
-    kept = made.originals
-    if kept.count:
-        ends = "they are kept for good"
-        if kept.first_end is not None and kept.last_end is not None:
-            ends = f"the first goes {day(kept.first_end)}, the last {day(kept.last_end)}"
-        out += ["", f"Kept: {counted(kept.count, 'original')}, {size(kept.size)}; {ends}."]
-    return out
+    return [*out, *kept]
+
+
+def _kept(kept: Originals) -> list[str]:
+    """Return what the kept originals still hold, and until when; nothing if there are none."""
+    if not kept.count:
+        return []
+    ends = "they are kept for good"
+    if kept.first_end is not None and kept.last_end is not None:
+        ends = f"the first goes {day(kept.first_end)}, the last {day(kept.last_end)}"
+    return ["", f"Kept: {counted(kept.count, 'original')}, {size(kept.size)}; {ends}."]
 
 
 def chart(lines: Sequence[Line], width: int = WIDTH) -> list[str]:

@@ -87,6 +87,10 @@ class Journal:
         """Move a record from under way to finished, in one durable step."""
         self._move(self._open / f"{record.job_id}{ENDING}", self._kept / f"{record.job_id}{ENDING}")
 
+    def rewrite(self, record: Record) -> None:
+        """Write the record of a finished swap anew, durable when it returns."""
+        write_durably(self._fs, self._kept / f"{record.job_id}{ENDING}", self._dump(record))
+
     def drop(self, record: Record) -> None:
         """Remove the record of a swap that was rolled back or whose original is no longer kept."""
         for folder in (self._open, self._kept):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import own_folder
-from hevcq.library.place import holds, holds_original
+from hevcq.library.place import holds_original
 from hevcq.library.replacement.journal import Journal, Record
+from hevcq.library.replacement.moved_renditions import Renditions
 from hevcq.util.text import printable
 
 DAY_S = 86_400.0
@@ -77,11 +78,13 @@ def expire(
     """Remove the originals whose `keep_days` are over at `now` (wall seconds); yield each.
 
     The clock alone deletes nothing: `kept_s` returns for how many seconds an original was kept by what
-    the machine has lived through, and one for which these are too few is NOT_LIVED. An original is
-    removed only while its rendition is in place, byte for byte; else it stays.
+    the machine has lived through, and one for which these are too few is NOT_LIVED. An original stays
+    while its rendition is damaged or may be on a disk that is away (see `moved_renditions`).
     A kill between removing an original and its record is finished by the next call.
     """
-    for record in list(journal.kept()):
+    records = list(journal.kept())
+    renditions = Renditions(fs, journal.root, records)
+    for record in records:
         end, seen_s = record.expires_at, kept_s(record)
         if end is None or record.keep_days is None or end > now:
             continue
@@ -90,12 +93,15 @@ def expire(
                 record, Expiry.NOT_LIVED, TOO_EARLY.format(seen_s / DAY_S, record.keep_days)
             )
         else:
-            yield _expire(fs, journal, record)
+            yield _expire(fs, journal, record, renditions)
 
 
-def release(fs: FileSystem, journal: Journal, record: Record) -> Expired:
-    """Remove one kept original whatever its retention, as `expire` does with those that are due."""
-    return _expire(fs, journal, record)
+def release(fs: FileSystem, journal: Journal, asked: Callable[[Record], bool]) -> Iterator[Expired]:
+    """Remove the kept originals that are asked for, as `expire` does with those that are due."""
+    records = list(journal.kept())
+    renditions = Renditions(fs, journal.root, records)
+    for record in filter(asked, records):
+        yield _expire(fs, journal, record, renditions)
 
 
 def usage(fs: FileSystem, journal: Journal) -> RetainedTotals:
@@ -125,19 +131,16 @@ def prune(fs: FileSystem, root: Path, retained: Path) -> None:
         folder = folder.parent
 
 
-def _expire(fs: FileSystem, journal: Journal, record: Record) -> Expired:
+def _expire(fs: FileSystem, journal: Journal, record: Record, renditions: Renditions) -> Expired:
     facts = fs.lstat(record.retained)
     if facts is None:
         journal.drop(record)
         prune(fs, journal.root, record.retained)
         return Expired(record, Expiry.ALREADY_GONE, "The original is no longer there.")
-    if not holds(fs, record.target, record.rendition_size, record.rendition_sha256):
-        return Expired(
-            record,
-            Expiry.STILL_KEPT,
-            f"{printable(record.target)} is no longer the rendition, so the original stays at"
-            f" {printable(record.retained)}.",
-        )
+    rendition, unknown = renditions.find(record)
+    if unknown:
+        reason = f"{unknown} The original stays at {printable(record.retained)}."
+        return Expired(record, Expiry.STILL_KEPT, reason)
     # A kill after a removal leaves a record whose path another original may have taken since.
     if not holds_original(fs, record.retained, record.fingerprint, record.source_sha256):
         return Expired(
@@ -149,4 +152,5 @@ def _expire(fs: FileSystem, journal: Journal, record: Record) -> Expired:
     fs.fsync_dir(record.retained.parent)
     journal.drop(record)
     prune(fs, journal.root, record.retained)
-    return Expired(record, Expiry.REMOVED, "Retention ended.", facts.st_size)
+    reason = "Retention ended." if rendition else "Retention ended; its rendition is gone too."
+    return Expired(record, Expiry.REMOVED, reason, facts.st_size)

@@ -28,6 +28,7 @@ from hevcq.library.place import (
     sweep,
 )
 from hevcq.library.replacement.journal import Journal, Record
+from hevcq.library.replacement.moved_renditions import Renditions, is_missing, moved_record
 from hevcq.library.replacement.preconditions import (
     Replacement,
     require_replaceable,
@@ -163,13 +164,28 @@ class Swap:
         with root_lock(self.root), library_errors(own_folder(self.root)):
             return list(expire(self._fs, self._journal, now, kept_s))
 
-    def free(self, job_id: str) -> Expired:
-        """Remove the kept original of a job now, whatever its retention; see `retention.expire`.
+    def free(self, asked: Callable[[Record], bool]) -> list[Expired]:
+        """Remove the kept originals that are asked for, whatever their retention.
 
-        Raises UndoRefused if none is kept, and DiskFull, Unavailable or LibraryError.
+        See `retention.expire`. Raises DiskFull, Unavailable or LibraryError.
         """
         with root_lock(self.root), library_errors(own_folder(self.root)):
-            return release(self._fs, self._journal, self._kept_of(job_id))
+            return list(release(self._fs, self._journal, asked))
+
+    def follow(self) -> None:
+        """Record the present places of renditions that were renamed or moved within the library.
+
+        Raises StorageError, SwapRefused, DiskFull, Unavailable or LibraryError.
+        """
+        with library_errors(own_folder(self.root)):
+            if not any(is_missing(self._fs, record) for record in self._journal.kept()):
+                return
+        with root_lock(self.root), library_errors(own_folder(self.root)):
+            kept = list(self._journal.kept())
+            renditions = Renditions(self._fs, self.root, kept)
+            for record in kept:
+                if is_missing(self._fs, record) and (path := renditions.moved_to(record)):
+                    self._journal.rewrite(moved_record(record, path))
 
     def usage(self) -> RetainedTotals:
         """Return number, total size and next expiry of the kept originals."""

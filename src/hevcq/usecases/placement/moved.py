@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import is_fine_time, same_bytes
 from hevcq.library.names import kept_folder
+from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
 from hevcq.sqlite.catalog import Catalog
 from hevcq.usecases.context import LibraryPorts
@@ -53,28 +55,36 @@ def at_its_new_path(
 
 
 def follow_replaced(ports: LibraryPorts, folders: Iterable[Path]) -> None:
-    """Record the present paths of replaced videos whose library was moved: its own records hold them."""
+    """Record the present paths of replaced videos whose library, folder or file was moved or renamed.
+
+    A library whose records cannot be read or written is left to the caller, who meets it next.
+    """
     for folder in folders:
         if not kept_folder(folder).is_dir():
             continue
         moved: list[Placement] = []
-        try:
-            for record in ports.open_swap(folder).kept():
-                known = ports.catalog.placement(record.job_id)
-                if known is None or known.source == record.source:
-                    continue
-                if known.state is PlacementState.REPLACED and not os.path.lexists(known.target):
-                    moved.append(
-                        replace(
-                            known,
-                            root=folder,
-                            source=record.source,
-                            target=record.target,
-                            retained=record.retained,
-                        )
-                    )
-        except (HevcqError, OSError):
-            pass  # a damaged record is reported by the recovery
+        swap = ports.open_swap(folder)
+        with suppress(HevcqError, OSError):
+            swap.follow()
+        with suppress(HevcqError, OSError):
+            moved = [each for record in swap.kept() if (each := _moved(ports, folder, record))]
         if moved:
             with placement_lock(ports.data_dir):
                 ports.catalog.record_placements(moved)
+
+
+def _moved(ports: LibraryPorts, folder: Path, record: Record) -> Placement | None:
+    known = ports.catalog.placement(record.job_id)
+    if known is None or known.state is not PlacementState.REPLACED:
+        return None
+    if known.target == record.target and known.source == record.source:
+        return None
+    if known.root != folder and os.path.lexists(known.target):
+        return None  # the library was copied, and the other one is still there
+    return replace(
+        known,
+        root=folder,
+        source=record.source,
+        target=record.target,
+        retained=record.retained,
+    )

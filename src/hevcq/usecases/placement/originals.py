@@ -18,6 +18,7 @@ from hevcq.ports.catalog import PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lived_time import kept_s, lived_s
 from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
@@ -52,7 +53,9 @@ def kept_originals(ports: LibraryPorts, paths: Sequence[Path] = ()) -> Iterator[
     Raises StorageError if a record cannot be read, and OSError.
     """
     found = []
-    for root in library_folders(ports, paths):
+    folders = library_folders(ports, paths)
+    follow_replaced(ports, folders)
+    for root in folders:
         for record in ports.open_swap(root).kept():
             if not paths or is_below(record, paths):
                 found.append(KeptOriginal(root, record, size_of(record.retained)))
@@ -64,16 +67,18 @@ def free_originals(
 ) -> Iterator[Freed]:
     """Delete the kept originals whose retention ended, in all libraries or those of `paths`.
 
-    `at_once` deletes those at or below `paths` whatever their retention. An original stays if its
-    rendition is no longer in place, byte for byte. The error of one library does not stop the others.
+    `at_once` deletes those at or below `paths` whatever their retention. An original stays while its
+    rendition is damaged or on a disk that may be away. The error of one library does not stop the others.
     """
     lived = lived_s(ports.catalog, ports.clock)
-    for root in library_folders(ports, paths):
+    folders = library_folders(ports, paths)
+    if at_once:
+        follow_replaced(ports, folders)
+    for root in folders:
         swap = ports.open_swap(root)
         try:
             if at_once:
-                records = [r for r in swap.kept() if not paths or is_below(r, paths)]
-                done: Iterable[Expired] = (swap.free(record.job_id) for record in records)
+                done: Iterable[Expired] = swap.free(lambda r: not paths or is_below(r, paths))
             else:
                 done = _due(swap, ports, lived)
             for each in done:

@@ -18,7 +18,12 @@ from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lock import placement_lock
-from hevcq.usecases.placement.originals import folders_with_records, is_below
+from hevcq.usecases.placement.moved import follow_replaced
+from hevcq.usecases.placement.originals import (
+    folders_with_records,
+    is_below,
+    library_folders,
+)
 from hevcq.util.text import printable
 
 PER_FILE = (LibraryError, TransientError, StorageError)
@@ -72,11 +77,13 @@ class _Candidate:
 def undo(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
     """Undo each matching swap, latest first; yield the results.
 
-    A swap that is not in the catalog (its data folder is lost or on another machine) is found in the
-    library's own records. Raises UsageError if the request has no condition.
+    A video that was renamed or moved within its library comes back at its new place. A swap that is
+    not in the catalog (its data folder is lost or on another machine) is found in the library's own
+    records. Raises UsageError if the request has no condition.
     """
     if not request.paths and request.job is None and request.since is None:
         raise UsageError("Name a path, --job or --since.")
+    follow_replaced(ports, library_folders(ports, request.paths))
     candidates = _candidates(request, ports)
     if not request.dry_run:
         for root in sorted({candidate.root for candidate in candidates}):
