@@ -218,6 +218,38 @@ def test_what_is_sent_late_in_a_broadcast_is_not_called_empty(stream, unsupporte
     assert (len(plan.losses), "nothing" in plan.notices[0]) == (losses, False)
 
 
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        # Milliseconds of 30 pictures a second; Matroska rounds.
+        ([round(n * 1000 / 30) for n in range(300)], ()),
+        (
+            [round(n * 1000 / 30) for n in range(300) if n not in (150, 151)],
+            ("The original lacks 2 pictures (0:00:05.1), and so does what is made of it.",),
+        ),
+        # A phone's uneven rate, or a desktop's: a longer step says nothing.
+        ([n * 33 + (n % 7) * 9 for n in range(300)], ()),
+        ([0, 33, 66, 9000], ()),
+    ],
+)
+def test_pictures_missing_from_an_even_rate_are_named(times, said) -> None:
+    found, recipe = media(video()), profile()
+    track = TrackMeasure(
+        index=0,
+        kind=StreamKind.VIDEO,
+        packets=len(times),
+        first_pts_s=0.0,
+        last_pts_s=times[-1] / 1000,
+        times=tuple(times),
+    )
+
+    _, plan = plan_measured(
+        make_plan, recipe, (found, make_plan(recipe, found)), Measurement(tracks=(track,))
+    )
+
+    assert plan.notices == said
+
+
 @pytest.mark.parametrize("policy", ["keep", "drop", "refuse"])
 def test_a_stream_that_begins_after_what_was_probed_is_a_loss(policy: str) -> None:
     found = media(video(), form="mpegts")

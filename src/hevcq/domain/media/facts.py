@@ -353,12 +353,38 @@ class TrackMeasure(Frozen):
 
         False if the times are unknown.
         """
-        if len(self.times) < 3 or self.first_pts_s is None or self.last_pts_s is None:
+        if len(self.times) < 3:
             return False
         lengths = sorted(after - before for before, after in pairwise(self.times))
         longer = lengths[-1] - lengths[len(lengths) // 2]
-        tick_s = (self.last_pts_s - self.first_pts_s) / (self.times[-1] - self.times[0] or 1)
-        return longer * tick_s >= STILL_S
+        return longer * self._tick_s >= STILL_S
+
+    @property
+    def missing_pictures(self) -> tuple[tuple[float, int], ...]:
+        """Where pictures are missing from an even rate: seconds, and how many pictures.
+
+        () where more than one step in a hundred is uneven, as in recordings of a desktop: there a
+        picture that stays longer says nothing.
+        """
+        lengths = [after - before for before, after in pairwise(self.times)]
+        usual = sorted(lengths)[len(lengths) // 2] if lengths else 0
+        if usual <= 0:
+            return ()
+        uneven = [place for place, length in enumerate(lengths) if round(length / usual) != 1]
+        if len(uneven) * 100 > len(lengths):
+            return ()
+        first_s = self.first_pts_s or 0.0
+        return tuple(
+            (first_s + (self.times[place + 1] - self.times[0]) * self._tick_s, missing)
+            for place in uneven
+            if (missing := round(lengths[place] / usual) - 1) > 0
+        )
+
+    @property
+    def _tick_s(self) -> float:
+        """Seconds of one of the ticks of `times`."""
+        shown_s = (self.last_pts_s or 0.0) - (self.first_pts_s or 0.0)
+        return shown_s / (self.times[-1] - self.times[0] or 1)
 
 
 class Measurement(Frozen):

@@ -24,6 +24,7 @@ from hevcq.domain.media.facts import (
 from hevcq.domain.model import Frozen
 from hevcq.domain.profile import LossPolicy, Profile
 from hevcq.errors import MediaRefused
+from hevcq.util.text import counted, timecode
 
 
 class SkipReason(StrEnum):
@@ -274,7 +275,13 @@ class EncodePlan(Frozen):
         video = measured.track(self.main_video.source_index)
         if self.ladder is not None and video is not None and video.has_still_passages:
             found["ladder"] = self.ladder.model_copy(update={"b_frames": False})
-        return self.model_copy(update=found).noting(*measured.notices)
+        missing = () if video is None else video.missing_pictures
+        said = tuple(
+            f"The original lacks {counted(sum(n for _, n in missing), 'picture')} "
+            f"({timecode(at_s)}), and so does what is made of it."
+            for at_s, _ in missing[:1]
+        )
+        return self.model_copy(update=found).noting(*measured.notices, *said)
 
     @property
     def kept(self) -> tuple[StreamPlan, ...]:
