@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from hevcq.errors import Unavailable
 from hevcq.ports.videos import Page, VideoFilter
@@ -102,6 +103,22 @@ def test_a_stream_ends_with_the_session_of_its_viewer() -> None:
         with pytest.raises(StopAsyncIteration):
             await asyncio.wait_for(reported(stream), 10)
         assert hub.viewers == 0
+
+    asyncio.run(watch())
+
+
+def test_one_person_s_pages_leave_others_theirs() -> None:
+    async def watch() -> None:
+        hub, (render, _) = Hub(0.001), texts(2)
+        open_ones = [hub._events(f"search {n}", render, signed_in, "anna") for n in range(20)]
+        await asyncio.gather(*(reported(each) for each in open_ones))
+        with pytest.raises(HTTPException, match="Too many pages"):
+            hub.stream("search 20", render, signed_in, "anna")
+        hub.stream("board", render, signed_in, "ben")
+        await open_ones.pop().aclose()  # type: ignore[attr-defined]
+        hub.stream("search 20", render, signed_in, "anna")
+        for each in open_ones:
+            await each.aclose()  # type: ignore[attr-defined]
 
     asyncio.run(watch())
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from hevcq.errors import HevcqError
 from hevcq.util.log import get_logger
 
 PING_S = 15
 RECONNECT_MS = 2000
+MAX_STREAMS = 20
+"""Open streams of one person. Each part is rendered again and again: sixty searches of one person would
+hold up everybody's pages."""
 Still = Callable[[], bool]
 """Return whether the viewer may go on looking. Blocking."""
 Render = Callable[[], str]
@@ -42,15 +47,19 @@ class Hub:
         self._parts: dict[str, _Part] = {}
         self._poller: asyncio.Task[None] | None = None
         self._closed = False
+        self._watching: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def stream(self, key: str, render: Render, still: Still) -> EventSourceResponse:
+    def stream(self, key: str, render: Render, still: Still, who: str) -> EventSourceResponse:
         """Return the stream of a part; `key` names what it shows and to whom.
 
         `still` is asked before each text: a stream may stay open longer than its viewer's session.
+        Raises HTTPException 429 if `who` has MAX_STREAMS open.
         """
+        if self._watching[who] >= MAX_STREAMS:
+            raise HTTPException(429, "Too many pages are open: close some.")
         return EventSourceResponse(
-            self._events(key, render, still), ping=PING_S, headers={"X-Accel-Buffering": "no"}
+            self._events(key, render, still, who), ping=PING_S, headers={"X-Accel-Buffering": "no"}
         )
 
     @property
@@ -70,12 +79,13 @@ class Hub:
                 _offer(viewer, None)
 
     async def _events(
-        self, key: str, render: Render, still: Still
+        self, key: str, render: Render, still: Still, who: str = ""
     ) -> AsyncIterator[ServerSentEvent]:
         self._loop = asyncio.get_running_loop()
         viewer: asyncio.Queue[str | None] = asyncio.Queue(maxsize=1)
         part = self._parts.setdefault(key, _Part(render))
         part.viewers.add(viewer)
+        self._watching[who] += 1
         if part.text:
             _offer(viewer, part.text)
         if self._poller is None or self._poller.done():
@@ -87,6 +97,7 @@ class Hub:
                 yield ServerSentEvent(data=text, retry=RECONNECT_MS)
         finally:
             part.viewers.discard(viewer)
+            self._watching[who] -= 1
             if not part.viewers and self._parts.get(key) is part:
                 del self._parts[key]
 

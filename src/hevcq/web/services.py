@@ -61,7 +61,11 @@ class Services:
     def stream(self, request: HTTPConnection, key: str, render: Render) -> EventSourceResponse:
         """Return the stream of a part, as long as the person who asked for it is signed in."""
         person = person_of(request)
-        return self.hub.stream(key, render, lambda: self.authenticator.identify(request) == person)
+
+        def still() -> bool:
+            return self.authenticator.identify(request) == person
+
+        return self.hub.stream(key, render, still, person.owner)
 
     @property
     def clock(self) -> Clock:
