@@ -101,8 +101,8 @@ class EncodeCost:
     """What one encode is and took, for the forecast; not yet finished, it took nothing.
 
     `megapixels` is the sum over all frames of the target picture; sizes are in bytes. Not stored:
-    `most`, the largest size that the rendition can have (0: its source's, as a larger one is not
-    kept), and `usual`, what a ladder usually takes (0: what the table says).
+    `most`, the largest size that the rendition can have (its source's, as a larger one is not kept;
+    of a ladder, its rungs'), and `usual`, what a ladder usually takes (0: what the table says).
     """
 
     profile: str

@@ -11,7 +11,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, WorkerUnfit
 from hevcq.running.folder import FolderIngest
 from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan, Item
-from hevcq.usecases.ingest.forecast import NOTHING
+from hevcq.usecases.ingest.forecast import total
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.libraries.feed import hand_out, listed, most_queued
@@ -106,8 +106,8 @@ class IngestApplication:
         outputs = [each.output for each in scanned if each.output is not None]
         return IngestPlan(
             items=tuple(item for each in scanned for item in each.items),
-            forecast=sum((each.forecast for each in scanned), NOTHING),
-            output=sum(outputs, NOTHING) if outputs else None,
+            forecast=total(each.forecast for each in scanned),
+            output=total(outputs) if outputs else None,
         )
 
     def work(self, items: Sequence[Item]) -> None:

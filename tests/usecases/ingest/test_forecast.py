@@ -17,9 +17,8 @@ from hevcq.usecases.ingest.forecast import (
     TABLE_ONLY,
     Costs,
     Range,
-    largest,
-    megapixels,
     minute_cost,
+    total,
     wall,
     work_of,
 )
@@ -41,7 +40,9 @@ from support.media_facts import audio, media, profile, video
 def test_work_is_width_times_height_times_frames(rates: tuple[str, ...], work: float) -> None:
     for rate in rates:
         info = media_info(width=1000, height=1000, seconds=4.0, rate=rate)
-        assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(work)
+        assert work_of(encode_plan(width=1000, height=1000), "", info).megapixels == pytest.approx(
+            work
+        )
 
 
 def cpu(plan: EncodePlan, preset: str, info: MediaInfo, rates: Costs = TABLE_ONLY) -> Range:
@@ -67,7 +68,7 @@ def test_a_slower_preset_takes_longer() -> None:
 
 def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
     plan, info = encode_plan(), media_info()
-    work = megapixels(plan, info)
+    work = work_of(plan, "", info).megapixels
     rates = Costs.learned([cost_of(work)] * OWN_ENOUGH)
 
     cost = cpu(plan, "medium", info, rates)
@@ -128,13 +129,16 @@ def test_many_videos_are_foretold_more_closely_than_one() -> None:
     assert many.low < middle < many.high
     sizes = Costs().size([work] * 400)
     assert sizes.low < sizes.high <= 400 * info.size
-    assert NOTHING == Costs().size([]) == Costs().cpu([]) == wall([], cores=2, workers=2)
+    assert NOTHING == Costs().size([]) == Costs().cpu([]) == wall([], NOTHING, cores=2, workers=2)
 
 
 def test_more_cores_take_less_time_and_the_longest_job_bounds_the_end() -> None:
     jobs = [Range(10.0, 20.0)] * 4
 
-    one, four = wall(jobs, cores=1, workers=1), wall(jobs, cores=4, workers=4)
+    one, four = (
+        wall(jobs, total(jobs), cores=1, workers=1),
+        wall(jobs, total(jobs), cores=4, workers=4),
+    )
 
     assert four.low < one.low
     assert four.high < one.high
@@ -144,7 +148,7 @@ def test_more_cores_take_less_time_and_the_longest_job_bounds_the_end() -> None:
 def test_a_fleet_takes_at_least_as_long_as_its_longest_job_takes_on_one_machine():
     jobs = [Range(40.0, 80.0), Range(4.0, 8.0)]
 
-    fleet = wall(jobs, cores=400, workers=100, machine=4)
+    fleet = wall(jobs, total(jobs), cores=400, workers=100, machine=4)
 
     assert fleet.low >= 10.0
     assert fleet.high >= 80.0 / 4 * 0.99
@@ -153,7 +157,10 @@ def test_a_fleet_takes_at_least_as_long_as_its_longest_job_takes_on_one_machine(
 def test_a_busy_machine_may_take_longer_and_may_as_well_be_free_again_soon() -> None:
     jobs = [Range(10.0, 20.0)] * 4
 
-    free, busy = wall(jobs, cores=2, workers=2), wall(jobs, cores=2, workers=2, busy=5.0)
+    free, busy = (
+        wall(jobs, total(jobs), cores=2, workers=2),
+        wall(jobs, total(jobs), cores=2, workers=2, busy=5.0),
+    )
 
     assert busy.low == free.low
     assert busy.high == 5 * free.high
@@ -184,6 +191,6 @@ def test_a_ladder_counts_all_its_rungs_and_may_be_larger_than_its_source() -> No
     work, alone = (work_of(plan, "medium", info) for plan in (ladder, single))
     rungs = LADDER_WORK * alone.megapixels
     assert 1.5 * rungs < work.megapixels < 2.5 * rungs
-    assert largest(work) == (4500 + 2000 + 1100 + 400 + 128) * 125 * 10
-    assert largest(alone) == 400_000
+    assert work.most == (4500 + 2000 + 1100 + 400 + 128) * 125 * 10
+    assert alone.most == 400_000
     assert TABLE_ONLY.size([work]).high > 400_000

@@ -18,7 +18,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import INTACT_COPY
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.ports.catalog import UNPLACED, EncodeCost, Fingerprint, Mode, Placement, PlacementState
-from hevcq.usecases.ingest.forecast import NOTHING, Costs, Range, wall, work_of
+from hevcq.usecases.ingest.forecast import Costs, Range, total, wall, work_of
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.util.text import printable
@@ -329,13 +329,12 @@ def with_forecast(
             timed.append(replace(item, cpu=rates.cpu([work]), output=rates.size([work])))
         else:
             timed.append(item)
-    total = sum((rates.cpu(found) for found in jobs.values()), NOTHING)
-    output = sum((rates.size(found) for found in jobs.values()), NOTHING)
+    whole = total(rates.cpu(found) for found in jobs.values())
     costs = [item.cpu for item in timed if item.cpu is not None]
     return IngestPlan(
         items=tuple(timed),
-        forecast=wall(costs, cores, workers, machine, total, busy),
-        output=output if costs else None,
+        forecast=wall(costs, whole, cores, workers, machine, busy),
+        output=total(rates.size(found) for found in jobs.values()) if costs else None,
         busy=busy,
     )
 
