@@ -32,6 +32,10 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.ingest:ingest",
         "Encode, verify and put in place every video below PATH.",
     ),
+    "shrink": Command(
+        "hevcq.cli.library.ingest:shrink",
+        "Make the videos below FOLDER smaller, undoable for 30 days.",
+    ),
     "undo": Command(
         "hevcq.cli.library.originals:undo",
         "Restore replaced originals, byte for byte.",
@@ -76,8 +80,9 @@ COMMANDS: dict[str, Command] = {
 }
 """Every command in the order of the help. Summaries are repeated here because importing all commands
 for `hevcq --help` would take half a second."""
-HIDDEN = frozenset({"redrive"})
-"""Commands that the help does not list: `redrive --dlq` is known to who knows SQS; others retry."""
+HIDDEN = frozenset({"redrive", "resume"})
+"""Commands that the help does not list: `redrive --dlq` is known to who knows SQS, others retry; the
+row of `pause` names `resume`."""
 HEADINGS = {
     "ingest": "Your videos",
     "worker": "Work",

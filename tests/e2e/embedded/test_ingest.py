@@ -192,6 +192,25 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: 
     assert farm.strays() == []
 
 
+def test_shrink_replaces_after_a_yes_and_undo_finds_the_renamed_video(farm: Farm) -> None:
+    video = farm.clip("Show/a.mp4")
+    before = digest(video)
+
+    unasked = farm.run("shrink", farm.media)
+    assert (unasked.code, digest(video)) == (1, before)
+    assert "This saves about" in unasked.err
+    ran = farm.run("shrink", farm.media, "--yes")
+
+    assert ran.code == 0, ran.err
+    assert codec(video) == "hevc"
+    assert re.search(r"Saved .*: 1 video took .* kept until .*: `hevcq undo` restores", ran.err)
+    renamed = video.parent.rename(farm.media / "The Show") / "a.mp4"
+    undone = farm.run("undo", renamed.parent)
+    assert undone.code == 0, undone.err
+    assert digest(renamed) == before
+    assert farm.strays() == []
+
+
 def test_no_wait_queues_a_worker_encodes_and_skip_upload_collects(farm: Farm) -> None:
     farm.clip("a.mp4")
     farm.clip("b.mp4")

@@ -320,7 +320,7 @@ def test_renditions_beside_their_originals_take_more_and_save_nothing() -> None:
     assert report.total(summary) == "2 done, 1 done earlier."
     (line,) = report.space(summary, 0.0)
     assert line.startswith(
-        "Space: 3 videos took 10.0 KiB; with the new renditions 12.0 KiB (2.0 KiB "
+        "Space: 2 videos took 8.0 KiB; with the new renditions 10.0 KiB (2.0 KiB "
     )
     assert line.endswith("more). The originals stay.")
 
@@ -328,18 +328,21 @@ def test_renditions_beside_their_originals_take_more_and_save_nothing() -> None:
 @pytest.mark.parametrize(
     ("days", "words"),
     [
-        (30.0, "are kept until 2026-12-0"),
+        (30.0, "are kept until 2026-12-06, their space is free then: `hevcq undo` restores them"),
         (0.0, "are deleted by the next run or worker."),
-        (math.inf, "are kept until you free them."),
+        (math.inf, "are kept until you free them: `hevcq undo` restores them"),
     ],
 )
 def test_replaced_originals_are_freed_when_their_time_is_over(days: float, words: str) -> None:
-    summary = IngestSummary([placed("a.mp4", Mode.REPLACE, days)])
+    skipped = IngestResult(Path("/f/c.mp4"), "hevc", IngestOutcome.SKIPPED, size=2048)
+    summary = IngestSummary([placed("a.mp4", Mode.REPLACE, days), skipped])
     november = 1_794_000_000.0
 
     (line,) = report.space(summary, november)
 
     assert summary.saved == 3072
-    assert line.startswith("Space: 1 video took 4.0 KiB, now 1.0 KiB. The originals (4.0 KiB) ")
+    assert line.startswith(
+        "Saved 3.0 KiB: 1 video took 4.0 KiB, now 1.0 KiB. The originals (4.0 KiB) "
+    )
     assert words in line
     assert ("hevcq originals" in line) is (days > 0)

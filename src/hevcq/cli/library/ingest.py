@@ -1,8 +1,10 @@
-"""`hevcq ingest`: find videos, encode them, and put verified renditions in their place."""
+"""`hevcq ingest` and `hevcq shrink`: find videos, encode them, put verified renditions in their place."""
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace as replace_fields
 from itertools import product
@@ -11,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from hevcq.cli.context import cli_of, require_existing, require_queued
+from hevcq.cli.context import Cli, cli_of, confirmed, require_existing, require_queued
 from hevcq.cli.options import (
     DryRun,
     EventsAsJson,
@@ -20,10 +22,13 @@ from hevcq.cli.options import (
     ProfileNames,
     Quiet,
     Verbose,
+    Yes,
 )
 from hevcq.errors import UsageError
-from hevcq.settings.libraries import Library
+from hevcq.settings.libraries import KEEP_DAYS, Library, library_of
+from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan
 from hevcq.usecases.ingest.request import IngestRequest, library_request
+from hevcq.util.text import counted, printable, size
 
 EVERYTHING = Path("/")
 NOTHING_NAMED = "Name at least one folder or file to ingest, or set up a library with `hevcq libraries add PATH`."
@@ -132,18 +137,73 @@ def ingest(
             largest_saving_first=order == "saving",
         )
     ]
-    flags: dict[str, tuple[str, object]] = {"workers": ("--workers", workers)}
-    if not shown.verbose and cli.loaded().origins["log_level"] == "default":
-        flags["log_level"] = ("(default with a display)", "error")  # it shows what the log would
     from hevcq.cli.library.ingest_session import Session
 
-    with cli.app(**flags) as app:
+    with cli.app(workers=("--workers", workers), **_log_level(cli, shown)) as app:
         if workers is not None and app.settings.backend != "embedded":
             raise UsageError(WORKERS_ELSEWHERE)
         if queued_only:
             require_queued(app, places)
         session = Session(app, shown, requests, as_json=as_json, dry_run=dry_run)
         raise typer.Exit(session.collect() if collect_only else session.run())
+
+
+def shrink(
+    ctx: typer.Context,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder, or one video.")],
+    *,
+    profile: ProfileNames = None,
+    yes: Yes = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make the videos below FOLDER smaller, undoable for 30 days.
+
+    Says what that will save, and asks once. The largest savings go first. `hevcq undo FOLDER` takes
+    it back while the originals are kept: 30 days, or as long as the library's settings say. The
+    same as `hevcq ingest FOLDER --replace --order saving`, which has more options.
+    """
+    cli = cli_of(ctx)
+    shown = replace_fields(cli, quiet=quiet or cli.quiet, verbose=verbose or cli.verbose)
+    require_existing([Path(folder)])
+    place = _real(Path(folder))
+    library = library_of(cli.loaded().settings.libraries, place)
+    request = IngestRequest(
+        roots=(place,),
+        profiles=tuple(profile or ()),
+        replace=True,
+        keep_days=KEEP_DAYS if library is None else library.keep_originals,
+        largest_saving_first=True,
+    )
+    from hevcq.cli.library.ingest_session import Session
+
+    with cli.app(**_log_level(cli, shown)) as app:
+        session = Session(app, shown, [request], as_json=False, dry_run=False)
+        raise typer.Exit(session.run(lambda plan: yes or _agreed(plan, request)))
+
+
+def _agreed(plan: IngestPlan, request: IngestRequest) -> bool:
+    """Say what shrinking saves, and ask whether to go on."""
+    from hevcq.cli.output.plan_report import saving
+
+    days, folder = request.keep_days, shlex.quote(printable(request.roots[0]))
+    kept = f"for {days:g} days" if days and math.isfinite(days) else "until you free them"
+    Cli.warn(
+        f"This saves about {size(saving(plan)) or '0 B'}. The originals are kept {kept}: so long you"
+        f" need space for both, and `hevcq undo {folder}` restores them."
+    )
+    count = len({item.path for item in plan.of(*TO_PROCESS)})
+    if not confirmed(f"Replace {counted(count, 'video')}?"):
+        Cli.warn("Nothing was changed; --yes confirms without asking.")
+        return False
+    return True
+
+
+def _log_level(cli: Cli, shown: Cli) -> dict[str, tuple[str, object]]:
+    """Return the setting that keeps the log from saying again what the display shows."""
+    if shown.verbose or cli.loaded().origins["log_level"] != "default":
+        return {}
+    return {"log_level": ("(default with a display)", "error")}
 
 
 def _refuse_combinations(options: Mapping[str, object], libraries: Sequence[Library]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from hevcq.cli.context import Cli
@@ -42,8 +42,11 @@ class Session:
         self._ingest = IngestApplication(app, requests, self._display, self._signals)
         self._summary = self._ingest.summary
 
-    def run(self) -> ExitCode:
-        """Run the ingest to its end; raise any HevcqError that ends it early, its table printed."""
+    def run(self, agreed: Callable[[IngestPlan], bool] = lambda _plan: True) -> ExitCode:
+        """Run the ingest to its end, if the plan has work and is agreed to.
+
+        Raises any HevcqError that ends it early, its table printed.
+        """
         ingest = self._ingest
         with self._signals, ExitStack() as held:
             if not self._dry:  # recovery changes files
@@ -56,6 +59,8 @@ class Session:
                 self._echo("Watching for new files; Ctrl-C stops.")
             if self._dry:
                 return self._dry_run(first)
+            if isinstance(first, IngestPlan) and first.of(*TO_PROCESS) and not agreed(first):
+                return ExitCode.SOME_FAILED
             try:
                 with self._display:
                     ingest.work(items)

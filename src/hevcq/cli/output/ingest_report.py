@@ -6,11 +6,12 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hevcq.cli.output.sentences import day, without_path
 from hevcq.cli.output.table import fit, wrapped
+from hevcq.ports.catalog import Mode
 from hevcq.usecases.ingest.summary import GOOD, IngestOutcome, IngestResult, IngestSummary
 from hevcq.util.text import counted, duration, printable, size
 
@@ -126,35 +127,37 @@ def total(summary: IngestSummary) -> str:
 
 
 def space(summary: IngestSummary, now: float) -> Iterator[str]:
-    """Yield what the videos of this ingest take before and after, and when space is freed.
+    """Yield what the videos encoded now take before and after, and when space is freed.
 
     `now` is in wall seconds.
     """
-    sizes = {result.path: result.size for result in summary.results}
-    before, count = sum(sizes.values()), len(sizes)
-    videos = counted(count, "video")
     if summary.added:
-        after = before + summary.added
+        beside = [each for each in summary.results if each.mode in {Mode.BESIDE, Mode.MIRROR}]
+        sizes = {each.path: each.size for each in beside}
         yield (
-            f"Space: {videos} took {size(before)}; with the new renditions {size(after)}"
-            f" ({size(summary.added)} more). The originals stay."
+            f"Space: {_took(sizes)}; with the new renditions"
+            f" {size(sum(sizes.values()) + summary.added)} ({size(summary.added)} more)."
+            " The originals stay."
         )
     if summary.replaced:
-        kept = sum(result.size for result in summary.replaced)
+        sizes = {each.path: each.size for each in summary.replaced}
+        kept = sum(sizes.values())
         yield (
-            f"Space: {videos} took {size(before)}, now {size(before - summary.saved)}."
-            f" {_until(summary.replaced, now, kept, summary.saved)}"
+            f"Saved {size(summary.saved)}: {_took(sizes)}, now {size(kept - summary.saved)}."
+            f" {_until(summary.replaced, now, kept)}"
         )
 
 
-def _until(replaced: Sequence[IngestResult], now: float, kept: int, saved: int) -> str:
+def _took(sizes: Mapping[Path, int]) -> str:
+    return f"{counted(len(sizes), 'video')} took {size(sum(sizes.values()))}"
+
+
+def _until(replaced: Sequence[IngestResult], now: float, kept: int) -> str:
     days = [result.keep_days for result in replaced]
     if max(days) <= 0:
         return f"The originals ({size(kept)}) are deleted by the next run or worker."
-    look = "`hevcq originals` lists them and frees them earlier."
+    look = "`hevcq undo` restores them, `hevcq originals` frees them earlier."
     if not math.isfinite(max(days)):
-        return f"The originals ({size(kept)}) are kept until you free them. {look}"
+        return f"The originals ({size(kept)}) are kept until you free them: {look}"
     until = day(now + max(days) * 86_400)
-    return (
-        f"The originals ({size(kept)}) are kept until {until}; {size(saved)} are free then. {look}"
-    )
+    return f"The originals ({size(kept)}) are kept until {until}, their space is free then: {look}"

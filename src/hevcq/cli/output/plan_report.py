@@ -128,6 +128,13 @@ def total(plan: IngestPlan) -> str:
     return words
 
 
+def saving(plan: IngestPlan) -> int:
+    """Return the bytes that the new renditions of a plan will save, by the middle of the forecast."""
+    if plan.output is None:
+        return 0
+    return max(0, plan.bytes_to_encode - round((plan.output.low + plan.output.high) / 2))
+
+
 def _change(plan: IngestPlan) -> str:
     before = plan.bytes_to_encode
     if plan.output is None or not before:
