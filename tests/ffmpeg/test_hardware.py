@@ -28,7 +28,6 @@ from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.hardware import SET_ASIDE_S, Devices
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
@@ -84,13 +83,6 @@ def test_the_whole_picture_of_each_family_is_commanded(name, bits):
 )
 def test_a_quality_is_asked_of_hardware_that_makes_up_for_its_need_of_bits(name, crf, option):
     assert option in quality_options(name, crf)
-
-
-def test_a_child_with_a_device_is_told_which_driver_and_no_other_is(monkeypatch):
-    monkeypatch.setenv("LIBVA_DRIVER_NAME", "iHD")
-
-    assert Access(devices=("/dev/dri",)).environment() == {"LIBVA_DRIVER_NAME": "iHD"}
-    assert Access().environment() == {}
 
 
 @pytest.mark.parametrize(

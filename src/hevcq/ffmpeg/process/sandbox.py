@@ -71,11 +71,7 @@ class Access:
 
     def environment(self) -> dict[str, str]:
         """Return the variables to add to the child's environment."""
-        found = {"http_proxy": self.relay} if self.relay else {}
-        if self.devices and "LIBVA_DRIVER_NAME" in os.environ:
-            # Which of two drivers VAAPI loads, where a person had to say it.
-            found["LIBVA_DRIVER_NAME"] = os.environ["LIBVA_DRIVER_NAME"]
-        return found
+        return {"http_proxy": self.relay} if self.relay else {}
 
 
 NOTHING = Access()
