@@ -129,7 +129,7 @@ def write_profiles(folder: Path) -> None:
 
 
 FASTEST = {"hevc": "ultrafast", "mkv": "ultrafast", "hls": "ultrafast", "720p": "ultrafast",
-           "1080p": "ultrafast", "av1": "8", "webm": "8"}  # fmt: skip
+           "1080p": "ultrafast", "av1": "8", "webm": "8", "avi": "medium", "ogg": "medium"}  # fmt: skip
 """Quick presets: what is compared does not depend on them. SVT-AV1's of later versions fail gate G8."""
 
 

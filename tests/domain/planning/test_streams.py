@@ -109,6 +109,21 @@ def test_pcm_in_a_layout_that_matroska_cannot_name_is_refused(layout, form, refu
     assert len(without.kept) == (1 if refused else 2)
 
 
+@pytest.mark.parametrize(
+    ("layout", "channels", "held"),
+    [("5.1(side)", 6, 6), ("4.1", 5, 6), ("6.1(back)", 7, 8), ("hexagonal", 6, 8), ("4.0", 4, 6),
+     ("downmix", 2, 2), ("", 1, 1), ("", 7, 8), ("6 channels (FL+FR+BL+BR+FLC+FRC)", 6, 6)],
+)  # fmt: skip
+def test_sound_is_encoded_in_a_layout_that_every_encoder_holds(layout, channels, held) -> None:
+    """At the rate of the channels that it has: those that are added are silent."""
+    recipe = profile(audio={"policy": "encode", "codec": "libopus"})
+
+    made = second(media(video(), audio("dts", channels, layout)), recipe)
+
+    assert (made.channels, made.bit_rate) == (held, channels * 64_000)
+    assert ("laid out as" in made.notice) is (held > channels)
+
+
 @pytest.mark.parametrize(("policy", "outcome"), [("refuse", None), ("drop", Action.DROP)])
 def test_audio_the_container_cannot_hold_follows_its_policy(policy, outcome) -> None:
     found, recipe = media(video(), audio("vorbis")), profile(audio={"unsupported": policy})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.fidelity.broadcast import with_changing_sound
 
 from ffmpeg.verify import conftest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
@@ -116,6 +117,20 @@ def test_eight_bits_become_ten_where_the_profile_asks_for_them(name, source, tmp
     (video,) = one.output.of_kind(StreamKind.VIDEO)
     assert video.video is not None
     assert (video.video.pixel_format, video.video.bit_depth) == ("yuv420p10le", 10)
+
+
+@pytest.mark.parametrize("name", ["webm", "ogg"])
+def test_sound_in_an_odd_layout_is_encoded_in_a_usual_one(name, tmp_path) -> None:
+    source = make_source(tmp_path / "odd.mov", "-c:a", "pcm_s16le", "-channel_layout", "hexagonal")
+
+    assert complaints(encoded(name, source, tmp_path).judge()) == []
+
+
+def test_sound_that_changes_its_channels_fits_an_avi(tmp_path) -> None:
+    path = tmp_path / "changing.ts"
+    with_changing_sound(path)
+
+    assert complaints(encoded("avi", path, tmp_path).judge()) == []
 
 
 @pytest.mark.parametrize(("codec", "start_s"), [("aac", 2.2), ("mp2", 0)])

@@ -178,7 +178,8 @@ def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Re
         return decided
     kept = min(2, decided.channels or 2)
     kbps = SOUND_KBPS * kept
-    mixed = f" of {decided.channels} channels" if (decided.channels or 0) > 2 else ""
+    channels = stream.audio.channels if stream.audio is not None else kept
+    mixed = f" of {channels} channels" if channels > 2 else ""
     words = "stereo" if kept == 2 else "mono"
     surround = _surround(profile, stream)
     also = "" if surround is None else surround.notice

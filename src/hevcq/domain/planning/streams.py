@@ -31,8 +31,19 @@ FEWER_CHANNELS = {"libmp3lame": 2}
 """Most channels of the encoders that take fewer; ffmpeg would mix the others in silently."""
 PLAYABLE_AUDIO = frozenset({"aac", "mp3"})
 """Codecs in MP4 that every browser plays: Chromium is silent where the sound is AC-3, E-AC-3 or MP2."""
-_USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_USUAL_LAYOUTS = {
+    1: "mono",
+    2: "stereo",
+    3: "2.1",
+    4: "4.0",
+    5: "5.0",
+    6: "5.1",
+    7: "6.1",
+    8: "7.1",
+}
 """Layouts that ffmpeg assumes for unnamed channels, by their number (libavutil's defaults)."""
+ENCODED_LAYOUTS = {"mono": 1, "stereo": 2, "3.0": 3, "quad": 4, "5.0": 5, "5.1": 6, "7.1": 8}
+"""Channels of the layouts that AAC, Opus, Vorbis and FLAC all hold, and players of each know."""
 _UNREAD_AUDIO = {"sawp": "AMR-WB+ (sawp)", "sevc": "EVRC (sevc)", "ac-4": "Dolby AC-4 (ac-4)"}
 """Names of audio codecs that ffmpeg 5.1 does not know, by their tag in MP4 and 3GP."""
 _UNREAD_SUBTITLES = {"wvtt": "WebVTT", "stpp": "TTML"}
@@ -129,6 +140,18 @@ def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     return _encoded_audio(profile, stream, muxer)
 
 
+def encoded_layout(facts: AudioFacts) -> str:
+    """Return the layout in which a sound is encoded: its own, or a larger one that has its channels."""
+    layout = facts.layout.removesuffix("(side)")
+    if layout in {"", "unknown"} or " channels" in layout:
+        layout = _USUAL_LAYOUTS.get(facts.channels, "")
+    if layout in ENCODED_LAYOUTS:
+        return layout
+    if facts.channels <= 2:
+        return _USUAL_LAYOUTS.get(facts.channels, "")
+    return "5.1" if facts.channels < 6 else "7.1"
+
+
 def _named_by_file(stream: Stream) -> bool:
     """Return whether only the container names the channel layout, and it is not the default one."""
     facts = stream.audio
@@ -162,14 +185,17 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if codec not in containers.AUDIO[muxer]:
         return _refuse(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
     channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MAX_CHANNELS))
-    mixed = ""
+    layout, mixed = encoded_layout(facts), ""
+    held = ENCODED_LAYOUTS[layout]
     if channels < facts.channels:
         what = f"audio with {facts.channels} channels, of which {codec} holds {channels}"
         if profile.audio.surround is LossPolicy.DROP:
             return _drop(stream, what)
         if profile.audio.surround is not LossPolicy.CONVERT:
             return _refuse(stream, "audio.surround", what)
-        mixed = f", its {facts.channels} channels mixed down to stereo"
+        held, mixed = channels, f", its {facts.channels} channels mixed down to stereo"
+    elif held > channels:
+        mixed = f", its {channels} channels laid out as {layout}"
     kbps = None if encoder in WITHOUT_RATE else profile.audio.kbps_per_channel * channels
     return StreamPlan(
         source_index=stream.index,
@@ -178,7 +204,7 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         codec=codec,
         encoder=encoder,
         bit_rate=None if kbps is None else kbps * 1000,
-        channels=channels,
+        channels=held,
         notice=f"Stream {stream.index}: audio in {stream.codec} becomes {codec}"
         + ("" if kbps is None else f" at {kbps} kbit/s")
         + f"{mixed}.",

@@ -45,7 +45,7 @@ from hevcq.ffmpeg.command.codecs import (
     of_encoder,
     steady_options,
 )
-from hevcq.ffmpeg.command.levels import sound_layout
+from hevcq.ffmpeg.command.levels import silent_start, sound_layout
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
 from hevcq.ffmpeg.versions import A53
@@ -164,7 +164,7 @@ def _rendition_command(
         else:
             options = track_options(
                 track, source, request.profile, muxer=plan.muxer, threads=threads
-            ) + _only_shown(plan, info, track)
+            ) + _sound_options(plan, info, track)
         filtered = "-filter" if track.source_index in shared else ""
         command += [w for n, v in options if n != filtered for w in (f"{n}:{place}", v)]
         labels = label_options(
@@ -234,11 +234,21 @@ def microseconds(seconds: Fraction) -> str:
     return f"{'-' if ticks < 0 else ''}{abs(ticks) // 1_000_000}.{abs(ticks) % 1_000_000:06d}"
 
 
-def _only_shown(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> Options:
-    """Return the option that leaves out copied sound that the source's edit list hides, where needed."""
-    copied = track.action is Action.COPY and track.kind is StreamKind.AUDIO
-    edited = info.format_name.startswith("mov,") and is_matroska_family(plan.muxer)
-    return [SHOWN] if copied and edited else []
+def _sound_options(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> Options:
+    """Return what a sound needs besides its codec: what leaves hidden packets out, or its filters."""
+    source = _stream(info, track)
+    if track.kind is not StreamKind.AUDIO:
+        return []
+    if track.action is Action.COPY:
+        edited = info.format_name.startswith("mov,") and is_matroska_family(plan.muxer)
+        return [SHOWN] if edited else []
+    filters = []
+    if plan.muxer in SEAMLESS:
+        filters.append(f"aresample=async=1:min_hard_comp=0.01{silent_start(source, plan, info)}")
+    layout = sound_layout(track, source)
+    if source.audio is not None and layout != source.audio.layout:
+        filters.append(f"aformat=channel_layouts={layout}")
+    return [("-filter", ",".join(filters))] if filters else []
 
 
 def _stream(info: MediaInfo, track: StreamPlan) -> Stream:
@@ -485,11 +495,4 @@ def _converted(track: StreamPlan, source: Stream, muxer: str) -> Options:
         options.append(("-q", VORBIS_QUALITY))
     if muxer == AVI and source.audio is not None and source.audio.sample_rate < MIN_RATE:
         options.append(("-ar", str(MIN_RATE)))
-    layout = sound_layout(track, source)
-    same = source.audio is None or layout == source.audio.layout
-    filters = [] if same else [f"aformat=channel_layouts={layout}"]
-    if muxer in SEAMLESS and track.kind is StreamKind.AUDIO:
-        filters.append("aresample=async=1:min_hard_comp=0.01:first_pts=0")
-    if filters:
-        options.append(("-filter", ",".join(filters)))
     return options

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
+from hevcq.domain.planning.streams import encoded_layout
 from hevcq.ffmpeg.command.thumbnails import level_files
 from hevcq.ports.encoder import EncodeRequest
 
@@ -27,16 +28,6 @@ _SUMMED = f"aresample={RATE}:filter_size=4:cutoff=0.6"
 """Brings power to RATE. A short filter, because one as long as usual would smear a loud sound over a second."""
 _NAMED = re.compile(r"^(mono|stereo|quad|[2-7]\.[0-2])(\([a-z]+\))?$")
 _BY_COUNT = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-_LAYOUTS = {
-    "5.1(side)": "5.1",
-    "5.0(side)": "5.0",
-    "quad(side)": "quad",
-    "4.1": "5.1",
-    "6.1": "7.1",
-    "6.1(back)": "7.1",
-    "7.1(wide)": "7.1",
-}
-"""Replacements of layouts that libopus rejects and that few players decode in AAC."""
 _FEWER = {1: "mono", 2: "stereo"}
 """Layouts of fewer channels than a source has; the others are 5.1."""
 _FORMATS = {"libopus": "s16|flt", "libmp3lame": "s32p|fltp|s16p", "flac": "s16|s32"}
@@ -103,7 +94,7 @@ def sound_layout(track: StreamPlan, source: Stream) -> str:
         return ""
     if track.channels is not None and track.channels < facts.channels:
         return set_layout(track)
-    return _LAYOUTS.get(facts.layout, facts.layout)
+    return encoded_layout(facts)
 
 
 def set_layout(track: StreamPlan) -> str:
