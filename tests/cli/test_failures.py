@@ -217,3 +217,31 @@ def test_a_rate_is_kept_between_letters_and_a_stop_leaves_the_rest_and_says_so(
     assert ran.code == ExitCode.INTERRUPTED
     assert ran.err.startswith("2 redriven.\n")
     assert len(letters(farm)) == 1
+
+
+def test_an_acknowledged_failure_is_skipped_and_listed_no_more(hevcq, farm):
+    path, job = farm.buried("a.mp4", FailureClass.DAMAGED)
+    _, other = farm.buried("b.mp4")
+
+    ran = hevcq("failures", "acknowledge", path)
+
+    assert (ran.code, ran.out) == (0, f"kept  hevc  {path}\n")
+    kept = farm.app.backend.ledger.get(job.job_id)
+    assert (kept.state, kept.reason) == (
+        JobState.SKIPPED,
+        "Kept as it is, as asked. a.mp4 broke",
+    )
+    assert [each.task.job_id for each in letters(farm)] == [other.job_id]
+    assert hevcq("retry", path).code == 0
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.QUEUED
+    assert hevcq("failures", "acknowledge", other.job_id, path).code == 0
+    assert letters(farm) == []
+
+
+def test_nothing_to_acknowledge_is_said(hevcq, farm):
+    path, job = farm.done("a.mp4")
+
+    ran = hevcq("failures", "acknowledge", path, farm.folder)
+
+    assert (ran.code, ran.err) == (1, "Nothing failed or was refused there.\n")
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.DONE

@@ -60,7 +60,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "worker": Command("hevcq.cli.queue.service:worker", "Encode queued jobs until stopped."),
     "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and failed jobs."),
-    "failures": Command("hevcq.cli.queue.failures:app", "List, show and forget failed jobs."),
+    "failures": Command(
+        "hevcq.cli.queue.failures:app", "List, show, acknowledge and forget failed jobs."
+    ),
     "retry": Command("hevcq.cli.queue.retry:retry", "Queue failed jobs again."),
     "cancel": Command("hevcq.cli.queue.retry:cancel", "Cancel queued and running jobs."),
     "pause": Command("hevcq.cli.queue.pause:pause", "Stop new work until `hevcq resume`."),

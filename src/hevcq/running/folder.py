@@ -34,6 +34,7 @@ from hevcq.usecases.ingest.track import disk_space_of
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
 from hevcq.usecases.libraries.feed import Budget, Feed, largest_saving_first
 from hevcq.usecases.libraries.rules import Acceptance, old_enough
+from hevcq.usecases.operations.acknowledge import UNUSABLE
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import data_folder_id
@@ -261,27 +262,38 @@ class FolderIngest:
         # A job that ended meanwhile, and is about to be put in place, looks like one left behind.
         self._queue([item for item in plan.items if not follows(item.job_id)])
 
-    def report_unusable(self, plan: IngestPlan, *, once: bool = False) -> None:
-        """Record an event of each file that cannot be encoded; with `once`, none that was recorded before."""
+    def note_unusable(self, plan: IngestPlan) -> list[Item]:
+        """Record an event of each file that cannot be encoded; return those not recorded in a week."""
         found = plan.of(Disposition.REFUSE, Disposition.UNREADABLE)
         if not found:
-            return
+            return []
         from hevcq.ports.event_log import Happened
         from hevcq.wiring.notify import event_log
 
         log, now = event_log(self._app), self._app.clock.now()
+        new = []
         for item in found:
-            what = Happened("video.unusable", now, source=str(item.path), reason=item.reason)
-            new = log.add(what, unless_within_s=UNUSABLE_AGAIN_S)
-            if new or not once:
-                event = IngestEvent(
+            profile = item.profile.name if item.profile else ""
+            what = Happened(
+                UNUSABLE, now, profile=profile, source=str(item.path), reason=item.reason
+            )
+            if log.add(what, unless_within_s=UNUSABLE_AGAIN_S):
+                new.append(item)
+        return new
+
+    def report_unusable(self, plan: IngestPlan, *, once: bool = False) -> None:
+        """Record and emit each file that cannot be encoded; with `once`, none that was recorded before."""
+        new = self.note_unusable(plan)
+        for item in new if once else plan.of(Disposition.REFUSE, Disposition.UNREADABLE):
+            self._emit(
+                IngestEvent(
                     event=EventName.FILE_UNUSABLE,
-                    at=now,
+                    at=self._app.clock.now(),
                     path=printable(item.path),
                     profile=item.profile.name if item.profile else None,
                     reason=item.reason,
                 )
-                self._emit(event)
+            )
 
     def leave_what_may_not_begin(self) -> None:
         """Count as skipped what the library may not begin now, unless it is watched: then it waits."""

@@ -5,12 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, WorkerUnfit
 from hevcq.running.folder import FolderIngest
-from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan, Item
+from hevcq.usecases.ingest.decide import (
+    NOT_INGESTED,
+    TO_PROCESS,
+    Disposition,
+    IngestPlan,
+    Item,
+)
 from hevcq.usecases.ingest.forecast import total
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.summary import IngestSummary
@@ -109,6 +116,22 @@ class IngestApplication:
             forecast=total(each.forecast for each in scanned),
             output=total(outputs) if outputs else None,
         )
+
+    def only_news(self, plan: IngestPlan, *, quiet: bool) -> IngestPlan:
+        """Record what cannot be encoded. If `quiet`, return the plan with old failures as skipped.
+
+        Old is what failed in an earlier run, or was refused by one within a week.
+        """
+        new = {id(item) for item in self._folders[0].note_unusable(plan)}
+        if not quiet:
+            return plan
+        items = [
+            replace(item, disposition=Disposition.SKIP)
+            if item.disposition in NOT_INGESTED and id(item) not in new
+            else item
+            for item in plan.items
+        ]
+        return replace(plan, items=tuple(items))
 
     def work(self, items: Sequence[Item]) -> None:
         """Queue what was planned, the `items`, and follow it to its end, or until asked to stop.

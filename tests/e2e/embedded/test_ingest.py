@@ -117,7 +117,7 @@ def test_without_a_terminal_it_logs_lines_and_ends_with_a_table(farm: Farm) -> N
     assert "1 done" in ran.err
 
 
-def test_quiet_names_what_the_exit_code_speaks_of(farm: Farm) -> None:
+def test_quiet_names_what_the_exit_code_speaks_of_and_only_while_it_is_new(farm: Farm) -> None:
     farm.clip("video.mp4")
     (farm.media / "text.mp4").write_text("no video")
 
@@ -126,6 +126,24 @@ def test_quiet_names_what_the_exit_code_speaks_of(farm: Farm) -> None:
     assert (ran.code, ran.out) == (1, "")
     (line,) = ran.err.splitlines()
     assert "text.mp4: not usable" in line
+    again = farm.run("ingest", farm.media, "--quiet")
+    assert (again.code, again.out, again.err) == (0, "", "")
+    assert farm.run("ingest", farm.media).code == 1
+
+
+@pytest.mark.parametrize("named", ["file", "folder"])
+def test_what_is_acknowledged_is_reported_no_more_until_it_changes(farm: Farm, named: str) -> None:
+    bad = farm.media / "text.mp4"
+    bad.write_text("no video")
+    assert farm.run("ingest", farm.media).code == 1
+
+    kept = farm.run("failures", "acknowledge", bad if named == "file" else farm.media)
+
+    assert (kept.code, kept.out) == (0, f"kept  hevc  {bad}\n")
+    again = farm.run("ingest", farm.media)
+    assert (again.code, again.err.splitlines()[-1]) == (0, "1 skipped.")
+    bad.write_text("still no video")
+    assert farm.run("ingest", farm.media).code == 1
 
 
 @pytest.mark.parametrize("words", [["ingest", "--collect-only"], ["ingest", "--skip-upload"]])
@@ -190,6 +208,14 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: 
     assert undone.code == 0, undone.err
     assert digest(video) == before
     assert farm.strays() == []
+
+    left = farm.run("ingest", farm.media, "--replace")
+    assert (left.code, digest(video)) == (0, before)
+    assert "1 video stays undone. To encode them again: `hevcq retry FOLDER --state" in left.err
+    assert farm.run("ingest", video, "--replace").code == 0
+    assert codec(video) == "hevc"
+    assert farm.run("undo", video).code == 0
+    assert digest(video) == before
 
 
 def test_shrink_replaces_after_a_yes_and_undo_finds_the_renamed_video(farm: Farm) -> None:

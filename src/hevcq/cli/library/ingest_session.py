@@ -15,10 +15,12 @@ from hevcq.cli.output.plan_report import problem, screen, total
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError
 from hevcq.running.ingest import IngestApplication
-from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, IngestPlan, Item
+from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, UNDONE, IngestPlan, Item
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.util.text import counted
 from hevcq.wiring.app import App, stop_signals
+
+AGAIN = "To encode them again: `hevcq retry FOLDER --state done`, then this command."
 
 
 class Session:
@@ -91,6 +93,8 @@ class Session:
         if not isinstance(first, IngestPlan):
             self._echo(f"{len(first)} queued earlier, not in place yet.")
             return first
+        if not self._dry:
+            first = self._ingest.only_news(first, quiet=self._cli.quiet)
         self._summary.add_planned(first)
         if self._dry:
             return first.items
@@ -130,6 +134,8 @@ class Session:
                 for line in report.changes(summary.results, width):
                     render.emit(line)
             self._echo(report.total(summary))
+            if count := sum(each.reason == UNDONE for each in summary.results):
+                self._echo(f"{counted(count, 'video')} stay{'s' * (count == 1)} undone. {AGAIN}")
             for line in report.space(summary, self._app.clock.now()):
                 self._echo(line)
         if summary.interrupted:

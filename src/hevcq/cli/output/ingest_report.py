@@ -11,7 +11,6 @@ from pathlib import Path
 
 from hevcq.cli.output.sentences import day, without_path
 from hevcq.cli.output.table import fit, wrapped
-from hevcq.ports.catalog import Mode
 from hevcq.usecases.ingest.summary import GOOD, IngestOutcome, IngestResult, IngestSummary
 from hevcq.util.text import counted, duration, printable, size
 
@@ -132,8 +131,7 @@ def space(summary: IngestSummary, now: float) -> Iterator[str]:
     `now` is in wall seconds.
     """
     if summary.added:
-        beside = [each for each in summary.results if each.mode in {Mode.BESIDE, Mode.MIRROR}]
-        sizes = {each.path: each.size for each in beside}
+        sizes = {each.path: each.size for each in summary.beside}
         yield (
             f"Space: {_took(sizes)}; with the new renditions"
             f" {size(sum(sizes.values()) + summary.added)} ({size(summary.added)} more)."

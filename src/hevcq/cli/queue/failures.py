@@ -1,9 +1,10 @@
-"""`hevcq failures`: list, show and forget failed jobs; `hevcq redrive`: send their messages back."""
+"""`hevcq failures`: list, show, acknowledge and forget failed jobs; `hevcq redrive`: send their messages back."""
 
 from __future__ import annotations
 
 import getpass
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 REPORT_EVERY = 25
 """Dead letters between two progress lines on stderr."""
 
-app = group("List, show and forget failed jobs.")
+app = group("List, show, acknowledge and forget failed jobs.")
 
 
 @app.command("list", cls=PlainCommand)
@@ -106,6 +107,41 @@ def forget(
             raise typer.Exit(ExitCode.SOME_FAILED)
         gone = sum(there for _, _, there in list(purge_letters(opened.backend.queues, wanted)))
         cli.echo(f"{counted(gone, 'dead letter')} deleted.")
+
+
+@app.command(cls=PlainCommand)
+def acknowledge(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str], typer.Argument(metavar="PATH|JOB", help="Files, folders or job ids.")
+    ],
+    profile: ProfileNames = None,
+) -> None:
+    """Keep failed videos as they are; report them no more.
+
+    Of a folder: its failed jobs, and the files that were refused in the last week. A file that changes
+    is tried again; `hevcq retry FILE` takes it back.
+    """
+    cli = cli_of(ctx)
+    with cli.app() as opened:
+        from hevcq.usecases.operations.acknowledge import keep_failed, keep_unusable
+        from hevcq.usecases.placement.undo import library_path
+        from hevcq.wiring.notify import event_log
+
+        count = 0
+        for job in keep_failed(opened.backend, opened.catalog, names, current_user()):
+            render.emit_result("acknowledge", job, "kept", "", as_json=False)
+            count += 1
+        places = [library_path(Path(name)) for name in names if Path(name).exists()]
+        if places and opened.settings.backend == "embedded":
+            usual = profile or opened.settings.ingest.profiles
+            chosen = [each.name for each in pick(opened.profiles, list(usual))]
+            for path, name in keep_unusable(opened.ports, event_log(opened), places, chosen):
+                render.emit(f"kept  {name}  {render.printable(path)}")
+                count += 1
+    if not count:
+        cli.echo("Nothing failed or was refused there.")
+        raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 def letter_json(profile: str, letter: DeadLetter) -> dict[str, object]:

@@ -24,6 +24,7 @@ from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.util.text import printable
 
 NOT_IN_PLACE = "Encoded earlier, not yet in place."
+UNDONE = "Undone on request; name this file itself to encode it again."
 
 
 class Disposition(StrEnum):
@@ -89,9 +90,18 @@ class Known:
 
 
 def decide(
-    video: FoundVideo, profile: Profile, plan: Plan, known: Known, where: Destination
+    video: FoundVideo,
+    profile: Profile,
+    plan: Plan,
+    known: Known,
+    where: Destination,
+    *,
+    asked: bool = False,
 ) -> Item:
-    """Return what to do with one video for one profile; the ledger overrides the plan."""
+    """Return what to do with one video for one profile; the ledger overrides the plan.
+
+    `asked`: the command names the video itself, not only a folder above it.
+    """
     item = Item(
         path=video.path,
         size=video.fingerprint.size,
@@ -103,7 +113,9 @@ def decide(
         moved=known.moved,
         placement=known.placement if known.moved is not None else None,
     )
-    if known.job is not None:
+    undone = known.placement is not None and known.placement.state is PlacementState.UNDONE
+    again = asked and undone and known.job is not None and known.job.state is JobState.DONE
+    if known.job is not None and not again:
         return _from_job(item, known, known.job, plan, where)
     if isinstance(plan, Skip):
         return replace(item, disposition=Disposition.SKIP, reason=plan.detail)
@@ -162,8 +174,7 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
     place = printable(placement.target)
     if placement.state is not PlacementState.PLACED:
         undone = placement.state is PlacementState.UNDONE
-        again = "Undone on request; encode it again with `hevcq retry`."
-        reason = again if undone else "Replaced earlier."
+        reason = UNDONE if undone else "Replaced earlier."
     elif known.gone:
         reason = f"Done earlier, but {place} is missing; encode it again with `hevcq retry`."
     elif known.changed:

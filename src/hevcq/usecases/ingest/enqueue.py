@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
-from hevcq.domain.job import JobState, Source, job_id
+from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import EVERY_PROFILE, key_for_path
 from hevcq.errors import HevcqError, Interruption, SourceChanged, SourceGone, StorageError
 from hevcq.library.filesystem import fingerprint_of, same_bytes
-from hevcq.ports.catalog import UNPLACED, Placement
+from hevcq.ports.catalog import UNPLACED, Placement, PlacementState
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.request import Destination
@@ -63,12 +63,14 @@ class Enqueuer:
         self._unchanged(items[0])
         by_profile = {item.profile.name: item for item in items if item.profile is not None}
         with placement_lock(self._ports.data_dir):
+            undone = [n for each in by_profile if self._is_undone(n := job_id(source, each))]
             self._note(items, source)
             for profile in by_profile:
                 self._prefer(job_id(source, profile), profile)
             jobs = backend.task_publisher.publish(
                 source, list(by_profile), announced=backend.announces_uploads
             )
+            jobs = [self._again(job) if job.job_id in undone else job for job in jobs]
         return [
             Queued(replace(by_profile[job.profile], job_id=job.job_id), job)
             for job in jobs
@@ -107,7 +109,9 @@ class Enqueuer:
         name = job_id(source, item.profile.name)
         known = self._ports.catalog.placement(name)
         if known is not None and known.state not in UNPLACED and self._is_done(name):
-            return None
+            again = item.disposition is Disposition.QUEUE and known.state is PlacementState.UNDONE
+            if not again:
+                return None
         return Placement(
             job_id=name,
             root=item.root,
@@ -124,6 +128,17 @@ class Enqueuer:
     def _is_done(self, name: str) -> bool:
         job = self._ports.backend.ledger.get(name)
         return job is not None and job.state is JobState.DONE
+
+    def _is_undone(self, name: str) -> bool:
+        known = self._ports.catalog.placement(name)
+        undone = known is not None and known.state is PlacementState.UNDONE
+        return undone and self._is_done(name)
+
+    def _again(self, job: JobRecord) -> JobRecord:
+        """Queue the job of an undone replacement again; return its new record."""
+        backend = self._ports.backend
+        backend.task_publisher.requeue(job, who="hevcq ingest", why="named after its undo")
+        return backend.ledger.get(job.job_id) or job
 
     def _unchanged(self, item: Item) -> None:
         try:

@@ -32,6 +32,7 @@ from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import (
     NOT_IN_PLACE,
     TO_PROCESS,
+    UNDONE,
     Disposition,
     IngestPlan,
     Item,
@@ -53,6 +54,7 @@ from hevcq.usecases.ingest.track import (
     Queued,
     enough_space,
 )
+from hevcq.usecases.operations.acknowledge import KEPT
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import placement_lock
@@ -264,14 +266,16 @@ class Ingest:
                 return []
             kind = Disposition.UNREADABLE if found.cause in PROBLEMS else Disposition.SKIP
             size = size_of(found.path)
-            return [Item(path=found.path, size=size, disposition=kind, reason=found.reason)]
+            item = Item(path=found.path, size=size, disposition=kind, reason=found.reason)
+            return [self._acknowledged(item, known)]
         items = []
         for profile in self._request.profiles:
             here = known.get((found.path, profile.name), [])
             facts = self._known(found, here, ours) or self._moved(found, profile.name)
             facts = self._compared(facts)
             plan = self._request.planner(profile, found.info)
-            item = decide(found, profile, plan, facts, self._request.where)
+            asked = found.path in self._request.roots
+            item = decide(found, profile, plan, facts, self._request.where, asked=asked)
             replaces = self._request.where.mode is Mode.REPLACE
             reason = _replacement_refusal(found.path, item.plan) if replaces and item.plan else ""
             if reason and item.disposition is Disposition.QUEUE:
@@ -279,6 +283,16 @@ class Ingest:
             accepted = self._request.accept(found, item)
             items += [] if accepted is None else [accepted]
         return items
+
+    def _acknowledged(self, item: Item, known: Mapping[tuple[Path, str], list[Placement]]) -> Item:
+        """Return a file that cannot be read as skipped if somebody said to keep it as it is."""
+        for profile in self._request.profiles:
+            for placement in known.get((item.path, profile.name), ()):
+                job = self._ports.backend.ledger.get(placement.job_id)
+                same = not _is_another_file(item_of(placement, profile))
+                if same and job is not None and job.reason.startswith(KEPT):
+                    return replace(item, disposition=Disposition.SKIP, reason=job.reason)
+        return item
 
     def _known(
         self, video: FoundVideo, placements: Sequence[Placement], ours: OwnRenditions
@@ -319,8 +333,7 @@ class Ingest:
         asked = item.path in self._request.roots
         if asked or not undone.holds(item.path, mark.size, mark.mtime_ns, profile.name):
             return item
-        reason = "Undone on request; name this file itself to replace it again."
-        return replace(item, disposition=Disposition.DONE, reason=reason)
+        return replace(item, disposition=Disposition.DONE, reason=UNDONE)
 
     def _done_before(self, item: Item, ours: OwnRenditions) -> Item:
         """Return an item to encode as done if this library has its rendition under another name.

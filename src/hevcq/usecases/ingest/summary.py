@@ -98,10 +98,14 @@ class IngestSummary:
         return [result for result in self.results if result.mode is Mode.REPLACE]
 
     @property
+    def beside(self) -> list[IngestResult]:
+        """The results placed now beside their originals, or in another folder."""
+        return [each for each in self.results if each.mode in {Mode.BESIDE, Mode.MIRROR}]
+
+    @property
     def added(self) -> int:
         """Bytes of the renditions placed now beside their originals, or in another folder."""
-        beside = {Mode.BESIDE, Mode.MIRROR}
-        return sum(each.output_size or 0 for each in self.results if each.mode in beside)
+        return sum(each.output_size or 0 for each in self.beside)
 
     @property
     def saved(self) -> int:
