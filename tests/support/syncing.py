@@ -7,14 +7,22 @@ from pathlib import Path
 
 from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav.client import Account, WebDavRemote
+from hevcq.settings.sync import SyncSettings
 from hevcq.sqlite.catalog import SyncJournal
 from hevcq.sqlite.database import Database
-from hevcq.usecases.sync.move import SyncJob, SyncPorts
+from hevcq.usecases.sync.move import SyncPorts
 from hevcq.usecases.sync.session import Fate, Session, Synced
 from support.clips import ManualClock
 from support.webdav import PASSWORD, USER, WebDav
 
 VIDEO = bytes(range(256)) * 2000
+
+
+def wanted(target: Path, *, move: bool = True, settle: float = 0.0, **changes) -> SyncSettings:
+    given = {"folders": ("Camera",), "mode": "move" if move else "copy", **changes}
+    return SyncSettings(
+        name="anna", url="https://cloud.example.org", target=target, settle=settle, **given
+    )
 
 
 @dataclass
@@ -35,7 +43,7 @@ class Machine:
     def target(self) -> Path:
         return self.folder / "target"
 
-    def sync(self, *, move=True, settle_s=0.0, dry_run=False, **job) -> list[Synced]:
+    def sync(self, *, move=True, settle_s=0.0, dry_run=False, least_free=0, **job) -> list[Synced]:
         self.told.clear()
         self.notices.clear()
         with (
@@ -48,11 +56,13 @@ class Machine:
                 self.clock,
                 FileSystem(self.stop),
                 self.stop,
-                token=lambda: "0",
+                token="0",
+                least_free=least_free,
             )
-            given = {"folders": ("Camera",), "target": self.target, **job}
-            ready = SyncJob("anna", move=move, settle_s=settle_s, **given)
-            run = Session(ports, ready, self.told.append, self.notices.append, dry_run=dry_run)
+            given = {"target": self.target, "move": move, "settle": settle_s, **job}
+            run = Session(
+                ports, wanted(**given), self.told.append, self.notices.append, dry_run=dry_run
+            )
             run.reported = set() if self.watch is None else self.watch
             if self.on_bytes is not None:
                 run._mover.on_bytes = self.on_bytes

@@ -90,9 +90,9 @@ class SyncThread(Beside):
         return pause_s(each.settle for each in wanted)
 
     def _sync(self, sync: SyncSettings) -> None:
-        with opened(self._app, sync, self._stop) as ready:
+        with opened(self._app, sync, self._stop) as ports:
             told = self._on_file, self._notice
-            Session(ready.ports, ready.job, *told, reported=self._repeated).run()
+            Session(ports, sync, *told, reported=self._repeated).run()
 
     def _notice(self, words: str) -> None:
         """Print once what each look would repeat."""

@@ -7,7 +7,6 @@ import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +17,10 @@ from hevcq.util.text import printable, reason_of
 if TYPE_CHECKING:
     from hevcq.ports.sync import Remote
     from hevcq.settings.sync import SyncSettings
-    from hevcq.usecases.sync.move import SyncJob, SyncPorts
+    from hevcq.usecases.sync.move import SyncPorts
     from hevcq.wiring.app import App
 
 MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedSync:
-    """One sync, ready to run."""
-
-    ports: SyncPorts
-    job: SyncJob
 
 
 def chosen(settings: Sequence[SyncSettings], names: Sequence[str]) -> list[SyncSettings]:
@@ -52,38 +43,27 @@ def chosen(settings: Sequence[SyncSettings], names: Sequence[str]) -> list[SyncS
 
 
 @contextmanager
-def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[OpenedSync]:
+def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[SyncPorts]:
     """Open one sync and close it afterwards; only one process at a time has it open.
 
     Raises ConfigError, StorageError, or Unavailable if another process has it open.
     """
     from hevcq.library.filesystem import FileSystem
     from hevcq.sqlite.catalog import SyncJournal
-    from hevcq.usecases.sync.move import SyncJob, SyncPorts
+    from hevcq.usecases.sync.move import SyncPorts
 
-    settings = app.settings
-    journal = SyncJournal(app.records)
-    with _alone(settings.data_dir, sync.name):
+    journal = SyncJournal(app.records)  # makes the data folder
+    with _alone(app.settings.data_dir, sync.name):
         remote = open_remote(sync)
         try:
-            yield OpenedSync(
-                SyncPorts(
-                    remote,
-                    journal,
-                    app.clock,
-                    FileSystem(stop),
-                    stop,
-                    token=lambda: secrets.token_hex(8),
-                ),
-                SyncJob(
-                    name=sync.name,
-                    folders=sync.folders,
-                    target=sync.target,
-                    move=sync.mode == "move",
-                    settle_s=sync.settle,
-                    bytes_s=sync.limit,
-                    least_free=settings.min_free_mib * MIB,
-                ),
+            yield SyncPorts(
+                remote,
+                journal,
+                app.clock,
+                FileSystem(stop),
+                stop,
+                token=secrets.token_hex(8),
+                least_free=app.settings.min_free_mib * MIB,
             )
         finally:
             remote.close()

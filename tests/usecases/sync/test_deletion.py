@@ -16,13 +16,13 @@ from hevcq.library.names import certificate_path
 from hevcq.ports.sync import RemoteFile, SyncEntry
 from hevcq.sqlite.catalog import SyncJournal
 from hevcq.sqlite.database import Database
-from hevcq.usecases.sync.move import Mover, SyncJob, SyncPorts
+from hevcq.usecases.sync.move import Mover, SyncPorts
 from hevcq.usecases.sync.session import Fate
 from hevcq.util.file_io import sha256_bytes
 from support.camera import MemoryRemote
 from support.clips import ManualClock
 from support.library import certificate
-from support.syncing import VIDEO, Machine
+from support.syncing import VIDEO, Machine, wanted
 from support.webdav import without
 
 FILE = RemoteFile("Camera/a.mp4", len(VIDEO), "e0")
@@ -50,9 +50,8 @@ class Proven:
         clock, files = ManualClock(auto=True), FileSystem(stop)
         with closing(Database(self.folder / "hevcq.db")) as database:
             journal = SyncJournal(database)
-            ports = SyncPorts(self.remote, journal, clock, files, stop, token=lambda: "0")
-            job = SyncJob("anna", ("Camera",), self.into, move=True, settle_s=0.0)
-            mover = Mover(ports, job, Pace(clock, stop))
+            ports = SyncPorts(self.remote, journal, clock, files, stop, token="0")
+            mover = Mover(ports, wanted(self.into), Pace(clock, stop))
             return mover.why_stays(self.file, self.entry, just_read=False)
 
 

@@ -21,10 +21,11 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav.client import Account, WebDavRemote
 from hevcq.sqlite.catalog import SyncJournal
 from hevcq.sqlite.database import Database
-from hevcq.usecases.sync.move import SyncJob, SyncPorts
+from hevcq.usecases.sync.move import SyncPorts
 from hevcq.usecases.sync.session import Session
 from support.camera import Camera, Intruder, Kill, Killed, MemoryRemote
 from support.clips import ManualClock
+from support.syncing import wanted
 from support.webdav import PASSWORD, USER, serving
 
 SETTLE_S = 600.0
@@ -60,10 +61,11 @@ class Home:
                 self.clock,
                 Intruder(FileSystem(stop), before, after),
                 stop,
-                token=lambda: "0",
+                token="0",
             )
-            job = SyncJob("anna", ("Camera",), self.target, move=True, settle_s=settle_s)
-            Session(ports, job, told.append, lambda _words: None).run()
+            Session(
+                ports, wanted(self.target, settle=settle_s), told.append, lambda _words: None
+            ).run()
         return told
 
     def settled(self) -> list:

@@ -68,10 +68,8 @@ def _run(
             break
         shown.begin(each)
         try:
-            with opened(shown.app, each, stop) as ready:
-                session = Session(
-                    ready.ports, ready.job, shown.on_file, shown.notice, shown.progress
-                )
+            with opened(shown.app, each, stop) as ports:
+                session = Session(ports, each, shown.on_file, shown.notice, shown.progress)
                 session.dry_run, session.reported = dry_run, shown.reported
                 session.run()
         except HevcqError as error:

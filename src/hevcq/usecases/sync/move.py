@@ -32,6 +32,7 @@ from hevcq.library.filesystem import (
 )
 from hevcq.library.names import case_twin
 from hevcq.ports.sync import Arrival, Remote, RemoteFile, Removal, SyncEntry
+from hevcq.settings.sync import SyncSettings
 from hevcq.sqlite.catalog import SyncJournal
 from hevcq.usecases.sync import local_names
 from hevcq.util.clock import Clock
@@ -43,26 +44,17 @@ OnBytes = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class SyncPorts:
-    """What a sync works with; `token` names the file by which a server is tried."""
+    """What a sync works with.
+
+    `token` names the file by which a server is tried; `least_free` bytes stay free on the disk.
+    """
 
     remote: Remote
     journal: SyncJournal
     clock: Clock
     fs: FileSystem
     stop: threading.Event
-    token: Callable[[], str]
-
-
-@dataclass(frozen=True, slots=True)
-class SyncJob:
-    """What one sync is asked for. `least_free` is in bytes."""
-
-    name: str
-    folders: tuple[str, ...]
-    target: Path
-    move: bool
-    settle_s: float
-    bytes_s: float = 0.0
+    token: str
     least_free: int = 0
 
 
@@ -71,7 +63,7 @@ class Mover:
     """Moves the files of one sync, one at a time; `on_bytes` gets how much of a file came."""
 
     ports: SyncPorts
-    job: SyncJob
+    job: SyncSettings
     pace: Pace
     on_bytes: OnBytes = lambda _path, _have, _size: None
 
@@ -161,7 +153,7 @@ class Mover:
         """Why the server can't be trusted to delete one version only, or "". Tried once a run."""
         try:
             return self.ports.remote.unsafe_to_remove(
-                self.job.folders, self.ports.token(), self.job.target
+                self.job.folders, self.ports.token, self.job.target
             )
         except Unavailable as error:
             return f"that could not be tried ({error.message.rstrip('.')})"

@@ -23,7 +23,8 @@ from hevcq.errors import (
 from hevcq.library.filesystem import Pace
 from hevcq.library.names import is_own
 from hevcq.ports.sync import RemoteFile, Removal, SyncEntry
-from hevcq.usecases.sync.move import Mover, OnBytes, SyncJob, SyncPorts
+from hevcq.settings.sync import SyncSettings
+from hevcq.usecases.sync.move import Mover, OnBytes, SyncPorts
 from hevcq.util.host import free_beside
 from hevcq.util.retry import RetryPolicy
 from hevcq.util.text import printable, reason_of
@@ -77,7 +78,7 @@ class Session:
     """One run of one sync; `on_file` hears of each file that is not simply unchanged."""
 
     ports: SyncPorts
-    job: SyncJob
+    job: SyncSettings
     on_file: Callable[[Synced], None]
     notice: Callable[[str], None]
     on_bytes: OnBytes = lambda _path, _have, _size: None
@@ -87,7 +88,7 @@ class Session:
     _broken: int = 0
 
     def __post_init__(self) -> None:
-        pace = Pace(self.ports.clock, self.ports.stop, self.job.bytes_s)
+        pace = Pace(self.ports.clock, self.ports.stop, self.job.limit)
         self._mover = Mover(self.ports, self.job, pace, self.on_bytes)
 
     def run(self) -> None:
@@ -160,10 +161,10 @@ class Session:
 
     def _one(self, file: RemoteFile, entry: SyncEntry) -> None:
         if entry.sha256:
-            if self.job.move:
+            if self.job.mode == "move":
                 self._remove(file, entry, None)
             return
-        if self.ports.clock.now() - entry.since < self.job.settle_s:
+        if self.ports.clock.now() - entry.since < self.job.settle:
             self._report(Synced(file.path, file.size, Fate.WAITING))
             return
         brought = self._brought(file, entry)
@@ -171,14 +172,14 @@ class Session:
             return
         landed, known = brought
         came = Fate.KNOWN if known else Fate.COPIED
-        if self.job.move:
+        if self.job.mode == "move":
             self._remove(file, landed, came)
         else:
             self._report(Synced(file.path, file.size, came, landed.target))
 
     def _preview(self, file: RemoteFile, entry: SyncEntry | None) -> None:
         if entry is not None and _is_same(file, entry) and entry.sha256:
-            if self.job.move:
+            if self.job.mode == "move":
                 detail = "its bytes are here; the server's copy would be deleted"
                 self._report(Synced(file.path, file.size, Fate.WOULD, entry.target, detail))
             return
@@ -253,7 +254,7 @@ class Session:
 
     def _require_room(self, file: RemoteFile) -> None:
         self._require_target()
-        if free_beside(self.job.target) < file.size + self.job.least_free:
+        if free_beside(self.job.target) < file.size + self.ports.least_free:
             raise DiskFull(
                 f"Too little space in {printable(self.job.target)} for {printable(file.path)} "
                 f"({file.size} bytes, and min_free_mib to spare).",
