@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from hevcq.cli.output.ingest_report import plan_lines, plan_total
 from hevcq.cli.output.live import Board, picture
-from hevcq.cli.output.plan_report import screen, total
 from hevcq.cli.output.sentences import sentence
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
@@ -90,7 +90,7 @@ def drawn() -> str:
     """Return the SVG."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     _prompt(console, "hevcq ingest ~/Videos --dry-run")
-    for line in (*screen(plan(), WIDTH, listed=True, every=False), total(plan())):
+    for line in (*plan_lines(plan(), WIDTH, listed=True, every=False), plan_total(plan())):
         console.print(line, markup=False, highlight=False)
     _prompt(console, "hevcq ingest ~/Videos --replace")
     console.print(sentence(_done()), markup=False, highlight=False)

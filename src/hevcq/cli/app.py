@@ -63,10 +63,10 @@ COMMANDS: dict[str, Command] = {
     "failures": Command(
         "hevcq.cli.queue.failures:app", "List, show, acknowledge and forget failed jobs."
     ),
-    "retry": Command("hevcq.cli.queue.retry:retry", "Queue failed jobs again."),
-    "cancel": Command("hevcq.cli.queue.retry:cancel", "Cancel queued and running jobs."),
-    "pause": Command("hevcq.cli.queue.pause:pause", "Stop new work until `hevcq resume`."),
-    "resume": Command("hevcq.cli.queue.pause:resume", "Resume paused work."),
+    "retry": Command("hevcq.cli.queue.jobs:retry", "Queue failed jobs again."),
+    "cancel": Command("hevcq.cli.queue.jobs:cancel", "Cancel queued and running jobs."),
+    "pause": Command("hevcq.cli.queue.jobs:pause", "Stop new work until `hevcq resume`."),
+    "resume": Command("hevcq.cli.queue.jobs:resume", "Resume paused work."),
     "redrive": Command(
         "hevcq.cli.queue.failures:redrive", "Send dead letters back to their queue."
     ),
@@ -102,7 +102,6 @@ class LazyGroup(TyperGroup):
             self.commands[name] = TyperCommand(name, help=summary)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's signature
-        """Write the commands below their headings."""
         sections: dict[str, list[tuple[str, str]]] = {}
         heading, width = "", max(map(len, COMMANDS))
         for name, (_, summary) in COMMANDS.items():
@@ -115,7 +114,6 @@ class LazyGroup(TyperGroup):
                 formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command named by the first of `args`, imported."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, name and load_command(name), rest
 
@@ -142,7 +140,6 @@ class LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """Import a command of COMMANDS and return it."""
     from hevcq.cli.options import PlainCommand
 
     module, _, attribute = COMMANDS[name].target.partition(":")
@@ -223,7 +220,6 @@ def report_error(error: BaseException, *, verbose: bool = False) -> ExitCode:
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         typer.main.get_command(app).main(args=arguments, prog_name="hevcq")

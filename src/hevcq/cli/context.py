@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -25,8 +26,6 @@ NO_WORKER = (
 
 @dataclass
 class Cli:
-    """The global options of one call."""
-
     config: Path | None = None
     data_dir: Path | None = None
     quiet: bool = False
@@ -128,7 +127,13 @@ def require_queued(app: App, paths: Iterable[Path]) -> None:
             require_existing([path])
 
 
+def current_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as containers have
+        return "unknown"
+
+
 def cli_of(ctx: typer.Context) -> Cli:
-    """Return the global options of this call."""
     found = ctx.find_object(Cli)
     return found if found is not None else Cli()

@@ -89,6 +89,5 @@ def ingest_exit_code(summary: IngestSummary) -> ExitCode:
 
 
 def table() -> str:
-    """Return the exit codes as a Markdown table, as the README shows it."""
     rows = [f"| {code.value} | {code.name.lower()} | {MEANING[code]} |" for code in ExitCode]
     return "\n".join(["| code | name | meaning |", "|---|---|---|", *rows])

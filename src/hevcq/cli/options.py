@@ -12,7 +12,6 @@ from hevcq.domain.verdict import FailureClass
 
 
 def group(sentence: str, **attributes: Any) -> typer.Typer:
-    """Return a group of commands with this sentence as its help."""
     usual: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
     return typer.Typer(help=sentence, add_completion=False, **{**usual, **attributes})
 
@@ -35,6 +34,9 @@ ExcludeGlobs = Annotated[
     list[str] | None,
     typer.Option("--exclude", metavar="GLOB", help="Skip matching files (repeatable)."),
 ]
+JobNames = typer.Argument(
+    metavar="PATH|KEY|JOB", help="Files, folders, keys (a trailing `/` means all below) or job ids."
+)
 ProfileNames = Annotated[
     list[str] | None,
     typer.Option("--profile", "-p", metavar="NAME", help="Only this profile (repeatable)."),
@@ -83,7 +85,6 @@ class PlainCommand(TyperCommand):
             raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments and options as two columns."""
         arguments = [(_as_typed(each), each.help or "") for each in _arguments(self)]
         options = [
             (record[0], _RANGE.sub("", record[1]))

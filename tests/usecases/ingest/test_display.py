@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from hevcq.cli.output import ingest_report as report
+from hevcq.cli.output.ingest_report import plan_lines, plan_total
 from hevcq.cli.output.live import (
     Board,
     JsonLines,
@@ -19,7 +20,6 @@ from hevcq.cli.output.live import (
     overall,
     picture,
 )
-from hevcq.cli.output.plan_report import screen, total
 from hevcq.cli.output.sentences import about, sentence, without_path
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
@@ -245,24 +245,24 @@ def test_a_plan_of_a_thousand_videos_is_one_screen_of_80_columns() -> None:
     )
     plan = IngestPlan(items, Range(3600.0, 7200.0), Range(1e11, 1.2450e11))
 
-    lines = list(screen(plan, 80, listed=True, every=False))
+    lines = list(plan_lines(plan, 80, listed=True, every=False))
 
     assert len(lines) <= 22
     assert max(map(len, lines)) <= 80
     assert "… and 243 more (--verbose lists all)" in lines
     assert "  250  Source is smaller than 720p; not upscaled." in lines
     assert sum("(996)" in line for line in lines) == 1, "the largest is listed"
-    assert total(plan).startswith("250 to encode, 250 skipped, 250 refused, 250 not usable. ")
+    assert plan_total(plan).startswith("250 to encode, 250 skipped, 250 refused, 250 not usable. ")
     assert (
         "become 93.1 to 115.9 GiB (75 to 80 % smaller); encoding will take 1 to 2 hours."
-        in total(plan)
+        in plan_total(plan)
     )
-    assert total(replace(plan, busy=2.0)).endswith("1 to 2 hours (this machine is busy now).")
-    every = list(screen(plan, None, listed=True, every=True))
+    assert plan_total(replace(plan, busy=2.0)).endswith("1 to 2 hours (this machine is busy now).")
+    every = list(plan_lines(plan, None, listed=True, every=True))
     assert len(every) == 1001
     grown = {"40 % smaller to 20 % larger": (3e11, 6e11), "8 to 60 % larger": (5.4e11, 8e11)}
     for words, size in grown.items():
-        assert f"({words})" in total(replace(plan, output=Range(*size)))
+        assert f"({words})" in plan_total(replace(plan, output=Range(*size)))
 
 
 def test_what_encodes_changed_is_reported_once_a_kind_at_80_columns() -> None:

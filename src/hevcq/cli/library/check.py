@@ -118,7 +118,6 @@ def check(
 
 
 def _run(run: HealthCheck, cli: Cli, shown: render.StatusLine, *, as_json: bool) -> bool:
-    """Read the files, print what was found, and return whether anything is wrong."""
     checked = []
     for each in run.run():
         checked.append(each)

@@ -184,12 +184,12 @@ def shrink(
 
 def _agreed(plan: IngestPlan, request: IngestRequest) -> bool:
     """Say what shrinking saves, and ask whether to go on."""
-    from hevcq.cli.output.plan_report import saving
+    from hevcq.cli.output.ingest_report import plan_saving
 
     days, folder = request.keep_days, shlex.quote(printable(request.roots[0]))
     kept = f"for {days:g} days" if days and math.isfinite(days) else "until you free them"
     Cli.warn(
-        f"This saves about {size(saving(plan)) or '0 B'}. The originals are kept {kept}: so long you"
+        f"This saves about {size(plan_saving(plan)) or '0 B'}. The originals are kept {kept}: so long you"
         f" need space for both, and `hevcq undo {folder}` restores them."
     )
     count = len({item.path for item in plan.of(*TO_PROCESS)})

@@ -11,7 +11,6 @@ from hevcq.cli.exit_codes import ExitCode, exit_code, ingest_exit_code
 from hevcq.cli.output import ingest_report as report
 from hevcq.cli.output import table as render
 from hevcq.cli.output.live import open_display
-from hevcq.cli.output.plan_report import problem, screen, total
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError
 from hevcq.running.ingest import IngestApplication
@@ -24,8 +23,6 @@ AGAIN = "To encode them again: `hevcq retry FOLDER --state done`, then this comm
 
 
 class Session:
-    """An ingest on a terminal, in a log or as JSON."""
-
     def __init__(
         self, app: App, cli: Cli, requests: Sequence[IngestRequest], *, as_json: bool, dry_run: bool
     ) -> None:
@@ -89,7 +86,6 @@ class Session:
         return code
 
     def _announce(self, first: IngestPlan | Sequence[Item]) -> Sequence[Item]:
-        """Print the plan; return its items."""
         if not isinstance(first, IngestPlan):
             self._echo(f"{len(first)} queued earlier, not in place yet.")
             return first
@@ -100,23 +96,23 @@ class Session:
             return first.items
         if self._cli.quiet and not self._as_json:
             for item in first.of(*NOT_INGESTED):  # they decide the exit code
-                for line in problem(item):
+                for line in report.problem(item):
                     self._cli.warn(line)
         if first.of(*TO_PROCESS) or self._watch:  # else the closing table shows it all
             width, every = render.screen_width(sys.stderr), self._cli.verbose
-            for line in screen(first, width, listed=every, every=every):
+            for line in report.plan_lines(first, width, listed=every, every=every):
                 self._echo(line)
-            self._echo(total(first))
+            self._echo(report.plan_total(first))
         elif not first.items:
-            self._echo(total(first))
+            self._echo(report.plan_total(first))
         return first.items
 
     def _dry_run(self, first: IngestPlan | Sequence[Item]) -> ExitCode:
         if isinstance(first, IngestPlan) and not self._as_json:
             width = render.screen_width(sys.stdout)
-            for line in screen(first, width, listed=True, every=self._cli.verbose):
+            for line in report.plan_lines(first, width, listed=True, every=self._cli.verbose):
                 render.emit(line)
-            self._echo(total(first))
+            self._echo(report.plan_total(first))
         code = ingest_exit_code(self._summary)
         self._emit_summary(code, 0.0)
         return code
@@ -155,6 +151,5 @@ class Session:
         )
 
     def _echo(self, words: str) -> None:
-        """Print a message on stderr, unless --quiet or --json."""
         if not self._as_json:
             self._cli.echo(words)

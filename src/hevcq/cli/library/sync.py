@@ -85,8 +85,6 @@ def _run(
 
 
 class _Shown:
-    """Prints what becomes of each file, and a line at the end of a sync."""
-
     def __init__(self, cli: Cli, app: App, *, as_json: bool) -> None:
         self.app, self._cli, self._as_json = app, cli, as_json
         self._line = render.StatusLine(live=not cli.quiet and not as_json)
@@ -98,18 +96,15 @@ class _Shown:
         """Whether a look that found nothing new is not worth a line."""
 
     def begin(self, sync: SyncSettings) -> None:
-        """Count anew."""
         self._name = sync.name
         self._counts: Counter[str] = Counter()
         self._bytes = 0
 
     @property
     def failed(self) -> bool:
-        """Whether a file failed or was refused."""
         return bool(self._counts["failed"] or self._counts["refused"])
 
     def on_file(self, each: Synced) -> None:
-        """Print one file."""
         self._line.clear()
         word = each.fate.value
         self._counts[word] += 1
@@ -132,7 +127,6 @@ class _Shown:
         self._cli.warn(words)
 
     def progress(self, path: str, have: int, size: int) -> None:
-        """Show how much of a file is here, on a terminal."""
         now = self.app.clock.monotonic()
         if now - self._shown_at >= SHOWN_EVERY_S:
             self._shown_at = now
@@ -140,7 +134,6 @@ class _Shown:
             self._line.show(path, after=f"  {share}")
 
     def end(self, *, dry_run: bool) -> None:
-        """Print the line at the end."""
         self._line.clear()
         counted = self._counts
         parts = [f"{counted[word]} {words}" for word, words in WORDS if counted[word]]

@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from hevcq.cli.output.sentences import (
-    SHOWN_WHEN_QUIET,
-    is_routine,
-    sentence,
-)
+from hevcq.cli.output.sentences import SHOWN_WHEN_QUIET, is_routine, sentence
 from hevcq.cli.output.table import ending, shorten
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.util.clock import Clock
@@ -26,11 +21,6 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
-SETTLED_WORDS = {
-    EventName.JOB_DONE: "done",
-    EventName.JOB_SKIPPED: "skipped",
-    EventName.JOB_FAILED: "failed",
-}
 PHASE_SHARE = {
     "fetch": (0.0, 0.02),
     "probe": (0.02, 0.01),
@@ -61,29 +51,18 @@ class Row:
 
     @property
     def share(self) -> float:
-        """How much of the whole job is done, 0 to 1."""
         start, length = PHASE_SHARE.get(self.phase, (0.0, 0.0))
         return start + length * self.percent / 100.0
 
 
 @dataclass(slots=True)
-class Totals:
-    """The line of the whole: numbers of jobs by outcome, bytes saved, and the forecast in seconds."""
+class Board:
+    """The model behind the live display; `ended` counts jobs by the event that ended them."""
 
     jobs: int = 0
-    done: int = 0
-    skipped: int = 0
-    failed: int = 0
-    not_placed: int = 0
+    ended: Counter[EventName] = field(default_factory=Counter)
     bytes_saved: int = 0
     forecast_s: tuple[float, float] | None = None
-
-
-@dataclass(slots=True)
-class Board:
-    """The model behind the live display."""
-
-    totals: Totals = field(default_factory=Totals)
     active: dict[tuple[str, str], Row] = field(default_factory=dict)
     notice: str = ""
     scanned: int | None = None
@@ -93,45 +72,41 @@ class Board:
     _started: float | None = None
 
     def apply(self, event: IngestEvent) -> None:
-        """Take in one event."""
         key = (event.path or "", event.profile or "")
         match event.event:
             case EventName.SCAN_STARTED | EventName.SCAN_PROGRESS | EventName.PLAN:
                 self._scan(event)
-            case EventName.FILE_PLANNED:
-                self._plan(event, key)
+            case EventName.FILE_PLANNED if event.cpu_s is not None:
+                self._work[key] = sum(event.cpu_s) / 2
             case EventName.JOB_QUEUED:
-                self.totals.jobs += 1
+                self.jobs += 1
                 self._started = self._started if self._started is not None else event.at
             case EventName.UPLOAD_PROGRESS | EventName.JOB_PROGRESS:
                 self._progress(event, key)
             case EventName.JOB_DONE | EventName.JOB_SKIPPED | EventName.JOB_FAILED:
-                self._end(event, key)
-            case EventName.PLACE_FAILED:
-                self.totals.not_placed += 1
                 self.active.pop(key, None)
+                self.ended[event.event] += 1
+                self._worked += self._work.get(key, 0.0)
+                self.bytes_saved += max(0, event.bytes_saved or 0)
+            case EventName.PLACE_FAILED:
+                self.active.pop(key, None)
+                self.ended[event.event] += 1
             case EventName.JOB_RETRY:
                 self.active.pop(key, None)
             case EventName.PAUSED | EventName.STOPPING:
                 self.notice = sentence(event) or ""
             case EventName.RESUMED:
                 self.notice = ""
-            case _:
-                return
 
     def _scan(self, event: IngestEvent) -> None:
         if event.event is EventName.PLAN:
-            self.scanned, self.totals.forecast_s = None, event.forecast_s
+            self.scanned, self.forecast_s = None, event.forecast_s
         elif event.event is EventName.SCAN_STARTED:
             self.scanned, self.scan_began = 0, event.at
         else:
             if self.scanned is None:  # its beginning was not shown
                 self.scan_began = event.at
             self.scanned = (event.counts or {}).get("files", 0)
-
-    def _plan(self, event: IngestEvent, key: tuple[str, str]) -> None:
-        if event.cpu_s is not None:
-            self._work[key] = sum(event.cpu_s) / 2
 
     def _progress(self, event: IngestEvent, key: tuple[str, str]) -> None:
         row = self.active.setdefault(key, Row(*key, since=event.at))
@@ -140,25 +115,15 @@ class Board:
         row.speed, row.eta_s = event.speed, event.eta_s
         self.notice = ""
 
-    def _end(self, event: IngestEvent, key: tuple[str, str]) -> None:
-        self.active.pop(key, None)
-        self._worked += self._work.get(key, 0.0)
-        word = SETTLED_WORDS[event.event]
-        setattr(self.totals, word, getattr(self.totals, word) + 1)
-        self.totals.bytes_saved += max(0, event.bytes_saved or 0)
-
     @property
     def open(self) -> int:
-        """How many queued jobs have not ended."""
-        totals = self.totals
-        return totals.jobs - totals.done - totals.skipped - totals.failed - totals.not_placed
+        return self.jobs - self.ended.total()
 
     def share(self) -> float:
         """How much of all planned work is done, 0 to 1."""
         whole = sum(self._work.values())
         if whole <= 0:
-            ended = self.totals.jobs - self.open
-            return ended / self.totals.jobs if self.totals.jobs else 0.0
+            return self.ended.total() / self.jobs if self.jobs else 0.0
         running = sum(self._work.get(key, 0.0) * row.share for key, row in self.active.items())
         return min(1.0, (self._worked + running) / whole)
 
@@ -167,7 +132,7 @@ class Board:
         share = self.share()
         if self._started is not None and share >= MIN_SHARE:
             return (now - self._started) * (1 - share) / share
-        return self.totals.forecast_s[1] if self.totals.forecast_s is not None else None
+        return self.forecast_s[1] if self.forecast_s is not None else None
 
 
 BAR = 14
@@ -180,55 +145,45 @@ LOG_PROGRESS_S = 30.0
 FRAMES_PER_SECOND = 4
 
 
-class Display(ABC):
-    """Takes events from any thread between enter and exit."""
+class JsonLines:
+    """One JSON object a line on stdout: the contract of `domain.events`.
 
-    def __enter__(self) -> Self:
-        """Start showing."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End showing; the printed lines stay."""
-        return
-
-    @abstractmethod
-    def __call__(self, event: IngestEvent) -> None:
-        """Take in one event."""
-
-
-class JsonLines(Display):
-    """One JSON object a line on stdout: the contract of `domain.events`."""
+    As every display it takes events from any thread between enter and exit.
+    """
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out if out is not None else sys.stdout
         self._lock = threading.Lock()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End showing; the printed lines stay."""
+
     def __call__(self, event: IngestEvent) -> None:
-        """Print the event and flush, so that a reader at a pipe sees it now."""
         with self._lock:
-            self._out.write(event.to_line() + "\n")
+            self._print(event.to_line())
+
+    def _print(self, words: str | None) -> None:
+        """Print a line and flush, so that a reader at a pipe sees it now."""
+        if words:
+            self._out.write(words + "\n")
             self._out.flush()
 
 
-class LogLines(Display):
+class LogLines(JsonLines):
     """Sentences on stderr, and the progress of all now and then: for pipes, cron and systemd."""
 
     def __init__(
         self, clock: Clock, *, quiet: bool = False, verbose: bool = False, out: TextIO | None = None
     ) -> None:
+        super().__init__(out if out is not None else sys.stderr)
         self._clock, self._quiet, self._verbose = clock, quiet, verbose
-        self._out = out if out is not None else sys.stderr
         self._board = Board()
-        self._lock = threading.Lock()
         self._next = clock.monotonic() + LOG_PROGRESS_S
 
     def __call__(self, event: IngestEvent) -> None:
-        """Print the event's sentence, if there is one at this verbosity."""
         with self._lock:
             self._board.apply(event)
             if self._speaks(event):
@@ -247,13 +202,8 @@ class LogLines(Display):
             return event.event in SHOWN_WHEN_QUIET
         return self._verbose or not is_routine(event)
 
-    def _print(self, words: str | None) -> None:
-        if words:
-            self._out.write(words + "\n")
-            self._out.flush()
 
-
-class Live(Display):
+class Live:
     """A rich display on a terminal: the jobs that run, and a line for the whole."""
 
     def __init__(self, clock: Clock, console: Console, *, verbose: bool = False) -> None:
@@ -270,17 +220,10 @@ class Live(Display):
         )
 
     def __enter__(self) -> Self:
-        """Start drawing."""
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop drawing and leave the terminal as it was."""
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def __call__(self, event: IngestEvent) -> None:
@@ -300,14 +243,17 @@ class Live(Display):
             return picture(self._board, self._clock.now(), self._console.width)
 
 
+Display = JsonLines | LogLines | Live
+
+
 def overall(board: Board, now: float) -> str:
     """Return the line of the whole: done, failed, skipped, bytes fewer, time left at `now` (wall seconds)."""
-    totals = board.totals
-    bad = totals.failed + totals.not_placed
-    words = [f"{totals.done} of {totals.jobs} done", f"{100 * board.share():.0f} %"]
-    words += [f"{totals.skipped} skipped"] if totals.skipped else []
+    done, skipped = board.ended[EventName.JOB_DONE], board.ended[EventName.JOB_SKIPPED]
+    bad = board.ended.total() - done - skipped
+    words = [f"{done} of {board.jobs} done", f"{100 * board.share():.0f} %"]
+    words += [f"{skipped} skipped"] if skipped else []
     words += [f"{bad} failed"] if bad else []
-    words += [f"{size(totals.bytes_saved)} smaller"] if totals.bytes_saved > 0 else []
+    words += [f"{size(board.bytes_saved)} smaller"] if board.bytes_saved > 0 else []
     eta = board.eta_s(now)
     words += [f"{duration(eta)} left"] if eta is not None and board.open > 0 else []
     return " · ".join(words)
@@ -328,7 +274,7 @@ def picture(board: Board, now: float, width: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    if board.scanned is not None or (board.totals.jobs == 0 and not board.notice):
+    if board.scanned is not None or (board.jobs == 0 and not board.notice):
         return Text(scanning(board, now), style="bold")
     rows = list(board.active.values())
     several = len({row.profile for row in rows}) > 1
@@ -373,7 +319,6 @@ def _facts(row: Row, *, several: bool) -> tuple[str, ...]:
 def open_display(
     clock: Clock, *, as_json: bool, quiet: bool, verbose: bool, terminal: bool
 ) -> Display:
-    """Return the display for this run; `terminal` says whether stderr is one."""
     if as_json:
         return JsonLines()
     if terminal and not quiet:

@@ -76,7 +76,6 @@ def without_path(path: str, reason: str) -> str:
 
 
 def sentence(event: IngestEvent) -> str | None:
-    """Return an event as a sentence, or None for events that are not shown."""
     if event.event in _PLAIN:
         reason = event.reason or ""
         return f"Paused: {reason}" if event.event is EventName.PAUSED else reason or None
@@ -122,5 +121,4 @@ _WORDS: dict[EventName, Callable[[IngestEvent], str]] = {
 
 
 def day(seconds: float) -> str:
-    """Return wall seconds as a local date."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d")

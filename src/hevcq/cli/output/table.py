@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from hevcq.domain.job import JobRecord
 from hevcq.domain.keys import EVERY_PROFILE, INBOX, LIBRARY_BUCKET
 from hevcq.util.text import ago, printable, size
 
 if TYPE_CHECKING:
-    from hevcq.domain.job import JobRecord
+    pass
 
 __all__ = [
     "ago",
@@ -51,7 +52,6 @@ MAX_WIDTH = 64
 
 
 def emit(line: str = "") -> None:
-    """Print one line of data."""
     typer.echo(line)
 
 
@@ -85,13 +85,11 @@ class StatusLine:
         self._there = False
 
     def show(self, name: str, before: str = "", after: str = "") -> None:
-        """Replace the line by a file's name and what is before and after it."""
         if self._live:
             self._there = True
             self._print(f"{before}{shorten(printable(name), 50)}{after}")
 
     def clear(self) -> None:
-        """Remove the line."""
         if self._there:
             self._there = False
             self._print("")
@@ -110,13 +108,11 @@ def place(bucket: str, key: str) -> str:
 
 
 def emit_outcome(word: str, name: object, reason: str) -> None:
-    """Print what became of one file, and why in parentheses."""
     why = f"  ({printable(reason)})" if reason else ""
     emit(f"{word.replace('_', ' ')}  {printable(name)}{why}")
 
 
 def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json: bool) -> None:
-    """Print what a command of this kind did to one job."""
     if as_json:
         facts = {"job_id": job.job_id, "profile": job.profile, "key": job.source.key}
         emit_json({"type": kind, **facts, "result": result, "detail": detail})
@@ -124,7 +120,8 @@ def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json:
     more = f"  ({printable(detail)})" if detail else ""
     source, width = place(job.source.bucket, job.source.key), screen_width(sys.stdout)
     if width is not None:
-        source = shorten(source, max(MIN_NAME, width - len(f"{result}  {job.profile}  {more}")))
+        room = width - len(f"{result}  {job.profile}  {more}")
+        source = shorten(source, max(MIN_NAME, room))
     emit(f"{result}  {job.profile}  {source}{more}")
 
 

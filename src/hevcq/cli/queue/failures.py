@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-import getpass
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import NO_WORKER, Cli, cli_of, confirmed
+from hevcq.cli.context import NO_WORKER, cli_of, confirmed, current_user
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, PlainCommand, ProfileNames, group
+from hevcq.cli.options import (
+    AsJson,
+    DryRun,
+    Limit,
+    OfClass,
+    OfJob,
+    PlainCommand,
+    ProfileNames,
+    Yes,
+    group,
+)
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
 from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
+from hevcq.settings.quantities import past_time
+from hevcq.usecases.operations.acknowledge import keep_failed, keep_unusable
+from hevcq.usecases.operations.dead_letters import (
+    DeadLetter,
+    DeadLetterFilter,
+    Redriven,
+    RedriveRequest,
+    find,
+)
+from hevcq.usecases.operations.dead_letters import purge as purge_letters
+from hevcq.usecases.operations.dead_letters import redrive as send_back
+from hevcq.usecases.operations.expired_messages import ExpiredMessages
+from hevcq.usecases.placement.undo import library_path
 from hevcq.util.text import counted
-
-if TYPE_CHECKING:
-    import threading
-
-    from hevcq.usecases.operations.dead_letters import DeadLetter, Redriven, RedriveRequest
-    from hevcq.wiring.app import App
+from hevcq.wiring.app import App, stop_signals
+from hevcq.wiring.notify import event_log
 
 REPORT_EVERY = 25
 """Dead letters between two progress lines on stderr."""
@@ -41,9 +60,6 @@ def list_letters(
 ) -> None:
     """List failed jobs, oldest first."""
     with cli_of(ctx).app() as opened:
-        from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
-        from hevcq.usecases.operations.expired_messages import ExpiredMessages
-
         wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
         found = ExpiredMessages(opened.backend).record_each(find(opened.backend.queues, wanted))
         if as_json:
@@ -69,8 +85,6 @@ def show(
     Reason, class, attempts, and the message as it was received.
     """
     with cli_of(ctx).app() as opened:
-        from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
-
         found = list(find(opened.backend.queues, DeadLetterFilter(letter=letter)))
         if not found:
             raise UsageError(f"No dead letter {letter!r}.")
@@ -88,7 +102,7 @@ def forget(
     failure_class: OfClass = None,
     job: OfJob = None,
     limit: Limit = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Forget failed jobs: delete their dead letters.
 
@@ -96,9 +110,6 @@ def forget(
     """
     cli = cli_of(ctx)
     with cli.app() as opened:
-        from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
-        from hevcq.usecases.operations.dead_letters import purge as purge_letters
-
         wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
         count = sum(1 for _ in find(opened.backend.queues, wanted))
         question = f"Permanently delete {counted(count, 'dead letter')}?"
@@ -124,10 +135,6 @@ def acknowledge(
     """
     cli = cli_of(ctx)
     with cli.app() as opened:
-        from hevcq.usecases.operations.acknowledge import keep_failed, keep_unusable
-        from hevcq.usecases.placement.undo import library_path
-        from hevcq.wiring.notify import event_log
-
         count = 0
         for job in keep_failed(opened.backend, opened.catalog, names, current_user()):
             render.emit_result("acknowledge", job, "kept", "", as_json=False)
@@ -145,7 +152,6 @@ def acknowledge(
 
 
 def letter_json(profile: str, letter: DeadLetter) -> dict[str, object]:
-    """Return the documented JSON form of a dead letter."""
     plain = asdict(letter)
     task = letter.task
     plain["task"] = task.model_dump(mode="json") if task else None
@@ -158,11 +164,9 @@ def _profiles(opened: App, names: list[str] | None) -> list[str]:
 
 
 def _row(profile: str, letter: DeadLetter, now: float) -> list[str]:
-    source = _source(letter)
-    when = render.ago(letter.buried_at, now)
-    short = letter.letter_id[:12]
+    source, buried = _source(letter), render.ago(letter.buried_at, now)
     reason = without_path(source, letter.reason)
-    return [short, profile, letter.failure_class.value, when, source, reason]
+    return [letter.letter_id[:12], profile, letter.failure_class.value, buried, source, reason]
 
 
 def _source(letter: DeadLetter) -> str:
@@ -173,14 +177,13 @@ def _source(letter: DeadLetter) -> str:
 
 def _show(profile: str, letter: DeadLetter) -> None:
     facts = letter_json(profile, letter)
-    tail, body = letter.tail, letter.body
     for name in ("letter_id", "profile", "job_id", "failure_class", "attempts", "reason"):
         render.emit(f"{name}: {render.printable(facts[name])}")
     if letter.task:
         render.emit(f"source: {_source(letter)}")
-    for line in tail:
+    for line in letter.tail:
         render.emit(f"  | {render.printable(line)}")
-    render.emit(f"message: {render.printable(body)}")
+    render.emit(f"message: {render.printable(letter.body)}")
 
 
 def redrive(
@@ -203,9 +206,7 @@ def redrive(
         float | None,
         typer.Option("--rate", metavar="N", min=0, help="Maximum per second (default: no limit)."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be sent back.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters back to their queue.
@@ -215,10 +216,6 @@ def redrive(
     """
     if not dlq:
         raise UsageError("Add --dlq to confirm redriving dead letters.")
-    from hevcq.settings.quantities import past_time
-    from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest
-    from hevcq.wiring.app import stop_signals
-
     cli = cli_of(ctx)
     with stop_signals() as signals, cli.app() as app:
         names = _profiles(app, profile)
@@ -226,42 +223,25 @@ def redrive(
         wanted = DeadLetterFilter(names, failure_class, job, limit=limit, buried_before=before)
         request = RedriveRequest(wanted, who=current_user(), dry_run=dry_run)
         request = request if rate is None else replace(request, rate=rate)
-        counts = _carry_out(app, cli, request, signals.asked, as_json=as_json)
+        queues = app.backend.queues
+        total = sum(queues[name].depth().dead for name in wanted.profiles or queues)
+        counts: Counter[str] = Counter()
+        done = send_back(app.backend, request, clock=app.clock, stop=signals.asked)
+        for number, each in enumerate(done, 1):
+            _show_redriven(each, as_json=as_json)
+            counts[each.result.value] += 1
+            if number % REPORT_EVERY == 0:
+                cli.echo(f"{number} of about {total} dead letters.")
         stopped = signals.asked.is_set()
-        idle = counts.get("redriven", 0) > 0 and app.workers_running() == 0
-    summary = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
+        idle = counts["redriven"] > 0 and app.workers_running() == 0
+    summary = ", ".join(
+        f"{count} {word.replace('_', ' ')}" for word, count in counts.items() if count
+    )
     cli.echo(f"{summary}." if summary else "No matching dead letter.")
     if idle:
         cli.echo(NO_WORKER)
     if stopped:
         raise typer.Exit(ExitCode.INTERRUPTED)
-
-
-def current_user() -> str:
-    """Return the name of the current user, for the record."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as containers have
-        return "unknown"
-
-
-def _carry_out(
-    app: App, cli: Cli, request: RedriveRequest, stop: threading.Event, *, as_json: bool
-) -> dict[str, int]:
-    """Redrive and print each dead letter; return their count per result."""
-    from hevcq.usecases.operations.dead_letters import redrive as send_back
-
-    queues = app.backend.queues
-    total = sum(queues[name].depth().dead for name in request.wanted.profiles or queues)
-    counts: dict[str, int] = {}
-    done = send_back(app.backend, request, clock=app.clock, stop=stop)
-    for number, each in enumerate(done, 1):
-        _show_redriven(each, as_json=as_json)
-        word = each.result.value
-        counts[word] = counts.get(word, 0) + 1
-        if number % REPORT_EVERY == 0:
-            cli.echo(f"{number} of about {total} dead letters.")
-    return counts
 
 
 def _show_redriven(each: Redriven, *, as_json: bool) -> None:

@@ -7,17 +7,17 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.options import EventsAsJson
+from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError
 from hevcq.util.text import counted
-
-if TYPE_CHECKING:
-    from hevcq.wiring.app import App
+from hevcq.wiring.app import App, stop_signals
+from hevcq.wiring.worker import build_pool, run_pool
 
 
 def service(
@@ -43,18 +43,12 @@ def service(
 
 
 def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
+    # here: a worker's imports go without
     from hevcq.cli.output.live import open_display
-    from hevcq.domain.events import EventName, IngestEvent
-    from hevcq.running.service import Outlets, Service
-    from hevcq.settings.model import Settings
+    from hevcq.running.service import PAGE_ENDS_S, Outlets, Service
     from hevcq.util.systemd import notifier_of
-    from hevcq.wiring.app import stop_signals
 
     reload = threading.Event()
-
-    def load() -> Settings:
-        return cli.loaded().settings
-
     with stop_signals(reload) as signals, cli.app() as opened:
         display = open_display(
             opened.clock, as_json=as_json, quiet=cli.quiet, verbose=cli.verbose, terminal=False
@@ -66,11 +60,17 @@ def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
 
         notifier = notifier_of(os.environ, os.getpid(), opened.clock)
         with display:
-            running = Service(opened, signals, Outlets(emit, cli.echo, notifier), reload, load)
+            running = Service(
+                opened,
+                signals,
+                Outlets(emit, cli.echo, notifier),
+                reload,
+                lambda: cli.loaded().settings,
+            )
             names = [each.name for each in opened.settings.libraries if each.watch]
             ends = "; Ctrl-C stops" if sys.stderr.isatty() else ""
             cli.echo(f"Looking after {', '.join(names) or 'no library'}{ends}.")
-            end_page = _serve_page(opened, cli) if page else None
+            end_page = _serve_page(opened, cli, PAGE_ENDS_S) if page else None
             try:
                 running.run()
             finally:
@@ -79,11 +79,8 @@ def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
         cli.echo("Stopped.")
 
 
-def _serve_page(opened: App, cli: Cli) -> Callable[[], None] | None:
+def _serve_page(opened: App, cli: Cli, ends_s: float) -> Callable[[], None] | None:
     """Serve the page in a thread, if its packages are there; return what ends it."""
-    from hevcq.running.service import PAGE_ENDS_S
-    from hevcq.wiring.app import stop_signals
-
     try:
         from hevcq.web.server import serve
     except ModuleNotFoundError:
@@ -102,7 +99,7 @@ def _serve_page(opened: App, cli: Cli) -> Callable[[], None] | None:
 
     def end() -> None:
         stop.ask()
-        thread.join(PAGE_ENDS_S)
+        thread.join(ends_s)
 
     return end
 
@@ -126,9 +123,6 @@ def worker(
     On Ctrl-C or SIGTERM, running encodes get stop_grace_s seconds to finish; a second signal returns
     them to their queue at once. Several workers may share one data folder.
     """
-    from hevcq.wiring.app import stop_signals
-    from hevcq.wiring.worker import build_pool, run_pool
-
     cli = cli_of(ctx)
     with stop_signals() as signals, cli.app(**_flags(cli, workers)) as app:
         pool = build_pool(app, profiles or (), measured=True)

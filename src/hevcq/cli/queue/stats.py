@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,13 +17,11 @@ from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import day
 from hevcq.errors import UsageError
+from hevcq.usecases.history import report as history
+from hevcq.usecases.history.report import Line, Originals, Report
 from hevcq.util.text import counted, size
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hevcq.usecases.history.report import Line, Originals, Report
-    from hevcq.wiring.app import App
+from hevcq.wiring.app import App
+from hevcq.wiring.notify import gathered
 
 WIDTH = 80
 FEW_DAYS = 45
@@ -45,9 +44,6 @@ def stats(
     Reads daily totals, which are kept permanently. On AWS they are kept on this machine; its ledger
     forgets an ended job after half a year, so run this at least that often. Days are in UTC.
     """
-    from hevcq.usecases.history import report as history
-    from hevcq.wiring.notify import gathered
-
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other.")
     with cli_of(ctx).app() as app:
@@ -61,8 +57,6 @@ def stats(
                 [history.CSV_COLUMNS, *history.csv_rows(found, library)]
             )
             return
-        from dataclasses import replace
-
         made = history.report(log, first, last, library)
         made = replace(made, originals=history.originals_now(app.library_ports))
     if as_json:
@@ -145,18 +139,12 @@ def chart(lines: Sequence[Line], width: int = WIDTH) -> list[str]:
 
 
 def _table(title: str, lines: Sequence[Line]) -> list[str]:
-    cells = [
-        [
-            line.name,
-            str(line.renditions),
-            size(line.before),
-            size(line.after),
-            _saved(line.saved),
-            f"{line.cpu_h:.1f}",
-            str(line.failed),
-        ]
-        for line in lines
-    ]
+    cells = []
+    for line in lines:
+        sizes = (size(line.before), size(line.after), _saved(line.saved))
+        cells.append(
+            [line.name, str(line.renditions), *sizes, f"{line.cpu_h:.1f}", str(line.failed)]
+        )
     columns = (title, "made", "before", "after", "saved", "CPU h", "failed")
     return list(render.fit(columns, cells, WIDTH))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,14 +16,18 @@ from hevcq.cli.context import NO_WORKER, cli_of
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
+from hevcq.errors import UsageError
 from hevcq.usecases.libraries.feed import waiting, words
+from hevcq.usecases.operations.expired_messages import ExpiredMessages
+from hevcq.usecases.operations.status import (
+    Unqueued,
+    jobs_of,
+    overview,
+    reason_in_words,
+    unqueued,
+)
 from hevcq.util.text import counted, duration
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hevcq.usecases.operations.status import Unqueued
-    from hevcq.wiring.app import App
+from hevcq.wiring.app import App
 
 MAX_DEAD_LETTERS_CHECKED = 500
 """Dead letters checked per queue: a person waits here, and workers check all of them."""
@@ -64,8 +69,6 @@ def status(
 
     With PATHs, show the jobs of those sources.
     """
-    from hevcq.usecases.operations.expired_messages import ExpiredMessages
-
     with cli_of(ctx).app() as app:
         expired = ExpiredMessages(app.backend, most=MAX_DEAD_LETTERS_CHECKED)
         while True:
@@ -82,10 +85,8 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
     if names:
         _show_jobs(app, names, as_json=as_json)
         return
-    from hevcq.usecases.operations.status import overview
-
     found = overview(app.backend, app.clock, app.here(), limit=MAX_RUNNING).to_dict()
-    found["libraries"] = _waiting(app)
+    found["libraries"] = waiting(app.settings.data_dir) if app.settings.libraries else []
     if as_json:
         render.emit_json(found)
         return
@@ -93,44 +94,31 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
         render.emit(line)
 
 
-def _waiting(app: App) -> list[dict[str, object]]:
-    """Return what waits in the libraries of a running service."""
-    if not app.settings.libraries:
-        return []
-    return waiting(app.settings.data_dir)
-
-
 def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
-    from hevcq.usecases.operations.status import jobs_of, reason_in_words
-
     unknown: list[str] = []
-    jobs = jobs_of(app.backend, app.catalog, names, unknown)
-    if as_json:
-        for job in jobs:
-            render.emit_json({"type": "job", **job.model_dump(mode="json", by_alias=True)})
-        for each in _without_job(app, unknown):
-            render.emit_json({"type": "file", **asdict(each)})
-        _refuse(unknown)
-        return
     rows = []
-    for job in jobs:
+    for job in jobs_of(app.backend, app.catalog, names, unknown):
+        if as_json:
+            render.emit_json({"type": "job", **job.model_dump(mode="json", by_alias=True)})
         percent = f"{job.progress.percent:.0f}%" if job.progress and not job.finished_at else ""
         state = f"{job.state.value} {percent}".strip()
         source = render.place(job.source.bucket, job.source.key)
         why = without_path(source, reason_in_words(job))
         rows.append([job.job_id[:12], job.profile, state, source, why])
     for each in _without_job(app, unknown):
+        if as_json:
+            render.emit_json({"type": "file", **asdict(each)})
         why = without_path(each.path, each.reason)
         rows.append(["", each.profile, each.state, render.printable(each.path), why])
-    if rows:
+    if rows and not as_json:
         render.emit_table(("job", "profile", "state", "source", "why"), rows)
-    _refuse(unknown)
+    if unknown:
+        named = ", ".join(render.printable(name) for name in unknown)
+        raise UsageError(f"No job for {named}; `hevcq ingest` queues new files.")
 
 
 def _without_job(app: App, unknown: list[str]) -> list[Unqueued]:
     """Return what an ingest found of files that it made no job of; remove them from `unknown`."""
-    from hevcq.usecases.operations.status import unqueued
-
     profiles = [app.profiles[name] for name in app.settings.ingest.profiles if name in app.profiles]
     found_without: list[Unqueued] = []
     for name in list(unknown):
@@ -140,15 +128,6 @@ def _without_job(app: App, unknown: list[str]) -> list[Unqueued]:
             unknown.remove(name)
         found_without.extend(found)
     return found_without
-
-
-def _refuse(unknown: list[str]) -> None:
-    """Raise UsageError if there is a name without a job."""
-    from hevcq.errors import UsageError
-
-    if unknown:
-        names = ", ".join(render.printable(name) for name in unknown)
-        raise UsageError(f"No job for {names}; `hevcq ingest` queues new files.")
 
 
 def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:

@@ -10,6 +10,11 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, PlainCommand, group
 from hevcq.cli.output import table as render
+from hevcq.settings.explain import leaves
+from hevcq.settings.loader import DEFAULT
+from hevcq.settings.model import Settings
+from hevcq.usecases.notify.receivers import states, try_receivers
+from hevcq.wiring.notify import event_log, receivers
 
 app = group("Show the settings, and who is notified.")
 RARE = ("aws.", "web.oidc.")
@@ -33,10 +38,6 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show each setting, its value and where it came from."""
-    from hevcq.settings.explain import leaves
-    from hevcq.settings.loader import DEFAULT
-    from hevcq.settings.model import Settings
-
     loaded = cli_of(ctx).loaded()
     plain = loaded.settings.model_dump(mode="json")
     rows = []
@@ -67,18 +68,12 @@ def _shown(value: object) -> object:
 
 notifications = group("Show who is notified of what, and send a test message.")
 app.add_typer(notifications, name="notify")
-Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME", help="Only these (default: all).")
-]
 NOBODY = "Nobody is notified: the settings have no [[notify]], [[webhook]] or [[media_server]]."
 
 
 @notifications.command("list", cls=PlainCommand)
 def list_receivers(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List who is notified of what, and what went wrong last."""
-    from hevcq.usecases.notify.receivers import states
-    from hevcq.wiring.notify import event_log, receivers
-
     cli = cli_of(ctx)
     with cli.app() as opened:
         found = states(event_log(opened), receivers(opened))
@@ -97,32 +92,31 @@ def list_receivers(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @notifications.command("test", cls=PlainCommand)
-def send_test(ctx: typer.Context, names: Names = None, as_json: AsJson = False) -> None:
+def send_test(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Only these (default: all).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Send a test message to every receiver.
 
     A media server is only asked whether it answers and takes the key.
     """
-    from hevcq.usecases.notify.receivers import try_receivers
-    from hevcq.wiring.notify import event_log, receivers
-
     cli = cli_of(ctx)
     with cli.app() as opened:
         found, now = receivers(opened), opened.clock.now()
         results = try_receivers(event_log(opened), found, names or [], now)
-        failed = _tried(results, as_json=as_json)
-    if failed:
-        raise typer.Exit(ExitCode.SOME_FAILED)
-
-
-def _tried(results: list[tuple[str, str]], *, as_json: bool) -> int:
     for name, problem in results:
         if as_json:
             word = "failed" if problem else "taken"
             render.emit_json({"type": "notify", "name": name, "result": word, "reason": problem})
         else:
+            why = f": {problem}" if problem else ""
             render.emit_sentence(
-                f"{'failed' if problem else 'sent'}  {render.printable(name)}{f': {problem}' if problem else ''}"
+                f"{'failed' if problem else 'sent'}  {render.printable(name)}{why}"
             )
     if not results and not as_json:
         render.emit_sentence(NOBODY)
-    return sum(bool(problem) for _, problem in results)
+    if any(problem for _, problem in results):
+        raise typer.Exit(ExitCode.SOME_FAILED)

@@ -6,7 +6,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,9 +18,8 @@ from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
 from hevcq.usecases.doctor import Area, Check, Finding, examined, machine_checks, wrong
 from hevcq.usecases.farm_check import FarmCheck, check_farm, tidy_sets
-
-if TYPE_CHECKING:
-    from hevcq.wiring.app import App
+from hevcq.wiring.app import App
+from hevcq.wiring.contexts import doctor_context
 
 CODES = {
     Area.CONFIG: ExitCode.CONFIG,
@@ -82,8 +81,6 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
     where = str(loaded.file) if loaded.file else "no file, defaults"
     detail = f"{where}; backend {loaded.settings.backend}"
     yield Finding(Area.CONFIG, "settings", ok=True, detail=detail)
-    from hevcq.wiring.contexts import doctor_context
-
     with cli.app() as app:
         sound = True
         for finding in examined(machine_checks(doctor_context(app))):
@@ -92,7 +89,8 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
         yield from examined(_page(app))
         # A farm that cannot be opened from here is reported already.
         if farm and sound:
-            context = _farm(app, timeout_s)
+            run = uuid.uuid4().hex[:12]
+            context = FarmCheck(app.backend, app.profiles, app.encoder, app.clock, run, timeout_s)
             yield from check_farm(context)
             yield from tidy_sets(context)
 
@@ -113,12 +111,6 @@ def _page(app: App) -> Iterator[Check]:
 
 def _fails(error: Exception) -> NoReturn:
     raise error
-
-
-def _farm(app: App, timeout_s: float | None) -> FarmCheck:
-    return FarmCheck(
-        app.backend, app.profiles, app.encoder, app.clock, uuid.uuid4().hex[:12], timeout_s
-    )
 
 
 def _render(finding: Finding, *, as_json: bool) -> None:

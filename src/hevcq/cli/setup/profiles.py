@@ -12,13 +12,16 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.plan import plan
 from hevcq.cli.options import AsJson, PlainCommand, group
 from hevcq.cli.output import table as render
+from hevcq.errors import ConfigError
 from hevcq.settings.profile_files import (
+    copy_profiles,
     installed_folder,
     load_profile,
     pick,
     profile_folder,
     user_folder,
 )
+from hevcq.usecases.ingest.forecast import minute_cost
 
 app = group("List, show, copy, validate and try out encoding profiles.")
 app.command("plan", cls=PlainCommand)(plan)
@@ -31,8 +34,6 @@ def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
     On aws, `uploads` says whether it encodes every upload below TODO/all/. CPU time (gates included) and size
     are of one minute of 1080p, by the table that estimates start from.
     """
-    from hevcq.usecases.ingest.forecast import minute_cost
-
     with cli_of(ctx).app() as opened:
         fleet = opened.settings.backend == "aws"  # at home nothing is uploaded to TODO/all/
         found = [(name, opened.profiles[name]) for name in sorted(opened.profiles)]
@@ -87,8 +88,6 @@ def validate(
 
     Prints ok, or the key and what is wrong with it.
     """
-    from hevcq.errors import ConfigError
-
     cli = cli_of(ctx)
     folder = profile_folder(cli.settings())
     wanted = files or sorted(folder.glob("*.yaml"))
@@ -119,8 +118,6 @@ def init(
     From then on hevcq uses the copies in the user's folder; another DIR is used once `profiles_dir`
     names it. Files that exist are kept.
     """
-    from hevcq.settings.profile_files import copy_profiles
-
     cli, target = cli_of(ctx), (folder or user_folder()).absolute()
     for copied, new in copy_profiles(installed_folder(), target):
         render.emit(f"{'copied' if new else 'kept  '}  {render.printable(copied)}")

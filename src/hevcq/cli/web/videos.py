@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of, confirmed
+from hevcq.cli.context import cli_of, confirmed, current_user
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, Limit, PlainCommand, group
+from hevcq.cli.options import AsJson, Limit, PlainCommand, Yes, group
 from hevcq.cli.output import table as render
-from hevcq.cli.queue.failures import current_user
-from hevcq.domain.videos.record import VideoStatus
-
-if TYPE_CHECKING:
-    from hevcq.domain.videos.record import Video
-    from hevcq.usecases.videos.context import VideoFarm
-    from hevcq.usecases.videos.follow import ProfileRow
+from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.usecases.videos import manage
+from hevcq.usecases.videos.context import VideoFarm, every
+from hevcq.usecases.videos.follow import ProfileRow, refresh, rows, settled_rows, video_json
+from hevcq.wiring.contexts import video_farm
 
 app = group("List, show, share and delete uploaded videos.")
 
@@ -45,9 +43,6 @@ def list_videos(
 ) -> None:
     """List uploaded videos, newest first."""
     with _farm(ctx) as farm:
-        from hevcq.usecases.videos.context import every
-        from hevcq.usecases.videos.follow import refresh, settled_rows, video_json
-
         found = (
             refresh(farm, each)
             for each in every(farm, owner=owner, status=status, text=search, limit=limit)
@@ -57,19 +52,17 @@ def list_videos(
                 render.emit_json(video_json(each, settled_rows(each)))
             return
         now = farm.clock.now()
-        rows = [_row(each, now) for each in found]
-        if not rows:
+        shown = [_row(each, now) for each in found]
+        if not shown:
             cli_of(ctx).echo("No videos.")
             return
-        render.emit_table(("video", "status", "size", "uploaded", "owner", "name", "reason"), rows)
+        render.emit_table(("video", "status", "size", "uploaded", "owner", "name", "reason"), shown)
 
 
 @app.command(cls=PlainCommand)
 def show(ctx: typer.Context, video: VideoId, as_json: AsJson = False) -> None:
     """Show a video, and what became of each of its formats."""
     with _farm(ctx) as farm:
-        from hevcq.usecases.videos.follow import refresh, rows, video_json
-
         found = refresh(farm, farm.find(video, None))
         formats = rows(farm, found)
         if as_json:
@@ -98,9 +91,6 @@ def publish(
     The address cannot be guessed. A video made private and public again gets another one.
     """
     with _farm(ctx) as farm:
-        from hevcq.usecases.videos import manage
-        from hevcq.usecases.videos.follow import settled_rows, video_json
-
         found = farm.find(video, None)
         found = (
             manage.unpublish(farm, found)
@@ -119,7 +109,7 @@ def publish(
 def delete(
     ctx: typer.Context,
     videos: Annotated[list[str], typer.Argument(metavar="VIDEO", help="Ids of the videos.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Delete videos with all that belongs to them.
 
@@ -128,8 +118,6 @@ def delete(
     """
     cli = cli_of(ctx)
     with _farm(ctx) as farm:
-        from hevcq.usecases.videos import manage
-
         found = [farm.find(each, None) for each in videos]
         names = ", ".join(render.printable(each.title) for each in found)
         if not yes and not confirmed(f"Permanently delete {names}, with all renditions?"):
@@ -143,21 +131,13 @@ def delete(
 @contextmanager
 def _farm(ctx: typer.Context) -> Iterator[VideoFarm]:
     with cli_of(ctx).app() as opened:
-        from hevcq.wiring.contexts import video_farm
-
         yield video_farm(opened)
 
 
 def _row(video: Video, now: float) -> list[str]:
-    return [
-        video.video_id,
-        video.status.value,
-        render.size(video.upload.size),
-        render.ago(video.created_at, now),
-        video.owner,
-        video.title,
-        video.reason,
-    ]
+    size, age = render.size(video.upload.size), render.ago(video.created_at, now)
+    who = [video.owner, video.title, video.reason]
+    return [video.video_id, video.status.value, size, age, *who]
 
 
 def _show(video: Video, formats: list[ProfileRow]) -> None:
@@ -177,17 +157,12 @@ def _show(video: Video, formats: list[ProfileRow]) -> None:
             render.emit(f"{name}: {render.printable(value)}")
     if formats:
         render.emit()
-        table = [
-            [
-                each.profile,
-                each.state.value,
-                f"{each.phase} {each.percent:.0f} %" if each.phase else "",
-                render.size(each.size) if each.size else "",
-                f"{each.saved * 100:.0f} %" if each.saved is not None else "",
-                each.key,
-                each.reason,
-            ]
-            for each in formats
-        ]
+        table = []
+        for each in formats:
+            progress = f"{each.phase} {each.percent:.0f} %" if each.phase else ""
+            size = render.size(each.size) if each.size else ""
+            saved = f"{each.saved * 100:.0f} %" if each.saved is not None else ""
+            state = (each.profile, each.state.value, progress)
+            table.append((*state, size, saved, each.key, each.reason))
         heads = ("profile", "state", "progress", "size", "saved", "file", "reason")
         render.emit_table(heads, table)

@@ -47,7 +47,6 @@ class MediaServer(Receiver):
         raise NotImplementedError
 
     def _call(self, method: str, path: str, headers: dict[str, str], body: object = None) -> Any:
-        """Return the JSON of the answer, None if it is empty."""
         sent = {"accept": "application/json", "content-type": "application/json", **headers}
         content = b"" if body is None else json.dumps(body).encode()
         answer = ask(method, f"{self._url}{path}", sent, content)
@@ -61,7 +60,6 @@ class Jellyfin(MediaServer):
     """Jellyfin and Emby (https://api.jellyfin.org/#tag/Library/operation/PostUpdatedMedia)."""
 
     def refresh(self, path: str) -> None:
-        """Report the file as modified."""
         updates = {"Updates": [{"Path": path, "UpdateType": "Modified"}]}
         self._call("POST", "/Library/Media/Updated", self._headers(), updates)
 
@@ -88,7 +86,6 @@ class Plex(MediaServer):
                 ask("GET", address, self._headers())
 
     def test(self, _message: Message) -> None:
-        """List the sections."""
         self._sections()
 
     def _sections(self) -> list[dict[str, Any]]:

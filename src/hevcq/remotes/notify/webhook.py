@@ -52,7 +52,6 @@ class Webhook(Receiver):
         self._url, self._signer, self._clock = url, Signer(secret), clock
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Post each message. Raises NotDelivered."""
         for message in messages:
             at, now = message.data.get("at"), datetime.fromtimestamp(self._clock.now(), UTC)
             told = {"type": message.event, "timestamp": at, "data": message.data}
@@ -100,13 +99,11 @@ class People(Receiver):
         self.identity = f"notify:{hashlib.sha256(url.encode()).hexdigest()[:16]}"
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Send all as one message. Raises NotDelivered."""
         title, body = self.composed(messages)
         if not self._apprise.notify(title=f"hevcq: {title}", body=body):
             raise NotDelivered(f"{self.name} did not take the message; the log may say why.")
 
     def composed(self, messages: Sequence[Message]) -> tuple[str, str]:
-        """Return the title and the text of messages that are sent as one."""
         lines = Counter(f"{each.title}: {each.text}" for each in messages)
         shown = [f"{line} (×{n})" if n > 1 else line for line, n in lines.items()][:MAX_LINES]
         if len(lines) > MAX_LINES:

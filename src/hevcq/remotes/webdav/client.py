@@ -59,7 +59,6 @@ class Account:
     ca_file: Path | None = None
 
     def __repr__(self) -> str:
-        """Return the account without its password."""
         return f"Account({self.url!r}, {self.user!r})"
 
 
@@ -88,7 +87,6 @@ class WebDavRemote(Remote):
 
     @property
     def server(self) -> str:
-        """The host's name, for sentences."""
         return printable(urlsplit(self._base).netloc)
 
     def folder(self, path: str) -> RemoteFolder:
@@ -104,7 +102,6 @@ class WebDavRemote(Remote):
         return multistatus.folder_of(response, root, asked)
 
     def stat(self, path: str) -> RemoteFile | None:
-        """Look by PROPFIND with Depth 0."""
         response = self._propfind(path, "0")
         if response is None:
             return None
@@ -169,11 +166,9 @@ class WebDavRemote(Remote):
         return f"it does not delete a file by its own ETag (HTTP {removed})"
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def _propfind(self, path: str, depth: str) -> bytes | None:
-        """Return the content of the answer, None for a path that is not there."""
         self._find_root()
         address = self._address(path)
         headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8"}
@@ -198,7 +193,6 @@ class WebDavRemote(Remote):
         return bytes(content)
 
     def _find_root(self) -> None:
-        """Use the files of a Nextcloud if its own address was given."""
         if self._found:
             return
         base = self._base
