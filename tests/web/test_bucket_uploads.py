@@ -17,7 +17,7 @@ from hevcq.usecases.doctor import examined
 from hevcq.usecases.videos.context import every
 from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks
-from hevcq.web.server import Server, listen
+from hevcq.web.server import listen, run_until
 from hevcq.wiring.app import App, open_app
 from hevcq.wiring.contexts import video_farm
 from hevcq.worker.signals import StopSignals
@@ -78,8 +78,8 @@ def page(
     )
     app = open_app(settings)
     signals = StopSignals()
-    server = Server(create_app(app), most_connections=100)
-    thread = threading.Thread(target=server.run_until, args=(signals, listening))
+    page = create_app(app), signals, listening, 100
+    thread = threading.Thread(target=run_until, args=page)
     thread.start()
     try:
         yield app, f"http://127.0.0.1:{port}"

@@ -13,7 +13,7 @@ from hevcq.errors import SourceDamaged, SourceUnreadable, StorageError
 from hevcq.ports.encoder import TextTrack
 from hevcq.usecases.videos.follow import ProfileRow
 from hevcq.web.app import Upkeep
-from hevcq.web.pages.links import playing
+from hevcq.web.pages.video import playing
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 ACTIONS = ("retry", "cancel", "publish", "unpublish", "delete", "edit")

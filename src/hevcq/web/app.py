@@ -31,8 +31,7 @@ from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirs
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, configured_key, kept_key
 from hevcq.web.live import Hub
-from hevcq.web.pages import board, home, video
-from hevcq.web.pages.sign_in import SignIn
+from hevcq.web.pages import board, home, sign_in, video
 from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
@@ -96,7 +95,6 @@ class Compressed:
         self._app, self._small = app, GZipMiddleware(app, MIN_COMPRESSED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
         plain = scope["type"] != "http" or scope["path"].startswith(RAW)
         await (self._app if plain else self._small)(scope, receive, send)
 
@@ -105,7 +103,6 @@ class Assets(StaticFiles):
     """Static files, which browsers keep for a year: their address changes with their content."""
 
     def file_response(self, *args: object, **named: object) -> Response:
-        """Return the file with its life in caches."""
         response: Response = super().file_response(*args, **named)  # type: ignore[arg-type]
         response.headers["Cache-Control"] = f"public, max-age={YEAR_S}, immutable"
         return response
@@ -115,7 +112,7 @@ def _routes() -> list[BaseRoute]:
     return [
         Route("/healthz", _healthy),
         Route("/favicon.ico", _no_icon),
-        *SignIn().routes(),
+        *sign_in.routes(),
         *home.routes(),
         *video.routes(),
         *board.routes(),
@@ -145,7 +142,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     said = words.get(error.status_code, error.detail)
     if request.url.path.startswith(RAW[:3]):
         return problem(error.status_code, said, headers=error.headers)
-    return _answer(request, error.status_code, said)
+    return _page(request, error.status_code, said)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
@@ -156,17 +153,18 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 async def _failed(request: Request, error: Exception) -> Response:
     """Show an error that hevcq raises on purpose: its sentence names no secret."""
     assert isinstance(error, HevcqError)
-    get_logger().warning("request_failed", path=request.url.path, reason=str(error))
-    if request.url.path.startswith(RAW[:3]):
+    path = request.url.path
+    get_logger().warning("request_failed", path=path, reason=str(error))
+    if path.startswith("/uploads"):
+        return uploads.refused(request, error)
+    if path.startswith(RAW[:3]) or "/media/" in path:
         return of_error(error)
     person = maybe_person(request)
     words = str(error) if person is not None and person.is_operator else error.message
-    return _answer(request, status_of(error), words)
+    return _page(request, status_of(error), words)
 
 
-def _answer(request: Request, status: int, words: str) -> Response:
-    if request.url.path.startswith(RAW[:3]):
-        return problem(status, words)
+def _page(request: Request, status: int, words: str) -> Response:
     return page(request, "error.html", status=status, words=words, code=status)
 
 
@@ -183,11 +181,9 @@ class Upkeep:
         self._thread = threading.Thread(target=self._run, name="hevcq-web-upkeep", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the look under way."""
         self._stop.set()
         self._thread.join(JOIN_S)
 

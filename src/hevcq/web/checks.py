@@ -22,7 +22,6 @@ from hevcq.wiring.contexts import doctor_context
 
 
 def findings(app: App) -> list[Finding]:
-    """Return what the checks of this machine and of the page find."""
     return list(examined([*machine_checks(doctor_context(app)), *page_checks(app)]))
 
 

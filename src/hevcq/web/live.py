@@ -64,7 +64,6 @@ class Hub:
 
     @property
     def viewers(self) -> int:
-        """Return the number of open streams."""
         return sum(len(part.viewers) for part in self._parts.values())
 
     def close_soon(self) -> None:

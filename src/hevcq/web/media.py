@@ -19,19 +19,20 @@ from starlette.routing import BaseRoute, Route
 from hevcq.domain.job import JobRecord
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import disposition
-from hevcq.errors import HevcqError, NoSuchVideo
+from hevcq.errors import NoSuchVideo
 from hevcq.usecases.operations.reprocess import JOB_ID
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.playback import PlayFile, play_file, require_shared
+from hevcq.usecases.videos.playback import play_file, require_shared
 from hevcq.usecases.videos.texts import track
 from hevcq.util.text import whole
 from hevcq.web.identity.person import Scope, operator_of, person_of
-from hevcq.web.problems import of_error
 from hevcq.web.services import Services, find_video, services_of
+
+NAME = "poster.jpg"
+PRIVATE = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
 
 
 def routes() -> list[BaseRoute]:
-    """Return the routes of private and of public videos and of pictures; a HEAD is answered like a GET."""
     places = ("/media/{video_id}", "/p/{slug}/media")
     texts = [Route(f"{place}/{{profile}}/texts/{{number}}.vtt", _text) for place in places]
     files = [Route(f"{place}/{{profile}}/{{name:path}}", _file) for place in places]
@@ -45,57 +46,33 @@ def routes() -> list[BaseRoute]:
 
 def _find(request: Request) -> tuple[VideoFarm, Video]:
     """Return a video of which whoever asks may have this format."""
+    if "slug" not in request.path_params:
+        person_of(request).require(Scope.READ)
     farm, video = find_video(request)
     if "slug" in request.path_params:
         require_shared(farm, video, request.path_params["profile"])
     return farm, video
 
 
-def _allow(request: Request) -> None:
-    if "slug" not in request.path_params:
-        person_of(request).require(Scope.READ)
-
-
-async def _text(request: Request) -> Response:
+def _text(request: Request) -> Response:
     """Return subtitles of a rendition that is one file, which its page had read."""
-    _allow(request)
     wanted = request.path_params
-
-    def work() -> str:
-        number = whole(wanted["number"])
-        farm, video = _find(request)
-        if number is None:
-            raise NoSuchVideo("There are no such subtitles.")
-        return track(farm, video, wanted["profile"], number)
-
-    try:
-        content = await run_in_threadpool(work)
-    except HevcqError as error:
-        return of_error(error)
-    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-    return Response(content, headers=headers, media_type="text/vtt")
+    number = whole(wanted["number"])
+    farm, video = _find(request)
+    if number is None:
+        raise NoSuchVideo("There are no such subtitles.")
+    content = track(farm, video, wanted["profile"], number)
+    return Response(content, headers=PRIVATE, media_type="text/vtt")
 
 
-async def _file(request: Request) -> Response:
+def _file(request: Request) -> Response:
     """Return a file of a format, or the uploaded one."""
-    _allow(request)
     wanted, attachment = request.path_params, request.query_params.get("download") == "1"
-
-    def work() -> PlayFile:
-        farm, video = _find(request)
-        return play_file(farm, video, wanted["profile"], wanted["name"], attachment=attachment)
-
-    try:
-        found = await run_in_threadpool(work)
-    except HevcqError as error:
-        return of_error(error)
+    farm, video = _find(request)
+    found = play_file(farm, video, wanted["profile"], wanted["name"], attachment=attachment)
     tag = f'"{found.tag[:32]}"'
-    headers = {
-        "Cache-Control": "private, no-cache",
-        "Content-Disposition": disposition(found.name, attachment=found.attachment),
-        "ETag": tag,
-        "X-Content-Type-Options": "nosniff",
-    }
+    disposed = disposition(found.name, attachment=found.attachment)
+    headers = {**PRIVATE, "Content-Disposition": disposed, "ETag": tag}
     known = request.headers.get("if-none-match", "").split(",")
     if isinstance(found.at, str):
         return RedirectResponse(found.at, 307, headers={"Cache-Control": "no-store"})
@@ -106,7 +83,6 @@ async def _file(request: Request) -> Response:
     return FileResponse(found.at, headers=headers, media_type=found.media_type)
 
 
-NAME = "poster.jpg"
 KEEP = {"Cache-Control": "private, max-age=3600"}
 SOON = {"Cache-Control": "private, max-age=30"}
 

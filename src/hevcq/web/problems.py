@@ -40,7 +40,6 @@ _STATUS: tuple[tuple[type[HevcqError], int], ...] = (
 
 
 def status_of(error: HevcqError) -> int:
-    """Return the HTTP status of an error that hevcq raises on purpose."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
 
 
@@ -87,7 +86,6 @@ def problem(
     remedy: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return problem details; `kind` and `remedy` are left out where empty."""
     body: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

@@ -39,7 +39,6 @@ AFTER_ENCODE = 0.25
 
 @cache
 def environment() -> Environment:
-    """Return the templates, with everything escaped."""
     made = Environment(
         loader=PackageLoader("hevcq.web"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -52,7 +51,6 @@ def environment() -> Environment:
         ago=ago,
         when=when,
         iso=iso,
-        duration=duration,
         timecode=timecode,
         printable=printable,
         icon=icon,
@@ -66,7 +64,6 @@ def environment() -> Environment:
 
 
 def render(name: str, **values: Any) -> str:
-    """Return a template as text."""
     return environment().get_template(name).render(**values)
 
 
@@ -78,7 +75,6 @@ def page(
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> HTMLResponse:
-    """Return a whole page for the person who is asking."""
     whole = render(name, person=maybe_person(request), path=request.url.path, **values)
     return HTMLResponse(whole, status, headers=dict(headers or {}))
 
@@ -113,17 +109,14 @@ def place(key: str) -> str:
 
 
 def base(path: str) -> str:
-    """Return the last part of a path or key."""
     return path.rstrip("/").rpartition("/")[2] or path
 
 
 def folder(path: str) -> str:
-    """Return all but the last part of a path or key."""
     return path.rstrip("/").rpartition("/")[0]
 
 
 def icon(state: str) -> str:
-    """Return the sign of a state."""
     return STATE_ICONS.get(state, "•")
 
 

@@ -46,7 +46,7 @@ def serve(app: App, signals: StopSignals, echo: Callable[[str], None], *, termin
     try:
         for line in greeting(settings, app.accounts, listening, terminal=terminal):
             echo(line)
-        Server(application, most).run_until(signals, listening)
+        run_until(application, signals, listening, most)
     finally:
         listening.close()
 
@@ -67,7 +67,6 @@ def connection_limit() -> int:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises Unavailable."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -117,50 +116,46 @@ def greeting(
         yield "Ctrl-C stops."
 
 
-class Server:
-    """A uvicorn server that stops when the program is asked to."""
+def run_until(
+    application: Starlette, signals: StopSignals, listening: socket.socket, most_connections: int
+) -> None:
+    """Serve until a stop is asked for; a second signal drops the requests under way."""
+    server, ended = _Quiet(_configured(application, most_connections)), threading.Event()
 
-    def __init__(self, application: Starlette, most_connections: int) -> None:
-        self._hub = application.state.services.hub
-        self._server = _Quiet(
-            uvicorn.Config(
-                application,
-                http="h11",
-                ws="none",
-                backlog=BACKLOG,
-                limit_concurrency=most_connections,
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=STOP_S,
-                h11_max_incomplete_event_size=MAX_HEADERS,
-            )
-        )
-
-    def run_until(self, signals: StopSignals, listening: socket.socket) -> None:
-        """Serve until a stop is asked for; a second signal drops the requests under way."""
-        ended = threading.Event()
-        watching = threading.Thread(
-            target=self._watch, args=(signals, ended), name="hevcq-web-stop", daemon=True
-        )
-        watching.start()
-        try:
-            asyncio.run(self._server.serve(sockets=[listening]))
-        finally:
-            ended.set()
-            signals.ask()  # lets the watching thread go
-            signals.ask()
-            watching.join()
-
-    def _watch(self, signals: StopSignals, ended: threading.Event) -> None:
+    def watch() -> None:
         signals.asked.wait()
-        self._hub.close_soon()
-        self._server.should_exit = True
+        application.state.services.hub.close_soon()
+        server.should_exit = True
         signals.insisted.wait()
         if not ended.is_set():
-            self._server.force_exit = True
+            server.force_exit = True
+
+    watching = threading.Thread(target=watch, name="hevcq-web-stop", daemon=True)
+    watching.start()
+    try:
+        asyncio.run(server.serve(sockets=[listening]))
+    finally:
+        ended.set()
+        signals.ask()  # lets the watching thread go
+        signals.ask()
+        watching.join()
+
+
+def _configured(application: Starlette, most_connections: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http="h11",
+        ws="none",
+        backlog=BACKLOG,
+        limit_concurrency=most_connections,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+        h11_max_incomplete_event_size=MAX_HEADERS,
+    )
 
 
 class _Quiet(uvicorn.Server):
@@ -168,5 +163,4 @@ class _Quiet(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
         yield

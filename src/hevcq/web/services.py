@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl
 
 from anyio import CapacityLimiter
 from sse_starlette import EventSourceResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 
 from hevcq.domain.videos.record import SLUG, Video
 from hevcq.errors import NoSuchVideo
@@ -50,12 +53,13 @@ class Services:
     """The turn to take a picture: whoever waits for it holds no thread."""
     searches: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     """The turns to search videos, each a look at all of them: the other threads serve everybody."""
+    passwords: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    """The turns to check a password: each takes argon2's 64 MiB."""
     one_source: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     """The same for a source of a library, whose file server may hang."""
 
     @property
     def settings(self) -> WebSettings:
-        """The settings of the page."""
         return self.app.settings.web
 
     def stream(self, request: HTTPConnection, key: str, render: Render) -> EventSourceResponse:
@@ -69,7 +73,6 @@ class Services:
 
     @property
     def clock(self) -> Clock:
-        """The clock of the app."""
         return self.app.clock
 
 
@@ -107,6 +110,19 @@ async def read_small(request: Request, most: int) -> bytes:
     except TimeoutError as error:
         raise HTTPException(408, "The request took too long to come.", headers=closing) from error
     return bytes(body)
+
+
+def of_form(
+    handle: Callable[[Request, Mapping[str, str]], Response],
+    who: Callable[[Request], object] = person_of,
+) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """Return the endpoint of a form: `who` may send it, and `handle` works in a thread."""
+
+    async def answer(request: Request) -> Response:
+        who(request)
+        return await run_in_threadpool(handle, request, await read_form(request))
+
+    return answer
 
 
 async def read_form(request: Request) -> Mapping[str, str]:

@@ -33,7 +33,7 @@ from hevcq.usecases.videos.uploads import (
     request_upload,
 )
 from hevcq.util.text import whole
-from hevcq.web.identity.person import Person, person_of
+from hevcq.web.identity.person import Person, Scope, person_of
 from hevcq.web.problems import of_error, problem
 from hevcq.web.services import services_of
 from hevcq.wiring.contexts import video_farm
@@ -54,15 +54,12 @@ REFUSED = ("x-http-method-override", "upload-concat", "upload-defer-length", "up
 
 @dataclass
 class _Body:
-    """What became of a request's body."""
-
     offset: int
     lied: bool = False
     gone: bool = False
 
 
 def routes() -> list[BaseRoute]:
-    """Return the routes of the protocol."""
     one = "/uploads/{video_id}"
     return [
         Route("/uploads", _create, methods=["POST", "OPTIONS"]),
@@ -73,52 +70,41 @@ def routes() -> list[BaseRoute]:
     ]
 
 
-async def _options(request: Request) -> Response:
-    farm = await _farm(request)
-    most = {"Tus-Max-Size": str(farm.limits.max_bytes)}
+def _options(request: Request) -> Response:
+    most = {"Tus-Max-Size": str(video_farm(services_of(request).app).limits.max_bytes)}
     return Response(status_code=204, headers={**OFFERS, **most})
 
 
-async def _create(request: Request) -> Response:
+def _create(request: Request) -> Response:
     if request.method == "OPTIONS":
-        return await _options(request)
-    person = _checked(request, "upload")
+        return _options(request)
+    person = _checked(request)
     if _number(request, "content-length", "0") > 0:
         return problem(400, "Send the bytes in the requests after this one.", headers=TUS)
     wanted = _wanted(request, person)
-    farm = await _farm(request)
-    try:
-        if not farm.files.receives:
-            raise BadUpload(
-                "Uploads go to the bucket.", remedy="Ask POST /api/v1/uploads for an address."
-            )
-        video = await run_in_threadpool(request_upload, farm, wanted)
-    except HevcqError as error:
-        return of_error(error, headers=TUS)
+    farm = video_farm(services_of(request).app)
+    if not farm.files.receives:
+        raise BadUpload(
+            "Uploads go to the bucket.", remedy="Ask POST /api/v1/uploads for an address."
+        )
+    video = request_upload(farm, wanted)
     where = {"Location": f"/uploads/{video.video_id}", **_expires(video)}
     return Response(status_code=201, headers={**TUS, **where})
 
 
-async def _offset(request: Request) -> Response:
-    person = _checked(request, "upload")
-    farm, video = await _found(request, person)
-    try:
-        offset = await run_in_threadpool(_came, farm, video)
-    except HevcqError as error:
-        return of_error(error, headers=TUS)
-    sizes = {"Upload-Offset": str(offset), "Upload-Length": str(video.upload.size)}
+def _offset(request: Request) -> Response:
+    farm, video = _found(request)
+    offset, length = _came(farm, video), video.upload.size
+    sizes = {"Upload-Offset": str(offset), "Upload-Length": str(length)}
     return Response(headers={**TUS, **sizes, **_expires(video)})
 
 
 async def _patch(request: Request) -> Response:
-    person = _checked(request, "upload")
+    _checked(request)
     start = _number(request, "upload-offset")
-    farm, video = await _found(request, person)
+    farm, video = await run_in_threadpool(_found, request)
     _judge(request, video, start)
-    try:
-        return await _receive(request, farm, video, start)
-    except HevcqError as error:
-        return _refused(error)
+    return await _receive(request, farm, video, start)
 
 
 async def _receive(request: Request, farm: VideoFarm, video: Video, start: int) -> Response:
@@ -141,15 +127,11 @@ async def _receive(request: Request, farm: VideoFarm, video: Video, start: int) 
     return Response(status_code=204, headers=headers)
 
 
-async def _delete(request: Request) -> Response:
-    person = _checked(request, "upload")
-    farm, video = await _found(request, person)
+def _delete(request: Request) -> Response:
+    farm, video = _found(request)
     if video.source is not None:
         return problem(409, "The upload is complete.", remedy="Delete the video.", headers=TUS)
-    try:
-        await run_in_threadpool(delete, farm, video, person.owner)
-    except HevcqError as error:
-        return _refused(error)
+    delete(farm, video, person_of(request).owner)
     return Response(status_code=204, headers=TUS)
 
 
@@ -254,10 +236,10 @@ def parse_metadata(header: str) -> dict[str, str]:
     return found
 
 
-def _checked(request: Request, scope: str) -> Person:
+def _checked(request: Request) -> Person:
     """Return who is asking; refuse other versions and parts of the protocol that are not offered."""
     person = person_of(request)
-    person.require(scope)
+    person.require(Scope.UPLOAD)
     if request.headers.get("tus-resumable") != VERSION:
         raise HTTPException(412, f"Tus-Resumable must be {VERSION}.", headers=OFFERS)
     for name in REFUSED:
@@ -273,18 +255,13 @@ def _number(request: Request, header: str, otherwise: str = "") -> int:
     return value
 
 
-async def _farm(request: Request) -> VideoFarm:
-    return await run_in_threadpool(video_farm, services_of(request).app)
-
-
-async def _found(request: Request, person: Person) -> tuple[VideoFarm, Video]:
+def _found(request: Request) -> tuple[VideoFarm, Video]:
     """Return a person's own upload; an operator sends no bytes into another's."""
-    farm = await _farm(request)
+    person, farm = _checked(request), video_farm(services_of(request).app)
     try:
-        video = await run_in_threadpool(farm.find, request.path_params["video_id"], person.owner)
+        return farm, farm.find(request.path_params["video_id"], person.owner)
     except HevcqError as error:
         raise HTTPException(404, "There is no such upload.", headers=TUS) from error
-    return farm, video
 
 
 def _expires(video: Video) -> dict[str, str]:
@@ -293,8 +270,10 @@ def _expires(video: Video) -> dict[str, str]:
     )
 
 
-def _refused(error: HevcqError) -> Response:
+def refused(request: Request, error: HevcqError) -> Response:
     """Refuse what another connection is sending just now with 423, which clients try again."""
+    if request.method not in {"PATCH", "DELETE"}:
+        return of_error(error, headers=TUS)
     headers = {**TUS, "Connection": "close"}
     if isinstance(error, Conflict):
         return problem(423, error.message, headers=headers)

@@ -102,7 +102,6 @@ class _Operation(APIRoute):
     """Reads small bodies, and answers 304 to a caller that knows the answer."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler of the operation."""
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
@@ -117,7 +116,6 @@ class _Operation(APIRoute):
 
 
 def new_router() -> APIRouter:
-    """Return a router for operations, which are named after their functions."""
     return APIRouter(
         route_class=_Operation,
         default_response_class=_Tagged,

@@ -25,16 +25,22 @@ from hevcq.ports.videos import MAX_PAGE
 from hevcq.usecases.operations.pausing import MAX_PAUSE_S
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-Strict = ConfigDict(extra="forbid", strict=True)
-OfRecord = ConfigDict(from_attributes=True, json_schema_serialization_defaults_required=True)
 AsText = Annotated[str, BeforeValidator(str)]
 Names = Annotated[list[ProfileName], Field(max_length=50)]
 
 
-class UploadIn(BaseModel):
-    """A video to upload. Without profiles it gets the subscribed ones."""
+class Sent(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    model_config = Strict
+
+class Told(BaseModel):
+    model_config = ConfigDict(
+        from_attributes=True, json_schema_serialization_defaults_required=True
+    )
+
+
+class UploadIn(Sent):
+    """A video to upload. Without profiles it gets the subscribed ones."""
 
     name: str = Field(min_length=1, max_length=MAX_FILE_NAME, description="name of the file")
     size: int = Field(ge=1, le=MAX_SIZE, description="bytes")
@@ -54,10 +60,8 @@ class WayOut(BaseModel):
     valid_s: float = Field(description="seconds that signed addresses are valid; 0: no end")
 
 
-class PartsIn(BaseModel):
+class PartsIn(Sent):
     """Numbers of parts whose addresses are wanted."""
-
-    model_config = Strict
 
     numbers: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(min_length=1, max_length=100)
 
@@ -69,10 +73,8 @@ class PartsOut(BaseModel):
     came: dict[str, int]
 
 
-class FormatOut(BaseModel):
+class FormatOut(Told):
     """What one profile makes of a video. `url` plays it, as soon as it is published."""
-
-    model_config = OfRecord
 
     profile: str
     state: JobState
@@ -91,10 +93,8 @@ class FormatOut(BaseModel):
     url: str = ""
 
 
-class VideoOut(BaseModel):
+class VideoOut(Told):
     """An uploaded video."""
-
-    model_config = OfRecord
 
     id: str = Field(pattern=VIDEO_ID, validation_alias="video_id")
     owner: str = Field(max_length=MAX_OWNER)
@@ -132,10 +132,8 @@ class VideoPage(BaseModel):
     cursor: str
 
 
-class PublishIn(BaseModel):
+class PublishIn(Sent):
     """What a public video shares beside its picture and sound."""
-
-    model_config = Strict
 
     tags: bool = Field(
         default=False, description="formats with what they tell of people, places and devices"
@@ -143,19 +141,15 @@ class PublishIn(BaseModel):
     original: bool = Field(default=False, description="the uploaded file, with all it holds")
 
 
-class VideoChange(BaseModel):
+class VideoChange(Sent):
     """What to change; what is left out stays."""
-
-    model_config = Strict
 
     title: str | None = Field(default=None, min_length=1, max_length=MAX_TITLE)
     description: str | None = Field(default=None, max_length=MAX_DESCRIPTION)
 
 
-class FormatsIn(BaseModel):
+class FormatsIn(Sent):
     """The formats that are meant; none: all."""
-
-    model_config = Strict
 
     profiles: Names = Field(default_factory=list)
 
@@ -210,10 +204,8 @@ class JobQuery(PageQuery):
     cursor: str = Field(default="", pattern=r"^$|^[0-9]{1,12}(\.[0-9]{1,9})?-[0-9a-f]{32}$")
 
 
-class JobOut(BaseModel):
+class JobOut(Told):
     """A job of the ledger."""
-
-    model_config = OfRecord
 
     id: str = Field(validation_alias="job_id")
     profile: str
@@ -235,10 +227,8 @@ class JobPage(BaseModel):
     cursor: str
 
 
-class QueueOut(BaseModel):
+class QueueOut(Told):
     """The queue of a profile: messages by state, and jobs by state."""
-
-    model_config = OfRecord
 
     profile: str
     ready: int
@@ -248,10 +238,8 @@ class QueueOut(BaseModel):
     jobs: dict[str, int]
 
 
-class QueuesOut(BaseModel):
+class QueuesOut(Told):
     """All queues; `workers` is null on AWS."""
-
-    model_config = OfRecord
 
     queues: list[QueueOut]
     workers: int | None
@@ -283,14 +271,12 @@ class RedrivenOut(BaseModel):
     redriven: int
 
 
-class RunningOut(BaseModel):
+class RunningOut(Told):
     """A running job; `percent` is that of the phase, `speed` 1 at real time.
 
     It ends in between `least_left_s` and `most_left_s` seconds (null: unknown). One that is not
     `alive` lost its worker, and the next one takes it up.
     """
-
-    model_config = OfRecord
 
     id: str = Field(validation_alias="job_id")
     profile: str
@@ -329,13 +315,11 @@ class SavingsOut(BaseModel):
     days: list[DayOut]
 
 
-class LibraryOut(BaseModel):
+class LibraryOut(Told):
     """A library; `problem` says why it cannot be used, or is empty.
 
     `encoded`, `failed` and `saved` (bytes) are of the last days; `free` bytes are on its disk.
     """
-
-    model_config = OfRecord
 
     name: str = Field(validation_alias=AliasPath("library", "name"))
     path: AsText = Field(validation_alias=AliasPath("library", "path"))
@@ -362,10 +346,8 @@ class IngestQuery(PageQuery):
     cursor: str = Field(default="", pattern=r"^$|^[1-9][0-9]{0,17}$")
 
 
-class IngestOut(BaseModel):
+class IngestOut(Told):
     """An ingest that ended: its result in words, and the bytes of its sources and renditions."""
-
-    model_config = OfRecord
 
     at: float
     result: str = Field(validation_alias="reason")
@@ -380,10 +362,8 @@ class IngestPage(BaseModel):
     cursor: str
 
 
-class FindingOut(BaseModel):
+class FindingOut(Told):
     """One check; `remedy` is what to do if it is not `ok`."""
-
-    model_config = OfRecord
 
     area: str
     name: str
@@ -399,10 +379,8 @@ class FindingsOut(BaseModel):
     findings: list[FindingOut]
 
 
-class ReceiverOut(BaseModel):
+class ReceiverOut(Told):
     """A receiver of messages: its events, how many wait, and what went wrong last."""
-
-    model_config = OfRecord
 
     name: str
     events: list[str]
@@ -416,10 +394,8 @@ class ReceiversOut(BaseModel):
     receivers: list[ReceiverOut]
 
 
-class ProfileIn(BaseModel):
+class ProfileIn(Sent):
     """The profile that is meant; none: all."""
-
-    model_config = Strict
 
     profile: ProfileName | None = None
 
@@ -433,10 +409,8 @@ class PauseIn(ProfileIn):
     )
 
 
-class ClosedOut(BaseModel):
+class ClosedOut(Told):
     """Why no work of these profiles begins now, and until when (null: unknown)."""
-
-    model_config = OfRecord
 
     profiles: list[str]
     reason: str

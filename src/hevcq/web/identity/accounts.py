@@ -39,8 +39,6 @@ class User:
 
 
 class Users:
-    """The users of the page."""
-
     def __init__(self, accounts: Accounts, hasher: PasswordHasher | None = None) -> None:
         self._accounts = accounts
         self._hasher = hasher if hasher is not None else PasswordHasher()
@@ -147,14 +145,11 @@ class ProgramToken(BaseModel):
 
     @property
     def person(self) -> Person:
-        """Who a program with this token is."""
         role = Role.OPERATOR if Scope.OPERATE in self.scopes else Role.USER
         return Person(self.owner, self.name, role, frozenset(self.scopes))
 
 
 class ProgramTokens:
-    """The tokens of programs that may use the page."""
-
     def __init__(self, accounts: Accounts, clock: Clock) -> None:
         self._accounts, self._clock = accounts, clock
 

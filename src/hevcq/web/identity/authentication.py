@@ -152,7 +152,6 @@ class Limiter:
         return max((self._wait(name) for name in names), default=0.0)
 
     def note_failure(self, *names: str) -> None:
-        """Count a failed try for each name."""
         now = self._clock.monotonic()
         for name in names:
             self._failures[name] = (self._level(name, now) + 1.0, now)
@@ -161,7 +160,6 @@ class Limiter:
             self._failures.popitem(last=False)
 
     def forget(self, *names: str) -> None:
-        """Forget the failures of names that signed in."""
         for name in names:
             self._failures.pop(name, None)
 

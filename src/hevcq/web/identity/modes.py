@@ -52,7 +52,6 @@ class SignInMode:
         return owner == LOCAL_OWNER
 
     def signed_out_at(self) -> str:
-        """Return where to go after signing out."""
         return "/sign-in"
 
 
@@ -71,11 +70,9 @@ class OneToken(SignInMode):
         return token
 
     def exists(self) -> bool:
-        """Return whether a token was made before."""
         return bool(self._sha256())
 
     def check(self, given: Mapping[str, str]) -> Person | None:
-        """Return the person if the token is right."""
         sha256 = self._sha256()
         right = hmac.compare_digest(sha256, digest(given.get("token", "").strip()))
         return replace(LOCAL, mark=sha256[:12]) if right else None
@@ -93,7 +90,6 @@ class Nobody(SignInMode):
     """Whoever reaches the page is the operator: for loopback only."""
 
     def direct(self, _connection: HTTPConnection) -> Person | None:
-        """Return the one person there is."""
         return LOCAL
 
 
@@ -138,7 +134,6 @@ class Peers:
         self._networks = [ipaddress.ip_network(each, strict=False) for each in networks]
 
     def trusts(self, address: str) -> bool:
-        """Return whether this address is one of theirs."""
         try:
             found = ipaddress.ip_address(address)
         except ValueError:

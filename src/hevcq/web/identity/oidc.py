@@ -58,7 +58,6 @@ class Flow:
 
     @classmethod
     def start(cls, after: str) -> Flow:
-        """Make the secrets of a new sign-in."""
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         return cls(state, nonce, verifier, after)
 
@@ -142,7 +141,6 @@ class Oidc(SignInMode):
         return f"{there}?{urlencode(query)}" if there else ""
 
     def _exchange(self, code: str, verifier: str, here: str) -> str:
-        """Return the ID token for a code."""
         client, secret = self._oidc.client_id, self._oidc.client_secret.get_secret_value()
         form = {
             "grant_type": "authorization_code",
@@ -159,7 +157,6 @@ class Oidc(SignInMode):
         return token
 
     def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
-        """Return the claims of an ID token after every check."""
         client = self._oidc.client_id
         checks = jwt.JWTClaimsRegistry(
             now=int(self._clock.now()),

@@ -44,11 +44,9 @@ class Person:
 
     @property
     def is_operator(self) -> bool:
-        """Return whether this person runs the farm."""
         return self.role is Role.OPERATOR and self.may(Scope.OPERATE)
 
     def may(self, scope: str) -> bool:
-        """Return whether the token allows `scope`."""
         return self.scopes is None or scope in self.scopes
 
     def require(self, scope: str) -> None:

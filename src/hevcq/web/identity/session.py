@@ -34,7 +34,6 @@ class Cookies:
         self._key, self._secure = OctKey.import_key(key), secure
 
     def name(self, purpose: str) -> str:
-        """Return the name of the cookie for a purpose."""
         plain = "hevcq" if purpose == SESSION else f"hevcq-{purpose}"
         return f"__Host-{plain}" if self._secure else plain
 
@@ -47,7 +46,6 @@ class Cookies:
         until: float,
         now: float,
     ) -> None:
-        """Set a signed cookie that is valid until a wall time."""
         claims = {**content, "aud": purpose, "exp": int(until)}
         response.set_cookie(
             self.name(purpose),
@@ -73,7 +71,6 @@ class Cookies:
         return claims
 
     def clear(self, response: Response, purpose: str) -> None:
-        """Delete a cookie in the browser."""
         response.delete_cookie(
             self.name(purpose), path="/", secure=self._secure, httponly=True, samesite="lax"
         )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.keys import UPLOADS
@@ -38,7 +36,7 @@ from hevcq.util.text import size, whole
 from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import Services, read_form, services_of
+from hevcq.web.services import of_form, services_of
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import unsound_videos
 from hevcq.wiring.notify import gathered
@@ -60,45 +58,31 @@ NOTICES = {
 
 
 def routes() -> Sequence[BaseRoute]:
-    """Return the routes of the board."""
     return (
         Route("/board", board),
         Route("/board/events", events),
         Route("/board/doctor", doctor),
         Route("/board/libraries", libraries),
-        Route("/board/redrive", send_back, methods=["POST"]),
-        Route("/board/cancel", stop_job, methods=["POST"]),
-        Route("/board/pause", hold, methods=["POST"]),
+        Route("/board/redrive", of_form(send_back, operator_of), methods=["POST"]),
+        Route("/board/cancel", of_form(stop_job, operator_of), methods=["POST"]),
+        Route("/board/pause", of_form(hold, operator_of), methods=["POST"]),
         Route("/board/resume", go_on, methods=["POST"]),
     )
 
 
-async def board(request: Request) -> Response:
-    """Show the board."""
-    operator_of(request)
-    services = services_of(request)
-    return await run_in_threadpool(_board, request, services)
-
-
 async def events(request: Request) -> Response:
-    """Stream the part of the board that changes."""
     operator_of(request)
     app = services_of(request).app
     return services_of(request).stream(request, "board", lambda: _now(app))
 
 
-async def doctor(request: Request) -> Response:
-    """Run the checks of this machine and show them."""
+def doctor(request: Request) -> Response:
     operator_of(request)
-    app = services_of(request).app
-    found = await run_in_threadpool(findings, app)
-    return page(request, "doctor.html", findings=found)
+    return page(request, "doctor.html", findings=findings(services_of(request).app))
 
 
-async def send_back(request: Request) -> Response:
+def send_back(request: Request, form: Mapping[str, str]) -> Response:
     """Redrive one dead letter, or all of a profile and class. Raises HTTPException 400."""
-    person = operator_of(request)
-    form = await read_form(request)
     app = services_of(request).app
     if not form.get("letter") and form.get("all") != "yes":
         raise HTTPException(400, "Say which job to retry.")
@@ -107,67 +91,49 @@ async def send_back(request: Request) -> Response:
         letter=form.get("letter") or None,
         limit=MAX_REDRIVEN,
     )
-    count = await run_in_threadpool(_redriven, app, wanted, person.name)
+    who = operator_of(request).name
+    asked = RedriveRequest(wanted, who=who, why="redrive from the page")
+    results = redrive(app.backend, asked, clock=app.clock, stop=threading.Event())
+    count = sum(each.result is RedriveResult.REDRIVEN for each in results)
     return _back("redriven" if count else "gone", count)
 
 
-async def stop_job(request: Request) -> Response:
-    """Cancel one job. Raises HTTPException 400."""
-    person = operator_of(request)
-    form = await read_form(request)
-    app = services_of(request).app
+def stop_job(request: Request, form: Mapping[str, str]) -> Response:
     if not JOB_ID.fullmatch(form.get("job", "")):  # a path would cancel everything below it
         raise HTTPException(400, "Say which job to cancel.")
-    wanted = CancelRequest([form["job"]], who=person.name)
-    results = await run_in_threadpool(lambda: list(cancel(app.backend, wanted)))
+    wanted = CancelRequest([form["job"]], who=operator_of(request).name)
+    results = cancel(services_of(request).app.backend, wanted)
     count = sum(each.result is CancelResult.CANCELLED for each in results)
     return _back("cancelled" if count else "ended", count)
 
 
-async def hold(request: Request) -> Response:
+def hold(request: Request, form: Mapping[str, str]) -> Response:
     """Let nothing new begin, for some time or until resumed; running encodes end.
 
     Raises HTTPException 400.
     """
-    person = operator_of(request)
-    form = await read_form(request)
-    app = services_of(request).app
-    length = form.get("for", "")
+    app, length = services_of(request).app, form.get("for", "")
     if length not in PAUSES:
         raise HTTPException(400, "Say for how long.")
-    wanted = PauseRequest(by=person.name, for_s=PAUSES[length])
-    await run_in_threadpool(lambda: pause(app.backend.pauses, app.clock, wanted))
-    return _back("paused", 0)
+    wanted = PauseRequest(by=operator_of(request).name, for_s=PAUSES[length])
+    pause(app.backend.pauses, app.clock, wanted)
+    return _back("paused")
 
 
-async def go_on(request: Request) -> Response:
+def go_on(request: Request) -> Response:
     """End every pause; the hours of the settings still hold."""
     operator_of(request)
+    ended = resume(services_of(request).app.backend.pauses, None)
+    return _back("resumed" if ended else "not_paused")
+
+
+def board(request: Request) -> Response:
+    operator_of(request)
     app = services_of(request).app
-    ended = await run_in_threadpool(lambda: resume(app.backend.pauses, None))
-    return _back("resumed" if ended else "not_paused", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter as the board shows it."""
-
-    profile: str
-    letter: DeadLetter
-
-    key: str
-    video: Video | None = None
-
-
-def _board(request: Request, services: Services) -> HTMLResponse:
-    app = services.app
     # Letters that a service made by itself are recorded first, as `hevcq status` does.
     ExpiredMessages(app.backend, most=MAX_LETTERS).check()
     found = find(app.backend.queues, DeadLetterFilter(limit=MAX_LETTERS + 1))
-    letters = [
-        _letter(app, profile, letter)
-        for profile, letter in itertools.islice(found, MAX_LETTERS + 1)
-    ]
+    letters = [_shown(app, *each) for each in itertools.islice(found, MAX_LETTERS + 1)]
     now = app.clock.now()
     saved = savings(app.backend.ledger, app.profiles, now)
     return page(
@@ -186,22 +152,17 @@ def _board(request: Request, services: Services) -> HTMLResponse:
 
 
 def _now(app: App) -> str:
-    """Return the part that changes: queues and running jobs."""
     found = overview(app.backend, app.clock, app.here(), limit=MAX_RUNNING)
-    running = [
-        (
-            job,
-            "" if not job.alive else time_left(job.phase, job.percent, job.eta_s),
-            video_of(app, job.key),
-        )
-        for job in found.running
-    ]
+    running = []
+    for job in found.running:
+        left = time_left(job.phase, job.percent, job.eta_s) if job.alive else ""
+        running.append((job, left, video_of(app, job.key)))
     return render("board_now.html", found=found, running=running, totals=_totals(found))
 
 
-def _letter(app: App, profile: str, letter: DeadLetter) -> Letter:
+def _shown(app: App, profile: str, letter: DeadLetter) -> dict[str, object]:
     key = letter.task.source.key if letter.task else "(unreadable message)"
-    return Letter(profile, letter, key, video_of(app, key))
+    return {"profile": profile, "letter": letter, "key": key, "video": video_of(app, key)}
 
 
 def video_of(app: App, key: str) -> Video | None:
@@ -225,13 +186,7 @@ def _totals(found: Overview) -> dict[str, int]:
     return totals
 
 
-def _redriven(app: App, wanted: DeadLetterFilter, who: str) -> int:
-    request = RedriveRequest(wanted, who=who, why="redrive from the page")
-    results = redrive(app.backend, request, clock=app.clock, stop=threading.Event())
-    return sum(each.result is RedriveResult.REDRIVEN for each in results)
-
-
-def _back(notice: str, count: int) -> Response:
+def _back(notice: str, count: int = 0) -> Response:
     return RedirectResponse(f"/board?notice={notice}&n={count}", 303)
 
 
@@ -245,17 +200,13 @@ MAX_INGESTS = 30
 MAX_UNSOUND = 100
 
 
-async def libraries(request: Request) -> Response:
+def libraries(request: Request) -> Response:
     """Show the libraries of the settings, and the ingests that ended, newest first.
 
     A page of its own, not a part of the board: a file server that is gone lets its folders hang.
     """
     operator_of(request)
     app = services_of(request).app
-    return await run_in_threadpool(_libraries, request, app)
-
-
-def _libraries(request: Request, app: App) -> Response:
     log, now = gathered(app), app.clock.now()
     shown = libraries_of(app.settings, log, now, DAYS)
     given = request.query_params.get("before", "")

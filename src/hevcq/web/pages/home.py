@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -24,12 +23,10 @@ MAX_SEARCH = 200
 
 
 def routes() -> Sequence[BaseRoute]:
-    """Return the routes of the list of videos, and of the form that adds one."""
     return (Route("/", home), Route("/events", events), Route("/upload", upload))
 
 
 async def home(request: Request) -> Response:
-    """Show a page of videos."""
     person, app = person_of(request), services_of(request).app
     wanted = filter_of(request, person)
     if wanted is None:
@@ -48,7 +45,6 @@ async def home(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    """Stream the list, as long as it is looked at."""
     person, services = person_of(request), services_of(request)
     wanted = filter_of(request, person) or VideoFilter(owner=person.owner)
     key = f"home {wanted} {person.is_operator}"
@@ -98,12 +94,10 @@ CHUNK_BYTES = 16 << 20
 """Bytes of one request: below the limits of common proxies (Cloudflare allows 100 MB)."""
 
 
-async def upload(request: Request) -> Response:
-    """Show the form."""
-    person = person_of(request)
-    app = services_of(request).app
-    farm = await run_in_threadpool(video_farm, app)
-    used = await run_in_threadpool(farm.videos.usage, person.owner)
+def upload(request: Request) -> Response:
+    person, app = person_of(request), services_of(request).app
+    farm = video_farm(app)
+    used = farm.videos.usage(person.owner)
     quota = farm.quota.owner_size
     return page(
         request,

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-import anyio
 from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,107 +24,99 @@ from hevcq.web.rendering import page
 from hevcq.web.services import Services, read_form, services_of
 
 FLOW = "oidc"
-AT_ONCE = 2
-"""Passwords checked at once: each takes argon2's 64 MiB."""
 WRONG = {
     "token": "That is not the token. `hevcq serve new-token` makes another.",
     "password": "Name or password is wrong.",
 }
 
 
-class SignIn:
-    """The pages of one server's sign-in."""
+def routes() -> Sequence[BaseRoute]:
+    return (
+        Route("/sign-in", show),
+        Route("/sign-in", submit, methods=["POST"]),
+        Route(PATH, go),
+        Route(BACK, come_back),
+        Route("/sign-out", leave, methods=["POST"]),
+    )
 
-    def __init__(self) -> None:
-        self._turns = anyio.CapacityLimiter(AT_ONCE)
 
-    def routes(self) -> Sequence[BaseRoute]:
-        """Return the routes of signing in and out."""
-        return (
-            Route("/sign-in", self.show),
-            Route("/sign-in", self.submit, methods=["POST"]),
-            Route(PATH, self.go),
-            Route(BACK, self.come_back),
-            Route("/sign-out", self.leave, methods=["POST"]),
-        )
+async def show(request: Request) -> Response:
+    after = local_path(request.query_params.get("next", "/"))
+    if maybe_person(request) is not None:
+        return RedirectResponse(after, 303)
+    left = request.query_params.get("left") == "yes"
+    mode = services_of(request).authenticator.mode
+    elsewhere = ""
+    if left and isinstance(mode, Oidc):
+        elsewhere = await run_in_threadpool(mode.provider_sign_out, _here(request))
+    return _form(request, after, elsewhere=elsewhere)
 
-    async def show(self, request: Request) -> Response:
-        """Show the form, or go on if somebody signed in already."""
-        after = local_path(request.query_params.get("next", "/"))
-        if maybe_person(request) is not None:
-            return RedirectResponse(after, 303)
-        left = request.query_params.get("left") == "yes"
-        mode = services_of(request).authenticator.mode
-        elsewhere = ""
-        if left and isinstance(mode, Oidc):
-            elsewhere = await run_in_threadpool(mode.provider_sign_out, _here(request))
-        return _form(request, after, elsewhere=elsewhere)
 
-    async def submit(self, request: Request) -> Response:
-        """Check the form; slow down whoever guesses."""
-        services, form = services_of(request), await read_form(request)
-        after = local_path(form.get("next", "/"))
-        if not services.authenticator.mode.fields:
-            return _form(request, after, status=404)
-        names = _names(services, request, form)
-        if (wait := math.ceil(services.limiter.wait_s(*names))) > 0:
-            wrong = f"Too many tries. Wait {wait} seconds."
-            return _form(request, after, wrong, status=429, retry_s=wait)
-        # Counted before the check: tries sent at the same moment must not all pass.
-        services.limiter.note_failure(*names)
-        person = await run_sync(services.authenticator.mode.check, form, limiter=self._turns)
-        if person is None:
-            get_logger().warning("sign_in_failed", tried=printable(", ".join(names)))
-            wrong = WRONG["token" if "token" in services.authenticator.mode.fields else "password"]
-            return _form(request, after, wrong, status=403)
-        services.limiter.forget(*names)
-        return signed_in(services, person, after)
+async def submit(request: Request) -> Response:
+    """Check the form; slow down whoever guesses."""
+    services, form = services_of(request), await read_form(request)
+    after = local_path(form.get("next", "/"))
+    if not services.authenticator.mode.fields:
+        return _form(request, after, status=404)
+    names = _names(services, request, form)
+    if (wait := math.ceil(services.limiter.wait_s(*names))) > 0:
+        wrong = f"Too many tries. Wait {wait} seconds."
+        return _form(request, after, wrong, status=429, retry_s=wait)
+    # Counted before the check: tries sent at the same moment must not all pass.
+    services.limiter.note_failure(*names)
+    person = await run_sync(services.authenticator.mode.check, form, limiter=services.passwords)
+    if person is None:
+        get_logger().warning("sign_in_failed", tried=printable(", ".join(names)))
+        wrong = WRONG["token" if "token" in services.authenticator.mode.fields else "password"]
+        return _form(request, after, wrong, status=403)
+    services.limiter.forget(*names)
+    return signed_in(services, person, after)
 
-    async def go(self, request: Request) -> Response:
-        """Start a sign-in at the provider. Raises HTTPException 404 where there is none."""
-        services = services_of(request)
-        mode, now = services.authenticator.mode, services.clock.now()
-        if not isinstance(mode, Oidc):
-            raise HTTPException(404)
-        flow = Flow.start(local_path(request.query_params.get("next", "/")))
-        response = RedirectResponse(await run_in_threadpool(mode.begin, flow, _here(request)), 303)
-        services.authenticator.cookies.write(
-            response, FLOW, asdict(flow), until=now + FLOW_S, now=now
-        )
-        return response
 
-    async def come_back(self, request: Request) -> Response:
-        """End a sign-in at the provider. Raises SignInRefused, HTTPException 404."""
-        services = services_of(request)
-        mode = services.authenticator.mode
-        if not isinstance(mode, Oidc):
-            raise HTTPException(404)
-        kept = services.authenticator.cookies.read(request, FLOW, services.clock.now())
-        try:
-            if kept is None:
-                raise SignInRefused("it was not started in this browser, or took too long")
-            flow = Flow(kept["state"], kept["nonce"], kept["verifier"], kept["after"])
-            answer = dict(request.query_params)
-            person = await run_in_threadpool(mode.finish, flow, answer, _here(request))
-        except SignInRefused as error:
-            get_logger().warning("sign_in_failed", reason=printable(error))
-            return _form(request, "/", "That sign-in did not work. Try again.", status=403)
-        response = signed_in(services, person, local_path(flow.after))
-        services.authenticator.cookies.clear(response, FLOW)
-        return response
+async def go(request: Request) -> Response:
+    """Start a sign-in at the provider. Raises HTTPException 404 where there is none."""
+    services = services_of(request)
+    mode, now = services.authenticator.mode, services.clock.now()
+    if not isinstance(mode, Oidc):
+        raise HTTPException(404)
+    flow = Flow.start(local_path(request.query_params.get("next", "/")))
+    response = RedirectResponse(await run_in_threadpool(mode.begin, flow, _here(request)), 303)
+    services.authenticator.cookies.write(response, FLOW, asdict(flow), until=now + FLOW_S, now=now)
+    return response
 
-    async def leave(self, request: Request) -> Response:
-        """Sign out: in this browser, and of any copy of its cookie."""
-        services = services_of(request)
-        await run_in_threadpool(services.authenticator.sign_out, request)
-        where = await run_in_threadpool(services.authenticator.mode.signed_out_at)
-        response = RedirectResponse(where, 303)
-        services.authenticator.cookies.clear(response, SESSION)
-        return response
+
+async def come_back(request: Request) -> Response:
+    """End a sign-in at the provider. Raises SignInRefused, HTTPException 404."""
+    services = services_of(request)
+    mode = services.authenticator.mode
+    if not isinstance(mode, Oidc):
+        raise HTTPException(404)
+    kept = services.authenticator.cookies.read(request, FLOW, services.clock.now())
+    try:
+        if kept is None:
+            raise SignInRefused("it was not started in this browser, or took too long")
+        flow = Flow(kept["state"], kept["nonce"], kept["verifier"], kept["after"])
+        answer = dict(request.query_params)
+        person = await run_in_threadpool(mode.finish, flow, answer, _here(request))
+    except SignInRefused as error:
+        get_logger().warning("sign_in_failed", reason=printable(error))
+        return _form(request, "/", "That sign-in did not work. Try again.", status=403)
+    response = signed_in(services, person, local_path(flow.after))
+    services.authenticator.cookies.clear(response, FLOW)
+    return response
+
+
+async def leave(request: Request) -> Response:
+    """Sign out: in this browser, and of any copy of its cookie."""
+    services = services_of(request)
+    await run_in_threadpool(services.authenticator.sign_out, request)
+    where = await run_in_threadpool(services.authenticator.mode.signed_out_at)
+    response = RedirectResponse(where, 303)
+    services.authenticator.cookies.clear(response, SESSION)
+    return response
 
 
 def signed_in(services: Services, person: Person, after: str) -> Response:
-    """Return the response that starts a session."""
     response = RedirectResponse(after, 303)
     services.authenticator.sign_in(response, person)
     return response

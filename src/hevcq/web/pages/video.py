@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -13,191 +15,160 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.job import SETTLED, JobState
+from hevcq.domain.profile import Profile, VideoCodec
+from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import Video, Visibility
+from hevcq.domain.videos.rules import media_type
 from hevcq.errors import UsageError
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import ProfileRow, refresh, rows, settled_rows
-from hevcq.web.identity.person import Person, person_of
-from hevcq.web.pages.links import (
-    Playing,
-    file_address,
-    media_base,
-    original_address,
-    playing,
-    with_set,
-    with_texts,
+from hevcq.usecases.videos.picture import PLAYLIST
+from hevcq.usecases.videos.playback import (
+    ORIGINAL,
+    PLAYABLE,
+    PlayerChapter,
+    chapters_of_set,
+    part_of_set,
 )
+from hevcq.usecases.videos.texts import Texts
+from hevcq.util.text import printable
+from hevcq.web.identity.person import person_of
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import find_video, read_form, services_of
+from hevcq.web.services import find_video, of_form, services_of
 
 PATH = "/v/{video_id}"
 NOTICES = {
-    "retried": "Queued again.",
-    "stopped": "Cancelled.",
-    "published": "Anybody with the public address can watch this video now.",
-    "unpublished": "The video is private again; its public address leads nowhere.",
-    "renamed": "Saved.",
+    "retry": "Queued again.",
+    "cancel": "Cancelled.",
+    "publish": "Anybody with the public address can watch this video now.",
+    "unpublish": "The video is private again; its public address leads nowhere.",
+    "edit": "Saved.",
 }
 
 
 def routes() -> Sequence[BaseRoute]:
-    """Return the routes of a video's pages."""
+    changes = [
+        Route(f"{PATH}/{name}", of_form(partial(_change, name)), methods=["POST"])
+        for name in CHANGES
+    ]
     return (
         Route(PATH, show),
         Route(f"{PATH}/events", events),
         Route(f"{PATH}/edit", edit),
-        Route(f"{PATH}/edit", save, methods=["POST"]),
-        Route(f"{PATH}/retry", retry, methods=["POST"]),
-        Route(f"{PATH}/cancel", stop, methods=["POST"]),
-        Route(f"{PATH}/publish", publish, methods=["POST"]),
+        *changes,
         Route(f"{PATH}/unpublish", unpublish, methods=["POST"]),
-        Route(f"{PATH}/delete", delete, methods=["POST"]),
+        Route(f"{PATH}/delete", of_form(delete), methods=["POST"]),
         Route(f"{PATH}/{{profile}}/certificate", certificate),
         Route("/p/{slug}", watch),
     )
 
 
-async def show(request: Request) -> Response:
-    """Show a video."""
+def show(request: Request) -> Response:
     person = person_of(request)
-    return await run_in_threadpool(_show, request, person)
-
-
-async def events(request: Request) -> Response:
-    """Stream the part of a video's page that changes."""
-    farm, video = await run_in_threadpool(find_video, request)
-    key = f"video {video.video_id}"
-    return services_of(request).stream(request, key, partial(_formats, farm, video.video_id))
-
-
-async def edit(request: Request) -> Response:
-    """Show the form of title, description, and deletion."""
-    _, video = await run_in_threadpool(find_video, request)
-    return page(request, "edit.html", video=video)
-
-
-async def save(request: Request) -> Response:
-    """Change title and description."""
-    form = await read_form(request)
-    title, words = form.get("title", ""), form.get("description", "")
-    return await _change(
-        request,
-        lambda farm, video, _who: manage.rename(farm, video, title=title, description=words),
-        "renamed",
-    )
-
-
-async def retry(request: Request) -> Response:
-    """Queue failed formats again."""
-    form = await read_form(request)
-    names = [form["profile"]] if form.get("profile") else []
-    return await _change(
-        request, lambda farm, video, who: manage.retry(farm, video, who, names), "retried"
-    )
-
-
-async def stop(request: Request) -> Response:
-    """Cancel formats that are queued or running."""
-    form = await read_form(request)
-    names = [form["profile"]] if form.get("profile") else []
-    return await _change(
-        request, lambda farm, video, who: manage.stop(farm, video, who, names), "stopped"
-    )
-
-
-async def publish(request: Request) -> Response:
-    """Make a video public, with what its form agrees to."""
-    form = await read_form(request)
-    tags, original = (form.get(name) == "yes" for name in ("tags", "original"))
-    return await _change(
-        request,
-        lambda farm, video, _who: manage.publish(farm, video, tags=tags, original=original),
-        "published",
-    )
-
-
-async def unpublish(request: Request) -> Response:
-    """Make a video private."""
-    return await _change(
-        request, lambda farm, video, _who: manage.unpublish(farm, video), "unpublished"
-    )
-
-
-async def delete(request: Request) -> Response:
-    """Delete a video, if the box says so. Raises HTTPException 400."""
-    form = await read_form(request)
-    farm, video = await run_in_threadpool(find_video, request)
-    if form.get("sure") != "yes":
-        raise HTTPException(400, "Tick the box to delete the video.")
-    await run_in_threadpool(manage.delete, farm, video, person_of(request).name)
-    return RedirectResponse("/", 303)
-
-
-async def certificate(request: Request) -> Response:
-    """Download the certificate of one format."""
-    farm, video = await run_in_threadpool(find_video, request)
-    text = await run_in_threadpool(_certificate, farm, video, request.path_params["profile"])
-    name = f"{video.video_id}-{request.path_params['profile']}.certificate.json"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(text, media_type="application/json", headers=headers)
-
-
-async def watch(request: Request) -> Response:
-    """Show a public video to anybody; it says nothing about who owns it."""
-    farm, video = await run_in_threadpool(find_video, request)
-    video = await run_in_threadpool(refresh, farm, video)
-    found = settled_rows(video, shared=True)
-    base = media_base(video, public=True)
-    what = playing(base, video, found, farm.profiles)
-    what = await run_in_threadpool(_whole, request, farm, video, what, found)
-    return page(request, "public.html", video=video, playing=what)
-
-
-async def _change(
-    request: Request, how: Callable[[VideoFarm, Video, str], object], notice: str
-) -> Response:
-    """Change the video and show it again; a refusal is shown on its page."""
-    farm, video = await run_in_threadpool(find_video, request)
-    try:
-        await run_in_threadpool(how, farm, video, person_of(request).name)
-    except UsageError as error:
-        raise HTTPException(409, str(error)) from error
-    return RedirectResponse(f"/v/{video.video_id}?notice={notice}", 303)
-
-
-def _show(request: Request, person: Person) -> Response:
     farm, video = find_video(request)
     video = refresh(farm, video)
     found = rows(farm, video)
-    base = media_base(video)
-    what = playing(base, video, found, farm.profiles)
     public = f"{services_of(request).settings.url or _here(request)}/p/{video.slug}"
     return page(
         request,
         "video.html",
         video=video,
-        playing=_whole(request, farm, video, what, found),
+        playing=_played(request, farm, video, found),
         formats=_formats_html(farm, video, found),
         notice=NOTICES.get(request.query_params.get("notice", ""), ""),
         unshared=[each.profile for each in video.made if not video.shares(each)],
         public=public if video.visibility is Visibility.PUBLIC else "",
         now=farm.clock.now(),
-        original=original_address(base, video, download=True),
+        original=original_address(media_base(video), video, download=True),
         whose=video.owner if video.owner != person.owner else "",
     )
 
 
-def _whole(
-    request: Request, farm: VideoFarm, video: Video, what: Playing, found: Sequence[ProfileRow]
+def watch(request: Request) -> Response:
+    """Show a public video to anybody; it says nothing about who owns it."""
+    farm, video = find_video(request)
+    video = refresh(farm, video)
+    found = settled_rows(video, shared=True)
+    return page(request, "public.html", video=video, playing=_played(request, farm, video, found))
+
+
+async def events(request: Request) -> Response:
+    farm, video = await run_in_threadpool(find_video, request)
+    key = f"video {video.video_id}"
+    return services_of(request).stream(request, key, partial(_formats, farm, video.video_id))
+
+
+def edit(request: Request) -> Response:
+    return page(request, "edit.html", video=find_video(request)[1])
+
+
+Change = Callable[[VideoFarm, Video, str, Mapping[str, str]], object]
+CHANGES: dict[str, Change] = {
+    "edit": lambda farm, video, _who, form: manage.rename(
+        farm, video, title=form.get("title", ""), description=form.get("description", "")
+    ),
+    "retry": lambda farm, video, who, form: manage.retry(farm, video, who, _profiles(form)),
+    "cancel": lambda farm, video, who, form: manage.stop(farm, video, who, _profiles(form)),
+    "publish": lambda farm, video, _who, form: manage.publish(
+        farm, video, tags=form.get("tags") == "yes", original=form.get("original") == "yes"
+    ),
+}
+"""What a form changes, by the last part of its address."""
+
+
+def _profiles(form: Mapping[str, str]) -> list[str]:
+    return [form["profile"]] if form.get("profile") else []
+
+
+def _change(name: str, request: Request, form: Mapping[str, str]) -> Response:
+    """Change the video and show it again; a refusal is shown on its page."""
+    farm, video = find_video(request)
+    try:
+        CHANGES[name](farm, video, person_of(request).name, form)
+    except UsageError as error:
+        raise HTTPException(409, str(error)) from error
+    return RedirectResponse(f"/v/{video.video_id}?notice={name}", 303)
+
+
+def unpublish(request: Request) -> Response:
+    farm, video = find_video(request)
+    manage.unpublish(farm, video)
+    return RedirectResponse(f"/v/{video.video_id}?notice=unpublish", 303)
+
+
+def delete(request: Request, form: Mapping[str, str]) -> Response:
+    """Delete a video, if the box says so. Raises HTTPException 400."""
+    farm, video = find_video(request)
+    if form.get("sure") != "yes":
+        raise HTTPException(400, "Tick the box to delete the video.")
+    manage.delete(farm, video, person_of(request).name)
+    return RedirectResponse("/", 303)
+
+
+def certificate(request: Request) -> Response:
+    farm, video = find_video(request)
+    profile = request.path_params["profile"]
+    row = next((each for each in rows(farm, video) if each.profile == profile), None)
+    proof = farm.certificate(row.certificate_key) if row and row.certificate_key else None
+    if proof is None:
+        raise HTTPException(404)
+    text = json.dumps(proof.model_dump(mode="json", by_alias=True), indent=2)
+    name = f"{video.video_id}-{profile}.certificate.json"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text, media_type="application/json", headers=headers)
+
+
+def _played(
+    request: Request, farm: VideoFarm, video: Video, found: Sequence[ProfileRow]
 ) -> Playing:
-    """Add what belongs to the set or the file that is played."""
-    public = request.url.path.startswith("/p/")
-    base = media_base(video, public=public)
+    """Return what is played, with what belongs to its set or its file."""
+    base = media_base(video, public=request.url.path.startswith("/p/"))
+    what = playing(base, video, found, farm.profiles)
     if not what.profile:
-        return with_set(what, base, found, farm)
+        return _with_set(what, base, found, farm)
     held = services_of(request).texts.texts(farm, video, what.profile)
-    return with_texts(what, base, held)
+    return _with_texts(what, base, held)
 
 
 def _here(request: Request) -> str:
@@ -238,9 +209,118 @@ def _formats_html(farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) ->
     )
 
 
-def _certificate(farm: VideoFarm, video: Video, profile: str) -> str:
-    row = next((each for each in rows(farm, video) if each.profile == profile), None)
-    proof = farm.certificate(row.certificate_key) if row and row.certificate_key else None
-    if proof is None:
-        raise HTTPException(404)
-    return json.dumps(proof.model_dump(mode="json", by_alias=True), indent=2)
+CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
+"""What a `<source>` says it is, so that a browser leaves out what it cannot decode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Subtitles that a player of a file may show; `kind` is HTML's."""
+
+    address: str
+    language: str
+    name: str
+    kind: str = "subtitles"
+
+
+@dataclass(frozen=True, slots=True)
+class Playing:
+    """What a player gets: the playlist of an HLS set if there is one, and files, best first."""
+
+    playlist: str
+    files: Sequence[tuple[str, str]]
+    storyboard: str = ""
+    chapters: Sequence[PlayerChapter] = ()
+    tracks: Sequence[Track] = ()
+    profile: str = ""
+    """Of the first file where no set is played: its subtitles and chapters are shown."""
+
+    def __bool__(self) -> bool:
+        return bool(self.playlist or self.files)
+
+    @property
+    def kind(self) -> str:
+        return "playlist" if self.playlist else "file" if self.files else "none"
+
+
+def media_base(video: Video, *, public: bool = False) -> str:
+    """Return the address below which a video's files are: by its slug where nobody signed in."""
+    return f"/p/{video.slug}/media" if public else f"/media/{video.video_id}"
+
+
+def file_address(base: str, profile: str, key: str, *, download: bool = False) -> str:
+    name = quote(key.rpartition("/")[2], safe="")
+    return f"{base}/{profile}/{name}{'?download=1' if download else ''}"
+
+
+def original_address(base: str, video: Video, *, download: bool = False) -> str:
+    """Return the address of the uploaded file, or "" if it is not kept."""
+    if video.source is None or not video.raw_kept or video.raw_leaving:
+        return ""
+    return file_address(base, ORIGINAL, video.source.key, download=download)
+
+
+def playing(
+    base: str, video: Video, rows: Sequence[ProfileRow], profiles: Mapping[str, Profile]
+) -> Playing:
+    """Return what can be played of a video by now: H.264 before HEVC, large before small.
+
+    The uploaded file comes last: it may be all that a browser can play, where a profile skipped it
+    because it is what the profile makes already.
+    """
+    done = [row for row in rows if row.state is JobState.DONE and row.key]
+    lists = [row for row in done if row.key.endswith(PLAYLIST)]
+    files = [row for row in done if media_type(row.key) in PLAYABLE]
+
+    def rank(row: ProfileRow) -> tuple[bool, int]:
+        profile = profiles.get(row.profile)
+        codec = profile.video.codec if profile else None
+        return codec is not VideoCodec.H264, -((profile and profile.video.max_height) or 10_000)
+
+    found = [
+        (file_address(base, row.profile, row.key), _type(row, profiles.get(row.profile)))
+        for row in sorted(files, key=rank)
+    ]
+    shared = video.public_original or base == media_base(video)
+    original = original_address(base, video) if shared and not _is_none(rows) else ""
+    if original and video.source is not None and media_type(video.source.key) in PLAYABLE:
+        found.append((original, media_type(video.source.key)))
+    if not lists:
+        best = min(files, key=rank, default=None)
+        return Playing("", found, profile=best.profile if best else "")
+    return Playing(file_address(base, lists[0].profile, lists[0].key), found)
+
+
+def _is_none(rows: Sequence[ProfileRow]) -> bool:
+    """Return whether no format found a video in the uploaded file."""
+    return bool(rows) and all(row.failure_class is FailureClass.UNREADABLE for row in rows)
+
+
+def _with_set(what: Playing, base: str, rows: Sequence[ProfileRow], farm: VideoFarm) -> Playing:
+    """Add storyboard and chapters of the set that is played; its certificate says where they are."""
+    for row in rows:
+        if what.playlist and what.playlist == file_address(base, row.profile, row.key):
+            key = part_of_set(farm, row.key, row.certificate_key, "storyboard.vtt")
+            within = key.removeprefix(row.key.rpartition("/")[0] + "/")
+            board = f"{base}/{row.profile}/{quote(within)}" if key else ""
+            chapters = chapters_of_set(farm, row.key, row.certificate_key)
+            return replace(what, storyboard=board, chapters=chapters)
+    return what
+
+
+def _with_texts(what: Playing, base: str, held: Texts) -> Playing:
+    tracks = []
+    for number, each in enumerate(held.tracks):
+        name = each.title or each.language or f"Subtitles {number + 1}"
+        named = f"{name} (forced)" if each.forced and "forced" not in name.lower() else name
+        kind = "captions" if each.captions else "subtitles"
+        address = f"{base}/{what.profile}/texts/{number}.vtt"
+        tracks.append(Track(address, each.language, printable(named), kind))
+    return replace(what, tracks=tracks, chapters=held.chapters)
+
+
+def _type(row: ProfileRow, profile: Profile | None) -> str:
+    if row.key.lower().endswith(".webm"):
+        return "video/webm"
+    codec = CODECS.get(profile.video.codec) if profile else None
+    return f'video/mp4; codecs="{codec}"' if codec else "video/mp4"
