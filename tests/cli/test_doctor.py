@@ -1,7 +1,5 @@
 """Doctor, and a data folder that cannot be used: a sentence, a way out, an exit code."""
 
-import errno
-import os
 import re
 import sqlite3
 from contextlib import closing
@@ -41,11 +39,9 @@ def test_a_fit_machine_has_nothing_but_ok(hevcq, fake_ffmpeg):
 
     ran = hevcq("doctor")
 
-    assert wrong(ran) == []
-    assert ran.code == 0
-    names = [line.split()[1] for line in ran.out.splitlines()]
-    for name in ("settings", "profiles", "ffmpeg", "data_dir", "scratch", "clock", "database"):
-        assert name in names
+    assert (ran.code, wrong(ran)) == (0, [])
+    names = {line.split()[1] for line in ran.out.splitlines()}
+    assert names >= {"settings", "profiles", "ffmpeg", "data_dir", "scratch", "clock", "database"}
 
 
 @pytest.mark.parametrize(
@@ -74,16 +70,6 @@ def test_what_is_wrong_is_the_first_finding(
     assert len(wrong(ran)) == lines
 
 
-def test_an_ffmpeg_that_is_too_old_is_named(hevcq, fake_ffmpeg):
-    fake_ffmpeg("4.3.6")
-
-    ran = hevcq("doctor")
-
-    assert ran.code == ExitCode.UNFIT
-    assert wrong(ran)
-    assert all("4.3.6 by nobody is too old" in line for line in wrong(ran))
-
-
 def test_each_profile_in_use_that_ffmpeg_cannot_make_is_named(hevcq, fake_ffmpeg, monkeypatch):
     fake_ffmpeg("7.1")
     cannot = WorkerUnfit("ffmpeg cannot make it: G8", remedy="Install another ffmpeg.")
@@ -98,17 +84,6 @@ def test_each_profile_in_use_that_ffmpeg_cannot_make_is_named(hevcq, fake_ffmpeg
         ["profile", "hevc"],
     ]
     assert "ffmpeg cannot make it: G8 Install another ffmpeg." in " ".join(ran.out.split())
-
-
-def test_too_little_space_is_a_finding(hevcq, fake_ffmpeg, monkeypatch):
-    fake_ffmpeg("7.1")
-    monkeypatch.setenv("HEVCQ_MIN_FREE_MIB", str(1 << 40))
-
-    ran = hevcq("doctor")
-
-    assert ran.code == ExitCode.STORAGE
-    assert all("min_free_mib" in line for line in wrong(ran))
-    assert len(wrong(ran)) == 2
 
 
 @pytest.mark.parametrize(
@@ -155,25 +130,6 @@ def test_a_damaged_database_is_one_sentence_with_the_way_out(hevcq, data_dir: Pa
     assert "hevcq.db" in sentence[0]
     assert "Traceback" not in ran.err
     assert (data_dir / "hevcq.db").read_bytes() == damage
-
-
-@pytest.mark.parametrize(
-    ("number", "remedy"), [(errno.ENOSPC, "Free some space."), (errno.EIO, "Check the folder")]
-)
-def test_a_disk_that_fails_is_told_apart_from_one_that_is_full(
-    hevcq, fake_ffmpeg, monkeypatch, number, remedy
-):
-    fake_ffmpeg("7.1")
-
-    monkeypatch.setattr(
-        "hevcq.usecases.doctor.os.fsync", Mock(side_effect=OSError(number, os.strerror(number)))
-    )
-
-    lines = [line for line in wrong(hevcq("doctor")) if "data_dir" in line]
-
-    assert len(lines) == 1
-    assert f"{os.strerror(number)}. {remedy}" in lines[0]
-    assert "Errno" not in lines[0]
 
 
 def test_an_ffmpeg_that_needs_more_than_the_sandbox_allows_is_told_apart(hevcq, fake_ffmpeg):

@@ -106,17 +106,6 @@ def test_every_command_that_a_message_advises_is_one() -> None:
     assert wrong == []
 
 
-def test_calls_are_found_and_a_wrong_one_is_noticed(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(
-        "Say `hevcq status --jsn`.\n\n```sh\nnice hevcq ingest ~/x --exclude '#a' # b\n```\n"
-    )
-
-    assert calls(page) == ["ingest ~/x --exclude '#a' # b", "status --jsn"]
-    with pytest.raises(Exception, match="--jsn"):
-        parse(["status", "--jsn"])
-
-
 @pytest.mark.parametrize(
     ("words", "command"),
     [

@@ -16,32 +16,19 @@ def letters(farm, profile: str = "hevc") -> list:
     return list(farm.app.backend.queues[profile].dead_letters(Selection()))
 
 
-def test_a_listing_names_source_class_and_reason(hevcq, farm):
-    path, _ = farm.buried("bad one.mp4", FailureClass.DAMAGED)
+def test_a_listing_names_source_class_and_reason_on_one_line(hevcq, farm):
+    path, job = farm.buried("bad\n\x1b[2J one.mp4", FailureClass.DAMAGED)
 
     ran = hevcq("failures", "list")
+    (known,) = hevcq("failures", "list", "--json").lines
 
-    assert ran.code == 0
     heading, row = ran.out.splitlines()
     assert heading.split() == ["letter", "profile", "class", "buried", "source", "reason"]
     assert "damaged" in row
-    assert f"  {path}  " in row, "a path, not the key that stands for it"
-    assert "bad one.mp4 broke" in row
-
-
-def test_json_has_one_letter_a_line_with_everything_known(hevcq, farm):
-    _, job = farm.buried("a.mp4")
-    farm.buried("b.mp4")
-
-    found = hevcq("failures", "list", "--json").lines
-
-    assert [line["reason"] for line in found] == ["a.mp4 broke", "b.mp4 broke"]
-    first = found[0]
-    assert first["type"] == "dead_letter"
-    assert first["profile"] == "hevc"
-    assert first["job_id"] == job.job_id
-    assert first["tail"] == ["last words"]
-    assert first["task"]["source"]["key"] == job.source.key
+    assert f"  {path.parent}/bad\\n\\x1b[2J one.mp4  " in row, "a path, not its key"
+    assert (known["type"], known["profile"], known["job_id"]) == ("dead_letter", "hevc", job.job_id)
+    assert known["tail"] == ["last words"]
+    assert known["task"]["source"]["key"] == job.source.key
 
 
 def test_a_listing_selects_by_class_profile_job_and_limit(hevcq, farm):
@@ -61,13 +48,6 @@ def test_a_listing_selects_by_class_profile_job_and_limit(hevcq, farm):
     assert reasons("--class", "encoder", "--profile", "hevc", "--limit", "5") == ["b"]
 
 
-def test_an_unknown_class_or_profile_is_a_usage_error(hevcq):
-    assert hevcq("failures", "list", "--class", "nope").code == ExitCode.USAGE
-    ran = hevcq("failures", "list", "--profile", "hevcc")
-    assert ran.code == ExitCode.USAGE
-    assert "Did you mean 'hevc'?" in ran.err
-
-
 def test_show_has_the_last_lines_of_ffmpeg_and_the_message(hevcq, farm):
     farm.buried("a.mp4")
     (letter,) = letters(farm)
@@ -79,30 +59,22 @@ def test_show_has_the_last_lines_of_ffmpeg_and_the_message(hevcq, farm):
     assert '"profile":"hevc"' in ran.out
 
 
-def test_show_of_an_unknown_letter_says_so(hevcq):
-    ran = hevcq("failures", "show", "zzz")
-
-    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
-    assert "No dead letter 'zzz'" in ran.err
-
-
-def test_a_name_with_control_characters_stays_on_its_line_and_off_the_terminal(hevcq, farm):
-    farm.buried("a\nb\x1b[2J.mp4")
-
-    ran = hevcq("failures", "list")
-
-    assert len(ran.out.splitlines()) == 2
-    assert "\x1b" not in ran.out
-    assert r"a\nb\x1b[2J.mp4" in ran.out
-
-
-def test_forget_without_a_yes_deletes_nothing(hevcq, farm):
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("failures forget", ExitCode.SOME_FAILED, "Nothing deleted."),
+        ("redrive", ExitCode.USAGE, "--dlq"),
+        ("failures show zzz", ExitCode.USAGE, "No dead letter 'zzz'"),
+        ("failures list --profile hevcc", ExitCode.USAGE, "Did you mean 'hevc'?"),
+    ],
+)
+def test_what_is_not_confirmed_or_not_there_changes_nothing(hevcq, farm, words, code, said):
     farm.buried("a.mp4")
 
-    ran = hevcq("failures", "forget")
+    ran = hevcq(*words.split())
 
-    assert ran.code == ExitCode.SOME_FAILED
-    assert "Nothing deleted." in ran.err
+    assert (ran.code, ran.out) == (code, "")
+    assert said in ran.err
     assert len(letters(farm)) == 1
 
 
@@ -116,16 +88,6 @@ def test_forget_deletes_what_was_selected_and_leaves_the_job_dead(hevcq, farm):
     assert [letter.reason for letter in letters(farm)] == ["b.mp4 broke"]
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.DEAD
     assert path.exists()
-
-
-def test_redrive_must_say_dlq(hevcq, farm):
-    farm.buried("a.mp4")
-
-    ran = hevcq("redrive")
-
-    assert ran.code == ExitCode.USAGE
-    assert "--dlq" in ran.err
-    assert len(letters(farm)) == 1
 
 
 def test_redrive_sends_letters_back_with_their_failures_forgiven(hevcq, farm):
@@ -189,12 +151,6 @@ def test_redrive_takes_only_letters_older_than_an_age(hevcq, farm):
     assert wrong.code == ExitCode.USAGE
     assert "neither a duration nor a date" in wrong.err
     assert old.err == f"1 redriven.\n{NO_WORKER}\n"
-
-
-def test_redrive_with_nothing_to_do_says_so_and_is_fine(hevcq):
-    ran = hevcq("redrive", "--dlq")
-
-    assert (ran.code, ran.out, ran.err) == (0, "", "No matching dead letter.\n")
 
 
 def test_a_rate_is_kept_between_letters_and_a_stop_leaves_the_rest_and_says_so(

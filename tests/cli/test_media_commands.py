@@ -86,13 +86,6 @@ def test_verify_refuses_a_forged_certificate(hevcq, clip: Path, rendition: Path)
     assert "(G0)" in ran.err
 
 
-def test_verify_names_a_certificate_that_is_not_there(hevcq, clip: Path):
-    ran = hevcq("check", clip, "--source", clip, "--certificate", "gone.json")
-
-    assert ran.code == ExitCode.USAGE
-    assert "gone.json" in ran.err
-
-
 @pytest.mark.parametrize("content", [b"", b"hello, this is text\n" * 50, None])
 def test_probe_of_what_is_no_video_names_the_file(hevcq, tmp_path: Path, content: bytes | None):
     path = tmp_path / "no video.mp4"
@@ -117,18 +110,3 @@ def test_a_worker_without_ffmpeg_is_unfit_and_takes_nothing(hevcq, farm, monkeyp
         assert ran.code == ExitCode.UNFIT
         assert "no-such-ffmpeg" in ran.err.splitlines()[-1]
     assert farm.app.backend.queues["hevc"].depth().ready == 1
-
-
-def test_a_list_without_originals_names_the_place_that_was_asked_for(hevcq, tmp_path: Path):
-    everywhere, there = hevcq("originals", "list"), hevcq("originals", "list", str(tmp_path / "tv"))
-
-    assert (everywhere.code, there.code) == (ExitCode.OK, ExitCode.OK)
-    assert everywhere.err == "No originals are kept.\n"
-    assert there.err == f"No originals are kept of videos at or below {tmp_path / 'tv'}.\n"
-
-
-def test_a_worker_for_an_unknown_profile_is_a_usage_error(hevcq):
-    ran = hevcq("worker", "hevcc")
-
-    assert ran.code == ExitCode.USAGE
-    assert "Did you mean 'hevc'?" in ran.err

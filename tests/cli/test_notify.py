@@ -115,7 +115,3 @@ def test_secrets_are_not_shown(hevcq, monkeypatch, webhook):
     assert SECRET not in shown.out
     assert "hidden" not in shown.out
     assert "hidden" not in hevcq("config", "notify", "list").out
-
-
-def test_nobody_is_notified_without_settings(hevcq):
-    assert "Nobody is notified" in hevcq("config", "notify", "test").out

@@ -8,7 +8,6 @@ import pytest
 from ffmpeg.chunking.numbered import ffmpeg
 from hevcq.cli.exit_codes import ExitCode
 from support.clips import make_clip
-from support.media_facts import SHIPPED
 
 pytestmark = pytest.mark.media
 
@@ -45,30 +44,6 @@ def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_reported(hevcq,
     assert "in one piece (too_short)" in asked
     assert (line["type"], line["action"], line["path"]) == ("plan", "encode", str(clip))
     assert (line["chunks"], line["whole"]["reason"]) == ([], "too_short")
-
-
-def test_the_profiles_of_an_ingest_are_planned_unless_others_are_named(hevcq, clip: Path):
-    _media, *lines = hevcq("profiles", "plan", clip, "--json").lines
-    every = [word for name in SHIPPED for word in ("-p", name)]
-    _media, *named = hevcq("profiles", "plan", clip, "--json", *every).lines
-
-    assert [(line["profile"], line["action"]) for line in lines] == [("hevc", "encode")]
-    assert {each["profile"]: each["action"] for each in named} == dict.fromkeys(SHIPPED, "encode")
-
-
-def test_several_files_are_planned_under_their_names(hevcq, clip: Path):
-    other = clip.with_name("other.mp4")
-    other.write_bytes(clip.read_bytes())
-
-    ran = hevcq("profiles", "plan", clip, other)
-
-    assert ran.code == 0, ran.err
-    for part, file in zip(ran.out.split(":\nmov,mp4"), (clip, other), strict=False):
-        assert part.endswith(str(file))
-    assert ran.out.count("\nhevc: encode to .mp4") == 2
-    lines = hevcq("profiles", "plan", clip, other, "--json").lines
-    kinds = [(line["type"], line["path"]) for line in lines]
-    assert kinds == [(kind, str(file)) for file in (clip, other) for kind in ("media", "plan")]
 
 
 def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip: Path):
@@ -109,17 +84,6 @@ def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
     assert sum(chunk["frames"] for chunk in chunks) == 75
     assert sum(chunk["cost"] for chunk in chunks) == pytest.approx(1, abs=1e-4)
     assert [chunk["index"] for chunk in chunks] == list(range(len(chunks)))
-
-
-@pytest.mark.usefixtures("splitting")
-def test_planning_writes_no_rendition_and_queues_nothing(hevcq, clip: Path):
-    before = sorted(path.name for path in clip.parent.iterdir())
-
-    assert hevcq("profiles", "plan", clip, "-p", "small").code == 0
-
-    assert sorted(path.name for path in clip.parent.iterdir()) == before
-    (status,) = hevcq("status", "--json").lines
-    assert all(queue["jobs"]["queued"] == 0 for queue in status["queues"])
 
 
 def make_keyed(target: Path) -> Path:

@@ -102,16 +102,6 @@ def test_what_is_written_from_the_program_is_up_to_date(script: str):
     assert done.returncode == 0, f"run `python scripts/{script}.py`"
 
 
-def test_every_key_of_a_profile_is_on_its_page():
-    page = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8")
-    shown = yaml.safe_load((ROOT / "workers" / "hevc.yaml").read_text())
-
-    for key, value in shown.items():
-        names = [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]
-        for name in names:
-            assert f"| `{name}` |" in page
-
-
 def test_every_json_line_is_on_the_page_of_the_command_line():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     # Of the page's answers its own description tells (docs/openapi.json).

@@ -17,7 +17,7 @@ import pytest
 from cli.conftest import Run
 from e2e.embedded.farm import PROFILE
 from hevcq.domain.events import EventName, IngestEvent
-from hevcq.errors import ConfigError, Unavailable
+from hevcq.errors import ConfigError
 from hevcq.running.service import LOOK_S, Outlets, Service
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
@@ -250,32 +250,6 @@ def test_a_folder_that_is_missing_is_reported_once_and_taken_when_it_comes(tmp_p
     assert len([line for line in house.said if "not looked after" in line]) == 1
 
 
-def test_a_disk_that_is_taken_out_and_put_in_again_is_watched_anew(tmp_path: Path) -> None:
-    tv = library(tmp_path, "tv")
-    tv.path.mkdir()
-    house = House(tmp_path, tv)
-
-    def taken_out(_house: House) -> None:
-        tv.path.rename(tmp_path / "away")
-        house.time_passes(house)
-
-    def another(_house: House) -> None:
-        tv.path.mkdir()
-        house.time_passes(house)
-
-    def dropped(_house: House) -> None:
-        small_clip(tv.path, name="a.mp4")
-
-    house.run(
-        lambda _house: None,
-        taken_out,
-        house.says("Library tv is not looked after now"),
-        another,
-        dropped,
-        house.placed(tv.path / "a.mp4"),
-    )
-
-
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 @pytest.mark.parametrize("scope", ["--user", "--system"])
 def test_systemd_finds_no_fault_in_the_unit(hevcq: Run, tmp_path: Path, scope: str) -> None:
@@ -320,17 +294,6 @@ def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_
 
         assert list((server.root / "Phone").iterdir()) == []
     assert len([line for line in house.said if line.startswith("Sync Gone: ")]) == 1
-
-
-def test_two_services_of_one_data_folder_are_one_too_many(tmp_path: Path) -> None:
-    one, other = House(tmp_path), House(tmp_path)
-
-    def second(_house: House) -> None:
-        with pytest.raises(Unavailable, match="at work with the data folder"):
-            other.run()
-
-    one.run(second)
-    House(tmp_path).run()
 
 
 def test_the_service_reads_a_part_each_night_and_reports_damage(tmp_path: Path) -> None:

@@ -23,12 +23,6 @@ TAKES_ANY = {
 }  # fmt: skip
 
 
-def test_config_show_lists_every_setting_with_its_origin(hevcq):
-    shown = {line["key"]: line for line in hevcq("config", "show", "--json").lines}
-    assert set(shown) >= set(KEYS)
-    assert all(shown[key]["origin"] for key in KEYS)
-
-
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in TAKES_ANY])
 def test_a_wrong_value_is_refused_by_the_name_of_its_setting(key, monkeypatch):
     monkeypatch.setenv(variable(key), NONSENSE)

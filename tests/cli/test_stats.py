@@ -21,13 +21,6 @@ def worked(hevcq, farm):
     return hevcq
 
 
-def test_a_new_folder_has_nothing_to_show(hevcq):
-    assert (
-        hevcq("libraries", "stats").out
-        == "Nothing was encoded yet, as far as this data folder knows.\n"
-    )
-
-
 def test_what_was_saved_is_shown_with_a_chart_within_80_columns(worked):
     ran = worked("libraries", "stats")
 

@@ -9,21 +9,11 @@ from pathlib import Path
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.queue import status as status_text
 from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.sqlite.database import VERSION
 from hevcq.util.processes import Processes
-from support.media_facts import SHIPPED, media, video
-
-
-def test_a_new_folder_shows_every_profile_at_zero(hevcq):
-    ran = hevcq("status")
-
-    assert ran.code == 0
-    heading, *rows = ran.out.splitlines()
-    assert heading.split()[:6] == ["profile", *status_text.STATES]
-    assert [row.split()[0] for row in rows] == SHIPPED
+from support.media_facts import media, video
 
 
 def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_to(hevcq, farm):
@@ -57,27 +47,6 @@ def test_a_database_of_another_version_is_refused(hevcq, data_dir: Path, version
 
     assert (ran.code, ran.out) == (ExitCode.STORAGE, "")
     assert str(data_dir / "hevcq.db") in ran.err
-
-
-def test_json_is_one_object_with_every_count(hevcq, farm):
-    farm.buried("b.mp4")
-    job = farm.running("d.mp4")
-
-    (found,) = hevcq("status", "--json").lines
-
-    assert found["type"] == "status"
-    (hevc,) = [queue for queue in found["queues"] if queue["profile"] == "hevc"]
-    assert hevc["dead_letters"] == 1
-    assert hevc["jobs"] == {
-        "queued": 0,
-        "running": 1,
-        "split": 0,
-        "done": 0,
-        "skipped": 0,
-        "dead": 1,
-    }
-    (running,) = found["running"]
-    assert (running["job_id"], running["owner"]) == (job.job_id, "test")
 
 
 def test_a_video_that_is_shared_out_is_one_running_job_with_its_chunks(hevcq, farm):
@@ -144,19 +113,6 @@ def test_watch_looks_again_until_it_is_stopped(hevcq, monkeypatch):
 
     assert (ran.code, looks) == (ExitCode.INTERRUPTED, [7, 7, 7])
     assert ran.out.count("profile  queued") == 3
-
-
-def test_jobs_of_a_profile_whose_file_is_gone_are_still_shown(hevcq, farm, tmp_path, monkeypatch):
-    farm.queued("a.mp4", "720p")
-    (tmp_path / "mine").mkdir()
-    hevc = Path(__file__).resolve().parents[2] / "workers" / "hevc.yaml"
-    (tmp_path / "mine" / "hevc.yaml").write_text(hevc.read_text())
-    monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(tmp_path / "mine"))
-
-    rows = hevcq("status").out.splitlines()[1:]
-
-    assert [row.split()[:2] for row in rows] == [["720p", "1"], ["No", "jobs"]]
-    assert rows[1] == "No jobs of hevc."
 
 
 def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(hevcq, farm):

@@ -66,12 +66,6 @@ def test_a_server_that_is_away_is_unavailable(hevcq, monkeypatch):
     assert "does not answer" in err
 
 
-def test_a_name_that_is_not_there_is_told_with_those_that_are(hevcq):
-    code, _, err = hevcq("sync", "bob")
-    assert code == 2
-    assert "Available: anna" in err
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -1,7 +1,5 @@
 """What is different when a person sits at a terminal."""
 
-import sys
-
 import pytest
 
 from hevcq.cli.output import table as render
@@ -21,17 +19,6 @@ def test_purge_asks_and_a_yes_deletes(hevcq, farm, terminal, monkeypatch):
     assert hevcq("failures", "forget").err == "1 dead letter deleted.\n"
 
     assert list(farm.app.backend.queues["hevc"].dead_letters(Selection())) == []
-
-
-def test_a_table_on_a_terminal_keeps_markup_and_control_characters_as_text(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    render.emit_table(("name", "size"), [["[red]a\x1b[2J\n.mp4", 3]])
-
-    out = capsys.readouterr().out
-    assert r"[red]a\x1b[2J\n.mp4" in out
-    assert "\x1b[2J" not in out
 
 
 def test_a_message_fits_the_terminal_and_what_is_copied_stays_whole():

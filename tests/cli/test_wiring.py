@@ -8,31 +8,12 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.profile import Fleet
-from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.wiring.app import open_app
-from hevcq.wiring.worker import ORIGINALS_FIRST_S, build_pool, slots_per_job, watchers
+from hevcq.wiring.worker import ORIGINALS_FIRST_S, slots_per_job, watchers
 from hevcq.worker.monitoring.watchers import Periodic
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
-from support.media_facts import SHIPPED
-
-
-def test_nothing_is_opened_before_it_is_used(tmp_path: Path):
-    app = open_app(Settings(data_dir=tmp_path / "data"))
-    app.close()
-
-    assert not (tmp_path / "data").exists()
-
-
-def test_backend_and_catalog_are_one_database_and_close_may_be_called_twice(tmp_path: Path):
-    app = open_app(Settings(data_dir=tmp_path / "data"))
-
-    assert app.catalog is app.catalog
-    assert app.backend is app.backend
-    assert sorted(app.backend.queues) == SHIPPED
-    app.close()
-    app.close()
 
 
 def test_on_aws_the_catalog_stays_on_this_machine(tmp_path: Path):
@@ -54,23 +35,6 @@ def test_on_aws_only_profiles_that_have_a_queue_there_are_known(tmp_path: Path):
     assert {"hevc", "720p", "1080p"} <= set(shipped)
     assert "webm" not in shipped
     assert set(named) == {"hevc", "webm"}
-
-
-def test_a_pool_serves_the_named_profiles_with_the_settings_numbers(tmp_path: Path):
-    app = open_app(Settings(data_dir=tmp_path / "data", workers=3))
-
-    assert len(build_pool(app, ["hevc"]).workers) == 3
-    assert len(build_pool(app).workers) == 3
-    with pytest.raises(UnknownProfile):
-        build_pool(app, ["nope"])
-    app.close()
-
-
-def test_a_folder_without_profiles_is_a_configuration_error(tmp_path: Path):
-    app = open_app(Settings(data_dir=tmp_path / "data", profiles_dir=tmp_path))
-
-    with pytest.raises(ConfigError, match="No profiles"):
-        _ = app.backend
 
 
 @pytest.mark.parametrize(

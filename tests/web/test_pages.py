@@ -103,7 +103,7 @@ def test_a_failure_is_reported_with_what_to_do_and_retried(people, bench):
     assert "Upload an intact copy of the video." in html
     assert "Retry what failed" in html
     done = ann.post(f"{page}/retry", data={"profile": ""})
-    assert done.headers["location"] == f"{page}?notice=retried"
+    assert done.headers["location"] == f"{page}?notice=retry"
     assert bench.job(video, "hevc").state is JobState.QUEUED
     assert "Queued again." in ann.get(done.headers["location"]).text
     bench.work()
