@@ -78,7 +78,8 @@ UNPLACED = frozenset({PlacementState.WAITING, PlacementState.REFUSED})
 class Placement:
     """Where one job's rendition goes in the library, and whether it is there.
 
-    `keep_days` is in days, `updated_at` in Unix seconds.
+    `keep_days` is in days, `updated_at` in Unix seconds. `retained` is where a replaced original is
+    kept, or of a waiting placement where an earlier command put the rendition.
     """
 
     job_id: str

@@ -137,29 +137,33 @@ def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -
     assert item.target == Path("/out/a.hevc.mp4")
 
 
-def test_what_is_in_place_keeps_its_place_whatever_the_command_says() -> None:
-    known = Known(placement(PlacementState.PLACED), job(JobState.DONE))
-    mirror = Destination(Mode.MIRROR, output=Path("/out"))
-
-    item = decide(video(VIDEO), HEVC, encode_plan(), known, mirror)
-
-    assert item.target == Path("/videos/a.hevc.mp4")
-
-
 @pytest.mark.parametrize(
-    "where",
-    [Destination(Mode.REPLACE), Destination(Mode.MIRROR, output=Path("/out"))],
-    ids=["replace", "output"],
+    ("where", "target"),
+    [
+        (Destination(Mode.REPLACE), "/videos/a.mp4"),
+        (Destination(Mode.MIRROR, output=Path("/out")), "/out/a.hevc.mp4"),
+    ],
 )
-def test_what_is_in_place_elsewhere_is_not_reported_as_done_where_it_is_wanted(
-    where: Destination,
+def test_what_is_in_place_elsewhere_is_put_where_it_is_wanted(
+    where: Destination, target: str
 ) -> None:
     known = Known(placement(PlacementState.PLACED), job(JobState.DONE))
 
     item = decide(video(VIDEO), HEVC, encode_plan(), known, where)
 
+    assert (item.disposition, item.target) == (Disposition.COLLECT, Path(target))
+    assert item.reason == "Encoded earlier; its rendition is at /videos/a.hevc.mp4."
+
+
+def test_a_set_that_is_in_place_elsewhere_is_refused() -> None:
+    there = replace(placement(PlacementState.PLACED), target=Path("/videos/a.hls/master.m3u8"))
+    known = Known(there, job(JobState.DONE))
+
+    mirror = Destination(Mode.MIRROR, output=Path("/out"))
+    item = decide(video(VIDEO), HEVC, encode_plan(), known, mirror)
+
     assert item.disposition is Disposition.REFUSE
-    assert "at /videos/a.hevc.mp4, as an earlier command asked" in item.reason
+    assert "as an earlier command asked" in item.reason
     assert "`hevcq retry /videos/a.mp4`" in item.reason
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -362,3 +363,73 @@ def test_nothing_is_encoded_for_a_library_whose_records_are_behind_a_link(
 
     assert item.disposition is Disposition.REFUSE
     assert "is a symbolic link; remove the link" in item.reason
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_rendition_beside_its_original_takes_its_place_without_another_encode(
+    library: Library, monkeypatch: pytest.MonkeyPatch, *, linkable: bool, interrupted: bool
+) -> None:
+    path = library.put("a.mp4", b"first" * 100)
+    assert library.ingest() == {"placed": 1}
+    (job,) = library.bench.backend.ledger.jobs(JobFilter())
+    rendition = (library.root / "a.hevc.mp4").read_bytes()
+    if not linkable:
+        monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError))
+
+    library.where(Mode.REPLACE)
+    if interrupted:
+        ingest = library.session()
+        ingest.queue(library.plan(ingest).items)
+        ingest.uploader.step(library.plan(ingest).items, NEVER)
+    assert library.ingest() == {"placed": 1}
+
+    assert path.read_bytes() == rendition
+    assert [p.name for p in library.root.iterdir() if p.suffix] == ["a.mp4"]
+    (same,) = library.bench.backend.ledger.jobs(JobFilter())
+    assert (same.job_id, same.fence) == (job.job_id, job.fence)
+    (undone,) = undo(UndoRequest(paths=[library.root]), library.bench.ports)
+    assert undone.result is UndoResult.RESTORED
+    assert path.read_bytes() == b"first" * 100
+
+
+def test_a_rendition_beside_is_copied_to_another_folder_that_is_asked_for_later(
+    library: Library, tmp_path: Path
+) -> None:
+    library.put("tv/a.mp4", b"first" * 100)
+    assert library.ingest() == {"placed": 1}
+    library.bench.where = Destination(Mode.MIRROR, output=tmp_path / "out")
+    library.bench.wire()
+
+    assert library.ingest() == {"placed": 1}
+
+    kept = (library.root / "tv/a.hevc.mp4").read_bytes()
+    assert (tmp_path / "out/tv/a.hevc.mp4").read_bytes() == kept
+    assert library.ingest() == {"done_earlier": 1}
+
+
+def test_a_damaged_rendition_beside_its_original_takes_no_place(library: Library) -> None:
+    path = library.put("a.mp4", b"first" * 100)
+    library.ingest()
+    rendition = library.root / "a.hevc.mp4"
+    rendition.write_bytes(rendition.read_bytes()[::-1])
+
+    library.where(Mode.REPLACE)
+
+    assert library.ingest() == {"refused": 1}
+    assert path.read_bytes() == b"first" * 100
+
+
+def test_what_replacing_would_lose_is_said_before_a_queued_video_is_encoded(
+    library: Library,
+) -> None:
+    path = library.put("a.mp4", b"first" * 100)
+    library.ingest(work=False)
+    os.link(path, path.with_name("second name.txt"))
+
+    library.where(Mode.REPLACE)
+
+    assert "2 names (hard links)" in library.item("a.mp4").reason
+    assert library.ingest(work=False) == {"refused": 1}
+    library.where(Mode.BESIDE)
+    assert library.ingest() == {"placed": 1}

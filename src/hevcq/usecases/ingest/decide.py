@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import assert_never
 
 from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.keys import is_set
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
@@ -181,6 +182,11 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
         return replace(item, disposition=Disposition.REFUSE, reason=known.changed)
     elif not where.has(placement.mode, placement.target):
         # The request is not fulfilled, so it must not look done.
+        if not is_set(str(placement.target)):
+            suffix = placement.target.suffix.removeprefix(".")
+            target = where.target(item.path, item.root, job.profile, suffix)
+            reason = f"Encoded earlier; its rendition is at {place}."
+            return replace(item, disposition=Disposition.COLLECT, reason=reason, target=target)
         reason = (
             f"Its rendition is at {place}, as an earlier command asked; to have it here, run"
             f" `hevcq retry {shlex.quote(printable(item.path))}` and this command again."

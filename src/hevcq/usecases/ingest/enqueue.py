@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
@@ -110,7 +111,7 @@ class Enqueuer:
         known = self._ports.catalog.placement(name)
         if known is not None and known.state not in UNPLACED and self._is_done(name):
             again = item.disposition is Disposition.QUEUE and known.state is PlacementState.UNDONE
-            if not again:
+            if not (again or _is_elsewhere(item, known)):
                 return None
         return Placement(
             job_id=name,
@@ -121,6 +122,7 @@ class Enqueuer:
             mode=self._where.mode,
             target=item.target,
             keep_days=self._where.keep_days,
+            retained=_placed_before(item, known),
             sha256=known.sha256 if known is not None else "",
             updated_at=self._ports.clock.now(),
         )
@@ -153,6 +155,21 @@ class Enqueuer:
                 f"{printable(item.path)} changed after the scan; it may still be growing.",
                 remedy="Run hevcq ingest again once it is complete.",
             )
+
+
+def _is_elsewhere(item: Item, known: Placement) -> bool:
+    """Return whether an earlier command placed the rendition in another place than this one wants."""
+    collects = item.disposition is Disposition.COLLECT
+    return collects and known.state is PlacementState.PLACED and item.target != known.target
+
+
+def _placed_before(item: Item, known: Placement | None) -> Path | None:
+    """Return where an earlier command placed the rendition that waits for another place now."""
+    if known is None:
+        return None
+    if known.state in UNPLACED:
+        return known.retained
+    return known.target if _is_elsewhere(item, known) else None
 
 
 class UploadProgress:

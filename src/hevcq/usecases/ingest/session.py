@@ -278,7 +278,7 @@ class Ingest:
             item = decide(found, profile, plan, facts, self._request.where, asked=asked)
             replaces = self._request.where.mode is Mode.REPLACE
             reason = _replacement_refusal(found.path, item.plan) if replaces and item.plan else ""
-            if reason and item.disposition is Disposition.QUEUE:
+            if reason and item.disposition in TO_PROCESS:
                 item = replace(item, disposition=Disposition.REFUSE, reason=reason)
             accepted = self._request.accept(found, item)
             items += [] if accepted is None else [accepted]

@@ -24,7 +24,7 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.library.certificates import certificate_at
+from hevcq.library.certificates import Certificates, certificate_at
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
 from hevcq.library.names import certificate_path, shown_path
 from hevcq.library.place import (
@@ -32,6 +32,7 @@ from hevcq.library.place import (
     Fetch,
     FetchFile,
     ToPlace,
+    holds,
     library_errors,
     place,
     remove_set,
@@ -102,6 +103,8 @@ class Collector:
         except HevcqError as error:
             return self._failed(placement, ref, error)
         self._record(placement, ref, done)
+        if done.mode is Mode.REPLACE:
+            _remove_beside(placement, ref, FileSystem(stop))
         self._tidy(ref)
         # Last: deleting the store's own link of the file changes the file's change time.
         if done.mode is not Mode.REPLACE:
@@ -179,7 +182,9 @@ class Collector:
         try:
             digest = store.collect(ref.key, target, moved=lambda _: None, stop=stop)
         except SourceGone as error:
-            raise self._lost(placement, "The finished rendition", error) from error
+            if placement.retained is None:
+                raise self._lost(placement, "The finished rendition", error) from error
+            digest = _second_name(placement.retained, target, FileSystem(stop))
         if digest != ref.sha256:
             raise VerificationFailed(
                 f"The finished rendition of {printable(placement.source)} was damaged"
@@ -264,7 +269,10 @@ class Collector:
             with self._ports.backend.store.open(ref.certificate_key) as reading:
                 proof = Certificate.read(reading)
         except SourceGone as error:
-            raise self._lost(placement, "The certificate of the rendition", error) from error
+            found = _proof_at(placement.retained, ref)
+            if found is None:
+                raise self._lost(placement, "The certificate of the rendition", error) from error
+            proof = found
         mine = (placement.job_id, ref.sha256, ref.certificate_sha256)
         if (proof.job_id, proof.rendition_sha256, proof.digest) != mine:
             raise VerificationFailed(
@@ -348,6 +356,33 @@ class Collector:
         except HevcqError as error:
             # The rendition is in place: a leftover in the store only costs space.
             get_logger().warning("rendition_not_tidied", key=ref.key, reason=str(error))
+
+
+def _proof_at(rendition: Path | None, ref: RenditionRef) -> Certificate | None:
+    """Return the certificate of a rendition that an earlier command placed, or None."""
+    proofs = () if rendition is None else Certificates().of_rendition(rendition, ref.size)
+    return next((proof for proof in proofs if proof.digest == ref.certificate_sha256), None)
+
+
+def _second_name(placed: Path, target: Path, fs: FileSystem) -> str:
+    """Give a placed rendition a second name, or copy it; return the SHA-256 of what is there."""
+    with library_errors(target):
+        try:
+            os.link(placed, target, follow_symlinks=False)
+        except OSError:
+            fs.copy(placed, target)
+        return fs.digest(target)
+
+
+def _remove_beside(placement: Placement, ref: RenditionRef, fs: FileSystem) -> None:
+    """Remove the rendition that was beside an original until it took its place."""
+    before = placement.retained
+    if before is None or before.parent != placement.source.parent or before == placement.target:
+        return
+    with suppress(OSError):
+        if holds(fs, before, ref.size, ref.sha256):
+            fs.unlink(before)
+            fs.fsync_dir(before.parent)
 
 
 def _files_of(store: Store, ref: RenditionRef) -> list[str]:
