@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.fidelity.broadcast import with_changing_sound
+from benchmarks.fidelity import ordinary
 
 from ffmpeg.verify import conftest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
@@ -126,9 +126,14 @@ def test_sound_in_an_odd_layout_is_encoded_in_a_usual_one(name, tmp_path) -> Non
     assert complaints(encoded(name, source, tmp_path).judge()) == []
 
 
-def test_sound_that_changes_its_channels_fits_an_avi(tmp_path) -> None:
-    path = tmp_path / "changing.ts"
-    with_changing_sound(path)
+@pytest.mark.parametrize(
+    "name", ["recording-changing-sound.ts", "recording-teletext.ts", "dvd-interlaced.vob"]
+)
+def test_recordings_fit_an_avi(name, tmp_path) -> None:
+    """Sound may change its channels, other tracks begin earlier, a last picture have no time."""
+    (clip,) = (each for each in ordinary.ORDINARY if each.name == name)
+    path = ordinary.make(clip, tmp_path)
+    assert path is not None
 
     assert complaints(encoded("avi", path, tmp_path).judge()) == []
 

@@ -55,6 +55,19 @@ def test_a_picture_is_held_to_its_target(plan, made, problem) -> None:
     assert [each[: len(problem)] for each in found] == [problem] * bool(problem)
 
 
+@pytest.mark.parametrize(("muxer", "shape", "good"), [("matroska", "1:1", True), ("mp4", "1:1", False),
+                                                      ("matroska", "63:64", False)])  # fmt: skip
+def test_matroska_rounds_the_width_that_is_shown_to_a_pixel(plan, muxer, shape, good) -> None:
+    target = plan.video.model_copy(update={"sample_aspect": "1281:1280"})
+    kept = plan.streams[0].model_copy(update={"video": target})
+    promised = plan.model_copy(update={"streams": (kept,), "muxer": muxer})
+    form = {"form": "matroska,webm"} if muxer == "matroska" else {}
+
+    found = streams.plan_problems(promised, media(rendition(sample_aspect=shape), **form))
+
+    assert (found == []) is good
+
+
 MARKED = (
     Chapter(start_s=0.0, end_s=5.0, title="One"),
     Chapter(start_s=5.0, end_s=9.0, title="Two"),

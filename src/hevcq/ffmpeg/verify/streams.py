@@ -96,6 +96,7 @@ def plan_problems(plan: EncodePlan, output: MediaInfo) -> list[str]:
             continue
         tag = target.tag if is_mp4_family(plan.muxer) else ""
         found = [*_codec(target, stream, tag), *_picture(target, stream.video)]
+        found += _shape(target, stream.video, whole=is_matroska_family(plan.muxer))
         problems += [f"video track {place}: {problem}" for problem in found]
     return problems
 
@@ -111,7 +112,6 @@ def _picture(target: VideoTarget, found: VideoFacts) -> Iterator[str]:
     yield from _same("size", size, f"{found.width}x{found.height}")
     yield from _same("pixel format", _plain(target.pixel_format), _plain(found.pixel_format))
     yield from _same("bit depth", target.bit_depth, found.bit_depth)
-    yield from _same("shape of a pixel (sample aspect)", target.sample_aspect, found.sample_aspect)
     yield from _same("rotation", target.rotation, found.rotation)
     if found.mirrored:
         yield "the picture is mirrored"
@@ -124,6 +124,15 @@ def _picture(target: VideoTarget, found: VideoFacts) -> Iterator[str]:
         yield _differs("HDR mastering display", target.mastering_display, found.mastering_display)
     if _light(target.light_level) != _light(found.light_level):
         yield _differs("HDR light level", target.light_level, found.light_level)
+
+
+def _shape(target: VideoTarget, found: VideoFacts, *, whole: bool) -> Iterator[str]:
+    """Compare the shapes of pixels. Matroska stores the width that is shown in `whole` pixels."""
+    wanted, made = (_fraction(each.sample_aspect.replace(":", "/")) for each in (target, found))
+    if not (whole and abs(wanted - made) * target.width < 1):
+        yield from _same(
+            "shape of a pixel (sample aspect)", target.sample_aspect, found.sample_aspect
+        )
 
 
 def _colour(promised: Colour, found: Colour) -> Iterator[str]:

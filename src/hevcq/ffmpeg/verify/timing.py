@@ -132,11 +132,11 @@ def _restored(kept: StreamPlan, track: TrackMeasure, origin: Stream) -> tuple[Tr
 
 def _led_in(compared: TimingInputs, kept: StreamPlan, track: TrackMeasure) -> TrackMeasure:
     """Return the track as it begins where no track can begin late: held or silent from the start."""
-    start = compared.source.start_s
+    start = compared.source.origin_s(compared.plan.mapped)
     evened = kept.video is not None and bool(kept.video.rate)
     sound = kept.kind is StreamKind.AUDIO and kept.action is not Action.COPY
     silent = sound and compared.plan.muxer in SEAMLESS
-    if start is None or not (evened or silent) or track.first_pts_s is None:
+    if not (evened or silent) or track.first_pts_s is None:
         return track
     return track.model_copy(update={"first_pts_s": min(start, track.first_pts_s)})
 
@@ -173,8 +173,8 @@ def _evened_frames(pair: TrackPair, rate: Fraction, made: int) -> Iterator[str]:
 
     The last may be held as long as a frame of the source stays in the mean.
     """
-    source = pair.source
-    if made == source.packets or source.first_pts_s is None or source.last_pts_s is None:
+    source, times = pair.source, pair.kept.video.frames_per_frame if pair.kept.video else 1
+    if made == source.packets * times or source.first_pts_s is None or source.last_pts_s is None:
         return
     wanted = round((source.last_pts_s - source.first_pts_s) * float(rate)) + 1
     held = int(_held_s(pair) * rate) + 1
