@@ -11,12 +11,9 @@ from starlette.testclient import TestClient
 
 from hevcq.domain.job import Phase, Progress
 from hevcq.domain.videos.record import VideoStatus
-from hevcq.errors import SourceDamaged, WorkerUnfit
+from hevcq.errors import SourceDamaged
 from hevcq.ports.event_log import Happened
 from hevcq.settings.libraries import Library
-from hevcq.settings.schedule import ScheduleSettings
-from hevcq.usecases.doctor import Area, Check
-from hevcq.web import checks
 from hevcq.web.identity.accounts import ProgramTokens
 from hevcq.web.identity.person import Scope
 from hevcq.wiring.app import App
@@ -232,21 +229,6 @@ def test_work_is_paused_and_resumed(as_person: Callable[[str], TestClient], open
     assert operator.post(f"{API}/resume").json() == {"closed": []}
 
 
-def test_hours_of_this_machine_hold_back_its_own_work_and_no_fleet(
-    as_person: Callable[[str], TestClient], opened: App
-) -> None:
-    operator = as_person("op")
-    hour = (int(opened.clock.now() // 3600) + 12) % 24
-    shut = ScheduleSettings(windows=(f"{hour:02}:00-{hour:02}:01",), timezone="UTC")
-    opened.settings = opened.settings.model_copy(update={"schedule": shut})
-    (found,) = operator.get(f"{API}/pause").json()["closed"]
-    assert "schedule.windows" in found["reason"]
-    assert "schedule.windows" in operator.get("/board").text
-    opened.settings = opened.settings.model_copy(update={"backend": "aws"})
-    assert operator.get(f"{API}/pause").json() == {"closed": []}
-    assert "schedule.windows" not in operator.get("/board").text
-
-
 def test_a_token_allows_its_scopes_and_nothing_else(
     visit: Callable[..., TestClient], bench: VideoBench, opened: App
 ) -> None:
@@ -302,28 +284,6 @@ def test_programs_see_what_the_board_shows(
     bob = as_person("bob")
     for what in ("running", "savings", "libraries", "ingests", "doctor", "messages"):
         assert bob.get(f"{API}/{what}").status_code == 403, what
-
-
-def test_programs_check_the_machine(
-    as_person: Callable[[str], TestClient], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails() -> str:
-        raise WorkerUnfit("is missing", remedy="Install it.")
-
-    bad = Check(Area.ENCODER, "ffmpeg", fails)
-    monkeypatch.setattr(checks, "machine_checks", lambda _context: [bad])
-
-    found = as_person("op").get(f"{API}/doctor").json()
-
-    assert not found["ok"]
-    assert found["findings"][0] == {
-        "area": bad.area.value,
-        "name": "ffmpeg",
-        "ok": False,
-        "detail": "is missing",
-        "remedy": "Install it.",
-    }
-    assert "uploads" in [each["name"] for each in found["findings"]]
 
 
 def test_programs_send_all_dead_letters_of_a_profile_back(

@@ -14,7 +14,6 @@ from hevcq.settings.libraries import Library
 from hevcq.sqlite.catalog import HealthRecords
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.libraries.feed import Feed, listed
-from hevcq.usecases.operations.status import savings
 from hevcq.wiring.notify import event_log
 
 
@@ -81,36 +80,6 @@ def test_a_cancel_takes_one_job_and_never_a_folder(operator, farm):
         assert operator.post("/board/cancel", data={"job": name}).status_code == 400
 
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.QUEUED
-
-
-def test_the_words_after_a_change_are_not_the_addresss(operator):
-    html = operator.get("/board?notice=<b>x&n=<b>").text
-
-    assert "<b>" not in html
-
-
-def test_savings_count_what_must_be_smaller_and_only_that(operator, farm, clock):
-    farm.done("a.mp4")
-    app = farm.app
-    found = savings(app.backend.ledger, app.profiles, clock.now())
-
-    assert found.jobs == 1
-    assert found.before - found.after == found.saved
-    assert sum(count for _, count in found.by_day) == found.saved
-    assert len(found.by_day) == 30
-    assert savings(app.backend.ledger, {}, clock.now()).jobs == 0
-    assert "Saved in 30 days" in operator.get("/board").text
-
-
-def test_an_uploaded_video_is_named_by_its_title(operator, bench):
-    video = bench.upload("local", title="The garden")
-    bench.backend.ledger.claim(video.source, "hevc", owner="w", lease_s=300)
-
-    html = operator.get("/board").text
-
-    assert f'<a href="/v/{video.video_id}">The garden</a>' in html
-    assert f'src="/v/{video.video_id}/poster.jpg"' in html, "its picture"
-    assert "UPLOAD/" not in html
 
 
 def test_a_running_job_of_a_library_has_a_picture_of_its_source(
@@ -203,23 +172,6 @@ def test_it_lists_damaged_videos_with_what_is_wrong(operator, farm, tmp_path):
 
     assert "&lt;b&gt;.mp4</p>" in html
     assert "It is torn. at 0:00:02.0 (byte 7)" in html
-
-
-def test_it_keeps_the_history_of_ingests_and_pages_through_it(operator, farm):
-    log, then = event_log(farm.app), farm.app.clock.now() - 400 * 86_400.0
-    for number in range(33):
-        log.add(Happened("batch.finished", then + number // 2, reason=f"ingest {number}."))
-    log.add(Happened("test", then))
-
-    newest = operator.get("/board/libraries").text
-
-    assert re.findall(r"ingest (\d+)\.", newest) == [str(n) for n in range(32, 2, -1)]
-    link = re.search(r'href="(/board/libraries[?]before=[^"]+)"', newest)
-    earlier = operator.get(link[1].replace("&amp;", "&")).text
-    assert re.findall(r"ingest (\d+)\.", earlier) == ["2", "1", "0"]
-    assert "Earlier ingests" not in earlier
-    assert "ingest 32." in operator.get("/board/libraries?before=x").text
-    assert log.latest("test", 5) == [], "other events are kept for a week"
 
 
 def test_only_operators_see_the_libraries(people):

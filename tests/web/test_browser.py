@@ -54,7 +54,6 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         video = ann.page.url.removeprefix(site.address).partition("?")[0]
         refuse_an_empty_file(bob, tmp_path / "nothing.mp4")
         upload(bob, notes)
-        send_to_a_bucket(bob, notes)
         olga = window("olga")
         worker = site.run("worker", "--drain")
         follow_to_done(ann)
@@ -118,45 +117,6 @@ def send(person: Watched, path: Path) -> None:
     person.page.get_by_label("Video file").set_input_files(path)
     person.page.get_by_role("button", name="Upload", exact=True).click()
     person.page.wait_for_url("**/v/*")
-
-
-def send_to_a_bucket(bob: Watched, path: Path) -> None:
-    """Send a file in parts to addresses that the API signs: one part came before, one fails once."""
-    asked: list[tuple[str, str, Any]] = []
-    size = path.stat().st_size
-    way = {"kind": "parts", "url": "", "fields": {}, "part_size": 8, "parts": -(-size // 8)}
-    failed = iter([503])
-
-    def answer(route: Any) -> None:
-        request = route.request
-        where = request.url.removeprefix(bob.address)
-        asked.append((request.method, where, request.post_data))
-        if where.endswith("/parts"):
-            (number,) = request.post_data_json["numbers"]
-            came = {"1": 8} if number == 1 else {}
-            body = {"urls": {str(number): f"{bob.address}/bucket/{number}"}, "came": came}
-            route.fulfill(json=body)
-        elif where.startswith("/bucket/"):
-            route.fulfill(status=next(failed, 200))
-        else:
-            route.fulfill(json={"video": {"id": "01ARZ3NDEKTSV4RRFFQ69G5FAV"}, "way": way})
-
-    bob.page.route("**/api/v1/uploads**", answer)
-    bob.page.route("**/bucket/**", answer)
-    bob.page.route("**/v/*", lambda route: route.fulfill(body="arrived"))
-    bob.go("/upload")
-    bob.page.add_script_tag(url="/static/upload_s3.js")
-    bob.page.get_by_label("Video file").set_input_files(path)
-    bob.forgive = True  # the part that fails
-    bob.page.get_by_role("button", name="Upload", exact=True).click()
-    bob.page.get_by_text("arrived").wait_for()
-    bob.forgive = False
-    put = [(where, body) for method, where, body in asked if method == "PUT"]
-    text = path.read_text()
-    parts = [(f"/bucket/{n + 1}", text[8 * n : 8 * n + 8]) for n in range(1, way["parts"])]
-    assert put == [parts[0], *parts], "the second part was sent again, the first was there"
-    assert asked[-1][:2] == ("POST", "/api/v1/uploads/01ARZ3NDEKTSV4RRFFQ69G5FAV/complete")
-    bob.page.unroute_all()
 
 
 def follow_to_done(ann: Watched) -> None:

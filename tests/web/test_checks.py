@@ -101,18 +101,6 @@ def test_a_provider_that_does_not_answer_is_wrong(look):
     assert "needs web.oidc.issuer" in look(auth="oidc")["sign-in"].detail
 
 
-def test_a_provider_that_answers_is_asked_for_its_keys(look):
-    import oidc_provider_mock
-
-    with oidc_provider_mock.run_server_in_thread() as server:
-        issuer = f"http://localhost:{server.server_port}"
-        oidc = OidcSettings(issuer=issuer, client_id="page", operator_group="farm")
-        check = look(auth="oidc", oidc=oidc)["sign-in"]
-
-    assert check.ok, check.detail
-    assert check.detail == f"at {issuer}, which answers"
-
-
 def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened, monkeypatch):
     for _ in range(2):
         bench.request("ann", size=GIB)

@@ -210,16 +210,6 @@ def test_no_page_takes_a_programs_token(visit, accounts, clock, bench):
     assert bench.now(video) == video, "scopes are known to /api, /uploads and /media only"
 
 
-def test_a_token_is_revoked_by_a_prefix_that_means_one(accounts, clock):
-    tokens = ProgramTokens(accounts, clock)
-    tokens.create("a", "local", {Scope.READ}, days=1)
-    for wrong in ("", "zz"):
-        with pytest.raises(UsageError):
-            tokens.revoke(wrong)
-    with pytest.raises(UsageError):
-        tokens.create("  ", "local", {Scope.READ}, days=1)
-
-
 def test_a_short_session_key_is_refused_without_showing_it(tmp_path):
     with pytest.raises(ConfigError) as caught:
         configured_key("guessable")

@@ -2,13 +2,10 @@
 
 import re
 
-import pytest
-
 from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import Chapter
 from hevcq.domain.profile import VideoCodec
 from hevcq.domain.videos.record import VideoStatus, Visibility
-from hevcq.domain.videos.rules import own_name
 from hevcq.errors import SourceDamaged, SourceUnreadable, StorageError
 from hevcq.ports.encoder import TextTrack
 from hevcq.usecases.videos.follow import ProfileRow
@@ -131,18 +128,6 @@ def test_a_published_video_is_watched_signed_out_until_it_is_private_again(peopl
     assert stranger.get("/p/no-such").status_code == 404
 
 
-def test_a_video_is_renamed_in_one_line(people, bench):
-    video = bench.done("ann")
-    ann = people("ann")
-
-    ann.post(f"/v/{video.video_id}/edit", data={"title": "New\r\nX: y", "description": "a\nb"})
-
-    now = bench.now(video)
-    assert (now.title, now.description) == ("New X: y", "a\nb")
-    assert "New X: y" in ann.get(f"/v/{video.video_id}/edit").text
-    assert ann.post(f"/v/{video.video_id}/edit", data={"title": " "}).status_code == 409
-
-
 def test_a_video_is_deleted_only_with_the_box_ticked(people, bench):
     video = bench.done("ann")
     ann = people("ann")
@@ -152,19 +137,6 @@ def test_a_video_is_deleted_only_with_the_box_ticked(people, bench):
     assert ann.post(f"/v/{video.video_id}/delete", data={"sure": "yes"}).status_code == 303
     assert bench.farm.videos.get(video.video_id) is None
     assert ann.get(f"/v/{video.video_id}").status_code == 404
-
-
-def test_the_upload_page_offers_the_subscribed_formats_and_says_the_limits(people, bench, opened):
-    opened.settings = opened.settings.model_copy(
-        update={"uploads": opened.settings.uploads.model_copy(update={"owner_gib": 1.0})}
-    )
-    bench.upload("ann")
-
-    html = people("ann").get("/upload").text
-
-    assert re.search(r'value="720p" checked', html)
-    assert "50.0 GiB" in html
-    assert "1.0 GiB left" in html
 
 
 def row(profile: str, key: str, state: JobState = JobState.DONE) -> ProfileRow:
@@ -297,17 +269,3 @@ def test_a_file_that_is_no_video_is_named_as_its_owner_knows_it_and_is_not_playe
     assert "/srv/" not in html
     assert "<video" not in html
     assert html.count("Upload a file that is a video") == 1, "what to do is said once"
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("/a b/videos/ID.mov is no video.", "My clip.mov is no video."),
-        ("hevc: UPLOAD/ID.mov is gone.", "hevc: My clip.mov is gone."),
-        ("/tmp/x: full. /data/videos/ID.mov waits.", "/tmp/x: full. My clip.mov waits."),
-        ("Nothing of it.", "Nothing of it."),
-    ],
-)
-def test_words_about_an_upload_name_the_file_of_its_owner(bench, words, said):
-    video = bench.request("ann", name="My clip.mov")
-    assert own_name(video, words.replace("ID", video.video_id)) == said

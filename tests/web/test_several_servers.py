@@ -17,7 +17,6 @@ from hevcq.usecases.videos.uploads import UploadRequest, request_upload
 from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import ProgramTokens, Users
-from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role, Scope
 from hevcq.wiring.app import App, open_app
 from hevcq.wiring.contexts import video_farm
@@ -107,15 +106,6 @@ def test_users_sessions_and_tokens_are_the_same_on_every_server(
     assert pages() == [303, 303], "a removed user"
     (found,) = [each for each in examined(page_checks(servers[0])) if each.name == "sign-in"]
     assert "the table" in found.detail
-
-
-def test_the_sign_in_token_is_the_same_on_every_server(
-    servers: list[App], browse: Callable[..., list[TestClient]]
-) -> None:
-    one, two = browse()
-    sign_in(two, one, token=OneToken(servers[0].accounts).new())
-    OneToken(servers[1].accounts).new()
-    assert one.get("/board").status_code == two.get("/board").status_code == 303
 
 
 def test_the_end_of_a_video_is_reported_by_one_of_the_servers(servers: list[App]) -> None:

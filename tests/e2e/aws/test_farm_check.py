@@ -38,10 +38,3 @@ def test_a_clip_for_each_profile_says_where_it_stopped(small: Fleet) -> None:
     listed = small.clients.s3.list_objects_v2(Bucket=small.aws.input_bucket)["Contents"]
     for each in listed:
         assert "/hevcq-doctor/" in each["Key"]
-
-
-def test_a_timeout_without_a_farm_to_check_is_refused(small: Fleet) -> None:
-    ran = small.run("doctor", "--timeout", 30)
-
-    assert ran.code == 2
-    assert "--timeout only works with --farm." in ran.err

@@ -51,20 +51,6 @@ def test_several_files_are_uploaded_checksummed_and_their_renditions_placed(flee
     assert fleet.strays() == []
 
 
-def test_replace_goes_through_s3_and_undo_brings_the_original_back(fleet: Fleet) -> None:
-    video = fleet.clip("video.mp4")
-    before = digest(video)
-    fleet.worker("hevc")
-
-    ran = fleet.ingest(*HEVC, "--replace")
-
-    assert ran.code == 0, ran.out + ran.err + fleet.log()
-    assert codec(video) == "hevc"
-    undone = fleet.run("undo", video)
-    assert undone.code == 0, undone.err
-    assert digest(video) == before
-
-
 def test_no_wait_queues_skip_upload_waits_and_collect_places_later(fleet: Fleet) -> None:
     fleet.clip("a.mp4")
     queued = fleet.ingest(*HEVC, "--no-wait")
@@ -107,58 +93,3 @@ def test_killed_while_it_waits_it_goes_on_and_uploads_nothing_twice(fleet: Fleet
     assert len(list(fleet.media.glob("*.hevc.mp4"))) == 3
     assert fleet.open_uploads() == []
     assert fleet.strays() == []
-
-
-def test_a_video_the_farm_gives_up_is_a_failure_with_its_reason_and_is_redriven(
-    fleet: Fleet,
-) -> None:
-    video = fleet.clip("video.mp4")
-    strict = fleet.folder / "strict"
-    strict.mkdir()
-    fleet.recipe("hevc", bounds=", max_pixels: 4096")
-    (strict / "hevc.yaml").write_text((fleet.folder / "profiles" / "hevc.yaml").read_text())
-    fleet.recipe("hevc")
-    worker = fleet.worker("hevc", env={"HEVCQ_PROFILES_DIR": str(strict)})
-
-    ran = fleet.ingest(*HEVC)
-
-    assert ran.code == 1, ran.out + ran.err
-    (failed,) = ran.named("job_failed")
-    assert failed["failure_class"] == "unsupported"
-    assert failed["reason"]
-    worker.kill()
-    worker.wait()
-    shown = fleet.run("failures", "list")
-    assert "video.mp4" in shown.out
-    status = json.loads(fleet.run("status", "--json").out)
-    (row,) = [queue for queue in status["queues"] if queue["profile"] == "hevc"]
-    assert (row["dead_letters"], row["jobs"]["dead"]) == (1, 1)
-
-    fleet.run("redrive", "--dlq", "--class", "unsupported", "--older-than", "0s")
-    fleet.worker("hevc")
-    again = fleet.ingest(*HEVC)
-
-    assert again.code == 0, again.out + again.err
-    assert codec(video.with_name("video.hevc.mp4")) == "hevc"
-
-
-@pytest.mark.slow
-def test_libraries_go_through_s3_too_each_by_its_rules(fleet: Fleet) -> None:
-    for name in ("shows", "camera"):
-        fleet.clip(f"{name}/a.mp4")
-    fleet.clip("shows/b.mp4", size="96x64")
-    file = fleet.folder / "settings.toml"
-    file.write_text(
-        f'[[libraries]]\nname = "shows"\npath = "{fleet.media}/shows"\nplace = "replace"\n'
-        "[[libraries.rules]]\nmax_width = 96\nskip = true\n"
-        f'[[libraries]]\nname = "camera"\npath = "{fleet.media}/camera"\norder = "saving"\n'
-    )
-    fleet.worker("hevc")
-
-    ran = fleet.run("ingest", "--json", env={"HEVCQ_CONFIG": str(file)})
-
-    assert ran.code == 0, ran.out + ran.err + fleet.log()
-    assert ran.named("summary")[0]["counts"] == {"placed": 2, "skipped": 1}
-    assert codec(fleet.media / "shows" / "a.mp4") == "hevc"
-    assert codec(fleet.media / "camera" / "a.hevc.mp4") == "hevc"
-    assert codec(fleet.media / "shows" / "b.mp4") == "h264"

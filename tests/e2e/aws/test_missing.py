@@ -9,7 +9,6 @@ from e2e.embedded.farm import Ran
 from hevcq.cli.exit_codes import ExitCode
 
 pytestmark = pytest.mark.aws
-COMMANDS = (("status",), ("worker", "hevc"), ("redrive", "--dlq"), ("failures", "list"))
 
 
 def one_sentence(ran: Ran, code: ExitCode, *words: str) -> None:
@@ -45,13 +44,6 @@ def test_what_is_missing_is_named_by_status(fleet: Fleet, what: str) -> None:
     environment, words = MISSING[what]
 
     one_sentence(fleet.run("status", env=environment), ExitCode.CONFIG, words)
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_every_command_says_it_in_the_same_way(fleet: Fleet, command: tuple[str, ...]) -> None:
-    environment, words = MISSING["queue"]
-
-    one_sentence(fleet.run(*command, env=environment), ExitCode.CONFIG, words)
 
 
 def test_an_ingest_without_its_bucket_says_so_and_touches_nothing(fleet: Fleet) -> None:

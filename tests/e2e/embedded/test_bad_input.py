@@ -220,23 +220,6 @@ def test_an_ffmpeg_that_breaks_in_mid_run_ends_with_what_is_done_and_what_is_not
     assert [event["exit_code"] for event in again.named("summary")] == [4]
 
 
-def test_a_damaged_database_is_refused_and_never_recreated_in_silence(farm: Farm) -> None:
-    farm.clip("a.mp4")
-    farm.ingest("--no-wait")
-    database = farm.data / "hevcq.db"
-    for other in farm.data.glob("hevcq.db-*"):
-        other.unlink()
-    database.write_bytes(b"scribble" * 4096)
-    before = digest(database)
-
-    ran = farm.ingest()
-
-    assert ran.code == 5, ran.err
-    assert "damaged" in ran.err
-    assert "Traceback" not in ran.err
-    assert digest(database) == before
-
-
 def test_too_little_space_pauses_with_a_sentence_and_loses_nothing(farm: Farm) -> None:
     farm.clip("a.mp4")
     disk = shutil.disk_usage(farm.folder)

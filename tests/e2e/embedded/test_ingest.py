@@ -277,27 +277,3 @@ def test_an_ingest_begins_with_its_own_videos_and_throws_no_encode_of_another_aw
         min((job["started_at"] for job in others if job["started_at"]), default=float("inf"))
         > states["a.mp4"]["started_at"]
     )
-
-
-def test_a_folder_without_a_video_is_said_to_have_none(farm: Farm) -> None:
-    (farm.media / "notes.txt").write_text("no video")
-
-    ran = farm.run("ingest", farm.media)
-
-    assert (ran.code, ran.out) == (0, "")
-    assert ran.err.strip() == "No videos found."
-
-
-def test_collect_places_what_is_finished_and_waits_for_nothing(farm: Farm) -> None:
-    farm.clip("a.mp4")
-    farm.ingest("--no-wait")
-
-    early = farm.run("ingest", "--collect-only")
-    assert early.code == 0
-    assert "Nothing" in early.err
-
-    farm.run("worker", "--drain")
-    late = farm.run("ingest", "--collect-only", farm.media)
-
-    assert late.code == 0, late.err
-    assert codec(farm.media / "a.hevc.mp4") == "hevc"

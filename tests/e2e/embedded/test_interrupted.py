@@ -125,19 +125,6 @@ def test_within_its_grace_a_stopped_ingest_still_ends_and_places_what_runs(slow:
     assert (slow.media / "video.hevc.mp4").is_file()
 
 
-def test_a_stop_while_scanning_ends_cleanly(farm: Farm) -> None:
-    for number in range(12):
-        farm.clip(f"{number}.mp4")
-    child = farm.start("ingest", farm.media, "--json")
-    first_event(child, lambda event: event["event"] == "scan_started")
-    child.send_signal(signal.SIGINT)
-    ran = farm.finish(child, timeout=30)
-
-    assert ran.code == 130, ran.err
-    assert "Traceback" not in ran.err
-    assert farm.strays() == []
-
-
 def test_two_ingests_at_once_work_together_and_encode_each_file_once(farm: Farm) -> None:
     for number in range(5):
         farm.clip(f"{number}.mp4")
@@ -174,29 +161,6 @@ def test_watch_takes_up_a_new_file_once_it_stops_growing_and_stops_on_request(fa
     assert event["event"] == "placed", event
     assert event["path"] == str(late)
     child.send_signal(signal.SIGTERM)
-    assert farm.finish(child, timeout=30).code == 130
-
-
-def test_a_watch_with_nothing_to_do_says_what_it_does_and_how_it_ends(farm: Farm) -> None:
-    child = farm.start("ingest", farm.media, "--watch")
-    assert child.stderr is not None
-    for line in child.stderr:
-        if "Watching for new files; Ctrl-C stops." in line:
-            break
-    child.send_signal(signal.SIGINT)
-    ran = farm.finish(child, timeout=30)
-
-    assert ran.code == 130
-    assert "Stopping." in ran.err.splitlines()
-
-
-def test_a_second_ctrl_c_at_once_ends_with_130(farm: Farm) -> None:
-    farm.clip("a.mp4")
-    child = farm.start("ingest", farm.media, "--json")
-    first_event(child, lambda event: event["event"] == "scan_started")
-    child.send_signal(signal.SIGINT)
-    child.send_signal(signal.SIGINT)
-
     assert farm.finish(child, timeout=30).code == 130
 
 

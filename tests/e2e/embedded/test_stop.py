@@ -188,16 +188,6 @@ def test_within_its_grace_a_stopped_worker_ends_its_job_and_takes_nothing_new(fa
     assert farm.strays() == []
 
 
-def test_an_idle_worker_ends_at_once_and_says_so(farm: Farm) -> None:
-    worker = Worker(farm, "run.py", grace_s=100)
-    until(lambda: "worker_started" in worker.log.read_text())
-
-    seconds = worker.stop(signal.SIGTERM)
-
-    assert worker.child.returncode == ExitCode.OK
-    assert seconds < 10
-
-
 def test_a_working_worker_is_well_and_one_that_is_gone_is_not(slow: Farm) -> None:
     worker = Worker(slow, "run.py", grace_s=0)
     worker.until_encoding()
@@ -209,18 +199,3 @@ def test_a_working_worker_is_well_and_one_that_is_gone_is_not(slow: Farm) -> Non
 
     assert (busy.returncode, busy.stdout[:7]) == (0, "1 well:")
     assert (gone.returncode, gone.stdout[:9]) == (1, "No worker")
-
-
-def test_every_line_of_a_real_workers_log_is_json_that_names_its_job(farm: Farm) -> None:
-    farm.clip("video.mp4")
-    assert farm.ingest("--no-wait").code == 0
-    worker = Worker(farm, "run.py", grace_s=5)
-    until(lambda: "job_done" in worker.log.read_text(), timeout=60)
-    worker.stop(signal.SIGTERM)
-
-    about = [event for event in worker.events() if event["event"].startswith("job_")]
-    assert [event["event"] for event in about] == ["job_started", "job_done"]
-    for event in about:
-        assert (event["profile"], event["attempt"]) == ("hevc", 1)
-        assert event["job"] == job_of(farm)["job_id"]
-        assert event["source"].endswith("video.mp4")
