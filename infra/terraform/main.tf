@@ -17,13 +17,11 @@ locals {
   profiles_dir = var.profiles_dir != "" ? var.profiles_dir : "${path.module}/../../workers"
   known        = { for file in fileset(local.profiles_dir, "*.yaml") : trimsuffix(file, ".yaml") => yamldecode(file("${local.profiles_dir}/${file}")) }
   profiles     = { for name, profile in local.known : name => profile if length(var.profiles) > 0 ? contains(var.profiles, name) : try(profile.fleet.deployed, true) }
-  # Deployed or not: the sets of one that was given up are swept, too.
-  makers_of_sets = [for name, profile in local.known : name if try(profile.container, "") == "hls"]
-  account_id     = var.account_id != "" ? var.account_id : data.aws_caller_identity.current[0].account_id
-  region         = data.aws_region.current.name
-  zones          = length(var.zones) == 2 ? var.zones : try(slice(data.aws_availability_zones.available[0].names, 0, 2), [])
-  tags           = merge({ application = var.name }, var.tags)
-  network        = var.network != null ? var.network : one(module.network[*].network)
+  account_id   = var.account_id != "" ? var.account_id : data.aws_caller_identity.current[0].account_id
+  region       = data.aws_region.current.name
+  zones        = length(var.zones) == 2 ? var.zones : try(slice(data.aws_availability_zones.available[0].names, 0, 2), [])
+  tags         = merge({ application = var.name }, var.tags)
+  network      = var.network != null ? var.network : one(module.network[*].network)
 
   # The defaults of the profile model (src/hevcq/domain/profile.py); a test holds both together.
   queue_defaults = {

@@ -64,21 +64,6 @@ data "aws_iam_policy_document" "operator" {
     resources = ["${module.storage.output_bucket_arn}/DONE/*/hevcq-doctor/*"]
   }
 
-  # What it removes where no worker of such a profile comes any more: folders of sets that are in no
-  # use, named after job and fence, and their certificates.
-  dynamic "statement" {
-    for_each = length(local.makers_of_sets) > 0 ? [1] : []
-
-    content {
-      sid     = "SweepSets"
-      actions = ["s3:DeleteObject"]
-      resources = flatten([for profile in local.makers_of_sets : [
-        "${module.storage.output_bucket_arn}/DONE/${profile}/*/????????-*/*",
-        "${module.storage.output_bucket_arn}/DONE/${profile}/*/master.m3u8.*",
-      ]])
-    }
-  }
-
   dynamic "statement" {
     for_each = var.kms_key_arn != "" ? [1] : []
 

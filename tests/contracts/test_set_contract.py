@@ -22,7 +22,6 @@ from hevcq.domain.keys import (
 from hevcq.errors import VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import ToPlace, place
-from hevcq.usecases.operations.left_sets import LEFT_S, Left, remove_left_sets
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
 from support.fakes.farm import Farm, Killed
@@ -220,38 +219,6 @@ def folders(world: World, master: str) -> set[str]:
     start = len(master) - len(MASTER)
     found = {key[start:].partition("/")[0] for key in visible(world, master.removesuffix(MASTER))}
     return {name for name in found if is_set_version(name)}
-
-
-def test_a_replaced_set_goes_though_its_note_is_gone_and_nothing_else_does(
-    world: World, farm: SetFarm
-) -> None:
-    source = farm.ingested("clip")
-    farm.finished(source)
-    master = rendition_key(source.key, PROFILE.name, SET_EXTENSION)
-    (old,) = folders(world, master)
-    farm.improve_recipe(1)
-    farm.backend.task_publisher.requeue(farm.record(source), who="a person", why="again")
-    farm.finished(source)
-    (new,) = folders(world, master) - {old}
-    store, profiles = world.backend.store, [PROFILE.name]
-    for note in list(store.list(set_notes(PROFILE.name))):
-        store.delete(note.key)
-    theirs = member_key(master, "0123abcd-7/holiday.mp4")
-    dated = f"DONE/{PROFILE.name}/20240101-1/holiday.mp4"
-    for key in (theirs, dated):
-        store.put(key, b"x", metadata={})
-
-    assert remove_left_sets(store, world.clock, profiles).sets == 0, "players may hold it still"
-    farm.clock.advance(LEFT_S + 60)
-    assert remove_left_sets(store, world.clock, ["another"]) == Left()
-    left = remove_left_sets(store, world.clock, profiles)
-
-    assert (left.sets, left.certificates) == (1, 1)
-    assert left.size > 0
-    assert folders(world, master) == {new, "0123abcd-7"}
-    assert visible(world, dated) == [dated]
-    assert set(Reader(world, master).files()) > {MASTER}
-    assert remove_left_sets(store, world.clock, profiles) == Left()
 
 
 def test_a_set_that_a_killed_attempt_published_is_adopted(farm: SetFarm) -> None:

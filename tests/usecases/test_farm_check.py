@@ -15,7 +15,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, Unavailable, VerificationFailed
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.farm_check import FarmCheck, check_farm, tidy_sets
+from hevcq.usecases.farm_check import FarmCheck, check_farm
 from support.clips import ManualClock
 from support.fakes.backend import HLS, Faulty
 from support.fakes.farm import Farm
@@ -254,14 +254,3 @@ def test_a_clip_that_is_skipped_says_that_publishing_was_not_tried(farm: Farm) -
 
     assert found.ok
     assert found.detail == ("queue and worker answer; publishing was not tried: not smaller")
-
-
-def sets_tidied(farm: Farm, backend: Backend | None = None) -> list[tuple[bool, str]]:
-    profiles = {farm.profile.name: farm.profile}
-    context = FarmCheck(backend or farm.backend, profiles, farm.encoder, farm.clock, "0a1b")
-    return [(found.ok, found.detail) for found in tidy_sets(context)]
-
-
-def test_sets_of_files_are_looked_for_only_where_a_profile_makes_them(tmp_path: Path) -> None:
-    assert sets_tidied(Farm(tmp_path / "files")) == []
-    assert sets_tidied(Farm(tmp_path / "sets", HLS)) == [(True, "none is left over")]

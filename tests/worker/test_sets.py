@@ -10,7 +10,6 @@ from hevcq.domain.job import JobState
 from hevcq.domain.keys import MASTER, set_notes
 from hevcq.errors import StaleFence
 from hevcq.ports.encoder import SetFile
-from hevcq.usecases.operations.left_sets import LEFT_S, remove_left_sets
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
 from support.fakes.encoder import passed
@@ -124,37 +123,6 @@ def test_a_note_of_the_set_in_use_removes_none_of_it(farm):
 
     assert stored(farm) == files
     assert list(farm.store.list(set_notes(HLS.name))) == []
-
-
-def test_a_set_of_long_ago_that_was_just_replaced_stays_for_its_players(farm):
-    source = farm.submit()
-    farm.until_settled(source)
-    before = set(stored(farm))
-    farm.clock.advance(LEFT_S + 1)
-    farm.profile = HLS.model_copy(update={"video": HLS.video.model_copy(update={"crf": 20.0})})
-    farm.encoder.salt = "again"
-    farm.backend.task_publisher.requeue(farm.record(source), who="a person", why="again")
-    farm.until_settled(source)
-
-    assert remove_left_sets(farm.store, farm.clock, [HLS.name]).sets == 0
-    assert before < set(stored(farm))
-    farm.clock.advance(LEFT_S + 1)
-    assert remove_left_sets(farm.store, farm.clock, [HLS.name]).sets == 1
-
-
-def test_a_set_of_which_a_file_is_new_is_not_taken_for_left(farm):
-    """It may be under way: its first files can be older than the time that says so."""
-    source = farm.submit()
-    farm.until_settled(source)
-    farm.store.delete(farm.key(source))
-    *_, newest = sorted(key for key in stored(farm) if "certificate" not in key)
-    content, metadata = farm.store.content(newest), farm.store.stat(newest).metadata
-    farm.clock.advance(LEFT_S + 1)
-    farm.store.put(newest, content, metadata=metadata)
-
-    assert remove_left_sets(farm.store, farm.clock, [HLS.name]).sets == 0
-    farm.clock.advance(LEFT_S + 1)
-    assert remove_left_sets(farm.store, farm.clock, [HLS.name]).sets == 1
 
 
 NOTE = (

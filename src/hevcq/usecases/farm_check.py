@@ -12,16 +12,14 @@ from pathlib import Path
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase, Source
 from hevcq.domain.keys import INBOX, OUTBOX
-from hevcq.domain.profile import Container, Profile
+from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.queue import Selection
-from hevcq.usecases.doctor import Area, Finding, wrong
-from hevcq.usecases.operations.left_sets import remove_left_sets
+from hevcq.usecases.doctor import Area, Finding
 from hevcq.util.clock import Clock
-from hevcq.util.text import size
 
 FOLDER = "hevcq-doctor"
 """The folder of the clips below `TODO/<profile>/` and `DONE/<profile>/`; the operator policy allows to
@@ -103,24 +101,6 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
         if left:
             remedy = "It does no harm; delete it by hand if you like."
             yield _finding("farm: tidying up", ok=False, detail="; ".join(left), remedy=remedy)
-
-
-def tidy_sets(context: FarmCheck) -> Iterator[Finding]:
-    """Remove the sets of files that nothing refers to; yield what became of them.
-
-    Raises no HevcqError.
-    """
-    makers = [p.name for p in context.profiles.values() if p.container is Container.HLS]
-    if not makers:
-        return
-    name = "farm: replaced sets"
-    try:
-        left = remove_left_sets(context.backend.store, context.clock, makers)
-    except HevcqError as error:
-        yield wrong(Area.FARM, name, error)
-        return
-    detail = f"{left.sets} removed ({size(left.size)})" if left.sets else "none is left over"
-    yield _finding(name, ok=True, detail=detail)
 
 
 def _send(context: FarmCheck, name: str, folder: Path) -> Sent:

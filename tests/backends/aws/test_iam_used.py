@@ -22,7 +22,6 @@ from hevcq.ports.store import Publication
 from hevcq.usecases.farm_check import FarmCheck, check_farm
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
-from hevcq.usecases.operations.left_sets import LEFT_S, remove_left_sets
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
 from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
 from hevcq.usecases.operations.status import Here, overview
@@ -200,26 +199,6 @@ def test_an_operator_may_delete_no_rendition_but_those_of_a_check() -> None:
     for kept in ("output:DONE/hevc/a.mp4", "output:DONE/hevc/series/hevcq-doctor.mp4"):
         assert not iam.covered(("s3:DeleteObject", kept), policy)
     assert not iam.covered(("s3:DeleteObject", "input:TODO/hevc/hevcq-doctor/a.mp4"), policy)
-
-
-def test_an_operator_sweeps_what_is_left_of_sets(farm: Farm, tmp_path: Path) -> None:
-    workers = SetFarm(World(clock=farm.clock, backend=farm.backend, folder=tmp_path))
-    source = workers.ingested("a")
-    workers.finished(source)
-    workers.improve_recipe(1)
-    job = workers.record(source)
-    farm.backend.task_publisher.requeue(job, who="a person", why="again")
-    workers.finished(source)
-    workers.clock.advance(LEFT_S + 60)
-
-    with iam.recorded(*clients(farm)) as calls:
-        assert remove_left_sets(farm.backend.store, farm.clock, ["720p"]).sets == 1
-
-    policy = {
-        (action, place.replace("${profile}", "720p"))
-        for action, place in iam.allowed("operator.tf", "operator")
-    }
-    assert {grant for grant in grants(calls) if not iam.covered(grant, policy)} == set()
 
 
 class WorkedClock(ManualClock):

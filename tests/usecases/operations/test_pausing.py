@@ -10,7 +10,6 @@ from hevcq.usecases.operations.pausing import (
     PauseNotice,
     PauseRequest,
     pause,
-    resume,
     seconds_of,
     why_closed,
 )
@@ -49,7 +48,7 @@ def test_profiles_with_one_reason_are_listed_together() -> None:
     one, other = why_closed(ledger, PROFILES, Hours(), clock.now())
     assert (one.profiles, one.running) == (("hevc",), "border")
     assert (other.profiles, other.running, other.until) == (("720p",), "stop", None)
-    assert [each.profile for each in resume(ledger, None)] == ["", "720p"]
+    assert [each.profile for each in ledger.resume(None)] == ["", "720p"]
     assert why_closed(ledger, PROFILES, Hours(), clock.now()) == ()
 
 

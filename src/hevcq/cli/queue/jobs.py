@@ -15,7 +15,7 @@ from hevcq.cli.options import AsJson, DryRun, JobNames, ProfileNames
 from hevcq.cli.output import table as render
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX
-from hevcq.domain.pause import RunningWork
+from hevcq.domain.pause import RunningWork, in_words
 from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.operations import pausing
@@ -183,8 +183,8 @@ def pause(
         if as_json:
             render.emit_json({"type": "pause", **made.model_dump(mode="json")})
             return
-        sentence = pausing.sentence(made, app.clock, app.hours)
-        render.emit_sentence(f"{sentence} {pausing.effect(made.running)}")
+        sentence = in_words(made, app.clock.now(), app.hours.schedule)
+        render.emit_sentence(f"{sentence} {pausing.EFFECTS[made.running]}")
 
 
 def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = False) -> None:
@@ -194,7 +194,7 @@ def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = Fa
     settings (schedule.windows) still hold.
     """
     with cli_of(ctx).app() as app:
-        ended = pausing.resume(app.backend.pauses, _known(app, profile))
+        ended = app.backend.pauses.resume(_known(app, profile))
         names = list(app.profiles) if profile is None else [profile]
         now, hours = app.clock.now(), app.hours
         left = pausing.why_closed(app.backend.pauses, names, hours, now)

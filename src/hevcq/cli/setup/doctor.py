@@ -17,7 +17,7 @@ from hevcq.cli.output import table as render
 from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
 from hevcq.usecases.doctor import Area, Check, Finding, examined, machine_checks, wrong
-from hevcq.usecases.farm_check import FarmCheck, check_farm, tidy_sets
+from hevcq.usecases.farm_check import FarmCheck, check_farm
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import doctor_context
 
@@ -92,7 +92,6 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
             run = uuid.uuid4().hex[:12]
             context = FarmCheck(app.backend, app.profiles, app.encoder, app.clock, run, timeout_s)
             yield from check_farm(context)
-            yield from tidy_sets(context)
 
 
 def _page(app: App) -> Iterator[Check]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
-from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed, in_words
+from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed
 from hevcq.errors import HevcqError, UsageError
 from hevcq.ports.ledger import Pauses
 from hevcq.settings.quantities import seconds
@@ -77,16 +77,6 @@ def pause(pauses: Pauses, clock: Clock, request: PauseRequest, *, can_freeze: bo
     return made
 
 
-def resume(pauses: Pauses, profile: str | None) -> tuple[Pause, ...]:
-    """End the pause of a profile ("": the one of all), or with None all; return those that held."""
-    return pauses.resume(profile)
-
-
-def sentence(made: Pause, clock: Clock, hours: Hours) -> str:
-    """Return a sentence about a pause."""
-    return in_words(made, clock.now(), hours.schedule)
-
-
 def why_closed(
     pauses: Pauses,
     profiles: Iterable[str],
@@ -132,11 +122,6 @@ class PauseNotice:
         if found != self._last:
             self._last = found
             self._on_change(found)
-
-
-def effect(running: RunningWork) -> str:
-    """Return a sentence about what becomes of running work."""
-    return EFFECTS[running]
 
 
 EFFECTS: Mapping[RunningWork, str] = {

@@ -137,7 +137,7 @@ def pause(
 def resume(call: Operates, wanted: OfProfile) -> models.ClosedListOut:
     """End a pause, or all of them."""
     name = wanted.profile
-    pausing.resume(call.app.backend.pauses, None if name is None else _known(call, name))
+    call.app.backend.pauses.resume(None if name is None else _known(call, name))
     return show_pause(call)
 
 

@@ -29,7 +29,7 @@ from hevcq.usecases.operations.dead_letters import (
     redrive,
 )
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
-from hevcq.usecases.operations.pausing import PauseRequest, pause, resume
+from hevcq.usecases.operations.pausing import PauseRequest, pause
 from hevcq.usecases.operations.reprocess import JOB_ID, CancelRequest, CancelResult, cancel
 from hevcq.usecases.operations.status import DAYS, Overview, Savings, overview, savings
 from hevcq.util.text import size, whole
@@ -123,7 +123,7 @@ def hold(request: Request, form: Mapping[str, str]) -> Response:
 def go_on(request: Request) -> Response:
     """End every pause; the hours of the settings still hold."""
     operator_of(request)
-    ended = resume(services_of(request).app.backend.pauses, None)
+    ended = services_of(request).app.backend.pauses.resume(None)
     return _back("resumed" if ended else "not_paused")
 
 
