@@ -68,6 +68,7 @@ class Board:
     scanned: int | None = None
     scan_began: float = 0.0
     _work: dict[tuple[str, str], float] = field(default_factory=dict)
+    _over: set[tuple[str, str]] = field(default_factory=set)
     _worked: float = 0.0
     _started: float | None = None
 
@@ -85,11 +86,13 @@ class Board:
                 self._progress(event, key)
             case EventName.JOB_DONE | EventName.JOB_SKIPPED | EventName.JOB_FAILED:
                 self.active.pop(key, None)
+                self._over.add(key)
                 self.ended[event.event] += 1
                 self._worked += self._work.get(key, 0.0)
                 self.bytes_saved += max(0, event.bytes_saved or 0)
             case EventName.PLACE_FAILED:
                 self.active.pop(key, None)
+                self._over.add(key)
                 self.ended[event.event] += 1
             case EventName.JOB_RETRY:
                 self.active.pop(key, None)
@@ -128,11 +131,25 @@ class Board:
         return min(1.0, (self._worked + running) / whole)
 
     def eta_s(self, now: float) -> float | None:
-        """Return the seconds left at `now` (wall seconds): as measured, before that as forecast."""
+        """Return the seconds left at `now` (wall seconds): as measured, before that as forecast.
+
+        At least as long as the longest video needs, which others cannot share.
+        """
         share = self.share()
         if self._started is not None and share >= MIN_SHARE:
-            return (now - self._started) * (1 - share) / share
+            return max(1.0, (now - self._started) * (1 - share) / share, self._tail_s(now))
         return self.forecast_s[1] if self.forecast_s is not None else None
+
+    def _tail_s(self, now: float) -> float:
+        """Return the seconds that the longest running or waiting video still needs, as measured."""
+        running = [(key, row) for key, row in self.active.items() if row.share >= MIN_SHARE]
+        left = [(now - row.since) * (1 - row.share) / row.share for _, row in running]
+        work = sum(self._work.get(key, 0.0) * row.share for key, row in running)
+        waiting = self._work.keys() - self.active.keys() - self._over
+        if work > 0 and waiting:
+            pace = sum(now - row.since for _, row in running) / work
+            left.append(pace * max(self._work[key] for key in waiting))
+        return max(left, default=0.0)
 
 
 BAR = 14
