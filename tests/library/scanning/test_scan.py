@@ -48,8 +48,11 @@ def test_videos_are_found_sorted_whatever_the_case_of_their_suffix(tmp_path):
 def test_hevcqs_own_files_and_hidden_ones_are_left_out(tmp_path):
     put(tmp_path, ".hevcq/originals/a.mkv", ".hevcq-12.part", "x/.hevcq-9.mkv", "x/._mac.mp4")
     put(tmp_path, ".hidden/h.mkv", "x/.h.mkv", "#recycle/deleted.mkv", "$RECYCLE.BIN/S-1/d.mkv")
+    put(tmp_path, "x/@eaDir/a.mkv/thumbnail.jpg")
 
     assert found(tmp_path) == []
+    assert left(tmp_path) == {"#recycle": "system_folder", "$RECYCLE.BIN": "system_folder"}
+    assert left(tmp_path, exclude=["#recycle", "$RECYCLE.BIN"]) == {}
     assert found(tmp_path, hidden=True) == [
         "#recycle/deleted.mkv",
         "$RECYCLE.BIN/S-1/d.mkv",

@@ -105,6 +105,7 @@ class RejectionCause(StrEnum):
     NOT_VIDEO = "not_video"
     OWN_RENDITION = "own_rendition"
     OTHER_SUFFIX = "other_suffix"
+    SYSTEM_FOLDER = "system_folder"
 
 
 PROBLEMS = frozenset(
@@ -135,6 +136,9 @@ SYSTEM_FOLDERS = frozenset(
     ("#recycle", "@recycle", "$recycle.bin", "@eadir", "#snapshot", "lost+found")
 ) | {"system volume information"}
 """Bins, previews and snapshots that NAS systems and Windows keep below shared folders, in lower case."""
+LEFT_OUT = (
+    "Bins, previews and snapshots of a NAS or Windows are left out; name the folder to take it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +238,10 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Reje
     for entry in entries:
         relative = prefix + entry.name
         is_folder = entry.is_dir(follow_symlinks=False)
-        of_system = is_folder and entry.name.lower() in SYSTEM_FOLDERS
-        hidden = of_system or entry.name.startswith(".")
-        if is_own(entry.name) or (hidden and not walk.hidden):
-            continue
         if walk.exclude(f"{relative}/" if is_folder else relative):
+            continue
+        if _is_hidden(walk, entry, is_folder=is_folder):
+            yield from _left_out(entry)
             continue
         if is_folder:
             if Path(entry.path) in walk.skip:
@@ -249,6 +252,21 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Reje
                 yield from _folder(walk, Path(entry.path), relative + "/")
         elif item := _entry(entry, walk, relative, names):
             yield item
+
+
+def _is_hidden(walk: _Walk, entry: os.DirEntry[str], *, is_folder: bool) -> bool:
+    """Return whether a name is hevcq's own, or hidden or of a system where those are left out."""
+    of_system = is_folder and entry.name.lower() in SYSTEM_FOLDERS
+    return is_own(entry.name) or ((of_system or entry.name.startswith(".")) and not walk.hidden)
+
+
+def _left_out(entry: os.DirEntry[str]) -> Iterator[Rejected]:
+    """Yield the rejection of a system's folder with videos at or below it, by their names."""
+    if entry.name.lower() not in SYSTEM_FOLDERS:
+        return
+    names = (name for _, _, files in os.walk(entry.path) for name in files)
+    if any(_suffix(name) in VIDEO_SUFFIXES for name in names):
+        yield Rejected(Path(entry.path), RejectionCause.SYSTEM_FOLDER, LEFT_OUT)
 
 
 def _entry(
