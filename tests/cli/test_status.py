@@ -11,8 +11,10 @@ import pytest
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.library.filesystem import fingerprint_of
+from hevcq.ports.event_log import Happened
 from hevcq.sqlite.database import VERSION
 from hevcq.util.processes import Processes
+from hevcq.wiring.notify import event_log
 from support.media_facts import media, video
 
 
@@ -118,12 +120,16 @@ def test_watch_looks_again_until_it_is_stopped(hevcq, monkeypatch):
 def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(hevcq, farm):
     path, _ = farm.queued("a.mp4", "hevc")
 
-    ran = hevcq("status", path, "/nope")
+    new = path.with_name("new.mp4")
+    new.write_bytes(b"not ingested yet")
+
+    ran = hevcq("status", path, new)
 
     assert ran.code == ExitCode.USAGE
     assert "a.mp4" in ran.out
-    assert ran.err == "hevcq: No job for /nope; `hevcq ingest` queues new files.\n"
-    assert hevcq("status", "/nope", "--json").code == ExitCode.USAGE
+    assert ran.err == f"hevcq: No job for {new}; `hevcq ingest` queues new files.\n"
+    gone = hevcq("status", "/nope", "--json")
+    assert (gone.code, gone.err) == (ExitCode.USAGE, "hevcq: No such file or folder: /nope.\n")
 
 
 def test_a_file_that_was_refused_or_skipped_without_a_job_says_why(hevcq, farm, tmp_path):
@@ -147,6 +153,10 @@ def test_a_file_that_was_refused_or_skipped_without_a_job_says_why(hevcq, farm, 
         ("file", "skipped"),
     ]
     assert "No job for" in hevcq("status", str(grown)).err
+    why = "It has 2 names (hard links)."
+    event_log(farm.app).add(Happened("video.unusable", 1.0, "", "hevc", str(grown), reason=why))
+    (refused,) = hevcq("status", "--json", str(grown)).lines
+    assert (refused["state"], refused["profile"], refused["reason"]) == ("refused", "hevc", why)
 
 
 def test_a_job_whose_worker_was_killed_waits_again_and_is_not_nearly_done(hevcq, farm):

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hevcq.cli.context import NO_WORKER, cli_of
+from hevcq.cli.context import NO_WORKER, cli_of, require_existing
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
+from hevcq.domain.keys import INBOX
 from hevcq.errors import UsageError
 from hevcq.usecases.libraries.feed import waiting, words
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
@@ -112,6 +113,7 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
         rows.append(["", each.profile, each.state, render.printable(each.path), why])
     if rows and not as_json:
         render.emit_table(("job", "profile", "state", "source", "why"), rows)
+    require_existing(Path(name) for name in unknown if "/" in name and not name.startswith(INBOX))
     if unknown:
         named = ", ".join(render.printable(name) for name in unknown)
         raise UsageError(f"No job for {named}; `hevcq ingest` queues new files.")
@@ -123,11 +125,20 @@ def _without_job(app: App, unknown: list[str]) -> list[Unqueued]:
     found_without: list[Unqueued] = []
     for name in list(unknown):
         path = Path(os.path.abspath(name))  # noqa: PTH100 - links stay unresolved
-        found = list(unqueued(app.catalog, profiles, path))
+        found = list(unqueued(app.catalog, profiles, path)) or _reported(app, path)
         if found:
             unknown.remove(name)
         found_without.extend(found)
     return found_without
+
+
+def _reported(app: App, path: Path) -> list[Unqueued]:
+    """Return why ingests of the last week refused a file, as --replace or a taken name does."""
+    from hevcq.usecases.operations.acknowledge import reported
+    from hevcq.wiring.notify import event_log
+
+    found = reported(event_log(app)).items() if path.is_file() else ()
+    return [Unqueued(str(path), each[1], "refused", why) for each, why in found if each[0] == path]
 
 
 def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:

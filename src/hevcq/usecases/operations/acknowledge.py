@@ -55,7 +55,7 @@ def keep_unusable(
 
     Yields path and profile of each. A file that is encoded, or is being encoded, stays as it is.
     """
-    refused = dict(_reported(log))
+    refused = reported(log)
     for path in paths:
         below = {each: why for each, why in refused.items() if path in each[0].parents}
         wanted = {(path, ""): refused.get((path, ""), "")} if path.is_file() else below
@@ -65,13 +65,15 @@ def keep_unusable(
                     yield file, name
 
 
-def _reported(log: EventLog) -> Iterator[tuple[tuple[Path, str], str]]:
-    seq = 0
+def reported(log: EventLog) -> dict[tuple[Path, str], str]:
+    """Return why files were refused in the last week, by path and profile ("": any)."""
+    seq, found = 0, dict[tuple[Path, str], str]()
     while page := log.after(seq, PAGE):
         for event in page:
             if event.name == UNUSABLE:
-                yield (Path(event.source), event.profile), event.reason
+                found[Path(event.source), event.profile] = event.reason
         seq = page[-1].seq
+    return found
 
 
 def _record(ports: Ports, path: Path, profile: str, why: str) -> bool:
