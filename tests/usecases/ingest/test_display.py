@@ -27,6 +27,7 @@ from hevcq.usecases.ingest.enqueue import UploadProgress
 from hevcq.usecases.ingest.forecast import Range
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult
 from support.clips import ManualClock
+from support.ingest.values import encode_plan
 
 
 def event(name: EventName, **fields: object) -> IngestEvent:
@@ -54,6 +55,32 @@ def test_the_eta_follows_what_was_measured() -> None:
 
     assert board.share() == pytest.approx(0.5)
     assert board.eta_s(now=400.0) == pytest.approx(300.0)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_the_time_left_is_that_of_one_long_video_at_the_end(*, begun: bool) -> None:
+    board = Board()
+    for path, cpu in (("a", 100.0), ("b", 100.0), ("long", 400.0)):
+        board.apply(event(EventName.FILE_PLANNED, path=path, cpu_s=(cpu, cpu)))
+        board.apply(event(EventName.JOB_QUEUED, path=path))
+    board.apply(event(EventName.JOB_PROGRESS, path="a", phase="encode", percent=0.0))
+    if begun:
+        board.apply(event(EventName.JOB_PROGRESS, path="long", phase="encode", percent=0.0))
+        board.apply(event(EventName.JOB_PROGRESS, path="long", phase="verify", percent=0.0, at=4e2))
+        board.apply(event(EventName.JOB_DONE, path="a", bytes_saved=1))
+        board.apply(event(EventName.JOB_DONE, path="b", bytes_saved=1))
+        assert board.eta_s(now=500.0) == pytest.approx(100.0)
+    else:
+        board.apply(event(EventName.JOB_PROGRESS, path="a", phase="verify", percent=0.0))
+        board.apply(event(EventName.JOB_DONE, path="b", bytes_saved=1))
+        assert board.eta_s(now=180.0) == pytest.approx(400.0)  # 80 s were 80 of 100 s of work
+
+
+def test_time_left_is_never_nothing_while_work_is_open() -> None:
+    board = started_board()
+    board.apply(event(EventName.JOB_DONE, bytes_saved=5))
+    board.apply(event(EventName.JOB_PROGRESS, path="/f/b.mp4", phase="publish", percent=100.0))
+    assert "1 s left" in overall(board, 100.5)
 
 
 def test_progress_never_runs_backwards_from_phase_to_phase() -> None:
@@ -263,6 +290,19 @@ def test_a_plan_of_a_thousand_videos_is_one_screen_of_80_columns() -> None:
     grown = {"40 % smaller to 20 % larger": (3e11, 6e11), "8 to 60 % larger": (5.4e11, 8e11)}
     for words, size in grown.items():
         assert f"({words})" in plan_total(replace(plan, output=Range(*size)))
+
+
+def test_a_notice_of_a_plan_names_the_video_that_it_is_about() -> None:
+    both = encode_plan().model_copy(update={"notices": ("Captions are dropped.", "Rare.")})
+    one = encode_plan().model_copy(update={"notices": ("Captions are dropped.",)})
+    items = tuple(
+        Item(path=Path(f"/f/{name}.mkv"), size=1, disposition=Disposition.QUEUE, plan=made)
+        for name, made in (("a", one), ("b", both), ("c", one))
+    )
+
+    lines = list(plan_lines(IngestPlan(items, Range(1.0, 2.0)), 80, listed=False, every=False))
+
+    assert lines == ["a.mkv and 2 more: Captions are dropped.", "b.mkv: Rare."]
 
 
 def test_what_encodes_changed_is_reported_once_a_kind_at_80_columns() -> None:

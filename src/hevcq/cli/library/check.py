@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +17,7 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ExcludeGlobs, IncludeGlobs, Quiet
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
-from hevcq.domain.certificate import Gate
+from hevcq.domain.certificate import Gate, Outcome
 from hevcq.errors import UsageError
 from hevcq.settings import quantities
 from hevcq.settings.profile_files import pick
@@ -194,16 +195,15 @@ def _verify(
 
 
 def _print(report: VerifyFilesReport, *, certified: bool) -> None:
-    rows = [
-        # the detail names the rung of a set that it is about
-        (
-            g.gate.value,
-            g.outcome.value,
-            f"{g.seconds:.1f}",
-            ": ".join(filter(None, (g.file, g.detail))),
-        )
-        for g in sorted(report.gates, key=lambda result: list(Gate).index(result.gate))
-    ]
+    rows = []
+    ordered = sorted(report.gates, key=lambda g: (list(Gate).index(g.gate), g.outcome))
+    for (gate, outcome), group in groupby(ordered, key=lambda g: (g.gate, g.outcome)):
+        found = list(group)
+        alike = len(found) > 1 and outcome is Outcome.PASSED  # of a set: once for all its files
+        for some in [found] if alike else [[each] for each in found]:
+            detail = ": ".join(filter(None, (some[0].file, some[0].detail)))
+            shown = f"{len(some)} files" if alike else detail
+            rows.append((gate.value, outcome.value, f"{sum(g.seconds for g in some):.1f}", shown))
     render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
     if report.passed:
         about = "Digests match the certificate." if certified else "No certificate found."

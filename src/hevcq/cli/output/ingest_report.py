@@ -198,11 +198,12 @@ def plan_lines(plan: IngestPlan, width: int | None, *, listed: bool, every: bool
     yield from _each(shown, top, width, several=several)
     if len(problems) > len(shown):
         yield f"… and {len(problems) - len(shown):,} more problems (--verbose lists all)"
-    notices = Counter(
-        each for item in plan.of(*TO_PROCESS) if item.plan for each in item.plan.notices
-    )
-    for notice, count in notices.most_common(MAX_REASONS):
-        yield from wrapped(f"{count:,} × {notice}", width)
+    planned = [(item, item.plan) for item in plan.of(*TO_PROCESS) if item.plan]
+    noticed = [(each, _name(item.path, top)) for item, made in planned for each in made.notices]
+    for notice, count in Counter(each for each, _ in noticed).most_common(MAX_REASONS):
+        first = next(name for each, name in noticed if each == notice)
+        more = f" and {count - 1:,} more" if count > 1 else ""
+        yield from wrapped(f"{first}{more}: {notice}", width)
 
 
 def _to_do(items: Sequence[Item], top: Path, width: int | None, *, every: bool) -> Iterator[str]:
