@@ -1,6 +1,8 @@
 """`hevcq ingest`: what is named, which options exclude each other, and the table of several libraries."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -9,6 +11,7 @@ from cli.conftest import Run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.library.ingest import named_libraries
 from hevcq.errors import UsageError
+from hevcq.library.scanning.probe_files import probe_files
 from hevcq.settings.libraries import KEEP_DAYS, Library
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.forecast import Range
@@ -181,3 +184,28 @@ def test_one_table_tells_of_all_libraries(hevcq: Run, tmp_path: Path) -> None:
     assert "broken.mp4" in ran.out
     assert "No such file or folder." in ran.out
     assert hevcq("ingest", "tv").code == ExitCode.OK
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize("mount_point", [True, False])
+def test_a_folder_that_goes_away_during_the_scan_is_one_sentence(
+    hevcq: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, mount_point: bool
+) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (media / name).write_bytes(b"a video")
+
+    def unmounted(found: Iterable[object], *args: object, **options: Any) -> object:
+        found = list(found)
+        media.rename(tmp_path / "elsewhere")
+        if mount_point:
+            media.mkdir()
+        return probe_files(found, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("hevcq.running.folder.probe_files", unmounted)
+    ran = hevcq("ingest", media, "--quiet")
+
+    assert ran.code == ExitCode.UNAVAILABLE
+    (line,) = ran.err.splitlines()
+    assert line.startswith(f"hevcq: The folder {media} went away during the scan; nothing was")

@@ -13,6 +13,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
+from hevcq.errors import SourceAway
 from hevcq.library.lock import in_use
 from hevcq.library.scanning.fs_events import ChangeListener, mount_of, open_for_writing
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
@@ -193,8 +194,20 @@ class FolderIngest:
             return self._planned
         found = self._watch.first() if self._watch is not None else self._scan()
         plan = self._plan_of(found)
+        self._require_roots(plan)
         self._planned = plan.items
         return plan
+
+    def _require_roots(self, plan: IngestPlan) -> None:
+        """Raise SourceAway if a folder went away as a whole while it was scanned."""
+        unreadable = [item.path for item in plan.of(Disposition.UNREADABLE)]
+        gone = [path for path in unreadable if not os.path.lexists(path)]
+        for root in self.request.roots:
+            if any(root in path.parents for path in gone) and not _holds_anything(root):
+                raise SourceAway(
+                    f"The folder {printable(root)} went away during the scan; nothing was queued.",
+                    remedy="Mount its disk, and run the same command again.",
+                )
 
     def _scan(self) -> Iterator[FoundFile | Rejected]:
         found = find(list(self.request.roots), self._chosen)
@@ -320,6 +333,14 @@ class FolderIngest:
         left = self.feed.drop() if self.feed is not None and self._watch is None else ()
         for item in left:
             self._summary.add(result_of(item, IngestOutcome.OPEN, NOT_QUEUED))
+
+
+def _holds_anything(folder: Path) -> bool:
+    """Return whether a folder is there and no empty mount point."""
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _rescan_s(library: Library) -> float:

@@ -250,6 +250,12 @@ class IngestApplication:
         now = self._app.clock.now()
         self._emit(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
 
+    def others_before(self, items: Sequence[Item]) -> int:
+        """Return how many tasks of other folders are queued besides these items; 0 for a fleet."""
+        if not self._embedded or self._no_wait:
+            return 0
+        return max(0, self._tasks() - sum(item.disposition is Disposition.JOIN for item in items))
+
     def others_queued(self) -> int:
         """Return how many tasks of other folders are left in the queues of these profiles.
 
@@ -257,6 +263,9 @@ class IngestApplication:
         """
         if not self._embedded or self._no_wait or not self.summary.settled:
             return 0
+        return self._tasks()
+
+    def _tasks(self) -> int:
         depths = [self._app.backend.queues[profile.name].depth() for profile in self._profiles]
         return sum(depth.ready + depth.delayed for depth in depths)
 

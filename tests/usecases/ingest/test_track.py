@@ -247,6 +247,20 @@ def test_work_that_pauses_for_want_of_space_is_reported_as_a_pause(bench: Bench)
     assert bench.tracker.open == 1
 
 
+def test_a_disk_that_is_away_is_one_pause_for_all_its_videos(bench: Bench) -> None:
+    jobs = [bench.queue(bench.video(name)) for name in ("a.mp4", "b.mp4")]
+    fences = [bench.claim(job) for job in jobs]
+    bench.tracker.step(NEVER)
+    for job, fence in zip(jobs, fences, strict=True):
+        bench.backend.ledger.interrupt(job.job_id, fence, "The folder /m is not there. Mount it.")
+
+    bench.tracker.step(NEVER)
+
+    assert bench.reported().count("paused") == 1
+    assert "job_retry" not in bench.reported()
+    assert bench.events[-1].reason == "The folder /m is not there. Mount it."
+
+
 def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> None:
     item = bench.video()
     (queued,) = bench.enqueuer.enqueue([item], NEVER)

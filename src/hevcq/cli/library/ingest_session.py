@@ -60,6 +60,10 @@ class Session:
                 return self._dry_run(first)
             if isinstance(first, IngestPlan) and first.of(*TO_PROCESS) and not agreed(first):
                 return ExitCode.SOME_FAILED
+            if others := ingest.others_before(items) if items else 0:
+                self._echo(
+                    f"{counted(others, 'task')} of other folders wait too; idle slots take them."
+                )
             try:
                 with self._display:
                     ingest.work(items)

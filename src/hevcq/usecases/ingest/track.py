@@ -82,6 +82,7 @@ class JobTracker:
         self.learn: Callable[[Item, JobRecord], object] = lambda _item, _job: None
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
+        self._paused: set[str] = set()
         self._cursor = 0.0
         self._next_sweep = clock.monotonic() + SWEEP_S
 
@@ -188,13 +189,19 @@ class JobTracker:
                 return
 
     def _waiting(self, entry: _Open, job: JobRecord) -> None:
-        full = job.failure_class is FailureClass.DISK or _speaks_of_space(job.reason)
+        full = job.failure_class is FailureClass.DISK or _speaks_of_a_disk(job.reason)
+        if full and job.reason in self._paused:
+            return
+        if full:
+            self._paused.add(job.reason)
         name = EventName.PAUSED if full else EventName.JOB_RETRY
         self._emit_event(name, entry.item, reason=job.reason)
 
     def _running(self, entry: _Open, before: JobRecord) -> None:
         if entry.job.fence != before.fence:
             entry.local = False
+        if entry.job.progress is not None:  # its source was there
+            self._paused.clear()
         # The ledger lags behind this process's own workers: the bar would jump back.
         if not entry.local:
             self._progress(entry, entry.job.progress)
@@ -306,8 +313,9 @@ class JobTracker:
         self._emit(IngestEvent.model_validate(base | known))
 
 
-def _speaks_of_space(reason: str) -> bool:
-    return "space" in reason.lower()
+def _speaks_of_a_disk(reason: str) -> bool:
+    """Return whether a reason is that of every job of a disk: it is full, or away."""
+    return "space" in reason.lower() or reason.startswith("The folder ")
 
 
 def _only_measured(entry: _Open) -> tuple[str, ...]:

@@ -249,7 +249,7 @@ class Sources:
                 return
         raise SourceAway(
             f"The folder {printable(root)} is not there.",
-            remedy="Mount its disk: the work goes on.",
+            remedy="Mount its disk: the work goes on. If it is gone for good, `hevcq cancel` that folder.",
         )
 
 
