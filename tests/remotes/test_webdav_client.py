@@ -9,7 +9,16 @@ from hevcq.errors import ConfigError, SourceChanged, SourceGone, Unavailable, Us
 from hevcq.ports.sync import RemoteFile, Removal
 from hevcq.remotes.webdav import client
 from hevcq.remotes.webdav.client import Account, WebDavRemote
-from support.webdav import PASSWORD, USER, changed_header, cut, serving, status, without
+from support.webdav import (
+    PASSWORD,
+    USER,
+    changed_header,
+    cut,
+    serving,
+    status,
+    times,
+    without,
+)
 
 
 @pytest.fixture
@@ -153,6 +162,7 @@ def test_a_busy_server_is_tried_later(server, remote, tmp_path, code):
         ([without("If-Match")], "ignores If-Match"),
         ([status("PUT", 403)], "HTTP 403"),
         ([status("DELETE", 412)], "own ETag"),
+        ([times(1, status("DELETE", 400))], "by its ETag (HTTP 400)"),
         ([], ""),
     ],
 )
@@ -235,11 +245,13 @@ def test_a_length_that_is_no_number_is_no_length(length: bytes) -> None:
 
 
 @pytest.mark.parametrize("href", ["http://[::1/x", "//[", "/dav/%00", "/dav/..%2fx"])
-def test_an_address_that_cannot_be_read_is_refused_alone(href: str) -> None:
+def test_an_address_that_cannot_be_read_is_refused_alone_and_a_weak_etag_is_none(
+    href: str,
+) -> None:
     def row(address: str) -> str:
         return (
             f"<d:response><d:href>{address}</d:href><d:propstat><d:prop>"
-            "<d:getcontentlength>3</d:getcontentlength></d:prop>"
+            '<d:getcontentlength>3</d:getcontentlength><d:getetag>W/"1"</d:getetag></d:prop>'
             "<d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
         )
 
@@ -248,5 +260,5 @@ def test_an_address_that_cannot_be_read_is_refused_alone(href: str) -> None:
     with closing(reported(answer)) as remote:
         remote._found = True
         found = remote.folder("")
-    assert [file.path for file in found.files] == ["a.mp4"]
+    assert [(file.path, file.etag) for file in found.files] == [("a.mp4", "")]
     assert found.refused == (href,)

@@ -204,8 +204,9 @@ def test_a_target_in_another_folder_is_refused(tmp_path, clock):
     assert "another folder" in refused(made, clock)
 
 
-def test_an_original_outside_the_root_is_refused(tmp_path, clock):
-    made = video(tmp_path / "other")
+@pytest.mark.parametrize("other", ["other", "root2"])
+def test_an_original_outside_the_root_is_refused(tmp_path, clock, other):
+    made = video(tmp_path / other)
     (tmp_path / "root").mkdir()
     with pytest.raises(SwapRefused, match="not below the library root"):
         Swap(tmp_path / "root", clock).replace(made.change, made.fetch)
@@ -233,13 +234,23 @@ def test_a_certificate_without_every_gate_is_refused(tmp_path, clock, gates):
     assert "does not prove" in refused(made, clock)
 
 
-def test_a_certificate_of_another_source_is_refused(tmp_path, clock):
+@pytest.mark.parametrize(
+    ("size", "losses", "said"),
+    [
+        (len(ORIGINAL) - 1, (), "another source"),
+        (len(ORIGINAL) + 1, (), "another source"),
+        (len(ORIGINAL), ("a note of the movie",), "would lose metadata: a note of the movie"),
+    ],
+)
+def test_a_certificate_of_another_source_or_of_a_loss_is_refused(
+    tmp_path, clock, size, losses, said
+):
     made = video(tmp_path)
-    source = made.change.certificate.source.model_copy(update={"size": 7})
-    proof = made.change.certificate.model_copy(update={"source": source})
+    source = made.change.certificate.source.model_copy(update={"size": size})
+    proof = made.change.certificate.model_copy(update={"source": source, "losses": losses})
     made.change = dataclasses.replace(made.change, certificate=proof)
 
-    assert "another source" in refused(made, clock)
+    assert said in refused(made, clock)
 
 
 @pytest.mark.parametrize("more", [0, 1])

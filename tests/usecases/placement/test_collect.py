@@ -155,14 +155,23 @@ def test_a_certificate_that_proves_nothing_places_nothing(bench: Bench, content:
     assert not (bench.media / "a.hevc.mp4").exists()
 
 
-def test_a_certificate_of_another_job_places_nothing(bench: Bench) -> None:
+@pytest.mark.parametrize("of", ["another job", "another attempt", "another job, by the ledger"])
+def test_a_certificate_that_is_not_the_jobs_own_places_nothing(bench: Bench, of: str) -> None:
     first, other = bench.queue(bench.video("a.mp4")), bench.queue(bench.video("b.mp4"))
-    one, two = bench.work(first), bench.work(other, b"other")
+    one, two = bench.work(first), bench.work(other)
+    done = bench.done(first)
     with bench.backend.store.open(two.certificate_key) as reading:
-        bench.backend.store.put(one.certificate_key, reading.read(), metadata={})
+        proof = reading.read()
+    if of == "another attempt":
+        mine = bench.proof(first, one.key, b"small", fence=2)
+        proof = mine.to_json().encode()
+    if of == "another job, by the ledger":
+        done = done.model_copy(update={"rendition": two})
+    else:
+        bench.backend.store.put(one.certificate_key, proof, metadata={})
 
     with pytest.raises(VerificationFailed, match="not the one that this farm wrote"):
-        bench.collector.collect(bench.done(first), NEVER)
+        bench.collector.collect(done, NEVER)
 
 
 def test_a_rendition_that_cannot_be_read_where_it_belongs_is_not_placed(bench: Bench) -> None:

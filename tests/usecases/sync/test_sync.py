@@ -11,7 +11,7 @@ import pytest
 from hevcq.errors import DiskFull, Stopped, Unavailable, UsageError
 from hevcq.library.filesystem import FileSystem, Pace
 from hevcq.remotes.webdav import client
-from hevcq.usecases.sync import session
+from hevcq.usecases.sync import local_names, session
 from hevcq.usecases.sync.session import Fate
 from support.clips import ManualClock
 from support.syncing import VIDEO
@@ -190,16 +190,21 @@ def test_a_server_that_stays_away_is_given_up_and_the_part_resumed_later(machine
     assert machine.files() == {"a.mp4": VIDEO}
 
 
-def test_after_a_restart_of_the_machine_nothing_half_is_resumed(machine):
+@pytest.mark.parametrize("restarted", [True, False])
+def test_nothing_half_is_resumed_after_a_restart_or_of_another_version(machine, restarted):
     machine.server.put("Camera/a.mp4", VIDEO)
     machine.server.faults.append(cut(50_000))
     machine.sync()
-    (part,) = machine.target.iterdir()
-    part.write_bytes(bytes(part.stat().st_size))  # as a power cut may leave it
-    machine.clock.restart()
     machine.server.faults.clear()
+    (part,) = machine.target.iterdir()
+    wanted = VIDEO if restarted else bytes(reversed(VIDEO))
+    if restarted:
+        part.write_bytes(bytes(part.stat().st_size))  # as a power cut may leave it
+        machine.clock.restart()
+    else:
+        machine.server.put("Camera/a.mp4", wanted)
     assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    assert machine.files() == {"a.mp4": VIDEO}
+    assert machine.files() == {"a.mp4": wanted}
 
 
 def test_a_file_that_changes_while_it_is_copied_is_fetched_anew(machine):
@@ -284,14 +289,16 @@ def test_a_dry_run_changes_nothing(machine):
     assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
 
 
-def test_parts_of_files_that_are_gone_do_not_stay(machine):
+def test_parts_of_files_that_are_gone_do_not_stay_but_those_of_another_account(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     machine.server.faults.append(cut(50_000))
     machine.sync()
-    assert len(list(machine.target.iterdir())) == 1
+    another = machine.target / f"{local_names.parts_prefix('another account')}1.part"
+    another.touch()
+    assert len(list(machine.target.iterdir())) == 2
     machine.server.reset()
     machine.sync()
-    assert list(machine.target.iterdir()) == []
+    assert list(machine.target.iterdir()) == [another]
 
 
 def test_a_hostile_listing_leads_nowhere(machine):

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.aws
 DAY = 86_400
 RETENTION_S = PROFILES["hevc"].queue.retention_s
 COUNT = 45
+BUSY = refusal("ServiceUnavailable", 503)
 
 
 def task(key: str, group: str = "") -> Task:
@@ -63,11 +64,27 @@ def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue) -> None:
     assert groups == ["video"] * (4 + 3)
 
 
-@pytest.mark.parametrize("call", ["receive_message", "send_message_batch", "delete_message_batch"])
-def test_an_error_while_renewing_loses_nothing_and_stops_nobody(farm, queue, call) -> None:
+def in_part(real, **asked):
+    """Take all of a batch but its first."""
+    first, *others = asked["Entries"]
+    taken = real(**asked | {"Entries": others})["Successful"] if others else []
+    failed = {"Id": first["Id"], "Code": "Busy", "SenderFault": False}
+    return {"Successful": taken, "Failed": [failed]}
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        ("receive_message", BUSY),
+        ("send_message_batch", BUSY),
+        ("send_message_batch", in_part),
+        ("delete_message_batch", BUSY),
+    ],
+)
+def test_an_error_while_renewing_loses_nothing_and_stops_nobody(farm, queue, call, answer) -> None:
     queue.send([task(f"TODO/all/{n}.mp4") for n in range(5)])
     farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
-    queue._renewal._sqs.plan[call] = [refusal("ServiceUnavailable", 503)] * 9
+    queue._renewal._sqs.plan[call] = [answer] * 9
 
     (first,) = take(queue, 1)
     assert first.tasks
