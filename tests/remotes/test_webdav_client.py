@@ -136,6 +136,15 @@ def test_removes_one_version_only(server, remote):
     assert server.files() == {}
 
 
+def test_a_delete_that_is_sent_elsewhere_is_refused(server, remote):
+    for name in "ab":
+        server.put(f"Camera/{name}", b"old")
+    file = remote.stat("Camera/a")
+    server.faults.append(times(1, status("DELETE", 307, Location=f"{server.url}/Camera/b")))
+    assert remote.remove(file) is Removal.REFUSED
+    assert server.methods().count("DELETE") == 1
+
+
 def test_nothing_is_removed_without_an_etag(server, remote):
     server.put("Camera/a", b"old")
     assert remote.remove(RemoteFile("Camera/a", 3)) is Removal.REFUSED

@@ -215,7 +215,8 @@ def test_what_was_signed_for_one_purpose_is_none_for_another(operator, opened):
         Cookies(kept_key(opened.settings.data_dir / "web"), secure=False),
         Response(),
     )
-    claims = {"sub": "root", "name": "root", "role": "operator", "mark": "", "jti": "1"}
+    mark = opened.accounts.get(AccountKind.SIGN_IN, "token")["sha256"][:12]
+    claims = {"sub": "root", "name": "root", "role": "operator", "mark": mark, "jti": "1"}
     cookies.write(response, "oidc", claims, until=opened.clock.now() + 60, now=opened.clock.now())
     text = response.headers["set-cookie"].partition("=")[2].partition(";")[0]
     mine = operator.cookies["hevcq"]

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
+from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
 from hevcq.errors import ConfigError, StorageError, UsageError
@@ -101,7 +102,7 @@ def test_guessing_a_name_from_many_addresses_is_slowed_down(visit, accounts, cap
     assert one_network == [429, 429]
 
 
-def test_a_proxy_names_the_person_and_nobody_else_may(visit):
+def test_a_proxy_names_the_person_and_nobody_else_may(visit, operator):
     settings = {
         "auth": "proxy",
         "trusted_proxies": ("10.0.0.0/8",),
@@ -113,7 +114,8 @@ def test_a_proxy_names_the_person_and_nobody_else_may(visit):
 
     assert behind.get("/board", headers=anna).status_code == 200
     assert behind.get("/board", headers=ben).status_code == 404
-    assert behind.get("/board").status_code == 303
+    behind.cookies.update(operator.cookies)
+    assert behind.get("/board").status_code == 303, "a session of another way to sign in"
     assert outside.get("/board", headers=anna).status_code == 303
     twice = [("Remote-User", "ben"), ("Remote-User", "anna")]
     assert behind.get("/board", headers=twice).status_code == 303, "a header that was let through"
@@ -124,6 +126,22 @@ def test_a_proxy_names_the_person_and_nobody_else_may(visit):
 def test_a_proxy_mode_needs_to_know_its_proxies(opened):
     with pytest.raises(ConfigError, match="trusted_proxies"):
         make_mode(WebSettings(auth="proxy"), opened.accounts, opened.clock)
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("192.0.2.1", "198.51.100.7", "192.0.2.1"),
+        ("10.0.0.1", "203.0.113.9, 198.51.100.7", "198.51.100.7"),
+        ("10.0.0.1", "198.51.100.7, 10.0.0.2", "198.51.100.7"),
+        ("10.0.0.1", "", "10.0.0.1"),
+    ],
+)
+def test_a_client_is_the_last_address_that_a_trusted_proxy_added(peer, forwarded, client):
+    named = [(b"x-forwarded-for", forwarded.encode())]
+    asked = HTTPConnection({"type": "http", "client": (peer, 1), "headers": named})
+
+    assert Peers(["10.0.0.0/8"]).client_of(asked) == client
 
 
 def test_an_address_in_ipv6_clothing_is_the_same_peer():
