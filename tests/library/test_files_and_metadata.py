@@ -1,7 +1,6 @@
 """The file system seam: renames that never overwrite, and what a file is besides its bytes."""
 
 import errno
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -9,11 +8,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from hevcq.errors import DiskFull, HevcqError, LibraryError, SwapRefused, Unavailable
+from hevcq.errors import HevcqError
 from hevcq.library import filesystem as files
 from hevcq.library.filesystem import FileSystem, copy_metadata
 from hevcq.library.lock import root_lock
-from hevcq.library.place import library_error
 from support.library import video
 
 
@@ -36,13 +34,6 @@ def way(request, monkeypatch):
     WAYS[request.param](monkeypatch)
 
 
-def test_a_rename_to_a_new_name_moves_the_file(tmp_path, way):
-    (tmp_path / "old").write_bytes(b"old")
-    FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
-
-    assert [p.name for p in tmp_path.iterdir()] == ["new"]
-
-
 def test_a_rename_never_overwrites_in_any_of_its_ways(tmp_path, way):
     (tmp_path / "old").write_bytes(b"old")
     (tmp_path / "new").write_bytes(b"new")
@@ -60,32 +51,6 @@ def test_a_rename_never_takes_a_dangling_links_place(tmp_path, way):
 
     with pytest.raises(FileExistsError):
         FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
-
-
-def test_a_rename_of_what_is_gone_says_so_in_any_of_its_ways(tmp_path, way):
-    with pytest.raises(FileNotFoundError):
-        FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
-
-
-def test_a_kernel_without_the_flag_falls_back_to_a_link(tmp_path, monkeypatch):
-    def refuses(*_args):
-        files.ctypes.set_errno(errno.EINVAL)
-        return -1
-
-    monkeypatch.setattr(files, "_renameat2", lambda: refuses)
-    (tmp_path / "old").write_bytes(b"old")
-    FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
-
-    assert [p.name for p in tmp_path.iterdir()] == ["new"]
-
-
-def test_a_link_that_fails_for_another_reason_is_no_excuse_to_rename(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_renameat2", lambda: None)
-    monkeypatch.setattr(os, "link", fault(errno.ENOSPC))
-    (tmp_path / "old").write_bytes(b"old")
-    with pytest.raises(OSError, match="No space"):
-        FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
-    assert not (tmp_path / "new").exists()
 
 
 def test_a_rename_between_real_devices_says_so(tmp_path):
@@ -152,50 +117,6 @@ def test_what_cannot_be_carried_is_reported_and_the_rest_is(
 
     assert words in sentence
     assert new.stat().st_mtime_ns == made.facts.st_mtime_ns
-
-
-def test_an_ordinary_user_still_carries_the_group(tmp_path, monkeypatch):
-    made = video(tmp_path)
-    new = tmp_path / "new"
-    new.write_bytes(b"x")
-    real, stat, asked = os.lstat(new), os.lstat, []
-    other = os.stat_result((*real[:4], real.st_uid + 1, *real[5:]))
-    monkeypatch.setattr(os, "lstat", lambda p, **by: other if p == new else stat(p, **by))
-
-    def chown(path, uid, gid, **_options):
-        asked.append((uid, gid))
-        if uid != -1:
-            raise PermissionError(errno.EPERM, "no")
-
-    monkeypatch.setattr(os, "chown", chown)
-
-    assert copy_metadata(made.source, new) == ("Owner not preserved: only root can change it.",)
-    assert asked[-1] == (-1, made.facts.st_gid)
-
-
-@pytest.mark.parametrize(
-    ("number", "kind"),
-    [
-        (errno.ENOSPC, DiskFull),
-        (errno.EDQUOT, DiskFull),
-        (errno.EIO, Unavailable),
-        (errno.ESTALE, Unavailable),
-        (errno.EROFS, LibraryError),
-        (errno.EACCES, LibraryError),
-        (errno.ENAMETOOLONG, LibraryError),
-    ],
-)
-def test_a_failing_call_becomes_one_sentence_with_a_remedy(number, kind):
-    error = library_error(Path("/x/a\nb.mkv"), OSError(number, os.strerror(number)))
-
-    assert type(error) is kind
-    assert "/x/a\\nb.mkv" in str(error)
-
-
-def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", fault(errno.ENOLCK))
-    with pytest.raises(SwapRefused, match="does not support locks"), root_lock(tmp_path):
-        pytest.fail("the lock was given")
 
 
 def test_a_read_only_root_is_refused(tmp_path, monkeypatch):

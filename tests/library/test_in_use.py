@@ -1,17 +1,12 @@
 """One data folder at a time works in a library; processes of one data folder share it."""
 
-import os
 import threading
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
 from hevcq.errors import Unavailable
 from hevcq.library.lock import in_use
-from hevcq.library.replacement.swap import Swap
-from support.clips import ManualClock
-from support.library import for_ever
 
 
 def test_a_second_data_folder_is_kept_out_and_told_of_the_first(tmp_path: Path) -> None:
@@ -51,23 +46,6 @@ def test_a_library_inside_another_is_one_with_it(tmp_path: Path, held: str) -> N
         pass
 
 
-def test_a_lock_file_that_a_killed_process_left_holds_nobody_up(tmp_path: Path) -> None:
-    (tmp_path / ".hevcq").mkdir()
-    (tmp_path / ".hevcq/in-use").write_text("one nas:/data")
-
-    with in_use([tmp_path], "two", "nas:/other"):
-        assert (tmp_path / ".hevcq/in-use").read_text() == "two nas:/other"
-
-
-def test_where_no_lock_can_be_made_an_ingest_goes_on(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(
-        "hevcq.util.file_lock.share", Mock(side_effect=PermissionError(13, os.strerror(13)))
-    )
-
-    with in_use([tmp_path], "one", "a"), in_use([tmp_path], "two", "b"):
-        pass
-
-
 def test_processes_of_one_data_folder_that_start_together_all_get_in(tmp_path: Path) -> None:
     (tmp_path / ".hevcq").mkdir()
     (tmp_path / ".hevcq/in-use").write_text("two nas:/older")
@@ -90,11 +68,3 @@ def test_processes_of_one_data_folder_that_start_together_all_get_in(tmp_path: P
         thread.join()
 
     assert errors == []
-
-
-def test_a_start_in_a_library_without_records_leaves_nothing_behind(tmp_path: Path) -> None:
-    swap = Swap(tmp_path, ManualClock())
-    with in_use([tmp_path], "one", "nas:/data"):
-        assert swap.recover() == []
-        assert swap.expire(0.0, for_ever) == []
-    assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.errors import LibraryError, SwapRefused
+from hevcq.errors import LibraryError
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import ToPlace, place
 from hevcq.library.replacement.swap import Swap
@@ -53,13 +53,3 @@ def test_nothing_is_replaced_placed_or_undone_through_a_link(linked) -> None:
     assert everything(away) == []
     assert everything(made.root) == before
     assert made.source.read_bytes() == made.original
-
-
-def test_a_link_that_leads_nowhere_is_refused_too(tmp_path: Path) -> None:
-    made = video(tmp_path / "library")
-    (made.root / ".hevcq").symlink_to(tmp_path / "nowhere")
-
-    with pytest.raises(SwapRefused, match="is a symbolic link"):
-        Swap(made.root, ManualClock()).replace(made.change, made.fetch)
-
-    assert not (tmp_path / "nowhere").exists()

@@ -5,7 +5,6 @@ import errno
 import os
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,8 +12,6 @@ import pytest
 from hevcq.domain.certificate import Certificate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.lock import job_lock, root_lock
-from hevcq.library.names import case_twin, truncate
 from hevcq.library.place import ToPlace, place, sweep
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
@@ -177,30 +174,6 @@ def test_a_forged_note_makes_a_sweep_remove_nothing(tmp_path, note):
     assert made.source.read_bytes() == ORIGINAL
 
 
-def test_one_job_lock_is_held_by_one_of_many_threads(tmp_path):
-    inside, most, lock = 0, 0, threading.Lock()
-
-    def hold(_: int) -> int:
-        nonlocal inside, most
-        try:
-            with job_lock(tmp_path, "job", b"1") as forget:
-                with lock:
-                    inside += 1
-                    most = max(most, inside)
-                with lock:
-                    inside -= 1
-                # The note goes when the placing is done; from then on another may begin.
-                forget()
-                return 1
-        except Unavailable:
-            return 0
-
-    with ThreadPoolExecutor(8) as pool:
-        held = sum(pool.map(hold, range(400)))
-    assert held > 0
-    assert most == 1
-
-
 OTHER = """
 import sys
 from pathlib import Path
@@ -227,49 +200,3 @@ def test_two_processes_swap_in_one_root_one_after_the_other(tmp_path):
         other.stdin.close()
         swap.result(timeout=30)
     assert made.target.read_bytes() == RENDITION
-
-
-def test_many_threads_replace_many_videos_of_one_root(tmp_path):
-    videos = [
-        video(tmp_path, f"{n}.avi", f"{n}.mkv", original=ORIGINAL + b"%d" % n) for n in range(40)
-    ]
-    with ThreadPoolExecutor(8) as pool:
-        done = list(
-            pool.map(lambda f: Swap(tmp_path, ManualClock()).replace(f.change, f.fetch), videos)
-        )
-    assert [d.retained.read_bytes() for d in done] == [f.original for f in videos]
-    assert strays(tmp_path) == []
-
-
-def test_a_root_that_cannot_be_written_is_refused_with_a_reason(tmp_path):
-    (tmp_path / ".hevcq").write_text("a file where the folder should be")
-    with pytest.raises(HevcqError, match="cannot be written"), root_lock(tmp_path):
-        pytest.fail("the lock was given")
-
-
-ODD = [b"new\nline", b"quote'\"`$(id)", b"--option", b"bad\xff\xfe", b"e\xcc\x81", "漢字".encode()]
-
-
-@pytest.mark.parametrize("stem", [*ODD, b"n" * 251, b"\xff" * 251], ids=lambda s: repr(s)[:20])
-def test_odd_names_are_replaced_and_brought_back_byte_for_byte(tmp_path, stem):
-    name = os.fsdecode(stem + b".mkv")
-    made = video(tmp_path, name)
-    before = looks(made.source)
-    swap = Swap(tmp_path, ManualClock())
-
-    swap.replace(made.change, made.fetch)
-    assert made.target.read_bytes() == RENDITION
-    assert [os.fsencode(p.name) for p in tmp_path.iterdir() if p.is_file()] == [stem + b".mkv"]
-    assert proof_of(made).exists()
-    swap.undo(made.change.certificate.job_id)
-
-    assert looks(made.source) == before
-    assert [os.fsencode(p.name) for p in tmp_path.iterdir() if p.is_file()] == [stem + b".mkv"]
-
-
-def test_a_name_is_cut_between_characters_and_twins_are_seen():
-    assert truncate("aé漢".encode(), 2) == b"a"
-    assert truncate("aé漢".encode(), 5) == "aé".encode()
-    assert truncate(b"abc", 3) == b"abc"
-    assert case_twin("Video.mkv", ["video.MKV", "x"]) == "video.MKV"
-    assert case_twin("Video.mkv", ["Video.mkv"]) is None

@@ -6,18 +6,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from hevcq.domain.job import JobRecord, JobState, Source
+from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import ConfigError, Unavailable, VerificationFailed
+from hevcq.errors import ConfigError, VerificationFailed
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.farm_check import FarmCheck, check_farm
 from support.clips import ManualClock
-from support.fakes.backend import HLS, Faulty
 from support.fakes.farm import Farm
 
 
@@ -72,17 +70,6 @@ def test_a_clip_that_is_published_is_reported_and_taken_away(farm: Farm) -> None
     assert collected
 
 
-def test_a_set_of_files_is_found_published_and_taken_away_whole(tmp_path: Path) -> None:
-    farm = Farm(tmp_path, HLS)
-
-    ((ok, detail),) = checked(farm)
-
-    assert ok, detail
-    assert len(farm.store.published) == 5
-    assert nothing_left(farm)
-    assert list(farm.store.list("")) == []
-
-
 def test_a_task_that_no_worker_takes_stops_at_the_worker_and_is_never_encoded_later(
     farm: Farm,
 ) -> None:
@@ -98,20 +85,6 @@ def test_a_task_that_no_worker_takes_stops_at_the_worker_and_is_never_encoded_la
     farm.handle()
     assert "encode" not in farm.encoder.calls
     assert nothing_left(farm)
-
-
-def test_an_upload_that_nobody_announces_stops_at_the_queue(farm: Farm) -> None:
-    def only_register(source: Source, names: list[str], *, announced: bool) -> list[JobRecord]:
-        assert announced
-        return farm.ledger.register(source, names)
-
-    publisher = SimpleNamespace(publish=only_register)
-    backend = replace(farm.backend, announces_uploads=True, task_publisher=publisher)
-
-    ((ok, detail),) = checked(farm, backend=backend)
-
-    assert not ok
-    assert detail == "The clip stopped at the queue: after 60 s no task had reached the queue."
 
 
 def test_a_clip_that_fails_stops_at_the_worker_with_its_reason_and_leaves_no_letter(
@@ -144,29 +117,6 @@ def test_a_rendition_that_is_not_there_stops_at_publishing(farm: Farm) -> None:
     assert "stopped at the publish" in found.detail
 
 
-def test_a_profile_that_cannot_be_uploaded_for_does_not_keep_others_from_their_check(
-    farm: Farm,
-) -> None:
-    refused = iter([True, False])
-
-    def before(name: str) -> None:
-        if name == "accept" and next(refused, False):
-            raise Unavailable("S3 does not answer.", remedy="Try again.")
-
-    queues = {**farm.backend.queues, "another": farm.queue}
-    backend = replace(farm.backend, store=Faulty(farm.store, before=before), queues=queues)
-    other = farm.profile.model_copy(update={"name": "another"})
-    profiles = {"another": other, farm.profile.name: farm.profile}
-    context = FarmCheck(backend, profiles, farm.encoder, WorkedClock(farm.handle), "0a1b", 60)
-
-    first, second = check_farm(context)
-
-    assert (first.name, first.ok) == ("farm: another", False)
-    assert first.detail == "The clip stopped at the upload: S3 does not answer."
-    assert first.remedy == "Try again."
-    assert (second.name, second.ok) == ("farm: hevc", True)
-
-
 def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm: Farm) -> None:
     class Queues(dict):
         def __missing__(self, profile: str) -> None:
@@ -187,18 +137,6 @@ def test_nothing_is_uploaded_for_a_profile_without_a_queue(farm: Farm) -> None:
     ]
 
 
-def test_an_answer_that_fails_once_is_asked_for_again(farm: Farm) -> None:
-    failing = iter([True, False])
-
-    def before(name: str) -> None:
-        if name == "get" and next(failing, False):
-            raise Unavailable("DynamoDB does not answer.")
-
-    assert checked(farm, backend=replace(farm.backend, ledger=Faulty(farm.ledger, before=before)))[
-        0
-    ][0]
-
-
 def test_what_was_sent_is_taken_back_when_nobody_waits_any_more(farm: Farm) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -211,46 +149,3 @@ def test_what_was_sent_is_taken_back_when_nobody_waits_any_more(farm: Farm) -> N
 
     (job,) = farm.ledger.jobs(JobFilter())
     assert job.failure_class is FailureClass.CANCELLED
-
-
-def dark(farm: Farm, *calls: str) -> Backend:
-    """Return a backend whose ledger answers none of these calls."""
-
-    def before(name: str) -> None:
-        if name in calls:
-            raise Unavailable("DynamoDB does not answer.", remedy="Try again.")
-
-    return replace(farm.backend, ledger=Faulty(farm.ledger, before=before))
-
-
-def test_a_ledger_that_never_answers_stops_at_the_queue_and_what_is_left_is_reported(
-    farm: Farm,
-) -> None:
-    context = FarmCheck(
-        dark(farm, "get"), {"hevc": farm.profile}, farm.encoder, farm.clock, "0a1b", 6
-    )
-
-    stopped, left = check_farm(context)
-
-    assert stopped.detail == "The clip stopped at the queue: DynamoDB does not answer."
-    assert stopped.remedy == "Try again."
-    assert (left.name, left.ok) == ("farm: tidying up", False)
-    assert left.detail == "hevc: DynamoDB does not answer."
-    assert len(farm.store.marked) == 1
-
-
-def test_a_clip_that_is_skipped_says_that_publishing_was_not_tried(farm: Farm) -> None:
-    def skip() -> None:
-        for job in farm.ledger.jobs(JobFilter()):
-            if job.state is JobState.QUEUED:
-                fence = farm.ledger.claim(job.source, "hevc", owner="w", lease_s=60).fence
-                farm.ledger.skip(job.job_id, fence, "not smaller")
-
-    context = FarmCheck(
-        farm.backend, {"hevc": farm.profile}, farm.encoder, WorkedClock(skip), "0a1b", 60
-    )
-
-    (found,) = check_farm(context)
-
-    assert found.ok
-    assert found.detail == ("queue and worker answer; publishing was not tried: not smaller")

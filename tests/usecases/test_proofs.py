@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
-from hevcq.errors import SourceUnreadable, Stopped, VerificationFailed
+from hevcq.errors import SourceUnreadable, VerificationFailed
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem
 from hevcq.ports.catalog import Mode, PlacementState
@@ -123,16 +122,6 @@ def test_a_rendition_zeroed_to_97_percent_is_not_done(
     assert "hevcq retry" in item.reason
 
 
-def test_a_rendition_that_cannot_be_read_is_not_done(bench: Bench, target: Path) -> None:
-    target.unlink()
-    target.mkdir()
-
-    item = planned(bench)
-
-    assert item.disposition is Disposition.REFUSE
-    assert f"{target} cannot be read" in item.reason
-
-
 def test_a_swapped_rendition_with_an_edited_certificate_is_compared_by_the_gates(
     bench: Bench, target: Path
 ) -> None:
@@ -178,52 +167,6 @@ def test_a_source_that_was_changed_since_without_a_record_is_not_done(
     item = planned(bench)
     assert item.disposition is Disposition.REFUSE
     assert "was made of other bytes" in item.reason
-
-
-def test_a_certificate_that_goes_while_it_is_compared_is_one_sentence(
-    bench: Bench, target: Path
-) -> None:
-    forget(bench)
-    found = bench.proofs.why_not_proven
-
-    def gone(*asked: object) -> str:
-        target.unlink()
-        return found(*asked)
-
-    object.__setattr__(bench.proofs, "why_not_proven", gone)
-
-    item = planned(bench)
-
-    assert item.disposition is Disposition.REFUSE
-    assert f"{target} cannot be read" in item.reason
-
-
-def test_hashing_stops_when_asked_to(bench: Bench, target: Path) -> None:
-    forget(bench)
-    stop = threading.Event()
-    stop.set()
-    bench.proofs = replace(bench.proofs, stop=stop)
-
-    with pytest.raises(Stopped):
-        planned(bench)
-
-
-def test_a_file_written_to_while_it_is_hashed_is_not_remembered(
-    bench: Bench, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digest = FileSystem.digest
-
-    def slow(self: FileSystem, path: Path) -> str:
-        found = digest(self, path)
-        path.write_bytes(b"other" * 9)
-        return found
-
-    monkeypatch.setattr(FileSystem, "digest", slow)
-    bench.catalog.database.change("DELETE FROM hashed_file")
-
-    bench.proofs.digest(target)
-
-    assert bench.catalog.hashed(target) is None
 
 
 @pytest.fixture
@@ -275,22 +218,6 @@ def test_an_original_stays_where_a_rendition_cannot_be_proven_here(
     assert "The original is unchanged." in str(caught.value)
     assert item.path.read_bytes() == b"clip" * 100
     assert replacing.catalog.placement(job.job_id).state is PlacementState.REFUSED
-
-
-def test_a_stop_during_that_check_leaves_the_original_and_the_rendition_for_later(
-    replacing: Bench,
-) -> None:
-    item = replacing.video()
-    job = replacing.queue(item)
-    replacing.work(job)
-    replacing.encoder.errors["preflight"] = [Stopped("Stopped.")]
-
-    with pytest.raises(Stopped):
-        replacing.collector.collect(replacing.done(job), NEVER)
-
-    assert item.path.read_bytes() == b"clip" * 100
-    assert replacing.catalog.placement(job.job_id).state is PlacementState.WAITING
-    replacing.collector.collect(replacing.done(job), NEVER)
 
 
 @pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE])

@@ -6,9 +6,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
-from hevcq.errors import Unavailable
 from hevcq.settings.sync import SyncSettings
 from hevcq.usecases.doctor import Area, Check, Finding, examined, sync_words
 
@@ -51,40 +48,8 @@ def test_a_sync_that_would_run_says_what_it_does(tmp_path: Path) -> None:
     assert server.closed
 
 
-def test_a_target_that_is_not_there_is_reported_before_the_server_is_asked(tmp_path: Path) -> None:
-    found = checked(tmp_path / "gone", Server(error=AssertionError()))
-    assert not found.ok
-    assert "There is no writable folder" in found.detail
-
-
-def test_a_server_that_does_not_answer_is_reported_and_closed(tmp_path: Path) -> None:
-    server = Server(error=Unavailable("no answer", remedy="Look at it."))
-    found = checked(tmp_path, server)
-    assert (found.ok, found.detail, found.remedy) == (False, "no answer", "Look at it.")
-    assert server.closed
-
-
 def test_a_server_that_deletes_unsafely_only_gets_copies(tmp_path: Path) -> None:
     found = checked(tmp_path, Server("it ignores If-Match"))
     assert not found.ok
     assert found.detail.endswith("can't be trusted to delete, it ignores If-Match.")
     assert checked(tmp_path, Server("it ignores If-Match"), mode="copy").ok
-
-
-@pytest.mark.parametrize(
-    ("url", "mode", "notes"),
-    [
-        ("http://cloud.example", 0o600, "; the password is sent unencrypted (http)"),
-        ("http://127.0.0.1:8080", 0o600, ""),
-        ("https://cloud.example", 0o644, "; other users may read "),
-    ],
-)
-def test_what_is_unwise_is_noted(tmp_path: Path, url: str, mode: int, notes: str) -> None:
-    password = tmp_path / "password"
-    password.touch()
-    password.chmod(mode)
-    found = checked(tmp_path, Server(), url=url, password_file=password)
-    assert found.ok
-    said = found.detail.removeprefix("moves, 2 files at the top of its folders")
-    assert said.startswith(notes)
-    assert bool(said) is bool(notes)

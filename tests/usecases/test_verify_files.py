@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,13 @@ import pytest
 from hevcq.domain.certificate import REQUIRED, Certificate, CertifiedFile, Gate, GateResult, Outcome
 from hevcq.domain.job import Task
 from hevcq.domain.planning import planner
-from hevcq.errors import SourceDamaged, SourceUnreadable, UsageError, VerificationFailed
+from hevcq.errors import UsageError, VerificationFailed
 from hevcq.library.names import certificate_path
-from hevcq.ports.encoder import VerifyRequest
 from hevcq.usecases import verify_files as use_case
 from hevcq.usecases.verify_files import (
     VerifyFilesReport,
     VerifyFilesRequest,
     read_certificate,
-    rendition_at,
     verify_files,
 )
 from support.fakes.backend import HEVC, HLS
@@ -83,11 +80,6 @@ def pair(tmp_path: Path) -> Pair:
     return Pair(tmp_path)
 
 
-def test_without_any_certificate_there_is_none(pair: Pair) -> None:
-    assert pair.found() is None
-    assert read_certificate(pair.root / "no" / "such.mp4", None) is None
-
-
 def test_the_certificate_in_the_library_or_beside_it_is_found(pair: Pair) -> None:
     beside = pair.rendition.with_name(f"{pair.rendition.name}.certificate.json")
     beside.write_text(pair.proof.to_json())
@@ -109,23 +101,6 @@ def test_a_rendition_that_was_cut_short_does_not_pass_for_one_without_a_certific
     assert pair.found() is None
 
 
-def test_the_source_of_another_profile_certifies_nothing(pair: Pair) -> None:
-    pair.keep(pair.certified(profile="av1"))
-    pair.rendition.write_bytes(b"rendi")
-
-    assert pair.found() is None
-
-
-def test_of_several_certificates_that_of_these_bytes_is_believed(pair: Pair) -> None:
-    other = pair.certified(rendition_sha256="0" * 64, job_id="f" * 32)
-    pair.keep(other)
-    pair.keep(pair.proof)
-    assert pair.found() == pair.proof
-
-    pair.rendition.write_bytes(b"Rendition")
-    assert pair.found() in {other, pair.proof}
-
-
 def test_a_named_certificate_that_cannot_be_read_or_is_none_is_reported(pair: Pair) -> None:
     path = pair.root / "proof.json"
     with pytest.raises(UsageError, match=r"Cannot read the certificate .*proof\.json: No such"):
@@ -135,12 +110,6 @@ def test_a_named_certificate_that_cannot_be_read_or_is_none_is_reported(pair: Pa
         pair.found(path)
     path.write_text(pair.proof.to_json())
     assert pair.found(path) == pair.proof
-
-
-def test_a_folder_of_a_set_means_its_master_playlist(tmp_path: Path) -> None:
-    assert rendition_at(tmp_path) == tmp_path
-    (tmp_path / "master.m3u8").write_text("#EXTM3U")
-    assert rendition_at(tmp_path) == tmp_path / "master.m3u8"
 
 
 @pytest.fixture
@@ -177,22 +146,6 @@ def test_a_set_is_verified_whole_with_the_digest_of_each_file(of_set: Pair) -> N
         "1.m4s",
         "digest differs from the certificate",
     )
-
-
-def test_a_file_of_a_set_that_is_gone_fails_it(of_set: Pair) -> None:
-    encoder = FakeEncoder()
-    encoder.verify = lambda *_, **__: ()
-    (of_set.rendition.parent / "v360" / "1.m4s").unlink()
-
-    report = verified(of_set, of_set.proof, encoder=encoder)
-
-    assert [g.file for g in report.failures] == ["1.m4s"]
-
-
-def test_a_set_without_a_certificate_is_verified_by_the_files_that_are_there(of_set: Pair) -> None:
-    report = verified(of_set, None)
-    assert report.passed
-    assert not report.complete
 
 
 def test_a_set_and_one_file_are_told_apart(of_set: Pair) -> None:
@@ -232,13 +185,6 @@ def test_any_gate_that_does_not_pass_fails_the_pair(pair: Pair, outcome: Outcome
     assert not verified(pair, None, HEVC, encoder).passed
 
 
-def test_a_source_that_goes_while_it_is_verified_is_named(pair: Pair) -> None:
-    encoder = FakeEncoder()
-    encoder.during["preflight"] = pair.source.unlink
-    with pytest.raises(SourceUnreadable, match=r"Cannot read .*a\.mp4: No such file"):
-        verified(pair, None, HEVC, encoder)
-
-
 @pytest.fixture
 def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pair, FakeEncoder]:
     monkeypatch.setattr(use_case, "make_plan", fake_plan)
@@ -247,61 +193,6 @@ def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Pair, Fa
     encoder.info = INFO.model_copy(update={"format_name": "mpegts"})
     encoder.trimmed = (b"whole", ("The recording was joined from 2 parts.",))
     return Pair(tmp_path), encoder
-
-
-def test_a_recording_is_judged_by_the_copy_that_was_encoded(recording) -> None:
-    pair, encoder = recording
-    spare = pair.root / "scratch"
-    judged: list[VerifyRequest] = []
-    verify = encoder.verify
-
-    @contextmanager
-    def scratch(needed_bytes: int):
-        assert needed_bytes == 600
-        spare.mkdir()
-        yield spare
-        shutil.rmtree(spare)
-
-    def look(request, **ports):
-        judged.append(request)
-        assert Path(request.location).read_bytes() == b"whole"
-        return verify(request, **ports)
-
-    encoder.verify = look
-    request = VerifyFilesRequest(pair.source, pair.rendition, HEVC, pair.proof)
-    report = verify_files(encoder, request, stop=NEVER, scratch=scratch)
-
-    assert report.passed
-    assert report.notices == ("The recording was joined from 2 parts.",)
-    assert [(each.location, each.source_size) for each in judged] == [
-        (str(spare / "recording.ts"), 600)
-    ]
-    assert not spare.exists()
-
-
-def test_damage_in_the_copy_of_a_recording_is_said_of_the_source(recording) -> None:
-    pair, encoder = recording
-
-    def damaged(location: str, *_: object, **__: object):
-        raise SourceDamaged(f"{location} is damaged: a picture is torn.")
-
-    encoder.preflight = damaged
-    with pytest.raises(SourceDamaged, match=r"a\.mp4 is damaged: a picture is torn\.$"):
-        verified(pair, pair.proof, HEVC, encoder)
-
-
-def test_a_recording_of_which_no_copy_is_made_is_judged_itself(recording) -> None:
-    pair, encoder = recording
-    encoder.trimmed = None
-    report = verified(pair, pair.proof, HEVC, encoder)
-    assert (report.passed, report.notices) == (True, ())
-
-
-def test_a_profile_that_would_not_encode_the_source_is_named(pair: Pair) -> None:
-    video = HEVC.video.model_copy(update={"skip_codecs": ("h264",)})
-    skips = HEVC.model_copy(update={"video": video})
-    with pytest.raises(UsageError, match=r"The profile hevc would not encode .*a\.mp4: "):
-        verified(pair, pair.proof, skips)
 
 
 @pytest.mark.parametrize(

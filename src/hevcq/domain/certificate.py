@@ -151,7 +151,6 @@ class Certificate(Frozen):
         return self.rendition_size + sum(each.size for each in self.files)
 
     def to_json(self) -> str:
-        """Return the certificate as indented JSON."""
         return self.model_dump_json(indent=2)
 
     @property

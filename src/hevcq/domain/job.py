@@ -27,7 +27,6 @@ MAX_NOTICES, MAX_NOTICE = 20, 500
 
 
 def file_version(size: int, mtime_ns: int, inode: int) -> str:
-    """Return the version of a library file as a source."""
     return f"{size}-{mtime_ns}-{inode}"
 
 
@@ -68,7 +67,6 @@ def subjob_id(job_id: str, split: str, chunk: int | None) -> str:
 
 
 def is_subjob(unit_id: str) -> bool:
-    """Return whether an identity is that of a subjob, not of a job."""
     return "." in unit_id
 
 
@@ -115,7 +113,6 @@ class Task(Frozen):
         return subjob_id(self.job_id, self.split, self.chunk)
 
     def as_whole_job(self) -> Task:
-        """Return the task that requests the whole job."""
         return Task(source=self.source, profile=self.profile)
 
     def body(self) -> str:

@@ -113,7 +113,6 @@ def _attempt(fence: int, join: int) -> str:
 
 
 def is_set_version(name: str) -> bool:
-    """Return whether a name is one of `set_version`."""
     return re.fullmatch(SET_VERSION, name) is not None
 
 

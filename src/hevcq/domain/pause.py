@@ -98,7 +98,6 @@ def closed(
 
 
 def in_words(pause: Pause, now: float, schedule: Schedule) -> str:
-    """Return a sentence about a pause."""
     what = f"Profile {pause.profile} is paused" if pause.profile else "Paused"
     who = f" by {pause.by}" if pause.by else ""
     when = "" if pause.until is None else f" until {moment(pause.until, now, schedule.zone)}"

@@ -71,7 +71,6 @@ def aside_beside(source: Path, job_id: str) -> Path:
 
 
 def certificates_folder(root: Path) -> Path:
-    """Return the folder of a library's certificates."""
     return own_folder(root) / "certificates"
 
 

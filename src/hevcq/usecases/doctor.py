@@ -64,8 +64,6 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check."""
-
     area: Area
     name: str
     ok: bool

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from hevcq.cli.app import run
-from hevcq.cli.exit_codes import ExitCode
-from hevcq.errors import UsageError
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path, undo
+from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.library import (
@@ -138,15 +136,6 @@ def test_only_what_was_replaced_since_then_comes_back(house, catalog):
     assert old.source.read_bytes() == RENDITION
 
 
-def test_every_condition_must_hold(house):
-    one, _ = house.replace("a/one.mkv")
-    other, _ = house.replace("b/other.mkv")
-    job = other.change.certificate.job_id
-
-    assert house.undo(house.root / "a", job=job)[0].result is UndoResult.NOTHING
-    assert one.source.read_bytes() == other.source.read_bytes() == RENDITION
-
-
 def test_a_dry_run_says_what_would_come_back_and_touches_nothing(house):
     made, _ = house.replace("video.mkv")
     edited, _ = house.replace("edited.mkv")
@@ -257,41 +246,6 @@ def test_what_cannot_be_undone_says_why(house, state, mode, words, of_two):
     assert both.reason == f"Nothing to undo in {house.root}: {of_two}."
 
 
-def test_a_folder_with_nothing_to_undo_counts_all_that_is_in_it(house):
-    for name, state, mode in (
-        ("a.mkv", PlacementState.PLACED, Mode.BESIDE),
-        ("b.mkv", PlacementState.PLACED, Mode.BESIDE),
-        ("c.mkv", PlacementState.UNDONE, Mode.REPLACE),
-        ("d.mkv", PlacementState.EXPIRED, Mode.REPLACE),
-        ("e.mkv", PlacementState.WAITING, Mode.REPLACE),
-    ):
-        house.note(video(house.root, name), state, mode)
-
-    (one,) = house.undo(house.root)
-
-    assert one.result is UndoResult.NOTHING
-    assert one.source == house.root
-    assert one.reason == (
-        f"Nothing to undo in {house.root}: 2 were not replaced (their renditions are elsewhere), "
-        "1 was already restored, 1 original was deleted (retention ended), 1 is not replaced yet."
-    )
-
-
-def test_a_path_that_hevcq_never_saw_says_so_and_no_condition_at_all_is_an_error(house):
-    (one,) = house.undo(house.root / "nowhere.mkv")
-    assert "Nothing was replaced" in one.reason
-    with pytest.raises(UsageError):
-        house.undo()
-
-
-def test_a_path_through_a_link_is_the_one_a_scan_names(tmp_path):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-
-    assert library_path(tmp_path / "link" / "video.mkv") == tmp_path / "real" / "video.mkv"
-    assert library_path(tmp_path / "link") == tmp_path / "real"
-
-
 @pytest.fixture
 def hevcq(tmp_path, capfd):
     """Run the program over a data folder that knows nothing: the library's own records must do."""
@@ -303,22 +257,6 @@ def hevcq(tmp_path, capfd):
         return code, [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
     return call
-
-
-def test_the_command_restores_and_its_exit_code_says_so(house, tmp_path, hevcq):
-    made, before = house.replace(os.fsdecode(b"bad\xff name.mkv"))
-    edited, _ = house.replace("edited.mkv")
-
-    code, lines = hevcq("--json", str(made.source))
-    assert (code, [line["result"] for line in lines]) == (ExitCode.OK, ["restored"])
-    assert looks(made.source) == before
-
-    edited.target.write_bytes(b"edited")
-    assert hevcq(str(house.root))[0] == ExitCode.REFUSED
-    assert hevcq(str(tmp_path / "nowhere"))[0] == ExitCode.SOME_FAILED
-    assert hevcq("--since", "2d")[0] == ExitCode.OK
-    assert hevcq("--since", "soon")[0] == ExitCode.USAGE
-    assert hevcq()[0] == ExitCode.USAGE
 
 
 def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(house):
@@ -342,24 +280,3 @@ def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(ho
     ]
     assert {one.result for one in results} == {UndoResult.RESTORED}
     assert looks(made.source) == before
-
-
-def test_a_folder_brings_back_what_was_replaced_in_parts_of_it_that_were_roots(house):
-    whole, before = house.replace("a.mkv")
-    (house.root / "tv").mkdir()
-    inner, inner_before = House(house.root / "tv").replace("b.mkv")
-    moved = house.root.rename(house.root.with_name("moved"))
-    house.lose_the_catalog()
-
-    results = house.undo(moved)
-
-    assert {(one.source, one.result) for one in results} == {
-        (moved / "a.mkv", UndoResult.RESTORED),
-        (moved / "tv" / "library" / "b.mkv", UndoResult.RESTORED),
-    }
-    assert looks(moved / whole.source.relative_to(house.root)) == before
-    assert looks(moved / inner.source.relative_to(house.root)) == inner_before
-
-
-def test_a_job_of_which_nothing_is_kept_is_a_failure_to_undo_it(hevcq):
-    assert hevcq("--job", "a" * 26)[0] == ExitCode.SOME_FAILED

@@ -45,7 +45,3 @@ def test_the_innermost_and_last_mount_decides(folder: str, kind: str, *, events:
 @pytest.mark.parametrize("kind", ["cifs", "smb3", "9p", "virtiofs", "fuse.sshfs", "new-one", ""])
 def test_what_is_not_known_to_report_changes_is_looked_through(kind: str) -> None:
     assert not Mount(kind).gives_events
-
-
-def test_no_table_of_mounts_is_no_reason_to_fail() -> None:
-    assert mount_of(Path("/srv"), list) == Mount("")

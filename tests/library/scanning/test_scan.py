@@ -11,7 +11,7 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import SourceUnreadable, Stopped, Unavailable, UsageError, WorkerUnfit
 from hevcq.library.place import certificate_of
 from hevcq.library.scanning.probe_files import FoundVideo, probe_files
-from hevcq.library.scanning.scan import LARGE, Filter, FoundFile, Rejected, RejectionCause, find
+from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, RejectionCause, find
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.library import RENDITION, certificate
@@ -81,12 +81,6 @@ def test_links_are_never_followed_and_are_reported(tmp_path):
     }
 
 
-def test_a_folder_named_like_a_video_is_a_folder(tmp_path):
-    put(tmp_path, "x.mp4/inside.mkv")
-
-    assert found(tmp_path) == ["x.mp4/inside.mkv"]
-
-
 def test_empty_files_and_pipes_are_reported(tmp_path):
     put(tmp_path, "empty.mp4", content=b"")
     os.mkfifo(tmp_path / "pipe.mkv")
@@ -124,13 +118,6 @@ def test_what_this_user_may_not_read_is_reported_and_the_rest_goes_on(open_folde
         (open_folder / "folder").chmod(0o755)
 
 
-def test_a_root_that_does_not_exist_is_reported(tmp_path):
-    (gone,) = find([tmp_path / "nowhere"])
-
-    assert isinstance(gone, Rejected)
-    assert (gone.cause, "No such file or folder" in gone.reason) == (RejectionCause.GONE, True)
-
-
 def test_a_file_as_root_is_taken_whatever_its_suffix_with_its_folder_as_root(tmp_path):
     put(tmp_path, "video.dat")
 
@@ -159,15 +146,6 @@ def test_a_file_that_is_named_is_taken_though_its_folder_would_leave_it(tmp_path
     (one,) = find([roots[first], roots[1 - first]])
 
     assert (one.path, type(one)) == (tmp_path / name, FoundFile)
-
-
-def test_a_root_that_is_a_link_to_a_folder_is_followed(tmp_path):
-    put(tmp_path / "real", "1.mp4")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-
-    (one,) = find([tmp_path / "link"])
-
-    assert one.path == tmp_path / "real" / "1.mp4"
 
 
 GLOBS = [
@@ -209,21 +187,6 @@ def test_a_mirror_inside_the_library_is_skipped(tmp_path):
     assert found(tmp_path, skip=[tmp_path / "out"]) == ["a.mkv"]
 
 
-ODD = [b"new\nline.mp4", b"quote'\".mp4", b"--output.mp4", b"-i.mp4", b"bad\xff\xfe.mp4"]
-ODD += [b"e\xcc\x81.mp4", b"\xc3\xa9.mp4", b"n" * 251 + b".mp4", b"%s {x} $HOME `id`.mp4", b" .mp4"]
-
-
-@pytest.mark.parametrize("name", ODD, ids=repr)
-def test_odd_names_are_found_as_the_very_bytes_they_are(tmp_path, name):
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
-    path.write_bytes(b"clip")
-
-    (one,) = find([tmp_path])
-
-    assert os.fsencode(one.path.name) == name
-    assert one.path.read_bytes() == b"clip"
-
-
 def test_a_rendition_made_here_is_no_source_but_a_replaced_video_is(tmp_path):
     put(tmp_path, "a.mkv")
     proof = certificate(tmp_path / "a.mkv", b"clip", RENDITION)
@@ -234,26 +197,6 @@ def test_a_rendition_made_here_is_no_source_but_a_replaced_video_is(tmp_path):
 
     assert found(tmp_path) == ["a.mkv", "b.mkv", "c.hevc.mkv"]
     assert left(tmp_path) == {"a.hevc.mkv": RejectionCause.OWN_RENDITION}
-
-
-def test_a_file_that_vanishes_during_the_walk_is_reported(tmp_path):
-    put(tmp_path, "a.mkv", "b.mkv")
-    walk = find([tmp_path])
-    next(walk)
-    (tmp_path / "b.mkv").unlink()
-
-    (gone,) = walk
-
-    assert gone.cause is RejectionCause.GONE
-
-
-def test_a_damaged_certificate_proves_nothing_and_is_no_error(tmp_path):
-    put(tmp_path, "a.hevc.mkv")
-    put(tmp_path, "a.mkv")
-    proof = certificate(tmp_path / "a.mkv", b"clip", b"clip")
-    put(tmp_path, str(certificate_of(Path(), proof)), content=b"{")
-
-    assert found(tmp_path) == ["a.hevc.mkv", "a.mkv"]
 
 
 class Inspector:
@@ -302,18 +245,6 @@ def test_a_kill_during_a_scan_costs_a_few_seconds_of_probing_and_not_500_files(t
     kept = catalog.cached([tmp_path / f"{number}.mp4" for number in range(8)])
 
     assert kept
-
-
-def test_only_what_changed_is_probed_again(tmp_path):
-    put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
-    catalog, inspector = new_catalog(ManualClock()), Inspector()
-    surveyed(tmp_path, catalog, inspector)
-    put(tmp_path, "b.mp4", content=b"other bytes")
-    put(tmp_path, "d.mp4")
-
-    surveyed(tmp_path, catalog, inspector)
-
-    assert sorted(inspector.asked) == ["a.mp4", "b.mp4", "b.mp4", "c.mp4", "d.mp4"]
 
 
 def test_a_file_that_is_no_video_is_remembered_and_a_passing_failure_is_not(tmp_path):
@@ -365,12 +296,6 @@ def test_a_file_that_changes_while_it_is_probed_is_left_and_not_remembered(tmp_p
     assert list(catalog.cached([tmp_path / "a.mp4"])) == []
 
 
-def test_a_pattern_may_begin_with_a_number_sign_and_names_may_hold_a_line_end(tmp_path):
-    put(tmp_path, "#old/a.mkv", "Sample\n2/b.mkv", "Sample/x\ny.mkv", "c.mkv")
-
-    assert found(tmp_path, exclude=["#old", "sample*/**"]) == ["c.mkv"]
-
-
 def test_a_pattern_that_cannot_be_read_is_refused_with_the_pattern(tmp_path):
     with pytest.raises(UsageError, match=r"pattern: a\\."):
         found(tmp_path, exclude=["a\\"])
@@ -392,17 +317,3 @@ def test_a_suffix_that_videos_share_is_decided_by_the_first_bytes(tmp_path, head
 
     assert found(tmp_path) == (["x.dat", "x.ps"] if video else [])
     assert left(tmp_path) == {}
-
-
-def test_a_large_file_of_an_unknown_suffix_is_mentioned_and_others_are_not(tmp_path):
-    put(tmp_path, "disc.iso", "small.iso", "album.flac", "nothing")
-    for name in ("disc.iso", "album.flac", "nothing"):
-        os.truncate(tmp_path / name, LARGE)
-
-    said = {r.path.name: r.reason for r in find([tmp_path]) if isinstance(r, Rejected)}
-
-    assert said == {
-        "disc.iso": "Not looked at (.iso); name the file or use --include.",
-        "nothing": "Not looked at (no suffix); name the file or use --include.",
-    }
-    assert left(tmp_path, include=["*.mkv"]) == {}

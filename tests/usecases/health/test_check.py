@@ -14,11 +14,9 @@ import pytest
 
 from hevcq.errors import (
     DiskFull,
-    MediaRefused,
     SourceDamaged,
     SourceUnreadable,
     Stopped,
-    Unavailable,
 )
 from hevcq.ports.catalog import Checked, Health, Spot
 from hevcq.sqlite.catalog import HealthRecords
@@ -161,19 +159,6 @@ def test_a_disk_that_returns_no_bytes_is_reported_and_the_digest_kept(library, m
     assert library.check()["a.mp4"].health is Health.ROTTEN
 
 
-def test_a_server_that_is_away_blames_no_file_for_ever(library):
-    library.put("a.mp4")
-    library.encoder.errors["probe"] = [Unavailable("the folder sent no data.")]
-    assert library.check()["a.mp4"].health is Health.UNREADABLE
-    assert library.check()["a.mp4"].health is Health.SOUND
-
-
-def test_a_policy_of_encodes_is_no_damage(library):
-    library.put("a.mp4")
-    library.encoder.errors["preflight"] = [MediaRefused("hides half of it.")]
-    assert library.check()["a.mp4"].health is Health.SOUND
-
-
 def test_an_interrupted_check_goes_on_where_it_was(library):
     for number in range(4):
         library.put(f"{number}.mp4")
@@ -189,15 +174,6 @@ def test_an_interrupted_check_goes_on_where_it_was(library):
     assert library.last is not None
     assert [each.path.name for each in library.last.earlier] == ["0.mp4", "1.mp4"]
     assert len(library.check()) == 4, "the round ended, so the next one reads all"
-
-
-def test_an_interrupted_check_can_begin_anew(library):
-    library.put("a.mp4")
-    library.put("b.mp4")
-    with pytest.raises(Stopped):
-        library.check(on_file=lambda number, *_: number == 2 and library.stop.set())
-    library.stop.clear()
-    assert len(library.check(again=True)) == 2
 
 
 def test_a_share_takes_what_was_read_longest_ago_and_twelve_take_all(library):
@@ -224,14 +200,6 @@ def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_check(library,
     assert ("a.mp4" in library.check()) is path.exists()
 
 
-def test_the_rate_is_kept_on_average(library):
-    library.put("a.mp4", b"sound" * 1000)
-    library.check()  # ffmpeg's part is done
-    before = library.clock.monotonic()
-    library.check(bytes_s=1000.0)
-    assert library.clock.monotonic() - before == pytest.approx(100 + 5.0)
-
-
 def test_a_recording_that_begins_inside_a_picture_is_sound(library):
     library.put("a.mpg", b"damaged")
     library.encoder.info = INFO.model_copy(update={"format_name": "mpeg", "start_s": 10.0})
@@ -240,13 +208,6 @@ def test_a_recording_that_begins_inside_a_picture_is_sound(library):
     library.put("b.mpg", b"damaged!")
     library.encoder.spots = (Spot(10.5, 400, "missing reference"), Spot(60.0, 9000, "error"))
     assert library.check(decode=True)["b.mpg"].health is Health.DAMAGED
-
-
-def test_damage_near_the_start_of_a_recording_without_ragged_ends_is_damage(library):
-    library.put("a.ts", b"damaged")
-    library.encoder.info = INFO.model_copy(update={"format_name": "mpegts", "start_s": 10.0})
-    library.encoder.spots = (Spot(10.5, 400, "missing reference"),)
-    assert library.check(decode=True)["a.ts"].health is Health.DAMAGED
 
 
 @pytest.fixture
@@ -265,31 +226,6 @@ def test_ragged_ends_and_joints_that_an_encode_leaves_out_are_no_damage(recordin
     assert recording.read() == ["demux a.ts", "demux recording.ts"]
     assert recording.check()["a.ts"].health is Health.SOUND
     assert recording.read() == [], "remembered"
-
-
-def test_damage_between_ragged_ends_is_found_and_named_by_the_files_own_name(recording):
-    recording.encoder.trimmed = (b"damaged, too", ())
-    checked = recording.check()["a.ts"]
-    assert checked.health is Health.DAMAGED
-    assert checked.detail.startswith(f"{checked.path} is damaged: ")
-    assert checked.spots == (Spot(60.0, None, "error"),), "its bytes are counted in a copy"
-
-
-@pytest.mark.parametrize("error", [MediaRefused("out of step"), SourceDamaged("no whole picture")])
-def test_a_recording_whose_parts_no_encode_would_join_stays_damaged(recording, error):
-    recording.encoder.errors["trim"] = [error]
-    checked = recording.check()["a.ts"]
-    assert checked.health is Health.DAMAGED
-    assert "it says so" in checked.detail
-    assert checked.spots == recording.encoder.spots
-
-
-def test_a_full_scratch_folder_blames_no_recording_for_ever(recording):
-    recording.free_bytes = 3
-    checked = recording.check()["a.ts"]
-    assert (checked.health, checked.detail) == (Health.UNREADABLE, "There is no room for a copy.")
-    recording.free_bytes = 1 << 20
-    assert recording.check()["a.ts"].health is Health.SOUND
 
 
 def test_what_was_found_wrong_is_listed_until_it_is_gone_or_another_file(library):

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.schedule import Schedule
-from hevcq.settings.schedule import HealthSettings
 from hevcq.sqlite.catalog import HealthRecords
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.health.check import HealthPorts
-from hevcq.usecases.health.nightly import NIGHTS, PATIENCE_S, NightlyCheck, Nights, Surroundings
+from hevcq.usecases.health.nightly import NIGHTS, NightlyCheck, Nights, Surroundings
 from support.clips import ManualClock
 from usecases.health.test_check import Reading
 
@@ -82,12 +81,6 @@ def test_a_month_of_nights_reads_the_share_and_each_file_once(house):
     assert len(house.encoder.calls) > 0, "a small share still reads one file a night"
 
 
-def test_a_clock_that_was_set_back_is_no_reason_to_wait_until_it_has_caught_up(house):
-    assert house.step()
-    house.clock.jump_wall(-3 * DAY)
-    assert house.step()
-
-
 def test_it_reads_in_its_hours_only_and_not_while_paused(house):
     house.clock.advance(5 * 3600)
     assert not house.step()
@@ -97,18 +90,6 @@ def test_it_reads_in_its_hours_only_and_not_while_paused(house):
     assert house.read == []
     house.held = ""
     assert house.step()
-
-
-def test_encodes_are_waited_for_between_files_and_a_week_at_most(house):
-    house.busy = lambda: len(house.read) > 1  # an encode begins while two files are read
-    assert not house.step(Fraction(30))
-    assert house.read == ["00.mp4", "01.mp4"]
-    house.clock.advance(DAY)
-    assert not house.step(Fraction(30))
-    assert len(house.read) == 2
-    house.clock.advance(PATIENCE_S)
-    assert house.step(Fraction(30))
-    assert sorted(house.read) == [f"{number:02}.mp4" for number in range(30)], "goes on, none twice"
 
 
 def test_damage_and_rot_are_reported_once_each(house):
@@ -141,11 +122,3 @@ def test_a_kill_between_report_and_record_reports_and_records_at_the_next_start(
     assert house.step()
     assert house.reported == [("video.damaged", "00.mp4", "damaged")]
     assert house.records.checked([house.folder / "00.mp4"])
-
-
-def test_its_hours_are_the_machines_else_those_of_the_night():
-    noon = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
-    machine = ("11:00-13:00",)
-    assert HealthSettings().schedule(machine, "UTC").open_at(noon)
-    assert not HealthSettings().schedule((), "UTC").open_at(noon)
-    assert HealthSettings().schedule((), "UTC").open_at(NIGHT)

@@ -16,7 +16,7 @@ from hevcq.errors import UsageError
 from hevcq.ports.event_log import Happened
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.event_log import EventLog
-from hevcq.usecases.history.report import day_of, report, rows, since_of
+from hevcq.usecases.history.report import day_of, report, since_of
 from hevcq.usecases.history.roll_up import LedgerGather, RollUp
 from support.catalog import new_catalog
 from support.clips import ManualClock
@@ -78,46 +78,6 @@ def test_encodes_failures_and_replacements_are_counted_where_they_belong(log, cl
     recent = report(log, date(2026, 11, 22), day_of(NOON), library)
     assert recent.total.renditions == 4
     assert [line.name for line in recent.days] == ["2026-11-22", "2026-11-23"]
-
-
-def test_the_codec_is_that_of_the_source_as_it_was_probed(log, clock):
-    from support.media_facts import media, video
-
-    catalog = new_catalog(clock)
-    from hevcq.ports.catalog import Fingerprint
-
-    path = Path("/lib/shows/a.mp4")
-    catalog.cache([(path, Fingerprint(100, 2, 3, 4), media(video(codec="mpeg2video")))])
-    ended(log, NOON, before=100, after=40)
-    RollUp(log, catalog, lambda _p: None).step()
-    ((key, _value),) = rows(log, day_of(NOON), day_of(NOON))
-    assert key.codec == "mpeg2video"
-    catalog.cache([(path, Fingerprint(40, 2, 3, 4), media(video(codec="hevc")))])
-    ended(log, NOON + DAY, before=100, after=40)
-    RollUp(log, catalog, lambda _p: None).step()
-    ((key, _value),) = rows(log, day_of(NOON + DAY), day_of(NOON + DAY))
-    assert key.codec == "", "what replaced the source is not the source"
-
-
-def test_a_fleets_job_has_the_codec_and_library_that_its_placement_tells(log, clock):
-    from hevcq.ports.catalog import Fingerprint, Mode, Placement
-    from support.media_facts import media, video
-
-    catalog, path, still = new_catalog(clock), SHOWS / "50%.mp4", Fingerprint(9, 2, 3, 4)
-    catalog.cache([(path, still, media(video(codec="mpeg4")))])
-    placed = Placement("j", SHOWS, path, still, "hevc", Mode.BESIDE, SHOWS / "50%.hevc.mp4", 30.0)
-    catalog.record_placements([placed])
-    for job in ("j", "elsewhere"):
-        key = key_for_path(str(path), namespace="0f2a")
-        log.add(
-            Happened("job.done", NOON, job_id=job, profile="hevc", source=key, before=9, after=4)
-        )
-    RollUp(log, catalog, lambda p: SHOWS if SHOWS in p.parents else None).step()
-    found = rows(log, day_of(NOON), day_of(NOON))
-    assert sorted((key.codec, str(key.root)) for key, _ in found) == [
-        ("", "-"),
-        ("mpeg4", str(SHOWS)),
-    ]
 
 
 @pytest.mark.parametrize(

@@ -53,19 +53,6 @@ def bytes_of(plan: EncodePlan, info: MediaInfo, rates: Costs = TABLE_ONLY) -> Ra
     return rates.size([work_of(plan, "", info)])
 
 
-def test_a_length_the_header_does_not_name_still_gives_a_forecast() -> None:
-    cost = cpu(encode_plan(), "medium", media_info(seconds=None))
-
-    assert 0 < cost.low < cost.high
-
-
-def test_a_slower_preset_takes_longer() -> None:
-    plan, info = encode_plan(), media_info()
-
-    assert cpu(plan, "slow", info).low > cpu(plan, "fast", info).low
-    assert cpu(plan, "placebo", info) == cpu(plan, "medium", info)  # unknown: taken for medium
-
-
 def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
     plan, info = encode_plan(), media_info()
     work = work_of(plan, "", info).megapixels
@@ -97,13 +84,6 @@ def test_a_minute_costs_something_where_it_is_encoded_and_nothing_where_it_is_sk
     assert found is not None
     assert min(found) > 0
     assert minute_cost(HEVC.model_copy(update={"video": skipping})) is None
-
-
-def test_own_jobs_of_one_profile_say_nothing_of_another() -> None:
-    plan, info = encode_plan(), media_info()
-    rates = Costs.learned([cost_of(1.0, profile="720p", cpu_s=1000.0)] * 9)
-
-    assert cpu(plan, "medium", info, rates) == cpu(plan, "medium", info)
 
 
 def cost_of(work: float, *, profile: str = "hevc", cpu_s: float = 10.0) -> EncodeCost:
@@ -143,27 +123,6 @@ def test_more_cores_take_less_time_and_the_longest_job_bounds_the_end() -> None:
     assert four.low < one.low
     assert four.high < one.high
     assert four.low < four.high
-
-
-def test_a_fleet_takes_at_least_as_long_as_its_longest_job_takes_on_one_machine():
-    jobs = [Range(40.0, 80.0), Range(4.0, 8.0)]
-
-    fleet = wall(jobs, total(jobs), cores=400, workers=100, machine=4)
-
-    assert fleet.low >= 10.0
-    assert fleet.high >= 80.0 / 4 * 0.99
-
-
-def test_a_busy_machine_may_take_longer_and_may_as_well_be_free_again_soon() -> None:
-    jobs = [Range(10.0, 20.0)] * 4
-
-    free, busy = (
-        wall(jobs, total(jobs), cores=2, workers=2),
-        wall(jobs, total(jobs), cores=2, workers=2, busy=5.0),
-    )
-
-    assert busy.low == free.low
-    assert busy.high == 5 * free.high
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ import pytest
 
 from hevcq.domain.job import JobRecord, JobState, Source
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
-from hevcq.domain.verdict import FailureClass
-from hevcq.errors import INTACT_COPY
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.ingest import decide as decide_
 from hevcq.usecases.ingest.decide import (
@@ -103,31 +101,6 @@ def test_what_the_ledger_knows_decides(
         assert decide(video(VIDEO), HEVC, plan, known, BESIDE).disposition is expected
 
 
-@pytest.mark.parametrize(
-    ("of_class", "helps"),
-    [
-        (FailureClass.DAMAGED, "Replace it with an intact copy and ingest it again."),
-        (
-            FailureClass.UNSUPPORTED,
-            "Choose another profile, or change that setting of this one, then",
-        ),
-    ],
-)
-@pytest.mark.parametrize("reason", ["It has a fault.", f"It has a fault. {INTACT_COPY}"])
-def test_a_fault_that_stays_is_not_sent_back(
-    of_class: FailureClass, helps: str, reason: str
-) -> None:
-    dead = job(JobState.DEAD, reason).model_copy(update={"failure_class": of_class})
-
-    item = decide(
-        video(VIDEO), HEVC, encode_plan(), Known(placement(PlacementState.WAITING), dead), BESIDE
-    )
-
-    assert item.reason.count(helps) == 1
-    assert "Retry" not in item.reason
-    assert ("hevcq retry" in item.reason) == (of_class is FailureClass.UNSUPPORTED)
-
-
 def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -> None:
     known = Known(placement(PlacementState.WAITING), job(JobState.QUEUED))
     mirror = Destination(Mode.MIRROR, output=Path("/out"))
@@ -153,38 +126,6 @@ def test_what_is_in_place_elsewhere_is_put_where_it_is_wanted(
 
     assert (item.disposition, item.target) == (Disposition.COLLECT, Path(target))
     assert item.reason == "Encoded earlier; its rendition is at /videos/a.hevc.mp4."
-
-
-def test_a_set_that_is_in_place_elsewhere_is_refused() -> None:
-    there = replace(placement(PlacementState.PLACED), target=Path("/videos/a.hls/master.m3u8"))
-    known = Known(there, job(JobState.DONE))
-
-    mirror = Destination(Mode.MIRROR, output=Path("/out"))
-    item = decide(video(VIDEO), HEVC, encode_plan(), known, mirror)
-
-    assert item.disposition is Disposition.REFUSE
-    assert "as an earlier command asked" in item.reason
-    assert "`hevcq retry /videos/a.mp4`" in item.reason
-
-
-@pytest.mark.parametrize(
-    ("before", "where", "expected"),
-    [
-        (Mode.BESIDE, Destination(Mode.REPLACE), "/videos/a.mkv"),
-        (Mode.BESIDE, Destination(Mode.MIRROR, output=Path("/out")), "/out/a.hevc.mkv"),
-        (Mode.MIRROR, Destination(Mode.MIRROR, output=Path("/out")), "/out/a.hevc.mkv"),
-        (Mode.BESIDE, BESIDE, "/videos/a.hevc.mp4"),
-        (Mode.MIRROR, Destination(Mode.MIRROR, output=Path("/videos")), "/videos/a.hevc.mp4"),
-    ],
-)
-def test_what_is_made_again_goes_where_it_is_wanted_now(
-    before: Mode, where: Destination, expected: str
-) -> None:
-    known = Known(placement(PlacementState.PLACED, before), job(JobState.QUEUED))
-
-    item = decide(video(VIDEO), HEVC, encode_plan(extension="mkv"), known, where)
-
-    assert str(item.target) == expected
 
 
 def queued(path: str, extension: str = "mkv", where: Destination = BESIDE) -> Item:

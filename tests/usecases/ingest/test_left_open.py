@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from hevcq.domain.events import EventName
 from hevcq.ports.catalog import PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition
 from hevcq.usecases.ingest.summary import IngestOutcome
-from hevcq.usecases.ingest.track import DiskSpaceMonitor, disk_space_of
-from support.clips import ManualClock
 from support.ingest.run import NEVER, Bench, session, videos
 
 
@@ -69,27 +64,3 @@ def test_what_is_left_open_is_counted_as_it_was_asked_for(
 
     assert ingest.summary.interrupted
     assert ingest.summary.counts() == {outcome: 1}
-
-
-def test_want_of_space_is_reported_when_it_begins_and_when_it_ends() -> None:
-    clock, told, answers = ManualClock(), [], ["", "full", "full", "", ""]
-    watch = DiskSpaceMonitor(lambda: answers.pop(0), told.append, clock)
-    for _ in range(5):
-        watch.step()
-        watch.step()
-        clock.advance(5.0)
-
-    assert [event.event for event in told] == [EventName.PAUSED, EventName.RESUMED]
-    assert answers == []
-
-
-@pytest.mark.parametrize(("stored", "least", "says"), [(7, 8, "store"), (8, 8, ""), (None, 8, ""),
-                                                      (None, 1 << 60, "scratch folder")])  # fmt: skip
-def test_the_disk_that_is_short_of_space_is_named(
-    tmp_path: Path, stored: int | None, least: int, says: str
-) -> None:
-    store = SimpleNamespace(free_bytes=lambda: stored)
-
-    found = disk_space_of(store, tmp_path, least)()
-
-    assert (bool(found), says in found) == (bool(says), True)

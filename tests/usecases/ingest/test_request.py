@@ -20,10 +20,6 @@ def chosen(usual: tuple[str, ...] = ("hevc",), **request: object) -> list[str]:
     return [profile.name for profile in wanted.chosen_profiles(KNOWN, usual)]
 
 
-def test_what_was_queued_is_waited_for_whatever_its_profile() -> None:
-    assert chosen(skip_upload=True) == list(KNOWN)
-
-
 def test_a_setting_that_names_no_profile_is_blamed_not_the_command() -> None:
     with pytest.raises(ConfigError, match=r"ingest\.profiles names 'av9'.*Available: 1080p"):
         chosen(("hevc", "av9"))
@@ -33,11 +29,6 @@ def test_a_setting_that_names_no_profile_is_blamed_not_the_command() -> None:
 
 def library(folder: Path = Path("/media"), **facts: object) -> Library:
     return Library.model_validate({"name": "shows", "path": folder, **facts})
-
-
-def test_a_library_says_its_own_profiles_or_takes_the_usual_ones() -> None:
-    assert chosen(library=library()) == ["hevc"]
-    assert chosen(library=library(profiles=("1080p", "1080p"))) == ["1080p"]
 
 
 def test_a_library_that_names_no_profile_is_blamed_by_its_name() -> None:

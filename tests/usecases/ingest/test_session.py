@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode, ingest_exit_code
-from hevcq.cli.output import ingest_report as report
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
@@ -20,16 +17,13 @@ from hevcq.library.scanning.scan import Rejected, RejectionCause
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan
-from hevcq.usecases.ingest.forecast import OWN_ENOUGH, TABLE_ONLY, learned_rates
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.usecases.proofs import OwnRenditions, TargetState
 from hevcq.util.clock import EARLIEST
-from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench, session, videos
-from support.ingest.values import media_info
 
 
 def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
@@ -119,27 +113,6 @@ def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_pat
     assert second.summary.all_good
 
 
-def test_waiting_for_what_was_queued_keeps_the_place_that_was_asked_for_then(
-    tmp_path: Path,
-) -> None:
-    bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=7.0))
-    job = bench.queue(bench.video())
-    bench.tracker.leave()
-
-    second = session(bench, where=Destination(Mode.BESIDE))
-    (item,) = second.waiting()
-    second.uploader.submit([[item]])
-    second.uploader.step([item], NEVER)
-    bench.work(job)
-    second.step(NEVER)
-
-    placement = bench.catalog.placement(job.job_id)
-    assert placement is not None
-    assert (placement.mode, placement.keep_days) == (Mode.REPLACE, 7.0)
-    assert placement.state is PlacementState.REPLACED
-    assert second.summary.counts() == {IngestOutcome.PLACED: 1}
-
-
 def test_what_is_skipped_refused_or_no_video_is_reported_counted_and_never_queued(
     bench: Bench,
 ) -> None:
@@ -161,22 +134,6 @@ def test_what_is_skipped_refused_or_no_video_is_reported_counted_and_never_queue
     assert bench.backend.ledger.counts() == {}
     planned = [event for event in bench.events if event.event is EventName.FILE_PLANNED]
     assert all(event.reason for event in planned)
-
-
-def test_finished_jobs_of_this_machine_refine_the_forecast(bench: Bench) -> None:
-    names = [f"{number}.mp4" for number in range(OWN_ENOUGH)]
-    found = videos(bench, *names)
-    bench.catalog.cache([(v.path, v.fingerprint, media_info()) for v in found])
-    ingest = session(bench)
-    run(bench, ingest, ingest.plan(found))
-
-    rates = learned_rates(bench.catalog, [HEVC])
-
-    assert rates != TABLE_ONLY
-    costs = list(bench.catalog.encode_costs("hevc", 9).values())
-    assert len(costs) == OWN_ENOUGH
-    assert [cost.megapixels for cost in costs] == pytest.approx([57.6] * OWN_ENOUGH)
-    assert {(cost.cpu_s, cost.output_size > 0) for cost in costs} == {(1.0, True)}
 
 
 def test_a_video_with_hard_links_is_refused_before_it_is_encoded_in_vain(bench: Bench) -> None:
@@ -213,24 +170,6 @@ def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path)
     assert placement.state is PlacementState.EXPIRED
     assert list(Swap(bench.media, bench.clock).kept()) == []
     assert "retention ended" in (bench.events[-1].reason or "")
-
-
-@pytest.mark.parametrize("named", [".", "tv/video.mp4"])
-def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: str) -> None:
-    bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
-    bench.clock.jump_wall(EARLIEST)
-    item = bench.video("tv/video.mp4")
-    root = item.path.parent
-    bench.place(replace(item, root=root))
-    bench.clock.advance(2.1 * 86_400)
-
-    recover(
-        bench.ports,
-        recovery_folders(bench.catalog, [bench.media / named], None),
-        bench.events.append,
-    )
-
-    assert list(Swap(root, bench.clock).kept()) == []
 
 
 def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
@@ -278,71 +217,3 @@ def test_the_exit_code_says_how_it_ended(
     result = IngestResult(path=Path("/f/a.mp4"), profile="hevc", outcome=outcome)
 
     assert ingest_exit_code(IngestSummary([result], interrupted=interrupted)) is expected
-
-
-def test_of_a_thousand_problems_a_terminal_shows_some_and_a_file_all() -> None:
-    failed = [
-        IngestResult(Path(f"/f/{n}.mp4"), "hevc", IngestOutcome.FAILED, reason="damaged")
-        for n in range(1000)
-    ]
-
-    lines = list(report.table(failed, 80, every=False))
-
-    assert (len(lines), lines[-1]) == (42, "… and 960 more (--verbose lists all)")
-    assert len(list(report.table(failed, None, every=False))) == 1001
-
-
-def test_a_larger_rendition_saves_nothing_and_costs_the_sum_nothing() -> None:
-    made = {"outcome": IngestOutcome.PLACED, "mode": Mode.REPLACE}
-    larger = IngestResult(Path("/f/a.mp4"), "720p", size=10, output_size=30, **made)
-    smaller = IngestResult(Path("/f/b.mp4"), "hevc", size=30, output_size=10, **made)
-
-    assert IngestSummary([larger, smaller]).saved == 20
-
-
-def placed(name: str, mode: Mode, keep_days: float = 0.0) -> IngestResult:
-    return IngestResult(
-        Path(f"/f/{name}"),
-        "hevc",
-        IngestOutcome.PLACED,
-        size=4096,
-        output_size=1024,
-        mode=mode,
-        keep_days=keep_days,
-    )
-
-
-def test_renditions_beside_their_originals_take_more_and_save_nothing() -> None:
-    earlier = IngestResult(Path("/f/c.mp4"), "hevc", IngestOutcome.EARLIER, size=2048)
-    summary = IngestSummary([placed("a.mp4", Mode.BESIDE), placed("b.mp4", Mode.MIRROR), earlier])
-
-    assert (summary.saved, summary.added) == (0, 2048)
-    assert report.total(summary) == "2 done, 1 done earlier."
-    (line,) = report.space(summary, 0.0)
-    assert line.startswith(
-        "Space: 2 videos took 8.0 KiB; with the new renditions 10.0 KiB (2.0 KiB "
-    )
-    assert line.endswith("more). The originals stay.")
-
-
-@pytest.mark.parametrize(
-    ("days", "words"),
-    [
-        (30.0, "are kept until 2026-12-06, their space is free then: `hevcq undo` restores them"),
-        (0.0, "are deleted by the next run or worker."),
-        (math.inf, "are kept until you free them: `hevcq undo` restores them"),
-    ],
-)
-def test_replaced_originals_are_freed_when_their_time_is_over(days: float, words: str) -> None:
-    skipped = IngestResult(Path("/f/c.mp4"), "hevc", IngestOutcome.SKIPPED, size=2048)
-    summary = IngestSummary([placed("a.mp4", Mode.REPLACE, days), skipped])
-    november = 1_794_000_000.0
-
-    (line,) = report.space(summary, november)
-
-    assert summary.saved == 3072
-    assert line.startswith(
-        "Saved 3.0 KiB: 1 video took 4.0 KiB, now 1.0 KiB. The originals (4.0 KiB) "
-    )
-    assert words in line
-    assert ("hevcq originals" in line) is (days > 0)

@@ -17,9 +17,8 @@ from hevcq.usecases.ingest.enqueue import Enqueuer
 from hevcq.usecases.ingest.summary import IngestOutcome
 from hevcq.usecases.ingest.track import SWEEP_S
 from hevcq.usecases.ingest.watch_folder import SettlingFiles
-from support.fakes.backend import HEVC, Faulty
+from support.fakes.backend import Faulty
 from support.ingest.run import NEVER, Bench
-from support.ingest.values import encode_plan
 
 
 def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: Bench) -> None:
@@ -36,21 +35,6 @@ def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: B
         "record_placements",
         "publish",
     ]
-
-
-def test_one_file_is_taken_in_once_for_all_its_profiles(tmp_path: Path) -> None:
-    from support.fakes.backend import memory_backend
-
-    bench = Bench(tmp_path)
-    other = HEVC.model_copy(update={"name": "720p"})
-    bench.backend = memory_backend(bench.clock, {"hevc": HEVC, "720p": other})
-    bench.wire()
-    item = bench.video()
-
-    queued = bench.enqueuer.enqueue([item, replace(item, profile=other)], NEVER)
-
-    assert {each.job.profile for each in queued} == {"hevc", "720p"}
-    assert len({each.job.source for each in queued}) == 1
 
 
 def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key(
@@ -112,52 +96,6 @@ def test_a_done_job_is_collected_reported_and_counted_once(bench: Bench) -> None
     assert bench.tracker.open == 0
 
 
-def test_what_only_measuring_showed_is_reported_with_the_rendition_and_not_what_the_plan_said(
-    bench: Bench,
-) -> None:
-    item = bench.video()
-    planned = encode_plan().noting("The plan said it.")
-    item = replace(item, plan=planned)
-    job = bench.queue(item)
-    bench.work(job, notices=("The plan said it.", "The last picture is left out."))
-
-    bench.tracker.step(NEVER)
-
-    (result,) = bench.summary.results
-    assert result.notices == bench.events[-1].notices == ("The last picture is left out.",)
-
-
-def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Bench) -> None:
-    item = bench.video()
-    (queued,) = bench.enqueuer.enqueue([item], NEVER)
-    bench.work(queued.job)
-    bench.clock.advance(3600.0)
-    found = bench.enqueuer.adopt(replace(item, job_id=queued.job.job_id))
-    assert found is not None
-
-    bench.tracker.add(found)
-    bench.tracker.step(NEVER)
-
-    assert bench.ends() == {IngestOutcome.PLACED: 1}
-
-
-@pytest.mark.parametrize("message_expired", [False, True])
-def test_a_job_taken_over_whose_message_was_kept_too_long_is_queued_anew(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, message_expired: bool
-) -> None:
-    item, asked = bench.video(), []
-    (queued,) = bench.enqueuer.enqueue([item], NEVER)
-    task_publisher = bench.backend.task_publisher
-    monkeypatch.setattr(task_publisher, "message_expired", lambda _job: message_expired)
-    monkeypatch.setattr(
-        task_publisher, "requeue", lambda job, **_said: asked.append(job.job_id) or True
-    )
-
-    assert bench.enqueuer.adopt(replace(item, job_id=queued.job.job_id)) is not None
-
-    assert asked == [queued.job.job_id] * message_expired
-
-
 def test_progress_is_reported_when_it_changes_and_only_then(bench: Bench) -> None:
     job = bench.queue(bench.video())
     fence = bench.claim(job)
@@ -171,46 +109,6 @@ def test_progress_is_reported_when_it_changes_and_only_then(bench: Bench) -> Non
 
     told = [event.percent for event in bench.events if event.event == "job_progress"]
     assert told == [10.0, 20.0]
-
-
-def test_a_stop_is_heeded_between_two_jobs(bench: Bench) -> None:
-    ledger = bench.backend.ledger
-    for job in [bench.queue(bench.video(name)) for name in ("a.mp4", "b.mp4")]:
-        ledger.skip(job.job_id, bench.claim(job), "not smaller")
-    (stop := threading.Event()).set()
-
-    bench.tracker.step(stop)
-    assert bench.tracker.open == 1
-    bench.tracker.step(NEVER)
-    assert bench.ends() == {IngestOutcome.SKIPPED: 2}
-
-
-def test_the_ledgers_older_progress_never_sets_an_own_job_back(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    fence = bench.claim(job)
-    old = Progress(phase=Phase.ENCODE, percent=10.0)
-    bench.backend.ledger.progress(job.job_id, fence, old)
-    bench.tracker.step(NEVER)
-    bench.tracker.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
-    bench.tracker.step(NEVER)
-
-    told = [event.percent for event in bench.events if event.event == "job_progress"]
-    assert told == [10.0, 50.0]
-
-
-def test_a_job_that_another_worker_took_over_is_reported_by_the_ledger_again(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    fence = bench.claim(job)
-    bench.tracker.step(NEVER)
-    bench.tracker.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
-    bench.backend.ledger.interrupt(job.job_id, fence, "")
-    newer = bench.claim(job)
-    again = Progress(phase=Phase.ENCODE, percent=5.0)
-    bench.backend.ledger.progress(job.job_id, newer, again)
-    bench.tracker.step(NEVER)
-
-    told = [event.percent for event in bench.events if event.event == "job_progress"]
-    assert told == [50.0, 5.0]
 
 
 def test_a_skip_a_failure_and_a_retry_are_reported_with_their_reasons(bench: Bench) -> None:
@@ -232,18 +130,6 @@ def test_a_skip_a_failure_and_a_retry_are_reported_with_their_reasons(bench: Ben
     assert told["job_retry"].reason == "ffmpeg broke"
     assert bench.reported().count("job_retry") == 1
     assert bench.ends() == {IngestOutcome.SKIPPED: 1, IngestOutcome.FAILED: 1}
-    assert bench.tracker.open == 1
-
-
-def test_work_that_pauses_for_want_of_space_is_reported_as_a_pause(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    fence = bench.claim(job)
-    bench.tracker.step(NEVER)
-    bench.backend.ledger.interrupt(job.job_id, fence, "The disk has too little free space.")
-
-    bench.tracker.step(NEVER)
-
-    assert bench.reported()[-1] == "paused"
     assert bench.tracker.open == 1
 
 
@@ -323,7 +209,6 @@ def test_an_intake_counts_a_bad_file_and_goes_on_with_the_next(bench: Bench) -> 
 
 
 def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench: Bench) -> None:
-    import threading
 
     def broken(name: str) -> None:
         if name == "publish":
@@ -384,12 +269,3 @@ def test_a_growing_file_starts_to_settle_anew_with_every_change() -> None:
         assert settling.observe(bytes_now(second), now=float(second)) == []
 
     assert settling.observe(bytes_now(36), now=41.0) == [VIDEO]
-
-
-def test_a_file_that_was_taken_comes_again_when_it_changes() -> None:
-    settling = SettlingFiles(settle_s=5.0)
-    settling.mark_handled(bytes_now(10))
-
-    assert settling.observe(bytes_now(10), now=0.0) == []
-    assert settling.observe(bytes_now(20), now=1.0) == []
-    assert settling.observe(bytes_now(20), now=6.0) == [VIDEO]

@@ -6,21 +6,16 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-import pytest
-
 from hevcq.domain.job import RenditionRef, Source, job_id
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.ledger import Granted
-from hevcq.settings.libraries import Library, library_of
+from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.forecast import Range
 from hevcq.usecases.libraries.feed import (
     Budget,
     Feed,
-    expected_saving,
     hand_out,
-    largest_saving_first,
-    midnight,
 )
 from support.catalog import new_catalog
 from support.clips import ManualClock
@@ -51,23 +46,6 @@ def test_the_higher_priority_takes_the_room_first() -> None:
     assert names(hand_out([low, high], 1)) == ["h3"]
     assert names(hand_out([low, high], 9)) == ["l2"]
     assert hand_out([low, high], 9) == []
-
-
-def test_the_largest_expected_saving_goes_first_also_before_what_waits_already() -> None:
-    tv = feed(order="saving")
-    tv.add([item("a", saves=10), item("b", saves=30)])
-    tv.add([item("c", saves=20)])
-
-    assert expected_saving(item("d", saves=30)) == 30
-    assert names(hand_out([tv], 9)) == ["b", "c", "a"]
-
-
-def test_a_plain_ingest_may_have_that_order_too_and_keeps_a_file_s_profiles_together() -> None:
-    items = [item("a", saves=10), item("b", saves=8), item("b", saves=8), item("c", saves=12)]
-
-    found = largest_saving_first(items)
-
-    assert [each.path.name for each in found] == ["b", "b", "c", "a"]
 
 
 def test_jobs_queued_earlier_need_no_turn_but_take_room() -> None:
@@ -135,24 +113,6 @@ def test_the_hours_of_a_day_are_those_of_the_library_and_of_today() -> None:
     assert home.budget() == "Library tv has used its 4 h of today (max_hours_per_day)."
     home.clock.advance(24 * 3600)
     assert home.budget() == ""
-
-
-def test_the_budget_of_a_linked_library_is_that_of_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    linked = Library(name="tv", path=tmp_path / "link")
-
-    assert linked.place_on_disk == tmp_path / "real"
-    assert library_of([linked], tmp_path / "real" / "a.mp4") is linked
-    assert library_of([linked], tmp_path / "link" / "a.mp4") is linked
-
-
-def test_a_job_that_runs_counts_as_far_as_it_got_since_midnight() -> None:
-    home = Household(max_hours_per_day=4)
-    home.encode("a.mp4", 13.5, size=0)  # from noon to half past one
-
-    assert home.budget.hours_today() == pytest.approx(1.5)
-    assert midnight(home.clock.now()) == home.clock.now() - 1.5 * 3600
 
 
 def test_a_library_begins_nothing_outside_its_schedule() -> None:

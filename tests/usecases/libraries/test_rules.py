@@ -16,12 +16,11 @@ from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.ingest.decide import Disposition, Item, Known, decide
 from hevcq.usecases.ingest.forecast import TABLE_ONLY
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.libraries.rules import Acceptance, Facts, facts_of, first_match, old_enough
+from hevcq.usecases.libraries.rules import Acceptance, Facts, first_match, old_enough
 from support.ingest.values import encode_plan, media_info
 
 PROFILES = load_profiles(installed_folder())
 FULL_HD = Facts("shows/A/e1.mkv", 3 * 2**30, codec="h264", rate=9e6 / 8, height=1080)
-UNKNOWN = Facts("a.mkv", 10)
 
 
 @pytest.mark.parametrize(
@@ -51,24 +50,10 @@ def test_a_rule_fits_where_all_its_conditions_hold(
     assert (first_match([rule], FULL_HD) == 0) is fits
 
 
-@pytest.mark.parametrize(
-    "conditions", [{"max_bitrate": "1Mbps"}, {"max_height": 480}, {"codec": ["h264"]}]
-)
-def test_a_condition_on_what_is_unknown_does_not_hold(conditions: dict[str, object]) -> None:
-    assert first_match([Rule.model_validate({"skip": True, **conditions})], UNKNOWN) is None
-
-
 def test_the_first_rule_that_fits_decides() -> None:
     rules = [Rule(codec=("av1",), skip=True), Rule(min_height=720, profile="720p")]
 
     assert first_match([*rules, Rule(min_height=1, skip=True)], FULL_HD) == 1
-
-
-def test_the_bit_rate_is_that_of_the_whole_file() -> None:
-    found = facts_of("a.mp4", 1_000_000, media_info(seconds=8.0))
-
-    assert (found.rate, found.height) == (125_000, 360)
-    assert facts_of("a.mp4", 10, media_info(seconds=None)).rate is None
 
 
 def planned(tmp_path: Path, profile: str = "hevc") -> tuple[FoundVideo, Item]:

@@ -12,7 +12,6 @@ from hevcq.errors import StorageError
 from hevcq.settings.libraries import Library
 from hevcq.usecases import library_state
 from hevcq.usecases.library_state import (
-    count_videos,
     folder_state,
     library_words,
 )
@@ -45,23 +44,3 @@ def test_a_folder_that_is_not_there_or_is_a_file_is_reported(tmp_path: Path) -> 
 
     with pytest.raises(StorageError, match="Mount it"):
         library_words(shows(tmp_path / "gone"))
-
-
-def test_a_folder_that_cannot_be_read_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library_state.os, "access", lambda _path, mode: not mode & os.R_OK)
-    assert "give this user read permission" in folder_state(shows(tmp_path)).problem
-
-
-def test_the_place_of_renditions_is_judged_by_its_nearest_folder(tmp_path: Path) -> None:
-    library = shows(tmp_path).model_copy(update={"output": tmp_path / "new" / "deep"})
-    assert folder_state(library).problem == ""
-
-
-def test_videos_are_counted_by_their_names(tmp_path: Path) -> None:
-    (tmp_path / "a.mkv").write_bytes(b"12345")
-    (tmp_path / "notes.txt").write_bytes(b"1")
-    (tmp_path / "skipped").mkdir()
-    (tmp_path / "skipped" / "b.mkv").write_bytes(b"1")
-    assert count_videos(tmp_path, tmp_path / "skipped") == (1, 5)

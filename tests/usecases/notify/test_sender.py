@@ -11,7 +11,7 @@ import pytest
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.event_log import EventLog
-from hevcq.usecases.notify.sender import Sender, message_of
+from hevcq.usecases.notify.sender import Sender
 from support.clips import ManualClock
 
 
@@ -71,20 +71,6 @@ def test_each_receiver_gets_its_events_in_order_and_once_and_nothing_of_the_past
     assert all_of_it.taken == ["a", "b", "c", "d"]
 
 
-def test_a_percentage_says_what_it_is_of(log, clock):
-    done = Happened("job.done", clock.now(), source="/v/a.mp4", before=1000, after=200)
-
-    assert message_of(done).text == "/v/a.mp4; 1000 Bytes became 200 Bytes (80 % smaller)."
-
-
-def test_messages_of_one_second_have_names_of_their_own(clock):
-    """A video that failed and was ready at once is two messages to who drops what it had before."""
-    moments = (clock.now(), clock.now() + 0.002)
-    told = [message_of(Happened("video.failed", at, video_id="v")) for at in moments]
-
-    assert len({message.message_id for message in told}) == 2
-
-
 def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothing(log, clock):
     dead, alive = Listener("dead"), Listener("alive")
     dead.answer = refuse
@@ -106,36 +92,6 @@ def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothin
     happen(log, clock, "b")
     told.step()
     assert dead.taken == ["b"]
-
-
-def test_a_message_that_was_refused_comes_before_the_later_ones(log, clock):
-    slow = Listener("slow")
-    slow.answer = refuse
-    told = sender(log, clock, slow)
-    happen(log, clock, "a", "b")
-    told.step()
-    slow.answer = lambda: None
-    told.step()
-    assert slow.taken == [], "not before its time"
-    clock.advance(RETRIES_S[0])
-    told.step()
-    assert slow.taken == ["a", "b"]
-    assert log.reader("slow").problem == ""
-
-
-def test_a_receiver_whose_code_breaks_is_one_that_did_not_take_the_message(log, clock):
-    broken, alive = Listener("broken"), Listener("alive")
-
-    def answer() -> None:
-        raise RuntimeError("a defect of a library")
-
-    broken.answer = answer
-    told = sender(log, clock, broken, alive)
-    happen(log, clock, "a")
-    told.step()
-
-    assert alive.taken == ["a"]
-    assert log.reader("broken").problem == "RuntimeError: a defect of a library"
 
 
 def test_messages_that_wait_are_sent_together_and_not_more_often_than_allowed(log, clock):

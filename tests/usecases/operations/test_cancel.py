@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.job import JobState
-from hevcq.errors import Unavailable
 from hevcq.usecases.operations.reprocess import Cancelled, CancelRequest, CancelResult, cancel
 from support.fakes.backend import Faulty
 from support.fakes.videofarm import VideoFarm
@@ -43,18 +41,3 @@ def test_the_work_of_a_split_video_is_deleted(farm: VideoFarm) -> None:
 
     assert [each.result for each in cancelled(farm, source.key)] == [CancelResult.CANCELLED]
     assert farm.kept(source) == []
-
-
-def test_a_store_that_does_not_answer_leaves_the_work_to_a_sweep(farm: VideoFarm) -> None:
-    source = farm.chunked()
-
-    def before(name: str) -> None:
-        if name == "delete":
-            raise Unavailable("no answer")
-
-    backend = replace(farm.backend, store=Faulty(farm.store, before=before))
-    (found,) = cancel(backend, CancelRequest([source.key], who="me"))
-
-    assert found.result is CancelResult.CANCELLED
-    assert farm.state(source) is JobState.DEAD
-    assert farm.kept(source)

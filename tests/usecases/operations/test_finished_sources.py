@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hevcq.domain.job import JobState, Source
-from hevcq.errors import LibraryError, Unavailable
+from hevcq.domain.job import Source
+from hevcq.errors import LibraryError
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
-from support.fakes.backend import HEVC, Faulty
+from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench
 
 
@@ -57,16 +56,6 @@ def test_one_that_cannot_be_placed_is_kept(bench: Bench) -> None:
     assert let_go_of(bench) == []
 
 
-def test_one_that_was_skipped_has_no_rendition_and_is_kept(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    bench.backend.ledger.skip(job.job_id, bench.claim(job), "not smaller")
-
-    bench.tracker.step(NEVER)
-
-    assert bench.done(job).state is JobState.SKIPPED
-    assert let_go_of(bench) == []
-
-
 def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
@@ -76,35 +65,3 @@ def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench:
     assert bench.collector.collect(bench.done(job), NEVER).already
 
     assert let_go_of(bench) == [(job.source, True)]
-
-
-def test_a_store_that_does_not_answer_keeps_the_source_and_the_rendition_its_place(
-    bench: Bench,
-) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-
-    def fails(name: str) -> None:
-        if name == "mark_source_finished":
-            raise Unavailable("no answer")
-
-    broken = Faulty(bench.backend.store, before=fails)
-    backend = replace(bench.backend, store=broken)
-    mark_source_finished = SourceFinisher(backend, {HEVC.name: HEVC}, bench.catalog)
-    collector = Collector(
-        bench.ports, bench.proofs, discard=False, mark_source_finished=mark_source_finished
-    )
-
-    done = collector.collect(bench.done(job), NEVER)
-
-    assert done.target.is_file()
-    assert let_go_of(bench) == []
-
-
-def test_without_a_catalog_the_ledger_alone_decides(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    finisher = SourceFinisher(bench.backend, {HEVC.name: HEVC})
-    assert not finisher(job.source)
-    bench.work(job)
-    assert finisher(job.source)
-    assert let_go_of(bench) == [(job.source, False)]

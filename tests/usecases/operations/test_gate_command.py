@@ -6,17 +6,6 @@ from hevcq.errors import WorkerUnfit
 from hevcq.usecases.operations.pausing import GateCommand
 
 
-def test_other_settings_begin_anew():
-    now = ["/bin/may"]
-    condition = GateCommand(lambda: now[0], lambda _argv: 1)
-    condition.check()
-    assert "says no" in condition.reason()
-    now[0] = ""
-    assert condition.reason() == ""
-    now[0] = "/bin/other"
-    assert condition.reason().startswith("Waiting for the first answer")
-
-
 def test_work_waits_for_the_first_answer_and_obeys_each_later_one():
     answers, asked = iter([1, 0]), list[list[str]]()
 

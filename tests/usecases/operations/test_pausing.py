@@ -7,7 +7,6 @@ import pytest
 from hevcq.domain.pause import Hours, RunningWork
 from hevcq.errors import UsageError
 from hevcq.usecases.operations.pausing import (
-    PauseNotice,
     PauseRequest,
     pause,
     seconds_of,
@@ -17,25 +16,6 @@ from support.clips import ManualClock
 from support.fakes.ledger import MemoryLedger
 
 PROFILES = ("hevc", "720p")
-
-
-def test_a_change_is_reported_once() -> None:
-    clock, reason, told = ManualClock(), [""], list[str]()
-    notice = PauseNotice(lambda: reason[0], told.append, clock, 1.0)
-    for now in ("", "paused", "paused", "too hot", "", ""):
-        reason[0] = now
-        notice.step()
-        clock.advance(1)
-    assert told == ["paused", "too hot", ""]
-
-
-def test_it_is_not_looked_more_often_than_it_may_cost() -> None:
-    clock, looks = ManualClock(), list[float]()
-    notice = PauseNotice(lambda: looks.append(0) or "", lambda _why: None, clock, 30.0)
-    for _ in range(60):
-        notice.step()
-        clock.advance(1)
-    assert len(looks) == 2
 
 
 def test_profiles_with_one_reason_are_listed_together() -> None:

@@ -19,7 +19,6 @@ from hevcq.usecases.operations.reprocess import (
     Reprocessed,
     ReprocessRequest,
     ReprocessResult,
-    filters,
     reprocess,
     reprocess_missing,
 )
@@ -113,14 +112,6 @@ def test_two_at_once_queue_it_once_and_its_letter_is_left_to_the_first(bench: Be
     assert letters(bench.backend) == 1
 
 
-def test_the_root_folder_means_every_key_of_this_machine(bench: Bench) -> None:
-    (shared,) = filters("/", replace(bench.backend, namespace=lambda: "nas"))
-    (alone,) = filters("/", bench.backend)
-
-    assert all(prefix.rstrip("/").endswith("nas") for prefix in shared.key_prefixes)
-    assert sorted(alone.key_prefixes) == ["TODO/all/", "TODO/av1/", "TODO/hevc/"]
-
-
 def test_an_upload_without_a_job_is_queued_for_the_profiles_that_want_it(bench: Bench) -> None:
     lost = bench.backend.store.add_source("TODO/all/lost.mp4", b"lost")
     own = bench.backend.store.add_source("TODO/av1/own.mp4", b"own")
@@ -136,17 +127,6 @@ def test_an_upload_without_a_job_is_queued_for_the_profiles_that_want_it(bench: 
     (rest,) = missing(bench, "TODO/")
     assert (rest.job.source, rest.job.profile, rest.detail) == (own, "av1", "no job yet")
     assert missing(bench, "TODO/") == []
-
-
-def test_only_the_named_key_and_profile_are_looked_at(bench: Bench) -> None:
-    bench.backend.store.add_source("TODO/all/a.mp4", b"a")
-    bench.backend.store.add_source("TODO/all/a.mp4.part", b"another")
-
-    (found,) = missing(bench, "TODO/all/a.mp4")
-    assert found.job.source.key == "TODO/all/a.mp4"
-    assert missing(bench, "TODO/", only=["av1"]) == []
-    (other,) = missing(bench, "TODO/", only=["hevc"])
-    assert other.job.source.key == "TODO/all/a.mp4.part"
 
 
 def test_one_whose_rendition_is_published_is_not_encoded_again(bench: Bench) -> None:

@@ -52,16 +52,6 @@ def test_a_finished_rendition_goes_beside_its_source_with_its_certificate(bench:
     assert bench.backend.store.stat(ref.certificate_key) is None
 
 
-def test_in_a_bucket_the_rendition_stays_after_it_was_collected(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, discard=False)
-    job = bench.queue(bench.video())
-    ref = bench.work(job)
-
-    bench.collector.collect(bench.done(job), NEVER)
-
-    assert bench.backend.store.stat(ref.key) is not None
-
-
 def test_a_mirror_gets_the_tree_and_keeps_its_leftovers_to_itself(tmp_path: Path) -> None:
     out = tmp_path / "out"
     bench = Bench(tmp_path, where=Destination(Mode.MIRROR, output=out))
@@ -271,18 +261,6 @@ def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench: Ben
     assert not bench.collector.collect(bench.done(job), NEVER).already
 
 
-def test_a_source_that_was_moved_away_still_gets_its_rendition(bench: Bench) -> None:
-    item = bench.video()
-    job = bench.queue(item)
-    bench.work(job)
-    item.path.unlink()
-
-    done = bench.collector.collect(bench.done(job), NEVER)
-
-    assert done.target.read_bytes() == b"small"
-    assert done.notices
-
-
 def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench: Bench) -> None:
     item = bench.video()
     job = bench.queue(item)
@@ -299,21 +277,6 @@ def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench: Benc
     assert (bench.media / "a.hevc.mp4").read_bytes() == b"smaller still"
     (proof,) = (bench.media / ".hevcq/certificates").iterdir()
     assert hashlib.sha256(b"smaller still").hexdigest() in proof.read_text()
-
-
-def test_without_a_note_of_its_place_a_rendition_is_reported_not_guessed(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-    done = replace_id(bench, job.job_id)
-
-    with pytest.raises(LibraryError, match="no target for the rendition"):
-        bench.collector.collect(done, NEVER)
-
-
-def replace_id(bench: Bench, job_id: str):
-    found = bench.backend.ledger.get(job_id)
-    assert found is not None
-    return found.model_copy(update={"job_id": "unknown"})
 
 
 def test_an_older_rendition_that_a_person_edited_is_not_cleared_away_for_a_newer(

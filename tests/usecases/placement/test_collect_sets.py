@@ -20,7 +20,6 @@ from hevcq.domain.certificate import (
 )
 from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, member_key, rendition_key, set_version
-from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import LibraryError, Unavailable, VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import sweep
@@ -30,7 +29,7 @@ from hevcq.ports.store import Publication
 from hevcq.usecases.ingest.decide import Item, Known, decide
 from hevcq.usecases.placement.collect import library_root_of
 from support.fakes.backend import HEVC, HLS
-from support.fakes.encoder import FakeEncoder, fake_plan
+from support.fakes.encoder import fake_plan
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import media_info, video
 
@@ -135,38 +134,6 @@ def test_a_set_goes_into_a_folder_beside_its_source(bench: SetBench) -> None:
     assert library_root_of(placement) == bench.media
     assert list(bench.backend.store.list("")) == [], "on one machine the store is emptied"
     assert bench.collector.collect(bench.done(job), NEVER).already
-
-
-@pytest.mark.parametrize(
-    ("rung", "order"), [(b"larger", ["v360.mp4"]), (b"x", ["sound1.mp4", "v360.mp4"])]
-)
-def test_a_rung_is_probed_once_more_and_not_only_the_sound_beside_it(
-    bench: SetBench, monkeypatch: pytest.MonkeyPatch, rung: bytes, order: list[str]
-) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job, rung)
-    probed: list[str] = []
-
-    def probe(self: FakeEncoder, location: str, **_more: object) -> MediaInfo:
-        probed.append(Path(location).name)
-        silent = self.info.model_copy(update={"streams": self.info.streams[1:]})
-        return silent if probed[-1] == "sound1.mp4" else self.info
-
-    monkeypatch.setattr(FakeEncoder, "probe", probe)
-    bench.collector.collect(bench.done(job), NEVER)
-
-    assert probed == order
-
-
-def test_a_set_without_a_video_that_can_be_read_is_not_placed(bench: SetBench) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-    bench.encoder.info = bench.encoder.info.model_copy(update={"streams": ()})
-
-    with pytest.raises(VerificationFailed, match="no readable video"):
-        bench.collector.collect(bench.done(job), NEVER)
-
-    assert not (bench.media / "a.hevc.hls").exists()
 
 
 def test_a_forged_certificate_removes_nothing_behind_a_link(
@@ -334,37 +301,6 @@ def test_a_placed_set_with_a_damaged_file_is_noticed(bench: SetBench) -> None:
     )
     assert words in changed
     assert words in gone
-
-
-def test_what_a_killed_attempt_left_in_the_store_is_no_new_rendition(bench: SetBench) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-    bench.collector.collect(bench.done(job), NEVER)
-    left = member_key(bench.done(job).rendition.key, f"{job.job_id[:8]}-9/v360.mp4")
-    bench.publish(job, 9, left, b"of a killed attempt", {})
-    bench.backend.store.put(f"{left}.certificate.json", b"{}", metadata={"job": job.job_id})
-
-    assert list(bench.collector.made_again()) == []
-    bench.again(job, b"other")
-    assert [each.job_id for each in bench.collector.made_again()] == [job.job_id]
-
-
-def test_files_of_a_set_are_fetched_a_few_at_once(
-    bench: SetBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A set in S3 has dozens of small files, each a round trip."""
-    job = bench.queue(bench.video())
-    bench.work(job)
-    store, met = bench.backend.store, threading.Barrier(2, timeout=10)
-    real = store.collect
-
-    def collect(*how: Any, **named: Any) -> str:
-        met.wait()  # breaks, if no other fetch is under way
-        return real(*how, **named)
-
-    monkeypatch.setattr(store, "collect", collect)
-    bench.collector.collect(bench.done(job), NEVER)
-    assert len(tree(bench.media / "a.hevc.hls")) == 4
 
 
 def test_one_file_that_cannot_be_fetched_ends_the_others_before_anything_is_removed(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hevcq.library.replacement.swap import Swap
-from hevcq.ports.catalog import LivedTime, Mode
+from hevcq.ports.catalog import Mode
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.placement.lived_time import DAY_S, MAX_OFF_S, advanced
+from hevcq.usecases.placement.lived_time import DAY_S
 from hevcq.usecases.placement.recover import recover
 from hevcq.util.clock import EARLIEST
 from support.catalog import new_catalog
@@ -71,17 +70,6 @@ def test_clock_that_runs_60_days_ahead_for_weeks_deletes_nothing_early(house: Ho
     assert not house.kept, "30 days were lived through"
 
 
-def test_a_board_without_a_battery_counts_the_days_that_it_was_on(tmp_path: Path) -> None:
-    house = House(tmp_path, wall=3600.0)
-    house.clock.advance(20 * DAY_S)
-    house.clock.jump_wall(EARLIEST + 400 * DAY_S)
-    assert "1 kept originals stay" in house.start()
-    house.clock.advance(11 * DAY_S)
-    house.start()
-
-    assert not house.kept
-
-
 def test_a_restart_60_days_ahead_deletes_nothing(house: House) -> None:
     house.clock.restart(off_s=60 * DAY_S)
 
@@ -89,26 +77,6 @@ def test_a_restart_60_days_ahead_deletes_nothing(house: House) -> None:
 
     assert house.kept
     assert "has not been seen running for that long" in said
-
-
-def test_restarts_whose_clock_runs_ahead_again_and_again_gain_nothing_by_it(house: House) -> None:
-    for _ in range(20):
-        house.clock.restart(off_s=60 * DAY_S)
-        house.start()
-        house.clock.jump_wall(-60 * DAY_S)
-        house.start()
-
-    assert house.kept
-
-
-def test_a_machine_that_is_off_at_night_counts_its_nights(house: House) -> None:
-    for _ in range(31):
-        house.clock.advance(2 * 3600.0)
-        house.start()
-        house.clock.restart(off_s=22 * 3600.0)
-    house.start()
-
-    assert not house.kept
 
 
 def test_an_original_that_this_data_folder_does_not_know_is_kept_from_now_on(house: House) -> None:
@@ -122,26 +90,3 @@ def test_an_original_that_this_data_folder_does_not_know_is_kept_from_now_on(hou
     house.start()
 
     assert not house.kept
-
-
-SEEN = LivedTime(100.0, highest_wall=2e9, uptime_s=50.0, boot="a")
-
-
-@pytest.mark.parametrize(
-    ("change", "gained"),
-    [
-        ({"uptime_s": 60.0}, 10.0),
-        ({"uptime_s": 40.0}, 40.0),
-        ({"uptime_s": 60.0, "boot": "b"}, 60.0),
-        ({"uptime_s": 60.0, "boot": "b", "highest_wall": 2e9 + 100.0}, 100.0),
-        ({"uptime_s": 60.0, "boot": "b", "highest_wall": 9e9}, 60.0 + MAX_OFF_S),
-    ],
-    ids=["up", "started, by its uptime", "started", "off for a while", "off for too long"],
-)
-def test_what_passed_is_what_the_kernel_counted_and_little_of_the_rest(change, gained) -> None:
-    seen = replace(SEEN, total_s=0.0, **{"highest_wall": 1e9, **change})
-
-    now = advanced(SEEN, seen)
-
-    assert now.total_s == SEEN.total_s + gained
-    assert now.highest_wall == max(2e9, seen.highest_wall)

@@ -10,13 +10,6 @@ from hevcq.errors import Unavailable
 from hevcq.usecases.placement.lock import IDENTITY, data_folder_id, placement_lock
 
 
-def test_a_data_folder_keeps_its_identity(tmp_path: Path) -> None:
-    first = data_folder_id(tmp_path / "data")
-    assert len(first) == 32
-    assert data_folder_id(tmp_path / "data") == first
-    assert data_folder_id(tmp_path / "other") != first
-
-
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"../../etc\n"])
 def test_an_identity_that_cannot_be_one_is_made_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / IDENTITY).write_bytes(content)

@@ -11,7 +11,6 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.domain.job import JobState
-from hevcq.library.certificates import Certificates
 from hevcq.library.scanning.probe_files import probe_files
 from hevcq.library.scanning.scan import find
 from hevcq.ports.catalog import Mode, PlacementState
@@ -146,28 +145,6 @@ def test_a_video_and_its_rendition_renamed_by_another_program_stay_done(
     assert len(list(done.bench.backend.ledger.jobs(JobFilter()))) == (0 if lost else 2)
 
 
-def test_a_copy_on_another_disk_is_done_too_and_a_second_name_is_not(done: Library) -> None:
-    copy = done.root.with_name("copy")
-    shutil.copytree(done.root, copy)
-    second = done.root / "tv/link.mkv"
-    os.link(done.root / "tv/a.mkv", second)
-    assert done.item("tv/link.mkv").disposition is Disposition.QUEUE
-    second.unlink()
-    shutil.rmtree(done.root)
-
-    done.root = copy
-    assert done.ingest() == {"done_earlier": 2}
-
-
-def test_another_video_of_the_same_size_in_the_moved_library_is_encoded(done: Library) -> None:
-    done.move()
-    (done.root / "tv/a.mkv").unlink()
-    (done.root / "tv/a.hevc.mp4").unlink()
-    done.put("tv/a.mkv", b"other" * 100)
-
-    assert done.plan().counts() == {Disposition.QUEUE: 1, Disposition.DONE: 1}
-
-
 def test_segments_of_equal_size_and_time_are_no_copies_of_one_another(library: Library) -> None:
     first = library.put("1.mkv", b"first" * 100)
     os.utime(first, ns=(0, 1_500_000_000 * 10**9))
@@ -199,22 +176,6 @@ def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path
     assert (library.root / "a.hevc.mp4").is_file()
 
 
-def test_what_is_queued_when_the_library_is_copied_is_queued_anew_and_no_dead_letter(
-    library: Library,
-) -> None:
-    library.put("a.mkv", b"first" * 100)
-    library.ingest(work=False)
-    shutil.copytree(library.root, library.root.with_name("copy"))
-    shutil.rmtree(library.root)
-
-    library.root = library.root.with_name("copy")
-
-    assert library.ingest() == {"placed": 1}
-    states = sorted(job.state.value for job in library.bench.backend.ledger.jobs(JobFilter()))
-    assert states == ["done", "skipped"]
-    assert library.plan().counts() == {Disposition.DONE: 1}
-
-
 def test_what_was_encoded_before_the_move_is_put_in_place_after_it(library: Library) -> None:
     library.put("a.mkv", b"first" * 100)
     library.ingest(work=False)
@@ -243,20 +204,6 @@ def test_a_replaced_video_in_a_moved_library_can_be_undone_by_its_job(tmp_path: 
     assert (placement.source, placement.root) == (library.root / "a.mp4", library.root)
     assert placement.retained is not None
     assert placement.retained.read_bytes() == b"first" * 100
-
-
-def test_a_mirror_stays_where_it_is_when_its_sources_move(tmp_path: Path) -> None:
-    library = Library(tmp_path, Destination(Mode.MIRROR, output=tmp_path / "out"))
-    library.put("tv/a.mkv", b"first" * 100)
-    assert library.ingest() == {"placed": 1}
-
-    library.move()
-
-    assert library.ingest() == {"done_earlier": 1}
-    rendition = tmp_path / "out/tv/a.hevc.mp4"
-    assert library.item("tv/a.mkv").reason.startswith(f"Done earlier: {rendition}")
-    size = rendition.stat().st_size
-    assert [p.profile for p in Certificates().of_rendition(rendition, size)] == ["hevc"]
 
 
 @pytest.mark.parametrize("how", ["known", "data folder lost", "copied back", "renamed"])
@@ -300,16 +247,6 @@ def test_a_restored_video_that_is_named_itself_is_replaced_again_and_forgotten(
     assert list((folder / ".hevcq/undone").iterdir()) == []
 
 
-def test_another_video_of_the_same_size_is_not_taken_for_the_restored_one(tmp_path: Path) -> None:
-    library = Library(tmp_path, Destination(Mode.REPLACE))
-    library.put("a.mp4", b"first" * 100)
-    library.ingest()
-    list(undo(UndoRequest(paths=[library.root]), library.bench.ports))
-    library.put("b.mp4", b"third" * 100)
-
-    assert library.item("b.mp4").disposition is Disposition.QUEUE
-
-
 def test_job_of_a_file_that_was_replaced_since_ends_as_skipped(library: Library) -> None:
     path = library.put("a.mkv", b"first" * 100)
     library.ingest(work=False)
@@ -321,19 +258,6 @@ def test_job_of_a_file_that_was_replaced_since_ends_as_skipped(library: Library)
     states = {each.job_id: each.state for each in library.bench.backend.ledger.jobs(JobFilter())}
     assert states.pop(job.job_id) is JobState.SKIPPED
     assert list(states.values()) == [JobState.QUEUED]
-
-
-def test_job_that_another_data_folder_finished_meanwhile_ends_well(library: Library) -> None:
-    library.put("a.mkv", b"first" * 100)
-    library.ingest(work=False)
-    later = library.bench.folder / "later"
-    later.mkdir()
-    old, library.bench = library.bench, Bench(later, where=library.bench.where)
-    assert library.ingest() == {"placed": 1}
-    library.bench = old
-
-    assert library.ingest() == {"done_earlier": 1}
-    assert [p.name for p in sorted(library.root.glob("*.m*"))] == ["a.hevc.mp4", "a.mkv"]
 
 
 def test_what_is_to_be_made_again_is_encoded_although_its_rendition_is_in_place(
@@ -391,21 +315,6 @@ def test_a_rendition_beside_its_original_takes_its_place_without_another_encode(
     (undone,) = undo(UndoRequest(paths=[library.root]), library.bench.ports)
     assert undone.result is UndoResult.RESTORED
     assert path.read_bytes() == b"first" * 100
-
-
-def test_a_rendition_beside_is_copied_to_another_folder_that_is_asked_for_later(
-    library: Library, tmp_path: Path
-) -> None:
-    library.put("tv/a.mp4", b"first" * 100)
-    assert library.ingest() == {"placed": 1}
-    library.bench.where = Destination(Mode.MIRROR, output=tmp_path / "out")
-    library.bench.wire()
-
-    assert library.ingest() == {"placed": 1}
-
-    kept = (library.root / "tv/a.hevc.mp4").read_bytes()
-    assert (tmp_path / "out/tv/a.hevc.mp4").read_bytes() == kept
-    assert library.ingest() == {"done_earlier": 1}
 
 
 def test_a_damaged_rendition_beside_its_original_takes_no_place(library: Library) -> None:

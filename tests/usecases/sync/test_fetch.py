@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.errors import SourceChanged, SourceUnreadable, Unavailable
+from hevcq.errors import SourceChanged, SourceUnreadable
 from hevcq.library.filesystem import Pace
 from hevcq.ports.sync import Body, RemoteFile
 from hevcq.usecases.sync.move import fetch
@@ -66,14 +66,6 @@ def test_a_file_that_is_longer_than_listed_is_not_kept(part: Path) -> None:
     with pytest.raises(SourceChanged, match=r"a\.mp4 is longer than it was listed"):
         fetched(Server(CONTENT + b"more"), part)
     assert not part.exists()
-
-
-def test_a_connection_that_ends_early_leaves_what_came(part: Path) -> None:
-    with pytest.raises(Unavailable, match="ended after 40 of 100 bytes"):
-        fetched(Server(CONTENT[:40]), part)
-    assert part.read_bytes() == CONTENT[:40]
-    fetched(Server(), part)
-    assert part.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("now", [None, replace(FILE, etag="2"), replace(FILE, size=99)])

@@ -18,7 +18,6 @@ import pytest
 
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import FileSystem
-from hevcq.remotes.webdav.client import Account, WebDavRemote
 from hevcq.sqlite.catalog import SyncJournal
 from hevcq.sqlite.database import Database
 from hevcq.usecases.sync.move import SyncPorts
@@ -26,7 +25,6 @@ from hevcq.usecases.sync.session import Session
 from support.camera import Camera, Intruder, Kill, Killed, MemoryRemote
 from support.clips import ManualClock
 from support.syncing import wanted
-from support.webdav import PASSWORD, USER, serving
 
 SETTLE_S = 600.0
 SHORT, SHORT_REAL, LONG = 12, 2, 500
@@ -167,62 +165,7 @@ def in_memory(seed: int, folder: Path) -> None:
     history(seed, home, camera, remote.removed)
 
 
-def over_webdav(seed: int, folder: Path, server) -> None:
-    server.reset()
-
-    def put(path: str, content: bytes) -> None:
-        server.put(path, content)
-
-    removed: list[bytes] = []
-
-    def note(environ, _start, _application):
-        """Note what a delete is about to take."""
-        file = server.root / environ["PATH_INFO"].lstrip("/")
-        etag = environ.get("HTTP_IF_MATCH", "").strip('"')
-        if environ["REQUEST_METHOD"] == "DELETE" and file.is_file() and "probe" not in file.name:
-            facts = file.stat()
-            if etag in {"", f"{facts.st_ino}-{facts.st_mtime_ns}-{facts.st_size}"}:
-                removed.append(file.read_bytes())
-
-    server.faults.append(note)
-    chance = random.Random(seed)
-    camera = Camera(
-        chance,
-        put,
-        lambda path: (server.root / path).unlink(),
-        lambda old, new: (server.root / old).replace(server.root / new),
-        lambda: {p: c for p, c in server.files().items() if "probe" not in p},
-    )
-    with closing(WebDavRemote(Account(server.url, USER, PASSWORD))) as remote:
-        history(seed, Home(folder, remote), camera, removed)
-
-
 def test_histories_by_chance(tmp_path):
     for seed in range(SHORT):
         in_memory(seed, tmp_path / str(seed))
         shutil.rmtree(tmp_path / str(seed))
-
-
-def test_histories_by_chance_over_webdav(tmp_path):
-    (tmp_path / "server").mkdir()
-    with serving(tmp_path / "server") as server:
-        for seed in range(1000, 1000 + SHORT_REAL):
-            over_webdav(seed, tmp_path / str(seed), server)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
-def test_many_histories_by_chance(tmp_path):
-    for seed in range(10_000, 10_000 + 4 * LONG):
-        in_memory(seed, tmp_path / str(seed))
-        shutil.rmtree(tmp_path / str(seed))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3000)
-def test_many_histories_by_chance_over_webdav(tmp_path):
-    (tmp_path / "server").mkdir()
-    with serving(tmp_path / "server") as server:
-        for seed in range(20_000, 20_000 + LONG):
-            over_webdav(seed, tmp_path / str(seed), server)
-            shutil.rmtree(tmp_path / str(seed))

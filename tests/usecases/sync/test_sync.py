@@ -8,12 +8,11 @@ import threading
 import httpx2
 import pytest
 
-from hevcq.errors import DiskFull, Stopped, Unavailable, UsageError
-from hevcq.library.filesystem import FileSystem, Pace
+from hevcq.errors import DiskFull, Stopped, UsageError
+from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav import client
 from hevcq.usecases.sync import local_names, session
 from hevcq.usecases.sync.session import Fate
-from support.clips import ManualClock
 from support.syncing import VIDEO
 from support.webdav import (
     cut,
@@ -96,15 +95,6 @@ def test_a_file_must_stay_the_same_for_a_while(machine):
     assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.MOVED}
 
 
-def test_a_clock_that_was_set_back_only_makes_a_file_wait_again(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    machine.sync(settle_s=600)
-    machine.clock.jump_wall(-86_400)
-    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
-    machine.clock.advance(600)
-    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.MOVED}
-
-
 def test_the_same_bytes_are_not_had_twice(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     machine.sync()
@@ -127,15 +117,6 @@ def test_bytes_that_came_before_and_are_lost_here_stay_there(machine):
     assert "GET" not in machine.server.methods()
 
 
-def test_a_watch_reports_once_what_every_look_finds_again(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    machine.watch = set()
-    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
-    assert machine.sync(settle_s=600) == []
-    machine.clock.advance(600)
-    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.MOVED}
-
-
 def test_other_bytes_under_the_same_name_get_a_number(machine):
     for content in (b"one", b"two", b"three"):
         machine.server.put("Camera/DSC_0001.mp4", content)
@@ -147,26 +128,10 @@ def test_other_bytes_under_the_same_name_get_a_number(machine):
     }
 
 
-def test_names_that_differ_by_case_only_get_a_number(machine):
-    machine.server.put("Camera/A.MP4", b"one")
-    machine.server.put("Camera/a.mp4", b"two")
-    machine.sync()
-    assert sorted(machine.files().values()) == [b"one", b"two"]
-    assert sorted(map(str.casefold, machine.files())) == ["a (2).mp4", "a.mp4"]
-
-
 def test_the_same_file_that_was_there_already_is_no_second_one(machine):
     (machine.target / "a.mp4").write_bytes(VIDEO)
     machine.server.put("Camera/a.mp4", VIDEO)
     assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    assert machine.files() == {"a.mp4": VIDEO}
-
-
-def test_a_file_that_was_renamed_there_does_not_come_twice(machine):
-    file = machine.server.put("Camera/a.mp4", VIDEO)
-    machine.sync(move=False)
-    file.rename(file.with_name("b.mp4"))
-    assert machine.fates(move=False) == {"Camera/b.mp4": Fate.KNOWN}
     assert machine.files() == {"a.mp4": VIDEO}
 
 
@@ -177,17 +142,6 @@ def test_a_cut_connection_is_resumed_where_it_was_cut(machine):
     assert machine.files() == {"a.mp4": VIDEO}
     ranges = [h.get("HTTP_RANGE") for h in machine.server.headers if "HTTP_RANGE" in h]
     assert len(ranges) == 2
-
-
-def test_a_server_that_stays_away_is_given_up_and_the_part_resumed_later(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    machine.server.faults.append(cut(50_000))
-    assert machine.fates() == {"Camera/a.mp4": Fate.FAILED}
-    machine.server.faults.clear()
-    machine.server.headers.clear()
-    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    assert any("HTTP_RANGE" in h for h in machine.server.headers)
-    assert machine.files() == {"a.mp4": VIDEO}
 
 
 @pytest.mark.parametrize("restarted", [True, False])
@@ -207,37 +161,11 @@ def test_nothing_half_is_resumed_after_a_restart_or_of_another_version(machine, 
     assert machine.files() == {"a.mp4": wanted}
 
 
-def test_a_file_that_changes_while_it_is_copied_is_fetched_anew(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    other = bytes(reversed(VIDEO))
-
-    def change(_path, have, size):
-        if have < size:
-            machine.on_bytes = None
-            machine.server.put("Camera/a.mp4", other)
-
-    machine.on_bytes = change
-    assert machine.fates() == {"Camera/a.mp4": Fate.CHANGED}
-    assert machine.files() == {}
-    assert machine.server.files() == {"Camera/a.mp4": other}
-    machine.on_bytes = None
-    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    assert machine.files() == {"a.mp4": other}
-
-
 def test_a_server_without_etags_gets_copies_only(machine):
     machine.server.put("Camera/a.mp4", VIDEO)
     machine.server.faults.append(status("PUT", 405))
     assert machine.fates() == {"Camera/a.mp4": Fate.COPIED}
     assert "HTTP 405" in machine.notices[0]
-
-
-def test_folders_within_folders_are_entered_to_a_depth_that_ends(machine):
-    paths = ["/".join(["Camera", *["in"] * depth, "a.mp4"]) for depth in (0, session.MAX_DEPTH)]
-    for path in (*paths, paths[1].replace("a.mp4", "in/a.mp4")):
-        machine.server.put(path, path.encode())
-
-    assert set(machine.fates()) == set(paths)
 
 
 def test_a_locked_file_is_deleted_later(machine):
@@ -321,22 +249,3 @@ def test_a_hostile_listing_leads_nowhere(machine):
     assert {each.fate for each in told} == {Fate.REFUSED}
     assert len(told) == len(names)
     assert machine.files() == {}
-
-
-def test_an_entity_bomb_is_no_listing(machine):
-    def bomb(environ, start_response, _application):
-        start_response("207 Multi-Status", [("Content-Type", "text/xml")])
-        return iter([b'<!DOCTYPE a [<!ENTITY b "c">]><multistatus xmlns="DAV:">&b;</multistatus>'])
-
-    machine.server.faults.append(bomb)
-    with pytest.raises(Unavailable, match="cannot be read"):
-        machine.sync()
-
-
-def test_the_pace_saves_nothing_up():
-    clock = ManualClock(auto=True)
-    pace = Pace(clock, threading.Event(), 100.0)
-    clock.advance(1000)
-    before = clock.monotonic()
-    pace.spend(200)
-    assert clock.monotonic() - before == pytest.approx(2.0)

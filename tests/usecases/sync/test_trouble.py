@@ -7,12 +7,12 @@ import shutil
 
 import pytest
 
-from hevcq.errors import DiskFull, Unavailable, UsageError
+from hevcq.errors import DiskFull, UsageError
 from hevcq.library.filesystem import FileSystem
-from hevcq.usecases.sync import local_names, session
+from hevcq.usecases.sync import local_names
 from hevcq.usecases.sync.session import Fate
 from support.syncing import VIDEO
-from support.webdav import cut, refusing
+from support.webdav import refusing
 
 
 def failing(code: int):
@@ -40,15 +40,6 @@ def test_a_disk_that_is_full_ends_the_sync_and_the_server_keeps_its_file(machine
     assert machine.server.files() == {"Camera/a.mp4": VIDEO}
 
 
-def test_a_server_that_breaks_off_file_after_file_is_asked_for_no_more(machine):
-    for number in range(session.GIVE_UP + 1):
-        machine.server.put(f"Camera/{number}.mp4", VIDEO)
-    machine.server.faults.append(cut(50_000))
-    with pytest.raises(Unavailable):
-        machine.sync()
-    assert [each.fate for each in machine.told] == [Fate.FAILED] * session.GIVE_UP
-
-
 def test_a_server_that_allows_no_deleting_keeps_its_copy_and_it_is_said(machine):
     machine.server.put("Camera/a.mp4", b"1")
     machine.sync()
@@ -59,32 +50,6 @@ def test_a_server_that_allows_no_deleting_keeps_its_copy_and_it_is_said(machine)
         Fate.LEFT,
         True,
     )
-
-
-def test_a_landing_that_could_not_be_proven_is_not_taken_for_one(machine, monkeypatch):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    with monkeypatch.context() as disk:
-        disk.setattr(FileSystem, "digest", lambda *_: "0" * 64)
-        assert machine.fates() == {"Camera/a.mp4": Fate.FAILED}
-    assert machine.server.files() == {"Camera/a.mp4": VIDEO}
-    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    assert machine.files() == {"a.mp4": VIDEO}
-
-
-def test_a_folder_within_another_is_listed_once_and_names_of_our_own_stay_there(machine):
-    machine.server.put("Camera/2024/a.mp4", VIDEO)
-    machine.server.put("Camera/.hevcq-sync-1.part", b"half")
-    told = machine.fates(folders=("Camera", "Camera/2024"), move=False)
-    assert told == {"Camera/2024/a.mp4": Fate.COPIED}
-    assert machine.server.requests.count(("PROPFIND", "/Camera/2024")) == 1
-
-
-def test_a_folder_that_the_settings_no_longer_name_is_let_alone(machine):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    machine.server.put("Other/b.mp4", VIDEO[1:])
-    machine.sync(settle_s=600)
-    assert machine.fates(folders=("Other",)) == {"Other/b.mp4": Fate.MOVED}
-    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
 
 
 @pytest.mark.parametrize(("most", "fate"), [(1, Fate.FAILED), (2, Fate.MOVED)])

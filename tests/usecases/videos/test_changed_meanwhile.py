@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from hevcq.domain.job import JobState
-from hevcq.domain.videos.record import VideoStatus
 from hevcq.errors import BadUpload, Conflict, NoSuchVideo, Unavailable
-from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh, rows, settled_rows
 from hevcq.usecases.videos.playback import (
@@ -19,31 +15,6 @@ from hevcq.usecases.videos.playback import (
 from hevcq.usecases.videos.raw_files import delete_raw, why_kept, why_not_settled, why_too_early
 from support.fakes.backend import Faulty
 from support.videos import VideoBench
-
-
-def meanwhile(bench: VideoBench, act: Callable[[], object], call: str = "update") -> None:
-    """Let another process act just before the next call of the records, once."""
-    records = bench.farm.videos
-    real = getattr(records, call)
-
-    def later(video):
-        setattr(records, call, real)
-        act()
-        return real(video)
-
-    setattr(records, call, later)
-
-
-class Forgetful:
-    """A ledger that knows no job any more, as AWS half a year later."""
-
-    def get(self, _job: str) -> None:
-        return None
-
-
-def forgotten(bench: VideoBench) -> None:
-    backend = replace(bench.farm.backend, ledger=Forgetful())
-    bench.farm = replace(bench.farm, backend=backend)
 
 
 def test_an_upload_that_is_not_complete_has_no_jobs_to_follow_stop_or_repeat(
@@ -59,32 +30,6 @@ def test_an_upload_that_is_not_complete_has_no_jobs_to_follow_stop_or_repeat(
     assert delete_raw(bench.farm, video) == video
     manage.delete(bench.farm, video, "ann")
     assert bench.farm.videos.get(video.video_id) is None
-
-
-def test_what_the_ledger_forgot_stays_as_it_was_last_seen(bench: VideoBench) -> None:
-    video = bench.done()
-    forgotten(bench)
-    assert refresh(bench.farm, video) == video
-    assert [row.state for row in rows(bench.farm, video)] == [JobState.DONE] * 2
-    unseen = video.model_copy(update={"renditions": ()})
-    assert rows(bench.farm, unseen) == []
-    assert why_kept(bench.farm, video).startswith("the ledger does not know the job of ")
-
-
-def test_a_record_that_changed_meanwhile_is_read_again(bench: VideoBench) -> None:
-    video = bench.upload()
-    bench.work()
-    meanwhile(bench, lambda: bench.farm.change(bench.now(video), title="Renamed"))
-    assert refresh(bench.farm, video).title == "Renamed"
-    assert refresh(bench.farm, bench.now(video)).status is VideoStatus.DONE
-
-
-def test_a_video_that_changes_while_it_is_deleted_is_deleted(bench: VideoBench) -> None:
-    video = bench.upload()
-    meanwhile(bench, lambda: bench.farm.change(bench.now(video), title="Renamed"), "delete")
-    manage.delete(bench.farm, video, "ann")
-    assert bench.farm.videos.get(video.video_id) is None
-    assert {job.state for job in bench.backend.ledger.jobs(JobFilter())} == {JobState.DEAD}
 
 
 def test_a_video_that_somebody_keeps_changing_is_not_deleted(bench: VideoBench) -> None:
@@ -151,13 +96,3 @@ def test_an_uploaded_file_goes_only_when_all_is_known_and_over(bench: VideoBench
     bench.clock.advance(400 * 86_400.0)
     farm = replace(bench.farm, catalog=None)
     assert why_too_early(farm, video) == ""
-
-
-def test_a_video_that_is_renamed_while_its_file_is_to_go_keeps_it_for_now(
-    bench: VideoBench,
-) -> None:
-    bench.limit(raw_retention_days=0)
-    video = bench.done()
-    meanwhile(bench, lambda: bench.farm.change(bench.now(video), title="Renamed"))
-    assert delete_raw(bench.farm, video).title == "Renamed"
-    assert bench.raw(video).exists()

@@ -12,12 +12,9 @@ from hevcq.ports.event_log import Happened
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.notify.sender import message_of
-from hevcq.usecases.videos import context, manage
-from hevcq.usecases.videos.context import every
+from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh, rows
-from hevcq.usecases.videos.playback import play_file
 from hevcq.usecases.videos.upkeep import look_after
-from hevcq.usecases.videos.uploads import EXPIRE_S
 from support.videos import CLIP, VideoBench
 
 DAMAGED = SourceDamaged("Two packets are missing.")
@@ -79,29 +76,6 @@ def test_jobs_that_were_never_queued_are_queued(bench: VideoBench) -> None:
     assert bench.job(wider, "720p").state is JobState.QUEUED
 
 
-def test_a_job_that_was_queued_again_elsewhere_is_seen(bench: VideoBench) -> None:
-    done = bench.done()
-    job = bench.job(done, "hevc")
-    bench.backend.task_publisher.requeue(job, who="op", why="test")
-    again = refresh(bench.farm, done)
-    assert again.status is VideoStatus.PROCESSING
-    assert again.raw_due_at is None
-    # What it made before still plays until the new one is published.
-    name = done.renditions[0].key.rpartition("/")[2]
-    assert play_file(bench.farm, again, "hevc", name).key == done.renditions[0].key
-    bench.work()
-    assert refresh(bench.farm, again).status is VideoStatus.DONE
-
-
-def test_a_cancelled_format_fails_the_video(bench: VideoBench) -> None:
-    video = bench.upload()
-    stopped = manage.stop(bench.farm, video, "ann", ["hevc"])
-    assert stopped.status is VideoStatus.PROCESSING
-    stopped = manage.stop(bench.farm, stopped, "ann")
-    assert stopped.status is VideoStatus.FAILED
-    assert stopped.failure_class is FailureClass.CANCELLED
-
-
 def test_a_public_address_ends_when_the_video_becomes_private(bench: VideoBench) -> None:
     video = bench.done(title="Über den Wolken!")
     shown = manage.publish(bench.farm, video)
@@ -116,16 +90,6 @@ def test_a_public_address_ends_when_the_video_becomes_private(bench: VideoBench)
     assert manage.unpublish(bench.farm, hidden) == hidden
     assert bench.farm.videos.by_slug(shown.slug) is None
     assert manage.publish(bench.farm, hidden).slug != shown.slug
-
-
-def test_a_title_is_one_line_and_never_empty(bench: VideoBench) -> None:
-    video = bench.request()
-    named = manage.rename(bench.farm, video, title="A\r\nSet-Cookie: x\t" + "y" * 300)
-    assert named.title.startswith("A Set-Cookie: x y")
-    assert len(named.title) == 200
-    with pytest.raises(UsageError):
-        manage.rename(bench.farm, named, title=" \n")
-    assert manage.rename(bench.farm, named, description="b").title == named.title
 
 
 def test_deleting_a_video_leaves_nothing_of_it_and_all_of_the_others(bench: VideoBench) -> None:
@@ -178,38 +142,3 @@ def test_a_video_that_is_ready_is_reported_once(bench: VideoBench) -> None:
     message = message_of(event)
     assert (message.title, message.text) == ("Video ready", "Lake.")
     assert message.data["video"] == video.video_id
-
-
-def test_a_video_that_failed_is_reported_with_the_reason(bench: VideoBench) -> None:
-    video = bench.upload(title="Lake", profiles=("hevc",))
-    bench.encoder.errors["probe"] = [DAMAGED]
-    bench.work()
-    look_after(bench.farm)
-
-    (event,) = reported(bench)
-    assert (event.name, event.failure_class) == ("video.failed", "damaged")
-    assert event.reason == bench.now(video).reason != ""
-    assert message_of(event).text.startswith("Lake: ")
-
-    dropped = bench.request(title="Sea")
-    bench.clock.advance(EXPIRE_S + 1)
-    look_after(bench.farm)
-    assert [(each.name, each.video_id) for each in reported(bench)[1:]] == [
-        ("video.failed", dropped.video_id)
-    ]
-
-
-@pytest.mark.parametrize(("limit", "count"), [(None, 3), (0, 0), (2, 2), (3, 3), (9, 3)])
-def test_videos_are_listed_newest_first_over_many_pages(
-    bench: VideoBench, monkeypatch: pytest.MonkeyPatch, limit: int | None, count: int
-) -> None:
-    monkeypatch.setattr(context, "MAX_PAGE", 2)
-    made = []
-    for _ in range(3):
-        made.append(bench.upload().video_id)
-        bench.clock.advance(1)
-    bench.upload("bob")
-
-    found = [video.video_id for video in every(bench.farm, owner="ann", limit=limit)]
-
-    assert found == made[::-1][:count]

@@ -53,18 +53,6 @@ def test_it_goes_when_its_time_is_over_and_the_renditions_stay(bench: VideoBench
         manage.retry(bench.farm, after, "ann")
 
 
-def test_with_no_retention_it_goes_at_the_next_look(bench: VideoBench) -> None:
-    bench.limit(raw_retention_days=0)
-    video = bench.upload()
-    bench.work("hevc")
-    look_after(bench.farm)
-    assert bench.raw(video).exists()
-    bench.work("720p")
-    look_after(bench.farm)
-    look_after(bench.farm)
-    assert not bench.raw(video).exists()
-
-
 def test_of_a_set_every_file_is_read_back_first(bench: VideoBench) -> None:
     of_sets = HLS.model_copy(update={"name": "720p"})
     bench.farm = replace(bench.farm, profiles={**bench.farm.profiles, "720p": of_sets})
@@ -215,15 +203,6 @@ def test_a_clock_that_was_set_forward_deletes_nothing(bench: VideoBench) -> None
     look_after(bench.farm)
     later(bench, 2)
     assert bench.raw(video).exists()
-
-
-def test_a_longer_retention_counts_for_videos_of_before(bench: VideoBench) -> None:
-    video = bench.done()
-    bench.limit(raw_retention_days=30)
-    later(bench, 29)
-    assert bench.raw(video).exists()
-    later(bench, 2)
-    assert not bench.raw(video).exists()
 
 
 def test_a_shorter_retention_counts_for_no_video_of_before(bench: VideoBench) -> None:

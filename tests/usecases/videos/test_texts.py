@@ -12,8 +12,8 @@ import pytest
 from hevcq.domain.media.facts import Chapter
 from hevcq.errors import NoSuchVideo, SourceUnreadable
 from hevcq.ports.encoder import TextTrack
-from hevcq.usecases.videos import manage, texts
-from hevcq.usecases.videos.texts import NONE, TextReader, track
+from hevcq.usecases.videos import manage
+from hevcq.usecases.videos.texts import TextReader, track
 from support.fakes.encoder import FakeEncoder
 from support.videos import VideoBench
 
@@ -76,32 +76,3 @@ def test_they_are_read_once_of_each_rendition_and_deleted_with_the_video(
     assert len(kept) == 1
     manage.delete(bench.farm, video, "ann")
     assert bench.backend.store.stat(kept[0]) is None
-
-
-def test_what_cannot_be_read_is_not_tried_again(
-    bench: VideoBench, reader: TextReader, librarian: Librarian
-) -> None:
-    librarian.broken, video = True, bench.done()
-
-    assert reader.texts(bench.farm, video, "hevc") == NONE
-    assert reader.texts(bench.farm, video, "hevc") == NONE
-    assert librarian.read == 1
-    assert reader.texts(bench.farm, bench.upload(), "hevc") == NONE, "there is no rendition yet"
-
-
-def test_a_page_does_not_wait_long_and_the_next_one_finds_them(
-    bench: VideoBench,
-    reader: TextReader,
-    librarian: Librarian,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    video = bench.done()
-    monkeypatch.setattr(texts, "WAIT_S", 0.0)
-    librarian.gate.clear()
-
-    assert reader.texts(bench.farm, video, "hevc") == NONE
-    assert reader.texts(bench.farm, video, "hevc") == NONE
-    librarian.gate.set()
-    monkeypatch.setattr(texts, "WAIT_S", 10.0)
-    assert reader.texts(bench.farm, video, "hevc").tracks
-    assert librarian.read == 1, "asked for twice, read once"

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
 from hevcq.usecases.notify.sender import DirectSender
-from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.upkeep import SENDING_S, look_after
 from support.videos import VideoBench
 
@@ -54,30 +52,6 @@ def test_a_video_that_is_ready_is_reported_once(shared: VideoBench) -> None:
     assert (after.unsent, after.updated_at) == (None, video.updated_at)
 
 
-def test_a_failed_upload_is_reported_with_its_reason(shared: VideoBench) -> None:
-    one, video = Listener(), shared.request()
-    shared.clock.advance(3 * DAY_S)
-
-    look_after(shared.farm, DirectSender([one]))
-    look_after(shared.farm, DirectSender([one]))
-
-    (message,) = one.taken
-    assert message.event == "video.failed"
-    assert message.data["reason"] == shared.now(video).reason
-
-
-def test_a_receiver_that_fails_is_tried_again_and_the_others_once(shared: VideoBench) -> None:
-    down, up = Listener("down"), Listener("up")
-    tell, video = DirectSender([down, up]), shared.done()
-    down.errors = [NotDelivered("no"), RuntimeError("a library broke")]
-    for wait_s in (0, *RETRIES_S[:2]):
-        shared.clock.advance(wait_s)
-        look_after(shared.farm, tell)
-    assert (len(down.taken), len(up.taken)) == (1, 1)
-    assert down.taken[0].message_id == up.taken[0].message_id
-    assert shared.now(video).unsent is None
-
-
 def test_after_three_tries_it_is_given_up_and_nothing_else_waits_for_it(shared: VideoBench) -> None:
     down, video = Listener(), shared.done()
     down.errors = [NotDelivered("no")] * 50
@@ -111,21 +85,3 @@ def test_one_server_reports_it_and_another_does_if_it_dies(shared: VideoBench) -
     look_after(shared.farm, DirectSender([one]))
     assert len(one.taken) == 1
     assert shared.now(video).unsent is None
-
-
-def test_a_video_that_is_made_again_is_reported_again_and_of_what_it_is_now(
-    shared: VideoBench,
-) -> None:
-    one, video = Listener(), shared.upload()
-    manage.stop(shared.farm, video, "ann")
-    failed: Video = shared.now(video)
-    assert failed.status is VideoStatus.FAILED
-    assert failed.unsent is not None
-    manage.retry(shared.farm, failed, "ann")
-    assert shared.now(video).unsent is None
-    shared.work()
-
-    look_after(shared.farm, DirectSender([one]))
-    look_after(shared.farm, DirectSender([one]))
-
-    assert [message.event for message in one.taken] == ["video.ready"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -25,11 +24,8 @@ from hevcq.usecases.videos.upkeep import look_after
 from hevcq.usecases.videos.uploads import (
     EXPIRE_S,
     complete_upload,
-    prolong,
 )
 from support.videos import CLIP, VideoBench
-
-HOUR_S = 3600.0
 
 
 def jobs(bench: VideoBench) -> list[str]:
@@ -125,15 +121,6 @@ def test_a_video_that_would_fill_the_disk_is_refused(bench: VideoBench) -> None:
         bench.request(size=2**45)
 
 
-def test_a_request_sent_again_finds_the_same_upload(bench: VideoBench) -> None:
-    first = bench.request(request_key="k1")
-    assert bench.request(request_key="k1") == first
-    assert bench.request("bob", request_key="k1").video_id != first.video_id
-    with pytest.raises(BadUpload, match="another request"):
-        bench.request(request_key="k1", size=3)
-    assert bench.farm.videos.usage("ann").videos == 1
-
-
 def test_another_ones_video_is_not_there(bench: VideoBench) -> None:
     video = bench.request()
     assert bench.farm.find(video.video_id, "ann") == video
@@ -164,12 +151,6 @@ def test_a_file_name_never_becomes_a_path(bench: VideoBench, name: str, key_end:
     assert video.title.isprintable()
 
 
-@pytest.mark.parametrize("owner", ["", " ann", "a\nb", "x" * 601])
-def test_a_name_that_cannot_own_videos_is_told_so(bench: VideoBench, owner: str) -> None:
-    with pytest.raises(BadUpload, match="cannot own videos"):
-        bench.request(owner)
-
-
 def test_an_unfinished_upload_expires_and_gives_its_room_back(bench: VideoBench) -> None:
     video = bench.request()
     bench.send(video, CLIP[:5])
@@ -185,50 +166,6 @@ def test_an_unfinished_upload_expires_and_gives_its_room_back(bench: VideoBench)
     assert not bench.raw(video).exists()
     assert bench.farm.videos.usage("ann").size == 0
     assert look_after(bench.farm) == 0
-
-
-def test_an_upload_that_goes_on_is_prolonged(bench: VideoBench) -> None:
-    video = bench.request()
-    assert prolong(bench.farm, video) == video
-    bench.clock.advance(EXPIRE_S * 0.75)
-    prolonged = prolong(bench.farm, video)
-    assert prolonged.upload.expires_at == bench.clock.now() + EXPIRE_S
-    bench.clock.advance(EXPIRE_S / 2)
-    look_after(bench.farm)
-    assert bench.now(video).status is VideoStatus.UPLOADING
-
-
-def test_one_whose_bytes_all_came_before_a_kill_is_completed_instead(bench: VideoBench) -> None:
-    video = bench.request()
-    bench.send(video)
-    bench.clock.advance(49 * HOUR_S)
-    look_after(bench.farm)
-    assert bench.now(video).status is VideoStatus.PROCESSING
-    assert bench.job(bench.now(video), "hevc").state is JobState.QUEUED
-
-
-def test_an_upload_for_no_profile_at_all_is_refused(bench: VideoBench) -> None:
-    none = {
-        name: profile.model_copy(update={"subscribe": False})
-        for name, profile in bench.farm.profiles.items()
-    }
-    bench.farm = replace(bench.farm, profiles=none)
-    with pytest.raises(BadUpload, match="none is subscribed"):
-        bench.request()
-    assert bench.request(profiles=("hevc", "hevc")).profiles == ("hevc",)
-
-
-def test_a_request_sent_twice_at_once_is_one_upload(bench: VideoBench) -> None:
-    create = bench.farm.videos.create
-
-    def create_twice(*given: object) -> None:
-        create(*given)
-        create(*given)
-
-    bench.farm.videos.create = create_twice  # type: ignore[method-assign]
-    video = bench.request(request_key="k1")
-    assert bench.now(video) == video
-    assert bench.farm.videos.usage("ann").videos == 1
 
 
 def test_an_upload_without_a_place_for_its_bytes_leaves_no_record(bench: VideoBench) -> None:
@@ -283,17 +220,4 @@ def test_two_that_complete_an_upload_at_once_queue_it_once(bench: VideoBench) ->
 
     assert done == bench.now(video)
     assert done.status is VideoStatus.PROCESSING
-    assert sorted(jobs(bench)) == ["720p", "hevc"]
-
-
-def test_an_upload_that_is_renamed_while_it_is_queued_keeps_both_changes(
-    bench: VideoBench,
-) -> None:
-    video = bench.request()
-    bench.send(video)
-    meanwhile(bench, lambda: bench.farm.change(bench.now(video), title="Renamed"))
-
-    done = complete_upload(bench.farm, video)
-
-    assert (done.title, done.status) == ("Renamed", VideoStatus.PROCESSING)
     assert sorted(jobs(bench)) == ["720p", "hevc"]

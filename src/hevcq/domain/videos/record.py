@@ -35,7 +35,6 @@ def make_video_id(now: float, chance: bytes) -> str:
 
 
 def is_video_id(text: str) -> bool:
-    """Return whether `text` has the form of a video's id."""
     return re.fullmatch(VIDEO_ID, text) is not None
 
 

@@ -108,12 +108,10 @@ class Journal:
         self._move(self._open / f"{record.job_id}{UNDO}", self._kept / f"{record.job_id}{ENDING}")
 
     def end_undo(self, record: Record) -> None:
-        """Remove the record of a finished undo."""
         self._fs.unlink(self._open / f"{record.job_id}{UNDO}")
         self._fs.fsync_dir(self._open)
 
     def find_under_way(self, job_id: str) -> Record | None:
-        """Return the swap under way of a job, or None."""
         path = self._open / f"{job_id}{ENDING}"
         return self.load(path) if self._fs.lstat(path) is not None else None
 

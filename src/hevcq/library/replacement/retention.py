@@ -53,7 +53,6 @@ class RetainedTotals:
 
 
 def originals_folder(root: Path) -> Path:
-    """Return the folder of a root's kept originals."""
     return own_folder(root) / "originals"
 
 

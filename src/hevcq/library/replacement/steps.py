@@ -131,11 +131,9 @@ class Steps:
         )
 
     def is_original(self, record: Record, path: Path) -> bool:
-        """Return whether the original's bytes are at `path`."""
         return holds_original(self._fs, path, record.fingerprint, record.source_sha256)
 
     def is_rendition(self, record: Record, path: Path) -> bool:
-        """Return whether the certified rendition is at `path`."""
         return holds(self._fs, path, record.rendition_size, record.rendition_sha256)
 
     def exchange_back(self, record: Record, holder: Path) -> bool:

@@ -82,7 +82,6 @@ class ChangeListener:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
-        """Start listening."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -45,7 +45,6 @@ class Line:
         return self.before - self.after
 
     def to_dict(self) -> dict[str, object]:
-        """Return the JSON form."""
         return {**asdict(self), "saved": self.saved}
 
 
@@ -126,7 +125,6 @@ def since_of(text: str, now: float) -> date:
 
 
 def rows(log: EventLog, since: date, until: date) -> list[tuple[DayKey, DaySum]]:
-    """Return the daily sums from one day to another."""
     return list(log.sums((since - EPOCH).days, (until - EPOCH).days))
 
 

@@ -359,7 +359,6 @@ def with_forecast(
 def placements_by_source(
     placements: Iterable[Placement],
 ) -> Mapping[tuple[Path, str], list[Placement]]:
-    """Return placements by source path and profile."""
     found: dict[tuple[Path, str], list[Placement]] = {}
     for placement in placements:
         found.setdefault((placement.source, placement.profile), []).append(placement)

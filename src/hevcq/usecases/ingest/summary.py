@@ -77,7 +77,6 @@ class IngestSummary:
     interrupted: bool = False
 
     def add(self, result: IngestResult) -> None:
-        """Add one result."""
         self.results.append(result)
 
     def add_planned(self, plan: IngestPlan) -> None:

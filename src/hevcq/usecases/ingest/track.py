@@ -38,8 +38,6 @@ RETRY_PLACE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """One item and its job."""
-
     item: Item
     job: JobRecord
 
@@ -99,7 +97,6 @@ class JobTracker:
             return {entry.job.profile for entry in self._open.values()}
 
     def follows(self, job_id: str) -> bool:
-        """Return whether a job is tracked now."""
         with self._lock:
             return job_id in self._open
 

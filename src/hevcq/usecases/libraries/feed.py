@@ -78,7 +78,6 @@ class Feed:
         return len(self._waiting)
 
     def next_items(self) -> Sequence[Item]:
-        """Return the items of the next file."""
         return self._waiting.popleft()
 
     def drop(self) -> list[Item]:

@@ -149,7 +149,6 @@ TITLES: Mapping[str, str] = {
 
 
 def message_of(happened: Happened) -> Message:
-    """Return the message of an event."""
     source = _source(happened)
     saved = _saved(happened)
     what = printable(source)

@@ -41,7 +41,6 @@ class ClosedStatus:
     until: float | None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the JSON form."""
         return asdict(self)
 
 

@@ -281,5 +281,4 @@ class Session:
 
 
 def _is_same(file: RemoteFile, entry: SyncEntry) -> bool:
-    """Return whether the entry is of this version."""
     return (entry.version, entry.size) == (file.version, file.size)

@@ -54,7 +54,6 @@ class UploadRequest:
 
     @property
     def digest(self) -> str:
-        """Identify what is asked for."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
 
 
