@@ -64,6 +64,7 @@ def test_a_server_that_is_away_is_unavailable(hevcq, monkeypatch):
     code, _, err = hevcq("sync", url="http://127.0.0.1:9")
     assert code == 7
     assert "does not answer" in err
+    assert "nothing new" not in err
 
 
 @pytest.mark.parametrize(

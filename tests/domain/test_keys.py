@@ -13,6 +13,7 @@ from hevcq.domain.keys import (
     is_set,
     key_for_path,
     member_key,
+    path_of_key,
     rendition_key,
     set_version,
     wants,
@@ -159,6 +160,11 @@ def test_any_two_paths_get_safe_keys_that_differ(one, two):
     assert len(set(keys.values())) == len(keys)
     assert all(check_key(k) == k and k.startswith("TODO/all/") for k in keys.values())
     assert all(wants(k, "hevc", subscribed=True, known=KNOWN) for k in keys.values())
+    whole = {p: k for p, k in keys.items() if "~" not in k and b"//" not in p}
+    assert {p: os.fsencode(path_of_key(k) or "") for p, k in whole.items()} == {
+        p: p.rstrip(b"/") for p in whole
+    }
+    assert path_of_key("TODO/all/machine.nas/a%25.mp4") is path_of_key("DONE/all/a.mp4") is None
 
 
 def test_the_same_path_on_two_machines_is_two_keys():

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import PurePosixPath
+from urllib.parse import unquote_to_bytes
 
 from hevcq.errors import BadKey
 
@@ -150,6 +151,14 @@ def key_for_path(path: str, folder: str = EVERY_PROFILE, namespace: str = "") ->
     parts = [part for part in PurePosixPath(safe).parts if part != "/"]
     own = f"{MACHINE}{namespace}/" if namespace else ""
     return check_key(_shortened(f"{INBOX}/{folder}/{own}", "/".join(parts)))
+
+
+def path_of_key(key: str) -> str | None:
+    """Return the path that `key_for_path` made this inbox key of; None for a key of another kind."""
+    prefix = f"{INBOX}/{EVERY_PROFILE}/"
+    if not key.startswith(prefix) or key.startswith(f"{prefix}{MACHINE}"):
+        return None
+    return os.fsdecode(unquote_to_bytes(f"/{key.removeprefix(prefix)}"))
 
 
 def _shortened(prefix: str, tail: str, kept_free: int = 0) -> str:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from hevcq import __version__
-from hevcq.domain.keys import EVERY_PROFILE, INBOX
+from hevcq.domain.keys import path_of_key
 from hevcq.domain.videos.rules import own_name
 from hevcq.util.text import ago, duration, printable, size, timecode
 from hevcq.web.identity.person import Person, maybe_person
@@ -104,8 +104,8 @@ def iso(then: float) -> str:
 
 def place(key: str) -> str:
     """Return a source's key as people know it: a library file's is its path."""
-    inbox = f"{INBOX}/{EVERY_PROFILE}/"
-    return printable(f"/{key.removeprefix(inbox)}" if key.startswith(inbox) else key)
+    path = path_of_key(key)
+    return printable(key if path is None else path)
 
 
 def base(path: str) -> str:

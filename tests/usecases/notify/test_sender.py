@@ -71,6 +71,14 @@ def test_each_receiver_gets_its_events_in_order_and_once_and_nothing_of_the_past
     assert all_of_it.taken == ["a", "b", "c", "d"]
 
 
+def test_a_message_names_the_file_and_says_what_a_percentage_is_of(log, clock):
+    key = "TODO/all/v/100%25.mp4"
+    told = message_of(Happened("job.done", clock.now(), source=key, before=1000, after=200))
+
+    assert told.text == "/v/100%.mp4; 1000 Bytes became 200 Bytes (80 % smaller)."
+    assert told.data["source"] == "/v/100%.mp4"
+
+
 def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothing(log, clock):
     dead, alive = Listener("dead"), Listener("alive")
     dead.answer = refuse

@@ -73,6 +73,7 @@ def _run(
                 session.dry_run, session.reported = dry_run, shown.reported
                 session.run()
         except HevcqError as error:
+            shown.broke = True
             if isinstance(error, Unavailable) or len(wanted) > 1:
                 shown.notice(f"{each.name}: {error}")
             elif not stop.is_set():
@@ -96,7 +97,7 @@ class _Shown:
         """Whether a look that found nothing new is not worth a line."""
 
     def begin(self, sync: SyncSettings) -> None:
-        self._name = sync.name
+        self._name, self.broke = sync.name, False
         self._counts: Counter[str] = Counter()
         self._bytes = 0
 
@@ -138,7 +139,7 @@ class _Shown:
         counted = self._counts
         parts = [f"{counted[word]} {words}" for word, words in WORDS if counted[word]]
         came = f" ({render.size(self._bytes)})" if self._bytes else ""
-        if not self._as_json and (parts or not (dry_run or self.watching)):
+        if not self._as_json and (parts or not (dry_run or self.watching or self.broke)):
             self._cli.echo(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")
 
 

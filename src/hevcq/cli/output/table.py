@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from hevcq.domain.job import JobRecord
-from hevcq.domain.keys import EVERY_PROFILE, INBOX, LIBRARY_BUCKET
+from hevcq.domain.keys import LIBRARY_BUCKET, path_of_key
 from hevcq.util.text import ago, printable, size
 
 if TYPE_CHECKING:
@@ -101,10 +101,8 @@ class StatusLine:
 
 def place(bucket: str, key: str) -> str:
     """Return where a source is, for people: a path of this machine, or a key."""
-    inbox = f"{INBOX}/{EVERY_PROFILE}/"
-    if bucket == LIBRARY_BUCKET and key.startswith(inbox):
-        key = f"/{key.removeprefix(inbox)}"
-    return printable(key)
+    path = path_of_key(key) if bucket == LIBRARY_BUCKET else None
+    return printable(key if path is None else path)
 
 
 def emit_outcome(word: str, name: object, reason: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
-from hevcq.domain.keys import EVERY_PROFILE, MACHINE
+from hevcq.domain.keys import path_of_key
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.event_log import DayKey, DaySum, Happened
@@ -105,11 +104,8 @@ def source_path(event: Happened) -> Path | None:
     """Return the path of an event's source in a library; None for an upload or a fleet's job."""
     if event.name.startswith("video."):
         return Path(event.source)
-    prefix = f"TODO/{EVERY_PROFILE}/"
-    if not event.source.startswith(prefix) or event.source.startswith(f"{prefix}{MACHINE}"):
-        return None
-    path = Path(os.fsdecode(event.source.removeprefix(prefix).encode("utf-8", "surrogateescape")))
-    return Path("/") / path
+    path = path_of_key(event.source)
+    return None if path is None else Path(path)
 
 
 def _sum(event: Happened) -> DaySum:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from hevcq.domain.keys import EVERY_PROFILE
+from hevcq.domain.keys import EVERY_PROFILE, path_of_key
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Reader, Receiver
 from hevcq.sqlite.event_log import EventLog
 from hevcq.util.clock import Clock
@@ -179,6 +179,9 @@ def _saved(happened: Happened) -> int | None:
 
 def _source(happened: Happened) -> str:
     """Return the path of a library's source, else its key."""
+    path = path_of_key(happened.source)
+    if path is not None:
+        return path
     folder, _, rest = happened.source.removeprefix("TODO/").partition("/")
     if happened.source.startswith("/") or not happened.source.startswith("TODO/"):
         return happened.source
