@@ -92,6 +92,18 @@ def test_a_path_is_asked_for_with_what_the_command_says(
     assert requests(asked) == [IngestRequest((Path("/"),), skip_upload=True)]
 
 
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize(("word", "vmaf"), [("good", 93), ("91.5", 91.5)])
+def test_a_quality_is_that_of_the_profiles_that_are_made(
+    hevcq: Run, asked: Mock, word: str, vmaf: float
+) -> None:
+    ran = hevcq("ingest", ".", "--quality", word, "--profile", "720p")
+
+    assert ran.code == 0, ran.err
+    profiles = asked.call_args.args[0].profiles
+    assert (profiles["720p"].video.quality, profiles["hevc"].video.quality) == (vmaf, None)
+
+
 @pytest.mark.usefixtures("libraries")
 @pytest.mark.parametrize(("folder", "days"), [(".", KEEP_DAYS), ("tv", 3)])
 def test_shrink_replaces_the_largest_savings_first(
@@ -145,6 +157,11 @@ def test_shrink_says_one_number_and_asks_once(
         (". --skip-upload --replace", "--skip-upload and --replace cannot be combined"),
         (". --quiet --verbose", "--quiet and --verbose cannot be combined"),
         (". --profile hevk", "Did you mean 'hevc'?"),
+        (". --quality good --no-wait", "--quality and --no-wait cannot be combined"),
+        (". --quality fine", "video.quality must be a number, got 'fine'"),
+        (". --quality 100", "video.quality must be at most 99"),
+        (". --quality good --profile hls", "video.quality is for files that software encodes"),
+        ("films --quality good", "is in its settings"),
         (". --output .", "contains the ingested folder"),
         ("films --replace", "is in its settings"),
         ("films --order saving", "is in its settings"),

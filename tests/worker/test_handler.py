@@ -11,7 +11,10 @@ from hevcq.domain.job import JobState, Task
 from hevcq.domain.media.facts import MetadataItem
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.quality import Aim
 from hevcq.domain.verdict import Done, FailureClass, Skipped
+from support.fakes.backend import HEVC
+from support.fakes.farm import Farm
 
 TOO_LARGE = GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER, detail="about 130 %")
 
@@ -235,3 +238,46 @@ def test_a_video_that_samples_do_not_rule_out_is_encoded(farm, duration_s, sampl
 
     assert farm.handle().verdict == Done()
     assert [call for call in farm.encoder.calls if call in {"samples", "encode"}] == calls
+
+
+AIM = Aim(target=93, crf=22.5, sampled=93.1, probes=3, metric="vmaf_v0.6.1")
+
+
+@pytest.mark.parametrize(
+    ("aim", "verified", "crfs", "said"),
+    [
+        (AIM, [92.0], [22.5], "Quality 92.0"),
+        # Frames that the search did not see are worse: once more, a point and a half better.
+        (AIM, [90.0, 93.0], [22.5, 21.0], "Quality 93.0"),
+        # A second miss is said, and the video is there.
+        (AIM, [90.0, 91.0], [22.5, 21.0], "Quality 91.0"),
+        ("VMAF is not made for HDR", [], [None], "CRF 24 was used"),
+    ],
+)
+def test_a_quality_that_was_asked_for_is_searched_checked_and_said(
+    tmp_path, aim, verified, crfs, said
+):
+    recipe = HEVC.video.model_copy(update={"quality": 93.0, "crf": 24.0})
+    farm = Farm(tmp_path, HEVC.model_copy(update={"video": recipe}))
+    farm.encoder.aim, farm.encoder.verified = aim, list(verified)
+    source = farm.submit()
+
+    assert farm.handle().verdict == Done()
+
+    record = farm.record(source)
+    assert farm.encoder.crfs == crfs
+    assert record.rendition.notices[-1].startswith(said)
+    certificate = Certificate.parse(farm.store.content(record.rendition.certificate_key))
+    found = certificate.quality
+    assert (found and (found.crf, found.verified)) == (
+        (verified and (crfs[-1], verified[-1])) or None
+    )
+    assert farm.scratch_files() == []
+
+
+def test_without_a_quality_nothing_is_searched(farm):
+    farm.submit()
+    farm.handle()
+
+    assert "search" not in farm.encoder.calls
+    assert farm.encoder.crfs == [None]

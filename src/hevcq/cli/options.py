@@ -41,6 +41,14 @@ ProfileNames = Annotated[
     list[str] | None,
     typer.Option("--profile", "-p", metavar="NAME", help="Only this profile (repeatable)."),
 ]
+QualityWanted = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VMAF",
+        help="Search the CRF for this VMAF of the worst twentieth of frames: high (95), good (93), "
+        "small (90), or a number.",
+    ),
+]
 OfClass = Annotated[
     FailureClass | None,
     typer.Option(

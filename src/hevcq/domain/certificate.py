@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.domain.model import Frozen
+from hevcq.domain.quality import Aim
 from hevcq.errors import BadKey, NeedsReview, VerificationFailed
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.text import encodable
@@ -132,6 +133,9 @@ class Certificate(Frozen):
     )
     losses: tuple[str, ...] = Field(
         default=(), description="metadata whose loss forbids that the rendition replaces its source"
+    )
+    quality: Aim | None = Field(
+        default=None, description="the quality that was searched; null: the profile's CRF"
     )
     hevcq_version: str
     made_at: float

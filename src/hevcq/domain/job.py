@@ -176,6 +176,7 @@ class Phase(StrEnum):
     FETCH = "fetch"
     PROBE = "probe"
     PREFLIGHT = "preflight"
+    SEARCH = "search"
     ENCODE = "encode"
     JOIN = "join"
     VERIFY = "verify"

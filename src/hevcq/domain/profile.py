@@ -25,6 +25,7 @@ from hevcq.domain.formats.video import Container as Container  # noqa: PLC0414 -
 from hevcq.domain.formats.video import VideoCodec as VideoCodec  # noqa: PLC0414
 from hevcq.domain.model import Frozen
 from hevcq.domain.profile_sections import Chunking, Hls
+from hevcq.domain.quality import SCALES
 from hevcq.domain.verdict import Limits
 
 MAX_VISIBILITY_S = 43_200
@@ -43,19 +44,6 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 }
 """The MiB of memory that Fargate offers, by CPU units
 (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
-INSTEAD: Mapping[str, str] = {
-    "bit_depth": "say video.pixel_format: yuv420p10 for 10 bits",
-    "bitrate": "hevcq aims at a quality: video.crf, and audio.kbps_per_channel for sound",
-    "channels": "every channel is kept, but for audio.surround",
-    "crop": "the picture keeps its edges",
-    "denoise": "hevcq filters nothing away",
-    "fps": "the frame rate is kept",
-    "height": "say video.max_height",
-    "languages": "every track is kept",
-    "loudness": "sound keeps its loudness",
-    "width": "say video.max_width",
-}
-"""What a profile says, or that it cannot say it, where people look for these keys."""
 REVIEW_BELOW = 0.03
 """Share of the source's size below which a rendition whose pictures nobody compares is reviewed."""
 
@@ -142,6 +130,14 @@ class VideoRecipe(Frozen):
         le=63,
         description="constant quality. hevc, h264: rate factor 0 to 51; vp9, av1: 0 to 63; mpeg4: "
         "quantiser 1 to 31; lower is better and larger. theora: 0 to 10, where higher is better",
+    )
+    quality: float | None = Field(
+        default=None,
+        ge=70,
+        le=99,
+        description="VMAF that the worst twentieth of the frames must have: the CRF is searched for it "
+        "with encodes of some seconds, from `crf` on; 95 is hard to tell from the source, 93 good, 90 "
+        "small; empty: `crf`. See Quality below",
     )
     pixel_format: PixelFormatPolicy = Field(
         default=PixelFormatPolicy.KEEP,
@@ -476,6 +472,12 @@ class Profile(Frozen):
         problem = problem or depth_problem(video.codec, video.pixel_format)
         if two_passes := {"pass", "stats"} & set(video.encoder_params):
             problem = f"video.encoder_params: {min(two_passes)} is for two passes; hevcq makes one"
+        if video.quality is not None and (
+            video.codec not in SCALES
+            or self.container is Container.HLS
+            or video.encoder != (SOFTWARE,)
+        ):
+            problem = "video.quality is for files that software encodes in hevc, h264, vp9 or av1"
         if problem:
             raise ValueError(problem)
         if self.container is Container.HLS:

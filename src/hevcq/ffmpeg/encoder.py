@@ -18,6 +18,7 @@ from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.domain.planning.metadata import needs_carrying
 from hevcq.domain.profile import Policies, Profile
+from hevcq.domain.quality import Aim
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.levels import level_outputs
@@ -73,9 +74,13 @@ class FfmpegEncoder(Encoder):
         *,
         sandboxed: bool = True,
         passes: Path | None = None,
+        metric: str = "",
     ) -> None:
-        """Use these programs; the processes of a machine share in `passes` which profiles passed their self-test."""
-        self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed)
+        """Use these programs; the processes of a machine share in `passes` which profiles passed their self-test.
+
+        `metric` is an ffmpeg that measures VMAF, where a person named one.
+        """
+        self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed, metric)
         self._passes = passes
         self._files: tuple[str, ...] = ()
         self._said = ""
@@ -96,7 +101,15 @@ class FfmpegEncoder(Encoder):
 
     def checks(self) -> Mapping[str, Callable[[], str]]:
         """Return the checks of both programs, their encoders and filters; see ports.encoder."""
-        return checks(self._tools, self._ask)
+        return {**checks(self._tools, self._ask), "quality": self._quality_words}
+
+    def _quality_words(self) -> str:
+        try:
+            return f"VMAF is measured by {self._metric}"
+        except WorkerUnfit as error:
+            if self._tools.metric:
+                raise
+            return f"{error.message} {error.remedy}"
 
     def write_test_clip(self, target: Path, profile: Profile) -> None:
         """Generate a moving test picture with sound; see ports.encoder."""
@@ -199,6 +212,33 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.verify.samples import try_samples
 
         return try_samples(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), measured)
+
+    def find_quality(
+        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
+    ) -> Aim | str:
+        """Search the CRF for the quality that the profile asks for; see ports.encoder."""
+        from hevcq.ffmpeg.verify import quality
+
+        reason = quality.why_not(request, measured.track(request.plan.main_video.source_index))
+        if reason:
+            return reason
+        require_depth(self._help, request.plan)
+        job = FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM)
+        return quality.find_quality(job, measured, self._metric)
+
+    def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float:
+        """Measure what was made; see ports.encoder."""
+        from hevcq.ffmpeg.verify.quality import check_quality
+
+        return check_quality(self._tools, request, self._metric, stop)
+
+    @cached_property
+    def _metric(self) -> str:
+        from hevcq.ffmpeg.verify.quality import metric_program
+
+        return metric_program(
+            self._tools, lambda program: self._ask(program, "-hide_banner", "-filters")
+        )
 
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event

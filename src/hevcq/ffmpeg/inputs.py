@@ -44,13 +44,15 @@ NETWORK = ("[https", "[http", "[tcp", "[tls")
 class FfmpegTools:
     """The ffmpeg and ffprobe programs (a name on the PATH, or a path), and a clock.
 
-    `sandboxed` says whether they run in a sandbox (the setting `sandbox`).
+    `sandboxed` says whether they run in a sandbox (the setting `sandbox`), `metric` is an ffmpeg that
+    measures VMAF, if the settings name one.
     """
 
     ffmpeg: str
     ffprobe: str
     clock: Clock
     sandboxed: bool = True
+    metric: str = ""
 
 
 def is_url(location: str) -> bool:

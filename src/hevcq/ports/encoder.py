@@ -15,6 +15,7 @@ from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
 from hevcq.domain.profile import Policies, Profile
+from hevcq.domain.quality import Aim
 from hevcq.ports.catalog import Spot
 
 UNMEASURED = Measurement(tracks=())
@@ -298,6 +299,25 @@ class Encoder(ABC):
         afterwards. The default knows nothing. Raises Stopped, OutOfMemory, DiskFull or WorkerUnfit.
         """
         return ()
+
+    def find_quality(
+        self,
+        request: EncodeRequest,  # noqa: ARG002 - a hint
+        measured: Measurement,  # noqa: ARG002
+        *,
+        stop: threading.Event,  # noqa: ARG002
+    ) -> Aim | str:
+        """Search the CRF at which the video is as good as `video.quality` asks, by encodes of samples.
+
+        `request.output` is a scratch file, which is gone afterwards. Returns a clause instead, why it is
+        not searched, for a video to which that does not apply. Raises what `encode` raises, and WorkerUnfit
+        if nothing here measures quality. The default is an encoder that measures none.
+        """
+        return "this encoder measures no quality"
+
+    def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float:
+        """Return the quality of a rendition in places that `find_quality` did not see. Raises WorkerUnfit."""
+        raise NotImplementedError
 
     @abstractmethod
     def encode(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from hevcq.domain.profile import INSTEAD, Profile
+from hevcq.domain.profile import Profile
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -29,6 +29,19 @@ _TYPES = {
     "tuple": "a list",
     "model": "a table",
 }
+INSTEAD = {
+    "bit_depth": "say video.pixel_format: yuv420p10 for 10 bits",
+    "bitrate": "hevcq aims at a quality: video.crf, and audio.kbps_per_channel for sound",
+    "channels": "every channel is kept, but for audio.surround",
+    "crop": "the picture keeps its edges",
+    "denoise": "hevcq filters nothing away",
+    "fps": "the frame rate is kept",
+    "height": "say video.max_height",
+    "languages": "every track is kept",
+    "loudness": "sound keeps its loudness",
+    "width": "say video.max_width",
+}
+"""What a profile says, or that it cannot say it, where people look for these keys."""
 _USERINFO = re.compile(r"//[^/\s]*@")
 """User and password in an address: they are not repeated in an error."""
 

@@ -109,6 +109,11 @@ class Settings(Frozen):
     workers: int = Field(default=0, ge=0, le=1024, description="parallel encodes; 0: automatic")
     ffmpeg: str = Field(default="ffmpeg", description="the ffmpeg program")
     ffprobe: str = Field(default="ffprobe", description="the ffprobe program")
+    metric_ffmpeg: str = Field(
+        default="",
+        description="an ffmpeg with libvmaf, which measures for video.quality; empty: imageio-ffmpeg's "
+        "(hevcq[quality]), else ffmpeg",
+    )
     sandbox: bool = Field(
         default=True,
         description="run ffmpeg without network and with access to its own video only, where the "

@@ -11,7 +11,8 @@ import platformdirs
 from pydantic import ValidationError
 
 from hevcq.domain.profile import Profile
-from hevcq.errors import ConfigError, UnknownProfile
+from hevcq.domain.quality import NAMES
+from hevcq.errors import ConfigError, UnknownProfile, UsageError
 from hevcq.settings.explain import explain
 from hevcq.settings.model import Settings
 from hevcq.util.text import reason_of
@@ -76,6 +77,21 @@ def load_profile(path: Path) -> Profile:
             f"The profile {path} is named {profile.name!r}; file name and `name` must match."
         )
     return profile
+
+
+def aiming_at(profile: Profile, quality: str) -> Profile:
+    """Return a profile that searches its CRF for a quality: a number of VMAF, or a name of NAMES.
+
+    Raises UsageError saying what is wrong.
+    """
+    raw = profile.model_dump(mode="json")
+    target = NAMES.get(quality, quality)
+    try:
+        return Profile.model_validate({**raw, "video": {**raw["video"], "quality": target}})
+    except ValidationError as error:
+        raise UsageError(
+            f"--quality {quality} with {profile.name}: {explain(error, Profile)}."
+        ) from error
 
 
 def _parsed(text: str) -> object:

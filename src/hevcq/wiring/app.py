@@ -214,6 +214,7 @@ class App:
             self.clock,
             sandboxed=self.settings.sandbox,
             passes=platformdirs.user_cache_path("hevcq", appauthor=False) / "self-tests",
+            metric=self.settings.metric_ffmpeg,
         )
 
     @cached_property

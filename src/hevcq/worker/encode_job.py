@@ -16,6 +16,7 @@ from hevcq.domain.planning.encode_plan import (
     plan_measured,
 )
 from hevcq.domain.profile_sections import ChunkMode
+from hevcq.domain.quality import MISSED_BY, SCALES
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import EncodeReport
@@ -107,6 +108,7 @@ class EncodeJob(Job):
         info, plan = plan_measured(self._context.plan, self._profile, decided, measured)
         facts = {"info": info, "plan": plan, "measured": measured}
         work = work.model_copy(update={**facts, "duration_s": _duration(measured, info)})
+        work = self._aimed(work, location, folder)
         ended = self._sampled(work, location, folder)
         if ended is None and may_split and self._may_pay(work.duration_s):
             ended = split_video(self._context, self, work, location)
@@ -115,10 +117,37 @@ class EncodeJob(Job):
                 self._notice(plan.notices)
         if ended is not None:
             return ended
-        output = folder / f"rendition.{plan.extension}"
+        made = self._made(work, location, folder / f"rendition.{plan.extension}")
+        aim = made.plan.aim if isinstance(made, Made) else None
+        if not isinstance(made, Made) or aim is None or not aim.missed:
+            return made
+        made.file.unlink()
+        # Frames that the search did not see were worse: once more, better by what was missed.
+        best = SCALES[self._profile.video.codec].best
+        crf = max(best, aim.crf - MISSED_BY)
+        work = work.model_copy(
+            update={"plan": work.plan.aimed(aim.model_copy(update={"crf": crf, "verified": None}))}
+        )
+        return self._made(work, location, folder / f"better.{plan.extension}")
+
+    def _made(self, work: Work, location: str, output: Path) -> Made | Skipped:
         with self._context.encoding(self.claimed.worker, self._lease.check):
-            made = self._encode(work, location, output)
-            return self._proved(work, location, output, made)
+            report = self._encode(work, location, output)
+            return self._proved(work, location, output, report)
+
+    def _aimed(self, work: Work, location: str, folder: Path) -> Work:
+        """Return the work with the CRF that reaches the profile's quality, or with why that is not searched."""
+        if work.recipe.video.quality is None:
+            return work
+        self._report.phase(Phase.SEARCH)
+        request = self._request(work, location, folder / "sample.mkv")
+        with self._context.encoding(self.claimed.worker, self._lease.check):
+            aim = self._context.encoder.find_quality(request, work.measured, stop=self._lease.stop)
+        self._lease.check()
+        if isinstance(aim, str):
+            said = f"CRF {work.recipe.video.crf:g} was used, and no quality searched: {aim}."
+            return work.model_copy(update={"plan": work.plan.noting(said)})
+        return work.model_copy(update={"plan": work.plan.aimed(aim)})
 
     def _sampled(self, work: Work, location: str, folder: Path) -> Done | Skipped | Release | None:
         """Encode some seconds of a long video first; return None unless the whole is bound to be too large.

@@ -257,6 +257,7 @@ def _certificate(
         carried=made.plan.carried,
         personal=made.plan.personal,
         losses=made.plan.losses,
+        quality=made.plan.aim,
         hevcq_version=__version__,
         made_at=context.clock.now(),
         encode_s=made.report.seconds,

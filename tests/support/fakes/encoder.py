@@ -26,6 +26,7 @@ from hevcq.domain.planning.encode_plan import (
     VideoTarget,
 )
 from hevcq.domain.profile import Container, Policies, Profile
+from hevcq.domain.quality import Aim
 from hevcq.errors import PartUnfit, SourceUnreadable, Stopped
 from hevcq.ports.encoder import (
     ChunkReport,
@@ -175,6 +176,9 @@ class FakeEncoder(Encoder):
         self.gates = passed()
         self.measured_s: float | None = None
         self.sampled: tuple[GateResult, ...] = ()
+        self.aim: Aim | str = "nothing is measured"
+        self.verified: list[float] = []
+        self.crfs: list[float | None] = []
         self.salt = ""
         self.trimmed: tuple[bytes, tuple[str, ...]] | None = None
         self.steps = 4
@@ -244,12 +248,24 @@ class FakeEncoder(Encoder):
         self._step("samples", stop)
         return self.sampled
 
+    def find_quality(
+        self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
+    ) -> Aim | str:
+        """Answer `aim`; see ports.encoder."""
+        self._step("search", stop)
+        return self.aim
+
+    def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float:
+        """Answer the next of `verified`; see ports.encoder."""
+        return self.verified.pop(0)
+
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
         if request.plan.ladder is not None:
             return self._encode_set(request, on_progress, stop)
         assert not request.output.exists(), "the output must not exist yet"
+        self.crfs.append(request.plan.video.crf)
         request.output.write_bytes(b"partial")
         try:
             for number in range(self.steps):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace as replace_fields
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ from hevcq.cli.options import (
     ExcludeGlobs,
     IncludeGlobs,
     ProfileNames,
+    QualityWanted,
     Quiet,
     Verbose,
     Yes,
@@ -29,6 +30,9 @@ from hevcq.settings.libraries import KEEP_DAYS, Library, library_of
 from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan
 from hevcq.usecases.ingest.request import IngestRequest, library_request
 from hevcq.util.text import counted, printable, size
+
+if TYPE_CHECKING:
+    from hevcq.wiring.app import App
 
 EVERYTHING = Path("/")
 NOTHING_NAMED = "Name at least one folder or file to ingest, or set up a library with `hevcq libraries add PATH`."
@@ -41,10 +45,20 @@ CONFLICTS = (
     ("collect_only", "skip_upload", "one waits for nothing, the other does"),
     ("skip_upload collect_only", "watch include exclude", "it looks for no files"),
     ("skip_upload collect_only", "output replace", "the destination was set with the job"),
+    ("quality", "no_wait skip_upload collect_only", "only this command's own encodes aim at it"),
     ("quiet", "verbose", "choose one"),
 )
 """Options of the first column that exclude each option of the second, and why."""
-OF_A_LIBRARY = {"profile", "include", "exclude", "output", "replace", "keep_originals", "order"}
+OF_A_LIBRARY = {
+    "profile",
+    "quality",
+    "include",
+    "exclude",
+    "output",
+    "replace",
+    "keep_originals",
+    "order",
+}
 
 
 def ingest(
@@ -58,6 +72,7 @@ def ingest(
     ] = None,
     *,
     profile: ProfileNames = None,
+    quality: QualityWanted = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -144,6 +159,7 @@ def ingest(
             raise UsageError(WORKERS_ELSEWHERE)
         if queued_only:
             require_queued(app, places)
+        _aim(app, profile, quality)
         session = Session(app, shown, requests, as_json=as_json, dry_run=dry_run)
         raise typer.Exit(session.collect() if collect_only else session.run())
 
@@ -153,6 +169,7 @@ def shrink(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder, or one video.")],
     *,
     profile: ProfileNames = None,
+    quality: QualityWanted = None,
     yes: Yes = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -178,6 +195,7 @@ def shrink(
     from hevcq.cli.library.ingest_session import Session
 
     with cli.app(**_log_level(cli, shown)) as app:
+        _aim(app, profile, quality)
         session = Session(app, shown, [request], as_json=False, dry_run=False)
         raise typer.Exit(session.run(lambda plan: yes or _agreed(plan, request)))
 
@@ -197,6 +215,19 @@ def _agreed(plan: IngestPlan, request: IngestRequest) -> bool:
         Cli.warn("Nothing was changed; --yes confirms without asking.")
         return False
     return True
+
+
+def _aim(app: App, profiles: Sequence[str] | None, wanted: str | None) -> None:
+    """Let the profiles of this run search their CRF for a quality. Raises UsageError, ConfigError."""
+    if wanted is None:
+        return
+    from hevcq.settings.profile_files import aiming_at, pick
+
+    if app.settings.backend != "embedded":
+        raise UsageError("--quality is for this machine; on aws set video.quality in the profile.")
+    named = pick(app.profiles, list(profiles or app.settings.ingest.profiles))
+    found = {each.name: aiming_at(each, wanted) for each in named}
+    app.adopt_profiles({**app.profiles, **found})
 
 
 def _log_level(cli: Cli, shown: Cli) -> dict[str, tuple[str, object]]:

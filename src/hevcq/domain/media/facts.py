@@ -357,7 +357,7 @@ class TrackMeasure(Frozen):
             return False
         lengths = sorted(after - before for before, after in pairwise(self.times))
         longer = lengths[-1] - lengths[len(lengths) // 2]
-        return longer * self._tick_s >= STILL_S
+        return longer * self.tick_s >= STILL_S
 
     @property
     def missing_pictures(self) -> tuple[tuple[float, int], ...]:
@@ -375,13 +375,13 @@ class TrackMeasure(Frozen):
             return ()
         first_s = self.first_pts_s or 0.0
         return tuple(
-            (first_s + (self.times[place + 1] - self.times[0]) * self._tick_s, missing)
+            (first_s + (self.times[place + 1] - self.times[0]) * self.tick_s, missing)
             for place in uneven
             if (missing := round(lengths[place] / usual) - 1) > 0
         )
 
     @property
-    def _tick_s(self) -> float:
+    def tick_s(self) -> float:
         """Seconds of one of the ticks of `times`."""
         shown_s = (self.last_pts_s or 0.0) - (self.first_pts_s or 0.0)
         return shown_s / (self.times[-1] - self.times[0] or 1)

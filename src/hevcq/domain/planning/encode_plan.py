@@ -23,6 +23,7 @@ from hevcq.domain.media.facts import (
 )
 from hevcq.domain.model import Frozen
 from hevcq.domain.profile import LossPolicy, Profile
+from hevcq.domain.quality import Aim
 from hevcq.errors import MediaRefused
 from hevcq.util.text import counted, timecode
 
@@ -96,6 +97,7 @@ class VideoTarget(Frozen):
 
     encoder: str = Field(description="the ffmpeg encoder, e.g. libx265")
     codec: str = Field(description="as ffprobe says, e.g. hevc")
+    crf: float | None = Field(default=None, description="that a search chose; null: the profile's")
     width: int
     height: int
     pixel_format: str
@@ -242,14 +244,30 @@ class EncodePlan(Frozen):
     losses: tuple[str, ...] = Field(
         default=(), description="metadata whose loss forbids that the rendition replaces the source"
     )
+    aim: Aim | None = Field(
+        default=None, description="the quality that was searched; null: the profile's CRF"
+    )
 
     def with_encoder(self, name: str) -> EncodePlan:
         """Return the plan with another encoder for the main video."""
+        return self._targeted({"encoder": name}, {"encoder": name})
+
+    def aimed(self, aim: Aim) -> EncodePlan:
+        """Return the plan with the CRF that a search chose for the main video."""
+        return self._targeted({"crf": aim.crf}, {}).model_copy(update={"aim": aim})
+
+    def verified(self, quality: float) -> EncodePlan:
+        """Return the plan with the quality that was measured of the rendition, which a notice says."""
+        assert self.aim is not None
+        aim = self.aim.model_copy(update={"verified": quality})
+        return self.model_copy(update={"aim": aim}).noting(aim.in_words())
+
+    def _targeted(self, target: dict[str, object], stream: dict[str, object]) -> EncodePlan:
         main = self.main_video
-        target = (main.video or self.video).model_copy(update={"encoder": name})
-        changed = main.model_copy(update={"video": target, "encoder": name})
-        streams = tuple(changed if each == main else each for each in self.streams)
-        return self.model_copy(update={"video": target, "streams": streams})
+        changed = (main.video or self.video).model_copy(update=target)
+        new = main.model_copy(update={"video": changed, **stream})
+        streams = tuple(new if each == main else each for each in self.streams)
+        return self.model_copy(update={"video": changed, "streams": streams})
 
     def noting(self, *notices: str) -> EncodePlan:
         """Return the plan with further notices, of what only measuring the source has shown."""

@@ -455,9 +455,10 @@ def _on_grid(step_s: float) -> str:
 
 def _picture(target: VideoTarget, profile: Profile, threads: int, tick: Fraction) -> Options:
     video, codec = profile.video, of_encoder(target.encoder)
+    crf = video.crf if target.crf is None else target.crf
     options = [
         ("-c", target.encoder),
-        *codec.quality(encoder_preset(video.codec, video.preset), f"{video.crf:g}"),
+        *codec.quality(encoder_preset(video.codec, video.preset), f"{crf:g}"),
         *hardware_format(target),
         # Keep frame times, in the source's time base, a number: its name is "-1" until ffmpeg 8, "demux" from 7.
         ("-fps_mode", "passthrough"),

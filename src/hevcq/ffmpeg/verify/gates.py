@@ -340,7 +340,9 @@ class _Gates:
             comparison = FrameComparison(
                 read,
                 target.width * target.height,
-                judges_detail=keeps_detail(video.codec, video.crf),
+                judges_detail=keeps_detail(
+                    video.codec, video.crf if target.crf is None else target.crf
+                ),
                 holds_last=repeats,
                 when=self._when(track, stream),
             )

@@ -171,15 +171,19 @@ class Job(ABC):
         request = self._to_verify(work, location, output, report)
         on_progress = self._report.encoding(Phase.VERIFY, work.duration_s)
         gates = encoder.verify(request, on_progress=on_progress, stop=stop)
-        verify_s = self._context.clock.monotonic() - began
         reason = kept_original(gates)
         if reason is not None:
             return self._remember_skip(work, reason)
+        plan = work.plan.noting(*report.notices)
+        if plan.aim is not None:
+            verified = encoder.check_quality(request, stop=stop)
+            plan = plan.verified(verified)
+        verify_s = self._context.clock.monotonic() - began
         return Made(
             key=self._key(work),
             file=output / MASTER if report.files else output,
             source_sha256=work.source_sha256,
-            plan=work.plan.noting(*report.notices),
+            plan=plan,
             report=report,
             gates=gates,
             verify_s=verify_s,

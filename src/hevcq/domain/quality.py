@@ -1,0 +1,135 @@
+"""Search the CRF at which a video looks as good as was asked: the steps between two measurements.
+
+Quality is VMAF of the worst twentieth of the frames, which is nearer to what people remember than the
+mean. ab-av1 and Av1an search in the same way, by the mean and by each shot.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from hevcq.domain.formats.video import VideoCodec
+from hevcq.domain.model import Frozen
+
+TOLERANCE = 0.5
+"""Points of VMAF by which a probe may miss its target; fewer cost probes that nobody sees."""
+MISSED_BY = 1.5
+"""Points below the target from which a finished video has missed it: other frames were sampled."""
+MAX_PROBES = 5
+DRAWS = 200
+POINTS_PER_STEP = 0.9
+"""Points of VMAF that one step of x265's CRF costs about (docs/quality.md, CRF 18 to 30)."""
+NAMES: Mapping[str, float] = {"high": 95.0, "good": 93.0, "small": 90.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The CRFs that are searched, the best one first, and how finely."""
+
+    best: float
+    worst: float
+    step: float
+
+
+SCALES: Mapping[VideoCodec, Scale] = {
+    VideoCodec.HEVC: Scale(12, 36, 0.5),
+    VideoCodec.H264: Scale(10, 34, 0.5),
+    # Whole numbers only.
+    VideoCodec.VP9: Scale(15, 55, 1),
+    VideoCodec.AV1: Scale(15, 60, 1),
+}
+"""Of each codec whose quality can be asked for."""
+
+
+class Aim(Frozen):
+    """The quality that was asked for, and what was found on the way to it, in VMAF."""
+
+    target: float
+    crf: float = Field(description="that the search chose")
+    sampled: float = Field(description="of the frames that the search saw, at that CRF")
+    probes: int = Field(description="CRFs that were tried")
+    verified: float | None = Field(
+        default=None,
+        description="of the rendition, in frames that the search never saw; null: not measured",
+    )
+    metric: str = Field(description="the model")
+
+    @property
+    def missed(self) -> bool:
+        """Whether the finished video is worse than was asked for."""
+        return self.verified is not None and self.verified < self.target - MISSED_BY
+
+    def in_words(self) -> str:
+        """Return a sentence for people."""
+        seen = self.sampled if self.verified is None else self.verified
+        how = "of sampled frames" if self.verified is not None else "of the frames tried"
+        return (
+            f"Quality {seen:.1f} (VMAF of the worst twentieth {how}; {self.target:g} was asked for), "
+            f"CRF {self.crf:g}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the samples of one CRF say: `worst` is the 5th percentile, `least` its lower bound."""
+
+    worst: float
+    least: float
+
+
+def worst_twentieth(frames: Sequence[float]) -> float:
+    """Return the score that a twentieth of the frames do not reach, between its neighbours."""
+    ordered = sorted(frames)
+    place = 0.05 * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def score_of(samples: Sequence[Sequence[float]]) -> Score:
+    """Return the score of some samples' frames.
+
+    The lower bound is exceeded with nine draws of ten, if samples are drawn again from these
+    (bootstrap): with few samples that differ it lies far below.
+    """
+    drawing = random.Random(0)  # noqa: S311 - the same video gets the same CRF
+    worst = worst_twentieth([frame for sample in samples for frame in sample])
+    draws = sorted(
+        worst_twentieth([f for sample in drawing.choices(samples, k=len(samples)) for f in sample])
+        for _ in range(DRAWS)
+    )
+    return Score(worst, draws[DRAWS // 10])
+
+
+def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float:
+    """Return the CRF to try next; one that was tried is the answer: the largest that is good enough.
+
+    If none is, that is the best of the scale.
+    """
+    goal = target - TOLERANCE
+    good = [crf for crf, score in tried.items() if score.least >= goal]
+    poor = [crf for crf, score in tried.items() if score.least < goal]
+    low = max(good, default=None)
+    high = min((crf for crf in poor if low is None or crf > low), default=None)
+    if low is not None and high is not None:
+        if high - low <= scale.step:
+            return low
+        drop = tried[low].least - tried[high].least
+        share = (tried[low].least - goal) / drop if drop > 0 else 0.5
+        return _rounded(
+            low + share * (high - low), Scale(low + scale.step, high - scale.step, scale.step)
+        )
+    known = low if low is not None else high
+    assert known is not None
+    missing = (tried[known].least - goal) / POINTS_PER_STEP
+    # Beyond the target, so that the next two lie on both sides of it.
+    far = min(8.0, max(2.0, abs(missing) * 1.3)) * scale.worst / SCALES[VideoCodec.HEVC].worst
+    return _rounded(known + (far if low is not None else -far), scale)
+
+
+def _rounded(crf: float, scale: Scale) -> float:
+    return min(scale.worst, max(scale.best, round(crf / scale.step) * scale.step))

@@ -1,0 +1,293 @@
+"""Measure VMAF of some seconds of a video: to search the CRF for it, and to check what was made.
+
+The measuring program only measures: another ffmpeg's x265 makes other pictures than the samples promised.
+Frames are paired by their number: a rounded time would pair some with their neighbours, which cost
+45 points of the 5th percentile on one file (measured with setpts=N/25/TB).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from hevcq.domain.formats.hardware import SOFTWARE
+from hevcq.domain.media.facts import Measurement, TrackMeasure
+from hevcq.domain.planning.encode_plan import Action, VideoTarget
+from hevcq.domain.quality import (
+    MAX_PROBES,
+    SCALES,
+    Aim,
+    Score,
+    next_crf,
+    score_of,
+    worst_twentieth,
+)
+from hevcq.errors import WorkerUnfit
+from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
+from hevcq.ffmpeg.command.codecs import encoder_filters, picture_filter, uncropped
+from hevcq.ffmpeg.inputs import FfmpegTools, access_to, input_options
+from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
+from hevcq.ffmpeg.verify.picture import FROM_START_S, PREROLL_S, UNINDEXED, seek_options
+from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+
+SAMPLE_S = 2.0
+EVERY_S = 240.0
+MIN_SAMPLES, MAX_SAMPLES = 4, 16
+"""One sample for so many seconds, within these bounds; of a short video at most a half."""
+MAX_LOG = 16 << 20
+"""Bytes of the measuring program's log: about 700 a frame."""
+LARGE = 2160
+"""Lines from which the model for 4K is meant."""
+HDR = frozenset({"smpte2084", "arib-std-b67"})
+NO_METRIC = "No program measures VMAF, which video.quality needs."
+INSTALL = "Install `hevcq[quality]` (imageio-ffmpeg, 68 MB), or set metric_ffmpeg to an ffmpeg with libvmaf."
+_LOSSLESS = (
+    "-c:v",
+    "ffv1",
+    "-fps_mode",
+    "passthrough",
+    "-enc_time_base",
+    "1:1000",
+    "-f",
+    "matroska",
+)
+_NUMBERED = "settb=1/1000,setpts=N"
+
+
+def metric_program(tools: FfmpegTools, filters: Callable[[str], str]) -> str:
+    """Return the program that measures: the settings', imageio-ffmpeg's, or else ffmpeg itself.
+
+    `filters(program)` returns what a program says of its filters. Raises WorkerUnfit if none measures.
+    """
+    named = [tools.metric] if tools.metric else [_packaged(), tools.ffmpeg]
+    for program in filter(None, named):
+        if " libvmaf " in filters(program):
+            return program
+    which = f"{tools.metric} has no libvmaf." if tools.metric else NO_METRIC
+    raise WorkerUnfit(which, remedy=INSTALL)
+
+
+def _packaged() -> str:
+    try:
+        return str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return ""
+
+
+def why_not(request: EncodeRequest, track: TrackMeasure | None) -> str:
+    """Return why the quality of a video is not searched, in a clause; "" if it is."""
+    plan = request.plan
+    if plan.main_video.action is Action.COPY or plan.ladder is not None:
+        return "its picture is not encoded by a CRF"
+    if request.profile.video.encoder != (SOFTWARE,):
+        return "hardware encodes it"
+    if plan.video.colour.transfer in HDR:
+        return "VMAF is not made for HDR"
+    if plan.video.rate or plan.video.telecine or plan.video.retimed:
+        return "its frames get other times"
+    if track is None or len(track.times) < 2:
+        return "the times of its frames are unknown"
+    return ""
+
+
+def find_quality(job: FfmpegRun, measured: Measurement, metric: str) -> Aim:
+    """Search the largest CRF whose samples are as good as the profile asks; see `next_crf`.
+
+    `job.request.output` is a file that does not exist yet, and is gone afterwards. Raises what an encode
+    raises.
+    """
+    # A short file's samples without loss may be larger than it.
+    size = max(job.request.source_size, _raw_bytes(job.request.plan.video))
+    request, video = replace(job.request, source_size=size), job.request.profile.video
+    target, scale = video.quality, SCALES[video.codec]
+    track = measured.track(request.plan.main_video.source_index)
+    assert target is not None
+    assert track is not None
+    places, tried, first_s = _places(track, 0), dict[float, Score](), track.first_pts_s or 0.0
+    crf = min(scale.worst, max(scale.best, round(video.crf / scale.step) * scale.step))
+    while crf not in tried and len(tried) < MAX_PROBES:
+        probe = Aim(target=target, crf=crf, sampled=0, probes=0, metric=_model(request.plan.video))
+        aimed = replace(job, request=replace(request, plan=request.plan.aimed(probe)))
+        tried[crf] = score_of([_sampled(aimed, first_s + at, metric) for at in places])
+        crf = next_crf(tried, target, scale)
+    if crf not in tried:
+        good = [each for each, score in tried.items() if score.least >= target]
+        crf = max(good) if good else min(tried)
+    return probe.model_copy(
+        update={"crf": crf, "sampled": round(tried[crf].worst, 2), "probes": len(tried)}
+    )
+
+
+def check_quality(
+    tools: FfmpegTools, request: VerifyRequest, metric: str, stop: threading.Event
+) -> float:
+    """Return VMAF of the worst twentieth of a rendition's frames, in places the search did not see."""
+    kept = request.plan.main_video
+    source = request.measured.track(kept.source_index)
+    made = measure(tools, str(request.output), request.info, stop).track(kept.position or 0)
+    assert source is not None
+    assert made is not None
+    frames = [
+        frame
+        for at in _places(source, 1)
+        for frame in _compared(tools, request, (source, made, at), metric, stop)
+    ]
+    return round(worst_twentieth(frames), 2)
+
+
+def _places(track: TrackMeasure, more: int) -> list[float]:
+    """Return where samples begin, in seconds from the first frame; `more` moves them all."""
+    length_s = (track.last_pts_s or 0.0) - (track.first_pts_s or 0.0)
+    count = min(MAX_SAMPLES, max(MIN_SAMPLES, round(length_s / EVERY_S)))
+    count = max(1, min(count + more, int(length_s / (2 * SAMPLE_S))))
+    share = length_s / count
+    return [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]
+
+
+def _sampled(job: FfmpegRun, at: float, metric: str) -> list[float]:
+    """Encode one sample, and what it is encoded from without loss; return its frames' VMAF."""
+    request = job.request
+    with _scratch(request.output.parent, "sample", "reference") as (sample, reference):
+        command = _sample_command(job, at, sample, reference)
+        run_with_progress(job, command, SAMPLE_S, lambda _: None, writes=(sample, reference))
+        target = request.plan.video
+        return _vmaf(job.tools, request, target, (sample, reference), (metric, job.stop))
+
+
+def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) -> list[str]:
+    request, video = job.request, job.request.plan.main_video
+    threads = request.threads or request.profile.bounds.threads
+    target = video.video or request.plan.video
+    command = [*base_command(job.tools, threads), *seek_options(at), "-t", f"{SAMPLE_S:g}"]
+    command += source_input(request.location, request.info)
+    # One graph for both, so that they have the same frames.
+    graph = f"[0:{video.source_index}]{encoder_filters(target) or 'null'},split[picture][same]"
+    command += ["-filter_complex", f"{graph};[same]{_NUMBERED}[reference]", "-map", "[picture]"]
+    tick = next(s.tick for s in request.info.streams if s.index == video.source_index)
+    options = chunk_options(target, request.profile, tick=tick, threads=threads, trim="null")
+    command += [w for n, v in options if n not in {"-tag", "-filter"} for w in (f"{n}:0", v)]
+    command += ["-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", f"file:{sample}"]
+    return [*command, "-map", "[reference]", *_LOSSLESS, f"file:{reference}"]
+
+
+def _compared(
+    tools: FfmpegTools,
+    request: VerifyRequest,
+    where: tuple[TrackMeasure, TrackMeasure, float],
+    metric: str,
+    stop: threading.Event,
+) -> list[float]:
+    """Return the VMAF of some frames of a rendition, from `where`'s seconds on in source and rendition."""
+    source, made, at = where
+    kept = request.plan.main_video
+    target = kept.video or request.plan.video
+    tick_s = source.tick_s
+    number = bisect_left(source.times, source.times[0] + at / tick_s)
+    number = min(max(number, 0), len(source.times) - 1)
+    # Half a frame ahead, where no rounding of a container's times matters.
+    ahead = (source.times[number] - source.times[number - 1]) / 2 if number else 0.0
+    begin = (source.times[number] - ahead - source.times[0]) * tick_s
+    last = bisect_left(source.times, source.times[number] + SAMPLE_S / tick_s)
+    frames = (last - number) * (2 if target.field_rate else 1)
+    sides = (
+        (request.location, source, kept.source_index, picture_filter(target)),
+        (str(request.output), made, made.index, ""),
+    )
+    with _scratch(request.output.parent, "source", "made") as files:
+        argv = [tools.ffmpeg, "-v", "error", "-nostdin", "-y", "-copyts"]
+        for location, track, _, _ in sides:
+            argv += [
+                *seek_options(_entry(request, location, track, begin)),
+                *uncropped(request.info),
+            ]
+            argv += input_options(location)
+        graphs = [
+            f"[{place}:{index}]{filters or 'null'},trim=start={(track.first_pts_s or 0.0) + begin:.6f},"
+            f"trim=end_frame={frames},{_NUMBERED}[p{place}]"
+            for place, (_, track, index, filters) in enumerate(sides)
+        ]
+        argv += ["-filter_complex", ";".join(graphs)]
+        for place, path in enumerate(files):
+            argv += ["-map", f"[p{place}]", *_LOSSLESS, f"file:{path}"]
+        access = access_to(tools, request.location, str(request.output), writes=files)
+        most = _raw_bytes(target)
+        limits = replace(limits_of(request.profile.bounds), access=access, output_bytes=most)
+        done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
+        if done.returncode != 0:
+            raise WorkerUnfit(f"Frames to measure could not be read: {done.ending}.")
+        return _vmaf(tools, request, target, (files[1], files[0]), (metric, stop))
+
+
+def _entry(request: VerifyRequest, location: str, track: TrackMeasure, begin: float) -> float:
+    """Return the time in seconds at which a file is entered: at a key frame before `begin`."""
+    first = track.first_pts_s or 0.0
+    demuxer = request.info.format_name.partition(",")[0] if location == request.location else ""
+    entry = first + begin - (PREROLL_S if demuxer in UNINDEXED else 0.0)
+    return entry if entry > first + FROM_START_S else 0.0
+
+
+def _vmaf(
+    tools: FfmpegTools,
+    request: EncodeRequest | VerifyRequest,
+    target: VideoTarget,
+    files: Sequence[Path],
+    by: tuple[str, threading.Event],
+) -> list[float]:
+    """Return each frame's VMAF of the first file against the second, which has the same frames."""
+    metric, stop = by
+    with _scratch(files[0].parent, "vmaf") as (log,):
+        sides = [f"[{n}:v:0]{_NUMBERED},format=yuv420p[p{n}]" for n in range(2)]
+        model = f"libvmaf=model=version={_model(target)}:shortest=1:log_fmt=json:n_threads=2"
+        graph = ";".join([*sides, f"[p0][p1]{model}:log_path={_escaped(log)}"])
+        argv = [metric, "-v", "error", "-nostdin"]
+        argv += [word for path in files for word in ("-i", f"file:{path}")]
+        argv += ["-filter_complex", graph, "-fps_mode", "passthrough"]
+        argv += ["-enc_time_base", "1:1000", "-f", "null", "-"]
+        access = access_to(tools, *map(str, files), writes=(log,))
+        limits = replace(limits_of(request.profile.bounds), access=access, output_bytes=MAX_LOG)
+        done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
+        try:
+            frames = json.loads(log.read_text(encoding="utf-8"))["frames"]
+            return [float(frame["metrics"]["vmaf"]) for frame in frames]
+        except (ValueError, KeyError, TypeError) as error:
+            said = done.stderr[-1] if done.stderr else done.ending
+            raise WorkerUnfit(
+                f"{metric} could not measure VMAF: {said}.", remedy=INSTALL
+            ) from error
+
+
+def _raw_bytes(target: VideoTarget) -> int:
+    """Return more bytes than a sample has as raw pictures of 16 bits, 120 a second."""
+    return int(target.width * target.height * 6 * SAMPLE_S * 120)
+
+
+def _model(target: VideoTarget) -> str:
+    return "vmaf_4k_v0.6.1" if min(target.width, target.height) >= LARGE else "vmaf_v0.6.1"
+
+
+def _escaped(path: Path) -> str:
+    """Return a path as a value of a filter's option, which is parsed twice."""
+    once = "".join(f"\\{c}" if c in "\\':" else c for c in str(path))
+    return "".join(f"\\{c}" if c in "\\'[],;" else c for c in once)
+
+
+@contextmanager
+def _scratch(folder: Path, *names: str) -> Iterator[tuple[Path, ...]]:
+    """Create empty files in a folder, which are removed afterwards."""
+    files = tuple(folder / f"quality-{name}.mkv" for name in names)
+    try:
+        for path in files:
+            create_output(path)
+        yield files
+    finally:
+        for path in files:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""The search for the CRF of a quality: safe, near the best one, and soon at its end."""
+
+import pytest
+
+from hevcq.domain.formats.video import VideoCodec
+from hevcq.domain.quality import (
+    MAX_PROBES,
+    SCALES,
+    TOLERANCE,
+    Aim,
+    Score,
+    next_crf,
+    score_of,
+    worst_twentieth,
+)
+
+
+def searched(quality, start, target, codec=VideoCodec.HEVC):
+    """Search as the encoder does; return what was tried and what comes next."""
+    tried, crf = {}, start
+    while crf not in tried and len(tried) < MAX_PROBES:
+        tried[crf] = Score(quality(crf), quality(crf))
+        crf = next_crf(tried, target, SCALES[codec])
+    return tried, crf
+
+
+@pytest.mark.parametrize("slope", [0.6, 0.9, 1.5])
+@pytest.mark.parametrize("best", [16.0, 19.5, 24.0, 27.0])
+@pytest.mark.parametrize("codec", [VideoCodec.HEVC, VideoCodec.AV1])
+def test_the_search_ends_at_the_largest_crf_that_is_good_enough(slope, best, codec):
+    tried, found = searched(lambda crf: 92.5 - slope * (crf - best), 24.0, 93.0, codec)
+
+    assert found in tried
+    assert tried[found].least >= 93.0 - TOLERANCE
+    assert best - found < 1.0
+    assert len(tried) <= MAX_PROBES
+
+
+def test_a_quality_out_of_reach_ends_at_the_best_of_the_scale():
+    tried, found = searched(lambda crf: 60.0, 24.0, 93.0)
+
+    assert found == SCALES[VideoCodec.HEVC].best
+    assert set(tried) >= {found}
+
+
+def test_a_video_that_always_looks_good_ends_at_the_smallest_of_the_scale():
+    _, found = searched(lambda crf: 99.0, 24.0, 93.0)
+
+    assert found == SCALES[VideoCodec.HEVC].worst
+
+
+def test_noise_in_the_scores_ends_the_search_too():
+    tried, found = searched(lambda crf: 93.0 + (1.2 if int(crf * 2) % 2 else -1.2), 24.0, 93.0)
+
+    assert len(tried) <= MAX_PROBES
+    assert isinstance(found, float)
+
+
+def test_the_worst_twentieth_lies_between_its_neighbours():
+    assert worst_twentieth([float(n) for n in range(101)]) == 5.0
+    assert worst_twentieth([80.0]) == 80.0
+    assert worst_twentieth([90.0, 100.0]) == pytest.approx(90.5)
+
+
+def test_samples_that_differ_are_trusted_less_than_samples_alike():
+    alike = score_of([[95.0] * 50] * 8)
+    mixed = score_of([[99.0] * 50] * 7 + [[85.0] * 50])
+
+    assert (alike.worst, alike.least) == (95.0, 95.0)
+    assert mixed.least <= mixed.worst
+    assert score_of([[99.0] * 50] * 7 + [[85.0] * 50]) == mixed
+
+
+@pytest.mark.parametrize(("verified", "missed"), [(None, False), (91.6, False), (91.4, True)])
+def test_a_video_has_missed_its_target_by_a_point_and_a_half(verified, missed):
+    aim = Aim(target=93, crf=22.5, sampled=93.2, probes=3, verified=verified, metric="vmaf_v0.6.1")
+
+    assert aim.missed is missed
+    assert "93 was asked for" in aim.in_words()
+    assert "CRF 22.5" in aim.in_words()

@@ -1,0 +1,129 @@
+"""VMAF of real encodes: the CRF is found, another place agrees, and a spoilt video does not."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from ffmpeg.verify import conftest
+from hevcq.domain.media.facts import Colour
+from hevcq.domain.profile import Profile
+from hevcq.domain.quality import Aim
+from hevcq.errors import WorkerUnfit
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.verify.quality import find_quality, metric_program, why_not
+from hevcq.ports.encoder import EncodeRequest
+from hevcq.util.clock import SystemClock
+
+pytestmark = pytest.mark.media
+STOP = threading.Event()
+AIMED = conftest.PROFILE.model_copy(
+    update={"video": conftest.PROFILE.video.model_copy(update={"quality": 90.0})}
+)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures VMAF, is not here")
+    folder = tmp_path_factory.mktemp("quality")
+    picture = "mandelbrot=size=320x180:rate=25,noise=alls=6,trim=duration=6"
+    source = conftest.make_source(folder, "source.mkv", picture=picture)
+    return conftest.encoded(source, folder)
+
+
+def asked(pair, folder, profile: Profile = AIMED) -> EncodeRequest:
+    """Return the request of a search."""
+    of = pair.request
+    return EncodeRequest(
+        profile=profile,
+        plan=of.plan,
+        info=of.info,
+        location=of.location,
+        output=folder / "sample.mkv",
+        duration_s=6.0,
+        source_size=of.source_size,
+        max_seconds=300,
+        measured=of.measured,
+    )
+
+
+def test_the_crf_is_found_and_what_is_made_with_it_is_as_good(pair, tmp_path):
+    request = asked(pair, tmp_path)
+
+    aim = conftest.ENCODER.find_quality(request, request.measured, stop=STOP)
+
+    assert isinstance(aim, Aim)
+    assert aim.target == 90
+    assert abs(aim.sampled - 90) < 6
+    assert list(tmp_path.iterdir()) == []
+    plan = request.plan.aimed(aim)
+    report = conftest.ENCODER.encode(
+        replace(request, plan=plan, output=tmp_path / "made.mkv"),
+        on_progress=lambda _: None,
+        stop=STOP,
+    )
+    assert f"{aim.crf:g}" in report.arguments
+    made = replace(pair.request, profile=AIMED, plan=plan, output=tmp_path / "made.mkv")
+    assert abs(conftest.ENCODER.check_quality(made, stop=STOP) - aim.sampled) < 6
+
+
+def test_a_video_that_is_worse_scores_lower_in_the_same_places(pair, tmp_path):
+    good = conftest.ENCODER.check_quality(pair.request, stop=STOP)
+    conftest.ffmpeg("-i", pair.good, "-map", "0", "-vf", "gblur=2", "-c", "copy",
+                    "-c:v", "libx265", "-x265-params", "log-level=error", "-preset", "ultrafast",
+                    "-fps_mode", "passthrough", tmp_path / "soft.mkv")  # fmt: skip
+
+    soft = conftest.ENCODER.check_quality(
+        replace(pair.request, output=tmp_path / "soft.mkv"), stop=STOP
+    )
+
+    assert soft < good - 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"colour": Colour(transfer="smpte2084")}, "not made for HDR"),
+        ({"rate": "25/1"}, "other times"),
+        ({}, "times of its frames are unknown"),
+    ],
+)
+def test_what_vmaf_says_nothing_of_is_not_searched(pair, tmp_path, change, said):
+    request = asked(pair, tmp_path)
+    plan = request.plan.model_copy(update={"video": request.plan.video.model_copy(update=change)})
+    track = None if not change else request.measured.track(plan.main_video.source_index)
+
+    assert said in why_not(replace(request, plan=plan), track)
+
+
+def test_without_a_program_that_measures_the_worker_says_what_to_install(monkeypatch):
+    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
+    with pytest.raises(WorkerUnfit, match="No program measures VMAF") as raised:
+        metric_program(tools, lambda _program: " ssim ")
+    assert "hevcq[quality]" in raised.value.remedy
+    with pytest.raises(WorkerUnfit, match="other has no libvmaf"):
+        metric_program(replace(tools, metric="other"), lambda _program: " ssim ")
+    assert metric_program(replace(tools, metric="other"), lambda _: " libvmaf ") == "other"
+
+
+def test_doctor_says_what_measures_and_that_nothing_must(monkeypatch):
+    monkeypatch.setattr("importlib.import_module", lambda name: (_ for _ in ()).throw(ImportError))
+    encoder = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+    assert "hevcq[quality]" in encoder.checks()["quality"]() or "measured by ffmpeg" in (
+        encoder.checks()["quality"]()
+    )
+    with pytest.raises(WorkerUnfit):
+        FfmpegEncoder("ffmpeg", "ffprobe", SystemClock(), metric="/bin/true").checks()["quality"]()
+
+
+def test_a_program_that_does_not_measure_is_the_workers_fault(pair, tmp_path):
+    job_request = asked(pair, tmp_path)
+    from hevcq.ffmpeg.run.messages import Pass
+    from hevcq.ffmpeg.run.runner import FfmpegRun
+
+    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock(), sandboxed=False)
+    job = FfmpegRun(tools, job_request, STOP, Pass.MIDSTREAM)
+    with pytest.raises(WorkerUnfit, match="could not measure VMAF"):
+        find_quality(job, job_request.measured, "/bin/true")
+    assert list(tmp_path.iterdir()) == []
