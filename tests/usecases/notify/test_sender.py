@@ -11,7 +11,7 @@ import pytest
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.event_log import EventLog
-from hevcq.usecases.notify.sender import Sender
+from hevcq.usecases.notify.sender import Sender, message_of
 from support.clips import ManualClock
 
 
