@@ -13,8 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from hevcq.domain.certificate import Outcome
-from hevcq.domain.chunking.eligibility import whole_file_reason
 from hevcq.domain.chunking.model import KeyFrame, KeyIndex
+from hevcq.domain.chunking.planner import whole_file_reason
 from hevcq.domain.formats.hardware import FAMILIES, HARDWARE, candidates, quality_options
 from hevcq.domain.formats.video import VideoCodec
 from hevcq.domain.media.facts import Colour, LightLevel

@@ -33,8 +33,7 @@ from hevcq.usecases.ingest.session import (
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.ingest.track import disk_space_of
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
-from hevcq.usecases.libraries.feed import Budget, Feed, largest_saving_first
-from hevcq.usecases.libraries.rules import Acceptance, old_enough
+from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.operations.acknowledge import UNUSABLE
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hevcq.ports.event_log import Happened, Receiver
     from hevcq.sqlite.event_log import EventLog
-    from hevcq.usecases.history.roll_up import LedgerGather, RollUp
+    from hevcq.usecases.history.report import LedgerGather, RollUp
     from hevcq.usecases.notify.receivers import EventWatch
     from hevcq.wiring.app import App
 
@@ -43,7 +43,7 @@ def event_log(app: App) -> EventLog:
 def roll_up(app: App, log: EventLog) -> RollUp:
     """Return what sums the events up by day."""
     from hevcq.settings.libraries import library_of
-    from hevcq.usecases.history.roll_up import RollUp
+    from hevcq.usecases.history.report import RollUp
 
     def root(path: Path) -> Path | None:
         found = library_of(app.settings.libraries, path)
@@ -64,7 +64,7 @@ def gathered(app: App) -> EventLog:
 
 def _gather(app: App, log: EventLog) -> LedgerGather | None:
     """Return what reads the ends of jobs from a fleet's ledger; None where jobs write their events."""
-    from hevcq.usecases.history.roll_up import LedgerGather
+    from hevcq.usecases.history.report import LedgerGather
 
     if app.settings.backend == "embedded":
         return None
@@ -73,9 +73,8 @@ def _gather(app: App, log: EventLog) -> LedgerGather | None:
 
 def event_watch(app: App) -> EventWatch:
     """Return what sums up the events of this machine and sends their messages."""
-    from hevcq.usecases.notify.receivers import EventWatch
+    from hevcq.usecases.notify.receivers import BatchWatch, EventWatch, expiring
     from hevcq.usecases.notify.sender import Sender
-    from hevcq.usecases.notify.summaries import BatchWatch, expiring
 
     log, found = event_log(app), receivers(app)
     gather = _gather(app, log)

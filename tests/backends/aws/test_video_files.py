@@ -30,9 +30,8 @@ from hevcq.usecases.videos.context import VideoFarm, every
 from hevcq.usecases.videos.manage import delete
 from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.playback import play_file
-from hevcq.usecases.videos.raw_files import delete_raw
 from hevcq.usecases.videos.texts import TextReader
-from hevcq.usecases.videos.upkeep import look_after
+from hevcq.usecases.videos.upkeep import delete_raw, look_after
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
 from hevcq.util.clock import SystemClock
 from hevcq.util.file_io import sha256_bytes

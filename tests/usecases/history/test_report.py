@@ -16,8 +16,7 @@ from hevcq.errors import UsageError
 from hevcq.ports.event_log import Happened
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.event_log import EventLog
-from hevcq.usecases.history.report import day_of, report, since_of
-from hevcq.usecases.history.roll_up import LedgerGather, RollUp
+from hevcq.usecases.history.report import LedgerGather, RollUp, day_of, report, since_of
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.fakes.ledger import MemoryLedger

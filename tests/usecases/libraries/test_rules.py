@@ -16,7 +16,7 @@ from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.usecases.ingest.decide import Disposition, Item, Known, decide
 from hevcq.usecases.ingest.forecast import TABLE_ONLY
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.libraries.rules import Acceptance, Facts, first_match, old_enough
+from hevcq.usecases.libraries.feed import Acceptance, Facts, first_match, old_enough
 from support.ingest.values import encode_plan, media_info
 
 PROFILES = load_profiles(installed_folder())

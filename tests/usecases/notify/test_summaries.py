@@ -11,7 +11,7 @@ from hevcq.ports.event_log import Happened
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.notify.summaries import BUSY_S, READER, BatchWatch, expiring
+from hevcq.usecases.notify.receivers import BUSY_S, READER, BatchWatch, expiring
 from hevcq.util.clock import EARLIEST
 from support.ingest.run import Bench
 

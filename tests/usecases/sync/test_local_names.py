@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hevcq.library.names import MAX_NAME_BYTES, is_own
-from hevcq.usecases.sync.local_names import local_parts, numbered, safe_name
+from hevcq.usecases.sync.move import local_parts, numbered, safe_name
 
 
 @given(st.text(st.characters(exclude_characters="/"), min_size=1, max_size=400))

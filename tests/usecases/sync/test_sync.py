@@ -11,7 +11,8 @@ import pytest
 from hevcq.errors import DiskFull, Stopped, UsageError
 from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav import client
-from hevcq.usecases.sync import local_names, session
+from hevcq.usecases.sync import session
+from hevcq.usecases.sync.move import parts_prefix
 from hevcq.usecases.sync.session import Fate
 from support.syncing import VIDEO
 from support.webdav import (
@@ -221,7 +222,7 @@ def test_parts_of_files_that_are_gone_do_not_stay_but_those_of_another_account(m
     machine.server.put("Camera/a.mp4", VIDEO)
     machine.server.faults.append(cut(50_000))
     machine.sync()
-    another = machine.target / f"{local_names.parts_prefix('another account')}1.part"
+    another = machine.target / f"{parts_prefix('another account')}1.part"
     another.touch()
     assert len(list(machine.target.iterdir())) == 2
     machine.server.reset()

@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.errors import DiskFull, UsageError
 from hevcq.library.filesystem import FileSystem
-from hevcq.usecases.sync import local_names
+from hevcq.usecases.sync import move
 from hevcq.usecases.sync.session import Fate
 from support.syncing import VIDEO
 from support.webdav import refusing
@@ -59,7 +59,7 @@ def test_a_name_that_another_program_takes_meanwhile_is_not_overwritten(
     (machine.target / "a.mp4").write_bytes(b"another")
     machine.server.put("Camera/a.mp4", VIDEO)
     monkeypatch.setattr(FileSystem, "names", lambda *_: [])
-    monkeypatch.setattr(local_names, "MAX_NUMBER", most)
+    monkeypatch.setattr(move, "MAX_NUMBER", most)
     (told,) = machine.sync()
     assert (told.fate, "no free name" in told.reason) == (fate, fate is Fate.FAILED)
     assert machine.files()["a.mp4"] == b"another"

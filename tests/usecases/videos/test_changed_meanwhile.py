@@ -12,7 +12,7 @@ from hevcq.usecases.videos.follow import refresh, rows, settled_rows
 from hevcq.usecases.videos.playback import (
     play_file,
 )
-from hevcq.usecases.videos.raw_files import delete_raw, why_kept, why_not_settled, why_too_early
+from hevcq.usecases.videos.upkeep import delete_raw, why_kept, why_not_settled, why_too_early
 from support.fakes.backend import Faulty
 from support.videos import VideoBench
 

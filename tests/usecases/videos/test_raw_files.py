@@ -16,8 +16,7 @@ from hevcq.errors import BadUpload, HevcqError, SourceDamaged
 from hevcq.usecases.operations.finished_sources import finished_jobs
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh
-from hevcq.usecases.videos.raw_files import delete_raw
-from hevcq.usecases.videos.upkeep import look_after
+from hevcq.usecases.videos.upkeep import delete_raw, look_after
 from support.fakes.backend import HLS
 from support.videos import VideoBench
 

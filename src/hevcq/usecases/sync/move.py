@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from hevcq.errors import LibraryError, SourceChanged, SourceUnreadable, Unavailable
@@ -30,12 +30,12 @@ from hevcq.library.filesystem import (
     move_new,
     open_regular,
 )
-from hevcq.library.names import case_twin
+from hevcq.library.names import MAX_NAME_BYTES, OWN_PREFIX, case_twin, is_own, truncate
 from hevcq.ports.sync import Arrival, Remote, RemoteFile, Removal, SyncEntry
 from hevcq.settings.sync import SyncSettings
 from hevcq.sqlite.catalog import SyncJournal
-from hevcq.usecases.sync import local_names
 from hevcq.util.clock import Clock
+from hevcq.util.file_io import sha256_bytes
 from hevcq.util.text import printable
 
 OnBytes = Callable[[str, int, int], None]
@@ -85,7 +85,7 @@ class Mover:
         folder = self.folder_of(path)
         if folder is None:
             raise ValueError("in none of the folders")
-        *parents, name = local_names.local_parts(path, folder)
+        *parents, name = local_parts(path, folder)
         return self.job.target.joinpath(*parents), name
 
     def bring(self, file: RemoteFile, entry: SyncEntry) -> tuple[SyncEntry, bool]:
@@ -120,14 +120,14 @@ class Mover:
         return landed, came is not None and came.landed
 
     def _part(self, file: RemoteFile) -> Path:
-        name = local_names.arriving(self.account, self.ports.clock.boot(), file)
+        name = arriving(self.account, self.ports.clock.boot(), file)
         return self.job.target / name
 
     def _named(self, part: Path, wanted: Path, arrival: Arrival) -> Path:
         """Give a complete, durable hidden file a free name, prove what is there, and return it."""
         fs, folder = self.ports.fs, wanted.parent
         taken = fs.names(folder)
-        for candidate in local_names.numbered(wanted.name):
+        for candidate in numbered(wanted.name):
             target = folder / candidate
             if candidate in taken and self._holds(target, arrival.size, arrival.sha256):
                 return target
@@ -211,7 +211,7 @@ class Mover:
     def sweep(self, files: Iterable[RemoteFile]) -> None:
         """Remove hidden files of this account that none of these files will resume."""
         keep = {self._part(file).name for file in files}
-        prefix = local_names.parts_prefix(self.account)
+        prefix = parts_prefix(self.account)
         for name in self.ports.fs.names(self.job.target):
             if name.startswith(prefix) and name not in keep:
                 self.ports.fs.unlink(self.job.target / name)
@@ -318,3 +318,73 @@ def _write(out: BinaryIO, block: bytes) -> None:
     view = memoryview(block)
     while view:
         view = view[out.write(view) :]
+
+
+ROOM = 8
+"""Bytes kept free for a number: ` (9999)` and one more."""
+MAX_SUFFIX = 16
+MAX_NUMBER = 9999
+
+
+def local_parts(path: str, folder: str) -> tuple[str, ...]:
+    """Return the parts of a server path below the synced `folder`, each safe as a local name.
+
+    Raises ValueError for a path that is not below it.
+    """
+    inside = f"{folder}/" if folder else ""
+    if not path.startswith(inside):
+        raise ValueError("not below the folder")
+    parts = path.removeprefix(inside).split("/")
+    if not all(parts) or any(part in {".", ".."} for part in parts):
+        raise ValueError("not a path of names")
+    return tuple(map(safe_name, parts))
+
+
+def safe_name(name: str) -> str:
+    """Return a name that any Linux file system takes, on one line, and that is not one of hevcq's own."""
+    clean = "".join("_" if _harmful(character) else character for character in name)
+    if is_own(clean) or clean in {"", ".", ".."}:
+        clean = f"_{clean}"
+    raw = os.fsencode(clean)
+    if len(raw) <= MAX_NAME_BYTES - ROOM:
+        return clean
+    # The whole name decides on the digest, so that two long names never become one.
+    suffix = PurePosixPath(clean).suffix.encode("utf-8", "surrogateescape")
+    suffix = suffix if len(suffix) <= MAX_SUFFIX else b""
+    tail = f"~{sha256_bytes(raw)[:12]}".encode() + suffix
+    return os.fsdecode(truncate(raw, MAX_NAME_BYTES - ROOM - len(tail)) + tail)
+
+
+def _harmful(character: str) -> bool:
+    """Return whether a character controls a terminal or reverses the text after it."""
+    surrogate = "\ud800" <= character <= "\udfff"
+    return character in {"/", "\0"} or not (
+        character.isprintable() or character == " " or surrogate
+    )
+
+
+def numbered(name: str) -> Iterator[str]:
+    """Yield the name, then `name (2).ext`, `name (3).ext` and so on."""
+    yield name
+    stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    for number in range(2, MAX_NUMBER + 1):
+        yield f"{stem} ({number}){suffix}"
+
+
+def parts_prefix(account: str) -> str:
+    """Return how the names of an account's temporary files begin."""
+    return f"{OWN_PREFIX}sync-{_digest(account)[:12]}-"
+
+
+def arriving(account: str, boot: str, file: RemoteFile) -> str:
+    """Return the temporary name of one version of a server's file while it is fetched.
+
+    Another version has another name, so that bytes of two never mix. So has each start of the machine:
+    after a power cut the end of a file that nobody made durable may be zeros.
+    """
+    identity = "\0".join((file.path, file.version, str(file.size), boot))
+    return f"{parts_prefix(account)}{_digest(identity)[:32]}.part"
+
+
+def _digest(text: str) -> str:
+    return sha256_bytes(text.encode("utf-8", "surrogatepass"))
