@@ -148,8 +148,28 @@ def test_hdr10_goes_along_where_the_depth_is_kept() -> None:
     made = target("hevc", stream)
 
     assert (made.colour, made.mastering_display, made.light_level) == (HDR, DISPLAY, light)
-    assert refused("1080p", stream) == "policies.hdr"
-    assert refused("1080p", stream, policies={"hdr": "keep"}) == "video.pixel_format"
+    keep = {"policies": {"hdr": "keep"}}
+    assert refused("1080p", stream) == refused("1080p", stream, **keep) == "policies.hdr"
+    bare = video(pixel_format="yuv420p10le", colour=HDR)
+    assert refused("1080p", bare, **keep) == "video.pixel_format"
+
+
+@pytest.mark.parametrize(("name", "kept"), [("hevc", True), ("720p", False), ("webm", False)])
+def test_marks_of_hdr10_that_a_tone_mapped_video_still_has_go_where_they_can(name, kept) -> None:
+    """From ffmpeg 7 on encoders write them unless they are taken off."""
+    made = target(name, video(1280, 720, mastering_display=DISPLAY))
+
+    assert (made.mastering_display is not None, made.unmark_hdr) == (kept, not kept)
+
+
+def test_a_phones_hdr_names_all_keys_at_once_and_where_they_are() -> None:
+    stream = video(colour=HDR, dolby_vision=True, dolby_base="hlg", hdr10_plus=True)
+
+    plan = make_plan(profile("720p"), media(stream, audio("unknown", codec_tag="sawp")))
+
+    assert isinstance(plan, Refuse)
+    keys = "policies.dolby_vision", "policies.hdr10_plus", "policies.hdr", "audio.unsupported"
+    assert all(key in plan.detail for key in (*keys, "the profile 720p; `hevcq profiles init`"))
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])

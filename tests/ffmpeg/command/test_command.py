@@ -171,12 +171,10 @@ def test_hdr10_reaches_the_encoder_in_its_own_units() -> None:
     shown = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
 
     hevc = command(media(stream), profile())
-    h264 = command(media(stream), profile(video={"codec": "h264", "encoder_params": {}}))
 
     assert after(hevc, "-x265-params:0") == (
         f"log-level=error:master-display={shown}:max-cll=1000,400:hash=1"
     )
-    assert after(h264, "-x264-params:0") == f"mastering-display={shown}:cll=1000,400"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class VideoFormat:
     `depths` are the most bits per sample by family of pixel formats; `quality` are the ends of the
     scale of `video.crf`, the better one first, and `judged` the worst value at which sharp detail is
     still expected. `described` says whether colour tags and range are recorded, `static_hdr` whether
-    the encoder records an HDR10 mastering display.
+    an HDR10 mastering display is recorded so that ffmpeg reads it.
     `presets` are the ends of a preset that is a number; None for one by name, or for no preset.
     """
 
@@ -77,6 +77,8 @@ VIDEO_FORMATS: Mapping[VideoCodec, VideoFormat] = {
         {"420": 10, "422": 10, "444": 10, "gray": 10},
         (0, 51),
         32,
+        # It is written, but ffmpeg 5.1 does not read it.
+        static_hdr=False,
         legacy_range=frozenset({"420", "422", "444"}),
     ),
     VideoCodec.VP9: VideoFormat(

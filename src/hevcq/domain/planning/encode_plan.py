@@ -6,7 +6,7 @@ These are the values; the pure function `domain.planning.planner.make_plan` make
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from fractions import Fraction
 
@@ -76,7 +76,15 @@ class Refuse(Frozen):
     """Refuse the source: a named policy forbids encoding it."""
 
     policy: str = Field(description="the profile key that says so, e.g. 'policies.dolby_vision'")
-    detail: str = Field(description="one sentence: what was found and what to do")
+    detail: str = Field(description="sentences: what was found and what to do")
+
+    @classmethod
+    def of_all(cls, refusals: Iterable[Refuse]) -> Refuse | None:
+        """Return refusals as one that says all of them, each policy once; None if there are none."""
+        found: dict[str, str] = {}
+        for refusal in refusals:
+            found.setdefault(refusal.policy, refusal.detail)
+        return cls(policy=next(iter(found)), detail=" ".join(found.values())) if found else None
 
 
 class Action(StrEnum):
@@ -155,6 +163,10 @@ class VideoTarget(Frozen):
     colour: Colour = Colour()
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
+    unmark_hdr: bool = Field(
+        default=False,
+        description="SDR pictures lose marks of HDR10, which the codec would not keep",
+    )
     tag: str = Field(default="", description="codec tag for MP4 and MOV, e.g. hvc1")
 
     @property

@@ -56,7 +56,19 @@ def make_plan(profile: Profile, info: MediaInfo) -> Plan:
     if skip is not None or main is None:
         return skip or _no_video()
     plan = _encode(profile, info, main)
-    return plan if isinstance(plan, Refuse) else _only_software(profile, plan) or plan
+    if not isinstance(plan, Refuse):
+        plan = _only_software(profile, plan) or plan
+    return _with_place(profile, plan) if isinstance(plan, Refuse) else plan
+
+
+def _with_place(profile: Profile, refusal: Refuse) -> Refuse:
+    """Say where the keys of the profile are set that the refusal names."""
+    if "." not in refusal.policy:
+        return refusal
+    place = (
+        f"Keys are set in the profile {profile.name}; `hevcq profiles init` makes copies to edit."
+    )
+    return refusal.model_copy(update={"detail": f"{refusal.detail} {place}"})
 
 
 def hardware_problem(profile: Profile, plan: EncodePlan) -> str:
@@ -148,16 +160,16 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
     if profile.container is Container.HLS:
         return _encode_set(profile, info, main)
     muxer = containers.target_container(profile.container, info)
-    streams: list[StreamPlan] = []
-    for stream in info.streams:
-        if stream.index == main.index:
-            decided = plan_video(profile, stream, muxer)
-        else:
-            decided = plan_stream(profile, info, stream, muxer)
-        if isinstance(decided, Refuse):
-            return decided
-        streams.append(decided)
-    numbered = _numbered(streams)
+    decided = [
+        plan_video(profile, stream, muxer)
+        if stream.index == main.index
+        else plan_stream(profile, info, stream, muxer)
+        for stream in info.streams
+    ]
+    refused = Refuse.of_all(each for each in decided if isinstance(each, Refuse))
+    if refused is not None:
+        return refused
+    numbered = _numbered([each for each in decided if isinstance(each, StreamPlan)])
     lost = (*metadata.losses(muxer, info, numbered), *_undescribed(numbered, info))
     missed = (*lost, *metadata.left_behind(info))
     if missed and profile.policies.metadata is LossPolicy.REFUSE:
@@ -339,6 +351,8 @@ def _lost(target: VideoTarget, source: VideoFacts, *, as_text: bool) -> Iterator
         yield "closed captions become a text track, without their places and colours"
     elif target.captions is False:
         yield "closed captions are left out"
+    if target.unmark_hdr:
+        yield "marks of HDR10, which its pictures are not, are left out"
     if source.stereo_3d:
         yield "the mark of its stereoscopic layout is left out"
     if source.spherical:

@@ -5,6 +5,7 @@ Pure functions over a profile and the facts of one video stream.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 from hevcq.domain.formats import video as formats
@@ -55,7 +56,7 @@ def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
             policy="video",
             detail=f"Stream {stream.index} is a video in a codec that ffmpeg does not know.",
         )
-    refused = _refused_as_is(profile, facts) or _refused_by_policy(profile, facts)
+    refused = _refused_as_is(profile, facts) or Refuse.of_all(_refused_by_policy(profile, facts))
     if refused is not None:
         return refused
     chosen = _pixel_format(profile, facts)
@@ -94,7 +95,7 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
         # ffmpeg 5.1 rotates the pictures that carry such a message and leaves the others unchanged.
         why = "Some pictures say that they are to be shown turned (H.264's display orientation), "
         why += "which cannot be carried; say it in the file's header instead."
-    return Refuse(policy="video", detail=why) if why else None
+    return Refuse(policy="video", detail=why) if why else _refused_dolby(facts)
 
 
 def fits(facts: VideoFacts) -> bool:
@@ -112,7 +113,7 @@ def fitted_words(facts: VideoFacts) -> str:
     )
 
 
-def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
+def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Iterator[Refuse]:
     """Refuse features that no encoder here preserves, unless the policy is drop (or convert)."""
     policies = profile.policies
     never_carried = (
@@ -124,25 +125,22 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
     )
     for present, name, policy, what in never_carried:
         if present and policy in {LossPolicy.REFUSE, LossPolicy.KEEP}:
-            return Refuse(
+            yield Refuse(
                 policy=f"policies.{name}",
                 detail=f"The picture carries {what}, which the encode would lose; set "
                 f"policies.{name} to drop to encode without it.",
             )
     if facts.becomes and policies.size_changes == "refuse":
-        return Refuse(
+        yield Refuse(
             policy="policies.size_changes",
             detail=f"The size or aspect of the picture changes ({facts.width}x{facts.height} "
             f"{facts.sample_aspect}, {facts.becomes}); set policies.size_changes to fit to encode "
             "all of it in one size.",
         )
-    return (
-        _refused_captions(profile, facts)
-        or _refused_dolby(facts)
-        or _refused_hdr(profile, facts)
-        or _refused_interlaced(profile, facts)
-        or _refused_uneven(profile, facts)
-    )
+    for refused in (_refused_captions, _refused_hdr, _refused_interlaced, _refused_uneven):
+        refusal = refused(profile, facts)
+        if refusal is not None:
+            yield refusal
 
 
 def _refused_uneven(profile: Profile, facts: VideoFacts) -> Refuse | None:
@@ -199,14 +197,14 @@ def _refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
     if profile.policies.hdr is LossPolicy.KEEP and static and not row.static_hdr:
         return Refuse(
             policy="policies.hdr",
-            detail=f"The picture is HDR10, whose mastering display {row.encoder} cannot record; set "
+            detail=f"The picture is HDR10, whose mastering display {row.encoder} would not keep; set "
             "policies.hdr to convert to map its tones.",
         )
     if profile.policies.hdr is not LossPolicy.KEEP:
         return Refuse(
             policy="policies.hdr",
             detail=f"The picture is HDR ({facts.colour.transfer}) and this profile makes SDR only; "
-            "use a profile with policies.hdr: keep, or convert to map its tones.",
+            "set policies.hdr to convert to map its tones, or use a profile that keeps HDR.",
         )
     if profile.video.pixel_format is PixelFormatPolicy.YUV420P:
         return Refuse(
@@ -268,7 +266,8 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     bottom = height % 2 if chosen.even[1] else 0
     captions = facts.closed_captions and _carries_captions(profile)
     tone_map = _maps_tones(profile, facts)
-    static_hdr = chosen.bits >= 10 and not tone_map
+    static_hdr = VIDEO_FORMATS[codec].static_hdr and not tone_map
+    marked = facts.mastering_display is not None or facts.light_level is not None
     full = not tone_map and (
         chosen.family == "gbr" or formats.full_range(facts.pixel_format, facts.colour.range)
     )
@@ -294,6 +293,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         rate=constant_rate(profile, facts),
         mastering_display=facts.mastering_display if static_hdr else None,
         light_level=facts.light_level if static_hdr else None,
+        unmark_hdr=marked and not static_hdr and not tone_map,
         tag=VIDEO_FORMATS[codec].tag,
     )
     return target.model_copy(update=_fields(profile, facts, captions=captions))

@@ -62,8 +62,8 @@ CODECS: dict[str, Codec] = {
         option="-x264-params",
         base={},
         threads=_own_threads,
-        mastering="mastering-display",
-        light="cll",
+        mastering="",
+        light="",
         interlaced=("+ildct+ilme",),
         quality=_by_name,
     ),
@@ -234,6 +234,12 @@ def inverse_telecine_filter(target: VideoTarget) -> str:
     return f"fieldmatch{order},decimate,setfield=prog,settb={FILM_TICK},setpts=STARTPTS+{step}*N"
 
 
+UNMARKED = (
+    "sidedata=delete:type=MASTERING_DISPLAY_METADATA,sidedata=delete:type=CONTENT_LIGHT_LEVEL"
+)
+"""From ffmpeg 7 on encoders write what describes an HDR picture, which this is not, or not any more."""
+
+
 def tone_map_filter(target: VideoTarget) -> str:
     """Return the filters that map BT.2020 PQ or HLG to BT.709 in linear light."""
     return ",".join(
@@ -244,9 +250,7 @@ def tone_map_filter(target: VideoTarget) -> str:
             "tonemap=tonemap=hable:desat=0",
             "zscale=t=bt709:m=bt709:r=tv",
             f"format={coded_pixel_format(target)}",
-            # From ffmpeg 7 on encoders write what describes the HDR picture, which is none any more.
-            "sidedata=delete:type=MASTERING_DISPLAY_METADATA",
-            "sidedata=delete:type=CONTENT_LIGHT_LEVEL",
+            UNMARKED,
         ]
     )
 
@@ -275,6 +279,8 @@ def picture_filter(target: VideoTarget) -> str:
         filters.append(f"setsar={aspect}{most}")
     if target.tone_map:
         filters.append(tone_map_filter(target))
+    if target.unmark_hdr:
+        filters.append(UNMARKED)
     if target.pad_right or target.pad_bottom:
         # Repeat the edge, so that no black line appears and nothing of the picture is lost.
         filters.append(f"pad={target.width}:{target.height}:0:0")
