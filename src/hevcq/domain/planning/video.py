@@ -257,8 +257,7 @@ def _pixel_format(profile: Profile, facts: VideoFacts) -> Pixels | Refuse:
 
 def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     codec = profile.video.codec
-    width, height = _upright(facts)
-    aspect = _aspect(facts)
+    (width, height), aspect = _upright(facts), _aspect(facts)
     scale = _scaled(profile, facts)
     if scale is not None:
         (width, height), aspect = scale
