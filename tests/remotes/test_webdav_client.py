@@ -253,7 +253,9 @@ def test_a_length_that_is_no_number_is_no_length(length: bytes) -> None:
         assert b"".join(found.blocks) == b"abc"
 
 
-@pytest.mark.parametrize("href", ["http://[::1/x", "//[", "/dav/%00", "/dav/..%2fx"])
+@pytest.mark.parametrize(
+    "href", ["http://[::1/x", "//[", "/dav/%00", "/dav/..%2fx", "/other/b.mp4"]
+)
 def test_an_address_that_cannot_be_read_is_refused_alone_and_a_weak_etag_is_none(
     href: str,
 ) -> None:

@@ -18,7 +18,7 @@ from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.util.clock import SystemClock
 from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.authentication import make_mode
-from hevcq.web.identity.modes import Peers
+from hevcq.web.identity.modes import Peers, network_of
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Person, Role, Scope
 from hevcq.web.identity.session import configured_key, kept_key
@@ -148,6 +148,19 @@ def test_an_address_in_ipv6_clothing_is_the_same_peer():
     assert Peers(("10.0.0.0/8",)).trusts("::ffff:10.1.1.1")
     assert not Peers(("10.0.0.0/8",)).trusts("::1")
     assert not Peers(("10.0.0.0/8",)).trusts("testclient")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1:2", "2001:db8::/64"),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.7"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_guesses_from_one_network_of_ipv6_are_one_guessers(address, network):
+    assert network_of(address) == network
 
 
 def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, accounts, clock):
@@ -417,6 +430,7 @@ def test_a_token_runs_the_farm_only_for_whom_the_settings_name(cognito, owner, r
         {"iss": "https://evil.example"},
         {"aud": "another"},
         {"aud": ["page", "another"], "azp": "another"},
+        {"aud": ["page", "another"]},
         {"aud": None, "client_id": "page", "token_use": "access"},
         {"token_use": "access"},
         {"exp": 1},

@@ -167,9 +167,10 @@ def test_an_original_goes_in_time_where_a_second_profile_replaced_its_rendition(
     assert first.target.read_bytes() == b"720"
 
 
-def test_equal_videos_are_not_taken_for_one_another(tmp_path):
+@pytest.mark.parametrize("other", [RENDITION, RENDITION[::-1]], ids=["equal", "as large"])
+def test_equal_videos_are_not_taken_for_one_another(tmp_path, other):
     clock, swap = ManualClock(), Swap(tmp_path, ManualClock())
-    gone, stays = video(tmp_path, "gone.mkv"), video(tmp_path, "stays.mkv")
+    gone, stays = video(tmp_path, "gone.mkv"), video(tmp_path, "stays.mkv", rendition=other)
     for each in (gone, stays):
         Swap(tmp_path, clock).replace(each.change, each.fetch)
     gone.target.unlink()

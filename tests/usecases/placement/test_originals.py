@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,11 +70,27 @@ def test_an_original_whose_time_is_over_goes_without_another_ingest(bench: Bench
     assert states(bench) == [f"a.mp4 {PlacementState.EXPIRED}", f"b.mp4 {PlacementState.REPLACED}"]
 
 
-def test_a_person_frees_an_original_before_its_time_and_only_the_named_one(bench: Bench) -> None:
-    (freed,) = free_originals(bench.ports, [bench.media / "tv/b.mp4"], at_once=True)
+@pytest.mark.parametrize("named", ["tv/b.mp4", "tv"])
+def test_a_person_frees_an_original_before_its_time_and_only_the_named_one(
+    bench: Bench, named: str
+) -> None:
+    replaced(bench, "tv2/c.mp4")
+
+    (freed,) = free_originals(bench.ports, [bench.media / named], at_once=True)
 
     assert (freed.outcome, freed.size, freed.path.name) == (Expiry.REMOVED, 400, "b.mp4")
-    assert [each.record.source.name for each in kept_originals(bench.ports)] == ["a.mp4"]
+    assert [each.record.source.name for each in kept_originals(bench.ports)] == ["a.mp4", "c.mp4"]
+
+
+def test_a_video_that_waits_for_a_new_rendition_waits_on_when_its_original_goes(
+    bench: Bench,
+) -> None:
+    (known,) = bench.catalog.placements(under=bench.media / "a.mp4")
+    bench.catalog.record_placements([replace(known, state=PlacementState.WAITING)])
+    bench.clock.advance(2 * DAY)
+
+    assert [each.outcome for each in free_originals(bench.ports)] == [Expiry.REMOVED]
+    assert states(bench)[0] == f"a.mp4 {PlacementState.WAITING}"
 
 
 @pytest.mark.parametrize("now_at", ["films/b.mp4", "films/b (2020).mp4", "c.mp4"])

@@ -52,6 +52,25 @@ def test_a_server_that_allows_no_deleting_keeps_its_copy_and_it_is_said(machine)
     )
 
 
+def test_a_landing_that_could_not_be_proven_is_not_taken_for_one(machine, monkeypatch):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    with monkeypatch.context() as disk:
+        disk.setattr(FileSystem, "digest", lambda *_: "0" * 64)
+        assert machine.fates() == {"Camera/a.mp4": Fate.FAILED}
+    assert machine.server.files() == {"Camera/a.mp4": VIDEO}
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.files() == {"a.mp4": VIDEO}
+
+
+def test_a_folder_that_the_settings_no_longer_name_is_let_alone(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.server.put("Other/b.mp4", VIDEO[1:])
+    machine.sync(settle_s=600)
+    assert machine.fates(folders=("Other",)) == {"Other/b.mp4": Fate.MOVED}
+    machine.clock.advance(600)
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.MOVED}, "it is known since then"
+
+
 @pytest.mark.parametrize(("most", "fate"), [(1, Fate.FAILED), (2, Fate.MOVED)])
 def test_a_name_that_another_program_takes_meanwhile_is_not_overwritten(
     machine, monkeypatch, most, fate

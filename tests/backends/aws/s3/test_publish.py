@@ -64,10 +64,14 @@ def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path
     assert "IfMatch" in store._s3.calls[-2][1]
 
 
-def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_path) -> None:
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_zombie_is_refused_when_a_later_attempt_comes_before_or_after_its_write(
+    farm, store, tmp_path, moment
+) -> None:
     def overtaken(real, **asked):
+        answer = real(**asked) if moment == "after" else None
         put(farm, b"newer", fence="2")
-        return real(**asked)
+        return answer or real(**asked)
 
     store._s3.plan["put_object"] = [overtaken]
     wanted = publication(tmp_path, fence=1)
