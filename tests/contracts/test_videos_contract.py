@@ -16,7 +16,7 @@ from hevcq.domain.videos.record import (
     make_video_id,
 )
 from hevcq.errors import Conflict, QuotaExceeded
-from hevcq.ports.videos import Quota, Reservation, VideoFilter, VideoRecords, VideoUsage
+from hevcq.ports.videos import Quota, VideoFilter, VideoRecords, VideoUsage
 
 NO_LIMIT = Quota()
 T0 = 1_700_000_000.0
@@ -224,11 +224,3 @@ def test_what_is_due_is_found_by_time(records: VideoRecords) -> None:
     assert due(2) == [2]
     assert due(60) == [2, 3]
     assert due(101) == [2, 3, 1]
-
-
-def test_a_request_sent_again_finds_its_first_video(records: VideoRecords, served: World) -> None:
-    until = served.clock.now() + 60
-    one, two = Reservation("A", "d1"), Reservation("B", "d2")
-    assert records.reserve("ann key", one, expires_at=until) == one
-    assert records.reserve("ann key", two, expires_at=until) == one
-    assert records.reserve("bob key", two, expires_at=until) == two

@@ -63,14 +63,6 @@ class Quota:
     farm_open: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """The video that a request to create one was given, and the digest of that request."""
-
-    video_id: str
-    digest: str
-
-
 class VideoRecords(ABC):
     """Store the records of videos. tests/contracts checks this specification for each backend:
 
@@ -84,13 +76,6 @@ class VideoRecords(ABC):
 
     sends_ends: bool = False
     """Whether a change that ends a video puts its event into the event log, in one transaction."""
-
-    @abstractmethod
-    def reserve(self, request: str, made: Reservation, *, expires_at: float) -> Reservation:
-        """Bind a request's idempotency key (with its owner) to a video id; the first one stays.
-
-        Returns the binding there is, until `expires_at` (Unix seconds) at the earliest.
-        """
 
     @abstractmethod
     def create(self, video: Video, quota: Quota) -> None:

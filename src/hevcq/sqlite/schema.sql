@@ -282,15 +282,6 @@ CREATE TRIGGER video_removed AFTER DELETE ON video BEGIN
     bytes = bytes - OLD.bytes WHERE scope IN ('farm', 'owner:' || OLD.owner);
 END;
 
--- Requests to create a video, by idempotency key: sent again, they find the video of the first.
-CREATE TABLE video_request (
-  request    TEXT PRIMARY KEY,
-  video_id   TEXT NOT NULL,
-  digest     TEXT NOT NULL,
-  expires_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX video_request_expiry ON video_request (expires_at);
-
 -- The journal of syncs: versions of files on servers. Paths are raw bytes.
 -- sha256 is '' and target NULL until the version has landed.
 CREATE TABLE sync_entry (

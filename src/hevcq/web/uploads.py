@@ -218,7 +218,6 @@ def _wanted(request: Request, person: Person) -> UploadRequest:
         description=facts.get("description", ""),
         profiles=tuple(name.strip() for name in names if name.strip()),
         media_type=facts.get("filetype") or facts.get("type") or "",
-        request_key=request.headers.get("idempotency-key", ""),
     )
 
 

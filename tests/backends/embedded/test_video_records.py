@@ -10,7 +10,6 @@ from hevcq.backends.embedded.videos.records import SqliteVideoRecords
 from hevcq.domain.videos.record import Upload, Video, VideoStatus, make_video_id
 from hevcq.ports.videos import Quota, VideoFilter, VideoUsage
 from hevcq.sqlite.database import Database
-from support.clips import ManualClock
 
 MANY = 10_000
 PAGE_CPU_S = 0.05
@@ -26,7 +25,7 @@ FROM video, n"""
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqliteVideoRecords]:
     database = Database(tmp_path / "hevcq.db")
-    found = SqliteVideoRecords(database, ManualClock())
+    found = SqliteVideoRecords(database)
     first = Video(
         video_id=make_video_id(1_700_000_000.0, b""),
         owner="ann",

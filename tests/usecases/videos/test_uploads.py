@@ -176,11 +176,11 @@ def test_an_upload_without_a_place_for_its_bytes_leaves_no_record(bench: VideoBe
 
     bench.farm.files.prepare = unanswered  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="no answer"):
-        bench.request(request_key="k1")
+        bench.request()
     assert bench.farm.videos.usage("ann").videos == 0
 
     bench.farm.files.prepare = prepare  # type: ignore[method-assign]
-    video = bench.request(request_key="k1")
+    video = bench.request()
     bench.send(video)
     assert complete_upload(bench.farm, video).source is not None
 

@@ -91,7 +91,7 @@ def open_embedded(
         task_publisher=SqliteTaskPublisher(database, clock, queues),
         close=lambda: _close(database, processes, store),
     )
-    videos = SqliteVideoRecords(database, clock)
+    videos = SqliteVideoRecords(database)
     return EmbeddedBackend(backend, Catalog(database, clock), videos, database, processes)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from hevcq.domain.videos.record import (
     MAX_DESCRIPTION,
@@ -21,7 +19,7 @@ from hevcq.domain.videos.record import (
 )
 from hevcq.domain.videos.rules import claimed_type
 from hevcq.errors import BadUpload, Conflict, DiskFull, HevcqError, QuotaExceeded, UnknownProfile
-from hevcq.ports.videos import Complete, Incomplete, Reservation, Wrong
+from hevcq.ports.videos import Complete, Incomplete, Wrong
 from hevcq.usecases.operations.reprocess import CancelRequest, cancel
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.util.log import get_logger
@@ -29,19 +27,13 @@ from hevcq.util.text import size
 
 EXPIRE_S = 2 * 86_400.0
 """Seconds without progress until an upload is dropped."""
-REQUEST_KEPT_S = 86_400.0
-"""Seconds that an idempotency key is kept."""
-MAX_REQUEST_KEY = 255
 EXPIRED = "The upload was not finished in time."
 AGAIN = "Upload the file again."
 
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What a client wants to upload; `size` is in bytes. No profiles: the subscribed ones.
-
-    `request_key` makes a repeated request find the upload of the first one.
-    """
+    """What a client wants to upload; `size` is in bytes. No profiles: the subscribed ones."""
 
     owner: str
     name: str
@@ -50,36 +42,20 @@ class UploadRequest:
     description: str = ""
     profiles: tuple[str, ...] = ()
     media_type: str = ""
-    request_key: str = ""
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
 
 
 def request_upload(farm: VideoFarm, request: UploadRequest) -> Video:
     """Add the record of an upload that may begin, and make room for it.
 
-    Raises BadUpload (no byte, no profile, a key that was used for another request), UnknownProfile,
-    QuotaExceeded (too large, or no room), DiskFull.
+    Raises BadUpload (no byte, no profile), UnknownProfile, QuotaExceeded (too large, or no room), DiskFull.
     """
     if not may_own(request.owner):
         raise BadUpload("This sign-in's name cannot own videos.", remedy="Tell an operator.")
     profiles = chosen(farm, request.profiles)
     _check_size(farm, request.size)
     video_id = make_video_id(farm.clock.now(), farm.chance(10))
-    if request.request_key:
-        if len(request.request_key) > MAX_REQUEST_KEY:
-            raise BadUpload(f"An idempotency key has at most {MAX_REQUEST_KEY} characters.")
-        video_id = _reserved(farm, request, video_id)
-        there = farm.videos.get(video_id)
-        if there is not None:
-            return there if there.upload.multipart_id else _prepared(farm, there)
     video = _record(farm, request, video_id, profiles)
-    try:
-        farm.videos.create(video, farm.quota)
-    except Conflict:  # the same request, sent twice at the same time
-        return farm.find(video_id, request.owner)
+    farm.videos.create(video, farm.quota)
     try:
         return _prepared(farm, video)
     except HevcqError:
@@ -118,17 +94,6 @@ def _check_size(farm: VideoFarm, count: int) -> None:
     free = farm.backend.store.free_bytes()
     if free is not None and free - count < farm.least_free:
         raise DiskFull("The server has too little free disk space for this video.")
-
-
-def _reserved(farm: VideoFarm, request: UploadRequest, video_id: str) -> str:
-    made = Reservation(video_id, request.digest)
-    until = farm.clock.now() + REQUEST_KEPT_S
-    found = farm.videos.reserve(f"{request.owner}\n{request.request_key}", made, expires_at=until)
-    if found.digest != request.digest:
-        raise BadUpload(
-            "This idempotency key was used for another request.", remedy="Send a new key."
-        )
-    return found.video_id
 
 
 def _record(

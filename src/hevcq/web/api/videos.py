@@ -18,15 +18,6 @@ from hevcq.web.api import models
 from hevcq.web.api.call import Call, Manages, Reads, Uploads, new_router, revision_of
 
 router = new_router()
-RequestKey = Annotated[
-    str,
-    Header(
-        alias="Idempotency-Key",
-        description="makes a request that is sent again find what the first one created",
-        pattern="^[ -~]*$",
-        max_length=uploads.MAX_REQUEST_KEY,
-    ),
-]
 IfMatch = Annotated[
     str, Header(alias="If-Match", description="only if the video still has this ETag")
 ]
@@ -73,9 +64,7 @@ def _upload_out(call: Call, video: Video) -> models.UploadOut:
 
 
 @router.post("/uploads", status_code=201)
-def begin_upload(
-    call: Uploads, wanted: models.UploadIn, request_key: RequestKey = ""
-) -> models.UploadOut:
+def begin_upload(call: Uploads, wanted: models.UploadIn) -> models.UploadOut:
     """Begin an upload."""
     request = uploads.UploadRequest(
         owner=call.person.owner,
@@ -85,7 +74,6 @@ def begin_upload(
         description=wanted.description,
         profiles=tuple(wanted.profiles),
         media_type=wanted.media_type,
-        request_key=request_key,
     )
     return _upload_out(call, uploads.request_upload(call.farm, request))
 

@@ -4,12 +4,11 @@ Its own table, because only the web service writes it: workers know nothing of o
 video, `video#<id>`, with the record as JSON and beside it what the indexes need: `by_owner`
 (owner and state, then id) and `by_status` (state, then id) list, `by_due` finds what wants a look,
 `by_slug` what is public. Sums for quotas are items, `usage#farm` and `usage#owner#<id>`; they are
-changed in the transaction that changes the video. Idempotency keys are `request#<digest>`.
+changed in the transaction that changes the video.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +28,6 @@ from hevcq.ports.videos import (
     Accounts,
     Page,
     Quota,
-    Reservation,
     VideoFilter,
     VideoRecords,
     VideoUsage,
@@ -100,11 +98,6 @@ def usage_pk(owner: str | None) -> str:
     return FARM if owner is None else f"usage#owner#{owner}"
 
 
-def request_pk(request: str) -> str:
-    """Return the key of an idempotency key's item."""
-    return f"request#{hashlib.sha256(request.encode()).hexdigest()}"
-
-
 def owner_status(owner: str, status: VideoStatus) -> str:
     """Return the partition of an owner's videos in one state."""
     return f"{status.value}#{owner}"
@@ -160,29 +153,6 @@ class DynamoVideoRecords(VideoRecords):
 
     def __init__(self, client: DynamoDBClient, table: str, tokens: Callable[[], str]) -> None:
         self._db, self._table, self._tokens = client, table, tokens
-
-    def reserve(self, request: str, made: Reservation, *, expires_at: float) -> Reservation:
-        """Put the item unless there is one; time to live removes it."""
-        key = {"pk": text(request_pk(request))}
-        item = {
-            **key,
-            "video_id": text(made.video_id),
-            "digest": text(made.digest),
-            TTL: number(int(expires_at)),
-        }
-        with translate_errors("note a request"):
-            try:
-                self._db.put_item(
-                    TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)"
-                )
-            except self._db.exceptions.ConditionalCheckFailedException:
-                answer = self._db.get_item(TableName=self._table, Key=key, ConsistentRead=True)
-                if "Item" not in answer:  # its time ended just now
-                    raise Unavailable(
-                        "The request's key has just expired; send it again."
-                    ) from None
-                item = dict(answer["Item"])
-        return Reservation(string(item, "video_id"), string(item, "digest"))
 
     def create(self, video: Video, quota: Quota) -> None:
         """Put the item and add to the sums, on condition that they leave room for it."""

@@ -18,14 +18,12 @@ from hevcq.ports.videos import (
     Accounts,
     Page,
     Quota,
-    Reservation,
     VideoFilter,
     VideoRecords,
     VideoUsage,
     exceeded,
 )
 from hevcq.sqlite.database import Database
-from hevcq.util.clock import Clock
 
 COLUMNS = "video_id, owner, status, slug, due_at, words, bytes, revision, record"
 ADD = f"INSERT INTO video ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -37,9 +35,6 @@ BY_SLUG = "SELECT record FROM video WHERE slug = ?"
 DUE = """SELECT due_at, video_id, record FROM video WHERE due_at IS NOT NULL AND due_at <= :now
 AND (due_at, video_id) > (:due_at, :video_id) ORDER BY due_at, video_id LIMIT 100"""
 USAGE = "SELECT videos, open, bytes FROM video_usage WHERE scope = ?"
-FORGET_REQUESTS = "DELETE FROM video_request WHERE expires_at < ?"
-RESERVE = "INSERT OR IGNORE INTO video_request VALUES (?, ?, ?, ?)"
-RESERVED = "SELECT video_id, digest FROM video_request WHERE request = ?"
 
 
 class SqliteVideoRecords(VideoRecords):
@@ -47,18 +42,8 @@ class SqliteVideoRecords(VideoRecords):
 
     sends_ends = True  # by a trigger
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database, self._clock = database, clock
-
-    def reserve(self, request: str, made: Reservation, *, expires_at: float) -> Reservation:
-        """Insert the row unless there is one, after the expired ones were removed."""
-
-        def work(connection: sqlite3.Connection) -> Reservation:
-            connection.execute(FORGET_REQUESTS, (self._clock.now(),))
-            connection.execute(RESERVE, (request, made.video_id, made.digest, expires_at))
-            return Reservation(*connection.execute(RESERVED, (request,)).fetchone())
-
-        return self._database.write(work)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def create(self, video: Video, quota: Quota) -> None:
         """Insert the row if its owner and the farm have room for it, in one transaction."""
