@@ -53,3 +53,16 @@ def test_a_terminal_of_80_columns_is_never_overrun(hevcq, farm, monkeypatch, wor
     lines = [line for line in (ran.out + ran.err).splitlines() if " " in line.strip()]
     assert lines
     assert [line for line in lines if len(line) > 80] == []
+
+
+def test_a_long_sentence_of_a_table_in_a_file_goes_below_its_row_and_names_stay_whole():
+    name, why = "/srv/" + "long " * 30, "It is damaged. " * 20
+    lines = render.fit(("file", "why"), [(name, why), ("b.mp4", "Short.")], None)
+
+    assert [line.strip() for line in lines[:2]] == ["file", name.strip()]
+    assert max(map(len, lines)) <= 200
+    assert " ".join(lines[2:4]).split() == why.split()
+    assert render.fit(("file", "why"), [("b.mp4", "Short.")], None)[1].split() == [
+        "b.mp4",
+        "Short.",
+    ]

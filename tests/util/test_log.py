@@ -96,3 +96,12 @@ def test_the_first_logger_imports_structlog_and_writes_as_was_set_up():
     assert done.stdout == "False\n", "data on stdout is never mixed with log lines"
     (line,) = map(json.loads, done.stderr.splitlines())
     assert (line["event"], line["job"]) == ("claimed", "j1")
+
+
+def test_a_line_that_a_display_shows_is_left_out_of_the_console_and_not_of_json():
+    for style, left in (("console", ["other"]), ("json", ["job_buried", "other"])):
+        stream = io.StringIO()
+        log.configure("info", style, stream, shown=lambda line: line.get("job") == "a")
+        log.get_logger(job="a").warning("job_buried")
+        log.get_logger(job="b").warning("other")
+        assert [name for name in ("job_buried", "other") if name in stream.getvalue()] == left

@@ -125,6 +125,13 @@ class Service:
             syncs.join(BESIDE_ENDS_S)
             checking.join(BESIDE_ENDS_S)
 
+    def shows(self, line: Mapping[str, object]) -> bool:
+        """Return whether a line of the log repeats an event that a library's display shows."""
+        job = str(line.get("job", ""))
+        if line.get("event") not in {EventName.JOB_BURIED.value, EventName.JOB_RETRY.value}:
+            return False
+        return any(each.folder.session.tracker.follows(job) for each in [*self._opened.values()])
+
     def _alive(self) -> bool:
         """Step the workers and give a sign of life; return whether to go on."""
         self._outlets.notifier.alive()

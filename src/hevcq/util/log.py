@@ -31,14 +31,19 @@ _postponed: list[Callable[[], None]] = []
 """The configuration to apply once structlog is imported; empty afterwards."""
 
 
-def configure(level: str = "warning", style: str = "console", stream: TextIO | None = None) -> None:
+def configure(
+    level: str = "warning",
+    style: str = "console",
+    stream: TextIO | None = None,
+    shown: Callable[[EventDict], bool] | None = None,
+) -> None:
     """Configure logging for this process.
 
-    `level` is one of LEVELS; `style` is "console" or "json"; `stream` defaults to stderr.
+    `level` is one of LEVELS; `style` is "console" or "json"; `stream` defaults to stderr. A line of
+    the console that a display shows as well, which `shown` says of it, is left out.
     """
-    _postponed[:] = [
-        partial(_set_up, LEVELS[level], style, stream if stream is not None else sys.stderr)
-    ]
+    out = stream if stream is not None else sys.stderr
+    _postponed[:] = [partial(_set_up, LEVELS[level], style, out, shown)]
     if "structlog" in sys.modules:  # a module may already have a logger
         _catch_up()
 
@@ -58,8 +63,13 @@ def _catch_up() -> None:
     _postponed.clear()  # last, so that no thread logs before; configuring twice is harmless
 
 
-def _set_up(level: int, style: str, out: TextIO) -> None:
+def _set_up(level: int, style: str, out: TextIO, shown: Callable[[EventDict], bool] | None) -> None:
     import structlog
+
+    def unless_shown(_logger: object, _method: str, line: EventDict) -> EventDict:
+        if shown is not None and shown(line):
+            raise structlog.DropEvent
+        return line
 
     renderer: Processor = (
         structlog.processors.JSONRenderer(sort_keys=True)
@@ -74,7 +84,7 @@ def _set_up(level: int, style: str, out: TextIO) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            *([] if style == "json" else [_for_terminals]),
+            *([] if style == "json" else [unless_shown, _for_terminals]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),

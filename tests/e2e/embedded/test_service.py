@@ -68,6 +68,18 @@ def test_files_are_taken_a_bad_reload_keeps_the_settings_and_sigterm_ends_it(far
     assert farm.strays() == []
 
 
+def test_without_a_library_it_says_how_to_add_one(farm: Farm) -> None:
+    (farm.folder / "empty.toml").touch()
+    env = {"HEVCQ_CONFIG": str(farm.folder / "empty.toml")}
+    child = farm.start("service", "--no-page", env=env)
+    assert child.stderr is not None
+    line = child.stderr.readline()
+    child.send_signal(signal.SIGTERM)
+
+    assert line == "Looking after no library; add one with `hevcq libraries add PATH`.\n"
+    assert farm.finish(child, timeout=30).code == 0
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_the_next_one_finishes_what_it_began(farm: Farm) -> None:
     _, env = service(farm)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TextIO
 
 from hevcq.cli.output.sentences import SHOWN_WHEN_QUIET, is_routine, sentence
-from hevcq.cli.output.table import ending, shorten
+from hevcq.cli.output.table import ending, paragraph, shorten
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.util.clock import Clock
 from hevcq.util.text import counted, duration, size
@@ -252,7 +252,7 @@ class Live:
             return
         words = sentence(event)
         if words:
-            words = _one_line(event, words, self._console.width)
+            words = paragraph(_one_line(event, words, self._console.width), self._console.width)
             self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self) -> RenderableType:

@@ -47,6 +47,8 @@ SENTENCES = frozenset({"why", "note", "reason", "detail", "meaning", "descriptio
 KEPT_SPACE = "\x00"
 """Stands for a space at which no line may be broken; printable text does not hold it."""
 MIN_NAME = 12
+FILE_WIDTH = 200
+"""Columns of a file, pipe or mail from which sentences go below their row."""
 MAX_WIDTH = 64
 """Columns are aligned up to so many characters: one name of 255 must not push every row away."""
 
@@ -136,19 +138,21 @@ def plain_table(
 
 
 def fit(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Return a table of at most `width` columns, one line a row; None: as wide as it is.
+    """Return a table of at most `width` columns, one line a row; None: of a file or pipe.
 
-    Names are shortened in the middle. A last column of sentences that does not fit goes below its
-    row, wrapped.
+    Names are shortened in the middle, but not for a file. A last column of sentences that does not
+    fit goes below its row, wrapped.
     """
-    lines = plain_table(columns, cells)
-    if width is None or all(_columns(line) <= width for line in lines):
-        return lines
+    lines, room = plain_table(columns, cells), width or FILE_WIDTH
     below = columns[-1] in SENTENCES
+    if all(_columns(line) <= room for line in lines) or (width is None and not below):
+        return lines
     last = len(columns) - below
     grid = [list(columns[:last]), *[list(row[:last]) for row in cells]]
     widths = [max(_columns(row[i]) for row in grid) for i in range(last)]
-    while sum(widths) + 2 * (last - 1) > width:
+    if width is None:
+        widths = [min(MAX_WIDTH, each) for each in widths]
+    while width is not None and sum(widths) + 2 * (last - 1) > width:
         names = [i for i in range(last) if columns[i] in NAMES and widths[i] > MIN_NAME]
         if not names:
             break
@@ -157,11 +161,12 @@ def fit(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int | Non
     out = []
     for number, row in enumerate(grid):
         cut = [
-            shorten(cell, widths[i]) if columns[i] in NAMES else cell for i, cell in enumerate(row)
+            shorten(cell, widths[i]) if columns[i] in NAMES and width is not None else cell
+            for i, cell in enumerate(row)
         ]
         out.append(_aligned(cut, widths))
         if below and number and cells[number - 1][-1]:
-            out += wrapped(f"  {cells[number - 1][-1]}", width)
+            out += wrapped(f"  {cells[number - 1][-1]}", room)
     return out
 
 

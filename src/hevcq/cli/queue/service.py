@@ -15,9 +15,12 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.options import EventsAsJson
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError
+from hevcq.util import log
 from hevcq.util.text import counted
 from hevcq.wiring.app import App, stop_signals
 from hevcq.wiring.worker import build_pool, run_pool
+
+NO_LIBRARY = "no library; add one with `hevcq libraries add PATH`"
 
 
 def service(
@@ -67,9 +70,13 @@ def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
                 reload,
                 lambda: cli.loaded().settings,
             )
+            if not as_json:
+                log.configure(
+                    opened.settings.log_level, opened.settings.log_style, shown=running.shows
+                )
             names = [each.name for each in opened.settings.libraries if each.watch]
             ends = "; Ctrl-C stops" if sys.stderr.isatty() else ""
-            cli.echo(f"Looking after {', '.join(names) or 'no library'}{ends}.")
+            cli.echo(f"Looking after {', '.join(names) or NO_LIBRARY}{ends}.")
             end_page = _serve_page(opened, cli, PAGE_ENDS_S) if page else None
             try:
                 running.run()
