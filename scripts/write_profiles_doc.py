@@ -118,9 +118,10 @@ the profile. What is in `ffmpeg -encoders` proves nothing; each allowed encoder 
 (ten pictures are encoded, decoded and compared), and `hevcq doctor` says which work and why others do not.
 
 - A device that fails (no device, another driver, no answer, wrong pictures in its trial) is set aside for
-  ten minutes, doubled each time. The video is not blamed: with `video.fallback: software` it is encoded in
-  software, with `refuse` it waits for a worker that has a device.
-- A driver that allows no more sessions (GeForce: 3 to 8 in the whole system) is asked for no more than it gave.
+  an hour. The video is not blamed: with `video.fallback: software` it is encoded in software, with `refuse`
+  it waits for a worker that has a device.
+- A driver that allows no more sessions (GeForce: 3 to 8 in the whole system) counts as a device that
+  fails, for that video alone.
 - The gates are the same. A rendition of a device that fails one sets the device aside, and the video is
   encoded again in software. The certificate names the device.
 - HDR10 metadata, kept fields, kept captions and other samples than 4:2:0 of 8 or 10 bits stay in software,

@@ -12,8 +12,7 @@ from chaos.damage import Findings, clean_sources, inputs, outputs, prepare, repo
 from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import ENCODER, judge, profile, run
 from hevcq.errors import SourceDamaged, Stopped
-from hevcq.ffmpeg.inspect.recording import announcing_gap
-from hevcq.ffmpeg.inspect.transport_stream import transport_damage
+from hevcq.ffmpeg.inspect.recording import announcing_gap, transport_damage
 from support.once import made_once
 
 

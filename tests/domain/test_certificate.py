@@ -82,12 +82,6 @@ def test_a_gate_that_is_missing_proves_nothing(gate):
         require_passed(r for r in ALL if r.gate is not gate)
 
 
-def test_a_gate_that_ran_twice_counts_by_its_worst_result():
-    failed = GateResult(gate=Gate.G8, outcome=Outcome.FAILED)
-    with pytest.raises(VerificationFailed):
-        require_passed((*ALL, failed))
-
-
 @pytest.mark.parametrize(
     "text",
     ["", "{", "null", "[]", "{}", b"\xff\xfe", certificate().to_json().replace("b" * 64, "b" * 63)],
@@ -103,11 +97,6 @@ def test_a_field_that_is_missing_proves_nothing(field):
     del whole[field]
     with pytest.raises(VerificationFailed):
         Certificate.parse(json.dumps(whole))
-
-
-def test_a_field_of_another_version_proves_nothing():
-    with pytest.raises(VerificationFailed):
-        Certificate.parse(certificate().to_json().replace('e": 1', 'e": 2', 1))
 
 
 def test_the_original_is_kept_where_the_rendition_is_not_smaller():

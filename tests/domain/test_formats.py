@@ -5,19 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hevcq.domain.formats.video import (
-    VIDEO_FORMATS,
-    VIDEO_HELD,
-    Container,
-    VideoCodec,
-    keeps_detail,
-)
-from hevcq.domain.media.containers import VIDEO
 from hevcq.domain.media.facts import Colour, MasteringDisplay, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.planning.video import evened
-from hevcq.domain.profile import LossPolicy, Profile
+from hevcq.domain.profile import Profile
 from support.media_facts import attachment, audio, cover, media, profile, subtitle, video
 
 BT709 = Colour(space="bt709", transfer="bt709", primaries="bt709")
@@ -65,21 +57,6 @@ def test_a_preset_of_another_encoder_is_refused_with_the_profile(codec, preset, 
         recipe("mkv", codec, preset=preset)
 
 
-def test_containers_are_asked_for_no_codec_that_their_muxer_is_not_known_to_hold():
-    muxers = {Container.MKV: "matroska", Container.HLS: "mp4"}
-    for container, codecs in VIDEO_HELD.items():
-        if container is not Container.SOURCE:
-            assert codecs <= VIDEO[muxers.get(container, container.value)], container
-    assert set(VIDEO_FORMATS) == set(VideoCodec)
-
-
-def test_sharp_detail_is_asked_of_good_encodes_whichever_way_the_scale_goes():
-    assert keeps_detail(VideoCodec.HEVC, 32)
-    assert not keeps_detail(VideoCodec.HEVC, 33)
-    assert keeps_detail(VideoCodec.THEORA, 7)
-    assert not keeps_detail(VideoCodec.THEORA, 2)
-
-
 def planned(name: str, *streams: Any, chapters: int = 0, **tags: str) -> EncodePlan:
     plan = make_plan(profile(name), media(*streams, chapters=chapters, tags=tags))
     assert isinstance(plan, EncodePlan), plan
@@ -113,12 +90,6 @@ def test_webm_names_all_that_it_cannot_carry():
         ("webvtt", "webvtt"),
     ]
     assert (plan.muxer, plan.extension, plan.chapters, plan.losses) == ("webm", "webm", 2, ())
-
-
-def test_marks_that_webm_has_no_place_for_forbid_that_it_replaces_the_original():
-    plan = planned("webm", video(), audio("opus", dispositions=("default", "comment")))
-
-    assert plan.losses == ("the mark comment of stream 1",)
 
 
 @pytest.mark.parametrize("name", ["webm", "av1"])
@@ -160,15 +131,6 @@ def test_av1_is_refused_what_its_encoder_does_not_take():
     assert "MOV cannot hold" in quicktime.detail
 
 
-def test_full_range_keeps_its_samples_where_the_codec_marks_them():
-    phone = video(pixel_format="yuvj420p", colour=Colour(range="pc", space="bt709"))
-
-    kept = planned("av1", phone).video
-
-    assert (kept.colour.range, kept.limit_range, kept.pixel_format) == ("pc", False, "yuv420p")
-    assert LossPolicy.REFUSE is profile("av1").policies.variable_rate
-
-
 @pytest.mark.parametrize("name", ["ogg", "avi"])
 def test_what_holds_no_times_never_replaces_an_original_and_says_what_it_lacks(name):
     plan = planned(
@@ -207,28 +169,6 @@ def test_the_one_rate_is_the_nominal_one_unless_that_is_a_clock(nominal, average
     assert plan.video.rate == wanted
     said = "uneven times" in "\n".join(plan.notices)
     assert said is (average not in {"0/0", nominal})
-
-
-@pytest.mark.parametrize(
-    ("nominal", "average", "wanted"),
-    [("50/1", "25/1", "50"), ("60000/1001", "30000/1001", "60000/1001"), ("25/1", "25/1", "50")],
-)
-def test_a_camera_that_states_the_rate_of_its_fields_is_shown_at_even_times(
-    nominal, average, wanted
-):
-    """AVCHD with a packet for each field: read as frames, half of which are missing, it became 100."""
-    source = video(nominal_rate=nominal, average_rate=average, field_order="tt")
-    plan = planned("avi", source)
-
-    assert plan.video.rate == wanted
-    assert "uneven times" not in "\n".join(plan.notices)
-
-
-def test_a_full_range_picture_becomes_limited_where_the_codec_has_no_mark_and_that_is_reported():
-    plan = planned("ogg", video(pixel_format="yuvj420p", colour=Colour(range="pc")))
-
-    assert plan.video.limit_range
-    assert "its full range of brightness is stored as limited range" in "\n".join(plan.notices)
 
 
 def test_uneven_times_that_only_measuring_shows_are_refused_or_named():

@@ -59,10 +59,3 @@ def test_of_several_reasons_the_strictest_decides_and_the_last_end_counts(
     with_condition = closed("hevc", pauses, NIGHTS, NOON, "It is hot.")
     assert with_condition.until is None
     assert with_condition.reason.endswith("It is hot.")
-
-
-def test_an_end_on_another_day_is_named_with_its_day() -> None:
-    for days, said in ((1, "until Tue 12:00"), (30, "until 2026-12-23 12:00")):
-        pause = Pause(since=NOON, until=NOON + days * 86400)
-        found = closed("hevc", [pause], ALWAYS, NOON)
-        assert said in found.reason

@@ -27,7 +27,6 @@ HEVC = Profile(name="hevc", description="d", video=VideoRecipe(codec=VideoCodec.
         {"max_failures": 10, "max_receives": 10},
         {"max_job_s": 43_200},
         {"max_job_s": 59},
-        {"retention_s": 1_209_601},
         {"max_crashes": 0},
         {"backoff_base_s": 0},
         {"unknown": 1},
@@ -36,20 +35,6 @@ HEVC = Profile(name="hevc", description="d", video=VideoRecipe(codec=VideoCodec.
 def test_numbers_that_cannot_work_together_are_refused(numbers):
     with pytest.raises(ValidationError):
         QueueNumbers(**numbers)
-
-
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        {"visibility_s": 300, "heartbeat_s": 100},
-        {"visibility_s": 3, "heartbeat_s": 1},
-        {"visibility_s": 43_200, "heartbeat_s": 14_400},
-        {"max_failures": 9, "max_receives": 10},
-        {"max_job_s": 43_199},
-    ],
-)
-def test_numbers_at_their_bounds_are_taken(numbers):
-    assert QueueNumbers(**numbers).limits.max_failures < 10
 
 
 @pytest.mark.parametrize(
@@ -106,8 +91,6 @@ def test_the_installed_profiles_are_valid_and_named_as_their_files():
     [
         ({"cpu": 3000}, "it offers 256, 512, 1024, 2048, 4096, 8192, 16384"),
         ({"cpu": 4096, "memory_mib": 7168}, "with that CPU it offers 8192, 9216,"),
-        ({"cpu": 4096, "memory_mib": 31744}, "with that CPU it offers"),
-        ({"cpu": 8192, "memory_mib": 17408}, "with that CPU it offers 16384, 20480,"),
         ({"cpu": 256, "memory_mib": 8192}, "with that CPU it offers 512, 1024, 2048"),
         ({"min_tasks": 5, "max_tasks": 4}, "min_tasks (5) must not exceed max_tasks (4)"),
     ],

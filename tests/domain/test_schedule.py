@@ -1,7 +1,7 @@
 """Windows of time: over midnight, over a week, at both changes of the clock, and what is refused."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -49,14 +49,6 @@ def test_a_schedule_without_windows_or_with_all_of_the_week_is_always_open() -> 
         assert schedule.next_change(now) is None
 
 
-def test_one_minute_a_week_is_found_from_anywhere_in_the_week() -> None:
-    schedule = Schedule.parse(["Wed 03:00-03:01"], BERLIN)
-    for hour in range(0, 7 * 24, 5):
-        now = at("2026-11-25T03:01") + hour * 3600
-        assert schedule.next_change(now) == at("2026-12-02T03:00")
-    assert schedule.next_change(at("2026-12-02T03:00")) == at("2026-12-02T03:01")
-
-
 def test_days_may_wrap_be_listed_and_be_left_out() -> None:
     sunday, monday, tuesday = (at(f"2026-11-{day}T12:00") for day in (22, 23, 24))
     wraps = Schedule.parse(["fri-MON 11:00-13:00"], BERLIN)
@@ -91,13 +83,6 @@ def test_in_autumn_an_hour_that_occurs_twice_counts_as_both_and_opens_once() -> 
     assert at("2026-10-25T05:00") - first == 3.5 * 3600
 
 
-def test_a_change_by_half_an_hour_is_kept() -> None:
-    zone = "Australia/Lord_Howe"
-    schedule = Schedule.parse(["01:00-02:15"], zone)  # 2026-10-04: 02:00 becomes 02:30
-    opens = at("2026-10-04T01:00", zone)
-    assert schedule.next_change(opens) == opens + 3600
-
-
 @pytest.mark.parametrize("zone", [BERLIN, "America/New_York", "Australia/Lord_Howe", "UTC", ""])
 def test_the_next_change_is_the_first_moment_at_which_openness_differs(zone: str) -> None:
     rng = random.Random(16)
@@ -124,15 +109,11 @@ def test_the_next_change_is_the_first_moment_at_which_openness_differs(zone: str
     [
         ("", "is not a window of time"),
         ("at night", "is not a window of time"),
-        ("22:00", "is not a window of time"),
         ("Mon-Fri 22-6", "'22' in 'Mon-Fri 22-6' is not a time from 00:00 to 24:00"),
         ("25:00-06:00", "is not a time"),
         ("22:00-24:01", "is not a time"),
-        ("22:60-23:00", "is not a time"),
         ("Mo 22:00-23:00", "'mo' in 'Mo 22:00-23:00' is not a day"),
-        ("Mon- 22:00-23:00", "is not a day"),
         ("10:00-10:00", "starts when it ends"),
-        ("24:00-06:00", "starts when it ends"),
     ],
 )
 def test_a_bad_window_is_refused_in_one_sentence(text: str, says: str) -> None:
@@ -147,10 +128,3 @@ def test_a_bad_window_is_refused_in_one_sentence(text: str, says: str) -> None:
 def test_an_unknown_time_zone_is_refused(zone: str) -> None:
     with pytest.raises(ValueError, match="is not a time zone that this machine knows"):
         Schedule.parse([], zone)
-
-
-def test_the_local_time_of_the_machine_is_the_default() -> None:
-    now = datetime(2026, 11, 23, 12, 0).astimezone()
-    minute = timedelta(minutes=1)
-    window = f"{now - minute:%H:%M}-{now + minute:%H:%M}"
-    assert Schedule.parse([window]).open_at(now.timestamp())

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from benchmarks.fidelity import metadata, ordinary
-from benchmarks.fidelity.served import is_served, named
-from benchmarks.fidelity.trial import ENCODER, Trial, recipe, run_trial
+from benchmarks.fidelity.served import named
+from benchmarks.fidelity.trial import ENCODER, recipe, run_trial
 
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
@@ -89,36 +89,10 @@ def test_an_old_camera_mov_without_a_brand_keeps_its_container_and_sound(tmp_pat
     assert (plan.extension, [s.codec for s in plan.kept]) == ("mov", ["hevc", "pcm_u8"])
 
 
-@pytest.mark.parametrize(
-    ("outcome", "expected", "served"),
-    [
-        ("encoded", "encoded", True),
-        ("skip:already_target", "skip:already_target", True),
-        ("skip:smaller_than_box", "encoded", False),
-        ("refused:policies.interlaced", "encoded", False),
-        ("failed:G5", "encoded", False),
-    ],
-)
-def test_only_a_rendition_or_an_expected_skip_counts_as_served(outcome, expected, served) -> None:
-    assert is_served(Trial(outcome), expected) is served
-
-
 @pytest.mark.slow
 @pytest.mark.media
 def test_no_kind_of_metadata_is_lost_without_a_word(tmp_path) -> None:
     assert metadata.figure(tmp_path).value == "29 carried, 21 named, 0 lost"
-
-
-def test_metadata_of_a_file_that_is_not_served_counts_as_lost() -> None:
-    found = metadata.fates(Trial("failed:G3"), metadata.BOXES)
-
-    assert all(fate.startswith(metadata.LOST) for fate in found.values())
-
-
-def test_each_ordinary_file_has_its_own_name() -> None:
-    names = [clip.name for clip in (*ordinary.ORDINARY, *ordinary.SHARED)]
-
-    assert len(names) == len(set(names))
 
 
 def test_make_fidelity_and_make_matrix_find_what_they_import() -> None:

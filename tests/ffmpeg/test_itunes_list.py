@@ -64,17 +64,6 @@ def test_a_list_arrives_entry_by_entry(tmp_path: Path, entries: tuple[bytes, ...
     assert planned(clip)[1].losses == ()
 
 
-def test_a_list_that_uses_every_key_for_room_arrives(tmp_path: Path) -> None:
-    kinds = (
-        b"ldes \xa9lyr \xa9grp tvnn tvsh keyw desc \xa9wrt cprt tven aART \xa9ART \xa9alb \xa9gen"
-    )
-    entries = [entry(kind, b"value") for kind in kinds.split()]
-
-    output, _ = rendition(tagged(tmp_path, *entries))
-
-    assert listed(output) == entries
-
-
 def test_a_second_value_that_matroska_gets_no_word_of_is_a_loss(tmp_path: Path) -> None:
     _, plan = planned(tagged(tmp_path, *ENTRIES), container="mkv")
 

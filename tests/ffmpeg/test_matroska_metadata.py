@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.planning.metadata import losses
 from support.clips import make_clip
 from support.matroska import (
     ATOM,
@@ -28,7 +27,7 @@ from support.matroska import (
     read,
     with_tables,
 )
-from support.rendition import add_boxes, elng, planned, probed, rendition
+from support.rendition import planned, probed, rendition
 
 pytestmark = pytest.mark.media
 HALF = 500_000_000
@@ -142,21 +141,6 @@ def test_a_language_becomes_mp4s_own(tmp_path: Path) -> None:
     assert (sound.language_tag, sound.language, sound.title) == ("pt-BR", "por", "Talk")
 
 
-def test_a_language_and_a_name_become_matroskas_own(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path, name="a.mp4", size="64x48", seconds=1)
-    name = b"\0\0\0\x0cnameTalk"
-    add_boxes(
-        clip,
-        ((b"moov", (b"trak", 0), b"mdia"), elng("de-CH")),
-        ((b"moov", (b"trak", 1), b"udta"), name),
-    )
-
-    _, made = rendition(clip, container="mkv")
-
-    assert [s.language_tag for s in made.streams] == ["de-CH", ""]
-    assert made.streams[1].title == "Talk"
-
-
 def test_tags_within_tags_without_end_are_read_to_an_end(tmp_path: Path) -> None:
     deep = b""
     for _ in range(2000):
@@ -164,25 +148,3 @@ def test_tags_within_tags_without_end_are_read_to_an_end(tmp_path: Path) -> None
     clip = with_tables(clip_of(tmp_path, audio=False), element(TAGS, tag(b"", deep)))
 
     assert len(probed(clip).metadata) >= 1
-
-
-def test_a_marked_original_language_stays_or_is_named(tmp_path: Path) -> None:
-    clip = clip_of(tmp_path, extra=("-disposition:1", "original"))
-    _, plan = planned(clip, container="mp4")
-
-    _, made = rendition(clip)
-
-    assert "original" in made.streams[1].dispositions
-    assert plan.losses == ("the mark original of stream 1",)
-
-
-def test_what_mp4_has_no_place_for_is_named(tmp_path: Path) -> None:
-    clip = with_tables(clip_of(tmp_path), EDITIONS, element(TAGS, COLLECTION, COLLECTION))
-
-    info, plan = planned(clip, container="mp4")
-
-    assert set(plan.losses) == {
-        "editions, order or nesting of the chapters",
-        "structured tags of the file",
-    }
-    assert set(losses("webm", info, plan.streams)[:2]) == set(plan.losses)

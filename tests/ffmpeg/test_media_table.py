@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from pathlib import Path
 
@@ -132,40 +131,6 @@ def test_each_damaged_clip_is_found_damaged_and_nothing_is_left(
         encoded_clip(name, recipe_name, tmp_path)
 
     assert list((tmp_path / recipe_name).iterdir()) == []
-
-
-@pytest.mark.media
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("flir-portrait-vfr-bframes.mp4", marks=pytest.mark.slow),
-        "made-vfr-gap-432p.mp4",
-        "phone-720p-vfr-rot180.mp4",
-    ],
-)
-def test_every_frame_of_a_variable_rate_keeps_its_own_time(name: str, folder: Path) -> None:
-    made = made_once(name, "hevc", folder)
-
-    before, after = (
-        _times(media_clip(name), made.request.info),
-        _times(made.good, probed(made)),
-    )
-
-    assert len(before) == len(after) > 20
-    assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 0.0005
-
-
-def _times(path: Path, info: MediaInfo) -> list[float]:
-    """Return the time of every shown frame, in seconds from the first."""
-    index = str(info.of_kind(StreamKind.VIDEO)[0].index)
-    ended = subprocess.run(
-        ["ffprobe", "-v", "error", "-select_streams", index, "-show_entries",
-         "frame=best_effort_timestamp_time", "-of", "csv=p=0", str(path)],
-        capture_output=True, check=True,
-    )  # fmt: skip
-    lines = ended.stdout.decode().split()
-    times = [float(line.split(",")[0]) for line in lines]
-    return [time - times[0] for time in times]
 
 
 @pytest.mark.media

@@ -11,7 +11,7 @@ from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.verify.streams import stream_problems
 from support.clips import make_clip
-from support.media_facts import audio, media, profile, video
+from support.media_facts import profile
 from support.rendition import box, planned, probed, rendition
 
 pytestmark = pytest.mark.media
@@ -96,18 +96,6 @@ def test_tags_without_a_place_in_mp4_become_free_form_entries(tmp_path: Path) ->
     assert {k.lower(): v for k, v in made.tags.items()}["director"] == "Fünf / 5"
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
-def test_quicktime_keys_and_boxes_are_both_carried(tmp_path: Path, name: str) -> None:
-    keys = ("-movflags", "use_metadata_tags", "-metadata", "com.apple.quicktime.make=Apple")
-    clip = with_boxes(clip_of(tmp_path, name, keys), user_data=CAMERA)
-
-    _, made = rendition(clip)
-
-    assert made.tags["com.apple.quicktime.make"] == "Apple"
-    assert any("Samsung" in item.name for item in made.metadata)
-    assert all("room" not in key for key in made.tags)
-
-
 def test_a_loss_is_named_by_the_plan_and_forbids_replacing(tmp_path: Path) -> None:
     clip = with_boxes(clip_of(tmp_path), user_data=CAMERA)
 
@@ -155,17 +143,3 @@ def test_damaged_boxes_end_the_reading_without_an_error(tmp_path: Path, cut: int
     clip.write_bytes(clip.read_bytes() + box(b"uuid", XMP)[:cut])
 
     assert probed(clip).streams
-
-
-@pytest.mark.parametrize("container", ["mp4", "mkv"])
-@pytest.mark.parametrize(("late_s", "said"), [(0.03, False), (0.2, True), (-0.2, True)])
-def test_a_chapter_that_begins_elsewhere_fails_the_stream_ledger(container, late_s, said) -> None:
-    info = media(video(), audio(), chapters=2)
-    plan = make_plan(profile(container=container), info)
-    first, second = info.chapters
-    moved = second.model_copy(update={"start_s": second.start_s + late_s})
-    output = info.model_copy(update={"chapters": (first, moved)})
-
-    found = [each for each in stream_problems(plan, info, output) if "chapter 2 starts" in each]
-
-    assert bool(found) is said

@@ -82,11 +82,6 @@ def test_a_build_that_fails_is_named_with_the_reason_of_the_gate(tmp_path, body,
     assert caught.value.remedy
 
 
-def test_a_program_that_cannot_be_started_is_unfit(tmp_path):
-    with pytest.raises(WorkerUnfit):
-        run_test(encoder(tmp_path / "missing"), tmp_path)
-
-
 def test_a_stop_ends_a_self_test_without_a_finding(tmp_path):
     stop = threading.Event()
     stop.set()
@@ -122,15 +117,6 @@ def test_a_build_that_passed_and_fails_later_is_tested_again(tmp_path):
 
     with pytest.raises(WorkerUnfit):
         run_test(encoder(program, tmp_path / "passes"), tmp_path)
-
-
-def test_passes_that_cannot_be_written_cost_another_process_a_test_and_no_more(tmp_path):
-    (tmp_path / "file").touch()
-    ready = encoder(passes=tmp_path / "file" / "passes")
-
-    run_test(ready, tmp_path)
-
-    run_test(ready, tmp_path)
 
 
 @pytest.mark.parametrize(

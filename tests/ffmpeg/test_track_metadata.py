@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.planning.metadata import losses
 from hevcq.ffmpeg.verify.streams import stream_problems
 from support.clips import make_clip
 from support.rendition import add_boxes, box, clap, elng, planned, rendition
@@ -79,13 +78,3 @@ def test_what_players_cut_off_is_named(tmp_path: Path) -> None:
     clip = add_boxes(two_tracks(tmp_path, audio=False), ((*VIDEO, *ENTRY), clap(48, 60, across=4)))
 
     assert planned(clip)[1].losses == ("clean aperture (clap) of the track 0 sample description",)
-
-
-def test_what_is_said_of_a_track_that_is_left_out_is_no_loss_of_its_own(tmp_path: Path) -> None:
-    """Only a video track without pictures is left out by itself."""
-    clip = marked(two_tracks(tmp_path))
-    info, plan = planned(clip, container="mkv")
-    dropped = [s.model_copy(update={"position": None}) for s in plan.streams]
-
-    assert any("track 0" in loss for loss in losses("matroska", info, plan.streams))
-    assert not any("track 0" in loss for loss in losses("matroska", info, dropped))

@@ -66,7 +66,6 @@ def chunk_command(
 
 
 def chunk_threads(request: EncodeRequest) -> int:
-    """Return the encoder's number of threads of one chunk; 0 leaves it to the encoder."""
     profile = request.profile
     return request.threads or profile.bounds.threads
 
@@ -88,7 +87,6 @@ def chunk_input(
 
 
 def trim_filter(plan: ChunkPlan, chunk: Chunk) -> str:
-    """Return the filter that passes the chunk's frames only."""
     borders = []
     if chunk.index > 0:
         borders.append("start_pts=0")
@@ -142,7 +140,6 @@ class EncodedChunk:
     headers: str = ""
 
     def line(self, text: str) -> None:
-        """Parse one line of ffprobe's KEYED_BY_KIND output: a packet or a stream."""
         kind, _, rest = text.partition("|")
         fields = keyed(rest)
         if kind == "packet":
@@ -162,13 +159,7 @@ class EncodedChunk:
 def encode_chunk(
     job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
 ) -> ChunkReport:
-    """Encode one chunk to `job.request.output`.
-
-    Raises what `Encoder.encode` raises, and PartUnfit if ffmpeg reports an error, calls the source
-    damaged, or the encoded chunk differs from the plan.
-    """
-    request = job.request
-    command = chunk_command(job.tools, request, plan, chunk)
+    command = chunk_command(job.tools, job.request, plan, chunk)
     report = run_chunk(job, command, plan, chunk, on_progress)
     return checked_chunk(job, report, plan, chunk)
 
@@ -176,7 +167,6 @@ def encode_chunk(
 def run_chunk(
     job: FfmpegRun, command: list[str], plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
 ) -> EncodeReport:
-    """Run the command of one chunk; raise PartUnfit if ffmpeg complains of anything."""
     name = _name(job, plan, chunk)
     try:
         report = run_with_progress(job, command, plan.seconds(chunk), on_progress)
@@ -196,10 +186,9 @@ def run_chunk(
 def checked_chunk(
     job: FfmpegRun, report: EncodeReport, plan: ChunkPlan, chunk: Chunk, streams: int = 1
 ) -> ChunkReport:
-    """Compare every video stream of an encoded chunk with its plan; raise PartUnfit if one differs."""
     output = job.request.output
     for stream in range(streams):
-        encoded = read_chunk_file(job, output, stream)
+        encoded = _read_chunk(job, output, f"v:{stream}", packets=True)
         problem = chunk_problem(encoded, plan, chunk)
         if problem:
             which = f", stream {stream}," if streams > 1 else ""
@@ -214,7 +203,7 @@ def checked_chunk(
         first_pts=chunk.start_pts,
         last_pts=chunk.last_pts,
         size=output.stat().st_size,
-        headers=chunk_headers(job, output),
+        headers=_read_chunk(job, output, "v", packets=False).headers,
     )
 
 
@@ -222,20 +211,8 @@ def _name(job: FfmpegRun, plan: ChunkPlan, chunk: Chunk) -> str:
     return f"Chunk {chunk.index + 1} of {len(plan.chunks)} of {display_name(job.request.location)}"
 
 
-def read_chunk_file(job: FfmpegRun, path: Path, stream: int = 0) -> EncodedChunk:
-    """Read the packets of a video stream of a chunk file; raise PartUnfit if ffprobe cannot read it."""
-    return _read_chunk(job, path, f"v:{stream}", packets=True)
-
-
-def chunk_headers(job: FfmpegRun, path: Path) -> str:
-    """Return the digests of the headers of a chunk file's streams without reading its packets.
-
-    Raises PartUnfit if ffprobe cannot read the file.
-    """
-    return _read_chunk(job, path, "v", packets=False).headers
-
-
 def _read_chunk(job: FfmpegRun, path: Path, streams: str, *, packets: bool) -> EncodedChunk:
+    """Read the headers of streams of a chunk file, and their packets; raise PartUnfit if ffprobe cannot."""
     encoded = EncodedChunk()
     entries = "stream=codec_name,pix_fmt,width,height,time_base,extradata_hash"
     argv = [
@@ -257,7 +234,6 @@ def _read_chunk(job: FfmpegRun, path: Path, streams: str, *, packets: bool) -> E
 
 
 def chunk_problem(encoded: EncodedChunk, plan: ChunkPlan, chunk: Chunk) -> str:
-    """Return how an encoded chunk differs from its plan, as a predicate, or "" if it does not."""
     if encoded.discarded:
         return f"has {encoded.discarded} frames without a display time"
     if len(encoded.pts) != chunk.frames:
@@ -332,7 +308,7 @@ def require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[
     for chunk, path in zip(plan.chunks, chunk_files, strict=True):
         if not path.is_file():
             raise PartUnfit(f"Chunk {chunk.index + 1} is missing.", index=chunk.index)
-        headers = chunk_headers(job, path)
+        headers = _read_chunk(job, path, "v", packets=False).headers
         first = first or headers
         if headers != first:
             raise PartUnfit(
@@ -343,7 +319,6 @@ def require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[
 
 @contextlib.contextmanager
 def chunk_listing(output: Path, content: bytes) -> Iterator[Path]:
-    """Write the list to a uniquely named file beside the output, and remove it at the end."""
     descriptor, name = tempfile.mkstemp(prefix=".parts-", suffix=".ffconcat", dir=output.parent)
     path = Path(name)
     try:
@@ -358,20 +333,11 @@ SEEKS_BY_PTS = frozenset({"mov"})
 """Demuxers that seek by presentation time (AVFMT_SEEK_TO_PTS). In all others ffmpeg seeks
 `REORDERED_S` earlier if any stream has reordered frames (`ffmpeg_opt.c`, open_input_file)."""
 REORDERED_S = 3 / 23
-BY_DTS = frozenset({"mpegts"})
-"""Demuxers without an index, which seek to the packet with that decoding time."""
-DISCONTINUOUS = frozenset({"mpegts"})
+NO_INDEX = frozenset({"mpegts"})
+"""Demuxers without an index, which seek to the packet with that decoding time, and whose times may jump."""
 JUMP_S = 10.0
 """Seconds from which ffmpeg treats a jump of decoding times as a discontinuity and shifts what follows
 (`-dts_delta_threshold`): it would shift the audio, but not the picture of a chunk."""
-
-
-def first_video_stream(info: MediaInfo, location: str) -> Stream:
-    """Return the first video stream; raise SourceUnreadable if there is none."""
-    videos = info.of_kind(StreamKind.VIDEO)
-    if not videos:
-        raise SourceUnreadable(f"{display_name(location)} has no video stream.")
-    return videos[0]
 
 
 def keyframes(
@@ -381,8 +347,9 @@ def keyframes(
     ladder: Ladder | None,
     stop: threading.Event,
 ) -> KeyIndex:
-    """Index the video's key frames; see ports.encoder."""
-    video = first_video_stream(info, location)
+    video = next(iter(info.of_kind(StreamKind.VIDEO)), None)
+    if video is None:
+        raise SourceUnreadable(f"{display_name(location)} has no video stream.")
     times, problems = frame_times(tools, location, video.index, stop)
     index = build_key_index(video, info, times, problems)
     if ladder is None:
@@ -404,31 +371,24 @@ def build_key_index(
     unique = all(before < after for before, after in pairwise(shown))
     notes = list(problems)
     jump = float(times.longest_step * video.tick)
-    if demuxer in DISCONTINUOUS and jump >= JUMP_S:
+    if demuxer in NO_INDEX and jump >= JUMP_S:
         notes.append(f"its times jump by {jump:.1f} s")
-    by_dts = demuxer in BY_DTS
-    early = 0.0 if demuxer in SEEKS_BY_PTS or not times.delayed else REORDERED_S
-    keys = _keys(times, shown)
     return KeyIndex(
         stream_index=video.index,
         time_base=video.time_base,
-        keys=keys,
+        keys=_keys(times, shown),
         end_pts=times.end if times.end is not None else 0,
         frames=len(shown),
         monotonic=times.monotonic and unique and not notes,
         missing_pts=times.missing,
-        starts_with_key=_starts_well(times, shown),
-        seek_early_s=early,
-        seek_by_dts=by_dts,
+        # The first frame shown is a key frame, or follows one that an edit list hides.
+        starts_with_key=not shown
+        or times.discarded_first
+        or bool(times.keys and times.keys[0][1] == shown[0]),
+        seek_early_s=0.0 if demuxer in SEEKS_BY_PTS or not times.delayed else REORDERED_S,
+        seek_by_dts=demuxer in NO_INDEX,
         notes=tuple(notes),
     )
-
-
-def _starts_well(times: FrameTimes, shown: list[int]) -> bool:
-    """Whether the first frame shown is a key frame, or follows one that an edit list hides."""
-    if not shown or times.discarded_first:
-        return True
-    return bool(times.keys) and times.keys[0][1] == shown[0]
 
 
 def _keys(times: FrameTimes, shown: list[int]) -> tuple[KeyFrame, ...]:

@@ -20,15 +20,11 @@ from hevcq.domain.planning.metadata import needs_carrying
 from hevcq.domain.profile import Policies, Profile
 from hevcq.domain.quality import Aim
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
+from hevcq.ffmpeg import doctor
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.levels import level_outputs
 from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbnail_outputs
-from hevcq.ffmpeg.doctor import (
-    INSTALL,
-    LET_OUT,
-    checks,
-    require_supported_version,
-)
+from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, Passed
 from hevcq.ffmpeg.inputs import FfmpegTools, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
@@ -57,7 +53,6 @@ from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
     from hevcq.ffmpeg.hardware import Devices
-    from hevcq.ffmpeg.self_test import Passed
 
 QUESTION_S = 30.0
 """Time limit in seconds for a program to list its version, encoders or filters."""
@@ -81,7 +76,7 @@ class FfmpegEncoder(Encoder):
         `metric` is an ffmpeg that measures VMAF, where a person named one.
         """
         self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed, metric)
-        self._passes = passes
+        self._passed = Passed(passes)
         self._files: tuple[str, ...] = ()
         self._said = ""
 
@@ -95,13 +90,12 @@ class FfmpegEncoder(Encoder):
         files = tuple(map(_file_of, (self._tools.ffmpeg, self._tools.ffprobe)))
         if not self._said or files != self._files:
             said = self._ask(self._tools.ffmpeg, "-version")
-            require_supported_version(said.partition("\n")[0].strip())
+            doctor.require_supported_version(said.partition("\n")[0].strip())
             self._files, self._said = files, said
         return "\n".join((*files, f"sandboxed: {self._tools.sandboxed}", self._said))
 
     def checks(self) -> Mapping[str, Callable[[], str]]:
-        """Return the checks of both programs, their encoders and filters; see ports.encoder."""
-        return {**checks(self._tools, self._ask), "quality": self._quality_words}
+        return {**doctor.checks(self._tools, self._ask), "quality": self._quality_words}
 
     def _quality_words(self) -> str:
         try:
@@ -112,13 +106,9 @@ class FfmpegEncoder(Encoder):
             return f"{error.message} {error.remedy}"
 
     def write_test_clip(self, target: Path, profile: Profile) -> None:
-        """Generate a moving test picture with sound; see ports.encoder."""
-        from hevcq.ffmpeg.self_test import write_test_clip
-
-        write_test_clip(self._tools, target, profile)
+        doctor.write_test_clip(self._tools, target, profile)
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
-        """Return one picture as JPEG; see ports.encoder."""
         from hevcq.ffmpeg.inspect.texts import still
 
         return still(self._tools, location, width, stop)
@@ -126,7 +116,6 @@ class FfmpegEncoder(Encoder):
     def texts(
         self, location: str, *, stop: threading.Event
     ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
-        """Return subtitles as WebVTT, and chapters; see ports.encoder."""
         from hevcq.ffmpeg.inspect.texts import read_texts
 
         return read_texts(self._tools, location, stop)
@@ -134,27 +123,17 @@ class FfmpegEncoder(Encoder):
     def self_test(
         self, profile: Profile, folder: Path, *, stop: threading.Event, again: bool = False
     ) -> None:
-        """Encode and verify one second; see ports.encoder."""
         build = self.build()
         if not again and self._passed.known(profile, build):
             return
-        from hevcq.ffmpeg.self_test import self_test
-
         try:
-            self_test(self, profile, folder, stop)
+            doctor.self_test(self, profile, folder, stop)
         except WorkerUnfit:
             self._passed.forget(profile, build)
             raise
         self._passed.note(profile, build)
 
-    @cached_property
-    def _passed(self) -> Passed:
-        from hevcq.ffmpeg.self_test import Passed
-
-        return Passed(self._passes)
-
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
-        """Probe a file and return its typed facts; see ports.encoder."""
         from hevcq.ffmpeg.probe.probe import probe
 
         with self._self_testing(stop):
@@ -169,7 +148,6 @@ class FfmpegEncoder(Encoder):
         *,
         stop: threading.Event,
     ) -> TrimmedSource | None:
-        """Write the whole pictures of a recording, with one clock; see ports.encoder."""
         if info.format_name not in TRIMMED:
             return None
         from hevcq.ffmpeg.inspect.joined import whole_recording
@@ -177,7 +155,6 @@ class FfmpegEncoder(Encoder):
         return whole_recording(self._tools, location, info, policies, folder, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
-        """Read every packet once and measure each track; see ports.encoder."""
         from hevcq.ffmpeg.inspect.measure import measure
 
         with self._self_testing(stop):
@@ -186,21 +163,18 @@ class FfmpegEncoder(Encoder):
     def preflight(
         self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
     ) -> Measurement:
-        """Check the source as the profile asks, and return its measurement; see ports.encoder."""
         from hevcq.ffmpeg.inspect.preflight import preflight
 
         with self._self_testing(stop):
             return preflight(self._tools, location, info, profile, stop)
 
     def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:
-        """Decode frame by frame, with what each complains of; see ports.encoder."""
-        from hevcq.ffmpeg.inspect.locate import locate_damage
+        from hevcq.ffmpeg.inspect.damage import locate_damage
 
         return locate_damage(self._tools, location, stop)
 
     @property
     def sampled_from_s(self) -> float:
-        """The length from which some seconds of a video are tried; see ports.encoder."""
         from hevcq.ffmpeg.verify.samples import SAMPLED_FROM_S
 
         return SAMPLED_FROM_S
@@ -208,7 +182,6 @@ class FfmpegEncoder(Encoder):
     def try_samples(
         self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
     ) -> tuple[GateResult, ...]:
-        """Encode some seconds of a long video and judge them; see ports.encoder."""
         from hevcq.ffmpeg.verify.samples import try_samples
 
         return try_samples(FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM), measured)
@@ -216,7 +189,6 @@ class FfmpegEncoder(Encoder):
     def find_quality(
         self, request: EncodeRequest, measured: Measurement, *, stop: threading.Event
     ) -> Aim | str:
-        """Search the CRF for the quality that the profile asks for; see ports.encoder."""
         from hevcq.ffmpeg.verify import quality
 
         reason = quality.why_not(request, measured.track(request.plan.main_video.source_index))
@@ -227,7 +199,6 @@ class FfmpegEncoder(Encoder):
         return quality.find_quality(job, measured, self._metric)
 
     def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float:
-        """Measure what was made; see ports.encoder."""
         from hevcq.ffmpeg.verify.quality import check_quality
 
         return check_quality(self._tools, request, self._metric, stop)
@@ -243,7 +214,6 @@ class FfmpegEncoder(Encoder):
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
-        """Encode to `request.output`; see ports.encoder."""
         if request.plan.ladder is not None:
             from hevcq.ffmpeg.hls.encode import encode_set
 
@@ -300,7 +270,6 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
         ladder: Ladder | None = None,
     ) -> KeyIndex:
-        """Read the video's packets once and index where it can be cut; see ports.encoder."""
         from hevcq.ffmpeg.chunking import keyframes
 
         with self._self_testing(stop):
@@ -315,7 +284,6 @@ class FfmpegEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> ChunkReport:
-        """Encode one chunk to `request.output`; see ports.encoder."""
         from hevcq.ffmpeg.chunking import encode_chunk
 
         require_depth(self._help, request.plan)
@@ -338,7 +306,6 @@ class FfmpegEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> EncodeReport:
-        """Join the chunk files with the source's other streams; see ports.encoder."""
         from hevcq.ffmpeg.chunking import join
 
         job = FfmpegRun(self._tools, request, stop)
@@ -358,7 +325,6 @@ class FfmpegEncoder(Encoder):
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> tuple[GateResult, ...]:
-        """Run all gates over the output; see ports.encoder."""
         if request.plan.ladder is not None:
             from hevcq.ffmpeg.hls.verify import verify_set as verify
         else:
@@ -375,10 +341,8 @@ class FfmpegEncoder(Encoder):
 
     def _sure(self, gates: tuple[GateResult, ...], stop: threading.Event) -> tuple[GateResult, ...]:
         """Return the results; raise WorkerUnfit if one failed and ffmpeg itself does not work."""
-        from hevcq.ffmpeg.doctor import require_working_tools
-
         if any(gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN} for gate in gates):
-            require_working_tools(self._tools, stop)
+            doctor.require_working_tools(self._tools, stop)
         return gates
 
     @contextmanager
@@ -391,13 +355,10 @@ class FfmpegEncoder(Encoder):
         try:
             yield
         except (SourceGone, SourceUnreadable, SourceDamaged):
-            from hevcq.ffmpeg.doctor import require_working_tools
-
-            require_working_tools(self._tools, stop)
+            doctor.require_working_tools(self._tools, stop)
             raise
 
     def _help(self, encoder: str) -> str:
-        """Return what ffmpeg says of one of its encoders."""
         return self._ask(self._tools.ffmpeg, "-h", f"encoder={encoder}")
 
     def _ask(self, program: str, *question: str) -> str:
@@ -423,7 +384,6 @@ def _file_of(program: str) -> str:
 
 
 def _carry_metadata(request: EncodeRequest) -> None:
-    """Add to the output what ffmpeg did not copy, if the source has any."""
     plan = request.plan
     if needs_carrying(plan.muxer, request.info, plan.streams):
         from hevcq.ffmpeg.run.carry import carry_metadata

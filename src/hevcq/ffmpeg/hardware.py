@@ -3,12 +3,12 @@
 A name in `ffmpeg -encoders` proves nothing: Debian's ffmpeg lists NVENC, QSV and VAAPI on machines without
 any of them. So each is tried once in this process: it encodes ten pictures, which are decoded again and
 compared; of 320x240, because NVENC rejects very small ones (Optimisarr's EncoderProbeCommand.cs does the
-same). A device that fails, or whose rendition fails a gate, is set aside for ten minutes, then twice as long,
-and so on.
+same). A device that fails, or whose rendition fails a gate, is set aside for an hour.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 import threading
@@ -36,8 +36,7 @@ from hevcq.ffmpeg.run.messages import message_text
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import Clock
 
-SET_ASIDE_S = 600.0
-MAX_SET_ASIDE_S = 86_400.0
+SET_ASIDE_S = 3600.0
 Encode = Callable[[EncodeRequest], EncodeReport]
 REMEDY = (
     "`hevcq doctor` says which hardware encoders work here; video.fallback: software encodes such "
@@ -59,98 +58,34 @@ Trial = Callable[[str, threading.Event], str]
 
 
 @dataclass(slots=True)
-class _Device:
-    """What is known of one encoder in this process; `until` is monotonic seconds."""
-
-    tried: bool = False
-    problem: str = ""
-    until: float = 0.0
-    failures: int = 0
-    sessions: int = 0
-    most: int | None = None
-
-
-@dataclass(slots=True)
 class Devices:
     """The hardware encoders of this process; safe for any number of threads."""
 
     trial: Trial
     clock: Clock
-    _devices: dict[str, _Device] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _found: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By encoder why it cannot be used ("" if it can), and until when that holds, in monotonic seconds."""
 
-    def reserve(self, profile: Profile, plan: EncodePlan, stop: threading.Event) -> tuple[str, str]:
-        """Reserve a session of an encoder for this job.
-
-        Returns its name, or "" and why none can be used; `release` gives the session back.
-        """
+    def choose(self, profile: Profile, plan: EncodePlan, stop: threading.Event) -> tuple[str, str]:
         names = candidates(profile.video.encoder, profile.video.codec)
         reason = hardware_problem(profile, plan)
         if reason or not names:
             return "", reason
         problems = []
         for name in names:
-            problem = self._usable(name, stop) or self._reserve(name)
+            problem, until = self._found.get(name, ("", -math.inf))
+            if self.clock.monotonic() >= until:
+                problem = self.trial(name, stop)
+                self._found[name] = problem, math.inf
+                if problem:
+                    self.set_aside(name, problem)
             if not problem:
                 return name, ""
             problems.append(f"{name}: {problem}")
         return "", "; ".join(problems)
 
-    def release(self, name: str) -> None:
-        """Give a session back."""
-        with self._lock:
-            self._of(name).sessions -= 1
-
-    def full(self, name: str) -> None:
-        """Note that the driver refused one more session: there are as many as the others hold."""
-        with self._lock:
-            device = self._of(name)
-            device.most = max(1, device.sessions - 1)
-
     def set_aside(self, name: str, problem: str) -> None:
-        """Note that an encoder failed; it is tried again after ten minutes, doubled each time."""
-        with self._lock:
-            device = self._of(name)
-            wait = min(MAX_SET_ASIDE_S, SET_ASIDE_S * 2**device.failures)
-            device.failures += 1
-            device.tried, device.problem = True, problem
-            device.until = self.clock.monotonic() + wait
-
-    def proved(self, name: str) -> None:
-        """Note that an encode passed every gate: earlier failures no longer count."""
-        with self._lock:
-            self._of(name).failures = 0
-
-    def _of(self, name: str) -> _Device:
-        return self._devices.setdefault(name, _Device())
-
-    def _usable(self, name: str, stop: threading.Event) -> str:
-        with self._lock:
-            device = self._of(name)
-            if device.problem and self.clock.monotonic() < device.until:
-                return device.problem
-            if device.tried and not device.problem:
-                return ""
-        problem = self.trial(name, stop)
-        if problem:
-            self.set_aside(name, problem)
-            return problem
-        with self._lock:
-            device.tried, device.problem = True, ""
-        return ""
-
-    def _reserve(self, name: str) -> str:
-        with self._lock:
-            device = self._of(name)
-            if device.most is not None and device.sessions >= device.most:
-                return f"its {device.most} sessions are in use"
-            device.sessions += 1
-        return ""
-
-
-def session_refused(name: str, lines: Sequence[str]) -> bool:
-    """Return whether an encoder's lines say that its device has no more sessions."""
-    return any(each in line for line in lines for each in HARDWARE[name][0].session_full)
+        self._found[name] = problem, self.clock.monotonic() + SET_ASIDE_S
 
 
 def encode_on_device(
@@ -160,7 +95,7 @@ def encode_on_device(
 
     Raises WorkerUnfit if none works and the profile does not fall back, and what `encode` raises.
     """
-    name, reason = devices.reserve(request.profile, request.plan, stop)
+    name, reason = devices.choose(request.profile, request.plan, stop)
     if name:
         try:
             there = replace(request, plan=request.plan.with_encoder(name))
@@ -170,8 +105,6 @@ def encode_on_device(
             # The device works, and fails with this video: its depth, its size, or what it holds.
             if not reason and request.profile.video.fallback is not Fallback.SOFTWARE:
                 raise
-        finally:
-            devices.release(name)
     if request.profile.video.fallback is Fallback.SOFTWARE:
         return encode(request)
     raise WorkerUnfit(
@@ -182,9 +115,8 @@ def encode_on_device(
 
 def _blamed(devices: Devices, name: str, error: HevcqError, stop: threading.Event) -> str:
     """Return why a failure is the device's, noting it; "" if the device still passes its trial."""
-    lines: Sequence[str] = getattr(error, "tail", ())
-    if session_refused(name, [*lines, error.message]):
-        devices.full(name)
+    lines: Sequence[str] = (*getattr(error, "tail", ()), error.message)
+    if any(each in line for line in lines for each in HARDWARE[name][0].session_full):
         return f"{name}: the driver allows no more sessions"
     problem = devices.trial(name, stop)
     if isinstance(error, EncoderStalled):
@@ -203,7 +135,6 @@ def judge_device(devices: Devices, request: VerifyRequest, gates: tuple[GateResu
     name = request.report.device
     bad = [gate for gate in gates if gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN}]
     if not bad:
-        devices.proved(name)
         return
     devices.set_aside(name, f"its rendition failed gate {bad[0].gate.value}")
     if request.profile.video.fallback is Fallback.SOFTWARE:
@@ -232,7 +163,8 @@ def trial(tools: FfmpegTools, name: str, stop: threading.Event) -> str:
         try:
             made = _run(tools, trial_command(tools, name, output), name, output, stop)
             if made.returncode != 0 or made.stderr:
-                return _reason_of(made)
+                lines = (message_text(line) for line in made.stderr)
+                return next(filter(None, lines), made.ending)
             seen = _run(tools, compare_command(tools, output), name, output, stop)
         except LimitExceeded:
             return f"it hangs: ten pictures took more than {TRIAL_S:g} s"
@@ -270,11 +202,6 @@ def _run(
     access = access_to(tools, str(output), writes=(output,))
     limits = ChildLimits(access=replace(access, devices=HARDWARE[name][0].nodes))
     return run_child(command, stop=stop, limits=limits, deadline_s=TRIAL_S)
-
-
-def _reason_of(made: Finished) -> str:
-    lines = [message_text(line) for line in made.stderr if message_text(line)]
-    return lines[0] if lines else made.ending
 
 
 def _judge(seen: Finished) -> str:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hevcq.ffmpeg.process.child import ChildLimits
-from hevcq.ffmpeg.process.limits import Tail
+from hevcq.ffmpeg.process.limits import ChildLimits, Tail
 from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ports.store import PROXY_SCHEME, PROXY_USER
 from hevcq.util.clock import Clock
@@ -24,10 +23,8 @@ DEMUXERS = (
     "mp3,aac,ac3,eac3,flac,wav,w64,aiff,caf,ape,wv,tta,tak,dts,dtshd,truehd,amr,au,mpc,mpc8"
 )
 """ffmpeg's names of the demuxers that may read a source (`ffmpeg -demuxers`)."""
-RW_TIMEOUT_US = 30_000_000
-"""Microseconds without a byte after which a connection is dead; ffmpeg's default is to wait for ever."""
-RELAY_TIMEOUT_US = 300_000_000
-"""The same for the local proxy, which gives up on S3 before that."""
+RELAY_TIMEOUT_US = "300000000"
+"""Microseconds without a byte after which the local proxy is dead; it gives up on S3 before that."""
 RELAY_BUFFER = "65536"
 """Receive buffer in bytes. Buffered data is fetched in vain when ffmpeg seeks or ends, and by default
 the kernel lets the buffer grow to megabytes."""
@@ -36,7 +33,7 @@ PROBE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=120)
 PROBE_DEADLINE_S = 120.0
 FAR_BYTES, FAR_S = 256 << 20, 3 * 3600.0
 """Bytes and seconds into a recording in which a sound is looked for that it announces; usual are 5 MB and 5 s."""
-NETWORK = ("[https", "[http", "[tcp", "[tls")
+NETWORK = ("[http", "[tcp")
 """Prefixes of the lines that ffmpeg's network protocols print."""
 
 
@@ -56,33 +53,25 @@ class FfmpegTools:
 
 
 def is_url(location: str) -> bool:
-    """Whether the location is fetched over HTTP rather than opened as a file."""
-    return location.startswith(("https://", "http://", PROXY_SCHEME))
-
-
-def is_local_proxy(location: str) -> bool:
-    """Whether this process serves the location; its proxy resumes broken reads by itself."""
+    """Whether this process serves the location by its local proxy, which resumes broken reads by itself."""
     return location.startswith(PROXY_SCHEME)
 
 
 def ffmpeg_url(location: str) -> str:
-    """Return the URL to pass to ffmpeg; of the local proxy without its secret (see `access_to`)."""
-    url = location.removeprefix(PROXY_SCHEME.partition("http://")[0])
-    return url.partition("?")[0] if is_local_proxy(location) else url
+    """Return the URL to pass to ffmpeg, without its secret (see `access_to`)."""
+    return location.removeprefix(PROXY_SCHEME.partition("http://")[0]).partition("?")[0]
 
 
 def access_to(tools: FfmpegTools, *locations: str, writes: Iterable[Path] = ()) -> Access:
     """Return what a child needs that reads these locations and overwrites these existing files."""
-    urls = [location for location in locations if is_url(location)]
     relay = ""
-    for url in filter(is_local_proxy, urls):
+    for url in filter(is_url, locations):
         place = urlsplit(ffmpeg_url(url)).netloc
         relay = f"http://{PROXY_USER}:{url.partition('?')[2]}@{place}"
     return Access(
         reads=tuple(location for location in locations if not is_url(location)),
         writes=tuple(str(path) for path in writes),
         relay=relay,
-        network=any(not is_local_proxy(url) for url in urls),
         confined=tools.sandboxed,
     )
 
@@ -100,15 +89,10 @@ def input_options(location: str) -> list[str]:
     another one.
     """
     options = ["-format_whitelist", DEMUXERS]
-    if is_local_proxy(location):
-        # The proxy may retry a read for longer than a dead connection is silent.
-        bounds = ["-rw_timeout", str(RELAY_TIMEOUT_US), "-recv_buffer_size", RELAY_BUFFER]
+    if is_url(location):
+        bounds = ["-rw_timeout", RELAY_TIMEOUT_US, "-recv_buffer_size", RELAY_BUFFER]
         url = ffmpeg_url(location)
         return [*options, "-protocol_whitelist", "http,tcp", *bounds, "-i", url]
-    if is_url(location):
-        timeout = ["-rw_timeout", str(RW_TIMEOUT_US)]
-        protocols = "https,tls,tcp" if location.startswith("https://") else "http,tcp"
-        return [*options, "-protocol_whitelist", protocols, *timeout, "-i", location]
     return [*options, "-protocol_whitelist", "file", "-i", f"file:{location}"]
 
 
@@ -121,11 +105,9 @@ def looking_far(late_s: float) -> list[str]:
 
 def display_name(location: str) -> str:
     """Return a location for messages: printable, and without a URL's signature."""
-    if is_local_proxy(location):
+    if is_url(location):
         # The address differs every time and means nothing to a reader.
         location = location.partition("?")[0].rpartition("/")[2]
-    elif is_url(location):
-        location = location.partition("?")[0]
     return printable(location)
 
 

@@ -318,7 +318,8 @@ def run_command(argv: list[str]) -> int:
 
     Raises WorkerUnfit if it cannot be started, LimitExceeded if it does not end in time.
     """
-    from hevcq.ffmpeg.process.child import ChildLimits, run_child
+    from hevcq.ffmpeg.process.child import run_child
+    from hevcq.ffmpeg.process.limits import ChildLimits
     from hevcq.ffmpeg.process.sandbox import Access
 
     limits = ChildLimits(access=Access(confined=False))

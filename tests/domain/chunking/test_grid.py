@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from hevcq.domain.chunking.grid import forced_key_frames, on_grid, segment_starts
+from hevcq.domain.chunking.grid import forced_key_frames, on_grid
 from hevcq.domain.chunking.model import ChunkPlan, KeyFrame, KeyIndex, times_sum
 from hevcq.domain.chunking.planner import plan_chunks
 from hevcq.domain.planning.encode_plan import Ladder
@@ -78,16 +78,6 @@ def test_key_frames_of_a_chunk_are_those_of_the_whole_not_counted_from_its_start
 
     assert at_960.forced == (960, 1007)
     assert forced_key_frames(shown[960:], NTSC_FILM, 2.0)[1] == 48
-
-
-def test_a_gap_makes_one_key_frame():
-    shown = [0, 1000, 9000, 9040, 9080, 9120, 9160, 10_000]
-
-    forced = forced_key_frames(shown, MILLISECONDS, 2.0)
-
-    assert [shown[at] for at in forced] == [0, 9000, 10_000]
-    starts = segment_starts(shown, forced, MILLISECONDS, 4.0)
-    assert [shown[at] for at in starts] == [0, 9000]
 
 
 def test_a_place_between_key_frames_is_decoded_from_the_one_before_it():

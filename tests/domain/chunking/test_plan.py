@@ -1,14 +1,12 @@
 """Where a video is cut: every frame in one chunk, within the bounds, equally long."""
 
 import random
-from fractions import Fraction
 
 import pytest
 
 from domain.chunking.indexes import chunky, clip, every, index, planned
 from hevcq.domain.chunking.planner import (
     ChunkPlan,
-    WholeFile,
     chunks_at,
     costliest_first,
     plan_chunks,
@@ -35,7 +33,7 @@ def lengths(found: ChunkPlan) -> list[float]:
     return [found.seconds(chunk) for chunk in found.chunks]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(12))
 def test_the_chunks_of_any_clip_hold_every_frame_once_and_keep_to_their_bounds(seed):
     choose = random.Random(seed)
     at, keys_at = 0.0, []
@@ -69,10 +67,6 @@ def test_the_chunks_of_any_clip_hold_every_frame_once_and_keep_to_their_bounds(s
     assert max(lengths(found)) <= recipe.chunking.max_s + 10
 
 
-def test_steady_clip_is_cut_into_equal_chunks_of_the_target():
-    assert lengths(plan(every(2, 3600), 3600)) == [60.0] * 60
-
-
 @pytest.mark.parametrize(
     ("workers", "chunks"), [(2, 120), (16, 112), (32, 128), (64, 256), (100, 300), (500, 360)]
 )
@@ -87,21 +81,6 @@ def test_costliest_chunk_goes_first_and_equal_ones_in_the_order_of_the_video():
     found = plan(every(2, 300), 300, weights=lambda at: 90_000 if 120 <= at < 180 else 1000)
 
     assert costliest_first(found) == [2, 0, 1, 3, 4]
-
-
-def test_a_clip_of_key_frames_only_is_cut_too():
-    found = plan([n / 25 for n in range(25 * 120)], 120)
-
-    assert sum(chunk.frames for chunk in found.chunks) == 3000
-    assert min(lengths(found)) >= 20 - 1e-6
-
-
-def test_only_a_gap_between_key_frames_makes_a_chunk_longer_than_the_bound():
-    found = plan([0, 30, 60, 400, 430, 460], 490, max_s=90)
-
-    long = [s for s in lengths(found) if s > 90]
-    assert long
-    assert max(long) == pytest.approx(340, abs=31)
 
 
 @pytest.mark.parametrize(
@@ -153,17 +132,6 @@ def test_a_demuxer_without_an_index_is_sent_to_the_decoding_time():
     assert found.chunks[1].seek_s == pytest.approx(9.9)
 
 
-def test_a_last_frame_of_unknown_length_still_takes_a_tick():
-    held = index([0, 10], 20)
-    held = held.model_copy(update={"end_pts": held.keys[-1].last_pts})
-    recipe, info = chunky(), clip()
-
-    found = chunks_at(recipe, planned(recipe, info), held, (0, 1))
-
-    assert found.chunks[1].duration_ticks == held.keys[-1].last_pts + 1 - held.keys[1].pts
-    assert found.tick == Fraction(1, 1000)
-
-
 def test_the_sum_of_times_adds_up_and_tells_what_is_off():
     times = [0, 40, 80, 120, 160]
 
@@ -172,13 +140,3 @@ def test_the_sum_of_times_adds_up_and_tells_what_is_off():
     assert times_sum([0, 41, 79, 120, 160]) != times_sum(times)
     assert times_sum([0, 40, 80, 120, 120]) != times_sum(times)
     assert times_sum([-1024]) != times_sum([1024])
-
-
-def test_a_clip_without_room_for_two_chunks_stays_whole():
-    recipe, info = chunky(), clip()
-    held = index([0, 5, 115], 120)
-
-    found = plan_chunks(recipe, info, planned(recipe, info), held)
-
-    assert isinstance(found, WholeFile)
-    assert found.reason == "too_few_key_frames"

@@ -63,16 +63,6 @@ def test_times_that_cannot_be_trusted_keep_it_whole(facts, word):
     assert found.reason == word
 
 
-def test_a_jump_is_reported_in_its_own_words():
-    held = index(every(2, 1200), 1200, notes=("its times jump by 12.0 s",))
-    recipe, info = chunky(), clip()
-
-    found = plan_chunks(recipe, info, planned(recipe, info), held)
-
-    assert isinstance(found, WholeFile)
-    assert "jump by 12.0 s" in found.detail
-
-
 @pytest.mark.parametrize(
     ("form", "word"),
     [(MKV, ""), ("mpegts", ""), ("avi", "container"), ("asf", "container"), ("flv", "container")],

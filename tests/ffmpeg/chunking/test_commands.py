@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from hevcq.ffmpeg.command.build import (
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
-from support.media_facts import MKV, MP4, audio, media, profile, video
+from support.media_facts import MP4, audio, media, profile, video
 
 TOOLS = FfmpegTools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=SystemClock())
 
@@ -75,18 +74,6 @@ def test_a_chunk_in_the_middle_is_entered_by_a_seek_and_cut_by_its_ticks():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("asked_for", "bounds", "pools"), [(3, 1, "3"), (0, 1, "1"), (0, 0, "")])
-def test_the_threads_of_a_chunk_come_from_the_nearest_that_names_them(asked_for, bounds, pools):
-    recipe = profile(video={"encoder_params": {}}, bounds={"threads": bounds})
-    asked = request(recipe, media(video(), audio()), threads=asked_for)
-    plan = split(asked, 2)
-
-    words = chunk_command(TOOLS, asked, plan, plan.chunks[0])
-
-    params = words[words.index("-x265-params:0") + 1]
-    assert params == "log-level=error" + (f":pools={pools}" if pools else "")
-
-
 def test_the_list_of_parts_survives_any_name_and_holds_exact_durations():
     asked = request(plain(), media(video(), audio()))
     plan = split(asked, 2, 3)
@@ -101,18 +88,6 @@ def test_the_list_of_parts_survives_any_name_and_holds_exact_durations():
         b"file 'file:/o/\xc3\xbc\xff.mp4'", b"duration 30.000000", b"",
     ]  # fmt: skip
     assert shlex.split(lines[1].decode()) == ["file", "file:/o/it's.mp4"]
-
-
-def test_rounding_to_microseconds_never_adds_up():
-    asked = request(plain(), media(video(), audio()))
-    plan = split(asked, *range(1, 6)).model_copy(update={"time_base": "1/90001"})
-
-    listed = concat_list(plan, [Path(f"/o/{n}") for n in range(6)]).decode().splitlines()
-    lasting = [Fraction(line.removeprefix("duration ")) for line in listed if "duration" in line]
-
-    for chunk in plan.chunks[1:]:
-        exact = chunk.start_pts * plan.tick
-        assert abs(sum(lasting[: chunk.index]) - exact) <= Fraction(1, 2_000_000)
 
 
 @pytest.mark.parametrize("mark", ["\n", "\r", "\0"])
@@ -141,20 +116,3 @@ def test_the_picture_comes_as_much_later_as_in_the_source(start_s, form, expecte
     options = source_input("a", asked.info, asked.plan.mapped)
     assert dict(pairwise(options)).get("-itsoffset") == steady
     assert "-itsoffset" not in source_input("a", asked.info)
-
-
-@pytest.mark.parametrize(
-    ("start_s", "form", "seconds"),
-    [
-        (9.4, "mpegts", "10000000"),
-        (9.4, "mpeg", "10000000"),
-        (9.4, MKV, None),
-        (2.0, "mpegts", None),
-    ],
-)
-def test_ffmpeg_looks_as_far_into_a_recording_as_its_last_sound_begins(start_s, form, seconds):
-    late = media(
-        video(start_s=1.4), audio(start_s=1.4), audio(start_s=start_s), start_s=1.4, form=form
-    )
-
-    assert dict(pairwise(source_input("a", late))).get("-analyzeduration") == seconds

@@ -52,19 +52,6 @@ def test_random_plans_keep_every_frame_once_in_order_and_on_time(video, plans):
 
 
 @pytest.mark.media
-def test_each_part_says_where_it_begins_and_ends(video):
-    plan = chunks_at(PROFILE, video.plan, video.index, (0, 5, 9))
-
-    reports = [video.part(plan, c) and video.reports[c.start_pts, c.end_pts] for c in plan.chunks]
-
-    assert [r.frames for r in reports] == [c.frames for c in plan.chunks]
-    assert [r.first_pts for r in reports] == [c.start_pts for c in plan.chunks]
-    assert [r.last_pts for r in reports] == [c.last_pts for c in plan.chunks]
-    assert len({r.headers for r in reports}) == 1
-    assert all(r.size > 0 for r in reports)
-
-
-@pytest.mark.media
 def test_a_video_that_slows_down_at_a_cut_is_joined(tmp_path):
     """Long pictures after short ones: the second part's decoding would begin within the first."""
     slowing = f"{BASE},trim=end_frame=72,settb=1/1000,setpts='if(lt(N,48),N*17,816+(N-48)*150)'"

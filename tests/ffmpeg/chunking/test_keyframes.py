@@ -53,12 +53,6 @@ def test_frames_stored_after_a_key_frame_and_shown_before_it_belong_to_the_group
     assert [(k.pts, k.frames_until_next, k.leading) for k in found.keys] == [(0, 4, 0), (4, 2, 2)]
 
 
-def test_a_key_frame_that_is_shown_before_the_one_before_it_begins_no_group():
-    found = read("packet,0,0,1,9,K_", "packet,10,1,1,9,K_", "packet,5,2,1,9,K_")
-
-    assert [(k.pts, k.frames_until_next) for k in found.keys] == [(0, 2), (10, 1)]
-
-
 def test_frames_that_an_edit_list_hides_do_not_count_and_the_video_begins_after_them():
     found = read(
         "packet,-2,-3,1,9,KD", "packet,-1,-2,1,1,_D", "packet,0,-1,1,1,__",
@@ -120,10 +114,3 @@ def test_a_jump_that_ffmpeg_would_close_in_a_broadcast_is_a_note(form, trusted):
 
     assert found.monotonic is trusted
     assert bool(found.notes) is not trusted
-
-
-@pytest.mark.parametrize(
-    "line", ["", "packet", "program,stream,2", "stream", "side_data,1", "garbage"]
-)
-def test_other_lines_are_passed_over(line):
-    assert read("packet,0,0,1,9,K_", line).frames == 1

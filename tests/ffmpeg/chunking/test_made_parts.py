@@ -9,15 +9,13 @@ import pytest
 
 from domain.chunking.indexes import chunky, clip, every, index, planned
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
-from hevcq.errors import PartUnfit, SourceUnreadable
+from hevcq.errors import PartUnfit
 from hevcq.ffmpeg import chunking as encode
-from hevcq.ffmpeg.chunking import first_video_stream
 from hevcq.ffmpeg.inspect.measure import FrameTimes
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ffmpeg.run.messages import Pass
 from hevcq.ffmpeg.verify import seams
 from support.ffprobe_lines import packet
-from support.media_facts import audio, media
 
 STREAM = "stream|codec_name=h264|width=64|height=48|pix_fmt=yuv420p|time_base=1/1000|extradata_hash=SHA256:abc|"
 SHOWN = ("pts", "flags")
@@ -63,11 +61,6 @@ def test_a_chunk_of_which_ffmpeg_complains_is_unfit(plan, monkeypatch) -> None:
 
     with pytest.raises(PartUnfit, match=r"while encoding chunk 1 of 2 of a\.mp4: .*wrong"):
         encode.run_chunk(job, [], plan, plan.chunks[0], lambda _: None)
-
-
-def test_a_file_without_a_video_has_no_key_frames() -> None:
-    with pytest.raises(SourceUnreadable, match=r"a\.mka has no video stream"):
-        first_video_stream(media(audio()), "a.mka")
 
 
 def shown_as(output: list[int], source: list[int] = TIMES, tick: Fraction = MS):

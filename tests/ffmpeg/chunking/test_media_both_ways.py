@@ -45,7 +45,6 @@ CLIPS = [
 ]
 
 
-KEYED = ("-c", "copy", "-c:v:0", "libx264", "-preset", "veryfast", "-crf", "18", "-g", "12")
 HDR10 = (
     "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
     ":max-cll=1000,400:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
@@ -74,32 +73,6 @@ def test_a_clip_has_the_same_frames_and_times_both_ways_or_a_reason_to_stay_whol
     assert sum(chunk.frames for chunk in plan.chunks) == video.index.frames
     if clip not in TOO_LONG:
         both_ways(video, plan)
-
-
-@pytest.mark.parametrize(
-    "clip",
-    [
-        "odd-321x241-yuv444.mp4",
-        "h264-high10-200x200.mp4",
-        *(
-            pytest.param(clip, marks=LONG)
-            for clip in (
-                "made-kitchen-sink.mkv",
-                "made-kitchen-sink.mp4",
-                "made-pal-576p25-sar64_45.mkv",
-                "phone-720p-vfr-rot180.mp4",
-            )
-        ),
-    ],
-)
-def test_clips_of_one_key_frame_are_the_same_both_ways_once_they_have_more(clip, tmp_path):
-    source = tmp_path / f"keyed-{clip}"
-    vfr = ("-fps_mode", "passthrough", "-enc_time_base", "1:120000")
-    mapped = ("-map", "0", "-map", "-0:d", *KEYED, *vfr)
-    ffmpeg("-noautorotate", "-i", media_clip(clip), *mapped, source)
-    video = Clip(source, tmp_path)
-
-    both_ways(video, chunks_at(PROFILE, video.plan, video.index, (0, 1)))
 
 
 def test_hdr10_metadata_is_the_same_both_ways(tmp_path):

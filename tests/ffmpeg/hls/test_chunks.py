@@ -15,7 +15,6 @@ from ffmpeg.verify.conftest import ENCODER
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
 from hevcq.domain.profile import Profile
-from hevcq.domain.profile_sections import Surround
 from hevcq.errors import PartUnfit
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls import chunks
@@ -141,23 +140,6 @@ def test_a_chunk_decodes_once_and_gets_its_key_frames(made: MadeSet):
     assert argv[-2:] == ["mp4", "file:/nowhere"]
 
 
-@pytest.mark.slow
-def test_a_chunk_of_other_headers_is_not_joined(made: MadeSet, tmp_path):
-    plan = planned(made, each=2)
-    request, files = parts_of(made, tmp_path, plan)
-    other = replace(request, profile=recipe(hevc=True, h264_rungs={180: (24, 900), 90: (28, 90)}))
-    faster = other.profile.video.model_copy(update={"preset": "veryfast"})
-    other = replace(other, profile=other.profile.model_copy(update={"video": faster}))
-    files[1].unlink()
-    ENCODER.encode_chunk(
-        replace(other, output=files[1]), plan, plan.chunks[1], on_progress=lambda _: None, stop=STOP
-    )
-
-    with pytest.raises(PartUnfit, match="Chunk 2 has other headers"):
-        ENCODER.join(request, plan, files, on_progress=lambda _: None, stop=STOP)
-    assert not request.output.exists()
-
-
 def numbered_recipe() -> Profile:
     """Return a ladder for clips whose pictures carry their number, with B-frames."""
     profile = recipe(h264_rungs={64: (20, 900)}, hevc=True, hevc_rungs={64: (22, 900)})
@@ -179,26 +161,6 @@ def at_rate(rate: str, folder: Path) -> Path:
     assert picture != BASE
     ffmpeg("-f", "lavfi", "-i", picture, *X264[:-4], "-g", "41", folder / "r.mp4")
     return folder / "r.mp4"
-
-
-@pytest.mark.slow
-def test_both_groups_of_sounds_are_made_by_the_join(tmp_path):
-    """5.1 beside stereo: one encoded, one copied from the source."""
-    source = tmp_path / "source.mkv"
-    sound = ("-f", "lavfi", "-i", "anoisesrc=duration=4:amplitude=0.1", "-ac", "6")
-    ffmpeg("-f", "lavfi", "-i", BASE.replace("duration=9.6", "duration=4"), *sound, *X264,
-           "-c:a", "ac3", source)  # fmt: skip
-    for name in ("whole", "split"):
-        (tmp_path / name).mkdir()
-    profile = numbered_recipe()
-    hls = profile.hls.model_copy(update={"surround": Surround.AC3})
-    whole = encoded_set(source, tmp_path / "whole", profile.model_copy(update={"hls": hls}))
-
-    split = joined(whole, tmp_path / "split", planned(whole))
-
-    require_alike(whole, split)
-    for name in ("sound1.mp4", "surround1.mp4"):
-        assert (split.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 @pytest.mark.slow

@@ -54,23 +54,6 @@ def test_pictures_shown_before_the_first_key_frame_of_a_recording_are_kept() -> 
     assert "-ss" not in command(info.model_copy(update={"start_s": 1.4}), begins_s=1.4)
 
 
-def test_one_thread_filters_unless_pictures_are_deinterlaced() -> None:
-    """Slices of thumbnails cost more to hand out than to filter."""
-    argv = command(media(video(1280, 720)))
-    assert argv[argv.index("-filter_complex_threads") + 1] == "1"
-    fields = command(media(video(1280, 720, time_base="1/50", field_order="tt")))
-    assert "-filter_complex_threads" not in fields
-
-
-def test_sound_of_an_odd_rate_is_resampled_for_aac() -> None:
-    low = audio("pcm_s16le", 1)
-    assert low.audio is not None
-    low = low.model_copy(update={"audio": low.audio.model_copy(update={"sample_rate": 11025})})
-    argv = command(media(video(1280, 720), low, form=MKV))
-    assert argv[argv.index("-ar:0") + 1] == "48000"
-    assert "aresample=async=1:min_hard_comp=0.01:first_pts=0,aformat=channel_layouts=mono" in argv
-
-
 @pytest.mark.parametrize(("form", "start_s", "led_in"), [("mpegts", 0.9, False),
                                                        ("mpegts", 1.1, True), (MKV, 0.9, True)])  # fmt: skip
 def test_silence_leads_in_only_sound_that_may_begin_late(form, start_s, led_in) -> None:
@@ -192,12 +175,7 @@ def test_a_folder_that_exists_is_not_overwritten_and_a_stop_leaves_nothing(made,
         ("made-pal-576p25-sar64_45.mkv", {180: "320x180", 90: "160x90"}),
         ("made-vfr-gap-432p.mp4", {90: "160x90"}),
         ("made-h264-1080i25-tff.mp4", {90: "160x90"}),
-        ("odd-321x241-yuv444.mp4", {90: "120x90"}),
         ("sony-1080i50-avchd.mts", {90: "160x90"}),
-        ("flir-portrait-vfr-bframes.mp4", {90: ""}),
-        ("phone-720p-vfr-rot180.mp4", {90: ""}),
-        ("gopro-480p30-tmcd-gpmd.mp4", {90: ""}),
-        ("made-kitchen-sink.mkv", {90: ""}),
     ],
 )
 def test_real_videos_make_sets_that_pass_every_gate(clip: str, sizes, tmp_path) -> None:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
 from hevcq.domain.media.containers import bcp47
-from hevcq.domain.media.facts import Chapter
 from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
-from hevcq.ffmpeg.hls.images import split_jpegs, storyboard_index
 from hevcq.ffmpeg.hls.playlists import (
     Master,
     Rendition,
     Variant,
-    attributes,
-    chapters_json,
     master_playlist,
     media_playlist,
     read_master,
     read_media,
-    text_playlist,
 )
 from hevcq.ffmpeg.hls.segments import (
     Rates,
@@ -195,13 +189,6 @@ def test_every_variant_is_listed_with_each_group_of_sounds_stereo_first() -> Non
     ]  # fmt: skip
 
 
-def test_a_silent_video_names_no_group_and_captions_inside_are_not_denied() -> None:
-    text = master_playlist(Master([variant()], {}, [], captions=True))
-    assert "AUDIO" not in text
-    assert "CLOSED-CAPTIONS" not in text
-    assert 'CODECS="avc1.640028"' in text
-
-
 @pytest.mark.parametrize(
     ("given", "tag"),
     [("ger", "de"), ("deu", "de"), ("eng", "en"), ("und", ""), ("", ""), ("pt-BR", "pt-BR"),
@@ -221,40 +208,6 @@ def test_what_is_no_playlist_of_ours_is_refused(wrong: str) -> None:
         read_media(wrong)
     with pytest.raises(ValueError, match=r"."):
         read_master(wrong)
-
-
-def test_attributes_keep_commas_in_quotes() -> None:
-    assert attributes('A=1,B="x,y",C-D=z') == {"A": "1", "B": "x,y", "C-D": "z"}
-    with pytest.raises(ValueError, match="no list"):
-        attributes("=")
-
-
-def test_subtitles_are_one_segment_as_long_as_the_video() -> None:
-    back = read_media(text_playlist("text1.vtt", 61.6))
-    assert (back.target, [e.uri for e in back.entries]) == (62, ["text1.vtt"])
-    assert back.entries[0].end is None
-
-
-def test_chapters_are_written_as_apple_names_them() -> None:
-    marks = [Chapter(start_s=1.5, end_s=31.5, title="Begin"), Chapter(start_s=31.5, end_s=40)]
-    first, second = json.loads(chapters_json(marks, 1.5))
-    assert (first["start-time"], first["duration"], first["titles"][0]["title"]) == (0, 30, "Begin")
-    assert second["titles"][0]["title"] == "Chapter 2"
-
-
-def test_a_storyboard_says_which_part_of_which_sheet_shows_a_time() -> None:
-    times = [Fraction(n * 2) for n in range(28)]
-    lines = storyboard_index(times, ["a.jpg", "b.jpg"], (160, 90)).splitlines()
-    assert lines[:5] == [
-        "WEBVTT", "", "00:00:00.000 --> 00:00:02.000", "a.jpg#xywh=0,0,160,90", "",
-    ]  # fmt: skip
-    assert "a.jpg#xywh=640,360,160,90" in lines
-    assert lines[-1] == "b.jpg#xywh=160,0,160,90"
-
-
-def test_pictures_in_one_stream_are_parted() -> None:
-    one, two = b"\xff\xd8one\xff\xd9", b"\xff\xd8two\xff\xd9"
-    assert list(split_jpegs(one + two + b"\xff\xd8cut")) == [one, two]
 
 
 def test_a_segment_lasts_until_the_next_one_is_shown_whatever_its_decoding_times_add_up_to() -> (

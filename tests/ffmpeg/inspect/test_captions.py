@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from ffmpeg.probe.test_network import Shelf
 from ffmpeg.run.test_formats import ENCODER, Made, complaints, encoded
-from ffmpeg.run.test_http import Shelf
 from ffmpeg.verify.conftest import ffmpeg
 from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import MediaRefused, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.texts import CaptionedVideo, extracted_captions, found_captions
-from hevcq.ports.catalog import Health
-from hevcq.sqlite.catalog import HealthRecords
-from hevcq.sqlite.database import Database
-from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
 from hevcq.util.clock import SystemClock
 from support.captions import (
     at_frame,
@@ -113,18 +108,6 @@ def test_matroska_gets_them_as_subrip_before_its_attachments(source, tmp_path):
     assert len(one.output.of_kind(StreamKind.ATTACHMENT)) == 1
 
 
-@pytest.mark.slow
-def test_an_encoder_that_carries_captions_makes_no_text_of_them(source, tmp_path):
-    one = encoded("720p", source, tmp_path)
-
-    assert complaints(one.judge()) == []
-    assert one.request.plan.captions == ()
-    assert one.output.of_kind(StreamKind.SUBTITLE) == ()
-    (picture,) = one.output.of_kind(StreamKind.VIDEO)
-    assert picture.video is not None
-    assert picture.video.closed_captions
-
-
 def test_captions_without_a_word_leave_no_track_and_are_reported(tmp_path):
     empty = captioned(tmp_path / "empty.mp4", [], seconds=1)
 
@@ -168,28 +151,6 @@ def test_the_gate_sees_a_late_cue_and_a_lost_one(made, tmp_path, old, new, compl
     found = complaints(Made(replace(made.request, output=spoilt)).judge())
 
     assert any(complaint in each and "captions CC1" in each for each in found), found
-
-
-def test_a_check_of_health_asks_for_no_text(digital, tmp_path):
-    with closing(Database(tmp_path / "hevcq.db")) as database:
-        ports = HealthPorts(
-            ENCODER,
-            HealthRecords(database),
-            SystemClock(),
-            threading.Event(),
-            lambda _: nullcontext(tmp_path),
-        )
-        (found,) = HealthCheck(ports, CheckRequest((digital.parent,)), lambda *_: None).run()
-
-    assert found.health is Health.SOUND
-
-
-def test_captions_of_a_source_over_http_are_read_as_those_of_a_file(source):
-    with Shelf(source.read_bytes()).open() as url:
-        info = ENCODER.probe(url, stop=threading.Event())
-        measured = ENCODER.preflight(url, info, profile("hevc"), stop=threading.Event())
-
-    assert measured.captions == ("CC1", "CC3")
 
 
 def test_captions_that_a_lost_connection_cut_off_are_not_taken_for_all(source):

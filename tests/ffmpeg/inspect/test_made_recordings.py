@@ -13,7 +13,6 @@ from hevcq.domain.profile import Policies
 from hevcq.errors import DiskFull, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect import joined, recording
-from hevcq.ffmpeg.inspect import transport_stream as ts
 from hevcq.util.clock import SystemClock
 from support.media_facts import audio, video
 from support.transport import PICTURE, SECOND, SOUND, Ffprobe, packet, part, unit
@@ -21,6 +20,7 @@ from support.transport import PICTURE, SECOND, SOUND, Ffprobe, packet, part, uni
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
 WHOLE = "I" + 19 * "P"
+URL = "relay+http://127.0.0.1:9/a.ts?secret"
 PROGRAM = {"format_name": "mpegts", "size": 1, "duration_s": 1.0}
 
 
@@ -46,16 +46,16 @@ def test_what_is_no_recording_is_not_trimmed(tmp_path) -> None:
     other.write_bytes(b"Gthis is no transport stream" * 100)
 
     for location, streams in (
-        ("http://127.0.0.1/a.ts", [video()]),
+        (URL, [video()]),
         (str(other), [video()]),
         (str(path), [audio()]),
     ):
         facts = info(*streams)
         assert recording.trim_recording(TOOLS, location, facts, tmp_path, STOP) is None
     facts = info(video())
-    assert joined.whole_recording(TOOLS, "http://a.ts", facts, Policies(), tmp_path, STOP) is None
-    assert ts.transport_damage("http://127.0.0.1/a.ts", 1, STOP) == ""
-    assert ts.transport_damage(str(other), 1, STOP) == ""
+    assert joined.whole_recording(TOOLS, URL, facts, Policies(), tmp_path, STOP) is None
+    assert recording.transport_damage(URL, 1, STOP) == ""
+    assert recording.transport_damage(str(other), 1, STOP) == ""
 
 
 def units(data: bytes) -> int:
@@ -121,7 +121,7 @@ def test_a_copy_ends_with_a_stop_or_a_full_disk(tmp_path, probe, monkeypatch) ->
     with pytest.raises(Stopped):
         recording.trim_recording(TOOLS, str(path), facts, tmp_path, stop)
     with pytest.raises(Stopped):
-        ts.transport_damage(str(whole), 1, stop)
+        recording.transport_damage(str(whole), 1, stop)
 
 
 def begun(*contents: bytes, pid: int = PICTURE) -> bytes:
@@ -148,7 +148,7 @@ def test_units_without_their_beginning_are_damage(tmp_path, data, damage) -> Non
     path = tmp_path / "a.ts"
     path.write_bytes(data)
 
-    assert ts.transport_damage(str(path), 1, STOP) == damage
+    assert recording.transport_damage(str(path), 1, STOP) == damage
 
 
 def counted(counter: int, *, pid: int = 0x100, flags: int = 0x10, begins: bool = False) -> bytes:
@@ -178,5 +178,5 @@ def test_packets_are_missing_where_a_counter_jumps_unannounced(
     path, stop = tmp_path / "a.ts", threading.Event()
     path.write_bytes(b"".join(packets))
 
-    assert lost in (found := ts.transport_damage(str(path), 1, stop))
+    assert lost in (found := recording.transport_damage(str(path), 1, stop))
     assert bool(found) == bool(lost)

@@ -12,21 +12,22 @@ import pytest
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.profile import Gates, Preflight, Profile, VideoRecipe
-from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Stopped, Unavailable
+from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.index_damage import shortfall
+from hevcq.ffmpeg.inspect.damage import shortfall
 from hevcq.ffmpeg.inspect.measure import (
     MAX_KEYS,
     PacketCounter,
     measure,
     read_packets,
+    track_measure,
 )
 from hevcq.ffmpeg.inspect.preflight import preflight
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip, media_clip
 from support.ffprobe_lines import counted
-from support.media_table import ENCODED, LONG, TOO_LONG, rows, slow_if
+from support.media_facts import media, video
 
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 
@@ -54,37 +55,23 @@ def fed(text: str, *kinds: frozenset[int]) -> PacketCounter:
 
 def test_every_packet_is_counted(tmp_path):
     found = check(make_clip(tmp_path, seconds=2, rate=25))
-    video, audio = found.tracks
+    picture, audio = found.tracks
 
-    assert (video.packets, video.kind, video.monotonic_dts) == (50, StreamKind.VIDEO, True)
-    shown = (video.first_pts_s, video.last_pts_s, video.end_s)
+    assert (picture.packets, picture.kind, picture.monotonic_dts) == (50, StreamKind.VIDEO, True)
+    shown = (picture.first_pts_s, picture.last_pts_s, picture.end_s)
     assert shown == (0, pytest.approx(1.96), pytest.approx(2))
     assert audio.kind is StreamKind.AUDIO
     assert audio.end_s == pytest.approx(2, abs=0.03)
     assert found.errors == ()
 
 
-def test_the_times_of_key_frames_are_kept_but_not_stored(tmp_path):
-    video, audio = check(make_clip(tmp_path, seconds=2, rate=25)).tracks
-
-    assert video.keys_s[0] == 0
-    assert list(video.keys_s) == sorted(video.keys_s)
-    assert audio.keys_s == ()
-    assert "keys_s" not in video.model_dump()
-
-
 def test_of_many_key_frames_those_spread_over_the_video_are_kept():
-    keys = fed(counted("".join(f"0,{at},{at},1,9,K_\n" for at in range(5000)))).tracks[0].keys
+    seen = fed(counted("".join(f"0,{at},{at},1,9,K_\n" for at in range(5000)))).tracks[0]
+    keys = track_measure(0, seen, media(video(time_base="1/1"))).keys_s
 
     assert MAX_KEYS // 2 <= len(keys) <= MAX_KEYS
     assert {late - early for early, late in pairwise(keys)} == {8}
     assert keys[-1] >= 4990
-
-
-def test_discarded_packets_are_counted_apart():
-    audio = check(media_clip("bbb-480p24-30s.mp4")).track(1)
-    assert audio is not None
-    assert (audio.packets, audio.discarded) == (1407, 1)
 
 
 def test_the_digest_is_of_every_packet_in_order_wherever_its_line_breaks():
@@ -155,27 +142,6 @@ def test_a_file_that_went_away_is_gone(tmp_path):
         measure(TOOLS, str(clip), info, threading.Event())
 
 
-def test_a_stop_ends_the_pass(tmp_path):
-    clip, stop = make_clip(tmp_path), threading.Event()
-    info = probe(TOOLS, str(clip), stop)
-    stop.set()
-    with pytest.raises(Stopped):
-        measure(TOOLS, str(clip), info, stop)
-
-
-def test_a_cut_without_a_complaint_is_seen_by_its_header(tmp_path):
-    """Cut exactly between two clusters, ffprobe prints nothing: only the claim tells."""
-    info = MediaInfo(
-        format_name="matroska,webm", duration_s=10.0, start_s=0.0,
-        streams=(Stream(index=0, kind=StreamKind.VIDEO, codec="h264"),),
-    )  # fmt: skip
-    track = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=150, first_pts_s=0, end_s=6.0)
-    assert (
-        shortfall(info, Measurement(tracks=(track,)))
-        == "the file claims 10.00 s but ends after 6.00 s"
-    )
-
-
 @pytest.mark.parametrize(
     ("claim", "end", "start", "form", "short"),
     [
@@ -192,27 +158,6 @@ def test_a_track_may_end_a_little_before_its_claim(claim, end, start, form, shor
     track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=9, first_pts_s=start, end_s=end)
     info = MediaInfo(format_name=form, streams=(stream,))
     assert bool(shortfall(info, Measurement(tracks=(track,)))) is short
-
-
-@pytest.mark.parametrize(
-    ("packets", "last", "units", "lost"),
-    [
-        (75, 74, 75, 0), (74, 74, 75, 1), (73, 74, 74, 1),
-        # A header that promises more behind the last picture, fewer, or fields; pictures in two packets.
-        (74, 73, 75, 0), (75, 74, 70, 0), (75, 148, 150, 0), (150, 74, 75, 0),
-    ],
-)  # fmt: skip
-def test_an_mxf_misses_the_pictures_that_its_demuxer_jumped_over(packets, last, units, lost):
-    stream = Stream(
-        index=0, kind=StreamKind.VIDEO, codec="dnxhd", time_base="1001/30000", duration_s=units * 1001 / 30000,
-    )  # fmt: skip
-    track = TrackMeasure(
-        index=0, kind=StreamKind.VIDEO, packets=packets, first_pts_s=0.0, last_pts_s=last * 1001 / 30000,
-        end_s=(last + 1) * 1001 / 30000,
-    )  # fmt: skip
-    found = shortfall(MediaInfo(format_name="mxf", streams=(stream,)), Measurement(tracks=(track,)))
-    named = f"its index counts {packets + lost} pictures, but {packets} can be read"
-    assert found == (named if lost else "")
 
 
 def test_a_track_that_claims_a_length_but_has_no_packet_is_missing():
@@ -237,28 +182,6 @@ def test_off_only_measures(tmp_path):
     clip = make_clip(tmp_path, name="clip.mkv", seconds=2)
     clip.write_bytes(clip.read_bytes()[:-2000])
     assert check(clip, Preflight.OFF).errors != ()
-
-
-CLEAN = [
-    "android-720p30-rot180.mp4", "bbb-480p24-30s.mp4", "bbb-720p25-5s.mp4",
-    "bbb-sar64_45-bpyramid.mp4", "chapters-text-track.mp4", "flir-portrait-vfr-bframes.mp4",
-    "gopro-480p30-tmcd-gpmd.mp4", "h264-high10-200x200.mp4", "hevc-hdr10plus-phone-1080p.mp4",
-    "iphone-320p-rot90-mebx.mov", "iphone-hevc-dovi-editlist-mebx.mp4",
-    "long-1080p30-6min-lowbitrate.mp4", "made-audio-only.m4a", "made-h264-1080i25-tff.mp4",
-    "made-h264-opengop-480p24.mkv", "made-kitchen-sink.mkv",
-    "made-kitchen-sink.mp4", "made-one-frame.mp4", "made-pal-576p25-sar64_45.mkv",
-    "made-vfr-gap-432p.mp4", "nasa-2video-2audio-2sub.mp4", "odd-321x241-yuv444.mp4",
-    "phone-720p-vfr-rot180.mp4", "phone-720p30.mp4", "sony-1080i50-avchd.mts", "sub-ass.mkv",
-    "sub-pgs.mkv", "sub-srt.mkv", "traffic-432p12.mp4",
-]  # fmt: skip
-ENCODED_TOO = {clip for clip, _ in rows(ENCODED)} - LONG - TOO_LONG
-"""Clips that the short form of test_media_table.py measures alike before it encodes them."""
-
-
-@pytest.mark.media
-@pytest.mark.parametrize("clip", [slow_if(clip in ENCODED_TOO, clip) for clip in CLEAN])
-def test_no_clean_sample_is_called_damaged(clip):
-    assert check(media_clip(clip)).errors == ()
 
 
 LINE = "packet,0,0,1,100,K__"
@@ -311,6 +234,6 @@ def test_a_pass_that_fails_before_the_first_packet_refuses_the_video(tmp_path, s
 
 def test_the_last_picture_is_the_one_shown_last_whatever_is_stored_behind_it():
     lines = counted("0,0,-2,1,9,K_\n0,4,-1,1,9,__\n0,2,0,1,9,__\n0,1,1,1,9,__\n0,3,2,1,9,__\n")
-    video = fed(lines).tracks[0]
+    found = track_measure(0, fed(lines).tracks[0], media(video(time_base="1/1")))
 
-    assert (video.first, video.last, video.end) == (0, 4, 5)
+    assert (found.first_pts_s, found.last_pts_s, found.end_s) == (0, 4, 5)

@@ -117,11 +117,3 @@ def test_packed_b_frames_in_another_container_get_the_times_that_its_packets_hav
     assert after is not None
     ticks = one.request.info.streams[0].tick, one.output.streams[0].tick
     assert [t * ticks[0] for t in before.times] == [t * ticks[1] for t in after.times]
-
-
-@pytest.mark.slow
-def test_pictures_that_are_not_coded_in_an_mp4_are_none_that_a_rendition_lacks(tmp_path) -> None:
-    one = encoded("hevc", remuxed(divx(tmp_path, drop, "-bf", "0"), "drop.mp4"), tmp_path)
-
-    assert complaints(one.judge()) == []
-    assert (one.request.report.frames, one.request.plan.video.retimed) == (47, ())

@@ -10,13 +10,14 @@ import pytest
 
 from ffmpeg.inspect.test_made_recordings import PROGRAM, STOP, TOOLS, info
 from hevcq.domain.media.facts import Colour, Measurement, MediaInfo, StreamKind, TrackMeasure
-from hevcq.errors import MediaRefused, SourceUnreadable, Unavailable
-from hevcq.ffmpeg.inspect import index_damage, locate, measure, preflight, texts
+from hevcq.errors import MediaRefused, SourceUnreadable
+from hevcq.ffmpeg.inspect import damage as damages
+from hevcq.ffmpeg.inspect import preflight, texts
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ports.catalog import Spot
-from support.media_facts import audio, profile, video
+from support.media_facts import profile, video
 
-URL = "http://127.0.0.1:9/a.ts"
+URL = "relay+http://127.0.0.1:9/a.ts?secret"
 BAD = "[h264 @ 0x1] error while decoding MB 3 4"
 
 
@@ -40,7 +41,7 @@ def sound(time: str, place: int) -> str:
         (
             [sound("0.1", 1), frame(1, "0.1", 1), sound("0.2", 2), sound("0.3", 3), frame(1, "0.3", 3).strip()],
             (),
-            (Spot(0.2, 2, locate.NO_SOUND),),
+            (Spot(0.2, 2, damages.NO_SOUND),),
         ),
         ([sound("0.1", 1), sound("0.2", 2), frame(1, "0.2", 2)], (), ()),
         ([frame(0, "2.5", 90), frame(0, "2.4", 80)], ("[mov @ 0x1] partial file",), (Spot(2.5, 90, "partial file"),)),
@@ -55,9 +56,9 @@ def test_damage_is_where_a_frame_complains(monkeypatch, lines, complaints, spots
         assert packets_seen()
         return complaints
 
-    monkeypatch.setattr(locate, "read_packets", read_packets)
+    monkeypatch.setattr(damages, "read_packets", read_packets)
 
-    assert locate.locate_damage(TOOLS, "a.mkv", STOP) == spots
+    assert damages.locate_damage(TOOLS, "a.mkv", STOP) == spots
 
 
 def answering(*answers: Finished):
@@ -113,18 +114,6 @@ def test_a_text_track_is_compared_with_the_captions(monkeypatch, made, problems)
     assert list(texts.caption_problems(TOOLS, source, tracks, STOP)) == problems
 
 
-def test_captions_out_of_order_are_a_problem(monkeypatch) -> None:
-    text = (HELLO + MORE).replace("01:00:03", "00:00:03")
-    turned = text.replace("00:05", "00:00")
-    answers = (Finished(0, each.encode(), (), 0, 0) for each in (turned, turned))
-    monkeypatch.setattr(texts, "run_child", lambda *_, **__: next(answers))
-    source = texts.CaptionedVideo("a.ts", info(video()), 0)
-
-    found = texts.caption_problems(TOOLS, source, texts.CaptionTracks("b", {"CC1": 2}, 0), STOP)
-
-    assert list(found) == ["captions CC1: its captions are not in order"]
-
-
 @pytest.mark.parametrize(
     ("times", "said"),
     [
@@ -147,9 +136,9 @@ def test_a_telecine_at_uneven_times_is_not_inverted(times, said) -> None:
 
 
 def asf(flags: int = 0, sizes: tuple[int, int] = (8, 8), count: int = 2, packets: int = 2) -> bytes:
-    facts = index_damage.FILE + bytes(72) + struct.pack("<III", flags, *sizes) + bytes(16)
+    facts = damages.FILE + bytes(72) + struct.pack("<III", flags, *sizes) + bytes(16)
     length = 50 + packets * 8
-    data = index_damage.DATA + struct.pack("<Q", length) + bytes(16) + struct.pack("<Q", count)
+    data = damages.DATA + struct.pack("<Q", length) + bytes(16) + struct.pack("<Q", count)
     return facts + data + bytes(2) + b"\x82".ljust(8, b"x") * packets
 
 
@@ -169,22 +158,8 @@ def test_an_asf_is_held_against_the_packets_it_promises(tmp_path, data, damage) 
     path.write_bytes(data)
     facts = MediaInfo(streams=(), **{**PROGRAM, "format_name": "asf"})
 
-    assert index_damage.index_damage(str(path), facts, Measurement(tracks=())) == damage
-    assert index_damage.index_damage(URL, facts, Measurement(tracks=())) == ""
-
-
-def test_what_was_not_measured_or_is_not_read_hides_nothing() -> None:
-    shown_track = TrackMeasure(
-        index=0, kind=StreamKind.VIDEO, packets=9, end_s=9.0, first_pts_s=0.0
-    )
-    empty = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=0)
-    facts = info(video(frames=5), audio()).model_copy(update={"duration_s": None})
-    assert preflight.cut_together(facts, Measurement(tracks=(shown_track,)))
-    assert preflight.edit_list_hidden_s(shown_track, empty) == 0.0
-    assert preflight._may_hide_media(facts.streams[0], empty)
-    assert measure.shown_span([None, 1, 2], facts.streams[0]) == {}
-    with pytest.raises(Unavailable, match="could not be read to its end: Connection reset"):
-        preflight._judge_lines(URL, ("[tcp @ 0x1] Connection reset",))
+    assert damages.index_damage(str(path), facts, Measurement(tracks=())) == damage
+    assert damages.index_damage(URL, facts, Measurement(tracks=())) == ""
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])

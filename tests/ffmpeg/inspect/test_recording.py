@@ -20,7 +20,6 @@ from hevcq.util.clock import SystemClock
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()
 PROFILE = Profile(name="p", description="d", video=VideoRecipe(codec="hevc", crf=28))
-TORN = "Stream 0: the last picture is left out: the recording ends inside it."
 
 
 def recording(name: str, folder: Path) -> Path:
@@ -49,21 +48,6 @@ def preflight(path: Path) -> None:
     ENCODER.preflight(str(path), info, PROFILE, stop=STOP)
 
 
-def test_a_piece_of_a_packet_at_the_end_is_said_to_be_left_out(tmp_path) -> None:
-    source = tmp_path / "a.ts"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=size=64x48:duration=1"]
-    subprocess.run([*command, "-c:v", "mpeg2video", source], check=True, timeout=60)
-    source.write_bytes(source.read_bytes() + b"\x47" + bytes(50))
-    with pytest.raises(SourceDamaged, match="ends inside a packet"):
-        preflight(source)
-
-    made = trimmed(source, tmp_path / "scratch")
-
-    assert made is not None
-    assert made.notices == ("The last 51 bytes are left out: the recording ends inside a packet.",)
-    preflight(made.path)
-
-
 @pytest.mark.parametrize(
     ("name", "lost", "said"),
     [
@@ -88,15 +72,6 @@ def test_whole_pictures_are_kept_and_the_others_counted(tmp_path, name, lost, sa
     assert all(picture in left for picture in after), "the same pictures in the same order"
     assert len(made.notices) == said
     preflight(made.path)
-
-
-def test_the_notices_count_what_was_left_out(tmp_path) -> None:
-    made = trimmed(recording("recording-cut-mpeg2.ts", tmp_path), tmp_path / "scratch")
-
-    assert made is not None
-    early, late = made.notices
-    assert early.startswith("Stream 0: 6 pictures before the first whole one, with the sound until")
-    assert late == TORN
 
 
 @pytest.mark.parametrize(

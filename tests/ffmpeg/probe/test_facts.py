@@ -15,10 +15,6 @@ from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.versions import as_decoded
 from support.media_facts import media, video
 
-PRIMARIES = (
-    "red_x", "red_y", "green_x", "green_y", "blue_x", "blue_y", "white_point_x", "white_point_y",
-)  # fmt: skip
-
 
 def video_of(*, frames=(), **stream):
     info = media_info(
@@ -57,13 +53,6 @@ def test_a_picture_knows_its_colours_better_than_its_track():
     found = video_of(frames=[{**picture, "color_primaries": "unknown"}], **track).colour
 
     assert (found.range, found.space, found.primaries) == ("tv", "bt709", "bt470bg")
-
-
-def test_a_crop_that_ffmpeg_applies_is_told_from_one_that_it_ignores():
-    crop = [{"side_data_type": "Frame Cropping", "crop_left": 10}]
-
-    assert video_of(side_data_list=crop).crop_is_applied
-    assert not video_of().crop_is_applied
 
 
 @pytest.mark.parametrize(
@@ -116,19 +105,13 @@ def test_an_unknown_aspect_is_square(aspect):
     assert video_of(sample_aspect_ratio=aspect).sample_aspect == "1:1"
 
 
-def test_stereo_and_dolby_vision_are_seen():
+def test_what_no_rendition_holds_is_seen():
+    assert video_of(side_data_list=[{"side_data_type": "Spherical Mapping"}]).spherical
+    assert video_of(pix_fmt="yuv420p", tags={"alpha_mode": "1"}).pixel_format == "yuva420p"
     stereo = [{"side_data_type": "Stereo 3D", "type": "side by side"}]
     assert video_of(side_data_list=stereo).stereo_3d
     assert not video_of(side_data_list=[{"side_data_type": "Stereo 3D", "type": "2D"}]).stereo_3d
     assert video_of(codec_tag_string="dvh1").dolby_vision
-
-
-def test_a_mastering_display_with_a_value_missing_is_none():
-    named = {"side_data_type": "Mastering display metadata"}
-    whole = dict.fromkeys((*PRIMARIES, "min_luminance", "max_luminance"), "1/2")
-    assert video_of(side_data_list=[{**named, **whole}]).mastering_display.white_x == "1/2"
-    del whole["white_point_y"]
-    assert video_of(side_data_list=[{**named, **whole}]).mastering_display is None
 
 
 def test_an_unknown_kind_of_stream_is_data():
@@ -171,14 +154,6 @@ def test_where_the_index_of_an_mp4_lies(boxes, first) -> None:
     data = b"".join(struct.pack(">I4s", 16, name) + bytes(8) for name in boxes)
 
     assert has_index_first(io.BytesIO(data), len(data)) is first
-
-
-def test_a_box_of_64_bits_is_passed_and_a_broken_one_ends_the_search() -> None:
-    wide = struct.pack(">I4sQ", 1, b"free", 24) + bytes(8) + struct.pack(">I4s", 8, b"moov")
-    assert has_index_first(io.BytesIO(wide), len(wide))
-
-    broken = struct.pack(">I4s", 4, b"free") + struct.pack(">I4s", 8, b"moov")
-    assert not has_index_first(io.BytesIO(broken), len(broken))
 
 
 @pytest.mark.parametrize(

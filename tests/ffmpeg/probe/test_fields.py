@@ -15,11 +15,9 @@ from hevcq.errors import LimitExceeded
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.probe import fields
-from hevcq.ffmpeg.probe.fields import FieldsSeen, fields_seen
+from hevcq.ffmpeg.probe.fields import FieldsSeen
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.util.clock import SystemClock
-
-LINE = "[Parsed_idet_1 @ 0x55] Multi frame detection: TFF:{:>6} BFF:{:>6} Progressive:{:>6} Undetermined:{:>6}"
 
 
 def facts_of(name: str, folder):
@@ -85,12 +83,6 @@ def test_interlaced_pictures_of_television_are_seen_without_a_mark(tmp_path) -> 
     assert "not marked as interlaced, but its pictures are" in plan.notices[-1]
 
 
-def test_hard_edges_are_no_fields(tmp_path) -> None:
-    facts, _ = made(tmp_path / "drawn.mkv", "testsrc2=s=96x576:r=25:d=2", *MPEG2)
-
-    assert (facts.marked_interlaced, facts.interlaced, facts.seen_order) == (False, False, "")
-
-
 def test_hard_edges_that_are_marked_as_fields_are_no_fields(tmp_path) -> None:
     """Small pictures of hard edges show fields of both orders; interlaced video has one."""
     graph = "testsrc2=s=320x180:r=25:d=3,setfield=tff"
@@ -99,26 +91,6 @@ def test_hard_edges_that_are_marked_as_fields_are_no_fields(tmp_path) -> None:
 
     assert (facts.marked_interlaced, facts.interlaced) == (True, False)
     assert plan.video.deinterlace is False
-
-
-def test_fields_of_hard_edges_in_small_pictures_stay_fields(tmp_path) -> None:
-    graph = "testsrc2=s=320x180:r=50:d=2,tinterlace=interleave_top,setfield=tff"
-    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-x264opts", "tff=1")
-    facts, plan = made(tmp_path / "woven.mkv", graph, *x264)
-
-    assert (facts.interlaced, facts.seen_order) == (True, "tt")
-    assert plan.video.deinterlace is True
-
-
-def test_fields_of_two_orders_one_after_another_stay_fields(tmp_path) -> None:
-    """Tapes of two cameras in one file: both orders are seen, and each clearly."""
-    fields = "testsrc2=s=320x180:r=50:d=2,tinterlace=interleave_{},setfield=tff"
-    graph = f"{fields.format('top')}[a];{fields.format('bottom')}[b];[a][b]concat"
-    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-x264opts", "tff=1")
-    facts, plan = made(tmp_path / "joined.mkv", graph, *x264)
-
-    assert (facts.interlaced, facts.progressive_pictures) == (True, False)
-    assert plan.video.deinterlace is True
 
 
 @pytest.mark.parametrize("name", ["sony-1080i50-avchd.mts", "made-h264-1080i25-tff.mp4"])
@@ -162,27 +134,6 @@ def test_only_what_television_records_is_looked_at_without_a_mark(changes, looke
 )
 def test_doubt_is_left_with_the_mark(seen: FieldsSeen, progressive: bool, order: str) -> None:
     assert (seen.is_progressive, seen.order) == (progressive, order)
-
-
-@pytest.mark.parametrize(
-    ("seen", "interlaced", "telecined"),
-    [
-        (FieldsSeen(top_first=90, progressive=10), True, False),
-        (FieldsSeen(top_first=89, progressive=11), False, False),
-        (FieldsSeen(top_first=11), False, False),
-        (FieldsSeen(top_first=30, progressive=70, repeats=(20, 20), others=60), True, True),
-        (FieldsSeen(top_first=19, progressive=81, repeats=(20, 20), others=60), False, True),
-        (FieldsSeen(top_first=90, progressive=10, repeats=(40, 2), others=58), True, False),
-    ],
-)
-def test_without_a_mark_nearly_all_pictures_must_show_fields(seen, interlaced, telecined) -> None:
-    assert (seen.is_interlaced, seen.is_telecined) == (interlaced, telecined)
-
-
-def test_repeated_fields_are_added_up_too() -> None:
-    line = "[Parsed_idet_0 @ 0x55] Repeated Fields: Neither:    54 Top:    18 Bottom:    17"
-
-    assert fields_seen((line, line)) == FieldsSeen(repeats=(36, 34), others=108)
 
 
 def test_one_that_cannot_be_looked_at_keeps_its_mark(monkeypatch):

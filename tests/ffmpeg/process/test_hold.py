@@ -10,7 +10,7 @@ import pytest
 
 from hevcq.errors import Stopped
 from hevcq.ffmpeg.process.child import Finished, run_child
-from hevcq.ffmpeg.process.limits import ChildLimits, usage
+from hevcq.ffmpeg.process.limits import ChildLimits, cpu_seconds
 from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ports.encoder import StopEvent
 
@@ -72,9 +72,9 @@ class Running:
 def test_a_held_program_stands_still_past_its_deadline_and_then_ends_well() -> None:
     child = Running(cpu=0.3, deadline_s=3.0)
     child.hold()
-    used, wait = usage(child.pid).cpu_s, threading.Event()
+    used, wait = cpu_seconds(child.pid), threading.Event()
     wait.wait(3.3)  # more than its deadline, and than it may be idle
-    assert usage(child.pid).cpu_s == used
+    assert cpu_seconds(child.pid) == used
     assert child.state() == "T"
 
     child.stop.held = False

@@ -113,14 +113,6 @@ def test_a_killed_pass_over_the_source_is_tried_again(clip, doomed, program):
             broken.keyframes(clip, info, stop=NEVER)
 
 
-def test_a_killed_encode_names_its_clip(clip, doomed, tmp_path):
-    with pytest.raises(OutOfMemory, match=r"video\.mp4") as caught:
-        encoder(ffmpeg=doomed).encode(
-            request_for(clip, tmp_path), on_progress=lambda _: None, stop=NEVER
-        )
-    assert caught.value.returncode == -signal.SIGKILL
-
-
 @pytest.mark.parametrize("program", ["ffmpeg", "ffprobe"])
 def test_a_killed_gate_is_tried_again_and_fails_no_rendition(clip, doomed, tmp_path, program):
     check = made(clip, tmp_path)

@@ -16,7 +16,6 @@ from hevcq.ffmpeg.run.carry import carry_into_matroska
 from hevcq.ffmpeg.run.runner import create_output
 from support.matroska import (
     CLUSTER,
-    INFO,
     LANGUAGE,
     SEEK_HEAD,
     SEGMENT,
@@ -92,23 +91,6 @@ def test_room_is_filled_up_to_the_last_bytes_or_refused(tmp_path: Path) -> None:
         voids.append(len(inside(path.read_bytes(), SEGMENT, VOID)[0]))
     assert refused[-1] == f"{path} has no room for 1 bytes of metadata."
     assert voids == [*range(8), *range(1, 20)]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        element(0x1A45DFA3, b""),
-        element(SEGMENT, HEAD),
-        element(SEGMENT, element(INFO, b""), element(CLUSTER, b"")),
-    ],
-    ids=["empty", "no segment", "no cluster", "no list"],
-)
-def test_a_matroska_without_a_list_of_its_tables_is_no_rendition(tmp_path, data) -> None:
-    (tmp_path / "a.mkv").write_bytes(data)
-
-    with pytest.raises(EncoderFailed, match="does not begin with a list of its tables"):
-        carry_into_matroska(asked(tmp_path / "a.mkv"))
 
 
 @pytest.mark.parametrize(("number", "full"), [(28, True), (122, True), (13, False)])

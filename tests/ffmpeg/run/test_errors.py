@@ -23,14 +23,13 @@ from hevcq.ffmpeg.run.messages import (
     message_text,
     rendition_text,
     unexpected_lines,
-    without_secrets,
 )
 from support.media_facts import audio, media, video
 
 INFO = media(video(), audio())
 
 
-URL = "https://bucket.example/video.mp4?X-Amz-Signature=secret"
+URL = "relay+http://127.0.0.1:9/video.mp4?secret"
 
 
 def ending(*stderr: str, returncode: int = 1, location: str = "/in/video.mp4"):
@@ -42,13 +41,8 @@ def ending(*stderr: str, returncode: int = 1, location: str = "/in/video.mp4"):
     ("line", "kind"),
     [
         ("[error] av_interleaved_write_frame(): No space left on device", DiskFull),
-        ("[error] Error writing trailer of /out/x: Disk quota exceeded", DiskFull),
         ("[error] Error while filtering: Cannot allocate memory", OutOfMemory),
         ("x265 [error]: malloc of size 1234 failed", OutOfMemory),
-        (
-            "ffmpeg: error while loading shared libraries: x.so: failed to map segment from it",
-            OutOfMemory,
-        ),
         ("[error] av_interleaved_write_frame(): File too large", LimitExceeded),
         ("[fatal] Unknown encoder 'libx265'", WorkerUnfit),
         ("[error] Unrecognized option 'fps_mode:0'.", WorkerUnfit),
@@ -60,13 +54,10 @@ def ending(*stderr: str, returncode: int = 1, location: str = "/in/video.mp4"):
         ("[error] file:/in/video.mp4: Permission denied", SourceUnreadable),
         ("[error] file:/in/video.mp4: Input/output error", Unavailable),
         ("[fatal] /in/video.mp4: corrupt input packet in stream 1", SourceDamaged),
-        ("[fatal] file:/in/video.mp4: corrupt decoded frame in stream 0", SourceDamaged),
         ("[h264 @ 0x5581] [error] error while decoding MB 4 7, bytestream -5", SourceDamaged),
         ("[aac @ 0x558becea1600] [error] channel element 3.12 is not allocated", SourceDamaged),
         ("[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] moov atom not found", SourceDamaged),
         ("[error] Error while decoding stream #0:0: Invalid data found", SourceDamaged),
-        ("[libx265 @ 0x5581] [error] Cannot open libx265 encoder.", EncoderFailed),
-        ("[mp4 @ 0x5581] [error] Could not find tag for codec pcm_s16le", EncoderFailed),
         ("[error] Error initializing output stream 0:0", EncoderFailed),
         ("[error] file:/out/a b: No such file or directory", EncoderFailed),
         ("[in#0 @ 0x5] [error] Error opening input: No such file or directory", SourceGone),
@@ -126,12 +117,12 @@ def test_signals(returncode: int, kind: type[Exception], words: str) -> None:
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
-        ("[https @ 0x1] [error] HTTP error 404 Not Found", SourceGone),
-        ("[error] https://bucket.example/video.mp4: Server returned 403 Forbidden", Unavailable),
-        ("[https @ 0x1] [error] HTTP error 503 Slow Down", Unavailable),
-        ("[tcp @ 0x1] [error] Connection to tcp://bucket.example:443 failed: Connection refused",
+        ("[http @ 0x1] [error] HTTP error 404 Not Found", SourceGone),
+        ("[error] video.mp4: Server returned 403 Forbidden", Unavailable),
+        ("[http @ 0x1] [error] HTTP error 503 Slow Down", Unavailable),
+        ("[tcp @ 0x1] [error] Connection to tcp://127.0.0.1:9 failed: Connection refused",
          Unavailable),
-        ("[https @ 0x1] [error] Stream ends prematurely at 1234, should be 99999", Unavailable),
+        ("[http @ 0x1] [error] Stream ends prematurely at 1234, should be 99999", Unavailable),
     ],
 )  # fmt: skip
 def test_endings_of_a_url_and_no_signature_in_any_sentence(line: str, kind) -> None:
@@ -139,17 +130,6 @@ def test_endings_of_a_url_and_no_signature_in_any_sentence(line: str, kind) -> N
 
     assert type(found) is kind
     assert "secret" not in str(found)
-
-
-def test_what_is_kept_of_a_command_or_a_line_has_no_signature_either() -> None:
-    words = ["-i", URL, f"[error] {URL}: Invalid data"]
-
-    assert without_secrets(words, URL) == (
-        "-i",
-        "https://bucket.example/video.mp4",
-        "[error] https://bucket.example/video.mp4: Invalid data",
-    )
-    assert without_secrets(["-i", "file:/a?b"], "/a?b") == ("-i", "file:/a?b")
 
 
 def test_an_exit_of_0_is_no_failure_unless_the_source_complained() -> None:
@@ -185,15 +165,6 @@ def test_a_known_line_is_excused_in_its_own_pass_only():
     assert unexpected_lines([NULL_DTS], Pass.ENCODE) == (NULL_DTS,)
 
 
-def test_the_same_words_of_another_component_are_not_excused():
-    line = NULL_DTS.replace("[null", "[mp4")
-    assert unexpected_lines([line], Pass.DECODE) == (line,)
-
-
-def test_a_level_in_front_changes_nothing():
-    assert unexpected_lines([NULL_DTS.replace("] A", "] [error] A")], Pass.DECODE) == ()
-
-
 def test_a_repetition_shares_the_fate_of_its_line():
     assert unexpected_lines([NULL_DTS, REPEATED], Pass.DECODE) == ()
     assert unexpected_lines(["bad", REPEATED], Pass.DECODE) == ("bad",)
@@ -217,20 +188,6 @@ def test_anything_else_is_suspicious(line):
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        "x265 [error]: Failed to genrate CPU mask",
-        "x265 [error]: unable to set thread affinity for NUMA node mask",
-        "libnuma: Warning: Cannot read node cpumask from sysfs",
-        "numa_sched_setaffinity_v2_int() failed: Invalid argument",
-    ],
-)
-def test_a_container_without_sys_does_not_spoil_an_encode(line):
-    assert unexpected_lines([line], Pass.ENCODE) == ()
-    assert unexpected_lines([line], Pass.DECODE) == (line,)
-
-
-@pytest.mark.parametrize(
     ("line", "words"),
     [
         (
@@ -247,23 +204,12 @@ def test_a_sentence_for_people_names_no_address(line, words):
     assert message_text(line) == rendition_text(line) == words
 
 
-def test_sound_whose_channels_change_is_told_what_to_do_where_its_source_decodes():
-    line = "[aac @ 0x55d] channel element 1.0 is not allocated"
-
-    assert message_text(line) == "channel element 1.0 is not allocated"
-    assert "set audio.policy to encode (ffmpeg: channel element" in rendition_text(line)
-
-
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         (
             "[h264 @ 0x5581] [error] cbp too large (749) at 13 8",
             "its picture data cannot be decoded (ffmpeg: cbp too large (749) at 13 8)",
-        ),
-        (
-            "[mpeg2video @ 0x5581] [error] ac-tex damaged at 14 7",
-            "its picture data cannot be decoded (ffmpeg: ac-tex damaged at 14 7)",
         ),
         (
             "[aac @ 0x55] [error] channel element 3.12 is not allocated",

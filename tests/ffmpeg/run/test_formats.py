@@ -13,9 +13,7 @@ from benchmarks.fidelity import ordinary
 from ffmpeg.verify import conftest
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import MediaInfo, StreamKind
-from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.metadata import found_mark
-from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.util.clock import SystemClock
@@ -157,9 +155,7 @@ def spoilt(one: Made, name: str, folder: Path, kind: str) -> Path:
         return target
     pictures = {
         "a lost second": "select='not(between(n,30,54))',settb=1/25,setpts=N",
-        "a lost end": "trim=end_frame=50",
         "a swapped picture": "drawbox=color=white:t=fill:enable='between(n,40,40)'",
-        "pictures of another video": "hflip",
     }
     if kind in pictures:
         again = ["-filter:v", pictures[kind], *AGAIN[name], "-fps_mode", "passthrough"]
@@ -179,13 +175,11 @@ def spoilt(one: Made, name: str, folder: Path, kind: str) -> Path:
 DAMAGE = {
     "cut": {Gate.G2, Gate.G3, Gate.G4, Gate.G5},
     "a lost second": {Gate.G5, Gate.G8},
-    "a lost end": {Gate.G5, Gate.G8},
     "a swapped picture": {Gate.G8},
-    "pictures of another video": {Gate.G8},
     "no sound": {Gate.G3},
     "late sound": {Gate.G5, Gate.G8},
 }
-COSTLY = {"pictures of another video", "late sound", "a lost end"}
+COSTLY = {"late sound"}
 SLOW = {"av1", "mkv"}
 """Formats whose damage is planted by the long tests: Matroska's is planted elsewhere as well."""
 
@@ -205,24 +199,11 @@ def test_a_spoilt_rendition_is_refused(name, kind, made, tmp_path):
     assert results[-1].gate in DAMAGE[kind], results[-1]
 
 
-def test_webm_is_read_from_its_front_and_its_quality_is_not_capped(made):
-    """Cues ahead of the media are what lets a player seek while it downloads; `-b:v 0` frees the CRF."""
-    content = made["webm"].request.output.read_bytes()
-    assert 0 < content.find(b"\x1c\x53\xbb\x6b") < content.find(b"\x1f\x43\xb6\x75")
-    words = made["webm"].request.report.arguments
-    assert words[words.index("-b:0") + 1] == "0"
-    assert words[words.index("-crf:0") + 1] == "31"
-
-
-@pytest.mark.parametrize(
-    ("container", "family"),
-    [pytest.param("webm", "matroska", marks=pytest.mark.slow), ("mp4", "mov")],
-)
-def test_av1_goes_into_the_container_that_its_profile_names(container, family, source, tmp_path):
-    one = encoded("av1", source, tmp_path, container=container)
+def test_av1_goes_into_the_container_that_its_profile_names(source, tmp_path):
+    one = encoded("av1", source, tmp_path, container="mp4")
 
     assert complaints(one.judge()) == []
-    assert one.output.format_name.startswith(family)
+    assert one.output.format_name.startswith("mov")
     assert one.output.streams[0].codec == "av1"
 
 
@@ -252,24 +233,6 @@ def test_full_range_and_hdr10_are_in_the_bitstream_of_av1(tmp_path):
     assert picture.light_level is not None
 
 
-def test_fonts_and_styles_that_webm_cannot_hold_are_named_before_the_encode(source, tmp_path):
-    words = tmp_path / "words.ass"
-    (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\none\n")
-    ffmpeg("-i", tmp_path / "words.srt", words)
-    (tmp_path / "font.ttf").write_bytes(b"a font")
-    rich = tmp_path / "rich.mkv"
-    font = ("-attach", tmp_path / "font.ttf", "-metadata:s:t", "mimetype=font/ttf")
-    ffmpeg("-i", source, "-i", words, "-map", "0", "-map", "1", *font, "-c", "copy", rich)
-
-    one = encoded("webm", rich, tmp_path)
-
-    assert complaints(one.judge()) == []
-    assert "webvtt without their styling" in "\n".join(one.request.plan.notices)
-    assert "font.ttf" in "\n".join(one.request.plan.notices)
-    strict = make_plan(profile("webm", policies={"attachments": "refuse"}), one.request.info)
-    assert not isinstance(strict, EncodePlan)
-
-
 def still(target: Path) -> Path:
     """Make 3 s of which many pictures repeat the one before, the last half second too."""
     moves = "fps=5,fps=25,tpad=stop_mode=clone:stop_duration=0.5"
@@ -289,18 +252,6 @@ def test_repeated_pictures_that_theora_leaves_out_are_put_back_before_they_are_c
         assert [each.partition(":")[0] for each in found] == ["G8 picture"]
     else:
         assert found == []
-
-
-@pytest.mark.slow
-def test_an_end_whose_picture_only_repeats_may_not_be_cut_off_with_its_sound(tmp_path):
-    one = encoded("ogg", still(tmp_path / "still.mkv"), tmp_path)
-    cut = tmp_path / "cut.ogv"
-    ffmpeg("-i", one.request.output, "-map", "0", "-c", "copy", "-t", "2.7", cut)
-
-    results = one.judge(cut)
-
-    assert results[-1].gate is Gate.G5
-    assert results[-1].outcome is Outcome.FAILED
 
 
 def test_a_phones_clock_of_600_in_the_header_is_no_rate_that_av1_refuses(tmp_path):
@@ -340,29 +291,3 @@ def test_a_short_gap_in_the_sound_is_filled_before_it_is_heard(name, tmp_path):
            "ultrafast", "-c:a", "flac", holed)  # fmt: skip
 
     assert complaints(encoded(name, holed, tmp_path).judge()) == []
-
-
-def test_a_picture_that_begins_late_is_held_from_the_start_of_an_avi(tmp_path):
-    """The muxer writes no gap ahead of the first frame: the picture would run ahead of the sound."""
-    late = tmp_path / "late.mkv"
-    plain = make_source(tmp_path / "plain.mkv")
-    late_picture = ("-itsoffset", "0.5", "-i", plain, "-map", "1:v", "-map", "0:a")
-    ffmpeg("-i", plain, *late_picture, "-c", "copy", late)
-
-    one = encoded("avi", late, tmp_path)
-
-    assert complaints(one.judge()) == []
-    made = ENCODER.measure(str(one.request.output), one.output, stop=threading.Event())
-    source = one.request.measured.track(0)
-    assert source is not None
-    assert made.tracks[0].packets in range(source.packets + 12, source.packets + 15)
-
-
-def test_surround_sound_of_an_avi_is_mixed_down_only_where_the_profile_says_so(made, source):
-    plan = made["avi"].request.plan
-    assert "its 6 channels mixed down to stereo" in "\n".join(plan.notices)
-
-    kept = make_plan(profile("avi", audio={"surround": "refuse"}), made["avi"].request.info)
-
-    assert not isinstance(kept, EncodePlan)
-    assert "audio.surround" in kept.detail

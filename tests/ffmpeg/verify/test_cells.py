@@ -82,21 +82,6 @@ def test_a_line_of_cells_is_reported_where_no_cell_alone_is_far_off():
     assert judged(off(*row, by=3)) == ""
 
 
-def test_many_cells_that_are_off_are_a_picture_of_another_quality():
-    def change(record: bytearray) -> None:
-        for place, cell in enumerate(range(LUMA, BLUE, 5)):
-            record[cell] += 8 if place % 2 else -8
-
-    assert "small areas are off by more than 4" in judged(change)
-    assert judged(change, judges_detail=False) == ""
-
-
-def test_the_first_pictures_may_differ_more_because_their_means_are_of_one():
-    assert judged(off(LUMA + 40, by=15), frame=1) == ""
-    assert judged(off(LUMA + 40, by=15), frame=FRAMES + 1) != ""
-    assert judged(off(LUMA + 40, by=30), frame=1) != ""
-
-
 def test_the_cells_of_small_pictures_are_not_judged():
     assert judged(off(LUMA + 40, by=60), pixels=854 * 480) != ""
     assert judged(off(LUMA + 40, by=60), pixels=320 * 180) == ""
@@ -124,7 +109,6 @@ MOVING = (
 )
 SMALL = {
     "a block of 16 pixels": "drawbox=x=806:y=406:w=16:h=16:c=green:t=fill",
-    "a block of 32 pixels": "drawbox=x=806:y=406:w=32:h=32:c=gray:t=fill",
     "a block of 64 pixels": "drawbox=x=806:y=406:w=64:h=64:c=black:t=fill",
     "a row of blocks green for 3 frames": (
         "drawbox=x=0:y=528:w=iw:h=16:c=green:t=fill:enable=between(n\\,18\\,20)"
@@ -134,11 +118,9 @@ SMALL = {
     ),
     "lines swapped in pairs": "il=luma_swap=1:chroma_swap=1",
     "two green lines at the bottom": "drawbox=x=0:y=1078:w=iw:h=2:c=green:t=fill",
-    "two green columns at the right": "drawbox=x=1918:y=0:w=2:h=ih:c=green:t=fill",
     "a subtitle": (
         "drawtext=text='A subtitle':fontsize=48:fontcolor=white:borderw=2:x=(w-tw)/2:y=h-2*th"
     ),
-    "a logo": "drawtext=text='TV 1':fontsize=40:fontcolor=white@0.5:x=w-tw-54:y=54",
     "a second blurred": "gblur=sigma=2:enable=between(n\\,6\\,29)",
 }
 
@@ -178,25 +160,6 @@ def test_small_and_short_damage_of_1080_lines_is_caught(film, original, name):
 
 def test_the_honest_encode_of_1080_lines_passes(film, original):
     assert verdict(original, thumbnails(film / "made.mkv")) == ""
-
-
-def test_a_second_at_the_coarsest_quality_is_caught(film, original, tmp_path):
-    zones = ("-x264-params", "zones=6,29,q=51")
-    target = tmp_path / "coarse.mkv"
-    ffmpeg("-i", film / "source.mkv", *X264, *zones, *SAME_TIMES, target)
-    assert verdict(original, thumbnails(target)) != ""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("encoder", [
-    ("libx265", "-crf", "28", "-preset", "ultrafast"),
-    ("libsvtav1", "-crf", "35", "-preset", "10"),
-    ("libvpx-vp9", "-crf", "33", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "8"),
-])  # fmt: skip
-def test_an_honest_encode_by_each_codec_passes(film, original, tmp_path, encoder):
-    target = tmp_path / "made.mkv"
-    ffmpeg("-i", film / "source.mkv", "-c:v", *encoder, *SAME_TIMES, target)
-    assert verdict(original, thumbnails(target)) == ""
 
 
 def test_the_gate_says_where_and_when(tmp_path):

@@ -100,23 +100,6 @@ def test_chapters_keep_their_titles_and_times(plan, chapters, problems) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "made", "muxer", "count"),
-    [
-        ({"title": "A"}, {"title": "B"}, "mp4", 1),
-        ({"title": "A\ufffd"}, {"title": "B"}, "mp4", 0),
-        ({"creation_time": "2020-02-02T10:00:00Z"}, {}, "mp4", 1),
-        ({"creation_time": "2020-02-02T10:00:00Z"}, {}, "avi", 0),
-        ({"creation_time": "yesterday"}, {}, "mp4", 0),
-    ],
-    ids=["title", "no text", "time", "no place", "no time"],
-)
-def test_a_title_and_a_time_of_recording_are_kept_where_they_can_be(source, made, muxer, count):
-    found = [*streams._title(source, made), *streams._creation_time(muxer, source, made)]
-
-    assert len(found) == count
-
-
-@pytest.mark.parametrize(
     ("tracks", "problem"),
     [
         ([subtitle("subrip", title="Closed captions (CC1)")], ""),

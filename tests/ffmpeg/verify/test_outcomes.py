@@ -174,15 +174,6 @@ def test_a_source_that_was_not_measured_is_unknown(bench: Bench) -> None:
     assert bench.last() == (Gate.G5, Outcome.UNKNOWN, "the times of the source were not measured")
 
 
-def test_sound_that_was_encoded_anew_must_be_like_the_sources(bench: Bench) -> None:
-    bench.encode_sound()
-    bench.answer("sound_problem", "is silent at 0:00:05.0")
-    assert bench.last() == (Gate.G8, Outcome.FAILED, "audio track 1 is silent at 0:00:05.0")
-    bench.answer("sound_problem", "")
-    assert bench.last()[1] is Outcome.PASSED
-    assert bench.last()[2].endswith("its sound compared throughout")
-
-
 def test_sound_is_compared_where_no_picture_is(bench: Bench) -> None:
     bench.gates(picture_metric="off")
     assert bench.last()[1] is Outcome.OFF
@@ -216,17 +207,6 @@ def test_sound_is_compared_where_the_picture_went(
     bench.set("sound_problem", lambda _a, _b, track: given.append(track.moved_s) or "")
     bench.verify()
     assert given == [moved_s]
-
-
-def test_where_the_picture_was_not_measured_nothing_is_said_to_have_moved(bench: Bench) -> None:
-    given: list[float] = []
-    bench.encode_sound()
-    bench.request = replace(
-        bench.request, measured=MADE.model_copy(update={"tracks": MADE.tracks[1:]})
-    )
-    bench.set("sound_problem", lambda _a, _b, track: given.append(track.moved_s) or "")
-    bench.verify()
-    assert given == [0.0]
 
 
 def test_the_text_of_captions_is_compared(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,12 +279,6 @@ def test_a_picture_of_fewer_pixels_may_be_smaller(
     assert found.outcome is outcome
 
 
-def test_without_a_comparison_the_output_is_decoded_and_the_picture_is_off(bench: Bench) -> None:
-    bench.gates(picture_metric=PictureMetric.OFF)
-    assert bench.last() == (Gate.G8, Outcome.OFF, "")
-    assert bench.progress == [gates.DECODE_SHARE]
-
-
 def test_copied_sound_that_does_not_decode_in_the_source_is_the_sources_damage(
     bench: Bench,
 ) -> None:
@@ -320,21 +294,6 @@ def test_copied_sound_that_does_not_decode_in_the_source_is_the_sources_damage(
     assert bench.last()[:2] == (Gate.G4, Outcome.FAILED)
 
 
-def test_a_picture_that_differs_fails_with_where(bench: Bench) -> None:
-    bench.compared = ("frame 3 differs", FACTS)
-    assert bench.last() == (Gate.G8, Outcome.FAILED, "frame 3 differs")
-
-
-def test_progress_is_reported_while_pictures_are_compared(bench: Bench) -> None:
-    def decode(_tools: object, _request: object, _stop: object, decoded, **_: object) -> list[str]:
-        decoded.on_bytes(b"picture")
-        return []
-
-    bench.set("decode_problems", decode)
-    assert bench.last()[1] is Outcome.PASSED
-    assert bench.progress == [gates.DECODE_SHARE / 2, gates.DECODE_SHARE]
-
-
 def test_seams_of_chunks_are_judged_more_closely(bench: Bench) -> None:
     bench.request = replace(bench.request, chunks=SimpleNamespace())
     bench.answer("compare_frame_times", (None, ["frame 9 is late"]))
@@ -345,9 +304,6 @@ def test_seams_of_chunks_are_judged_more_closely(bench: Bench) -> None:
     assert bench.last() == (Gate.G8, Outcome.FAILED, "the seam at 4.0 s shows")
     bench.answer("seam_problems", ["", ""])
     assert bench.last()[1] is Outcome.PASSED
-
-
-DARK, LIGHT = bytes(1024), b"\xff" * 1024
 
 
 @pytest.mark.parametrize(
@@ -383,15 +339,6 @@ def test_a_video_passes_in_the_first_alignment_in_which_all_samples_do(bench: Be
     assert "at 0:00:01.0 is too unlike" in bench.last()[2]
     bench.answer("alignments", ())
     assert bench.last() == (Gate.G8, Outcome.UNKNOWN, "no picture could be read to compare it")
-
-
-def test_a_picture_that_stands_still_where_the_source_moves_fails(bench: Bench) -> None:
-    bench.gates(picture_metric=PictureMetric.SSIM)
-    still = bench.sample(0.95, 1.0, ((DARK, DARK), (LIGHT, DARK)))
-    bench.answer("take_samples", [still])
-    gate, outcome, detail = bench.last()
-    assert (gate, outcome) == (Gate.G8, Outcome.FAILED)
-    assert "stands still" in detail
 
 
 def test_a_video_track_that_was_not_measured_cannot_be_sampled(bench: Bench) -> None:

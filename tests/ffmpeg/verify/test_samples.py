@@ -14,10 +14,10 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.errors import EncoderFailed, OutOfMemory, Stopped
+from hevcq.errors import EncoderFailed, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.verify import samples
-from hevcq.ffmpeg.verify.samples import LEAST, MOST, SAMPLE_S, sample_times
+from hevcq.ffmpeg.verify.samples import LEAST, MOST, sample_times
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
 from support.media_facts import audio, media, profile, video
@@ -89,13 +89,6 @@ def test_a_video_that_shrinks_is_encoded_after_its_first_sample(folder: Path, mo
 
 
 @pytest.mark.media
-def test_where_any_size_is_welcome_none_is_too_large(folder: Path) -> None:
-    found = tried(source(folder, 45, "small.mp4"), folder, 10, gates={"minimum_saving": None})
-
-    assert found == ()
-
-
-@pytest.mark.media
 def test_a_sample_that_loses_its_colours_is_a_wrong_picture(folder: Path, monkeypatch) -> None:
     real = samples.chunk_options
 
@@ -137,15 +130,6 @@ def test_a_sample_that_fails_says_nothing_but_that_memory_is_short(
         assert tried(path, folder, 10) == ()
 
 
-@pytest.mark.media
-def test_a_stop_ends_the_samples(folder: Path) -> None:
-    stop = threading.Event()
-    stop.set()
-
-    with pytest.raises(Stopped):
-        tried(source(folder, 45, "small.mp4"), folder, 10, stop)
-
-
 def track(length_s: float, keys: tuple[float, ...]) -> TrackMeasure:
     return TrackMeasure(
         index=0,
@@ -163,15 +147,6 @@ def test_samples_begin_at_key_frames_all_over_the_video_the_middle_first() -> No
     assert len(times) == MOST
     assert times[0] == 3600.0
     assert sorted(times) == [720.0, 2160.0, 3600.0, 5040.0, 6480.0]
-
-
-@pytest.mark.parametrize("keys", [(), (600.0 - SAMPLE_S / 2,)])
-def test_a_video_without_a_key_frame_before_its_end_is_not_sampled(keys) -> None:
-    assert sample_times(track(600.0, keys)) == []
-
-
-def test_one_key_frame_is_one_sample_which_proves_nothing_of_the_rest() -> None:
-    assert sample_times(track(600.0, (0.0,))) == [0.0]
 
 
 def job(tmp_path: Path, **parts: Any) -> SimpleNamespace:
@@ -242,16 +217,3 @@ def test_too_few_samples_say_nothing_of_the_size(tmp_path, monkeypatch, count) -
     monkeypatch.setattr(samples, "_sampled", lambda *_: samples._Shares(1.5, 1.5))
 
     assert len(samples.try_samples(job(tmp_path), tracks(9))) == (count == LEAST)
-
-
-@pytest.mark.parametrize(
-    ("complaint", "found"), [("[hevc @ 0x1] [error] bad", None), ("", "share")]
-)
-def test_a_sample_of_which_ffmpeg_complains_says_nothing(tmp_path, monkeypatch, complaint, found):
-    asked = job(tmp_path, gates={"picture_metric": "off"})
-    report = SimpleNamespace(stderr=(complaint,) if complaint else ())
-    monkeypatch.setattr(samples, "run_with_progress", lambda *_, **__: report)
-    monkeypatch.setattr(samples, "_shares", lambda *_: "share")
-
-    assert samples._sampled(asked, tracks(9), tracks(9).tracks[0], 1.0) == found
-    assert list(tmp_path.iterdir()) == []

@@ -74,15 +74,11 @@ AAC, OPUS, VORBIS, MP3 = "-c:a aac", "-c:a libopus", "-c:a libvorbis -q:a 5", "-
     ("shape", "codec", "suffix"),
     [
         (STEREO, f"{AAC} -b:a 48k", "mp4"),
-        (STEREO, f"{AAC} -b:a 128k", "mkv"),
         (STEREO, f"{AAC} -b:a 96k -ar 32000", "mp4"),
         (STEREO, f"{OPUS} -b:a 64k", "webm"),
         (STEREO, VORBIS, "ogg"),
         (STEREO, f"{MP3} -b:a 128k", "avi"),
-        (STEREO, "-c:a flac", "mkv"),
         (SURROUND, f"{AAC} -b:a 288k", "mp4"),
-        (SURROUND, f"{OPUS} -b:a 256k", "mkv"),
-        (SURROUND, VORBIS, "ogg"),
         (FRONT, f"{AAC} -b:a 256k", "mp4"),
     ],
 )
@@ -92,33 +88,20 @@ def test_an_honest_encode_sounds_like_its_source(sounds, shape, codec, suffix):
 
 WRONG = {
     "silent": ("volume=0", "is silent at 0:00:00"),
-    "muted for 300 ms": ("volume=0:enable='between(t,3,3.3)'", "is silent at 0:00:03"),
     "muted from 3 s on": ("volume=0:enable='gt(t,3)'", "is silent at 0:00:03"),
     "right channel muted": ("pan=stereo|c0=c0|c1=0*c1", "is silent at 0:00:00.0 (channel 2)"),
     "ends after 5 s": ("atrim=end=5", "is silent at 0:00:05"),
     "12 dB quieter": ("volume=-12dB", "is 12 dB quieter"),
-    "3 dB quieter": ("volume=-3.2dB", "is 3 dB quieter"),
     "one channel 6 dB louder": ("pan=stereo|c0=c0|c1=2*c1", "is 6 dB louder at 0:00:0"),
-    "clipped": ("volume=18dB,aformat=sample_fmts=s16", ""),
-    "fades away": ("afade=t=out:d=6", ""),
     "reversed": ("areverse", ""),
     "channels swapped": ("pan=stereo|c0=c1|c1=c0", ""),
-    "left channel on both": ("pan=stereo|c0=c0|c1=c0", "(channel 2)"),
     "one polarity inverted": ("pan=stereo|c0=c0|c1=-1*c1", "do not go together"),
-    "one channel 10 ms late": ("adelay=0|10", "do not go together"),
     "low-passed": ("lowpass=f=1500,lowpass=f=1500", "Hz"),
-    "high-passed": ("highpass=f=500,highpass=f=500", "from 60 to 400 Hz"),
-    "40 ms early": ("atrim=start=0.04,asetpts=PTS-STARTPTS", "s too early for the picture"),
     "40 ms late": ("adelay=40:all=1", "s too late for the picture"),
-    "half a second late": ("adelay=500:all=1", ""),
     "1 % too slow": ("atempo=0.99", ""),
     "a second cut out": ("aselect='not(between(t,2,3))',asetpts=N/SR/TB", ""),
-    "a second repeated": ("aloop=loop=1:size=48000:start=96000,atrim=end=6", ""),
     "echo": ("aecho=0.8:0.8:120:0.6", ""),
-    "dropouts": ("volume=0:enable='lt(mod(t,1),0.25)'", ""),
     "noise": ("[0:a]volume=1[y];anoisesrc=a=0.3:r=48000:d=6[x];[y][x]amix=normalize=0", ""),
-    "hum": ("[0:a]volume=1[y];sine=f=100:r=48000:d=6,volume=4[x];[y][x]amix=normalize=0", ""),
-    "compressed": ("acompressor=threshold=0.01:ratio=20:attack=1:release=50:makeup=8", ""),
 }
 
 
@@ -187,14 +170,6 @@ def test_an_encoded_sound_that_is_late_is_caught(spoken, tmp_path, late):
     results = spoken.judge(target)
     assert caught(results) is Gate.G8
     assert "too late for the picture" in results[-1].detail
-
-
-def test_an_encoded_sound_that_is_silent_is_caught(spoken, tmp_path):
-    target = tmp_path / f"silent{spoken.good.suffix}"
-    ffmpeg("-i", spoken.good, "-map", "0", "-c:v", "copy", "-c:a", "aac", "-af", "volume=0", target)
-    results = spoken.judge(target)
-    assert caught(results) is Gate.G8
-    assert results[-1].detail == "audio track 1 is silent at 0:00:00.0"
 
 
 @pytest.mark.parametrize("broken", ["f32le", "rawvideo"])

@@ -101,14 +101,12 @@ the index of AV1's quantizers (`ffmpeg -h encoder=`, vaapi_encode_av1.c)."""
 
 
 def candidates(wanted: tuple[str, ...], codec: VideoCodec) -> tuple[str, ...]:
-    """Return the hardware encoders that a recipe allows, in order; () for software alone."""
     if AUTO in wanted:
         return tuple(name for name, (_, made) in HARDWARE.items() if made is codec)
     return tuple(name for name in wanted if name in HARDWARE)
 
 
 def encoder_problem(wanted: tuple[str, ...], codec: VideoCodec) -> str:
-    """Return why the recipe's list of encoders is wrong, or ""."""
     for name in wanted:
         if name in {SOFTWARE, AUTO}:
             if len(wanted) > 1:
@@ -130,7 +128,6 @@ def unsuited(codec: VideoCodec, pixel_format: str, bits: int) -> str:
 
 
 def quality_options(name: str, crf: float) -> list[tuple[str, str]]:
-    """Return the options for the quality that a recipe's `crf` asks for."""
     family, _ = HARDWARE[name]
     number = max(1, round((crf - BETTER_BY) * AV1_LARGEST.get(name, 63) / 63))
     return [(key, value.format(number)) for key, value in family.quality]

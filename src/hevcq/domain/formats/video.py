@@ -13,8 +13,6 @@ from enum import StrEnum
 
 
 class VideoCodec(StrEnum):
-    """The video codecs that a recipe can request."""
-
     HEVC = "hevc"
     H264 = "h264"
     VP9 = "vp9"
@@ -125,7 +123,6 @@ CONSTANT_RATE = frozenset({Container.OGG, Container.AVI})
 
 
 def encoder_of(codec: VideoCodec) -> str:
-    """Return ffmpeg's encoder in software."""
     return VIDEO_FORMATS[codec].encoder
 
 
@@ -141,7 +138,6 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 
 
 def preset_problem(codec: VideoCodec, preset: str) -> str:
-    """Return why the encoder of this codec has no such preset, or ""; `medium` suits each."""
     ends = VIDEO_FORMATS[codec].presets
     if preset == "medium":
         return ""
@@ -163,7 +159,6 @@ def depth_problem(codec: VideoCodec, pixel_format: str) -> str:
 
 
 def quality_problem(codec: VideoCodec, crf: float) -> str:
-    """Return why the encoder of this codec cannot aim at this quality, or ""."""
     better, worse = VIDEO_FORMATS[codec].quality
     if min(better, worse) <= crf <= max(better, worse):
         return ""
@@ -189,7 +184,6 @@ class Pixels:
 
     @property
     def name(self) -> str:
-        """ffmpeg's name of the pixel format."""
         base = {"gray": "gray", "gbr": "gbrp"}.get(self.family, f"yuv{self.family}p")
         if self.bits == 8:
             return base
@@ -197,7 +191,6 @@ class Pixels:
 
     @property
     def even(self) -> tuple[bool, bool]:
-        """Whether width and height must be even."""
         return _SUBSAMPLING.get(self.family, (False, False))
 
 
@@ -251,7 +244,6 @@ def same_samples(source: str, target: str) -> bool:
 
 
 def full_range(source: str, colour_range: str) -> bool:
-    """Return whether samples use the full range, by the tag or by the deprecated `yuvj` names."""
     return source.startswith("yuvj") or colour_range in {"pc", "jpeg", "full"}
 
 

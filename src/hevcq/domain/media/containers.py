@@ -136,12 +136,10 @@ REMADE_TAGS = frozenset({"tmcd", "text"})
 
 
 def demuxers(info: MediaInfo) -> frozenset[str]:
-    """Return the names of the file's demuxer."""
     return frozenset(name for name in info.format_name.split(",") if name)
 
 
 def readable(info: MediaInfo) -> bool:
-    """Return whether the file's demuxer can read only the file itself."""
     names = demuxers(info)
     return bool(names) and names <= READABLE
 
@@ -161,12 +159,10 @@ def target_container(wanted: Container, info: MediaInfo) -> str:
 
 
 def is_matroska_family(muxer: str) -> bool:
-    """Return whether the muxer is of the Matroska family, whose times are milliseconds."""
     return muxer in {MATROSKA, WEBM}
 
 
 def is_mp4_family(muxer: str) -> bool:
-    """Return whether the muxer is of the MP4 family, which needs codec tags and an index."""
     return muxer in {MP4, MOV}
 
 

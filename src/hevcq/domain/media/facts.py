@@ -156,7 +156,6 @@ class VideoFacts(Frozen):
 
     @property
     def misordered(self) -> bool:
-        """Whether its pictures show the other field order than the file is marked with."""
         seen = self.seen_order if self.marked_interlaced else ""
         return bool(seen) and seen[-1] != self.field_order[-1:]
 
@@ -279,7 +278,6 @@ class MediaInfo(Frozen):
     )
 
     def of_kind(self, kind: StreamKind) -> tuple[Stream, ...]:
-        """Return the streams of one kind, in file order."""
         return tuple(stream for stream in self.streams if stream.kind is kind)
 
     def unsent(self, stream: Stream) -> bool:
@@ -402,7 +400,6 @@ class Measurement(Frozen):
     )
 
     def track(self, index: int) -> TrackMeasure | None:
-        """Return the measurement of the stream with that index, or None if the pass did not see it."""
         return next((track for track in self.tracks if track.index == index), None)
 
     def unknown_in(self, info: MediaInfo) -> tuple[int, ...]:

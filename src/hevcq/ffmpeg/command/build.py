@@ -47,7 +47,7 @@ from hevcq.ffmpeg.command.codecs import (
 )
 from hevcq.ffmpeg.command.levels import silent_start, sound_layout
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options
 from hevcq.ffmpeg.versions import A53
 from hevcq.ports.encoder import EncodeRequest
 
@@ -62,8 +62,6 @@ WEBVTT_INPUT = (
 CHUNK_MUXER = "mp4"
 """Chunks are MP4: it holds the output of all our encoders, with exact times in any time base."""
 CHUNK_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
-RECONNECT_S = "4"
-"""Seconds: a broken connection is retried after 0, 1 and 3 s; longer outages are left to the queue."""
 MIME = {
     "mjpeg": ("jpg", "image/jpeg"),
     "png": ("png", "image/png"),
@@ -209,10 +207,8 @@ def _room(plan: EncodePlan, info: MediaInfo) -> list[str]:
 
 def source_input(location: str, info: MediaInfo, kept: Collection[int] = ()) -> list[str]:
     """Return the options that open the source with only the demuxer of the probe; see steady_start."""
-    ours = not is_url(location) or is_local_proxy(location)
-    again = [] if ours else ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S]
     steady = steady_options(info, kept)
-    return [*again, *steady, "-format_whitelist", info.format_name, *input_options(location)[2:]]
+    return [*steady, "-format_whitelist", info.format_name, *input_options(location)[2:]]
 
 
 def _device(plan: EncodePlan) -> tuple[str, ...]:

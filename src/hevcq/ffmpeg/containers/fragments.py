@@ -65,26 +65,11 @@ class FragmentedFile:
 
     @property
     def seconds(self) -> float:
-        """The sum of its samples' durations."""
         return sum(f.duration for f in self.fragments) / self.timescale
 
     @property
     def samples(self) -> int:
-        """The number of its samples."""
         return sum(f.samples for f in self.fragments)
-
-
-@dataclass(frozen=True, slots=True)
-class _TrackHeader:
-    """What the index says of the track; the defaults are those of its samples."""
-
-    timescale: int
-    codec: str
-    width: int
-    height: int
-    channels: int
-    edit: int
-    defaults: tuple[int, int, int]
 
 
 def read_fragments(path: Path) -> FragmentedFile:
@@ -98,19 +83,15 @@ def read_fragments(path: Path) -> FragmentedFile:
             boxes = list(children(file, 0, size))
             if not boxes or boxes[-1].end != size:
                 raise ValueError("it ends in the middle of a box")
-            moov = _only(boxes, b"moov")
-            track = _track(file, moov)
-            found = tuple(_fragments(file, boxes, track))
+            index = _index(file, _only(boxes, b"moov"))
+            found = tuple(_fragments(file, boxes, index))
         except (struct.error, IndexError) as error:
             raise ValueError("a box is cut short") from error
     if not found:
         raise ValueError("it has no fragments")
     if found[-1].end != size or any(one.end != other.start for one, other in pairwise(found)):
         raise ValueError("it has bytes that belong to no fragment")
-    head = found[0].start
-    return FragmentedFile(
-        size, head, track.timescale, track.codec, track.width, track.height, track.channels, found
-    )
+    return replace(index.file, size=size, head=found[0].start, fragments=found)
 
 
 def delay(path: Path, found: FragmentedFile, ticks: int) -> FragmentedFile:
@@ -173,7 +154,16 @@ def _payload(file: BinaryIO, box: Box) -> bytes:
     return file.read(box.end - box.payload)
 
 
-def _track(file: BinaryIO, moov: Box) -> _TrackHeader:
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What the index says: the file's facts, and of its samples the edit in ticks and the defaults."""
+
+    file: FragmentedFile
+    edit: int
+    defaults: tuple[int, int, int]
+
+
+def _index(file: BinaryIO, moov: Box) -> _Index:
     media = _inside(file, moov, b"trak", b"mdia")
     header = _payload(file, _inside(file, media, b"mdhd"))
     (timescale,) = struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)
@@ -191,8 +181,8 @@ def _track(file: BinaryIO, moov: Box) -> _TrackHeader:
         fixed = _payload(file, entry)
         width, height = struct.unpack_from(">2H", fixed, 24)
         codec = _video_codec(file, entry)
-    defaults = duration, size, flags
-    return _TrackHeader(timescale, codec, width, height, channels, _edit(file, moov), defaults)
+    facts = FragmentedFile(0, 0, timescale, codec, width, height, channels, ())
+    return _Index(facts, _edit(file, moov), (duration, size, flags))
 
 
 def _edit(file: BinaryIO, moov: Box) -> int:
@@ -225,7 +215,6 @@ def _video_codec(file: BinaryIO, entry: Box) -> str:
 
 
 def hevc_name(record: bytes) -> str:
-    """Return the name of an HEVC stream, given its decoder configuration record (hvcC)."""
     space = ["", "A", "B", "C"][record[1] >> 6]
     tier = "H" if record[1] & 0x20 else "L"
     (compatible,) = struct.unpack_from(">I", record, 2)
@@ -278,15 +267,15 @@ _SOUNDS = {b"mp4a": (b"esds", _aac), b"ac-3": (b"dac3", _ac3), b"ec-3": (b"dec3"
 """Sample entries of sounds: the box with the decoder's configuration, and what reads it."""
 
 
-def _fragments(file: BinaryIO, boxes: list[Box], track: _TrackHeader) -> Iterator[Fragment]:
+def _fragments(file: BinaryIO, boxes: list[Box], index: _Index) -> Iterator[Fragment]:
     for box, media in pairwise(boxes):
         if box.kind == b"moof":
             if media.kind != b"mdat":
                 raise ValueError("a fragment has no media")
-            yield _fragment(file, box, media, track)
+            yield _fragment(file, box, media, index)
 
 
-def _fragment(file: BinaryIO, moof: Box, media: Box, track: _TrackHeader) -> Fragment:
+def _fragment(file: BinaryIO, moof: Box, media: Box, index: _Index) -> Fragment:
     part = _inside(file, moof, b"traf")
     header = _payload(file, _inside(file, part, b"tfhd"))
     time = _inside(file, part, b"tfdt")
@@ -297,7 +286,7 @@ def _fragment(file: BinaryIO, moof: Box, media: Box, track: _TrackHeader) -> Fra
     runs = [box for box in children(file, part.payload, part.end) if box.kind == b"trun"]
     if len(runs) != 1:
         raise ValueError(f"a fragment has {len(runs)} runs of samples, not one")
-    run = _Run(_payload(file, runs[0]), _defaults(header, track))
+    run = _Run(_payload(file, runs[0]), _defaults(header, index))
     first_at = moof.start + run.offset
     if first_at != media.payload or first_at + run.bytes != media.end:
         raise ValueError("the samples of a fragment do not fill its media")
@@ -305,9 +294,9 @@ def _fragment(file: BinaryIO, moof: Box, media: Box, track: _TrackHeader) -> Fra
         start=moof.start,
         end=media.end,
         decoded=decoded,
-        shown=decoded + run.first_delay - track.edit,
-        last_shown=decoded + run.last_delay - track.edit,
-        shown_end=decoded + run.last_delay + run.shortest - track.edit,
+        shown=decoded + run.first_delay - index.edit,
+        last_shown=decoded + run.last_delay - index.edit,
+        shown_end=decoded + run.last_delay + run.shortest - index.edit,
         duration=run.duration,
         samples=run.count,
         first_at=first_at,
@@ -317,11 +306,10 @@ def _fragment(file: BinaryIO, moof: Box, media: Box, track: _TrackHeader) -> Fra
     )
 
 
-def _defaults(header: bytes, track: _TrackHeader) -> tuple[int, int, int]:
-    """Return duration, size and flags of a sample that its run does not give."""
+def _defaults(header: bytes, index: _Index) -> tuple[int, int, int]:
     flags = int.from_bytes(header[1:4], "big")
     at = 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0)
-    found = list(track.defaults)
+    found = list(index.defaults)
     for place, mark in enumerate((0x8, 0x10, 0x20)):
         if flags & mark:
             (found[place],) = struct.unpack_from(">I", header, at)

@@ -6,7 +6,7 @@ whether a file can be read is decided by ffprobe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import BinaryIO
@@ -52,7 +52,6 @@ class Element:
 
 
 def elements(file: BinaryIO, start: int, end: int) -> Iterator[Element]:
-    """Yield the elements between two offsets, up to the first that does not fit."""
     return takewhile(lambda element: element.end <= end, headers(file, start, end))
 
 
@@ -111,7 +110,6 @@ def metadata(file: BinaryIO, size: int) -> Iterator[MetadataItem]:
 
 
 def _parts(file: BinaryIO, parent: Element, number: int) -> list[Element]:
-    """Return the parts of an element with this id."""
     return [e for e in elements(file, parent.start, parent.end) if e.number == number]
 
 
@@ -122,32 +120,27 @@ def _is_rich(file: BinaryIO, atom: Element) -> bool:
 
 
 def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
-    """Return each track's language by BCP 47, and whether it is cropped, by their field."""
-    return [_described(file, track) for track in read_tracks(file, size)]
-
-
-def read_tracks(file: BinaryIO, size: int) -> list[Element]:
-    """Return the tracks that ffmpeg makes streams of."""
+    """Return the language by BCP 47 of each track that ffmpeg makes a stream of, and whether it is cropped."""
     return [
-        track
+        _described(file, track)
         for table in _tables_of(file, size)
         if table.number == TRACKS
-        for track in elements(file, table.start, table.end)
-        if track.number == TRACK and value_of(file, track, _TRACK_TYPE) in _READ_TYPES
+        for track in _parts(file, table, TRACK)
+        if value_of(file, track, _TRACK_TYPE) in _READ_TYPES
     ]
 
 
 def _described(file: BinaryIO, track: Element) -> dict[str, str]:
     described = {}
-    for element in elements(file, track.start, track.end):
-        if element.number == LANGUAGE:
-            text = _bytes(file, element).rstrip(b"\0").decode("ascii", "replace")
-            described["language_tag"] = text if LANGUAGE_TAG.fullmatch(text) else ""
-        elif element.number == VIDEO:
-            parts = elements(file, element.start, element.end)
-            cropped = any(e.number in _CROPS and any(_bytes(file, e)) for e in parts)
-            described["cropped"] = "yes" if cropped else ""
-    return {field: value for field, value in described.items() if value}
+    for language in _parts(file, track, LANGUAGE):
+        text = _bytes(file, language).rstrip(b"\0").decode("ascii", "replace")
+        if LANGUAGE_TAG.fullmatch(text):
+            described["language_tag"] = text
+    for video in _parts(file, track, VIDEO):
+        parts = elements(file, video.start, video.end)
+        if any(e.number in _CROPS and any(_bytes(file, e)) for e in parts):
+            described["cropped"] = "yes"
+    return described
 
 
 def _item(file: BinaryIO, element: Element, place: str, name: str) -> MetadataItem:
@@ -157,30 +150,29 @@ def _item(file: BinaryIO, element: Element, place: str, name: str) -> MetadataIt
 
 
 def _tables_of(file: BinaryIO, size: int) -> list[Element]:
-    segment = next((e for e in elements(file, 0, size) if e.number == SEGMENT), None)
-    return _tables(file, segment) if segment is not None else []
-
-
-def _tables(file: BinaryIO, segment: Element) -> list[Element]:
     """Return the tables before the first cluster, and those that the seek heads point to."""
+    segment = next((e for e in elements(file, 0, size) if e.number == SEGMENT), None)
+    return _tables(file, segment, segment.end, _TABLES) if segment is not None else []
+
+
+def _tables(file: BinaryIO, segment: Element, end: int, numbers: Collection[int]) -> list[Element]:
     found: dict[int, Element] = {}
     wanted: list[int] = []
-    for element in elements(file, segment.start, segment.end):
+    for element in elements(file, segment.start, end):
         if element.number == CLUSTER:
             break
         if element.number == SEEK_HEAD:
-            wanted += [at for number, at in seeks(file, element) if number in _TABLES]
-        elif element.number in _TABLES:
+            wanted += [at for number, at in seeks(file, element) if number in numbers]
+        elif element.number in numbers:
             found[element.start] = element
     for position in wanted:
-        table = next(elements(file, segment.start + position, segment.end), None)
-        if table is not None and table.number in _TABLES:
+        table = next(elements(file, segment.start + position, end), None)
+        if table is not None and table.number in numbers:
             found[table.start] = table
     return [table for table in found.values() if table.end - table.start <= 64 * MAX_BYTES]
 
 
 def seeks(file: BinaryIO, head: Element) -> Iterator[tuple[int, int]]:
-    """Yield the ids of the tables in a seek head, and their positions from the segment's start."""
     for seek in elements(file, head.start, head.end):
         if seek.number == _SEEK:
             yield value_of(file, seek, _SEEK_ID), value_of(file, seek, _SEEK_POSITION)
@@ -214,7 +206,6 @@ def _is_nested(file: BinaryIO, simple: Element) -> bool:
 
 
 def pack(number: int, content: bytes) -> bytes:
-    """Return an element with this id and content."""
     size = len(content)
     length = next(n for n in range(1, 9) if size < (1 << 7 * n) - 1)
     name = number.to_bytes((number.bit_length() + 7) // 8, "big")
@@ -233,7 +224,6 @@ def value_of(file: BinaryIO, parent: Element, number: int) -> int:
 
 
 def text_of(file: BinaryIO, element: Element) -> str:
-    """Return the text that an element holds."""
     return _bytes(file, element).rstrip(b"\0").decode("utf-8", "replace")
 
 
@@ -257,9 +247,12 @@ def broken_cues(file: BinaryIO, size: int, end_s: float | None) -> str:
     segment = next((top for top in headers(file, 0, size) if top.number == SEGMENT), None)
     if segment is None:
         return ""
-    scale, cues = _index(file, segment, size)
-    if cues is None:
+    tables = _tables(file, segment, min(segment.end, size), (INFO, _CUES))
+    cues = next((table for table in tables if table.number == _CUES), None)
+    if cues is None or cues.end - cues.start > MAX_BYTES:
         return ""
+    scales = (value_of(file, table, _SCALE) for table in tables if table.number == INFO)
+    scale = next(filter(None, scales), _MS)
     points = list(_points(file, cues))
     last_s = max((time for time, _ in points), default=0) * scale / 1e9
     places = sorted({segment.start + place for _, place in points})
@@ -272,36 +265,13 @@ def broken_cues(file: BinaryIO, size: int, end_s: float | None) -> str:
     return ""
 
 
-def _index(file: BinaryIO, segment: Element, size: int) -> tuple[int, Element | None]:
-    """Return the nanoseconds of a tick, and the Cues: they are behind the clusters or before them."""
-    scale, found, wanted = _MS, None, list[int]()
-    for element in elements(file, segment.start, min(segment.end, size)):
-        if element.number == CLUSTER:
-            break
-        if element.number == _CUES:
-            found = element
-        elif element.number == SEEK_HEAD:
-            wanted += [at for number, at in seeks(file, element) if number == _CUES]
-        elif element.number == INFO:
-            scale = value_of(file, element, _SCALE) or _MS
-    for place in wanted:
-        there = next(elements(file, segment.start + place, size), None)
-        if found is None and there is not None and there.number == _CUES:
-            found = there
-    return scale, found if found is None or found.end - found.start <= MAX_BYTES else None
-
-
 def _points(file: BinaryIO, cues: Element) -> Iterator[tuple[int, int]]:
     """Yield the time of each cue in ticks, and the place of its cluster in the segment."""
-    for point in elements(file, cues.start, cues.end):
-        if point.number != _POINT:
-            continue
+    for point in _parts(file, cues, _POINT):
         time = value_of(file, point, _TIME)
-        for places in elements(file, point.start, point.end):
-            if places.number == _PLACES:
-                for element in elements(file, places.start, places.end):
-                    if element.number == _AT:
-                        yield time, _number_of(_bytes(file, element))
+        for places in _parts(file, point, _PLACES):
+            for place in _parts(file, places, _AT):
+                yield time, _number_of(_bytes(file, place))
 
 
 def _is_cluster(file: BinaryIO, place: int) -> bool:

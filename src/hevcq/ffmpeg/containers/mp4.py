@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import takewhile
@@ -115,7 +115,6 @@ def headers(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
 
 
 def has_index_first(file: BinaryIO, size: int) -> bool:
-    """Return whether an MP4 or MOV of `size` bytes has its index before its media."""
     kinds = (box.kind for box in children(file, 0, size))
     return next((kind for kind in kinds if kind in {b"moov", b"mdat"}), b"") == b"moov"
 
@@ -176,16 +175,8 @@ def container_behind(file: BinaryIO, at: int, size: int) -> int:
     return 0
 
 
-def metadata(file: BinaryIO, size: int, reported: Collection[str] = ()) -> Iterator[Found]:
-    """Yield the metadata of an MP4 or MOV; `reported` are the values of ffprobe's tags."""
-    for found in _metadata(file, size):
-        if found.box and not _new(found.box, reported):
-            yield Found(found.item.model_copy(update={"reported": True}), found.box)
-        else:
-            yield found
-
-
-def _metadata(file: BinaryIO, size: int) -> Iterator[Found]:
+def metadata(file: BinaryIO, size: int) -> Iterator[Found]:
+    """Yield the metadata of an MP4 or MOV that ffmpeg may not copy."""
     for box in children(file, 0, size):
         if box.kind == b"moov":
             yield from _movie(file, box)
@@ -303,7 +294,9 @@ def _user_data(file: BinaryIO, udta: Box, place: str) -> Iterator[Found]:
 
 def _items(file: BinaryIO, meta: Box, place: str) -> Iterator[Found]:
     """Yield the entries of a metadata table: iTunes' by their types, QuickTime's by their number."""
-    for box in meta_children(file, meta):
+    file.seek(meta.payload)
+    plain = file.read(8)[4:8] == b"hdlr"  # in MOV; in MP4 it is a full box
+    for box in children(file, meta.payload + (0 if plain else 4), meta.end):
         if box.kind == b"ilst":
             for entry in children(file, box.payload, box.end):
                 yield from _found(file, entry, f"{place} list")
@@ -311,25 +304,18 @@ def _items(file: BinaryIO, meta: Box, place: str) -> Iterator[Found]:
             yield from _found(file, box, f"{place} table")
 
 
-def meta_children(file: BinaryIO, meta: Box) -> Iterator[Box]:
-    """Yield the boxes of a metadata table, which is a full box in MP4 and a plain one in MOV."""
-    file.seek(meta.payload)
-    head = file.read(8)
-    return children(file, meta.payload + (0 if head[4:8] == b"hdlr" else 4), meta.end)
-
-
 def _found(file: BinaryIO, box: Box, place: str) -> Iterator[Found]:
     size = box.end - box.start
-    if box.kind in _PLAIN or size > MAX_BYTES:
-        if size > MAX_BYTES:
-            file.seek(box.payload)
-            item = _item(box.kind, file.read(16), place, size, f"{box.start}:{size}")
-            yield Found(item.model_copy(update={"readable": False}), b"")
-        return
     file.seek(box.start)
+    if size > MAX_BYTES:
+        item = _item(
+            box.kind, file.read(32)[box.payload - box.start :], place, size, f"{box.start}:{size}"
+        )
+        yield Found(item.model_copy(update={"readable": False}), b"")
+        return
     data = file.read(size)
     payload = data[box.payload - box.start :]
-    if len(data) == size and payload.strip(b"\0 "):
+    if box.kind not in _PLAIN and len(data) == size and payload.strip(b"\0 "):
         yield Found(_item(box.kind, payload, place, size, sha256_bytes(data)), data)
 
 
@@ -349,23 +335,14 @@ def _item(kind: bytes, payload: bytes, place: str, size: int, digest: str) -> Me
     return MetadataItem(place=place, name=name, size=size, digest=digest)
 
 
-def _new(box: bytes, reported: Collection[str]) -> bool:
-    """Whether no tag holds the value of this box; a text's header has 4 to 24 bytes."""
+def is_reported(box: bytes, tags: Collection[str]) -> bool:
+    """Whether one of ffprobe's tags holds the value of this box; a text's header has 4 to 24 bytes."""
     kind, payload = box[4:8], box[8:]
+    if not box:
+        return False  # it is too large to be read
     if kind in _NUMBERS or (kind[0] == 0 and payload[8:12] in _NUMERIC):
-        return False
-    if payload[4:8] == b"data":
-        # Of an entry with several values ffmpeg reports one.
-        values = list(children(BytesIO(payload), 0, len(payload)))
-        if len(values) > 1:
-            return True
-    return not any(matches(payload) for matches in map(_holds, reported))
-
-
-def _holds(value: str) -> Callable[[bytes], bool]:
-    text = value.encode("utf-8", "surrogateescape")
-
-    def matches(payload: bytes) -> bool:
-        return bool(text) and text in payload and len(payload) - len(text) <= 40
-
-    return matches
+        return True
+    if payload[4:8] == b"data" and len(list(children(BytesIO(payload), 0, len(payload)))) > 1:
+        return False  # of an entry with several values ffmpeg reports one
+    texts = (tag.encode("utf-8", "surrogateescape") for tag in tags)
+    return any(text and text in payload and len(payload) - len(text) <= 40 for text in texts)

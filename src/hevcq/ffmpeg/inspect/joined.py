@@ -31,8 +31,12 @@ from hevcq.ffmpeg.inputs import (
     reading,
 )
 from hevcq.ffmpeg.inspect.measure import LIMITS, read_packets
-from hevcq.ffmpeg.inspect.recording import trim_recording
-from hevcq.ffmpeg.inspect.transport_stream import packet_layout, pid_of, transport_damage
+from hevcq.ffmpeg.inspect.recording import (
+    packet_layout,
+    pid_of,
+    transport_damage,
+    trim_recording,
+)
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.messages import FfmpegExit, decode_errors, exit_error, message_text
 from hevcq.ffmpeg.run.runner import create_output

@@ -18,8 +18,8 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind,
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, reading
 from hevcq.ffmpeg.probe.probe import probe_error
-from hevcq.ffmpeg.process.child import ChildLimits, stream_child
-from hevcq.ffmpeg.process.limits import LineSplitter
+from hevcq.ffmpeg.process.child import stream_child
+from hevcq.ffmpeg.process.limits import ChildLimits, LineSplitter
 from hevcq.ffmpeg.run.messages import Pass, unexpected_lines
 from hevcq.ffmpeg.versions import KEYED, KEYED_BY_KIND, REPEATING, keyed, whole
 
@@ -45,7 +45,10 @@ def measure(
     opened, Unavailable if it sends no more data.
     """
     started = tools.clock.monotonic()
-    repacketed = frozenset(s.index for s in info.streams if _repacketed(s.codec))
+    # Muxers cut or merge the packets of PCM, and of PGS, whose segments MKV merges.
+    repacketed = frozenset(
+        s.index for s in info.streams if s.codec.startswith(("pcm_", "hdmv_pgs_subtitle"))
+    )
     repeating = frozenset(s.index for s in info.streams if s.codec in REPEATING)
     counter = PacketCounter(repacketed, repeating)
     show = [
@@ -57,16 +60,11 @@ def measure(
     )
     return Measurement(
         tracks=tuple(
-            _track(index, counted, info) for index, counted in sorted(counter.tracks.items())
+            track_measure(index, counted, info) for index, counted in sorted(counter.tracks.items())
         ),
         errors=errors,
         seconds=tools.clock.monotonic() - started,
     )
-
-
-def _repacketed(codec: str) -> bool:
-    """Whether muxers cut or merge the packets of a codec: PCM, and PGS, whose segments MKV merges."""
-    return codec.startswith("pcm_") or codec == "hdmv_pgs_subtitle"
 
 
 @dataclass(slots=True)
@@ -81,23 +79,18 @@ class _Counted:
     discarded: int = 0
     times: list[int] = field(default_factory=list)
     untimed: bool = False
-    first_stored: int | None = None
-    last_stored: int | None = None
-    first: int | None = None
-    last: int | None = None
+    stored: tuple[int, int] | None = None
+    """The earliest and the latest time of all packets, with those flagged discard."""
     end: int | None = None
     last_dts: int | None = None
     monotonic: bool = True
     keys: list[int] = field(default_factory=list)
-    keys_seen: int = 0
-    key_stride: int = 1
 
     def packet(self, pts: int | None, dts: int | None, duration: int, *, key: bool) -> None:
-        """Count one packet that is not flagged discard; times are in ticks."""
+        """Count one packet that is not flagged discard."""
         self.packets += 1
         if dts is not None:
-            if self.last_dts is not None and dts < self.last_dts:
-                self.monotonic = False
+            self.monotonic = self.monotonic and (self.last_dts is None or dts >= self.last_dts)
             self.last_dts = dts
         if pts is None:
             # AVI stores decoding times only.
@@ -106,29 +99,9 @@ class _Counted:
         if pts is None:
             return
         self.times.append(pts)
-        if self.first is None or pts < self.first:
-            self.first = pts
-        if self.last is None or pts > self.last:
-            self.last = pts
-        if self.end is None or pts + duration > self.end:
-            self.end = pts + duration
+        self.end = max(pts + duration, self.end if self.end is not None else pts)
         if key:
-            self._key(pts)
-
-    def stored(self, pts: int) -> None:
-        """Note the time of a packet, flagged discard or not."""
-        if self.first_stored is None or pts < self.first_stored:
-            self.first_stored = pts
-        if self.last_stored is None or pts > self.last_stored:
-            self.last_stored = pts
-
-    def _key(self, pts: int) -> None:
-        if self.keys_seen % self.key_stride == 0:
             self.keys.append(pts)
-            if len(self.keys) > MAX_KEYS:
-                self.keys = self.keys[::2]
-                self.key_stride *= 2
-        self.keys_seen += 1
 
 
 class PacketCounter:
@@ -154,22 +127,19 @@ class PacketCounter:
         fields = dict(_FIELD.findall(text))
         hashed = fields.get("data_hash")
         if "stream_index" not in fields:
-            if hashed is not None:
-                self._hashed(self._last, self._last_index, hashed)
+            self._hashed(hashed)
             return
         index, size = int(fields["stream_index"]), _ticks(fields, "size") or 0
         if not size and index in self._repeating:
             return
-        track = self.tracks.get(index)
-        if track is None:
-            track = self.tracks[index] = _Counted()
+        track = self.tracks.get(index) or self.tracks.setdefault(index, _Counted())
         self._last, self._last_index, self._last_size = track, index, size
         track.bytes += size
-        if hashed is not None:
-            self._hashed(track, index, hashed)
+        self._hashed(hashed)
         pts, flags = _ticks(fields, "pts"), fields.get("flags", "")
         if pts is not None:
-            track.stored(pts)
+            first, last = track.stored or (pts, pts)
+            track.stored = min(first, pts), max(last, pts)
         if "D" in flags:
             track.discarded += 1
             return
@@ -177,13 +147,16 @@ class PacketCounter:
         dts, duration = _ticks(fields, "dts"), _ticks(fields, "duration")
         track.packet(pts, dts, duration or 0, key="K" in flags)
 
-    def _hashed(self, track: _Counted, index: int, hashed: str) -> None:
-        """Add a packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
+    def _hashed(self, hashed: str | None) -> None:
+        """Add the last packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
+        if hashed is None:
+            return
+        track = self._last
         track.digest = crc32(hashed.encode(), track.digest)
-        if index in self._repacketed:
-            track.content = joined_crc32(
-                track.content, int(hashed.rpartition(":")[2], 16), self._last_size
-            )
+        if self._last_index in self._repacketed:
+            # CRC-32 is affine in its start value: what these bytes add does not depend on those before.
+            zeros, own = bytes(self._last_size), int(hashed.rpartition(":")[2], 16)
+            track.content = own ^ crc32(zeros, track.content) ^ crc32(zeros)
 
 
 def _ticks(fields: dict[str, str], name: str) -> int | None:
@@ -191,20 +164,15 @@ def _ticks(fields: dict[str, str], name: str) -> int | None:
     return None if value == "N/A" else int(value)
 
 
-def joined_crc32(first: int, second: int, second_bytes: int) -> int:
-    """Return the CRC-32 of two byte strings joined, given that of each and the second's length.
-
-    CRC-32 is affine in its start value: what the second string adds does not depend on the first.
-    """
-    zeros = bytes(second_bytes)
-    return second ^ crc32(zeros, first) ^ crc32(zeros)
-
-
-def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
+def track_measure(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
     stream = next((s for s in info.streams if s.index == index), None)
     tick = stream.tick if stream is not None else Fraction(1, 1000)
 
     video = stream is not None and stream.kind is StreamKind.VIDEO
+    first, last = counted.stored or (None, None)
+    keys = counted.keys if video else []
+    while len(keys) > MAX_KEYS:
+        keys = keys[::2]
 
     def seconds(ticks: int | None) -> float | None:
         return None if ticks is None else float(ticks * tick)
@@ -215,17 +183,17 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
         packets=counted.packets,
         tiny=counted.tiny,
         bytes=counted.bytes,
-        first_pts_s=seconds(counted.first),
-        last_pts_s=seconds(counted.last),
+        first_pts_s=seconds(min(counted.times, default=None)),
+        last_pts_s=seconds(max(counted.times, default=None)),
         end_s=seconds(counted.end),
         monotonic_dts=counted.monotonic,
         discarded=counted.discarded,
-        first_stored_s=seconds(counted.first_stored),
-        last_stored_s=seconds(counted.last_stored),
+        first_stored_s=seconds(first),
+        last_stored_s=seconds(last),
         times=tuple(sorted(counted.times)) if video and not counted.untimed else (),
         digest=f"{counted.digest:08x}" if counted.digest else "",
         content=f"{counted.content:08x}:{counted.bytes}" if counted.content else "",
-        keys_s=tuple(float(pts * tick) for pts in counted.keys) if video else (),
+        keys_s=tuple(float(pts * tick) for pts in keys),
     )
 
 

@@ -40,9 +40,9 @@ from hevcq.ffmpeg.inputs import (
     is_url,
     reading,
 )
-from hevcq.ffmpeg.inspect.index_damage import index_damage, require_single, shortfall
+from hevcq.ffmpeg.inspect.damage import index_damage, require_single, shortfall
 from hevcq.ffmpeg.inspect.measure import LIMITS, measure, shown_span
-from hevcq.ffmpeg.inspect.transport_stream import transport_damage
+from hevcq.ffmpeg.inspect.recording import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.messages import damaged, decode_errors, message_text
@@ -71,22 +71,21 @@ def preflight(
     if profile.gates.preflight is not Preflight.OFF:
         _judge(tools, location, info, profile, measured, stop)
     _require_shapes(tools, location, info, stop)
-    notices = (
+    notices = [
         *hidden_media(tools, location, info, measured, profile, stop),
         *_evened(location, info, measured, profile),
-    )
+    ]
     measured = _with_pictures(tools, location, info, measured, stop)
-    found: dict[str, object] = {"notices": (*measured.notices, *notices)}
+    found = dict[str, object]()
     captioned = _captioned(info, profile)
     if captioned is not None:
         from hevcq.ffmpeg.inspect.texts import CaptionedVideo, found_captions
 
         video = CaptionedVideo(location, info, captioned.index)
         found["captions"] = channels = found_captions(tools, video, stop)
-        if not channels:
-            found["notices"] = (*measured.notices, *notices, "Its closed captions hold no text.")
+        notices += [] if channels else ["Its closed captions hold no text."]
     require_even_film(location, info, measured, profile)
-    return measured.model_copy(update=found)
+    return measured.model_copy(update={**found, "notices": (*measured.notices, *notices)})
 
 
 def _require_known_hdr(location: str, info: MediaInfo, profile: Profile) -> None:
@@ -147,29 +146,31 @@ def _with_pictures(
     tracks, notices = list(measured.tracks), list(measured.notices)
     for place, track in enumerate(tracks):
         stream = next((s for s in info.streams if s.index == track.index), None)
-        resizes = stream is not None and stream.video is not None and bool(stream.video.becomes)
-        coded = stream is not None and stream.codec in {"mpeg4", "mpeg2video", "mpeg1video"}
-        if stream is None or not coded or not (track.tiny if stream.codec == "mpeg4" else resizes):
-            untimed = track.kind is StreamKind.VIDEO and not track.times
-            if stream is not None and untimed and info.format_name == "avi":
+        if stream is None or stream.video is None:
+            continue
+        packed = stream.codec == "mpeg4" and track.tiny > 0
+        resizes = stream.codec in {"mpeg2video", "mpeg1video"} and stream.video.becomes != ""
+        if not (packed or resizes):
+            if track.kind is StreamKind.VIDEO and not track.times and info.format_name == "avi":
                 tracks[place] = _shown_later(tools, location, stream, track, stop)
             continue
         times, shapes = _decoded_pictures(tools, location, track.index, stop)
-        shown = len(times)
-        retimed = tuple(_retimed(track.times, times)) if stream.codec == "mpeg4" else ()
+        shown, found = len(times), dict[str, object]()
+        retimed = tuple(_retimed(track.times, times)) if packed else ()
         if 0 < len(retimed) <= MAX_RETIMED:
-            tracks[place] = track.model_copy(update={"retimed": retimed})
-        most = track.tiny if stream.codec == "mpeg4" else len(shapes) - 1
+            found["retimed"] = retimed
+        most = track.tiny if packed else len(shapes) - 1
         if track.packets - most <= shown < track.packets:
-            if stream.codec != "mpeg4":
+            found["packets"] = shown
+            if resizes:
                 lost = track.packets - shown
                 notices.append(
                     f"Stream {track.index}: {lost} of {track.packets} pictures, the last before a change"
                     " of size or aspect, cannot be decoded by ffmpeg and are left out."
                 )
-            tracks[place] = track.model_copy(update={"packets": shown})
         if shown and track.packets - most <= shown <= track.packets and not track.times:
-            tracks[place] = tracks[place].model_copy(update=shown_span(times, stream))
+            found |= shown_span(times, stream)
+        tracks[place] = track.model_copy(update=found)
     return measured.model_copy(update={"tracks": tuple(tracks), "notices": tuple(notices)})
 
 
@@ -180,12 +181,9 @@ def _retimed(times: Sequence[int], shown: Sequence[int | None]) -> Iterator[tupl
     goes backwards, and then the order of the packets; so only the first such picture gets a wrong one.
     """
     if len(times) == len(shown) and times[:1] == tuple(shown[:1]):
-        wrong = (
-            (n, right)
-            for n, (right, found) in enumerate(zip(times, shown, strict=True))
-            if right != found
-        )
-        yield from ((number, right - times[0]) for number, right in wrong)
+        for number, (right, found) in enumerate(zip(times, shown, strict=True)):
+            if right != found:
+                yield number, right - times[0]
 
 
 def _shown_later(
@@ -282,10 +280,13 @@ def _judge(
         raise SourceDamaged(
             f"{display_name(location)} is damaged: {complaint}.", remedy=INTACT_COPY
         )
+    maps: tuple[str, ...] = ()
     if profile.gates.preflight is Preflight.DECODE:
-        _decode(tools, location, profile, stop, ("-map", "0:v?", "-map", "0:a?"))
+        maps = ("-map", "0:v?", "-map", "0:a?")
     elif info.of_kind(StreamKind.AUDIO) and not RAGGED.intersection(info.format_name.split(",")):
-        _decode(tools, location, profile, stop, ("-map", "0:a"))
+        maps = ("-map", "0:a")
+    if maps:
+        _judge_lines(location, decode_complaints(tools, location, profile, stop, maps))
 
 
 def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
@@ -296,17 +297,6 @@ def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
             f"{display_name(location)} could not be read to its end: {message_text(lines[0])}."
         )
     raise damaged(location, lines[0], len(lines) - 1)
-
-
-def _decode(
-    tools: FfmpegTools,
-    location: str,
-    profile: Profile,
-    stop: threading.Event,
-    maps: tuple[str, ...],
-) -> None:
-    lines = decode_complaints(tools, location, profile, stop, maps)
-    _judge_lines(location, lines)
 
 
 def decode_complaints(
@@ -350,11 +340,9 @@ def hidden_media(
     list: a header alone proves nothing, and an audio packet may hold many samples. Raises
     MediaRefused if the profile refuses hidden media.
     """
-    if not _has_edit_lists(info):
-        return ()
     tracks = [(s, measured.track(s.index)) for s in info.streams]
     candidates = [(s, t) for s, t in tracks if t is not None and _may_hide_media(s, t)]
-    if not candidates:
+    if not candidates or not info.format_name.startswith("mov,"):
         return ()
     whole = measure(tools, location, info, stop, options=_IGNORE_EDIT_LISTS)
     notices = []
@@ -363,19 +351,19 @@ def hidden_media(
         hidden = 0.0 if everything is None else edit_list_hidden_s(track, everything)
         if not hidden:
             continue
+        hides = (
+            f"{display_name(location)}: an edit list hides {hidden:.1f} s of"
+            f" {stream.kind.value} stream {stream.index}"
+        )
         if not cut_together(info, measured):
             raise MediaRefused(
-                f"{display_name(location)}: an edit list hides {hidden:.1f} s of"
-                f" {stream.kind.value} stream {stream.index} and leaves the tracks of unequal length,"
-                " as damage would.",
+                f"{hides} and leaves the tracks of unequal length, as damage would.",
                 remedy="If it plays as it should, copy it with its edit lists applied"
                 " (ffmpeg -i FILE -map 0 -c copy NEW.mkv) and encode the copy.",
             )
         if profile.policies.hidden_media is not LossPolicy.DROP:
             raise MediaRefused(
-                f"{display_name(location)}: an edit list hides {hidden:.1f} s of"
-                f" {stream.kind.value} stream {stream.index}, which a rendition would lose"
-                " (policies.hidden_media).",
+                f"{hides}, which a rendition would lose (policies.hidden_media).",
                 remedy="Set policies.hidden_media to drop in the profile to encode only what is shown.",
             )
         notices.append(
@@ -409,10 +397,6 @@ def _beyond_ordinary(shown: TrackMeasure, packets: int, packet_s: float) -> floa
     missing = max(0, packets - shown.packets - shown.discarded) * packet_s
     lead_in = shown.discarded * packet_s
     return missing + lead_in if missing > MAX_HIDDEN_S or lead_in > MAX_LEAD_IN_S else 0.0
-
-
-def _has_edit_lists(info: MediaInfo) -> bool:
-    return info.format_name.startswith("mov,")
 
 
 def _may_hide_media(stream: Stream, track: TrackMeasure) -> bool:

@@ -27,7 +27,7 @@ from hevcq.errors import (
 from hevcq.ffmpeg.inputs import (
     NETWORK,
     PROBE_LIMITS,
-    RW_TIMEOUT_US,
+    RELAY_TIMEOUT_US,
     FfmpegTools,
     display_name,
     ffmpeg_url,
@@ -130,9 +130,8 @@ def _graph(location: str, info: MediaInfo, index: int) -> str:
     """Return the filter that opens the source by the demuxer that the probe found, and nothing else."""
     protocols, name, options = "file", f"file:{location}", dict[str, str]()
     if is_url(location):
-        name = ffmpeg_url(location)
-        protocols = "https,tls,tcp" if name.startswith("https") else "http,tcp"
-        options["rw_timeout"] = str(RW_TIMEOUT_US * 10)
+        name, protocols = ffmpeg_url(location), "http,tcp"
+        options["rw_timeout"] = RELAY_TIMEOUT_US
     options |= {"protocol_whitelist": protocols, "format_whitelist": info.format_name}
     format_options = ":".join(f"{key}={value}" for key, value in options.items())
     arguments = {
@@ -213,7 +212,6 @@ def caption_problems(
 
 
 def _webvtt_track(tools: FfmpegTools, location: str, stream: int, stop: threading.Event) -> str:
-    """Return a text track as WebVTT; ffmpeg skips the bytes of every other stream."""
     argv = [tools.ffmpeg, "-nostdin", "-v", "error", "-copyts", *input_options(location)]
     argv += ["-map", f"0:{stream}", "-c:s", "webvtt", "-f", "webvtt", "-"]
     limits = reading(PROBE_LIMITS, tools, location)
@@ -235,7 +233,6 @@ def _difference(expected: list[float], found: list[float], shift_s: float) -> st
 
 
 def _begins(text: str) -> list[float]:
-    """Return when each cue that shows words begins, in seconds."""
     return [
         int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)
         for hours, minutes, seconds in _CUE.findall(text)

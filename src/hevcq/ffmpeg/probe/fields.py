@@ -66,7 +66,6 @@ class FieldsSeen:
 
     @property
     def is_progressive(self) -> bool:
-        """Whether the pictures are progressive whatever the mark says."""
         combed = self.top_first + self.bottom_first
         judged = combed + self.progressive
         return judged >= MIN_JUDGED and combed <= MAX_COMBED * judged
@@ -79,7 +78,6 @@ class FieldsSeen:
 
     @property
     def is_interlaced(self) -> bool:
-        """Whether the pictures are interlaced without any mark."""
         combed = self.top_first + self.bottom_first
         least = MIN_COMBED_TELECINED if self.is_telecined else MIN_COMBED
         return bool(self.order) and combed >= least * (combed + self.progressive)
@@ -155,14 +153,12 @@ def _looked_at(
 
 
 def fields_seen(lines: tuple[str, ...]) -> FieldsSeen:
-    """Return the sum of idet's results in ffmpeg's lines."""
     top, bottom, progressive = _added_up(_SEEN, lines)
     others, *repeats = _added_up(_REPEATS, lines)
     return FieldsSeen(top, bottom, progressive, (repeats[0], repeats[1]), others)
 
 
 def _added_up(pattern: re.Pattern[str], lines: tuple[str, ...]) -> list[int]:
-    """Return the sums of the three numbers that a pattern finds in lines."""
     found = [match.groups() for line in lines if (match := pattern.search(line))]
     return [sum(int(numbers[place]) for numbers in found) for place in range(3)]
 

@@ -30,6 +30,7 @@ from hevcq.ffmpeg.inputs import (
     PROBE_LIMITS,
     FfmpegTools,
     display_name,
+    ffmpeg_url,
     input_options,
     is_url,
     looking_far,
@@ -40,6 +41,7 @@ from hevcq.ffmpeg.probe.fields import with_fields_seen
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.process.child import Finished, ending, run_child
 from hevcq.ffmpeg.versions import UNOPENED_PLAYLIST
+from hevcq.util.text import printable
 
 PROBE_PACKETS = 24
 """Packets decoded to find what headers do not contain: captions, fields, HDR10+."""
@@ -58,13 +60,6 @@ _NOT_LISTED = re.compile(r"^\[(\S+) @ \S+\] Format not on whitelist")
 _PLAYLISTS = frozenset(
     {"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "vobsub", "kux"}
 )
-_TEXTS = frozenset(
-    {
-        "srt", "ass", "webvtt", "subviewer", "subviewer1", "microdvd", "mpl2", "mpsub", "jacosub",
-        "sami", "realtext", "stl", "pjs", "vplayer", "aqtitle", "scc", "mcc", "lrc", "sup", "tedcaptions",
-        "ttml", "ffmetadata", "tty",
-    }
-)  # fmt: skip
 
 
 def probe(
@@ -130,7 +125,10 @@ def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
             if "mp4" in info.format_name.split(","):
                 index_first = mp4.has_index_first(file, info.size)
                 described = mp4.tracks(file, info.size)
-                found = [piece.item for piece in mp4.metadata(file, info.size, reported)]
+                found = [
+                    piece.item.model_copy(update={"reported": mp4.is_reported(piece.box, reported)})
+                    for piece in mp4.metadata(file, info.size)
+                ]
             elif "matroska" in info.format_name.split(","):
                 described = matroska.tracks(file, info.size)
                 found = list(matroska.metadata(file, info.size))
@@ -232,7 +230,11 @@ def probe_error(
     if UNOPENED_PLAYLIST in text:
         refused.append("hls")
     if refused:
-        return SourceUnreadable(f"{name} {_not_a_video(refused[0])}.")
+        demuxer = refused[0].partition(",")[0].removesuffix("_pipe")
+        why = f"is no video that hevcq opens: its format is {demuxer}"
+        if demuxer in _PLAYLISTS:
+            why = f"is a playlist ({demuxer}) that refers to other files, not a video"
+        return SourceUnreadable(f"{name} {why}.")
     if is_url(location):
         return _unfetched(name, text, _last(stderr, location, returncode))
     if "No such file or directory" in text and not os.path.exists(location):  # noqa: PTH110 - bytes
@@ -256,17 +258,6 @@ def _unfetched(name: str, text: str, last: str) -> SourceUnreadable | SourceGone
     return SourceUnreadable(f"{name} cannot be read as a video: {last}.")
 
 
-def _not_a_video(demuxer: str) -> str:
-    name = demuxer.partition(",")[0]
-    if name in _PLAYLISTS:
-        return f"is a playlist ({name}) that refers to other files, not a video"
-    if name in _TEXTS:
-        return f"is text ({name}), not a video"
-    if name.endswith("_pipe") or name in {"image2", "gif", "apng", "ico"}:
-        return f"is a picture ({name.removesuffix('_pipe')}), not a video"
-    return f"has a format that hevcq does not open ({name})"
-
-
 def _last(stderr: Sequence[str], location: str, returncode: int) -> str:
     """Return ffprobe's last line without the location, which may hold a signature or odd bytes.
 
@@ -275,9 +266,8 @@ def _last(stderr: Sequence[str], location: str, returncode: int) -> str:
     if returncode < 0:
         return f"ffprobe crashed ({ending(returncode)})"
     line = stderr[-1] if stderr else "no reason given"
-    for prefix in (f"file:{location}: ", f"{location}: "):
-        line = line.removeprefix(os.fsencode(prefix).decode("utf-8", "replace"))
-    return display_name(line) if not is_url(line) else "no reason given"
+    shown = ffmpeg_url(location) if is_url(location) else f"file:{location}"
+    return printable(line.removeprefix(os.fsencode(f"{shown}: ").decode("utf-8", "replace")))
 
 
 def _is_text(location: str) -> bool:

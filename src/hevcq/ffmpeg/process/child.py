@@ -14,19 +14,25 @@ import errno
 import os
 import queue
 import select
-import shlex
 import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from hevcq.errors import EncoderFailed, MediaRefused, OutOfMemory, Stopped, WorkerUnfit
+from hevcq.errors import (
+    EncoderFailed,
+    LimitExceeded,
+    MediaRefused,
+    OutOfMemory,
+    Stopped,
+    WorkerUnfit,
+)
 from hevcq.ffmpeg.process.limits import (
+    MAX_STDOUT_BYTES,
     NO_LIMITS,
-    BoundedBuffer,
     ChildLimits,
     ChildWatchdog,
     LineSplitter,
@@ -38,17 +44,6 @@ from hevcq.util.clock import SystemClock
 from hevcq.util.host import oom_kills
 from hevcq.util.log import get_logger
 from hevcq.util.text import reason_of
-
-__all__ = [
-    "ChildLimits",
-    "Finished",
-    "find_program",
-    "nowhere",
-    "run_child",
-    "shell_command",
-    "start_child",
-    "stream_child",
-]
 
 TICK_S = 0.25
 """Seconds between two checks of `stop`; the child's exit wakes the call at once."""
@@ -89,12 +84,10 @@ class Finished:
 
     @property
     def ending(self) -> str:
-        """How the child ended: `exit code 1`, or the signal that ended it."""
         return ending(self.returncode)
 
 
 def ending(returncode: int) -> str:
-    """Return how a child ended: `exit code 1`, or `signal SIGSEGV` of one that crashed."""
     if returncode >= 0:
         return f"exit code {returncode}"
     with contextlib.suppress(ValueError):
@@ -123,20 +116,23 @@ def run_child(
     system allows (it contains the video's labels), and OutOfMemory or EncoderFailed when it was
     killed from outside: its output until then says nothing about the video.
     """
-    if on_line is not None:
-        lines = LineSplitter(on_line)
-        finished = stream_child(
-            argv, stop=stop, limits=limits, on_chunk=lines.feed, deadline_s=deadline_s, check=check
-        )
-        lines.close()
-        return finished
-    whole = BoundedBuffer()
+    whole, lines = bytearray(), LineSplitter(on_line or (lambda _line: None))
+
+    def keep(chunk: bytes) -> None:
+        whole.extend(chunk)
+        if len(whole) > MAX_STDOUT_BYTES:
+            raise LimitExceeded(f"A program printed more than {MAX_STDOUT_BYTES >> 20} MiB.")
+
     ended = stream_child(
-        argv, stop=stop, limits=limits, on_chunk=whole.feed, deadline_s=deadline_s, check=check
+        argv,
+        stop=stop,
+        limits=limits,
+        on_chunk=keep if on_line is None else lines.feed,
+        deadline_s=deadline_s,
+        check=check,
     )
-    return Finished(
-        ended.returncode, bytes(whole.content), ended.stderr, ended.seconds, ended.cpu_s
-    )
+    lines.close()
+    return replace(ended, stdout=bytes(whole))
 
 
 def stream_child(
@@ -150,8 +146,7 @@ def stream_child(
 ) -> Finished:
     """Run a program like `run_child`, but pass stdout to `on_chunk` in pieces of at most 64 KiB.
 
-    Raises what `run_child` raises (Stopped, LimitExceeded, EncoderStalled, WorkerUnfit,
-    MediaRefused, OutOfMemory, EncoderFailed), and what `on_chunk` raises.
+    Raises what `run_child` and `on_chunk` raise.
     """
     if stop.is_set():
         raise Stopped
@@ -176,20 +171,15 @@ def stream_child(
 
 
 def _require_own_end(child: Child) -> None:
+    kind, why = EncoderFailed, ""
     if child.returncode == -signal.SIGKILL:
-        if child.oom_kills is not None and oom_kills() == child.oom_kills:
-            why = f"{child.name} was killed from outside; memory had not run out."
-            raise EncoderFailed(why, returncode=child.returncode, tail=child.tail.lines())
-        why = f"{child.name} was killed, most likely because memory ran out."
-        raise OutOfMemory(why, returncode=child.returncode, tail=child.tail.lines())
-    if -child.returncode in EXTERNAL_SIGNALS:
+        why = f"{child.name} was killed from outside; memory had not run out."
+        if child.oom_kills is None or oom_kills() != child.oom_kills:
+            kind, why = OutOfMemory, f"{child.name} was killed, most likely because memory ran out."
+    elif -child.returncode in EXTERNAL_SIGNALS:
         why = f"{child.name} was ended from outside by signal {-child.returncode}."
-        raise EncoderFailed(why, returncode=child.returncode, tail=child.tail.lines())
-
-
-def shell_command(argv: Sequence[str]) -> str:
-    """Return a command as one line, quoted for a shell."""
-    return shlex.join(argv)
+    if why:
+        raise kind(why, returncode=child.returncode, tail=child.tail.lines())
 
 
 def _supervise(child: Child, stop: threading.Event, watch: ChildWatchdog) -> None:
@@ -204,10 +194,6 @@ def _supervise(child: Child, stop: threading.Event, watch: ChildWatchdog) -> Non
         else:
             watch.check_now()
     child.end_group()
-
-
-def nowhere(_chunk: bytes) -> None:
-    """Discard output."""
 
 
 class Child:
@@ -237,7 +223,6 @@ class Child:
             self._poll.register(descriptor, select.POLLIN)
 
     def pump(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` seconds for output or the exit, and pass the output on."""
         if self._pidfd is None and not self._sinks:
             timeout_s = min(timeout_s, 0.02)
         ended = False
@@ -258,10 +243,9 @@ class Child:
         return held
 
     def discard(self) -> None:
-        """Discard further output of stdout."""
         for descriptor, sink in self._sinks.items():
             if sink != self.tail.feed:
-                self._sinks[descriptor] = nowhere
+                self._sinks[descriptor] = lambda _chunk: None
 
     def end_group(self) -> None:
         """End the whole process group: TERM, wait, KILL; read the remaining output, and reap."""
@@ -288,11 +272,7 @@ class Child:
         )
 
     def close(self) -> None:
-        """Close every descriptor, and end the thread that started the child."""
         self._starter.end()
-        self._close()
-
-    def _close(self) -> None:
         for pipe in self._pipes:
             pipe.close()
         if self._pidfd is not None:
@@ -322,11 +302,8 @@ _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 class _Starter:
     """Starts a child in a confined thread, which waits: the child's death signal is bound to it."""
 
-    def __init__(
-        self, command: Sequence[str], program: str, access: Access, stdin: int = subprocess.DEVNULL
-    ) -> None:
+    def __init__(self, command: Sequence[str], program: str, access: Access) -> None:
         self._command, self._program, self._access = command, program, access
-        self._stdin = stdin
         self._answer: queue.SimpleQueue[subprocess.Popen[bytes] | BaseException] = (
             queue.SimpleQueue()
         )
@@ -335,7 +312,6 @@ class _Starter:
         self._thread = threading.Thread(target=self._run, name="child-starter", daemon=True)
 
     def popen(self) -> subprocess.Popen[bytes]:
-        """Start the child; raise what starting it raised."""
         self._thread.start()
         try:
             answer = self._answer.get()
@@ -349,7 +325,6 @@ class _Starter:
         return answer
 
     def end(self) -> None:
-        """End the thread; a child that is still alive is killed."""
         self._over.set()
         self._thread.join()
 
@@ -358,7 +333,7 @@ class _Starter:
             confine_thread(self._access, self._program)
             popen = subprocess.Popen(
                 self._command,
-                stdin=self._stdin,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
@@ -376,20 +351,20 @@ class _Starter:
 
 
 def start_child(
-    argv: Sequence[str],
-    limits: ChildLimits,
-    on_chunk: Callable[[bytes], None],
-    stdin: int = subprocess.DEVNULL,
+    argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes], None]
 ) -> Child:
-    """Start a program; `stdin` is a descriptor. Raises WorkerUnfit or MediaRefused as `run_child` does."""
-    program = find_program(argv[0])
-    command = [*_with_death_signal(program), *argv[1:]]
-    try:
-        child = Child(
-            _Starter(command, program, limits.access, stdin),
-            os.path.basename(program),  # noqa: PTH119 - a name
-            on_chunk,
+    """Start a program. Raises WorkerUnfit or MediaRefused as `run_child` does."""
+    found = shutil.which(argv[0])
+    if found is None:
+        raise WorkerUnfit(
+            f"The program {argv[0]!r} was not found.",
+            remedy="Install ffmpeg, or set its path in the settings.",
         )
+    program = os.path.abspath(found)  # noqa: PTH100 - resolve() would follow links
+    command = [*_with_death_signal(program), *argv[1:]]
+    name = os.path.basename(program)  # noqa: PTH119 - a name
+    try:
+        child = Child(_Starter(command, program, limits.access), name, on_chunk)
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno == errno.E2BIG:
             why = "The video's labels or tracks make the ffmpeg command too long for this system."
@@ -397,17 +372,6 @@ def start_child(
         raise WorkerUnfit(f"{argv[0]} cannot be started: {reason_of(error)}.") from error
     limits.apply(child.pid)
     return child
-
-
-def find_program(name: str) -> str:
-    """Return the absolute path of a program; raise WorkerUnfit if it is missing."""
-    found = shutil.which(name)
-    if found is None:
-        raise WorkerUnfit(
-            f"The program {name!r} was not found.",
-            remedy="Install ffmpeg, or set its path in the settings.",
-        )
-    return os.path.abspath(found)  # noqa: PTH100 - resolve() would follow links
 
 
 def _with_death_signal(program: str) -> list[str]:

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from hevcq.domain.profile import Bounds
 from hevcq.errors import EncoderStalled, LimitExceeded
@@ -62,11 +61,8 @@ class ChildLimits:
             for kind, value, slack in wanted:
                 if value is not None:
                     _, hard = resource.prlimit(pid, kind)
-                    top = (
-                        value + slack
-                        if hard == resource.RLIM_INFINITY
-                        else min(hard, value + slack)
-                    )
+                    top = value + slack
+                    top = top if hard == resource.RLIM_INFINITY else min(hard, top)
                     resource.prlimit(pid, kind, (min(value, top), top))
 
 
@@ -88,7 +84,6 @@ NICE = 10
 
 
 def limits_of(bounds: Bounds, *, output_bytes: int = 0) -> ChildLimits:
-    """Return the limits of a child that processes a video; by default it may write no file."""
     return ChildLimits(
         nice=NICE,
         memory_mib=bounds.memory_mib,
@@ -102,7 +97,7 @@ TAIL_BYTES = 32_768
 MAX_LINE = 65_536
 """Bytes; a longer line is passed on in pieces."""
 MAX_STDOUT_BYTES = 64 * 2**20
-"""Limit for stdout that is returned whole."""
+"""Most bytes of stdout that are returned whole."""
 
 
 class LineSplitter:
@@ -113,7 +108,6 @@ class LineSplitter:
         self._rest = b""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece."""
         *whole, self._rest = (self._rest + chunk).split(b"\n")
         for line in whole:
             self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
@@ -121,7 +115,6 @@ class LineSplitter:
             self.close()
 
     def close(self) -> None:
-        """Pass on what follows the last line break."""
         rest, self._rest = self._rest, b""
         if rest:
             self._on_line(rest.decode("utf-8", "replace").rstrip("\r"))
@@ -140,7 +133,6 @@ class Tail:
         self._split = LineSplitter(self._add)
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece."""
         self._split.feed(chunk)
 
     def lines(self) -> tuple[str, ...]:
@@ -159,19 +151,6 @@ class Tail:
         while self._size > TAIL_BYTES and len(self._lines) > 1:
             self._size -= len(self._lines.popleft()) + 1
             self._dropped += 1
-
-
-class BoundedBuffer:
-    """Keeps all output, up to MAX_STDOUT_BYTES."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-
-    def feed(self, chunk: bytes) -> None:
-        """Append a piece of output; raise LimitExceeded above 64 MiB."""
-        self.content += chunk
-        if len(self.content) > MAX_STDOUT_BYTES:
-            raise LimitExceeded(f"A program printed more than {MAX_STDOUT_BYTES >> 20} MiB.")
 
 
 CHECK_S = 0.5
@@ -245,34 +224,25 @@ class ChildWatchdog:
         if self._check is not None:
             self._check()
         if self._idle is not None:
-            used = usage(self._pid)
+            used = cpu_seconds(self._pid)
             if used is not None:
-                self._idle.check(used.cpu_s, f"{self._name} used no CPU time")
+                self._idle.check(used, f"{self._name} used no CPU time")
 
 
-class Usage(NamedTuple):
-    """CPU seconds that a process and all its threads used, and the memory that it has now."""
+def cpu_seconds(pid: int) -> float | None:
+    """Return what a process and all its threads have used, or None if it cannot be looked at.
 
-    cpu_s: float
-    resident_mib: float
-
-
-def usage(pid: int) -> Usage | None:
-    """Return what a process has used, or None if it cannot be looked at.
-
-    (man 5 proc_pid_stat: utime, stime and rss, fields 14, 15 and 24; the second field is a name in
-    brackets that may contain anything.)
+    (man 5 proc_pid_stat: utime and stime, fields 14 and 15; the second field is a name in brackets that
+    may contain anything.)
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
     except (OSError, IndexError, ValueError):
         return None
-    return Usage(ticks / TICKS_PER_S, pages * resource.getpagesize() / 2**20)
 
 
 def is_held(stop: threading.Event) -> bool:
-    """Return whether programs that obey `stop` are to stand still."""
     return isinstance(stop, StopEvent) and stop.held
 
 

@@ -42,10 +42,6 @@ be. Landlock itself keeps closed what is secret of other processes: environment,
 NEEDED = frozenset({1, 2})
 """Capabilities that a child of root keeps, CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: to read videos
 and write to scratch folders of other users."""
-NAMES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/run")
-"""What a child needs besides to fetch a URL from another machine."""
-
-
 OF_DEVICES = ("/sys", "/etc/OpenCL", "/etc/vulkan", "/etc/nvidia")
 """What the drivers of graphics hardware read."""
 
@@ -57,20 +53,18 @@ class Access:
     `reads` are files (or folders) that exist; `writes` are existing files it may overwrite; it can
     create none. `relay` is the address of the local proxy with its secret,
     `http://user:secret@127.0.0.1:port`: the child gets it by its environment, which unlike its
-    arguments only its own user can read, and may connect to that port. `network` leaves it all
-    sockets, for a URL of another machine. `devices` are device files (or folders of them) it may
-    control, for a hardware encoder, with what the system says of devices. `confined` False means no sandbox at all.
+    arguments only its own user can read, and may connect to that port. `devices` are device files
+    (or folders of them) it may control, for a hardware encoder, with what the system says of devices.
+    `confined` False means no sandbox at all.
     """
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     relay: str = ""
-    network: bool = False
     devices: tuple[str, ...] = ()
     confined: bool = True
 
     def environment(self) -> dict[str, str]:
-        """Return the variables to add to the child's environment."""
         return {"http_proxy": self.relay} if self.relay else {}
 
 
@@ -87,17 +81,15 @@ def confine_thread(access: Access, program: str) -> None:
     drop_capabilities(NEEDED)
     if landlock_version():
         ports = [port] if access.relay and (port := urlsplit(access.relay).port) else []
-        allow_only(_rights(access, program), ports=ports, any_port=access.network)
+        allow_only(_rights(access, program), ports=ports)
     if seccomp_available():
-        deny_calls(ipv4=bool(access.relay), any_socket=access.network)
+        deny_calls(ipv4=bool(access.relay))
 
 
 def _rights(access: Access, program: str) -> list[tuple[str, int]]:
     run, read = READ, READ & ~EXECUTE
     rights = [(path, run) for path in (*PROGRAMS, program, *_libraries(program))]
     rights += [(path, read) for path in (*DATA, *access.reads)]
-    if access.network:
-        rights += [(path, read) for path in NAMES]
     rights += [(PROCESSES, READ_FILE)]
     if access.devices:
         rights += [(path, WRITE | IOCTL_DEVICE) for path in access.devices]
@@ -153,18 +145,15 @@ def landlock_version() -> int:
     return max(0, int(libc().syscall(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION_FLAG)))
 
 
-def allow_only(
-    rights: Iterable[tuple[str, int]], *, ports: Iterable[int] = (), any_port: bool = False
-) -> None:
+def allow_only(rights: Iterable[tuple[str, int]], *, ports: Iterable[int] = ()) -> None:
     """Allow the calling thread these files and folders, each with its rights, and nothing else.
 
     A path that does not exist is left out. `ports` are the TCP ports it may connect to, where the
-    kernel can tell them apart; `any_port` leaves the network alone. There is no way back. Raises
-    OSError if the kernel refuses.
+    kernel can tell them apart. There is no way back. Raises OSError if the kernel refuses.
     """
     known = landlock_version()
     handled = (1 << FS_RIGHTS.get(known, 16)) - 1
-    network = BIND_TCP | CONNECT_TCP if known >= SINCE_NETWORK and not any_port else 0
+    network = BIND_TCP | CONNECT_TCP if known >= SINCE_NETWORK else 0
     scopes = ABSTRACT_SOCKETS | SIGNALS if known >= SINCE_SCOPES else 0
     size = 8 if known < SINCE_NETWORK else 16 if known < SINCE_SCOPES else 24
     wanted = (ctypes.c_uint64 * 3)(handled, network, scopes)
@@ -259,7 +248,7 @@ def seccomp_available() -> bool:
     return ctypes.get_errno() == errno.EFAULT
 
 
-def deny_calls(*, ipv4: bool = False, any_socket: bool = False) -> None:
+def deny_calls(*, ipv4: bool = False) -> None:
     """Forbid the calling thread for good the system calls that ffmpeg never needs.
 
     They are answered with "permission denied": sockets, looking into other processes, owners, modes and
@@ -269,7 +258,7 @@ def deny_calls(*, ipv4: bool = False, any_socket: bool = False) -> None:
 
     Raises OSError if the kernel refuses.
     """
-    program = build_filter(PROCESSORS[platform.machine()], ipv4=ipv4, any_socket=any_socket)
+    program = build_filter(PROCESSORS[platform.machine()], ipv4=ipv4)
     code = ctypes.create_string_buffer(program, len(program))
     head = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     prctl(NO_NEW_PRIVILEGES, 1)
@@ -277,8 +266,7 @@ def deny_calls(*, ipv4: bool = False, any_socket: bool = False) -> None:
 
 
 @lru_cache(maxsize=4)
-def build_filter(processor: Processor, *, ipv4: bool, any_socket: bool) -> bytes:
-    """Return the filter's instructions, 8 bytes each."""
+def build_filter(processor: Processor, *, ipv4: bool) -> bytes:
     code = [(LOAD, 0, 0, ARCHITECTURE), (JUMP_EQUAL, 1, 0, processor.architecture), _end(DENY)]
     code += [(LOAD, 0, 0, NUMBER)]
     if processor is PROCESSORS["x86_64"]:
@@ -289,14 +277,13 @@ def build_filter(processor: Processor, *, ipv4: bool, any_socket: bool) -> bytes
         code += [(JUMP_EQUAL, 0, 1, number), _end(DENY)]
     spaces = [(LOAD, 0, 0, FIRST), (JUMP_SET, 0, 1, NAMESPACES), _end(DENY), _end(ALLOW)]
     code += [(JUMP_EQUAL, 0, len(spaces), processor.clone), *spaces]
-    if not any_socket:
-        stream = [
-            (LOAD, 0, 0, FIRST), (JUMP_EQUAL, 1, 0, IPV4), _end(DENY),
-            (LOAD, 0, 0, SECOND), (AND, 0, 0, KIND_OF_SOCKET),
-            (JUMP_EQUAL, 1, 0, STREAM), _end(DENY), _end(ALLOW),
-        ]  # fmt: skip
-        sockets = stream if ipv4 else [_end(DENY)]
-        code += [(JUMP_EQUAL, 0, len(sockets), processor.socket), *sockets]
+    stream = [
+        (LOAD, 0, 0, FIRST), (JUMP_EQUAL, 1, 0, IPV4), _end(DENY),
+        (LOAD, 0, 0, SECOND), (AND, 0, 0, KIND_OF_SOCKET),
+        (JUMP_EQUAL, 1, 0, STREAM), _end(DENY), _end(ALLOW),
+    ]  # fmt: skip
+    sockets = stream if ipv4 else [_end(DENY)]
+    code += [(JUMP_EQUAL, 0, len(sockets), processor.socket), *sockets]
     return b"".join(struct.pack("HBBI", *line) for line in [*code, _end(ALLOW)])
 
 

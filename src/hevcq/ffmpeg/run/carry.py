@@ -17,7 +17,7 @@ from typing import BinaryIO, Self
 
 from hevcq.domain.media.containers import MATROSKA, is_mp4_family
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
+from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.metadata import (
     carried,
     free_form,
@@ -74,10 +74,6 @@ class _Track:
     own: list[bytes] = field(default_factory=list)
     language: str = ""
 
-    @property
-    def is_empty(self) -> bool:
-        return not (self.user_data or self.own or self.language)
-
 
 @dataclass(frozen=True, slots=True)
 class _Index:
@@ -93,22 +89,16 @@ class _Index:
     @property
     def is_empty(self) -> bool:
         mine = (self.user_data, self.entries, self.own)
-        return not any(mine) and all(track.is_empty for track in self.tracks)
+        return not any(mine) and all(track == _Track() for track in self.tracks)
 
     @classmethod
     def planned(cls, plan: EncodePlan, info: MediaInfo, found: Sequence[Found]) -> Self:
         def of(place: str) -> list[bytes]:
             return [piece.box for piece in found if piece.item.place == place]
 
-        number = {stream.index: n for n, stream in enumerate(tracks_of(info))}
         tracks = []
-        for stream in plan.kept:
-            if stream.source_index not in number:
-                continue
-            source = next(s for s in info.streams if s.index == stream.source_index)
-            place = f"track {number[stream.source_index]}"
-            language = kept_language(plan.muxer, stream, source)
-            tracks.append(_Track(of(place), of(f"{place} itself"), language))
+        for number, language in _kept(plan, info):
+            tracks.append(_Track(of(f"track {number}"), of(f"track {number} itself"), language))
         tags = free_form(plan.muxer, info, covers=plan.has_covers)
         entries = [*of("movie list"), *(_free_form(*tag) for tag in tags.items())]
         is_whole = bool(whole_list(plan.muxer, info, covers=plan.has_covers))
@@ -163,7 +153,7 @@ def _filled(old: bytes, index: _Index) -> tuple[bytearray, int | None]:
 
 
 def _track(file: BinaryIO, trak: Box, added: _Track) -> bytes:
-    if added.is_empty:
+    if added == _Track():
         return _whole(file, trak)
     parts, boxes = [], list(children(file, trak.payload, trak.end))
     for box in boxes:
@@ -180,7 +170,6 @@ def _track(file: BinaryIO, trak: Box, added: _Track) -> bytes:
 
 
 def _media(file: BinaryIO, box: Box, language: str) -> bytes:
-    """Return the media box with its language behind its header."""
     parts = []
     for inner in children(file, box.payload, box.end):
         if inner.kind != b"elng":
@@ -191,7 +180,6 @@ def _media(file: BinaryIO, box: Box, language: str) -> bytes:
 
 
 def _user_data(file: BinaryIO, udta: Box, index: _Index) -> bytes:
-    """Return the user data with what is carried, and without the tag that made the room."""
     kept = []
     for box in children(file, udta.payload, udta.end):
         if box.kind == b"meta":
@@ -269,7 +257,6 @@ def carry_into_matroska(request: EncodeRequest) -> None:
 
 
 def _front(file: BinaryIO, size: int) -> tuple[mkv.Element, list[mkv.Element], int]:
-    """Return the segment, its tables before the first cluster, and where they end."""
     segment = next((e for e in mkv.headers(file, 0, size) if e.number == mkv.SEGMENT), None)
     if segment is None:
         return mkv.Element(0, 0, 0), [], 0
@@ -286,11 +273,11 @@ def _front(file: BinaryIO, size: int) -> tuple[mkv.Element, list[mkv.Element], i
 def _mkv_tables(
     file: BinaryIO, request: EncodeRequest, tables: list[mkv.Element]
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield the tables by their ids, with what is carried."""
     for table in tables:
         if table.number in {mkv.SEEK_HEAD, mkv.VOID, mkv.CRC}:
             continue
-        content = mkv.pack(table.number, _raw(file, table))
+        file.seek(table.start)
+        content = mkv.pack(table.number, file.read(table.end - table.start))
         if table.number == mkv.TRACKS:
             content = _checked(mkv.TRACKS, b"".join(_mkv_tracks(file, request, table)))
         elif table.number == mkv.TAGS:
@@ -298,11 +285,6 @@ def _mkv_tables(
             content = _checked(mkv.TAGS, tags) if tags else b""
         if content:
             yield table.number, content
-
-
-def _raw(file: BinaryIO, element: mkv.Element) -> bytes:
-    file.seek(element.start)
-    return file.read(element.end - element.start)
 
 
 def _checked(number: int, content: bytes) -> bytes:
@@ -330,39 +312,32 @@ def _void(length: int) -> bytes:
     return bytes([mkv.VOID, 1]) + (length - 9).to_bytes(7, "big") + bytes(length - 9)
 
 
-def _kept(request: EncodeRequest) -> list[tuple[int, StreamPlan]]:
-    """Return the tracks of the rendition in their order, each with its number in the source."""
-    numbers = {stream.index: number for number, stream in enumerate(tracks_of(request.info))}
-    kept = [stream for stream in request.plan.kept if stream.source_index in numbers]
-    return [(numbers[stream.source_index], stream) for stream in kept]
+def _kept(plan: EncodePlan, info: MediaInfo) -> list[tuple[int, str]]:
+    """Return of each track of the rendition, in order, its number in the source and its language."""
+    sources = {stream.index: (n, stream) for n, stream in enumerate(tracks_of(info))}
+    return [
+        (sources[s.source_index][0], kept_language(plan.muxer, s, sources[s.source_index][1]))
+        for s in plan.kept
+        if s.source_index in sources
+    ]
 
 
 def _mkv_tracks(file: BinaryIO, request: EncodeRequest, table: mkv.Element) -> Iterator[bytes]:
-    planned = iter(_kept(request))
+    languages = iter([language for _, language in _kept(request.plan, request.info)])
     for track in mkv.elements(file, table.start, table.end):
+        language = next(languages, "") if track.number == mkv.TRACK else ""
         if track.number == mkv.CRC:
             continue
-        number, plan = next(planned, (0, None)) if track.number == mkv.TRACK else (0, None)
-        yield (
-            mkv.whole(file, track)
-            if plan is None
-            else _mkv_track(file, request, track, number, plan)
-        )
-
-
-def _mkv_track(
-    file: BinaryIO, request: EncodeRequest, track: mkv.Element, number: int, plan: StreamPlan
-) -> bytes:
-    language = kept_language(request.plan.muxer, plan, tracks_of(request.info)[number])
-    inside = mkv.elements(file, track.start, track.end)
-    parts = [mkv.whole(file, element) for element in inside if element.number != mkv.LANGUAGE]
-    if language:
-        parts.append(mkv.pack(mkv.LANGUAGE, language.encode()))
-    return mkv.pack(mkv.TRACK, b"".join(parts))
+        if track.number != mkv.TRACK:
+            yield mkv.whole(file, track)
+            continue
+        inside = mkv.elements(file, track.start, track.end)
+        parts = [mkv.whole(file, element) for element in inside if element.number != mkv.LANGUAGE]
+        parts += [mkv.pack(mkv.LANGUAGE, language.encode())] if language else []
+        yield mkv.pack(mkv.TRACK, b"".join(parts))
 
 
 def _tags(file: BinaryIO, table: mkv.Element) -> Iterator[bytes]:
-    """Yield the tags without the one that made the room."""
     for tag in mkv.elements(file, table.start, table.end):
         if tag.number != mkv.TAG:
             continue

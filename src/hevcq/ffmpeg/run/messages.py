@@ -1,6 +1,6 @@
 """Tell what ffmpeg's messages mean: which are known to be harmless, and which error the others are.
 
-A line that no entry of KNOWN_MESSAGES matches counts as damage. When you add an entry, raise VERSION, give the reason
+A line that no entry of KNOWN_MESSAGES matches counts as damage. When you add an entry, give the reason
 why the line is harmless, and name the passes it may appear in: a line that is harmless while a
 source is read may be a fault in our output. Entries match the whole line after `[name @ address]`.
 
@@ -12,6 +12,7 @@ name in front is the component of ffmpeg that printed the line; it distinguishes
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,10 +33,8 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.ffmpeg.inputs import display_name, ffmpeg_url, is_url, strip_name
-from hevcq.ffmpeg.process.child import ending, shell_command
+from hevcq.ffmpeg.process.child import ending
 from hevcq.ffmpeg.versions import about_input, component
-
-VERSION = 4
 
 
 class Pass(StrEnum):
@@ -91,13 +90,6 @@ KNOWN_MESSAGES: tuple[KnownMessage, ...] = (
         reason="A vendor's private data inside the video; pictures do not depend on it.",
     ),
     KnownMessage(
-        component=r"https?",
-        text=r"Stream ends prematurely at \d+, should be \d+",
-        passes=frozenset({Pass.ENCODE, Pass.MIDSTREAM}),
-        reason="The connection broke and was resumed at that byte (-reconnect); if it could not be, "
-        "ffmpeg ends with an error, and gate G5 misses the packets.",
-    ),
-    KnownMessage(
         component=r"h264",
         text=r"mmco: unref short failure|co located POCs unavailable|"
         r"reference picture missing during reorder|Missing reference picture, default is \d+|"
@@ -146,7 +138,6 @@ def unexpected_lines(lines: Iterable[str], ffmpeg_pass: Pass) -> tuple[str, ...]
 
 
 def decode_errors(lines: Iterable[str], returncode: int) -> tuple[str, ...]:
-    """Return the errors of a program that decoded: its unexpected lines, or else its exit code."""
     errors = unexpected_lines(lines, Pass.DECODE)
     if returncode != 0 and not errors:
         errors = (f"decoding ended with {ending(returncode)}",)
@@ -285,12 +276,8 @@ def _by_signal(ended: FfmpegExit, name: str) -> HevcqError | None:
             ended, f"ffmpeg was killed from outside, memory had not run out, on {name}"
         )
     if number == signal.SIGKILL:
-        return OutOfMemory(
-            f"ffmpeg was killed while it encoded {name}, most likely because memory ran out.",
-            returncode=ended.returncode,
-            tail=ended.stderr,
-            command=shell_command(ended.command),
-        )
+        why = f"ffmpeg was killed while it encoded {name}, most likely because memory ran out."
+        return _failed(OutOfMemory, ended, why)
     phrase = _PHRASES.get(signal.Signals(number)) if number in set(signal.Signals) else None
     return _unexplained(ended, f"ffmpeg {phrase or f'was ended by signal {number}'} on {name}")
 
@@ -301,12 +288,7 @@ def _by_text(ended: FfmpegExit, name: str) -> HevcqError | None:
     if _DISK.search(text):
         return DiskFull(f"The disk filled up while {name} was encoded.")
     if _MEMORY.search(text):
-        return OutOfMemory(
-            f"ffmpeg ran out of memory on {name}.",
-            returncode=ended.returncode,
-            tail=ended.stderr,
-            command=shell_command(ended.command),
-        )
+        return _failed(OutOfMemory, ended, f"ffmpeg ran out of memory on {name}.")
     if _LIMIT.search(text):
         return LimitExceeded(f"The rendition of {name} grew past the profile's max_output_ratio.")
     if _UNFIT.search(text):
@@ -334,7 +316,6 @@ def _by_source(ended: FfmpegExit, name: str) -> HevcqError | None:
 
 
 def _searchable(ended: FfmpegExit, lines: Sequence[str]) -> str:
-    """Return the text to search for a cause, without the video's name and its own messages."""
     return "".join(
         part for part in split_messages(lines, ended.location) if part not in ended.source_texts
     )
@@ -388,16 +369,16 @@ def damaged(location: str, line: str, others: int = 0) -> SourceDamaged | Source
 
 def _unexplained(ended: FfmpegExit, what: str) -> EncoderFailed:
     last = _sentence(ended.stderr)
-    return EncoderFailed(
-        f"{what}: {last}." if last else f"{what} with {ending(ended.returncode)}.",
-        returncode=ended.returncode,
-        tail=ended.stderr,
-        command=shell_command(ended.command),
-    )
+    why = f"{what}: {last}." if last else f"{what} with {ending(ended.returncode)}."
+    return _failed(EncoderFailed, ended, why)
+
+
+def _failed(kind: type[EncoderFailed], ended: FfmpegExit, why: str) -> EncoderFailed:
+    command = shlex.join(ended.command)
+    return kind(why, returncode=ended.returncode, tail=ended.stderr, command=command)
 
 
 def _sentence(lines: Sequence[str]) -> str:
-    """Return the first line that is not empty without its technical prefix."""
     return next((_plain(line) for line in lines if _plain(line)), "")
 
 

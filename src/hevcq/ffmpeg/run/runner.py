@@ -59,7 +59,6 @@ class FfmpegRun:
 
 @contextlib.contextmanager
 def new_output(request: EncodeRequest) -> Iterator[None]:
-    """Create `request.output`, raise EncoderFailed if it exists; remove it if the block fails."""
     create_output(request.output)
     try:
         yield
@@ -85,7 +84,6 @@ def create_output(path: Path) -> None:
 
 @contextlib.contextmanager
 def extracted_covers(job: FfmpegRun) -> Iterator[list[Path]]:
-    """Extract the covers that must be attached as files, and remove the files at the end."""
     covers: list[Path] = []
     try:
         folder = job.request.output.parent
@@ -209,58 +207,38 @@ def run_with_progress(
     source, `writes` those it writes if they are not the output and its thumbnails. Raises what
     `run_bounded` raises.
     """
-    reader = ProgressReader(duration_s)
-    watch = _ProgressWatchdog(job.request, reader, job.tools)
+    request, reader = job.request, ProgressReader(duration_s)
+    name, most = display_name(request.location), _most_bytes(request)
+    stall = StallWatchdog(request.profile.bounds.stall_s, job.tools.clock)
 
     def on_line(line: str) -> None:
         state = reader.feed(line)
-        if state is not None:
-            watch.check_size()
-            on_progress(state)
+        if state is None:
+            return
+        if state.size > most:
+            raise LimitExceeded(
+                f"The rendition of {name} grew past {most >> 20} MiB (bounds.max_output_ratio)."
+            )
+        on_progress(state)
 
-    beside = (*thumbnail_files(job.request), *level_files(job.request))
-    written = tuple(writes) or (job.request.output, *beside)
-    finished = run_bounded(
-        job, command, writes=written, reads=reads, on_line=on_line, check=watch.check
-    )
+    def check() -> None:
+        last, written = reader.last, None
+        if last.fraction >= NEARLY_DONE:
+            with contextlib.suppress(OSError):
+                found = request.output.stat()
+                written = (found.st_size, found.st_mtime_ns)
+        stall.check((last.out_time_s, last.frame, written), f"ffmpeg made no progress on {name}")
+
+    written = tuple(writes) or (request.output, *thumbnail_files(request), *level_files(request))
+    finished = run_bounded(job, command, writes=written, reads=reads, on_line=on_line, check=check)
     shown = [word.rstrip(".") if ROOM in word else word for word in command]
     return EncodeReport(
-        arguments=without_secrets(shown, job.request.location),
+        arguments=without_secrets(shown, request.location),
         seconds=finished.seconds,
         cpu_s=finished.cpu_s,
         stderr=finished.stderr,
         frames=reader.last.frame,
     )
-
-
-class _ProgressWatchdog:
-    """Checks twice a second that an encode makes progress, and that its output is not too large."""
-
-    def __init__(self, request: EncodeRequest, reader: ProgressReader, tools: FfmpegTools) -> None:
-        self._output = request.output
-        self._name = display_name(request.location)
-        self._most = _most_bytes(request)
-        self._reader = reader
-        self._stall = StallWatchdog(request.profile.bounds.stall_s, tools.clock)
-
-    def check(self) -> None:
-        """Raise EncoderStalled if nothing has changed for `bounds.stall_s` seconds."""
-        last = self._reader.last
-        written = None
-        if last.fraction >= NEARLY_DONE:
-            with contextlib.suppress(OSError):
-                found = self._output.stat()
-                written = (found.st_size, found.st_mtime_ns)
-        moved = last.out_time_s, last.frame, written
-        self._stall.check(moved, f"ffmpeg made no progress on {self._name}")
-
-    def check_size(self) -> None:
-        """Raise LimitExceeded if the output exceeds its bound."""
-        if self._reader.last.size > self._most:
-            raise LimitExceeded(
-                f"The rendition of {self._name} grew past {self._most >> 20} MiB "
-                "(bounds.max_output_ratio)."
-            )
 
 
 def _most_bytes(request: EncodeRequest) -> int:
@@ -269,15 +247,6 @@ def _most_bytes(request: EncodeRequest) -> int:
 
 SPEED_AFTER_S = 2.0
 """Seconds of output before which ffmpeg's speed mostly measures the filling of its buffers."""
-
-
-def parse_line(line: str) -> tuple[str, str] | None:
-    """Return key and value of a progress line, or None for any other line; N/A becomes ""."""
-    key, equals, value = line.strip().partition("=")
-    if not equals or not key or " " in key:
-        return None
-    value = value.strip()
-    return key, "" if value == "N/A" else value
 
 
 class ProgressReader:
@@ -290,31 +259,28 @@ class ProgressReader:
         self._duration_s = duration_s if duration_s and duration_s > 0 else None
         self._block: dict[str, str] = {}
         self.last = EncodeProgress(fraction=0.0, out_time_s=0.0, frame=0, speed=None, size=0)
-        self.ended = False
 
     def feed(self, line: str) -> EncodeProgress | None:
         """Parse one line; return the progress if it ends a block. Values never decrease."""
-        pair = parse_line(line)
-        if pair is None:
+        key, equals, value = line.strip().partition("=")
+        if not equals or not key or " " in key:
             return None
-        key, value = pair
         if key != "progress":
-            self._block[key] = value
+            self._block[key] = value.strip()
             return None
-        self.ended = value == "end"
-        self.last = self._state()
+        self.last = self._state(ended=value.strip() == "end")
         self._block = {}
         return self.last
 
-    def _state(self) -> EncodeProgress:
+    def _state(self, *, ended: bool) -> EncodeProgress:
         out_time = max(self.last.out_time_s, _number(self._block.get("out_time_us")) / 1e6)
         speed = _number(self._block.get("speed", "").rstrip("x"))
         share = out_time / self._duration_s if self._duration_s is not None else 0.0
         return EncodeProgress(
-            fraction=1.0 if self.ended else min(1.0, max(self.last.fraction, share)),
+            fraction=1.0 if ended else min(1.0, max(self.last.fraction, share)),
             out_time_s=out_time,
             frame=max(self.last.frame, int(_number(self._block.get("frame")))),
-            speed=(speed or None) if self.ended or out_time >= SPEED_AFTER_S else None,
+            speed=(speed or None) if ended or out_time >= SPEED_AFTER_S else None,
             size=max(self.last.size, int(_number(self._block.get("total_size")))),
         )
 

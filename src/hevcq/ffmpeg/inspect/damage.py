@@ -1,4 +1,4 @@
-"""Compare what a container's header and index promise with what the demuxer found.
+"""Compare what a container's header and index promise with what the demuxer found, and locate damage.
 
 Some demuxers skip what they cannot read without a word: an AVI or WMV with a broken piece decodes with a
 frame less, and an MP4 or Matroska file that lost its last bytes with a shorter last frame.
@@ -11,17 +11,21 @@ Other layouts: Advanced Systems Format (ASF) Specification, 3.2 and 5.1; IEC 618
 
 from __future__ import annotations
 
+import re
 import struct
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.errors import SourceDamaged
 from hevcq.ffmpeg.containers import matroska, mp4
-from hevcq.ffmpeg.inputs import display_name, is_url
-from hevcq.ffmpeg.inspect.measure import skipped
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, is_url
+from hevcq.ffmpeg.inspect.measure import read_packets, skipped
+from hevcq.ffmpeg.run.messages import Pass, message_text, unexpected_lines
+from hevcq.ffmpeg.versions import keyed, whole
+from hevcq.ports.catalog import Spot
 
 TAIL_S = 0.5
 TAIL_SHARE = 0.005
@@ -33,7 +37,6 @@ INDEXED = frozenset({"mov", "matroska", "avi", "asf", "mxf", "flv"})
 
 _UNFINISHED = 0xFFFF_0000
 """Lengths from here on are placeholders of a recording that was never finished."""
-_READ_ENTRIES = 4096
 _OF_INDEXES, _OF_CHUNKS = 0, 1
 _NO_KEY = 1 << 31
 """The bit of a size in `ix00` that says that a frame is no key frame."""
@@ -41,8 +44,6 @@ _INDX = struct.Struct("<HBBI4s")
 """Of `indx` and `ix00`: longs per entry, subtype, type, entries in use, name of the chunks."""
 _INDX_BYTES = 24
 _MOST_HEADER_BYTES = 1 << 22
-_TOLERATED = 0.005
-"""Share of frames by which a header may promise too many: writers count their last ones in several ways."""
 _MOST_INDEX_BYTES = 1 << 24
 _JPEG_BEGIN, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_TAIL = 4096
@@ -104,7 +105,7 @@ def index_damage(location: str, info: MediaInfo, measured: Measurement) -> str:
     """Return what is missing of what the index promises, as a clause, or ""; URLs are not read."""
     demuxer = info.format_name.partition(",")[0]
     look = {
-        "avi": _avi, "asf": _packets, "mov": _boxes, "matroska": _segment, "dv": _end, "ogg": _end,
+        "avi": _avi, "asf": _packets, "mov": _boxes, "matroska": _segment, "dv": _frame, "ogg": _page,
     }.get(demuxer)  # fmt: skip
     if look is None or is_url(location):
         return ""
@@ -141,14 +142,12 @@ def _avi(file: BinaryIO, info: MediaInfo, measured: Measurement) -> str:
 
 
 def _boxes(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
-    """Look whether the media of an MP4 or MOV ends after the file does."""
     size = _size(file)
     media = (box for box in mp4.headers(file, 0, size) if box.kind == b"mdat")
     return next((_short(box.end - size) for box in media if box.end > size), "")
 
 
 def _segment(file: BinaryIO, _info: MediaInfo, measured: Measurement) -> str:
-    """Look whether the segment of a Matroska file ends after the file does, and whether its Cues hold."""
     size = _size(file)
     tops = matroska.headers(file, 0, size)
     segment = next((top for top in tops if top.number == matroska.SEGMENT), None)
@@ -157,30 +156,12 @@ def _segment(file: BinaryIO, _info: MediaInfo, measured: Measurement) -> str:
     return short or matroska.broken_cues(file, size, max(ends, default=None))
 
 
-def _end(file: BinaryIO, info: MediaInfo, _measured: Measurement) -> str:
-    """Look whether a file without an index ends inside a frame of DV or a page of Ogg."""
-    look = ends_inside_frame if info.format_name == "dv" else ends_inside_page
-    size = _size(file)
-    file.seek(0)
-    return look(file, size)
-
-
 def _short(missing: int) -> str:
     return f"its last {missing} bytes are missing" if missing > 0 else ""
 
 
-@dataclass(slots=True)
-class _Promised:
-    """What an AVI says of each stream: frames that its indexes name, and repeated ones among all."""
-
-    named: Counter[int] = field(default_factory=Counter)
-    repeats: Counter[int] = field(default_factory=Counter)
-    headers: dict[int, int] = field(default_factory=dict)
-    """Frames by the stream's header, where the header of the whole file says as many."""
-
-
 def missing_frames(file: BinaryIO, size: int, found: Mapping[int, int]) -> str:
-    """Return what is missing of what the indexes promise, as a clause, or "".
+    """Return what is missing of what the indexes of an AVI promise, as a clause, or "".
 
     `found` is how many packets a demuxer finds of each video, by the stream's number.
     """
@@ -193,28 +174,16 @@ def missing_frames(file: BinaryIO, size: int, found: Mapping[int, int]) -> str:
         return ""
     _, begin, length = parts[0]
     top = list(_chunks(file, begin + 4, size if len(parts) == 1 else begin + length))
-    header = next((c for c in top if c[0] == b"LIST" and _kind(file, c) == b"hdrl"), None)
-    promised = _Promised()
-    if header is not None and header[2] <= _MOST_HEADER_BYTES:
-        gone = _open_dml(file, size, header, promised)
-        if gone:
-            return gone
-    if not promised.named and len(parts) == 1:  # idx1 names the frames of the first part only
-        for name, begin, length in top:
-            if name == b"idx1":
-                _count(promised, _entries(file, begin, length))
-    return _compared(promised, found, has_parts=len(parts) > 1) or _endless(file, top)
-
-
-def _compared(promised: _Promised, found: Mapping[int, int], *, has_parts: bool) -> str:
+    named, beyond = _named_by_parts(file, size, top)
+    if beyond:
+        return beyond
+    listed = _listed(file, top)
+    if not named and len(parts) == 1:  # idx1 names the frames of the first part only
+        named.update(int(name[:2]) for name, _, length in listed if length)
     for stream, packets in found.items():
-        named = promised.named[stream]
-        if packets < named:
-            return f"its index names {named} frames, but {packets} can be read"
-        total = promised.headers.get(stream, 0) - promised.repeats[stream]
-        if (named or has_parts) and total - packets > max(1, _TOLERATED * total):
-            return f"its header promises {total} frames, but {packets} can be read"
-    return ""
+        if packets < named[stream]:
+            return f"its index names {named[stream]} frames, but {packets} can be read"
+    return _endless(file, top, listed)
 
 
 def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[Chunk]:
@@ -234,79 +203,81 @@ def _kind(file: BinaryIO, chunk: Chunk) -> bytes:
     return file.read(4)
 
 
-def _open_dml(file: BinaryIO, size: int, header: Chunk, promised: _Promised) -> str:
-    """Count what the indexes of OpenDML name; return the clause of one that is not in the file."""
-    whole, number, stated = 0, 0, dict[int, int]()
-    for chunk in _chunks(file, header[1] + 4, header[1] + header[2]):
-        if chunk[0] != b"LIST":
+def _named_by_parts(file: BinaryIO, size: int, top: list[Chunk]) -> tuple[Counter[int], str]:
+    """Count by stream the frames that OpenDML's indexes name; of an index behind the end, the clause."""
+    named = Counter[int]()
+    header = next((c for c in top if c[0] == b"LIST" and _kind(file, c) == b"hdrl"), None)
+    if header is None or header[2] > _MOST_HEADER_BYTES:
+        return named, ""
+    inside = _chunks(file, header[1] + 4, header[1] + header[2])
+    streams = [c for c in inside if c[0] == b"LIST" and _kind(file, c) == b"strl"]
+    for number, stream in enumerate(streams):
+        inner = {c[0]: c for c in _chunks(file, stream[1] + 4, stream[1] + stream[2])}
+        index = inner.get(b"indx")
+        if b"strh" not in inner or _kind(file, inner[b"strh"]) != b"vids" or index is None:
             continue
-        inner = {c[0]: c for c in _chunks(file, chunk[1] + 4, chunk[1] + chunk[2])}
-        if _kind(file, chunk) == b"odml" and b"dmlh" in inner:
-            file.seek(inner[b"dmlh"][1])
-            whole = int.from_bytes(file.read(4), "little")
-        elif _kind(file, chunk) == b"strl":
-            if b"strh" in inner and _kind(file, inner[b"strh"]) == b"vids":
-                file.seek(inner[b"strh"][1] + 32)
-                stated[number] = int.from_bytes(file.read(4), "little")
-                beyond = _counted(file, size, inner.get(b"indx"), (number, promised))
-                if beyond:
-                    return beyond
-            number += 1
-    promised.headers = {n: frames for n, frames in stated.items() if frames == whole}
-    return ""
+        sizes = list[int]()
+        for place, length in _indexes(file, index):
+            if place + length > size:
+                return named, f"its index names a part at byte {place}, behind its end"
+            part = next(_chunks(file, place, place + 8), None)
+            if part is None or not part[0].startswith((b"ix", b"indx")):
+                sizes = []
+                break  # places that a writer got wrong prove nothing
+            sizes += _sizes(file, part)
+        if frames := sum(length > 0 for length in sizes):
+            named[number] = frames
+    return named, ""
 
 
-def _counted(file: BinaryIO, size: int, index: Chunk | None, counts: tuple[int, _Promised]) -> str:
-    """Count the frames that a stream's `indx` names, by way of the indexes that it names."""
-    number, promised = counts
-    if index is None or index[2] < _INDX_BYTES:
-        return ""
-    file.seek(index[1])
-    _, _, kind, used, _ = _INDX.unpack(file.read(_INDX.size))
+def _indexes(file: BinaryIO, index: Chunk) -> Iterator[tuple[int, int]]:
+    """Yield place and length of the indexes that a stream's `indx` names; it may be the only one itself."""
+    kind, table = _table(file, index, 16)
     if kind == _OF_CHUNKS:
-        _count(promised, ((number, length) for length in _sizes(file, index)))
-    if kind != _OF_INDEXES:
-        return ""
-    file.seek(index[1] + _INDX_BYTES)
-    table = file.read(min(16 * used, index[2] - _INDX_BYTES))
-    own: list[tuple[int, int]] = []
-    for place, length, _ in struct.iter_unpack("<QII", table[: len(table) // 16 * 16]):
-        if place + length > size:
-            return f"its index names a part at byte {place}, behind its end"
-        part = next(_chunks(file, place, place + 8), None)
-        if part is None or part[0][:2] != b"ix":
-            return ""  # places that a writer got wrong prove nothing
-        own += [(number, length) for length in _sizes(file, part)]
-    _count(promised, own)
-    return ""
+        yield index[1] - 8, 8 + index[2]
+    elif kind == _OF_INDEXES:
+        for place, length, _ in struct.iter_unpack("<QII", table):
+            yield place, length
 
 
 def _sizes(file: BinaryIO, part: Chunk) -> Iterator[int]:
     """Yield the size of each chunk that an `ix00` names."""
-    file.seek(part[1])
-    _, _, _, used, _ = _INDX.unpack(file.read(_INDX.size))
-    file.seek(part[1] + _INDX_BYTES)
-    table = file.read(min(8 * used, max(0, part[2] - _INDX_BYTES)))
-    for _, length in struct.iter_unpack("<II", table[: len(table) // 8 * 8]):
+    for _, length in struct.iter_unpack("<II", _table(file, part, 8)[1]):
         yield length & ~_NO_KEY
 
 
-def _endless(file: BinaryIO, top: list[Chunk]) -> str:
+def _table(file: BinaryIO, index: Chunk, entry: int) -> tuple[int, bytes]:
+    """Return the kind of an index of OpenDML, and its whole entries of so many bytes."""
+    file.seek(index[1])
+    head = file.read(_INDX_BYTES)
+    if len(head) < _INDX_BYTES:
+        return -1, b""
+    _, _, kind, used, _ = _INDX.unpack(head[: _INDX.size])
+    table = file.read(min(entry * used, max(0, index[2] - _INDX_BYTES)))
+    return kind, table[: len(table) // entry * entry]
+
+
+def _listed(file: BinaryIO, top: list[Chunk]) -> list[tuple[bytes, int, int]]:
+    """Return name, place and size of each picture that an `idx1` names; 0 bytes repeat the one before."""
+    index = next((c for c in top if c[0] == b"idx1"), None)
+    if index is None:
+        return []
+    file.seek(index[1])
+    table = file.read(min(index[2], _MOST_INDEX_BYTES))
+    return [
+        (name, offset, size)
+        for name, _, offset, size in struct.iter_unpack("<4sIII", table[: len(table) // 16 * 16])
+        if name[2:] in {b"dc", b"db"} and name[:2].isdigit()
+    ]
+
+
+def _endless(file: BinaryIO, top: list[Chunk], listed: list[tuple[bytes, int, int]]) -> str:
     """Return how many JPEG pictures that an `idx1` names have no end, as a clause, or "".
 
     ffmpeg only warns of them. A few of many are damage; a camera that writes no ends writes none at all.
     """
+    named = [(offset, size) for name, offset, size in listed if name == b"00dc" and size]
     movi = next((c[1] for c in top if c[0] == b"LIST" and _kind(file, c) == b"movi"), 0)
-    index = next((c for c in top if c[0] == b"idx1"), None)
-    if index is None:
-        return ""
-    file.seek(index[1])
-    table = file.read(min(index[2], _MOST_INDEX_BYTES))
-    named = [
-        (offset, size)
-        for name, _, offset, size in struct.iter_unpack("<4sIII", table[: len(table) // 16 * 16])
-        if name == b"00dc" and size
-    ]
     # Writers count from the list of the media or from the beginning of the file.
     base = next((at for at in (movi, 0) if named and _is_jpeg(file, at + named[0][0])), None)
     if base is None:
@@ -321,29 +292,9 @@ def _endless(file: BinaryIO, top: list[Chunk]) -> str:
 
 
 def _is_jpeg(file: BinaryIO, at: int) -> bool:
-    """Whether a chunk of video begins there and holds a JPEG."""
     file.seek(at)
     head = file.read(10)
     return head[:4] == b"00dc" and head[8:] == _JPEG_BEGIN
-
-
-def _count(promised: _Promised, entries: Iterator[tuple[int, int]] | list[tuple[int, int]]) -> None:
-    for number, length in entries:
-        (promised.named if length else promised.repeats)[number] += 1
-
-
-def _entries(file: BinaryIO, begin: int, length: int) -> Iterator[tuple[int, int]]:
-    """Yield the stream and the size of each picture that an `idx1` names."""
-    file.seek(begin)
-    left = length
-    while left >= 16:
-        block = file.read(min(left, 16 * _READ_ENTRIES))
-        left -= len(block)
-        for name, _, _, size in struct.iter_unpack("<4sIII", block[: len(block) // 16 * 16]):
-            if name[2:] in {b"dc", b"db"} and name[:2].isdigit():
-                yield int(name[:2]), size
-        if len(block) < 16:
-            return
 
 
 def _packets(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
@@ -355,28 +306,22 @@ def _packets(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
     if min(facts, data) < 0 or facts + 104 > len(head) or data + 50 > len(head):
         return ""
     flags, smallest, largest = struct.unpack_from("<III", head, facts + 88)
-    length, count = (
-        struct.unpack_from("<Q", head, data + 16)[0],
-        struct.unpack_from("<Q", head, data + 40)[0],
-    )
+    length, count = struct.unpack_from("<Q16xQ", head, data + 16)
     if flags & _BROADCAST or smallest != largest or not smallest or not count:
         return ""
     first = data + 50
     whole = (min(size, data + length) - first) // smallest
     if whole < count:
         return f"{count - whole} of its {count} data packets are missing"
-    broken = sum(1 for mark in _marks(file, first, smallest, count) if mark != head[first])
+    broken = 0
+    for number in range(count):
+        file.seek(first + number * smallest)
+        # the first byte of a packet is the kind of its error correction
+        broken += file.read(1) != head[first : first + 1]
     # Packets of several makes begin in several ways; damage is rare.
     if 0 < broken <= max(1, count // 4):
         return f"{broken} of its {count} data packets are broken"
     return ""
-
-
-def _marks(file: BinaryIO, first: int, size: int, count: int) -> Iterator[int]:
-    """Yield the first byte of each data packet: the kind of its error correction."""
-    for number in range(count):
-        file.seek(first + number * size)
-        yield from file.read(1)
 
 
 def second_asf(file: BinaryIO, size: int) -> int:
@@ -397,20 +342,22 @@ def second_asf(file: BinaryIO, size: int) -> int:
     return mp4.container_behind(file, at, size) if seen else 0
 
 
-def ends_inside_frame(file: BinaryIO, size: int) -> str:
-    """Return whether raw DV ends inside a frame, as a clause, or "" if not or if it is no whole DV."""
+def _frame(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
+    """Look whether raw DV ends inside a frame; one that begins with no frame is not judged."""
+    size = _size(file)
+    file.seek(0)
     head = file.read(4)
     if len(head) < 4 or head[0] & 0xE0 or size % _DV_FRAME_BYTES[head[3] & 0x80] == 0:
         return ""
     return "it ends inside a frame, so it was cut"
 
 
-def ends_inside_page(file: BinaryIO, size: int) -> str:
-    """Return whether an Ogg ends inside a page, as a clause, or "".
+def _page(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
+    """Look whether an Ogg ends inside a page.
 
     A last page without the mark of the end is none: what is recorded live has no such mark.
     """
-    at = 0
+    at, size = 0, _size(file)
     while at < size:
         file.seek(at)
         head = file.read(_OGG_HEAD_BYTES)
@@ -420,3 +367,88 @@ def ends_inside_page(file: BinaryIO, size: int) -> str:
         count = head[26] if len(head) > 26 else 0
         at += 27 + count + sum(head[27 : 27 + count])
     return "it ends inside a page, so it was cut" if at > size else ""
+
+
+MAX_SPOTS = 20
+APART_S = 1.0
+"""Complaints closer together than this are of one spot."""
+SHOW = (
+    "-threads", "1", "-show_packets", "-show_frames", "-show_log", "16", "-show_entries",
+    ("packet=codec_type,stream_index,pts_time,pos"
+    ":frame=stream_index,best_effort_timestamp_time,pkt_pos:log=message"), "-of", "compact=p=1:nk=0",
+)  # fmt: skip
+"""One thread decodes: several report their errors beside other frames."""
+ENDS_EARLY = re.compile(r"prematurely|partial file|[Tt]runcat")
+"""What a demuxer says at the end of a file that lacks the rest, beside no frame."""
+NO_SOUND = "a packet of sound that does not decode"
+
+
+def locate_damage(tools: FfmpegTools, location: str, stop: threading.Event) -> tuple[Spot, ...]:
+    """Return at most MAX_SPOTS spots, in the order of the file; none if no place is known.
+
+    ffprobe decodes the whole file and prints each frame with the error lines that came before it. A file
+    that ends too early has its spot where its last frame is. Raises what `read_packets` raises.
+    """
+    spots = Spots()
+    complaints = read_packets(tools, location, SHOW, spots.line, stop, packets_seen=lambda: True)
+    ends = [line for line in complaints if ENDS_EARLY.search(line)]
+    if ends and not spots.found:
+        return (Spot(spots.last_s, spots.last_byte, message_text(ends[0])),)
+    return tuple(spots.found)
+
+
+class Spots:
+    """Reads ffprobe's frames and their log lines, and keeps where something is wrong."""
+
+    def __init__(self) -> None:
+        self.found: list[Spot] = []
+        self._time: float | None = None
+        self._byte: int | None = None
+        self.last_s: float | None = None
+        self.last_byte: int | None = None
+        self._silent: dict[str, tuple[float | None, int | None]] = {}
+        self._heard: set[str] = set()
+
+    def line(self, text: str) -> None:
+        """Read a packet, a frame or what was logged."""
+        kind, _, rest = text.partition("|")
+        fields = keyed(rest)
+        stream = fields.get("stream_index", "")
+        if kind == "packet" and fields.get("codec_type") == "audio":
+            self._packet(stream, _number(fields.get("pts_time")), whole(fields.get("pos")))
+        elif kind == "frame":
+            self._silent.pop(stream, None)
+            self._heard.add(stream)
+            self._time = _number(fields.get("best_effort_timestamp_time"))
+            self._byte = whole(fields.get("pkt_pos"))
+            self.last_s = max(self.last_s or 0.0, self._time or 0.0)
+            self.last_byte = max(self.last_byte or 0, self._byte or 0)
+        _, found, message = text.partition("message=")
+        if found:
+            self._complaint(message)
+
+    def _packet(self, stream: str, time: float | None, byte: int | None) -> None:
+        """Note a packet of sound; the one before it should have become a frame by now.
+
+        What a packet that does not decode complains of is with no frame. The first packets may only
+        prepare a decoder.
+        """
+        if stream in self._silent and stream in self._heard:
+            self._time, self._byte = self._silent[stream]
+            self._complaint(NO_SOUND)
+        self._silent[stream] = (time, byte)
+
+    def _complaint(self, line: str) -> None:
+        # A decoder says the same of every block of a frame, and goes on for some frames.
+        last = self.found[-1].time_s if self.found else None
+        near = last is not None and self._time is not None and abs(self._time - last) < APART_S
+        if near or len(self.found) >= MAX_SPOTS or not unexpected_lines([line], Pass.DECODE):
+            return
+        self.found.append(Spot(self._time, self._byte, message_text(line)))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
