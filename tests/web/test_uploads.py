@@ -59,6 +59,7 @@ def test_an_upload_in_two_requests_is_queued(ann: TestClient, opened: App) -> No
     assert answer.headers["Upload-Expires"]
     assert list(opened.backend.ledger.jobs(JobFilter())) == []
     assert offset(ann, where) == (200, "5")
+    assert patch(ann, where, 0, b"01234").status_code == 409, "it has these bytes"
 
     assert patch(ann, where, 5, b"56789").status_code == 204
     video = one(opened)

@@ -252,7 +252,7 @@ def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(
         complete_upload(farm, each)
     VideoBench(tmp_path, farm).work("hevc")
     look_after(farm)
-    aws.clients.s3.put_object(Bucket="uploads", Key=raw_key(other), Body=b"another's")
+    aws.clients.s3.put_object(Bucket="uploads", Key=raw_key(other), Body=CLIP[::-1])
     aws.clock.advance(6 * 86_400)
     look_after(farm)
     assert aws.clients.s3.head_object(Bucket="uploads", Key=raw_key(video))

@@ -177,17 +177,20 @@ def test_a_new_set_follows_an_older_one_as_a_whole(bench: SetBench) -> None:
     assert len(list((bench.media / ".hevcq/certificates").iterdir())) == 1
 
 
-def test_a_file_that_a_person_put_into_an_older_set_is_not_removed(bench: SetBench) -> None:
+def test_a_file_that_a_person_put_into_or_changed_in_an_older_set_is_not_removed(
+    bench: SetBench,
+) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
     bench.collector.collect(bench.done(job), NEVER)
-    mine = bench.media / "a.hevc.hls/mine.txt"
-    mine.write_text("mine")
+    sound = f"{job.job_id[:8]}-1/sound1.mp4"
+    for mine in ("mine.txt", sound):
+        (bench.media / "a.hevc.hls" / mine).write_bytes(b"me!")
 
     with pytest.raises(LibraryError, match="already exists"):
         bench.collector.collect(bench.again(job, b"other"), NEVER)
 
-    assert tree(bench.media / "a.hevc.hls") == {"mine.txt": b"mine"}
+    assert tree(bench.media / "a.hevc.hls") == {"mine.txt": b"me!", sound: b"me!"}
 
 
 def test_a_folder_of_that_name_is_never_touched(bench: SetBench) -> None:

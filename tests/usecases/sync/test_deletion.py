@@ -118,6 +118,16 @@ def test_what_is_not_proven_stays(tmp_path: Path, take: Any, why: str) -> None:
     assert why in at.why_stays()
 
 
+def test_landing_of_another_account_proves_nothing(machine: Machine) -> None:
+    machine.server.put("Camera/Camera/a.mp4", VIDEO)
+    machine.sync(move=False, folders=("Camera/Camera",))
+    (machine.target / "a.mp4").unlink()
+    machine.url = f"{machine.server.url}/Camera"
+
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.files() == {"a.mp4": VIDEO}, "fetched, because this account never did"
+
+
 def test_version_that_replaces_the_fetched_one_before_the_delete_stays(machine: Machine) -> None:
     machine.server.put("Camera/a.mp4", VIDEO)
     other = bytes(reversed(VIDEO))
@@ -133,6 +143,17 @@ def test_version_that_replaces_the_fetched_one_before_the_delete_stays(machine: 
     machine.sync()
     assert machine.files() == {"a.mp4": VIDEO, "a (2).mp4": other}
     assert machine.server.files() == {}
+
+
+def test_what_an_earlier_run_found_out_about_the_server_is_not_believed(machine: Machine) -> None:
+    machine.server.put("Camera/a.mp4", VIDEO)
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    machine.server.put("Camera/b.mp4", VIDEO[1:])
+    machine.server.faults.append(without("If-Match"))
+
+    assert machine.fates() == {"Camera/b.mp4": Fate.COPIED}
+    assert "ignores If-Match" in machine.notices[0]
+    assert machine.server.files() == {"Camera/b.mp4": VIDEO[1:]}
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,8 @@ def test_a_file_must_stay_the_same_for_a_while(machine):
     machine.clock.advance(599)
     machine.server.put("Camera/a.mp4", VIDEO)
     assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
+    machine.clock.jump_wall(-86_400)  # a clock that is set back makes it wait again, no longer
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
     machine.clock.advance(599)
     assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
     machine.clock.advance(1)
@@ -119,14 +121,10 @@ def test_bytes_that_came_before_and_are_lost_here_stay_there(machine):
 
 
 def test_other_bytes_under_the_same_name_get_a_number(machine):
-    for content in (b"one", b"two", b"three"):
-        machine.server.put("Camera/DSC_0001.mp4", content)
-        assert machine.fates() == {"Camera/DSC_0001.mp4": Fate.MOVED}
-    assert machine.files() == {
-        "DSC_0001.mp4": b"one",
-        "DSC_0001 (2).mp4": b"two",
-        "DSC_0001 (3).mp4": b"three",
-    }
+    for name, content in (("a.mp4", b"one"), ("a.mp4", b"two"), ("A.MP4", b"three")):
+        machine.server.put(f"Camera/{name}", content)
+        assert machine.fates() == {f"Camera/{name}": Fate.MOVED}
+    assert machine.files() == {"a.mp4": b"one", "a (2).mp4": b"two", "A (3).MP4": b"three"}
 
 
 def test_the_same_file_that_was_there_already_is_no_second_one(machine):
