@@ -23,6 +23,7 @@ from support.camera import MemoryRemote
 from support.clips import ManualClock
 from support.library import certificate
 from support.syncing import VIDEO, Machine, wanted
+from support.webdav import without
 
 FILE = RemoteFile("Camera/a.mp4", len(VIDEO), "e0")
 
