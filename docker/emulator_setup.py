@@ -1,18 +1,125 @@
-"""Make the farm's buckets, topic, queues and table on the emulator of compose.yaml.
+"""Make the farm's buckets, topic, queues and tables on the emulator of compose.yaml; on AWS, Terraform does.
 
-It takes the settings of a worker (HEVCQ_*), and refuses to work on AWS itself, where Terraform
-does this. On an emulator that has them already it changes nothing.
+It takes the settings of a worker (HEVCQ_*), and refuses to work on AWS itself. On an emulator that has
+them already it changes nothing.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.clients import make_clients
-from hevcq.backends.aws.emulator_setup import create_resources
-from hevcq.errors import HevcqError
+from hevcq.backends.aws.clients import MAX_WAIT_S, Clients, make_clients
+from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
+from hevcq.backends.aws.errors import translate_errors
+from hevcq.backends.aws.sqs.dead_letters import DEAD_LETTERS, UNDELIVERED
+from hevcq.backends.aws.videos.records import table_definition as videos_table_definition
+from hevcq.domain.keys import INBOX
+from hevcq.domain.profile import MAX_RETENTION_S, Profile
+from hevcq.errors import ConfigError, HevcqError
 from hevcq.settings.loader import load
+from hevcq.settings.model import AwsSettings
 from hevcq.settings.profile_files import installed_folder, load_profiles
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import CreateTableInputTypeDef
+
+
+def create_resources(
+    clients: Clients, settings: AwsSettings, profiles: Mapping[str, Profile]
+) -> AwsSettings:
+    """Create buckets, topic, queues, subscriptions, notification and table.
+
+    Returns the settings with the topic's ARN. Raises ConfigError without an endpoint override,
+    because a real account is set up by Terraform; Unavailable.
+    """
+    if not clients.emulated:
+        raise ConfigError(
+            "Resources are made here on an emulator only.",
+            remedy="Set aws.endpoint_url, or use Terraform (infra/terraform).",
+        )
+    with translate_errors("make the resources"):
+        topic = clients.sns.create_topic(Name=f"{settings.queue_prefix}uploads")["TopicArn"]
+        # Buckets first, so that S3's test event reaches no queue.
+        _buckets(clients, settings, topic)
+        for profile in profiles.values():
+            _queues(clients, settings.queue_prefix + profile.name, profile, topic)
+        for definition in (
+            table_definition(settings.table),
+            videos_table_definition(settings.videos),
+        ):
+            _table(clients, definition)
+    return settings.model_copy(update={"topic_arn": topic})
+
+
+def _table(clients: Clients, definition: CreateTableInputTypeDef) -> None:
+    name = definition["TableName"]
+    clients.dynamodb.create_table(**definition)
+    clients.dynamodb.get_waiter("table_exists").wait(TableName=name)
+    clients.dynamodb.update_time_to_live(
+        TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL}
+    )
+
+
+def _buckets(clients: Clients, settings: AwsSettings, topic: str) -> None:
+    place: Any = (
+        {}
+        if clients.region == "us-east-1"
+        else {"CreateBucketConfiguration": {"LocationConstraint": clients.region}}
+    )
+    for name in {settings.input_bucket, settings.output_bucket or settings.input_bucket}:
+        clients.s3.create_bucket(Bucket=name, **place)
+        # Both, as in Terraform: reading an object version needs another permission.
+        clients.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    clients.s3.put_bucket_notification_configuration(
+        Bucket=settings.input_bucket,
+        NotificationConfiguration={
+            "TopicConfigurations": [
+                {
+                    "TopicArn": topic,
+                    "Events": ["s3:ObjectCreated:*"],
+                    "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": f"{INBOX}/"}]}},
+                }
+            ]
+        },
+    )
+
+
+def _queues(clients: Clients, name: str, profile: Profile, topic: str) -> None:
+    numbers = profile.queue
+    kept = {"MessageRetentionPeriod": str(MAX_RETENTION_S)}
+    dead = _queue(clients, name + DEAD_LETTERS, kept)
+    undelivered = _queue(clients, name + UNDELIVERED, kept)
+    main = _queue(
+        clients,
+        name,
+        {
+            "VisibilityTimeout": str(numbers.visibility_s),
+            "MessageRetentionPeriod": str(numbers.retention_s),
+            "ReceiveMessageWaitTimeSeconds": str(MAX_WAIT_S),
+            "RedrivePolicy": json.dumps(
+                {"deadLetterTargetArn": dead, "maxReceiveCount": numbers.max_receives}
+            ),
+        },
+    )
+    clients.sns.subscribe(
+        TopicArn=topic,
+        Protocol="sqs",
+        Endpoint=main,
+        Attributes={
+            "RawMessageDelivery": "true",
+            "RedrivePolicy": json.dumps({"deadLetterTargetArn": undelivered}),
+        },
+    )
+
+
+def _queue(clients: Clients, name: str, attributes: Mapping[str, str]) -> str:
+    wanted: Any = dict(attributes)
+    url = clients.sqs.create_queue(QueueName=name, Attributes=wanted)["QueueUrl"]
+    answer = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    return answer["Attributes"]["QueueArn"]
 
 
 def main() -> int:

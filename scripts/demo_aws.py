@@ -23,9 +23,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts.demo import clips  # noqa: E402
-from tests.support.aws.emulator import KEYS, REGION, Emulator, NotStarted, emulated_clients  # noqa: E402
+from tests.support.aws.emulator import (  # noqa: E402
+    KEYS,
+    REGION,
+    Emulator,
+    NotStarted,
+    create_resources,
+    emulated_clients,
+)
 
-from hevcq.backends.aws.emulator_setup import create_resources  # noqa: E402
 from hevcq.settings.model import AwsSettings  # noqa: E402
 from hevcq.settings.profile_files import load_profiles  # noqa: E402
 

@@ -11,7 +11,7 @@ data "aws_iam_policy_document" "operator" {
 
   statement {
     sid       = "Fanout"
-    actions   = ["sns:Publish", "sns:GetTopicAttributes"]
+    actions   = ["sns:GetTopicAttributes"]
     resources = [module.fanout.topic_arn]
   }
 

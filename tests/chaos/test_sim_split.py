@@ -221,11 +221,9 @@ def test_a_video_that_is_not_swept_is_noticed(monkeypatch):
 
 
 def test_tasks_of_videos_without_their_group_are_noticed(monkeypatch):
-    from hevcq.backends.embedded.jobs import tables
-
     def alone(tasks):
-        return [tables.Outgoing(task.body()) for task in tasks]
+        return [(task.body(), "", False) for task in tasks]
 
-    monkeypatch.setattr(tables, "outgoing", alone)
+    monkeypatch.setattr("hevcq.backends.embedded.queue.outgoing", alone)
 
     _broken("pushed ahead", first=EMBEDDED_EVERY, every=EMBEDDED_EVERY)

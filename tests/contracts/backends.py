@@ -15,7 +15,8 @@ from hevcq.domain.job import Source, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile, QueueNumbers, VideoCodec, VideoRecipe
 from hevcq.domain.videos.record import Video as UploadedVideo
-from hevcq.ports.backend import Backend, Ledger
+from hevcq.ports.backend import Backend
+from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Queue
 from hevcq.ports.store import Input
 from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
@@ -111,9 +112,10 @@ def open_memory(folder: Path) -> World:
 
 def open_embedded(folder: Path) -> World:
     from hevcq.backends.embedded.factory import open_embedded
-    from hevcq.backends.embedded.jobs.tables import Outgoing, insert_job, send
-    from hevcq.backends.embedded.videos.files import FolderVideoFiles
-    from hevcq.backends.embedded.videos.records import SqliteAccounts
+    from hevcq.backends.embedded.ledger import insert_job
+    from hevcq.backends.embedded.queue import send
+    from hevcq.backends.embedded.video_files import FolderVideoFiles
+    from hevcq.backends.embedded.video_records import SqliteAccounts
     from hevcq.sqlite.database import DATABASE, Database
 
     clock = ManualClock()
@@ -128,7 +130,7 @@ def open_embedded(folder: Path) -> World:
 
     def put_body(queue: str, body: str) -> None:
         database = Database(folder / "data" / DATABASE)
-        database.write(lambda c: send(c, queue, [Outgoing(body)], now=clock.now()))
+        database.write(lambda c: send(c, queue, [(body, "", False)], now=clock.now()))
         database.close()
 
     def register_many(wanted: Iterable[tuple[Source, str]]) -> None:

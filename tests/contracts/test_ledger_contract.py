@@ -81,15 +81,6 @@ def test_registering_makes_a_queued_record_for_each_profile(world: World) -> Non
     assert [world.ledger.get(record.job_id) for record in found] == found
 
 
-def test_registering_again_changes_nothing(world: World) -> None:
-    world.ledger.register(source(), ["hevc"])
-    fence = granted(world).fence
-
-    (again,) = world.ledger.register(source(), ["hevc"])
-
-    assert (again.state, again.fence) == (JobState.RUNNING, fence)
-
-
 def test_a_certificate_is_known_to_later_attempts_until_another_is_certified(world: World) -> None:
     first = granted(world).fence
     world.ledger.certify(JOB, first, "ef" * 32)
@@ -106,10 +97,6 @@ def test_a_certificate_is_known_to_later_attempts_until_another_is_certified(wor
     world.ledger.certify(JOB, third, "ab" * 32)
     assert job(world).certified("ab" * 32)
     assert not job(world).certified("ef" * 32)
-
-
-def test_a_job_nobody_knows_is_none(world: World) -> None:
-    assert world.ledger.get("0" * 32) is None
 
 
 def test_a_claim_registers_an_unknown_job_and_writes_the_attempt_before_the_work(
@@ -141,18 +128,6 @@ def test_a_lease_that_ran_out_is_granted_with_one_crash_counted(world: World) ->
 
     assert second == Granted(fence=first.fence + 1, failures=0, crashes=1)
     assert job(world).crashes == 1
-
-
-def test_a_renewed_lease_holds_longer(world: World) -> None:
-    fence = granted(world, "a").fence
-    world.advance(LEASE_S - 5)
-
-    world.ledger.renew(JOB, fence, lease_s=LEASE_S)
-
-    world.advance(LEASE_S - 5)
-    assert isinstance(claim(world, "b"), Held)
-    world.advance(6)
-    assert isinstance(claim(world, "b"), Granted)
 
 
 @pytest.mark.parametrize("call", FENCED)
@@ -284,13 +259,6 @@ def test_the_queue_may_bury_a_job_that_nobody_holds(world: World) -> None:
     assert (job(world).state, job(world).failure_class) == (JobState.DEAD, FailureClass.RECEIVES)
     assert world.ledger.bury_unclaimed(JOB, "again", FailureClass.RECEIVES) is False, "settled"
     assert job(world).reason == "given up"
-
-
-def test_a_queued_job_may_be_buried_unclaimed(world: World) -> None:
-    world.ledger.register(source(), ["hevc"])
-
-    assert world.ledger.bury_unclaimed(JOB, "lost", FailureClass.RECEIVES) is True
-    assert job(world).state is JobState.DEAD
 
 
 @pytest.mark.parametrize("ending", SETTLING)
@@ -452,16 +420,6 @@ def test_a_job_nobody_knows_and_a_part_are_not_cancelled(world: World) -> None:
 
     assert not world.ledger.cancel(subjob_id(JOB, SPLIT.name, 0), WHY)
     assert job(world).state is JobState.SPLIT
-
-
-def test_a_cancelled_job_can_be_queued_again_under_a_higher_fence(world: World) -> None:
-    fence = granted(world).fence
-    cancelled(world)
-
-    assert world.ledger.reopen(JOB, who="ana", why="wanted after all")
-    found = claim(world, "b")
-    assert isinstance(found, Granted)
-    assert found.fence > fence
 
 
 def test_a_dead_job_has_its_letter_until_it_is_reopened(world: World) -> None:

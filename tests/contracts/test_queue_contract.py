@@ -20,10 +20,6 @@ def names(found: list[Delivery]) -> list[str]:
     return [delivery.tasks[0].source.key for delivery in found]
 
 
-def test_an_empty_queue_gives_nothing_and_no_error(world: World) -> None:
-    assert take(world) == []
-
-
 def test_a_task_arrives_as_it_was_sent_to_its_own_queue_only(world: World) -> None:
     world.queue.send([task("a b")])
 
@@ -112,17 +108,6 @@ def test_an_acknowledged_task_never_comes_back_and_acknowledging_twice_is_harmle
     assert take(world) == []
     with pytest.raises(LeaseLost):
         world.queue.extend(delivery, 60)
-
-
-def test_a_receipt_settled_once_does_not_touch_the_next_message(world: World) -> None:
-    world.queue.send([task(1)])
-    old = one(world)
-    world.queue.ack(old)
-    world.queue.send([task(2)])
-    new = one(world)
-
-    assert world.queue.ack(old) is False
-    assert world.queue.ack(new) is True
 
 
 def test_a_released_task_is_back_at_once_with_the_next_attempt(world: World) -> None:
@@ -372,17 +357,6 @@ def test_a_listener_hears_a_send_and_a_release_of_its_process(world: World) -> N
 
     assert after_send >= 1
     assert len(heard) > after_send
-
-
-def test_waiting_ends_with_nothing_when_the_time_is_over(world: World) -> None:
-    world.needs(SIGNALS)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(world.queue.receive, 1, wait_s=20, stop=threading.Event())
-        world.clock.until_waiting()
-
-        world.advance(21)
-
-        assert waiting.result(timeout=10) == []
 
 
 def test_a_stop_ends_the_waiting_early(world: World) -> None:

@@ -22,7 +22,6 @@ from hevcq.errors import (
     LibraryError,
     SourceChanged,
     SourceGone,
-    SourceUnreadable,
     StaleFence,
     Stopped,
 )
@@ -73,12 +72,6 @@ def test_a_streamed_source_has_the_same_bytes(world: World) -> None:
     assert path.read_bytes() == b"a clip"
 
 
-def test_accepting_the_same_file_again_is_the_same_source(world: World) -> None:
-    path = library_file(world)
-
-    assert accepted(world, path) == accepted(world, path)
-
-
 @pytest.mark.parametrize("new", [b"A CLIP", b"a longer clip"])
 def test_a_source_that_was_replaced_is_an_error_and_never_other_bytes(
     world: World, new: bytes
@@ -118,11 +111,6 @@ def test_a_source_nobody_accepted_is_gone(world: World) -> None:
 
     with pytest.raises(SourceGone):
         world.backend.store.check(other)
-
-
-def test_a_file_that_is_not_there_is_not_accepted(world: World) -> None:
-    with pytest.raises((SourceGone, SourceUnreadable)):
-        accepted(world, world.folder / "nothing.mp4")
 
 
 def test_a_linked_source_is_the_library_s_own_file(world: World) -> None:
@@ -309,12 +297,6 @@ def test_nothing_is_collected_from_a_key_that_is_not_there_or_after_a_stop(world
     assert not target.exists()
 
 
-def test_free_space_is_a_number_of_bytes_or_unlimited(world: World) -> None:
-    free = world.backend.store.free_bytes()
-
-    assert free is None or free > 0
-
-
 ODD_KEYS = [
     "DONE/hevc/a b  c.mp4",
     "DONE/hevc/ leading and trailing ",
@@ -373,20 +355,3 @@ def test_bad_keys_are_refused_everywhere(world: World, key: str) -> None:
         with pytest.raises(BadKey):
             call()
     assert path.read_bytes() == b"a clip"
-
-
-def test_two_keys_that_look_alike_do_not_meet(world: World) -> None:
-    keys = [
-        "DONE/a%2Fb",
-        "DONE/a/b",
-        "DONE/A/b",
-        "DONE/\u00e9",
-        "DONE/e\u0301",
-        "DONE/a+b",
-        "DONE/a b",
-    ]
-
-    made: list[StoredObject] = [publish(world, key.encode(), key=key) for key in keys]
-
-    assert [content(world, key) for key in keys] == [key.encode() for key in keys]
-    assert sorted(visible(world)) == sorted(found.key for found in made)

@@ -90,13 +90,6 @@ def test_a_split_under_a_stale_fence_is_refused_and_makes_no_parts(world: World)
     assert world.ledger.subjobs(JOB) == []
 
 
-def test_a_job_is_not_split_twice_under_one_fence(world: World, split: int) -> None:
-    with pytest.raises(StaleFence):
-        world.ledger.split(JOB, split, split_of("other-1"), FRAMES)
-
-    assert record(world).split == split_of()
-
-
 def test_a_claim_of_a_split_job_says_that_it_is_split(world: World, split: int) -> None:
     found = world.ledger.claim(source(), "hevc", owner="b", lease_s=LEASE_S)
 
@@ -163,28 +156,6 @@ def test_a_part_whose_worker_vanished_is_granted_again_and_counts_a_crash(
         world.ledger.complete(FIRST, 1, PART, cpu_s=1.0)
 
 
-def test_a_part_that_nobody_knows_is_not_granted(world: World, split: int) -> None:
-    unknown = subjob_id(JOB, NAME, 77)
-
-    assert world.ledger.claim_subjob(unknown, owner="a", lease_s=LEASE_S) is None
-    assert world.ledger.get(unknown) is None
-
-
-def test_a_part_is_renewed_and_reports_progress_under_its_own_fence(
-    world: World, split: int
-) -> None:
-    fence = part(world).fence
-    world.advance(LEASE_S - 1)
-    world.ledger.renew(FIRST, fence, lease_s=LEASE_S)
-    world.ledger.progress(FIRST, fence, HALF)
-    world.advance(LEASE_S - 1)
-
-    assert isinstance(world.ledger.claim_subjob(FIRST, owner="b", lease_s=LEASE_S), Held), (
-        "it was renewed"
-    )
-    assert record(world, FIRST).progress == HALF
-
-
 def test_a_part_that_is_done_keeps_its_object_and_is_settled(world: World, split: int) -> None:
     world.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
 
@@ -212,15 +183,6 @@ def test_failures_interruptions_and_burials_count_for_a_part_alone(
     )
     job = record(world)
     assert (job.state, job.failures, job.crashes) == (JobState.SPLIT, 0, 0)
-
-
-def test_a_finished_part_can_be_asked_for_again(world: World, split: int) -> None:
-    world.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
-
-    assert world.ledger.reopen(FIRST, who="a worker", why="its object is gone")
-
-    again = part(world, owner="b")
-    assert (again.fence, record(world, FIRST).rendition) == (2, None)
 
 
 def test_a_split_job_is_certified_under_its_own_fence_alone(world: World, split: int) -> None:
@@ -318,15 +280,6 @@ def test_a_second_split_has_parts_of_its_own(world: World, split: int) -> None:
     with contextlib.suppress(StaleFence):
         world.ledger.complete(FIRST, zombie.fence, PART, cpu_s=1.0)
     assert {p.state for p in world.ledger.subjobs(JOB)} == {JobState.QUEUED}
-
-
-def test_reopening_lets_a_job_be_split_again(world: World, split: int) -> None:
-    world.ledger.abandon_split(JOB, split, "its parts do not fit")
-    world.ledger.bury(JOB, granted(world).fence, "broken", FailureClass.ENCODER)
-
-    world.ledger.reopen(JOB, who="a person", why="repaired")
-
-    assert (record(world).do_not_split_reason, record(world).split) == ("", None)
 
 
 def test_a_split_job_is_not_given_up_by_the_queue_nor_reopened(world: World, split: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.backends.embedded.videos.records import SqliteAccounts
+from hevcq.backends.embedded.video_records import SqliteAccounts
 from hevcq.sqlite.database import DATABASE, Database
 
 

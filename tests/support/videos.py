@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts.backends import PROFILES
 from hevcq.backends.embedded.factory import open_embedded
-from hevcq.backends.embedded.videos.files import FolderVideoFiles
+from hevcq.backends.embedded.video_files import FolderVideoFiles
 from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.videos.record import Video
 from hevcq.settings.model import Settings

@@ -112,11 +112,11 @@ def test_work_is_paused_for_a_while_and_resumed(operator, farm, clock):
 
     html = operator.get(done.headers["location"]).text
     assert "nothing new begins" in html
-    (held,) = farm.app.backend.pauses.pauses()
+    (held,) = farm.app.backend.ledger.pauses()
     assert (held.by, held.until) == ("local", pytest.approx(clock.now() + 3600, abs=60))
     assert "Resume</button>" in html
     operator.post("/board/resume", data={"all": "yes"})
-    assert farm.app.backend.pauses.pauses() == ()
+    assert farm.app.backend.ledger.pauses() == ()
     assert operator.post("/board/pause", data={"for": "9y"}).status_code == 400
     again = operator.post("/board/resume", data={"all": "yes"})
     assert "not_paused" in again.headers["location"]

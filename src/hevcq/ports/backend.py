@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hevcq.ports.ledger import JobLedger, Pauses, SkipMemory, SubjobLedger
+from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Queue, TaskPublisher
 from hevcq.ports.store import Store
-
-
-class Ledger(JobLedger, SubjobLedger, SkipMemory, Pauses):
-    """Combine the ledger ports, so that a split changes a job and adds its subjobs atomically."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Hold the queues by profile name, with their ledger, store and task publisher.
 
-    `subjobs` and `pauses` are the same object as `ledger`, each as its own port. `owner` names this
-    process in leases. `close` closes connections and stops threads; it may be called twice.
+    `owner` names this process in leases. `close` closes connections and stops threads; it may be
+    called twice.
     `announces_uploads`: accepting a source already queues it (S3 notifications).
     `external_dlq`: the queue service itself moves a message to the dead-letter queue after too many
     receives, without the ledger (SQS).
@@ -36,13 +32,3 @@ class Backend:
     announces_uploads: bool = False
     external_dlq: bool = False
     namespace: Callable[[], str] = lambda: ""
-
-    @property
-    def subjobs(self) -> SubjobLedger:
-        """The ledger of the chunks and joins of split jobs."""
-        return self.ledger
-
-    @property
-    def pauses(self) -> Pauses:
-        """The pauses that hold back work."""
-        return self.ledger

@@ -196,10 +196,7 @@ class Encoder(ABC):
         """
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:  # noqa: ARG002 - a hint
-        """Return one picture of a video as JPEG, at most `width` pixels wide and high, or b"".
-
-        For lists and players to show; an encoder that makes none returns nothing. Raises Stopped.
-        """
+        """Return one picture of a video as JPEG, at most `width` pixels wide and high, or b""."""
         return b""
 
     def texts(
@@ -210,16 +207,12 @@ class Encoder(ABC):
     ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
         """Return the subtitles of a video that are text, for a browser to show, and its chapters.
 
-        Reads what it needs only. An encoder that reads none returns none. Raises Stopped,
-        TransientError or PermanentError if they cannot be read.
+        Raises Stopped, TransientError or PermanentError if they cannot be read.
         """
         return (), ()
 
     def build(self) -> str:
-        """Return a text that differs once the programs were replaced. Raises WorkerUnfit.
-
-        The default is the version.
-        """
+        """Return a text that differs once the programs were replaced. Raises WorkerUnfit."""
         return self.version()
 
     def self_test(  # noqa: B027 - a hint
@@ -228,8 +221,7 @@ class Encoder(ABC):
         """Encode and verify one second of test picture and sound, as a job of this profile would.
 
         `folder` is empty. A pass is remembered with the build and the profile's revision; `again`
-        tests in spite of it. Raises WorkerUnfit with the reason, in one sentence, or Stopped. The
-        default does nothing.
+        tests in spite of it. Raises WorkerUnfit with the reason, in one sentence, or Stopped.
         """
 
     @abstractmethod
@@ -275,15 +267,12 @@ class Encoder(ABC):
         """
 
     def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:  # noqa: ARG002 - a hint
-        """Return where in a damaged file the damage is, as far as that can be found.
-
-        Decodes the whole file. The default finds nothing.
-        """
+        """Return where in a damaged file the damage is, as far as a decode of it all can find it."""
         return ()
 
     @property
     def sampled_from_s(self) -> float:
-        """Seconds of video from which `try_samples` is asked. The default asks of no video."""
+        """Seconds of video from which `try_samples` is asked."""
         return math.inf
 
     def try_samples(
@@ -296,7 +285,7 @@ class Encoder(ABC):
         """Encode some seconds of a long video; return the gate that the whole is bound not to pass.
 
         Returns () if it may pass, or nothing is known. `request.output` is a scratch file, which is gone
-        afterwards. The default knows nothing. Raises Stopped, OutOfMemory, DiskFull or WorkerUnfit.
+        afterwards. Raises Stopped, OutOfMemory, DiskFull or WorkerUnfit.
         """
         return ()
 
@@ -340,10 +329,9 @@ class Encoder(ABC):
     ) -> KeyIndex:
         """Read the packets of the first video stream once, without decoding, and index its key frames.
 
-        Those of a `ladder` are the places where its segments begin, whatever the source has there.
-
-        Raises SourceUnreadable if there is no such stream or it cannot be opened, SourceGone,
-        Unavailable or Stopped.
+        Those of a `ladder` are the places where its segments begin. Raises
+        SourceUnreadable if there is no such stream or it cannot be opened, SourceGone, Unavailable or
+        Stopped.
         """
 
     @abstractmethod

@@ -1,6 +1,5 @@
-"""The ledger ports: the state of every job, changed only by conditional transitions.
-
-Beside it are the subjobs of split jobs, the content that is known not to be worth encoding, and pauses."""
+"""The ledger port: the state of every job, changed only by conditional transitions; beside it the
+subjobs of split jobs, the content that is known not to be worth encoding, and pauses."""
 
 from __future__ import annotations
 
@@ -80,21 +79,38 @@ class JobFilter:
         )
 
 
-class JobLedger(ABC):
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An earlier decision about the same bytes under the same recipe; `made_at` is in Unix seconds."""
+
+    reason: str
+    made_at: float
+
+
+class Ledger(ABC):
     """Store the state of every job. tests/contracts checks this specification for each backend:
 
     - A state changes only along `domain.job.ALLOWED`; any other transition raises StaleFence.
     - `claim` grants each fence number once, and the fences of a job only grow. It does not grant a
-      job under another owner's live lease (Held) or a settled job (AlreadySettled).
+      job under another owner's live lease (Held) or a settled job (AlreadySettled). It records an
+      attempt before the work starts, so an attempt that vanishes is detected.
     - Every call with a fence raises StaleFence unless the job is RUNNING under exactly that fence;
       `certify`, `complete`, `skip` and `bury` also accept a job that is SPLIT under it.
-    - A subjob (see `SubjobLedger`) changes state like a job, under its own id and fences. Listings
-      and counts leave subjobs out.
-    - `claim` records an attempt before the work starts, so an attempt that vanishes is detected.
+    - A split and its subjobs exist together or not at all, for every reader. A subjob is claimed and
+      changes state like a job, under its own id and fences. Listings and counts leave subjobs out.
+    - A split's name is never used twice, so that a delivery or an attempt left over from an earlier
+      split cannot affect a later one.
     - `progress` is cheap, may be lost in a crash, and never changes a state.
     - Listing pages through 100,000 jobs without loading all of them.
+    - A skip decision holds for exactly these bytes, this profile and this revision of it. The latest
+      reason wins. Forgetting costs an encode and nothing else.
+    - There is at most one pause for each profile, and one for all profiles (named ""). A pause or its
+      end is durable when the call returns, and every process reads it from then on.
+    - Every method may raise StorageError or Unavailable.
     """
 
+    pauses_read_every_s: float = 0.0
+    """Seconds that a worker may use the pauses it read, set by the cost of a read on this backend."""
     progress_every_s: float = 5.0
     """Minimum seconds between two progress records within one phase, set by the cost of a write
     on this backend: at 5 s, a one-hour job costs 720 writes. A chunk reads its job's record at the
@@ -143,10 +159,7 @@ class JobLedger(ABC):
     def interrupt(
         self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
     ) -> None:
-        """Move the job from RUNNING to QUEUED without counting a failure or a crash.
-
-        Count a suspected worker fault if `suspected_worker_fault`.
-        """
+        """Move the job from RUNNING to QUEUED; count at most a suspected worker fault."""
 
     @abstractmethod
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
@@ -186,10 +199,7 @@ class JobLedger(ABC):
 
     @abstractmethod
     def note_letter(self, job_id: str) -> None:
-        """Record that the dead letter of a DEAD job is in its queue; do nothing in another state.
-
-        Reopening the job forgets it.
-        """
+        """Record, until it is reopened, that the dead letter of a DEAD job is in its queue."""
 
     @abstractmethod
     def has_letter(self, job_id: str) -> bool:
@@ -198,17 +208,6 @@ class JobLedger(ABC):
     @abstractmethod
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by profile and state."""
-
-
-class SubjobLedger(ABC):
-    """Subjobs of split jobs. Specification, held by tests/contracts for every backend:
-
-    - A split and its subjobs exist together or not at all, for every reader: `subjobs`
-      returns those of the job's present split, and nothing else.
-    - A subjob is claimed and moved like a job, by its own identity and fences (`JobLedger`).
-    - A split's name is never used twice, so that a delivery or an attempt left over from an earlier
-      split cannot affect a later one.
-    """
 
     @abstractmethod
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
@@ -228,7 +227,7 @@ class SubjobLedger(ABC):
 
     @abstractmethod
     def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
-        """Try to claim a subjob, as `JobLedger.claim` does a job; None if there is no such subjob.
+        """Try to claim a subjob, as `claim` does a job; None if there is no such subjob.
 
         The caller checks before and after that the job is still SPLIT under the same split.
         """
@@ -240,22 +239,6 @@ class SubjobLedger(ABC):
     def forget_subjobs(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
         """Drop the subjobs of a job unless it is SPLIT; a backend may let them expire instead."""
 
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """An earlier decision about the same bytes under the same recipe."""
-
-    reason: str
-    made_at: float
-
-
-class SkipMemory(ABC):
-    """Skip decisions by content. Specification, held by tests/contracts for every backend:
-
-    - A decision holds for exactly these bytes, this profile and this revision of it.
-    - The latest reason wins. Forgetting costs an encode and nothing else.
-    """
-
     @abstractmethod
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
         """Record that these bytes under this recipe are not worth encoding again."""
@@ -263,17 +246,6 @@ class SkipMemory(ABC):
     @abstractmethod
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
         """Return the decision recorded for these bytes under this recipe, or None."""
-
-
-class Pauses(ABC):
-    """Hold at most one pause for each profile, and one for all profiles (named "").
-
-    Specification, held by tests/contracts for every backend: a pause or its end is durable when the
-    call returns, and every process reads it from then on. Raises StorageError or Unavailable.
-    """
-
-    pauses_read_every_s: float = 0.0
-    """Seconds that a worker may use what it read, set by the cost of a read on this backend."""
 
     @abstractmethod
     def pauses(self) -> tuple[Pause, ...]:
@@ -285,7 +257,4 @@ class Pauses(ABC):
 
     @abstractmethod
     def resume(self, profile: str | None) -> tuple[Pause, ...]:
-        """End the pause of this profile ("": the one of all), or with None every pause.
-
-        Return those that had not ended by themselves.
-        """
+        """End the pause of this profile, or with None every pause; return those that had not ended."""

@@ -133,26 +133,16 @@ class Queue(ABC):
         """
 
     def prefer(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
-        """Let this process receive the job's tasks before those of jobs that nobody here waits for.
-
-        A backend that cannot choose ignores it.
-        """
+        """Let this process receive the job's tasks first; ignored by a backend that cannot choose."""
 
     picks_parts: bool = False
     """Whether `only_parts` has an effect on this backend."""
 
     def only_parts(self, *, wanted: bool) -> None:  # noqa: B027 - a hint, not a duty
-        """Let this process receive only chunks and joins of videos that were split already, or all.
-
-        A backend that cannot choose ignores it, and says so by `picks_parts`.
-        """
+        """Let this process receive only chunks and joins of videos that were split already, or all."""
 
     def listen(self, wake: Callable[[], None]) -> None:  # noqa: B027 - a hint, not a duty
-        """Register `wake`, to be called whenever a message may have become ready.
-
-        With it a worker that serves several queues waits for all of them at once. A backend that
-        cannot notify ignores it; consumers poll as well.
-        """
+        """Register `wake`, to be called whenever a message may have become ready; consumers poll as well."""
 
     def wake(self) -> None:  # noqa: B027 - a hint, not a duty
         """Wake the waiting consumers of this process, for example to let them see their `stop`."""
@@ -170,17 +160,11 @@ class Queue(ABC):
 
     @abstractmethod
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
-        """Make the message visible again after `delay_s` seconds.
-
-        Returns False if the receipt is stale or already settled.
-        """
+        """Make the message visible again after `delay_s` seconds; return False as `ack`."""
 
     @abstractmethod
     def bury(self, delivery: Delivery, why: Bury) -> bool:
-        """Move the message to the dead letters with its reason, class, attempts and tail.
-
-        Returns False if the receipt is stale.
-        """
+        """Move the message to the dead letters with its reason, class, attempts and tail, as `ack`."""
 
     @abstractmethod
     def depth(self) -> QueueDepth:
@@ -191,19 +175,12 @@ class Queue(ABC):
         """Yield the matching dead letters, oldest first, without loading all of them."""
 
     def dead_letter_batches(self, selection: Selection) -> Iterator[list[DeadLetter]]:
-        """Yield dead letters in batches, to be redriven in parallel.
-
-        Finish a batch before asking for the next one: a service that hides listed letters makes
-        them visible again when the iteration ends.
-        """
+        """Yield dead letters in batches, to be redriven in parallel, each before the next is asked for."""
         return ([letter] for letter in self.dead_letters(selection))
 
     @abstractmethod
     def redrive(self, letter: DeadLetter) -> bool:
-        """Send a dead letter back as a new message, at least once; it is never lost.
-
-        Returns False if it is gone. The attempt count of the new message starts at one.
-        """
+        """Send a dead letter back as a new message, at least once; return False if it is gone."""
 
     @abstractmethod
     def purge(self, letter: DeadLetter) -> bool:
@@ -211,11 +188,7 @@ class Queue(ABC):
 
 
 class TaskPublisher(ABC):
-    """Queues the tasks of sources.
-
-    Specification: every named profile gets the task once, or the whole publication fails and
-    nothing was queued.
-    """
+    """Queues the tasks of sources: every named profile gets the task once, or nothing was queued."""
 
     @abstractmethod
     def publish(

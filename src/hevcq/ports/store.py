@@ -92,10 +92,7 @@ class Store(ABC):
         """
 
     def follow(self, source: Source, path: Path) -> None:  # noqa: B027 - nothing to do for a copy
-        """Note that the library file of a linked source is at `path` now; ignored for any other file.
-
-        A store that holds a copy of each source ignores it.
-        """
+        """Note that the library file of a linked source is at `path` now; ignored for any other file."""
 
     @abstractmethod
     def check(self, source: Source) -> None:
@@ -115,18 +112,14 @@ class Store(ABC):
     ) -> AbstractContextManager[Input]:
         """Make the source readable inside the context, transferring only the bytes that are read.
 
-        For readers that need only part of a source. Leaving the context raises the error of a
-        failed read, because the reader may have taken it for the end of the source. Equals
-        `fetch` for a local source, or where only the whole file can be fetched. Raises as `fetch`.
+        Leaving the context raises the error of a failed read, because the reader may have taken it for
+        the end of the source. Raises as `fetch`.
         """
         return self.fetch(source, scratch, moved=moved, stop=stop)
 
     @abstractmethod
     def open(self, key: str) -> BinaryIO:
-        """Open a published object for streaming.
-
-        Raises BadKey, SourceGone if there is no such object.
-        """
+        """Open a published object for streaming. Raises BadKey, SourceGone if there is none."""
 
     @contextmanager
     def stream_published(
@@ -170,19 +163,14 @@ class Store(ABC):
         """Yield the objects whose key starts with `prefix`, in key order, page by page."""
 
     def sources(self, prefix: str) -> Iterator[Source]:  # noqa: ARG002 - only for stores that keep them
-        """Yield the newest version of each source whose key starts with `prefix`, page by page.
-
-        Only a store that others upload to directly (S3) has any; for local files `hevcq ingest`
-        scans their folders instead.
-        """
+        """Yield the newest version of each source that others uploaded below `prefix`, page by page."""
         return iter(())
 
     def mark_source_finished(self, source: Source, *, collected: bool) -> bool:  # noqa: ARG002 - only for stores that mark
         """Mark this version as finished, so that the store's lifecycle rules may expire it.
 
         `collected` says that the renditions were copied to the machine that ingested the source;
-        a source from `accept` stays until then. Returns False if the source has to stay or the
-        store has no such mark. Idempotent. Deletes nothing itself.
+        a source from `accept` stays until then. Returns False if the source has to stay.
         """
         return False
 

@@ -74,10 +74,7 @@ class Remote(ABC):
 
     @abstractmethod
     def folder(self, path: str) -> RemoteFolder:
-        """List one folder, not what is below it.
-
-        Raises UsageError if there is no such folder.
-        """
+        """List one folder, not what is below it. Raises UsageError if there is none."""
 
     @abstractmethod
     def stat(self, path: str) -> RemoteFile | None:
@@ -94,10 +91,7 @@ class Remote(ABC):
 
     @abstractmethod
     def remove(self, file: RemoteFile) -> Removal:
-        """Delete this version of a file, and no other.
-
-        Only called where `unsafe_to_remove` returned "".
-        """
+        """Delete this version of a file, and no other; only where `unsafe_to_remove` returned ""."""
 
     @abstractmethod
     def unsafe_to_remove(self, folders: Sequence[str], token: str, target: Path) -> str:

@@ -69,8 +69,7 @@ class VideoRecords(ABC):
     - A change holds only against the revision it was made from; the loser gets Conflict.
     - Quotas are checked in the transaction that creates the record, so that requests at the same
       time cannot exceed them together.
-    - A page, a search by slug and a look for what is due cost the same whatever number of other
-      videos there are: nothing scans.
+    - A page, a search by slug and a look for what is due scan nothing.
     - Every method may raise StorageError or Unavailable.
     """
 
@@ -206,10 +205,7 @@ class VideoFiles(ABC):
 
     @abstractmethod
     def prepare(self, video: Video) -> str:
-        """Make room for an upload; return what is to be kept as its `multipart_id`, or "".
-
-        Repeated calls are harmless.
-        """
+        """Make room for an upload, once or again; return what to keep as its `multipart_id`, or ""."""
 
     @abstractmethod
     def way(self, video: Video) -> UploadWay:
@@ -240,10 +236,7 @@ class VideoFiles(ABC):
 
     @abstractmethod
     def discard(self, video: Video) -> None:
-        """Remove whatever came of an upload; nothing there is no error.
-
-        Raises Conflict while a client is sending.
-        """
+        """Remove whatever came of an upload. Raises Conflict while a client is sending."""
 
     @abstractmethod
     def delete_raw(self, video: Video) -> None:
@@ -254,7 +247,7 @@ class VideoFiles(ABC):
 
     @abstractmethod
     def raw(self, video: Video, *, name: str, media_type: str, attachment: bool) -> Path | str:
-        """Return where the uploaded file of `video.source` is; see `published`.
+        """Return where the uploaded file of `video.source` is, as `published`.
 
         Raises SourceGone or SourceChanged, if it can tell.
         """
@@ -267,17 +260,11 @@ class VideoFiles(ABC):
         """
 
     def origins(self) -> tuple[str, ...]:
-        """Return the origins, such as `https://bucket.example`, that pages send to and play from.
-
-        Empty where all goes through this program.
-        """
+        """Return the origins of elsewhere, such as `https://bucket.example`, that pages send to and play from."""
         return ()
 
     def refusals(self, origin: str) -> Iterator[str]:  # noqa: ARG002 - only where bytes go elsewhere
-        """Yield what a page at `origin` is not allowed to do there, each as a sentence.
-
-        Asks as a browser does.
-        """
+        """Yield what a page at `origin` is not allowed to do there, asked as a browser does."""
         yield from ()
 
 
@@ -319,10 +306,7 @@ class Accounts(ABC):
         *,
         expires_at: float | None = None,
     ) -> bool:
-        """Add or replace a row; return whether it is new.
-
-        After `expires_at` (Unix seconds) it may be forgotten.
-        """
+        """Add or replace a row, which may be forgotten after `expires_at`; return whether it is new."""
 
     @abstractmethod
     def remove(self, kind: AccountKind, key: str) -> bool:

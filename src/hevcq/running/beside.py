@@ -140,7 +140,7 @@ class HealthWatch(Beside):
     def _held(self) -> str:
         """Return why nothing may be read now: a person's pause, or this machine's condition."""
         app = self._app
-        pauses = app.backend.pauses.pauses() if app.settings.backend == "embedded" else ()
+        pauses = app.backend.ledger.pauses() if app.settings.backend == "embedded" else ()
         found = closed("", pauses, Hours(), app.clock.now(), app.condition())
         return "" if found is None else found.reason
 

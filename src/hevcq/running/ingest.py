@@ -199,7 +199,7 @@ class IngestApplication:
             reasons = [self._workers.why_paused(name) for name in names]
         else:
             now = self._app.clock.now()
-            shut = why_closed(self._app.backend.pauses, names, self._app.hours, now)
+            shut = why_closed(self._app.backend.ledger, names, self._app.hours, now)
             reasons = [each.reason for each in shut for _ in each.profiles]
         every = len(reasons) == len(names) and all(reasons)
         return " ".join(dict.fromkeys(reasons)) if every else ""

@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 from hevcq.errors import StorageError, UnknownSchema
 from hevcq.sqlite.errors import (
     REPORTED_AFTER_S,
-    LockPatience,
     damaged,
     file_errors,
     log_notice,
+    patiently,
     translated,
+    waiting,
 )
 from hevcq.util import file_lock
 from hevcq.util.file_io import replace_durably
@@ -63,17 +64,14 @@ class Database:
         notice: Callable[[str], None] = log_notice,
     ) -> None:
         self.path = path
-        self._patience = LockPatience(path, busy_s, notice)
-        self._reading = LockPatience(
-            path, busy_s, notice
-        )  # a read succeeds while writes are locked
-        prepare(path, self._patience)
+        self._busy_s, self._notice = busy_s, notice
+        prepare(path, busy_s, notice)
         self._writer_lock = threading.Lock()
         self._readers_lock = threading.Lock()
         self._readers: list[sqlite3.Connection] = []
         self._closed = False
         self._durable = True
-        self._writer = connect(path, self._patience.step_s)
+        self._writer = connect(path, busy_s)
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         """Run `work` in a write transaction; its changes are committed when this returns.
@@ -86,7 +84,7 @@ class Database:
             self._refuse_if_closed()
             try:
                 self._set_durability(durable=durable)
-                self._patience.run(lambda: self._writer.execute("BEGIN IMMEDIATE"))
+                self._patiently(lambda: self._writer.execute("BEGIN IMMEDIATE"))
                 result = work(self._writer)
                 self._writer.execute("COMMIT")
             except sqlite3.Error as error:
@@ -104,10 +102,10 @@ class Database:
             connection = self._readers.pop() if self._readers else None
         try:
             if connection is None:
-                connection = connect(self.path, self._reading.step_s)
+                connection = connect(self.path, self._busy_s)
                 connection.execute("PRAGMA query_only = ON")
             reader = connection
-            return self._reading.run(lambda: work(reader))
+            return self._patiently(lambda: work(reader))
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
         finally:
@@ -134,6 +132,9 @@ class Database:
             for connection in (*self._readers, self._writer):
                 connection.close()
             self._readers.clear()
+
+    def _patiently(self, step: Callable[[], T]) -> T:
+        return patiently(step, self.path, self._busy_s, self._notice)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -163,7 +164,7 @@ def connect(path: Path, busy_s: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
             uri=True,
-            timeout=busy_s,
+            timeout=min(busy_s, REPORTED_AFTER_S),
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
@@ -178,30 +179,30 @@ def connect(path: Path, busy_s: float) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: Path, patience: LockPatience) -> None:
+def prepare(path: Path, busy_s: float, notice: Callable[[str], None]) -> None:
     """Create the database, or check it; one process at a time.
 
     Raises DatabaseDamaged for anything that is not a sound hevcq database (it is never
     recreated), and UnknownSchema for one whose tables are not those of this hevcq.
     """
-    with _alone(path, patience):
+    with _alone(path, notice):
         if not path.exists():
-            _create(path, patience.step_s)
+            _create(path, busy_s)
             return
         _check_header(path)
         try:
-            patience.run(lambda: _check_content(path, patience.step_s))
+            patiently(lambda: _check_content(path, busy_s), path, busy_s, notice)
         except sqlite3.Error as error:
             raise translated(error, path) from error
 
 
 @contextmanager
-def _alone(path: Path, patience: LockPatience) -> Iterator[None]:
+def _alone(path: Path, notice: Callable[[str], None]) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     with file_errors("opened", lock):
         descriptor = file_lock.try_acquire(lock)
         if descriptor is None:
-            reminder = threading.Timer(REPORTED_AFTER_S, patience.announce)
+            reminder = threading.Timer(REPORTED_AFTER_S, notice, [waiting(path)])
             reminder.daemon = True
             reminder.start()
             try:

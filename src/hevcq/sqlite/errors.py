@@ -109,38 +109,26 @@ def log_notice(words: str) -> None:
     get_logger().warning("database_locked", reason=words)
 
 
-class LockPatience:
-    """Wait for another process's lock, up to `busy_s` seconds a step, and report it after the first 1.5.
+def patiently(step: Callable[[], T], path: Path, busy_s: float, notice: Callable[[str], None]) -> T:
+    """Return the result of `step`, repeated for `busy_s` seconds while it meets another process's lock.
 
-    Once that was in vain, the next steps try only once, so that a command ends instead of waiting
-    anew at each of its steps; the first success restores the whole wait.
+    Each try waits REPORTED_AFTER_S by itself; after the first one the wait is reported. Raises
+    sqlite3.Error.
     """
+    left = max(1, round(busy_s / REPORTED_AFTER_S))
+    reported = False
+    while True:
+        try:
+            return step()
+        except sqlite3.Error as error:
+            left -= 1
+            if left == 0 or getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+        if not reported:
+            notice(waiting(path))
+            reported = True
 
-    def __init__(self, path: Path, busy_s: float, notice: Callable[[str], None]) -> None:
-        self._path, self._notice = path, notice
-        self.step_s = min(busy_s, REPORTED_AFTER_S)
-        self._all = max(1, round(busy_s / self.step_s)) if self.step_s > 0 else 1
-        self._tries = self._all
 
-    def run(self, step: Callable[[], T]) -> T:
-        """Return the result of `step`, repeated while it meets a lock; raises sqlite3.Error."""
-        tries = self._tries
-        for left in reversed(range(tries)):
-            try:
-                result = step()
-            except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-                if left == 0:
-                    self._tries = 1
-                    raise
-                if left == tries - 1:
-                    self.announce()
-            else:
-                self._tries = self._all
-                break
-        return result
-
-    def announce(self) -> None:
-        """Report what this process waits for."""
-        self._notice(f"Waiting: another program has locked the database {self._path}.")
+def waiting(path: Path) -> str:
+    """Say what this process waits for."""
+    return f"Waiting: another program has locked the database {path}."

@@ -27,7 +27,7 @@ from hevcq.library.filesystem import FileSystem, fingerprint_of, is_fine_time, s
 from hevcq.library.names import shown_path
 from hevcq.ports.catalog import HashedFile, Placement, PlacementState
 from hevcq.ports.encoder import Encoder, SpareFolder
-from hevcq.ports.ledger import JobLedger
+from hevcq.ports.ledger import Ledger
 from hevcq.sqlite.catalog import Catalog
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
 from hevcq.util.log import get_logger
@@ -47,7 +47,7 @@ class Proofs:
     """
 
     catalog: Catalog
-    ledger: JobLedger
+    ledger: Ledger
     encoder: Encoder
     profiles: Mapping[str, Profile]
     scratch: SpareFolder

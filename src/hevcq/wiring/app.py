@@ -164,7 +164,7 @@ class App:
     def accounts(self) -> Accounts:
         """Who may use the page."""
         if self.settings.backend == "embedded":
-            from hevcq.backends.embedded.videos.records import SqliteAccounts
+            from hevcq.backends.embedded.video_records import SqliteAccounts
 
             return SqliteAccounts(self._embedded.database)
         from hevcq.backends.aws.factory import open_aws_accounts
@@ -175,7 +175,7 @@ class App:
     def video_files(self) -> VideoFiles:
         """Where the bytes of uploads land."""
         if self.settings.backend == "embedded":
-            from hevcq.backends.embedded.videos.files import FolderVideoFiles
+            from hevcq.backends.embedded.video_files import FolderVideoFiles
 
             return FolderVideoFiles(self.settings.data_dir / "videos", self.backend.store)
         from hevcq.backends.aws.factory import open_aws_video_files

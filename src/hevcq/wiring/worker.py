@@ -130,7 +130,7 @@ def _admission(
 
     tests = SelfTests(app.encoder, scratch.job, app.clock, lambda: app.profiles, report)
     watching.append(Periodic("hevcq-self-test", tests.look_again, app.clock, AGAIN_EVERY_S))
-    pauses = app.worker_backend.pauses
+    pauses = app.worker_backend.ledger
     return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason, tests)
 
 

@@ -1,7 +1,7 @@
 """Admit work or hold it back; limit which slots may receive and which may encode.
 
 Admission is asked before every receive, and by the pool for the work that runs. What it knows of the
-pauses is at most `Pauses.pauses_read_every_s` seconds old.
+pauses is at most `Ledger.pauses_read_every_s` seconds old.
 
 A worker whose slots each fetch, encode and publish in turn leaves its encoder idle during
 transfers. So a pool has more slots than parallel encodes, and the stages are limited instead of the
@@ -20,7 +20,7 @@ from enum import Enum, auto
 from hevcq.domain.pause import Closed, Hours, Pause, closed
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, Stopped
-from hevcq.ports.ledger import Pauses
+from hevcq.ports.ledger import Ledger
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.worker.self_tests import SelfTests
@@ -40,7 +40,7 @@ class Admission:
 
     def __init__(
         self,
-        pauses: Pauses,
+        pauses: Ledger,
         clock: Clock,
         hours: Callable[[], Hours] = Hours,
         condition: Callable[[], str] = nothing_forbids,

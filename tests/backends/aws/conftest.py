@@ -33,7 +33,7 @@ def queue(farm):
 def ledger(farm):
     """The ledger over a client that a test can watch and break."""
     found = farm.backend.ledger
-    found._jobs.db = found._queries._db = Breaking(farm.clients.dynamodb)
+    found._jobs.db = Breaking(farm.clients.dynamodb)
     return found
 
 
@@ -42,7 +42,7 @@ def store(farm, monkeypatch):
     """The store, with a breakable client and small parts."""
     monkeypatch.setattr(transfer, "PART_BYTES", MIN_PART)
     found = farm.backend.store
-    found._s3 = found._publisher._s3 = Breaking(farm.clients.s3)
+    found._s3 = found._control = Breaking(farm.clients.s3)
     return found
 
 

@@ -31,7 +31,7 @@ POLICIES = [
 
 
 def asked() -> set[str]:
-    """Return the action of every call of AWS in the backend's sources, emulators' setup left out."""
+    """Return the action of every call of AWS in the backend's sources."""
     operations: dict[str, set[str]] = {}
     for service in SERVICES:
         for name in get_session().get_service_model(service).operation_names:
@@ -40,8 +40,6 @@ def asked() -> set[str]:
             operations.setdefault(xform_name(name), set()).add(action)
     found: set[str] = set()
     for path in BACKEND.rglob("*.py"):
-        if path.name == "emulator_setup.py":
-            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             named = node.attr if isinstance(node, ast.Attribute) else None
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -16,14 +16,13 @@ from structlog.testing import capture_logs
 import hevcq
 from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import MAX_WAIT_S, POLL_READ_TIMEOUT_S, make_clients
-from hevcq.backends.aws.emulator_setup import create_resources
 from hevcq.backends.aws.errors import CODES, translate_errors
 from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, HevcqError, LeaseLost, SourceGone, Unavailable
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.usecases.operations.status import Here, overview
 from support.aws.breaking import Breaking, refusal
-from support.aws.emulator import KEYS, REGION
+from support.aws.emulator import KEYS, REGION, create_resources
 from support.aws.moto_server import make_farm
 from support.clips import ManualClock
 

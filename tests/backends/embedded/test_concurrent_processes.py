@@ -1,19 +1,15 @@
 """What two processes or threads do to each other at just the wrong moment, and nonsense in rows."""
 
-import fcntl
 import os
-import sqlite3
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from backends.embedded.notes import ADD, open_with_notes
 from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S, source, task
 from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
-from hevcq.backends.embedded.jobs.tables import Outgoing, send
-from hevcq.domain.job import JobState, Phase, Progress
+from hevcq.backends.embedded.queue import send
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted, Held
 from hevcq.ports.queue import Delivery, Selection
@@ -29,7 +25,7 @@ def test_a_body_nobody_can_read_and_nobody_settles_is_a_dead_letter_without_a_jo
 ) -> None:
     opened = opener()
     database = Database(folder / DATABASE)
-    database.write(lambda c: send(c, "hevc", [Outgoing("no task at all")], now=clock.now()))
+    database.write(lambda c: send(c, "hevc", [("no task at all", "", False)], now=clock.now()))
     database.close()
     queue, stop = opened.backend.queues["hevc"], threading.Event()
 
@@ -44,88 +40,6 @@ def test_a_body_nobody_can_read_and_nobody_settles_is_a_dead_letter_without_a_jo
     assert letter.task is None
     assert opened.backend.ledger.counts() == {}
     assert letter.attempts == MAX_RECEIVES
-
-
-def test_a_fetch_is_never_shown_as_progress_because_sources_are_linked(opener, clock) -> None:
-    ledger = opener().backend.ledger
-    claim = ledger.claim(source(), "hevc", owner="here", lease_s=60)
-    assert isinstance(claim, Granted)
-    (job,) = ledger.register(source(), ["hevc"])
-
-    ledger.progress(job.job_id, claim.fence, Progress(phase=Phase.FETCH, percent=50.0))
-
-    found = ledger.get(job.job_id)
-    assert (found.state, found.progress) == (JobState.RUNNING, None)
-
-
-def test_a_lock_file_that_was_swept_between_making_and_locking_it_is_made_again(
-    tmp_path, clock, monkeypatch
-) -> None:
-    lock = fcntl.flock
-    swept = []
-
-    def sweep_first(descriptor: int, how: int) -> None:
-        if not swept:
-            (made,) = tmp_path.glob("*.alive")
-            swept.append(made)
-            made.unlink()
-        lock(descriptor, how)
-
-    monkeypatch.setattr(fcntl, "flock", sweep_first)
-    here = Processes(tmp_path, clock)
-    there = Processes(tmp_path, clock)
-
-    assert swept
-    assert not there.dead(here.owner), "its lock guards a file that others find"
-    here.close()
-    assert there.dead(here.owner)
-    there.close()
-
-
-def test_two_threads_that_look_for_the_dead_at_once_free_them_once(tmp_path, clock) -> None:
-    here = Processes(tmp_path, clock)
-    gone = Processes(tmp_path, clock)
-    gone.close()
-    freed: list[str] = []
-
-    def free(owner: str, _died_alone: bool) -> None:
-        freed.append(owner)
-        clock.advance(60)
-        here.reap(free)
-
-    clock.advance(60)
-    here.reap(free)
-
-    assert freed == [gone.owner]
-    here.close()
-
-
-def test_an_interrupt_just_after_the_commit_undoes_nothing(tmp_path) -> None:
-    database = open_with_notes(tmp_path / "hevcq.db")
-
-    class Interrupted:
-        """Lets everything through, and interrupts once the commit has happened."""
-
-        def __init__(self, writer: sqlite3.Connection) -> None:
-            self.writer = writer
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.writer, name)
-
-        def execute(self, sql: str, *values: object) -> object:
-            done = self.writer.execute(sql, *values)
-            if sql == "COMMIT":
-                database._writer = self.writer
-                raise KeyboardInterrupt
-            return done
-
-    database._writer = Interrupted(database._writer)
-    with pytest.raises(KeyboardInterrupt):
-        database.change(ADD, ("kept",))
-
-    assert database.change(ADD, ("next",)) == 1
-    assert database.rows("SELECT text FROM note ORDER BY rowid") == [("kept",), ("next",)]
-    database.close()
 
 
 NOW = threading.Event()
@@ -252,18 +166,6 @@ tell("end")
 
     assert sorted(mine + theirs) == sorted(task(number).job_id for number in range(200))
     assert consumer.finish() == 0
-
-
-def test_a_waiting_process_hears_of_another_s_send_within_a_poll_step(real, other) -> None:
-    sender = other('tell("ready"); sys.stdin.readline(); queue.send([task(7)]); hang()')
-    assert sender.line() == "ready"
-    sender.process.stdin.write("\n")
-    sender.process.stdin.flush()
-
-    (delivery,) = take(real, wait_s=20)
-
-    assert delivery.tasks == (task(7),)
-    assert time.time() - delivery.sent_at < 1.5
 
 
 def test_two_processes_that_make_the_folder_at_once_both_work(folder, other) -> None:

@@ -8,10 +8,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from contracts.objects import nothing, sha
-from hevcq.backends.embedded.store import files
+from contracts.objects import nothing
+from hevcq.backends.embedded import files
 from hevcq.errors import (
-    LibraryError,
     Stopped,
 )
 
@@ -20,49 +19,23 @@ OLD = b"old rendition" * 100
 
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["copy_file_range", "plain"])
-@pytest.mark.parametrize("nameless", [True, False], ids=["O_TMPFILE", "hidden name"])
-def test_a_copy_is_whole_on_any_file_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: bool, nameless: bool
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_copy_is_whole_on_any_file_system_and_keeps_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: bool, links: bool
 ) -> None:
     content = os.urandom(9 * 1024 * 1024 + 17)
     (tmp_path / "in").write_bytes(content)
-    real = os.open
-
-    def open_(path: object, flags: int, mode: int = 0o777, **at: object) -> int:
-        if flags & os.O_TMPFILE == os.O_TMPFILE:
-            raise OSError(errno.EOPNOTSUPP, "no")
-        return real(path, flags, mode, **at)
-
     if not kernel:
         monkeypatch.setattr(os, "copy_file_range", Mock(side_effect=OSError(errno.EXDEV, "no")))
-    if not nameless:
-        monkeypatch.setattr(os, "open", open_)
+    if not links:
+        monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "no")))
+
     files.copy_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP)
+    with pytest.raises(FileExistsError):
+        files.copy_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP)
 
     assert (tmp_path / "out").read_bytes() == content
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
-
-
-def test_a_file_system_without_links_still_gets_a_whole_copy_and_keeps_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = os.open
-
-    def open_(path: object, flags: int, mode: int = 0o777, **at: object) -> int:
-        if flags & os.O_TMPFILE == os.O_TMPFILE:
-            raise OSError(errno.EOPNOTSUPP, "no")
-        return real(path, flags, mode, **at)
-
-    monkeypatch.setattr(os, "open", open_)
-    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "no")))
-    (tmp_path / "in").write_bytes(OLD)
-
-    assert files.place_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP) == sha(OLD)
-    with pytest.raises(LibraryError):
-        files.place_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP)
-
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
-    assert (tmp_path / "out").read_bytes() == OLD
 
 
 def test_a_stop_in_the_middle_of_a_copy_leaves_nothing(tmp_path: Path, monkeypatch) -> None:

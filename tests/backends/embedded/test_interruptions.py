@@ -1,15 +1,14 @@
 """What a death says of the job: one that outlived others' eyes or memory is a crash, the rest is none."""
 
 import threading
-from pathlib import Path
 
 import pytest
 
 from contracts.backends import source, task
-from hevcq.backends.embedded.jobs.ledger import MAX_INTERRUPTIONS
+from hevcq.backends.embedded.statements import MAX_INTERRUPTIONS
 from hevcq.domain.job import JobState, Phase, Progress, job_id
 from hevcq.ports.ledger import Granted
-from hevcq.util import host, processes
+from hevcq.util import processes
 
 JOB = job_id(source(), "hevc")
 STOP = threading.Event()
@@ -136,17 +135,3 @@ def test_a_death_while_memory_ran_out_is_a_crash_but_not_over_a_restart(
         clock.restart()
 
     assert Run(sent).start().crashes == crashes
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [("pgfault 1\noom_kill 7\n", 7), ("pgfault 1\n", None), ("oom_kill x\n", None), (None, None)],
-)
-def test_the_kernels_count_of_deaths_for_want_of_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, count: int | None
-) -> None:
-    monkeypatch.setattr(host, "VMSTAT", tmp_path / "vmstat")
-    if text is not None:
-        (tmp_path / "vmstat").write_text(text)
-
-    assert host.oom_kills() == count

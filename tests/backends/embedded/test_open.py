@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from contracts.backends import PROFILES, source, task
-from hevcq.backends.embedded.factory import free_owner, holds, open_catalog, open_embedded
-from hevcq.domain.job import Phase, Progress, job_id
+from contracts.backends import source, task
+from hevcq.backends.embedded.factory import free_owner, holds, open_catalog
+from hevcq.domain.job import job_id
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseDamaged, StorageError
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
-from hevcq.settings.model import Settings
 from hevcq.sqlite import catalog as catalog_module
 from hevcq.sqlite.database import DATABASE, Database
 from hevcq.util.processes import Processes
@@ -47,19 +46,11 @@ def test_a_database_that_is_missing_beside_its_renditions_is_not_recreated(opene
     assert not (folder / DATABASE).exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, clock) -> None:
-    (tmp_path / "file").write_text("x")
-
-    with pytest.raises(Exception, match="cannot be created") as caught:
-        open_embedded(Settings(data_dir=tmp_path / "file" / "data"), PROFILES, clock)
-    assert "Traceback" not in str(caught.value)
-
-
 def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -> None:
-    from hevcq.backends.embedded.jobs import queue
+    from hevcq.backends.embedded import queue
 
     opened, calls = opener(), []
-    real = queue.tables.send
+    real = queue.send
 
     def fail(connection, queue: str, *args, **named) -> None:
         calls.append(queue)
@@ -67,28 +58,13 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
             raise sqlite3.OperationalError("the disk went away")
         real(connection, queue, *args, **named)
 
-    monkeypatch.setattr(queue.tables, "send", fail)
+    monkeypatch.setattr(queue, "send", fail)
     with pytest.raises(StorageError):
         opened.backend.task_publisher.publish(source(), ["hevc", "720p"], announced=False)
 
     assert calls == ["hevc", "720p"]
     assert opened.backend.ledger.counts() == {}
     assert opened.backend.queues["hevc"].depth().ready == 0
-
-
-def test_progress_is_written_as_often_as_it_is_recorded(opener, clock) -> None:
-    opened = opener()
-    ledger, fence = opened.backend.ledger, claim(opened)
-
-    def shown(phase: Phase, percent: float) -> float:
-        ledger.progress(JOB, fence, Progress(phase=phase, percent=percent))
-        return ledger.get(JOB).progress.percent
-
-    assert shown(Phase.ENCODE, 1) == 1
-    clock.advance(1)
-    assert shown(Phase.ENCODE, 3) == 3
-    assert shown(Phase.VERIFY, 4) == 4
-    assert ledger.get(JOB).updated_at < clock.now(), "a listing is not reordered by progress"
 
 
 def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock) -> None:

@@ -18,13 +18,13 @@ from hevcq.ports.ledger import Granted
 from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
 
-STEPS = 13
+STEPS = 11
 """How many calls a publication makes that change something on disk."""
 
 
 PUBLISH = """
 import hashlib, os, signal
-from hevcq.backends.embedded.store import files
+from hevcq.backends.embedded import files
 from hevcq.sqlite.database import Database
 from hevcq.ports.store import Publication
 from hevcq.util import file_io
@@ -118,25 +118,6 @@ def test_a_commit_that_fails_withdraws_the_bytes(
 
     assert read(store) == OLD
     assert len(versions(folder)) == 1
-
-
-def test_a_publication_that_cannot_clean_up_after_itself_still_succeeds(
-    opener, folder, tmp_path, monkeypatch
-) -> None:
-    opened = opener()
-    store = opened.backend.store
-    publish(store, tmp_path / "x")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(store._database, "change", Mock(side_effect=DatabaseBusy))
-        publish(store, tmp_path / "y", NEW, fence=2)
-
-    assert read(store) == NEW
-    assert store._database.rows("SELECT key FROM discarded") == [("DONE/a",)]
-    opened.close()
-    again = opener().backend.store
-    assert again._database.rows("SELECT key FROM discarded") == []
-    assert read(again) == NEW
 
 
 def test_a_zombie_that_loses_at_the_last_moment_leaves_nothing(

@@ -7,7 +7,7 @@ import pytest
 from contracts.backends import MAX_RECEIVES, VISIBILITY_S, task
 from hevcq.domain.job import JobState, RenditionRef, Split, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import BadMessage, StorageError
+from hevcq.errors import BadMessage
 from hevcq.ports.queue import Delivery, Queue
 
 
@@ -61,15 +61,6 @@ def test_a_join_goes_before_the_chunks_of_other_videos(queue: Queue) -> None:
     assert order(queue) == ["a-", "b-", "b1", "c1", "a2", "X"]
 
 
-def test_a_waiting_join_moves_no_later_task_forward(queue: Queue) -> None:
-    send(queue, "a1", "a2")
-    take(queue, 1)
-    queue.send([join("a-")])
-    send(queue, "X", "Y")
-
-    assert order(queue) == ["a-", "a2", "X", "Y"]
-
-
 def test_a_newcomer_waits_for_one_round_and_not_for_a_whole_video(queue: Queue) -> None:
     send(queue, *(f"a{number}" for number in range(6)))
     take(queue, 2)
@@ -77,16 +68,6 @@ def test_a_newcomer_waits_for_one_round_and_not_for_a_whole_video(queue: Queue) 
     send(queue, "X", "b1")
 
     assert order(queue) == ["a2", "a3", "X", "b1", "a4", "a5"]
-
-
-def test_a_steady_stream_of_newcomers_does_not_starve_a_group(queue: Queue) -> None:
-    send(queue, "a1", "a2", "a3")
-    served: list[str] = []
-    for number in range(9):
-        send(queue, f"N{number}")
-        served.append(take(queue, 1)[0].tasks[0].source.key[9:-4])
-
-    assert {"a1", "a2", "a3"} < set(served)
 
 
 def test_what_comes_back_is_served_first(queue: Queue) -> None:
@@ -99,29 +80,11 @@ def test_what_comes_back_is_served_first(queue: Queue) -> None:
     assert order(queue) == ["1", "2", "3"]
 
 
-def test_a_group_starts_afresh_once_it_was_drained(queue: Queue) -> None:
-    send(queue, "a1", "a2", "a3")
-    for delivery in take(queue):
-        queue.ack(delivery)
-
-    send(queue, "b1", "a4")
-
-    assert order(queue) == ["b1", "a4"]
-
-
 def test_a_task_of_another_profile_is_refused_before_anything_is_sent(queue: Queue) -> None:
     with pytest.raises(BadMessage, match="'720p' does not belong in 'hevc'"):
         queue.send([task(1), task(2, profile="720p")])
 
     assert take(queue) == []
-
-
-def test_an_error_is_not_an_empty_queue(opener) -> None:
-    opened = opener()
-    opened.close()
-
-    with pytest.raises(StorageError):
-        take(opened.backend.queues["hevc"])
 
 
 def test_many_that_become_due_at_once_are_all_served(queue: Queue, clock) -> None:
@@ -145,33 +108,6 @@ def test_the_age_of_the_oldest_is_counted_from_its_sending(queue: Queue, clock) 
     assert queue.depth().oldest_s == 40
 
 
-def test_a_step_of_the_wall_clock_does_not_move_a_lease_s_own_deadline(queue: Queue, clock) -> None:
-    send(queue, "1")
-    (delivery,) = take(queue)
-
-    clock.jump_wall(3600)
-
-    assert delivery.deadline == clock.monotonic() + VISIBILITY_S
-    assert queue.extend(delivery, 90) == clock.monotonic() + 90
-
-
-def test_a_woken_consumer_loses_no_race_with_its_own_timeout(queue: Queue, clock) -> None:
-    for number in range(20):
-        stop = threading.Event()
-        got: list[Delivery] = []
-        waiter = threading.Thread(
-            target=lambda stop=stop, got=got: got.extend(queue.receive(1, wait_s=5, stop=stop))
-        )
-        waiter.start()
-        clock.until_waiting()
-        send(queue, str(number))
-        clock.advance(5)
-        waiter.join(timeout=20)
-        got = got or take(queue)
-        assert len(got) == 1
-        queue.ack(got[0])
-
-
 def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -> None:
     looked, real = [], queue._peek
 
@@ -186,19 +122,6 @@ def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -
 
     assert len(queue.receive(1, wait_s=500, stop=threading.Event())) == 1
     assert looked == [(False, None)]
-
-
-def test_a_consumer_that_is_woken_to_stop_does_not_sleep_its_nap_out(queue: Queue, clock) -> None:
-    stop = threading.Event()
-    consumer = threading.Thread(target=lambda: queue.receive(1, wait_s=500, stop=stop))
-    consumer.start()
-    clock.until_waiting()
-
-    stop.set()
-    queue.wake()
-    consumer.join(timeout=20)
-
-    assert not consumer.is_alive()
 
 
 def test_two_that_see_one_task_do_not_both_get_it(queue: Queue, monkeypatch) -> None:

@@ -1,7 +1,6 @@
 """One database, many threads."""
 
 import sqlite3
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -57,20 +56,3 @@ def test_readers_cannot_write(database: Database) -> None:
     with pytest.raises(StorageError):
         database.read(lambda c: c.execute(ADD, ("x",)))
     assert notes(database) == []
-
-
-def test_a_read_that_is_under_way_when_it_is_closed_ends_well(database: Database) -> None:
-    inside, go = threading.Event(), threading.Event()
-
-    def slow(connection: sqlite3.Connection) -> int:
-        inside.set()
-        assert go.wait(10)
-        return connection.execute("SELECT 7").fetchone()[0]
-
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(database.read, slow)
-        assert inside.wait(10)
-        database.close()
-        go.set()
-        assert reading.result(10) == 7
-    assert database._readers == []

@@ -9,17 +9,14 @@ from unittest.mock import Mock
 import pytest
 
 from backends.embedded.objects import NEW, OLD, publish, read, versions
-from contracts.backends import source
 from contracts.objects import nothing, sha
+from hevcq.backends.embedded import files
 from hevcq.backends.embedded.factory import OBJECTS
-from hevcq.backends.embedded.store import files
 from hevcq.errors import (
     DiskFull,
-    LibraryError,
     SourceAway,
     SourceGone,
     SourceUnreadable,
-    Stopped,
     StorageError,
     Unavailable,
     UsageError,
@@ -51,15 +48,6 @@ def test_a_refused_publication_leaves_its_file_and_no_version(store, folder, tmp
     assert read(store) == OLD
 
 
-def test_facts_for_people_lie_beside_the_bytes(store, folder, tmp_path) -> None:
-    publish(store, tmp_path / "x", metadata={"profile": "hevc"})
-
-    (version,) = versions(folder)
-    text = (version / "meta.json").read_text()
-    assert '"key": "DONE/a"' in text
-    assert sha(OLD) in text
-
-
 def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
     store, tmp_path, monkeypatch
 ) -> None:
@@ -82,21 +70,6 @@ def test_a_copy_that_differs_is_not_published(store, folder, tmp_path, monkeypat
 
     with pytest.raises(StorageError, match="does not have the bytes"):
         store.publish(Publication("DONE/a", tmp_path / "x", sha(OLD), "j", 1))
-
-    assert store.stat("DONE/a") is None
-    assert (tmp_path / "x").exists()
-    assert versions(folder) == []
-
-
-def test_a_stop_ends_the_copy_of_a_rendition_to_another_disk(
-    store, folder, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setattr(files, "link", lambda source, target: False)
-    told = threading.Event()
-    told.set()
-
-    with pytest.raises(Stopped):
-        publish(store, tmp_path / "x", stop=told)
 
     assert store.stat("DONE/a") is None
     assert (tmp_path / "x").exists()
@@ -128,29 +101,6 @@ def test_a_disk_that_fails_while_publishing_loses_nothing(
     assert (tmp_path / "y").read_bytes() == NEW
     assert read(store) == OLD
     assert len(versions(folder)) == 1
-
-
-def test_a_full_disk_while_collecting_leaves_nothing_at_the_target(
-    store, tmp_path, monkeypatch
-) -> None:
-    publish(store, tmp_path / "x")
-
-    monkeypatch.setattr(
-        file_io, "fsync_file", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
-    )
-    with pytest.raises(DiskFull, match="out"):
-        store.collect("DONE/a", tmp_path / "out", moved=nothing, stop=STOP)
-
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_target_that_exists_is_named(store, tmp_path) -> None:
-    publish(store, tmp_path / "x")
-    target = tmp_path / os.fsdecode(b"\xff.mp4")
-    target.write_bytes(b"mine")
-
-    with pytest.raises(LibraryError, match=r"\\xff\.mp4 exists already"):
-        store.collect("DONE/a", target, moved=nothing, stop=STOP)
 
 
 def test_an_object_in_a_folder_that_is_away_is_an_error_and_not_gone(
@@ -216,11 +166,6 @@ def test_a_relative_path_is_found_from_anywhere(store, tmp_path, monkeypatch) ->
     monkeypatch.chdir("/")
 
     store.check(accepted)
-
-
-def test_a_source_of_another_bucket_is_not_known(store) -> None:
-    with pytest.raises(SourceGone, match="not known"):
-        store.check(source().model_copy(update={"bucket": "uploads"}))
 
 
 def test_a_linked_source_is_followed_to_its_new_path_and_to_no_other_file(

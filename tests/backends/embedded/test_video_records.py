@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.videos.records import SqliteVideoRecords
+from hevcq.backends.embedded.video_records import SqliteVideoRecords
 from hevcq.domain.videos.record import Upload, Video, VideoStatus, make_video_id
 from hevcq.ports.videos import Quota, VideoFilter, VideoUsage
 from hevcq.sqlite.database import Database

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hevcq.backends.aws.clients import Clients
-from hevcq.backends.aws.emulator_setup import create_resources
 from hevcq.backends.aws.factory import open_aws
 from hevcq.backends.embedded.factory import open_embedded
 from hevcq.domain.job import Source
@@ -18,7 +17,7 @@ from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.clock import SystemClock
-from support.aws.emulator import KEYS, REGION, Emulator
+from support.aws.emulator import KEYS, REGION, Emulator, create_resources
 
 
 @dataclass

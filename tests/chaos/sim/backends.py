@@ -7,8 +7,9 @@ from pathlib import Path
 from chaos.sim.parts import MemPath
 from chaos.sim.sched import SimClock
 from hevcq.backends.embedded.factory import free_owner
-from hevcq.backends.embedded.jobs.ledger import SqliteLedger
-from hevcq.backends.embedded.jobs.queue import PEEK, QueueConfig, SqliteQueue, SqliteTaskPublisher
+from hevcq.backends.embedded.ledger import SqliteLedger
+from hevcq.backends.embedded.queue import SqliteQueue, SqliteTaskPublisher, job_of, send
+from hevcq.backends.embedded.statements import PEEK
 from hevcq.ports.queue import Selection
 from hevcq.sqlite.database import Database
 from support.fakes.ledger import MemoryLedger
@@ -137,7 +138,7 @@ class SqliteSide(Side):
                 name,
                 self._database,
                 clock,
-                QueueConfig(profile.queue.visibility_s, profile.queue.max_receives),
+                profile.queue,
                 owner=owner,
             )
             for name, profile in self._world.profiles.items()
@@ -170,17 +171,15 @@ class SqliteSide(Side):
         """SQLite never shows a message that is held."""
 
     def send_body(self, name: str, body: str, delay_s: float) -> None:
-        from hevcq.backends.embedded.jobs import tables
-
         now = self._clocks[self.queues[name]].now()
-        batch = [tables.Outgoing(body)]
+        batch = [(body, "", False)]
         self._database.write(
-            lambda c: tables.send(c, name, batch, now=now, delay_s=delay_s), durable=False
+            lambda c: send(c, name, batch, now=now, delay_s=delay_s), durable=False
         )
 
     def has_message(self, queue: SqliteQueue, job_id: str) -> bool:
         rows = self._database.rows("SELECT body FROM message WHERE queue = ?", (queue.name,))
-        return any(_job_of(body) == job_id for (body,) in rows)
+        return any(job_of(body) == job_id for (body,) in rows)
 
     def died(self, machine) -> None:
         """The next process that looks around frees what the dead one held."""
@@ -189,9 +188,3 @@ class SqliteSide(Side):
 
     def close(self) -> None:
         self._database.close()
-
-
-def _job_of(body: str) -> str:
-    from hevcq.backends.embedded.jobs.tables import job_of
-
-    return job_of(body)

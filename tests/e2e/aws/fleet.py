@@ -14,7 +14,6 @@ from pathlib import Path
 
 from e2e.embedded.farm import HEVCQ, Farm, until
 from hevcq.backends.aws.clients import Clients
-from hevcq.backends.aws.emulator_setup import create_resources
 from hevcq.backends.aws.factory import open_aws
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.profile import Profile
@@ -24,7 +23,7 @@ from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.profile_files import load_profiles
 from hevcq.util.clock import SystemClock
 from support import forkserver
-from support.aws.emulator import KEYS, REGION, Emulator
+from support.aws.emulator import KEYS, REGION, Emulator, create_resources
 
 # The real names with small boxes, because what fits into the box already is skipped.
 PROFILES = {

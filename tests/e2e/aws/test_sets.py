@@ -71,7 +71,7 @@ def test_the_hls_of_a_long_video_is_shared_by_workers_one_of_which_is_killed(fle
 
     def chunks() -> list[JobRecord]:
         split = [job for job in fleet.jobs() if job.state is JobState.SPLIT]
-        parts = fleet.backend.subjobs.subjobs(split[0].job_id) if split else []
+        parts = fleet.backend.ledger.subjobs(split[0].job_id) if split else []
         return [part for part in parts if part.state is JobState.DONE]
 
     until(lambda: len(chunks()) >= 1, timeout=90)

@@ -6,6 +6,7 @@ of the tests, so that both ways work.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,6 +17,14 @@ from unittest import mock
 from hevcq.backends.aws.clients import Clients, make_clients
 from hevcq.settings.model import AwsSettings
 
+SETUP = Path(__file__).parents[3] / "docker" / "emulator_setup.py"
+_spec = importlib.util.spec_from_file_location("emulator_setup", SETUP)
+assert _spec is not None
+assert _spec.loader is not None
+_setup = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_setup)
+create_resources = _setup.create_resources
+"""Makes the farm's resources on the emulator."""
 REGION = "eu-central-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 SERVE = Path(__file__).with_name("serve.py")

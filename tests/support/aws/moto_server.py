@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.backends.aws.clients import Clients
-from hevcq.backends.aws.emulator_setup import create_resources
 from hevcq.backends.aws.factory import open_aws
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.clock import Clock, SystemClock
 from support.aws import shims
-from support.aws.emulator import REGION, emulated_clients
+from support.aws.emulator import REGION, create_resources, emulated_clients
 from support.clips import ManualClock
 
 

@@ -19,7 +19,6 @@ from hevcq.domain.job import (
 from hevcq.domain.pause import Pause
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
-from hevcq.ports.backend import Ledger
 from hevcq.ports.ledger import (
     AlreadySettled,
     AlreadySplit,
@@ -27,6 +26,7 @@ from hevcq.ports.ledger import (
     Granted,
     Held,
     JobFilter,
+    Ledger,
     Remembered,
 )
 from hevcq.util.clock import Clock

@@ -14,7 +14,6 @@ from pathlib import Path
 from hevcq.backends.aws.clients import Clients, make_clients
 from hevcq.backends.aws.dynamodb.ledger import DynamoLedger
 from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
-from hevcq.backends.aws.s3.resumable_upload import UploadJournal
 from hevcq.backends.aws.s3.store import Buckets, S3Store
 from hevcq.backends.aws.sqs.message_parser import Recipient
 from hevcq.backends.aws.sqs.queue import SqsQueue
@@ -70,8 +69,8 @@ def open_aws(
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
     queues = _queues(used, aws, profiles, clock)
     ledger = _ledger(used, aws, profiles, clock)
-    uploads = UploadJournal(settings.data_dir / "uploads")
-    store = S3Store(used.s3, buckets, clock, uploads, tag_done=aws.tag_done, control=used.control)
+    notes = settings.data_dir / "uploads"
+    store = S3Store(used.s3, buckets, clock, notes, tag_done=aws.tag_done, control=used.control)
     kept_s = {name: float(profile.queue.retention_s) for name, profile in profiles.items()}
 
     def close() -> None:

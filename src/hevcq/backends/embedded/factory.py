@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.backends.embedded.jobs import ledger as ledger_sql
-from hevcq.backends.embedded.jobs import tables
-from hevcq.backends.embedded.jobs.ledger import SqliteLedger
-from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue, SqliteTaskPublisher
-from hevcq.backends.embedded.store.store import FileStore
-from hevcq.backends.embedded.videos.records import SqliteVideoRecords
+from hevcq.backends.embedded import statements as sql
+from hevcq.backends.embedded.ledger import SqliteLedger
+from hevcq.backends.embedded.queue import SqliteQueue, SqliteTaskPublisher
+from hevcq.backends.embedded.store import FileStore
+from hevcq.backends.embedded.video_records import SqliteVideoRecords
 from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
@@ -76,7 +75,7 @@ def open_embedded(
             name,
             database,
             clock,
-            QueueConfig(profile.queue.visibility_s, profile.queue.max_receives),
+            profile.queue,
             owner=processes.owner,
             reap=lambda: processes.reap(free),
         )
@@ -126,11 +125,11 @@ def free_owner(
 
     def work(connection: sqlite3.Connection) -> None:
         if died_alone:
-            connection.execute(tables.FREE_OWNER, (owner,))
-            connection.execute(ledger_sql.FREE_OWNER, {"owner": owner})
+            connection.execute(sql.FREE_MESSAGES, (owner,))
+            connection.execute(sql.END_LEASES, {"owner": owner})
         else:
-            connection.execute(tables.INTERRUPT_OWNER, (owner,))
-            connection.execute(ledger_sql.INTERRUPT_OWNER, {"owner": owner, "now": now})
+            connection.execute(sql.INTERRUPT_MESSAGES, (owner,))
+            connection.execute(sql.INTERRUPT_JOBS, {"owner": owner, "now": now})
 
     database.write(work)
 
@@ -142,14 +141,14 @@ def recall_too_late(database: Database, now: float, longest_s: float) -> None:
     clock ran 60 days ahead would last for 60 days.
     """
     last = now + longest_s
-    if database.row(tables.TOO_LATE, (last,)) is not None:
-        database.write(lambda c: c.execute(tables.RECALL_TOO_LATE, (now, last)))
+    if database.row(sql.TOO_LATE, (last,)) is not None:
+        database.write(lambda c: c.execute(sql.RECALL_TOO_LATE, (now, last)))
 
 
 def holds(database: Database, owner: str) -> bool:
     """Return whether the owner still holds a delivery or a lease."""
-    queued = database.row(tables.HELD_BY, (owner,))
-    running = database.row(ledger_sql.HELD_BY, {"owner": owner})
+    queued = database.row(sql.HELD_BY, (owner,))
+    running = database.row(sql.LEASED_BY, {"owner": owner})
     return queued is not None or running is not None
 
 

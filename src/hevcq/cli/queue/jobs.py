@@ -179,7 +179,7 @@ def pause(
             running=RunningWork(chosen),
         )
         embedded = app.settings.backend == "embedded"
-        made = pausing.pause(app.backend.pauses, app.clock, request, can_freeze=embedded)
+        made = pausing.pause(app.backend.ledger, app.clock, request, can_freeze=embedded)
         if as_json:
             render.emit_json({"type": "pause", **made.model_dump(mode="json")})
             return
@@ -194,10 +194,10 @@ def resume(ctx: typer.Context, profile: ProfileName = None, as_json: AsJson = Fa
     settings (schedule.windows) still hold.
     """
     with cli_of(ctx).app() as app:
-        ended = app.backend.pauses.resume(_known(app, profile))
+        ended = app.backend.ledger.resume(_known(app, profile))
         names = list(app.profiles) if profile is None else [profile]
         now, hours = app.clock.now(), app.hours
-        left = pausing.why_closed(app.backend.pauses, names, hours, now)
+        left = pausing.why_closed(app.backend.ledger, names, hours, now)
     if as_json:
         for each in ended:
             render.emit_json({"type": "resume", **each.model_dump(mode="json")})

@@ -14,7 +14,7 @@ from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
 from hevcq.ports.event_log import DayKey, DaySum, Happened
-from hevcq.ports.ledger import JobFilter, JobLedger
+from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
 from hevcq.sqlite.catalog import Catalog
@@ -366,7 +366,7 @@ EVERY_S = 60.0
 class LedgerGather:
     """Add an event for each job that ended since the last look; the first look takes all that are kept."""
 
-    def __init__(self, log: EventLog, ledger: JobLedger, clock: Clock) -> None:
+    def __init__(self, log: EventLog, ledger: Ledger, clock: Clock) -> None:
         self._log, self._ledger, self._clock = log, ledger, clock
 
     def step(self) -> int:

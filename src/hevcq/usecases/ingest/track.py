@@ -15,8 +15,7 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress, split_progr
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
-from hevcq.ports.backend import Ledger
-from hevcq.ports.ledger import JobFilter
+from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.ports.store import Store
 from hevcq.usecases.ingest.decide import Item
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary

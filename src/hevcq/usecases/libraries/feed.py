@@ -20,8 +20,7 @@ from hevcq.domain.pause import moment
 from hevcq.domain.schedule import Schedule
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import FoundFile, Matcher, Rejected, RejectionCause, matcher
-from hevcq.ports.backend import Ledger
-from hevcq.ports.ledger import JobFilter
+from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.settings.libraries import Library, Rule
 from hevcq.sqlite.catalog import Catalog
 from hevcq.usecases.ingest.decide import TO_PROCESS, Disposition, Item, by_file

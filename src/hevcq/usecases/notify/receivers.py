@@ -11,7 +11,7 @@ from typing import Any
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, Unavailable, UsageError
 from hevcq.ports.event_log import Happened, NotDelivered, Receiver
-from hevcq.ports.ledger import JobLedger
+from hevcq.ports.ledger import Ledger
 from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.notify.sender import message_of
@@ -137,7 +137,7 @@ ENDS = {"job.done": "done", "job.skipped": "skipped", "job.failed": "failed"}
 class BatchWatch:
     """Add `batch.finished` once no job is open and some ended since the last time."""
 
-    def __init__(self, log: EventLog, ledger: JobLedger, clock: Clock) -> None:
+    def __init__(self, log: EventLog, ledger: Ledger, clock: Clock) -> None:
         self._log, self._ledger, self._clock = log, ledger, clock
         log.reader(READER)
 

@@ -18,7 +18,7 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError, StaleFence
 from hevcq.ports.backend import Backend
-from hevcq.ports.ledger import JobLedger
+from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import DeadLetter, Selection
 from hevcq.util.log import get_logger
 
@@ -95,7 +95,7 @@ class ExpiredMessages:
         return False
 
 
-def _bury(ledger: JobLedger, job: JobRecord, task: Task, reason: str) -> bool:
+def _bury(ledger: Ledger, job: JobRecord, task: Task, reason: str) -> bool:
     if task.kind is TaskKind.ENCODE and job.state is not JobState.SPLIT:
         return ledger.bury_unclaimed(job.job_id, reason, FailureClass.RECEIVES)
     if job.state is not JobState.SPLIT or job.split is None:
@@ -114,7 +114,7 @@ def _bury(ledger: JobLedger, job: JobRecord, task: Task, reason: str) -> bool:
     return dead and _end(ledger, job, reason)
 
 
-def _end(ledger: JobLedger, job: JobRecord, reason: str) -> bool:
+def _end(ledger: Ledger, job: JobRecord, reason: str) -> bool:
     try:
         ledger.bury(job.job_id, job.fence, reason, FailureClass.RECEIVES)
     except StaleFence:
@@ -122,7 +122,7 @@ def _end(ledger: JobLedger, job: JobRecord, reason: str) -> bool:
     return True
 
 
-def _is_held(ledger: JobLedger, job: JobRecord, task: Task) -> bool:
+def _is_held(ledger: Ledger, job: JobRecord, task: Task) -> bool:
     if task.kind is TaskKind.ENCODE:
         return job.state is JobState.RUNNING
     part = ledger.get(task.unit_id)

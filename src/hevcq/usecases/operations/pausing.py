@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed
 from hevcq.errors import HevcqError, UsageError
-from hevcq.ports.ledger import Pauses
+from hevcq.ports.ledger import Ledger
 from hevcq.settings.quantities import seconds
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -57,7 +57,7 @@ def seconds_of(text: str) -> float:
     return found
 
 
-def pause(pauses: Pauses, clock: Clock, request: PauseRequest, *, can_freeze: bool = True) -> Pause:
+def pause(pauses: Ledger, clock: Clock, request: PauseRequest, *, can_freeze: bool = True) -> Pause:
     """Pause the work of one profile, or of all; return the pause.
 
     Raises UsageError if work is to be frozen where it cannot be, StorageError or Unavailable.
@@ -77,7 +77,7 @@ def pause(pauses: Pauses, clock: Clock, request: PauseRequest, *, can_freeze: bo
 
 
 def why_closed(
-    pauses: Pauses,
+    pauses: Ledger,
     profiles: Iterable[str],
     hours: Hours,
     now: float,

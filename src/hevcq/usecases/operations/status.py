@@ -13,7 +13,7 @@ from hevcq.domain.pause import Hours
 from hevcq.domain.planning.encode_plan import Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
-from hevcq.ports.ledger import JobFilter, JobLedger
+from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.ports.queue import QueueDepth
 from hevcq.sqlite.catalog import Catalog
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
@@ -129,7 +129,7 @@ def overview(backend: Backend, clock: Clock, here: Here, *, limit: int) -> Overv
     jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
     running = tuple(_running(backend, job, clock.now()) for job in itertools.islice(jobs, limit))
     shut = why_closed(
-        backend.pauses, backend.queues, here.hours, clock.now(), here.condition, here.unfit
+        backend.ledger, backend.queues, here.hours, clock.now(), here.condition, here.unfit
     )
     return Overview(clock.now(), tuple(queues), running, here.workers, shut)
 
@@ -187,7 +187,7 @@ def reason_in_words(job: JobRecord) -> str:
 
 
 def _running(backend: Backend, job: JobRecord, now: float) -> RunningStatus:
-    parts = backend.subjobs.subjobs(job.job_id) if job.split is not None else [job]
+    parts = backend.ledger.subjobs(job.job_id) if job.split is not None else [job]
     shared = split_progress(job, parts) if job.split is not None else None
     progress = shared.progress if shared is not None else job.progress
     alive = any(each.state is JobState.RUNNING and each.lease_until > now for each in parts)
@@ -233,7 +233,7 @@ class Savings:
 
 
 def savings(
-    ledger: JobLedger, profiles: Mapping[str, Profile], now: float, *, most: int = MAX_JOBS
+    ledger: Ledger, profiles: Mapping[str, Profile], now: float, *, most: int = MAX_JOBS
 ) -> Savings:
     """Return the savings of the last DAYS days, of profiles that must save space.
 

@@ -152,7 +152,7 @@ def _row(farm: VideoFarm, video: Video, record: JobRecord) -> ProfileRow:
         return _settled_row(video, _rendition(farm, record, known.get(record.profile)))
     progress = record.progress
     if record.split is not None:
-        parts = farm.backend.subjobs.subjobs(record.job_id)
+        parts = farm.backend.ledger.subjobs(record.job_id)
         shared = split_progress(record, parts)
         progress = shared.progress if shared is not None else progress
     return ProfileRow(

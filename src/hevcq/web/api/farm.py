@@ -129,7 +129,7 @@ def pause(
         running=wanted.running,
     )
     local = call.app.settings.backend == "embedded"
-    pausing.pause(backend.pauses, call.app.clock, request, can_freeze=local)
+    pausing.pause(backend.ledger, call.app.clock, request, can_freeze=local)
     return show_pause(call)
 
 
@@ -137,7 +137,7 @@ def pause(
 def resume(call: Operates, wanted: OfProfile) -> models.ClosedListOut:
     """End a pause, or all of them."""
     name = wanted.profile
-    call.app.backend.pauses.resume(None if name is None else _known(call, name))
+    call.app.backend.ledger.resume(None if name is None else _known(call, name))
     return show_pause(call)
 
 
@@ -146,7 +146,7 @@ def show_pause(call: Operates) -> models.ClosedListOut:
     """Say why no work begins now."""
     app, hours = call.app, call.app.hours
     found = pausing.why_closed(
-        app.backend.pauses, app.profiles, hours, app.clock.now(), app.condition()
+        app.backend.ledger, app.profiles, hours, app.clock.now(), app.condition()
     )
     return models.ClosedListOut(closed=[models.ClosedOut.model_validate(each) for each in found])
 

@@ -116,14 +116,14 @@ def hold(request: Request, form: Mapping[str, str]) -> Response:
     if length not in PAUSES:
         raise HTTPException(400, "Say for how long.")
     wanted = PauseRequest(by=operator_of(request).name, for_s=PAUSES[length])
-    pause(app.backend.pauses, app.clock, wanted)
+    pause(app.backend.ledger, app.clock, wanted)
     return _back("paused")
 
 
 def go_on(request: Request) -> Response:
     """End every pause; the hours of the settings still hold."""
     operator_of(request)
-    ended = services_of(request).app.backend.pauses.resume(None)
+    ended = services_of(request).app.backend.ledger.resume(None)
     return _back("resumed" if ended else "not_paused")
 
 
@@ -140,7 +140,7 @@ def board(request: Request) -> Response:
         request,
         "board.html",
         now_html=_now(app),
-        paused=bool(app.backend.pauses.pauses()),
+        paused=bool(app.backend.ledger.pauses()),
         letters=letters[:MAX_LETTERS],
         more=len(letters) > MAX_LETTERS,
         now=now,

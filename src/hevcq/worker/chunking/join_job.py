@@ -30,7 +30,7 @@ class JoinJob(Subjob):
         return isinstance(error, (PartUnfit, VerificationFailed))
 
     def _run_part(self, video: SplitPlan) -> Verdict:
-        subjobs = self._context.backend.subjobs
+        subjobs = self._context.backend.ledger
         parts = self._context.retry_control_call(lambda: subjobs.subjobs(self._job.job_id))
         chunks = [p for p in parts if p.subjob is not None and p.subjob.chunk is not None]
         if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):

@@ -102,7 +102,7 @@ def enqueue_chunks(
     `order` lists chunk numbers; by default they go in the order of the video. All tasks of a video
     share its fair-share group, so that short jobs get through between them.
     """
-    subjobs = context.backend.subjobs
+    subjobs = context.backend.ledger
     parts = context.retry_control_call(lambda: subjobs.subjobs(task.job_id))
     waiting = [p.subjob.chunk for p in parts if p.subjob and p.state is JobState.QUEUED]
     chunks = [chunk for chunk in order or range(split.chunks) if chunk in waiting]

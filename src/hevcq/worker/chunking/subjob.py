@@ -208,7 +208,7 @@ def settle_obsolete_subjob(
 
 def send_join(context: WorkerContext, task: Task) -> None:
     """Send the join if every chunk is done. Any chunk may send it; duplicates are harmless."""
-    subjobs = context.backend.subjobs
+    subjobs = context.backend.ledger
     parts = context.retry_control_call(lambda: subjobs.subjobs(task.job_id))
     chunks = [p for p in parts if p.subjob is not None and p.subjob.chunk is not None]
     if not chunks or any(p.state is not JobState.DONE for p in chunks):

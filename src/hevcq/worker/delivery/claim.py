@@ -69,7 +69,7 @@ def claim_task(
     lease_s = float(profile.queue.visibility_s)
     sent = context.clock.monotonic()
     claim = context.retry_control_call(
-        lambda: context.backend.subjobs.claim_subjob(task.unit_id, owner=worker, lease_s=lease_s)
+        lambda: context.backend.ledger.claim_subjob(task.unit_id, owner=worker, lease_s=lease_s)
     )
     return ObsoleteTask(job, None) if claim is None else ClaimResult(task, claim, sent, job)
 

@@ -25,7 +25,7 @@ from hevcq.errors import (
     TransientError,
 )
 from hevcq.ports.encoder import StopEvent
-from hevcq.ports.ledger import JobLedger
+from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -44,7 +44,7 @@ RETRY_SHARE = 0.25
 class Fence:
     """A granted claim: the job in the ledger and the fence number of this attempt."""
 
-    ledger: JobLedger
+    ledger: Ledger
     job_id: str
     number: int
 

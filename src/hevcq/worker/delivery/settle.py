@@ -63,14 +63,14 @@ class LedgerTransitions:
         """Write SPLIT: the job has chunks of these frame counts."""
         self._move(
             JobState.SPLIT,
-            lambda job, fence: self._context.backend.subjobs.split(job, fence, split, frames),
+            lambda job, fence: self._context.backend.ledger.split(job, fence, split, frames),
         )
 
     def abandon_split(self, reason: str) -> None:
         """Queue the split job again, to be encoded whole."""
         self._move(
             JobState.QUEUED,
-            lambda job, fence: self._context.backend.subjobs.abandon_split(job, fence, reason),
+            lambda job, fence: self._context.backend.ledger.abandon_split(job, fence, reason),
         )
 
     def fail(self, reason: str, failure_class: FailureClass) -> None:

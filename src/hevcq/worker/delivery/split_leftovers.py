@@ -26,7 +26,7 @@ def sweep(context: WorkerContext, ended: JobRecord, *, forget: bool = True) -> N
             if not _in_use(job, parse_work_key(stored.key)[1]):
                 store.delete(stored.key)
         if forget:
-            context.backend.subjobs.forget_subjobs(ended.job_id)
+            context.backend.ledger.forget_subjobs(ended.job_id)
     except HevcqError as error:
         get_logger(job=ended.job_id).info("work_not_swept", reason=str(error))
 
@@ -49,7 +49,7 @@ def sweep_leftovers(context: WorkerContext) -> None:
                 store.delete(stored.key)
         for job_id, job in jobs.items():
             if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
-                context.backend.subjobs.forget_subjobs(job_id)
+                context.backend.ledger.forget_subjobs(job_id)
     except HevcqError as error:
         get_logger().info("leftovers_not_swept", reason=str(error))
 

@@ -14,7 +14,7 @@ from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, Sp
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.ledger import Granted, Held, JobFilter
-from support.aws.breaking import broken, refusal
+from support.aws.breaking import refusal
 from support.aws.moto_server import make_farm
 from support.aws.values import Killed
 
@@ -66,20 +66,6 @@ def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledg
     assert ledger.get(JOB).state is JobState.DONE
 
 
-def test_a_job_that_another_registers_meanwhile_is_returned_as_it_is(ledger) -> None:
-    def overtaken(real, **asked):
-        found = real(**asked)
-        claim(ledger)
-        return found
-
-    ledger._jobs.db.plan["get_item"] = [overtaken]
-
-    (record,) = ledger.register(SOURCE, ["hevc"])
-
-    assert (record.state, record.fence) == (JobState.RUNNING, 1)
-    assert ledger.get(JOB) == record
-
-
 def test_a_transition_whose_answer_was_lost_counts_as_made(ledger) -> None:
     claim(ledger)
     ledger._jobs.db.plan["update_item"] = [sent_again]
@@ -108,29 +94,8 @@ def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger) -> No
     assert isinstance(claim(ledger, "other"), Held)
 
 
-def test_an_unknown_job_is_registered_and_claimed_by_one_write(farm, ledger) -> None:
-    before = len(ledger._jobs.db.calls)
-
-    assert claim(ledger) == Granted(fence=1, failures=0, crashes=0)
-
-    calls = [name for name, _ in ledger._jobs.db.calls[before:]]
-    assert calls == ["get_item", "put_item"]
-    record = ledger.get(JOB)
-    assert (record.state, record.owner, record.fence) == (JobState.RUNNING, "w", 1)
-    assert record.lease_until == farm.clock.now() + 60
-    assert ledger.counts() == {("hevc", JobState.RUNNING): 1}
-
-
-def test_a_registering_claim_whose_answer_was_lost_is_ours(ledger) -> None:
-    ledger._jobs.db.plan["put_item"] = [sent_again]
-
-    assert claim(ledger) == Granted(fence=1, failures=0, crashes=0)
-
-
 @pytest.mark.parametrize("write", ["put_item", "update_item"])
 def test_a_claim_that_is_overtaken_looks_again_and_is_refused(farm, ledger, write) -> None:
-    if write == "update_item":
-        ledger.register(SOURCE, ["hevc"])
 
     def overtaken(real, **asked):
         assert claim(ledger, "quicker") == Granted(1, 0, 0)
@@ -139,15 +104,6 @@ def test_a_claim_that_is_overtaken_looks_again_and_is_refused(farm, ledger, writ
     ledger._jobs.db.plan[write] = [overtaken]
 
     assert claim(ledger) == Held(farm.clock.now() + 60)
-
-
-def test_a_claim_that_got_no_answer_at_all_may_be_made_again(ledger) -> None:
-    ledger.register(SOURCE, ["hevc"])
-    ledger._jobs.db.plan["update_item"] = [("after", broken())]
-    with pytest.raises(Unavailable):
-        claim(ledger)
-
-    assert claim(ledger) == Granted(fence=2, failures=0, crashes=0)
 
 
 def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
@@ -290,15 +246,6 @@ def test_a_job_that_everybody_changes_is_unavailable_in_the_end(ledger) -> None:
         ledger.cancel(JOB, "why")
 
 
-def test_a_cancel_that_a_renewal_outdates_looks_again(ledger) -> None:
-    claim(ledger)
-    ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})]
-
-    assert ledger.cancel(JOB, "why")
-    with pytest.raises(StaleFence):
-        ledger.renew(JOB, 1, lease_s=60)
-
-
 FRAMES = [50, 50, 20]
 
 
@@ -310,16 +257,6 @@ def claimed(ledger) -> int:
     granted = ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
     assert isinstance(granted, Granted)
     return granted.fence
-
-
-def test_a_part_whose_answer_was_lost_is_put_in_once(ledger) -> None:
-    fence = claimed(ledger)
-    ledger._jobs.db.plan["put_item"] = [sent_again, None, sent_again]
-
-    ledger.split(JOB, fence, split_named("s-1"), FRAMES)
-
-    assert ledger.get(JOB).state is JobState.SPLIT
-    assert [part.subjob.frames for part in ledger.subjobs(JOB)] == [*FRAMES, 0]
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -336,29 +273,6 @@ def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(
     assert ledger.subjobs(JOB) == []
     ledger.split(JOB, fence, split_named("s-2"), FRAMES)
     assert {part.subjob.split for part in ledger.subjobs(JOB)} == {"s-2"}
-
-
-def test_a_part_that_could_not_be_put_in_leaves_the_job_as_it_was(ledger) -> None:
-    fence = claimed(ledger)
-    ledger._jobs.db.plan["put_item"] = [broken()]
-
-    with pytest.raises(Unavailable):
-        ledger.split(JOB, fence, split_named("s-1"), FRAMES)
-
-    assert ledger.get(JOB).state is JobState.RUNNING
-
-
-@pytest.mark.parametrize("ended", [False, True])
-def test_who_has_no_say_over_a_job_puts_in_no_part(ledger, ended: bool) -> None:
-    fence = claimed(ledger)
-    if ended:
-        ledger.skip(JOB, fence, "not worth it")
-    puts = ledger._jobs.db.count("put_item")
-
-    with pytest.raises(StaleFence):
-        ledger.split(JOB, fence + (not ended), split_named("s-1"), FRAMES)
-
-    assert ledger._jobs.db.count("put_item") == puts
 
 
 def test_no_decision_is_made_on_a_read_that_may_be_old(ledger) -> None:

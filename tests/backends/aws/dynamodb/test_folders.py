@@ -5,9 +5,7 @@ import pytest
 from backends.aws.dynamodb.test_dynamodb import SOURCE
 from hevcq.backends.aws.dynamodb.schema import new_item
 from hevcq.domain.job import Source, job_id
-from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
-from support.aws.breaking import refusal
 
 pytestmark = pytest.mark.aws
 SUMMER = JobFilter(key_prefixes=("TODO/all/summer/", "TODO/hevc/summer/"))
@@ -43,9 +41,9 @@ def listed(ledger, wanted: JobFilter = SUMMER) -> tuple[list[str], int]:
         read.extend(answer["Items"])
         return answer
 
-    ledger._queries._db.plan.update(query=[query] * 500, batch_get_item=[kept] * 500)
+    ledger._jobs.db.plan.update(query=[query] * 500, batch_get_item=[kept] * 500)
     keys = [record.source.key for record in ledger.jobs(wanted)]
-    ledger._queries._db.plan.clear()
+    ledger._jobs.db.plan.clear()
     return keys, len(read)
 
 
@@ -59,21 +57,13 @@ def test_ten_jobs_of_a_thousand_are_found_by_reading_ten(farm, ledger) -> None:
     assert read == 20, "an entry and an item of each"
 
 
-def test_a_listing_that_is_refused_is_not_called_an_empty_folder(farm, ledger) -> None:
-    put(farm, of("summer", 1))
-    ledger._queries._db.plan["query"] = [refusal("AccessDeniedException")]
-
-    with pytest.raises(Unavailable, match="list the jobs"):
-        list(ledger.jobs(SUMMER))
-
-
 def test_a_folder_of_too_many_jobs_to_sort_is_listed_by_time(farm, ledger, monkeypatch) -> None:
     put(farm, of("winter", 5) + of("summer", 4))
     newest_first = [source.key for source in reversed(of("summer", 4))]
 
-    monkeypatch.setattr("hevcq.backends.aws.dynamodb.queries.MANY", 4)
+    monkeypatch.setattr("hevcq.backends.aws.dynamodb.job_table.MANY", 4)
     assert listed(ledger) == (newest_first, 8)
-    monkeypatch.setattr("hevcq.backends.aws.dynamodb.queries.MANY", 3)
+    monkeypatch.setattr("hevcq.backends.aws.dynamodb.job_table.MANY", 3)
     keys, read = listed(ledger)
 
     assert keys == newest_first

@@ -20,7 +20,7 @@ def db(farm):
 @pytest.fixture
 def ledger(farm, db):
     found = farm.backend.ledger
-    found._jobs.db = found._queries._db = found._counts._db = db
+    found._jobs.db = db
     return found
 
 

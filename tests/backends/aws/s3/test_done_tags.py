@@ -164,8 +164,7 @@ def test_what_ingest_took_in_stays_until_its_machine_says_that_it_is_collected(
 
 def test_a_tag_that_cannot_be_written_keeps_the_source_and_not_the_job(farm, tmp_path) -> None:
     source = upload(farm)
-    marks = farm.backend.store._done_tags
-    marks._s3 = Breaking(farm.clients.s3, plan={"put_object_tagging": [broken()]})
+    farm.backend.store._s3 = Breaking(farm.clients.s3, plan={"put_object_tagging": [broken()]})
 
     Shift(farm, tmp_path).do("hevc", "720p")
 

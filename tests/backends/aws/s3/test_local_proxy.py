@@ -64,18 +64,6 @@ def test_only_what_is_read_is_fetched(store, large, tmp_path) -> None:
     assert told[-1] == 2 * range_reader.BLOCK_BYTES
 
 
-def test_a_reader_that_has_enough_and_hangs_up_is_no_failure(store, large, tmp_path) -> None:
-    source = accept(store, large)
-
-    for _ in range(5):
-        with streamed(store, source, tmp_path / "scratch") as location:
-            answer = open_relay(location)
-            assert answer.read(100) == large.read_bytes()[:100]
-            answer.close()
-
-    assert list((tmp_path / "scratch").iterdir()) == []
-
-
 def test_past_its_end_there_is_nothing(store, large, tmp_path) -> None:
     source = accept(store, large)
 
@@ -98,27 +86,6 @@ def test_who_does_not_know_its_password_gets_nothing(store, large, tmp_path) -> 
     refused.value.close()
 
     assert told == [0]
-
-
-def test_a_newer_version_does_not_begin_with_the_older_ones_bytes(store, large, tmp_path) -> None:
-    with streamed(store, accept(store, large), tmp_path / "scratch") as location:
-        get(location, "0-99")
-    newer = tmp_path / "newer.mp4"
-    newer.write_bytes(b"newer" * 100)
-
-    with streamed(store, accept(store, newer), tmp_path / "scratch") as location:
-        assert get(location) == b"newer" * 100
-
-
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(store, large, tmp_path) -> None:
-    source = accept(store, large)
-    store._s3.plan["get_object"] = [tear(1007), tear(33)]
-
-    with streamed(store, source, tmp_path / "scratch") as location:
-        assert get(location) == large.read_bytes()
-
-    starts = [int(c["Range"][6:].split("-")[0]) for n, c in store._s3.calls if n == "get_object"]
-    assert starts[:3] == [0, 1007, 1040]
 
 
 BREAKS = {

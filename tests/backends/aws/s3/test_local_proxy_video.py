@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hevcq.backends.aws.s3.local_proxy import serve_object
-from hevcq.backends.aws.s3.transfer import Download, Meter
+from hevcq.backends.aws.s3.range_reader import Download
+from hevcq.backends.aws.s3.transfer import Meter
 from hevcq.domain.chunking.planner import ChunkPlan, plan_chunks
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan

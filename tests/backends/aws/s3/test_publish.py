@@ -2,13 +2,13 @@
 
 import hashlib
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from contracts.backends import PROFILES
 from hevcq.backends.aws.s3 import metadata as object_metadata
+from hevcq.backends.aws.s3 import publish
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Stopped, Unavailable, VerificationFailed
@@ -178,21 +178,6 @@ def test_a_stop_ends_a_publication_between_two_parts(farm, store, large) -> None
     assert wanted.file.exists()
 
 
-def test_a_stop_ends_a_publication_that_meets_conflicts(store, tmp_path) -> None:
-    stop = threading.Event()
-
-    def reported(_real, **_asked):
-        stop.set()
-        raise refusal("ConditionalRequestConflict", 409)
-
-    store._s3.plan["put_object"] = [reported, refusal("ConditionalRequestConflict", 409)]
-
-    with pytest.raises(Stopped):
-        store.publish(replace(publication(tmp_path), stop=stop))
-
-    assert store._s3.count("put_object") == 1
-
-
 KEY, MADE = "TODO/hevc/a.mp4", "DONE/hevc/a.mp4.mp4"
 
 
@@ -213,7 +198,7 @@ def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_pa
         worker.do(PROFILES["hevc"], name="quick:0")
         return whole(*asked)
 
-    place = (store, "publish") if moment == "before_the_look" else (store._publisher, "_upload")
+    place = (store, "publish") if moment == "before_the_look" else (publish, "_upload")
     whole = getattr(*place)
     setattr(*place, overtaken)
     worker.do(PROFILES["hevc"], name="slow:0")

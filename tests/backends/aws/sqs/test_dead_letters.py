@@ -2,19 +2,14 @@
 
 import json
 import threading
-from pathlib import Path
 
 import pytest
 
 from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S
-from hevcq.backends.aws.sqs import dead_letters
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.ports.queue import Selection
-from hevcq.usecases.ingest.decide import Disposition, Item
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
-from hevcq.usecases.ingest.track import SWEEP_S, JobTracker, Queued
 from hevcq.usecases.operations.dead_letters import (
     DeadLetterFilter,
     RedriveRequest,
@@ -68,34 +63,6 @@ def test_a_listing_that_ends_early_gives_everything_back(queue) -> None:
     assert len(letters(queue)) == 12
 
 
-def test_letters_are_held_no_longer_than_a_minute_by_a_process_that_dies(farm, queue) -> None:
-    bury_many(queue, 3)
-    listing = queue.dead_letters(Selection())
-    next(listing)
-    queue._dlq._received.clear()
-    other = farm.clients.sqs.receive_message(QueueUrl=queue._urls.dead)
-    assert other.get("Messages", []) == []
-
-    farm.clock.advance(61)
-
-    assert len(letters(queue)) == 3
-
-
-def test_a_letter_carries_its_facts_as_attributes_too(farm, queue) -> None:
-    bury_many(queue, 1)
-
-    answer = farm.clients.sqs.receive_message(
-        QueueUrl=queue._urls.dead, MessageAttributeNames=["All"]
-    )
-    (message,) = answer["Messages"]
-
-    facts = {name: a["StringValue"] for name, a in message["MessageAttributes"].items()}
-    assert facts["hevcq_class"] == "damaged"
-    assert facts["hevcq_reason"] == "it is damaged é"
-    assert (facts["hevcq_attempts"], facts["hevcq_job"]) == ("1", task().job_id)
-    assert dead_letters.decode(message["Body"]).tail == ("last line",)
-
-
 def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue) -> None:
     farm.clients.sqs.send_message(
         QueueUrl=farm.url("hevcq-hevc-subscription-dlq"),
@@ -110,19 +77,6 @@ def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue)
     assert queue.depth().dead == 1
     assert queue.redrive(dead) is True
     assert one(queue).tasks == (task(),)
-
-
-def test_a_letter_that_the_service_moved_whole_is_opened(farm, queue) -> None:
-    queue.send([task()])
-    body = dead_letters.encode(one(queue), DAMAGED, 1.0)
-    farm.put_body("hevc", body)
-
-    moved = one(queue)
-
-    assert moved.tasks == (task(),)
-    queue.bury(moved, DAMAGED)
-    (dead,) = letters(queue)
-    assert dead.body == task().body(), "not wrapped twice"
 
 
 def test_a_raw_event_in_the_dead_letters_shows_its_job(farm, queue) -> None:
@@ -151,38 +105,6 @@ def test_a_worker_that_may_not_see_the_subscriptions_letters_counts_its_own(queu
 
     assert queue.depth().dead == 2
     assert queue._urls.undelivered == ""
-
-
-def test_a_queue_service_that_does_not_answer_is_not_taken_for_an_absent_queue(queue) -> None:
-    queue._urls._sqs = Breaking(queue._sqs.client, {"get_queue_url": [None, None, broken()]})
-    queue._urls._urls.clear()
-
-    with pytest.raises(Unavailable):
-        queue.depth()
-
-
-def test_closing_gives_held_letters_back_and_never_fails(queue) -> None:
-    bury_many(queue, 3)
-    listing = queue.dead_letters(Selection())
-    dead = next(listing)
-    queue._sqs.plan["change_message_visibility_batch"] = [broken()]
-
-    queue.close()
-    queue.close()
-
-    assert queue._sqs.count("change_message_visibility_batch") == 1
-    assert queue.purge(dead) is False, "hidden until its minute is over, and not lost"
-
-
-def test_a_letter_held_too_long_is_looked_for_again(farm, queue) -> None:
-    bury_many(queue, 3)
-    listing = queue.dead_letters(Selection())
-    dead = next(listing)
-    farm.clock.advance(61)
-
-    assert queue.redrive(dead) is True
-
-    assert queue.depth().dead == 2
 
 
 REASON = f"Given up by the queue after {MAX_RECEIVES} receives."
@@ -219,30 +141,6 @@ def test_its_job_is_recorded_as_dead_and_the_letter_stays(farm) -> None:
         REASON,
     )
     assert [x.reason for x in letters(farm.backend.queues["hevc"])] == [REASON]
-
-
-def test_an_ingest_that_waits_for_it_ends_with_the_reason(farm) -> None:
-    source, tally = given_up(farm), IngestSummary()
-    path = Path("/media/a.mp4")
-    item = Item(path=path, size=4, disposition=Disposition.QUEUE, profile=PROFILES["hevc"])
-    follower = JobTracker(
-        farm.backend.ledger,
-        None,
-        tally,
-        lambda _event: None,
-        farm.clock,
-        sweep=ExpiredMessages(farm.backend, ["hevc"]).check,
-    )
-    follower.add(Queued(item, record(farm, source)))
-    follower.step(NEVER)
-    assert follower.open == 1
-
-    farm.clock.advance(SWEEP_S)
-    follower.step(NEVER)
-
-    assert follower.open == 0
-    (result,) = tally.results
-    assert (result.outcome, result.reason) == (IngestOutcome.FAILED, REASON)
 
 
 def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:

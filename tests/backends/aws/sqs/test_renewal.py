@@ -3,7 +3,7 @@
 import pytest
 
 from contracts.backends import PROFILES
-from hevcq.backends.aws.sqs import renewal
+from hevcq.backends.aws.sqs import queue as renewal
 from hevcq.domain.job import Source, Task
 from support.aws.breaking import refusal
 from support.aws.values import take

@@ -7,13 +7,12 @@ import pytest
 from contracts.backends import PROFILES, VISIBILITY_S
 from e2e.embedded.farm import until
 from hevcq.domain.job import JobState
-from hevcq.domain.profile import MAX_VISIBILITY_S, QueueNumbers
-from hevcq.errors import AccessDenied, LeaseLost, Unavailable
+from hevcq.domain.profile import MAX_VISIBILITY_S
+from hevcq.errors import LeaseLost, Unavailable
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.util.clock import SystemClock
 from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.lease import Lease
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
@@ -25,20 +24,6 @@ from support.aws.values import DAMAGED, bury_many, letters, one, take, task
 from support.fakes.encoder import FakeEncoder, fake_plan
 
 pytestmark = pytest.mark.aws
-
-
-def test_an_extension_counts_from_its_request_however_late_the_answer(farm, queue) -> None:
-    queue.send([task()])
-    delivery, asked = one(queue), farm.clock.monotonic()
-
-    def late(hide, **words: object) -> object:
-        answer = hide(**words)
-        farm.clock.advance(7)
-        return answer
-
-    queue._sqs.plan["change_message_visibility"] = [late]
-
-    assert queue.extend(delivery, 60.0) == asked + 60
 
 
 def test_a_lease_is_not_extended_past_twelve_hours_from_its_receive(farm, queue) -> None:
@@ -57,22 +42,6 @@ def test_a_lease_is_not_extended_past_twelve_hours_from_its_receive(farm, queue)
     with pytest.raises(LeaseLost, match="12 hours"):
         queue.extend(delivery, VISIBILITY_S)
     assert queue._sqs.count("change_message_visibility") == asked
-
-
-@pytest.mark.parametrize("visibility_s", [7_200, 14_400, MAX_VISIBILITY_S])
-def test_a_job_within_its_time_keeps_its_lease_however_long_a_heartbeat_hides_it(
-    farm, queue, visibility_s
-) -> None:
-    queue.send([task()])
-    numbers = QueueNumbers(visibility_s=visibility_s, heartbeat_s=visibility_s // 3)
-    queue._visibility_s = visibility_s
-    lease = Lease(queue, one(queue), numbers, farm.clock, lambda: 0.5)
-    end = farm.clock.monotonic() + numbers.max_job_s - 1
-
-    while (now := farm.clock.monotonic()) < end:
-        farm.clock.advance(min(lease.beat(now), end - now))
-
-    assert lease.cause is None
 
 
 def test_a_release_near_the_twelve_hours_waits_only_as_long_as_is_left(farm, queue) -> None:
@@ -146,35 +115,6 @@ def test_an_acknowledgement_without_an_answer_is_sent_once_and_may_be_sent_again
     assert queue.depth().in_flight == 0
 
 
-@pytest.mark.parametrize(("lost", "left"), [(2, 0), (3, 1)])
-def test_the_message_of_a_new_dead_letter_is_deleted_with_patience(queue, lost, left) -> None:
-    queue.send([task()])
-    delivery = one(queue)
-    queue._sqs.plan["delete_message"] = [broken()] * lost
-    queue._clock.auto = True
-
-    assert queue.bury(delivery, DAMAGED) is True
-
-    assert queue._sqs.count("delete_message") == 3
-    depth = queue.depth()
-    assert (depth.in_flight, depth.dead) == (left, 1)
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [(("after", broken()), Unavailable), (refusal("AccessDenied", 403), AccessDenied)],
-    ids=["lost", "denied"],
-)
-def test_a_receive_that_fails_is_not_repeated_by_itself(queue, answer, kind) -> None:
-    queue.send([task()])
-    queue._polls.plan["receive_message"] = [answer]
-
-    with pytest.raises(kind):
-        take(queue)
-
-    assert queue._polls.count("receive_message") == 1
-
-
 def test_a_receive_asks_for_no_more_than_is_free_and_never_waits_over_20_s(queue) -> None:
     queue._polls.plan["receive_message"] = [lambda _real, **asked: {}] * 3
 
@@ -183,15 +123,6 @@ def test_a_receive_asks_for_no_more_than_is_free_and_never_waits_over_20_s(queue
 
     asked = [(c["MaxNumberOfMessages"], c["WaitTimeSeconds"]) for _, c in queue._polls.calls]
     assert asked == [(3, 1), (10, 20)]
-
-
-def test_a_set_stop_asks_for_nothing(queue) -> None:
-    stop = threading.Event()
-    stop.set()
-
-    assert queue.receive(1, wait_s=20, stop=stop) == []
-    assert queue.receive(0, wait_s=20, stop=threading.Event()) == []
-    assert queue._polls.calls == []
 
 
 def test_a_slow_answer_is_counted_from_the_end_of_the_poll(farm, queue) -> None:

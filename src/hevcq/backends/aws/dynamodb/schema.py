@@ -1,13 +1,12 @@
 """The schema of the ledger's table, and the conversion of jobs to items and back. Pure.
 
 One table, keyed by `pk`: `<profile>#job#<job id>` for jobs, `<profile>#part#<part id>` for the subjobs of
-a split job, `<profile>#same#<sha256>#<revision>` for sources not worth encoding, `count#<state>` for the
-jobs that ended on earlier days. IAM holds the writes of a profile's workers to keys that begin with the
-profile's name (`dynamodb:LeadingKeys`). Three indexes: `by_shard` (state and shard, then the time of the
-last transition, with the profile and the source's key), `by_source` (the source's key) and `by_folder`
-(the bucket, then the source's key). Nothing in them changes between transitions, so a heartbeat or a
-record of progress is one write. A subjob lacks the indexed attributes, so it appears in no listing and
-no count.
+a split job, `<profile>#same#<sha256>#<revision>` for sources not worth encoding. IAM holds the writes of
+a profile's workers to keys that begin with the profile's name (`dynamodb:LeadingKeys`). Three indexes:
+`by_shard` (state and shard, then the time of the last transition, with the profile and the source's key),
+`by_source` (the source's key) and `by_folder` (the bucket, then the source's key). Nothing in them
+changes between transitions, so a heartbeat or a record of progress is one write. A subjob lacks the
+indexed attributes, so it appears in no listing and no count.
 
 A partition of an index takes 1,000 writes a second, and one whose entries come in the order of time
 is not split under load
@@ -143,11 +142,6 @@ def moved_in(entry: Item) -> float:
 
 PAUSE_PK = "pause"
 """The key of the item with the pauses of the farm."""
-
-
-def count_pk(state: JobState) -> str:
-    """Return the key of the number of jobs that are in this state since earlier days."""
-    return f"count#{state.value}"
 
 
 def remembered_pk(source_sha256: str, profile: str, revision: str) -> str:

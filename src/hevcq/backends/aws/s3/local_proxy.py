@@ -22,8 +22,8 @@ from pathlib import Path
 from socketserver import TCPServer
 from typing import TYPE_CHECKING
 
-from hevcq.backends.aws.s3.range_reader import BLOCK_BYTES, SparseFile
-from hevcq.backends.aws.s3.transfer import Download, Meter
+from hevcq.backends.aws.s3.range_reader import BLOCK_BYTES, Download, SparseFile
+from hevcq.backends.aws.s3.transfer import Meter
 from hevcq.errors import Unavailable
 from hevcq.ports.store import PROXY_SCHEME, PROXY_USER
 from hevcq.util.log import get_logger

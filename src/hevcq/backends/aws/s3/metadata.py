@@ -32,6 +32,7 @@ JOB, FENCE, SHA256 = "hevcq-job", "hevcq-fence", "hevcq-sha256"
 """The store's own metadata, in addition to that of a publication. S3 allows 2 KB in total
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
 OWN = frozenset({JOB, FENCE, SHA256})
+OCTETS = "application/octet-stream"
 PACKED = "b64:"
 ETAG = re.compile(r"^[0-9a-f]{32}(-[0-9]{1,5})?$")
 """The form of an ETag. Version ids of AWS use 64 characters, so one never looks like an ETag by
@@ -158,56 +159,50 @@ MAX_TAGS = 10
 """S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html)."""
 
 
-class DoneTags:
-    """Tags exact versions of sources, never the newest object at a key.
+def mark_source_finished(s3: S3Client, source: Source, *, collected: bool) -> bool:
+    """Tag the version; return False if it has to stay. See `Store.mark_source_finished`.
 
     A bucket without versioning is left alone, because a newer upload could be tagged instead of the
     encoded one. Other tags are kept, and so is any other value of `hevcq` (such as "keep"), which
-    a person has set.
+    a person has set. Raises SourceGone, Unavailable.
     """
+    if ETAG.match(source.version):
+        return False
+    place = _place(source)
+    with translate_errors(f"look at {source.key!r} in the bucket {source.bucket}"):
+        found = unpack(s3.head_object(**place)["Metadata"])
+    if SHA256 in found and not collected:
+        return False  # uploaded by `hevcq ingest`, whose machine reports when it is collected
+    tags = _tags(s3, place)
+    if tags.get(KEY, AGAIN) != AGAIN:
+        return tags[KEY] == DONE
+    if KEY not in tags and len(tags) >= MAX_TAGS:
+        get_logger().warning("source_has_too_many_tags", source=source.key)
+        return False
+    _write(s3, place, {**tags, KEY: DONE})
+    return True
 
-    def __init__(self, s3: S3Client) -> None:
-        self._s3 = s3
 
-    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
-        """Tag the version; return False if it has to stay. See `Store.mark_source_finished`.
+def unmark_source_finished(s3: S3Client, source: Source) -> None:
+    """Replace the tag, because the source is needed again. Raises SourceGone, Unavailable."""
+    if ETAG.match(source.version):
+        return
+    place = _place(source)
+    tags = _tags(s3, place)
+    if tags.get(KEY) == DONE:
+        _write(s3, place, {**tags, KEY: AGAIN})
 
-        Raises SourceGone, Unavailable.
-        """
-        if ETAG.match(source.version):
-            return False
-        place = _place(source)
-        with translate_errors(f"look at {source.key!r} in the bucket {source.bucket}"):
-            found = unpack(self._s3.head_object(**place)["Metadata"])
-        if SHA256 in found and not collected:
-            return False  # uploaded by `hevcq ingest`, whose machine reports when it is collected
-        tags = self._tags(place)
-        if tags.get(KEY, AGAIN) != AGAIN:
-            return tags[KEY] == DONE
-        if KEY not in tags and len(tags) >= MAX_TAGS:
-            get_logger().warning("source_has_too_many_tags", source=source.key)
-            return False
-        self._write(place, {**tags, KEY: DONE})
-        return True
 
-    def unmark_source_finished(self, source: Source) -> None:
-        """Replace the tag, because the source is needed again. Raises SourceGone, Unavailable."""
-        if ETAG.match(source.version):
-            return
-        place = _place(source)
-        tags = self._tags(place)
-        if tags.get(KEY) == DONE:
-            self._write(place, {**tags, KEY: AGAIN})
+def _tags(s3: S3Client, place: Mapping[str, str]) -> dict[str, str]:
+    with translate_errors(f"read the tags of {place['Key']!r}"):
+        answer = s3.get_object_tagging(**place)  # type: ignore[arg-type]
+    return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
-    def _tags(self, place: Mapping[str, str]) -> dict[str, str]:
-        with translate_errors(f"read the tags of {place['Key']!r}"):
-            answer = self._s3.get_object_tagging(**place)  # type: ignore[arg-type]
-        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
-    def _write(self, place: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        wanted: Any = {"TagSet": [{"Key": k, "Value": v} for k, v in tags.items()]}
-        with translate_errors(f"tag {place['Key']!r}"):
-            self._s3.put_object_tagging(**place, Tagging=wanted)  # type: ignore[arg-type]
+def _write(s3: S3Client, place: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    wanted: Any = {"TagSet": [{"Key": k, "Value": v} for k, v in tags.items()]}
+    with translate_errors(f"tag {place['Key']!r}"):
+        s3.put_object_tagging(**place, Tagging=wanted)  # type: ignore[arg-type]
 
 
 def _place(source: Source) -> dict[str, Any]:

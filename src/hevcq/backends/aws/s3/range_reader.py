@@ -1,4 +1,4 @@
-"""Read an S3 object by ranges, pinned to one version: into a sparse file, or as a stream.
+"""Read an S3 object pinned to one version: whole into a file, by ranges into a sparse file, or as a stream.
 
 A broken range is resumed where it broke. A byte that cannot be read is an error, never shorter or
 different content.
@@ -9,25 +9,136 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.s3.transfer import (
-    Download,
-    Meter,
-    fetch_span,
-    write_at,
-)
-from hevcq.errors import DiskFull, is_full
+from hevcq.backends.aws.errors import translate_errors
+from hevcq.backends.aws.s3 import transfer
+from hevcq.backends.aws.s3.transfer import MIB, Meter
+from hevcq.errors import DiskFull, SourceGone, Unavailable, is_full
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+READ_BYTES = 1 * MIB
+PART_ATTEMPTS = 4
+"""Attempts at one range, each resumed where the one before broke off."""
 BLOCK_BYTES = 64 * 1024
 """Bytes of the smallest fetch: about what a seeking demuxer reads at each position."""
 MAX_BLOCKS = 4
 """Blocks of the largest fetch, for sequential reads: the unread rest is wasted where a chunk ends.
 At 30 ms a request this is 8 MB/s, and an encode reads less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An object of `size` bytes to read; `pins` (VersionId, IfMatch) keep it to one version."""
+
+    bucket: str
+    key: str
+    size: int
+    pins: Mapping[str, str]
+
+
+def download(s3: S3Client, job: Download, path: Path, meter: Meter) -> None:
+    """Download an object into the new file `path`, which is removed on failure.
+
+    Raises SourceChanged or SourceGone if the object is no longer the pinned one, FileExistsError,
+    DiskFull, Unavailable, Stopped.
+    """
+    meter.check()
+    step = transfer.PART_BYTES
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def get(number: int) -> None:
+        span = (number * step, min(job.size, (number + 1) * step))
+        fetch_span(s3, job, span, lambda at, content: write_at(handle, at, content, meter))
+
+    try:
+        if job.size:
+            os.posix_fallocate(handle, 0, job.size)
+            transfer.run_parallel(get, range(-(-job.size // step)))
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if is_full(error):
+            raise DiskFull(f"There is no room for {job.size} bytes in {path.parent}.") from error
+        raise
+    finally:
+        os.close(handle)
+
+
+def fetch_span(
+    s3: S3Client, job: Download, span: tuple[int, int], write: Callable[[int, bytes], None]
+) -> None:
+    """Read the bytes of `span` (start, end) and pass them to `write` with their offset, each once.
+
+    A broken stream is resumed where it broke, and an answer with other bytes than those asked for is
+    asked for again. Raises SourceChanged or SourceGone if the object is no longer the pinned one, and
+    Unavailable.
+    """
+    at, end = span
+    for left in reversed(range(PART_ATTEMPTS)):
+        asked = {"Bucket": job.bucket, "Key": job.key, "Range": f"bytes={at}-{end - 1}"}
+        gone = {"InvalidRange": (SourceGone, "it has become shorter")}
+        with translate_errors(f"read {job.key!r}", gone):
+            answer = s3.get_object(**asked, **job.pins)  # type: ignore[arg-type]
+        try:
+            with closing(answer["Body"]) as body:
+                _require_range(answer, job, at, end)
+                for content in _blocks(body, end - at, job.key):
+                    write(at, content)
+                    at += len(content)
+        except Unavailable:
+            if left == 0:
+                raise
+        if at == end:
+            return
+    raise Unavailable(f"S3 answered {job.key!r} with fewer bytes than it has.")
+
+
+def _blocks(body: Any, count: int, key: str) -> Iterator[bytes]:
+    """Yield at most `count` bytes, block by block, as far as the connection lasts."""
+    while count > 0:
+        with translate_errors(f"read {key!r}"):
+            content = body.read(min(READ_BYTES, count))
+        if not content:
+            return
+        count -= len(content)
+        yield content
+
+
+def _require_range(answer: Mapping[str, Any], job: Download, start: int, end: int) -> None:
+    """Raise Unavailable unless status, range, length, ETag and version are those of the request.
+
+    Status 200 is right only where the whole object was asked for.
+    """
+    status, span = answer["ResponseMetadata"]["HTTPStatusCode"], answer.get("ContentRange")
+    partial = (HTTPStatus.PARTIAL_CONTENT, f"bytes {start}-{end - 1}/{job.size}")
+    whole = status == HTTPStatus.OK and end - start == job.size
+    pinned = {"IfMatch": answer.get("ETag"), "VersionId": answer.get("VersionId")}
+    right = ((status, span) == partial or whole) and answer["ContentLength"] == end - start
+    if not right or any(pinned[name] not in (None, value) for name, value in job.pins.items()):
+        raise Unavailable(
+            f"The server answered the read of bytes {start}-{end - 1} of {job.key!r} with others: "
+            f"status {status}, {span}, {answer['ContentLength']} bytes, ETag {answer.get('ETag')}.",
+            remedy="A proxy, cache or S3-compatible server in between does not support ranged reads.",
+        )
+
+
+def write_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
+    """Write `content` at byte offset `at` of the file descriptor `handle`, and count its bytes.
+
+    Raises Stopped once the transfer is to stop.
+    """
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(handle, view, at)
+        view, at = view[written:], at + written
+    meter.add(len(content))
 
 
 class SparseFile:
@@ -60,36 +171,28 @@ class SparseFile:
                 raise self.failure
             try:
                 self._meter.check()
-                have = self._present(at, end)
-                return os.pread(self._handle, have - at, at)
+                first = at // BLOCK_BYTES
+                if not self._present_blocks[first]:
+                    self._fetch(first)
+                last = self._next(0, first)
+                return os.pread(self._handle, min(end, last * BLOCK_BYTES) - at, at)
             except BaseException as error:
-                self.failure = _named(error, self._job)
+                self.failure = error
+                if is_full(error):
+                    self.failure = DiskFull(
+                        f"There is no room for what is read of {self._job.key!r}."
+                    )
                 raise self.failure from error
 
-    def _present(self, at: int, end: int) -> int:
-        """Fetch the block of `at` if it is missing; return the end of the bytes present, at most `end`."""
-        first = at // BLOCK_BYTES
-        if not self._present_blocks[first]:
-            self._fetch(first)
-        last = first
-        while (
-            last < len(self._present_blocks)
-            and self._present_blocks[last]
-            and last * BLOCK_BYTES < end
-        ):
-            last += 1
-        return min(end, last * BLOCK_BYTES)
+    def _next(self, value: int, start: int) -> int:
+        """Return the first block from `start` on that is absent (0) or present (1), or the end."""
+        found = self._present_blocks.find(value, start)
+        return found if found >= 0 else len(self._present_blocks)
 
     def _fetch(self, first: int) -> None:
         """Fetch a block, and more of the following ones the longer the reads are sequential."""
         self._run = min(MAX_BLOCKS, 2 * self._run) if first == self._next_block else 1
-        last = first + 1
-        while (
-            last < len(self._present_blocks)
-            and last - first < self._run
-            and not self._present_blocks[last]
-        ):
-            last += 1
+        last = min(self._next(1, first), first + self._run)
         span = (first * BLOCK_BYTES, min(self.size, last * BLOCK_BYTES))
         fetch_span(
             self._s3, self._job, span, lambda at, b: write_at(self._handle, at, b, self._meter)
@@ -110,12 +213,6 @@ class SparseFile:
                 self._handle = -1
 
 
-def _named(error: BaseException, job: Download) -> BaseException:
-    if is_full(error):
-        return DiskFull(f"There is no room for what is read of {job.key!r}.")
-    return error
-
-
 class ObjectReader(io.RawIOBase):
     """A stream of the bytes of one pinned object; each read is one range, resumed where it breaks.
 
@@ -128,11 +225,9 @@ class ObjectReader(io.RawIOBase):
         self._s3, self._job, self._at = s3, job, 0
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` as far as the object goes; return the number of bytes, 0 at the end."""
         start, end = self._at, min(self._job.size, self._at + len(buffer))
 
         def put(at: int, content: bytes) -> None:

@@ -18,20 +18,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3.local_proxy import serve_object
-from hevcq.backends.aws.s3.metadata import DoneTags, find_object
-from hevcq.backends.aws.s3.publish import Publisher
-from hevcq.backends.aws.s3.range_reader import ObjectReader
-from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumable
-from hevcq.backends.aws.s3.transfer import (
-    MIB,
-    Download,
-    FileUpload,
-    Meter,
-    download,
-)
+from hevcq.backends.aws.s3.metadata import OCTETS, find_object
+from hevcq.backends.aws.s3.publish import publish
+from hevcq.backends.aws.s3.range_reader import Download, ObjectReader, download
+from hevcq.backends.aws.s3.transfer import MIB, FileUpload, Meter, upload
 from hevcq.domain.job import Source
 from hevcq.domain.keys import INBOX, UPLOADS, check_key
-from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Stopped, Unavailable
+from hevcq.errors import SourceChanged, SourceGone, Stopped, Unavailable
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import fsync_file, fsync_folder, sha256_bytes, sha256_file
@@ -43,7 +36,6 @@ if TYPE_CHECKING:
 HEADS_AT_A_TIME = 8
 OPEN_BYTES = 4 * MIB
 SAFE_SUFFIX = re.compile(r"^\.[A-Za-z0-9]{1,8}$")
-OCTETS = "application/octet-stream"
 INPUTS = (f"{INBOX}/", f"{UPLOADS}/")
 
 
@@ -60,8 +52,9 @@ class S3Store(Store):
 
     A source must be the newest object at its key: a later upload supersedes it even in a versioned
     bucket, so that an old rendition never overwrites a newer one. `reused` holds the ids of sources
-    whose bytes were already in the bucket, for which S3 sends no event. `control` sends head, put
-    and delete requests where the caller retries them itself.
+    whose bytes were already in the bucket, for which S3 sends no event. `notes` is the folder that keeps
+    what uploads were begun. `control` sends head, put and delete requests where the caller retries
+    them itself.
     """
 
     def __init__(
@@ -69,25 +62,19 @@ class S3Store(Store):
         s3: S3Client,
         buckets: Buckets,
         clock: Clock,
-        uploads: UploadJournal,
+        notes: Path,
         *,
         tag_done: bool = False,
         control: S3Client | None = None,
     ) -> None:
         self.reused: set[str] = set()
         self._s3, self._buckets, self._clock = s3, buckets, clock
-        self._own_control, self._uploads = control, uploads
-        self._done_tags = DoneTags(s3) if tag_done else None
-        self._publisher = Publisher(s3, buckets.output, clock)
-
-    @property
-    def _control(self) -> S3Client:
-        return self._s3 if self._own_control is None else self._own_control
+        self._control, self._notes, self._tag_done = control or s3, notes, tag_done
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
         """Upload a file to the input bucket, unless its key has the same bytes.
 
-        Parts of an earlier upload are not sent again, see `resumable_upload`. Raises BadKey,
+        Parts of an earlier upload are not sent again, see `transfer`. Raises BadKey,
         SourceGone, SourceChanged if the file changes meanwhile, Stopped, Unavailable.
         """
         check_key(key)
@@ -110,21 +97,19 @@ class S3Store(Store):
             self.unmark_source_finished(present)
             self.reused.add(present.source_id)
             return present
-        answer = upload_resumable(
-            self._s3,
-            FileUpload(
-                bucket=self._buckets.input,
-                key=key,
-                path=path,
-                size=before.st_size,
-                metadata={object_metadata.SHA256: sha256},
-                content_type=mimetypes.guess_type(path.name)[0] or OCTETS,
-                unchanged=unchanged,
-            ),
-            self._uploads,
-            meter,
+        job = FileUpload(
+            bucket=self._buckets.input,
+            key=key,
+            path=path,
+            size=before.st_size,
+            described={
+                "Metadata": {object_metadata.SHA256: sha256},
+                "ContentType": mimetypes.guess_type(path.name)[0] or OCTETS,
+            },
+            unchanged=unchanged,
+            notes=self._notes,
         )
-        return self._source(key, answer, before.st_size)
+        return self._source(key, upload(self._s3, job, meter), before.st_size)
 
     def _uploaded_before(self, key: str, sha256: str, size: int) -> Source | None:
         """Return the source with these bytes at the key, or None."""
@@ -160,34 +145,27 @@ class S3Store(Store):
     ) -> Iterator[Input]:
         """Download the source into `scratch`; check its size, and its SHA-256 if it is known.
 
-        Where the SHA-256 differs it is downloaded again: only two downloads of the same wrong bytes
-        are the object's own fault. Raises SourceGone, SourceChanged, SourceUnreadable,
-        SourceDamaged, DiskFull, Stopped, Unavailable.
+        Raises SourceGone, SourceChanged, SourceUnreadable, DiskFull, Stopped, Unavailable, also where
+        the SHA-256 differs.
         """
         head = self._newest(source)
         path = _place_of(source, scratch)
-        meter = Meter(moved, stop)
         wanted = Download(source.bucket, source.key, source.size, object_metadata.pinned(head))
         try:
-            self._download_checked(wanted, path, meter, head)
+            self._download(wanted, path, Meter(moved, stop), head)
             yield Input(location=str(path), path=path)
         finally:
             path.unlink(missing_ok=True)
 
-    def _download_checked(
+    def _download(
         self, wanted: Download, path: Path, meter: Meter, head: HeadObjectOutputTypeDef
-    ) -> None:
-        known = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256)
+    ) -> str:
+        """Download an object; return its SHA-256, or "" if none is stated to compare it with."""
         download(self._s3, wanted, path, meter)
-        if known is None or (first := sha256_file(path, meter.check)) == known:
-            return
-        path.unlink()
-        download(self._s3, wanted, path, meter)
-        again = sha256_file(path, meter.check)
-        if again == first:
-            raise SourceDamaged(f"{wanted.key} is not the file that was uploaded.")
-        if again != known:
-            raise Unavailable(f"The bytes of {wanted.key!r} arrived differently each time.")
+        known = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256, "")
+        if known and sha256_file(path, meter.check) != known:
+            raise Unavailable(f"The bytes of {wanted.key!r} arrived with another SHA-256.")
+        return known
 
     @contextmanager
     def stream(
@@ -240,12 +218,10 @@ class S3Store(Store):
         return head
 
     def publish(self, publication: Publication) -> StoredObject:
-        """Publish a file under its key by one conditional call, see `Publisher.publish`."""
         check_key(publication.key)
-        return self._publisher.publish(publication)
+        return publish(self._s3, self._buckets.output, self._clock, publication)
 
     def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
-        """Write a small object in one call, replacing any existing one. Raises BadKey, Unavailable."""
         check_key(key)
         own = {object_metadata.SHA256: sha256_bytes(content)}
         with translate_errors(f"write {key!r} to the bucket {self._buckets.output}"):
@@ -260,7 +236,6 @@ class S3Store(Store):
         return object_metadata.stored(key, self._published(key))
 
     def stat(self, key: str) -> StoredObject | None:
-        """Return the visible object at `key`, or None. Raises BadKey, Unavailable."""
         head = self._head(self._buckets.output, check_key(key))
         return None if head is None else object_metadata.stored(key, head)
 
@@ -295,15 +270,14 @@ class S3Store(Store):
                     yield self._source(entry["Key"], entry, entry["Size"])
 
     def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
-        """Tag the version `hevcq=done` if the settings enable it; see `done_tags`."""
-        return self._done_tags is not None and self._done_tags.mark_source_finished(
-            source, collected=collected
+        """Tag the version `hevcq=done` if the settings enable it."""
+        return self._tag_done and object_metadata.mark_source_finished(
+            self._s3, source, collected=collected
         )
 
     def unmark_source_finished(self, source: Source) -> None:
-        """Replace the tag `hevcq=done` if the settings enable it; see `done_tags`."""
-        if self._done_tags is not None:
-            self._done_tags.unmark_source_finished(source)
+        if self._tag_done:
+            object_metadata.unmark_source_finished(self._s3, source)
 
     def _head_out(self, key: str) -> HeadObjectOutputTypeDef | None:
         return self._head(self._buckets.output, key)
@@ -331,12 +305,8 @@ class S3Store(Store):
             self._buckets.output, key, head["ContentLength"], object_metadata.pinned(head)
         )
         try:
-            download(self._s3, wanted, part, meter)
+            sha256 = self._download(wanted, part, meter, head) or sha256_file(part, meter.check)
             fsync_file(part)
-            sha256 = sha256_file(part, meter.check)
-            known = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256, sha256)
-            if known != sha256:
-                raise Unavailable(f"The bytes of {key!r} arrived with another SHA-256.")
             os.link(part, target)
         finally:
             part.unlink(missing_ok=True)
@@ -344,7 +314,6 @@ class S3Store(Store):
         return sha256
 
     def free_bytes(self) -> int | None:
-        """Return None: a bucket has no size limit."""
         return None
 
 

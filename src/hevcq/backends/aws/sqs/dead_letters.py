@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,13 +42,12 @@ all of them. An emulator is one server and answers at once."""
 QUIET_BATCHES = 3
 """Consecutive batches without a new letter that end a listing: letters reappear after HIDE_S."""
 BATCH = 10
-MAX_ATTRIBUTE = 1_000
 MARKER = "hevcq_dead_letter"
-ROOM_BYTES = MAX_BODY_BYTES - 8_192
-"""Room for the body: the attributes and the other fields share the same 256 KiB."""
-MAX_TAIL_BYTES = 16_384
-MAX_REASON = 4_096
 MAX_ATTEMPTS = 2**31 - 1
+MAX_REASON, MAX_TAIL = 2_000, 16_000
+"""Characters, of at most six bytes each in JSON."""
+ROOM_BYTES = MAX_BODY_BYTES - 6 * (MAX_REASON + MAX_TAIL) - 4_096
+"""Room for the original body in a message."""
 
 
 class QueueUrls:
@@ -148,27 +147,11 @@ class DeadLetterQueue:
         self._received: dict[str, ReceivedLetter] = {}
         self._scan_lock = threading.Lock()
 
-    def send(self, body: str, delivery: Delivery, why: Bury) -> None:
-        """Send a dead letter; its class, reason and job are message attributes as well.
-
-        Raises ConfigError if there is no dead-letter queue, Unavailable.
-        """
-        facts = {
-            "hevcq_class": why.failure_class.value,
-            "hevcq_reason": why.reason[:MAX_ATTRIBUTE],
-            "hevcq_attempts": str(delivery.attempt),
-            "hevcq_message_id": delivery.message_id,
-            "hevcq_job": ",".join(task.job_id for task in delivery.tasks)[:MAX_ATTRIBUTE],
-        }
-        attributes: Any = {
-            name: {"DataType": "String", "StringValue": _printable(value)}
-            for name, value in facts.items()
-            if value.strip()
-        }
+    def send(self, delivery: Delivery, why: Bury) -> None:
+        """Send a dead letter. Raises ConfigError if there is no dead-letter queue, Unavailable."""
+        body = encode(delivery, why, self._clock.now())
         with translate_errors(f"bury the message {delivery.message_id} of {self._urls.name}"):
-            self._sqs.send_message(
-                QueueUrl=self._urls.dead, MessageBody=body, MessageAttributes=attributes
-            )
+            self._sqs.send_message(QueueUrl=self._urls.dead, MessageBody=body)
 
     def batches(self, selection: Selection) -> Generator[list[DeadLetter], None, None]:
         """Yield each matching letter once; release those still hidden when the iteration ends.
@@ -279,45 +262,31 @@ class DeadLetterQueue:
         hidden = [each for each in list(self._received.values()) if each.hidden_until > now]
         self._received.clear()
         for url in {each.url for each in hidden}:
-            receipts = [each.receipt for each in hidden if each.url == url]
-            for start in range(0, len(receipts), BATCH):
-                self._make_visible(url, receipts[start : start + BATCH])
-
-    def _make_visible(self, url: str, receipts: Sequence[str]) -> None:
-        with translate_errors(f"release dead letters of {self._urls.name}"):
-            # An entry that fails is visible already, or will be after HIDE_S.
-            self._sqs.change_message_visibility_batch(
-                QueueUrl=url,
-                Entries=[
-                    {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": 0}
-                    for n, receipt in enumerate(receipts)
-                ],
-            )
-
-
-def _printable(value: str) -> str:
-    """Replace what SQS refuses in an attribute: unprintable characters and lone surrogates."""
-    valid = value.encode("utf-8", "replace").decode("utf-8")
-    return "".join(c if c.isprintable() else " " for c in valid)
+            entries: list[Any] = [
+                {"Id": str(n), "ReceiptHandle": each.receipt, "VisibilityTimeout": 0}
+                for n, each in enumerate(hidden)
+                if each.url == url
+            ]
+            for start in range(0, len(entries), BATCH):
+                with translate_errors(f"release dead letters of {self._urls.name}"):
+                    # An entry that fails is visible already, or will be after HIDE_S.
+                    self._sqs.change_message_visibility_batch(
+                        QueueUrl=url, Entries=entries[start : start + BATCH]
+                    )
 
 
 class DeadLetterBody(Frozen):
     """The JSON body of a dead letter: the original message and the reason for its burial.
 
-    `body_bytes` is the size of the original body in UTF-8. `form` says whether `body` is the whole
-    of it, or its head: a body that leaves no room for the rest is none of ours.
+    Of a body that leaves no room for the rest, which is none of ours, `body` is the head.
     """
 
     hevcq_dead_letter: Literal[1] = 1
-    queue: str
-    message_id: str
     reason: str
     failure_class: FailureClass
     attempts: int = Field(ge=0, le=MAX_ATTEMPTS)
     tail: tuple[str, ...] = ()
     buried_at: float = Field(ge=0, allow_inf_nan=False)
-    form: Literal["text", "head"] = "text"
-    body_bytes: int = Field(ge=0)
     body: str
 
 
@@ -326,18 +295,15 @@ def encode(delivery: Delivery, why: Bury, now: float) -> str:
 
     `now` is Unix seconds.
     """
-    inner = original_body(delivery.body)
-    form, body = _fit(inner)
+    body = _clean(original_body(delivery.body))
+    if len(json.dumps(body, ensure_ascii=False).encode("utf-8")) > ROOM_BYTES:
+        body = body[: ROOM_BYTES // 6]
     letter = DeadLetterBody(
-        queue=delivery.queue,
-        message_id=delivery.message_id,
         reason=_clean(why.reason)[:MAX_REASON],
         failure_class=why.failure_class,
         attempts=delivery.attempt,
-        tail=_end_of(why.tail),
+        tail=tuple(_clean("\n".join(why.tail))[-MAX_TAIL:].split("\n")) if why.tail else (),
         buried_at=now,
-        form=form,
-        body_bytes=len(inner.encode("utf-8", "replace")),
         body=body,
     )
     return letter.model_dump_json()
@@ -362,28 +328,6 @@ def original_body(body: str) -> str:
     """Return the message that a dead letter carries, or `body` itself if it is no dead letter."""
     letter = decode(body)
     return body if letter is None else letter.body
-
-
-def _fit(body: str) -> tuple[Literal["text", "head"], str]:
-    clean = _clean(body)
-    room = ROOM_BYTES - MAX_TAIL_BYTES - 2 * MAX_REASON
-    return ("text", clean) if _quoted_bytes(clean) <= room else ("head", clean[: room // 6])
-
-
-def _quoted_bytes(text: str) -> int:
-    return len(json.dumps(text, ensure_ascii=False).encode("utf-8"))
-
-
-def _end_of(tail: tuple[str, ...]) -> tuple[str, ...]:
-    kept: list[str] = []
-    room = MAX_TAIL_BYTES
-    for line in reversed(tail):
-        clean = _clean(line)[-2_000:]
-        room -= _quoted_bytes(clean) + 1
-        if room < 0:
-            break
-        kept.append(clean)
-    return tuple(reversed(kept))
 
 
 def _clean(text: str) -> str:

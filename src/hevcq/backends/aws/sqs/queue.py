@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +19,6 @@ from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs import dead_letters, message_parser
 from hevcq.backends.aws.sqs.dead_letters import DeadLetterQueue, QueueUrls
-from hevcq.backends.aws.sqs.renewal import Renewal
 from hevcq.domain.job import Task, TaskKind
 from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
 from hevcq.domain.verdict import Bury
@@ -28,9 +26,9 @@ from hevcq.errors import HevcqError, LeaseLost, Unavailable
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-from hevcq.util.retry import retry_control_call
 
 if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 CAP_MARGIN_S = 30
@@ -51,47 +49,6 @@ class LiveReceipt:
         return self.received_at + MAX_VISIBILITY_S - CAP_MARGIN_S
 
 
-class ReceiptBook:
-    """The live receipts of one queue by receipt handle. Thread-safe.
-
-    A receipt past its deadline is stale, even if SQS would still accept it. `now` is monotonic
-    seconds.
-    """
-
-    def __init__(self) -> None:
-        self._receipts: dict[str, LiveReceipt] = {}
-        self._lock = threading.Lock()
-
-    def add(self, handle: str, receipt: LiveReceipt, now: float) -> None:
-        """Add a receipt that was just received, and drop those past their deadline."""
-        with self._lock:
-            for old in [key for key, each in self._receipts.items() if each.deadline <= now]:
-                del self._receipts[old]
-            self._receipts[handle] = receipt
-
-    def live(self, handle: str, now: float) -> LiveReceipt | None:
-        """Return the receipt if it is neither settled nor past its deadline, else None."""
-        with self._lock:
-            receipt = self._receipts.get(handle)
-            return receipt if receipt is not None and now < receipt.deadline else None
-
-    def pop(self, handle: str, now: float) -> LiveReceipt | None:
-        """Remove and return the live receipt: of two threads that settle it, only one gets it."""
-        with self._lock:
-            receipt = self._receipts.pop(handle, None)
-            return receipt if receipt is not None and now < receipt.deadline else None
-
-    def put_back(self, handle: str, receipt: LiveReceipt) -> None:
-        """Undo `pop` after a settlement that failed."""
-        with self._lock:
-            self._receipts[handle] = receipt
-
-    def drop(self, handle: str) -> None:
-        """Remove a receipt that SQS reports as gone."""
-        with self._lock:
-            self._receipts.pop(handle, None)
-
-
 BATCH = 10
 """SQS's largest batch, for receives and sends."""
 MAX_DELAY_S = 900
@@ -104,10 +61,103 @@ GONE: Mapping[str, tuple[type[HevcqError], str]] = {
 _log = get_logger()
 
 
+SHARE = 0.5
+"""Share of the retention time after which a waiting message is sent anew."""
+BATCHES = 50
+"""Batches of ten that one look replaces at most, so that it takes seconds."""
+HIDE_S = 60
+LOOK_EVERY_S = 3600.0
+"""Seconds after a look that found nothing old: each look costs the first message one receive."""
+
+
+class Renewal:
+    """Send messages anew that have waited for long, before SQS deletes them.
+
+    SQS deletes a message `queue.retention_s` after it was sent, whatever waits before it, and no call
+    extends that. A worker that receives a message of half that age therefore replaces the ones behind
+    it by copies: three requests for ten messages, once in half a retention time. Jobs are known by
+    their content, so a copy whose original survived is only a duplicate.
+    """
+
+    def __init__(self, sqs: SQSClient, urls: QueueUrls, retention_s: float, clock: Clock) -> None:
+        self._sqs, self._urls, self._clock = sqs, urls, clock
+        self._after_s = retention_s * SHARE
+        self._next_look = float("-inf")
+
+    def check(self, received: Sequence[MessageTypeDef]) -> None:
+        """Renew what waits if one of the `received` messages is old; log errors, raise none."""
+        if self._clock.monotonic() < self._next_look or not any(map(self._is_old, received)):
+            return
+        renewed = 0
+        try:
+            # One message first: usually nothing behind a retried one is old.
+            for limit in (1, *[BATCH] * BATCHES):
+                count, more = self._renew(limit)
+                renewed += count
+                if not more:
+                    self._next_look = self._clock.monotonic() + LOOK_EVERY_S
+                    break
+        except HevcqError as error:
+            _log.warning("messages_not_renewed", queue=self._urls.name, reason=str(error))
+        if renewed:
+            _log.info("messages_renewed", queue=self._urls.name, count=renewed)
+
+    def _is_old(self, message: MessageTypeDef) -> bool:
+        sent_at = int(message.get("Attributes", {}).get("SentTimestamp", "0")) / 1000
+        return 0 < sent_at < self._clock.now() - self._after_s
+
+    def _renew(self, limit: int) -> tuple[int, bool]:
+        """Replace the old ones of the next messages; return how many, and whether all were old."""
+        url = self._urls.main
+        with translate_errors(f"renew the messages of {self._urls.name}"):
+            answer = self._sqs.receive_message(
+                QueueUrl=url,
+                MaxNumberOfMessages=limit,
+                WaitTimeSeconds=0,
+                VisibilityTimeout=HIDE_S,
+                MessageSystemAttributeNames=["SentTimestamp", "MessageGroupId"],
+                MessageAttributeNames=["All"],
+            )
+            found = answer.get("Messages", [])
+            old = [message for message in found if self._is_old(message)]
+            for message in found:
+                if message not in old:
+                    self._sqs.change_message_visibility(
+                        QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+                    )
+            return self._replace(url, old), 0 < len(found) == len(old)
+
+    def _replace(self, url: str, old: Sequence[MessageTypeDef]) -> int:
+        if not old:
+            return 0
+        sent = self._sqs.send_message_batch(
+            QueueUrl=url, Entries=[_copy(n, message) for n, message in enumerate(old)]
+        )
+        # Only what is certainly there anew; the rest comes back by itself.
+        entries: Any = [
+            {"Id": each["Id"], "ReceiptHandle": old[int(each["Id"])]["ReceiptHandle"]}
+            for each in sent.get("Successful", [])
+        ]
+        if entries:
+            self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
+        return len(entries)
+
+
+def _copy(number: int, message: MessageTypeDef) -> Any:
+    group = message.get("Attributes", {}).get("MessageGroupId")
+    copy = {"Id": str(number), "MessageBody": message["Body"]}
+    attributes = message.get("MessageAttributes")
+    return (
+        copy
+        | ({"MessageGroupId": group} if group else {})
+        | ({"MessageAttributes": attributes} if attributes else {})
+    )
+
+
 class SqsQueue(Queue):
     """One profile's queue on SQS.
 
-    A receipt is stale past its deadline, whatever SQS says (see `receipts`). A receive never takes
+    A receipt is stale past its deadline, whatever SQS says. A receive never takes
     more than `limit` messages, because the visibility timeout of buffered messages would run out.
     Acknowledgements are not batched: jobs take minutes, and `ack` promises that the delete has
     happened. URLs are looked up at first use, so that a worker needs rights on its own queue only.
@@ -128,7 +178,7 @@ class SqsQueue(Queue):
         self._visibility_s = profile.queue.visibility_s
         self._recipient, self._clock = recipient, clock
         self._urls = QueueUrls(clients.sqs, prefix + profile.name)
-        self._receipts = ReceiptBook()
+        self._receipts: dict[str, LiveReceipt] = {}
         self._renewal = Renewal(clients.sqs, self._urls, profile.queue.retention_s, clock)
         self._dlq = DeadLetterQueue(clients, self._urls, profile, clock, self._task_of)
 
@@ -198,7 +248,10 @@ class SqsQueue(Queue):
     def _delivery(self, message: MessageTypeDef, handed_out: float, now: float) -> Delivery:
         handle, body = message["ReceiptHandle"], message["Body"]
         receipt = LiveReceipt(received_at=handed_out, deadline=handed_out + self._visibility_s)
-        self._receipts.add(handle, receipt, now)
+        for old, each in list(self._receipts.items()):
+            if each.deadline <= now:
+                self._receipts.pop(old, None)
+        self._receipts[handle] = receipt
         parsed = message_parser.parse(body, self._recipient)
         facts = message.get("Attributes", {})
         return Delivery(
@@ -222,8 +275,8 @@ class SqsQueue(Queue):
         the 12 hours are over, Unavailable.
         """
         now = self._clock.monotonic()
-        receipt = self._receipts.live(delivery.receipt, now)
-        if receipt is None:
+        receipt = self._receipts.get(delivery.receipt)
+        if receipt is None or receipt.deadline <= now:
             raise LeaseLost(f"The receipt of the message {delivery.message_id} is stale.")
         # Grants the remainder, so that a worker with long heartbeats keeps its job to the end.
         whole = min(math.ceil(seconds), math.floor(receipt.latest_end - now))
@@ -234,7 +287,7 @@ class SqsQueue(Queue):
         try:
             self._hide(delivery, whole)
         except LeaseLost:
-            self._receipts.drop(delivery.receipt)
+            self._receipts.pop(delivery.receipt, None)
             raise
         receipt.deadline = now + whole
         return receipt.deadline
@@ -248,14 +301,10 @@ class SqsQueue(Queue):
             )
 
     def ack(self, delivery: Delivery) -> bool:
-        """Delete the message; False if the receipt is stale or already settled. Raises Unavailable."""
         return self._settle(delivery, lambda _receipt: self._delete(delivery))
 
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
-        """Make the message visible after `delay_s`, at the latest at the end of its 12 hours.
-
-        Returns False if the receipt is stale or already settled. Raises Unavailable.
-        """
+        """Make the message visible after `delay_s`, at the latest at the end of its 12 hours."""
 
         def carry_out(receipt: LiveReceipt) -> None:
             room = math.floor(receipt.latest_end - self._clock.monotonic())
@@ -266,20 +315,13 @@ class SqsQueue(Queue):
     def bury(self, delivery: Delivery, why: Bury) -> bool:
         """Send a dead letter, then delete the message; False if the receipt is stale.
 
-        A kill between the two leaves both: the dead letter carries the message id and the job, so
-        that the duplicate is recognised and nothing is lost. Raises Unavailable if the dead letter
+        A kill between the two leaves both, and nothing is lost. Raises Unavailable if the dead letter
         could not be sent.
         """
-        body = dead_letters.encode(delivery, why, self._clock.now())
-        if not self._settle(delivery, lambda _receipt: self._dlq.send(body, delivery, why)):
+        if not self._settle(delivery, lambda _receipt: self._dlq.send(delivery, why)):
             return False
         try:
-            retry_control_call(
-                lambda: self._delete(delivery),
-                self._clock,
-                random.random,
-                retryable=(Unavailable,),
-            )
+            self._delete(delivery)
         except (Unavailable, LeaseLost) as error:
             # It is a dead letter already; its message is redelivered and found to be settled.
             _log.warning("buried_but_not_deleted", message=delivery.message_id, why=str(error))
@@ -287,15 +329,16 @@ class SqsQueue(Queue):
 
     def _settle(self, delivery: Delivery, carry_out: Callable[[LiveReceipt], None]) -> bool:
         """Settle a delivery once; after an error the receipt stays live for another attempt."""
-        receipt = self._receipts.pop(delivery.receipt, self._clock.monotonic())
-        if receipt is None:
+        # Of two threads that settle it, only one gets it.
+        receipt = self._receipts.pop(delivery.receipt, None)
+        if receipt is None or receipt.deadline <= self._clock.monotonic():
             return False
         try:
             carry_out(receipt)
         except LeaseLost:
             return False
         except HevcqError:
-            self._receipts.put_back(delivery.receipt, receipt)
+            self._receipts[delivery.receipt] = receipt
             raise
         return True
 
@@ -304,7 +347,7 @@ class SqsQueue(Queue):
             self._sqs.delete_message(QueueUrl=self._urls.main, ReceiptHandle=delivery.receipt)
 
     def depth(self) -> QueueDepth:
-        """Count messages; the numbers of SQS are estimates without an age. Raises Unavailable."""
+        """Count messages; the numbers of SQS are estimates without an age."""
         ready, in_flight, delayed = self._urls.counts(self._urls.main)
         return QueueDepth(
             ready=ready,
@@ -325,14 +368,10 @@ class SqsQueue(Queue):
                 yield from batch
 
     def dead_letter_batches(self, selection: Selection) -> Iterator[list[DeadLetter]]:
-        """Yield the matching letters of each receive. Raises as `dead_letters` does."""
         return self._dlq.batches(selection)
 
     def redrive(self, dead: DeadLetter) -> bool:
-        """Send the original body as a new message, then delete the dead letter.
-
-        Returns False if it is gone. Raises ConfigError, Unavailable.
-        """
+        """Send the original body as a new message, then delete the dead letter."""
         with self._dlq.received(dead.letter_id) as letter:
             if letter is None:
                 return False
@@ -342,7 +381,6 @@ class SqsQueue(Queue):
             return True
 
     def purge(self, dead: DeadLetter) -> bool:
-        """Delete one dead letter for good; False if it is gone. Raises ConfigError, Unavailable."""
         with self._dlq.received(dead.letter_id) as letter:
             if letter is None:
                 return False

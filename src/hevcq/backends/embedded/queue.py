@@ -1,4 +1,12 @@
-"""Implement the queue and the task publisher in SQLite: a claim is one transaction, an ack is durable."""
+"""Implement the queue and the task publisher in SQLite: a claim is one transaction, an ack is durable.
+
+Fair share: each message is assigned to a round ("turn") when it is sent. A task without a group
+and the first task of a group join the round after the one being served; each further task of a
+group joins the round after that of its predecessor. Rounds are served in order, and messages within
+a round in the order of sending. A new task thus waits for the served round and at most one more
+task of each group, never for a whole video. The served round gets no new messages and earlier rounds are not
+reopened, so no task starves. Joins are served before all rounds. A claim still reads only the head of one index.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hevcq.backends.embedded.jobs import tables
-from hevcq.backends.embedded.jobs.ledger import BURY_UNCLAIMED, reopen
-from hevcq.backends.embedded.jobs.tables import ClaimedMessage, Receipt
-from hevcq.domain.job import JobRecord, Source, Task
+from hevcq.backends.embedded import statements as sql
+from hevcq.backends.embedded.ledger import ensured_job, insert_job, reopen
+from hevcq.domain.job import JobRecord, Source, Task, TaskKind
+from hevcq.domain.profile import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher
@@ -23,35 +31,75 @@ PAGE = 200
 SLICE_S = 0.5
 """Maximum seconds a consumer waits before it checks `stop` and messages of other processes."""
 
-PEEK_PARTS = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0
-AND (grp <> '' OR turn = 0)), (SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0
-AND (grp <> '' OR turn = 0))"""
-PEEK = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0),
-(SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0)"""
-COUNT = """SELECT
-(SELECT COUNT(*) FROM message WHERE queue = ?1 AND state = 0),
-(SELECT COUNT(*) FROM message WHERE queue = ?1 AND state > 0 AND visible_at <= ?2),
-(SELECT COUNT(*) FROM message WHERE queue = ?1 AND state > 0 AND state = 1 AND visible_at > ?2),
-(SELECT COUNT(*) FROM message WHERE queue = ?1 AND state > 0 AND state = 2 AND visible_at > ?2),
-(SELECT COUNT(*) FROM dead_letter WHERE queue = ?1),
-(SELECT sent_at FROM message WHERE queue = ?1 AND state = 0 ORDER BY turn, id LIMIT 1),
-(SELECT sent_at FROM message WHERE queue = ?1 AND state > 0 ORDER BY visible_at LIMIT 1)"""
-LETTERS = """SELECT id, body, reason, failure_class, attempts, tail, buried_at FROM dead_letter
-WHERE queue = :queue AND id > :after AND (:class IS NULL OR failure_class = :class)
-AND (:job IS NULL OR job_id = :job) AND (:before IS NULL OR buried_at < :before)
-ORDER BY id LIMIT :page"""
-PURGE = "DELETE FROM dead_letter WHERE id = ? AND queue = ?"
+Outgoing = tuple[str, str, bool]
+"""A message to send: its body, its group, and whether it is served before all rounds."""
 
 
 @dataclass(frozen=True, slots=True)
-class QueueConfig:
-    """The settings of a queue, from its profile.
+class ClaimedMessage:
+    """A message just claimed, as a row of the table; `sent_at` is Unix time."""
 
-    `visibility_s` is seconds.
+    number: int
+    turn: int
+    attempts: int
+    sent_at: float
+    body: str
+
+
+def outgoing(tasks: Sequence[Task]) -> list[Outgoing]:
+    """Return the messages of tasks."""
+    return [(task.body(), task.group, task.kind is TaskKind.JOIN) for task in tasks]
+
+
+def send(
+    connection: sqlite3.Connection,
+    queue: str,
+    messages: Sequence[Outgoing],
+    *,
+    now: float,
+    delay_s: float = 0.0,
+) -> None:
+    """Insert messages, each in its fair-share round, visible after `delay_s` seconds."""
+    joining = _served(connection, queue) + 1
+    last: dict[str, int] = {}
+    state = sql.DELAYED if delay_s > 0 else sql.READY
+    rows = []
+    for body, group, first in messages:
+        turn = sql.FIRST if first else joining
+        if group and not first:
+            if group not in last:
+                found = connection.execute(sql.LAST_OF_GROUP, (queue, group)).fetchone()[0]
+                last[group] = found or 0
+            turn = last[group] = max(joining, last[group] + 1)
+        rows.append((queue, state, turn, now + max(0.0, delay_s), group, now, body))
+    connection.executemany(sql.INSERT_MESSAGE, rows)
+
+
+def _served(connection: sqlite3.Connection, queue: str) -> int:
+    """Return the served round, which is the round of the first message that was never claimed.
+
+    A returned message keeps its old round. New messages must not join that round, or they would
+    overtake all messages sent since.
     """
+    served = 0
+    for turn, attempts in connection.execute(sql.HEAD, (queue, sql.MAX_RETURNED_SCANNED)):
+        served = turn
+        if attempts == 0:
+            break
+    return served
 
-    visibility_s: float
-    max_receives: int
+
+def job_of(body: str) -> str:
+    """Return the job id in a message body, or an empty string if it cannot be read."""
+    task = _task_of(body)
+    return task.job_id if task is not None else ""
+
+
+def _task_of(body: str) -> Task | None:
+    try:
+        return Task.parse(body)
+    except BadMessage:
+        return None
 
 
 class SqliteQueue(Queue):
@@ -61,22 +109,21 @@ class SqliteQueue(Queue):
     of dead processes.
     """
 
+    picks_parts = True
+
     def __init__(
         self,
         name: str,
         database: Database,
         clock: Clock,
-        config: QueueConfig,
+        numbers: QueueNumbers,
         *,
         owner: str,
         reap: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self._database = database
-        self._clock = clock
-        self._config = config
-        self._owner = owner
-        self._reap = reap
+        self._database, self._clock, self._numbers = database, clock, numbers
+        self._owner, self._reap = owner, reap
         self._condition = threading.Condition()
         self._notifications = 0
         self._listeners: list[Callable[[], None]] = []
@@ -84,18 +131,13 @@ class SqliteQueue(Queue):
         self._parts_only = False
 
     def prefer(self, job_id: str) -> None:
-        """Remember the job; see `tables.claim_messages`."""
         with self._condition:
             self._preferred.add(job_id)
 
-    picks_parts = True
-
     def only_parts(self, *, wanted: bool) -> None:
-        """Claim only parts of split videos from now on, or all messages."""
         self._parts_only = wanted
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Register a `wake` callback for when messages may be ready, for slots with several queues."""
         self._listeners.append(wake)
 
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
@@ -106,12 +148,8 @@ class SqliteQueue(Queue):
         for task in tasks:
             if task.profile != self.name:
                 raise BadMessage(f"A task of {task.profile!r} does not belong in {self.name!r}.")
-        batch, now = tables.outgoing(tasks), self._clock.now()
-
-        def work(connection: sqlite3.Connection) -> None:
-            tables.send(connection, self.name, batch, now=now, delay_s=delay_s)
-
-        self._database.write(work)
+        batch, now = outgoing(tasks), self._clock.now()
+        self._database.write(lambda c: send(c, self.name, batch, now=now, delay_s=delay_s))
         self.notify(len(batch))
 
     def notify(self, count: int = 1) -> None:
@@ -123,7 +161,6 @@ class SqliteQueue(Queue):
             wake()
 
     def wake(self) -> None:
-        """Wake every waiting consumer of this process."""
         with self._condition:
             self._notifications += 1
             self._condition.notify_all()
@@ -159,63 +196,54 @@ class SqliteQueue(Queue):
 
     def _peek(self) -> tuple[bool, float | None]:
         # Two index lookups on a read connection: an idle consumer never takes the write lock.
-        sql = PEEK_PARTS if self._parts_only else PEEK
-        ((ready, due),) = self._database.rows(sql, (self.name,))
+        ((ready, due),) = self._database.rows(
+            sql.PEEK_PARTS if self._parts_only else sql.PEEK, (self.name,)
+        )
         return bool(ready), due
 
     def _claim(self, limit: int) -> list[Delivery]:
-        found: list[Delivery] = []
-        with self._condition:
-            preferred = frozenset(self._preferred)
-
         def work(connection: sqlite3.Connection) -> list[ClaimedMessage]:
             now = self._clock.now()
             kept: list[ClaimedMessage] = []
             while len(kept) < limit:
-                order = tables.Order(
-                    self.name, limit - len(kept), self._owner, preferred, self._parts_only
-                )
-                until = now + self._config.visibility_s
-                taken = tables.claim_messages(connection, order, now=now, until=until)
+                taken = self._take(connection, limit - len(kept), now)
                 if not taken:
                     break
                 for one in taken:
-                    if one.attempts > self._config.max_receives:
-                        self._bury_exhausted(connection, one, now)
+                    if one.attempts > self._numbers.max_receives:
+                        _bury_exhausted(connection, one, now)
                     else:
                         kept.append(one)
             return kept
 
-        deadline = self._clock.monotonic() + self._config.visibility_s
+        deadline = self._clock.monotonic() + self._numbers.visibility_s
         # Not durable: after a power cut the message is simply received again.
         taken = self._database.write(work, durable=False)
-        found.extend(self._delivery(one, deadline) for one in taken)
-        return found
+        return [self._delivery(one, deadline) for one in taken]
 
-    @staticmethod
-    def _bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, now: float) -> None:
-        """Bury the message and also its job, unless another worker holds a live lease on the job.
+    def _take(self, connection: sqlite3.Connection, limit: int, now: float) -> list[ClaimedMessage]:
+        """Make due messages ready, then claim some in order, hidden until the visibility timeout.
 
-        The message of a subjob ends the job likewise if the job still has this split. The message
-        of a done job leaves no dead letter.
+        If a message of a preferred job is ready, only the first such message is claimed.
         """
-        why, task = (
-            tables.bury_exhausted(connection, taken, now=now),
-            tables.task_of(taken.body),
-        )
-        if task is None:
-            return
-        values = {
-            "job_id": task.job_id,
-            "reason": why.reason,
-            "class": why.failure_class,
-            "now": now,
-            "dead": None,
-        }
-        connection.execute(BURY_UNCLAIMED, values)
-        part = {**values, "part": task.unit_id, "split": task.split}
-        connection.execute(tables.BURY_SPLIT_JOB, part)
-        tables.delete_obsolete_letters(connection, task.job_id)
+        due = (self.name, now, max(sql.MAX_DUE_PER_CLAIM, limit))
+        connection.execute(sql.MAKE_READY, due)
+        until = now + self._numbers.visibility_s
+        first = None if self._parts_only else self._first_preferred(connection)
+        if first is not None:
+            rows = connection.execute(sql.CLAIM_ONE, (self._owner, until, first)).fetchall()
+        else:
+            values = (self._owner, until, self.name, limit)
+            claim = sql.CLAIM_PARTS if self._parts_only else sql.CLAIM
+            rows = connection.execute(claim, values).fetchall()
+        taken = (ClaimedMessage(*row) for row in rows)
+        return sorted(taken, key=lambda one: (one.turn, one.number))
+
+    def _first_preferred(self, connection: sqlite3.Connection) -> int | None:
+        with self._condition:
+            preferred = frozenset(self._preferred)
+        rows = connection.execute(sql.IN_ORDER, (self.name,)) if preferred else ()
+        return next((number for number, body in rows if job_of(body) in preferred), None)
 
     def _delivery(self, taken: ClaimedMessage, deadline: float) -> Delivery:
         tasks: tuple[Task, ...] = ()
@@ -241,29 +269,19 @@ class SqliteQueue(Queue):
         )
 
     def extend(self, delivery: Delivery, seconds: float) -> float:
-        """Extend the visibility timeout to `seconds` from now.
-
-        Raises LeaseLost if the receipt is stale.
-        """
-        receipt = _receipt(delivery)
         deadline = self._clock.monotonic() + seconds
-        values = (self._clock.now() + seconds, self._owner, receipt.number, receipt.held)
-        if not self._change(tables.EXTEND, values, durable=False):
+        values = (self._clock.now() + seconds, self._owner, *_receipt(delivery))
+        if not self._change(sql.EXTEND, values, durable=False):
             raise LeaseLost(f"The receipt of message {delivery.message_id} is stale.")
         return deadline
 
     def ack(self, delivery: Delivery) -> bool:
-        """Delete the message durably."""
-        receipt = _receipt(delivery)
-        return self._change(tables.ACK, (receipt.number, receipt.held))
+        return self._change(sql.ACK, _receipt(delivery))
 
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
-        """Return the message to the queue, visible after `delay_s` seconds, and wake a consumer."""
-        receipt = _receipt(delivery)
-        state = tables.DELAYED if delay_s > 0 else tables.READY
+        state = sql.DELAYED if delay_s > 0 else sql.READY
         visible_at = self._clock.now() + max(0.0, delay_s)
-        values = (state, visible_at, receipt.number, receipt.held)
-        given = self._change(tables.RELEASE, values)
+        given = self._change(sql.RELEASE, (state, visible_at, *_receipt(delivery)))
         if given:
             self.notify()
         return given
@@ -271,15 +289,15 @@ class SqliteQueue(Queue):
     def bury(self, delivery: Delivery, why: Bury) -> bool:
         """Move the message to the dead letters in one transaction."""
         receipt, now = _receipt(delivery), self._clock.now()
-        return self._database.write(lambda c: tables.bury(c, receipt, why, now=now))
+        return self._database.write(lambda c: _bury(c, receipt, why, now))
 
-    def _change(self, sql: str, values: tuple[Any, ...], *, durable: bool = True) -> bool:
-        return self._database.change(sql, values, durable=durable) == 1
+    def _change(self, statement: str, values: tuple[Any, ...], *, durable: bool = True) -> bool:
+        return self._database.change(statement, values, durable=durable) == 1
 
     def depth(self) -> QueueDepth:
         """Count by index; the oldest is the head of the queue, so its age is approximate."""
         now = self._clock.now()
-        (row,) = self._database.rows(COUNT, (self.name, now))
+        (row,) = self._database.rows(sql.COUNT, (self.name, now))
         ready, due, held, delayed, dead, *heads = row
         sent = [at for at in heads if at is not None]
         oldest = max(0.0, now - min(sent)) if sent else None
@@ -297,7 +315,7 @@ class SqliteQueue(Queue):
         }
         while left is None or left > 0:
             values["page"] = PAGE if left is None else min(PAGE, left)
-            rows = self._database.rows(LETTERS, values)
+            rows = self._database.rows(sql.LETTERS, values)
             if not rows:
                 return
             for row in rows:
@@ -307,27 +325,71 @@ class SqliteQueue(Queue):
 
     def redrive(self, letter: DeadLetter) -> bool:
         """Delete the letter and insert a new message in one transaction."""
-        number, now = int(letter.letter_id), self._clock.now()
-        sent = self._database.write(lambda c: tables.redrive(c, self.name, number, now=now))
+        now = self._clock.now()
+
+        def work(connection: sqlite3.Connection) -> bool:
+            gone = (int(letter.letter_id), self.name)
+            row = connection.execute(sql.REDRIVE_LETTER, gone).fetchone()
+            if row is not None:
+                send(connection, self.name, [(*row, False)], now=now)
+            return row is not None
+
+        sent = self._database.write(work)
         if sent:
             self.notify()
         return sent
 
     def purge(self, letter: DeadLetter) -> bool:
-        return self._change(PURGE, (int(letter.letter_id), self.name))
+        return self._change(sql.PURGE, (int(letter.letter_id), self.name))
 
 
-def _receipt(delivery: Delivery) -> Receipt:
+def _receipt(delivery: Delivery) -> tuple[int, int]:
+    """Return the message's number and the attempt that this receive is."""
     number, _, held = delivery.receipt.partition(":")
-    return Receipt(int(number), int(held))
+    return int(number), int(held)
+
+
+def _bury(connection: sqlite3.Connection, receipt: tuple[int, int], why: Bury, now: float) -> bool:
+    """Move a received message to the dead letters; return False if the receipt is stale."""
+    row = connection.execute(sql.REMOVE, receipt).fetchone()
+    if row is None:
+        return False
+    queue, body, attempts, group = row
+    tail = json.dumps(list(why.tail))
+    letter = (queue, body, job_of(body), why.reason, why.failure_class, attempts, tail, group, now)
+    connection.execute(sql.INSERT_DEAD_LETTER, letter)
+    return True
+
+
+def _bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, now: float) -> None:
+    """Bury a message that reached the receive limit; this receive is not counted.
+
+    Its job dies with it unless another worker holds a live lease on the job. The message of a subjob
+    ends the job likewise if the job still has this split. That of a done job leaves no dead letter.
+    """
+    received = taken.attempts - 1
+    connection.execute(sql.UNCOUNT, (received, received, taken.number))
+    reason = f"Received {received} times without being settled."
+    why = Bury(reason=reason, failure_class=FailureClass.RECEIVES)
+    _bury(connection, (taken.number, received), why, now)
+    task = _task_of(taken.body)
+    if task is None:
+        return
+    values = {
+        "job_id": task.job_id,
+        "reason": reason,
+        "class": why.failure_class,
+        "now": now,
+        "dead": None,
+        "part": task.unit_id,
+        "split": task.split,
+    }
+    for statement in (sql.BURY_UNCLAIMED, sql.BURY_SPLIT_JOB, sql.DELETE_OBSOLETE_LETTERS):
+        connection.execute(statement, values)
 
 
 def _letter(queue: str, row: tuple[Any, ...]) -> DeadLetter:
     number, body, reason, failure_class, attempts, tail, buried_at = row
-    try:
-        task = Task.parse(body)
-    except BadMessage:
-        task = None
     return DeadLetter(
         letter_id=str(number),
         queue=queue,
@@ -337,7 +399,7 @@ def _letter(queue: str, row: tuple[Any, ...]) -> DeadLetter:
         attempts=attempts,
         tail=tuple(json.loads(tail)),
         buried_at=buried_at,
-        task=task,
+        task=_task_of(body),
     )
 
 
@@ -368,11 +430,11 @@ class SqliteTaskPublisher(TaskPublisher):
         def work(connection: sqlite3.Connection) -> list[JobRecord]:
             new.clear()
             for profile in profiles:
-                if tables.insert_job(connection, source, profile, now):
+                if insert_job(connection, source, profile, now):
                     new.append(profile)
-                    task = tables.outgoing([Task(source=source, profile=profile)])
-                    tables.send(connection, profile, task, now=now)
-            return [tables.ensured_job(connection, source, profile, now) for profile in profiles]
+                    task = outgoing([Task(source=source, profile=profile)])
+                    send(connection, profile, task, now=now)
+            return [ensured_job(connection, source, profile, now) for profile in profiles]
 
         found = self._database.write(work)
         for profile in new:
@@ -382,12 +444,12 @@ class SqliteTaskPublisher(TaskPublisher):
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
         """Reopen the job and send its task in one transaction; return False if it is not settled."""
         queue, now = self._known(job.profile), self._clock.now()
-        task = tables.outgoing([Task(source=job.source, profile=job.profile)])
+        task = outgoing([Task(source=job.source, profile=job.profile)])
 
         def work(connection: sqlite3.Connection) -> bool:
             if not reopen(connection, job.job_id, who, why, now):
                 return False
-            tables.send(connection, job.profile, task, now=now)
+            send(connection, job.profile, task, now=now)
             return True
 
         sent = self._database.write(work)

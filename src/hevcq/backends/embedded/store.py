@@ -1,8 +1,8 @@
 """Implement the store port: immutable version folders, and one database row that names the visible one.
 
-The bytes of an object are in `objects/<2 hex>/<sha256 of the key>/<version>/data`, with `meta.json`
-beside them for people. They are durable before the row in `object` names their version: that one
-commit, conditional on the fence, is the publication. Readers follow the row.
+The bytes of an object are in `objects/<2 hex>/<sha256 of the key>/<version>/data`. They are durable
+before the row in `object` names their version: that one commit, conditional on the fence, is the
+publication. Readers follow the row.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from hevcq.backends.embedded.store import files
-from hevcq.backends.embedded.store.files import Sources
+from hevcq.backends.embedded import files
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.errors import (
@@ -57,6 +56,8 @@ DISCARDED = "SELECT key, version FROM discarded"
 FORGET = "DELETE FROM discarded WHERE version = ?"
 GRANTED = "SELECT fence FROM job WHERE job_id = ?"
 NAMED = "SELECT 1 FROM object WHERE key = ? AND version = ?"
+VERSIONS = "SELECT version FROM object WHERE version >= ? || '-' AND version < ? || '.'"
+"""Versions of a process; '.' is the character after '-'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,6 @@ class FileStore(Store):
         self._database = database
         self._clock = clock
         self._owner = owner
-        self._sources = Sources(database, clock)
         self._unfinished: set[str] = set()
         with file_errors("created", folder):
             if not folder.is_dir():
@@ -136,17 +136,15 @@ class FileStore(Store):
         """Link the file: its name is recorded, its bytes stay where they are."""
         if stop.is_set():
             raise Stopped
-        source = self._sources.accept(path, key)
+        source = files.link_source(self._database, self._clock, path, key)
         moved(source.size)
         return source
 
     def follow(self, source: Source, path: Path) -> None:
-        """Link the source to the file's new path, if it is the same file."""
-        self._sources.follow(source, path)
+        files.follow_source(self._database, self._clock, source, path)
 
     def check(self, source: Source) -> None:
-        """Compare size, modification time and inode."""
-        self._sources.path(source)
+        files.source_path(self._database, source)
 
     @contextmanager
     def fetch(
@@ -160,7 +158,7 @@ class FileStore(Store):
         """Hand out the library file itself, checked."""
         if stop.is_set():
             raise Stopped
-        path = self._sources.path(source)
+        path = files.source_path(self._database, source)
         moved(source.size)
         yield Input(location=str(path), path=path)
 
@@ -234,7 +232,6 @@ class FileStore(Store):
         self, stored: StoredObject, publication: Publication
     ) -> tuple[StoredObject, str | None]:
         """Return the visible object and the previous version."""
-        self._write_meta(stored)
 
         def work(connection: sqlite3.Connection) -> tuple[StoredObject, str | None]:
             there = visible_object(connection, stored.key)
@@ -256,9 +253,8 @@ class FileStore(Store):
         try:
             with file_errors("written", wanted.file):
                 wanted.file.write_bytes(content)
-                file_io.fsync_file(wanted.file)
+                _make_durable(wanted.file)
             stored = self._stored(key, version.name, len(content), wanted)
-            self._write_meta(stored)
             old = self._database.write(lambda c: make_visible(c, stored, "", 0))
         except BaseException:
             self._withdraw(key, version)
@@ -323,12 +319,11 @@ class FileStore(Store):
 
     def sweep(self, owner: str) -> None:
         """Remove the versions that a dead process left unpublished."""
+        named = {row[0] for row in self._database.rows(VERSIONS, (owner, owner))}
         for version in self._folder.glob(f"??/*/{owner}-*"):
-            key = _key_of(version)
-            if key is not None and self._database.row(NAMED, (key, version.name)):
-                continue
-            shutil.rmtree(version, ignore_errors=True)
-            _prune(version.parent)
+            if version.name not in named:
+                shutil.rmtree(version, ignore_errors=True)
+                _prune(version.parent)
 
     def _find(self, key: str) -> VisibleObject | None:
         return self._database.read(lambda c: visible_object(c, key))
@@ -368,22 +363,8 @@ class FileStore(Store):
             files.copy_new(file, data, moved=lambda _: None, stop=publication.stop)
             if sha256_file(data, lambda: None) != publication.sha256:
                 raise StorageError(f"The copy of {file} does not have the bytes of the original.")
-        file_io.fsync_file(data)
+        _make_durable(data)
         return data.stat().st_size
-
-    def _write_meta(self, stored: StoredObject) -> None:
-        version = self._version(stored.key, stored.version)
-        facts: dict[str, Any] = {
-            "key": stored.key,
-            "size": stored.size,
-            "sha256": stored.sha256,
-            "metadata": dict(stored.metadata),
-        }
-        with file_errors("written", version):
-            (version / "meta.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            file_io.fsync_file(version / "meta.json")
-            for folder in (version, *list(version.parents)[:3]):
-                file_io.fsync_file(folder)
 
     def _discard(self, key: str, version: str | None) -> None:
         if version is not None:
@@ -409,11 +390,9 @@ class FileStore(Store):
         self._unfinished.discard(version)
 
 
-def _key_of(version: Path) -> str | None:
-    try:
-        return str(json.loads((version / "meta.json").read_text(encoding="utf-8"))["key"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # it died before the facts were written, so no row can name this version
+def _make_durable(data: Path) -> None:
+    for path in (data, *list(data.parents)[:4]):
+        file_io.fsync_file(path)
 
 
 def _prune(folder: Path) -> None:

@@ -1,0 +1,237 @@
+"""Follow sources to their library files, and link or copy a whole file into place.
+
+A source is a library file, which is never copied or changed: it is linked by its path and pinned by size,
+modification time and inode.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from hevcq.domain.job import Source, file_version
+from hevcq.domain.keys import LIBRARY_BUCKET, check_key
+from hevcq.errors import (
+    HevcqError,
+    LibraryError,
+    PermanentError,
+    SourceAway,
+    SourceChanged,
+    SourceGone,
+    SourceUnreadable,
+    Stopped,
+    Unavailable,
+)
+from hevcq.sqlite.database import Database
+from hevcq.sqlite.errors import DENIED, file_errors
+from hevcq.util import file_io
+from hevcq.util.clock import Clock
+from hevcq.util.file_io import sha256_bytes, sha256_file
+from hevcq.util.text import printable
+
+BLOCK = 4 * 1024 * 1024
+CANNOT_LINK = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
+)
+CANNOT_COPY_RANGE = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM}
+)
+MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
+LINK_SOURCE = """INSERT INTO source (source_id, path, size, mtime_ns, inode, device, accepted_at)
+VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id) DO UPDATE SET path = excluded.path,
+device = excluded.device, accepted_at = excluded.accepted_at"""
+FIND_SOURCE = "SELECT path, device FROM source WHERE source_id = ?"
+FIND_ROOT = "SELECT root FROM placement WHERE source = ? ORDER BY seq DESC LIMIT 1"
+
+Moved = Callable[[int], None]
+
+
+def link(source: Path, target: Path) -> bool:
+    """Create a hard link; return False if the file systems cannot.
+
+    Raises FileExistsError if `target` exists.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in CANNOT_LINK:
+            return False
+        raise
+    return True
+
+
+def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event) -> None:
+    """Copy to the new name `target`, which appears only complete and durable.
+
+    Until then the copy has a hidden name beside it, which the next attempt at this target removes.
+    Raises FileExistsError if `target` exists.
+    """
+    part = target.with_name(f".hevcq-{sha256_bytes(os.fsencode(target))[:16]}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with source.open("rb", buffering=0) as inp, part.open("xb", buffering=0) as out:
+            _transfer(inp.fileno(), out.fileno(), moved, stop)
+            os.fsync(out.fileno())
+        if not link(part, target):
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+            part.rename(target)  # A file system without links: the best it can do.
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _transfer(source: int, target: int, moved: Moved, stop: threading.Event) -> None:
+    size, done, in_kernel = os.fstat(source).st_size, 0, True
+    while done < size:
+        _check_stop(stop)
+        if in_kernel:
+            try:
+                # Shares the blocks where the file system can.
+                step = os.copy_file_range(source, target, BLOCK * 4, done, done)
+            except OSError as error:
+                if error.errno not in CANNOT_COPY_RANGE:
+                    raise
+                step = 0
+            in_kernel = step > 0
+        if not in_kernel:
+            step = os.pwrite(target, os.pread(source, BLOCK, done), done)
+        if step == 0:
+            break
+        done += step
+        moved(done)
+
+
+def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event) -> str:
+    """Link or copy `source` to the new name `target`; return the SHA-256 read back from there.
+
+    Raises LibraryError if `target` exists, DiskFull, StorageError or Stopped; then nothing new
+    is at `target`.
+    """
+    _check_stop(stop)
+    with file_errors("written", target):
+        try:
+            if link(source, target):
+                moved(target.stat().st_size)
+            else:
+                copy_new(source, target, moved=moved, stop=stop)
+        except FileExistsError as error:
+            raise LibraryError(
+                f"{printable(target)} exists already and was left as it is."
+            ) from error
+        try:
+            file_io.fsync_file(target)
+            file_io.fsync_file(target.parent)
+            return sha256_file(target, lambda: _check_stop(stop))
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def _check_stop(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Stopped
+
+
+def link_source(database: Database, clock: Clock, path: Path, key: str) -> Source:
+    """Link the file at `path`; raise SourceGone or SourceUnreadable if it cannot be read."""
+    check_key(key)
+    path = path.absolute()
+    facts = _checked_facts(path)
+    source = Source(bucket=LIBRARY_BUCKET, key=key, version=_version(facts), size=facts.st_size)
+    values = (
+        source.source_id,
+        os.fsencode(path),
+        facts.st_size,
+        facts.st_mtime_ns,
+        facts.st_ino,
+        facts.st_dev,
+        clock.now(),
+    )
+    # Not durable by itself: the publisher's commit that queues the source carries it along.
+    database.change(LINK_SOURCE, values, durable=False)
+    return source
+
+
+def follow_source(database: Database, clock: Clock, source: Source, path: Path) -> None:
+    """Link a source to the new path of its file; do nothing if the file there is another one."""
+    try:
+        facts = _checked_facts(path.absolute())
+    except PermanentError:
+        return
+    if source.bucket == LIBRARY_BUCKET and _version(facts) == source.version:
+        link_source(database, clock, path, source.key)
+
+
+def source_path(database: Database, source: Source) -> Path:
+    """Return the source's file after checking that it is still the same version.
+
+    Raises SourceGone, SourceAway if the whole folder that was ingested is not there,
+    SourceChanged or SourceUnreadable. The device number is recorded but not compared: it may
+    change when the machine starts again.
+    """
+    row = None
+    if source.bucket == LIBRARY_BUCKET:
+        row = database.row(FIND_SOURCE, (source.source_id,))
+    if row is None:
+        raise SourceGone(f"The source {source.key!r} is not known in this data folder.")
+    path = Path(os.fsdecode(row[0]))
+    try:
+        facts = _checked_facts(path)
+    except SourceGone as gone:
+        _require_root(database, path, device=row[1])
+        raise gone from None
+    if _version(facts) != source.version or facts.st_size != source.size:
+        raise SourceChanged(
+            f"The source {printable(path)} was replaced or written to since it was queued."
+        )
+    return path
+
+
+def _require_root(database: Database, path: Path, device: int) -> None:
+    """Raise SourceAway if the ingested folder of a missing file is missing, or an empty mount point."""
+    row = database.row(FIND_ROOT, (os.fsencode(path),))
+    if row is None:
+        return
+    root = Path(os.fsdecode(row[0]))
+    try:
+        if root.stat().st_dev == device or any(root.iterdir()):
+            return
+    except OSError as error:
+        if error.errno not in MISSING:
+            return
+    raise SourceAway(
+        f"The folder {printable(root)} is not there.",
+        remedy="Mount its disk: the work goes on. If it is gone for good, `hevcq cancel` that folder.",
+    )
+
+
+def _version(facts: os.stat_result) -> str:
+    return file_version(facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+def _checked_facts(path: Path) -> os.stat_result:
+    try:
+        # Opening proves the right to read; O_NONBLOCK, so that a named pipe cannot hang us.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise _source_error(error, path) from error
+    try:
+        facts = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        raise SourceUnreadable(f"The source {printable(path)} is not a file.")
+    return facts
+
+
+def _source_error(error: OSError, path: Path) -> HevcqError:
+    why = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in MISSING:
+        return SourceGone(f"The source {printable(path)} no longer exists.")
+    if error.errno in DENIED or error.errno in {errno.ELOOP, errno.ENAMETOOLONG}:
+        return SourceUnreadable(f"The source {printable(path)} cannot be read: {why}.")
+    return Unavailable(f"The source {printable(path)} cannot be reached: {why}.")

@@ -1,1 +1,0 @@
-"""Queues and ledger in the embedded database."""

@@ -1,1 +1,0 @@
-"""Sources and renditions in the data folder."""

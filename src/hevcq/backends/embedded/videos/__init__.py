@@ -1,1 +1,0 @@
-"""Uploaded videos in a data folder."""
