@@ -75,23 +75,6 @@ def test_facts_come_back_whatever_the_file_is_called(catalog: Catalog, name: str
     assert dict(catalog.cached([path, Path("/media/other")])) == {path: (MARK, INFO)}
 
 
-def test_a_sentence_why_a_file_is_no_video_comes_back(catalog: Catalog) -> None:
-    path = Path("/media/text.mp4")
-
-    catalog.cache([(path, MARK, "It is a text.")])
-
-    assert catalog.cached([path])[path] == (MARK, "It is a text.")
-
-
-def test_a_later_scan_replaces_what_an_earlier_one_learned(catalog: Catalog) -> None:
-    path, later = Path("/media/a.mp4"), dataclasses.replace(MARK, size=11)
-    catalog.cache([(path, MARK, "It is empty.")])
-
-    catalog.cache([(path, later, INFO)])
-
-    assert catalog.cached([path])[path] == (later, INFO)
-
-
 def test_thousands_of_files_are_looked_up_at_once(catalog: Catalog) -> None:
     paths = [Path(f"/media/{number}.mp4") for number in range(2_500)]
     catalog.cache((path, MARK, INFO) for path in paths)
@@ -144,25 +127,6 @@ def test_a_placement_comes_back_as_it_was_given(catalog: Catalog) -> None:
 
     assert catalog.placement(given.job_id) == given
     assert catalog.placement("0" * 32) is None
-
-
-def test_a_placement_is_overwritten_by_its_job_id(catalog: Catalog) -> None:
-    catalog.record_placements([placed(1), placed(2)])
-
-    catalog.record_placements([placed(1, state=PlacementState.PLACED, updated_at=200.0)])
-
-    assert [(p.job_id[-1], p.state) for p in catalog.placements()] == [
-        ("1", PlacementState.PLACED),
-        ("2", PlacementState.WAITING),
-    ]
-
-
-def test_a_placement_without_a_time_gets_the_clock_s(clock: ManualClock, catalog: Catalog) -> None:
-    catalog.record_placements([placed(updated_at=0.0)])
-
-    (found,) = catalog.placements()
-
-    assert found.updated_at == clock.now()
 
 
 def test_placements_are_listed_newest_first_by_every_given_condition(catalog: Catalog) -> None:

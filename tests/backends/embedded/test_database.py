@@ -1,11 +1,8 @@
 """The database file: refused when it is not sound, or of other tables, shared between threads."""
 
-import os
 import sqlite3
-import threading
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -21,7 +18,6 @@ from hevcq.sqlite import database as database_module
 from hevcq.sqlite import errors as embedded_errors
 from hevcq.sqlite.database import Database
 from hevcq.sqlite.errors import translated
-from hevcq.util import file_lock
 
 
 def raw(path: Path) -> closing[sqlite3.Connection]:
@@ -84,16 +80,6 @@ def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: Databas
         Database(path)
 
     assert path.read_bytes() == content
-
-
-def test_a_truncated_database_is_refused(path: Path, database: Database) -> None:
-    database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
-    database.close()
-    with path.open("r+b") as file:
-        file.truncate(8192)
-
-    with pytest.raises(DatabaseDamaged):
-        Database(path)
 
 
 def test_damage_met_later_is_named_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,28 +168,6 @@ def test_each_code_of_sqlite_has_its_error(path: Path, code: int, kind: type) ->
     assert str(path) in str(translated(error, path))
 
 
-def test_a_failed_write_on_a_full_disk_is_said_to_be_that(path: Path, monkeypatch) -> None:
-    error = sqlite3.OperationalError("disk I/O error")
-    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
-    for free, kind in ((0, DiskFull), (1 << 20, StorageError)):
-        room = SimpleNamespace(f_bavail=free, f_frsize=1)
-        monkeypatch.setattr("hevcq.sqlite.errors.os.statvfs", lambda _p, room=room: room)
-        assert type(translated(error, path)) is kind
-
-
-def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> None:
-    cramped = path.with_name("schema.sql")
-    cramped.write_text(f"PRAGMA max_page_count = 4;\n{database_module.SCHEMA.read_text()}")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(database_module, "SCHEMA", cramped)
-        with pytest.raises(DiskFull):
-            Database(path)
-
-    assert not path.exists()
-    Database(path).close()
-
-
 def test_a_locked_database_is_reported_once_a_wait(path: Path, monkeypatch) -> None:
     monkeypatch.setattr(embedded_errors, "REPORTED_AFTER_S", 0.1)
     monkeypatch.setattr(database_module, "REPORTED_AFTER_S", 0.1)
@@ -219,16 +183,3 @@ def test_a_locked_database_is_reported_once_a_wait(path: Path, monkeypatch) -> N
     assert [str(path) in words for words in said] == [True]
     database.change("DELETE FROM message")
     database.close()
-
-
-def test_a_wait_for_another_start_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "REPORTED_AFTER_S", 0.05)
-    lock = file_lock.acquire(path.with_name(f"{path.name}.lock"))
-    told = threading.Event()
-    opening = threading.Thread(target=lambda: Database(path, notice=lambda _: told.set()).close())
-    opening.start()
-    try:
-        assert told.wait(20)
-    finally:
-        os.close(lock)
-        opening.join()
