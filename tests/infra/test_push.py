@@ -144,13 +144,6 @@ def test_what_is_not_committed_is_not_pushed_under_the_commits_name(
     assert reported(record) == []
 
 
-def test_what_is_not_in_the_image_need_not_be_committed(checkout: Path) -> None:
-    """Terraform's own files, for example: terraform.tfvars, a lock file that init wrote anew."""
-    (checkout / "terraform.tfvars").write_text("name = 1\n")
-
-    assert push(checkout)[0] == 0
-
-
 @pytest.mark.parametrize(
     ("repository", "said"),
     [

@@ -247,15 +247,6 @@ def test_keeping_leaves_videos_and_people_too(
     assert f"farm-videos, {page['user_pool']}" in capsys.readouterr().out
 
 
-def test_deleting_lifts_the_protections_of_the_page(destroy_page: Callable[..., Any]) -> None:
-    code, told = destroy_page("--data", "delete", "--confirm", "farm")
-
-    assert code == 0
-    for part in ("module.videos", "aws_cognito_user_pool.this", "aws_lb.this"):
-        assert f"-target=module.farm.module.web[0].{part}" in told[0]
-    assert told[1].startswith("farm destroy ")
-
-
 def test_a_farm_whose_apply_failed_is_taken_down_by_what_its_state_has(
     names: dict[str, Any], destroy: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -272,14 +263,6 @@ def test_a_farm_whose_apply_failed_is_taken_down_by_what_its_state_has(
     assert code == 0
     assert "-target=module.farm.module.storage.aws_s3_bucket.this" in told[0]
     assert "module.registry" not in told[0]
-    assert told[1].startswith("farm destroy ")
-
-
-def test_an_empty_farms_buckets_are_never_emptied(destroy: Callable[..., Any]) -> None:
-    code, told = destroy("--confirm", "farm")
-
-    assert code == 0
-    assert "module.storage" not in told[0]
     assert told[1].startswith("farm destroy ")
 
 
@@ -326,35 +309,6 @@ def test_a_bare_destroy_is_stopped_before_anything_else_is_touched(folder: Path)
     assert run("destroy").returncode == 0
     assert run("apply").returncode == 0
     assert run("destroy", HEVCQ_TEARDOWN="farm").returncode == 0
-
-
-@pytest.mark.terraform
-def test_a_profile_that_is_taken_out_keeps_its_queues_until_that_is_said(folder: Path) -> None:
-    need_terraform()
-    shutil.copytree(INFRA / "modules" / "teardown_guard", folder / "guard")
-    (folder / "main.tf").write_text(
-        'variable "profiles" { type = set(string) }\nmodule "queue_guard" {\n  source = "./guard"\n'
-        '  for_each = var.profiles\n  name = "farm"\n  profile = each.key\n'
-        "  force_destroy = false\n}\n"
-    )
-
-    def apply(profiles: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["terraform", "apply", "-auto-approve", "-no-color", f"-var=profiles={profiles}"],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", **more},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    subprocess.run(["terraform", "init"], cwd=folder, check=True, capture_output=True)
-    assert apply('["hevc","720p"]').returncode == 0
-    for refused in (apply('["hevc"]'), apply('["hevc"]', HEVCQ_DROP_PROFILE="hevc")):
-        assert refused.returncode != 0
-        assert "The profile 720p is no longer deployed" in refused.stdout + refused.stderr
-    assert apply('["hevc"]', HEVCQ_DROP_PROFILE="720p").returncode == 0
-    assert apply("[]", HEVCQ_TEARDOWN="farm").returncode == 0
 
 
 @pytest.mark.terraform

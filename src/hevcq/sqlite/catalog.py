@@ -98,7 +98,6 @@ class Catalog:
         return self._database
 
     def close(self) -> None:
-        """Close the database; only for a catalog that owns its database."""
         self._database.close()
 
     def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
@@ -122,7 +121,6 @@ class Catalog:
         return found
 
     def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
-        """Store the results of a scan in one durable transaction."""
         version = facts_version()
         rows = [
             (
@@ -146,7 +144,6 @@ class Catalog:
         return None if row is None else HashedFile(Fingerprint(*row[:4]), *row[4:])
 
     def record_hash(self, path: Path, found: HashedFile) -> None:
-        """Store the digest of a file, over an earlier one."""
         mark = dataclasses.astuple(found.fingerprint)
         row = (os.fsencode(path), *mark, found.ctime_ns, found.sha256, found.certificate)
         self._database.write(lambda c: c.execute(HASH, row))
@@ -157,7 +154,6 @@ class Catalog:
         return None if row is None else LivedTime(*row)
 
     def record_lived(self, seen: LivedTime) -> None:
-        """Store the time lived through, over the last record."""
         self._database.write(lambda c: c.execute(LIVE, dataclasses.astuple(seen)))
 
     def kept_since(self, job_id: str) -> float | None:
@@ -208,7 +204,6 @@ class Catalog:
         return {job_id: EncodeCost(*cost) for job_id, *cost in rows}
 
     def placement(self, job_id: str) -> Placement | None:
-        """Return the placement of a job, or None if there is none."""
         row = self._database.row(FIND, (job_id,))
         return None if row is None else _placement(row)
 
@@ -313,7 +308,6 @@ class HealthRecords:
         self._database = database
 
     def checked(self, paths: Sequence[Path]) -> Mapping[Path, Checked]:
-        """Return the last checks of `paths`."""
         found: dict[Path, Checked] = {}
         for start in range(0, len(paths), BATCH):
             batch = [os.fsencode(path) for path in paths[start : start + BATCH]]
@@ -329,7 +323,6 @@ class HealthRecords:
         return [_checked(row) for row in self._database.rows(UNSOUND)]
 
     def record(self, checked: Checked) -> None:
-        """Store a check, over an earlier one of its path."""
         row = (
             os.fsencode(checked.path),
             *dataclasses.astuple(checked.fingerprint),
@@ -348,11 +341,9 @@ class HealthRecords:
         return None if row is None else float(row[0])
 
     def begin_round(self, key: str, at: float) -> None:
-        """Note that a round of this key began, over an earlier one."""
         self._database.write(lambda c: c.execute(BEGIN_ROUND, (key, at)))
 
     def end_round(self, key: str) -> None:
-        """Note that the round ended."""
         self._database.write(lambda c: c.execute(END_ROUND, (key,)))
 
 
@@ -387,7 +378,6 @@ class SyncJournal:
         self._database = database
 
     def entries(self, account: str) -> Mapping[str, SyncEntry]:
-        """Return the entries of an account by path."""
         found = {}
         for path, version, size, since, sha256, target in self._database.rows(ENTRIES, (account,)):
             place = None if target is None else Path(os.fsdecode(target))
@@ -396,7 +386,6 @@ class SyncJournal:
         return found
 
     def record(self, account: str, entries: Iterable[SyncEntry]) -> None:
-        """Insert or overwrite entries by path, in one transaction."""
         rows = [_row(account, entry) for entry in entries]
         if rows:
             self._database.write(lambda c: c.executemany(RECORD, rows))

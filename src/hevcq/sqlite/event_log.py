@@ -88,7 +88,6 @@ class EventLog:
         return self._database.write(work)
 
     def after(self, seq: int, limit: int) -> list[Happened]:
-        """Return at most `limit` events after `seq`, in order."""
         return [_happened(row) for row in self._database.rows(AFTER, (seq, limit))]
 
     def latest(self, name: str, limit: int, before: int = 0) -> list[Happened]:
@@ -149,7 +148,6 @@ class EventLog:
         return self._database.write(work)
 
     def sums(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
-        """Return the daily sums of these days, in order."""
         found = []
         for row in self._database.rows(SUMS, (first_day, last_day)):
             day, name, root, *rest = row

@@ -27,13 +27,7 @@ from hevcq.settings.model import AwsSettings
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.manage import delete
 from hevcq.usecases.videos.playback import play_file
-<<<<<<< HEAD
-from hevcq.usecases.videos.texts import TextReader
 from hevcq.usecases.videos.upkeep import delete_raw, look_after
-=======
-from hevcq.usecases.videos.raw_files import delete_raw
-from hevcq.usecases.videos.upkeep import look_after
->>>>>>> 768eeefc (Drop tests of the backends that a contract or another test asserts already)
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
 from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm

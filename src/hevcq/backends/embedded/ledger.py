@@ -228,7 +228,6 @@ class SqliteLedger(Ledger):
         self._dead = dead
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
-        """Insert the missing jobs in one transaction."""
         now = self._clock.now()
         return self._database.write(
             lambda c: [ensured_job(c, source, profile, now) for profile in profiles]
@@ -297,7 +296,6 @@ class SqliteLedger(Ledger):
         self._transition(sql.ABANDON_SPLIT, job_id, fence, {"reason": reason})
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
-        """Read the subjobs by index."""
         return self._database.read(lambda c: subjobs(c, job_id))
 
     def forget_subjobs(self, job_id: str) -> None:
@@ -353,7 +351,6 @@ class SqliteLedger(Ledger):
     def interrupt(
         self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
     ) -> None:
-        """Move the job from RUNNING to QUEUED; count at most a suspected worker fault."""
         values = {
             "reason": reason,
             "counted": 0,

@@ -47,7 +47,6 @@ class ClaimedMessage:
 
 
 def outgoing(tasks: Sequence[Task]) -> list[Outgoing]:
-    """Return the messages of tasks."""
     return [(task.body(), task.group, task.kind is TaskKind.JOIN) for task in tasks]
 
 
@@ -287,7 +286,6 @@ class SqliteQueue(Queue):
         return given
 
     def bury(self, delivery: Delivery, why: Bury) -> bool:
-        """Move the message to the dead letters in one transaction."""
         receipt, now = _receipt(delivery), self._clock.now()
         return self._database.write(lambda c: _bury(c, receipt, why, now))
 
@@ -324,7 +322,6 @@ class SqliteQueue(Queue):
             left = None if left is None else left - len(rows)
 
     def redrive(self, letter: DeadLetter) -> bool:
-        """Delete the letter and insert a new message in one transaction."""
         now = self._clock.now()
 
         def work(connection: sqlite3.Connection) -> bool:

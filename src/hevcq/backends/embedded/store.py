@@ -81,7 +81,6 @@ def granted_since(connection: sqlite3.Connection, publication: Publication) -> i
 
 
 def visible_object(connection: sqlite3.Connection, key: str) -> VisibleObject | None:
-    """Return the object at `key`, or None."""
     row = connection.execute(FIND, (key,)).fetchone()
     return None if row is None else VisibleObject(stored_object(row[:6]), row[6], row[7])
 
@@ -133,7 +132,6 @@ class FileStore(Store):
         return bool(self._unfinished)
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        """Link the file: its name is recorded, its bytes stay where they are."""
         if stop.is_set():
             raise Stopped
         source = files.link_source(self._database, self._clock, path, key)
@@ -155,7 +153,6 @@ class FileStore(Store):
         moved: Transferred,
         stop: threading.Event,
     ) -> Iterator[Input]:
-        """Hand out the library file itself, checked."""
         if stop.is_set():
             raise Stopped
         path = files.source_path(self._database, source)
@@ -246,7 +243,6 @@ class FileStore(Store):
         return self._database.write(work)
 
     def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
-        """Write a version folder, then name it."""
         version = self._new_version(check_key(key))
         digest = sha256_bytes(content)
         wanted = Publication(key, version / "data", digest, "", 0, metadata)
@@ -268,7 +264,6 @@ class FileStore(Store):
         return None if found is None else found.stored
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Page through the rows in key order."""
         after = ""
         while True:
             rows = self._database.rows(LIST, {"after": after, "prefix": prefix})
@@ -278,7 +273,6 @@ class FileStore(Store):
             after = rows[-1][0]
 
     def delete(self, key: str) -> bool:
-        """Remove the row, then the bytes."""
         check_key(key)
         old = self._database.write(lambda c: discard_object(c, key))
         if old is not None:
@@ -286,7 +280,6 @@ class FileStore(Store):
         return old is not None
 
     def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
-        """Link or copy the visible version to `target`, and hash what is there."""
         return self._reading(
             key, lambda data: files.place_new(data, target, moved=moved, stop=stop)
         )

@@ -45,7 +45,6 @@ class FolderVideoFiles(VideoFiles):
         return ""
 
     def way(self, video: Video) -> UploadWay:
-        """Return tus: the bytes come to this program."""
         return UploadWay("tus", url=f"/uploads/{video.video_id}")
 
     @contextmanager
@@ -89,7 +88,6 @@ class FolderVideoFiles(VideoFiles):
             self._lock(video).unlink(missing_ok=True)
 
     def delete_raw(self, video: Video) -> None:
-        """Unlink the file if it is still the source's version."""
         if video.source is None:
             return
         try:
@@ -105,7 +103,6 @@ class FolderVideoFiles(VideoFiles):
         self._unlink(video)
 
     def raw(self, video: Video, **_shown: object) -> Path:
-        """Return the file, checked to be the source's version."""
         if video.source is None:
             raise SourceGone("The upload is not complete.")
         self._store.check(video.source)
@@ -153,7 +150,6 @@ class _FileReceiver(ByteReceiver):
         return self._end
 
     def append(self, block: bytes | bytearray | memoryview) -> None:
-        """Write the whole block."""
         with file_errors("written", self._path):
             view = memoryview(block)
             while view:
@@ -162,7 +158,6 @@ class _FileReceiver(ByteReceiver):
                 view = view[written:]
 
     def sync(self) -> int:
-        """Make the bytes and the size durable."""
         with file_errors("written", self._path):
             os.fdatasync(self._descriptor)
         return self._end

@@ -42,11 +42,24 @@ class SqliteVideoRecords(VideoRecords):
 
     sends_ends = True  # by a trigger
 
+<<<<<<< HEAD
     def __init__(self, database: Database) -> None:
         self._database = database
+=======
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+
+    def reserve(self, request: str, made: Reservation, *, expires_at: float) -> Reservation:
+
+        def work(connection: sqlite3.Connection) -> Reservation:
+            connection.execute(FORGET_REQUESTS, (self._clock.now(),))
+            connection.execute(RESERVE, (request, made.video_id, made.digest, expires_at))
+            return Reservation(*connection.execute(RESERVED, (request,)).fetchone())
+
+        return self._database.write(work)
+>>>>>>> ee739beb (Drop docstrings that repeat the port, and tests of Terraform that repeat its numbers)
 
     def create(self, video: Video, quota: Quota) -> None:
-        """Insert the row if its owner and the farm have room for it, in one transaction."""
 
         def work(connection: sqlite3.Connection) -> None:
             if connection.execute(GET, (video.video_id,)).fetchone() is not None:
@@ -62,7 +75,6 @@ class SqliteVideoRecords(VideoRecords):
         return self._one(GET, video_id)
 
     def update(self, video: Video) -> Video:
-        """Write the row on condition of its revision."""
         new = video.model_copy(update={"revision": video.revision + 1})
 
         def work(connection: sqlite3.Connection) -> bool:
@@ -78,7 +90,6 @@ class SqliteVideoRecords(VideoRecords):
         return new
 
     def delete(self, video: Video) -> None:
-        """Delete the row on condition of its revision."""
         values = (video.video_id, video.revision)
         if self._database.change(REMOVE, values) == 0 and self.get(video.video_id) is not None:
             raise Conflict(f"The video {video.video_id} was changed meanwhile.")
@@ -103,7 +114,6 @@ class SqliteVideoRecords(VideoRecords):
         return found if found is not None and found.visibility is Visibility.PUBLIC else None
 
     def due(self, now: float) -> Iterator[Video]:
-        """Page through the rows by the time they are due."""
         after: dict[str, Any] = {"now": now, "due_at": float("-inf"), "video_id": ""}
         while rows := self._database.rows(DUE, after):
             yield from (_read(row[2]) for row in rows)

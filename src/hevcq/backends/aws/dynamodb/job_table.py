@@ -67,7 +67,6 @@ class ConditionalUpdate:
     add: Mapping[str, AttributeValueTypeDef] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of UpdateItem, except table and key."""
         parts = [
             _clause("SET", [f"#{n} = :{n}" for n in self.set]),
             _clause("REMOVE", [f"#{n}" for n in self.remove]),
@@ -93,7 +92,6 @@ FAILURE = ("reason", "failure_class")
 
 
 def absent(facts: Mapping[str, AttributeValueTypeDef], *names: str) -> tuple[str, ...]:
-    """Return those of `names` that `facts` does not set, to be removed."""
     return tuple(name for name in names if name not in facts)
 
 
@@ -308,11 +306,9 @@ class JobTable:
         return True
 
     def item(self, pk: str) -> Item | None:
-        """Return an item by a consistent read, or None."""
         return read_item(self.db, self.name, pk, f"read the ledger {self.name}")
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        """Yield the matching records, most recently moved first."""
         if wanted.source_key is None:
             entries = self._in_folders(wanted)
         else:
@@ -374,7 +370,6 @@ class JobTable:
         )
 
     def in_state(self, state: JobState) -> Iterator[Item]:
-        """Yield the index entries of a state."""
         return chain.from_iterable(self._partitions([state], ALL))
 
     def _partitions(self, states: Sequence[JobState], span: Span) -> list[Iterator[Item]]:

@@ -117,7 +117,6 @@ class DynamoLedger(Ledger):
         self._jobs.item("check")
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
-        """Create a QUEUED record for each profile's job unless it exists: one conditional put each."""
         return [self.registered(source, profile, unsent=False).record for profile in profiles]
 
     def registered(self, source: Source, profile: str, *, unsent: bool) -> Registered:
@@ -134,12 +133,10 @@ class DynamoLedger(Ledger):
         return Registered(record_of(item), UNSENT in item)
 
     def seen(self, name: str) -> Registered | None:
-        """Return the job and whether its message is unsent, or None."""
         item = self._jobs.job_item(name)
         return None if item is None else Registered(record_of(item), UNSENT in item)
 
     def sent(self, name: str) -> None:
-        """Record that the job's message has been sent."""
         there = {"job_id": text(name)}
         self._jobs.change(name, ConditionalUpdate(there, remove=(UNSENT,)))
 
@@ -378,7 +375,6 @@ class DynamoLedger(Ledger):
         return self._jobs.claim(subjob_id, lambda: self._jobs.get(subjob_id), owner, lease_s)
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
-        """Return the subjobs of a split job, read 100 in a request."""
         job = self._jobs.get(job_id)
         if job is None or job.state is not JobState.SPLIT or job.split is None:
             return []

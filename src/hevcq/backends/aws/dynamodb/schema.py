@@ -103,12 +103,10 @@ def table_definition(name: str) -> CreateTableInputTypeDef:
 
 
 def job_pk(job_id: str, profile: str) -> str:
-    """Return the key of the item of a job or subjob."""
     return f"{profile}#{'part' if is_subjob(job_id) else 'job'}#{job_id}"
 
 
 def profile_in(pk: str) -> str:
-    """Return the profile in the key of a job's item."""
     return pk.partition("#")[0]
 
 
@@ -121,22 +119,18 @@ def moved_at(job_id: str) -> str:
 
 
 def shard_of(job_id: str, state: JobState) -> str:
-    """Return the partition of a job in the index of states."""
     return f"{state.value}#{zlib.crc32(job_id.encode()) % SHARDS}"
 
 
 def shards_of(state: JobState) -> list[str]:
-    """Return all partitions of a state."""
     return [f"{state.value}#{number}" for number in range(SHARDS)]
 
 
 def state_in(entry: Item) -> str:
-    """Return the state in an entry of the index of states."""
     return string(entry, "shard").partition("#")[0]
 
 
 def moved_in(entry: Item) -> float:
-    """Return the time of the last transition in an entry of the index of states, in Unix seconds."""
     return float_of(entry, "moved_at") or 0.0
 
 
@@ -145,17 +139,14 @@ PAUSE_PK = "pause"
 
 
 def remembered_pk(source_sha256: str, profile: str, revision: str) -> str:
-    """Return the key of the skip decision for these bytes and this profile revision."""
     return f"{profile}#same#{source_sha256}#{revision}"
 
 
 def text(value: str) -> AttributeValueTypeDef:
-    """Return a string attribute."""
     return {"S": value}
 
 
 def number(value: float) -> AttributeValueTypeDef:
-    """Return a number attribute with all digits of a float."""
     return {"N": repr(value)}
 
 
@@ -195,7 +186,6 @@ def part_item(
 
 
 def record_of(item: Item) -> JobRecord:
-    """Convert the item of a job or subjob to its record."""
     failure_class = string(item, "failure_class")
     progress, rendition = string(item, "progress"), string(item, "rendition")
     split, part = string(item, "split"), string(item, "part")
@@ -232,10 +222,8 @@ def record_of(item: Item) -> JobRecord:
 
 
 def string(item: Item, name: str) -> str:
-    """Return a string attribute, or ""."""
     return item[name]["S"] if name in item else ""
 
 
 def float_of(item: Item, name: str) -> float | None:
-    """Return a number attribute, or None."""
     return float(item[name]["N"]) if name in item else None

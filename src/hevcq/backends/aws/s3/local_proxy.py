@@ -110,7 +110,6 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        """Send the requested range of the object."""
         self.close_connection = True
         given = self.headers.get("Proxy-Authorization", "").encode("utf-8", "replace")
         if not secrets.compare_digest(given, self.server.authorization):

@@ -201,7 +201,6 @@ class SparseFile:
         self._next_block = last
 
     def fail(self, error: BaseException) -> None:
-        """Record a failure to serve a reader."""
         with self._lock:
             self.failure = self.failure or error
 
@@ -239,5 +238,4 @@ class ObjectReader(io.RawIOBase):
         return end - start
 
     def readall(self) -> bytes:
-        """Return the rest by one range."""
         return self.read(self._job.size - self._at) or b""

@@ -255,7 +255,6 @@ class S3Store(Store):
                         yield object_metadata.stored(key, head)
 
     def sources(self, prefix: str) -> Iterator[Source]:
-        """Yield the newest version of each object in the input bucket, except folder markers."""
         bucket = self._buckets.input
         pages = iter(
             self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
@@ -270,7 +269,6 @@ class S3Store(Store):
                     yield self._source(entry["Key"], entry, entry["Size"])
 
     def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
-        """Tag the version `hevcq=done` if the settings enable it."""
         return self._tag_done and object_metadata.mark_source_finished(
             self._s3, source, collected=collected
         )
@@ -283,7 +281,6 @@ class S3Store(Store):
         return self._head(self._buckets.output, key)
 
     def delete(self, key: str) -> bool:
-        """Delete the object, or hide it behind a delete marker; return False if there is none."""
         if self._head(self._buckets.output, check_key(key)) is None:
             return False
         with translate_errors(f"delete {key!r} from the bucket {self._buckets.output}"):

@@ -66,7 +66,6 @@ class Meter:
             self.moved(self.total)
 
     def check(self) -> None:
-        """Raise Stopped once `stop` is set."""
         if self.stop.is_set():
             raise Stopped
 
@@ -91,7 +90,6 @@ class FileUpload:
 
     @property
     def place(self) -> dict[str, Any]:
-        """The bucket and key as arguments."""
         return {"Bucket": self.bucket, "Key": self.key}
 
     @property

@@ -251,7 +251,6 @@ class DeadLetterQueue:
         yield letter
 
     def delete(self, letter: ReceivedLetter) -> None:
-        """Delete a received letter for good. Raises Unavailable."""
         with translate_errors(f"delete a dead letter of {self._urls.name}"):
             self._sqs.delete_message(QueueUrl=letter.url, ReceiptHandle=letter.receipt)
         self._received.pop(letter.letter_id, None)

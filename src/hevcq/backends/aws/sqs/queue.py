@@ -371,7 +371,6 @@ class SqsQueue(Queue):
         return self._dlq.batches(selection)
 
     def redrive(self, dead: DeadLetter) -> bool:
-        """Send the original body as a new message, then delete the dead letter."""
         with self._dlq.received(dead.letter_id) as letter:
             if letter is None:
                 return False

@@ -54,7 +54,6 @@ class S3VideoFiles(VideoFiles):
         self._s3, self._buckets, self._clock = s3, buckets, clock
 
     def prepare(self, video: Video) -> str:
-        """Begin the multipart upload, with the video's owner as metadata."""
         if video.upload.multipart_id:
             return video.upload.multipart_id
         with translate_errors(f"begin the upload {video.video_id}"):
@@ -66,13 +65,11 @@ class S3VideoFiles(VideoFiles):
         return answer["UploadId"]
 
     def way(self, video: Video) -> UploadWay:
-        """Say how the file is cut into parts."""
         part = part_bytes(video.upload.size, PART_BYTES)
         parts = math.ceil(video.upload.size / part)
         return UploadWay("parts", part_size=part, parts=parts, valid_s=VALID_S)
 
     def part_url(self, video: Video, number: int) -> str:
-        """Sign the PUT of one part with its length."""
         way = self.way(video)
         if not 1 <= number <= way.parts:
             raise BadUpload(f"The parts of this upload are 1 to {way.parts}.")
@@ -87,7 +84,6 @@ class S3VideoFiles(VideoFiles):
             return self._s3.generate_presigned_url("upload_part", wanted, ExpiresIn=VALID_S)
 
     def received_parts(self, video: Video) -> Mapping[int, int]:
-        """List the parts of a multipart upload."""
         return {part["PartNumber"]: part["Size"] for part in self._parts(video) or []}
 
     def received_bytes(self, video: Video) -> int:
@@ -149,7 +145,6 @@ class S3VideoFiles(VideoFiles):
             raise
 
     def discard(self, video: Video) -> None:
-        """Abort the multipart upload, and delete every version of the object."""
         if video.upload.multipart_id:
             try:
                 with translate_errors(f"abort the upload {video.video_id}"):
@@ -186,7 +181,6 @@ class S3VideoFiles(VideoFiles):
                         self._s3.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
 
     def raw(self, video: Video, *, name: str, media_type: str, attachment: bool) -> str:
-        """Sign a GET of the source's version."""
         if video.source is None:
             raise SourceGone("The upload is not complete.")
         return self._signed(self._pinned(video.source), name, media_type, attachment=attachment)
@@ -198,7 +192,6 @@ class S3VideoFiles(VideoFiles):
         return place if unversioned else {**place, "VersionId": source.version}
 
     def published(self, key: str, *, name: str, media_type: str, attachment: bool) -> str:
-        """Sign a GET whose answer has the given name and type."""
         place = {"Bucket": self._buckets.output, "Key": key}
         return self._signed(place, name, media_type, attachment=attachment)
 
@@ -217,11 +210,9 @@ class S3VideoFiles(VideoFiles):
         return url
 
     def origins(self) -> tuple[str, ...]:
-        """Return where signed links to the two buckets lead."""
         return tuple(dict.fromkeys(map(_origin, self._addresses())))
 
     def refusals(self, origin: str) -> Iterator[str]:
-        """Send the requests that browsers send before they upload and play."""
         upload, play = self._addresses()
         asked = (
             ("PUT", "", upload, self._buckets.input),

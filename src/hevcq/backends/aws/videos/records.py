@@ -89,22 +89,25 @@ def _index(name: str) -> Any:
 
 
 def video_pk(video_id: str) -> str:
-    """Return the key of a video's item."""
     return f"video#{video_id}"
 
 
 def usage_pk(owner: str | None) -> str:
-    """Return the key of the sums of an owner, or of the farm."""
     return FARM if owner is None else f"usage#owner#{owner}"
 
 
+<<<<<<< HEAD
+=======
+def request_pk(request: str) -> str:
+    return f"request#{hashlib.sha256(request.encode()).hexdigest()}"
+
+
+>>>>>>> ee739beb (Drop docstrings that repeat the port, and tests of Terraform that repeat its numbers)
 def owner_status(owner: str, status: VideoStatus) -> str:
-    """Return the partition of an owner's videos in one state."""
     return f"{status.value}#{owner}"
 
 
 def item_of(video: Video) -> dict[str, Any]:
-    """Return the item of a record."""
     item: dict[str, Any] = {
         "pk": text(video_pk(video.video_id)),
         "video_id": text(video.video_id),
@@ -123,12 +126,10 @@ def item_of(video: Video) -> dict[str, Any]:
 
 
 def video_of(item: Item) -> Video:
-    """Return the record in an item."""
     return Video.model_validate_json(string(item, "record"))
 
 
 def usage_of(item: Item) -> VideoUsage:
-    """Return the sums in an item."""
     found = [int(float_of(item, name) or 0) for name in ("videos", "open", "bytes")]
     return VideoUsage(*found)
 
@@ -154,6 +155,31 @@ class DynamoVideoRecords(VideoRecords):
     def __init__(self, client: DynamoDBClient, table: str, tokens: Callable[[], str]) -> None:
         self._db, self._table, self._tokens = client, table, tokens
 
+<<<<<<< HEAD
+=======
+    def reserve(self, request: str, made: Reservation, *, expires_at: float) -> Reservation:
+        key = {"pk": text(request_pk(request))}
+        item = {
+            **key,
+            "video_id": text(made.video_id),
+            "digest": text(made.digest),
+            TTL: number(int(expires_at)),
+        }
+        with translate_errors("note a request"):
+            try:
+                self._db.put_item(
+                    TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)"
+                )
+            except self._db.exceptions.ConditionalCheckFailedException:
+                answer = self._db.get_item(TableName=self._table, Key=key, ConsistentRead=True)
+                if "Item" not in answer:  # its time ended just now
+                    raise Unavailable(
+                        "The request's key has just expired; send it again."
+                    ) from None
+                item = dict(answer["Item"])
+        return Reservation(string(item, "video_id"), string(item, "digest"))
+
+>>>>>>> ee739beb (Drop docstrings that repeat the port, and tests of Terraform that repeat its numbers)
     def create(self, video: Video, quota: Quota) -> None:
         """Put the item and add to the sums, on condition that they leave room for it."""
         put = {
@@ -178,7 +204,6 @@ class DynamoVideoRecords(VideoRecords):
             raise QuotaExceeded(problem, remedy=QUOTA_REMEDY)
 
     def get(self, video_id: str) -> Video | None:
-        """Read one item consistently."""
         item = self._item(video_pk(video_id))
         return None if item is None else video_of(item)
 
@@ -248,14 +273,12 @@ class DynamoVideoRecords(VideoRecords):
         return found if found is not None and found.visibility is Visibility.PUBLIC else None
 
     def due(self, now: float) -> Iterator[Video]:
-        """Page through the index by the time the videos are due."""
         entries = self._query(BY_DUE, DUE, "due_at <= :order", number(now), forward=True)
         while page := list(islice(entries, 100)):
             ids = [string(entry, "pk").partition("#")[2] for entry in page]
             yield from (v for v in self._read(ids) if v.due_at is not None and v.due_at <= now)
 
     def usage(self, owner: str | None = None) -> VideoUsage:
-        """Read one item of sums consistently."""
         item = self._item(usage_pk(owner))
         return VideoUsage() if item is None else usage_of(item)
 
@@ -377,7 +400,6 @@ class DynamoAccounts(Accounts):
         return {key: row for key, row in rows.items() if row is not None}
 
     def get(self, kind: AccountKind, key: str) -> Mapping[str, Any] | None:
-        """Read the item consistently."""
         pk = string(_key(kind, key), "pk")
         item = read_item(self._db, self._table, pk, "look up who is asking")
         return None if item is None else _row(item)
