@@ -42,22 +42,8 @@ class SqliteVideoRecords(VideoRecords):
 
     sends_ends = True  # by a trigger
 
-<<<<<<< HEAD
     def __init__(self, database: Database) -> None:
         self._database = database
-=======
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database, self._clock = database, clock
-
-    def reserve(self, request: str, made: Reservation, *, expires_at: float) -> Reservation:
-
-        def work(connection: sqlite3.Connection) -> Reservation:
-            connection.execute(FORGET_REQUESTS, (self._clock.now(),))
-            connection.execute(RESERVE, (request, made.video_id, made.digest, expires_at))
-            return Reservation(*connection.execute(RESERVED, (request,)).fetchone())
-
-        return self._database.write(work)
->>>>>>> ee739beb (Drop docstrings that repeat the port, and tests of Terraform that repeat its numbers)
 
     def create(self, video: Video, quota: Quota) -> None:
 

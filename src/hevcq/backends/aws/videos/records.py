@@ -96,13 +96,6 @@ def usage_pk(owner: str | None) -> str:
     return FARM if owner is None else f"usage#owner#{owner}"
 
 
-<<<<<<< HEAD
-=======
-def request_pk(request: str) -> str:
-    return f"request#{hashlib.sha256(request.encode()).hexdigest()}"
-
-
->>>>>>> ee739beb (Drop docstrings that repeat the port, and tests of Terraform that repeat its numbers)
 def owner_status(owner: str, status: VideoStatus) -> str:
     return f"{status.value}#{owner}"
 
@@ -155,31 +148,6 @@ class DynamoVideoRecords(VideoRecords):
     def __init__(self, client: DynamoDBClient, table: str, tokens: Callable[[], str]) -> None:
         self._db, self._table, self._tokens = client, table, tokens
 
-<<<<<<< HEAD
-=======
-    def reserve(self, request: str, made: Reservation, *, expires_at: float) -> Reservation:
-        key = {"pk": text(request_pk(request))}
-        item = {
-            **key,
-            "video_id": text(made.video_id),
-            "digest": text(made.digest),
-            TTL: number(int(expires_at)),
-        }
-        with translate_errors("note a request"):
-            try:
-                self._db.put_item(
-                    TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)"
-                )
-            except self._db.exceptions.ConditionalCheckFailedException:
-                answer = self._db.get_item(TableName=self._table, Key=key, ConsistentRead=True)
-                if "Item" not in answer:  # its time ended just now
-                    raise Unavailable(
-                        "The request's key has just expired; send it again."
-                    ) from None
-                item = dict(answer["Item"])
-        return Reservation(string(item, "video_id"), string(item, "digest"))
-
->>>>>>> ee739beb (Drop docstrings that repeat the port, and tests of Terraform that repeat its numbers)
     def create(self, video: Video, quota: Quota) -> None:
         """Put the item and add to the sums, on condition that they leave room for it."""
         put = {
