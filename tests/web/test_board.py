@@ -53,6 +53,20 @@ def test_a_failed_job_is_sent_back_with_its_name_on_record(operator, farm):
     assert again.headers["location"].startswith("/board?notice=gone")
 
 
+def test_a_failed_video_is_kept_as_it_is_and_reported_no_more(operator, farm):
+    _, job = farm.buried("b.mp4")
+    assert f'name="job" value="{job.job_id}"' in operator.get("/board").text
+
+    done = operator.post("/board/keep", data={"job": job.job_id})
+
+    assert done.headers["location"] == "/board?notice=kept&n=1"
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.SKIPPED
+    after = operator.get(done.headers["location"]).text
+    assert "Kept as they are, and reported no more: 1." in after
+    assert "No failed jobs." in after
+    assert operator.post("/board/keep", data={"job": "TODO/"}).status_code == 400
+
+
 def test_all_failed_jobs_are_sent_back_at_once(operator, farm):
     farm.buried("a.mp4")
     farm.buried("b.mp4", profile="720p")

@@ -23,7 +23,14 @@ from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.session import Cookies, kept_key
 from web.conftest import HERE
 
-CHANGES = ("/sign-in", "/sign-out", "/board/redrive", "/board/cancel", "/board/pause")
+CHANGES = (
+    "/sign-in",
+    "/sign-out",
+    "/board/redrive",
+    "/board/keep",
+    "/board/cancel",
+    "/board/pause",
+)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def space(summary: IngestSummary, now: float) -> Iterator[str]:
         yield (
             f"Space: {_took(sizes)}; with the new renditions"
             f" {size(sum(sizes.values()) + summary.added)} ({size(summary.added)} more)."
-            " The originals stay."
+            " The originals stay until you or `hevcq shrink` replace them."
         )
     if summary.replaced:
         sizes = {each.path: each.size for each in summary.replaced}

@@ -19,6 +19,7 @@ from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.usecases.health.check import where
 from hevcq.usecases.history.report import libraries_of
 from hevcq.usecases.libraries.feed import waiting, words
+from hevcq.usecases.operations.acknowledge import keep_failed
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
     DeadLetter,
@@ -51,6 +52,7 @@ NOTICES = {
     "not_paused": "Nothing was paused.",
     "redriven": "Sent back to the queue: {n}.",
     "gone": "Nothing was sent back: those jobs are queued, running or done already.",
+    "kept": "Kept as they are, and reported no more: {n}.",
     "cancelled": "Cancelled: {n}.",
     "ended": "That job had ended already.",
 }
@@ -64,6 +66,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/board/doctor", doctor),
         Route("/board/libraries", libraries),
         Route("/board/redrive", of_form(send_back, operator_of), methods=["POST"]),
+        Route("/board/keep", of_form(keep, operator_of), methods=["POST"]),
         Route("/board/cancel", of_form(stop_job, operator_of), methods=["POST"]),
         Route("/board/pause", of_form(hold, operator_of), methods=["POST"]),
         Route("/board/resume", go_on, methods=["POST"]),
@@ -96,6 +99,15 @@ def send_back(request: Request, form: Mapping[str, str]) -> Response:
     results = redrive(app.backend, asked, clock=app.clock, stop=threading.Event())
     count = sum(each.result is RedriveResult.REDRIVEN for each in results)
     return _back("redriven" if count else "gone", count)
+
+
+def keep(request: Request, form: Mapping[str, str]) -> Response:
+    """Keep the video of a failed job as it is. Raises HTTPException 400."""
+    if not JOB_ID.fullmatch(form.get("job", "")):  # a path would keep everything below it
+        raise HTTPException(400, "Say which job to keep.")
+    app, who = services_of(request).app, operator_of(request).name
+    count = len(list(keep_failed(app.backend, app.catalog, [form["job"]], who)))
+    return _back("kept" if count else "gone", count)
 
 
 def stop_job(request: Request, form: Mapping[str, str]) -> Response:
