@@ -82,6 +82,11 @@ def test_a_line_of_cells_is_reported_where_no_cell_alone_is_far_off():
     assert judged(off(*row, by=3)) == ""
 
 
+def test_an_encode_that_is_meant_to_be_rough_may_be_further_off():
+    assert judged(off(LUMA + 40, by=30), judges_detail=False) == ""
+    assert judged(off(LUMA + 40, by=50), judges_detail=False) != ""
+
+
 def test_the_cells_of_small_pictures_are_not_judged():
     assert judged(off(LUMA + 40, by=60), pixels=854 * 480) != ""
     assert judged(off(LUMA + 40, by=60), pixels=320 * 180) == ""
