@@ -95,7 +95,7 @@ def build_pool(
 
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
     """Return what looks after the backend now and then beside the work."""
-    from hevcq.usecases.operations.expired_messages import ExpiredMessages
+    from hevcq.usecases.operations.dead_letters import ExpiredMessages
     from hevcq.worker.monitoring.watchers import Periodic
 
     backend, found = app.worker_backend, _set_sweeper(app, wanted)

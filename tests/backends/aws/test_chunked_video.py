@@ -10,7 +10,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import RetryIn
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.usecases.operations.reprocess import CancelRequest, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import CancelResult, cancel
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.scratch import Scratch
 from support.aws import iam
@@ -152,7 +152,7 @@ def test_an_operator_may_cancel_a_split_video_and_clear_away_its_parts(farm):
     source = farm.split()
     farm.handle()
     with recorded(farm) as calls:
-        (cancelled,) = cancel(farm.backend, CancelRequest([source.key], who="me"))
+        (cancelled,) = cancel(farm.backend, [source.key], "me")
 
     assert cancelled.result is CancelResult.CANCELLED
     assert farm.kept(source) == []

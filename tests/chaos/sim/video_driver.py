@@ -63,9 +63,7 @@ class VideoDriver(Driver):
         job = self._being(JobState.SPLIT) or self._some_job()
         if job is None:
             return
-        for done in reprocess.cancel(
-            self.world.side, reprocess.CancelRequest(names=[job.job_id], who="sim")
-        ):
+        for done in reprocess.cancel(self.world.side, [job.job_id], "sim"):
             self.sched.note(f"cancel {job.number} {done.result.value}")
             job.cancelled = job.cancelled or done.result is reprocess.CancelResult.CANCELLED
 

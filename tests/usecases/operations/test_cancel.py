@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.usecases.operations.reprocess import Cancelled, CancelRequest, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import Cancelled, CancelResult, cancel
 from support.fakes.backend import Faulty
 from support.fakes.videofarm import VideoFarm
 
@@ -18,7 +18,7 @@ def farm(tmp_path: Path) -> VideoFarm:
 
 
 def cancelled(farm: VideoFarm, name: str, **more: object) -> list[Cancelled]:
-    return list(cancel(farm.backend, CancelRequest([name], who="me", **more)))
+    return list(cancel(farm.backend, [name], "me", **more))
 
 
 def test_a_job_that_ends_while_it_is_cancelled_is_said_to_have_ended(farm: VideoFarm) -> None:
@@ -29,7 +29,7 @@ def test_a_job_that_ends_while_it_is_cancelled_is_said_to_have_ended(farm: Video
             farm.ledger.cancel(farm.record(source).job_id, "by another")
 
     backend = replace(farm.backend, ledger=Faulty(farm.ledger, before=before))
-    (found,) = cancel(backend, CancelRequest([source.key], who="me"))
+    (found,) = cancel(backend, [source.key], "me")
 
     assert (found.result, found.detail) == (CancelResult.ENDED, "already dead")
     assert farm.record(source).reason == "by another"

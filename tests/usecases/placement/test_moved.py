@@ -19,7 +19,6 @@ from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.operations.reprocess import (
-    CancelRequest,
     CancelResult,
     ReprocessRequest,
     cancel,
@@ -167,7 +166,7 @@ def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path
 
     assert library.ingest(work=False) == {}
     bench, names = library.bench, [str(library.root / "a.mkv")]
-    (ended,) = cancel(bench.backend, CancelRequest(names), bench.catalog)
+    (ended,) = cancel(bench.backend, names, "me", catalog=bench.catalog)
     (again,) = reprocess(bench.backend, ReprocessRequest(names), bench.catalog)
     assert (ended.result, again.job.job_id) == (CancelResult.CANCELLED, job.job_id)
     assert library.ingest() == {"placed": 1}

@@ -7,15 +7,15 @@ import pytest
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import Abandon, FailureClass
 from hevcq.errors import StaleFence, Unavailable
-from hevcq.usecases.operations.reprocess import CancelRequest, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import CancelResult, cancel
 from support.fakes.farm import Farm
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 from support.ingest.run import NEVER, Bench
 
 
 def ended(farm: Farm, source) -> list[CancelResult]:
-    order = CancelRequest([job_id(source, farm.profile.name)], who="ana")
-    return [done.result for done in cancel(farm.backend, order)]
+    names = [job_id(source, farm.profile.name)]
+    return [done.result for done in cancel(farm.backend, names, "ana")]
 
 
 @pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
@@ -124,8 +124,8 @@ def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelle
     split, waiting = farm.split(), farm.submit("b.mp4")
 
     listing, farm.store.list = farm.store.list, Mock(side_effect=Unavailable("access is denied"))
-    order = CancelRequest([source.key for source in (split, waiting)], who="ana")
-    results = [done.result for done in cancel(farm.backend, order)]
+    names = [source.key for source in (split, waiting)]
+    results = [done.result for done in cancel(farm.backend, names, "ana")]
     farm.store.list = listing
 
     assert results == [CancelResult.CANCELLED] * 2

@@ -8,7 +8,7 @@ from hevcq.domain.job import JobState, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.ports.queue import DeadLetter
-from hevcq.usecases.operations.expired_messages import FULL_CHECK_EVERY, ExpiredMessages
+from hevcq.usecases.operations.dead_letters import FULL_CHECK_EVERY, ExpiredMessages
 from hevcq.worker.handler import ProfileQueue
 from support.fakes.backend import Faulty
 from support.fakes.farm import Farm

@@ -31,13 +31,13 @@ from hevcq.usecases.operations.acknowledge import keep_failed, keep_unusable
 from hevcq.usecases.operations.dead_letters import (
     DeadLetter,
     DeadLetterFilter,
+    ExpiredMessages,
     Redriven,
     RedriveRequest,
     find,
 )
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.dead_letters import redrive as send_back
-from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.undo import library_path
 from hevcq.util.text import counted
 from hevcq.wiring.app import App, stop_signals

@@ -21,7 +21,6 @@ from hevcq.settings.profile_files import pick
 from hevcq.usecases.operations import pausing
 from hevcq.usecases.operations import reprocess as work
 from hevcq.usecases.operations.reprocess import (
-    CancelRequest,
     Reprocessed,
     ReprocessRequest,
     ReprocessResult,
@@ -126,8 +125,15 @@ def cancel(
     none = True
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
-        request = CancelRequest(names, picked, who=current_user(), dry_run=dry_run)
-        for done in work.cancel(app.backend, request, app.catalog):
+        cancelled = work.cancel(
+            app.backend,
+            names,
+            current_user(),
+            profiles=picked,
+            dry_run=dry_run,
+            catalog=app.catalog,
+        )
+        for done in cancelled:
             render.emit_result("cancel", done.job, done.result.value, done.detail, as_json=as_json)
             none = False
     if none:

@@ -19,7 +19,7 @@ from hevcq.cli.output.sentences import without_path
 from hevcq.domain.keys import INBOX
 from hevcq.errors import UsageError
 from hevcq.usecases.libraries.feed import waiting, words
-from hevcq.usecases.operations.expired_messages import ExpiredMessages
+from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.operations.status import (
     Unqueued,
     jobs_of,

@@ -55,7 +55,7 @@ from hevcq.usecases.ingest.track import (
     enough_space,
 )
 from hevcq.usecases.operations.acknowledge import KEPT
-from hevcq.usecases.operations.expired_messages import ExpiredMessages
+from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import placement_lock
 from hevcq.usecases.placement.moved import at_its_new_path, moved_placement

@@ -1,4 +1,10 @@
-"""List, delete and redrive dead letters."""
+"""List, delete and redrive dead letters, and record in the ledger what a queue gave up by itself.
+
+SQS moves a message that exceeded the receive limit to the dead letters without notice: its job stays
+queued, running under an expired lease, or split. An embedded queue does it in one transaction (see
+`Backend.external_dlq`). The job may have a second message in flight, which reopens it when received
+(`worker/delivery/claim.py`), because no worker ever judged it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from hevcq.domain.job import JobState
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
+from hevcq.errors import HevcqError, StaleFence
 from hevcq.ports.backend import Backend
+from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import DeadLetter, Queue, Selection
 from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 
 __all__ = ["DeadLetter", "DeadLetterFilter", "find", "purge"]
 
@@ -189,3 +198,110 @@ def _one(
         # acknowledge it, and the job would be lost.
         backend.ledger.reopen(record.job_id, who=request.who, why=request.why)
     return RedriveResult.REDRIVEN if backend.queues[name].redrive(letter) else RedriveResult.GONE
+
+
+FULL_CHECK_EVERY = 20
+"""Checks list letters only if their number rose; every FULL_CHECK_EVERY-th lists them anyway, because one
+may have come as another went."""
+
+
+class ExpiredMessages:
+    """Looks for what the queues of `profiles` (none: all) gave up; `look` again and again.
+
+    At most `most` letters of each queue are listed at a look; None for all.
+    """
+
+    def __init__(
+        self, backend: Backend, profiles: Sequence[str] = (), *, most: int | None = None
+    ) -> None:
+        self._backend, self._names = backend, tuple(profiles) or tuple(sorted(backend.queues))
+        self._most = most
+        self._looks = 0
+        self._dead: dict[str, int] = {}
+        self._early: dict[str, DeadLetter] = {}
+
+    def check(self) -> int:
+        """Record expired messages; return how many jobs. Errors are logged, and retried next time."""
+        if not self._backend.external_dlq:
+            return 0
+        try:
+            return self._record_expired()
+        except HevcqError as error:
+            get_logger().warning("given_up_not_looked_for", reason=str(error))
+            return 0
+
+    def _record_expired(self) -> int:
+        whole, self._looks = self._looks % FULL_CHECK_EVERY == 0, self._looks + 1
+        early, self._early = list(self._early.values()), {}
+        marked = sum(self.note(letter) for letter in early)
+        for name in self._names:
+            dead = self._backend.queues[name].depth().dead
+            if dead > (0 if whole else self._dead.get(name, 0)):
+                marked += sum(self.note(letter) for letter in self._letters(name))
+            self._dead[name] = dead
+        return marked
+
+    def _letters(self, name: str) -> Iterator[DeadLetter]:
+        # Not selected by class: the listing would pass all others to find `most` of it.
+        found = self._backend.queues[name].dead_letters(Selection())
+        return itertools.islice(found, self._most)
+
+    def record_each(
+        self, found: Iterator[tuple[str, DeadLetter]]
+    ) -> Iterator[tuple[str, DeadLetter]]:
+        """Yield the letters unchanged, recording the expired ones."""
+        for name, letter in found:
+            if self._backend.external_dlq:
+                self.note(letter)
+            yield name, letter
+
+    def note(self, letter: DeadLetter) -> bool:
+        """Record a letter's job as dead if its message expired; return whether it was recorded."""
+        task = letter.task
+        if letter.failure_class is not FailureClass.RECEIVES or task is None:
+            return False
+        ledger = self._backend.ledger
+        job = ledger.get(task.job_id)
+        if job is None or job.state in SETTLED:
+            return False
+        if _bury(ledger, job, task, letter.reason):
+            get_logger(job=job.job_id).warning("job_given_up", reason=letter.reason)
+            return True
+        if _is_held(ledger, job, task):
+            # Its last worker died or is losing it: check again until the lease has expired.
+            self._early[task.unit_id] = letter
+        return False
+
+
+def _bury(ledger: Ledger, job: JobRecord, task: Task, reason: str) -> bool:
+    if task.kind is TaskKind.ENCODE and job.state is not JobState.SPLIT:
+        return ledger.bury_unclaimed(job.job_id, reason, FailureClass.RECEIVES)
+    if job.state is not JobState.SPLIT or job.split is None:
+        return False
+    if task.kind is TaskKind.ENCODE:
+        # This message was to enqueue the chunks: once they are, it is not needed.
+        return not job.split.announced and _end(ledger, job, reason)
+    if job.split.name != task.split:
+        return False
+    part = ledger.get(task.unit_id)
+    if part is None or part.state in {JobState.DONE, JobState.SKIPPED}:
+        return False
+    dead = part.state is JobState.DEAD
+    # The subjob first, as workers do it: the next check repairs a kill in between.
+    dead = dead or ledger.bury_unclaimed(part.job_id, reason, FailureClass.RECEIVES)
+    return dead and _end(ledger, job, reason)
+
+
+def _end(ledger: Ledger, job: JobRecord, reason: str) -> bool:
+    try:
+        ledger.bury(job.job_id, job.fence, reason, FailureClass.RECEIVES)
+    except StaleFence:
+        return False
+    return True
+
+
+def _is_held(ledger: Ledger, job: JobRecord, task: Task) -> bool:
+    if task.kind is TaskKind.ENCODE:
+        return job.state is JobState.RUNNING
+    part = ledger.get(task.unit_id)
+    return part is not None and part.state is JobState.RUNNING

@@ -259,36 +259,32 @@ class Cancelled:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequest:
-    """What to cancel: paths, folders, keys (a trailing `/` means all below) or job ids."""
-
-    names: Sequence[str]
-    profiles: Sequence[str] = ()
-    who: str = ""
-    dry_run: bool = False
-
-
 def cancel(
-    backend: Backend, request: CancelRequest, catalog: Catalog | None = None
+    backend: Backend,
+    names: Sequence[str],
+    who: str,
+    *,
+    profiles: Sequence[str] = (),
+    dry_run: bool = False,
+    catalog: Catalog | None = None,
 ) -> Iterator[Cancelled]:
-    """Cancel each matching job; report those that had ended.
+    """Cancel the jobs of paths, folders, keys or job ids, as `reprocess` names them.
 
     Only the ledger changes. A worker on the job, or on a chunk of it, is refused at its next heartbeat
     or progress and stops; waiting messages are acknowledged when received.
     """
-    for name in request.names:
+    for name in names:
         for job in list(jobs_named(backend, name, catalog)):
-            if not request.profiles or job.profile in request.profiles:
-                yield _cancel_one(backend, job, request)
+            if not profiles or job.profile in profiles:
+                yield _cancel_one(backend, job, who, dry_run=dry_run)
 
 
-def _cancel_one(backend: Backend, job: JobRecord, request: CancelRequest) -> Cancelled:
+def _cancel_one(backend: Backend, job: JobRecord, who: str, *, dry_run: bool) -> Cancelled:
     if job.state in SETTLED:
         return _ended(job)
-    if request.dry_run:
+    if dry_run:
         return Cancelled(job, CancelResult.WOULD_CANCEL)
-    if not backend.ledger.cancel(job.job_id, f"Cancelled by {request.who}."):
+    if not backend.ledger.cancel(job.job_id, f"Cancelled by {who}."):
         return _ended(backend.ledger.get(job.job_id) or job)
     if job.state is JobState.SPLIT:
         _clear(backend, job)

@@ -16,7 +16,7 @@ from hevcq.domain.videos.record import (
 )
 from hevcq.domain.videos.rules import make_slug, output_prefix
 from hevcq.errors import BadUpload, Conflict, UsageError
-from hevcq.usecases.operations.reprocess import CancelRequest, ReprocessRequest, cancel, reprocess
+from hevcq.usecases.operations.reprocess import ReprocessRequest, cancel, reprocess
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import refresh
 
@@ -90,7 +90,7 @@ def stop(farm: VideoFarm, video: Video, who: str, profiles: Sequence[str] = ()) 
     if video.source is not None:
         wanted = [name for name in video.profiles if not profiles or name in profiles]
         ids = [job_id(video.source, name) for name in wanted]
-        list(cancel(farm.backend, CancelRequest(ids, who=who)))
+        list(cancel(farm.backend, ids, who))
     return refresh(farm, video)
 
 
@@ -123,7 +123,7 @@ def _delete_renditions(farm: VideoFarm, video: Video, source: Source, who: str) 
     for name in video.profiles:
         job = farm.backend.ledger.get(job_id(source, name))
         if job is not None and job.state not in SETTLED:
-            list(cancel(farm.backend, CancelRequest([job.job_id], who=who)))
+            list(cancel(farm.backend, [job.job_id], who))
     store = farm.backend.store
     for name in dict.fromkeys([*video.profiles, *farm.profiles]):
         for stored in list(store.list(output_prefix(video, name))):

@@ -20,7 +20,7 @@ from hevcq.domain.videos.record import (
 from hevcq.domain.videos.rules import claimed_type
 from hevcq.errors import BadUpload, Conflict, DiskFull, HevcqError, QuotaExceeded, UnknownProfile
 from hevcq.ports.videos import Complete, Incomplete, Wrong
-from hevcq.usecases.operations.reprocess import CancelRequest, cancel
+from hevcq.usecases.operations.reprocess import cancel
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.util.log import get_logger
 from hevcq.util.text import size
@@ -172,7 +172,7 @@ def _queued(farm: VideoFarm, video: Video, found: Complete) -> Video:
         there = farm.videos.get(video.video_id)
         if there is None:  # deleted meanwhile
             for job in jobs:
-                list(cancel(farm.backend, CancelRequest([job.job_id], who=video.owner)))
+                list(cancel(farm.backend, [job.job_id], video.owner))
             farm.files.discard(video)
             raise
         if there.source == found.source:

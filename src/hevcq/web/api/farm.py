@@ -25,7 +25,6 @@ from hevcq.usecases.operations.dead_letters import (
     redrive,
 )
 from hevcq.usecases.operations.reprocess import (
-    CancelRequest,
     CancelResult,
     ReprocessRequest,
     ReprocessResult,
@@ -99,7 +98,7 @@ def show_job(call: Operates, job_id: str) -> models.JobOut:
 def cancel_job(call: Operates, job_id: str) -> models.JobOut:
     """Cancel a job that has not ended."""
     job = _job(call, job_id)
-    for each in cancel_jobs(call.app.backend, CancelRequest([job.job_id], who=call.person.name)):
+    for each in cancel_jobs(call.app.backend, [job.job_id], call.person.name):
         if each.result is CancelResult.ENDED:
             raise Conflict(f"The job is {each.detail}.")
     return job_out(_job(call, job_id))

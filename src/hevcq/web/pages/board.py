@@ -24,14 +24,14 @@ from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
     DeadLetter,
     DeadLetterFilter,
+    ExpiredMessages,
     RedriveRequest,
     RedriveResult,
     find,
     redrive,
 )
-from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.operations.pausing import PauseRequest, pause
-from hevcq.usecases.operations.reprocess import JOB_ID, CancelRequest, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import JOB_ID, CancelResult, cancel
 from hevcq.usecases.operations.status import DAYS, Overview, Savings, overview, savings
 from hevcq.util.text import size, whole
 from hevcq.web.checks import findings
@@ -113,8 +113,8 @@ def keep(request: Request, form: Mapping[str, str]) -> Response:
 def stop_job(request: Request, form: Mapping[str, str]) -> Response:
     if not JOB_ID.fullmatch(form.get("job", "")):  # a path would cancel everything below it
         raise HTTPException(400, "Say which job to cancel.")
-    wanted = CancelRequest([form["job"]], who=operator_of(request).name)
-    results = cancel(services_of(request).app.backend, wanted)
+    who = operator_of(request).name
+    results = cancel(services_of(request).app.backend, [form["job"]], who)
     count = sum(each.result is CancelResult.CANCELLED for each in results)
     return _back("cancelled" if count else "ended", count)
 

@@ -12,11 +12,11 @@ from hevcq.errors import Unavailable
 from hevcq.ports.queue import Selection
 from hevcq.usecases.operations.dead_letters import (
     DeadLetterFilter,
+    ExpiredMessages,
     RedriveRequest,
     RedriveResult,
     redrive,
 )
-from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from support.aws import iam
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.values import DAMAGED, Killed, bury_many, letters, one, take, task
