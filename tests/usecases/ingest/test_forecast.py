@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ports.catalog import EncodeCost
+from hevcq.usecases.ingest.decide import Disposition, Item, with_forecast
 from hevcq.usecases.ingest.forecast import (
     LADDER_WORK,
     NOTHING,
@@ -153,3 +156,18 @@ def test_a_ladder_counts_all_its_rungs_and_may_be_larger_than_its_source() -> No
     assert work.most == (4500 + 2000 + 1100 + 400 + 128) * 125 * 10
     assert alone.most == 400_000
     assert TABLE_ONLY.size([work]).high > 400_000
+
+
+def test_a_rendition_that_may_be_larger_is_forecast_by_what_it_takes() -> None:
+    """720p of a video of few bits: its profile keeps it, though it saves nothing."""
+    info = media(video(1920, 1080, average_rate="25/1"), audio(), size=400_000, duration_s=10.0)
+    plan = make_plan(profile("720p"), info)
+    assert isinstance(plan, EncodePlan)
+    item = Item(Path("/f/a.mp4"), info.size, Disposition.QUEUE, info=info, plan=plan)
+
+    made = with_forecast([replace(item, profile=profile("720p"))], TABLE_ONLY, 1.0, 1)
+    kept = with_forecast([replace(item, profile=profile("hevc"))], TABLE_ONLY, 1.0, 1)
+
+    assert made.output is not None
+    assert kept.output is not None
+    assert made.output.high > 400_000 == kept.output.high

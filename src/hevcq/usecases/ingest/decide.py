@@ -341,7 +341,9 @@ def with_forecast(
     for item in items:
         waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
         if waits and item.plan and item.profile and item.info:
-            work = work_of(item.plan, item.profile.video.preset, item.info)
+            larger = item.profile.gates.minimum_saving is None
+            preset = item.profile.video.preset
+            work = work_of(item.plan, preset, item.info, keeps_larger=larger)
             jobs.setdefault(item.profile.name, []).append(work)
             timed.append(replace(item, cpu=rates.cpu([work]), output=rates.size([work])))
         else:

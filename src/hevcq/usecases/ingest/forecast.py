@@ -9,6 +9,7 @@ from fractions import Fraction
 from statistics import median
 from typing import NamedTuple
 
+from hevcq.domain.job import MAX_SIZE
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.ladder import expected_set_bytes
@@ -166,11 +167,23 @@ def learned_rates(catalog: Catalog, profiles: Iterable[Profile]) -> Costs:
 
 
 def work_of(
-    plan: EncodePlan, preset: str, info: MediaInfo, output_size: int = 0, cpu_s: float = 0.0
+    plan: EncodePlan,
+    preset: str,
+    info: MediaInfo,
+    output_size: int = 0,
+    cpu_s: float = 0.0,
+    *,
+    keeps_larger: bool = False,
 ) -> EncodeCost:
-    """Return what a job encodes, and what that took if it is finished."""
+    """Return what a job encodes, and what that took if it is finished.
+
+    `keeps_larger`: the profile keeps a rendition that is larger than its source, as those for
+    streaming do.
+    """
     seconds = info.duration_s or FALLBACK_SECONDS
-    usual, most = expected_set_bytes(plan, info, seconds) if plan.ladder else (0, info.size)
+    usual, most = 0, MAX_SIZE if keeps_larger else info.size
+    if plan.ladder:
+        usual, most = expected_set_bytes(plan, info, seconds)
     return EncodeCost(
         profile=plan.profile,
         encoder=plan.video.encoder,

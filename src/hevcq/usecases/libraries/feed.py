@@ -117,7 +117,9 @@ class Acceptance:
     def _worth(self, item: Item) -> Item:
         if not (self.library.min_saving and item.plan and item.profile and item.info):
             return item
-        output = self.rates.size([work_of(item.plan, item.profile.video.preset, item.info)])
+        larger, preset = item.profile.gates.minimum_saving is None, item.profile.video.preset
+        work = work_of(item.plan, preset, item.info, keeps_larger=larger)
+        output = self.rates.size([work])
         expected = item.size - (output.low + output.high) / 2
         least = self.library.min_saving
         if expected >= (least * item.size if least < 1 else least):
