@@ -185,6 +185,8 @@ def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, accounts
     assert runner.split("_", 2)[2] not in str(accounts.all(AccountKind.PROGRAM))
     tokens.revoke(runner.split("_")[1])
     assert get(runner) == 401
+    uploader = {"Authorization": f"Bearer {tokens.create('x', 'local', {Scope.UPLOAD}, days=1)}"}
+    assert client.get("/media/x/hevc/x.mp4", headers=uploader).status_code == 403
     person = tokens.person(reader)
     assert (person.owner, person.may("read"), person.may("upload")) == ("anna", True, False)
     clock.advance(86_401)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hevcq.library.replacement.swap import Swap
-from hevcq.ports.catalog import Mode
+from hevcq.ports.catalog import LivedTime, Mode
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.placement.lived_time import DAY_S
+from hevcq.usecases.placement.lived_time import DAY_S, MAX_OFF_S, advanced, lived_s
 from hevcq.usecases.placement.recover import recover
 from hevcq.util.clock import EARLIEST
 from support.catalog import new_catalog
@@ -80,8 +81,9 @@ def test_a_restart_60_days_ahead_deletes_nothing(house: House) -> None:
 
 
 def test_an_original_that_this_data_folder_does_not_know_is_kept_from_now_on(house: House) -> None:
-    house.clock.advance(40 * DAY_S)
     house.bench.catalog = new_catalog(house.clock)
+    lived_s(house.bench.catalog, house.clock)
+    house.clock.advance(40 * DAY_S)
     house.bench.wire()
 
     assert "1 kept originals stay" in house.start()
@@ -90,3 +92,25 @@ def test_an_original_that_this_data_folder_does_not_know_is_kept_from_now_on(hou
     house.start()
 
     assert not house.kept
+
+
+SEEN = LivedTime(100.0, highest_wall=2e9, uptime_s=50.0, boot="a")
+
+
+@pytest.mark.parametrize(
+    ("change", "gained"),
+    [
+        ({"uptime_s": 60.0}, 10.0),
+        ({"uptime_s": 40.0}, 40.0),
+        ({"uptime_s": 60.0, "boot": "b"}, 60.0),
+        ({"uptime_s": 60.0, "boot": "b", "highest_wall": 2e9 + 100.0}, 100.0),
+        ({"uptime_s": 60.0, "boot": "b", "highest_wall": 9e9}, 60.0 + MAX_OFF_S),
+    ],
+    ids=["up", "started, by its uptime", "started", "off for a while", "off for too long"],
+)
+def test_what_passed_is_what_the_kernel_counted_and_little_of_the_rest(change, gained) -> None:
+    seen = replace(SEEN, **{"highest_wall": 1e9, **change})
+
+    now = advanced(SEEN, seen)
+
+    assert (now.total_s, now.highest_wall) == (100.0 + gained, max(2e9, seen.highest_wall))

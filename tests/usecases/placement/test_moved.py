@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
@@ -13,7 +14,7 @@ import pytest
 from hevcq.domain.job import JobState
 from hevcq.library.scanning.probe_files import probe_files
 from hevcq.library.scanning.scan import find
-from hevcq.ports.catalog import Mode, PlacementState
+from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.request import Destination
@@ -24,8 +25,11 @@ from hevcq.usecases.operations.reprocess import (
     cancel,
     reprocess,
 )
+from hevcq.usecases.placement.moved import moved_placement
 from hevcq.usecases.placement.recover import recover
 from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
+from support.catalog import new_catalog
+from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import encode_plan
@@ -188,19 +192,66 @@ def test_what_was_encoded_before_the_move_is_put_in_place_after_it(library: Libr
     assert (library.root / "a.hevc.mp4").is_file()
 
 
-def test_a_replaced_video_in_a_moved_library_can_be_undone_by_its_job(tmp_path: Path) -> None:
+FINE, COARSE = 1_500_000_000 * 10**9 + 123, 1_500_000_000 * 10**9
+WAITING, PLACED = PlacementState.WAITING, PlacementState.PLACED
+
+
+@pytest.mark.parametrize(
+    ("mtime_ns", "inode", "profile", "state", "still_there", "follows"),
+    [
+        (FINE, 8, "hevc", WAITING, False, True),
+        (COARSE, 7, "hevc", WAITING, False, True),
+        (COARSE, 8, "hevc", WAITING, False, False),
+        (FINE, 7, "720p", WAITING, False, False),
+        (FINE, 7, "hevc", PLACED, False, False),
+        (FINE, 7, "hevc", WAITING, True, False),
+    ],
+)
+def test_what_waits_follows_the_same_file_alone(
+    tmp_path: Path,
+    mtime_ns: int,
+    inode: int,
+    profile: str,
+    state: PlacementState,
+    *,
+    still_there: bool,
+    follows: bool,
+) -> None:
+    old, seen, catalog = (
+        tmp_path / "a.mkv",
+        Fingerprint(9, mtime_ns, 7, 1),
+        new_catalog(ManualClock()),
+    )
+    known = Placement("j", tmp_path, old, seen, profile, Mode.BESIDE, old, 30.0, state)
+    catalog.record_placements([known])
+    if still_there:
+        old.touch()
+
+    found = moved_placement(catalog, tmp_path / "b.mkv", replace(seen, inode=inode), "hevc")
+
+    assert (found is not None) == follows
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_replaced_video_in_a_moved_library_can_be_undone_by_its_job(
+    tmp_path: Path, *, copied: bool
+) -> None:
     library = Library(tmp_path, Destination(Mode.REPLACE))
+    root = library.root
     library.put("a.mp4", b"first" * 100)
     assert library.ingest() == {"placed": 1}
     (job,) = library.bench.backend.ledger.jobs(JobFilter())
 
     library.move()
+    if copied:
+        shutil.copytree(library.root, root)
     recover(library.bench.ports, [library.root], library.bench.events.append)
+    root = root if copied else library.root
 
     placement = library.bench.catalog.placement(job.job_id)
     assert placement is not None
     assert placement.state is PlacementState.REPLACED
-    assert (placement.source, placement.root) == (library.root / "a.mp4", library.root)
+    assert (placement.source, placement.root) == (root / "a.mp4", root)
     assert placement.retained is not None
     assert placement.retained.read_bytes() == b"first" * 100
 
