@@ -79,6 +79,12 @@ def test_a_video_that_is_worse_scores_lower_in_the_same_places(pair, tmp_path):
     )
 
     assert soft < good - 5
+    # A join has the measurement as it was stored, without the times of frames.
+    stored = type(pair.request.measured).model_validate_json(
+        pair.request.measured.model_dump_json()
+    )
+    joined = conftest.ENCODER.check_quality(replace(pair.request, measured=stored), stop=STOP)
+    assert joined == good
 
 
 @pytest.mark.parametrize(

@@ -329,6 +329,7 @@ class FakeEncoder(Encoder):
     ) -> ChunkReport:
         assert not request.output.exists(), "the part must not exist yet"
         assert chunk in chunk_plan.chunks, "the chunk is one of the plan's"
+        self.crfs.append(request.plan.video.crf)
         request.output.write_bytes(b"partial")
         try:
             on_progress(EncodeProgress(0.5, 1.0, chunk.frames // 2, 1.0, 7))

@@ -9,6 +9,7 @@ from hevcq.domain.certificate import Certificate
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Phase, TaskKind, job_id
 from hevcq.domain.profile_sections import Chunking, ChunkMode
+from hevcq.domain.quality import Aim
 from hevcq.domain.verdict import Done
 from support.fakes.encoder import fake_index
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
@@ -40,6 +41,23 @@ def test_the_certificate_names_every_command_and_sums_what_they_took(farm):
     assert "concat" in words
     assert certificate.cpu_s == pytest.approx(CHUNKS * farm.encoder.seconds + 0.1)
     assert certificate.fence == record.fence
+
+
+def test_the_chunks_of_a_video_have_the_crf_that_was_searched_for_it_once(tmp_path):
+    aimed = CHUNKED.video.model_copy(update={"quality": 93.0})
+    farm = VideoFarm(tmp_path, CHUNKED.model_copy(update={"video": aimed}))
+    farm.encoder.aim = Aim(target=93, crf=22.5, sampled=93.1, probes=3, metric="vmaf_v0.6.1")
+    farm.encoder.verified = [93.4]
+    source = farm.submit()
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("search") == 1
+    assert farm.encoder.crfs == [22.5] * CHUNKS
+    certificate = Certificate.parse(farm.store.content(record.rendition.certificate_key))
+    assert certificate.quality is not None
+    assert certificate.quality.verified == 93.4
 
 
 def test_the_chunks_of_a_video_share_a_group_and_carry_the_split(farm):

@@ -133,6 +133,8 @@ def check_quality(
     """Return VMAF of the worst twentieth of a rendition's frames, in places the search did not see."""
     kept = request.plan.main_video
     source = request.measured.track(kept.source_index)
+    if source is None or not source.times:  # of a joined video: they are not stored
+        source = measure(tools, request.location, request.info, stop).track(kept.source_index)
     made = measure(tools, str(request.output), request.info, stop).track(kept.position or 0)
     assert source is not None
     assert made is not None
