@@ -169,8 +169,6 @@ def test_the_page_is_checked_where_it_is_set_up(hevcq, fake_ffmpeg, data_dir: Pa
 @pytest.mark.parametrize(
     ("key", "value", "check"),
     [
-        ("workers", "many", "settings"),
-        ("profiles_dir", "/nowhere", "profiles"),
         ("ingest.profiles", "nope", "profiles"),
         ("libraries", '[{"name": "a", "path": "/", "profiles": ["nope"]}]', "profiles"),
         ("scratch_dir", "/proc/none", "scratch"),

@@ -1,18 +1,12 @@
 """Status: what is waiting, running and dead, for every state a folder can be in."""
 
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
-from pathlib import Path
-
-import pytest
 
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.event_log import Happened
-from hevcq.sqlite.database import VERSION
 from hevcq.util.processes import Processes
 from hevcq.wiring.notify import event_log
 from support.media_facts import media, video
@@ -37,18 +31,6 @@ def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_t
         "720p": ["1", "0", "0", "0", "0"],
         "hevc": ["1", "1", "0", "1", "1"],
     }
-
-
-@pytest.mark.parametrize("version", [VERSION + 1, 0])
-def test_a_database_of_another_version_is_refused(hevcq, data_dir: Path, version: int):
-    assert hevcq("status").code == 0
-    with closing(sqlite3.connect(data_dir / "hevcq.db")) as connection:
-        connection.execute(f"PRAGMA user_version = {version}")
-
-    ran = hevcq("status")
-
-    assert (ran.code, ran.out) == (ExitCode.STORAGE, "")
-    assert str(data_dir / "hevcq.db") in ran.err
 
 
 def test_a_video_that_is_shared_out_is_one_running_job_with_its_chunks(hevcq, farm):

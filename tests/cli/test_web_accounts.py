@@ -20,7 +20,7 @@ def test_a_user_is_added_changed_listed_and_removed(hevcq, data_dir, monkeypatch
         {"type": "user", "name": "anna", "role": "operator"}
     ]
     with accounts_in(data_dir) as accounts:
-        user = Users(accounts).check("anna", "correct horse battery")
+        user = Users(accounts).check({"name": "anna", "password": "correct horse battery"})
     assert user.role is Role.OPERATOR
 
     assert hevcq("serve", "remove-user", "anna").code == 0

@@ -18,7 +18,7 @@ from hevcq.settings.web import OidcSettings, WebSettings
 from hevcq.util.clock import SystemClock
 from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.authentication import make_mode
-from hevcq.web.identity.modes import Peers, network_of
+from hevcq.web.identity.modes import client_of, network_of, trusts
 from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Person, Role, Scope
 from hevcq.web.identity.session import configured_key, kept_key
@@ -141,13 +141,13 @@ def test_a_client_is_the_last_address_that_a_trusted_proxy_added(peer, forwarded
     named = [(b"x-forwarded-for", forwarded.encode())]
     asked = HTTPConnection({"type": "http", "client": (peer, 1), "headers": named})
 
-    assert Peers(["10.0.0.0/8"]).client_of(asked) == client
+    assert client_of(["10.0.0.0/8"], asked) == client
 
 
 def test_an_address_in_ipv6_clothing_is_the_same_peer():
-    assert Peers(("10.0.0.0/8",)).trusts("::ffff:10.1.1.1")
-    assert not Peers(("10.0.0.0/8",)).trusts("::1")
-    assert not Peers(("10.0.0.0/8",)).trusts("testclient")
+    assert trusts(("10.0.0.0/8",), "::ffff:10.1.1.1")
+    assert not trusts(("10.0.0.0/8",), "::1")
+    assert not trusts(("10.0.0.0/8",), "testclient")
 
 
 @pytest.mark.parametrize(

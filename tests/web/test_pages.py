@@ -1,6 +1,7 @@
 """The pages of videos: who sees what, what each state shows, and what the buttons do."""
 
 import re
+import threading
 
 from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import Chapter
@@ -9,7 +10,7 @@ from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, SourceUnreadable, StorageError
 from hevcq.ports.encoder import TextTrack
 from hevcq.usecases.videos.follow import ProfileRow
-from hevcq.web.app import Upkeep
+from hevcq.web.app import keep_up
 from hevcq.web.pages.video import playing
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -180,20 +181,17 @@ def test_an_upload_that_is_playable_already_is_played_while_it_is_kept(people, b
     assert "/original/" not in ann.get(f"/v/{video.video_id}").text
 
 
-def test_the_upkeep_goes_on_after_an_error_and_stops(opened, clock):
-    looks: list[int] = []
+def test_the_upkeep_goes_on_after_an_error_and_stops(opened):
+    looks, stop = list[int](), threading.Event()
     errors = iter([StorageError("The disk is full."), RuntimeError("a bug")])
 
     def look() -> None:
         looks.append(1)
         if len(looks) == 3:
-            upkeep._stop.set()
+            stop.set()
         raise next(errors, StorageError("Again."))
 
-    upkeep = Upkeep(opened, look, 5.0)
-    upkeep.start()
-    upkeep._thread.join(10)
-    upkeep.stop()
+    keep_up(opened, look, 5.0, stop)
 
     assert len(looks) == 3
 

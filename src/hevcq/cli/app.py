@@ -21,7 +21,7 @@ from hevcq.util.text import printable
 
 
 class Command(NamedTuple):
-    """A command's location, as `module:attribute`, and the first sentence of its help."""
+    """A command's location below this room, `module:attribute`, and the first sentence of its help."""
 
     target: str
     summary: str
@@ -29,56 +29,35 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "ingest": Command(
-        "hevcq.cli.library.ingest:ingest",
-        "Encode, verify and put in place every video below PATH.",
+        "library.ingest:ingest", "Encode, verify and put in place every video below PATH."
     ),
     "shrink": Command(
-        "hevcq.cli.library.ingest:shrink",
-        "Make the videos below FOLDER smaller, undoable for 30 days.",
+        "library.ingest:shrink", "Make the videos below FOLDER smaller, undoable for 30 days."
     ),
-    "undo": Command(
-        "hevcq.cli.library.originals:undo",
-        "Restore replaced originals, byte for byte.",
-    ),
-    "originals": Command(
-        "hevcq.cli.library.originals:app",
-        "List kept originals, and free their space.",
-    ),
+    "undo": Command("library.originals:undo", "Restore replaced originals, byte for byte."),
+    "originals": Command("library.originals:app", "List kept originals, and free their space."),
     "check": Command(
-        "hevcq.cli.library.check:check",
-        "Read every video whole, and say which are damaged and where.",
+        "library.check:check", "Read every video whole, and say which are damaged and where."
     ),
     "libraries": Command(
-        "hevcq.cli.library.libraries:app", "List and add libraries, and show what was saved."
+        "library.libraries:app", "List and add libraries, and show what was saved."
     ),
-    "service": Command(
-        "hevcq.cli.queue.service:service", "Watch and process the configured libraries."
-    ),
-    "sync": Command(
-        "hevcq.cli.library.sync:sync",
-        "Copy or move files here from Nextcloud or WebDAV.",
-    ),
-    "worker": Command("hevcq.cli.queue.service:worker", "Encode queued jobs until stopped."),
-    "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and failed jobs."),
-    "failures": Command(
-        "hevcq.cli.queue.failures:app", "List, show, acknowledge and forget failed jobs."
-    ),
-    "retry": Command("hevcq.cli.queue.jobs:retry", "Queue failed jobs again."),
-    "cancel": Command("hevcq.cli.queue.jobs:cancel", "Cancel queued and running jobs."),
-    "pause": Command("hevcq.cli.queue.jobs:pause", "Stop new work until `hevcq resume`."),
-    "resume": Command("hevcq.cli.queue.jobs:resume", "Resume paused work."),
-    "redrive": Command(
-        "hevcq.cli.queue.failures:redrive", "Send dead letters back to their queue."
-    ),
-    "serve": Command("hevcq.cli.web.serve:app", "Serve the web page until stopped."),
+    "service": Command("queue.service:service", "Watch and process the configured libraries."),
+    "sync": Command("library.sync:sync", "Copy or move files here from Nextcloud or WebDAV."),
+    "worker": Command("queue.service:worker", "Encode queued jobs until stopped."),
+    "status": Command("queue.status:status", "Show queues, progress and failed jobs."),
+    "failures": Command("queue.failures:app", "List, show, acknowledge and forget failed jobs."),
+    "retry": Command("queue.jobs:retry", "Queue failed jobs again."),
+    "cancel": Command("queue.jobs:cancel", "Cancel queued and running jobs."),
+    "pause": Command("queue.jobs:pause", "Stop new work until `hevcq resume`."),
+    "resume": Command("queue.jobs:resume", "Resume paused work."),
+    "redrive": Command("queue.failures:redrive", "Send dead letters back to their queue."),
+    "serve": Command("web.serve:app", "Serve the web page until stopped."),
     "profiles": Command(
-        "hevcq.cli.setup.profiles:app",
-        "List, show, copy, validate and try out encoding profiles.",
+        "setup.profiles:app", "List, show, copy, validate and try out encoding profiles."
     ),
-    "doctor": Command(
-        "hevcq.cli.setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."
-    ),
-    "config": Command("hevcq.cli.setup.config:app", "Show the settings, and who is notified."),
+    "doctor": Command("setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."),
+    "config": Command("setup.config:app", "Show the settings, and who is notified."),
 }
 """Every command in the order of the help. Summaries are repeated here because importing all commands
 for `hevcq --help` would take half a second."""
@@ -143,7 +122,7 @@ def load_command(name: str) -> Any:
     from hevcq.cli.options import PlainCommand
 
     module, _, attribute = COMMANDS[name].target.partition(":")
-    found = getattr(importlib.import_module(module), attribute)
+    found = getattr(importlib.import_module(f"hevcq.cli.{module}"), attribute)
     if not isinstance(found, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(name, cls=PlainCommand)(found)

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,6 @@ class Cli:
     data_dir: Path | None = None
     quiet: bool = False
     verbose: bool = False
-    _loaded: Loaded | None = field(default=None, repr=False)
 
     def loaded(self, **flags: tuple[str, object]) -> Loaded:
         """Return the settings and their origins.
@@ -50,8 +49,7 @@ class Cli:
         for key, (name, value) in flags.items():
             if value is not None:
                 given[key] = Flag(name, value)
-        self._loaded = load(given, config=self.config)
-        return self._loaded
+        return load(given, config=self.config)
 
     def settings(self, **flags: tuple[str, object]) -> Settings:
         """Return the settings and set up logging by them; see `loaded`."""

@@ -172,30 +172,16 @@ JOIN_S = 10.0
 """Seconds that a stop waits for a look under way; a kill in between is mended by the next start."""
 
 
-class Upkeep:
-    """Call `look` every `every_s` seconds until it is stopped; an error waits for the next turn."""
-
-    def __init__(self, app: App, look: Callable[[], object], every_s: float) -> None:
-        self._clock, self._look, self._every_s = app.clock, look, every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hevcq-web-upkeep", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(JOIN_S)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._look()
-            except HevcqError as error:
-                get_logger().warning("videos_not_kept_up", reason=str(error))
-            except Exception as error:  # noqa: BLE001 - a bug here must not end all later looks
-                get_logger().error("videos_not_kept_up", reason=f"{type(error).__name__}: {error}")
-            self._clock.wait(self._stop, self._every_s)
+def keep_up(app: App, look: Callable[[], object], every_s: float, stop: threading.Event) -> None:
+    """Call `look` every `every_s` seconds until the stop; an error waits for the next turn."""
+    while not stop.is_set():
+        try:
+            look()
+        except HevcqError as error:
+            get_logger().warning("videos_not_kept_up", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - a bug here must not end all later looks
+            get_logger().error("videos_not_kept_up", reason=f"{type(error).__name__}: {error}")
+        app.clock.wait(stop, every_s)
 
 
 @asynccontextmanager
@@ -203,10 +189,13 @@ async def kept_up(made: Starlette) -> AsyncIterator[None]:
     """Look after videos as long as the application runs."""
     app: App = made.state.services.app
     every_s = EVERY_S if app.settings.backend == "embedded" else EVERY_AWS_S
-    upkeep = Upkeep(app, lambda: look_after(video_farm(app), made.state.send_event), every_s)
+    stop, send = threading.Event(), made.state.send_event
+    work = (app, lambda: look_after(video_farm(app), send), every_s, stop)
+    upkeep = threading.Thread(target=keep_up, args=work, name="hevcq-web-upkeep", daemon=True)
     upkeep.start()
     try:
         yield
     finally:
-        upkeep.stop()
+        stop.set()
+        upkeep.join(JOIN_S)
         made.state.services.texts.close()

@@ -29,6 +29,7 @@ from hevcq.usecases.verify_files import (
     rendition_at,
     verify_files,
 )
+from hevcq.util.text import printable
 from hevcq.wiring.app import stop_signals
 from hevcq.wiring.contexts import open_check
 
@@ -137,14 +138,14 @@ def _run(run: HealthCheck, cli: Cli, shown: render.StatusLine, *, as_json: bool)
             render.emit_table(("file", "health", "why"), rows)
         remarks = [each for each in checked if each.health.value == "sound" and each.detail]
         for each in remarks[:REMARKS]:
-            cli.echo(f"{render.printable(each.path)} is sound. {render.printable(each.detail)}")
+            cli.echo(f"{printable(each.path)} is sound. {printable(each.detail)}")
     cli.echo(summary(checked))
     return bool(wrong)
 
 
 def _why(each: Any) -> str:
     """Return what is wrong, without the name that is in the row already."""
-    name, place = render.printable(each.path), where(each.spots)
+    name, place = printable(each.path), where(each.spots)
     text = without_path(name, each.detail.removeprefix(f"{name} is damaged: "))
     text = f"{text[:1].upper()}{text[1:]}"
     return f"{text.rstrip('.')}, {place}." if place else text
@@ -154,7 +155,7 @@ def _quantity(option: str, text: str, read: Callable[[str], Value]) -> Value:
     try:
         return read(text)
     except ValueError as error:
-        raise UsageError(f"{option} {render.printable(text)} {error}.") from error
+        raise UsageError(f"{option} {printable(text)} {error}.") from error
 
 
 def _emit(each: Any) -> None:

@@ -23,7 +23,7 @@ from hevcq.usecases.placement.originals import (
 )
 from hevcq.usecases.placement.undo import Undone, UndoRequest, UndoResult, library_path
 from hevcq.usecases.placement.undo import undo as restore
-from hevcq.util.text import counted, size
+from hevcq.util.text import counted, printable, size
 
 app = group("List kept originals, and free their space.")
 Paths = Annotated[
@@ -102,7 +102,7 @@ def _row(each: KeptOriginal) -> tuple[str, ...]:
 
 def _total(kept: Sequence[KeptOriginal], paths: Sequence[str]) -> str:
     if not kept and paths:
-        named = ", ".join(map(render.printable, paths))
+        named = ", ".join(map(printable, paths))
         return f"No originals are kept of videos at or below {named}."
     if not kept:
         return "No originals are kept."
@@ -180,7 +180,7 @@ def _show_undone(done: Undone, *, as_json: bool) -> str:
         end = {"result": done.result.value, "size": done.size, "reason": done.reason}
         render.emit_json({"type": "undo", "job_id": done.job_id, **facts, **end})
     elif done.result is UndoResult.NOTHING:
-        render.emit_sentence(render.printable(done.reason))
+        render.emit_sentence(printable(done.reason))
     else:
         render.emit_outcome(done.result.value, done.source, done.reason)
     return done.result

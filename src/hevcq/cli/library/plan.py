@@ -17,7 +17,7 @@ from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.errors import PermanentError, TransientError
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.plan_one_file import plan_one_file
-from hevcq.util.text import counted, size, timecode
+from hevcq.util.text import counted, printable, size, timecode
 
 
 def plan(
@@ -61,7 +61,7 @@ def plan(
             for each in plans:
                 lines += _lines(each, verbose=verbose or cli.verbose)
             for line in lines:
-                render.emit(render.printable(line))
+                render.emit(printable(line))
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
 
 
@@ -117,7 +117,7 @@ def _lines(found: dict[str, Any], *, verbose: bool) -> Iterator[str]:
 def _contents(info: MediaInfo) -> list[str]:
     length = "unknown length" if info.duration_s is None else timecode(info.duration_s, 0)
     chapters = counted(len(info.chapters), "chapter")
-    lines = [f"{info.format_name}, {length}, {render.size(info.size)}, {chapters}"]
+    lines = [f"{info.format_name}, {length}, {size(info.size)}, {chapters}"]
     for stream in info.streams:
         parts = [f"#{stream.index} {stream.kind.value}", stream.codec, *_facts(stream)]
         parts += [part for part in (stream.language, stream.title) if part]

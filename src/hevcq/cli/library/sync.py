@@ -17,6 +17,7 @@ from hevcq.cli.output import table as render
 from hevcq.errors import HevcqError, Unavailable
 from hevcq.settings.sync import SyncSettings
 from hevcq.usecases.sync.session import Session, Synced, pause_s
+from hevcq.util.text import size
 from hevcq.wiring.app import App, stop_signals
 from hevcq.wiring.sync import chosen, opened
 
@@ -127,18 +128,18 @@ class _Shown:
         self._line.clear()
         self._cli.warn(words)
 
-    def progress(self, path: str, have: int, size: int) -> None:
+    def progress(self, path: str, have: int, whole: int) -> None:
         now = self.app.clock.monotonic()
         if now - self._shown_at >= SHOWN_EVERY_S:
             self._shown_at = now
-            share = f"{100 * have // max(1, size)} % of {render.size(size)}"
+            share = f"{100 * have // max(1, whole)} % of {size(whole)}"
             self._line.show(path, after=f"  {share}")
 
     def end(self, *, dry_run: bool) -> None:
         self._line.clear()
         counted = self._counts
         parts = [f"{counted[word]} {words}" for word, words in WORDS if counted[word]]
-        came = f" ({render.size(self._bytes)})" if self._bytes else ""
+        came = f" ({size(self._bytes)})" if self._bytes else ""
         if not self._as_json and (parts or not (dry_run or self.watching or self.broke)):
             self._cli.echo(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")
 

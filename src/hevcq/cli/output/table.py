@@ -9,36 +9,13 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import typer
 
 from hevcq.domain.job import JobRecord
 from hevcq.domain.keys import LIBRARY_BUCKET, path_of_key
-from hevcq.util.text import ago, printable, size
-
-if TYPE_CHECKING:
-    pass
-
-__all__ = [
-    "ago",
-    "emit",
-    "emit_json",
-    "emit_outcome",
-    "emit_result",
-    "emit_sentence",
-    "emit_table",
-    "ending",
-    "fit",
-    "paragraph",
-    "place",
-    "plain_table",
-    "printable",
-    "screen_width",
-    "shorten",
-    "size",
-    "wrapped",
-]
+from hevcq.util.text import printable
 
 NAMES = frozenset({"file", "folder", "source", "target", "value", "from"})
 """Columns whose cells may be cut in the middle."""

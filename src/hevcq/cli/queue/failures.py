@@ -39,7 +39,7 @@ from hevcq.usecases.operations.dead_letters import (
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.dead_letters import redrive as send_back
 from hevcq.usecases.placement.undo import library_path
-from hevcq.util.text import counted
+from hevcq.util.text import ago, counted, printable
 from hevcq.wiring.app import App, stop_signals
 from hevcq.wiring.notify import event_log
 
@@ -144,7 +144,7 @@ def acknowledge(
             usual = profile or opened.settings.ingest.profiles
             chosen = [each.name for each in pick(opened.profiles, list(usual))]
             for path, name in keep_unusable(opened.ports, event_log(opened), places, chosen):
-                render.emit(f"kept  {name}  {render.printable(path)}")
+                render.emit(f"kept  {name}  {printable(path)}")
                 count += 1
     if not count:
         cli.echo("Nothing failed or was refused there.")
@@ -164,7 +164,7 @@ def _profiles(opened: App, names: list[str] | None) -> list[str]:
 
 
 def _row(profile: str, letter: DeadLetter, now: float) -> list[str]:
-    source, buried = _source(letter), render.ago(letter.buried_at, now)
+    source, buried = _source(letter), ago(letter.buried_at, now)
     reason = without_path(source, letter.reason)
     return [letter.letter_id[:12], profile, letter.failure_class.value, buried, source, reason]
 
@@ -178,12 +178,12 @@ def _source(letter: DeadLetter) -> str:
 def _show(profile: str, letter: DeadLetter) -> None:
     facts = letter_json(profile, letter)
     for name in ("letter_id", "profile", "job_id", "failure_class", "attempts", "reason"):
-        render.emit(f"{name}: {render.printable(facts[name])}")
+        render.emit(f"{name}: {printable(facts[name])}")
     if letter.task:
         render.emit(f"source: {_source(letter)}")
     for line in letter.tail:
-        render.emit(f"  | {render.printable(line)}")
-    render.emit(f"message: {render.printable(letter.body)}")
+        render.emit(f"  | {printable(line)}")
+    render.emit(f"message: {printable(letter.body)}")
 
 
 def redrive(
@@ -252,4 +252,4 @@ def _show_redriven(each: Redriven, *, as_json: bool) -> None:
         render.emit_json({"type": "redrive", **facts, "result": word})
     else:
         source = task.source.key if task else each.letter.letter_id
-        render.emit(f"{word}  {each.profile}  {render.printable(source)}")
+        render.emit(f"{word}  {each.profile}  {printable(source)}")

@@ -19,7 +19,7 @@ from hevcq.cli.output.sentences import day
 from hevcq.errors import UsageError
 from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Originals, Report
-from hevcq.util.text import counted, size
+from hevcq.util.text import counted, printable, size
 from hevcq.wiring.app import App
 from hevcq.wiring.notify import gathered
 
@@ -69,7 +69,7 @@ def stats(
 def _library_of(app: App) -> Callable[[Any], str]:
     """Return what names the library of a daily sum; a folder without one is named by its path."""
     names = {Path("-"): "uploads"} | {each.path: each.name for each in app.settings.libraries}
-    return lambda key: render.printable(names.get(key.root, key.root))
+    return lambda key: printable(names.get(key.root, key.root))
 
 
 def _text(made: Report) -> list[str]:

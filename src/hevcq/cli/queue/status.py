@@ -27,7 +27,7 @@ from hevcq.usecases.operations.status import (
     reason_in_words,
     unqueued,
 )
-from hevcq.util.text import counted, duration
+from hevcq.util.text import counted, duration, printable
 from hevcq.wiring.app import App
 
 MAX_DEAD_LETTERS_CHECKED = 500
@@ -110,12 +110,12 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
         if as_json:
             render.emit_json({"type": "file", **asdict(each)})
         why = without_path(each.path, each.reason)
-        rows.append(["", each.profile, each.state, render.printable(each.path), why])
+        rows.append(["", each.profile, each.state, printable(each.path), why])
     if rows and not as_json:
         render.emit_table(("job", "profile", "state", "source", "why"), rows)
     require_existing(Path(name) for name in unknown if "/" in name and not name.startswith(INBOX))
     if unknown:
-        named = ", ".join(render.printable(name) for name in unknown)
+        named = ", ".join(printable(name) for name in unknown)
         raise UsageError(f"No job for {named}; `hevcq ingest` queues new files.")
 
 
@@ -178,7 +178,7 @@ def _troubles(status: Mapping[str, Any]) -> list[str]:
         jobs = "1 job was" if left == 1 else f"{left} jobs were"
         out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")
     for each in status.get("libraries", ()):
-        out.append(f"Library {render.printable(each['library'])}: {words(each)}")
+        out.append(f"Library {printable(each['library'])}: {words(each)}")
     if status["workers"] == 0 and (waiting or left):
         out.append(NO_WORKER)
     return ["", *out] if out else []

@@ -14,6 +14,7 @@ from hevcq.settings.explain import leaves
 from hevcq.settings.loader import DEFAULT
 from hevcq.settings.model import Settings
 from hevcq.usecases.notify.receivers import states, try_receivers
+from hevcq.util.text import printable
 from hevcq.wiring.notify import event_log, receivers
 
 app = group("Show the settings, and who is notified.")
@@ -113,9 +114,7 @@ def send_test(
             render.emit_json({"type": "notify", "name": name, "result": word, "reason": problem})
         else:
             why = f": {problem}" if problem else ""
-            render.emit_sentence(
-                f"{'failed' if problem else 'sent'}  {render.printable(name)}{why}"
-            )
+            render.emit_sentence(f"{'failed' if problem else 'sent'}  {printable(name)}{why}")
     if not results and not as_json:
         render.emit_sentence(NOBODY)
     if any(problem for _, problem in results):

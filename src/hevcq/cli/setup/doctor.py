@@ -18,6 +18,7 @@ from hevcq.cli.web.serve import missing
 from hevcq.errors import ConfigError, UsageError
 from hevcq.usecases.doctor import Area, Check, Finding, examined, machine_checks, wrong
 from hevcq.usecases.farm_check import FarmCheck, check_farm
+from hevcq.util.text import printable
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import doctor_context
 
@@ -118,5 +119,5 @@ def _render(finding: Finding, *, as_json: bool) -> None:
         return
     word = "ok   " if finding.ok else "WRONG"
     text = finding.detail if finding.ok else f"{finding.detail} {finding.remedy}".strip()
-    line = f"{word}  {finding.name:<16}  {render.printable(text)}"
+    line = f"{word}  {finding.name:<16}  {printable(text)}"
     render.emit(render.paragraph(line, render.screen_width(sys.stdout), TEXT_AT))

@@ -22,6 +22,7 @@ from hevcq.settings.profile_files import (
     user_folder,
 )
 from hevcq.usecases.ingest.forecast import minute_cost
+from hevcq.util.text import printable, size
 
 app = group("List, show, copy, validate and try out encoding profiles.")
 app.command("plan", cls=PlainCommand)(plan)
@@ -42,11 +43,11 @@ def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
         cost = minute_cost(each)
         if as_json:
             facts = each.model_dump(mode="json", include={"name", "description", "subscribe"})
-            cpu_s, size = cost or (None, None)
-            costs = {"minute_cpu_s": cpu_s and round(cpu_s, 1), "minute_bytes": size}
+            cpu_s, count = cost or (None, None)
+            costs = {"minute_cpu_s": cpu_s and round(cpu_s, 1), "minute_bytes": count}
             render.emit_json({"type": "profile", **facts, "revision": each.revision, **costs})
             continue
-        shown = [f"{cost[0]:.0f} s", render.size(cost[1])] if cost else ["-", "-"]
+        shown = [f"{cost[0]:.0f} s", size(cost[1])] if cost else ["-", "-"]
         wanted = ["yes" if each.subscribe else "no"] if fleet else []
         rows.append([name, *wanted, *shown, each.revision, each.description])
     if not as_json:
@@ -97,10 +98,10 @@ def validate(
     for file in wanted:
         try:
             found = load_profile(file)
-            render.emit(f"ok     {render.printable(file)}  (revision {found.revision})")
+            render.emit(f"ok     {printable(file)}  (revision {found.revision})")
         except ConfigError as error:
             failed = True
-            render.emit(f"wrong  {render.printable(error)}")
+            render.emit(f"wrong  {printable(error)}")
     if failed:
         raise typer.Exit(ExitCode.CONFIG)
 
@@ -120,7 +121,7 @@ def init(
     """
     cli, target = cli_of(ctx), (folder or user_folder()).absolute()
     for copied, new in copy_profiles(installed_folder(), target):
-        render.emit(f"{'copied' if new else 'kept  '}  {render.printable(copied)}")
+        render.emit(f"{'copied' if new else 'kept  '}  {printable(copied)}")
     used = profile_folder(cli.settings())
     if used != target:
         cli.echo(f"hevcq uses {used}; set profiles_dir = {str(target)!r} to use these.")

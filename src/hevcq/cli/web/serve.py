@@ -13,6 +13,7 @@ from hevcq.cli.output import table as render
 from hevcq.cli.web import videos
 from hevcq.errors import UsageError
 from hevcq.settings.web import MAX_TOKEN_DAYS, TOKEN_DAYS
+from hevcq.util.text import printable
 
 if TYPE_CHECKING:
     from hevcq.web.identity.accounts import ProgramTokens, Users
@@ -196,7 +197,7 @@ def revoke_token(
 ) -> None:
     """Revoke a program's token at once."""
     gone = _tokens(ctx).revoke(token)
-    cli_of(ctx).echo(f"Token {gone.token_id} ({render.printable(gone.name)}) revoked.")
+    cli_of(ctx).echo(f"Token {gone.token_id} ({printable(gone.name)}) revoked.")
 
 
 def _opened(ctx: typer.Context) -> App:

@@ -16,6 +16,7 @@ from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.context import VideoFarm, every
 from hevcq.usecases.videos.follow import ProfileRow, refresh, rows, settled_rows, video_json
+from hevcq.util.text import ago, printable, size
 from hevcq.wiring.contexts import video_farm
 
 app = group("List, show, share and delete uploaded videos.")
@@ -119,13 +120,13 @@ def delete(
     cli = cli_of(ctx)
     with _farm(ctx) as farm:
         found = [farm.find(each, None) for each in videos]
-        names = ", ".join(render.printable(each.title) for each in found)
+        names = ", ".join(printable(each.title) for each in found)
         if not yes and not confirmed(f"Permanently delete {names}, with all renditions?"):
             cli.echo("Nothing deleted.")
             raise typer.Exit(ExitCode.SOME_FAILED)
         for each in found:
             manage.delete(farm, each, current_user())
-            cli.echo(f"Deleted {each.video_id} ({render.printable(each.title)}).")
+            cli.echo(f"Deleted {each.video_id} ({printable(each.title)}).")
 
 
 @contextmanager
@@ -135,9 +136,9 @@ def _farm(ctx: typer.Context) -> Iterator[VideoFarm]:
 
 
 def _row(video: Video, now: float) -> list[str]:
-    size, age = render.size(video.upload.size), render.ago(video.created_at, now)
+    taken, age = size(video.upload.size), ago(video.created_at, now)
     who = [video.owner, video.title, video.reason]
-    return [video.video_id, video.status.value, size, age, *who]
+    return [video.video_id, video.status.value, taken, age, *who]
 
 
 def _show(video: Video, formats: list[ProfileRow]) -> None:
@@ -145,7 +146,7 @@ def _show(video: Video, formats: list[ProfileRow]) -> None:
         "video": video.video_id,
         "title": video.title,
         "owner": video.owner,
-        "file": f"{video.upload.name} ({render.size(video.upload.size)})",
+        "file": f"{video.upload.name} ({size(video.upload.size)})",
         "status": video.status.value,
         "reason": video.reason,
         "remedy": video.remedy,
@@ -154,15 +155,15 @@ def _show(video: Video, formats: list[ProfileRow]) -> None:
     }
     for name, value in facts.items():
         if value:
-            render.emit(f"{name}: {render.printable(value)}")
+            render.emit(f"{name}: {printable(value)}")
     if formats:
         render.emit()
         table = []
         for each in formats:
             progress = f"{each.phase} {each.percent:.0f} %" if each.phase else ""
-            size = render.size(each.size) if each.size else ""
+            taken = size(each.size) if each.size else ""
             saved = f"{each.saved * 100:.0f} %" if each.saved is not None else ""
             state = (each.profile, each.state.value, progress)
-            table.append((*state, size, saved, each.key, each.reason))
+            table.append((*state, taken, saved, each.key, each.reason))
         heads = ("profile", "state", "progress", "size", "saved", "file", "reason")
         render.emit_table(heads, table)

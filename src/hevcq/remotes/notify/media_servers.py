@@ -19,9 +19,14 @@ CHANGED = frozenset({"video.replaced", "video.undone", "video.placed"})
 class MediaServer(Receiver):
     """One media server. `paths` are pairs of a folder here and the same as the server sees it."""
 
+    about = "/api/v3/system/status"
+    """What needs the key, and changes nothing."""
+    key_header, key_form = "x-api-key", "{}"
+
     def __init__(self, url: str, key: str, paths: Sequence[tuple[str, str]] = ()) -> None:
         self.name = f"{type(self).__name__.lower()} {url}"
-        self.events, self._url, self._key = CHANGED, url, key
+        self.events, self._url = CHANGED, url
+        self._headers = {self.key_header: self.key_form.format(key)}
         self.identity = f"media:{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
         self._paths = tuple(paths)
 
@@ -42,12 +47,12 @@ class MediaServer(Receiver):
         """Let the server read this file again; nothing happens if it is in none of its libraries."""
         raise NotImplementedError
 
-    def test(self, message: Message) -> None:
+    def test(self, _message: Message) -> None:
         """See that the server answers and takes the key. Raises NotDelivered."""
-        raise NotImplementedError
+        self._call("GET", self.about)
 
-    def _call(self, method: str, path: str, headers: dict[str, str], body: object = None) -> Any:
-        sent = {"accept": "application/json", "content-type": "application/json", **headers}
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        sent = {"accept": "application/json", "content-type": "application/json", **self._headers}
         content = b"" if body is None else json.dumps(body).encode()
         answer = ask(method, f"{self._url}{path}", sent, content)
         try:
@@ -59,20 +64,18 @@ class MediaServer(Receiver):
 class Jellyfin(MediaServer):
     """Jellyfin and Emby (https://api.jellyfin.org/#tag/Library/operation/PostUpdatedMedia)."""
 
+    about = "/System/Info"
+    key_header, key_form = "authorization", 'MediaBrowser Token="{}"'
+
     def refresh(self, path: str) -> None:
         updates = {"Updates": [{"Path": path, "UpdateType": "Modified"}]}
-        self._call("POST", "/Library/Media/Updated", self._headers(), updates)
-
-    def test(self, _message: Message) -> None:
-        """Read the server's own description, which needs the key."""
-        self._call("GET", "/System/Info", self._headers())
-
-    def _headers(self) -> dict[str, str]:
-        return {"authorization": f'MediaBrowser Token="{self._key}"'}
+        self._call("POST", "/Library/Media/Updated", updates)
 
 
 class Plex(MediaServer):
     """Plex (https://support.plex.tv/articles/201638786-plex-media-server-url-commands/)."""
+
+    about, key_header = "/library/sections", "x-plex-token"
 
     def refresh(self, path: str) -> None:
         """Refresh the folder of the file in each section that holds it."""
@@ -83,18 +86,12 @@ class Plex(MediaServer):
                 asked = urlencode({"path": folder}, quote_via=quote)
                 number = quote(str(section.get("key", "")), safe="")
                 address = f"{self._url}/library/sections/{number}/refresh?{asked}"
-                ask("GET", address, self._headers())
-
-    def test(self, _message: Message) -> None:
-        self._sections()
+                ask("GET", address, self._headers)
 
     def _sections(self) -> list[dict[str, Any]]:
-        found = self._call("GET", "/library/sections", self._headers())
+        found = self._call("GET", self.about)
         sections = found.get("MediaContainer", {}).get("Directory", [])
         return [each for each in sections if isinstance(each, dict)]
-
-    def _headers(self) -> dict[str, str]:
-        return {"x-plex-token": self._key}
 
 
 class Sonarr(MediaServer):
@@ -104,17 +101,10 @@ class Sonarr(MediaServer):
 
     def refresh(self, path: str) -> None:
         """Rescan every series or video whose folder holds the file."""
-        for each in self._call("GET", f"/api/v3/{self.things}", self._headers()) or []:
+        for each in self._call("GET", f"/api/v3/{self.things}") or []:
             if _below(path, str(each.get("path", ""))):
                 asked = {"name": self.command, self.member: each["id"]}
-                self._call("POST", "/api/v3/command", self._headers(), asked)
-
-    def test(self, _message: Message) -> None:
-        """Read the server's status, which needs the key."""
-        self._call("GET", "/api/v3/system/status", self._headers())
-
-    def _headers(self) -> dict[str, str]:
-        return {"x-api-key": self._key}
+                self._call("POST", "/api/v3/command", asked)
 
 
 class Radarr(Sonarr):
@@ -124,10 +114,7 @@ class Radarr(Sonarr):
 
 
 KINDS: dict[str, type[MediaServer]] = {
-    "jellyfin": Jellyfin,
-    "plex": Plex,
-    "sonarr": Sonarr,
-    "radarr": Radarr,
+    kind.__name__.lower(): kind for kind in (Jellyfin, Plex, Sonarr, Radarr)
 }
 
 

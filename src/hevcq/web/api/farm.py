@@ -147,7 +147,7 @@ def show_pause(call: Operates) -> models.ClosedListOut:
     found = pausing.why_closed(
         app.backend.ledger, app.profiles, hours, app.clock.now(), app.condition()
     )
-    return models.ClosedListOut(closed=[models.ClosedOut.model_validate(each) for each in found])
+    return models.ClosedListOut(closed=list(found))
 
 
 def _known(call: Call, name: str | None) -> str:
@@ -272,10 +272,7 @@ def list_ingests(
 def check_machine(call: Operates) -> models.FindingsOut:
     """Check this machine; this takes seconds."""
     found = findings(call.app)
-    return models.FindingsOut(
-        ok=all(each.ok for each in found),
-        findings=[models.FindingOut.model_validate(each) for each in found],
-    )
+    return models.FindingsOut(ok=all(each.ok for each in found), findings=found)
 
 
 @router.get("/messages")

@@ -21,8 +21,9 @@ from hevcq.domain.videos.record import (
     VideoStatus,
     Visibility,
 )
-from hevcq.ports.videos import MAX_PAGE
-from hevcq.usecases.operations.pausing import MAX_PAUSE_S
+from hevcq.ports.videos import MAX_PAGE, UploadWay
+from hevcq.usecases.doctor import Finding
+from hevcq.usecases.operations.pausing import MAX_PAUSE_S, ClosedStatus
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 AsText = Annotated[str, BeforeValidator(str)]
@@ -48,16 +49,6 @@ class UploadIn(Sent):
     description: str = Field(default="", max_length=MAX_DESCRIPTION)
     profiles: Names = Field(default_factory=list)
     media_type: str = Field(default="", max_length=100)
-
-
-class WayOut(BaseModel):
-    """How the bytes are sent: `tus` to `url`, or by parts."""
-
-    kind: str
-    url: str
-    part_size: int
-    parts: int
-    valid_s: float = Field(description="seconds that signed addresses are valid; 0: no end")
 
 
 class PartsIn(Sent):
@@ -121,7 +112,7 @@ class UploadOut(BaseModel):
     """An upload that was begun: its video, how to send it, and how many bytes came."""
 
     video: VideoOut
-    way: WayOut
+    way: UploadWay
     came: int
 
 
@@ -362,21 +353,11 @@ class IngestPage(BaseModel):
     cursor: str
 
 
-class FindingOut(Told):
-    """One check; `remedy` is what to do if it is not `ok`."""
-
-    area: str
-    name: str
-    ok: bool
-    detail: str
-    remedy: str
-
-
 class FindingsOut(BaseModel):
     """What `hevcq doctor` finds."""
 
     ok: bool
-    findings: list[FindingOut]
+    findings: list[Finding]
 
 
 class ReceiverOut(Told):
@@ -409,19 +390,10 @@ class PauseIn(ProfileIn):
     )
 
 
-class ClosedOut(Told):
-    """Why no work of these profiles begins now, and until when (null: unknown)."""
-
-    profiles: list[str]
-    reason: str
-    running: str
-    until: float | None
-
-
 class ClosedListOut(BaseModel):
     """Everything that keeps work from beginning now."""
 
-    closed: list[ClosedOut]
+    closed: list[ClosedStatus]
 
 
 class LetterQuery(PageQuery):

@@ -54,13 +54,9 @@ def _unchanged(video: Video, if_match: str) -> Video:
 
 
 def _upload_out(call: Call, video: Video) -> models.UploadOut:
-    way = call.farm.files.way(video)
-    came = call.farm.files.received_bytes(video) if video.open else video.upload.size
-    return models.UploadOut(
-        video=video_out(video, []),
-        way=models.WayOut.model_validate(way, from_attributes=True),
-        came=came,
-    )
+    files = call.farm.files
+    came = files.received_bytes(video) if video.open else video.upload.size
+    return models.UploadOut(video=video_out(video, []), way=files.way(video), came=came)
 
 
 @router.post("/uploads", status_code=201)

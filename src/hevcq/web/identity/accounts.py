@@ -38,7 +38,11 @@ class User:
         return digest(f"{self.role} {self.hash}")[:12]
 
 
-class Users:
+class Users(SignInMode):
+    """People that `hevcq serve add-user` added, who sign in by name and password."""
+
+    fields = ("name", "password")
+
     def __init__(self, accounts: Accounts, hasher: PasswordHasher | None = None) -> None:
         self._accounts = accounts
         self._hasher = hasher if hasher is not None else PasswordHasher()
@@ -82,45 +86,34 @@ class Users:
         if not NAME.fullmatch(name) or not self._accounts.remove(AccountKind.USER, name):
             raise UsageError(f"No user {name!r}.")
 
-    def check(self, name: str, password: str) -> User | None:
-        """Return the user if the password is right; an unknown name takes as long as a wrong one."""
-        user = self.get(name)
+    def check(self, given: Mapping[str, str]) -> Person | None:
+        """Return the person if name and password are right.
+
+        An unknown name takes as long as a wrong password.
+        """
+        user, password = self.get(given.get("name", "").strip()), given.get("password", "")
         if len(password) > MAX_PASSWORD:
             return None
         try:
             right = self._hasher.verify(user.hash if user else self._nobody(), password)
         except (Argon2Error, InvalidHashError):
             return None
-        return user if right else None
+        return Person(user.name, user.name, user.role, mark=user.mark) if user and right else None
 
     def _nobody(self) -> str:
         self._decoy = self._decoy or self._hasher.hash("nobody has this password")
         return self._decoy
 
-
-class NameAndPassword(SignInMode):
-    """Users that `hevcq serve add-user` added."""
-
-    fields = ("name", "password")
-
-    def __init__(self, users: Users) -> None:
-        self._users = users
-
-    def check(self, given: Mapping[str, str]) -> Person | None:
-        """Return the person if name and password are right."""
-        user = self._users.check(given.get("name", "").strip(), given.get("password", ""))
-        return Person(user.name, user.name, user.role, mark=user.mark) if user else None
-
     def still(self, session: Person) -> Person | None:
         """Return the person unless they were removed, or have a new password or role."""
-        user = self._users.get(session.owner)
+        user = self.get(session.owner)
         if user is None or user.mark != session.mark:
             return None
         return Person(user.name, user.name, user.role)
 
     def behind(self, program: Person) -> Person | None:
         """Return the token, which runs the farm only for an operator; None without such a user."""
-        user = self._users.get(program.owner)
+        user = self.get(program.owner)
         if user is None or user.role is Role.OPERATOR:
             return program if user else None
         return replace(program, role=Role.USER)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hevcq.ports.videos import AccountKind, Accounts
 from hevcq.settings.web import WebSettings
 from hevcq.util.clock import Clock
-from hevcq.web.identity.accounts import NameAndPassword, ProgramTokens, Users
+from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.modes import Nobody, OneToken, ProxyHeader, SignInMode
 from hevcq.web.identity.oidc import Oidc
 from hevcq.web.identity.person import Person, Role
@@ -84,7 +84,7 @@ def make_mode(settings: WebSettings, accounts: Accounts, clock: Clock) -> SignIn
         case "proxy":
             return ProxyHeader(settings)
         case "users":
-            return NameAndPassword(Users(accounts))
+            return Users(accounts)
         case "oidc":
             return Oidc(settings, clock)
         case "token":

@@ -104,14 +104,14 @@ class ProxyHeader(SignInMode):
             raise ConfigError(
                 'web.auth = "proxy" needs web.trusted_proxies: the addresses whose header counts.'
             )
-        self._peers = Peers(settings.trusted_proxies)
-        self._header, self._operators = settings.proxy_header, frozenset(settings.operators)
+        self._proxies, self._header = settings.trusted_proxies, settings.proxy_header
+        self._operators = frozenset(settings.operators)
 
     def direct(self, connection: HTTPConnection) -> Person | None:
         """Return the person whom the proxy names; None for any other peer."""
         peer = connection.client.host if connection.client else ""
         names = connection.headers.getlist(self._header)
-        if not self._peers.trusts(peer) or len(names) != 1:
+        if not trusts(self._proxies, peer) or len(names) != 1:
             return None
         name = names[0].strip()
         if not name or len(name) > MAX_NAME or not name.isprintable():
@@ -127,27 +127,23 @@ class ProxyHeader(SignInMode):
         return owner in self._operators or owner == LOCAL_OWNER
 
 
-class Peers:
-    """The reverse proxies whose headers count."""
+def trusts(proxies: Sequence[str], address: str) -> bool:
+    """Return whether this address is one of the reverse proxies, whose headers count."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return any(mapped in ipaddress.ip_network(each, strict=False) for each in proxies)
 
-    def __init__(self, networks: Sequence[str]) -> None:
-        self._networks = [ipaddress.ip_network(each, strict=False) for each in networks]
 
-    def trusts(self, address: str) -> bool:
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        mapped = getattr(found, "ipv4_mapped", None)
-        return any((mapped or found) in network for network in self._networks)
-
-    def client_of(self, connection: HTTPConnection) -> str:
-        """Return the address a request came from: behind a proxy, the last one it added itself."""
-        peer = connection.client.host if connection.client else ""
-        forwarded = ",".join(connection.headers.getlist("x-forwarded-for")).split(",")
-        while self.trusts(peer) and forwarded and forwarded[-1].strip():
-            peer = forwarded.pop().strip()
-        return peer[:MAX_NAME]
+def client_of(proxies: Sequence[str], connection: HTTPConnection) -> str:
+    """Return the address a request came from: behind a proxy, the last one it added itself."""
+    peer = connection.client.host if connection.client else ""
+    forwarded = ",".join(connection.headers.getlist("x-forwarded-for")).split(",")
+    while trusts(proxies, peer) and forwarded and forwarded[-1].strip():
+        peer = forwarded.pop().strip()
+    return peer[:MAX_NAME]
 
 
 def network_of(address: str) -> str:

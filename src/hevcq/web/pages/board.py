@@ -32,7 +32,7 @@ from hevcq.usecases.operations.dead_letters import (
 )
 from hevcq.usecases.operations.pausing import PauseRequest, pause
 from hevcq.usecases.operations.reprocess import JOB_ID, CancelResult, cancel
-from hevcq.usecases.operations.status import DAYS, Overview, Savings, overview, savings
+from hevcq.usecases.operations.status import DAYS, Savings, overview, savings
 from hevcq.util.text import size, whole
 from hevcq.web.checks import findings
 from hevcq.web.identity.person import operator_of
@@ -169,7 +169,7 @@ def _now(app: App) -> str:
     for job in found.running:
         left = time_left(job.phase, job.percent, job.eta_s) if job.alive else ""
         running.append((job, left, video_of(app, job.key)))
-    return render("board_now.html", found=found, running=running, totals=_totals(found))
+    return render("board_now.html", found=found, running=running)
 
 
 def _shown(app: App, profile: str, letter: DeadLetter) -> dict[str, object]:
@@ -187,15 +187,6 @@ def video_of(app: App, key: str) -> Video | None:
         return app.videos.get(video_id)
     except HevcqError:  # its name is all that is missing
         return None
-
-
-def _totals(found: Overview) -> dict[str, int]:
-    totals = dict.fromkeys(("queued", "running", "done", "skipped", "dead"), 0)
-    for queue in found.queues:
-        for state in totals:
-            totals[state] += queue.jobs.get(state, 0)
-        totals["running"] += queue.jobs.get("split", 0)
-    return totals
 
 
 def _back(notice: str, count: int = 0) -> Response:

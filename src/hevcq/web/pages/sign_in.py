@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 from hevcq.web.identity.authentication import local_path
-from hevcq.web.identity.modes import Peers, network_of
+from hevcq.web.identity.modes import client_of, network_of
 from hevcq.web.identity.oidc import BACK, FLOW_S, PATH, Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Person, maybe_person
 from hevcq.web.identity.session import SESSION
@@ -124,7 +124,7 @@ def signed_in(services: Services, person: Person, after: str) -> Response:
 
 def _names(services: Services, request: Request, form: Mapping[str, str]) -> list[str]:
     """Return what failures are counted by: the address, and the name that is tried."""
-    address = network_of(Peers(tuple(services.settings.trusted_proxies)).client_of(request))
+    address = network_of(client_of(services.settings.trusted_proxies, request))
     name = form.get("name", "").strip()
     return [f"address {address}", *([f"name {name[:255]}"] if name else [])]
 

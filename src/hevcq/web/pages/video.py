@@ -214,16 +214,6 @@ CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
-    """Subtitles that a player of a file may show; `kind` is HTML's."""
-
-    address: str
-    language: str
-    name: str
-    kind: str = "subtitles"
-
-
-@dataclass(frozen=True, slots=True)
 class Playing:
     """What a player gets: the playlist of an HLS set if there is one, and files, best first."""
 
@@ -231,7 +221,7 @@ class Playing:
     files: Sequence[tuple[str, str]]
     storyboard: str = ""
     chapters: Sequence[PlayerChapter] = ()
-    tracks: Sequence[Track] = ()
+    tracks: Sequence[Mapping[str, str]] = ()
     profile: str = ""
     """Of the first file where no set is played: its subtitles and chapters are shown."""
 
@@ -313,9 +303,9 @@ def _with_texts(what: Playing, base: str, held: Texts) -> Playing:
     for number, each in enumerate(held.tracks):
         name = each.title or each.language or f"Subtitles {number + 1}"
         named = f"{name} (forced)" if each.forced and "forced" not in name.lower() else name
-        kind = "captions" if each.captions else "subtitles"
-        address = f"{base}/{what.profile}/texts/{number}.vtt"
-        tracks.append(Track(address, each.language, printable(named), kind))
+        track = {"kind": "captions" if each.captions else "subtitles", "language": each.language}
+        track["address"] = f"{base}/{what.profile}/texts/{number}.vtt"
+        tracks.append(track | {"label": printable(named)})
     return replace(what, tracks=tracks, chapters=held.chapters)
 
 
