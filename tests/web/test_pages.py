@@ -129,6 +129,16 @@ def test_a_published_video_is_watched_signed_out_until_it_is_private_again(peopl
     assert stranger.get("/p/no-such").status_code == 404
 
 
+def test_what_files_tell_of_people_is_shared_only_with_the_box_ticked(people, bench):
+    video = bench.telling(bench.done("ann", profiles=("hevc",)), ("location",))
+    ann, where = people("ann"), f"/v/{video.video_id}/publish"
+
+    assert ann.post(where, data={"original": "yes"}).status_code == 409
+    assert bench.now(video).slug is None
+    assert ann.post(where, data={"tags": "yes"}).status_code == 303
+    assert (bench.now(video).slug is None, bench.now(video).public_original) == (False, False)
+
+
 def test_a_video_is_deleted_only_with_the_box_ticked(people, bench):
     video = bench.done("ann")
     ann = people("ann")

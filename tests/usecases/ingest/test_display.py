@@ -83,6 +83,21 @@ def test_progress_never_runs_backwards_from_phase_to_phase() -> None:
     assert shares[-1] <= 0.5
 
 
+def test_the_line_of_the_whole_counts_each_end_of_a_job() -> None:
+    board = started_board()
+    ends = (EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_FAILED, EventName.PLACE_FAILED)
+    for number, end in enumerate(ends):
+        path = f"/f/{number}.mp4"
+        board.apply(event(EventName.JOB_QUEUED, path=path))
+        board.apply(event(end, path=path, bytes_saved=5_120, reason="It is damaged."))
+
+    said = overall(board, now=200.0)
+
+    assert (board.jobs, board.open) == (6, 2)
+    assert said.startswith("1 of 6 done · ")
+    assert " · 1 skipped · 2 failed · " in said
+
+
 def test_a_name_like_markup_is_shown_as_it_is() -> None:
     board = started_board()
     board.apply(event(EventName.JOB_PROGRESS, path="/f/[red]x[bold].mp4", phase="encode"))
