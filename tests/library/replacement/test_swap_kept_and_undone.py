@@ -67,6 +67,17 @@ def test_an_undo_of_an_edited_rendition_is_refused_and_both_stay(tmp_path, clock
     assert done.retained.read_bytes() == ORIGINAL
 
 
+def test_an_undo_leaves_a_strangers_file_at_the_renditions_other_name(tmp_path, clock):
+    made = video(tmp_path, "video.avi", "video.mkv")
+    replaced(made, clock)
+    made.target.write_bytes(b"a stranger's")
+
+    Swap(tmp_path, clock).undo(made.change.certificate.job_id)
+
+    assert made.source.read_bytes() == ORIGINAL
+    assert made.target.read_bytes() == b"a stranger's"
+
+
 def test_an_undo_works_when_the_rendition_or_its_whole_folder_was_removed(tmp_path, clock):
     made = video(tmp_path)
     replaced(made, clock)

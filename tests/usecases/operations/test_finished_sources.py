@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.job import Source
+from contracts.backends import PROFILES
+from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.errors import LibraryError
-from hevcq.usecases.operations.finished_sources import SourceFinisher
+from hevcq.usecases.operations.finished_sources import SourceFinisher, finished_jobs
 from hevcq.usecases.placement.collect import Collector
 from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench
@@ -38,11 +39,39 @@ def let_go_of(bench: Bench) -> list[tuple[Source, bool]]:
 def test_a_collected_source_is_let_go(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
-    assert let_go_of(bench) == []
+    assert not bench.collector.mark_source_finished(job.source), "it is not in its place"
 
     bench.collector.collect(bench.done(job), NEVER)
 
     assert let_go_of(bench) == [(job.source, True)]
+
+
+DONE, SKIPPED, DEAD = JobState.DONE, JobState.SKIPPED, JobState.DEAD
+
+
+@pytest.mark.parametrize(
+    ("key", "states", "finished"),
+    [
+        ("TODO/all/a.mp4", {"hevc": DONE, "720p": SKIPPED}, True),
+        ("TODO/hevc/a.mp4", {"hevc": DONE}, True),
+        ("TODO/all/a.mp4", {"hevc": DONE}, False),
+        ("TODO/all/a.mp4", {"hevc": DONE, "720p": DEAD}, False),
+        ("TODO/all/a.mp4", {"hevc": SKIPPED, "720p": SKIPPED}, False),
+        ("UPLOAD/a.mp4", {"hevc": DONE, "720p": DONE}, False),
+    ],
+)
+def test_a_source_is_finished_when_all_who_want_it_ended_well_and_one_made_something(
+    key: str, states: dict[str, JobState], *, finished: bool
+) -> None:
+    source = Source(bucket="uploads", key=key, version="v", size=1)
+    facts = {"source": source, "created_at": 0.0, "updated_at": 0.0}
+    jobs = [
+        JobRecord(job_id=job_id(source, name), profile=name, state=state, **facts)
+        for name, state in states.items()
+    ]
+    known = {job.job_id: job for job in jobs}
+
+    assert finished_jobs(source, PROFILES, known.get) == (tuple(jobs) if finished else ())
 
 
 def test_one_that_cannot_be_placed_is_kept(bench: Bench) -> None:

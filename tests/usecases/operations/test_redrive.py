@@ -141,3 +141,15 @@ def test_an_unreadable_message_goes_back_as_it_is(backend: Backend, clock: Manua
     assert results(backend, clock, order()) == [RedriveResult.REDRIVEN]
     (again,) = queue.receive(1, wait_s=0, stop=threading.Event())
     assert again.body == "not a task"
+
+
+def test_a_letter_without_a_job_is_not_purged_with_those_of_a_job(backend: Backend) -> None:
+    job, queue = bury(backend, "TODO/a.mp4"), backend.queues["hevc"]
+    queue.send_body("no task")
+    (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
+    queue.bury(delivery, WHY)
+
+    gone = purge(backend.queues, DeadLetterFilter(job=job[:8]))
+
+    assert [letter.task.job_id for _, letter, _ in gone] == [job]
+    assert [letter.task for _, letter in find(backend.queues, DeadLetterFilter())] == [None]

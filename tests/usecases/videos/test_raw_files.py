@@ -17,6 +17,7 @@ from hevcq.usecases.operations.finished_sources import finished_jobs
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh
 from hevcq.usecases.videos.upkeep import delete_raw, look_after
+from support.catalog import new_catalog
 from support.fakes.backend import HLS
 from support.videos import VideoBench
 
@@ -50,6 +51,21 @@ def test_it_goes_when_its_time_is_over_and_the_renditions_stay(bench: VideoBench
     assert bench.now(video) == after
     with pytest.raises(BadUpload, match="deleted"):
         manage.retry(bench.farm, after, "ann")
+
+
+def test_a_longer_retention_counts_for_videos_of_before(bench: VideoBench) -> None:
+    video = bench.done()
+    bench.limit(raw_retention_days=30)
+    later(bench, 29)
+    assert bench.raw(video).exists()
+
+
+def test_it_is_kept_from_now_on_where_nobody_knows_since_when(bench: VideoBench) -> None:
+    video = bench.done()
+    bench.farm = replace(bench.farm, catalog=new_catalog(bench.clock))
+    bench.clock.advance((KEPT_DAYS + 1) * DAY_S)
+    look_after(bench.farm)
+    assert bench.raw(video).exists()
 
 
 def test_of_a_set_every_file_is_read_back_first(bench: VideoBench) -> None:

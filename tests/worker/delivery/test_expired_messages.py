@@ -115,6 +115,27 @@ def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm) -> None:
     assert farm.state(source) is JobState.SPLIT
 
 
+def test_a_chunk_of_an_older_split_ends_nothing(farm) -> None:
+    """On AWS the records of an older split stay until they expire."""
+    source = farm.split()
+    task = farm.task(source, 1)
+    old = task.model_copy(update={"split": "older-1"})
+    real = farm.ledger.get
+    farm.ledger.get = lambda name: real(task.unit_id if name == old.unit_id else name)
+
+    look = ExpiredMessages(farm.backend)
+    assert look.note(replace(letter_of(farm, source), task=old)) is False
+    assert farm.state(source) is JobState.SPLIT
+
+
+def test_a_letter_that_a_worker_wrote_ends_no_job_that_is_queued_again(farm) -> None:
+    source = farm.submit()
+    letter = replace(letter_of(farm, source), failure_class=FailureClass.DAMAGED)
+
+    assert ExpiredMessages(farm.backend).note(letter) is False
+    assert farm.state(source) is JobState.QUEUED
+
+
 def test_the_message_that_split_a_video_is_needed_only_until_the_chunks_are_sent(farm) -> None:
     source = farm.split()
     record = farm.record(source)

@@ -275,6 +275,21 @@ def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(
     assert {part.subjob.split for part in ledger.subjobs(JOB)} == {"s-2"}
 
 
+def test_a_split_that_took_the_place_of_another_meanwhile_is_not_marked_as_sent(ledger) -> None:
+    fence = claimed(ledger)
+    ledger.split(JOB, fence, split_named("s-1"), FRAMES)
+
+    def split_anew(real, **asked):
+        ledger.abandon_split(JOB, fence, "why")
+        ledger.split(JOB, claimed(ledger), split_named("s-2"), FRAMES)
+        return real(**asked)
+
+    ledger._jobs.db.plan["update_item"] = [split_anew]
+    ledger.mark_enqueued(JOB, "s-1")
+
+    assert ledger.get(JOB).split == split_named("s-2")
+
+
 def test_no_decision_is_made_on_a_read_that_may_be_old(ledger) -> None:
     fence = claim(ledger).fence
     ledger.get(JOB)
