@@ -198,7 +198,7 @@ class FfmpegEncoder(Encoder):
         job = FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM)
         return quality.find_quality(job, measured, self._metric)
 
-    def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float:
+    def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float | None:
         from hevcq.ffmpeg.verify.quality import check_quality
 
         return check_quality(self._tools, request, self._metric, stop)

@@ -304,8 +304,11 @@ class Encoder(ABC):
         """
         return "this encoder measures no quality"
 
-    def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float:
-        """Return the quality of a rendition in places that `find_quality` did not see. Raises WorkerUnfit."""
+    def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float | None:
+        """Return the quality of a rendition in places that `find_quality` did not see; None if unknown.
+
+        Raises WorkerUnfit.
+        """
         raise NotImplementedError
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +134,15 @@ def test_a_program_that_does_not_measure_is_the_workers_fault(pair, tmp_path):
     with pytest.raises(WorkerUnfit, match="could not measure VMAF"):
         find_quality(job, job_request.measured, "/bin/true")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_source_whose_samples_do_not_decode_no_quality_is_searched(pair, tmp_path):
+    broken = bytearray(Path(pair.request.location).read_bytes())
+    for place in range(len(broken) // 8, len(broken), 5):
+        broken[place] ^= 0x5A
+    (tmp_path / "broken.mkv").write_bytes(broken)
+    request = replace(asked(pair, tmp_path), location=str(tmp_path / "broken.mkv"))
+
+    found = conftest.ENCODER.find_quality(request, request.measured, stop=STOP)
+
+    assert found == "no sample of it could be encoded"

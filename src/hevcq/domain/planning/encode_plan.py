@@ -268,7 +268,7 @@ class EncodePlan(Frozen):
         """Return the plan with the CRF that a search chose for the main video."""
         return self._targeted({"crf": aim.crf}, {}).model_copy(update={"aim": aim})
 
-    def verified(self, quality: float) -> EncodePlan:
+    def verified(self, quality: float | None) -> EncodePlan:
         """Return the plan with the quality that was measured of the rendition, which a notice says."""
         assert self.aim is not None
         aim = self.aim.model_copy(update={"verified": quality})

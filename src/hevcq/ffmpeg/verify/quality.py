@@ -28,7 +28,7 @@ from hevcq.domain.quality import (
     score_of,
     worst_twentieth,
 )
-from hevcq.errors import WorkerUnfit
+from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError, WorkerUnfit
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.command.codecs import encoder_filters, picture_filter, uncropped
 from hevcq.ffmpeg.inputs import FfmpegTools, access_to, input_options
@@ -45,6 +45,8 @@ MIN_SAMPLES, MAX_SAMPLES = 4, 16
 """One sample for so many seconds, within these bounds; of a short video at most a half."""
 MAX_LOG = 16 << 20
 """Bytes of the measuring program's log: about 700 a frame."""
+EMPTY = 2048
+"""Bytes below which a Matroska file has no frame."""
 LARGE = 2160
 """Lines from which the model for 4K is meant."""
 HDR = frozenset({"smpte2084", "arib-std-b67"})
@@ -99,11 +101,11 @@ def why_not(request: EncodeRequest, track: TrackMeasure | None) -> str:
     return ""
 
 
-def find_quality(job: FfmpegRun, measured: Measurement, metric: str) -> Aim:
+def find_quality(job: FfmpegRun, measured: Measurement, metric: str) -> Aim | str:
     """Search the largest CRF whose samples are as good as the profile asks; see `next_crf`.
 
-    `job.request.output` is a file that does not exist yet, and is gone afterwards. Raises what an encode
-    raises.
+    Returns a clause if no sample can be encoded: a decoder that starts midstream may call an intact
+    source damaged, which the whole encode decides. Raises what else an encode raises.
     """
     # A short file's samples without loss may be larger than it.
     size = max(job.request.source_size, _raw_bytes(job.request.plan.video))
@@ -117,7 +119,10 @@ def find_quality(job: FfmpegRun, measured: Measurement, metric: str) -> Aim:
     while crf not in tried and len(tried) < MAX_PROBES:
         probe = Aim(target=target, crf=crf, sampled=0, probes=0, metric=_model(request.plan.video))
         aimed = replace(job, request=replace(request, plan=request.plan.aimed(probe)))
-        tried[crf] = score_of([_sampled(aimed, first_s + at, metric) for at in places])
+        samples = [_sampled(aimed, first_s + at, metric) for at in places]
+        if not any(samples):
+            return "no sample of it could be encoded"
+        tried[crf] = score_of([each for each in samples if each])
         crf = next_crf(tried, target, scale)
     if crf not in tried:
         good = [each for each, score in tried.items() if score.least >= target]
@@ -129,8 +134,11 @@ def find_quality(job: FfmpegRun, measured: Measurement, metric: str) -> Aim:
 
 def check_quality(
     tools: FfmpegTools, request: VerifyRequest, metric: str, stop: threading.Event
-) -> float:
-    """Return VMAF of the worst twentieth of a rendition's frames, in places the search did not see."""
+) -> float | None:
+    """Return VMAF of the worst twentieth of a rendition's frames, in places the search did not see.
+
+    None if no frame can be read there.
+    """
     kept = request.plan.main_video
     source = request.measured.track(kept.source_index)
     if source is None or not source.times:  # of a joined video: they are not stored
@@ -143,7 +151,7 @@ def check_quality(
         for at in _places(source, 1)
         for frame in _compared(tools, request, (source, made, at), metric, stop)
     ]
-    return round(worst_twentieth(frames), 2)
+    return round(worst_twentieth(frames), 2) if frames else None
 
 
 def _places(track: TrackMeasure, more: int) -> list[float]:
@@ -156,13 +164,20 @@ def _places(track: TrackMeasure, more: int) -> list[float]:
 
 
 def _sampled(job: FfmpegRun, at: float, metric: str) -> list[float]:
-    """Encode one sample, and what it is encoded from without loss; return its frames' VMAF."""
+    """Encode one sample, and what it is encoded from without loss; return its frames' VMAF, if it can be."""
     request = job.request
-    with _scratch(request.output.parent, "sample", "reference") as (sample, reference):
-        command = _sample_command(job, at, sample, reference)
-        run_with_progress(job, command, SAMPLE_S, lambda _: None, writes=(sample, reference))
+    with _scratch(request.output.parent, "sample", "reference") as files:
+        command = _sample_command(job, at, *files)
+        try:
+            made = run_with_progress(job, command, SAMPLE_S, lambda _: None, writes=files)
+        except OutOfMemory:
+            raise
+        except (EncoderFailed, LimitExceeded, PermanentError):
+            return []
+        if not made.frames:
+            return []
         target = request.plan.video
-        return _vmaf(job.tools, request, target, (sample, reference), (metric, job.stop))
+        return _vmaf(job.tools, request, target, files, (metric, job.stop))
 
 
 def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) -> list[str]:
@@ -224,8 +239,8 @@ def _compared(
         most = _raw_bytes(target)
         limits = replace(limits_of(request.profile.bounds), access=access, output_bytes=most)
         done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
-        if done.returncode != 0:
-            raise WorkerUnfit(f"Frames to measure could not be read: {done.ending}.")
+        if done.returncode != 0 or min(path.stat().st_size for path in files) < EMPTY:
+            return []
         return _vmaf(tools, request, target, (files[1], files[0]), (metric, stop))
 
 
