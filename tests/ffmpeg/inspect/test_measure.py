@@ -10,11 +10,18 @@ from zlib import crc32
 
 import pytest
 
-from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
+from hevcq.domain.media.facts import (
+    Chapter,
+    Measurement,
+    MediaInfo,
+    Stream,
+    StreamKind,
+    TrackMeasure,
+)
 from hevcq.domain.profile import Gates, Preflight, Profile, VideoRecipe
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.damage import shortfall
+from hevcq.ffmpeg.inspect.damage import shortfall, turned_back
 from hevcq.ffmpeg.inspect.measure import (
     MAX_KEYS,
     PacketCounter,
@@ -158,6 +165,28 @@ def test_a_track_may_end_a_little_before_its_claim(claim, end, start, form, shor
     track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=9, first_pts_s=start, end_s=end)
     info = MediaInfo(format_name=form, streams=(stream,))
     assert bool(shortfall(info, Measurement(tracks=(track,)))) is short
+
+
+@pytest.mark.parametrize(("ends", "short"), [(12.0, False), (9.0, True)])
+def test_chapters_may_run_past_the_end_of_a_cut_video(ends, short):
+    stream = Stream(index=0, kind=StreamKind.AUDIO, codec="aac", duration_s=4.0)
+    track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=9, first_pts_s=0.0, end_s=4.0)
+    chapters = (Chapter(start_s=0.0, end_s=ends),)
+    info = MediaInfo(format_name="mov,mp4", streams=(stream,), duration_s=12.0, chapters=chapters)
+    assert bool(shortfall(info, Measurement(tracks=(track,)))) is short
+
+
+def test_times_of_fragments_that_overlap_go_backwards_and_are_damage():
+    """Packets behind an overlap are flagged discard, and ffmpeg copies their times all the same."""
+    counter = PacketCounter()
+    for dts, flags in ((0, "K_"), (1024, "K_"), (512, "KD")):
+        counter.line(f"stream_index=0|pts={dts}|dts={dts}|duration=1024|size=9|flags={flags}")
+    assert not counter.tracks[0].monotonic
+
+    track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=2, monotonic_dts=False)
+    info, found = MediaInfo(format_name="mov,mp4", streams=()), Measurement(tracks=(track,))
+    assert turned_back(info, found) == "the times of audio stream 0 go backwards"
+    assert turned_back(info.model_copy(update={"format_name": "mpegts"}), found) == ""
 
 
 def test_a_track_that_claims_a_length_but_has_no_packet_is_missing():

@@ -34,6 +34,15 @@ def matrix(text: str, rotation: int):
     return [{"side_data_type": "Display Matrix", "displaymatrix": text, "rotation": rotation}]
 
 
+@pytest.mark.parametrize(("ticks", "known"), [(0xFFFF_FFFF, None), (51_200, 4.0)])
+def test_a_length_of_all_ones_is_unknown(ticks: int, known: float | None) -> None:
+    stream = {"index": 0, "codec_type": "video", "duration": "4.0", "duration_ts": ticks}
+
+    info = media_info({"format": {"duration": "4.0"}, "streams": [stream]})
+
+    assert (info.duration_s, info.streams[0].duration_s) == (known, known)
+
+
 @pytest.mark.parametrize(
     ("pixel_format", "depth"),
     [

@@ -77,7 +77,20 @@ def shortfall(info: MediaInfo, measured: Measurement) -> str:
     if info.duration_s is None or not ends:
         return ""
     claimed = info.duration_s + min(0.0, info.start_s or 0.0)
+    # A list of chapters may run past the end, as that of a video that was cut does.
+    listed = info.format_name.startswith("mov,") and info.chapters
+    if listed and claimed <= max(chapter.end_s for chapter in info.chapters) + TAIL_S:
+        return ""
     return _late(claimed, max(ends), "the file")
+
+
+def turned_back(info: MediaInfo, measured: Measurement) -> str:
+    """Return whose times of an MP4 go backwards, as overlapping fragments let them, as a clause, or ""."""
+    mp4_family = info.format_name.startswith("mov,")
+    for track in measured.tracks if mp4_family else ():
+        if track.kind in {StreamKind.VIDEO, StreamKind.AUDIO} and not track.monotonic_dts:
+            return f"the times of {track.kind.value} stream {track.index} go backwards"
+    return ""
 
 
 def _track_shortfall(info: MediaInfo, stream: Stream, measured: Measurement) -> str:

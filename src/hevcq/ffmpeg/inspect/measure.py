@@ -86,12 +86,15 @@ class _Counted:
     monotonic: bool = True
     keys: list[int] = field(default_factory=list)
 
-    def packet(self, pts: int | None, dts: int | None, duration: int, *, key: bool) -> None:
-        """Count one packet that is not flagged discard."""
-        self.packets += 1
+    def decoded(self, dts: int | None) -> None:
+        """Note the decoding time of a packet, flagged discard or not."""
         if dts is not None:
             self.monotonic = self.monotonic and (self.last_dts is None or dts >= self.last_dts)
             self.last_dts = dts
+
+    def packet(self, pts: int | None, dts: int | None, duration: int, *, key: bool) -> None:
+        """Count one packet that is not flagged discard."""
+        self.packets += 1
         if pts is None:
             # AVI stores decoding times only.
             pts = dts
@@ -136,7 +139,8 @@ class PacketCounter:
         self._last, self._last_index, self._last_size = track, index, size
         track.bytes += size
         self._hashed(hashed)
-        pts, flags = _ticks(fields, "pts"), fields.get("flags", "")
+        pts, dts, flags = _ticks(fields, "pts"), _ticks(fields, "dts"), fields.get("flags", "")
+        track.decoded(dts)
         if pts is not None:
             first, last = track.stored or (pts, pts)
             track.stored = min(first, pts), max(last, pts)
@@ -144,8 +148,7 @@ class PacketCounter:
             track.discarded += 1
             return
         track.tiny += size <= TINY_BYTES
-        dts, duration = _ticks(fields, "dts"), _ticks(fields, "duration")
-        track.packet(pts, dts, duration or 0, key="K" in flags)
+        track.packet(pts, dts, _ticks(fields, "duration") or 0, key="K" in flags)
 
     def _hashed(self, hashed: str | None) -> None:
         """Add the last packet's hash, as `CRC32:0123abcd`, to the digests of its track."""

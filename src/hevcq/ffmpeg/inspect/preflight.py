@@ -40,7 +40,7 @@ from hevcq.ffmpeg.inputs import (
     is_url,
     reading,
 )
-from hevcq.ffmpeg.inspect.damage import index_damage, require_single, shortfall
+from hevcq.ffmpeg.inspect.damage import index_damage, require_single, shortfall, turned_back
 from hevcq.ffmpeg.inspect.measure import LIMITS, measure, shown_span
 from hevcq.ffmpeg.inspect.recording import transport_damage
 from hevcq.ffmpeg.process.child import run_child
@@ -273,6 +273,7 @@ def _judge(
     videos = sum(track.kind is StreamKind.VIDEO and track.packets > 0 for track in measured.tracks)
     complaint = (
         shortfall(info, measured)
+        or turned_back(info, measured)
         or index_damage(location, info, measured)
         or (transport_damage(location, videos, stop) if info.format_name == "mpegts" else "")
     )

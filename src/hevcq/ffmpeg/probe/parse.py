@@ -33,6 +33,9 @@ _DEPTH = re.compile(r"(?:p|gray|p0|x2rgb|x2bgr)(9|10|12|14|16)(?:le|be)$")
 _CLOCK_TIME = re.compile(r"^(\d+):(\d\d):(\d\d(?:\.\d+)?)$")
 _FRAME_RATE = re.compile(r"^\d+/\d+$")
 
+_UNKNOWN_TICKS = 0xFFFF_FFFF
+"""A track's length in an MP4 that was not known when it was written (ISO/IEC 14496-12, 8.4.2.3)."""
+
 
 def media_info(probed: Json) -> MediaInfo:
     """Return the typed facts in the output of `ffprobe -of json`.
@@ -44,7 +47,7 @@ def media_info(probed: Json) -> MediaInfo:
     later = _items(probed, "midstream_frames")
     return MediaInfo(
         format_name=str(form.get("format_name", "")),
-        duration_s=_seconds(form.get("duration")),
+        duration_s=_length(form, *_items(probed, "streams")),
         start_s=_seconds(form.get("start_time")),
         size=_whole(form.get("size")) or 0,
         bit_rate=_whole(form.get("bit_rate")),
@@ -75,7 +78,7 @@ def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:
         profile=str(raw.get("profile", "")),
         time_base=_rate(raw.get("time_base"), "1/1000"),
         start_s=_seconds(raw.get("start_time")),
-        duration_s=_seconds(raw.get("duration")) or _clock_time(tags),
+        duration_s=_length(raw, raw) or _clock_time(tags),
         frames=_whole(raw.get("nb_frames")),
         bit_rate=_whole(raw.get("bit_rate")),
         language="" if language == "und" else language,
@@ -324,6 +327,12 @@ def _mapping(value: object) -> Json:
 def _items(raw: Json, name: str) -> list[Json]:
     found = raw.get(name)
     return [_mapping(item) for item in found] if isinstance(found, list) else []
+
+
+def _length(raw: Json, *streams: Json) -> float | None:
+    """Return a duration in seconds; None if a stream's is all ones, which says that it is unknown."""
+    unknown = any(_whole(stream.get("duration_ts")) == _UNKNOWN_TICKS for stream in streams)
+    return None if unknown else _seconds(raw.get("duration"))
 
 
 def _seconds(value: object) -> float | None:
