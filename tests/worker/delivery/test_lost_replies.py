@@ -1,11 +1,15 @@
 """Every call of every port fails once: its request is lost, or its effect happened and its reply is."""
 
+from unittest.mock import Mock
+
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.verdict import Done, FailureClass, Release, RetryIn
-from hevcq.errors import EncoderFailed, SourceDamaged, Stopped, Unavailable
+from hevcq.errors import EncoderFailed, SourceDamaged, StaleFence, Stopped, Unavailable
+from hevcq.worker.delivery.lease import Fence
+from hevcq.worker.delivery.settle import LedgerTransitions
 from support.fakes.backend import Outage
 from support.fakes.encoder import passed
 from support.fakes.farm import Farm
@@ -100,6 +104,30 @@ def test_a_transition_whose_reply_was_lost_is_not_made_twice(tmp_path, call):
     assert farm.record(source).failures == (1 if call == "fail" else 0)
     assert [s for _, s in farm.ledger.history].count(farm.state(source)) == 1
     assert call != "complete" or farm.encoder.calls.count("encode") == 1
+
+
+@pytest.mark.parametrize("same_end", [True, False])
+def test_an_end_without_an_answer_is_not_ours_if_another_attempt_took_over(tmp_path, same_end):
+    farm = Farm(tmp_path)
+    source, skip = farm.submit(), farm.ledger.skip
+    job = farm.record(source).job_id
+
+    def claimed() -> int:
+        return farm.ledger.claim(source, "hevc", owner=f"{farm.clock.now()}", lease_s=1.0).fence
+
+    def overtaken(*_asked: object) -> None:
+        farm.ledger.skip = skip
+        farm.clock.advance(2.0)
+        fence = claimed()
+        if same_end:
+            skip(job, fence, "by another")
+        raise Unavailable("no answer")
+
+    ours = LedgerTransitions(farm.context, Mock(), Fence(farm.ledger, job, claimed()))
+    farm.ledger.skip = overtaken
+
+    with pytest.raises(StaleFence):
+        ours.skip("by us")
 
 
 @pytest.mark.repeats

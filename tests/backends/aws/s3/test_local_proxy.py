@@ -140,6 +140,21 @@ def test_another_object_under_the_key_is_never_read(farm, store, large, tmp_path
         read()
 
 
+def test_what_is_published_anew_while_it_is_read_is_never_mixed(store, large, tmp_path) -> None:
+    content = large.read_bytes()
+    store.put("work/x", content, metadata={})
+
+    def read() -> None:
+        with store.stream_published("work/x", tmp_path, stop=threading.Event()) as given:
+            assert get(given.location, "0-99") == content[:100]
+            store.put("work/x", b"x" * len(content), metadata={})
+            with pytest.raises(OSError, match=r"IncompleteRead|Remote end|bytes read|timed out"):
+                get(given.location, "6000000-6000099")
+
+    with pytest.raises(SourceChanged):
+        read()
+
+
 def test_a_stop_ends_it(store, large, tmp_path) -> None:
     source, stop = accept(store, large), threading.Event()
 
