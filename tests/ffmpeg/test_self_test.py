@@ -109,14 +109,14 @@ def test_a_pass_is_remembered_by_all_processes_until_the_build_or_the_recipe_is_
 
 def test_a_build_that_passed_and_fails_later_is_tested_again(tmp_path):
     switch = tmp_path / "broken"
-    program = script(tmp_path, f"[ -e {switch} ] && exit 1")
-    run_test(encoder(program, tmp_path / "passes"), tmp_path)
+    ready = encoder(script(tmp_path, f"[ -e {switch} ] && exit 1"), tmp_path / "passes")
+    run_test(ready, tmp_path)
     switch.touch()
     with pytest.raises(WorkerUnfit):
-        run_test(encoder(program, tmp_path / "passes"), tmp_path, again=True)
+        run_test(ready, tmp_path, again=True)
 
     with pytest.raises(WorkerUnfit):
-        run_test(encoder(program, tmp_path / "passes"), tmp_path)
+        run_test(ready, tmp_path)
 
 
 @pytest.mark.parametrize(

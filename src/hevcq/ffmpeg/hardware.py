@@ -48,6 +48,7 @@ _BY_DEVICE = (EncoderFailed, OutOfMemory, WorkerUnfit)
 TRIAL_S = 30.0
 """Time limit of a trial in seconds: a driver that hangs is no driver."""
 CLIP = "testsrc2=size=320x240:rate=25:duration=0.4"
+LIKENESS = "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]ssim=stats_file=-:shortest=1"
 PICTURES = 10
 MIN_SSIM = 0.9
 """Similarity of the decoded pictures; x264 ultrafast at CRF 30 has 0.95 of them."""
@@ -160,12 +161,14 @@ def trial(tools: FfmpegTools, name: str, stop: threading.Event) -> str:
     with tempfile.TemporaryDirectory(prefix="hevcq-trial-") as folder:
         output = Path(folder) / "trial.mp4"
         output.touch()
+        compare = [tools.ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-v", "info"]
+        compare += ["-i", f"file:{output}", "-f", "lavfi", "-i", CLIP, "-lavfi", LIKENESS]
         try:
             made = _run(tools, trial_command(tools, name, output), name, output, stop)
             if made.returncode != 0 or made.stderr:
                 lines = (message_text(line) for line in made.stderr)
                 return next(filter(None, lines), made.ending)
-            seen = _run(tools, compare_command(tools, output), name, output, stop)
+            seen = _run(tools, [*compare, "-f", "null", "-"], name, output, stop)
         except LimitExceeded:
             return f"it hangs: ten pictures took more than {TRIAL_S:g} s"
         except (EncoderFailed, OutOfMemory, WorkerUnfit) as error:
@@ -186,14 +189,6 @@ def trial_command(tools: FfmpegTools, name: str, output: Path) -> list[str]:
     for option, value in quality_options(name, CRF):
         command += [f"{option}:v", value]
     return [*command, "-f", "mp4", f"file:{output}"]
-
-
-def compare_command(tools: FfmpegTools, output: Path) -> list[str]:
-    """Return the command that compares what was encoded with what was to be."""
-    command = [tools.ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-v", "info"]
-    command += ["-i", f"file:{output}", "-f", "lavfi", "-i", CLIP, "-lavfi"]
-    return [*command, "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]ssim=stats_file=-:shortest=1",
-            "-f", "null", "-"]  # fmt: skip
 
 
 def _run(

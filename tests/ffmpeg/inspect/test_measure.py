@@ -262,7 +262,8 @@ def test_a_pass_that_fails_before_the_first_packet_refuses_the_video(tmp_path, s
 
 
 def test_the_last_picture_is_the_one_shown_last_whatever_is_stored_behind_it():
-    lines = counted("0,0,-2,1,9,K_\n0,4,-1,1,9,__\n0,2,0,1,9,__\n0,1,1,1,9,__\n0,3,2,1,9,__\n")
+    lines = counted("0,0,-3,1,9,K_\n0,-1,-2,1,9,_D\n0,4,-1,1,9,__\n0,2,0,1,9,__\n0,1,1,1,9,__\n")
     found = track_measure(0, fed(lines).tracks[0], media(video(time_base="1/1")))
 
     assert (found.first_pts_s, found.last_pts_s, found.end_s) == (0, 4, 5)
+    assert (found.first_stored_s, found.last_stored_s) == (-1, 4)

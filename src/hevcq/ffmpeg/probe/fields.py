@@ -137,15 +137,12 @@ def _looked_at(
             seen = again if again.is_progressive else seen
     except (EncoderFailed, LimitExceeded):
         return stream
-    if not marked:
-        if not seen.is_interlaced:
-            return stream
-        unmarked = {"interlaced_pictures": True, "seen_order": seen.order}
-        unmarked |= {"telecined": seen.is_telecined}
-        return stream.model_copy(update={"video": video.model_copy(update=unmarked)})
+    if not marked and not seen.is_interlaced:
+        return stream
     found = {
+        "interlaced_pictures": not marked,
         # Of a telecine idet calls the frames with fields of two progressive if they are few.
-        "progressive_pictures": seen.is_progressive and not seen.is_telecined,
+        "progressive_pictures": marked and seen.is_progressive and not seen.is_telecined,
         "seen_order": seen.order,
         "telecined": seen.is_telecined,
     }
