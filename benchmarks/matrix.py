@@ -115,7 +115,7 @@ def _shortened(real: Path, target: Path) -> None:
 def write_profiles(folder: Path) -> None:
     """Write the shipped profiles with quick presets and one try, and two that cut every video in chunks."""
     folder.mkdir(parents=True, exist_ok=True)
-    chunks = {"mode": "always", "min_s": 0.3, "target_s": 0.6, "max_s": 1.0}
+    chunks = {"mode": "always", "target_s": 0.6}
     for name in (*PROFILES, *CHUNKED):
         shipped, _, chunked = name.partition("-")
         quick = {} if shipped not in FASTEST else {"preset": FASTEST[shipped]}

@@ -98,35 +98,21 @@ def clip(folder: Path, seconds: int, size: str) -> Path:
         return real
     made = folder / f"made-{size}-{seconds}.mp4"
     source = f"testsrc2=size={size}:rate=24:duration={seconds},noise=alls=4:allf=t"
-    subprocess.run(
-        [
-            "ffmpeg",
-            "-nostdin",
-            "-v",
-            "error",
-            "-y",
-            "-f",
-            "lavfi",
-            "-i",
-            source,
-            "-f",
-            "lavfi",
-            "-i",
-            f"sine=frequency=440:duration={seconds}",
-            "-c:v",
-            "libx264",
-            "-preset",
-            "veryfast",
-            "-crf",
-            "16",
-            "-pix_fmt",
-            "yuv420p",
-            "-c:a",
-            "aac",
-            str(made),
-        ],
-        check=True,
-    )
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", source]
+    command += ["-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}"]
+    command += [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-crf",
+        "16",
+        "-pix_fmt",
+        "yuv420p",
+        "-c:a",
+        "aac",
+    ]
+    subprocess.run([*command, str(made)], check=True)
     return made
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hevcq.settings.model import Settings
 from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
-from hevcq.wiring.app import App, open_app
+from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +75,7 @@ def prepare() -> dict[str, str]:
     """Make a new data folder with the samples uploaded; return the environment of its programs."""
     shutil.rmtree(HOME / "data", ignore_errors=True)
     samples = make_samples(HOME / "samples")
-    app = open_app(Settings(data_dir=HOME / "data"))
+    app = App(Settings(data_dir=HOME / "data"))
     try:
         for title, path in samples:
             upload(app, title, path)

@@ -116,12 +116,10 @@ def judged(source: Path, folder: Path) -> tuple[VerifyRequest, str]:
         profile=profile, plan=plan, info=info, location=str(source),
         output=folder / f"{source.stem}-good.{plan.extension}", duration_s=info.duration_s,
         source_size=size, max_seconds=MAX_S,
+        measured=measured,
     )  # fmt: skip
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
-    asked = VerifyRequest(
-        profile=profile, plan=plan, location=str(source), info=info, measured=measured,
-        source_size=size, output=request.output, report=report, max_seconds=MAX_S,
-    )  # fmt: skip
+    asked = request.to_verify(report)
     return asked, verdict(asked)
 
 

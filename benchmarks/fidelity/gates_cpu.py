@@ -15,7 +15,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.thumbnails import source_graph, thumbnail_output
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
 
 CASES = (
@@ -65,14 +65,12 @@ def spent(folder: Path, size: str, seconds: int, preset: str) -> tuple[float, fl
         profile=profile, plan=plan, info=info, location=str(source),
         output=folder / "made.mp4", duration_s=info.duration_s,
         source_size=source.stat().st_size, max_seconds=MAX_S,
+        measured=measured,
     )  # fmt: skip
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
     before = own_cpu_s()
     gates = ENCODER.verify(
-        VerifyRequest(
-            profile=profile, plan=plan, location=str(source), info=info, measured=measured,
-            source_size=request.source_size, output=request.output, report=report, max_seconds=MAX_S,
-        ),
+        request.to_verify(report),
         on_progress=lambda _: None,
         stop=stop,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeRequest
 from hevcq.settings.profile_files import installed_folder, load_profile
 from hevcq.util.clock import SystemClock
 
@@ -107,15 +107,13 @@ def _encoded(
     request = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source), output=output,
         duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MAX_S,
+        measured=measured,
     )  # fmt: skip
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
     if spoil is not None:
         spoil(output)
     gates = ENCODER.verify(
-        VerifyRequest(
-            profile=profile, plan=plan, location=str(source), info=info, measured=measured,
-            source_size=request.source_size, output=output, report=report, max_seconds=MAX_S,
-        ),
+        request.to_verify(report),
         on_progress=lambda _: None,
         stop=stop,
     )  # fmt: skip

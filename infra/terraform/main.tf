@@ -186,7 +186,6 @@ module "worker_service" {
   table              = { name = module.ledger.table_name, arn = module.ledger.table_arn }
   topic_arn          = module.fanout.topic_arn
   repository_arn     = module.registry.repository_arn
-  queue_prefix       = "${var.name}-"
   log_retention_days = var.log_retention_days
   autoscaling        = var.autoscaling
   tag_inputs         = var.tag_finished_inputs
@@ -223,7 +222,6 @@ module "web" {
   }
   ledger_table        = module.ledger.table_name
   topic_arn           = module.fanout.topic_arn
-  queue_prefix        = "${var.name}-"
   profiles            = keys(local.profiles)
   repository_arn      = module.registry.repository_arn
   operator_policy_arn = aws_iam_policy.operator.arn

@@ -9,7 +9,6 @@ output "hevcq_toml" {
     output_bucket = "${module.storage.output_bucket}"
     topic_arn = "${module.fanout.topic_arn}"
     table = "${module.ledger.table_name}"
-    queue_prefix = "${var.name}-"
     profiles = ${jsonencode(keys(local.profiles))}
     tag_done = ${var.tag_finished_inputs}
   EOT

@@ -72,13 +72,11 @@ def run(source: Path, output: Path, chosen: Profile, most_s: float = 120.0) -> E
         request = EncodeRequest(
             profile=chosen, plan=plan, info=info, location=str(source), output=output,
             duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=most_s,
+            measured=measured,
         )  # fmt: skip
         report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
         began, step = done(step), "gates"
-        asked = VerifyRequest(
-            profile=chosen, plan=plan, location=str(source), info=info, measured=measured,
-            source_size=request.source_size, output=output, report=report, max_seconds=most_s,
-        )  # fmt: skip
+        asked = request.to_verify(report)
         return judge(asked, spent)
     except HevcqError as error:
         return Ended(step, str(error), error=error)

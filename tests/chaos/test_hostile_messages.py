@@ -118,23 +118,11 @@ def test_a_body_made_to_break_a_reader_is_a_problem_with_its_reason(body):
         Task.parse(body)
 
 
-def test_an_event_of_more_records_than_s3_sends_is_refused():
-    whole = json.loads(event("TODO/a.mp4"))
-    whole["Records"] *= 1_001
-    assert parse(json.dumps(whole), ROUTE).problem
-
-
 @pytest.mark.parametrize("size", [2**63, 10**40, 10**4000, -1], ids=["2^63", "e40", "e4000", "-1"])
 def test_a_size_that_no_file_has_is_a_problem_with_its_reason(size):
     # Neither SQLite nor DynamoDB holds such a number: the job could be written down nowhere.
     assert "size" in parse(TASK.body().replace('"size":7', f'"size":{size}'), ROUTE).problem
     assert parse(event("TODO/a.mp4", size=size), ROUTE).problem
-
-
-def test_the_number_of_a_chunk_that_no_video_has_is_refused():
-    body = TASK.model_copy(update={"kind": TaskKind.CHUNK, "chunk": 7, "split": "a-1"}).body()
-    assert parse(body, ROUTE).tasks
-    assert "chunk" in parse(body.replace('"chunk":7', f'"chunk":{10**3000}'), ROUTE).problem
 
 
 FORGED = [

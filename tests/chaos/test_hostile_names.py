@@ -77,22 +77,6 @@ def test_a_damaged_video_whose_tags_read_like_an_error_is_damaged_and_no_more(
     assert isinstance(ended.error, SourceDamaged | SourceUnreadable), ended
 
 
-def test_no_video_whose_tags_say_that_it_is_not_there_is_gone(tmp_path):
-    path = tmp_path / "video.mkv"
-    path.write_bytes(with_words(bytes(range(256)) * 16, "No such file or directory"))
-    ended = run(path, tmp_path / "made.mkv", profile("off"))
-    assert isinstance(ended.error, SourceUnreadable), ended
-
-
-@pytest.mark.parametrize("name", ["No such file or directory.mkv", "moov atom not found.mkv"])
-def test_no_video_named_like_an_error_is_not_gone_but_unreadable(tmp_path, name):
-    path = tmp_path / name
-    path.write_bytes(bytes(range(256)) * 16)
-    ended = run(path, tmp_path / "made.mkv", profile())
-    assert isinstance(ended.error, SourceUnreadable), ended
-    assert "was truncated" not in ended.reason
-
-
 TITLE = "';movie=/etc/passwd[out];$(touch pwned) %{metadata} \\N{1} =;#\n[CHAPTER]\nSTART=0"
 
 

@@ -14,7 +14,6 @@ from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationFailed
 from hevcq.library.certificates import Certificates
-from hevcq.library.filesystem import FileSystem
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import OwnRenditions, TargetState
@@ -56,13 +55,6 @@ def endless(store: MemoryStore, name: str) -> None:
     """Let the object `name` have no end."""
     opened = store.open
     store.open = lambda key, **span: Endless() if key == name else opened(key, **span)
-
-
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\0b", "x" * 1025, "\ud800"])
-def test_metadata_that_name_no_key_as_certificate_cost_the_job_nothing(farm, name):
-    renamed(farm, name)
-    assert farm.until_settled(farm.source).state is JobState.DONE
-    assert farm.encoder.calls.count("encode") == 2
 
 
 def test_a_certificate_of_gigabytes_in_the_store_is_not_read_and_costs_the_job_nothing(farm):
@@ -115,12 +107,6 @@ def test_a_pipe_or_giant_as_a_targets_certificate_is_a_strangers(tmp_path, monke
     )
 
 
-def test_a_pipe_in_a_videos_place_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "video.mkv")
-
-    assert isinstance(error_of(lambda: FileSystem().digest(tmp_path / "video.mkv")), OSError)
-
-
 @pytest.mark.parametrize("named", [True, False], ids=["named", "beside"])
 @pytest.mark.parametrize("what", ["pipe", "socket", "device", "folder", "giant", "link to a pipe"])
 def test_no_pipe_or_giant_under_a_certificates_name_holds_a_verification_up(
@@ -161,14 +147,3 @@ def test_a_pipe_in_the_place_of_a_certified_rendition_is_not_waited_for(tmp_path
     error = error_of(lambda: sha256(trap, threading.Event()))
     assert isinstance(error, SourceUnreadable), error
     assert "not a regular file" in str(error)
-
-
-def test_a_certificate_and_a_rendition_behind_links_are_those_they_lead_to(tmp_path):
-    made = video(tmp_path)
-    (tmp_path / "real.json").write_text(made.change.certificate.to_json())
-    (tmp_path / "linked.json").symlink_to("real.json")
-    (tmp_path / "linked.mkv").symlink_to(made.source)
-    assert read_certificate(tmp_path / "x.mkv", tmp_path / "linked.json") == made.change.certificate
-    assert (
-        sha256(tmp_path / "linked.mkv", threading.Event()) == made.change.certificate.source_sha256
-    )

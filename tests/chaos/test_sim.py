@@ -1,16 +1,12 @@
 """The simulation's short form: worlds by seed, replayed byte for byte, and broken code is noticed."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from chaos.sim.campaign import Batch, embedded_side, live, work
 from chaos.sim.doors import QueueDoor
-from chaos.sim.sched import Process, Scheduler
 from hevcq.domain.verdict import FailureClass
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,32 +32,6 @@ def test_a_seed_replays_byte_for_byte(seed):
 
     assert first.steps > 500
     assert (first.trace_hash, first.steps) == (second.trace_hash, second.steps)
-
-
-def test_another_process_replays_the_same_trace():
-    with embedded_side() as side:
-        here = live(3, side).sched.trace_hash
-    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
-    command = [sys.executable, "-m", "tests.chaos.sim", "--seed", "3"]
-    there = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
-    )
-
-    assert f"trace hash {here}" in there.stdout
-
-
-def test_threads_may_begin_one_another_for_ever():
-    sched, process, generations = Scheduler(1), Process("p"), sys.getrecursionlimit() * 2
-
-    def begin(left: int) -> None:
-        if left:
-            sched.spawn(process, lambda: begin(left - 1), "t")
-            sched.sleep(1.0)
-
-    sched.spawn(process, lambda: begin(generations), "t")
-    sched.run()
-
-    assert len(process.threads) == generations + 1
 
 
 def _broken(names: str) -> str:

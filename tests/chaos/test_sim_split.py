@@ -8,17 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from chaos.points import points
-from chaos.sim.campaign import EMBEDDED_EVERY, embedded_side, is_embedded, live, silent, world_of
-from chaos.sim.chaos import PROFILES, Stats
-from chaos.sim.doors import QueueDoor
+from chaos.sim.campaign import EMBEDDED_EVERY, embedded_side, is_embedded, live, silent
+from chaos.sim.chaos import Stats
 from chaos.sim.video_driver import VideoDriver
-from chaos.sim.video_world import EVERY, VideoWorld, is_video_world
-from chaos.sim.videos import video_profile
+from chaos.sim.video_world import VideoWorld, is_video_world
 from hevcq.domain.keys import parse_work_key
 from hevcq.errors import Superseded
-from hevcq.worker.chunking import chunk_job as chunk
-from hevcq.worker.chunking import join_job as join
-from hevcq.worker.chunking import subjob as parts
+from hevcq.worker.chunking import parts, subjob
 from hevcq.worker.chunking.split import subjob_task
 from hevcq.worker.delivery.lease import Lease
 
@@ -57,21 +53,6 @@ def test_no_world_of_videos_breaks_an_invariant():
     assert numbers["end_complete"] > numbers["end_abandon_split"] > 0
     assert set(stats.points) >= of_videos
     assert len(killed_at) >= 5
-
-
-def test_some_seeds_of_the_campaign_are_worlds_of_videos():
-    kinds = [world_of(seed) for seed in range(100 * EVERY)]
-
-    assert 70 <= kinds.count(VideoWorld) <= 130, "100 are expected, give or take three times 10"
-
-
-def test_a_world_of_videos_can_come_after_a_plain_one():
-    with embedded_side() as side:
-        video_profile.cache_clear()
-        for profile in itertools.chain(*PROFILES.values()):
-            assert profile.revision, "it is kept, in the profile itself"
-
-        assert live(VIDEO_SEED, side).stats.lives
 
 
 def test_a_world_of_videos_replays_byte_for_byte_and_in_another_process():
@@ -129,30 +110,15 @@ def test_a_join_that_is_sent_too_early_is_noticed(monkeypatch):
         join_task = subjob_task(task, task.split, None)
         context.retry_control_call(lambda: context.backend.queues[task.profile].send([join_task]))
 
-    monkeypatch.setattr(chunk, "send_join", hasty)
     monkeypatch.setattr(parts, "send_join", hasty)
+    monkeypatch.setattr(subjob, "send_join", hasty)
 
     _broken("a join was sent before the set was complete")
 
 
-def test_a_mark_of_a_chunk_that_asks_for_no_fence_is_noticed(monkeypatch):
-    from support.fakes.ledger import MemoryLedger
-
-    honest = MemoryLedger._mine
-
-    def anybody(self, name, fence, *states):
-        record = self._records.get(name)
-        known = record is not None and record.subjob is not None
-        return record if known else honest(self, name, fence, *states)
-
-    monkeypatch.setattr(MemoryLedger, "_mine", anybody)
-
-    _broken(" under fence ", first=21)
-
-
 def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     """Parts are looked up by their number alone, as if a job had only ever one split."""
-    collected = join.JoinJob._collected
+    collected = parts.JoinJob._collected
 
     def any_split(self, part, folder):
         if part.subjob.chunk == 0:
@@ -166,24 +132,11 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
                 part = part.model_copy(update={"rendition": there})
         return collected(self, part, folder)
 
-    monkeypatch.setattr(join.JoinJob, "_collected", any_split)
-    monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
+    monkeypatch.setattr(parts.JoinJob, "_collected", any_split)
     monkeypatch.setattr(parts, "sweep", lambda *_a, **_n: None)
+    monkeypatch.setattr(subjob, "sweep", lambda *_a, **_n: None)
 
     _broken("splits in one video", first=63)
-
-
-def test_a_receiver_that_keeps_a_message_after_a_stop_is_noticed(monkeypatch):
-    """What no slot has begun with is not given back."""
-    release = QueueDoor.release
-
-    def kept(self, delivery, **delay):
-        begun = f"{delivery.queue}/{delivery.receipt}" in self._machine.beats
-        return begun and release(self, delivery, **delay)
-
-    monkeypatch.setattr(QueueDoor, "release", kept)
-
-    _broken("a stopped process keeps", kind=Received, first=9)
 
 
 def test_a_stage_that_publishes_without_asking_the_lease_is_noticed(monkeypatch):
@@ -214,16 +167,7 @@ def test_a_chunk_that_nobody_stops_after_a_cancel_is_noticed(monkeypatch):
 
 
 def test_a_video_that_is_not_swept_is_noticed(monkeypatch):
-    monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
+    monkeypatch.setattr(parts, "sweep", lambda *_a, **_n: None)
     monkeypatch.setattr("hevcq.worker.chunking.subjob.sweep", lambda *_a, **_n: None)
 
     _broken("this is left", first=2)
-
-
-def test_tasks_of_videos_without_their_group_are_noticed(monkeypatch):
-    def alone(tasks):
-        return [(task.body(), "", False) for task in tasks]
-
-    monkeypatch.setattr("hevcq.backends.embedded.queue.outgoing", alone)
-
-    _broken("pushed ahead", first=EMBEDDED_EVERY, every=EMBEDDED_EVERY)

@@ -48,13 +48,6 @@ def test_a_worker_that_never_rests_does_not_grow():
     assert told["jobs"] >= 10
 
 
-def test_a_planted_leak_is_found():
-    code, told = soak("--minutes", "0.1", "--leak", "descriptors")
-    assert told["jobs"] >= 10
-    assert [n for n, figure in told["figures"].items() if not figure["flat"]] == ["descriptors"]
-    assert code == 1
-
-
 @pytest.mark.parametrize("name", sorted(BOUNDS))
 def test_each_figure_that_grows_a_little_with_every_sample_is_found(name):
     step = max(1.0, BOUNDS[name].most / 20, BOUNDS[name].share * getattr(STEADY, name) / 20)

@@ -11,7 +11,7 @@ import pytest
 from hevcq.cli.app import run
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.settings.model import Settings
-from hevcq.wiring.app import App, open_app
+from hevcq.wiring.app import App
 from support.jobs import Farm
 
 
@@ -52,7 +52,7 @@ def hevcq(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def opened(data_dir: Path) -> Iterator[App]:
-    app = open_app(Settings(data_dir=data_dir))
+    app = App(Settings(data_dir=data_dir))
     yield app
     app.close()
 

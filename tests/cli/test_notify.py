@@ -9,7 +9,7 @@ from standardwebhooks import Webhook as Reference
 
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.settings.loader import load
-from hevcq.wiring.app import open_app
+from hevcq.wiring.app import App
 from hevcq.wiring.notify import event_watch
 from support.standin import WebhookTaker, running
 
@@ -52,7 +52,7 @@ def test_a_receiver_that_refuses_is_a_failure_with_its_reason(hevcq, webhook):
 def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_once_it_answers(
     hevcq, webhook, farm, request
 ):
-    app = open_app(load().settings)
+    app = App(load().settings)
     request.addfinalizer(app.close)
     watcher = event_watch(app)
     farm.buried("a.mp4")

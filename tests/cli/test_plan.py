@@ -15,7 +15,7 @@ SPLITTING = """
 name: small
 description: splits even short videos
 video: {codec: hevc, crf: 28}
-chunking: {mode: always, min_s: 0.4, target_s: 0.8, max_s: 2}
+chunking: {mode: always, target_s: 0.8}
 """
 
 

@@ -19,16 +19,15 @@ from e2e.embedded.farm import PROFILE
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import ConfigError
 from hevcq.running.service import LOOK_S, Outlets, Service
-from hevcq.settings.libraries import Library
+from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
 from hevcq.settings.schedule import HealthSettings, ScheduleSettings
-from hevcq.settings.sync import SyncSettings
 from hevcq.usecases.libraries.feed import waiting
 from hevcq.util.clock import SystemClock
+from hevcq.util.signals import StopSignals
 from hevcq.util.systemd import Notifier
-from hevcq.wiring.app import App, open_app
+from hevcq.wiring.app import App
 from hevcq.wiring.notify import event_log
-from hevcq.worker.signals import StopSignals
 from support import clips
 from support.webdav import PASSWORD, USER, serving
 
@@ -90,7 +89,7 @@ class House:
         self.said: list[str] = []
         self.events: list[IngestEvent] = []
         self.told = Told(self.clock)
-        self.app: App = open_app(self.settings, self.clock)
+        self.app: App = App(self.settings, self.clock)
         outlets = Outlets(self.events.append, self.said.append, self.told)
         self.service = Service(self.app, self.signals, outlets, self.reload, self.load)
 

@@ -144,10 +144,10 @@ def test_a_file_that_was_refused_or_skipped_without_a_job_says_why(hevcq, farm, 
 def test_a_job_whose_worker_was_killed_waits_again_and_is_not_nearly_done(hevcq, farm):
     _path, (job,) = farm.queued("a.mp4")
     script = (
-        "import sys; from pathlib import Path; from hevcq.wiring.app import open_app\n"
+        "import sys; from pathlib import Path; from hevcq.wiring.app import App\n"
         "from hevcq.settings.model import Settings\n"
         "from hevcq.domain.job import Phase, Progress\n"
-        "app = open_app(Settings(data_dir=Path(sys.argv[1]))); b = app.backend\n"
+        "app = App(Settings(data_dir=Path(sys.argv[1]))); b = app.backend\n"
         "job = b.ledger.get(sys.argv[2])\n"
         "fence = b.ledger.claim(job.source, 'hevc', owner=b.owner, lease_s=600).fence\n"
         "p = Progress(phase=Phase.ENCODE, percent=41.6, speed=1.2, eta_s=38)\n"

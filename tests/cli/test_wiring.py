@@ -9,15 +9,15 @@ import pytest
 
 from hevcq.domain.profile import Fleet
 from hevcq.settings.model import AwsSettings, Settings
-from hevcq.wiring.app import open_app
+from hevcq.wiring.app import App
 from hevcq.wiring.worker import ORIGINALS_FIRST_S, slots_per_job, watchers
-from hevcq.worker.monitoring.watchers import Periodic
+from hevcq.worker.monitoring.watchers import Background
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 
 
 def test_on_aws_the_catalog_stays_on_this_machine(tmp_path: Path):
-    app = open_app(Settings(data_dir=tmp_path / "data", backend="aws"))
+    app = App(Settings(data_dir=tmp_path / "data", backend="aws"))
 
     assert list(app.catalog.placements()) == []
     app.close()
@@ -27,8 +27,8 @@ def test_on_aws_the_catalog_stays_on_this_machine(tmp_path: Path):
 
 
 def test_on_aws_only_profiles_that_have_a_queue_there_are_known(tmp_path: Path):
-    shipped = open_app(Settings(data_dir=tmp_path, backend="aws")).profiles
-    named = open_app(
+    shipped = App(Settings(data_dir=tmp_path, backend="aws")).profiles
+    named = App(
         Settings(data_dir=tmp_path, backend="aws", aws=AwsSettings(profiles=("hevc", "webm")))
     ).profiles
 
@@ -51,7 +51,7 @@ def test_a_command_imports_no_more_than_it_needs(
     tmp_path: Path, monkeypatch, arguments: list[str], unwanted: set[str]
 ):
     monkeypatch.setenv("HEVCQ_DATA_DIR", str(tmp_path / "data"))
-    app = open_app(Settings(data_dir=tmp_path / "data"))
+    app = App(Settings(data_dir=tmp_path / "data"))
     assert app.backend
     app.close()
     script = (
@@ -78,8 +78,8 @@ def test_a_video_is_shared_by_a_process_s_slots_and_on_aws_by_the_fleet_s(backen
 def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path: Path, monkeypatch):
     freed, clock = threading.Event(), ManualClock()
     monkeypatch.setattr("hevcq.usecases.placement.originals.free_due", lambda _ports: freed.set())
-    app = open_app(Settings(data_dir=tmp_path / "data"), clock)
-    (upkeep,) = (each for each in watchers(app) if isinstance(each, Periodic))
+    app = App(Settings(data_dir=tmp_path / "data"), clock)
+    (upkeep,) = (each for each in watchers(app) if isinstance(each, Background))
 
     upkeep.observe(None)  # type: ignore[arg-type]
     clock.until_waiting()

@@ -7,8 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hevcq.domain.events import EventName, JobEvent, WorkerEventName
 from hevcq.domain.job import Phase, Progress, RenditionRef, Source
-from hevcq.worker.monitoring.metrics import METRICS, Metrics
-from hevcq.worker.monitoring.recorder import EventMeter
+from hevcq.worker.monitoring.metrics import METRICS, EventMeter, Metrics
 from support.clips import ManualClock
 
 SOURCE = Source(bucket="b", key="TODO/a.mp4", version="1", size=1000)

@@ -200,14 +200,6 @@ def test_the_command_finds_the_folder_of_the_settings_file(tmp_path):
     assert str(tmp_path / "elsewhere") in ran.stdout
 
 
-def test_the_command_takes_no_data_folder_from_a_file_it_finds(tmp_path, monkeypatch):
-    (tmp_path / "hevcq.toml").write_text('data_dir = "elsewhere"\n')
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HEVCQ_DATA_DIR", raising=False)
-
-    assert alive.data_dir([]) != tmp_path / "elsewhere"
-
-
 @pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["a", "b"], 2), (["--nope"], 2)])
 def test_the_command_called_wrongly_says_how(words, code):
     ran = command(*words)

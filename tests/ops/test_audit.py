@@ -1,7 +1,6 @@
 """`make audit` says what is known of the locked versions, or that it cannot be known."""
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +52,6 @@ def test_an_offline_copy_tells_of_a_version_and_what_mends_it(tmp_path, lock, ca
     assert code == 1
     assert "jinja2 2.11.2: PYSEC-2021-66; fixed in 2.11.3" in said
     assert "1 advisories, the newest of 2021-03-22" in said
-
-
-def test_a_zip_of_json_is_read_as_well_and_what_was_withdrawn_is_not(tmp_path, lock, capsys):
-    other = {**JINJA, "id": "GHSA-1", "withdrawn": "2022-01-01T00:00:00Z"}
-    with zipfile.ZipFile(tmp_path / "all.zip", "w") as whole:
-        whole.writestr("a.json", json.dumps(JINJA))
-        whole.writestr("b.json", json.dumps(other))
-
-    code, said = ran(lock, capsys, "--advisories", str(tmp_path / "all.zip"))
-
-    assert (code, said.count("jinja2 2.11.2")) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from scripts import demo_aws
 
 from hevcq.settings.loader import load
 from hevcq.settings.model import AwsSettings
-from hevcq.wiring.app import open_app
+from hevcq.wiring.app import App
 
 
 def test_the_demo_knows_its_profiles_and_hls_is_one(
@@ -24,5 +24,5 @@ def test_the_demo_knows_its_profiles_and_hls_is_one(
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     settings = load().settings
-    assert set(open_app(settings).profiles) == {"hevc", "720p", "1080p", "hls"}
+    assert set(App(settings).profiles) == {"hevc", "720p", "1080p", "hls"}
     assert settings.aws.input_bucket == "b"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hevcq.settings.loader import load
-from ops.test_docker import DOCKER, SERVICE_KEYS, of, settings_names
+from ops.test_docker import DOCKER, SERVICE_KEYS, settings_names
 
 ENTRY = DOCKER / "home_entry.py"
 COMPOSE = yaml.safe_load((DOCKER / "compose.home.yaml").read_text(encoding="utf-8"))
@@ -119,18 +119,6 @@ def test_settings_that_are_there_stay_and_the_first_ones_are_valid(place: Path) 
     start(place)
 
     assert file.read_text() == uncommented
-
-
-def test_every_command_of_the_image_goes_through_the_entry() -> None:
-    image = DOCKER / "home.Dockerfile"
-    environment = dict(word.split("=", 1) for word in " ".join(of(image, "ENV")).split())
-
-    assert environment["PATH"].startswith("/opt/hevcq-home:")
-    assert of(image, "ENTRYPOINT") == ['["hevcq"]']
-    assert of(image, "CMD")[-1] == '["service"]'
-    assert "ln -s hevcq /opt/hevcq-home/hevcq-health" in " ".join(of(image, "RUN"))
-    assert of(image, "COPY")[-1] == "docker/home_entry.py /opt/hevcq-home/hevcq"
-    assert os.access(ENTRY, os.X_OK)
 
 
 def test_the_compose_file_has_two_volumes_and_few_rights() -> None:

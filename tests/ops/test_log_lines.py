@@ -80,13 +80,3 @@ def test_the_heartbeats_lines_name_the_job_too(tmp_path, stream):
     (line,) = [line for line in lines(stream) if line["event"] == "heartbeat_failed"]
     assert named(line)["job"] == farm.record(source).job_id
     assert named(line)["attempt"] == 1
-
-
-def test_what_is_written_between_two_jobs_names_none(tmp_path, stream):
-    farm = Farm(tmp_path)
-    farm.submit()
-    worker = worker_of(farm)
-    worker.step()
-    get_logger().info("between")
-
-    assert set(lines(stream)[-1]) == {"event", "level", "timestamp"}

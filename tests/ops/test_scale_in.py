@@ -9,7 +9,7 @@ import pytest
 from hevcq.backends.aws.clients import TaskProtection
 from hevcq.domain.job import JobState
 from hevcq.settings.model import Settings
-from hevcq.wiring.app import open_app
+from hevcq.wiring.app import App
 from hevcq.wiring.worker import watchers
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.watchers import PROTECT_S, RENEW_S, RETRY_S, PoolState, ScaleInGuard
@@ -153,20 +153,6 @@ def test_a_pool_is_protected_while_a_job_runs_and_no_longer(farm, ecs):
     assert ecs.states == [True, False]
 
 
-def test_a_worker_that_ends_with_work_in_hand_ends_its_protection(farm, ecs):
-    farm.submit()
-    begun, finish = held(farm)
-    pool = pool_of(farm, ecs.uri)
-    pool.start()
-    assert begun.wait(20)
-    drive(farm, pool, lambda: ecs.states == [True])
-    pool.ask()
-    finish.set()
-    end(farm, pool)
-
-    assert ecs.states == [True, False]
-
-
 def test_an_agent_that_is_not_there_fails_no_job(farm):
     with agent() as gone:
         uri = gone.uri
@@ -180,7 +166,7 @@ def test_an_agent_that_is_not_there_fails_no_job(farm):
 
 
 def names(tmp_path) -> list[str]:
-    with closing(open_app(Settings(data_dir=tmp_path))) as app:
+    with closing(App(Settings(data_dir=tmp_path))) as app:
         return [type(w).__name__ for w in watchers(app)]
 
 

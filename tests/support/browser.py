@@ -52,7 +52,6 @@ gates:
   review_below: 0
   picture_floor: 0.5
 bounds:
-  max_output_ratio: 8
 """,
 }
 

@@ -18,8 +18,8 @@ _SMALL = "skip:smaller_than_box"
 """Streams already."""
 _SOUND = "skip:no_video"
 _HDR = "refused:policies.hdr"
-_DOLBY = "refused:policies.dolby_vision"
-_PLUS = "refused:policies.hdr10_plus"
+_DOLBY = "refused:policies.dynamic_hdr"
+_PLUS = "refused:policies.dynamic_hdr"
 
 EXPECTED: dict[str, tuple[str, str, str]] = {
     "android-720p30-rot180.mp4": (ENCODED, ENCODED, PLANNED),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav.client import Account, WebDavRemote
-from hevcq.settings.sync import SyncSettings
+from hevcq.settings.libraries import SyncSettings
 from hevcq.sqlite.catalog import SyncJournal
 from hevcq.sqlite.database import Database
 from hevcq.usecases.sync.move import SyncPorts

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from hevcq.settings.sync import SyncSettings
+from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.doctor import Area, Check, Finding, examined, sync_words
 
 

@@ -82,13 +82,6 @@ def test_a_name_that_leads_to_another_file_by_now_is_opened_again(monkeypatch, p
     os.close(descriptor)
 
 
-def test_a_new_lock_is_not_taken_from_who_made_it_before(path):
-    os.close(try_acquire(path, new=True))
-
-    with pytest.raises(FileExistsError):
-        try_acquire(path, new=True)
-
-
 def test_what_is_gone_or_replaced_is_not_taken_over(monkeypatch, path):
     assert take_over(path) is None
     assert not path.exists()

@@ -32,15 +32,6 @@ def test_bound_names_are_on_every_line_of_the_context_and_on_none_after_it():
     assert "job" not in second
 
 
-def test_lines_below_the_level_are_not_written():
-    stream = io.StringIO()
-    log.configure("error", "json", stream)
-
-    log.get_logger().warning("quiet")
-
-    assert stream.getvalue() == ""
-
-
 @pytest.mark.parametrize("style", ["console", "json"])
 @pytest.mark.parametrize(
     "name", ["\x1b]0;title\x07\x1b[2J.mp4", "a\x0bfake", "a\nfake", "a\u2028b\u202e", "\udcff"]

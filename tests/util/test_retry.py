@@ -78,19 +78,3 @@ def test_what_is_not_retryable_is_raised_at_once() -> None:
 def test_a_failing_poll_waits_up_to_half_a_minute(failures, most_s) -> None:
     assert POLL_FAILED.wait_s(failures, lambda: 1.0) == most_s
     assert POLL_FAILED.wait_s(failures, lambda: 0.0) == most_s / 2
-
-
-@pytest.mark.parametrize("attempt_s", [9.0, 0.0])
-def test_no_call_takes_longer_than_its_bound(attempt_s) -> None:
-    calls = Calls(9)
-    real = calls.__call__
-
-    def slow() -> str:
-        calls.clock.advance(attempt_s)
-        return real()
-
-    began = calls.clock.monotonic()
-    with pytest.raises(Refused):
-        retry_control_call(slow, calls.clock, lambda: 1.0, retryable=(Refused,))
-
-    assert calls.clock.monotonic() - began == pytest.approx(CONTROL_CALL.longest_s(attempt_s))

@@ -14,7 +14,7 @@ from hevcq.web.app import create_app
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.person import Role
-from hevcq.wiring.app import App, open_app
+from hevcq.wiring.app import App
 from support.clips import ManualClock
 from support.jobs import Farm
 from support.videos import VideoBench
@@ -32,7 +32,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def opened(tmp_path: Path, clock: ManualClock) -> Iterator[App]:
-    app = open_app(Settings(data_dir=tmp_path / "data", min_free_mib=0), clock)
+    app = App(Settings(data_dir=tmp_path / "data", min_free_mib=0), clock)
     yield app
     app.close()
 

@@ -14,7 +14,7 @@ from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
 from hevcq.web.api.openapi import document
 from hevcq.web.app import create_app
-from hevcq.wiring.app import open_app
+from hevcq.wiring.app import App
 from support.clips import ManualClock
 
 HEADERS = {"Host": "127.0.0.1:8790", "Sec-Fetch-Site": "same-origin"}
@@ -31,7 +31,7 @@ FEW, MANY = 3, 60
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder: Path = tmp_path_factory.mktemp("api")
     web = WebSettings(auth="none")
-    app = open_app(Settings(data_dir=folder, min_free_mib=0, web=web), ManualClock(auto=True))
+    app = App(Settings(data_dir=folder, min_free_mib=0, web=web), ManualClock(auto=True))
     load_all_checks()
     yield schemathesis.openapi.from_asgi("/api/v1/openapi.json", create_app(app), headers=HEADERS)
     app.close()

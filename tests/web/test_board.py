@@ -180,7 +180,7 @@ def test_it_lists_damaged_videos_with_what_is_wrong(operator, farm, tmp_path):
     file.write_bytes(b"x")
     spots, mark = (Spot(2.0, 7, "torn"),), fingerprint_of(file.stat())
     bad = Checked(file, mark, "", Depth.DEMUX, Health.DAMAGED, "It is torn.", 9.0, spots)
-    HealthRecords(farm.app.records).record(bad)
+    HealthRecords(farm.app.catalog.database).record(bad)
 
     html = operator.get("/board/libraries").text
 

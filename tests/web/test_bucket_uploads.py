@@ -15,12 +15,12 @@ from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.settings.web import WebSettings
 from hevcq.usecases.doctor import examined
 from hevcq.usecases.videos.context import every
+from hevcq.util.signals import StopSignals
 from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks
 from hevcq.web.server import listen, run_until
-from hevcq.wiring.app import App, open_app
+from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
-from hevcq.worker.signals import StopSignals
 from support.aws.emulator import KEYS
 from support.aws.moto_server import Farm, make_farm
 from support.aws.strict_s3 import StrictS3, strict_s3
@@ -76,7 +76,7 @@ def page(
             "min_free_mib": 0,
         }
     )
-    app = open_app(settings)
+    app = App(settings)
     signals = StopSignals()
     page = create_app(app), signals, listening, 100
     thread = threading.Thread(target=run_until, args=page)

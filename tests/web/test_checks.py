@@ -11,7 +11,7 @@ from hevcq.usecases.doctor import Area, examined
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import Users
 from hevcq.web.identity.person import Role
-from hevcq.wiring.app import open_app
+from hevcq.wiring.app import App
 from support.aws.moto_server import clients, make_farm
 from web.conftest import CHEAP, PASSWORD
 
@@ -131,14 +131,14 @@ def test_a_disk_without_room_for_uploads_is_wrong(look, opened, monkeypatch):
 
 def test_the_table_of_videos_is_looked_for_on_aws():
     farm = make_farm(PROFILES)
-    app = open_app(farm.settings, farm.clock)
+    app = App(farm.settings, farm.clock)
     app.backend, app._clients = farm.backend, clients()
     by_name = {found.name: found for found in examined(page_checks(app))}
     assert by_name["videos"].ok
     assert by_name["videos"].detail.startswith("hevcq-videos: 0 uploaded")
 
     update = {"aws": farm.settings.aws.model_copy(update={"table": "elsewhere"})}
-    app = open_app(farm.settings.model_copy(update=update), farm.clock)
+    app = App(farm.settings.model_copy(update=update), farm.clock)
     app.backend, app._clients = farm.backend, clients()
     (missing,) = [found for found in examined(page_checks(app)) if found.name == "videos"]
     farm.backend.close()

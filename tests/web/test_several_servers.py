@@ -18,7 +18,7 @@ from hevcq.web.app import create_app
 from hevcq.web.checks import page_checks
 from hevcq.web.identity.accounts import ProgramTokens, Users
 from hevcq.web.identity.person import Role, Scope
-from hevcq.wiring.app import App, open_app
+from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 from hevcq.wiring.notify import video_messages
 from support.aws.moto_server import make_farm
@@ -38,7 +38,7 @@ def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ap
     farm, opened = make_farm(PROFILES, clock=ManualClock(1_800_000_000.0, auto=True)), []
     for number in range(2):
         folder = tmp_path / f"disk{number}"
-        app = open_app(farm.settings.model_copy(update={"data_dir": folder}), farm.clock)
+        app = App(farm.settings.model_copy(update={"data_dir": folder}), farm.clock)
         app.__dict__["profiles"] = PROFILES
         opened.append(app)
     yield opened

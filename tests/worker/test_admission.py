@@ -9,13 +9,13 @@ from structlog.testing import capture_logs
 from hevcq.domain.job import JobState
 from hevcq.domain.pause import Hours, Pause, RunningWork
 from hevcq.domain.schedule import Schedule
-from hevcq.errors import Stopped, Unavailable, WorkerUnfit
+from hevcq.errors import Unavailable, WorkerUnfit
 from hevcq.worker.admission import Admission
-from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 from hevcq.worker.slot import Slot
 from support.fakes.farm import Farm
+from worker.pools import Encode, drive, started
 
 
 @pytest.fixture
@@ -31,47 +31,6 @@ def slot_of(farm: Farm) -> Slot:
 
 def pause(farm: Farm, running: RunningWork = RunningWork.BORDER, **how) -> None:
     farm.ledger.pause(Pause(by="anna", since=farm.clock.now(), running=running, **how))
-
-
-class Encode:
-    """An encode that goes on until it is told to stop or to finish; `stop` is that of its lease."""
-
-    def __init__(self, farm: Farm) -> None:
-        farm.with_context(heartbeat=Heartbeat)
-        self.begun, self.finish = threading.Event(), threading.Event()
-        self.farm, self.stop = farm, threading.Event()
-        farm.encoder.during["encode"] = self
-
-    def __call__(self) -> None:
-        self.stop = self.farm.pool.workers[0]._handler._lease.stop
-        self.begun.set()
-        pause = threading.Event()
-        for _ in range(20_000):
-            if self.finish.is_set():
-                return
-            if self.stop.is_set():
-                raise Stopped
-            pause.wait(0.001)
-        raise AssertionError("the encode was neither stopped nor finished")
-
-
-def started(farm: Farm) -> tuple[WorkerPool, Encode]:
-    farm.clock.auto = False
-    encode = Encode(farm)
-    farm.pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers())
-    farm.pool.start()
-    assert encode.begun.wait(20)
-    return farm.pool, encode
-
-
-def drive(farm: Farm, seconds: float, until=lambda: False) -> None:
-    wait = threading.Event()
-    for _ in range(int(seconds * 2)):
-        if until():
-            return
-        farm.clock.advance(0.5)
-        farm.pool.step()
-        wait.wait(0.002)
 
 
 def ended(pool: WorkerPool, encode: Encode, farm: Farm) -> None:
@@ -93,15 +52,6 @@ def test_nothing_begins_while_work_is_paused_and_it_does_once_that_ends(farm):
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["work_paused"]
     farm.ledger.resume(None)
     assert slot.step() is True
-    assert farm.state(source) is JobState.DONE
-
-
-def test_a_pause_of_another_profile_or_one_that_ended_holds_nothing_back(farm):
-    source, slot = farm.submit(), slot_of(farm)
-    pause(farm, profile="720p")
-    pause(farm, until=farm.clock.now() + 12)
-    assert slot.step() is False
-    assert [slot.step() for _ in range(4)].count(True) == 1
     assert farm.state(source) is JobState.DONE
 
 
@@ -127,21 +77,6 @@ def test_closed_hours_hold_work_back_until_the_window_opens(farm):
     farm.clock.advance(0.1 * 3600)
     assert slot.step() is True
     assert farm.state(source) is JobState.DONE
-
-
-def test_a_message_that_came_with_the_pause_goes_back_and_is_not_begun(farm):
-    source, slot = farm.submit(), slot_of(farm)
-    real = farm.queue.receive
-
-    def late(*args, **named):
-        found = real(*args, **named)
-        pause(farm)
-        return found
-
-    farm.queue.receive = late
-    assert slot.step() is False
-    assert farm.queue.depth().ready == 1
-    assert farm.record(source).fence == 0
 
 
 def test_a_message_that_came_with_every_pause_does_not_run_out_of_receives(farm):
@@ -279,15 +214,3 @@ def test_a_full_disk_and_an_unfit_worker_are_reported(farm):
     farm.queue.receive = Mock(side_effect=WorkerUnfit("no ffmpeg"))
     slot_of(farm).step()
     assert told[1] == ("worker.unfit", "no ffmpeg")
-
-
-def test_a_pause_of_everything_is_one_line_of_the_log_and_so_is_its_end(farm):
-    admission, profiles = Admission(farm.ledger, farm.clock), [f"p{n}" for n in range(9)]
-    with capture_logs() as logs:
-        for _ in range(2):
-            pause(farm)
-            for _ in range(3):
-                assert all(admission.closed(name, now=True) for name in profiles)
-            farm.ledger.resume(None)
-            assert not any(admission.closed(name, now=True) for name in profiles)
-    assert [line["event"] for line in logs] == ["work_paused", "work_goes_on"] * 2

@@ -52,20 +52,6 @@ def test_one_more_is_taken_once_the_encode_is_about_to_end(encode_slots):
     assert not encode_slots.enter("c"), "the next one is about to encode"
 
 
-def test_a_slot_that_waits_for_its_turn_is_rung_when_it_may_come(encode_slots):
-    rung = []
-    encode_slots.listen(lambda: rung.append("now"))
-    encode_slots.enter("a")
-    encode_slots.received("a")
-    with encode_slots.encoding("a", fine):
-        encode_slots.expect("a", AHEAD_S + 1)
-        assert rung == []
-        encode_slots.expect("a", AHEAD_S - 1)
-        encode_slots.expect("a", AHEAD_S - 2)
-        assert rung == ["now"]
-    assert len(rung) == 2
-
-
 def test_an_encode_waits_for_the_one_before_it_and_ends_with_its_lease(encode_slots):
     lost = [None, None, LeaseLost()]
 
@@ -173,29 +159,6 @@ def test_the_next_job_is_ready_when_the_encode_before_it_ends_and_only_one_encod
     assert farm.queue.depth().in_flight == 0
 
 
-def test_a_rendition_is_published_while_the_next_job_encodes(farm):
-    encodes, published = Encodes(farm), threading.Event()
-    first, second = farm.submit("a.mp4"), farm.submit("b.mp4")
-    plain = farm.store.publish
-
-    def publish(publication):
-        if publication.job_id == farm.record(first).job_id:
-            assert encodes.wait(lambda: encodes.begun == 2), "the next encode waits for this"
-            published.set()
-        return plain(publication)
-
-    farm.store.publish = publish
-    pool = pool_of(farm)
-    pool.start()
-    encodes.ends[0].set()
-
-    assert encodes.wait(lambda: farm.clock.advance(0.1) or published.is_set())
-    encodes.ends[1].set()
-    done = [JobState.DONE] * 2
-    assert encodes.wait(lambda: [farm.state(s) for s in (first, second)] == done)
-    assert end(farm, pool) is SlotOutcome.STOPPED
-
-
 def test_a_stop_releases_the_job_fetched_ahead_at_once_and_lets_the_other_end(farm):
     encodes = Encodes(farm)
     first, second = farm.submit("a.mp4"), farm.submit("b.mp4")
@@ -232,13 +195,3 @@ def test_a_slot_that_dies_in_its_poll_leaves_its_place_to_the_others(farm, error
 
     end(farm, pool)
     assert done, "the place of the dead slot is held for ever, and nobody looks for work"
-
-
-def test_a_slot_whose_encode_ended_expects_nothing_more():
-    encode_slots = EncodeSlots(1, ManualClock(auto=True))
-    encode_slots.enter("a")
-    encode_slots.received("a")
-
-    encode_slots.expect("a", 1.0)
-
-    assert not encode_slots.enter("b"), "what is not encoding is not about to end"

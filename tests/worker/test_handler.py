@@ -6,7 +6,6 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
-from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.media.facts import MetadataItem
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
@@ -62,24 +61,6 @@ def test_of_a_ragged_recording_the_whole_pictures_are_encoded_and_the_rest_is_re
     assert farm.scratch_files() == []
 
 
-def test_the_certificate_says_which_metadata_was_carried_and_which_was_lost(farm):
-    lost = MetadataItem(place="chapters", name="2 editions", size=99, digest="d")
-    first, *rest = farm.encoder.info.streams
-    streams = (first.model_copy(update={"language_tag": "de-CH"}), *rest)
-    farm.encoder.info = farm.encoder.info.model_copy(
-        update={"streams": streams, "metadata": (lost,)}
-    )
-    farm.with_context(plan=make_plan)
-    source = farm.submit()
-
-    farm.handle()
-
-    name = farm.record(source).rendition.certificate_key
-    certificate = Certificate.parse(farm.store.content(name))
-    assert certificate.carried == ("language de-CH of stream 0",)
-    assert certificate.losses == ("2 editions of the chapters",)
-
-
 def test_what_a_recordings_copy_lost_forbids_a_replacement_too(farm):
     plain = farm.encoder.info
     lost = MetadataItem(place="chapters", name="2 editions", size=99, digest="d")
@@ -96,26 +77,6 @@ def test_what_a_recordings_copy_lost_forbids_a_replacement_too(farm):
     assert certificate.losses == ("2 editions of the chapters",)
 
 
-def test_the_display_hears_of_each_step_in_order_with_the_rendition_at_the_end(farm):
-    farm.submit()
-
-    farm.handle()
-
-    kinds = [event.kind for event in farm.events]
-    assert kinds[0] is EventName.JOB_STARTED
-    assert kinds[-1] is EventName.JOB_DONE
-    assert farm.events[-1].rendition.key == "DONE/hevc/a.mp4.mp4"
-    phases = [e.progress.phase.value for e in farm.events if e.kind is EventName.JOB_PROGRESS]
-    assert list(dict.fromkeys(phases)) == [
-        "fetch",
-        "probe",
-        "preflight",
-        "encode",
-        "verify",
-        "publish",
-    ]
-
-
 def test_a_display_that_breaks_does_not_break_the_work(farm):
     farm.with_context(on_event=Mock(side_effect=RuntimeError("no terminal")))
     source = farm.submit()
@@ -123,18 +84,6 @@ def test_a_display_that_breaks_does_not_break_the_work(farm):
     farm.handle()
 
     assert farm.state(source) is JobState.DONE
-
-
-def test_an_unreadable_body_is_buried_with_its_reason_at_first_sight(farm):
-    farm.queue.send_body("{not json")
-
-    farm.handle()
-
-    (letter,) = farm.letters()
-    assert letter.failure_class is FailureClass.MESSAGE
-    assert "not a hevcq task" in letter.reason
-    assert letter.attempts == 1
-    assert letter.body == "{not json"
 
 
 def test_a_task_of_another_profile_is_acked_without_being_claimed(farm):
@@ -162,7 +111,7 @@ def test_a_plan_that_says_skip_is_recorded_and_acked(farm):
 
 
 def test_a_plan_that_refuses_is_buried_naming_the_policy(farm):
-    refuse = Refuse(policy="policies.dolby_vision", detail="It is Dolby Vision.")
+    refuse = Refuse(policy="policies.dynamic_hdr", detail="It is Dolby Vision.")
     farm.with_context(plan=lambda _profile, _info: refuse)
     farm.submit()
 
@@ -170,7 +119,7 @@ def test_a_plan_that_refuses_is_buried_naming_the_policy(farm):
 
     (letter,) = farm.letters()
     assert letter.failure_class is FailureClass.UNSUPPORTED
-    assert letter.reason == "It is Dolby Vision. (policies.dolby_vision)"
+    assert letter.reason == "It is Dolby Vision. (policies.dynamic_hdr)"
 
 
 def test_a_job_that_is_done_is_acked_and_not_encoded_again(farm):
@@ -183,18 +132,6 @@ def test_a_job_that_is_done_is_acked_and_not_encoded_again(farm):
     assert handled.verdict == Done()
     assert farm.encoder.calls.count("encode") == 1
     assert farm.queue.depth().ready == 0
-
-
-def test_the_ledger_hears_of_progress_and_is_not_written_for_each_line(farm):
-    written = []
-    real = farm.ledger.progress
-    farm.ledger.progress = lambda *args: (written.append(args[2].phase.value), real(*args))
-    farm.encoder.steps = 500
-    farm.submit()
-
-    farm.handle()
-
-    assert written == ["fetch", "probe", "preflight", "encode", "verify", "publish"]
 
 
 def test_a_long_video_that_is_bound_to_be_too_large_is_known_by_samples(farm):

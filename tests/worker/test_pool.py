@@ -8,80 +8,10 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.domain.job import JobState
-from hevcq.errors import Stopped, WorkerUnfit
-from hevcq.worker.delivery.lease import Heartbeat
-from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.signals import StopSignals
+from hevcq.errors import WorkerUnfit
+from hevcq.util.signals import StopSignals
 from hevcq.worker.slot import SlotOutcome
-from support.fakes.farm import Farm
-
-
-@pytest.fixture
-def farm(tmp_path) -> Farm:
-    farm = Farm(tmp_path)
-    farm.clock.auto = False
-    farm.with_context(heartbeat=Heartbeat)
-    return farm
-
-
-def pool_of(farm: Farm, slots: int = 1, grace_s: float = 20) -> WorkerPool:
-    return WorkerPool(
-        farm.context,
-        [ProfileQueue(farm.profile, farm.queue)],
-        Numbers(slots=slots, grace_s=grace_s),
-    )
-
-
-class Encode:
-    """An encode that goes on until it is told to stop, or allowed to end."""
-
-    def __init__(self, farm: Farm) -> None:
-        self.farm, self.begun, self.finish = farm, threading.Event(), threading.Event()
-        farm.encoder.during["encode"] = self
-
-    def __call__(self) -> None:
-        lease_stop = self.farm_stop()
-        self.begun.set()
-        pause = threading.Event()
-        for _ in range(10_000):
-            if self.finish.is_set():
-                return
-            if lease_stop.is_set():
-                raise Stopped
-            pause.wait(0.001)
-        raise AssertionError("the encode was neither stopped nor finished")
-
-    def farm_stop(self) -> threading.Event:
-        return self.farm.pool.workers[0]._handler._lease.stop
-
-
-def drive(farm: Farm, pool: WorkerPool, seconds: float) -> None:
-    """Move time on and step the pool, as its own run would."""
-    pause = threading.Event()
-    for _ in range(int(seconds * 2)):
-        if pool.stopped:
-            return
-        farm.clock.advance(0.5)
-        pool.step()
-        pause.wait(0.002)
-
-
-def move_on(farm: Farm, runner: threading.Thread) -> None:
-    """Move time on until a pool that runs in another thread has ended."""
-    for _ in range(5000):
-        if not runner.is_alive():
-            return
-        farm.clock.advance(0.5)
-        runner.join(0.002)
-
-
-def started(farm: Farm, **numbers) -> tuple[WorkerPool, Encode]:
-    farm.pool = pool_of(farm, **numbers)
-    encode = Encode(farm)
-    farm.pool.start()
-    assert encode.begun.wait(10)
-    return farm.pool, encode
+from worker.pools import drive, pool_of, started
 
 
 def test_asked_to_stop_the_running_job_ends_within_its_grace_and_nothing_new_is_taken(farm):
@@ -90,10 +20,10 @@ def test_asked_to_stop_the_running_job_ends_within_its_grace_and_nothing_new_is_
     second = farm.submit("b.mp4")
 
     pool.ask()
-    drive(farm, pool, 5)
+    drive(farm, 5)
     encode.finish.set()
     pool._threads[0].join(20)
-    drive(farm, pool, 10)
+    drive(farm, 10)
 
     assert pool.finish() is SlotOutcome.STOPPED
     assert (farm.state(first), farm.state(second)) == (JobState.DONE, JobState.QUEUED)
@@ -106,9 +36,9 @@ def test_when_the_grace_is_over_the_work_goes_back_at_once_and_uncounted(farm):
     pool, _encode = started(farm, grace_s=20)
 
     pool.ask()
-    drive(farm, pool, 19)
+    drive(farm, 19)
     assert farm.queue.depth().ready == 0
-    drive(farm, pool, 20)
+    drive(farm, 20)
 
     assert pool.finish() is SlotOutcome.STOPPED
     record = farm.record(source)
@@ -117,33 +47,10 @@ def test_when_the_grace_is_over_the_work_goes_back_at_once_and_uncounted(farm):
     assert farm.queue.settled == [("release", "m1")]
 
 
-def test_a_second_request_does_not_wait_for_the_grace(farm):
-    farm.submit()
-    pool, _encode = started(farm, grace_s=1000)
-    signals = StopSignals()
-    signals.ask()
-    signals.ask()
-    ended = []
-    runner = threading.Thread(target=lambda: ended.append(_run_on(pool, signals)))
-    began = farm.clock.monotonic()
-    runner.start()
-    move_on(farm, runner)
-
-    assert ended == [SlotOutcome.STOPPED]
-    assert farm.clock.monotonic() - began < 1000
-    assert farm.queue.depth().ready == 1
-
-
-def _run_on(pool: WorkerPool, signals: StopSignals) -> SlotOutcome:
-    """Run a pool whose slots run already."""
-    pool.start = lambda: None
-    return pool.run(signals)
-
-
 def test_an_encoder_that_cannot_run_takes_the_pool_out_before_anything_is_taken(farm):
     farm.encoder.errors["version"] = [WorkerUnfit("There is no ffmpeg.")]
     source = farm.submit()
-    pool = pool_of(farm)
+    pool = farm.pool = pool_of(farm)
 
     assert pool.run(StopSignals()) is SlotOutcome.UNFIT
     assert isinstance(pool.error, WorkerUnfit)
@@ -153,9 +60,9 @@ def test_an_encoder_that_cannot_run_takes_the_pool_out_before_anything_is_taken(
 def test_one_unfit_slot_stops_the_whole_pool_and_says_why(farm):
     farm.encoder.errors["encode"] = [WorkerUnfit("no libx265")] * 4
     farm.submit()
-    pool = pool_of(farm, slots=3)
+    pool = farm.pool = pool_of(farm, slots=3)
     pool.start()
-    drive(farm, pool, 60)
+    drive(farm, 60)
 
     assert pool.finish() is SlotOutcome.UNFIT
     assert isinstance(pool.error, WorkerUnfit)
@@ -163,7 +70,7 @@ def test_one_unfit_slot_stops_the_whole_pool_and_says_why(farm):
 
 
 def test_a_slot_that_dies_is_noticed_and_the_others_go_on(farm):
-    pool = pool_of(farm, slots=2)
+    pool = farm.pool = pool_of(farm, slots=2)
     broken = pool.workers[0]
 
     broken.step = Mock(side_effect=ZeroDivisionError("a defect"))
@@ -178,7 +85,7 @@ def test_a_slot_that_dies_is_noticed_and_the_others_go_on(farm):
     assert isinstance(pool.error, ZeroDivisionError)
     assert not pool.stopped
     pool.ask()
-    drive(farm, pool, 30)
+    drive(farm, 30)
     assert pool.finish() is SlotOutcome.BROKEN
 
 
@@ -196,7 +103,7 @@ def test_a_slot_that_hangs_does_not_keep_the_process_for_ever(farm):
     farm.pool.start()
     assert entered.wait(10)
     farm.pool.ask()
-    drive(farm, farm.pool, 60)
+    drive(farm, 60)
 
     assert farm.pool.stopped
     assert farm.pool.finish() is SlotOutcome.BROKEN

@@ -1,6 +1,5 @@
 """A published rendition is adopted only if it is this job's, proven, and whole: else encoded again."""
 
-import dataclasses
 import json
 
 import pytest
@@ -86,18 +85,6 @@ def test_a_certificate_that_the_ledger_does_not_know_adopts_nothing(farm):
     rewrite(farm, edited.to_json().encode())
 
     encodes_again(farm)
-
-
-def test_a_rendition_of_another_job_at_the_same_key_is_replaced_not_adopted(farm):
-    key = farm.seen.key
-    made, content, _job, fence = farm.store._objects[key]
-    other = dataclasses.replace(made, metadata={**made.metadata, "job": "f" * 32})
-    farm.store._objects[key] = (other, content, "f" * 32, fence)
-
-    record = farm.until_settled(farm.source)
-
-    assert record.state is JobState.DONE
-    assert farm.store.stat(key).metadata["job"] == record.job_id
 
 
 def test_a_new_recipe_encodes_again_over_the_old_rendition(tmp_path):

@@ -3,7 +3,6 @@
 import pytest
 
 from hevcq.domain.job import JobState, Source
-from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.verdict import FailureClass
 from support.fakes.farm import Farm
 
@@ -52,15 +51,6 @@ def test_what_is_no_other_video_is_encoded(farm, key, content):
     farm.until_settled(farm.submit("a.mp4", b"one clip"))
 
     assert farm.until_settled(upload(farm, key, content)).state is JobState.DONE
-
-
-def test_in_a_library_a_video_is_its_path_whichever_way_it_is_ingested(farm):
-    for way, content in (("hevc", b"one clip"), ("all", b"the clip, cut anew")):
-        key = f"TODO/{way}/nas/a.mp4"
-        source = farm.store.add_source(key, content, bucket=LIBRARY_BUCKET)
-        farm.backend.task_publisher.publish(source, [farm.profile.name], announced=False)
-
-        assert farm.until_settled(source).state is JobState.DONE
 
 
 def test_what_has_no_proof_of_whose_it_is_is_replaced_as_ever(farm):

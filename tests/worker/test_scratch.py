@@ -14,10 +14,10 @@ from unittest.mock import Mock
 import pytest
 
 from hevcq.errors import DiskFull, Unavailable, WorkerUnfit
+from hevcq.util.signals import StopSignals
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
-from hevcq.worker.signals import StopSignals
 from hevcq.worker.slot import SlotOutcome
 from support.clips import ManualClock
 from support.fakes.farm import Farm
@@ -58,14 +58,6 @@ def test_two_attempts_at_one_job_in_one_process_never_share_a_folder(scratch):
         assert zombies.is_dir()
 
 
-def test_close_leaves_nothing_and_may_be_called_twice(scratch):
-    with scratch.job("a"):
-        pass
-    scratch.close()
-    scratch.close()
-    assert list(scratch.folder.iterdir()) == []
-
-
 def test_what_a_killed_process_left_is_swept(tmp_path):
     root = tmp_path / "scratch"
     child = subprocess.Popen(
@@ -86,15 +78,6 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
         child.stdout.close()
 
 
-def test_a_sweep_that_was_killed_half_way_is_finished_by_the_next(scratch):
-    root = scratch.folder
-    root.mkdir(parents=True)
-    (root / "hevcq-1-1.lock").touch()
-
-    assert scratch.sweep() == 1
-    assert list(root.iterdir()) == []
-
-
 def test_a_sweep_touches_nothing_that_is_not_hevcqs(scratch):
     root = scratch.folder
     (root / "holiday").mkdir(parents=True)
@@ -103,12 +86,6 @@ def test_a_sweep_touches_nothing_that_is_not_hevcqs(scratch):
 
     assert scratch.sweep() == 0
     assert len(list(root.iterdir())) == 3
-
-
-def test_process_ids_that_repeat_in_containers_do_not_share_a_folder(tmp_path):
-    one, two = (Scratch(tmp_path, ManualClock()) for _ in range(2))
-    with one.job("j") as a, two.job("j") as b:
-        assert a.parent != b.parent
 
 
 @pytest.mark.parametrize(
@@ -179,20 +156,3 @@ def test_a_disk_on_which_no_work_could_ever_begin_takes_the_worker_out(tmp_path,
     assert isinstance(pool.error, WorkerUnfit)
     assert "has 512 MiB, and 1024 MiB must stay free (min_free_mib)" in str(pool.error)
     assert farm.record(source).fence == 0
-
-
-def test_what_there_is_room_for_is_reported_in_one_sentence(tmp_path, monkeypatch):
-    farm = Farm(tmp_path)
-    farm.with_context(min_free_bytes=GIB)
-    disk(monkeypatch, total=100 * GIB, free=9 * GIB)
-
-    monkeypatch.setattr(farm.store, "free_bytes", lambda: 9 * GIB)
-    linked = farm.context.describe_scratch_space(2)
-    monkeypatch.setattr(farm.store, "free_bytes", lambda: None)
-    copied = farm.context.describe_scratch_space(2)
-
-    assert linked == (
-        "The scratch folder has 9216 MiB free: "
-        "room for sources of up to 4096 MiB in each of 2 slots."
-    )
-    assert "up to 2048 MiB" in copied

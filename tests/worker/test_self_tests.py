@@ -9,9 +9,8 @@ import pytest
 
 from hevcq.domain.job import JobState
 from hevcq.errors import DiskFull, Stopped, WorkerUnfit
-from hevcq.worker.admission import Admission
+from hevcq.worker.admission import RETEST_S, Admission, SelfTests
 from hevcq.worker.handler import Handler, ProfileQueue
-from hevcq.worker.self_tests import RETEST_S, SelfTests
 from hevcq.worker.slot import Slot
 from support.fakes.farm import Farm
 
@@ -111,15 +110,6 @@ def test_what_may_pass_at_any_moment_is_asked_again_at_the_next_look(bench):
     bench.self_tests.look_again()
 
     assert bench.farm.context.closed("hevc") is None
-
-
-def test_a_defect_of_the_test_holds_its_profile_back_too(bench):
-    bench.error = KeyError("x")
-    bench.farm.submit()
-
-    assert not bench.slot.step()
-
-    assert "broke" in bench.farm.context.closed("hevc").reason
 
 
 def test_a_stop_in_a_test_gives_the_job_back_and_blames_nobody(bench):

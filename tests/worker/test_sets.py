@@ -8,7 +8,6 @@ from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import MASTER, set_notes
-from hevcq.errors import StaleFence
 from hevcq.ports.encoder import SetFile
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
@@ -71,15 +70,6 @@ def test_a_file_outside_the_folder_of_the_attempt_is_not_published(farm, monkeyp
 
     assert farm.until_settled(source).state is JobState.DEAD
     assert stored(farm) == []
-
-
-def test_a_failed_encode_of_a_set_leaves_no_folder(farm):
-    farm.encoder.errors["encode"] = [StaleFence("taken over")]
-    farm.submit()
-
-    farm.handle()
-
-    assert farm.scratch_files() == []
 
 
 def test_a_set_that_is_still_being_published_is_not_swept(farm):

@@ -10,9 +10,7 @@ from hevcq.domain.job import JobState
 from hevcq.errors import (
     AccessDenied,
     ConfigError,
-    DatabaseBusy,
     DatabaseDamaged,
-    DiskFull,
     EncoderFailed,
     Unavailable,
     WorkerUnfit,
@@ -37,17 +35,6 @@ def many(farm: Farm) -> list[ProfileQueue]:
     farm.with_context(backend=backend)
     farm.backend, farm.store, farm.ledger = backend, backend.store, backend.ledger
     return [ProfileQueue(profiles[name], backend.queues[name]) for name in NAMES]
-
-
-def test_a_step_handles_one_delivery_and_says_whether_there_was_one(farm):
-    source = farm.submit()
-    worker = worker_of(farm)
-
-    assert worker.step() is True
-    assert worker.step() is False
-    assert farm.state(source) is JobState.DONE
-    assert worker.handled == 1
-    assert worker.outcome is SlotOutcome.RUNNING
 
 
 def test_several_queues_take_turns_however_full_one_of_them_is(farm):
@@ -147,16 +134,6 @@ def test_a_queue_that_fails_is_named_once_and_keeps_no_other_from_being_served(f
     assert [line["event"] for line in lines if line["event"].startswith("queue")] == [said]
 
 
-@pytest.mark.parametrize("error", [ConfigError("no such queue"), AccessDenied("denied")])
-def test_a_slot_none_of_whose_queues_can_be_read_ends(farm, error):
-    worker, _ = costly(farm, *NAMES, error=error)
-
-    for _ in range(MAX_DENIALS):
-        worker.step()
-
-    assert worker.outcome is SlotOutcome.UNFIT
-
-
 def test_a_message_that_a_stopped_poll_brings_goes_back_at_once(farm):
     worker, told = worker_of(farm), threading.Event()
     source, real = farm.submit(), farm.queue.receive
@@ -190,18 +167,6 @@ def test_a_queue_that_fails_is_polled_again_later_and_later(farm):
     assert farm.state(source) is JobState.DONE
 
 
-def test_the_time_of_the_last_poll_stands_still_while_polls_fail(farm):
-    worker = worker_of(farm)
-    worker.step()
-    seen = worker.last_poll
-
-    farm.queue.receive = Mock(side_effect=DatabaseBusy("locked"))
-    worker.step()
-
-    assert worker.last_poll == seen
-    assert worker.outcome is SlotOutcome.RUNNING
-
-
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_worker_that_no_queue_ever_admits_ends_soon_and_one_that_worked_goes_on(farm, answered):
     worker = worker_of(farm)
@@ -231,19 +196,6 @@ def test_what_does_not_come_back_takes_the_slot_out(farm, error):
     assert worker.error is error
 
 
-def test_an_unfit_worker_takes_nothing_more(farm):
-    farm.encoder.errors["encode"] = [WorkerUnfit("no libx265")] * 9
-    sources = [farm.submit(f"{n}.mp4") for n in range(3)]
-    worker = worker_of(farm)
-
-    worker.run(threading.Event())
-
-    assert worker.outcome is SlotOutcome.UNFIT
-    assert worker.handled == 1
-    assert {farm.state(s) for s in sources} == {JobState.QUEUED}
-    assert farm.queue.depth().ready == 3
-
-
 def test_a_full_disk_pauses_the_slot_before_it_takes_anything(farm):
     farm.store.free = 1 << 20
     farm.with_context(min_free_bytes=2 << 20)
@@ -268,30 +220,6 @@ def test_a_defect_in_the_loop_is_not_swallowed(farm):
         worker.run(threading.Event())
 
     assert worker.outcome is SlotOutcome.BROKEN
-
-
-def test_every_line_about_a_job_carries_its_name_profile_and_fence(farm):
-    farm.submit()
-    worker = worker_of(farm)
-
-    with capture_logs() as lines:
-        worker.step()
-
-    assert [line["event"] for line in lines] == ["job_started", "job_done"]
-    for line in lines:
-        assert {"job", "profile", "source", "fence", "worker"} <= set(line)
-
-
-def test_after_a_delivery_that_waits_for_the_machine_the_slot_waits_a_little_too(farm):
-    farm.submit()
-    farm.encoder.errors["encode"] = [DiskFull("No space left.")]
-    worker = worker_of(farm)
-    before = farm.clock.monotonic()
-
-    assert worker.step() is True
-
-    assert farm.clock.monotonic() - before == 0.5
-    assert worker.outcome is SlotOutcome.RUNNING
 
 
 def test_after_a_failure_that_may_be_its_own_the_slot_goes_on_with_another_job(farm):

@@ -24,19 +24,6 @@ def slow_publication(farm: Farm, cause: Exception) -> list[str]:
     return ends
 
 
-def test_a_stop_sends_the_job_back_at_once_and_counts_nothing(tmp_path):
-    farm = Farm(tmp_path)
-    source = farm.submit()
-    ends = slow_publication(farm, Stopped())
-
-    assert isinstance(farm.handle().verdict, Release)
-
-    assert ends == ["stopped"]
-    record = farm.record(source)
-    assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
-    assert farm.queue.depth().ready == 1
-
-
 def test_a_lost_lease_ends_it_and_settles_nothing(tmp_path):
     farm = Farm(tmp_path)
     farm.submit()

@@ -62,9 +62,9 @@ class Cli:
     @contextmanager
     def app(self, **flags: tuple[str, object]) -> Iterator[App]:
         """Open the app for one command and close it afterwards; see `loaded` for `flags`."""
-        from hevcq.wiring.app import open_app
+        from hevcq.wiring.app import App
 
-        app = open_app(self.settings(**flags), notice=complain)
+        app = App(self.settings(**flags), notice=complain)
         try:
             yield app
         finally:

@@ -235,13 +235,10 @@ class Policies(Frozen):
     )
     cover_art: LossPolicy = Field(default=LossPolicy.KEEP, description="attached pictures")
     extra_video: LossPolicy = Field(default=LossPolicy.KEEP, description="further video streams")
-    dolby_vision: LossPolicy = Field(
+    dynamic_hdr: LossPolicy = Field(
         default=LossPolicy.REFUSE,
-        description="Dolby Vision: refuse, or drop its metadata and keep the base layer (HDR10, HLG or "
-        "SDR); one without such a layer is always refused",
-    )
-    hdr10_plus: LossPolicy = Field(
-        default=LossPolicy.REFUSE, description="HDR10+: refuse, or drop and keep the HDR10 picture"
+        description="Dolby Vision and HDR10+: refuse, or drop their metadata and keep the base layer "
+        "(HDR10, HLG or SDR); Dolby Vision without such a layer is always refused",
     )
     hdr: LossPolicy = Field(
         default=LossPolicy.KEEP,
@@ -268,8 +265,9 @@ class Policies(Frozen):
         description="metadata that the container cannot hold: name it and never let the rendition "
         "replace an original (keep), name it (drop), or refuse",
     )
-    stereo_3d: LossPolicy = Field(default=LossPolicy.REFUSE, description="stereoscopic sources")
-    spherical: LossPolicy = Field(default=LossPolicy.REFUSE, description="360 degree sources")
+    immersive: LossPolicy = Field(
+        default=LossPolicy.REFUSE, description="stereoscopic and 360 degree sources"
+    )
     ragged_ends: Literal["trim", "refuse"] = Field(
         default="trim",
         description="a transport stream that begins between key frames or ends inside a picture: trim it "
@@ -323,11 +321,6 @@ class Bounds(Frozen):
         default=300,
         gt=0,
         description="no output-time progress, or no CPU time used, for this long is a stall",
-    )
-    max_output_ratio: float = Field(
-        default=2.0,
-        gt=0,
-        description="output larger than this share of the source (plus 64 MiB) ends the encode",
     )
     max_pixels: int = Field(
         default=8192 * 8192, gt=0, description="width x height above this is refused"

@@ -83,19 +83,26 @@ class Chunking(Frozen):
 
     mode: ChunkMode = Field(
         default=ChunkMode.AUTO,
-        description="auto: videos of at least least_video_s; always: all that can be split; or off",
+        description="auto: long videos (see target_s); always: all that can be split; or off",
     )
-    min_s: float = Field(default=20.0, gt=0, description="shortest chunk, in seconds of video")
-    target_s: float = Field(default=60.0, gt=0, description="chunk of a video of even difficulty")
-    max_s: float = Field(
-        default=180.0, gt=0, description="longest chunk; only a longer gap between key frames is"
-    )
-    least_video_s: float = Field(
-        default=600.0, ge=0, description="auto: shorter videos are encoded whole"
+    target_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="chunk of a video of even difficulty; others have a third of it to three times it. "
+        "auto: videos of at least ten times it",
     )
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if not self.min_s <= self.target_s <= self.max_s:
-            raise ValueError("chunking needs min_s <= target_s <= max_s")
-        return self
+    @property
+    def min_s(self) -> float:
+        """Seconds of the shortest chunk."""
+        return self.target_s / 3
+
+    @property
+    def max_s(self) -> float:
+        """Seconds of the longest chunk; only a longer gap between key frames is longer."""
+        return self.target_s * 3
+
+    @property
+    def least_video_s(self) -> float:
+        """Seconds of the shortest video that `auto` splits."""
+        return self.target_s * 10

@@ -26,7 +26,7 @@ from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, access_to, reading
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
 from hevcq.ffmpeg.process.sandbox import protections
-from hevcq.ports.encoder import Encoder, EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import Encoder, EncodeRequest
 from hevcq.util.host import is_closed
 from hevcq.util.log import get_logger
 
@@ -231,18 +231,7 @@ def _encode_and_verify(
         version=set_version("0" * 8, 1),
     )
     made = encoder.encode(request, on_progress=_unseen, stop=stop)
-    asked = VerifyRequest(
-        profile=profile,
-        plan=plan,
-        location=str(clip),
-        info=info,
-        measured=measured,
-        source_size=size,
-        output=request.output,
-        report=made,
-        max_seconds=SELF_TEST_S,
-    )
-    gates = encoder.verify(asked, on_progress=_unseen, stop=stop)
+    gates = encoder.verify(request.to_verify(made), on_progress=_unseen, stop=stop)
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
     require_passed([unchanged, *gates], of_set=bool(made.files))
 

@@ -68,6 +68,21 @@ class EncodeRequest:
     measured: Measurement = UNMEASURED
     version: str = ""
 
+    def to_verify(self, report: EncodeReport, chunks: ChunkPlan | None = None) -> VerifyRequest:
+        """Return what the gates need of what was made."""
+        return VerifyRequest(
+            profile=self.profile,
+            plan=self.plan,
+            location=self.location,
+            info=self.info,
+            measured=self.measured,
+            source_size=self.source_size,
+            output=self.output,
+            report=report,
+            max_seconds=self.max_seconds,
+            chunks=chunks,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SetFile:

@@ -35,7 +35,6 @@ from hevcq.usecases.ingest.track import disk_space_of
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.operations.acknowledge import UNUSABLE
-from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import data_folder_id
 from hevcq.usecases.placement.recover import recover, recovery_folders
@@ -43,7 +42,7 @@ from hevcq.usecases.proofs import Proofs
 from hevcq.util.host import slowdown
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
-from hevcq.worker.delivery.context import keep
+from hevcq.wiring.worker import source_finisher
 
 SHARE_RESCAN_S = 300.0
 """Seconds between scans of a library whose changes are not reported, such as a network share."""
@@ -120,19 +119,17 @@ class FolderIngest:
             accept=self._acceptance(rates),
             summary=self._summary,
         )
-        mark_source_finished = (
-            SourceFinisher(app.backend, app.profiles, app.catalog)
-            if settings.aws.tag_done
-            else keep
-        )
         known = app.catalog, app.backend.ledger, app.encoder, app.profiles, app.scratch
         proofs = Proofs(
             *known,
             stop=self._stop,
-            verify_before_replace=not embedded and settings.aws.verify_before_replace,
+            verify_before_replace=not embedded,
         )
         collector = Collector(
-            ports, proofs, discard=embedded, mark_source_finished=mark_source_finished
+            ports,
+            proofs,
+            discard=embedded,
+            mark_source_finished=source_finisher(app, app.backend, app.catalog),
         )
         return Ingest(ports, setup, collector, self._emit, proofs)
 
@@ -167,7 +164,6 @@ class FolderIngest:
         held.enter_context(in_use(there, data_folder_id(data_dir), where))
 
     def recover(self) -> None:
-        """Recover interrupted swaps of earlier runs in the folders."""
         folders = recovery_folders(self._app.catalog, self.request.roots, self._output)
         recover(self._ports, folders, self._emit)
 
@@ -249,7 +245,6 @@ class FolderIngest:
             self.feed.add(items)
 
     def step(self) -> bool:
-        """Look for new files and at the jobs once; return whether anything is open."""
         if self.request.no_wait:
             self.session.uploader.raise_error()
             return self.session.uploader.busy or self._waiting

@@ -23,11 +23,11 @@ from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.libraries.feed import hand_out, listed, most_queued
 from hevcq.usecases.operations.pausing import PauseNotice, why_closed
+from hevcq.util.signals import StopSignals
 from hevcq.wiring.app import App
 from hevcq.wiring.notify import notify_now
 from hevcq.wiring.worker import build_pool
 from hevcq.worker.pool import WorkerPool
-from hevcq.worker.signals import StopSignals
 
 LOCAL_POLL_S = 0.5
 """Longest time in seconds between reads of this machine's ledger."""
@@ -72,7 +72,6 @@ class IngestApplication:
 
     @property
     def _profiles(self) -> list[Profile]:
-        """Every profile that a folder makes, once."""
         return list({each.name: each for one in self._folders for each in one.profiles}.values())
 
     @contextmanager
@@ -87,7 +86,6 @@ class IngestApplication:
             yield
 
     def recover(self) -> None:
-        """Recover interrupted swaps of earlier runs in the ingested folders."""
         for folder in self._folders:
             folder.recover()
 
@@ -150,7 +148,6 @@ class IngestApplication:
             self._end()
 
     def collect_finished(self) -> None:
-        """Put finished renditions in place, once."""
         for folder in self._folders:
             folder.session.collect_finished(self._signals.asked)
         self.summary.interrupted = self._signals.asked.is_set()
@@ -170,7 +167,6 @@ class IngestApplication:
             self._workers.start()
 
     def _step(self) -> bool:
-        """Step workers and sessions once; return whether to go on."""
         if self._signals.asked.is_set():
             return False
         if self._workers is not None and not self._workers.step():
@@ -193,7 +189,6 @@ class IngestApplication:
             raise WorkerUnfit(" ".join(problems))
 
     def _why_paused(self) -> str:
-        """Return why none of these profiles' work may begin, or ""."""
         names = [profile.name for profile in self._profiles]
         if self._workers is not None:
             reasons = [self._workers.why_paused(name) for name in names]

@@ -7,37 +7,43 @@ finished encodes are put in place and a stop is heard meanwhile too.
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener
+from hevcq.domain.job import JobState
+from hevcq.domain.pause import Hours, closed
 from hevcq.domain.profile import Profile
-from hevcq.errors import ConfigError, HevcqError, Stopped, StorageError, Unavailable
-from hevcq.running.beside import HealthWatch, SyncThread
+from hevcq.errors import ConfigError, HevcqError, Stopped, Unavailable
 from hevcq.running.folder import FolderIngest
 from hevcq.running.ingest import FLEET_POLL_S, LOCAL_POLL_S, hand_out_to
-from hevcq.settings.libraries import Library
+from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
+from hevcq.usecases.health.nightly import NightlyCheck, Nights, Surroundings
 from hevcq.usecases.ingest.decide import IngestPlan
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.libraries.feed import listed
 from hevcq.usecases.library_state import FolderState, folder_state
-from hevcq.util import file_lock
+from hevcq.usecases.sync.session import Session, Synced, pause_s
 from hevcq.util.log import get_logger
+from hevcq.util.signals import StopSignals
 from hevcq.util.systemd import Notifier
-from hevcq.util.text import printable, reason_of
+from hevcq.util.text import printable
 from hevcq.wiring.app import App
+from hevcq.wiring.contexts import alone, health_ports, opened
+from hevcq.wiring.notify import event_log, notify_now
 from hevcq.wiring.worker import build_pool
 from hevcq.worker.pool import WorkerPool
-from hevcq.worker.signals import StopSignals
 
 LOOK_S = 60.0
-"""Seconds between looks whether a library's folder is there, and on the same mount as before."""
+"""Seconds between looks whether a library's folder is there and on the same mount, and whether a
+video is to be read."""
 BESIDE_ENDS_S = 10.0
 """Seconds that a sync and a health check get to notice the stop; they go on there next time."""
 PAGE_ENDS_S = 15.0
@@ -97,7 +103,12 @@ class Service:
         libraries that cannot be, WorkerUnfit if nothing can be encoded here, and what ended the
         workers before their time.
         """
-        with _alone(self._app.settings.data_dir):
+        data_dir = self._app.settings.data_dir
+        busy = Unavailable(
+            f"A hevcq service is at work with the data folder {printable(data_dir)} already.",
+            remedy="Stop it first, or use another data folder.",
+        )
+        with alone(data_dir / "service.lock", busy):
             self._run()
 
     def _run(self) -> None:
@@ -133,7 +144,6 @@ class Service:
         return any(each.folder.session.tracker.follows(job) for each in [*self._opened.values()])
 
     def _alive(self) -> bool:
-        """Step the workers and give a sign of life; return whether to go on."""
         self._outlets.notifier.alive()
         if self._signals.asked.is_set():
             return False
@@ -149,7 +159,6 @@ class Service:
         self._tend()
 
     def _tend(self) -> None:
-        """Hand out work and follow each library's jobs, once."""
         self._tending = True
         try:
             folders = [each.folder for each in self._opened.values()]
@@ -241,7 +250,6 @@ class Service:
         each.held.close()
 
     def _require_sound(self, libraries: tuple[Library, ...]) -> None:
-        """Raise ConfigError if a library names a profile that there is not."""
         usual = self._app.settings.ingest.profiles
         for each in libraries:
             library_request(each).chosen_profiles(self._app.profiles, usual)
@@ -303,25 +311,127 @@ class Service:
             raise error
 
 
-@contextmanager
-def _alone(data_dir: Path) -> Iterator[None]:
-    """Be the only service of a data folder: two would report everything twice."""
-    path = data_dir / "service.lock"
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = file_lock.try_acquire(path)
-    except OSError as error:
-        raise StorageError(f"Cannot write to {printable(path)}: {reason_of(error)}.") from error
-    if lock is None:
-        raise Unavailable(
-            f"A hevcq service is at work with the data folder {printable(data_dir)} already.",
-            remedy="Stop it first, or use another data folder.",
-        )
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
 def _differs(name: str, old: Settings, new: Settings) -> bool:
     return name not in LIVE and getattr(old, name) != getattr(new, name)
+
+
+SHOWN = frozenset({"moved", "copied", "failed", "refused"})
+"""What a person wants to read of a service's syncs; the rest is what waits or is known already."""
+MAX_BYTES_S = 20 << 20
+"""Bytes a second at most that a health check reads on average."""
+
+
+class Beside(ABC):
+    """Does what is due, again and again until `stop`; the settings are read anew each time.
+
+    What cannot run is reported once and tried again, and keeps nothing else from running.
+    """
+
+    def __init__(self, app: App, echo: Callable[[str], None], stop: threading.Event) -> None:
+        self._app, self._echo, self._stop = app, echo, stop
+        self._complained: dict[str, str] = {}
+        self._thread = threading.Thread(
+            target=self._run, name=f"hevcq-{type(self).__name__.lower()}", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the thread has ended after `stop`, at most so long; the next start goes on."""
+        self._thread.join(timeout_s)
+
+    @abstractmethod
+    def look(self) -> float:
+        """Do what is due; return the seconds until the next look."""
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._app.clock.wait(self._stop, self.look())
+
+    def _attempt(self, what: str, act: Callable[[], None]) -> None:
+        """Do one thing; must not raise, as nobody else would hear of it."""
+        try:
+            act()
+        except Stopped:
+            return
+        except HevcqError as error:
+            words = str(error)
+        except Exception as error:  # noqa: BLE001 - the thread must live on
+            words = f"this is a bug: {type(error).__name__}: {error}"
+        else:
+            words = ""
+        if words and self._complained.get(what) != words:
+            self._echo(f"{what}: {words}")
+        self._complained[what] = words
+
+
+class SyncThread(Beside):
+    def __init__(self, app: App, echo: Callable[[str], None], stop: threading.Event) -> None:
+        super().__init__(app, echo, stop)
+        self._noticed: set[str] = set()
+        self._repeated: set[tuple[str, str, str]] = set()
+
+    def look(self) -> float:
+        wanted = self._app.settings.sync
+        for each in wanted:
+            if not self._stop.is_set():
+                self._attempt(f"Sync {printable(each.name)}", partial(self._sync, each))
+        return pause_s(each.settle for each in wanted)
+
+    def _sync(self, sync: SyncSettings) -> None:
+        with opened(self._app, sync, self._stop) as ports:
+            told = self._on_file, self._notice
+            Session(ports, sync, *told, reported=self._repeated).run()
+
+    def _notice(self, words: str) -> None:
+        if words not in self._noticed:
+            self._noticed.add(words)
+            self._echo(words)
+
+    def _on_file(self, each: Synced) -> None:
+        if each.fate.value in SHOWN:
+            where = "" if each.target is None else f" → {printable(each.target)}"
+            why = f" ({printable(each.reason)})" if each.reason else ""
+            self._echo(f"{each.fate.value} {printable(each.path)}{where}{why}")
+
+
+class HealthWatch(Beside):
+    def look(self) -> float:
+        if self._app.settings.health.share:
+            self._attempt("Health check", self._check)
+        return LOOK_S
+
+    def _check(self) -> None:
+        app, settings = self._app, self._app.settings
+        ports = health_ports(app, self._stop)
+        around = Surroundings(event_log(app), self._held, self._busy, self._echo)
+        read = NightlyCheck(ports, around).step(self._nights())
+        if read and settings.backend == "aws":  # where no workers of this process send messages
+            notify_now(app)
+
+    def _nights(self) -> Nights:
+        settings, health = self._app.settings, self._app.settings.health
+        roots: list[Path] = []
+        for each in settings.libraries:
+            if not folder_state(each).problem:
+                roots += [each.path, *([each.output] if each.output else [])]
+        return Nights(
+            tuple(root for root in roots if root.is_dir()),
+            health.share,
+            health.schedule(settings.schedule.windows, settings.schedule.timezone),
+            MAX_BYTES_S,
+        )
+
+    def _held(self) -> str:
+        """Return why nothing may be read now: a person's pause, or this machine's condition."""
+        app = self._app
+        pauses = app.backend.ledger.pauses() if app.settings.backend == "embedded" else ()
+        found = closed("", pauses, Hours(), app.clock.now(), app.condition())
+        return "" if found is None else found.reason
+
+    def _busy(self) -> bool:
+        if self._app.settings.backend != "embedded":
+            return False
+        counts = self._app.backend.ledger.counts()
+        return any(state is JobState.RUNNING and count for (_, state), count in counts.items())

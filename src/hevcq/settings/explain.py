@@ -78,7 +78,6 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def hint(place: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    """Return the key that was probably meant by the unknown one at `place`."""
     section, above = model, ""
     for part in place[:-1]:
         if isinstance(part, int):

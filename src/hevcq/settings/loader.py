@@ -99,7 +99,6 @@ def _usual_file() -> Path:
 
 
 def variable(key: str) -> str:
-    """Return the environment variable of a dotted key."""
     return PREFIX + key.replace(".", "__").upper()
 
 

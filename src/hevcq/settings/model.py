@@ -9,11 +9,10 @@ import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from hevcq.domain.model import Frozen
-from hevcq.settings.libraries import Library, refuse_conflicts
+from hevcq.settings.libraries import Library, SyncSettings, refuse_conflicts
 from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
 from hevcq.settings.quantities import Names
 from hevcq.settings.schedule import HealthSettings, ScheduleSettings
-from hevcq.settings.sync import SyncSettings
 from hevcq.settings.web import UploadSettings, WebSettings
 
 PROGRAMS = frozenset({"ffmpeg", "ffprobe"})
@@ -43,25 +42,15 @@ class AwsSettings(Frozen):
         default="", description="bucket for renditions; empty: the input bucket"
     )
     topic_arn: str = Field(default="", description="SNS topic that fans uploads out")
-    table: str = Field(default="hevcq", description="DynamoDB table of the ledger")
-    queue_prefix: str = Field(
-        default="hevcq-",
-        description="queues are named <prefix><profile>, dead letters <prefix><profile>-dlq",
+    table: str = Field(
+        default="hevcq",
+        description="DynamoDB table of the ledger; queues are named <table>-<profile>, dead letters "
+        "<table>-<profile>-dlq",
     )
     profiles: Names = Field(
         default=(),
         description="profiles that have a queue and workers there; empty: each without `fleet: "
         "{deployed: false}`",
-    )
-    verify_before_replace: bool = Field(
-        default=True,
-        description="run the gates on this machine too before a rendition of the fleet replaces an "
-        "original, which costs a decode of both; false: the fleet's own check suffices",
-    )
-    namespace: str = Field(
-        default="",
-        pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="name of this machine or owner in the keys of uploads; empty: kept in data_dir",
     )
     tag_done: bool = Field(
         default=False,
@@ -69,8 +58,11 @@ class AwsSettings(Frozen):
     )
 
     @property
+    def queue_prefix(self) -> str:
+        return f"{self.table}-"
+
+    @property
     def videos(self) -> str:
-        """The table of uploaded videos."""
         return f"{self.table}-videos"
 
 
@@ -176,7 +168,6 @@ class Settings(Frozen):
 
     @property
     def has_page(self) -> bool:
-        """Whether anything of the page or its uploads is set."""
         return self.web != WebSettings() or self.uploads != UploadSettings()
 
     @field_validator("libraries", mode="after")
@@ -195,5 +186,4 @@ class Settings(Frozen):
 
     @property
     def scratch(self) -> Path:
-        """The folder of unfinished encodes."""
         return self.scratch_dir if self.scratch_dir is not None else self.data_dir / "scratch"

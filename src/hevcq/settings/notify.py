@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from hevcq.domain.model import Frozen
 from hevcq.ports.event_log import EVENTS, USUAL_EVENTS
+from hevcq.settings.quantities import Address
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$"
 SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,86}={0,2}")
@@ -29,13 +29,7 @@ def _events(names: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def _address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an address such as https://example.org/hook")
-    if parts.username or parts.password:
-        raise ValueError("must not hold a user or password")
-    return value.rstrip("/")
+Events = Annotated[tuple[str, ...], AfterValidator(_events)]
 
 
 class NotifySettings(Frozen):
@@ -43,13 +37,8 @@ class NotifySettings(Frozen):
 
     name: str = Field(default="", pattern=rf"{NAME}|^$", description="name for people")
     url: SecretStr = Field(min_length=1, description=f"address as apprise writes it, {OR_FILE}")
-    events: tuple[str, ...] = Field(default=USUAL_EVENTS, description="events; * for all")
+    events: Events = Field(default=USUAL_EVENTS, description="events; * for all")
     digest: str = Field(default="", description="HH:MM: one message a day at that time")
-
-    @field_validator("events", mode="after")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _events(value)
 
     @field_validator("digest", mode="after")
     @classmethod
@@ -60,7 +49,6 @@ class NotifySettings(Frozen):
 
     @property
     def daily_at(self) -> int | None:
-        """The minute of the day at which the digest is sent, or None."""
         hours, _, minutes = self.digest.partition(":")
         return int(hours) * 60 + int(minutes) if self.digest else None
 
@@ -69,19 +57,9 @@ class WebhookSettings(Frozen):
     """A program that is notified by signed requests (Standard Webhooks)."""
 
     name: str = Field(default="", pattern=rf"{NAME}|^$", description="name for people")
-    url: str = Field(description="address that messages are posted to")
+    url: Address = Field(description="address that messages are posted to")
     secret: SecretStr = Field(min_length=1, description=f"whsec_… that signs them, {OR_FILE}")
-    events: tuple[str, ...] = Field(default=EVERY, description="events; * for all")
-
-    @field_validator("url", mode="after")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        return _address(value)
-
-    @field_validator("events", mode="after")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _events(value)
+    events: Events = Field(default=EVERY, description="events; * for all")
 
     @field_validator("secret", mode="after")
     @classmethod
@@ -95,16 +73,11 @@ class MediaServerSettings(Frozen):
     """A media server that reads a video again once its file has changed."""
 
     kind: Literal["jellyfin", "plex", "sonarr", "radarr"] = Field(description="which program it is")
-    url: str = Field(description="its address, such as http://127.0.0.1:8096")
+    url: Address = Field(description="its address, such as http://127.0.0.1:8096")
     key: SecretStr = Field(min_length=1, description=f"API key or token, {OR_FILE}")
     paths: tuple[str, ...] = Field(
         default=(), description='folders that it sees elsewhere: "/here=/there"'
     )
-
-    @field_validator("url", mode="after")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        return _address(value)
 
     @field_validator("paths", mode="after")
     @classmethod

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from fractions import Fraction
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from hevcq.errors import UsageError
 
@@ -98,6 +99,19 @@ def share(text: str) -> Fraction:
     raise ValueError("must be a share such as 1/12")
 
 
+def address(value: str) -> str:
+    """Return an address without a `/` at its end.
+
+    Raises ValueError if it is none for HTTP, or holds a user or password.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address such as https://example.org")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user or password")
+    return value.rstrip("/")
+
+
 def names(text: str, between: str = ",") -> tuple[str, ...]:
     """Return the words of a text with `between` between them, each once."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(between) if word.strip()))
@@ -107,6 +121,7 @@ def _read(read: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(lambda value: read(value) if isinstance(value, str) else value)
 
 
+Address = Annotated[str, AfterValidator(address)]
 Duration = Annotated[float, _read(seconds)]
 ByteSize = Annotated[int, _read(size_bytes)]
 Rate = Annotated[int, _read(bytes_per_second)]

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Sequence
 from fractions import Fraction
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from hevcq.domain.model import Frozen
 from hevcq.domain.pause import Hours, RunningWork
 from hevcq.domain.schedule import Schedule
-from hevcq.settings.quantities import Rate, Share, Windows
+from hevcq.settings.quantities import Share, Windows
 
 AT_NIGHT = ("01:00-06:00",)
 
@@ -58,19 +58,8 @@ class ScheduleSettings(Frozen):
             raise ValueError(f"is not a command: {error}") from error
         return value.strip()
 
-    @model_validator(mode="after")
-    def _parsed(self) -> ScheduleSettings:
-        self.hours()  # the two together
-        return self
-
     def hours(self) -> Hours:
-        """Return when this machine may work."""
         return Hours(Schedule.parse(self.windows, self.timezone), self.at_end)
-
-    @property
-    def conditional(self) -> bool:
-        """Whether anything but the hours can hold work back."""
-        return bool(self.gate_command)
 
 
 class HealthSettings(Frozen):
@@ -79,9 +68,6 @@ class HealthSettings(Frozen):
     share: Share = Field(
         default=Fraction(0),
         description='share of the libraries that is read in a month, like "1/12"; empty: none',
-    )
-    limit: Rate = Field(
-        default=20 << 20, description="most bytes a second on average, like 20M; empty: no limit"
     )
 
     def schedule(self, machine: Sequence[str], timezone: str) -> Schedule:

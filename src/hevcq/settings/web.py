@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 
 from hevcq.domain.model import Frozen
-from hevcq.settings.quantities import Names
+from hevcq.settings.quantities import Names, address
 
 GIB = 1 << 30
 """Bytes of a GiB, in which people think of videos."""
@@ -81,12 +81,9 @@ class WebSettings(Frozen):
     @field_validator("url", mode="after")
     @classmethod
     def _address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.query):
-            raise ValueError("must be an address such as https://videos.example.org")
-        if parts.path.strip("/"):
+        if urlsplit(value).path.strip("/") or "?" in value:
             raise ValueError("must not have a path: the page needs a host name of its own")
-        return value.rstrip("/")
+        return address(value) if value else ""
 
     @field_validator("trusted_proxies", mode="after")
     @classmethod
@@ -118,10 +115,8 @@ class UploadSettings(Frozen):
 
     @property
     def max_bytes(self) -> int:
-        """The largest video in bytes."""
         return int(self.max_gib * GIB)
 
     @property
     def raw_retention_s(self) -> float:
-        """Seconds that the uploaded file is kept after its renditions are published."""
         return self.raw_retention_days * DAY_S

@@ -61,11 +61,11 @@ class Database:
         path: Path,
         *,
         busy_s: float = BUSY_S,
-        notice: Callable[[str], None] = log_notice,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
         self.path = path
-        self._busy_s, self._notice = busy_s, notice
-        prepare(path, busy_s, notice)
+        self._busy_s, self._notice = busy_s, notice or log_notice
+        prepare(path, busy_s, self._notice)
         self._writer_lock = threading.Lock()
         self._readers_lock = threading.Lock()
         self._readers: list[sqlite3.Connection] = []

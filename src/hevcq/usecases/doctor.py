@@ -23,8 +23,8 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.sync import Remote
+from hevcq.settings.libraries import SyncSettings
 from hevcq.settings.model import Settings
-from hevcq.settings.sync import SyncSettings
 from hevcq.usecases.library_state import library_words
 from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, free_beside, source_room

@@ -45,18 +45,13 @@ class Clock(ABC):
 
 
 class SystemClock(Clock):
-    """The machine's clock."""
-
     def now(self) -> float:
-        """Return wall time as seconds since the Unix epoch."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Return monotonic seconds since an arbitrary start."""
         return time.monotonic()
 
     def uptime(self) -> float:
-        """Return seconds since the machine started, sleep included (CLOCK_BOOTTIME of Linux)."""
         source = getattr(time, "CLOCK_BOOTTIME", None)
         return time.monotonic() if source is None else time.clock_gettime(source)
 
@@ -68,9 +63,7 @@ class SystemClock(Clock):
             return ""
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        """Wait for `event` for at most `timeout_s` seconds; return whether it is set."""
         return event.wait(max(0.0, timeout_s))
 
     def wait_on(self, condition: threading.Condition, timeout_s: float) -> bool:
-        """Wait on a held `condition` for at most `timeout_s` seconds; return False on timeout."""
         return condition.wait(max(0.0, timeout_s))

@@ -25,7 +25,6 @@ class Readable(Protocol):
 
 
 def sha256_bytes(content: bytes) -> str:
-    """Return the hexadecimal SHA-256 of `content`."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -156,7 +156,6 @@ def oom_kills() -> int | None:
 
 @lru_cache(maxsize=1)
 def libc() -> ctypes.CDLL:
-    """Return the C library of this process."""
     library = ctypes.CDLL(None, use_errno=True)
     library.syscall.restype = ctypes.c_long
     library.getenv.restype = ctypes.c_void_p

@@ -49,7 +49,6 @@ def configure(
 
 
 def get_logger(**names: object) -> FilteringBoundLogger:
-    """Return a logger that adds `names` to every line."""
     import structlog
 
     _catch_up()

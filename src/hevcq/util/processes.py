@@ -160,5 +160,4 @@ def read(path: Path) -> Row:
 
 
 def node() -> str:
-    """Return the name of this machine or container."""
     return os.uname().nodename

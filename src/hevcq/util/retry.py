@@ -41,11 +41,6 @@ class RetryPolicy:
         whole = min(self.cap_s, self.base_s * 2.0 ** min(failures, MAX_DOUBLINGS))
         return whole * (1.0 - self.jitter + self.jitter * random())
 
-    def longest_s(self, attempt_s: float) -> float:
-        """Return the longest duration of a call in seconds, at most `attempt_s` seconds per attempt."""
-        waits = (self.wait_s(failures, lambda: 1.0) for failures in range(self.attempts - 1))
-        return self.attempts * attempt_s + sum(waits)
-
 
 CONTROL_CALL = RetryPolicy(attempts=3, base_s=0.5, cap_s=5.0)
 """For one request to the queue, ledger or store: short, because the lease is running out."""

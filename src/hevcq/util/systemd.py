@@ -30,15 +30,12 @@ class Notifier:
         self._status = ""
 
     def ready(self) -> None:
-        """Say that the service has started, or has read its settings again."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """Say that the settings are being read again; `ready` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={int(self._clock.monotonic() * 1e6)}")
 
     def stopping(self) -> None:
-        """Say that the service is about to end."""
         self._send("STOPPING=1")
 
     def status(self, words: str) -> None:

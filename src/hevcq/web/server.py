@@ -15,13 +15,13 @@ from starlette.applications import Starlette
 from hevcq.errors import Unavailable
 from hevcq.ports.videos import Accounts
 from hevcq.settings.web import WebSettings
+from hevcq.util.signals import StopSignals
 from hevcq.util.text import reason_of
 from hevcq.web.app import create_app
 from hevcq.web.checks import refuse_open_doors
 from hevcq.web.identity.modes import OneToken
 from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
-from hevcq.worker.signals import StopSignals
 
 KEEP_ALIVE_S = 30
 STOP_S = 10

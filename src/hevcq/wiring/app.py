@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
     from hevcq.sqlite.catalog import Catalog
-    from hevcq.sqlite.database import Database
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.usecases.operations.status import Here
     from hevcq.util.processes import Processes
-    from hevcq.worker.signals import StopSignals
 
 
 COMMAND_TIMEOUT_S = 20.0
@@ -38,7 +36,8 @@ COMMAND_TIMEOUT_S = 20.0
 class App:
     """Everything that use cases need, opened on first use and closed together.
 
-    Opening a property raises ConfigError, StorageError or Unavailable.
+    Opening a property raises ConfigError, StorageError or Unavailable. `notice` gets what a step waits
+    for (default: the log).
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class App:
         clock: Clock | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
-        self.settings, self._notice = settings, notice or _log_notice
+        self.settings, self._notice = settings, notice
         self.clock: Clock = clock if clock is not None else SystemClock()
 
     @cached_property
@@ -69,7 +68,6 @@ class App:
         return sorted(adopted), sorted(later)
 
     def read_profiles(self) -> dict[str, Profile]:
-        """Read the profile files; raises ConfigError."""
         found = load_profiles(profile_folder(self.settings))
         if self.settings.backend != "aws":
             return found
@@ -92,14 +90,11 @@ class App:
 
         return open_embedded(self.settings, self.profiles, self.clock, self._notice)
 
-    @property
+    @cached_property
     def processes(self) -> Processes:
         """The rows of the processes of this data folder, this one's included."""
-        embedded = self.settings.backend == "embedded"
-        return self._embedded.processes if embedded else self._own_processes
-
-    @cached_property
-    def _own_processes(self) -> Processes:
+        if self.settings.backend == "embedded":
+            return self._embedded.processes
         from hevcq.sqlite.errors import file_errors
         from hevcq.util.processes import FOLDER, Processes
 
@@ -110,7 +105,6 @@ class App:
 
     @cached_property
     def backend(self) -> Backend:
-        """Queues, ledger, store and task publisher of the configured backend."""
         if self.settings.backend == "embedded":
             return self._embedded.backend
         from hevcq.backends.aws.factory import open_aws
@@ -149,11 +143,12 @@ class App:
         """The catalog of placements in library folders; local to this machine with both backends."""
         if self.settings.backend == "embedded":
             return self._embedded.catalog
-        return self._own_catalog
+        from hevcq.backends.embedded.factory import open_catalog
+
+        return open_catalog(self.settings.data_dir / "catalog.db", self.clock, self._notice)
 
     @cached_property
     def videos(self) -> VideoRecords:
-        """The records of uploaded videos."""
         if self.settings.backend == "embedded":
             return self._embedded.videos
         from hevcq.backends.aws.factory import open_aws_videos
@@ -162,7 +157,6 @@ class App:
 
     @cached_property
     def accounts(self) -> Accounts:
-        """Who may use the page."""
         if self.settings.backend == "embedded":
             from hevcq.backends.embedded.video_records import SqliteAccounts
 
@@ -173,7 +167,6 @@ class App:
 
     @cached_property
     def video_files(self) -> VideoFiles:
-        """Where the bytes of uploads land."""
         if self.settings.backend == "embedded":
             from hevcq.backends.embedded.video_files import FolderVideoFiles
 
@@ -190,20 +183,7 @@ class App:
         return make_clients(self.settings.aws)
 
     @cached_property
-    def _own_catalog(self) -> Catalog:
-        from hevcq.backends.embedded.factory import open_catalog
-
-        return open_catalog(self.settings.data_dir / "catalog.db", self.clock, self._notice)
-
-    @property
-    def records(self) -> Database:
-        """The database of the catalog, which holds other records of this machine too."""
-        embedded = self.settings.backend == "embedded"
-        return self._embedded.database if embedded else self._own_catalog.database
-
-    @cached_property
     def encoder(self) -> Encoder:
-        """The ffmpeg encoder."""
         import platformdirs
 
         from hevcq.ffmpeg.encoder import FfmpegEncoder
@@ -239,7 +219,6 @@ class App:
 
     @property
     def ports(self) -> Ports:
-        """The ports of use cases, backend included."""
         from hevcq.usecases.context import Ports
 
         return Ports(self.catalog, self.clock, self.settings.data_dir, self.backend)
@@ -264,7 +243,7 @@ class App:
     def condition(self) -> str:
         """Return why the gate command of this machine forbids work now, or ""."""
         settings = self.settings.schedule
-        if not settings.conditional or self.settings.backend != "embedded":
+        if not settings.gate_command or self.settings.backend != "embedded":
             return ""
         from hevcq.usecases.operations.pausing import GateCommand
 
@@ -285,32 +264,17 @@ class App:
 
     def close(self) -> None:
         """Close everything that was opened; idempotent."""
-        for name in ("catalog", "videos", "video_files"):
+        if self.settings.backend == "aws":  # the embedded backend closes its own
+            if (processes := self.__dict__.get("processes")) is not None:
+                processes.close(forget=True)
+            if (catalog := self.__dict__.get("catalog")) is not None:
+                catalog.close()
+        for name in ("catalog", "processes", "videos", "video_files"):
             self.__dict__.pop(name, None)
-        for name in ("backend", "worker_backend", "_embedded", "_own_catalog", "_clients"):
+        for name in ("backend", "worker_backend", "_embedded", "_clients"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
-        if (processes := self.__dict__.pop("_own_processes", None)) is not None:
-            processes.close(forget=True)
-
-
-def open_app(
-    settings: Settings,
-    clock: Clock | None = None,
-    notice: Callable[[str], None] | None = None,
-) -> App:
-    """Return the app of these settings without opening anything.
-
-    `notice` gets what a step waits for (default: the log).
-    """
-    return App(settings, clock, notice)
-
-
-def _log_notice(words: str) -> None:
-    from hevcq.sqlite.errors import log_notice
-
-    log_notice(words)
 
 
 def run_command(argv: list[str]) -> int:
@@ -325,13 +289,3 @@ def run_command(argv: list[str]) -> int:
     limits = ChildLimits(access=Access(confined=False))
     done = run_child(argv, stop=threading.Event(), limits=limits, deadline_s=COMMAND_TIMEOUT_S)
     return done.returncode
-
-
-def stop_signals(reload: threading.Event | None = None) -> StopSignals:
-    """Return a context in which SIGINT, SIGTERM and SIGHUP request a stop; a second one forces it.
-
-    With `reload`, SIGHUP sets that instead.
-    """
-    from hevcq.worker.signals import StopSignals
-
-    return StopSignals(reload)

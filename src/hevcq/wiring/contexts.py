@@ -1,4 +1,4 @@
-"""Open what some use cases need: the doctor, health checks, and uploaded videos."""
+"""Open what some use cases need: the doctor, health checks, uploaded videos and syncs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,28 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
 
 
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hevcq.errors import ConfigError, StorageError, Unavailable, UsageError
+from hevcq.util import file_lock
+from hevcq.util.text import printable, reason_of
+
+if TYPE_CHECKING:
+    from hevcq.ports.sync import Remote
+    from hevcq.settings.libraries import SyncSettings
+    from hevcq.usecases.sync.move import SyncPorts
+    from hevcq.wiring.app import App
+
+
 def doctor_context(app: App) -> DoctorContext:
     """Return what the checks of this machine need; each is opened by the check that asks for it."""
     from hevcq.usecases.doctor import DoctorContext
     from hevcq.usecases.notify.receivers import check_receivers
     from hevcq.wiring.notify import event_log, receivers
-    from hevcq.wiring.sync import open_remote
     from hevcq.worker.scratch import Scratch
 
     def self_test(profile: Profile) -> str:
@@ -56,7 +72,7 @@ def health_ports(app: App, stop: threading.Event) -> HealthPorts:
     from hevcq.sqlite.catalog import HealthRecords
     from hevcq.usecases.health.check import HealthPorts
 
-    records = HealthRecords(app.records)
+    records = HealthRecords(app.catalog.database)
     return HealthPorts(app.encoder, records, app.clock, stop, app.scratch)
 
 
@@ -66,7 +82,6 @@ def open_check(
     stop: threading.Event,
     on_file: Callable[[int, int, Path], None],
 ) -> HealthCheck:
-    """Return the check of this request. Raises StorageError if its records cannot be opened."""
     from hevcq.usecases.health.check import HealthCheck
 
     app.encoder.version()  # no file is blamed for an ffmpeg that is not there
@@ -74,14 +89,12 @@ def open_check(
 
 
 def unsound_videos(app: App) -> list[Checked]:
-    """Return what checks found damaged, rotten or unreadable. Raises StorageError."""
     from hevcq.usecases.health.check import unsound
 
     return unsound(health_ports(app, threading.Event()).records)
 
 
 def video_farm(app: App) -> VideoFarm:
-    """Return the ports of uploaded videos with their limits; opens the backend."""
     from hevcq.usecases.videos.context import VideoFarm
 
     settings = app.settings
@@ -97,3 +110,98 @@ def video_farm(app: App) -> VideoFarm:
         catalog=app.catalog if embedded else None,
         least_free=settings.min_free_mib << 20 if embedded else 0,
     )
+
+
+def chosen(settings: Sequence[SyncSettings], names: Sequence[str]) -> list[SyncSettings]:
+    """Return the syncs of these names, or all.
+
+    Raises UsageError if there are none.
+    """
+    if not settings:
+        raise UsageError(
+            "No [[sync]] is in the settings.",
+            remedy="docs/home/sync.md shows one; `hevcq config show` says which file is read.",
+        )
+    known = {each.name: each for each in settings}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"There is no sync {printable(name)!r}.", remedy=f"Available: {', '.join(known)}."
+            )
+    return [known[name] for name in dict.fromkeys(names)] or list(settings)
+
+
+@contextmanager
+def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[SyncPorts]:
+    """Open one sync and close it afterwards; only one process at a time has it open.
+
+    Raises ConfigError, StorageError, or Unavailable if another process has it open.
+    """
+    from hevcq.library.filesystem import FileSystem
+    from hevcq.sqlite.catalog import SyncJournal
+    from hevcq.usecases.sync.move import SyncPorts
+
+    busy = Unavailable(
+        f"Another process is busy with the sync {sync.name}.", remedy="Let it end first."
+    )
+    with alone(app.settings.data_dir / f"sync-{sync.name}.lock", busy):
+        remote = open_remote(sync)
+        try:
+            yield SyncPorts(
+                remote,
+                SyncJournal(app.catalog.database),
+                app.clock,
+                FileSystem(stop),
+                stop,
+                token=secrets.token_hex(8),
+                least_free=app.settings.min_free_mib << 20,
+            )
+        finally:
+            remote.close()
+
+
+def open_remote(sync: SyncSettings) -> Remote:
+    """Open the server of a sync; asks it nothing yet.
+
+    Raises ConfigError if the password cannot be read.
+    """
+    from hevcq.remotes.webdav.client import Account, WebDavRemote
+
+    return WebDavRemote(Account(sync.url, sync.user, _password(sync), sync.ca_file))
+
+
+def _password(sync: SyncSettings) -> str:
+    if sync.password_file is None:
+        if sync.user:
+            raise ConfigError(
+                f"The sync {sync.name} has a user but no password_file.",
+                remedy="Write the password into a file that only you can read, and name it there.",
+            )
+        return ""
+    path = sync.password_file
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = reason_of(error) if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(
+            f"Cannot read the password_file {printable(path)} of the sync {sync.name}: {why}."
+        ) from error
+    if not lines or not lines[0].strip():
+        raise ConfigError(f"The password_file {printable(path)} of the sync {sync.name} is empty.")
+    return lines[0].strip()
+
+
+@contextmanager
+def alone(path: Path, refusal: HevcqError) -> Iterator[None]:
+    """Hold the lock file at `path`; raise `refusal` if another process does, StorageError for the disk's."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = file_lock.try_acquire(path)
+    except OSError as error:
+        raise StorageError(f"Cannot write to {printable(path)}: {reason_of(error)}.") from error
+    if lock is None:
+        raise refusal
+    try:
+        yield
+    finally:
+        os.close(lock)

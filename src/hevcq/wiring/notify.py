@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 
 def event_log(app: App) -> EventLog:
-    """Return the event log of this machine, in the database of its catalog."""
     from hevcq.sqlite.catalog import Catalog
     from hevcq.sqlite.event_log import EventLog
 
@@ -41,7 +40,6 @@ def event_log(app: App) -> EventLog:
 
 
 def roll_up(app: App, log: EventLog) -> RollUp:
-    """Return what sums the events up by day."""
     from hevcq.settings.libraries import library_of
     from hevcq.usecases.history.report import RollUp
 
@@ -72,7 +70,6 @@ def _gather(app: App, log: EventLog) -> LedgerGather | None:
 
 
 def event_watch(app: App) -> EventWatch:
-    """Return what sums up the events of this machine and sends their messages."""
     from hevcq.usecases.notify.receivers import BatchWatch, EventWatch, expiring
     from hevcq.usecases.notify.sender import Sender
 

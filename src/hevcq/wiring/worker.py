@@ -16,14 +16,17 @@ from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
+    from hevcq.domain.job import Source
     from hevcq.domain.profile import Profile
+    from hevcq.ports.backend import Backend
+    from hevcq.sqlite.catalog import Catalog
+    from hevcq.util.signals import StopSignals
     from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Watcher
     from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.scratch import Scratch
-    from hevcq.worker.signals import StopSignals
 
 EXPIRED_MESSAGES_CHECK_S = 900.0
 """Seconds between a worker's checks for expired messages. A check hides dead letters from others for a
@@ -53,9 +56,8 @@ def build_pool(
     UnknownProfile, or ConfigError if the metrics cannot be served or the signing key cannot be used.
     """
     from hevcq.domain.planning.planner import make_plan
-    from hevcq.usecases.operations.finished_sources import SourceFinisher
     from hevcq.wiring.notify import watched_events
-    from hevcq.worker.delivery.context import WorkerContext, ignore, keep, no_notification
+    from hevcq.worker.delivery.context import WorkerContext
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Background
     from hevcq.worker.pool import WorkerPool
@@ -64,8 +66,8 @@ def build_pool(
     settings, backend = app.settings, app.worker_backend
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
-    emit, events = on_event or ignore, watched_events(app)
-    notify = events.notify if events else no_notification
+    emit, events = on_event or (lambda _event: None), watched_events(app)
+    notify = events.notify if events else lambda _event, _reason: None
     scratch = Scratch(settings.scratch, app.clock)
     watching = [*watchers(app), *_maintenance(app, wanted)]
     if events:
@@ -86,22 +88,30 @@ def build_pool(
         on_event=emit,
         slots_per_job=partial(slots_per_job, settings, app.capacity.slots),
         sweep_on_start=settings.backend == "embedded",
-        mark_source_finished=SourceFinisher(backend, app.profiles)
-        if settings.aws.tag_done
-        else keep,
+        mark_source_finished=source_finisher(app, backend),
     )
     return WorkerPool(context, served, _numbers(app), watching)
 
 
+def source_finisher(
+    app: App, backend: Backend, catalog: Catalog | None = None
+) -> Callable[[Source], bool]:
+    """Return what tags an upload as finished, if the settings want that."""
+    from hevcq.usecases.operations.finished_sources import SourceFinisher
+
+    if not app.settings.aws.tag_done:
+        return lambda _source: False
+    return SourceFinisher(backend, app.profiles, catalog)
+
+
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
-    """Return what looks after the backend now and then beside the work."""
     from hevcq.usecases.operations.dead_letters import ExpiredMessages
-    from hevcq.worker.monitoring.watchers import Periodic
+    from hevcq.worker.monitoring.watchers import periodic
 
     backend, found = app.worker_backend, _set_sweeper(app, wanted)
     if backend.external_dlq:
         look = ExpiredMessages(backend, [each.name for each in wanted]).check
-        found.append(Periodic("hevcq-given-up", look, app.clock, EXPIRED_MESSAGES_CHECK_S))
+        found.append(periodic("hevcq-given-up", look, app.clock, EXPIRED_MESSAGES_CHECK_S))
     return found
 
 
@@ -112,16 +122,15 @@ def _admission(
     from hevcq.settings.schedule import ScheduleSettings
     from hevcq.usecases.operations.pausing import COMMAND_EVERY_S, GateCommand
     from hevcq.wiring.app import run_command
-    from hevcq.worker.admission import Admission
-    from hevcq.worker.monitoring.watchers import Periodic
-    from hevcq.worker.self_tests import AGAIN_EVERY_S, SelfTests
+    from hevcq.worker.admission import AGAIN_EVERY_S, Admission, SelfTests
+    from hevcq.worker.monitoring.watchers import periodic
 
     def schedule() -> ScheduleSettings:
         return app.settings.schedule  # a service reads them again
 
     parsed = lru_cache(maxsize=1)(ScheduleSettings.hours)
     condition = GateCommand(lambda: schedule().gate_command, run_command)
-    watching.append(Periodic("hevcq-condition", condition.check, app.clock, COMMAND_EVERY_S))
+    watching.append(periodic("hevcq-condition", condition.check, app.clock, COMMAND_EVERY_S))
 
     def report(problems: Mapping[str, str]) -> None:
         app.processes.tell(unfit=dict(problems))
@@ -129,7 +138,7 @@ def _admission(
             notify("worker.unfit", problem)
 
     tests = SelfTests(app.encoder, scratch.job, app.clock, lambda: app.profiles, report)
-    watching.append(Periodic("hevcq-self-test", tests.look_again, app.clock, AGAIN_EVERY_S))
+    watching.append(periodic("hevcq-self-test", tests.look_again, app.clock, AGAIN_EVERY_S))
     pauses = app.worker_backend.ledger
     return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason, tests)
 
@@ -181,11 +190,11 @@ def watchers(app: App) -> list[Watcher]:
     found: list[Watcher] = [SignOfLife(app.processes, app.clock)]
     if app.settings.backend == "embedded":  # a fleet's workers have no library
         from hevcq.usecases.placement.originals import free_due
-        from hevcq.worker.monitoring.watchers import Periodic
+        from hevcq.worker.monitoring.watchers import periodic
 
         free = partial(free_due, app.library_ports)
         found.append(
-            Periodic(
+            periodic(
                 "hevcq-originals",
                 free,
                 app.clock,
@@ -200,16 +209,15 @@ def watchers(app: App) -> list[Watcher]:
 
 
 def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
-    """Return the watcher that removes replaced sets of files; none where no profile makes sets."""
     from hevcq.domain.profile import Container
-    from hevcq.worker.monitoring.watchers import Periodic
+    from hevcq.worker.monitoring.watchers import periodic
     from hevcq.worker.sets import sweep_sets
 
     # On one machine every worker may; on AWS each has its own profile's rights.
     here = app.profiles.values() if app.settings.backend == "embedded" else profiles
     names = [profile.name for profile in here if profile.container is Container.HLS]
     sweep = partial(sweep_sets, app.worker_backend, app.clock, names)
-    return [Periodic("hevcq-sets", sweep, app.clock, SETS_EVERY_S)] if names else []
+    return [periodic("hevcq-sets", sweep, app.clock, SETS_EVERY_S)] if names else []
 
 
 def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
@@ -227,8 +235,7 @@ def _with_metrics(
     app: App, emit: OnEvent, served: Sequence[ProfileQueue]
 ) -> tuple[OnEvent, Watcher]:
     """Return the event listener and the pool watcher that export metrics as configured."""
-    from hevcq.worker.monitoring.metrics import Exposition, Metrics
-    from hevcq.worker.monitoring.recorder import EventMeter, MetricsReport
+    from hevcq.worker.monitoring.metrics import EventMeter, Exposition, Metrics, MetricsReport
 
     settings = app.settings
     meter = EventMeter(Metrics(emf=settings.metrics_emf), app.clock)
@@ -246,6 +253,5 @@ def _with_metrics(
 
 
 def _write_line(line: str) -> None:
-    """Write one line to stdout and flush it."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

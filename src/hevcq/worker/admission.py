@@ -1,7 +1,9 @@
-"""Admit work or hold it back; limit which slots may receive and which may encode.
+"""Admit work or hold it back; test profiles first; limit which slots may receive and which may encode.
 
 Admission is asked before every receive, and by the pool for the work that runs. What it knows of the
-pauses is at most `Ledger.pauses_read_every_s` seconds old.
+pauses is at most `Ledger.pauses_read_every_s` seconds old. A profile is tested before its first job
+with a build of ffmpeg, and its jobs wait in their queue if it fails: they would fail one after another.
+A failed one is tested again once ffmpeg or the recipe is another, and now and then.
 
 A worker whose slots each fetch, encode and publish in turn leaves its encoder idle during
 transfers. So a pool has more slots than parallel encodes, and the stages are limited instead of the
@@ -13,22 +15,19 @@ effect than without pipelining.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 
-from hevcq.domain.pause import Closed, Hours, Pause, closed
+from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed
 from hevcq.domain.profile import Profile
-from hevcq.errors import HevcqError, Stopped
+from hevcq.errors import HevcqError, Stopped, WorkerUnfit
+from hevcq.ports.encoder import Encoder
 from hevcq.ports.ledger import Ledger
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-from hevcq.worker.self_tests import SelfTests
-
-
-def nothing_forbids() -> str:
-    """Return "": the default, by which this machine's condition never forbids work."""
-    return ""
 
 
 class Admission:
@@ -43,7 +42,7 @@ class Admission:
         pauses: Ledger,
         clock: Clock,
         hours: Callable[[], Hours] = Hours,
-        condition: Callable[[], str] = nothing_forbids,
+        condition: Callable[[], str] = lambda: "",
         self_tests: SelfTests | None = None,
     ) -> None:
         self._pauses, self._clock, self._self_tests = pauses, clock, self_tests
@@ -159,12 +158,10 @@ class EncodeSlots:
         return encoding and min(self._eta.values(), default=AHEAD_S + 1) <= AHEAD_S
 
     def received(self, slot: str) -> None:
-        """Record that the slot received a delivery."""
         with self._changed:
             self._at[slot] = _At.READYING
 
     def leave(self, slot: str) -> None:
-        """Record that the slot received nothing or settled its delivery."""
         self._forget(slot)
 
     @contextmanager
@@ -187,7 +184,6 @@ class EncodeSlots:
             self._forget(slot)
 
     def expect(self, slot: str, seconds: float) -> None:
-        """Record the seconds until the slot's encode should end."""
         with self._changed:
             if self._at.get(slot) is not _At.ENCODING:
                 return
@@ -212,3 +208,97 @@ class EncodeSlots:
     def _ring(self) -> None:
         for ring in self._listeners:
             ring()
+
+
+AGAIN_EVERY_S = 5.0
+"""Seconds between looks whether ffmpeg or a recipe was replaced."""
+RETEST_S = 120.0
+"""Seconds after which a failed profile is tested again all the same: its library may have been mended."""
+STOPPED = Closed("The self-test of ffmpeg was stopped.", RunningWork.BORDER)
+
+
+Identity = tuple[str, str]
+"""A revision of a profile, and a build of ffmpeg."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a profile cannot be made, and by which recipe and build; `at` is in monotonic seconds."""
+
+    problem: str
+    known: Identity | None
+    at: float
+
+
+class SelfTests:
+    """What each profile's self-test said; safe to use from any thread.
+
+    `folder` makes an empty folder for a test. `profiles` returns those in force, by name. `report` is
+    called with all problems by profile whenever they change.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        folder: Callable[[str], AbstractContextManager[Path]],
+        clock: Clock,
+        profiles: Callable[[], Mapping[str, Profile]],
+        report: Callable[[Mapping[str, str]], None],
+    ) -> None:
+        self._encoder, self._folder, self._clock = encoder, folder, clock
+        self._profiles, self._report = profiles, report
+        self._failures: dict[str, _Failure] = {}
+        self._testing, self._never = threading.Lock(), threading.Event()
+
+    def closed(self, profile: str) -> Closed | None:
+        """Return why work of this profile waits, or None; what runs goes on to its end."""
+        failed = self._failures.get(profile)
+        return Closed(failed.problem, RunningWork.BORDER) if failed is not None else None
+
+    def require(self, profile: Profile, stop: threading.Event) -> Closed | None:
+        """Test a profile before a job of it begins; return why the job must wait, or None."""
+        with self._testing:
+            if profile.name not in self._failures and not self._test(profile, stop):
+                return STOPPED
+        return self.closed(profile.name)
+
+    def look_again(self) -> None:
+        """Test failed profiles again for which there is a reason."""
+        known = self._profiles()
+        for name, failed in list(self._failures.items()):
+            profile, old = known.get(name), self._clock.monotonic() - failed.at >= RETEST_S
+            if profile is not None and (old or self._identity(profile) != failed.known):
+                with self._testing:
+                    self._test(profile, self._never)
+
+    def _test(self, profile: Profile, stop: threading.Event) -> bool:
+        """Test a profile and note the result; return whether there is one."""
+        log, problem = get_logger(profile=profile.name), ""
+        known: Identity | None = self._identity(profile)
+        try:
+            with self._folder("self-test") as folder:
+                self._encoder.self_test(profile, folder, stop=stop)
+        except Stopped:
+            return False
+        except WorkerUnfit as error:
+            problem = str(error)
+        except HevcqError as error:  # such as a full disk, which may pass at any moment
+            problem, known = str(error), None
+        except Exception as error:
+            log.exception("self_test_broke")
+            problem = f"The self-test of the profile {profile.name} broke: {error!r}."
+        before = self._failures.get(profile.name)
+        if problem:
+            self._failures[profile.name] = _Failure(problem, known, self._clock.monotonic())
+        else:
+            self._failures.pop(profile.name, None)
+        if problem != (before.problem if before is not None else ""):
+            log.warning("self_test", reason=problem or "It passes now.")
+            self._report({name: each.problem for name, each in self._failures.items()})
+        return True
+
+    def _identity(self, profile: Profile) -> Identity:
+        try:
+            return profile.revision, self._encoder.build()
+        except HevcqError as error:
+            return profile.revision, str(error)

@@ -27,8 +27,6 @@ from hevcq.worker.scratch import sha256_file
 
 
 class EncodeJob(Job):
-    """One attempt at a whole video."""
-
     is_split = False
     """Whether the video was split; the ledger then has the job's state already."""
 

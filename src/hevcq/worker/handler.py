@@ -33,8 +33,7 @@ from hevcq.errors import (
 from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.chunk_job import ChunkJob
-from hevcq.worker.chunking.join_job import JoinJob
+from hevcq.worker.chunking.parts import ChunkJob, JoinJob
 from hevcq.worker.chunking.split import enqueue_chunks
 from hevcq.worker.chunking.subjob import settle_ended_subjob, settle_obsolete_subjob
 from hevcq.worker.delivery.claim import ClaimedTask, ClaimResult, ObsoleteTask, claim_task
@@ -182,7 +181,6 @@ class Handler:
     def _ended(
         self, found: ClaimResult, claim: AlreadySettled | AlreadySplit, lease: Lease
     ) -> Verdict:
-        """Return the verdict on a delivery whose job ended earlier or is split."""
         match claim:
             case AlreadySettled(record) if found.job is not None:
                 return settle_ended_subjob(self._context, lease, found.task, found.job, record)

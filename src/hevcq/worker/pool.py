@@ -10,12 +10,12 @@ from functools import partial
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.util.log import get_logger
+from hevcq.util.signals import StopSignals
 from hevcq.worker.admission import EXTRA_SLOTS, EncodeSlots
+from hevcq.worker.chunking.split import sweep_leftovers
 from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.split_leftovers import sweep_leftovers
 from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.monitoring.watchers import PoolState, Watcher
-from hevcq.worker.signals import StopSignals
 from hevcq.worker.slot import Slot, SlotOutcome
 
 WATCH_S = 0.25
@@ -182,7 +182,6 @@ class WorkerPool:
             get_logger().info("stop_asked", grace_s=self._numbers.grace_s)
 
     def insist(self) -> None:
-        """Stop running jobs now; they return to their queues at once, uncounted."""
         self.ask()
         if not self._interrupted:
             self._interrupted = True
@@ -209,7 +208,6 @@ class WorkerPool:
 
     @property
     def idle(self) -> bool:
-        """Whether no slot is at work."""
         return not any(worker.busy for worker in self.workers)
 
     @property
@@ -222,7 +220,6 @@ class WorkerPool:
         return asked is not None and self._context.clock.monotonic() - asked > bound
 
     def _alive(self) -> list[str]:
-        """Return the names of the running threads."""
         return [thread.name for thread in self._threads if thread.is_alive()]
 
     def finish(self) -> SlotOutcome:
@@ -248,7 +245,6 @@ class WorkerPool:
             served.profile = profiles.get(served.profile.name, served.profile)
 
     def why_paused(self, profile: str) -> str:
-        """Return why no work of this profile may begin now, or ""."""
         closed = self._context.closed(profile)
         return "" if closed is None else closed.reason
 
@@ -258,7 +254,6 @@ class WorkerPool:
         return "" if admission is None else admission.unfit(profile)
 
     def state(self) -> PoolState:
-        """Return the state of the slots."""
         now, slots = self._context.clock.monotonic(), self._numbers.slots
         dead = sum(not thread.is_alive() for thread in self._threads)
         return PoolState(

@@ -191,7 +191,6 @@ def _set_of(context: WorkerContext, claimed: ClaimedTask, made: Made) -> SetPubl
 
 
 def _recheck(context: WorkerContext, claimed: ClaimedTask, made: Made, there: StoredObject) -> None:
-    """Check once more that the visible object may be replaced."""
     context.retry_control_call(lambda: context.backend.store.check(claimed.task.source))
     require_own_place(context, there, claimed.task, made.source_sha256)
 

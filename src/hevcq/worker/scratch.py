@@ -48,7 +48,6 @@ class Scratch:
 
     @property
     def folder(self) -> Path:
-        """The folder that all processes share."""
         return self._folder
 
     @contextmanager

@@ -101,7 +101,6 @@ class Slot:
             self.outcome = SlotOutcome.STOPPED
 
     def interrupt(self) -> None:
-        """Stop the running job and release it at once."""
         self._handler.interrupt()
 
     def obey_admission(self) -> None:
@@ -113,7 +112,6 @@ class Slot:
             self._wake.set()
 
     def wake(self) -> None:
-        """End a wait of this slot early, e.g. so that it notices a stop."""
         self._wake.set()
         for served in self._queues:
             served.queue.wake()
@@ -192,7 +190,6 @@ class Slot:
         return found[0] if found else None
 
     def _note_failing(self, served: ProfileQueue, error: HevcqError) -> None:
-        """Say once that one of several queues fails."""
         if len(self._queues) > 1 and served not in self._failing:
             self._failing.add(served)
             name = "queue_gone" if isinstance(error, ConfigError) else "queue_fails"
@@ -308,7 +305,6 @@ class _Closing(threading.Event):
         self._stop, self._slot, self._served = stop, slot, served
 
     def is_set(self) -> bool:
-        """Return whether the slot is to stop, or may begin no work of this queue."""
         return self._stop.is_set() or not self._slot._may_ask(self._served)
 
 
@@ -317,7 +313,6 @@ def _is_part(delivery: Delivery) -> bool:
 
 
 def _names(served: ProfileQueue, delivery: Delivery) -> dict[str, object]:
-    """Return the fields that every log line about a delivery carries."""
     names: dict[str, object] = {"profile": served.profile.name, "attempt": delivery.attempt}
     if len(delivery.tasks) == 1:
         task = delivery.tasks[0]

@@ -195,7 +195,7 @@ def test_a_source_replaced_while_its_chunk_reads_it_is_refused(farm):
 @pytest.mark.media
 def test_a_real_video_has_all_its_frames(tmp_path):
     video = CHUNKED.video.model_copy(update={"preset": "ultrafast"})
-    chunking = Chunking(mode=ChunkMode.ALWAYS, min_s=1.0, target_s=1.0, max_s=2.0)
+    chunking = Chunking(mode=ChunkMode.ALWAYS, target_s=1.0)
     profile = CHUNKED.model_copy(update={"video": video, "chunking": chunking})
     farm = CloudVideoFarm(tmp_path, profile)
     extra = ("-g", "25", "-keyint_min", "25", "-sc_threshold", "0")

@@ -54,8 +54,7 @@ def reopened(farm, **changes):
         ({"input_bucket": ""}, "No input bucket is set. Set aws.input_bucket"),
         ({"input_bucket": "nowhere"}, "find the bucket nowhere: there is none of that name"),
         ({"output_bucket": "nowhere"}, "find the bucket nowhere: there is none of that name"),
-        ({"queue_prefix": "other-"}, "find the queue other-hevc: it does not exist"),
-        ({"table": "nothing"}, "read the ledger nothing: it does not exist"),
+        ({"table": "other"}, "find the queue other-hevc: it does not exist"),
         (
             {"topic_arn": f"arn:aws:sns:{REGION}:123456789012:none"},
             "none: there is none of that name",

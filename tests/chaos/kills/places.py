@@ -45,8 +45,7 @@ class Place:
             endpoint_url=self.emulator.endpoint,
             input_bucket="uploads",
             output_bucket="out",
-            table="hevcq",
-            queue_prefix="kills-",
+            table="kills",
         )
         apart(lambda: self._made(self.clients))
         topic = f"arn:aws:sns:{REGION}:123456789012:{self.aws.queue_prefix}uploads"

@@ -28,7 +28,7 @@ CUT = WHOLE.model_copy(
     update={
         "name": "cut",
         "queue": NUMBERS.model_copy(update={"max_failures": 4}),
-        "chunking": Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=20.0),
+        "chunking": Chunking(mode=ChunkMode.ALWAYS, target_s=20.0),
     }
 )
 SETS = WHOLE.model_copy(

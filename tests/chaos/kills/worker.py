@@ -27,11 +27,11 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import SystemClock
+from hevcq.util.signals import StopSignals
 from hevcq.worker.delivery.context import CircuitBreaker, WorkerContext
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
-from hevcq.worker.signals import StopSignals
 from support.fakes.crashing import Calls
 from support.fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
 

@@ -34,7 +34,7 @@ SLOWED, MOST = 20.0, 1.5
 LOOKS = 2
 """An unwanted chunk must have ended by this many reports at which its worker reads its job's record.
 Three hardly ever fit: a chunk reports SLICES - 1 times, and is cancelled somewhere among them."""
-CHUNKING = Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=40.0)
+CHUNKING = Chunking(mode=ChunkMode.ALWAYS, target_s=20.0)
 
 
 class Quirk(StrEnum):

@@ -12,16 +12,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 
 def main() -> int:
-    from chaos.soak.run import LEAKS, Soak
+    from chaos.soak.run import Soak
     from chaos.soak.samples import report
 
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak")
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--real", action="store_true", help="real encodes instead of a stub")
-    parser.add_argument("--leak", choices=LEAKS, default="", help="plant one; it must be found")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hevcq-soak-") as folder:
-        samples = Soak(Path(folder), asked.minutes * 60, asked.real, asked.leak).run()
+        samples = Soak(Path(folder), asked.minutes * 60, asked.real).run()
     told = report(samples)
     print(_table(told), file=sys.stderr)
     print(json.dumps(told), flush=True)

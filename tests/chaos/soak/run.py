@@ -14,7 +14,6 @@ import structlog
 
 from chaos.soak.samples import Sample, look
 from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
-from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, VideoRecipe
@@ -22,11 +21,11 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock
+from hevcq.util.signals import StopSignals
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
-from hevcq.worker.signals import StopSignals
 from support.clips import make_clip
 from support.fakes.encoder import FakeEncoder, fake_plan
 
@@ -39,7 +38,6 @@ PROFILE = Profile(
     video=VideoRecipe(codec="hevc", preset="ultrafast", crf=34),
     gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.5),
 )
-LEAKS = ("", "descriptors", "memory", "threads", "children", "temp")
 
 
 class StubEncoder(FakeEncoder):
@@ -52,44 +50,12 @@ class StubEncoder(FakeEncoder):
 
 
 @dataclass
-class Leak:
-    """Keeps a little more with every job: a bug that a soak must find."""
-
-    kind: str
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self._kept: list[object] = []
-
-    def __call__(self, event: JobEvent) -> None:
-        if event.kind is not EventName.JOB_DONE:
-            return
-        match self.kind:
-            case "descriptors":
-                self._kept.append(os.open("/dev/null", os.O_RDONLY))
-            case "memory":
-                self._kept.append(os.urandom(256 << 10))
-            case "threads":
-                thread = threading.Thread(target=threading.Event().wait, daemon=True)
-                thread.start()
-                self._kept.append(thread)
-            case "children":
-                pid = os.fork()
-                if pid == 0:
-                    os._exit(0)  # a zombie, for nobody waits for it
-            case "temp":
-                (self.folder / "scratch" / f"left-{len(self._kept)}").write_bytes(b"")
-                self._kept.append(None)
-
-
-@dataclass
 class Soak:
-    """Soaks in `folder` for so many seconds; `leak` plants a bug."""
+    """Soaks in `folder` for so many seconds."""
 
     folder: Path
     seconds: float
     real: bool = False
-    leak: str = ""
 
     def run(self) -> list[Sample]:
         """Return the samples; the worker has ended."""
@@ -155,7 +121,6 @@ class Soak:
             plan=make_plan if self.real else fake_plan,
             scratch=Scratch(self.folder / "scratch", clock),
             clock=clock,
-            on_event=Leak(self.leak, self.folder),
             sweep_on_start=True,
             threads=1,
         )

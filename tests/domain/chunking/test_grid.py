@@ -95,7 +95,7 @@ def test_a_place_between_key_frames_is_decoded_from_the_one_before_it():
 def test_chunks_of_a_ladder_begin_at_segments_and_hold_every_picture_once():
     shown = [7 + n for n in range(2400)]
     index = grid_of(shown, NTSC_FILM, keys=tuple(range(0, 2400, 130)))
-    chunking = Chunking(mode=ChunkMode.ALWAYS, min_s=8, target_s=20, max_s=30)
+    chunking = Chunking(mode=ChunkMode.ALWAYS, target_s=20)
     profile = HLS.model_copy(update={"chunking": chunking})
 
     plan = plan_chunks(profile, INFO, fake_plan(profile, INFO), index, workers_hint=2)

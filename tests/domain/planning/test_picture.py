@@ -138,13 +138,21 @@ def test_a_phones_hdr_names_all_keys_at_once_and_where_they_are() -> None:
     plan = make_plan(profile("720p"), media(stream, audio("unknown", codec_tag="sawp")))
 
     assert isinstance(plan, Refuse)
-    keys = "policies.dolby_vision", "policies.hdr10_plus", "policies.hdr", "audio.unsupported"
+    keys = "policies.dynamic_hdr", "policies.hdr", "audio.unsupported"
     assert all(key in plan.detail for key in (*keys, "the profile 720p; `hevcq profiles init`"))
 
 
-@pytest.mark.parametrize("name", ["dolby_vision", "hdr10_plus", "stereo_3d", "spherical"])
-def test_what_no_encoder_carries_needs_leave_to_be_dropped(name: str) -> None:
-    stream = video(dolby_base="hlg", **{name: True})
+@pytest.mark.parametrize(
+    ("fact", "name"),
+    [
+        ("dolby_vision", "dynamic_hdr"),
+        ("hdr10_plus", "dynamic_hdr"),
+        ("stereo_3d", "immersive"),
+        ("spherical", "immersive"),
+    ],
+)
+def test_what_no_encoder_carries_needs_leave_to_be_dropped(fact: str, name: str) -> None:
+    stream = video(dolby_base="hlg", **{fact: True})
 
     assert refused("hevc", stream) == f"policies.{name}"
     assert refused("hevc", stream, policies={name: "keep"}) == f"policies.{name}"
@@ -187,13 +195,13 @@ def test_captions_become_text_where_the_encoder_loses_them_and_the_container_hol
 @pytest.mark.parametrize("base", ["hdr10", "hlg", "sdr"])
 def test_of_dolby_vision_the_base_layer_is_kept_by_policy(base: str) -> None:
     stream = video(dolby_vision=True, dolby_base=base)
-    drop = {"dolby_vision": "drop"}
+    drop = {"dynamic_hdr": "drop"}
 
     made = make_plan(profile("hevc", policies=drop), media(stream))
 
     assert isinstance(made, EncodePlan)
     assert f"Dolby Vision is left out; its base layer ({base.upper()})" in made.notices[0]
-    assert refused("hevc", video(dolby_vision=True), policies=drop) == "policies.dolby_vision"
+    assert refused("hevc", video(dolby_vision=True), policies=drop) == "policies.dynamic_hdr"
 
 
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])

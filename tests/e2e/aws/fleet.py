@@ -69,8 +69,7 @@ class Fleet(Farm):
             endpoint_url=self.emulator.endpoint,
             input_bucket=f"uploads-{number}",
             output_bucket=f"out-{number}",
-            table=f"hevcq-{number}",
-            queue_prefix=f"t{number}-",
+            table=f"t{number}",
         )
         self.aws = create_resources(self.clients, wanted, self.known)
 

@@ -30,8 +30,7 @@ MISSING = {
     "input bucket": ({"HEVCQ_AWS__INPUT_BUCKET": ""}, "No input bucket is set"),
     "wrong input bucket": ({"HEVCQ_AWS__INPUT_BUCKET": "not-there"}, "not-there"),
     "wrong output bucket": ({"HEVCQ_AWS__OUTPUT_BUCKET": "nowhere"}, "nowhere"),
-    "queue": ({"HEVCQ_AWS__QUEUE_PREFIX": "none-"}, "find the queue none-"),
-    "table": ({"HEVCQ_AWS__TABLE": "no-table"}, "no-table"),
+    "queue": ({"HEVCQ_AWS__TABLE": "none"}, "find the queue none-"),
     "topic": (
         {"HEVCQ_AWS__TOPIC_ARN": "arn:aws:sns:eu-central-1:123456789012:none"},
         "find the topic",

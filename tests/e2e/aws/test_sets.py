@@ -62,7 +62,7 @@ def test_a_worker_killed_while_it_publishes_a_set_is_replaced_by_another(sets: F
 
 def test_the_hls_of_a_long_video_is_shared_by_workers_one_of_which_is_killed(fleet: Fleet) -> None:
     # Segments of a second, and chunks of two: what a video of ten minutes has by default.
-    short = "hls: {segment_s: 1}\nchunking: {mode: always, min_s: 1, target_s: 2, max_s: 3}"
+    short = "hls: {segment_s: 1}\nchunking: {mode: always, target_s: 2}"
     fleet.recipe(PROFILE, container=f"hls\n{short}", video="codec: h264, crf: 30")
     video = fleet.clip("long.mp4", seconds=9)
     first, second = fleet.worker(PROFILE), fleet.worker(PROFILE)

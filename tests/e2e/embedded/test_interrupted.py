@@ -54,7 +54,7 @@ description: for tests
 container: hls
 video: {codec: h264, crf: 30, preset: ultrafast}
 hls: {segment_s: 1}
-chunking: {mode: always, min_s: 1, target_s: 2, max_s: 3}
+chunking: {mode: always, target_s: 2}
 gates: {minimum_saving: null, review_below: 0, picture_floor: 0.5}
 """
 

@@ -31,7 +31,7 @@ PROFILE = Profile(
     description="for tests",
     video=VideoRecipe(codec=VideoCodec.HEVC, preset="ultrafast", crf=20),
     gates=Gates(minimum_saving=None, review_below=0),
-    chunking=Chunking(mode=ChunkMode.ALWAYS, min_s=0.4, target_s=1.5, max_s=4.0),
+    chunking=Chunking(mode=ChunkMode.ALWAYS, target_s=1.5),
     policies=Policies(interlaced=LossPolicy.CONVERT),
 )
 # Drawn small and enlarged: geq reckons each pixel, which took most of the time of making a clip.

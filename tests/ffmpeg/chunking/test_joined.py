@@ -166,7 +166,7 @@ def test_chunks_of_newer_codecs_join_to_what_passes_every_gate(name, video, tmp_
     """The parts are MP4, the rendition is WebM or Matroska: each part decodes from its first frame."""
     loose = {"minimum_saving": None, "review_below": 0}
     fast = {"webm": {"preset": "8"}, "av1": {"preset": "13"}}[name]
-    chunking = {"mode": "always", "min_s": 0.4, "target_s": 1.5, "max_s": 4.0}
+    chunking = {"mode": "always", "target_s": 1.5}
     recipe = profile(name, video=fast, gates=loose, chunking=chunking)
     clip = Clip(video.source, tmp_path, recipe)
     plan = chunks_at(recipe, clip.plan, clip.index, (0, 5, 10))

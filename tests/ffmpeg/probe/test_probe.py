@@ -222,7 +222,7 @@ def test_a_stereoscopic_layout_that_only_the_pictures_tell_is_seen(tmp_path: Pat
     side_by_side = ["-x264-params", "frame-packing=3"]
     clip = make_clip(tmp_path, extra=side_by_side, audio=False)
 
-    assert refusal(clip) == "policies.stereo_3d"
+    assert refusal(clip) == "policies.immersive"
 
 
 def test_a_turn_that_only_some_pictures_tell_is_refused(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_disk_is_blamed_before_the_source() -> None:
     ("returncode", "kind", "words"),
     [
         (-9, OutOfMemory, "memory ran out"),
-        (-25, LimitExceeded, "max_output_ratio"),
+        (-25, LimitExceeded, "grew"),
         (-24, LimitExceeded, "CPU time"),
         (-11, EncoderFailed, "segmentation fault"),
         (-6, EncoderFailed, "abort"),

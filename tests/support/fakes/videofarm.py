@@ -8,7 +8,6 @@ from hevcq.backends.embedded.factory import open_embedded
 from hevcq.domain.job import JobRecord, JobState, Source, Task, TaskKind, job_id
 from hevcq.domain.keys import key_for_path, work_folder
 from hevcq.domain.profile_sections import Chunking, ChunkMode
-from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Delivery
 from hevcq.settings.model import Settings
 from hevcq.worker.handler import DeliveryResult, ProfileQueue
@@ -17,9 +16,7 @@ from support.fakes.encoder import fake_index
 from support.fakes.farm import Farm
 
 CHUNKS = 3
-CHUNKED = HEVC.model_copy(
-    update={"chunking": Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=20.0)}
-)
+CHUNKED = HEVC.model_copy(update={"chunking": Chunking(mode=ChunkMode.ALWAYS, target_s=20.0)})
 
 
 class VideoFarm(Farm):
@@ -66,13 +63,6 @@ class VideoFarm(Farm):
             chunk=chunk,
             split=split.name,
         )
-
-    def begun_anew(self, source: Source) -> None:
-        """Let a split job be given up, and queue it again."""
-        record = self.record(source)
-        self.ledger.bury(record.job_id, record.fence, "given up", FailureClass.ENCODER)
-        assert self.until_settled(source).state is JobState.DEAD
-        self.backend.task_publisher.requeue(self.record(source), who="me", why="again")
 
     def kept(self, source: Source) -> list[str]:
         """Return the keys of what is kept for a split job."""

@@ -66,12 +66,12 @@ def free(_target: Path, _source: Path, _size: int) -> TargetState:
 
 
 def test_a_refusal_names_the_policy() -> None:
-    refuse = Refuse(policy="policies.dolby_vision", detail="It is Dolby Vision.")
+    refuse = Refuse(policy="policies.dynamic_hdr", detail="It is Dolby Vision.")
 
     item = decide(video(VIDEO), HEVC, refuse, Known(), BESIDE)
 
     assert item.disposition is Disposition.REFUSE
-    assert "policies.dolby_vision" in item.reason
+    assert "policies.dynamic_hdr" in item.reason
 
 
 @pytest.mark.parametrize(

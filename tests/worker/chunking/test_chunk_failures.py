@@ -5,14 +5,12 @@ import threading
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.job import JobState, TaskKind, job_id
-from hevcq.domain.verdict import Abandon, FailureClass, Release, RetryIn
+from hevcq.domain.job import JobState, TaskKind
+from hevcq.domain.verdict import FailureClass, RetryIn
 from hevcq.errors import (
     EncoderFailed,
-    NeedsReview,
     PartUnfit,
     SourceDamaged,
-    VerificationFailed,
 )
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
 from support.fakes.encoder import passed
@@ -35,20 +33,6 @@ def test_a_chunk_that_fails_is_tried_again_alone(farm):
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
 
 
-def test_a_chunk_that_a_sick_worker_fails_loses_no_attempt_and_nor_does_its_job(farm):
-    source = farm.split()
-    farm.encoder.errors["encode_chunk"] = [EncoderFailed("once")] * CHUNKS
-
-    handled = [farm.handle() for _ in range(CHUNKS)]
-
-    assert [type(each.verdict) for each in handled] == [Release] * CHUNKS
-    assert all(each.verdict.suspected_worker_fault for each in handled)
-    ends = {(part.state, part.failures, part.crashes) for part in farm.parts(source)}
-    assert ends == {(JobState.QUEUED, 0, 0)}
-    record = farm.until_settled(source)
-    assert (record.state, record.failures, record.do_not_split_reason) == (JobState.DONE, 0, "")
-
-
 def test_a_chunk_that_always_fails_buries_its_job_once_and_cancels_the_rest(farm):
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [EncoderFailed("always", tail=["x265: no"])] * 99
@@ -62,85 +46,6 @@ def test_a_chunk_that_always_fails_buries_its_job_once_and_cancels_the_rest(farm
     assert letter.tail == ("x265: no",)
     assert farm.quiet()
     assert farm.renditions() == []
-
-
-def test_of_two_chunks_that_die_at_once_one_is_the_dead_letter(farm):
-    source = farm.split()
-    first, second = farm.receive(), farm.receive()
-    farm.encoder.errors["encode_chunk"] = [SourceDamaged("a"), SourceDamaged("b")]
-
-    def die_meanwhile():
-        farm.encoder.during.clear()
-        farm.do(second, "other:0")
-
-    farm.encoder.during["encode_chunk"] = die_meanwhile
-    farm.do(first)
-
-    record = farm.until_settled(source)
-    assert record.state is JobState.DEAD
-    assert [letter.reason for letter in farm.letters()] == [record.reason]
-
-
-def test_a_chunk_stops_once_its_job_is_dead(farm):
-    source = farm.split()
-    job, fence, stopped = job_id(source, "hevc"), farm.record(source).fence, []
-    encode_chunk = farm.encoder.encode_chunk
-
-    def cancelled(request, plan, chunk, *, on_progress, stop):
-        def reported(progress):
-            farm.ledger.bury(job, fence, "cancelled", FailureClass.INTERNAL)
-            farm.clock.advance(6)
-            on_progress(progress)
-            stopped.append(stop.is_set())
-
-        return encode_chunk(request, plan, chunk, on_progress=reported, stop=stop)
-
-    farm.encoder.encode_chunk = cancelled
-    handled = farm.handle()
-
-    assert stopped == [True], "the encode was told to stop by its own progress"
-    assert isinstance(handled.verdict, Release)
-    assert farm.until_settled(source).reason == "cancelled"
-    assert farm.quiet()
-    assert farm.letters() == []
-
-
-def test_a_chunk_whose_worker_vanishes_each_time_is_parked_as_crashed(farm):
-    source = farm.split()
-    for _ in range(farm.profile.queue.max_crashes):
-        assert farm.killed_at("encoder.encode_chunk:before")
-        for _ in range(CHUNKS - 1):
-            farm.receive()
-        farm.clock.advance(farm.profile.queue.visibility_s + 1)
-
-    record = farm.until_settled(source)
-
-    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.CRASHED)
-    assert len(farm.letters()) == 1
-
-
-def test_a_zombie_that_ends_after_its_chunk_was_granted_again_publishes_nothing(farm):
-    source = farm.split()
-    zombie = farm.receive()
-    farm.encoder.salt = "zombie"
-
-    def overtaken():
-        farm.encoder.during.clear()
-        farm.encoder.salt = ""
-        farm.clock.advance(farm.profile.queue.visibility_s + 1)
-        while farm.chunks(source)[0].state is not JobState.DONE:
-            farm.do(farm.receive(), "other:0")
-        farm.encoder.salt = "zombie"
-
-    farm.encoder.during["encode_chunk"] = overtaken
-
-    handled = farm.do(zombie)
-
-    assert isinstance(handled.verdict, Abandon)
-    part = farm.chunks(source)[0]
-    assert farm.store.stat(part.rendition.key).sha256 == part.rendition.sha256
-    farm.encoder.salt = ""
-    assert farm.until_settled(source).state is JobState.DONE
 
 
 def test_a_dead_letter_of_a_chunk_that_is_redriven_starts_the_job_anew(farm):
@@ -226,25 +131,6 @@ def test_a_joined_video_that_fails_a_gate_is_never_seen_and_is_encoded_whole(far
     record = farm.until_settled(source)
     assert record.state is JobState.DONE
     assert farm.encoder.calls.count("encode") == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "failure_class", "encodes"),
-    [
-        (VerificationFailed("bad"), FailureClass.VERIFICATION, 1),
-        (NeedsReview("too small"), FailureClass.REVIEW, 0),
-    ],
-    ids=["a whole video that fails its gate as well", "one that a person should look at"],
-)
-def test_a_video_that_does_not_pass_is_buried(farm, error, failure_class, encodes):
-    source = farm.chunked()
-    farm.encoder.errors["verify"] = [error] * 9
-
-    record = farm.until_settled(source)
-
-    assert (record.state, record.failure_class) == (JobState.DEAD, failure_class)
-    assert farm.encoder.calls.count("encode") == encodes
-    assert (len(farm.letters()), farm.renditions()) == (1, [])
 
 
 def test_a_joined_video_that_is_not_smaller_is_skipped_and_remembered(farm):

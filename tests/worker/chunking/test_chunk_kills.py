@@ -234,36 +234,17 @@ def test_a_kill_at_any_point_costs_at_most_one_chunk_and_loses_nothing(tmp_path,
 
 
 CALLS = {
-    "ledger": [
-        "claim",
-        "claim_subjob",
-        "split",
-        "mark_enqueued",
-        "subjobs",
-        "complete",
-        "get",
-        "progress",
-        "forget_subjobs",
-        "bury",
-        "fail",
-        "abandon_split",
-        "reopen",
-        "interrupt",
-    ],
-    "store": [
-        "check",
-        "fetch",
-        "stream",
-        "stat",
-        "put",
-        "publish",
-        "open",
-        "collect",
-        "list",
-        "delete",
-    ],
-    "queue": ["ack", "release", "bury", "send"],
+    "ledger": "claim claim_subjob split mark_enqueued subjobs complete get progress forget_subjobs "
+    "bury fail abandon_split reopen interrupt",
+    "store": "check fetch stream stat put publish open collect list delete",
+    "queue": "ack release bury send",
 }
+LOST = [
+    (port, call, side)
+    for port, calls in CALLS.items()
+    for call in calls.split()
+    for side in ("before", "after")
+]
 
 
 LIVES: dict[str, Callable[[VideoFarm], Source]] = {
@@ -277,10 +258,7 @@ LIVES: dict[str, Callable[[VideoFarm], Source]] = {
 @pytest.mark.repeats
 @pytest.mark.parametrize("life", LIVES)
 @pytest.mark.parametrize("times", [1, 4])
-@pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize(
-    ("port", "call"), [(port, call) for port, calls in CALLS.items() for call in calls]
-)
+@pytest.mark.parametrize(("port", "call", "side"), LOST)
 def test_no_lost_request_or_reply_loses_or_doubles_a_video(tmp_path, port, call, side, times, life):
     farm = VideoFarm(tmp_path)
     source = LIVES[life](farm)

@@ -1,7 +1,6 @@
 """A video in chunks: split, encoded by parts, joined once, whatever order its messages come in."""
 
 import itertools
-import threading
 
 import pytest
 
@@ -73,19 +72,19 @@ def test_the_chunks_of_a_video_share_a_group_and_carry_the_split(farm):
 
 
 @pytest.mark.parametrize(
-    ("mode", "least_s", "slots_per_job", "splits"),
+    ("mode", "target_s", "slots_per_job", "splits"),
     [
-        (ChunkMode.ALWAYS, 600, 1, True),
-        (ChunkMode.AUTO, 5, 2, True),
-        (ChunkMode.AUTO, 5, 1, False),
-        (ChunkMode.AUTO, 600, 9, False),
-        (ChunkMode.OFF, 0, 9, False),
+        (ChunkMode.ALWAYS, 20, 1, True),
+        (ChunkMode.AUTO, 1, 2, True),
+        (ChunkMode.AUTO, 1, 1, False),
+        (ChunkMode.AUTO, 20, 9, False),
+        (ChunkMode.OFF, 1, 9, False),
     ],
 )
 def test_a_video_is_split_where_its_profile_asks_for_it_and_it_pays(
-    tmp_path, mode, least_s, slots_per_job, splits
+    tmp_path, mode, target_s, slots_per_job, splits
 ):
-    chunking = Chunking(mode=mode, min_s=10, target_s=20, max_s=20, least_video_s=least_s)
+    chunking = Chunking(mode=mode, target_s=target_s)
     farm = VideoFarm(tmp_path, CHUNKED.model_copy(update={"chunking": chunking}))
     farm.with_context(slots_per_job=lambda _profile: slots_per_job)
 
@@ -134,21 +133,6 @@ def test_every_task_twice_makes_one_rendition(farm):
     assert farm.letters() == []
 
 
-def test_a_join_that_comes_before_its_chunks_waits_for_the_one_they_send(farm):
-    source = farm.split()
-    held = [farm.receive() for _ in range(CHUNKS)]
-    farm.queue.send([farm.task(source, None)])
-
-    early = farm.handle()
-    assert isinstance(early.verdict, Done)
-    assert "join" not in farm.encoder.calls
-    for delivery in held:
-        farm.do(delivery)
-
-    assert farm.until_settled(source).state is JobState.DONE
-    assert farm.encoder.calls.count("join") == 1
-
-
 def test_a_second_task_of_the_job_while_it_is_split_sends_nothing(farm):
     source = farm.split()
     before = farm.queue.depth().ready
@@ -160,28 +144,6 @@ def test_a_second_task_of_the_job_while_it_is_split_sends_nothing(farm):
     assert handled.verdict == Done()
     assert farm.queue.depth().ready == 0
     assert farm.encoder.calls.count("keyframes") == 1
-
-
-def test_two_workers_that_finish_the_last_two_chunks_at_once_make_one_rendition(farm):
-    source = farm.split()
-    farm.handle()
-    last = [farm.receive(), farm.receive()]
-    gate = threading.Barrier(2, timeout=20)
-    farm.encoder.during["encode_chunk"] = gate.wait
-
-    threads = [
-        threading.Thread(target=farm.do, args=(delivery, f"w:{number}"))
-        for number, delivery in enumerate(last)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    farm.encoder.during.clear()
-
-    assert farm.until_settled(source).state is JobState.DONE
-    assert [k for k, _, _ in farm.store.published].count(farm.key(source)) == 1
-    assert farm.encoder.calls.count("join") == 1
 
 
 def test_what_happens_to_parts_is_no_end_of_a_job(farm):

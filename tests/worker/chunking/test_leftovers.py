@@ -6,8 +6,7 @@ from hevcq.domain.job import JobState, job_id, subjob_id
 from hevcq.domain.keys import work_folder, work_key
 from hevcq.errors import SourceDamaged
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
-from hevcq.worker.chunking import split
-from hevcq.worker.delivery.split_leftovers import sweep_leftovers
+from hevcq.worker.chunking.split import sweep_leftovers
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
@@ -60,15 +59,6 @@ def test_the_plan_of_a_job_that_is_being_split_stays(farm):
     assert farm.kept(source) == [plan]
 
 
-def test_files_of_a_job_that_nobody_knows_go(farm):
-    key = f"{work_folder('0' * 32, 'hevc')}digest-1/plan.json"
-    farm.store.put(key, b"{}", metadata={})
-
-    sweep_leftovers(farm.context)
-
-    assert farm.store.stat(key) is None
-
-
 def test_a_dead_part_is_remembered_so_that_its_delivery_still_becomes_a_letter(farm):
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
@@ -81,17 +71,6 @@ def test_a_dead_part_is_remembered_so_that_its_delivery_still_becomes_a_letter(f
     farm.until_settled(source)
 
     assert len(farm.letters()) == 1
-
-
-def test_a_dead_job_keeps_nothing_in_the_store(farm):
-    source = farm.split()
-    farm.handle()
-    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
-
-    farm.handle()
-
-    assert farm.state(source) is JobState.DEAD
-    assert farm.kept(source) == []
 
 
 def test_a_worker_that_starts_tidies_where_its_store_expires_nothing(farm):
@@ -128,25 +107,6 @@ def ends_in_chunks(farm, source) -> bool:
     before = farm.encoder.calls.count("encode_chunk")
     assert farm.until_settled(source).state is JobState.DONE
     return farm.encoder.calls.count("encode_chunk") - before == CHUNKS
-
-
-def test_a_sweep_that_begins_late_leaves_the_next_split_alone(farm, monkeypatch):
-    source, late = farm.chunked(), []
-    swept = split.sweep
-
-    def later(context, job_id, **named):
-        if not late:
-            late.append(job_id)
-            split_again(farm, source)
-        swept(context, job_id, **named)
-
-    monkeypatch.setattr("hevcq.worker.chunking.join_job.sweep", later)
-    farm.handle()
-
-    assert late
-    assert farm.state(source) is JobState.SPLIT
-    assert len(farm.parts(source)) == CHUNKS + 1
-    assert ends_in_chunks(farm, source)
 
 
 def test_a_start_that_read_a_job_before_it_was_split_again_leaves_its_parts_alone(

@@ -1,13 +1,12 @@
 """Splits that something outside went wrong with: plans and reports lost, ledgers away, races ended."""
 
 import hashlib
-import json
 from unittest.mock import Mock
 
 from hevcq.domain.chunking.model import SplitPlan
 from hevcq.domain.job import JobState, TaskKind
 from hevcq.domain.verdict import Done
-from hevcq.errors import PartUnfit, Unavailable
+from hevcq.errors import Unavailable
 from support.fakes.videofarm import CHUNKS
 
 
@@ -46,14 +45,6 @@ def test_a_video_whose_plan_is_gone_is_encoded_whole(farm):
     assert "encode_chunk" not in farm.encoder.calls
 
 
-def test_a_video_whose_plan_this_release_cannot_read_is_encoded_whole(farm):
-    source = farm.split()
-    whole = json.loads(farm.store.content(plan_key(farm, source)))
-    replan(farm, source, json.dumps({**whole, "of_a_later_release": 1}).encode())
-
-    assert encoded_whole(farm, source)
-
-
 def test_a_video_whose_plan_lacks_a_chunk_is_encoded_whole(farm):
     source = farm.split()
     video = SplitPlan.parse(farm.store.content(plan_key(farm, source)))
@@ -79,30 +70,6 @@ def test_a_chunk_goes_on_while_nobody_can_say_whether_its_job_does(farm):
     farm.encoder.encode_chunk = encode_chunk
     assert isinstance(farm.handle().verdict, Done)
     assert farm.chunks(source)[0].state is JobState.DONE
-
-
-def test_a_chunk_that_gives_the_split_up_after_another_did_is_acknowledged(farm):
-    source = farm.split()
-    record, tries = farm.record(source), []
-    # The first failure is not counted: it may be the worker's own.
-    runs = 1 + farm.profile.queue.max_failures
-
-    def never(*args, **more):
-        tries.append(1)
-        if len(tries) == runs:
-            farm.ledger.abandon_split(record.job_id, record.fence, "another chunk never fits")
-        raise PartUnfit("it does not fit")
-
-    farm.encoder.encode_chunk = never
-    first = farm.receive()
-    while not isinstance(farm.do(first).verdict, Done):
-        farm.clock.advance(10_000)
-        held = {d.tasks[0].chunk: d for d in iter(farm.receive, None)}
-        first = held[0]
-
-    assert len(tries) == runs
-    found = farm.record(source)
-    assert (found.state, found.do_not_split_reason) == (JobState.QUEUED, "another chunk never fits")
 
 
 def test_a_job_that_comes_back_once_all_chunks_are_done_sends_the_join_again(farm):

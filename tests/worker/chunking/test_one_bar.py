@@ -1,7 +1,5 @@
 """A video that is shared out is one bar: its chunks added up by their frames, then its join."""
 
-from pathlib import Path
-
 import pytest
 
 from hevcq.domain.job import (
@@ -9,14 +7,12 @@ from hevcq.domain.job import (
     JobState,
     Phase,
     Progress,
-    RenditionRef,
     Source,
     Split,
     SubjobOf,
     split_progress,
     subjob_id,
 )
-from support.ingest.run import NEVER, Bench
 
 SOURCE = Source(bucket="library", key="TODO/all/a.mp4", version="v", size=9)
 SPLIT = Split(name="digest-1", chunks=2, frames=400, seconds=100.0, plan_sha256="0" * 64)
@@ -99,33 +95,3 @@ def test_once_all_chunks_are_done_the_video_is_as_far_as_its_join():
 def test_a_job_that_is_not_shared_out_has_no_standing(state):
     assert split_progress(record("job", state), []) is None
     assert split_progress(record("job", state, split=SPLIT), []) is None, "its split is over"
-
-
-def test_an_ingest_shows_one_bar_and_one_end(tmp_path: Path):
-    bench = Bench(tmp_path)
-    job = bench.queue(bench.video())
-    fence, ledger = bench.claim(job), bench.backend.ledger
-    ledger.split(job.job_id, fence, SPLIT, [100, 300])
-    made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="work/0.json")
-    bench.tracker.step(NEVER)
-    for chunk in (0, 1):
-        name = subjob_id(job.job_id, SPLIT.name, chunk)
-        granted = ledger.claim_subjob(name, owner="w", lease_s=300)
-        ledger.progress(name, granted.fence, encoding(50))
-        bench.tracker.step(NEVER)
-        ledger.complete(name, granted.fence, made, cpu_s=1.0)
-        bench.tracker.step(NEVER)
-    assert bench.tracker.open == 1, "chunks that are done end no job"
-    ledger.skip(job.job_id, fence, "not smaller")
-    bench.tracker.step(NEVER)
-
-    told = [(e.phase, e.percent) for e in bench.events if e.event == "job_progress"]
-    assert told == [
-        ("encode", 0.0),
-        ("encode", 12.5),
-        ("encode", 25.0),
-        ("encode", 62.5),
-        ("join", 0.0),
-    ]
-    assert [e.event for e in bench.events if e.event.startswith("job_")].count("job_skipped") == 1
-    assert bench.tracker.open == 0

@@ -130,38 +130,6 @@ def leaves_one_whole_set(farm: VideoFarm, step: str, point: str) -> None:
     proven(farm, source)
 
 
-def test_two_joins_of_one_split_never_write_to_one_folder(farm):
-    """They share the job's fence; a player may have the first one's playlists already."""
-    source = farm.chunked()
-    assert farm.killed_at("store.publish#2:after")
-    first = {key.split("/")[-2] for key, _, _ in farm.store.published if key.endswith(".mp4")}
-    farm.clock.advance(LADDER.queue.visibility_s + 1)
-
-    farm.until_settled(source)
-
-    assert len(first) == 1
-    assert in_use(farm, source).isdisjoint(first)
-
-
-def test_the_set_of_a_join_that_is_still_publishing_is_not_swept(farm):
-    """The job is split all that time, not running."""
-    source, seen = farm.chunked(), []
-
-    def come_to(point: str) -> None:
-        if point.endswith("store.publish#2:after") and not seen:
-            before = [each.key for each in farm.store.list("DONE/")]
-            farm.clock.advance(GRACE_S + 1)
-            sweep_sets(farm.backend, farm.clock, [LADDER.name])
-            seen.extend((before, [each.key for each in farm.store.list("DONE/")]))
-
-    farm.come_to(come_to)
-    farm.handle()
-
-    assert len(seen[0]) == 3, "two files and the certificate"
-    assert seen[1] == seen[0]
-    assert farm.until_settled(source).state is JobState.DONE
-
-
 def test_a_set_that_was_published_but_not_recorded_is_adopted(farm):
     source = farm.chunked()
     assert farm.killed_at("store.delete:before"), "after the master playlist"

@@ -97,10 +97,6 @@ def encodes_until_done(farm) -> int:
     return farm.encoder.calls.count("encode_chunk")
 
 
-def test_a_whole_part_with_its_report_is_not_encoded_again(left):
-    assert encodes_until_done(left) == CHUNKS
-
-
 DOUBTS = {
     "no report": lambda farm: farm.store.delete(report_of(farm)),
     "a report that nobody can read": lambda farm: farm.store.put(
@@ -138,15 +134,3 @@ def test_a_plan_that_can_be_read_but_is_not_the_one_that_was_made_is_not_gone_by
 
     assert farm.until_settled(source, rounds=100).state is JobState.DONE
     assert "encode_chunk" not in farm.encoder.calls
-
-
-def test_a_chunk_of_an_older_split_has_a_later_one_announced_whose_own_message_is_lost(farm):
-    source = farm.split()
-    old = farm.task(source, 0)
-    farm.begun_anew(source)
-    farm.vanish_at("queue.send:before")
-    farm.queue.ack(farm.receive())
-    assert farm.quiet()
-    farm.queue.send([old])
-
-    assert farm.until_settled(source).state is JobState.DONE

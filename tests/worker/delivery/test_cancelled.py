@@ -9,8 +9,7 @@ from hevcq.domain.verdict import Abandon, FailureClass
 from hevcq.errors import StaleFence, Unavailable
 from hevcq.usecases.operations.reprocess import CancelResult, cancel
 from support.fakes.farm import Farm
-from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
-from support.ingest.run import NEVER, Bench
+from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 
 
 def ended(farm: Farm, source) -> list[CancelResult]:
@@ -32,16 +31,6 @@ def left(farm: Farm, source) -> None:
     depth = farm.queue.depth()
     assert (depth.ready, depth.in_flight, depth.delayed, depth.dead) == (0, 0, 0, 0)
     assert not [found.key for found in farm.store.list("DONE/")]
-
-
-def test_a_job_that_waits_is_never_begun(tmp_path):
-    farm = Farm(tmp_path)
-    source = farm.submit()
-
-    assert ended(farm, source) == [CancelResult.CANCELLED]
-
-    left(farm, source)
-    assert farm.encoder.calls == []
 
 
 def test_a_running_encode_stops_at_its_next_heartbeat(tmp_path):
@@ -73,20 +62,6 @@ def test_the_chunks_of_a_cancelled_video_are_not_encoded(videos):
     assert videos.encoder.calls.count("encode_chunk") == 1
 
 
-def test_a_chunk_that_is_being_encoded_stops_and_a_cancelled_join_publishes_nothing(videos):
-    source = videos.split()
-    videos.encoder.during["encode_chunk"] = lambda: (
-        ended(videos, source),
-        videos.lease.beat(videos.clock.monotonic()),
-        videos.clock.advance(6),
-    )
-    videos.handle()
-
-    left(videos, source)
-    assert videos.encoder.calls.count("encode_chunk") <= CHUNKS
-    assert "join" not in videos.encoder.calls
-
-
 def test_a_video_cancelled_in_its_join_publishes_nothing(videos):
     source = videos.chunked()
     videos.encoder.during["verify"] = lambda: ended(videos, source)
@@ -105,18 +80,6 @@ def test_a_cancelled_video_can_be_made_after_all(videos):
 
     assert videos.until_settled(source, rounds=120).state is JobState.DONE
     assert videos.renditions() == [videos.key(source)]
-
-
-def test_an_ingest_that_waits_for_a_cancelled_job_ends_with_the_reason(tmp_path):
-    bench = Bench(tmp_path)
-    job = bench.queue(bench.video())
-
-    assert bench.backend.ledger.cancel(job.job_id, "Cancelled by ana.")
-    bench.tracker.step(NEVER)
-
-    (failed,) = [event for event in bench.events if event.event == "job_failed"]
-    assert (failed.reason, failed.failure_class) == ("Cancelled by ana.", "cancelled")
-    assert bench.tracker.open == 0
 
 
 def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelled(tmp_path):

@@ -6,11 +6,9 @@ import pytest
 
 from hevcq.domain.job import JobState, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import Unavailable
 from hevcq.ports.queue import DeadLetter
-from hevcq.usecases.operations.dead_letters import FULL_CHECK_EVERY, ExpiredMessages
+from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.worker.handler import ProfileQueue
-from support.fakes.backend import Faulty
 from support.fakes.farm import Farm
 from support.fakes.videofarm import VideoFarm
 
@@ -48,22 +46,6 @@ def moved_back(farm) -> None:
 def dead(farm, source) -> tuple[JobState, FailureClass | None]:
     record = farm.record(source)
     return record.state, record.failure_class
-
-
-def letter_of(farm, source) -> DeadLetter:
-    """Return the letter of a whole job that the queue gave up."""
-    task = Task(source=source, profile=farm.profile.name)
-    return DeadLetter(
-        letter_id="1",
-        queue=farm.queue.name,
-        body=task.body(),
-        reason="Given up by the queue after 10 receives.",
-        failure_class=FailureClass.RECEIVES,
-        attempts=10,
-        tail=(),
-        buried_at=0.0,
-        task=task,
-    )
 
 
 GIVEN_UP = (JobState.DEAD, FailureClass.RECEIVES)
@@ -115,38 +97,6 @@ def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm) -> None:
     assert farm.state(source) is JobState.SPLIT
 
 
-def test_a_chunk_of_an_older_split_ends_nothing(farm) -> None:
-    """On AWS the records of an older split stay until they expire."""
-    source = farm.split()
-    task = farm.task(source, 1)
-    old = task.model_copy(update={"split": "older-1"})
-    real = farm.ledger.get
-    farm.ledger.get = lambda name: real(task.unit_id if name == old.unit_id else name)
-
-    look = ExpiredMessages(farm.backend)
-    assert look.note(replace(letter_of(farm, source), task=old)) is False
-    assert farm.state(source) is JobState.SPLIT
-
-
-def test_a_letter_that_a_worker_wrote_ends_no_job_that_is_queued_again(farm) -> None:
-    source = farm.submit()
-    letter = replace(letter_of(farm, source), failure_class=FailureClass.DAMAGED)
-
-    assert ExpiredMessages(farm.backend).note(letter) is False
-    assert farm.state(source) is JobState.QUEUED
-
-
-def test_the_message_that_split_a_video_is_needed_only_until_the_chunks_are_sent(farm) -> None:
-    source = farm.split()
-    record = farm.record(source)
-    letter = letter_of(farm, source)
-    look = ExpiredMessages(farm.backend)
-
-    assert record.split.announced
-    assert look.note(letter) is False
-    assert farm.state(source) is JobState.SPLIT
-
-
 def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm) -> None:
     source = farm.submit()
     give_up(farm)
@@ -169,60 +119,6 @@ def test_moved_back_by_the_service_a_given_up_chunk_brings_its_video_back(farm) 
     moved_back(farm)
 
     assert farm.until_settled(source).state is JobState.DONE
-
-
-def test_recorded_too_early_a_job_with_another_message_is_done_all_the_same(farm) -> None:
-    source = farm.submit()
-    give_up(farm)
-    farm.queue.send([letter_of(farm, source).task])
-    ExpiredMessages(farm.backend).check()
-    assert dead(farm, source) == GIVEN_UP
-
-    assert farm.until_settled(source).state is JobState.DONE
-
-
-def test_what_a_worker_buried_is_left_as_it_is(farm) -> None:
-    source = farm.submit()
-    farm.encoder.errors["encode_chunk"] = [Unavailable("down")] * 99
-    record = farm.until_settled(source)
-    assert record.state is JobState.DEAD
-
-    assert ExpiredMessages(farm.backend).check() == 0
-    assert farm.record(source) == record
-
-
-def test_letters_are_listed_only_where_there_are_more_than_before(farm) -> None:
-    farm.submit()
-    give_up(farm)
-    listings: list[str] = []
-    queue = Faulty(
-        farm.queue, before=lambda name: listings.append(name) if name == "dead_letters" else None
-    )
-    look = ExpiredMessages(replace(farm.backend, queues={farm.queue.name: queue}))
-
-    for _ in range(FULL_CHECK_EVERY):
-        look.check()
-    assert len(listings) == 1
-
-    look.check()
-    assert len(listings) == 2, "now and then all the same"
-
-
-def test_a_queue_that_does_not_answer_is_looked_at_again(farm) -> None:
-    source = farm.submit()
-    give_up(farm)
-    failing = [True]
-
-    def fails(name: str) -> None:
-        if name == "dead_letters" and failing:
-            failing.pop()
-            raise Unavailable("no answer")
-
-    queue = Faulty(farm.queue, before=fails)
-    look = ExpiredMessages(replace(farm.backend, queues={farm.queue.name: queue}))
-
-    assert (look.check(), look.check()) == (0, 1)
-    assert dead(farm, source) == GIVEN_UP
 
 
 def farm_with_dead_job(tmp_path) -> tuple[Farm, object]:
@@ -251,3 +147,32 @@ def test_a_letter_moved_back_by_the_service_reopens_its_dead_job(tmp_path) -> No
         farm.record(source).job_id,
         "its dead letter was moved back",
     )
+
+
+def letter_of(farm, source) -> DeadLetter:
+    """Return the letter of a whole job that the queue gave up."""
+    task = Task(source=source, profile=farm.profile.name)
+    return DeadLetter(
+        letter_id="1",
+        queue=farm.queue.name,
+        body=task.body(),
+        reason="Given up by the queue after 10 receives.",
+        failure_class=FailureClass.RECEIVES,
+        attempts=10,
+        tail=(),
+        buried_at=0.0,
+        task=task,
+    )
+
+
+def test_a_chunk_of_an_older_split_ends_nothing(farm) -> None:
+    """On AWS the records of an older split stay until they expire."""
+    source = farm.split()
+    task = farm.task(source, 1)
+    old = task.model_copy(update={"split": "older-1"})
+    real = farm.ledger.get
+    farm.ledger.get = lambda name: real(task.unit_id if name == old.unit_id else name)
+
+    look = ExpiredMessages(farm.backend)
+    assert look.note(replace(letter_of(farm, source), task=old)) is False
+    assert farm.state(source) is JobState.SPLIT

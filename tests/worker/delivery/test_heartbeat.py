@@ -33,26 +33,6 @@ class Lease:
         self.ended.append(cause)
 
 
-def test_a_step_waits_for_its_time_and_beats():
-    clock, lease = ManualClock(auto=True), Lease()
-    began = clock.monotonic()
-    heartbeat = Heartbeat(lease, clock)
-
-    assert [heartbeat.step(), heartbeat.step()] == [True, True]
-    assert lease.beats == [began + 60, began + 120]
-
-
-def test_a_step_after_the_end_beats_no_more():
-    lease = Lease()
-    heartbeat = Heartbeat(lease, ManualClock())
-    heartbeat.start()
-    heartbeat.join()
-
-    assert heartbeat.step() is False
-    assert lease.beats == []
-    assert lease.ended == []
-
-
 def test_the_thread_beats_as_time_passes_and_joins_at_once():
     clock, lease = ManualClock(), Lease()
     heartbeat = Heartbeat(lease, clock)

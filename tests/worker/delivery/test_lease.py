@@ -69,39 +69,6 @@ def test_a_failing_ledger_loses_the_lease_although_the_queue_answers(held):
     assert isinstance(held.lease.cause, LeaseLost)
 
 
-def test_each_successful_beat_moves_the_deadline_of_message_and_claim(held):
-    held.claim()
-    for _ in range(50):
-        assert held.beat() == NUMBERS.heartbeat_s
-        held.clock.advance(NUMBERS.heartbeat_s)
-
-    assert held.lease.alive()
-    assert held.ledger.get(JOB).lease_until > held.clock.now()
-    assert held.queue.receive(1, wait_s=0, stop=threading.Event()) == []
-
-
-def test_a_beat_that_fails_is_retried_soon_and_the_lease_recovers(held):
-    answers = [Unavailable("no answer")] * 3
-    real = held.queue.extend
-
-    def extend(*args):
-        if answers:
-            raise answers.pop()
-        return real(*args)
-
-    held.queue.extend = extend
-    held.clock.advance(NUMBERS.heartbeat_s)
-
-    for _ in range(3):
-        wait = held.beat()
-        assert 0 < wait <= NUMBERS.heartbeat_s / 4
-        held.clock.advance(wait)
-    assert held.beat() == NUMBERS.heartbeat_s
-
-    assert held.lease.alive()
-    assert held.lease.deadline == pytest.approx(held.clock.monotonic() + NUMBERS.visibility_s - 5)
-
-
 def test_beats_that_fail_until_the_deadline_lose_the_lease_on_time(held):
     held.queue.extend = Mock(side_effect=Unavailable("no answer"))
     began = held.clock.monotonic()
@@ -194,30 +161,6 @@ def test_a_claim_that_was_dropped_is_renewed_no_more(held):
 
     assert held.lease.alive()
     assert held.ledger.get(JOB).state is JobState.QUEUED
-
-
-def test_dropping_a_claim_waits_for_the_beat_in_flight(held):
-    held.claim()
-    entered, leave = threading.Event(), threading.Event()
-    real = held.ledger.renew
-
-    def renew(*args, **named):
-        entered.set()
-        assert leave.wait(10)
-        real(*args, **named)
-
-    held.ledger.renew = renew
-    beating = threading.Thread(target=held.beat)
-    beating.start()
-    assert entered.wait(10)
-    dropping = threading.Thread(target=held.lease.drop)
-    dropping.start()
-    assert dropping.is_alive()
-    leave.set()
-    dropping.join(10)
-    beating.join(10)
-
-    assert held.lease.alive()
 
 
 def test_a_short_visibility_has_a_margin_in_proportion():

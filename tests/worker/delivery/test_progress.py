@@ -8,6 +8,7 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import Phase, job_id
 from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeProgress
+from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.events import Reporter
 from hevcq.worker.delivery.lease import Fence, Lease
 from support.fakes.farm import Farm
@@ -21,7 +22,8 @@ def reporting(tmp_path):
     lease = Lease(farm.queue, delivery, farm.profile.queue, farm.clock, lambda: 0.5)
     farm.ledger.claim(source, "hevc", owner="here:0", lease_s=300)
     fence = Fence(farm.ledger, job_id(source, "hevc"), 1)
-    return farm, lease, Reporter(farm.context, lease, delivery.tasks[0], fence, "here:0")
+    claimed = ClaimedTask(delivery.tasks[0], farm.profile, lease, fence, "here:0")
+    return farm, lease, Reporter(farm.context, claimed)
 
 
 @pytest.mark.parametrize("every_s", [5.0, 30.0])

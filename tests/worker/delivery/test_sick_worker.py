@@ -9,7 +9,6 @@ from hevcq.errors import (
     EncoderStalled,
     OutOfMemory,
     SourceDamaged,
-    Stopped,
     Unavailable,
     WorkerUnfit,
 )
@@ -43,33 +42,6 @@ def test_a_sick_worker_costs_no_job_an_attempt(farm, error, well):
     )
     assert [h.unfit is not None for h in handled] == [False] * 4 + [True]
     assert {farm.until_settled(source).state for source in sources} == {JobState.DONE}
-
-
-def test_a_job_that_was_received_before_pays_a_sick_worker_nothing_either(farm):
-    source = farm.submit()
-    farm.encoder.errors["encode"] = [Stopped(), EncoderFailed("broke")]
-    assert isinstance(farm.handle().verdict, Release)
-    farm.clock.advance(301)
-
-    handled = farm.handle()
-
-    assert (type(handled.verdict), handled.verdict.suspected_worker_fault) == (Release, True)
-    record = farm.record(source)
-    assert (record.fence, record.failures, record.crashes, record.suspected_worker_faults) == (
-        2,
-        0,
-        0,
-        1,
-    )
-
-
-def test_a_second_failure_of_a_job_is_counted_where_no_other_failed(farm):
-    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 2
-    source = farm.submit()
-    farm.clock.advance(farm.handle().verdict.delay_s)
-
-    assert isinstance(farm.handle().verdict, RetryIn)
-    assert (farm.record(source).failures, farm.record(source).suspected_worker_faults) == (1, 1)
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -151,13 +123,3 @@ def test_only_failures_that_may_be_the_machines_make_it_sick(failure_class):
     fitness.failed("a", failure_class)
 
     assert fitness.failed("b", failure_class) is (failure_class in SUSPECT)
-
-
-def test_a_success_in_between_shows_that_the_worker_can_encode():
-    fitness = CircuitBreaker(sick_after=2)
-    fitness.failed("a", FailureClass.ENCODER)
-    fitness.succeeded()
-
-    assert not fitness.failed("b", FailureClass.ENCODER)
-    assert not fitness.failed("b", FailureClass.ENCODER), "the same job counts once"
-    assert fitness.failed("c", FailureClass.ENCODER)

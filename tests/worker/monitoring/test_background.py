@@ -2,7 +2,7 @@
 
 import threading
 
-from hevcq.worker.monitoring.watchers import AFTER_DEFECT_S, Background, Periodic, PoolState
+from hevcq.worker.monitoring.watchers import AFTER_DEFECT_S, Background, PoolState, periodic
 from support.clips import ManualClock
 
 
@@ -46,7 +46,7 @@ def test_a_periodic_thing_begins_once_however_often_the_pool_looks():
         if len(done) == 2:
             again.set()
 
-    tidy = Periodic("tidy", step, clock, every_s=60)
+    tidy = periodic("tidy", step, clock, every_s=60)
     for _ in range(3):
         tidy.observe(HEALTH)
     clock.until_waiting()

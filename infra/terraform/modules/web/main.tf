@@ -19,7 +19,6 @@ locals {
       HEVCQ_AWS__OUTPUT_BUCKET   = var.storage.output_bucket
       HEVCQ_AWS__TOPIC_ARN       = var.topic_arn
       HEVCQ_AWS__TABLE           = var.ledger_table
-      HEVCQ_AWS__QUEUE_PREFIX    = var.queue_prefix
       HEVCQ_AWS__PROFILES        = join(",", var.profiles)
       HEVCQ_WEB__HOST            = "0.0.0.0"
       HEVCQ_WEB__PORT            = tostring(local.port)

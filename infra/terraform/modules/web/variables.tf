@@ -118,11 +118,6 @@ variable "topic_arn" {
   type        = string
 }
 
-variable "queue_prefix" {
-  description = "Prefix of every queue's name."
-  type        = string
-}
-
 variable "profiles" {
   description = "Profiles that are deployed."
   type        = list(string)

@@ -37,7 +37,6 @@ locals {
     HEVCQ_AWS__OUTPUT_BUCKET = var.storage.output_bucket
     HEVCQ_AWS__TOPIC_ARN     = var.topic_arn
     HEVCQ_AWS__TABLE         = var.table.name
-    HEVCQ_AWS__QUEUE_PREFIX  = var.queue_prefix
     HEVCQ_AWS__PROFILES      = join(",", var.deployed)
     HEVCQ_AWS__TAG_DONE      = tostring(var.tag_inputs)
   }

@@ -114,11 +114,6 @@ variable "repository_arn" {
   type        = string
 }
 
-variable "queue_prefix" {
-  description = "Prefix of every queue's name."
-  type        = string
-}
-
 variable "log_retention_days" {
   description = "Days that logs are kept."
   type        = number

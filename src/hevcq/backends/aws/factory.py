@@ -96,7 +96,7 @@ def open_aws(
         close=close,
         announces_uploads=True,
         external_dlq=True,
-        namespace=lambda: aws.namespace or machine_name(settings.data_dir),
+        namespace=lambda: machine_name(settings.data_dir),
     )
 
 
@@ -139,10 +139,13 @@ def machine_name(data_dir: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"The name of this machine cannot be kept in {path}: {error}.",
-            remedy="Set aws.namespace.",
+            remedy="Correct the rights of its folder, or choose another data_dir.",
         ) from error
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
-        raise ConfigError(f"{path} does not hold a machine's name.", remedy="Set aws.namespace.")
+        raise ConfigError(
+            f"{path} does not hold a machine's name.",
+            remedy="Write there the name that its uploads have in their keys (machine/<name>/).",
+        )
     return name
 
 

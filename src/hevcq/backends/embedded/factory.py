@@ -20,7 +20,7 @@ from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.sqlite.catalog import Catalog
 from hevcq.sqlite.database import DATABASE, Database
-from hevcq.sqlite.errors import damaged, file_errors, log_notice
+from hevcq.sqlite.errors import damaged, file_errors
 from hevcq.util.clock import Clock
 from hevcq.util.processes import FOLDER, Processes
 
@@ -46,7 +46,7 @@ def open_embedded(
     settings: Settings,
     profiles: Mapping[str, Profile],
     clock: Clock,
-    notice: Callable[[str], None] = log_notice,
+    notice: Callable[[str], None] | None = None,
 ) -> EmbeddedBackend:
     """Open or create the data folder, and free what dead processes held.
 
@@ -107,7 +107,7 @@ def _close(database: Database, processes: Processes, store: FileStore) -> None:
     database.close()
 
 
-def open_catalog(path: Path, clock: Clock, notice: Callable[[str], None] = log_notice) -> Catalog:
+def open_catalog(path: Path, clock: Clock, notice: Callable[[str], None] | None = None) -> Catalog:
     """Open or create a catalog in its own database file, for the AWS backend."""
     with file_errors("created", path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

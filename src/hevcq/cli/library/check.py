@@ -29,8 +29,8 @@ from hevcq.usecases.verify_files import (
     rendition_at,
     verify_files,
 )
+from hevcq.util.signals import StopSignals
 from hevcq.util.text import printable
-from hevcq.wiring.app import stop_signals
 from hevcq.wiring.contexts import open_check
 
 Value = TypeVar("Value")
@@ -108,7 +108,7 @@ def check(
         bytes_s=_quantity("--limit", limit, quantities.bytes_per_second),
         again=again,
     )
-    with stop_signals() as signals, cli.app() as app:
+    with StopSignals() as signals, cli.app() as app:
         shown = render.StatusLine(live=not cli.quiet and not as_json)
 
         def reads(number: int, total: int, path: Path) -> None:

@@ -16,8 +16,9 @@ from hevcq.errors import HevcqError
 from hevcq.running.ingest import IngestApplication
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, UNDONE, IngestPlan, Item
 from hevcq.usecases.ingest.request import IngestRequest
+from hevcq.util.signals import StopSignals
 from hevcq.util.text import counted
-from hevcq.wiring.app import App, stop_signals
+from hevcq.wiring.app import App
 
 AGAIN = "To encode them again: `hevcq retry FOLDER --state done`, then this command."
 
@@ -37,7 +38,7 @@ class Session:
             verbose=cli.verbose,
             terminal=sys.stderr.isatty(),
         )
-        self._signals = stop_signals()
+        self._signals = StopSignals()
         self._ingest = IngestApplication(app, requests, self._display, self._signals)
         self._summary = self._ingest.summary
 

@@ -15,11 +15,12 @@ from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.cli.options import AsJson, DryRun, Quiet
 from hevcq.cli.output import table as render
 from hevcq.errors import HevcqError, Unavailable
-from hevcq.settings.sync import SyncSettings
+from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.sync.session import Session, Synced, pause_s
+from hevcq.util.signals import StopSignals
 from hevcq.util.text import size
-from hevcq.wiring.app import App, stop_signals
-from hevcq.wiring.sync import chosen, opened
+from hevcq.wiring.app import App
+from hevcq.wiring.contexts import chosen, opened
 
 SHOWN_EVERY_S = 0.5
 SILENT = frozenset({"waiting", "known"})
@@ -47,7 +48,7 @@ def sync(
     """
     cli = cli_of(ctx)
     cli.quiet = quiet or cli.quiet
-    with stop_signals() as signals, cli.app() as app:
+    with StopSignals() as signals, cli.app() as app:
         wanted = chosen(app.settings.sync, names or ())
         shown = _Shown(cli, app, as_json=as_json)
         code = _run(shown, wanted, signals.asked, dry_run=dry_run)

@@ -39,8 +39,9 @@ from hevcq.usecases.operations.dead_letters import (
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.dead_letters import redrive as send_back
 from hevcq.usecases.placement.undo import library_path
+from hevcq.util.signals import StopSignals
 from hevcq.util.text import ago, counted, printable
-from hevcq.wiring.app import App, stop_signals
+from hevcq.wiring.app import App
 from hevcq.wiring.notify import event_log
 
 REPORT_EVERY = 25
@@ -217,7 +218,7 @@ def redrive(
     if not dlq:
         raise UsageError("Add --dlq to confirm redriving dead letters.")
     cli = cli_of(ctx)
-    with stop_signals() as signals, cli.app() as app:
+    with StopSignals() as signals, cli.app() as app:
         names = _profiles(app, profile)
         before = past_time(older_than, app.clock.now()) if older_than else None
         wanted = DeadLetterFilter(names, failure_class, job, limit=limit, buried_before=before)

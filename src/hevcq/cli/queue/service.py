@@ -16,8 +16,9 @@ from hevcq.cli.options import EventsAsJson
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError
 from hevcq.util import log
+from hevcq.util.signals import StopSignals
 from hevcq.util.text import counted
-from hevcq.wiring.app import App, stop_signals
+from hevcq.wiring.app import App
 from hevcq.wiring.worker import build_pool, run_pool
 
 NO_LIBRARY = "no library; add one with `hevcq libraries add PATH`"
@@ -52,7 +53,7 @@ def _run(cli: Cli, *, page: bool, as_json: bool) -> None:
     from hevcq.util.systemd import notifier_of
 
     reload = threading.Event()
-    with stop_signals(reload) as signals, cli.app() as opened:
+    with StopSignals(reload) as signals, cli.app() as opened:
         display = open_display(
             opened.clock, as_json=as_json, quiet=cli.quiet, verbose=cli.verbose, terminal=False
         )
@@ -93,7 +94,7 @@ def _serve_page(opened: App, cli: Cli, ends_s: float) -> Callable[[], None] | No
     except ModuleNotFoundError:
         return None
     _ = opened.backend, opened.catalog, opened.profiles, opened.encoder  # opened by one thread
-    stop = stop_signals()  # of its own: a page that fails must not end the encodes
+    stop = StopSignals()  # of its own: a page that fails must not end the encodes
 
     def run() -> None:
         try:
@@ -131,7 +132,7 @@ def worker(
     them to their queue at once. Several workers may share one data folder.
     """
     cli = cli_of(ctx)
-    with stop_signals() as signals, cli.app(**_flags(cli, workers)) as app:
+    with StopSignals() as signals, cli.app(**_flags(cli, workers)) as app:
         pool = build_pool(app, profiles or (), measured=True)
         if app.settings.log_style == "console":  # a JSON log has its own line
             cli.echo(f"Running {counted(app.capacity.slots, 'encode slot')}; Ctrl-C stops.")

@@ -47,11 +47,11 @@ def serve(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from hevcq.wiring.app import stop_signals
+    from hevcq.util.signals import StopSignals
 
     flags = {"web.host": ("--host", host), "web.port": ("--port", port)}
     cli = cli_of(ctx)
-    with stop_signals() as signals, cli.app(**flags) as app:
+    with StopSignals() as signals, cli.app(**flags) as app:
         try:
             from hevcq.web.server import serve as serve_page
         except ModuleNotFoundError as error:

@@ -217,13 +217,13 @@ def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[WholeFile]:
         yield WholeFile(
             reason="too_short",
             detail=f"It lasts {length:.0f} s; videos from {chunking.least_video_s:.0f} s on are "
-            "split (chunking.least_video_s).",
+            "split (ten times chunking.target_s).",
         )
     elif length < 2 * chunking.min_s:
         yield WholeFile(
             reason="too_short",
             detail=f"It lasts {length:.0f} s, less than two chunks of {chunking.min_s:g} s "
-            "(chunking.min_s).",
+            "(a third of chunking.target_s).",
         )
 
 

@@ -75,7 +75,7 @@ class Skip(Frozen):
 class Refuse(Frozen):
     """Refuse the source: a named policy forbids encoding it."""
 
-    policy: str = Field(description="the profile key that says so, e.g. 'policies.dolby_vision'")
+    policy: str = Field(description="the profile key that says so, e.g. 'policies.dynamic_hdr'")
     detail: str = Field(description="sentences: what was found and what to do")
 
     @classmethod

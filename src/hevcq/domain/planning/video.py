@@ -117,11 +117,11 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Iterator[Refuse]:
     """Refuse features that no encoder here preserves, unless the policy is drop (or convert)."""
     policies = profile.policies
     never_carried = (
-        (facts.dolby_vision, "dolby_vision", policies.dolby_vision, "Dolby Vision metadata"),
-        (facts.hdr10_plus, "hdr10_plus", policies.hdr10_plus, "HDR10+ dynamic metadata"),
-        (facts.stereo_3d, "stereo_3d", policies.stereo_3d, "a stereoscopic layout"),
+        (facts.dolby_vision, "dynamic_hdr", policies.dynamic_hdr, "Dolby Vision metadata"),
+        (facts.hdr10_plus, "dynamic_hdr", policies.dynamic_hdr, "HDR10+ dynamic metadata"),
+        (facts.stereo_3d, "immersive", policies.immersive, "a stereoscopic layout"),
         # The parts of a split video cannot hold it, and ffmpeg's support in MP4 is experimental.
-        (facts.spherical, "spherical", policies.spherical, "a spherical (360 degree) mapping"),
+        (facts.spherical, "immersive", policies.immersive, "a spherical (360 degree) mapping"),
     )
     for present, name, policy, what in never_carried:
         if present and policy in {LossPolicy.REFUSE, LossPolicy.KEEP}:
@@ -181,7 +181,7 @@ def _refused_dolby(facts: VideoFacts) -> Refuse | None:
     if not facts.dolby_vision or facts.dolby_base:
         return None
     return Refuse(
-        policy="policies.dolby_vision",
+        policy="policies.dynamic_hdr",
         detail="The picture is Dolby Vision without a base layer that shows true colours by itself "
         "(profile 5), so its metadata cannot be left out.",
     )

@@ -268,7 +268,7 @@ def exit_error(ended: FfmpegExit) -> HevcqError | None:
 def _by_signal(ended: FfmpegExit, name: str) -> HevcqError | None:
     number = -ended.returncode
     if number == signal.SIGXFSZ:
-        return LimitExceeded(f"The rendition of {name} grew past the profile's max_output_ratio.")
+        return LimitExceeded(f"The rendition of {name} grew far above its source.")
     if number == signal.SIGXCPU:
         return LimitExceeded(f"The encode of {name} exceeded its CPU time limit.")
     if number == signal.SIGKILL and not ended.memory_ran_out:
@@ -290,7 +290,7 @@ def _by_text(ended: FfmpegExit, name: str) -> HevcqError | None:
     if _MEMORY.search(text):
         return _failed(OutOfMemory, ended, f"ffmpeg ran out of memory on {name}.")
     if _LIMIT.search(text):
-        return LimitExceeded(f"The rendition of {name} grew past the profile's max_output_ratio.")
+        return LimitExceeded(f"The rendition of {name} grew far above its source.")
     if _UNFIT.search(text):
         return WorkerUnfit(
             f"ffmpeg cannot do this work: {last}.",

@@ -38,7 +38,9 @@ from hevcq.ffmpeg.run.messages import FfmpegExit, Pass, exit_error, split_messag
 from hevcq.ports.encoder import EncodeProgress, EncodeReport, EncodeRequest, OnProgress
 
 OUTPUT_SLACK = 64 * 2**20
-"""Bytes that an output may exceed max_output_ratio by; see domain/profile.py Bounds."""
+"""Bytes that an output may have beyond a multiple of its source."""
+MAX_OUTPUT_RATIO, MAX_LADDER_RATIO = 2.0, 8.0
+"""An output larger than this share of the source (plus the slack) ends the encode; a ladder is several."""
 NOT_SOURCE_FAULTS = (
     DiskFull, LimitExceeded, OutOfMemory, SourceGone, SourceUnreadable, Unavailable, WorkerUnfit,
 )  # fmt: skip
@@ -217,7 +219,7 @@ def run_with_progress(
             return
         if state.size > most:
             raise LimitExceeded(
-                f"The rendition of {name} grew past {most >> 20} MiB (bounds.max_output_ratio)."
+                f"The rendition of {name} grew past {most >> 20} MiB, far above its source."
             )
         on_progress(state)
 
@@ -242,7 +244,8 @@ def run_with_progress(
 
 
 def _most_bytes(request: EncodeRequest) -> int:
-    return int(request.source_size * request.profile.bounds.max_output_ratio) + OUTPUT_SLACK
+    ratio = MAX_OUTPUT_RATIO if request.plan.ladder is None else MAX_LADDER_RATIO
+    return int(request.source_size * ratio) + OUTPUT_SLACK
 
 
 SPEED_AFTER_S = 2.0

@@ -8,7 +8,7 @@ gates decide.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
@@ -27,7 +27,7 @@ from hevcq.ffmpeg.verify.decode import Decoded, decode_problems
 from hevcq.ffmpeg.verify.frames import FrameComparison
 from hevcq.ffmpeg.verify.picture import UNINDEXED, UNTIMED, seek_options
 from hevcq.ffmpeg.versions import KEYED, keyed
-from hevcq.ports.encoder import EncodeReport, VerifyRequest
+from hevcq.ports.encoder import EncodeReport
 from hevcq.util.text import timecode
 
 SAMPLED_FROM_S = 600.0
@@ -191,17 +191,7 @@ def _picture_problem(
     request, target = job.request, job.request.plan.video
     if request.profile.gates.picture_metric is PictureMetric.OFF:
         return ""
-    asked = VerifyRequest(
-        profile=request.profile,
-        plan=request.plan,
-        location=request.location,
-        info=request.info,
-        measured=measured,
-        source_size=request.source_size,
-        output=request.output,
-        report=report,
-        max_seconds=request.max_seconds,
-    )
+    asked = replace(request, measured=measured).to_verify(report)
     pixels = target.width * target.height
     with thumbnails.open("rb") as file:
         # Sharp detail is judged over a whole video.

@@ -23,7 +23,7 @@ from hevcq.errors import (
 from hevcq.library.filesystem import Pace
 from hevcq.library.names import is_own
 from hevcq.ports.sync import RemoteFile, Removal, SyncEntry
-from hevcq.settings.sync import SyncSettings
+from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.sync.move import Mover, OnBytes, SyncPorts
 from hevcq.util.host import free_beside
 from hevcq.util.retry import RetryPolicy

@@ -1,4 +1,4 @@
-"""Split a video: decide whether that pays, write its plan, and queue its chunks.
+"""Split a video: decide whether that pays, write its plan, queue its chunks; sweep what splits leave.
 
 The order, and what a kill after each step leaves:
 
@@ -17,16 +17,15 @@ from collections.abc import Sequence
 
 from hevcq.domain.chunking.model import SplitPlan
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, costliest_first, plan_chunks
-from hevcq.domain.job import JobState, Split, Task, TaskKind
-from hevcq.domain.keys import work_folder, work_key
+from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
+from hevcq.domain.keys import SETS, WORK, parse_work_key, work_folder, work_key
 from hevcq.domain.planning.encode_plan import Work
 from hevcq.domain.verdict import Done, Release
-from hevcq.errors import StorageError, TransientError
+from hevcq.errors import HevcqError, StorageError, TransientError
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.job import Job
-from hevcq.worker.delivery.split_leftovers import sweep
 
 PLAN = "plan.json"
 LATER_S = 5.0
@@ -77,7 +76,6 @@ def split_video(
 def _planned(
     context: WorkerContext, claimed: ClaimedTask, work: Work, location: str
 ) -> ChunkPlan | None:
-    """Return where to cut the video, or None if it is to be encoded whole."""
     ledger, job_id = context.backend.ledger, claimed.task.job_id
     job = context.retry_control_call(lambda: ledger.get(job_id))
     if job is not None and job.do_not_split_reason:
@@ -116,7 +114,6 @@ def enqueue_chunks(
 
 
 def subjob_task(task: Task, split: str, chunk: int | None) -> Task:
-    """Return the task of a chunk, or of the join if `chunk` is None."""
     return Task(
         kind=TaskKind.JOIN if chunk is None else TaskKind.CHUNK,
         source=task.source,
@@ -125,3 +122,57 @@ def subjob_task(task: Task, split: str, chunk: int | None) -> Task:
         group=task.source.source_id,
         split=split,
     )
+
+
+def sweep(context: WorkerContext, ended: JobRecord, *, forget: bool = True) -> None:
+    """Remove the objects and subjob records of an ended split job; leave failures to a later sweep.
+
+    The job is read after the listing: it may have been queued and split again since it ended, and
+    the objects of that split are then known to be in use.
+
+    `forget` must be False for a dead job, which keeps the records: if a kill prevented the burial of
+    a subjob's delivery, its record marks the next delivery as one to bury.
+    """
+    store, ledger = context.backend.store, context.backend.ledger
+    try:
+        kept = list(store.list(ended.work_folder))
+        job = ledger.get(ended.job_id) if kept else None
+        for stored in kept:
+            if not _in_use(job, parse_work_key(stored.key)[1]):
+                store.delete(stored.key)
+        if forget:
+            context.backend.ledger.forget_subjobs(ended.job_id)
+    except HevcqError as error:
+        get_logger(job=ended.job_id).info("work_not_swept", reason=str(error))
+
+
+def sweep_leftovers(context: WorkerContext) -> None:
+    """Remove the objects of ended jobs and of abandoned splits, which a kill leaves.
+
+    Called at the start of a worker whose store has no expiry of its own.
+    """
+    store, ledger = context.backend.store, context.backend.ledger
+    jobs: dict[str, JobRecord | None] = {}
+    try:
+        for stored in list(store.list(f"{WORK}/")):
+            job_id, split = parse_work_key(stored.key)
+            if split == SETS:  # `worker.sets` reads these
+                continue
+            if job_id not in jobs:
+                jobs[job_id] = ledger.get(job_id)
+            if not _in_use(jobs[job_id], split):
+                store.delete(stored.key)
+        for job_id, job in jobs.items():
+            if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
+                context.backend.ledger.forget_subjobs(job_id)
+    except HevcqError as error:
+        get_logger().info("leftovers_not_swept", reason=str(error))
+
+
+def _in_use(job: JobRecord | None, split: str) -> bool:
+    if job is None:
+        return False
+    if job.state is JobState.SPLIT:
+        return job.split is not None and job.split.name == split
+    # The plan of a job that is being split is in the store before the ledger has the split.
+    return job.state is JobState.RUNNING and split.endswith(f"-{job.fence}")

@@ -17,35 +17,16 @@ from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Supersed
 from hevcq.ports.ledger import Granted
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.split import PLAN, subjob_task
+from hevcq.worker.chunking.split import PLAN, subjob_task, sweep
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.events import Reporter
 from hevcq.worker.delivery.job import Job
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
-from hevcq.worker.delivery.split_leftovers import sweep
 
 MAX_PLAN_BYTES = 16 << 20
 """Ample: a plan has some hundred bytes per chunk, and some hundred more per stream."""
-
-
-class SubjobReporter(Reporter):
-    """Report a subjob's progress, and end its work once its job continues without it."""
-
-    def __init__(self, context: WorkerContext, claimed: ClaimedTask, split: Split) -> None:
-        super().__init__(context, claimed.lease, claimed.task, claimed.fence, claimed.worker)
-        self.part = label(claimed.task, split)
-        self._job_id, self._split = claimed.task.job_id, split.name
-
-    def _check_still_wanted(self) -> None:
-        try:
-            job = self._fence.ledger.get(self._job_id)
-        except HevcqError as error:
-            get_logger(job=self._job_id).debug("job_not_read", reason=str(error))
-            return
-        if job is None or job.split is None or not _is_split(job, self._split):
-            self._lease.end(Superseded())
 
 
 class Subjob(Job):
@@ -68,10 +49,27 @@ class Subjob(Job):
         self._unfit = False
 
     def _reporter(self) -> Reporter:
-        return SubjobReporter(self._context, self.claimed, self._split)
+        return Reporter(
+            self._context, self.claimed, label(self._task, self._split), self._require_wanted
+        )
+
+    def _require_wanted(self) -> None:
+        """End the work once its job continues without it."""
+        try:
+            job = self._ledger.get(self._job.job_id)
+        except HevcqError as error:
+            get_logger(job=self._job.job_id).debug("job_not_read", reason=str(error))
+            return
+        split = None if job is None else job.split
+        if (
+            job is None
+            or job.state is not JobState.SPLIT
+            or split is None
+            or split.name != self._split.name
+        ):
+            self._lease.end(Superseded())
 
     def _run(self) -> Verdict:
-        """Run the subjob by the split's plan."""
         try:
             return self._run_part(self._video())
         except HevcqError as error:
@@ -149,7 +147,6 @@ class Subjob(Job):
 
 
 def label(task: Task, split: Split) -> str:
-    """Return the label of a subjob for people."""
     if task.chunk is None:
         return f"Join of {split.chunks} chunks"
     return f"Chunk {task.chunk + 1} of {split.chunks}"
@@ -215,7 +212,3 @@ def send_join(context: WorkerContext, task: Task) -> None:
         return
     join = subjob_task(task, task.split, None)
     context.retry_control_call(lambda: context.backend.queues[task.profile].send([join]))
-
-
-def _is_split(job: JobRecord, name: str) -> bool:
-    return job.state is JobState.SPLIT and job.split is not None and job.split.name == name

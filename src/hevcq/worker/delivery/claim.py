@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from hevcq.domain.events import JobEvent, WorkerEventName
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Task, TaskKind
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
@@ -16,13 +18,15 @@ from hevcq.worker.delivery.lease import Fence, Lease
 
 @dataclass(frozen=True, slots=True)
 class ClaimedTask:
-    """A task whose job the ledger granted to the slot `worker`."""
-
     task: Task
     profile: Profile
     lease: Lease
     fence: Fence
     worker: str
+
+    def event(self, kind: WorkerEventName, **facts: Any) -> JobEvent:
+        task = self.task
+        return JobEvent(kind, task.job_id, task.source, task.profile, self.worker, **facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,24 +38,6 @@ SUSPECT = frozenset({FailureClass.ENCODER, FailureClass.STALLED, FailureClass.IN
 """The failure classes that may be this machine's fault."""
 
 
-def keep(_source: Source) -> bool:
-    """Return False: the default, which keeps every finished source."""
-    return False
-
-
-def ignore(_event: JobEvent) -> None:
-    """Discard a worker's event: the default, by which nothing is shown."""
-
-
-def no_notification(_event: str, _reason: str) -> None:
-    """Do nothing: the default, by which nobody is notified."""
-
-
-def alone(_profile: Profile) -> int:
-    """Return 1: the default, by which no slots share a video."""
-    return 1
-
-
 class CircuitBreaker:
     """Count different jobs that failed in a row; shared by all slots of a process.
 
@@ -68,7 +50,6 @@ class CircuitBreaker:
         self._lock = threading.Lock()
 
     def succeeded(self) -> None:
-        """Record that a job ended well here: this worker can encode."""
         with self._lock:
             self._failing.clear()
 
@@ -117,15 +98,15 @@ class WorkerContext:
     min_free_bytes: int = 0
     threads: int = 0
     random: Callable[[], float] = random.random
-    on_event: OnEvent = ignore
+    on_event: OnEvent = lambda _event: None
     heartbeat: Callable[[Lease, Clock], Beating] = Heartbeat
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-    slots_per_job: Callable[[Profile], int] = alone
+    slots_per_job: Callable[[Profile], int] = lambda _profile: 1
     sweep_on_start: bool = False
-    mark_source_finished: Callable[[Source], bool] = keep
+    mark_source_finished: Callable[[Source], object] = lambda _source: None
     encode_slots: EncodeSlots | None = None
     admission: Admission | None = None
-    notify: Callable[[str, str], None] = no_notification
+    notify: Callable[[str, str], None] = lambda _event, _reason: None
 
     def closed(self, profile: str, *, now: bool = False) -> Closed | None:
         """Return why no work of this profile may begin, or None; see `admission`."""

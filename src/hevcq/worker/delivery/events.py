@@ -7,8 +7,8 @@ from typing import assert_never
 
 from structlog.typing import FilteringBoundLogger
 
-from hevcq.domain.events import EventName, JobEvent, WorkerEventName
-from hevcq.domain.job import Phase, Progress, RenditionRef, Task
+from hevcq.domain.events import EventName, WorkerEventName
+from hevcq.domain.job import Phase, Progress, RenditionRef
 from hevcq.domain.verdict import (
     Abandon,
     Bury,
@@ -25,7 +25,6 @@ from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import delay
 
 ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
@@ -35,20 +34,9 @@ ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIE
 def emit_started(
     context: WorkerContext, claimed: ClaimedTask, delivery: Delivery, *, part: str = ""
 ) -> None:
-    """Report that a job or a subjob was claimed."""
     fields = {"part": part} if part else {}
     _log(claimed).info(EventName.JOB_STARTED.value, attempt=delivery.attempt, **fields)
-    task = claimed.task
-    context.emit(
-        JobEvent(
-            kind=EventName.JOB_STARTED,
-            job_id=task.job_id,
-            source=task.source,
-            profile=task.profile,
-            worker=claimed.worker,
-            part=part,
-        )
-    )
+    context.emit(claimed.event(EventName.JOB_STARTED, part=part))
 
 
 def emit_settled(
@@ -66,13 +54,8 @@ def emit_settled(
     speak = log.warning if kind in {EventName.JOB_BURIED, EventName.JOB_RETRY} else log.info
     named = failure_class.value if failure_class else None
     speak(kind.value, reason=reason, failure_class=named, delay_s=delay(decided))
-    task = claimed.task
-    event = JobEvent(
-        kind=kind,
-        job_id=task.job_id,
-        source=task.source,
-        profile=task.profile,
-        worker=claimed.worker,
+    event = claimed.event(
+        kind,
         reason=reason,
         failure_class=failure_class,
         delay_s=delay(decided),
@@ -113,18 +96,20 @@ def _facts(decided: Verdict) -> tuple[WorkerEventName, str, FailureClass | None]
 class Reporter:
     """Report one job's progress. Errors here never fail the job, but a stale fence ends it."""
 
-    part = ""
-    """The label of a subjob, whose progress is not the job's; empty for a whole job."""
-
     def __init__(
-        self, context: WorkerContext, lease: Lease, task: Task, fence: Fence, worker: str
+        self,
+        context: WorkerContext,
+        claimed: ClaimedTask,
+        part: str = "",
+        require_wanted: Callable[[], None] = lambda: None,
     ) -> None:
-        self._context, self._lease, self._task = context, lease, task
-        self._fence, self._worker = fence, worker
+        """`part` labels a subjob; `require_wanted` is called after each progress in the ledger."""
+        self._context, self._claimed, self._part = context, claimed, part
+        self._lease, self._fence = claimed.lease, claimed.fence
+        self._require_wanted = require_wanted
         self._written: tuple[Phase | None, float] = (None, 0.0)
 
     def phase(self, phase: Phase) -> None:
-        """Report the start of a phase."""
         self._report(Progress(phase=phase))
 
     def moved(self, phase: Phase, total: int) -> Callable[[int], None]:
@@ -159,17 +144,8 @@ class Reporter:
         if self._lease.cause is not None:
             return
         self._expect(progress)
-        self._context.emit(
-            JobEvent(
-                kind=EventName.JOB_PROGRESS,
-                job_id=self._task.job_id,
-                source=self._task.source,
-                profile=self._task.profile,
-                worker=self._worker,
-                progress=progress,
-                part=self.part,
-            )
-        )
+        event = self._claimed.event(EventName.JOB_PROGRESS, progress=progress, part=self._part)
+        self._context.emit(event)
         now = self._context.clock.monotonic()
         phase, written_at = self._written
         if progress.phase is phase and now - written_at < self._fence.ledger.progress_every_s:
@@ -180,8 +156,10 @@ class Reporter:
         except StaleFence as error:
             self._lease.end(error)
         except (TransientError, StorageError) as error:
-            get_logger(job=self._task.job_id).debug("progress_not_written", reason=str(error))
-        self._check_still_wanted()
+            get_logger(job=self._claimed.task.job_id).debug(
+                "progress_not_written", reason=str(error)
+            )
+        self._require_wanted()
 
     def _expect(self, progress: Progress) -> None:
         """Report when the running encode should end; one in verification counts as ended."""
@@ -189,7 +167,4 @@ class Reporter:
         if eta_s is None and progress.phase is Phase.VERIFY:
             eta_s = 0.0
         if encode_slots is not None and eta_s is not None:
-            encode_slots.expect(self._worker, eta_s)
-
-    def _check_still_wanted(self) -> None:
-        """Check whether the work is still wanted; called after every progress write to the ledger."""
+            encode_slots.expect(self._claimed.worker, eta_s)

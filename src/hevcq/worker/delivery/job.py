@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, kept_original
-from hevcq.domain.events import EventName, JobEvent
+from hevcq.domain.events import EventName
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason, Work
@@ -46,7 +46,6 @@ class Made:
 
     @property
     def members(self) -> tuple[SetFile, ...]:
-        """The files of a set besides the master playlist."""
         return tuple(file for file in self.report.files if file.name != MASTER)
 
 
@@ -73,8 +72,7 @@ class Job(ABC):
         self._report = self._reporter()
 
     def _reporter(self) -> Reporter:
-        claimed = self.claimed
-        return Reporter(self._context, claimed.lease, claimed.task, claimed.fence, claimed.worker)
+        return Reporter(self._context, self.claimed)
 
     def run(self) -> Verdict:
         """Check that the source is still the queued version, then do the work.
@@ -98,18 +96,8 @@ class Job(ABC):
         return verdict
 
     def _notice(self, notices: tuple[str, ...]) -> None:
-        """Tell people what the rendition does not keep, sentence by sentence."""
         for sentence in notices:
-            self._context.emit(
-                JobEvent(
-                    kind=EventName.JOB_NOTICE,
-                    job_id=self._task.job_id,
-                    source=self._source,
-                    profile=self._profile.name,
-                    worker=self.claimed.worker,
-                    reason=sentence,
-                )
-            )
+            self._context.emit(self.claimed.event(EventName.JOB_NOTICE, reason=sentence))
 
     def _require_free_space(self, size: int, name: str) -> None:
         """Raise DiskFull unless scratch and store have `size` bytes free beyond the reserve."""
@@ -168,7 +156,7 @@ class Job(ABC):
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
         encoder, stop = self._context.encoder, self._lease.stop
-        request = self._to_verify(work, location, output, report)
+        request = self._to_verify(work, self._request(work, location, output), report)
         on_progress = self._report.encoding(Phase.VERIFY, work.duration_s)
         gates = encoder.verify(request, on_progress=on_progress, stop=stop)
         reason = kept_original(gates)
@@ -190,19 +178,9 @@ class Job(ABC):
         )
 
     def _to_verify(
-        self, work: Work, location: str, output: Path, report: EncodeReport
+        self, _work: Work, request: EncodeRequest, report: EncodeReport
     ) -> VerifyRequest:
-        return VerifyRequest(
-            profile=work.recipe,
-            plan=work.plan,
-            location=location,
-            info=work.info,
-            measured=work.measured,
-            source_size=self._source.size,
-            output=output,
-            report=report,
-            max_seconds=self._lease.left_s,
-        )
+        return request.to_verify(report)
 
     def _remember_skip(self, work: Work, reason: str) -> Skipped:
         """Record that these bytes are not worth encoding, then skip.

@@ -114,7 +114,6 @@ class Lease:
 
     @property
     def _frozen_s(self) -> float:
-        """Seconds that the work has stood still until now: they count for no limit."""
         at = self._frozen_at
         now = 0.0 if at is None else self._clock.monotonic() - at
         return self.stop.held_s + now
@@ -126,13 +125,11 @@ class Lease:
             self.stop.held = True
 
     def thaw(self) -> None:
-        """Let them go on."""
         if self._frozen_at is not None:
             self.stop.held_s, self._frozen_at = self._frozen_s, None
             self.stop.held = False
 
     def alive(self) -> bool:
-        """Return whether this worker may still publish and settle."""
         return not self.lost
 
     def check(self) -> None:
@@ -217,8 +214,6 @@ JOIN_S = 30.0
 
 
 class Beating(Protocol):
-    """Keep a lease alive between `start` and `join`."""
-
     def start(self) -> None:
         """Start extending the lease."""
 
@@ -240,7 +235,6 @@ class Heartbeat:
         )
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def step(self) -> bool:

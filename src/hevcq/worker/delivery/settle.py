@@ -17,7 +17,7 @@ The other order could lose the job: no message, while the ledger says RUNNING.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from typing import Concatenate, ParamSpec, assert_never
 
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split
 from hevcq.domain.verdict import (
@@ -36,6 +36,8 @@ from hevcq.util.log import get_logger
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Fence, Lease
 
+P = ParamSpec("P")
+
 
 class LedgerTransitions:
     """Write the end of one attempt under its fence.
@@ -50,53 +52,43 @@ class LedgerTransitions:
 
     def complete(self, rendition: RenditionRef, *, cpu_s: float) -> None:
         """Write DONE: the rendition is published; `cpu_s` is its CPU time in seconds."""
-        self._move(
-            JobState.DONE,
-            lambda job, fence: self._ledger.complete(job, fence, rendition, cpu_s=cpu_s),
-        )
+        self._move(JobState.DONE, self._ledger.complete, rendition, cpu_s=cpu_s)
 
     def skip(self, reason: str) -> None:
-        """Write SKIPPED: there is nothing to do."""
-        self._move(JobState.SKIPPED, lambda job, fence: self._ledger.skip(job, fence, reason))
+        self._move(JobState.SKIPPED, self._ledger.skip, reason)
 
     def split(self, split: Split, frames: Sequence[int]) -> None:
         """Write SPLIT: the job has chunks of these frame counts."""
-        self._move(
-            JobState.SPLIT,
-            lambda job, fence: self._context.backend.ledger.split(job, fence, split, frames),
-        )
+        self._move(JobState.SPLIT, self._ledger.split, split, frames)
 
     def abandon_split(self, reason: str) -> None:
         """Queue the split job again, to be encoded whole."""
-        self._move(
-            JobState.QUEUED,
-            lambda job, fence: self._context.backend.ledger.abandon_split(job, fence, reason),
-        )
+        self._move(JobState.QUEUED, self._ledger.abandon_split, reason)
 
     def fail(self, reason: str, failure_class: FailureClass) -> None:
         """Count a failure and queue the job again."""
-        self._move(
-            JobState.QUEUED,
-            lambda job, fence: self._ledger.fail(job, fence, reason, failure_class),
-        )
+        self._move(JobState.QUEUED, self._ledger.fail, reason, failure_class)
 
     def interrupt(self, reason: str, *, suspected_worker_fault: bool = False) -> None:
         """Queue the job again; count no failure, only a suspected worker fault."""
         self._move(
             JobState.QUEUED,
-            lambda job, fence: self._ledger.interrupt(
-                job, fence, reason, suspected_worker_fault=suspected_worker_fault
-            ),
+            self._ledger.interrupt,
+            reason,
+            suspected_worker_fault=suspected_worker_fault,
         )
 
     def bury(self, reason: str, failure_class: FailureClass) -> None:
         """Write DEAD: the job is given up."""
-        self._move(
-            JobState.DEAD,
-            lambda job, fence: self._ledger.bury(job, fence, reason, failure_class),
-        )
+        self._move(JobState.DEAD, self._ledger.bury, reason, failure_class)
 
-    def _move(self, goal: JobState, action: Callable[[str, int], None]) -> None:
+    def _move(
+        self,
+        goal: JobState,
+        action: Callable[Concatenate[str, int, P], None],
+        *args: P.args,
+        **named: P.kwargs,
+    ) -> None:
         self._lease.drop()
         attempts, stale = 0, None
 
@@ -104,7 +96,7 @@ class LedgerTransitions:
             nonlocal attempts, stale
             attempts += 1
             try:
-                action(self._fence.job_id, self._fence.number)
+                action(self._fence.job_id, self._fence.number, *args, **named)
             except StaleFence as error:
                 if attempts == 1:
                     raise
@@ -116,7 +108,6 @@ class LedgerTransitions:
             raise stale
 
     def seen(self) -> JobRecord | None:
-        """Return the current job record."""
         return self._context.retry_control_call(lambda: self._ledger.get(self._fence.job_id))
 
     def _arrived(self, goal: JobState) -> bool:
@@ -180,7 +171,6 @@ def combined(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def delay(decided: Verdict) -> float:
-    """Return the seconds until the redelivery."""
     if isinstance(decided, RetryIn):
         return decided.seconds
     return decided.delay_s if isinstance(decided, Release) else 0.0

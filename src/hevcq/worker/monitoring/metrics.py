@@ -1,4 +1,4 @@
-"""The metrics of a worker: names, units, meanings and values, for Prometheus and for CloudWatch.
+"""The metrics of a worker: names, meanings and values, for Prometheus and for CloudWatch.
 
 Prometheus reads them over HTTP. CloudWatch gets lines in its embedded metric format (EMF): a line holds
 the values of one set of labels since the last line, that is the increase of counters, all values of
@@ -15,7 +15,7 @@ import json
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,9 +25,19 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import reason_of
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
     from prometheus_client import CollectorRegistry
+
+
+from collections.abc import Callable, Sequence
+from dataclasses import field
+
+from hevcq.domain.events import EventName, JobEvent
+from hevcq.domain.job import Phase
+from hevcq.errors import HevcqError
+from hevcq.ports.queue import QueueDepth
+from hevcq.util.clock import Clock
+from hevcq.worker.handler import ProfileQueue
+from hevcq.worker.monitoring.watchers import Background, PoolState
 
 NAMESPACE = "hevcq"
 """The CloudWatch namespace, and the prefix of Prometheus names."""
@@ -46,80 +56,71 @@ class Metric:
 
     name: str
     kind: Kind
-    unit: Literal["Count", "Seconds", "Bytes", "Percent", "None"]
-    labels: tuple[str, ...]
     meaning: str
+    unit: Literal["Count", "Seconds", "Bytes", "Percent", "None"] = "Count"
+    labels: tuple[str, ...] = ("Profile",)
     rollups: tuple[tuple[str, ...], ...] = ()
 
     @property
     def exposed(self) -> str:
-        """The name in Prometheus."""
         snake = re.sub(r"(?<!^)(?=[A-Z])", "_", self.name).lower()
         return f"{NAMESPACE}_{snake}" + ("_total" if self.kind == "counter" else "")
 
 
-PROFILE = ("Profile",)
 _ALL = (
     Metric(
         "JobsEnded",
         "counter",
-        "Count",
-        ("Profile", "End", "Class"),
         "attempts that ended, by end (done, skipped, retry, buried, released, abandoned) "
         "and failure class (retry and buried; else `none`)",
+        labels=("Profile", "End", "Class"),
         rollups=(("Profile", "End"),),
     ),
     Metric(
         "LeasesLost",
         "counter",
-        "Count",
-        PROFILE,
         "attempts given up because the lease ran out or another worker holds the job",
     ),
     Metric(
         "EncodeSpeed",
         "summary",
-        "None",
-        PROFILE,
         "seconds of video a second, as ffmpeg last printed it, one value for each finished encode",
+        "None",
     ),
     Metric(
         "PhaseSeconds",
         "summary",
+        "time in each phase of a finished job: fetch, probe, preflight, encode, verify, publish",
         "Seconds",
         ("Profile", "Phase"),
-        "time in each phase of a finished job: fetch, probe, preflight, encode, verify, publish",
     ),
     Metric(
         "VerifyOverheadPercent",
         "summary",
-        "Percent",
-        PROFILE,
         "time in the gates as a share of the time in the encoder, for each finished job",
+        "Percent",
     ),
-    Metric("SourceBytes", "counter", "Bytes", PROFILE, "size of the sources of finished jobs"),
-    Metric("RenditionBytes", "counter", "Bytes", PROFILE, "size of their renditions"),
+    Metric("SourceBytes", "counter", "size of the sources of finished jobs", "Bytes"),
+    Metric("RenditionBytes", "counter", "size of their renditions", "Bytes"),
     Metric(
         "SavedBytes",
         "counter",
-        "Bytes",
-        PROFILE,
         "source less rendition; a rendition that is larger counts as 0",
+        "Bytes",
     ),
-    Metric("QueueReady", "gauge", "Count", PROFILE, "messages that could be taken now"),
-    Metric("QueueInFlight", "gauge", "Count", PROFILE, "messages that some worker holds"),
-    Metric("QueueDelayed", "gauge", "Count", PROFILE, "messages that wait for a later time"),
-    Metric("QueueDeadLetters", "gauge", "Count", PROFILE, "dead letters"),
+    Metric("QueueReady", "gauge", "messages that could be taken now"),
+    Metric("QueueInFlight", "gauge", "messages that some worker holds"),
+    Metric("QueueDelayed", "gauge", "messages that wait for a later time"),
+    Metric("QueueDeadLetters", "gauge", "dead letters"),
     Metric(
         "QueueOldestSeconds",
         "gauge",
-        "Seconds",
-        PROFILE,
         "age of the oldest waiting message; on AWS the queue's own ApproximateAgeOfOldestMessage "
         "says it instead",
+        "Seconds",
     ),
-    Metric("Slots", "gauge", "Count", (), "slots of this worker that live"),
-    Metric("SlotsBusy", "gauge", "Count", (), "slots of it with work in hand"),
+    Metric("Slots", "gauge", "slots of this worker that live", labels=()),
+    Metric("SlotsBusy", "gauge", "slots of it with work in hand", labels=()),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
 
@@ -165,7 +166,6 @@ class Metrics:
                 self._untold[name][labels] = [total + value]
 
     def forget(self, name: str, labels: Labels) -> None:
-        """Drop a gauge whose value is no longer known."""
         with self._guard, suppress(KeyError):
             del self._untold[name][labels]
         with self._guard, suppress(KeyError):
@@ -208,42 +208,190 @@ def _line(
 
 
 class Exposition:
-    """Serve `GET /metrics` at `address`, a host:port (port 0 picks a free one).
+    """Serve the metrics at `address`, a host:port (port 0 picks a free one).
 
     Daemon threads answer from construction to `close`. Raises ConfigError if the address cannot be
     listened on.
     """
 
     def __init__(self, address: str, metrics: Metrics) -> None:
-        from prometheus_client import make_wsgi_app, start_http_server
+        from prometheus_client import start_http_server
 
-        registry = metrics.registry
         host, _, port = address.rpartition(":")
         try:
-            self._server, self._thread = start_http_server(int(port), host.strip("[]"), registry)
+            self._server, self._thread = start_http_server(
+                int(port), host.strip("[]"), metrics.registry
+            )
         except (OSError, OverflowError, ValueError) as error:
             raise ConfigError(
                 f"Metrics cannot be served at {address}: {reason_of(error)}.",
                 remedy="Set metrics_address to a free host:port, or leave it empty.",
             ) from error
-        self._server.set_app(_at_its_path_alone(make_wsgi_app(registry)))
         self.port = self._server.server_port
         get_logger().info("metrics_served", port=self.port)
 
     def close(self) -> None:
-        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
 
-def _at_its_path_alone(app: WSGIApplication) -> WSGIApplication:
-    """Return `app` restricted to /metrics; the library's application answers at every path."""
+ENDS = {
+    EventName.JOB_DONE: "done",
+    EventName.JOB_SKIPPED: "skipped",
+    EventName.JOB_RETRY: "retry",
+    EventName.JOB_BURIED: "buried",
+    EventName.JOB_RELEASED: "released",
+    EventName.JOB_ABANDONED: "abandoned",
+}
+"""The events that end an attempt."""
+NO_CLASS = "none"
+QUEUE_METRICS = (
+    "QueueReady",
+    "QueueInFlight",
+    "QueueDelayed",
+    "QueueDeadLetters",
+    "QueueOldestSeconds",
+)
+CLOSE_S = 10.0
+"""Seconds that a stopping worker waits for the last report."""
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/metrics":
-            start_response("404 Not Found", [])
-            return [b""]
-        return app(environ, start_response)
 
-    return answer
+@dataclass(slots=True)
+class _Attempt:
+    """A running attempt: seconds by phase, and the last speed that ffmpeg reported (1 is real time)."""
+
+    since: float
+    phase: Phase | None = None
+    seconds: dict[Phase, float] = field(default_factory=dict)
+    speed: float | None = None
+
+    def enter(self, phase: Phase | None, now: float) -> None:
+        if phase is self.phase:
+            return
+        if self.phase is not None:
+            self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + now - self.since
+        self.phase, self.since = phase, now
+
+
+class EventMeter:
+    """Feed `metrics`. Every method may be called from any thread and never blocks."""
+
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+        self.metrics, self._clock = metrics, clock
+        self._guard = threading.Lock()
+        self._attempts: dict[tuple[str, str], _Attempt] = {}
+
+    def note(self, event: JobEvent) -> None:
+        now, who = self._clock.monotonic(), (event.worker, event.job_id)
+        if event.kind in ENDS:
+            with self._guard:
+                attempt = self._attempts.pop(who, None) or _Attempt(now)
+            attempt.enter(None, now)
+            self._ended(event, attempt)
+            return
+        with self._guard:
+            if event.kind is EventName.JOB_STARTED:
+                self._attempts[who] = _Attempt(now)
+            running = self._attempts.get(who)
+            if event.kind in {EventName.JOB_SPLIT, EventName.PART_DONE}:
+                # The attempt ended, but the job did not.
+                self._attempts.pop(who, None)
+                return
+            if running is not None and event.progress is not None:
+                running.enter(event.progress.phase, now)
+                if event.progress.phase is Phase.ENCODE and event.progress.speed is not None:
+                    running.speed = event.progress.speed
+
+    def slots(self, state: PoolState) -> None:
+        self.metrics.record("Slots", (), state.alive)
+        self.metrics.record("SlotsBusy", (), state.busy)
+
+    def queue(self, profile: str, depth: QueueDepth | None) -> None:
+        values: tuple[float | None, ...] = (None,) * len(QUEUE_METRICS)
+        if depth is not None:
+            oldest_s = depth.oldest_s if depth.ready else depth.oldest_s or 0.0
+            values = depth.ready, depth.in_flight, depth.delayed, depth.dead, oldest_s
+        for name, value in zip(QUEUE_METRICS, values, strict=True):
+            if value is None:
+                self.metrics.forget(name, (profile,))
+            else:
+                self.metrics.record(name, (profile,), value)
+
+    def _ended(self, event: JobEvent, attempt: _Attempt) -> None:
+        profile = event.profile
+        named = event.failure_class.value if event.failure_class is not None else NO_CLASS
+        self.metrics.record("JobsEnded", (profile, ENDS[event.kind], named), 1)
+        if event.kind is EventName.JOB_ABANDONED:
+            self.metrics.record("LeasesLost", (profile,), 1)
+        if event.kind is EventName.JOB_DONE:
+            self._done(event, attempt, profile)
+
+    def _done(self, event: JobEvent, attempt: _Attempt, profile: str) -> None:
+        for phase, seconds in attempt.seconds.items():
+            self.metrics.record("PhaseSeconds", (profile, phase.value), seconds)
+        encode = attempt.seconds.get(Phase.ENCODE, 0.0)
+        if encode > 0:
+            share = 100 * attempt.seconds.get(Phase.VERIFY, 0.0) / encode
+            self.metrics.record("VerifyOverheadPercent", (profile,), share)
+        if attempt.speed is not None:
+            self.metrics.record("EncodeSpeed", (profile,), attempt.speed)
+        if event.rendition is not None:
+            source, rendition = event.source.size, event.rendition.size
+            self.metrics.record("SourceBytes", (profile,), source)
+            self.metrics.record("RenditionBytes", (profile,), rendition)
+            self.metrics.record("SavedBytes", (profile,), max(0, source - rendition))
+
+
+class MetricsReport:
+    """Count the queues and write the lines every `every_s` seconds; a watcher.
+
+    It runs in a thread of its own because a queue may be slow to answer.
+    """
+
+    def __init__(
+        self,
+        meter: EventMeter,
+        queues: Sequence[ProfileQueue],
+        clock: Clock,
+        every_s: float,
+        *,
+        write: Callable[[str], None] | None = None,
+        exposition: Exposition | None = None,
+    ) -> None:
+        """Lines go to `write`; `exposition` answers Prometheus until the report ends."""
+        self._meter, self._queues, self._clock = meter, tuple(queues), clock
+        self._every_s, self._write, self._exposition = every_s, write, exposition
+        self._failed: set[str] = set()
+        self._thread = Background("hevcq-metrics-report", self.step, clock, CLOSE_S)
+
+    def observe(self, state: PoolState) -> None:
+        self._meter.slots(state)
+        self._thread.observe(state)
+
+    def close(self) -> None:
+        self._thread.close()
+        if self._exposition is not None:
+            self._exposition.close()
+
+    def step(self) -> float:
+        """Count the queues and write the lines; return the seconds until the next report."""
+        for served in self._queues:
+            self._count(served)
+        if self._write is not None:
+            for line in self._meter.metrics.lines(self._clock.now()):
+                self._write(line)
+        return self._every_s
+
+    def _count(self, served: ProfileQueue) -> None:
+        name = served.profile.name
+        try:
+            depth = served.queue.depth()
+        except HevcqError as error:
+            if name not in self._failed:
+                get_logger(profile=name).warning("queue_not_counted", reason=str(error))
+            self._failed.add(name)
+            self._meter.queue(name, None)
+            return
+        self._failed.discard(name)
+        self._meter.queue(name, depth)

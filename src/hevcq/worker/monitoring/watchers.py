@@ -52,14 +52,12 @@ class SignOfLife:
         self._due: float | None = None
 
     def observe(self, state: PoolState) -> None:
-        """Write the row if it is due."""
         now = self._clock.monotonic()
         if self._due is None or now >= self._due:
             self._due = now + EVERY_S
             self._processes.tell(**asdict(state), at=now)
 
     def close(self) -> None:
-        """Say that no worker is left, also if the process goes on."""
         self._processes.tell(slots=0)
 
 
@@ -72,43 +70,47 @@ AFTER_DEFECT_S = 60.0
 class Background:
     """Call `step` in a thread when woken, and again after the seconds that it returned; a watcher.
 
-    The first `wake` starts the thread. After `close` the step runs one last time; one that still hangs
-    after `patience_s` seconds is abandoned.
+    The first `wake` starts the thread. After `close` the step runs one last time if `at_end`; one that
+    still hangs after `patience_s` seconds is abandoned.
     """
 
     def __init__(
-        self, name: str, step: Callable[[], float], clock: Clock, patience_s: float
+        self,
+        name: str,
+        step: Callable[[], float],
+        clock: Clock,
+        patience_s: float,
+        *,
+        at_end: bool = True,
     ) -> None:
         self._name, self._step, self._clock, self._patience_s = name, step, clock, patience_s
+        self._at_end = at_end
         self._woken, self._over = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def observe(self, _state: PoolState) -> None:
-        """Start the thread on the first call."""
         if self._thread is None:
             self.wake()
 
     def wake(self) -> None:
-        """Run a step now."""
         self._woken.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Run the last step and end."""
         self._over.set()
         self._woken.set()
         if self._thread is not None:
             self._thread.join(self._patience_s)
 
     def run(self) -> None:
-        """Step until closed."""
         wait_s = 0.0
         while not self._over.is_set():
             self._clock.wait(self._woken, wait_s)
             self._woken.clear()
-            wait_s = self._guarded()
+            if self._at_end or not self._over.is_set():
+                wait_s = self._guarded()
 
     def _guarded(self) -> float:
         try:
@@ -118,38 +120,25 @@ class Background:
             return AFTER_DEFECT_S
 
 
-class Periodic:
-    """Run an action every `every_s` seconds in a thread of its own, first after `first_s`; a watcher."""
+def periodic(
+    name: str,
+    action: Callable[[], object],
+    clock: Clock,
+    every_s: float,
+    *,
+    first_s: float = 0.0,
+) -> Background:
+    """Return a watcher that runs an action every `every_s` seconds, first after `first_s`."""
+    waits = iter([first_s] if first_s else [])
 
-    def __init__(
-        self,
-        name: str,
-        action: Callable[[], object],
-        clock: Clock,
-        every_s: float,
-        *,
-        first_s: float = 0.0,
-    ) -> None:
-        self._action, self._every_s, self._first_s = action, every_s, first_s
-        self._closed = False
-        self._thread = Background(name, self._once, clock, PATIENCE_S)
-
-    def _once(self) -> float:
-        if self._first_s > 0:
-            wait_s, self._first_s = self._first_s, 0.0
+    def step() -> float:
+        wait_s = next(waits, 0.0)
+        if wait_s:
             return wait_s
-        if not self._closed:
-            self._action()
-        return self._every_s
+        action()
+        return every_s
 
-    def observe(self, state: PoolState) -> None:
-        """Start the thread on the first call."""
-        self._thread.observe(state)
-
-    def close(self) -> None:
-        """End; wait up to `PATIENCE_S` for a running action."""
-        self._closed = True
-        self._thread.close()
+    return Background(name, step, clock, PATIENCE_S, at_end=False)
 
 
 PROTECT_S = 3600.0
@@ -186,26 +175,22 @@ class ScaleInGuard:
         self._thread = Background("hevcq-scale-in", self.step, clock, CLOSE_S)
 
     def observe(self, state: PoolState) -> None:
-        """Record whether any slot is busy."""
         busy = state.busy > 0
         if busy is not self._busy:
             self._busy, self._due = busy, -math.inf
             self._thread.wake()
 
     def close(self) -> None:
-        """End the protection with the worker."""
         self._busy, self._due = False, -math.inf
         self._thread.close()
 
     def step(self) -> float:
-        """Send the request that is due; return the seconds until the next check."""
         now = self._clock.monotonic()
         if now >= self._due:
             self._due = now + self._ask()
         return self._due - now
 
     def _ask(self) -> float:
-        """Send one request; return the seconds until the next is due."""
         if self._busy:
             # A request whose answer was lost may have been granted, so it must be ended later.
             began, self._maybe_on = not self._maybe_on, True

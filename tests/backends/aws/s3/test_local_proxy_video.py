@@ -26,9 +26,7 @@ pytestmark = pytest.mark.aws
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 RECIPE = profile(
     video={"codec": "hevc", "preset": "ultrafast", "crf": 34},
-    chunking=Chunking(mode=ChunkMode.ALWAYS, min_s=3.0, target_s=4.0, max_s=5.0).model_dump(
-        mode="json"
-    ),
+    chunking=Chunking(mode=ChunkMode.ALWAYS, target_s=4.0).model_dump(mode="json"),
     gates={"minimum_saving": None},
 )
 

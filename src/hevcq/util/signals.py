@@ -67,7 +67,6 @@ class StopSignals:
         self._listener.join()
 
     def ask(self) -> None:
-        """Ask for a stop; a second call insists."""
         if self.asked.is_set():
             self.insisted.set()
         self.asked.set()
