@@ -201,3 +201,13 @@ def test_nothing_to_acknowledge_is_said(hevcq, farm):
 
     assert (ran.code, ran.err) == (1, "Nothing failed or was refused there.\n")
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.DONE
+
+
+def test_an_acknowledgement_that_a_kill_interrupted_is_finished_by_the_next(hevcq, farm):
+    path, job = farm.buried("a.mp4")
+    farm.app.backend.ledger.reopen(job.job_id, who="me", why="acknowledged")  # then the kill
+
+    assert hevcq("failures", "acknowledge", path).code == 0
+
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.SKIPPED
+    assert letters(farm) == []

@@ -20,7 +20,7 @@ from hevcq.ports.ledger import Granted
 from hevcq.sqlite.catalog import Catalog
 from hevcq.sqlite.event_log import EventLog
 from hevcq.usecases.context import Ports
-from hevcq.usecases.operations.dead_letters import DeadLetterFilter, purge
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge
 from hevcq.usecases.operations.reprocess import jobs_named
 from hevcq.usecases.placement.lock import placement_lock
 
@@ -35,16 +35,19 @@ def keep_failed(
 ) -> Iterator[JobRecord]:
     """Let the failed jobs of paths, folders, keys or job ids end as skipped; yield each.
 
-    The dead letter goes last: a job that a kill left queued is listed until this runs again.
+    The dead letter goes last, so that one whose job a kill left queued is found again.
     """
     for name in names:
         for job in list(jobs_named(backend, name, catalog)):
-            if job.state is not JobState.DEAD:
+            letters = DeadLetterFilter([job.profile], job=job.job_id)
+            known = job.profile in backend.queues
+            left = job.state is JobState.QUEUED and known and any(find(backend.queues, letters))
+            if job.state is not JobState.DEAD and not left:
                 continue
             backend.ledger.reopen(job.job_id, who=who, why="acknowledged")
             if _skip(backend, job.source, job.profile, job.reason):
-                if job.profile in backend.queues:
-                    list(purge(backend.queues, DeadLetterFilter([job.profile], job=job.job_id)))
+                if known:
+                    list(purge(backend.queues, letters))
                 yield job
 
 
