@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hevcq.domain.job import JobRecord, JobState, Source
+from hevcq.domain.job import JobRecord, JobState, RenditionRef, Source
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.ingest import decide as decide_
@@ -19,7 +19,7 @@ from hevcq.usecases.ingest.decide import (
     decide,
     with_forecast,
 )
-from hevcq.usecases.ingest.forecast import Costs
+from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import TargetState
 from support.fakes.backend import HEVC
@@ -110,6 +110,10 @@ def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -
     assert item.target == Path("/out/a.hevc.mp4")
 
 
+def placed(made: RenditionRef) -> Placement:
+    return replace(placement(PlacementState.PLACED), sha256=made.sha256)
+
+
 @pytest.mark.parametrize(
     ("where", "target"),
     [
@@ -120,12 +124,16 @@ def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -
 def test_what_is_in_place_elsewhere_is_put_where_it_is_wanted(
     where: Destination, target: str
 ) -> None:
-    known = Known(placement(PlacementState.PLACED), job(JobState.DONE))
+    made = RenditionRef(key="DONE/hevc/a.mp4", size=7, sha256="0" * 64, certificate_key="x")
+    done = job(JobState.DONE).model_copy(update={"rendition": made})
 
-    item = decide(video(VIDEO), HEVC, encode_plan(), known, where)
+    item = decide(video(VIDEO), HEVC, encode_plan(), Known(placed(made), done), where)
 
     assert (item.disposition, item.target) == (Disposition.COLLECT, Path(target))
     assert item.reason == "Encoded earlier; its rendition is at /videos/a.hevc.mp4."
+    plan = with_forecast([item], TABLE_ONLY, 1.0, 1)
+    assert plan.output == (7, 7)
+    assert plan.bytes_to_encode == item.size
 
 
 def queued(path: str, extension: str = "mkv", where: Destination = BESIDE) -> Item:

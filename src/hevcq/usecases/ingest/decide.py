@@ -170,8 +170,10 @@ def _what_helps(job: JobRecord) -> str:
 
 def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> Item:
     placement = known.placement
+    size = None if job.rendition is None else Range(job.rendition.size, job.rendition.size)
+    finished = replace(item, disposition=Disposition.COLLECT, reason=NOT_IN_PLACE, output=size)
     if placement is None or placement.state in UNPLACED or _made_again(placement, job):
-        return replace(item, disposition=Disposition.COLLECT, reason=NOT_IN_PLACE)
+        return finished
     place = printable(placement.target)
     if placement.state is not PlacementState.PLACED:
         undone = placement.state is PlacementState.UNDONE
@@ -186,7 +188,7 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
             suffix = placement.target.suffix.removeprefix(".")
             target = where.target(item.path, item.root, job.profile, suffix)
             reason = f"Encoded earlier; its rendition is at {place}."
-            return replace(item, disposition=Disposition.COLLECT, reason=reason, target=target)
+            return replace(finished, reason=reason, target=target)
         reason = (
             f"Its rendition is at {place}, as an earlier command asked; to have it here, run"
             f" `hevcq retry {shlex.quote(printable(item.path))}` and this command again."
@@ -350,10 +352,12 @@ def with_forecast(
             timed.append(item)
     whole = total(rates.cpu(found) for found in jobs.values())
     costs = [item.cpu for item in timed if item.cpu is not None]
+    finished = [item.output for item in timed if item.cpu is None and item.output is not None]
+    outputs = [*finished, *(rates.size(found) for found in jobs.values())]
     return IngestPlan(
         items=tuple(timed),
         forecast=wall(costs, whole, cores, workers, machine, busy),
-        output=total(rates.size(found) for found in jobs.values()) if costs else None,
+        output=total(outputs) if outputs else None,
         busy=busy,
     )
 
