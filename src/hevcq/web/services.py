@@ -83,6 +83,11 @@ def services_of(connection: HTTPConnection) -> Services:
     return found
 
 
+def own_address(request: Request) -> str:
+    """Return the address of this page as people open it; its host was checked."""
+    return services_of(request).settings.url or f"http://{request.headers['host']}"
+
+
 def find_video(request: Request) -> tuple[VideoFarm, Video]:
     """Return the video of an address: for anybody by its slug, else for its owner and operators.
 

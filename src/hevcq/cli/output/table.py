@@ -177,16 +177,7 @@ def ending(path: str, width: int) -> str:
 
 def wrapped(line: str, width: int | None) -> list[str]:
     """Return a line in lines of at most `width` columns; what follows the first is indented."""
-    if width is None or _columns(line) <= width:
-        return [line]
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.wrap(
-        line,
-        width,
-        initial_indent=indent[2:],
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-    )
+    return paragraph(line, width, len(line) - len(line.lstrip()) + 2).split("\n")
 
 
 def paragraph(text: str, width: int | None, indent: int = 2) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from anyio.to_thread import run_sync
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -21,7 +20,7 @@ from hevcq.web.identity.oidc import BACK, FLOW_S, PATH, Flow, Oidc, SignInRefuse
 from hevcq.web.identity.person import Person, maybe_person
 from hevcq.web.identity.session import SESSION
 from hevcq.web.rendering import page
-from hevcq.web.services import Services, read_form, services_of
+from hevcq.web.services import Services, own_address, read_form, services_of
 
 FLOW = "oidc"
 WRONG = {
@@ -40,7 +39,7 @@ def routes() -> Sequence[BaseRoute]:
     )
 
 
-async def show(request: Request) -> Response:
+def show(request: Request) -> Response:
     after = local_path(request.query_params.get("next", "/"))
     if maybe_person(request) is not None:
         return RedirectResponse(after, 303)
@@ -48,7 +47,7 @@ async def show(request: Request) -> Response:
     mode = services_of(request).authenticator.mode
     elsewhere = ""
     if left and isinstance(mode, Oidc):
-        elsewhere = await run_in_threadpool(mode.provider_sign_out, _here(request))
+        elsewhere = mode.provider_sign_out(own_address(request))
     return _form(request, after, elsewhere=elsewhere)
 
 
@@ -61,31 +60,31 @@ async def submit(request: Request) -> Response:
     names = _names(services, request, form)
     if (wait := math.ceil(services.limiter.wait_s(*names))) > 0:
         wrong = f"Too many tries. Wait {wait} seconds."
-        return _form(request, after, wrong, status=429, retry_s=wait)
+        return _form(request, after, wrong=wrong, status=429, retry_s=wait)
     # Counted before the check: tries sent at the same moment must not all pass.
     services.limiter.note_failure(*names)
     person = await run_sync(services.authenticator.mode.check, form, limiter=services.passwords)
     if person is None:
         get_logger().warning("sign_in_failed", tried=printable(", ".join(names)))
         wrong = WRONG["token" if "token" in services.authenticator.mode.fields else "password"]
-        return _form(request, after, wrong, status=403)
+        return _form(request, after, wrong=wrong, status=403)
     services.limiter.forget(*names)
     return signed_in(services, person, after)
 
 
-async def go(request: Request) -> Response:
+def go(request: Request) -> Response:
     """Start a sign-in at the provider. Raises HTTPException 404 where there is none."""
     services = services_of(request)
     mode, now = services.authenticator.mode, services.clock.now()
     if not isinstance(mode, Oidc):
         raise HTTPException(404)
     flow = Flow.start(local_path(request.query_params.get("next", "/")))
-    response = RedirectResponse(await run_in_threadpool(mode.begin, flow, _here(request)), 303)
+    response = RedirectResponse(mode.begin(flow, own_address(request)), 303)
     services.authenticator.cookies.write(response, FLOW, asdict(flow), until=now + FLOW_S, now=now)
     return response
 
 
-async def come_back(request: Request) -> Response:
+def come_back(request: Request) -> Response:
     """End a sign-in at the provider. Raises SignInRefused, HTTPException 404."""
     services = services_of(request)
     mode = services.authenticator.mode
@@ -97,21 +96,20 @@ async def come_back(request: Request) -> Response:
             raise SignInRefused("it was not started in this browser, or took too long")
         flow = Flow(kept["state"], kept["nonce"], kept["verifier"], kept["after"])
         answer = dict(request.query_params)
-        person = await run_in_threadpool(mode.finish, flow, answer, _here(request))
+        person = mode.finish(flow, answer, own_address(request))
     except SignInRefused as error:
         get_logger().warning("sign_in_failed", reason=printable(error))
-        return _form(request, "/", "That sign-in did not work. Try again.", status=403)
+        return _form(request, "/", wrong="That sign-in did not work. Try again.", status=403)
     response = signed_in(services, person, local_path(flow.after))
     services.authenticator.cookies.clear(response, FLOW)
     return response
 
 
-async def leave(request: Request) -> Response:
+def leave(request: Request) -> Response:
     """Sign out: in this browser, and of any copy of its cookie."""
     services = services_of(request)
-    await run_in_threadpool(services.authenticator.sign_out, request)
-    where = await run_in_threadpool(services.authenticator.mode.signed_out_at)
-    response = RedirectResponse(where, 303)
+    services.authenticator.sign_out(request)
+    response = RedirectResponse(services.authenticator.mode.signed_out_at(), 303)
     services.authenticator.cookies.clear(response, SESSION)
     return response
 
@@ -129,19 +127,8 @@ def _names(services: Services, request: Request, form: Mapping[str, str]) -> lis
     return [f"address {address}", *([f"name {name[:255]}"] if name else [])]
 
 
-def _here(request: Request) -> str:
-    """Return the address of this page as people open it; its host was checked."""
-    return services_of(request).settings.url or f"http://{request.headers['host']}"
-
-
 def _form(
-    request: Request,
-    after: str,
-    wrong: str = "",
-    *,
-    status: int = 200,
-    retry_s: int = 0,
-    elsewhere: str = "",
+    request: Request, after: str, *, status: int = 200, retry_s: int = 0, **words: str
 ) -> Response:
     mode = services_of(request).authenticator.mode
     headers = {"Retry-After": str(retry_s)} if retry_s else None
@@ -153,6 +140,5 @@ def _form(
         fields=mode.fields,
         start=mode.start,
         after=after,
-        wrong=wrong,
-        elsewhere=elsewhere,
+        **{"wrong": "", "elsewhere": "", **words},
     )

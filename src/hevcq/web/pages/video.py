@@ -35,7 +35,7 @@ from hevcq.usecases.videos.texts import Texts
 from hevcq.util.text import printable
 from hevcq.web.identity.person import person_of
 from hevcq.web.rendering import page, render, time_left
-from hevcq.web.services import find_video, of_form, services_of
+from hevcq.web.services import find_video, of_form, own_address, services_of
 
 PATH = "/v/{video_id}"
 NOTICES = {
@@ -69,7 +69,7 @@ def show(request: Request) -> Response:
     farm, video = find_video(request)
     video = refresh(farm, video)
     found = rows(farm, video)
-    public = f"{services_of(request).settings.url or _here(request)}/p/{video.slug}"
+    public = f"{own_address(request)}/p/{video.slug}"
     return page(
         request,
         "video.html",
@@ -169,10 +169,6 @@ def _played(
         return _with_set(what, base, found, farm)
     held = services_of(request).texts.texts(farm, video, what.profile)
     return _with_texts(what, base, held)
-
-
-def _here(request: Request) -> str:
-    return f"http://{request.headers['host']}"
 
 
 def _formats(farm: VideoFarm, video_id: str) -> str:
