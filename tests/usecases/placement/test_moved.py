@@ -11,7 +11,9 @@ from unittest.mock import Mock
 
 import pytest
 
+from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState
+from hevcq.domain.profile import Profile
 from hevcq.library.scanning.probe_files import probe_files
 from hevcq.library.scanning.scan import find
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
@@ -31,6 +33,7 @@ from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from support.catalog import new_catalog
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
+from support.fakes.encoder import passed
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import encode_plan
 
@@ -48,11 +51,11 @@ class Library:
         path.write_bytes(content)
         return path
 
-    def session(self) -> Ingest:
+    def session(self, profile: Profile = HEVC) -> Ingest:
         bench = self.bench
         request = IngestSetup(
             roots=(self.root,),
-            profiles=(HEVC,),
+            profiles=(profile,),
             where=bench.where,
             planner=lambda _profile, _info: encode_plan(),
         )
@@ -392,3 +395,32 @@ def test_what_replacing_would_lose_is_said_before_a_queued_video_is_encoded(
     assert library.ingest(work=False) == {"refused": 1}
     library.where(Mode.BESIDE)
     assert library.ingest() == {"placed": 1}
+
+
+def test_a_copy_on_another_disk_is_done_too_and_a_second_name_is_not(done: Library) -> None:
+    copy = done.root.with_name("copy")
+    shutil.copytree(done.root, copy)
+    second = done.root / "tv/link.mkv"
+    os.link(done.root / "tv/a.mkv", second)
+    assert done.item("tv/link.mkv").disposition is Disposition.QUEUE
+    second.unlink()
+    shutil.rmtree(done.root)
+
+    done.root = copy
+    assert done.ingest() == {"done_earlier": 2}
+
+
+def test_what_another_profile_made_is_not_done(done: Library) -> None:
+    done.move()
+
+    plan = done.plan(done.session(HEVC.model_copy(update={"name": "720p"})))
+
+    assert plan.counts() == {Disposition.QUEUE: 2}
+
+
+def test_a_renamed_rendition_that_nobody_knows_counts_only_after_the_gates(done: Library) -> None:
+    (done.root / "tv/a.hevc.mp4").rename(done.root / "tv/other.hevc.mp4")
+    done.forget()
+    done.bench.encoder.gates = passed(GateResult(gate=Gate.G4, outcome=Outcome.FAILED))
+
+    assert done.item("tv/a.mkv").disposition is Disposition.QUEUE
