@@ -40,7 +40,7 @@ def list_originals(ctx: typer.Context, paths: Paths = None, as_json: AsJson = Fa
     """
     cli = cli_of(ctx)
     with cli.app() as opened:
-        kept = list(kept_originals(opened.library_ports, _places(paths)))
+        kept = list(kept_originals(opened.library_ports, _places(paths), follow=True))
     if as_json:
         for each in kept:
             render.emit_json({"type": "original", **_json(each)})

@@ -47,14 +47,18 @@ class Freed:
         return self.outcome is not None and self.outcome.is_gone
 
 
-def kept_originals(ports: LibraryPorts, paths: Sequence[Path] = ()) -> Iterator[KeptOriginal]:
+def kept_originals(
+    ports: LibraryPorts, paths: Sequence[Path] = (), *, follow: bool = False
+) -> Iterator[KeptOriginal]:
     """Yield the kept originals, oldest first; only those whose video is at or below `paths`, if any.
 
-    Raises StorageError if a record cannot be read, and OSError.
+    With `paths` or `follow`, renamed videos are looked for first, which may list the library. Raises
+    StorageError if a record cannot be read, and OSError.
     """
     found = []
     folders = library_folders(ports, paths)
-    follow_replaced(ports, folders)
+    if paths or follow:
+        follow_replaced(ports, folders)
     for root in folders:
         for record in ports.open_swap(root).kept():
             if not paths or is_below(record, paths):
