@@ -85,3 +85,18 @@ def test_nothing_below_settings_reads_the_environment() -> None:
     ]
 
     assert found == []
+
+
+def test_every_guard_has_the_test_that_fails_without_it() -> None:
+    """Each condition was taken away once, and its test failed; a test that is merged takes its row."""
+    text = (ROOT / "tests/architecture/guards.txt").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if not line.startswith("#")]
+    defined = {
+        f"{name}::{test}"
+        for name in TRACKED
+        if name.startswith("tests/") and name.endswith(".py") and (ROOT / name).is_file()
+        for test in re.findall(r"^def (test_\w+)\(", (ROOT / name).read_text("utf-8"), re.M)
+    }
+
+    assert len(rows) >= 100
+    assert [row for row in rows if len(row) != 3 or row[2] not in defined] == []

@@ -56,6 +56,7 @@ def test_it_goes_when_its_time_is_over_and_the_renditions_stay(bench: VideoBench
 def test_a_longer_retention_counts_for_videos_of_before(bench: VideoBench) -> None:
     video = bench.done()
     bench.limit(raw_retention_days=30)
+    bench.farm = replace(bench.farm, catalog=None)  # as on AWS
     later(bench, 29)
     assert bench.raw(video).exists()
 
