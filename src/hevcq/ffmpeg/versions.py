@@ -8,6 +8,7 @@ release that behaves differently again is met as it is. One number alone is comp
 | 6 | ffprobe prints a packet's side data within the packet's line | values are read by name: `keyed` |
 | 6 | libx265 writes captions into HEVC, by default until 7 | it is told not to: `A53` |
 | 6.1 to 7 | `setpts` takes durations and rate from pictures | chunks and rungs do without it |
+| 7 | all frames of AMR in a packet are decoded, not the first alone | looked, and refused: inspect/preflight.py |
 | 7 | `-enc_time_base -1` is called `demux`, and 9 refuses the number | time bases are given as numbers |
 | 7 | filters agree on a range through a split | it is set where it changes: `SAME_RANGE` |
 | 7 | lines of a failed input name its number and not the file | both are known: `about_input` |

@@ -7,15 +7,17 @@ coded" (N-VOP). The user data say so, which ffmpeg's filter mpeg4_unpack_bframes
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from ffmpeg.run.test_formats import complaints, encoded
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
-from hevcq.errors import SourceDamaged
+from hevcq.errors import MediaRefused, SourceDamaged
 from support.avi import drop, pack, rewritten
 from support.media_facts import profile
 
@@ -117,3 +119,26 @@ def test_packed_b_frames_in_another_container_get_the_times_that_its_packets_hav
     assert after is not None
     ticks = one.request.info.streams[0].tick, one.output.streams[0].tick
     assert [t * ticks[0] for t in before.times] == [t * ticks[1] for t in after.times]
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_speech_is_refused_where_only_the_first_frame_of_a_packet_is_decoded(
+    frames: int, tmp_path: Path
+) -> None:
+    """Old phones store several frames of AMR in a packet; ffmpeg 7 decodes all of them."""
+    raw, path = tmp_path / "raw.amr", tmp_path / "phone.3gp"
+    raw.write_bytes(b"#!AMR\n" + (b"\x3c" + bytes(31)) * 100)
+    ffmpeg("-i", raw, "-c", "copy", path)
+    content, count = bytearray(path.read_bytes()), 100 // frames
+    for box, place, values in (
+        (b"stsz", 8, (32 * frames, count)), (b"stts", 12, (count, 160 * frames)), (b"stsc", 16, (count,)),
+    ):  # fmt: skip
+        struct.pack_into(f">{len(values)}I", content, content.index(box) + place, *values)
+    path.write_bytes(content)
+    ffmpeg("-i", path, "-f", "s16le", tmp_path / "heard")
+    lost = (tmp_path / "heard").stat().st_size < 2 * 160 * 100
+
+    info = ENCODER.probe(str(path), stop=threading.Event())
+    with pytest.raises(MediaRefused, match="several frames") if lost else nullcontext():
+        ENCODER.preflight(str(path), info, profile("hevc"), stop=threading.Event())
+    assert not lost or frames == 5
