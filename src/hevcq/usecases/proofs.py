@@ -179,12 +179,13 @@ def _same(seen: HashedFile, now: os.stat_result) -> bool:
 
 
 class TargetState(StrEnum):
-    """What is at a target; TWIN is the rendition of another video of that name, LINKED a library
-    whose records are behind a symbolic link."""
+    """What is at a target; TWIN is the rendition of another video of that name, FORMER that of what
+    the source held earlier, LINKED a library whose records are behind a symbolic link."""
 
     FREE = "free"
     OURS = "ours"
     TWIN = "twin"
+    FORMER = "former"
     STRANGER = "stranger"
     READ_ONLY = "read_only"
     LINKED = "linked"
@@ -219,6 +220,8 @@ class OwnRenditions:
         proofs = list(self.certificates.of_rendition(target, facts.st_size))
         if any(_is_source(proof, source, size) for proof in proofs):
             return TargetState.OURS
+        if any(_tail(proof.source.key) == _tail(str(_key_of(source))) for proof in proofs):
+            return TargetState.FORMER
         # The same name may be this video before its folder was moved.
         names = {PurePosixPath(proof.source.key).name for proof in proofs}
         other = proofs and _key_of(source).name not in names

@@ -184,7 +184,7 @@ def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
     bench.collector.collect(bench.done(job), NEVER)
 
     assert state(target, item.path, item.size) is TargetState.OURS
-    assert state(target, item.path, item.size + 1) is TargetState.STRANGER
+    assert state(target, item.path, item.size + 1) is TargetState.FORMER
     assert state(target, bench.media / "a.avi", item.size) is TargetState.TWIN
     moved = bench.media / "moved"
     moved.mkdir()

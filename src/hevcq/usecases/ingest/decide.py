@@ -17,6 +17,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, sk
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import INTACT_COPY
+from hevcq.library.names import shown_path
 from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.ports.catalog import UNPLACED, EncodeCost, Fingerprint, Mode, Placement, PlacementState
 from hevcq.usecases.ingest.forecast import Costs, Range, total, wall, work_of
@@ -276,6 +277,11 @@ def _free(item: Item, target: Path, where: Destination, ours: OwnRenditions) -> 
             if not reason:
                 reason = f"Done earlier: {printable(target)} has a certificate."
                 return replace(item, disposition=Disposition.DONE, reason=reason)
+        case TargetState.FORMER if target != item.path:
+            reason = (
+                f"{printable(shown_path(target))} was made of what this video held earlier; move it away, and"
+                " ingest again."
+            )
         case TargetState.STRANGER | TargetState.TWIN if target != item.path:
             replacing = where.mode is Mode.REPLACE
             helps = "ingest without --replace" if replacing else "use --output"
