@@ -33,7 +33,7 @@ from hevcq.ports.catalog import (
     Spot,
 )
 from hevcq.ports.sync import Arrival, SyncEntry
-from hevcq.sqlite.database import Database
+from hevcq.sqlite.database import Database, flat
 from hevcq.util.clock import Clock
 
 BATCH = 500
@@ -117,22 +117,15 @@ class Catalog:
                 facts = problem if info is None else _info(info)
                 if facts is not None:
                     mark = Fingerprint(size, mtime_ns, inode, device)
-                    found[Path(os.fsdecode(path))] = (mark, facts)
+                    found[_path(path)] = (mark, facts)
         return found
 
     def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
         version = facts_version()
         rows = [
-            (
-                os.fsencode(path),
-                mark.size,
-                mark.mtime_ns,
-                mark.inode,
-                mark.device,
-                version,
-                None if isinstance(facts, str) else facts.model_dump_json(exclude_defaults=True),
-                facts if isinstance(facts, str) else None,
-            )
+            (os.fsencode(path), *flat(mark), version, None, facts)
+            if isinstance(facts, str)
+            else (os.fsencode(path), *flat(mark), version, _json(facts), None)
             for path, mark, facts in found
         ]
         if rows:
@@ -144,8 +137,7 @@ class Catalog:
         return None if row is None else HashedFile(Fingerprint(*row[:4]), *row[4:])
 
     def record_hash(self, path: Path, found: HashedFile) -> None:
-        mark = dataclasses.astuple(found.fingerprint)
-        row = (os.fsencode(path), *mark, found.ctime_ns, found.sha256, found.certificate)
+        row = (os.fsencode(path), *flat(found))
         self._database.write(lambda c: c.execute(HASH, row))
 
     def lived(self) -> LivedTime | None:
@@ -167,30 +159,13 @@ class Catalog:
 
     def record_placements(self, placements: Iterable[Placement]) -> None:
         """Insert or overwrite placements by job id, durably."""
-        rows = [self._row(placement) for placement in placements]
+        now = self._clock.now()
+        dated = (
+            dataclasses.replace(each, updated_at=each.updated_at or now) for each in placements
+        )
+        rows = [tuple(flat(each)) for each in dated]
         if rows:
             self._database.write(lambda c: c.executemany(PLACE, rows))
-
-    def _row(self, placement: Placement) -> tuple[Any, ...]:
-        mark, retained = placement.fingerprint, placement.retained
-        return (
-            placement.job_id,
-            os.fsencode(placement.root),
-            os.fsencode(placement.source),
-            mark.size,
-            mark.mtime_ns,
-            mark.inode,
-            mark.device,
-            placement.profile,
-            placement.mode,
-            os.fsencode(placement.target),
-            placement.keep_days,
-            placement.state,
-            placement.detail,
-            None if retained is None else os.fsencode(retained),
-            placement.sha256,
-            placement.updated_at or self._clock.now(),
-        )
 
     def record_encode_cost(self, job_id: str, cost: EncodeCost) -> None:
         """Insert or overwrite what a job's encode cost. May be lost in a power cut."""
@@ -260,6 +235,10 @@ def _conditions(
     return " AND ".join(parts), values
 
 
+def _json(facts: MediaInfo) -> str:
+    return facts.model_dump_json(exclude_defaults=True)
+
+
 def _info(text: str) -> MediaInfo | None:
     try:
         return MediaInfo.model_validate_json(text)
@@ -268,23 +247,26 @@ def _info(text: str) -> MediaInfo | None:
 
 
 def _placement(row: tuple[Any, ...]) -> Placement:
-    job_id, root, source, size, mtime_ns, inode, device, profile, mode, target = row[:10]
-    keep_days, state, detail, retained, sha256, updated_at = row[10:]
+    job_id, root, source, *mark = row[:7]
+    profile, mode, target, keep_days, state, detail, retained, *rest = row[7:]
     return Placement(
-        job_id=job_id,
-        root=Path(os.fsdecode(root)),
-        source=Path(os.fsdecode(source)),
-        fingerprint=Fingerprint(size, mtime_ns, inode, device),
-        profile=profile,
-        mode=Mode(mode),
-        target=Path(os.fsdecode(target)),
-        keep_days=keep_days,
-        state=PlacementState(state),
-        detail=detail,
-        retained=None if retained is None else Path(os.fsdecode(retained)),
-        sha256=sha256,
-        updated_at=updated_at,
+        job_id,
+        _path(root),
+        _path(source),
+        Fingerprint(*mark),
+        profile,
+        Mode(mode),
+        _path(target),
+        keep_days,
+        PlacementState(state),
+        detail,
+        None if retained is None else _path(retained),
+        *rest,
     )
+
+
+def _path(raw: bytes) -> Path:
+    return Path(os.fsdecode(raw))
 
 
 HEALTH_COLUMNS = "path, size, mtime_ns, inode, device, sha256, depth, health, detail, at, spots"
@@ -323,16 +305,8 @@ class HealthRecords:
         return [_checked(row) for row in self._database.rows(UNSOUND)]
 
     def record(self, checked: Checked) -> None:
-        row = (
-            os.fsencode(checked.path),
-            *dataclasses.astuple(checked.fingerprint),
-            checked.sha256,
-            checked.depth,
-            checked.health,
-            checked.detail,
-            checked.at,
-            json.dumps([dataclasses.astuple(spot) for spot in checked.spots]),
-        )
+        *row, spots = flat(checked)
+        row.append(json.dumps([dataclasses.astuple(spot) for spot in spots]))
         self._database.write(lambda c: c.execute(RECORD_HEALTH, row))
 
     def round_began(self, key: str) -> float | None:
@@ -348,16 +322,11 @@ class HealthRecords:
 
 
 def _checked(row: tuple[Any, ...]) -> Checked:
-    path, size, mtime_ns, inode, device, sha256, depth, health, detail, at, spots = row
+    path, *mark = row[:5]
+    sha256, depth, health, detail, at, spots = row[5:]
+    found = tuple(Spot(*spot) for spot in json.loads(spots))
     return Checked(
-        path=Path(os.fsdecode(path)),
-        fingerprint=Fingerprint(size, mtime_ns, inode, device),
-        sha256=sha256,
-        depth=Depth(depth),
-        health=Health(health),
-        detail=detail,
-        at=at,
-        spots=tuple(Spot(*spot) for spot in json.loads(spots)),
+        _path(path), Fingerprint(*mark), sha256, Depth(depth), Health(health), detail, at, found
     )
 
 
@@ -380,7 +349,7 @@ class SyncJournal:
     def entries(self, account: str) -> Mapping[str, SyncEntry]:
         found = {}
         for path, version, size, since, sha256, target in self._database.rows(ENTRIES, (account,)):
-            place = None if target is None else Path(os.fsdecode(target))
+            place = None if target is None else _path(target)
             entry = SyncEntry(os.fsdecode(path), version, size, since, sha256, place)
             found[entry.path] = entry
         return found
@@ -418,7 +387,7 @@ class SyncJournal:
         row = self._database.row(ARRIVAL, (account, sha256))
         if row is None:
             return None
-        return Arrival(row[0], row[1], Path(os.fsdecode(row[2])), bool(row[3]))
+        return Arrival(row[0], row[1], _path(row[2]), bool(row[3]))
 
 
 def _row(account: str, entry: SyncEntry) -> Row:

@@ -6,6 +6,7 @@ Writers of one process wait for each other; between processes SQLite's own lock 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sqlite3
 import threading
@@ -265,3 +266,13 @@ def _check_content(path: Path, busy_s: float) -> None:
             found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
             if found != "ok":
                 raise damaged(path, " ".join(found.split()))
+
+
+def flat(record: Any) -> Iterator[Any]:
+    """Yield the fields of a dataclass, and of those in it, as values of a row; paths as raw bytes."""
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from flat(value)
+        else:
+            yield os.fsencode(value) if isinstance(value, Path) else value

@@ -18,12 +18,12 @@ from hevcq.ports.event_log import (
     Happened,
     Reader,
 )
-from hevcq.sqlite.database import Database
+from hevcq.sqlite.database import Database, flat
 from hevcq.util.clock import Clock
 
 STATISTICS = "statistics"
 """The reader whose events are summed up; what it has not read is never deleted."""
-COLUMNS = "at, name, job_id, profile, source, path, root, reason, failure_class, before, after, cpu_s, video_id"
+COLUMNS = "name, at, job_id, profile, source, path, root, reason, failure_class, before, after, cpu_s, video_id"
 INSERT = f"INSERT INTO event ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 RECENT = "SELECT 1 FROM event WHERE job_id = '' AND name = ? AND source = ? AND at > ? LIMIT 1"
 THERE = "SELECT job_id, name, at FROM event WHERE at BETWEEN ? AND ?"
@@ -123,21 +123,7 @@ class EventLog:
 
         Returns False, and adds nothing, if the reader is there already.
         """
-        rows = [
-            (
-                key.day,
-                key.name,
-                os.fsencode(key.root),
-                key.profile,
-                key.codec,
-                key.failure_class,
-                value.count,
-                value.before,
-                value.after,
-                value.cpu_s,
-            )
-            for key, value in sums
-        ]
+        rows = [(*flat(key), *flat(value)) for key, value in sums]
 
         def work(connection: sqlite3.Connection) -> bool:
             moved = connection.execute(MOVE, (reader.seq, reader.name, reader.seq)).rowcount == 1
@@ -170,26 +156,11 @@ def _place(reader: Reader) -> tuple[Any, ...]:
 
 
 def _row(happened: Happened) -> tuple[Any, ...]:
-    path, root = happened.path, happened.root
-    return (
-        happened.at,
-        happened.name,
-        happened.job_id,
-        happened.profile,
-        happened.source,
-        None if path is None else os.fsencode(path),
-        None if root is None else os.fsencode(root),
-        happened.reason,
-        happened.failure_class,
-        happened.before,
-        happened.after,
-        happened.cpu_s,
-        happened.video_id,
-    )
+    return tuple(flat(happened))[:-1]  # without `seq`, which the table gives
 
 
 def _happened(row: tuple[Any, ...]) -> Happened:
-    at, name, job_id, profile, source, path, root, *rest = row
+    name, at, job_id, profile, source, path, root, *rest = row
     return Happened(
         name,
         at,

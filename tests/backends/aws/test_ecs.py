@@ -45,12 +45,6 @@ def test_protection_is_asked_for_in_whole_minutes_within_the_agents_bounds(
     assert agent.asked == [("/api/abc/task-protection/v1/state", wanted)]
 
 
-def test_protection_is_ended_when_the_worker_is_idle(agent) -> None:
-    assert protection(agent).release() is True
-
-    assert agent.asked[0][1] == {"ProtectionEnabled": False}
-
-
 @pytest.mark.parametrize(
     "answer",
     [
@@ -67,10 +61,6 @@ def test_a_refusal_or_nonsense_is_false_and_never_an_error(agent, answer: bytes)
 
     assert protection(agent).protect(60) is False
     assert protection(agent).release() is False
-
-
-def test_an_agent_that_is_not_there_is_false_and_never_an_error() -> None:
-    assert TaskProtection("http://127.0.0.1:9").protect(60) is False
 
 
 @pytest.mark.parametrize("uri", ["", "ftp://host/x", "file:///etc/passwd", "169.254.170.2/api"])

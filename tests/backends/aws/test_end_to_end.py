@@ -1,7 +1,6 @@
 """The way of a video on AWS: boto3 upload, S3 event, SNS, SQS, the real worker and ffmpeg, S3."""
 
 import threading
-from dataclasses import replace
 
 import pytest
 
@@ -136,19 +135,3 @@ def test_a_fence_that_the_ledger_never_granted_ends_the_job_once_and_says_what_t
     work_off(farm, worker(farm, scratch))
     assert farm.backend.ledger.get(job).state is JobState.DONE
     nothing_is_left(farm, scratch)
-
-
-def test_bytes_that_were_uploaded_before_hevcq_knew_them_are_queued_by_hevcq(farm, clip) -> None:
-    stop = threading.Event()
-    store = farm.backend.store
-    store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
-    queue = farm.backend.queues["hevc"]
-    for delivery in queue.receive(10, wait_s=0, stop=stop):
-        queue.ack(delivery)
-
-    source = store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
-    farm.backend.task_publisher.publish(source, ["hevc"], announced=True)
-
-    (delivery,) = queue.receive(10, wait_s=0, stop=stop)
-    assert delivery.tasks[0].source == source
-    assert replace(delivery, tasks=()).problem == ""

@@ -115,25 +115,6 @@ def test_a_sent_video_is_queued_only_once_it_was_checked(aws: Farm, farm: VideoF
     assert delivery.tasks == (Task(source=video.source, profile="hevc"),)
 
 
-@pytest.mark.parametrize(
-    ("claim", "name", "found"),
-    [
-        ("video/mp4", "a.mkv", "video/mp4"),
-        ("text/html", "a.mp4", "video/mp4"),
-        ("video/mp4\r\nX: y", "a", "video/unknown"),
-        ("", "a.html", "video/unknown"),
-    ],
-)
-def test_a_claimed_type_is_a_videos_or_none(
-    aws: Farm, farm: VideoFarm, claim: str, name: str, found: str
-) -> None:
-    video = request(farm, media_type=claim, name=name, profiles=("hevc",))
-    send(farm, video)
-    complete_upload(farm, video)
-    head = aws.clients.s3.head_object(Bucket="uploads", Key=raw_key(video))
-    assert head["ContentType"] == found
-
-
 def test_another_size_or_owner_than_declared_ends_the_upload(aws: Farm, farm: VideoFarm) -> None:
     """What S3 would refuse, were it to let it through."""
     longer, other = request(farm), request(farm)

@@ -75,16 +75,6 @@ def test_facts_come_back_whatever_the_file_is_called(catalog: Catalog, name: str
     assert dict(catalog.cached([path, Path("/media/other")])) == {path: (MARK, INFO)}
 
 
-def test_thousands_of_files_are_looked_up_at_once(catalog: Catalog) -> None:
-    paths = [Path(f"/media/{number}.mp4") for number in range(2_500)]
-    catalog.cache((path, MARK, INFO) for path in paths)
-
-    found = catalog.cached([*paths, Path("/media/new.mp4")])
-
-    assert len(found) == 2_500
-    assert found[paths[-1]] == (MARK, INFO)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_the_digest_of_a_file_is_kept_until_a_later_one(catalog: Catalog, name: str | bytes):
     path = Path("/media") / os.fsdecode(name)

@@ -1,6 +1,5 @@
 """What two processes or threads do to each other at just the wrong moment, and nonsense in rows."""
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -86,15 +85,6 @@ def test_what_a_killed_process_held_is_back_within_a_second(real, other) -> None
     assert claim(real) == Granted(fence=2, failures=0, crashes=1)
 
 
-def test_the_claim_alone_sees_that_an_owner_is_dead(real, other) -> None:
-    real.backend.task_publisher.publish(source(), ["hevc"], announced=False)
-    victim = other(TAKE)
-    victim.line()
-    victim.kill()
-
-    assert claim(real) == Granted(fence=2, failures=0, crashes=1)
-
-
 def test_a_live_process_keeps_what_it_holds_however_long_it_hangs(real, other) -> None:
     real.backend.task_publisher.publish(source(), ["hevc"], announced=False)
     holder = other(TAKE)
@@ -166,26 +156,6 @@ tell("end")
 
     assert sorted(mine + theirs) == sorted(task(number).job_id for number in range(200))
     assert consumer.finish() == 0
-
-
-def test_two_processes_that_make_the_folder_at_once_both_work(folder, other) -> None:
-    starters = [other("queue.send([task(1)]); tell(queue.depth().dead); hang()") for _ in range(3)]
-
-    assert [starter.line() for starter in starters] == ["0", "0", "0"]
-    assert [starter.finish() for starter in starters] == [0, 0, 0]
-
-
-def test_a_number_that_was_a_process_once_proves_nothing(folder: Path, clock: ManualClock) -> None:
-    presence = Processes(folder, clock)
-    stranger = folder / f"{'0' * 16}.alive"
-    stranger.write_text(f"{os.getpid()}\n")
-
-    assert presence.dead("0" * 16 + ":3"), "its file names a live process, but nobody holds it"
-    assert not presence.dead(presence.owner)
-    assert not presence.dead("f" * 16), "no file: unknown, so the lease decides"
-    assert not presence.dead("some worker")
-    assert not presence.dead("0" * 17)
-    presence.close()
 
 
 def test_a_dead_owner_is_freed_before_it_is_forgotten(folder: Path, clock: ManualClock) -> None:

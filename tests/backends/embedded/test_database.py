@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.embedded.notes import ADD, notes, open_with_notes
+from backends.embedded.notes import ADD, notes
 from hevcq.errors import (
     DatabaseBusy,
     DatabaseDamaged,
@@ -80,16 +80,6 @@ def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: Databas
         Database(path)
 
     assert path.read_bytes() == content
-
-
-def test_damage_met_later_is_named_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damaged(path, open_with_notes(path))
-    monkeypatch.setattr(database_module, "CHECKED_BYTES", 0)
-
-    late = Database(path)
-    with pytest.raises(DatabaseDamaged):
-        notes(late)
-    late.close()
 
 
 @pytest.mark.parametrize("version", [0, database_module.VERSION - 1, database_module.VERSION + 1])

@@ -100,14 +100,6 @@ def test_dying_at_the_same_place_again_is_a_crash(sent) -> None:
     assert Run(sent).start().crashes == 2
 
 
-@pytest.mark.parametrize("percent", [None, 0.0, 0.9])
-def test_a_place_that_is_not_known_is_never_the_same(sent, percent: float | None) -> None:
-    for _ in range(6):
-        run = Run(sent)
-        assert run.start(percent).crashes == 0
-        run.kill()
-
-
 def test_a_job_that_ends_the_program_each_time_is_not_tried_for_ever(sent) -> None:
     for _ in range(MAX_INTERRUPTIONS):
         run = Run(sent)

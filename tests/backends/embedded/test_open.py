@@ -109,15 +109,6 @@ def test_facts_of_another_version_are_probed_again(tmp_path, clock, monkeypatch)
     catalog.close()
 
 
-def test_a_process_that_leaves_nothing_behind_is_forgotten_at_once(opener, folder) -> None:
-    opened = opener()
-    opened.backend.store.put("DONE/a", b"x", metadata={})
-    opened.backend.ledger.skip(JOB, claim(opened, f"{opened.backend.owner}:0"), "small")
-    opened.close()
-
-    assert list((folder / "processes").iterdir()) == []
-
-
 @pytest.mark.parametrize("left", ["delivery", "lease", "version"])
 def test_a_process_that_leaves_something_is_remembered_until_it_is_freed(
     opener, folder, left: str

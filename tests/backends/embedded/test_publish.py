@@ -158,18 +158,6 @@ def test_a_zombie_publishes_nothing_once_the_job_was_claimed_again(tmp_path: Pat
     assert [seen.version] == [path.name for path in (tmp_path.rglob("objects/??/*/*"))]
 
 
-def test_the_last_holder_may_publish_although_its_lease_is_over(tmp_path: Path, opener, clock):
-    backend = opener().backend
-    granted = backend.ledger.claim(source(), "hevc", owner="slow", lease_s=LEASE_S)
-    assert isinstance(granted, Granted)
-    clock.advance(LEASE_S + 1)
-
-    name = job_id(source(), "hevc")
-    backend.store.publish(publication(tmp_path, name, granted.fence, b"nobody else has it"))
-
-    assert backend.store.stat("DONE/a") is not None
-
-
 def publication(folder: Path, job: str, fence: int, content: bytes) -> Publication:
     file = folder / "encode"
     file.write_bytes(content)

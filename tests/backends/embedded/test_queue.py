@@ -99,15 +99,6 @@ def test_many_that_become_due_at_once_are_all_served(queue: Queue, clock) -> Non
     assert len({delivery.message_id for delivery in found}) == 400
 
 
-def test_the_age_of_the_oldest_is_counted_from_its_sending(queue: Queue, clock) -> None:
-    assert queue.depth().oldest_s is None
-    send(queue, "1")
-    clock.advance(40)
-    send(queue, "2")
-
-    assert queue.depth().oldest_s == 40
-
-
 def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -> None:
     looked, real = [], queue._peek
 
@@ -122,14 +113,6 @@ def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -
 
     assert len(queue.receive(1, wait_s=500, stop=threading.Event())) == 1
     assert looked == [(False, None)]
-
-
-def test_two_that_see_one_task_do_not_both_get_it(queue: Queue, monkeypatch) -> None:
-    send(queue, "1")
-    take(queue)
-    monkeypatch.setattr(queue, "_peek", lambda: (True, None))
-
-    assert take(queue) == []
 
 
 @pytest.mark.parametrize("alive", [False, True])

@@ -19,7 +19,6 @@ from hevcq.errors import (
     SourceUnreadable,
     StorageError,
     Unavailable,
-    UsageError,
 )
 from hevcq.ports.catalog import Fingerprint, Mode, Placement
 from hevcq.ports.store import Publication
@@ -36,16 +35,6 @@ def test_replaced_and_deleted_objects_leave_no_bytes_behind(store, folder, tmp_p
     store.delete("DONE/a")
 
     assert list((folder / OBJECTS).iterdir()) == []
-
-
-def test_a_refused_publication_leaves_its_file_and_no_version(store, folder, tmp_path) -> None:
-    publish(store, tmp_path / "x", fence=5)
-    with pytest.raises(UsageError, match="lower-case"):
-        publish(store, tmp_path / "y", NEW, fence=6, metadata={"Not a word": "x"})
-
-    assert (tmp_path / "y").read_bytes() == NEW
-    assert len(versions(folder)) == 1
-    assert read(store) == OLD
 
 
 def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
@@ -157,15 +146,6 @@ def test_each_failure_to_look_at_a_source_has_its_error(
     monkeypatch.setattr(files.os, "open", Mock(side_effect=OSError(code, os.strerror(code))))
     with pytest.raises(kind, match=r"video\.mp4"):
         store.accept(path, "TODO/all/x", moved=nothing, stop=STOP)
-
-
-def test_a_relative_path_is_found_from_anywhere(store, tmp_path, monkeypatch) -> None:
-    (tmp_path / "video.mp4").write_bytes(b"a clip")
-    monkeypatch.chdir(tmp_path)
-    accepted = store.accept(Path("video.mp4"), "TODO/all/x", moved=nothing, stop=STOP)
-    monkeypatch.chdir("/")
-
-    store.check(accepted)
 
 
 def test_a_linked_source_is_followed_to_its_new_path_and_to_no_other_file(

@@ -7,10 +7,9 @@ from hevcq.backends.aws.dynamodb.schema import (
     RECORD_KEPT_S,
     TTL,
     job_pk,
-    table_definition,
     text,
 )
-from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, Split, job_id
+from hevcq.domain.job import JobState, RenditionRef, Source, Split, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.ledger import Granted, Held, JobFilter
@@ -50,20 +49,6 @@ def sent_again(real, **asked):
     """Do what botocore does when the answer is lost: send the same request again."""
     real(**asked)
     return real(**asked)
-
-
-def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledger) -> None:
-    claim(ledger)
-    seen = ledger.get(JOB)
-    farm.clock.advance(100)
-
-    ledger.sent_anew(seen)
-
-    moved = ledger.get(JOB)
-    assert moved == seen.model_copy(update={"updated_at": seen.updated_at + 100})
-    ledger.complete(JOB, 1, REF, cpu_s=1.0)
-    ledger.sent_anew(moved)
-    assert ledger.get(JOB).state is JobState.DONE
 
 
 def test_a_transition_whose_answer_was_lost_counts_as_made(ledger) -> None:
@@ -117,22 +102,6 @@ def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
     ledger._jobs.db.plan["update_item"] = [renewed]
 
     assert isinstance(claim(ledger, "second"), Held)
-
-
-def test_progress_and_heartbeats_change_nothing_that_an_index_holds(farm, ledger) -> None:
-    claim(ledger)
-    indexed = {
-        key["AttributeName"]
-        for index in table_definition("t")["GlobalSecondaryIndexes"]
-        for key in [*index["KeySchema"], {"AttributeName": "profile"}]
-    }
-    before = {name: item(farm)[name] for name in indexed}
-
-    farm.clock.advance(5)
-    ledger.renew(JOB, 1, lease_s=60)
-    ledger.progress(JOB, 1, Progress(phase=Phase.ENCODE, percent=1))
-
-    assert {name: item(farm)[name] for name in indexed} == before
 
 
 def test_an_ended_record_expires_and_a_reopened_one_does_not(farm, ledger) -> None:
@@ -190,18 +159,6 @@ def test_items_that_are_put_off_for_ever_are_an_error_not_missing(ledger) -> Non
 
     with pytest.raises(Unavailable):
         list(ledger.jobs(JobFilter()))
-
-
-def test_a_job_that_moved_on_behind_the_index_is_not_listed_where_it_was(ledger) -> None:
-    ledger.register(SOURCE, ["hevc"])
-
-    def moved(real, **asked):
-        claim(ledger)
-        return real(**asked)
-
-    ledger._jobs.db.plan["batch_get_item"] = [moved]
-
-    assert list(ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))) == []
 
 
 def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledger) -> None:

@@ -55,16 +55,3 @@ def test_ten_jobs_of_a_thousand_are_found_by_reading_ten(farm, ledger) -> None:
 
     assert keys == [source.key for source in reversed(own)]
     assert read == 20, "an entry and an item of each"
-
-
-def test_a_folder_of_too_many_jobs_to_sort_is_listed_by_time(farm, ledger, monkeypatch) -> None:
-    put(farm, of("winter", 5) + of("summer", 4))
-    newest_first = [source.key for source in reversed(of("summer", 4))]
-
-    monkeypatch.setattr("hevcq.backends.aws.dynamodb.job_table.MANY", 4)
-    assert listed(ledger) == (newest_first, 8)
-    monkeypatch.setattr("hevcq.backends.aws.dynamodb.job_table.MANY", 3)
-    keys, read = listed(ledger)
-
-    assert keys == newest_first
-    assert read > 8

@@ -64,17 +64,6 @@ def test_only_what_is_read_is_fetched(store, large, tmp_path) -> None:
     assert told[-1] == 2 * range_reader.BLOCK_BYTES
 
 
-def test_past_its_end_there_is_nothing(store, large, tmp_path) -> None:
-    source = accept(store, large)
-
-    with (
-        streamed(store, source, tmp_path / "scratch") as location,
-        pytest.raises(urllib.error.HTTPError, match="416") as refused,
-    ):
-        get(location, f"{source.size}-")
-    refused.value.close()
-
-
 def test_who_does_not_know_its_password_gets_nothing(store, large, tmp_path) -> None:
     source, told = accept(store, large), [0]
 
@@ -118,26 +107,6 @@ def test_what_a_reader_may_take_for_the_end_is_an_error_all_the_same(
 
     assert len(got) < source.size - 4_000_000
     assert list((tmp_path / "scratch").iterdir()) == []
-
-
-def test_another_object_under_the_key_is_never_read(farm, store, large, tmp_path) -> None:
-    farm.clients.s3.put_bucket_versioning(
-        Bucket="uploads", VersioningConfiguration={"Status": "Suspended"}
-    )
-    source = accept(store, large)
-
-    def read() -> None:
-        with streamed(store, source, tmp_path / "scratch") as location:
-            first = get(location, "0-99")
-            assert first == large.read_bytes()[:100]
-            farm.clients.s3.put_object(
-                Bucket="uploads", Key=source.key, Body=b"x" * large.stat().st_size
-            )
-            with pytest.raises(OSError, match=r"IncompleteRead|Remote end|bytes read|timed out"):
-                get(location, "6000000-6000099")
-
-    with pytest.raises(SourceChanged):
-        read()
 
 
 def test_what_is_published_anew_while_it_is_read_is_never_mixed(store, large, tmp_path) -> None:

@@ -103,22 +103,6 @@ def clip_of(tmp_path: Path, name: str, **options) -> Clip:
     return Clip(path, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["video.mp4", "video.ts"])
-def test_a_part_is_the_same_whether_its_source_is_a_file_or_a_relay(tmp_path, name) -> None:
-    clip = clip_of(tmp_path, name)
-    chunk = clip.chunks.chunks[1]
-
-    there, part = clip.encode_over(chunk, "there")
-    here, same = clip.encode(str(clip.path), chunk, "here")
-
-    assert part == same
-    assert (there.frames, there.first_pts, there.headers) == (
-        here.frames, here.first_pts, here.headers,
-    )  # fmt: skip
-    assert "127.0.0.1" not in " ".join(there.arguments)
-    assert not list(tmp_path.glob("source.*"))
-
-
 @pytest.mark.parametrize("share", [0.15, 0.9])
 def test_a_read_that_fails_midway_makes_no_part(tmp_path, share) -> None:
     clip = clip_of(tmp_path, "video.mp4")

@@ -180,11 +180,3 @@ def test_parts_that_s3_refuses_in_the_end_are_not_taken_up_again(
     assert (open_parts(farm), notes(farm)) == ([], [])
 
     assert content_of(farm, accept(process(), video)) == video.read_bytes()
-
-
-def test_a_note_cut_off_by_a_kill_is_no_note(farm, process, video) -> None:
-    killed(process, video, 3)
-    (note,) = notes(farm)
-    note.write_bytes(note.read_bytes()[:9])
-
-    assert content_of(farm, accept(process(), video)) == video.read_bytes()

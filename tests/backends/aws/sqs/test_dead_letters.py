@@ -1,6 +1,5 @@
 """Dead letters over SQS: listed without being lost, redriven by us or by SQS, killed in between."""
 
-import json
 import threading
 
 import pytest
@@ -17,7 +16,6 @@ from hevcq.usecases.operations.dead_letters import (
     RedriveResult,
     redrive,
 )
-from support.aws import iam
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.values import DAMAGED, Killed, bury_many, letters, one, take, task
 from support.fakes.farm import FakeWorker
@@ -79,24 +77,6 @@ def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue)
     assert one(queue).tasks == (task(),)
 
 
-def test_a_raw_event_in_the_dead_letters_shows_its_job(farm, queue) -> None:
-    record = {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "eventName": "ObjectCreated:Put",
-        "s3": {
-            "bucket": {"name": "uploads"},
-            "object": {"key": "TODO/all/0.mp4", "size": 1, "versionId": "v"},
-        },
-    }
-    farm.put_body("hevc", json.dumps({"Records": [record]}))
-    queue.bury(one(queue), DAMAGED)
-
-    (dead,) = letters(queue)
-
-    assert dead.task == task()
-
-
 @pytest.mark.parametrize("error", [refusal("AccessDenied", 403), refusal("QueueDoesNotExist")])
 def test_a_worker_that_may_not_see_the_subscriptions_letters_counts_its_own(queue, error) -> None:
     bury_many(queue, 2)
@@ -153,20 +133,6 @@ def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:
     FakeWorker(farm.backend, tmp_path, farm.clock).do(PROFILES["hevc"])
 
     assert record(farm, source).state is JobState.DONE
-
-
-def test_the_worker_that_looks_needs_no_more_than_its_role_allows(farm) -> None:
-    given_up(farm)
-    with iam.recorded(farm.clients.sqs, farm.clients.dynamodb) as calls:
-        ExpiredMessages(farm.backend, ["hevc"]).check()
-
-    used = {grant for call in calls for grant in iam.needed(*call)}
-    policy = iam.allowed("modules/worker_service/roles.tf", "task")
-    # What SNS could not deliver is an operator's business; a worker's denial there is let pass.
-    missing = {g for g in used if g[1] != "subscription-dlq" and not iam.covered(g, policy)}
-    assert missing == set()
-    assert ("sqs:ReceiveMessage", "dlq") in used
-    assert not iam.covered(("sqs:DeleteMessage", "dlq"), policy)
 
 
 NEVER = threading.Event()

@@ -58,11 +58,6 @@ def test_an_upload_is_read_raw_in_an_envelope_and_from_a_letter_moved_back(wrap)
     assert parse(wrap(body_of(event())), HEVC).tasks == (Task(source=SOURCE, profile="hevc"),)
 
 
-@pytest.mark.parametrize("key", ["TODO/a+b%2Bc.mp4", "TODO%2Fa+b%2Bc.mp4", "TODO%2Fa%20b%2Bc.mp4"])
-def test_keys_are_decoded_with_and_without_encoded_slashes(key: str) -> None:
-    assert parse(body_of(event(key)), HEVC).tasks[0].source.key == "TODO/a b+c.mp4"
-
-
 @pytest.mark.parametrize("wrap", [str, in_sns])
 def test_a_task_of_ours_is_taken_and_one_of_another_profile_is_named(wrap) -> None:
     task = Task(source=SOURCE, profile="720p", chunk=None)
@@ -230,17 +225,6 @@ def test_an_oversize_body_keeps_its_beginning() -> None:
 
     assert found.body
     assert body.startswith(found.body)
-
-
-def test_the_last_lines_of_a_long_tail_are_kept() -> None:
-    why = Bury(
-        reason="r" * 9_000, failure_class=FailureClass.ENCODER, tail=("x" * 9_000,) * 50 + ("last",)
-    )
-    text = dead_letters.encode(delivery("b"), why, 1.0)
-    found = dead_letters.decode(text)
-
-    assert found.tail[-1] == "last"
-    assert len(text.encode()) < MAX_BODY_BYTES
 
 
 def test_a_forged_letter_is_not_one() -> None:

@@ -4,24 +4,12 @@ import threading
 
 import pytest
 
-from contracts.backends import PROFILES, VISIBILITY_S
-from e2e.embedded.farm import until
-from hevcq.domain.job import JobState
+from contracts.backends import VISIBILITY_S
 from hevcq.domain.profile import MAX_VISIBILITY_S
 from hevcq.errors import LeaseLost, Unavailable
-from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
-from hevcq.util.clock import SystemClock
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.scratch import Scratch
-from hevcq.worker.slot import SlotOutcome
-from support.aws import iam
 from support.aws.breaking import broken, refusal
-from support.aws.moto_server import make_farm
-from support.aws.values import DAMAGED, bury_many, letters, one, take, task
-from support.fakes.encoder import FakeEncoder, fake_plan
+from support.aws.values import DAMAGED, bury_many, one, take, task
 
 pytestmark = pytest.mark.aws
 
@@ -160,28 +148,6 @@ def test_a_batch_that_sqs_takes_in_part_is_an_error(queue) -> None:
         queue.send([task(1), task(2)])
 
 
-def test_a_receipt_that_sqs_refuses_at_the_settling_is_false(queue) -> None:
-    queue.send([task(1), task(2)])
-    first, second = take(queue)
-    queue._sqs.plan["delete_message"] = [refusal("ReceiptHandleIsInvalid")]
-    queue._sqs.plan["change_message_visibility"] = [refusal("InvalidParameterValue")]
-
-    assert queue.ack(first) is False
-    assert queue.release(second) is False
-
-
-def test_one_letter_of_many_is_found_and_the_others_stay(queue) -> None:
-    bury_many(queue, 4)
-    wanted = letters(queue)[-1]
-
-    assert queue.purge(wanted) is True
-
-    left = letters(queue)
-    assert len(left) == 3
-    assert wanted.letter_id not in {dead.letter_id for dead in left}
-    assert queue.purge(wanted) is False
-
-
 def test_a_listing_of_letters_that_never_stop_coming_ends(farm, queue) -> None:
     bury_many(queue, 2)
 
@@ -194,49 +160,3 @@ def test_a_listing_of_letters_that_never_stop_coming_ends(farm, queue) -> None:
 
     assert len({dead.letter_id for dead in queue.dead_letters(Selection())}) == 2
     assert len(queue._sqs.plan["receive_message"]) > 30, "it did not go on for ever"
-
-
-VIDEOS = 4
-
-
-@pytest.fixture
-def real_time_farm():
-    """The emulator's polls really wait, so that this farm has the machine's clock."""
-    found = make_farm(PROFILES, clock=SystemClock())
-    yield found
-    found.backend.close()
-
-
-def test_every_job_of_both_queues_is_done_and_a_stop_leaves_nothing_hidden(
-    real_time_farm, tmp_path
-) -> None:
-    served = [
-        ProfileQueue(profile, real_time_farm.backend.queues[name])
-        for name, profile in PROFILES.items()
-    ]
-    assert {each.queue.long_poll_s for each in served} == {20.0}
-    for each in served:
-        each.queue.long_poll_s = 1.0
-    scratch = Scratch(tmp_path / "scratch", real_time_farm.clock)
-    context = WorkerContext(
-        real_time_farm.backend, FakeEncoder(), fake_plan, scratch, real_time_farm.clock, threads=1
-    )
-    pool = WorkerPool(context, served, Numbers(slots=2, grace_s=20))
-    for number in range(VIDEOS):
-        key = f"TODO/all/{number}.mp4"
-        real_time_farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=str(number).encode())
-    done = JobFilter(states=frozenset({JobState.DONE}))
-
-    with iam.recorded(real_time_farm.clients.polls) as calls:
-        pool.start()
-        until(lambda: sum(1 for _ in real_time_farm.backend.ledger.jobs(done)) == 2 * VIDEOS)
-        pool.ask()
-        until(lambda: pool.stopped)
-
-    assert pool.finish() is SlotOutcome.STOPPED
-    asked = [params for _, name, params in calls if name == "ReceiveMessage"]
-    assert {params["MaxNumberOfMessages"] for params in asked} <= {1, 2}
-    assert min(params["WaitTimeSeconds"] for params in asked) >= 1
-    for each in served:
-        depth = each.queue.depth()
-        assert (depth.ready, depth.in_flight, depth.dead) == (0, 0, 0)

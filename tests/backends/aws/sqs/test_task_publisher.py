@@ -7,7 +7,7 @@ import pytest
 from contracts.backends import PROFILES
 from hevcq.domain.job import Source, job_id
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import Unavailable, UnknownProfile
+from hevcq.errors import Unavailable
 from support.aws.breaking import Breaking, refusal
 from support.aws.moto_server import make_farm
 
@@ -79,14 +79,6 @@ def test_an_announced_source_is_registered_and_nothing_is_sent(farm) -> None:
     assert ready(farm) == [0, 0]
 
 
-def test_an_unknown_profile_registers_and_sends_nothing(farm) -> None:
-    with pytest.raises(UnknownProfile, match="terraform apply"):
-        farm.backend.task_publisher.publish(SOURCE, ["hevc", "none"], announced=False)
-
-    assert farm.backend.ledger.get(job_id(SOURCE, "hevc")) is None
-    assert ready(farm) == [0, 0]
-
-
 def test_a_kill_between_reopening_and_sending_is_made_up_for(farm) -> None:
     ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
     ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
@@ -101,10 +93,3 @@ def test_a_kill_between_reopening_and_sending_is_made_up_for(farm) -> None:
 
     (delivery,) = farm.backend.queues["hevc"].receive(5, wait_s=0, stop=threading.Event())
     assert delivery.tasks[0].job_id == job.job_id
-
-
-def test_a_job_of_a_profile_that_is_gone_is_not_requeued(farm) -> None:
-    job = publish(farm)[0].model_copy(update={"profile": "gone"})
-
-    with pytest.raises(UnknownProfile):
-        farm.backend.task_publisher.requeue(job, who="me", why="fixed")
