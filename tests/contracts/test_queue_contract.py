@@ -217,6 +217,7 @@ def test_a_redriven_letter_is_a_new_message_that_starts_at_one(world: World) -> 
     old = one(world)
     world.queue.bury(old, DAMAGED)
     (letter,) = letters(world)
+    assert world.backend.queues["720p"].redrive(letter) is False, "it is of another queue"
 
     assert world.queue.redrive(letter) is True
 

@@ -288,7 +288,11 @@ def test_a_split_job_is_not_given_up_by_the_queue_nor_reopened(world: World, spl
     assert record(world).state is JobState.SPLIT
 
 
-def test_forgetting_parts_leaves_their_job_alone(world: World, split: int) -> None:
+def test_forgetting_parts_leaves_their_job_alone_and_those_of_a_split_job(
+    world: World, split: int
+) -> None:
+    world.ledger.forget_subjobs(JOB)
+    assert len(world.ledger.subjobs(JOB)) == len(FRAMES) + 1
     world.ledger.complete(JOB, split, RENDITION, cpu_s=9.0)
 
     world.ledger.forget_subjobs(JOB)

@@ -3,14 +3,17 @@
 import contextlib
 import dataclasses
 import itertools
+import json
 import math
 import os
 
 import pytest
 
 from hevcq.errors import HevcqError, UndoRefused
-from hevcq.library.filesystem import fingerprint_of
+from hevcq.library.filesystem import FileSystem, fingerprint_of
+from hevcq.library.names import own_folder
 from hevcq.library.replacement.journal import Journal
+from hevcq.library.replacement.restored_originals import UndoneOriginals
 from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
@@ -197,3 +200,27 @@ def test_a_library_that_was_moved_can_still_be_undone(tmp_path, clock):
     Swap(tmp_path / "new", clock).undo(made.change.certificate.job_id)
 
     assert looks(tmp_path / "new/video.avi") == before
+
+
+SECOND = 1_500_000_000 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("content", "mtime_ns", "profile", "restored"),
+    [
+        (b"original", 1, "hevc", True),
+        (b"original", SECOND, "720p", False),
+        (b"ORIGINAL", SECOND, "hevc", False),
+    ],
+)
+def test_a_restored_original_is_known_by_its_bytes_where_its_time_is_of_a_second(
+    tmp_path, content, mtime_ns, profile, restored
+):
+    notes = own_folder(tmp_path) / "undone"
+    notes.mkdir(parents=True)
+    facts = {"profile": "hevc", "size": 8, "mtime_ns": SECOND, "source_sha256": sha(b"original")}
+    (notes / "8.j.json").write_text(json.dumps(facts))
+    path = tmp_path / "a.mkv"
+    path.write_bytes(content)
+
+    assert UndoneOriginals(FileSystem()).holds(path, 8, mtime_ns, profile) == restored
