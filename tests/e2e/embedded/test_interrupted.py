@@ -114,17 +114,6 @@ def test_a_stop_gives_the_work_back_at_once_and_says_so(slow: Farm, number: sign
     assert '"ready":1' in status.out.replace(" ", "")
 
 
-def test_within_its_grace_a_stopped_ingest_still_ends_and_places_what_runs(slow: Farm) -> None:
-    child = slow.start("ingest", slow.media, "--json", env={"HEVCQ_STOP_GRACE_S": "60"})
-    first_event(child, encoding)
-    child.send_signal(signal.SIGINT)
-    ran = slow.finish(child)
-
-    assert ran.code == 130
-    assert ran.named("summary")[0]["counts"] == {"placed": 1}
-    assert (slow.media / "video.hevc.mp4").is_file()
-
-
 def test_two_ingests_at_once_work_together_and_encode_each_file_once(farm: Farm) -> None:
     for number in range(5):
         farm.clip(f"{number}.mp4")
