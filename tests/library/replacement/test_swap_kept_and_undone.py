@@ -202,6 +202,15 @@ def test_a_library_that_was_moved_can_still_be_undone(tmp_path, clock):
     assert looks(tmp_path / "new/video.avi") == before
 
 
+def test_another_file_of_the_same_size_where_an_original_was_kept_stays(tmp_path, clock):
+    done = replaced(video(tmp_path), clock)
+    done.retained.write_bytes(ORIGINAL[::-1])
+
+    (each,) = Swap(tmp_path, clock).free(lambda _record: True)
+
+    assert (each.outcome, done.retained.read_bytes()) == (Expiry.STILL_KEPT, ORIGINAL[::-1])
+
+
 SECOND = 1_500_000_000 * 10**9
 
 

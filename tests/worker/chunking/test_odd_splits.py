@@ -86,3 +86,20 @@ def test_a_job_that_comes_back_once_all_chunks_are_done_sends_the_join_again(far
 
     assert farm.record(source).split.announced
     assert farm.until_settled(source).state is JobState.DONE
+
+
+def test_the_last_message_of_a_job_that_was_split_anew_sends_the_new_chunks(farm):
+    """It may be the only one: the worker that split the job died before it sent any."""
+    source = farm.split()
+    task, before, frames = farm.task(source, 1), farm.record(source), [1] * len(farm.chunks(source))
+    while (delivery := farm.receive()) is not None:
+        farm.queue.ack(delivery)
+    farm.ledger.abandon_split(before.job_id, before.fence, "unfit")
+    fence = farm.ledger.claim(source, "hevc", owner="gone", lease_s=1.0).fence
+    anew = before.split.model_copy(update={"name": f"anew-{fence}", "announced": False})
+    farm.ledger.split(before.job_id, fence, anew, frames)
+    farm.queue.send([task])
+
+    farm.handle()
+
+    assert farm.record(source).split == anew.model_copy(update={"announced": True})
