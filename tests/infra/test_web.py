@@ -2,11 +2,13 @@
 
 import json
 import re
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
 
 from hevcq.backends.aws.videos.records import table_definition
+from hevcq.domain.keys import certificate_key
 from hevcq.domain.videos.rules import UPLOADS
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.web import OidcSettings, WebSettings
@@ -71,7 +73,11 @@ def test_buckets_stay_closed_and_only_cloudfront_reads_only_the_public_folder(
     control = only(both, "aws_cloudfront_origin_access_control")
     assert (control["signing_behavior"], control["signing_protocol"]) == ("always", "sigv4")
     # Its condition names the distribution, which has no address before it is made.
-    reading = only(both, "aws_iam_policy_document", "playback")["statement"][0]
+    reading, proofs = only(both, "aws_iam_policy_document", "playback")["statement"]
+    assert proofs["effect"] == "Deny"
+    key = certificate_key("DONE/hevc/public/a.mp4.mp4", "0" * 64)
+    (denied,) = [each.partition("/DONE/")[2] for each in proofs["resources"]]
+    assert fnmatch(key, f"*{denied}")
     assert reading["actions"] == ["s3:GetObject"]
     assert sorted(each.partition("/DONE/")[2] for each in reading["resources"]) == sorted(
         f"{profile}/public/*" for profile in deployed()

@@ -149,4 +149,17 @@ data "aws_iam_policy_document" "read" {
       values   = [aws_cloudfront_distribution.this.arn]
     }
   }
+
+  # A certificate names the bucket, the upload and the account.
+  statement {
+    sid       = "NoCertificates"
+    effect    = "Deny"
+    actions   = ["s3:GetObject"]
+    resources = ["${var.bucket.arn}/DONE/*.certificate.json"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["cloudfront.amazonaws.com"]
+    }
+  }
 }
