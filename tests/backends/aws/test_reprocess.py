@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from contracts.backends import PROFILES
-from hevcq.domain.job import JobState, Source
+from hevcq.domain.job import JobState, Source, job_id
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.reprocess import (
     ReprocessRequest,
@@ -135,3 +135,17 @@ def test_an_upload_whose_rendition_is_there_is_not_missing_though_the_ledger_for
 
     farm.backend.store.delete(next(j.rendition.key for j in jobs if j.profile == "hevc"))
     assert [each.job.profile for each in missing(farm)] == ["hevc"], "a proof alone is no video"
+
+
+def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) -> None:
+    source = waiting(farm, begun=True)
+    ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
+    name = job_id(source, "hevc")
+    farm.clock.advance(KEPT_S + 1)
+    ledger.renew(name, 1, lease_s=300)
+    assert not task_publisher.message_expired(ledger.get(name))
+
+    ledger.skip(name, 1, "not worth it")
+    farm.clock.advance(KEPT_S + 1)
+
+    assert not task_publisher.message_expired(ledger.get(name))

@@ -259,3 +259,17 @@ def test_no_decision_is_made_on_a_read_that_may_be_old(ledger) -> None:
     for name, asked in reads:
         tables = asked["RequestItems"].values() if name == "batch_get_item" else [asked]
         assert all(table.get("ConsistentRead") is True for table in tables), name
+
+
+def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledger) -> None:
+    claim(ledger)
+    seen = ledger.get(JOB)
+    farm.clock.advance(100)
+
+    ledger.sent_anew(seen)
+
+    moved = ledger.get(JOB)
+    assert moved == seen.model_copy(update={"updated_at": seen.updated_at + 100})
+    ledger.complete(JOB, 1, REF, cpu_s=1.0)
+    ledger.sent_anew(moved)
+    assert ledger.get(JOB).state is JobState.DONE

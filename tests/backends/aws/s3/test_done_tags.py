@@ -161,3 +161,15 @@ def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path) -> None:
     assert asked
     assert all(iam.covered(grant, operator) for grant in asked)
     assert not iam.covered(("s3:PutObjectVersionTagging", "output:DONE/hevc/a.mp4"), worker)
+
+
+def test_in_a_bucket_without_versions_nothing_is_tagged(farm, tmp_path) -> None:
+    farm.clients.s3.create_bucket(
+        Bucket="plain", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    answer = farm.clients.s3.put_object(Bucket="plain", Key=KEY, Body=b"clip")
+    source = Source(bucket="plain", key=KEY, version=answer["ETag"].strip('"'), size=4)
+
+    assert farm.backend.store.mark_source_finished(source, collected=True) is False
+
+    assert farm.clients.s3.get_object_tagging(Bucket="plain", Key=KEY)["TagSet"] == []
