@@ -236,3 +236,21 @@ def test_a_certificate_edited_in_the_store_places_nothing(tmp_path: Path, mode: 
 
     assert item.path.read_bytes() == b"clip" * 100
     assert [path.name for path in bench.media.iterdir() if path.is_file()] == [item.path.name]
+
+
+def test_a_file_written_to_while_it_is_hashed_is_not_remembered(
+    bench: Bench, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = FileSystem.digest
+
+    def slow(self: FileSystem, path: Path) -> str:
+        found = digest(self, path)
+        path.write_bytes(b"other" * 9)
+        return found
+
+    monkeypatch.setattr(FileSystem, "digest", slow)
+    bench.catalog.database.change("DELETE FROM hashed_file")
+
+    bench.proofs.digest(target)
+
+    assert bench.catalog.hashed(target) is None

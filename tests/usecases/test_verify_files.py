@@ -224,3 +224,13 @@ def test_of_changed_bytes_it_is_said_whether_they_show_the_certified_picture(
 
     assert not report.passed
     assert report.notices == says
+
+
+def test_a_file_of_a_set_that_is_gone_fails_it(of_set: Pair) -> None:
+    encoder = FakeEncoder()
+    encoder.verify = lambda *_, **__: ()
+    (of_set.rendition.parent / "v360" / "1.m4s").unlink()
+
+    report = verified(of_set, of_set.proof, encoder=encoder)
+
+    assert [g.file for g in report.failures] == ["1.m4s"]

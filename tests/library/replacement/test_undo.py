@@ -280,3 +280,12 @@ def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(ho
     ]
     assert {one.result for one in results} == {UndoResult.RESTORED}
     assert looks(made.source) == before
+
+
+def test_every_condition_must_hold(house):
+    one, _ = house.replace("a/one.mkv")
+    other, _ = house.replace("b/other.mkv")
+    job = other.change.certificate.job_id
+
+    assert house.undo(house.root / "a", job=job)[0].result is UndoResult.NOTHING
+    assert one.source.read_bytes() == other.source.read_bytes() == RENDITION

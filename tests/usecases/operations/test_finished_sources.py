@@ -96,16 +96,6 @@ def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench:
     assert let_go_of(bench) == [(job.source, True)]
 
 
-def test_one_that_was_skipped_has_no_rendition_and_is_kept(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    bench.backend.ledger.skip(job.job_id, bench.claim(job), "not smaller")
-
-    bench.tracker.step(NEVER)
-
-    assert bench.done(job).state is JobState.SKIPPED
-    assert let_go_of(bench) == []
-
-
 def test_one_whose_rendition_waits_for_its_place_is_kept(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
