@@ -11,7 +11,7 @@ from hevcq.settings.libraries import SyncSettings
 from hevcq.sqlite.catalog import SyncJournal
 from hevcq.sqlite.database import Database
 from hevcq.usecases.sync.move import SyncPorts
-from hevcq.usecases.sync.session import Fate, Session, Synced
+from hevcq.usecases.sync.session import Fate, Synced, SyncSession
 from support.clips import ManualClock
 from support.webdav import PASSWORD, USER, WebDav
 
@@ -60,7 +60,7 @@ class Machine:
                 least_free=least_free,
             )
             given = {"target": self.target, "move": move, "settle": settle_s, **job}
-            run = Session(
+            run = SyncSession(
                 ports, wanted(**given), self.told.append, self.notices.append, dry_run=dry_run
             )
             run.reported = set() if self.watch is None else self.watch

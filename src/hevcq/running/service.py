@@ -30,7 +30,7 @@ from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.libraries.feed import listed
 from hevcq.usecases.library_state import FolderState, folder_state
-from hevcq.usecases.sync.session import Session, Synced, pause_s
+from hevcq.usecases.sync.session import Synced, SyncSession, pause_s
 from hevcq.util.log import get_logger
 from hevcq.util.signals import StopSignals
 from hevcq.util.systemd import Notifier
@@ -382,7 +382,7 @@ class SyncThread(Beside):
     def _sync(self, sync: SyncSettings) -> None:
         with opened(self._app, sync, self._stop) as ports:
             told = self._on_file, self._notice
-            Session(ports, sync, *told, reported=self._repeated).run()
+            SyncSession(ports, sync, *told, reported=self._repeated).run()
 
     def _notice(self, words: str) -> None:
         if words not in self._noticed:

@@ -67,7 +67,7 @@ class FarmCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentClip:
     """A clip that was uploaded for one profile."""
 
     profile: str
@@ -82,7 +82,7 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
     deleted, unfinished jobs cancelled, and the upload is marked as finished, so that it expires (no
     code of hevcq deletes an upload). Raises no HevcqError.
     """
-    sent: list[Sent] = []
+    sent: list[SentClip] = []
     with tempfile.TemporaryDirectory(prefix="hevcq-doctor-") as folder:
         try:
             for name in sorted(context.profiles):
@@ -103,7 +103,7 @@ def check_farm(context: FarmCheck) -> Iterator[Finding]:
             yield _finding("farm: tidying up", ok=False, detail="; ".join(left), remedy=remedy)
 
 
-def _send(context: FarmCheck, name: str, folder: Path) -> Sent:
+def _send(context: FarmCheck, name: str, folder: Path) -> SentClip:
     backend, clip = context.backend, folder / f"{name}-{context.token}.mp4"
     context.encoder.write_test_clip(clip, context.profiles[name])
     key = f"{INBOX}/{name}/{FOLDER}/{clip.name}"
@@ -111,10 +111,10 @@ def _send(context: FarmCheck, name: str, folder: Path) -> Sent:
     source = backend.store.accept(clip, key, moved=lambda _count: None, stop=stop)
     announced = backend.announces_uploads
     (job,) = backend.task_publisher.publish(source, [name], announced=announced)
-    return Sent(name, source, job.job_id)
+    return SentClip(name, source, job.job_id)
 
 
-def _watch(context: FarmCheck, waiting: list[Sent]) -> Iterator[Finding]:
+def _watch(context: FarmCheck, waiting: list[SentClip]) -> Iterator[Finding]:
     started, never = context.clock.monotonic(), threading.Event()
     while waiting:
         waited = context.clock.monotonic() - started
@@ -134,7 +134,7 @@ def _watch(context: FarmCheck, waiting: list[Sent]) -> Iterator[Finding]:
             context.clock.wait(never, POLL_S)
 
 
-def _judged(context: FarmCheck, one: Sent, record: JobRecord | None, waited: float) -> Finding:
+def _judged(context: FarmCheck, one: SentClip, record: JobRecord | None, waited: float) -> Finding:
     """Return the finding about a clip that has ended, or has had its time."""
     name = one.profile
     if record is None:
@@ -191,7 +191,7 @@ def _finding(name: str, *, ok: bool, detail: str, remedy: str = "") -> Finding:
     return Finding(Area.FARM, name, ok, detail, remedy)
 
 
-def _tidy(context: FarmCheck, one: Sent) -> Iterator[str]:
+def _tidy(context: FarmCheck, one: SentClip) -> Iterator[str]:
     """Remove what a clip left; yield what could not be removed."""
     backend, store = context.backend, context.backend.store
     try:

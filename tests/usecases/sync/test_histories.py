@@ -21,7 +21,7 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.sqlite.catalog import SyncJournal
 from hevcq.sqlite.database import Database
 from hevcq.usecases.sync.move import SyncPorts
-from hevcq.usecases.sync.session import Session
+from hevcq.usecases.sync.session import SyncSession
 from support.camera import Camera, Intruder, Kill, Killed, MemoryRemote
 from support.clips import ManualClock
 from support.syncing import wanted
@@ -61,7 +61,7 @@ class Home:
                 stop,
                 token="0",
             )
-            Session(
+            SyncSession(
                 ports, wanted(self.target, settle=settle_s), told.append, lambda _words: None
             ).run()
         return told

@@ -16,7 +16,7 @@ from hevcq.cli.options import AsJson, DryRun, Quiet
 from hevcq.cli.output import table as render
 from hevcq.errors import HevcqError, Unavailable
 from hevcq.settings.libraries import SyncSettings
-from hevcq.usecases.sync.session import Session, Synced, pause_s
+from hevcq.usecases.sync.session import Synced, SyncSession, pause_s
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import size
 from hevcq.wiring.app import App
@@ -71,7 +71,7 @@ def _run(
         shown.begin(each)
         try:
             with opened(shown.app, each, stop) as ports:
-                session = Session(ports, each, shown.on_file, shown.notice, shown.progress)
+                session = SyncSession(ports, each, shown.on_file, shown.notice, shown.progress)
                 session.dry_run, session.reported = dry_run, shown.reported
                 session.run()
         except HevcqError as error:

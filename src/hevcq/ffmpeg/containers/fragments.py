@@ -155,7 +155,7 @@ def _payload(file: BinaryIO, box: Box) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Index:
+class _FragmentIndex:
     """What the index says: the file's facts, and of its samples the edit in ticks and the defaults."""
 
     file: FragmentedFile
@@ -163,7 +163,7 @@ class _Index:
     defaults: tuple[int, int, int]
 
 
-def _index(file: BinaryIO, moov: Box) -> _Index:
+def _index(file: BinaryIO, moov: Box) -> _FragmentIndex:
     media = _inside(file, moov, b"trak", b"mdia")
     header = _payload(file, _inside(file, media, b"mdhd"))
     (timescale,) = struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)
@@ -182,7 +182,7 @@ def _index(file: BinaryIO, moov: Box) -> _Index:
         width, height = struct.unpack_from(">2H", fixed, 24)
         codec = _video_codec(file, entry)
     facts = FragmentedFile(0, 0, timescale, codec, width, height, channels, ())
-    return _Index(facts, _edit(file, moov), (duration, size, flags))
+    return _FragmentIndex(facts, _edit(file, moov), (duration, size, flags))
 
 
 def _edit(file: BinaryIO, moov: Box) -> int:
@@ -267,7 +267,7 @@ _SOUNDS = {b"mp4a": (b"esds", _aac), b"ac-3": (b"dac3", _ac3), b"ec-3": (b"dec3"
 """Sample entries of sounds: the box with the decoder's configuration, and what reads it."""
 
 
-def _fragments(file: BinaryIO, boxes: list[Box], index: _Index) -> Iterator[Fragment]:
+def _fragments(file: BinaryIO, boxes: list[Box], index: _FragmentIndex) -> Iterator[Fragment]:
     for box, media in pairwise(boxes):
         if box.kind == b"moof":
             if media.kind != b"mdat":
@@ -275,7 +275,7 @@ def _fragments(file: BinaryIO, boxes: list[Box], index: _Index) -> Iterator[Frag
             yield _fragment(file, box, media, index)
 
 
-def _fragment(file: BinaryIO, moof: Box, media: Box, index: _Index) -> Fragment:
+def _fragment(file: BinaryIO, moof: Box, media: Box, index: _FragmentIndex) -> Fragment:
     part = _inside(file, moof, b"traf")
     header = _payload(file, _inside(file, part, b"tfhd"))
     time = _inside(file, part, b"tfdt")
@@ -306,7 +306,7 @@ def _fragment(file: BinaryIO, moof: Box, media: Box, index: _Index) -> Fragment:
     )
 
 
-def _defaults(header: bytes, index: _Index) -> tuple[int, int, int]:
+def _defaults(header: bytes, index: _FragmentIndex) -> tuple[int, int, int]:
     flags = int.from_bytes(header[1:4], "big")
     at = 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0)
     found = list(index.defaults)

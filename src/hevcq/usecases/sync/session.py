@@ -74,7 +74,7 @@ class Synced:
 
 
 @dataclass
-class Session:
+class SyncSession:
     """One run of one sync; `on_file` hears of each file that is not simply unchanged."""
 
     ports: SyncPorts
