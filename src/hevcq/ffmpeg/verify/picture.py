@@ -57,7 +57,9 @@ UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
 FRAME_SHIFTS = (1, 2, 3, -1)
 """Constant shifts, in frames, that the times of such a source may have; likeliest first."""
 HOLD_LAST_FRAME = "tpad=stop=2:stop_mode=clone"
-"""Repeats the output's last picture, so that a nudged last source frame still has a counterpart."""
+"""Repeats the output's last picture, so that a nudged last source frame still has a counterpart.
+
+Stands before `setpts`, which in ffmpeg 7 takes the rate by which pictures are repeated."""
 _SSIM = re.compile(r"SSIM .*\bAll:(-?[0-9.]+|nan|inf)")
 
 
@@ -253,8 +255,8 @@ def sample_graph(
     here = [
         f"trim=start={moments[1] - 0.5:.6f}",
         alike,
-        _from(moments[1]),
         HOLD_LAST_FRAME,
+        _from(moments[1]),
         "split",
     ]
     return ";".join(

@@ -190,7 +190,7 @@ def seam_graph(video: tuple[VideoTarget, int], sample: tuple[float, float, int, 
     alike = f"setsar=1,format={coded_pixel_format(target)}"
     source = [f"trim=start={max(0.0, there) - 0.0005:.6f}", picture_filter(target), alike]
     source += [f"trim=end_frame={frames}", f"setpts=PTS-({there - NUDGE_S:.6f})/TB"]
-    output = [f"trim=start={here - 0.5:.6f}", alike, f"setpts=PTS-({here:.6f})/TB", HOLD_LAST_FRAME]
+    output = [f"trim=start={here - 0.5:.6f}", alike, HOLD_LAST_FRAME, f"setpts=PTS-({here:.6f})/TB"]
     return ";".join(
         [
             f"[0:{stream}]{','.join(word for word in source if word)}[s]",
