@@ -84,14 +84,6 @@ def test_a_worker_whose_profile_waits_for_another_ffmpeg_is_well_and_says_so(tmp
     assert sentence.endswith("7 handled. ffmpeg cannot make the profile hls.")
 
 
-def test_who_is_no_worker_or_ended_is_not_asked(tmp_path):
-    clock = ManualClock()
-    Processes(tmp_path / FOLDER, clock)
-    row(tmp_path, clock).close()
-
-    assert asked(tmp_path, clock)[1].startswith("No worker of this machine")
-
-
 @pytest.mark.parametrize("content", ["", "{", "[]", "7", "\xff"])
 def test_a_row_that_cannot_be_read_is_no_worker(tmp_path, content):
     process = row(tmp_path, ManualClock())

@@ -2,14 +2,12 @@
 
 import re
 import socket
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from prometheus_client import generate_latest
 from scripts.write_metrics_doc import filled
 
 from hevcq.domain.events import EventName, WorkerEventName
@@ -136,23 +134,6 @@ def test_an_age_that_a_service_does_not_tell_is_not_made_up(ready, oldest):
     assert farm.text().get('hevcq_queue_oldest_seconds{profile="hevc"}') == oldest
 
 
-def test_values_from_many_threads_at_once_are_all_counted():
-    farm = Metered()
-
-    def work() -> None:
-        for _ in range(500):
-            farm.event(EventName.JOB_RELEASED)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    name = 'hevcq_jobs_ended_total{profile="hevc",end="released",class="none"}'
-    assert farm.text()[name] == 4000
-
-
 def test_the_real_handler_feeds_the_meter(tmp_path):
     farm, metered = Farm(tmp_path), Metered()
     metered.meter._clock = farm.clock
@@ -178,32 +159,6 @@ def test_the_real_handler_feeds_the_meter(tmp_path):
         ("retry", "encoder"),
     }
     assert seen['hevcq_source_bytes_total{profile="hevc"}'] == 4
-
-
-def test_names_and_labels_are_valid_for_both():
-    assert all(re.fullmatch(r"[A-Z][A-Za-z]+", name) for name in METRICS)
-    assert all(re.fullmatch(r"hevcq_[a-z_]+", metric.exposed) for metric in METRICS.values())
-    for metric in METRICS.values():
-        assert all(set(shorter) < set(metric.labels) for shorter in metric.rollups)
-
-
-def test_the_text_of_each_kind_is_what_it_was_and_nothing_more():
-    farm = Metered()
-    farm.metrics.record("SourceBytes", ("hevc",), 1000.0)
-    farm.metrics.record("Slots", (), 2.0)
-    for seconds in (1.5, 2.0):
-        farm.metrics.record("VerifyOverheadPercent", ("hevc",), seconds)
-
-    text = generate_latest(farm.metrics.registry).decode()
-
-    assert sorted(line for line in text.splitlines() if not line.startswith("#")) == [
-        "hevcq_slots 2.0",
-        'hevcq_source_bytes_total{profile="hevc"} 1000.0',
-        'hevcq_verify_overhead_percent_count{profile="hevc"} 2.0',
-        'hevcq_verify_overhead_percent_sum{profile="hevc"} 3.5',
-    ]
-    assert f"# HELP hevcq_source_bytes_total {METRICS['SourceBytes'].meaning}" in text
-    assert "# TYPE hevcq_source_bytes_total counter" in text
 
 
 class Queue:

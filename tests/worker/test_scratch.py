@@ -40,14 +40,6 @@ def scratch(tmp_path) -> Scratch:
     return Scratch(tmp_path / "scratch", ManualClock())
 
 
-def test_a_job_gets_an_empty_folder_that_is_gone_afterwards(scratch):
-    with scratch.job("a") as folder:
-        assert list(folder.iterdir()) == []
-        (folder / "sub").mkdir()
-        (folder / "sub" / "half").write_bytes(b"x")
-    assert not folder.exists()
-
-
 def test_two_attempts_at_one_job_in_one_process_never_share_a_folder(scratch):
     """Found by the simulation: a slot whose lease is lost may still be ending its encode."""
     with scratch.job("a") as zombies:

@@ -74,13 +74,6 @@ def test_a_chunk_that_is_fetched_or_published_does_not_count_its_bytes_as_frames
     assert found.progress.percent == 0.0
 
 
-def test_a_chunk_that_went_back_counts_for_nothing():
-    """Its last word may still be in the ledger."""
-    back = part(0, 400, JobState.QUEUED, encoding(90))
-
-    assert split_progress(JOB, [back, WAITING]).progress.percent == 0.0
-
-
 def test_once_all_chunks_are_done_the_video_is_as_far_as_its_join():
     done = [part(0, 100, JobState.DONE), part(1, 300, JobState.DONE)]
     checking = Progress(phase=Phase.VERIFY, percent=40.0)

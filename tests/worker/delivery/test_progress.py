@@ -54,14 +54,6 @@ def test_the_end_is_forecast_from_the_speed_and_percent_stays_within_bounds(repo
     assert (progress[2].percent, progress[2].eta_s) == (0, None)
 
 
-def test_a_transfer_of_nothing_is_complete(reporting):
-    farm, _lease, reporter = reporting
-    reporter.moved(Phase.FETCH, 0)(0)
-    reporter.moved(Phase.FETCH, 200)(50)
-
-    assert [event.progress.percent for event in farm.events] == [100, 25]
-
-
 def test_progress_that_cannot_be_written_costs_nothing(reporting):
     farm, lease, reporter = reporting
 
