@@ -273,3 +273,12 @@ def test_an_address_that_cannot_be_read_is_refused_alone_and_a_weak_etag_is_none
         found = remote.folder("")
     assert [(file.path, file.etag) for file in found.files] == [("a.mp4", "")]
     assert found.refused == (href,)
+
+
+def test_an_account_is_its_address_and_its_user() -> None:
+    known = [("a/x", "anna"), ("a/x", "ben"), ("a/y", "anna"), ("a:81/x", "anna"), ("b/x", "anna")]
+    found = [WebDavRemote(Account(f"http://{url}", user, PASSWORD)) for url, user in known]
+
+    assert len({remote.account for remote in found}) == len(known)
+    for remote in found:
+        remote.close()

@@ -26,6 +26,18 @@ def test_a_lease_lost_after_the_failure_was_recorded_leaves_the_message_to_its_n
     assert farm.queue.settled == []
 
 
+def test_a_lease_lost_just_before_publishing_publishes_nothing(farm):
+    farm.submit()
+    proven = "encode/store.put:after"
+    farm.come_to(lambda point: farm.clock.advance(400) if point == proven else None)
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Abandon)
+    assert farm.store.published == []
+    assert farm.queue.settled == []
+
+
 def test_a_job_over_its_time_limit_is_buried_as_that_and_not_abandoned(farm):
     farm.submit()
 

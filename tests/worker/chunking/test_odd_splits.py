@@ -3,6 +3,8 @@
 import hashlib
 from unittest.mock import Mock
 
+import pytest
+
 from hevcq.domain.chunking.model import SplitPlan
 from hevcq.domain.job import JobState, TaskKind
 from hevcq.domain.verdict import Done
@@ -103,3 +105,21 @@ def test_the_last_message_of_a_job_that_was_split_anew_sends_the_new_chunks(farm
     farm.handle()
 
     assert farm.record(source).split == anew.model_copy(update={"announced": True})
+
+
+@pytest.mark.parametrize(("lease_s", "received"), [(1.0, 1), (30.0, 2)], ids=["gone", "at work"])
+def test_a_chunks_message_that_may_be_the_only_one_of_its_job_is_not_dropped(
+    farm, lease_s, received
+):
+    source = farm.split()
+    task, before = farm.task(source, 1), farm.record(source)
+    while (delivery := farm.receive()) is not None:
+        farm.queue.ack(delivery)
+    farm.ledger.abandon_split(before.job_id, before.fence, "unfit")
+    farm.ledger.claim(source, "hevc", owner="gone", lease_s=lease_s)
+    farm.clock.advance(2.0)
+    farm.queue.send([task])
+    if received == 2:
+        farm.queue.release(farm.receive())
+
+    assert farm.until_settled(source).state is JobState.DONE

@@ -176,3 +176,12 @@ def test_a_chunk_of_an_older_split_ends_nothing(farm) -> None:
     look = ExpiredMessages(farm.backend)
     assert look.note(replace(letter_of(farm, source), task=old)) is False
     assert farm.state(source) is JobState.SPLIT
+
+
+def test_a_letter_that_a_worker_wrote_or_that_its_split_needs_no_more_ends_nothing(farm) -> None:
+    split, queued = farm.split(), farm.submit("b.mp4")
+    look = ExpiredMessages(farm.backend)
+
+    assert not look.note(replace(letter_of(farm, queued), failure_class=FailureClass.DAMAGED))
+    assert not look.note(letter_of(farm, split))
+    assert (farm.state(queued), farm.state(split)) == (JobState.QUEUED, JobState.SPLIT)
