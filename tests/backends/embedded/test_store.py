@@ -37,6 +37,17 @@ def test_replaced_and_deleted_objects_leave_no_bytes_behind(store, folder, tmp_p
     assert list((folder / OBJECTS).iterdir()) == []
 
 
+def test_a_sweep_leaves_what_a_process_published_whose_name_begins_alike(
+    store, folder, tmp_path
+) -> None:
+    publish(store, tmp_path / "x")
+    (version,) = versions(folder)
+
+    store.sweep(version.name.rpartition("-")[0][:-1])
+
+    assert read(store) == OLD
+
+
 def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
     store, tmp_path, monkeypatch
 ) -> None:

@@ -1,9 +1,11 @@
 """What becomes of a delivery with several tasks, and that each verdict settles exactly once."""
 
+from unittest.mock import Mock
+
 import pytest
 
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn, Skipped
-from hevcq.worker.delivery.settle import combined, settle
+from hevcq.worker.delivery.settle import combined, send_afresh, settle
 from support.fakes.farm import Farm
 
 DONE, SKIPPED = Done(), Skipped(reason="small")
@@ -57,3 +59,11 @@ def test_abandoned_work_is_not_settled(tmp_path):
     assert settle(farm.context, farm.queue, farm.receive(), ABANDON) is False
     assert farm.queue.settled == []
     assert farm.queue.depth().in_flight == 1
+
+
+def test_a_new_message_is_sent_before_the_old_one_goes():
+    queue = Mock()
+
+    send_afresh(queue, Mock())
+
+    assert [name for name, *_ in queue.method_calls] == ["send", "ack"]
