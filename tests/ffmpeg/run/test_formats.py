@@ -124,6 +124,17 @@ def test_sound_in_an_odd_layout_is_encoded_in_a_usual_one(name, tmp_path) -> Non
     assert complaints(encoded(name, source, tmp_path).judge()) == []
 
 
+def test_floats_over_full_scale_are_clipped_as_players_do(tmp_path) -> None:
+    """ffmpeg's AAC encoder lowers all that is around them."""
+    loud = ("-c:a", "pcm_f32le", "-ac", "1", "-af", "lowpass=f=900,volume=24dB")
+    source = make_source(tmp_path / "loud.mkv", *loud)
+
+    one = encoded("720p", source, tmp_path, video={"preset": "ultrafast"})
+
+    assert complaints(one.judge()) == []
+    assert "clipped where it is over full scale" in one.request.plan.notices[0]
+
+
 @pytest.mark.parametrize(
     "name", ["recording-changing-sound.ts", "recording-teletext.ts", "dvd-interlaced.vob"]
 )

@@ -21,7 +21,7 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
-from hevcq.domain.planning.streams import plan_stream
+from hevcq.domain.planning.streams import clipped, plan_stream
 from hevcq.domain.planning.video import HDR_TRANSFERS, SMALLEST, shown_size, target_of
 from hevcq.domain.profile import (
     AudioPolicy,
@@ -189,7 +189,7 @@ def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Re
             "bit_rate": kbps * 1000,
             "surround": surround,
             "notice": f"Stream {stream.index}: audio in {stream.codec}{mixed} becomes AAC {words} at "
-            f"{kbps} kbit/s{also}.",
+            f"{kbps} kbit/s{clipped(stream)}{also}.",
         }
     )
 

@@ -207,8 +207,13 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         channels=held,
         notice=f"Stream {stream.index}: audio in {stream.codec} becomes {codec}"
         + ("" if kbps is None else f" at {kbps} kbit/s")
-        + f"{mixed}.",
+        + f"{mixed}{clipped(stream)}.",
     )
+
+
+def clipped(stream: Stream) -> str:
+    """Return what becomes of floats beyond full scale, as words behind the rest of a notice."""
+    return ", clipped where it is over full scale" if stream.codec.startswith("pcm_f") else ""
 
 
 def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:

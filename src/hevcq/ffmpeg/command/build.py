@@ -45,7 +45,7 @@ from hevcq.ffmpeg.command.codecs import (
     of_encoder,
     steady_options,
 )
-from hevcq.ffmpeg.command.levels import silent_start, sound_layout
+from hevcq.ffmpeg.command.levels import silent_start, sound_layout, within_scale
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options
 from hevcq.ffmpeg.versions import A53
@@ -238,7 +238,7 @@ def _sound_options(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> Opti
     if track.action is Action.COPY:
         edited = info.format_name.startswith("mov,") and is_matroska_family(plan.muxer)
         return [SHOWN] if edited else []
-    filters = []
+    filters = within_scale(source)
     if plan.muxer in SEAMLESS:
         filters.append(f"aresample=async=1:min_hard_comp=0.01{silent_start(source, plan, info)}")
     layout = sound_layout(track, source)

@@ -67,8 +67,9 @@ def source_levels(track: StreamPlan, plan: EncodePlan, info: MediaInfo, path: Pa
     source = next(s for s in info.streams if s.index == track.source_index)
     shape = planned_shape(track, source, plan)
     formats = _FORMATS.get(track.encoder, "fltp")
-    mixed = [f"aformat=sample_fmts={formats}", *_layout(shape)]
-    graph = _graph(":".join(mixed), shape, silent_start(source, plan, info))
+    mixed = ":".join([f"aformat=sample_fmts={formats}", *_layout(shape)])
+    mixed = ",".join([*within_scale(source), mixed])
+    graph = _graph(mixed, shape, silent_start(source, plan, info))
     return _output(track.source_index, graph, path)
 
 
@@ -95,6 +96,11 @@ def sound_layout(track: StreamPlan, source: Stream) -> str:
     if track.channels is not None and track.channels < facts.channels:
         return set_layout(track)
     return encoded_layout(facts)
+
+
+def within_scale(source: Stream) -> list[str]:
+    """Return the filter that clips floats beyond full scale as players do; AAC would lower all around them."""
+    return ["aformat=sample_fmts=s32"] if source.codec.startswith("pcm_f") else []
 
 
 def set_layout(track: StreamPlan) -> str:

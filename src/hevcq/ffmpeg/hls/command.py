@@ -22,7 +22,7 @@ from hevcq.ffmpeg.command.build import (
     track_options,
 )
 from hevcq.ffmpeg.command.codecs import picture_filter
-from hevcq.ffmpeg.command.levels import set_layout, silent_start, source_levels
+from hevcq.ffmpeg.command.levels import set_layout, silent_start, source_levels, within_scale
 from hevcq.ffmpeg.command.thumbnails import RAW, fed_together, output_graph, source_graph
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
@@ -294,7 +294,8 @@ def _sound_options(track: StreamPlan, plan: EncodePlan, info: MediaInfo) -> list
         return ["-c:0", "copy", "-bsf:0", "setts=pts=PTS-STARTPTS:dts=DTS-STARTDTS"]
     source = next(s for s in info.streams if s.index == track.source_index)
     led_in, layout = silent_start(source, plan, info), set_layout(track)
-    filters = f"aresample=async=1:min_hard_comp=0.01{led_in},aformat=channel_layouts={layout}"
+    steady = f"aresample=async=1:min_hard_comp=0.01{led_in}"
+    filters = ",".join([*within_scale(source), steady, f"aformat=channel_layouts={layout}"])
     options = ["-c:0", track.encoder, "-b:0", str(track.bit_rate), "-filter:0", filters]
     rate = source.audio.sample_rate if source.audio is not None else 0
     return options if rate in _AAC_RATES else [*options, "-ar:0", "48000"]
