@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -57,35 +56,6 @@ def test_an_upload_of_each_kind_reaches_all_three_profiles(fleet: Fleet, tmp_pat
             proof = Certificate.parse(file.read())
         assert (proof.job_id, proof.rendition_sha256) == (job.job_id, stored.sha256)
     assert fleet.left_behind() == []
-
-
-@pytest.mark.slow  # that a second delivery makes no second rendition is in the contracts, too
-def test_duplicates_of_an_event_make_no_second_rendition(fleet: Fleet, tmp_path: Path) -> None:
-    fleet.put("TODO/hevc/video.mp4", make_clip(tmp_path).read_bytes())
-    fleet.worker("hevc")
-    (job,) = fleet.until_done(1)
-    first = fleet.backend.store.stat(job.rendition.key)
-
-    thing = {"key": job.source.key, "size": job.source.size, "versionId": job.source.version}
-    where = {"bucket": {"name": fleet.aws.input_bucket}, "object": thing}
-    record = {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "eventName": "ObjectCreated:Put",
-        "s3": where,
-    }
-    for _ in range(5):
-        fleet.clients.sns.publish(
-            TopicArn=fleet.aws.topic_arn, Message=json.dumps({"Records": [record, record]})
-        )
-    fleet.workers("720p", "1080p")
-    fleet.until_quiet()
-
-    assert fleet.renditions() == [first.key]
-    assert fleet.backend.store.stat(first.key) == first
-    (again,) = fleet.jobs()
-    assert (again.state, again.fence) == (JobState.DONE, job.fence)
-    assert [queue.depth().dead for queue in fleet.backend.queues.values()] == [0, 0, 0]
 
 
 def test_poison_is_in_the_dead_letters_of_each_profile_after_one_receive(fleet: Fleet) -> None:
