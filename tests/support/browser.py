@@ -51,7 +51,6 @@ gates:
   minimum_saving: null
   review_below: 0
   picture_floor: 0.5
-bounds:
 """,
 }
 
