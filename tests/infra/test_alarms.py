@@ -62,15 +62,6 @@ def test_the_page_and_the_plan_name_the_same_alarms(alarms: Alarms) -> None:
     assert names | {f"hevcq-{profile}-from-zero" for profile in PROFILES} == set(alarms)
 
 
-def test_the_page_says_how_many_metrics_are_billed(alarms: Alarms) -> None:
-    counts = [
-        len(numbers(alarm)) for name, alarm in alarms.items() if name.startswith("hevcq-hevc-")
-    ]
-    bands = 2  # CloudWatch bills the two edges of an anomaly band as metrics of their own
-
-    assert f"these are {sum(counts) + bands} for each profile" in page()
-
-
 def test_an_alarm_notifies_the_topic_unless_the_page_names_nobody(alarms: Alarms) -> None:
     for name, whom in documented().items():
         for profile in PROFILES:
@@ -88,12 +79,6 @@ def test_an_alarm_on_a_queue_looks_at_its_own_profiles_queue(alarms: Alarms, nam
         assert alarm["dimensions"] == {"QueueName": f"hevcq-{profile}{ending}"}
         assert alarm["comparison_operator"] == "GreaterThanThreshold"
         assert alarm["statistic"] == "Maximum"
-
-
-def test_the_expiry_alarm_leaves_a_quarter_of_the_retention(alarms: Alarms) -> None:
-    for profile, loaded in KNOWN.items():
-        alarm = alarms[f"hevcq-{profile}-tasks-expire"]
-        assert alarm["threshold"] == loaded.queue.retention_s * 3 // 4
 
 
 def test_alarms_on_the_workers_own_metrics_read_labels_that_workers_send(alarms: Alarms) -> None:

@@ -27,7 +27,6 @@ pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
 KNOWN = deployed()
 PROFILES = sorted(KNOWN)
-HEVC_SERVICE = 'module.farm.module.worker_service["hevc"].aws_ecs_service.this'
 QUEUES = f"arn:aws:sqs:eu-central-1:{ACCOUNT}"
 LONGEST_S = 1_209_600
 """SQS keeps nothing longer: dead letters outlive the queue that they came from."""
@@ -286,21 +285,6 @@ def test_workers_are_configured_by_names_the_settings_know(resources: Resources)
     for values in of(resources, "aws_ecs_task_definition").values():
         (worker,) = json.loads(values["container_definitions"])
         assert {item["name"] for item in worker["environment"]} <= known
-
-
-def test_the_first_task_is_on_demand_and_four_fifths_of_the_rest_on_spot(
-    resources: Resources, changed: dict[str, Any]
-) -> None:
-    def shares(service: dict[str, Any]) -> dict[str, tuple[int, int]]:
-        strategy = service["capacity_provider_strategy"]
-        return {s["capacity_provider"]: (s["base"], s["weight"]) for s in strategy}
-
-    for values in of(resources, "aws_ecs_service").values():
-        assert shares(values) == {"FARGATE": (1, 20), "FARGATE_SPOT": (0, 80)}
-    # Another share leaves the service and its tasks in place.
-    (other,) = [c["change"] for c in changed["resource_changes"] if c["address"] == HEVC_SERVICE]
-    assert shares(other["after"]) == {"FARGATE": (0, 0), "FARGATE_SPOT": (0, 100)}
-    assert other["actions"] == ["update"]
 
 
 @pytest.mark.parametrize("profile", PROFILES)

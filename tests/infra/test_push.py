@@ -1,6 +1,5 @@
 """What `make push` builds, how it is named, and when it refuses: an emulated registry, a recorded engine."""
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -116,18 +115,6 @@ def test_a_fleet_of_two_architectures_gets_one_name_with_both(
             f"{engine} manifest push --all {image} docker://{image}",
         ]
     assert reported(record)[1:] == wanted
-
-
-def test_a_commit_that_is_in_the_registry_is_not_built_again(checkout: Path, record: Path) -> None:
-    tag = git(checkout, "rev-parse", "--short=12", "HEAD")
-    kind = "application/vnd.oci.image.manifest.v1+json"
-    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": {"digest": "sha256:0"}})
-    boto3.client("ecr", region_name="eu-central-1").put_image(
-        repositoryName="hevcq-worker", imageManifest=manifest, imageTag=tag
-    )
-
-    assert push(checkout) == (0, f'image = "{REPOSITORY}:{tag}"\n')
-    assert reported(record) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from hevcq.domain.keys import certificate_key
 from hevcq.domain.videos.rules import UPLOADS
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.web import OidcSettings, WebSettings
-from hevcq.web.identity import oidc
 from infra.terraform import ACCOUNT, INFRA, VARIABLES, Terraform, deployed, planned
 
 pytestmark = pytest.mark.terraform
@@ -84,14 +83,6 @@ def test_buckets_stay_closed_and_only_cloudfront_reads_only_the_public_folder(
     )
 
 
-def test_players_elsewhere_may_read_ranges(both: Resources) -> None:
-    (cors,) = only(both, "aws_cloudfront_response_headers_policy")["cors_config"]
-
-    assert cors["access_control_allow_headers"][0]["items"] == ["Range"]
-    assert "Content-Range" in cors["access_control_expose_headers"][0]["items"]
-    assert cors["access_control_allow_credentials"] is False
-
-
 def test_the_table_of_videos_is_the_one_that_the_records_ask_for(both: Resources) -> None:
     table = only(both, "aws_dynamodb_table", "videos")
     wanted = table_definition("hevcq-videos")
@@ -147,17 +138,6 @@ def test_the_page_is_configured_by_names_the_settings_know_and_keeps_no_secret(
     assert SECRET in json.dumps(
         allowed(both, "module.web[0].module.roles.aws_iam_role_policy.execution")
     )
-
-
-def test_people_come_back_to_the_page_that_sent_them_to_cognito(both: Resources) -> None:
-    client = only(both, "aws_cognito_user_pool_client")
-
-    assert client["callback_urls"] == [WEB["url"] + oidc.BACK]
-    assert client["allowed_oauth_flows"] == ["code"]
-    assert client["generate_secret"] is False
-    assert only(both, "aws_cognito_user_pool")["admin_create_user_config"][0][
-        "allow_admin_create_user_only"
-    ]
 
 
 def test_only_the_page_itself_uploads_from_a_browser(both: Resources) -> None:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from hevcq.domain.job import Source
-from hevcq.errors import Stopped
-from hevcq.util.file_io import sha256_bytes
-
-COPIED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,24 +117,14 @@ class Store(ABC):
     def open(self, key: str) -> BinaryIO:
         """Open a published object for streaming. Raises BadKey, SourceGone if there is none."""
 
-    @contextmanager
+    @abstractmethod
     def stream_published(
         self, key: str, scratch: Path, *, stop: threading.Event
-    ) -> Iterator[Input]:
+    ) -> AbstractContextManager[Input]:
         """Make a published object readable for ffmpeg inside the context, as `stream` does a source.
 
-        Here: by a copy in `scratch`. Raises BadKey, SourceGone, Stopped, OSError.
+        Raises BadKey, SourceGone, Stopped, OSError.
         """
-        path = scratch / f"{sha256_bytes(key.encode())[:32]}.part"
-        try:
-            with self.open(key) as stream, path.open("wb") as copy:
-                while block := stream.read(COPIED_BYTES):
-                    if stop.is_set():
-                        raise Stopped
-                    copy.write(block)
-            yield Input(location=str(path), path=path)
-        finally:
-            path.unlink(missing_ok=True)
 
     @abstractmethod
     def publish(self, publication: Publication) -> StoredObject:

@@ -56,7 +56,7 @@ def farm(tmp_path):
 
 def recorded(farm: CloudVideoFarm):
     made = farm.cloud.clients
-    return iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb)
+    return iam.recorded(made.s3, made.control, made.sqs, made.polls, made.sns, made.dynamodb)
 
 
 def allowed(calls: list, file: str, role: str, *profile: str) -> set[iam.Grant]:

@@ -60,7 +60,7 @@ def test_a_command_s_calls_are_repeated_by_botocore_alone(monkeypatch) -> None:
         monkeypatch.setenv(name, value)
     found = make_clients(AwsSettings(region=REGION))
 
-    assert found.control is None
+    assert found.control.meta.config.retries["total_max_attempts"] == 3
     assert found.dynamodb.meta.config.retries["total_max_attempts"] == 3
     found.close()
 

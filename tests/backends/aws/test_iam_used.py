@@ -40,7 +40,7 @@ LARGE = 6 * 1024 * 1024
 
 def clients(farm: Farm) -> tuple:
     made = farm.clients
-    return made.s3, made.sqs, made.polls, made.sns, made.dynamodb
+    return made.s3, made.control, made.sqs, made.polls, made.sns, made.dynamodb
 
 
 def grants(calls: list) -> set[iam.Grant]:

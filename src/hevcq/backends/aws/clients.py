@@ -51,9 +51,8 @@ class Clients:
     """The clients of one process. Thread-safe.
 
     `polls` is an SQS client without retries: a ReceiveMessage that timed out may have received
-    messages, and a retry would receive others. `control` is an S3 client without retries for small
-    requests that the caller retries itself, else None. `emulated` says that an endpoint override
-    is set.
+    messages, and a retry would receive others. `control` is an S3 client for small requests.
+    `emulated` says that an endpoint override is set.
     """
 
     s3: S3Client
@@ -63,13 +62,12 @@ class Clients:
     dynamodb: DynamoDBClient
     region: str
     emulated: bool
-    control: S3Client | None = None
+    control: S3Client
 
     def close(self) -> None:
         """Close every connection; may be called twice."""
         for client in (self.s3, self.sqs, self.polls, self.sns, self.dynamodb, self.control):
-            if client is not None:
-                client.close()
+            client.close()
 
 
 def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clients:
@@ -86,7 +84,11 @@ def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clie
             raise NoCredentialsError
         where: dict[str, Any] = {"endpoint_url": settings.endpoint_url or None}
         style = _s3_style(settings)
-        control = _control_config() if caller_retries else _config(READ_TIMEOUT_S)
+        control = _config(READ_TIMEOUT_S)
+        if caller_retries:
+            control = _config(
+                CONTROL_READ_TIMEOUT_S, attempts=1, connect_timeout=CONTROL_CONNECT_TIMEOUT_S
+            )
         return Clients(
             s3=session.client("s3", config=_config(S3_READ_TIMEOUT_S, **style), **where),
             sqs=session.client("sqs", config=control, **where),
@@ -95,11 +97,7 @@ def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clie
             dynamodb=session.client("dynamodb", config=control, **where),
             region=session.region_name,
             emulated=bool(settings.endpoint_url),
-            control=(
-                session.client("s3", config=_control_config(**style), **where)
-                if caller_retries
-                else None
-            ),
+            control=session.client("s3", config=control.merge(Config(**style)), **where),
         )
 
 
@@ -112,12 +110,6 @@ def _s3_style(settings: AwsSettings) -> dict[str, Any]:
     style = "path" if settings.endpoint_url else "virtual"
     regional = {"addressing_style": style, "us_east_1_regional_endpoint": "regional"}
     return {"s3": regional, "signature_version": "s3v4"}
-
-
-def _control_config(**more: Any) -> Config:
-    return _config(
-        CONTROL_READ_TIMEOUT_S, attempts=1, connect_timeout=CONTROL_CONNECT_TIMEOUT_S, **more
-    )
 
 
 def _config(

@@ -7,8 +7,8 @@ import re
 import socket
 import threading
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hevcq.backends.aws.clients import Clients, make_clients
@@ -68,7 +68,7 @@ def open_aws(
     used = clients if clients is not None else make_clients(aws, caller_retries=caller_retries)
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
     queues = _queues(used, aws, profiles, clock)
-    ledger = _ledger(used, aws, profiles, clock)
+    ledger = _ledger(used, aws, clock, tuple(profiles))
     notes = settings.data_dir / "uploads"
     store = S3Store(used.s3, buckets, clock, notes, tag_done=aws.tag_done, control=used.control)
     kept_s = {name: float(profile.queue.retention_s) for name, profile in profiles.items()}
@@ -199,16 +199,10 @@ def _queues(
 
 
 def _ledger(
-    clients: Clients, aws: AwsSettings, profiles: Mapping[str, Profile], clock: Clock
+    clients: Clients, aws: AwsSettings, clock: Clock, profiles: tuple[str, ...]
 ) -> DynamoLedger:
-    return DynamoLedger(
-        clients.dynamodb,
-        aws.table,
-        clock,
-        lambda: uuid.uuid4().hex,
-        tuple(profiles),
-        bucket=aws.input_bucket,
-    )
+    db, table, bucket = clients.dynamodb, aws.table, aws.input_bucket
+    return DynamoLedger(db, table, clock, lambda: uuid.uuid4().hex, profiles, bucket=bucket)
 
 
 def _check(
@@ -229,13 +223,14 @@ def _check(
         ledger.check()
 
 
-class _allowed_to_fail:  # noqa: N801 - reads as a word in a with statement
+@contextmanager
+def _allowed_to_fail() -> Iterator[None]:
     """Ignore a denial: the role of one profile's worker may inspect few other resources."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if isinstance(error, ConfigError):
-            return UNSEEN in str(error.__cause__)
-        return isinstance(error, Unavailable) and code_of(error.__cause__) in DENIED
+    try:
+        yield
+    except ConfigError as error:
+        if UNSEEN not in str(error.__cause__):
+            raise
+    except Unavailable as error:
+        if code_of(error.__cause__) not in DENIED:
+            raise

@@ -144,9 +144,9 @@ def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path) -> Non
 
 def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path) -> None:
     source = upload(farm)
-    with iam.recorded(farm.clients.s3, farm.clients.dynamodb) as calls:
+    with iam.recorded(farm.clients.s3, farm.clients.control, farm.clients.dynamodb) as calls:
         Shift(farm, tmp_path).do("hevc", "720p")
-    with iam.recorded(farm.clients.s3) as more:
+    with iam.recorded(farm.clients.s3, farm.clients.control) as more:
         list(reprocess(farm.backend, ReprocessRequest([farm_job(source, "hevc")], who="me")))
 
     used = {g for call in calls for g in iam.needed(*call) if "Tagging" in g[0]}

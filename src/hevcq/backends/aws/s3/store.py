@@ -65,11 +65,11 @@ class S3Store(Store):
         notes: Path,
         *,
         tag_done: bool = False,
-        control: S3Client | None = None,
+        control: S3Client,
     ) -> None:
         self.reused: set[str] = set()
         self._s3, self._buckets, self._clock = s3, buckets, clock
-        self._control, self._notes, self._tag_done = control or s3, notes, tag_done
+        self._control, self._notes, self._tag_done = control, notes, tag_done
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
         """Upload a file to the input bucket, unless its key has the same bytes.
