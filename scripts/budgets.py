@@ -27,6 +27,7 @@ MAX_TOTALS = {
     "lines of src": 65_900,
     "modules": 302,
     "classes": 692,
+    "class names used twice": 0,
     "lines of tests and benchmarks": 79_300,
     "words of docs": 35_300,
     "settings and keys of profiles": 180,
@@ -72,10 +73,12 @@ def totals() -> dict[str, int]:
     tests = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")]
     words = [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")]
     nodes = [node for path in modules for node in ast.walk(ast.parse(_text(path)))]
+    classes = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
     return {
         "lines of src": sum(len(_text(path).splitlines()) for path in ROOT.glob("src/**/*.py")),
         "modules": len(modules),
-        "classes": sum(isinstance(node, ast.ClassDef) for node in nodes),
+        "classes": len(classes),
+        "class names used twice": len(classes) - len(set(classes)),
         "lines of tests and benchmarks": sum(len(_text(path).splitlines()) for path in tests),
         "words of docs": sum(len(_text(path).split()) for path in words),
         "settings and keys of profiles": _keys(Settings) + _keys(Profile),
