@@ -21,11 +21,18 @@ from hevcq.domain.profile import Policies, Profile
 from hevcq.domain.quality import Aim
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg import doctor
+from hevcq.ffmpeg.chunking import encode_chunk, join, keyframes
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.levels import level_outputs
 from hevcq.ffmpeg.command.thumbnails import level_files, thumbnail_files, thumbnail_outputs
 from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, Passed
 from hevcq.ffmpeg.inputs import FfmpegTools, reading
+from hevcq.ffmpeg.inspect.damage import locate_damage
+from hevcq.ffmpeg.inspect.joined import whole_recording
+from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.inspect.preflight import preflight
+from hevcq.ffmpeg.inspect.texts import extracted_captions, read_texts, still
+from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
 from hevcq.ffmpeg.run.messages import Pass
@@ -109,15 +116,11 @@ class FfmpegEncoder(Encoder):
         doctor.write_test_clip(self._tools, target, profile)
 
     def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
-        from hevcq.ffmpeg.inspect.texts import still
-
         return still(self._tools, location, width, stop)
 
     def texts(
         self, location: str, *, stop: threading.Event
     ) -> tuple[Sequence[TextTrack], Sequence[Chapter]]:
-        from hevcq.ffmpeg.inspect.texts import read_texts
-
         return read_texts(self._tools, location, stop)
 
     def self_test(
@@ -134,8 +137,6 @@ class FfmpegEncoder(Encoder):
         self._passed.note(profile, build)
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
-        from hevcq.ffmpeg.probe.probe import probe
-
         with self._self_testing(stop):
             return as_decoded(self.version, probe(self._tools, location, stop))
 
@@ -150,27 +151,19 @@ class FfmpegEncoder(Encoder):
     ) -> TrimmedSource | None:
         if info.format_name not in TRIMMED:
             return None
-        from hevcq.ffmpeg.inspect.joined import whole_recording
-
         return whole_recording(self._tools, location, info, policies, folder, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
-        from hevcq.ffmpeg.inspect.measure import measure
-
         with self._self_testing(stop):
             return measure(self._tools, location, info, stop)
 
     def preflight(
         self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
     ) -> Measurement:
-        from hevcq.ffmpeg.inspect.preflight import preflight
-
         with self._self_testing(stop):
             return preflight(self._tools, location, info, profile, stop)
 
     def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:
-        from hevcq.ffmpeg.inspect.damage import locate_damage
-
         return locate_damage(self._tools, location, stop)
 
     @property
@@ -258,8 +251,6 @@ class FfmpegEncoder(Encoder):
     ) -> AbstractContextManager[list[Path]]:
         if not request.plan.captions:
             return nullcontext([])
-        from hevcq.ffmpeg.inspect.texts import extracted_captions
-
         return extracted_captions(self._tools, request, stop)
 
     def keyframes(
@@ -270,8 +261,6 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
         ladder: Ladder | None = None,
     ) -> KeyIndex:
-        from hevcq.ffmpeg.chunking import keyframes
-
         with self._self_testing(stop):
             return keyframes(self._tools, location, info, ladder, stop)
 
@@ -284,8 +273,6 @@ class FfmpegEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> ChunkReport:
-        from hevcq.ffmpeg.chunking import encode_chunk
-
         require_depth(self._help, request.plan)
         job = FfmpegRun(
             self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDSTREAM
@@ -306,8 +293,6 @@ class FfmpegEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> EncodeReport:
-        from hevcq.ffmpeg.chunking import join
-
         job = FfmpegRun(self._tools, request, stop)
         if request.plan.ladder is not None:
             from hevcq.ffmpeg.hls.chunks import join_set
