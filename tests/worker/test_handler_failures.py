@@ -11,8 +11,10 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn
 from hevcq.errors import (
+    DatabaseBusy,
     DatabaseDamaged,
     EncoderFailed,
+    LimitExceeded,
     SourceDamaged,
     StaleFence,
     Unavailable,
@@ -355,3 +357,64 @@ def test_a_rendition_under_a_fence_that_was_never_granted_is_for_a_person(farm):
     assert "never granted" in farm.letters()[0].reason
     assert farm.record(source).state is JobState.DEAD
     assert farm.encoder.calls.count("encode") == 1
+
+
+def test_a_failure_under_a_stale_fence_is_not_counted_against_the_new_holder(farm):
+    source = farm.submit()
+    job = farm.record(source).job_id
+
+    def taken():
+        farm.encoder.during.clear()
+        farm.ledger.interrupt(job, 1, "taken")
+        farm.ledger.claim(source, "hevc", owner="there:0", lease_s=300)
+
+    farm.encoder.during["encode"] = taken
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")]
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Abandon)
+    record = farm.record(source)
+    assert (record.state, record.fence, record.failures) == (JobState.RUNNING, 2, 0)
+    assert farm.events[-1].kind is EventName.JOB_ABANDONED
+
+
+def test_a_database_that_is_locked_for_a_moment_costs_a_finished_encode_nothing(farm, monkeypatch):
+    source = farm.submit()
+    complete, answers = farm.ledger.complete, iter([DatabaseBusy("Locked."), None])
+
+    def locked_once(*given, **more):
+        if error := next(answers):
+            raise error
+        complete(*given, **more)
+
+    monkeypatch.setattr(farm.ledger, "complete", locked_once)
+
+    assert farm.handle().verdict == Done()
+    assert farm.state(source) is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 1
+
+
+def test_a_zombie_whose_publication_is_refused_leaves_the_job_to_its_holder(farm):
+    source = farm.submit()
+
+    def overtaken(_publication):
+        farm.ledger.interrupt(farm.record(source).job_id, 1, "taken")
+        farm.ledger.claim(source, "hevc", owner="another", lease_s=300)
+        raise StaleFence("It was published under fence 2.")
+
+    farm.store.publish = overtaken
+
+    assert isinstance(farm.handle().verdict, Abandon)
+    assert (farm.record(source).state, farm.record(source).fence) == (JobState.RUNNING, 2)
+    assert farm.letters() == []
+
+
+def test_a_dead_letter_is_written_even_if_the_ledger_cannot_hear_of_it(farm):
+    farm.submit()
+    farm.ledger.claim = Mock(side_effect=LimitExceeded("held for too long"))
+    farm.ledger.bury_unclaimed = Mock(side_effect=Unavailable("no answer"))
+
+    assert farm.handle().settled
+
+    assert len(farm.letters()) == 1

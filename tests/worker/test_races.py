@@ -4,7 +4,7 @@ import threading
 from dataclasses import replace
 
 from hevcq.domain.job import JobState, Task
-from hevcq.domain.verdict import Abandon, Release
+from hevcq.domain.verdict import Abandon, Done, Release
 from hevcq.errors import EncoderFailed, SourceDamaged, WorkerUnfit
 from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import ProfileQueue
@@ -185,3 +185,36 @@ def test_what_a_dead_worker_held_is_begun_again_when_its_lease_ends(farm):
     handled = farm.handle("alive:0")
 
     assert handled.verdict.delay_s <= 0.3 * farm.profile.queue.visibility_s + 1
+
+
+def test_a_lease_lost_just_before_publishing_publishes_nothing(farm):
+    farm.submit()
+    proven = "encode/store.put:after"
+    farm.come_to(lambda point: farm.clock.advance(400) if point == proven else None)
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Abandon)
+    assert farm.store.published == []
+    assert farm.queue.settled == []
+
+
+ENDED = "encode/ledger.complete:after"
+
+
+def test_a_heartbeat_behind_the_written_end_keeps_the_lease_that_settles(farm):
+    farm.submit()
+    farm.come_to(lambda at: farm.lease.beat(farm.clock.monotonic()) if at == ENDED else None)
+
+    assert farm.handle().verdict == Done()
+    assert farm.queue.settled == [("ack", "m1")]
+
+
+def test_who_lost_the_lease_behind_the_written_end_finishes_no_source(farm):
+    finished = []
+    farm.with_context(mark_source_finished=finished.append)
+    farm.submit()
+    farm.come_to(lambda at: farm.clock.advance(400) if at == ENDED else None)
+
+    assert isinstance(farm.handle().verdict, Abandon)
+    assert (finished, farm.queue.settled) == ([], [])

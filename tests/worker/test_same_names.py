@@ -3,6 +3,7 @@
 import pytest
 
 from hevcq.domain.job import JobState, Source
+from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.verdict import FailureClass
 from support.fakes.farm import Farm
 
@@ -61,3 +62,12 @@ def test_what_has_no_proof_of_whose_it_is_is_replaced_as_ever(farm):
     second = upload(farm, "TODO/a.mp4", b"another clip")
 
     assert farm.until_settled(second).state is JobState.DONE
+
+
+def test_in_a_library_a_video_is_its_path_whichever_way_it_is_ingested(farm):
+    for way, content in (("hevc", b"one clip"), ("all", b"the clip, cut anew")):
+        key = f"TODO/{way}/nas/a.mp4"
+        source = farm.store.add_source(key, content, bucket=LIBRARY_BUCKET)
+        farm.backend.task_publisher.publish(source, [farm.profile.name], announced=False)
+
+        assert farm.until_settled(source).state is JobState.DONE

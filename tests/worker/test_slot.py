@@ -234,3 +234,13 @@ def test_after_a_failure_that_may_be_its_own_the_slot_goes_on_with_another_job(f
     assert farm.clock.monotonic() == before, "waiting, it would be the first to meet the job again"
     ends = [(r.state, r.failures) for r in map(farm.record, (first, second, third))]
     assert ends == [(JobState.QUEUED, 0), (JobState.QUEUED, 0), (JobState.DONE, 0)]
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such queue"), AccessDenied("denied")])
+def test_a_slot_none_of_whose_queues_can_be_read_ends(farm, error):
+    worker, _ = costly(farm, *NAMES, error=error)
+
+    for _ in range(MAX_DENIALS):
+        worker.step()
+
+    assert worker.outcome is SlotOutcome.UNFIT

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.job import JobState, TaskKind
-from hevcq.domain.verdict import FailureClass, RetryIn
+from hevcq.domain.job import JobState, TaskKind, job_id
+from hevcq.domain.verdict import FailureClass, Release, RetryIn
 from hevcq.errors import (
     EncoderFailed,
     PartUnfit,
@@ -160,3 +160,44 @@ def test_a_kill_before_the_burial_of_a_redriven_chunk_leaves_a_letter(tmp_path, 
     farm.until_settled(source)
 
     assert ["holes everywhere" in letter.reason for letter in farm.letters()] == [True]
+
+
+def test_a_chunk_stops_once_its_job_is_dead(farm):
+    source = farm.split()
+    job, fence, stopped = job_id(source, "hevc"), farm.record(source).fence, []
+    encode_chunk = farm.encoder.encode_chunk
+
+    def cancelled(request, plan, chunk, *, on_progress, stop):
+        def reported(progress):
+            farm.ledger.bury(job, fence, "cancelled", FailureClass.INTERNAL)
+            farm.clock.advance(6)
+            on_progress(progress)
+            stopped.append(stop.is_set())
+
+        return encode_chunk(request, plan, chunk, on_progress=reported, stop=stop)
+
+    farm.encoder.encode_chunk = cancelled
+    handled = farm.handle()
+
+    assert stopped == [True], "the encode was told to stop by its own progress"
+    assert isinstance(handled.verdict, Release)
+    assert farm.until_settled(source).reason == "cancelled"
+    assert farm.quiet()
+    assert farm.letters() == []
+
+
+def test_of_two_chunks_that_die_at_once_one_is_the_dead_letter(farm):
+    source = farm.split()
+    first, second = farm.receive(), farm.receive()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("a"), SourceDamaged("b")]
+
+    def die_meanwhile():
+        farm.encoder.during.clear()
+        farm.do(second, "other:0")
+
+    farm.encoder.during["encode_chunk"] = die_meanwhile
+    farm.do(first)
+
+    record = farm.until_settled(source)
+    assert record.state is JobState.DEAD
+    assert [letter.reason for letter in farm.letters()] == [record.reason]

@@ -174,3 +174,18 @@ def test_the_source_is_gone_from_scratch_before_a_joined_video_is_published(tmp_
 
     assert farm.state(source) is JobState.DONE
     assert there == [[]]
+
+
+def test_a_join_that_comes_before_its_chunks_waits_for_the_one_they_send(farm):
+    source = farm.split()
+    held = [farm.receive() for _ in range(CHUNKS)]
+    farm.queue.send([farm.task(source, None)])
+
+    early = farm.handle()
+    assert isinstance(early.verdict, Done)
+    assert "join" not in farm.encoder.calls
+    for delivery in held:
+        farm.do(delivery)
+
+    assert farm.until_settled(source).state is JobState.DONE
+    assert farm.encoder.calls.count("join") == 1

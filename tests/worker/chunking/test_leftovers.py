@@ -128,3 +128,12 @@ def test_a_start_that_read_a_job_before_it_was_split_again_leaves_its_parts_alon
         sweep_leftovers(farm.context)
 
     assert ends_in_chunks(farm, source)
+
+
+def test_files_of_a_job_that_nobody_knows_go(farm):
+    key = f"{work_folder('0' * 32, 'hevc')}digest-1/plan.json"
+    farm.store.put(key, b"{}", metadata={})
+
+    sweep_leftovers(farm.context)
+
+    assert farm.store.stat(key) is None

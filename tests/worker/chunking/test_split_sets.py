@@ -175,3 +175,16 @@ def test_a_ladder_whose_chunks_never_fit_is_encoded_whole(farm, why):
     assert record.state is JobState.DONE
     assert farm.encoder.calls.count("encode") == 1
     proven(farm, source)
+
+
+def test_two_joins_of_one_split_never_write_to_one_folder(farm):
+    """They share the job's fence; a player may have the first one's playlists already."""
+    source = farm.chunked()
+    assert farm.killed_at("store.publish#2:after")
+    first = {key.split("/")[-2] for key, _, _ in farm.store.published if key.endswith(".mp4")}
+    farm.clock.advance(LADDER.queue.visibility_s + 1)
+
+    farm.until_settled(source)
+
+    assert len(first) == 1
+    assert in_use(farm, source).isdisjoint(first)

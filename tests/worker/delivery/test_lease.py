@@ -176,3 +176,49 @@ def test_a_delivery_that_waited_is_beaten_for_earlier(held):
     lease = Lease(held.queue, held.delivery, NUMBERS, held.clock, lambda: 0.5)
 
     assert lease.first_beat_s == pytest.approx(10 / 3)
+
+
+def test_dropping_a_claim_waits_for_the_beat_in_flight(held):
+    held.claim()
+    entered, leave = threading.Event(), threading.Event()
+    real = held.ledger.renew
+
+    def renew(*args, **named):
+        entered.set()
+        assert leave.wait(10)
+        real(*args, **named)
+
+    held.ledger.renew = renew
+    beating = threading.Thread(target=held.beat)
+    beating.start()
+    assert entered.wait(10)
+    dropping = threading.Thread(target=held.lease.drop)
+    dropping.start()
+    assert dropping.is_alive()
+    leave.set()
+    dropping.join(10)
+    beating.join(10)
+
+    assert held.lease.alive()
+
+
+def test_a_beat_that_fails_is_retried_soon_and_the_lease_recovers(held):
+    answers = [Unavailable("no answer")] * 3
+    real = held.queue.extend
+
+    def extend(*args):
+        if answers:
+            raise answers.pop()
+        return real(*args)
+
+    held.queue.extend = extend
+    held.clock.advance(NUMBERS.heartbeat_s)
+
+    for _ in range(3):
+        wait = held.beat()
+        assert 0 < wait <= NUMBERS.heartbeat_s / 4
+        held.clock.advance(wait)
+    assert held.beat() == NUMBERS.heartbeat_s
+
+    assert held.lease.alive()
+    assert held.lease.deadline == pytest.approx(held.clock.monotonic() + NUMBERS.visibility_s - 5)

@@ -123,3 +123,13 @@ def test_only_failures_that_may_be_the_machines_make_it_sick(failure_class):
     fitness.failed("a", failure_class)
 
     assert fitness.failed("b", failure_class) is (failure_class in SUSPECT)
+
+
+def test_a_success_in_between_shows_that_the_worker_can_encode():
+    fitness = CircuitBreaker(sick_after=2)
+    fitness.failed("a", FailureClass.ENCODER)
+    fitness.succeeded()
+
+    assert not fitness.failed("b", FailureClass.ENCODER)
+    assert not fitness.failed("b", FailureClass.ENCODER), "the same job counts once"
+    assert fitness.failed("c", FailureClass.ENCODER)

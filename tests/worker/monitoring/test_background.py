@@ -56,4 +56,5 @@ def test_a_periodic_thing_begins_once_however_often_the_pool_looks():
     assert again.wait(30)
     tidy.close()
 
+    assert len(done) == 2, "not once more at the end"
     assert done[1] - done[0] == 60
