@@ -111,13 +111,14 @@ def test_a_claim_registers_an_unknown_job_and_writes_the_attempt_before_the_work
     assert record.lease_until == pytest.approx(world.clock.now() + LEASE_S, abs=2)
 
 
-def test_a_live_lease_is_not_granted_to_another(world: World) -> None:
-    granted(world, "a")
+@pytest.mark.parametrize("other", ["b", "a:1"])
+def test_a_live_lease_is_not_granted_to_another(world: World, other: str) -> None:
+    granted(world, "a:0")
 
-    found = claim(world, "b")
+    found = claim(world, other)
 
     assert found == Held(until=job(world).lease_until)
-    assert (job(world).owner, job(world).crashes) == ("a", 0)
+    assert (job(world).owner, job(world).crashes) == ("a:0", 0)
 
 
 def test_a_lease_that_ran_out_is_granted_with_one_crash_counted(world: World) -> None:

@@ -69,6 +69,7 @@ def test_only_the_pages_own_names_are_answered(visit):
         ("evil.example:8790", 421),
         ("127.0.0.1.evil.example", 421),
         ("localhost.evil.example", 421),
+        ("evil-videos.example.org", 421),
         ("a@evil.example", 421),
         ("evil.example@127.0.0.1", 421),
         ("127.0.0.1/evil.example", 421),

@@ -99,6 +99,16 @@ def test_only_the_named_profiles_and_states_are_queued(bench: Bench) -> None:
     assert again(bench, "TODO/all/waits.mp4", exact=True) == []
 
 
+def test_only_the_letter_of_a_job_that_is_queued_again_goes(bench: Bench) -> None:
+    for name in "ab":
+        dead(bench.backend, f"TODO/all/{name}.mp4")
+    before = letters(bench.backend)
+
+    assert again(bench, "TODO/all/a.mp4") == [ReprocessResult.QUEUED]
+
+    assert (before, letters(bench.backend)) == (2, 1)
+
+
 def test_two_at_once_queue_it_once_and_its_letter_is_left_to_the_first(bench: Bench) -> None:
     job = dead(bench.backend, "TODO/all/a.mp4")
     bench.backend.task_publisher.requeue = lambda *_, **__: False

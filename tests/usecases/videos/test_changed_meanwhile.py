@@ -32,6 +32,20 @@ def test_an_upload_that_is_not_complete_has_no_jobs_to_follow_stop_or_repeat(
     assert bench.farm.videos.get(video.video_id) is None
 
 
+def test_a_public_video_that_cannot_be_deleted_whole_is_public_no_more(bench: VideoBench) -> None:
+    video = manage.publish(bench.farm, bench.done(), tags=True)
+
+    def away(_name: str) -> None:
+        raise Unavailable("away")
+
+    bench.farm = replace(bench.farm, files=Faulty(bench.farm.files, before=away))
+
+    with pytest.raises(Unavailable):
+        manage.delete(bench.farm, video, "ann")
+
+    assert bench.farm.videos.by_slug(str(video.slug)) is None
+
+
 def test_a_video_that_somebody_keeps_changing_is_not_deleted(bench: VideoBench) -> None:
     video = bench.upload()
     bench.farm.videos.delete = refused  # type: ignore[method-assign]
