@@ -214,3 +214,17 @@ def test_a_full_disk_and_an_unfit_worker_are_reported(farm):
     farm.queue.receive = Mock(side_effect=WorkerUnfit("no ffmpeg"))
     slot_of(farm).step()
     assert told[1] == ("worker.unfit", "no ffmpeg")
+
+
+def test_a_message_is_not_begun_though_the_pauses_were_read_a_moment_ago(farm):
+    farm.ledger.pauses_read_every_s = 60.0
+    source, slot, real = farm.submit(), slot_of(farm), farm.queue.receive
+
+    def late(*args, **named):
+        found = real(*args, **named)
+        pause(farm)
+        return found
+
+    farm.queue.receive = late
+    assert slot.step() is False
+    assert (farm.queue.depth().ready, farm.record(source).fence) == (1, 0)
