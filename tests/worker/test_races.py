@@ -187,18 +187,6 @@ def test_what_a_dead_worker_held_is_begun_again_when_its_lease_ends(farm):
     assert handled.verdict.delay_s <= 0.3 * farm.profile.queue.visibility_s + 1
 
 
-def test_a_lease_lost_just_before_publishing_publishes_nothing(farm):
-    farm.submit()
-    proven = "encode/store.put:after"
-    farm.come_to(lambda point: farm.clock.advance(400) if point == proven else None)
-
-    handled = farm.handle()
-
-    assert isinstance(handled.verdict, Abandon)
-    assert farm.store.published == []
-    assert farm.queue.settled == []
-
-
 ENDED = "encode/ledger.complete:after"
 
 
