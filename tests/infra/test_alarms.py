@@ -185,3 +185,36 @@ def test_a_failed_release_or_start_is_told(
         each["values"] for each in resources if each["type"] == "aws_cloudwatch_event_target"
     ]
     assert [each["arn"] for each in targets] == [ALARM_TOPIC] * len(rules)
+
+
+NUMBERS = {
+    "dlq-not-empty": ("GreaterThanThreshold", 0, "Maximum", 300, 1),
+    "subscription-dlq-not-empty": ("GreaterThanThreshold", 0, "Maximum", 300, 1),
+    "oldest-task": ("GreaterThanThreshold", 14_400, "Maximum", 300, 3),
+    "tasks-expire": ("GreaterThanThreshold", 648_000, "Maximum", 300, 3),
+    "no-progress": ("GreaterThanThreshold", 0, "Maximum", 60, 30),
+    "from-zero": ("GreaterThanThreshold", 0, "Maximum", 60, 3),
+    "failing": ("GreaterThanThreshold", 0, "Sum", 900, 1),
+    "encoder-breaks": ("GreaterThanThreshold", 0, "Sum", 900, 1),
+    "leases-lost": ("GreaterThanThreshold", 3, "Sum", 3600, 1),
+    "slow-encodes": ("LessThanLowerThreshold", None, "p50", 3600, 3),
+    "gates-expensive": ("GreaterThanThreshold", 60, "Average", 86_400, 1),
+}
+"""How each compares, with what, of which statistic over how many seconds, how often in a row."""
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_an_alarm_is_raised_at_the_number_that_the_page_says(alarms: Alarms, name: str) -> None:
+    for profile in PROFILES:
+        alarm = alarms[f"hevcq-{profile}-{name}"]
+        for query in [q["metric"][0] for q in alarm["metric_query"] or [] if q["metric"]] or [
+            {"stat": alarm["statistic"], "period": alarm["period"]}
+        ]:
+            found = (alarm["comparison_operator"], alarm["threshold"], query["stat"])
+            assert (*found, query["period"], alarm["evaluation_periods"]) == NUMBERS[name]
+        assert alarm["treat_missing_data"] == "notBreaching"
+        assert alarm["actions_enabled"] is True
+        told = [q["id"] for q in alarm["metric_query"] or [] if q["expression"]]
+        judged = [q["id"] for q in alarm["metric_query"] or [] if q["return_data"]]
+        assert set(told) <= set(judged)
+        assert alarm["threshold_metric_id"] in (None, "usual")

@@ -312,6 +312,35 @@ def test_a_bare_destroy_is_stopped_before_anything_else_is_touched(folder: Path)
 
 
 @pytest.mark.terraform
+def test_a_profile_that_is_taken_out_keeps_its_queues_until_that_is_said(folder: Path) -> None:
+    need_terraform()
+    shutil.copytree(INFRA / "modules" / "teardown_guard", folder / "guard")
+    (folder / "main.tf").write_text(
+        'variable "profiles" { type = set(string) }\nmodule "queue_guard" {\n  source = "./guard"\n'
+        '  for_each = var.profiles\n  name = "farm"\n  profile = each.key\n'
+        "  force_destroy = false\n}\n"
+    )
+
+    def apply(profiles: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["terraform", "apply", "-auto-approve", "-no-color", f"-var=profiles={profiles}"],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    subprocess.run(["terraform", "init"], cwd=folder, check=True, capture_output=True)
+    assert apply('["hevc","720p"]').returncode == 0
+    for refused in (apply('["hevc"]'), apply('["hevc"]', HEVCQ_DROP_PROFILE="hevc")):
+        assert refused.returncode != 0
+        assert "The profile 720p is no longer deployed" in refused.stdout + refused.stderr
+    assert apply('["hevc"]', HEVCQ_DROP_PROFILE="720p").returncode == 0
+    assert apply("[]", HEVCQ_TEARDOWN="farm").returncode == 0
+
+
+@pytest.mark.terraform
 def test_the_guard_stands_before_every_resource_of_the_farm(plan: dict[str, Any]) -> None:
     farm = plan["configuration"]["root_module"]["module_calls"]["farm"]["module"]
     guarded = set(farm["module_calls"]["teardown_guard"]["depends_on"])

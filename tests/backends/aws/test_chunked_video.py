@@ -5,13 +5,18 @@ import threading
 import pytest
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import JobState, Source
+from hevcq.domain.job import JobState, Source, job_id
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import RetryIn
+from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.usecases.operations.reprocess import CancelResult, cancel
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.breaking import Breaking, broken
 from support.aws.moto_server import make_farm
+from support.clips import make_clip
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 from worker.chunking.test_chunk_kills import CASES, costs_at_most_one_chunk
 from worker.chunking.test_split_sets import (
@@ -166,6 +171,55 @@ def test_a_source_that_breaks_in_mid_chunk_costs_one_failure_and_no_frame(farm):
 
     is_whole(farm, source)
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+
+
+@pytest.mark.aws
+def test_a_source_replaced_while_its_chunk_reads_it_is_refused(farm):
+    source = farm.split()
+    newer = farm.folder / "newer.mp4"
+    newer.write_bytes(b"another clip")
+
+    def replaced() -> None:
+        farm.store.accept(newer, source.key, moved=lambda _n: None, stop=threading.Event())
+
+    farm.encoder.during["encode_chunk"] = replaced
+    farm.handle()
+
+    record = farm.record(source)
+    assert record.state is not JobState.DONE
+    assert "replaced" in record.reason
+    assert farm.renditions() == []
+
+
+@pytest.mark.aws
+@pytest.mark.media
+def test_a_real_video_has_all_its_frames(tmp_path):
+    video = CHUNKED.video.model_copy(update={"preset": "ultrafast"})
+    chunking = Chunking(mode=ChunkMode.ALWAYS, target_s=1.0)
+    profile = CHUNKED.model_copy(update={"video": video, "chunking": chunking})
+    farm = CloudVideoFarm(tmp_path, profile)
+    extra = ("-g", "25", "-keyint_min", "25", "-sc_threshold", "0")
+    make_clip(tmp_path, name="video.mp4", seconds=4, extra=extra)
+    encoder = FfmpegEncoder("ffmpeg", "ffprobe", farm.clock)
+    scratch = Scratch(tmp_path / "scratch", farm.clock)
+    parts = (farm.backend, encoder, make_plan, scratch, farm.clock)
+    farm.context = WorkerContext(
+        *parts, threads=1, on_event=farm.events.append, heartbeat=farm._heartbeat
+    )
+    source = farm.submit("video.mp4")
+
+    record = farm.until_settled(source)
+
+    assert (record.state, record.reason) == (JobState.DONE, "")
+    rendition, stop = tmp_path / "rendition.mp4", threading.Event()
+    farm.store.collect(record.rendition.key, rendition, moved=lambda _n: None, stop=stop)
+    measured = [
+        encoder.measure(str(path), encoder.probe(str(path), stop=stop), stop=stop).tracks[0].packets
+        for path in (rendition, tmp_path / "video.mp4")
+    ]
+    assert measured == [100, 100]
+    assert farm.ledger.get(job_id(source, "hevc")).split.chunks >= 2
+    farm.backend.close()
 
 
 @pytest.mark.aws

@@ -6,6 +6,7 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.domain.job import JobState, Source, job_id
+from hevcq.errors import ConfigError
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.reprocess import (
     ReprocessRequest,
@@ -71,6 +72,25 @@ def test_an_upload_whose_event_was_lost_is_queued_once_for_each_profile_that_wan
     assert missing(farm) == [], "they are on their way"
 
 
+def test_only_the_newest_version_and_only_below_the_prefix_is_queued(farm) -> None:
+    put(farm, "TODO/all/in/a.mp4")
+    put(farm, "TODO/all/in/a.mp4")
+    put(farm, "TODO/all/beside.mp4")
+    lose_the_events(farm)
+    newest = farm.clients.s3.head_object(Bucket="uploads", Key="TODO/all/in/a.mp4")["VersionId"]
+
+    found = missing(farm, "TODO/all/in/", profiles=("hevc",))
+
+    assert [each.job.source.version for each in found] == [newest]
+
+
+def test_a_bucket_that_is_gone_is_one_sentence(farm) -> None:
+    farm.backend.store._buckets = type(farm.backend.store._buckets)("no-such-bucket", "out")
+
+    with pytest.raises(ConfigError, match="no-such-bucket"):
+        list(farm.backend.store.sources("TODO/"))
+
+
 def waiting(farm, *, begun: bool = False) -> Source:
     """Queue a job whose message is gone; `begun`: its worker died in it."""
     put(farm, "TODO/hevc/a.mp4")
@@ -112,6 +132,24 @@ def test_publishing_again_sends_what_sqs_kept_no_longer(farm) -> None:
     assert len(take(farm.backend.queues["hevc"])) == 1
 
 
+def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) -> None:
+    source = waiting(farm, begun=True)
+    ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
+    name = job_id(source, "hevc")
+    farm.clock.advance(KEPT_S + 1)
+    ledger.renew(name, 1, lease_s=300)
+    assert not task_publisher.message_expired(ledger.get(name))
+
+    ledger.skip(name, 1, "not worth it")
+    farm.clock.advance(KEPT_S + 1)
+
+    assert not task_publisher.message_expired(ledger.get(name))
+    assert task_publisher.requeue(ledger.get(name), who="me", why="again")
+    assert not task_publisher.message_expired(
+        ledger.get(name).model_copy(update={"profile": "gone"})
+    )
+
+
 def worked_off(farm, folder) -> None:
     """Have a worker make what is queued."""
     worker = FakeWorker(farm.backend, folder, farm.clock)
@@ -135,17 +173,3 @@ def test_an_upload_whose_rendition_is_there_is_not_missing_though_the_ledger_for
 
     farm.backend.store.delete(next(j.rendition.key for j in jobs if j.profile == "hevc"))
     assert [each.job.profile for each in missing(farm)] == ["hevc"], "a proof alone is no video"
-
-
-def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) -> None:
-    source = waiting(farm, begun=True)
-    ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
-    name = job_id(source, "hevc")
-    farm.clock.advance(KEPT_S + 1)
-    ledger.renew(name, 1, lease_s=300)
-    assert not task_publisher.message_expired(ledger.get(name))
-
-    ledger.skip(name, 1, "not worth it")
-    farm.clock.advance(KEPT_S + 1)
-
-    assert not task_publisher.message_expired(ledger.get(name))

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,7 @@ from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
 from support.aws import iam
 from support.aws.breaking import Breaking, broken
 from support.aws.moto_server import Farm, make_farm
+from support.aws.values import Killed, take
 from support.fakes.encoder import FakeEncoder
 from support.fakes.farm import FakeWorker
 
@@ -80,6 +82,34 @@ def farm_job(source: Source, profile: str) -> str:
     return job_id(source, profile)
 
 
+def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_path) -> None:
+    known = {**PROFILES, "720p": PROFILES["720p"].model_copy(update={"subscribe": False})}
+    source, mark_source_finished = upload(farm), SourceFinisher(farm.backend, known)
+    shift = Shift(farm, tmp_path, mark_source_finished=mark_source_finished)
+    farm.backend.ledger.register(source, ["720p"])
+
+    shift.do("hevc")
+    assert tags(farm, source) == {}
+
+    shift.do("720p")
+    assert tags(farm, source) == DONE
+
+
+def test_a_worker_killed_before_the_tag_leaves_it_to_the_next_delivery(farm, tmp_path) -> None:
+    source = upload(farm)
+
+    Shift(farm, tmp_path).do("hevc")
+    with pytest.raises(Killed):
+        Shift(farm, tmp_path / "doomed", mark_source_finished=Mock(side_effect=Killed)).do("720p")
+    assert (states(farm), tags(farm, source)) == ({JobState.DONE}, {})
+
+    farm.clock.advance(3600)
+    Shift(farm, tmp_path / "next").do("720p")
+
+    assert tags(farm, source) == DONE
+    assert take(farm.backend.queues["720p"]) == []
+
+
 def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(
     farm, tmp_path
 ) -> None:
@@ -90,6 +120,18 @@ def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(
     SourceFinisher(farm.backend, PROFILES)(source)
 
     assert (tags(farm, source), tags(farm, newer)) == (DONE, {})
+
+
+def test_in_a_bucket_without_versions_nothing_is_tagged(farm, tmp_path) -> None:
+    farm.clients.s3.create_bucket(
+        Bucket="plain", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    answer = farm.clients.s3.put_object(Bucket="plain", Key=KEY, Body=b"clip")
+    source = Source(bucket="plain", key=KEY, version=answer["ETag"].strip('"'), size=4)
+
+    assert farm.backend.store.mark_source_finished(source, collected=True) is False
+
+    assert farm.clients.s3.get_object_tagging(Bucket="plain", Key=KEY)["TagSet"] == []
 
 
 def test_other_tags_stay_and_a_persons_word_stands(farm, tmp_path) -> None:
@@ -142,6 +184,34 @@ def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path) -> Non
     assert tags(farm, source) == {"team": "news", **DONE}
 
 
+def test_what_ingest_finds_there_already_is_held_again_before_it_is_queued(farm, tmp_path) -> None:
+    video, store = tmp_path / "video.mp4", farm.backend.store
+    video.write_bytes(b"clip")
+
+    def accepted() -> Source:
+        return store.accept(video, KEY, moved=lambda _n: None, stop=threading.Event())
+
+    source = accepted()
+    assert store.mark_source_finished(source, collected=True)
+
+    assert accepted() == source
+    assert tags(farm, source) == {"hevcq": "again"}, "the bucket's rule may let it go meanwhile"
+
+
+def test_without_the_setting_no_tag_is_read_or_written(tmp_path) -> None:
+    farm = make_farm(PROFILES)
+    farm.clock.auto = True
+    try:
+        source = upload(farm)
+        with iam.recorded(farm.clients.s3, farm.clients.control) as calls:
+            Shift(farm, tmp_path).do("hevc", "720p")
+            list(reprocess(farm.backend, ReprocessRequest([farm_job(source, "hevc")], who="me")))
+        assert {name for _, name, _ in calls} & {"GetObjectTagging", "PutObjectTagging"} == set()
+        assert tags(farm, source) == {}
+    finally:
+        farm.backend.close()
+
+
 def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path) -> None:
     source = upload(farm)
     with iam.recorded(farm.clients.s3, farm.clients.control, farm.clients.dynamodb) as calls:
@@ -161,15 +231,3 @@ def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path) -> None:
     assert asked
     assert all(iam.covered(grant, operator) for grant in asked)
     assert not iam.covered(("s3:PutObjectVersionTagging", "output:DONE/hevc/a.mp4"), worker)
-
-
-def test_in_a_bucket_without_versions_nothing_is_tagged(farm, tmp_path) -> None:
-    farm.clients.s3.create_bucket(
-        Bucket="plain", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
-    )
-    answer = farm.clients.s3.put_object(Bucket="plain", Key=KEY, Body=b"clip")
-    source = Source(bucket="plain", key=KEY, version=answer["ETag"].strip('"'), size=4)
-
-    assert farm.backend.store.mark_source_finished(source, collected=True) is False
-
-    assert farm.clients.s3.get_object_tagging(Bucket="plain", Key=KEY)["TagSet"] == []
