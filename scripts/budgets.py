@@ -24,13 +24,13 @@ MAX_FUNCTION_LINES = 40
 MAX_PARAMETERS = 6
 ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
-    "lines of src": 65_900,
-    "modules": 302,
-    "classes": 692,
+    "lines of src": 63_600,
+    "modules": 276,
+    "classes": 641,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 79_300,
-    "words of docs": 35_300,
-    "settings and keys of profiles": 180,
+    "lines of tests and benchmarks": 71_000,
+    "words of docs": 35_100,
+    "settings and keys of profiles": 172,
 }
 """Only ever lowered: a feature that wants lines brings lines."""
 WAIVED: dict[str, str] = {}
