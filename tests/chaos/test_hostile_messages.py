@@ -135,8 +135,8 @@ FORGED = [
 def test_a_forged_letter_is_listed_as_the_text_that_it_is(changes):
     # A time before all times, or none at all, ended the listing of every dead letter.
     whole = {
-        "hevcq_dead_letter": 1, "queue": "hevc", "message_id": "m", "reason": "r", "attempts": 1,
-        "failure_class": "message", "buried_at": 1.0, "body_bytes": 1, "body": TASK.body(),
+        "hevcq_dead_letter": 1, "reason": "r", "attempts": 1, "failure_class": "message",
+        "buried_at": 1.0, "body": TASK.body(),
     }  # fmt: skip
     assert dead_letters.decode(json.dumps(whole)) is not None
     assert dead_letters.decode(json.dumps({**whole, **changes})) is None

@@ -25,9 +25,9 @@ WHOLE = {
     "odd-321x241-yuv444.mp4": ONE_KEY,
     "phone-720p-vfr-rot180.mp4": ONE_KEY,
     "sony-1080i50-avchd.mts": "too_short",
-    "sub-ass.mkv": ONE_KEY,
+    "sub-ass.mkv": "too_short",
     "sub-pgs.mkv": "too_short",
-    "sub-srt.mkv": ONE_KEY,
+    "sub-srt.mkv": "too_short",
 }
 """Clips that stay whole, and why: most have a single key frame."""
 HEAVY = frozenset(
