@@ -17,7 +17,8 @@ from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs.dead_letters import DEAD_LETTERS, UNDELIVERED
 from hevcq.backends.aws.videos.records import table_definition as videos_table_definition
 from hevcq.domain.keys import INBOX
-from hevcq.domain.profile import MAX_RETENTION_S, Profile
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import MAX_RETENTION_S
 from hevcq.errors import ConfigError, HevcqError
 from hevcq.settings.loader import load
 from hevcq.settings.model import AwsSettings

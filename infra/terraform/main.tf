@@ -23,7 +23,7 @@ locals {
   tags         = merge({ application = var.name }, var.tags)
   network      = var.network != null ? var.network : one(module.network[*].network)
 
-  # The defaults of the profile model (src/hevcq/domain/profile.py); a test holds both together.
+  # The defaults of the profile model (src/hevcq/domain/profile_sections.py); a test holds both together.
   queue_defaults = {
     visibility_s = 300
     heartbeat_s  = 60

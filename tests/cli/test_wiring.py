@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.profile import Fleet
+from hevcq.domain.profile_sections import Fleet
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.wiring.app import App
 from hevcq.wiring.worker import ORIGINALS_FIRST_S, slots_per_job, watchers

@@ -13,7 +13,8 @@ import pytest
 
 from hevcq.domain.job import Source, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
-from hevcq.domain.profile import Profile, QueueNumbers, VideoCodec, VideoRecipe
+from hevcq.domain.profile import Profile, VideoCodec, VideoRecipe
+from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.videos.record import Video as UploadedVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import Ledger

@@ -3,16 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from hevcq.domain.profile import (
-    Bounds,
-    Container,
-    Fleet,
-    Gates,
-    Profile,
-    QueueNumbers,
-    VideoCodec,
-    VideoRecipe,
-)
+from hevcq.domain.profile import Bounds, Container, Gates, Profile, VideoCodec, VideoRecipe
+from hevcq.domain.profile_sections import Fleet, QueueNumbers
 from hevcq.settings.profile_files import installed_folder, load_profiles
 
 HEVC = Profile(name="hevc", description="d", video=VideoRecipe(codec=VideoCodec.HEVC, crf=24))

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from hevcq.cli.app import COMMANDS
-from hevcq.domain.profile import Profile, QueueNumbers
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.verdict import FailureClass
 from hevcq.settings.explain import leaves
 from hevcq.settings.model import Settings

@@ -1,13 +1,15 @@
-"""Model two sections of a profile: `hls`, the ladder, and `chunking`, how a long video is split."""
+"""Model four sections of a profile: `hls`, `chunking`, and the numbers of `queue` and `fleet`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from hevcq.domain.model import Frozen
+from hevcq.domain.verdict import Limits
 
 Rate = tuple[Annotated[float, Field(ge=0, le=51)], Annotated[int, Field(ge=50, le=200_000)]]
 """The constant rate factor of a rung, and the largest rate in kbit/s of up to 30 frames a second."""
@@ -18,6 +20,22 @@ H264_RUNGS: Rungs = {
 }  # fmt: skip
 """Caps in the range of Apple's table for H.264
 (https://developer.apple.com/documentation/http-live-streaming/hls-authoring-specification-for-apple-devices)."""
+MAX_VISIBILITY_S = 43_200
+"""SQS's longest visibility timeout in seconds, 12 h from the receive
+(https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html)."""
+MAX_RETENTION_S = 1_209_600
+"""SQS's longest retention in seconds, 14 days; dead letters are kept for so long."""
+FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
+    256: (512, 1024, 2048),
+    512: range(1024, 4096 + 1, 1024),
+    1024: range(2048, 8192 + 1, 1024),
+    2048: range(4096, 16384 + 1, 1024),
+    4096: range(8192, 30720 + 1, 1024),
+    8192: range(16384, 61440 + 1, 4096),
+    16384: range(32768, 122880 + 1, 8192),
+}
+"""The MiB of memory that Fargate offers, by CPU units
+(https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
 HEVC_RUNGS: Rungs = {
     2160: (24, 16800), 1440: (24, 8100), 1080: (24, 5800), 720: (24, 3400), 480: (25, 1600),
     360: (25, 600), 240: (26, 300),
@@ -106,3 +124,99 @@ class Chunking(Frozen):
     def least_video_s(self) -> float:
         """Seconds of the shortest video that `auto` splits."""
         return self.target_s * 10
+
+
+class QueueNumbers(Frozen):
+    """The numbers of the profile's queue and its leases."""
+
+    visibility_s: int = Field(
+        default=300, ge=3, le=MAX_VISIBILITY_S, description="how long a receive hides a task"
+    )
+    heartbeat_s: int = Field(default=60, ge=1, description="how often the lease is extended")
+    max_receives: int = Field(
+        default=10, ge=2, le=1000, description="deliveries before the queue gives up"
+    )
+    max_failures: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="counted failures before a dead letter; the encoder's first is not counted: "
+        "it may be the worker's fault",
+    )
+    max_crashes: int = Field(
+        default=3, ge=1, le=100, description="vanished attempts before a dead letter"
+    )
+    max_job_s: int = Field(
+        default=39_600, ge=60, lt=MAX_VISIBILITY_S, description="longest time for one delivery"
+    )
+    backoff_base_s: float = Field(default=30, gt=0, description="first delay after a failure")
+    backoff_cap_s: float = Field(default=3600, gt=0, description="longest delay after a failure")
+    retention_s: int = Field(
+        default=864_000,
+        ge=60,
+        le=MAX_RETENTION_S,
+        description="how long SQS keeps a waiting task; the embedded queue keeps it until it is done",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.heartbeat_s * 3 > self.visibility_s:
+            raise ValueError(
+                f"heartbeat_s ({self.heartbeat_s}) must be at most a third of visibility_s ({self.visibility_s})"
+            )
+        if self.max_failures >= self.max_receives:
+            raise ValueError("max_failures must be below max_receives, the net beneath it")
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that the verdict depends on."""
+        return Limits(
+            max_failures=self.max_failures,
+            backoff_base_s=self.backoff_base_s,
+            backoff_cap_s=self.backoff_cap_s,
+        )
+
+
+class Fleet(Frozen):
+    """What a worker of this profile is on AWS; the embedded way ignores it."""
+
+    deployed: bool = Field(
+        default=True,
+        description="whether Terraform makes the profile a queue and workers where its variable "
+        "`profiles` names none",
+    )
+    cpu: int = Field(default=4096, description="Fargate CPU units; 1024 is one vCPU")
+    memory_mib: int = Field(default=8192, description="Fargate memory, a size that goes with `cpu`")
+    scratch_gib: int = Field(default=100, ge=21, le=200, description="Fargate ephemeral storage")
+    architecture: str = Field(
+        default="x86_64", pattern=r"^(x86_64|arm64)$", description="x86_64 or arm64"
+    )
+    min_tasks: int = Field(default=0, ge=0, description="fewest workers")
+    max_tasks: int = Field(default=20, ge=1, description="most workers")
+    acceptable_latency_s: int = Field(default=3600, ge=60, description="how long a task may wait")
+    mean_job_s: int = Field(default=1800, ge=1, description="expected time of one job")
+    spot_share: int = Field(
+        default=80,
+        ge=0,
+        le=100,
+        description="percent of tasks on Fargate Spot, after a first one on demand; 100: every task",
+    )
+
+    @model_validator(mode="after")
+    def _offered(self) -> Self:
+        offered = FARGATE_MEMORY_MIB.get(self.cpu)
+        if offered is None:
+            units = ", ".join(map(str, FARGATE_MEMORY_MIB))
+            raise ValueError(f"Fargate has no task of cpu {self.cpu}; it offers {units}")
+        if self.memory_mib not in offered:
+            sizes = ", ".join(map(str, offered))
+            raise ValueError(
+                f"Fargate has no task of cpu {self.cpu} with memory_mib {self.memory_mib}; "
+                f"with that CPU it offers {sizes}"
+            )
+        if self.min_tasks > self.max_tasks:
+            raise ValueError(
+                f"min_tasks ({self.min_tasks}) must not exceed max_tasks ({self.max_tasks})"
+            )
+        return self

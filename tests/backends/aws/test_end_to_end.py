@@ -7,7 +7,8 @@ import pytest
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Profile, QueueNumbers, VideoCodec, VideoRecipe
+from hevcq.domain.profile import Gates, Profile, VideoCodec, VideoRecipe
+from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.verdict import FailureClass
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.queue import Selection

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hevcq.domain.job import JobState
-from hevcq.domain.profile import Container, Profile, QueueNumbers, VideoCodec, VideoRecipe
-from hevcq.domain.profile_sections import Chunking, ChunkMode
+from hevcq.domain.profile import Container, Profile, VideoCodec, VideoRecipe
+from hevcq.domain.profile_sections import Chunking, ChunkMode, QueueNumbers
 
 VISIBILITY_S = 4
 NUMBERS = QueueNumbers(

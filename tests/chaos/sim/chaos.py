@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from chaos.sim.doors import REMOTE
-from hevcq.domain.profile import Profile, QueueNumbers, VideoCodec, VideoRecipe
+from hevcq.domain.profile import Profile, VideoCodec, VideoRecipe
+from hevcq.domain.profile_sections import QueueNumbers
 
 
 class SimProfile(Profile):

@@ -13,7 +13,8 @@ from hevcq.backends.embedded.ledger import SqliteLedger
 from hevcq.backends.embedded.queue import SqliteQueue, SqliteTaskPublisher
 from hevcq.backends.embedded.store import FileStore
 from hevcq.backends.embedded.video_records import SqliteVideoRecords
-from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import MAX_VISIBILITY_S
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.videos import VideoRecords

@@ -20,7 +20,7 @@ from typing import Any
 from hevcq.backends.embedded import statements as sql
 from hevcq.backends.embedded.ledger import ensured_job, insert_job, reopen
 from hevcq.domain.job import JobRecord, Source, Task, TaskKind
-from hevcq.domain.profile import QueueNumbers
+from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher

@@ -19,6 +19,7 @@ from pathlib import Path
 from hevcq.domain.formats.hardware import SOFTWARE
 from hevcq.domain.media.facts import Measurement, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
+from hevcq.domain.planning.video import HDR_TRANSFERS
 from hevcq.domain.quality import (
     MAX_PROBES,
     SCALES,
@@ -49,7 +50,6 @@ EMPTY = 2048
 """Bytes below which a Matroska file has no frame."""
 LARGE = 2160
 """Lines from which the model for 4K is meant."""
-HDR = frozenset({"smpte2084", "arib-std-b67"})
 NO_METRIC = "No program measures VMAF, which video.quality needs."
 INSTALL = "Install `hevcq[quality]` (imageio-ffmpeg, 68 MB), or set metric_ffmpeg to an ffmpeg with libvmaf."
 _LOSSLESS = (
@@ -92,7 +92,7 @@ def why_not(request: EncodeRequest, track: TrackMeasure | None) -> str:
         return "its picture is not encoded by a CRF"
     if request.profile.video.encoder != (SOFTWARE,):
         return "hardware encodes it"
-    if plan.video.colour.transfer in HDR:
+    if plan.video.colour.transfer in HDR_TRANSFERS:
         return "VMAF is not made for HDR"
     if plan.video.rate or plan.video.telecine or plan.video.retimed:
         return "its frames get other times"

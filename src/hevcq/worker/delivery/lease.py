@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hevcq.domain.profile import QueueNumbers
+from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.errors import (
     HevcqError,
     Interruption,

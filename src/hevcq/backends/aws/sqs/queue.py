@@ -20,7 +20,8 @@ from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs import dead_letters, message_parser
 from hevcq.backends.aws.sqs.dead_letters import DeadLetterQueue, QueueUrls
 from hevcq.domain.job import Task, TaskKind
-from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
+from hevcq.domain.profile import Profile
+from hevcq.domain.profile_sections import MAX_VISIBILITY_S
 from hevcq.domain.verdict import Bury
 from hevcq.errors import HevcqError, LeaseLost, Unavailable
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection
