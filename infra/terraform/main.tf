@@ -309,7 +309,7 @@ module "teardown_guard" {
   depends_on = [
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
     module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,
-    aws_cloudwatch_dashboard.this, aws_cloudwatch_event_target.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
+    aws_cloudwatch_dashboard.this, aws_cloudwatch_event_rule.this, aws_cloudwatch_event_target.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
     module.playback, module.web, module.data_guard, module.queue_guard,
   ]
 }
