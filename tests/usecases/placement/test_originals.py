@@ -127,7 +127,8 @@ def test_an_undo_of_everything_makes_nothing_twice_after_a_rename(bench: Bench) 
 
 
 def test_an_upgraded_video_gives_its_original_free_in_time_and_on_request(bench: Bench) -> None:
-    (bench.media / "a.mp4").write_bytes(b"a better release")
+    (bench.media / "a.mp4").unlink()
+    (bench.media / "a.1080p.mp4").write_bytes(b"a better release")
     (bench.media / "tv/b.mp4").unlink()
     bench.clock.advance(2 * DAY)
 
@@ -136,7 +137,7 @@ def test_an_upgraded_video_gives_its_original_free_in_time_and_on_request(bench:
     (freed,) = free_originals(bench.ports, at_once=True)
 
     assert (freed.outcome, freed.path.name) == (Expiry.REMOVED, "b.mp4")
-    assert (bench.media / "a.mp4").read_bytes() == b"a better release"
+    assert (bench.media / "a.1080p.mp4").read_bytes() == b"a better release"
 
 
 def test_a_damaged_record_in_one_library_is_reported_and_the_others_are_freed(

@@ -23,6 +23,7 @@ class Renditions:
     """
 
     def __init__(self, fs: FileSystem, root: Path, kept: Iterable[Record]) -> None:
+        self._records = kept = tuple(kept)
         self._fs, self._root = fs, root
         self._places = {(record.target, record.rendition_sha256) for record in kept}
         self._listed: dict[int, list[Path]] | None = None
@@ -31,14 +32,19 @@ class Renditions:
     def find(self, record: Record) -> tuple[Path | None, str]:
         """Return where the rendition is. Without a path it is gone, or the words say why nobody can tell.
 
-        A file in its place that has its old time but other bytes was damaged, not replaced: somebody
-        who replaces a video leaves another time.
+        While another file is in its place nobody can tell whether that is an upgrade or what is left
+        of the rendition: only one that is not there at all is gone.
         """
         if holds(self._fs, record.target, record.rendition_size, record.rendition_sha256):
             return record.target, ""
         if self._is_damaged(record):
             return None, f"{printable(record.target)} is damaged."
         moved = self.moved_to(record)
+        again = (
+            sum(each.target == record.target for each in self._records) > 1
+        )  # replaced once more
+        if moved is None and not again and self._fs.lstat(record.target) is not None:
+            return None, f"{printable(record.target)} is not what hevcq put there."
         return moved, "" if moved else self._unreadable or self._disk_away(record)
 
     def moved_to(self, record: Record) -> Path | None:
