@@ -40,7 +40,7 @@ from hevcq.usecases.placement.lock import data_folder_id
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.host import slowdown
-from hevcq.util.text import encodable, printable
+from hevcq.util.text import printable
 from hevcq.wiring.app import App
 from hevcq.wiring.worker import source_finisher
 
@@ -282,11 +282,7 @@ class FolderIngest:
         for item in found:
             profile = item.profile.name if item.profile else ""
             what = Happened(
-                UNUSABLE,
-                now,
-                profile=profile,
-                source=encodable(str(item.path)),
-                reason=encodable(item.reason),
+                UNUSABLE, now, profile=profile, source=str(item.path), reason=item.reason
             )
             if log.add(what, unless_within_s=UNUSABLE_AGAIN_S):
                 new.append(item)

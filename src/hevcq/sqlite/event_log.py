@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hevcq.ports.event_log import (
 )
 from hevcq.sqlite.database import Database, flat
 from hevcq.util.clock import Clock
+from hevcq.util.text import encodable
 
 STATISTICS = "statistics"
 """The reader whose events are summed up; what it has not read is never deleted."""
@@ -62,7 +64,7 @@ class EventLog:
 
         def work(connection: sqlite3.Connection) -> bool:
             since = happened.at - unless_within_s
-            found = connection.execute(RECENT, (happened.name, happened.source, since))
+            found = connection.execute(RECENT, (happened.name, _source(happened.source), since))
             if unless_within_s > 0 and found.fetchone() is not None:
                 return False
             connection.execute(INSERT, _row(happened))
@@ -156,7 +158,13 @@ def _place(reader: Reader) -> tuple[Any, ...]:
 
 
 def _row(happened: Happened) -> tuple[Any, ...]:
-    return tuple(flat(happened))[:-1]  # without `seq`, which the table gives
+    stored = replace(happened, source=_source(happened.source), reason=encodable(happened.reason))
+    return tuple(flat(stored))[:-1]  # without `seq`, which the table gives
+
+
+def _source(text: str) -> Any:
+    """Return a source as its column holds it: a file's name that is not UTF-8 as its bytes."""
+    return os.fsencode(text) if encodable(text) != text else text
 
 
 def _happened(row: tuple[Any, ...]) -> Happened:

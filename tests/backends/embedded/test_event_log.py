@@ -11,7 +11,7 @@ from hevcq.backends.embedded.factory import open_embedded
 from hevcq.domain.job import RenditionRef, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
-from hevcq.ports.event_log import DayKey, DaySum
+from hevcq.ports.event_log import DayKey, DaySum, Happened
 from hevcq.settings.model import Settings
 from hevcq.sqlite.event_log import EventLog
 from support.clips import ManualClock
@@ -52,6 +52,17 @@ def placement(name: str, state: PlacementState) -> Placement:
 
 def names(log: EventLog) -> list[str]:
     return [event.name for event in log.after(0, 100)]
+
+
+def test_what_tells_of_a_file_whose_name_is_not_utf_8_is_found_again(log) -> None:
+    told = Happened("video.unusable", 1.0, source=str(VIDEO), reason=f"{VIDEO} is no video.")
+
+    assert log.add(told, unless_within_s=60)
+    assert not log.add(told, unless_within_s=60)
+
+    (found,) = log.after(0, 9)
+    assert Path(found.source) == VIDEO
+    assert found.reason == r"/lib/a\xff.mp4 is no video."
 
 
 def test_every_end_of_a_job_and_every_counted_failure_is_an_event(opened, log) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,9 @@ class Renditions:
     """
 
     def __init__(self, fs: FileSystem, root: Path, kept: Iterable[Record]) -> None:
-        self._records = kept = tuple(kept)
         self._fs, self._root = fs, root
-        self._places = {(record.target, record.rendition_sha256) for record in kept}
+        placed = [(record.target, record.rendition_sha256) for record in kept]
+        self._places, self._targets = set(placed), Counter(target for target, _ in placed)
         self._listed: dict[int, list[Path]] | None = None
         self._unreadable = ""
 
@@ -40,10 +41,8 @@ class Renditions:
         if self._is_damaged(record):
             return None, f"{printable(record.target)} is damaged."
         moved = self.moved_to(record)
-        again = (
-            sum(each.target == record.target for each in self._records) > 1
-        )  # replaced once more
-        if moved is None and not again and self._fs.lstat(record.target) is not None:
+        replaced_again = self._targets[record.target] > 1
+        if not moved and not replaced_again and self._fs.lstat(record.target) is not None:
             return None, f"{printable(record.target)} is not what hevcq put there."
         return moved, "" if moved else self._unreadable or self._disk_away(record)
 
