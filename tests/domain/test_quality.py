@@ -9,19 +9,18 @@ from hevcq.domain.quality import (
     TOLERANCE,
     Aim,
     Score,
-    next_crf,
     score_of,
+    search,
     worst_twentieth,
 )
 
 
 def searched(quality, start, target, codec=VideoCodec.HEVC):
-    """Search as the encoder does; return what was tried and what comes next."""
-    tried, crf = {}, start
-    while crf not in tried and len(tried) < MAX_PROBES:
-        tried[crf] = Score(quality(crf), quality(crf))
-        crf = next_crf(tried, target, SCALES[codec])
-    return tried, crf
+    """Search; return what was tried and what was found."""
+    found, tried = search(
+        lambda crf: Score(quality(crf), quality(crf)), start, target, SCALES[codec]
+    )
+    return tried, found
 
 
 @pytest.mark.parametrize("slope", [0.6, 0.9, 1.5])
@@ -78,3 +77,17 @@ def test_a_video_has_missed_its_target_by_a_point_and_a_half(verified, missed):
     assert aim.missed is missed
     assert "93 was asked for" in aim.in_words()
     assert "CRF 22.5" in aim.in_words()
+
+
+def test_a_search_that_runs_out_of_probes_takes_the_best_that_is_within_tolerance():
+    def quality(crf: float) -> float:
+        return 94.0 if crf <= 20 else 92.6 if crf <= 24 else 92.49
+
+    tried, found = searched(quality, 20.0, 93.0)
+
+    assert len(tried) == MAX_PROBES
+    assert found == 24.0
+
+
+def test_where_nothing_can_be_said_of_the_first_crf_nothing_was_tried():
+    assert search(lambda _crf: None, 24.0, 93.0, SCALES[VideoCodec.HEVC])[1] == {}

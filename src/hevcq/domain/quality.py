@@ -7,7 +7,7 @@ mean. ab-av1 and Av1an search in the same way, by the mean and by each shot.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -103,6 +103,26 @@ def score_of(samples: Sequence[Sequence[float]]) -> Score:
         for _ in range(DRAWS)
     )
     return Score(worst, draws[DRAWS // 10])
+
+
+def search(
+    score_at: Callable[[float], Score | None], start: float, target: float, scale: Scale
+) -> tuple[float, dict[float, Score]]:
+    """Return the largest CRF that is good enough, and what was tried, `start` first.
+
+    If none of MAX_PROBES is, that is the best one tried. It ends where nothing can be said of a CRF;
+    nothing was tried if that is the first.
+    """
+    tried: dict[float, Score] = {}
+    crf = _rounded(start, scale)
+    while crf not in tried and len(tried) < MAX_PROBES:
+        score = score_at(crf)
+        if score is None:
+            break
+        tried[crf] = score
+        crf = next_crf(tried, target, scale)
+    good = [each for each, score in tried.items() if score.least >= target - TOLERANCE]
+    return max(good) if good else min(tried, default=crf), tried
 
 
 def next_crf(tried: Mapping[float, Score], target: float, scale: Scale) -> float:

@@ -88,6 +88,17 @@ def test_a_video_that_is_worse_scores_lower_in_the_same_places(pair, tmp_path):
     assert joined == good
 
 
+def test_a_rendition_is_read_in_its_own_ticks(pair, tmp_path):
+    """An MP4 that begins late: its time base is not the source's."""
+    good = conftest.ENCODER.check_quality(pair.request, stop=STOP)
+    later = tmp_path / "later.mp4"
+    conftest.ffmpeg("-i", pair.good, "-map", "0:v", "-map", "0:a", "-c", "copy",
+                    "-output_ts_offset", "2", "-video_track_timescale", "90000",
+                    "-use_editlist", "0", later)  # fmt: skip
+
+    assert conftest.ENCODER.check_quality(replace(pair.request, output=later), stop=STOP) == good
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

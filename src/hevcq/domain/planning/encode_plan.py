@@ -264,9 +264,13 @@ class EncodePlan(Frozen):
         """Return the plan with another encoder for the main video."""
         return self._targeted({"encoder": name}, {"encoder": name})
 
+    def with_crf(self, crf: float) -> EncodePlan:
+        """Return the plan with another CRF for the main video."""
+        return self._targeted({"crf": crf}, {})
+
     def aimed(self, aim: Aim) -> EncodePlan:
         """Return the plan with the CRF that a search chose for the main video."""
-        return self._targeted({"crf": aim.crf}, {}).model_copy(update={"aim": aim})
+        return self.with_crf(aim.crf).model_copy(update={"aim": aim})
 
     def verified(self, quality: float | None) -> EncodePlan:
         """Return the plan with the quality that was measured of the rendition, which a notice says."""

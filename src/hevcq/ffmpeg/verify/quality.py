@@ -20,24 +20,23 @@ from hevcq.domain.formats.hardware import SOFTWARE
 from hevcq.domain.media.facts import Measurement, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
 from hevcq.domain.planning.video import HDR_TRANSFERS
-from hevcq.domain.quality import (
-    MAX_PROBES,
-    SCALES,
-    Aim,
-    Score,
-    next_crf,
-    score_of,
-    worst_twentieth,
-)
+from hevcq.domain.quality import SCALES, Aim, Score, score_of, search, worst_twentieth
 from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError, WorkerUnfit
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
-from hevcq.ffmpeg.command.codecs import encoder_filters, picture_filter, uncropped
+from hevcq.ffmpeg.command.codecs import (
+    encoder_filters,
+    picture_filter,
+    steady_filters,
+    uncropped,
+)
 from hevcq.ffmpeg.inputs import FfmpegTools, access_to, input_options
 from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.verify.picture import FROM_START_S, PREROLL_S, UNINDEXED, seek_options
+from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 
 SAMPLE_S = 2.0
@@ -53,15 +52,8 @@ LARGE = 2160
 NO_METRIC = "No program measures VMAF, which video.quality needs."
 INSTALL = "Install `hevcq[quality]` (imageio-ffmpeg, 68 MB), or set metric_ffmpeg to an ffmpeg with libvmaf."
 _LOSSLESS = (
-    "-c:v",
-    "ffv1",
-    "-fps_mode",
-    "passthrough",
-    "-enc_time_base",
-    "1:1000",
-    "-f",
-    "matroska",
-)
+    "-c:v", "ffv1", "-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "matroska",
+)  # fmt: skip
 _NUMBERED = "settb=1/1000,setpts=N"
 
 
@@ -114,21 +106,22 @@ def find_quality(job: FfmpegRun, measured: Measurement, metric: str) -> Aim | st
     track = measured.track(request.plan.main_video.source_index)
     assert target is not None
     assert track is not None
-    places, tried, first_s = _places(track, 0), dict[float, Score](), track.first_pts_s or 0.0
-    crf = min(scale.worst, max(scale.best, round(video.crf / scale.step) * scale.step))
-    while crf not in tried and len(tried) < MAX_PROBES:
-        probe = Aim(target=target, crf=crf, sampled=0, probes=0, metric=_model(request.plan.video))
-        aimed = replace(job, request=replace(request, plan=request.plan.aimed(probe)))
+    places, first_s = _places(track, 0), track.first_pts_s or 0.0
+
+    def score_at(crf: float) -> Score | None:
+        aimed = replace(job, request=replace(request, plan=request.plan.with_crf(crf)))
         samples = [_sampled(aimed, first_s + at, metric) for at in places]
-        if not any(samples):
-            return "no sample of it could be encoded"
-        tried[crf] = score_of([each for each in samples if each])
-        crf = next_crf(tried, target, scale)
-    if crf not in tried:
-        good = [each for each, score in tried.items() if score.least >= target]
-        crf = max(good) if good else min(tried)
-    return probe.model_copy(
-        update={"crf": crf, "sampled": round(tried[crf].worst, 2), "probes": len(tried)}
+        return score_of([each for each in samples if each]) if any(samples) else None
+
+    crf, tried = search(score_at, video.crf, target, scale)
+    if not tried:
+        return "no sample of it could be encoded"
+    return Aim(
+        target=target,
+        crf=crf,
+        sampled=round(tried[crf].worst, 2),
+        probes=len(tried),
+        metric=_model(request.plan.video),
     )
 
 
@@ -143,7 +136,9 @@ def check_quality(
     source = request.measured.track(kept.source_index)
     if source is None or not source.times:  # of a joined video: they are not stored
         source = measure(tools, request.location, request.info, stop).track(kept.source_index)
-    made = measure(tools, str(request.output), request.info, stop).track(kept.position or 0)
+    output = probe(tools, str(request.output), stop)
+    stream = output_streams(request.plan, output)[kept.position or 0]
+    made = measure(tools, str(request.output), output, stop).track(stream.index)
     assert source is not None
     assert made is not None
     frames = [
@@ -216,21 +211,18 @@ def _compared(
     last = bisect_left(source.times, source.times[number] + SAMPLE_S / tick_s)
     frames = (last - number) * (2 if target.field_rate else 1)
     sides = (
-        (request.location, source, kept.source_index, picture_filter(target)),
-        (str(request.output), made, made.index, ""),
+        (request.location, source, steady_filters(request.info), picture_filter(target)),
+        (str(request.output), made, uncropped(request.info), ""),
     )
     with _scratch(request.output.parent, "source", "made") as files:
         argv = [tools.ffmpeg, "-v", "error", "-nostdin", "-y", "-copyts"]
-        for location, track, _, _ in sides:
-            argv += [
-                *seek_options(_entry(request, location, track, begin)),
-                *uncropped(request.info),
-            ]
+        for location, track, options, _ in sides:
+            argv += [*seek_options(_entry(request, location, track, begin)), *options]
             argv += input_options(location)
         graphs = [
-            f"[{place}:{index}]{filters or 'null'},trim=start={(track.first_pts_s or 0.0) + begin:.6f},"
+            f"[{place}:{track.index}]{filters or 'null'},trim=start={(track.first_pts_s or 0.0) + begin:.6f},"
             f"trim=end_frame={frames},{_NUMBERED}[p{place}]"
-            for place, (_, track, index, filters) in enumerate(sides)
+            for place, (_, track, _, filters) in enumerate(sides)
         ]
         argv += ["-filter_complex", ";".join(graphs)]
         for place, path in enumerate(files):
