@@ -110,6 +110,18 @@ as above. From URLs (a farm on S3) only what ffmpeg reports is known.
 - Browsers show WebM, and AV1 in MP4; they play Ogg's sound only, and no AVI.
 """  # noqa: E501 - rows of a table
 HARDWARE_HEAD = """
+## Quality
+
+`video.quality: 93`, or `hevcq ingest FOLDER --quality good`, asks for a look:
+VMAF (v0.6.1, at the video's own size) of the worst twentieth of the frames.
+
+- 4 to 16 samples of 2 s are encoded at up to five CRFs, from `video.crf` on; the largest good enough wins.
+- The finished video is measured elsewhere. 1.5 points short, it is encoded once more; a second miss is said.
+- HDR, files without frame times (AVI) and inverse telecine take `video.crf`, with a notice.
+
+`pip install imageio-ffmpeg` (68 MB) beside hevcq measures, or an ffmpeg with libvmaf
+in `metric_ffmpeg`; `hevcq doctor` says which. Without one such jobs wait; the images have none.
+
 ## Hardware encoders
 
 `video.encoder: auto`, or a list such as `[hevc_nvenc, hevc_qsv]`, lets a worker use the encoder of its
@@ -126,7 +138,7 @@ the profile. What is in `ffmpeg -encoders` proves nothing; each allowed encoder 
   encoded again in software. The certificate names the device.
 - HDR10 metadata, kept fields, kept captions and other samples than 4:2:0 of 8 or 10 bits stay in software,
   and so do ladders; a video whose profile allows hardware is not split.
-- The quality number is `video.crf` less 4 (for AV1 on x265's scale). `video.preset` and `encoder_params`
+- The quality number is `video.crf` less 4, for AV1 on its encoder's scale. `video.preset` and `encoder_params`
   are those of software only.
 - With the sandbox on, ffmpeg may control the device files of the family; a driver that needs more needs
   `sandbox = false`.

@@ -90,7 +90,8 @@ def aiming_at(profile: Profile, quality: str) -> Profile:
         return Profile.model_validate({**raw, "video": {**raw["video"], "quality": target}})
     except ValidationError as error:
         raise UsageError(
-            f"--quality {quality} with {profile.name}: {explain(error, Profile)}."
+            f"--quality {quality} with {profile.name}: {explain(error, Profile)}.",
+            remedy=f"Say {', '.join(NAMES)}, or a number of VMAF from 70 to 99.",
         ) from error
 
 

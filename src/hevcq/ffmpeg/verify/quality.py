@@ -50,7 +50,10 @@ EMPTY = 2048
 LARGE = 2160
 """Lines from which the model for 4K is meant."""
 NO_METRIC = "No program measures VMAF, which video.quality needs."
-INSTALL = "Install `hevcq[quality]` (imageio-ffmpeg, 68 MB), or set metric_ffmpeg to an ffmpeg with libvmaf."
+INSTALL = (
+    "Install imageio-ffmpeg (68 MB) beside hevcq, as `hevcq[quality]` does, or set metric_ffmpeg to an"
+    " ffmpeg with libvmaf."
+)
 _LOSSLESS = (
     "-c:v", "ffv1", "-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "matroska",
 )  # fmt: skip
