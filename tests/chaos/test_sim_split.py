@@ -1,4 +1,4 @@
-"""Split videos, receivers and stages in the simulation's short form, and that it sees what is wrong."""
+"""Split videos and receivers in the simulation's short form, and that it sees what is wrong."""
 
 import itertools
 import os
@@ -40,7 +40,7 @@ def test_no_world_of_videos_breaks_an_invariant():
         for seed in WORLDS:
             world = _live(seed, side)
             stats.add(world.stats)
-            kinds |= {name for name in ("videos", "receivers", "stages") if getattr(world, name)}
+            kinds |= {name for name in ("videos", "receivers") if getattr(world, name)}
             for name, number in world.checks.numbers.items():
                 numbers[name] = numbers.get(name, 0) + number
 
@@ -49,7 +49,7 @@ def test_no_world_of_videos_breaks_an_invariant():
     killed_at = set(stats.killed_at) & of_videos
     print(f"{len(stats.points)} points, {len(killed_at)} of a chunk or join killed at")
     print(f"never come to: {sorted(of_videos - set(stats.points))}")
-    assert kinds == {"videos", "receivers", "stages"}
+    assert kinds == {"videos", "receivers"}
     assert numbers["end_complete"] > numbers["end_abandon_split"] > 0
     assert set(stats.points) >= of_videos
     assert len(killed_at) >= 5
@@ -68,8 +68,8 @@ def test_a_world_of_videos_replays_byte_for_byte_and_in_another_process():
     assert f"trace hash {first.trace_hash}" in there.stdout
 
 
-class Staged(VideoWorld):
-    forced = ("videos", "stages")
+class Split(VideoWorld):
+    forced = ("videos",)
 
 
 class Received(VideoWorld):
@@ -139,7 +139,7 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     _broken("splits in one video", first=63)
 
 
-def test_a_stage_that_publishes_without_asking_the_lease_is_noticed(monkeypatch):
+def test_a_job_that_publishes_without_asking_the_lease_is_noticed(monkeypatch):
     """What lost its lease goes on to its end, and publishes."""
     ended = Lease.end
 
@@ -151,7 +151,7 @@ def test_a_stage_that_publishes_without_asking_the_lease_is_noticed(monkeypatch)
     monkeypatch.setattr(Lease, "end", unheard)
     monkeypatch.setattr(Lease, "check", lambda self: None)
 
-    _broken("a publication without a live lease", kind=Staged, first=3)
+    _broken("a publication without a live lease", kind=Split, first=3)
 
 
 def test_a_chunk_that_nobody_stops_after_a_cancel_is_noticed(monkeypatch):

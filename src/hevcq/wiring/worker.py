@@ -167,8 +167,6 @@ def _numbers(app: App) -> Numbers:
     settings = app.settings
     return Numbers(
         slots=app.capacity.slots,
-        # In a data folder sources are linked and renditions moved: no transfer to overlap.
-        pipelined=settings.backend == "aws",
         grace_s=settings.stop_grace_s,
     )
 

@@ -39,7 +39,6 @@ class EncodeJob(Job):
         self._report.phase(Phase.FETCH)
         with self._context.scratch.job(self._task.job_id) as folder:
             self._require_room()
-            # The source is released before the publication, so that another can be fetched meanwhile.
             with self._fetched(folder) as (path, location):
                 decided = self._decide(path, location, folder)
             if not isinstance(decided, Made):
@@ -129,9 +128,7 @@ class EncodeJob(Job):
         return self._made(work, location, folder / f"better.{plan.extension}")
 
     def _made(self, work: Work, location: str, output: Path) -> Made | Skipped:
-        with self._context.encoding(self.claimed.worker, self._lease.check):
-            report = self._encode(work, location, output)
-            return self._proved(work, location, output, report)
+        return self._proved(work, location, output, self._encode(work, location, output))
 
     def _aimed(self, work: Work, location: str, folder: Path) -> Work:
         """Return the work with the CRF that reaches the profile's quality, or with why that is not searched."""
@@ -139,8 +136,7 @@ class EncodeJob(Job):
             return work
         self._report.phase(Phase.SEARCH)
         request = self._request(work, location, folder / "sample.mkv")
-        with self._context.encoding(self.claimed.worker, self._lease.check):
-            aim = self._context.encoder.find_quality(request, work.measured, stop=self._lease.stop)
+        aim = self._context.encoder.find_quality(request, work.measured, stop=self._lease.stop)
         self._lease.check()
         if isinstance(aim, str):
             said = f"CRF {work.recipe.video.crf:g} was used, and no quality searched: {aim}."
@@ -155,8 +151,7 @@ class EncodeJob(Job):
         if (work.duration_s or 0.0) < self._context.encoder.sampled_from_s:
             return None
         request = self._request(work, location, folder / "sample.mkv")
-        with self._context.encoding(self.claimed.worker, self._lease.check):
-            gates = self._context.encoder.try_samples(request, work.measured, stop=self._lease.stop)
+        gates = self._context.encoder.try_samples(request, work.measured, stop=self._lease.stop)
         self._lease.check()
         reason = kept_original(gates)
         return None if reason is None else self._remember_skip(work, reason)

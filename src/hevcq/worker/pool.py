@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.util.log import get_logger
 from hevcq.util.signals import StopSignals
-from hevcq.worker.admission import EXTRA_SLOTS, EncodeSlots
 from hevcq.worker.chunking.split import sweep_leftovers
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import Handler, ProfileQueue
@@ -34,12 +33,10 @@ class Numbers:
     """The sizes and times of a pool.
 
     `slots` is the number of parallel encodes, `grace_s` the seconds that a stop gives running jobs,
-    `poll_s` the seconds between polls of empty queues. `pipelined` pools fetch and publish jobs
-    while others encode (see `encode_slots`).
+    `poll_s` the seconds between polls of empty queues.
     """
 
     slots: int = 1
-    pipelined: bool = False
     grace_s: float = 20.0
     poll_s: float = 0.5
 
@@ -59,20 +56,12 @@ class WorkerPool:
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.error: BaseException | None = None
-        self._encode_slots = (
-            EncodeSlots(numbers.slots, context.clock) if numbers.pipelined else None
-        )
-        self._context = (
-            replace(context, encode_slots=self._encode_slots)
-            if self._encode_slots is not None
-            else context
-        )
-        self._numbers, self._watchers, self._served = numbers, tuple(watchers), tuple(queues)
+        self._context, self._numbers = context, numbers
+        self._watchers, self._served = tuple(watchers), tuple(queues)
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
-        slots = numbers.slots + (EXTRA_SLOTS if numbers.pipelined else 0)
-        self.workers = [self._worker(queues, slot) for slot in range(slots)]
+        self.workers = [self._worker(queues, slot) for slot in range(numbers.slots)]
         self._threads = [
             threading.Thread(
                 target=self._slot, args=(worker,), name=f"hevcq-slot-{slot}", daemon=True
@@ -100,10 +89,7 @@ class WorkerPool:
             if self._context.sweep_on_start:
                 sweep_leftovers(self._context)
             version = self._context.encoder.version()
-            # A pipelined pool also holds a source fetched ahead and a rendition being published.
-            room = self._context.describe_scratch_space(
-                slots + 1 if self._encode_slots is not None else slots
-            )
+            room = self._context.describe_scratch_space(slots)
         except HevcqError:
             self._close_watchers()
             raise
@@ -175,8 +161,6 @@ class WorkerPool:
         if self._asked_at is None:
             self._asked_at = self._context.clock.monotonic()
             self._stop.set()
-            if self._encode_slots is not None:
-                self._encode_slots.close()
             for worker in self.workers:
                 worker.wake()
             get_logger().info("stop_asked", grace_s=self._numbers.grace_s)
@@ -254,16 +238,15 @@ class WorkerPool:
         return "" if admission is None else admission.unfit(profile)
 
     def state(self) -> PoolState:
-        now, slots = self._context.clock.monotonic(), self._numbers.slots
-        dead = sum(not thread.is_alive() for thread in self._threads)
+        now = self._context.clock.monotonic()
         return PoolState(
-            slots=slots,
-            alive=max(0, slots - dead),
+            slots=self._numbers.slots,
+            alive=len(self._alive()),
             handled=sum(worker.handled for worker in self.workers),
             oldest_poll_s=max(
                 (now - worker.last_poll for worker in self.workers if not worker.busy), default=0.0
             ),
-            busy=min(slots, sum(worker.busy for worker in self.workers)),
+            busy=sum(worker.busy for worker in self.workers),
             stopping=self._asked_at is not None,
         )
 

@@ -29,8 +29,6 @@ DISK_PAUSE_S = 10.0
 """Seconds between checks of a disk that is too full for new work."""
 GATE_S = 5.0
 """Seconds that a slot waits at a closed queue before it asks again unprompted; the pool asks more often."""
-TURN_S = 5.0
-"""Seconds that a slot waits for its turn before it asks again unprompted."""
 POLL_WAIT_S = 20.0
 """Seconds that a receive from the only queue waits: SQS's maximum; free on the embedded queue."""
 QUICK_S = 1.0
@@ -83,8 +81,6 @@ class Slot:
         self._stop = threading.Event()
         for served in self._queues:
             served.queue.listen(self._wake.set)
-        if context.encode_slots is not None:
-            context.encode_slots.listen(self._wake.set)
 
     def run(self, stop: threading.Event) -> None:
         """Step until a stop is requested or no work is possible; `outcome` then says which."""
@@ -93,8 +89,6 @@ class Slot:
             while not stop.is_set() and self.outcome is SlotOutcome.RUNNING:
                 self.step()
         except BaseException as error:
-            # A turn held by a dead slot would keep all others from receiving.
-            self._out_of_turn()
             self._end(SlotOutcome.BROKEN, error)
             raise
         if self.outcome is SlotOutcome.RUNNING:
@@ -119,26 +113,21 @@ class Slot:
     def step(self) -> bool:
         """Receive once and handle the delivery; return False if there was none or no disk space."""
         try:
-            if self._paused() or not self._in_turn():
+            if self._paused():
                 return False
             found = self._admitted(self._receive())
         except (ConfigError, TransientError, StorageError, WorkerUnfit) as error:
-            self._out_of_turn()
             self._failed(error)
             return False
         self._errors, self._answered = 0, True
         if found is None:
-            self._out_of_turn()
             return False
         self.busy, self._serving = True, found[0]
-        if self._context.encode_slots is not None:
-            self._context.encode_slots.received(self._handler.worker)
         try:
             with bound(**_names(*found)):
                 self._note(self._handler.process(*found))
         finally:
             self.busy, self._serving = False, None
-            self._out_of_turn()
         self.handled += 1
         return True
 
@@ -194,22 +183,6 @@ class Slot:
             self._failing.add(served)
             name = "queue_gone" if isinstance(error, ConfigError) else "queue_fails"
             get_logger(profile=served.profile.name).error(name, reason=str(error))
-
-    def _in_turn(self) -> bool:
-        """Return whether this slot may receive; wait up to `TURN_S` if it may not."""
-        encode_slots = self._context.encode_slots
-        if encode_slots is None:
-            return True
-        self._wake.clear()
-        if encode_slots.enter(self._handler.worker):
-            return True
-        self._context.clock.wait(self._wake, TURN_S)
-        self.last_poll = self._context.clock.monotonic()
-        return False
-
-    def _out_of_turn(self) -> None:
-        if self._context.encode_slots is not None:
-            self._context.encode_slots.leave(self._handler.worker)
 
     def _may_ask(self, served: ProfileQueue) -> bool:
         """Return whether the admission lets work of this queue begin, be it only parts of split videos."""

@@ -5,7 +5,7 @@
 --seconds S          or until so much time has passed (default 600)
 --processes N        how many at once (default 2)
 --first N            the first seed
---videos              every world has split videos, receivers or stages
+--videos              every world has split videos or receivers
 """
 
 import argparse

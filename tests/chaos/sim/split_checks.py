@@ -1,4 +1,4 @@
-"""What must hold of split videos, of receivers and of stages, after every effect and at the end."""
+"""What must hold of split videos and of receivers, after every effect and at the end."""
 
 from collections import defaultdict
 from types import SimpleNamespace
@@ -276,9 +276,6 @@ class SplitChecks(QueueChecks):
             # One that stops by itself is looked at as rarely as one that works (`waits`).
             told = machine.signals.asked.is_set()
             require(machine.suffered or not told, "a slot hangs, and nothing was slow")
-            return
-        stages = pool._encode_slots
-        require(stages is None or not stages._at, "a stopped process still has slots at work")
 
     # --- the end
 

@@ -1,20 +1,33 @@
-"""A worker process of a world with split videos, receivers or stages, and the ports it reaches."""
+"""A worker process of a world with split videos or receivers, and the ports it reaches."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from chaos.sim.checks import require
 from chaos.sim.doors import QueueDoor, StoreDoor
 from chaos.sim.machine import Machine
+from chaos.sim.sched import SimClock
 from chaos.sim.videos import VideoEncoder, video_plan
-from chaos.sim.waits import LONG_POLL_S, WaitingClock
 from hevcq.worker.delivery.lease import Heartbeat, Lease
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 
+LONG_POLL_S = 600.0
+"""How long a poll of a simulated service waits at most: idle looks cost real time, and no virtual."""
+
+STOP_WATCH_S = 5.0
 LAST_POLL_S = 20.0
 """How long a poll of SQS takes at most, and so goes on after a stop."""
+
+
+class WaitingClock(SimClock):
+    """A clock that looks more often while a stop is under way."""
+
+    urgent: Any = None
+    """What a process that is told to stop waits for; then it must look at its slots more often."""
+
+    def wait(self, event: Any, timeout_s: float) -> bool:
+        return super().wait(
+            event, min(timeout_s, STOP_WATCH_S) if event is self.urgent else timeout_s
+        )
 
 
 class VideoQueueDoor(QueueDoor):
@@ -43,15 +56,8 @@ class VideoQueueDoor(QueueDoor):
 class VideoStoreDoor(StoreDoor):
     """A store that keeps what is made of a split video."""
 
-    @contextmanager
-    def fetch(self, source, scratch, *, moved, stop) -> Iterator[Any]:
-        machine = self._machine
-        with super().fetch(source, scratch, moved=moved, stop=stop) as found:
-            room = machine.slots + (1 if machine.world.stages else 0)
-            require(machine.sources() <= room, f"{machine.sources()} sources in scratch")
-            yield found
-
-    stream = fetch
+    def stream(self, source, scratch, *, moved, stop):
+        return self.fetch(source, scratch, moved=moved, stop=stop)
 
     def list(self, prefix: str):
         return iter(self.io("store.list", lambda: [*self._store.list(prefix)]))
@@ -74,8 +80,8 @@ class VideoStoreDoor(StoreDoor):
 class VideoMachine(Machine):
     """A process of a world with split videos.
 
-    `taken` says when each message came into the process, `leases` has that of each slot, and
-    `encoding` counts what is encoded just now. `slots_per_job` is how many slots it believes to be there.
+    `taken` says when each message came into the process, `leases` has that of each slot.
+    `slots_per_job` is how many slots it believes to be there.
     """
 
     queue_door, store_door, encoder_of = VideoQueueDoor, VideoStoreDoor, VideoEncoder
@@ -87,26 +93,14 @@ class VideoMachine(Machine):
         self.clock.urgent = self.signals.insisted
         self.taken: dict[str, float] = {}
         self.leases: dict[str, Lease] = {}
-        self.encoding, self.slots = 0, 1
         self.slots_per_job = 2 + int(world.random.random() * 5)
         self.sweep_on_start = world.embedded or world.random.random() < 0.2
-
-    def start(self, slots: int, grace_s: float) -> None:
-        self.slots = slots
-        super().start(slots, grace_s)
 
     def more(self) -> dict[str, Any]:
         return {
             "slots_per_job": lambda _profile: self.slots_per_job,
             "sweep_on_start": self.sweep_on_start,
         }
-
-    def numbers(self, slots: int, grace_s: float) -> Numbers:
-        return Numbers(slots=slots, pipelined=self.world.stages, grace_s=grace_s, poll_s=600.0)
-
-    def sources(self) -> int:
-        """How many sources its scratch folder holds."""
-        return sum(name.endswith("/source") for name in self.files)
 
     def _heartbeat(self, lease: Lease, clock) -> Heartbeat:
         self.world.checks.begun(self, lease.delivery)

@@ -1,4 +1,4 @@
-"""Worlds in which videos are split, several queues have receivers, or stages overlap."""
+"""Worlds in which videos are split, or several queues have receivers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from chaos.sim.split_checks import SplitChecks
 from chaos.sim.video_driver import VideoDriver
 from chaos.sim.video_machine import VideoMachine
 from chaos.sim.videos import MOST, SLOWED, Quirk, VideoJob, video_profile
-from chaos.sim.waits import waiting
 from chaos.sim.world import RIGHT, World
 from hevcq.domain.job import JobState
 
@@ -25,24 +24,21 @@ def is_video_world(seed: int) -> bool:
 
 
 class VideoWorld(World):
-    """A world of split videos, with `receivers` and `stages` where its seed says so.
+    """A world of split videos, with `receivers` where its seed says so.
 
     The process that passes the crash point `target` for the `target_in`th time is killed there.
     """
 
     checked_by, driven_by, worked_by = SplitChecks, VideoDriver, VideoMachine
-    videos = receivers = stages = False
+    videos = receivers = False
     forced: tuple[str, ...] = ()
     """What a world has whatever its seed says, for tests."""
 
     def _choose(self) -> None:
         super()._choose()
         throw = self.random.random
-        aws = not self.embedded
-        self.receivers, self.stages = aws and throw() < 0.4, aws and throw() < 0.4
-        # Where stages overlap looks cost money, so that several queues have receivers.
-        self.receivers |= self.stages and len(self.profiles) > 1
-        self.videos = throw() < 0.8 or not (self.receivers or self.stages)
+        self.receivers = not self.embedded and throw() < 0.4
+        self.videos = throw() < 0.8 or not self.receivers
         for name in self.forced:
             setattr(self, name, True)
         names = ["hevc", "other"] if self.receivers else list(self.profiles)
@@ -51,11 +47,6 @@ class VideoWorld(World):
         aims = points("chunk", "join") if throw() < 0.8 else points("", "encode")
         self.target = aims[int(throw() * len(aims))] if self.chaos.level != "calm" else ""
         self.target_in = 1 + int(throw() ** 3 * 4)
-
-    def run(self) -> VideoWorld:
-        with waiting(self.sched):
-            super().run()
-        return self
 
     # --- what checks need
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, cached_property
@@ -113,25 +111,10 @@ def part_content(job: SimJob, split: str, chunk: int, frames: int, salt: bytes) 
 
 
 class VideoEncoder(SimEncoder):
-    """Encodes chunks and joins them as well, and never more at a time than its machine may."""
-
-    @contextmanager
-    def _busy(self) -> Iterator[None]:
-        machine = self._machine
-        machine.encoding += 1
-        try:
-            require(machine.encoding <= machine.slots, f"{machine.encoding} encodes at a time")
-            yield
-        finally:
-            machine.encoding -= 1
-
-    def encode(self, request, *, on_progress, stop) -> EncodeReport:
-        with self._busy():
-            return super().encode(request, on_progress=on_progress, stop=stop)
+    """Encodes chunks and joins them as well."""
 
     def verify(self, request, *, on_progress, stop):
-        with self._busy():
-            gates = super().verify(request, on_progress=on_progress, stop=stop)
+        gates = super().verify(request, on_progress=on_progress, stop=stop)
         job = self._job(request.location)
         bad = job.quirk is Quirk.BAD_JOIN and request.chunks is not None
         return BAD_GATE if bad else gates
@@ -148,8 +131,7 @@ class VideoEncoder(SimEncoder):
         request.output.write_bytes(b"partial")
         began = world.sched.now
         try:
-            with self._busy():
-                self._chunk(_Turn(self, job, split, chunk, chunk_plan), on_progress, stop)
+            self._chunk(_Turn(self, job, split, chunk, chunk_plan), on_progress, stop)
         except BaseException:
             request.output.unlink(missing_ok=True)
             raise
@@ -200,10 +182,9 @@ class VideoEncoder(SimEncoder):
     def join(self, request, chunk_plan, parts, *, on_progress, stop) -> EncodeReport:
         job = self._job(request.location)
         assert not request.output.exists(), "the output must not exist yet"
-        with self._busy():
-            self._take(job.seconds / 50, stop)
-            on_progress(EncodeProgress(0.5, 5.0, chunk_plan.frames // 2, 100.0, 7))
-            held = [part.read_bytes() for part in parts]
+        self._take(job.seconds / 50, stop)
+        on_progress(EncodeProgress(0.5, 5.0, chunk_plan.frames // 2, 100.0, 7))
+        held = [part.read_bytes() for part in parts]
         for chunk in chunk_plan.chunks:
             if self._shows(job, Quirk.MISFIT, chunk.index, chunk_plan):
                 raise PartUnfit("Its headers differ.", index=chunk.index)

@@ -57,11 +57,10 @@ class ChunkJob(Subjob):
             copied = share if self._store.free_bytes() is None else 0
             self._require_free_space(copied + share, self.part)
             output = folder / chunk_name(chunk.index)
-            encoding = self._context.encoding(self.claimed.worker, self._lease.check)
             source, stop = self._source, self._lease.stop
             streamed = self._store.stream(source, folder, moved=lambda _n: None, stop=stop)
             # Only the ranges that are read; the output is valid once this ends without an error.
-            with encoding, streamed as found:
+            with streamed as found:
                 report = self._encode(video, chunk, found.location, output)
             self._require_ours(chunk, report)
             return self._publish(chunk, report, output), report.cpu_s
@@ -215,7 +214,6 @@ class JoinJob(Subjob):
             records = [self._chunk_record(part) for part in chunks]
             with self._fetched(folder) as (_path, location):
                 made = self._prove(video, location, files, records)
-            # The source is released before the publication, so that another can be fetched meanwhile.
             return made if isinstance(made, Skipped) else self._publish(video, made)
 
     def _collected(self, part: JobRecord, folder: Path) -> Path:
@@ -292,9 +290,8 @@ class JoinJob(Subjob):
         self, video: SplitPlan, location: str, files: list[Path], records: list[ChunkRecord]
     ) -> Made | Skipped:
         output = files[0].parent / f"rendition.{video.plan.extension}"
-        with self._context.encoding(self.claimed.worker, self._lease.check):
-            joined = self._joined(video, location, files, output)
-            made = self._proved(video, location, output, joined)
+        joined = self._joined(video, location, files, output)
+        made = self._proved(video, location, output, joined)
         if isinstance(made, Skipped):
             return made
         report, fence = _summed(made.report, records), self.claimed.fence.number

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,7 +21,7 @@ from hevcq.util.clock import Clock
 from hevcq.util.host import disk_shortage, source_room
 from hevcq.util.log import get_logger
 from hevcq.util.retry import retry_control_call
-from hevcq.worker.admission import Admission, EncodeSlots
+from hevcq.worker.admission import Admission
 from hevcq.worker.delivery.lease import Beating, Heartbeat, Lease
 from hevcq.worker.scratch import Scratch
 
@@ -84,10 +83,9 @@ class WorkerContext:
     `min_free_bytes` stay free on the disks of scratch and store. `threads` is the encoder's thread
     count if the profile sets none. `random` returns numbers in [0, 1). `slots_per_job` returns how
     many slots may share a video of a profile. With `sweep_on_start`, a start removes what killed
-    workers left in the store for split videos. `encode_slots` limits parallel encodes if there are
-    more slots. `mark_source_finished` is called with the source of every job that ends well, and must
-    not raise. `admission` says whether work may begin (None: always). `notify` is called with an event
-    of this machine and its reason.
+    workers left in the store for split videos. `mark_source_finished` is called with the source of
+    every job that ends well, and must not raise. `admission` says whether work may begin (None:
+    always). `notify` is called with an event of this machine and its reason.
     """
 
     backend: Backend
@@ -104,7 +102,6 @@ class WorkerContext:
     slots_per_job: Callable[[Profile], int] = lambda _profile: 1
     sweep_on_start: bool = False
     mark_source_finished: Callable[[Source], object] = lambda _source: None
-    encode_slots: EncodeSlots | None = None
     admission: Admission | None = None
     notify: Callable[[str, str], None] = lambda _event, _reason: None
 
@@ -115,12 +112,6 @@ class WorkerContext:
     def require_tested(self, profile: Profile, stop: threading.Event) -> Closed | None:
         """Return why ffmpeg cannot make this profile here, or None; see `admission`."""
         return None if self.admission is None else self.admission.require_tested(profile, stop)
-
-    def encoding(self, slot: str, check: Callable[[], None]) -> AbstractContextManager[None]:
-        """Hold one of the pool's parallel encodes inside the context; see `encode_slots`."""
-        return (
-            nullcontext() if self.encode_slots is None else self.encode_slots.encoding(slot, check)
-        )
 
     def emit(self, event: JobEvent) -> None:
         """Pass an event to the display; log its exceptions, which must not break the work."""

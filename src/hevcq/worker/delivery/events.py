@@ -143,7 +143,6 @@ class Reporter:
         # Reading `cause` notices a deadline that passed while a heartbeat hangs.
         if self._lease.cause is not None:
             return
-        self._expect(progress)
         event = self._claimed.event(EventName.JOB_PROGRESS, progress=progress, part=self._part)
         self._context.emit(event)
         now = self._context.clock.monotonic()
@@ -160,11 +159,3 @@ class Reporter:
                 "progress_not_written", reason=str(error)
             )
         self._require_wanted()
-
-    def _expect(self, progress: Progress) -> None:
-        """Report when the running encode should end; one in verification counts as ended."""
-        encode_slots, eta_s = self._context.encode_slots, progress.eta_s
-        if eta_s is None and progress.phase is Phase.VERIFY:
-            eta_s = 0.0
-        if encode_slots is not None and eta_s is not None:
-            encode_slots.expect(self._claimed.worker, eta_s)
