@@ -41,7 +41,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/domain/model.py": "the base of every model",
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
-    "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/web/api/openapi.py": "one decision: how the API is described",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""

@@ -9,8 +9,9 @@ import pytest
 
 from hevcq.domain.profile_sections import Fleet
 from hevcq.settings.model import AwsSettings, Settings
+from hevcq.usecases.placement.originals import FIRST_S
 from hevcq.wiring.app import App
-from hevcq.wiring.worker import ORIGINALS_FIRST_S, slots_per_job, watchers
+from hevcq.wiring.worker import watchers
 from hevcq.worker.monitoring.watchers import Background
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
@@ -67,12 +68,12 @@ def test_a_command_imports_no_more_than_it_needs(
 
 
 @pytest.mark.parametrize(
-    ("backend", "tasks", "shared"), [("embedded", 5, 3), ("aws", 5, 15), ("aws", 1, 3)]
+    ("backend", "tasks", "shared"), [("embedded", 5, 3), ("aws", 5, 5), ("aws", 1, 1)]
 )
 def test_a_video_is_shared_by_a_process_s_slots_and_on_aws_by_the_fleet_s(backend, tasks, shared):
     profile = HEVC.model_copy(update={"fleet": Fleet(max_tasks=tasks)})
 
-    assert slots_per_job(Settings(backend=backend), 3, profile) == shared
+    assert App(Settings(backend=backend, workers=3)).slots_per_job(profile) == shared
 
 
 def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path: Path, monkeypatch):
@@ -84,7 +85,7 @@ def test_a_worker_looks_after_kept_originals_without_an_ingest(tmp_path: Path, m
     upkeep.observe(None)  # type: ignore[arg-type]
     clock.until_waiting()
     assert not freed.is_set()
-    clock.advance(ORIGINALS_FIRST_S)
+    clock.advance(FIRST_S)
 
     assert freed.wait(5)
     upkeep.close()

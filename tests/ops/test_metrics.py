@@ -176,7 +176,7 @@ class Queue:
 
 def report_of(farm: Farm, metered: Metered, queue: Queue, written: list[str]) -> MetricsReport:
     served = [ProfileQueue(farm.profile, queue)]
-    return MetricsReport(metered.meter, served, metered.clock, 60, write=written.append)
+    return MetricsReport(metered.meter, served, metered.clock, write=written.append)
 
 
 def test_a_report_counts_the_queues_and_writes_lines_at_its_pace(tmp_path):
@@ -276,7 +276,7 @@ def read(exposition: Exposition, host: str) -> dict[str, float]:
 def test_a_worker_whose_metrics_are_only_read_writes_no_lines_and_serves_until_it_ends():
     metered = Metered()
     exposition = Exposition("127.0.0.1:0", metered.metrics)
-    report = MetricsReport(metered.meter, [], metered.clock, 60, exposition=exposition)
+    report = MetricsReport(metered.meter, [], metered.clock, exposition=exposition)
     metered.done()
 
     report.observe(HEALTH)

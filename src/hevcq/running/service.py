@@ -30,13 +30,14 @@ from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.libraries.feed import listed
 from hevcq.usecases.library_state import FolderState, folder_state
+from hevcq.usecases.placement.lock import alone
 from hevcq.usecases.sync.session import Synced, SyncSession, pause_s
 from hevcq.util.log import get_logger
 from hevcq.util.signals import StopSignals
 from hevcq.util.systemd import Notifier
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import alone, health_ports, opened
+from hevcq.wiring.contexts import health_ports, opened
 from hevcq.wiring.notify import event_log, notify_now
 from hevcq.wiring.worker import build_pool
 from hevcq.worker.pool import WorkerPool

@@ -16,7 +16,9 @@ from pydantic import Field, field_validator, model_validator
 
 from hevcq.domain.model import Frozen
 from hevcq.domain.schedule import Schedule
+from hevcq.errors import ConfigError
 from hevcq.settings.quantities import ByteSize, Duration, Names, Rate, Saving, address
+from hevcq.util.text import printable, reason_of
 
 KEEP_DAYS = 30.0
 """Days that a replaced original is kept unless the library or --keep-originals says otherwise."""
@@ -210,3 +212,26 @@ class SyncSettings(Frozen):
         if value == "":
             raise ValueError("must be a duration such as '10m'")
         return value
+
+    def password(self) -> str:
+        """Return the first line of the password file, or "" without a user. Raises ConfigError."""
+        path = self.password_file
+        if path is None:
+            if self.user:
+                raise ConfigError(
+                    f"The sync {self.name} has a user but no password_file.",
+                    remedy="Write the password into a file that only you can read, and name it there.",
+                )
+            return ""
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            why = reason_of(error) if isinstance(error, OSError) else "it is not text"
+            raise ConfigError(
+                f"Cannot read the password_file {printable(path)} of the sync {self.name}: {why}."
+            ) from error
+        if not lines or not lines[0].strip():
+            raise ConfigError(
+                f"The password_file {printable(path)} of the sync {self.name} is empty."
+            )
+        return lines[0].strip()

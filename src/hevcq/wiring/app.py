@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hevcq.errors import ConfigError, DiskFull
+from hevcq.errors import ConfigError
 from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.util.clock import Clock, SystemClock
@@ -119,15 +119,12 @@ class App:
         """
         from hevcq.worker.scratch import Scratch
 
-        with closing(Scratch(self.settings.scratch, self.clock)) as own:
-            least = needed_bytes + (self.settings.min_free_mib << 20)
-            if own.free_bytes() < least:
-                raise DiskFull(
-                    "Its check needs a copy of it without what the recorder left broken at the ends, "
-                    f"and the scratch folder has less than {least >> 20} MiB free."
-                )
-            with own.job("check") as folder:
-                yield folder
+        keep = self.settings.min_free_mib << 20
+        with (
+            closing(Scratch(self.settings.scratch, self.clock)) as own,
+            own.spare("check", needed_bytes + keep) as folder,
+        ):
+            yield folder
 
     @cached_property
     def worker_backend(self) -> Backend:
@@ -203,9 +200,10 @@ class App:
         return capacity(self.settings.workers)
 
     def slots_per_job(self, profile: Profile) -> int:
-        """Return how many slots will share a video: on aws those of a fleet as Terraform starts it.
+        """Return how many slots may share a video: this process's, or on aws the fleet's.
 
-        Its tasks have one slot each; see `wiring.worker.slots_per_job`, by which a worker decides.
+        A video's chunks add to the queue's depth, which scales the fleet up to `fleet.max_tasks` tasks
+        of one slot each. With one slot in all, nothing is split.
         """
         embedded = self.settings.backend == "embedded"
         return self.capacity.slots if embedded else profile.fleet.max_tasks

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import secrets
 import threading
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
-
-from hevcq.errors import HevcqError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from hevcq.domain.profile import Profile
-    from hevcq.ports.catalog import Checked
-    from hevcq.usecases.doctor import DoctorContext
-    from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
-    from hevcq.usecases.videos.context import VideoFarm
-    from hevcq.wiring.app import App
-
-
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hevcq.errors import ConfigError, StorageError, Unavailable, UsageError
-from hevcq.util import file_lock
-from hevcq.util.text import printable, reason_of
+from hevcq.errors import HevcqError, Unavailable
 
 if TYPE_CHECKING:
+    from hevcq.domain.profile import Profile
+    from hevcq.ports.catalog import Checked
     from hevcq.ports.sync import Remote
     from hevcq.settings.libraries import SyncSettings
+    from hevcq.usecases.doctor import DoctorContext
+    from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
     from hevcq.usecases.sync.move import SyncPorts
+    from hevcq.usecases.videos.context import VideoFarm
     from hevcq.wiring.app import App
 
 
@@ -112,25 +97,6 @@ def video_farm(app: App) -> VideoFarm:
     )
 
 
-def chosen(settings: Sequence[SyncSettings], names: Sequence[str]) -> list[SyncSettings]:
-    """Return the syncs of these names, or all.
-
-    Raises UsageError if there are none.
-    """
-    if not settings:
-        raise UsageError(
-            "No [[sync]] is in the settings.",
-            remedy="docs/home/sync.md shows one; `hevcq config show` says which file is read.",
-        )
-    known = {each.name: each for each in settings}
-    for name in names:
-        if name not in known:
-            raise UsageError(
-                f"There is no sync {printable(name)!r}.", remedy=f"Available: {', '.join(known)}."
-            )
-    return [known[name] for name in dict.fromkeys(names)] or list(settings)
-
-
 @contextmanager
 def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[SyncPorts]:
     """Open one sync and close it afterwards; only one process at a time has it open.
@@ -139,6 +105,7 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Sync
     """
     from hevcq.library.filesystem import FileSystem
     from hevcq.sqlite.catalog import SyncJournal
+    from hevcq.usecases.placement.lock import alone
     from hevcq.usecases.sync.move import SyncPorts
 
     busy = Unavailable(
@@ -167,41 +134,4 @@ def open_remote(sync: SyncSettings) -> Remote:
     """
     from hevcq.remotes.webdav.client import Account, WebDavRemote
 
-    return WebDavRemote(Account(sync.url, sync.user, _password(sync), sync.ca_file))
-
-
-def _password(sync: SyncSettings) -> str:
-    if sync.password_file is None:
-        if sync.user:
-            raise ConfigError(
-                f"The sync {sync.name} has a user but no password_file.",
-                remedy="Write the password into a file that only you can read, and name it there.",
-            )
-        return ""
-    path = sync.password_file
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = reason_of(error) if isinstance(error, OSError) else "it is not text"
-        raise ConfigError(
-            f"Cannot read the password_file {printable(path)} of the sync {sync.name}: {why}."
-        ) from error
-    if not lines or not lines[0].strip():
-        raise ConfigError(f"The password_file {printable(path)} of the sync {sync.name} is empty.")
-    return lines[0].strip()
-
-
-@contextmanager
-def alone(path: Path, refusal: HevcqError) -> Iterator[None]:
-    """Hold the lock file at `path`; raise `refusal` if another process does, StorageError for the disk's."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = file_lock.try_acquire(path)
-    except OSError as error:
-        raise StorageError(f"Cannot write to {printable(path)}: {reason_of(error)}.") from error
-    if lock is None:
-        raise refusal
-    try:
-        yield
-    finally:
-        os.close(lock)
+    return WebDavRemote(Account(sync.url, sync.user, sync.password(), sync.ca_file))

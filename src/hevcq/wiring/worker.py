@@ -9,7 +9,6 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from hevcq.errors import ConfigError, HevcqError
-from hevcq.settings.model import Settings
 from hevcq.settings.profile_files import pick
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -25,22 +24,8 @@ if TYPE_CHECKING:
     from hevcq.worker.admission import Admission
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Watcher
-    from hevcq.worker.pool import Numbers, WorkerPool
+    from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
-
-EXPIRED_MESSAGES_CHECK_S = 900.0
-"""Seconds between a worker's checks for expired messages. A check hides dead letters from others for a
-moment, so it is rare; an ingest that waits for a job checks more often."""
-ORIGINALS_EVERY_S = 3600.0
-"""Seconds between a worker's checks for kept originals whose retention ended."""
-ORIGINALS_FIRST_S = 60.0
-"""Seconds until the first such check: an ingest has just done it, and a short run needs none."""
-REPORT_EVERY_S = 60.0
-"""Seconds between a worker's reports of its metrics."""
-MESSAGES_END_S = 15.0
-"""Seconds that a stopping worker waits for the last messages."""
-SETS_EVERY_S = 3600.0
-"""Seconds between a worker's checks for replaced sets of files that players had time to leave."""
 
 
 def build_pool(
@@ -60,7 +45,7 @@ def build_pool(
     from hevcq.worker.delivery.context import WorkerContext
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Background
-    from hevcq.worker.pool import WorkerPool
+    from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.scratch import Scratch
 
     settings, backend = app.settings, app.worker_backend
@@ -71,7 +56,7 @@ def build_pool(
     scratch = Scratch(settings.scratch, app.clock)
     watching = [*watchers(app), *_maintenance(app, wanted)]
     if events:
-        watching.append(Background("hevcq-messages", events.try_step, app.clock, MESSAGES_END_S))
+        watching.append(Background("hevcq-messages", events.try_step, app.clock))
     if measured and (settings.metrics_emf or settings.metrics_address):
         emit, report = _with_metrics(app, emit, served)
         watching.append(report)
@@ -86,11 +71,12 @@ def build_pool(
         min_free_bytes=settings.min_free_mib << 20,
         threads=app.capacity.threads,
         on_event=emit,
-        slots_per_job=partial(slots_per_job, settings, app.capacity.slots),
+        slots_per_job=app.slots_per_job,
         sweep_on_start=settings.backend == "embedded",
         mark_source_finished=source_finisher(app, backend),
     )
-    return WorkerPool(context, served, _numbers(app), watching)
+    numbers = Numbers(slots=app.capacity.slots, grace_s=settings.stop_grace_s)
+    return WorkerPool(context, served, numbers, watching)
 
 
 def source_finisher(
@@ -105,13 +91,13 @@ def source_finisher(
 
 
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
-    from hevcq.usecases.operations.dead_letters import ExpiredMessages
+    from hevcq.usecases.operations.dead_letters import WORKER_LOOKS_EVERY_S, ExpiredMessages
     from hevcq.worker.monitoring.watchers import periodic
 
     backend, found = app.worker_backend, _set_sweeper(app, wanted)
     if backend.external_dlq:
         look = ExpiredMessages(backend, [each.name for each in wanted]).check
-        found.append(periodic("hevcq-given-up", look, app.clock, EXPIRED_MESSAGES_CHECK_S))
+        found.append(periodic("hevcq-given-up", look, app.clock, WORKER_LOOKS_EVERY_S))
     return found
 
 
@@ -161,25 +147,6 @@ def run_pool(
         raise pool.error or HevcqError("The worker ended by itself.")
 
 
-def _numbers(app: App) -> Numbers:
-    from hevcq.worker.pool import Numbers
-
-    settings = app.settings
-    return Numbers(
-        slots=app.capacity.slots,
-        grace_s=settings.stop_grace_s,
-    )
-
-
-def slots_per_job(settings: Settings, slots: int, profile: Profile) -> int:
-    """Return how many slots may share one video: this process's, or on aws the whole fleet's.
-
-    A video's chunks add to the queue's depth, which scales the fleet up to `fleet.max_tasks` tasks of
-    as many slots. With one slot in all, nothing is split.
-    """
-    return slots if settings.backend == "embedded" else slots * profile.fleet.max_tasks
-
-
 def watchers(app: App) -> list[Watcher]:
     """Return the watchers of a pool: the sign of life, the end of kept originals, and on ECS the
     scale-in guard."""
@@ -187,19 +154,11 @@ def watchers(app: App) -> list[Watcher]:
 
     found: list[Watcher] = [SignOfLife(app.processes, app.clock)]
     if app.settings.backend == "embedded":  # a fleet's workers have no library
-        from hevcq.usecases.placement.originals import free_due
+        from hevcq.usecases.placement.originals import FIRST_S, LOOK_EVERY_S, free_due
         from hevcq.worker.monitoring.watchers import periodic
 
         free = partial(free_due, app.library_ports)
-        found.append(
-            periodic(
-                "hevcq-originals",
-                free,
-                app.clock,
-                ORIGINALS_EVERY_S,
-                first_s=ORIGINALS_FIRST_S,
-            )
-        )
+        found.append(periodic("hevcq-originals", free, app.clock, LOOK_EVERY_S, first_s=FIRST_S))
     agent_uri = os.environ.get("ECS_AGENT_URI", "")
     if agent_uri:
         found += _scale_in_guard(agent_uri, app.clock)
@@ -209,13 +168,13 @@ def watchers(app: App) -> list[Watcher]:
 def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
     from hevcq.domain.profile import Container
     from hevcq.worker.monitoring.watchers import periodic
-    from hevcq.worker.sets import sweep_sets
+    from hevcq.worker.sets import SWEEP_EVERY_S, sweep_sets
 
     # On one machine every worker may; on AWS each has its own profile's rights.
     here = app.profiles.values() if app.settings.backend == "embedded" else profiles
     names = [profile.name for profile in here if profile.container is Container.HLS]
     sweep = partial(sweep_sets, app.worker_backend, app.clock, names)
-    return [periodic("hevcq-sets", sweep, app.clock, SETS_EVERY_S)] if names else []
+    return [periodic("hevcq-sets", sweep, app.clock, SWEEP_EVERY_S)] if names else []
 
 
 def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
@@ -244,9 +203,7 @@ def _with_metrics(
         meter.note(event)
         emit(event)
 
-    report = MetricsReport(
-        meter, served, app.clock, REPORT_EVERY_S, write=write, exposition=exposition
-    )
+    report = MetricsReport(meter, served, app.clock, write=write, exposition=exposition)
     return record_and_emit, report
 
 

@@ -187,7 +187,7 @@ class EncodeJob(Job):
         Called before the fetch, which may copy the source, and again before the encode, whose
         output is normally no larger than its source.
         """
-        self._require_free_space(self._source.size, self._source.key)
+        self._context.require_free_space(self._source.size, self._source.key)
 
 
 def _duration(measured: Measurement, info: MediaInfo) -> float | None:

@@ -66,6 +66,17 @@ class Scratch:
         finally:
             _remove(folder)
 
+    @contextmanager
+    def spare(self, name: str, least: int) -> Iterator[Path]:
+        """Create an empty folder as `job` does. Raises DiskFull unless `least` bytes are free."""
+        if self.free_bytes() < least:
+            raise DiskFull(
+                "Its check needs a copy of it without what the recorder left broken at the ends, "
+                f"and the scratch folder has less than {least >> 20} MiB free."
+            )
+        with self.job(name) as folder:
+            yield folder
+
     def sweep(self) -> int:
         """Remove the folders of dead processes; return their number.
 

@@ -39,6 +39,7 @@ from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.scratch import sha256_file
 
+SWEEP_EVERY_S = 3600.0
 GRACE_S = 24 * 3600.0
 """Seconds that a replaced set stays, for players that hold its playlists."""
 FOR_EVER = "public, max-age=31536000, immutable"

@@ -10,7 +10,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.verdict import RetryIn
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.usecases.operations.reprocess import CancelResult, cancel
+from hevcq.usecases.operations.reprocess import JobResult, cancel
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.scratch import Scratch
 from support.aws import iam
@@ -154,7 +154,7 @@ def test_an_operator_may_cancel_a_split_video_and_clear_away_its_parts(farm):
     with recorded(farm) as calls:
         (cancelled,) = cancel(farm.backend, [source.key], "me")
 
-    assert cancelled.result is CancelResult.CANCELLED
+    assert cancelled.result is JobResult.CANCELLED
     assert farm.kept(source) == []
     allowed(calls, "operator.tf", "operator")
 

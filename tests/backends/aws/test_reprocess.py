@@ -9,8 +9,8 @@ from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import ConfigError
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.reprocess import (
+    JobResult,
     ReprocessRequest,
-    ReprocessResult,
     jobs_named,
     reprocess_missing,
 )
@@ -60,9 +60,9 @@ def test_an_upload_whose_event_was_lost_is_queued_once_for_each_profile_that_wan
     dry = missing(farm, dry_run=True)
     found = missing(farm)
 
-    assert {each.result for each in dry} == {ReprocessResult.WOULD_QUEUE}
+    assert {each.result for each in dry} == {JobResult.WOULD_QUEUE}
     assert {(each.job.source.key, each.result) for each in found} == {
-        ("TODO/all/a video+é.mp4", ReprocessResult.QUEUED)
+        ("TODO/all/a video+é.mp4", JobResult.QUEUED)
     }
     assert len(found) == len(dry) == len({each.job.profile for each in found})
     for each in found:
@@ -112,8 +112,8 @@ def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun
     assert missing(farm) == [], "it is on its way, as far as anybody knows"
     farm.clock.advance(KEPT_S + 301)
 
-    assert [each.result for each in missing(farm, dry_run=True)] == [ReprocessResult.WOULD_QUEUE]
-    assert [each.result for each in missing(farm)] == [ReprocessResult.QUEUED]
+    assert [each.result for each in missing(farm, dry_run=True)] == [JobResult.WOULD_QUEUE]
+    assert [each.result for each in missing(farm)] == [JobResult.QUEUED]
 
     assert missing(farm) == [], "its message is new"
     (delivery,) = take(farm.backend.queues["hevc"])

@@ -65,7 +65,7 @@ class VideoDriver(Driver):
             return
         for done in reprocess.cancel(self.world.side, [job.job_id], "sim"):
             self.sched.note(f"cancel {job.number} {done.result.value}")
-            job.cancelled = job.cancelled or done.result is reprocess.CancelResult.CANCELLED
+            job.cancelled = job.cancelled or done.result is reprocess.JobResult.CANCELLED
 
     def _reprocess(self) -> None:
         job = self._being(JobState.DONE, JobState.SKIPPED, JobState.DEAD)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.usecases.operations.reprocess import Cancelled, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import JobChange, JobResult, cancel
 from support.fakes.backend import Faulty
 from support.fakes.videofarm import VideoFarm
 
@@ -17,7 +17,7 @@ def farm(tmp_path: Path) -> VideoFarm:
     return VideoFarm(tmp_path)
 
 
-def cancelled(farm: VideoFarm, name: str, **more: object) -> list[Cancelled]:
+def cancelled(farm: VideoFarm, name: str, **more: object) -> list[JobChange]:
     return list(cancel(farm.backend, [name], "me", **more))
 
 
@@ -31,7 +31,7 @@ def test_a_job_that_ends_while_it_is_cancelled_is_said_to_have_ended(farm: Video
     backend = replace(farm.backend, ledger=Faulty(farm.ledger, before=before))
     (found,) = cancel(backend, [source.key], "me")
 
-    assert (found.result, found.detail) == (CancelResult.ENDED, "already dead")
+    assert (found.result, found.detail) == (JobResult.ENDED, "already dead")
     assert farm.record(source).reason == "by another"
 
 
@@ -39,5 +39,5 @@ def test_the_work_of_a_split_video_is_deleted(farm: VideoFarm) -> None:
     source = farm.chunked()
     assert farm.kept(source)
 
-    assert [each.result for each in cancelled(farm, source.key)] == [CancelResult.CANCELLED]
+    assert [each.result for each in cancelled(farm, source.key)] == [JobResult.CANCELLED]
     assert farm.kept(source) == []

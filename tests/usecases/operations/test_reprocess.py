@@ -16,9 +16,9 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import PlacementState
 from hevcq.ports.queue import Selection
 from hevcq.usecases.operations.reprocess import (
-    Reprocessed,
+    JobChange,
+    JobResult,
     ReprocessRequest,
-    ReprocessResult,
     reprocess,
     reprocess_missing,
 )
@@ -71,7 +71,7 @@ def letters(backend: Backend) -> int:
     return sum(len(list(q.dead_letters(Selection()))) for q in backend.queues.values())
 
 
-def again(bench: Bench, *names: str, **more) -> list[ReprocessResult]:
+def again(bench: Bench, *names: str, **more) -> list[JobResult]:
     request = ReprocessRequest(names, who="me", **more)
     return [done.result for done in reprocess(bench.backend, request, bench.catalog)]
 
@@ -82,7 +82,7 @@ def missing(
     profiles: tuple[Profile, ...] = (SUBSCRIBED, UNSUBSCRIBED),
     only: Sequence[str] = (),
     **more,
-) -> list[Reprocessed]:
+) -> list[JobChange]:
     known = {profile.name: profile for profile in profiles}
     request = ReprocessRequest(names, only, who="me", **more)
     return list(reprocess_missing(bench.backend, request, known, bench.catalog))
@@ -93,9 +93,9 @@ def test_only_the_named_profiles_and_states_are_queued(bench: Bench) -> None:
     dead(bench.backend, "TODO/all/a.mp4", "av1")
     job_of(bench.backend, "TODO/all/waits.mp4")
 
-    assert again(bench, "TODO/all/", profiles=["av1"], exact=True) == [ReprocessResult.QUEUED]
+    assert again(bench, "TODO/all/", profiles=["av1"], exact=True) == [JobResult.QUEUED]
     assert again(bench, "TODO/all/", states=frozenset({JobState.DONE}), exact=True) == []
-    assert again(bench, "TODO/all/waits.mp4") == [ReprocessResult.WAITING]
+    assert again(bench, "TODO/all/waits.mp4") == [JobResult.WAITING]
     assert again(bench, "TODO/all/waits.mp4", exact=True) == []
 
 
@@ -104,7 +104,7 @@ def test_only_the_letter_of_a_job_that_is_queued_again_goes(bench: Bench) -> Non
         dead(bench.backend, f"TODO/all/{name}.mp4")
     before = letters(bench.backend)
 
-    assert again(bench, "TODO/all/a.mp4") == [ReprocessResult.QUEUED]
+    assert again(bench, "TODO/all/a.mp4") == [JobResult.QUEUED]
 
     assert (before, letters(bench.backend)) == (2, 1)
 
@@ -116,7 +116,7 @@ def test_two_at_once_queue_it_once_and_its_letter_is_left_to_the_first(bench: Be
     (done,) = reprocess(bench.backend, ReprocessRequest([job.job_id]))
 
     assert (done.result, done.detail) == (
-        ReprocessResult.WAITING,
+        JobResult.WAITING,
         "another process queued it first",
     )
     assert letters(bench.backend) == 1
@@ -129,7 +129,7 @@ def test_an_upload_without_a_job_is_queued_for_the_profiles_that_want_it(bench: 
     planned = missing(bench, "TODO/", dry_run=True)
 
     assert {(d.job.source, d.job.profile) for d in planned} == {(lost, "hevc"), (own, "av1")}
-    assert {d.result for d in planned} == {ReprocessResult.WOULD_QUEUE}
+    assert {d.result for d in planned} == {JobResult.WOULD_QUEUE}
     assert bench.backend.ledger.get(job_id(lost, "hevc")) is None
 
     assert [d.job.source for d in missing(bench, "TODO/", profiles=(SUBSCRIBED,))] == [lost, own]
@@ -182,7 +182,7 @@ def test_a_done_job_is_queued_only_where_its_rendition_is_missing(
 
     done = missing(bench, str(bench.media), profiles=(HEVC,))
 
-    assert [d.result for d in done] == [ReprocessResult.QUEUED] * again
+    assert [d.result for d in done] == [JobResult.QUEUED] * again
     assert state(bench.backend, job) is (JobState.QUEUED if again else JobState.DONE)
 
 
@@ -193,4 +193,4 @@ def test_a_message_that_expired_is_sent_again_and_others_are_in_progress(bench: 
 
     (found,) = missing(bench, "TODO/", states=frozenset(JobState), dry_run=True)
 
-    assert (found.job.job_id, found.result) == (job.job_id, ReprocessResult.WOULD_QUEUE)
+    assert (found.job.job_id, found.result) == (job.job_id, JobResult.WOULD_QUEUE)

@@ -22,7 +22,7 @@ from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.operations.reprocess import (
-    CancelResult,
+    JobResult,
     ReprocessRequest,
     cancel,
     reprocess,
@@ -175,7 +175,7 @@ def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path
     bench, names = library.bench, [str(library.root / "a.mkv")]
     (ended,) = cancel(bench.backend, names, "me", catalog=bench.catalog)
     (again,) = reprocess(bench.backend, ReprocessRequest(names), bench.catalog)
-    assert (ended.result, again.job.job_id) == (CancelResult.CANCELLED, job.job_id)
+    assert (ended.result, again.job.job_id) == (JobResult.CANCELLED, job.job_id)
     assert library.ingest() == {"placed": 1}
     (same,) = library.bench.backend.ledger.jobs(JobFilter())
     assert (same.job_id, same.state) == (job.job_id, JobState.DONE)

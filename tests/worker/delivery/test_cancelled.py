@@ -7,12 +7,12 @@ import pytest
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import Abandon, FailureClass
 from hevcq.errors import StaleFence, Unavailable
-from hevcq.usecases.operations.reprocess import CancelResult, cancel
+from hevcq.usecases.operations.reprocess import JobResult, cancel
 from support.fakes.farm import Farm
 from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 
 
-def ended(farm: Farm, source) -> list[CancelResult]:
+def ended(farm: Farm, source) -> list[JobResult]:
     names = [job_id(source, farm.profile.name)]
     return [done.result for done in cancel(farm.backend, names, "ana")]
 
@@ -55,7 +55,7 @@ def test_the_chunks_of_a_cancelled_video_are_not_encoded(videos):
     source = videos.split()
     videos.handle()
 
-    assert ended(videos, source) == [CancelResult.CANCELLED]
+    assert ended(videos, source) == [JobResult.CANCELLED]
 
     assert videos.kept(source) == [], "what was kept for it is gone"
     left(videos, source)
@@ -91,6 +91,6 @@ def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelle
     results = [done.result for done in cancel(farm.backend, names, "ana")]
     farm.store.list = listing
 
-    assert results == [CancelResult.CANCELLED] * 2
+    assert results == [JobResult.CANCELLED] * 2
     left(farm, split)
     left(farm, waiting)

@@ -16,7 +16,7 @@ def test_a_step_that_breaks_is_reported_and_tried_again_a_minute_later(capsys):
         done.set()
         return 3_600.0
 
-    beside = Background("tidy", step, clock, 30)
+    beside = Background("tidy", step, clock)
     beside.wake()
     clock.until_waiting()
     clock.advance(AFTER_DEFECT_S - 1)
@@ -32,7 +32,7 @@ def test_a_step_that_breaks_is_reported_and_tried_again_a_minute_later(capsys):
 
 
 def test_what_was_never_woken_ends_at_once():
-    Background("tidy", lambda: 1.0, ManualClock(), 30).close()
+    Background("tidy", lambda: 1.0, ManualClock()).close()
 
 
 HEALTH = PoolState(slots=1, alive=1, handled=0, oldest_poll_s=0)

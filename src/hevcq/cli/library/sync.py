@@ -14,13 +14,13 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.cli.options import AsJson, DryRun, Quiet
 from hevcq.cli.output import table as render
-from hevcq.errors import HevcqError, Unavailable
+from hevcq.errors import HevcqError, Unavailable, UsageError
 from hevcq.settings.libraries import SyncSettings
 from hevcq.usecases.sync.session import Synced, SyncSession, pause_s
 from hevcq.util.signals import StopSignals
-from hevcq.util.text import size
+from hevcq.util.text import printable, size
 from hevcq.wiring.app import App
-from hevcq.wiring.contexts import chosen, opened
+from hevcq.wiring.contexts import opened
 
 SHOWN_EVERY_S = 0.5
 SILENT = frozenset({"waiting", "known"})
@@ -49,7 +49,7 @@ def sync(
     cli = cli_of(ctx)
     cli.quiet = quiet or cli.quiet
     with StopSignals() as signals, cli.app() as app:
-        wanted = chosen(app.settings.sync, names or ())
+        wanted = _chosen(app.settings.sync, names or ())
         shown = _Shown(cli, app, as_json=as_json)
         code = _run(shown, wanted, signals.asked, dry_run=dry_run)
         while watch and not dry_run and not signals.asked.is_set():
@@ -58,6 +58,22 @@ def sync(
             if not signals.asked.is_set():
                 code = _run(shown, wanted, signals.asked, dry_run=False)
     raise typer.Exit(ExitCode.INTERRUPTED if signals.asked.is_set() and not watch else code)
+
+
+def _chosen(settings: Sequence[SyncSettings], names: Sequence[str]) -> list[SyncSettings]:
+    """Return the syncs of these names, or all. Raises UsageError if there are none."""
+    if not settings:
+        raise UsageError(
+            "No [[sync]] is in the settings.",
+            remedy="docs/home/sync.md shows one; `hevcq config show` says which file is read.",
+        )
+    known = {each.name: each for each in settings}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"There is no sync {printable(name)!r}.", remedy=f"Available: {', '.join(known)}."
+            )
+    return [known[name] for name in dict.fromkeys(names)] or list(settings)
 
 
 def _run(

@@ -21,9 +21,9 @@ from hevcq.settings.profile_files import pick
 from hevcq.usecases.operations import pausing
 from hevcq.usecases.operations import reprocess as work
 from hevcq.usecases.operations.reprocess import (
-    Reprocessed,
+    JobChange,
+    JobResult,
     ReprocessRequest,
-    ReprocessResult,
 )
 from hevcq.wiring.app import App
 
@@ -62,7 +62,7 @@ def retry(
     if missing and state:
         raise UsageError("--missing cannot be combined with --state.")
     cli = cli_of(ctx)
-    seen: list[Reprocessed] = []
+    seen: list[JobChange] = []
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
         whole = ReprocessRequest(
@@ -77,13 +77,13 @@ def retry(
         idle = app.workers_running() == 0
     results = {done.result for done in seen}
     named = bool(state) or any(not _is_folder(name) for name in names or ())
-    if idle and ReprocessResult.QUEUED in results:
+    if idle and JobResult.QUEUED in results:
         cli.echo(NO_WORKER)
     if not seen and missing:
         cli.echo(NOTHING_MISSING)
     elif not seen:
         cli.echo(NO_MATCH if named else NOTHING_FAILED)
-    if ReprocessResult.SOURCE_CHANGED in results or (named and not seen and not missing):
+    if JobResult.SOURCE_CHANGED in results or (named and not seen and not missing):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
@@ -96,7 +96,7 @@ def _by_state(whole: ReprocessRequest, state: list[JobState] | None) -> Iterator
     yield replace(whole, names=files, states=frozenset(state or SETTLED))
 
 
-def _queued(app: App, request: ReprocessRequest, *, missing: bool) -> Iterator[Reprocessed]:
+def _queued(app: App, request: ReprocessRequest, *, missing: bool) -> Iterator[JobChange]:
     if missing:
         return work.reprocess_missing(app.backend, request, app.profiles, app.catalog)
     return work.reprocess(app.backend, request, app.catalog)

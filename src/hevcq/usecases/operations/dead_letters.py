@@ -200,6 +200,9 @@ def _one(
     return RedriveResult.REDRIVEN if backend.queues[name].redrive(letter) else RedriveResult.GONE
 
 
+WORKER_LOOKS_EVERY_S = 900.0
+"""Seconds between a worker's looks for expired messages. A look hides dead letters from others for a
+moment, so it is rare; an ingest that waits for a job looks more often."""
 FULL_CHECK_EVERY = 20
 """Checks list letters only if their number rose; every FULL_CHECK_EVERY-th lists them anyway, because one
 may have come as another went."""

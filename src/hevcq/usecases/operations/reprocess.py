@@ -33,21 +33,24 @@ from hevcq.util.log import get_logger
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
-class ReprocessResult(StrEnum):
+class JobResult(StrEnum):
     """The result for one job; values are stable."""
 
     QUEUED = "queued"
     WOULD_QUEUE = "would_queue"
     WAITING = "waiting"
     SOURCE_CHANGED = "source_changed"
+    CANCELLED = "cancelled"
+    WOULD_CANCEL = "would_cancel"
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)
-class Reprocessed:
-    """One job and the result; `detail` says why it was not queued."""
+class JobChange:
+    """One job and the result; `detail` says why it was not queued, or how it had ended."""
 
     job: JobRecord
-    result: ReprocessResult
+    result: JobResult
     detail: str = ""
 
 
@@ -69,7 +72,7 @@ class ReprocessRequest:
 
 def reprocess(
     backend: Backend, request: ReprocessRequest, catalog: Catalog | None = None
-) -> Iterator[Reprocessed]:
+) -> Iterator[JobChange]:
     """Queue each matching job again; a changed source is reported, not queued.
 
     A dead job's letter is deleted after the job is queued again.
@@ -82,7 +85,7 @@ def reprocess(
             if job.state not in request.states and (request.exact or job.state in SETTLED):
                 continue
             done = _one(backend, job, request)
-            if job.state is JobState.DEAD and done.result is ReprocessResult.QUEUED:
+            if job.state is JobState.DEAD and done.result is JobResult.QUEUED:
                 buried.setdefault(job.profile, []).append(job.job_id)
             yield done
     for profile, ids in buried.items():
@@ -91,7 +94,7 @@ def reprocess(
 
 def reprocess_missing(
     backend: Backend, request: ReprocessRequest, profiles: Mapping[str, Profile], catalog: Catalog
-) -> Iterator[Reprocessed]:
+) -> Iterator[JobChange]:
     """Queue jobs without a rendition: dead ones, done ones whose rendition is neither stored nor in
     place, and inbox sources without a job of a profile that wants them.
 
@@ -124,7 +127,7 @@ def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
 
 def _unknown(
     backend: Backend, request: ReprocessRequest, profiles: Mapping[str, Profile], wanted: JobFilter
-) -> Iterator[Reprocessed]:
+) -> Iterator[JobChange]:
     """Queue sources without job or rendition: their event was lost, or the profile is newer."""
     known = frozenset(profiles)
     places = wanted.key_prefixes or (wanted.source_key or "",)
@@ -158,7 +161,7 @@ def _is_made(backend: Backend, source: Source, profile: str) -> bool:
 
 def _publish(
     backend: Backend, source: Source, profile: str, request: ReprocessRequest
-) -> Reprocessed:
+) -> JobChange:
     if request.dry_run:
         moment = JobRecord(
             job_id=job_id(source, profile),
@@ -168,10 +171,10 @@ def _publish(
             created_at=0.0,
             updated_at=0.0,
         )
-        return Reprocessed(moment, ReprocessResult.WOULD_QUEUE, "no job yet")
+        return JobChange(moment, JobResult.WOULD_QUEUE, "no job yet")
     backend.store.unmark_source_finished(source)
     (job,) = backend.task_publisher.publish(source, [profile], announced=False)
-    return Reprocessed(job, ReprocessResult.QUEUED, "no job yet")
+    return JobChange(job, JobResult.QUEUED, "no job yet")
 
 
 def jobs_named(backend: Backend, name: str, catalog: Catalog | None = None) -> Iterator[JobRecord]:
@@ -220,19 +223,19 @@ def _absolute(name: str) -> Path:
     return Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links stay unresolved
 
 
-def _one(backend: Backend, job: JobRecord, request: ReprocessRequest) -> Reprocessed:
+def _one(backend: Backend, job: JobRecord, request: ReprocessRequest) -> JobChange:
     if job.state not in SETTLED and not backend.task_publisher.message_expired(job):
-        return Reprocessed(job, ReprocessResult.WAITING, f"it is {job.state.value} already")
+        return JobChange(job, JobResult.WAITING, f"it is {job.state.value} already")
     try:
         backend.store.check(job.source)
     except PermanentError as error:
-        return Reprocessed(job, ReprocessResult.SOURCE_CHANGED, str(error))
+        return JobChange(job, JobResult.SOURCE_CHANGED, str(error))
     if request.dry_run:
-        return Reprocessed(job, ReprocessResult.WOULD_QUEUE)
+        return JobChange(job, JobResult.WOULD_QUEUE)
     backend.store.unmark_source_finished(job.source)
     if backend.task_publisher.requeue(job, who=request.who, why=request.why):
-        return Reprocessed(job, ReprocessResult.QUEUED)
-    return Reprocessed(job, ReprocessResult.WAITING, "another process queued it first")
+        return JobChange(job, JobResult.QUEUED)
+    return JobChange(job, JobResult.WAITING, "another process queued it first")
 
 
 def _drop_letters(backend: Backend, profile: str, ids: Sequence[str]) -> None:
@@ -240,23 +243,6 @@ def _drop_letters(backend: Backend, profile: str, ids: Sequence[str]) -> None:
     for name in ids:
         for letter in list(queue.dead_letters(Selection(job_id=name))):
             queue.purge(letter)
-
-
-class CancelResult(StrEnum):
-    """The result for one job; values are stable."""
-
-    CANCELLED = "cancelled"
-    WOULD_CANCEL = "would_cancel"
-    ENDED = "ended"
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """One job as it was before, and the result; `detail` says how it had ended."""
-
-    job: JobRecord
-    result: CancelResult
-    detail: str = ""
 
 
 def cancel(
@@ -267,7 +253,7 @@ def cancel(
     profiles: Sequence[str] = (),
     dry_run: bool = False,
     catalog: Catalog | None = None,
-) -> Iterator[Cancelled]:
+) -> Iterator[JobChange]:
     """Cancel the jobs of paths, folders, keys or job ids, as `reprocess` names them.
 
     Only the ledger changes. A worker on the job, or on a chunk of it, is refused at its next heartbeat
@@ -279,16 +265,16 @@ def cancel(
                 yield _cancel_one(backend, job, who, dry_run=dry_run)
 
 
-def _cancel_one(backend: Backend, job: JobRecord, who: str, *, dry_run: bool) -> Cancelled:
+def _cancel_one(backend: Backend, job: JobRecord, who: str, *, dry_run: bool) -> JobChange:
     if job.state in SETTLED:
         return _ended(job)
     if dry_run:
-        return Cancelled(job, CancelResult.WOULD_CANCEL)
+        return JobChange(job, JobResult.WOULD_CANCEL)
     if not backend.ledger.cancel(job.job_id, f"Cancelled by {who}."):
         return _ended(backend.ledger.get(job.job_id) or job)
     if job.state is JobState.SPLIT:
         _clear(backend, job)
-    return Cancelled(job, CancelResult.CANCELLED)
+    return JobChange(job, JobResult.CANCELLED)
 
 
 def _clear(backend: Backend, job: JobRecord) -> None:
@@ -301,5 +287,5 @@ def _clear(backend: Backend, job: JobRecord) -> None:
         get_logger(job=job.job_id).warning("work_not_swept", reason=str(error))
 
 
-def _ended(job: JobRecord) -> Cancelled:
-    return Cancelled(job, CancelResult.ENDED, f"already {job.state.value}")
+def _ended(job: JobRecord) -> JobChange:
+    return JobChange(job, JobResult.ENDED, f"already {job.state.value}")

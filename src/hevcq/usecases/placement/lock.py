@@ -1,4 +1,4 @@
-"""The lock that lets one placement at a time change a data folder's catalog."""
+"""The locks of a data folder: one placement at a time, one service, one run of a sync."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.errors import Unavailable
+from hevcq.errors import HevcqError, StorageError, Unavailable
 from hevcq.util import file_io, file_lock
+from hevcq.util.text import printable, reason_of
 
 NAME = "placing.lock"
 IDENTITY = "id"
@@ -49,6 +50,22 @@ def placement_lock(data_dir: Path) -> Iterator[None]:
             f"Cannot write to the data folder {data_dir}: {error.strerror}.",
             remedy="Allow this user to write there, or choose another with --data-dir.",
         ) from error
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def alone(path: Path, refusal: HevcqError) -> Iterator[None]:
+    """Hold the lock file at `path`; raise `refusal` if another process does, StorageError for the disk's."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = file_lock.try_acquire(path)
+    except OSError as error:
+        raise StorageError(f"Cannot write to {printable(path)}: {reason_of(error)}.") from error
+    if lock is None:
+        raise refusal
     try:
         yield
     finally:

@@ -22,6 +22,10 @@ from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
+LOOK_EVERY_S, FIRST_S = 3600.0, 60.0
+"""Seconds between a worker's looks for originals whose retention ended, and until its first one: an
+ingest has just looked, and a short run needs none."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeptOriginal:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.profile import Profile
 from hevcq.domain.videos.record import Video, VideoStatus, is_video_id
 from hevcq.errors import HevcqError, NoSuchVideo
@@ -54,6 +55,12 @@ class VideoFarm:
         if video is None or owner not in (None, video.owner):
             raise NoSuchVideo("There is no such video.")
         return video
+
+    def jobs(self, video: Video) -> dict[str, JobRecord | None]:
+        """Return the job of each profile of a video whose upload is complete, as the ledger has it."""
+        assert video.source is not None
+        ledger, source = self.backend.ledger, video.source
+        return {name: ledger.get(job_id(source, name)) for name in video.profiles}
 
     def certificate(self, key: str) -> Certificate | None:
         """Return a certificate, or None if there is none that can be read."""

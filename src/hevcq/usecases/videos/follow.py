@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id, split_progress
+from hevcq.domain.job import SETTLED, JobRecord, JobState, split_progress
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import Video, VideoRendition, VideoStatus
@@ -53,10 +53,10 @@ def refresh(farm: VideoFarm, video: Video) -> Video:
     source = video.source
     if source is None:
         return video
-    records = _records(farm, video, source)
+    records = farm.jobs(video)
     if video.status is VideoStatus.PROCESSING and any(each is None for each in records.values()):
         farm.backend.task_publisher.publish(source, video.profiles, announced=False)
-        records = _records(farm, video, source)
+        records = farm.jobs(video)
     known = {each.profile: each for each in video.renditions}
     settled = []
     for profile, record in records.items():
@@ -128,7 +128,7 @@ def rows(farm: VideoFarm, video: Video) -> list[ProfileRow]:
         return []
     known = {each.profile: each for each in video.renditions}
     found = []
-    for profile, record in _records(farm, video, video.source).items():
+    for profile, record in farm.jobs(video).items():
         if record is not None:
             found.append(_row(farm, video, record))
         elif profile in known:
@@ -140,10 +140,6 @@ def settled_rows(video: Video, *, shared: bool = False) -> list[ProfileRow]:
     """Return a row for each format that is known to have ended (or those of them that are shared)."""
     found = (each for each in video.renditions if not shared or video.shares(each))
     return [_settled_row(video, each) for each in found]
-
-
-def _records(farm: VideoFarm, video: Video, source: Source) -> dict[str, JobRecord | None]:
-    return {name: farm.backend.ledger.get(job_id(source, name)) for name in video.profiles}
 
 
 def _row(farm: VideoFarm, video: Video, record: JobRecord) -> ProfileRow:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import JobRecord, JobState, RenditionRef, job_id
+from hevcq.domain.job import JobRecord, JobState, RenditionRef
 from hevcq.domain.videos.record import Unsent, Video, VideoStatus
 from hevcq.errors import Conflict, HevcqError, VerificationFailed
 from hevcq.ports.event_log import RETRIES_S, Happened
@@ -154,7 +154,7 @@ def why_kept(farm: VideoFarm, video: Video) -> str:
     """
     if why := why_not_settled(farm, video):
         return why
-    for record in _records(farm, video):
+    for record in farm.jobs(video).values():
         assert record is not None
         assert record.rendition is not None
         try:
@@ -170,17 +170,12 @@ def why_not_settled(farm: VideoFarm, video: Video) -> str:
     """Return which profile's job is not done, or "". Skipped is not done: it made nothing."""
     if video.status is not VideoStatus.DONE or video.source is None:
         return f"the video is {video.status.value}"
-    for name, record in zip(video.profiles, _records(farm, video), strict=True):
+    for name, record in farm.jobs(video).items():
         if record is None:
             return f"the ledger does not know the job of {name}"
         if record.state is not JobState.DONE or record.rendition is None:
             return f"the job of {name} is {record.state.value}"
     return ""
-
-
-def _records(farm: VideoFarm, video: Video) -> list[JobRecord | None]:
-    assert video.source is not None
-    return [farm.backend.ledger.get(job_id(video.source, name)) for name in video.profiles]
 
 
 def _why_unfit(farm: VideoFarm, record: JobRecord, made: RenditionRef) -> str:

@@ -25,9 +25,8 @@ from hevcq.usecases.operations.dead_letters import (
     redrive,
 )
 from hevcq.usecases.operations.reprocess import (
-    CancelResult,
+    JobResult,
     ReprocessRequest,
-    ReprocessResult,
 )
 from hevcq.usecases.operations.reprocess import cancel as cancel_jobs
 from hevcq.usecases.operations.reprocess import reprocess as reprocess_jobs
@@ -99,7 +98,7 @@ def cancel_job(call: Operates, job_id: str) -> models.JobOut:
     """Cancel a job that has not ended."""
     job = _job(call, job_id)
     for each in cancel_jobs(call.app.backend, [job.job_id], call.person.name):
-        if each.result is CancelResult.ENDED:
+        if each.result is JobResult.ENDED:
             raise Conflict(f"The job is {each.detail}.")
     return job_out(_job(call, job_id))
 
@@ -110,7 +109,7 @@ def reprocess_job(call: Operates, job_id: str) -> models.JobOut:
     job = _job(call, job_id)
     request = ReprocessRequest([job.job_id], who=call.person.name)
     for each in reprocess_jobs(call.app.backend, request):
-        if each.result is not ReprocessResult.QUEUED:
+        if each.result is not JobResult.QUEUED:
             raise Conflict(each.detail or f"The job is {job.state.value}.")
     return job_out(_job(call, job_id))
 

@@ -31,7 +31,7 @@ from hevcq.usecases.operations.dead_letters import (
     redrive,
 )
 from hevcq.usecases.operations.pausing import PauseRequest, pause
-from hevcq.usecases.operations.reprocess import JOB_ID, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import JOB_ID, JobResult, cancel
 from hevcq.usecases.operations.status import DAYS, Savings, overview, savings
 from hevcq.util.text import size, whole
 from hevcq.web.checks import findings
@@ -115,7 +115,7 @@ def stop_job(request: Request, form: Mapping[str, str]) -> Response:
         raise HTTPException(400, "Say which job to cancel.")
     who = operator_of(request).name
     results = cancel(services_of(request).app.backend, [form["job"]], who)
-    count = sum(each.result is CancelResult.CANCELLED for each in results)
+    count = sum(each.result is JobResult.CANCELLED for each in results)
     return _back("cancelled" if count else "ended", count)
 
 

@@ -55,7 +55,7 @@ class ChunkJob(Subjob):
         with self._context.scratch.job(self._task.unit_id) as folder:
             share = int(self._source.size * chunk.frames / video.chunks.frames)
             copied = share if self._store.free_bytes() is None else 0
-            self._require_free_space(copied + share, self.part)
+            self._context.require_free_space(copied + share, self.part)
             output = folder / chunk_name(chunk.index)
             source, stop = self._source, self._lease.stop
             streamed = self._store.stream(source, folder, moved=lambda _n: None, stop=stop)
@@ -208,7 +208,7 @@ class JoinJob(Subjob):
         with self._context.scratch.job(self._task.unit_id) as folder:
             copied = self._source.size if self._store.free_bytes() is None else 0
             sizes = sum(p.rendition.size for p in chunks if p.rendition is not None)
-            self._require_free_space(copied + 2 * sizes, self.part)
+            self._context.require_free_space(copied + 2 * sizes, self.part)
             self._report.phase(Phase.FETCH)
             files = [self._collected(part, folder) for part in chunks]
             records = [self._chunk_record(part) for part in chunks]

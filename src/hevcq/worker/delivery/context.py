@@ -14,7 +14,7 @@ from hevcq.domain.pause import Closed
 from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import DatabaseBusy, Unavailable, WorkerUnfit
+from hevcq.errors import DatabaseBusy, DiskFull, Unavailable, WorkerUnfit
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
 from hevcq.util.clock import Clock
@@ -153,6 +153,19 @@ class WorkerContext:
             f"The scratch folder has {free >> 20} MiB free: room for sources of up to "
             f"{room >> 20} MiB in each of {slots} slots."
         )
+
+    def require_free_space(self, size: int, name: str) -> None:
+        """Raise DiskFull unless scratch and store have `size` bytes free beyond the reserve."""
+        needed = size + self.min_free_bytes
+        scratch = self.scratch.free_bytes()
+        store = self.retry_control_call(self.backend.store.free_bytes)
+        free = scratch if store is None else min(scratch, store)
+        if free < needed:
+            least = -(-needed >> 20)  # rounded up, or it might seem to be enough
+            raise DiskFull(
+                f"{name} needs {least} MiB free, and there are {free >> 20} MiB.",
+                remedy="The work goes on by itself once there is room.",
+            )
 
     def disk_shortage(self) -> str:
         """Return a sentence that says why new work must wait for disk space, or an empty string."""

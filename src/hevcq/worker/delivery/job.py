@@ -19,7 +19,7 @@ from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason, Work
 from hevcq.domain.verdict import Skipped, Verdict
-from hevcq.errors import DiskFull, Unavailable
+from hevcq.errors import Unavailable
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, SetFile, VerifyRequest
 from hevcq.ports.ledger import Granted
 from hevcq.worker.delivery.claim import ClaimedTask
@@ -98,20 +98,6 @@ class Job(ABC):
     def _notice(self, notices: tuple[str, ...]) -> None:
         for sentence in notices:
             self._context.emit(self.claimed.event(EventName.JOB_NOTICE, reason=sentence))
-
-    def _require_free_space(self, size: int, name: str) -> None:
-        """Raise DiskFull unless scratch and store have `size` bytes free beyond the reserve."""
-        context = self._context
-        needed = size + context.min_free_bytes
-        scratch = context.scratch.free_bytes()
-        store = context.retry_control_call(self._store.free_bytes)
-        free = scratch if store is None else min(scratch, store)
-        if free < needed:
-            least = -(-needed >> 20)  # rounded up, or it might seem to be enough
-            raise DiskFull(
-                f"{name} needs {least} MiB free, and there are {free >> 20} MiB.",
-                remedy="The work goes on by itself once there is room.",
-            )
 
     @contextmanager
     def _fetched(self, folder: Path) -> Iterator[tuple[Path, str]]:

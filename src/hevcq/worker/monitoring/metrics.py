@@ -253,8 +253,8 @@ QUEUE_METRICS = (
     "QueueDeadLetters",
     "QueueOldestSeconds",
 )
-CLOSE_S = 10.0
-"""Seconds that a stopping worker waits for the last report."""
+REPORT_EVERY_S = 60.0
+"""Seconds between two reports."""
 
 
 @dataclass(slots=True)
@@ -344,7 +344,7 @@ class EventMeter:
 
 
 class MetricsReport:
-    """Count the queues and write the lines every `every_s` seconds; a watcher.
+    """Count the queues and write the lines every REPORT_EVERY_S seconds; a watcher.
 
     It runs in a thread of its own because a queue may be slow to answer.
     """
@@ -354,16 +354,15 @@ class MetricsReport:
         meter: EventMeter,
         queues: Sequence[ProfileQueue],
         clock: Clock,
-        every_s: float,
         *,
         write: Callable[[str], None] | None = None,
         exposition: Exposition | None = None,
     ) -> None:
         """Lines go to `write`; `exposition` answers Prometheus until the report ends."""
         self._meter, self._queues, self._clock = meter, tuple(queues), clock
-        self._every_s, self._write, self._exposition = every_s, write, exposition
+        self._write, self._exposition = write, exposition
         self._failed: set[str] = set()
-        self._thread = Background("hevcq-metrics-report", self.step, clock, CLOSE_S)
+        self._thread = Background("hevcq-metrics-report", self.step, clock)
 
     def observe(self, state: PoolState) -> None:
         self._meter.slots(state)
@@ -381,7 +380,7 @@ class MetricsReport:
         if self._write is not None:
             for line in self._meter.metrics.lines(self._clock.now()):
                 self._write(line)
-        return self._every_s
+        return REPORT_EVERY_S
 
     def _count(self, served: ProfileQueue) -> None:
         name = served.profile.name

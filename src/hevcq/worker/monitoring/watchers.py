@@ -61,8 +61,8 @@ class SignOfLife:
         self._processes.tell(slots=0)
 
 
-PATIENCE_S = 5.0
-"""Seconds that a stopping worker waits for a periodic thread."""
+CLOSE_S = 10.0
+"""Seconds that a stopping worker waits for each of these threads."""
 AFTER_DEFECT_S = 60.0
 """Seconds to wait after a step that raised: a defect, but the work goes on without it."""
 
@@ -71,7 +71,7 @@ class Background:
     """Call `step` in a thread when woken, and again after the seconds that it returned; a watcher.
 
     The first `wake` starts the thread. After `close` the step runs one last time if `at_end`; one that
-    still hangs after `patience_s` seconds is abandoned.
+    still hangs after `CLOSE_S` seconds is abandoned.
     """
 
     def __init__(
@@ -79,11 +79,10 @@ class Background:
         name: str,
         step: Callable[[], float],
         clock: Clock,
-        patience_s: float,
         *,
         at_end: bool = True,
     ) -> None:
-        self._name, self._step, self._clock, self._patience_s = name, step, clock, patience_s
+        self._name, self._step, self._clock = name, step, clock
         self._at_end = at_end
         self._woken, self._over = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -102,7 +101,7 @@ class Background:
         self._over.set()
         self._woken.set()
         if self._thread is not None:
-            self._thread.join(self._patience_s)
+            self._thread.join(CLOSE_S)
 
     def run(self) -> None:
         wait_s = 0.0
@@ -138,7 +137,7 @@ def periodic(
         action()
         return every_s
 
-    return Background(name, step, clock, PATIENCE_S, at_end=False)
+    return Background(name, step, clock, at_end=False)
 
 
 PROTECT_S = 3600.0
@@ -147,8 +146,6 @@ RENEW_S = 1200.0
 """Seconds between renewals while work goes on: two renewals may fail."""
 RETRY_S = 15.0
 """Seconds before a failed request is repeated."""
-CLOSE_S = 10.0
-"""Seconds that a stopping worker waits for the end of the protection."""
 
 
 class Protection(Protocol):
@@ -172,7 +169,7 @@ class ScaleInGuard:
         self._busy = False
         self._maybe_on = False
         self._due = -math.inf
-        self._thread = Background("hevcq-scale-in", self.step, clock, CLOSE_S)
+        self._thread = Background("hevcq-scale-in", self.step, clock)
 
     def observe(self, state: PoolState) -> None:
         busy = state.busy > 0
