@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import hevcq
-from hevcq.backends.embedded.factory import open_embedded
+from hevcq.backends.sql.factory import open_sql
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.verdict import Done
@@ -52,7 +52,7 @@ def files_entered(action: Callable[[], Any]) -> set[str]:
 def test_one_plain_encode_is_read_in_few_files(tmp_path: Path) -> None:
     clock, profiles = SystemClock(), load_profiles(installed_folder())
     profile = profiles["hevc"]
-    opened = open_embedded(Settings(data_dir=tmp_path / "data"), profiles, clock)
+    opened = open_sql(Settings(data_dir=tmp_path / "data"), profiles, clock)
     backend = opened.backend
     scratch = Scratch(tmp_path / "scratch", clock)
     encoder = FfmpegEncoder("ffmpeg", "ffprobe", clock)

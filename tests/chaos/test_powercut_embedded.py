@@ -8,7 +8,7 @@ import pytest
 
 from chaos.powercut.database import Recorder
 from contracts.backends import PROFILES
-from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
+from hevcq.backends.sql.factory import SqlBackend, open_sql
 from hevcq.domain.job import SETTLED, JobState, Phase, Progress, RenditionRef
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import HevcqError
@@ -22,18 +22,18 @@ NOW = threading.Event()
 VIDEO = b"rendition " * 500
 
 
-def opened(folder: Path, clock: ManualClock) -> EmbeddedBackend:
-    return open_embedded(Settings(data_dir=folder), PROFILES, clock)
+def opened(folder: Path, clock: ManualClock) -> SqlBackend:
+    return open_sql(Settings(data_dir=folder), PROFILES, clock)
 
 
-def accept(recorder: Recorder, here: EmbeddedBackend, path: Path) -> None:
+def accept(recorder: Recorder, here: SqlBackend, path: Path) -> None:
     path.write_bytes(path.name.encode() * 100)
     source = here.backend.store.accept(path, f"TODO/all/{path.name}", moved=print, stop=NOW)
     for job in here.backend.task_publisher.publish(source, ["hevc", "720p"], announced=False):
         recorder.promise("accepted", job.job_id)
 
 
-def take(here: EmbeddedBackend, name: str):
+def take(here: SqlBackend, name: str):
     (delivery,) = here.backend.queues[name].receive(1, wait_s=0, stop=NOW)
     (task,) = delivery.tasks
     claim = here.backend.ledger.claim(task.source, name, owner=here.backend.owner, lease_s=60)
@@ -41,7 +41,7 @@ def take(here: EmbeddedBackend, name: str):
     return delivery, task, claim.fence
 
 
-def publish(recorder: Recorder, here: EmbeddedBackend, tmp_path: Path, name: str) -> None:
+def publish(recorder: Recorder, here: SqlBackend, tmp_path: Path, name: str) -> None:
     backend = here.backend
     delivery, task, fence = take(here, name)
     if name == "hevc":
@@ -70,7 +70,7 @@ def publish(recorder: Recorder, here: EmbeddedBackend, tmp_path: Path, name: str
     recorder.promise("settled", (name, delivery.message_id))
 
 
-def bury_and_redrive(recorder: Recorder, here: EmbeddedBackend) -> None:
+def bury_and_redrive(recorder: Recorder, here: SqlBackend) -> None:
     delivery, task, fence = take(here, "hevc")
     queue, ledger = here.backend.queues["hevc"], here.backend.ledger
     ledger.bury(task.job_id, fence, "it is damaged", FailureClass.DAMAGED)
@@ -99,7 +99,7 @@ def recorder(tmp_path, monkeypatch) -> Recorder:
     return found
 
 
-def waiting(here: EmbeddedBackend, name: str) -> dict[str, str]:
+def waiting(here: SqlBackend, name: str) -> dict[str, str]:
     """The jobs that a message or a dead letter still stands for, by the message's number."""
     queue = here.backend.queues[name]
     found = {f"letter {x.letter_id}": x.task.job_id for x in queue.dead_letters(Selection())}
@@ -108,7 +108,7 @@ def waiting(here: EmbeddedBackend, name: str) -> dict[str, str]:
     return found
 
 
-def check(here: EmbeddedBackend, promises: list[tuple[str, object]]) -> None:
+def check(here: SqlBackend, promises: list[tuple[str, object]]) -> None:
     """Nothing accepted is lost, nothing that is there is half, nothing promised is undone."""
     ledger, store = here.backend.ledger, here.backend.store
     messages = {name: waiting(here, name) for name in PROFILES}

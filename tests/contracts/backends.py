@@ -111,16 +111,16 @@ def open_memory(folder: Path) -> World:
     )
 
 
-def open_embedded(folder: Path) -> World:
-    from hevcq.backends.embedded.factory import open_embedded
-    from hevcq.backends.embedded.ledger import insert_job
-    from hevcq.backends.embedded.queue import send
-    from hevcq.backends.embedded.video_files import FolderVideoFiles
-    from hevcq.backends.embedded.video_records import SqliteAccounts
-    from hevcq.sqlite.database import DATABASE, Database
+def open_sql(folder: Path) -> World:
+    from hevcq.backends.sql.factory import open_sql
+    from hevcq.backends.sql.ledger import insert_job
+    from hevcq.backends.sql.queue import send
+    from hevcq.backends.sql.video_files import FolderVideoFiles
+    from hevcq.backends.sql.video_records import SqlAccounts
+    from hevcq.sql.database import DATABASE, Database
 
     clock = ManualClock()
-    opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, clock)
+    opened = open_sql(Settings(data_dir=folder / "data"), PROFILES, clock)
     files = FolderVideoFiles(folder / "data" / "videos", opened.backend.store)
 
     def upload(video: UploadedVideo, content: bytes) -> None:
@@ -145,7 +145,7 @@ def open_embedded(folder: Path) -> World:
         backend=opened.backend,
         videos=opened.videos,
         files=files,
-        accounts=SqliteAccounts(opened.database),
+        accounts=SqlAccounts(opened.database),
         upload=upload,
         can=frozenset({SIGNALS, BULK, LATE, LINKS}),
         put_body=put_body,
@@ -205,7 +205,7 @@ def open_aws(folder: Path) -> World:
 
 OPENERS: dict[str, Callable[[Path], World]] = {
     "memory": open_memory,
-    "embedded": open_embedded,
+    "embedded": open_sql,
     "aws": open_aws,
 }
 BACKENDS = [

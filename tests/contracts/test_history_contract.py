@@ -5,8 +5,8 @@ import pytest
 from contracts.backends import World, source
 from hevcq.domain.job import RenditionRef
 from hevcq.domain.verdict import FailureClass
-from hevcq.sqlite.database import Database
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.database import Database
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.history.report import LedgerGather
 
 MADE = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key="c")

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.backends.embedded.video_records import SqliteAccounts
-from hevcq.sqlite.database import DATABASE, Database
+from hevcq.backends.sql.video_records import SqlAccounts
+from hevcq.sql.database import DATABASE, Database
 
 
 @contextmanager
-def accounts_in(data_dir: Path) -> Iterator[SqliteAccounts]:
+def accounts_in(data_dir: Path) -> Iterator[SqlAccounts]:
     """Open the accounts of a data folder, which is made where there is none."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(data_dir / DATABASE)
-    yield SqliteAccounts(database)
+    yield SqlAccounts(database)
     database.close()

@@ -3,8 +3,8 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hevcq.sqlite.catalog import Catalog
-from hevcq.sqlite.database import Database
+from hevcq.sql.catalog import Catalog
+from hevcq.sql.database import Database
 from hevcq.util.clock import Clock
 
 _made: list[tuple[Catalog, TemporaryDirectory]] = []

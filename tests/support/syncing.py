@@ -8,8 +8,8 @@ from pathlib import Path
 from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav.client import Account, WebDavRemote
 from hevcq.settings.libraries import SyncSettings
-from hevcq.sqlite.catalog import SyncJournal
-from hevcq.sqlite.database import Database
+from hevcq.sql.catalog import SyncJournal
+from hevcq.sql.database import Database
 from hevcq.usecases.sync.move import SyncPorts
 from hevcq.usecases.sync.session import Fate, Synced, SyncSession
 from support.clips import ManualClock

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from contracts.backends import PROFILES
-from hevcq.backends.embedded.factory import open_embedded
-from hevcq.backends.embedded.video_files import FolderVideoFiles
+from hevcq.backends.sql.factory import open_sql
+from hevcq.backends.sql.video_files import FolderVideoFiles
 from hevcq.domain.job import JobRecord, job_id
 from hevcq.domain.videos.record import Video
 from hevcq.settings.model import Settings
@@ -34,7 +34,7 @@ class VideoBench:
 
     def _opened(self) -> VideoFarm:
         clock = ManualClock(1_800_000_000.0, auto=True)
-        opened = open_embedded(Settings(data_dir=self.folder / "data"), PROFILES, clock)
+        opened = open_sql(Settings(data_dir=self.folder / "data"), PROFILES, clock)
         self.close = opened.close
         numbers = itertools.count(1)
         return VideoFarm(

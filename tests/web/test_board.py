@@ -11,7 +11,7 @@ from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.catalog import Checked, Depth, Health, Spot
 from hevcq.ports.event_log import Happened
 from hevcq.settings.libraries import Library
-from hevcq.sqlite.catalog import HealthRecords
+from hevcq.sql.catalog import HealthRecords
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.libraries.feed import Feed, listed
 from hevcq.wiring.notify import event_log

@@ -1,4 +1,4 @@
-"""Values of the catalog (`sqlite/catalog.py`): probe cache, digests and placements of library folders.
+"""Values of the catalog (`sql/catalog.py`): probe cache, digests and placements of library folders.
 
 A placement records which rendition belongs at which path. The catalog is local to this machine with
 every backend. Beside it is the health of files: which bytes each had when it was read whole.

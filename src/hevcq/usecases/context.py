@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.backend import Backend
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.util.clock import Clock
 
 

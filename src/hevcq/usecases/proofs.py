@@ -28,7 +28,7 @@ from hevcq.library.names import shown_path
 from hevcq.ports.catalog import HashedFile, Placement, PlacementState
 from hevcq.ports.encoder import Encoder, SpareFolder
 from hevcq.ports.ledger import Ledger
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable

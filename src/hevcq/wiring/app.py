@@ -17,13 +17,13 @@ from hevcq.util.host import Capacity, capacity
 
 if TYPE_CHECKING:
     from hevcq.backends.aws.clients import Clients
-    from hevcq.backends.embedded.factory import EmbeddedBackend
+    from hevcq.backends.sql.factory import SqlBackend
     from hevcq.domain.pause import Hours
     from hevcq.domain.profile import Profile
     from hevcq.ports.backend import Backend
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.videos import Accounts, VideoFiles, VideoRecords
-    from hevcq.sqlite.catalog import Catalog
+    from hevcq.sql.catalog import Catalog
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.usecases.operations.status import Here
     from hevcq.util.processes import Processes
@@ -85,17 +85,17 @@ class App:
         return deployed
 
     @cached_property
-    def _embedded(self) -> EmbeddedBackend:
-        from hevcq.backends.embedded.factory import open_embedded
+    def _embedded(self) -> SqlBackend:
+        from hevcq.backends.sql.factory import open_sql
 
-        return open_embedded(self.settings, self.profiles, self.clock, self._notice)
+        return open_sql(self.settings, self.profiles, self.clock, self._notice)
 
     @cached_property
     def processes(self) -> Processes:
         """The rows of the processes of this data folder, this one's included."""
         if self.settings.backend == "embedded":
             return self._embedded.processes
-        from hevcq.sqlite.errors import file_errors
+        from hevcq.sql.errors import file_errors
         from hevcq.util.processes import FOLDER, Processes
 
         with file_errors("written", self.settings.data_dir):
@@ -140,7 +140,7 @@ class App:
         """The catalog of placements in library folders; local to this machine with both backends."""
         if self.settings.backend == "embedded":
             return self._embedded.catalog
-        from hevcq.backends.embedded.factory import open_catalog
+        from hevcq.backends.sql.factory import open_catalog
 
         return open_catalog(self.settings.data_dir / "catalog.db", self.clock, self._notice)
 
@@ -155,9 +155,9 @@ class App:
     @cached_property
     def accounts(self) -> Accounts:
         if self.settings.backend == "embedded":
-            from hevcq.backends.embedded.video_records import SqliteAccounts
+            from hevcq.backends.sql.video_records import SqlAccounts
 
-            return SqliteAccounts(self._embedded.database)
+            return SqlAccounts(self._embedded.database)
         from hevcq.backends.aws.factory import open_aws_accounts
 
         return open_aws_accounts(self.settings, self._clients)
@@ -165,7 +165,7 @@ class App:
     @cached_property
     def video_files(self) -> VideoFiles:
         if self.settings.backend == "embedded":
-            from hevcq.backends.embedded.video_files import FolderVideoFiles
+            from hevcq.backends.sql.video_files import FolderVideoFiles
 
             return FolderVideoFiles(self.settings.data_dir / "videos", self.backend.store)
         from hevcq.backends.aws.factory import open_aws_video_files

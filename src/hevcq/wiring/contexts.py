@@ -54,7 +54,7 @@ def doctor_context(app: App) -> DoctorContext:
 
 def health_ports(app: App, stop: threading.Event) -> HealthPorts:
     """Return the ports of a check, with its records in the database of the data folder."""
-    from hevcq.sqlite.catalog import HealthRecords
+    from hevcq.sql.catalog import HealthRecords
     from hevcq.usecases.health.check import HealthPorts
 
     records = HealthRecords(app.catalog.database)
@@ -104,7 +104,7 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Sync
     Raises ConfigError, StorageError, or Unavailable if another process has it open.
     """
     from hevcq.library.filesystem import FileSystem
-    from hevcq.sqlite.catalog import SyncJournal
+    from hevcq.sql.catalog import SyncJournal
     from hevcq.usecases.placement.lock import alone
     from hevcq.usecases.sync.move import SyncPorts
 

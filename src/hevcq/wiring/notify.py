@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from hevcq.ports.event_log import Happened, Receiver
-    from hevcq.sqlite.event_log import EventLog
+    from hevcq.sql.event_log import EventLog
     from hevcq.usecases.history.report import LedgerGather, RollUp
     from hevcq.usecases.notify.receivers import EventWatch
     from hevcq.wiring.app import App
 
 
 def event_log(app: App) -> EventLog:
-    from hevcq.sqlite.catalog import Catalog
-    from hevcq.sqlite.event_log import EventLog
+    from hevcq.sql.catalog import Catalog
+    from hevcq.sql.event_log import EventLog
 
     catalog = app.catalog
     assert isinstance(catalog, Catalog)

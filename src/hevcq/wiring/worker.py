@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hevcq.domain.job import Source
     from hevcq.domain.profile import Profile
     from hevcq.ports.backend import Backend
-    from hevcq.sqlite.catalog import Catalog
+    from hevcq.sql.catalog import Catalog
     from hevcq.util.signals import StopSignals
     from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission

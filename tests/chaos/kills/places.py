@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hevcq.backends.aws.clients import Clients
 from hevcq.backends.aws.factory import open_aws
-from hevcq.backends.embedded.factory import open_embedded
+from hevcq.backends.sql.factory import open_sql
 from hevcq.domain.job import Source
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
@@ -74,7 +74,7 @@ class Place:
         """Open the ports, in a process that was made for this."""
         if not self.on_aws:
             settings = Settings(data_dir=self.folder / "data")
-            return open_embedded(settings, self.profiles, SystemClock()).backend
+            return open_sql(settings, self.profiles, SystemClock()).backend
         settings = Settings(backend="aws", data_dir=self.folder / "data", aws=self.aws)
         return open_aws(settings, self.profiles, SystemClock(), self.clients)
 

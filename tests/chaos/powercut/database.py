@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.powercut.disk import Disk, Loss, write
-from hevcq.sqlite.database import DATABASE, Database
+from hevcq.sql.database import DATABASE, Database
 from hevcq.util import file_io
 
 FULL = 2

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from chaos.sim.parts import MemPath
 from chaos.sim.sched import SimClock
-from hevcq.backends.embedded.factory import free_owner
-from hevcq.backends.embedded.ledger import SqliteLedger
-from hevcq.backends.embedded.queue import SqliteQueue, SqliteTaskPublisher, job_of, send
-from hevcq.backends.embedded.statements import PEEK
+from hevcq.backends.sql.factory import free_owner
+from hevcq.backends.sql.ledger import SqlLedger
+from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher, job_of, send
+from hevcq.backends.sql.statements import PEEK
 from hevcq.ports.queue import Selection
-from hevcq.sqlite.database import Database
+from hevcq.sql.database import Database
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
 from support.fakes.store import MemoryStore
@@ -115,7 +115,7 @@ class SqliteSide(Side):
     def open(self, world) -> None:
         clock = SimClock(world.sched)
         self._world, self._dead = world, set()
-        self._clocks: dict[SqliteQueue, SimClock] = {}
+        self._clocks: dict[SqlQueue, SimClock] = {}
 
         def wipe(connection) -> None:
             for table in TABLES:
@@ -125,16 +125,16 @@ class SqliteSide(Side):
         self.ledger = self._ledger(clock)
         self.store = SimStore(clock)
         self.queues = self._queues(clock, "driver")
-        self.task_publisher = SqliteTaskPublisher(self._database, clock, self.queues)
+        self.task_publisher = SqlTaskPublisher(self._database, clock, self.queues)
 
-    def _ledger(self, clock) -> SqliteLedger:
-        return SqliteLedger(
+    def _ledger(self, clock) -> SqlLedger:
+        return SqlLedger(
             self._database, clock, dead=lambda owner: owner.split(":")[0] in self._dead
         )
 
-    def _queues(self, clock, owner: str) -> dict[str, SqliteQueue]:
+    def _queues(self, clock, owner: str) -> dict[str, SqlQueue]:
         queues = {
-            name: SqliteQueue(
+            name: SqlQueue(
                 name,
                 self._database,
                 clock,
@@ -146,13 +146,13 @@ class SqliteSide(Side):
         self._clocks |= dict.fromkeys(queues.values(), clock)
         return queues
 
-    def queues_for(self, machine) -> dict[str, SqliteQueue]:
+    def queues_for(self, machine) -> dict[str, SqlQueue]:
         return self._queues(machine.clock, machine.name)
 
-    def ledger_for(self, machine) -> SqliteLedger:
+    def ledger_for(self, machine) -> SqlLedger:
         return self._ledger(machine.clock)
 
-    def next_due(self, queue: SqliteQueue) -> float:
+    def next_due(self, queue: SqlQueue) -> float:
         ((ready, due),) = self._database.rows(PEEK, (queue.name,))
         if ready:
             return self._world.sched.now
@@ -177,7 +177,7 @@ class SqliteSide(Side):
             lambda c: send(c, name, batch, now=now, delay_s=delay_s), durable=False
         )
 
-    def has_message(self, queue: SqliteQueue, job_id: str) -> bool:
+    def has_message(self, queue: SqlQueue, job_id: str) -> bool:
         rows = self._database.rows("SELECT body FROM message WHERE queue = ?", (queue.name,))
         return any(job_of(body) == job_id for (body,) in rows)
 

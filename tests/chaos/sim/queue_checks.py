@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 
 from chaos.sim.checks import Checks, _name, require
-from hevcq.backends.embedded.queue import job_of
+from hevcq.backends.sql.queue import job_of
 from hevcq.domain.job import JobState, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Delivery

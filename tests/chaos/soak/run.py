@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from chaos.soak.samples import Sample, look
-from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
+from hevcq.backends.sql.factory import SqlBackend, open_sql
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, VideoRecipe
@@ -73,11 +73,11 @@ class Soak:
             os.waitpid(pid, 0)
             opened.close()
 
-    def _opened(self) -> EmbeddedBackend:
+    def _opened(self) -> SqlBackend:
         settings = Settings(data_dir=self.folder / "data")
-        return open_embedded(settings, {PROFILE.name: PROFILE}, SystemClock())
+        return open_sql(settings, {PROFILE.name: PROFILE}, SystemClock())
 
-    def _watched(self, pid: int, opened: EmbeddedBackend, clip: bytes) -> list[Sample]:
+    def _watched(self, pid: int, opened: SqlBackend, clip: bytes) -> list[Sample]:
         samples: list[Sample] = []
         began, number = time.monotonic(), 0
         every = self.seconds / SAMPLES
@@ -92,7 +92,7 @@ class Soak:
             time.sleep(min(0.05, every / 4))
         return samples
 
-    def _submit(self, opened: EmbeddedBackend, number: int, clip: bytes) -> None:
+    def _submit(self, opened: SqlBackend, number: int, clip: bytes) -> None:
         path = self.folder / "videos" / f"{number}.mp4"
         path.write_bytes(clip)
         source = opened.backend.store.accept(

@@ -4,7 +4,7 @@ import threading
 import weakref
 from pathlib import Path
 
-from hevcq.backends.embedded.factory import open_embedded
+from hevcq.backends.sql.factory import open_sql
 from hevcq.domain.job import JobRecord, JobState, Source, Task, TaskKind, job_id
 from hevcq.domain.keys import key_for_path, work_folder
 from hevcq.domain.profile_sections import Chunking, ChunkMode
@@ -83,7 +83,7 @@ class EmbeddedVideoFarm(VideoFarm):
 
     def __init__(self, folder: Path, profile=CHUNKED) -> None:
         super().__init__(folder, profile)
-        self.opened = open_embedded(
+        self.opened = open_sql(
             Settings(data_dir=folder / "data"), {profile.name: profile}, self.clock
         )
         weakref.finalize(self, self.opened.close)

@@ -19,8 +19,8 @@ from hevcq.errors import (
     Stopped,
 )
 from hevcq.ports.catalog import Checked, Health, Spot
-from hevcq.sqlite.catalog import HealthRecords
-from hevcq.sqlite.database import Database
+from hevcq.sql.catalog import HealthRecords
+from hevcq.sql.database import Database
 from hevcq.usecases.health.check import (
     CheckRequest,
     HealthCheck,

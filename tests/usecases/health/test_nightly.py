@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.schedule import Schedule
-from hevcq.sqlite.catalog import HealthRecords
-from hevcq.sqlite.database import Database
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.catalog import HealthRecords
+from hevcq.sql.database import Database
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.health.check import HealthPorts
 from hevcq.usecases.health.nightly import NIGHTS, NightlyCheck, Nights, Surroundings
 from support.clips import ManualClock

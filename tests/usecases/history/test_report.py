@@ -14,8 +14,8 @@ from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
 from hevcq.ports.event_log import Happened
-from hevcq.sqlite.database import Database
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.database import Database
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.history.report import LedgerGather, RollUp, day_of, report, since_of
 from support.catalog import new_catalog
 from support.clips import ManualClock

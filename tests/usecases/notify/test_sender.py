@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
-from hevcq.sqlite.database import Database
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.database import Database
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.notify.sender import Sender, message_of
 from support.clips import ManualClock
 

@@ -8,8 +8,8 @@ import pytest
 
 from hevcq.ports.catalog import Mode
 from hevcq.ports.event_log import Happened
-from hevcq.sqlite.database import Database
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.database import Database
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.notify.receivers import BUSY_S, READER, BatchWatch, expiring
 from hevcq.util.clock import EARLIEST

@@ -14,8 +14,8 @@ from hevcq.errors import Unavailable
 from hevcq.library.filesystem import FileSystem, Pace
 from hevcq.library.names import certificate_path
 from hevcq.ports.sync import RemoteFile, SyncEntry
-from hevcq.sqlite.catalog import SyncJournal
-from hevcq.sqlite.database import Database
+from hevcq.sql.catalog import SyncJournal
+from hevcq.sql.database import Database
 from hevcq.usecases.sync.move import Mover, SyncPorts
 from hevcq.usecases.sync.session import Fate
 from hevcq.util.file_io import sha256_bytes

@@ -18,8 +18,8 @@ import pytest
 
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import FileSystem
-from hevcq.sqlite.catalog import SyncJournal
-from hevcq.sqlite.database import Database
+from hevcq.sql.catalog import SyncJournal
+from hevcq.sql.database import Database
 from hevcq.usecases.sync.move import SyncPorts
 from hevcq.usecases.sync.session import SyncSession
 from support.camera import Camera, Intruder, Kill, Killed, MemoryRemote

@@ -9,8 +9,8 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.event_log import Happened
-from hevcq.sqlite.database import Database
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.database import Database
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.notify.sender import message_of
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh, rows

@@ -21,7 +21,7 @@ from hevcq.errors import (
 from hevcq.library.filesystem import fingerprint_of, same_bytes
 from hevcq.library.scanning.scan import FoundFile, Rejected, RejectionCause, readable
 from hevcq.ports.catalog import Fingerprint
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.text import printable
 

@@ -37,7 +37,7 @@ from hevcq.library.filesystem import Pace, fingerprint_of, forget_cached, open_r
 from hevcq.library.scanning.scan import PROBLEMS, Filter, FoundFile, Rejected, RejectionCause, find
 from hevcq.ports.catalog import Checked, Depth, Fingerprint, Health, Spot
 from hevcq.ports.encoder import TRIMMED, Encoder, SpareFolder
-from hevcq.sqlite.catalog import HealthRecords
+from hevcq.sql.catalog import HealthRecords
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable, reason_of, timecode
 

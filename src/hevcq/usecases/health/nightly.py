@@ -15,7 +15,7 @@ from pathlib import Path
 from hevcq.domain.schedule import Schedule
 from hevcq.ports.catalog import Checked, Health
 from hevcq.ports.event_log import Happened
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts, summary, where
 from hevcq.util.text import printable
 

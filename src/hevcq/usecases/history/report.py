@@ -17,8 +17,8 @@ from hevcq.ports.event_log import DayKey, DaySum, Happened
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
-from hevcq.sqlite.catalog import Catalog
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.catalog import Catalog
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.library_state import FolderState, folder_state, watching
 from hevcq.usecases.placement.originals import kept_originals

@@ -17,7 +17,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.planning.video import rate
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import EncodeCost
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 
 LATEST = 50
 """Newest finished jobs read per profile: they best represent the current machine and settings."""

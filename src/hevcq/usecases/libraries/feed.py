@@ -22,7 +22,7 @@ from hevcq.library.scanning.probe_files import FoundVideo
 from hevcq.library.scanning.scan import FoundFile, Matcher, Rejected, RejectionCause, matcher
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.settings.libraries import Library, Rule
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.usecases.ingest.decide import TO_PROCESS, Disposition, Item, by_file
 from hevcq.usecases.ingest.forecast import Costs, work_of
 from hevcq.util.clock import Clock

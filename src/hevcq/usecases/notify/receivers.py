@@ -12,7 +12,7 @@ from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, Unavailable, UsageError
 from hevcq.ports.event_log import Happened, NotDelivered, Receiver
 from hevcq.ports.ledger import Ledger
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.notify.sender import message_of
 from hevcq.usecases.placement.originals import kept_originals

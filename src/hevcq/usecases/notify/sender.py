@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from hevcq.domain.keys import EVERY_PROFILE, path_of_key
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Reader, Receiver
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.event_log import EventLog
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable, size

@@ -17,8 +17,8 @@ from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode, Placement
 from hevcq.ports.ledger import Granted
-from hevcq.sqlite.catalog import Catalog
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.catalog import Catalog
+from hevcq.sql.event_log import EventLog
 from hevcq.usecases.context import Ports
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find, purge
 from hevcq.usecases.operations.reprocess import jobs_named

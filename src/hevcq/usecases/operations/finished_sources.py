@@ -10,7 +10,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import PlacementState
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.util.log import get_logger
 
 WELL = frozenset({JobState.DONE, JobState.SKIPPED})

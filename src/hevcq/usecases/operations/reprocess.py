@@ -27,7 +27,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import UNPLACED, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.util.log import get_logger
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")

@@ -15,7 +15,7 @@ from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.ports.queue import QueueDepth
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
 from hevcq.util.clock import Clock
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from hevcq.library.replacement.journal import Record
 from hevcq.library.replacement.retention import DAY_S
 from hevcq.ports.catalog import LivedTime
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.util.clock import Clock
 
 MAX_OFF_S = 3 * DAY_S

@@ -17,7 +17,7 @@ from hevcq.library.filesystem import is_fine_time, same_bytes
 from hevcq.library.names import kept_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lock import placement_lock
 

@@ -11,7 +11,7 @@ from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Recovery, Swap
 from hevcq.ports.catalog import UNPLACED, PlacementState
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.collect import library_root_of
 from hevcq.usecases.placement.lived_time import lived_s

@@ -33,7 +33,7 @@ from hevcq.library.filesystem import (
 from hevcq.library.names import MAX_NAME_BYTES, OWN_PREFIX, case_twin, is_own, truncate
 from hevcq.ports.sync import Arrival, Remote, RemoteFile, Removal, SyncEntry
 from hevcq.settings.libraries import SyncSettings
-from hevcq.sqlite.catalog import SyncJournal
+from hevcq.sql.catalog import SyncJournal
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes
 from hevcq.util.text import printable

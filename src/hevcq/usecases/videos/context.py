@@ -13,7 +13,7 @@ from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.ports.backend import Backend
 from hevcq.ports.videos import MAX_PAGE, Quota, VideoFiles, VideoFilter, VideoRecords
 from hevcq.settings.web import GIB, UploadSettings
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from hevcq.util.clock import Clock
 
 OWNER_OPEN, FARM_OPEN = 10, 200

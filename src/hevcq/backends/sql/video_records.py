@@ -23,7 +23,7 @@ from hevcq.ports.videos import (
     VideoUsage,
     exceeded,
 )
-from hevcq.sqlite.database import Database
+from hevcq.sql.database import Database
 
 COLUMNS = "video_id, owner, status, slug, due_at, words, bytes, revision, record"
 ADD = f"INSERT INTO video ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -37,7 +37,7 @@ AND (due_at, video_id) > (:due_at, :video_id) ORDER BY due_at, video_id LIMIT 10
 USAGE = "SELECT videos, open, bytes FROM video_usage WHERE scope = ?"
 
 
-class SqliteVideoRecords(VideoRecords):
+class SqlVideoRecords(VideoRecords):
     """One row for each video, with its record as JSON."""
 
     sends_ends = True  # by a trigger
@@ -157,7 +157,7 @@ REMOVE_ACCOUNT = "DELETE FROM accounts WHERE kind = ? AND key = ?"
 FORGET_ACCOUNTS = "DELETE FROM accounts WHERE kind = ? AND expires_at < ?"
 
 
-class SqliteAccounts(Accounts):
+class SqlAccounts(Accounts):
     """Store the rows in a database that somebody else closes."""
 
     def __init__(self, database: Database) -> None:

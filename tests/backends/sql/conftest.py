@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from backends.embedded.notes import open_with_notes
-from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
+from backends.sql.notes import open_with_notes
+from hevcq.backends.sql.factory import SqlBackend, open_sql
 from hevcq.ports.store import Store
 from hevcq.settings.model import Settings
-from hevcq.sqlite.database import Database
+from hevcq.sql.database import Database
 from support.clips import ManualClock
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -22,9 +22,9 @@ import sys, threading
 from pathlib import Path
 from contracts.backends import PROFILES, source, task
 from hevcq.util.clock import SystemClock
-from hevcq.backends.embedded.factory import open_embedded
+from hevcq.backends.sql.factory import open_sql
 from hevcq.settings.model import Settings
-opened = open_embedded(Settings(data_dir=Path(sys.argv[1])), PROFILES, SystemClock())
+opened = open_sql(Settings(data_dir=Path(sys.argv[1])), PROFILES, SystemClock())
 backend, stop = opened.backend, threading.Event()
 queue = backend.queues["hevc"]
 def tell(*words):
@@ -103,13 +103,13 @@ def other(folder: Path) -> Iterator[Callable[[str], Other]]:
 
 
 @pytest.fixture
-def opener(folder: Path, clock: ManualClock) -> Iterator[Callable[..., EmbeddedBackend]]:
-    made: list[EmbeddedBackend] = []
+def opener(folder: Path, clock: ManualClock) -> Iterator[Callable[..., SqlBackend]]:
+    made: list[SqlBackend] = []
 
-    def start(use: object = None) -> EmbeddedBackend:
+    def start(use: object = None) -> SqlBackend:
         from contracts.backends import PROFILES
 
-        made.append(open_embedded(Settings(data_dir=folder), PROFILES, use or clock))
+        made.append(open_sql(Settings(data_dir=folder), PROFILES, use or clock))
         return made[-1]
 
     yield start

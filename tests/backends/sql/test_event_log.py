@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import PROFILES, source
-from hevcq.backends.embedded.factory import open_embedded
+from hevcq.backends.sql.factory import open_sql
 from hevcq.domain.job import RenditionRef, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.event_log import DayKey, DaySum, Happened
 from hevcq.settings.model import Settings
-from hevcq.sqlite.event_log import EventLog
+from hevcq.sql.event_log import EventLog
 from support.clips import ManualClock
 
 RENDITION = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key="c")
@@ -27,7 +27,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def opened(tmp_path, clock):
-    found = open_embedded(Settings(data_dir=tmp_path), PROFILES, clock)
+    found = open_sql(Settings(data_dir=tmp_path), PROFILES, clock)
     yield found
     found.close()
 

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from backends.embedded.objects import NEW, OLD, publish, read, versions
+from backends.sql.objects import NEW, OLD, publish, read, versions
 from contracts.backends import source
 from hevcq.domain.job import JobState, job_id
 from hevcq.errors import (
@@ -24,8 +24,8 @@ STEPS = 11
 
 PUBLISH = """
 import hashlib, os, signal
-from hevcq.backends.embedded import files
-from hevcq.sqlite.database import Database
+from hevcq.backends.sql import files
+from hevcq.sql.database import Database
 from hevcq.ports.store import Publication
 from hevcq.util import file_io
 store, file = backend.store, Path(sys.argv[1]).parent / "encode"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from hevcq.backends.embedded import files
+from hevcq.backends.sql import files
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.errors import (
@@ -33,8 +33,8 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
-from hevcq.sqlite.database import Database
-from hevcq.sqlite.errors import file_errors
+from hevcq.sql.database import Database
+from hevcq.sql.errors import file_errors
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes, sha256_file

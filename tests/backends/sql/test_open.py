@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import source, task
-from hevcq.backends.embedded.factory import free_owner, holds, open_catalog
+from hevcq.backends.sql.factory import free_owner, holds, open_catalog
 from hevcq.domain.job import job_id
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseDamaged, StorageError
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
-from hevcq.sqlite import catalog as catalog_module
-from hevcq.sqlite.database import DATABASE, Database
+from hevcq.sql import catalog as catalog_module
+from hevcq.sql.database import DATABASE, Database
 from hevcq.util.processes import Processes
 
 JOB = job_id(source(), "hevc")
@@ -47,7 +47,7 @@ def test_a_database_that_is_missing_beside_its_renditions_is_not_recreated(opene
 
 
 def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -> None:
-    from hevcq.backends.embedded import queue
+    from hevcq.backends.sql import queue
 
     opened, calls = opener(), []
     real = queue.send

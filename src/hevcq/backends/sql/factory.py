@@ -8,20 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.backends.embedded import statements as sql
-from hevcq.backends.embedded.ledger import SqliteLedger
-from hevcq.backends.embedded.queue import SqliteQueue, SqliteTaskPublisher
-from hevcq.backends.embedded.store import FileStore
-from hevcq.backends.embedded.video_records import SqliteVideoRecords
+from hevcq.backends.sql import statements as sql
+from hevcq.backends.sql.ledger import SqlLedger
+from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher
+from hevcq.backends.sql.store import FileStore
+from hevcq.backends.sql.video_records import SqlVideoRecords
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import MAX_VISIBILITY_S
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
-from hevcq.sqlite.catalog import Catalog
-from hevcq.sqlite.database import DATABASE, Database
-from hevcq.sqlite.errors import damaged, file_errors
+from hevcq.sql.catalog import Catalog
+from hevcq.sql.database import DATABASE, Database
+from hevcq.sql.errors import damaged, file_errors
 from hevcq.util.clock import Clock
 from hevcq.util.processes import FOLDER, Processes
 
@@ -29,7 +29,7 @@ OBJECTS = "objects"
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedBackend:
+class SqlBackend:
     """The ports of one data folder, and the catalog and the videos in the same database."""
 
     backend: Backend
@@ -43,12 +43,12 @@ class EmbeddedBackend:
         self.backend.close()
 
 
-def open_embedded(
+def open_sql(
     settings: Settings,
     profiles: Mapping[str, Profile],
     clock: Clock,
     notice: Callable[[str], None] | None = None,
-) -> EmbeddedBackend:
+) -> SqlBackend:
     """Open or create the data folder, and free what dead processes held.
 
     A new folder gets mode 0700; `notice` gets the sentence of a wait for a locked database.
@@ -72,7 +72,7 @@ def open_embedded(
     recall_too_late(database, clock.now(), _longest_delay_s(profiles))
     store.tidy()
     queues = {
-        name: SqliteQueue(
+        name: SqlQueue(
             name,
             database,
             clock,
@@ -86,13 +86,13 @@ def open_embedded(
     backend = Backend(
         owner=processes.owner,
         queues=queues,
-        ledger=SqliteLedger(database, clock, dead=processes.dead),
+        ledger=SqlLedger(database, clock, dead=processes.dead),
         store=store,
-        task_publisher=SqliteTaskPublisher(database, clock, queues),
+        task_publisher=SqlTaskPublisher(database, clock, queues),
         close=lambda: _close(database, processes, store),
     )
-    videos = SqliteVideoRecords(database)
-    return EmbeddedBackend(backend, Catalog(database, clock), videos, database, processes)
+    videos = SqlVideoRecords(database)
+    return SqlBackend(backend, Catalog(database, clock), videos, database, processes)
 
 
 def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:

@@ -33,7 +33,7 @@ from hevcq.ports.catalog import (
     Spot,
 )
 from hevcq.ports.sync import Arrival, SyncEntry
-from hevcq.sqlite.database import Database, flat
+from hevcq.sql.database import Database, flat
 from hevcq.util.clock import Clock
 
 BATCH = 500

@@ -1,4 +1,4 @@
-"""What the catalog promises (sqlite/catalog.py)."""
+"""What the catalog promises (sql/catalog.py)."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from hevcq.ports.catalog import (
     Placement,
     PlacementState,
 )
-from hevcq.sqlite.catalog import Catalog
+from hevcq.sql.catalog import Catalog
 from support.catalog import new_catalog
 from support.clips import ManualClock
 

@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hevcq.backends.embedded import statements as sql
-from hevcq.backends.embedded.ledger import ensured_job, insert_job, reopen
+from hevcq.backends.sql import statements as sql
+from hevcq.backends.sql.ledger import ensured_job, insert_job, reopen
 from hevcq.domain.job import JobRecord, Source, Task, TaskKind
 from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher
-from hevcq.sqlite.database import Database
+from hevcq.sql.database import Database
 from hevcq.util.clock import Clock
 
 PAGE = 200
@@ -101,7 +101,7 @@ def _task_of(body: str) -> Task | None:
         return None
 
 
-class SqliteQueue(Queue):
+class SqlQueue(Queue):
     """The queue of one profile. Visibility depends on wall time, since processes share the table.
 
     `owner` marks the messages this process has received; `reap` is called often and releases those
@@ -400,10 +400,10 @@ def _letter(queue: str, row: tuple[Any, ...]) -> DeadLetter:
     )
 
 
-class SqliteTaskPublisher(TaskPublisher):
+class SqlTaskPublisher(TaskPublisher):
     """Insert jobs and messages atomically, then wake the consumers of the queues."""
 
-    def __init__(self, database: Database, clock: Clock, queues: Mapping[str, SqliteQueue]) -> None:
+    def __init__(self, database: Database, clock: Clock, queues: Mapping[str, SqlQueue]) -> None:
         self._database = database
         self._clock = clock
         self._queues = queues
@@ -454,7 +454,7 @@ class SqliteTaskPublisher(TaskPublisher):
             queue.notify()
         return sent
 
-    def _known(self, profile: str) -> SqliteQueue:
+    def _known(self, profile: str) -> SqlQueue:
         if profile not in self._queues:
             raise UnknownProfile(
                 f"There is no queue for the profile {profile!r}.",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from contracts.objects import sha
-from hevcq.backends.embedded.factory import OBJECTS
+from hevcq.backends.sql.factory import OBJECTS
 from hevcq.ports.store import Publication, Store
 
 OLD, NEW = b"old rendition" * 100, b"new rendition" * 100

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from contracts.backends import source, task
-from hevcq.backends.embedded.statements import MAX_INTERRUPTIONS
+from hevcq.backends.sql.statements import MAX_INTERRUPTIONS
 from hevcq.domain.job import JobState, Phase, Progress, job_id
 from hevcq.ports.ledger import Granted
 from hevcq.util import processes

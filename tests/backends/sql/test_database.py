@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.embedded.notes import ADD, notes
+from backends.sql.notes import ADD, notes
 from hevcq.errors import (
     DatabaseBusy,
     DatabaseDamaged,
@@ -14,10 +14,10 @@ from hevcq.errors import (
     StorageError,
     UnknownSchema,
 )
-from hevcq.sqlite import database as database_module
-from hevcq.sqlite import errors as embedded_errors
-from hevcq.sqlite.database import Database
-from hevcq.sqlite.errors import translated
+from hevcq.sql import database as database_module
+from hevcq.sql import errors as embedded_errors
+from hevcq.sql.database import Database
+from hevcq.sql.errors import translated
 
 
 def raw(path: Path) -> closing[sqlite3.Connection]:

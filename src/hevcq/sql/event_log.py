@@ -19,7 +19,7 @@ from hevcq.ports.event_log import (
     Happened,
     Reader,
 )
-from hevcq.sqlite.database import Database, flat
+from hevcq.sql.database import Database, flat
 from hevcq.util.clock import Clock
 from hevcq.util.text import encodable
 

@@ -26,8 +26,8 @@ from hevcq.errors import (
     Stopped,
     Unavailable,
 )
-from hevcq.sqlite.database import Database
-from hevcq.sqlite.errors import DENIED, file_errors
+from hevcq.sql.database import Database
+from hevcq.sql.errors import DENIED, file_errors
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes, sha256_file

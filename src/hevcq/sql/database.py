@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hevcq.errors import StorageError, UnknownSchema
-from hevcq.sqlite.errors import (
+from hevcq.sql.errors import (
     REPORTED_AFTER_S,
     damaged,
     file_errors,

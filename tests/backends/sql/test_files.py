@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from contracts.objects import nothing
-from hevcq.backends.embedded import files
+from hevcq.backends.sql import files
 from hevcq.errors import (
     Stopped,
 )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.video_records import SqliteVideoRecords
+from hevcq.backends.sql.video_records import SqlVideoRecords
 from hevcq.domain.videos.record import Upload, Video, VideoStatus, make_video_id
 from hevcq.ports.videos import Quota, VideoFilter, VideoUsage
-from hevcq.sqlite.database import Database
+from hevcq.sql.database import Database
 
 MANY = 10_000
 PAGE_CPU_S = 0.05
@@ -23,9 +23,9 @@ FROM video, n"""
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Iterator[SqliteVideoRecords]:
+def records(tmp_path: Path) -> Iterator[SqlVideoRecords]:
     database = Database(tmp_path / "hevcq.db")
-    found = SqliteVideoRecords(database)
+    found = SqlVideoRecords(database)
     first = Video(
         video_id=make_video_id(1_700_000_000.0, b""),
         owner="ann",
@@ -41,7 +41,7 @@ def records(tmp_path: Path) -> Iterator[SqliteVideoRecords]:
     database.close()
 
 
-def test_a_page_of_ten_thousand_videos_costs_milliseconds(records: SqliteVideoRecords) -> None:
+def test_a_page_of_ten_thousand_videos_costs_milliseconds(records: SqlVideoRecords) -> None:
     wanted = [
         VideoFilter(),
         VideoFilter(owner="ann"),

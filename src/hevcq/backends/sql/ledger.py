@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hevcq.backends.embedded import statements as sql
+from hevcq.backends.sql import statements as sql
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,
@@ -35,7 +35,7 @@ from hevcq.ports.ledger import (
     Ledger,
     Remembered,
 )
-from hevcq.sqlite.database import Database
+from hevcq.sql.database import Database
 from hevcq.util.clock import Clock
 
 PAGE = 500
@@ -215,7 +215,7 @@ def reopen(connection: sqlite3.Connection, job_id: str, who: str, why: str, now:
     return connection.execute(sql.REOPEN, values).rowcount == 1
 
 
-class SqliteLedger(Ledger):
+class SqlLedger(Ledger):
     """Store job states in a table. `dead` returns whether an owner is known to have ended."""
 
     pauses_read_every_s = READ_EVERY_S

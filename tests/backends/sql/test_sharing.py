@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backends.embedded.notes import ADD, notes
+from backends.sql.notes import ADD, notes
 from hevcq.errors import (
     StorageError,
 )
-from hevcq.sqlite.database import Database
+from hevcq.sql.database import Database
 
 
 def test_work_that_raises_undoes_its_own_changes_only(database: Database) -> None:

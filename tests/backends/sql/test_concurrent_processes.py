@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S, source, task
-from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
-from hevcq.backends.embedded.queue import send
+from hevcq.backends.sql.factory import SqlBackend, open_sql
+from hevcq.backends.sql.queue import send
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted, Held
 from hevcq.ports.queue import Delivery, Selection
 from hevcq.settings.model import Settings
-from hevcq.sqlite.database import DATABASE, Database
+from hevcq.sql.database import DATABASE, Database
 from hevcq.util.clock import SystemClock
 from hevcq.util.processes import Processes
 from support.clips import ManualClock
@@ -53,17 +53,17 @@ hang()
 
 
 @pytest.fixture
-def real(folder: Path) -> EmbeddedBackend:
-    opened = open_embedded(Settings(data_dir=folder), PROFILES, SystemClock())
+def real(folder: Path) -> SqlBackend:
+    opened = open_sql(Settings(data_dir=folder), PROFILES, SystemClock())
     yield opened
     opened.close()
 
 
-def take(opened: EmbeddedBackend, *, wait_s: float = 0) -> list[Delivery]:
+def take(opened: SqlBackend, *, wait_s: float = 0) -> list[Delivery]:
     return opened.backend.queues["hevc"].receive(10, wait_s=wait_s, stop=NOW)
 
 
-def claim(opened: EmbeddedBackend):
+def claim(opened: SqlBackend):
     return opened.backend.ledger.claim(source(), "hevc", owner="another", lease_s=60)
 
 

@@ -8,10 +8,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from backends.embedded.objects import NEW, OLD, publish, read, versions
+from backends.sql.objects import NEW, OLD, publish, read, versions
 from contracts.objects import nothing, sha
-from hevcq.backends.embedded import files
-from hevcq.backends.embedded.factory import OBJECTS
+from hevcq.backends.sql import files
+from hevcq.backends.sql.factory import OBJECTS
 from hevcq.errors import (
     DiskFull,
     SourceAway,

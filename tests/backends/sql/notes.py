@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hevcq.sqlite.database import Database
+from hevcq.sql.database import Database
 
 ADD = "INSERT INTO note VALUES (?)"
 
