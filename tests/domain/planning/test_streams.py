@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hevcq.domain.media.facts import (
     AudioFacts,
+    Gaps,
     Measurement,
     MediaInfo,
     StreamKind,
@@ -209,35 +210,27 @@ def test_what_is_sent_late_in_a_broadcast_is_not_called_empty(stream, unsupporte
 
 
 @pytest.mark.parametrize(
-    ("times", "said"),
+    ("kind", "certain", "policy", "losses"),
     [
-        # Milliseconds of 30 pictures a second; Matroska rounds.
-        ([round(n * 1000 / 30) for n in range(300)], ()),
-        (
-            [round(n * 1000 / 30) for n in range(300) if n not in (150, 151)],
-            ("The original lacks 2 pictures (0:00:05.1), and so does what is made of it.",),
-        ),
-        # A phone's uneven rate, or a desktop's: a longer step says nothing.
-        ([n * 33 + (n % 7) * 9 for n in range(300)], ()),
-        ([0, 33, 66, 9000], ()),
+        (StreamKind.VIDEO, True, "keep", ("2 pictures (at 0:00:05.1), missing in the original",)),
+        (StreamKind.AUDIO, True, "keep", ("2 packets of sound (at 0:00:05.1), missing in the original",)),
+        (StreamKind.VIDEO, False, "keep", ()),
+        (StreamKind.VIDEO, True, "drop", ()),
     ],
-)
-def test_pictures_missing_from_an_even_rate_are_named(times, said) -> None:
-    found, recipe = media(video()), profile()
-    track = TrackMeasure(
-        index=0,
-        kind=StreamKind.VIDEO,
-        packets=len(times),
-        first_pts_s=0.0,
-        last_pts_s=times[-1] / 1000,
-        times=tuple(times),
-    )
+)  # fmt: skip
+def test_what_is_missing_in_the_original_is_said_and_refused_as_a_replacement_if_certain(
+    kind, certain, policy, losses
+) -> None:
+    found, recipe = media(video(), audio()), profile(policies={"metadata": policy})
+    gaps = Gaps(count=2, at_s=5.1, certain=certain)
+    track = TrackMeasure(index=int(kind is StreamKind.AUDIO), kind=kind, packets=9, gaps=gaps)
 
     _, plan = plan_measured(
         make_plan, recipe, (found, make_plan(recipe, found)), Measurement(tracks=(track,))
     )
 
-    assert plan.notices == said
+    assert plan.losses == losses
+    assert "The original lacks 2 p" in plan.notices[-1]
 
 
 @pytest.mark.parametrize("policy", ["keep", "drop", "refuse"])

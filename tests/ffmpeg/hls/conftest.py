@@ -92,7 +92,7 @@ def encoded_set(source: Path, folder: Path, profile: Profile) -> MadeSet:
     plan = make_plan(profile, info)
     assert isinstance(plan, EncodePlan), plan
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
-    plan = plan.after(measured)
+    plan = plan.after(measured, profile)
     encode = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source), output=folder / "set",
         duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=300,

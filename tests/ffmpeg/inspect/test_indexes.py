@@ -328,13 +328,15 @@ def end_of(path: Path, content: bytes, name: str) -> str:
 
 
 @pytest.mark.parametrize(("lines", "frame"), [(0x00, 120_000), (0x80, 144_000)])
-def test_a_raw_dv_that_ends_inside_a_frame_was_cut(tmp_path, lines, frame):
+def test_a_raw_dv_that_ends_inside_a_frame_or_has_empty_ones_is_damaged(tmp_path, lines, frame):
     head = bytes([0x1F, 0x07, 0x00, 0x3F | lines])
-    whole = head + bytes(3 * frame - 4)
+    whole = 3 * (head + bytes(frame - 4))
     assert end_of(tmp_path / "a.dv", whole, "dv") == ""
     for lost in (1, frame // 3, frame - 1):
         cut = end_of(tmp_path / "a.dv", whole[:-lost], "dv")
         assert cut == "it ends inside a frame, so it was cut"
+    empty = whole[: frame * 2] + bytes(frame)
+    assert end_of(tmp_path / "a.dv", empty, "dv") == "1 of its 3 frames are empty"
     # A file that does not begin with a frame is not judged by its size
     assert end_of(tmp_path / "a.dv", b"\xff" + whole, "dv") == ""
     assert end_of(tmp_path / "a.dv", b"", "dv") == ""

@@ -34,7 +34,7 @@ from hevcq.ffmpeg.probe.probe import probe
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip, media_clip
 from support.ffprobe_lines import counted
-from support.media_facts import media, video
+from support.media_facts import audio, media, video
 
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 
@@ -267,3 +267,36 @@ def test_the_last_picture_is_the_one_shown_last_whatever_is_stored_behind_it():
 
     assert (found.first_pts_s, found.last_pts_s, found.end_s) == (0, 4, 5)
     assert (found.first_stored_s, found.last_stored_s) == (-1, 4)
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        # Milliseconds of 30 pictures a second; Matroska rounds.
+        ([round(n * 1000 / 30) for n in range(300)], None),
+        ([round(n * 1000 / 30) for n in range(300) if n not in (150, 151)], (2, 5.067, True)),
+        # A camera of no exact time, which may leave one out.
+        ([n * 33 + n % 5 for n in range(300) if n != 150], (1, 4.984, False)),
+        # A phone's uneven rate, a desktop's, and what a cut leaves out at either end.
+        ([n * 33 + (n % 7) * 9 for n in range(300)], None),
+        ([0, 33, 66, 9000], None),
+        ([n * 33 for n in range(300) if n not in (1, 297)], None),
+    ],
+)
+def test_what_is_missing_from_an_even_rate_is_found(times, expected):
+    stream = video(time_base="1/1000")
+    lines = counted("".join(f"0,{time},{time},33,9,K_\n" for time in times))
+    found = track_measure(0, fed(lines).tracks[0], media(stream, form="matroska,webm")).gaps
+    made = found and (found.count, found.at_s, found.certain)
+    assert made == (expected and (expected[0], pytest.approx(expected[1]), expected[2]))
+
+
+def test_sound_of_even_packets_is_held_to_them_and_pictures_of_an_avi_are_not():
+    lines = counted("".join(f"0,{n},{n},1,9,K_\n" for n in range(150) if n != 50))
+    for stream, form, missing in (
+        (audio("aac", time_base="1/50"), "avi", True),
+        (audio("opus", time_base="1/50"), "avi", False),
+        (video(time_base="1/25"), "avi", False),
+    ):
+        gaps = track_measure(0, fed(lines).tracks[0], media(stream, form=form)).gaps
+        assert (gaps is not None) is missing

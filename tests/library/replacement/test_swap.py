@@ -234,7 +234,7 @@ def test_a_certificate_without_every_gate_is_refused(tmp_path, clock, gates):
     [
         (len(ORIGINAL) - 1, (), "another source"),
         (len(ORIGINAL) + 1, (), "another source"),
-        (len(ORIGINAL), ("a note of the movie",), "would lose metadata: a note of the movie"),
+        (len(ORIGINAL), ("a note of the movie",), "lacks: a note of the movie"),
     ],
 )
 def test_a_certificate_of_another_source_or_of_a_loss_is_refused(

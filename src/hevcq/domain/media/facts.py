@@ -306,6 +306,17 @@ class MediaInfo(Frozen):
         return max(start, min(begins)) if begins and self.format_name in DISCONTINUOUS else start
 
 
+class Gaps(Frozen):
+    """What is missing from the even rate of a track: how many packets, and when the first one, in seconds.
+
+    `certain` where no other packet is off that rate; cameras that keep no exact time leave pictures out.
+    """
+
+    count: int
+    at_s: float
+    certain: bool
+
+
 class TrackMeasure(Frozen):
     """The counts of a demux pass for one stream. Times are in seconds, from packet timestamps."""
 
@@ -341,6 +352,7 @@ class TrackMeasure(Frozen):
     retimed: tuple[tuple[int, int], ...] = Field(
         default=(), description="pictures that a decoder gives a wrong time; see VideoFacts"
     )
+    gaps: Gaps | None = Field(default=None, exclude=True, description="None: no gap; not stored")
     keys_s: tuple[float, ...] = Field(
         default=(), exclude=True, description="times of key frames, a thousand at most; not stored"
     )
@@ -356,27 +368,6 @@ class TrackMeasure(Frozen):
         lengths = sorted(after - before for before, after in pairwise(self.times))
         longer = lengths[-1] - lengths[len(lengths) // 2]
         return longer * self.tick_s >= STILL_S
-
-    @property
-    def missing_pictures(self) -> tuple[tuple[float, int], ...]:
-        """Where pictures are missing from an even rate: seconds, and how many pictures.
-
-        () where more than one step in a hundred is uneven, as in recordings of a desktop: there a
-        picture that stays longer says nothing.
-        """
-        lengths = [after - before for before, after in pairwise(self.times)]
-        usual = sorted(lengths)[len(lengths) // 2] if lengths else 0
-        if usual <= 0:
-            return ()
-        uneven = [place for place, length in enumerate(lengths) if round(length / usual) != 1]
-        if len(uneven) * 100 > len(lengths):
-            return ()
-        first_s = self.first_pts_s or 0.0
-        return tuple(
-            (first_s + (self.times[place + 1] - self.times[0]) * self.tick_s, missing)
-            for place in uneven
-            if (missing := round(lengths[place] / usual) - 1) > 0
-        )
 
     @property
     def tick_s(self) -> float:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from hevcq.domain.media.facts import (
     Colour,
+    Gaps,
     LightLevel,
     MasteringDisplay,
     Measurement,
@@ -301,19 +302,24 @@ class EncodePlan(Frozen):
         noted = self.noting(*(f"{name[0].upper()}{name[1:]}, is left out." for name in lost))
         return noted.model_copy(update={"losses": (*self.losses, *kept)})
 
-    def after(self, measured: Measurement) -> EncodePlan:
-        """Return the plan with what measuring has shown: notices, channels of captions, still passages."""
+    def after(self, measured: Measurement, profile: Profile) -> EncodePlan:
+        """Return the plan with what measuring has shown: captions, still passages, and what is missing.
+
+        What is surely missing in the source counts as a loss: an intact copy of it may turn up.
+        """
         found: dict[str, object] = {}
         if self.captions and measured.captions is not None:
             found["captions"] = measured.captions
         video = measured.track(self.main_video.source_index)
         if self.ladder is not None and video is not None and video.has_still_passages:
             found["ladder"] = self.ladder.model_copy(update={"b_frames": False})
-        missing = () if video is None else video.missing_pictures
-        said = tuple(
-            f"The original lacks {counted(sum(n for _, n in missing), 'picture')} "
-            f"({timecode(at_s)}), and so does what is made of it."
-            for at_s, _ in missing[:1]
+        kept = [track for track in measured.tracks if track.index in self.mapped]
+        lacking = [(_lacking(track.kind, gaps), gaps) for track in kept if (gaps := track.gaps)]
+        if profile.policies.metadata is not LossPolicy.DROP:
+            lost = (f"{what}, missing in the original" for what, gaps in lacking if gaps.certain)
+            found["losses"] = (*self.losses, *lost)
+        said = (
+            f"The original lacks {what}, and so does what is made of it." for what, _ in lacking
         )
         return self.model_copy(update=found).noting(*measured.notices, *said)
 
@@ -350,6 +356,12 @@ Planner = Callable[[Profile, MediaInfo], Plan]
 """Makes the plan for a source from a profile and its facts: `domain.planning.planner.make_plan`."""
 
 
+def _lacking(kind: StreamKind, gaps: Gaps) -> str:
+    name = "picture" if kind is StreamKind.VIDEO else "packet"
+    of = "" if kind is StreamKind.VIDEO else " of sound"
+    return f"{counted(gaps.count, name)}{of} (at {timecode(gaps.at_s)})"
+
+
 def plan_measured(
     planner: Planner, profile: Profile, decided: tuple[MediaInfo, EncodePlan], measured: Measurement
 ) -> tuple[MediaInfo, EncodePlan]:
@@ -367,7 +379,7 @@ def plan_measured(
             raise MediaRefused(f"{again.detail} ({again.policy})")
         if isinstance(before, EncodePlan) and isinstance(again, EncodePlan):
             plan = again.noting(*(each for each in plan.notices if each not in before.notices))
-    return info, plan.without(measured.unknown_in(info), profile).after(measured)
+    return info, plan.without(measured.unknown_in(info), profile).after(measured, profile)
 
 
 class Work(Frozen):

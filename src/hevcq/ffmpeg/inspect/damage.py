@@ -356,13 +356,20 @@ def second_asf(file: BinaryIO, size: int) -> int:
 
 
 def _frame(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
-    """Look whether raw DV ends inside a frame; one that begins with no frame is not judged."""
+    """Look whether raw DV ends inside a frame, or has empty ones; one that begins with none is not judged."""
     size = _size(file)
     file.seek(0)
     head = file.read(4)
-    if len(head) < 4 or head[0] & 0xE0 or size % _DV_FRAME_BYTES[head[3] & 0x80] == 0:
+    if len(head) < 4 or head[0] & 0xE0:
         return ""
-    return "it ends inside a frame, so it was cut"
+    frame = _DV_FRAME_BYTES[head[3] & 0x80]
+    if size % frame:
+        return "it ends inside a frame, so it was cut"
+    empty = 0
+    for at in range(0, size, frame):
+        file.seek(at)
+        empty += not any(file.read(4))
+    return f"{empty} of its {size // frame} frames are empty" if empty else ""
 
 
 def _page(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:

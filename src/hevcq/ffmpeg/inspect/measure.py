@@ -12,9 +12,10 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from zlib import crc32
 
-from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
+from hevcq.domain.media.facts import Gaps, Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, reading
 from hevcq.ffmpeg.probe.probe import probe_error
@@ -27,6 +28,10 @@ MAX_KEYS = 1024
 """Most key-frame times kept per track; above it only every second, fourth and so on is kept."""
 TINY_BYTES = 19
 """Largest packet of MPEG-4 that may be a picture which is not coded (libavcodec's MAX_NVOP_SIZE)."""
+CUT_PACKETS = 16
+"""Packets at either end among which a cut may leave some out: as many as a decoder reorders."""
+EVEN_SOUNDS = frozenset({"aac", "ac3", "eac3", "mp2", "mp3"})
+"""Codecs whose packets are equally long, and come in silence too."""
 _FIELD = re.compile(r"(?:^|\|)(stream_index|pts|dts|duration|size|flags|data_hash)=([^|\n]+)")
 
 
@@ -196,8 +201,32 @@ def track_measure(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasur
         times=tuple(sorted(counted.times)) if video and not counted.untimed else (),
         digest=f"{counted.digest:08x}" if counted.digest else "",
         content=f"{counted.content:08x}:{counted.bytes}" if counted.content else "",
+        gaps=_gaps(info, stream, sorted(counted.times)) if stream is not None else None,
         keys_s=tuple(float(pts * tick) for pts in keys),
     )
+
+
+def _gaps(info: MediaInfo, stream: Stream, times: Sequence[int]) -> Gaps | None:
+    """Return what is missing from an even rate.
+
+    None where more than one step in a hundred is uneven, as in recordings of a desktop: there a picture
+    that stays longer says nothing. Nor do the ends, where a cut without re-encoding leaves pictures out, and
+    AVI, which has an empty packet for a picture that stays.
+    """
+    picture = stream.kind is StreamKind.VIDEO and info.format_name != "avi"
+    steps = [after - before for before, after in pairwise(times)]
+    usual = sorted(steps)[len(steps) // 2] if steps else 0
+    if usual <= 0 or not (picture or stream.codec in EVEN_SOUNDS):
+        return None
+    uneven = [place for place, step in enumerate(steps) if round(step / usual) != 1]
+    inner = [place for place in uneven if CUT_PACKETS <= place < len(steps) - CUT_PACKETS]
+    count = sum(round(steps[place] / usual) - 1 for place in inner)
+    if len(uneven) * 100 > len(steps) or count <= 0:
+        return None
+    even = [step for step in steps[CUT_PACKETS:-CUT_PACKETS] if round(step / usual) == 1]
+    rounded = usual / 500 + info.format_name.startswith("matroska")
+    certain = max(even) - min(even) <= rounded
+    return Gaps(count=count, at_s=float(times[inner[0] + 1] * stream.tick), certain=certain)
 
 
 def skipped(info: MediaInfo, stream: Stream, track: TrackMeasure) -> str:

@@ -84,7 +84,7 @@ def _require_proof(change: Replacement) -> None:
         ) from error
     if proof.losses:
         raise SwapRefused(
-            f"Replacing {printable(change.source)} would lose metadata: {', '.join(proof.losses)}.",
+            f"{printable(change.source)} is not replaced, its rendition lacks: {', '.join(proof.losses)}.",
             remedy="Keep both files, or set policies.metadata of the profile to drop.",
         )
     if proof.source.size != change.fingerprint.size:
