@@ -48,17 +48,6 @@ def test_a_placed_rendition_has_its_certificate_and_its_sources_times_and_rights
     assert strays(tmp_path) == []
 
 
-def test_placing_it_again_changes_nothing_and_fetches_nothing(tmp_path):
-    made = video(tmp_path, "video.avi", "video.hevc.mkv")
-    place(beside(made), one(made.fetch), FileSystem())
-    proof_of(made).unlink()
-
-    again = place(beside(made), one(lambda new: pytest.fail("fetched again")), FileSystem())
-
-    assert again.already
-    assert proof_of(made).exists()
-
-
 @pytest.mark.parametrize("when", ["before", "in the last moment"])
 def test_a_strangers_file_at_the_target_is_never_overwritten(tmp_path, when):
     made = video(tmp_path, "video.avi", "video.hevc.mkv")

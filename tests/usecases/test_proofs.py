@@ -220,24 +220,6 @@ def test_an_original_stays_where_a_rendition_cannot_be_proven_here(
     assert replacing.catalog.placement(job.job_id).state is PlacementState.REFUSED
 
 
-@pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE])
-def test_a_certificate_edited_in_the_store_places_nothing(tmp_path: Path, mode: Mode) -> None:
-    bench = Bench(tmp_path, where=Destination(mode))
-    item = bench.video()
-    job = bench.queue(item)
-    ref = bench.work(job)
-    with bench.backend.store.open(ref.certificate_key) as stream:
-        proof = Certificate.read(stream)
-    forged = proof.model_copy(update={"source_sha256": "0" * 64})
-    bench.backend.store.put(ref.certificate_key, forged.to_json().encode(), metadata={})
-
-    with pytest.raises(VerificationFailed, match="not the one that this farm wrote"):
-        bench.collector.collect(bench.done(job), NEVER)
-
-    assert item.path.read_bytes() == b"clip" * 100
-    assert [path.name for path in bench.media.iterdir() if path.is_file()] == [item.path.name]
-
-
 def test_a_file_written_to_while_it_is_hashed_is_not_remembered(
     bench: Bench, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,19 +49,11 @@ def test_nothing_begins_while_work_is_paused_and_it_does_once_that_ends(farm):
 
     assert (farm.state(source), farm.record(source).fence) == (JobState.QUEUED, 0)
     assert farm.queue.depth().ready == 1, "it was not even received"
+    assert farm.clock.monotonic() - slot.last_poll < 10, "it counts as polling"
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["work_paused"]
     farm.ledger.resume(None)
     assert slot.step() is True
     assert farm.state(source) is JobState.DONE
-
-
-def test_a_paused_slot_counts_as_polling(farm):
-    slot = slot_of(farm)
-    pause(farm)
-    for _ in range(100):
-        slot.step()
-
-    assert farm.clock.monotonic() - slot.last_poll < 10
 
 
 def test_closed_hours_hold_work_back_until_the_window_opens(farm):

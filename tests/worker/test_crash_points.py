@@ -151,16 +151,3 @@ def _one_proven_rendition_or_none(farm: Farm, source: Source, end: JobState) -> 
     certificate = Certificate.parse(farm.store.content(rendition.metadata["certificate"]))
     assert certificate.rendition_sha256 == rendition.sha256
     assert len(farm.store.published) == 1
-
-
-@pytest.mark.parametrize(
-    "point", ["encoder.encode:before", "store.publish:after", "ledger.complete:before"]
-)
-def test_a_kill_is_counted_as_a_crash_once(tmp_path, point):
-    farm = Farm(tmp_path)
-    source = farm.submit()
-    farm.vanish_at(point)
-
-    record = farm.until_settled(source)
-
-    assert (record.crashes, record.failures) == (1, 0)

@@ -122,18 +122,6 @@ def test_a_plan_that_refuses_is_buried_naming_the_policy(farm):
     assert letter.reason == "It is Dolby Vision. (policies.dynamic_hdr)"
 
 
-def test_a_job_that_is_done_is_acked_and_not_encoded_again(farm):
-    source = farm.submit()
-    farm.handle()
-    farm.queue.send([Task(source=source, profile="hevc")])
-
-    handled = farm.handle()
-
-    assert handled.verdict == Done()
-    assert farm.encoder.calls.count("encode") == 1
-    assert farm.queue.depth().ready == 0
-
-
 def test_a_long_video_that_is_bound_to_be_too_large_is_known_by_samples(farm):
     farm.encoder.info = farm.encoder.info.model_copy(update={"duration_s": 600.0})
     farm.encoder.sampled = (TOO_LARGE,)
@@ -210,11 +198,3 @@ def test_a_quality_that_was_asked_for_is_searched_checked_and_said(
         (verified and (crfs[-1], verified[-1])) or None
     )
     assert farm.scratch_files() == []
-
-
-def test_without_a_quality_nothing_is_searched(farm):
-    farm.submit()
-    farm.handle()
-
-    assert "search" not in farm.encoder.calls
-    assert farm.encoder.crfs == [None]

@@ -18,23 +18,9 @@ from hevcq.errors import (
     SourceDamaged,
     StaleFence,
     Unavailable,
-    WorkerUnfit,
 )
 from hevcq.ports.store import Input
 from support.fakes.encoder import fake_plan, passed
-
-
-def test_a_poison_source_costs_one_attempt(farm):
-    farm.encoder.errors["preflight"] = [SourceDamaged("12 packets are missing.")]
-    source = farm.submit()
-
-    farm.handle()
-
-    (letter,) = farm.letters()
-    assert (letter.attempts, letter.failure_class) == (1, FailureClass.DAMAGED)
-    assert letter.reason == "12 packets are missing."
-    assert farm.state(source) is JobState.DEAD
-    assert farm.encoder.calls.count("encode") == 0
 
 
 def test_a_transient_failure_backs_off_and_is_buried_after_max_failures_with_its_tail(farm):
@@ -75,17 +61,6 @@ def test_a_failed_gate_publishes_nothing_and_buries(farm, gate, outcome, failure
     assert farm.store.stat(farm.key(source)) is None
     assert farm.letters()[0].failure_class is failure_class
     assert "SSIM 0.67" in farm.letters()[0].reason
-
-
-@pytest.mark.parametrize("missing", list(Gate)[1:9])
-def test_a_gate_that_did_not_run_counts_as_failed(farm, missing):
-    farm.encoder.gates = tuple(g for g in passed() if g.gate is not missing)
-    farm.submit()
-
-    farm.handle()
-
-    assert farm.store.published == []
-    assert farm.letters()[0].failure_class is FailureClass.VERIFICATION
 
 
 def test_a_rendition_not_smaller_is_a_skip_that_the_same_bytes_never_repeat(farm):
@@ -170,18 +145,6 @@ def test_a_full_disk_gives_the_work_back_uncounted_and_later_each_time(farm):
     assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
     farm.store.free = None
     assert farm.until_settled(source).state is JobState.DONE
-
-
-def test_a_worker_without_an_encoder_gives_the_work_back_at_once_and_takes_itself_out(farm):
-    farm.encoder.errors["encode"] = [WorkerUnfit("ffmpeg has no libx265.")]
-    source = farm.submit()
-
-    handled = farm.handle()
-
-    assert isinstance(handled.unfit, WorkerUnfit)
-    record = farm.record(source)
-    assert (record.state, record.failures) == (JobState.QUEUED, 0)
-    assert farm.queue.depth().ready == 1
 
 
 def test_vanished_attempts_are_counted_and_parked_after_max_crashes(farm):
@@ -283,22 +246,6 @@ def test_a_verdict_that_cannot_be_recorded_settles_nothing_and_is_found_again(fa
     farm.clock.advance(301)
     record = farm.until_settled(source)
     assert record.state is (JobState.DONE if call == "fail" else JobState.DEAD)
-
-
-def test_a_repeated_transition_that_did_not_arrive_is_not_taken_for_one_that_did(farm):
-    source = farm.submit()
-    answers = iter([Unavailable("no answer"), StaleFence("newer")])
-
-    def complete(*_args, **_named):
-        raise next(answers)
-
-    farm.ledger.complete = complete
-
-    handled = farm.handle()
-
-    assert isinstance(handled.verdict, Abandon)
-    assert farm.state(source) is not JobState.DONE
-    assert farm.queue.settled == []
 
 
 def test_what_an_encode_changes_is_reported_before_it_begins(farm):

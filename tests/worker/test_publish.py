@@ -102,16 +102,3 @@ def test_a_new_recipe_encodes_again_over_the_old_rendition(tmp_path):
     assert record.state is JobState.DONE
     assert after.sha256 != before.sha256
     assert after.metadata["revision"] == farm.profile.revision
-
-
-def test_a_reprocess_with_nothing_changed_proves_the_rendition_again_without_encoding(tmp_path):
-    farm = Farm(tmp_path)
-    source = farm.submit()
-    farm.handle()
-    farm.backend.task_publisher.requeue(farm.record(source), who="a person", why="to be sure")
-
-    record = farm.until_settled(source)
-
-    assert record.state is JobState.DONE
-    assert record.fence == 2
-    assert farm.encoder.calls.count("encode") == 1

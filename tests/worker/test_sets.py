@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
-from hevcq.domain.events import EventName
+from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import MASTER, set_notes
 from hevcq.ports.encoder import SetFile
@@ -22,18 +21,6 @@ def farm(tmp_path) -> Farm:
 
 def stored(farm: Farm) -> list[str]:
     return [each.key for each in farm.store.list("DONE/")]
-
-
-def test_what_the_encode_of_a_set_notices_is_reported_and_certified(farm):
-    farm.encoder.set_notices = ("The rung v240 was dropped.",)
-    source = farm.submit()
-
-    farm.handle()
-
-    said = [e.reason for e in farm.events if e.kind is EventName.JOB_NOTICE]
-    assert said == ["The rung v240 was dropped."]
-    name = farm.store.stat(farm.key(source)).metadata["certificate"]
-    assert Certificate.parse(farm.store.content(name)).notices == farm.encoder.set_notices
 
 
 def test_one_bad_rung_buries_the_job_and_publishes_nothing(farm):

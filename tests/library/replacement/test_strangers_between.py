@@ -118,19 +118,6 @@ def test_a_file_saved_over_the_original_before_the_exchange_is_left_alone(tmp_pa
     assert list(swap_of(made).kept()) == []
 
 
-def test_a_copy_removed_from_the_other_device_is_made_again_before_the_last_one_goes(tmp_path):
-    made = video(tmp_path, "video.avi", "video.mkv")
-    away = {"other_device": tmp_path / ".hevcq/originals"}
-    interrupted(made, "video.mkv", **away)
-    (tmp_path / ".hevcq/originals/2023-11-14/video.avi").unlink()
-
-    assert recovered(made, MortalFileSystem(**away)) is RecoveryOutcome.FINISHED
-
-    (kept,) = swap_of(made).kept()
-    assert kept.retained.read_bytes() == ORIGINAL
-    assert strays(tmp_path) == []
-
-
 @pytest.mark.parametrize("suffix", ["video.mkv", "video.avi"])
 def test_an_original_taken_out_of_hevcqs_folder_leaves_the_rendition_in_place(tmp_path, suffix):
     made = video(tmp_path, suffix, "video.mkv")

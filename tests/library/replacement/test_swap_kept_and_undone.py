@@ -191,17 +191,6 @@ def test_a_record_that_points_out_of_the_library_is_not_followed(tmp_path, clock
         Swap(tmp_path / "root", clock).undo(made.change.certificate.job_id)
 
 
-def test_a_library_that_was_moved_can_still_be_undone(tmp_path, clock):
-    made = video(tmp_path / "old", "video.avi", "video.mkv")
-    before = looks(made.source)
-    replaced(made, clock)
-    os.rename(tmp_path / "old", tmp_path / "new")
-
-    Swap(tmp_path / "new", clock).undo(made.change.certificate.job_id)
-
-    assert looks(tmp_path / "new/video.avi") == before
-
-
 def test_another_file_of_the_same_size_where_an_original_was_kept_stays(tmp_path, clock):
     done = replaced(video(tmp_path), clock)
     done.retained.write_bytes(ORIGINAL[::-1])

@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from hevcq.cli.app import run
-from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
@@ -19,11 +17,7 @@ from support.library import (
     DAY,
     ORIGINAL,
     RENDITION,
-    Killed,
-    MortalFileSystem,
     QuickFileSystem,
-    Video,
-    certificate,
     for_ever,
     looks,
     video,
@@ -186,24 +180,6 @@ def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
     assert looks(made.source) == before
 
 
-def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
-    made = video(house.root, "video.mkv")
-
-    class DiesAfterRenamingIn(MortalFileSystem):
-        def exchange(self, one, other):
-            super().exchange(one, other)
-            return self.die("exchange")
-
-    with pytest.raises(Killed):
-        Swap(house.root, house.clock, DiesAfterRenamingIn()).replace(made.change, made.fetch)
-    house.note(made, PlacementState.REPLACED)
-
-    (one,) = house.undo(made.source)
-
-    assert one.result is UndoResult.RESTORED
-    assert made.source.read_bytes() == ORIGINAL
-
-
 def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
     made, _ = house.replace("video.mkv")
     Swap(house.root, house.clock).expire(house.clock.now() + 31 * DAY, for_ever)
@@ -257,29 +233,6 @@ def hevcq(tmp_path, capfd):
         return code, [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
     return call
-
-
-def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(house):
-    made, before = house.replace("video.mkv")
-    house.clock.advance(60)
-    smaller = b"720"
-    change = dataclasses.replace(
-        made.change,
-        fingerprint=fingerprint_of(os.lstat(made.target)),
-        certificate=certificate(made.target, RENDITION, smaller, "720p"),
-    )
-    again = Video(house.root, change, RENDITION, smaller, os.lstat(made.target))
-    Swap(house.root, house.clock, QuickFileSystem()).replace(change, again.fetch)
-    house.lose_the_catalog()
-
-    results = house.undo(made.source)
-
-    assert [one.job_id for one in results] == [
-        change.certificate.job_id,
-        made.change.certificate.job_id,
-    ]
-    assert {one.result for one in results} == {UndoResult.RESTORED}
-    assert looks(made.source) == before
 
 
 def test_every_condition_must_hold(house):

@@ -12,7 +12,6 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.library.certificates import Certificates
-from hevcq.library.replacement.swap import Swap
 from hevcq.library.scanning.scan import Rejected, RejectionCause
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
@@ -20,9 +19,7 @@ from hevcq.usecases.ingest.decide import Disposition, IngestPlan
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.session import Ingest
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
-from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.usecases.proofs import OwnRenditions, TargetState
-from hevcq.util.clock import EARLIEST
 from support.ingest.run import NEVER, Bench, session, videos
 
 
@@ -148,28 +145,6 @@ def test_a_video_with_hard_links_is_refused_before_it_is_encoded_in_vain(bench: 
     assert "has 2 names (hard links)" in refused.reason
     beside = session(bench).plan([linked, alone])
     assert {item.disposition for item in beside.items} == {Disposition.QUEUE}
-
-
-def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
-    bench.clock.jump_wall(EARLIEST)
-    item = bench.video()
-    job = bench.queue(item)
-    bench.work(job)
-    bench.collector.collect(bench.done(job), NEVER)
-    folders = recovery_folders(bench.catalog, [bench.media], None)
-
-    bench.clock.advance(1.9 * 86_400)
-    recover(bench.ports, folders, bench.events.append)
-    assert len(list(Swap(bench.media, bench.clock).kept())) == 1
-    bench.clock.advance(0.2 * 86_400)
-    recover(bench.ports, folders, bench.events.append)
-
-    placement = bench.catalog.placement(job.job_id)
-    assert placement is not None
-    assert placement.state is PlacementState.EXPIRED
-    assert list(Swap(bench.media, bench.clock).kept()) == []
-    assert "retention ended" in (bench.events[-1].reason or "")
 
 
 def test_whose_a_file_at_a_target_is(bench: Bench) -> None:

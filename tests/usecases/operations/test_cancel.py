@@ -33,11 +33,3 @@ def test_a_job_that_ends_while_it_is_cancelled_is_said_to_have_ended(farm: Video
 
     assert (found.result, found.detail) == (JobResult.ENDED, "already dead")
     assert farm.record(source).reason == "by another"
-
-
-def test_the_work_of_a_split_video_is_deleted(farm: VideoFarm) -> None:
-    source = farm.chunked()
-    assert farm.kept(source)
-
-    assert [each.result for each in cancelled(farm, source.key)] == [JobResult.CANCELLED]
-    assert farm.kept(source) == []

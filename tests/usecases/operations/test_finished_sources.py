@@ -8,7 +8,6 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
-from hevcq.errors import LibraryError
 from hevcq.usecases.operations.finished_sources import SourceFinisher, finished_jobs
 from hevcq.usecases.placement.collect import Collector
 from support.fakes.backend import HEVC
@@ -72,17 +71,6 @@ def test_a_source_is_finished_when_all_who_want_it_ended_well_and_one_made_somet
     known = {job.job_id: job for job in jobs}
 
     assert finished_jobs(source, PROFILES, known.get) == (tuple(jobs) if finished else ())
-
-
-def test_one_that_cannot_be_placed_is_kept(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-    (bench.media / "a.hevc.mp4").write_bytes(b"a stranger's")
-
-    with pytest.raises(LibraryError):
-        bench.collector.collect(bench.done(job), NEVER)
-
-    assert let_go_of(bench) == []
 
 
 def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench: Bench) -> None:

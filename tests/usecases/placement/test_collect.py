@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from hevcq.errors import (
     LibraryError,
     SourceChanged,
     Stopped,
-    SwapRefused,
     Unavailable,
     VerificationFailed,
 )
@@ -66,18 +64,6 @@ def test_a_mirror_gets_the_tree_and_keeps_its_leftovers_to_itself(tmp_path: Path
     assert not (bench.media / ".hevcq").exists()
 
 
-def test_collecting_twice_places_once(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-    bench.collector.collect(bench.done(job), NEVER)
-    before = (bench.media / "a.hevc.mp4").stat()
-
-    again = bench.collector.collect(bench.done(job), NEVER)
-
-    assert again.already
-    assert (bench.media / "a.hevc.mp4").stat() == before
-
-
 @pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE])
 @pytest.mark.parametrize(
     ("port", "method", "moment"),
@@ -119,18 +105,6 @@ def test_a_death_at_any_step_is_finished_by_the_next_run(
     assert state(bench, job.job_id) in {PlacementState.PLACED, PlacementState.REPLACED}
     leftovers = list(bench.media.rglob(".hevcq-*"))
     assert leftovers == []
-
-
-def test_other_bytes_than_the_certified_ones_are_never_placed(bench: Bench) -> None:
-    job = bench.queue(bench.video())
-    ref = bench.work(job)
-    bench.backend.store.put(ref.key, b"SMALL", metadata={})
-
-    with pytest.raises(VerificationFailed, match="G9"):
-        bench.collector.collect(bench.done(job), NEVER)
-
-    assert not (bench.media / "a.hevc.mp4").exists()
-    assert state(bench, job.job_id) is PlacementState.REFUSED
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json"])
@@ -229,21 +203,6 @@ def test_an_original_that_changed_is_not_replaced(tmp_path: Path) -> None:
 
     assert item.path.read_bytes() == b"another clip"
     assert state(bench, job.job_id) is PlacementState.EXPIRED
-
-
-def test_a_hard_linked_original_is_not_replaced_and_its_rendition_is_kept(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
-    item = bench.video()
-    job = bench.queue(item)
-    ref = bench.work(job)
-    os.link(item.path, tmp_path / "second")
-
-    with pytest.raises(SwapRefused, match="hard links"):
-        bench.collector.collect(bench.done(job), NEVER)
-
-    assert item.path.read_bytes() == b"clip" * 100
-    assert state(bench, job.job_id) is PlacementState.REFUSED
-    assert bench.backend.store.stat(ref.key) is not None
 
 
 def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench: Bench) -> None:

@@ -193,19 +193,6 @@ def test_a_file_that_a_person_put_into_or_changed_in_an_older_set_is_not_removed
     assert tree(bench.media / "a.hevc.hls") == {"mine.txt": b"me!", sound: b"me!"}
 
 
-def test_a_folder_of_that_name_is_never_touched(bench: SetBench) -> None:
-    job = bench.queue(bench.video())
-    bench.work(job)
-    (bench.media / "a.hevc.hls").mkdir()
-    (bench.media / "a.hevc.hls/mine.mp4").write_bytes(b"mine")
-
-    with pytest.raises(LibraryError, match="already exists"):
-        bench.collector.collect(bench.done(job), NEVER)
-
-    assert tree(bench.media / "a.hevc.hls") == {"mine.mp4": b"mine"}
-    assert [p.name for p in bench.media.glob(".hevcq-*")] == []
-
-
 @pytest.mark.parametrize("harm", ["gone", "other bytes"])
 def test_a_set_that_the_store_damaged_is_not_placed(bench: SetBench, harm: str) -> None:
     job = bench.queue(bench.video())

@@ -116,16 +116,6 @@ def test_a_renamed_video_is_listed_freed_and_undone_at_its_new_place(
     assert lost or placements[new] is PlacementState.UNDONE
 
 
-def test_an_undo_of_everything_makes_nothing_twice_after_a_rename(bench: Bench) -> None:
-    (bench.media / "tv").rename(bench.media / "films")
-
-    done = list(undo(UndoRequest(since=0.0), bench.ports))
-
-    assert [each.result for each in done] == [UndoResult.RESTORED] * 2
-    videos = [p for p in bench.media.rglob("*.mp4") if ".hevcq" not in p.parts]
-    assert sorted(videos) == [bench.media / "a.mp4", bench.media / "films/b.mp4"]
-
-
 def test_an_upgraded_video_gives_its_original_free_in_time_and_on_request(bench: Bench) -> None:
     (bench.media / "a.mp4").unlink()
     (bench.media / "a.1080p.mp4").write_bytes(b"a better release")

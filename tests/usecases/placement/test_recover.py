@@ -8,10 +8,9 @@ import pytest
 
 from hevcq.errors import LibraryError
 from hevcq.library.replacement.swap import Swap
-from hevcq.ports.catalog import Mode, PlacementState
+from hevcq.ports.catalog import Mode
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.ingest.request import Destination
-from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from support.ingest.run import Bench
 
@@ -56,18 +55,3 @@ def test_folders_of_this_and_of_earlier_ingests_are_recovered(bench: Bench, tmp_
     assert recovery_folders(bench.catalog, [file], output) == [bench.media, output]
     assert recovery_folders(bench.catalog, [bench.media], None) == [bench.media]
     assert recovery_folders(bench.catalog, [tmp_path / "gone" / "x"], None) == []
-
-
-def test_a_library_that_was_moved_takes_its_placements_along(bench: Bench) -> None:
-    (before,) = bench.catalog.placements()
-    assert before.state is PlacementState.REPLACED
-    moved = bench.media.rename(bench.folder / "moved")
-
-    follow_replaced(bench.ports, [moved, bench.folder])
-
-    (after,) = bench.catalog.placements()
-    assert (after.root, after.source, after.target) == (
-        moved,
-        moved / before.source.name,
-        moved / before.target.name,
-    )

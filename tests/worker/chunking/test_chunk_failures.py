@@ -133,17 +133,6 @@ def test_a_joined_video_that_fails_a_gate_is_never_seen_and_is_encoded_whole(far
     assert farm.encoder.calls.count("encode") == 1
 
 
-def test_a_joined_video_that_is_not_smaller_is_skipped_and_remembered(farm):
-    source = farm.chunked()
-    farm.encoder.gates = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
-
-    record = farm.until_settled(source)
-
-    assert record.state is JobState.SKIPPED
-    assert farm.kept(source) == []
-    assert (farm.quiet(), farm.renditions()) == (True, [])
-
-
 @pytest.mark.parametrize("kind", [VideoFarm, EmbeddedVideoFarm])
 def test_a_kill_before_the_burial_of_a_redriven_chunk_leaves_a_letter(tmp_path, kind):
     farm = kind(tmp_path)

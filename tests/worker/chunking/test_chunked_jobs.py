@@ -1,6 +1,5 @@
 """A video in chunks: split, encoded by parts, joined once, whatever order its messages come in."""
 
-import itertools
 
 import pytest
 
@@ -9,7 +8,6 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Phase, TaskKind, job_id
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.quality import Aim
-from hevcq.domain.verdict import Done
 from support.fakes.encoder import fake_index
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 
@@ -105,47 +103,6 @@ def test_a_video_that_cannot_be_cut_is_encoded_whole(farm):
     assert "encode_chunk" not in farm.encoder.calls
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(CHUNKS))))
-def test_chunks_may_be_done_in_any_order(farm, order):
-    source = farm.split()
-    deliveries = [farm.receive() for _ in range(CHUNKS)]
-
-    for number in order:
-        farm.do(deliveries[number])
-    record = farm.until_settled(source)
-
-    assert record.state is JobState.DONE
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS
-
-
-def test_every_task_twice_makes_one_rendition(farm):
-    source = farm.split()
-    farm.queue.send([farm.task(source, number) for number in range(CHUNKS)])
-    farm.queue.send([farm.task(source, None)])
-
-    record = farm.until_settled(source)
-
-    assert record.state is JobState.DONE
-    assert farm.encoder.calls.count("encode_chunk") == CHUNKS
-    assert farm.encoder.calls.count("join") == 1
-    assert [k for k, _, _ in farm.store.published].count(farm.key(source)) == 1
-    assert farm.quiet()
-    assert farm.letters() == []
-
-
-def test_a_second_task_of_the_job_while_it_is_split_sends_nothing(farm):
-    source = farm.split()
-    before = farm.queue.depth().ready
-    farm.queue.send([farm.task(source, 0).as_whole_job()])
-    deliveries = [farm.receive() for _ in range(before + 1)]
-
-    handled = farm.do(deliveries[-1])
-
-    assert handled.verdict == Done()
-    assert farm.queue.depth().ready == 0
-    assert farm.encoder.calls.count("keyframes") == 1
-
-
 def test_what_happens_to_parts_is_no_end_of_a_job(farm):
     source = farm.submit()
 
@@ -158,34 +115,3 @@ def test_what_happens_to_parts_is_no_end_of_a_job(farm):
     assert {event.job_id for event in farm.events} == {job_id(source, "hevc")}
     encoding = [e for e in farm.events if e.progress and e.progress.phase is Phase.ENCODE]
     assert {event.part for event in encoding} == {f"Chunk {n} of 3" for n in (1, 2, 3)}
-
-
-def test_the_source_is_gone_from_scratch_before_a_joined_video_is_published(tmp_path, monkeypatch):
-    farm = VideoFarm(tmp_path)
-    source = farm.chunked()
-    publish, there = farm.store.publish, []
-
-    def watched(publication):
-        there.append([path.name for path in farm.scratch_files() if path.name == "source"])
-        return publish(publication)
-
-    monkeypatch.setattr(farm.store, "publish", watched)
-    farm.handle()
-
-    assert farm.state(source) is JobState.DONE
-    assert there == [[]]
-
-
-def test_a_join_that_comes_before_its_chunks_waits_for_the_one_they_send(farm):
-    source = farm.split()
-    held = [farm.receive() for _ in range(CHUNKS)]
-    farm.queue.send([farm.task(source, None)])
-
-    early = farm.handle()
-    assert isinstance(early.verdict, Done)
-    assert "join" not in farm.encoder.calls
-    for delivery in held:
-        farm.do(delivery)
-
-    assert farm.until_settled(source).state is JobState.DONE
-    assert farm.encoder.calls.count("join") == 1

@@ -2,15 +2,14 @@
 
 import pytest
 
-from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
+from hevcq.domain.certificate import Certificate
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Source
 from hevcq.domain.keys import MASTER, is_set_version, set_notes
-from hevcq.errors import PartUnfit
 from hevcq.worker.scratch import Scratch
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.fakes.backend import HLS
-from support.fakes.encoder import RUNGS, passed
+from support.fakes.encoder import RUNGS
 from support.fakes.videofarm import CHUNKED, CHUNKS, EmbeddedVideoFarm, VideoFarm
 
 LADDER = HLS.model_copy(update={"chunking": CHUNKED.chunking})
@@ -157,23 +156,6 @@ def replaced_by_a_whole_encode(farm: VideoFarm) -> None:
     assert record.state is JobState.DONE, record.reason
     assert farm.encoder.calls.count("encode") == 1
     assert in_use(farm, source) != {version}
-    proven(farm, source)
-
-
-@pytest.mark.parametrize("why", ["never fits", "fails a gate"])
-def test_a_ladder_whose_chunks_never_fit_is_encoded_whole(farm, why):
-    source = farm.chunked()
-    if why == "never fits":
-        farm.encoder.errors["join"] = [PartUnfit("never")] * 9
-    else:
-        bad = GateResult(gate=Gate.G8, outcome=Outcome.FAILED, detail="a seam", file="v240.mp4")
-        farm.encoder.gates = passed(bad)
-        farm.encoder.during["encode"] = lambda: setattr(farm.encoder, "gates", passed())
-
-    record = farm.until_settled(source, rounds=60)
-
-    assert record.state is JobState.DONE
-    assert farm.encoder.calls.count("encode") == 1
     proven(farm, source)
 
 

@@ -70,18 +70,6 @@ def test_a_video_cancelled_in_its_join_publishes_nothing(videos):
     left(videos, source)
 
 
-def test_a_cancelled_video_can_be_made_after_all(videos):
-    source = videos.split()
-    ended(videos, source)
-    record = videos.record(source)
-
-    assert videos.backend.task_publisher.requeue(record, who="ana", why="wanted after all")
-    videos.clock.advance(videos.profile.queue.visibility_s + 1)
-
-    assert videos.until_settled(source, rounds=120).state is JobState.DONE
-    assert videos.renditions() == [videos.key(source)]
-
-
 def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelled(tmp_path):
     farm = VideoFarm(tmp_path)
     split, waiting = farm.split(), farm.submit("b.mp4")

@@ -33,22 +33,6 @@ class Lease:
         self.ended.append(cause)
 
 
-def test_the_thread_beats_as_time_passes_and_joins_at_once():
-    clock, lease = ManualClock(), Lease()
-    heartbeat = Heartbeat(lease, clock)
-    heartbeat.start()
-    for _ in range(3):
-        clock.until_waiting()
-        lease.beaten.clear()
-        clock.advance(60)
-        assert lease.beaten.wait(10)
-
-    heartbeat.join()
-
-    assert len(lease.beats) == 3
-    assert lease.ended == []
-
-
 def test_a_heartbeat_that_dies_ends_the_lease(monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda _args: None)
     clock, lease = ManualClock(), Lease()

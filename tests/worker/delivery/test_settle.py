@@ -52,15 +52,6 @@ def test_each_verdict_settles_once_and_a_second_time_is_harmless(tmp_path, decid
     assert farm.queue.settled == [(verb, "m1")]
 
 
-def test_abandoned_work_is_not_settled(tmp_path):
-    farm = Farm(tmp_path)
-    farm.submit()
-
-    assert settle(farm.context, farm.queue, farm.receive(), ABANDON) is False
-    assert farm.queue.settled == []
-    assert farm.queue.depth().in_flight == 1
-
-
 def test_a_new_message_is_sent_before_the_old_one_goes():
     queue = Mock()
 
