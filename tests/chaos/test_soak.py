@@ -5,31 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chaos.soak.samples import BOUNDS, Sample, verdicts
+from chaos.soak import BOUNDS, growth
 
 ROOT = Path(__file__).resolve().parents[2]
-STEADY = Sample(
-    at_s=0.0,
-    descriptors=20,
-    rss_kib=60_000,
-    children=1,
-    threads=8,
-    temp_files=2,
-    database_kib=500,
-    wal_kib=4096,
-    log_kib=100,
-    jobs=0,
-)
+STEADY = {
+    "jobs": 0,
+    "descriptors": 20,
+    "rss_kib": 60_000,
+    "children": 1,
+    "threads": 8,
+    "temp_files": 2,
+    "database_kib": 500,
+    "wal_kib": 4096,
+    "log_kib": 100,
+}
 
 
-def soak(*words: str) -> tuple[int, dict]:
+def test_a_worker_that_never_rests_does_not_grow():
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.chaos.soak", *words],
+        [sys.executable, "-m", "tests.chaos.soak", "--minutes", "0.15"],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -38,21 +36,15 @@ def soak(*words: str) -> tuple[int, dict]:
         check=False,
     )
     assert ran.stdout, ran.stderr[-3000:]
-    return ran.returncode, json.loads(ran.stdout)
-
-
-def test_a_worker_that_never_rests_does_not_grow():
-    code, told = soak("--minutes", "0.15")
-    assert told["flat"], told["figures"]
-    assert code == 0
+    told = json.loads(ran.stdout)
+    assert (ran.returncode, told["flat"]) == (0, True), told["grew"]
     assert told["jobs"] >= 10
 
 
 @pytest.mark.parametrize("name", sorted(BOUNDS))
 def test_each_figure_that_grows_a_little_with_every_sample_is_found(name):
-    step = max(1.0, BOUNDS[name].most / 20, BOUNDS[name].share * getattr(STEADY, name) / 20)
-    growing = [
-        replace(STEADY, at_s=n, **{name: getattr(STEADY, name) + n * step}) for n in range(90)
-    ]
-    flat = {verdict.name: verdict.flat for verdict in verdicts(growing)}
+    most, share, _ = BOUNDS[name]
+    step = max(1.0, most / 20, share * STEADY[name] / 20)
+    growing = [{**STEADY, name: STEADY[name] + n * step} for n in range(90)]
+    flat = {each: grew <= bound for each, (grew, bound) in growth(growing).items()}
     assert flat == {each: each != name for each in BOUNDS}

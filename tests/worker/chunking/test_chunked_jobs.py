@@ -1,6 +1,5 @@
 """A video in chunks: split, encoded by parts, joined once, whatever order its messages come in."""
 
-
 import pytest
 
 from hevcq.domain.certificate import Certificate
