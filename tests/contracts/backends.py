@@ -117,7 +117,7 @@ def open_sql(folder: Path) -> World:
     from hevcq.backends.sql.queue import send
     from hevcq.backends.sql.video_files import FolderVideoFiles
     from hevcq.backends.sql.video_records import SqlAccounts
-    from hevcq.sql.database import DATABASE, Database
+    from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 
     clock = ManualClock()
     opened = open_sql(Settings(data_dir=folder / "data"), PROFILES, clock)
@@ -130,7 +130,7 @@ def open_sql(folder: Path) -> World:
             receiver.sync()
 
     def put_body(queue: str, body: str) -> None:
-        database = Database(folder / "data" / DATABASE)
+        database = SqliteDatabase(folder / "data" / DATABASE)
         database.write(lambda c: send(c, queue, [(body, "", False)], now=clock.now()))
         database.close()
 

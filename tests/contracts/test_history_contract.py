@@ -5,8 +5,8 @@ import pytest
 from contracts.backends import World, source
 from hevcq.domain.job import RenditionRef
 from hevcq.domain.verdict import FailureClass
-from hevcq.sql.database import Database
 from hevcq.sql.event_log import EventLog
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.history.report import LedgerGather
 
 MADE = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key="c")
@@ -16,7 +16,7 @@ def test_each_end_of_a_job_is_found_in_the_ledger_once(
     world: World, request: pytest.FixtureRequest
 ) -> None:
     ledger = world.ledger
-    database = Database(world.folder / "history.db")
+    database = SqliteDatabase(world.folder / "history.db")
     request.addfinalizer(database.close)
     log = EventLog(database, world.clock)
     gather = LedgerGather(log, ledger, world.clock)

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hevcq.sql.catalog import Catalog
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.util.clock import Clock
 
 _made: list[tuple[Catalog, TemporaryDirectory]] = []
@@ -12,7 +12,7 @@ _made: list[tuple[Catalog, TemporaryDirectory]] = []
 
 def new_catalog(clock: Clock) -> Catalog:
     folder = TemporaryDirectory()
-    catalog = Catalog(Database(Path(folder.name) / "catalog.db"), clock)
+    catalog = Catalog(SqliteDatabase(Path(folder.name) / "catalog.db"), clock)
     _made.append((catalog, folder))
     return catalog
 

@@ -9,7 +9,7 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.remotes.webdav.client import Account, WebDavRemote
 from hevcq.settings.libraries import SyncSettings
 from hevcq.sql.catalog import SyncJournal
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.sync.move import SyncPorts
 from hevcq.usecases.sync.session import Fate, Synced, SyncSession
 from support.clips import ManualClock
@@ -47,7 +47,7 @@ class Machine:
         self.told.clear()
         self.notices.clear()
         with (
-            closing(Database(self.folder / "hevcq.db")) as database,
+            closing(SqliteDatabase(self.folder / "hevcq.db")) as database,
             closing(WebDavRemote(Account(self.url or self.server.url, USER, PASSWORD))) as remote,
         ):
             ports = SyncPorts(

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,43 +32,39 @@ from hevcq.ports.catalog import (
     Spot,
 )
 from hevcq.ports.sync import Arrival, SyncEntry
-from hevcq.sql.database import Database, flat
+from hevcq.sql.database import Connection, Database, flat, upsert
 from hevcq.util.clock import Clock
 
 BATCH = 500
 PAGE = 500
 
-CACHE = """INSERT INTO file (path, size, mtime_ns, inode, device, facts, info, problem)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET size = excluded.size,
-mtime_ns = excluded.mtime_ns, inode = excluded.inode, device = excluded.device,
-facts = excluded.facts, info = excluded.info, problem = excluded.problem"""
+CACHE = upsert("file", "path, size, mtime_ns, inode, device, facts, info, problem", "path")
 HASHED = (
     "SELECT size, mtime_ns, inode, device, ctime_ns, sha256, certificate "
     "FROM hashed_file WHERE path = ?"
 )
 LIVED = "SELECT total_s, highest_wall, uptime_s, boot FROM lived"
-LIVE = "INSERT OR REPLACE INTO lived VALUES (1, ?, ?, ?, ?)"
+LIVE = upsert("lived", "id, total_s, highest_wall, uptime_s, boot", "id")
 KEPT = "SELECT since_s FROM kept_original WHERE job_id = ?"
-KEEP = "INSERT OR REPLACE INTO kept_original VALUES (?, ?)"
-HASH = "INSERT OR REPLACE INTO hashed_file VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+KEEP = upsert("kept_original", "job_id, since_s", "job_id")
+HASH = upsert(
+    "hashed_file", "path, size, mtime_ns, inode, device, ctime_ns, sha256, certificate", "path"
+)
 COLUMNS = (
     "job_id, root, source, size, mtime_ns, inode, device, profile, mode, target, keep_days, "
     "state, detail, retained, sha256, updated_at"
 )
-PLACE = f"""INSERT INTO placement ({COLUMNS})
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET
-root = excluded.root, source = excluded.source, size = excluded.size,
-mtime_ns = excluded.mtime_ns, inode = excluded.inode, device = excluded.device,
-profile = excluded.profile, mode = excluded.mode, target = excluded.target,
-keep_days = excluded.keep_days, state = excluded.state, detail = excluded.detail,
-retained = excluded.retained, sha256 = excluded.sha256, updated_at = excluded.updated_at
-"""  # noqa: S608 - constants only
+PLACE = upsert("placement", COLUMNS, "job_id")
 FIND = f"SELECT {COLUMNS} FROM placement WHERE job_id = ?"  # noqa: S608 - constants only
 ALIKE = (
     f"SELECT {COLUMNS} FROM placement WHERE size = ? AND mtime_ns = ? "  # noqa: S608
     "ORDER BY updated_at DESC, seq DESC"
 )
-RECORD_COST = "INSERT OR REPLACE INTO encode_cost VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+RECORD_COST = upsert(
+    "encode_cost",
+    "job_id, at, profile, encoder, preset, megapixels, source_size, output_size, cpu_s",
+    "job_id",
+)
 COSTS = """SELECT job_id, profile, encoder, preset, megapixels, source_size, output_size, cpu_s
 FROM encode_cost WHERE profile = ? ORDER BY at DESC LIMIT ?"""
 BELOW = (
@@ -146,7 +141,7 @@ class Catalog:
         return None if row is None else LivedTime(*row)
 
     def record_lived(self, seen: LivedTime) -> None:
-        self._database.write(lambda c: c.execute(LIVE, dataclasses.astuple(seen)))
+        self._database.write(lambda c: c.execute(LIVE, (1, *dataclasses.astuple(seen))))
 
     def kept_since(self, job_id: str) -> float | None:
         """Return since which second of the time lived through a job's original is kept, or None."""
@@ -270,13 +265,10 @@ def _path(raw: bytes) -> Path:
 
 
 HEALTH_COLUMNS = "path, size, mtime_ns, inode, device, sha256, depth, health, detail, at, spots"
-RECORD_HEALTH = (
-    f"INSERT OR REPLACE INTO health ({HEALTH_COLUMNS}) "  # noqa: S608 - constants only
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+RECORD_HEALTH = upsert("health", HEALTH_COLUMNS, "path")
 UNSOUND = f"SELECT {HEALTH_COLUMNS} FROM health WHERE health <> 'sound' ORDER BY at DESC, path"  # noqa: S608
 ROUND = "SELECT at FROM health_round WHERE round = ?"
-BEGIN_ROUND = "INSERT OR REPLACE INTO health_round VALUES (?, ?)"
+BEGIN_ROUND = upsert("health_round", "round, at", "round")
 END_ROUND = "DELETE FROM health_round WHERE round = ?"
 
 
@@ -331,11 +323,13 @@ def _checked(row: tuple[Any, ...]) -> Checked:
 
 
 ENTRIES = "SELECT path, version, size, since, sha256, target FROM sync_entry WHERE account = ?"
-RECORD = "INSERT OR REPLACE INTO sync_entry VALUES (?, ?, ?, ?, ?, ?, ?)"
+RECORD = upsert(
+    "sync_entry", "account, path, version, size, since, sha256, target", "account, path"
+)
 FORGET = "DELETE FROM sync_entry WHERE account = ? AND path = ?"
 ARRIVE = """INSERT INTO sync_arrival VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (account, sha256) DO UPDATE SET target = excluded.target, landed = excluded.landed
-WHERE NOT landed"""
+WHERE sync_arrival.landed = 0"""
 ARRIVAL = "SELECT sha256, size, target, landed FROM sync_arrival WHERE account = ? AND sha256 = ?"
 Row = tuple[str, bytes, str, int, float, str, bytes | None]
 
@@ -370,7 +364,7 @@ class SyncJournal:
             raise ValueError("an entry that landed has a target")
         arrived = (account, entry.sha256, entry.size, os.fsencode(entry.target), True)
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Connection) -> None:
             connection.execute(RECORD, _row(account, entry))
             connection.execute(ARRIVE, arrived)
 

@@ -6,9 +6,7 @@ Triggers add the events of jobs and placements in the transaction that changes t
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from hevcq.ports.event_log import (
     Happened,
     Reader,
 )
-from hevcq.sql.database import Database, flat
+from hevcq.sql.database import Connection, Database, flat
 from hevcq.util.clock import Clock
 from hevcq.util.text import encodable
 
@@ -30,23 +28,26 @@ INSERT = f"INSERT INTO event ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 RECENT = "SELECT 1 FROM event WHERE job_id = '' AND name = ? AND source = ? AND at > ? LIMIT 1"
 THERE = "SELECT job_id, name, at FROM event WHERE at BETWEEN ? AND ?"
 AFTER = f"SELECT {COLUMNS}, seq FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
-LATEST = f"""SELECT {COLUMNS}, seq FROM event WHERE job_id = '' AND name = ? AND source = ''
+LATEST = f"""SELECT {COLUMNS}, seq FROM event WHERE job_id = '' AND name = ? AND source = ?
 AND (? = 0 OR (at, seq) < (SELECT at, seq FROM event WHERE seq = ?))
 ORDER BY at DESC, seq DESC LIMIT ?"""  # noqa: S608
 READER = "SELECT name, seq, tries, next_at, sent_at, problem FROM event_reader WHERE name = ?"
-NEW_READER = """INSERT OR IGNORE INTO event_reader (name, seq)
-SELECT ?, CASE WHEN ? THEN 0 ELSE IFNULL((SELECT MAX(seq) FROM event), 0) END"""
+NEW_READER = """INSERT INTO event_reader (name, seq)
+SELECT ?, CASE WHEN ? = 1 THEN 0 ELSE COALESCE((SELECT MAX(seq) FROM event), 0) END WHERE true
+ON CONFLICT (name) DO NOTHING"""
 BEGIN = "UPDATE event_reader SET busy_until = ? WHERE name = ? AND busy_until <= ?"
 END = """UPDATE event_reader SET seq = ?, tries = ?, next_at = ?, sent_at = ?, problem = ?,
 busy_until = 0 WHERE name = ?"""
 MOVE = "UPDATE event_reader SET seq = ?, busy_until = 0 WHERE name = ? AND seq < ?"
 SUM = """INSERT INTO history (day, name, root, profile, codec, failure_class, count, before, after,
-cpu_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count,
-before = before + excluded.before, after = after + excluded.after, cpu_s = cpu_s + excluded.cpu_s"""
+cpu_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (day, name, root, profile, codec, failure_class) DO UPDATE SET
+count = history.count + excluded.count, before = history.before + excluded.before,
+after = history.after + excluded.after, cpu_s = history.cpu_s + excluded.cpu_s"""
 SUMS = """SELECT day, name, root, profile, codec, failure_class, count, before, after, cpu_s
 FROM history WHERE day BETWEEN ? AND ? ORDER BY day, name"""
 FORGET = """DELETE FROM event WHERE at < ? AND name <> ? AND seq <=
-IFNULL((SELECT seq FROM event_reader WHERE name = ?), 0)"""
+COALESCE((SELECT seq FROM event_reader WHERE name = ?), 0)"""
 
 
 class EventLog:
@@ -62,9 +63,9 @@ class EventLog:
         `unless_within_s` seconds before.
         """
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             since = happened.at - unless_within_s
-            found = connection.execute(RECENT, (happened.name, _source(happened.source), since))
+            found = connection.execute(RECENT, (happened.name, os.fsencode(happened.source), since))
             if unless_within_s > 0 and found.fetchone() is not None:
                 return False
             connection.execute(INSERT, _row(happened))
@@ -81,7 +82,7 @@ class EventLog:
             return 0
         times = [event.at for event in events]
 
-        def work(connection: sqlite3.Connection) -> int:
+        def work(connection: Connection) -> int:
             there = set(connection.execute(THERE, (min(times), max(times))))
             new = [event for event in events if (event.job_id, event.name, event.at) not in there]
             connection.executemany(INSERT, [_row(event) for event in new])
@@ -97,7 +98,7 @@ class EventLog:
 
         With `before`, the `seq` of one of them, those that are older than it.
         """
-        rows = self._database.rows(LATEST, (name, before, before, limit))
+        rows = self._database.rows(LATEST, (name, b"", before, before, limit))
         return [_happened(row) for row in rows]
 
     def reader(self, name: str, *, from_start: bool = False) -> Reader:
@@ -127,7 +128,7 @@ class EventLog:
         """
         rows = [(*flat(key), *flat(value)) for key, value in sums]
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             moved = connection.execute(MOVE, (reader.seq, reader.name, reader.seq)).rowcount == 1
             if moved:
                 connection.executemany(SUM, rows)
@@ -158,13 +159,9 @@ def _place(reader: Reader) -> tuple[Any, ...]:
 
 
 def _row(happened: Happened) -> tuple[Any, ...]:
-    stored = replace(happened, source=_source(happened.source), reason=encodable(happened.reason))
-    return tuple(flat(stored))[:-1]  # without `seq`, which the table gives
-
-
-def _source(text: str) -> Any:
-    """Return a source as its column holds it: a file's name that is not UTF-8 as its bytes."""
-    return os.fsencode(text) if encodable(text) != text else text
+    name, at, job_id, profile, source, path, root, reason, *rest = flat(happened)
+    head = (name, at, job_id, profile, os.fsencode(source), path, root)
+    return (*head, encodable(reason), *rest[:-1])  # without `seq`, which the table gives
 
 
 def _happened(row: tuple[Any, ...]) -> Happened:
@@ -174,7 +171,7 @@ def _happened(row: tuple[Any, ...]) -> Happened:
         at,
         job_id,
         profile,
-        source if isinstance(source, str) else os.fsdecode(source),
+        os.fsdecode(source),
         None if path is None else Path(os.fsdecode(path)),
         None if root is None else Path(os.fsdecode(root)),
         *rest,

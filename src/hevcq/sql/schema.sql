@@ -1,5 +1,5 @@
 -- The tables of the data folder's database. A change of them takes a new number in
--- database.VERSION; a folder with another number is refused.
+-- database.VERSION; a folder with another number is refused. Triggers: sqlite.sql, postgres.sql.
 
 -- Waiting and held messages of every profile queue.
 -- state: 0 ready, 1 in flight, 2 delayed. visible_at: wall seconds when 1 or 2 is ready again.
@@ -104,22 +104,6 @@ CREATE TABLE job_count (
   count   INTEGER NOT NULL,
   PRIMARY KEY (profile, state)
 ) WITHOUT ROWID;
-
-CREATE TRIGGER job_count_added AFTER INSERT ON job WHEN NEW.parent = '' BEGIN
-  INSERT INTO job_count SELECT NEW.profile, NEW.state, 0
-  WHERE NOT EXISTS (SELECT 1 FROM job_count WHERE profile = NEW.profile AND state = NEW.state);
-  UPDATE job_count SET count = count + 1 WHERE profile = NEW.profile AND state = NEW.state;
-END;
-CREATE TRIGGER job_count_moved AFTER UPDATE OF state ON job
-WHEN NEW.parent = '' AND NEW.state <> OLD.state BEGIN
-  UPDATE job_count SET count = count - 1 WHERE profile = OLD.profile AND state = OLD.state;
-  INSERT INTO job_count SELECT NEW.profile, NEW.state, 0
-  WHERE NOT EXISTS (SELECT 1 FROM job_count WHERE profile = NEW.profile AND state = NEW.state);
-  UPDATE job_count SET count = count + 1 WHERE profile = NEW.profile AND state = NEW.state;
-END;
-CREATE TRIGGER job_count_removed AFTER DELETE ON job WHEN OLD.parent = '' BEGIN
-  UPDATE job_count SET count = count - 1 WHERE profile = OLD.profile AND state = OLD.state;
-END;
 
 CREATE TABLE remembered (
   source_sha256 TEXT NOT NULL,
@@ -266,21 +250,6 @@ CREATE TABLE video_usage (
   open   INTEGER NOT NULL,
   bytes  INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TRIGGER video_added AFTER INSERT ON video BEGIN
-  INSERT OR IGNORE INTO video_usage VALUES ('farm', 0, 0, 0), ('owner:' || NEW.owner, 0, 0, 0);
-  UPDATE video_usage SET videos = videos + 1, open = open + (NEW.status = 'uploading'),
-    bytes = bytes + NEW.bytes WHERE scope IN ('farm', 'owner:' || NEW.owner);
-END;
-CREATE TRIGGER video_changed AFTER UPDATE ON video
-WHEN NEW.bytes <> OLD.bytes OR NEW.status <> OLD.status BEGIN
-  UPDATE video_usage SET bytes = bytes + NEW.bytes - OLD.bytes,
-    open = open + (NEW.status = 'uploading') - (OLD.status = 'uploading')
-  WHERE scope IN ('farm', 'owner:' || NEW.owner);
-END;
-CREATE TRIGGER video_removed AFTER DELETE ON video BEGIN
-  UPDATE video_usage SET videos = videos - 1, open = open - (OLD.status = 'uploading'),
-    bytes = bytes - OLD.bytes WHERE scope IN ('farm', 'owner:' || OLD.owner);
-END;
 
 -- The journal of syncs: versions of files on servers. Paths are raw bytes.
 -- sha256 is '' and target NULL until the version has landed.
@@ -317,14 +286,15 @@ CREATE TABLE pause (
 ) WITHOUT ROWID;
 
 -- What happened, in order, for messages and statistics. Triggers write it in the transaction
--- of what it tells of. source: a source's key, or whom the event is about; path, root: raw bytes.
+-- of what it tells of. source: a source's key, or whom the event is about; source, path, root: raw
+-- bytes.
 CREATE TABLE event (
   seq           INTEGER PRIMARY KEY AUTOINCREMENT,
   at            REAL    NOT NULL,
   name          TEXT    NOT NULL,
   job_id        TEXT    NOT NULL DEFAULT '',
   profile       TEXT    NOT NULL DEFAULT '',
-  source        TEXT    NOT NULL DEFAULT '',
+  source        BLOB    NOT NULL,
   path          BLOB,
   root          BLOB,
   reason        TEXT    NOT NULL DEFAULT '',
@@ -362,37 +332,6 @@ CREATE TABLE history (
   cpu_s         REAL    NOT NULL,
   PRIMARY KEY (day, name, root, profile, codec, failure_class)
 ) WITHOUT ROWID;
-
-CREATE TRIGGER event_of_job AFTER UPDATE OF state ON job WHEN NEW.parent = '' AND
-NEW.state <> OLD.state AND (NEW.state IN ('done', 'skipped', 'dead') OR NEW.failures > OLD.failures)
-BEGIN
-  INSERT INTO event (at, name, job_id, profile, source, reason, failure_class, before, after, cpu_s)
-  VALUES (NEW.updated_at, CASE WHEN NEW.state = 'done' THEN 'job.done'
-    WHEN NEW.state = 'skipped' THEN 'job.skipped' WHEN NEW.state <> 'dead' THEN 'job.retry'
-    WHEN NEW.failure_class = 'cancelled' THEN 'job.cancelled' ELSE 'job.failed' END,
-    NEW.job_id, NEW.profile, NEW.key, NEW.reason, IFNULL(NEW.failure_class, ''), NEW.size,
-    NEW.rendition_size, NEW.cpu_s);
-END;
-CREATE TRIGGER event_of_placement AFTER UPDATE OF state ON placement
-WHEN NEW.state <> OLD.state AND NEW.state IN ('placed', 'replaced', 'undone', 'expired')
-BEGIN
-  INSERT INTO event (at, name, job_id, profile, source, path, root, before, after)
-  VALUES (NEW.updated_at, 'video.' || NEW.state, NEW.job_id, NEW.profile, NEW.source,
-    NEW.target, NEW.root, NEW.size, COALESCE(
-    (SELECT rendition_size FROM job WHERE job_id = NEW.job_id),
-    (SELECT output_size FROM encode_cost WHERE job_id = NEW.job_id)));
-END;
--- Uploaded videos tell when they are ready or failed, in the transaction that notes it.
-CREATE TRIGGER event_of_video AFTER UPDATE OF status ON video
-WHEN NEW.status <> OLD.status AND NEW.status IN ('done', 'failed')
-BEGIN
-  INSERT INTO event (at, name, source, reason, failure_class, before, video_id)
-  VALUES (json_extract(NEW.record, '$.updated_at'),
-    CASE WHEN NEW.status = 'done' THEN 'video.ready' ELSE 'video.failed' END,
-    json_extract(NEW.record, '$.title'), json_extract(NEW.record, '$.reason'),
-    IFNULL(json_extract(NEW.record, '$.failure_class'), ''),
-    json_extract(NEW.record, '$.upload.size'), NEW.video_id);
-END;
 
 -- The last whole read of each file of a library. sha256: of the bytes first read with this size and
 -- time; another one at a later read is bit rot. spots: where damage is, as JSON. Paths are raw bytes.

@@ -95,7 +95,7 @@ class App:
         """The rows of the processes of this data folder, this one's included."""
         if self.settings.backend == "embedded":
             return self._embedded.processes
-        from hevcq.sql.errors import file_errors
+        from hevcq.sql.database import file_errors
         from hevcq.util.processes import FOLDER, Processes
 
         with file_errors("written", self.settings.data_dir):

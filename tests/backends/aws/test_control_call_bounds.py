@@ -11,7 +11,7 @@ from hevcq.backends.aws.clients import (
 from hevcq.domain.profile import Profile
 from hevcq.settings.model import AwsSettings
 from hevcq.settings.profile_files import installed_folder, load_profiles
-from hevcq.sql.database import BUSY_S
+from hevcq.sql.sqlite import BUSY_S
 from hevcq.util.retry import CONTROL_CALL
 from hevcq.worker.delivery.lease import JOIN_S, MARGIN_SHARE, MAX_MARGIN_S
 from support.aws.emulator import KEYS, REGION

@@ -13,7 +13,7 @@ from backends.sql.notes import open_with_notes
 from hevcq.backends.sql.factory import SqlBackend, open_sql
 from hevcq.ports.store import Store
 from hevcq.settings.model import Settings
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 from support.clips import ManualClock
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
+def database(path: Path) -> Iterator[SqliteDatabase]:
     opened = open_with_notes(path)
     yield opened
     opened.close()

@@ -13,7 +13,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import Granted, Held
 from hevcq.ports.queue import Delivery, Selection
 from hevcq.settings.model import Settings
-from hevcq.sql.database import DATABASE, Database
+from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 from hevcq.util.clock import SystemClock
 from hevcq.util.processes import Processes
 from support.clips import ManualClock
@@ -23,7 +23,7 @@ def test_a_body_nobody_can_read_and_nobody_settles_is_a_dead_letter_without_a_jo
     opener, folder, clock
 ) -> None:
     opened = opener()
-    database = Database(folder / DATABASE)
+    database = SqliteDatabase(folder / DATABASE)
     database.write(lambda c: send(c, "hevc", [("no task at all", "", False)], now=clock.now()))
     database.close()
     queue, stop = opened.backend.queues["hevc"], threading.Event()

@@ -14,10 +14,8 @@ from hevcq.errors import (
     StorageError,
     UnknownSchema,
 )
-from hevcq.sql import database as database_module
-from hevcq.sql import errors as embedded_errors
-from hevcq.sql.database import Database
-from hevcq.sql.errors import translated
+from hevcq.sql import sqlite as sqlite_module
+from hevcq.sql.sqlite import SqliteDatabase, translated
 
 
 def raw(path: Path) -> closing[sqlite3.Connection]:
@@ -35,7 +33,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(
     path.write_bytes(content)
 
     with pytest.raises(DatabaseDamaged, match=r"hevcq\.db is damaged.*(move|Restore)"):
-        Database(path)
+        SqliteDatabase(path)
 
     assert path.read_bytes() == content
 
@@ -58,12 +56,12 @@ def test_what_is_no_database_of_hevcqs_is_refused_and_none_is_made(path: Path, p
     put(path)
 
     with pytest.raises(DatabaseDamaged, match=said):
-        Database(path)
+        SqliteDatabase(path)
 
     assert path.exists() == (said != "missing")
 
 
-def damaged(path: Path, database: Database) -> bytes:
+def damaged(path: Path, database: SqliteDatabase) -> bytes:
     """Fill a database, close it and damage some of its pages; return what the file holds then."""
     database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
     database.close()
@@ -73,25 +71,25 @@ def damaged(path: Path, database: Database) -> bytes:
     return bytes(content)
 
 
-def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: Database) -> None:
+def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: SqliteDatabase) -> None:
     content = damaged(path, database)
 
     with pytest.raises(DatabaseDamaged):
-        Database(path)
+        SqliteDatabase(path)
 
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("version", [0, database_module.VERSION - 1, database_module.VERSION + 1])
+@pytest.mark.parametrize("version", [0, sqlite_module.VERSION - 1, sqlite_module.VERSION + 1])
 def test_a_database_of_other_tables_is_refused_and_left_as_it_is(path: Path, version: int) -> None:
-    Database(path).close()
+    SqliteDatabase(path).close()
     with raw(path) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
 
-    said = rf"schema {version}; this hevcq reads schema {database_module.VERSION} only.*wrote it"
+    said = rf"schema {version}; this hevcq reads schema {sqlite_module.VERSION} only.*wrote it"
     with pytest.raises(UnknownSchema, match=said):
-        Database(path)
+        SqliteDatabase(path)
 
     assert path.read_bytes() == before
 
@@ -100,14 +98,14 @@ def test_a_crash_while_it_was_made_leaves_nothing_in_the_way(path: Path) -> None
     path.with_name("hevcq.db.new").write_bytes(b"half a database")
     path.with_name("hevcq.db.new-wal").write_bytes(b"and its log")
 
-    Database(path).close()
+    SqliteDatabase(path).close()
 
     assert not path.with_name("hevcq.db.new").exists()
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_long_lock_of_another_process_is_an_error_and_nothing_is_lost(
-    path: Path, database: Database
+    path: Path, database: SqliteDatabase
 ) -> None:
     with raw(path) as hog:
         hog.execute("BEGIN IMMEDIATE")
@@ -121,7 +119,7 @@ def test_a_long_lock_of_another_process_is_an_error_and_nothing_is_lost(
 
 
 def test_a_full_disk_is_named_and_the_database_goes_on_when_there_is_space(
-    database: Database,
+    database: SqliteDatabase,
 ) -> None:
     database.change(ADD, ("before",))
 
@@ -159,11 +157,10 @@ def test_each_code_of_sqlite_has_its_error(path: Path, code: int, kind: type) ->
 
 
 def test_a_locked_database_is_reported_once_a_wait(path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(embedded_errors, "REPORTED_AFTER_S", 0.1)
-    monkeypatch.setattr(database_module, "REPORTED_AFTER_S", 0.1)
-    Database(path).close()
+    monkeypatch.setattr(sqlite_module, "REPORTED_AFTER_S", 0.1)
+    SqliteDatabase(path).close()
     said: list[str] = []
-    database = Database(path, busy_s=0.3, notice=said.append)
+    database = SqliteDatabase(path, busy_s=0.3, notice=said.append)
     with raw(path) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseBusy):

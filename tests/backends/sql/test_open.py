@@ -15,7 +15,7 @@ from hevcq.errors import DatabaseDamaged, StorageError
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
 from hevcq.sql import catalog as catalog_module
-from hevcq.sql.database import DATABASE, Database
+from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 from hevcq.util.processes import Processes
 
 JOB = job_id(source(), "hevc")
@@ -84,7 +84,7 @@ def test_a_dead_owner_frees_its_own_leases_and_no_namesakes(
     opener, folder, clock, owner, freed
 ) -> None:
     opened = opener()
-    ledger, database = opened.backend.ledger, Database(folder / DATABASE)
+    ledger, database = opened.backend.ledger, SqliteDatabase(folder / DATABASE)
     claim(opened, owner)
 
     assert holds(database, "w1") is freed

@@ -25,7 +25,7 @@ STEPS = 11
 PUBLISH = """
 import hashlib, os, signal
 from hevcq.backends.sql import files
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.ports.store import Publication
 from hevcq.util import file_io
 store, file = backend.store, Path(sys.argv[1]).parent / "encode"
@@ -41,7 +41,7 @@ def numbered(owner, name):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args, **named)
     setattr(owner, name, call)
-for owner, name in ((files, "link"), (file_io, "fsync_file"), (Database, "write"), (Path, "unlink"),
+for owner, name in ((files, "link"), (file_io, "fsync_file"), (SqliteDatabase, "write"), (Path, "unlink"),
                     (Path, "mkdir"), (Path, "write_text")):
     numbered(owner, name)
 store.publish(Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), "j", 2))

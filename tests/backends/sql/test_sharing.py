@@ -9,10 +9,10 @@ from backends.sql.notes import ADD, notes
 from hevcq.errors import (
     StorageError,
 )
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 
 
-def test_work_that_raises_undoes_its_own_changes_only(database: Database) -> None:
+def test_work_that_raises_undoes_its_own_changes_only(database: SqliteDatabase) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute(ADD, ("half",))
         raise KeyError("x")
@@ -26,7 +26,7 @@ def test_work_that_raises_undoes_its_own_changes_only(database: Database) -> Non
     assert notes(database) == ["whole"]
 
 
-def test_writers_that_come_together_fail_apart(database: Database) -> None:
+def test_writers_that_come_together_fail_apart(database: SqliteDatabase) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute(ADD, ("half",))
         raise KeyboardInterrupt
@@ -42,7 +42,7 @@ def test_writers_that_come_together_fail_apart(database: Database) -> None:
     assert sorted(notes(database)) == [f"n{n}" for n in range(9)]
 
 
-def test_a_closed_database_says_so_and_closes_twice(database: Database) -> None:
+def test_a_closed_database_says_so_and_closes_twice(database: SqliteDatabase) -> None:
     database.close()
     database.close()
 
@@ -52,7 +52,7 @@ def test_a_closed_database_says_so_and_closes_twice(database: Database) -> None:
         notes(database)
 
 
-def test_readers_cannot_write(database: Database) -> None:
+def test_readers_cannot_write(database: SqliteDatabase) -> None:
     with pytest.raises(StorageError):
         database.read(lambda c: c.execute(ADD, ("x",)))
     assert notes(database) == []

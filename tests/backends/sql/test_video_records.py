@@ -9,7 +9,7 @@ import pytest
 from hevcq.backends.sql.video_records import SqlVideoRecords
 from hevcq.domain.videos.record import Upload, Video, VideoStatus, make_video_id
 from hevcq.ports.videos import Quota, VideoFilter, VideoUsage
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 
 MANY = 10_000
 PAGE_CPU_S = 0.05
@@ -24,7 +24,7 @@ FROM video, n"""
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlVideoRecords]:
-    database = Database(tmp_path / "hevcq.db")
+    database = SqliteDatabase(tmp_path / "hevcq.db")
     found = SqlVideoRecords(database)
     first = Video(
         video_id=make_video_id(1_700_000_000.0, b""),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.powercut.disk import Disk, Loss, write
-from hevcq.sql.database import DATABASE, Database
+from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 from hevcq.util import file_io
 
 FULL = 2
@@ -63,7 +63,7 @@ class Recorder:
         self._note()
 
     def install(self, monkeypatch) -> None:
-        sync, write = file_io.fsync_file, Database.write
+        sync, write = file_io.fsync_file, SqliteDatabase.write
 
         def synced(path: Path) -> None:
             self._look()
@@ -71,7 +71,7 @@ class Recorder:
             self.disk.synced(path)
             self._note()
 
-        def written(database: Database, work, *, durable: bool = True):
+        def written(database: SqliteDatabase, work, *, durable: bool = True):
             self._look()
             try:
                 return write(database, work, durable=durable)
@@ -83,7 +83,7 @@ class Recorder:
                 self._look()
 
         monkeypatch.setattr(file_io, "fsync_file", synced)
-        monkeypatch.setattr(Database, "write", written)
+        monkeypatch.setattr(SqliteDatabase, "write", written)
 
     def _look(self) -> None:
         self.disk.look()

@@ -11,7 +11,7 @@ from hevcq.backends.sql.ledger import SqlLedger
 from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher, job_of, send
 from hevcq.backends.sql.statements import PEEK
 from hevcq.ports.queue import Selection
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
 from support.fakes.store import MemoryStore
@@ -110,7 +110,7 @@ class SqliteSide(Side):
     """The production tables, SQL and transactions; the file is kept for the next world."""
 
     def __init__(self, folder: Path) -> None:
-        self._database = Database(folder / "sim.db")
+        self._database = SqliteDatabase(folder / "sim.db")
 
     def open(self, world) -> None:
         clock = SimClock(world.sched)

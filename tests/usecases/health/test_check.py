@@ -20,7 +20,7 @@ from hevcq.errors import (
 )
 from hevcq.ports.catalog import Checked, Health, Spot
 from hevcq.sql.catalog import HealthRecords
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.health.check import (
     CheckRequest,
     HealthCheck,
@@ -84,7 +84,7 @@ class Library:
     def check(self, on_file=lambda *_: None, **request) -> dict[str, Checked]:
         self.encoder.calls.clear()
         self.clock.advance(100)
-        with closing(Database(self.folder / "hevcq.db")) as database:
+        with closing(SqliteDatabase(self.folder / "hevcq.db")) as database:
             records = HealthRecords(database)
             ports = HealthPorts(self.encoder, records, self.clock, self.stop, self.scratch)
             asked = CheckRequest((self.folder / "library",), **request)
@@ -235,7 +235,7 @@ def test_what_was_found_wrong_is_listed_until_it_is_gone_or_another_file(library
     gone.unlink()
     mended.write_bytes(b"sound again")
 
-    with closing(Database(library.folder / "hevcq.db")) as database:
+    with closing(SqliteDatabase(library.folder / "hevcq.db")) as database:
         listed = unsound(HealthRecords(database))
 
     assert listed == [checked[bad.name]]

@@ -14,8 +14,8 @@ import pytest
 
 from hevcq.domain.schedule import Schedule
 from hevcq.sql.catalog import HealthRecords
-from hevcq.sql.database import Database
 from hevcq.sql.event_log import EventLog
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.health.check import HealthPorts
 from hevcq.usecases.health.nightly import NIGHTS, NightlyCheck, Nights, Surroundings
 from support.clips import ManualClock
@@ -31,7 +31,7 @@ class House:
     def __init__(self, folder: Path, videos: int = 30) -> None:
         self.folder, self.encoder = folder / "library", Reading()
         self.clock, self.stop = ManualClock(NIGHT, auto=True), threading.Event()
-        self.database = Database(folder / "hevcq.db")
+        self.database = SqliteDatabase(folder / "hevcq.db")
         self.log = EventLog(self.database, self.clock)
         self.log.reader("me")
         self.records = HealthRecords(self.database)

@@ -14,8 +14,8 @@ from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import UsageError
 from hevcq.ports.event_log import Happened
-from hevcq.sql.database import Database
 from hevcq.sql.event_log import EventLog
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.history.report import LedgerGather, RollUp, day_of, report, since_of
 from support.catalog import new_catalog
 from support.clips import ManualClock
@@ -33,7 +33,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def log(tmp_path, clock) -> Iterator[EventLog]:
-    with closing(Database(tmp_path / "hevcq.db")) as database:
+    with closing(SqliteDatabase(tmp_path / "hevcq.db")) as database:
         yield EventLog(database, clock)
 
 

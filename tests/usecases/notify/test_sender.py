@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 
 from hevcq.ports.event_log import RETRIES_S, Happened, Message, NotDelivered, Receiver
-from hevcq.sql.database import Database
 from hevcq.sql.event_log import EventLog
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.notify.sender import Sender, message_of
 from support.clips import ManualClock
 
@@ -42,7 +42,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def log(tmp_path, clock) -> Iterator[EventLog]:
-    with closing(Database(tmp_path / "hevcq.db")) as database:
+    with closing(SqliteDatabase(tmp_path / "hevcq.db")) as database:
         yield EventLog(database, clock)
 
 

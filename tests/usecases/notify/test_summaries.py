@@ -8,8 +8,8 @@ import pytest
 
 from hevcq.ports.catalog import Mode
 from hevcq.ports.event_log import Happened
-from hevcq.sql.database import Database
 from hevcq.sql.event_log import EventLog
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.notify.receivers import BUSY_S, READER, BatchWatch, expiring
 from hevcq.util.clock import EARLIEST
@@ -30,7 +30,7 @@ def test_a_batch_is_reported_once_when_nothing_is_open(
     tmp_path: Path, request: pytest.FixtureRequest, ends, says
 ) -> None:
     bench = Bench(tmp_path)
-    database = Database(tmp_path / "hevcq.db")
+    database = SqliteDatabase(tmp_path / "hevcq.db")
     request.addfinalizer(database.close)
     log = EventLog(database, bench.clock)
     batch = BatchWatch(log, bench.backend.ledger, bench.clock)

@@ -15,7 +15,7 @@ from hevcq.library.filesystem import FileSystem, Pace
 from hevcq.library.names import certificate_path
 from hevcq.ports.sync import RemoteFile, SyncEntry
 from hevcq.sql.catalog import SyncJournal
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.sync.move import Mover, SyncPorts
 from hevcq.usecases.sync.session import Fate
 from hevcq.util.file_io import sha256_bytes
@@ -48,7 +48,7 @@ class Proven:
     def why_stays(self) -> str:
         stop = threading.Event()
         clock, files = ManualClock(auto=True), FileSystem(stop)
-        with closing(Database(self.folder / "hevcq.db")) as database:
+        with closing(SqliteDatabase(self.folder / "hevcq.db")) as database:
             journal = SyncJournal(database)
             ports = SyncPorts(self.remote, journal, clock, files, stop, token="0")
             mover = Mover(ports, wanted(self.into), Pace(clock, stop))

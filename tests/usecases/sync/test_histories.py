@@ -19,7 +19,7 @@ import pytest
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import FileSystem
 from hevcq.sql.catalog import SyncJournal
-from hevcq.sql.database import Database
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.sync.move import SyncPorts
 from hevcq.usecases.sync.session import SyncSession
 from support.camera import Camera, Intruder, Kill, Killed, MemoryRemote
@@ -52,7 +52,7 @@ class Home:
     def sync(self, *, before=quiet, after=quiet, settle_s=SETTLE_S) -> list:
         told: list = []
         stop = threading.Event()
-        with closing(Database(self.folder / "hevcq.db")) as database:
+        with closing(SqliteDatabase(self.folder / "hevcq.db")) as database:
             ports = SyncPorts(
                 Intruder(self.remote, before, after),
                 Intruder(SyncJournal(database), before, after),

@@ -9,8 +9,8 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import VideoStatus, Visibility
 from hevcq.errors import SourceDamaged, UsageError
 from hevcq.ports.event_log import Happened
-from hevcq.sql.database import Database
 from hevcq.sql.event_log import EventLog
+from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.notify.sender import message_of
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh, rows
@@ -117,7 +117,7 @@ def test_deleting_a_video_cancels_its_jobs(bench: VideoBench) -> None:
 
 def reported(bench: VideoBench) -> list[Happened]:
     """Return what the event log of the data folder has of uploaded videos."""
-    database = Database(bench.folder / "data" / "hevcq.db")
+    database = SqliteDatabase(bench.folder / "data" / "hevcq.db")
     try:
         every = EventLog(database, bench.clock).after(0, 100)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.sql.catalog import Catalog
-from hevcq.sql.database import DATABASE, Database
-from hevcq.sql.errors import damaged, file_errors
+from hevcq.sql.database import Connection, Database, file_errors
+from hevcq.sql.sqlite import DATABASE, SqliteDatabase, damaged
 from hevcq.util.clock import Clock
 from hevcq.util.processes import FOLDER, Processes
 
@@ -59,7 +58,7 @@ def open_sql(
     with file_errors("created", folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_orphans(folder)
-    database = Database(folder / DATABASE, notice=notice)
+    database = SqliteDatabase(folder / DATABASE, notice=notice)
     with file_errors("written", folder / FOLDER):
         processes = Processes(folder / FOLDER, clock)
     store = FileStore(folder / OBJECTS, database, clock, owner=processes.owner)
@@ -112,7 +111,7 @@ def open_catalog(path: Path, clock: Clock, notice: Callable[[str], None] | None 
     """Open or create a catalog in its own database file, for the AWS backend."""
     with file_errors("created", path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Catalog(Database(path.absolute(), notice=notice), clock)
+    return Catalog(SqliteDatabase(path.absolute(), notice=notice), clock)
 
 
 def free_owner(
@@ -124,7 +123,7 @@ def free_owner(
     interrupted at `now` (wall seconds), and that receive of their messages does not count.
     """
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: Connection) -> None:
         if died_alone:
             connection.execute(sql.FREE_MESSAGES, (owner,))
             connection.execute(sql.END_LEASES, {"owner": owner})

@@ -26,8 +26,7 @@ from hevcq.errors import (
     Stopped,
     Unavailable,
 )
-from hevcq.sql.database import Database
-from hevcq.sql.errors import DENIED, file_errors
+from hevcq.sql.database import DENIED, Database, file_errors, upsert
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes, sha256_file
@@ -41,9 +40,9 @@ CANNOT_COPY_RANGE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM}
 )
 MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
-LINK_SOURCE = """INSERT INTO source (source_id, path, size, mtime_ns, inode, device, accepted_at)
-VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id) DO UPDATE SET path = excluded.path,
-device = excluded.device, accepted_at = excluded.accepted_at"""
+LINK_SOURCE = upsert(
+    "source", "source_id, path, size, mtime_ns, inode, device, accepted_at", "source_id"
+)
 FIND_SOURCE = "SELECT path, device FROM source WHERE source_id = ?"
 FIND_ROOT = "SELECT root FROM placement WHERE source = ? ORDER BY seq DESC LIMIT 1"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +34,7 @@ from hevcq.ports.ledger import (
     Ledger,
     Remembered,
 )
-from hevcq.sql.database import Database
+from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
 PAGE = 500
@@ -101,22 +100,20 @@ def _rendition(made: tuple[Any, ...], notices: str) -> RenditionRef | None:
     )
 
 
-def find_job(connection: sqlite3.Connection, name: str) -> JobRecord | None:
+def find_job(connection: Connection, name: str) -> JobRecord | None:
     """Return the record of a job id, or None if it is unknown."""
     row = connection.execute(sql.BY_ID, (name,)).fetchone()
     return None if row is None else job_record(row)
 
 
-def insert_job(connection: sqlite3.Connection, source: Source, profile: str, now: float) -> bool:
+def insert_job(connection: Connection, source: Source, profile: str, now: float) -> bool:
     """Insert a QUEUED job unless it exists; return whether it was inserted. `now` is Unix time."""
     name = job_id(source, profile)
     values = (name, source.bucket, source.key, source.version, source.size, profile, now, now)
     return connection.execute(sql.INSERT_JOB, values).rowcount == 1
 
 
-def ensured_job(
-    connection: sqlite3.Connection, source: Source, profile: str, now: float
-) -> JobRecord:
+def ensured_job(connection: Connection, source: Source, profile: str, now: float) -> JobRecord:
     """Return the job's record, inserting it first if it is unknown."""
     name = job_id(source, profile)
     found = find_job(connection, name)
@@ -128,7 +125,7 @@ def ensured_job(
 
 
 def split_job(
-    connection: sqlite3.Connection, job: JobRecord, made: Split, frames: Sequence[int], now: float
+    connection: Connection, job: JobRecord, made: Split, frames: Sequence[int], now: float
 ) -> bool:
     """Split a job and insert its subjobs; return False unless it is RUNNING under the fence of `job`."""
     values = {
@@ -154,7 +151,7 @@ def split_job(
     return True
 
 
-def subjobs(connection: sqlite3.Connection, job_id: str) -> list[JobRecord]:
+def subjobs(connection: Connection, job_id: str) -> list[JobRecord]:
     """Return the subjobs of a SPLIT job, chunks in order and the join last; else an empty list."""
     job = find_job(connection, job_id)
     if job is None or job.state is not JobState.SPLIT or job.split is None:
@@ -209,7 +206,7 @@ def _conditions(wanted: JobFilter, state: JobState | None) -> tuple[str, dict[st
     return " AND ".join(parts), values
 
 
-def reopen(connection: sqlite3.Connection, job_id: str, who: str, why: str, now: float) -> bool:
+def reopen(connection: Connection, job_id: str, who: str, why: str, now: float) -> bool:
     """Reopen a job within the caller's transaction; return False if it is not settled."""
     values = {"job_id": job_id, "who": who, "why": why, "now": now}
     return connection.execute(sql.REOPEN, values).rowcount == 1
@@ -241,14 +238,14 @@ class SqlLedger(Ledger):
         makes the claim durable too. So is the start of the encode (`progress`).
         """
 
-        def work(connection: sqlite3.Connection) -> Claim:
+        def work(connection: Connection) -> Claim:
             found = ensured_job(connection, source, profile, self._clock.now())
             return self._granted(connection, found, owner, lease_s)
 
         return self._database.write(work, durable=False)
 
     def _granted(
-        self, connection: sqlite3.Connection, found: JobRecord, owner: str, lease_s: float
+        self, connection: Connection, found: JobRecord, owner: str, lease_s: float
     ) -> Claim:
         if found.state in SETTLED:
             return AlreadySettled(found)
@@ -267,7 +264,7 @@ class SqlLedger(Ledger):
 
     def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
 
-        def work(connection: sqlite3.Connection) -> Claim | None:
+        def work(connection: Connection) -> Claim | None:
             found = find_job(connection, subjob_id)
             return None if found is None else self._granted(connection, found, owner, lease_s)
 
@@ -280,7 +277,7 @@ class SqlLedger(Ledger):
         """
         now = self._clock.now()
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             found = find_job(connection, job_id)
             if found is None or found.fence != fence:
                 return False
@@ -378,18 +375,20 @@ class SqlLedger(Ledger):
             "now": self._clock.now(),
         }
 
-        def work(connection: sqlite3.Connection) -> int:
+        ends = statement in {sql.COMPLETE, sql.SKIP}
+
+        def work(connection: Connection) -> int:
             moved = connection.execute(statement, bound).rowcount
-            if statement in {sql.COMPLETE, sql.SKIP}:
+            if ends:
                 connection.execute(sql.DELETE_OBSOLETE_LETTERS, bound)
             return moved
 
-        if self._database.write(work, durable=durable) != 1:
+        if self._database.write(work, durable=durable, alone=ends) != 1:
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             found = find_job(connection, job_id)
             if found is None:
                 return False

@@ -11,7 +11,6 @@ reopened, so no task starves. Joins are served before all rounds. A claim still 
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from hevcq.domain.profile_sections import QueueNumbers
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost, UnknownProfile
 from hevcq.ports.queue import DeadLetter, Delivery, Queue, QueueDepth, Selection, TaskPublisher
-from hevcq.sql.database import Database
+from hevcq.sql.database import Connection, Database
 from hevcq.util.clock import Clock
 
 PAGE = 200
@@ -51,7 +50,7 @@ def outgoing(tasks: Sequence[Task]) -> list[Outgoing]:
 
 
 def send(
-    connection: sqlite3.Connection,
+    connection: Connection,
     queue: str,
     messages: Sequence[Outgoing],
     *,
@@ -74,7 +73,7 @@ def send(
     connection.executemany(sql.INSERT_MESSAGE, rows)
 
 
-def _served(connection: sqlite3.Connection, queue: str) -> int:
+def _served(connection: Connection, queue: str) -> int:
     """Return the served round, which is the round of the first message that was never claimed.
 
     A returned message keeps its old round. New messages must not join that round, or they would
@@ -201,7 +200,7 @@ class SqlQueue(Queue):
         return bool(ready), due
 
     def _claim(self, limit: int) -> list[Delivery]:
-        def work(connection: sqlite3.Connection) -> list[ClaimedMessage]:
+        def work(connection: Connection) -> list[ClaimedMessage]:
             now = self._clock.now()
             kept: list[ClaimedMessage] = []
             while len(kept) < limit:
@@ -217,10 +216,10 @@ class SqlQueue(Queue):
 
         deadline = self._clock.monotonic() + self._numbers.visibility_s
         # Not durable: after a power cut the message is simply received again.
-        taken = self._database.write(work, durable=False)
+        taken = self._database.write(work, durable=False, alone=False)
         return [self._delivery(one, deadline) for one in taken]
 
-    def _take(self, connection: sqlite3.Connection, limit: int, now: float) -> list[ClaimedMessage]:
+    def _take(self, connection: Connection, limit: int, now: float) -> list[ClaimedMessage]:
         """Make due messages ready, then claim some in order, hidden until the visibility timeout.
 
         If a message of a preferred job is ready, only the first such message is claimed.
@@ -232,13 +231,13 @@ class SqlQueue(Queue):
         if first is not None:
             rows = connection.execute(sql.CLAIM_ONE, (self._owner, until, first)).fetchall()
         else:
-            values = (self._owner, until, self.name, limit)
+            values = (self.name, limit, self._owner, until)
             claim = sql.CLAIM_PARTS if self._parts_only else sql.CLAIM
             rows = connection.execute(claim, values).fetchall()
         taken = (ClaimedMessage(*row) for row in rows)
         return sorted(taken, key=lambda one: (one.turn, one.number))
 
-    def _first_preferred(self, connection: sqlite3.Connection) -> int | None:
+    def _first_preferred(self, connection: Connection) -> int | None:
         with self._condition:
             preferred = frozenset(self._preferred)
         rows = connection.execute(sql.IN_ORDER, (self.name,)) if preferred else ()
@@ -324,7 +323,7 @@ class SqlQueue(Queue):
     def redrive(self, letter: DeadLetter) -> bool:
         now = self._clock.now()
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             gone = (int(letter.letter_id), self.name)
             row = connection.execute(sql.REDRIVE_LETTER, gone).fetchone()
             if row is not None:
@@ -346,7 +345,7 @@ def _receipt(delivery: Delivery) -> tuple[int, int]:
     return int(number), int(held)
 
 
-def _bury(connection: sqlite3.Connection, receipt: tuple[int, int], why: Bury, now: float) -> bool:
+def _bury(connection: Connection, receipt: tuple[int, int], why: Bury, now: float) -> bool:
     """Move a received message to the dead letters; return False if the receipt is stale."""
     row = connection.execute(sql.REMOVE, receipt).fetchone()
     if row is None:
@@ -358,7 +357,7 @@ def _bury(connection: sqlite3.Connection, receipt: tuple[int, int], why: Bury, n
     return True
 
 
-def _bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, now: float) -> None:
+def _bury_exhausted(connection: Connection, taken: ClaimedMessage, now: float) -> None:
     """Bury a message that reached the receive limit; this receive is not counted.
 
     Its job dies with it unless another worker holds a live lease on the job. The message of a subjob
@@ -424,7 +423,7 @@ class SqlTaskPublisher(TaskPublisher):
         now = self._clock.now()
         new: list[str] = []
 
-        def work(connection: sqlite3.Connection) -> list[JobRecord]:
+        def work(connection: Connection) -> list[JobRecord]:
             new.clear()
             for profile in profiles:
                 if insert_job(connection, source, profile, now):
@@ -443,7 +442,7 @@ class SqlTaskPublisher(TaskPublisher):
         queue, now = self._known(job.profile), self._clock.now()
         task = outgoing([Task(source=job.source, profile=job.profile)])
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             if not reopen(connection, job.job_id, who, why, now):
                 return False
             send(connection, job.profile, task, now=now)

@@ -7,6 +7,8 @@ conditional on the old state.
 
 from __future__ import annotations
 
+from hevcq.sql.database import SKIP_LOCKED, upsert
+
 COLUMNS = (
     "job_id, bucket, key, version, size, profile, state, fence, failures, crashes, owner, "
     "lease_until, phase, percent, speed, eta_s, reason, failure_class, rendition_key, "
@@ -46,11 +48,12 @@ SEQ = "SELECT seq FROM job WHERE job_id = ?"
 # A claim takes a QUEUED job, or a RUNNING one of the same owner, with an expired lease, or of an
 # owner known to be dead; in the last two cases the earlier attempt vanished.
 GRANT = """UPDATE job SET state = 'running', fence = fence + 1,
-crashes = crashes + (state = 'running' AND (lease_until <= :now OR owner IS :dead)),
+crashes = crashes + CASE WHEN state = 'running' AND (lease_until <= :now OR owner = :dead)
+THEN 1 ELSE 0 END,
 owner = :owner, lease_until = :until, started_at = :now, updated_at = :now, phase = NULL,
 percent = NULL, speed = NULL, eta_s = NULL
 WHERE job_id = :job_id AND (state = 'queued' OR (state = 'running'
-AND (lease_until <= :now OR owner = :owner OR owner IS :dead)))
+AND (lease_until <= :now OR owner = :owner OR owner = :dead)))
 RETURNING fence, failures, crashes, doubts"""
 RENEW = """UPDATE job SET lease_until = :until
 WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
@@ -67,7 +70,7 @@ certificate_sha256 = :certificate_sha256, notices = :notices, cpu_s = :cpu_s {UN
 SKIP = f"UPDATE job SET state = 'skipped', {ENDED} {UNDER_FENCE}"
 BURY = f"UPDATE job SET state = 'dead', {ENDED} {UNDER_FENCE}"
 BURY_UNCLAIMED = f"""UPDATE job SET state = 'dead', {ENDED} WHERE job_id = :job_id AND (state = 'queued'
-OR (state = 'running' AND (lease_until <= :now OR owner IS :dead)))"""
+OR (state = 'running' AND (lease_until <= :now OR owner = :dead)))"""
 CANCEL = f"""UPDATE job SET state = 'dead', {ENDED}
 WHERE job_id = :job_id AND parent = '' AND state IN ('queued', 'running', 'split')"""
 REQUEUE = """UPDATE job SET state = 'queued', owner = '', lease_until = 0, phase = NULL,
@@ -91,23 +94,23 @@ MAX_INTERRUPTIONS = 200
 be tried for ever."""
 # Of all numbers in the assignments SQLite takes the old values.
 INTERRUPT_JOBS = f"""UPDATE job SET state = 'queued', owner = '', lease_until = 0,
-crashes = crashes + (interruptions >= {MAX_INTERRUPTIONS}
-OR (IFNULL(percent, 0) >= 1 AND place = phase || ' ' || CAST(percent AS INTEGER))),
-place = CASE WHEN IFNULL(percent, 0) >= 1 THEN phase || ' ' || CAST(percent AS INTEGER) ELSE place END,
+crashes = crashes + CASE WHEN interruptions >= {MAX_INTERRUPTIONS}
+OR (percent >= 1 AND place = phase || ' ' || CAST(percent AS INTEGER)) THEN 1 ELSE 0 END,
+place = CASE WHEN percent >= 1 THEN phase || ' ' || CAST(percent AS INTEGER) ELSE place END,
 interruptions = interruptions + 1, phase = NULL, failure_class = NULL, updated_at = :now,
 reason = 'Interrupted: hevcq or the machine ended while this ran.' WHERE {RUNNING_OF}"""
 HAS_LETTER = "SELECT 1 FROM dead_letter WHERE job_id = ? LIMIT 1"
 COUNTS = "SELECT profile, state, count FROM job_count WHERE count > 0"
-REMEMBER = """INSERT INTO remembered (source_sha256, profile, revision, reason, made_at)
-VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason,
-made_at = excluded.made_at"""
+REMEMBER = upsert(
+    "remembered",
+    "source_sha256, profile, revision, reason, made_at",
+    "source_sha256, profile, revision",
+)
 RECALL = """SELECT reason, made_at FROM remembered
 WHERE source_sha256 = ? AND profile = ? AND revision = ?"""
 PAUSES = """SELECT profile, by, since, until, running FROM pause
 WHERE until IS NULL OR until > ? ORDER BY profile"""
-SET_PAUSE = """INSERT INTO pause (profile, by, since, until, running) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET by = excluded.by, since = excluded.since, until = excluded.until,
-running = excluded.running"""
+SET_PAUSE = upsert("pause", "profile, by, since, until, running", "profile")
 END_PAUSE = """DELETE FROM pause WHERE ?1 IS NULL OR profile = ?1
 RETURNING profile, by, since, until, running"""
 
@@ -127,11 +130,13 @@ ORDER BY turn LIMIT ?"""
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
 INSERT_MESSAGE = """INSERT INTO message (queue, state, turn, visible_at, grp, sent_at, body)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
-MAKE_READY = """UPDATE message SET state = 0 WHERE id IN (SELECT id FROM message
-WHERE queue = ? AND state > 0 AND visible_at <= ? ORDER BY visible_at LIMIT ?)"""
-CLAIM = """UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
-visible_at = ? WHERE id IN (SELECT id FROM message WHERE queue = ? AND state = 0
-ORDER BY turn, id LIMIT ?) RETURNING id, turn, attempts, sent_at, body"""
+MAKE_READY = f"""WITH due AS (SELECT id FROM message WHERE queue = ? AND state > 0
+AND visible_at <= ? ORDER BY visible_at LIMIT ? {SKIP_LOCKED})
+UPDATE message SET state = 0 WHERE id IN (SELECT id FROM due)"""
+CLAIM = f"""WITH head AS (SELECT id FROM message WHERE queue = ? AND state = 0
+ORDER BY turn, id LIMIT ? {SKIP_LOCKED})
+UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
+visible_at = ? WHERE id IN (SELECT id FROM head) RETURNING id, turn, attempts, sent_at, body"""
 CLAIM_PARTS = CLAIM.replace("state = 0\nORDER", "state = 0 AND (grp <> '' OR turn = 0)\nORDER")
 """Claims only parts of split videos: chunks have their video's group, and joins the first round."""
 CLAIM_ONE = """UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
@@ -145,7 +150,7 @@ FREE_MESSAGES = """UPDATE message SET state = 0, held = NULL, owner = ''
 WHERE state > 0 AND state = 1 AND owner = ?"""
 # Never back to 0: a first delivery is known to be no duplicate.
 INTERRUPT_MESSAGES = """UPDATE message SET state = 0, held = NULL, owner = '',
-attempts = MAX(1, attempts - 1) WHERE state > 0 AND state = 1 AND owner = ?"""
+attempts = CASE WHEN attempts > 1 THEN attempts - 1 ELSE 1 END WHERE state > 0 AND state = 1 AND owner = ?"""
 TOO_LATE = "SELECT 1 FROM message WHERE state = 2 AND visible_at > ? LIMIT 1"
 RECALL_TOO_LATE = "UPDATE message SET visible_at = ? WHERE state = 2 AND visible_at > ?"
 HELD_BY = "SELECT 1 FROM message WHERE state > 0 AND state = 1 AND owner = ? LIMIT 1"

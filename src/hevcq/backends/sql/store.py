@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import shutil
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,8 +32,7 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
-from hevcq.sql.database import Database
-from hevcq.sql.errors import file_errors
+from hevcq.sql.database import Connection, Database, file_errors
 from hevcq.util import file_io
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import sha256_bytes, sha256_file
@@ -74,13 +72,13 @@ def stale(there: VisibleObject, publication: Publication) -> bool:
     return there.job_id == publication.job_id and there.fence >= publication.fence
 
 
-def granted_since(connection: sqlite3.Connection, publication: Publication) -> int | None:
+def granted_since(connection: Connection, publication: Publication) -> int | None:
     """Return the fence that the ledger granted after the publication's, or None."""
     row = connection.execute(GRANTED, (publication.job_id,)).fetchone()
     return int(row[0]) if row is not None and row[0] > publication.fence else None
 
 
-def visible_object(connection: sqlite3.Connection, key: str) -> VisibleObject | None:
+def visible_object(connection: Connection, key: str) -> VisibleObject | None:
     row = connection.execute(FIND, (key,)).fetchone()
     return None if row is None else VisibleObject(stored_object(row[:6]), row[6], row[7])
 
@@ -92,7 +90,7 @@ def stored_object(row: tuple[Any, ...]) -> StoredObject:
 
 
 def make_visible(
-    connection: sqlite3.Connection, stored: StoredObject, job_id: str, fence: int
+    connection: Connection, stored: StoredObject, job_id: str, fence: int
 ) -> str | None:
     """Make a version visible; return the previous one, recorded as discarded."""
     old = discard_object(connection, stored.key)
@@ -102,7 +100,7 @@ def make_visible(
     return old
 
 
-def discard_object(connection: sqlite3.Connection, key: str) -> str | None:
+def discard_object(connection: Connection, key: str) -> str | None:
     """Remove the row of `key`; return its version, recorded as discarded."""
     row = connection.execute(DELETE, (key,)).fetchone()
     if row is None:
@@ -230,7 +228,7 @@ class FileStore(Store):
     ) -> tuple[StoredObject, str | None]:
         """Return the visible object and the previous version."""
 
-        def work(connection: sqlite3.Connection) -> tuple[StoredObject, str | None]:
+        def work(connection: Connection) -> tuple[StoredObject, str | None]:
             there = visible_object(connection, stored.key)
             if there is not None and stale(there, publication):
                 return self._already_published(there, publication), None

@@ -21,7 +21,7 @@ from hevcq.ports.videos import (
     VideoFiles,
     Wrong,
 )
-from hevcq.sql.errors import file_errors
+from hevcq.sql.database import file_errors
 from hevcq.util import file_lock
 from hevcq.util.file_io import fsync_file, fsync_folder
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -23,7 +22,7 @@ from hevcq.ports.videos import (
     VideoUsage,
     exceeded,
 )
-from hevcq.sql.database import Database
+from hevcq.sql.database import Connection, Database, upsert
 
 COLUMNS = "video_id, owner, status, slug, due_at, words, bytes, revision, record"
 ADD = f"INSERT INTO video ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -47,7 +46,7 @@ class SqlVideoRecords(VideoRecords):
 
     def create(self, video: Video, quota: Quota) -> None:
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: Connection) -> None:
             if connection.execute(GET, (video.video_id,)).fetchone() is not None:
                 raise Conflict(f"There is a video {video.video_id} already.")
             owner, farm = _usage(connection, video.owner), _usage(connection, None)
@@ -63,7 +62,7 @@ class SqlVideoRecords(VideoRecords):
     def update(self, video: Video) -> Video:
         new = video.model_copy(update={"revision": video.revision + 1})
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             if new.slug is not None:
                 other = connection.execute(BY_SLUG, (new.slug,)).fetchone()
                 if other is not None and _read(other[0]).video_id != new.video_id:
@@ -84,7 +83,7 @@ class SqlVideoRecords(VideoRecords):
         """Merge the rows of each state, newest first; each is a walk along one index."""
         limit = max(1, min(wanted.limit, MAX_PAGE))
 
-        def work(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+        def work(connection: Connection) -> list[tuple[str, str]]:
             rows = [
                 connection.execute(*_select(wanted, status, limit + 1))
                 for status in wanted.in_order
@@ -127,7 +126,7 @@ def _select(wanted: VideoFilter, status: VideoStatus, limit: int) -> tuple[str, 
     return sql + f"ORDER BY video_id DESC LIMIT {limit}", values
 
 
-def _usage(connection: sqlite3.Connection, owner: str | None) -> VideoUsage:
+def _usage(connection: Connection, owner: str | None) -> VideoUsage:
     scope = "farm" if owner is None else f"owner:{owner}"
     row = connection.execute(USAGE, (scope,)).fetchone()
     return VideoUsage() if row is None else VideoUsage(*row)
@@ -152,7 +151,7 @@ def _read(record: str) -> Video:
 
 ALL_ACCOUNTS = "SELECT key, row FROM accounts WHERE kind = ? ORDER BY key"
 ONE_ACCOUNT = "SELECT row FROM accounts WHERE kind = ? AND key = ?"
-PUT_ACCOUNT = "INSERT OR REPLACE INTO accounts (kind, key, row, expires_at) VALUES (?, ?, ?, ?)"
+PUT_ACCOUNT = upsert("accounts", "kind, key, row, expires_at", "kind, key")
 REMOVE_ACCOUNT = "DELETE FROM accounts WHERE kind = ? AND key = ?"
 FORGET_ACCOUNTS = "DELETE FROM accounts WHERE kind = ? AND expires_at < ?"
 
@@ -162,7 +161,7 @@ class SqlAccounts(Accounts):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.where = str(database.path)
+        self.where = database.where
 
     def all(self, kind: AccountKind) -> Mapping[str, Mapping[str, Any]]:
         return {key: json.loads(row) for key, row in self._database.rows(ALL_ACCOUNTS, (kind,))}
@@ -180,7 +179,7 @@ class SqlAccounts(Accounts):
         expires_at: float | None = None,
     ) -> bool:
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             known = connection.execute(ONE_ACCOUNT, (kind, key)).fetchone()
             connection.execute(PUT_ACCOUNT, (kind, key, json.dumps(dict(row)), expires_at))
             return known is None
