@@ -21,7 +21,14 @@ locals {
   region       = data.aws_region.current.name
   zones        = length(var.zones) == 2 ? var.zones : try(slice(data.aws_availability_zones.available[0].names, 0, 2), [])
   tags         = merge({ application = var.name }, var.tags)
-  network      = var.network != null ? var.network : one(module.network[*].network)
+  storage = {
+    input_bucket  = module.storage.input_bucket
+    output_bucket = module.storage.output_bucket
+    input_arn     = module.storage.input_bucket_arn
+    output_arn    = module.storage.output_bucket_arn
+    kms_key_arn   = var.kms_key_arn
+  }
+  network = var.network != null ? var.network : one(module.network[*].network)
 
   # The defaults of the profile model (src/hevcq/domain/profile_sections.py); a test holds both together.
   queue_defaults = {
@@ -173,24 +180,36 @@ module "worker_service" {
     name = aws_ecs_cluster_capacity_providers.this.cluster_name
     arn  = aws_ecs_cluster.this.arn
   }
-  network = local.network
-  fleet   = merge(local.fleet_defaults, try(each.value.fleet, {}))
-  queue   = module.profile_queue[each.key].queue
-  storage = {
-    input_bucket  = module.storage.input_bucket
-    output_bucket = module.storage.output_bucket
-    input_arn     = module.storage.input_bucket_arn
-    output_arn    = module.storage.output_bucket_arn
-    kms_key_arn   = var.kms_key_arn
-  }
+  network            = local.network
+  fleet              = merge(local.fleet_defaults, try(each.value.fleet, {}))
+  queue              = module.profile_queue[each.key].queue
+  storage            = local.storage
   table              = { name = module.ledger.table_name, arn = module.ledger.table_arn }
   topic_arn          = module.fanout.topic_arn
   repository_arn     = module.registry.repository_arn
   log_retention_days = var.log_retention_days
   autoscaling        = var.autoscaling
-  tag_inputs         = var.tag_finished_inputs
   alarm_topic_arn    = var.alarm_topic_arn
   tags               = merge(local.tags, { profile = each.key })
+}
+
+module "input_tagger" {
+  source = "./modules/input_tagger"
+  count  = var.tag_finished_inputs ? 1 : 0
+
+  name               = var.name
+  region             = local.region
+  account_id         = local.account_id
+  image              = var.image
+  architecture       = merge(local.fleet_defaults, try(local.profiles[keys(local.profiles)[0]].fleet, {})).architecture
+  cluster            = aws_ecs_cluster.this.arn
+  network            = local.network
+  storage            = local.storage
+  table              = { name = module.ledger.table_name, arn = module.ledger.table_arn }
+  profiles           = keys(local.profiles)
+  repository_arn     = module.registry.repository_arn
+  log_retention_days = var.log_retention_days
+  tags               = local.tags
 }
 
 module "web" {
@@ -214,21 +233,17 @@ module "web" {
   image                  = var.image
   cluster                = aws_ecs_cluster.this.arn
   network                = local.network
-  storage = {
-    input_bucket  = module.storage.input_bucket
-    output_bucket = module.storage.output_bucket
-    input_arn     = module.storage.input_bucket_arn
-    output_arn    = module.storage.output_bucket_arn
-  }
-  ledger_table        = module.ledger.table_name
-  topic_arn           = module.fanout.topic_arn
-  profiles            = keys(local.profiles)
-  repository_arn      = module.registry.repository_arn
-  operator_policy_arn = aws_iam_policy.operator.arn
-  deletion_protection = !var.force_destroy
-  log_retention_days  = var.log_retention_days
-  alarm_topic_arn     = var.alarm_topic_arn
-  tags                = local.tags
+  storage                = local.storage
+  tag_inputs             = var.tag_finished_inputs
+  ledger_table           = module.ledger.table_name
+  topic_arn              = module.fanout.topic_arn
+  profiles               = keys(local.profiles)
+  repository_arn         = module.registry.repository_arn
+  operator_policy_arn    = aws_iam_policy.operator.arn
+  deletion_protection    = !var.force_destroy
+  log_retention_days     = var.log_retention_days
+  alarm_topic_arn        = var.alarm_topic_arn
+  tags                   = local.tags
 }
 
 resource "aws_cloudwatch_dashboard" "this" {
@@ -310,6 +325,6 @@ module "teardown_guard" {
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
     module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,
     aws_cloudwatch_dashboard.this, aws_cloudwatch_event_rule.this, aws_cloudwatch_event_target.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
-    module.playback, module.web, module.data_guard, module.queue_guard,
+    module.playback, module.web, module.input_tagger, module.data_guard, module.queue_guard,
   ]
 }

@@ -40,8 +40,19 @@ data "aws_iam_policy_document" "operator" {
 
   statement {
     sid       = "Upload"
-    actions   = ["s3:PutObject", "s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:GetObject", "s3:GetObjectVersion"]
+    actions   = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:GetObject", "s3:GetObjectVersion"]
     resources = ["${module.storage.input_bucket_arn}/TODO/*"]
+  }
+
+  # Whoever ingests tells when all is collected; whoever queues an upload again, that it is needed.
+  dynamic "statement" {
+    for_each = var.tag_finished_inputs ? [1] : []
+
+    content {
+      sid       = "TagInputs"
+      actions   = ["s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging"]
+      resources = ["${module.storage.input_bucket_arn}/TODO/*"]
+    }
   }
 
   statement {

@@ -94,7 +94,7 @@ variable "input_expiry_days" {
 }
 
 variable "tag_finished_inputs" {
-  description = "Have workers tag an upload hevcq=done once every profile's job of it ended well, so that it expires."
+  description = "Have a daily task tag each upload hevcq=done whose jobs all ended well, so that it expires."
   type        = bool
   default     = false
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.terraform import deployed
+from infra.terraform import deployed, planned
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
@@ -123,9 +123,21 @@ def test_a_worker_writes_only_jobs_of_its_own_profile(resources: Resources, prof
     assert condition["Null"] == {"dynamodb:LeadingKeys": "false"}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_a_worker_tags_nothing_unless_the_farm_says_so(resources: Resources, profile: str) -> None:
-    assert "Tagging" not in json.dumps(role_statements(resources, "task", profile))
+def test_only_the_daily_tasks_role_and_people_tag_uploads_and_only_where_they_expire(
+    resources: Resources, changed: dict[str, Any]
+) -> None:
+    def tagging(found: Resources) -> set[str]:
+        return {
+            address
+            for address, statement in statements(found)
+            if statement["Effect"] == "Allow" and "Tagging" in json.dumps(statement["Action"])
+        }
+
+    assert tagging(resources) == set()
+    assert tagging(planned(changed)) == {
+        "module.farm.aws_iam_policy.operator",
+        "module.farm.module.input_tagger[0].aws_iam_role_policy.task",
+    }
 
 
 def test_only_the_bucket_may_publish_and_only_the_topic_may_send(resources: Resources) -> None:

@@ -156,9 +156,12 @@ def test_only_the_page_itself_uploads_from_a_browser(both: Resources) -> None:
 def test_the_page_writes_nothing_but_uploads_and_workers_read_them(both: Resources) -> None:
     page = allowed(both, "module.web[0].aws_iam_role_policy.task")
     assert only(both, "aws_dynamodb_table", "videos")["ttl"][0]["attribute_name"] == "expires_at"
-    writes = [s for s in page if "s3:PutObject" in s["Action"]]
+    writes = [s for s in page if "s3:PutObject" in s["Action"] and s["Effect"] == "Allow"]
     assert all(f"/{UPLOADS}/" in json.dumps(s["Resource"]) for s in writes)
     assert "*" not in {action for s in page for action in s["Action"]}
+    (denied,) = [s for s in page if s["Effect"] == "Deny"]
+    assert denied["Action"] == "s3:PutObjectVersionTagging"
+    assert denied["Condition"] == {"StringEquals": {"s3:RequestObjectTag/hevcq": "done"}}
     worker = allowed(both, 'worker_service["hevc"].aws_iam_role_policy.task')
     (reading,) = [s for s in worker if s.get("Sid") == "ReadInputs"]
     assert any(name.endswith(f"/{UPLOADS}/*") for name in reading["Resource"])

@@ -198,11 +198,9 @@ def test_a_heartbeat_behind_the_written_end_keeps_the_lease_that_settles(farm):
     assert farm.queue.settled == [("ack", "m1")]
 
 
-def test_who_lost_the_lease_behind_the_written_end_finishes_no_source(farm):
-    finished = []
-    farm.with_context(mark_source_finished=finished.append)
+def test_who_lost_the_lease_behind_the_written_end_settles_nothing(farm):
     farm.submit()
     farm.come_to(lambda at: farm.clock.advance(400) if at == ENDED else None)
 
     assert isinstance(farm.handle().verdict, Abandon)
-    assert (finished, farm.queue.settled) == ([], [])
+    assert farm.queue.settled == []

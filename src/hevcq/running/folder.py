@@ -35,6 +35,7 @@ from hevcq.usecases.ingest.track import disk_space_of
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.operations.acknowledge import UNUSABLE
+from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import data_folder_id
 from hevcq.usecases.placement.recover import recover, recovery_folders
@@ -42,7 +43,6 @@ from hevcq.usecases.proofs import Proofs
 from hevcq.util.host import slowdown
 from hevcq.util.text import printable
 from hevcq.wiring.app import App
-from hevcq.wiring.worker import source_finisher
 
 SHARE_RESCAN_S = 300.0
 """Seconds between scans of a library whose changes are not reported, such as a network share."""
@@ -125,11 +125,12 @@ class FolderIngest:
             stop=self._stop,
             verify_before_replace=not embedded,
         )
+        finish = SourceFinisher(app.backend, app.profiles, app.catalog)
         collector = Collector(
             ports,
             proofs,
             discard=embedded,
-            mark_source_finished=source_finisher(app, app.backend, app.catalog),
+            mark_source_finished=finish if settings.aws.tag_done else lambda _source: False,
         )
         return Ingest(ports, setup, collector, self._emit, proofs)
 

@@ -15,10 +15,7 @@ from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
-    from hevcq.domain.job import Source
     from hevcq.domain.profile import Profile
-    from hevcq.ports.backend import Backend
-    from hevcq.sql.catalog import Catalog
     from hevcq.util.signals import StopSignals
     from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission
@@ -73,21 +70,9 @@ def build_pool(
         on_event=emit,
         slots_per_job=app.slots_per_job,
         sweep_on_start=settings.backend == "embedded",
-        mark_source_finished=source_finisher(app, backend),
     )
     numbers = Numbers(slots=app.capacity.slots, grace_s=settings.stop_grace_s)
     return WorkerPool(context, served, numbers, watching)
-
-
-def source_finisher(
-    app: App, backend: Backend, catalog: Catalog | None = None
-) -> Callable[[Source], bool]:
-    """Return what tags an upload as finished, if the settings want that."""
-    from hevcq.usecases.operations.finished_sources import SourceFinisher
-
-    if not app.settings.aws.tag_done:
-        return lambda _source: False
-    return SourceFinisher(backend, app.profiles, catalog)
 
 
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:

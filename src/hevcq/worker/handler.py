@@ -17,7 +17,6 @@ from hevcq.domain.verdict import (
     Done,
     FailureClass,
     Release,
-    Skipped,
     Verdict,
     verdict,
 )
@@ -129,7 +128,6 @@ class Handler:
                 emit_settled(context, job.claimed, decided, job.part, job.rendition)
                 verdicts.append(decided)
             verdict = combined(verdicts)
-            self._mark_sources_finished(delivery, verdict, lease)
         if lease.lost:
             verdict = Abandon(reason=str(lease.cause))
         return DeliveryResult(verdict, settle(context, queue, delivery, verdict), self._unfit)
@@ -218,15 +216,6 @@ class Handler:
             # that long. Letting its deadline pass does exactly that.
             get_logger().error("verdict_not_recorded", reason=str(error), verdict=str(decided))
             return Abandon(reason=str(error))
-
-    def _mark_sources_finished(self, delivery: Delivery, decided: Verdict, lease: Lease) -> None:
-        """Report the sources of a delivery that ended well, before its message is acknowledged.
-
-        After a kill here the message is redelivered and its tasks are found settled.
-        """
-        if isinstance(decided, (Done, Skipped)) and not lease.lost:
-            for source in {task.source for task in delivery.tasks}:
-                self._context.mark_source_finished(source)
 
     def _unclaimed(
         self, error: Exception, task: Task, delivery: Delivery, lease: Lease, profile: Profile

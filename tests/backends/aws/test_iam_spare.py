@@ -27,6 +27,7 @@ POLICIES = [
     ("operator.tf", "operator"),
     ("modules/worker_service/roles.tf", "task"),
     ("modules/web/roles.tf", "task"),
+    ("modules/input_tagger/roles.tf", "task"),
 ]
 
 
@@ -54,7 +55,7 @@ def asked() -> set[str]:
 def test_every_action_that_a_policy_grants_is_a_call_that_the_sources_make(file, document):
     granted = {action for action, _ in iam.allowed(file, document)}
 
-    assert len(granted) > 10
+    assert len(granted) > 6
     assert granted - asked() - set(NOT_OURS) == set()
 
 

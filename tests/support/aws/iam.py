@@ -32,9 +32,9 @@ PLACES = {
     r"queue\.queue\.arn": "queue",
     r"queue\.queue\.dlq_arn": "dlq",
     r"queue\.queue\.subscription_dlq_arn": "subscription-dlq",
+    r'"\$\{var\.table\.arn\}/index/\*"': "table/index",
     r"var\.table\.arn": "table",
     r'"\$\{module\.ledger\.table_arn\}/index/\*"': "table/index",
-    r'"\$\{var\.table\.arn\}/index/\*"': "table/index",
     r"module\.ledger\.table_arn": "table",
     r'"\$\{local\.table_arn\}/index/\*"': "videos/index",
     r"local\.table_arn": "videos",
@@ -104,6 +104,8 @@ def allowed(path: str, document: str, profile: str = "hevc") -> set[Grant]:
     body = text[start : end if end > 0 else None]
     found: set[Grant] = set()
     for statement in re.split(r'\n  (?:dynamic "statement"|statement) \{', body)[1:]:
+        if 'effect    = "Deny"' in statement:
+            continue
         actions = re.search(r"actions\s*=\s*\[(.*?)\]", statement, re.DOTALL)
         resources = re.search(r"resources\s*=\s*(.*?)\n(?:  \}|\n)", statement, re.DOTALL)
         assert actions, statement

@@ -86,7 +86,7 @@ variable "kms_key_arn" {
 }
 
 variable "tag_finished_inputs" {
-  description = "Tag an upload hevcq=done once every profile's job of it ended well, so that it expires."
+  description = "Have a daily task tag each upload hevcq=done whose jobs all ended well, so that it expires."
   type        = bool
   default     = false
 }

@@ -20,6 +20,7 @@ locals {
       HEVCQ_AWS__TOPIC_ARN       = var.topic_arn
       HEVCQ_AWS__TABLE           = var.ledger_table
       HEVCQ_AWS__PROFILES        = join(",", var.profiles)
+      HEVCQ_AWS__TAG_DONE        = tostring(var.tag_inputs)
       HEVCQ_WEB__HOST            = "0.0.0.0"
       HEVCQ_WEB__PORT            = tostring(local.port)
       HEVCQ_WEB__URL             = var.url

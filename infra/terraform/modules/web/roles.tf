@@ -37,6 +37,20 @@ data "aws_iam_policy_document" "task" {
     actions   = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:DeleteObject"]
     resources = ["${var.storage.output_arn}/DONE/*/UPLOAD/*"]
   }
+
+  # An upload that is queued again loses its tag; the tag that lets uploads expire is not the page's.
+  statement {
+    sid       = "NeverLetExpire"
+    effect    = "Deny"
+    actions   = ["s3:PutObjectVersionTagging"]
+    resources = ["${var.storage.input_arn}/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "s3:RequestObjectTag/hevcq"
+      values   = ["done"]
+    }
+  }
 }
 
 locals {

@@ -108,6 +108,11 @@ variable "storage" {
   })
 }
 
+variable "tag_inputs" {
+  description = "Whether finished uploads are tagged, and lose their tag when the page queues them again."
+  type        = bool
+}
+
 variable "ledger_table" {
   description = "DynamoDB table of the ledger; the videos' table is named after it."
   type        = string

@@ -38,7 +38,6 @@ locals {
     HEVCQ_AWS__TOPIC_ARN     = var.topic_arn
     HEVCQ_AWS__TABLE         = var.table.name
     HEVCQ_AWS__PROFILES      = join(",", var.deployed)
-    HEVCQ_AWS__TAG_DONE      = tostring(var.tag_inputs)
   }
 }
 

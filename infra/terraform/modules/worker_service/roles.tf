@@ -118,17 +118,6 @@ data "aws_iam_policy_document" "task" {
     resources = ["arn:${local.partition}:ecs:${var.region}:${var.account_id}:task/${var.cluster.name}/*"]
   }
 
-  # Of one version by its id, never of whatever is at the key: only that was worked on.
-  dynamic "statement" {
-    for_each = var.tag_inputs ? [1] : []
-
-    content {
-      sid       = "TagFinishedInputs"
-      actions   = ["s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging"]
-      resources = ["${var.storage.input_arn}/TODO/*"]
-    }
-  }
-
   dynamic "statement" {
     for_each = var.storage.kms_key_arn != "" ? [1] : []
 

@@ -124,11 +124,6 @@ variable "autoscaling" {
   type        = bool
 }
 
-variable "tag_inputs" {
-  description = "Whether workers tag inputs that are finished with."
-  type        = bool
-}
-
 variable "alarm_topic_arn" {
   description = "SNS topic that alarms are sent to; empty: none."
   type        = string

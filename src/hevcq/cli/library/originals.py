@@ -9,12 +9,14 @@ from typing import Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of, confirmed
+from hevcq.cli.context import Cli, cli_of, confirmed
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, DryRun, OfJob, PlainCommand, Yes, group
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import day
+from hevcq.errors import UsageError
 from hevcq.settings.quantities import past_time
+from hevcq.usecases.operations.finished_sources import finished_since
 from hevcq.usecases.placement.originals import (
     Freed,
     KeptOriginal,
@@ -25,6 +27,8 @@ from hevcq.usecases.placement.undo import Undone, UndoRequest, UndoResult, libra
 from hevcq.usecases.placement.undo import undo as restore
 from hevcq.util.text import counted, printable, size
 
+UPLOADS_SINCE_S = 3 * 86_400.0
+"""Seconds in which a job ended whose upload is looked at: Terraform's task looks once a day."""
 app = group("List kept originals, and free their space.")
 Paths = Annotated[
     list[str] | None,
@@ -58,6 +62,9 @@ def expire(
     now: Annotated[
         bool, typer.Option("--now", help="Also originals whose retention has not ended.")
     ] = False,
+    uploads: Annotated[
+        bool, typer.Option("--uploads", help="On AWS: tag finished uploads, which then expire.")
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,6 +74,9 @@ def expire(
     damaged or its disk is away. A deleted original cannot be brought back.
     """
     cli, places = cli_of(ctx), _places(paths)
+    if uploads:
+        _tag_uploads(cli, alone=not places and not now)
+        return
     with cli.app() as opened:
         if now and not yes:
             kept = list(kept_originals(opened.library_ports, places))
@@ -84,6 +94,15 @@ def expire(
     )
     if len(gone) < len(done):
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _tag_uploads(cli: Cli, *, alone: bool) -> None:
+    with cli.app() as app:
+        if not alone or not app.settings.aws.tag_done:
+            raise UsageError("--uploads stands alone, and needs the setting aws.tag_done.")
+        since = app.clock.now() - UPLOADS_SINCE_S
+        tagged = sum(1 for _ in finished_since(app.backend, app.profiles, since))
+    cli.echo(f"{counted(tagged, 'upload')} tagged hevcq=done.")
 
 
 def _places(paths: list[str] | None) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import UPLOADS, wants
@@ -10,6 +10,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import PlacementState
+from hevcq.ports.ledger import JobFilter
 from hevcq.sql.catalog import Catalog
 from hevcq.util.log import get_logger
 
@@ -46,12 +47,10 @@ IN_PLACE = frozenset({PlacementState.PLACED, PlacementState.REPLACED})
 
 
 class SourceFinisher:
-    """Marks sources as finished with; called after each job of theirs that ended well.
+    """Marks a source as finished; a repetition is harmless, and what fails only keeps it for longer.
 
-    Whoever ends the last of a source's jobs finds all of them settled, because each is recorded
-    before this looks. Doing it twice is harmless, and what a kill or an outage prevents is only
-    that the source is kept for longer. With a `catalog`, of the machine that took the source in,
-    every rendition must be in its place as well.
+    With the `catalog` of the machine that took the source in, every rendition must be in its place
+    there; without one, in the store.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class SourceFinisher:
         """Return whether the source is marked now; an error is logged, and it is not."""
         try:
             jobs = finished_jobs(source, self._profiles, self._backend.ledger.get)
-            if not jobs or not self._collected(jobs):
+            if not jobs or not all(self._in_place(j) for j in jobs if j.state is JobState.DONE):
                 return False
             collected = self._catalog is not None
             return self._backend.store.mark_source_finished(source, collected=collected)
@@ -71,8 +70,25 @@ class SourceFinisher:
             get_logger().warning("source_not_marked_finished", source=source.key, reason=str(error))
             return False
 
-    def _collected(self, jobs: tuple[JobRecord, ...]) -> bool:
-        if self._catalog is None:
-            return True
-        made = [self._catalog.placement(j.job_id) for j in jobs if j.state is JobState.DONE]
-        return all(placement is not None and placement.state in IN_PLACE for placement in made)
+    def _in_place(self, job: JobRecord) -> bool:
+        if self._catalog is not None:
+            placement = self._catalog.placement(job.job_id)
+            return placement is not None and placement.state in IN_PLACE
+        made = job.rendition
+        there = self._backend.store.stat(made.key) if made else None
+        return made is not None and there is not None and there.sha256 == made.sha256
+
+
+def finished_since(
+    backend: Backend, profiles: Mapping[str, Profile], since: float
+) -> Iterator[Source]:
+    """Mark and yield the finished sources that a job of ended well after `since` (Unix seconds).
+
+    Workers never mark: whoever takes one over could have every original deleted.
+    """
+    finish, seen = SourceFinisher(backend, profiles), set[str]()
+    for job in backend.ledger.jobs(JobFilter(states=WELL, updated_after=since)):
+        if job.source.source_id not in seen:
+            seen.add(job.source.source_id)
+            if finish(job.source):
+                yield job.source

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from hevcq.domain.events import JobEvent, OnEvent
-from hevcq.domain.job import Source
 from hevcq.domain.pause import Closed
 from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
@@ -83,8 +82,7 @@ class WorkerContext:
     `min_free_bytes` stay free on the disks of scratch and store. `threads` is the encoder's thread
     count if the profile sets none. `random` returns numbers in [0, 1). `slots_per_job` returns how
     many slots may share a video of a profile. With `sweep_on_start`, a start removes what killed
-    workers left in the store for split videos. `mark_source_finished` is called with the source of
-    every job that ends well, and must not raise. `admission` says whether work may begin (None:
+    workers left in the store for split videos. `admission` says whether work may begin (None:
     always). `notify` is called with an event of this machine and its reason.
     """
 
@@ -101,7 +99,6 @@ class WorkerContext:
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     slots_per_job: Callable[[Profile], int] = lambda _profile: 1
     sweep_on_start: bool = False
-    mark_source_finished: Callable[[Source], object] = lambda _source: None
     admission: Admission | None = None
     notify: Callable[[str, str], None] = lambda _event, _reason: None
 

@@ -2,7 +2,6 @@
 
 import threading
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
@@ -11,13 +10,11 @@ from hevcq.backends.aws.factory import open_aws
 from hevcq.backends.aws.s3.metadata import MAX_TAGS
 from hevcq.domain.job import JobState, Source
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.operations.finished_sources import SourceFinisher
+from hevcq.usecases.operations.finished_sources import SourceFinisher, finished_since
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
 from support.aws import iam
 from support.aws.breaking import Breaking, broken
 from support.aws.moto_server import Farm, make_farm
-from support.aws.values import Killed, take
-from support.fakes.encoder import FakeEncoder
 from support.fakes.farm import FakeWorker
 
 pytestmark = pytest.mark.aws
@@ -27,7 +24,7 @@ DONE = {"hevcq": "done"}
 
 @pytest.fixture
 def farm():
-    """A farm whose workers tag; two profiles want every upload."""
+    """A farm whose daily task tags; two profiles want every upload."""
     found = make_farm(PROFILES)
     found.clock.auto = True
     aws = found.settings.aws.model_copy(update={"tag_done": True})
@@ -38,14 +35,16 @@ def farm():
 
 
 class Shift(FakeWorker):
-    """One worker process of the farm: `do` handles what is in queues now."""
+    """One worker process of the farm: `do` handles what is in queues now, then the daily task runs."""
 
-    def __init__(self, farm: Farm, folder: Path, encoder: FakeEncoder | None = None, **parts):
-        wanted = {"mark_source_finished": SourceFinisher(farm.backend, PROFILES), **parts}
-        super().__init__(farm.backend, folder, farm.clock, encoder, **wanted)
+    def __init__(self, farm: Farm, folder: Path, known=PROFILES):
+        super().__init__(farm.backend, folder, farm.clock)
+        self.known = known
+        self.daily = lambda: list(finished_since(farm.backend, known, farm.clock.now() - 86_400))
 
     def do(self, *names: str) -> None:
         super().do(*(PROFILES[name] for name in names))
+        self.daily()
 
 
 def upload(farm: Farm, content: bytes = b"clip", **more) -> Source:
@@ -84,8 +83,7 @@ def farm_job(source: Source, profile: str) -> str:
 
 def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_path) -> None:
     known = {**PROFILES, "720p": PROFILES["720p"].model_copy(update={"subscribe": False})}
-    source, mark_source_finished = upload(farm), SourceFinisher(farm.backend, known)
-    shift = Shift(farm, tmp_path, mark_source_finished=mark_source_finished)
+    source, shift = upload(farm), Shift(farm, tmp_path, known)
     farm.backend.ledger.register(source, ["720p"])
 
     shift.do("hevc")
@@ -95,19 +93,24 @@ def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_
     assert tags(farm, source) == DONE
 
 
-def test_a_worker_killed_before_the_tag_leaves_it_to_the_next_delivery(farm, tmp_path) -> None:
-    source = upload(farm)
+def test_a_rendition_that_is_not_what_its_job_says_keeps_the_upload(farm, tmp_path) -> None:
+    source, shift = upload(farm), Shift(farm, tmp_path)
+    shift.daily = list
+    shift.do("hevc", "720p")
+    key = farm.backend.ledger.get(farm_job(source, "hevc")).rendition.key
+    farm.clients.s3.put_object(Bucket="out", Key=key, Body=b"something else")
 
-    Shift(farm, tmp_path).do("hevc")
-    with pytest.raises(Killed):
-        Shift(farm, tmp_path / "doomed", mark_source_finished=Mock(side_effect=Killed)).do("720p")
-    assert (states(farm), tags(farm, source)) == ({JobState.DONE}, {})
+    assert list(finished_since(farm.backend, PROFILES, farm.clock.now() - 86_400)) == []
+    assert tags(farm, source) == {}
 
-    farm.clock.advance(3600)
-    Shift(farm, tmp_path / "next").do("720p")
 
-    assert tags(farm, source) == DONE
-    assert take(farm.backend.queues["720p"]) == []
+def test_what_ended_before_the_time_is_not_looked_at(farm, tmp_path) -> None:
+    source, shift = upload(farm), Shift(farm, tmp_path)
+    shift.daily = list
+    shift.do("hevc", "720p")
+
+    assert list(finished_since(farm.backend, PROFILES, farm.clock.now() + 1)) == []
+    assert list(finished_since(farm.backend, PROFILES, farm.clock.now() - 86_400)) == [source]
 
 
 def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(
@@ -214,20 +217,22 @@ def test_without_the_setting_no_tag_is_read_or_written(tmp_path) -> None:
 
 def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path) -> None:
     source = upload(farm)
+    shift = Shift(farm, tmp_path)
+    daily, shift.daily = shift.daily, list
+    shift.do("hevc", "720p")
     with iam.recorded(farm.clients.s3, farm.clients.control, farm.clients.dynamodb) as calls:
-        Shift(farm, tmp_path).do("hevc", "720p")
+        daily()
     with iam.recorded(farm.clients.s3, farm.clients.control) as more:
         list(reprocess(farm.backend, ReprocessRequest([farm_job(source, "hevc")], who="me")))
 
-    used = {g for call in calls for g in iam.needed(*call) if "Tagging" in g[0]}
-    assert used == {
-        ("s3:GetObjectVersionTagging", f"input:{KEY}"),
-        ("s3:PutObjectVersionTagging", f"input:{KEY}"),
-    }
-    worker = iam.allowed("modules/worker_service/roles.tf", "task")
+    used = {grant for call in calls for grant in iam.needed(*call)}
+    assert ("s3:PutObjectVersionTagging", f"input:{KEY}") in used
+    tagger = iam.allowed("modules/input_tagger/roles.tf", "task")
     operator = iam.allowed("operator.tf", "operator")
-    assert all(iam.covered(grant, worker) for grant in used)
+    assert {grant for grant in used if not iam.covered(grant, tagger)} == set()
     asked = {g for call in more for g in iam.needed(*call) if "Tagging" in g[0]}
     assert asked
     assert all(iam.covered(grant, operator) for grant in asked)
-    assert not iam.covered(("s3:PutObjectVersionTagging", "output:DONE/hevc/a.mp4"), worker)
+    assert not iam.covered(("s3:PutObjectVersionTagging", "output:DONE/hevc/a.mp4"), tagger)
+    worker = iam.allowed("modules/worker_service/roles.tf", "task")
+    assert not [action for action, _ in worker if "Tagging" in action]
