@@ -64,7 +64,8 @@ def test_show_has_the_last_lines_of_ffmpeg_and_the_message(hevcq, farm):
     [
         ("failures forget", ExitCode.SOME_FAILED, "Nothing deleted."),
         ("redrive", ExitCode.USAGE, "--dlq"),
-        ("failures show zzz", ExitCode.USAGE, "No dead letter 'zzz'"),
+        ("failures acknowledge nowhere.mp4", ExitCode.USAGE, "No failed job or file: nowhere.mp4."),
+        ("failures show zzz", ExitCode.USAGE, "No failed job 'zzz'"),
         ("failures list --profile hevcc", ExitCode.USAGE, "Did you mean 'hevc'?"),
     ],
 )
@@ -88,6 +89,16 @@ def test_forget_deletes_what_was_selected_and_leaves_the_job_dead(hevcq, farm):
     assert [letter.reason for letter in letters(farm)] == ["b.mp4 broke"]
     assert farm.app.backend.ledger.get(job.job_id).state is JobState.DEAD
     assert path.exists()
+
+
+def test_show_and_forget_take_a_letter_or_a_job_and_no_other(hevcq, farm):
+    jobs = [farm.buried(f"{number}.mp4")[1].job_id for number in range(11)]
+    first = letters(farm)[0].letter_id
+
+    assert hevcq("failures", "show", jobs[1][:12]).out == hevcq("failures", "show", "2").out
+    assert hevcq("failures", "forget", first, "--yes").err == "1 dead letter deleted.\n"
+    assert hevcq("failures", "forget", jobs[1][:12], "--yes").err == "1 dead letter deleted.\n"
+    assert [letter.task.job_id for letter in letters(farm)] == jobs[2:]
 
 
 def test_redrive_sends_letters_back_with_their_failures_forgiven(hevcq, farm):

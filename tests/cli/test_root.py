@@ -299,3 +299,4 @@ def test_a_wrong_value_is_reported_in_words(hevcq, arguments, said):
 
     assert ran.code == ExitCode.USAGE
     assert f"Invalid value for {said}" in ran.err
+    assert "Did you mean `hevcq profiles plan`?" in hevcq("plan", "a.mp4").err

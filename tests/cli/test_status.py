@@ -139,6 +139,7 @@ def test_a_file_that_was_refused_or_skipped_without_a_job_says_why(hevcq, farm, 
     event_log(farm.app).add(Happened("video.unusable", 1.0, "", "hevc", str(grown), reason=why))
     (refused,) = hevcq("status", "--json", str(grown)).lines
     assert (refused["state"], refused["profile"], refused["reason"]) == ("refused", "hevc", why)
+    assert hevcq("status", "--json", tmp_path).lines == [refused], "of a folder too"
 
 
 def test_a_job_whose_worker_was_killed_waits_again_and_is_not_nearly_done(hevcq, farm):

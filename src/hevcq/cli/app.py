@@ -64,6 +64,8 @@ for `hevcq --help` would take half a second."""
 HIDDEN = frozenset({"redrive", "resume"})
 """Commands that the help does not list: `redrive --dlq` is known to who knows SQS, others retry; the
 row of `pause` names `resume`."""
+INNER = {"plan": "profiles plan", "stats": "libraries stats", "notify": "config notify"}
+"""Commands of a group that people look for by themselves."""
 HEADINGS = {
     "ingest": "Your videos",
     "worker": "Work",
@@ -93,6 +95,8 @@ class LazyGroup(TyperGroup):
                 formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in INNER:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean `hevcq {INNER[args[0]]}`?")
         name, _, rest = super().resolve_command(ctx, args)
         return name, name and load_command(name), rest
 

@@ -218,6 +218,9 @@ def _write(file: Path, text: str) -> None:
         replace_durably(temp, file)
     except ConfigError as error:
         raise ConfigError(str(error).replace(str(temp), str(file))) from error
+    except UnicodeEncodeError as error:
+        problem = "A settings file is UTF-8 text, which cannot hold a name that is not."
+        raise ConfigError(problem, remedy="Rename that folder.") from error
     except OSError as error:
         raise ConfigError(f"Cannot write the settings file {file}: {error.strerror}.") from error
     finally:

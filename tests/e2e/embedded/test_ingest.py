@@ -215,7 +215,10 @@ def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: 
     assert farm.run("ingest", video, "--replace").code == 0
     assert codec(video) == "hevc"
     assert farm.run("undo", video).code == 0
-    assert digest(video) == before
+    mirror = farm.run("ingest", farm.media, "--output", farm.media.parent / "out")
+    assert (mirror.code, "1 done." in mirror.err) == (0, True), mirror.err
+    assert farm.run("ingest", farm.media, "--replace").code == 0
+    assert digest(video) == before, "replaced a second time unasked"
 
 
 def test_shrink_replaces_after_a_yes_and_undo_finds_the_renamed_video(farm: Farm) -> None:

@@ -199,7 +199,7 @@ def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
             PlacementState.EXPIRED,
             Mode.REPLACE,
             "retention ended",
-            "2 originals were deleted (retention ended)",
+            "2 originals were deleted",
         ),
         (PlacementState.WAITING, Mode.REPLACE, "not replaced", "2 are not replaced yet"),
         (

@@ -118,6 +118,16 @@ def test_what_is_no_video_or_empty_is_unreadable(library):
     assert {c.health for c in library.check().values()} == {Health.UNREADABLE}
 
 
+def test_the_files_of_our_hls_sets_are_read_instead_of_their_playlists(library):
+    for name in ("master.m3u8", "abcdef01-1/v240.m3u8", "abcdef01-1/poster.jpg"):
+        library.put(f"a.hls/{name}")
+    library.put("a.hls/abcdef01-1/v240.mp4", b"damaged")
+    library.put("a.hls/abcdef01-1/sound1.mp4")
+    checked = library.check()
+    found = {name: each.health for name, each in checked.items()}
+    assert found == {"v240.mp4": Health.DAMAGED, "sound1.mp4": Health.SOUND}
+
+
 def test_ffmpeg_reads_the_same_bytes_once(library):
     library.put("a.mp4")
     library.check()

@@ -85,7 +85,7 @@ def test_a_refusal_names_the_policy() -> None:
         (JobState.DONE, None, Disposition.COLLECT),
         (JobState.DONE, PlacementState.PLACED, Disposition.DONE),
         (JobState.DONE, PlacementState.REPLACED, Disposition.DONE),
-        (JobState.DONE, PlacementState.UNDONE, Disposition.DONE),
+        (JobState.DONE, PlacementState.UNDONE, Disposition.QUEUE),
         (JobState.DONE, PlacementState.EXPIRED, Disposition.DONE),
         (JobState.SKIPPED, PlacementState.WAITING, Disposition.SKIP),
         (JobState.DEAD, PlacementState.WAITING, Disposition.FAILED),
@@ -97,8 +97,12 @@ def test_what_the_ledger_knows_decides(
     known = Known(placement(placed) if placed else None, job(state, "not smaller"))
 
     skip = Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already.")
-    for plan in (encode_plan(), skip):  # what is known of its job counts more
+    undone = placed is PlacementState.UNDONE
+    for plan in [encode_plan()] if undone else [encode_plan(), skip]:  # its job counts more
         assert decide(video(VIDEO), HEVC, plan, known, BESIDE).disposition is expected
+    if undone:  # nothing is replaced a second time unasked
+        again = decide(video(VIDEO), HEVC, encode_plan(), known, Destination(Mode.REPLACE))
+        assert again.disposition is Disposition.DONE
 
 
 def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -> None:
@@ -164,7 +168,7 @@ def test_two_sources_that_would_replace_each_other_are_refused() -> None:
 
     assert first.disposition is Disposition.QUEUE
     assert second.disposition is Disposition.REFUSE
-    assert second.reason == "/videos/a.avi becomes /videos/a.mkv too; rename one of these sources."
+    assert second.reason == decide_.NAME_TAKEN.format("/videos/a.mkv")
 
 
 def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> None:
@@ -177,7 +181,7 @@ def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> 
     (replaces,) = settle_targets(
         [queued("/videos/a.avi", where=where)], where, lambda *_: TargetState.STRANGER
     )
-    assert replaces.reason.endswith("or ingest without --replace.")
+    assert replaces.reason == decide_.NAME_TAKEN.format("/videos/a.mkv")
     (locked,) = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.READ_ONLY)
     assert locked.reason.startswith("/videos is not writable; allow this user")
 

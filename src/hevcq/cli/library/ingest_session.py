@@ -62,9 +62,8 @@ class Session:
             if isinstance(first, IngestPlan) and first.of(*TO_PROCESS) and not agreed(first):
                 return ExitCode.SOME_FAILED
             if others := ingest.others_before(items) if items else 0:
-                self._echo(
-                    f"{counted(others, 'task')} of other folders wait too; idle slots take them."
-                )
+                tasks = f"{counted(others, 'task')} of other folders wait{'s' * (others == 1)}"
+                self._echo(f"{tasks} too; idle slots take {'it' if others == 1 else 'them'}.")
             try:
                 with self._display:
                     ingest.work(items)
@@ -73,8 +72,10 @@ class Session:
                 raise
         code = self._end()
         if left := ingest.others_queued():
-            tasks = counted(left, "task")
-            self._echo(f"{tasks} of other folders left in the queue; `hevcq worker` does them.")
+            them = "it" if left == 1 else "them"
+            self._echo(
+                f"{counted(left, 'task')} of other folders left in the queue; `hevcq worker` does {them}."
+            )
         if self._queued_only:
             ingest.require_profiles()
         return code

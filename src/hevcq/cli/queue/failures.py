@@ -48,6 +48,7 @@ REPORT_EVERY = 25
 """Dead letters between two progress lines on stderr."""
 
 app = group("List, show, acknowledge and forget failed jobs.")
+Letter = typer.Argument(metavar="ID", help="As `hevcq failures list` shows it, or the job's id.")
 
 
 @app.command("list", cls=PlainCommand)
@@ -70,7 +71,7 @@ def list_letters(
         now = opened.clock.now()
         rows = [_row(name, letter, now) for name, letter in found]
         if not rows:
-            cli_of(ctx).echo("No failed jobs.")
+            cli_of(ctx).echo("No failed jobs; `hevcq status FOLDER` also lists refused files.")
             return
         render.emit_table(("letter", "profile", "class", "buried", "source", "reason"), rows)
 
@@ -78,7 +79,7 @@ def list_letters(
 @app.command(cls=PlainCommand)
 def show(
     ctx: typer.Context,
-    letter: Annotated[str, typer.Argument(help="Letter id or prefix.")],
+    letter: Annotated[str, Letter],
     as_json: AsJson = False,
 ) -> None:
     """Show one failed job with the last lines of ffmpeg.
@@ -88,7 +89,7 @@ def show(
     with cli_of(ctx).app() as opened:
         found = list(find(opened.backend.queues, DeadLetterFilter(letter=letter)))
         if not found:
-            raise UsageError(f"No dead letter {letter!r}.")
+            raise UsageError(f"No failed job {letter!r}.")
         for name, each in found:
             if as_json:
                 render.emit_json(letter_json(name, each))
@@ -99,6 +100,7 @@ def show(
 @app.command(cls=PlainCommand)
 def forget(
     ctx: typer.Context,
+    letter: Annotated[str | None, Letter] = None,
     profile: ProfileNames = None,
     failure_class: OfClass = None,
     job: OfJob = None,
@@ -111,7 +113,8 @@ def forget(
     """
     cli = cli_of(ctx)
     with cli.app() as opened:
-        wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
+        names = _profiles(opened, profile)
+        wanted = DeadLetterFilter(names, failure_class, job, letter, limit=limit)
         count = sum(1 for _ in find(opened.backend.queues, wanted))
         question = f"Permanently delete {counted(count, 'dead letter')}?"
         if count and not yes and not confirmed(question):
@@ -147,6 +150,8 @@ def acknowledge(
             for path, name in keep_unusable(opened.ports, event_log(opened), places, chosen):
                 render.emit(f"kept  {name}  {printable(path)}")
                 count += 1
+    if not count and (absent := [name for name in names if not Path(name).exists()]):
+        raise UsageError(f"No failed job or file: {', '.join(map(printable, absent))}.")
     if not count:
         cli.echo("Nothing failed or was refused there.")
         raise typer.Exit(ExitCode.SOME_FAILED)

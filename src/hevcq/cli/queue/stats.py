@@ -19,7 +19,7 @@ from hevcq.cli.output.sentences import day
 from hevcq.errors import UsageError
 from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Originals, Report
-from hevcq.util.text import counted, printable, size
+from hevcq.util.text import counted, duration, printable, size
 from hevcq.wiring.app import App
 from hevcq.wiring.notify import gathered
 
@@ -41,6 +41,7 @@ def stats(
 ) -> None:
     """Show what was saved when, by library, profile and codec.
 
+    "Smaller" compares renditions with their sources; only a replaced original frees space.
     Reads daily totals, which are kept permanently. On AWS they are kept on this machine; its ledger
     forgets an ended job after half a year, so run this at least that often. Days are in UTC.
     """
@@ -80,14 +81,16 @@ def _text(made: Report) -> list[str]:
         (
             f"Since {made.since}: {counted(total.renditions, 'rendition')} made, "
             f"{size(total.before)} became "
-            f"{size(total.after)}{_share(total)}, {total.cpu_h:.1f} h of CPU."
+            f"{size(total.after)}{_share(total)}, {_cpu(total)} of CPU."
         )
     ]
     if made.replaced:
         were = "was" if made.undone == 1 else "were"
         back = f"; {made.undone} {were} put back" if made.undone else ""
-        freed = f"{size(made.freed)} less" if made.freed >= 0 else _saved(made.freed)
+        freed = f"{size(made.freed)} freed" if made.freed >= 0 else _saved(made.freed)
         out.append(f"Replaced {counted(made.replaced, 'video')}: {freed}{back}.")
+    elif total.renditions:
+        out.append("No original was replaced, so no space is freed.")
     classes = ", ".join(f"{name or 'other'} {n}" for name, n in made.failures.items())
     failed = f"failed {total.failed} ({classes})" if total.failed else "failed none"
     out.append(f"Skipped {made.skipped}, {failed}, attempts repeated {made.retries}.")
@@ -95,7 +98,7 @@ def _text(made: Report) -> list[str]:
     days = (made.until - made.since).days < FEW_DAYS
     out += [
         "",
-        f"Saved by {'day' if days else 'month'}",
+        f"Smaller by {'day' if days else 'month'}, replaced or not",
         *chart(made.days if days else made.months),
     ]
     for title, lines in (
@@ -142,11 +145,13 @@ def _table(title: str, lines: Sequence[Line]) -> list[str]:
     cells = []
     for line in lines:
         sizes = (size(line.before), size(line.after), _saved(line.saved))
-        cells.append(
-            [line.name, str(line.renditions), *sizes, f"{line.cpu_h:.1f}", str(line.failed)]
-        )
-    columns = (title, "made", "before", "after", "saved", "CPU h", "failed")
+        cells.append([line.name, str(line.renditions), *sizes, _cpu(line), str(line.failed)])
+    columns = (title, "made", "before", "after", "smaller", "CPU", "failed")
     return list(render.fit(columns, cells, WIDTH))
+
+
+def _cpu(line: Line) -> str:
+    return duration(line.cpu_h * 3600)
 
 
 def _saved(count: int) -> str:

@@ -97,7 +97,7 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
 
 def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     unknown: list[str] = []
-    rows = []
+    rows, known = [], set[tuple[str, str]]()
     for job in jobs_of(app.backend, app.catalog, names, unknown):
         if as_json:
             render.emit_json({"type": "job", **job.model_dump(mode="json", by_alias=True)})
@@ -106,7 +106,10 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
         source = render.place(job.source.bucket, job.source.key)
         why = without_path(source, reason_in_words(job))
         rows.append([job.job_id[:12], job.profile, state, source, why])
-    for each in _without_job(app, unknown):
+        known |= {(source, job.profile), (source, "")}
+    for each in _without_job(app, names, unknown):
+        if (printable(each.path), each.profile) in known:
+            continue
         if as_json:
             render.emit_json({"type": "file", **asdict(each)})
         why = without_path(each.path, each.reason)
@@ -119,26 +122,31 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
         raise UsageError(f"No job for {named}; `hevcq ingest` queues new files.")
 
 
-def _without_job(app: App, unknown: list[str]) -> list[Unqueued]:
+def _without_job(app: App, names: list[str], unknown: list[str]) -> list[Unqueued]:
     """Return what an ingest found of files that it made no job of; remove them from `unknown`."""
     profiles = [app.profiles[name] for name in app.settings.ingest.profiles if name in app.profiles]
     found_without: list[Unqueued] = []
-    for name in list(unknown):
+    for name in names:
         path = Path(os.path.abspath(name))  # noqa: PTH100 - links stay unresolved
-        found = list(unqueued(app.catalog, profiles, path)) or _reported(app, path)
-        if found:
+        found = list(unqueued(app.catalog, profiles, path)) if name in unknown else []
+        found = found or _reported(app, path)
+        if found and name in unknown:
             unknown.remove(name)
         found_without.extend(found)
     return found_without
 
 
 def _reported(app: App, path: Path) -> list[Unqueued]:
-    """Return why ingests of the last week refused a file, as --replace or a taken name does."""
+    """Return why ingests of the last week refused a file, or those below a folder."""
     from hevcq.usecases.operations.acknowledge import reported
     from hevcq.wiring.notify import event_log
 
-    found = reported(event_log(app)).items() if path.is_file() else ()
-    return [Unqueued(str(path), each[1], "refused", why) for each, why in found if each[0] == path]
+    found = reported(event_log(app)).items() if path.exists() else ()
+    return [
+        Unqueued(str(file), profile, "refused", why)
+        for (file, profile), why in found
+        if path in {file, *file.parents} and file.is_file()
+    ]
 
 
 def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:

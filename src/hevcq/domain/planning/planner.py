@@ -104,11 +104,10 @@ def _only_software(profile: Profile, plan: EncodePlan) -> Refuse | None:
 def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None:
     if main is None or main.video is None:
         return _no_video()
-    made = found_mark(info)
-    if made is not None:
+    if found_mark(info) is not None:
         return Skip(
             reason=SkipReason.OWN_RENDITION,
-            detail=f"It is a rendition that hevcq made ({made}), not an original.",
+            detail="It is a rendition that hevcq made, not an original.",
         )
     if main.codec in profile.video.skip_codecs:
         return Skip(

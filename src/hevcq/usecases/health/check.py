@@ -11,10 +11,12 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
+from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import (
     Gates,
@@ -332,12 +334,12 @@ def _at_start(spot: Spot, start: float) -> bool:
 
 
 def _rejected(item: Rejected) -> Iterator[_Due]:
-    try:
-        mark = fingerprint_of(item.path.lstat())
-    except OSError:
-        return
+    """Yield a rendition or a problem; of a set, the files that its playlists name."""
     own = item.cause is RejectionCause.OWN_RENDITION
-    yield _Due(item.path, mark, "" if own else item.reason)
+    is_set = own and item.path.name == MASTER
+    for path in item.path.parent.rglob("*.mp4") if is_set else [item.path]:
+        with suppress(OSError):
+            yield _Due(path, fingerprint_of(path.lstat()), "" if own else item.reason)
 
 
 def _unchanged(before: Checked, due: _Due) -> bool:

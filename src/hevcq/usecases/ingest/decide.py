@@ -27,6 +27,7 @@ from hevcq.util.text import printable
 
 NOT_IN_PLACE = "Encoded earlier, not yet in place."
 UNDONE = "Undone on request; name this file itself to encode it again."
+NAME_TAKEN = "In its place it would be named {}, as another video here; rename one of the two."
 
 
 class Disposition(StrEnum):
@@ -102,7 +103,8 @@ def decide(
 ) -> Item:
     """Return what to do with one video for one profile; the ledger overrides the plan.
 
-    `asked`: the command names the video itself, not only a folder above it.
+    `asked`: the command names the video itself, not only a folder above it. An undone replacement is
+    not repeated unasked; a rendition elsewhere leaves the original alone.
     """
     item = Item(
         path=video.path,
@@ -116,7 +118,8 @@ def decide(
         placement=known.placement if known.moved is not None else None,
     )
     undone = known.placement is not None and known.placement.state is PlacementState.UNDONE
-    again = asked and undone and known.job is not None and known.job.state is JobState.DONE
+    wanted = undone and (asked or where.mode is not Mode.REPLACE)
+    again = wanted and known.job is not None and known.job.state is JobState.DONE
     if known.job is not None and not again:
         return _from_job(item, known, known.job, plan, where)
     if isinstance(plan, Skip):
@@ -162,7 +165,9 @@ def _what_helps(job: JobRecord) -> str:
     again = f"`hevcq retry {job.job_id}`"
     match job.failure_class:
         case FailureClass.DAMAGED:
-            return "" if INTACT_COPY in job.reason else INTACT_COPY
+            copy = "" if INTACT_COPY in job.reason else INTACT_COPY
+            keep = f"To keep it as it is: `hevcq failures acknowledge {job.job_id}`."
+            return f"{copy} {keep}".strip()
         case FailureClass.UNSUPPORTED:
             return f"Choose another profile, or change that setting of this one, then {again}."
         case _:
@@ -238,9 +243,7 @@ def _untangled(item: Item, where: Destination, taken: Mapping[str, Path]) -> Ite
         return item
     longer = _longer(item, where)
     if longer is None:
-        reason = (
-            f"{printable(other)} becomes {printable(item.target)} too; rename one of these sources."
-        )
+        reason = NAME_TAKEN.format(printable(item.target))
         return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
     return replace(item, target=longer)
 
@@ -283,12 +286,12 @@ def _free(item: Item, target: Path, where: Destination, ours: OwnRenditions) -> 
                 " ingest again."
             )
         case TargetState.STRANGER | TargetState.TWIN if target != item.path:
-            replacing = where.mode is Mode.REPLACE
-            helps = "ingest without --replace" if replacing else "use --output"
             reason = (
                 f"{printable(target)} already exists and isn't recognised as this video's rendition;"
-                f" rename or move one of the two, or {helps}."
+                " rename or move one of the two, or use --output."
             )
+            if where.mode is Mode.REPLACE:
+                reason = NAME_TAKEN.format(printable(target))
         case _:
             return item
     return replace(item, disposition=Disposition.REFUSE, reason=reason)

@@ -147,7 +147,8 @@ def _require_files(profiles: Sequence[Profile]) -> None:
         if profile.container is Container.HLS:
             raise UsageError(
                 f"The profile {profile.name} makes a folder of files, which cannot replace an original.",
-                remedy="Omit --replace (place: replace of a library): the folder is put beside each video.",
+                remedy="Choose a profile of one file, such as hevc. `hevcq ingest` puts such a folder beside"
+                " each video.",
             )
 
 

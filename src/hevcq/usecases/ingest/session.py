@@ -325,13 +325,18 @@ class Ingest:
         return Known(here, job, moved=was)
 
     def _undone(self, item: Item, undone: UndoneOriginals) -> Item:
-        """Return an item to encode as done if a person brought its original back, unless he names the
+        """Return an item to replace as done if a person brought its original back, unless he names the
         file itself now: nothing is replaced a second time unasked."""
         mark, profile = item.fingerprint, item.profile
-        if item.disposition is not Disposition.QUEUE or mark is None or profile is None:
+        if item.disposition not in {Disposition.QUEUE, Disposition.COLLECT}:
             return item
-        asked = item.path in self._request.roots
-        if asked or not undone.holds(item.path, mark.size, mark.mtime_ns, profile.name):
+        asked = item.path in self._request.roots or self._request.where.mode is not Mode.REPLACE
+        if (
+            asked
+            or mark is None
+            or profile is None
+            or not undone.holds(item.path, mark.size, mark.mtime_ns, profile.name)
+        ):
             return item
         return replace(item, disposition=Disposition.DONE, reason=UNDONE)
 

@@ -29,6 +29,8 @@ __all__ = ["DeadLetter", "DeadLetterFilter", "find", "purge"]
 
 MAX_REDRIVEN = 10_000
 """Dead letters that one press of a button, or one request to the API, sends back at most."""
+MIN_PREFIX = 6
+"""Characters from which the beginning of a letter's or job's id names it: letters may be numbers."""
 ID_DIGITS = 32
 """Digits of a full job id; fewer are a prefix."""
 
@@ -37,7 +39,8 @@ ID_DIGITS = 32
 class DeadLetterFilter:
     """Which dead letters of which profiles; every given condition must hold.
 
-    `job` and `letter` may be the beginning of an id; `buried_before` is wall seconds.
+    `job` and `letter` may be the beginning of an id (a letter's also its job's); `buried_before` is
+    wall seconds.
     `limit` is the largest number of letters; None for all.
     """
 
@@ -88,11 +91,14 @@ def purge(
 
 
 def _matches(letter: DeadLetter, wanted: DeadLetterFilter) -> bool:
-    if wanted.letter and not letter.letter_id.startswith(wanted.letter):
-        return False
-    if not wanted.job:
-        return True
-    return letter.task is not None and letter.task.job_id.startswith(wanted.job)
+    job_id = letter.task.job_id if letter.task is not None else ""
+    if wanted.letter and wanted.letter != letter.letter_id:
+        ids = f"{letter.letter_id} {job_id}".split()
+        if len(wanted.letter) < MIN_PREFIX or not any(
+            each.startswith(wanted.letter) for each in ids
+        ):
+            return False
+    return job_id.startswith(wanted.job or "")
 
 
 PARALLEL = 10

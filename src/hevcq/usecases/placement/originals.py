@@ -25,6 +25,7 @@ from hevcq.util.text import printable
 LOOK_EVERY_S, FIRST_S = 3600.0, 60.0
 """Seconds between a worker's looks for originals whose retention ended, and until its first one: an
 ingest has just looked, and a short run needs none."""
+FREED = "Freed on request."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,9 @@ def free_originals(
             else:
                 done = _due(swap, ports, lived)
             for each in done:
-                note_freed(each, ports)
                 asked = at_once and each.outcome is Expiry.REMOVED
-                reason = "Freed on request." if asked else each.reason
+                reason = FREED if asked else each.reason
+                note_freed(each, ports, FREED if at_once else "")
                 yield Freed(each.record.source, each.outcome, reason, each.freed)
         except HevcqError as error:
             yield Freed(root, None, str(error))
@@ -118,7 +119,7 @@ def _due(swap: Swap, ports: LibraryPorts, lived: float) -> Iterable[Expired]:
     return swap.expire(ports.clock.now(), partial(kept_s, ports.catalog, lived))
 
 
-def note_freed(each: Expired, ports: LibraryPorts) -> None:
+def note_freed(each: Expired, ports: LibraryPorts, why: str = "") -> None:
     """Record in the catalog that a replaced video's original is gone."""
     if not each.outcome.is_gone:
         return
@@ -126,7 +127,9 @@ def note_freed(each: Expired, ports: LibraryPorts) -> None:
         placement = ports.catalog.placement(each.record.job_id)
         if placement is not None and placement.state is PlacementState.REPLACED:
             now = ports.clock.now()
-            gone = replace(placement, state=PlacementState.EXPIRED, retained=None, updated_at=now)
+            gone = replace(
+                placement, state=PlacementState.EXPIRED, detail=why, retained=None, updated_at=now
+            )
             ports.catalog.record_placements([gone])
 
 

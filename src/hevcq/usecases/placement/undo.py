@@ -20,6 +20,7 @@ from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lock import placement_lock
 from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.usecases.placement.originals import (
+    FREED,
     folders_with_records,
     is_below,
     library_folders,
@@ -212,7 +213,7 @@ def _why_none(folder: Path, placements: Iterable[Placement]) -> str:
         parts.append(f"{count:,} {'was' if count == 1 else 'were'} already restored")
     if count := counts.pop(PlacementState.EXPIRED, 0):
         were = "original was" if count == 1 else "originals were"
-        parts.append(f"{count:,} {were} deleted (retention ended)")
+        parts.append(f"{count:,} {were} deleted")
     if count := counts.total():
         parts.append(f"{count:,} {'is' if count == 1 else 'are'} not replaced yet")
     return f"Nothing to undo in {printable(folder)}: {', '.join(parts)}."
@@ -223,9 +224,10 @@ def _why_not(placement: Placement) -> str:
     source = printable(placement.source)
     if placement.mode is not Mode.REPLACE:
         return f"{source} was not replaced: its rendition is {printable(placement.target)}."
+    ended = "freed on request" if placement.detail == FREED else "retention ended"
     return {
         PlacementState.UNDONE: f"{source} was already restored on {when}.",
-        PlacementState.EXPIRED: f"The original of {source} was deleted on {when} (retention ended).",
+        PlacementState.EXPIRED: f"The original of {source} was deleted on {when} ({ended}).",
     }.get(placement.state, f"{source} is not replaced yet.")
 
 
