@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.fidelity.trial import MAX_S, Trial
-from hevcq.domain.formats.video import keeps_detail
+from hevcq.domain.formats import keeps_detail
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.thumbnails import (
     CELLS,

@@ -15,8 +15,14 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hevcq.domain.formats.hardware import FAMILIES, HARDWARE
-from hevcq.domain.formats.video import CONSTANT_RATE, VIDEO_FORMATS, VIDEO_HELD, Container
+from hevcq.domain.formats import (
+    CONSTANT_RATE,
+    FAMILIES,
+    HARDWARE,
+    VIDEO_FORMATS,
+    VIDEO_HELD,
+    Container,
+)
 from hevcq.domain.media import containers
 from hevcq.domain.profile import Profile
 
@@ -144,7 +150,7 @@ the profile. What is in `ffmpeg -encoders` proves nothing; each allowed encoder 
   `sandbox = false`.
 
 None of this was run on hardware: the commands are from the documents named in
-`src/hevcq/domain/formats/hardware.py`, and a stand-in that fails as drivers do tests the rest.
+`src/hevcq/domain/formats.py`, and a stand-in that fails as drivers do tests the rest.
 
 | encoders | device files | validated on |
 |---|---|---|

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.fidelity.spliced import ffmpeg, video
 from benchmarks.fidelity.trial import Figure, Trial, recipe, run_trial
 
-from hevcq.domain.formats.video import Container
+from hevcq.domain.formats import Container
 from support import matroska as mkv
 from support.rendition import add_boxes, box, clap, elng
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hevcq.domain.formats.video import VideoCodec
+from hevcq.domain.formats import VideoCodec
 from hevcq.domain.quality import (
     MAX_PROBES,
     SCALES,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.verify.streams import stream_problems
@@ -108,6 +110,51 @@ def test_a_loss_is_named_by_the_plan_and_forbids_replacing(tmp_path: Path) -> No
     assert (dropped.losses, dropped.notices) == ((), plan.notices)
     assert isinstance(refused, Refuse)
     assert refused.policy == "policies.metadata"
+
+
+@pytest.mark.parametrize("spoilt", [[1, 0], [0], [0, 1, 2], [2, 1]])
+def test_a_rendition_has_the_tracks_that_the_plan_kept_in_their_order(tmp_path, spoilt) -> None:
+    noise = "anoisesrc=d=1:c=pink,volume=0.3"
+    kept = ["-map", "0:0", "-map", "1:a", "-map", "1:a", "-map", "1:a", "-c:a", "aac"]
+    marks = (
+        w
+        for n, name in enumerate(("eng", "fra", "deu"))
+        for w in (f"-metadata:s:a:{n}", f"language={name}")
+    )
+    clip = clip_of(tmp_path).rename(tmp_path / "silent.mp4")
+    source = tmp_path / "a.mp4"
+    subprocess.run(
+        [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-i",
+            clip,
+            "-f",
+            "lavfi",
+            "-i",
+            noise,
+            *kept,
+            "-c:v",
+            "copy",
+            *marks,
+            source,
+        ],
+        check=True,
+    )
+    listed = {"audio": {"languages": ["deu"]}}
+    info, plan = planned(source, **listed)
+
+    made = rendition(source, **listed)[1]
+    sounds = [made.of_kind(StreamKind.AUDIO), *info.of_kind(StreamKind.AUDIO)[1:2]]
+    other = made.model_copy(
+        update={"streams": (made.streams[0], *([*sounds[0], *sounds[1:]][n] for n in spoilt))}
+    )
+
+    assert [stream.language for stream in sounds[0]] == ["eng", "deu"]
+    assert stream_problems(plan, info, made) == []
+    assert stream_problems(plan, info, other)
+    assert plan.losses == ("sound in fra (stream 2)",)
 
 
 def test_more_than_the_index_has_room_for_is_a_named_loss(tmp_path: Path) -> None:

@@ -13,17 +13,26 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from hevcq.domain.formats.hardware import SOFTWARE, Fallback, encoder_problem
-from hevcq.domain.formats.video import (
+from hevcq.domain.formats import (
+    SOFTWARE,
     VIDEO_HELD,
+    Fallback,
     depth_problem,
+    encoder_problem,
     preset_problem,
     quality_problem,
 )
-from hevcq.domain.formats.video import Container as Container  # noqa: PLC0414 - asked of the profile by many
-from hevcq.domain.formats.video import VideoCodec as VideoCodec  # noqa: PLC0414
+from hevcq.domain.formats import Container as Container  # noqa: PLC0414 - asked of the profile by many
+from hevcq.domain.formats import VideoCodec as VideoCodec  # noqa: PLC0414
 from hevcq.domain.model import Frozen
-from hevcq.domain.profile_sections import Chunking, Fleet, Hls, QueueNumbers
+from hevcq.domain.profile_sections import (
+    Chunking,
+    Fleet,
+    Hls,
+    Languages,
+    QueueNumbers,
+    Subtitles,
+)
 from hevcq.domain.quality import SCALES
 
 REVIEW_BELOW = 0.03
@@ -197,6 +206,12 @@ class Audio(Frozen):
         default=LossPolicy.REFUSE,
         description="more channels than libmp3lame's 2: convert (mix down to stereo), drop, refuse",
     )
+    languages: Languages = Field(
+        default=(),
+        description="keep sound in these languages (en, eng), in the original language (that of the sound "
+        "marked original, else of the default or first one), and what has no mark; name the others and "
+        "leave them out. Empty: keep all",
+    )
 
 
 class Policies(Frozen):
@@ -246,6 +261,11 @@ class Policies(Frozen):
         default=LossPolicy.KEEP,
         description="metadata that the container cannot hold: name it and never let the rendition "
         "replace an original (keep), name it (drop), or refuse",
+    )
+    tracks: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="tracks that audio.languages and subtitles.languages leave out: never let the "
+        "rendition replace an original (keep), or let it (drop)",
     )
     immersive: LossPolicy = Field(
         default=LossPolicy.REFUSE, description="stereoscopic and 360 degree sources"
@@ -321,6 +341,7 @@ class Profile(Frozen):
     video: VideoRecipe
     hls: Hls = Hls()
     audio: Audio = Audio()
+    subtitles: Subtitles = Subtitles()
     policies: Policies = Policies()
     gates: Gates = Gates()
     bounds: Bounds = Bounds()

@@ -1,4 +1,4 @@
-"""Model four sections of a profile: `hls`, `chunking`, and the numbers of `queue` and `fleet`."""
+"""Model five sections of a profile: `subtitles`, `hls`, `chunking`, and the numbers of `queue` and `fleet`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from hevcq.domain.formats import language_code
 from hevcq.domain.model import Frozen
 from hevcq.domain.verdict import Limits
 
@@ -40,6 +41,19 @@ HEVC_RUNGS: Rungs = {
     2160: (24, 16800), 1440: (24, 8100), 1080: (24, 5800), 720: (24, 3400), 480: (25, 1600),
     360: (25, 600), 240: (26, 300),
 }  # fmt: skip
+
+
+Languages = tuple[Annotated[str, BeforeValidator(language_code)], ...]
+
+
+class Subtitles(Frozen):
+    """Which subtitles are carried; what becomes of each is in `policies`."""
+
+    languages: Languages = Field(
+        default=(),
+        description="keep subtitles in these languages, in that of the original sound, and what has no "
+        "mark; name the others and leave them out. Empty: keep all",
+    )
 
 
 class Surround(StrEnum):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from hevcq.domain.formats.video import VideoCodec
+from hevcq.domain.formats import VideoCodec
 from hevcq.domain.model import Frozen
 
 TOLERANCE = 0.5

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
-from hevcq.domain.formats.hardware import SOFTWARE
+from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.domain.planning.metadata import needs_carrying

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, Outcome
-from hevcq.domain.formats.hardware import HARDWARE, Fallback, candidates, quality_options
+from hevcq.domain.formats import HARDWARE, Fallback, candidates, quality_options
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import hardware_problem
 from hevcq.domain.profile import Profile

@@ -33,7 +33,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from hevcq.domain.formats.hardware import HARDWARE
+from hevcq.domain.formats import HARDWARE
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.errors import MediaRefused

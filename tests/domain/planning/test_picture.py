@@ -184,9 +184,13 @@ def test_captions_become_text_where_the_encoder_loses_them_and_the_container_hol
     assert plan.notices == (
         "Stream 0: closed captions become a text track, without their places and colours.",
     )
-    found = plan.after(Measurement(tracks=(), captions=("CC1", "CC3"), notices=("Said.",)))
+    found = plan.after(
+        Measurement(tracks=(), captions=("CC1", "CC3"), notices=("Said.",)), profile()
+    )
     assert (found.captions, found.notices[-1]) == (("CC1", "CC3"), "Said.")
-    assert plan.after(Measurement(tracks=())).captions == ("CC1",), "what was not looked for stays"
+    assert plan.after(Measurement(tracks=()), profile()).captions == ("CC1",), (
+        "what was not looked for stays"
+    )
     assert refused("avi", stream, policies={"closed_captions": "convert"}) == (
         "policies.closed_captions"
     )

@@ -3,12 +3,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from hevcq.domain.media.facts import (
     AudioFacts,
     Gaps,
     Measurement,
     MediaInfo,
+    Stream,
     StreamKind,
     TrackMeasure,
 )
@@ -113,6 +115,74 @@ def test_sound_is_encoded_in_a_layout_that_every_encoder_holds(layout, channels,
 
     assert (made.channels, made.bit_rate) == (held, channels * 64_000)
     assert ("laid out as" in made.notice) is (held > channels)
+
+
+def sounds(*marks: str) -> list[Stream]:
+    """Return sounds by their languages; a star marks the default one, an `o` behind it the original."""
+    flags = {"*": ("default",), "o": ("original",)}
+    return [audio(language=m.rstrip("*o"), dispositions=flags.get(m[3:], ())) for m in marks]
+
+
+@pytest.mark.parametrize(
+    ("marks", "listed", "kept"),
+    [
+        (["eng", "fra", "deu"], ["fr"], [1, 2]),  # and the first
+        (["eng", "fra*", "deu"], ["ger"], [2, 3]),  # and the default
+        (["eng*", "fra", "jpno"], ["fre"], [2, 3]),  # and the original
+        (["eng", "", "und", "mul", "qaa"], ["en"], [1, 2, 3, 4, 5]),
+        (["deu", "eng,fra", "ita"], ["fra"], [1, 2]),
+        (["eng", "nob", "nno", "swe"], [False], [1, 2, 3]),  # YAML's `no`
+        (["fra"], ["en"], [1]),
+        (["eng", "fra"], [], [1, 2]),
+    ],
+)
+def test_sound_is_kept_in_the_listed_languages_the_original_and_without_a_mark(
+    marks, listed, kept
+) -> None:
+    found = media(video(), *sounds(*marks), form=MKV)
+
+    plan = make_plan(profile(audio={"languages": listed}), found)
+
+    assert isinstance(plan, EncodePlan)
+    assert [s.source_index for s in plan.kept] == [0, *kept]
+    assert len(plan.losses) == len(marks) - len(kept)
+    for lost in {*range(1, len(marks) + 1)} - {*kept}:
+        assert any(n.startswith(f"Stream {lost} is left out: sound in") for n in plan.notices)
+
+
+@pytest.mark.parametrize(("tracks", "lost"), [("keep", 2), ("drop", 0)])
+@pytest.mark.parametrize("name", ["hevc", "hls"])
+def test_subtitles_follow_their_own_list_and_the_original_sound(name, tracks, lost) -> None:
+    """What is left out by its language needs no place in the container, so nothing is refused for it."""
+    texts = [subtitle("subrip", language=each) for each in ("eng", "fra", "und")]
+    pictures = subtitle("hdmv_pgs_subtitle", language="deu")
+    found = media(video(), *sounds("eng", "ita"), *texts, pictures)
+    recipe = profile(name, subtitles={"languages": ["es"]}, policies={"tracks": tracks})
+
+    plan = make_plan(recipe, found)
+
+    assert isinstance(plan, EncodePlan), plan
+    assert [s.source_index for s in plan.kept] == [0, 1, 2, 3, 5]
+    if name == "hevc":
+        assert plan.losses == ("subtitles in fra (stream 4)", "subtitles in deu (stream 6)")[:lost]
+
+
+def test_a_sound_that_is_left_out_anyway_is_not_the_original() -> None:
+    late = audio("ac3", language="eng").model_copy(
+        update={"audio": AudioFacts(channels=0, sample_rate=0)}
+    )
+    recipe = profile(audio={"languages": ["eng"], "unsupported": "drop"})
+
+    plan = make_plan(recipe, media(video(), late, *sounds("fra", "deu")))
+
+    assert isinstance(plan, EncodePlan), plan
+    assert [s.source_index for s in plan.kept] == [0, 2]
+
+
+@pytest.mark.parametrize("word", ["english", "xx", "e", "12", True])
+def test_a_word_that_is_no_language_is_refused(word) -> None:
+    with pytest.raises(ValidationError, match="no language of ISO 639"):
+        profile(audio={"languages": [word]})
 
 
 @pytest.mark.parametrize(("policy", "outcome"), [("refuse", None), ("drop", Action.DROP)])

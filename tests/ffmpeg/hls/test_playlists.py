@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from hevcq.domain.media.containers import bcp47
+from hevcq.domain.formats import bcp47
 from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
 from hevcq.ffmpeg.hls.playlists import (
     Master,

@@ -12,7 +12,7 @@ import pytest
 from ffmpeg.verify.conftest import Pair, encoded, ffmpeg, make_source
 from ffmpeg.verify.test_damage import COPY, SAME_TIMES, X265, caught
 from hevcq.domain.certificate import Gate, Outcome
-from hevcq.domain.formats.video import VideoCodec, keeps_detail
+from hevcq.domain.formats import VideoCodec, keeps_detail
 from hevcq.ffmpeg.command.thumbnails import CELLS, RAW, RECORD_BYTES, output_graph
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
 

@@ -22,7 +22,7 @@ from hevcq.domain.chunking.model import (
     seek_s,
     times_sum,
 )
-from hevcq.domain.formats.hardware import SOFTWARE
+from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import MediaInfo, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import Action, EncodePlan
 from hevcq.domain.profile import Profile

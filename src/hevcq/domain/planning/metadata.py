@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from hevcq.domain.formats import in_brackets
 from hevcq.domain.media.containers import (
     CHAPTERED,
     FLAGS,
@@ -29,7 +30,6 @@ from hevcq.domain.media.containers import (
     TAGGED,
     TAGS,
     TELETEXT,
-    in_brackets,
     is_mp4_family,
 )
 from hevcq.domain.media.facts import (
@@ -43,6 +43,8 @@ from hevcq.domain.media.facts import (
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.util.text import counted
 
+ACCEPT_LOSS = "set policies.metadata (for tracks policies.tracks) of the profile to drop"
+"""What lets a rendition that lacks something replace its original."""
 PROVENANCE_KEY = "hevcq"
 """The tag that names profile and revision of a rendition."""
 MAX_CARRIED = 100_000
@@ -242,8 +244,8 @@ def losses(muxer: str, info: MediaInfo, streams: Streams) -> tuple[str, ...]:
         # The tags of a track that is left out go with it.
         and (not _of_a_track(item) or _track_of(item, info, streams) is not None)
     )
-    named = (f"{item.name} of the {item.place}" for item in lost)
-    every = (*named, *_unstored(muxer, info), *_unmarked(muxer, info, streams))
+    pieces = (f"{item.name} of the {item.place}" for item in lost)
+    every = (*pieces, *_unstored(muxer, info), *_unmarked(muxer, info, streams))
     return tuple(dict.fromkeys(every))
 
 
@@ -327,10 +329,15 @@ def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:
 
 
 def in_words(lost: Iterable[str]) -> str:
-    """Return losses as one sentence, the first five of them by name."""
+    """Return losses of metadata as one sentence, the first five of them by name."""
+    return f"Metadata that the rendition cannot hold: {named(lost)}."
+
+
+def named(lost: Iterable[str]) -> str:
+    """Return the first five names, and how many more there are."""
     names = list(lost)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"Metadata that the rendition cannot hold: {', '.join(names[:_SHOWN])}{more}."
+    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 def file_tags(muxer: str, info: MediaInfo) -> Mapping[str, str]:

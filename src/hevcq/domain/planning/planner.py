@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from hevcq.domain.formats.hardware import SOFTWARE, Fallback, candidates, unsuited
-from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec, same_samples
+from hevcq.domain.formats import (
+    SOFTWARE,
+    VIDEO_FORMATS,
+    Container,
+    Fallback,
+    VideoCodec,
+    candidates,
+    same_samples,
+    unsuited,
+)
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import CREDENTIALS, MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning import metadata
@@ -26,7 +34,7 @@ from hevcq.domain.planning.encode_plan import (
 )
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
 from hevcq.domain.planning.metadata import found_mark
-from hevcq.domain.planning.streams import plan_stream, plan_video
+from hevcq.domain.planning.streams import in_languages, plan_stream, plan_video
 from hevcq.domain.planning.video import (
     captions_become_text,
     fitted_words,
@@ -159,12 +167,13 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
     if profile.container is Container.HLS:
         return _encode_set(profile, info, main)
     muxer = containers.target_container(profile.container, info)
-    decided = [
+    every = [
         plan_video(profile, stream, muxer)
         if stream.index == main.index
         else plan_stream(profile, info, stream, muxer)
         for stream in info.streams
     ]
+    decided, foreign = in_languages(profile, info, every)
     refused = Refuse.of_all(each for each in decided if isinstance(each, Refuse))
     if refused is not None:
         return refused
@@ -192,8 +201,16 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         ),
         carried=metadata.ledger(muxer, info, numbered),
         personal=metadata.personal(muxer, info, numbered),
-        losses=missed if profile.policies.metadata is LossPolicy.KEEP else (),
+        losses=_forbidding(profile, missed, foreign),
     )
+
+
+def _forbidding(
+    profile: Profile, missed: tuple[str, ...], foreign: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the losses of metadata and of tracks for which no rendition replaces the original."""
+    kept = missed if profile.policies.metadata is LossPolicy.KEEP else ()
+    return (*kept, *foreign) if profile.policies.tracks == "keep" else kept
 
 
 def _captions(profile: Profile, main: Stream) -> tuple[str, ...]:
@@ -216,23 +233,22 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
     if isinstance(ladder, Refuse):
         return ladder
     top = ladder.rungs[0].target
-    streams = [
-        StreamPlan(
-            source_index=main.index,
-            kind=StreamKind.VIDEO,
-            action=Action.ENCODE,
-            codec=top.codec,
-            encoder=top.encoder,
-            video=top,
-        )
-    ]
-    for stream in info.streams:
-        decided = plan_set_stream(profile, info, stream) if stream != main else streams[0]
-        if isinstance(decided, Refuse):
-            return decided
-        if stream != main:
-            streams.append(decided)
-    numbered = _numbered(streams)
+    picture = StreamPlan(
+        source_index=main.index,
+        kind=StreamKind.VIDEO,
+        action=Action.ENCODE,
+        codec=top.codec,
+        encoder=top.encoder,
+        video=top,
+    )
+    every = [plan_set_stream(profile, info, s) if s != main else picture for s in info.streams]
+    decided, _ = in_languages(profile, info, every)
+    refused = Refuse.of_all(each for each in decided if isinstance(each, Refuse))
+    if refused is not None:
+        return refused
+    # The picture has the first place, wherever it is in the file.
+    others = [e for e in decided if isinstance(e, StreamPlan) and e is not picture]
+    numbered = _numbered([picture, *others])
     return EncodePlan(
         profile=profile.name,
         revision=profile.revision,

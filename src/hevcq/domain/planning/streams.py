@@ -6,10 +6,11 @@ the Refuse of a named policy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
+from hevcq.domain.formats import in_brackets, spoken
 from hevcq.domain.media import containers
-from hevcq.domain.media.containers import in_brackets
 from hevcq.domain.media.facts import RECORDINGS, AudioFacts, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
 from hevcq.domain.planning.video import target_of
@@ -97,6 +98,45 @@ def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
         encoder=target.encoder,
         video=target,
     )
+
+
+def in_languages(
+    profile: Profile, info: MediaInfo, decided: Sequence[Decision]
+) -> tuple[list[Decision], tuple[str, ...]]:
+    """Drop the tracks in languages that the profile does not list, and return each dropped one's name.
+
+    A sound always stays: one in the original language.
+    """
+    kept = [
+        stream
+        for stream, each in zip(info.streams, decided, strict=True)
+        if isinstance(each, Refuse) or each.action is not Action.DROP
+    ]
+    sounds = [stream for stream in kept if stream.kind is StreamKind.AUDIO]
+    original = min(sounds, key=_foreignness, default=None)
+    found, dropped = list(decided), []
+    keys = {
+        StreamKind.AUDIO: ("sound", "audio", profile.audio.languages),
+        StreamKind.SUBTITLE: ("subtitles", "subtitles", profile.subtitles.languages),
+    }
+    for place, stream in enumerate(info.streams):
+        noun, key, listed = keys.get(stream.kind, ("", "", ()))
+        native = _spoken(original) if original is not None else frozenset()
+        wanted = spoken(",".join(listed)) | native
+        if not listed or stream not in kept or not _spoken(stream) or wanted & _spoken(stream):
+            continue
+        name = f"{noun} in {stream.language or stream.language_tag}"
+        found[place] = _drop(stream, f"{name}, which {key}.languages does not list")
+        dropped.append(f"{name} (stream {stream.index})")
+    return found, tuple(dropped)
+
+
+def _spoken(stream: Stream) -> frozenset[str]:
+    return spoken(stream.language_tag or stream.language)
+
+
+def _foreignness(sound: Stream) -> tuple[bool, bool]:
+    return "original" not in sound.dispositions, "default" not in sound.dispositions
 
 
 def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from hevcq.domain.formats import video as formats
-from hevcq.domain.formats.video import (
+from hevcq.domain import formats
+from hevcq.domain.formats import (
     CONSTANT_RATE,
     VIDEO_FORMATS,
     Container,

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from hevcq.domain.formats.hardware import HARDWARE
-from hevcq.domain.formats.video import encoder_preset
+from hevcq.domain.formats import HARDWARE, encoder_preset
 from hevcq.domain.media.containers import (
     AVI,
     EXPERIMENTAL,

@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hevcq.domain.formats.hardware import HARDWARE, quality_options
-from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
+from hevcq.domain.formats import HARDWARE, VIDEO_FORMATS, VideoCodec, quality_options
 from hevcq.domain.media.facts import DISCONTINUOUS, MasteringDisplay, MediaInfo
 from hevcq.domain.planning.encode_plan import FILM_TICK, VideoTarget
 from hevcq.ffmpeg.inputs import looking_far

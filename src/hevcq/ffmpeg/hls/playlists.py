@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from urllib.parse import quote, unquote
 
-from hevcq.domain.media.containers import bcp47
+from hevcq.domain.formats import bcp47
 from hevcq.domain.media.facts import Chapter
 from hevcq.ffmpeg.hls.segments import NO_RATES, Rates, Segment, target_duration
 

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from hevcq.domain.formats.video import Container
+from hevcq.domain.formats import Container
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Refuse
 from hevcq.domain.planning.video import (

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.media.containers import bcp47
+from hevcq.domain.formats import bcp47
 from hevcq.domain.media.facts import Chapter, MediaInfo, StreamKind
 from hevcq.errors import (
     LimitExceeded,

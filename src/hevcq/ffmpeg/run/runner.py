@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hevcq.domain.formats.hardware import HARDWARE
+from hevcq.domain.formats import HARDWARE
 from hevcq.errors import (
     DiskFull,
     EncoderFailed,

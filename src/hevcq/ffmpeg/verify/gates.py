@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.formats.video import keeps_detail
+from hevcq.domain.formats import keeps_detail
 from hevcq.domain.media.containers import OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, StreamPlan

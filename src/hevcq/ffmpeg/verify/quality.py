@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from hevcq.domain.formats.hardware import SOFTWARE
+from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import Measurement, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
 from hevcq.domain.planning.video import HDR_TRANSFERS

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.formats.hardware import SOFTWARE
+from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action
 from hevcq.domain.profile import PictureMetric

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate, require_passed
+from hevcq.domain.planning.metadata import ACCEPT_LOSS
 from hevcq.errors import SwapRefused, VerificationFailed
 from hevcq.library.filesystem import FileSystem, behind_link, fingerprint_of, same_bytes
 from hevcq.library.names import case_twin
@@ -85,7 +86,7 @@ def _require_proof(change: Replacement) -> None:
     if proof.losses:
         raise SwapRefused(
             f"{printable(change.source)} is not replaced, its rendition lacks: {', '.join(proof.losses)}.",
-            remedy="Keep both files, or set policies.metadata of the profile to drop.",
+            remedy=f"Keep both files, or {ACCEPT_LOSS}.",
         )
     if proof.source.size != change.fingerprint.size:
         raise SwapRefused(

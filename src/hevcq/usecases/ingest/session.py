@@ -17,7 +17,7 @@ from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
-from hevcq.domain.planning.metadata import found_mark, in_words
+from hevcq.domain.planning.metadata import ACCEPT_LOSS, found_mark, named
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError, SwapRefused
 from hevcq.library.certificates import Certificates
@@ -428,8 +428,8 @@ def _replacement_refusal(source: Path, plan: Plan) -> str:
     """Return why a video cannot be replaced, as far as it is known before encoding; or ""."""
     if isinstance(plan, EncodePlan) and plan.losses:
         return (
-            f"{in_words(plan.losses)} It is not replaced; encode beside it, or set policies.metadata"
-            " of the profile to drop."
+            f"A rendition would lack {named(plan.losses)}. It is not replaced; encode beside it, or"
+            f" {ACCEPT_LOSS}."
         )
     try:
         require_single_link(source, source.lstat())

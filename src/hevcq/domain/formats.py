@@ -1,12 +1,16 @@
-"""State what each video codec, pixel format and container can carry, for plan, command and gates.
+"""State what each video codec, pixel format, container and hardware encoder can carry; name languages.
 
 A pixel format is chosen without loss of bit depth or chroma. The rows of codecs are what the encoders
 of ffmpeg 5.1 accept (`ffmpeg -h encoder=NAME`) and what was read back from their output by ffprobe; a
 test encodes each row.
+
+The encoders of graphics hardware are rows of what ffmpeg 5.1 and the makers document. None was run on
+hardware: a trial encode decides on each machine whether a row works there (`ffmpeg.hardware`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -255,3 +259,182 @@ def reported(chosen: Pixels, codec: VideoCodec, *, full: bool) -> str:
     if full and chosen.bits == 8 and chosen.family in VIDEO_FORMATS[codec].legacy_range:
         return chosen.name.replace("yuv", "yuvj")
     return chosen.name
+
+
+SOFTWARE, AUTO = "software", "auto"
+BETTER_BY = 4
+"""A hardware encoder's quality number for a recipe's `crf`: this much lower, because hardware needs more
+bits for the same quality (Optimisarr's EncoderQualityPolicy.cs takes the same)."""
+
+
+class Fallback(StrEnum):
+    """Encode in software where no hardware encoder can, or wait for a worker that has one."""
+
+    SOFTWARE = "software"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The encoders of one interface: the options ahead of the input, and those of the picture.
+
+    `device` are global options, `upload` the last filter, `pixel_formats` the format by bits per
+    sample ("" where the filter sets it), `nodes` the device files, `quality` the option names and
+    values in which `{}` is the quality number, `session_full` fragments of what it prints when it
+    has no more sessions.
+    """
+
+    device: tuple[str, ...]
+    upload: Mapping[int, str]
+    pixel_formats: Mapping[int, str]
+    nodes: tuple[str, ...]
+    quality: tuple[tuple[str, str], ...]
+    session_full: tuple[str, ...] = ()
+
+
+NODE = "/dev/dri/renderD128"
+"""The first render node, as Linux numbers them."""
+
+FAMILIES: Mapping[str, Family] = {
+    # https://docs.nvidia.com/video-technologies/video-codec-sdk/12.1/ffmpeg-with-nvidia-gpu/
+    "nvenc": Family(
+        device=(),
+        upload={},
+        pixel_formats={8: "yuv420p", 10: "p010le"},
+        nodes=("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"),
+        quality=(("-rc", "vbr"), ("-cq", "{}"), ("-b", "0"), ("-preset", "p5"), ("-tune", "hq"),
+                 ("-spatial-aq", "1")),
+        session_full=("OpenEncodeSessionEx failed: out of memory",
+                      "OpenEncodeSessionEx failed: incompatible client key"),
+    ),
+    # https://trac.ffmpeg.org/wiki/Hardware/QuickSync: global_quality alone is ICQ.
+    "qsv": Family(
+        device=("-init_hw_device", f"qsv=hw,child_device={NODE}", "-filter_hw_device", "hw"),
+        upload={8: "format=nv12,hwupload=extra_hw_frames=64",
+                10: "format=p010le,hwupload=extra_hw_frames=64"},
+        pixel_formats={8: "", 10: ""},
+        nodes=("/dev/dri",),
+        quality=(("-global_quality", "{}"), ("-preset", "slower")),
+    ),
+    # https://trac.ffmpeg.org/wiki/Hardware/VAAPI
+    "vaapi": Family(
+        device=("-vaapi_device", NODE),
+        upload={8: "format=nv12,hwupload", 10: "format=p010le,hwupload"},
+        pixel_formats={8: "", 10: ""},
+        nodes=("/dev/dri",),
+        # av1_vaapi has no -qp.
+        quality=(("-rc_mode", "CQP"), ("-global_quality", "{}")),
+    ),
+    # https://github.com/GPUOpen-LibrariesAndSDKs/AMF/wiki/FFmpeg-and-AMF-HW-Acceleration
+    "amf": Family(
+        device=(),
+        upload={},
+        pixel_formats={8: "nv12", 10: "p010le"},
+        nodes=("/dev/dri",),
+        quality=(("-rc", "cqp"), ("-qp_i", "{}"), ("-qp_p", "{}"), ("-quality", "quality")),
+    ),
+}  # fmt: skip
+_CODECS = {"hevc": VideoCodec.HEVC, "h264": VideoCodec.H264, "av1": VideoCodec.AV1}
+_DEEP = frozenset({VideoCodec.HEVC, VideoCodec.AV1})
+"""Codecs that hardware encodes with 10 bits; H.264 nowhere does it."""
+HARDWARE: Mapping[str, tuple[Family, VideoCodec]] = {
+    f"{word}_{family}": (row, codec)
+    for family, row in FAMILIES.items()
+    for word, codec in _CODECS.items()
+}
+"""Every encoder by ffmpeg's name, in the order in which `auto` tries them."""
+
+AV1_LARGEST: Mapping[str, int] = {"av1_qsv": 51, "av1_vaapi": 255, "av1_amf": 255}
+"""The largest quality number of an AV1 encoder that does not count to 63 as libsvtav1 does: ICQ's, or
+the index of AV1's quantizers (`ffmpeg -h encoder=`, vaapi_encode_av1.c)."""
+
+
+def candidates(wanted: tuple[str, ...], codec: VideoCodec) -> tuple[str, ...]:
+    if AUTO in wanted:
+        return tuple(name for name, (_, made) in HARDWARE.items() if made is codec)
+    return tuple(name for name in wanted if name in HARDWARE)
+
+
+def encoder_problem(wanted: tuple[str, ...], codec: VideoCodec) -> str:
+    for name in wanted:
+        if name in {SOFTWARE, AUTO}:
+            if len(wanted) > 1:
+                return f"video.encoder: {name} stands alone"
+        elif name not in HARDWARE:
+            return f"video.encoder: {name} is none of {SOFTWARE}, {AUTO}, {', '.join(HARDWARE)}"
+        elif HARDWARE[name][1] is not codec:
+            return f"video.encoder: {name} makes {HARDWARE[name][1]}, not {codec}"
+    return "" if wanted else f"video.encoder names none; say {SOFTWARE}"
+
+
+def unsuited(codec: VideoCodec, pixel_format: str, bits: int) -> str:
+    """Return why hardware does not take these samples, or "": it holds 4:2:0 of 8 bits, or of 10."""
+    if pixel_format not in {"yuv420p", "yuvj420p", "yuv420p10le"}:
+        return f"{pixel_format} is not 4:2:0 of 8 or 10 bits"
+    if bits > 8 and codec not in _DEEP:
+        return f"no hardware makes {codec} of {bits} bits"
+    return ""
+
+
+def quality_options(name: str, crf: float) -> list[tuple[str, str]]:
+    family, _ = HARDWARE[name]
+    number = max(1, round((crf - BETTER_BY) * AV1_LARGEST.get(name, 63) / 63))
+    return [(key, value.format(number)) for key, value in family.quality]
+
+
+_LOCAL = re.compile("^q[a-t][a-z]$")
+_MACRO = {"nb": "no", "nn": "no", "cmn": "zh", "yue": "zh"}
+"""Languages that files are marked with as often as with the one that holds them."""
+_CODES = """
+aar:aa abk:ab afr:af aka:ak alb:sq amh:am ara:ar arg:an arm:hy asm:as ava:av ave:ae aym:ay
+aze:az bak:ba bam:bm baq:eu bel:be ben:bn bis:bi bod:bo bos:bs bre:br bul:bg bur:my cat:ca
+ces:cs cha:ch che:ce chi:zh chu:cu chv:cv cor:kw cos:co cre:cr cym:cy cze:cs dan:da deu:de
+div:dv dut:nl dzo:dz ell:el eng:en epo:eo est:et eus:eu ewe:ee fao:fo fas:fa fij:fj fin:fi
+fra:fr fre:fr fry:fy ful:ff geo:ka ger:de gla:gd gle:ga glg:gl glv:gv gre:el grn:gn guj:gu
+hat:ht hau:ha heb:he her:hz hin:hi hmo:ho hrv:hr hun:hu hye:hy ibo:ig ice:is ido:io iii:ii
+iku:iu ile:ie ina:ia ind:id ipk:ik isl:is ita:it jav:jv jpn:ja kal:kl kan:kn kas:ks kat:ka
+kau:kr kaz:kk khm:km kik:ki kin:rw kir:ky kom:kv kon:kg kor:ko kua:kj kur:ku lao:lo lat:la
+lav:lv lim:li lin:ln lit:lt ltz:lb lub:lu lug:lg mac:mk mah:mh mal:ml mao:mi mar:mr may:ms
+mkd:mk mlg:mg mlt:mt mon:mn mri:mi msa:ms mya:my nau:na nav:nv nbl:nr nde:nd ndo:ng nep:ne
+nld:nl nno:nn nob:nb nor:no nya:ny oci:oc oji:oj ori:or orm:om oss:os pan:pa per:fa pli:pi
+pol:pl por:pt pus:ps que:qu roh:rm ron:ro rum:ro run:rn rus:ru sag:sg san:sa sin:si slk:sk
+slo:sk slv:sl sme:se smo:sm sna:sn snd:sd som:so sot:st spa:es sqi:sq srd:sc srp:sr ssw:ss
+sun:su swa:sw swe:sv tah:ty tam:ta tat:tt tel:te tgk:tg tgl:tl tha:th tib:bo tir:ti ton:to
+tsn:tn tso:ts tuk:tk tur:tr twi:tw uig:ug ukr:uk urd:ur uzb:uz ven:ve vie:vi vol:vo wel:cy
+wln:wa wol:wo xho:xh yid:yi yor:yo zha:za zho:zh zul:zu
+"""
+TWO_LETTERS = dict(pair.split(":") for pair in _CODES.split())
+"""The shortest tags of languages, which RFC 5646 asks for (ISO 639-1), by ISO 639-2 code; others stay as they are."""
+
+
+def bcp47(language: str) -> str:
+    """Return the tag of a language: two letters where it has some, "" if it is not determined."""
+    code = language.strip().lower()
+    if code in {"", "und", "mis", "mul", "zxx"} or not code.replace("-", "").isalnum():
+        return ""
+    return TWO_LETTERS.get(code, language.strip())
+
+
+def language_code(word: object) -> str:
+    """Return the shortest code of a language; raise ValueError if it is none. YAML reads Norwegian's `no` as false."""
+    code = "no" if word is False else str(word).strip().lower()
+    short = TWO_LETTERS.get(code, code)
+    if short not in TWO_LETTERS.values() and not re.fullmatch("[a-z]{3}", short):
+        raise ValueError(f"{word} is no language of ISO 639, such as en or eng")
+    return short
+
+
+def spoken(languages: str) -> frozenset[str]:
+    """Return the languages of a track, which ffprobe parts by commas, to be compared; none if it has no mark.
+
+    Codes for local use (qaa to qtz) are no mark: broadcasts call the original sound qaa.
+    """
+    codes = {bcp47(name.strip().partition("-")[0]) for name in languages.split(",")}
+    named = (_MACRO.get(code, code) for code in codes if not _LOCAL.match(code))
+    return frozenset(named) - {""}
+
+
+def in_brackets(languages: str) -> str:
+    """Return the languages of a stream, which ffprobe parts by commas, in brackets behind a space, or ""."""
+    names = dict.fromkeys(name for name in languages.split(",") if name not in {"", "und"})
+    return f" ({', '.join(names)})" if names else ""

@@ -1,1 +1,0 @@
-"""State what codecs, containers and encoders can carry."""
