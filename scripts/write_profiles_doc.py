@@ -94,13 +94,15 @@ as above. From URLs (a farm on S3) only what ffmpeg reports is known.
 | | MP4, MOV → MP4, MOV | Matroska → Matroska | MP4, MOV → Matroska | Matroska → MP4 |
 |---|---|---|---|---|
 | title, artist, date, GPS position, creation time and other plain tags | yes | yes | yes | yes, in free-form entries where iTunes has no field |
-| XMP, Samsung's, GoPro's and other boxes of the file | as they are | | named | |
+| XMP, Samsung's (and its trailer), GoPro's and other boxes of the file | as they are | | named | |
 | Content Credentials (C2PA), which vouch for the original's bytes | left out, with a notice | | left out, with a notice | |
 | iTunes' fields (sort fields, ratings, store numbers) | as they are | | what ffmpeg reads as tags; else named | |
 | Apple's and Android's keys (`com.apple.…`) | yes | | as tags | yes |
 | name of a track | `name` | its title | its title | `name`, and the handler's name |
 | language by BCP 47 (`pt-BR`) | `elng` | LanguageBCP47 | LanguageBCP47 | `elng` |
 | what players cut off of the picture (`clap`, PixelCrop) | named | refused | named | refused |
+| ICC profile, `gama`, `tapt`, `ID32`, volume; a track that is not to be played | named | named | named | named |
+| reel of a time code; a broadcast's station | yes | | reel named; yes | yes |
 | other boxes of a track | as they are | | named | |
 | chapters: times and titles | yes | yes | yes | yes |
 | several editions, ordered or hidden chapters, chapters in chapters, titles in several languages, tags of chapters | | named | | named |
@@ -162,15 +164,15 @@ What a policy above names is refused, dropped with a notice, or converted, as th
 following has no policy and is dropped silently:
 
 - What only single pictures carry: active format description, user data, time codes within the
-  pictures (a time code track of MP4 and MOV is kept).
-- Of MP4: tags that iTunes does not know, if the file also has some that it knows; alternate
-  groups and references between tracks. MP4 has no mark of the original language.
+  pictures.
+- Of MP4: alternate groups and references between tracks.
+- Dates of single tracks, names of codecs and of writing programs, XMP of AVI.
 - The alpha of an HEVC picture and the second eye of MV-HEVC, in a profile that does not skip HEVC.
 - Times finer than a millisecond, if a video goes from another container to Matroska.
 
 Shape, size, fields, captions, stereoscopic marks and dynamic HDR are looked for in the first
 pictures and in key frames at twelve places throughout the video. What appears only between these
-is missed, for example an advertisement of half a minute in another shape. A video whose shape or
+is missed. A video whose shape or
 size is seen to change is refused.
 
 Captions that the encoder cannot carry become a text track of each field that holds text (CC1, CC3),

@@ -148,3 +148,11 @@ def test_tags_within_tags_without_end_are_read_to_an_end(tmp_path: Path) -> None
     clip = with_tables(clip_of(tmp_path, audio=False), element(TAGS, tag(b"", deep)))
 
     assert len(probed(clip).metadata) >= 1
+
+
+def test_a_track_that_is_not_to_be_played_is_named(tmp_path: Path) -> None:
+    clip = with_tables(clip_of(tmp_path), tracks={0: element(0xB9, 0)})
+
+    assert planned(clip)[1].losses == (
+        "the mark of a track that is not to be played of the tracks",
+    )

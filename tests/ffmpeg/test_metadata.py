@@ -47,19 +47,31 @@ def clip_of(folder: Path, name: str = "a.mp4", extra: tuple[str, ...] = ()) -> P
 
 HIGHLIGHTS = struct.pack(">III", 2, 200, 400)
 """Their number and milliseconds, which ffmpeg 9 also reads as chapters."""
+TRAILER = (
+    (block := struct.pack(">HHI", 0, 0x10A, 14) + b"Image_UTC_Data1700000000000")
+    + (directory := b"SEFH" + struct.pack("<IIHHII", 106, 1, 0, 0xA01, len(block), len(block)))
+    + struct.pack("<I4s", len(directory), b"SEFT")
+)
+"""What Samsung's phones write behind the boxes."""
 CAMERA = box(b"smta", b"\0\0\0\0Samsung's own") + box(b"HMMT", HIGHLIGHTS)
 STORE = box(b"cnID", box(b"data", struct.pack(">III", 21, 0, 12345)))
+TITLE = box(b"titl", b"\0\0\0\0\x15\xc73GPP's title\0")
 SORT = box(b"sonm", box(b"data", struct.pack(">II", 1, 0) + b"Holiday, the"))
 
 
 def test_boxes_of_cameras_and_editors_are_carried_as_they_are(tmp_path: Path) -> None:
     clip = clip_of(tmp_path, extra=("-metadata", "title=The holiday"))
-    with_boxes(clip, user_data=CAMERA, entries=STORE + SORT, after=box(b"uuid", XMP))
+    with_boxes(
+        clip, user_data=CAMERA + TITLE, entries=STORE + SORT, after=box(b"uuid", XMP) + TRAILER
+    )
     info, plan = planned(clip)
 
     output, made = rendition(clip)
 
-    assert {item.name.partition(" ")[0] for item in info.metadata} >= {"XMP", "cnID", "GoPro's"}
+    assert {item.name.partition(" ")[0] for item in info.metadata} >= {
+        "XMP", "cnID", "GoPro's", "Samsung's", "title",
+    }  # fmt: skip
+    assert output.read_bytes().endswith(TRAILER)
     assert plan.losses == ()
     assert {item.digest for item in info.metadata} <= {item.digest for item in made.metadata}
     assert made.tags["title"] == "The holiday"
@@ -96,6 +108,25 @@ def test_tags_without_a_place_in_mp4_become_free_form_entries(tmp_path: Path) ->
 
     assert made.tags["title"] == "T"
     assert {k.lower(): v for k, v in made.tags.items()}["director"] == "Fünf / 5"
+
+
+def test_the_reel_of_a_time_code_is_kept(tmp_path: Path) -> None:
+    code = ("-metadata:s:v", "timecode=01:00:00:00", "-metadata:s:v", "reel_name=A001")
+
+    _, made = rendition(clip_of(tmp_path, "a.mov", code))
+
+    assert made.streams[1].tags["reel_name"] == "A001"
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+def test_the_station_of_a_broadcast_is_kept(tmp_path: Path, container: str) -> None:
+    station = ("-metadata", "service_name=Das Erste", "-metadata", "service_provider=ARD")
+    clip = clip_of(tmp_path, "a.ts", station)
+
+    _, made = rendition(clip, container=container)
+
+    found = {name.lower(): value for name, value in made.tags.items()}
+    assert (found["service_name"], found["service_provider"]) == ("Das Erste", "ARD")
 
 
 def test_a_loss_is_named_by_the_plan_and_forbids_replacing(tmp_path: Path) -> None:

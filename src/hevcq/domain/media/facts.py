@@ -25,6 +25,8 @@ PROGRESSIVE_CODECS = frozenset({"hevc", "vp8", "vp9", "av1", "theora"})
 """Codecs that nobody records interlaced video in."""
 RECORDINGS, LATE_S = frozenset({"mpegts", "mpeg"}), 2.0
 """Demuxers without a list of streams, and the seconds after which ffmpeg may know nothing of a sound in them."""
+SERVICE_TAGS = ("service_name", "service_provider")
+"""What a broadcast says of the programme: the station."""
 STILL_S = 0.5
 """Seconds by which a picture stays longer than most do, if the passage is a still one."""
 DISCONTINUOUS = frozenset({"mpegts", "mpeg", "ogg", "flv"})

@@ -317,6 +317,8 @@ def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:
     if info.chapters and muxer not in CHAPTERED:
         yield counted(len(info.chapters), "chapter")
     for stream in info.streams:
+        if stream.tags.get("reel_name") and not is_mp4_family(muxer):
+            yield f"reel name of stream {stream.index}"
         if stream.language not in {"", "und"} and muxer not in LABELLED:
             yield f"language ({stream.language}) of stream {stream.index}"
         held = FLAGS.get(muxer, frozenset())

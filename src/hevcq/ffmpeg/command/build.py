@@ -7,7 +7,7 @@ left to ffmpeg's defaults.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +25,7 @@ from hevcq.domain.media.containers import (
     is_matroska_family,
     is_mp4_family,
 )
-from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import SERVICE_TAGS, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import (
     Action,
@@ -298,18 +298,22 @@ def _caption_options(plan: EncodePlan, info: MediaInfo, place: int) -> list[str]
     return options
 
 
-def _timecode(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> str:
-    """Return the time code that the video stream must carry for the MP4 muxer to write its track.
+def _timecode(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> dict[str, str]:
+    """Return the tags that the video stream must carry for the MP4 muxer to write its time code track.
 
     With a global tag the muxer would also try cover pictures, and report an error of their rate.
     """
     if not is_mp4_family(plan.muxer) or track != plan.main_video:
-        return ""
-    return info.tags.get("timecode", "")
+        return {}
+    every = (info.tags, *(stream.tags for stream in info.streams if stream.codec_tag == "tmcd"))
+    wanted = {"timecode", "reel_name"}
+    return {name: value for tags in every for name, value in tags.items() if name in wanted}
 
 
 def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
     tags = dict.fromkeys((name for name in info.tags if name.lower() in metadata.BRANDS), "")
+    # ffmpeg copies the tags of a file, and these are a programme's.
+    tags |= {name: info.tags[name] for name in SERVICE_TAGS if name in info.tags}
     if is_mp4_family(plan.muxer) and "timecode" in info.tags:
         tags["timecode"] = ""
     if plan.muxer == MP4 and not metadata.uses_quicktime_keys(
@@ -422,7 +426,7 @@ def _disposition(source: Stream) -> tuple[str, str]:
 
 
 def label_options(
-    track: StreamPlan, source: Stream, *, muxer: str, timecode: str = ""
+    track: StreamPlan, source: Stream, *, muxer: str, timecode: Mapping[str, str] | None = None
 ) -> list[str]:
     """Return the tags of one output stream as `key=value`; an empty value removes the tag."""
     tags = {}
@@ -436,8 +440,7 @@ def label_options(
     if muxer == OGG:
         # A stream's title would take the place of the file's: Ogg has one list of comments for both.
         tags["title"] = ""
-    if timecode:
-        tags["timecode"] = timecode
+    tags |= timecode or {}
     if track.action is not Action.COPY:
         tags |= {name: "" for name in source.tags if _STATISTICS.match(name)}
     return [f"{name}={value}" for name, value in tags.items()]

@@ -25,6 +25,7 @@ TRACKS, TRACK, VIDEO, LANGUAGE = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D
 TRACK_ID, _TRACK_TYPE = 0x73C5, 0x83
 _READ_TYPES = (1, 2, 0x11, 0x21)
 """Types of tracks that ffmpeg makes streams of: video, audio, subtitles, metadata."""
+_ENABLED = 0xB9
 _CROPS = frozenset({0x54CC, 0x54BB, 0x54DD, 0x54AA})
 CHAPTERS, _EDITION, _ORDERED, _HIDDEN_EDITION = 0x1043A770, 0x45B9, 0x45DD, 0x45BD
 _ATOM, _HIDDEN, _CHAPTER_DISPLAY, _SEGMENT_LINK = 0xB6, 0x98, 0x80, 0x6E67
@@ -100,6 +101,13 @@ def metadata(file: BinaryIO, size: int) -> Iterator[MetadataItem]:
             or any(_parts(file, atom, _SEGMENT_LINK) for atom in atoms)
         ):
             yield _item(file, table, "segment", "links to other files")
+        elif table.number == TRACKS:
+            entries = (e for t in _parts(file, table, TRACK) for e in _parts(file, t, _ENABLED))
+            for entry in entries:
+                if not any(_bytes(file, entry)):
+                    yield _item(
+                        file, entry, "tracks", "the mark of a track that is not to be played"
+                    )
         elif table.number == TAGS:
             for tag in _parts(file, table, TAG):
                 if _is_structured(file, tag):

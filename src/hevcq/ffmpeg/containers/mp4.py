@@ -39,7 +39,7 @@ _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 """Extended type of XMP (Adobe, XMP Specification Part 3, 1.1.4)."""
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 """Extended type of Content Credentials (C2PA Technical Specification, "Embedding manifests into BMFF")."""
-_PLAIN = frozenset(b"free skip wide chpl hnti hdlr keys mean name titl tmcd covr".split()) | {
+_PLAIN = frozenset(b"free skip wide chpl hnti hdlr keys mean name tmcd covr".split()) | {
     b"\xa9too", b"\xa9enc", b"\xa9swr", b"\xa9xsp", b"\x00\x00\x00\x00", b"vndr",
 }  # fmt: skip
 """Children that hold no metadata, are streams or chapters to ffmpeg, or name the writing program."""
@@ -52,8 +52,9 @@ _NAMES = {
     b"auth": "author", b"GPMF": "GoPro's telemetry", b"FIRM": "GoPro's firmware",
     b"HMMT": "GoPro's highlights", b"LENS": "GoPro's lens", b"SETT": "GoPro's settings",
     b"MUID": "GoPro's media id", b"GUMI": "GoPro's unique id", b"clap": "clean aperture",
-    b"meta": "metadata",
-    b"elng": "extended language", b"sefd": "Samsung's extra data",
+    b"meta": "metadata", b"gama": "gamma", b"colr": "ICC profile", b"tapt": "track aperture",
+    b"mvhd": "volume", b"ID32": "ID3 tags", b"LOOP": "looping", b"titl": "title",
+    b"elng": "extended language", b"sefd": "Samsung's extra data", b"SEFT": "Samsung's trailer",
 }  # fmt: skip
 
 _TYPE = re.compile(rb"[\xa9 -~][ -~]{3}")
@@ -177,11 +178,29 @@ def container_behind(file: BinaryIO, at: int, size: int) -> int:
 
 def metadata(file: BinaryIO, size: int) -> Iterator[Found]:
     """Yield the metadata of an MP4 or MOV that ffmpeg may not copy."""
-    for box in children(file, 0, size):
+    trailer = _trailer(file, size)
+    end = size if trailer is None else trailer.start
+    for box in children(file, 0, end):
         if box.kind == b"moov":
             yield from _movie(file, box)
         elif box.kind not in _STRUCTURE and not _is_index(file, box):
             yield from _found(file, box, "file")
+    if trailer is not None:
+        yield from _found(file, trailer, "file")
+
+
+def _trailer(file: BinaryIO, size: int) -> Box | None:
+    """Return what Samsung's phones write behind the boxes, with a directory (SEFH) at its end."""
+    file.seek(max(0, size - 8))
+    length, kind = struct.unpack("<I4s", file.read(8).ljust(8, b"\0"))
+    at = size - 8 - length
+    if kind != b"SEFT" or not 12 <= length <= min(_TRAILER, at):
+        return None
+    file.seek(at)
+    directory = file.read(length)
+    entries = struct.iter_unpack("<4xII", directory[12 : 12 + (length - 12) // 12 * 12])
+    start = at - max((back for back, _ in entries), default=0)
+    return Box(kind, start, start, size) if directory[:4] == b"SEFH" and start > 0 else None
 
 
 def _is_index(file: BinaryIO, box: Box) -> bool:
@@ -194,7 +213,12 @@ def _is_index(file: BinaryIO, box: Box) -> bool:
 def _movie(file: BinaryIO, moov: Box) -> Iterator[Found]:
     track = 0
     for box in children(file, moov.payload, moov.end):
-        if box.kind == b"udta":
+        if box.kind == b"mvhd":
+            content = _bytes(file, box)
+            volume = content[36:38] if content[:1] == b"\1" else content[24:26]
+            if volume not in {b"", b"\0\0", b"\1\0"}:
+                yield Found(_item(box.kind, volume, "movie header", 2, volume.hex()), b"")
+        elif box.kind == b"udta":
             yield from _user_data(file, box, "movie")
         elif box.kind == b"meta":
             yield from _items(file, box, "movie")
@@ -213,12 +237,20 @@ def _track(file: BinaryIO, trak: Box, place: str) -> Iterator[Found]:
                 yield from _found(file, inner, place)
         elif box.kind == b"meta" or (box.kind == b"uuid" and not _is_index(file, box)):
             yield from _found(file, box, f"{place} itself")
+        elif box.kind == b"tapt" and _cuts(file, box):
+            yield from _found(file, box, f"{place} header")
         elif box.kind == b"mdia":
             for inner in children(file, box.payload, box.end):
                 if inner.kind == b"elng" and not _language(file, inner):
                     yield from _found(file, inner, f"{place} media")
-            for clap in _apertures(file, box):
-                yield from _found(file, clap, f"{place} sample description")
+            for mark in _picture_marks(file, box):
+                yield from _found(file, mark, f"{place} sample description")
+
+
+def _cuts(file: BinaryIO, tapt: Box) -> bool:
+    """Whether a track's apertures differ: cameras write three equal ones."""
+    shown = {box.kind: _bytes(file, box) for box in children(file, tapt.payload, tapt.end)}
+    return shown.get(b"clef") != shown.get(b"prof")
 
 
 def tracks(file: BinaryIO, size: int) -> list[dict[str, str]]:
@@ -258,15 +290,19 @@ def _language(file: BinaryIO, elng: Box) -> str:
     return text if LANGUAGE_TAG.fullmatch(text) else ""
 
 
-def _apertures(file: BinaryIO, mdia: Box) -> Iterator[Box]:
-    """Yield the clean apertures of a picture that cut something off."""
+def _picture_marks(file: BinaryIO, mdia: Box) -> Iterator[Box]:
+    """Yield the gamma and the ICC profile of a picture, and the clean aperture that cuts something off."""
     if not any(box.kind == b"vmhd" for box in _inside(file, mdia, [b"minf"], 0)):
         return
     for entry in _inside(file, mdia, [b"minf", b"stbl", b"stsd"], 8):
         file.seek(entry.payload + 24)
         size = struct.unpack(">2H", file.read(4).ljust(4, b"\0"))
         for box in children(file, entry.start + ENTRY, entry.end):
-            if box.kind == b"clap":
+            if box.kind == b"gama" or (
+                box.kind == b"colr" and _bytes(file, box)[:4] in {b"prof", b"rICC"}
+            ):
+                yield box
+            elif box.kind == b"clap":
                 width, wide_in, height, high_in = struct.unpack_from(
                     ">4I", _bytes(file, box).ljust(16, b"\0")
                 )
@@ -300,7 +336,7 @@ def _items(file: BinaryIO, meta: Box, place: str) -> Iterator[Found]:
         if box.kind == b"ilst":
             for entry in children(file, box.payload, box.end):
                 yield from _found(file, entry, f"{place} list")
-        elif box.kind in {b"xml ", b"bxml"}:
+        elif box.kind in {b"xml ", b"bxml", b"ID32"}:
             yield from _found(file, box, f"{place} table")
 
 
@@ -315,7 +351,8 @@ def _found(file: BinaryIO, box: Box, place: str) -> Iterator[Found]:
         return
     data = file.read(size)
     payload = data[box.payload - box.start :]
-    if box.kind not in _PLAIN and len(data) == size and payload.strip(b"\0 "):
+    says = payload.strip(b"\0 ") or box.kind == b"LOOP"
+    if box.kind not in _PLAIN and len(data) == size and says:
         yield Found(_item(box.kind, payload, place, size, sha256_bytes(data)), data)
 
 

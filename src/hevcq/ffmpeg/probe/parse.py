@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hevcq.domain.media.facts import (
+    SERVICE_TAGS,
     AudioFacts,
     Chapter,
     Colour,
@@ -53,9 +54,15 @@ def media_info(probed: Json) -> MediaInfo:
         bit_rate=_whole(form.get("bit_rate")),
         streams=tuple(_stream(stream, frames, later) for stream in _items(probed, "streams")),
         chapters=tuple(_chapter(chapter) for chapter in _items(probed, "chapters")),
-        tags=_tags(form),
+        tags=_station(_items(probed, "programs")) | _tags(form),
         programs=_whole(form.get("nb_programs")) or 0,
     )
+
+
+def _station(programs: Sequence[Json]) -> dict[str, str]:
+    """Return name and provider of the only programme of a transport stream."""
+    tags = _tags(programs[0]) if len(programs) == 1 else {}
+    return {name: value for name, value in tags.items() if name in SERVICE_TAGS}
 
 
 def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:

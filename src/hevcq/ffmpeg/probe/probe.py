@@ -54,7 +54,7 @@ FRAME_ENTRIES = (
 """The ffprobe entries read of each frame."""
 _ENTRIES = (
     "format:format_tags:stream:stream_tags:stream_disposition:stream_side_data:"
-    f"chapter:chapter_tags:{FRAME_ENTRIES}"
+    f"chapter:chapter_tags:program_tags:{FRAME_ENTRIES}"
 )
 _NOT_LISTED = re.compile(r"^\[(\S+) @ \S+\] Format not on whitelist")
 _PLAYLISTS = frozenset(
