@@ -42,6 +42,17 @@ def test_a_quality_out_of_reach_ends_at_the_best_of_the_scale():
     assert set(tried) >= {found}
 
 
+@pytest.mark.parametrize(("best", "probes"), [(24.0, 2), (26.5, 2), (22.0, 2), (12.0, 3)])
+def test_two_probes_are_enough_from_a_learned_crf_if_one_of_them_is_good(best, probes):
+    def score(crf):
+        return Score(92.5 - 0.9 * (crf - best), 92.5 - 0.9 * (crf - best))
+
+    found, tried = search(score, 24.0, 93.0, SCALES[VideoCodec.HEVC], 2)
+
+    assert len(tried) == probes
+    assert tried[found].least >= 93.0 - TOLERANCE
+
+
 def test_a_video_that_always_looks_good_ends_at_the_smallest_of_the_scale():
     _, found = searched(lambda crf: 99.0, 24.0, 93.0)
 

@@ -175,7 +175,7 @@ AIM = Aim(target=93, crf=22.5, sampled=93.1, probes=3, metric="vmaf_v0.6.1")
         # Frames that the search did not see are worse: once more, a point and a half better.
         (AIM, [90.0, 93.0], [22.5, 21.0], "Quality 93.0"),
         # A second miss is said, and the video is there.
-        (AIM, [90.0, 91.0], [22.5, 21.0], "Quality 91.0"),
+        (AIM, [90.0, 91.0], [22.5, 21.0], "Only quality 91.0"),
         ("VMAF is not made for HDR", [], [None], "CRF 24 was used"),
     ],
 )
@@ -198,3 +198,16 @@ def test_a_quality_that_was_asked_for_is_searched_checked_and_said(
         (verified and (crfs[-1], verified[-1])) or None
     )
     assert farm.scratch_files() == []
+
+
+def test_a_quality_out_of_reach_is_said_before_the_encode_and_the_original_kept(tmp_path):
+    recipe = HEVC.video.model_copy(update={"quality": 93.0})
+    farm = Farm(tmp_path, HEVC.model_copy(update={"video": recipe}))
+    farm.encoder.aim = AIM.model_copy(update={"crf": 12, "sampled": 88.04})
+    farm.submit()
+
+    verdict = farm.handle().verdict
+
+    assert "VMAF 93 is out of reach; CRF 12" in verdict.reason
+    assert "gives 88.0 in samples" in verdict.reason
+    assert farm.encoder.crfs == []

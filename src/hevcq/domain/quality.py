@@ -20,6 +20,9 @@ TOLERANCE = 0.5
 MISSED_BY = 1.5
 """Points below the target from which a finished video has missed it: other frames were sampled."""
 MAX_PROBES = 5
+LEARNED = 3
+"""Videos of a kind from which the CRF of the next short one is known well enough for two probes."""
+SHORT_S = 600.0
 DRAWS = 200
 POINTS_PER_STEP = 0.9
 """Points of VMAF that one step of x265's CRF costs about (docs/quality.md, CRF 18 to 30)."""
@@ -45,6 +48,15 @@ SCALES: Mapping[VideoCodec, Scale] = {
 """Of each codec whose quality can be asked for."""
 
 
+NOT_SEARCHED = "no quality searched"
+"""Part of the notice on a rendition whose quality VMAF says nothing of."""
+
+
+def asked(target: float) -> str:
+    """Return the part of a rendition's notice that says which quality it was made for."""
+    return f"{target:g} was asked for"
+
+
 class Aim(Frozen):
     """The quality that was asked for, and what was found on the way to it, in VMAF."""
 
@@ -63,13 +75,18 @@ class Aim(Frozen):
         """Whether the finished video is worse than was asked for."""
         return self.verified is not None and self.verified < self.target - MISSED_BY
 
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether not even the best CRF that was tried is good enough."""
+        return self.sampled < self.target - MISSED_BY
+
     def in_words(self) -> str:
         """Return a sentence for people."""
         seen = self.sampled if self.verified is None else self.verified
         how = "of sampled frames" if self.verified is not None else "of the frames tried"
         return (
-            f"Quality {seen:.1f} (VMAF of the worst twentieth {how}; {self.target:g} was asked for), "
-            f"CRF {self.crf:g}."
+            f"{'Only quality' if self.missed else 'Quality'} {seen:.1f} (VMAF of the worst twentieth"
+            f" {how}; {asked(self.target)}), CRF {self.crf:g}."
         )
 
 
@@ -106,22 +123,27 @@ def score_of(samples: Sequence[Sequence[float]]) -> Score:
 
 
 def search(
-    score_at: Callable[[float], Score | None], start: float, target: float, scale: Scale
+    score_at: Callable[[float], Score | None],
+    start: float,
+    target: float,
+    scale: Scale,
+    most: int = MAX_PROBES,
 ) -> tuple[float, dict[float, Score]]:
     """Return the largest CRF that is good enough, and what was tried, `start` first.
 
-    If none of MAX_PROBES is, that is the best one tried. It ends where nothing can be said of a CRF;
-    nothing was tried if that is the first.
+    If none of MAX_PROBES is, that is the best one tried; as soon as one is, `most` are enough. It ends
+    where nothing can be said of a CRF; nothing was tried if that is the first.
     """
     tried: dict[float, Score] = {}
+    good: list[float] = []
     crf = _rounded(start, scale)
-    while crf not in tried and len(tried) < MAX_PROBES:
+    while crf not in tried and len(tried) < (most if good else MAX_PROBES):
         score = score_at(crf)
         if score is None:
             break
         tried[crf] = score
+        good += [crf] if score.least >= target - TOLERANCE else []
         crf = next_crf(tried, target, scale)
-    good = [each for each, score in tried.items() if score.least >= target - TOLERANCE]
     return max(good) if good else min(tried, default=crf), tried
 
 

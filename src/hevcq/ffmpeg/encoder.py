@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -61,6 +62,8 @@ from hevcq.util.clock import Clock
 if TYPE_CHECKING:
     from hevcq.ffmpeg.hardware import Devices
 
+LATEST = 9
+"""Videos of a kind (recipe, shorter side) whose CRF the search for the next one starts from."""
 QUESTION_S = 30.0
 """Time limit in seconds for a program to list its version, encoders or filters."""
 
@@ -84,6 +87,7 @@ class FfmpegEncoder(Encoder):
         """
         self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed, metric)
         self._passed = Passed(passes)
+        self._crfs: dict[tuple[str, int], deque[float]] = {}
         self._files: tuple[str, ...] = ()
         self._said = ""
 
@@ -126,6 +130,7 @@ class FfmpegEncoder(Encoder):
     def self_test(
         self, profile: Profile, folder: Path, *, stop: threading.Event, again: bool = False
     ) -> None:
+        self.require_metric(profile)
         build = self.build()
         if not again and self._passed.known(profile, build):
             return
@@ -189,12 +194,22 @@ class FfmpegEncoder(Encoder):
             return reason
         require_depth(self._help, request.plan)
         job = FfmpegRun(self._tools, request, stop, Pass.MIDSTREAM)
-        return quality.find_quality(job, measured, self._metric)
+        target = request.plan.video
+        kind = request.profile.revision, min(target.width, target.height)
+        former = self._crfs.setdefault(kind, deque(maxlen=LATEST))
+        aim = quality.find_quality(job, measured, self._metric, tuple(former))
+        if isinstance(aim, Aim) and not aim.out_of_reach:
+            former.append(aim.crf)
+        return aim
 
     def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float | None:
         from hevcq.ffmpeg.verify.quality import check_quality
 
         return check_quality(self._tools, request, self._metric, stop)
+
+    def require_metric(self, profile: Profile) -> None:
+        if profile.video.quality is not None:
+            _ = self._metric
 
     @cached_property
     def _metric(self) -> str:

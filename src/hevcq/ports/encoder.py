@@ -319,6 +319,10 @@ class Encoder(ABC):
         """
         return "this encoder measures no quality"
 
+    def require_metric(self, profile: Profile) -> None:  # noqa: ARG002
+        """Raise WorkerUnfit if the profile asks for a quality, and nothing here measures it."""
+        return
+
     def check_quality(self, request: VerifyRequest, *, stop: threading.Event) -> float | None:
         """Return the quality of a rendition in places that `find_quality` did not see; None if unknown.
 

@@ -60,6 +60,8 @@ class IngestApplication:
         self._folders = [
             FolderIngest(app, each, emit, signals.asked, self.summary) for each in found
         ]
+        for profile in self._profiles if self._embedded else ():
+            app.encoder.require_metric(profile)
         self._no_wait = any(each.no_wait for each in found)
         self._wake = threading.Event()
         self._workers: WorkerPool | None = None

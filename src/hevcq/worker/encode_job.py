@@ -16,7 +16,7 @@ from hevcq.domain.planning.encode_plan import (
     plan_measured,
 )
 from hevcq.domain.profile_sections import ChunkMode
-from hevcq.domain.quality import MISSED_BY, SCALES
+from hevcq.domain.quality import MISSED_BY, NOT_SEARCHED, SCALES
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import EncodeReport
@@ -106,7 +106,7 @@ class EncodeJob(Job):
         facts = {"info": info, "plan": plan, "measured": measured}
         work = work.model_copy(update={**facts, "duration_s": _duration(measured, info)})
         work = self._aimed(work, location, folder)
-        ended = self._sampled(work, location, folder)
+        ended = self._out_of_reach(work) or self._sampled(work, location, folder)
         if ended is None and may_split and self._may_pay(work.duration_s):
             ended = split_video(self._context, self, work, location)
             if ended is not None:
@@ -116,11 +116,11 @@ class EncodeJob(Job):
             return ended
         made = self._made(work, location, folder / f"rendition.{plan.extension}")
         aim = made.plan.aim if isinstance(made, Made) else None
-        if not isinstance(made, Made) or aim is None or not aim.missed:
+        best = SCALES[self._profile.video.codec].best
+        if not isinstance(made, Made) or aim is None or not aim.missed or aim.crf <= best:
             return made
         made.file.unlink()
         # Frames that the search did not see were worse: once more, better by what was missed.
-        best = SCALES[self._profile.video.codec].best
         crf = max(best, aim.crf - MISSED_BY)
         work = work.model_copy(
             update={"plan": work.plan.aimed(aim.model_copy(update={"crf": crf, "verified": None}))}
@@ -139,9 +139,16 @@ class EncodeJob(Job):
         aim = self._context.encoder.find_quality(request, work.measured, stop=self._lease.stop)
         self._lease.check()
         if isinstance(aim, str):
-            said = f"CRF {work.recipe.video.crf:g} was used, and no quality searched: {aim}."
+            said = f"CRF {work.recipe.video.crf:g} was used, and {NOT_SEARCHED}: {aim}."
             return work.model_copy(update={"plan": work.plan.noting(said)})
         return work.model_copy(update={"plan": work.plan.aimed(aim)})
+
+    def _out_of_reach(self, work: Work) -> Skipped | None:
+        aim = work.plan.aim
+        if aim is None or not aim.out_of_reach or work.recipe.gates.minimum_saving is None:
+            return None
+        said = f"VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was tried, gives"
+        return self._remember_skip(work, f"{said} {aim.sampled:.1f} in samples")
 
     def _sampled(self, work: Work, location: str, folder: Path) -> Done | Skipped | Release | None:
         """Encode some seconds of a long video first; return None unless the whole is bound to be too large.

@@ -9,7 +9,7 @@ import pytest
 from ffmpeg.verify import conftest
 from hevcq.domain.media.facts import Colour
 from hevcq.domain.profile import Profile
-from hevcq.domain.quality import Aim
+from hevcq.domain.quality import LEARNED, Aim, Score
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
@@ -69,6 +69,21 @@ def test_the_crf_is_found_and_what_is_made_with_it_is_as_good(pair, tmp_path):
     assert abs(conftest.ENCODER.check_quality(made, stop=STOP) - aim.sampled) < 6
 
 
+def test_the_search_starts_where_former_videos_of_the_kind_ended(pair, tmp_path, monkeypatch):
+    request, starts = asked(pair, tmp_path), []
+    encoder = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+
+    def search(score_at, start, target, scale, most):
+        starts.append((start, most))
+        return 30.0, {30.0: Score(90.0, 90.0)}
+
+    monkeypatch.setattr("hevcq.ffmpeg.verify.quality.search", search)
+    for _ in range(LEARNED + 1):
+        encoder.find_quality(request, request.measured, stop=STOP)
+
+    assert starts == [(AIMED.video.crf, 5), (30.0, 5), (30.0, 5), (30.0, 2)]
+
+
 def test_a_video_that_is_worse_scores_lower_in_the_same_places(pair, tmp_path):
     good = conftest.ENCODER.check_quality(pair.request, stop=STOP)
     conftest.ffmpeg("-i", pair.good, "-map", "0", "-vf", "gblur=2", "-c", "copy",
@@ -123,6 +138,15 @@ def test_without_a_program_that_measures_the_worker_says_what_to_install(monkeyp
     with pytest.raises(WorkerUnfit, match="other has no libvmaf"):
         metric_program(replace(tools, metric="other"), lambda _program: " ssim ")
     assert metric_program(replace(tools, metric="other"), lambda _: " libvmaf ") == "other"
+
+
+def test_a_profile_that_asks_for_a_quality_waits_until_something_measures_it(tmp_path):
+    encoder = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock(), metric="/bin/true")
+    with pytest.raises(WorkerUnfit, match="has no libvmaf"):
+        encoder.self_test(AIMED, tmp_path, stop=STOP)
+    with pytest.raises(WorkerUnfit):
+        encoder.require_metric(AIMED)
+    encoder.require_metric(conftest.PROFILE)
 
 
 def test_doctor_says_what_measures_and_that_nothing_must(monkeypatch):

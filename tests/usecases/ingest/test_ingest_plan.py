@@ -105,6 +105,29 @@ def test_what_the_ledger_knows_decides(
         assert again.disposition is Disposition.DONE
 
 
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [
+        ("Quality 92.8 (VMAF; 93 was asked for), CRF 24.", False),
+        ("CRF 24 was used, and no quality searched: VMAF is not made for HDR.", False),
+        ("Quality 89.8 (VMAF; 90 was asked for), CRF 27.", True),
+        ("", True),
+    ],
+)
+def test_a_rendition_of_another_quality_is_told_how_to_be_made_anew(said, again) -> None:
+    asked = HEVC.model_copy(update={"video": HEVC.video.model_copy(update={"quality": 93.0})})
+    made = RenditionRef(
+        key="k", size=1, sha256="0" * 64, certificate_key="c", notices=(said,) if said else ()
+    )
+    done = job(JobState.DONE).model_copy(update={"rendition": made})
+    known = Known(placement(PlacementState.PLACED), done)
+
+    item = decide(video(VIDEO), asked, encode_plan(), known, BESIDE)
+
+    assert item.disposition is Disposition.DONE
+    assert ("hevcq retry /videos/a.mp4" in item.reason) is again
+
+
 def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -> None:
     known = Known(placement(PlacementState.WAITING), job(JobState.QUEUED))
     mirror = Destination(Mode.MIRROR, output=Path("/out"))

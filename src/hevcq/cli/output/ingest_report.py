@@ -62,6 +62,8 @@ def changes(results: Sequence[IngestResult], width: int | None) -> Iterator[str]
     kinds: dict[str, dict[str, str]] = {}
     for each in results:
         for notice in each.notices:
+            if notice.startswith("Quality "):  # reached, each in its own way: said when it was done
+                continue
             kinds.setdefault(re.sub(r"\d+(\.\d+)?", "#", notice), {})[printable(each.path.name)] = (
                 notice
             )

@@ -15,12 +15,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median_high
 
 from hevcq.domain.formats import SOFTWARE
 from hevcq.domain.media.facts import Measurement, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
 from hevcq.domain.planning.video import HDR_TRANSFERS
-from hevcq.domain.quality import SCALES, Aim, Score, score_of, search, worst_twentieth
+from hevcq.domain.quality import (
+    LEARNED,
+    MAX_PROBES,
+    SCALES,
+    SHORT_S,
+    Aim,
+    Score,
+    score_of,
+    search,
+    worst_twentieth,
+)
 from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError, WorkerUnfit
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.command.codecs import (
@@ -96,11 +107,14 @@ def why_not(request: EncodeRequest, track: TrackMeasure | None) -> str:
     return ""
 
 
-def find_quality(job: FfmpegRun, measured: Measurement, metric: str) -> Aim | str:
+def find_quality(
+    job: FfmpegRun, measured: Measurement, metric: str, former: Sequence[float] = ()
+) -> Aim | str:
     """Search the largest CRF whose samples are as good as the profile asks; see `next_crf`.
 
-    Returns a clause if no sample can be encoded: a decoder that starts midstream may call an intact
-    source damaged, which the whole encode decides. Raises what else an encode raises.
+    It starts at the median of `former`, which was found for videos of the same kind. Returns a clause if
+    no sample can be encoded: a decoder that starts midstream may call an intact source damaged, which
+    the whole encode decides. Raises what else an encode raises.
     """
     # A short file's samples without loss may be larger than it.
     size = max(job.request.source_size, _raw_bytes(job.request.plan.video))
@@ -116,7 +130,9 @@ def find_quality(job: FfmpegRun, measured: Measurement, metric: str) -> Aim | st
         samples = [_sampled(aimed, first_s + at, metric) for at in places]
         return score_of([each for each in samples if each]) if any(samples) else None
 
-    crf, tried = search(score_at, video.crf, target, scale)
+    short = len(former) >= LEARNED and (track.last_pts_s or 0.0) - first_s < SHORT_S
+    start = median_high(former) if former else video.crf
+    crf, tried = search(score_at, start, target, scale, 2 if short else MAX_PROBES)
     if not tried:
         return "no sample of it could be encoded"
     return Aim(

@@ -15,6 +15,7 @@ from hevcq.domain.keys import is_set
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
+from hevcq.domain.quality import NOT_SEARCHED, asked
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import INTACT_COPY
 from hevcq.library.names import shown_path
@@ -201,8 +202,18 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
         )
         return replace(item, disposition=Disposition.REFUSE, reason=reason)
     else:
-        reason = f"Done earlier: {place}."
+        reason = _other_quality(item, job) or f"Done earlier: {place}."
     return replace(item, disposition=Disposition.DONE, reason=reason)
+
+
+def _other_quality(item: Item, job: JobRecord) -> str:
+    """Return how to get the quality that is asked for now, if the rendition was made for another."""
+    wanted = item.profile.video.quality if item.profile is not None else None
+    said = " ".join(job.rendition.notices) if job.rendition is not None else ""
+    if wanted is None or asked(wanted) in said or NOT_SEARCHED in said:
+        return ""
+    name = shlex.quote(printable(item.path))
+    return f"Not made for quality {wanted:g}: run `hevcq retry {name}` and this command again."
 
 
 def _made_again(placement: Placement, job: JobRecord) -> bool:
