@@ -27,6 +27,7 @@ from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.hardware import SET_ASIDE_S, Devices
 from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.process.sandbox import Access
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip
@@ -122,6 +123,36 @@ def test_a_trial_is_made_once_and_a_device_that_failed_is_tried_again_after_an_h
     assert devices.choose(*plan_of(), STOP)[0] == "hevc_nvenc"
     devices.set_aside("hevc_nvenc", "its rendition failed gate G8")
     assert devices.choose(*plan_of(), STOP)[0] == "hevc_qsv"
+
+
+def test_a_second_render_node_is_used_where_the_first_has_no_such_encoder(monkeypatch):
+    second, tried = "/dev/dri/renderD129", []
+
+    def trial(device: str, _stop: threading.Event) -> str:
+        tried.append(device)
+        return "" if device.endswith(second) else "no device"
+
+    devices = Devices(trial, ManualClock(), lambda: ["/dev/dri/renderD128", second])
+    recipe, plan = plan_of()
+    device, _ = devices.choose(recipe, plan, STOP)
+
+    assert device == f"hevc_qsv@{second}"
+    assert tried == ["hevc_nvenc", "hevc_qsv", device]
+    tools, info = FfmpegTools("ffmpeg", "ffprobe", SystemClock()), media(video())
+    request = EncodeRequest(
+        recipe, plan.with_encoder(device), info, "in", Path("out"), 1.0, 1, 60.0
+    )
+    for words in (encode_command(tools, request), trials.trial_command(tools, device, Path("out"))):
+        assert f"qsv=hw,child_device={second}" in words
+        assert "hevc_qsv" in words
+
+
+def test_a_driver_that_a_person_chose_reaches_the_device_only(monkeypatch):
+    monkeypatch.setenv("LIBVA_DRIVER_NAME", "i965")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+    assert Access(devices=("/dev/dri",)).environment() == {"LIBVA_DRIVER_NAME": "i965"}
+    assert Access().environment() == {}
 
 
 @pytest.mark.media

@@ -291,6 +291,10 @@ class Family:
     quality: tuple[tuple[str, str], ...]
     session_full: tuple[str, ...] = ()
 
+    def on(self, node: str) -> tuple[str, ...]:
+        """Return the options of `device` for this render node; "" is the first."""
+        return tuple(word.replace(NODE, node or NODE) for word in self.device)
+
 
 NODE = "/dev/dri/renderD128"
 """The first render node, as Linux numbers them."""

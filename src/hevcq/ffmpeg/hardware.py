@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, Outcome
-from hevcq.domain.formats import HARDWARE, Fallback, candidates, quality_options
+from hevcq.domain.formats import HARDWARE, NODE, Fallback, Family, candidates, quality_options
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import hardware_problem
 from hevcq.domain.profile import Profile
@@ -64,6 +64,7 @@ class Devices:
 
     trial: Trial
     clock: Clock
+    nodes: Callable[[], list[str]] = lambda: sorted(map(str, Path("/dev/dri").glob("renderD*")))
     _found: dict[str, tuple[str, float]] = field(default_factory=dict)
     """By encoder why it cannot be used ("" if it can), and until when that holds, in monotonic seconds."""
 
@@ -73,7 +74,7 @@ class Devices:
         if reason or not names:
             return "", reason
         problems = []
-        for name in names:
+        for name in (device for each in names for device in self._devices(each)):
             problem, until = self._found.get(name, ("", -math.inf))
             if self.clock.monotonic() >= until:
                 problem = self.trial(name, stop)
@@ -84,6 +85,11 @@ class Devices:
                 return name, ""
             problems.append(f"{name}: {problem}")
         return "", "; ".join(problems)
+
+    def _devices(self, name: str) -> list[str]:
+        """Return an encoder on the first render node, then `name@node` of each further one."""
+        further = self.nodes()[1:] if NODE in " ".join(HARDWARE[name][0].device) else []
+        return [name, *(f"{name}@{node}" for node in further)]
 
     def set_aside(self, name: str, problem: str) -> None:
         self._found[name] = problem, self.clock.monotonic() + SET_ASIDE_S
@@ -114,10 +120,14 @@ def encode_on_device(
     )
 
 
+def _family(device: str) -> Family:
+    return HARDWARE[device.partition("@")[0]][0]
+
+
 def _blamed(devices: Devices, name: str, error: HevcqError, stop: threading.Event) -> str:
     """Return why a failure is the device's, noting it; "" if the device still passes its trial."""
     lines: Sequence[str] = (*getattr(error, "tail", ()), error.message)
-    if any(each in line for line in lines for each in HARDWARE[name][0].session_full):
+    if any(each in line for line in lines for each in _family(name).session_full):
         return f"{name}: the driver allows no more sessions"
     problem = devices.trial(name, stop)
     if isinstance(error, EncoderStalled):
@@ -176,11 +186,11 @@ def trial(tools: FfmpegTools, name: str, stop: threading.Event) -> str:
     return _judge(seen)
 
 
-def trial_command(tools: FfmpegTools, name: str, output: Path) -> list[str]:
+def trial_command(tools: FfmpegTools, device: str, output: Path) -> list[str]:
     """Return the command that encodes the trial's pictures as a job would."""
-    family, _ = HARDWARE[name]
+    family, (name, _, node) = _family(device), device.partition("@")
     command = [tools.ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-v", "error", "-y"]
-    command += [*family.device, "-f", "lavfi", "-i", CLIP]
+    command += [*family.on(node), "-f", "lavfi", "-i", CLIP]
     if family.upload:
         command += ["-vf", family.upload[8]]
     else:
@@ -195,7 +205,7 @@ def _run(
     tools: FfmpegTools, command: list[str], name: str, output: Path, stop: threading.Event
 ) -> Finished:
     access = access_to(tools, str(output), writes=(output,))
-    limits = ChildLimits(access=replace(access, devices=HARDWARE[name][0].nodes))
+    limits = ChildLimits(access=replace(access, devices=_family(name).nodes))
     return run_child(command, stop=stop, limits=limits, deadline_s=TRIAL_S)
 
 

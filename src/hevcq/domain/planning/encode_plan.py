@@ -105,6 +105,9 @@ class VideoTarget(Frozen):
     """The target of the main video stream: its required properties and the way to encode it."""
 
     encoder: str = Field(description="the ffmpeg encoder, e.g. libx265")
+    node: str = Field(
+        default="", description="the render node of a hardware encoder; empty: the first"
+    )
     codec: str = Field(description="as ffprobe says, e.g. hevc")
     crf: float | None = Field(default=None, description="that a search chose; null: the profile's")
     width: int
@@ -261,9 +264,10 @@ class EncodePlan(Frozen):
         default=None, description="the quality that was searched; null: the profile's CRF"
     )
 
-    def with_encoder(self, name: str) -> EncodePlan:
-        """Return the plan with another encoder for the main video."""
-        return self._targeted({"encoder": name}, {"encoder": name})
+    def with_encoder(self, device: str) -> EncodePlan:
+        """Return the plan with another encoder for the main video, `name` or `name@render node`."""
+        name, _, node = device.partition("@")
+        return self._targeted({"encoder": name, "node": node}, {"encoder": name})
 
     def with_crf(self, crf: float) -> EncodePlan:
         """Return the plan with another CRF for the main video."""

@@ -44,6 +44,8 @@ NEEDED = frozenset({1, 2})
 and write to scratch folders of other users."""
 OF_DEVICES = ("/sys", "/etc/OpenCL", "/etc/vulkan", "/etc/nvidia")
 """What the drivers of graphics hardware read."""
+DRIVERS = ("LIBVA_DRIVER_NAME", "LIBVA_DRIVERS_PATH")
+"""Variables by which a person chooses the driver of VAAPI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ class Access:
     confined: bool = True
 
     def environment(self) -> dict[str, str]:
-        return {"http_proxy": self.relay} if self.relay else {}
+        found = {"http_proxy": self.relay} if self.relay else {}
+        drivers = DRIVERS if self.devices else ()
+        return found | {name: os.environ[name] for name in drivers if name in os.environ}
 
 
 NOTHING = Access()
@@ -94,6 +98,8 @@ def _rights(access: Access, program: str) -> list[tuple[str, int]]:
     if access.devices:
         rights += [(path, WRITE | IOCTL_DEVICE) for path in access.devices]
         rights += [(path, read) for path in (*access.devices, *OF_DEVICES)]
+        folders = access.environment().get("LIBVA_DRIVERS_PATH", "").split(":")
+        rights += [(path, run) for path in folders if path]
     rights += [(path, WRITE) for path in ("/dev/null", *access.writes)]
     return rights
 
