@@ -153,7 +153,7 @@ def _work(folder: Path, *, real: bool) -> None:
     from hevcq.util.signals import StopSignals
     from hevcq.worker.delivery.context import WorkerContext
     from hevcq.worker.handler import ProfileQueue
-    from hevcq.worker.pool import Numbers, WorkerPool
+    from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
     from support.fakes.encoder import FakeEncoder, fake_plan
 
@@ -180,7 +180,7 @@ def _work(folder: Path, *, real: bool) -> None:
     )
     served = [ProfileQueue(profile, opened.backend.queues[profile.name])]
     with StopSignals() as signals:
-        WorkerPool(context, served, Numbers(slots=SLOTS, grace_s=0.0)).run(signals)
+        WorkerPool(context, served, slots=SLOTS, grace_s=0.0).run(signals)
     opened.close()
 
 

@@ -41,7 +41,6 @@ def test_nothing_is_replaced_placed_or_undone_through_a_link(linked) -> None:
         lambda: place(beside, one(made.fetch), FileSystem()),
         lambda: swap.undo(made.change.certificate.job_id),
         swap.recover,
-        swap.usage,
         lambda: swap.expire(100 * DAY, for_ever),
         lambda: list(swap.kept()),
     ):

@@ -14,7 +14,7 @@ from hevcq.util.clock import SystemClock
 from hevcq.util.processes import FOLDER, Processes, read
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.watchers import PoolState, SignOfLife
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 from support.clips import ManualClock
 from support.fakes.farm import Farm
 
@@ -114,9 +114,7 @@ def test_a_pool_keeps_its_row_fresh_until_the_end(tmp_path):
     farm = Farm(tmp_path)
     farm.clock.auto = False
     sign = SignOfLife(Processes(tmp_path / FOLDER, farm.clock), farm.clock)
-    pool = WorkerPool(
-        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=2), [sign]
-    )
+    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], [sign], slots=2)
 
     pool.start()
     assert asked(tmp_path, farm.clock)[0]
@@ -147,7 +145,7 @@ def test_a_watcher_that_breaks_does_not_break_the_pool(tmp_path):
             raise ZeroDivisionError
 
     farm, broken = Farm(tmp_path), Broken()
-    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(), [broken])
+    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], [broken])
 
     pool.step()
     pool.step()

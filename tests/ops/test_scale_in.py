@@ -13,7 +13,7 @@ from hevcq.wiring.app import App
 from hevcq.wiring.worker import watchers
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.watchers import PROTECT_S, RENEW_S, RETRY_S, PoolState, ScaleInGuard
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 from ops.agent import Agent, agent
 from support.clips import ManualClock
 from support.fakes.farm import Farm
@@ -132,9 +132,7 @@ def farm(tmp_path) -> Farm:
 
 def pool_of(farm: Farm, uri: str) -> WorkerPool:
     guard = ScaleInGuard(TaskProtection(uri), farm.clock)
-    return WorkerPool(
-        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=2), [guard]
-    )
+    return WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], [guard], slots=2)
 
 
 def test_a_pool_is_protected_while_a_job_runs_and_no_longer(farm, ecs):

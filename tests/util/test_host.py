@@ -102,12 +102,12 @@ def test_scratch_is_shared_by_the_slots_and_by_sources_that_are_copied(free, slo
     assert source_room(free, keep=GIB, slots=slots, copied=copied) == room
 
 
-def test_a_disk_with_less_than_must_stay_free_is_named_with_both_sizes():
+def test_a_disk_with_less_than_must_stay_free_is_named():
     free = {"store": 5 * GIB, "scratch folder /s": GIB}
 
     assert disk_shortage(free, GIB) == ""
     said = disk_shortage(free, GIB + 1)
-    assert said == "Low disk space: 1024 MiB free for the scratch folder /s, 1024 MiB required."
+    assert said == "Low disk space: the scratch folder /s has less than 1024 MiB free."
 
 
 def test_the_free_space_of_a_folder_not_made_yet_is_that_of_its_nearest_parent(tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hevcq.errors import Stopped
 from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 from support.fakes.farm import Farm
 
 
@@ -16,7 +16,7 @@ def pool_of(farm: Farm, **numbers) -> WorkerPool:
     """Return a pool with real heartbeats over the farm's queue, not yet started."""
     farm.clock.auto = False
     farm.with_context(heartbeat=Heartbeat)
-    return WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(**numbers))
+    return WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], **numbers)
 
 
 class Encode:

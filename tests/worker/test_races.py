@@ -8,7 +8,7 @@ from hevcq.domain.verdict import Abandon, Done, Release
 from hevcq.errors import EncoderFailed, SourceDamaged, WorkerUnfit
 from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 
 
 def test_a_lease_lost_after_the_failure_was_recorded_leaves_the_message_to_its_next_holder(farm):
@@ -160,9 +160,7 @@ def test_many_slots_racing_over_duplicates_make_one_rendition_each(farm):
             done.set()
 
     farm.with_context(on_event=watch)
-    pool = WorkerPool(
-        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=4, poll_s=0.01)
-    )
+    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], slots=4, poll_s=0.01)
     pool.start()
     try:
         assert done.wait(20)

@@ -16,7 +16,7 @@ import pytest
 from hevcq.errors import DiskFull, Unavailable, WorkerUnfit
 from hevcq.util.signals import StopSignals
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 from hevcq.worker.scratch import Scratch
 from hevcq.worker.slot import SlotOutcome
 from support.clips import ManualClock
@@ -134,7 +134,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, *, total: int, free: int) -> None:
 
 
 def pool_of(farm: Farm, slots: int = 2) -> WorkerPool:
-    return WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=slots))
+    return WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], slots=slots)
 
 
 def test_a_disk_on_which_no_work_could_ever_begin_takes_the_worker_out(tmp_path, monkeypatch):

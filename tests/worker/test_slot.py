@@ -207,7 +207,7 @@ def test_a_full_disk_pauses_the_slot_before_it_takes_anything(farm):
 
     assert farm.queue.depth().ready == 1
     assert [line["event"] for line in lines] == ["work_paused"]
-    assert "1 MiB free for the store, 2 MiB required" in lines[0]["reason"]
+    assert "the store has less than 2 MiB free" in lines[0]["reason"]
     farm.store.free = None
     assert worker.step() is True
 

@@ -181,7 +181,9 @@ def write_durably(fs: FileSystem, path: Path, content: bytes) -> None:
     """Write a small file of hevcq's atomically, durable when this returns."""
     temp = temp_of(path)
     fs.write(temp, content)
-    file_io.replace_durably(temp, path, fs)
+    fs.fsync_file(temp)
+    fs.rename(temp, path)
+    fs.fsync_dir(path.parent)
 
 
 def move_new(fs: FileSystem, old: Path, new: Path) -> None:

@@ -105,7 +105,7 @@ def place(
             return certified(rendition, fs, (), already=True)
         if fs.lstat(shown) is not None:
             raise occupied(shown)
-        with _staged(rendition, fetch, fs, check) as (temp, notices):
+        with staged(rendition, fetch, fs, check) as (temp, notices):
             record = certificate_of(rendition.home, proof)
             write_certificate(fs, record, proof.to_json().encode())
             try:
@@ -118,21 +118,13 @@ def place(
 
 @contextmanager
 def staged(
-    rendition: ToPlace, fetch: Fetch, fs: FileSystem, check: Check | None = None
-) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Yield the temporary path of a rendition of one file, certified and durable, and the notices.
-
-    The temporary file is removed when the context ends, unless it was renamed; after a kill,
-    `sweep` removes it. Raises as `place` does.
-    """
-    with _staged(rendition, lambda _name, path: fetch(path), fs, check) as found:
-        yield found
-
-
-@contextmanager
-def _staged(
     rendition: ToPlace, fetch: FetchFile, fs: FileSystem, check: Check | None
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield the temporary path of a rendition, certified and durable, and the notices.
+
+    It is removed when the context ends, unless it was renamed; after a kill, `sweep` removes it.
+    Raises as `place` does.
+    """
     proof = rendition.certificate
     temp = temp_beside(shown_path(rendition.target), proof.job_id)
     temps = (temp, temp_of(certificate_of(rendition.home, proof)))
@@ -196,16 +188,16 @@ def _check(temp: Path, proof: Certificate, check: Check) -> None:
     raise VerificationFailed(f"The certificate names no video file of the set ({Gate.G9.name}).")
 
 
-def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> list[Path]:
+def sweep(home: Path, fs: FileSystem) -> list[Path]:
     """Remove the temporary files of dead processes below `home`; return their paths.
 
-    Files of live processes stay, and so do those in `spared` (of swaps still under way).
+    Files of live processes stay.
     """
     removed = []
     for job_id in noted_jobs(home):
         with stale_job_lock(home, job_id) as note:
             for temp in _temps_of_note(home, note):
-                if temp not in spared and fs.lstat(temp) is not None:
+                if fs.lstat(temp) is not None:
                     remove_tree(fs, temp)
                     fs.fsync_dir(temp.parent)
                     removed.append(temp)
@@ -363,7 +355,7 @@ def _temps_of_note(home: Path, note: bytes | None) -> list[Path]:
         noted = json.loads(note) if note else []
     except (ValueError, RecursionError):
         return []
-    names = noted if isinstance(noted, list) else [noted]  # an older hevcq wrote a single name
+    names = noted if isinstance(noted, list) else []
     found = [_own_temp(home, name) for name in names if isinstance(name, str)]
     return [path for path in found if path is not None]
 

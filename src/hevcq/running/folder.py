@@ -28,10 +28,8 @@ from hevcq.usecases.ingest.session import (
     Accept,
     Ingest,
     IngestSetup,
-    as_it_is,
 )
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
-from hevcq.usecases.ingest.track import disk_space_of
 from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
 from hevcq.usecases.libraries.feed import Acceptance, Budget, Feed, largest_saving_first, old_enough
 from hevcq.usecases.operations.acknowledge import UNUSABLE
@@ -97,7 +95,7 @@ class FolderIngest:
 
     def _build_session(self, where: Destination) -> Ingest:
         app, ports, profiles = self._app, self._ports, self.profiles
-        settings, embedded = app.settings, app.settings.backend == "embedded"
+        embedded = app.settings.backend == "embedded"
         self._require_queues()
         fleet_tasks = sum(profile.fleet.max_tasks for profile in profiles)
         rates = learned_rates(app.catalog, profiles)
@@ -113,9 +111,6 @@ class FolderIngest:
             busy=slowdown(app.capacity.cores) if embedded else 1.0,
             uploads=1 if embedded else UPLOADS,
             separate_keys=app.backend.announces_uploads and not _all_subscribed(app, profiles),
-            disk_space=disk_space_of(
-                app.backend.store, settings.scratch, settings.min_free_mib << 20
-            ),
             accept=self._acceptance(rates),
             summary=self._summary,
         )
@@ -134,10 +129,10 @@ class FolderIngest:
         )
         return Ingest(ports, setup, collector, self._emit, proofs)
 
-    def _acceptance(self, rates: Costs) -> Accept:
+    def _acceptance(self, rates: Costs) -> Accept | None:
         library = self.request.library
         if library is None:
-            return as_it_is
+            return None
         usual = frozenset(self.request.profiles or self._app.settings.ingest.profiles)
         return Acceptance(library, usual, rates)
 

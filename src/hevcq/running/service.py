@@ -24,7 +24,7 @@ from hevcq.running.folder import FolderIngest
 from hevcq.running.ingest import FLEET_POLL_S, LOCAL_POLL_S, hand_out_to
 from hevcq.settings.libraries import Library, SyncSettings
 from hevcq.settings.model import Settings
-from hevcq.usecases.health.nightly import NightlyCheck, Nights, Surroundings
+from hevcq.usecases.health.nightly import NightlyCheck, Nights
 from hevcq.usecases.ingest.decide import IngestPlan
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.summary import IngestSummary
@@ -406,8 +406,8 @@ class HealthWatch(Beside):
     def _check(self) -> None:
         app, settings = self._app, self._app.settings
         ports = health_ports(app, self._stop)
-        around = Surroundings(event_log(app), self._held, self._busy, self._echo)
-        read = NightlyCheck(ports, around).step(self._nights())
+        check = NightlyCheck(ports, event_log(app), self._held, self._busy, self._echo)
+        read = check.step(self._nights())
         if read and settings.backend == "aws":  # where no workers of this process send messages
             notify_now(app)
 

@@ -50,19 +50,6 @@ def sha256_file(path: Path, check: Callable[[], None]) -> str:
         return sha256_stream(stream, check)[0]
 
 
-class FileCalls(Protocol):
-    """The system calls of a durable replacement, so that tests can make one fail."""
-
-    def fsync_file(self, path: Path) -> None:
-        """Make the bytes and metadata of a file durable."""
-
-    def rename(self, old: Path, new: Path) -> None:
-        """Rename `old`, replacing the file at `new`."""
-
-    def fsync_dir(self, folder: Path) -> None:
-        """Make the names in a folder durable."""
-
-
 def fsync_file(path: Path) -> None:
     """Make the bytes of a file, or the names in a folder, durable.
 
@@ -79,28 +66,16 @@ def fsync_folder(folder: Path) -> None:
     _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def replace_durably(temp: Path, path: Path, calls: FileCalls | None = None) -> None:
+def replace_durably(temp: Path, path: Path) -> None:
     """Rename the complete file `temp` to `path`, atomically and durably.
 
     `temp` must be in the folder of `path`. Its bytes are made durable before the rename, and the
     name before this returns: a power cut leaves either the old or the new file complete.
     Raises OSError.
     """
-    calls = calls if calls is not None else _OsCalls()
-    calls.fsync_file(temp)
-    calls.rename(temp, path)
-    calls.fsync_dir(path.parent)
-
-
-class _OsCalls:
-    def fsync_file(self, path: Path) -> None:
-        fsync_file(path)
-
-    def rename(self, old: Path, new: Path) -> None:
-        old.rename(new)
-
-    def fsync_dir(self, folder: Path) -> None:
-        fsync_folder(folder)
+    fsync_file(temp)
+    temp.rename(path)
+    fsync_folder(path.parent)
 
 
 def _fsync(path: Path, flags: int) -> None:

@@ -111,10 +111,7 @@ def disk_shortage(free: Mapping[str, int], least_bytes: int) -> str:
     """
     for name, count in free.items():
         if count < least_bytes:
-            return (
-                f"Low disk space: {count >> 20} MiB free for the {name},"
-                f" {least_bytes >> 20} MiB required."
-            )
+            return f"Low disk space: the {name} has less than {least_bytes >> 20} MiB free."
     return ""
 
 

@@ -42,7 +42,7 @@ def build_pool(
     from hevcq.worker.delivery.context import WorkerContext
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.watchers import Background
-    from hevcq.worker.pool import Numbers, WorkerPool
+    from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
     settings, backend = app.settings, app.worker_backend
@@ -71,8 +71,8 @@ def build_pool(
         slots_per_job=app.slots_per_job,
         sweep_on_start=settings.backend == "embedded",
     )
-    numbers = Numbers(slots=app.capacity.slots, grace_s=settings.stop_grace_s)
-    return WorkerPool(context, served, numbers, watching)
+    slots, grace_s = app.capacity.slots, settings.stop_grace_s
+    return WorkerPool(context, served, watching, slots=slots, grace_s=grace_s)
 
 
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from hevcq.domain.profile import Profile
@@ -28,21 +27,10 @@ CHILD_END_S = 30.0
 then SIGKILL; a heartbeat in flight waits for its reply."""
 
 
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """The sizes and times of a pool.
-
-    `slots` is the number of parallel encodes, `grace_s` the seconds that a stop gives running jobs,
-    `poll_s` the seconds between polls of empty queues.
-    """
-
-    slots: int = 1
-    grace_s: float = 20.0
-    poll_s: float = 0.5
-
-
 class WorkerPool:
-    """Run `numbers.slots` slots over the queues of the served profiles.
+    """Run `slots` slots, each an encode at a time, over the queues of the served profiles.
+
+    A stop gives running jobs `grace_s` seconds; `poll_s` is the seconds between polls of empty queues.
 
     Call `run` from a main thread that has nothing else to do, or `start`, `ask`, `step` and
     `stopped` from one with a display. `error` is why the pool ended early, or None.
@@ -52,16 +40,19 @@ class WorkerPool:
         self,
         context: WorkerContext,
         queues: Sequence[ProfileQueue],
-        numbers: Numbers,
         watchers: Sequence[Watcher] = (),
+        *,
+        slots: int = 1,
+        grace_s: float = 20.0,
+        poll_s: float = 0.5,
     ) -> None:
         self.error: BaseException | None = None
-        self._context, self._numbers = context, numbers
+        self._context, self._slots, self._grace_s, self._poll_s = context, slots, grace_s, poll_s
         self._watchers, self._served = tuple(watchers), tuple(queues)
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
-        self.workers = [self._worker(queues, slot) for slot in range(numbers.slots)]
+        self.workers = [self._worker(queues, slot) for slot in range(slots)]
         self._threads = [
             threading.Thread(
                 target=self._slot, args=(worker,), name=f"hevcq-slot-{slot}", daemon=True
@@ -75,7 +66,7 @@ class WorkerPool:
         # Each slot starts with a different queue: fair even with fewer slots than queues.
         first = slot % len(queues)
         turned = [*queues[first:], *queues[:first]]
-        return Slot(self._context, handler, turned, poll_s=self._numbers.poll_s)
+        return Slot(self._context, handler, turned, poll_s=self._poll_s)
 
     def start(self) -> None:
         """Sweep what dead processes left, check the encoder, and start the slots.
@@ -83,7 +74,7 @@ class WorkerPool:
         Raises WorkerUnfit, before any message is received, if the encoder does not run or the
         scratch disk is too small for any work.
         """
-        slots = self._numbers.slots
+        slots = self._slots
         try:
             self._context.scratch.sweep()
             if self._context.sweep_on_start:
@@ -163,7 +154,7 @@ class WorkerPool:
             self._stop.set()
             for worker in self.workers:
                 worker.wake()
-            get_logger().info("stop_asked", grace_s=self._numbers.grace_s)
+            get_logger().info("stop_asked", grace_s=self._grace_s)
 
     def insist(self) -> None:
         self.ask()
@@ -185,7 +176,7 @@ class WorkerPool:
                 self._lost_slot(slot, worker)
             worker.obey_admission()
         now = self._context.clock.monotonic()
-        if self._asked_at is not None and now - self._asked_at >= self._numbers.grace_s:
+        if self._asked_at is not None and now - self._asked_at >= self._grace_s:
             self.insist()
         self._notify_watchers()
         return self.error is None and not self.stopped
@@ -200,7 +191,7 @@ class WorkerPool:
         if not self._alive():
             return True
         asked = self._asked_at
-        bound = self._numbers.grace_s + CHILD_END_S
+        bound = self._grace_s + CHILD_END_S
         return asked is not None and self._context.clock.monotonic() - asked > bound
 
     def _alive(self) -> list[str]:
@@ -229,8 +220,9 @@ class WorkerPool:
             served.profile = profiles.get(served.profile.name, served.profile)
 
     def why_paused(self, profile: str) -> str:
+        """Return why no work of this profile begins, or ""."""
         closed = self._context.closed(profile)
-        return "" if closed is None else closed.reason
+        return self._context.disk_shortage() if closed is None else closed.reason
 
     def unfit(self, profile: str) -> str:
         """Return why ffmpeg cannot make this profile here, as far as it was tested, or ""."""
@@ -240,7 +232,7 @@ class WorkerPool:
     def state(self) -> PoolState:
         now = self._context.clock.monotonic()
         return PoolState(
-            slots=self._numbers.slots,
+            slots=self._slots,
             alive=len(self._alive()),
             handled=sum(worker.handled for worker in self.workers),
             oldest_poll_s=max(

@@ -30,7 +30,7 @@ from hevcq.util.clock import SystemClock
 from hevcq.util.signals import StopSignals
 from hevcq.worker.delivery.context import CircuitBreaker, WorkerContext
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 from hevcq.worker.scratch import Scratch
 from support.fakes.crashing import Calls
 from support.fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
@@ -225,10 +225,9 @@ def work(place: Place, orders: Orders, mark: str) -> None:
         ProfileQueue(profile, context.backend.queues[name])
         for name, profile in place.profiles.items()
     ]
-    numbers = Numbers(slots=1, grace_s=0.0, poll_s=0.05)
     with StopSignals() as signals:
         note("ready", os.getpid())
-        WorkerPool(context, served, numbers).run(signals)
+        WorkerPool(context, served, grace_s=0.0, poll_s=0.05).run(signals)
     backend.close()
 
 

@@ -12,7 +12,7 @@ from hevcq.ports.backend import Backend
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Heartbeat, Lease
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 from hevcq.worker.slot import SlotOutcome
 from support.fakes.crashing import Calls
 
@@ -62,9 +62,6 @@ class Machine:
         """What else its kit has."""
         return {}
 
-    def numbers(self, slots: int, grace_s: float) -> Numbers:
-        return Numbers(slots=slots, grace_s=grace_s, poll_s=600.0)
-
     def ended(self, pool: WorkerPool) -> None:
         """Called once the pool has ended by itself."""
 
@@ -99,7 +96,7 @@ class Machine:
         served = [
             ProfileQueue(profiles[name], queue) for name, queue in context.backend.queues.items()
         ]
-        pool = WorkerPool(context, served, self.numbers(slots, grace_s))
+        pool = WorkerPool(context, served, slots=slots, grace_s=grace_s, poll_s=600.0)
         self.outcome = pool.run(self.signals)
         world.sched.note(f"process ends {self.outcome}")
         world.stats.outcomes[self.outcome.value] += 1

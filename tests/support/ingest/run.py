@@ -75,9 +75,9 @@ class Bench:
         return decide(found, HEVC, encode_plan(), Known(), self.where)
 
     def queue(self, item: Item) -> JobRecord:
-        (queued,) = self.enqueuer.enqueue([item], NEVER)
-        self.tracker.add(queued)
-        return queued.job
+        ((item, job),) = self.enqueuer.enqueue([item], NEVER)
+        self.tracker.add(item, job)
+        return job
 
     def place(self, item: Item, content: bytes = b"small") -> Collected:
         """Queue and encode a video, and put its rendition in place."""

@@ -17,7 +17,7 @@ from hevcq.sql.catalog import HealthRecords
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.sqlite import SqliteDatabase
 from hevcq.usecases.health.check import HealthPorts
-from hevcq.usecases.health.nightly import NIGHTS, NightlyCheck, Nights, Surroundings
+from hevcq.usecases.health.nightly import NIGHTS, NightlyCheck, Nights
 from support.clips import ManualClock
 from usecases.health.test_check import Reading
 
@@ -49,9 +49,9 @@ class House:
         ports = HealthPorts(
             self.encoder, self.records, self.clock, self.stop, lambda _: nullcontext(self.folder)
         )
-        around = Surroundings(self.log, lambda: self.held, self._busy, self.said.append)
         schedule = Schedule.parse(("01:00-06:00",), "UTC")
-        return NightlyCheck(ports, around).step(Nights((self.folder,), share, schedule))
+        check = NightlyCheck(ports, self.log, lambda: self.held, self._busy, self.said.append)
+        return check.step(Nights((self.folder,), share, schedule))
 
     @property
     def read(self) -> list[str]:

@@ -52,8 +52,8 @@ def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(ben
     first = session(bench)
     plan = first.plan(videos(bench, "a.mp4"))
     (item,) = plan.items
-    (queued,) = bench.enqueuer.enqueue([item], NEVER)
-    bench.work(queued.job)
+    ((_, job),) = bench.enqueuer.enqueue([item], NEVER)
+    bench.work(job)
     item.path.unlink()
 
     second = session(bench)

@@ -43,10 +43,10 @@ def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key
     item = bench.video()
     separate_keys = Enqueuer(bench.ports, bench.where, bench.events.append, separate_keys=True)
 
-    (queued,) = separate_keys.enqueue([item], NEVER)
+    ((_, job),) = separate_keys.enqueue([item], NEVER)
 
-    assert queued.job.source.key.startswith("TODO/hevc/")
-    assert bench.catalog.placement(queued.job.job_id) is not None
+    assert job.source.key.startswith("TODO/hevc/")
+    assert bench.catalog.placement(job.job_id) is not None
 
 
 def test_a_file_that_is_gone_since_the_scan_is_not_queued(bench: Bench) -> None:
@@ -149,13 +149,13 @@ def test_a_disk_that_is_away_is_one_pause_for_all_its_videos(bench: Bench) -> No
 
 def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> None:
     item = bench.video()
-    (queued,) = bench.enqueuer.enqueue([item], NEVER)
+    ((item, job),) = bench.enqueuer.enqueue([item], NEVER)
     blind = Faulty(bench.backend.ledger)
     blind.jobs = lambda _wanted: iter(())
     bench.backend = replace(bench.backend, ledger=blind)
     bench.wire()
-    bench.tracker.add(queued)
-    bench.work(queued.job)
+    bench.tracker.add(item, job)
+    bench.work(job)
 
     bench.tracker.step(NEVER)
     assert bench.ends() == {}

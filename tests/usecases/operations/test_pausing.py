@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.pause import Hours, RunningWork
+from hevcq.domain.pause import Hours, Pause, RunningWork
 from hevcq.errors import UsageError
 from hevcq.usecases.operations.pausing import (
-    PauseRequest,
     pause,
     seconds_of,
     why_closed,
@@ -21,10 +20,11 @@ PROFILES = ("hevc", "720p")
 def test_profiles_with_one_reason_are_listed_together() -> None:
     clock = ManualClock()
     ledger = MemoryLedger(clock)
-    pause(ledger, clock, PauseRequest("anna", for_s=60))
+    pause(ledger, Pause(by="anna", since=clock.now()), 60)
     (both,) = why_closed(ledger, PROFILES, Hours(), clock.now())
     assert both.profiles == PROFILES
-    pause(ledger, clock, PauseRequest("ben", profile="720p", running=RunningWork.STOP))
+    stop = RunningWork.STOP
+    pause(ledger, Pause(by="ben", profile="720p", since=clock.now(), running=stop), None)
     one, other = why_closed(ledger, PROFILES, Hours(), clock.now())
     assert (one.profiles, one.running) == (("hevc",), "border")
     assert (other.profiles, other.running, other.until) == (("720p",), "stop", None)
@@ -36,7 +36,7 @@ def test_freezing_is_refused_where_it_cannot_be() -> None:
     clock = ManualClock()
     ledger = MemoryLedger(clock)
     with pytest.raises(UsageError, match="only for work on one machine"):
-        pause(ledger, clock, PauseRequest("a", running=RunningWork.FREEZE), can_freeze=False)
+        pause(ledger, Pause(by="a", since=0.0, running=RunningWork.FREEZE), None, can_freeze=False)
     assert ledger.pauses() == ()
 
 

@@ -8,7 +8,7 @@ from hevcq.errors import SourceDamaged
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
 from hevcq.worker.chunking.split import sweep_leftovers
 from hevcq.worker.handler import ProfileQueue
-from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.pool import WorkerPool
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
 
@@ -79,7 +79,7 @@ def test_a_worker_that_starts_tidies_where_its_store_expires_nothing(farm):
     key = leave(farm, source)
     for sweep_on_start in (False, True):
         farm.with_context(sweep_on_start=sweep_on_start)
-        pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers())
+        pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)])
         pool.start()
         pool.insist()
         for thread in pool._threads:

@@ -15,7 +15,7 @@ from hevcq.cli.options import AsJson, DryRun, JobNames, ProfileNames
 from hevcq.cli.output import table as render
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX
-from hevcq.domain.pause import RunningWork, in_words
+from hevcq.domain.pause import Pause, RunningWork, in_words
 from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.operations import pausing
@@ -178,14 +178,15 @@ def pause(
         raise UsageError("Only one of --after-current, --now and --freeze can be given.")
     chosen = {after_current: "finish", freeze: "freeze", now: "stop"}.get(True, "border")
     with cli_of(ctx).app() as app:
-        request = pausing.PauseRequest(
+        wanted = Pause(
             by=current_user(),
             profile=_known(app, profile) or "",
-            for_s=None if length is None else pausing.seconds_of(length),
+            since=app.clock.now(),
             running=RunningWork(chosen),
         )
+        for_s = None if length is None else pausing.seconds_of(length)
         embedded = app.settings.backend == "embedded"
-        made = pausing.pause(app.backend.ledger, app.clock, request, can_freeze=embedded)
+        made = pausing.pause(app.backend.ledger, wanted, for_s, can_freeze=embedded)
         if as_json:
             render.emit_json({"type": "pause", **made.model_dump(mode="json")})
             return

@@ -43,15 +43,6 @@ class Expired:
     freed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RetainedTotals:
-    """Size of a root's kept originals. `size` is in bytes, `next_expiry` in wall seconds."""
-
-    count: int
-    size: int
-    next_expiry: float | None
-
-
 def originals_folder(root: Path) -> Path:
     return own_folder(root) / "originals"
 
@@ -101,20 +92,6 @@ def release(fs: FileSystem, journal: Journal, asked: Callable[[Record], bool]) -
     renditions = Renditions(fs, journal.root, records)
     for record in filter(asked, records):
         yield _expire(fs, journal, record, renditions)
-
-
-def usage(fs: FileSystem, journal: Journal) -> RetainedTotals:
-    """Return number, total size and next expiry of the kept originals."""
-    count, size = 0, 0
-    ends: list[float] = []
-    for record in journal.kept():
-        facts = fs.lstat(record.retained)
-        if facts is None:
-            continue
-        count, size = count + 1, size + facts.st_size
-        if record.expires_at is not None:
-            ends.append(record.expires_at)
-    return RetainedTotals(count, size, min(ends, default=None))
 
 
 def prune(fs: FileSystem, root: Path, retained: Path) -> None:

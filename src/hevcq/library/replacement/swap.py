@@ -29,19 +29,13 @@ from hevcq.library.place import (
 )
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.library.replacement.moved_renditions import Renditions, is_missing, moved_record
-from hevcq.library.replacement.preconditions import (
-    Replacement,
-    require_replaceable,
-    require_unchanged,
-)
+from hevcq.library.replacement.preconditions import Replacement, require_replaceable
 from hevcq.library.replacement.restored_originals import forget_undone
 from hevcq.library.replacement.retention import (
     Expired,
-    RetainedTotals,
     expire,
     release,
     retained_path,
-    usage,
 )
 from hevcq.library.replacement.steps import RecoveryOutcome, Steps
 from hevcq.library.replacement.undo_steps import UndoSteps
@@ -187,15 +181,11 @@ class Swap:
                 if is_missing(self._fs, record) and (path := renditions.moved_to(record)):
                     self._journal.rewrite(moved_record(record, path))
 
-    def usage(self) -> RetainedTotals:
-        """Return number, total size and next expiry of the kept originals."""
-        return usage(self._fs, self._journal)
-
     def _replace(self, change: Replacement, fetch: Fetch, check: Check | None) -> Replaced:
         before = require_replaceable(self._fs, self.root, change)
         rendition = ToPlace(self.root, change.source, change.target, change.certificate)
-        self._require_certified_source(change, before)
-        with staged(rendition, fetch, self._fs, check) as (new, notices):
+        self._require_certified_source(change)
+        with staged(rendition, lambda _, path: fetch(path), self._fs, check) as (new, notices):
             # Read again here: bytes have been seen to change between a verdict and a swap.
             if not holds_rendition(self._fs, new, change.certificate):
                 raise SwapRefused(
@@ -241,15 +231,13 @@ class Swap:
             raise UndoRefused(f"No original of job {job_id} is kept in {printable(self.root)}.")
         return record
 
-    def _require_certified_source(self, change: Replacement, before: os.stat_result) -> None:
+    def _require_certified_source(self, change: Replacement) -> None:
         if self._fs.digest(change.source) != change.certificate.source_sha256:
             raise SwapRefused(
                 f"{printable(change.source)} is not the file that was encoded (its SHA-256 differs,"
                 f" {Gate.G0.name}); it was left as it is.",
                 remedy="Run the same command again to encode it as it is now.",
             )
-        now = require_unchanged(self._fs, change.source, change.fingerprint)
-        _require_untouched(change, before, now)
 
     def _record(self, change: Replacement, new: Path) -> Record:
         now, proof = self._clock.now(), change.certificate

@@ -48,21 +48,18 @@ class Nights:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What else happens here: `held` returns why nothing may be read (a pause), else ""; `busy`
-    whether this machine encodes. `echo` prints a line for a person."""
+class NightlyCheck:
+    """Look whether something is due, and read it.
 
+    `held` returns why nothing may be read now (a pause), else ""; `busy` whether this machine encodes.
+    `echo` prints a line for a person.
+    """
+
+    ports: HealthPorts
     log: EventLog
     held: Callable[[], str]
     busy: Callable[[], bool]
     echo: Callable[[str], None]
-
-
-class NightlyCheck:
-    """Look whether something is due, and read it."""
-
-    def __init__(self, ports: HealthPorts, around: Surroundings) -> None:
-        self._around, self._records, self._ports = around, ports.records, ports
 
     def step(self, nights: Nights) -> bool:
         """Read tonight's part, if it is due; return whether it was read to its end.
@@ -72,34 +69,34 @@ class NightlyCheck:
         """
         if not nights.roots or nights.share <= 0 or not self._due() or not self._free(nights):
             return False
-        check = HealthCheck(self._ports, nights.request(), on_checked=self._report)
+        check = HealthCheck(self.ports, nights.request(), on_checked=self._report)
         checked: list[Checked] = []
         with closing(check.run()) as found:
             for each in found:
                 checked.append(each)
                 if not self._free(nights):
                     return False
-        self._records.begin_round(LAST, self._ports.clock.now())
+        self.ports.records.begin_round(LAST, self.ports.clock.now())
         if checked or check.earlier:
-            self._around.echo(f"Health check: {summary([*check.earlier, *checked])}")
+            self.echo(f"Health check: {summary([*check.earlier, *checked])}")
         return True
 
     def _due(self) -> bool:
-        last = self._records.round_began(LAST)
-        return last is None or not 0 <= self._ports.clock.now() - last < APART_S
+        last = self.ports.records.round_began(LAST)
+        return last is None or not 0 <= self.ports.clock.now() - last < APART_S
 
     def _free(self, nights: Nights) -> bool:
-        now = self._ports.clock.now()
-        if not nights.schedule.open_at(now) or self._around.held():
+        now = self.ports.clock.now()
+        if not nights.schedule.open_at(now) or self.held():
             return False
-        return now - self._since(now) >= PATIENCE_S or not self._around.busy()
+        return now - self._since(now) >= PATIENCE_S or not self.busy()
 
     def _since(self, now: float) -> float:
         """Return when the last night ended, or when there was first something to do."""
-        last = self._records.round_began(LAST)
-        last = self._records.round_began(SINCE) if last is None else last
+        last = self.ports.records.round_began(LAST)
+        last = self.ports.records.round_began(SINCE) if last is None else last
         if last is None or last > now:
-            self._records.begin_round(SINCE, now)
+            self.ports.records.begin_round(SINCE, now)
             return now
         return last
 
@@ -119,5 +116,5 @@ class NightlyCheck:
             reason=why,
             failure_class=checked.health.value,
         )
-        if self._around.log.add(happened, unless_within_s=TOLD_ONCE_S):
-            self._around.echo(f"{name} is {checked.health.value}: {why}")
+        if self.log.add(happened, unless_within_s=TOLD_ONCE_S):
+            self.echo(f"{name} is {checked.health.value}: {why}")

@@ -19,7 +19,7 @@ from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
-from hevcq.usecases.ingest.track import JobTracker, Queued
+from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.placement.lock import placement_lock
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -29,6 +29,7 @@ UPLOADS = 4
 """Files uploaded at a time: enough to fill a line while one of them is slow. Linking needs one."""
 NOT_QUEUED = "Not queued; run the same command to resume."
 STEP_S = 0.2
+Enqueued = tuple[Item, JobRecord]
 
 
 class Enqueuer:
@@ -45,7 +46,7 @@ class Enqueuer:
         self._where = where
         self._emit = emit
 
-    def enqueue(self, items: Sequence[Item], stop: threading.Event) -> list[Queued]:
+    def enqueue(self, items: Sequence[Item], stop: threading.Event) -> list[Enqueued]:
         """Enqueue one file for the profiles of its items (all of one path); return its jobs.
 
         Raises SourceGone, SourceChanged or an error of the store; nothing is queued then.
@@ -55,7 +56,7 @@ class Enqueuer:
         wanted = [(item, item.profile.name) for item in items if item.profile is not None]
         return [each for item, name in wanted for each in self._enqueue([item], name, stop)]
 
-    def _enqueue(self, items: Sequence[Item], folder: str, stop: threading.Event) -> list[Queued]:
+    def _enqueue(self, items: Sequence[Item], folder: str, stop: threading.Event) -> list[Enqueued]:
         path = items[0].path
         backend = self._ports.backend
         moved = UploadProgress(items[0], self._emit, self._ports.clock)
@@ -73,13 +74,13 @@ class Enqueuer:
             )
             jobs = [self._again(job) if job.job_id in undone else job for job in jobs]
         return [
-            Queued(replace(by_profile[job.profile], job_id=job.job_id), job)
+            (replace(by_profile[job.profile], job_id=job.job_id), job)
             for job in jobs
             if job.profile in by_profile
         ]
 
-    def adopt(self, item: Item) -> Queued | None:
-        """Record the placement of a job queued earlier; return None if the job is gone."""
+    def adopt(self, item: Item) -> JobRecord | None:
+        """Record the placement of a job queued earlier, and return it; None if it is gone."""
         with placement_lock(self._ports.data_dir):
             job = self._ports.backend.ledger.get(item.job_id)
             if job is None:
@@ -89,7 +90,7 @@ class Enqueuer:
         task_publisher = self._ports.backend.task_publisher
         if task_publisher.message_expired(job):
             task_publisher.requeue(job, who="hevcq ingest", why="its message expired")
-        return Queued(item, job)
+        return job
 
     def _prefer(self, name: str, profile: str) -> None:
         """Let the workers of this process begin with the job, before what other folders left."""
@@ -315,14 +316,14 @@ class Uploader:
         for item in group:
             if item.disposition is Disposition.QUEUE:
                 continue
-            queued = self._enqueuer.adopt(item)
-            if queued is None:
+            job = self._enqueuer.adopt(item)
+            if job is None:
                 fresh.append(item)
             else:
-                self._tracker.add(queued)
+                self._tracker.add(item, job)
         if fresh:
             for queued in self._enqueuer.enqueue(fresh, stop):
-                self._tracker.add(queued)
+                self._tracker.add(*queued)
 
     def _fail(self, item: Item, reason: str) -> None:
         self._summary.add(result_of(item, IngestOutcome.FAILED, reason))

@@ -47,13 +47,7 @@ from hevcq.usecases.ingest.enqueue import Enqueuer, Uploader
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range, work_of
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
-from hevcq.usecases.ingest.track import (
-    DiskSpace,
-    DiskSpaceMonitor,
-    JobTracker,
-    Queued,
-    enough_space,
-)
+from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.operations.acknowledge import KEPT
 from hevcq.usecases.operations.dead_letters import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
@@ -68,11 +62,6 @@ SCAN_REPORT_S = 0.5
 """Seconds between two reports of a scan; the first file is reported at once."""
 Accept = Callable[[FoundVideo, Item], Item | None]
 """Return an item as a library's rules change it, or None if they do not want it."""
-
-
-def as_it_is(_video: FoundVideo, item: Item) -> Item:
-    """Return the item: there are no rules."""
-    return item
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +80,7 @@ class IngestSetup:
     busy: float = 1.0
     uploads: int = 1
     separate_keys: bool = False
-    disk_space: DiskSpace = enough_space
-    accept: Accept = as_it_is
+    accept: Accept | None = None
     summary: IngestSummary = field(default_factory=IngestSummary)
 
 
@@ -117,7 +105,6 @@ class Ingest:
         self.tracker.learn = self._learn
         enqueuer = Enqueuer(ports, request.where, emit, separate_keys=request.separate_keys)
         self.uploader = Uploader(enqueuer, self.tracker, self.summary, emit, clock)
-        self._space = DiskSpaceMonitor(request.disk_space, emit, clock)
 
     def plan(
         self,
@@ -200,7 +187,7 @@ class Ingest:
             job = self._ports.backend.ledger.get(item.job_id)
             collects = item.disposition is Disposition.COLLECT
             if job is not None and collects and not stop.is_set():
-                self.tracker.add(Queued(item, job))
+                self.tracker.add(item, job)
         self.tracker.step(stop)
         self.tracker.leave()
 
@@ -214,12 +201,11 @@ class Ingest:
         self.uploader.start(self._request.uploads, stop)
 
     def step(self, stop: threading.Event) -> bool:
-        """Check uploads, disk space and jobs once; return whether something is still open.
+        """Check uploads and jobs once; return whether something is still open.
 
         Raises the error that ended an upload thread.
         """
         self.uploader.raise_error()
-        self._space.step()
         self.tracker.step(stop)
         return self.open
 
@@ -280,7 +266,8 @@ class Ingest:
             reason = _replacement_refusal(found.path, item.plan) if replaces and item.plan else ""
             if reason and item.disposition in TO_PROCESS:
                 item = replace(item, disposition=Disposition.REFUSE, reason=reason)
-            accepted = self._request.accept(found, item)
+            accept = self._request.accept
+            accepted = item if accept is None else accept(found, item)
             items += [] if accepted is None else [accepted]
         return items
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress, split_progress
@@ -16,12 +15,10 @@ from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
 from hevcq.ports.ledger import JobFilter, Ledger
-from hevcq.ports.store import Store
 from hevcq.usecases.ingest.decide import Item
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.collect import Collected, Collector
 from hevcq.util.clock import Clock
-from hevcq.util.host import disk_shortage, free_beside
 from hevcq.util.text import printable
 
 SLACK_S = 60.0
@@ -33,12 +30,6 @@ GO_ON = "Not finished; run the same command to resume."
 RETRY_FIRST_S = 0.5
 RETRY_PLACE_S = 5.0
 """Seconds before a placement is retried that failed for lack of space or of a file system."""
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    item: Item
-    job: JobRecord
 
 
 @dataclass(slots=True)
@@ -99,11 +90,10 @@ class JobTracker:
         with self._lock:
             return job_id in self._open
 
-    def add(self, queued: Queued) -> None:
-        """Track one more job."""
+    def add(self, item: Item, job: JobRecord) -> None:
         with self._lock:
-            self._open[queued.job.job_id] = _Open(queued.item, queued.job)
-        self._emit_event(EventName.JOB_QUEUED, queued.item, job=queued.job.job_id)
+            self._open[job.job_id] = _Open(item, job)
+        self._emit_event(EventName.JOB_QUEUED, item, job=job.job_id)
 
     def step(self, stop: threading.Event) -> None:
         """Handle the changes since the last call; collect finished renditions."""
@@ -325,55 +315,3 @@ def _seconds(job: JobRecord) -> float | None:
     if job.started_at is None or job.finished_at is None:
         return None
     return round(max(0.0, job.finished_at - job.started_at), 2)
-
-
-EVERY_S = 5.0
-
-DiskSpace = Callable[[], str]
-"""Returns which disk is low on space, in one sentence; empty while there is enough."""
-
-
-def enough_space() -> str:
-    """Report enough space: for work that runs on other machines."""
-    return ""
-
-
-class DiskSpaceMonitor:
-    """Emits an event when disk space runs low or suffices again; workers refuse jobs themselves."""
-
-    def __init__(self, disk_space: DiskSpace, emit: Listener, clock: Clock) -> None:
-        self._disk_space, self._emit, self._clock = disk_space, emit, clock
-        self._next = clock.monotonic()
-        self._lacking = ""
-
-    def step(self) -> None:
-        """Check once, if due; emit an event only on a change."""
-        if self._clock.monotonic() < self._next:
-            return
-        self._next = self._clock.monotonic() + EVERY_S
-        before, self._lacking = self._lacking, self._disk_space()
-        if bool(before) == bool(self._lacking):
-            return
-        name = EventName.PAUSED if self._lacking else EventName.RESUMED
-        words = (
-            f"{self._lacking} Free some space; work then resumes."
-            if self._lacking
-            else "Enough disk space again; resuming."
-        )
-        self._emit(IngestEvent(event=name, at=self._clock.now(), reason=words))
-
-
-def disk_space_of(store: Store, scratch: Path, least_bytes: int) -> DiskSpace:
-    """Return a check of the disks of the store and of the scratch folder.
-
-    `least_bytes` must stay free on each. The check raises OSError if a disk cannot be read.
-    """
-
-    def shortage() -> str:
-        free = {f"scratch folder {scratch}": free_beside(scratch)}
-        stored = store.free_bytes()
-        if stored is not None:
-            free["store"] = stored
-        return disk_shortage(free, least_bytes)
-
-    return shortage

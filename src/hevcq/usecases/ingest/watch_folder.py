@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.library.scanning.scan import FoundFile, Rejected
@@ -23,18 +22,12 @@ LOOK_S = 30.0
 """Seconds between scans without an event."""
 
 
-@dataclass(slots=True)
-class _Seen:
-    fingerprint: Fingerprint
-    since: float
-
-
 class SettlingFiles:
     """Finds files that stopped growing. Times are monotonic seconds."""
 
     def __init__(self, settle_s: float = SETTLE_S) -> None:
         self._settle_s = settle_s
-        self._growing: dict[Path, _Seen] = {}
+        self._growing: dict[Path, tuple[Fingerprint, float]] = {}
         self._handled: dict[Path, Fingerprint] = {}
 
     def mark_handled(self, found: Mapping[Path, Fingerprint]) -> None:
@@ -44,7 +37,7 @@ class SettlingFiles:
     def not_yet(self, path: Path, fingerprint: Fingerprint, now: float) -> None:
         """Let a file that `observe` returned settle once more, from the start."""
         self._handled.pop(path, None)
-        self._growing[path] = _Seen(fingerprint, now)
+        self._growing[path] = fingerprint, now
 
     def observe(self, found: Mapping[Path, Fingerprint], now: float) -> list[Path]:
         """Record the folders' current files; return those that are complete and new.
@@ -56,14 +49,14 @@ class SettlingFiles:
             if self._handled.get(path) == fingerprint:
                 self._growing.pop(path, None)
                 continue
-            seen = self._growing.get(path)
-            if seen is None or seen.fingerprint != fingerprint:
-                self._growing[path] = _Seen(fingerprint, now)
-            elif now - seen.since >= self._settle_s:
+            seen, since = self._growing.get(path, (None, 0.0))
+            if seen != fingerprint:
+                self._growing[path] = fingerprint, now
+            elif now - since >= self._settle_s:
                 ready.append(path)
         self._forget(found)
         for path in ready:
-            self._handled[path] = self._growing.pop(path).fingerprint
+            self._handled[path], _ = self._growing.pop(path)
         return ready
 
     @property

@@ -22,16 +22,6 @@ UNASKED = "Waiting for the first answer of schedule.gate_command."
 
 
 @dataclass(frozen=True, slots=True)
-class PauseRequest:
-    """What a person asks for; `for_s` is seconds, None until resumed, and `by` a name."""
-
-    by: str
-    profile: str = ""
-    for_s: float | None = None
-    running: RunningWork = RunningWork.BORDER
-
-
-@dataclass(frozen=True, slots=True)
 class ClosedStatus:
     """Why no work of these profiles may begin now, and until when (Unix seconds)."""
 
@@ -57,21 +47,18 @@ def seconds_of(text: str) -> float:
     return found
 
 
-def pause(pauses: Ledger, clock: Clock, request: PauseRequest, *, can_freeze: bool = True) -> Pause:
-    """Pause the work of one profile, or of all; return the pause.
+def pause(pauses: Ledger, wanted: Pause, for_s: float | None, *, can_freeze: bool = True) -> Pause:
+    """Pause work for so many seconds (None: until resumed); return the pause.
 
     Raises UsageError if work is to be frozen where it cannot be, StorageError or Unavailable.
     """
-    if request.running is RunningWork.FREEZE and not can_freeze:
+    if wanted.running is RunningWork.FREEZE and not can_freeze:
         raise UsageError(
             "Freezing keeps programs in memory, and is only for work on one machine.",
             remedy="On AWS use --now: a split video loses one chunk at most.",
         )
-    now = clock.now()
-    until = None if request.for_s is None else now + request.for_s
-    made = Pause(
-        profile=request.profile, by=request.by, since=now, until=until, running=request.running
-    )
+    until = None if for_s is None else wanted.since + for_s
+    made = wanted.model_copy(update={"until": until})
     pauses.pause(made)
     return made
 

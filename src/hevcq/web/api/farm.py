@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Body, Query
 
 from hevcq.domain.job import JobRecord
+from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
 from hevcq.ports.event_log import INGEST_ENDED
 from hevcq.ports.ledger import JobFilter
@@ -119,15 +120,15 @@ def pause(
     call: Operates, wanted: Annotated[models.PauseIn, Body(default_factory=models.PauseIn)]
 ) -> models.ClosedListOut:
     """Pause work, of one profile or of all."""
-    backend = call.app.backend
-    request = pausing.PauseRequest(
+    app = call.app
+    made = Pause(
         by=call.person.name,
         profile=_known(call, wanted.profile),
-        for_s=wanted.for_s,
+        since=app.clock.now(),
         running=wanted.running,
     )
-    local = call.app.settings.backend == "embedded"
-    pausing.pause(backend.ledger, call.app.clock, request, can_freeze=local)
+    local = app.settings.backend == "embedded"
+    pausing.pause(app.backend.ledger, made, wanted.for_s, can_freeze=local)
     return show_pause(call)
 
 

@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hevcq.domain.keys import UPLOADS
+from hevcq.domain.pause import Pause
 from hevcq.domain.videos.record import Video, is_video_id
 from hevcq.errors import HevcqError
 from hevcq.ports.event_log import INGEST_ENDED
@@ -30,7 +31,7 @@ from hevcq.usecases.operations.dead_letters import (
     find,
     redrive,
 )
-from hevcq.usecases.operations.pausing import PauseRequest, pause
+from hevcq.usecases.operations.pausing import pause
 from hevcq.usecases.operations.reprocess import JOB_ID, JobResult, cancel
 from hevcq.usecases.operations.status import DAYS, Savings, overview, savings
 from hevcq.util.text import size, whole
@@ -127,8 +128,8 @@ def hold(request: Request, form: Mapping[str, str]) -> Response:
     app, length = services_of(request).app, form.get("for", "")
     if length not in PAUSES:
         raise HTTPException(400, "Say for how long.")
-    wanted = PauseRequest(by=operator_of(request).name, for_s=PAUSES[length])
-    pause(app.backend.ledger, app.clock, wanted)
+    wanted = Pause(by=operator_of(request).name, since=app.clock.now())
+    pause(app.backend.ledger, wanted, PAUSES[length])
     return _back("paused")
 
 
