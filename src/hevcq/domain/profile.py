@@ -391,3 +391,9 @@ class Profile(Frozen):
             raise ValueError(
                 "container: hls takes sizes and key frames from the hls section, not from video"
             )
+        crf = self.hls.h264_rungs[max(self.hls.h264_rungs)][0]
+        if video.crf != crf:
+            raise ValueError(
+                f"container: hls takes the crf of each rung from hls.h264_rungs; video.crf must be that "
+                f"of the highest, {crf:g}, not {video.crf:g}"
+            )

@@ -18,6 +18,7 @@ Rungs = dict[Annotated[int, Field(ge=64, le=4320, multiple_of=2)], Rate]
 
 H264_RUNGS: Rungs = {
     1080: (22, 7800), 720: (22, 4500), 480: (23, 2000), 360: (23, 1100), 240: (24, 400),
+    144: (30, 80),
 }  # fmt: skip
 """Caps in the range of Apple's table for H.264
 (https://developer.apple.com/documentation/http-live-streaming/hls-authoring-specification-for-apple-devices)."""
@@ -82,7 +83,7 @@ class Hls(Frozen):
     h264_rungs: Rungs = Field(
         default=H264_RUNGS,
         description="H.264 rungs, shorter side: crf, largest rate in kbit/s (half as much again above "
-        "30 frames a second)",
+        "30 frames a second); one of at most 100 has a sound of 48 kbit/s",
     )
     hevc_rungs: Rungs = Field(default=HEVC_RUNGS, description="HEVC rungs, likewise")
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from hevcq.domain.media.facts import Colour
+from hevcq.domain.media.facts import Colour, Measurement, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Refuse
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Policies, Profile, VideoRecipe
@@ -51,17 +51,18 @@ def heights(picture, made: Profile | None = None) -> list[int]:
 @pytest.mark.parametrize(
     ("size", "facts", "expected"),
     [
-        ((1280, 720), {}, [720, 480, 360, 240]),
-        ((1920, 1080), {}, [1080, 720, 480, 360, 240]),
-        ((1920, 1080), {"rotation": 90}, [1080, 720, 480, 360, 240]),
-        ((3840, 2160), {}, [1080, 720, 480, 360, 240]),
+        ((1280, 720), {}, [720, 480, 360, 240, 144]),
+        ((1920, 1080), {}, [1080, 720, 480, 360, 240, 144]),
+        ((1920, 1080), {"rotation": 90}, [1080, 720, 480, 360, 240, 144]),
+        ((3840, 2160), {}, [1080, 720, 480, 360, 240, 144]),
         # 4:3 shown from 1440x1080 with wide pixels, and PAL shown as 1024x576
-        ((1440, 1080), {"sample_aspect": "4:3"}, [1080, 720, 480, 360, 240]),
-        ((720, 576), {"sample_aspect": "64:45"}, [480, 360, 240]),
+        ((1440, 1080), {"sample_aspect": "4:3"}, [1080, 720, 480, 360, 240, 144]),
+        ((720, 576), {"sample_aspect": "64:45"}, [480, 360, 240, 144]),
         # pixels so tall that the displayed width is the shorter side
-        ((720, 576), {"sample_aspect": "1:2"}, [360, 240]),
-        ((320, 241), {}, [240]),
-        ((425, 239), {}, [238]),
+        ((720, 576), {"sample_aspect": "1:2"}, [360, 240, 144]),
+        ((320, 241), {}, [240, 144]),
+        ((425, 239), {}, [238, 144]),
+        ((320, 200), {}, [200, 144]),
         ((90, 161), {}, [90]),
     ],
 )
@@ -72,9 +73,10 @@ def test_rungs_follow_the_shorter_side_as_displayed(size, facts, expected) -> No
 def test_a_rung_keeps_the_displayed_shape_in_square_pixels_and_even_sides() -> None:
     assert sizes(video(720, 576, sample_aspect="64:45")) == [
         ("v480", 854, 480), ("v360", 640, 360), ("v240", 426, 240),
+        ("v144", 256, 144),
     ]  # fmt: skip
     assert sizes(video(1920, 1080, rotation=270))[1] == ("v720", 720, 1280)
-    assert sizes(video(321, 241)) == [("v240", 320, 240)]
+    assert sizes(video(321, 241)) == [("v240", 320, 240), ("v144", 192, 144)]
     for rung in ladder(video(720, 576, sample_aspect="64:45")).rungs:
         assert rung.target.sample_aspect == "1:1"
         assert rung.target.scale
@@ -82,10 +84,34 @@ def test_a_rung_keeps_the_displayed_shape_in_square_pixels_and_even_sides() -> N
 
 def test_the_largest_rate_grows_by_half_above_30_frames_a_second() -> None:
     slow, fast = (video(1280, 720, average_rate=rate) for rate in ("30000/1001", "50/1"))
-    assert [r.max_kbps for r in ladder(slow).rungs] == [4500, 2000, 1100, 400]
-    assert [r.max_kbps for r in ladder(fast).rungs] == [6750, 3000, 1650, 600]
+    assert [r.max_kbps for r in ladder(slow).rungs] == [4500, 2000, 1100, 400, 80]
+    assert [r.max_kbps for r in ladder(fast).rungs] == [6750, 3000, 1650, 600, 80]
     fields = video(720, 576, field_order="tt", average_rate="25/1")
     assert ladder(fields).rungs[0].max_kbps == 3000, "a frame of each field makes 50"
+
+
+@pytest.mark.parametrize(
+    ("rate", "every"), [(24, 1), (60, 1), (60.4, 1), (90, 2), (119.88, 2), (120, 2), (240, 4)]
+)
+def test_no_rung_shows_more_than_60_pictures_a_second(rate: float, every: int) -> None:
+    """By what was measured: a header may say anything."""
+    plan = planned(recipe(hevc=True), video(1280, 720, average_rate="25/1"))
+    track = TrackMeasure(
+        index=0, kind="video", packets=481, first_pts_s=1, last_pts_s=1 + 480 / rate
+    )
+    after = plan.after(Measurement(tracks=(track,)), recipe())
+
+    targets = {r.target.every for r in after.ladder.rungs}
+    assert targets == {every} == {after.video.every, after.main_video.video.every}
+    said = [each for each in after.notices if "a second" in each]
+    assert len(said) == (every > 1)
+    assert said == [] or f"{rate / every:.4g} are encoded" in said[0]
+
+
+def test_a_frame_of_each_field_is_never_left_out() -> None:
+    plan = planned(recipe(), video(720, 576, field_order="tt", average_rate="25/1"))
+    track = TrackMeasure(index=0, kind="video", packets=481, first_pts_s=0, last_pts_s=4)
+    assert plan.after(Measurement(tracks=(track,)), recipe()).ladder.every == 1
 
 
 @pytest.mark.parametrize("found", ["yuv420p10le", "yuv422p", "yuv444p10le"])
@@ -97,14 +123,14 @@ def test_the_h264_ladder_is_8_bit_420(found: str) -> None:
 def test_the_hevc_ladder_lies_beside_it_and_keeps_ten_bits() -> None:
     made = ladder(video(1280, 720, pixel_format="yuv420p10le", bit_depth=10), recipe(hevc=True))
     assert [rung.name for rung in made.rungs] == [
-        "v720", "v480", "v360", "v240", "hevc720", "hevc480", "hevc360", "hevc240",
+        "v720", "v480", "v360", "v240", "v144", "hevc720", "hevc480", "hevc360", "hevc240",
     ]  # fmt: skip
-    assert {r.target.pixel_format for r in made.rungs[4:]} == {"yuv420p10le"}
-    assert {r.target.tag for r in made.rungs[4:]} == {"hvc1"}
-    assert heights(video(3840, 2160), recipe(hevc=True))[5:7] == [2160, 1440]
+    assert {r.target.pixel_format for r in made.rungs[5:]} == {"yuv420p10le"}
+    assert {r.target.tag for r in made.rungs[5:]} == {"hvc1"}
+    assert heights(video(3840, 2160), recipe(hevc=True))[6:8] == [2160, 1440]
 
 
-def test_hdr_is_refused_or_hevc_alone_or_mapped_by_policy() -> None:
+def test_hdr_is_refused_or_kept_in_hevc_beside_sdr_or_mapped_by_policy() -> None:
     hdr = video(1280, 720, pixel_format="yuv420p10le", bit_depth=10, colour=PQ)
     for made, policy in (
         (recipe(hevc=True), "policies.hdr"),
@@ -114,8 +140,9 @@ def test_hdr_is_refused_or_hevc_alone_or_mapped_by_policy() -> None:
         assert isinstance(plan, Refuse)
         assert plan.policy == policy
     kept = ladder(hdr, recipe({"hdr": "keep"}, hevc=True))
-    assert [rung.name for rung in kept.rungs] == ["hevc720", "hevc480", "hevc360", "hevc240"]
-    assert kept.rungs[0].target.colour.transfer == "smpte2084"
+    said = {r.target.codec: (r.target.colour.transfer, r.target.tone_map) for r in kept.rungs}
+    assert said == {"h264": ("bt709", "smpte2084"), "hevc": ("smpte2084", "")}
+    assert "keep HDR" in planned(recipe({"hdr": "keep"}, hevc=True), hdr).notices[-1]
     mapped = ladder(hdr, recipe({"hdr": "convert"}))
     assert mapped.rungs[0].target.tone_map == "smpte2084"
     wide = video(pixel_format="yuv422p10le", bit_depth=10, colour=PQ)
@@ -165,12 +192,16 @@ def test_surround_is_a_second_form_of_the_sound_copied_where_it_can_be(
 ) -> None:
     made = planned(recipe(surround=wanted), video(), sound).streams[1]
     assert (made.codec, made.channels) == ("aac", 2)
-    found = made.surround
+    found = made.also.get("surround")
     assert (found and (found.codec, found.action, found.channels, found.bit_rate)) == expected
     said = (
         "is also kept as it is" if expected and expected[1] is Action.COPY else "5.1 at 384 kbit/s"
     )
     assert (said in made.notice) is (expected is not None)
+    low = made.also["low"]
+    assert (low.codec, low.channels, low.bit_rate) == ("aac", 1, 48_000)
+    without = planned(recipe(surround=wanted, h264_rungs={240: (22, 400)}), video(), sound)
+    assert "low" not in without.streams[1].also, "no rung needs it"
 
 
 def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:

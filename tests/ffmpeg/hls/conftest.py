@@ -30,8 +30,9 @@ def recipe(**changes: object) -> Profile:
         "extra_video": "drop",
     }
     policies |= changes.pop("policies", {})
+    rungs = changes.get("h264_rungs", RUNGS)
     hls = {
-        "h264_rungs": RUNGS,
+        "h264_rungs": rungs,
         "hevc_rungs": {90: (28, 200)},
         "segment_s": 2,
         **changes,
@@ -40,7 +41,7 @@ def recipe(**changes: object) -> Profile:
         name="hls",
         description="for tests",
         container="hls",
-        video=VideoRecipe(codec="h264", preset="ultrafast", crf=24),
+        video=VideoRecipe(codec="h264", preset="ultrafast", crf=rungs[max(rungs)][0]),
         hls=Hls(**hls),
         policies=Policies(**policies),
         gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.7),

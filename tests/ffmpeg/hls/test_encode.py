@@ -11,7 +11,7 @@ import pytest
 
 from ffmpeg.hls.conftest import RUNGS, VERSION, MadeSet, encoded_set, recipe
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
-from hevcq.domain.certificate import Outcome
+from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
@@ -19,6 +19,7 @@ from hevcq.domain.profile import PictureMetric
 from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ffmpeg.containers.fragments import read_fragments
 from hevcq.ffmpeg.hls.command import set_command
+from hevcq.ffmpeg.hls.playlists import read_master
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
@@ -185,3 +186,22 @@ def test_real_videos_make_sets_that_pass_every_gate(clip: str, sizes, tmp_path) 
     bad = [r for r in done.judge() if r.outcome not in {Outcome.PASSED, Outcome.OFF}]
     assert not bad, [(r.gate, r.file, r.detail) for r in bad]
     assert all(f"RESOLUTION={size}" in done.master for size in sizes.values())
+
+
+def test_hdr_is_kept_in_hevc_beside_an_h264_ladder_for_other_screens(tmp_path: Path) -> None:
+    source, colour = (
+        tmp_path / "source.mkv",
+        "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc",
+    )
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=256x144:rate=25:duration=3", "-c:v", "libx265",
+           "-pix_fmt", "yuv420p10le", "-x265-params", f"log-level=error:{colour}", source)  # fmt: skip
+    profile = recipe(h264_rungs={144: (26, 300)}, hevc_rungs={144: (28, 300)}, hevc=True,
+                     policies={"hdr": "keep", "metadata": "drop"})  # fmt: skip
+    made = encoded_set(source, tmp_path, profile)
+
+    unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
+    require_passed([unchanged, *made.judge()], of_set=True)
+    seen = [v.attributes for v in read_master(made.master).variants if "RESOLUTION" in v.attributes]
+    ranges = [(each["CODECS"].partition(".")[0], each["VIDEO-RANGE"]) for each in seen]
+    assert ranges == [("avc1", "SDR"), ("hvc1", "PQ")]
+    assert len(read_master(made.master).key_frames) == 2

@@ -27,13 +27,16 @@ from support.standin import running
 pytestmark = pytest.mark.slow
 CHROMIUM = "/usr/bin/chromium"
 RUNGS = {480: (23, 2000), 360: (23, 1100), 240: (24, 400)}
+LOWEST = {144: (36, 80)}
 
 
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory) -> MadeSet:
     """30 s of Big Buck Bunny in three rungs of each codec, its sound in stereo and in 5.1."""
     folder = tmp_path_factory.mktemp("bbb")
-    profile = recipe(h264_rungs=RUNGS, hevc_rungs=RUNGS, hevc=True, segment_s=4, surround="eac3")
+    profile = recipe(
+        h264_rungs=RUNGS | LOWEST, hevc_rungs=RUNGS, hevc=True, segment_s=4, surround="eac3"
+    )
     fast = profile.video.model_copy(update={"preset": "superfast"})
     source = media_clip("bbb-480p24-30s.mp4")
     return encoded_set(source, folder, profile.model_copy(update={"video": fast}))
@@ -52,7 +55,9 @@ def test_shakas_packager_finds_the_same_codecs_and_bit_rates(ladder: MadeSet, tm
     Its segments of sound may hold a frame more, which of 5.1 at 384 kbit/s is 3 kbit/s of 4 s.
     """
     command = [packager()]
-    for name in dict.fromkeys(Path(v.uri).stem for v in read_master(ladder.master).variants):
+    *variants, sound = read_master(ladder.master).variants
+    assert (Path(sound.uri).stem, sound.attributes["AUDIO"]) == ("low1", "low")
+    for name in dict.fromkeys(Path(v.uri).stem for v in variants):
         command.append(
             f"in={ladder.folder / name}.mp4,stream=video,output={tmp_path / name}.mp4,"
             f"playlist_name={name}.m3u8"
@@ -60,7 +65,7 @@ def test_shakas_packager_finds_the_same_codecs_and_bit_rates(ladder: MadeSet, tm
     command += [
         f"in={ladder.folder}/{group}1.mp4,stream=audio,output={tmp_path}/{group}.mp4,"
         f"playlist_name={group}.m3u8,hls_group_id={group},hls_name=sound"
-        for group in ("sound", "surround")
+        for group in ("sound", "surround", "low")
     ]
     master = tmp_path / "master.m3u8"
     command += ["--hls_master_playlist_output", str(master), "--segment_duration", "4"]
@@ -71,8 +76,8 @@ def test_shakas_packager_finds_the_same_codecs_and_bit_rates(ladder: MadeSet, tm
     pairs = [pair for pair in itertools.pairwise(lines) if pair[0].startswith("#EXT-X-STREAM-INF:")]
     listed = [read_master("\n".join(["#EXTM3U", *pair])).variants[0] for pair in pairs]
     theirs = {(Path(v.uri).stem, v.attributes["AUDIO"]): v for v in listed}
-    variants = read_master(ladder.master).variants
-    assert len(theirs) == len(variants) == 12
+    assert len(variants) == 13
+    assert variants[-1].number("BANDWIDTH") <= 192_000, "what Apple asks of one variant"
     for variant in variants:
         name, said = Path(variant.uri).stem, variant.attributes
         found = theirs[name, said["AUDIO"]]
@@ -186,9 +191,9 @@ def test_a_browser_starts_switches_up_seeks_and_ends_without_an_error(ladder: Ma
         seen = page.evaluate("({...seen, duration: video.duration, dropped: "
                              "video.getVideoPlaybackQuality().corruptedVideoFrames})")  # fmt: skip
     assert [error for error in seen["errors"] if "aborted" not in error[2].lower()] == []
-    assert seen["levels"][0] == 240
+    assert seen["levels"][0] == 144
     rungs = [(rung[0], rung[2]) for rung in seen["rungs"]]
-    assert rungs == [(240, "sound"), (360, "sound"), (480, "sound")], "it has no E-AC-3"
+    assert rungs == [(144, "low"), (240, "sound"), (360, "sound"), (480, "sound")], "no E-AC-3"
     assert seen["sounds"] == 1
     assert seen["duration"] == pytest.approx(30, abs=0.1)
     assert seen["dropped"] == 0
@@ -235,12 +240,12 @@ def test_a_browser_shows_the_right_picture_after_a_still_passage_and_ends(tmp_pa
 def test_ffprobe_reads_the_master_with_every_rung_and_sound(ladder: MadeSet) -> None:
     done = subprocess.run(
         ["ffprobe", "-v", "error", "-count_packets", "-show_entries",
-         "stream=codec_type,nb_read_packets", "-of", "csv=p=0",
+         "stream=codec_type,channels,nb_read_packets", "-of", "csv=p=0",
          str(ladder.request.output / "master.m3u8")],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert not done.stderr
     lines = set(done.stdout.split())
-    sounds = {line for line in lines if line.startswith("audio,")}
     assert {line for line in lines if line.startswith("video,")} == {"video,720"}
-    assert len(sounds) == 2, "stereo and 5.1"
+    sounds = {line.strip(",") for line in lines if line.startswith("audio,")}
+    assert sounds == {"audio,1,1408", "audio,2,1408", "audio,6,938"}

@@ -115,7 +115,7 @@ def variant(**own: object) -> Variant:
     plain: dict[str, object] = {
         "playlist": "a1-2/v720.m3u8", "key_frames": "a1-2/v720-keys.m3u8", "codec": "avc1.640028",
         "width": 1280, "height": 720, "rate": 25.0, "range": "bt709", "rates": Rates(900, 500),
-        "key_rates": Rates(90, 50),
+        "key_rates": Rates(90, 50), "groups": ["sound", "surround"],
     }  # fmt: skip
     return Variant(**{**plain, **own})
 
@@ -129,7 +129,7 @@ def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
     texts = [Rendition(f"a1-2/text{n}.m3u8", "", "en", forced=n == 2) for n in (1, 2)]
     data = [("com.apple.hls.title", "VALUE", "Ein Titel")]
     hdr = variant(codec="hvc1.2.4.L120.B0", range="smpte2084", rate=23.976)
-    text = master_playlist(Master([variant(), hdr], {"sound": sounds}, texts, data))
+    text = master_playlist(Master([variant(), hdr], {"sound": sounds}, texts, data, alone="sound"))
     assert text.splitlines()[3:10] == [
         '#EXT-X-SESSION-DATA:DATA-ID="com.apple.hls.title",VALUE="Ein Titel"',
         (
@@ -161,31 +161,44 @@ def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
     assert back.key_frames[0].attributes["CODECS"] == "avc1.640028"
     assert [r.uri for r in back.renditions][:2] == ["a1-2/sound1.m3u8", "a1-2/sound2.m3u8"]
     assert back.independent
+    assert text.splitlines()[12:14] == [
+        (
+            '#EXT-X-STREAM-INF:BANDWIDTH=130,AVERAGE-BANDWIDTH=90,CODECS="mp4a.40.2",AUDIO="sound",'
+            'SUBTITLES="text",CLOSED-CAPTIONS=NONE'
+        ),
+        "a1-2/sound1.m3u8",
+    ]
 
 
-def test_every_variant_is_listed_with_each_group_of_sounds_stereo_first() -> None:
+def test_every_variant_is_listed_with_each_of_its_groups_of_sounds_stereo_first() -> None:
     stereo = Rendition("sound1.m3u8", "", "en", default=True, channels=2, codec="mp4a.40.2",
                        rates=Rates(100, 90))  # fmt: skip
     talk = replace(stereo, playlist="sound2.m3u8", title="Talk", default=False)
     full = replace(
         stereo, playlist="surround1.m3u8", channels=6, codec="ec-3", rates=Rates(400, 400)
     )
-    groups = {"sound": [stereo, talk], "surround": [full, talk]}
+    low = [replace(each, playlist="low1.m3u8", channels=1) for each in (stereo, talk)]
+    groups = {"sound": [stereo, talk], "surround": [full, talk], "low": low}
     small = variant(playlist="v360.m3u8", key_frames="v360-keys.m3u8")
-    back = read_master(master_playlist(Master([variant(), small], groups, [])))
+    least = variant(playlist="v144.m3u8", key_frames="v144-keys.m3u8", groups=["low"])
+    back = read_master(master_playlist(Master([variant(), small, least], groups, [])))
     said = [(v.uri, v.attributes["AUDIO"], v.attributes["BANDWIDTH"]) for v in back.variants]
     assert said == [
         ("a1-2/v720.m3u8", "sound", "1000"),
         ("v360.m3u8", "sound", "1000"),
         ("a1-2/v720.m3u8", "surround", "1300"),
         ("v360.m3u8", "surround", "1300"),
+        ("v144.m3u8", "low", "1000"),
     ]
     assert back.variants[2].attributes["CODECS"] == "avc1.640028,ec-3,mp4a.40.2"
-    assert [k.uri for k in back.key_frames] == ["a1-2/v720-keys.m3u8", "v360-keys.m3u8"]
+    assert [k.uri for k in back.key_frames] == [
+        "a1-2/v720-keys.m3u8", "v360-keys.m3u8", "v144-keys.m3u8",
+    ]  # fmt: skip
     names = [(r.attributes["NAME"], r.attributes["DEFAULT"], r.uri) for r in back.renditions]
     assert names == [
         ("en", "YES", "sound1.m3u8"), ("Talk", "NO", "sound2.m3u8"),
         ("en", "YES", "surround1.m3u8"), ("Talk", "NO", "sound2.m3u8"),
+        ("en", "YES", "low1.m3u8"), ("Talk", "NO", "low1.m3u8"),
     ]  # fmt: skip
 
 

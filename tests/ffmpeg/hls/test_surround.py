@@ -51,7 +51,9 @@ def test_a_copied_sound_of_5_1_is_a_group_of_its_own_with_the_others_beside_it(
         ("surround", "Commentary", "1", "NO", "sound2"),
     ]
     said = [(v.attributes["AUDIO"], v.attributes["CODECS"].split(",")[1:]) for v in master.variants]
-    assert said == [("sound", ["mp4a.40.2"]), ("surround", ["ac-3", "mp4a.40.2"])]
+    assert said == [
+        ("sound", ["mp4a.40.2"]), ("surround", ["ac-3", "mp4a.40.2"]), ("sound", []),
+    ]  # fmt: skip
     assert master.variants[0].number("BANDWIDTH") + 200_000 < master.variants[1].number("BANDWIDTH")
     content = read_fragments(copied.folder / "surround1.mp4")
     origin = copied.request.info.origin_s(copied.request.plan.mapped)  # ffmpeg 7: before 0
@@ -69,6 +71,11 @@ DAMAGE = [
     ("another default", r'(GROUP-ID="surround"[^\n]*DEFAULT=)YES', r"\1NO", Gate.H5),
     ("codecs without the 5.1", ",ac-3", "", Gate.H5),
     ("a rung that is not offered with 5.1", 'AUDIO="surround"', 'AUDIO="sound"', Gate.H5),
+    ("no variant without a picture", rf'#EXT-X-STREAM-INF:[^\n]*CODECS="mp4a.40.2"[^\n]*\n{VERSION}/sound1.m3u8\n',
+     "", Gate.H5),
+    ("another sound without a picture", rf"\n{VERSION}/sound1.m3u8", f"\n{VERSION}/sound2.m3u8", Gate.H5),
+    ("a sound alone that takes more than is said", r'BANDWIDTH=\d+(,AVERAGE-BANDWIDTH=\d+,CODECS="mp4a.40.2")',
+     r"BANDWIDTH=1\1", Gate.H6),
     ("a rate that leaves out the 5.1", r'BANDWIDTH=\d+(,AVERAGE[^\n]*AUDIO="surround")',
      r"BANDWIDTH=130000\1", Gate.H6),
 ]  # fmt: skip
@@ -83,3 +90,28 @@ def test_a_damaged_group_of_sounds_is_refused(
     spoilt = copied.copy(tmp_path)
     changed(spoilt, MASTER, old, new)
     assert refusal(copied.judge(spoilt))[0] is gate
+
+
+@pytest.mark.parametrize(("crf", "rate"), [(33, 25), (20, 60)])
+def test_the_lowest_rung_and_the_sound_alone_fit_a_slow_phone(
+    crf: int, rate: int, tmp_path: Path
+) -> None:
+    """Noise in stereo is the dearest sound there is; a picture that needs more has no lowest rung."""
+    source, noise = tmp_path / "source.mkv", FULL.replace("2.7", "5")
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=size=320x180:rate={rate}", "-f", "lavfi", "-i", noise, "-t", "5",
+           "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-ac", "2", "-c:a", "flac",
+           source)  # fmt: skip
+    profile = recipe(h264_rungs={180: (26, 900), 144: (crf, 80)})
+    medium = profile.video.model_copy(update={"preset": "medium"})
+    made = encoded_set(source, tmp_path, profile.model_copy(update={"video": medium}))
+
+    require_passed([SOURCE_UNCHANGED, *made.judge()], of_set=True)
+    variants = read_master(made.master).variants
+    listed = {Path(v.uri).stem: v.attributes["AUDIO"] for v in variants}
+    if rate == 25:
+        assert listed == {"v180": "sound", "v144": "low", "low1": "low"}
+        assert variants[1].number("BANDWIDTH") <= 192_000
+    else:
+        assert listed == {"v180": "sound", "low1": "low"}
+        assert made.report.notices == ("v144 is left out: 80 kbit/s are too few for this video.",)
+    assert variants[-1].number("BANDWIDTH") < 64_000

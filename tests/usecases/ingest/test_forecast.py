@@ -153,7 +153,7 @@ def test_a_ladder_counts_all_its_rungs_and_may_be_larger_than_its_source() -> No
     work, alone = (work_of(plan, "medium", info) for plan in (ladder, single))
     rungs = LADDER_WORK * alone.megapixels
     assert 1.5 * rungs < work.megapixels < 2.5 * rungs
-    assert work.most == (4500 + 2000 + 1100 + 400 + 128) * 125 * 10
+    assert work.most == (4500 + 2000 + 1100 + 400 + 80 + 128 + 48) * 125 * 10
     assert alone.most == 400_000
     assert TABLE_ONLY.size([work]).high > 400_000
 

@@ -24,8 +24,10 @@ def on_grid(
 ) -> KeyIndex:
     """Return the index of the places where a ladder may be cut, in place of the source's key frames.
 
-    `shown` are the times of all pictures in ticks, ascending; `sizes` their bytes in the source.
+    `shown` are the times of all pictures in ticks, ascending; `sizes` their bytes in the source. Those
+    that the ladder leaves out are not counted.
     """
+    shown = shown[:: ladder.every]
     if not index.keys or not shown:
         return index
     forced = forced_key_frames(shown, index.tick, ladder.keyframe_s)
@@ -46,7 +48,7 @@ def on_grid(
                 forced=_within(shown, forced, begin, end),
             )
         )
-    return index.model_copy(update={"keys": tuple(keys)})
+    return index.model_copy(update={"keys": tuple(keys), "frames": len(shown)})
 
 
 def _within(shown: Sequence[int], forced: Sequence[int], begin: int, end: int) -> tuple[int, ...]:

@@ -372,6 +372,24 @@ class TrackMeasure(Frozen):
         return longer * self.tick_s >= STILL_S
 
     @property
+    def rate(self) -> float:
+        """Pictures per second, in the mean; 0 if the times are unknown."""
+        shown_s = (self.last_pts_s or 0.0) - (self.first_pts_s or 0.0)
+        return (self.packets - 1) / shown_s if self.packets > 1 and shown_s > 0 else 0.0
+
+    def thinned(self, every: int) -> TrackMeasure:
+        """Return the track with the first of each `every` pictures alone."""
+        if every == 1 or self.first_pts_s is None or self.last_pts_s is None:
+            return self
+        kept, last_s = -(-self.packets // every), self.last_pts_s
+        times = self.times[::every]
+        if times:
+            last_s -= (self.times[-1] - times[-1]) * self.tick_s
+        elif self.rate:
+            last_s -= (self.packets - 1) % every / self.rate
+        return self.model_copy(update={"packets": kept, "times": times, "last_pts_s": last_s})
+
+    @property
     def tick_s(self) -> float:
         """Seconds of one of the ticks of `times`."""
         shown_s = (self.last_pts_s or 0.0) - (self.first_pts_s or 0.0)

@@ -5,8 +5,9 @@ These are the values; the pure function `domain.planning.planner.make_plan` make
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from fractions import Fraction
 
@@ -21,6 +22,7 @@ from hevcq.domain.media.facts import (
     MediaInfo,
     Stream,
     StreamKind,
+    TrackMeasure,
 )
 from hevcq.domain.model import Frozen
 from hevcq.domain.profile import LossPolicy, Profile
@@ -99,6 +101,13 @@ class Action(StrEnum):
 
 FILM_TICK = Fraction(1, 120_000)
 """Seconds in which the times of 24 and of 24000/1001 frames a second are whole."""
+SOUNDS, SURROUND, LOW = "sound", "surround", "low"
+"""Groups of an HLS ladder's sounds; in the second 5.1 takes the place of its stereo mix, the third is
+for rungs of at most LOW_RUNG_KBPS and for sound without a picture."""
+LOW_RUNG_KBPS = 100
+"""With the sound of LOW and what the container takes, at most the 192 kbit/s that Apple asks of one variant."""
+LADDER_RATE = 60.5
+"""Frames per second of a rung at most: Apple's players take 60, which is seldom measured exactly."""
 
 
 class VideoTarget(Frozen):
@@ -132,6 +141,9 @@ class VideoTarget(Frozen):
     top_field_first: bool | None = Field(
         default=None,
         description="the field order to deinterlace by; empty: as each frame is marked",
+    )
+    every: int = Field(
+        default=1, description="of so many pictures the first alone is encoded: of an HLS ladder"
     )
     telecine: str = Field(
         default="",
@@ -202,8 +214,8 @@ class StreamPlan(Frozen):
     bit_rate: int | None = None
     channels: int | None = None
     video: VideoTarget | None = Field(default=None, description="what an encoded picture must be")
-    surround: StreamPlan | None = Field(
-        default=None, description="how an HLS ladder also holds this sound, in its group of 5.1"
+    also: Mapping[str, StreamPlan] = Field(
+        default={}, description="how an HLS ladder also holds this sound, by the group of sounds"
     )
     notice: str = Field(
         default="", description="the sentence shown when something is lost or changed"
@@ -218,6 +230,11 @@ class Rung(Frozen):
     crf: float
     max_kbps: int = Field(description="largest rate, over two seconds")
 
+    @property
+    def is_low(self) -> bool:
+        """Whether the rung is for a connection that the usual sound would fill; see LOW."""
+        return self.max_kbps <= LOW_RUNG_KBPS
+
 
 class Ladder(Frozen):
     """The rungs of an HLS rendition, highest first and H.264 before HEVC. Times in seconds."""
@@ -229,6 +246,20 @@ class Ladder(Frozen):
         default=True,
         description="False for still passages: they would last longer in decoding than in presentation",
     )
+
+    @property
+    def every(self) -> int:
+        """Of so many pictures of the source every rung has the first."""
+        return next((rung.target.every for rung in self.rungs), 1)
+
+    def measured(self, video: TrackMeasure, *, every: int) -> Ladder:
+        """Return the ladder without B-frames where pictures stay long, and with one picture of `every`."""
+        rungs = tuple(
+            rung.model_copy(update={"target": rung.target.model_copy(update={"every": every})})
+            for rung in self.rungs
+        )
+        b_frames = self.b_frames and not video.has_still_passages
+        return self.model_copy(update={"rungs": rungs, "b_frames": b_frames})
 
 
 class EncodePlan(Frozen):
@@ -311,12 +342,19 @@ class EncodePlan(Frozen):
 
         What is surely missing in the source counts as a loss: an intact copy of it may turn up.
         """
+        plan = self
         found: dict[str, object] = {}
         if self.captions and measured.captions is not None:
             found["captions"] = measured.captions
         video = measured.track(self.main_video.source_index)
-        if self.ladder is not None and video is not None and video.has_still_passages:
-            found["ladder"] = self.ladder.model_copy(update={"b_frames": False})
+        if self.ladder is not None and video is not None:
+            every = 1 if self.video.deinterlace else max(1, math.ceil(video.rate / LADDER_RATE))
+            found["ladder"] = self.ladder.measured(video, every=every)
+            if every > 1:
+                plan = self._targeted({"every": every}, {}).noting(
+                    f"Of {video.rate:.4g} pictures a second {video.rate / every:.4g} are encoded: "
+                    "players of HLS take at most 60."
+                )
         kept = [track for track in measured.tracks if track.index in self.mapped]
         lacking = [(_lacking(track.kind, gaps), gaps) for track in kept if (gaps := track.gaps)]
         if profile.policies.metadata is not LossPolicy.DROP:
@@ -325,7 +363,7 @@ class EncodePlan(Frozen):
         said = (
             f"The original lacks {what}, and so does what is made of it." for what, _ in lacking
         )
-        return self.model_copy(update=found).noting(*measured.notices, *said)
+        return plan.model_copy(update=found).noting(*measured.notices, *said)
 
     @property
     def kept(self) -> tuple[StreamPlan, ...]:

@@ -13,6 +13,9 @@ from hevcq.domain import formats
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import (
+    LOW,
+    LOW_RUNG_KBPS,
+    SURROUND,
     Action,
     EncodePlan,
     Ladder,
@@ -34,6 +37,8 @@ from hevcq.domain.profile_sections import Rungs, Surround
 
 SOUND_KBPS = 64
 """AAC of a rung's sound, for each of its one or two channels."""
+LOW_KBPS = 48
+"""AAC mono beside the smallest rung."""
 SURROUND_KBPS = 384
 """A 5.1 sound that is encoded."""
 FAST = 30.5
@@ -84,7 +89,7 @@ def ladder_of(profile: Profile, main: Stream) -> Ladder | Refuse:
 
 
 def _codecs(profile: Profile, facts: VideoFacts) -> list[tuple[VideoCodec, Rungs]] | Refuse:
-    """Return the ladders to make. HDR that is kept makes HEVC alone: H.264 would show it in bands."""
+    """Return the ladders to make. HDR is kept in HEVC; in H.264 its tones are mapped for other screens."""
     hevc = [(VideoCodec.HEVC, profile.hls.hevc_rungs)] if profile.hls.hevc else []
     if facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr is LossPolicy.KEEP:
         if not hevc:
@@ -99,7 +104,6 @@ def _codecs(profile: Profile, facts: VideoFacts) -> list[tuple[VideoCodec, Rungs
                 detail=f"The picture is HDR in {facts.pixel_format}; players show HDR in 4:2:0 with "
                 "10 bits only. Set policies.hdr to convert to map its tones.",
             )
-        return hevc
     return [(VideoCodec.H264, profile.hls.h264_rungs), *hevc]
 
 
@@ -107,9 +111,9 @@ def _sides(facts: VideoFacts, table: Rungs) -> Rungs:
     """Return the rungs that are not larger than the picture; at least one."""
     side = min(shown_size(facts))
     fitting = {rung: table[rung] for rung in sorted(table, reverse=True) if rung <= side}
-    own = max(SMALLEST, int(side) // 2 * 2)
-    if not fitting:
-        return {own: table[min(table)]}
+    usual = {rung: rate for rung, rate in table.items() if rate[1] > LOW_RUNG_KBPS} or table
+    if fitting.keys().isdisjoint(usual):
+        return {max(SMALLEST, int(side) // 2 * 2): usual[min(usual)], **fitting}
     return fitting
 
 
@@ -124,7 +128,10 @@ def _rung_profile(profile: Profile, facts: VideoFacts, codec: VideoCodec, side: 
             "square_pixels": True,
         }
     )
-    return profile.model_copy(update={"video": video})
+    policies = profile.policies
+    if codec is VideoCodec.H264 and policies.hdr is LossPolicy.KEEP:
+        policies = policies.model_copy(update={"hdr": LossPolicy.CONVERT})
+    return profile.model_copy(update={"video": video, "policies": policies})
 
 
 def _pixel_format(facts: VideoFacts, codec: VideoCodec) -> PixelFormatPolicy:
@@ -144,7 +151,7 @@ def _rung(
         name=f"{_NAMES[codec]}{side}",
         target=target,
         crf=rate[0],
-        max_kbps=rate[1] * 3 // 2 if fast else rate[1],
+        max_kbps=rate[1] * 3 // 2 if fast and rate[1] > LOW_RUNG_KBPS else rate[1],
     )
 
 
@@ -181,13 +188,14 @@ def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Re
     channels = stream.audio.channels if stream.audio is not None else kept
     mixed = f" of {channels} channels" if channels > 2 else ""
     words = "stereo" if kept == 2 else "mono"
-    surround = _surround(profile, stream)
+    surround, low = _surround(profile, stream), _low(profile, stream)
+    found = {SURROUND: surround, LOW: low}
     also = "" if surround is None else surround.notice
     return decided.model_copy(
         update={
             "channels": kept,
             "bit_rate": kbps * 1000,
-            "surround": surround,
+            "also": {group: made for group, made in found.items() if made is not None},
             "notice": f"Stream {stream.index}: audio in {stream.codec}{mixed} becomes AAC {words} at "
             f"{kbps} kbit/s{clipped(stream)}{also}.",
         }
@@ -214,6 +222,21 @@ def _surround(profile: Profile, stream: Stream) -> StreamPlan | None:
         bit_rate=None if copied else kbps * 1000,
         channels=facts.channels if copied else 6,
         notice=", and is also kept as it is" if copied else notice,
+    )
+
+
+def _low(profile: Profile, stream: Stream) -> StreamPlan | None:
+    """Plan a sound's place beside the lowest rung; None if no rung is so low."""
+    if all(most > LOW_RUNG_KBPS for _, most in profile.hls.h264_rungs.values()):
+        return None
+    return StreamPlan(
+        source_index=stream.index,
+        kind=StreamKind.AUDIO,
+        action=Action.CONVERT,
+        codec="aac",
+        encoder="aac",
+        bit_rate=LOW_KBPS * 1000,
+        channels=1,
     )
 
 
@@ -285,7 +308,7 @@ def sound_bytes(plan: EncodePlan, seconds: float) -> int:
     """Return about how many bytes the sounds of a set take."""
     tracks = [track for track in plan.kept if track.kind is StreamKind.AUDIO]
     rates = [track.bit_rate or 0 for track in tracks]
-    rates += [t.surround.bit_rate or COPIED_BPS for t in tracks if t.surround is not None]
+    rates += [each.bit_rate or COPIED_BPS for track in tracks for each in track.also.values()]
     return int(sum(rates) / 8 * seconds)
 
 

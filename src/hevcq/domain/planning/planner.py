@@ -249,6 +249,9 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
     # The picture has the first place, wherever it is in the file.
     others = [e for e in decided if isinstance(e, StreamPlan) and e is not picture]
     numbered = _numbered([picture, *others])
+    notices = _notices(info, numbered)
+    if top.tone_map and any(not rung.target.tone_map for rung in ladder.rungs):
+        notices = (*notices, "The HEVC rungs keep HDR, those of H.264 are for other screens.")
     return EncodePlan(
         profile=profile.name,
         revision=profile.revision,
@@ -258,7 +261,7 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
         ladder=ladder,
         streams=tuple(sorted(numbered, key=lambda stream: stream.source_index)),
         chapters=len(info.chapters),
-        notices=_notices(info, numbered),
+        notices=notices,
         personal=(),
         losses=("all that HLS does not carry",),
     )

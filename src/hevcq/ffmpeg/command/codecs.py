@@ -259,14 +259,7 @@ def picture_filter(target: VideoTarget) -> str:
 
     ffmpeg applies the rotation by itself, before these filters.
     """
-    filters = [retiming_filter(target)] if target.retimed else []
-    filters += [fit_filter(target)] if target.fit else []
-    if target.telecine:
-        filters.append(inverse_telecine_filter(target))
-    elif target.deinterlace:
-        filters.append(deinterlace_filter(target))
-    elif target.unmark_fields:
-        filters.append("setfield=prog")
+    filters = _chosen_pictures(target)
     if target.rate:
         # Neither Ogg's nor AVI's picture can begin late: its first frame is shown from the start.
         filters.append(f"fps={target.rate}:start_time=0")
@@ -289,6 +282,21 @@ def picture_filter(target: VideoTarget) -> str:
         made = "limited" if target.limit_range else "full"
         filters.append(f"scale=in_range=full:out_range={made},format={target.pixel_format}")
     return ",".join(filters)
+
+
+def _chosen_pictures(target: VideoTarget) -> list[str]:
+    """Return the filters that decide which pictures there are, and when."""
+    filters = [retiming_filter(target)] if target.retimed else []
+    filters += [fit_filter(target)] if target.fit else []
+    if target.telecine:
+        filters.append(inverse_telecine_filter(target))
+    elif target.deinterlace:
+        filters.append(deinterlace_filter(target))
+    elif target.unmark_fields:
+        filters.append("setfield=prog")
+    if target.every > 1:
+        filters.append(f"framestep={target.every}")
+    return filters
 
 
 def retiming_filter(target: VideoTarget) -> str:

@@ -6,13 +6,22 @@ and subtitles are further outputs of the same run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from hevcq.domain.media.facts import MediaInfo, StreamKind
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Rung, StreamPlan
+from hevcq.domain.planning.encode_plan import (
+    LOW,
+    SOUNDS,
+    SURROUND,
+    Action,
+    EncodePlan,
+    Ladder,
+    Rung,
+    StreamPlan,
+)
 from hevcq.domain.profile import PictureMetric, Profile, VideoCodec
 from hevcq.ffmpeg.command.build import (
     Options,
@@ -27,8 +36,6 @@ from hevcq.ffmpeg.command.thumbnails import RAW, fed_together, output_graph, sou
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
 
-SOUNDS, SURROUND = "sound", "surround"
-"""Names of the groups of sounds; in the second, 5.1 takes the place of its stereo mix."""
 FRAGMENTS = "+frag_keyframe+delay_moov+default_base_moof+skip_trailer"
 """A fragment for each key frame. The index is written late, so that its edit list takes out the delay
 of reordered pictures and the sound's priming; without a trailer, fragments fill the file to its end."""
@@ -87,10 +94,11 @@ def of_kind(plan: EncodePlan, kind: StreamKind) -> list[StreamPlan]:
 
 
 def sounds_of(plan: EncodePlan) -> dict[str, StreamPlan]:
-    """Return the sounds by the names of their files: each of the source's, then those of 5.1."""
+    """Return the sounds by the names of their files: each of the source's, then those of other groups."""
     tracks = list(enumerate(of_kind(plan, StreamKind.AUDIO), 1))
     found = {f"{SOUNDS}{number}": track for number, track in tracks}
-    found |= {f"{SURROUND}{n}": track.surround for n, track in tracks if track.surround is not None}
+    for group in (SURROUND, LOW):
+        found |= {f"{group}{n}": track.also[group] for n, track in tracks if group in track.also}
     return found
 
 
@@ -104,10 +112,22 @@ def sound_groups(plan: EncodePlan) -> dict[str, list[str]]:
     named = sounds_of(plan)
     plain = [name for name in named if name.startswith(SOUNDS)]
     groups = {SOUNDS: plain} if plain else {}
-    if len(named) > len(plain):
-        fuller = {name: name.replace(SOUNDS, SURROUND) for name in plain}
-        groups[SURROUND] = [more if more in named else name for name, more in fuller.items()]
+    for group in (SURROUND, LOW):
+        own = {name: name.replace(SOUNDS, group) for name in plain}
+        if not named.keys().isdisjoint(own.values()):
+            groups[group] = [other if other in named else name for name, other in own.items()]
     return groups
+
+
+def groups_beside(rung: Rung, groups: Collection[str]) -> list[str]:
+    """Return the groups of sounds that a rung is listed with."""
+    low = rung.is_low and LOW in groups
+    return [group for group in groups if (group == LOW) == low]
+
+
+def alone(groups: Collection[str]) -> str | None:
+    """Return the group whose default sound is listed without a picture; None without a sound."""
+    return next((group for group in (LOW, SOUNDS) if group in groups), None)
 
 
 def wants_thumbnails(profile: Profile) -> bool:

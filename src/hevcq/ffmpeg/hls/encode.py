@@ -12,15 +12,15 @@ from pathlib import Path
 
 from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import Stream, StreamKind
-from hevcq.domain.planning.encode_plan import Action, Rung, StreamPlan
+from hevcq.domain.planning.encode_plan import LOW, SOUNDS, SURROUND, Action, Rung, StreamPlan
 from hevcq.domain.planning.ladder import worth_keeping
 from hevcq.errors import EncoderFailed
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, delay, read_fragments
 from hevcq.ffmpeg.hls.command import (
-    SOUNDS,
-    SURROUND,
     SetPaths,
+    alone,
     encoded_sounds_of,
+    groups_beside,
     ladder_in,
     of_kind,
     set_command,
@@ -125,12 +125,13 @@ class _Package:
         self._paths = paths
         self._images = images
         self._segment_s = ladder_in(self._plan).segment_s
+        self._groups = sound_groups(self._plan)
         self._contents = {
             rung.name: self._read(paths.rung(rung)) for rung in ladder_in(self._plan).rungs
         }
         self.rungs = self._worthy()
         self.notices = tuple(
-            f"{rung.name} is left out: it needs hardly fewer bits than the rung above it."
+            f"{rung.name} is left out: {self._why_not(rung)}."
             for rung in ladder_in(self._plan).rungs
             if rung not in self.rungs
         )
@@ -149,9 +150,9 @@ class _Package:
         self._images.storyboard(lowest, self._paths.folder)
         master = Master(
             variants=_first_to_play(variants),
+            alone=alone(self._groups),
             sounds={
-                group: [sounds[name] for name in names]
-                for group, names in sound_groups(self._plan).items()
+                group: [sounds[name] for name in names] for group, names in self._groups.items()
             },
             texts=texts,
             data=self._session_data(),
@@ -168,10 +169,14 @@ class _Package:
         yield SetFile(MASTER, PLAYLIST)
 
     def _worthy(self) -> list[Rung]:
-        """Delete the rungs that are hardly smaller than the next higher one; return the others."""
+        """Delete the rungs that are hardly smaller than the next higher one; return the others.
+
+        The lowest also goes if it is too little for this video, for it would be a blur.
+        """
         kept: list[Rung] = []
         for _, rungs in groupby(ladder_in(self._plan).rungs, key=lambda rung: rung.target.codec):
             family = list(rungs)
+            family = [rung for rung in family if not self._is_starved(rung)] or family
             sizes = [(rung.name, float(self._contents[rung.name].size)) for rung in family]
             worthy = set(worth_keeping(sizes))
             kept += [rung for rung in family if rung.name in worthy]
@@ -180,6 +185,16 @@ class _Package:
                 self._paths.rung(rung).unlink()
                 self._paths.thumbnails(rung).unlink(missing_ok=True)
         return kept
+
+    def _is_starved(self, rung: Rung) -> bool:
+        """Whether a low rung takes all that it may, and on through the whole video."""
+        content = self._contents[rung.name]
+        return rung.is_low and content.size * 8 > rung.max_kbps * 1000 * content.seconds
+
+    def _why_not(self, rung: Rung) -> str:
+        if self._is_starved(rung):
+            return f"{rung.max_kbps} kbit/s are too few for this video"
+        return "it needs hardly fewer bits than the rung above it"
 
     def _lowest(self) -> Rung:
         return min(self.rungs, key=lambda rung: rung.target.width * rung.target.height)
@@ -217,6 +232,7 @@ class _Package:
             range=rung.target.colour.transfer,
             rates=rates(segments),
             key_rates=rates(keys),
+            groups=groups_beside(rung, self._groups),
         )
 
     def _sound(self, name: str, track: StreamPlan) -> Rendition:
@@ -291,7 +307,7 @@ class _Package:
 def content_type(name: str) -> str:
     """Return the media type of a file of a set, by its name."""
     if name.endswith(".mp4"):
-        return "audio/mp4" if name.startswith((SOUNDS, SURROUND)) else "video/mp4"
+        return "audio/mp4" if name.startswith((SOUNDS, SURROUND, LOW)) else "video/mp4"
     return CONTENT_TYPES[Path(name).suffix]
 
 

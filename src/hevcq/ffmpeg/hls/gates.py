@@ -16,7 +16,14 @@ from hevcq.domain.keys import MASTER
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Rung
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, read_fragments, starts_with_idr
-from hevcq.ffmpeg.hls.command import ladder_in, of_kind, sound_groups, sounds_of
+from hevcq.ffmpeg.hls.command import (
+    alone,
+    groups_beside,
+    ladder_in,
+    of_kind,
+    sound_groups,
+    sounds_of,
+)
 from hevcq.ffmpeg.hls.playlists import (
     RANGES,
     TEXTS,
@@ -73,7 +80,8 @@ class Media:
 class StoredSet:
     """A set as it is on disk; `texts` are the playlists of subtitles with their files.
 
-    `groups` are the names of the sounds by their group, as planned and as listed.
+    `groups` are the names of the sounds by their group, as planned and as listed; `alone` are the
+    variants without a picture.
     """
 
     master: MasterPlaylist
@@ -81,6 +89,7 @@ class StoredSet:
     sounds: tuple[Media, ...]
     groups: dict[str, list[str]]
     texts: tuple[tuple[MediaPlaylist, Path], ...]
+    alone: tuple[Listed, ...]
 
 
 def read_set(folder: Path, plan: EncodePlan) -> StoredSet:
@@ -91,7 +100,8 @@ def read_set(folder: Path, plan: EncodePlan) -> StoredSet:
     master = read_master(_text(folder / MASTER))
     by_name = {rung.name: rung for rung in ladder_in(plan).rungs}
     rungs = []
-    for uri, listed in _by_uri(master.variants).items():
+    seen = [line for line in master.variants if "RESOLUTION" in line.attributes]
+    for uri, listed in _by_uri(seen).items():
         keys = next((k for k in master.key_frames if k.uri == _keys_of(uri)), None)
         media = _media(folder, listed, keys)
         if media.name not in by_name:
@@ -112,6 +122,7 @@ def read_set(folder: Path, plan: EncodePlan) -> StoredSet:
         tuple(audios[name] for name in sounds_of(plan)),
         groups,
         tuple(_words(folder, listed) for listed in texts),
+        tuple(line for line in master.variants if line not in seen),
     )
 
 
@@ -133,9 +144,10 @@ def _require_groups(audios: dict[str, Media], groups: dict[str, list[str]]) -> N
 
 
 def _require_ends(planned: Sequence[Rung], found: Sequence[Rung]) -> None:
-    """Require the highest and the lowest rung of each codec; those between may have been left out."""
+    """Require the highest and the lowest rung of each codec; others may have been left out, as low ones."""
     for codec in dict.fromkeys(rung.target.codec for rung in planned):
         family = [rung for rung in planned if rung.target.codec == codec]
+        family = [rung for rung in family if not rung.is_low] or family
         for needed in (family[0], family[-1]):
             if needed not in found:
                 raise ValueError(f"the rung {needed.name} is not listed")
@@ -266,7 +278,8 @@ def lengths(stored: StoredSet, request: VerifyRequest) -> Iterator[str]:
     if source is None or source.first_pts_s is None or source.last_pts_s is None:
         yield "the source was not measured"
         return
-    shown = source.last_pts_s - source.first_pts_s
+    source = source.thinned(ladder_in(request.plan).every)
+    shown = (source.last_pts_s or 0.0) - (source.first_pts_s or 0.0)
     frame = shown / max(1, source.packets - 1)
     allowed = max(1.5 * frame, MAX_DRIFT_S)
     frames = request.report.frames or stored.rungs[0][1].content.samples
@@ -316,15 +329,16 @@ def declared(stored: StoredSet) -> Iterator[str]:
         for line in media.listed:
             yield from _differing(media.name, line.attributes, channels)
     yield from _grouped(stored)
+    yield from _alone(stored)
 
 
 def _grouped(stored: StoredSet) -> Iterator[str]:
-    """Require each rung once with each group of sounds, and that the groups have the same members."""
-    sounds: list[str | None] = list(stored.groups) or [None]
+    """Require each rung once with each of its groups of sounds, and groups with the same members."""
     for rung, media in stored.rungs:
+        sounds: list[str | None] = [*groups_beside(rung, stored.groups)]
         named = [line.attributes.get("AUDIO") for line in media.listed]
         words = {line.attributes.get("SUBTITLES") for line in media.listed}
-        if named != sounds or words != ({TEXTS} if stored.texts else {None}):
+        if named != (sounds or [None]) or words != ({TEXTS} if stored.texts else {None}):
             yield f"{rung.name}: it does not name the groups of sound and subtitles"
     own = {"GROUP-ID": "", "CHANNELS": "", "URI": ""}
     by_group: dict[str, list[dict[str, str]]] = {group: [] for group in stored.groups}
@@ -335,12 +349,27 @@ def _grouped(stored: StoredSet) -> Iterator[str]:
         yield "the groups of sounds do not have the same members"
 
 
+def _alone(stored: StoredSet) -> Iterator[str]:
+    """Require the default sound of one group as a variant without a picture."""
+    group = alone(stored.groups)
+    sounds = [] if group is None else _members(stored, group)
+    default = [s for s in sounds if s.listed[0].attributes.get("DEFAULT") == "YES"]
+    codecs = ",".join(dict.fromkeys(s.content.codec for s in [*default, *sounds]))
+    expected = [(s.listed[0].uri, group, codecs) for s in default]
+    found = [(v.uri, v.attributes.get("AUDIO"), v.attributes.get("CODECS")) for v in stored.alone]
+    if found != expected:
+        yield "the variant without a picture is not the default sound"
+
+
+def _members(stored: StoredSet, group: str) -> list[Media]:
+    by_name = {sound.name: sound for sound in stored.sounds}
+    return [by_name[name] for name in stored.groups.get(group, ())]
+
+
 def _with_sounds(stored: StoredSet, media: Media) -> Iterator[tuple[Listed, list[Media]]]:
     """Yield the lines of a rung, each with the sounds of the group that it names."""
-    by_name = {sound.name: sound for sound in stored.sounds}
     for line in media.listed:
-        names = stored.groups.get(line.attributes.get("AUDIO", ""), [])
-        yield line, [by_name[name] for name in names]
+        yield line, _members(stored, line.attributes.get("AUDIO", ""))
 
 
 def _differing(name: str, declared: dict[str, str], expected: dict[str, str]) -> Iterator[str]:
@@ -351,15 +380,21 @@ def _differing(name: str, declared: dict[str, str], expected: dict[str, str]) ->
 
 def bit_rates(stored: StoredSet) -> Iterator[str]:
     """H6: declared bit rates cover what is measured, by no more than a tenth."""
-    measured = {media.name: rates(media.segments) for media in stored.sounds}
     for rung, media in stored.rungs:
         own = rates(media.segments)
         for line, sounds in _with_sounds(stored, media):
-            beside = Rates(
-                max((measured[sound.name].peak for sound in sounds), default=0),
-                max((measured[sound.name].average for sound in sounds), default=0),
-            )
-            yield from _covered(rung.name, line, own.plus(beside))
+            yield from _covered(rung.name, line, own.plus(_loudest(sounds)))
+    for line in stored.alone:
+        sounds = _members(stored, line.attributes.get("AUDIO", ""))
+        yield from _covered("the sound alone", line, _loudest(sounds))
+
+
+def _loudest(sounds: Sequence[Media]) -> Rates:
+    measured = [rates(sound.segments) for sound in sounds]
+    return Rates(
+        max((each.peak for each in measured), default=0),
+        max((each.average for each in measured), default=0),
+    )
 
 
 def _covered(name: str, line: Listed, rates: Rates) -> Iterator[str]:

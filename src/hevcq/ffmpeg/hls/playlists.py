@@ -27,7 +27,10 @@ RANGES = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A rung in the master playlist; `playlist` and `key_frames` are relative to it."""
+    """A rung in the master playlist; `playlist` and `key_frames` are relative to it.
+
+    `groups` are the groups of sounds that it is listed with.
+    """
 
     playlist: str
     key_frames: str
@@ -38,6 +41,7 @@ class Variant:
     range: str
     rates: Rates
     key_rates: Rates
+    groups: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Master:
     """All that a master playlist lists; `data` are session data: an id, and a value or (with `:`) a URI.
 
     `sounds` are the groups of sounds by their name. They have the same members in the same order
-    (RFC 8216, 4.3.4.1.1), and every variant is listed once with each.
+    (RFC 8216, 4.3.4.1.1). The default sound of the group `alone` is a variant without a picture.
     """
 
     variants: Sequence[Variant]
@@ -67,6 +71,7 @@ class Master:
     texts: Sequence[Rendition]
     data: Sequence[tuple[str, str, str]] = ()
     captions: bool = False
+    alone: str | None = None
 
 
 def media_playlist(uri: str, head: int, segments: Sequence[Segment], *, keys: bool = False) -> str:
@@ -118,7 +123,10 @@ def master_playlist(master: Master) -> str:
     lines += _renditions("SUBTITLES", TEXTS, master.texts)
     for group in master.sounds or [""]:
         for variant in master.variants:
-            lines += _stream(master, variant, group)
+            if not group or group in variant.groups:
+                lines += _stream(master, variant, group)
+    if master.alone is not None:
+        lines += _sound_stream(master, master.alone)
     lines += [_key_stream(variant) for variant in master.variants]
     return "\n".join([*lines, ""])
 
@@ -159,10 +167,23 @@ def _stream(master: Master, variant: Variant, group: str) -> list[str]:
     together = variant.rates.plus(loudest(sounds))
     words = _rate_words(together, _codecs(variant.codec, sounds), variant)
     words.insert(4, f"FRAME-RATE={written_rate(variant.rate)}")
-    words += [f'AUDIO="{group}"'] if sounds else []
+    return _listed(master, words, group if sounds else "", variant.playlist)
+
+
+def _sound_stream(master: Master, group: str) -> list[str]:
+    """Return the lines of the variant without a picture, for a connection that carries no other."""
+    sounds = master.sounds[group]
+    rates, default = loudest(sounds), next(sound for sound in sounds if sound.default)
+    words = [f"BANDWIDTH={rates.peak}", f"AVERAGE-BANDWIDTH={rates.average}"]
+    words.append(f"CODECS={_quoted(_codecs(default.codec, sounds))}")
+    return _listed(master, words, group, default.playlist)
+
+
+def _listed(master: Master, words: list[str], group: str, playlist: str) -> list[str]:
+    words += [f'AUDIO="{group}"'] if group else []
     words += [f'SUBTITLES="{TEXTS}"'] if master.texts else []
     words += [] if master.captions else ["CLOSED-CAPTIONS=NONE"]
-    return [f"#EXT-X-STREAM-INF:{','.join(words)}", quote(variant.playlist)]
+    return [f"#EXT-X-STREAM-INF:{','.join(words)}", quote(playlist)]
 
 
 def _key_stream(variant: Variant) -> str:

@@ -69,7 +69,8 @@ def compare_frame_times(
         raise AssertionError("the rendition was not joined of chunks")
     source, _ = frame_times(tools, request.location, plan.stream_index, stop)
     output, _ = frame_times(tools, str(request.output), place[0], stop)
-    shown = PresentationTimes(sorted(source.pts), sorted(output.pts), plan.tick, place[1])
+    before = sorted(source.pts)[:: request.plan.video.every]
+    shown = PresentationTimes(before, sorted(output.pts), plan.tick, place[1])
     return shown, [*_time_problems(shown, plan), *_chunk_start_problems(output, shown, plan)]
 
 
