@@ -66,8 +66,6 @@ NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, *OF
 
 
 class GateResult(Frozen):
-    """The result of one gate."""
-
     gate: Gate
     outcome: Outcome
     detail: str = ""

@@ -76,8 +76,6 @@ def _digest(*parts: str) -> str:
 
 
 class TaskKind(StrEnum):
-    """The kind of work that a task requests."""
-
     ENCODE = "encode"
     CHUNK = "chunk"
     JOIN = "join"

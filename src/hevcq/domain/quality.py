@@ -81,7 +81,6 @@ class Aim(Frozen):
         return self.sampled < self.target - MISSED_BY
 
     def in_words(self) -> str:
-        """Return a sentence for people."""
         seen = self.sampled if self.verified is None else self.verified
         how = "of sampled frames" if self.verified is not None else "of the frames tried"
         return (

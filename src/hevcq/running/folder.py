@@ -125,7 +125,7 @@ class FolderIngest:
             ports,
             proofs,
             discard=embedded,
-            mark_source_finished=finish if settings.aws.tag_done else lambda _source: False,
+            mark_source_finished=finish if app.settings.aws.tag_done else lambda _source: False,
         )
         return Ingest(ports, setup, collector, self._emit, proofs)
 

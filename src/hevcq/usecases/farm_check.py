@@ -60,7 +60,6 @@ class FarmCheck:
 
     @property
     def patience_s(self) -> float:
-        """Seconds that a clip may take."""
         if self.timeout_s is not None:
             return self.timeout_s
         return FLEET_TIMEOUT_S if self.backend.announces_uploads else LOCAL_TIMEOUT_S
@@ -68,8 +67,6 @@ class FarmCheck:
 
 @dataclass(frozen=True, slots=True)
 class SentClip:
-    """A clip that was uploaded for one profile."""
-
     profile: str
     source: Source
     job_id: str

@@ -83,7 +83,6 @@ def library_words(library: Library) -> str:
 
 
 def words(library: Library, state: FolderState) -> str:
-    """Return what is known of a library without a problem."""
     free = "unknown" if state.free is None else size(state.free)
     return f"{printable(library.path)}: {free} free, {watching(state)}"
 

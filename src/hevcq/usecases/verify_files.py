@@ -45,8 +45,6 @@ class VerifyFilesRequest:
 
 @dataclass(frozen=True, slots=True)
 class VerifyFilesReport:
-    """The gates' results, in order."""
-
     gates: tuple[GateResult, ...]
     notices: tuple[str, ...]
 

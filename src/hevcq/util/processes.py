@@ -137,7 +137,6 @@ class Processes:
 
 
 def rows(data_dir: Path) -> Iterator[Row]:
-    """Yield the rows of the processes that run, in no order."""
     for path in (data_dir / FOLDER).glob(f"*{SUFFIX}"):
         try:
             if file_lock.is_locked(path):

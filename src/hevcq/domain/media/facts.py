@@ -77,8 +77,6 @@ class LightLevel(Frozen):
 
 
 class VideoFacts(Frozen):
-    """The facts of a video or picture stream."""
-
     width: int
     height: int
     pixel_format: str
@@ -176,8 +174,6 @@ class VideoFacts(Frozen):
 
 
 class AudioFacts(Frozen):
-    """The facts of an audio stream."""
-
     channels: int
     layout: str = ""
     sample_rate: int
@@ -185,8 +181,6 @@ class AudioFacts(Frozen):
 
 
 class Stream(Frozen):
-    """One stream of a file."""
-
     index: int
     kind: StreamKind
     codec: str = Field(description="ffprobe's codec_name, or 'unknown'")

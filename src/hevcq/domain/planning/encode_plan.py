@@ -91,8 +91,6 @@ class Refuse(Frozen):
 
 
 class Action(StrEnum):
-    """The action on one stream."""
-
     COPY = "copy"
     ENCODE = "encode"
     CONVERT = "convert"
@@ -263,8 +261,6 @@ class Ladder(Frozen):
 
 
 class EncodePlan(Frozen):
-    """The complete plan for encoding a source."""
-
     profile: str
     revision: str
     muxer: str = Field(description="ffmpeg's muxer, e.g. mp4 or matroska")
@@ -383,12 +379,10 @@ class EncodePlan(Frozen):
 
     @property
     def has_covers(self) -> bool:
-        """Whether the output holds cover art."""
         return any(stream.kind is StreamKind.PICTURE for stream in self.kept)
 
     @property
     def main_video(self) -> StreamPlan:
-        """The plan of the main video stream."""
         return next(s for s in self.kept if s.kind is StreamKind.VIDEO)
 
 

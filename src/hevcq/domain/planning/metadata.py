@@ -93,7 +93,6 @@ Streams = Sequence[StreamPlan]
 
 
 def has_covers(streams: Streams) -> bool:
-    """Whether the rendition holds cover art."""
     return any(s.kind is StreamKind.PICTURE and s.position is not None for s in streams)
 
 
@@ -383,7 +382,6 @@ _TOOL_KEYS = frozenset({"encoder", "encoding_tool", "encoded_by"})
 
 
 def mark(profile: str, revision: str) -> str:
-    """Return the value of the `hevcq` tag."""
     return f"{profile}/{revision}"
 
 

@@ -52,7 +52,6 @@ STREAMED_AUDIO = frozenset({"aac", "mp3"})
 
 
 def make_plan(profile: Profile, info: MediaInfo) -> Plan:
-    """Make the plan for a source with these facts under this profile."""
     if not containers.readable(info):
         return Refuse(
             policy="container",

@@ -167,7 +167,6 @@ class Video(Frozen):
 
     @property
     def open(self) -> bool:
-        """Whether its upload is unfinished."""
         return self.status is VideoStatus.UPLOADING
 
     @property
@@ -184,7 +183,6 @@ class Video(Frozen):
 
     @property
     def made(self) -> tuple[VideoRendition, ...]:
-        """The renditions that are published."""
         return tuple(each for each in self.renditions if each.key)
 
     def shares(self, made: VideoRendition) -> bool:

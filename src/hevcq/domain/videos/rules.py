@@ -49,7 +49,6 @@ OTHERWISE = "Retry it; if it fails again, tell an operator."
 
 
 def remedy_of(failure_class: FailureClass | None) -> str:
-    """Return what to do about a failure of this class."""
     return "" if failure_class is None else REMEDIES.get(failure_class, OTHERWISE)
 
 

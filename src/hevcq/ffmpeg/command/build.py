@@ -52,7 +52,9 @@ from hevcq.ports.encoder import EncodeRequest
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")
 """Print only errors, each with its level and none folded into "repeated n times"."""
-PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
+PROGRESS_EVERY_S = 0.5
+"""Seconds between two lines of progress that ffmpeg prints."""
+PROGRESS = ("-progress", "pipe:1", "-stats_period", f"{PROGRESS_EVERY_S}")
 QUEUE_PACKETS = "16384"
 """Packets that a stream may buffer for a sparse one before ffmpeg fails (default 128)."""
 WEBVTT_INPUT = (

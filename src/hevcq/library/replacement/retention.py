@@ -29,7 +29,6 @@ class Expiry(StrEnum):
 
     @property
     def is_gone(self) -> bool:
-        """Whether the original is no longer there."""
         return self in {Expiry.REMOVED, Expiry.ALREADY_GONE}
 
 

@@ -85,7 +85,6 @@ class ChangeListener:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening and wait for the thread."""
         self._stop.set()
         self._thread.join()
 

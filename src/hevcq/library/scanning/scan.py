@@ -116,8 +116,6 @@ PROBLEMS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A candidate file below `root`."""
-
     path: Path
     root: Path
     fingerprint: Fingerprint

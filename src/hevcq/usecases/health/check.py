@@ -74,14 +74,11 @@ class CheckRequest:
 
     @property
     def depth(self) -> Depth:
-        """How deeply ffmpeg reads."""
         return Depth.DECODE if self.decode else Depth.DEMUX
 
 
 @dataclass(frozen=True, slots=True)
 class HealthPorts:
-    """What a check works with."""
-
     encoder: Encoder
     records: HealthRecords
     clock: Clock

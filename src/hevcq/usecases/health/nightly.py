@@ -42,7 +42,6 @@ class Nights:
     bytes_s: float = 0.0
 
     def request(self) -> CheckRequest:
-        """Return what one night reads."""
         part = min(Fraction(1), self.share / NIGHTS)
         return CheckRequest(self.roots, share=part, bytes_s=self.bytes_s)
 

@@ -90,7 +90,6 @@ class Report:
     originals: Originals = field(default_factory=Originals)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the documented JSON form."""
         groups = ("days", "months", "libraries", "profiles", "codecs")
         lines: dict[str, object] = {
             name: [line.to_dict() for line in getattr(self, name)] for name in groups

@@ -241,7 +241,6 @@ class Uploader:
             return self._left > 0 and self._error is None
 
     def raise_error(self) -> None:
-        """Raise the error that ended a thread, if any."""
         with self._lock:
             error = self._error
         if error is not None:

@@ -198,7 +198,6 @@ def work_of(
 
 
 def _cpu(job: EncodeCost) -> float:
-    """Return the CPU seconds of a job by the table."""
     by_preset = dict(zip(PRESETS, BY_PRESET.get(job.encoder, ()), strict=False))
     speed = by_preset.get(job.preset, MEDIUM[job.encoder])
     harder = (_density(job) / USUAL_DENSITY) ** CPU_BY_DENSITY
@@ -206,7 +205,6 @@ def _cpu(job: EncodeCost) -> float:
 
 
 def _size(job: EncodeCost) -> float:
-    """Return the bytes of a rendition by the table."""
     bits = USUAL_OUTPUT[job.encoder] * (_density(job) / USUAL_DENSITY) ** SIZE_BY_DENSITY
     return float(bits * job.megapixels * 1e6 / 8)
 

@@ -197,7 +197,6 @@ class Ingest:
         self.uploader.submit(by_file(item for item in items if item.disposition in TO_PROCESS))
 
     def start(self, stop: threading.Event) -> None:
-        """Start the uploader's threads."""
         self.uploader.start(self._request.uploads, stop)
 
     def step(self, stop: threading.Event) -> bool:
@@ -437,7 +436,6 @@ def _is_another_file(item: Item) -> bool:
 
 
 def item_of(placement: Placement, profile: Profile) -> Item:
-    """Return the item of a job queued earlier."""
     return Item(
         path=placement.source,
         size=placement.fingerprint.size,

@@ -80,7 +80,6 @@ class IngestSummary:
         self.results.append(result)
 
     def add_planned(self, plan: IngestPlan) -> None:
-        """Add what the plan already decided."""
         for item in plan.items:
             outcome = PLANNED_OUTCOMES.get(item.disposition)
             if outcome is not None:
@@ -113,7 +112,6 @@ class IngestSummary:
 
     @property
     def settled(self) -> bool:
-        """Whether no job was left open."""
         left = {IngestOutcome.OPEN, IngestOutcome.QUEUED}
         return not any(result.outcome in left for result in self.results)
 

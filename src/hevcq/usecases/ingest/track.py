@@ -76,13 +76,11 @@ class JobTracker:
 
     @property
     def open(self) -> int:
-        """Number of jobs that have not ended yet."""
         with self._lock:
             return len(self._open)
 
     @property
     def profiles(self) -> set[str]:
-        """The profiles of the jobs that have not ended yet."""
         with self._lock:
             return {entry.job.profile for entry in self._open.values()}
 

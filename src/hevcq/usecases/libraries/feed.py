@@ -201,7 +201,6 @@ class Feed:
 
     @property
     def waiting(self) -> int:
-        """Number of files that wait for their turn."""
         return len(self._waiting)
 
     def next_items(self) -> Sequence[Item]:
@@ -292,7 +291,6 @@ class Budget:
         self._answer, self._until = "", 0.0
 
     def __call__(self) -> str:
-        """Return one sentence, or ""."""
         library, now = self._library, self._clock.monotonic()
         if not (library.schedule or library.max_hours_per_day):
             return ""

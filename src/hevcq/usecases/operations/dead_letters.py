@@ -118,8 +118,6 @@ class RedriveResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """One dead letter and the result."""
-
     profile: str
     letter: DeadLetter
     result: RedriveResult

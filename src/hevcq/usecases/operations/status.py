@@ -73,7 +73,6 @@ class Overview:
     closed: tuple[ClosedStatus, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        """Return the documented JSON form."""
         return {"type": "status", **asdict(self)}
 
 

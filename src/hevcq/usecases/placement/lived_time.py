@@ -44,7 +44,6 @@ def lived_s(catalog: Catalog, clock: Clock) -> float:
 
 
 def note_kept(catalog: Catalog, clock: Clock, job_id: str) -> None:
-    """Record that the original of a job is kept from now on."""
     catalog.record_kept(job_id, lived_s(catalog, clock))
 
 

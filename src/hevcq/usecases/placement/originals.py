@@ -48,7 +48,6 @@ class Freed:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the original is no longer there."""
         return self.outcome is not None and self.outcome.is_gone
 
 

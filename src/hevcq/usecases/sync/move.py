@@ -69,7 +69,6 @@ class Mover:
 
     @property
     def account(self) -> str:
-        """The account of the remote."""
         return self.ports.remote.account
 
     def folder_of(self, path: str) -> str | None:

@@ -40,7 +40,6 @@ class VideoFarm:
 
     @property
     def quota(self) -> Quota:
-        """The limits of owners and of the farm."""
         limits = self.limits
         return Quota(
             owner_size=int(limits.owner_gib * GIB) or None,

@@ -41,7 +41,6 @@ class ProfileRow:
     personal: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the documented JSON form."""
         return asdict(self)
 
 
@@ -213,7 +212,6 @@ def _rendition(farm: VideoFarm, record: JobRecord, known: VideoRendition | None)
 
 
 def video_json(video: Video, rows: list[ProfileRow]) -> dict[str, object]:
-    """Return the documented JSON form of a video."""
     return {
         "type": "video",
         "id": video.video_id,

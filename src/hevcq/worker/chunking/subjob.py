@@ -132,7 +132,6 @@ class Subjob(Job):
         return SplitPlan.parse(content)
 
     def _work_key(self, name: str) -> str:
-        """Return the key of an object of this split."""
         return work_key(self._job.work_folder, self._split.name, name)
 
     def _small(self, key: str) -> bytes:

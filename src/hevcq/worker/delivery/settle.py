@@ -66,7 +66,6 @@ class LedgerTransitions:
         self._move(JobState.QUEUED, self._ledger.abandon_split, reason)
 
     def fail(self, reason: str, failure_class: FailureClass) -> None:
-        """Count a failure and queue the job again."""
         self._move(JobState.QUEUED, self._ledger.fail, reason, failure_class)
 
     def interrupt(self, reason: str, *, suspected_worker_fault: bool = False) -> None:
