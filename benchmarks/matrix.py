@@ -53,9 +53,7 @@ class Build:
 
     def environment(self) -> dict[str, str]:
         """Return the settings that choose it."""
-        where = Path(self.folder) if self.folder else None
-        named = {n: str(where / n) if where else n for n in ("ffmpeg", "ffprobe")}
-        return {f"HEVCQ_{name.upper()}": path for name, path in named.items()}
+        return {"HEVCQ_FFMPEG": str(Path(self.folder) / "ffmpeg") if self.folder else "ffmpeg"}
 
 
 def main() -> int:

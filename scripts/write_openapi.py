@@ -1,8 +1,12 @@
-"""Write docs/openapi.json from the code of the API."""
+"""Write docs/openapi.json from the code of the API.
+
+Run as `python scripts/write_openapi.py`; `--check` writes nothing and exits 1 when stale.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from hevcq.web.api.openapi import document
@@ -16,4 +20,6 @@ def rendered() -> str:
 
 
 if __name__ == "__main__":
+    if "--check" in sys.argv[1:]:
+        sys.exit(TARGET.read_text(encoding="utf-8") != rendered())
     TARGET.write_text(rendered(), encoding="utf-8")

@@ -19,11 +19,13 @@ def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Install a script as ffmpeg and ffprobe that claims a version, and passes its self-tests."""
 
     def install(version: str) -> Path:
-        script = tmp_path / "fake-ffmpeg"
+        script = tmp_path / "fake" / "ffmpeg"
+        script.parent.mkdir(exist_ok=True)
         script.write_text(f'#!/bin/sh\necho "ffmpeg version {version} by nobody"\n')
         script.chmod(0o755)
         monkeypatch.setenv("HEVCQ_FFMPEG", str(script))
-        monkeypatch.setenv("HEVCQ_FFPROBE", str(script))
+        script.with_name("ffprobe").unlink(missing_ok=True)
+        script.with_name("ffprobe").symlink_to(script)
         monkeypatch.setattr(FfmpegEncoder, "self_test", Mock())
         return script
 

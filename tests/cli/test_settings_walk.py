@@ -11,8 +11,8 @@ KEYS = [key for key, _ in leaves(Settings)]
 NONSENSE = "no\tsuch thing"
 TAKES_ANY = {
     # a check of its own looks at what is there
-    "data_dir", "scratch_dir", "profiles_dir", "ffmpeg", "ffprobe", "metric_ffmpeg", "ingest.profiles", "aws.profiles",
-    "schedule.gate_command", "web.host", "web.hosts",
+    "data_dir", "scratch_dir", "profiles_dir", "ffmpeg", "metric_ffmpeg", "ingest.profiles", "aws.profiles",
+    "schedule.gate_command", "web.host",
     # only the service that is named can say
     "aws.region", "aws.endpoint_url", "aws.input_bucket", "aws.output_bucket", "aws.topic_arn",
     "aws.table", "web.oidc.issuer",

@@ -27,7 +27,7 @@ def write(path: Path, text: str) -> Path:
 def test_a_file_beats_a_default_a_variable_beats_a_file_and_a_flag_beats_them_all(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    file = write(here / "my.toml", 'workers = 1\nffmpeg = "a"\nffprobe = "b"\nmin_free_mib = 7')
+    file = write(here / "my.toml", 'workers = 1\nffmpeg = "a"\nmin_free_mib = 7')
     monkeypatch.setenv("HEVCQ_CONFIG", str(file))
     monkeypatch.setenv("HEVCQ_FFMPEG", "c")
     monkeypatch.setenv("HEVCQ_WORKERS", "2")
@@ -35,13 +35,20 @@ def test_a_file_beats_a_default_a_variable_beats_a_file_and_a_flag_beats_them_al
     loaded = load({"workers": Flag("--workers", 3)})
 
     found = loaded.settings
-    assert (found.workers, found.ffmpeg, found.ffprobe, found.min_free_mib) == (3, "c", "b", 7)
+    assert (found.workers, found.ffmpeg, found.min_free_mib) == (3, "c", 7)
     assert found.stop_grace_s == Settings().stop_grace_s
     origins = loaded.origins
     assert origins["workers"] == "flag --workers"
     assert origins["ffmpeg"] == "environment HEVCQ_FFMPEG"
-    assert origins["ffprobe"] == f"file {file}"
+    assert origins["min_free_mib"] == f"file {file}"
     assert origins["stop_grace_s"] == "default"
+
+
+def test_ffprobe_is_the_one_beside_ffmpeg_or_that_of_the_path(here: Path):
+    assert Settings().ffprobe == Settings(ffmpeg=str(here / "ffmpeg")).ffprobe == "ffprobe"
+    probe = write(here / "ffprobe", "")
+    assert Settings(ffmpeg=str(here / "ffmpeg")).ffprobe == str(probe)
+    assert Settings(ffmpeg="ffmpeg").ffprobe == "ffprobe"
 
 
 def test_a_file_in_the_current_folder_is_never_read(here: Path, monkeypatch: pytest.MonkeyPatch):

@@ -46,9 +46,6 @@ def test_a_page_as_shipped_is_sound_and_checking_it_makes_no_file(look, opened):
         ({"auth": "none"}, "page", True, "http://127.0.0.1:8790"),
         ({"host": "0.0.0.0"}, "page", True, "unencrypted: see web.url; by its address only"),
         ({"host": "0.0.0.0", "url": "https://a.example"}, "page", True, "https://a.example"),
-        ({"hosts": ("https://a.example",)}, "page", False, "https://a.example"),
-        ({"hosts": ("a.example:8790",)}, "page", False, "a.example:8790"),
-        ({"hosts": ("A.example",)}, "page", True, ""),
         ({"auth": "proxy"}, "sign-in", False, "trusted_proxies"),
         (
             {"auth": "proxy", "trusted_proxies": ("127.0.0.1",)},

@@ -63,7 +63,7 @@ def test_the_pages_own_post_is_taken(operator, headers):
 
 
 def test_only_the_pages_own_names_are_answered(visit):
-    client = visit(url="https://videos.example.org", hosts=("other.example.org",))
+    client = visit(url="https://videos.example.org")
     for host, status in (
         ("evil.example", 421),
         ("evil.example:8790", 421),
@@ -79,7 +79,7 @@ def test_only_the_pages_own_names_are_answered(visit):
         ("", 421),
         ("videos.example.org", 200),
         ("VIDEOS.example.org.", 200),
-        ("other.example.org:443", 200),
+        ("videos.example.org:443", 200),
         ("localhost:1", 200),
         ("192.0.2.7:8790", 200),
         ("[::1]:8790", 200),

@@ -34,7 +34,7 @@ OLDEST_VERSION = (5, 1)
 """The oldest supported ffmpeg: the commands use `-fps_mode`, which is new in 5.1."""
 INSTALL = (
     "Install ffmpeg 5.1 or newer with libx265 and libx264 (Debian: apt-get install ffmpeg), or "
-    "set HEVCQ_FFMPEG and HEVCQ_FFPROBE to its path."
+    "set HEVCQ_FFMPEG to its path."
 )
 LET_OUT = (
     "Install it below /usr or /opt, or set sandbox = false (HEVCQ_SANDBOX=false) if it needs more "
@@ -134,9 +134,7 @@ def _broken_tool(program: str, why: str) -> WorkerUnfit:
 
 BOX = (480, 270)
 """Width and height that a self-test scales to, where its profile scales: 2160p would take ten seconds."""
-OTHER_BUILD = (
-    "Its videos wait. Install another ffmpeg, or set HEVCQ_FFMPEG and HEVCQ_FFPROBE to it."
-)
+OTHER_BUILD = "Its videos wait. Install another ffmpeg, or set HEVCQ_FFMPEG to it."
 
 
 class Passed:

@@ -140,6 +140,6 @@ def require_depth(ask: Callable[[str], str], plan: EncodePlan) -> None:
                 raise MediaRefused(
                     f"Its pictures have {target.bit_depth} bits, which {target.encoder} of this "
                     f"ffmpeg cannot write ({target.pixel_format}).",
-                    remedy=f"Install an ffmpeg whose {target.encoder} can, or set HEVCQ_FFMPEG and "
-                    "HEVCQ_FFPROBE to one.",
+                    remedy=f"Install an ffmpeg whose {target.encoder} can, or set HEVCQ_FFMPEG "
+                    "to one.",
                 )

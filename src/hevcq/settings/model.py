@@ -15,7 +15,7 @@ from hevcq.settings.quantities import Names
 from hevcq.settings.schedule import HealthSettings, ScheduleSettings
 from hevcq.settings.web import UploadSettings, WebSettings
 
-PROGRAMS = frozenset({"ffmpeg", "ffprobe"})
+PROGRAMS = frozenset({"ffmpeg"})
 """Settings that name a program: with a `/` a path, else a name looked up in PATH."""
 
 
@@ -99,8 +99,9 @@ class Settings(Frozen):
         default=None, description="folder of profiles; empty: yours (`profiles init`), else shipped"
     )
     workers: int = Field(default=0, ge=0, le=1024, description="parallel encodes; 0: automatic")
-    ffmpeg: str = Field(default="ffmpeg", description="the ffmpeg program")
-    ffprobe: str = Field(default="ffprobe", description="the ffprobe program")
+    ffmpeg: str = Field(
+        default="ffmpeg", description="the ffmpeg program; the ffprobe beside it is used with it"
+    )
     metric_ffmpeg: str = Field(
         default="",
         description="an ffmpeg with libvmaf, which measures for video.quality; empty: imageio-ffmpeg's "
@@ -165,6 +166,12 @@ class Settings(Frozen):
         pattern=r"^$|^.+:\d{1,5}$",
         description="worker: host:port to serve Prometheus metrics on; empty: off",
     )
+
+    @property
+    def ffprobe(self) -> str:
+        """The ffprobe beside the configured ffmpeg, if there is one, else that of PATH."""
+        beside = Path(self.ffmpeg).with_name("ffprobe")
+        return str(beside) if "/" in self.ffmpeg and beside.exists() else "ffprobe"
 
     @property
     def has_page(self) -> bool:

@@ -50,10 +50,8 @@ class WebSettings(Frozen):
     )
     url: str = Field(
         default="",
-        description="address that people open, e.g. https://videos.example.org; empty: host and port",
-    )
-    hosts: Names = Field(
-        default=(), description="further host names that requests may name, besides loopback"
+        description="address that people open, e.g. https://videos.example.org, the one host name that "
+        "requests may give; empty: host and port",
     )
     auth: Literal["token", "users", "proxy", "oidc", "none"] = Field(
         default="token",

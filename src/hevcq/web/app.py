@@ -20,7 +20,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hevcq.errors import HevcqError
-from hevcq.settings.web import WebSettings
 from hevcq.usecases.videos.picture import Pictures
 from hevcq.usecases.videos.texts import TextReader
 from hevcq.usecases.videos.upkeep import EVERY_AWS_S, EVERY_S, look_after
@@ -63,7 +62,7 @@ def create_app(app: App) -> FastAPI:
         routes=_routes(),
         middleware=[
             Middleware(SecurityHeaders, policy=policy, secure=secure),
-            Middleware(KnownHost, hosts=_hosts(settings)),
+            Middleware(KnownHost, name=urlsplit(settings.url).hostname),
             Middleware(SameOrigin),
             Middleware(SignInFirst, authenticator=authenticator),
             Middleware(Compressed),
@@ -129,11 +128,6 @@ async def _healthy(_request: Request) -> Response:
 
 async def _no_icon(_request: Request) -> Response:
     return Response(status_code=204)
-
-
-def _hosts(settings: WebSettings) -> list[str]:
-    named = urlsplit(settings.url).hostname
-    return [*settings.hosts, *([named] if named else [])]
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -16,7 +16,7 @@ from hevcq.web.identity.modes import OneToken
 from hevcq.web.identity.oidc import Oidc
 from hevcq.web.identity.person import Role
 from hevcq.web.identity.session import configured_key
-from hevcq.web.shield import host_of, is_loopback
+from hevcq.web.shield import is_loopback
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import doctor_context
 
@@ -50,20 +50,14 @@ def refuse_open_doors(settings: WebSettings) -> None:
 def _address(settings: WebSettings) -> str:
     """Return where the page is offered, and what people should know. Raises ConfigError."""
     refuse_open_doors(settings)
-    for host in settings.hosts:
-        if not host or host_of(host) != host.lower():
-            raise ConfigError(
-                f"web.hosts lists {host!r}, which no request can name.",
-                remedy="List host names alone, such as videos.example.org, without https:// and port.",
-            )
     words = [_shown(settings)]
     if is_loopback(settings.host):
         own = _shown(settings, url="").removeprefix("http://")
         return words[0] if not settings.url else f"{words[0]}, from {own}"
     if not settings.url.startswith("https://"):
         words.append("others in the network can reach it, unencrypted: see web.url")
-    if not settings.url and not settings.hosts:
-        words.append("by its address only: web.hosts lists no name")
+    if not settings.url:
+        words.append("by its address only: web.url gives no name")
     return "; ".join(words)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,9 +83,9 @@ class KnownHost:
     own host, so it is refused; an address is no name, and cannot be pointed anywhere.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, name: str | None) -> None:
         self._app = app
-        self._hosts = LOOPBACK | {host.lower() for host in hosts}
+        self._hosts = LOOPBACK | {name}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -98,9 +98,7 @@ class KnownHost:
             await PlainTextResponse(words, 400, {"Connection": "close"})(scope, receive, send)
             return
         if not self._knows(headers.getlist("host")):
-            words = (
-                "This page is not offered under this host name; the setting web.hosts lists more."
-            )
+            words = "This page is not offered under this host name: see the setting web.url."
             await PlainTextResponse(words, 421)(scope, receive, send)
             return
         await self._app(scope, receive, send)

@@ -65,6 +65,13 @@ def test_the_time_left_is_that_of_one_long_video_at_the_end(*, begun: bool) -> N
         assert board.eta_s(now=180.0) == pytest.approx(400.0)  # 80 s were 80 of 100 s of work
 
 
+def test_why_a_run_stops_or_waits_is_shown_while_running_encodes_go_on() -> None:
+    board = started_board()
+    board.apply(event(EventName.STOPPING, path=None, profile=None, reason="Stopping: 20 s."))
+    board.apply(event(EventName.JOB_PROGRESS, phase="encode", percent=6.0))
+    assert board.notice == "Stopping: 20 s."
+
+
 def test_time_left_is_never_nothing_while_work_is_open() -> None:
     board = started_board()
     board.apply(event(EventName.JOB_DONE, bytes_saved=5))

@@ -116,7 +116,6 @@ class Board:
         row.phase = event.phase or "upload"
         row.percent = event.percent or 0.0
         row.speed, row.eta_s = event.speed, event.eta_s
-        self.notice = ""
 
     @property
     def open(self) -> int:

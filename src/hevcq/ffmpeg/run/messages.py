@@ -355,7 +355,7 @@ def damaged(location: str, line: str, others: int = 0) -> SourceDamaged | Source
         return SourceUnreadable(
             f"{display_name(location)} is compressed in a way that this ffmpeg cannot read (ffmpeg: "
             f"{_plain(line)}).",
-            remedy="Set HEVCQ_FFMPEG and HEVCQ_FFPROBE to an ffmpeg that was built with zlib.",
+            remedy="Set HEVCQ_FFMPEG to an ffmpeg that was built with zlib.",
         )
     speaker = _COMPONENT.match(line)
     name = component(speaker["name"]) if speaker is not None else ""
