@@ -206,6 +206,14 @@ class Audio(Frozen):
         default=LossPolicy.REFUSE,
         description="more channels than libmp3lame's 2: convert (mix down to stereo), drop, refuse",
     )
+    loudness: float | None = Field(
+        default=None,
+        ge=-36,
+        le=-9,
+        description="LUFS (EBU R 128) that each sound gets by one gain, which encodes it: as near as its "
+        "peaks allow (-1 dBTP), and half a dB off stays as it is; -16 for phones, -23 for broadcasts; "
+        "empty: as loud as it is",
+    )
     languages: Languages = Field(
         default=(),
         description="keep sound in these languages (en, eng), in the original language (that of the sound "
@@ -378,6 +386,8 @@ class Profile(Frozen):
             or video.encoder != (SOFTWARE,)
         ):
             problem = "video.quality is for files that software encodes in hevc, h264, vp9 or av1"
+        if self.audio.loudness is not None and self.container is Container.HLS:
+            problem = "audio.loudness is for files: each group of sounds of a ladder is mixed anew"
         if problem:
             raise ValueError(problem)
         if self.container is Container.HLS:

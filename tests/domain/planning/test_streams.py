@@ -179,6 +179,41 @@ def test_a_sound_that_is_left_out_anyway_is_not_the_original() -> None:
     assert [s.source_index for s in plan.kept] == [0, 2]
 
 
+@pytest.mark.parametrize(
+    ("loudness", "peak", "gain", "said"),
+    [
+        (None, None, None, "is to have -16 LUFS"),
+        (-23.0, -9.0, 7.0, "7.0 dB louder, from -23.0 LUFS."),
+        (-10.0, 0.4, -6.0, "6.0 dB quieter, from -10.0 LUFS."),
+        (-23.0, -6.0, 5.0, "its peaks allow no more than -18.0 LUFS."),
+        (-17.0, -0.5, 0.0, "stays at -17.0 LUFS; its peaks allow no more than -17.0 LUFS."),
+        (-16.4, -3.0, 0.0, ""),
+        (-70.0, -120.0, 0.0, ""),
+    ],
+)
+@pytest.mark.parametrize("codec", ["aac", "vorbis"])
+def test_a_sound_gets_one_gain_as_its_peaks_allow_and_else_stays(
+    codec, loudness, peak, gain, said
+) -> None:
+    found = media(video(), audio(codec, channels=6), audio(codec))
+    heard = () if loudness is None else ((1, loudness, peak),)
+    found = Measurement(tracks=(), loudness=heard).seen_in(found)
+
+    made = second(found, profile(audio={"loudness": -16}))
+
+    copied = codec == "aac" and gain == 0.0
+    assert made.action is (Action.COPY if copied else Action.CONVERT)
+    assert made.gain_db == (gain or 0.0)
+    assert said in made.notice
+    refuse = profile(audio={"loudness": -16, "unsupported": "refuse"})
+    assert isinstance(make_plan(refuse, found), EncodePlan if codec == "aac" else Refuse)
+
+
+def test_a_ladder_with_a_loudness_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ValidationError, match=r"audio\.loudness is for files"):
+        profile("hls", audio={"loudness": -16})
+
+
 @pytest.mark.parametrize("word", ["english", "xx", "e", "12", True])
 def test_a_word_that_is_no_language_is_refused(word) -> None:
     with pytest.raises(ValidationError, match="no language of ISO 639"):

@@ -12,6 +12,9 @@ import pytest
 from ffmpeg.chunking.numbered import ENCODER, PROFILE, Clip, ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
+from hevcq.domain.planning.encode_plan import plan_measured
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Audio
 from hevcq.errors import PartUnfit, Stopped
 from support.media_facts import profile
 
@@ -173,5 +176,20 @@ def test_chunks_of_newer_codecs_join_to_what_passes_every_gate(name, video, tmp_
 
     report = clip.join(plan, clip.chunk_files(plan))
 
+    results = clip.verify(clip.output(), report, plan)
+    assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in results), results
+
+
+def test_the_sound_of_a_split_video_gets_the_gain_that_the_whole_would(video, tmp_path):
+    clip = Clip(video.source, tmp_path, PROFILE.model_copy(update={"audio": Audio(loudness=-16)}))
+    stop = threading.Event()
+    measured = ENCODER.preflight(str(clip.source), clip.info, clip.profile, stop=stop)
+    known = clip.info, clip.plan
+    clip.info, clip.plan = plan_measured(make_plan, clip.profile, known, measured)
+    plan = chunks_at(clip.profile, clip.plan, clip.index, (0, 5, 10))
+
+    report = clip.join(plan, clip.chunk_files(plan))
+
+    assert clip.plan.streams[1].gain_db > 1
     results = clip.verify(clip.output(), report, plan)
     assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in results), results

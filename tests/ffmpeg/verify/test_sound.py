@@ -19,6 +19,31 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.verify.sound import SoundTrack, sound_problem
 from hevcq.util.clock import SystemClock
 
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_sound_is_as_loud_as_the_profile_wants_and_another_gain_is_refused(
+    pairs, suffix, tmp_path
+) -> None:
+    """Its two sounds: a tone of -21 LUFS, and noise whose peaks allow it less than it is to have."""
+    audio = Audio(loudness=-14.0)
+    pair = encoded(
+        Path(pairs[suffix].request.location), tmp_path, PROFILE.model_copy(update={"audio": audio})
+    )
+    planned = pair.request.plan.encoded(StreamKind.AUDIO)
+    assert any("dB louder, from -" in notice for notice in pair.request.plan.notices)
+    assert all(kept.gain_db > 1 for kept in planned)
+
+    assert [r.detail for r in pair.judge() if r.outcome is Outcome.FAILED] == []
+    for gain, said in ((2.3, "LUFS, not"), (-1.3, "LUFS, not"), (6.0, "audio track 1 differs")):
+        made = tmp_path / f"spoilt.{suffix}"
+        ffmpeg("-i", pair.good, "-map", "0:v", "-map", "0:a", "-map", "0:s", "-c", "copy",
+               "-c:a:0", "aac", "-b:a:0", "128k",
+               "-filter:a:0", f"volume={gain}dB", made)  # fmt: skip
+        result = pair.judge(made)[-1]
+        assert (result.gate, result.outcome) == (Gate.G8, Outcome.FAILED), result
+        assert said in result.detail
+
+
 STEREO, SURROUND = SoundShape(2, "stereo"), SoundShape(6, "5.1")
 FRONT = SoundShape(4, "3.1")
 LEFT = (

@@ -177,7 +177,10 @@ class AudioFacts(Frozen):
     channels: int
     layout: str = ""
     sample_rate: int
-    sample_format: str = ""
+    loudness: float | None = Field(
+        default=None, description="LUFS (EBU R 128) as it is mixed for the rendition, once measured"
+    )
+    true_peak: float | None = Field(default=None, description="dBTP, once measured")
 
 
 class Stream(Frozen):
@@ -399,6 +402,9 @@ class Measurement(Frozen):
     notices: tuple[str, ...] = Field(
         default=(), description="what of the source is left out, found by measuring; for people"
     )
+    loudness: tuple[tuple[int, float, float], ...] = Field(
+        default=(), description="of sounds: their index, LUFS and dBTP; see AudioFacts"
+    )
     captions: tuple[str, ...] | None = Field(
         default=None,
         description="channels of closed captions that hold text, such as CC1; empty: not looked for",
@@ -417,7 +423,8 @@ class Measurement(Frozen):
         found = {track.index: track for track in self.tracks if track.retimed}
         packets = {t.index: t.packets for t in self.tracks if t.packets}
         late = {s.index for s in info.streams if info.unsent(s)} & packets.keys()
-        if not found and not late:
+        heard = {index: facts for index, *facts in self.loudness}
+        if not found and not late and not heard:
             return info
         streams = []
         for stream in info.streams:
@@ -427,5 +434,9 @@ class Measurement(Frozen):
             if track is not None and video is not None:
                 shown = video.model_copy(update={"retimed": track.retimed})
                 stream = stream.model_copy(update={"video": shown})  # noqa: PLW2901
+            if stream.audio is not None and stream.index in heard:
+                loudness, peak = heard[stream.index]
+                facts = {"loudness": loudness, "true_peak": peak}
+                stream = stream.model_copy(update={"audio": stream.audio.model_copy(update=facts)})  # noqa: PLW2901
             streams.append(stream)
         return info.model_copy(update={"streams": tuple(streams)})

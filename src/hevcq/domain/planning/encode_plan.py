@@ -211,6 +211,7 @@ class StreamPlan(Frozen):
     encoder: str = ""
     bit_rate: int | None = None
     channels: int | None = None
+    gain_db: float = Field(default=0.0, description="by which a sound is made louder")
     video: VideoTarget | None = Field(default=None, description="what an encoded picture must be")
     also: Mapping[str, StreamPlan] = Field(
         default={}, description="how an HLS ladder also holds this sound, by the group of sounds"

@@ -45,6 +45,12 @@ _USUAL_LAYOUTS = {
 """Layouts that ffmpeg assumes for unnamed channels, by their number (libavutil's defaults)."""
 ENCODED_LAYOUTS = {"mono": 1, "stereo": 2, "3.0": 3, "quad": 4, "5.0": 5, "5.1": 6, "7.1": 8}
 """Channels of the layouts that AAC, Opus, Vorbis and FLAC all hold, and players of each know."""
+MAX_TRUE_PEAK = -1.0
+"""dBTP up to which a gain may bring a sound: EBU R 128's limit, which leaves room for what encoders add."""
+LEAST_GAIN = 0.5
+"""Decibels (dB) below which a gain is not worth an encode."""
+SILENT = -69.9
+"""LUFS of what the meter calls silence."""
 _UNREAD_AUDIO = {"sawp": "AMR-WB+ (sawp)", "sevc": "EVRC (sevc)", "ac-4": "Dolby AC-4 (ac-4)"}
 """Names of audio codecs that ffmpeg 5.1 does not know, by their tag in MP4 and 3GP."""
 _UNREAD_SUBTITLES = {"wvtt": "WebVTT", "stpp": "TTML"}
@@ -167,17 +173,48 @@ def _not_probed(profile: Profile, info: MediaInfo, stream: Stream) -> Decision |
 def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     held = stream.codec in containers.AUDIO[muxer]
     policy, playable = profile.audio.policy, stream.codec in PLAYABLE_AUDIO
+    gain, louder = _loudness(profile, stream.audio)
+    if gain is None or gain:
+        policy = AudioPolicy.ENCODE
     if held and (policy is AudioPolicy.COPY or (policy is AudioPolicy.PLAYABLE and playable)):
         if muxer == containers.MATROSKA and _named_by_file(stream):
             return _unnamed(profile, stream)
-        return _copy(stream)
+        notice = f"Stream {stream.index}{louder}." if louder else ""
+        return _copy(stream).model_copy(update={"notice": notice})
     if not held:
         what = f"audio in {stream.codec}, which {_named(muxer)} cannot hold"
         if profile.audio.unsupported is LossPolicy.DROP:
             return _drop(stream, what)
         if profile.audio.unsupported in {LossPolicy.REFUSE, LossPolicy.KEEP}:
             return _refuse(stream, "audio.unsupported", what)
-    return _encoded_audio(profile, stream, muxer)
+    decided = _encoded_audio(profile, stream, muxer)
+    if isinstance(decided, Refuse) or decided.action is Action.DROP or not louder:
+        return decided
+    notice = f"{decided.notice} Stream {stream.index}{louder}."
+    return decided.model_copy(update={"gain_db": gain or 0.0, "notice": notice})
+
+
+def _loudness(profile: Profile, facts: AudioFacts | None) -> tuple[float | None, str]:
+    """Return the gain in dB that brings a sound to the profile's loudness, and that as words behind its name.
+
+    None stands for one that is not measured yet. It is one gain for the whole sound, so that quiet
+    passages stay as quiet beside loud ones as they were, and gate G8 compares levels as sharply.
+    """
+    wanted = profile.audio.loudness
+    if wanted is None or facts is None:
+        return 0.0, ""
+    if facts.loudness is None or facts.true_peak is None:
+        return None, f" is to have {wanted:g} LUFS, as far as its peaks allow"
+    gain = wanted - facts.loudness
+    room = max(0.0, MAX_TRUE_PEAK - facts.true_peak)
+    limited = f"; its peaks allow no more than {facts.loudness + room:.1f} LUFS" * (gain > room)
+    gain = round(min(gain, room), 1)
+    if facts.loudness <= SILENT or (abs(gain) < LEAST_GAIN and not limited):
+        return 0.0, ""
+    made = "louder" if gain > 0 else "quieter"
+    if abs(gain) < LEAST_GAIN:
+        return 0.0, f" stays at {facts.loudness:.1f} LUFS{limited}"
+    return gain, f" is made {abs(gain):.1f} dB {made}, from {facts.loudness:.1f} LUFS{limited}"
 
 
 def encoded_layout(facts: AudioFacts) -> str:

@@ -44,7 +44,7 @@ from hevcq.ffmpeg.command.codecs import (
     of_encoder,
     steady_options,
 )
-from hevcq.ffmpeg.command.levels import silent_start, sound_layout, within_scale
+from hevcq.ffmpeg.command.levels import mixed_for, silent_start, sound_layout, within_scale
 from hevcq.ffmpeg.command.thumbnails import made_picture, shared_graphs
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options
 from hevcq.ffmpeg.versions import A53
@@ -242,6 +242,10 @@ def _sound_options(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> Opti
     filters = within_scale(source)
     if plan.muxer in SEAMLESS:
         filters.append(f"aresample=async=1:min_hard_comp=0.01{silent_start(source, plan, info)}")
+    if track.gain_db:
+        # Mixed as it was measured; behind this filter's floats channels would be mixed louder.
+        filters += [mixed_for(track, source, plan), f"volume={track.gain_db:g}dB"]
+        return [("-filter", ",".join(filters))]
     layout = sound_layout(track, source)
     if source.audio is not None and layout != source.audio.layout:
         filters.append(f"aformat=channel_layouts={layout}")

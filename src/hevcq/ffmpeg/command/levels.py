@@ -66,11 +66,17 @@ def source_levels(track: StreamPlan, plan: EncodePlan, info: MediaInfo, path: Pa
     """Return the options of one more output: the levels of a source's sound, mixed as it is encoded."""
     source = next(s for s in info.streams if s.index == track.source_index)
     shape = planned_shape(track, source, plan)
-    formats = _FORMATS.get(track.encoder, "fltp")
-    mixed = ":".join([f"aformat=sample_fmts={formats}", *_layout(shape)])
-    mixed = ",".join([*within_scale(source), mixed])
-    graph = _graph(mixed, shape, silent_start(source, plan, info))
+    graph = _graph(mixed_for(track, source, plan), shape, silent_start(source, plan, info))
     return _output(track.source_index, graph, path)
+
+
+def mixed_for(track: StreamPlan, source: Stream, plan: EncodePlan) -> str:
+    """Return the filters that mix a source's sound as it is encoded."""
+    formats = _FORMATS.get(track.encoder, "fltp")
+    mixed = ":".join(
+        [f"aformat=sample_fmts={formats}", *_layout(planned_shape(track, source, plan))]
+    )
+    return ",".join([*within_scale(source), mixed])
 
 
 def output_levels(stream: Stream, path: Path) -> list[str]:

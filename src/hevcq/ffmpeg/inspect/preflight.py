@@ -87,6 +87,10 @@ def preflight(
         video = CaptionedVideo(location, info, captioned.index)
         found["captions"] = channels = found_captions(tools, video, stop)
         notices += [] if channels else ["Its closed captions hold no text."]
+    if profile.audio.loudness is not None:
+        from hevcq.ffmpeg.inspect.loudness import source_loudness
+
+        found["loudness"] = tuple(source_loudness(tools, location, info, profile, stop))
     require_even_film(location, info, measured, profile)
     return measured.model_copy(update={**found, "notices": (*measured.notices, *notices)})
 

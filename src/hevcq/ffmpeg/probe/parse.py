@@ -148,7 +148,6 @@ def _audio(raw: Json) -> AudioFacts:
         channels=_whole(raw.get("channels")) or 0,
         layout=str(raw.get("channel_layout", "")),
         sample_rate=_whole(raw.get("sample_rate")) or 0,
-        sample_format=str(raw.get("sample_fmt", "")),
     )
 
 

@@ -67,11 +67,12 @@ SILENCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class SoundTrack:
-    """A sound that was encoded anew: its channels, its container, and by how many seconds it should begin later."""
+    """A sound that was encoded anew: its channels, container, and how much later and louder it should be."""
 
     shape: SoundShape
     muxer: str
     moved_s: float = 0.0
+    gain_db: float = 0.0
 
     @property
     def offset_s(self) -> float:
@@ -115,6 +116,9 @@ def sound_problem(source: Path, made: Path, track: SoundTrack) -> str:
     for first in range(0, max(1, end - (BLOCK - STEP)), STEP):
         count = min(BLOCK, end - first)
         before = there.columns(first, count)
+        if track.gain_db:
+            power = 10 ** (track.gain_db / 10)
+            before = [array("f", (value * power for value in column)) for column in before]
         after = here.columns(first + shift - MAX_LAG, count + 2 * MAX_LAG)
         if not all(math.isfinite(sum(column)) for column in (*before, *after)):
             return f"cannot be compared at {_at(first)}"
