@@ -25,7 +25,7 @@ from hevcq.ffmpeg.command.build import (
     JoinedVideo,
     base_command,
     chunk_options,
-    join_command,
+    encode_command,
     microseconds,
     source_input,
 )
@@ -272,7 +272,7 @@ def join(
         request.output, concat_list(plan, [path.absolute() for path in chunk_files])
     ) as path:
         video = JoinedVideo(listing=path, offset_s=offset(plan, request))
-        command = join_command(job.tools, request, covers, video, captions)
+        command = encode_command(job.tools, request, covers, captions, video)
         for heard in level_files(request):
             create_output(heard)
         command += level_outputs(request)

@@ -91,34 +91,6 @@ class JoinedVideo:
     offset_s: Fraction
 
 
-def encode_command(
-    tools: FfmpegTools,
-    request: EncodeRequest,
-    covers: Sequence[Path] = (),
-    captions: Sequence[Path] = (),
-) -> list[str]:
-    """Return the command that encodes `request.output`.
-
-    `covers` are the files made by `cover_commands`, in the order of the plan's covers; `captions` are
-    WebVTT files, in the order of the plan's.
-    """
-    return _rendition_command(tools, request, covers, captions)
-
-
-def join_command(
-    tools: FfmpegTools,
-    request: EncodeRequest,
-    covers: Sequence[Path],
-    video: JoinedVideo,
-    captions: Sequence[Path] = (),
-) -> list[str]:
-    """Return the command that writes `request.output` with the picture copied from its chunks.
-
-    All other streams are mapped, encoded and tagged as in `encode_command`.
-    """
-    return _rendition_command(tools, request, covers, captions, video)
-
-
 def base_command(tools: FfmpegTools, threads: int) -> list[str]:
     """Return the beginning of every encoding command; `threads` 0 leaves the number to ffmpeg."""
     command = [tools.ffmpeg, *QUIET, "-xerror", "-y", *PROGRESS]
@@ -127,13 +99,18 @@ def base_command(tools: FfmpegTools, threads: int) -> list[str]:
     return command
 
 
-def _rendition_command(
+def encode_command(
     tools: FfmpegTools,
     request: EncodeRequest,
-    covers: Sequence[Path],
-    captions: Sequence[Path],
+    covers: Sequence[Path] = (),
+    captions: Sequence[Path] = (),
     video: JoinedVideo | None = None,
 ) -> list[str]:
+    """Return the command that encodes `request.output`, or joins it of the chunks of `video`.
+
+    `covers` are the files made by `cover_commands`, in the order of the plan's covers; `captions` are
+    WebVTT files, in the order of the plan's.
+    """
     plan, info = request.plan, request.info
     threads = request.threads or request.profile.bounds.threads
     command = [*base_command(tools, threads), *_device(plan)]

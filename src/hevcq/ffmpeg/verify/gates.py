@@ -16,11 +16,10 @@ from hevcq.domain.formats import keeps_detail
 from hevcq.domain.media.containers import OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
-from hevcq.domain.planning.streams import SILENT
 from hevcq.domain.profile import REVIEW_BELOW, PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.levels import planned_shape
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.preflight import decode_complaints
 from hevcq.ffmpeg.probe.probe import probe
@@ -63,9 +62,6 @@ from hevcq.util.text import timecode
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
-MAX_QUIETER_LU, MAX_LOUDER_LU = 1.0, 2.0
-"""Loudness units by which a sound may be off its planned loudness. On 21 clips of cameras and films an
-encode is at most 0.8 off; white noise, as of rain, becomes 1.7 louder in AAC of 64 kbit/s a channel."""
 DECODE_SHARE = 0.7
 """Share of the verification that is done once G4 has decoded everything; G8's samples follow.
 
@@ -305,25 +301,12 @@ class _Gates:
                 track = SoundTrack(shape, request.plan.muxer, moved_s, kept.gain_db)
                 problem = sound_problem(there, here, track)
                 if not problem and request.profile.audio.loudness is not None:
-                    problem = self._wrong_loudness(kept, streams[kept.source_index])
+                    from hevcq.ffmpeg.inspect.loudness import loudness_problem
+
+                    made_index = output_streams(request.plan, self.output)[kept.position or 0].index
+                    problem = loudness_problem(self.tools, request, (kept, made_index), self.stop)
                 if problem:
                     yield f"audio track {kept.position} {problem}"
-
-    def _wrong_loudness(self, kept: StreamPlan, source: Stream) -> str:
-        """Return how the loudness of a sound differs from the source's with the planned gain, or ""."""
-        from hevcq.ffmpeg.inspect.loudness import made_loudness
-
-        request = self.request
-        before = source.audio.loudness if source.audio is not None else None
-        made = output_streams(request.plan, self.output)[kept.position or 0]
-        opened = str(request.output), input_options(str(request.output))
-        after = made_loudness(self.tools, opened, made.index, request.profile, self.stop)
-        if before is None or after is None:
-            return "has a loudness that cannot be measured"
-        louder = after[0] - before - kept.gain_db
-        if -MAX_QUIETER_LU <= louder <= MAX_LOUDER_LU or max(after[0], before) <= SILENT:
-            return ""
-        return f"has {after[0]:.1f} LUFS, not {before + kept.gain_db:.1f}"
 
     def _blame_source(self, problems: list[str]) -> None:
         """Raise SourceDamaged if the copied sound, whose bytes G5 compared, does not decode there either."""
