@@ -21,7 +21,10 @@ RUN python3 -m venv /opt/build \
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 COPY workers ./workers
-RUN /opt/build/bin/pip --python /opt/hevcq/bin/python check \
+# The commit becomes a part of the version, which certificates and `hevcq doctor --farm` name.
+ARG REVISION=""
+RUN sed -i "s/^__version__ = \"[^\"]*/&${REVISION:++g$REVISION}/" src/hevcq/__init__.py \
+ && /opt/build/bin/pip --python /opt/hevcq/bin/python check \
  && /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /src/wheel . \
  && /opt/build/bin/pip --python /opt/hevcq/bin/python install --no-deps --no-index /src/wheel/*.whl
 

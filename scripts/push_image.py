@@ -82,6 +82,7 @@ def push(wanted: argparse.Namespace, root: Path) -> str:
 def commands(engine: str, image: str, platforms: Sequence[str], base: str) -> list[list[str]]:
     """Return what the engine is told: one image, or one for each processor under one name."""
     options = ["--platform", ",".join(platforms), "-f", DOCKERFILE]
+    options += ["--build-arg", f"REVISION={image.rpartition(':')[2]}"]
     if base:
         options += ["--build-arg", f"BASE_IMAGE={base}"]
     if len(platforms) == 1:

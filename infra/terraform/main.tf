@@ -99,7 +99,7 @@ module "ledger" {
 
   region              = local.region
   account_id          = local.account_id
-  name                = var.name
+  name                = var.ledger_table != "" ? var.ledger_table : var.name
   deletion_protection = !var.force_destroy
   tags                = local.tags
 
@@ -266,6 +266,10 @@ resource "aws_cloudwatch_dashboard" "this" {
           ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "${var.name}-${profile}-dlq", { label = "dead letters" }],
           ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", "${var.name}-${profile}", { label = "oldest, s", yAxis = "right", stat = "Maximum" }],
           ["ECS/ContainerInsights", "RunningTaskCount", "ClusterName", var.name, "ServiceName", "${var.name}-${profile}", { label = "workers" }],
+          ["hevcq", "JobsEnded", "Profile", profile, "End", "done", { label = "done", stat = "Sum" }],
+          ["hevcq", "JobsEnded", "Profile", profile, "End", "retry", { label = "tried again", stat = "Sum" }],
+          ["hevcq", "JobsEnded", "Profile", profile, "End", "buried", { label = "failed", stat = "Sum" }],
+          ["hevcq", "EncodeSpeed", "Profile", profile, { label = "speed, x", yAxis = "right" }],
         ]
       }
     }]

@@ -1,5 +1,9 @@
 # What a person who ingests, watches and redrives may do; attach it to a group or a role.
 
+locals {
+  videos_arn = "arn:${data.aws_partition.current.partition}:dynamodb:${local.region}:${local.account_id}:table/${var.name}-videos"
+}
+
 data "aws_iam_policy_document" "operator" {
   statement {
     sid     = "Queues"
@@ -28,7 +32,7 @@ data "aws_iam_policy_document" "operator" {
     content {
       sid       = "Videos"
       actions   = ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"]
-      resources = ["${module.ledger.table_arn}-videos", "${module.ledger.table_arn}-videos/index/*"]
+      resources = [local.videos_arn, "${local.videos_arn}/index/*"]
     }
   }
 

@@ -93,6 +93,18 @@ variable "input_expiry_days" {
   }
 }
 
+variable "ledger_table" {
+  description = "Table of job records, <name> and a dot and anything: one that was restored from a backup; empty: <name>."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = var.ledger_table == "" || can(regex("^[a-z][a-z0-9-]{1,19}[.][a-z0-9-]+$", var.ledger_table))
+    error_message = "ledger_table must be the farm's name, a dot, and letters, digits and hyphens: hevcq.2"
+  }
+}
+
 variable "tag_finished_inputs" {
   description = "Have a daily task tag each upload hevcq=done whose jobs all ended well, so that it expires."
   type        = bool

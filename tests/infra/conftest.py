@@ -30,7 +30,8 @@ def plan(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def changed(request: pytest.FixtureRequest, plan: dict[str, Any]) -> dict[str, Any]:
-    """Plan other profiles, another share of Spot and uploads that expire, where services stand."""
+    """Plan other profiles, another share of Spot, uploads that expire and a restored table, where
+    services stand."""
 
     def make(path: Path) -> None:
         other = Terraform(path.with_suffix(""))
@@ -38,8 +39,8 @@ def changed(request: pytest.FixtureRequest, plan: dict[str, Any]) -> dict[str, A
         profile = path.with_suffix("") / "workers" / "hevc.yaml"
         profile.write_text(profile.read_text() + "fleet: {spot_share: 100}\n")
         asked = f"profiles={json.dumps(OTHERS)}"
-        expire = "tag_finished_inputs=true"
-        found = other.plan(*VARIABLES, asked, expire, options=("-refresh=false",))
+        more = ("tag_finished_inputs=true", "ledger_table=hevcq.2")
+        found = other.plan(*VARIABLES, asked, *more, options=("-refresh=false",))
         path.write_text(json.dumps(found), encoding="utf-8")
 
     return json.loads(made_once("changed", make, ".json").read_bytes())

@@ -1,5 +1,6 @@
 """Every alarm of the metrics page is in the plan, on the right numbers, and tells the right people."""
 
+import json
 import re
 from itertools import product
 from typing import Any
@@ -93,6 +94,24 @@ def test_alarms_on_the_workers_own_metrics_read_labels_that_workers_send(alarms:
                 seen.add(read["metric_name"])
 
     assert seen == {"JobsEnded", "LeasesLost", "EncodeSpeed", "VerifyOverheadPercent"}
+
+
+def test_the_dashboard_shows_metrics_that_workers_send(resources: Resources) -> None:
+    (body,) = [
+        json.loads(r["values"]["dashboard_body"])
+        for r in resources
+        if r["type"] == "aws_cloudwatch_dashboard"
+    ]
+    sent = {(m.name, labels) for m in METRICS.values() for labels in (m.labels, *m.rollups)}
+    shown = [
+        (name, tuple(labels[::2]))
+        for widget in body["widgets"]
+        for space, name, *labels, _look in widget["properties"]["metrics"]
+        if space == NAMESPACE
+    ]
+
+    assert len(shown) == 4 * len(PROFILES)
+    assert set(shown) <= sent
 
 
 def test_the_classes_that_point_at_the_encoder_are_all_counted(alarms: Alarms) -> None:

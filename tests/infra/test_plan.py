@@ -370,6 +370,20 @@ def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources: 
     }
 
 
+def test_a_restored_table_is_used_under_its_name_and_queues_keep_theirs(
+    changed: dict[str, Any],
+) -> None:
+    found = planned(changed)
+    table = one(found, "aws_dynamodb_table.this")["name"]
+    environment = look(one(found, WORKER, "hevc"), "container_definitions/0/environment")
+
+    assert (table, look(environment, "HEVCQ_AWS__TABLE")) == ("hevcq.2", "hevcq.2")
+    queue = one(found, "aws_sqs_queue.this", "hevc")["name"]
+    assert queue == f"{AwsSettings(table=table).queue_prefix}hevc" == "hevcq-hevc"
+    assert AwsSettings(table=table).videos == AwsSettings(table="hevcq").videos
+    assert "table/hevcq.2" in json.dumps(one(found, "aws_iam_role_policy.task", "hevc"))
+
+
 def test_a_task_that_fargate_does_not_offer_and_an_unknown_profile_are_refused(
     terraform_of_bad_sizes: Terraform,
 ) -> None:

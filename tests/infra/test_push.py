@@ -85,7 +85,8 @@ def test_a_push_builds_for_the_fleet_and_names_the_image_by_its_commit(
 
     code, written = push(checkout, "--base-image", "python:pinned")
 
-    options = "--platform linux/amd64 -f docker/worker.Dockerfile"
+    revision = f"--build-arg REVISION={image.rpartition(':')[2]}"
+    options = f"--platform linux/amd64 -f docker/worker.Dockerfile {revision}"
     assert (code, written) == (0, f'image = "{image}"\n')
     assert reported(record) == [
         f"docker login --username AWS --password-stdin {HOST}",
@@ -106,7 +107,8 @@ def test_a_fleet_of_two_architectures_gets_one_name_with_both(
 
     assert push(checkout, "--engine", engine)[0] == 0
 
-    both = "--platform linux/amd64,linux/arm64 -f docker/worker.Dockerfile"
+    revision = f"--build-arg REVISION={image.rpartition(':')[2]}"
+    both = f"--platform linux/amd64,linux/arm64 -f docker/worker.Dockerfile {revision}"
     if engine == "docker":
         wanted = [f"docker buildx build {both} -t {image} --push ."]
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hevcq import __version__
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, VerificationFailed
@@ -61,6 +62,7 @@ def test_a_clip_that_is_published_is_reported_and_taken_away(farm: Farm) -> None
 
     assert ok
     assert detail.startswith("encoded, verified and published in 2 s")
+    assert detail.endswith(f" by hevcq {__version__}")
     assert [key for key, _, _ in farm.store.published] == [
         "DONE/hevc/hevcq-doctor/hevc-0a1b.mp4.mp4"
     ]

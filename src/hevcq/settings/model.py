@@ -45,7 +45,7 @@ class AwsSettings(Frozen):
     table: str = Field(
         default="hevcq",
         description="DynamoDB table of the ledger; queues are named <table>-<profile>, dead letters "
-        "<table>-<profile>-dlq",
+        "<table>-<profile>-dlq. What follows a dot, as in hevcq.2, names a restored table only",
     )
     profiles: Names = Field(
         default=(),
@@ -59,11 +59,11 @@ class AwsSettings(Frozen):
 
     @property
     def queue_prefix(self) -> str:
-        return f"{self.table}-"
+        return f"{self.table.partition('.')[0]}-"
 
     @property
     def videos(self) -> str:
-        return f"{self.table}-videos"
+        return f"{self.queue_prefix}videos"
 
 
 class IngestSettings(Frozen):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase, Source
 from hevcq.domain.keys import INBOX, OUTBOX
 from hevcq.domain.profile import Profile
@@ -162,7 +163,7 @@ def _was_publishing(record: JobRecord) -> bool:
 def _unclaimed(context: FarmCheck, name: str, waited: float) -> Finding:
     after = f"after {waited:.0f} s"
     depth = context.backend.queues[name].depth()
-    if depth.ready + depth.in_flight + depth.delayed:
+    if not depth.empty:
         remedy = "" if context.backend.announces_uploads else LOCAL_WORKER
         return _stopped(
             name, Stage.WORKER, f"{after} its task waits, and no worker took it.", remedy
@@ -175,7 +176,10 @@ def _published(context: FarmCheck, name: str, record: JobRecord, waited: float) 
     there = context.backend.store.stat(made.key) if made else None
     if made is None or there is None or there.sha256 != made.sha256:
         return _stopped(name, Stage.PUBLISH, "its job is done, and its rendition is not there.")
-    detail = f"encoded, verified and published in {waited:.0f} s ({made.size} bytes)"
+    with context.backend.store.open(made.certificate_key) as stream:
+        served = Certificate.read(stream).hevcq_version
+    done = f"encoded, verified and published in {waited:.0f} s"
+    detail = f"{done} ({made.size} bytes) by hevcq {served}"
     return _finding(f"farm: {name}", ok=True, detail=detail)
 
 

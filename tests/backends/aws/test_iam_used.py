@@ -28,7 +28,7 @@ from hevcq.usecases.operations.status import Here, overview
 from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.aws import iam
 from support.aws.moto_server import Farm
-from support.aws.values import put
+from support.aws.values import NoCatalog, put
 from support.clips import ManualClock
 from support.fakes.encoder import FakeEncoder
 from support.fakes.farm import FakeWorker
@@ -232,8 +232,3 @@ def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     list(reprocess(backend, again))
     list(reprocess_missing(backend, replace(again, names=["TODO/"]), PROFILES, NoCatalog()))
     assert rendition_key(done.source.key, "hevc", "mp4") == done.rendition.key
-
-
-class NoCatalog:
-    def placement(self, _job_id: str) -> None:
-        return None

@@ -14,15 +14,10 @@ from hevcq.usecases.operations.reprocess import (
     jobs_named,
     reprocess_missing,
 )
-from support.aws.values import put, take
+from support.aws.values import NoCatalog, put, take
 from support.fakes.farm import FakeWorker
 
 pytestmark = pytest.mark.aws
-
-
-class NoCatalog:
-    def placement(self, _job_id: str) -> None:
-        return None
 
 
 def lose_the_events(farm) -> None:

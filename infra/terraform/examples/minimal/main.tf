@@ -85,6 +85,12 @@ variable "kms_key_arn" {
   default     = ""
 }
 
+variable "ledger_table" {
+  description = "Table of job records, where one was restored from a backup: <name> and a dot and anything."
+  type        = string
+  default     = ""
+}
+
 variable "tag_finished_inputs" {
   description = "Have a daily task tag each upload hevcq=done whose jobs all ended well, so that it expires."
   type        = bool
@@ -181,6 +187,7 @@ module "farm" {
   profiles = var.profiles
 
   tag_finished_inputs = var.tag_finished_inputs
+  ledger_table        = var.ledger_table
   input_expiry_days   = var.input_expiry_days
   work_expiry_days    = var.work_expiry_days
   log_retention_days  = var.log_retention_days

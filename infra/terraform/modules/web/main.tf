@@ -40,14 +40,15 @@ locals {
   )
 }
 
-# Keys and indexes are those of hevcq.backends.aws.videos.records.table_definition; a test holds both together.
+# Keys and indexes are those of hevcq.backends.aws.videos.records.table_definition, its name that of
+# hevcq.settings.model.AwsSettings.videos; a test holds both together.
 # What expires are reservations of uploads that a program asked for twice.
 module "videos" {
   source = "../table"
 
   region              = var.region
   account_id          = var.account_id
-  name                = "${var.ledger_table}-videos"
+  name                = "${var.name}-videos"
   deletion_protection = var.deletion_protection
   tags                = var.tags
 

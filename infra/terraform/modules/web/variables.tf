@@ -114,7 +114,7 @@ variable "tag_inputs" {
 }
 
 variable "ledger_table" {
-  description = "DynamoDB table of the ledger; the videos' table is named after it."
+  description = "DynamoDB table of the ledger."
   type        = string
 }
 

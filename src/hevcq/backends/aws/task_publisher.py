@@ -8,6 +8,7 @@ other profiles would receive them too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from hevcq.backends.aws.dynamodb.ledger import DynamoLedger, Registered
@@ -15,6 +16,11 @@ from hevcq.domain.job import JobRecord, JobState, Source, Task
 from hevcq.errors import UnknownProfile
 from hevcq.ports.queue import Queue, TaskPublisher
 from hevcq.util.clock import Clock
+
+ANNOUNCED_WITHIN_S = 3600.0
+"""Seconds after which an upload's event, which takes a minute at most, is in its queue."""
+LOOK_EVERY_S = 60.0
+"""Seconds between looks at the depth of a queue; SQS's own count is as old."""
 
 
 class AwsTaskPublisher(TaskPublisher):
@@ -37,6 +43,7 @@ class AwsTaskPublisher(TaskPublisher):
     ) -> None:
         self._queues, self._ledger, self._clock = queues, ledger, clock
         self._announced_before, self._kept_s = announced_before, kept_s
+        self._looked: dict[str, tuple[float, bool]] = {}
 
     def publish(
         self, source: Source, profiles: Sequence[str], *, announced: bool
@@ -79,19 +86,29 @@ class AwsTaskPublisher(TaskPublisher):
         return unsent or self.message_expired(job.record)
 
     def message_expired(self, job: JobRecord) -> bool:
-        """Return whether the job was not moved or leased for longer than SQS keeps a message.
+        """Return whether no message of an open job can be left: it was not moved or leased for longer
+        than SQS keeps one, or for an hour and its queue is empty (a ledger that was restored).
 
         If its message still exists after all, a second one for the job is harmless.
         """
         if job.state not in {JobState.QUEUED, JobState.RUNNING} or job.profile not in self._kept_s:
             return False
-        last = max(job.updated_at, job.lease_until)
-        return self._clock.now() - last > self._kept_s[job.profile]
+        idle_s = self._clock.now() - max(job.updated_at, job.lease_until)
+        return idle_s > self._kept_s[job.profile] or (
+            idle_s > ANNOUNCED_WITHIN_S and self._is_empty(job.profile)
+        )
+
+    def _is_empty(self, profile: str) -> bool:
+        now = self._clock.monotonic()
+        if now - self._looked.get(profile, (-math.inf, False))[0] > LOOK_EVERY_S:
+            self._looked[profile] = now, self._queues[profile].depth().empty
+        return self._looked[profile][1]
 
     def _send(self, job: JobRecord) -> None:
+        expired = self.message_expired(job)
         self._queues[job.profile].send([Task(source=job.source, profile=job.profile)])
         self._ledger.sent(job.job_id)
-        if self.message_expired(job):
+        if expired:
             self._ledger.sent_anew(job)
 
 
