@@ -46,6 +46,24 @@ def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_reported(hevcq,
     assert (line["chunks"], line["whole"]["reason"]) == ([], "too_short")
 
 
+def test_a_search_draws_size_against_quality_and_says_what_it_chose(hevcq, clip: Path):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures VMAF, is not here")
+    picture = clip.with_name("curve.svg")
+    asked = ("profiles", "plan", clip, "--profile", "hevc", "--search", "--quality", "75")
+
+    ran = hevcq(*asked, "--svg", picture)
+    (found,) = hevcq(*asked, "--json").lines
+
+    assert ran.code == 0, ran.err
+    assert ran.out.count("chosen for 75") == 1
+    assert ran.out.count("  CRF ") == len(found["probes"])
+    chosen = next(line for line in ran.out.splitlines() if "chosen" in line)
+    assert f"CRF {found['crf']:g}" in chosen
+    assert picture.read_text().count("<circle") == len(found["probes"])
+    assert all(each["size"] > 0 for each in found["probes"])
+    assert hevcq("profiles", "plan", clip, "--quality", "75").code == ExitCode.USAGE
+
+
 def test_a_file_that_cannot_be_planned_keeps_no_other_from_it(hevcq, clip: Path):
     text = clip.with_name("a.mp4")
     text.write_text("no video")

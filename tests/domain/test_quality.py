@@ -83,7 +83,7 @@ def test_samples_that_differ_are_trusted_less_than_samples_alike():
 
 @pytest.mark.parametrize(("verified", "missed"), [(None, False), (91.6, False), (91.4, True)])
 def test_a_video_has_missed_its_target_by_a_point_and_a_half(verified, missed):
-    aim = Aim(target=93, crf=22.5, sampled=93.2, probes=3, verified=verified, metric="vmaf_v0.6.1")
+    aim = Aim(target=93, crf=22.5, sampled=93.2, probes=(), verified=verified, metric="vmaf_v0.6.1")
 
     assert aim.missed is missed
     assert "93 was asked for" in aim.in_words()

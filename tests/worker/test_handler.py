@@ -165,7 +165,7 @@ def test_a_video_that_samples_do_not_rule_out_is_encoded(farm, duration_s, sampl
     assert [call for call in farm.encoder.calls if call in {"samples", "encode"}] == calls
 
 
-AIM = Aim(target=93, crf=22.5, sampled=93.1, probes=3, metric="vmaf_v0.6.1")
+AIM = Aim(target=93, crf=22.5, sampled=93.1, probes=(), metric="vmaf_v0.6.1")
 
 
 @pytest.mark.parametrize(

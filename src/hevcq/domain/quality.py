@@ -57,13 +57,22 @@ def asked(target: float) -> str:
     return f"{target:g} was asked for"
 
 
+class Probe(Frozen):
+    """A CRF that was tried on samples."""
+
+    crf: float
+    vmaf: float = Field(description="of the worst twentieth of the samples' frames")
+    size: int | None = Field(description="bytes of the whole rendition, forecast; null: unknown")
+
+
 class Aim(Frozen):
     """The quality that was asked for, and what was found on the way to it, in VMAF."""
 
     target: float
     crf: float = Field(description="that the search chose")
     sampled: float = Field(description="of the frames that the search saw, at that CRF")
-    probes: int = Field(description="CRFs that were tried")
+    probes: tuple[Probe, ...] = Field(description="the CRFs that were tried, in order")
+    cpu_s: float = Field(default=0.0, description="CPU seconds of the search")
     verified: float | None = Field(
         default=None,
         description="of the rendition, in frames that the search never saw; null: not measured",
@@ -79,6 +88,11 @@ class Aim(Frozen):
     def out_of_reach(self) -> bool:
         """Whether not even the best CRF that was tried is good enough."""
         return self.sampled < self.target - MISSED_BY
+
+    @property
+    def size(self) -> int | None:
+        """The forecast bytes of the whole rendition, if known."""
+        return next((each.size for each in self.probes if each.crf == self.crf), None)
 
     def in_words(self) -> str:
         seen = self.sampled if self.verified is None else self.verified

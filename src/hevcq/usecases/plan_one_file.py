@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Rung, Skip
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Rung, Skip, plan_measured
 from hevcq.domain.planning.ladder import expected_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import ChunkMode
-from hevcq.ports.encoder import Encoder
+from hevcq.domain.quality import Aim
+from hevcq.ports.encoder import Encoder, EncodeRequest
 
+SEARCH_S = 3600.0
+"""Seconds that one sample of a search may take."""
 ONE_SLOT = WholeFile(
     reason="one_slot", detail="One encode runs at a time, so nothing is gained by a split."
 )
@@ -51,6 +55,37 @@ def plan_one_file(
         split = _split(profile, info, plan, indexes[grid], slots_per_job(profile))
         found.append({**named, **_encoded(plan, info, split)})
     return found
+
+
+def search_quality(
+    encoder: Encoder,
+    location: str,
+    info: MediaInfo,
+    profile: Profile,
+    folder: Path,
+    stop: threading.Event,
+) -> Aim | str:
+    """Search the CRF of the quality that the profile asks for, as a worker does; or return why not.
+
+    Samples are written to `folder`. Raises what `find_quality` and a pre-flight raise.
+    """
+    plan = make_plan(profile, info)
+    if not isinstance(plan, EncodePlan):
+        return plan.detail
+    measured = encoder.preflight(location, info, profile, stop=stop)
+    info, plan = plan_measured(make_plan, profile, (info, plan), measured)
+    request = EncodeRequest(
+        profile=profile,
+        plan=plan,
+        info=info,
+        location=location,
+        output=folder / "sample.mkv",
+        duration_s=info.duration_s,
+        source_size=info.size,
+        max_seconds=SEARCH_S,
+        measured=measured,
+    )
+    return encoder.find_quality(request, measured, stop=stop)
 
 
 def _split(

@@ -46,7 +46,8 @@ class EncodeJob(Job):
             rendition = publish(self._context, self.claimed, decided, self._report)
         # Publish, then complete: a kill between the two leaves a rendition that the next attempt
         # adopts. The other order could leave a DONE job without a rendition.
-        return self._complete(rendition, decided.report.cpu_s)
+        aim = decided.plan.aim
+        return self._complete(rendition, decided.report.cpu_s + (aim.cpu_s if aim else 0.0))
 
     def _decide(self, path: Path, location: str, folder: Path) -> Made | Done | Skipped | Release:
         self._report.phase(Phase.PROBE)

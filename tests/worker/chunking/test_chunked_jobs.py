@@ -42,7 +42,7 @@ def test_the_certificate_names_every_command_and_sums_what_they_took(farm):
 def test_the_chunks_of_a_video_have_the_crf_that_was_searched_for_it_once(tmp_path):
     aimed = CHUNKED.video.model_copy(update={"quality": 93.0})
     farm = VideoFarm(tmp_path, CHUNKED.model_copy(update={"video": aimed}))
-    farm.encoder.aim = Aim(target=93, crf=22.5, sampled=93.1, probes=3, metric="vmaf_v0.6.1")
+    farm.encoder.aim = Aim(target=93, crf=22.5, sampled=93.1, probes=(), metric="vmaf_v0.6.1")
     farm.encoder.verified = [93.4]
     source = farm.submit()
 

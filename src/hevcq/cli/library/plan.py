@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, ProfileNames, Verbose
+from hevcq.cli.options import AsJson, ProfileNames, QualityWanted, Verbose
 from hevcq.cli.output import table as render
+from hevcq.cli.output.curve import curve_lines, curve_svg
 from hevcq.domain.media.facts import MediaInfo, Stream
-from hevcq.errors import PermanentError, TransientError
-from hevcq.settings.profile_files import pick
-from hevcq.usecases.plan_one_file import plan_one_file
+from hevcq.domain.profile import Profile
+from hevcq.domain.quality import Aim
+from hevcq.errors import PermanentError, TransientError, UsageError
+from hevcq.settings.profile_files import aiming_at, pick
+from hevcq.usecases.plan_one_file import plan_one_file, search_quality
 from hevcq.util.text import counted, printable, size, timecode
+
+if TYPE_CHECKING:
+    from hevcq.wiring.app import App
 
 
 def plan(
     ctx: typer.Context,
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="The files to inspect.")],
     profile: ProfileNames = None,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="Try CRFs on samples instead; draw size against quality."),
+    ] = False,
+    quality: QualityWanted = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="SVG", help="Write the drawing of --search as a picture.")
+    ] = None,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
@@ -31,14 +46,16 @@ def plan(
 
     Prints the container and streams, whether each profile skips, refuses or encodes the file, what
     happens to each stream, and the chunks; with --verbose also why it is not split. Uses the profiles
-    in ingest.profiles unless --profile names others. One bad file does not stop the rest.
+    in ingest.profiles unless --profile names others. One bad file does not stop the rest. --search
+    is for --quality, else the profile's, else "good".
     """
-    if len(files) == 1:
-        require_existing(files)
+    _check(files, search=search, others=(quality, svg))
     cli, failed = cli_of(ctx), 0
     with cli.app() as app:
         usual = [name for name in app.settings.ingest.profiles if name in app.profiles]
         picked = pick(app.profiles, profile or usual or sorted(app.profiles))
+        if search:
+            raise typer.Exit(_search_all(app, files, picked, (quality, svg), as_json=as_json))
         for file in files:
             place, stop = str(file.absolute()), threading.Event()
             try:
@@ -63,6 +80,48 @@ def plan(
             for line in lines:
                 render.emit(printable(line))
     raise typer.Exit(ExitCode.SOME_FAILED if failed else ExitCode.OK)
+
+
+def _check(files: Sequence[Path], *, search: bool, others: Sequence[object]) -> None:
+    if len(files) == 1:
+        require_existing(files)
+    if any(others) and not search:
+        raise UsageError("--quality and --svg need --search.")
+
+
+def _search_all(
+    app: App,
+    files: Sequence[Path],
+    profiles: Sequence[Profile],
+    wanted: tuple[str | None, Path | None],
+    *,
+    as_json: bool,
+) -> ExitCode:
+    quality, svg = wanted
+    asked = [aiming_at(each, quality or f"{each.video.quality or 'good'}") for each in profiles]
+    for file, each in product(files, asked):
+        _search(app, file, each, svg, as_json=as_json)
+    return ExitCode.OK
+
+
+def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json: bool) -> None:
+    """Search a quality, and print what was tried."""
+    place, stop = str(file.absolute()), threading.Event()
+    app.encoder.require_metric(profile)
+    info = app.encoder.probe(place, stop=stop)
+    with app.scratch(0) as folder:
+        aim = search_quality(app.encoder, place, info, profile, folder, stop)
+    if as_json:
+        found = {"why_not": aim} if isinstance(aim, str) else aim.model_dump(mode="json")
+        _emit("search", file, {"profile": profile.name, **found})
+    elif isinstance(aim, str):
+        render.emit(printable(f"{file}, {profile.name}: no quality was searched: {aim}."))
+    else:
+        render.emit(printable(f"{file}, {profile.name}: {aim.metric}, {aim.cpu_s:.0f} CPU seconds"))
+        for line in curve_lines(aim, info.size):
+            render.emit(line)
+    if svg is not None and isinstance(aim, Aim):
+        svg.write_text(curve_svg(aim), encoding="utf-8")
 
 
 def _emit(kind: str, file: Path, facts: Mapping[str, object]) -> None:

@@ -13,12 +13,12 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median_high
 
 from hevcq.domain.formats import SOFTWARE
-from hevcq.domain.media.facts import Measurement, TrackMeasure
+from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, VideoTarget
 from hevcq.domain.planning.video import HDR_TRANSFERS
 from hevcq.domain.quality import (
@@ -27,6 +27,7 @@ from hevcq.domain.quality import (
     SCALES,
     SHORT_S,
     Aim,
+    Probe,
     Score,
     score_of,
     search,
@@ -47,6 +48,7 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
 from hevcq.ffmpeg.verify.picture import FROM_START_S, PREROLL_S, UNINDEXED, seek_options
+from hevcq.ffmpeg.verify.samples import GROUP_FRAMES, Sizes, copied, packet_sizes
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 
@@ -69,6 +71,15 @@ _LOSSLESS = (
     "-c:v", "ffv1", "-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "matroska",
 )  # fmt: skip
 _NUMBERED = "settb=1/1000,setpts=N"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """The VMAF of a sample's frames, the sizes of its packets, and CPU seconds."""
+
+    frames: Sequence[float] = ()
+    sizes: Sizes = field(default_factory=Sizes)
+    cpu_s: float = 0.0
 
 
 def metric_program(tools: FfmpegTools, filters: Callable[[str], str]) -> str:
@@ -125,10 +136,19 @@ def find_quality(
     assert track is not None
     places, first_s = _places(track, 0), track.first_pts_s or 0.0
 
+    probes, cpu_s = list[Probe](), 0.0
+
     def score_at(crf: float) -> Score | None:
+        nonlocal cpu_s
         aimed = replace(job, request=replace(request, plan=request.plan.with_crf(crf)))
         samples = [_sampled(aimed, first_s + at, metric) for at in places]
-        return score_of([each for each in samples if each]) if any(samples) else None
+        cpu_s += sum(each.cpu_s for each in samples)
+        frames = [each.frames for each in samples if each.frames]
+        if not frames:
+            return None
+        score, size = score_of(frames), _size(job, measured, track, samples)
+        probes.append(Probe(crf=crf, vmaf=round(score.worst, 2), size=size))
+        return score
 
     short = len(former) >= LEARNED and (track.last_pts_s or 0.0) - first_s < SHORT_S
     start = median_high(former) if former else video.crf
@@ -139,7 +159,8 @@ def find_quality(
         target=target,
         crf=crf,
         sampled=round(tried[crf].worst, 2),
-        probes=len(tried),
+        probes=tuple(probes),
+        cpu_s=round(cpu_s, 1),
         metric=_model(request.plan.video),
     )
 
@@ -177,8 +198,22 @@ def _places(track: TrackMeasure, more: int) -> list[float]:
     return [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]
 
 
-def _sampled(job: FfmpegRun, at: float, metric: str) -> list[float]:
-    """Encode one sample, and what it is encoded from without loss; return its frames' VMAF, if it can be."""
+def _size(
+    job: FfmpegRun, measured: Measurement, track: TrackMeasure, samples: Sequence[_Sample]
+) -> int | None:
+    """Return the bytes of the whole rendition if all of it is like its samples, the fewest key frames."""
+    keys = [size for each in samples for size in each.sizes.keys]
+    others = [size for each in samples for size in each.sizes.others]
+    if not (keys and others):
+        return None
+    plan, frames = job.request.plan, track.packets * job.request.plan.video.frames_per_frame
+    sound = sum(each.bit_rate or 0 for each in plan.encoded(StreamKind.AUDIO))
+    rest = sum(copied(job, measured)) + sound * (job.request.duration_s or 0.0) / 8
+    return int(Sizes(keys, others).whole(frames, max(1, frames / GROUP_FRAMES)) + rest)
+
+
+def _sampled(job: FfmpegRun, at: float, metric: str) -> _Sample:
+    """Encode one sample, and what it is encoded from without loss; measure it, if it can be."""
     request = job.request
     with _scratch(request.output.parent, "sample", "reference") as files:
         command = _sample_command(job, at, *files)
@@ -187,11 +222,12 @@ def _sampled(job: FfmpegRun, at: float, metric: str) -> list[float]:
         except OutOfMemory:
             raise
         except (EncoderFailed, LimitExceeded, PermanentError):
-            return []
+            return _Sample()
         if not made.frames:
-            return []
+            return _Sample(cpu_s=made.cpu_s)
         target = request.plan.video
-        return _vmaf(job.tools, request, target, files, (metric, job.stop))
+        frames, cpu_s = _vmaf(job.tools, request, target, files, (metric, job.stop))
+        return _Sample(frames, packet_sizes(job, files[0])[0], made.cpu_s + cpu_s)
 
 
 def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) -> list[str]:
@@ -252,7 +288,7 @@ def _compared(
         done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
         if done.returncode != 0 or min(path.stat().st_size for path in files) < EMPTY:
             return []
-        return _vmaf(tools, request, target, (files[1], files[0]), (metric, stop))
+        return _vmaf(tools, request, target, (files[1], files[0]), (metric, stop))[0]
 
 
 def _entry(request: VerifyRequest, location: str, track: TrackMeasure, begin: float) -> float:
@@ -269,8 +305,8 @@ def _vmaf(
     target: VideoTarget,
     files: Sequence[Path],
     by: tuple[str, threading.Event],
-) -> list[float]:
-    """Return each frame's VMAF of the first file against the second, which has the same frames."""
+) -> tuple[list[float], float]:
+    """Return each frame's VMAF of the first file against the second, which has the same frames, and CPU seconds."""
     metric, stop = by
     with _scratch(files[0].parent, "vmaf") as (log,):
         sides = [f"[{n}:v:0]{_NUMBERED},format=yuv420p[p{n}]" for n in range(2)]
@@ -285,7 +321,7 @@ def _vmaf(
         done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
         try:
             frames = json.loads(log.read_text(encoding="utf-8"))["frames"]
-            return [float(frame["metrics"]["vmaf"]) for frame in frames]
+            return [float(frame["metrics"]["vmaf"]) for frame in frames], done.cpu_s
         except (ValueError, KeyError, TypeError) as error:
             said = done.stderr[-1] if done.stderr else done.ending
             raise WorkerUnfit(

@@ -48,8 +48,8 @@ THINNED_KEYS = 500
 
 
 @dataclass(slots=True)
-class _Sizes:
-    """The bytes of one stream's packets in a sample: of the key frames, and of the others."""
+class Sizes:
+    """The bytes of one stream's packets in samples: of the key frames, and of the others."""
 
     keys: list[int] = field(default_factory=list)
     others: list[int] = field(default_factory=list)
@@ -205,11 +205,11 @@ def _picture_problem(
 
 
 def _shares(job: FfmpegRun, measured: Measurement, track: TrackMeasure) -> _Shares | None:
-    """Return the rendition's size if all of the video is like the sample; None if nothing is known.
+    """Return the rendition's size if all of the video is like its samples; None if nothing is known.
 
     Rather too small: the tracks that are copied, and the video with the fewest key frames.
     """
-    made, there = _packet_sizes(job)
+    made, there = packet_sizes(job, job.request.output)
     if not (made.keys and made.others and there.keys and there.others):
         return None
     frames, keys = track.packets, float(len(track.keys_s))
@@ -217,12 +217,12 @@ def _shares(job: FfmpegRun, measured: Measurement, track: TrackMeasure) -> _Shar
         seen = len(there.keys) + len(there.others)
         keys = max(keys, frames * len(there.keys) / seen)
     video, size = made.whole(frames, frames / GROUP_FRAMES), max(1, job.request.source_size)
-    copied = sum(_copied(job, measured))
+    same = sum(copied(job, measured))
     like_source = track.bytes * video / max(1.0, there.whole(frames, keys))
-    return _Shares((copied + like_source) / size, (copied + video) / size)
+    return _Shares((same + like_source) / size, (same + video) / size)
 
 
-def _copied(job: FfmpegRun, measured: Measurement) -> Iterator[int]:
+def copied(job: FfmpegRun, measured: Measurement) -> Iterator[int]:
     """Yield the bytes of the tracks that the rendition holds as they are."""
     for kept in job.request.plan.kept:
         track = measured.track(kept.source_index)
@@ -230,9 +230,9 @@ def _copied(job: FfmpegRun, measured: Measurement) -> Iterator[int]:
             yield track.bytes
 
 
-def _packet_sizes(job: FfmpegRun) -> tuple[_Sizes, _Sizes]:
+def packet_sizes(job: FfmpegRun, sample: Path) -> tuple[Sizes, Sizes]:
     """Return the packets' sizes of the encoded stream of a sample, and of its source."""
-    found = (_Sizes(), _Sizes())
+    found = (Sizes(), Sizes())
 
     def line(text: str) -> None:
         fields = keyed(text)
@@ -241,7 +241,7 @@ def _packet_sizes(job: FfmpegRun) -> tuple[_Sizes, _Sizes]:
             sizes = found[int(stream)]
             (sizes.keys if "K" in flags else sizes.others).append(int(size))
 
-    path = str(job.request.output)
+    path = str(sample)
     argv = [
         job.tools.ffprobe, "-v", "error", "-show_entries", "packet=stream_index,size,flags",
         "-of", KEYED, *input_options(path),
