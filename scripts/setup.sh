@@ -32,3 +32,10 @@ fi
 if [ ! -x /usr/bin/chromium ] && [ "$(id -u)" = 0 ]; then
   install_debian chromium || echo "chromium could not be installed: the browser tests will be skipped." >&2
 fi
+# For the tests of PostgreSQL, likewise; the tests start a server of their own, so none is made here.
+if [ "$(id -u)" = 0 ] && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+  mkdir -p /etc/postgresql-common
+  echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+  install_debian -o Dpkg::Options::=--force-confold postgresql ||
+    echo "postgresql could not be installed: its tests will be skipped." >&2
+fi

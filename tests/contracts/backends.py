@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.backends.sql.factory import SqlBackend
 from hevcq.domain.job import Source, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile, VideoCodec, VideoRecipe
@@ -111,16 +112,32 @@ def open_memory(folder: Path) -> World:
     )
 
 
-def open_sql(folder: Path) -> World:
+def open_embedded(folder: Path) -> World:
     from hevcq.backends.sql.factory import open_sql
+
+    clock = ManualClock()
+    return sql_world(folder, clock, open_sql(Settings(data_dir=folder / "data"), PROFILES, clock))
+
+
+def open_postgres(folder: Path) -> World:
+    """Open the server with the clock of the test: its own cannot be moved."""
+    from hevcq.backends.sql.factory import open_backend
+    from hevcq.util.clock import SystemClock
+    from support.postgres import database
+
+    clock, shared = ManualClock(), database(SystemClock())
+    opened = open_backend(folder / "data", folder / "data", PROFILES, clock, shared)
+    world = sql_world(folder, clock, opened)
+    world.can -= {BULK}  # 100,000 jobs in one transaction, whose count is one row
+    return world
+
+
+def sql_world(folder: Path, clock: ManualClock, opened: SqlBackend) -> World:
     from hevcq.backends.sql.ledger import insert_job
     from hevcq.backends.sql.queue import send
     from hevcq.backends.sql.video_files import FolderVideoFiles
     from hevcq.backends.sql.video_records import SqlAccounts
-    from hevcq.sql.sqlite import DATABASE, SqliteDatabase
 
-    clock = ManualClock()
-    opened = open_sql(Settings(data_dir=folder / "data"), PROFILES, clock)
     files = FolderVideoFiles(folder / "data" / "videos", opened.backend.store)
 
     def upload(video: UploadedVideo, content: bytes) -> None:
@@ -130,9 +147,7 @@ def open_sql(folder: Path) -> World:
             receiver.sync()
 
     def put_body(queue: str, body: str) -> None:
-        database = SqliteDatabase(folder / "data" / DATABASE)
-        database.write(lambda c: send(c, queue, [(body, "", False)], now=clock.now()))
-        database.close()
+        opened.database.write(lambda c: send(c, queue, [(body, "", False)], now=clock.now()))
 
     def register_many(wanted: Iterable[tuple[Source, str]]) -> None:
         listed = list(wanted)
@@ -205,12 +220,14 @@ def open_aws(folder: Path) -> World:
 
 OPENERS: dict[str, Callable[[Path], World]] = {
     "memory": open_memory,
-    "embedded": open_sql,
+    "embedded": open_embedded,
+    "postgres": open_postgres,
     "aws": open_aws,
 }
 BACKENDS = [
     pytest.param("memory"),
     pytest.param("embedded"),
+    pytest.param("postgres"),
     pytest.param("aws", marks=pytest.mark.aws),
 ]
 

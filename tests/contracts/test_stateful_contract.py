@@ -195,6 +195,8 @@ class StoreMachine(Machine):
             with pytest.raises(StaleFence):
                 self.store.publish(publication)
             return
+        if ours and there[2] == content and fence > there[1]:
+            return  # a store may note the later fence, or keep the first
         seen = self.store.publish(publication)
         assert seen.sha256 == digest
         if not (ours and there[2] == content):
@@ -215,7 +217,7 @@ class StoreMachine(Machine):
             assert [one.key for one in self.store.list("DONE/")] == ["DONE/hevc/a.mp4"]
 
 
-@pytest.mark.parametrize("backend", ["memory", "embedded"])
+@pytest.mark.parametrize("backend", ["memory", "embedded", "postgres"])
 @pytest.mark.parametrize("machine", [QueueMachine, LedgerMachine, StoreMachine])
 def test_any_sequence_of_calls_does_what_the_model_says(machine, backend):
     asked = settings(

@@ -163,7 +163,7 @@ def test_every_wrong_value_is_reported_at_once(here: Path, monkeypatch: pytest.M
         load()
 
     said = str(caught.value)
-    assert "backend must be one of 'embedded' or 'aws', got 'azure' (file" in said
+    assert "backend must be one of 'embedded', 'postgres' or 'aws', got 'azure' (file" in said
     assert "aws.table must be text, got 3 (file" in said
     assert re.search(r"stop_grace_s must be .* \(environment HEVCQ_STOP_GRACE_S\)", said)
 

@@ -95,7 +95,7 @@ class FolderIngest:
 
     def _build_session(self, where: Destination) -> Ingest:
         app, ports, profiles = self._app, self._ports, self.profiles
-        embedded = app.settings.backend == "embedded"
+        embedded = app.settings.backend != "aws"
         self._require_queues()
         fleet_tasks = sum(profile.fleet.max_tasks for profile in profiles)
         rates = learned_rates(app.catalog, profiles)

@@ -70,7 +70,7 @@ class IngestApplication:
 
     @property
     def _embedded(self) -> bool:
-        return self._app.settings.backend == "embedded"
+        return self._app.settings.backend != "aws"
 
     @property
     def _profiles(self) -> list[Profile]:
@@ -281,7 +281,7 @@ def hand_out_to(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> 
     if not feeding:
         return
     feeds = [each.feed for each in feeding.values() if each.feed is not None]
-    most = most_queued(app.capacity.slots if app.settings.backend == "embedded" else None)
+    most = most_queued(app.capacity.slots if app.settings.backend != "aws" else None)
     ahead = sum(one.session.uploader.left + one.session.tracker.open for one in folders)
     room = sum(each.waiting for each in feeds)
     for feed, items in hand_out(feeds, room if no_wait else min(room, most - ahead)):

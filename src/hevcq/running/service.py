@@ -95,7 +95,7 @@ class Service:
 
     @property
     def _embedded(self) -> bool:
-        return self._app.settings.backend == "embedded"
+        return self._app.settings.backend != "aws"
 
     def run(self) -> None:
         """Work until asked to stop.
@@ -427,12 +427,12 @@ class HealthWatch(Beside):
     def _held(self) -> str:
         """Return why nothing may be read now: a person's pause, or this machine's condition."""
         app = self._app
-        pauses = app.backend.ledger.pauses() if app.settings.backend == "embedded" else ()
+        pauses = app.backend.ledger.pauses() if app.settings.backend != "aws" else ()
         found = closed("", pauses, Hours(), app.clock.now(), app.condition())
         return "" if found is None else found.reason
 
     def _busy(self) -> bool:
-        if self._app.settings.backend != "embedded":
+        if self._app.settings.backend == "aws":
             return False
         counts = self._app.backend.ledger.counts()
         return any(state is JobState.RUNNING and count for (_, state), count in counts.items())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
 from hevcq.domain.model import Frozen
 from hevcq.settings.libraries import Library, SyncSettings, refuse_conflicts
@@ -66,6 +66,21 @@ class AwsSettings(Frozen):
         return f"{self.queue_prefix}videos"
 
 
+class PostgresSettings(Frozen):
+    """The server that several machines share."""
+
+    dsn: SecretStr = Field(
+        default=SecretStr(""),
+        description="connection string, postgresql://user:password@host/database; empty: libpq's PGHOST, "
+        "PGSERVICE, …",
+    )
+    files_dir: MaybeFolder = Field(
+        default=None,
+        description="folder of renditions and uploads that every machine has at this path; empty: "
+        "data_dir",
+    )
+
+
 class IngestSettings(Frozen):
     """What `hevcq ingest` makes of a library."""
 
@@ -85,8 +100,9 @@ class IngestSettings(Frozen):
 class Settings(Frozen):
     """Everything that can be configured."""
 
-    backend: Literal["embedded", "aws"] = Field(
-        default="embedded", description="embedded (this machine) or aws"
+    backend: Literal["embedded", "postgres", "aws"] = Field(
+        default="embedded",
+        description="embedded (this machine), postgres (several machines that share it) or aws",
     )
     data_dir: Folder = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("hevcq", appauthor=False)),
@@ -153,6 +169,9 @@ class Settings(Frozen):
     health: HealthSettings = Field(
         default_factory=HealthSettings, description="what `hevcq service` reads whole each night"
     )
+    postgres: PostgresSettings = Field(
+        default_factory=PostgresSettings, description="the database of several machines"
+    )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")
     uploads: UploadSettings = Field(
@@ -190,6 +209,12 @@ class Settings(Frozen):
         if len(set(names)) < len(names):
             raise ValueError("must have a different name for each [[sync]]")
         return value
+
+    @property
+    def files_dir(self) -> Path:
+        """The folder of renditions and uploads."""
+        shared = self.postgres.files_dir if self.backend == "postgres" else None
+        return shared if shared is not None else self.data_dir
 
     @property
     def scratch(self) -> Path:

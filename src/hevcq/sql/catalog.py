@@ -81,10 +81,14 @@ def facts_version() -> str:
 
 
 class Catalog:
-    """Local facts about library folders. A placement without `updated_at` gets the current time."""
+    """Facts about library folders. A placement without `updated_at` gets the current time.
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
+    `local` keeps what is true of this machine alone: what it read of files, what encodes cost it, and
+    the time that it lived through. It is the same database unless machines share `database`.
+    """
+
+    def __init__(self, database: Database, clock: Clock, local: Database | None = None) -> None:
+        self._database, self._local = database, local or database
         self._clock = clock
 
     @property
@@ -94,6 +98,7 @@ class Catalog:
 
     def close(self) -> None:
         self._database.close()
+        self._local.close()
 
     def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
         """Return the cached scan results of `paths`: the media facts, or why the file is no video."""
@@ -106,9 +111,7 @@ class Catalog:
                 f"FROM file WHERE facts = ? AND path IN ({marks})"
             )
             values = (facts_version(), *batch)
-            for path, size, mtime_ns, inode, device, info, problem in self._database.rows(
-                sql, values
-            ):
+            for path, size, mtime_ns, inode, device, info, problem in self._local.rows(sql, values):
                 facts = problem if info is None else _info(info)
                 if facts is not None:
                     mark = Fingerprint(size, mtime_ns, inode, device)
@@ -124,33 +127,33 @@ class Catalog:
             for path, mark, facts in found
         ]
         if rows:
-            self._database.write(lambda c: c.executemany(CACHE, rows))
+            self._local.write(lambda c: c.executemany(CACHE, rows))
 
     def hashed(self, path: Path) -> HashedFile | None:
         """Return the last recorded digest of a file, or None."""
-        row = self._database.row(HASHED, (os.fsencode(path),))
+        row = self._local.row(HASHED, (os.fsencode(path),))
         return None if row is None else HashedFile(Fingerprint(*row[:4]), *row[4:])
 
     def record_hash(self, path: Path, found: HashedFile) -> None:
         row = (os.fsencode(path), *flat(found))
-        self._database.write(lambda c: c.execute(HASH, row))
+        self._local.write(lambda c: c.execute(HASH, row))
 
     def lived(self) -> LivedTime | None:
         """Return the last record of the time lived through, or None."""
-        row = self._database.row(LIVED, ())
+        row = self._local.row(LIVED, ())
         return None if row is None else LivedTime(*row)
 
     def record_lived(self, seen: LivedTime) -> None:
-        self._database.write(lambda c: c.execute(LIVE, (1, *dataclasses.astuple(seen))))
+        self._local.write(lambda c: c.execute(LIVE, (1, *dataclasses.astuple(seen))))
 
     def kept_since(self, job_id: str) -> float | None:
         """Return since which second of the time lived through a job's original is kept, or None."""
-        row = self._database.row(KEPT, (job_id,))
+        row = self._local.row(KEPT, (job_id,))
         return None if row is None else float(row[0])
 
     def record_kept(self, job_id: str, since_s: float) -> None:
         """Store since when a job's original is kept, over an earlier record."""
-        self._database.write(lambda c: c.execute(KEEP, (job_id, since_s)))
+        self._local.write(lambda c: c.execute(KEEP, (job_id, since_s)))
 
     def record_placements(self, placements: Iterable[Placement]) -> None:
         """Insert or overwrite placements by job id, durably."""
@@ -166,11 +169,11 @@ class Catalog:
         """Insert or overwrite what a job's encode cost. May be lost in a power cut."""
         stored = dataclasses.astuple(cost)[:-2]  # not `most` and `usual`
         values = (job_id, self._clock.now(), *stored)
-        self._database.change(RECORD_COST, values, durable=False)
+        self._local.change(RECORD_COST, values, durable=False)
 
     def encode_costs(self, profile: str, limit: int) -> Mapping[str, EncodeCost]:
         """Return the latest recorded costs of a profile by job id, newest first."""
-        rows = self._database.rows(COSTS, (profile, limit))
+        rows = self._local.rows(COSTS, (profile, limit))
         return {job_id: EncodeCost(*cost) for job_id, *cost in rows}
 
     def placement(self, job_id: str) -> Placement | None:

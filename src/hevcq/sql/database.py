@@ -55,10 +55,12 @@ class Database(ABC):
     """Safe to use from any thread; `close` may be called twice.
 
     Raises DatabaseDamaged, UnknownSchema, DatabaseBusy, DiskFull, StorageError or Unavailable from
-    every method. `where` names it in messages.
+    every method. `where` names it in messages. `wake` is called with the name of a queue that got a
+    message, or "" for any, from another thread.
     """
 
     where: str
+    wake: Callable[[str], None] = staticmethod(lambda _queue: None)
 
     @abstractmethod
     def write(self, work: Work[T], *, durable: bool = True, alone: bool = True) -> T:
@@ -77,8 +79,8 @@ class Database(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def hear(self, wake: Callable[[str], None]) -> None:  # noqa: B027 - a file tells nobody
-        """Call `wake` with the name of a queue that got a message, where the engine tells at once."""
+    def hear(self) -> None:  # noqa: B027 - a file tells nobody
+        """Let `wake` be called from now on, where the engine tells at once."""
 
     def rows(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Return all rows of one reading statement."""
@@ -89,9 +91,11 @@ class Database(ABC):
         found: tuple[Any, ...] | None = self.read(lambda c: c.execute(sql, values).fetchone())
         return found
 
-    def change(self, sql: str, values: Values = (), *, durable: bool = True) -> int:
+    def change(
+        self, sql: str, values: Values = (), *, durable: bool = True, alone: bool = True
+    ) -> int:
         """Run one writing statement; return the number of changed rows."""
-        return self.write(lambda c: c.execute(sql, values).rowcount, durable=durable, alone=False)
+        return self.write(lambda c: c.execute(sql, values).rowcount, durable=durable, alone=alone)
 
 
 def flat(record: Any) -> Iterator[Any]:

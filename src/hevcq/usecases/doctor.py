@@ -114,7 +114,7 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
     yield Check(Area.CONFIG, "schedule", lambda: _schedule(context))
     for name, look in context.encoder().checks().items():
         yield Check(Area.ENCODER, name, look)
-    if settings.backend == "embedded":
+    if settings.backend != "aws":
         for used in _used(context):
             yield Check(Area.ENCODER, f"profile {used.name}", partial(context.self_test, used))
         yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", context))
@@ -132,7 +132,7 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
 
 def _profiles(context: DoctorContext) -> str:
     settings, known = context.settings, context.profiles()
-    here = settings.backend == "embedded"  # a farm may be for uploads only
+    here = settings.backend != "aws"  # a farm may be for uploads only
     named = dict.fromkeys(settings.ingest.profiles if here else (), "ingest.profiles")
     for each in settings.libraries:
         named |= dict.fromkeys((*each.profiles, *each.chosen), f"The library {each.name}")
@@ -199,7 +199,7 @@ def _folder(name: str, context: DoctorContext) -> str:
         )
         raise StorageError(f"{detail}.", remedy=remedy)
     if name == "scratch":
-        slots, copied = capacity(settings.workers).slots, settings.backend != "embedded"
+        slots, copied = capacity(settings.workers).slots, settings.backend == "aws"
         room = source_room(free, keep=least, slots=slots, copied=copied)
         detail += f", {slots} slots for sources of up to {room} MiB each"
     return detail

@@ -55,6 +55,7 @@ def retry_control_call(
     *,
     retryable: tuple[type[Exception], ...],
     on_retry: Callable[[Exception, int], None] = lambda _error, _attempt: None,
+    policy: RetryPolicy = CONTROL_CALL,
 ) -> Result:
     """Call `call` and return its result; call it again while it raises a `retryable` error.
 
@@ -75,8 +76,8 @@ def retry_control_call(
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(retryable),
-        stop=tenacity.stop_after_attempt(CONTROL_CALL.attempts),
-        wait=lambda state: CONTROL_CALL.wait_s(state.attempt_number - 1, random),
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        wait=lambda state: policy.wait_s(state.attempt_number - 1, random),
         sleep=pause,
         before_sleep=noted,
         reraise=True,

@@ -93,7 +93,7 @@ class App:
     @cached_property
     def processes(self) -> Processes:
         """The rows of the processes of this data folder, this one's included."""
-        if self.settings.backend == "embedded":
+        if self.settings.backend != "aws":
             return self._embedded.processes
         from hevcq.sql.database import file_errors
         from hevcq.util.processes import FOLDER, Processes
@@ -105,7 +105,7 @@ class App:
 
     @cached_property
     def backend(self) -> Backend:
-        if self.settings.backend == "embedded":
+        if self.settings.backend != "aws":
             return self._embedded.backend
         from hevcq.backends.aws.factory import open_aws
 
@@ -129,7 +129,7 @@ class App:
     @cached_property
     def worker_backend(self) -> Backend:
         """The backend of a worker, which retries its control calls itself."""
-        if self.settings.backend == "embedded":
+        if self.settings.backend != "aws":
             return self._embedded.backend
         from hevcq.backends.aws.factory import open_aws
 
@@ -138,7 +138,7 @@ class App:
     @cached_property
     def catalog(self) -> Catalog:
         """The catalog of placements in library folders; local to this machine with both backends."""
-        if self.settings.backend == "embedded":
+        if self.settings.backend != "aws":
             return self._embedded.catalog
         from hevcq.backends.sql.factory import open_catalog
 
@@ -146,7 +146,7 @@ class App:
 
     @cached_property
     def videos(self) -> VideoRecords:
-        if self.settings.backend == "embedded":
+        if self.settings.backend != "aws":
             return self._embedded.videos
         from hevcq.backends.aws.factory import open_aws_videos
 
@@ -154,7 +154,7 @@ class App:
 
     @cached_property
     def accounts(self) -> Accounts:
-        if self.settings.backend == "embedded":
+        if self.settings.backend != "aws":
             from hevcq.backends.sql.video_records import SqlAccounts
 
             return SqlAccounts(self._embedded.database)
@@ -164,10 +164,10 @@ class App:
 
     @cached_property
     def video_files(self) -> VideoFiles:
-        if self.settings.backend == "embedded":
+        if self.settings.backend != "aws":
             from hevcq.backends.sql.video_files import FolderVideoFiles
 
-            return FolderVideoFiles(self.settings.data_dir / "videos", self.backend.store)
+            return FolderVideoFiles(self.settings.files_dir / "videos", self.backend.store)
         from hevcq.backends.aws.factory import open_aws_video_files
 
         return open_aws_video_files(self.settings, self.clock, self._clients)
@@ -205,7 +205,7 @@ class App:
         A video's chunks add to the queue's depth, which scales the fleet up to `fleet.max_tasks` tasks
         of one slot each. With one slot in all, nothing is split.
         """
-        embedded = self.settings.backend == "embedded"
+        embedded = self.settings.backend != "aws"
         return self.capacity.slots if embedded else profile.fleet.max_tasks
 
     @property
@@ -222,26 +222,27 @@ class App:
         return Ports(self.catalog, self.clock, self.settings.data_dir, self.backend)
 
     def workers_running(self) -> int | None:
-        """Return the number of worker processes on this data folder; None for a fleet."""
+        """Return the number of worker processes on this data folder; None where others may run."""
         from hevcq.util.processes import rows
 
-        if self.settings.backend != "embedded":
+        if self.settings.backend == "aws":
             return None
-        return sum(
+        here = sum(
             bool(row.get("slots")) and not row["stopping"] for row in rows(self.settings.data_dir)
         )
+        return here if self.settings.backend == "embedded" else here or None
 
     @property
     def hours(self) -> Hours:
         """When this machine may work; a fleet's workers have their own settings."""
         from hevcq.domain.pause import Hours
 
-        return self.settings.schedule.hours() if self.settings.backend == "embedded" else Hours()
+        return self.settings.schedule.hours() if self.settings.backend != "aws" else Hours()
 
     def condition(self) -> str:
         """Return why the gate command of this machine forbids work now, or ""."""
         settings = self.settings.schedule
-        if not settings.gate_command or self.settings.backend != "embedded":
+        if not settings.gate_command or self.settings.backend == "aws":
             return ""
         from hevcq.usecases.operations.pausing import GateCommand
 
@@ -255,7 +256,7 @@ class App:
         from hevcq.util.processes import rows
 
         unfit: dict[str, str] = {}
-        if self.settings.backend == "embedded":
+        if self.settings.backend != "aws":
             for row in rows(self.settings.data_dir):
                 unfit |= row.get("unfit", {})
         return Here(self.workers_running(), self.hours, self.condition(), unfit)

@@ -83,7 +83,7 @@ def video_farm(app: App) -> VideoFarm:
     from hevcq.usecases.videos.context import VideoFarm
 
     settings = app.settings
-    embedded = settings.backend == "embedded"
+    embedded = settings.backend != "aws"
     return VideoFarm(
         videos=app.videos,
         files=app.video_files,

@@ -1,4 +1,4 @@
-"""Open the embedded backend: one data folder, any number of threads and processes."""
+"""Open the backend of one machine, or of several that share a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hevcq.backends.sql import statements as sql
 from hevcq.backends.sql.ledger import SqlLedger
@@ -14,7 +15,7 @@ from hevcq.backends.sql.store import FileStore
 from hevcq.backends.sql.video_records import SqlVideoRecords
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import MAX_VISIBILITY_S
-from hevcq.errors import HevcqError
+from hevcq.errors import ConfigError, HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
@@ -24,12 +25,17 @@ from hevcq.sql.sqlite import DATABASE, SqliteDatabase, damaged
 from hevcq.util.clock import Clock
 from hevcq.util.processes import FOLDER, Processes
 
+if TYPE_CHECKING:
+    from hevcq.sql.postgres import PostgresDatabase
+
 OBJECTS = "objects"
+CATALOG = "catalog.db"
+"""What this machine knows of files, where the database is on a server."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqlBackend:
-    """The ports of one data folder, and the catalog and the videos in the same database."""
+    """The ports of one database, with the catalog and the videos in it."""
 
     backend: Backend
     catalog: Catalog
@@ -40,6 +46,7 @@ class SqlBackend:
     def close(self) -> None:
         """Let this process's row go and close the database; may be called twice."""
         self.backend.close()
+        self.catalog.close()
 
 
 def open_sql(
@@ -48,29 +55,73 @@ def open_sql(
     clock: Clock,
     notice: Callable[[str], None] | None = None,
 ) -> SqlBackend:
-    """Open or create the data folder, and free what dead processes held.
+    """Open or create what the settings name, and free what dead processes of this machine held.
 
-    A new folder gets mode 0700; `notice` gets the sentence of a wait for a locked database.
-    Raises DatabaseDamaged (also if renditions exist without the database that names them),
-    UnknownSchema, DatabaseBusy, DiskFull or StorageError.
+    A new folder gets mode 0700; `notice` gets the sentence of a wait for the database. Raises
+    DatabaseDamaged (also if renditions exist without the database that names them), ConfigError,
+    UnknownSchema, DatabaseBusy, DiskFull, StorageError or Unavailable.
     """
-    folder = settings.data_dir.absolute()
-    with file_errors("created", folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _refuse_orphans(folder)
-    database = SqliteDatabase(folder / DATABASE, notice=notice)
+    folder, files = settings.data_dir.absolute(), settings.files_dir
+    for each in (folder, files):
+        with file_errors("created", each):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if settings.backend == "postgres":
+        shared = _open_postgres(settings, clock, notice)
+        local = SqliteDatabase(folder / CATALOG, notice=notice)
+        return open_backend(folder, files, profiles, shared.clock, shared, local)
+    if not (folder / DATABASE).exists():
+        refuse_orphans(folder, str(folder / DATABASE))
+    return open_backend(
+        folder, files, profiles, clock, SqliteDatabase(folder / DATABASE, notice=notice)
+    )
+
+
+def _open_postgres(
+    settings: Settings, clock: Clock, notice: Callable[[str], None] | None
+) -> PostgresDatabase:
+    try:
+        from hevcq.sql.postgres import PostgresDatabase
+    except ImportError as error:
+        raise ConfigError(
+            f"backend = postgres needs psycopg: {error}.", remedy="Install hevcq[postgres]."
+        ) from error
+    files = settings.files_dir
+    return PostgresDatabase(
+        settings.postgres.dsn.get_secret_value(),
+        clock,
+        notice=notice,
+        before_making=lambda: refuse_orphans(files, "of postgres.dsn"),
+    )
+
+
+def open_backend(
+    folder: Path,
+    files: Path,
+    profiles: Mapping[str, Profile],
+    clock: Clock,
+    database: Database,
+    local: Database | None = None,
+) -> SqlBackend:
+    """Open the ports on a database, with this machine's `folder` and the `files` of all."""
     with file_errors("written", folder / FOLDER):
         processes = Processes(folder / FOLDER, clock)
-    store = FileStore(folder / OBJECTS, database, clock, owner=processes.owner)
+    store = FileStore(files / OBJECTS, database, clock, owner=processes.owner)
+    queues: dict[str, SqlQueue] = {}
 
     def free(owner: str, died_alone: bool) -> None:  # noqa: FBT001 - as Processes.reap calls it
         free_owner(database, owner, now=clock.now(), died_alone=died_alone)
         store.sweep(owner)
 
+    def wake(name: str) -> None:
+        for queue in queues.values():
+            if name in {queue.name, ""}:
+                queue.notify()
+
+    database.wake = wake
     processes.reap(free, now=True)
     recall_too_late(database, clock.now(), _longest_delay_s(profiles))
     store.tidy()
-    queues = {
+    queues |= {
         name: SqlQueue(
             name,
             database,
@@ -81,7 +132,6 @@ def open_sql(
         )
         for name, profile in profiles.items()
     }
-
     backend = Backend(
         owner=processes.owner,
         queues=queues,
@@ -90,8 +140,8 @@ def open_sql(
         task_publisher=SqlTaskPublisher(database, clock, queues),
         close=lambda: _close(database, processes, store),
     )
-    videos = SqlVideoRecords(database)
-    return SqlBackend(backend, Catalog(database, clock), videos, database, processes)
+    catalog = Catalog(database, clock, local)
+    return SqlBackend(backend, catalog, SqlVideoRecords(database), database, processes)
 
 
 def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
@@ -152,8 +202,8 @@ def holds(database: Database, owner: str) -> bool:
     return queued is not None or running is not None
 
 
-def _refuse_orphans(folder: Path) -> None:
+def refuse_orphans(folder: Path, where: str) -> None:
+    """Raise DatabaseDamaged if renditions are in the folder of a database that is not there."""
     objects = folder / OBJECTS
-    missing = not (folder / DATABASE).exists()
-    if missing and objects.is_dir() and any(objects.iterdir()):
-        raise damaged(folder / DATABASE, "it is missing, but renditions are in its folder")
+    if objects.is_dir() and any(objects.iterdir()):
+        raise damaged(Path(where), "it is missing, but renditions are in its folder")

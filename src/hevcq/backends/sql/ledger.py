@@ -375,15 +375,15 @@ class SqlLedger(Ledger):
             "now": self._clock.now(),
         }
 
-        ends = statement in {sql.COMPLETE, sql.SKIP}
+        alone = statement not in {sql.RENEW, sql.PROGRESS, sql.CERTIFY}
 
         def work(connection: Connection) -> int:
             moved = connection.execute(statement, bound).rowcount
-            if ends:
+            if statement in {sql.COMPLETE, sql.SKIP}:
                 connection.execute(sql.DELETE_OBSOLETE_LETTERS, bound)
             return moved
 
-        if self._database.write(work, durable=durable, alone=ends) != 1:
+        if self._database.write(work, durable=durable, alone=alone) != 1:
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:

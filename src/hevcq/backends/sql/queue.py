@@ -166,6 +166,7 @@ class SqlQueue(Queue):
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         """Claim ready messages at once, or else wait for a notification, a deadline or the next poll."""
         end, notified, waited = self._clock.monotonic() + wait_s, False, False
+        self._database.hear()
         while True:
             self._reap()
             if waited and stop.is_set():
@@ -289,7 +290,7 @@ class SqlQueue(Queue):
         return self._database.write(lambda c: _bury(c, receipt, why, now))
 
     def _change(self, statement: str, values: tuple[Any, ...], *, durable: bool = True) -> bool:
-        return self._database.change(statement, values, durable=durable) == 1
+        return self._database.change(statement, values, durable=durable, alone=False) == 1
 
     def depth(self) -> QueueDepth:
         """Count by index; the oldest is the head of the queue, so its age is approximate."""

@@ -185,7 +185,7 @@ def pause(
             running=RunningWork(chosen),
         )
         for_s = None if length is None else pausing.seconds_of(length)
-        embedded = app.settings.backend == "embedded"
+        embedded = app.settings.backend != "aws"
         made = pausing.pause(app.backend.ledger, wanted, for_s, can_freeze=embedded)
         if as_json:
             render.emit_json({"type": "pause", **made.model_dump(mode="json")})

@@ -127,7 +127,7 @@ def pause(
         since=app.clock.now(),
         running=wanted.running,
     )
-    local = app.settings.backend == "embedded"
+    local = app.settings.backend != "aws"
     pausing.pause(app.backend.ledger, made, wanted.for_s, can_freeze=local)
     return show_pause(call)
 

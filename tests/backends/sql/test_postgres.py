@@ -1,0 +1,449 @@
+"""What only PostgreSQL has: several machines, a server that goes and comes, and its own clock."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from contracts.backends import PROFILES, VISIBILITY_S, source, task
+from hevcq.backends.sql.factory import SqlBackend, open_backend, open_sql
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import (
+    ConfigError,
+    DatabaseBusy,
+    DatabaseDamaged,
+    HevcqError,
+    StorageError,
+    Unavailable,
+    UnknownSchema,
+)
+from hevcq.ports.event_log import Happened
+from hevcq.ports.ledger import Granted, Held
+from hevcq.settings.model import Settings
+from hevcq.sql import postgres
+from hevcq.sql.event_log import EventLog
+from hevcq.sql.postgres import PostgresDatabase, PostgresSession, in_psycopg
+from hevcq.util.clock import SystemClock
+from support.clips import ManualClock
+from support.postgres import database, own_server, shared_dsn
+
+NOW = threading.Event()
+ADD = "INSERT INTO remembered VALUES (?, 'p', 'r', 'so', 1)"
+NOTES = "SELECT source_sha256 FROM remembered ORDER BY 1"
+
+
+@pytest.fixture
+def shared() -> Iterator[PostgresDatabase]:
+    opened = database(SystemClock())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, shared: PostgresDatabase) -> Iterator[Callable[[str], SqlBackend]]:
+    """Open the same database on another machine, with a data folder of its own."""
+    made: list[SqlBackend] = []
+
+    def start(name: str, clock: SystemClock | ManualClock | None = None) -> SqlBackend:
+        other = PostgresDatabase(shared_dsn(), clock or SystemClock(), schema=shared._schema)
+        folder, files = tmp_path / name, tmp_path / "files"
+        made.append(open_backend(folder, files, PROFILES, other.clock, other))
+        return made[-1]
+
+    yield start
+    for opened in made:
+        opened.close()
+
+
+def end_connections(shared: PostgresDatabase) -> None:
+    """Kill all other connections to the server of this tester's schema, as its restart does."""
+    with psycopg.connect(shared_dsn(), autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+            "AND application_name = 'hevcq' AND query LIKE %s",
+            [f"%{shared._schema}%"],
+        )
+
+
+def kill_own(session: PostgresSession) -> None:
+    with psycopg.connect(shared_dsn(), autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", [session.raw.info.backend_pid])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("a = ? AND b = '?:x'", b"a = %s AND b = '?:x'"),
+        ("a = ?1 OR ?1 IS NULL", b"a = %(1)s OR %(1)s IS NULL"),
+        ("a = :now", b"a = %(now)s"),
+        ("LIMIT ? /* skip locked */)", b"LIMIT %s FOR UPDATE SKIP LOCKED)"),
+    ],
+)
+def test_a_statement_is_written_once_for_both_engines(ours: str, theirs: bytes) -> None:
+    assert in_psycopg(ours) == theirs
+
+
+def test_what_a_killed_connection_did_is_undone_and_done_again(shared) -> None:
+    tries: list[int] = []
+
+    def work(connection) -> None:
+        connection.execute(ADD, ("once",))
+        tries.append(1)
+        if len(tries) == 1:
+            kill_own(connection)
+            connection.execute(ADD, ("never",))
+
+    shared.write(work)
+
+    assert len(tries) == 2
+    assert shared.rows(NOTES) == [("once",)]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_commit_without_an_answer_is_neither_lost_nor_done_twice(
+    shared, monkeypatch, kept
+) -> None:
+    run, calls = PostgresSession.run, []
+
+    def lose(self: PostgresSession, sql: str) -> object:
+        if sql != "COMMIT" or calls:
+            return run(self, sql)
+        calls.append(sql)
+        if kept:
+            run(self, sql)
+        kill_own(self)
+        return run(self, sql)
+
+    monkeypatch.setattr(PostgresSession, "run", lose)
+    tries: list[str] = []
+
+    def work(connection) -> str:
+        tries.append("")
+        connection.execute(
+            "INSERT INTO dead_letter (queue, body, job_id, reason, failure_class, "
+            "attempts, tail, grp, buried_at) VALUES ('q', 'b', 'j', '', '', 1, '', '', 1)"
+        )
+        return f"result {len(tries)}"
+
+    assert shared.write(work) == ("result 1" if kept else "result 2")
+    assert shared.row("SELECT count(*) FROM dead_letter") == (1,)
+
+
+def test_a_commit_that_nobody_can_tell_of_is_not_repeated(shared, monkeypatch) -> None:
+    run = PostgresSession.run
+
+    def lose(self: PostgresSession, sql: str) -> object:
+        if sql == "COMMIT":
+            kill_own(self)
+            monkeypatch.setattr(PostgresDatabase, "_connect", refuse)
+        return run(self, sql)
+
+    def refuse(self: PostgresDatabase) -> None:
+        raise psycopg.OperationalError("connection refused")
+
+    monkeypatch.setattr(PostgresSession, "run", lose)
+    monkeypatch.setattr(shared.clock, "wait", lambda *_: False)
+    tries: list[int] = []
+
+    with pytest.raises(Unavailable, match="whether it kept") as caught:
+        shared.write(lambda c: (tries.append(1), c.execute(ADD, ("perhaps",))))
+
+    assert len(tries) == 1
+    assert not isinstance(caught.value, postgres.Lost)
+    monkeypatch.undo()
+
+
+def test_two_that_lock_each_other_out_both_come_through(shared) -> None:
+    shared.write(lambda c: c.executemany(ADD, [("a",), ("b",)]))
+    both = threading.Barrier(2)
+
+    def cross(first: str, second: str) -> int:
+        tries: list[int] = []
+
+        def work(connection) -> None:
+            tries.append(1)
+            change = "UPDATE remembered SET made_at = made_at + 1 WHERE source_sha256 = ?"
+            connection.execute(change, (first,))
+            if len(tries) == 1:
+                both.wait(20)
+            connection.execute(change, (second,))
+
+        shared.write(work, alone=False)
+        return len(tries)
+
+    with ThreadPoolExecutor() as pool:
+        tries = list(pool.map(cross, "ab", "ba"))
+
+    assert sorted(tries) == [1, 2]
+    assert shared.rows("SELECT made_at FROM remembered") == [(3.0,), (3.0,)]
+
+
+def test_a_machine_that_stops_within_a_transaction_holds_the_others_up_for_a_moment_only(
+    shared, machine, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        postgres, "SESSION", postgres.SESSION.replace("timeout = '10s'", "timeout = '300ms'")
+    )
+    stopped = machine("stopped").database
+    inside, go_on = threading.Event(), threading.Event()
+    tries: list[int] = []
+
+    def hang(connection) -> None:
+        tries.append(1)
+        connection.execute(ADD, (f"stopped {len(tries)}",))
+        inside.set()
+        if len(tries) == 1:
+            go_on.wait(20)
+
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(stopped.write, hang)
+        inside.wait(20)
+        shared.write(lambda c: c.execute(ADD, ("the other",)))
+        go_on.set()
+        late.result(20)
+
+    assert shared.rows(NOTES) == [("stopped 2",), ("the other",)]
+
+
+def test_machines_share_a_queue_and_settle_each_task_once(machine) -> None:
+    machines = [machine("nas"), machine("desktop")]
+    machines[0].backend.queues["hevc"].send([task(number) for number in range(60)])
+    settled: list[str] = []
+
+    def consume(opened: SqlBackend) -> None:
+        queue = opened.backend.queues["hevc"]
+        while found := queue.receive(3, wait_s=0, stop=NOW):
+            for delivery in found:
+                assert queue.ack(delivery)
+                settled.append(delivery.tasks[0].job_id)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(consume, [*machines, *machines]))
+
+    assert sorted(settled) == sorted(task(number).job_id for number in range(60))
+
+
+def test_an_idle_machine_starts_within_50_ms_of_a_send_elsewhere(machine) -> None:
+    idle, busy = machine("idle").backend.queues["hevc"], machine("busy").backend.queues["hevc"]
+    busy.send([task("first")])
+    assert idle.receive(1, wait_s=5, stop=NOW)
+    took: list[float] = []
+
+    with ThreadPoolExecutor() as pool:
+        for number in range(5):
+            waiting = pool.submit(lambda: (idle.receive(1, wait_s=5, stop=NOW), time.monotonic()))
+            assert not NOW.wait(0.1)  # it has looked, found nothing and waits
+            began = time.monotonic()
+            busy.send([task(number)])
+            found, at = waiting.result()
+            assert found
+            took.append(at - began)
+
+    assert min(took) < 0.05, "the best of five: this machine has other work too"
+
+
+def test_it_hears_again_after_its_connections_were_killed(machine, shared) -> None:
+    heard: list[str] = []
+    came = threading.Event()
+
+    def wake(name: str) -> None:
+        heard.append(name)
+        came.set()
+
+    shared.wake = wake
+    shared.hear()
+    assert came.wait(20), "it listens"
+    came.clear()
+    end_connections(shared)
+    assert came.wait(20), "all queues are woken: what was sent meanwhile was not heard"
+    came.clear()
+    machine("sender").backend.queues["hevc"].send([task()])
+    assert came.wait(20)
+
+    assert heard == ["", "", "hevc"]
+
+
+def test_leases_follow_the_servers_clock_whatever_the_machines_say(machine) -> None:
+    wrong = ManualClock()  # its years are others
+    right, astray = machine("right"), machine("astray", wrong)
+    ours, theirs = right.backend.ledger, astray.backend.ledger
+
+    assert isinstance(theirs.claim(source(), "hevc", owner="astray", lease_s=60), Granted)
+    assert isinstance(ours.claim(source(), "hevc", owner="right", lease_s=60), Held)
+    (record,) = ours.register(source(), ["hevc"])
+    assert abs(record.lease_until - time.time() - 60) < 30
+    wrong.advance(120)
+    assert isinstance(theirs.claim(source(2), "hevc", owner="x", lease_s=60), Granted)
+    astray.backend.queues["hevc"].send([task()], delay_s=VISIBILITY_S)
+    assert right.backend.queues["hevc"].depth().delayed == 1
+
+
+def test_events_appear_in_the_order_of_their_numbers(machine, shared) -> None:
+    log = EventLog(shared, SystemClock())
+    first, second = machine("a").database, machine("b").database
+    inside, go_on = threading.Event(), threading.Event()
+    row = "INSERT INTO event (at, name, source) VALUES (1, ?, ?)"
+
+    def slow(connection) -> None:
+        connection.execute(row, ("slow", b""))
+        inside.set()
+        go_on.wait(20)
+
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(lambda: first.write(slow, alone=False))
+        inside.wait(20)
+        quick = pool.submit(lambda: second.write(lambda c: c.execute(row, ("quick", b""))))
+        assert log.after(0, 10) == [], "the second waits for the first"
+        go_on.set()
+        late.result(20)
+        quick.result(20)
+
+    assert [event.name for event in log.after(0, 10)] == ["slow", "quick"]
+    log.add(Happened("odd", 2.0, source="caf\udce9"))
+    assert log.after(0, 10)[-1].source == "caf\udce9"
+
+
+def test_text_with_a_nul_is_kept_without_it(machine) -> None:
+    ledger = machine("a").backend.ledger
+    (job,) = ledger.register(source(), ["hevc"])
+    claim = ledger.claim(source(), "hevc", owner="x", lease_s=60)
+    ledger.bury(job.job_id, claim.fence, "so\0so 'quoted' %s", FailureClass.DAMAGED)
+
+    assert ledger.get(job.job_id).reason == "so\ufffdso 'quoted' %s"
+
+
+def test_two_that_begin_at_once_make_the_tables_once(shared) -> None:
+    schema = f"{shared._schema}_new"
+
+    def begin(_number: int) -> None:
+        PostgresDatabase(shared_dsn(), SystemClock(), schema=schema).close()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(begin, range(4)))
+    with psycopg.connect(shared_dsn(), autocommit=True) as admin:
+        (count,) = admin.execute(f"SELECT count(*) FROM {schema}.hevcq_schema").fetchone()
+        admin.execute(f"DROP SCHEMA {schema} CASCADE")
+
+    assert count == 1
+
+
+def refusal(dsn: str, schema: str = "other") -> HevcqError:
+    with pytest.raises(HevcqError) as caught:
+        PostgresDatabase(dsn, SystemClock(), schema=schema)
+    return caught.value
+
+
+def test_a_newer_schema_is_refused(shared) -> None:
+    shared.change("UPDATE hevcq_schema SET version = version + 1")
+    try:
+        error = refusal(shared_dsn(), shared._schema)
+    finally:
+        shared.change("UPDATE hevcq_schema SET version = version - 1")
+
+    assert type(error) is UnknownSchema
+    assert "reads schema 25 only" in str(error)
+
+
+def test_an_older_server_is_refused(shared, monkeypatch) -> None:
+    monkeypatch.setattr(postgres, "MIN_SERVER", 990000)
+
+    assert "hevcq needs 14 or newer" in str(refusal(shared_dsn()))
+
+
+def test_a_wrong_dsn_is_a_sentence_without_its_password(shared) -> None:
+    for dsn in ("postgresql://u:geheim@[host/db", "user=u geheim"):
+        error = refusal(dsn)
+        assert type(error) is ConfigError
+        assert "geheim" not in str(error)
+    error = refusal(f"{shared_dsn().replace('dbname=postgres', 'dbname=none')}")
+    assert type(error) is ConfigError
+    assert 'database "none" does not exist' in str(error)
+
+
+def test_a_role_without_rights_and_one_with_a_wrong_password_are_refused(shared) -> None:
+    with psycopg.connect(shared_dsn(), autocommit=True) as admin:
+        for role in ("locked", "bare"):
+            admin.execute(f"DROP ROLE IF EXISTS {role}")
+            admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'right'")
+        as_role = {"locked": "user=locked password=wrong", "bare": "user=bare"}
+        host = shared_dsn().split()[0]
+        found = {role: refusal(f"{host} dbname=postgres {user}") for role, user in as_role.items()}
+        for role in as_role:
+            admin.execute(f"DROP ROLE {role}")
+
+    assert type(found["locked"]) is ConfigError
+    assert "password authentication failed" in str(found["locked"])
+    assert type(found["bare"]) is StorageError
+    assert "permission denied" in str(found["bare"])
+
+
+def test_a_server_that_is_away_is_waited_for_and_then_unavailable(tmp_path) -> None:
+    said: list[str] = []
+
+    with pytest.raises(Unavailable):
+        PostgresDatabase(f"host={tmp_path}", Patient(), notice=said.append)
+
+    assert said == [f"Waiting: PostgreSQL, {tmp_path}, schema hevcq, does not answer."]
+
+
+class Patient(ManualClock):
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        self.advance(timeout_s)
+        return event.is_set()
+
+
+def test_a_statement_that_takes_too_long_is_an_error_of_its_own(shared) -> None:
+    def work(connection) -> None:
+        connection.execute("SET LOCAL statement_timeout = 50")
+        connection.execute("SELECT pg_sleep(20)")
+
+    with pytest.raises(DatabaseBusy):
+        shared.write(work)
+    assert shared.rows("SELECT 1") == [(1,)], "the connection goes on"
+
+
+def test_renditions_without_the_tables_that_name_them_are_no_new_farm(tmp_path, shared) -> None:
+    (tmp_path / "objects" / "ab").mkdir(parents=True)
+    settings = Settings.model_validate(
+        {"backend": "postgres", "data_dir": tmp_path, "postgres": {"dsn": shared_dsn()}}
+    )
+
+    with pytest.raises(DatabaseDamaged, match="renditions are in its folder"):
+        open_sql(settings, PROFILES, SystemClock())
+
+
+def test_without_psycopg_the_settings_say_what_to_install(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "hevcq.sql.postgres", None)
+
+    with pytest.raises(ConfigError, match=r"Install hevcq\[postgres\]"):
+        open_sql(Settings(backend="postgres", data_dir=tmp_path), PROFILES, SystemClock())
+
+
+@pytest.mark.parametrize("how", ["fast", "immediate"])
+def test_a_restart_of_the_server_in_the_middle_loses_and_doubles_nothing(how) -> None:
+    with own_server() as server:
+        opened = PostgresDatabase(server.dsn, SystemClock())
+        amid = threading.Event()
+
+        def write(number: int) -> None:
+            opened.write(lambda c: c.execute(ADD, (f"{number:04}",)))
+            if number == 50:
+                amid.set()
+
+        def restart() -> None:
+            assert amid.wait(30)
+            server.stop(how)
+            server.start()
+
+        with ThreadPoolExecutor(4) as pool:
+            again = pool.submit(restart)
+            list(pool.map(write, range(300)))
+            again.result()
+
+        assert [row[0] for row in opened.rows(NOTES)] == [f"{number:04}" for number in range(300)]
+        opened.close()
