@@ -9,7 +9,6 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Selection
-from hevcq.util.clock import SystemClock
 
 
 def letters(farm, profile: str = "hevc") -> list:
@@ -138,7 +137,7 @@ def test_a_dry_run_says_what_would_go_back_and_changes_nothing(hevcq, farm):
         (["--profile", "720p"], {"a", "b"}),
         (["--limit", "2"], {"b"}),
         (["--profile", "hevc", "--limit", "1"], {"b", "c"}),
-        (["--rate", "1000"], set()),
+        ([], set()),
     ],
 )
 def test_redrive_takes_only_what_was_selected(hevcq, farm, options: list[str], left: set[str]):
@@ -149,41 +148,6 @@ def test_redrive_takes_only_what_was_selected(hevcq, farm, options: list[str], l
     assert hevcq("redrive", "--dlq", *options).code == 0
 
     assert {letter.reason[0] for name in ("hevc", "720p") for letter in letters(farm, name)} == left
-
-
-def test_redrive_takes_only_letters_older_than_an_age(hevcq, farm):
-    farm.buried("a.mp4")
-
-    young = hevcq("redrive", "--dlq", "--older-than", "1h")
-    wrong = hevcq("redrive", "--dlq", "--older-than", "soon")
-    old = hevcq("redrive", "--dlq", "--older-than", "0s")
-
-    assert (young.out, young.err) == ("", "No matching dead letter.\n")
-    assert wrong.code == ExitCode.USAGE
-    assert "neither a duration nor a date" in wrong.err
-    assert old.err == f"1 redriven.\n{NO_WORKER}\n"
-
-
-def test_a_rate_is_kept_between_letters_and_a_stop_leaves_the_rest_and_says_so(
-    hevcq, farm, monkeypatch
-):
-    for name in ("a.mp4", "b.mp4", "c.mp4"):
-        farm.buried(name)
-    waited = []
-
-    def wait(_clock: object, stop: threading.Event, seconds: float) -> None:
-        waited.append(seconds)
-        if len(waited) == 2:
-            stop.set()
-
-    monkeypatch.setattr(SystemClock, "wait", wait)
-
-    ran = hevcq("redrive", "--dlq", "--rate", "4")
-
-    assert waited == [0.25, 0.25]
-    assert ran.code == ExitCode.INTERRUPTED
-    assert ran.err.startswith("2 redriven.\n")
-    assert len(letters(farm)) == 1
 
 
 def test_an_acknowledged_failure_is_skipped_and_listed_no_more(hevcq, farm):

@@ -130,7 +130,7 @@ def test_a_settings_file_of_the_current_folder_runs_no_program(hevcq, data_dir: 
     (here / "evil.sh").write_text(f"#!/bin/sh\ntouch {ran}\n")
     (here / "evil.sh").chmod(0o755)
     (here / "clip.mp4").write_bytes(b"no video")
-    (here / "hevcq.toml").write_text('ffprobe = "./evil.sh"\nffmpeg = "./evil.sh"\n')
+    (here / "hevcq.toml").write_text('ffmpeg = "./evil.sh"\n')
 
     hevcq("profiles", "plan", "clip.mp4")
     hevcq("doctor")
@@ -290,7 +290,7 @@ def test_no_error_of_the_system_is_shown_raw(hevcq, tmp_path: Path, arguments, s
     [
         (("ingest", "x", "--workers", "0"), "'--workers' / '-w': must be at least 1."),
         (("ingest", "x", "--workers", "two"), "'--workers' / '-w': must be a whole number."),
-        (("status", "--every-s", "x"), "'--every-s': must be a number."),
+        (("ingest", "x", "--keep-originals", "x"), "'--keep-originals': must be a number."),
         (("redrive", "--class", "x"), "'--class': 'x' is not one of 'message', "),
     ],
 )

@@ -93,9 +93,9 @@ def test_watch_looks_again_until_it_is_stopped(hevcq, monkeypatch):
 
     monkeypatch.setattr("hevcq.util.clock.SystemClock.wait", wait)
 
-    ran = hevcq("status", "--watch", "--every-s", "7")
+    ran = hevcq("status", "--watch")
 
-    assert (ran.code, looks) == (ExitCode.INTERRUPTED, [7, 7, 7])
+    assert (ran.code, looks) == (ExitCode.INTERRUPTED, [2, 2, 2])
     assert ran.out.count("profile  queued") == 3
 
 

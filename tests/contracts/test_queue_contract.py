@@ -252,7 +252,6 @@ def test_dead_letters_are_selected_by_every_given_condition(world: World) -> Non
     assert [letter.task for letter in every] == [task(0), task(1), task(2)], "oldest first"
     assert [x.task for x in letters(world, failure_class=FailureClass.GONE)] == [task(1)]
     assert [x.task for x in letters(world, job_id=task(2).job_id)] == [task(2)]
-    assert [x.task for x in letters(world, buried_before=every[2].buried_at)] == [task(0), task(1)]
     assert [x.task for x in letters(world, limit=2)] == [task(0), task(1)]
     both = letters(world, failure_class=FailureClass.DAMAGED, job_id=task(1).job_id)
     assert both == []

@@ -58,24 +58,16 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A filter of dead letters: all given conditions must hold; without any it matches all.
-
-    `buried_before` is Unix seconds, `limit` a number of letters.
-    """
+    """A filter of dead letters: all given conditions must hold; without any it matches all."""
 
     failure_class: FailureClass | None = None
     job_id: str | None = None
-    buried_before: float | None = None
     limit: int | None = None
 
     def matches(self, letter: DeadLetter) -> bool:
         """Return whether every given condition but the limit holds."""
         job = letter.task.job_id if letter.task else None
-        return (
-            self.failure_class in (None, letter.failure_class)
-            and self.job_id in (None, job)
-            and (self.buried_before is None or letter.buried_at < self.buried_before)
-        )
+        return self.failure_class in (None, letter.failure_class) and self.job_id in (None, job)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def test_a_fence_that_the_ledger_never_granted_ends_the_job_once_and_says_what_t
     assert farm.backend.store.delete(key)
     order = RedriveRequest(DeadLetterFilter(), who="tester", why="removed it")
     stop = threading.Event()
-    done = list(redrive(farm.backend, order, clock=farm.clock, stop=stop))
+    done = list(redrive(farm.backend, order, stop=stop))
     assert [each.result for each in done] == [RedriveResult.REDRIVEN]
     work_off(farm, worker(farm, scratch))
     assert farm.backend.ledger.get(job).state is JobState.DONE

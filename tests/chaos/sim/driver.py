@@ -149,8 +149,7 @@ class Driver:
     def _redrive(self) -> None:
         side = self.world.side
         order = RedriveRequest(wanted=DeadLetterFilter(), who="sim")
-        clock = self.world.machines[0].clock
-        for done in redrive(side, order, clock=clock, stop=SimEvent(self.sched)):
+        for done in redrive(side, order, stop=SimEvent(self.sched)):
             self.sched.note(f"redrive {done.result.value}")
         for name in self.world.queues:
             self.world.ring(name)

@@ -47,12 +47,12 @@ def order(**changes: object) -> RedriveRequest:
     return RedriveRequest(DeadLetterFilter(), who="me", **changes)
 
 
-def results(backend: Backend, clock: ManualClock, wanted: RedriveRequest) -> list[RedriveResult]:
+def results(backend: Backend, wanted: RedriveRequest) -> list[RedriveResult]:
     stop = threading.Event()
-    return [done.result for done in redrive(backend, wanted, clock=clock, stop=stop)]
+    return [done.result for done in redrive(backend, wanted, stop=stop)]
 
 
-def test_the_ledger_is_reopened_before_the_message_goes(backend: Backend, clock: ManualClock):
+def test_the_ledger_is_reopened_before_the_message_goes(backend: Backend):
     job = bury(backend, "TODO/a.mp4")
     seen: list[JobState] = []
 
@@ -63,12 +63,12 @@ def test_the_ledger_is_reopened_before_the_message_goes(backend: Backend, clock:
     watched = Faulty(backend.queues["hevc"], before=look)
     backend.queues["hevc"] = watched  # type: ignore[index]
 
-    assert results(backend, clock, order()) == [RedriveResult.REDRIVEN]
+    assert results(backend, order()) == [RedriveResult.REDRIVEN]
     assert seen == [JobState.QUEUED]
     assert backend.ledger.reopened == [(job, "me", "redrive")]
 
 
-def test_a_kill_between_ledger_and_queue_loses_nothing(backend: Backend, clock: ManualClock):
+def test_a_kill_between_ledger_and_queue_loses_nothing(backend: Backend):
     job = bury(backend, "TODO/a.mp4")
 
     def die(name: str) -> None:
@@ -78,38 +78,36 @@ def test_a_kill_between_ledger_and_queue_loses_nothing(backend: Backend, clock: 
     real = backend.queues["hevc"]
     backend.queues["hevc"] = Faulty(real, before=die)  # type: ignore[index]
     with pytest.raises(KeyboardInterrupt):
-        results(backend, clock, order())
+        results(backend, order())
     backend.queues["hevc"] = real  # type: ignore[index]
 
-    assert results(backend, clock, order()) == [RedriveResult.REDRIVEN]
+    assert results(backend, order()) == [RedriveResult.REDRIVEN]
     (delivery,) = real.receive(2, wait_s=0, stop=threading.Event())
     assert delivery.tasks[0].job_id == job
 
 
 @pytest.mark.parametrize("by", ["letter", "job"])
-def test_only_the_named_letter_is_sent_back_or_deleted(
-    backend: Backend, clock: ManualClock, by: str
-) -> None:
+def test_only_the_named_letter_is_sent_back_or_deleted(backend: Backend, by: str) -> None:
     jobs = [bury(backend, f"TODO/{name}.mp4") for name in "abc"]
     letters = {e.task.job_id: e.letter_id for _, e in find(backend.queues, DeadLetterFilter())}
     one, other = (
         DeadLetterFilter(**{by: letters[job] if by == "letter" else job}) for job in jobs[:2]
     )
 
-    assert results(backend, clock, RedriveRequest(one, who="me")) == [RedriveResult.REDRIVEN]
+    assert results(backend, RedriveRequest(one, who="me")) == [RedriveResult.REDRIVEN]
     assert [gone.task.job_id for _, gone, _ in purge(backend.queues, other)] == [jobs[1]]
     left = find(backend.queues, DeadLetterFilter())
     assert [letter.task.job_id for _, letter in left] == [jobs[2]]
 
 
-def test_a_letter_whose_job_was_done_meanwhile_stays(backend: Backend, clock: ManualClock):
+def test_a_letter_whose_job_was_done_meanwhile_stays(backend: Backend):
     job = bury(backend, "TODO/a.mp4")
     source = backend.ledger.get(job).source
     backend.ledger.reopen(job, who="x", why="y")
     fence = backend.ledger.claim(source, "hevc", owner="w", lease_s=60).fence
     backend.ledger.skip(job, fence, "not smaller")
 
-    assert results(backend, clock, order()) == [RedriveResult.DONE_ALREADY]
+    assert results(backend, order()) == [RedriveResult.DONE_ALREADY]
     assert backend.queues["hevc"].depth().dead == 1
 
 
@@ -125,20 +123,30 @@ def test_a_letter_that_fails_again_at_once_is_not_sent_round(backend: Backend, c
 
     backend.queues["hevc"] = Faulty(queue, after=fail_again)  # type: ignore[index]
 
-    found = results(backend, clock, order())
+    found = results(backend, order())
 
     assert found[0] is RedriveResult.REDRIVEN
     assert set(found[1:]) <= {RedriveResult.TWICE}
     assert queue.depth().dead == 1
 
 
-def test_an_unreadable_message_goes_back_as_it_is(backend: Backend, clock: ManualClock):
+def test_a_stop_leaves_the_rest(backend: Backend, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hevcq.usecases.operations.dead_letters.PARALLEL", 1)
+    for name in "abc":
+        bury(backend, f"TODO/{name}.mp4")
+    stop = threading.Event()
+
+    assert [stop.set() for _ in redrive(backend, order(), stop=stop)] == [None]
+    assert backend.queues["hevc"].depth().dead == 2
+
+
+def test_an_unreadable_message_goes_back_as_it_is(backend: Backend):
     queue = backend.queues["hevc"]
     queue.send_body("not a task")
     (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
     queue.bury(delivery, Bury(reason="unreadable", failure_class=FailureClass.MESSAGE))
 
-    assert results(backend, clock, order()) == [RedriveResult.REDRIVEN]
+    assert results(backend, order()) == [RedriveResult.REDRIVEN]
     (again,) = queue.receive(1, wait_s=0, stop=threading.Event())
     assert again.body == "not a task"
 

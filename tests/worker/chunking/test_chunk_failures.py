@@ -140,7 +140,7 @@ def test_a_kill_before_the_burial_of_a_redriven_chunk_leaves_a_letter(tmp_path, 
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
     assert farm.until_settled(source).state is JobState.DEAD
     order = RedriveRequest(wanted=DeadLetterFilter(), who="person")
-    assert len(list(redrive(farm.backend, order, clock=farm.clock, stop=threading.Event()))) == 1
+    assert len(list(redrive(farm.backend, order, stop=threading.Event()))) == 1
     farm.encoder.errors["preflight"] = [SourceDamaged("holes everywhere")]
     assert farm.killed_at("queue.bury:before")
     assert farm.state(source) is JobState.DEAD

@@ -309,7 +309,6 @@ class SqlQueue(Queue):
             "after": 0,
             "class": selection.failure_class,
             "job": selection.job_id,
-            "before": selection.buried_before,
         }
         while left is None or left > 0:
             values["page"] = PAGE if left is None else min(PAGE, left)

@@ -181,6 +181,6 @@ COUNT = """SELECT
 (SELECT sent_at FROM message WHERE queue = ?1 AND state > 0 ORDER BY visible_at LIMIT 1)"""
 LETTERS = """SELECT id, body, reason, failure_class, attempts, tail, buried_at FROM dead_letter
 WHERE queue = :queue AND id > :after AND (:class IS NULL OR failure_class = :class)
-AND (:job IS NULL OR job_id = :job) AND (:before IS NULL OR buried_at < :before)
+AND (:job IS NULL OR job_id = :job)
 ORDER BY id LIMIT :page"""
 PURGE = "DELETE FROM dead_letter WHERE id = ? AND queue = ?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +26,6 @@ from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
 from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
-from hevcq.settings.quantities import past_time
 from hevcq.usecases.operations.acknowledge import keep_failed, keep_unusable
 from hevcq.usecases.operations.dead_letters import (
     DeadLetter,
@@ -201,17 +200,7 @@ def redrive(
     profile: ProfileNames = None,
     failure_class: OfClass = None,
     job: OfJob = None,
-    older_than: Annotated[
-        str | None,
-        typer.Option(
-            "--older-than", metavar="AGE", help="Only older letters: 12h, 2d or an ISO date."
-        ),
-    ] = None,
     limit: Limit = None,
-    rate: Annotated[
-        float | None,
-        typer.Option("--rate", metavar="N", min=0, help="Maximum per second (default: no limit)."),
-    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -225,14 +214,12 @@ def redrive(
     cli = cli_of(ctx)
     with StopSignals() as signals, cli.app() as app:
         names = _profiles(app, profile)
-        before = past_time(older_than, app.clock.now()) if older_than else None
-        wanted = DeadLetterFilter(names, failure_class, job, limit=limit, buried_before=before)
+        wanted = DeadLetterFilter(names, failure_class, job, limit=limit)
         request = RedriveRequest(wanted, who=current_user(), dry_run=dry_run)
-        request = request if rate is None else replace(request, rate=rate)
         queues = app.backend.queues
         total = sum(queues[name].depth().dead for name in wanted.profiles or queues)
         counts: Counter[str] = Counter()
-        done = send_back(app.backend, request, clock=app.clock, stop=signals.asked)
+        done = send_back(app.backend, request, stop=signals.asked)
         for number, each in enumerate(done, 1):
             _show_redriven(each, as_json=as_json)
             counts[each.result.value] += 1

@@ -35,6 +35,7 @@ MAX_DEAD_LETTERS_CHECKED = 500
 CLEAR = "\x1b[2J\x1b[H"
 """Clears a terminal and moves to its top (ECMA-48: ED, CUP)."""
 
+REFRESH_S = 2.0
 MAX_RUNNING = 100
 """Most running jobs shown; a fleet has more than fit a screen."""
 QUEUE_COLUMNS: tuple[str, ...] = (
@@ -58,12 +59,6 @@ def status(
         typer.Argument(metavar="PATH", help="Files, folders, keys or job ids to look up."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep refreshing.")] = False,
-    every_s: Annotated[
-        float,
-        typer.Option(
-            "--every-s", metavar="SECONDS", min=0.1, help="Refresh interval with --watch."
-        ),
-    ] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Show queues, progress and failed jobs.
@@ -79,7 +74,7 @@ def status(
             _show(app, names or [], as_json=as_json)
             if not watch:
                 return
-            app.clock.wait(threading.Event(), every_s)
+            app.clock.wait(threading.Event(), REFRESH_S)
 
 
 def _show(app: App, names: list[str], *, as_json: bool) -> None:

@@ -22,7 +22,6 @@ from hevcq.errors import HevcqError, StaleFence
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import DeadLetter, Queue, Selection
-from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
 __all__ = ["DeadLetter", "DeadLetterFilter", "find", "purge"]
@@ -39,8 +38,7 @@ ID_DIGITS = 32
 class DeadLetterFilter:
     """Which dead letters of which profiles; every given condition must hold.
 
-    `job` and `letter` may be the beginning of an id (a letter's also its job's); `buried_before` is
-    wall seconds.
+    `job` and `letter` may be the beginning of an id (a letter's also its job's).
     `limit` is the largest number of letters; None for all.
     """
 
@@ -49,7 +47,6 @@ class DeadLetterFilter:
     job: str | None = None
     letter: str | None = None
     limit: int | None = None
-    buried_before: float | None = None
 
 
 def find(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> Iterator[tuple[str, DeadLetter]]:
@@ -62,9 +59,7 @@ def find_batches(
 ) -> Iterator[list[tuple[str, DeadLetter]]]:
     """Yield the same in batches, each before the next is received."""
     whole = wanted.job if wanted.job and len(wanted.job) == ID_DIGITS else None
-    selection = Selection(
-        failure_class=wanted.failure_class, job_id=whole, buried_before=wanted.buried_before
-    )
+    selection = Selection(failure_class=wanted.failure_class, job_id=whole)
     if not wanted.job and not wanted.letter:
         selection = replace(selection, limit=wanted.limit)
     names = list(wanted.profiles) or sorted(queues)
@@ -125,19 +120,16 @@ class Redriven:
 
 @dataclass(frozen=True, slots=True)
 class RedriveRequest:
-    """What to redrive. `rate` is the maximum of letters per second; 0 means no limit."""
-
     wanted: DeadLetterFilter
     who: str
     why: str = "redrive"
     dry_run: bool = False
-    rate: float = 0.0
 
 
 def redrive(
-    backend: Backend, request: RedriveRequest, *, clock: Clock, stop: threading.Event
+    backend: Backend, request: RedriveRequest, *, stop: threading.Event
 ) -> Iterator[Redriven]:
-    """Send matching dead letters back, oldest first: PARALLEL at a time, or one by one with a rate.
+    """Send matching dead letters back, oldest first, PARALLEL at a time.
 
     Each task is sent once, so one that fails again at once does not loop (compared by body: clocks of
     several machines cannot order burials). Letters of jobs done or skipped meanwhile are left. `stop`
@@ -145,18 +137,13 @@ def redrive(
     run it again. Raises Unavailable or StorageError after the others in progress were yielded.
     """
     seen: set[bytes] = set()
-    at_once = 1 if request.rate > 0 else PARALLEL
-    with ThreadPoolExecutor(at_once, thread_name_prefix="redrive") as pool:
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="redrive") as pool:
         for batch in find_batches(backend.queues, request.wanted):
-            for start in range(0, len(batch), at_once):
+            for start in range(0, len(batch), PARALLEL):
                 if stop.is_set():
                     return
-                sent = False
-                for each in _together(backend, batch[start : start + at_once], request, pool, seen):
-                    sent = sent or each.result is RedriveResult.REDRIVEN
-                    yield each
-                if sent and request.rate > 0:
-                    clock.wait(stop, 1.0 / request.rate)
+                some = batch[start : start + PARALLEL]
+                yield from _together(backend, some, request, pool, seen)
 
 
 def _together(

@@ -177,7 +177,7 @@ def redrive_dead_letters(call: Operates, wanted: OfProfile) -> models.RedrivenOu
     request = RedriveRequest(
         DeadLetterFilter(names, limit=MAX_REDRIVEN), who=call.person.name, why="redrive by the API"
     )
-    results = redrive(call.app.backend, request, clock=call.app.clock, stop=threading.Event())
+    results = redrive(call.app.backend, request, stop=threading.Event())
     return models.RedrivenOut(
         redriven=sum(each.result is RedriveResult.REDRIVEN for each in results)
     )
@@ -188,9 +188,7 @@ def redrive_dead_letter(call: Operates, letter_id: str) -> None:
     """Send a dead letter back to its queue."""
     request = RedriveRequest(DeadLetterFilter(letter=letter_id, limit=1), who=call.person.name)
     stop = threading.Event()
-    results = [
-        each.result for each in redrive(call.app.backend, request, clock=call.app.clock, stop=stop)
-    ]
+    results = [each.result for each in redrive(call.app.backend, request, stop=stop)]
     if not results or results == [RedriveResult.GONE]:
         raise NoSuchVideo("There is no such dead letter.")
     if results != [RedriveResult.REDRIVEN]:

@@ -97,7 +97,7 @@ def send_back(request: Request, form: Mapping[str, str]) -> Response:
     )
     who = operator_of(request).name
     asked = RedriveRequest(wanted, who=who, why="redrive from the page")
-    results = redrive(app.backend, asked, clock=app.clock, stop=threading.Event())
+    results = redrive(app.backend, asked, stop=threading.Event())
     count = sum(each.result is RedriveResult.REDRIVEN for each in results)
     return _back("redriven" if count else "gone", count)
 

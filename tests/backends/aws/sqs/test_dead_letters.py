@@ -142,7 +142,7 @@ ORDER = RedriveRequest(DeadLetterFilter(("hevc",)), who="me")
 
 
 def send_back(farm) -> list[RedriveResult]:
-    return [each.result for each in redrive(farm.backend, ORDER, clock=farm.clock, stop=NEVER)]
+    return [each.result for each in redrive(farm.backend, ORDER, stop=NEVER)]
 
 
 def test_a_queue_of_several_batches_goes_back_whole_and_each_letter_once(farm, queue) -> None:
@@ -169,7 +169,7 @@ def test_a_reply_lost_midway_loses_no_letter_and_the_next_run_sends_the_rest(
     queue._sqs.plan[call] = [None, lost]
     told = []
     with pytest.raises(Unavailable):
-        told += redrive(farm.backend, ORDER, clock=farm.clock, stop=NEVER)
+        told += redrive(farm.backend, ORDER, stop=NEVER)
     farm.clock.advance(61)
 
     again = send_back(farm)
