@@ -208,7 +208,7 @@ class Fleet(Frozen):
         default="x86_64", pattern=r"^(x86_64|arm64)$", description="x86_64 or arm64"
     )
     min_tasks: int = Field(default=0, ge=0, description="fewest workers")
-    max_tasks: int = Field(default=20, ge=1, description="most workers")
+    max_tasks: int = Field(default=20, ge=0, description="most workers; 0: tasks wait")
     acceptable_latency_s: int = Field(default=3600, ge=60, description="how long a task may wait")
     mean_job_s: int = Field(default=1800, ge=1, description="expected time of one job")
     spot_share: int = Field(
