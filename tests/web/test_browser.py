@@ -65,7 +65,9 @@ def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
         watch_signed_out(ann, chromium, site)
         assert worker.wait(60) == 0
         mend_from_the_board(olga)
-        pages = ("/", video, f"{video}/edit", "/upload", "/board", "/board/libraries")
+        job = look_through_the_queue(olga)
+        pages = ("/", video, f"{video}/edit", "/upload", "/board", "/board/libraries", "/board/jobs",
+                 "/board/jobs?state=failed", job, "/board/jobs/ask?action=retry")  # fmt: skip
         look_at_every_page(olga, pages)
         for each in (ann, bob, eve, olga):
             assert not each.said, "; ".join(each.said)
@@ -209,6 +211,31 @@ def mend_from_the_board(olga: Watched) -> None:
     assert olga.page.get_by_role("button", name="Retry notes").count() == 1, (
         "the other is still there"
     )
+
+
+def look_through_the_queue(olga: Watched) -> str:
+    """Find a finished job and read its checks, then see what failed; return the address of the first."""
+    olga.go("/board")
+    olga.page.get_by_role("link", name="Queue", exact=True).click()
+    olga.page.get_by_role("link", name="done").click()
+    olga.page.get_by_role("link", name="Path").first.click()
+    olga.page.get_by_role("rowheader", name="G5 measured times").first.wait_for()
+    job: str = olga.page.url.removeprefix(olga.address)
+    with olga.page.expect_download() as came:
+        olga.page.get_by_role("link", name="Certificate").click()
+    assert "G5 measured times" in Path(came.value.path()).read_text()
+    olga.go("/board/jobs")
+    olga.page.get_by_label("Path").fill("notes")
+    olga.page.get_by_role("combobox", name="State").select_option("failed")
+    olga.page.get_by_role("button", name="Find").click()
+    olga.page.get_by_text("No such jobs").wait_for()
+    olga.go("/board/jobs?state=failed")
+    olga.page.get_by_role("heading", name="Why they failed").wait_for()
+    olga.page.get_by_role("link", name="Retry all").click()
+    olga.page.get_by_role("heading", name="Retry 1 job?").wait_for()
+    olga.page.get_by_role("link", name="Back").click()
+    olga.page.wait_for_url("**/board/jobs?state=failed")
+    return job
 
 
 def look_at_every_page(olga: Watched, pages: tuple[str, ...]) -> None:

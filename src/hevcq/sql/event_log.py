@@ -31,6 +31,7 @@ AFTER = f"SELECT {COLUMNS}, seq FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  
 LATEST = f"""SELECT {COLUMNS}, seq FROM event WHERE job_id = '' AND name = ? AND source = ?
 AND (? = 0 OR (at, seq) < (SELECT at, seq FROM event WHERE seq = ?))
 ORDER BY at DESC, seq DESC LIMIT ?"""  # noqa: S608
+OF_JOB = f"SELECT {COLUMNS}, seq FROM event WHERE job_id = ? ORDER BY seq DESC LIMIT ?"  # noqa: S608
 READER = "SELECT name, seq, tries, next_at, sent_at, problem FROM event_reader WHERE name = ?"
 NEW_READER = """INSERT INTO event_reader (name, seq)
 SELECT ?, CASE WHEN ? = 1 THEN 0 ELSE COALESCE((SELECT MAX(seq) FROM event), 0) END WHERE true
@@ -100,6 +101,10 @@ class EventLog:
         """
         rows = self._database.rows(LATEST, (name, b"", before, before, limit))
         return [_happened(row) for row in rows]
+
+    def of_job(self, job_id: str, limit: int) -> list[Happened]:
+        """Return the last events of a job, newest first; they are kept for some days."""
+        return [_happened(row) for row in self._database.rows(OF_JOB, (job_id, limit))]
 
     def reader(self, name: str, *, from_start: bool = False) -> Reader:
         """Return a reader; a new one begins after the last event, or with the first."""

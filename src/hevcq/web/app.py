@@ -30,7 +30,7 @@ from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirs
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, configured_key, kept_key
 from hevcq.web.live import Hub
-from hevcq.web.pages import board, home, sign_in, video
+from hevcq.web.pages import board, home, jobs, sign_in, video
 from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
@@ -115,6 +115,7 @@ def _routes() -> list[BaseRoute]:
         *home.routes(),
         *video.routes(),
         *board.routes(),
+        *jobs.routes(),
         *uploads.routes(),
         *media.routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),

@@ -31,6 +31,7 @@ from hevcq.usecases.operations.dead_letters import (
     find,
     redrive,
 )
+from hevcq.usecases.operations.listing import RETRY_HELPS
 from hevcq.usecases.operations.pausing import pause
 from hevcq.usecases.operations.reprocess import JOB_ID, JobResult, cancel
 from hevcq.usecases.operations.status import DAYS, Savings, overview, savings
@@ -175,7 +176,9 @@ def _now(app: App) -> str:
 
 def _shown(app: App, profile: str, letter: DeadLetter) -> dict[str, object]:
     key = letter.task.source.key if letter.task else "(unreadable message)"
-    return {"profile": profile, "letter": letter, "key": key, "video": video_of(app, key)}
+    hopeful = letter.failure_class in RETRY_HELPS
+    shown: dict[str, object] = {"profile": profile, "letter": letter, "key": key}
+    return {**shown, "video": video_of(app, key), "hopeful": hopeful}
 
 
 def video_of(app: App, key: str) -> Video | None:

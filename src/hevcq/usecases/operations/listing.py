@@ -1,0 +1,126 @@
+"""Find jobs as the queue page lists them: by state, profile, folder, cause and words, a page at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.domain.keys import path_of_key
+from hevcq.domain.verdict import FailureClass
+from hevcq.ports.ledger import JobFilter, Ledger
+
+MAX_READ = 5_000
+"""Records read for one page: a search for rare words shows what it found in so many, and how to go on."""
+MAX_CHANGED = 10_000
+"""Jobs that one press of a button changes at most."""
+UNDER_WAY = frozenset(JobState) - SETTLED
+RETRY_HELPS = frozenset(FailureClass) - {
+    FailureClass.DAMAGED, FailureClass.UNREADABLE, FailureClass.UNSUPPORTED, FailureClass.GONE,
+    FailureClass.CHANGED, FailureClass.VERIFICATION, FailureClass.REVIEW, FailureClass.MESSAGE,
+}  # fmt: skip
+"""The causes of failures that another try may overcome; the others come back until something changes."""
+REMEDIES: dict[FailureClass, str] = {
+    FailureClass.DAMAGED: "The file is damaged: replace it by an intact copy, or keep it as it is.",
+    FailureClass.UNREADABLE: "It can't be read as a video: remove it, or keep it as it is.",
+    FailureClass.UNSUPPORTED: "This profile can't hold it: choose another, or keep it as it is.",
+    FailureClass.GONE: "The file is gone or its disk is not mounted: bring it back, then retry.",
+    FailureClass.CHANGED: "The file changed since it was queued: the next ingest takes it up anew.",
+    FailureClass.VERIFICATION: "The rendition failed a check and was discarded: look at the check below.",
+    FailureClass.REVIEW: "Look at the picture yourself; keep the file as it is if you doubt it.",
+    FailureClass.MESSAGE: "Its message can't be read: forget it, and ingest the file again.",
+    FailureClass.LIMIT: "It took longer or more than the profile allows: raise the bound, then retry.",
+    FailureClass.MEMORY: "The machine ran out of memory: run fewer workers, then retry.",
+    FailureClass.DISK: "Free disk space, then retry.",
+    FailureClass.NETWORK: "Retry once the network or the store answers again.",
+    FailureClass.CANCELLED: "Somebody cancelled it; retry it if it is wanted after all.",
+    FailureClass.WORKER: "The machine can't do it: see “Check this machine”, then retry.",
+}
+OTHERWISE = "Retry it once; if it fails again, keep the file as it is and report it."
+
+
+@dataclass(frozen=True, slots=True)
+class WantedJobs:
+    """Which jobs are listed; `prefixes` are those of keys, `text` is part of a path in any case.
+
+    `before` is the time and the id of the last job of the page before.
+    """
+
+    states: frozenset[JobState] = frozenset()
+    profile: str | None = None
+    prefixes: tuple[str, ...] = ()
+    text: str = ""
+    cause: FailureClass | None = None
+    before: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJobs:
+    """A page of jobs; `last` is where the next one begins, None at the end. `read` records were looked at."""
+
+    jobs: list[JobRecord] = field(default_factory=list)
+    last: tuple[float, str] | None = None
+    read: int = 0
+
+
+def shown_path(job: JobRecord) -> str:
+    """Return the path of a job's source, or its key if it has none."""
+    return path_of_key(job.source.key) or job.source.key
+
+
+def listed(ledger: Ledger, wanted: WantedJobs, limit: int) -> FoundJobs:
+    """Return a page of at most `limit` jobs, most recently changed first.
+
+    Raises StorageError or Unavailable.
+    """
+    found: list[JobRecord] = []
+    read, last = 0, None
+    for job in _records(ledger, wanted):
+        if len(found) == limit or read == MAX_READ:
+            return FoundJobs(found, last, read)
+        read, last = read + 1, (job.updated_at, job.job_id)
+        if _matches(job, wanted):
+            found.append(job)
+    return FoundJobs(found, None, read)
+
+
+def changeable(ledger: Ledger, wanted: WantedJobs, states: frozenset[JobState]) -> list[JobRecord]:
+    """Return the listed jobs in any of these states, MAX_CHANGED at most, on whatever page."""
+    within = states & wanted.states if wanted.states else states
+    if not within:
+        return []
+    whole = WantedJobs(within, wanted.profile, wanted.prefixes, wanted.text, wanted.cause)
+    found = (job for job in _records(ledger, whole) if _matches(job, whole))
+    return list(islice(found, MAX_CHANGED))
+
+
+def causes(ledger: Ledger, wanted: WantedJobs) -> list[tuple[FailureClass, int]]:
+    """Return how many failed jobs each cause has, the most frequent first, of MAX_READ at most."""
+    whole = WantedJobs(frozenset({JobState.DEAD}), wanted.profile, wanted.prefixes, wanted.text)
+    read = (job for job in islice(_records(ledger, whole), MAX_READ) if _matches(job, whole))
+    return Counter(job.failure_class or FailureClass.INTERNAL for job in read).most_common()
+
+
+def remedy(cause: FailureClass | None) -> str:
+    """Return what an operator can do about a failure of this cause."""
+    return "" if cause is None else REMEDIES.get(cause, OTHERWISE)
+
+
+def _records(ledger: Ledger, wanted: WantedJobs) -> Iterator[JobRecord]:
+    return ledger.jobs(
+        JobFilter(
+            states=wanted.states,
+            profile=wanted.profile,
+            key_prefixes=wanted.prefixes,
+            before=wanted.before,
+        )
+    )
+
+
+def _matches(job: JobRecord, wanted: WantedJobs) -> bool:
+    cause = job.failure_class or FailureClass.INTERNAL
+    if wanted.cause is not None and (job.state is not JobState.DEAD or cause is not wanted.cause):
+        return False
+    return wanted.text.casefold() in shown_path(job).casefold()

@@ -1,0 +1,312 @@
+"""The queue: every job by state, library, profile, cause and words, a page at a time; and each job's page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from urllib.parse import urlencode
+
+from anyio.to_thread import run_sync
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.domain.keys import UPLOADS
+from hevcq.domain.verdict import FailureClass
+from hevcq.usecases.operations import listing
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
+from hevcq.usecases.operations.listing import RETRY_HELPS, UNDER_WAY, WantedJobs
+from hevcq.usecases.operations.reprocess import (
+    JOB_ID,
+    JobResult,
+    ReprocessRequest,
+    cancel,
+    filters,
+    reprocess,
+)
+from hevcq.usecases.operations.status import reason_in_words
+from hevcq.util.text import whole
+from hevcq.web.identity.person import operator_of
+from hevcq.web.pages.board import video_of
+from hevcq.web.rendering import page, render, time_left
+from hevcq.web.services import of_form, services_of
+from hevcq.wiring.app import App
+from hevcq.wiring.contexts import video_farm
+from hevcq.wiring.notify import event_log
+
+A_PAGE = 50
+MAX_SEARCH = 200
+MAX_HISTORY = 50
+STATES: Mapping[str, frozenset[JobState]] = {
+    "": frozenset(),
+    "waiting": frozenset({JobState.QUEUED}),
+    "running": frozenset({JobState.RUNNING, JobState.SPLIT}),
+    "failed": frozenset({JobState.DEAD}),
+    "skipped": frozenset({JobState.SKIPPED}),
+    "done": frozenset({JobState.DONE}),
+}
+"""The states of a list, by their word in the address; "" is every state."""
+OF_UPLOADS = "uploads/"
+"""The library of the address that stands for uploaded videos; no library's name has a slash."""
+ACTIONS = {"retry": (frozenset({JobState.DEAD}), "Retry"), "cancel": (UNDER_WAY, "Cancel")}
+"""What a button does with all jobs of a list: which states it takes, and its word."""
+NOTICES = {
+    "retry": "Queued again: {n}.",
+    "cancel": "Cancelled: {n}.",
+    "nothing": "Nothing was changed: those jobs have moved on, or their file has changed.",
+}
+FIELDS = ("state", "profile", "library", "cause", "q")
+
+
+def routes() -> Sequence[BaseRoute]:
+    return (
+        Route("/board/jobs", jobs),
+        Route("/board/jobs/events", events),
+        Route("/board/jobs/ask", ask),
+        Route("/board/jobs/change", of_form(change, operator_of), methods=["POST"]),
+        Route("/board/jobs/{job_id}", show),
+        Route("/board/jobs/{job_id}/events", follow),
+        Route("/board/jobs/{job_id}/certificate", certificate),
+    )
+
+
+def wanted_of(app: App, asked: Mapping[str, str]) -> WantedJobs:
+    """Return which jobs the fields of an address or a form name. Raises HTTPException 400."""
+    state, profile, name, cause = (asked.get(each, "") for each in FIELDS[:4])
+    library = next((each for each in app.settings.libraries if each.name == name), None)
+    known = state in STATES and (not name or name == OF_UPLOADS or library is not None)
+    if not known or (cause and cause not in list(FailureClass)):
+        raise HTTPException(400, "There is no such list of jobs.")
+    prefixes: tuple[str, ...] = (f"{UPLOADS}/",) if name == OF_UPLOADS else ()
+    if library is not None:
+        below = filters(str(library.path), app.backend)
+        prefixes = next(each.key_prefixes for each in below if each.key_prefixes)
+    text = asked.get("q", "").strip()[:MAX_SEARCH]
+    found = FailureClass(cause) if cause else None
+    return WantedJobs(STATES[state], profile or None, prefixes, text, found)
+
+
+def _fields(asked: Mapping[str, str]) -> dict[str, str]:
+    return {name: asked[name] for name in FIELDS if asked.get(name)}
+
+
+def _shown(asked: Mapping[str, str]) -> dict[str, str]:
+    return {name: asked.get(name, "") for name in FIELDS}
+
+
+async def jobs(request: Request) -> Response:
+    """Show a page of jobs. A search for words looks at many records, so that few run at a time."""
+    operator_of(request)
+    services, asked = services_of(request), request.query_params
+    wanted = wanted_of(services.app, asked)
+    turns = services.searches if wanted.text or wanted.cause else None
+    shown = await run_sync(_list, services.app, wanted, dict(asked), limiter=turns)
+    live = not wanted.text and not wanted.cause and not asked.get("before")
+    number = whole(asked.get("n", "0")) or 0
+    return page(
+        request,
+        "jobs.html",
+        list_html=shown,
+        stream=f"/board/jobs/events?{urlencode(_fields(asked))}" if live else "",
+        asked=_shown(asked),
+        states=_same(list(STATES)[1:]),
+        profiles=_same(sorted(services.app.profiles)),
+        libraries=[
+            *_same([each.name for each in services.app.settings.libraries]),
+            (OF_UPLOADS, "uploads"),
+        ],
+        notice=NOTICES.get(asked.get("notice", ""), "").format(n=number),
+    )
+
+
+def _same(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return options whose value is their word."""
+    return [(word, word) for word in words]
+
+
+async def events(request: Request) -> Response:
+    operator_of(request)
+    app, asked = services_of(request).app, _fields(request.query_params)
+    wanted = wanted_of(app, asked)
+    return services_of(request).stream(
+        request, f"jobs {sorted(asked.items())}", lambda: _list(app, wanted, asked)
+    )
+
+
+def _list(app: App, wanted: WantedJobs, asked: Mapping[str, str]) -> str:
+    ledger, fields = app.backend.ledger, _fields(asked)
+    found = listing.listed(ledger, replace(wanted, before=_before(asked)), A_PAGE)
+    counts = ledger.counts()
+    numbers = {
+        word: sum(
+            count
+            for (profile, state), count in counts.items()
+            if state in states and wanted.profile in (None, profile)
+        )
+        for word, states in STATES.items()
+        if word
+    }
+    failed = wanted.states == STATES["failed"]
+    more = f"{found.last[0]!r}-{found.last[1]}" if found.last else ""
+    return render(
+        "jobs_list.html",
+        jobs=[(job, reason_in_words(job), video_of(app, job.source.key)) for job in found.jobs],
+        now=app.clock.now(),
+        counts=numbers,
+        asked=_shown(asked),
+        states={word: f"/board/jobs?{urlencode({**fields, 'state': word})}" for word in numbers},
+        causes=[
+            (cause, count, listing.remedy(cause), urlencode({**fields, "cause": cause.value}))
+            for cause, count in (listing.causes(ledger, wanted) if failed else ())
+        ],
+        read=found.read,
+        more=f"/board/jobs?{urlencode({**fields, 'before': more})}" if more else "",
+        actions=[
+            (word, f"/board/jobs/ask?{urlencode({**fields, 'action': action})}")
+            for action, (states, word) in ACTIONS.items()
+            if any(job.state in states for job in found.jobs)
+        ],
+    )
+
+
+def _before(asked: Mapping[str, str]) -> tuple[float, str] | None:
+    moment, _, job_id = asked.get("before", "").partition("-")
+    try:
+        return (float(moment), job_id) if JOB_ID.fullmatch(job_id) else None
+    except ValueError:
+        return None
+
+
+def ask(request: Request) -> Response:
+    """Ask before all jobs of a list are changed, with how many they are."""
+    operator_of(request)
+    app, asked = services_of(request).app, request.query_params
+    states, word = _action(asked)
+    found = listing.changeable(app.backend.ledger, wanted_of(app, asked), states)
+    hopeless = sum(job.failure_class not in RETRY_HELPS for job in found if job.failure_class)
+    return page(
+        request,
+        "jobs_ask.html",
+        word=word,
+        count=len(found),
+        hopeless=hopeless,
+        examples=[listing.shown_path(job) for job in found[:5]],
+        asked={**_fields(asked), "action": asked["action"]},
+        back=f"/board/jobs?{urlencode(_fields(asked))}",
+    )
+
+
+def _action(asked: Mapping[str, str]) -> tuple[frozenset[JobState], str]:
+    found = ACTIONS.get(asked.get("action", ""))
+    if found is None:
+        raise HTTPException(400, "Say what to do with these jobs.")
+    return found
+
+
+def change(request: Request, form: Mapping[str, str]) -> Response:
+    """Retry or cancel one job, or all jobs of a list."""
+    app, who = services_of(request).app, operator_of(request).name
+    states, _ = _action(form)
+    one = form.get("job", "")
+    if one and not JOB_ID.fullmatch(one):  # a path would change everything below it
+        raise HTTPException(400, "Say which job.")
+    found = (
+        [one]
+        if one
+        else [
+            job.job_id
+            for job in listing.changeable(app.backend.ledger, wanted_of(app, form), states)
+        ]
+    )
+    if form["action"] == "cancel":
+        made = [each.result is JobResult.CANCELLED for each in cancel(app.backend, found, who)]
+    else:
+        asked = ReprocessRequest(
+            found, states=states, who=who, why="retry from the page", exact=True
+        )
+        made = [each.result is JobResult.QUEUED for each in reprocess(app.backend, asked)]
+    count = sum(made)
+    where = f"/board/jobs/{one}?" if one else f"/board/jobs?{urlencode(_fields(form))}&"
+    return RedirectResponse(
+        f"{where}notice={form['action'] if count else 'nothing'}&n={count}", 303
+    )
+
+
+def _job(request: Request) -> JobRecord:
+    operator_of(request)
+    name = request.path_params["job_id"]
+    job = services_of(request).app.backend.ledger.get(name) if JOB_ID.fullmatch(name) else None
+    if job is None:
+        raise HTTPException(404)
+    return job
+
+
+def show(request: Request) -> Response:
+    """Show one job: what became of it and why, its history, its checks, and the commands."""
+    app, job = services_of(request).app, _job(request)
+    letters = DeadLetterFilter([job.profile], job=job.job_id, limit=1)
+    known = job.state is JobState.DEAD and job.profile in app.backend.queues
+    letter = next((each for _, each in find(app.backend.queues, letters)), None) if known else None
+    number = whole(request.query_params.get("n", "0")) or 0
+    return page(
+        request,
+        "job.html",
+        job=job,
+        video=video_of(app, job.source.key),
+        now_html=_now(app, job.job_id),
+        proof=_certificate(app, job),
+        tail=letter.tail if letter is not None else (),
+        history=event_log(app).of_job(job.job_id, MAX_HISTORY),
+        settled=job.state in SETTLED,
+        notice=NOTICES.get(request.query_params.get("notice", ""), "").format(n=number),
+    )
+
+
+async def follow(request: Request) -> Response:
+    job = await run_sync(_job, request)
+    app, name = services_of(request).app, job.job_id
+    return services_of(request).stream(request, f"job {name}", partial(_now, app, name))
+
+
+def _now(app: App, name: str) -> str:
+    """Return what changes of a job, and what can be done about it."""
+    job = app.backend.ledger.get(name)
+    if job is None:
+        return ""
+    progress = job.progress if job.state in UNDER_WAY else None
+    return render(
+        "job_now.html",
+        job=job,
+        words=reason_in_words(job),
+        remedy=listing.remedy(job.failure_class) if job.state is JobState.DEAD else "",
+        hopeful=job.failure_class in RETRY_HELPS,
+        progress=progress,
+        left=time_left(progress.phase.value, progress.percent, progress.eta_s) if progress else "",
+        under_way=job.state in UNDER_WAY,
+        may_keep=not job.source.key.startswith(f"{UPLOADS}/"),
+        now=app.clock.now(),
+    )
+
+
+def _certificate(app: App, job: JobRecord) -> Certificate | None:
+    done = job.state is JobState.DONE and job.rendition is not None
+    return (
+        video_farm(app).certificate(job.rendition.certificate_key)
+        if done and job.rendition
+        else None
+    )
+
+
+def certificate(request: Request) -> Response:
+    app, job = services_of(request).app, _job(request)
+    proof = _certificate(app, job)
+    if proof is None:
+        raise HTTPException(404)
+    headers = {"Content-Disposition": f'attachment; filename="{job.job_id}.certificate.json"'}
+    text = json.dumps(proof.model_dump(mode="json", by_alias=True), indent=2)
+    return Response(text, media_type="application/json", headers=headers)

@@ -1,0 +1,193 @@
+"""The queue page: which jobs it lists, what one job's page says, and what happens to many at once."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from hevcq.domain.job import JobState, Phase, Progress
+from hevcq.domain.verdict import FailureClass
+from hevcq.ports.ledger import JobFilter
+from hevcq.settings.libraries import Library
+from hevcq.usecases.operations import listing
+from hevcq.usecases.operations.listing import WantedJobs, changeable, listed
+from hevcq.web.pages import jobs
+
+
+def names(html: str) -> list[str]:
+    return re.findall(r'<th scope="row" class="words"><a href="[^"]*">([^<]*)</a>', html)
+
+
+def test_it_lists_jobs_by_state_profile_cause_library_and_words(operator, farm, clock):
+    farm.queued("shows/wait.mp4")
+    for name, cause in (
+        ("shows/Torn.mp4", FailureClass.DAMAGED),
+        ("net.mp4", FailureClass.NETWORK),
+    ):
+        farm.buried(name, cause)
+    farm.buried("other.mp4", FailureClass.DAMAGED, profile="720p")
+    farm.running("<b>now.mp4")
+    shows = Library(name="shows", path=farm.folder / "shows", place="beside")
+    farm.app.settings = farm.app.settings.model_copy(update={"libraries": (shows,)})
+
+    def asked(query: str) -> list[str]:
+        return names(operator.get(f"/board/jobs?{query}").text)
+
+    assert sorted(asked("")) == ["&lt;b&gt;now.mp4", "Torn.mp4", "net.mp4", "other.mp4", "wait.mp4"]
+    assert asked("state=waiting") == ["wait.mp4"]
+    assert asked("state=running") == ["&lt;b&gt;now.mp4"]
+    assert asked("state=failed&profile=720p") == ["other.mp4"]
+    assert sorted(asked("library=shows")) == ["Torn.mp4", "wait.mp4"]
+    assert asked("library=uploads/") == []
+    assert asked("q=torn") == ["Torn.mp4"]
+    assert asked("state=failed&cause=network") == ["net.mp4"]
+    for wrong in ("state=odd", "library=none", "cause=odd"):
+        assert operator.get(f"/board/jobs?{wrong}").status_code == 400
+    assert asked("before=x") == asked("before=nan-" + "0" * 31)
+
+
+def test_failures_are_grouped_by_cause_with_what_to_do(operator, farm):
+    for number in range(3):
+        farm.buried(f"{number}.mp4", FailureClass.DAMAGED)
+    farm.buried("net.mp4", FailureClass.NETWORK)
+
+    html = operator.get("/board/jobs?state=failed").text
+
+    said = re.findall(
+        r'<span class="tag bad">(\w+)</span> (\d+ jobs?)</a></p><p class="hint">([^<]*)', html
+    )
+    assert [each[:2] for each in said] == [("damaged", "3 jobs"), ("network", "1 job")]
+    assert "intact copy" in said[0][2]
+    assert "Why they failed" not in operator.get("/board/jobs").text
+    assert re.search(r"<strong>4</strong> <span>failed", html), "the number of all, in the tile"
+
+
+def test_pages_follow_each_other_without_a_gap(operator, farm, monkeypatch):
+    monkeypatch.setattr(jobs, "A_PAGE", 3)
+    for number in range(7):
+        farm.queued(f"{number}.mp4")
+
+    found, address = [], "/board/jobs?state=waiting"
+    while address:
+        html = operator.get(address).text
+        found += names(html)
+        more = re.search(r'href="([^"]*)">Older jobs', html)
+        address = more[1].replace("&amp;", "&") if more else ""
+
+    assert sorted(found) == [f"{number}.mp4" for number in range(7)]
+    assert len(found) == len(set(found))
+
+
+def test_a_search_reads_so_many_jobs_and_says_where_it_stopped(farm, monkeypatch):
+    monkeypatch.setattr(listing, "MAX_READ", 2)
+    for number in range(5):
+        farm.queued(f"{number}.mp4")
+    ledger = farm.app.backend.ledger
+    oldest = list(ledger.jobs(JobFilter()))[-1]
+    wanted = WantedJobs(text=listing.shown_path(oldest))
+
+    first = listed(ledger, wanted, 10)
+    second = listed(ledger, replace(wanted, before=first.last), 10)
+    third = listed(ledger, replace(wanted, before=second.last), 10)
+
+    assert (first.jobs, first.read, second.jobs) == ([], 2, [])
+    assert [job.job_id for job in third.jobs] == [oldest.job_id]
+    assert third.last is None
+
+
+def test_all_jobs_of_a_list_are_retried_after_a_question_that_says_how_many(operator, farm):
+    torn = farm.buried("torn.mp4", FailureClass.DAMAGED)[1]
+    lost = [farm.buried(f"{n}.mp4", FailureClass.NETWORK)[1] for n in range(2)]
+    html = operator.get("/board/jobs?state=failed&cause=network").text
+    (address,) = re.findall(r'href="(/board/jobs/ask[^"]*)"', html)
+
+    question = operator.get(address.replace("&amp;", "&")).text
+    assert "Retry 2 jobs?" in question
+    assert "will fail again" not in question
+    assert "1 of them will fail again" in operator.get("/board/jobs/ask?action=retry").text
+    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', question))
+    done = operator.post("/board/jobs/change", data=fields)
+
+    assert done.headers["location"].endswith("notice=retry&n=2")
+    assert "Queued again: 2." in operator.get(done.headers["location"]).text
+    ledger = farm.app.backend.ledger
+    assert {ledger.get(job.job_id).state for job in lost} == {JobState.QUEUED}
+    assert ledger.get(torn.job_id).state is JobState.DEAD
+    assert farm.app.backend.queues["hevc"].depth().dead == 1
+    again = operator.post("/board/jobs/change", data=fields)
+    assert "notice=nothing&n=0" in again.headers["location"]
+
+
+def test_all_jobs_under_way_are_cancelled_and_those_that_ended_are_left_alone(operator, farm):
+    job, (_, waiting) = farm.running("now.mp4"), (None, farm.queued("wait.mp4")[1][0])
+    done = farm.done("done.mp4")[1]
+
+    answer = operator.post("/board/jobs/change", data={"action": "cancel"})
+
+    assert answer.headers["location"].endswith("notice=cancel&n=2")
+    ledger = farm.app.backend.ledger
+    assert {ledger.get(each.job_id).state for each in (job, waiting)} == {JobState.DEAD}
+    assert ledger.get(done.job_id).state is JobState.DONE
+    assert (
+        changeable(ledger, WantedJobs(states=frozenset({JobState.DONE})), listing.UNDER_WAY) == []
+    )
+
+
+@pytest.mark.parametrize("form", [{"state": "failed"}, {"action": "odd"}, {"action": "cancel", "job": "TODO/"},
+                                  {"action": "retry", "state": "odd"}])  # fmt: skip
+def test_a_form_that_names_nothing_changes_nothing(operator, farm, form):
+    job = farm.running("now.mp4")
+    assert operator.post("/board/jobs/change", data=form).status_code == 400
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("cause", "strongest"),
+    [(FailureClass.DAMAGED, "Keep as it is"), (FailureClass.NETWORK, "Retry")],
+)
+def test_the_strongest_button_on_a_failed_job_is_what_helps(operator, farm, cause, strongest):
+    job = farm.buried("b.mp4", cause)[1]
+
+    for html in (operator.get(f"/board/jobs/{job.job_id}").text, operator.get("/board").text):
+        strong = re.findall(r"<button type=\"submit\"[^>]*>([^<]*)</button>", html)
+        assert strong == [strongest]
+
+
+def test_a_job_has_a_page_with_its_reason_its_log_and_its_history(operator, farm):
+    job = farm.buried("<i>b.mp4", FailureClass.DAMAGED)[1]
+
+    html = operator.get(f"/board/jobs/{job.job_id}").text
+
+    assert "<i>b" not in html
+    assert "&lt;i&gt;b.mp4 broke" in html
+    assert "intact copy" in html
+    assert "last words" in html
+    assert "attempt 1" in html
+    assert ": failed, &lt;i&gt;b.mp4 broke" in html
+    done = operator.post("/board/jobs/change", data={"job": job.job_id, "action": "retry"})
+    assert done.headers["location"] == f"/board/jobs/{job.job_id}?notice=retry&n=1"
+    assert "Cancel</button>" in operator.get(done.headers["location"]).text
+
+
+def test_a_running_job_shows_how_far_it_is(operator, farm):
+    job = farm.running("film.mp4")
+    progress = Progress(phase=Phase.ENCODE, percent=41.6, speed=1.234, eta_s=754)
+    farm.app.backend.ledger.progress(job.job_id, job.fence, progress)
+
+    html = operator.get(f"/board/jobs/{job.job_id}").text
+
+    assert 'value="42"' in html
+    assert "1.23× real time" in html
+    assert f'"/board/jobs/{job.job_id}/events"' in html
+    for odd in ("0" * 32, "x"):
+        assert operator.get(f"/board/jobs/{odd}").status_code == 404
+
+
+def test_only_operators_see_the_queue(operator, farm, people):
+    job = farm.running("film.mp4")
+    anna = people("anna")
+    for path in ("", f"/{job.job_id}", f"/{job.job_id}/certificate", f"/{job.job_id}/events",
+                 "/events", "/ask?action=cancel"):  # fmt: skip
+        assert anna.get(f"/board/jobs{path}").status_code == 404, path
+    assert anna.post("/board/jobs/change", data={"action": "cancel"}).status_code == 404
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.RUNNING
