@@ -187,6 +187,9 @@ def test_times_of_fragments_that_overlap_go_backwards_and_are_damage():
     info, found = MediaInfo(format_name="mov,mp4", streams=()), Measurement(tracks=(track,))
     assert turned_back(info, found) == "the times of audio stream 0 go backwards"
     assert turned_back(info.model_copy(update={"format_name": "mpegts"}), found) == ""
+    twice = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=3, times=(0, 512, 512))
+    problem = turned_back(info, Measurement(tracks=(twice,)))
+    assert problem == "two pictures of video stream 0 have one time"
 
 
 def test_a_track_that_claims_a_length_but_has_no_packet_is_missing():

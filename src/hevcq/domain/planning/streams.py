@@ -259,6 +259,11 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
             "audio.unsupported",
             f"audio in {stream.codec} with {facts.channels} channels, which cannot be converted",
         )
+    unnamed = facts.layout.partition("(")[0] in {"", "unknown", "2.1", "6.1"}
+    if stream.codec.startswith("pcm_") and facts.channels in {3, 7} and unnamed:
+        # ffmpeg takes one of them for low frequencies, of which an encoder keeps only those.
+        what = f"audio in {stream.codec} with {facts.channels} channels that nobody named"
+        return _refuse(stream, "audio.unsupported", what)
     if codec not in containers.AUDIO[muxer]:
         return _refuse(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
     channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MAX_CHANNELS))

@@ -16,6 +16,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
@@ -85,11 +86,16 @@ def shortfall(info: MediaInfo, measured: Measurement) -> str:
 
 
 def turned_back(info: MediaInfo, measured: Measurement) -> str:
-    """Return whose times of an MP4 go backwards, as overlapping fragments let them, as a clause, or ""."""
+    """Return whose times of an MP4 go backwards or come twice, as a clause, or "".
+
+    Overlapping fragments make them go backwards; a wrong offset (ctts) shows two pictures at once.
+    """
     mp4_family = info.format_name.startswith("mov,")
     for track in measured.tracks if mp4_family else ():
         if track.kind in {StreamKind.VIDEO, StreamKind.AUDIO} and not track.monotonic_dts:
             return f"the times of {track.kind.value} stream {track.index} go backwards"
+        if any(one == other for one, other in pairwise(track.times)):
+            return f"two pictures of video stream {track.index} have one time"
     return ""
 
 
