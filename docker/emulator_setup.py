@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hevcq.backends.aws.clients import MAX_WAIT_S, Clients, make_clients
-from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
+from hevcq.backends.aws.dynamodb import schema
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs.dead_letters import DEAD_LETTERS, UNDELIVERED
-from hevcq.backends.aws.videos.records import table_definition as videos_table_definition
+from hevcq.backends.aws.videos import records
 from hevcq.domain.keys import INBOX
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import MAX_RETENTION_S
@@ -24,8 +24,7 @@ from hevcq.settings.loader import load
 from hevcq.settings.model import AwsSettings
 from hevcq.settings.profile_files import installed_folder, load_profiles
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import CreateTableInputTypeDef
+Indexes = Mapping[str, tuple[list[str], list[str]]]
 
 
 def create_resources(
@@ -47,21 +46,43 @@ def create_resources(
         _buckets(clients, settings, topic)
         for profile in profiles.values():
             _queues(clients, settings.queue_prefix + profile.name, profile, topic)
-        for definition in (
-            table_definition(settings.table),
-            videos_table_definition(settings.videos),
-        ):
-            _table(clients, definition)
+        _table(clients, settings.table, schema.INDEXES, schema.NUMBERS)
+        _table(clients, settings.videos, records.INDEXES, records.NUMBERS)
     return settings.model_copy(update={"topic_arn": topic})
 
 
-def _table(clients: Clients, definition: CreateTableInputTypeDef) -> None:
-    name = definition["TableName"]
-    clients.dynamodb.create_table(**definition)
+def _table(clients: Clients, name: str, indexes: Indexes, numbers: frozenset[str]) -> None:
+    attributes = dict.fromkeys(["pk", *(key for keys, _ in indexes.values() for key in keys)])
+    clients.dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": key, "AttributeType": "N" if key in numbers else "S"}
+            for key in attributes
+        ],
+        KeySchema=_keys(["pk"]),
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": index,
+                "KeySchema": _keys(keys),
+                "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": others}
+                if others
+                else {"ProjectionType": "KEYS_ONLY"},
+            }
+            for index, (keys, others) in indexes.items()
+        ],
+    )
     clients.dynamodb.get_waiter("table_exists").wait(TableName=name)
     clients.dynamodb.update_time_to_live(
-        TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL}
+        TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": schema.TTL}
     )
+
+
+def _keys(names: list[str]) -> Any:
+    kinds = ("HASH", "RANGE")
+    return [
+        {"AttributeName": key, "KeyType": kind} for key, kind in zip(names, kinds, strict=False)
+    ]
 
 
 def _buckets(clients: Clients, settings: AwsSettings, topic: str) -> None:

@@ -93,7 +93,7 @@ module "fanout" {
   tags       = local.tags
 }
 
-# Keys and indexes are those of hevcq.backends.aws.dynamodb.schema.table_definition; a test holds both together.
+# Keys and indexes are those of hevcq.backends.aws.dynamodb.schema.INDEXES; a test holds both together.
 module "ledger" {
   source = "./modules/table"
 

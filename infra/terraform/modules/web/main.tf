@@ -40,7 +40,7 @@ locals {
   )
 }
 
-# Keys and indexes are those of hevcq.backends.aws.videos.records.table_definition, its name that of
+# Keys and indexes are those of hevcq.backends.aws.videos.records.INDEXES, its name that of
 # hevcq.settings.model.AwsSettings.videos; a test holds both together.
 # What expires are reservations of uploads that a program asked for twice.
 module "videos" {

@@ -36,7 +36,7 @@ from hevcq.domain.job import (
 from hevcq.domain.verdict import FailureClass
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, CreateTableInputTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 BY_SHARD = "by_shard"
 SHARDS = 4
@@ -57,49 +57,14 @@ REMEMBERED_KEPT_S = 2 * 365 * 86_400
 Item = Mapping[str, "AttributeValueTypeDef"]
 
 
-def table_definition(name: str) -> CreateTableInputTypeDef:
-    """Return the arguments of CreateTable; Terraform's `ledger` module creates the same table.
-
-    Time to live is enabled separately, on the attribute TTL.
-    """
-    return {
-        "TableName": name,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "shard", "AttributeType": "S"},
-            {"AttributeName": "moved_at", "AttributeType": "N"},
-            {"AttributeName": "source_key", "AttributeType": "S"},
-            {"AttributeName": "bucket", "AttributeType": "S"},
-        ],
-        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-        "GlobalSecondaryIndexes": [
-            {
-                "IndexName": BY_SHARD,
-                "KeySchema": [
-                    {"AttributeName": "shard", "KeyType": "HASH"},
-                    {"AttributeName": "moved_at", "KeyType": "RANGE"},
-                ],
-                "Projection": {
-                    "ProjectionType": "INCLUDE",
-                    "NonKeyAttributes": ["profile", "source_key"],
-                },
-            },
-            {
-                "IndexName": BY_SOURCE,
-                "KeySchema": [{"AttributeName": "source_key", "KeyType": "HASH"}],
-                "Projection": {"ProjectionType": "KEYS_ONLY"},
-            },
-            {
-                "IndexName": BY_FOLDER,
-                "KeySchema": [
-                    {"AttributeName": "bucket", "KeyType": "HASH"},
-                    {"AttributeName": "source_key", "KeyType": "RANGE"},
-                ],
-                "Projection": {"ProjectionType": "KEYS_ONLY"},
-            },
-        ],
-    }
+INDEXES = {
+    BY_SHARD: (["shard", "moved_at"], ["profile", "source_key"]),
+    BY_SOURCE: (["source_key"], []),
+    BY_FOLDER: (["bucket", "source_key"], []),
+}
+"""Keys and projected attributes of each index, as Terraform makes them."""
+NUMBERS = frozenset({"moved_at"})
+"""Keys that hold numbers; all others are strings."""
 
 
 def job_pk(job_id: str, profile: str) -> str:

@@ -36,7 +36,6 @@ from hevcq.ports.videos import (
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import CreateTableInputTypeDef
 
 TRIES = 8
 """Attempts of a transaction that met another one at the same sums."""
@@ -51,41 +50,16 @@ DUE = "due"
 WORDS = "words"
 MAX_WORDS = 1_000
 """Characters of a video that a search sees: they are written to two indexes with each change."""
-INDEXES: dict[str, tuple[str, str | None, list[str]]] = {
-    BY_OWNER: ("owner_status", "video_id", [WORDS]),
-    BY_STATUS: ("status", "video_id", [WORDS]),
-    BY_DUE: ("due", "due_at", []),
-    BY_SLUG: ("slug", None, []),
+INDEXES: dict[str, tuple[list[str], list[str]]] = {
+    BY_OWNER: (["owner_status", "video_id"], [WORDS]),
+    BY_STATUS: (["status", "video_id"], [WORDS]),
+    BY_DUE: (["due", "due_at"], []),
+    BY_SLUG: (["slug"], []),
 }
-"""Partition key, sort key and projected attributes of each index."""
+"""Keys and projected attributes of each index, as Terraform makes them."""
+NUMBERS = frozenset({"due_at"})
+"""Keys that hold numbers; all others are strings."""
 FARM = "usage#farm"
-
-
-def table_definition(name: str) -> CreateTableInputTypeDef:
-    """Return the arguments of CreateTable; Terraform creates the same table."""
-    kinds = {"due_at": "N"}
-    keys = ["pk", *dict.fromkeys(k for h, r, _ in INDEXES.values() for k in (h, r) if k)]
-    return {
-        "TableName": name,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            {"AttributeName": key, "AttributeType": kinds.get(key, "S")}  # type: ignore[typeddict-item]
-            for key in keys
-        ],
-        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-        "GlobalSecondaryIndexes": [_index(index) for index in INDEXES],
-    }
-
-
-def _index(name: str) -> Any:
-    partition, order, others = INDEXES[name]
-    keys = [{"AttributeName": partition, "KeyType": "HASH"}]
-    if order is not None:
-        keys.append({"AttributeName": order, "KeyType": "RANGE"})
-    projection: dict[str, Any] = {"ProjectionType": "KEYS_ONLY"}
-    if others:
-        projection = {"ProjectionType": "INCLUDE", "NonKeyAttributes": others}
-    return {"IndexName": name, "KeySchema": keys, "Projection": projection}
 
 
 def video_pk(video_id: str) -> str:
@@ -270,7 +244,7 @@ class DynamoVideoRecords(VideoRecords):
             "TableName": self._table,
             "IndexName": index,
             "KeyConditionExpression": "#key = :key" + (f" AND {order}" if order else ""),
-            "ExpressionAttributeNames": {"#key": INDEXES[index][0]},
+            "ExpressionAttributeNames": {"#key": INDEXES[index][0][0]},
             "ExpressionAttributeValues": {":key": text(value)},
             "ScanIndexForward": bool(how.get("forward")),
         }
