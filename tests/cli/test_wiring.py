@@ -68,7 +68,8 @@ def test_a_command_imports_no_more_than_it_needs(
 
 
 @pytest.mark.parametrize(
-    ("backend", "tasks", "shared"), [("embedded", 5, 3), ("aws", 5, 5), ("aws", 1, 1), ("aws", 0, 0)]
+    ("backend", "tasks", "shared"),
+    [("embedded", 5, 3), ("aws", 5, 5), ("aws", 1, 1), ("aws", 0, 0)],
 )
 def test_a_video_is_shared_by_a_process_s_slots_and_on_aws_by_the_fleet_s(backend, tasks, shared):
     profile = HEVC.model_copy(update={"fleet": Fleet(max_tasks=tasks)})

@@ -246,6 +246,19 @@ def _unnamed(profile: Profile, stream: Stream) -> Decision:
     return _refuse(stream, "audio.unsupported", what)
 
 
+def _odd_channels(stream: Stream, facts: AudioFacts) -> str:
+    """Return why channels cannot be encoded, or "".
+
+    ffmpeg takes one of three or seven unnamed ones for low frequencies, of which an encoder keeps only those.
+    """
+    what = f"audio in {stream.codec} with {facts.channels} channels"
+    if not 1 <= facts.channels <= MAX_CHANNELS:
+        return f"{what}, which cannot be converted"
+    unnamed = facts.layout.partition("(")[0] in {"", "unknown", "2.1", "6.1"}
+    pcm = stream.codec.startswith("pcm_") and facts.channels in {3, 7}
+    return f"{what} that nobody named" if pcm and unnamed else ""
+
+
 def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     encoder = profile.audio.codec
     codec = AUDIO_CODECS[encoder]
@@ -253,17 +266,8 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if stream.codec in {"", "unknown"}:
         named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or "an unknown codec")
         return _refuse(stream, "audio.unsupported", f"audio in {named}, which ffmpeg cannot decode")
-    if not 1 <= facts.channels <= MAX_CHANNELS:
-        return _refuse(
-            stream,
-            "audio.unsupported",
-            f"audio in {stream.codec} with {facts.channels} channels, which cannot be converted",
-        )
-    unnamed = facts.layout.partition("(")[0] in {"", "unknown", "2.1", "6.1"}
-    if stream.codec.startswith("pcm_") and facts.channels in {3, 7} and unnamed:
-        # ffmpeg takes one of them for low frequencies, of which an encoder keeps only those.
-        what = f"audio in {stream.codec} with {facts.channels} channels that nobody named"
-        return _refuse(stream, "audio.unsupported", what)
+    if odd := _odd_channels(stream, facts):
+        return _refuse(stream, "audio.unsupported", odd)
     if codec not in containers.AUDIO[muxer]:
         return _refuse(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
     channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MAX_CHANNELS))
