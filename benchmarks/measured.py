@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -124,12 +123,6 @@ def repeat(source: Path, target: Path, times: int) -> None:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-stream_loop", str(times - 1)]
     copied = ["-i", str(source), "-map", "0:v", "-map", "0:a?", "-c", "copy", str(target)]
     subprocess.run([*command, *copied], check=True)
-
-
-def own_cpu_s() -> float:
-    """Return the CPU seconds of this process and its ended children."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + used.ru_utime + used.ru_stime
 
 
 def encode_only(arguments: list[str], output: Path) -> list[str]:

@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.fidelity import damages, gates_cpu, metadata, served, sounds
+from benchmarks.fidelity import damages, metadata, served, sounds
 
-FIGURES = (served.figure, damages.figure, sounds.figure, metadata.figure, gates_cpu.figure)
+FIGURES = (served.figure, damages.figure, sounds.figure, metadata.figure)
 """The figures in the order in which they are printed."""
 
 

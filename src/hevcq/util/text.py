@@ -71,6 +71,17 @@ def duration(seconds: float | None) -> str:
     return f"{round(hours / 24)} days"
 
 
+def duration_range(low: float, high: float) -> str:
+    """Return a range of seconds as `12 to 20 min`, `about 3 h` or `up to 2 s`."""
+    least, most = duration(low), duration(max(1.0, high))
+    if least == most:
+        return f"about {most}"
+    if least == "0 s":
+        return f"up to {most}"
+    number, _, unit = least.partition(" ")
+    return f"{number if most.endswith(f' {unit}') and ' ' not in unit else least} to {most}"
+
+
 def webvtt_time(seconds: float | Fraction) -> str:
     """Return a time as WebVTT writes it: `01:02:03.400`."""
     return f"{timecode(max(0, seconds), 3):0>12}"

@@ -34,7 +34,7 @@ from hevcq.web.pages import board, home, jobs, sign_in, video
 from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
-from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_policy
+from hevcq.web.shield import OwnRequests, SecurityHeaders, content_policy
 from hevcq.wiring.app import App
 from hevcq.wiring.contexts import video_farm
 from hevcq.wiring.notify import video_messages
@@ -62,8 +62,7 @@ def create_app(app: App) -> FastAPI:
         routes=_routes(),
         middleware=[
             Middleware(SecurityHeaders, policy=policy, secure=secure),
-            Middleware(KnownHost, name=urlsplit(settings.url).hostname),
-            Middleware(SameOrigin),
+            Middleware(OwnRequests, name=urlsplit(settings.url).hostname),
             Middleware(SignInFirst, authenticator=authenticator),
             Middleware(Compressed),
         ],

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 from hevcq import __version__
 from hevcq.domain.keys import path_of_key
 from hevcq.domain.videos.rules import own_name
-from hevcq.util.text import ago, duration, printable, size, timecode
+from hevcq.util.text import ago, duration_range, printable, size, timecode
 from hevcq.web.identity.person import Person, maybe_person
 
 STATE_ICONS = {
@@ -139,10 +139,4 @@ def time_left(phase: str, percent: float, eta_s: float | None) -> str:
     `percent` and `eta_s` are those of its phase, as for `seconds_left`.
     """
     span = seconds_left(phase, percent, eta_s)
-    if span is None:
-        return ""
-    least, most = duration(span[0]), duration(span[1])
-    if least == most:
-        return f"about {most}"
-    number, _, unit = least.partition(" ")
-    return f"{number if most.endswith(f' {unit}') and ' ' not in unit else least} to {most}"
+    return "" if span is None else duration_range(*span)

@@ -76,11 +76,13 @@ class SecurityHeaders:
         await self._app(scope, receive, with_headers)
 
 
-class KnownHost:
-    """Answer only requests that name this page's own host.
+class OwnRequests:
+    """Answer only requests that name this page's own host, and changes that its own pages send.
 
     A page of another site whose name an attacker points at this address (DNS rebinding) names its
-    own host, so it is refused; an address is no name, and cannot be pointed anywhere.
+    own host, so it is refused; an address is no name, and cannot be pointed anywhere. Browsers say
+    which site sends a change in Sec-Fetch-Site, older ones in Origin. A program says neither; it
+    shows its token, which no other site's page can add.
     """
 
     def __init__(self, app: ASGIApp, name: str | None) -> None:
@@ -88,48 +90,26 @@ class KnownHost:
         self._hosts = LOOPBACK | {name}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         if "transfer-encoding" in headers and "content-length" in headers:
             # A proxy before this server may have taken the other of the two (RFC 9112, 6.3).
             words = "Refused: this request has two lengths."
-            await PlainTextResponse(words, 400, {"Connection": "close"})(scope, receive, send)
-            return
-        if not self._knows(headers.getlist("host")):
+            return PlainTextResponse(words, 400, {"Connection": "close"})
+        named = headers.getlist("host")
+        host = host_of(named[0]) if len(named) == 1 else ""
+        if host not in self._hosts and not _is_address(host):
             words = "This page is not offered under this host name: see the setting web.url."
-            await PlainTextResponse(words, 421)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _knows(self, named: Sequence[str]) -> bool:
-        if len(named) != 1:
-            return False
-        host = host_of(named[0])
-        return host in self._hosts or _is_address(host)
+            return PlainTextResponse(words, 421)
+        if scope["method"] in SAFE_METHODS or _is_own(headers):
+            return None
+        return _from_elsewhere(scope["path"], headers)
 
 
-class SameOrigin:
-    """Refuse changes that another site's page sends with this page's cookies.
-
-    Browsers say where a request comes from in Sec-Fetch-Site, older ones in Origin. A program says
-    neither; it shows its token, which no other site's page can add.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
-            headers = Headers(scope=scope)
-            if not _is_own(headers):
-                await _refusal(scope["path"], headers)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def _refusal(path: str, headers: Headers) -> Response:
+def _from_elsewhere(path: str, headers: Headers) -> Response:
     """Refuse; a program that names no site is only missing its token."""
     words = "Refused: this request came from another site."
     if not path.startswith(FOR_PROGRAMS):

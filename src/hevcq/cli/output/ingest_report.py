@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hevcq.cli.output.sentences import about, day, short_about, size_range, without_path
+from hevcq.cli.output.sentences import day, size_range, without_path
 from hevcq.cli.output.table import fit, wrapped
 from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.summary import GOOD, IngestOutcome, IngestResult, IngestSummary
-from hevcq.util.text import counted, duration, printable, size
+from hevcq.util.text import counted, duration, duration_range, printable, size
 
 MAX_REASONS = 5
 MAX_ROWS = 40
@@ -234,7 +234,7 @@ def _planned(item: Item, top: Path) -> list[str]:
         VERBS[item.disposition],
         size(item.size),
         size_range(item.output),
-        short_about((item.cpu.low, item.cpu.high)) if item.cpu is not None else "",
+        duration_range(item.cpu.low, item.cpu.high) if item.cpu is not None else "",
     ]
 
 
@@ -270,7 +270,7 @@ def plan_total(plan: IngestPlan) -> str:
     words = f"{', '.join(counts)}."
     if plan.forecast.high > 0:
         words += f" {_change(plan) or size(plan.bytes_to_process) + ' to process'};"
-        words += f" encoding will take {about((plan.forecast.low, plan.forecast.high))}"
+        words += f" encoding will take {duration_range(plan.forecast.low, plan.forecast.high)}"
         words += " (this machine is busy now)." if plan.busy >= BUSY else "."
     return words
 

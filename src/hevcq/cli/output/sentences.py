@@ -25,25 +25,6 @@ def is_routine(event: IngestEvent) -> bool:
     return placed or event.event in VERBOSE_ONLY
 
 
-def about(seconds: tuple[float, float]) -> str:
-    """Return a range of seconds in words: `2 to 5 minutes`."""
-    low, high = seconds
-    for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
-        if high >= 2 * length:
-            return _between(low / length, high / length, unit)
-    return _between(low, high, "seconds")
-
-
-def short_about(seconds: tuple[float, float]) -> str:
-    """Return a range of seconds for a narrow column: `2-5 min`."""
-    low, high = seconds
-    for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if high >= 2 * length or unit == "s":
-            least, most = round(low / length), max(1, round(high / length))
-            break
-    return f"{most} {unit}" if least in {0, most} else f"{least}-{most} {unit}"
-
-
 def size_range(count: Range | None) -> str:
     """Return a range of bytes in one binary unit: `1.2 to 1.6 GiB`; empty for None."""
     if count is None:
@@ -52,16 +33,6 @@ def size_range(count: Range | None) -> str:
     low = round(count.low / _UNITS.get(unit, 1), 1)
     high = round(count.high / _UNITS.get(unit, 1), 1)
     return f"{high:g} {unit}" if low == high else f"{low:g} to {high:g} {unit}"
-
-
-def _between(low: float, high: float, unit: str) -> str:
-    most = max(1, round(high))
-    least = min(most, round(low))
-    if most == 1:
-        unit = unit.removesuffix("s")
-    if least <= 0:
-        return f"up to {most} {unit}"
-    return f"about {most} {unit}" if least == most else f"{least} to {most} {unit}"
 
 
 def without_path(path: str, reason: str) -> str:
