@@ -244,5 +244,5 @@ def _show_redriven(each: Redriven, *, as_json: bool) -> None:
         facts = {"profile": each.profile, "letter_id": each.letter.letter_id, "job_id": job}
         render.emit_json({"type": "redrive", **facts, "result": word})
     else:
-        source = task.source.key if task else each.letter.letter_id
-        render.emit(f"{word}  {each.profile}  {printable(source)}")
+        source = _source(each.letter) if task else each.letter.letter_id
+        render.emit(f"{word}  {each.profile}  {source}")

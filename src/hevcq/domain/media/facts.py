@@ -244,6 +244,8 @@ class Chapter(Frozen):
 
 CREDENTIALS = "Content Credentials (C2PA)"
 """The name of a piece of metadata that proves by its hash where the bytes of its own file are from."""
+KEYED = "QuickTime tag "
+"""How the name of an entry of QuickTime's table begins, before its key."""
 
 
 class MetadataItem(Frozen):

@@ -34,6 +34,7 @@ from hevcq.domain.media.containers import (
 )
 from hevcq.domain.media.facts import (
     CREDENTIALS,
+    KEYED,
     RECORDINGS,
     MediaInfo,
     MetadataItem,
@@ -115,7 +116,7 @@ def uses_quicktime_keys(muxer: str, info: MediaInfo, *, covers: bool) -> bool:
 
 def _numbered(item: MetadataItem) -> bool:
     """Whether it is an entry of QuickTime's table, which means something only with its table of keys."""
-    return item.name.startswith("00")
+    return item.name.startswith(KEYED)
 
 
 def _listed(info: MediaInfo) -> tuple[MetadataItem, ...]:

@@ -14,8 +14,9 @@ from io import BytesIO
 from itertools import takewhile
 from typing import BinaryIO
 
-from hevcq.domain.media.facts import CREDENTIALS, MetadataItem
+from hevcq.domain.media.facts import CREDENTIALS, KEYED, MetadataItem
 from hevcq.util.file_io import sha256_bytes
+from hevcq.util.text import printable
 
 MAX_BYTES = 1 << 24
 """Largest box, in bytes, that is read or carried; metadata of cameras has some kilobytes."""
@@ -329,13 +330,25 @@ def _user_data(file: BinaryIO, udta: Box, place: str) -> Iterator[Found]:
 
 
 def _items(file: BinaryIO, meta: Box, place: str) -> Iterator[Found]:
-    """Yield the entries of a metadata table: iTunes' by their types, QuickTime's by their number."""
+    """Yield the entries of a metadata table: iTunes' by their types, QuickTime's by their keys."""
     file.seek(meta.payload)
     plain = file.read(8)[4:8] == b"hdlr"  # in MOV; in MP4 it is a full box
+    keys: list[str] = []
     for box in children(file, meta.payload + (0 if plain else 4), meta.end):
         if box.kind == b"ilst":
             for entry in children(file, box.payload, box.end):
-                yield from _found(file, entry, f"{place} list")
+                for found in _found(file, entry, f"{place} list"):
+                    number = int.from_bytes(entry.kind, "big")
+                    name = KEYED + "".join(keys[number - 1 : number] or [str(number)])
+                    item = (
+                        found.item
+                        if entry.kind[0]
+                        else found.item.model_copy(update={"name": name})
+                    )
+                    yield Found(item, found.box)
+        elif box.kind == b"keys":
+            listed = children(file, box.payload + 8, box.end)
+            keys = [printable(_bytes(file, key)[:100].decode("utf-8", "replace")) for key in listed]
         elif box.kind in {b"xml ", b"bxml", b"ID32"}:
             yield from _found(file, box, f"{place} table")
 

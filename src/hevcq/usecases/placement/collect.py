@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.job import JobRecord, RenditionRef, Source
-from hevcq.domain.keys import OUTBOX, is_set, member_key
+from hevcq.domain.keys import OUTBOX, is_set, member_key, path_of_key
 from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import (
     DiskFull,
@@ -129,10 +129,10 @@ class Collector:
                 yield placement
 
     def _expected(self, job: JobRecord) -> tuple[Placement, RenditionRef]:
-        placement = self._ports.catalog.placement(job.job_id)
+        placement, key = self._ports.catalog.placement(job.job_id), job.source.key
         if placement is None:
             raise LibraryError(
-                f"This machine has no target for the rendition of {job.source.key}.",
+                f"This machine has no target for the rendition of {path_of_key(key) or key}.",
                 remedy="Run hevcq ingest on its folder.",
             )
         if job.rendition is None:
