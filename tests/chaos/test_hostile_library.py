@@ -36,31 +36,19 @@ def beside(made) -> ToPlace:
 
 
 @pytest.mark.parametrize("link", LINKS)
-def test_a_link_planted_at_the_certificates_temporary_name_is_not_written_through(
-    tmp_path, outside, link
-):
+def test_links_planted_at_temporary_names_are_not_written_through(tmp_path, outside, link):
     made = video(tmp_path / "library")
     wanted = beside(made)
     proof = certificate_of(wanted.home, wanted.certificate)
     proof.parent.mkdir(parents=True)
     link(outside, temp_of(proof))
+    link(outside, temp_beside(wanted.target, wanted.certificate.job_id))
     place(wanted, one(made.fetch), FileSystem())
     assert outside.read_bytes() == PRECIOUS
     assert proof.is_file()
     assert not proof.is_symlink()
-    assert wanted.target.read_bytes() == RENDITION
-
-
-@pytest.mark.parametrize("link", LINKS)
-def test_a_link_planted_at_the_renditions_temporary_name_is_not_written_through(
-    tmp_path, outside, link
-):
-    made = video(tmp_path / "library")
-    wanted = beside(made)
-    link(outside, temp_beside(wanted.target, wanted.certificate.job_id))
-    place(wanted, one(made.fetch), FileSystem())
-    assert outside.read_bytes() == PRECIOUS
     assert not wanted.target.is_symlink()
+    assert wanted.target.read_bytes() == RENDITION
 
 
 @pytest.mark.parametrize("dangling", [False, True])

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import MASTER, set_notes
 from hevcq.ports.encoder import SetFile
@@ -21,19 +20,6 @@ def farm(tmp_path) -> Farm:
 
 def stored(farm: Farm) -> list[str]:
     return [each.key for each in farm.store.list("DONE/")]
-
-
-def test_one_bad_rung_buries_the_job_and_publishes_nothing(farm):
-    bad = GateResult(gate=Gate.G4, outcome=Outcome.FAILED, detail="broken", file="v240.mp4")
-    farm.encoder.gates = (*passed(), bad)
-    source = farm.submit()
-
-    record = farm.until_settled(source)
-
-    assert record.state is JobState.DEAD
-    (letter,) = farm.letters()
-    assert "(G4, v240.mp4): broken" in letter.reason
-    assert stored(farm) == []
 
 
 def test_a_set_that_was_not_checked_as_a_set_is_not_published(farm, monkeypatch):

@@ -118,15 +118,6 @@ def test_what_this_user_may_not_read_is_reported_and_the_rest_goes_on(open_folde
         (open_folder / "folder").chmod(0o755)
 
 
-def test_a_file_as_root_is_taken_whatever_its_suffix_with_its_folder_as_root(tmp_path):
-    put(tmp_path, "video.dat")
-
-    (one,) = find([tmp_path / "video.dat"])
-
-    assert isinstance(one, FoundFile)
-    assert (one.root, one.path) == (tmp_path, tmp_path / "video.dat")
-
-
 @pytest.mark.parametrize(
     "order",
     [(".", "tv"), ("tv", "."), ("tv/1.mp4", "."), (".", "tv/1.mp4"), ("tv/1.mp4",) * 2],

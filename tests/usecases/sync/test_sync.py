@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
 
-import httpx2
 import pytest
 
 from hevcq.errors import DiskFull, Stopped, UsageError
@@ -17,7 +15,6 @@ from hevcq.usecases.sync.session import Fate
 from support.syncing import VIDEO
 from support.webdav import (
     cut,
-    paused,
     refusing,
     status,
     times,
@@ -61,17 +58,6 @@ def test_a_file_is_durable_before_it_has_its_name_and_its_name_before_the_server
     assert order.index(("bytes", part)) < named
     after = [what for what, path in order[named:] if what == "removed" or path == machine.target]
     assert after.index("folder") < after.index("removed")
-
-
-def test_a_server_that_stops_in_the_middle_is_gone_on_with(machine, monkeypatch):
-    machine.server.put("Camera/a.mp4", VIDEO)
-    monkeypatch.setattr(client, "TIMEOUT", httpx2.Timeout(0.2))
-    stuck = threading.Event()
-    machine.server.faults.append(times(1, paused(5, stuck)))
-    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    stuck.set()
-    assert machine.files() == {"a.mp4": VIDEO}
-    assert any("HTTP_RANGE" in each for each in machine.server.headers)
 
 
 def test_a_copied_file_stays_there_and_is_fetched_once(machine):
@@ -125,13 +111,6 @@ def test_other_bytes_under_the_same_name_get_a_number(machine):
         machine.server.put(f"Camera/{name}", content)
         assert machine.fates() == {f"Camera/{name}": Fate.MOVED}
     assert machine.files() == {"a.mp4": b"one", "a (2).mp4": b"two", "A (3).MP4": b"three"}
-
-
-def test_the_same_file_that_was_there_already_is_no_second_one(machine):
-    (machine.target / "a.mp4").write_bytes(VIDEO)
-    machine.server.put("Camera/a.mp4", VIDEO)
-    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
-    assert machine.files() == {"a.mp4": VIDEO}
 
 
 def test_a_cut_connection_is_resumed_where_it_was_cut(machine):

@@ -24,19 +24,20 @@ def test_a_video_becomes_one_rendition_by_its_chunks_and_their_join(farm):
     assert farm.renditions() == [farm.key(source)]
     assert farm.quiet()
     assert farm.letters() == []
-
-
-def test_the_certificate_names_every_command_and_sums_what_they_took(farm):
-    source = farm.submit()
-
-    record = farm.until_settled(source)
-
     certificate = Certificate.parse(farm.store.content(record.rendition.certificate_key))
     words = " ".join(certificate.arguments)
     assert all(f"part {number}" in words for number in range(CHUNKS))
     assert "concat" in words
     assert certificate.cpu_s == pytest.approx(CHUNKS * farm.encoder.seconds + 0.1)
     assert certificate.fence == record.fence
+    # What happens to its parts is no end of the job.
+    kinds = [event.kind for event in farm.events if event.kind is not EventName.JOB_PROGRESS]
+    assert kinds.count(EventName.JOB_DONE) == 1
+    assert kinds.count(EventName.PART_DONE) == CHUNKS
+    assert kinds.count(EventName.JOB_SPLIT) == 1
+    assert {event.job_id for event in farm.events} == {job_id(source, "hevc")}
+    encoding = [e for e in farm.events if e.progress and e.progress.phase is Phase.ENCODE]
+    assert {event.part for event in encoding} == {f"Chunk {n} of 3" for n in (1, 2, 3)}
 
 
 def test_the_chunks_of_a_video_have_the_crf_that_was_searched_for_it_once(tmp_path):
@@ -100,17 +101,3 @@ def test_a_video_that_cannot_be_cut_is_encoded_whole(farm):
     assert record.state is JobState.DONE
     assert farm.encoder.calls.count("encode") == 1
     assert "encode_chunk" not in farm.encoder.calls
-
-
-def test_what_happens_to_parts_is_no_end_of_a_job(farm):
-    source = farm.submit()
-
-    farm.until_settled(source)
-
-    kinds = [event.kind for event in farm.events if event.kind is not EventName.JOB_PROGRESS]
-    assert kinds.count(EventName.JOB_DONE) == 1
-    assert kinds.count(EventName.PART_DONE) == CHUNKS
-    assert kinds.count(EventName.JOB_SPLIT) == 1
-    assert {event.job_id for event in farm.events} == {job_id(source, "hevc")}
-    encoding = [e for e in farm.events if e.progress and e.progress.phase is Phase.ENCODE]
-    assert {event.part for event in encoding} == {f"Chunk {n} of 3" for n in (1, 2, 3)}
