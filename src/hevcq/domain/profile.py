@@ -162,6 +162,11 @@ class VideoRecipe(Frozen):
     invert_telecine: bool = Field(
         default=False, description="restore the 24 frames a second of a telecine; see below"
     )
+    crop: Literal["none", "auto"] = Field(
+        default="none",
+        description="auto: cut off black bars that stay in place over the whole video, as high or wide on "
+        "both sides; every picture is read for it once; none: keep them",
+    )
     square_pixels: bool = Field(default=False, description="scale to a sample aspect ratio of 1:1")
     skip_codecs: tuple[str, ...] = Field(
         default=(), description="sources in these codecs are skipped: nothing to gain"
@@ -386,6 +391,10 @@ class Profile(Frozen):
             or video.encoder != (SOFTWARE,)
         ):
             problem = "video.quality is for files that software encodes in hevc, h264, vp9 or av1"
+        if self.video.crop != "none" and self.container is Container.HLS:
+            problem = (
+                "video.crop is for files: the sizes of a ladder are those of the whole picture"
+            )
         if self.audio.loudness is not None and self.container is Container.HLS:
             problem = "audio.loudness is for files: each group of sounds of a ladder is mixed anew"
         if problem:

@@ -175,6 +175,34 @@ def test_captions_are_carried_by_libx264_and_by_it_alone() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("facts", "bars", "wanted", "size", "crop"),
+    [
+        ({}, (0, 138), {}, (1920, 804), "1920:804:0:138"),
+        ({}, (240, 0), {"max_width": 1280, "max_height": 720}, (960, 720), "1440:1080:240:0"),
+        ({"rotation": 90}, (0, 240), {}, (1080, 1440), "1080:1440:0:240"),
+        (
+            {"sample_aspect": "4:3"},
+            (0, 138),
+            {"square_pixels": True},
+            (2560, 804),
+            "1920:804:0:138",
+        ),
+        ({}, (0, 138), {"max_width": 1280, "max_height": 720}, (1280, 536), "1920:804:0:138"),
+    ],
+)
+def test_a_picture_without_its_bars_is_scaled_and_turned_as_if_it_had_none(
+    facts, bars, wanted, size, crop
+) -> None:
+    seen = Measurement(tracks=(), bars=(0, *bars)).seen_in(media(video(1920, 1080, **facts)))
+
+    plan = make_plan(profile(video={"crop": "auto", **wanted}), seen)
+
+    assert isinstance(plan, EncodePlan), plan
+    assert ((plan.video.width, plan.video.height), plan.video.crop) == (size, crop)
+    assert any("its black bars are cropped" in notice for notice in plan.notices)
+
+
 def test_captions_become_text_where_the_encoder_loses_them_and_the_container_holds_text() -> None:
     stream = video(closed_captions=True)
     plan = make_plan(profile("hevc"), media(stream, audio()))

@@ -102,6 +102,11 @@ class VideoFacts(Frozen):
         description="pictures, counted from 0, that a decoder gives a wrong time, once it is measured, "
         "each with the right one in ticks from the first's",
     )
+    bars: tuple[int, int] = Field(
+        default=(0, 0),
+        description="columns at the left and right, and rows at the top and bottom of the upright picture, "
+        "that are black throughout and to be cropped, once measured",
+    )
     rotation: int = Field(default=0, description="degrees clockwise to turn for display: 0..359")
     mirrored: bool = False
     turned_by_pictures: bool = Field(
@@ -404,6 +409,9 @@ class Measurement(Frozen):
     notices: tuple[str, ...] = Field(
         default=(), description="what of the source is left out, found by measuring; for people"
     )
+    bars: tuple[int, int, int] | None = Field(
+        default=None, description="of a video: its index, columns and rows; see VideoFacts"
+    )
     loudness: tuple[tuple[int, float, float], ...] = Field(
         default=(), description="of sounds: their index, LUFS and dBTP; see AudioFacts"
     )
@@ -426,7 +434,7 @@ class Measurement(Frozen):
         packets = {t.index: t.packets for t in self.tracks if t.packets}
         late = {s.index for s in info.streams if info.unsent(s)} & packets.keys()
         heard = {index: facts for index, *facts in self.loudness}
-        if not found and not late and not heard:
+        if not found and not late and not heard and self.bars is None:
             return info
         streams = []
         for stream in info.streams:
@@ -436,6 +444,9 @@ class Measurement(Frozen):
             if track is not None and video is not None:
                 shown = video.model_copy(update={"retimed": track.retimed})
                 stream = stream.model_copy(update={"video": shown})  # noqa: PLW2901
+            if stream.video is not None and self.bars is not None and stream.index == self.bars[0]:
+                cut = stream.video.model_copy(update={"bars": self.bars[1:]})
+                stream = stream.model_copy(update={"video": cut})  # noqa: PLW2901
             if stream.audio is not None and stream.index in heard:
                 loudness, peak = heard[stream.index]
                 facts = {"loudness": loudness, "true_peak": peak}

@@ -129,6 +129,9 @@ class VideoTarget(Frozen):
         description="WxH num:den into which each picture is fitted, as its size or aspect changes; "
         "then those of the others, where ffmpeg does not know the aspect of each",
     )
+    crop: str = Field(
+        default="", description="width:height:x:y that is kept between black bars; empty: all"
+    )
     scale: bool = False
     pad_right: int = Field(default=0, description="columns repeated: 4:2:0 holds even sizes only")
     pad_bottom: int = Field(default=0, description="rows repeated: 4:2:0 holds even sizes only")

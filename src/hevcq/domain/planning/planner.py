@@ -324,6 +324,9 @@ def _other_programmes(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> Itera
 def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
     if target.fit:
         yield fitted_words(source)
+    if target.crop:
+        left, over = target.crop.split(":")[:2]
+        yield f"its black bars are cropped, which leaves {left}x{over}"
     if target.rate and uneven(source):
         yield uneven_words(target.rate)
     if target.limit_range:

@@ -62,7 +62,9 @@ def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
     chosen = _pixel_format(profile, facts)
     if isinstance(chosen, Refuse):
         return chosen
-    return _target(profile, facts, chosen).model_copy(update={"retimed": facts.retimed})
+    kept = ":".join(map(str, (*_upright(facts), *facts.bars)))
+    more = {"retimed": facts.retimed, "crop": kept if any(facts.bars) else ""}
+    return _target(profile, facts, chosen).model_copy(update=more)
 
 
 def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
@@ -469,8 +471,10 @@ def shown_size(facts: VideoFacts) -> tuple[Fraction, Fraction]:
 
 
 def _upright(facts: VideoFacts) -> tuple[int, int]:
+    """Return the size of the picture as it is shown, without its bars."""
     turned = facts.rotation % 180 == 90
-    return (facts.height, facts.width) if turned else (facts.width, facts.height)
+    size = (facts.height, facts.width) if turned else (facts.width, facts.height)
+    return size[0] - 2 * facts.bars[0], size[1] - 2 * facts.bars[1]
 
 
 def _aspect(facts: VideoFacts) -> Fraction:

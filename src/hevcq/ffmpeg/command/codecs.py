@@ -263,6 +263,8 @@ def picture_filter(target: VideoTarget) -> str:
     if target.rate:
         # Neither Ogg's nor AVI's picture can begin late: its first frame is shown from the start.
         filters.append(f"fps={target.rate}:start_time=0")
+    if target.crop:
+        filters.append(f"crop={target.crop}:exact=1")
     if target.scale:
         filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
         aspect = target.sample_aspect.replace(":", "/")

@@ -87,6 +87,11 @@ def preflight(
         video = CaptionedVideo(location, info, captioned.index)
         found["captions"] = channels = found_captions(tools, video, stop)
         notices += [] if channels else ["Its closed captions hold no text."]
+    if profile.video.crop == "auto":
+        from hevcq.ffmpeg.inspect.bars import steady_bars
+
+        found["bars"], said = steady_bars(tools, location, info, profile, stop)
+        notices += filter(None, [said])
     if profile.audio.loudness is not None:
         from hevcq.ffmpeg.inspect.loudness import source_loudness
 

@@ -1,0 +1,103 @@
+"""Find black bars that stay where they are over a whole video, for `video.crop: auto`.
+
+A few places show whether there are any; then every picture is decoded once, because the gates compare with
+the cropped source and could not see what a wrong crop cuts off.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from statistics import median_high
+
+from hevcq.domain.media.containers import TEXT_SUBTITLES
+from hevcq.domain.media.facts import MediaInfo, StreamKind
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Profile
+from hevcq.ffmpeg.command.codecs import steady_filters
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
+from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.process.limits import limits_of
+
+PLACES, FRAMES = 8, 8
+"""Places over the length of a video at which is looked for bars, and the pictures that are read there."""
+WIDEST, NARROWEST = 0.35, 0.02
+"""Share of a side that one bar may have; narrower edges are not worth another size."""
+EDGES = "format=gray,lut=y='if(gt(val,20),255,0)',cropdetect=limit=0:round=2:reset=0:skip=0"
+"""Grey is of full range there, black 0. A row or column is picture where one in 255 of its pixels is brighter
+than 20 in any picture, so dark edges, titles and logos within a bar are kept."""
+_FOUND = re.compile(r" x1:(-?\d+) x2:(-?\d+) y1:(-?\d+) y2:(-?\d+) ")
+UNSTEADY = "Its black bars are not steady, so nothing is cropped."
+
+Bars = tuple[int, int]
+"""Columns at the left and right, and rows at the top and bottom, of the upright picture."""
+
+
+def steady_bars(
+    tools: FfmpegTools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
+) -> tuple[tuple[int, int, int] | None, str]:
+    """Return the index and the bars of the main video, if it has some, and a notice or ""."""
+    plan = make_plan(profile, info)
+    if not isinstance(plan, EncodePlan):
+        return None, ""  # decided before, and not encoded
+    index = plan.main_video.source_index
+    facts = next(s.video for s in info.streams if s.index == index)
+    problem = _uncroppable(plan)
+    if facts is None or problem:
+        return None, f"Nothing is cropped: {problem}."
+    turned = facts.rotation % 180 == 90
+    size = (facts.height, facts.width) if turned else (facts.width, facts.height)
+    length = info.duration_s or 0.0
+    moments = [length * (n + 0.5) / PLACES for n in range(PLACES)]
+    opened = [*steady_filters(info), *input_options(location)]
+    limits = reading(limits_of(profile.bounds), tools, location)
+
+    def bars(seek: tuple[str, ...], frames: tuple[str, ...]) -> Bars | None:
+        argv = [
+            tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-v", "info", *seek, *opened,
+            "-map", f"0:{index}", *frames, "-vf", EDGES, "-fps_mode", "passthrough", "-f", "null", "-",
+        ]  # fmt: skip
+        done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
+        seen = [match for match in map(_FOUND.search, done.stderr) if match]
+        if done.returncode != 0 or not seen:
+            return None
+        return _even_bars((*map(int, seen[-1].groups()),), size)
+
+    places = (bars(("-ss", f"{at:.3f}"), ("-frames:v", f"{FRAMES}")) for at in moments)
+    shown = [each for each in places if each is not None]
+    # Where a title lies in a bar, or a scene is dark, it is seen otherwise than in most places.
+    usual = tuple(map(median_high, zip(*shown, strict=True))) if shown else (0, 0)
+    if not any(usual):
+        return None, ""
+    found = bars((), ()) or (0, 0)
+    sides = zip(usual, found, size, strict=True)
+    steady = all(seen - now <= NARROWEST * side for seen, now, side in sides)
+    return ((index, *found), "") if steady and any(found) else (None, UNSTEADY)
+
+
+def _uncroppable(plan: EncodePlan) -> str:
+    """Return why nothing is cropped of a video whatever its bars, or ""."""
+    drawn = (track for track in plan.kept if track.kind is StreamKind.SUBTITLE)
+    if any(track.codec not in TEXT_SUBTITLES for track in drawn):
+        return "its subtitles are pictures with places on the whole frame"
+    if plan.video.fit:
+        return "the size or aspect of its picture changes"
+    return "its fields are kept" if plan.video.field_order != "progressive" else ""
+
+
+def _even_bars(edges: tuple[int, ...], size: tuple[int, int]) -> Bars | None:
+    """Return the bars outside the edges of a picture, equal on both sides; None of one that is all black.
+
+    They are even, so that nothing of the picture goes and chroma stays where it is.
+    """
+    left, right, top, bottom = edges
+    if right < left or bottom < top:
+        return None
+    sides = (left, size[0] - 1 - right), (top, size[1] - 1 - bottom)
+    bars = [min(pair) // 2 * 2 for pair in sides]
+    columns, rows = (
+        bar if NARROWEST * side <= bar <= WIDEST * side else 0
+        for bar, side in zip(bars, size, strict=True)
+    )
+    return columns, rows
