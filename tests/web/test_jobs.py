@@ -99,7 +99,7 @@ def test_all_jobs_of_a_list_are_retried_after_a_question_that_says_how_many(oper
     torn = farm.buried("torn.mp4", FailureClass.DAMAGED)[1]
     lost = [farm.buried(f"{n}.mp4", FailureClass.NETWORK)[1] for n in range(2)]
     html = operator.get("/board/jobs?state=failed&cause=network").text
-    (address,) = re.findall(r'href="(/board/jobs/ask[^"]*)"', html)
+    address, _ = re.findall(r'href="(/board/jobs/ask[^"]*)"', html)
 
     question = operator.get(address.replace("&amp;", "&")).text
     assert "Retry 2 jobs?" in question
@@ -116,6 +116,25 @@ def test_all_jobs_of_a_list_are_retried_after_a_question_that_says_how_many(oper
     assert farm.app.backend.queues["hevc"].depth().dead == 1
     again = operator.post("/board/jobs/change", data=fields)
     assert "notice=nothing&n=0" in again.headers["location"]
+
+
+def test_all_damaged_videos_are_kept_but_for_uploads(operator, farm, monkeypatch):
+    torn = [farm.buried(f"{n}.mp4", FailureClass.DAMAGED)[1] for n in range(2)]
+    net = farm.buried("net.mp4", FailureClass.NETWORK)[1]
+    fields = {"action": "keep", "state": "failed", "cause": "damaged"}
+
+    question = operator.get("/board/jobs/ask", params=fields).text
+    assert "Keep 2 jobs unchanged?" in question
+    assert "will fail again" not in question
+    done = operator.post("/board/jobs/change", data=fields)
+
+    assert done.headers["location"].endswith("notice=keep&n=2")
+    ledger = farm.app.backend.ledger
+    assert {ledger.get(job.job_id).state for job in torn} == {JobState.SKIPPED}
+    assert ledger.get(net.job_id).state is JobState.DEAD
+    monkeypatch.setattr(jobs, "UPLOADS", net.source.key.rpartition("/")[0])
+    left = operator.post("/board/jobs/change", data={"action": "keep"})
+    assert "notice=nothing" in left.headers["location"], "an upload is its owner's"
 
 
 def test_all_jobs_under_way_are_cancelled_and_those_that_ended_are_left_alone(operator, farm):

@@ -19,6 +19,7 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.keys import UPLOADS
 from hevcq.domain.verdict import FailureClass
 from hevcq.usecases.operations import listing
+from hevcq.usecases.operations.acknowledge import keep_failed
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
 from hevcq.usecases.operations.listing import RETRY_HELPS, UNDER_WAY, WantedJobs
 from hevcq.usecases.operations.reprocess import (
@@ -30,7 +31,7 @@ from hevcq.usecases.operations.reprocess import (
     reprocess,
 )
 from hevcq.usecases.operations.status import reason_in_words
-from hevcq.util.text import whole
+from hevcq.util.text import counted, whole
 from hevcq.web.identity.person import operator_of
 from hevcq.web.pages.board import video_of
 from hevcq.web.rendering import page, render, time_left
@@ -53,10 +54,16 @@ STATES: Mapping[str, frozenset[JobState]] = {
 """The states of a list, by their word in the address; "" is every state."""
 OF_UPLOADS = "uploads/"
 """The library of the address that stands for uploaded videos; no library's name has a slash."""
-ACTIONS = {"retry": (frozenset({JobState.DEAD}), "Retry"), "cancel": (UNDER_WAY, "Cancel")}
-"""What a button does with all jobs of a list: which states it takes, and its word."""
+FAILED = STATES["failed"]
+ACTIONS = {
+    "retry": (FAILED, "Retry {}"),
+    "keep": (FAILED, "Keep {} unchanged"),
+    "cancel": (UNDER_WAY, "Cancel {}"),
+}
+"""What a button does with all jobs of a list: which states it takes, and its words."""
 NOTICES = {
     "retry": "Queued again: {n}.",
+    "keep": "Kept as they are, and reported no more: {n}.",
     "cancel": "Cancelled: {n}.",
     "nothing": "Nothing was changed: those jobs have moved on, or their file has changed.",
 }
@@ -167,8 +174,8 @@ def _list(app: App, wanted: WantedJobs, asked: Mapping[str, str]) -> str:
         read=found.read,
         more=f"/board/jobs?{urlencode({**fields, 'before': more})}" if more else "",
         actions=[
-            (word, f"/board/jobs/ask?{urlencode({**fields, 'action': action})}")
-            for action, (states, word) in ACTIONS.items()
+            (words.format("all"), f"/board/jobs/ask?{urlencode({**fields, 'action': action})}")
+            for action, (states, words) in ACTIONS.items()
             if any(job.state in states for job in found.jobs)
         ],
     )
@@ -186,55 +193,55 @@ def ask(request: Request) -> Response:
     """Ask before all jobs of a list are changed, with how many they are."""
     operator_of(request)
     app, asked = services_of(request).app, request.query_params
-    states, word = _action(asked)
-    found = listing.changeable(app.backend.ledger, wanted_of(app, asked), states)
+    action, words = _action(asked)
+    found = _changeable(app, asked, action)
     hopeless = sum(job.failure_class not in RETRY_HELPS for job in found if job.failure_class)
     return page(
         request,
         "jobs_ask.html",
-        word=word,
+        question=words.format(counted(len(found), "job")),
+        button=words.format(len(found)),
         count=len(found),
-        hopeless=hopeless,
+        hopeless=hopeless if action == "retry" else 0,
         examples=[listing.shown_path(job) for job in found[:5]],
-        asked={**_fields(asked), "action": asked["action"]},
+        asked={**_fields(asked), "action": action},
         back=f"/board/jobs?{urlencode(_fields(asked))}",
     )
 
 
-def _action(asked: Mapping[str, str]) -> tuple[frozenset[JobState], str]:
-    found = ACTIONS.get(asked.get("action", ""))
-    if found is None:
+def _action(asked: Mapping[str, str]) -> tuple[str, str]:
+    """Return what is to be done, and its words. Raises HTTPException 400."""
+    action = asked.get("action", "")
+    if action not in ACTIONS:
         raise HTTPException(400, "Say what to do with these jobs.")
-    return found
+    return action, ACTIONS[action][1]
+
+
+def _changeable(app: App, asked: Mapping[str, str], action: str) -> list[JobRecord]:
+    """Return all jobs of a list that the action takes; an uploaded video is its owner's to keep."""
+    found = listing.changeable(app.backend.ledger, wanted_of(app, asked), ACTIONS[action][0])
+    kept = action == "keep"
+    return [job for job in found if not (kept and job.source.key.startswith(f"{UPLOADS}/"))]
 
 
 def change(request: Request, form: Mapping[str, str]) -> Response:
-    """Retry or cancel one job, or all jobs of a list."""
+    """Retry, keep or cancel one job, or all jobs of a list."""
     app, who = services_of(request).app, operator_of(request).name
-    states, _ = _action(form)
+    action, _ = _action(form)
     one = form.get("job", "")
     if one and not JOB_ID.fullmatch(one):  # a path would change everything below it
         raise HTTPException(400, "Say which job.")
-    found = (
-        [one]
-        if one
-        else [
-            job.job_id
-            for job in listing.changeable(app.backend.ledger, wanted_of(app, form), states)
-        ]
-    )
-    if form["action"] == "cancel":
+    found = [one] if one else [job.job_id for job in _changeable(app, form, action)]
+    if action == "cancel":
         made = [each.result is JobResult.CANCELLED for each in cancel(app.backend, found, who)]
+    elif action == "keep":
+        made = [True for _ in keep_failed(app.backend, app.catalog, found, who)]
     else:
-        asked = ReprocessRequest(
-            found, states=states, who=who, why="retry from the page", exact=True
-        )
-        made = [each.result is JobResult.QUEUED for each in reprocess(app.backend, asked)]
+        why = ReprocessRequest(found, states=FAILED, who=who, why="retry from the page", exact=True)
+        made = [each.result is JobResult.QUEUED for each in reprocess(app.backend, why)]
     count = sum(made)
     where = f"/board/jobs/{one}?" if one else f"/board/jobs?{urlencode(_fields(form))}&"
-    return RedirectResponse(
-        f"{where}notice={form['action'] if count else 'nothing'}&n={count}", 303
-    )
+    return RedirectResponse(f"{where}notice={action if count else 'nothing'}&n={count}", 303)
 
 
 def _job(request: Request) -> JobRecord:
