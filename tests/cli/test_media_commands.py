@@ -1,6 +1,8 @@
 """Worker, probe and verify with the real ffmpeg on tiny clips."""
 
+import re
 import threading
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,30 @@ def rendition(farm, hevcq, clip: Path, tmp_path: Path) -> Path:
     ):
         backend.store.collect(key, path, moved=lambda _n: None, stop=stop)
     return target
+
+
+@pytest.mark.parametrize(("metric", "name"), [("/bin/true", "SSIM x 100"), ("", "vmaf_v0.6.1")])
+def test_a_page_shows_the_rendition_beside_its_original_and_needs_no_other_file(
+    hevcq, clip: Path, rendition: Path, tmp_path: Path, monkeypatch, metric: str, name: str
+):
+    if not metric:
+        pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures, is not here")
+    monkeypatch.setenv("HEVCQ_METRIC_FFMPEG", metric)
+    page = tmp_path / "page.html"
+
+    ran = hevcq("compare", clip, rendition, "--output", page)
+
+    assert ran.code == 0, ran.err
+    text = page.read_text()
+    assert name in text
+    assert re.findall(r"<h2>(\w+ frame): (\d+\.\d) at ", text)[0][0] == "Worst frame"
+    scores = [float(score) for score in re.findall(r" frame: (\d+\.\d) at ", text)]
+    assert scores == sorted(scores)
+    assert len(scores) == 3
+    pictures = [b64decode(each) for each in re.findall(r"base64,([^\"]+)", text)]
+    assert [each[:3] for each in pictures] == [b"\xff\xd8\xff"] * 6
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert hevcq("compare", clip, rendition, "--output", page).code == ExitCode.USAGE
 
 
 def test_a_drained_worker_leaves_a_rendition_that_check_accepts_until_it_is_another(

@@ -39,6 +39,9 @@ COMMANDS: dict[str, Command] = {
     "check": Command(
         "library.check:check", "Read every video whole, and say which are damaged and where."
     ),
+    "compare": Command(
+        "library.compare:compare", "Show a rendition beside its original, on one page."
+    ),
     "libraries": Command(
         "library.libraries:app", "List and add libraries, and show what was saved."
     ),

@@ -104,6 +104,28 @@ class Aim(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
+class Still:
+    """One frame of a source and of its rendition, each as a JPEG; `at_s` from the first frame."""
+
+    at_s: float
+    score: float
+    source: bytes
+    made: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How much frames all over a rendition look like their source's.
+
+    `frames` are (seconds, score) of those that were measured, `stills` the worst, the median and the best.
+    """
+
+    metric: str
+    frames: tuple[tuple[float, float], ...]
+    stills: tuple[Still, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """What the samples of one CRF say: `worst` is the 5th percentile, `least` its lower bound."""
 

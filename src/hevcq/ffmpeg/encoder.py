@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import Ladder
 from hevcq.domain.planning.metadata import needs_carrying
 from hevcq.domain.profile import Policies, Profile
-from hevcq.domain.quality import Aim
+from hevcq.domain.quality import Aim, Comparison
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg import doctor
 from hevcq.ffmpeg.chunking import encode_chunk, join, keyframes
@@ -206,6 +206,16 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.verify.quality import check_quality
 
         return check_quality(self._tools, request, self._metric, stop)
+
+    def compare(
+        self, request: VerifyRequest, folder: Path, *, stop: threading.Event
+    ) -> Comparison | None:
+        from hevcq.ffmpeg.verify.quality import compare
+
+        metric = ""
+        with suppress(WorkerUnfit):
+            metric = self._metric
+        return compare(self._tools, request, metric, folder, stop)
 
     def require_metric(self, profile: Profile) -> None:
         if profile.video.quality is not None:

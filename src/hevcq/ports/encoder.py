@@ -15,7 +15,7 @@ from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Chapter, Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Ladder
 from hevcq.domain.profile import Policies, Profile
-from hevcq.domain.quality import Aim
+from hevcq.domain.quality import Aim, Comparison
 from hevcq.ports.catalog import Spot
 
 UNMEASURED = Measurement(tracks=())
@@ -318,6 +318,15 @@ class Encoder(ABC):
         if nothing here measures quality. The default is an encoder that measures none.
         """
         return "this encoder measures no quality"
+
+    def compare(
+        self, request: VerifyRequest, folder: Path, *, stop: threading.Event
+    ) -> Comparison | None:
+        """Compare frames of a rendition with its source's, by VMAF or SSIM; None if none can be read.
+
+        `folder` is for scratch files.
+        """
+        raise NotImplementedError
 
     def require_metric(self, profile: Profile) -> None:  # noqa: ARG002
         """Raise WorkerUnfit if the profile asks for a quality, and nothing here measures it."""

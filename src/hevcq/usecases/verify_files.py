@@ -6,6 +6,7 @@ import mimetypes
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, plan_measured
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
+from hevcq.domain.quality import Comparison
 from hevcq.errors import SourceDamaged, SourceUnreadable, UsageError
 from hevcq.library.certificates import Certificates, certificate_at
 from hevcq.library.filesystem import FileSystem
@@ -135,12 +137,37 @@ def verify_files(
     Raises UsageError when the profile would not encode this source, SourceUnreadable or
     SourceDamaged when the source itself is not whole, and DiskFull without room for the copy.
     """
+    with _opened(encoder, request, stop, scratch) as subject:
+        check, notices = _check(encoder, request, subject, stop)
+        results = _verified(encoder, check, request, on_progress=on_progress, stop=stop)
+    return _reported(encoder, request, results, notices, stop)
+
+
+def compare_files(
+    encoder: Encoder, request: VerifyFilesRequest, *, stop: threading.Event, scratch: SpareFolder
+) -> Comparison | None:
+    """Compare frames all over a rendition with its source's; None if none can be read.
+
+    Raises what `verify_files` raises, also of a set of files.
+    """
+    if request.rendition.name == MASTER:
+        raise UsageError(f"{request.rendition} is a set of files; compare needs one file.")
+    with _opened(encoder, request, stop, scratch) as subject, scratch(0) as folder:
+        check, _ = _check(encoder, request, subject, stop)
+        return encoder.compare(check, folder, stop=stop)
+
+
+@contextmanager
+def _opened(
+    encoder: Encoder, request: VerifyFilesRequest, stop: threading.Event, scratch: SpareFolder
+) -> Iterator[tuple[str, MediaInfo, EncodePlan]]:
+    """Yield the source's location, facts and plan: of a recording, those of its trimmed copy."""
     location = str(request.source)
     info = encoder.probe(location, stop=stop)
     plan = _planned(request, info)
     if info.format_name not in TRIMMED:
-        results, notices = _judged(encoder, request, (location, info, plan), on_progress, stop)
-        return _reported(encoder, request, results, notices, stop)
+        yield location, info, plan
+        return
     with scratch(_size(request.source)) as folder:
         try:
             copy = encoder.trim_recording(
@@ -153,11 +180,10 @@ def verify_files(
             info = encoder.probe(location, stop=stop)
             plan = _planned(request, info).noting(*copy.notices)
         try:
-            results, notices = _judged(encoder, request, (location, info, plan), on_progress, stop)
+            yield location, info, plan
         except SourceDamaged as error:
             words = error.message.replace(location, str(request.source))
             raise SourceDamaged(words, remedy=error.remedy) from error
-    return _reported(encoder, request, results, notices, stop)
 
 
 def _planned(request: VerifyFilesRequest, info: MediaInfo) -> EncodePlan:
@@ -170,14 +196,13 @@ def _planned(request: VerifyFilesRequest, info: MediaInfo) -> EncodePlan:
     )
 
 
-def _judged(
+def _check(
     encoder: Encoder,
     request: VerifyFilesRequest,
     subject: tuple[str, MediaInfo, EncodePlan],
-    on_progress: OnProgress,
     stop: threading.Event,
-) -> tuple[tuple[GateResult, ...], tuple[str, ...]]:
-    """Return the gates' results, and the notices of the plan by which they judged."""
+) -> tuple[VerifyRequest, tuple[str, ...]]:
+    """Return what the gates judge by, and the notices of its plan."""
     location, info, plan = subject
     measured = encoder.preflight(location, info, request.profile, stop=stop)
     info, plan = plan_measured(make_plan, request.profile, (info, plan), measured)
@@ -192,8 +217,7 @@ def _judged(
         report=EncodeReport(arguments=(), seconds=0.0, cpu_s=0.0, stderr=(), frames=0),
         max_seconds=float(request.profile.queue.max_job_s),
     )
-    results = _verified(encoder, check, request, on_progress=on_progress, stop=stop)
-    return results, plan.notices
+    return check, plan.notices
 
 
 def _reported(

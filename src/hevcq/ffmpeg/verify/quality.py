@@ -27,8 +27,10 @@ from hevcq.domain.quality import (
     SCALES,
     SHORT_S,
     Aim,
+    Comparison,
     Probe,
     Score,
+    Still,
     score_of,
     search,
     worst_twentieth,
@@ -172,6 +174,87 @@ def check_quality(
 
     None if no frame can be read there.
     """
+    source, made = _tracks(tools, request, stop)
+    frames = list[float]()
+    for at in _places(source, 1):
+        with _pair(tools, request, (source, made, at), request.output.parent, stop) as files:
+            if files:
+                target = request.plan.main_video.video or request.plan.video
+                frames += _vmaf(tools, request, target, files, (metric, stop))[0]
+    return round(worst_twentieth(frames), 2) if frames else None
+
+
+def compare(
+    tools: FfmpegTools, request: VerifyRequest, metric: str, folder: Path, stop: threading.Event
+) -> Comparison | None:
+    """Score frames all over a rendition, and take the worst, the median and the best as pictures.
+
+    By SSIM of ordinary ffmpeg where `metric` is empty, or the picture is HDR. None if no frame can be
+    read. `folder` is for scratch files.
+    """
+    source, made = _tracks(tools, request, stop)
+    target = request.plan.main_video.video or request.plan.video
+    metric = "" if target.colour.transfer in HDR_TRANSFERS else metric
+    scored = list[tuple[float, float, int, float]]()
+    for at in _places(source, 1):
+        with _pair(tools, request, (source, made, at), folder, stop) as files:
+            if files:
+                by = (metric, stop)
+                scores = _vmaf(tools, request, target, files, by)[0] if metric else []
+                scores = scores or _ssim(tools, request, files, stop)
+                step = SAMPLE_S / len(scores)
+                scored += [(score, at, n, at + n * step) for n, score in enumerate(scores)]
+    if not scored:
+        return None
+    ordered, stills = sorted(scored), []
+    for place in (0, len(ordered) // 2, len(ordered) - 1):
+        score, at, number, shown = ordered[place]
+        with _pair(tools, request, (source, made, at), folder, stop) as files:
+            pictures = [_jpeg(tools, request, path, number, stop) for path in files or ()]
+        stills += [Still(shown, score, *reversed(pictures))] if all(pictures) and files else []
+    name = _model(target) if metric else "SSIM x 100"
+    return Comparison(name, tuple((shown, score) for score, *_, shown in scored), tuple(stills))
+
+
+def _ssim(
+    tools: FfmpegTools, request: VerifyRequest, files: Sequence[Path], stop: threading.Event
+) -> list[float]:
+    """Return SSIM of each frame, of 100."""
+    sides = [f"[{n}:v:0]{_NUMBERED},format=yuv420p[p{n}]" for n in range(2)]
+    graph = ";".join([*sides, "[p0][p1]ssim=stats_file=-:shortest=1"])
+    out = _looked(tools, request, files, ["-filter_complex", graph, "-f", "null", "-"], stop)
+    found = (word for word in out.decode().split() if word.startswith("All:"))
+    return [100 * float(word.removeprefix("All:")) for word in found]
+
+
+def _jpeg(
+    tools: FfmpegTools, request: VerifyRequest, path: Path, number: int, stop: threading.Event
+) -> bytes:
+    picture = ["-vf", f"select=eq(n\\,{number}),format=yuvj420p", "-frames:v", "1"]
+    words = [*picture, "-c:v", "mjpeg", "-q:v", "3", "-f", "image2pipe", "-"]
+    return _looked(tools, request, [path], words, stop)
+
+
+def _looked(
+    tools: FfmpegTools,
+    request: VerifyRequest,
+    files: Sequence[Path],
+    words: Sequence[str],
+    stop: threading.Event,
+) -> bytes:
+    """Return what ordinary ffmpeg writes of some scratch files."""
+    argv = [tools.ffmpeg, "-v", "error", "-nostdin"]
+    argv += [word for path in files for word in ("-i", f"file:{path}")]
+    access = access_to(tools, *map(str, files))
+    limits = replace(limits_of(request.profile.bounds), access=access)
+    done = run_child([*argv, *words], stop=stop, limits=limits, deadline_s=request.max_seconds)
+    return done.stdout if done.returncode == 0 else b""
+
+
+def _tracks(
+    tools: FfmpegTools, request: VerifyRequest, stop: threading.Event
+) -> tuple[TrackMeasure, TrackMeasure]:
+    """Return the source's and the rendition's main video with the times of their frames."""
     kept = request.plan.main_video
     source = request.measured.track(kept.source_index)
     if source is None or not source.times:  # of a joined video: they are not stored
@@ -181,12 +264,7 @@ def check_quality(
     made = measure(tools, str(request.output), output, stop).track(stream.index)
     assert source is not None
     assert made is not None
-    frames = [
-        frame
-        for at in _places(source, 1)
-        for frame in _compared(tools, request, (source, made, at), metric, stop)
-    ]
-    return round(worst_twentieth(frames), 2) if frames else None
+    return source, made
 
 
 def _places(track: TrackMeasure, more: int) -> list[float]:
@@ -246,14 +324,18 @@ def _sample_command(job: FfmpegRun, at: float, sample: Path, reference: Path) ->
     return [*command, "-map", "[reference]", *_LOSSLESS, f"file:{reference}"]
 
 
-def _compared(
+@contextmanager
+def _pair(
     tools: FfmpegTools,
     request: VerifyRequest,
     where: tuple[TrackMeasure, TrackMeasure, float],
-    metric: str,
+    folder: Path,
     stop: threading.Event,
-) -> list[float]:
-    """Return the VMAF of some frames of a rendition, from `where`'s seconds on in source and rendition."""
+) -> Iterator[Sequence[Path]]:
+    """Yield some frames of a rendition and of its source as files, from `where`'s seconds on.
+
+    Yields () if no frame can be read there.
+    """
     source, made, at = where
     kept = request.plan.main_video
     target = kept.video or request.plan.video
@@ -269,7 +351,7 @@ def _compared(
         (request.location, source, steady_filters(request.info), picture_filter(target)),
         (str(request.output), made, uncropped(request.info), ""),
     )
-    with _scratch(request.output.parent, "source", "made") as files:
+    with _scratch(folder, "source", "made") as files:
         argv = [tools.ffmpeg, "-v", "error", "-nostdin", "-y", "-copyts"]
         for location, track, options, _ in sides:
             argv += [*seek_options(_entry(request, location, track, begin)), *options]
@@ -287,8 +369,9 @@ def _compared(
         limits = replace(limits_of(request.profile.bounds), access=access, output_bytes=most)
         done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
         if done.returncode != 0 or min(path.stat().st_size for path in files) < EMPTY:
-            return []
-        return _vmaf(tools, request, target, (files[1], files[0]), (metric, stop))[0]
+            yield ()
+        else:
+            yield files[1], files[0]
 
 
 def _entry(request: VerifyRequest, location: str, track: TrackMeasure, begin: float) -> float:
