@@ -6,8 +6,6 @@ T ?=
 
 MEDIA ?=
 LIVES ?= 1000000
-# For make audit: an offline copy of the advisories
-ADVISORIES ?=
 CHAOS_SECONDS ?= 28800
 MINUTES ?= 120
 REAL_MINUTES ?= 60
@@ -81,8 +79,8 @@ sbom: $(TOOLS)/.ready  ## a list of all that the wheel needs, as CycloneDX JSON 
 	mkdir -p build
 	$(TOOLS)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
 
-audit: setup $(TOOLS)/.ready  ## known vulnerabilities of what the images contain; asks PyPI, or reads ADVISORIES=folder
-	$(BIN)/python scripts/audit.py --pip-audit $(TOOLS)/bin/pip-audit --advisories "$(ADVISORIES)"
+audit: $(TOOLS)/.ready  ## known vulnerabilities of what the images contain, by PyPI's service
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements/runtime.txt
 
 images-check: setup  ## build the images with buildah, as root, and let them encode a clip; needs no engine
 	$(BIN)/python scripts/images_check.py $(if $(CHECK_BASE),--base $(CHECK_BASE))
