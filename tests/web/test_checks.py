@@ -110,14 +110,6 @@ def test_limits_that_refuse_every_upload_are_wrong(look, bench, opened, monkeypa
     assert "up to 512.0 MiB" in look(UploadSettings(owner_gib=2, max_gib=0.5))["uploads"].detail
 
 
-def test_a_disk_without_room_for_uploads_is_wrong(look, opened, monkeypatch):
-    monkeypatch.setattr(opened.backend.store, "free_bytes", lambda: 3 * GIB)
-    assert "up to 3.0 GiB fit the disk; 50.0 GiB are allowed" in look()["uploads"].detail
-
-    monkeypatch.setattr(opened.backend.store, "free_bytes", lambda: 0)
-    assert not look()["uploads"].ok
-
-
 def test_the_table_of_videos_is_looked_for_on_aws():
     farm = make_farm(PROFILES)
     app = App(farm.settings, farm.clock)

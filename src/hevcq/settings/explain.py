@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -75,6 +75,12 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from leaves(section, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
+
+
+def did_you_mean(wrong: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the nearest right name as a question, or what to say where none is near."""
+    near = difflib.get_close_matches(wrong, sorted(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else otherwise
 
 
 def hint(place: tuple[int | str, ...], model: type[BaseModel]) -> str:

@@ -9,7 +9,6 @@ file's folder; `~` is the home folder.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import tempfile
@@ -24,7 +23,7 @@ import platformdirs
 from pydantic import BaseModel, ValidationError
 
 from hevcq.errors import ConfigError
-from hevcq.settings.explain import explain, leaves
+from hevcq.settings.explain import did_you_mean, explain, leaves
 from hevcq.settings.model import PROGRAMS, Settings
 from hevcq.util.file_io import replace_durably
 from hevcq.util.text import reason_of
@@ -158,13 +157,9 @@ def _from_environment() -> Layer:
             and upper not in OTHER_VARIABLES
             and not upper.startswith(TEST_PREFIXES)
         ):
-            near = difflib.get_close_matches(upper, sorted({*keys, *OTHER_VARIABLES}), n=1)
-            raise ConfigError(
-                f"Unknown setting {name}.",
-                remedy=f"Did you mean {near[0]!r}?"
-                if near
-                else "`hevcq config show --all` lists all settings.",
-            )
+            every = "`hevcq config show --all` lists all settings."
+            remedy = did_you_mean(upper, {*keys, *OTHER_VARIABLES}, every)
+            raise ConfigError(f"Unknown setting {name}.", remedy=remedy)
 
 
 def _listed(name: str, text: str) -> object:

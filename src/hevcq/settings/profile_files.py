@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import NAMES
 from hevcq.errors import ConfigError, UnknownProfile, UsageError
-from hevcq.settings.explain import explain
+from hevcq.settings.explain import did_you_mean, explain
 from hevcq.settings.model import Settings
 from hevcq.util.text import reason_of
 
@@ -137,11 +136,7 @@ def pick(profiles: Mapping[str, Profile], names: list[str]) -> list[Profile]:
     """Return the named profiles; raise UnknownProfile with the nearest right name."""
     for name in names:
         if name not in profiles:
-            near = difflib.get_close_matches(name, profiles, n=1)
-            hint = (
-                f"Did you mean {near[0]!r}?"
-                if near
-                else f"Available: {', '.join(sorted(profiles))}."
-            )
-            raise UnknownProfile(f"No profile {name!r}.", remedy=hint)
+            every = f"Available: {', '.join(sorted(profiles))}."
+            remedy = did_you_mean(name, profiles, every)
+            raise UnknownProfile(f"No profile {name!r}.", remedy=remedy)
     return [profiles[name] for name in names]

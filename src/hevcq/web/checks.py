@@ -129,21 +129,7 @@ def _uploads(app: App) -> str:
             f"{usage.open_uploads} uploads are unfinished, which is the limit: no other is accepted.",
             remedy="Wait until they end or expire.",
         )
-    return "; ".join([_room(app, largest), *words])
-
-
-def _room(app: App, largest: int) -> str:
-    """Return the largest video that is accepted. Raises ConfigError if the disk has no room."""
-    free = app.backend.store.free_bytes()
-    least = app.settings.min_free_mib << 20
-    if free is None or free - least >= largest:
-        return f"videos of up to {size(largest)} each"
-    if free <= least:
-        raise ConfigError(
-            "There is no free disk space for uploads in the data folder.",
-            remedy="Free some space, or set another data_dir.",
-        )
-    return f"videos of up to {size(free - least)} fit the disk; {size(largest)} are allowed"
+    return "; ".join([f"videos of up to {size(largest)} each", *words])
 
 
 def _browsers(app: App) -> str:
