@@ -53,13 +53,6 @@ def test_hevcqs_own_files_and_hidden_ones_are_left_out(tmp_path):
     assert found(tmp_path) == []
     assert left(tmp_path) == {"#recycle": "system_folder", "$RECYCLE.BIN": "system_folder"}
     assert left(tmp_path, exclude=["#recycle", "$RECYCLE.BIN"]) == {}
-    assert found(tmp_path, hidden=True) == [
-        "#recycle/deleted.mkv",
-        "$RECYCLE.BIN/S-1/d.mkv",
-        ".hidden/h.mkv",
-        "x/._mac.mp4",
-        "x/.h.mkv",
-    ]
 
 
 def test_links_are_never_followed_and_are_reported(tmp_path):

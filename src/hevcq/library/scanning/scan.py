@@ -145,13 +145,12 @@ class Filter:
 
     With `include`, only matching files are found, whatever their suffix; `exclude` takes precedence
     and prunes folders. Hidden names and the folders of systems (bins, previews, snapshots) are
-    skipped unless `hidden`.
+    skipped.
     """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     skip: Collection[Path] = ()
-    hidden: bool = False
 
 
 @dataclass(slots=True)
@@ -160,7 +159,6 @@ class _Walk:
     include: Matcher | None
     exclude: Matcher
     skip: frozenset[Path]
-    hidden: bool
     certificates: Certificates
     seen: set[tuple[int, int]] = field(default_factory=set)
 
@@ -182,7 +180,6 @@ def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[FoundF
             include=matcher(rules.include) if rules.include else None,
             exclude=matcher(rules.exclude),
             skip=frozenset(Path(os.path.realpath(folder)) for folder in rules.skip),
-            hidden=rules.hidden,
             certificates=certificates,
             seen=seen,
         )
@@ -238,7 +235,7 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Reje
         is_folder = entry.is_dir(follow_symlinks=False)
         if walk.exclude(f"{relative}/" if is_folder else relative):
             continue
-        if _is_hidden(walk, entry, is_folder=is_folder):
+        if _is_hidden(entry, is_folder=is_folder):
             yield from _left_out(entry)
             continue
         if is_folder:
@@ -252,10 +249,10 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[FoundFile | Reje
             yield item
 
 
-def _is_hidden(walk: _Walk, entry: os.DirEntry[str], *, is_folder: bool) -> bool:
-    """Return whether a name is hevcq's own, or hidden or of a system where those are left out."""
+def _is_hidden(entry: os.DirEntry[str], *, is_folder: bool) -> bool:
+    """Return whether a name is hevcq's own, hidden, or a folder of a system."""
     of_system = is_folder and entry.name.lower() in SYSTEM_FOLDERS
-    return is_own(entry.name) or ((of_system or entry.name.startswith(".")) and not walk.hidden)
+    return of_system or is_own(entry.name) or entry.name.startswith(".")
 
 
 def _left_out(entry: os.DirEntry[str]) -> Iterator[Rejected]:
