@@ -211,6 +211,8 @@ def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(
     VideoBench(tmp_path, farm).work("hevc")
     look_after(farm)
     aws.clients.s3.put_object(Bucket="uploads", Key=raw_key(other), Body=CLIP[::-1])
+    near = f"{raw_key(video)}.near"
+    aws.clients.s3.put_object(Bucket="uploads", Key=near, Body=b"another's")
     aws.clock.advance(6 * 86_400)
     look_after(farm)
     assert aws.clients.s3.head_object(Bucket="uploads", Key=raw_key(video))
@@ -220,12 +222,12 @@ def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(
     look_after(farm)
     assert farm.find(video.video_id, None).raw_deleted_at is not None
     left = aws.clients.s3.list_object_versions(Bucket="uploads")
-    assert {each["Key"] for each in left["Versions"]} == {raw_key(other)}
+    assert {each["Key"] for each in left["Versions"]} == {raw_key(other), near}
     assert farm.find(other.video_id, None).raw_deleted_at is None
 
     delete(farm, farm.find(other.video_id, None), "ann")
     left = aws.clients.s3.list_object_versions(Bucket="uploads")
-    assert left.get("Versions", []) == []
+    assert [each["Key"] for each in left["Versions"]] == [near]
     assert not [s for s in farm.backend.store.list("DONE/") if other.video_id in s.key]
     job = farm.backend.ledger.get(farm.find(video.video_id, None).renditions[0].job_id)
     assert job.state is JobState.DONE

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -151,6 +152,30 @@ def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, vid
     )
 
     second = process()
+    source = accept(second, video)
+
+    assert sent(second) == [2, 4, 5, 6]
+    assert content_of(farm, source) == video.read_bytes()
+
+
+def test_a_part_whose_sha_256_is_another_is_sent_again_whatever_its_etag(
+    farm, process, video
+) -> None:
+    killed(process, video)
+
+    def listed(real, name):
+        (page,) = real(name).paginate(
+            Bucket="uploads",
+            Key=KEY,
+            UploadId=farm.clients.s3.list_multipart_uploads(Bucket="uploads")["Uploads"][0][
+                "UploadId"
+            ],
+        )
+        page["Parts"][1]["ChecksumSHA256"] = "A" * 43 + "="
+        return Mock(paginate=lambda **_asked: [page])
+
+    second = process()
+    second._s3.plan["get_paginator"] = [listed]
     source = accept(second, video)
 
     assert sent(second) == [2, 4, 5, 6]
