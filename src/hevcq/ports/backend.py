@@ -19,6 +19,7 @@ class Backend:
     `announces_uploads`: accepting a source already queues it (S3 notifications).
     `external_dlq`: the queue service itself moves a message to the dead-letter queue after too many
     receives, without the ledger (SQS).
+    `database` names the database that several machines share; "" where none does.
     `namespace` returns the name that this machine's uploads have in their keys; "" where no other
     machine shares the store.
     """
@@ -30,5 +31,6 @@ class Backend:
     task_publisher: TaskPublisher
     close: Callable[[], None]
     announces_uploads: bool = False
+    database: str = ""
     external_dlq: bool = False
     namespace: Callable[[], str] = lambda: ""

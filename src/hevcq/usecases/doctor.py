@@ -224,7 +224,8 @@ def _clock(context: DoctorContext) -> str:
 
 def _database(context: DoctorContext) -> str:
     """Open and read the database; creates a new one, as any command would."""
-    ledger = context.backend().ledger
+    backend = context.backend()
+    ledger, where = backend.ledger, f"{backend.database}: " if backend.database else ""
     counts = ledger.counts()
     dead = sum(count for (_, state), count in counts.items() if state is JobState.DEAD)
     newest = next(iter(ledger.jobs(JobFilter())), None)
@@ -233,7 +234,7 @@ def _database(context: DoctorContext) -> str:
             "The ledger has entries from the future: this machine's clock was set back.",
             remedy="Correct the clock.",
         )
-    return f"readable, {counted(sum(counts.values()), 'job')}, {dead} of them dead"
+    return f"{where}readable, {counted(sum(counts.values()), 'job')}, {dead} of them dead"
 
 
 def _queues(context: DoctorContext) -> str:

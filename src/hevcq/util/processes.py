@@ -38,9 +38,21 @@ Row = Mapping[str, Any]
 class Processes:
     """Hold this process's row and check the others'. Thread-safe."""
 
-    def __init__(self, folder: Path, clock: Clock, *, interval_s: float = REAP_INTERVAL_S) -> None:
-        """Write the row. Raises OSError."""
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        *,
+        interval_s: float = REAP_INTERVAL_S,
+        shared: bool = False,
+    ) -> None:
+        """Write the row. Raises OSError.
+
+        Where machines may share the folder, a lock proves nothing about the process of another one:
+        many network file systems keep locks to themselves.
+        """
         self._folder, self._clock, self._interval_s = folder, clock, interval_s
+        self._shared = shared
         self._next_reap = 0.0
         self._reaping, self._writing = threading.Lock(), threading.Lock()
         self._seen_alive: set[str] = set()
@@ -85,12 +97,16 @@ class Processes:
         means "freed already, or never one of ours": then the lease's own deadline decides.
         """
         match = OWNER.match(owner)
-        if match is None or match.group() == self.owner:
+        if match is None or match.group() == self.owner or self._elsewhere(match.group()):
             return False
         try:
             return not file_lock.is_locked(self._path(match.group()))
         except OSError:
             return False
+
+    def _elsewhere(self, owner: str) -> bool:
+        row = read(self._path(owner)) if self._shared else {}
+        return bool(row) and row.get("boot") != self._clock.boot() and row.get("node") != node()
 
     def dead_owners(self) -> list[str]:
         """Return the owners whose row is there and unlocked."""

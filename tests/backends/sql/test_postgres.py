@@ -29,6 +29,7 @@ from hevcq.sql import postgres
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.postgres import PostgresDatabase, PostgresSession, in_psycopg
 from hevcq.util.clock import SystemClock
+from hevcq.util.processes import Processes
 from support.clips import ManualClock
 from support.postgres import database, own_server, shared_dsn
 
@@ -422,6 +423,24 @@ def test_without_psycopg_the_settings_say_what_to_install(tmp_path, monkeypatch)
 
     with pytest.raises(ConfigError, match=r"Install hevcq\[postgres\]"):
         open_sql(Settings(backend="postgres", data_dir=tmp_path), PROFILES, SystemClock())
+
+
+def test_a_process_of_another_machine_is_never_held_to_be_dead(tmp_path, monkeypatch) -> None:
+    def row(node: str, boot: str, **options: bool) -> Processes:
+        clock = ManualClock()
+        monkeypatch.setattr(clock, "boot", lambda: boot)
+        monkeypatch.setattr("hevcq.util.processes.node", lambda: node)
+        return Processes(tmp_path, clock, **options)
+
+    gone = [row("nas", "1"), row("nas", "2"), row("desktop", "2"), row("desktop", "3")]
+    for each in gone:
+        each.close()  # its lock is free, as where a share keeps locks to itself
+    here = row("nas", "2", shared=True)
+    freed: list[str] = []
+    here.reap(lambda owner, _died_alone: freed.append(owner), now=True)
+    here.close()
+
+    assert set(freed) == {each.owner for each in gone[:3]}
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])

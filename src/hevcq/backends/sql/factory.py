@@ -104,7 +104,7 @@ def open_backend(
 ) -> SqlBackend:
     """Open the ports on a database, with this machine's `folder` and the `files` of all."""
     with file_errors("written", folder / FOLDER):
-        processes = Processes(folder / FOLDER, clock)
+        processes = Processes(folder / FOLDER, clock, shared=local is not None)
     store = FileStore(files / OBJECTS, database, clock, owner=processes.owner)
     queues: dict[str, SqlQueue] = {}
 
@@ -139,6 +139,7 @@ def open_backend(
         store=store,
         task_publisher=SqlTaskPublisher(database, clock, queues),
         close=lambda: _close(database, processes, store),
+        database=database.where if local is not None else "",
     )
     catalog = Catalog(database, clock, local)
     return SqlBackend(backend, catalog, SqlVideoRecords(database), database, processes)
