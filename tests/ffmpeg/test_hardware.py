@@ -26,8 +26,7 @@ from hevcq.ffmpeg import hardware as trials
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.hardware import SET_ASIDE_S, Devices
-from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.process.sandbox import Access
+from hevcq.ffmpeg.inputs import FfmpegTools, access_to
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip
@@ -147,12 +146,19 @@ def test_a_second_render_node_is_used_where_the_first_has_no_such_encoder(monkey
         assert "hevc_qsv" in words
 
 
-def test_a_driver_that_a_person_chose_reaches_the_device_only(monkeypatch):
-    monkeypatch.setenv("LIBVA_DRIVER_NAME", "i965")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+def test_a_driver_that_a_person_chose_reaches_the_device_only(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(
+        trials, "run_child", lambda _argv, *, limits, **_: given.append(limits.access.environment())
+    )
+    tools = FfmpegTools(
+        "ffmpeg", "ffprobe", SystemClock(), drivers=(("LIBVA_DRIVER_NAME", "i965"),)
+    )
 
-    assert Access(devices=("/dev/dri",)).environment() == {"LIBVA_DRIVER_NAME": "i965"}
-    assert Access().environment() == {}
+    trials._run(tools, [], "hevc_vaapi", tmp_path / "out", STOP)
+
+    assert given == [{"LIBVA_DRIVER_NAME": "i965"}]
+    assert access_to(tools, "a.mp4").environment() == {}
 
 
 @pytest.mark.media

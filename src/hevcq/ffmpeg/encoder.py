@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
@@ -90,6 +90,11 @@ class FfmpegEncoder(Encoder):
         self._crfs: dict[tuple[str, int], deque[float]] = {}
         self._files: tuple[str, ...] = ()
         self._said = ""
+
+    def driven(self, drivers: Mapping[str, str]) -> Self:
+        """Let these variables choose the driver of graphics hardware; return this encoder."""
+        self._tools = replace(self._tools, drivers=tuple(drivers.items()))
+        return self
 
     def version(self) -> str:
         """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run or is too old."""

@@ -205,7 +205,7 @@ def _run(
     tools: FfmpegTools, command: list[str], name: str, output: Path, stop: threading.Event
 ) -> Finished:
     access = access_to(tools, str(output), writes=(output,))
-    limits = ChildLimits(access=replace(access, devices=_family(name).nodes))
+    limits = ChildLimits(access=replace(access, devices=_family(name).nodes, drivers=tools.drivers))
     return run_child(command, stop=stop, limits=limits, deadline_s=TRIAL_S)
 
 

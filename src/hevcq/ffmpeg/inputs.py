@@ -42,7 +42,7 @@ class FfmpegTools:
     """The ffmpeg and ffprobe programs (a name on the PATH, or a path), and a clock.
 
     `sandboxed` says whether they run in a sandbox (the setting `sandbox`), `metric` is an ffmpeg that
-    measures VMAF, if the settings name one.
+    measures VMAF, if the settings name one; `drivers` see `Access`.
     """
 
     ffmpeg: str
@@ -50,6 +50,7 @@ class FfmpegTools:
     clock: Clock
     sandboxed: bool = True
     metric: str = ""
+    drivers: tuple[tuple[str, str], ...] = ()
 
 
 def is_url(location: str) -> bool:

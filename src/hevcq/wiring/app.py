@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -184,6 +185,7 @@ class App:
         import platformdirs
 
         from hevcq.ffmpeg.encoder import FfmpegEncoder
+        from hevcq.ffmpeg.process.sandbox import DRIVERS
 
         return FfmpegEncoder(
             self.settings.ffmpeg,
@@ -192,7 +194,7 @@ class App:
             sandboxed=self.settings.sandbox,
             passes=platformdirs.user_cache_path("hevcq", appauthor=False) / "self-tests",
             metric=self.settings.metric_ffmpeg,
-        )
+        ).driven({name: os.environ[name] for name in DRIVERS if name in os.environ})
 
     @cached_property
     def capacity(self) -> Capacity:

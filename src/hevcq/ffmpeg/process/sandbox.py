@@ -56,7 +56,8 @@ class Access:
     create none. `relay` is the address of the local proxy with its secret,
     `http://user:secret@127.0.0.1:port`: the child gets it by its environment, which unlike its
     arguments only its own user can read, and may connect to that port. `devices` are device files
-    (or folders of them) it may control, for a hardware encoder, with what the system says of devices.
+    (or folders of them) it may control, for a hardware encoder, with what the system says of devices;
+    `drivers` are variables (of DRIVERS) that choose its driver.
     `confined` False means no sandbox at all.
     """
 
@@ -64,12 +65,12 @@ class Access:
     writes: tuple[str, ...] = ()
     relay: str = ""
     devices: tuple[str, ...] = ()
+    drivers: tuple[tuple[str, str], ...] = ()
     confined: bool = True
 
     def environment(self) -> dict[str, str]:
         found = {"http_proxy": self.relay} if self.relay else {}
-        drivers = DRIVERS if self.devices else ()
-        return found | {name: os.environ[name] for name in drivers if name in os.environ}
+        return found | dict(self.drivers)
 
 
 NOTHING = Access()
@@ -98,7 +99,7 @@ def _rights(access: Access, program: str) -> list[tuple[str, int]]:
     if access.devices:
         rights += [(path, WRITE | IOCTL_DEVICE) for path in access.devices]
         rights += [(path, read) for path in (*access.devices, *OF_DEVICES)]
-        folders = access.environment().get("LIBVA_DRIVERS_PATH", "").split(":")
+        folders = dict(access.drivers).get("LIBVA_DRIVERS_PATH", "").split(":")
         rights += [(path, run) for path in folders if path]
     rights += [(path, WRITE) for path in ("/dev/null", *access.writes)]
     return rights

@@ -122,7 +122,8 @@ def run_bounded(
     encoder = request.plan.video.encoder
     if encoder in HARDWARE:
         # A driver maps the device's memory, far more than it uses.
-        reached = replace(access, devices=HARDWARE[encoder][0].nodes)
+        nodes = HARDWARE[encoder][0].nodes
+        reached = replace(access, devices=nodes, drivers=job.tools.drivers)
         limits = replace(limits, access=reached, memory_mib=None)
     try:
         finished = run_child(
