@@ -145,6 +145,8 @@ def test_shrink_says_one_number_and_asks_once(
     ("words", "said"),
     [
         (". --replace --output x", "--replace and --output cannot be combined: choose where"),
+        (". --free 5GB", "--free only works with --replace"),
+        (". --replace --free much", "--free much"),
         (". --keep-originals 3", "--keep-originals only works with --replace"),
         (". --keep-originals 0", "--keep-originals only works with --replace"),
         (". --no-wait --watch", "--no-wait and --watch cannot be combined"),

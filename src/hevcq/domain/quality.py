@@ -23,6 +23,13 @@ MAX_PROBES = 5
 LEARNED = 3
 """Videos of a kind from which the CRF of the next short one is known well enough for two probes."""
 SHORT_S = 600.0
+SAMPLE_S = 2.0
+EVERY_S = 240.0
+MIN_SAMPLES, MAX_SAMPLES = 4, 16
+"""One sample for so many seconds, within these bounds; of a short video at most a half."""
+USUAL_PROBES = 3.5
+SAMPLE_WORK = 2.0
+"""What a second of a sample costs beside one of the whole encode: it starts anew, and is measured."""
 DRAWS = 200
 POINTS_PER_STEP = 0.9
 """Points of VMAF that one step of x265's CRF costs about (docs/quality.md, CRF 18 to 30)."""
@@ -131,6 +138,18 @@ class Score:
 
     worst: float
     least: float
+
+
+def sample_count(length_s: float, more: int = 0) -> int:
+    """Return how many samples a video has, and `more` where it is long enough."""
+    count = min(MAX_SAMPLES, max(MIN_SAMPLES, round(length_s / EVERY_S)))
+    return max(1, min(count + more, int(length_s / (2 * SAMPLE_S))))
+
+
+def search_share(length_s: float) -> float:
+    """Return the CPU of a search as a share of the encode's."""
+    seconds = sample_count(length_s) * min(SAMPLE_S, length_s / 2)
+    return USUAL_PROBES * SAMPLE_WORK * seconds / max(1.0, length_s)
 
 
 def worst_twentieth(frames: Sequence[float]) -> float:

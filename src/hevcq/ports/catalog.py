@@ -103,7 +103,8 @@ class EncodeCost:
 
     `megapixels` is the sum over all frames of the target picture; sizes are in bytes. Not stored:
     `most`, the largest size that the rendition can have (its source's, as a larger one is not kept;
-    of a ladder, its rungs'), and `usual`, what a ladder usually takes (0: what the table says).
+    of a ladder, its rungs'), and `usual`, what a ladder usually takes (0: what the table says), and
+    `search`, the CPU of a search for a quality as a share of the encode's, which own jobs include.
     """
 
     profile: str
@@ -115,6 +116,7 @@ class EncodeCost:
     cpu_s: float
     most: int = 0
     usual: int = 0
+    search: float = 0.0
 
 
 class Depth(StrEnum):

@@ -101,6 +101,7 @@ class FolderIngest:
         rates = learned_rates(app.catalog, profiles)
         setup = IngestSetup(
             roots=self.request.roots,
+            free_bytes=self.request.free_bytes,
             profiles=tuple(profiles),
             where=where,
             planner=make_plan,

@@ -167,7 +167,7 @@ class Catalog:
 
     def record_encode_cost(self, job_id: str, cost: EncodeCost) -> None:
         """Insert or overwrite what a job's encode cost. May be lost in a power cut."""
-        stored = dataclasses.astuple(cost)[:-2]  # not `most` and `usual`
+        stored = dataclasses.astuple(cost)[:-3]  # not `most`, `usual` and `search`
         values = (job_id, self._clock.now(), *stored)
         self._local.change(RECORD_COST, values, durable=False)
 

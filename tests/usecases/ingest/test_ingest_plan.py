@@ -19,7 +19,7 @@ from hevcq.usecases.ingest.decide import (
     decide,
     with_forecast,
 )
-from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs
+from hevcq.usecases.ingest.forecast import TABLE_ONLY, Costs, Range
 from hevcq.usecases.ingest.request import Destination
 from hevcq.usecases.proofs import TargetState
 from support.fakes.backend import HEVC
@@ -292,3 +292,40 @@ def test_the_forecast_counts_what_is_to_be_encoded_and_nothing_else() -> None:
     assert 0 < more.forecast.low < more.forecast.high
     assert more.items[0].cpu is not None
     assert more.items[1].cpu is None
+
+
+def test_what_saves_most_for_its_cpu_is_encoded_until_so_much_is_freed() -> None:
+    def costing(name: str, cpu_s: float, left: float) -> Item:
+        found = queued(f"/videos/{name}.mp4")
+        return replace(
+            found, size=1000, cpu=Range(cpu_s, cpu_s), output=Range(left, left), info=found.info
+        )
+
+    slow, quick, useless = (
+        costing("slow", 50, 200),
+        costing("quick", 10, 400),
+        costing("no", 1, 1000),
+    )
+    runs = replace(costing("runs", 10, 900), disposition=Disposition.JOIN)
+
+    def encoded(wanted: int) -> list[str]:
+        items = decide_.enough_to_free([slow, useless, quick, runs], wanted)
+        assert len(items) == 4
+        left = [each for each in items if each.disposition is Disposition.SKIP]
+        assert all((each.cpu, each.output) == (None, None) for each in left)
+        return [each.path.stem for each in items if each not in left]
+
+    assert encoded(50) == ["runs"]
+    assert encoded(700) == ["runs", "quick"]
+    assert encoded(701) == encoded(10**9) == ["runs", "quick", "slow"]
+
+
+def test_the_forecast_of_a_quality_counts_the_search() -> None:
+    todo = queued("/videos/a.mp4")
+    asked = HEVC.model_copy(update={"video": HEVC.video.model_copy(update={"quality": 93.0})})
+
+    plain = with_forecast([todo], Costs(), cores=2, workers=2)
+    searched = with_forecast([replace(todo, profile=asked)], Costs(), cores=2, workers=2)
+
+    assert searched.items[0].cpu.high > plain.items[0].cpu.high
+    assert searched.items[0].output == plain.items[0].output

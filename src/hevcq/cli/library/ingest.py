@@ -27,6 +27,7 @@ from hevcq.cli.options import (
 )
 from hevcq.errors import UsageError
 from hevcq.settings.libraries import KEEP_DAYS, Library, library_of
+from hevcq.settings.quantities import size_bytes
 from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan
 from hevcq.usecases.ingest.request import IngestRequest, library_request
 from hevcq.util.text import counted, printable, size
@@ -34,6 +35,13 @@ from hevcq.util.text import counted, printable, size
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
 
+FreeSize = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Only until the forecast frees this much, such as 500GB; most per CPU time first.",
+    ),
+]
 EVERYTHING = Path("/")
 NOTHING_NAMED = "Name at least one folder or file to ingest, or set up a library with `hevcq libraries add PATH`."
 WORKERS_ELSEWHERE = "--workers only works with the embedded backend; on aws the fleet encodes."
@@ -46,6 +54,11 @@ CONFLICTS = (
     ("skip_upload collect_only", "watch include exclude", "it looks for no files"),
     ("skip_upload collect_only", "output replace", "the destination was set with the job"),
     ("quality", "no_wait skip_upload collect_only", "only this command's own encodes aim at it"),
+    (
+        "free",
+        "watch skip_upload collect_only order",
+        "it chooses once what to encode, and in which order",
+    ),
     ("quiet", "verbose", "choose one"),
 )
 """Options of the first column that exclude each option of the second, and why."""
@@ -58,6 +71,7 @@ OF_A_LIBRARY = {
     "replace",
     "keep_originals",
     "order",
+    "free",
 }
 
 
@@ -97,6 +111,7 @@ def ingest(
             help="Days to keep replaced originals (default 30).",
         ),
     ] = None,
+    free: FreeSize = "",
     order: Annotated[
         Literal["path", "saving"],
         typer.Option(metavar="ORDER", help="Work by path, or by saving (largest expected first)."),
@@ -150,6 +165,7 @@ def ingest(
             skip_upload=queued_only,
             watch=watch,
             largest_saving_first=order == "saving",
+            free_bytes=_bytes(free),
         )
     ]
     from hevcq.cli.library.ingest_session import Session
@@ -170,6 +186,7 @@ def shrink(
     *,
     profile: ProfileNames = None,
     quality: QualityWanted = None,
+    free: FreeSize = "",
     yes: Yes = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -190,7 +207,8 @@ def shrink(
         profiles=tuple(profile or ()),
         replace=True,
         keep_days=KEEP_DAYS if library is None else library.keep_originals,
-        largest_saving_first=True,
+        largest_saving_first=not free,
+        free_bytes=_bytes(free),
     )
     from hevcq.cli.library.ingest_session import Session
 
@@ -198,6 +216,13 @@ def shrink(
         _aim(app, profile, quality)
         session = Session(app, shown, [request], as_json=False, dry_run=False)
         raise typer.Exit(session.run(lambda plan: yes or _agreed(plan, request)))
+
+
+def _bytes(free: str) -> int:
+    try:
+        return size_bytes(free)
+    except ValueError as error:
+        raise UsageError(f"--free {printable(free)} {error}.") from error
 
 
 def _agreed(plan: IngestPlan, request: IngestRequest) -> bool:
@@ -251,6 +276,8 @@ def _refuse_combinations(options: Mapping[str, object], libraries: Sequence[Libr
         raise UsageError(
             "--keep-originals only works with --replace; otherwise originals are never touched."
         )
+    if "free" in given and "replace" not in given and not libraries:
+        raise UsageError("--free only works with --replace: what is put beside frees nothing.")
     if libraries and not OF_A_LIBRARY.isdisjoint(given):
         raise UsageError(
             "What a library makes, of which files and where to is in its settings; to ingest its"

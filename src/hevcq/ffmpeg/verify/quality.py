@@ -24,6 +24,7 @@ from hevcq.domain.planning.video import HDR_TRANSFERS
 from hevcq.domain.quality import (
     LEARNED,
     MAX_PROBES,
+    SAMPLE_S,
     SCALES,
     SHORT_S,
     Aim,
@@ -31,6 +32,7 @@ from hevcq.domain.quality import (
     Probe,
     Score,
     Still,
+    sample_count,
     score_of,
     search,
     worst_twentieth,
@@ -54,10 +56,6 @@ from hevcq.ffmpeg.verify.samples import GROUP_FRAMES, Sizes, copied, packet_size
 from hevcq.ffmpeg.verify.streams import output_streams
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 
-SAMPLE_S = 2.0
-EVERY_S = 240.0
-MIN_SAMPLES, MAX_SAMPLES = 4, 16
-"""One sample for so many seconds, within these bounds; of a short video at most a half."""
 MAX_LOG = 16 << 20
 """Bytes of the measuring program's log: about 700 a frame."""
 EMPTY = 2048
@@ -270,8 +268,7 @@ def _tracks(
 def _places(track: TrackMeasure, more: int) -> list[float]:
     """Return where samples begin, in seconds from the first frame; `more` moves them all."""
     length_s = (track.last_pts_s or 0.0) - (track.first_pts_s or 0.0)
-    count = min(MAX_SAMPLES, max(MIN_SAMPLES, round(length_s / EVERY_S)))
-    count = max(1, min(count + more, int(length_s / (2 * SAMPLE_S))))
+    count = sample_count(length_s, more)
     share = length_s / count
     return [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]
 

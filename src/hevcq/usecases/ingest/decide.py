@@ -15,7 +15,7 @@ from hevcq.domain.keys import is_set
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
-from hevcq.domain.quality import NOT_SEARCHED, asked
+from hevcq.domain.quality import NOT_SEARCHED, asked, search_share
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import INTACT_COPY
 from hevcq.library.names import shown_path
@@ -75,6 +75,11 @@ class Item:
     output: Range | None = None
     moved: Placement | None = None
     placement: Placement | None = None
+
+    @property
+    def saving(self) -> float:
+        """The bytes that it is expected to save; 0 where nothing is known."""
+        return 0.0 if self.output is None else self.size - (self.output.low + self.output.high) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +371,8 @@ def with_forecast(
             larger = item.profile.gates.minimum_saving is None
             preset = item.profile.video.preset
             work = work_of(item.plan, preset, item.info, keeps_larger=larger)
+            if item.profile.video.quality is not None:
+                work = replace(work, search=search_share(item.info.duration_s or 0.0))
             jobs.setdefault(item.profile.name, []).append(work)
             timed.append(replace(item, cpu=rates.cpu([work]), output=rates.size([work])))
         else:
@@ -380,6 +387,30 @@ def with_forecast(
         output=total(outputs) if outputs else None,
         busy=busy,
     )
+
+
+def enough_to_free(items: Iterable[Item], wanted: int) -> list[Item]:
+    """Return items of which those are skipped that are not needed to save `wanted` bytes.
+
+    What saves the most bytes for a CPU second is needed first. What runs already counts.
+    """
+    freed, found, fresh = 0.0, list[Item](), list[Item]()
+    for item in items:
+        if item.disposition is Disposition.QUEUE and item.cpu is not None:
+            fresh.append(item)
+        else:
+            found.append(item)
+            freed += item.saving if item.disposition in TO_PROCESS else 0.0
+    for item in sorted(fresh, key=lambda one: -one.saving / (one.cpu.high if one.cpu else 1.0)):
+        if freed < wanted and item.saving > 0:
+            found.append(item)
+            freed += item.saving
+        else:
+            reason = "Not needed for what is to be freed."
+            found.append(
+                replace(item, disposition=Disposition.SKIP, reason=reason, cpu=None, output=None)
+            )
+    return found
 
 
 def placements_by_source(

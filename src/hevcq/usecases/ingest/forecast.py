@@ -126,8 +126,9 @@ class Costs:
 
     def cpu(self, jobs: Sequence[EncodeCost]) -> Range:
         """Return the CPU seconds of jobs of one profile, including the gates."""
+        factors = [self.factors.get(job.profile, (1.0 + job.search, 1.0))[0] for job in jobs]
         return self._around(
-            jobs, [_cpu(job) * self.factors.get(job.profile, (1.0, 1.0))[0] for job in jobs]
+            jobs, [_cpu(job) * factor for job, factor in zip(jobs, factors, strict=True)]
         )
 
     def size(self, jobs: Sequence[EncodeCost]) -> Range:

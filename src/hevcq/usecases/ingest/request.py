@@ -60,7 +60,8 @@ class IngestRequest:
 
     `profiles` are names, none meaning those of the setting `ingest.profiles`; `keep_days` is how long a
     replaced original is kept, None meaning KEEP_DAYS. `no_wait` only queues, `skip_upload` only
-    waits for what was queued before, `watch` stays and ingests new files. `library` is the library
+    waits for what was queued before; `free_bytes` (0: no limit) is
+    what is to be saved by the forecast. `watch` stays and ingests new files. `library` is the library
     of the settings that it comes from, whose rules then choose among `profiles` and those they name.
     """
 
@@ -76,6 +77,7 @@ class IngestRequest:
     watch: bool = False
     library: Library | None = None
     largest_saving_first: bool = False
+    free_bytes: int = 0
 
     def chosen_profiles(self, known: Mapping[str, Profile], usual: Sequence[str]) -> list[Profile]:
         """Return the named profiles, or the `usual` ones; all with `skip_upload`.

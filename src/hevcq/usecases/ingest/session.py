@@ -40,6 +40,7 @@ from hevcq.usecases.ingest.decide import (
     Targets,
     by_file,
     decide,
+    enough_to_free,
     placements_by_source,
     with_forecast,
 )
@@ -67,7 +68,8 @@ Accept = Callable[[FoundVideo, Item], Item | None]
 @dataclass(frozen=True, slots=True)
 class IngestSetup:
     """What to do. `cores`, `workers`, `busy` and `machine` (the cores of one job, None: all) only serve
-    the forecast; `uploads` is how many files go in at a time; `separate_keys` is as in `Enqueuer`."""
+    the forecast; `free_bytes` is as in IngestRequest, `uploads` how many files go in at a time;
+    `separate_keys` is as in `Enqueuer`."""
 
     roots: tuple[Path, ...]
     profiles: tuple[Profile, ...]
@@ -78,6 +80,7 @@ class IngestSetup:
     machine: float | None = None
     workers: int = 1
     busy: float = 1.0
+    free_bytes: int = 0
     uploads: int = 1
     separate_keys: bool = False
     accept: Accept | None = None
@@ -135,6 +138,11 @@ class Ingest:
         plan = with_forecast(
             settled, request.rates, request.cores, request.workers, request.machine, request.busy
         )
+        if request.free_bytes:
+            needed = enough_to_free(plan.items, request.free_bytes)
+            plan = with_forecast(
+                needed, request.rates, request.cores, request.workers, request.machine, request.busy
+            )
         for item in plan.items:
             self._emit(planned_event(item, self._ports.clock.now()))
         self._emit_event(

@@ -161,13 +161,8 @@ WhyNot = Callable[[], str]
 """Return why a library may not begin anything now, as one sentence; "" if it may."""
 
 
-def expected_saving(item: Item) -> float:
-    """Return the bytes that an item is expected to save; 0 where nothing is known."""
-    return 0.0 if item.output is None else item.size - (item.output.low + item.output.high) / 2
-
-
 def _saving_first(group: Sequence[Item]) -> float:
-    return -sum(expected_saving(each) for each in group)
+    return -sum(each.saving for each in group)
 
 
 def largest_saving_first(items: Sequence[Item]) -> list[Item]:
