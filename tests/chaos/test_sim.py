@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from chaos.sim.campaign import Batch, embedded_side, live, work
+from chaos.sim.backends import SqlSide
+from chaos.sim.campaign import EMBEDDED_EVERY, Batch, embedded_side, live, work
 from chaos.sim.doors import QueueDoor
 from hevcq.domain.verdict import FailureClass
+from hevcq.util.clock import SystemClock
+from support.postgres import database
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = Batch(first=1, worlds=65, until=math.inf)
@@ -32,6 +35,15 @@ def test_a_seed_replays_byte_for_byte(seed):
 
     assert first.steps > 500
     assert (first.trace_hash, first.steps) == (second.trace_hash, second.steps)
+
+
+@pytest.mark.parametrize("seed", [2 * EMBEDDED_EVERY])
+def test_no_seed_breaks_an_invariant_on_postgresql(seed):
+    side = SqlSide(database(SystemClock()))
+    try:
+        assert live(seed, side).stats.lives > 0
+    finally:
+        side.close()
 
 
 def _broken(names: str) -> str:

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-from pathlib import Path
 
 from chaos.sim.parts import MemPath
 from chaos.sim.sched import SimClock
@@ -11,7 +10,7 @@ from hevcq.backends.sql.ledger import SqlLedger
 from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher, job_of, send
 from hevcq.backends.sql.statements import PEEK
 from hevcq.ports.queue import Selection
-from hevcq.sql.sqlite import SqliteDatabase
+from hevcq.sql.database import Database
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
 from support.fakes.store import MemoryStore
@@ -106,11 +105,11 @@ class MemorySide(Side):
         """Nobody notices but the deadlines."""
 
 
-class SqliteSide(Side):
-    """The production tables, SQL and transactions; the file is kept for the next world."""
+class SqlSide(Side):
+    """The production tables, SQL and transactions; the database is kept for the next world."""
 
-    def __init__(self, folder: Path) -> None:
-        self._database = SqliteDatabase(folder / "sim.db")
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def open(self, world) -> None:
         clock = SimClock(world.sched)

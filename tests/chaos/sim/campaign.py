@@ -15,10 +15,11 @@ from types import SimpleNamespace
 
 import structlog
 
-from chaos.sim.backends import SqliteSide
+from chaos.sim.backends import SqlSide
 from chaos.sim.chaos import Stats
 from chaos.sim.video_world import VideoWorld, is_video_world
 from chaos.sim.world import World
+from hevcq.sql.sqlite import SqliteDatabase
 
 EMBEDDED_EVERY = 36
 """One world in so many runs over the production SQL; SQLite costs several times a dict."""
@@ -52,11 +53,11 @@ def silent() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def embedded_side() -> Iterator[SqliteSide]:
+def embedded_side() -> Iterator[SqlSide]:
     """A database on a memory disk where there is one."""
     shm = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        side = SqliteSide(Path(folder))
+        side = SqlSide(SqliteDatabase(Path(folder) / "sim.db"))
         try:
             yield side
         finally:
@@ -73,7 +74,7 @@ def world_of(seed: int, *, videos: bool = False) -> type[World]:
     return VideoWorld if videos or is_video_world(seed) else World
 
 
-def live(seed: int, side: SqliteSide, *, verbose: bool = False, videos: bool = False) -> World:
+def live(seed: int, side: SqlSide, *, verbose: bool = False, videos: bool = False) -> World:
     """Run one world; raises what broke, with the world's trace in the notes."""
     world = world_of(seed, videos=videos)(seed, embedded=side if is_embedded(seed) else None)
     world.sched.verbose = verbose

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from chaos.sim import chaos as rates
-from chaos.sim.backends import MemorySide, SqliteSide
+from chaos.sim.backends import MemorySide, SqlSide
 from chaos.sim.checks import Checks, require
 from chaos.sim.driver import Driver
 from chaos.sim.machine import Machine
@@ -35,7 +35,7 @@ class World:
 
     checked_by, driven_by, worked_by = Checks, Driver, Machine
 
-    def __init__(self, seed: int, *, embedded: SqliteSide | None = None) -> None:
+    def __init__(self, seed: int, *, embedded: SqlSide | None = None) -> None:
         self.seed = seed
         self.sched = Scheduler(seed)
         self.random = self.sched.random
