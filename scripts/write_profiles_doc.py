@@ -55,6 +55,7 @@ and `hevcq profiles validate FILE...` names each wrong key. An unknown key is an
 | every kind of track in one file, to keep | `mkv` |
 | an old DVD player or television to play it | `avi` |
 | Ogg for old free players (browsers show no picture) | `ogg` |
+| no black bars, even loudness, few languages | your copy with `video.crop`, `audio.loudness`, `audio.languages` |
 | HDR to stream everywhere | your copy of `hls` with `policies.hdr: convert` |
 
 The smallest profile:

@@ -24,7 +24,7 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
-from hevcq.domain.planning.streams import clipped, plan_stream
+from hevcq.domain.planning.streams import clipped, left_out, plan_stream, refused
 from hevcq.domain.planning.video import HDR_TRANSFERS, SMALLEST, shown_size, target_of
 from hevcq.domain.profile import (
     AudioPolicy,
@@ -170,11 +170,11 @@ def plan_set_stream(profile: Profile, info: MediaInfo, stream: Stream) -> Stream
         case StreamKind.SUBTITLE if stream.codec != containers.TELETEXT:
             return _subtitle(profile, stream)
         case StreamKind.VIDEO if profile.policies.extra_video is not LossPolicy.DROP:
-            return _refused(stream, "policies.extra_video", "a further video stream")
+            return refused(stream, "policies.extra_video", "a further video stream")
     decided = plan_stream(profile, info, stream, containers.MP4)
     if isinstance(decided, Refuse) or decided.action is Action.DROP:
         return decided
-    return _dropped(stream, f"{stream.kind.value} in {stream.codec}")
+    return left_out(stream, f"{stream.kind.value} in {stream.codec}, which HLS cannot hold")
 
 
 def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Refuse:
@@ -245,10 +245,10 @@ def _subtitle(profile: Profile, stream: Stream) -> StreamPlan | Refuse:
     policy = profile.policies.subtitles if text else profile.policies.picture_subtitles
     what = f"subtitles in {stream.codec}"
     if policy is LossPolicy.DROP:
-        return _dropped(stream, what)
+        return left_out(stream, f"{what}, which HLS cannot hold")
     if not text or policy is LossPolicy.REFUSE:
         name = "subtitles" if text else "picture_subtitles"
-        return _refused(stream, f"policies.{name}", f"{what}, which WebVTT cannot hold")
+        return refused(stream, f"policies.{name}", f"{what}, which WebVTT cannot hold")
     styled = " without their styling" if stream.codec in {"ass", "ssa"} else ""
     return StreamPlan(
         source_index=stream.index,
@@ -258,19 +258,6 @@ def _subtitle(profile: Profile, stream: Stream) -> StreamPlan | Refuse:
         encoder="webvtt",
         notice=f"Stream {stream.index}: subtitles in {stream.codec} become WebVTT{styled}.",
     )
-
-
-def _dropped(stream: Stream, what: str) -> StreamPlan:
-    return StreamPlan(
-        source_index=stream.index,
-        kind=stream.kind,
-        action=Action.DROP,
-        notice=f"Stream {stream.index} is left out: {what}, which HLS cannot hold.",
-    )
-
-
-def _refused(stream: Stream, policy: str, what: str) -> Refuse:
-    return Refuse(policy=policy, detail=f"Stream {stream.index} is {what}; see {policy}.")
 
 
 def expected_bytes(rung: Rung, info: MediaInfo, seconds: float | None = None) -> tuple[int, int]:

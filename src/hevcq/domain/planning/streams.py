@@ -89,9 +89,9 @@ def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
         return target
     if target.codec not in containers.VIDEO[muxer]:
         what = f"to become {target.codec}, which {containers.NAMES[muxer]} cannot hold"
-        return _refuse(stream, "container", what)
+        return refused(stream, "container", what)
     if target.field_order != "progressive" and muxer != containers.MP4:
-        return _refuse(
+        return refused(
             stream,
             "policies.interlaced",
             f"interlaced, and {_named(muxer)} would not say truly which field comes first",
@@ -132,7 +132,7 @@ def in_languages(
         if not listed or stream not in kept or not _spoken(stream) or wanted & _spoken(stream):
             continue
         name = f"{noun} in {stream.language or stream.language_tag}"
-        found[place] = _drop(stream, f"{name}, which {key}.languages does not list")
+        found[place] = left_out(stream, f"{name}, which {key}.languages does not list")
         dropped.append(f"{name} (stream {stream.index})")
     return found, tuple(dropped)
 
@@ -147,12 +147,12 @@ def _foreignness(sound: Stream) -> tuple[bool, bool]:
 
 def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if stream.pictureless:
-        return _drop(stream, "a video track without a picture")
+        return left_out(stream, "a video track without a picture")
     policy = profile.policies.extra_video
     if policy is LossPolicy.DROP:
-        return _drop(stream, "a further video stream")
+        return left_out(stream, "a further video stream")
     if policy is LossPolicy.REFUSE:
-        return _refuse(stream, "policies.extra_video", "a further video stream")
+        return refused(stream, "policies.extra_video", "a further video stream")
     if stream.codec in profile.video.skip_codecs and stream.codec in containers.VIDEO[muxer]:
         return _copy(stream)
     return plan_video(profile, stream, muxer)
@@ -161,13 +161,13 @@ def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
 def _not_probed(profile: Profile, info: MediaInfo, stream: Stream) -> Decision | None:
     """Decide on sound that a broadcast announces and sends late or never; None if it is known."""
     if info.unsent(stream):
-        return _drop(stream, "sound that is announced, and of which nothing was sent")
+        return left_out(stream, "sound that is announced, and of which nothing was sent")
     if stream.audio is None or stream.audio.sample_rate:
         return None
     what = "sound that begins so late that ffmpeg does not know what it is"
     if profile.audio.unsupported is LossPolicy.DROP:
-        return _drop(stream, what)
-    return _refuse(stream, "audio.unsupported", what)
+        return left_out(stream, what)
+    return refused(stream, "audio.unsupported", what)
 
 
 def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
@@ -184,9 +184,9 @@ def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     if not held:
         what = f"audio in {stream.codec}, which {_named(muxer)} cannot hold"
         if profile.audio.unsupported is LossPolicy.DROP:
-            return _drop(stream, what)
+            return left_out(stream, what)
         if profile.audio.unsupported in {LossPolicy.REFUSE, LossPolicy.KEEP}:
-            return _refuse(stream, "audio.unsupported", what)
+            return refused(stream, "audio.unsupported", what)
     decided = _encoded_audio(profile, stream, muxer)
     if isinstance(decided, Refuse) or decided.action is Action.DROP or not louder:
         return decided
@@ -242,8 +242,8 @@ def _unnamed(profile: Profile, stream: Stream) -> Decision:
     layout = stream.audio.layout if stream.audio is not None else ""
     what = f"audio in {stream.codec} for {layout}, and Matroska could not say what each channel is"
     if profile.audio.unsupported is LossPolicy.DROP:
-        return _drop(stream, what)
-    return _refuse(stream, "audio.unsupported", what)
+        return left_out(stream, what)
+    return refused(stream, "audio.unsupported", what)
 
 
 def _odd_channels(stream: Stream, facts: AudioFacts) -> str:
@@ -265,20 +265,20 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     facts = stream.audio or AudioFacts(channels=0, sample_rate=0)
     if stream.codec in {"", "unknown"}:
         named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or "an unknown codec")
-        return _refuse(stream, "audio.unsupported", f"audio in {named}, which ffmpeg cannot decode")
+        return refused(stream, "audio.unsupported", f"audio in {named}, which ffmpeg cannot decode")
     if odd := _odd_channels(stream, facts):
-        return _refuse(stream, "audio.unsupported", odd)
+        return refused(stream, "audio.unsupported", odd)
     if codec not in containers.AUDIO[muxer]:
-        return _refuse(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
+        return refused(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
     channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MAX_CHANNELS))
     layout, mixed = encoded_layout(facts), ""
     held = ENCODED_LAYOUTS[layout]
     if channels < facts.channels:
         what = f"audio with {facts.channels} channels, of which {codec} holds {channels}"
         if profile.audio.surround is LossPolicy.DROP:
-            return _drop(stream, what)
+            return left_out(stream, what)
         if profile.audio.surround is not LossPolicy.CONVERT:
-            return _refuse(stream, "audio.surround", what)
+            return refused(stream, "audio.surround", what)
         held, mixed = channels, f", its {facts.channels} channels mixed down to stereo"
     elif held > channels:
         mixed = f", its {channels} channels laid out as {layout}"
@@ -305,7 +305,7 @@ def clipped(stream: Stream) -> str:
 def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:
     if stream.codec == containers.TELETEXT:
         if info.unsent(stream):
-            return _drop(stream, "teletext that is announced, and of which nothing was sent")
+            return left_out(stream, "teletext that is announced, and of which nothing was sent")
         what = f"teletext{in_brackets(stream.language)}, which only transport streams hold"
         named = ("data_streams", what)
         return _by_policy(stream, profile.policies.data_streams, named, held=False)
@@ -316,7 +316,7 @@ def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> 
     policy = profile.policies.subtitles if text else profile.policies.picture_subtitles
     what = f"subtitles in {stream.codec}, which {_named(muxer)} cannot hold"
     if policy is LossPolicy.DROP:
-        return _drop(stream, what)
+        return left_out(stream, what)
     if policy is LossPolicy.CONVERT and text and muxer in containers.SUBTITLE_ENCODERS:
         codec, encoder = containers.SUBTITLE_ENCODERS[muxer]
         plain = stream.codec in {"ass", "ssa"} or codec == "webvtt"
@@ -329,7 +329,7 @@ def _subtitle(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> 
             encoder=encoder,
             notice=f"Stream {stream.index}: subtitles in {stream.codec} become {codec}{styled}.",
         )
-    return _refuse(stream, f"policies.{name}", what)
+    return refused(stream, f"policies.{name}", what)
 
 
 def caption_title(channel: str) -> str:
@@ -360,13 +360,13 @@ def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Deci
     if tag in _UNREAD_SUBTITLES:
         what = f"{_UNREAD_SUBTITLES[tag]} subtitles ({tag}), which ffmpeg cannot read"
         if profile.policies.subtitles is LossPolicy.DROP:
-            return _drop(stream, what)
-        return _refuse(stream, "policies.subtitles", what)
+            return left_out(stream, what)
+        return refused(stream, "policies.subtitles", what)
     if tag in containers.REMADE_TAGS and containers.is_mp4_family(muxer):
         kept = "time code" if tag == "tmcd" else "chapter titles"
-        return _drop(stream, f"the {kept} track, which is written anew from the file's tags")
+        return left_out(stream, f"the {kept} track, which is written anew from the file's tags")
     if tag == "text" and info.chapters:
-        return _drop(stream, "the chapter titles track, which is kept as chapters")
+        return left_out(stream, "the chapter titles track, which is kept as chapters")
     held = tag in containers.DATA_TAGS[muxer]
     what = f"a data track ({tag or stream.codec})"
     if stream.codec == "bin_data" and stream.language and info.format_name in RECORDINGS:
@@ -391,8 +391,8 @@ def _by_policy(
     if held and not (policy is LossPolicy.DROP and drops_held):
         return _copy(stream)
     if policy in {LossPolicy.DROP, LossPolicy.CONVERT}:
-        return _drop(stream, what)
-    return _refuse(stream, f"policies.{name}", f"{what}, which the container cannot hold")
+        return left_out(stream, what)
+    return refused(stream, f"policies.{name}", f"{what}, which the container cannot hold")
 
 
 def _copy(stream: Stream) -> StreamPlan:
@@ -407,7 +407,7 @@ def _copy(stream: Stream) -> StreamPlan:
     )
 
 
-def _drop(stream: Stream, what: str) -> StreamPlan:
+def left_out(stream: Stream, what: str) -> StreamPlan:
     return StreamPlan(
         source_index=stream.index,
         kind=stream.kind,
@@ -416,7 +416,7 @@ def _drop(stream: Stream, what: str) -> StreamPlan:
     )
 
 
-def _refuse(stream: Stream, policy: str, what: str) -> Refuse:
+def refused(stream: Stream, policy: str, what: str) -> Refuse:
     return Refuse(policy=policy, detail=f"Stream {stream.index} is {what}; see {policy}.")
 
 
