@@ -1,4 +1,4 @@
-"""Workers that die, stop or fail: another one finishes, and nothing is left behind."""
+"""Workers that die or fail: another one finishes, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -15,18 +15,6 @@ from hevcq.ports.queue import Selection
 from support.clips import make_clip
 
 pytestmark = [pytest.mark.aws, pytest.mark.media]
-FLAKY = """#!/bin/sh
-case "$*" in
-  *self-test*) ;;
-  *libx265*)
-    if mkdir "{marker}-1" 2>/dev/null || mkdir "{marker}-2" 2>/dev/null; then
-      echo "a cosmic ray" >&2
-      exit 1
-    fi ;;
-esac
-exec ffmpeg "$@"
-"""
-"""Fails two encodes, but no trial of the encoder."""
 
 
 def slow_video(folder: Path) -> bytes:
@@ -66,49 +54,6 @@ def test_a_worker_killed_in_mid_encode_is_replaced_by_another(fleet: Fleet, tmp_
     # The next worker to start on the machine sweeps what the dead one had on its disk.
     assert fleet.run("worker", "hevc", "--drain", "--workers", "1").code == 0
     assert fleet.left_behind() == []
-
-
-def test_a_stopped_worker_gives_its_message_back_at_once(fleet: Fleet, tmp_path: Path) -> None:
-    fleet.recipe("hevc", preset="medium", visibility_s=300)
-    worker = fleet.worker("hevc")
-    fleet.put("TODO/hevc/video.mp4", slow_video(tmp_path))
-    job = until_encoding(fleet)
-    children = children_of(worker.pid)
-
-    code = fleet.stop(worker)
-
-    assert code == 0
-    depth = fleet.backend.queues["hevc"].depth()
-    assert (depth.ready, depth.in_flight, depth.delayed, depth.dead) == (1, 0, 0, 0)
-    assert [pid for pid in children if alive(pid)] == []
-    (left,) = fleet.jobs()
-    assert (left.state, left.fence, left.failures, left.crashes) == (JobState.QUEUED, 1, 0, 0)
-    assert fleet.left_behind() == []
-
-    fleet.recipe("hevc")
-    fleet.worker("hevc")
-    (done,) = fleet.until_done(1)
-    assert (done.job_id, done.fence, done.failures, done.crashes) == (job.job_id, 2, 0, 0)
-
-
-def test_a_passing_failure_backs_off_is_counted_the_second_time_and_recovers(
-    fleet: Fleet, tmp_path: Path
-) -> None:
-    flaky = tmp_path / "flaky-ffmpeg"
-    flaky.write_text(FLAKY.format(marker=tmp_path / "failed"))
-    flaky.chmod(0o700)
-    fleet.put("TODO/hevc/video.mp4", make_clip(tmp_path).read_bytes())
-
-    fleet.worker("hevc", env={"HEVCQ_FFMPEG": str(flaky), "HEVCQ_SANDBOX": "false"})
-    (done,) = fleet.until_done(1)
-
-    assert (done.fence, done.failures) == (3, 1)
-    lines = [json.loads(line) for line in fleet.log().splitlines() if line.startswith("{")]
-    for event in ("job_released", "job_retry"):
-        (told,) = [line for line in lines if line["event"] == event]
-        assert told["delay_s"] > 0
-    assert "cosmic ray" in json.dumps(lines)
-    assert fleet.backend.queues["hevc"].depth().dead == 0
 
 
 def test_a_failure_that_lasts_is_buried_and_redriven_after_the_fix(

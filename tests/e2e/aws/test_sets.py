@@ -18,7 +18,7 @@ PROFILE = "720p"
 
 @pytest.fixture
 def sets(fleet: Fleet) -> Fleet:
-    fleet.recipe(PROFILE, container="hls", video="codec: h264, crf: 30")
+    fleet.recipe(PROFILE, container="hls", video="codec: h264, crf: 22")
     return fleet
 
 
@@ -63,7 +63,7 @@ def test_a_worker_killed_while_it_publishes_a_set_is_replaced_by_another(sets: F
 def test_the_hls_of_a_long_video_is_shared_by_workers_one_of_which_is_killed(fleet: Fleet) -> None:
     # Segments of a second, and chunks of two: what a video of ten minutes has by default.
     short = "hls: {segment_s: 1}\nchunking: {mode: always, target_s: 2}"
-    fleet.recipe(PROFILE, container=f"hls\n{short}", video="codec: h264, crf: 30")
+    fleet.recipe(PROFILE, container=f"hls\n{short}", video="codec: h264, crf: 22")
     video = fleet.clip("long.mp4", seconds=9)
     first, second = fleet.worker(PROFILE), fleet.worker(PROFILE)
     queued = fleet.ingest("--profile", PROFILE, "--no-wait")

@@ -52,7 +52,7 @@ SHARED = """
 name: hls
 description: for tests
 container: hls
-video: {codec: h264, crf: 30, preset: ultrafast}
+video: {codec: h264, crf: 22, preset: ultrafast}
 hls: {segment_s: 1}
 chunking: {mode: always, target_s: 2}
 gates: {minimum_saving: null, review_below: 0, picture_floor: 0.5}

@@ -172,22 +172,6 @@ def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow: Farm, nu
     assert [pid for pid in children if alive(pid)] == []
 
 
-def test_within_its_grace_a_stopped_worker_ends_its_job_and_takes_nothing_new(farm: Farm) -> None:
-    farm.add_profile("hevc", "medium")
-    farm.clip("video.mp4", size="640x360", seconds=4, crf=20)
-    farm.clip("second.mp4", size="640x360", seconds=4, crf=20)
-    assert farm.ingest("--no-wait").code == 0
-    worker = Worker(farm, "run.py", grace_s=100)
-    worker.until_encoding()
-
-    worker.stop(signal.SIGTERM)
-
-    assert worker.child.returncode == ExitCode.OK
-    assert queue_of(farm)["ready"] == 1
-    assert queue_of(farm)["jobs"]["done"] == 1
-    assert farm.strays() == []
-
-
 def test_a_working_worker_is_well_and_one_that_is_gone_is_not(slow: Farm) -> None:
     worker = Worker(slow, "run.py", grace_s=0)
     worker.until_encoding()
