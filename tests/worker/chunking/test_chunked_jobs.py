@@ -7,6 +7,7 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Phase, TaskKind, job_id
 from hevcq.domain.profile_sections import Chunking, ChunkMode
 from hevcq.domain.quality import Aim
+from hevcq.domain.verdict import Done
 from support.fakes.encoder import fake_index
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 
@@ -101,3 +102,17 @@ def test_a_video_that_cannot_be_cut_is_encoded_whole(farm):
     assert record.state is JobState.DONE
     assert farm.encoder.calls.count("encode") == 1
     assert "encode_chunk" not in farm.encoder.calls
+
+
+def test_a_join_that_comes_before_its_chunks_waits_for_the_one_they_send(farm):
+    source = farm.split()
+    held = [farm.receive() for _ in range(CHUNKS)]
+    farm.queue.send([farm.task(source, None)])
+
+    assert isinstance(farm.handle().verdict, Done)
+    assert "join" not in farm.encoder.calls
+    for delivery in held:
+        farm.do(delivery)
+
+    assert farm.until_settled(source).state is JobState.DONE
+    assert farm.encoder.calls.count("join") == 1
