@@ -10,7 +10,7 @@ from hevcq.domain.job import JobState, Task
 from hevcq.domain.media.facts import MetadataItem
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.quality import Aim
+from hevcq.domain.quality import Aim, Probe
 from hevcq.domain.verdict import Done, FailureClass, Skipped
 from support.fakes.backend import HEVC
 from support.fakes.farm import Farm
@@ -198,6 +198,22 @@ def test_a_quality_that_was_asked_for_is_searched_checked_and_said(
         (verified and (crfs[-1], verified[-1])) or None
     )
     assert farm.scratch_files() == []
+
+
+@pytest.mark.parametrize(("share", "encoded"), [(1.0, True), (1.3, False)])
+def test_a_quality_that_would_take_far_more_than_the_source_is_not_encoded(
+    tmp_path, share, encoded
+):
+    recipe = HEVC.video.model_copy(update={"quality": 93.0})
+    farm = Farm(tmp_path, HEVC.model_copy(update={"video": recipe}))
+    size = farm.record(farm.submit()).source.size
+    probe = Probe(crf=22.5, vmaf=93.1, size=round(share * size))
+    farm.encoder.aim, farm.encoder.verified = AIM.model_copy(update={"probes": (probe,)}), [93.0]
+
+    verdict = farm.handle().verdict
+
+    assert (farm.encoder.crfs == [22.5]) is encoded
+    assert ("of the original's size" in getattr(verdict, "reason", "")) is not encoded
 
 
 def test_a_quality_out_of_reach_is_said_before_the_encode_and_the_original_kept(tmp_path):

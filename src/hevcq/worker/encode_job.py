@@ -25,6 +25,9 @@ from hevcq.worker.delivery.job import Job, Made
 from hevcq.worker.publish import adopt, publish
 from hevcq.worker.scratch import sha256_file
 
+TOO_LARGE = 0.2
+"""Share of the source by which the forecast of a search must be too large: twice its error."""
+
 
 class EncodeJob(Job):
     is_split = False
@@ -107,7 +110,7 @@ class EncodeJob(Job):
         facts = {"info": info, "plan": plan, "measured": measured}
         work = work.model_copy(update={**facts, "duration_s": _duration(measured, info)})
         work = self._aimed(work, location, folder)
-        ended = self._out_of_reach(work) or self._sampled(work, location, folder)
+        ended = self._not_worth(work) or self._sampled(work, location, folder)
         if ended is None and may_split and self._may_pay(work.duration_s):
             ended = split_video(self._context, self, work, location)
             if ended is not None:
@@ -144,9 +147,18 @@ class EncodeJob(Job):
             return work.model_copy(update={"plan": work.plan.noting(said)})
         return work.model_copy(update={"plan": work.plan.aimed(aim)})
 
-    def _out_of_reach(self, work: Work) -> Skipped | None:
-        aim = work.plan.aim
-        if aim is None or not aim.out_of_reach or work.recipe.gates.minimum_saving is None:
+    def _not_worth(self, work: Work) -> Skipped | None:
+        """Remember that the quality is out of reach, or takes far too much, by the search's samples."""
+        aim, saving = work.plan.aim, work.recipe.gates.minimum_saving
+        if aim is None or saving is None:
+            return None
+        share = (aim.size or 0) / max(1, self._source.size)
+        if share > 1 - saving + TOO_LARGE:
+            said = (
+                f"about {100 * share:.0f}% of the original's size, limit {100 * (1 - saving):.1f}%"
+            )
+            return self._remember_skip(work, f"{said}, for VMAF {aim.target:g}")
+        if not aim.out_of_reach:
             return None
         said = f"VMAF {aim.target:g} is out of reach; CRF {aim.crf:g}, the lowest that was tried, gives"
         return self._remember_skip(work, f"{said} {aim.sampled:.1f} in samples")
