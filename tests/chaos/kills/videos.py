@@ -35,7 +35,7 @@ SETS = WHOLE.model_copy(
     update={
         "name": "sets",
         "container": Container.HLS,
-        "video": VideoRecipe(codec=VideoCodec.H264, crf=28.0),
+        "video": VideoRecipe(codec=VideoCodec.H264, crf=22.0),
     }
 )
 PROFILES = {profile.name: profile for profile in (WHOLE, CUT, SETS)}
