@@ -151,6 +151,7 @@ the profile. What is in `ffmpeg -encoders` proves nothing; each allowed encoder 
   and so do ladders; a video whose profile allows hardware is not split.
 - The quality number is `video.crf` less 4, for AV1 on its encoder's scale. `video.preset` and `encoder_params`
   are those of software only.
+- Every render node is tried in turn; `LIBVA_DRIVER_NAME` and `LIBVA_DRIVERS_PATH` reach ffmpeg.
 - With the sandbox on, ffmpeg may control the device files of the family; a driver that needs more needs
   `sandbox = false`.
 

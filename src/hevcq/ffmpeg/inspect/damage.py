@@ -243,7 +243,8 @@ def _named_by_parts(file: BinaryIO, size: int, top: list[Chunk]) -> tuple[Counte
             if part is None or not part[0].startswith((b"ix", b"indx")):
                 sizes = []
                 break  # places that a writer got wrong prove nothing
-            sizes += _sizes(file, part)
+            entries = struct.iter_unpack("<II", _table(file, part, 8)[1])
+            sizes += [length & ~_NO_KEY for _, length in entries]
         if frames := sum(length > 0 for length in sizes):
             named[number] = frames
     return named, ""
@@ -257,12 +258,6 @@ def _indexes(file: BinaryIO, index: Chunk) -> Iterator[tuple[int, int]]:
     elif kind == _OF_INDEXES:
         for place, length, _ in struct.iter_unpack("<QII", table):
             yield place, length
-
-
-def _sizes(file: BinaryIO, part: Chunk) -> Iterator[int]:
-    """Yield the size of each chunk that an `ix00` names."""
-    for _, length in struct.iter_unpack("<II", _table(file, part, 8)[1]):
-        yield length & ~_NO_KEY
 
 
 def _table(file: BinaryIO, index: Chunk, entry: int) -> tuple[int, bytes]:
