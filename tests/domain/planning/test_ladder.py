@@ -221,6 +221,7 @@ def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:
         {"video": {"codec": "hevc", "crf": 22}},
         {"video": {"codec": "h264", "crf": 22, "max_width": 1280, "max_height": 720}},
         {"video": {"codec": "h264", "crf": 22, "keyframe_s": 4}},
+        {"video": {"codec": "h264", "crf": 20}},
         {"hls": {"segment_s": 13}},
         {"hls": {"h264_rungs": {}}},
         {"hls": {"h264_rungs": {721: [22, 4000]}}},
