@@ -231,10 +231,10 @@ class PostgresDatabase(Database):
         self._dsn = conninfo.make_conninfo(dsn, **(OPTIONS | known))
         self._schema, self.clock, self._notice = schema, ServerClock(clock), notice
         place = "/".join(str(known[key]) for key in ("host", "dbname") if key in known)
-        self.where = f"PostgreSQL, {place or 'the default server'}, schema {schema}"
+        self.where = f"PostgreSQL {place}".strip()
         self._room, self._lock = threading.BoundedSemaphore(MAX_CONNECTIONS), threading.Lock()
         self._idle: list[PostgresSession] = []
-        self._closed, self._new = False, True
+        self._closed, self._new, self._told = False, True, False
         self._ear: tuple[threading.Thread, socket.socket] | None = None
         try:
             self._persist(lambda: self._check(before_making))
@@ -291,9 +291,9 @@ class PostgresDatabase(Database):
 
     def _persist(self, call: Callable[[], T]) -> T:
         def tell(_error: Exception, attempt: int) -> None:
-            if attempt == 4:  # after about a second
-                words = f"Waiting: {self.where}, does not answer."
-                (self._notice or log_notice)(words)
+            if attempt == 4 and not self._told:  # after about a second, once an outage
+                self._told = True
+                (self._notice or log_notice)(f"Waiting: {self.where} does not answer.")
 
         return retry_control_call(
             call, self.clock, random.random, retryable=(Lost,), on_retry=tell, policy=RECONNECT
@@ -326,7 +326,7 @@ class PostgresDatabase(Database):
         try:
             return self._persist(ask)
         except (Lost, DatabaseBusy) as error:
-            raise Unavailable(f"{self.where}, did not say whether it kept a change.") from error
+            raise Unavailable(f"{self.where} did not say whether it kept a change.") from error
 
     @contextmanager
     def _session(self) -> Iterator[PostgresSession]:
@@ -365,9 +365,10 @@ class PostgresDatabase(Database):
         try:
             if raw.info.server_version < MIN_SERVER:
                 raise StorageError(
-                    f"{self.where}, is version {raw.info.server_version // 10000}; hevcq needs 14 or newer."
+                    f"{self.where} is version {raw.info.server_version // 10000}; hevcq needs 14 or newer."
                 )
             raw.execute(SESSION.format(schema=self._schema).encode())
+            self._told = False
         except BaseException:
             raw.close()
             raise
@@ -408,7 +409,7 @@ class PostgresDatabase(Database):
             version = session.run(f"SELECT version FROM {table}")[0]
             if version != VERSION:
                 raise UnknownSchema(
-                    f"{self.where}, has schema {version}; this hevcq reads schema {VERSION} only.",
+                    f"{self.where} has schema {version}; this hevcq reads schema {VERSION} only.",
                     remedy="Use the hevcq that wrote it, or another postgres.schema.",
                 )
             self.clock.set(float(session.run(f"{OLD_MARKS}; SELECT {AT}; COMMIT; SELECT {AT}")[0]))

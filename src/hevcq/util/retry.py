@@ -2,7 +2,8 @@
 
 Each call has one layer of retries. A worker retries its control calls (queue, ledger and small
 requests to the store) with `CONTROL_CALL`, so its AWS clients send each request once. The clients
-of commands and of bulk transfers rely on the retries of botocore alone.
+of commands and of bulk transfers rely on the retries of botocore alone. PostgreSQL is the exception:
+for some seconds the database looks for a new connection itself, below whoever retries the call.
 """
 
 from __future__ import annotations

@@ -389,7 +389,7 @@ def test_a_server_that_is_away_is_waited_for_and_then_unavailable(tmp_path) -> N
     with pytest.raises(Unavailable):
         PostgresDatabase(f"host={tmp_path}", Patient(), notice=said.append)
 
-    assert said == [f"Waiting: PostgreSQL, {tmp_path}, schema hevcq, does not answer."]
+    assert said == [f"Waiting: PostgreSQL {tmp_path} does not answer."]
 
 
 class Patient(ManualClock):

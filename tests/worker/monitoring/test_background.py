@@ -2,17 +2,23 @@
 
 import threading
 
+import pytest
+
+from hevcq.errors import Unavailable
 from hevcq.worker.monitoring.watchers import AFTER_DEFECT_S, Background, PoolState, periodic
 from support.clips import ManualClock
 
 
-def test_a_step_that_breaks_is_reported_and_tried_again_a_minute_later(capsys):
+@pytest.mark.parametrize(
+    ("error", "traceback"), [(KeyError("a defect"), True), (Unavailable("The server."), False)]
+)
+def test_a_step_that_breaks_is_reported_and_tried_again_a_minute_later(capsys, error, traceback):
     clock, seen, done = ManualClock(), [], threading.Event()
 
     def step() -> float:
         seen.append(clock.monotonic())
         if len(seen) == 1:
-            raise KeyError("a defect")
+            raise error
         done.set()
         return 3_600.0
 
@@ -29,6 +35,7 @@ def test_a_step_that_breaks_is_reported_and_tried_again_a_minute_later(capsys):
     beside.close()
     told = capsys.readouterr()
     assert "background_failed" in told.out + told.err
+    assert ("Traceback" in told.out + told.err) is traceback, "a service that is away is no defect"
 
 
 def test_what_was_never_woken_ends_at_once():

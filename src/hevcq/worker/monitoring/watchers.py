@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from hevcq.alive import EVERY_S
+from hevcq.errors import Unavailable
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.processes import Processes
@@ -114,6 +115,9 @@ class Background:
     def _guarded(self) -> float:
         try:
             return self._step()
+        except Unavailable as error:  # asked again; a service that is away is no defect
+            get_logger().warning("background_failed", thread=self._name, reason=str(error))
+            return AFTER_DEFECT_S
         except Exception:  # noqa: BLE001 - a background step must not end the process
             get_logger().exception("background_failed", thread=self._name)
             return AFTER_DEFECT_S
