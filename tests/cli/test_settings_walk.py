@@ -11,11 +11,12 @@ KEYS = [key for key, _ in leaves(Settings)]
 NONSENSE = "no\tsuch thing"
 TAKES_ANY = {
     # a check of its own looks at what is there
-    "data_dir", "scratch_dir", "profiles_dir", "ffmpeg", "metric_ffmpeg", "ingest.profiles", "aws.profiles",
+    "data_dir", "scratch_dir", "profiles_dir", "postgres.files_dir",
+    "ffmpeg", "metric_ffmpeg", "ingest.profiles", "aws.profiles",
     "schedule.gate_command", "web.host",
     # only the service that is named can say
     "aws.region", "aws.endpoint_url", "aws.input_bucket", "aws.output_bucket", "aws.topic_arn",
-    "aws.table", "web.oidc.issuer",
+    "aws.table", "postgres.dsn", "web.oidc.issuer",
     "web.oidc.client_id", "web.oidc.client_secret", "web.oidc.groups_claim",
     "web.oidc.operator_group", "web.oidc.logout_url",
     # names and secrets are what a person says they are
