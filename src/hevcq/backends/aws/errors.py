@@ -32,52 +32,27 @@ DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AuthorizationError", "403"}
 )
 
+_STALE = "the receipt is no longer valid"
+_MISSING = "it does not exist in this account and region"
+_REFUSED = "AWS does not accept the credentials"
+_SKEWED = "this machine's clock is wrong; set it by NTP"
+_DENIED = "access is denied: the role lacks a permission, or the object is gone"
+_CODES: tuple[tuple[str, type[HevcqError], str], ...] = (
+    ("NoSuchKey NoSuchVersion 404 NotFound", SourceGone, "it does not exist"),
+    ("PreconditionFailed 412", SourceChanged, "it is no longer the version asked for"),
+    ("InvalidObjectState", SourceUnreadable, "it is archived; restore it first"),
+    ("ReceiptHandleIsInvalid InvalidReceiptHandle MessageNotInflight", LeaseLost, _STALE),
+    ("AWS.SimpleQueueService.MessageNotInflight", LeaseLost, _STALE),
+    ("NoSuchBucket QueueDoesNotExist ResourceNotFoundException", ConfigError, _MISSING),
+    ("AWS.SimpleQueueService.NonExistentQueue", ConfigError, _MISSING),
+    ("ExpiredToken ExpiredTokenException InvalidAccessKeyId", ConfigError, _REFUSED),
+    ("InvalidClientTokenId SignatureDoesNotMatch AuthFailure", ConfigError, _REFUSED),
+    ("UnrecognizedClientException", ConfigError, _REFUSED),
+    ("RequestTimeTooSkewed RequestExpired", ConfigError, _SKEWED),
+    (" ".join(DENIED), AccessDenied, _DENIED),
+)
 CODES: Mapping[str, tuple[type[HevcqError], str]] = {
-    **dict.fromkeys(
-        ("NoSuchKey", "NoSuchVersion", "404", "NotFound"), (SourceGone, "it does not exist")
-    ),
-    **dict.fromkeys(
-        ("PreconditionFailed", "412"), (SourceChanged, "it is no longer the version asked for")
-    ),
-    "InvalidObjectState": (SourceUnreadable, "it is archived; restore it first"),
-    **dict.fromkeys(
-        (
-            "ReceiptHandleIsInvalid",
-            "InvalidReceiptHandle",
-            "MessageNotInflight",
-            "AWS.SimpleQueueService.MessageNotInflight",
-        ),
-        (LeaseLost, "the receipt is no longer valid"),
-    ),
-    **dict.fromkeys(
-        (
-            "NoSuchBucket",
-            "QueueDoesNotExist",
-            "AWS.SimpleQueueService.NonExistentQueue",
-            "ResourceNotFoundException",
-        ),
-        (ConfigError, "it does not exist in this account and region"),
-    ),
-    **dict.fromkeys(
-        (
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "InvalidAccessKeyId",
-            "InvalidClientTokenId",
-            "SignatureDoesNotMatch",
-            "UnrecognizedClientException",
-            "AuthFailure",
-        ),
-        (ConfigError, "AWS does not accept the credentials"),
-    ),
-    **dict.fromkeys(
-        ("RequestTimeTooSkewed", "RequestExpired"),
-        (ConfigError, "this machine's clock is wrong; set it by NTP"),
-    ),
-    **dict.fromkeys(
-        DENIED,
-        (AccessDenied, "access is denied: the role lacks a permission, or the object is gone"),
-    ),
+    code: (kind, meaning) for codes, kind, meaning in _CODES for code in codes.split()
 }
 """Maps a service's error code to hevcq's error and its meaning. S3 answers 403 for a missing key
 if the caller may not list the bucket (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html),
@@ -87,12 +62,11 @@ Unavailable: an unknown code never means success."""
 _SIGN_IN = "Sign in again (`aws sso login`), or look at AWS_PROFILE."
 _REACH = "Look at this machine's network, aws.region and aws.endpoint_url."
 REMEDIES: Mapping[str, str] = {
-    "it does not exist in this account and region": "Run `terraform apply`, or look at aws.region and "
-    "the names in [aws]: `terraform output` prints them.",
-    "AWS does not accept the credentials": _SIGN_IN,
-    "access is denied: the role lacks a permission, or the object is gone": "Look at the policies of "
-    "whoever asked: `terraform output operator_policy_arn` is what people need, a worker's role comes "
-    "with `terraform apply`.",
+    _MISSING: "Run `terraform apply`, or look at aws.region and the names in [aws]: `terraform output` "
+    "prints them.",
+    _REFUSED: _SIGN_IN,
+    _DENIED: "Look at the policies of whoever asked: `terraform output operator_policy_arn` is what "
+    "people need, a worker's role comes with `terraform apply`.",
 }
 """What to do, by the meaning of an error code."""
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-Span = tuple[float | None, float | None]
-"""Moved later than the first and not after the second, in Unix seconds."""
-ALL: Span = (None, None)
+Span = tuple[float, float] | None
+"""Moved later than the first and not after the second, in Unix seconds; None: whenever."""
+FAR_S = 1e12
 PAGE = 100
 """The limit of DynamoDB's BatchGetItem, in items."""
 UNPROCESSED_ROUNDS = 8
@@ -259,9 +259,9 @@ class JobTable:
                 )
             except self.db.exceptions.ConditionalCheckFailedException as error:
                 there: Item = dict(error.response).get("Item", {})  # type: ignore[assignment]
-                self.found_at(str(item["pk"].get("S")))
                 return there.get("last_write") == token
-        self.found_at(str(item["pk"].get("S")))
+            finally:
+                self.found_at(str(item["pk"].get("S")))
         return True
 
     def change_under(
@@ -312,7 +312,7 @@ class JobTable:
         if wanted.source_key is None:
             entries = self._in_folders(wanted)
         else:
-            entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, ALL))
+            entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, None))
         if entries is not None:
             records = sorted(self._read(entries), key=lambda r: (-r.updated_at, r.job_id))
             yield from (record for record in records if wanted.matches(record))
@@ -354,7 +354,7 @@ class JobTable:
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
         """Merge the entries of all states, newest first; each partition is already in that order."""
         states = [state for state in JobState if not wanted.states or state in wanted.states]
-        span = (wanted.updated_after, wanted.before[0] if wanted.before else None)
+        span = (wanted.updated_after or 0.0, wanted.before[0] if wanted.before else FAR_S)
         streams = self._partitions(states, span)
         merged: Iterator[Item] = heapq.merge(
             *streams, key=lambda e: (-moved_in(e), string(e, "pk"))
@@ -370,7 +370,7 @@ class JobTable:
         )
 
     def in_state(self, state: JobState) -> Iterator[Item]:
-        return chain.from_iterable(self._partitions([state], ALL))
+        return chain.from_iterable(self._partitions([state], None))
 
     def _partitions(self, states: Sequence[JobState], span: Span) -> list[Iterator[Item]]:
         return [
@@ -386,15 +386,10 @@ class JobTable:
             "ExpressionAttributeValues": {":v": text(value)},
             "ScanIndexForward": False,
         }
-        values = dict(zip((":after", ":until"), span, strict=True))
-        given = {name: number(each) for name, each in values.items() if each is not None}
-        if given:  # BETWEEN takes its ends with it; the filter leaves the first one out again
-            words = {":after": "moved_at > :after", ":until": "moved_at <= :until"}
-            both = "moved_at BETWEEN :after AND :until"
-            asked["KeyConditionExpression"] += (
-                f" AND {both if len(given) == 2 else words[min(given)]}"
-            )
-            asked["ExpressionAttributeValues"] |= given
+        if span is not None:  # takes its ends with it; the filter leaves the first one out again
+            asked["KeyConditionExpression"] += " AND moved_at BETWEEN :after AND :until"
+            ends = {":after": number(span[0]), ":until": number(span[1])}
+            asked["ExpressionAttributeValues"] |= ends
         return pages(self.db, asked, f"list the jobs in {self.name}")
 
     def get_many(self, keys: Sequence[str]) -> list[JobRecord]:

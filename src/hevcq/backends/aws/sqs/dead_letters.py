@@ -82,13 +82,10 @@ class QueueUrls:
         """
         try:
             return self._url(self.name + UNDELIVERED)
-        except ConfigError:
-            self._urls[self.name + UNDELIVERED] = ""
-        except Unavailable as error:
-            if code_of(error.__cause__) not in DENIED:
+        except (ConfigError, Unavailable) as error:
+            if isinstance(error, Unavailable) and code_of(error.__cause__) not in DENIED:
                 raise
-            self._urls[self.name + UNDELIVERED] = ""
-        return ""
+        return self._urls.setdefault(self.name + UNDELIVERED, "")
 
     def _url(self, name: str) -> str:
         if name not in self._urls:
