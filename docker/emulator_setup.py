@@ -88,8 +88,8 @@ def _keys(names: list[str]) -> Any:
 def _buckets(clients: Clients, settings: AwsSettings, topic: str) -> None:
     place: Any = (
         {}
-        if clients.region == "us-east-1"
-        else {"CreateBucketConfiguration": {"LocationConstraint": clients.region}}
+        if clients.s3.meta.region_name == "us-east-1"
+        else {"CreateBucketConfiguration": {"LocationConstraint": clients.s3.meta.region_name}}
     )
     for name in {settings.input_bucket, settings.output_bucket or settings.input_bucket}:
         clients.s3.create_bucket(Bucket=name, **place)

@@ -60,7 +60,6 @@ class Clients:
     polls: SQSClient
     sns: SNSClient
     dynamodb: DynamoDBClient
-    region: str
     emulated: bool
     control: S3Client
 
@@ -95,7 +94,6 @@ def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clie
             polls=session.client("sqs", config=_config(POLL_READ_TIMEOUT_S, attempts=1), **where),
             sns=session.client("sns", config=_config(READ_TIMEOUT_S), **where),
             dynamodb=session.client("dynamodb", config=control, **where),
-            region=session.region_name,
             emulated=bool(settings.endpoint_url),
             control=session.client("s3", config=control.merge(Config(**style)), **where),
         )

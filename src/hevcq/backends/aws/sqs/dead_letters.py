@@ -42,6 +42,7 @@ all of them. An emulator is one server and answers at once."""
 QUIET_BATCHES = 3
 """Consecutive batches without a new letter that end a listing: letters reappear after HIDE_S."""
 BATCH = 10
+"""SQS's largest batch, for receives and sends."""
 MARKER = "hevcq_dead_letter"
 MAX_ATTEMPTS = 2**31 - 1
 MAX_REASON, MAX_TAIL = 2_000, 16_000

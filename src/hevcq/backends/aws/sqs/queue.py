@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs import dead_letters, message_parser
-from hevcq.backends.aws.sqs.dead_letters import DeadLetterQueue, QueueUrls
+from hevcq.backends.aws.sqs.dead_letters import BATCH, HIDE_S, DeadLetterQueue, QueueUrls
 from hevcq.domain.job import Task, TaskKind
 from hevcq.domain.profile import Profile
 from hevcq.domain.profile_sections import MAX_VISIBILITY_S
@@ -50,8 +50,6 @@ class LiveReceipt:
         return self.received_at + MAX_VISIBILITY_S - CAP_MARGIN_S
 
 
-BATCH = 10
-"""SQS's largest batch, for receives and sends."""
 MAX_DELAY_S = 900
 """SQS's longest delay of a new message."""
 GONE: Mapping[str, tuple[type[HevcqError], str]] = {
@@ -66,7 +64,6 @@ SHARE = 0.5
 """Share of the retention time after which a waiting message is sent anew."""
 BATCHES = 50
 """Batches of ten that one look replaces at most, so that it takes seconds."""
-HIDE_S = 60
 LOOK_EVERY_S = 3600.0
 """Seconds after a look that found nothing old: each look costs the first message one receive."""
 
