@@ -63,6 +63,20 @@ def test_a_page_shows_the_rendition_beside_its_original_and_needs_no_other_file(
     assert hevcq("compare", clip, rendition, "--output", page).code == ExitCode.USAGE
 
 
+def test_a_quality_that_nothing_measures_is_one_sentence_before_anything_is_queued(
+    hevcq, clip: Path, monkeypatch
+):
+    monkeypatch.setenv("HEVCQ_METRIC_FFMPEG", "/bin/true")
+
+    ran = hevcq("ingest", clip, "--quality", "good")
+
+    assert ran.code == ExitCode.UNFIT, ran.err
+    (line,) = ran.err.splitlines()
+    assert line.startswith("hevcq: /bin/true has no libvmaf. Install imageio-ffmpeg")
+    (state,) = hevcq("status", "--json").lines
+    assert {count for queue in state["queues"] for count in queue["jobs"].values()} == {0}
+
+
 def test_a_drained_worker_leaves_a_rendition_that_check_accepts_until_it_is_another(
     hevcq, clip: Path, rendition: Path
 ):
