@@ -116,3 +116,16 @@ def test_a_join_that_comes_before_its_chunks_waits_for_the_one_they_send(farm):
 
     assert farm.until_settled(source).state is JobState.DONE
     assert farm.encoder.calls.count("join") == 1
+
+
+def test_a_second_task_of_the_job_while_it_is_split_sends_nothing(farm):
+    source = farm.split()
+    before = farm.queue.depth().ready
+    farm.queue.send([farm.task(source, 0).as_whole_job()])
+    deliveries = [farm.receive() for _ in range(before + 1)]
+
+    handled = farm.do(deliveries[-1])
+
+    assert handled.verdict == Done()
+    assert farm.queue.depth().ready == 0
+    assert farm.encoder.calls.count("keyframes") == 1
