@@ -1,7 +1,5 @@
 """Run every benchmark, or those whose name holds one of the given words: `python -m benchmarks [WORD…]`."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

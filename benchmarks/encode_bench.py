@@ -5,8 +5,6 @@ at the same niceness; hevcq's own must be the same in every run. Rounds are inte
 second one runs backwards. The clip is repeated until its bare encode takes 30 s.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 import statistics

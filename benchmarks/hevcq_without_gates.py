@@ -3,8 +3,6 @@
 Only for benchmarks: `python benchmarks/hevcq_without_gates.py ingest …`.
 """
 
-from __future__ import annotations
-
 import sys
 import threading
 from typing import Any

@@ -4,8 +4,6 @@ Run as `python benchmarks/idle_bench.py [SECONDS]`. The worker serves every prof
 an empty data folder, and is only counted once it is idle.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -6,8 +6,6 @@ are compared. The program is run as a person runs it, in a data folder of its ow
 is done with them. Outcomes are kept in `benchmarks/out/matrix`, so that a matrix can be made in pieces.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import hashlib

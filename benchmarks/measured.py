@@ -1,7 +1,5 @@
 """Run whole commands and account for them: wall and CPU seconds of a process and its children."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -10,8 +10,6 @@ libvmaf: that of the package imageio-ffmpeg, or HEVCQ_METRIC_FFMPEG. It only mea
 only prints them.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import json

@@ -5,8 +5,6 @@ ones are real pictures with what their class is about (grain, fades, pans), enco
 usually met; where the real clips are missing, those made of them are missing too.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,14 +48,15 @@ def cut(
     name: str,
     kind: str,
     needs: str,
+    begin: float = 0.0,
     *,
     is_sdr: bool = True,
     coded: tuple[object, ...] = ("-c", "copy"),
 ) -> QualityClip:
-    """Return the beginning of a real clip, by default its packets copied."""
+    """Return a piece of a real clip, by default its packets copied."""
 
     def make(origin: Path, to: Path) -> None:
-        ffmpeg("-i", origin, "-t", SECONDS, "-map", "0:v:0", *coded, to)
+        ffmpeg("-ss", begin, "-i", origin, "-t", SECONDS, "-map", "0:v:0", *coded, to)
 
     return QualityClip(name, kind, needs, make, is_sdr)
 

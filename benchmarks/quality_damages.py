@@ -4,8 +4,6 @@ One decode of the rendition through the spoiling filters gives the thumbnails of
 frames that are dropped, doubled or black are made of the thumbnails themselves, which is the same.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import subprocess

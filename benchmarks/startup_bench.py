@@ -5,8 +5,6 @@ moment hits all of them; medians of wall and CPU time are compared. Prints a tab
 benchmarks/out/startup.json. Exits 1 when a ratio is above its limit.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import resource

@@ -4,8 +4,6 @@ moto's server with the corrections the tests use (tests/support/aws/shims.py say
 keeps everything in memory and asks for no password: for trying out, never for videos that matter.
 """
 
-from __future__ import annotations
-
 import signal
 import sys
 

@@ -4,8 +4,6 @@ It takes the settings of a worker (HEVCQ_*), and refuses to work on AWS itself. 
 them already it changes nothing.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ It stands before hevcq's own commands in PATH under each of their names, so that
 too leaves no file of root's in the data folder.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping

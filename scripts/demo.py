@@ -5,8 +5,6 @@ files are only read. Else a few small real clips beside the checkout are taken, 
 any, and otherwise three are generated.
 """
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import shutil

@@ -6,8 +6,6 @@ clips over S3, then one of them as an HLS ladder, shows what became of them, and
 started, however it ends.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

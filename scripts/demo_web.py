@@ -4,8 +4,6 @@ A data folder in demo-out/web, a page without a sign-in that only this machine r
 that encodes the samples while one watches. Ctrl-C stops both.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

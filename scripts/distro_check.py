@@ -7,8 +7,6 @@ root is kept in `build/distro` and copied for each run; logs are there too.
 usage: python -m scripts.distro_check [--suite sid] [--arch arm64] [--tests WORDS]   (root, Linux)
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -8,8 +8,6 @@ is mounted while building, and gets into no image.
 usage: scripts/images_check.py [--base IMAGE]     (as root, on Linux)
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

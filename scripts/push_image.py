@@ -5,8 +5,6 @@ read it, so that a release is `make push apply`. A commit is pushed once: the re
 change, and a second push of the same commit only writes the name again.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import re

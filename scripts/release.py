@@ -4,8 +4,6 @@ python scripts/release.py check [TAG]   a line for each place that differs, and 
 python scripts/release.py notes         the changelog's section, for the page of the release
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator, Sequence

@@ -6,8 +6,6 @@ records in the account, with their protections; `DATA=delete` deletes everything
 name was typed (or given as CONFIRM=name).
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

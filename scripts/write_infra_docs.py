@@ -3,8 +3,6 @@
 Run as `python scripts/write_infra_docs.py`; with --check it only says which README is stale.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

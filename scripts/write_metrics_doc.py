@@ -3,8 +3,6 @@
 Run as `python scripts/write_metrics_doc.py`; `--check` writes nothing, exits 1 when stale.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Run as `python scripts/write_openapi.py`; `--check` writes nothing and exits 1 when stale.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 Run as `python scripts/write_profiles_doc.py`; `--check` writes nothing and exits 1 when stale.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from enum import StrEnum

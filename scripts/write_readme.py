@@ -4,8 +4,6 @@ NAME is `help` (the root help) or `exits` (the exit codes). A README without a p
 its text. Run as `python scripts/write_readme.py`; `--check` writes nothing, exits 1 when stale.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -4,8 +4,6 @@ Run as `python scripts/write_screenshot.py` (`make screenshot`); `--check` write
 when stale. The library is made up, the lines are drawn by the code that draws them for a person.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 Runs the demo's page and worker, and looks at them with Chromium. Needs Debian's chromium.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 import time

@@ -1,7 +1,5 @@
 """What a container starts: `hevcq worker` for the profiles named in HEVCQ_PROFILES."""
 
-from __future__ import annotations
-
 import os
 import sys
 

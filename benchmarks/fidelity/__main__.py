@@ -4,8 +4,6 @@ Each figure is a module of this room with `figure(folder, words) -> Figure`; wor
 their names. Exit code 1 if a figure misses its goal.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from pathlib import Path

@@ -3,8 +3,6 @@
 A stream is added to a transport stream of one programme: an entry in its map, and packets after pictures.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The crafted renditions and damaged sources that pass the gates wrongly: none should."""
 
-from __future__ import annotations
-
 import re
 import struct
 import subprocess

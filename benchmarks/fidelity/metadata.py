@@ -3,8 +3,6 @@
 The judge reads the bytes of the rendition by itself (tests/support), not by the readers of hevcq.
 """
 
-from __future__ import annotations
-
 import struct
 import subprocess
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """The share of an ordinary library that is served: encoded and verified, or skipped for a good reason."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from benchmarks.fidelity.ordinary import ORDINARY, SHARED, Ordinary, make

@@ -4,8 +4,6 @@ Both are judged by the levels that gate G8 compares: real sounds and made ones t
 the sound of a film spoilt in forty ways that can be heard in it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from benchmarks.fidelity.damages import ffmpeg

@@ -1,7 +1,5 @@
 """Clips that one ffmpeg command cannot make: cut recordings, joined ones, old phones, captions."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from pathlib import Path

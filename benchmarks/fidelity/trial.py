@@ -1,7 +1,5 @@
 """Take one file through probe, plan, pre-flight, encode and gates, and name the outcome in one word."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Exits 0 or 1 with one sentence, and 2 if it is called wrongly. It loads nothing 
 library where HEVCQ_DATA_DIR is set, so that it is quick beside encodes that use every core.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping, Sequence

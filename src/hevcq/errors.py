@@ -46,8 +46,6 @@ HevcqError
 An error carries data; its message is one sentence that says what, which file, and what to do.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Sequence
 

@@ -37,6 +37,23 @@ def test_every_file_and_function_is_within_its_budget() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_every_benchmark_and_script_can_be_imported() -> None:
+    names = [
+        name.removesuffix(".py").replace("/", ".")
+        for name in TRACKED
+        if name.startswith(("benchmarks/", "scripts/"))
+        and name.endswith(".py")
+        and not name.endswith("__main__.py")
+    ]
+    code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert names
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     "pattern",
     [

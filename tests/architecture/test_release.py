@@ -1,7 +1,5 @@
 """One version is the package's, the changelog's, the images' and the tag's; the workflows run what people run."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

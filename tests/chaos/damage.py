@@ -6,8 +6,6 @@
 --video SECONDS           nothing of all this: what each gate costs on a video of 1920x1080, preset medium
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import random

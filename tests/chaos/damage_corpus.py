@@ -1,7 +1,5 @@
 """Clips, and the ways in which their bytes are spoilt: all of it from one seed."""
 
-from __future__ import annotations
-
 import random
 import re
 import struct

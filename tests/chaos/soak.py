@@ -4,8 +4,6 @@ One worker process that never stops working, a feeder that never lets it be idle
 This process must have one thread only, for it forks the worker.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

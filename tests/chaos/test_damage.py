@@ -1,7 +1,5 @@
 """The damage campaign in short: nothing that lost packets or frames is accepted."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 from pathlib import Path

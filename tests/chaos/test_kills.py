@@ -1,7 +1,5 @@
 """Real workers are killed and stopped while they work, on a data folder and on AWS (short form)."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A worker that works for long does not grow, and a soak would see it if it did (short form)."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The short form of `make fidelity`: a few ordinary files end as its table says."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

@@ -3,8 +3,6 @@
 Nothing here runs on hardware: a stand-in fails as drivers do (`support.gpu`).
 """
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """iTunes' tags of an MP4 arrive as they are: every value, each entry once, and none beside them."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

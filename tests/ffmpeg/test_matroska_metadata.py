@@ -1,7 +1,5 @@
 """What Matroska says beside ffmpeg's tags arrives in Matroska, and in MP4 where that has a place."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 

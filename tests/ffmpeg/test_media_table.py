@@ -1,7 +1,5 @@
 """Every sample clip: planned as the table says; and every one that can be is encoded and verified."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a person's file says of itself is in the rendition, or is named before the encode."""
 
-from __future__ import annotations
-
 import struct
 import subprocess
 from pathlib import Path

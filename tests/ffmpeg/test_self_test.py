@@ -1,7 +1,5 @@
 """One second, encoded and verified as a job would be, tells which profiles this ffmpeg can make."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import threading

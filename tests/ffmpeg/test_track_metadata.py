@@ -1,7 +1,5 @@
 """What a file says of one track arrives with that track, or is named before the encode."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 

@@ -5,8 +5,6 @@ waiting. The long form makes the registry first and asks for what must be refuse
 to take the farm down is a long form as well.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Check how durations and past times are read."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.errors import UsageError

@@ -5,8 +5,6 @@ is worked off by one worker after another; five of them are killed, in the middl
 one of the steps around its encode. Lost is what was encoded more than once.
 """
 
-from __future__ import annotations
-
 import random
 import tempfile
 import threading

@@ -1,7 +1,5 @@
 """Transport streams made packet by packet, and an ffprobe that reads their pictures and sounds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path

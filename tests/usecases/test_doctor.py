@@ -1,7 +1,5 @@
 """What the doctor finds of settings, clocks and queues that no command line here can have."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock

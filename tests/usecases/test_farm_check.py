@@ -1,7 +1,5 @@
 """A clip goes through every profile of a farm; where it stops is said, and nothing stays behind."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """`hevcq profiles plan FILE`: what each profile would do with a file, in chunks where it would be split."""
 
-from __future__ import annotations
-
 import threading
 
 from hevcq.usecases.plan_one_file import plan_one_file

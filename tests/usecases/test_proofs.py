@@ -1,7 +1,5 @@
 """A certificate counts for the bytes that are there, and only if this farm wrote it or the gates say so."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

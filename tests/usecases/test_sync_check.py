@@ -1,7 +1,5 @@
 """`hevcq sync check`: what would stop a sync, and what is unwise about it."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace

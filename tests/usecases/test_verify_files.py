@@ -1,7 +1,5 @@
 """`hevcq check --source`: which certificate is believed, and what is said of files that are not as certified."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from contextlib import nullcontext

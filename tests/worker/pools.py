@@ -1,7 +1,5 @@
 """Pools that a test drives: an encode that goes on until it is told otherwise, and virtual time."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """A profile that ffmpeg cannot make waits in its queue with the reason, and goes on once it can."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 

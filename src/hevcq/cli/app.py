@@ -1,7 +1,5 @@
 """The root of the command line: global options, lazily loaded commands, error reporting."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """The entry point of `hevcq` and `python -m hevcq`: sound standard streams in, an exit code out."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -6,8 +6,6 @@ meanings stay, new ones may be added, so a reader must ignore unknown ones. Fiel
 are omitted from the line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum

@@ -8,8 +8,6 @@ The encoders of graphics hardware are rows of what ffmpeg 5.1 and the makers doc
 hardware: a trial encode decides on each machine whether a row works there (`ffmpeg.hardware`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

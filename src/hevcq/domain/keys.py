@@ -4,8 +4,6 @@ A key is a `/`-separated Unicode path of at most 1,024 UTF-8 bytes, S3's limit
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

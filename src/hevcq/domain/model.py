@@ -1,7 +1,5 @@
 """Provide the base of every domain value: immutable, without unknown fields."""
 
-from __future__ import annotations
-
 from pydantic import BaseModel, ConfigDict
 
 

@@ -1,7 +1,5 @@
 """Pauses: why no work may begin now, until when, and what becomes of work that runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo

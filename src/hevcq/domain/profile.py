@@ -4,8 +4,6 @@ Python validates the file with this model; Terraform reads the same file (`yamld
 queue's visibility and its worker's heartbeat cannot disagree.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Model five sections of a profile: `subtitles`, `hls`, `chunking`, and the numbers of `queue` and `fleet`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Self

@@ -4,8 +4,6 @@ Quality is VMAF of the worst twentieth of the frames, which is nearer to what pe
 mean. ab-av1 and Av1an search in the same way, by the mean and by each shot.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

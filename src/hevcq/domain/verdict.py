@@ -1,7 +1,5 @@
 """Decide the verdict on a delivery in one pure function; the worker only executes it."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import assert_never
 

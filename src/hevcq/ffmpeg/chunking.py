@@ -3,8 +3,6 @@
 It is cut at key frames, or on the grid of its HLS ladder.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile

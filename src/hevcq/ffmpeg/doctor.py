@@ -6,8 +6,6 @@ profile's self-test encodes and verifies one second, through the path that a job
 remembered by the build's identity.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import re

@@ -6,8 +6,6 @@ compared; of 320x240, because NVENC rejects very small ones (Optimisarr's Encode
 same). A device that fails, or whose rendition fails a gate, is set aside for an hour.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import tempfile

@@ -1,7 +1,5 @@
 """Name the ffmpeg programs, and the options with which they open untrusted sources."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

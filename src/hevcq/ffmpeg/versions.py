@@ -28,8 +28,6 @@ release that behaves differently again is met as it is. One number alone is comp
 | 9 | a graph that makes two frames of one waits for outputs behind another | one graph feeds all |
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ Certificates are in `<root>/.hevcq/certificates`. Their names hold the sizes of 
 so one listing shows which few of them must be read.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator

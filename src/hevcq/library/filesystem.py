@@ -5,8 +5,6 @@ either happened or did not, so a test can kill the process before or after any o
 bytes are durable after `fsync_file`, its name after `fsync_dir`.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import functools

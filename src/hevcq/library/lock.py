@@ -4,8 +4,6 @@ The locks are `flock` locks on files below `<root>/.hevcq`. They exclude two pro
 and two threads of one process; the kernel drops them when the holder dies, even by kill -9.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator

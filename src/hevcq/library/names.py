@@ -4,8 +4,6 @@
 - `.hevcq-…`: a temporary file beside its final name; the next start removes leftovers.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

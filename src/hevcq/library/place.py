@@ -5,8 +5,6 @@ certificate (gate G9); then it is renamed atomically without overwriting. The ce
 first, so a visible rendition always has one.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """The ports of one backend, opened together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A placement records which rendition belongs at which path. The catalog is local 
 every backend. Beside it is the health of files: which bytes each had when it was read whole.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path

@@ -1,8 +1,6 @@
 """The ledger port: the state of every job, changed only by conditional transitions; beside it the
 subjobs of split jobs, the content that is known not to be worth encoding, and pauses."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

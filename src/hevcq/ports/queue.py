@@ -1,7 +1,5 @@
 """The queue ports: deliveries that are settled once, dead letters, and the task publisher."""
 
-from __future__ import annotations
-
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence

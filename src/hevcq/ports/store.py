@@ -1,7 +1,5 @@
 """The store port: read sources, and publish renditions atomically."""
 
-from __future__ import annotations
-
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping

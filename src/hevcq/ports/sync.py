@@ -4,8 +4,6 @@ A path on a server is relative to the account's root, decoded, with `/` between 
 names that are not UTF-8 are lone surrogates, as in the paths of `os`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager

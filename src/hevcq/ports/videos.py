@@ -1,7 +1,5 @@
 """The ports of the page: records of uploaded videos, where their bytes land, and who may sign in."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager

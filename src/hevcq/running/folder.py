@@ -1,7 +1,5 @@
 """One folder or library of an ingest: its session, scan and watch, and what it may queue."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """An ingest as one application: its folders, the workers beside them, and an orderly stop."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

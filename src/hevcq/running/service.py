@@ -5,8 +5,6 @@ life for systemd. What takes long (the first scan of a library) calls back sever
 finished encodes are put in place and a stop is heard meanwhile too.
 """
 
-from __future__ import annotations
-
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

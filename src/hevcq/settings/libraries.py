@@ -3,8 +3,6 @@
 Durations, sizes and rates are written with a unit; values are seconds, bytes and bytes a second.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

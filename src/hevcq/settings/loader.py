@@ -7,8 +7,6 @@ Unknown keys are refused with the nearest right name. Relative paths in a file a
 file's folder; `~` is the home folder.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

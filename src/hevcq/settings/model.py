@@ -1,7 +1,5 @@
 """Settings: one frozen model, read once at the edge; flags > HEVCQ_* > hevcq.toml > defaults."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Settings of the receivers of events: people, programs (webhooks), media servers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Read profile files: `<name>.yaml` becomes a checked Profile."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

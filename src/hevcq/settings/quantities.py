@@ -1,7 +1,5 @@
 """Read durations, past times, sizes, rates and lists that a person wrote; each has a type for settings."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable, Mapping

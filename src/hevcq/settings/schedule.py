@@ -1,7 +1,5 @@
 """Settings of the hours in which this machine works, and of what is read whole in them."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Settings of the web page, `hevcq serve`, and of uploads through it and the API."""
 
-from __future__ import annotations
-
 import ipaddress
 from typing import Literal
 from urllib.parse import urlsplit

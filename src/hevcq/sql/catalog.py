@@ -4,8 +4,6 @@ The catalog is local to this machine with every backend: probe cache, digests an
 kept as raw bytes, so that they may hold any bytes valid in a file name.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

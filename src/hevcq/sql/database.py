@@ -4,8 +4,6 @@ A statement is written once for all engines: `?`, `?1` or `:name` for values, `O
 columns, no number made of a comparison, and SKIP_LOCKED after what a claim selects.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import os

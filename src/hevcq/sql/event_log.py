@@ -3,8 +3,6 @@
 Triggers add the events of jobs and placements in the transaction that changes them.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path

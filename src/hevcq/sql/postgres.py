@@ -7,8 +7,6 @@ so that it is neither lost nor done twice.
 
 # ruff: noqa: S608 - statements are put together from constants and checked names only
 
-from __future__ import annotations
-
 import functools
 import itertools
 import random

@@ -4,8 +4,6 @@ Writers of one process wait for each other; between processes SQLite's own lock 
 (`BEGIN IMMEDIATE`, with a busy timeout).
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import threading

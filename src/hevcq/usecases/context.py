@@ -1,7 +1,5 @@
 """The ports that use cases work with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Check this machine: configuration, ffmpeg, folders, clock, database, syncs, messages."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shlex

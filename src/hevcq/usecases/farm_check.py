@@ -1,7 +1,5 @@
 """Send a one-second clip through every profile of a farm, and say where it stopped."""
 
-from __future__ import annotations
-
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping

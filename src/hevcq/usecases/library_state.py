@@ -1,7 +1,5 @@
 """Look at the folder of a library: can it be read and written, how full is its disk, is it watched?"""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

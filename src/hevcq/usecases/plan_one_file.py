@@ -1,7 +1,5 @@
 """Plan how one file would be encoded by some profiles, without doing it."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path

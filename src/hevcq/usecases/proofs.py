@@ -6,8 +6,6 @@ checked on this machine before (the catalog has it), then counts as it is; any o
 the gates have compared rendition and source again.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import threading

@@ -1,7 +1,5 @@
 """Run the gates on an existing source and rendition."""
 
-from __future__ import annotations
-
 import mimetypes
 import os
 import threading

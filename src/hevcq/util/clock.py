@@ -1,7 +1,5 @@
 """The clock: the only module that reads the time; all other code receives a Clock."""
 
-from __future__ import annotations
-
 import threading
 import time
 from abc import ABC, abstractmethod

@@ -4,8 +4,6 @@ A digest is one sequential, interruptible read. The bytes of a file and its dire
 only after an fsync of each (https://man7.org/linux/man-pages/man2/fsync.2.html).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable

@@ -5,8 +5,6 @@ lock file may be removed while others wait for it, so after locking, the name mu
 still lead to the locked file. A lock is an open file descriptor: closing it releases the lock.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

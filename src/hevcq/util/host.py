@@ -5,8 +5,6 @@ the same user, who could read its keys in /proc. The sandbox of child processes 
 (`prctl` and raw system calls).
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re

@@ -7,8 +7,6 @@ A process that died while another one lived, or while memory ran out, may have b
 One that ended with all others (kill -9 of the whole program, a restart of the machine) was not.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -6,8 +6,6 @@ of commands and of bulk transfers rely on the retries of botocore alone. Postgre
 for some seconds the database looks for a new connection itself, below whoever retries the call.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html: one data
 lines to the Unix socket in NOTIFY_SOCKET, where a leading `@` is the abstract namespace.
 """
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Make the ASGI application over an opened farm: guards, sign-in, pages."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

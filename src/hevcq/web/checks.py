@@ -1,7 +1,5 @@
 """Choose how people sign in, and check the page for `hevcq doctor`: address, sign-in, uploads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from hevcq.errors import ConfigError

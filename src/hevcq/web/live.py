@@ -1,7 +1,5 @@
 """Keep open pages up to date: one poller a process, only while somebody looks, one stream a page."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections import Counter

@@ -4,8 +4,6 @@ Names and types come from the record and from what hevcq itself made, never from
 claimed; a browser is told not to guess.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.resources import files
 

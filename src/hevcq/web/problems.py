@@ -1,7 +1,5 @@
 """Answer programs with problem details (RFC 9457): what went wrong, its class, and what to do."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus

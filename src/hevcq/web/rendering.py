@@ -1,7 +1,5 @@
 """Render templates: sizes, times and states as people read them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

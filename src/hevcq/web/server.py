@@ -1,7 +1,5 @@
 """Serve the page until a stop signal: check the address, say where it is, stop gracefully."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import resource

@@ -1,7 +1,5 @@
 """What every handler of the page works with, and how it reads a form."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping

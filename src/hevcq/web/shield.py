@@ -1,7 +1,5 @@
 """Guards in front of every request: which host it names, which site sent it, what browsers may do."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import MutableMapping, Sequence

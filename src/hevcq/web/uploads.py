@@ -5,8 +5,6 @@ durable: the bytes were written and synced. An upload is sent by one connection 
 request takes no longer than any other: it only queues the video.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii

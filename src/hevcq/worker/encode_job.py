@@ -1,7 +1,5 @@
 """Encode one job: from its source to a published rendition, or an error that says why not."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hevcq.domain.certificate import kept_original

@@ -1,7 +1,5 @@
 """Process one delivery; `Handler.process` shows its whole life cycle."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Run N slots as threads of one process, watch them, and stop them in the order of `signals`."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -3,8 +3,6 @@
 The certificate is written first. A rendition of another video under the same name is never replaced.
 """
 
-from __future__ import annotations
-
 from hevcq import __version__
 from hevcq.domain.certificate import (
     Certificate,

@@ -7,8 +7,6 @@ The kernel releases the lock however the process ends, so a folder whose lock ca
 belongs to a dead process, even among containers that share process ids.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import itertools

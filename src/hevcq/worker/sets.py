@@ -6,8 +6,6 @@ before there is anything in it: by a kill, a lost race or a new set. It is read 
 hold an old playlist had time to end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path

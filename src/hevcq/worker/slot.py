@@ -1,7 +1,5 @@
 """One slot: receive and handle in a loop, fair to every queue, with a back-off after errors."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from enum import StrEnum

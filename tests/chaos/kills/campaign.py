@@ -1,7 +1,5 @@
 """Kill and stop real workers while they work: who is to die where, and when all is done."""
 
-from __future__ import annotations
-
 import math
 import os
 import random

@@ -1,7 +1,5 @@
 """Where a campaign takes place: a data folder, or an emulator of AWS in a process of its own."""
 
-from __future__ import annotations
-
 import os
 import threading
 import traceback

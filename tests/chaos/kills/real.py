@@ -1,7 +1,5 @@
 """Kill and freeze real ffmpeg processes, and the workers above them: `--real`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

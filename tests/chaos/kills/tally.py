@@ -1,7 +1,5 @@
 """Count what a campaign lost, ended wrongly, doubled or left behind: all of it has to be zero."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

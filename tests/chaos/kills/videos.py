@@ -1,7 +1,5 @@
 """What is submitted in the kill campaign, and the end that each video deserves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from hevcq.domain.job import JobState

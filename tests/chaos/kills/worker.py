@@ -3,8 +3,6 @@
 Everything but the encoder is what runs in production; its child process is a real one too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random

@@ -1,7 +1,5 @@
 """Worlds in which videos are split, or several queues have receivers."""
 
-from __future__ import annotations
-
 import random
 
 from chaos.points import points

@@ -1,7 +1,5 @@
 """One emulator for a session's tests, and a fleet of its own for each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

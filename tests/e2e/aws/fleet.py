@@ -1,7 +1,5 @@
 """A farm on a real emulator process, and hevcq's own processes working on it by HTTP."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """Workers that die or fail: another one finishes, and nothing is left behind."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

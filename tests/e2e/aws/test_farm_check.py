@@ -1,7 +1,5 @@
 """`hevcq doctor --farm` on a farm with one worker too few: what works, where it stops, nothing left."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

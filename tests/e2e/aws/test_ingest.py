@@ -1,7 +1,5 @@
 """`hevcq ingest` against the farm: uploads, waits, collects, places or replaces, goes on."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 

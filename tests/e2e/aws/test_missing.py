@@ -1,7 +1,5 @@
 """What is missing on AWS is said in one sentence, with the exit code of a configuration."""
 
-from __future__ import annotations
-
 import pytest
 
 from e2e.aws.fleet import Fleet

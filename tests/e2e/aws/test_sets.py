@@ -1,7 +1,5 @@
 """An HLS rendition through S3: placed as a folder, whole for players of the bucket, whatever is killed."""
 
-from __future__ import annotations
-
 import subprocess
 
 import pytest

@@ -1,7 +1,5 @@
 """Uploads of every kind become renditions, through real worker processes and real ffmpeg."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Each acceptance test gets a farm of its own; nothing it started outlives it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The real installed command in a subprocess, on generated clips, with profiles of its own."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Bad input, named: a clear sentence, the others go on, nothing is lost, the exit code says so."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What compose.yaml starts, started here without containers: its commands, with its settings."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """A forked hevcq is what an installed one is: its words, codes, place and signals."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`hevcq ingest` does its main job: a folder of H.264 becomes verified HEVC."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Interrupted at any point, the same command goes on where it was, and leaves nothing half-done."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

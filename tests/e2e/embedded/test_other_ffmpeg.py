@@ -3,8 +3,6 @@
 The short form of `make matrix`, which takes more clips through more versions.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """An ffmpeg that makes grey pictures: jobs wait with the sentence of the gate, until it is mended."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

@@ -1,7 +1,5 @@
 """`hevcq service` as a person and as systemd run it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """SIGTERM to a real worker process in mid-encode: the work goes back at once, nothing is left."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

@@ -1,7 +1,5 @@
 """On a terminal the ingest draws itself live, and leaves the terminal as it was."""
 
-from __future__ import annotations
-
 import os
 import pty
 import signal

@@ -1,7 +1,5 @@
 """Clips whose frames carry their own number in black and white blocks, and everything to split them."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The commands of a chunk and of a join as whole lists, and the list of parts."""
 
-from __future__ import annotations
-
 import shlex
 from itertools import pairwise
 from pathlib import Path

@@ -1,7 +1,5 @@
 """However a video is cut: every frame once, in order, at its own time."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

@@ -1,7 +1,5 @@
 """A join that went wrong is found: by the join itself, by the times of frames, or at a seam."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """From ffprobe's lines to an index of key frames."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.chunking.planner import KeyIndex, times_sum

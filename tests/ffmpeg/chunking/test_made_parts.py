@@ -1,7 +1,5 @@
 """Packets and frame times that differ from a plan of chunks, told without an encode."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from types import SimpleNamespace
 

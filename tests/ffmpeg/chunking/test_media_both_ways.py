@@ -1,7 +1,5 @@
 """Every sample clip that can be encoded, whole and in chunks: the same frames at the same times."""
 
-from __future__ import annotations
-
 import pytest
 
 from ffmpeg.chunking.numbered import PROFILE, Clip, ffmpeg, times

@@ -1,7 +1,5 @@
 """The whole command, word for word: a diff in a flag is a diff in a test."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Pictures of several sizes and aspects are fitted into one, undistorted, and none is lost unnamed."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

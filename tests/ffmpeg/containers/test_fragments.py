@@ -1,7 +1,5 @@
 """Fragmented MP4 is read strictly: playlists are written from it, so what does not fit is refused."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Files whose boxes, elements and chunks are odd or cut off are read as far as they make sense."""
 
-from __future__ import annotations
-
 import struct
 from io import BytesIO
 

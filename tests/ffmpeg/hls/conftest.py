@@ -1,7 +1,5 @@
 """One small ladder, encoded once: 320x180 to three rungs, two sounds, a subtitle track, two chapters."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A ladder in chunks: the frames, times, segments and key frames of a whole encode, in every rung."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 from dataclasses import replace

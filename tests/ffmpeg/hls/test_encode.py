@@ -1,7 +1,5 @@
 """The command of a ladder, and what it makes: one decode, the same bytes as separate encodes."""
 
-from __future__ import annotations
-
 import json
 import threading
 from dataclasses import replace

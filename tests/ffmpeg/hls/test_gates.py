@@ -1,7 +1,5 @@
 """A clean set passes every gate; each kind of damage is refused by the gate that is there for it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

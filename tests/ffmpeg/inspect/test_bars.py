@@ -1,7 +1,5 @@
 """Black bars are cropped where they stay over the whole video, and nothing of the picture ever is."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Closed captions become text tracks where the encoder cannot carry them, and the gates read both."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An edit list that hides much of a track is refused; the ordinary ones are not."""
 
-from __future__ import annotations
-
 import re
 import struct
 import threading

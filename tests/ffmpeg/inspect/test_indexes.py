@@ -1,7 +1,5 @@
 """What the index of a container promises and its demuxer does not find is damage."""
 
-from __future__ import annotations
-
 import re
 import struct
 import subprocess

@@ -1,7 +1,5 @@
 """A recording that was joined from several is encoded whole, with sound in step, or refused with the split."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

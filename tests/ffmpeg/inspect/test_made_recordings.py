@@ -1,7 +1,5 @@
 """Recordings made packet by packet: what is said of odd parts and ends, and what is refused."""
 
-from __future__ import annotations
-
 import errno
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Measuring counts what is really there, and the pre-flight believes it over any header."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 from itertools import pairwise

@@ -5,8 +5,6 @@ the B picture that is shown before it share a packet; the next packet holds a pi
 coded" (N-VOP). The user data say so, which ffmpeg's filter mpeg4_unpack_bframes looks for.
 """
 
-from __future__ import annotations
-
 import struct
 import threading
 from collections.abc import Callable

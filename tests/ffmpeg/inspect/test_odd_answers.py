@@ -1,7 +1,5 @@
 """What programs answer of odd sources, and sources whose bytes are odd, are read for what they are."""
 
-from __future__ import annotations
-
 import struct
 from contextlib import nullcontext
 from types import SimpleNamespace

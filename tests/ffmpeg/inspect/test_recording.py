@@ -1,7 +1,5 @@
 """A recording with ragged ends is trimmed to its whole pictures, and nothing else is touched."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 from pathlib import Path

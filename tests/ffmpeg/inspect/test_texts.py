@@ -1,7 +1,5 @@
 """Subtitles, chapters and one picture for a browser, of whatever the video holds."""
 
-from __future__ import annotations
-
 import struct
 import subprocess
 import threading

@@ -1,7 +1,5 @@
 """Reading ffprobe's answer: whatever is missing or odd becomes a fact or nothing, never a crash."""
 
-from __future__ import annotations
-
 import io
 import struct
 

@@ -1,7 +1,5 @@
 """What calls itself interlaced is looked at: by its pictures it is judged, not by its mark."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 from unittest.mock import Mock

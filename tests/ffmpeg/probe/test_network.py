@@ -1,7 +1,5 @@
 """A source behind the local proxy: what it cannot serve is the network's fault, never the file's."""
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Iterator

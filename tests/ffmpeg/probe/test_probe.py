@@ -1,7 +1,5 @@
 """Probing: real facts of real files, and one clear sentence for everything that is no video."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -3,8 +3,6 @@
 Started as `hostile.py <json>` with the places to try; needs the standard library only.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

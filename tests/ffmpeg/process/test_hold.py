@@ -1,7 +1,5 @@
 """A held program uses no CPU, reaches no limit of time, goes on, and can still be stopped."""
 
-from __future__ import annotations
-
 import sys
 import threading
 import time

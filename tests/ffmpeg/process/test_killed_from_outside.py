@@ -5,8 +5,6 @@ of a pass that only looks buried an intact source as damaged, or a good renditio
 decode that is stopped, or waits for a dead disk, held its slot until the job's own time limit.
 """
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import signal

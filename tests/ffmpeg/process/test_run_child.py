@@ -1,7 +1,5 @@
 """Running a child: it ends, is drained and reaped however the call ends."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

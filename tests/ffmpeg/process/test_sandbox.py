@@ -1,7 +1,5 @@
 """What a program in ffmpeg's place can still do: a hostile one tries, with rights and without."""
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import json

@@ -1,7 +1,5 @@
 """A program that cannot run says nothing of a video: the worker is unfit, and no video is buried."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 from pathlib import Path

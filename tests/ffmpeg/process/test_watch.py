@@ -1,7 +1,5 @@
 """The watch over a child: what stands still, what goes on, and whose time is over."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """What is carried into a rendition takes the room that was made for it, and nothing else is moved."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace

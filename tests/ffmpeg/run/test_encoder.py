@@ -1,7 +1,5 @@
 """FfmpegEncoder over real children: what it makes, how it ends, and that nothing is left behind."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import threading

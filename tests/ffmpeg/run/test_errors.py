@@ -1,7 +1,5 @@
 """Real endings of ffmpeg 5.1 and of 7 to 9, and the one error each of them is."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.errors import (

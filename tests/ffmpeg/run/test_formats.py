@@ -1,7 +1,5 @@
 """Each format that comes as a profile: made, checked by every gate, and refused where it was spoilt."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 from pathlib import Path

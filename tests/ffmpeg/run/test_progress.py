@@ -1,7 +1,5 @@
 """Progress lines as ffmpeg 5.1 prints them, and the watch over them."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.ffmpeg.run.runner import ProgressReader

@@ -1,7 +1,5 @@
 """A pair of source and rendition per container, made once, and the gates run over a spoilt copy."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """G8 sees what is wrong in a small place or for a short time; the noise of honest encodes is not."""
 
-from __future__ import annotations
-
 import io
 import random
 import subprocess

@@ -1,7 +1,5 @@
 """Clean renditions raise no alarm, whatever the source is like."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import replace
 

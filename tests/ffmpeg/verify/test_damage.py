@@ -1,7 +1,5 @@
 """Every kind of damage to an output is caught, by the gate that is meant for it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """G8 compares every frame: wrong pictures are caught wherever they are, honest noise is not."""
 
-from __future__ import annotations
-
 import io
 import random
 import subprocess

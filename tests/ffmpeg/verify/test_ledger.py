@@ -1,7 +1,5 @@
 """Gates G2 and G3 by facts alone: what a rendition says of itself, beside its plan and its source."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What the gates conclude from what each of them finds: first failure ends, unknown never passes."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import nullcontext
 from dataclasses import replace

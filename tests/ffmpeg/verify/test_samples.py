@@ -1,7 +1,5 @@
 """Some seconds of a long video say early that the whole is bound to fail, and only then."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 from pathlib import Path

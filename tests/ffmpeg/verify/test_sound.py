@@ -1,7 +1,5 @@
 """Sound that is encoded anew is compared with its source by its levels over time."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import replace
 from pathlib import Path

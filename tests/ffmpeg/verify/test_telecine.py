@@ -1,7 +1,5 @@
 """The gates of an inverted telecine: so many frames, at these times, each put together rightly."""
 
-from __future__ import annotations
-
 import subprocess
 from itertools import pairwise
 from pathlib import Path

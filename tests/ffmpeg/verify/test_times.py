@@ -1,7 +1,5 @@
 """G5 in its details: what may differ between source and output, and what may not."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """A check of a library's health: what is read, remembered, taken up again, and found."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import threading

@@ -1,7 +1,5 @@
 """The nightly health check: which part is read when, what it waits for, and who is told."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections import Counter

@@ -1,7 +1,5 @@
 """Daily sums and their report: what counts as saved, by what, and since when."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date

@@ -1,7 +1,5 @@
 """What a person sees while an ingest runs, and what a program reads of it."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The forecast: a range from the table, narrowed by this machine's own jobs."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

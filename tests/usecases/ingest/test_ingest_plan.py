@@ -1,7 +1,5 @@
 """What an ingest decides for each file before it changes anything."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace

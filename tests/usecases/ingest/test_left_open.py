@@ -1,7 +1,5 @@
 """An ingest that does not wait to the end: what is finished is placed, and the rest is counted."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

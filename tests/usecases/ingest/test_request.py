@@ -1,7 +1,5 @@
 """Which profiles an ingest makes, and where it puts their renditions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """One ingest as a whole over memory ports: plan, queue, work, collect, and what the next run sees."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

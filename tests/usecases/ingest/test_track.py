@@ -1,7 +1,5 @@
 """Queueing and following: whoever works on a job, its end is seen, told once and counted once."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A watched folder: what is being written is left alone, and a large one is not scanned all day."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

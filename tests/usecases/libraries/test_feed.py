@@ -1,7 +1,5 @@
 """What libraries hand out: by priority and order, within the room and the budget."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rules of a library as pure functions: which fits, and what becomes of an item."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

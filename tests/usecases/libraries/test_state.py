@@ -1,7 +1,5 @@
 """What is told of a library's folder before anything in it is opened."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The sender: at least once, in order for each receiver, and nobody waits for a dead one."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import closing

@@ -1,7 +1,5 @@
 """One message about many videos: when a batch is done, and before kept originals go."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

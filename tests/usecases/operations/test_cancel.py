@@ -1,7 +1,5 @@
 """`hevcq cancel`: only the ledger changes, what ended stays as it ended, one failure stops no other."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

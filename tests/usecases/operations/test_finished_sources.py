@@ -1,7 +1,5 @@
 """The machine that took a source in lets it go only when every rendition is in its place."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

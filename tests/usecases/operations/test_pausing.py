@@ -1,7 +1,5 @@
 """Why nothing runs is told once, and so is that work goes on."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.pause import Hours, Pause, RunningWork

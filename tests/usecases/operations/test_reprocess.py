@@ -1,7 +1,5 @@
 """`hevcq retry`: what is queued again, what is only said, and what was never lost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`hevcq status PATH`: why a file that an ingest looked at has no job."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

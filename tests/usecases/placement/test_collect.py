@@ -1,7 +1,5 @@
 """Placing what is done: only certified bytes, exactly once, whatever dies or fails in between."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
 from pathlib import Path

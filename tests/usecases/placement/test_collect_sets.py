@@ -1,7 +1,5 @@
 """Placing a set of files: as a whole folder or not at all, whatever dies, fails or is in the way."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import threading

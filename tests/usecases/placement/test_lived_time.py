@@ -1,7 +1,5 @@
 """A wrong clock deletes no kept original: what counts is the time that the machine has lived through."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The lock of placements, and the name that a data folder keeps."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A library that was moved, renamed or copied is done as it was: by content, not by path."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Kept originals are listed, freed on request, and expire without another ingest."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One folder that cannot be recovered is told of, and keeps no other from it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

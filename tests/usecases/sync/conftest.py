@@ -1,7 +1,5 @@
 """A machine that syncs from a server of this process."""
 
-from __future__ import annotations
-
 import pytest
 
 from support.clips import ManualClock

@@ -1,7 +1,5 @@
 """What must be proven before a server deletes its copy: a row for each condition, each enough alone."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import closing
 from dataclasses import replace

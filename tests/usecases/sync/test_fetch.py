@@ -1,7 +1,5 @@
 """Fetching one version of a file: what another try left is used, what does not fit is never kept."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Iterator

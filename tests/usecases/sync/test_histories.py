@@ -4,8 +4,6 @@ A model camera uploads, uploads again, overwrites, renames, deletes and begins i
 between any two calls of a running sync; the sync is killed anywhere and started again.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import shutil

@@ -1,7 +1,5 @@
 """The local name of a file on a server: none leads out of the target."""
 
-from __future__ import annotations
-
 import os
 from itertools import islice
 

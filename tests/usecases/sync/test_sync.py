@@ -1,7 +1,5 @@
 """A sync from a real WebDAV server into a folder, with everything that servers do."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """What goes wrong in the middle of a sync: on the server, on the disk, or with a name."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 

@@ -1,7 +1,5 @@
 """Videos that others change at the same time, and records that a ledger or a store forgot."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

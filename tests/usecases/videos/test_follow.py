@@ -1,7 +1,5 @@
 """A video's state follows its jobs; sharing, retrying, cancelling, deleting."""
 
-from __future__ import annotations
-
 import pytest
 
 from hevcq.domain.job import JobState

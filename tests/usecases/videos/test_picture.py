@@ -1,7 +1,5 @@
 """The picture of a video: taken once, kept with its files, and never in the way."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The uploaded file goes only after every rendition is published and was read back, and never early."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

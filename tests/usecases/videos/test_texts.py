@@ -1,7 +1,5 @@
 """Subtitles of a rendition: read once, kept with its files, and never in the way."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from pathlib import Path

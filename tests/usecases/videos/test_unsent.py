@@ -1,7 +1,5 @@
 """The end of a video is told where no data folder does it: at least once, by one server at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

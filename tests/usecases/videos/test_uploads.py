@@ -1,7 +1,5 @@
 """Uploads: checked before anything is queued, repeated without harm, ended in time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Translate botocore's exceptions into hevcq's errors, by error code and by type."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 

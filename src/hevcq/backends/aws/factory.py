@@ -1,7 +1,5 @@
 """Open the AWS backend: create its clients and ports, and check that all resources exist."""
 
-from __future__ import annotations
-
 import os
 import re
 import socket

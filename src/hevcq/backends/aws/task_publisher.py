@@ -6,8 +6,6 @@ queue of each named profile and not over the topic: an SNS filter could drop the
 other profiles would receive them too.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 

@@ -4,8 +4,6 @@ A source is a library file, which is never copied or changed: it is linked by it
 modification time and inode.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -1,7 +1,5 @@
 """Implement the ledger port in SQLite: each call is one transaction."""
 
-from __future__ import annotations
-
 import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -8,8 +8,6 @@ task of each group, never for a whole video. The served round gets no new messag
 reopened, so no task starves. Joins are served before all rounds. A claim still reads only the head of one index.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence

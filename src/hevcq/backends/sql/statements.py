@@ -5,8 +5,6 @@ conditional on the old state.
 """
 # ruff: noqa: S608 - statements are put together from constants only
 
-from __future__ import annotations
-
 from hevcq.sql.database import SKIP_LOCKED, upsert
 
 COLUMNS = (

@@ -5,8 +5,6 @@ before the row in `object` names their version: that one commit, conditional on 
 publication. Readers follow the row.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Keep uploaded files in a folder of the data folder; their size there is the truth about an upload."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterator

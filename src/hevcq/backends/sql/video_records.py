@@ -1,7 +1,5 @@
 """Implement the records of uploaded videos, and the accounts of the page, in SQLite."""
 
-from __future__ import annotations
-
 import heapq
 import json
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """`hevcq check`: read every video whole, or run the gates on a source and its rendition."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """`hevcq compare`: one page that shows a rendition beside its original, frame on frame."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Run `hevcq ingest` with its display: announce the plan, then print the table and exit code."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """`hevcq libraries`: the media folders of the settings: list them, add one, see what was saved."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`hevcq undo` and `hevcq originals`: bring kept originals back, or free their space."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

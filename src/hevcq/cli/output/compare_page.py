@@ -1,7 +1,5 @@
 """The page of `hevcq compare`: one HTML file with its pictures, styles and script inside."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Iterator
 from html import escape

@@ -1,7 +1,5 @@
 """Draw what a search for a quality tried: size against VMAF, for a terminal and as SVG."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from hevcq.domain.quality import Aim, Probe

@@ -1,7 +1,5 @@
 """What an ingest is about to do, on one screen, and what it did, as its closing table and totals."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

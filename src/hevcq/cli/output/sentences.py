@@ -1,7 +1,5 @@
 """Render ingest events as sentences, for the live display and the log lines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime
 

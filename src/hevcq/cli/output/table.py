@@ -1,7 +1,5 @@
 """Put data on stdout: one JSON object a line, or a table that fits the terminal."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """`hevcq failures`: list, show, acknowledge and forget failed jobs; `hevcq redrive`: send their messages back."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path

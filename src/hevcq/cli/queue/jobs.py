@@ -1,7 +1,5 @@
 """`hevcq retry` and `cancel`: queue jobs again, or end them; `pause` and `resume`: hold work back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`hevcq worker` and `hevcq service`: encode queued jobs; look after the libraries."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -1,7 +1,5 @@
 """`hevcq libraries stats`: what was saved when, and what it took."""
 
-from __future__ import annotations
-
 import csv
 import sys
 import textwrap

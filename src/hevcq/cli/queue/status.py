@@ -1,7 +1,5 @@
 """`hevcq status`: queues, jobs, progress and dead letters."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -1,7 +1,5 @@
 """`hevcq config`: show the settings and where each value came from, and who is notified."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`hevcq doctor`: check this machine and print how to fix what is wrong."""
 
-from __future__ import annotations
-
 import sys
 import uuid
 from collections.abc import Iterator

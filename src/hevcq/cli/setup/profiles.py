@@ -1,7 +1,5 @@
 """`hevcq profiles`: list, show, copy, validate and try out encoding profiles."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`hevcq serve videos`: list, show, share and delete uploaded videos."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated

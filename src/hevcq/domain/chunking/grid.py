@@ -7,8 +7,6 @@ frames, and its rungs are aligned with those of every other chunk. A border is s
 the source: the chunk is then decoded from the one before it.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from fractions import Fraction

@@ -5,8 +5,6 @@ discards. Chunks are equally long; the costliest goes first, so that little work
 first workers find no more chunks.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Iterator
 from fractions import Fraction

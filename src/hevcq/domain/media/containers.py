@@ -4,8 +4,6 @@ Each table was tested with ffmpeg 5.1 by copying a stream of the codec into the 
 `-xerror`; see https://ffmpeg.org/ffmpeg-formats.html for the muxers.
 """
 
-from __future__ import annotations
-
 from hevcq.domain.formats import Container
 from hevcq.domain.media.facts import MediaInfo
 

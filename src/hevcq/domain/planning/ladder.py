@@ -4,8 +4,6 @@ Pure functions over a profile with `container: hls` and the facts of a file. A r
 than the picture: a source of 720 lines gets 720, 480, 360 and 240, one of 370 gets 360 and 240.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from fractions import Fraction
 

@@ -10,8 +10,6 @@ its mark is the "encoding tool", which ffprobe reports as `encoder`. AVI's is `e
 tags are those of its streams.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ Pure: no I/O, no clock. Every loss is decided here, before anything runs, by a n
 change or omission is a notice in the plan.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from fractions import Fraction
 

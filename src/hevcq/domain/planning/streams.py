@@ -4,8 +4,6 @@ Pure functions. Each returns a StreamPlan without a position (the planner number
 the Refuse of a named policy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import assert_never
 

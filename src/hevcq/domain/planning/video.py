@@ -3,8 +3,6 @@
 Pure functions over a profile and the facts of one video stream.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from fractions import Fraction
 

@@ -4,8 +4,6 @@ Times are seconds since the Unix epoch, sizes are bytes. The ledger stays the tr
 record keeps what outlives it (the ledger forgets ended jobs on AWS) and what it does not know.
 """
 
-from __future__ import annotations
-
 import re
 from enum import StrEnum
 

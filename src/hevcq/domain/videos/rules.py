@@ -1,7 +1,5 @@
 """Rules of uploaded videos: keys, names, the state that follows from jobs, and what to do about failures."""
 
-from __future__ import annotations
-
 import mimetypes
 import re
 import unicodedata

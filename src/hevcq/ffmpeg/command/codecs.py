@@ -1,7 +1,5 @@
 """Describe the differences between the video encoders in one table, each row with its manual."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass

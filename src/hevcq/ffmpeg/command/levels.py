@@ -4,8 +4,6 @@ A record holds the power of each channel in four bands, and in one of them the p
 the next one, which tells polarity and what is in both. That is little enough to be compared in Python.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

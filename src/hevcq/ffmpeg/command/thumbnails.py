@@ -11,8 +11,6 @@ little: three planes, chroma with half the rows. The last two planes are the eve
 of the sixteenth whose detail is measured: means of lines that were swapped are the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@ of codecs: RFC 6381 and ISO/IEC 14496-15, annex E. Unlike the reading of metadat
 what does not fit raises ValueError, because playlists are written from it.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ Element ids and layouts: RFC 9559 and RFC 8794. Damaged elements end the reading
 whether a file can be read is decided by ffprobe.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import takewhile

@@ -4,8 +4,6 @@ Box layouts: ISO/IEC 14496-12 and the QuickTime File Format Specification. Damag
 reading without an error: whether a file can be read is decided by ffprobe.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Collection, Iterator

@@ -5,8 +5,6 @@ chunk of any other video. The join copies each stream to its rung's file; everyt
 is made from the source, as by a whole encode.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path

@@ -4,8 +4,6 @@ Each rung has a filter graph of its own over the same decoded stream, and an out
 and subtitles are further outputs of the same run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Encode a set: run the one command, drop useless rungs, write playlists, poster and storyboard."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import threading

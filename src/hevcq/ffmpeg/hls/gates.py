@@ -4,8 +4,6 @@ Each returns its problems as clauses; none means that the gate passes. Everythin
 disk, and what is declared is measured again.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

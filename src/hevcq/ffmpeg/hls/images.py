@@ -4,8 +4,6 @@ Both come from key frames of finished rungs, so little is decoded: the poster fr
 highest rung, the sheets from the lowest.
 """
 
-from __future__ import annotations
-
 import itertools
 import threading
 from collections.abc import Iterator, Sequence

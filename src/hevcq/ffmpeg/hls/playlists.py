@@ -5,8 +5,6 @@ of the sound, and HEVC always gets the same CODECS. For the gates they are read 
 hevcq writes and no more; any other line that matters to players raises ValueError.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 Fail closed: what cannot be determined counts as failed (UNKNOWN). The cheap ones come first.
 """
 
-from __future__ import annotations
-
 import itertools
 import tempfile
 import threading

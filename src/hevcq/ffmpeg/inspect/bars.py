@@ -4,8 +4,6 @@ A few places show whether there are any; then every picture is decoded once, bec
 the cropped source and could not see what a wrong crop cuts off.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from statistics import median_high

@@ -9,8 +9,6 @@ Extensions 1.02. Entries without a size are frames that repeat the one before, w
 Other layouts: Advanced Systems Format (ASF) Specification, 3.2 and 5.1; IEC 61834-2; RFC 3533.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 import threading

@@ -4,8 +4,6 @@ A pass of its own over one sound, so only a profile with `audio.loudness` pays f
 as it is mixed for its rendition, because fewer channels sound louder or quieter than all of them.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Iterator

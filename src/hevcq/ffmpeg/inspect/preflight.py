@@ -14,8 +14,6 @@ is there. A profile may refuse that, because the cut could be reversed in the or
 that cuts one track and not the others is more likely damage, and is always refused.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction

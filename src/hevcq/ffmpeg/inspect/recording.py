@@ -9,8 +9,6 @@ the last whole picture, decodes nowhere; it is counted and left out (`policies.r
 copy is what is encoded and judged, so damage anywhere else is found in it as in any other source.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import threading

@@ -6,8 +6,6 @@ decoder makes text of one field at a time: CC1 in the first, CC3 in the second. 
 ffmpeg; broadcasters send the same text as CEA-608 beside it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import threading

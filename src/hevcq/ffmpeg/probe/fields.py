@@ -6,8 +6,6 @@ over samples does. Without a mark only the sizes of television in standard defin
 and by fewer frames: larger ones nearly always have it, and looking costs as much as a probe.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from dataclasses import dataclass

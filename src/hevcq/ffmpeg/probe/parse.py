@@ -1,7 +1,5 @@
 """Turn ffprobe's JSON into MediaInfo: pure functions, tolerant of anything missing or odd."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

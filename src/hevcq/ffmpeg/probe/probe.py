@@ -3,8 +3,6 @@
 Also reads what ffprobe does not show: frames midstream, and where an MP4's index lies.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

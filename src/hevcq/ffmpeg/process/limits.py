@@ -1,7 +1,5 @@
 """Limit a child's resources from outside, keep its output within bounds, and watch it for stalls."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import resource

@@ -8,8 +8,6 @@ left (https://docs.kernel.org/userspace-api/landlock.html), seccomp the system c
 (https://docs.kernel.org/userspace-api/seccomp_filter.html); neither needs root.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno

@@ -4,8 +4,6 @@ ffmpeg writes the index with a tag that only makes room (`build._room`). The roo
 place: the index keeps its size, so no offset in it changes and nothing is written twice.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence

@@ -9,8 +9,6 @@ name in front is the component of ffmpeg that printed the line; it distinguishes
 (its demuxer or decoder reports an error) from a failure elsewhere.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import signal

@@ -1,7 +1,5 @@
 """Run ffmpeg over one video within the profile's bounds, follow its progress, and raise the error of its exit."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator

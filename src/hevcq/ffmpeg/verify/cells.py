@@ -5,8 +5,6 @@ from it, a patch of another colour is not. The limits are from some 300 honest e
 SVT-AV1 and VP9 and as many damages; docs/reliability/damage.md has the figures on both sides.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from heapq import nlargest

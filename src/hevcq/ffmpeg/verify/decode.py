@@ -1,7 +1,5 @@
 """Gate G4: decode the whole output; the same decode yields the thumbnails that G8 judges."""
 
-from __future__ import annotations
-
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence

@@ -7,8 +7,6 @@ only is left to `cells`. The limits are from 17 clips
 36 and then damaged; docs/reliability/damage.md has the figures on both sides of each limit.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import deque

@@ -4,8 +4,6 @@ Fail closed: what cannot be determined counts as failed (UNKNOWN). An error that
 output itself (a stop, a missing program) is passed on, never swallowed.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field

@@ -6,8 +6,6 @@ pair is kept as well, because a mean SSIM can hide a small frozen area: what mov
 must move in the output.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import threading

@@ -5,8 +5,6 @@ Frames are paired by their number: a rounded time would pair some with their nei
 45 points of the 5th percentile on one file (measured with setpts=N/25/TB).
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import threading

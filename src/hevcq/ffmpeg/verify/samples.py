@@ -5,8 +5,6 @@ margin (G6), or one that is a wrong picture (G8). What cannot be sampled is enco
 gates decide.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path

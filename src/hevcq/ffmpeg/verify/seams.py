@@ -5,8 +5,6 @@ chunk. G8 compares the pictures around each seam with the source's, frame by fra
 lost, duplicated or misplaced has a far lower SSIM than its neighbours.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Each returns its problems as clauses; none means that the gate passes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime

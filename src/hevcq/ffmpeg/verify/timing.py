@@ -3,8 +3,6 @@
 Headers are not used: a truncated file keeps the duration in its header.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction

@@ -5,8 +5,6 @@
 by renaming it from one folder to the other, so a start reads only the ones under way.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Find the rendition of a kept original after somebody renamed, moved, changed or deleted it."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections import Counter

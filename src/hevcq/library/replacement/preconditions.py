@@ -1,7 +1,5 @@
 """Check that an original may be replaced, before anything is changed."""
 
-from __future__ import annotations
-
 import os
 import stat
 from dataclasses import dataclass

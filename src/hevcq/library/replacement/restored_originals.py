@@ -4,8 +4,6 @@
 may have been renamed or copied back from another device since.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

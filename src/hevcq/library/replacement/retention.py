@@ -1,7 +1,5 @@
 """Keep replaced originals: their paths, total size, and expiry (gate G11)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime

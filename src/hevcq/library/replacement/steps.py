@@ -10,8 +10,6 @@ another program is lost, whatever it does in between. At every point the origina
 `source`, `retained` or `aside`.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 from dataclasses import replace

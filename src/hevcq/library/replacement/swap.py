@@ -4,8 +4,6 @@ A Swap is for one library root. It may be killed at any system call between a re
 `recover`, called at every start, finishes or rolls back (gates G9 to G11).
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Undo a swap: restore the original byte for byte and remove the rendition."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hevcq.errors import UndoRefused

@@ -4,8 +4,6 @@ Changes that another machine makes on a network share are never reported here, a
 those behind a union or a virtual machine's shared folder, though watching them does not fail.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Collection, Sequence

@@ -1,7 +1,5 @@
 """Probe each candidate file once, and reuse the catalog's result while its bytes are unchanged."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping

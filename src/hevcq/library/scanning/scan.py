@@ -1,7 +1,5 @@
 """Find candidate video files below library roots, filtered by gitignore patterns."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Let a media server read a video again after its file changed: the documented call of each."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Ask a server over HTTP, and post messages to a program, signed as Standard Webhooks says."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import warnings

@@ -4,8 +4,6 @@ Every request that depends on a version says so with `If-Match`. Redirects to an
 an unencrypted address are not followed, because the password goes with each request.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

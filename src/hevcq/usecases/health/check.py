@@ -4,8 +4,6 @@ Each file is read once for its digest, at the rate that is allowed. ffmpeg reads
 the very same bytes before and as deeply. So the first run is the long one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import threading

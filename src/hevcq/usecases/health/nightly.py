@@ -4,8 +4,6 @@ A night's part that is interrupted goes on where it was; one that a busy machine
 waits for a week and is then read beside the encodes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Report what was saved when, from daily sums: so years of events take little space."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace

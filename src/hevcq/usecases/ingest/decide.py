@@ -1,7 +1,5 @@
 """Decide what an ingest does with each file. Pure: all facts are handed in."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Enqueue planned files from background threads, while the first ones already encode."""
 
-from __future__ import annotations
-
 import os
 import queue
 import threading

@@ -1,7 +1,5 @@
 """What an ingest is asked for, and where its renditions go: beside, in a mirrored tree, or in place."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping, Sequence

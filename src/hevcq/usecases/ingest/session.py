@@ -4,8 +4,6 @@ Uses ports only, so it is the same on the embedded and the aws backend. The call
 it, or not, and calls `Ingest.step` until nothing is open.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The results of an ingest, for the closing table and the exit code."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path

@@ -3,8 +3,6 @@
 The ledger covers jobs of this process, of others on the same data folder, and of a fleet alike.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ long enough; one that a process has open for writing is not complete. File-syste
 the next scan forward; files on a network share without events are found by the regular scan.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping

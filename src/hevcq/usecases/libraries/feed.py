@@ -4,8 +4,6 @@ Only a few jobs are in the queue at a time, so that what is found later in a lib
 does not wait behind thousands, and a library that closes has nothing more queued.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Who is notified: do what is due for them, say how far each one is, and sum up a finished batch."""
 
-from __future__ import annotations
-
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence

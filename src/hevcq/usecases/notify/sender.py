@@ -3,8 +3,6 @@
 How far a receiver is lives in the event log, so a kill repeats at most the message it interrupted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo

@@ -3,8 +3,6 @@
 Each becomes a skipped job, which every part of hevcq knows. A file that changed since is another video.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence

@@ -6,8 +6,6 @@ queued, running under an expired lease, or split. An embedded queue does it in o
 (`worker/delivery/claim.py`), because no worker ever judged it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import threading

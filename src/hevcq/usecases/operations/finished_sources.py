@@ -1,7 +1,5 @@
 """Mark a source finished once every profile's job of it is done or skipped."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 
 from hevcq.domain.job import JobRecord, JobState, Source, job_id

@@ -1,7 +1,5 @@
 """Find jobs as the queue page lists them: by state, profile, folder, cause and words, a page at a time."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Pause and resume work, ask the gate command of this machine, and say why nothing runs."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass

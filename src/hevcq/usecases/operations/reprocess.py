@@ -1,7 +1,5 @@
 """Queue finished, skipped or dead jobs again on request, or cancel those that have not ended."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Overview of queues and ledger: queued, running, done and dead jobs."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field

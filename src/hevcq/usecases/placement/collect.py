@@ -1,7 +1,5 @@
 """Put finished renditions in place: verify the certificate, place or swap, clean up."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterator

@@ -6,8 +6,6 @@ only, so each start adds at most MAX_OFF_S of it. Unknown time does not count: a
 kept longer than asked.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from hevcq.library.replacement.journal import Record

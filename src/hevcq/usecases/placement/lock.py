@@ -1,7 +1,5 @@
 """The locks of a data folder: one placement at a time, one service, one run of a sync."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ What is done is found by content: the certificates in the library's `.hevcq` kno
 and its rendition that is not in place yet, follow the same file to its new path.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """List the originals that replacements kept, and free those whose time has come or that a person names."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

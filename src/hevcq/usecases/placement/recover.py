@@ -1,7 +1,5 @@
 """Recover interrupted swaps in library folders, and delete originals whose retention ended."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 

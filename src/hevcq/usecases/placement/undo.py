@@ -1,7 +1,5 @@
 """Restore replaced originals: by path, by job, or since a given time."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections import Counter

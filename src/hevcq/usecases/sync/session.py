@@ -1,7 +1,5 @@
 """Run one sync: list the server's folders, let files settle, move each, and say what became of it."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What the use cases of uploaded videos share: the ports with their limits, and finding videos."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Follow a video's jobs in the ledger: its state, and one row for each profile."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 

@@ -1,7 +1,5 @@
 """Change, share, retry and delete an uploaded video."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from hevcq.domain.job import SETTLED, JobState, Source, job_id

@@ -1,7 +1,5 @@
 """The picture of a video: of its HLS set, else one taken from the uploaded file or a job's source."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Find the published files of a video that may be played or saved: a rendition, or the files of a set."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

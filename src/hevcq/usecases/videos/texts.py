@@ -1,7 +1,5 @@
 """Subtitles and chapters of a rendition that is one file: read from it once, and kept beside it."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path

@@ -3,8 +3,6 @@
 An uploaded file goes only when every profile's rendition of it is published and was read back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from hevcq.domain.certificate import Certificate

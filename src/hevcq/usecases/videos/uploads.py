@@ -1,7 +1,5 @@
 """Begin, complete and drop uploads: nothing is queued before size and owner were checked."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

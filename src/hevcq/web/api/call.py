@@ -1,7 +1,5 @@
 """What the operations of the API share: who calls, small bodies, and the ETag of an answer."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The operations of operators: queues, jobs, dead letters, and what else the board shows."""
 
-from __future__ import annotations
-
 import threading
 from itertools import islice
 from typing import Annotated

@@ -3,8 +3,6 @@
 Times are seconds since the Unix epoch, sizes bytes.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field

@@ -1,7 +1,5 @@
 """The API below /api/v1, and its description by OpenAPI 3.1, which comes from the code."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fastapi import APIRouter

@@ -1,7 +1,5 @@
 """The operations on uploads and videos."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from urllib.parse import quote
 

@@ -1,7 +1,5 @@
 """People with a name and a password, and programs with a token: only hashes of secrets are stored."""
 
-from __future__ import annotations
-
 import hmac
 import re
 import secrets

@@ -1,7 +1,5 @@
 """Find out who is asking before anything else is done, and refuse those who must sign in first."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from urllib.parse import quote
 

@@ -1,7 +1,5 @@
 """The ways to sign in: one token, users with passwords, a proxy's header, an OpenID provider, or none."""
 
-from __future__ import annotations
-
 import hmac
 import ipaddress
 import math

@@ -1,7 +1,5 @@
 """Who is asking: a person or a program, with what they may do."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from enum import StrEnum
 

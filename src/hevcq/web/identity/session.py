@@ -1,7 +1,5 @@
 """Sessions are signed cookies (JWT); the server remembers only those that were signed out of."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

@@ -1,7 +1,5 @@
 """The operator's board: queues, running and failed jobs, savings, libraries, and this machine's check."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 from collections.abc import Mapping, Sequence

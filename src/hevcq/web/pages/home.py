@@ -1,7 +1,5 @@
 """The first page: one's videos with their state, found by words; and the form that uploads one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from urllib.parse import urlencode
 

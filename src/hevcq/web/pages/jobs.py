@@ -1,7 +1,5 @@
 """The queue: every job by state, library, profile, cause and words, a page at a time; and each job's page."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

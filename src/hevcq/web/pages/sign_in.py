@@ -1,7 +1,5 @@
 """Sign in and out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

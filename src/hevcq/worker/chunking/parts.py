@@ -4,8 +4,6 @@ A chunk's report is written first, then the chunk, then the ledger: a kill betwe
 an intact chunk that the next attempt adopts, or an object that nothing refers to.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

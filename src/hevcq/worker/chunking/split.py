@@ -10,8 +10,6 @@ The order, and what a kill after each step leaves:
 | the split is announced | the job's task returns, and is acknowledged |
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ the subjob is given up for good, and only once: first the subjob becomes DEAD, t
 the delivery is buried. After a kill in between, the subjob's next delivery continues.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 from hevcq.domain.chunking.model import SplitPlan

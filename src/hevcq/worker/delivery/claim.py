@@ -1,7 +1,5 @@
 """Claim the job of a task in the ledger."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The ports and settings that all slots of a worker process share."""
 
-from __future__ import annotations
-
 import random
 import threading
 from collections.abc import Callable

@@ -4,8 +4,6 @@ A worker at fault stops, and its jobs are not charged. A source that changed or 
 was read is no failure of the job.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import partial

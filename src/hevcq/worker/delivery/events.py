@@ -1,7 +1,5 @@
 """Report the start, progress and end of a job as log lines and as events for displays."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import assert_never
 

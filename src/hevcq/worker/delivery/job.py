@@ -5,8 +5,6 @@ A job is one attempt at a claimed task. `run` does the work and returns a verdic
 `worker/handler.py`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager

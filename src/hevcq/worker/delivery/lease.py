@@ -5,8 +5,6 @@ plus the visibility timeout, less a margin. After it, or once the queue or the l
 another owner, the job's stop event is set and nothing may be published or settled.
 """
 
-from __future__ import annotations
-
 import contextvars
 import math
 import threading

@@ -14,8 +14,6 @@ What a kill between the two leaves:
 The other order could lose the job: no message, while the ledger says RUNNING.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, assert_never
 

@@ -9,8 +9,6 @@ docs/farm/metrics.md shows the table. prometheus_client is imported only where v
 without metrics starts faster.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import threading

@@ -1,7 +1,5 @@
 """Watch a pool: its state, its sign of life, steps in threads beside it, and its protection from scale-in."""
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable

@@ -5,8 +5,6 @@ S3 event notifications (https://docs.aws.amazon.com/AmazonS3/latest/userguide/no
 either of them inside an SNS envelope, and dead letters that SQS moved back to the queue.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
