@@ -14,6 +14,16 @@ from hevcq.usecases.operations.listing import WantedJobs, changeable, listed
 from hevcq.web.pages import jobs
 
 
+def confirm(client, **fields):
+    """Press the button of the question about all jobs of a list."""
+    question = client.get("/board/jobs/ask", params=fields).text
+    return client.post("/board/jobs/change", data=hidden(question))
+
+
+def hidden(html: str) -> dict[str, str]:
+    return dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', html))
+
+
 def names(html: str) -> list[str]:
     return re.findall(r'<th scope="row" class="words"><a href="[^"]*">([^<]*)</a>', html)
 
@@ -105,7 +115,7 @@ def test_all_jobs_of_a_list_are_retried_after_a_question_that_says_how_many(oper
     assert "Retry 2 jobs?" in question
     assert "will fail again" not in question
     assert "1 of them will fail again" in operator.get("/board/jobs/ask?action=retry").text
-    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', question))
+    fields = hidden(question)
     done = operator.post("/board/jobs/change", data=fields)
 
     assert done.headers["location"].endswith("notice=retry&n=2")
@@ -126,22 +136,81 @@ def test_all_damaged_videos_are_kept_but_for_uploads(operator, farm, monkeypatch
     question = operator.get("/board/jobs/ask", params=fields).text
     assert "Keep 2 jobs unchanged?" in question
     assert "will fail again" not in question
-    done = operator.post("/board/jobs/change", data=fields)
+    done = operator.post("/board/jobs/change", data=hidden(question))
 
     assert done.headers["location"].endswith("notice=keep&n=2")
     ledger = farm.app.backend.ledger
     assert {ledger.get(job.job_id).state for job in torn} == {JobState.SKIPPED}
     assert ledger.get(net.job_id).state is JobState.DEAD
     monkeypatch.setattr(jobs, "UPLOADS", net.source.key.rpartition("/")[0])
-    left = operator.post("/board/jobs/change", data={"action": "keep"})
-    assert "notice=nothing" in left.headers["location"], "an upload is its owner's"
+    for left in (
+        confirm(operator, action="keep"),
+        operator.post("/board/jobs/change", data={"action": "keep", "job": net.job_id}),
+        operator.post("/board/jobs/change", data={"action": "keep", "job": "0" * 32}),
+    ):
+        assert "notice=nothing" in left.headers["location"], "an upload is its owner's"
+    assert ledger.get(net.job_id).state is JobState.DEAD
+    for action, state in (("retry", JobState.QUEUED), ("cancel", JobState.DEAD)):
+        operator.post("/board/jobs/change", data={"action": action, "job": net.job_id})
+        assert ledger.get(net.job_id).state is state, "the rule is of keeping only"
+
+
+def test_a_failure_that_came_after_the_question_is_left_alone(operator, farm, clock):
+    old = farm.buried("old.mp4", FailureClass.DAMAGED)[1]
+    question = operator.get("/board/jobs/ask?action=keep&state=failed").text
+    clock.advance(1)
+    new = farm.buried("new.mp4", FailureClass.DAMAGED)[1]
+    clock.advance(1)
+
+    done = operator.post("/board/jobs/change", data=hidden(question))
+
+    assert done.headers["location"].endswith("notice=keep&n=1")
+    ledger = farm.app.backend.ledger
+    assert ledger.get(old.job_id).state is JobState.SKIPPED
+    assert ledger.get(new.job_id).state is JobState.DEAD
+
+
+def test_newer_failures_do_not_push_older_ones_out_of_the_bound(farm, clock, monkeypatch):
+    monkeypatch.setattr(listing, "MAX_CHANGED", 1)
+    old = farm.buried("old.mp4", FailureClass.DAMAGED)[1]
+    until = clock.now()
+    clock.advance(1)
+    farm.buried("new.mp4", FailureClass.DAMAGED)
+
+    found = changeable(farm.app.backend.ledger, WantedJobs(), jobs.FAILED, until)
+
+    assert [job.job_id for job in found] == [old.job_id]
+
+
+@pytest.mark.parametrize("wrong", [
+    {"many": "1"}, {"many": ""}, {"many": "-3"}, {"asked_at": ""}, {"asked_at": "soon"},
+    {"asked_at": "nan"}, {"asked_at": "inf"}, {"asked_at": "1800009999"}])  # fmt: skip
+def test_it_asks_again_about_more_jobs_than_were_confirmed(operator, farm, wrong):
+    torn = [farm.buried(f"{n}.mp4", FailureClass.DAMAGED)[1] for n in range(2)]
+    fields = hidden(operator.get("/board/jobs/ask?action=keep&state=failed").text)
+
+    answer = operator.post("/board/jobs/change", data={**fields, **wrong})
+
+    ledger = farm.app.backend.ledger
+    assert {ledger.get(job.job_id).state for job in torn} == {JobState.DEAD}
+    question = operator.get(answer.headers["location"]).text
+    assert "Keep 2 jobs unchanged?" in question
+    assert "Nothing was changed yet" in question
+    done = operator.post("/board/jobs/change", data=hidden(question))
+    assert done.headers["location"].endswith("state=failed&notice=keep&n=2")
+
+
+@pytest.mark.parametrize("query", ["q=film", "state=failed&cause=damaged"])
+def test_a_search_has_no_live_list(operator, query):
+    assert operator.get(f"/board/jobs/events?{query}").status_code == 400
+    assert "/board/jobs/events" not in operator.get(f"/board/jobs?{query}").text
 
 
 def test_all_jobs_under_way_are_cancelled_and_those_that_ended_are_left_alone(operator, farm):
     job, (_, waiting) = farm.running("now.mp4"), (None, farm.queued("wait.mp4")[1][0])
     done = farm.done("done.mp4")[1]
 
-    answer = operator.post("/board/jobs/change", data={"action": "cancel"})
+    answer = confirm(operator, action="cancel")
 
     assert answer.headers["location"].endswith("notice=cancel&n=2")
     ledger = farm.app.backend.ledger

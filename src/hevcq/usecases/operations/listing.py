@@ -1,5 +1,6 @@
 """Find jobs as the queue page lists them: by state, profile, folder, cause and words, a page at a time."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -84,13 +85,19 @@ def listed(ledger: Ledger, wanted: WantedJobs, limit: int) -> FoundJobs:
     return FoundJobs(found, None, read)
 
 
-def changeable(ledger: Ledger, wanted: WantedJobs, states: frozenset[JobState]) -> list[JobRecord]:
-    """Return the listed jobs in any of these states, MAX_CHANGED at most, on whatever page."""
+def changeable(
+    ledger: Ledger, wanted: WantedJobs, states: frozenset[JobState], until: float = math.inf
+) -> list[JobRecord]:
+    """Return the listed jobs in any of these states, MAX_CHANGED at most, on whatever page.
+
+    A job that changed after `until` is left out.
+    """
     within = states & wanted.states if wanted.states else states
     if not within:
         return []
     whole = WantedJobs(within, wanted.profile, wanted.prefixes, wanted.text, wanted.cause)
-    found = (job for job in _records(ledger, whole) if _matches(job, whole))
+    read = (job for job in _records(ledger, whole) if job.updated_at <= until)
+    found = (job for job in read if _matches(job, whole))
     return list(islice(found, MAX_CHANGED))
 
 

@@ -138,6 +138,8 @@ async def events(request: Request) -> Response:
     operator_of(request)
     app, asked = services_of(request).app, _fields(request.query_params)
     wanted = wanted_of(app, asked)
+    if wanted.text or wanted.cause:  # its search, again and again, would hold up everybody's pages
+        raise HTTPException(400, "A search is not kept up to date.")
     return services_of(request).stream(
         request, f"jobs {sorted(asked.items())}", lambda: _list(app, wanted, asked)
     )
@@ -192,7 +194,8 @@ def ask(request: Request) -> Response:
     operator_of(request)
     app, asked = services_of(request).app, request.query_params
     action, words = _action(asked)
-    found = _changeable(app, asked, action)
+    asked_at = app.clock.now()
+    found = _changeable(app, asked, action, asked_at)
     hopeless = sum(job.failure_class not in RETRY_HELPS for job in found if job.failure_class)
     return page(
         request,
@@ -202,7 +205,13 @@ def ask(request: Request) -> Response:
         count=len(found),
         hopeless=hopeless if action == "retry" else 0,
         examples=[listing.shown_path(job) for job in found[:5]],
-        asked={**_fields(asked), "action": action},
+        again="again" in asked,
+        asked={
+            **_fields(asked),
+            "action": action,
+            "asked_at": repr(asked_at),
+            "many": str(len(found)),
+        },
         back=f"/board/jobs?{urlencode(_fields(asked))}",
     )
 
@@ -215,21 +224,51 @@ def _action(asked: Mapping[str, str]) -> tuple[str, str]:
     return action, ACTIONS[action][1]
 
 
-def _changeable(app: App, asked: Mapping[str, str], action: str) -> list[JobRecord]:
-    """Return all jobs of a list that the action takes; an uploaded video is its owner's to keep."""
-    found = listing.changeable(app.backend.ledger, wanted_of(app, asked), ACTIONS[action][0])
-    kept = action == "keep"
-    return [job for job in found if not (kept and job.source.key.startswith(f"{UPLOADS}/"))]
+def _changeable(
+    app: App, asked: Mapping[str, str], action: str, asked_at: float
+) -> list[JobRecord]:
+    """Return all jobs of a list that the action takes, but for those that changed after `asked_at`."""
+    wanted, states = wanted_of(app, asked), ACTIONS[action][0]
+    found = listing.changeable(app.backend.ledger, wanted, states, asked_at)
+    return [job for job in found if action != "keep" or _may_keep(job)]
+
+
+def _may_keep(job: JobRecord) -> bool:
+    """Return whether an operator may keep a failed video as it is: an uploaded one is its owner's."""
+    return not job.source.key.startswith(f"{UPLOADS}/")
+
+
+def _one(app: App, name: str, action: str) -> list[str]:
+    """Return the job that a form names, unless it is not to be kept. Raises HTTPException 400."""
+    if not JOB_ID.fullmatch(name):  # a path would change everything below it
+        raise HTTPException(400, "Say which job.")
+    job = app.backend.ledger.get(name)
+    return [name] if action != "keep" or (job is not None and _may_keep(job)) else []
+
+
+def _confirmed(app: App, form: Mapping[str, str], action: str) -> list[str] | None:
+    """Return the jobs that somebody was asked about; None if they are more than the question said."""
+    try:
+        asked_at = float(form.get("asked_at", ""))
+    except ValueError:
+        asked_at = -1.0
+    many = whole(form.get("many", ""))
+    known = 0 <= asked_at <= app.clock.now()  # false for a nan
+    found = _changeable(app, form, action, asked_at if known else 0.0)
+    if many is None or not known or len(found) > many:
+        return None
+    return [job.job_id for job in found]
 
 
 def change(request: Request, form: Mapping[str, str]) -> Response:
-    """Retry, keep or cancel one job, or all jobs of a list."""
+    """Retry, keep or cancel one job, or all jobs of a list as it was when somebody was asked."""
     app, who = services_of(request).app, operator_of(request).name
     action, _ = _action(form)
     one = form.get("job", "")
-    if one and not JOB_ID.fullmatch(one):  # a path would change everything below it
-        raise HTTPException(400, "Say which job.")
-    found = [one] if one else [job.job_id for job in _changeable(app, form, action)]
+    found = _one(app, one, action) if one else _confirmed(app, form, action)
+    if found is None:
+        again = urlencode({**_fields(form), "action": action, "again": "1"})
+        return RedirectResponse(f"/board/jobs/ask?{again}", 303)
     if action == "cancel":
         made = [each.result is JobResult.CANCELLED for each in cancel(app.backend, found, who)]
     elif action == "keep":
@@ -293,7 +332,7 @@ def _now(app: App, name: str) -> str:
         progress=progress,
         left=time_left(progress.phase.value, progress.percent, progress.eta_s) if progress else "",
         under_way=job.state in UNDER_WAY,
-        may_keep=not job.source.key.startswith(f"{UPLOADS}/"),
+        may_keep=_may_keep(job),
         now=app.clock.now(),
     )
 
