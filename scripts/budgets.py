@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAX_TOTALS = {
     "lines of src": 65_050,
     "modules": 283,
-    "classes": 643,
+    "classes": 644,
     "class names used twice": 0,
     "lines of tests and benchmarks": 71_250,
     "words of docs": 35_850,

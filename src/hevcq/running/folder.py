@@ -11,12 +11,12 @@ from hevcq.domain.job import JobState
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
-from hevcq.errors import SourceAway
+from hevcq.errors import ConfigError, SourceAway
 from hevcq.library.lock import in_use
 from hevcq.library.scanning.fs_events import ChangeListener, mount_of, open_for_writing
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT, probe_files
 from hevcq.library.scanning.scan import Filter, FoundFile, Rejected, find
-from hevcq.ports.catalog import UNPLACED
+from hevcq.ports.catalog import UNPLACED, Mode
 from hevcq.settings.libraries import Library
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import NOT_QUEUED, UPLOADS
@@ -44,6 +44,11 @@ SHARE_RESCAN_S = 300.0
 """Seconds between scans of a library whose changes are not reported, such as a network share."""
 RESCAN_S = 3600.0
 """Seconds between scans of a library whose changes are reported: an event may be lost."""
+NOT_SHARED = (
+    "Originals are not replaced with backend = postgres: file locks of several machines do not meet on"
+    " every share, and two that replace in one folder could lose an original."
+)
+NOT_SHARED_REMEDY = "Leave --replace out, or replace from one machine with backend = embedded."
 NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
 
 UNUSABLE_AGAIN_S = 7 * 86_400.0
@@ -68,6 +73,8 @@ class FolderIngest:
         self._app, self.request, self._emit, self._stop = app, request, emit, stop
         self.profiles = request.chosen_profiles(app.profiles, app.settings.ingest.profiles)
         where = request.destination(self.profiles)
+        if where.mode is Mode.REPLACE and app.settings.backend == "postgres":
+            raise ConfigError(NOT_SHARED, remedy=NOT_SHARED_REMEDY)
         self._output = where.output
         app.encoder.version()
         self._ports, self._summary = app.ports, summary

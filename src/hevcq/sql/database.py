@@ -58,6 +58,8 @@ class Database(ABC):
     """
 
     where: str
+    shared = False
+    """Whether several machines use it, each with mounts and device numbers of its own."""
     wake: Callable[[str], None] = staticmethod(lambda _queue: None)
 
     @abstractmethod

@@ -12,7 +12,7 @@ import itertools
 import random
 import re
 import secrets
-import select
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -56,6 +56,7 @@ OPTIONS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15000,
     "client_encoding": "utf8",
+    "target_session_attrs": "read-write",  # what a standby answers may be old
 }
 SESSION = """SET search_path = "{schema}"; SET statement_timeout = '30s';
 SET idle_in_transaction_session_timeout = '10s'; SET tcp_keepalives_idle = 10;
@@ -210,6 +211,8 @@ class PostgresDatabase(Database):
     `before_making` may refuse to make the tables of a new schema; `notice` gets what a step waits for.
     """
 
+    shared = True
+
     def __init__(
         self,
         dsn: str,
@@ -219,13 +222,7 @@ class PostgresDatabase(Database):
         notice: Callable[[str], None] | None = None,
         before_making: Callable[[], None] = lambda: None,
     ) -> None:
-        try:
-            known = conninfo.conninfo_to_dict(dsn)
-        except psycopg.Error as error:
-            raise ConfigError(
-                "postgres.dsn is no connection string.",
-                remedy="Write postgresql://user:password@host/database.",
-            ) from error
+        known = _parts(dsn)
         self._dsn = conninfo.make_conninfo(dsn, **(OPTIONS | known))
         self._schema, self.clock, self._notice = schema, ServerClock(clock), notice
         place = "/".join(str(known[key]) for key in ("host", "dbname") if key in known)
@@ -280,11 +277,10 @@ class PostgresDatabase(Database):
                 with suppress(psycopg.Error, HevcqError), self._connect() as raw:
                     raw.execute(f'LISTEN "{self._schema}"'.encode())
                     self.wake("")
-                    ends: list[Any] = [raw, end]
-                    while end not in select.select(ends, [], [])[0]:
+                    while not _ready(end, raw):
                         for note in raw.notifies(timeout=0):
                             self.wake(note.payload)
-                if select.select([end], [], [], 0 if self._closed else 1.0)[0]:
+                if _ready(end, timeout_s=0.0 if self._closed else 1.0):
                     return
 
     def _persist(self, call: Callable[[], T]) -> T:
@@ -403,7 +399,7 @@ class PostgresDatabase(Database):
                 if not there:
                     session.run(f'CREATE SCHEMA "{self._schema}"')
                 session.run(_schema())
-                session.run(f"INSERT INTO {table} VALUES ({VERSION})")
+                session.run(f"INSERT INTO {table} (version) VALUES ({VERSION})")
             version = session.run(f"SELECT version FROM {table}")[0]
             if version != VERSION:
                 raise UnknownSchema(
@@ -411,6 +407,27 @@ class PostgresDatabase(Database):
                     remedy="Use the hevcq that wrote it, or another postgres.schema.",
                 )
             self.clock.set(float(session.run(f"{OLD_MARKS}; SELECT {AT}; COMMIT; SELECT {AT}")[0]))
+
+
+def _ready(end: socket.socket, *others: Any, timeout_s: float | None = None) -> bool:
+    """Wait until something can be read; return whether it is at `end`."""
+    with selectors.DefaultSelector() as waiting:  # select() takes no number above 1023
+        for each in (end, *others):
+            waiting.register(each, selectors.EVENT_READ)
+        return any(key.fileobj is end for key, _ in waiting.select(timeout_s))
+
+
+def _parts(dsn: str) -> dict[str, Any]:
+    """Return what a connection string says; ConfigError without its words, as a password is among them."""
+    with suppress(psycopg.Error):
+        known = conninfo.conninfo_to_dict(dsn)
+        places = [str(known.get(key, "")) for key in ("host", "dbname")]
+        if not any(sign in place[1:] for place in places for sign in "@:"):
+            return known
+    raise ConfigError(
+        "postgres.dsn is no connection string.",
+        remedy="Write postgresql://user:password@host/database; in a password, %40 is @ and %2F is /.",
+    )
 
 
 def _schema() -> str:

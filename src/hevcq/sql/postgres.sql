@@ -19,7 +19,8 @@ CREATE TABLE commit_mark (
   number  BIGINT NOT NULL,
   at      DOUBLE PRECISION NOT NULL
 );
-CREATE TABLE hevcq_schema (version INTEGER NOT NULL);
+-- files: what the file in files_dir says, so that no other folder is taken for it.
+CREATE TABLE hevcq_schema (version INTEGER NOT NULL, files TEXT NOT NULL DEFAULT '');
 
 CREATE FUNCTION tell_queue() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

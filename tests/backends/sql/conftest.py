@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from backends.sql.notes import open_with_notes
-from hevcq.backends.sql.factory import SqlBackend, open_sql
+from contracts.backends import PROFILES
+from hevcq.backends.sql.factory import SqlBackend, open_backend, open_sql
 from hevcq.ports.store import Store
 from hevcq.settings.model import Settings
+from hevcq.sql.postgres import PostgresDatabase
 from hevcq.sql.sqlite import SqliteDatabase
+from hevcq.util.clock import SystemClock
 from support.clips import ManualClock
+from support.postgres import database as new_database
+from support.postgres import shared_dsn
 
 TESTS = Path(__file__).resolve().parents[2]
 PREAMBLE = """
@@ -120,3 +125,26 @@ def opener(folder: Path, clock: ManualClock) -> Iterator[Callable[..., SqlBacken
 @pytest.fixture
 def store(opener) -> Store:
     return opener().backend.store
+
+
+@pytest.fixture
+def shared() -> Iterator[PostgresDatabase]:
+    opened = new_database(SystemClock())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, shared: PostgresDatabase) -> Iterator[Callable[[str], SqlBackend]]:
+    """Open the same database on another machine, with a data folder of its own."""
+    made: list[SqlBackend] = []
+
+    def start(name: str, clock: SystemClock | ManualClock | None = None) -> SqlBackend:
+        other = PostgresDatabase(shared_dsn(), clock or SystemClock(), schema=shared._schema)
+        folder, files = tmp_path / name, tmp_path / "files"
+        made.append(open_backend(folder, files, PROFILES, other.clock, other))
+        return made[-1]
+
+    yield start
+    for opened in made:
+        opened.close()

@@ -1,22 +1,18 @@
 """What only PostgreSQL has: several machines, a server that goes and comes, and its own clock."""
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from contracts.backends import PROFILES, VISIBILITY_S, source, task
-from hevcq.backends.sql.factory import SqlBackend, open_backend, open_sql
+from contracts.backends import MAX_RECEIVES, VISIBILITY_S, source, task
+from hevcq.backends.sql.factory import SqlBackend
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import (
     ConfigError,
     DatabaseBusy,
-    DatabaseDamaged,
     HevcqError,
     StorageError,
     Unavailable,
@@ -24,41 +20,16 @@ from hevcq.errors import (
 )
 from hevcq.ports.event_log import Happened
 from hevcq.ports.ledger import Granted, Held
-from hevcq.settings.model import Settings
 from hevcq.sql import postgres
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.postgres import PostgresDatabase, PostgresSession, in_psycopg
 from hevcq.util.clock import SystemClock
-from hevcq.util.processes import Processes
 from support.clips import ManualClock
-from support.postgres import database, own_server, shared_dsn
+from support.postgres import own_server, shared_dsn
 
 NOW = threading.Event()
 ADD = "INSERT INTO remembered VALUES (?, 'p', 'r', 'so', 1)"
 NOTES = "SELECT source_sha256 FROM remembered ORDER BY 1"
-
-
-@pytest.fixture
-def shared() -> Iterator[PostgresDatabase]:
-    opened = database(SystemClock())
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def machine(tmp_path: Path, shared: PostgresDatabase) -> Iterator[Callable[[str], SqlBackend]]:
-    """Open the same database on another machine, with a data folder of its own."""
-    made: list[SqlBackend] = []
-
-    def start(name: str, clock: SystemClock | ManualClock | None = None) -> SqlBackend:
-        other = PostgresDatabase(shared_dsn(), clock or SystemClock(), schema=shared._schema)
-        folder, files = tmp_path / name, tmp_path / "files"
-        made.append(open_backend(folder, files, PROFILES, other.clock, other))
-        return made[-1]
-
-    yield start
-    for opened in made:
-        opened.close()
 
 
 def end_connections(shared: PostgresDatabase) -> None:
@@ -229,6 +200,25 @@ def test_machines_share_a_queue_and_settle_each_task_once(machine) -> None:
     assert sorted(settled) == sorted(task(number).job_id for number in range(60))
 
 
+def test_a_claim_that_buries_a_message_decides_alone(machine, monkeypatch) -> None:
+    opened = machine("nas")
+    queue = opened.backend.queues["hevc"]
+    queue.send([task("often")])
+    opened.database.change("UPDATE message SET attempts = ?", (MAX_RECEIVES,))
+    write, kept = PostgresDatabase.write, list[bool]()
+
+    def noted(self: PostgresDatabase, work, **how: bool) -> object:
+        result = write(self, work, **how)
+        kept.append(how.get("alone", True))
+        return result
+
+    monkeypatch.setattr(PostgresDatabase, "write", noted)
+
+    assert queue.receive(1, wait_s=0, stop=NOW) == []
+    assert kept[0]
+    assert queue.depth().dead == 1
+
+
 def test_an_idle_machine_starts_within_50_ms_of_a_send_elsewhere(machine) -> None:
     idle, busy = machine("idle").backend.queues["hevc"], machine("busy").backend.queues["hevc"]
     busy.send([task("first")])
@@ -357,10 +347,15 @@ def test_an_older_server_is_refused(shared, monkeypatch) -> None:
 
 
 def test_a_wrong_dsn_is_a_sentence_without_its_password(shared) -> None:
-    for dsn in ("postgresql://u:geheim@[host/db", "user=u geheim"):
+    for dsn in (
+        "postgresql://u:geheim@[host/db",
+        "user=u geheim",
+        "postgresql://u:pa@geheim@host/db",
+        "postgresql://u:12/geheim@host/db",
+    ):
         error = refusal(dsn)
         assert type(error) is ConfigError
-        assert "geheim" not in str(error)
+        assert "geheim" not in f"{error} {error.__cause__}"
     error = refusal(f"{shared_dsn().replace('dbname=postgres', 'dbname=none')}")
     assert type(error) is ConfigError
     assert 'database "none" does not exist' in str(error)
@@ -406,41 +401,6 @@ def test_a_statement_that_takes_too_long_is_an_error_of_its_own(shared) -> None:
     with pytest.raises(DatabaseBusy):
         shared.write(work)
     assert shared.rows("SELECT 1") == [(1,)], "the connection goes on"
-
-
-def test_renditions_without_the_tables_that_name_them_are_no_new_farm(tmp_path, shared) -> None:
-    (tmp_path / "objects" / "ab").mkdir(parents=True)
-    settings = Settings.model_validate(
-        {"backend": "postgres", "data_dir": tmp_path, "postgres": {"dsn": shared_dsn()}}
-    )
-
-    with pytest.raises(DatabaseDamaged, match="renditions are in its folder"):
-        open_sql(settings, PROFILES, SystemClock())
-
-
-def test_without_psycopg_the_settings_say_what_to_install(tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "hevcq.sql.postgres", None)
-
-    with pytest.raises(ConfigError, match=r"Install hevcq\[postgres\]"):
-        open_sql(Settings(backend="postgres", data_dir=tmp_path), PROFILES, SystemClock())
-
-
-def test_a_process_of_another_machine_is_never_held_to_be_dead(tmp_path, monkeypatch) -> None:
-    def row(node: str, boot: str, **options: bool) -> Processes:
-        clock = ManualClock()
-        monkeypatch.setattr(clock, "boot", lambda: boot)
-        monkeypatch.setattr("hevcq.util.processes.node", lambda: node)
-        return Processes(tmp_path, clock, **options)
-
-    gone = [row("nas", "1"), row("nas", "2"), row("desktop", "2"), row("desktop", "3")]
-    for each in gone:
-        each.close()  # its lock is free, as where a share keeps locks to itself
-    here = row("nas", "2", shared=True)
-    freed: list[str] = []
-    here.reap(lambda owner, _died_alone: freed.append(owner), now=True)
-    here.close()
-
-    assert set(freed) == {each.owner for each in gone[:3]}
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])

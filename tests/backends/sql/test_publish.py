@@ -18,7 +18,7 @@ from hevcq.ports.ledger import Granted
 from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
 
-STEPS = 11
+STEPS = 12
 """How many calls a publication makes that change something on disk."""
 
 

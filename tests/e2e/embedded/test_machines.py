@@ -101,7 +101,9 @@ def test_what_is_wrong_with_the_server_is_one_sentence_and_a_fitting_exit_code(
     machine: Callable[[str], Machine], server: Server
 ) -> None:
     nas = machine("nas")
+    nas.slow_clip("video.mp4")
     good = nas.run("doctor")
+    refused = [nas.ingest("--replace", "--dry-run"), nas.run("shrink", nas.media, "--yes")]
     nas.dsn = server.dsn.replace("dbname=postgres", "dbname=none")
     wrong = nas.run("status")
     nas.dsn = server.dsn
@@ -109,6 +111,8 @@ def test_what_is_wrong_with_the_server_is_one_sentence_and_a_fitting_exit_code(
     assert ask(server, ask_and_keep)
     newer = nas.run("status")
 
+    assert [each.code for each in refused] == [3, 3]
+    assert "Originals are not replaced with backend = postgres" in refused[0].err
     assert "PostgreSQL" in good.out
     assert wrong.code == 3, wrong.err
     assert 'database "none" does not exist' in wrong.err

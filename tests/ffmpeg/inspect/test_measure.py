@@ -278,6 +278,8 @@ def test_the_last_picture_is_the_one_shown_last_whatever_is_stored_behind_it():
         ([round(n * 1000 / 30) for n in range(300) if n not in (150, 151)], (2, 5.067, True)),
         # A camera of no exact time, which may leave one out.
         ([n * 33 + n % 5 for n in range(300) if n != 150], (1, 4.984, False)),
+        # Two clips joined, the sound of the first a little longer than its picture.
+        ([round(n * 1000 / 30) + 20 * (n >= 150) for n in range(300)], (1, 5.02, False)),
         # A phone's uneven rate, a desktop's, and what a cut leaves out at either end.
         ([n * 33 + (n % 7) * 9 for n in range(300)], None),
         ([0, 33, 66, 9000], None),

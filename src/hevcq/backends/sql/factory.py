@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,12 +24,15 @@ from hevcq.sql.catalog import Catalog
 from hevcq.sql.database import Connection, Database, file_errors
 from hevcq.sql.sqlite import DATABASE, SqliteDatabase, damaged
 from hevcq.util.clock import Clock
+from hevcq.util.file_io import replace_durably
 from hevcq.util.processes import FOLDER, Processes
+from hevcq.util.text import printable
 
 if TYPE_CHECKING:
     from hevcq.sql.postgres import PostgresDatabase
 
 OBJECTS = "objects"
+FILES_MARK = "hevcq-files"
 CATALOG = "catalog.db"
 """What this machine knows of files, where the database is on a server."""
 
@@ -67,6 +71,7 @@ def open_sql(
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.backend == "postgres":
         shared = _open_postgres(settings, clock, notice)
+        _require_same_files(shared, files)
         local = SqliteDatabase(folder / CATALOG, notice=notice)
         return open_backend(folder, files, profiles, shared.clock, shared, local)
     if not (folder / DATABASE).exists():
@@ -91,6 +96,34 @@ def _open_postgres(
         clock,
         notice=notice,
         before_making=lambda: refuse_orphans(files, "of postgres.dsn"),
+    )
+
+
+def _require_same_files(database: Database, folder: Path) -> None:
+    """Raise ConfigError if the folder is not the one with the database's renditions, as before a mount.
+
+    The first machine marks it.
+    """
+    mark = folder / FILES_MARK
+
+    def work(connection: Connection) -> str:
+        known = connection.execute(sql.FILES_MARK).fetchone()[0]
+        if not known:
+            known = secrets.token_hex(16)
+            part = mark.with_suffix(".part")
+            with file_errors("written", mark):
+                part.write_text(known, "utf-8")
+                replace_durably(part, mark)
+            connection.execute(sql.MARK_FILES, (known,))
+        return str(known)
+
+    known = database.write(work)
+    with file_errors("read", mark):
+        if mark.is_file() and mark.read_text("utf-8") == known:
+            return
+    raise ConfigError(
+        f"{printable(folder)} is not the folder that holds the renditions of {database.where}.",
+        remedy="Mount it on this machine, and set postgres.files_dir to it.",
     )
 
 

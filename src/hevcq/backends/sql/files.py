@@ -195,7 +195,8 @@ def _require_root(database: Database, path: Path, device: int) -> None:
         return
     root = Path(os.fsdecode(row[0]))
     try:
-        if root.stat().st_dev == device or any(root.iterdir()):
+        same = root.stat().st_dev == device and not database.shared
+        if same or (any(root.iterdir()) and (path.parent.is_dir() or not database.shared)):
             return
     except OSError as error:
         if error.errno not in MISSING:

@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hevcq.backends.sql import statements as sql
@@ -96,6 +97,10 @@ def _task_of(body: str) -> Task | None:
         return Task.parse(body)
     except BadMessage:
         return None
+
+
+class _Exhausted(Exception):
+    """A message is to be buried, which its claim must decide alone."""
 
 
 class SqlQueue(Queue):
@@ -199,7 +204,7 @@ class SqlQueue(Queue):
         return bool(ready), due
 
     def _claim(self, limit: int) -> list[Delivery]:
-        def work(connection: Connection) -> list[ClaimedMessage]:
+        def work(connection: Connection, *, alone: bool = False) -> list[ClaimedMessage]:
             now = self._clock.now()
             kept: list[ClaimedMessage] = []
             while len(kept) < limit:
@@ -208,6 +213,8 @@ class SqlQueue(Queue):
                     break
                 for one in taken:
                     if one.attempts > self._numbers.max_receives:
+                        if not alone:
+                            raise _Exhausted
                         _bury_exhausted(connection, one, now)
                     else:
                         kept.append(one)
@@ -215,7 +222,10 @@ class SqlQueue(Queue):
 
         deadline = self._clock.monotonic() + self._numbers.visibility_s
         # Not durable: after a power cut the message is simply received again.
-        taken = self._database.write(work, durable=False, alone=False)
+        try:
+            taken = self._database.write(work, durable=False, alone=False)
+        except _Exhausted:  # whether its job dies with it is decided by other rows
+            taken = self._database.write(partial(work, alone=True), durable=False)
         return [self._delivery(one, deadline) for one in taken]
 
     def _take(self, connection: Connection, limit: int, now: float) -> list[ClaimedMessage]:

@@ -181,4 +181,6 @@ LETTERS = """SELECT id, body, reason, failure_class, attempts, tail, buried_at F
 WHERE queue = :queue AND id > :after AND (:class IS NULL OR failure_class = :class)
 AND (:job IS NULL OR job_id = :job)
 ORDER BY id LIMIT :page"""
+FILES_MARK = "SELECT files FROM hevcq_schema"
+MARK_FILES = "UPDATE hevcq_schema SET files = ?"
 PURGE = "DELETE FROM dead_letter WHERE id = ? AND queue = ?"

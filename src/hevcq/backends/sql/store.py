@@ -333,9 +333,13 @@ class FileStore(Store):
         with file_errors("created", folder):
             while True:
                 try:
-                    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    # Never the store's own folder: a share that went away is not made anew.
+                    folder.parent.parent.mkdir(mode=0o700, exist_ok=True)
+                    folder.parent.mkdir(mode=0o700, exist_ok=True)
                     folder.mkdir(mode=0o700)
                 except FileNotFoundError:
+                    if not self._folder.is_dir():
+                        raise
                     continue  # another thread pruned the empty parent just now
                 return folder
 
@@ -368,7 +372,9 @@ class FileStore(Store):
         unknown, the folder stays for the sweep after this process.
         """
         with suppress(HevcqError):
-            if self._database.row(NAMED, (key, version.name)) is None:
+            # On a server a commit may still be going on: it ends before whoever asks as a writer.
+            ask = self._database.write if self._database.shared else self._database.read
+            if ask(lambda c: c.execute(NAMED, (key, version.name)).fetchone()) is None:
                 self._remove(key, version.name)
             self._unfinished.discard(version.name)
 

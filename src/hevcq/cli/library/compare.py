@@ -47,6 +47,7 @@ def compare(
     """
     cli = cli_of(ctx)
     require_existing([source, rendition])
+    require_existing([output.absolute().parent])
     if output.exists():
         raise UsageError(f"{printable(output)} exists already; name another with --output.")
     made = rendition_at(rendition)

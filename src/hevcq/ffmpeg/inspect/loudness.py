@@ -92,6 +92,8 @@ def loudness_of(
     found = {}
     for line in done.stderr:
         if match := _FOUND.match(line):
+            if match[1] in found:
+                return None  # where its channels change, the sound is measured in pieces
             found[match[1]] = float(match[2])
     if done.returncode != 0 or found.keys() != {"I", "Peak"}:
         return None

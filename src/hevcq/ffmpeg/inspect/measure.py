@@ -225,7 +225,10 @@ def _gaps(info: MediaInfo, stream: Stream, times: Sequence[int]) -> Gaps | None:
         return None
     even = [step for step in steps[CUT_PACKETS:-CUT_PACKETS] if round(step / usual) == 1]
     rounded = usual / 500 + info.format_name.startswith("matroska")
-    certain = max(even) - min(even) <= rounded
+    exact = sum(even) / len(even) if even else usual
+    # Where files were joined, a step is no whole number of pictures: nothing is lost there.
+    whole = all(abs(steps[n] - round(steps[n] / exact) * exact) <= rounded for n in inner)
+    certain = whole and max(even, default=0) - min(even, default=0) <= rounded
     return Gaps(count=count, at_s=float(times[inner[0] + 1] * stream.tick), certain=certain)
 
 

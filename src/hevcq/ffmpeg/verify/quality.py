@@ -198,7 +198,8 @@ def compare(
                 by = (metric, stop)
                 scores = _vmaf(tools, request, target, files, by)[0] if metric else []
                 scores = scores or _ssim(tools, request, files, stop)
-                step = SAMPLE_S / len(scores)
+                length_s = (source.last_pts_s or 0.0) - (source.first_pts_s or 0.0)
+                step = min(SAMPLE_S, length_s) / max(1, len(scores))
                 scored += [(score, at, n, at + n * step) for n, score in enumerate(scores)]
     if not scored:
         return None
