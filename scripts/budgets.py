@@ -26,7 +26,7 @@ MAX_TOTALS = {
     "modules": 283,
     "classes": 644,
     "class names used twice": 0,
-    "lines of tests and benchmarks": 71_250,
+    "lines of tests and benchmarks": 71_300,
     "words of docs": 35_850,
     "settings and keys of profiles": 177,
 }
