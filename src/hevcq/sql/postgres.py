@@ -404,7 +404,7 @@ class PostgresDatabase(Database):
             if version != VERSION:
                 raise UnknownSchema(
                     f"{self.where} has schema {version}; this hevcq reads schema {VERSION} only.",
-                    remedy="Use the hevcq that wrote it, or another postgres.schema.",
+                    remedy="Use the hevcq that wrote it, or another database.",
                 )
             self.clock.set(float(session.run(f"{OLD_MARKS}; SELECT {AT}; COMMIT; SELECT {AT}")[0]))
 

@@ -71,7 +71,6 @@ def open_sql(
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.backend == "postgres":
         shared = _open_postgres(settings, clock, notice)
-        _require_same_files(shared, files)
         local = SqliteDatabase(folder / CATALOG, notice=notice)
         return open_backend(folder, files, profiles, shared.clock, shared, local)
     if not (folder / DATABASE).exists():
@@ -91,12 +90,18 @@ def _open_postgres(
             f"backend = postgres needs psycopg: {error}.", remedy="Install hevcq[postgres]."
         ) from error
     files = settings.files_dir
-    return PostgresDatabase(
+    database = PostgresDatabase(
         settings.postgres.dsn.get_secret_value(),
         clock,
         notice=notice,
         before_making=lambda: refuse_orphans(files, "of postgres.dsn"),
     )
+    try:
+        _require_same_files(database, files)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _require_same_files(database: Database, folder: Path) -> None:
@@ -106,8 +111,8 @@ def _require_same_files(database: Database, folder: Path) -> None:
     """
     mark = folder / FILES_MARK
 
-    def work(connection: Connection) -> str:
-        known = connection.execute(sql.FILES_MARK).fetchone()[0]
+    def work(connection: Connection) -> tuple[str]:
+        (known,) = connection.execute(sql.FILES_MARK).fetchone()
         if not known:
             known = secrets.token_hex(16)
             part = mark.with_suffix(".part")
@@ -115,9 +120,10 @@ def _require_same_files(database: Database, folder: Path) -> None:
                 part.write_text(known, "utf-8")
                 replace_durably(part, mark)
             connection.execute(sql.MARK_FILES, (known,))
-        return str(known)
+        return (known,)
 
-    known = database.write(work)
+    # A writer waits for the others: only whoever is first has to be one.
+    known = (database.row(sql.FILES_MARK) or ("",))[0] or database.write(work)[0]
     with file_errors("read", mark):
         if mark.is_file() and mark.read_text("utf-8") == known:
             return
