@@ -53,8 +53,8 @@ def create_app(app: App) -> FastAPI:
     key = configured_key(configured) if configured else kept_key(app.settings.data_dir / "web")
     mode = make_mode(settings, app.accounts, app.clock)
     authenticator = Authenticator(mode, Cookies(key, secure=secure), app.accounts, app.clock)
-    policy = content_policy(() if app.settings.backend != "aws" else app.video_files.origins())
-    hub = Hub(LOOK_S if app.settings.backend != "aws" else LOOK_AWS_S)
+    policy = content_policy(() if not app.settings.on_aws else app.video_files.origins())
+    hub = Hub(LOOK_S if not app.settings.on_aws else LOOK_AWS_S)
     made = FastAPI(
         openapi_url=None,
         routes=_routes(),
@@ -180,7 +180,7 @@ def keep_up(app: App, look: Callable[[], object], every_s: float, stop: threadin
 async def kept_up(made: Starlette) -> AsyncIterator[None]:
     """Look after videos as long as the application runs."""
     app: App = made.state.services.app
-    every_s = EVERY_S if app.settings.backend != "aws" else EVERY_AWS_S
+    every_s = EVERY_S if not app.settings.on_aws else EVERY_AWS_S
     stop, send = threading.Event(), made.state.send_event
     work = (app, lambda: look_after(video_farm(app), send), every_s, stop)
     upkeep = threading.Thread(target=keep_up, args=work, name="hevcq-web-upkeep", daemon=True)

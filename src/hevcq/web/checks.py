@@ -32,7 +32,7 @@ def page_checks(app: App) -> Iterator[Check]:
     yield Check(Area.CONFIG, "sign-in", lambda: _sign_in(app))
     yield Check(Area.FOLDER, "uploads", lambda: _uploads(app))
     yield Check(Area.DATABASE, "videos", lambda: _videos(app))
-    if app.settings.backend == "aws":
+    if app.settings.on_aws:
         yield Check(Area.CONFIG, "browsers", lambda: _browsers(app))
 
 
@@ -145,5 +145,5 @@ def _browsers(app: App) -> str:
 def _videos(app: App) -> str:
     """Return how many records there are. Raises ConfigError if the table is missing, Unavailable."""
     usage = app.videos.usage()
-    table = f"{app.settings.aws.videos}: " if app.settings.backend == "aws" else ""
+    table = f"{app.settings.aws.videos}: " if app.settings.on_aws else ""
     return f"{table}{usage.videos} uploaded, {usage.open_uploads} of them unfinished"

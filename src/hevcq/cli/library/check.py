@@ -15,7 +15,8 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ExcludeGlobs, IncludeGlobs, Quiet
 from hevcq.cli.output import table as render
 from hevcq.cli.output.sentences import without_path
-from hevcq.domain.certificate import Gate, Outcome
+from hevcq.domain.certificate import Certificate, Gate, Outcome
+from hevcq.domain.profile import Profile
 from hevcq.errors import UsageError
 from hevcq.settings import quantities
 from hevcq.settings.profile_files import pick
@@ -29,6 +30,7 @@ from hevcq.usecases.verify_files import (
 )
 from hevcq.util.signals import StopSignals
 from hevcq.util.text import printable
+from hevcq.wiring.app import App
 from hevcq.wiring.contexts import open_check
 
 Value = TypeVar("Value")
@@ -179,8 +181,7 @@ def _verify(
     rendition = rendition_at(rendition)
     proof = read_certificate(rendition, certificate, source)
     with cli.app() as app:
-        name = profile or (proof.profile if proof else DEFAULT_PROFILE)
-        (picked,) = pick(app.profiles, [name])
+        picked = profile_for(app, profile, proof)
         pair = VerifyFilesRequest(source.absolute(), rendition.absolute(), picked, proof)
         report = verify_files(app.encoder, pair, stop=threading.Event(), scratch=app.scratch)
     if as_json:
@@ -191,6 +192,12 @@ def _verify(
     else:
         _print(report, certified=proof is not None)
     return ExitCode.OK if report.passed else ExitCode.SOME_FAILED
+
+
+def profile_for(app: App, name: str | None, proof: Certificate | None) -> Profile:
+    """Return the profile that was named, else the certificate's, else DEFAULT_PROFILE."""
+    (picked,) = pick(app.profiles, [name or (proof.profile if proof else DEFAULT_PROFILE)])
+    return picked
 
 
 def _print(report: VerifyFilesReport, *, certified: bool) -> None:

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from hevcq.cli.context import cli_of, require_existing
+from hevcq.cli.library.check import profile_for
 from hevcq.cli.options import Quiet
 from hevcq.cli.output.compare_page import compare_page
 from hevcq.errors import SourceUnreadable, UsageError
-from hevcq.settings.profile_files import pick
 from hevcq.usecases.verify_files import (
     VerifyFilesRequest,
     compare_files,
@@ -18,8 +18,6 @@ from hevcq.usecases.verify_files import (
     rendition_at,
 )
 from hevcq.util.text import printable
-
-DEFAULT_PROFILE = "hevc"
 
 
 def compare(
@@ -46,14 +44,13 @@ def compare(
     program measures VMAF or the video is HDR.
     """
     cli = cli_of(ctx)
-    require_existing([source, rendition])
-    require_existing([output.absolute().parent])
+    require_existing([source, rendition, output.absolute().parent])
     if output.exists():
         raise UsageError(f"{printable(output)} exists already; name another with --output.")
     made = rendition_at(rendition)
     proof = read_certificate(made, None, source)
     with cli.app() as app:
-        (picked,) = pick(app.profiles, [profile or (proof.profile if proof else DEFAULT_PROFILE)])
+        picked = profile_for(app, profile, proof)
         pair = VerifyFilesRequest(source.absolute(), made.absolute(), picked, proof)
         found = compare_files(app.encoder, pair, stop=threading.Event(), scratch=app.scratch)
     if found is None:

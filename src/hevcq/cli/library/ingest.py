@@ -171,7 +171,7 @@ def ingest(
     from hevcq.cli.library.ingest_session import Session
 
     with cli.app(workers=("--workers", workers), **_log_level(cli, shown)) as app:
-        if workers is not None and app.settings.backend == "aws":
+        if workers is not None and app.settings.on_aws:
             raise UsageError(WORKERS_ELSEWHERE)
         if queued_only:
             require_queued(app, places)
@@ -248,7 +248,7 @@ def _aim(app: App, profiles: Sequence[str] | None, wanted: str | None) -> None:
         return
     from hevcq.settings.profile_files import aiming_at, pick
 
-    if app.settings.backend == "aws":
+    if app.settings.on_aws:
         raise UsageError("--quality is for this machine; on aws set video.quality in the profile.")
     named = pick(app.profiles, list(profiles or app.settings.ingest.profiles))
     found = {each.name: aiming_at(each, wanted) for each in named}

@@ -148,7 +148,7 @@ def find_quality(
         probes.append(Probe(crf=crf, vmaf=round(score.worst, 2), size=size))
         return score
 
-    short = len(former) >= LEARNED and (track.last_pts_s or 0.0) - first_s < SHORT_S
+    short = len(former) >= LEARNED and _length_s(track) < SHORT_S
     start = median_high(former) if former else video.crf
     crf, tried = search(score_at, start, target, scale, 2 if short else MAX_PROBES)
     if not tried:
@@ -198,8 +198,7 @@ def compare(
                 by = (metric, stop)
                 scores = _vmaf(tools, request, target, files, by)[0] if metric else []
                 scores = scores or _ssim(tools, request, files, stop)
-                length_s = (source.last_pts_s or 0.0) - (source.first_pts_s or 0.0)
-                step = min(SAMPLE_S, length_s) / max(1, len(scores))
+                step = min(SAMPLE_S, _length_s(source)) / max(1, len(scores))
                 scored += [(score, at, n, at + n * step) for n, score in enumerate(scores)]
     if not scored:
         return None
@@ -264,9 +263,13 @@ def _tracks(
     return source, made
 
 
+def _length_s(track: TrackMeasure) -> float:
+    return (track.last_pts_s or 0.0) - (track.first_pts_s or 0.0)
+
+
 def _places(track: TrackMeasure, more: int) -> list[float]:
     """Return where samples begin, in seconds from the first frame; `more` moves them all."""
-    length_s = (track.last_pts_s or 0.0) - (track.first_pts_s or 0.0)
+    length_s = _length_s(track)
     count = sample_count(length_s, more)
     share = length_s / count
     return [(place + 0.5) * share - min(SAMPLE_S, share) / 2 for place in range(count)]

@@ -10,6 +10,7 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.keys import path_of_key
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import JobFilter, Ledger
+from hevcq.usecases.operations.reprocess import JOB_ID
 
 MAX_READ = 5_000
 """Records read for one page: a search for rare words shows what it found in so many, and how to go on."""
@@ -62,6 +63,20 @@ class FoundJobs:
     jobs: list[JobRecord] = field(default_factory=list)
     last: tuple[float, str] | None = None
     read: int = 0
+
+    @property
+    def cursor(self) -> str:
+        """`last` as a word, which `place_of` reads again; "" at the end."""
+        return f"{self.last[0]!r}-{self.last[1]}" if self.last else ""
+
+
+def place_of(cursor: str) -> tuple[float, str] | None:
+    """Return where the page of a cursor begins, None of one that is no cursor."""
+    moment, _, job_id = cursor.partition("-")
+    try:
+        return (float(moment), job_id) if JOB_ID.fullmatch(job_id) else None
+    except ValueError:
+        return None
 
 
 def shown_path(job: JobRecord) -> str:

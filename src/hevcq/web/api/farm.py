@@ -1,7 +1,6 @@
 """The operations of operators: queues, jobs, dead letters, and what else the board shows."""
 
 import threading
-from itertools import islice
 from typing import Annotated
 
 from fastapi import Body, Query
@@ -10,10 +9,9 @@ from hevcq.domain.job import JobRecord
 from hevcq.domain.pause import Pause
 from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
 from hevcq.ports.event_log import INGEST_ENDED
-from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.history.report import libraries_of
 from hevcq.usecases.notify.receivers import states
-from hevcq.usecases.operations import pausing
+from hevcq.usecases.operations import listing, pausing
 from hevcq.usecases.operations.dead_letters import (
     MAX_REDRIVEN,
     DeadLetter,
@@ -60,17 +58,10 @@ def list_queues(call: Operates) -> models.QueuesOut:
 @router.get("/jobs")
 def list_jobs(call: Operates, query: Annotated[models.JobQuery, Query()]) -> models.JobPage:
     """List jobs, most recently changed first; the cursor is the time and id of the last one."""
-    last, _, last_id = query.cursor.partition("-")
-    wanted = JobFilter(
-        states=frozenset([query.state] if query.state else []),
-        profile=query.profile,
-        before=(float(last), last_id) if last_id else None,
-    )
-    page = list(islice(call.app.backend.ledger.jobs(wanted), query.limit + 1))
-    shown = page[: query.limit]
-    more = len(page) > query.limit
-    cursor = f"{shown[-1].updated_at!r}-{shown[-1].job_id}" if more else ""
-    return models.JobPage(jobs=[job_out(each) for each in shown], cursor=cursor)
+    states = frozenset([query.state] if query.state else [])
+    wanted = listing.WantedJobs(states, query.profile, before=listing.place_of(query.cursor))
+    found = listing.listed(call.app.backend.ledger, wanted, query.limit)
+    return models.JobPage(jobs=[job_out(each) for each in found.jobs], cursor=found.cursor)
 
 
 def job_out(job: JobRecord) -> models.JobOut:
@@ -125,7 +116,7 @@ def pause(
         since=app.clock.now(),
         running=wanted.running,
     )
-    local = app.settings.backend != "aws"
+    local = not app.settings.on_aws
     pausing.pause(app.backend.ledger, made, wanted.for_s, can_freeze=local)
     return show_pause(call)
 

@@ -106,5 +106,5 @@ def upload(request: Request) -> Response:
         max_title=MAX_TITLE,
         max_description=MAX_DESCRIPTION,
         chunk=CHUNK_BYTES,
-        direct=app.settings.backend == "aws",
+        direct=app.settings.on_aws,
     )

@@ -147,7 +147,8 @@ async def events(request: Request) -> Response:
 
 def _list(app: App, wanted: WantedJobs, asked: Mapping[str, str]) -> str:
     ledger, fields = app.backend.ledger, _fields(asked)
-    found = listing.listed(ledger, replace(wanted, before=_before(asked)), A_PAGE)
+    before = listing.place_of(asked.get("before", ""))
+    found = listing.listed(ledger, replace(wanted, before=before), A_PAGE)
     counts = ledger.counts()
     numbers = {
         word: sum(
@@ -158,8 +159,7 @@ def _list(app: App, wanted: WantedJobs, asked: Mapping[str, str]) -> str:
         for word, states in STATES.items()
         if word
     }
-    failed = wanted.states == STATES["failed"]
-    more = f"{found.last[0]!r}-{found.last[1]}" if found.last else ""
+    failed, more = wanted.states == FAILED, found.cursor
     return render(
         "jobs_list.html",
         jobs=[(job, reason_in_words(job), video_of(app, job.source.key)) for job in found.jobs],
@@ -179,14 +179,6 @@ def _list(app: App, wanted: WantedJobs, asked: Mapping[str, str]) -> str:
             if any(job.state in states for job in found.jobs)
         ],
     )
-
-
-def _before(asked: Mapping[str, str]) -> tuple[float, str] | None:
-    moment, _, job_id = asked.get("before", "").partition("-")
-    try:
-        return (float(moment), job_id) if JOB_ID.fullmatch(job_id) else None
-    except ValueError:
-        return None
 
 
 def ask(request: Request) -> Response:
@@ -338,12 +330,9 @@ def _now(app: App, name: str) -> str:
 
 
 def _certificate(app: App, job: JobRecord) -> Certificate | None:
-    done = job.state is JobState.DONE and job.rendition is not None
-    return (
-        video_farm(app).certificate(job.rendition.certificate_key)
-        if done and job.rendition
-        else None
-    )
+    if job.state is not JobState.DONE or job.rendition is None:
+        return None
+    return video_farm(app).certificate(job.rendition.certificate_key)
 
 
 def certificate(request: Request) -> Response:
