@@ -48,7 +48,7 @@ NOT_SHARED = (
     "Originals are not replaced with backend = postgres: file locks of several machines do not meet on"
     " every share, and two that replace in one folder could lose an original."
 )
-NOT_SHARED_REMEDY = "Leave --replace out, or replace from one machine with backend = embedded."
+NOT_SHARED_REMEDY = "Leave --replace (of a library: place) out, or replace from one machine with backend = embedded."
 NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
 
 UNUSABLE_AGAIN_S = 7 * 86_400.0
@@ -100,7 +100,7 @@ class FolderIngest:
 
     def _build_session(self, where: Destination) -> Ingest:
         app, ports, profiles = self._app, self._ports, self.profiles
-        embedded = app.settings.backend != "aws"
+        local = not app.settings.on_aws
         self._require_queues()
         fleet_tasks = sum(profile.fleet.max_tasks for profile in profiles)
         rates = learned_rates(app.catalog, profiles)
@@ -111,11 +111,11 @@ class FolderIngest:
             where=where,
             planner=make_plan,
             rates=rates,
-            cores=app.capacity.cores if embedded else _fleet_cores(profiles),
-            machine=None if embedded else min((p.fleet.cpu for p in profiles), default=1024) / 1024,
-            workers=app.capacity.slots if embedded else fleet_tasks,
-            busy=slowdown(app.capacity.cores) if embedded else 1.0,
-            uploads=1 if embedded else UPLOADS,
+            cores=app.capacity.cores if local else _fleet_cores(profiles),
+            machine=None if local else min((p.fleet.cpu for p in profiles), default=1024) / 1024,
+            workers=app.capacity.slots if local else fleet_tasks,
+            busy=slowdown(app.capacity.cores) if local else 1.0,
+            uploads=1 if local else UPLOADS,
             separate_keys=app.backend.announces_uploads and not _all_subscribed(app, profiles),
             accept=self._acceptance(rates),
             summary=self._summary,
@@ -124,13 +124,13 @@ class FolderIngest:
         proofs = Proofs(
             *known,
             stop=self._stop,
-            verify_before_replace=not embedded,
+            verify_before_replace=not local,
         )
         finish = SourceFinisher(app.backend, app.profiles, app.catalog)
         collector = Collector(
             ports,
             proofs,
-            discard=embedded,
+            discard=local,
             mark_source_finished=finish if app.settings.aws.tag_done else lambda _source: False,
         )
         return Ingest(ports, setup, collector, self._emit, proofs)

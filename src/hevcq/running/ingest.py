@@ -58,17 +58,13 @@ class IngestApplication:
         self._folders = [
             FolderIngest(app, each, emit, signals.asked, self.summary) for each in found
         ]
-        for profile in self._profiles if self._embedded else ():
+        for profile in () if app.settings.on_aws else self._profiles:
             app.encoder.require_metric(profile)
         self._no_wait = any(each.no_wait for each in found)
         self._wake = threading.Event()
         self._workers: WorkerPool | None = None
-        every_s = PAUSE_EVERY_S if self._embedded else FLEET_PAUSE_EVERY_S
+        every_s = FLEET_PAUSE_EVERY_S if app.settings.on_aws else PAUSE_EVERY_S
         self._pause = PauseNotice(self._why_paused, self._report_paused, app.clock, every_s)
-
-    @property
-    def _embedded(self) -> bool:
-        return self._app.settings.backend != "aws"
 
     @property
     def _profiles(self) -> list[Profile]:
@@ -153,7 +149,7 @@ class IngestApplication:
         self.summary.interrupted = self._signals.asked.is_set()
 
     def _poll_s(self) -> float:
-        return LOCAL_POLL_S if self._embedded else FLEET_POLL_S
+        return FLEET_POLL_S if self._app.settings.on_aws else LOCAL_POLL_S
 
     def _start(self, items: Sequence[Item]) -> None:
         """Queue the items in the background, and start workers where they belong."""
@@ -161,7 +157,7 @@ class IngestApplication:
             folder.start()
         watch = any(folder.request.watch for folder in self._folders)
         live = any(item.disposition in TO_PROCESS for item in items)
-        if self._embedded and not self._no_wait and (live or watch):
+        if not self._app.settings.on_aws and not self._no_wait and (live or watch):
             names = [profile.name for profile in self._profiles]
             self._workers = build_pool(self._app, names, on_event=self._worker_event)
             self._workers.start()
@@ -247,7 +243,7 @@ class IngestApplication:
 
     def others_before(self, items: Sequence[Item]) -> int:
         """Return how many tasks of other folders are queued besides these items; 0 for a fleet."""
-        if not self._embedded or self._no_wait:
+        if self._app.settings.on_aws or self._no_wait:
             return 0
         return max(0, self._tasks() - sum(item.disposition is Disposition.JOIN for item in items))
 
@@ -256,7 +252,7 @@ class IngestApplication:
 
         Always 0 for a fleet, and while jobs of this ingest are left too.
         """
-        if not self._embedded or self._no_wait or not self.summary.settled:
+        if self._app.settings.on_aws or self._no_wait or not self.summary.settled:
             return 0
         return self._tasks()
 
@@ -279,7 +275,7 @@ def hand_out_to(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> 
     if not feeding:
         return
     feeds = [each.feed for each in feeding.values() if each.feed is not None]
-    most = most_queued(app.capacity.slots if app.settings.backend != "aws" else None)
+    most = most_queued(app.capacity.slots if not app.settings.on_aws else None)
     ahead = sum(one.session.uploader.left + one.session.tracker.open for one in folders)
     room = sum(each.waiting for each in feeds)
     for feed, items in hand_out(feeds, room if no_wait else min(room, most - ahead)):

@@ -91,10 +91,6 @@ class Service:
         self._tending = False
         self._workers: WorkerPool | None = None
 
-    @property
-    def _embedded(self) -> bool:
-        return self._app.settings.backend != "aws"
-
     def run(self) -> None:
         """Work until asked to stop.
 
@@ -114,7 +110,7 @@ class Service:
         self._require_sound(self._app.settings.libraries)
         self._app.encoder.version()
         _ = self._app.backend, self._app.catalog  # opened by one thread
-        if self._embedded:
+        if not self._app.settings.on_aws:
             self._workers = build_pool(self._app, on_event=self._worker_event, measured=True)
             self._workers.start()
         syncs = SyncThread(self._app, self._outlets.echo, self._signals.asked)
@@ -122,7 +118,7 @@ class Service:
         syncs.start()
         checking.start()
         self._outlets.notifier.ready()
-        poll_s = LOCAL_POLL_S if self._embedded else FLEET_POLL_S
+        poll_s = FLEET_POLL_S if self._app.settings.on_aws else LOCAL_POLL_S
         try:
             while self._alive():
                 self._look_after()
@@ -406,7 +402,7 @@ class HealthWatch(Beside):
         ports = health_ports(app, self._stop)
         check = NightlyCheck(ports, event_log(app), self._held, self._busy, self._echo)
         read = check.step(self._nights())
-        if read and settings.backend == "aws":  # where no workers of this process send messages
+        if read and settings.on_aws:  # where no workers of this process send messages
             notify_now(app)
 
     def _nights(self) -> Nights:
@@ -425,12 +421,12 @@ class HealthWatch(Beside):
     def _held(self) -> str:
         """Return why nothing may be read now: a person's pause, or this machine's condition."""
         app = self._app
-        pauses = app.backend.ledger.pauses() if app.settings.backend != "aws" else ()
+        pauses = app.backend.ledger.pauses() if not app.settings.on_aws else ()
         found = closed("", pauses, Hours(), app.clock.now(), app.condition())
         return "" if found is None else found.reason
 
     def _busy(self) -> bool:
-        if self._app.settings.backend == "aws":
+        if self._app.settings.on_aws:
             return False
         counts = self._app.backend.ledger.counts()
         return any(state is JobState.RUNNING and count for (_, state), count in counts.items())

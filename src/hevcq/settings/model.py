@@ -209,6 +209,10 @@ class Settings(Frozen):
         return value
 
     @property
+    def on_aws(self) -> bool:
+        return self.backend == "aws"
+
+    @property
     def files_dir(self) -> Path:
         """The folder of renditions and uploads."""
         shared = self.postgres.files_dir if self.backend == "postgres" else None

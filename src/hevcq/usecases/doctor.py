@@ -112,7 +112,7 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
     yield Check(Area.CONFIG, "schedule", lambda: _schedule(context))
     for name, look in context.encoder().checks().items():
         yield Check(Area.ENCODER, name, look)
-    if settings.backend != "aws":
+    if not settings.on_aws:
         for used in _used(context):
             yield Check(Area.ENCODER, f"profile {used.name}", partial(context.self_test, used))
         yield Check(Area.FOLDER, "data_dir", lambda: _folder("data_dir", context))
@@ -121,7 +121,7 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
     yield Check(Area.FOLDER, "scratch", lambda: _folder("scratch", context))
     yield Check(Area.CLOCK, "clock", lambda: _clock(context))
     yield Check(Area.DATABASE, "database", lambda: _database(context))
-    if settings.backend == "aws":
+    if settings.on_aws:
         yield Check(Area.FARM, "queues", lambda: _queues(context))
     for sync in settings.sync:
         yield Check(Area.SYNC, f"sync {sync.name}", partial(sync_words, sync, context.remote))
@@ -130,7 +130,7 @@ def machine_checks(context: DoctorContext) -> Iterator[Check]:
 
 def _profiles(context: DoctorContext) -> str:
     settings, known = context.settings, context.profiles()
-    here = settings.backend != "aws"  # a farm may be for uploads only
+    here = not settings.on_aws  # a farm may be for uploads only
     named = dict.fromkeys(settings.ingest.profiles if here else (), "ingest.profiles")
     for each in settings.libraries:
         named |= dict.fromkeys((*each.profiles, *each.chosen), f"The library {each.name}")
@@ -197,7 +197,7 @@ def _folder(name: str, context: DoctorContext) -> str:
         )
         raise StorageError(f"{detail}.", remedy=remedy)
     if name == "scratch":
-        slots, copied = capacity(settings.workers).slots, settings.backend == "aws"
+        slots, copied = capacity(settings.workers).slots, settings.on_aws
         room = source_room(free, keep=least, slots=slots, copied=copied)
         detail += f", {slots} slots for sources of up to {room} MiB each"
     return detail

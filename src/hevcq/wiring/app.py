@@ -70,7 +70,7 @@ class App:
 
     def read_profiles(self) -> dict[str, Profile]:
         found = load_profiles(profile_folder(self.settings))
-        if self.settings.backend != "aws":
+        if not self.settings.on_aws:
             return found
         named = self.settings.aws.profiles
         deployed = {
@@ -86,7 +86,7 @@ class App:
         return deployed
 
     @cached_property
-    def _embedded(self) -> SqlBackend:
+    def _sql(self) -> SqlBackend:
         from hevcq.backends.sql.factory import open_sql
 
         return open_sql(self.settings, self.profiles, self.clock, self._notice)
@@ -94,8 +94,8 @@ class App:
     @cached_property
     def processes(self) -> Processes:
         """The rows of the processes of this data folder, this one's included."""
-        if self.settings.backend != "aws":
-            return self._embedded.processes
+        if not self.settings.on_aws:
+            return self._sql.processes
         from hevcq.sql.database import file_errors
         from hevcq.util.processes import FOLDER, Processes
 
@@ -106,8 +106,8 @@ class App:
 
     @cached_property
     def backend(self) -> Backend:
-        if self.settings.backend != "aws":
-            return self._embedded.backend
+        if not self.settings.on_aws:
+            return self._sql.backend
         from hevcq.backends.aws.factory import open_aws
 
         return open_aws(self.settings, self.profiles, self.clock)
@@ -130,8 +130,8 @@ class App:
     @cached_property
     def worker_backend(self) -> Backend:
         """The backend of a worker, which retries its control calls itself."""
-        if self.settings.backend != "aws":
-            return self._embedded.backend
+        if not self.settings.on_aws:
+            return self._sql.backend
         from hevcq.backends.aws.factory import open_aws
 
         return open_aws(self.settings, self.profiles, self.clock, caller_retries=True)
@@ -139,33 +139,33 @@ class App:
     @cached_property
     def catalog(self) -> Catalog:
         """The catalog of placements in library folders; local to this machine with both backends."""
-        if self.settings.backend != "aws":
-            return self._embedded.catalog
+        if not self.settings.on_aws:
+            return self._sql.catalog
         from hevcq.backends.sql.factory import open_catalog
 
         return open_catalog(self.settings.data_dir / "catalog.db", self.clock, self._notice)
 
     @cached_property
     def videos(self) -> VideoRecords:
-        if self.settings.backend != "aws":
-            return self._embedded.videos
+        if not self.settings.on_aws:
+            return self._sql.videos
         from hevcq.backends.aws.factory import open_aws_videos
 
         return open_aws_videos(self.settings, self._clients)
 
     @cached_property
     def accounts(self) -> Accounts:
-        if self.settings.backend != "aws":
+        if not self.settings.on_aws:
             from hevcq.backends.sql.video_records import SqlAccounts
 
-            return SqlAccounts(self._embedded.database)
+            return SqlAccounts(self._sql.database)
         from hevcq.backends.aws.factory import open_aws_accounts
 
         return open_aws_accounts(self.settings, self._clients)
 
     @cached_property
     def video_files(self) -> VideoFiles:
-        if self.settings.backend != "aws":
+        if not self.settings.on_aws:
             from hevcq.backends.sql.video_files import FolderVideoFiles
 
             return FolderVideoFiles(self.settings.files_dir / "videos", self.backend.store)
@@ -207,8 +207,8 @@ class App:
         A video's chunks add to the queue's depth, which scales the fleet up to `fleet.max_tasks` tasks
         of one slot each. With one slot in all, nothing is split.
         """
-        embedded = self.settings.backend != "aws"
-        return self.capacity.slots if embedded else profile.fleet.max_tasks
+        local = not self.settings.on_aws
+        return self.capacity.slots if local else profile.fleet.max_tasks
 
     @property
     def library_ports(self) -> LibraryPorts:
@@ -227,7 +227,7 @@ class App:
         """Return the number of worker processes on this data folder; None where others may run."""
         from hevcq.util.processes import rows
 
-        if self.settings.backend == "aws":
+        if self.settings.on_aws:
             return None
         here = sum(
             bool(row.get("slots")) and not row["stopping"] for row in rows(self.settings.data_dir)
@@ -239,12 +239,12 @@ class App:
         """When this machine may work; a fleet's workers have their own settings."""
         from hevcq.domain.pause import Hours
 
-        return self.settings.schedule.hours() if self.settings.backend != "aws" else Hours()
+        return self.settings.schedule.hours() if not self.settings.on_aws else Hours()
 
     def condition(self) -> str:
         """Return why the gate command of this machine forbids work now, or ""."""
         settings = self.settings.schedule
-        if not settings.gate_command or self.settings.backend == "aws":
+        if not settings.gate_command or self.settings.on_aws:
             return ""
         from hevcq.usecases.operations.pausing import GateCommand
 
@@ -258,21 +258,21 @@ class App:
         from hevcq.util.processes import rows
 
         unfit: dict[str, str] = {}
-        if self.settings.backend != "aws":
+        if not self.settings.on_aws:
             for row in rows(self.settings.data_dir):
                 unfit |= row.get("unfit", {})
         return Here(self.workers_running(), self.hours, self.condition(), unfit)
 
     def close(self) -> None:
         """Close everything that was opened; idempotent."""
-        if self.settings.backend == "aws":  # the embedded backend closes its own
+        if self.settings.on_aws:  # a database closes its own
             if (processes := self.__dict__.get("processes")) is not None:
                 processes.close(forget=True)
             if (catalog := self.__dict__.get("catalog")) is not None:
                 catalog.close()
         for name in ("catalog", "processes", "videos", "video_files"):
             self.__dict__.pop(name, None)
-        for name in ("backend", "worker_backend", "_embedded", "_clients"):
+        for name in ("backend", "worker_backend", "_sql", "_clients"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()

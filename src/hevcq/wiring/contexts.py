@@ -83,7 +83,7 @@ def video_farm(app: App) -> VideoFarm:
     from hevcq.usecases.videos.context import VideoFarm
 
     settings = app.settings
-    embedded = settings.backend != "aws"
+    local = not settings.on_aws
     return VideoFarm(
         videos=app.videos,
         files=app.video_files,
@@ -92,8 +92,8 @@ def video_farm(app: App) -> VideoFarm:
         limits=settings.uploads,
         clock=app.clock,
         chance=secrets.token_bytes,
-        catalog=app.catalog if embedded else None,
-        least_free=settings.min_free_mib << 20 if embedded else 0,
+        catalog=app.catalog if local else None,
+        least_free=settings.min_free_mib << 20 if local else 0,
     )
 
 

@@ -64,7 +64,7 @@ def _gather(app: App, log: EventLog) -> LedgerGather | None:
     """Return what reads the ends of jobs from a fleet's ledger; None where jobs write their events."""
     from hevcq.usecases.history.report import LedgerGather
 
-    if app.settings.backend != "aws":
+    if not app.settings.on_aws:
         return None
     return LedgerGather(log, app.backend.ledger, app.clock)
 
@@ -90,7 +90,7 @@ def watched_events(app: App) -> EventWatch | None:
     """Return what sends the events of a pool; None for a fleet's worker, which notifies nobody and keeps no log."""
     settings = app.settings
     receives = settings.notify or settings.webhook or settings.media_server
-    return event_watch(app) if settings.backend != "aws" or receives else None
+    return event_watch(app) if not settings.on_aws or receives else None
 
 
 def video_messages(app: App) -> Callable[[Happened], bool] | None:
@@ -100,7 +100,7 @@ def video_messages(app: App) -> Callable[[Happened], bool] | None:
     """
     from hevcq.usecases.notify.sender import DirectSender
 
-    if app.settings.backend != "aws":
+    if not app.settings.on_aws:
         return None
     ends = ("video.ready", "video.failed")
     found = [each for each in receivers(app) if any(map(each.wants, ends))]

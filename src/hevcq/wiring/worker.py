@@ -69,7 +69,7 @@ def build_pool(
         threads=app.capacity.threads,
         on_event=emit,
         slots_per_job=app.slots_per_job,
-        sweep_on_start=settings.backend != "aws",
+        sweep_on_start=not settings.on_aws,
     )
     slots, grace_s = app.capacity.slots, settings.stop_grace_s
     return WorkerPool(context, served, watching, slots=slots, grace_s=grace_s)
@@ -138,7 +138,7 @@ def watchers(app: App) -> list[Watcher]:
     from hevcq.worker.monitoring.watchers import SignOfLife
 
     found: list[Watcher] = [SignOfLife(app.processes, app.clock)]
-    if app.settings.backend != "aws":  # a fleet's workers have no library
+    if not app.settings.on_aws:  # a fleet's workers have no library
         from hevcq.usecases.placement.originals import FIRST_S, LOOK_EVERY_S, free_due
         from hevcq.worker.monitoring.watchers import periodic
 
@@ -156,7 +156,7 @@ def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
     from hevcq.worker.sets import SWEEP_EVERY_S, sweep_sets
 
     # On one machine every worker may; on AWS each has its own profile's rights.
-    here = app.profiles.values() if app.settings.backend != "aws" else profiles
+    here = app.profiles.values() if not app.settings.on_aws else profiles
     names = [profile.name for profile in here if profile.container is Container.HLS]
     sweep = partial(sweep_sets, app.worker_backend, app.clock, names)
     return [periodic("hevcq-sets", sweep, app.clock, SWEEP_EVERY_S)] if names else []

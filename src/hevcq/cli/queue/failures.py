@@ -141,7 +141,7 @@ def acknowledge(
             render.emit_result("acknowledge", job, "kept", "", as_json=False)
             count += 1
         places = [library_path(Path(name)) for name in names if Path(name).exists()]
-        if places and opened.settings.backend != "aws":
+        if places and not opened.settings.on_aws:
             usual = profile or opened.settings.ingest.profiles
             chosen = [each.name for each in pick(opened.profiles, list(usual))]
             for path, name in keep_unusable(opened.ports, event_log(opened), places, chosen):

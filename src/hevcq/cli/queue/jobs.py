@@ -183,8 +183,8 @@ def pause(
             running=RunningWork(chosen),
         )
         for_s = None if length is None else pausing.seconds_of(length)
-        embedded = app.settings.backend != "aws"
-        made = pausing.pause(app.backend.ledger, wanted, for_s, can_freeze=embedded)
+        local = not app.settings.on_aws
+        made = pausing.pause(app.backend.ledger, wanted, for_s, can_freeze=local)
         if as_json:
             render.emit_json({"type": "pause", **made.model_dump(mode="json")})
             return

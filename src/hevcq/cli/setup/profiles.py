@@ -34,7 +34,7 @@ def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
     are of one minute of 1080p, by the table that estimates start from.
     """
     with cli_of(ctx).app() as opened:
-        fleet = opened.settings.backend == "aws"  # at home nothing is uploaded to TODO/all/
+        fleet = opened.settings.on_aws  # at home nothing is uploaded to TODO/all/
         found = [(name, opened.profiles[name]) for name in sorted(opened.profiles)]
     rows = []
     for name, each in found:
