@@ -56,3 +56,16 @@ def test_only_what_happened_since_is_counted(worked):
     assert wrong.code == ExitCode.USAGE
     assert "'lately' is no time to begin at" in wrong.err
     assert worked("libraries", "stats", "--csv", "--json").code == ExitCode.USAGE
+
+
+def test_quality_asked_for_and_measured_is_told(hevcq, farm):
+    job = farm.running("a.mp4")
+    made = MADE.model_copy(update={"target": 93.0, "verified": 93.4})
+    farm.app.backend.ledger.complete(job.job_id, job.fence, made, cpu_s=1.0)
+
+    out = hevcq("libraries", "stats").out
+    (row,) = csv.DictReader(io.StringIO(hevcq("libraries", "stats", "--csv").out))
+
+    assert "VMAF 93.4 measured where 93.0 was asked for" in " ".join(out.split())
+    assert "93.4/93" in out
+    assert (row["scored"], row["vmaf_target"], row["vmaf"]) == ("1", "93.0", "93.4")

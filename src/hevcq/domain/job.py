@@ -195,7 +195,8 @@ class RenditionRef(Frozen):
 
     `certificate_sha256` is the digest of its certificate, by which that is known to be ours.
     `notices` are sentences on what it does not keep of its source, as in its certificate: the
-    first MAX_NOTICES.
+    first MAX_NOTICES. `target` and `verified` are the quality asked for and measured, in VMAF, if one
+    was searched.
     """
 
     key: str
@@ -204,6 +205,8 @@ class RenditionRef(Frozen):
     certificate_key: str
     certificate_sha256: str = ""
     notices: tuple[str, ...] = ()
+    target: float | None = None
+    verified: float | None = None
 
     @field_validator("notices", mode="after")
     @classmethod

@@ -50,7 +50,8 @@ class Happened:
 
     `source` is the key or path of the source, or whom an event of the machine is about. `path` is
     where the rendition is, in the library `root`. `video_id` is of an uploaded video, whose title is the
-    source. `seq` is 0 until it is in the log.
+    source. `target` and `verified` are the quality of a rendition that was asked for and measured.
+    `seq` is 0 until it is in the log.
     """
 
     name: str
@@ -66,6 +67,8 @@ class Happened:
     after: int | None = None
     cpu_s: float | None = None
     video_id: str = ""
+    target: float | None = None
+    verified: float | None = None
     seq: int = 0
 
 
@@ -98,12 +101,18 @@ class DayKey:
 
 @dataclass(frozen=True, slots=True)
 class DaySum:
-    """The number of events, their bytes before and after, and CPU seconds."""
+    """The number of events, their bytes before and after, and CPU seconds.
+
+    `scored` of them have a quality asked for and measured; `target` and `verified` are their sums.
+    """
 
     count: int = 0
     before: int = 0
     after: int = 0
     cpu_s: float = 0.0
+    scored: int = 0
+    target: float = 0.0
+    verified: float = 0.0
 
     def __add__(self, other: DaySum) -> DaySum:
         """Return both together."""
@@ -112,6 +121,9 @@ class DaySum:
             self.before + other.before,
             self.after + other.after,
             self.cpu_s + other.cpu_s,
+            self.scored + other.scored,
+            self.target + other.target,
+            self.verified + other.verified,
         )
 
 

@@ -21,15 +21,20 @@ from hevcq.util.text import encodable
 
 STATISTICS = "statistics"
 """The reader whose events are summed up; what it has not read is never deleted."""
-COLUMNS = "name, at, job_id, profile, source, path, root, reason, failure_class, before, after, cpu_s, video_id"
-INSERT = f"INSERT INTO event ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+COLUMNS = (
+    "name, at, job_id, profile, source, path, root, reason, failure_class, before, after, cpu_s, "
+    "video_id, target, verified"
+)
+INSERT = f"INSERT INTO event ({COLUMNS}) VALUES ({', '.join('?' * 15)})"  # noqa: S608
 RECENT = "SELECT 1 FROM event WHERE job_id = '' AND name = ? AND source = ? AND at > ? LIMIT 1"
 THERE = "SELECT job_id, name, at FROM event WHERE at BETWEEN ? AND ?"
 AFTER = f"SELECT {COLUMNS}, seq FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 LATEST = f"""SELECT {COLUMNS}, seq FROM event WHERE job_id = '' AND name = ? AND source = ?
 AND (? = 0 OR (at, seq) < (SELECT at, seq FROM event WHERE seq = ?))
 ORDER BY at DESC, seq DESC LIMIT ?"""  # noqa: S608
-OF_JOB = f"SELECT {COLUMNS}, seq FROM event WHERE job_id = ? ORDER BY seq DESC LIMIT ?"  # noqa: S608
+OF_JOB = (
+    f"SELECT {COLUMNS}, seq FROM event WHERE job_id = ? AND job_id <> '' ORDER BY seq DESC LIMIT ?"  # noqa: S608
+)
 READER = "SELECT name, seq, tries, next_at, sent_at, problem FROM event_reader WHERE name = ?"
 NEW_READER = """INSERT INTO event_reader (name, seq)
 SELECT ?, CASE WHEN ? = 1 THEN 0 ELSE COALESCE((SELECT MAX(seq) FROM event), 0) END WHERE true
@@ -39,12 +44,14 @@ END = """UPDATE event_reader SET seq = ?, tries = ?, next_at = ?, sent_at = ?, p
 busy_until = 0 WHERE name = ?"""
 MOVE = "UPDATE event_reader SET seq = ?, busy_until = 0 WHERE name = ? AND seq < ?"
 SUM = """INSERT INTO history (day, name, root, profile, codec, failure_class, count, before, after,
-cpu_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+cpu_s, scored, target, verified) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (day, name, root, profile, codec, failure_class) DO UPDATE SET
 count = history.count + excluded.count, before = history.before + excluded.before,
-after = history.after + excluded.after, cpu_s = history.cpu_s + excluded.cpu_s"""
-SUMS = """SELECT day, name, root, profile, codec, failure_class, count, before, after, cpu_s
-FROM history WHERE day BETWEEN ? AND ? ORDER BY day, name"""
+after = history.after + excluded.after, cpu_s = history.cpu_s + excluded.cpu_s,
+scored = history.scored + excluded.scored, target = history.target + excluded.target,
+verified = history.verified + excluded.verified"""
+SUMS = """SELECT day, name, root, profile, codec, failure_class, count, before, after, cpu_s,
+scored, target, verified FROM history WHERE day BETWEEN ? AND ? ORDER BY day, name"""
 FORGET = """DELETE FROM event WHERE at < ? AND name <> ? AND seq <=
 COALESCE((SELECT seq FROM event_reader WHERE name = ?), 0)"""
 

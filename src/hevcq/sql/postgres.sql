@@ -79,12 +79,14 @@ CREATE TRIGGER event_ordered BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTIO
 
 CREATE FUNCTION tell_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  INSERT INTO event (at, name, job_id, profile, source, reason, failure_class, before, after, cpu_s)
+  INSERT INTO event (at, name, job_id, profile, source, reason, failure_class, before, after, cpu_s,
+    target, verified)
   VALUES (NEW.updated_at, CASE WHEN NEW.state = 'done' THEN 'job.done'
     WHEN NEW.state = 'skipped' THEN 'job.skipped' WHEN NEW.state <> 'dead' THEN 'job.retry'
     WHEN NEW.failure_class = 'cancelled' THEN 'job.cancelled' ELSE 'job.failed' END,
     NEW.job_id, NEW.profile, convert_to(NEW.key, 'UTF8'), NEW.reason,
-    COALESCE(NEW.failure_class, ''), NEW.size, NEW.rendition_size, NEW.cpu_s);
+    COALESCE(NEW.failure_class, ''), NEW.size, NEW.rendition_size, NEW.cpu_s,
+    NEW.target, NEW.verified);
   RETURN NULL;
 END $$;
 CREATE TRIGGER event_of_job AFTER UPDATE OF state ON job FOR EACH ROW

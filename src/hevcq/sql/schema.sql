@@ -48,6 +48,7 @@ CREATE INDEX dead_letter_job   ON dead_letter (job_id);
 -- the last one ended, if known; the same one twice is a crash.
 -- notices: what the rendition does not keep of its source: sentences, as a JSON list.
 -- certificate_sha256: digest of the certificate that was published last, or is about to be.
+-- target, verified: the quality that was asked for and the one measured, in VMAF, if one was searched.
 CREATE TABLE job (
   seq              INTEGER PRIMARY KEY,
   job_id           TEXT    NOT NULL UNIQUE,
@@ -87,7 +88,9 @@ CREATE TABLE job (
   interruptions    INTEGER NOT NULL DEFAULT 0,
   place            TEXT    NOT NULL DEFAULT '',
   notices          TEXT    NOT NULL DEFAULT '[]',
-  certificate_sha256 TEXT  NOT NULL DEFAULT ''
+  certificate_sha256 TEXT  NOT NULL DEFAULT '',
+  target           REAL,
+  verified         REAL
 );
 CREATE INDEX job_updated ON job (updated_at);
 CREATE INDEX job_state   ON job (state, updated_at);
@@ -302,9 +305,12 @@ CREATE TABLE event (
   before        INTEGER,
   after         INTEGER,
   cpu_s         REAL,
-  video_id      TEXT    NOT NULL DEFAULT ''
+  video_id      TEXT    NOT NULL DEFAULT '',
+  target        REAL,
+  verified      REAL
 );
 CREATE INDEX event_of_machine ON event (name, source, at) WHERE job_id = '';
+CREATE INDEX event_of_one_job ON event (job_id, seq) WHERE job_id <> '';
 
 -- How far each reader of the events is: the receivers of messages, and the statistics.
 -- busy_until: while one process works for it. next_at: its next try.
@@ -318,7 +324,8 @@ CREATE TABLE event_reader (
   problem    TEXT    NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 
--- The statistics: one row a day and kind. day: days since 1970 in UTC.
+-- The statistics: one row a day and kind. day: days since 1970 in UTC. target, verified: sums of the
+-- qualities asked for and measured, of the `scored` events that have both.
 CREATE TABLE history (
   day           INTEGER NOT NULL,
   name          TEXT    NOT NULL,
@@ -330,6 +337,9 @@ CREATE TABLE history (
   before        INTEGER NOT NULL,
   after         INTEGER NOT NULL,
   cpu_s         REAL    NOT NULL,
+  scored        INTEGER NOT NULL DEFAULT 0,
+  target        REAL    NOT NULL DEFAULT 0,
+  verified      REAL    NOT NULL DEFAULT 0,
   PRIMARY KEY (day, name, root, profile, codec, failure_class)
 ) WITHOUT ROWID;
 

@@ -38,12 +38,13 @@ END;
 CREATE TRIGGER event_of_job AFTER UPDATE OF state ON job WHEN NEW.parent = '' AND
 NEW.state <> OLD.state AND (NEW.state IN ('done', 'skipped', 'dead') OR NEW.failures > OLD.failures)
 BEGIN
-  INSERT INTO event (at, name, job_id, profile, source, reason, failure_class, before, after, cpu_s)
+  INSERT INTO event (at, name, job_id, profile, source, reason, failure_class, before, after, cpu_s,
+    target, verified)
   VALUES (NEW.updated_at, CASE WHEN NEW.state = 'done' THEN 'job.done'
     WHEN NEW.state = 'skipped' THEN 'job.skipped' WHEN NEW.state <> 'dead' THEN 'job.retry'
     WHEN NEW.failure_class = 'cancelled' THEN 'job.cancelled' ELSE 'job.failed' END,
     NEW.job_id, NEW.profile, CAST(NEW.key AS BLOB), NEW.reason, IFNULL(NEW.failure_class, ''), NEW.size,
-    NEW.rendition_size, NEW.cpu_s);
+    NEW.rendition_size, NEW.cpu_s, NEW.target, NEW.verified);
 END;
 
 CREATE TRIGGER event_of_placement AFTER UPDATE OF state ON placement

@@ -80,6 +80,8 @@ def _reference(certificate: Certificate, name: str) -> RenditionRef:
         certificate_key=name,
         certificate_sha256=certificate.digest,
         notices=certificate.notices,
+        target=certificate.quality.target if certificate.quality else None,
+        verified=certificate.quality.verified if certificate.quality else None,
     )
 
 

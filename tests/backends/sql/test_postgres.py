@@ -21,6 +21,7 @@ from hevcq.errors import (
 from hevcq.ports.event_log import Happened
 from hevcq.ports.ledger import Granted, Held
 from hevcq.sql import postgres
+from hevcq.sql.database import VERSION
 from hevcq.sql.event_log import EventLog
 from hevcq.sql.postgres import PostgresDatabase, PostgresSession, in_psycopg
 from hevcq.util.clock import SystemClock
@@ -337,7 +338,7 @@ def test_a_newer_schema_is_refused(shared) -> None:
         shared.change("UPDATE hevcq_schema SET version = version - 1")
 
     assert type(error) is UnknownSchema
-    assert "reads schema 25 only" in str(error)
+    assert f"reads schema {VERSION} only" in str(error)
 
 
 def test_an_older_server_is_refused(shared, monkeypatch) -> None:

@@ -77,6 +77,18 @@ def test_encodes_failures_and_replacements_are_counted_where_they_belong(log, cl
     assert [line.name for line in recent.days] == ["2026-11-22", "2026-11-23"]
 
 
+def test_quality_is_the_mean_of_the_renditions_that_have_one(log, clock):
+    ended(log, NOON, before=100, after=40, target=93.0, verified=92.0)
+    ended(log, NOON, before=100, after=40, target=95.0, verified=96.0)
+    ended(log, NOON, before=100, after=40, target=95.0)  # not measured
+    ended(log, NOON, before=100, after=40)
+    roll_up(log, clock).step()
+
+    total = report(log, date(2020, 1, 1), day_of(NOON), library).total
+
+    assert (total.renditions, total.scored, total.target, total.verified) == (4, 2, 94.0, 94.0)
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [

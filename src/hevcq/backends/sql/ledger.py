@@ -51,7 +51,7 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
     (owner, lease_until, phase, percent, speed, eta_s, reason, failure_class) = row[10:18]
     (created_at, updated_at, started_at, finished_at, cpu_s) = row[22:27]
     (split, whole, parent, part_split, chunk, frames, suspected_worker_faults) = row[27:34]
-    notices, certificate_sha256 = row[34:]
+    notices, certificate_sha256 = row[34:36]
     progress = part = None
     if parent:
         part = SubjobOf(job_id=parent, split=part_split, chunk=chunk, frames=frames)
@@ -71,7 +71,7 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
         progress=progress,
         reason=reason,
         failure_class=FailureClass(failure_class) if failure_class else None,
-        rendition=_rendition((*row[18:22], certificate_sha256), notices),
+        rendition=_rendition((*row[18:22], certificate_sha256, *row[36:38]), notices),
         created_at=created_at,
         updated_at=updated_at,
         started_at=started_at,
@@ -85,7 +85,7 @@ def job_record(row: tuple[Any, ...]) -> JobRecord:
 
 
 def _rendition(made: tuple[Any, ...], notices: str) -> RenditionRef | None:
-    key, size, sha256, certificate, certificate_sha256 = made
+    key, size, sha256, certificate, certificate_sha256, target, verified = made
     if key is None:
         return None
     return RenditionRef(
@@ -95,6 +95,8 @@ def _rendition(made: tuple[Any, ...], notices: str) -> RenditionRef | None:
         certificate_key=certificate,
         certificate_sha256=certificate_sha256,
         notices=tuple(json.loads(notices)),
+        target=target,
+        verified=verified,
     )
 
 
@@ -332,6 +334,8 @@ class SqlLedger(Ledger):
             "certificate_sha256": rendition.certificate_sha256,
             "reason": "",
             "notices": json.dumps(rendition.notices),
+            "target": rendition.target,
+            "verified": rendition.verified,
             "cpu_s": cpu_s,
         }
         self._transition(sql.COMPLETE, job_id, fence, values)

@@ -12,7 +12,7 @@ COLUMNS = (
     "lease_until, phase, percent, speed, eta_s, reason, failure_class, rendition_key, "
     "rendition_size, rendition_sha256, certificate_key, created_at, updated_at, started_at, "
     "finished_at, cpu_s, split, whole, parent, part_split, chunk, frames, doubts, notices, "
-    "certificate_sha256"
+    "certificate_sha256, target, verified"
 )
 BY_ID = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"
 INSERT_JOB = """INSERT INTO job
@@ -64,7 +64,8 @@ finished_at = :now, updated_at = :now"""
 UNDER_FENCE = "WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"
 COMPLETE = f"""UPDATE job SET state = 'done', {ENDED}, rendition_key = :key, rendition_size = :size,
 rendition_sha256 = :sha256, certificate_key = :certificate,
-certificate_sha256 = :certificate_sha256, notices = :notices, cpu_s = :cpu_s {UNDER_FENCE}"""
+certificate_sha256 = :certificate_sha256, notices = :notices, cpu_s = :cpu_s,
+target = :target, verified = :verified {UNDER_FENCE}"""
 SKIP = f"UPDATE job SET state = 'skipped', {ENDED} {UNDER_FENCE}"
 BURY = f"UPDATE job SET state = 'dead', {ENDED} {UNDER_FENCE}"
 BURY_UNCLAIMED = f"""UPDATE job SET state = 'dead', {ENDED} WHERE job_id = :job_id AND (state = 'queued'
@@ -80,6 +81,7 @@ interruptions = 0,
 reason = 'reopened by ' || :who || ': ' || :why,
 failure_class = NULL, rendition_key = NULL, rendition_size = NULL, rendition_sha256 = NULL,
 split = NULL, whole = '', certificate_key = NULL, notices = '[]', cpu_s = NULL,
+target = NULL, verified = NULL,
 started_at = NULL, finished_at = NULL, updated_at = :now
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
 RUNNING_OF = """state = 'running'

@@ -3,10 +3,9 @@
 import csv
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,8 +16,7 @@ from hevcq.cli.output.sentences import day
 from hevcq.errors import UsageError
 from hevcq.usecases.history import report as history
 from hevcq.usecases.history.report import Line, Originals, Report
-from hevcq.util.text import counted, duration, printable, size
-from hevcq.wiring.app import App
+from hevcq.util.text import counted, duration, size
 from hevcq.wiring.notify import gathered
 
 WIDTH = 80
@@ -49,7 +47,7 @@ def stats(
         now = app.clock.now()
         first = history.FIRST if since is None else history.since_of(since, now)
         log, last = gathered(app), history.day_of(now)
-        library = _library_of(app)
+        library = history.library_names(app.settings)
         if as_csv:
             found = history.rows(log, first, last)
             csv.writer(sys.stdout, lineterminator="\n").writerows(
@@ -63,12 +61,6 @@ def stats(
         return
     for line in _text(made):
         render.emit(line)
-
-
-def _library_of(app: App) -> Callable[[Any], str]:
-    """Return what names the library of a daily sum; a folder without one is named by its path."""
-    names = {Path("-"): "uploads"} | {each.path: each.name for each in app.settings.libraries}
-    return lambda key: printable(names.get(key.root, key.root))
 
 
 def _text(made: Report) -> list[str]:
@@ -92,6 +84,11 @@ def _text(made: Report) -> list[str]:
     classes = ", ".join(f"{name or 'other'} {n}" for name, n in made.failures.items())
     failed = f"failed {total.failed} ({classes})" if total.failed else "failed none"
     out.append(f"Skipped {made.skipped}, {failed}, attempts repeated {made.retries}.")
+    if total.scored:
+        out.append(
+            f"Quality: VMAF {total.verified:.1f} measured where {total.target:.1f} was asked for, the mean "
+            f"of {counted(total.scored, 'rendition')}."
+        )
     out = [line for sentence in out for line in textwrap.wrap(sentence, WIDTH)]
     days = (made.until - made.since).days < FEW_DAYS
     out += [
@@ -140,11 +137,14 @@ def chart(lines: Sequence[Line], width: int = WIDTH) -> list[str]:
 
 
 def _table(title: str, lines: Sequence[Line]) -> list[str]:
-    cells = []
+    cells, scored = [], any(line.scored for line in lines)
     for line in lines:
         sizes = (size(line.before), size(line.after), _saved(line.saved))
-        cells.append([line.name, str(line.renditions), *sizes, _cpu(line), str(line.failed)])
-    columns = (title, "made", "before", "after", "smaller", "CPU", "failed")
+        quality = f"{line.verified:.1f}/{line.target:.0f}" if line.scored else ""
+        row = [line.name, str(line.renditions), *sizes, _cpu(line), str(line.failed)]
+        cells.append([*row, quality] if scored else row)
+    columns = [title, "made", "before", "after", "smaller", "CPU", "failed"]
+    columns += ["VMAF"] if scored else []
     return list(render.fit(columns, cells, WIDTH))
 
 

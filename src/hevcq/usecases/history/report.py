@@ -21,13 +21,14 @@ from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.library_state import FolderState, folder_state, watching
 from hevcq.usecases.placement.originals import kept_originals
 from hevcq.util.clock import Clock
+from hevcq.util.text import printable
 
 FIRST = date(2020, 1, 1)
 SPANS = {"d": 1, "w": 7, "m": 30, "y": 365}
 EPOCH = date(1970, 1, 1)
 CSV_COLUMNS: list[object] = [
     "day", "event", "library", "profile", "codec", "failure_class",
-    "count", "bytes_before", "bytes_after", "cpu_s",
+    "count", "bytes_before", "bytes_after", "cpu_s", "scored", "vmaf_target", "vmaf",
 ]  # fmt: skip
 
 
@@ -35,7 +36,8 @@ CSV_COLUMNS: list[object] = [
 class Line:
     """One line of a report: the renditions that were made, several of a video with several profiles.
 
-    Sizes in bytes, each source once a rendition; `saved` whatever became of the original.
+    Sizes in bytes, each source once a rendition; `saved` whatever became of the original. `target` and
+    `verified` are the mean VMAF asked for and measured, of the `scored` renditions that have both.
     """
 
     name: str
@@ -44,6 +46,9 @@ class Line:
     after: int = 0
     cpu_h: float = 0.0
     failed: int = 0
+    scored: int = 0
+    target: float = 0.0
+    verified: float = 0.0
 
     @property
     def saved(self) -> int:
@@ -180,9 +185,23 @@ def csv_rows(found: Rows, library: Callable[[DayKey], str]) -> list[list[object]
             value.before,
             value.after,
             round(value.cpu_s, 1),
+            value.scored,
+            *_means(value),
         ]
         for key, value in found
     ]
+
+
+def _means(value: DaySum) -> tuple[float, float]:
+    """Return the mean quality asked for and measured, 0 without any."""
+    count = max(1, value.scored)
+    return round(value.target / count, 2), round(value.verified / count, 2)
+
+
+def library_names(settings: Settings) -> Callable[[DayKey], str]:
+    """Return what names the library of a daily sum; a folder without one is named by its path."""
+    names = {Path("-"): "uploads"} | {each.path: each.name for each in settings.libraries}
+    return lambda key: printable(names.get(key.root, key.root))
 
 
 def originals_now(ports: LibraryPorts) -> Originals:
@@ -216,7 +235,9 @@ def _lines(found: Rows, name_of: Callable[[DayKey], str]) -> tuple[Line, ...]:
     for name in sorted({*done, *failed}):
         value = done.get(name, DaySum())
         hours = value.cpu_s / 3600
-        lines.append(Line(name, value.count, value.before, value.after, hours, failed.get(name, 0)))
+        made = (value.count, value.before, value.after, hours)
+        quality = (value.scored, *_means(value))
+        lines.append(Line(name, *made, failed.get(name, 0), *quality))
     return tuple(lines)
 
 
@@ -349,7 +370,10 @@ def source_path(event: Happened) -> Path | None:
 
 
 def _sum(event: Happened) -> DaySum:
-    return DaySum(1, event.before or 0, event.after or 0, event.cpu_s or 0.0)
+    quality = (0, 0.0, 0.0)
+    if event.target is not None and event.verified is not None:
+        quality = (1, event.target, event.verified)
+    return DaySum(1, event.before or 0, event.after or 0, event.cpu_s or 0.0, *quality)
 
 
 LEDGER_READER = "ledger"
@@ -403,4 +427,6 @@ def _happened(job: JobRecord) -> Happened:
         before=job.source.size,
         after=job.rendition.size if job.rendition else None,
         cpu_s=job.cpu_s,
+        target=job.rendition.target if job.rendition else None,
+        verified=job.rendition.verified if job.rendition else None,
     )
