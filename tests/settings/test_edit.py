@@ -4,11 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.errors import ConfigError
-from hevcq.settings.loader import append_table, load
+from hevcq.errors import ConfigError, Conflict
+from hevcq.settings.edit import changed, read_text, restored, write
+from hevcq.settings.loader import load
 
 MINE = "# mine\nworkers = 1   # the other core is mine\n\n[ingest]\nprofiles = ['hevc']\n"
 TV = {"name": "tv", "path": "/m/tv", "keep_originals": 3, "place": "replace"}
+
+
+def append_table(file: Path, key: str, values: dict[str, object]) -> None:
+    write(file, changed(file, read_text(file), key, None, values)[0])
 
 
 def test_comments_and_layout_stay_and_the_tables_follow(tmp_path: Path) -> None:
@@ -70,3 +75,101 @@ def test_what_would_be_wrong_changes_nothing(
     assert str(file) in str(caught.value)
     assert file.read_text() == text
     assert [each.name for each in tmp_path.iterdir()] == ["hevcq.toml"]
+
+
+HAND = """# mine
+workers = 1 # the other core is mine
+
+[[libraries]]   # tv!
+# about tv
+name = "tv"  # its name
+path = "/m/tv"
+
+[[libraries.rules]]
+codec = ["hevc"]  # gain
+skip = true
+
+# what ingest makes
+[ingest]
+profiles = ["hevc"]
+
+[[libraries]]
+name = "b"
+path = "/m/b" # the other disk
+profiles = ["hevc"] # keep
+note = '''
+[[libraries]]
+'''
+"""
+RULE = {"codec": ["hevc"], "skip": True}
+HAND_TV = {"name": "tv", "path": "/m/tv", "rules": [RULE]}
+HAND_B = {"name": "b", "path": "/m/b", "profiles": ["hevc"], "note": "[[libraries]]\n"}
+
+
+def test_a_change_of_one_table_leaves_every_other_line_as_it_was(tmp_path: Path) -> None:
+    file, after = tmp_path / "hevcq.toml", {**HAND_TV, "min_age": "7d", "path": "/m/shows"}
+
+    text, written = changed(file, HAND, "libraries", HAND_TV, after)
+
+    head, tail = HAND.split('path = "/m/tv"\n')
+    assert text.startswith(head + 'path = "/m/shows"\n')
+    assert text.endswith(tail[tail.index("# what ingest") :])
+    assert 'codec = ["hevc"]  # gain' in text
+    assert written.startswith("[[libraries]]   # tv!")
+    assert written.endswith("skip = true\n")
+
+
+def test_rules_are_written_as_tables_and_taken_away_again(tmp_path: Path) -> None:
+    file, text = tmp_path / "hevcq.toml", '[[libraries]]\nname = "b"\npath = "/b"\n'
+    bare = {"name": "b", "path": "/b"}
+    ruled = {**bare, "rules": [RULE, {"max_height": 480, "profile": "av1"}], "settle": "5m"}
+
+    with_rules, _ = changed(file, text, "libraries", bare, ruled)
+    again, _ = changed(file, with_rules, "libraries", ruled, bare)
+
+    assert with_rules.count("[[libraries.rules]]") == 2
+    assert again.strip() == text.strip()
+
+
+def test_a_removed_table_comes_back_with_its_comments(tmp_path: Path) -> None:
+    file = tmp_path / "hevcq.toml"
+
+    without, written = changed(file, HAND, "libraries", HAND_TV, None)
+    back = restored(file, without, "libraries", written, HAND_TV)
+
+    assert "# what ingest makes" in without
+    assert "tv!" not in without
+    assert back.endswith(written)
+
+
+def test_a_table_that_only_looks_like_one_is_left_to_the_person(tmp_path: Path) -> None:
+    """The last library holds a line that looks like a header, in a text of several lines."""
+    with pytest.raises(ConfigError, match="by hand"):
+        changed(tmp_path / "hevcq.toml", HAND, "libraries", HAND_B, {**HAND_B, "path": "/c"})
+
+
+def test_a_section_is_made_and_changed_in_place(tmp_path: Path) -> None:
+    file = tmp_path / "hevcq.toml"
+    windows = {"windows": ["22:00-06:00"]}
+
+    text, _ = changed(file, MINE, "schedule", {}, windows)
+    later, _ = changed(file, text, "schedule", windows, {**windows, "timezone": "Europe/Berlin"})
+
+    assert text == MINE + '\n[schedule]\nwindows = ["22:00-06:00"]\n'
+    assert later == text + 'timezone = "Europe/Berlin"\n'
+
+
+def test_what_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="nothing was saved"):
+        changed(tmp_path / "hevcq.toml", HAND, "libraries", {"name": "tv"}, None)
+
+
+def test_a_read_only_file_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "hevcq.toml"
+    file.write_text(MINE)
+    file.chmod(0o444)
+
+    with pytest.raises(ConfigError, match="is read-only"):
+        write(file, MINE + "\n")
+
+    assert file.read_text() == MINE

@@ -64,7 +64,7 @@ class Cli:
         """Open the app for one command and close it afterwards; see `loaded` for `flags`."""
         from hevcq.wiring.app import App
 
-        app = App(self.settings(**flags), notice=complain)
+        app = App(self.settings(**flags), notice=complain, config=self.config)
         try:
             yield app
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -65,6 +65,18 @@ def explain(
         came_from = origin(place)
         lines.append(f"{text} ({came_from})" if came_from else text)
     return "; ".join(lines)
+
+
+def problems_of(model: type[BaseModel], values: Mapping[str, object]) -> dict[str, str]:
+    """Return what is wrong with each key of a table, such as `rules-0-codec`; "" is the whole table."""
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        return {
+            "-".join(map(str, problem["loc"])): _problem(problem)
+            for problem in error.errors(include_url=False)
+        }
+    return {}
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,10 +9,8 @@ file's folder; `~` is the home folder.
 
 import json
 import os
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +21,6 @@ from pydantic import BaseModel, ValidationError
 from hevcq.errors import ConfigError
 from hevcq.settings.explain import did_you_mean, explain, leaves
 from hevcq.settings.model import PROGRAMS, Settings
-from hevcq.util.file_io import replace_durably
 from hevcq.util.text import reason_of
 
 PREFIX = "HEVCQ_"
@@ -168,55 +165,3 @@ def _listed(name: str, text: str) -> object:
         return json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{name} holds a list that is not JSON: {error}.") from error
-
-
-def append_table(file: Path, key: str, values: Mapping[str, object]) -> None:
-    """Append `[[key]]` with these values to a settings file, which is made if there is none.
-
-    The new text is read as settings before it takes the old one's place.
-    Raises ConfigError if the file cannot be read or written, or the settings would be wrong.
-    """
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-    from tomlkit.items import AoT
-
-    file = Path(os.path.realpath(file))  # a link in a folder of dotfiles stays a link
-    try:
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        document = tomlkit.parse(text)
-    except (OSError, UnicodeDecodeError, TOMLKitError) as error:
-        raise ConfigError(f"Cannot read the settings file {file}: {reason_of(error)}.") from error
-    if not isinstance(document.get(key, tomlkit.aot()), AoT):
-        raise ConfigError(f"{key} in {file} is not written as [[{key}]]; add the table by hand.")
-    added = tomlkit.document()
-    added.append(key, tomlkit.aot())
-    table = tomlkit.table()
-    table.update(values)
-    added[key].append(table)
-    before = f"{text.rstrip()}\n\n" if text.strip() else ""
-    _write(file, before + tomlkit.dumps(added))
-
-
-def _write(file: Path, text: str) -> None:
-    temp: Path | None = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".hevcq-", suffix=".toml")
-        temp = Path(name)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as writing:
-            writing.write(text)
-        load(config=temp)  # a wrong value must not cost the settings
-        temp.chmod(mode)
-        replace_durably(temp, file)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace(str(temp), str(file))) from error
-    except UnicodeEncodeError as error:
-        problem = "A settings file is UTF-8 text, which cannot hold a name that is not."
-        raise ConfigError(problem, remedy="Rename that folder.") from error
-    except OSError as error:
-        raise ConfigError(f"Cannot write the settings file {file}: {error.strerror}.") from error
-    finally:
-        if temp is not None:
-            with suppress(OSError):
-                temp.unlink()

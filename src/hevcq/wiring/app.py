@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hevcq.sql.catalog import Catalog
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.usecases.operations.status import Here
+    from hevcq.usecases.settings.changes import SettingsFile
     from hevcq.util.processes import Processes
 
 
@@ -46,14 +47,24 @@ class App:
         settings: Settings,
         clock: Clock | None = None,
         notice: Callable[[str], None] | None = None,
+        config: Path | None = None,
     ) -> None:
-        self.settings, self._notice = settings, notice
+        """Open nothing yet; `config` is the settings file that was named, if any."""
+        self.settings, self._notice, self._config = settings, notice, config
         self.clock: Clock = clock if clock is not None else SystemClock()
 
     @cached_property
     def profiles(self) -> dict[str, Profile]:
         """Every profile by name; on AWS those that have a queue there. Change none but by `adopt_profiles`."""
         return self.read_profiles()
+
+    @property
+    def settings_file(self) -> SettingsFile:
+        """The settings file of this machine, to be changed."""
+        from hevcq.settings.loader import own_file
+        from hevcq.usecases.settings.changes import SettingsFile
+
+        return SettingsFile(own_file(self._config), self.settings.data_dir, self.clock)
 
     def adopt_profiles(self, found: Mapping[str, Profile]) -> tuple[list[str], list[str]]:
         """Use changed profiles from now on; return their names, and those that need a new start.

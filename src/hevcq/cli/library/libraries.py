@@ -1,20 +1,23 @@
 """`hevcq libraries`: the media folders of the settings: list them, add one, see what was saved."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import cli_of, current_user
 from hevcq.cli.options import AsJson, PlainCommand, ProfileNames, group
 from hevcq.cli.output import table as render
 from hevcq.cli.queue.stats import stats
 from hevcq.errors import UsageError
 from hevcq.settings.libraries import Library
-from hevcq.settings.loader import append_table, load, own_file
+from hevcq.settings.loader import own_file
+from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.usecases.library_state import count_videos, folder_state, watching
+from hevcq.usecases.settings.changes import SettingsFile
+from hevcq.usecases.settings.libraries import free_name, overlap, save_library
+from hevcq.util.clock import SystemClock
 from hevcq.util.text import counted, printable, size
 
 app = group("List and add libraries, and show what was saved.")
@@ -71,9 +74,9 @@ def add(
         raise UsageError(f"No such folder: {printable(path)}.")
     settings = cli.loaded().settings
     _refuse(folder, place, output, settings.libraries)
-    file = own_file(cli.config)
+    file = SettingsFile(own_file(cli.config), settings.data_dir, SystemClock())
     values: dict[str, object] = {
-        "name": name or _free_name(folder, settings.libraries),
+        "name": name or free_name(folder, settings.libraries),
         "path": str(folder),
         "place": place,
     }
@@ -84,17 +87,22 @@ def add(
     if keep_originals is not None:
         days = int(keep_originals) if keep_originals.is_integer() else keep_originals
         values["keep_originals"] = days
-    append_table(file, "libraries", values)
-    known = load(config=cli.config or file).settings.libraries
-    library = next(each for each in known if each.name == values["name"])
+    library = save_library(
+        file, values, current_user(), profiles=load_profiles(profile_folder(settings))
+    )
     count, total_size = count_videos(folder, settings.data_dir)
     state = folder_state(library)
     if as_json:
-        facts = {"file": str(file), "videos": count, "size": total_size, "problem": state.problem}
+        facts = {
+            "file": str(file.file),
+            "videos": count,
+            "size": total_size,
+            "problem": state.problem,
+        }
         render.emit_json({"type": "library", **library.model_dump(mode="json"), **facts})
         return
     videos = counted(count, "video file")
-    cli.echo(f"Added library {library.name} to {file}.")
+    cli.echo(f"Added library {library.name} to {file.file}.")
     cli.echo(f"{printable(folder)}: {videos}, {size(total_size)}; {watching(state)}.")
     if state.problem:
         cli.warn(state.problem)
@@ -107,23 +115,8 @@ def _refuse(folder: Path, place: str, output: Path | None, known: Sequence[Libra
         raise UsageError("--place mirror needs --output FOLDER, where the renditions go.")
     if place != "mirror" and output is not None:
         raise UsageError("--output only works with --place mirror.")
-    for each in known:
-        if each.path == folder:
-            raise UsageError(f"{printable(folder)} is the library {each.name} already.")
-        if folder.is_relative_to(each.path) or each.path.is_relative_to(folder):
-            where = "within" if folder.is_relative_to(each.path) else "the parent of"
-            raise UsageError(
-                f"{printable(folder)} is {where} the library {each.name} ({printable(each.path)}).",
-                remedy="Libraries must be separate folders.",
-            )
-
-
-def _free_name(folder: Path, known: Sequence[Library]) -> str:
-    """Return a name after the folder that no library has yet."""
-    plain = re.sub(r"[^\w .-]+", "-", folder.name).strip(" .-_")[:50] or "library"
-    taken = {each.name.casefold() for each in known}
-    names = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
-    return next(each for each in names if each.casefold() not in taken)
+    if words := overlap(folder, known):
+        raise UsageError(words)
 
 
 def _quoted(name: str) -> str:

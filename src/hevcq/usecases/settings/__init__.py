@@ -1,0 +1,1 @@
+"""Changes of the settings by a person: libraries, profiles, hours and receivers, with their history."""

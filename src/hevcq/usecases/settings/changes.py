@@ -1,0 +1,202 @@
+"""Change the settings file under a lock, and keep who changed what, so that each change can be undone."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hevcq.errors import ConfigError, Conflict
+from hevcq.settings.edit import (
+    CHANGED,
+    LISTS,
+    LOOK_AGAIN,
+    Table,
+    changed,
+    parsed,
+    read_text,
+    restored,
+    write,
+)
+from hevcq.settings.loader import load
+from hevcq.settings.model import Settings
+from hevcq.util import file_lock
+from hevcq.util.clock import Clock
+from hevcq.util.file_io import replace_durably
+from hevcq.util.text import reason_of
+
+HISTORY = "settings-changes.json"
+"""The file of the changes in the data folder. It may hold secrets, as the settings file may."""
+MAX_CHANGES = 200
+PROFILE = "profile"
+"""The place of a change of a profile's file, whose tables hold its `path` and `text`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChange:
+    """One change: `at` in Unix seconds, `place` the changed key, `before` and `after` its table.
+
+    `written` is the former table as it stood in the file, `digests` are those of the whole file
+    before and after. `undone` is who undid it.
+    """
+
+    number: int
+    at: float
+    who: str
+    what: str
+    place: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    written: str = ""
+    digests: tuple[str, str] = ("", "")
+    undone: str = ""
+
+
+class SettingsFile:
+    """The settings file of this machine, and the history of its changes in the data folder."""
+
+    def __init__(self, file: Path, data_dir: Path, clock: Clock) -> None:
+        self.file, self._clock = file, clock
+        self._history = data_dir / HISTORY
+
+    def raw(self) -> dict[str, Any]:
+        """Return what the file says, unchecked. Raises ConfigError."""
+        return parsed(self.file, read_text(self.file))
+
+    def digest(self) -> str:
+        """Return a mark of the file's content, which a form sends back. Raises ConfigError."""
+        return _digest(read_text(self.file))
+
+    def settings(self) -> Settings:
+        """Return the settings as a new start would read them. Raises ConfigError."""
+        return load(config=self.file if self.file.exists() else None).settings
+
+    def change(self, change: SettingsChange, known: str | None = None) -> None:
+        """Make a change. Raises Conflict if the file is not the one with the digest `known`, ConfigError."""
+        with self._locked():
+            text = read_text(self.file)
+            if known is not None and known != _digest(text):
+                raise Conflict(CHANGED, remedy=LOOK_AGAIN)
+            made, written = changed(self.file, text, change.place, change.before, change.after)
+            self._write(replace(change, written=written), text, made)
+
+    def change_profile(self, change: SettingsChange, act: Callable[[], None]) -> None:
+        """Record a change of a profile's file, which `act` makes."""
+        with self._locked():
+            self._record(change)
+            act()
+
+    def new(
+        self, who: str, what: str, place: str, before: Table | None, after: Table | None
+    ) -> SettingsChange:
+        """Return a change that is not made yet."""
+        old, new = (None if each is None else dict(each) for each in (before, after))
+        return SettingsChange(0, self._clock.now(), who, what, place, old, new)
+
+    def changes(self) -> list[SettingsChange]:
+        """Return the changes, newest first. Raises ConfigError if the history cannot be read."""
+        return self._read()[::-1]
+
+    def undo(self, number: int, who: str) -> SettingsChange:
+        """Undo one change, and leave later ones of other tables alone.
+
+        Raises Conflict if what it changed was changed again, or it is undone already.
+        """
+        with self._locked():
+            found = next((each for each in self._read() if each.number == number), None)
+            if found is None or found.undone:
+                raise Conflict("There is no such change to undo.")
+            what = f"Undo: {found.what}"
+            back = self.new(who, what, found.place, found.after, found.before)
+            if found.place == PROFILE:
+                self._undo_profile(back)
+            else:
+                text = read_text(self.file)
+                if found.after is None and found.before is not None and found.place in LISTS:
+                    made = restored(self.file, text, found.place, found.written, found.before)
+                else:
+                    made, written = changed(self.file, text, found.place, found.after, found.before)
+                    back = replace(back, written=written)
+                self._write(back, text, made)
+            self._keep([replace(e, undone=who) if e.number == number else e for e in self._read()])
+            return found
+
+    def _undo_profile(self, back: SettingsChange) -> None:
+        before, after = back.before or {}, back.after or {}
+        path = Path(before.get("path") or after["path"])
+        if read_text(path) != before.get("text", ""):
+            raise Conflict(f"{path} was changed since; nothing was undone.", remedy=LOOK_AGAIN)
+        self._record(back)
+        put_text(path, after.get("text"))
+
+    def _write(self, change: SettingsChange, text: str, made: str) -> None:
+        """Record the change, then make it: one that a kill prevents is forgotten by the next."""
+        former = self._read()
+        self._record(replace(change, digests=(_digest(text), _digest(made))))
+        try:
+            write(self.file, made)
+        except BaseException:
+            self._keep(former)
+            raise
+
+    def _record(self, change: SettingsChange) -> None:
+        known = self._read()
+        number = known[-1].number + 1 if known else 1
+        self._keep([*known, replace(change, number=number)][-MAX_CHANGES:])
+
+    def _read(self) -> list[SettingsChange]:
+        if not self._history.exists():
+            return []
+        try:
+            found = [SettingsChange(**each) for each in json.loads(self._history.read_bytes())]
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"Cannot read the history of the settings {self._history}: {reason_of(error)}.",
+                remedy="Move that file away.",
+            ) from error
+        if found and found[-1].digests[0] and found[-1].digests[0] != found[-1].digests[1]:
+            was, _ = found[-1].digests
+            if was == _digest(read_text(self.file)):
+                found.pop()  # a kill came between its record and the change
+        return found
+
+    def _keep(self, changes: list[SettingsChange]) -> None:
+        put_text(self._history, json.dumps([asdict(each) for each in changes]), 0o600)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self._history.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = file_lock.acquire(self._history.with_suffix(".lock"))
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot write into {self._history.parent}: {reason_of(error)}."
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def put_text(path: Path, text: str | None, mode: int = 0o644) -> None:
+    """Write a whole small file durably, or remove it (None). Raises ConfigError."""
+    temp = path.with_name(f".{path.name}.new")
+    try:
+        if text is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp.unlink(missing_ok=True)
+        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as writing:
+            writing.write(text)
+        replace_durably(temp, path)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {reason_of(error)}.") from error
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]

@@ -1,0 +1,116 @@
+"""Add, change and remove the libraries of the settings file, from the command line, the page and programs."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hevcq.errors import ConfigError, Conflict
+from hevcq.settings.edit import CHANGED, LOOK_AGAIN, Table
+from hevcq.settings.explain import problems_of
+from hevcq.settings.libraries import Library
+from hevcq.usecases.settings.changes import SettingsFile
+from hevcq.util.text import printable
+
+KEY = "libraries"
+
+
+def find_library(file: SettingsFile, name: str) -> dict[str, Any] | None:
+    """Return what the settings file says of a library, or None. Raises ConfigError."""
+    found: list[dict[str, Any]] = [each for each in _listed(file) if each.get("name") == name]
+    return found[0] if found else None
+
+
+def library_problems(
+    file: SettingsFile, values: Table, profiles: Iterable[str], former: str = ""
+) -> dict[str, str]:
+    """Return what is wrong with a library's keys, by key; "" is of the whole. Raises ConfigError.
+
+    `former` is the name of the library that it takes the place of.
+    """
+    problems = problems_of(Library, values)
+    known, path = set(profiles), Path(str(values.get("path", ""))).expanduser()
+    before = find_library(file, former) or {}
+    if not path.is_absolute():
+        problems["path"] = "must be a whole path, from / on"
+    elif values.get("path") != before.get("path") and not path.is_dir():
+        problems["path"] = f"No such folder: {printable(path)}."
+    output = Path(str(values.get("output", "/"))).expanduser()
+    if not output.is_absolute():
+        problems["output"] = "must be a whole path, from / on"
+    if not problems:
+        library = Library.model_validate(values)
+        if unknown := [name for name in library.chosen if name not in known]:
+            problems["profiles"] = f"No profile {unknown[0]!r}."
+        others = [each for each in file.settings().libraries if each.name != former]
+        if any(each.name.casefold() == library.name.casefold() for each in others):
+            problems["name"] = f"Another library is called {library.name!r}."
+        if words := overlap(library.path, others):
+            problems["path"] = words
+    return problems
+
+
+def save_library(
+    file: SettingsFile,
+    values: Table,
+    who: str,
+    *,
+    profiles: Iterable[str],
+    former: str = "",
+    known: str | None = None,
+) -> Library:
+    """Add a library, or put it in the place of the one named `former`; return it as it will be read.
+
+    `values` are the keys as they are in the file. `known` is the digest of the file that the person saw.
+    Raises ConfigError for wrong values, Conflict if the file was changed meanwhile.
+    """
+    if known is not None and known != file.digest():
+        raise Conflict(CHANGED, remedy=LOOK_AGAIN)
+    problems = library_problems(file, values, profiles, former)
+    if problems:
+        said = "; ".join(f"{key} {words}".strip() for key, words in problems.items())
+        raise ConfigError(f"Invalid library: {said.rstrip('.')}.")
+    before = find_library(file, former) if former else None
+    if former and before is None:
+        raise Conflict(CHANGED, remedy=LOOK_AGAIN)
+    name = values["name"]
+    what = f"Change library {name}" if former else f"Add library {name}"
+    file.change(file.new(who, what, KEY, before, values), known)
+    return next(each for each in file.settings().libraries if each.name == name)
+
+
+def remove_library(file: SettingsFile, name: str, who: str, known: str | None = None) -> None:
+    """Remove a library; its folder, renditions and kept originals stay. Raises Conflict, ConfigError."""
+    before = find_library(file, name)
+    if before is None:
+        raise Conflict(f"There is no library {name!r} in {file.file}.")
+    file.change(file.new(who, f"Remove library {name}", KEY, before, None), known)
+
+
+def overlap(folder: Path, known: Sequence[Library]) -> str:
+    """Return why a folder cannot be a library beside these, or ""."""
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links are kept
+    for each in known:
+        if each.path == folder:
+            return f"{printable(folder)} is the library {each.name} already."
+        if folder.is_relative_to(each.path) or each.path.is_relative_to(folder):
+            where = "within" if folder.is_relative_to(each.path) else "the parent of"
+            return (
+                f"{printable(folder)} is {where} the library {each.name} ({printable(each.path)})."
+                " Libraries must be separate folders."
+            )
+    return ""
+
+
+def free_name(folder: Path, known: Sequence[Library]) -> str:
+    """Return a name after the folder that no library has yet."""
+    plain = re.sub(r"[^\w .-]+", "-", folder.name).strip(" .-_")[:50] or "library"
+    taken = {each.name.casefold() for each in known}
+    names = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
+    return next(each for each in names if each.casefold() not in taken)
+
+
+def _listed(file: SettingsFile) -> list[dict[str, Any]]:
+    found = file.raw().get(KEY, [])
+    return found if isinstance(found, list) else []

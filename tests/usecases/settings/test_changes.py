@@ -1,0 +1,190 @@
+"""Changes of the settings file: who made them, what a kill leaves, and how each is undone."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import ConfigError, Conflict
+from hevcq.settings import edit
+from hevcq.settings.loader import load
+from hevcq.usecases.settings.changes import HISTORY, SettingsFile
+from hevcq.usecases.settings.libraries import (
+    library_problems,
+    remove_library,
+    save_library,
+)
+from support.clips import ManualClock
+
+MINE = "# mine\nworkers = 1   # the other core is mine\n"
+PROFILES = ("hevc", "av1")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> SettingsFile:
+    path = tmp_path / "hevcq.toml"
+    path.write_text(MINE)
+    for name in ("tv", "films"):
+        (tmp_path / name).mkdir()
+    return SettingsFile(path, tmp_path / "data", ManualClock(1_800_000_000.0))
+
+
+def add(file: SettingsFile, name: str, **more: object) -> None:
+    values = {"name": name, "path": str(file.file.parent / name), **more}
+    save_library(file, values, "olga", profiles=PROFILES)
+
+
+class Killed(BaseException):
+    """The program ends here."""
+
+
+def test_an_added_library_is_read_and_its_maker_remembered(file: SettingsFile) -> None:
+    add(file, "tv", profiles=["av1"])
+
+    (library,) = load(config=file.file).settings.libraries
+    assert (library.name, library.profiles) == ("tv", ("av1",))
+    (change,) = file.changes()
+    assert (change.who, change.what, change.at) == ("olga", "Add library tv", 1_800_000_000.0)
+    assert file.file.read_text().startswith(MINE)
+    assert (file.file.parent / "data" / HISTORY).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "said"),
+    [
+        ({"path": "shows"}, "path", "must be a whole path"),
+        ({"path": "/no/such/folder"}, "path", "No such folder"),
+        ({"name": "TV"}, "name", "Another library is called"),
+        ({"profiles": ["nope"]}, "profiles", "No profile 'nope'"),
+        ({"priority": 101}, "priority", "must be at most 100"),
+        ({"place": "mirror"}, "", "needs `output`"),
+        ({"rules": [{"codec": ["hevc"]}]}, "rules-0", "must say either"),
+        ({"path": "{tv}"}, "path", "is the library tv already"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_key_and_never_written(
+    file: SettingsFile, values: dict[str, object], key: str, said: str
+) -> None:
+    add(file, "tv")
+    before = file.file.read_text()
+    home = str(file.file.parent / "tv")
+    wanted = {"name": "films", "path": str(file.file.parent / "films"), **values}
+    wanted["path"] = str(wanted["path"]).replace("{tv}", home)
+
+    problems = library_problems(file, wanted, PROFILES)
+
+    assert said in problems[key]
+    with pytest.raises(ConfigError, match="Invalid library"):
+        save_library(file, wanted, "olga", profiles=PROFILES)
+    assert file.file.read_text() == before
+    assert len(file.changes()) == 1
+
+
+def test_a_library_whose_disk_is_away_can_still_be_changed(file: SettingsFile) -> None:
+    add(file, "tv")
+    (file.file.parent / "tv").rmdir()
+
+    values = {"name": "tv", "path": str(file.file.parent / "tv"), "priority": 3}
+    save_library(file, values, "olga", profiles=PROFILES, former="tv")
+
+    assert load(config=file.file).settings.libraries[0].priority == 3
+
+
+def test_a_change_by_hand_meanwhile_is_noticed_and_kept(file: SettingsFile) -> None:
+    known = file.digest()
+    file.file.write_text(MINE + "# by hand\n")
+    values = {"name": "tv", "path": str(file.file.parent / "tv")}
+
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        save_library(file, values, "olga", profiles=PROFILES, known=known)
+
+    assert file.file.read_text() == MINE + "# by hand\n"
+    assert file.changes() == []
+
+
+def test_each_change_is_undone_alone(file: SettingsFile) -> None:
+    add(file, "tv")
+    add(file, "films")
+    remove_library(file, "tv", "olga")
+    removed = file.changes()[0]
+
+    file.undo(removed.number, "otto")
+    names = [each.name for each in load(config=file.file).settings.libraries]
+    assert sorted(names) == ["films", "tv"]
+    file.undo(file.changes()[2].number, "otto")  # that films was added
+
+    names = [each.name for each in load(config=file.file).settings.libraries]
+    assert names == ["tv"]
+    assert [each.undone for each in file.changes()] == ["", "", "otto", "otto", ""]
+    with pytest.raises(Conflict, match="no such change"):
+        file.undo(removed.number, "otto")
+
+
+def test_what_was_changed_again_is_not_undone(file: SettingsFile) -> None:
+    add(file, "tv")
+    added = file.changes()[0]
+    text = file.file.read_text().replace('name = "tv"', 'name = "shows"')
+    file.file.write_text(text)
+
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        file.undo(added.number, "olga")
+
+    assert file.file.read_text() == text
+
+
+@pytest.mark.parametrize("call", ["rename", "fsync"])
+def test_a_kill_leaves_the_old_file_or_the_new_one_and_a_history_that_agrees(
+    file: SettingsFile, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    add(file, "tv")
+    before = file.file.read_text()
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    def end(_temp: Path, _file: Path) -> None:
+        monkeypatch.setattr(SettingsFile, "_keep", killed)  # nothing runs after a kill
+        raise Killed
+
+    if call == "rename":
+        monkeypatch.setattr(edit, "replace_durably", end)
+    else:
+        renamed = edit.replace_durably
+
+        def late(temp: Path, path: Path) -> None:
+            renamed(temp, path)
+            end(temp, path)
+
+        monkeypatch.setattr(edit, "replace_durably", late)
+    with pytest.raises(Killed):
+        add(file, "films")
+    monkeypatch.undo()
+
+    text = file.file.read_text()
+    made = [each.what for each in file.changes()]
+    if call == "rename":
+        assert text == before
+        assert made == ["Add library tv"]
+    else:
+        assert 'name = "films"' in text
+        assert made == ["Add library films", "Add library tv"]
+    add(file, "films") if call == "rename" else remove_library(file, "films", "olga")
+    assert file.changes()[0].number == len(made) + 1
+
+
+def test_a_file_that_cannot_be_written_costs_nothing(file: SettingsFile) -> None:
+    file.file.chmod(0o444)
+
+    with pytest.raises(ConfigError, match="read-only"):
+        add(file, "tv")
+
+    assert file.changes() == []
+    assert sorted(os.listdir(file.file.parent)) == ["data", "films", "hevcq.toml", "tv"]
+
+
+def test_a_spoilt_history_is_named(file: SettingsFile) -> None:
+    add(file, "tv")
+    (file.file.parent / "data" / HISTORY).write_text("[{]")
+
+    with pytest.raises(ConfigError, match="Move that file away"):
+        file.changes()
