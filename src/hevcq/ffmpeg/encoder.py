@@ -146,6 +146,9 @@ class FfmpegEncoder(Encoder):
             raise
         self._passed.note(profile, build)
 
+    def proven(self, profile: Profile) -> bool:
+        return self._passed.known(profile, self.build())
+
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         with self._self_testing(stop):
             return as_decoded(self.version, probe(self._tools, location, stop))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hevcq.ports.ledger import Ledger
+from hevcq.ports.machines import Machines
 from hevcq.ports.queue import Queue, TaskPublisher
 from hevcq.ports.store import Store
 
@@ -19,7 +20,7 @@ class Backend:
     receives, without the ledger (SQS).
     `database` names the database that several machines share; "" where none does.
     `namespace` returns the name that this machine's uploads have in their keys; "" where no other
-    machine shares the store.
+    machine shares the store. `machines` knows who works; None where only the cloud does (ECS).
     """
 
     owner: str
@@ -30,5 +31,6 @@ class Backend:
     close: Callable[[], None]
     announces_uploads: bool = False
     database: str = ""
+    machines: Machines | None = None
     external_dlq: bool = False
     namespace: Callable[[], str] = lambda: ""

@@ -239,6 +239,10 @@ class Encoder(ABC):
         tests in spite of it. Raises WorkerUnfit with the reason, in one sentence, or Stopped.
         """
 
+    def proven(self, profile: Profile) -> bool:  # noqa: ARG002 - a hint
+        """Return whether the profile passed its self-test with this build of the programs."""
+        return False
+
     @abstractmethod
     def trim_recording(
         self,

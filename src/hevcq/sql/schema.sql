@@ -288,6 +288,19 @@ CREATE TABLE pause (
   running TEXT NOT NULL
 ) WITHOUT ROWID;
 
+-- The processes that encode: each renews its row now and then, and removes it at its end. machine: the
+-- host's name. seen_at: its last sign of life. drained_by: who told the machine to take no new work.
+-- ended: it could not go on, `facts` say why. facts: JSON.
+CREATE TABLE worker (
+  owner      TEXT    NOT NULL PRIMARY KEY,
+  machine    TEXT    NOT NULL,
+  version    TEXT    NOT NULL,
+  seen_at    REAL    NOT NULL,
+  drained_by TEXT    NOT NULL DEFAULT '',
+  ended      INTEGER NOT NULL DEFAULT 0,
+  facts      TEXT    NOT NULL
+) WITHOUT ROWID;
+
 -- What happened, in order, for messages and statistics. Triggers write it in the transaction
 -- of what it tells of. source: a source's key, or whom the event is about; source, path, root: raw
 -- bytes.

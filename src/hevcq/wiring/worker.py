@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,12 @@ from hevcq.util.log import get_logger
 if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.profile import Profile
+    from hevcq.ports.machines import WorkerFacts
     from hevcq.util.signals import StopSignals
     from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission
     from hevcq.worker.handler import ProfileQueue
-    from hevcq.worker.monitoring.watchers import Watcher
+    from hevcq.worker.monitoring.watchers import Presence, Watcher
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
@@ -52,6 +54,8 @@ def build_pool(
     notify = events.notify if events else lambda _event, _reason: None
     scratch = Scratch(settings.scratch, app.clock)
     watching = [*watchers(app), *_maintenance(app, wanted)]
+    presence = _presence(app, wanted, lambda: pool)
+    watching += [presence] if presence else []
     if events:
         watching.append(Background("hevcq-messages", events.try_step, app.clock))
     if measured and (settings.metrics_emf or settings.metrics_address):
@@ -60,7 +64,9 @@ def build_pool(
     context = WorkerContext(
         backend=backend,
         encoder=app.encoder,
-        admission=_admission(app, scratch, watching, notify),
+        admission=_admission(
+            app, scratch, watching, notify, presence.reason if presence else lambda: ""
+        ),
         notify=notify,
         plan=make_plan,
         scratch=scratch,
@@ -72,7 +78,40 @@ def build_pool(
         sweep_on_start=not settings.on_aws,
     )
     slots, grace_s = app.capacity.slots, settings.stop_grace_s
-    return WorkerPool(context, served, watching, slots=slots, grace_s=grace_s)
+    pool = WorkerPool(context, served, watching, slots=slots, grace_s=grace_s)
+    return pool
+
+
+def _presence(
+    app: App, served: Sequence[Profile], pool: Callable[[], WorkerPool]
+) -> Presence | None:
+    from hevcq.domain.formats import encoder_of
+    from hevcq.worker.monitoring.watchers import Presence
+
+    machines = app.worker_backend.machines
+
+    def facts() -> WorkerFacts:
+        proven = {encoder_of(each.video.codec) for each in served if app.encoder.proven(each)}
+        waits = dict.fromkeys(filter(None, (pool().why_paused(each.name) for each in served)))
+        said = {"encoders": tuple(sorted(proven)), "waits": tuple(waits)}
+        return worker_facts(app).model_copy(update=said)
+
+    owner = app.worker_backend.owner
+    return Presence(machines, owner, facts, app.clock) if machines is not None else None
+
+
+def worker_facts(app: App) -> WorkerFacts:
+    """Return what this process says of its machine."""
+    from hevcq import __version__
+    from hevcq.ports.machines import WorkerFacts
+    from hevcq.util.processes import node
+
+    try:
+        ffmpeg = app.encoder.version().removeprefix("ffmpeg version ").partition(" ")[0]
+    except HevcqError:  # which ends the worker, and is said then
+        ffmpeg = ""
+    cores, slots = app.capacity.cores, app.capacity.slots
+    return WorkerFacts(machine=node(), version=__version__, ffmpeg=ffmpeg, cores=cores, slots=slots)
 
 
 def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
@@ -87,7 +126,11 @@ def _maintenance(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
 
 
 def _admission(
-    app: App, scratch: Scratch, watching: list[Watcher], notify: Callable[[str, str], None]
+    app: App,
+    scratch: Scratch,
+    watching: list[Watcher],
+    notify: Callable[[str, str], None],
+    out: Callable[[], str],
 ) -> Admission:
     """Return what holds back work on this machine; add to `watching` what looks after it."""
     from hevcq.settings.schedule import ScheduleSettings
@@ -111,7 +154,7 @@ def _admission(
     tests = SelfTests(app.encoder, scratch.job, app.clock, lambda: app.profiles, report)
     watching.append(periodic("hevcq-self-test", tests.look_again, app.clock, AGAIN_EVERY_S))
     pauses = app.worker_backend.ledger
-    return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason, tests)
+    return Admission(pauses, app.clock, lambda: parsed(schedule()), condition.reason, tests, out)
 
 
 def run_pool(
@@ -129,7 +172,18 @@ def run_pool(
         return bool(queues) and all(queue.depth().empty for queue in queues) and pool.idle
 
     if pool.run(signals, drained) is not SlotOutcome.STOPPED:
-        raise pool.error or HevcqError("The worker ended by itself.")
+        error = pool.error or HevcqError("The worker ended by itself.")
+        _sign_off(app, error)
+        raise error
+
+
+def _sign_off(app: App, error: BaseException) -> None:
+    """Leave in the list of machines why this one cannot work."""
+    backend, broken = app.worker_backend, worker_facts(app)
+    if backend.machines is not None:
+        with suppress(HevcqError):
+            reason = {"waits": (str(error),), "slots": 0}
+            backend.machines.leave(backend.owner, broken.model_copy(update=reason))
 
 
 def watchers(app: App) -> list[Watcher]:

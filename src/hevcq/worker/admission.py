@@ -27,7 +27,8 @@ class Admission:
     """Decide for each profile whether its work may begin now. Safe to use from any thread.
 
     `hours` returns the hours in force; `condition` returns a sentence while this machine forbids
-    work, else "". Both must be quick. `self_tests` knows the profiles that ffmpeg cannot make here.
+    work, else "", and `out` one while it takes no new work. All must be quick. `self_tests` knows the
+    profiles that ffmpeg cannot make here.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Admission:
         hours: Callable[[], Hours] = Hours,
         condition: Callable[[], str] = lambda: "",
         self_tests: SelfTests | None = None,
+        out: Callable[[], str] = lambda: "",
     ) -> None:
         self._pauses, self._clock, self._self_tests = pauses, clock, self_tests
-        self._hours, self._condition = hours, condition
+        self._hours, self._condition, self._out = hours, condition, out
         self._lock = threading.Lock()
         self._read_at: float | None = None
         self._known: tuple[Pause, ...] = ()
@@ -56,6 +58,8 @@ class Admission:
             self._read(now=now)
             at, hours = self._clock.now(), self._hours()
             found = closed(profile, self._known, hours, at, self._condition())
+            if found is None and (reason := self._out()):
+                found = Closed(reason, RunningWork.BORDER)
             if found is None and self._self_tests is not None:
                 found = self._self_tests.closed(profile)
             self._log_change(profile, found)

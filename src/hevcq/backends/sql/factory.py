@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hevcq.backends.sql import statements as sql
 from hevcq.backends.sql.ledger import SqlLedger
+from hevcq.backends.sql.machines import LEAVE, SqlMachines
 from hevcq.backends.sql.queue import SqlQueue, SqlTaskPublisher
 from hevcq.backends.sql.store import FileStore
 from hevcq.backends.sql.video_records import SqlVideoRecords
@@ -179,6 +180,7 @@ def open_backend(
         task_publisher=SqlTaskPublisher(database, clock, queues),
         close=lambda: _close(database, processes, store),
         database=database.where if local is not None else "",
+        machines=SqlMachines(database, clock),
     )
     catalog = Catalog(database, clock, local)
     return SqlBackend(backend, catalog, SqlVideoRecords(database), database, processes)
@@ -220,6 +222,7 @@ def free_owner(
         else:
             connection.execute(sql.INTERRUPT_MESSAGES, (owner,))
             connection.execute(sql.INTERRUPT_JOBS, {"owner": owner, "now": now})
+        connection.execute(LEAVE, (owner,))
 
     database.write(work)
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from hevcq.alive import EVERY_S
-from hevcq.errors import Unavailable
+from hevcq.errors import HevcqError, Unavailable
+from hevcq.ports.machines import Answer, Machines, WorkerFacts
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.processes import Processes
@@ -140,6 +141,53 @@ def periodic(
         return every_s
 
     return Background(name, step, clock, at_end=False)
+
+
+class Presence:
+    """Keep this process's row in the list of machines; a watcher, in a thread of its own.
+
+    `facts` returns what it says of itself; must be quick. `reason` is why this machine takes no new
+    work: somebody drained it, or a newer hevcq works beside it.
+    """
+
+    def __init__(
+        self, machines: Machines, owner: str, facts: Callable[[], WorkerFacts], clock: Clock
+    ) -> None:
+        self._machines, self._owner, self._facts = machines, owner, facts
+        self._reason = ""
+        self._thread = periodic("hevcq-presence", self.tell, clock, EVERY_S)
+
+    def observe(self, state: PoolState) -> None:
+        self._thread.observe(state)
+
+    def close(self) -> None:
+        self._thread.close()
+        try:
+            self._machines.leave(self._owner)
+        except HevcqError as error:  # it grows old
+            get_logger().info("not_signed_off", reason=str(error))
+
+    def reason(self) -> str:
+        return self._reason
+
+    def tell(self) -> None:
+        facts = self._facts()
+        answer = self._machines.tell(self._owner, facts)
+        self._reason = why_out(facts, answer)
+
+
+def why_out(facts: WorkerFacts, answer: Answer) -> str:
+    """Return why a machine takes no new work, or ""."""
+    if answer.drained_by:
+        return (
+            f"Drained by {answer.drained_by}; `hevcq workers resume {facts.machine}` lets it work."
+        )
+    if answer.newer:
+        return (
+            f"hevcq {facts.version} works no more beside hevcq {answer.newer} on {answer.newer_on}: "
+            "update this machine and start its worker again."
+        )
+    return ""
 
 
 PROTECT_S = 3600.0
