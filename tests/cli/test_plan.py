@@ -124,3 +124,24 @@ def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
     assert [rung["name"] for rung in line["rungs"]] == ["v180", "v144"]
     assert all(0 < rung["bytes"] <= rung["most_bytes"] for rung in line["rungs"])
     assert line["whole"]["reason"] == "too_short"
+
+
+def test_a_bad_file_does_not_stop_a_search_of_the_rest(hevcq, clip: Path):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, which measures VMAF, is not here")
+    bad = clip.with_name("bad.mp4")
+    bad.write_bytes(b"no video")
+
+    ran = hevcq("profiles", "plan", bad, clip, "--profile", "hevc", "--search", "--quality", "75")
+
+    assert ran.code == ExitCode.SOME_FAILED
+    assert "bad.mp4, hevc: cannot be searched:" in ran.out
+    assert f"{clip}, hevc: vmaf" in ran.out
+
+
+def test_one_drawing_shows_one_search(hevcq, clip: Path):
+    picture = clip.with_name("curve.svg")
+
+    ran = hevcq("profiles", "plan", clip, clip, "-p", "hevc", "--search", "--svg", picture)
+
+    assert "--svg draws one search: name one FILE, and one --profile." in ran.err
+    assert not picture.exists()

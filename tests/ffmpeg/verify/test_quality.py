@@ -10,7 +10,7 @@ from ffmpeg.verify import conftest
 from hevcq.domain.media.facts import Colour
 from hevcq.domain.profile import Profile
 from hevcq.domain.quality import LEARNED, Aim, Score
-from hevcq.errors import WorkerUnfit
+from hevcq.errors import MediaRefused, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.verify.quality import find_quality, metric_program, why_not
@@ -181,3 +181,12 @@ def test_of_a_source_whose_samples_do_not_decode_no_quality_is_searched(pair, tm
     found = conftest.ENCODER.find_quality(request, request.measured, stop=STOP)
 
     assert found == "no sample of it could be encoded"
+
+
+def test_what_was_not_made_of_a_video_is_not_compared_with_it(pair, tmp_path):
+    other = conftest.make_source(
+        tmp_path, "other.mkv", picture="testsrc2=size=160x90,trim=duration=2"
+    )
+
+    with pytest.raises(MediaRefused, match=r"has 160x90, but .* makes 320x180"):
+        conftest.ENCODER.compare(replace(pair.request, output=other), tmp_path, stop=STOP)

@@ -99,15 +99,29 @@ def _search_all(
 ) -> ExitCode:
     quality, svg = wanted
     asked = [aiming_at(each, quality or f"{each.video.quality or 'good'}") for each in profiles]
-    for file, each in product(files, asked):
-        _search(app, file, each, svg, as_json=as_json)
-    return ExitCode.OK
+    pairs = list(product(files, asked))
+    if svg is not None and len(pairs) > 1:
+        raise UsageError("--svg draws one search: name one FILE, and one --profile.")
+    failed = False
+    for file, each in pairs:
+        app.encoder.require_metric(each)
+        try:
+            _search(app, file, each, svg, as_json=as_json)
+        except (PermanentError, TransientError) as error:
+            if len(pairs) == 1:
+                raise
+            failed = True
+            reason = {"reason": type(error).__name__, "detail": str(error)}
+            if as_json:
+                _emit("search", file, {"profile": each.name, "action": "fail", **reason})
+            else:
+                render.emit(printable(f"{file}, {each.name}: cannot be searched: {error}"))
+    return ExitCode.SOME_FAILED if failed else ExitCode.OK
 
 
 def _search(app: App, file: Path, profile: Profile, svg: Path | None, *, as_json: bool) -> None:
     """Search a quality, and print what was tried."""
     place, stop = str(file.absolute()), threading.Event()
-    app.encoder.require_metric(profile)
     info = app.encoder.probe(place, stop=stop)
     with app.scratch(0) as folder:
         aim = search_quality(app.encoder, place, info, profile, folder, stop)

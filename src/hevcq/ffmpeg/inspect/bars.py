@@ -15,7 +15,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.codecs import steady_filters
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
-from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
 
 PLACES, FRAMES = 8, 8
@@ -49,14 +49,11 @@ def steady_bars(
     length = info.duration_s or 0.0
     moments = [length * (n + 0.5) / PLACES for n in range(PLACES)]
     opened = [*steady_filters(info), *input_options(location)]
-    limits = reading(limits_of(profile.bounds), tools, location)
 
     def bars(seek: tuple[str, ...], frames: tuple[str, ...]) -> Bars | None:
-        argv = [
-            tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-v", "info", *seek, *opened,
-            "-map", f"0:{index}", *frames, "-vf", EDGES, "-fps_mode", "passthrough", "-f", "null", "-",
-        ]  # fmt: skip
-        done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
+        words = [*seek, *opened, "-map", f"0:{index}", *frames, "-vf", EDGES]
+        words += ["-fps_mode", "passthrough", "-f", "null", "-"]
+        done = reported(tools, location, words, profile, stop)
         seen = [match for match in map(_FOUND.search, done.stderr) if match]
         if done.returncode != 0 or not seen:
             return None
@@ -72,6 +69,15 @@ def steady_bars(
     sides = zip(usual, found, size, strict=True)
     steady = all(seen - now <= NARROWEST * side for seen, now, side in sides)
     return ((index, *found), "") if steady and any(found) else (None, UNSTEADY)
+
+
+def reported(
+    tools: FfmpegTools, location: str, words: list[str], profile: Profile, stop: threading.Event
+) -> Finished:
+    """Run ffmpeg over a file for what its filters print, within the profile's bounds; it writes none."""
+    argv = [tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-v", "info", *words]
+    limits = reading(limits_of(profile.bounds), tools, location)
+    return run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
 
 
 def _uncroppable(plan: EncodePlan) -> str:

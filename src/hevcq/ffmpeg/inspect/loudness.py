@@ -16,9 +16,8 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.command.build import source_input
 from hevcq.ffmpeg.command.levels import mixed_for
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, reading
-from hevcq.ffmpeg.process.child import run_child
-from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options
+from hevcq.ffmpeg.inspect.bars import reported
 from hevcq.ports.encoder import VerifyRequest
 
 METER = "ebur128=peak=true:framelog=verbose"
@@ -86,9 +85,7 @@ def loudness_of(
     tools: FfmpegTools, location: str, words: list[str], profile: Profile, stop: threading.Event
 ) -> Loudness | None:
     """Run the meter and read its summary, which ffmpeg prints last, behind whatever the file says of itself."""
-    argv = [tools.ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-v", "info", *words]
-    limits = reading(limits_of(profile.bounds), tools, location)
-    done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
+    done = reported(tools, location, words, profile, stop)
     found = {}
     for line in done.stderr:
         if match := _FOUND.match(line):

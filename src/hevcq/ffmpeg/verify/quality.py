@@ -35,7 +35,14 @@ from hevcq.domain.quality import (
     search,
     worst_twentieth,
 )
-from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, PermanentError, WorkerUnfit
+from hevcq.errors import (
+    EncoderFailed,
+    LimitExceeded,
+    MediaRefused,
+    OutOfMemory,
+    PermanentError,
+    WorkerUnfit,
+)
 from hevcq.ffmpeg.command.build import base_command, chunk_options, source_input
 from hevcq.ffmpeg.command.codecs import (
     encoder_filters,
@@ -256,7 +263,22 @@ def _tracks(
     if source is None or not source.times:  # of a joined video: they are not stored
         source = measure(tools, request.location, request.info, stop).track(kept.source_index)
     output = probe(tools, str(request.output), stop)
-    stream = output_streams(request.plan, output)[kept.position or 0]
+    made_streams = output_streams(request.plan, output)
+    place = kept.position or 0
+    stream = made_streams[place] if place < len(made_streams) else None
+    target = kept.video or request.plan.video
+    shown = stream.video if stream else None
+    if (
+        stream is None
+        or shown is None
+        or (shown.width, shown.height) != (target.width, target.height)
+    ):
+        what = f"{shown.width}x{shown.height}" if shown else "no picture"
+        raise MediaRefused(
+            f"{request.output} has {what}, but {request.profile.name} makes {target.width}x{target.height}"
+            f" of {request.location}.",
+            remedy="Name a video and what was made of it; --profile says how it was made.",
+        )
     made = measure(tools, str(request.output), output, stop).track(stream.index)
     assert source is not None
     assert made is not None
