@@ -89,6 +89,7 @@ class Service:
         self._reported: dict[str, str] = {}
         self._wake, self._next_look = threading.Event(), 0.0
         self._tending = False
+        self._read, self._stamp = app.settings, app.settings_file.stamp()
         self._workers: WorkerPool | None = None
 
     def run(self) -> None:
@@ -145,6 +146,9 @@ class Service:
         return self._workers is None or self._workers.step()
 
     def _look_after(self) -> None:
+        if (stamp := self._app.settings_file.stamp()) != self._stamp:
+            self._stamp = stamp
+            self._reload.set()
         if self._reload.is_set():
             self._reload.clear()
             self._read_again()
@@ -251,15 +255,17 @@ class Service:
 
     def _read_again(self) -> None:
         self._outlets.notifier.reloading()
-        old = self._app.settings
+        old = self._read  # the page of this process may have adopted the new ones already
         try:
-            new, profiles = self._load(), self._app.read_profiles()
+            with self._app.settings_file.locked():
+                new, profiles = self._load(), self._app.read_profiles()
             self._require_sound(new.libraries)
         except HevcqError as error:
             self._warn(f"The settings stay as they were: {error}")
         else:
             later = [name for name in Settings.model_fields if _differs(name, old, new)]
-            self._app.settings = old.model_copy(update={n: getattr(new, n) for n in LIVE})
+            self._app.adopt_settings(new, LIVE)
+            self._read = old.model_copy(update={n: getattr(new, n) for n in LIVE})
             later += self._adopt_profiles(profiles, anew=old.schedule != new.schedule)
             self._open_and_close()
             names = [each.name for each in new.libraries]

@@ -92,6 +92,19 @@ def aiming_at(profile: Profile, quality: str) -> Profile:
         ) from error
 
 
+def read_yaml(text: str) -> dict[str, Any]:
+    """Return the mapping of a profile's text. Raises ConfigError."""
+    import yaml
+
+    try:
+        raw = _parsed(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"This is not YAML: {reason_of(error)}.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError("This is not a YAML mapping.")
+    return raw
+
+
 def _parsed(text: str) -> object:
     """Parse YAML; raise yaml.YAMLError also for a key given twice, which YAML itself forbids."""
     import yaml

@@ -28,7 +28,7 @@ from hevcq.web.identity.authentication import Authenticator, Limiter, SignInFirs
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies, configured_key, kept_key
 from hevcq.web.live import Hub
-from hevcq.web.pages import board, home, jobs, sign_in, video
+from hevcq.web.pages import board, home, jobs, profiles, settings, sign_in, video
 from hevcq.web.problems import of_error, of_values, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
@@ -47,11 +47,11 @@ RAW = ("/api/", "/media/", "/uploads", "/p/")
 
 def create_app(app: App) -> FastAPI:
     """Return the application. Raises ConfigError, StorageError, or Unavailable on AWS."""
-    settings = app.settings.web
-    secure = settings.url.startswith("https://")
-    configured = settings.session_key.get_secret_value()
+    web = app.settings.web
+    secure = web.url.startswith("https://")
+    configured = web.session_key.get_secret_value()
     key = configured_key(configured) if configured else kept_key(app.settings.data_dir / "web")
-    mode = make_mode(settings, app.accounts, app.clock)
+    mode = make_mode(web, app.accounts, app.clock)
     authenticator = Authenticator(mode, Cookies(key, secure=secure), app.accounts, app.clock)
     policy = content_policy(() if not app.settings.on_aws else app.video_files.origins())
     hub = Hub(LOOK_S if not app.settings.on_aws else LOOK_AWS_S)
@@ -60,7 +60,7 @@ def create_app(app: App) -> FastAPI:
         routes=_routes(),
         middleware=[
             Middleware(SecurityHeaders, policy=policy, secure=secure),
-            Middleware(OwnRequests, name=urlsplit(settings.url).hostname),
+            Middleware(OwnRequests, name=urlsplit(web.url).hostname),
             Middleware(SignInFirst, authenticator=authenticator),
             Middleware(Compressed),
         ],
@@ -113,6 +113,8 @@ def _routes() -> list[BaseRoute]:
         *video.routes(),
         *board.routes(),
         *jobs.routes(),
+        *settings.routes(),
+        *profiles.routes(),
         *uploads.routes(),
         *media.routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),

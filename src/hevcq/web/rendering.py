@@ -80,7 +80,11 @@ def page(
 def pages_of(person: Person) -> Sequence[tuple[str, str]]:
     """Return the pages that this person finds in the menu: address and name."""
     everybody = (("/", "Videos"), ("/upload", "Upload"))
-    return (*everybody, ("/board", "Board")) if person.is_operator else everybody
+    return (
+        (*everybody, ("/board", "Board"), ("/settings", "Settings"))
+        if person.is_operator
+        else everybody
+    )
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +65,10 @@ class App:
         from hevcq.usecases.settings.changes import SettingsFile
 
         return SettingsFile(own_file(self._config), self.settings.data_dir, self.clock)
+
+    def adopt_settings(self, new: Settings, names: Iterable[str]) -> None:
+        """Use these settings from now on; the others are in use by what is open."""
+        self.settings = self.settings.model_copy(update={n: getattr(new, n) for n in names})
 
     def adopt_profiles(self, found: Mapping[str, Profile]) -> tuple[list[str], list[str]]:
         """Use changed profiles from now on; return their names, and those that need a new start.

@@ -21,8 +21,10 @@ from hevcq.settings.edit import (
     restored,
     write,
 )
+from hevcq.settings.libraries import Library
 from hevcq.settings.loader import load
 from hevcq.settings.model import Settings
+from hevcq.settings.profile_files import profile_folder
 from hevcq.util import file_lock
 from hevcq.util.clock import Clock
 from hevcq.util.file_io import replace_durably
@@ -76,7 +78,7 @@ class SettingsFile:
 
     def change(self, change: SettingsChange, known: str | None = None) -> None:
         """Make a change. Raises Conflict if the file is not the one with the digest `known`, ConfigError."""
-        with self._locked():
+        with self.locked():
             text = read_text(self.file)
             if known is not None and known != _digest(text):
                 raise Conflict(CHANGED, remedy=LOOK_AGAIN)
@@ -85,7 +87,7 @@ class SettingsFile:
 
     def change_profile(self, change: SettingsChange, act: Callable[[], None]) -> None:
         """Record a change of a profile's file, which `act` makes."""
-        with self._locked():
+        with self.locked():
             self._record(change)
             act()
 
@@ -105,12 +107,13 @@ class SettingsFile:
 
         Raises Conflict if what it changed was changed again, or it is undone already.
         """
-        with self._locked():
+        with self.locked():
             found = next((each for each in self._read() if each.number == number), None)
             if found is None or found.undone:
                 raise Conflict("There is no such change to undo.")
             what = f"Undo: {found.what}"
             back = self.new(who, what, found.place, found.after, found.before)
+            self._refuse_missing(back)
             if found.place == PROFILE:
                 self._undo_profile(back)
             else:
@@ -123,6 +126,18 @@ class SettingsFile:
                 self._write(back, text, made)
             self._keep([replace(e, undone=who) if e.number == number else e for e in self._read()])
             return found
+
+    def _refuse_missing(self, back: SettingsChange) -> None:
+        """Raise Conflict for a change after which a library named a profile that is not there."""
+        settings = self.settings()
+        if back.place == PROFILE and back.before is not None and back.after is None:
+            name = Path(back.before["path"]).stem
+            if users := users_of(settings, name):
+                raise Conflict(f"The profile {name} is in use: {', '.join(users)}.")
+        if back.place == "libraries" and back.after is not None:
+            known = {path.stem for path in profile_folder(settings).glob("*.yaml")}
+            if gone := set(Library.model_validate(back.after).chosen) - known:
+                raise Conflict(f"There is no profile {min(gone)!r} any more.")
 
     def _undo_profile(self, back: SettingsChange) -> None:
         before, after = back.before or {}, back.after or {}
@@ -166,8 +181,16 @@ class SettingsFile:
     def _keep(self, changes: list[SettingsChange]) -> None:
         put_text(self._history, json.dumps([asdict(each) for each in changes]), 0o600)
 
+    def stamp(self) -> int:
+        """Return what differs once a change was made here."""
+        try:
+            return self._history.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Keep every other change out. Raises ConfigError."""
         try:
             self._history.parent.mkdir(parents=True, exist_ok=True)
             descriptor = file_lock.acquire(self._history.with_suffix(".lock"))
@@ -179,6 +202,17 @@ class SettingsFile:
             yield
         finally:
             os.close(descriptor)
+
+
+def users_of(settings: Settings, profile: str) -> list[str]:
+    """Return the libraries and settings that use a profile."""
+    usual = settings.ingest.profiles
+    found = [
+        f"library {each.name}"
+        for each in settings.libraries
+        if profile in (*each.chosen, *(() if each.profiles else usual))
+    ]
+    return [*found, *(["ingest.profiles"] if profile in usual else [])]
 
 
 def put_text(path: Path, text: str | None, mode: int = 0o644) -> None:

@@ -1,0 +1,74 @@
+"""A week's hours as a grid of days and hours, and as the windows that the settings file holds."""
+
+from collections.abc import Sequence, Set
+
+from hevcq.domain.schedule import DAYS, Schedule
+
+WEEK = 7 * 24
+Hour = int
+"""An hour of the week: 0 is Monday from 00:00 to 01:00."""
+
+
+def hours_of(windows: Sequence[str]) -> Set[Hour] | None:
+    """Return the open hours of the week; None if a window begins or ends within an hour.
+
+    Raises ValueError for what is no window.
+    """
+    found = set[Hour]()
+    for window in Schedule.parse(windows).windows:
+        if window.start % 60 or window.end % 60:
+            return None
+        for day in window.days:
+            found |= {
+                (day * 24 + hour) % WEEK for hour in range(window.start // 60, window.end // 60)
+            }
+    return found if windows else set(range(WEEK))
+
+
+def windows_of(hours: Set[Hour]) -> list[str]:
+    """Return the windows of these open hours; the whole week is none, which is always.
+
+    Raises ValueError without an hour: no window would mean always, too.
+    """
+    if not hours:
+        raise ValueError("must have an hour; to stop all work, pause it on the board")
+    if len(hours) == WEEK:
+        return []
+    days_of: dict[tuple[int, int], list[int]] = {}
+    for start, length in _runs(hours):
+        for day, first, last in _by_day(start, length):
+            days_of.setdefault((first, last), []).append(day)
+    return [
+        f"{_days(sorted(days))} {first:02}:00-{last if last <= 24 else last - 24:02}:00"
+        for (first, last), days in days_of.items()
+    ]
+
+
+def _runs(hours: Set[Hour]) -> list[tuple[int, int]]:
+    """Return each run of open hours as its first hour and its length; the week is a circle."""
+    starts = sorted(hour for hour in hours if (hour - 1) % WEEK not in hours)
+    found = []
+    for start in starts:
+        length = 1
+        while (start + length) % WEEK in hours:
+            length += 1
+        found.append((start, length))
+    return found
+
+
+def _by_day(start: int, length: int) -> list[tuple[int, int, int]]:
+    """Return a run as day, first hour and end of each window; one night is one window."""
+    first, day = start % 24, start // 24
+    if length < 24 and first + length <= 48:
+        return [(day, first, first + length)]
+    end, found = first + length, []
+    for number in range(-(-end // 24)):
+        found.append(((day + number) % 7, first if number == 0 else 0, min(24, end - 24 * number)))
+    return found
+
+
+def _days(days: Sequence[int]) -> str:
+    names = [name.capitalize() for name in DAYS]
+    if len(days) > 2 and days[-1] - days[0] == len(days) - 1:
+        return f"{names[days[0]]}-{names[days[-1]]}"
+    return ",".join(names[day] for day in days)

@@ -1,0 +1,185 @@
+"""The profiles in the page, for operators: copy one, change what people change, delete one's own."""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, get_args
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from hevcq.domain.profile import Profile
+from hevcq.errors import ConfigError, HevcqError
+from hevcq.settings.profile_files import load_profiles, profile_folder, read_yaml
+from hevcq.usecases.ingest.forecast import minute_cost
+from hevcq.usecases.settings.changes import users_of
+from hevcq.usecases.settings.profiles import (
+    can_change,
+    changed_profile,
+    copy_problem,
+    copy_profile,
+    delete_profile,
+    profile_text,
+    save_profile,
+    shipped,
+)
+from hevcq.web.forms import FormField, fields, read_fields
+from hevcq.web.identity.person import operator_of
+from hevcq.web.pages.settings import done, file_of, show
+from hevcq.web.services import of_form, services_of
+
+SECTIONS: Mapping[str, Sequence[str]] = {
+    "": ("description", "subscribe"),
+    "video": ("codec", "crf", "quality", "preset", "max_width", "max_height", "crop"),
+    "audio": ("policy", "codec", "kbps_per_channel", "loudness", "languages"),
+    "subtitles": ("languages",),
+    "gates": ("minimum_saving",),
+}
+"""What people change; the others are changed in the text."""
+
+
+def routes() -> Sequence[BaseRoute]:
+    def form(path: str, handle: Any) -> Route:
+        return Route(f"/settings/{path}", of_form(handle, operator_of), methods=["POST"])
+
+    return (
+        Route("/settings/profiles", profiles),
+        form("profiles/copy", copy),
+        Route("/settings/profile", edit_profile),
+        form("profile", put_profile),
+        form("profile/delete", delete),
+    )
+
+
+def profiles(request: Request) -> Response:
+    operator_of(request)
+    return _list(request)
+
+
+def _list(request: Request, error: str = "", wanted: str = "") -> Response:
+    settings = services_of(request).app.settings
+    known, own = load_profiles(profile_folder(settings)), shipped()
+    rows = [(each, name not in own, minute_cost(each)) for name, each in sorted(known.items())]
+    return show(
+        request,
+        "settings_profiles.html",
+        rows=rows,
+        folder=profile_folder(settings),
+        can_change=can_change(settings),
+        error=error,
+        wanted=wanted,
+    )
+
+
+def copy(request: Request, form: Mapping[str, str]) -> Response:
+    app, name, source = services_of(request).app, form.get("name", "").strip(), form.get("from", "")
+    if words := copy_problem(app.settings, name):
+        said = words if words.startswith("There") else f"The name {words}."
+        return _list(request, said, name)
+    copy_profile(file_of(request), app.settings, source, name, operator_of(request).name)
+    return done(app, "/profiles", "profile")
+
+
+def edit_profile(request: Request) -> Response:
+    operator_of(request)
+    name = request.query_params.get("name", "")
+    try:
+        _, text = profile_text(services_of(request).app.settings, name)
+    except ConfigError as error:
+        raise HTTPException(404) from error
+    return _form(request, name, (text, text), {})
+
+
+def _form(
+    request: Request, name: str, texts: tuple[str, str], problems: Mapping[str, str]
+) -> Response:
+    """Show a profile; `texts` are what is in its file, and what the person wants there."""
+    settings = services_of(request).app.settings
+    raw = read_yaml(texts[1])
+    shown: list[tuple[str, list[FormField]]] = []
+    for section, names in SECTIONS.items():
+        model, values, prefix = _part(section, raw)
+        shown.append((section, fields(model, names, values, problems, None, prefix)))
+    known = {each.name for _, found in shown for each in found}
+    other = [
+        f"{key.replace('-', '.')} {words}" for key, words in problems.items() if key not in known
+    ]
+    return show(
+        request,
+        "settings_profile.html",
+        profile=name,
+        former=texts[0],
+        text=texts[1],
+        sections=shown,
+        editable=can_change(settings),
+        own=name not in shipped(),
+        users=users_of(file_of(request).settings(), name),
+        cost=None if problems else minute_cost(Profile.model_validate(raw)),
+        error="; ".join(other).strip(),
+    )
+
+
+def _part(section: str, raw: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any], str]:
+    """Return a section's model, its values, defaults included, and the prefix of its fields."""
+    model: Any = Profile.model_fields[section].annotation if section else Profile
+    said = (raw.get(section) or {}) if section else raw
+    values = {name: said.get(name, _usual(model, name)) for name in SECTIONS[section]}
+    return model, {n: "" if v is None else v for n, v in values.items()}, section and f"{section}-"
+
+
+def _usual(model: Any, name: str) -> Any:
+    info = model.model_fields[name]
+    return None if info.is_required() else info.get_default(call_default_factory=True)
+
+
+def put_profile(request: Request, form: Mapping[str, str]) -> Response:
+    """Save the text if it was edited, else the fields; show what is wrong with either."""
+    app, name = services_of(request).app, form.get("name", "")
+    former, text = _lines(form.get("former", "")), _lines(form.get("text", ""))
+    if not can_change(app.settings):
+        raise HTTPException(400, "This profile came with hevcq; copy it first.")
+    problems: dict[str, str] = {}
+    try:
+        values = {} if text != former else _values(form, former)
+        text, problems = changed_profile(text, values)
+        if not problems:
+            who = operator_of(request).name
+            save_profile(file_of(request), app.settings, name, (former, text), who)
+            return done(app, "/profiles", "profile")
+    except HevcqError as error:
+        problems = {"": str(error)}
+        text = former
+    return _form(request, name, (former, text), problems)
+
+
+def _values(form: Mapping[str, str], text: str) -> dict[str, Any]:
+    """Return each key of the form by its dotted name; an empty one is null where it may be, else its default."""
+    found = dict[str, Any]()
+    for section, names in SECTIONS.items():
+        model, _, prefix = _part(section, read_yaml(text))
+        said = read_fields(model, names, form, {}, None, prefix)
+        for name in names:
+            usual, kind = _usual(model, name), model.model_fields[name].annotation
+            emptied = None if type(None) in get_args(kind) else usual
+            value = said.get(name, usual if form.get(f"{prefix}{name}") else emptied)
+            if kind is bool:
+                value = bool(form.get(f"{prefix}{name}"))
+            value = [] if isinstance(value, tuple) else value
+            found[f"{section}.{name}".strip(".")] = (
+                value.value if isinstance(value, Enum) else value
+            )
+    return found
+
+
+def _lines(text: str) -> str:
+    """Return text with the line ends of a file, which a browser writes as CRLF."""
+    return text.replace("\r\n", "\n")
+
+
+def delete(request: Request, form: Mapping[str, str]) -> Response:
+    if form.get("sure") != "yes":
+        raise HTTPException(400, "Say that you are sure.")
+    app, name = services_of(request).app, form.get("name", "")
+    delete_profile(file_of(request), app.settings, name, operator_of(request).name)
+    return done(app, "/profiles", "profile")

@@ -1,0 +1,344 @@
+"""The settings in the page, for operators: libraries, hours, receivers of messages, and the history."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from hevcq.errors import HevcqError
+from hevcq.ports.event_log import EVENTS
+from hevcq.settings.explain import problems_of
+from hevcq.settings.libraries import Library, Rule
+from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
+from hevcq.settings.profile_files import load_profiles, profile_folder
+from hevcq.settings.schedule import ScheduleSettings
+from hevcq.usecases.notify.receivers import try_receivers
+from hevcq.usecases.settings.changes import SettingsFile
+from hevcq.usecases.settings.hours import hours_of, windows_of
+from hevcq.usecases.settings.libraries import (
+    find_library,
+    library_problems,
+    remove_library,
+    save_library,
+)
+from hevcq.util.text import whole
+from hevcq.web.forms import Options, fields, read_fields
+from hevcq.web.identity.person import operator_of
+from hevcq.web.rendering import page
+from hevcq.web.services import of_form, services_of
+from hevcq.wiring.app import App
+from hevcq.wiring.notify import event_log, receivers
+
+MESSAGES = ("notify", "webhook", "media_server")
+ADOPTED = ("libraries", "ingest", "sync", "health", "schedule", *MESSAGES)
+"""What the page itself shows and uses anew at once."""
+IN_PLACE = (
+    "replace: a proven, smaller rendition takes the original's place; undo brings the original back"
+    " until its days end"
+)
+PLACES = (
+    ("beside", "beside: each rendition goes next to its original, which is not touched"),
+    ("mirror", "mirror: renditions go to another folder with the same layout"),
+    ("replace", IN_PLACE),
+)
+ORDERS = (("path", "by path"), ("saving", "largest expected saving first"))
+GROUPS: Sequence[tuple[str, Sequence[str]]] = (
+    ("", ("name", "path", "profiles", "place", "output", "keep_originals")),
+    ("Which files", ("include", "exclude", "min_age", "min_saving", "settle")),
+    ("When, and what first", ("watch", "schedule", "priority", "order", "max_hours_per_day")),
+)
+RULE = tuple(Rule.model_fields)
+MAX_RULES = 12
+KINDS: Mapping[str, tuple[type[Any], str, Sequence[str]]] = {
+    "notify": (NotifySettings, "People", ("name", "url", "events", "digest")),
+    "webhook": (WebhookSettings, "A program (webhook)", ("name", "url", "secret", "events")),
+    "media_server": (MediaServerSettings, "A media server", ("kind", "url", "key", "paths")),
+}
+NOTICES = {
+    "saved": "Saved. A running `hevcq service` uses it within a second or two; a `hevcq worker` from its next start.",
+    "removed": "Removed from the settings; its files stay as they are.",
+    "receiver": "Saved. Restart hevcq's service or worker: they read who is notified when they start.",
+    "profile": "Saved. A running `hevcq service` takes changed recipes up; a new or deleted profile needs a restart"
+    " of hevcq's service, worker and page.",
+    "undone": "Undone.",
+}
+
+
+def routes() -> Sequence[BaseRoute]:
+    def form(path: str, handle: Any) -> Route:
+        return Route(f"/settings{path}", of_form(handle, operator_of), methods=["POST"])
+
+    return (
+        Route("/settings", overview),
+        Route("/settings/library", edit_library),
+        form("/library", put_library),
+        form("/library/remove", drop_library),
+        Route("/settings/hours", hours),
+        form("/hours", put_hours),
+        Route("/settings/messages", messages),
+        form("/messages", put_receiver),
+        form("/messages/remove", drop_receiver),
+        form("/messages/test", test_receiver),
+        Route("/settings/changes", history),
+        form("/changes/undo", undo),
+    )
+
+
+def file_of(request: Request) -> SettingsFile:
+    return services_of(request).app.settings_file
+
+
+def show(request: Request, template: str, **values: Any) -> Response:
+    """Return a page of the settings with what each of them has."""
+    file, notice = file_of(request), request.query_params.get("done", "")
+    shown = {"file": file.file, "digest": file.digest(), "error": "", **values}
+    return page(request, template, notice=NOTICES.get(notice, ""), **shown)
+
+
+def done(app: App, path: str, word: str) -> Response:
+    """Use what was saved, and lead back; the word of NOTICES says what happened."""
+    app.adopt_settings(app.settings_file.settings(), ADOPTED)
+    return RedirectResponse(f"/settings{path}?done={word}", 303)
+
+
+def overview(request: Request) -> Response:
+    operator_of(request)
+    settings = file_of(request).settings()
+    return show(request, "settings.html", settings=settings, words=dict(PLACES))
+
+
+def profile_names(app: App) -> list[str]:
+    return sorted(load_profiles(profile_folder(app.settings)))
+
+
+def _library_form(
+    request: Request, raw: Mapping[str, Any], former: str, problems: Mapping[str, str]
+) -> Response:
+    options = _options(services_of(request).app)
+    rules = [*raw.get("rules", []), {}][:MAX_RULES]
+    return show(
+        request,
+        "settings_library.html",
+        groups=[(title, fields(Library, names, raw, problems, options)) for title, names in GROUPS],
+        rules=[
+            (fields(Rule, RULE, rule, problems, options, f"rules-{n}-"), problems.get(f"rules-{n}"))
+            for n, rule in enumerate(rules)
+        ],
+        former=former,
+        error=problems.get("", ""),
+    )
+
+
+def _options(app: App) -> Options:
+    names = [(name, name) for name in profile_names(app)]
+    return {
+        "profiles": names,
+        "profile": [("", "no profile"), *names],
+        "place": PLACES,
+        "order": ORDERS,
+    }
+
+
+def edit_library(request: Request) -> Response:
+    operator_of(request)
+    former = request.query_params.get("name", "")
+    raw = find_library(file_of(request), former) if former else {}
+    if raw is None:
+        raise HTTPException(404)
+    return _library_form(request, raw, former, {})
+
+
+def put_library(request: Request, form: Mapping[str, str]) -> Response:
+    app, file, former = services_of(request).app, file_of(request), form.get("former", "")
+    options = _options(app)
+    raw = (find_library(file, former) if former else None) or {}
+    values = dict(raw)
+    for _, names in GROUPS:
+        values = read_fields(Library, names, form, values, options)
+    rules = list(_read_rules(form, raw.get("rules", []), options))
+    values = (
+        {**values, "rules": rules} if rules else {k: v for k, v in values.items() if k != "rules"}
+    )
+    problems = library_problems(file, values, profile_names(app), former)
+    if not problems:
+        try:
+            save_library(
+                file,
+                values,
+                operator_of(request).name,
+                profiles=profile_names(app),
+                former=former,
+                known=form.get("digest", ""),
+            )
+        except HevcqError as error:
+            problems = {"": str(error)}
+        else:
+            return done(app, "", "saved")
+    return _library_form(request, values, former, problems)
+
+
+def _read_rules(
+    form: Mapping[str, str], raw: Sequence[Mapping[str, Any]], options: Options
+) -> Sequence[dict[str, Any]]:
+    found = []
+    for number in range(MAX_RULES):
+        before = raw[number] if number < len(raw) else {}
+        rule = read_fields(Rule, RULE, form, before, options, f"rules-{number}-")
+        if rule and not form.get(f"rules-{number}-gone"):
+            found.append(rule)
+    return [*found, *map(dict, raw[MAX_RULES:])]
+
+
+def drop_library(request: Request, form: Mapping[str, str]) -> Response:
+    if form.get("sure") != "yes":
+        raise HTTPException(400, "Say that you are sure.")
+    who, name = operator_of(request).name, form.get("name", "")
+    remove_library(file_of(request), name, who, form.get("digest", ""))
+    return done(services_of(request).app, "", "removed")
+
+
+HOURS = ("timezone", "at_end", "gate_command")
+
+
+def _hours_form(
+    request: Request, raw: Mapping[str, Any], problems: Mapping[str, str], *, text: bool = False
+) -> Response:
+    try:
+        grid = None if text else hours_of(raw.get("windows", ()))
+    except ValueError:
+        grid = None
+    (windows,) = fields(ScheduleSettings, ["windows"], raw, problems)
+    return show(
+        request,
+        "settings_hours.html",
+        grid=grid,
+        windows=windows,
+        others=fields(ScheduleSettings, HOURS, raw, problems),
+        error=problems.get("", ""),
+    )
+
+
+def _schedule(file: SettingsFile) -> dict[str, Any]:
+    found: dict[str, Any] = dict(file.raw().get("schedule", {}))
+    return found
+
+
+def hours(request: Request) -> Response:
+    operator_of(request)
+    text = bool(request.query_params.get("text"))
+    return _hours_form(request, _schedule(file_of(request)), {}, text=text)
+
+
+def put_hours(request: Request, form: Mapping[str, str]) -> Response:
+    file, app, gridded = file_of(request), services_of(request).app, form.get("grid") == "yes"
+    before, problems = _schedule(file), dict[str, str]()
+    values = read_fields(ScheduleSettings, HOURS, form, before)
+    if not gridded:
+        values = read_fields(ScheduleSettings, ["windows"], form, values)
+    else:
+        chosen = {hour for hour in range(7 * 24) if form.get(f"h{hour}")}
+        try:
+            if chosen != hours_of(before.get("windows", ())):  # else it stays as it is written
+                values["windows"] = windows_of(chosen)
+        except ValueError as error:
+            problems["windows"] = str(error)
+    problems |= problems_of(ScheduleSettings, values)
+    if not problems:
+        change = file.new(operator_of(request).name, "Change the hours", "schedule", before, values)
+        try:
+            file.change(change, form.get("digest", ""))
+        except HevcqError as error:
+            problems = {"": str(error)}
+        else:
+            return done(app, "/hours", "saved")
+    return _hours_form(request, values, problems, text=not gridded)
+
+
+def _receivers_page(
+    request: Request,
+    shown: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]],
+    error: str = "",
+) -> Response:
+    file = file_of(request)
+    raw = file.raw()
+    listed = [
+        (kind, number, each) for kind in MESSAGES for number, each in enumerate(raw.get(kind, ()))
+    ]
+    forms = []
+    for kind, (model, title, names) in KINDS.items():
+        values, problems = shown.get(kind, ({}, {}))
+        made = fields(model, names, values, problems, _events(kind, values))
+        forms.append((kind, title, made, bool(problems)))
+    return show(request, "settings_messages.html", listed=listed, forms=forms, error=error)
+
+
+def _events(kind: str, _values: Mapping[str, Any]) -> Options:
+    found: dict[str, Sequence[tuple[str, str]]] = {}
+    if kind != "media_server":
+        found["events"] = [(n, f"{n}: {words}") for n, words in EVENTS.items() if n != "test"]
+    return found
+
+
+def messages(request: Request) -> Response:
+    operator_of(request)
+    return _receivers_page(request, {})
+
+
+def put_receiver(request: Request, form: Mapping[str, str]) -> Response:
+    file, kind = file_of(request), form.get("kind_of", "")
+    if kind not in KINDS:
+        raise HTTPException(400, "Say which receiver.")
+    model, title, names = KINDS[kind]
+    values = read_fields(model, names, form, {}, _events(kind, {}))
+    problems = {**problems_of(model, values)}
+    if not problems:
+        who, what = operator_of(request).name, f"Add receiver {values.get('name') or title}"
+        try:
+            file.change(file.new(who, what, kind, None, values), form.get("digest", ""))
+        except HevcqError as error:
+            problems = {"": str(error)}
+        else:
+            return done(services_of(request).app, "/messages", "receiver")
+    return _receivers_page(request, {kind: (values, problems)}, problems.get("", ""))
+
+
+def _named(request: Request, form: Mapping[str, str]) -> tuple[str, int, dict[str, Any]]:
+    """Return the receiver that a form names: its list, number and table. Raises HTTPException 400."""
+    kind, number = form.get("kind", ""), whole(form.get("number", ""))
+    listed = file_of(request).raw().get(kind, []) if kind in KINDS else []
+    if number is None or not number < len(listed):
+        raise HTTPException(400, "Say which receiver.")
+    return kind, number, listed[number]
+
+
+def drop_receiver(request: Request, form: Mapping[str, str]) -> Response:
+    kind, _, table = _named(request, form)
+    file, who = file_of(request), operator_of(request).name
+    what = f"Remove receiver {table.get('name') or KINDS[kind][1]}"
+    file.change(file.new(who, what, kind, table, None), form.get("digest", ""))
+    return done(services_of(request).app, "/messages", "receiver")
+
+
+def test_receiver(request: Request, form: Mapping[str, str]) -> Response:
+    """Send a test message by what the file says now, and show what came of it."""
+    kind, number, _ = _named(request, form)
+    app, file = services_of(request).app, file_of(request)
+    app.adopt_settings(file.settings(), ADOPTED)
+    before = sum(len(file.raw().get(each, ())) for each in MESSAGES[: MESSAGES.index(kind)])
+    one = receivers(app)[before + number]
+    ((name, problem),) = try_receivers(event_log(app), [one], (), app.clock.now())
+    return show(request, "settings_tested.html", receiver=name, problem=problem)
+
+
+def history(request: Request) -> Response:
+    operator_of(request)
+    now = services_of(request).clock.now()
+    return show(request, "settings_changes.html", changes=file_of(request).changes(), now=now)
+
+
+def undo(request: Request, form: Mapping[str, str]) -> Response:
+    file_of(request).undo(whole(form.get("number", "")) or 0, operator_of(request).name)
+    return done(services_of(request).app, "/changes", "undone")

@@ -1,0 +1,292 @@
+"""The settings in the page: what is written, what is refused, and who may."""
+
+import tomllib
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from hevcq.settings.loader import load
+from hevcq.usecases.settings.profiles import profile_text
+from hevcq.wiring.app import App
+from support.clips import ManualClock
+
+MINE = '# mine\nmin_free_mib = 0   # a small disk\n\n[[libraries]]\nname = "tv"  # its name\npath = "{}"\n'
+HOSTILE = '<script>alert("x")</script>'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "tv").mkdir()
+    (tmp_path / "films").mkdir()
+    file = tmp_path / "hevcq.toml"
+    file.write_text(MINE.format(tmp_path / "tv"))
+    return file
+
+
+@pytest.fixture
+def opened(tmp_path: Path, clock: ManualClock, config: Path) -> Iterator[App]:
+    made = load(config=config).settings.model_copy(update={"data_dir": tmp_path / "data"})
+    app = App(made, clock, config=config)
+    yield app
+    app.close()
+
+
+def digest(app: App) -> str:
+    return app.settings_file.digest()
+
+
+def library(app: App, **more: str) -> dict[str, str]:
+    """Return the form of the library tv as the page sends it."""
+    path = str(app.settings.libraries[0].path)
+    form = {"digest": digest(app), "former": "tv", "name": "tv", "path": path, "watch": "yes"}
+    return {**form, "place": "beside", "order": "path", "priority": "0", **more}
+
+
+def test_a_changed_library_is_written_beside_its_comments(
+    operator: TestClient, opened: App, config: Path
+) -> None:
+    form = library(opened, min_age="7d", exclude="*.part\r\nExtras/*", **{"profiles-av1": "yes"})
+    form |= {"rules-0-codec": "hevc", "rules-0-skip": "yes", "place": "replace"}
+
+    answer = operator.post("/settings/library", data=form)
+
+    assert answer.headers["location"] == "/settings?done=saved", answer.text
+    text = config.read_text()
+    assert text.startswith(MINE.format(config.parent / "tv"))
+    assert tomllib.loads(text)["libraries"] == [
+        {
+            "name": "tv",
+            "path": str(config.parent / "tv"),
+            "profiles": ["av1"],
+            "place": "replace",
+            "exclude": ["*.part", "Extras/*"],
+            "min_age": "7d",
+            "rules": [{"codec": ["hevc"], "skip": True}],
+        }
+    ]
+    assert opened.settings.libraries[0].place == "replace"
+    shown = operator.get("/settings/changes").text
+    assert "Change library tv" in shown
+
+
+def test_an_untouched_form_changes_nothing(operator: TestClient, opened: App, config: Path) -> None:
+    before = config.read_text()
+
+    answer = operator.post("/settings/library", data=library(opened))
+
+    assert answer.status_code == 303
+    assert config.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"priority": "1000"}, "must be at most 100"),
+        ({"min_age": "soon"}, "must be a duration such as"),
+        ({"path": "/no/such/folder"}, "No such folder"),
+        ({"place": "mirror"}, "needs `output`"),
+        ({"name": HOSTILE}, "must be letters, digits"),
+        ({"schedule": "Someday 1:00-2:00"}, "is not a day"),
+        ({"rules-0-skip": "yes"}, "has no condition"),
+    ],
+)
+def test_a_wrong_value_is_said_next_to_its_field_and_kept_there(
+    operator: TestClient, opened: App, config: Path, more: dict[str, str], said: str
+) -> None:
+    before = config.read_text()
+
+    answer = operator.post("/settings/library", data=library(opened, **more))
+
+    assert answer.status_code == 200
+    assert said in answer.text
+    assert HOSTILE not in answer.text
+    assert config.read_text() == before
+
+
+def test_a_change_by_hand_meanwhile_is_said_and_what_was_typed_stays(
+    operator: TestClient, opened: App, config: Path
+) -> None:
+    form = library(opened, min_age="9d")
+    config.write_text(config.read_text() + "# by hand\n")
+    before = config.read_text()
+
+    answer = operator.post("/settings/library", data=form)
+
+    assert "changed meanwhile" in answer.text
+    assert 'value="9d"' in answer.text
+    assert config.read_text() == before
+
+
+def test_a_read_only_file_is_said(operator: TestClient, opened: App, config: Path) -> None:
+    config.chmod(0o444)
+
+    answer = operator.post("/settings/library", data=library(opened, min_age="9d"))
+
+    assert "is read-only" in answer.text
+
+
+def test_a_library_is_added_removed_and_brought_back(
+    operator: TestClient, opened: App, config: Path
+) -> None:
+    form = library(opened, former="", name="films", path=str(config.parent / "films"))
+    assert operator.post("/settings/library", data=form).status_code == 303
+    gone = {"digest": digest(opened), "name": "tv"}
+
+    assert operator.post("/settings/library/remove", data=gone).status_code == 400
+    assert operator.post("/settings/library/remove", data={**gone, "sure": "yes"}).is_redirect
+    assert [each.name for each in opened.settings.libraries] == ["films"]
+    operator.post("/settings/changes/undo", data={"number": "2"})
+
+    assert [each.name for each in opened.settings.libraries] == ["films", "tv"]
+    assert 'name = "tv"  # its name' in config.read_text()
+    assert "undone by" in operator.get("/settings/changes").text
+
+
+def test_the_week_is_written_as_windows(operator: TestClient, opened: App, config: Path) -> None:
+    night = {f"h{day * 24 + hour}": "1" for day in range(5) for hour in (22, 23)}
+    form = {"digest": digest(opened), "grid": "yes", "at_end": "border", **night}
+
+    assert operator.post("/settings/hours", data=form).is_redirect
+    assert opened.settings.schedule.windows == ("Mon-Fri 22:00-24:00",)
+    page = operator.get("/settings/hours").text
+    assert page.count(" checked") == 10
+    empty = {"digest": digest(opened), "grid": "yes", "at_end": "border"}
+    assert "must have an hour" in operator.post("/settings/hours", data=empty).text
+    exact = {"digest": digest(opened), "windows": "22:30-06:00", "timezone": "Mars/Olympus"}
+    assert "is not a time zone" in operator.post("/settings/hours", data=exact).text
+    exact["timezone"] = "Europe/Berlin"
+    assert operator.post("/settings/hours", data=exact).is_redirect
+    assert "22:30-06:00</textarea>" in operator.get("/settings/hours").text
+
+
+def test_a_receiver_is_added_and_its_secret_never_shown(
+    operator: TestClient, opened: App, config: Path
+) -> None:
+    secret = "whsec_" + "c2VjcmV0" * 5
+    form = {"digest": digest(opened), "kind_of": "webhook", "name": "me", "secret": secret}
+
+    wrong = operator.post("/settings/messages", data={**form, "url": "nowhere"})
+    assert "must be an address" in wrong.text
+    assert secret not in wrong.text
+    added = operator.post("/settings/messages", data={**form, "url": "http://127.0.0.1:9/in"})
+
+    assert added.headers["location"] == "/settings/messages?done=receiver", added.text
+    shown = operator.get("/settings/messages").text
+    assert "http://127.0.0.1:9/in" in shown
+    assert secret not in shown + operator.get("/settings/changes").text
+    one = {"digest": digest(opened), "kind": "webhook", "number": "0"}
+    assert "did not take it" in operator.post("/settings/messages/test", data=one).text
+    assert operator.post("/settings/messages/remove", data=one).is_redirect
+    assert "webhook" not in config.read_text()
+    assert operator.post("/settings/messages/test", data=one).status_code == 400
+
+
+def test_a_profile_is_copied_changed_and_deleted(
+    operator: TestClient, opened: App, config: Path
+) -> None:
+    refused = operator.post("/settings/profiles/copy", data={"from": "hevc", "name": "hevc"})
+    assert "There is a profile" in refused.text
+    refused = operator.post("/settings/profiles/copy", data={"from": "hevc", "name": "../x"})
+    assert "must be lower-case letters" in refused.text
+    assert operator.post(
+        "/settings/profiles/copy", data={"from": "hevc", "name": "mine"}
+    ).is_redirect
+
+    page = operator.get("/settings/profile?name=mine").text
+    form = fields_of(page) | {"video-crf": "20", "audio-languages": "en\r\nde"}
+    saved = operator.post("/settings/profile", data=form)
+    assert saved.is_redirect, saved.text
+    _, text = profile(opened, "mine")
+    assert "crf: 20\n" in text
+    assert "# The best quality at which" in text
+    assert "languages: [en, de]" in text
+    wrong = fields_of(operator.get("/settings/profile?name=mine").text) | {"video-crf": "99"}
+    answer = operator.post("/settings/profile", data=wrong)
+    assert "must be at most 63" in answer.text
+    assert profile(opened, "mine")[1] == text
+
+    gone = {"name": "mine", "sure": "yes"}
+    used = library(opened, **{"profiles-mine": "yes"})
+    assert operator.post("/settings/library", data=used).is_redirect
+    assert "is in use: library tv" in operator.post("/settings/profile/delete", data=gone).text
+    assert operator.post("/settings/library", data=library(opened)).is_redirect
+    assert operator.post("/settings/profile/delete", data=gone).is_redirect
+    assert operator.get("/settings/profile?name=mine").status_code == 404
+    assert (
+        "came with hevcq"
+        in operator.post("/settings/profile/delete", data={**gone, "name": "hevc"}).text
+    )
+
+
+def test_nobody_else_sees_or_changes_settings(
+    people: Callable[[str], TestClient], opened: App, config: Path
+) -> None:
+    before, ann = config.read_text(), people("ann")
+
+    for path in ("", "/library", "/hours", "/messages", "/changes", "/profiles", "/profile"):
+        assert ann.get(f"/settings{path}").status_code == 404
+    assert ann.post("/settings/library", data=library(opened, min_age="7d")).status_code == 404
+    assert ann.post("/settings/changes/undo", data={"number": "1"}).status_code == 404
+    assert "/settings" not in ann.get("/").text
+    assert config.read_text() == before
+
+
+def test_another_site_changes_nothing(operator: TestClient, opened: App, config: Path) -> None:
+    before = config.read_text()
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+
+    answer = operator.post(
+        "/settings/library", data=library(opened, min_age="7d"), headers=elsewhere
+    )
+
+    assert answer.status_code == 403
+    assert config.read_text() == before
+
+
+def profile(app: App, name: str) -> tuple[Path, str]:
+    return profile_text(app.settings, name)
+
+
+def fields_of(page: str) -> dict[str, str]:
+    """Return the fields of the first form of a page, as a browser would send them."""
+    form = Form()
+    form.feed(page)
+    return form.values
+
+
+class Form(HTMLParser):
+    """Reads the form that has a field named `former`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, str] = {}
+        self._inside, self._text, self._select = False, "", ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self._inside = found.get("action") == "/settings/profile"
+        if not self._inside:
+            return
+        kind, name = found.get("type", ""), found.get("name", "")
+        if tag == "input" and (kind not in {"checkbox", "radio"} or "checked" in found):
+            self.values[name] = found.get("value", "")
+        elif tag == "textarea":
+            self._text, self.values[name] = name, ""
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and "selected" in found:
+            self.values[self._select] = found["value"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea":
+            if self._text:
+                self.values[self._text] = self.values[self._text].removeprefix("\n")
+            self._text = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._text:
+            self.values[self._text] += data
