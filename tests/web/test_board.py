@@ -10,6 +10,7 @@ from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.catalog import Checked, Depth, Health, Spot
 from hevcq.ports.event_log import Happened
+from hevcq.ports.machines import WorkerFacts
 from hevcq.settings.libraries import Library
 from hevcq.sql.catalog import HealthRecords
 from hevcq.usecases.ingest.decide import Disposition, Item
@@ -191,3 +192,23 @@ def test_it_lists_damaged_videos_with_what_is_wrong(operator, farm, tmp_path):
 def test_only_operators_see_the_libraries(people):
     assert people("olga").get("/board/libraries").status_code == 200
     assert people("anna").get("/board/libraries").status_code == 404
+
+
+def test_machines_are_listed_drained_and_resumed(operator, farm):
+    machines = farm.app.backend.machines
+    facts = WorkerFacts(machine="<b>nas</b>", version="0.1.0", cores=4, slots=2)
+    machines.tell("a" * 16, facts)
+
+    html = operator.get("/board").text
+    assert "&lt;b&gt;nas" in html
+    assert "<b>nas" not in html
+    done = operator.post("/board/drain", data={"machine": facts.machine})
+
+    assert done.headers["location"].startswith("/board?notice=drained")
+    assert "takes no new work" in operator.get(done.headers["location"]).text
+    assert machines.processes()[0].drained_by == "local"
+    again = operator.post("/board/drain", data={"machine": facts.machine, "work": "yes"})
+    assert again.headers["location"].startswith("/board?notice=works")
+    assert machines.processes()[0].drained_by == ""
+    other = operator.post("/board/drain", data={"machine": "desk"})
+    assert other.headers["location"].startswith("/board?notice=unknown")

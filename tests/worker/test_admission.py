@@ -71,6 +71,19 @@ def test_closed_hours_hold_work_back_until_the_window_opens(farm):
     assert farm.state(source) is JobState.DONE
 
 
+def test_a_machine_that_was_drained_takes_nothing_until_it_is_resumed(farm):
+    out = ["Drained by anna."]
+    farm.with_context(admission=Admission(farm.ledger, farm.clock, out=lambda: out[0]))
+    source, slot = farm.submit(), slot_of(farm)
+
+    assert slot.step() is False
+    assert farm.record(source).fence == 0
+    assert farm.context.closed("hevc").running is RunningWork.BORDER, "what runs is finished"
+    out[0] = ""
+    assert slot.step() is True
+    assert farm.state(source) is JobState.DONE
+
+
 def test_a_message_that_came_with_every_pause_does_not_run_out_of_receives(farm):
     source, slot = farm.submit(), slot_of(farm)
     real = farm.queue.receive

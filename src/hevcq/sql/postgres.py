@@ -94,7 +94,7 @@ ERRORS: tuple[tuple[tuple[type[psycopg.Error], ...], type[HevcqError], str], ...
         "Let the role of postgres.dsn create a schema in its database, or own the schema.",
     ),
 )
-STARTING = re.compile("starting up|shutting down|recovery|too many|remaining connection slots")
+CROWDED = re.compile("too many|remaining connection slots")
 
 
 class Lost(Unavailable):
@@ -372,8 +372,7 @@ class PostgresDatabase(Database):
         """Return hevcq's error (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
         words = f"{self.where}: {' '.join(str(error).split())}"
         if session is None:
-            refused = "FATAL" in words and not STARTING.search(words)
-            if refused and self._new:
+            if self._new and "FATAL" in words and not CROWDED.search(words) and self._answers():
                 return ConfigError(words, remedy="Correct postgres.dsn.")
             return Lost(words)
         if isinstance(error, errors.ReadOnlySqlTransaction):
@@ -384,6 +383,10 @@ class PostgresDatabase(Database):
             if isinstance(error, kinds):
                 return ours(words, remedy=remedy)
         return StorageError(words)
+
+    def _answers(self) -> bool:
+        """Return whether the server takes connections: in any language, one that starts refuses by 57P03."""
+        return pq.PGconn.ping(self._dsn.encode()) is pq.Ping.OK
 
     def _check(self, before_making: Callable[[], None]) -> None:
         """Make the tables where there are none; refuse those of another hevcq."""

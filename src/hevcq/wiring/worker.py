@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
     from hevcq.worker.admission import Admission
     from hevcq.worker.handler import ProfileQueue
-    from hevcq.worker.monitoring.watchers import Presence, Watcher
+    from hevcq.worker.monitoring.watchers import Watcher
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
@@ -54,8 +54,7 @@ def build_pool(
     notify = events.notify if events else lambda _event, _reason: None
     scratch = Scratch(settings.scratch, app.clock)
     watching = [*watchers(app), *_maintenance(app, wanted)]
-    presence = _presence(app, wanted, lambda: pool)
-    watching += [presence] if presence else []
+    out = _presence(app, wanted, watching, lambda: pool)
     if events:
         watching.append(Background("hevcq-messages", events.try_step, app.clock))
     if measured and (settings.metrics_emf or settings.metrics_address):
@@ -64,9 +63,7 @@ def build_pool(
     context = WorkerContext(
         backend=backend,
         encoder=app.encoder,
-        admission=_admission(
-            app, scratch, watching, notify, presence.reason if presence else lambda: ""
-        ),
+        admission=_admission(app, scratch, watching, notify, out),
         notify=notify,
         plan=make_plan,
         scratch=scratch,
@@ -83,12 +80,15 @@ def build_pool(
 
 
 def _presence(
-    app: App, served: Sequence[Profile], pool: Callable[[], WorkerPool]
-) -> Presence | None:
+    app: App, served: Sequence[Profile], watching: list[Watcher], pool: Callable[[], WorkerPool]
+) -> Callable[[], str]:
+    """Keep this process in the list of machines; return what says why it takes no new work."""
     from hevcq.domain.formats import encoder_of
     from hevcq.worker.monitoring.watchers import Presence
 
     machines = app.worker_backend.machines
+    if machines is None:
+        return lambda: ""
 
     def facts() -> WorkerFacts:
         proven = {encoder_of(each.video.codec) for each in served if app.encoder.proven(each)}
@@ -96,8 +96,9 @@ def _presence(
         said = {"encoders": tuple(sorted(proven)), "waits": tuple(waits)}
         return worker_facts(app).model_copy(update=said)
 
-    owner = app.worker_backend.owner
-    return Presence(machines, owner, facts, app.clock) if machines is not None else None
+    presence = Presence(machines, app.worker_backend.owner, facts, app.clock)
+    watching.append(presence)
+    return presence.reason
 
 
 def worker_facts(app: App) -> WorkerFacts:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,18 +159,12 @@ def open_backend(
                 queue.notify()
 
     database.wake = wake
-    processes.reap(free, now=True)
+    reap = partial(processes.reap, free)
+    reap(now=True)
     recall_too_late(database, clock.now(), _longest_delay_s(profiles))
     store.tidy()
     queues |= {
-        name: SqlQueue(
-            name,
-            database,
-            clock,
-            profile.queue,
-            owner=processes.owner,
-            reap=lambda: processes.reap(free),
-        )
+        name: SqlQueue(name, database, clock, profile.queue, owner=processes.owner, reap=reap)
         for name, profile in profiles.items()
     }
     backend = Backend(

@@ -25,9 +25,9 @@ COALESCE((SELECT MAX(drained_by) FROM worker WHERE machine = :machine), ''), :fa
 ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at, facts = excluded.facts
 RETURNING drained_by"""
 FORGET_DEAD = """DELETE FROM worker WHERE machine = :machine AND owner <> :owner
-AND (ended = 1 OR seen_at < :alive_since)"""
+AND (ended = 1 OR seen_at <= :alive_since)"""
 OTHER_VERSIONS = """SELECT version, machine FROM worker
-WHERE version <> :version AND ended = 0 AND seen_at >= :alive_since"""
+WHERE version <> :version AND ended = 0 AND seen_at > :alive_since"""
 LEAVE = "DELETE FROM worker WHERE owner = ? AND drained_by = ''"
 END = "UPDATE worker SET ended = 1, facts = ? WHERE owner = ?"
 ALL = """SELECT owner, seen_at, drained_by, ended, facts FROM worker ORDER BY machine, owner"""

@@ -30,6 +30,7 @@ from hevcq.usecases.operations.dead_letters import (
     redrive,
 )
 from hevcq.usecases.operations.listing import RETRY_HELPS
+from hevcq.usecases.operations.machines import state_of
 from hevcq.usecases.operations.pausing import pause
 from hevcq.usecases.operations.reprocess import JOB_ID, JobResult, cancel
 from hevcq.usecases.operations.status import DAYS, Savings, overview, savings
@@ -55,6 +56,9 @@ NOTICES = {
     "kept": "Kept as they are, and reported no more: {n}.",
     "cancelled": "Cancelled: {n}.",
     "ended": "That job had ended already.",
+    "drained": "That machine finishes what it encodes, and takes no new work.",
+    "works": "That machine works again.",
+    "unknown": "That machine is not in the list any more.",
 }
 """The message that a redirect after a change shows; only its number comes from the address."""
 
@@ -70,6 +74,7 @@ def routes() -> Sequence[BaseRoute]:
         Route("/board/cancel", of_form(stop_job, operator_of), methods=["POST"]),
         Route("/board/pause", of_form(hold, operator_of), methods=["POST"]),
         Route("/board/resume", go_on, methods=["POST"]),
+        Route("/board/drain", of_form(drain, operator_of), methods=["POST"]),
     )
 
 
@@ -139,6 +144,16 @@ def go_on(request: Request) -> Response:
     return _back("resumed" if ended else "not_paused")
 
 
+def drain(request: Request, form: Mapping[str, str]) -> Response:
+    """Let a machine take no new work, or with `work` let it work again. Raises HTTPException 404."""
+    machines, who = services_of(request).app.backend.machines, operator_of(request).name
+    if machines is None:
+        raise HTTPException(404)
+    works = form.get("work") == "yes"
+    known = machines.drain(form.get("machine", ""), "" if works else who)
+    return _back("unknown" if not known else "works" if works else "drained")
+
+
 def board(request: Request) -> Response:
     operator_of(request)
     app = services_of(request).app
@@ -169,7 +184,9 @@ def _now(app: App) -> str:
     for job in found.running:
         left = time_left(job.phase, job.percent, job.eta_s) if job.alive else ""
         running.append((job, left, video_of(app, job.key)))
-    return render("board_now.html", found=found, running=running)
+    known = app.backend.machines
+    machines = [(each, state_of(each)) for each in known.processes()] if known else []
+    return render("board_now.html", found=found, running=running, machines=machines)
 
 
 def _shown(app: App, profile: str, letter: DeadLetter) -> dict[str, object]:

@@ -1,0 +1,56 @@
+"""`hevcq workers`: the list of machines, and who takes no new work."""
+
+import pytest
+
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.ports.machines import WorkerFacts
+
+NAS = "a" * 16
+
+
+@pytest.fixture
+def machines(farm):
+    known = farm.app.backend.machines
+    facts = WorkerFacts(machine="nas", version="0.1.0", cores=4, slots=2, encoders=("libx265",))
+    known.tell(NAS, facts.model_copy(update={"waits": ("The scratch disk is full.",)}))
+    return known
+
+
+def test_a_machine_is_listed_with_what_it_can_and_why_it_waits(hevcq, machines):
+    ran = hevcq("workers")
+
+    heading, nas, why = ran.out.splitlines()
+    assert heading.split() == ["machine", "cores", "jobs", "encoders", "hevcq", "ffmpeg", "state"]
+    assert nas.split() == ["nas", "4", "0/2", "libx265", "0.1.0", "-", "waits"]
+    assert why == "nas: The scratch disk is full."
+    (line,) = hevcq("workers", "--json").lines
+    assert (line["machine"], line["alive"], line["waits"]) == ("nas", True, [why[5:]])
+
+
+def test_a_machine_is_drained_by_a_person_and_works_again(hevcq, machines):
+    assert hevcq("workers", "drain", "nas").code == ExitCode.OK
+    (drained,) = hevcq("workers", "--json").lines
+    assert drained["drained_by"]
+
+    assert hevcq("workers", "resume", "nas").code == ExitCode.OK
+
+    (works,) = hevcq("workers", "--json").lines
+    assert works["drained_by"] == ""
+
+
+@pytest.mark.parametrize("verb", ["drain", "resume", "remove"])
+def test_a_machine_that_is_not_in_the_list_is_no_machine(hevcq, machines, verb):
+    ran = hevcq("workers", verb, "desk")
+
+    assert ran.code == ExitCode.USAGE
+    assert "No machine desk. There are: nas." in ran.err
+
+
+def test_only_a_machine_that_works_no_more_is_removed(hevcq, machines):
+    assert hevcq("workers", "remove", "nas").code == ExitCode.USAGE
+    machines.leave(NAS, machines.processes()[0].facts)
+
+    assert hevcq("workers", "remove", "nas").code == ExitCode.OK
+
+    assert machines.processes() == []
+    assert "No machine works" in hevcq("workers").err
