@@ -93,16 +93,22 @@ def _field(
     help_text = (info.description or "")[:1].upper() + (info.description or "")[1:]
     return FormField(
         field_name,
-        LABELS.get(name, name.replace("_", " ").capitalize()),
+        "Paths"
+        if kind == "lines" and name == "path"
+        else LABELS.get(name, name.replace("_", " ").capitalize()),
         kind,
         LIST_HELP + (info.description or "") if kind == "lines" else help_text,
         "" if kind == "secret" else shown,
         chosen,
-        str(usual) if kind in {"number", "text"} and usual not in (None, "", 0) else "",
+        _plain(usual) if kind in {"number", "text"} and usual not in (None, "", 0) else "",
         _limits(info),
         problems.get(field_name, ""),
         is_set=kind == "secret" and bool(value),
     )
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def kind_of(info: FieldInfo, options: Sequence[object] | None) -> str:

@@ -7,7 +7,7 @@ if (grid) {
   const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -24, ArrowDown: 24 };
   focusOnly(boxes[0]);
   grid.addEventListener("focusin", (event) => {
-    if (boxes.includes(event.target)) focusOnly(event.target);
+    focusOnly(boxes.includes(event.target) ? event.target : event.target.closest("tr").querySelector("input"));
   });
   grid.addEventListener("keydown", (event) => {
     const at = boxes.indexOf(event.target);

@@ -1,0 +1,125 @@
+"""A person sets hevcq up in a real browser by keyboard alone, and each page of the settings is accessible."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq.web.identity.accounts import Users
+from hevcq.web.identity.person import Role
+from support.accounts import accounts_in
+from support.browser import Site, Watched, browser, require_chromium
+from web.conftest import CHEAP, PASSWORD
+
+MAX_TABS = 60
+PHONE = {"width": 360, "height": 640}
+PAGES = (
+    "/settings",
+    "/settings/library?name=Films",
+    "/settings/profiles",
+    "/settings/profile?name=small",
+    "/settings/hours",
+    "/settings/hours?text=1",
+    "/settings/messages",
+    "/settings/changes",
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "hevcq.toml"
+    file.write_text("# mine\n")
+    monkeypatch.setenv("HEVCQ_CONFIG", str(file))
+    (tmp_path / "Films").mkdir()
+    return file
+
+
+@pytest.fixture
+def site(tmp_path: Path, config: Path) -> Iterator[Site]:
+    require_chromium()
+    made = Site(tmp_path)
+    with accounts_in(made.data) as accounts:
+        Users(accounts, CHEAP).put("olga", PASSWORD, Role.OPERATOR)
+    yield made
+    made.close()
+
+
+def tab_to(person: Watched, what: Any) -> None:
+    """Press Tab until something has the focus, as a person without a mouse does."""
+    for _ in range(MAX_TABS):
+        if what.evaluate("each => each === document.activeElement"):
+            return
+        person.page.keyboard.press("Tab")
+    raise AssertionError(f"{what} is not reached by Tab")
+
+
+def press(person: Watched, role: str, name: str, key: str = "Enter") -> None:
+    tab_to(person, person.page.get_by_role(role, name=name, exact=True))
+    person.page.keyboard.press(key)
+
+
+def type_into(person: Watched, label: str, text: str) -> None:
+    tab_to(person, person.page.get_by_label(label, exact=True))
+    person.page.keyboard.type(text)
+
+
+@pytest.mark.timeout(180)
+def test_a_person_sets_hevcq_up_by_keyboard(site: Site, config: Path) -> None:
+    site.serve()
+    with browser() as chromium:
+        olga = Watched(chromium.new_context(), site.address)
+        olga.sign_in("olga", PASSWORD)
+
+        press(olga, "link", "Settings")
+        olga.page.get_by_role("heading", name="Libraries").wait_for()
+        press(olga, "link", "Add a library")
+        olga.page.get_by_role("heading", name="Add a library").wait_for()
+        type_into(olga, "Name", "Films")
+        type_into(olga, "Folder", "/no/such/folder")
+        press(olga, "checkbox", "small", "Space")
+        press(olga, "button", "Save")
+        olga.page.get_by_text("No such folder").wait_for()
+        tab_to(olga, olga.page.get_by_label("Folder", exact=True))
+        olga.page.keyboard.press("Control+A")
+        olga.page.keyboard.type(str(config.parent / "Films"))
+        press(olga, "button", "Save")
+        olga.page.get_by_text("Saved.").wait_for()
+
+        press(olga, "link", "Hours")
+        press(olga, "button", "Sat")
+        tab_to(olga, olga.page.get_by_label("Saturday 00:00"))
+        for key in ("Space", "ArrowRight", "ArrowUp", "Space", "ArrowDown", "ArrowDown"):
+            olga.page.keyboard.press(key)
+        focused = olga.page.get_by_label("Sunday 01:00")
+        assert focused.evaluate("each => each === document.activeElement")
+        press(olga, "button", "Save")
+        olga.page.get_by_text("Saved.").wait_for()
+        saved = tomllib.loads(config.read_text())
+        look_at_every_page(olga)
+
+        press(olga, "link", "Changes")
+        press(olga, "button", "Undo: Add library Films")
+        olga.page.get_by_text("Undone.").wait_for()
+        assert not olga.said, "; ".join(olga.said)
+    assert saved["libraries"] == [
+        {"name": "Films", "path": str(config.parent / "Films"), "profiles": ["small"]}
+    ]
+    assert "libraries" not in tomllib.loads(config.read_text())
+    assert saved["schedule"] == tomllib.loads(config.read_text())["schedule"]
+    assert config.read_text().startswith("# mine\n")
+
+
+def look_at_every_page(olga: Watched) -> None:
+    for path in PAGES:
+        olga.page.emulate_media(color_scheme="light")
+        olga.page.set_viewport_size({"width": 1280, "height": 800})
+        olga.go(path)
+        for each in olga.page.locator("details").all():
+            each.evaluate("details => { details.open = true; }")
+        assert olga.accessible() == [], path
+        olga.page.set_viewport_size(PHONE)
+        olga.page.emulate_media(color_scheme="dark")
+        assert olga.width() == PHONE["width"], path
+        assert olga.accessible() == [], path
